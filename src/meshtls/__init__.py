@@ -1,0 +1,1 @@
+"""meshtls: a SPIFFE service mesh in one pip install."""

@@ -1,0 +1,1 @@
+"""The CA: certificate templates, the authority that signs, and where its keys live."""

@@ -1,0 +1,90 @@
+"""Every exception of meshtls: one small tree that says whose fault it is.
+
+``ConfigError`` is the operator's, ``RequestError`` the caller's, ``LocalIdentityError`` ours, ``PeerError`` the peer's.
+Each message says what was wanted, what came and what to do.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BundleError",
+    "ConfigError",
+    "HandshakeError",
+    "HandshakeTimeoutError",
+    "InvalidSpiffeIdError",
+    "InvalidSvidError",
+    "LocalIdentityError",
+    "MeshtlsError",
+    "NoBundleError",
+    "NoCertificateError",
+    "NotAuthorizedError",
+    "PeerError",
+    "PlaintextError",
+    "RequestError",
+    "UntrustedPeerError",
+    "ValidityError",
+]
+
+
+class MeshtlsError(Exception):
+    """Root of the tree: ``except MeshtlsError`` catches all that meshtls raises on purpose."""
+
+
+class ConfigError(MeshtlsError):
+    """A file, a flag or a stored key that the operator has to mend."""
+
+
+class RequestError(MeshtlsError, ValueError):
+    """What a caller asked for can't be done as asked (a malformed CSR, an unknown service)."""
+
+
+class InvalidSpiffeIdError(RequestError):
+    """The text is no SPIFFE ID or trust domain name (SPIFFE-ID, sections 2 and 2.3)."""
+
+
+class BundleError(RequestError):
+    """The bytes are no SPIFFE bundle (SPIFFE Trust Domain and Bundle, section 4)."""
+
+
+class LocalIdentityError(MeshtlsError):
+    """This side has no usable SVID: none issued yet, expired, or the CA can't be reached."""
+
+
+class PeerError(MeshtlsError):
+    """The peer is refused. The subclasses say at which step."""
+
+
+class HandshakeError(PeerError):
+    """The TLS handshake did not complete: an alert, a timeout, or bytes that are no TLS."""
+
+
+class HandshakeTimeoutError(HandshakeError):
+    """The peer did not finish the handshake within the deadline."""
+
+
+class NoCertificateError(HandshakeError):
+    """The peer completed its part of the handshake without a certificate."""
+
+
+class PlaintextError(HandshakeError):
+    """The peer spoke plaintext where mutual TLS is required."""
+
+
+class InvalidSvidError(PeerError):
+    """The peer's certificate breaks a rule of X509-SVID (sections 2 to 5)."""
+
+
+class ValidityError(PeerError):
+    """The peer's certificate is expired or not yet valid. The message shows both clocks."""
+
+
+class NoBundleError(PeerError):
+    """No bundle is known for the peer's trust domain."""
+
+
+class UntrustedPeerError(PeerError):
+    """No path from the peer's certificate to a root of its own trust domain's bundle."""
+
+
+class NotAuthorizedError(PeerError):
+    """The peer proved who it is and may not talk to this workload."""

@@ -1,0 +1,1 @@
+"""What happened, said once: one result a connection, from which log, metric and reply are made."""

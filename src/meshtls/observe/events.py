@@ -1,0 +1,104 @@
+"""One connection's result and the one list of its possible outcomes. Pure.
+
+``Outcome`` is the reason in the access log, in a metric's label and in the JSON adapter's reply: no reason is typed
+twice. ``outcome_of`` is the only place where an exception becomes an Outcome.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+
+from meshtls import errors
+from meshtls.spiffeid import SpiffeId
+
+__all__ = ["ConnectionResult", "Direction", "Outcome", "Phases", "outcome_of"]
+
+
+class Direction(Enum):
+    """Which of the sidecar's two doors a connection came through."""
+
+    INBOUND = "inbound"
+    OUTBOUND = "outbound"
+
+
+class Outcome(Enum):
+    """How a connection ended; the value is what people read."""
+
+    OK = "the connection was allowed and ended by its two sides"
+    POLICY_DENIED = "the peer proved its identity and is not allowed here"
+    NO_CLIENT_CERTIFICATE = "the peer presented no certificate"
+    PEER_CERT_INVALID = "the peer's certificate is no valid X509-SVID"
+    PEER_CERT_NOT_CURRENT = "the peer's certificate is expired or not yet valid"
+    PEER_UNTRUSTED = "the peer's certificate leads to no root of its trust domain's bundle"
+    NO_BUNDLE = "no bundle is known for the peer's trust domain"
+    PLAINTEXT_REFUSED = "the peer spoke plaintext where mutual TLS is required"
+    HANDSHAKE_FAILED = "the TLS handshake failed"
+    HANDSHAKE_TIMEOUT = "the TLS handshake was not finished in time"
+    LOCAL_IDENTITY = "this sidecar has no valid SVID"
+    CONNECT_FAILED = "the destination could not be reached"
+    IDLE_TIMEOUT = "no byte moved for the idle timeout"
+    CONNECTION_LIMIT = "too many connections were open"
+    RESET = "a side broke the connection off"
+    DRAINED = "the sidecar was stopping and the drain deadline passed"
+
+    @property
+    def allowed(self) -> bool:
+        """Whether application bytes could flow before the end."""
+        return self in (Outcome.OK, Outcome.IDLE_TIMEOUT, Outcome.RESET, Outcome.DRAINED)
+
+
+_BY_ERROR: dict[type[errors.MeshtlsError], Outcome] = {
+    errors.NotAuthorizedError: Outcome.POLICY_DENIED,
+    errors.NoCertificateError: Outcome.NO_CLIENT_CERTIFICATE,
+    errors.InvalidSvidError: Outcome.PEER_CERT_INVALID,
+    errors.ValidityError: Outcome.PEER_CERT_NOT_CURRENT,
+    errors.UntrustedPeerError: Outcome.PEER_UNTRUSTED,
+    errors.NoBundleError: Outcome.NO_BUNDLE,
+    errors.PlaintextError: Outcome.PLAINTEXT_REFUSED,
+    errors.HandshakeTimeoutError: Outcome.HANDSHAKE_TIMEOUT,
+    errors.HandshakeError: Outcome.HANDSHAKE_FAILED,
+    errors.LocalIdentityError: Outcome.LOCAL_IDENTITY,
+}
+
+
+def outcome_of(error: errors.MeshtlsError) -> Outcome:
+    """The outcome that this error stands for, by its most specific class; LookupError if none."""
+    for kind in type(error).__mro__:
+        if kind in _BY_ERROR:
+            return _BY_ERROR[kind]
+    raise LookupError(f"{type(error).__name__} is no way for a connection to end") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Phases:
+    """Milliseconds spent in each phase; None for a phase that was not reached."""
+
+    handshake_ms: float | None = None
+    connect_ms: float | None = None
+    total_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionResult:
+    """Everything that is known of one connection at its end. ``detail`` is the verifier's or the policy's own
+    words; ``bytes_in`` and ``bytes_out`` count application bytes read from and written to the connection's opener.
+    """
+
+    sidecar: str
+    direction: Direction
+    outcome: Outcome
+    detail: str
+    started: datetime
+    remote: str
+    source_id: SpiffeId | None = None
+    destination_id: SpiffeId | None = None
+    tls_version: str | None = None
+    cipher_suite: str | None = None
+    local_serial: str | None = None
+    peer_serial: str | None = None
+    generation: int | None = None
+    bytes_in: int = 0
+    bytes_out: int = 0
+    phases: Phases = field(default_factory=Phases)

@@ -1,0 +1,80 @@
+"""An authorizer is a function from a verified peer to a decision (names as in go-spiffe's tlsconfig)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from meshtls.spiffeid import SpiffeId, TrustDomain
+from meshtls.svid.verify import VerifiedPeer
+
+__all__ = [
+    "Authorizer",
+    "Decision",
+    "Target",
+    "authorize_any",
+    "authorize_id",
+    "authorize_member_of",
+    "authorize_one_of",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A verdict and, in words that stand in the log and the reply, why. False in a boolean context where denied."""
+
+    allowed: bool
+    reason: str
+
+    def __bool__(self) -> bool:
+        return self.allowed
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What the peer asks for: this side's own ID, and the local port where there is one."""
+
+    local_id: SpiffeId
+    port: int | None = None
+
+
+Authorizer = Callable[[VerifiedPeer, Target], Decision]
+
+
+def authorize_any() -> Authorizer:
+    """Allow every peer that a known bundle vouches for, of any trust domain."""
+    return lambda peer, target: Decision(True, "any verified peer is allowed")
+
+
+def authorize_id(spiffe_id: SpiffeId | str) -> Authorizer:
+    """Allow exactly this ID. Raises InvalidSpiffeIdError for a text that is none."""
+    return authorize_one_of(spiffe_id)
+
+
+def authorize_one_of(*spiffe_ids: SpiffeId | str) -> Authorizer:
+    """Allow these IDs and no other; with none, nobody."""
+    allowed = frozenset(_ids(spiffe_ids))
+    listed = ", ".join(sorted(map(str, allowed))) or "nobody"
+
+    def decide(peer: VerifiedPeer, target: Target) -> Decision:
+        if peer.spiffe_id in allowed:
+            return Decision(True, f"peer {peer.spiffe_id} is allowed to reach {target.local_id}")
+        return Decision(False, f"peer {peer.spiffe_id} is not allowed to reach {target.local_id}; allowed: {listed}")
+
+    return decide
+
+
+def authorize_member_of(trust_domain: TrustDomain | str) -> Authorizer:
+    """Allow every ID of this trust domain."""
+    wanted = TrustDomain.parse(trust_domain) if isinstance(trust_domain, str) else trust_domain
+
+    def decide(peer: VerifiedPeer, target: Target) -> Decision:
+        allowed = peer.spiffe_id.member_of(wanted)
+        word = "is" if allowed else "is not"
+        return Decision(allowed, f"peer {peer.spiffe_id} {word} a member of trust domain {wanted}")
+
+    return decide
+
+
+def _ids(spiffe_ids: Iterable[SpiffeId | str]) -> Iterable[SpiffeId]:
+    return (SpiffeId.parse(one) if isinstance(one, str) else one for one in spiffe_ids)

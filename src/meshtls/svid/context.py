@@ -1,0 +1,35 @@
+"""The one frozen value that rotates: our SVIDs and the bundles that we trust, with a generation number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from meshtls.bundle import BundleSet
+from meshtls.errors import LocalIdentityError
+from meshtls.svid.x509 import X509Svid
+
+__all__ = ["X509Context", "X509ContextSource"]
+
+
+@dataclass(frozen=True, slots=True)
+class X509Context:
+    """A snapshot. Readers take one and use it to the end; rotation makes a new one with a higher ``generation``."""
+
+    generation: int
+    svids: tuple[X509Svid, ...]
+    bundles: BundleSet
+
+    @property
+    def svid(self) -> X509Svid:
+        """The default SVID, the first. Raises LocalIdentityError where there is none."""
+        if not self.svids:
+            raise LocalIdentityError("this workload has no X509-SVID: no identity was issued to it")
+        return self.svids[0]
+
+
+class X509ContextSource(Protocol):
+    """Where identities come from. Met by a rotating source and by a constant."""
+
+    def snapshot(self) -> X509Context:
+        """The newest context. Raises LocalIdentityError where no SVID is valid now."""

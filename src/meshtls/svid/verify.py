@@ -1,0 +1,135 @@
+"""Is this peer who its certificate says, at this time, by the bundle of its own trust domain?
+
+OpenSSL's trust store is one flat set of roots and so can't answer that: with a federated domain's root beside ours it
+accepts an ID of ours signed by them. Path building and signatures are cryptography's; ours is which roots may count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.x509.verification import ExtensionPolicy, PolicyBuilder, Store, VerificationError
+
+from meshtls.bundle import BundleSet, TrustBundle
+from meshtls.errors import InvalidSvidError, NoBundleError, PeerError, UntrustedPeerError, ValidityError
+from meshtls.spiffeid import SpiffeId
+from meshtls.svid.leaf_rules import signing_violations
+from meshtls.svid.x509 import format_serial, parse_chain, spiffe_id_of
+
+__all__ = ["MAX_CHAIN", "VerifiedPeer", "verify_peer"]
+
+MAX_CHAIN = 8
+# The leaf's extensions are judged by leaf_rules; what signs it has to be a CA by RFC 5280.
+_LEAF_EXTENSIONS = ExtensionPolicy.permit_all()
+_CA_EXTENSIONS = ExtensionPolicy.webpki_defaults_ca()
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedPeer:
+    """A peer that proved its SPIFFE ID. ``chain`` is what it presented, leaf first."""
+
+    spiffe_id: SpiffeId
+    chain: tuple[x509.Certificate, ...]
+
+    @property
+    def leaf(self) -> x509.Certificate:
+        return self.chain[0]
+
+    @property
+    def serial(self) -> str:
+        return format_serial(self.leaf)
+
+    @property
+    def not_after(self) -> datetime:
+        return self.leaf.not_valid_after_utc
+
+    @property
+    def fingerprint(self) -> bytes:
+        """SHA-256 of the leaf's DER."""
+        return self.leaf.fingerprint(hashes.SHA256())
+
+
+def verify_peer(chain: Sequence[bytes], bundles: BundleSet, now: datetime) -> VerifiedPeer:
+    """Verify the DER chain that a peer presented, leaf first (X509-SVID, section 5).
+
+    ``bundles`` are all that this side trusts; only the one of the leaf's own trust domain is used. ``now`` is aware.
+    Raises a PeerError: InvalidSvidError, NoBundleError, ValidityError or UntrustedPeerError.
+    """
+    if not 0 < len(chain) <= MAX_CHAIN:
+        raise InvalidSvidError(f"peer's chain: wanted 1 to {MAX_CHAIN} certificates, got {len(chain)}")
+    certificates = parse_chain(chain)
+    spiffe_id = _named(certificates)
+    bundle = bundles.get(spiffe_id.trust_domain)
+    if bundle is None or not bundle.x509_authorities:
+        raise NoBundleError(
+            f"peer {spiffe_id}: no bundle for trust domain {spiffe_id.trust_domain};"
+            f" known: {', '.join(str(b.trust_domain) for b in bundles) or 'none'}"
+        )
+    _check_validity(spiffe_id, certificates[0], now)
+    _check_path(spiffe_id, certificates, bundle, now)
+    return VerifiedPeer(spiffe_id, certificates)
+
+
+def _named(certificates: tuple[x509.Certificate, ...]) -> SpiffeId:
+    try:
+        return spiffe_id_of(certificates[0])
+    except InvalidSvidError as error:
+        raise InvalidSvidError(f"peer's {error}") from error
+
+
+def _check_validity(spiffe_id: SpiffeId, leaf: x509.Certificate, now: datetime) -> None:
+    if now > leaf.not_valid_after_utc:
+        raise ValidityError(
+            f"peer {spiffe_id}: its certificate {format_serial(leaf)} expired at"
+            f" {_clock(leaf.not_valid_after_utc)}; our clock says {_clock(now)}"
+        )
+    if now < leaf.not_valid_before_utc:
+        raise ValidityError(
+            f"peer {spiffe_id}: its certificate {format_serial(leaf)} is not valid before"
+            f" {_clock(leaf.not_valid_before_utc)}; our clock says {_clock(now)}"
+        )
+
+
+def _check_path(
+    spiffe_id: SpiffeId, certificates: tuple[x509.Certificate, ...], bundle: TrustBundle, now: datetime
+) -> None:
+    _check_signers(spiffe_id, certificates[1:])
+    verifier = (
+        PolicyBuilder()
+        .store(Store(list(bundle.x509_authorities)))
+        .time(now)
+        .extension_policies(ca_policy=_CA_EXTENSIONS, ee_policy=_LEAF_EXTENSIONS)
+        .build_client_verifier()
+    )
+    try:
+        verifier.verify(certificates[0], list(certificates[1:]))
+    except VerificationError as error:
+        raise UntrustedPeerError(
+            f"peer {spiffe_id}: no path to a root of the bundle of trust domain {bundle.trust_domain}"
+            f" ({len(bundle.x509_authorities)} known, issuer {_name(certificates[-1].issuer)}): {_first_words(error)}"
+        ) from error
+
+
+def _check_signers(spiffe_id: SpiffeId, signers: tuple[x509.Certificate, ...]) -> None:
+    for signer in signers:
+        broken = signing_violations(signer)
+        if broken:
+            raise UntrustedPeerError(
+                f"peer {spiffe_id}: its intermediate {format_serial(signer)} may not sign: {'; '.join(broken)}"
+            )
+
+
+def _first_words(error: PeerError | VerificationError) -> str:
+    return str(error).split(" (encountered processing")[0]
+
+
+def _name(name: x509.Name) -> str:
+    return name.rfc4514_string() or "(empty)"
+
+
+def _clock(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
