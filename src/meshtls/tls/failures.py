@@ -1,0 +1,52 @@
+"""From OpenSSL's words to meshtls's errors and back: nothing outside ``tls/`` names ``ssl.SSLError``."""
+
+from __future__ import annotations
+
+import ssl
+
+from meshtls.errors import (
+    HandshakeError,
+    NoCertificateError,
+    PeerError,
+    PlaintextError,
+    UntrustedPeerError,
+)
+
+__all__ = ["RefusedHandshake", "peer_error"]
+
+_PLAINTEXT = {"HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG"}
+_VERSION = {"UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION", "VERSION_TOO_LOW"}
+
+
+class RefusedHandshake(ssl.SSLCertVerificationError):
+    """Our refusal in the form that users of an SSLContext expect; ``error`` is the PeerError with the reason."""
+
+    def __init__(self, error: PeerError) -> None:
+        super().__init__(1, str(error))
+        self.reason = "CERTIFICATE_VERIFY_FAILED"
+        self.verify_message = str(error)
+        self.error = error
+
+
+def peer_error(error: ssl.SSLError) -> PeerError:
+    """The PeerError that this failure of a TLS operation stands for."""
+    if isinstance(error, RefusedHandshake):
+        return error.error
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return UntrustedPeerError(f"OpenSSL refused the peer's certificate: {error.verify_message}")
+    reason = error.reason or ""
+    if reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
+        return NoCertificateError("the peer presented no certificate; mutual TLS wants an X509-SVID from both sides")
+    if reason in _PLAINTEXT:
+        return PlaintextError("the peer's first bytes are no TLS; mutual TLS is required here")
+    if reason in _VERSION:
+        return HandshakeError(f"no TLS version in common with the peer ({_words(reason)})")
+    if "_ALERT_" in reason:
+        return HandshakeError(f"the peer refused the connection with the alert {_words(reason.split('_ALERT_')[1])!r}")
+    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return HandshakeError("the peer closed the connection in the middle of TLS")
+    return HandshakeError(f"TLS failed: {_words(reason) or error}")
+
+
+def _words(reason: str) -> str:
+    return reason.replace("_", " ").lower()

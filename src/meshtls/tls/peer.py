@@ -1,0 +1,64 @@
+"""The certificates that a peer presented, as DER, leaf first. The one place that knows ``ssl``'s non-public parts."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any
+
+__all__ = ["certificates_of_message", "presented_chain", "watch_messages"]
+
+HANDSHAKE_RECORD = 22
+CERTIFICATE_MESSAGE = 11
+_TLS13 = 0x0304
+
+
+def presented_chain(tls: ssl.SSLObject | ssl.SSLSocket) -> list[bytes]:
+    """What the peer sent in this handshake; [] where it sent nothing, as on a resumed session."""
+    # Public on the object itself from Python 3.13, and on its inner object before. There a server's list lacks nothing
+    # either: it holds the leaf, unlike OpenSSL's own SSL_get_peer_cert_chain.
+    inner: Any = tls if hasattr(tls, "get_unverified_chain") else tls._sslobj  # type: ignore[union-attr]
+    if inner is None:
+        return []
+    return [_der(certificate) for certificate in inner.get_unverified_chain() or ()]
+
+
+def _der(certificate: Any) -> bytes:
+    # bytes from the public method; _ssl.Certificate from the inner one, whose public_bytes(2) is DER.
+    return certificate if isinstance(certificate, bytes) else certificate.public_bytes(2)
+
+
+def watch_messages(context: ssl.SSLContext, callback: Any) -> None:
+    """Call ``callback(connection, direction, version, content_type, message_type, data)`` for each TLS message.
+
+    This sets the callback of the C class: the Python one turns each argument into an enum, 5 µs a message.
+    """
+    hook = getattr(ssl.SSLContext.__mro__[1], "_msg_callback", None)
+    if hook is not None:
+        hook.__set__(context, callback)
+
+
+def certificates_of_message(version: int, message: bytes) -> list[bytes]:
+    """The DER certificates inside a Certificate handshake message, header included (RFC 8446 4.4.2, RFC 5246 7.4.2).
+
+    Raises ValueError where the lengths don't add up.
+    """
+    rest = message[4:]
+    if version >= _TLS13:
+        rest = rest[1 + rest[0] :]  # certificate_request_context
+    listed, tail = _vector(rest, 3)
+    if tail:
+        raise ValueError("bytes after the certificate list")
+    chain = []
+    while listed:
+        der, listed = _vector(listed, 3)
+        if version >= _TLS13:
+            _, listed = _vector(listed, 2)  # the entry's extensions
+        chain.append(der)
+    return chain
+
+
+def _vector(data: bytes, length_bytes: int) -> tuple[bytes, bytes]:
+    end = length_bytes + int.from_bytes(data[:length_bytes], "big")
+    if len(data) < max(end, length_bytes):
+        raise ValueError("a vector is longer than the message")
+    return data[length_bytes:end], data[end:]

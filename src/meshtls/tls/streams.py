@@ -1,0 +1,191 @@
+"""``listen`` and ``dial``: asyncio streams over mutual TLS (names as in go-spiffe's spiffetls)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Self
+
+from meshtls.clock import Clock, SystemClock
+from meshtls.errors import HandshakeTimeoutError, MeshtlsError, PeerError, RequestError
+from meshtls.policy.authorizer import Authorizer
+from meshtls.spiffeid import SpiffeId
+from meshtls.svid.context import X509ContextSource
+from meshtls.svid.verify import VerifiedPeer
+from meshtls.tls.context import TlsContexts, TlsOptions
+from meshtls.tls.engine import TlsEngine
+from meshtls.tls.transport import TlsProtocol, TlsTransport
+
+__all__ = ["Handler", "Listener", "dial", "listen", "peer_id"]
+
+log = logging.getLogger("meshtls.tls")
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+async def dial(
+    host: str,
+    port: int,
+    source: X509ContextSource,
+    authorizer: Authorizer,
+    *,
+    timeout: float = 10.0,
+    options: TlsOptions = TlsOptions(),
+    clock: Clock = SystemClock(),
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect to a server that ``authorizer`` allows, presenting the source's newest SVID.
+
+    The server's verdict about us is not known yet on return (TLS 1.3 ends the client's handshake first): where it
+    refuses, the first read raises HandshakeError. ``timeout`` is in seconds and covers connecting and the handshake.
+    Raises PeerError, LocalIdentityError or OSError.
+    """
+    context = TlsContexts(source, authorizer, server_side=False, options=options, clock=clock).current()
+    reader, application = _stream()
+    try:
+        async with asyncio.timeout(timeout):
+            transport = await _connected(host, port, lambda tcp: TlsEngine(context, port=port), application)
+    except TimeoutError as error:
+        raise HandshakeTimeoutError(f"{host}:{port}: no finished handshake within {timeout} s") from error
+    return reader, _writer(transport, reader, application)
+
+
+async def listen(
+    host: str,
+    port: int,
+    source: X509ContextSource,
+    authorizer: Authorizer,
+    handler: Handler,
+    *,
+    timeout: float = 10.0,
+    options: TlsOptions = TlsOptions(),
+    clock: Clock = SystemClock(),
+) -> Listener:
+    """Serve ``handler(reader, writer)`` to clients that ``authorizer`` allows; each is closed when its handler returns.
+
+    ``port`` 0 takes a free one (see ``Listener.address``). ``timeout`` is in seconds, for one handshake. A refused
+    client gets an alert, and the reason goes to the log ``meshtls.tls``. Raises OSError where the address can't
+    be bound.
+    """
+    contexts = TlsContexts(source, authorizer, server_side=True, options=options, clock=clock)
+    listener = Listener(contexts, handler, timeout)
+    await listener.start(host, port)
+    return listener
+
+
+def peer_id(writer: asyncio.StreamWriter) -> SpiffeId:
+    """The verified SPIFFE ID at the other end of a stream of ``listen``, ``dial`` or any asyncio use of our contexts.
+
+    Raises RequestError where the stream is no such connection.
+    """
+    connection = writer.get_extra_info("ssl_object")
+    peer = getattr(connection, "peer", None)
+    if not isinstance(peer, VerifiedPeer):
+        raise RequestError("peer_id: wanted a stream over a meshtls context, got one without a verified peer")
+    return peer.spiffe_id
+
+
+class Listener:
+    """A running server. ``async with`` closes it, with its connections, at the end."""
+
+    def __init__(self, contexts: TlsContexts, handler: Handler, timeout: float) -> None:
+        self._contexts = contexts
+        self._handler = handler
+        self._timeout = timeout
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+
+    async def start(self, host: str, port: int) -> None:
+        self._server = await asyncio.get_running_loop().create_server(self._accept, host, port)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port of the first listening socket."""
+        if self._server is None or not self._server.sockets:
+            raise RequestError("address: this listener is not listening")
+        host, port = self._server.sockets[0].getsockname()[:2]
+        return host, port
+
+    async def close(self) -> None:
+        """Stop listening, cancel the handlers that still run, and wait for them."""
+        if self._server is not None:
+            self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        side = f"{self.address[0]}:{self.address[1]}" if self._server and self._server.sockets else "closed"
+        return f"<Listener {side} [{len(self._tasks)} connections]>"
+
+    def _accept(self) -> TlsProtocol:
+        reader, application = _stream()
+        protocol = TlsProtocol(self._engine, application)
+        task = asyncio.create_task(self._serve(protocol, reader, application))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return protocol
+
+    def _engine(self, tcp: asyncio.Transport) -> TlsEngine:
+        return TlsEngine(self._contexts.current(), port=tcp.get_extra_info("sockname")[1])
+
+    async def _serve(
+        self, protocol: TlsProtocol, reader: asyncio.StreamReader, application: asyncio.StreamReaderProtocol
+    ) -> None:
+        transport = await self._accepted(protocol)
+        if transport is None:
+            return
+        writer = _writer(transport, reader, application)
+        try:
+            await self._handler(reader, writer)
+        except Exception:
+            log.exception("handler of %s failed", peer_id(writer))
+        finally:
+            writer.close()
+
+    async def _accepted(self, protocol: TlsProtocol) -> TlsTransport | None:
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await protocol.ready
+        except (TimeoutError, asyncio.CancelledError):
+            protocol.abort()
+            raise
+        except MeshtlsError as error:
+            log.warning("refused: %s", error)
+            await protocol.linger()
+        return None
+
+
+def _stream() -> tuple[asyncio.StreamReader, asyncio.StreamReaderProtocol]:
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(loop=loop)
+    return reader, asyncio.StreamReaderProtocol(reader, loop=loop)
+
+
+def _writer(
+    transport: TlsTransport, reader: asyncio.StreamReader, application: asyncio.StreamReaderProtocol
+) -> asyncio.StreamWriter:
+    return asyncio.StreamWriter(transport, application, reader, asyncio.get_running_loop())
+
+
+async def _connected(
+    host: str, port: int, make_engine: Callable[[asyncio.Transport], TlsEngine], application: asyncio.Protocol
+) -> TlsTransport:
+    loop = asyncio.get_running_loop()
+    _, protocol = await loop.create_connection(lambda: TlsProtocol(make_engine, application), host, port)
+    try:
+        return await protocol.ready
+    except asyncio.CancelledError:
+        protocol.abort()
+        raise
+    except PeerError:
+        await protocol.linger()
+        raise

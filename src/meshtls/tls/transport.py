@@ -1,0 +1,220 @@
+"""TLS between an asyncio TCP transport and an asyncio protocol, with what asyncio's own lacks.
+
+The alert of a refused handshake reaches the peer, ``write_eof`` works (TLS half-close), and a connection that is cut
+without close_notify raises instead of looking like a clean end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from meshtls.errors import HandshakeError, LocalIdentityError, PeerError
+from meshtls.tls.engine import TlsEngine
+
+__all__ = ["LINGER", "TlsProtocol", "TlsTransport"]
+
+#: Seconds for which a refused peer's bytes are read and dropped: closing over unread bytes sends a reset, which
+#: overtakes the alert.
+LINGER = 2.0
+
+
+class TlsTransport(asyncio.Transport):
+    """What the application's protocol sees."""
+
+    def __init__(self, tcp: asyncio.Transport, engine: TlsEngine) -> None:
+        super().__init__()
+        self._tcp = tcp
+        self._engine = engine
+        self._protocol: asyncio.BaseProtocol | None = None
+        self._write_closed = False
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        if name == "peer":
+            return self._engine.peer
+        if name == "ssl_object":
+            return self._engine.ssl_object
+        return self._tcp.get_extra_info(name, default)
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._protocol = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        assert self._protocol is not None  # noqa: S101  # set before the application sees this transport
+        return self._protocol
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self._write_closed:
+            raise RuntimeError("write after write_eof or close")
+        self._engine.write(data)
+        self.flush()
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        """Send close_notify; reading goes on."""
+        if self._write_closed or self._tcp.is_closing():
+            return
+        self._write_closed = True
+        try:
+            self._engine.close_write()
+        finally:
+            self.flush()
+        if self._engine.peer_closed:
+            self._tcp.close()
+
+    def peer_closed(self) -> None:
+        """The peer sent close_notify: the connection is over once we have too."""
+        if self._write_closed:
+            self._tcp.close()
+
+    def flush(self) -> None:
+        data = self._engine.outgoing()
+        if data:
+            self._tcp.write(data)
+
+    def close(self) -> None:
+        try:
+            self.write_eof()
+        except HandshakeError:
+            self._tcp.abort()
+        self._tcp.close()
+
+    def abort(self) -> None:
+        self._tcp.abort()
+
+    def is_closing(self) -> bool:
+        return self._tcp.is_closing()
+
+    def is_reading(self) -> bool:
+        return self._tcp.is_reading()
+
+    def pause_reading(self) -> None:
+        self._tcp.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._tcp.resume_reading()
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self._tcp.set_write_buffer_limits(high, low)
+
+    def get_write_buffer_size(self) -> int:
+        return self._tcp.get_write_buffer_size()
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        return self._tcp.get_write_buffer_limits()
+
+
+class TlsProtocol(asyncio.Protocol):
+    """What the TCP transport sees.
+
+    ``ready`` is done when the peer is verified and allowed, or holds the error with the reason why not; ``closed`` is
+    done when the TCP connection is gone.
+    """
+
+    def __init__(self, make_engine: Callable[[asyncio.Transport], TlsEngine], application: asyncio.Protocol) -> None:
+        loop = asyncio.get_running_loop()
+        self.ready: asyncio.Future[TlsTransport] = loop.create_future()
+        self.closed: asyncio.Future[None] = loop.create_future()
+        self._make_engine = make_engine
+        self._application = application
+        self._tcp: asyncio.Transport
+        self._engine: TlsEngine
+        self._transport: TlsTransport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # a stream transport, by how it was made
+        self._tcp = transport
+        try:
+            self._engine = self._make_engine(transport)
+        except LocalIdentityError as error:
+            self._settle(error)
+            transport.abort()
+            return
+        self._transport = TlsTransport(transport, self._engine)
+        self._transport.set_protocol(self._application)
+        self._handshake()
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused():
+            return
+        self._engine.feed(data)
+        if not self.ready.done():
+            self._handshake()
+        if self._established():
+            self._deliver()
+
+    def eof_received(self) -> bool:
+        if not self.ready.done():
+            self._settle(HandshakeError("the peer closed the connection in the middle of the handshake"))
+        elif self._established() and not self._engine.peer_closed:
+            self._fail(ConnectionResetError("the peer's TCP connection ended without TLS's close_notify"))
+        return self._established() and not self._transport.is_closing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.ready.done():
+            self._settle(HandshakeError("the connection broke in the middle of the handshake"))
+        elif self._established():
+            self._application.connection_lost(exc)
+        self.closed.set_result(None)
+
+    def pause_writing(self) -> None:
+        if self._established():
+            self._application.pause_writing()
+
+    def resume_writing(self) -> None:
+        if self._established():
+            self._application.resume_writing()
+
+    async def linger(self) -> None:
+        """Wait for the peer to take the alert and go, at most LINGER seconds; the connection is closed after."""
+        await asyncio.wait([self.closed], timeout=LINGER)
+        self._tcp.abort()
+
+    def abort(self) -> None:
+        self._tcp.abort()
+
+    def _established(self) -> bool:
+        return self.ready.done() and not self._refused()
+
+    def _refused(self) -> bool:
+        return self.ready.done() and (self.ready.cancelled() or self.ready.exception() is not None)
+
+    def _handshake(self) -> None:
+        try:
+            peer = self._engine.handshake()
+        except PeerError as error:
+            self._transport.flush()
+            self._tcp.write_eof()
+            self._settle(error)
+            return
+        self._transport.flush()
+        if peer is not None:
+            self._application.connection_made(self._transport)
+            self.ready.set_result(self._transport)
+
+    def _settle(self, error: PeerError | LocalIdentityError) -> None:
+        if not self.ready.done():
+            self.ready.set_exception(error)
+
+    def _deliver(self) -> None:
+        try:
+            plain = self._engine.read()
+        except HandshakeError as error:
+            self._transport.flush()
+            self._fail(error)
+            return
+        self._transport.flush()
+        if plain:
+            self._application.data_received(plain)
+        if self._engine.peer_closed:
+            self._application.eof_received()
+            self._transport.peer_closed()
+
+    def _fail(self, error: Exception) -> None:
+        """Break the connection off; the application's reads and writes raise ``error``."""
+        application, self._application = self._application, asyncio.Protocol()
+        application.connection_lost(error)
+        self._tcp.abort()

@@ -1,0 +1,186 @@
+"""An ``ssl.SSLObject`` and an ``ssl.SSLSocket`` that do not finish a handshake before the peer is judged.
+
+``SSLContext.sslobject_class`` and ``sslsocket_class`` are public hooks, so whatever uses a context of ours (asyncio,
+uvloop, httpx, aiohttp, urllib3, grpclib ...) gets connections that verify and authorize by themselves.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from meshtls.errors import InvalidSvidError, PeerError, UntrustedPeerError, ValidityError
+from meshtls.svid.verify import VerifiedPeer
+from meshtls.tls.failures import RefusedHandshake, peer_error
+from meshtls.tls.peer import CERTIFICATE_MESSAGE, HANDSHAKE_RECORD, certificates_of_message, presented_chain
+
+__all__ = ["Judge", "VerifyingSSLObject", "VerifyingSSLSocket", "preview"]
+
+log = logging.getLogger("meshtls.tls")
+
+# Stand-ins for a connection's context, exchanged for it by the ``context`` setter (SSL_set_SSL_CTX). The first has an
+# empty trust store, so that OpenSSL refuses; the second has no message callback, which would cost two calls a record.
+_REFUSES = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+_QUIET = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+
+
+@runtime_checkable
+class Judge(Protocol):
+    """Decides whether a presented chain may talk to us: met by the context of one generation."""
+
+    def judge(self, chain: Sequence[bytes], port: int | None) -> VerifiedPeer:
+        """Raises PeerError where it may not."""
+
+
+class _Judged:
+    """What the two classes share. ``peer`` is set exactly when the peer is verified and authorized."""
+
+    peer: VerifiedPeer | None = None
+    refusal: PeerError | None = None
+    port: int | None = None
+    #: Callers that own the wire (asyncio) drop what OpenSSL still wants to send when a handshake raises. Where this is
+    #: set they are first told "want read", on which they do send it, and hear of the failure on their next call.
+    send_alert_first = False
+
+    _judge: Judge | None = None
+    _previewed: tuple[list[bytes], VerifiedPeer] | None = None
+    _late: ssl.SSLError | None = None
+
+    if TYPE_CHECKING:
+        context: Any
+
+        def unwrap(self) -> Any: ...
+
+    def _preview(self, chain: list[bytes]) -> None:
+        """The early verdict, when the Certificate message has arrived: refuse within the handshake."""
+        try:
+            self._previewed = chain, self._the_judge().judge(chain, self.port)
+        except PeerError as error:
+            self.refusal = error
+            if not isinstance(error, ValidityError):  # for that one OpenSSL has an alert of its own, and a clock
+                self.context = _REFUSES
+
+    def _the_judge(self) -> Judge:
+        if self._judge is None:
+            context = self.context
+            if not isinstance(context, Judge):
+                raise TypeError(f"wanted the context of one generation, got {type(context).__name__}")
+            self._judge = context
+        return self._judge
+
+    def _begin(self) -> None:
+        self._the_judge()
+        if self._late is not None:
+            raise self._late
+
+    def _finish(self) -> None:
+        """The verdict that counts: the handshake is over, so the peer holds the key of what it presented."""
+        if self.peer is not None:
+            return
+        try:
+            if self.refusal is not None:
+                raise self.refusal
+            self.peer = self._judged_peer()
+        except PeerError as error:
+            self.refusal = error
+            self._say_goodbye()
+            raise self._failure(RefusedHandshake(error)) from error
+        self._previewed = None
+        self.context = _QUIET
+
+    def _judged_peer(self) -> VerifiedPeer:
+        chain = presented_chain(self)  # type: ignore[arg-type]  # the mixin is always an SSLObject or SSLSocket
+        if not chain:
+            raise UntrustedPeerError("the peer resumed a session, and no chain came with it to verify")
+        if self._previewed is not None and self._previewed[0] == chain:
+            return self._previewed[1]
+        return self._the_judge().judge(chain, self.port)
+
+    def _say_goodbye(self) -> None:
+        try:
+            self.unwrap()
+        except (ssl.SSLError, OSError):
+            return  # close_notify is queued or can't be sent any more: the refusal stands either way
+
+    def _failure(self, error: ssl.SSLError) -> ssl.SSLError:
+        """What to raise now for a handshake that failed with ``error``."""
+        refused = RefusedHandshake(self.refusal) if self.refusal is not None else error
+        if not self.send_alert_first:
+            return refused
+        log.info("refused: %s", peer_error(refused))
+        self._late = refused
+        return ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "the alert has to be sent")
+
+
+def preview(
+    connection: ssl.SSLObject | ssl.SSLSocket, direction: str, version: int, kind: int, message: int, data: bytes
+) -> None:
+    """The message callback of a context: passes the peer's Certificate message on to its connection."""
+    if message != CERTIFICATE_MESSAGE or kind != HANDSHAKE_RECORD or direction != "read":
+        return
+    if not isinstance(connection, _Judged):
+        return
+    try:
+        chain = certificates_of_message(version, data)
+    except (ValueError, IndexError) as error:
+        connection.refusal = InvalidSvidError(f"the peer's Certificate message is malformed: {error}")
+        return
+    if chain:  # an empty list is OpenSSL's to refuse, with the alert for just that
+        connection._preview(chain)
+
+
+class VerifyingSSLObject(_Judged, ssl.SSLObject):
+    """Memory-BIO TLS, as asyncio and the sidecar use it."""
+
+    def do_handshake(self) -> None:
+        """Raises RefusedHandshake where the peer is not believed or not allowed."""
+        self._begin()
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as error:
+            raise self._failure(error) from error
+        self._finish()
+
+    def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002  # ssl's own name
+        if self.peer is None:
+            self.do_handshake()
+        return super().read(len, buffer)
+
+    def write(self, data: Any) -> int:
+        if self.peer is None:
+            self.do_handshake()
+        return super().write(data)
+
+
+class VerifyingSSLSocket(_Judged, ssl.SSLSocket):
+    """Blocking TLS on a socket, as urllib3 uses it. OpenSSL writes to the socket itself, so its alerts are sent."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        """Raises RefusedHandshake where the peer is not believed or not allowed."""
+        self._begin()
+        try:
+            super().do_handshake(block)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as error:
+            raise self._failure(error) from error
+        self._finish()
+
+    def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002  # ssl's own name
+        if self.peer is None:
+            self.do_handshake()
+        return super().read(len, buffer)
+
+    def write(self, data: Any) -> int:
+        if self.peer is None:
+            self.do_handshake()
+        return super().write(data)
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        if self.peer is None:
+            self.do_handshake()
+        return super().send(data, flags)
