@@ -67,7 +67,7 @@ class GenerationContext(ssl.SSLContext):
         peer = verify_peer(chain, self.snapshot.bundles, self._clock.now())
         decision = self._authorizer(peer, Target(self.snapshot.svid.spiffe_id, port))
         if not decision:
-            raise NotAuthorizedError(decision.reason)
+            raise NotAuthorizedError(decision.reason, peer)
         return peer
 
     def _harden(self, options: TlsOptions) -> None:

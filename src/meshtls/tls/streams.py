@@ -155,9 +155,12 @@ class Listener:
         try:
             async with asyncio.timeout(self._timeout):
                 return await protocol.ready
-        except (TimeoutError, asyncio.CancelledError):
+        except asyncio.CancelledError:
             protocol.abort()
             raise
+        except TimeoutError:
+            log.warning("refused: the peer did not finish its handshake within %s s", self._timeout)
+            protocol.abort()
         except MeshtlsError as error:
             log.warning("refused: %s", error)
             await protocol.linger()

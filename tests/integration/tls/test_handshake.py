@@ -1,0 +1,304 @@
+"""Who gets through a handshake, who does not, and what each of the two sides is told. Real OpenSSL, no wire."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import pytest
+
+from meshtls.bundle import BundleSet
+from meshtls.ca.authority import Authority
+from meshtls.errors import (
+    HandshakeError,
+    InvalidSvidError,
+    LocalIdentityError,
+    NoBundleError,
+    NoCertificateError,
+    NotAuthorizedError,
+    PeerError,
+    PlaintextError,
+    UntrustedPeerError,
+    ValidityError,
+)
+from meshtls.policy.authorizer import authorize_id
+from meshtls.svid.context import X509Context
+from meshtls.tls.context import TlsContexts, TlsOptions
+from meshtls.tls.engine import TlsEngine
+from meshtls.tls.peer import presented_chain
+from tests.support.authority import ConstantSource, Leaf, context_for, make_authority, mint_raw, svid_for
+from tests.support.clock import ManualClock
+from tests.support.tls import context_of, engine_of, shake
+
+OURS = make_authority("example.org")
+PARTNER = make_authority("partner.test")
+FOREIGN = make_authority("example.org")  # the same name, another key
+CLIENT, SERVER = "spiffe://example.org/client", "spiffe://example.org/server"
+TLS12 = TlsOptions(minimum_version=ssl.TLSVersion.TLSv1_2)
+
+
+def server_context() -> X509Context:
+    """The server trusts our own domain and a federated partner's."""
+    return context_for(OURS, SERVER, federated=[PARTNER.bundle])
+
+
+def presenting(authority: Authority, leaf: Leaf) -> X509Context:
+    """A client that presents this leaf and trusts the server, whatever the leaf says."""
+    return X509Context(1, (mint_raw(authority, leaf),), BundleSet([OURS.bundle]))
+
+
+@dataclass(frozen=True)
+class Refused:
+    """One client that a server refuses: the class of the error, words of its message, and the alert sent."""
+
+    client: Callable[[], X509Context]
+    error: type[PeerError]
+    words: str
+    alert: str = "unknown ca"
+
+
+GOOD = Leaf(uris=(CLIENT,))
+REFUSED = {
+    "an ID that is not allowed": Refused(
+        lambda: presenting(OURS, replace(GOOD, uris=("spiffe://example.org/other",))),
+        NotAuthorizedError,
+        "peer spiffe://example.org/other is not allowed to reach spiffe://example.org/server; "
+        "allowed: spiffe://example.org/client",
+    ),
+    "expired": Refused(
+        lambda: presenting(OURS, replace(GOOD, starts_in=-60, ends_in=-30)),
+        ValidityError,
+        "expired at",
+        "certificate expired",
+    ),
+    "not yet valid": Refused(
+        lambda: presenting(OURS, replace(GOOD, starts_in=60)),
+        ValidityError,
+        "is not valid before",
+        "bad certificate",
+    ),
+    "a foreign CA's certificate with an ID of ours": Refused(
+        lambda: presenting(FOREIGN, GOOD),
+        UntrustedPeerError,
+        "no path to a root of the bundle of trust domain example.org",
+    ),
+    "a trusted partner's CA minting an ID of ours": Refused(
+        lambda: presenting(PARTNER, GOOD),
+        UntrustedPeerError,
+        "no path to a root of the bundle of trust domain example.org",
+    ),
+    "a trust domain that we have no bundle of": Refused(
+        lambda: presenting(OURS, replace(GOOD, uris=("spiffe://stranger.test/client",))),
+        NoBundleError,
+        "no bundle for trust domain stranger.test",
+    ),
+    "two URI SANs": Refused(
+        lambda: presenting(OURS, replace(GOOD, uris=(CLIENT, CLIENT + "2"))),
+        InvalidSvidError,
+        "wanted exactly one URI SAN, got 2",
+    ),
+    "a CA certificate as the leaf": Refused(
+        lambda: presenting(OURS, replace(GOOD, ca=True)),
+        InvalidSvidError,
+        "a CA certificate can't authenticate a workload",
+    ),
+    "a key usage that does not sign": Refused(
+        lambda: presenting(OURS, replace(GOOD, key_usage=("key_encipherment",))),
+        InvalidSvidError,
+        "wanted digitalSignature in keyUsage",
+    ),
+}
+
+
+@pytest.mark.parametrize("options", [TlsOptions(), TLS12], ids=["TLS 1.3", "TLS 1.2 allowed"])
+def test_two_members_of_one_trust_domain_meet(options: TlsOptions) -> None:
+    client = engine_of(context_for(OURS, CLIENT), server_side=False, authorizer=authorize_id(SERVER), options=options)
+    server = engine_of(server_context(), server_side=True, authorizer=authorize_id(CLIENT), options=options)
+    ends = shake(client, server)
+    assert (ends.client, ends.server) == (None, None)
+    assert client.peer is not None
+    assert server.peer is not None
+    assert (str(client.peer.spiffe_id), str(server.peer.spiffe_id)) == (SERVER, CLIENT)
+    assert (server.tls_version, server.cipher_suite) == ("TLSv1.3", "TLS_AES_256_GCM_SHA384")
+
+
+def test_a_raw_leaf_that_keeps_every_rule_is_accepted() -> None:
+    client = engine_of(presenting(OURS, GOOD), server_side=False)
+    server = engine_of(server_context(), server_side=True, authorizer=authorize_id(CLIENT))
+    assert shake(client, server).server is None
+
+
+def test_a_partner_is_accepted_under_an_id_of_its_own_trust_domain() -> None:
+    theirs = X509Context(1, (svid_for(PARTNER, "/app"),), BundleSet([OURS.bundle]))
+    server = engine_of(server_context(), server_side=True)
+    assert shake(engine_of(theirs, server_side=False), server).server is None
+    assert server.peer is not None
+    assert str(server.peer.spiffe_id) == "spiffe://partner.test/app"
+
+
+@pytest.mark.parametrize("case", REFUSED.values(), ids=REFUSED.keys())
+def test_a_server_refuses(case: Refused) -> None:
+    client = engine_of(case.client(), server_side=False)
+    server = engine_of(server_context(), server_side=True, authorizer=authorize_id(CLIENT))
+    ends = shake(client, server)
+    assert type(ends.server) is case.error
+    assert case.words in str(ends.server)
+    assert server.peer is None
+    assert str(ends.client) == f"the peer refused the connection with the alert {case.alert!r}"
+
+
+@pytest.mark.parametrize("case", REFUSED.values(), ids=REFUSED.keys())
+def test_a_client_refuses_such_a_server_before_showing_its_own_certificate(case: Refused) -> None:
+    server = engine_of(case.client(), server_side=True)
+    client = engine_of(
+        context_for(OURS, SERVER, federated=[PARTNER.bundle]), server_side=False, authorizer=authorize_id(CLIENT)
+    )
+    ends = shake(client, server)
+    assert type(ends.client) is case.error
+    assert case.words in str(ends.client)
+    assert str(ends.server) == f"the peer refused the connection with the alert {case.alert!r}"
+    assert presented_chain(server.ssl_object) == []
+
+
+def test_a_client_without_a_certificate_is_refused_with_the_alert_for_that() -> None:
+    bare = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    bare.check_hostname = False
+    bare.load_verify_locations(cadata=OURS.bundle.to_der())
+    outcome = against_plain_client(bare)
+    assert type(outcome.server) is NoCertificateError
+    assert "certificate required" in outcome.client
+
+
+def test_a_plain_client_that_presents_an_svid_is_accepted() -> None:
+    with_svid = context_of(context_for(OURS, CLIENT), server_side=False)
+    assert against_plain_client(with_svid).server is None
+
+
+def test_tls_1_2_is_refused_unless_the_option_allows_it() -> None:
+    old = context_of(context_for(OURS, CLIENT), server_side=False, options=TLS12)
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    refused = against_plain_client(old)
+    assert str(refused.server) == "no TLS version in common with the peer (unsupported protocol)"
+    assert "protocol version" in refused.client
+    assert against_plain_client(old, TLS12).server is None
+
+
+def test_a_tls_1_2_client_is_judged_by_the_same_rules() -> None:
+    old = context_of(presenting(PARTNER, GOOD), server_side=False, options=TLS12)
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    outcome = against_plain_client(old, TLS12)
+    assert type(outcome.server) is UntrustedPeerError
+    assert "unknown ca" in outcome.client
+
+
+def test_plaintext_is_named_as_such() -> None:
+    server = engine_of(server_context(), server_side=True)
+    server.feed(b"GET / HTTP/1.1\r\nHost: b\r\n\r\n")
+    with pytest.raises(PlaintextError, match="no TLS; mutual TLS is required"):
+        server.handshake()
+
+
+def test_an_end_in_the_middle_of_the_handshake_is_an_error() -> None:
+    client = engine_of(context_for(OURS, CLIENT), server_side=False)
+    server = engine_of(server_context(), server_side=True)
+    client.handshake()
+    server.feed(client.outgoing())
+    assert server.handshake() is None
+    server.feed_eof()
+    with pytest.raises(HandshakeError, match="closed the connection in the middle"):
+        server.handshake()
+
+
+def test_the_verdict_follows_the_clock_it_is_given() -> None:
+    clock = ManualClock()
+    server = engine_of(server_context(), server_side=True, clock=clock)
+    clock.advance(2 * 3600)
+    ends = shake(engine_of(context_for(OURS, CLIENT), server_side=False), server)
+    assert type(ends.server) is ValidityError
+    assert "our clock says" in str(ends.server)
+    assert server.peer is None
+
+
+def test_reading_or_writing_before_the_handshake_does_not_get_around_the_verdict() -> None:
+    client = engine_of(presenting(OURS, replace(GOOD, uris=("spiffe://example.org/other",))), server_side=False)
+    server = engine_of(server_context(), server_side=True, authorizer=authorize_id(CLIENT))
+    client.handshake()
+    server.feed(client.outgoing())
+    with pytest.raises(ssl.SSLWantReadError):
+        server.ssl_object.read(1)
+    client.feed(server.outgoing())
+    client.handshake()
+    client.write(b"let me in")
+    server.feed(client.outgoing())
+    with pytest.raises(ssl.SSLCertVerificationError, match="is not allowed to reach"):
+        server.ssl_object.read(1)
+
+
+def test_the_verdict_that_counts_stands_without_the_early_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("meshtls.tls.context.watch_messages", lambda context, callback: None)
+    client = engine_of(presenting(PARTNER, GOOD), server_side=False)
+    server = engine_of(server_context(), server_side=True)
+    ends = shake(client, server)
+    assert type(ends.server) is UntrustedPeerError
+    assert server.peer is None
+    assert ends.client is None
+    assert client.peer_closed, "OpenSSL let it pass, so the handshake is over: close_notify is the alert that is left"
+
+
+def test_a_resumed_session_is_refused_since_it_shows_no_chain() -> None:
+    tickets = context_of(server_context(), server_side=True)
+    tickets.num_tickets, tickets.options = 2, tickets.options & ~ssl.OP_NO_TICKET  # as if resumption were on
+    client = context_of(context_for(OURS, CLIENT), server_side=False)
+    first, incoming, outgoing = TlsEngine(tickets), ssl.MemoryBIO(), ssl.MemoryBIO()
+    full = client.wrap_bio(incoming, outgoing)
+    assert exchange(full, incoming, outgoing, first).server is None
+    full.context = client  # ssl binds a session to the context that its connection has when it is taken
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    resumed = client.wrap_bio(incoming, outgoing, session=full.session)
+    outcome = exchange(resumed, incoming, outgoing, TlsEngine(tickets))
+    assert resumed.session_reused
+    assert str(outcome.server) == "the peer resumed a session, and no chain came with it to verify"
+
+
+def test_a_context_needs_an_svid() -> None:
+    nobody = ConstantSource(X509Context(1, (), BundleSet([OURS.bundle])))
+    contexts = TlsContexts(nobody, authorize_id(CLIENT), server_side=True)
+    with pytest.raises(LocalIdentityError, match="has no X509-SVID"):
+        contexts.current()
+
+
+@dataclass
+class PlainOutcome:
+    client: str
+    server: PeerError | None
+
+
+def against_plain_client(context: ssl.SSLContext, options: TlsOptions = TlsOptions()) -> PlainOutcome:
+    """One handshake of our server with a client that is not our engine."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = context.wrap_bio(incoming, outgoing)
+    return exchange(client, incoming, outgoing, engine_of(server_context(), server_side=True, options=options))
+
+
+def exchange(
+    client: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, server: TlsEngine
+) -> PlainOutcome:
+    """Carry the bytes of a handshake; what the client met in OpenSSL's words, and the server's refusal."""
+    outcome = PlainOutcome("", None)
+    for _ in range(6):
+        try:
+            client.do_handshake()
+            client.read(1)
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError as error:
+            outcome.client = outcome.client or str(error)
+        server.feed(outgoing.read())
+        try:
+            if outcome.server is None:
+                server.handshake()
+        except PeerError as error:
+            outcome.server = error
+        incoming.write(server.outgoing())
+    return outcome

@@ -1,0 +1,372 @@
+"""``listen``, ``dial`` and the rotating contexts over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import struct
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from meshtls import (
+    Listener,
+    LocalIdentityError,
+    PeerError,
+    RequestError,
+    X509Context,
+    authorize_any,
+    authorize_id,
+    authorize_member_of,
+    client_context,
+    dial,
+    listen,
+    peer_id,
+    server_context,
+)
+from meshtls.bundle import BundleSet
+from meshtls.errors import HandshakeError, HandshakeTimeoutError, NotAuthorizedError, UntrustedPeerError
+from tests.support.authority import ConstantSource, context_for, make_authority
+
+OURS = make_authority("example.org")
+FOREIGN = make_authority("example.org")
+CLIENT, SERVER = "spiffe://example.org/client", "spiffe://example.org/server"
+TURN = 1 << 16
+
+
+class Swapping:
+    """A source whose context a test exchanges."""
+
+    def __init__(self, context: X509Context) -> None:
+        self.context = context
+
+    def snapshot(self) -> X509Context:
+        return self.context
+
+
+def source(spiffe_id: str) -> Swapping:
+    return Swapping(context_for(OURS, spiffe_id))
+
+
+def impostor() -> ConstantSource:
+    """A foreign CA's SVID with the client's ID; it trusts the real server."""
+    svids = context_for(FOREIGN, CLIENT).svids
+    return ConstantSource(X509Context(1, svids, BundleSet([OURS.bundle])))
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(TURN):
+        writer.write(data)
+        await writer.drain()
+    writer.write_eof()
+
+
+async def who(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(str(peer_id(writer)).encode())
+
+
+async def start(handler: Callable[..., object] = echo, server: Swapping | None = None, allow: str = CLIENT) -> Listener:
+    return await listen("127.0.0.1", 0, server or source(SERVER), authorize_id(allow), handler)  # type: ignore[arg-type]
+
+
+async def test_each_side_knows_the_other_by_its_spiffe_id() -> None:
+    async with await start(who) as listener:
+        reader, writer = await dial(*listener.address, source(CLIENT), authorize_id(SERVER))
+        assert await reader.read() == CLIENT.encode()
+        assert str(peer_id(writer)) == SERVER
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_a_client_that_is_not_allowed_reads_the_alert() -> None:
+    async with await start(allow="spiffe://example.org/somebody-else") as listener:
+        reader, writer = await dial(*listener.address, source(CLIENT), authorize_id(SERVER))
+        writer.write(b"sent before the verdict is known")
+        with pytest.raises(HandshakeError, match="refused the connection with the alert 'unknown ca'"):
+            await reader.read(1)
+        writer.close()
+
+
+async def test_an_impostor_never_reaches_the_handler() -> None:
+    reached = asyncio.Event()
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reached.set()
+
+    async with await start(handler) as listener:
+        reader, writer = await dial(*listener.address, impostor(), authorize_id(SERVER))
+        with pytest.raises(HandshakeError, match="unknown ca"):
+            await reader.read(1)
+        writer.close()
+        assert not reached.is_set()
+        reader, writer = await dial(*listener.address, source(CLIENT), authorize_id(SERVER))
+        assert await reader.read() == b""
+        assert reached.is_set()
+        writer.close()
+
+
+async def test_a_server_with_the_wrong_id_is_refused_by_the_client() -> None:
+    async with await start() as listener:
+        with pytest.raises(NotAuthorizedError, match=r"peer spiffe://example.org/server is not allowed"):
+            await dial(*listener.address, source(CLIENT), authorize_id("spiffe://example.org/db"))
+
+
+async def test_a_server_of_a_foreign_ca_is_refused_by_the_client() -> None:
+    theirs = ConstantSource(context_for(FOREIGN, SERVER))
+    async with await listen("127.0.0.1", 0, theirs, authorize_any(), echo) as listener:
+        with pytest.raises(UntrustedPeerError, match="no path to a root"):
+            await dial(*listener.address, source(CLIENT), authorize_id(SERVER))
+
+
+async def test_64_mib_come_back_byte_for_byte_through_half_close_and_back_pressure() -> None:
+    block = bytes(range(256)) * 4096
+    async with await start() as listener:
+        reader, writer = await dial(*listener.address, source(CLIENT), authorize_id(SERVER))
+
+        async def send() -> None:
+            for _ in range(64):
+                writer.write(block)
+                await writer.drain()
+            writer.write_eof()
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(send())
+            for _ in range(64):
+                assert await reader.readexactly(len(block)) == block
+        assert await reader.read() == b""
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_the_answer_still_arrives_after_the_client_has_closed_its_side() -> None:
+    async def count(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(str(len(await reader.read())).encode())
+
+    async with await start(count) as listener:
+        reader, writer = await dial(*listener.address, source(CLIENT), authorize_id(SERVER))
+        writer.write(b"x" * 100_000)
+        writer.write_eof()
+        assert await reader.read() == b"100000"
+        writer.close()
+
+
+async def test_a_connection_cut_without_close_notify_is_an_error_and_no_clean_end() -> None:
+    async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"half a mes")
+        await writer.drain()
+        await reader.readexactly(2)
+        plain = writer.get_extra_info("socket")
+        plain.shutdown(socket.SHUT_WR)
+        await asyncio.Event().wait()
+
+    async with await start(cut) as listener:
+        reader, writer = await dial(*listener.address, source(CLIENT), authorize_id(SERVER))
+        assert await reader.readexactly(10) == b"half a mes"
+        writer.write(b"go")
+        with pytest.raises(ConnectionResetError, match="without TLS's close_notify"):
+            await reader.read()
+        writer.close()
+
+
+async def test_rotation_keeps_live_connections_and_the_next_one_shows_the_new_certificate() -> None:
+    server = source(SERVER)
+    async with await start(server=server) as listener:
+        old_reader, old = await dial(*listener.address, source(CLIENT), authorize_id(SERVER))
+        server.context = context_for(OURS, SERVER, generation=2)
+        _, new = await dial(*listener.address, source(CLIENT), authorize_id(SERVER))
+        old.write(b"still here")
+        assert await old_reader.readexactly(10) == b"still here"
+        serials = [writer.get_extra_info("peer").serial for writer in (old, new)]
+        assert serials[0] != serials[1] == server.context.svid.serial
+        for writer in (old, new):
+            writer.close()
+
+
+async def test_200_connections_at_once() -> None:
+    client = source(CLIENT)
+
+    async def one(number: int) -> None:
+        host, port = listener.address
+        reader, writer = await dial(host, port, client, authorize_id(SERVER), timeout=30)
+        writer.write(number.to_bytes(4, "big"))
+        writer.write_eof()
+        assert await reader.read() == number.to_bytes(4, "big")
+        writer.close()
+
+    async with await start() as listener, asyncio.TaskGroup() as group:
+        for number in range(200):
+            group.create_task(one(number))
+
+
+async def test_a_peer_that_stalls_in_the_handshake_is_given_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        host, port = silent.getsockname()
+        with pytest.raises(HandshakeTimeoutError, match="no finished handshake within 0.05 s"):
+            await dial(host, port, source(CLIENT), authorize_id(SERVER), timeout=0.05)
+
+
+async def test_a_listener_gives_up_a_client_that_stalls() -> None:
+    async with await listen("127.0.0.1", 0, source(SERVER), authorize_any(), echo, timeout=0.05) as listener:
+        reader, writer = await asyncio.open_connection(*listener.address)
+        assert await reader.read() == b""
+        writer.close()
+
+
+async def test_plaintext_to_a_listener_is_closed_cleanly_and_the_log_says_why(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with await start() as listener:
+        reader, writer = await asyncio.open_connection(*listener.address)
+        writer.write(b"GET / HTTP/1.1\r\n\r\n" + b"x" * TURN)
+        assert await reader.read() == b""
+        writer.close()
+    assert caplog.messages == ["refused: the peer's first bytes are no TLS; mutual TLS is required here"]
+
+
+async def test_without_a_valid_svid_nobody_is_served_and_nobody_is_dialled() -> None:
+    class Nothing:
+        def snapshot(self) -> X509Context:
+            raise LocalIdentityError("the SVID expired")
+
+    async with await listen("127.0.0.1", 0, Nothing(), authorize_any(), echo) as listener:
+        with pytest.raises(PeerError, match="in the middle of"):
+            await dial(*listener.address, source(CLIENT), authorize_id(SERVER))
+        with pytest.raises(LocalIdentityError, match="the SVID expired"):
+            await dial(*listener.address, Nothing(), authorize_id(SERVER))
+
+
+async def test_peer_id_wants_a_stream_of_ours() -> None:
+    async with await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0) as server:
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        with pytest.raises(RequestError, match="without a verified peer"):
+            peer_id(writer)
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_asyncios_own_tls_over_our_contexts_rotates_and_authorizes() -> None:
+    server, client = source(SERVER), source(CLIENT)
+    inside = server_context(server, authorize_id(CLIENT))
+    outside = client_context(client, authorize_id(SERVER))
+    async with await asyncio.start_server(echo_tls, "127.0.0.1", 0, ssl=inside) as listening:
+        host, port = listening.sockets[0].getsockname()
+        first = await asyncio.open_connection(host, port, ssl=outside, server_hostname="")
+        server.context = context_for(OURS, SERVER, generation=2)
+        second = await asyncio.open_connection(host, port, ssl=outside, server_hostname="")
+        for reader, writer in (first, second):
+            assert str(peer_id(writer)) == SERVER
+            writer.write(b"hello")
+            assert await reader.readexactly(5) == b"hello"
+        serials = [writer.get_extra_info("ssl_object").peer.serial for _, writer in (first, second)]
+        assert serials[0] != serials[1] == server.context.svid.serial
+        for _, writer in (first, second):
+            writer.close()
+            await writer.wait_closed()
+
+
+async def test_asyncios_own_tls_over_our_contexts_refuses_and_the_alert_arrives() -> None:
+    inside = server_context(source(SERVER), authorize_member_of("partner.test"))
+    async with await asyncio.start_server(echo_tls, "127.0.0.1", 0, ssl=inside) as listening:
+        host, port = listening.sockets[0].getsockname()
+        reader, writer = await dial(host, port, source(CLIENT), authorize_id(SERVER))
+        with pytest.raises(HandshakeError, match="unknown ca"):
+            await reader.read(1)
+        writer.close()
+
+
+async def test_asyncios_own_client_over_our_context_says_why_it_refused() -> None:
+    outside = client_context(source(CLIENT), authorize_id("spiffe://example.org/db"))
+    async with await start() as listener:
+        host, port = listener.address
+        with pytest.raises(ssl.SSLCertVerificationError, match="is not allowed to reach"):
+            await asyncio.open_connection(host, port, ssl=outside, server_hostname="")
+
+
+@pytest.mark.parametrize(("allowed", "answer"), [(SERVER, b"hello"), ("spiffe://example.org/db", None)])
+async def test_blocking_sockets_over_our_context(allowed: str, answer: bytes | None) -> None:
+    outside = client_context(source(CLIENT), authorize_id(allowed))
+
+    def call(host: str, port: int) -> bytes:
+        with socket.create_connection((host, port)) as plain, outside.wrap_socket(plain) as tls:
+            tls.sendall(b"hello")
+            return tls.recv(5)
+
+    async with await start() as listener:
+        if answer is None:
+            with pytest.raises(ssl.SSLCertVerificationError, match="is not allowed to reach"):
+                await asyncio.to_thread(call, *listener.address)
+        else:
+            assert await asyncio.to_thread(call, *listener.address) == answer
+
+
+async def test_a_blocking_socket_with_its_handshake_put_off_is_still_judged() -> None:
+    outside = client_context(source(CLIENT), authorize_id("spiffe://example.org/db"))
+
+    def call(host: str, port: int) -> None:
+        with socket.create_connection((host, port)) as plain:
+            tls = outside.wrap_socket(plain, do_handshake_on_connect=False)
+            with tls, pytest.raises(ssl.SSLCertVerificationError, match="is not allowed to reach"):
+                tls.send(b"a secret")
+
+    async with await start() as listener:
+        await asyncio.to_thread(call, *listener.address)
+
+
+def test_a_blocking_server_over_our_context_refuses_with_an_alert() -> None:
+    inside = server_context(source(SERVER), authorize_id("spiffe://example.org/somebody-else"))
+    refusals: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            plain, _ = listening.accept()
+            with plain:
+                try:
+                    inside.wrap_socket(plain, server_side=True)
+                except ssl.SSLCertVerificationError as error:
+                    refusals.append(str(error))
+
+        server = threading.Thread(target=serve)
+        server.start()
+        outside = client_context(source(CLIENT), authorize_id(SERVER))
+        with (
+            socket.create_connection(listening.getsockname()) as plain,
+            outside.wrap_socket(plain) as tls,
+            pytest.raises(ssl.SSLError, match="(?i)unknown.ca"),
+        ):
+            tls.recv(1)
+        server.join()
+    assert "is not allowed to reach" in refusals[0]
+
+
+@pytest.mark.parametrize(
+    ("misuse", "message"),
+    [
+        (lambda context: context.load_cert_chain("own.pem"), "this context's identity comes from its source"),
+        (lambda context: context.load_verify_locations("ca.pem"), "trust bundles come from its source"),
+        (lambda context: context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), True), "wanted a client connection"),
+    ],
+)
+def test_what_a_rotating_context_would_have_to_ignore_is_an_error(
+    misuse: Callable[[ssl.SSLContext], object], message: str
+) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        misuse(client_context(source(CLIENT), authorize_any()))
+
+
+def test_alpn_set_on_a_rotating_context_is_negotiated() -> None:
+    outside = client_context(source(CLIENT), authorize_any())
+    outside.set_alpn_protocols(["h2", "http/1.1"])
+    hello = ssl.MemoryBIO()
+    client = outside.wrap_bio(ssl.MemoryBIO(), hello)
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    assert struct.pack("!H", 12) + b"\x02h2\x08http/1.1" in hello.read()
+
+
+async def echo_tls(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(TURN):
+        writer.write(data)
+        await writer.drain()
+    writer.close()

@@ -1,0 +1,74 @@
+"""Two engines joined without a wire, and contexts in one line, for tests of TLS."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from meshtls.clock import Clock, SystemClock
+from meshtls.errors import PeerError
+from meshtls.policy.authorizer import Authorizer, authorize_any
+from meshtls.svid.context import X509Context
+from meshtls.tls.context import GenerationContext, TlsContexts, TlsOptions
+from meshtls.tls.engine import TlsEngine
+from tests.support.authority import ConstantSource
+
+__all__ = ["Ends", "context_of", "engine_of", "shake"]
+
+
+@dataclass(slots=True)
+class Ends:
+    """How a handshake ended for each side: None where it completed."""
+
+    client: PeerError | None = None
+    server: PeerError | None = None
+
+
+def context_of(
+    snapshot: X509Context,
+    *,
+    server_side: bool,
+    authorizer: Authorizer | None = None,
+    options: TlsOptions = TlsOptions(),
+    clock: Clock = SystemClock(),
+) -> GenerationContext:
+    """The context of this snapshot; every verified peer is allowed unless an authorizer is given."""
+    contexts = TlsContexts(
+        ConstantSource(snapshot),
+        authorizer or authorize_any(),
+        server_side=server_side,
+        options=options,
+        clock=clock,
+    )
+    return contexts.current()
+
+
+def engine_of(
+    snapshot: X509Context,
+    *,
+    server_side: bool,
+    authorizer: Authorizer | None = None,
+    options: TlsOptions = TlsOptions(),
+    clock: Clock = SystemClock(),
+) -> TlsEngine:
+    """A new engine over ``context_of``."""
+    return TlsEngine(context_of(snapshot, server_side=server_side, authorizer=authorizer, options=options, clock=clock))
+
+
+def shake(client: TlsEngine, server: TlsEngine) -> Ends:
+    """Carry bytes both ways until nobody has more to say; then each side reads once, to meet a late alert."""
+    ends = Ends()
+    for _ in range(8):
+        ends.client = ends.client or _step(client)
+        server.feed(client.outgoing())
+        ends.server = ends.server or _step(server)
+        client.feed(server.outgoing())
+    return ends
+
+
+def _step(side: TlsEngine) -> PeerError | None:
+    try:
+        if side.handshake() is not None:
+            side.read()
+    except PeerError as error:
+        return error
+    return None
