@@ -7,8 +7,10 @@ Each message says what was wanted, what came and what to do.
 from __future__ import annotations
 
 __all__ = [
+    "AccessError",
     "BundleError",
     "ConfigError",
+    "ConflictError",
     "HandshakeError",
     "HandshakeTimeoutError",
     "InvalidSpiffeIdError",
@@ -18,9 +20,11 @@ __all__ = [
     "NoBundleError",
     "NoCertificateError",
     "NotAuthorizedError",
+    "NotFoundError",
     "PeerError",
     "PlaintextError",
     "RequestError",
+    "StoreError",
     "UntrustedPeerError",
     "ValidityError",
 ]
@@ -44,6 +48,22 @@ class InvalidSpiffeIdError(RequestError):
 
 class BundleError(RequestError):
     """The bytes are no SPIFFE bundle (SPIFFE Trust Domain and Bundle, section 4)."""
+
+
+class NotFoundError(RequestError):
+    """What a caller named is not there."""
+
+
+class ConflictError(RequestError):
+    """What a caller wants to make is there already, or was changed since the caller looked at it."""
+
+
+class AccessError(MeshtlsError):
+    """The caller is not who may ask for this: not attested, banned, or no administrator."""
+
+
+class StoreError(MeshtlsError):
+    """The server's data store can't be reached or can't write now; nothing of the change was kept."""
 
 
 class LocalIdentityError(MeshtlsError):
@@ -87,4 +107,12 @@ class UntrustedPeerError(PeerError):
 
 
 class NotAuthorizedError(PeerError):
-    """The peer proved who it is and may not talk to this workload."""
+    """A peer with a good certificate that may not talk to this workload.
+
+    ``peer`` is the VerifiedPeer, for the log. Where the refusal came within the handshake, the peer had shown the
+    certificate and not yet that it holds the key.
+    """
+
+    def __init__(self, message: str, peer: object = None) -> None:
+        super().__init__(message)
+        self.peer = peer

@@ -1,34 +1,56 @@
-"""One end of a mutual TLS connection without a wire: bytes in, bytes out. The sidecar and the streams drive it."""
+"""One end of a mutual TLS connection without a wire: bytes in, bytes out. The sidecar and the streams drive it.
+
+All engines of a thread share one pair of memory BIOs. OpenSSL keeps what a connection has in flight (half a record) in
+the connection itself, so between two calls both BIOs are empty and the next connection may use them: that saves two
+BIOs and their buffers for each connection, which is a third of what an idle one costs. The price is one rule, kept by
+``_leave``: whatever happens, also an error, nothing stays behind, or it would be read as another connection's bytes.
+"""
 
 from __future__ import annotations
 
 import ssl
+import threading
 
+from meshtls.errors import HandshakeError
 from meshtls.svid.context import X509Context
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import GenerationContext
 from meshtls.tls.failures import peer_error
 from meshtls.tls.verifying import VerifyingSSLObject
 
-__all__ = ["TlsEngine"]
+__all__ = ["MAX_RECORD", "TlsEngine"]
 
-_READ = 1 << 16
+#: The most plaintext that one TLS record holds (RFC 8446 5.1), in bytes.
+MAX_RECORD = 1 << 14
+
+
+class _Wires(threading.local):
+    """The pair of BIOs of this thread."""
+
+    def __init__(self) -> None:
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+
+
+_wires = _Wires()
 
 
 class TlsEngine:
     """Feed what came from the wire, send what ``outgoing`` gives, after every call and also after one that raised:
-    what is left there then is the alert that tells the peer.
+    what is left there then is the alert that tells the peer. An engine stays in the thread that made it.
 
     ``context`` is our own snapshot; ``peer`` is None until the handshake is done and the peer verified and allowed.
     """
 
+    __slots__ = ("_decrypted", "_ended", "_fed", "_in", "_out", "_tls", "_unsent", "context", "peer_closed")
+
     def __init__(self, context: GenerationContext, *, port: int | None = None) -> None:
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        tls = context.wrap_bio(self._incoming, self._outgoing, server_side=context.server_side)
+        self._in, self._out = _wires.incoming, _wires.outgoing
+        tls = context.wrap_bio(self._in, self._out, server_side=context.server_side)
         assert isinstance(tls, VerifyingSSLObject)  # noqa: S101  # tells the type checker what sslobject_class made
         tls.port = port
         self._tls = tls
-        self._decrypted: list[bytes] = []
+        self._fed = self._unsent = self._decrypted = b""
+        self._ended = False
         self.context: X509Context = context.snapshot
         self.peer_closed = False
 
@@ -53,65 +75,125 @@ class TlsEngine:
 
     def feed(self, data: bytes) -> None:
         """Take ciphertext from the wire."""
-        self._incoming.write(data)
+        self._fed += data
 
     def feed_eof(self) -> None:
         """The wire ended; a handshake or a read that still wanted bytes will raise HandshakeError."""
-        self._incoming.write_eof()
+        self._ended = True
 
     def outgoing(self) -> bytes:
         """Ciphertext to put on the wire now; b"" for none."""
-        return self._outgoing.read()
+        data, self._unsent = self._unsent, b""
+        return data
 
     def handshake(self) -> VerifiedPeer | None:
         """Take one step. None: more input is needed. Raises PeerError where the peer is refused or refuses."""
+        self._enter()
         try:
             self._tls.do_handshake()
+            self._decrypt()
         except ssl.SSLWantReadError:
+            self._check_end()
             return None
         except ssl.SSLError as error:
             raise peer_error(error) from error
+        finally:
+            self._leave()
         return self._tls.peer
 
     def read(self) -> bytes:
         """All plaintext there is; b"" for none yet, or none ever where ``peer_closed``. Raises HandshakeError."""
-        self._decrypt()
-        plain = b"".join(self._decrypted)
-        self._decrypted.clear()
+        self._enter()
+        try:
+            self._decrypt()
+        except ssl.SSLError as error:
+            raise peer_error(error) from error
+        finally:
+            self._leave()
+        plain, self._decrypted = self._decrypted, b""
+        if not plain and not self.peer_closed:
+            self._check_end()
         return plain
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Encrypt. Raises HandshakeError where the connection is broken."""
+        self._unsent += self.seal(data)
+
+    def seal(self, data: bytes | bytearray | memoryview) -> bytes:
+        """Encrypt, and give the ciphertext to send at once. Raises HandshakeError where the connection is broken."""
         try:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[self._tls.write(rest) :]
+            if data:  # a memory BIO takes all of it in one call
+                self._tls.write(data)
         except ssl.SSLError as error:
             raise peer_error(error) from error
+        finally:
+            sealed = self._out.read()
+        return sealed
+
+    def open(self, cipher: memoryview, into: memoryview) -> int:
+        """Decrypt ``cipher`` into ``into`` and give the number of bytes there: the quick form of feed and read.
+
+        ``into`` needs room for ``len(cipher)`` and one record more. At the peer's end ``peer_closed`` is set. What TLS
+        answers by itself waits in ``outgoing``. Raises HandshakeError.
+        """
+        incoming, read, done = self._in, self._tls.read, 0
+        incoming.write(cipher)
+        try:
+            while incoming.pending and not self.peer_closed:
+                count = read(MAX_RECORD, into[done:])
+                done += count
+                if not count:
+                    self.peer_closed = True
+        except ssl.SSLWantReadError:
+            return done
+        except ssl.SSLZeroReturnError:
+            self.peer_closed = True
+        except ssl.SSLError as error:
+            raise peer_error(error) from error
+        finally:
+            self._leave()
+        return done
 
     def close_write(self) -> None:
         """Queue close_notify. What the peer still sends can be read (TLS half-close, RFC 8446 6.1)."""
-        # OpenSSL's second step of a shutdown looks for the peer's close_notify, and application data in its way is an
-        # error there: take out first what has arrived.
-        self._decrypt()
+        self._enter()
         try:
+            # OpenSSL's second step of a shutdown looks for the peer's close_notify, and application data in its way
+            # is an error there: take out first what has arrived.
+            self._decrypt()
             self._tls.unwrap()
         except ssl.SSLWantReadError:
             return
         except ssl.SSLError as error:
             raise peer_error(error) from error
+        finally:
+            self._leave()
+
+    def _enter(self) -> None:
+        if self._fed:
+            self._in.write(self._fed)
+            self._fed = b""
+
+    def _leave(self) -> None:
+        if self._out.pending:
+            self._unsent += self._out.read()
+        if self._in.pending:
+            self._in.read()
 
     def _decrypt(self) -> None:
+        """Take out of the incoming BIO all that is in it; what makes no whole record stays inside OpenSSL."""
         try:
             while not self.peer_closed:
-                plain = self._tls.read(_READ)
+                plain = self._tls.read(MAX_RECORD)
                 if plain:
-                    self._decrypted.append(plain)
+                    self._decrypted += plain
                 else:
                     self.peer_closed = True
         except ssl.SSLWantReadError:
             return
         except ssl.SSLZeroReturnError:
             self.peer_closed = True
-        except ssl.SSLError as error:
-            raise peer_error(error) from error
+
+    def _check_end(self) -> None:
+        if self._ended:
+            raise HandshakeError("the peer closed the connection in the middle of TLS")

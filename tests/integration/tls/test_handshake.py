@@ -29,7 +29,7 @@ from meshtls.tls.engine import TlsEngine
 from meshtls.tls.peer import presented_chain
 from tests.support.authority import ConstantSource, Leaf, context_for, make_authority, mint_raw, svid_for
 from tests.support.clock import ManualClock
-from tests.support.tls import context_of, engine_of, shake
+from tests.support.tls import Ends, context_of, engine_of, shake
 
 OURS = make_authority("example.org")
 PARTNER = make_authority("partner.test")
@@ -220,19 +220,67 @@ def test_the_verdict_follows_the_clock_it_is_given() -> None:
     assert server.peer is None
 
 
-def test_reading_or_writing_before_the_handshake_does_not_get_around_the_verdict() -> None:
-    client = engine_of(presenting(OURS, replace(GOOD, uris=("spiffe://example.org/other",))), server_side=False)
-    server = engine_of(server_context(), server_side=True, authorizer=authorize_id(CLIENT))
-    client.handshake()
-    server.feed(client.outgoing())
+@pytest.mark.parametrize("client_id", [CLIENT, "spiffe://example.org/other"])
+def test_reading_before_the_handshake_does_not_get_around_the_verdict(client_id: str) -> None:
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    inside = context_of(server_context(), server_side=True, authorizer=authorize_id(CLIENT))
+    server = inside.wrap_bio(to_server, to_client, server_side=True)
+    client = context_of(context_for(OURS, client_id), server_side=False).wrap_bio(to_client, to_server)
     with pytest.raises(ssl.SSLWantReadError):
-        server.ssl_object.read(1)
-    client.feed(server.outgoing())
-    client.handshake()
+        client.write(b"")
+    with pytest.raises(ssl.SSLWantReadError):
+        server.read(1)
     client.write(b"let me in")
+    if client_id == CLIENT:
+        assert server.read(9) == b"let me in"
+    else:
+        with pytest.raises(ssl.SSLCertVerificationError, match="is not allowed to reach"):
+            server.read(9)
+
+
+def test_a_broken_record_leaves_nothing_behind_for_the_next_connection() -> None:
+    """All engines share one pair of BIOs: what a failure leaves in them would be read as another connection's."""
+    broken, sound = pair(), pair()
+    assert shake(*broken) == shake(*sound) == Ends()
+    broken[1].feed(b"\x17\x03\x03\x00\x20" + b"no such record" * 100)
+    with pytest.raises(HandshakeError, match="bad record mac"):
+        broken[1].read()
+    assert broken[1].outgoing()[:1] == b"\x17", "the alert, encrypted"
+    sound[0].write(b"untouched")
+    sound[1].feed(sound[0].outgoing())
+    assert sound[1].read() == b"untouched"
+    assert sound[1].outgoing() == b""
+
+
+def test_half_a_record_of_one_connection_stays_out_of_the_others() -> None:
+    one, two = pair(), pair()
+    assert shake(*one) == shake(*two) == Ends()
+    record = one[0].seal(b"in two halves")
+    one[1].feed(record[:20])
+    assert one[1].read() == b""
+    two[1].feed(two[0].seal(b"in between"))
+    assert two[1].read() == b"in between"
+    one[1].feed(record[20:])
+    assert one[1].read() == b"in two halves"
+
+
+def test_application_data_right_behind_the_handshake_is_not_lost() -> None:
+    client, server = pair()
+    client.handshake()
     server.feed(client.outgoing())
-    with pytest.raises(ssl.SSLCertVerificationError, match="is not allowed to reach"):
-        server.ssl_object.read(1)
+    server.handshake()
+    client.feed(server.outgoing())
+    assert client.handshake() is not None
+    client.write(b"early")
+    server.feed(client.outgoing())
+    assert server.handshake() is not None
+    assert server.read() == b"early"
+
+
+def pair() -> tuple[TlsEngine, TlsEngine]:
+    """A client and a server that accept each other."""
+    client = engine_of(context_for(OURS, CLIENT), server_side=False)
+    return client, engine_of(server_context(), server_side=True, authorizer=authorize_id(CLIENT))
 
 
 def test_the_verdict_that_counts_stands_without_the_early_one(monkeypatch: pytest.MonkeyPatch) -> None:
