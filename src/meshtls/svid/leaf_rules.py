@@ -40,7 +40,7 @@ def uri_names(certificate: x509.Certificate) -> list[str]:
 def _violations(rules: tuple[Rule, ...], certificate: x509.Certificate) -> list[str]:
     try:
         _ = certificate.extensions
-    except (ValueError, x509.DuplicateExtension) as error:
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
         return [f"its extensions can't be read: {error}"]
     return [broken for rule in rules if (broken := rule(certificate))]
 

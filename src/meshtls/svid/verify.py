@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import lru_cache
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -63,12 +64,7 @@ def verify_peer(chain: Sequence[bytes], bundles: BundleSet, now: datetime) -> Ve
         raise InvalidSvidError(f"peer's chain: wanted 1 to {MAX_CHAIN} certificates, got {len(chain)}")
     certificates = parse_chain(chain)
     spiffe_id = _named(certificates)
-    bundle = bundles.get(spiffe_id.trust_domain)
-    if bundle is None or not bundle.x509_authorities:
-        raise NoBundleError(
-            f"peer {spiffe_id}: no bundle for trust domain {spiffe_id.trust_domain};"
-            f" known: {', '.join(str(b.trust_domain) for b in bundles) or 'none'}"
-        )
+    bundle = _bundle_of(spiffe_id, bundles)
     _check_validity(spiffe_id, certificates[0], now)
     _check_path(spiffe_id, certificates, bundle, now)
     return VerifiedPeer(spiffe_id, certificates)
@@ -79,6 +75,20 @@ def _named(certificates: tuple[x509.Certificate, ...]) -> SpiffeId:
         return spiffe_id_of(certificates[0])
     except InvalidSvidError as error:
         raise InvalidSvidError(f"peer's {error}") from error
+
+
+def _bundle_of(spiffe_id: SpiffeId, bundles: BundleSet) -> TrustBundle:
+    bundle = bundles.get(spiffe_id.trust_domain)
+    if bundle is None:
+        raise NoBundleError(
+            f"peer {spiffe_id}: no bundle for trust domain {spiffe_id.trust_domain};"
+            f" known: {', '.join(str(b.trust_domain) for b in bundles) or 'none'}"
+        )
+    if not bundle.x509_authorities:
+        raise NoBundleError(
+            f"peer {spiffe_id}: the bundle of trust domain {bundle.trust_domain} has no X.509 authority"
+        )
+    return bundle
 
 
 def _check_validity(spiffe_id: SpiffeId, leaf: x509.Certificate, now: datetime) -> None:
@@ -98,9 +108,15 @@ def _check_path(
     spiffe_id: SpiffeId, certificates: tuple[x509.Certificate, ...], bundle: TrustBundle, now: datetime
 ) -> None:
     _check_signers(spiffe_id, certificates[1:])
+    store = _anchors(bundle.x509_authorities)
+    if store is None:
+        broken = "; ".join(signing_violations(bundle.x509_authorities[0]))
+        raise UntrustedPeerError(
+            f"peer {spiffe_id}: no authority in the bundle of trust domain {bundle.trust_domain} may sign: {broken}"
+        )
     verifier = (
         PolicyBuilder()
-        .store(Store(list(bundle.x509_authorities)))
+        .store(store)
         .time(now)
         .extension_policies(ca_policy=_CA_EXTENSIONS, ee_policy=_LEAF_EXTENSIONS)
         .build_client_verifier()
@@ -112,6 +128,13 @@ def _check_path(
             f"peer {spiffe_id}: no path to a root of the bundle of trust domain {bundle.trust_domain}"
             f" ({len(bundle.x509_authorities)} known, issuer {_name(certificates[-1].issuer)}): {_first_words(error)}"
         ) from error
+
+
+@lru_cache(maxsize=64)
+def _anchors(authorities: tuple[x509.Certificate, ...]) -> Store | None:
+    # Without this filter a leaf in a bundle would vouch for itself. Kept per bundle: a Store keeps its keys loaded.
+    signers = [authority for authority in authorities if not signing_violations(authority)]
+    return Store(signers) if signers else None
 
 
 def _check_signers(spiffe_id: SpiffeId, signers: tuple[x509.Certificate, ...]) -> None:
@@ -132,4 +155,4 @@ def _name(name: x509.Name) -> str:
 
 
 def _clock(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"

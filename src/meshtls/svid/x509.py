@@ -79,10 +79,17 @@ def parse_chain(ders: Sequence[bytes]) -> tuple[x509.Certificate, ...]:
     chain = []
     for place, der in enumerate(ders):
         try:
-            chain.append(x509.load_der_x509_certificate(der))
-        except ValueError as error:
+            chain.append(_parse(der))
+        except (ValueError, TypeError, x509.InvalidVersion) as error:
             raise InvalidSvidError(f"certificate {place} of the chain is no X.509 certificate: {error}") from error
     return tuple(chain)
+
+
+def _parse(der: bytes) -> x509.Certificate:
+    certificate = x509.load_der_x509_certificate(der)
+    # Names are decoded on first use: one that can't be must fail here, not in the text of some later message.
+    _ = certificate.subject, certificate.issuer
+    return certificate
 
 
 def spiffe_id_of(leaf: x509.Certificate) -> SpiffeId:

@@ -15,7 +15,8 @@ from meshtls.clock import Clock, SystemClock
 from meshtls.errors import ConfigError, NotAuthorizedError
 from meshtls.policy.authorizer import Authorizer, Target
 from meshtls.svid.context import X509Context, X509ContextSource
-from meshtls.svid.verify import VerifiedPeer, verify_peer
+from meshtls.svid.verifier import PeerVerifier
+from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.keys import load_svid
 from meshtls.tls.peer import watch_messages
 from meshtls.tls.verifying import VerifyingSSLObject, VerifyingSSLSocket, preview
@@ -47,6 +48,7 @@ class GenerationContext(ssl.SSLContext):
     server_side: bool
     _authorizer: Authorizer
     _clock: Clock
+    _verifier: PeerVerifier
 
     @classmethod
     def build(
@@ -56,6 +58,7 @@ class GenerationContext(ssl.SSLContext):
         self = cls(ssl.PROTOCOL_TLS_SERVER if server_side else ssl.PROTOCOL_TLS_CLIENT)
         self.snapshot, self.server_side = snapshot, server_side
         self._authorizer, self._clock = authorizer, clock
+        self._verifier = PeerVerifier(snapshot.bundles)
         self._harden(options)
         self._load_roots()
         load_svid(self, snapshot.svid)
@@ -64,7 +67,7 @@ class GenerationContext(ssl.SSLContext):
 
     def judge(self, chain: Sequence[bytes], port: int | None) -> VerifiedPeer:
         """Verify the chain by the bundles of this generation, then ask the authorizer. Raises PeerError."""
-        peer = verify_peer(chain, self.snapshot.bundles, self._clock.now())
+        peer = self._verifier.verify(chain, self._clock.now())
         decision = self._authorizer(peer, Target(self.snapshot.svid.spiffe_id, port))
         if not decision:
             raise NotAuthorizedError(decision.reason, peer)

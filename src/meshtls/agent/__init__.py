@@ -1,0 +1,1 @@
+"""The agent: where a workload's SVID comes from, and its rotation."""

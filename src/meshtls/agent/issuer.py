@@ -1,0 +1,64 @@
+"""Who answers a CSR: the seam between rotation and a CA, and the CA in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+from cryptography import x509
+
+from meshtls.bundle import BundleSet, TrustBundle
+from meshtls.ca.authority import Authority
+from meshtls.errors import ConfigError, LocalIdentityError
+from meshtls.spiffeid import SpiffeId
+
+__all__ = ["Issued", "Issuer", "LocalIssuer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A certificate chain, leaf first, and all the bundles that its holder trusts, its own domain's among them."""
+
+    chain: tuple[x509.Certificate, ...]
+    bundles: BundleSet
+
+
+class Issuer(Protocol):
+    """Turns a CSR into a certificate for whoever the issuer knows the caller to be."""
+
+    async def issue(self, csr_der: bytes) -> Issued:
+        """Sign. Ends in bounded time; raises LocalIdentityError or RequestError where there is no certificate."""
+
+
+class LocalIssuer:
+    """An Authority of this process, for one workload. ``ttl`` counts from now; ``federated`` bundles of other trust
+    domains are handed out with the authority's own.
+    """
+
+    def __init__(
+        self,
+        authority: Authority,
+        spiffe_id: SpiffeId,
+        *,
+        ttl: timedelta | None = None,
+        dns_names: Iterable[str] = (),
+        federated: Iterable[TrustBundle] = (),
+    ) -> None:
+        self._authority = authority
+        self._spiffe_id = spiffe_id
+        self._ttl = ttl
+        self._dns_names = tuple(dns_names)
+        self._federated = tuple(federated)
+
+    async def issue(self, csr_der: bytes) -> Issued:
+        try:
+            chain = self._authority.issue(self._spiffe_id, csr_der, ttl=self._ttl, dns_names=self._dns_names)
+        except ConfigError as error:
+            raise LocalIdentityError(f"the CA can't issue: {error}") from error
+        # Our own bundle last: no federated one may take its place.
+        return Issued(chain, BundleSet([*self._federated, self._authority.bundle]))
+
+    def __repr__(self) -> str:
+        return f"<LocalIssuer {self._spiffe_id}>"

@@ -1,0 +1,176 @@
+"""The certificate authority of one trust domain: a root, an intermediate that renews itself, and what it signs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from cryptography import x509
+
+from meshtls.bundle import TrustBundle
+from meshtls.ca.csr import check_public_key, public_key_of_csr
+from meshtls.ca.hierarchy import check_hierarchy
+from meshtls.ca.keys.manager import KeyManager, Slot
+from meshtls.ca.keys.memory import MemoryKeys
+from meshtls.ca.profile import PublicKey, Signer, intermediate_certificate, leaf_certificate, root_certificate
+from meshtls.ca.records import IssuanceLog, IssuanceRecord, IssuanceRecorder
+from meshtls.clock import Clock
+from meshtls.errors import ConfigError, RequestError
+from meshtls.spiffeid import SpiffeId, TrustDomain
+from meshtls.svid.x509 import format_serial
+
+__all__ = ["Authority", "Lifetimes"]
+
+log = logging.getLogger("meshtls.ca")
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """How long each kind of certificate is made to live; none outlives its issuer. Raises ConfigError."""
+
+    svid: timedelta
+    intermediate: timedelta
+    root: timedelta
+
+    def __post_init__(self) -> None:
+        if self.svid < timedelta(seconds=1) or self.root < timedelta(seconds=1):
+            raise ConfigError(f"TTLs of {self.svid} (SVID) and {self.root} (root): wanted at least one second")
+        if self.intermediate < 2 * self.svid:
+            raise ConfigError(
+                f"intermediate TTL of {self.intermediate}: wanted at least twice the SVID's {self.svid},"
+                " so that it is renewed before it cuts a leaf short"
+            )
+
+
+class Authority:
+    """Issues the X509-SVIDs of one trust domain. Made with ``create``; ``close`` frees the place of its keys."""
+
+    def __init__(
+        self,
+        trust_domain: TrustDomain,
+        clock: Clock,
+        lifetimes: Lifetimes,
+        keys: KeyManager,
+        recorder: IssuanceRecorder,
+    ) -> None:
+        self.trust_domain = trust_domain
+        self._clock = clock
+        self._lifetimes = lifetimes
+        self._keys = keys
+        self._recorder = recorder
+        self._root, self._intermediate = self._load() or self._found()
+
+    @classmethod
+    def create(
+        cls,
+        trust_domain: TrustDomain,
+        clock: Clock,
+        *,
+        svid_ttl: timedelta = timedelta(hours=1),
+        intermediate_ttl: timedelta = timedelta(days=30),
+        ca_ttl: timedelta = timedelta(days=3650),
+        keys: KeyManager | None = None,
+        recorder: IssuanceRecorder | None = None,
+    ) -> Authority:
+        """Load the CA that ``keys`` holds, or make one where they hold none. Default: keys and records in memory.
+
+        Raises ConfigError for TTLs that can't be kept and for stored keys that can't be used; those stay as they are,
+        and ``keys`` is closed.
+        """
+        place = keys or MemoryKeys()
+        try:
+            lifetimes = Lifetimes(svid_ttl, intermediate_ttl, ca_ttl)
+            return cls(trust_domain, clock, lifetimes, place, recorder or IssuanceLog())
+        except BaseException:
+            place.close()
+            raise
+
+    def issue(
+        self,
+        spiffe_id: SpiffeId,
+        key_or_csr: PublicKey | bytes,
+        *,
+        ttl: timedelta | None = None,
+        dns_names: Iterable[str] = (),
+    ) -> tuple[x509.Certificate, ...]:
+        """Sign a leaf for this ID and give it with its intermediate, leaf first. It is recorded before it is given.
+
+        ``key_or_csr`` is a public key or a CSR in PEM or DER, of which only the key is taken; ``ttl`` counts from now
+        and is capped by the intermediate's end. Raises RequestError for an ID, key, CSR, TTL or DNS name that can't be
+        certified, ConfigError where the CA has expired.
+        """
+        self._check_id(spiffe_id)
+        key = public_key_of_csr(key_or_csr) if isinstance(key_or_csr, bytes) else check_public_key(key_or_csr)
+        signer = self._signer()
+        wanted = self._lifetimes.svid if ttl is None else ttl
+        leaf = leaf_certificate(spiffe_id, key, dns_names, signer, self._clock.now(), wanted)
+        self._recorder.record(IssuanceRecord.of(spiffe_id, leaf))
+        return (leaf, signer.certificate)
+
+    @property
+    def bundle(self) -> TrustBundle:
+        """What a peer needs to verify this CA's leaves: the root."""
+        return TrustBundle(self.trust_domain, (self._root.certificate,))
+
+    @property
+    def intermediate(self) -> Signer:
+        """What signs leaves now."""
+        return self._intermediate
+
+    def close(self) -> None:
+        """Free the place of the keys for another process. The authority must not be used afterwards."""
+        self._keys.close()
+
+    def __repr__(self) -> str:
+        until = self._root.certificate.not_valid_after_utc
+        return f"<Authority {self.trust_domain} root {format_serial(self._root.certificate)} until {until:%Y-%m-%d}>"
+
+    def _check_id(self, spiffe_id: SpiffeId) -> None:
+        if not spiffe_id.member_of(self.trust_domain):
+            raise RequestError(f"{spiffe_id}: this CA issues for trust domain {self.trust_domain} only")
+        if not spiffe_id.path:
+            raise RequestError(f"{spiffe_id}: wanted an ID with a path; the trust domain's own ID is no workload's")
+
+    def _load(self) -> tuple[Signer, Signer] | None:
+        stored = self._keys.load()
+        if not stored:
+            return None
+        root, intermediate = stored[Slot.ROOT], stored[Slot.INTERMEDIATE]
+        check_hierarchy(self.trust_domain, root, intermediate, self._keys)
+        return root, intermediate
+
+    def _found(self) -> tuple[Signer, Signer]:
+        key = self._keys.generate(Slot.ROOT)
+        root = Signer(root_certificate(self.trust_domain, key, self._clock.now(), self._lifetimes.root), key)
+        intermediate = self._new_intermediate(root)
+        self._keys.save({Slot.ROOT: root, Slot.INTERMEDIATE: intermediate})
+        return root, intermediate
+
+    def _new_intermediate(self, root: Signer) -> Signer:
+        key = self._keys.generate(Slot.INTERMEDIATE)
+        now, ttl = self._clock.now(), self._lifetimes.intermediate
+        return Signer(intermediate_certificate(self.trust_domain, key.public_key(), root, now, ttl), key)
+
+    def _signer(self) -> Signer:
+        if self._past_half_life():
+            self._renew()
+        return self._intermediate
+
+    def _past_half_life(self) -> bool:
+        present = self._intermediate.certificate
+        start, end = present.not_valid_before_utc, present.not_valid_after_utc
+        # One that already lasts as long as the root gains nothing from a renewal.
+        return end < self._root.certificate.not_valid_after_utc and self._clock.now() > start + (end - start) / 2
+
+    def _renew(self) -> None:
+        renewed = self._new_intermediate(self._root)
+        try:
+            self._keys.save({Slot.INTERMEDIATE: renewed})
+        except ConfigError as error:
+            # The present one still signs, and where it has expired the next step refuses: nobody is cut off early.
+            log.warning("the intermediate CA of %s could not be renewed: %s", self.trust_domain, error)
+            return
+        self._intermediate = renewed
+        log.info("renewed the intermediate CA of %s: %s", self.trust_domain, format_serial(renewed.certificate))

@@ -1,0 +1,56 @@
+"""What the CA takes from a certificate signing request: the public key, proven to be the requester's, and nothing else.
+
+The names that a request asks for are ignored: who the requester is was decided before, by something it can't write.
+"""
+
+from __future__ import annotations
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from meshtls.ca.profile import PublicKey
+from meshtls.errors import RequestError
+
+__all__ = ["check_public_key", "public_key_of_csr"]
+
+_CURVES = ("secp256r1", "secp384r1")
+_LEAST_RSA_BITS = 2048
+_WANTED_KEYS = f"wanted EC P-256, EC P-384 or RSA of at least {_LEAST_RSA_BITS} bits"
+
+
+def public_key_of_csr(request: bytes) -> PublicKey:
+    """The public key of a PKCS#10 request in PEM or DER whose own signature holds (RFC 2986).
+
+    Raises RequestError for bytes that are no request, a key of another kind, or a signature by another key.
+    """
+    try:
+        csr = _load(request)
+        key = check_public_key(csr.public_key())
+        signed = csr.is_signature_valid
+    except (ValueError, UnsupportedAlgorithm, InvalidSignature) as error:
+        if isinstance(error, RequestError):
+            raise
+        raise RequestError(f"CSR: wanted a PKCS#10 request in PEM or DER: {error}") from error
+    if not signed:
+        raise RequestError("CSR: its signature is not by the key it holds; sign it with that key")
+    return key
+
+
+def check_public_key(key: object) -> PublicKey:
+    """This key, if the CA certifies such keys. Raises RequestError that names the kind that came."""
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        if key.curve.name not in _CURVES:
+            raise RequestError(f"public key: {_WANTED_KEYS}, got EC {key.curve.name}")
+        return key
+    if isinstance(key, rsa.RSAPublicKey):
+        if key.key_size < _LEAST_RSA_BITS:
+            raise RequestError(f"public key: {_WANTED_KEYS}, got RSA of {key.key_size} bits")
+        return key
+    raise RequestError(f"public key: {_WANTED_KEYS}, got {type(key).__name__.removesuffix('PublicKey')}")
+
+
+def _load(request: bytes) -> x509.CertificateSigningRequest:
+    if b"-----BEGIN" in request:
+        return x509.load_pem_x509_csr(request)
+    return x509.load_der_x509_csr(request)

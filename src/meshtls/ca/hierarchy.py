@@ -1,0 +1,40 @@
+"""Do a stored root and intermediate belong together, to their keys and to this trust domain? Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+
+from meshtls.ca.keys.manager import KeyManager, Slot
+from meshtls.ca.profile import Signer
+from meshtls.errors import ConfigError
+from meshtls.spiffeid import TrustDomain
+from meshtls.svid.leaf_rules import signing_violations, uri_names
+
+__all__ = ["check_hierarchy"]
+
+
+def check_hierarchy(trust_domain: TrustDomain, root: Signer, intermediate: Signer, keys: KeyManager) -> None:
+    """Raises ConfigError that names the place and what is wrong with it."""
+    for slot, signer in ((Slot.ROOT, root), (Slot.INTERMEDIATE, intermediate)):
+        for wrong in _wrongs(trust_domain, signer, root.certificate):
+            raise ConfigError(f"{keys.where(slot)}: {wrong}")
+
+
+def _wrongs(trust_domain: TrustDomain, signer: Signer, root: x509.Certificate) -> Iterator[str]:
+    certificate = signer.certificate
+    if certificate.public_key() != signer.private_key.public_key():
+        yield "the private key does not belong to the certificate; restore the file from a backup"
+    yield from signing_violations(certificate)
+    names = uri_names(certificate)
+    if names != [str(trust_domain.id)]:
+        yield (
+            f"wanted a CA of trust domain {trust_domain}, got {', '.join(names) or 'one with no name'};"
+            " give the data directory of this trust domain, or an empty one"
+        )
+    try:
+        certificate.verify_directly_issued_by(root)
+    except (ValueError, TypeError, InvalidSignature):
+        yield "the certificate was not signed by the stored root; restore both files from the same backup"

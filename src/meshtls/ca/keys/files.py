@@ -1,0 +1,106 @@
+"""Secret files on a POSIX file system: private from the first byte, replaced whole or not at all, refused if others
+can read them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from meshtls.errors import ConfigError
+
+__all__ = ["lock_directory", "read_secret", "replace_secrets"]
+
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+def lock_directory(directory: Path) -> int:
+    """Make the directory (0700) if it isn't there, check that it is ours alone and lock it against other processes.
+
+    The lock lasts until the descriptor is closed. Raises ConfigError. The lock is on the directory itself, so
+    that looking at a directory that is refused writes nothing into it.
+    """
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ConfigError(f"data directory {directory}: wanted a directory to use: {error.strerror}") from error
+    try:
+        _check_private(directory, os.fstat(descriptor), "700")
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise ConfigError(
+            f"data directory {directory}: another process uses it; stop that one or give another directory"
+        ) from error
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def read_secret(path: Path) -> bytes:
+    """The bytes of a regular file that nobody but its owner, us, can read. Raises ConfigError."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise ConfigError(f"{path}: wanted a key file to read: {error.strerror}") from error
+    with open(descriptor, "rb") as file:
+        _check_private(path, os.fstat(descriptor), "600")
+        return file.read()
+
+
+def replace_secrets(contents: dict[Path, bytes]) -> None:
+    """Write each file (0600), then put all in place: what was there is lost only when all the new is on the disk.
+
+    All paths are of one directory. Raises ConfigError; no half-written file is left.
+    """
+    temporary = {path: path.with_name(f".{path.name}.{secrets.token_hex(8)}") for path in contents}
+    try:
+        for path, content in contents.items():
+            _write_new(temporary[path], content)
+        for path, written in temporary.items():
+            written.replace(path)
+        _sync_directory(next(iter(contents)).parent)
+    except OSError as error:
+        raise ConfigError(
+            f"{', '.join(map(str, contents))}: could not be written: {error.strerror};"
+            " the directory has to be writable and its disk to have room"
+        ) from error
+    finally:
+        for written in temporary.values():
+            with contextlib.suppress(OSError):
+                written.unlink(missing_ok=True)
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(descriptor)
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _check_private(path: Path, status: os.stat_result, wanted: str) -> None:
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+        raise ConfigError(f"{path}: wanted a regular file, got something else; move it away")
+    if status.st_uid != os.geteuid():
+        raise ConfigError(
+            f"{path}: wanted it owned by uid {os.geteuid()}, which runs this, got uid {status.st_uid};"
+            f" run as that user or chown {os.geteuid()} {path}"
+        )
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & _OTHERS:
+        raise ConfigError(f"{path}: mode {mode:04o} lets others at a CA key; run chmod {wanted} {path}")

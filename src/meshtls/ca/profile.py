@@ -1,0 +1,180 @@
+"""Certificate templates of the three kinds the CA signs: root, intermediate, leaf. Pure.
+
+The shape is SPIRE's, so a bundle or a chain of ours can stand in for one of theirs: a CA certificate names its trust
+domain in a URI SAN, a leaf names one workload (X509-SVID, sections 2 to 5; RFC 5280, section 4.2).
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from meshtls.errors import ConfigError, RequestError
+from meshtls.spiffeid import SpiffeId, TrustDomain
+from meshtls.svid.leaf_rules import leaf_violations
+from meshtls.svid.x509 import PrivateKey, format_serial
+
+__all__ = [
+    "BACKDATE",
+    "PublicKey",
+    "Signer",
+    "intermediate_certificate",
+    "leaf_certificate",
+    "new_serial",
+    "root_certificate",
+]
+
+PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+BACKDATE = timedelta(seconds=10)
+_DNS_NAME = re.compile(
+    r"(?!.{254})([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.I | re.A
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """A CA certificate and the key that signs in its name; only ``sign`` is asked of the key."""
+
+    certificate: x509.Certificate
+    private_key: PrivateKey = field(repr=False, compare=False)
+
+
+def new_serial() -> int:
+    """128 random bits, never zero (RFC 5280, section 4.1.2.2)."""
+    return secrets.randbits(128) or new_serial()
+
+
+def root_certificate(trust_domain: TrustDomain, key: PrivateKey, now: datetime, ttl: timedelta) -> x509.Certificate:
+    """A self-signed root of this trust domain, valid from 10 s before ``now`` to ``ttl`` after it."""
+    serial = new_serial()
+    subject = _ca_subject("root", serial)
+    template = _template(serial, subject, key.public_key(), now, now + ttl).issuer_name(subject)
+    template = _as_ca(template, trust_domain, path_length=None)
+    return template.sign(key, _hash_for(key))
+
+
+def intermediate_certificate(
+    trust_domain: TrustDomain, public_key: PublicKey, root: Signer, now: datetime, ttl: timedelta
+) -> x509.Certificate:
+    """A CA certificate below ``root`` that may sign leaves only. Raises ConfigError where the root has expired."""
+    serial = new_serial()
+    not_after = _capped(now, ttl, root.certificate)
+    template = _template(serial, _ca_subject("intermediate", serial), public_key, now, not_after)
+    return _signed(_as_ca(template, trust_domain, path_length=0), root)
+
+
+def leaf_certificate(
+    spiffe_id: SpiffeId, public_key: PublicKey, dns_names: Iterable[str], issuer: Signer, now: datetime, ttl: timedelta
+) -> x509.Certificate:
+    """An X509-SVID: the URI SAN first, then the DNS names; it ends when its issuer does, at the latest.
+
+    Raises RequestError for an ID, a DNS name or a TTL that no leaf may have, ConfigError where the issuer has expired.
+    """
+    if ttl < timedelta(seconds=1):
+        raise RequestError(f"TTL of {ttl.total_seconds():g} s: wanted at least one second")
+    not_after = _capped(now, ttl, issuer.certificate)
+    subject = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "meshtls")])
+    template = _template(new_serial(), subject, public_key, now, not_after)
+    leaf = _signed(_as_leaf(template, spiffe_id, dns_names), issuer)
+    broken = leaf_violations(leaf)
+    if broken:
+        raise RequestError(f"{spiffe_id} can't have an X509-SVID: {'; '.join(broken)}")
+    return leaf
+
+
+def _ca_subject(role: str, serial: int) -> x509.Name:
+    # The serial number makes the names of successive CAs differ: a path is never built by name to the wrong one.
+    return x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "meshtls"),
+            x509.NameAttribute(NameOID.COMMON_NAME, f"meshtls {role}"),
+            x509.NameAttribute(NameOID.SERIAL_NUMBER, f"{serial:032x}"),
+        ]
+    )
+
+
+def _template(
+    serial: int, subject: x509.Name, public_key: PublicKey, now: datetime, not_after: datetime
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .serial_number(serial)
+        .subject_name(subject)
+        .public_key(public_key)
+        .not_valid_before(now - BACKDATE)
+        .not_valid_after(not_after)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+    )
+
+
+def _as_ca(
+    template: x509.CertificateBuilder, trust_domain: TrustDomain, path_length: int | None
+) -> x509.CertificateBuilder:
+    name = x509.UniformResourceIdentifier(str(trust_domain.id))
+    return (
+        template.add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
+        .add_extension(_key_usage(ca=True), critical=True)
+        .add_extension(x509.SubjectAlternativeName([name]), critical=False)
+    )
+
+
+def _as_leaf(
+    template: x509.CertificateBuilder, spiffe_id: SpiffeId, dns_names: Iterable[str]
+) -> x509.CertificateBuilder:
+    names = [x509.UniformResourceIdentifier(str(spiffe_id)), *(_dns_name(name) for name in dict.fromkeys(dns_names))]
+    usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    return (
+        template.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_key_usage(ca=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+    )
+
+
+def _signed(template: x509.CertificateBuilder, issuer: Signer) -> x509.Certificate:
+    identifier = issuer.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    authority = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
+    template = template.issuer_name(issuer.certificate.subject).add_extension(authority, critical=False)
+    return template.sign(issuer.private_key, _hash_for(issuer.private_key))
+
+
+def _capped(now: datetime, ttl: timedelta, issuer: x509.Certificate) -> datetime:
+    if issuer.not_valid_after_utc <= now:
+        raise ConfigError(
+            f"CA certificate {format_serial(issuer)} expired at {issuer.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ};"
+            f" our clock says {now:%Y-%m-%dT%H:%M:%SZ}; start a new CA in an empty data directory"
+        )
+    return min(now + ttl, issuer.not_valid_after_utc)
+
+
+def _key_usage(*, ca: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not ca,
+        key_cert_sign=ca,
+        crl_sign=ca,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _dns_name(name: str) -> x509.DNSName:
+    if not _DNS_NAME.fullmatch(name):
+        raise RequestError(f"DNS name {name!r}: wanted labels of a-z, 0-9 and '-', at most 253 bytes, no wildcard")
+    return x509.DNSName(name)
+
+
+def _hash_for(key: PrivateKey) -> hashes.SHA256 | hashes.SHA384:
+    wide = isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.key_size > 256
+    return hashes.SHA384() if wide else hashes.SHA256()

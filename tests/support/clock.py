@@ -1,0 +1,60 @@
+"""A clock that a test owns: time moves when the test says so, and a test can wait until someone sleeps on it."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+__all__ = ["ManualClock"]
+
+
+class ManualClock:
+    """Meets meshtls.clock.Clock. Starts at the real now unless told: OpenSSL looks at the machine's own time."""
+
+    def __init__(self, start: datetime | None = None) -> None:
+        self._start = start or datetime.now(UTC).replace(microsecond=0)
+        self._elapsed = 0.0
+        self._sleepers: list[tuple[float, asyncio.Future[None]]] = []
+        self._changed = asyncio.Event()
+
+    def now(self) -> datetime:
+        return self._start + timedelta(seconds=self._elapsed)
+
+    def monotonic(self) -> float:
+        return self._elapsed
+
+    async def sleep(self, seconds: float) -> None:
+        if seconds <= 0:
+            await asyncio.sleep(0)
+            return
+        sleeper = (self._elapsed + seconds, asyncio.get_running_loop().create_future())
+        self._sleepers.append(sleeper)
+        self._changed.set()
+        try:
+            await sleeper[1]
+        finally:
+            if sleeper in self._sleepers:
+                self._sleepers.remove(sleeper)
+
+    def advance(self, seconds: float) -> None:
+        """Move time on and wake, earliest first, all whose time has come. They run when the test next awaits."""
+        self._elapsed += seconds
+        due = sorted((s for s in self._sleepers if s[0] <= self._elapsed), key=lambda sleeper: sleeper[0])
+        for sleeper in due:
+            self._sleepers.remove(sleeper)
+            if not sleeper[1].done():
+                sleeper[1].set_result(None)
+
+    async def until_sleepers(self, count: int = 1) -> None:
+        """Wait until at least ``count`` tasks sleep on this clock."""
+        while len(self._sleepers) < count:
+            self._changed.clear()
+            await self._changed.wait()
+
+    @property
+    def wakes_in(self) -> tuple[float, ...]:
+        """Seconds until each sleeper wakes, soonest first."""
+        return tuple(sorted(deadline - self._elapsed for deadline, _ in self._sleepers))
+
+    def __repr__(self) -> str:
+        return f"<ManualClock {self.now():%Y-%m-%dT%H:%M:%SZ} [{len(self._sleepers)} asleep]>"

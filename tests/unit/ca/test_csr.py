@@ -1,0 +1,95 @@
+"""CSRs: only a key that is proven to be the requester's is taken from them."""
+
+from __future__ import annotations
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from meshtls.ca.csr import check_public_key, public_key_of_csr
+from meshtls.errors import RequestError
+from meshtls.svid.x509 import PrivateKey
+from tests.support.authority import csr_for
+
+P256 = ec.generate_private_key(ec.SECP256R1())
+TOO_FEW_BITS = 1024
+WANTED = "public key: wanted EC P-256, EC P-384 or RSA of at least 2048 bits"
+
+
+@pytest.mark.parametrize("encoding", [Encoding.PEM, Encoding.DER])
+@pytest.mark.parametrize(
+    "key",
+    [P256, ec.generate_private_key(ec.SECP384R1()), rsa.generate_private_key(65537, 2048)],
+    ids=["p256", "p384", "rsa2048"],
+)
+def test_the_key_of_a_good_csr_is_taken(key: PrivateKey, encoding: Encoding) -> None:
+    assert public_key_of_csr(csr_for(key).public_bytes(encoding)) == key.public_key()
+
+
+def test_a_csr_signed_by_another_key_is_refused() -> None:
+    der = csr_for(P256).public_bytes(Encoding.DER)
+    other = ec.generate_private_key(ec.SECP256R1())
+    forged = der.replace(_point(P256), _point(other))
+    assert x509.load_der_x509_csr(forged).public_key() == other.public_key()
+    with pytest.raises(RequestError) as raised:
+        public_key_of_csr(forged)
+    assert str(raised.value) == "CSR: its signature is not by the key it holds; sign it with that key"
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "message"),
+    [
+        (b"", "CSR: wanted a PKCS#10 request in PEM or DER: error parsing asn1 value: "),
+        (b"hello", "CSR: wanted a PKCS#10 request in PEM or DER: error parsing asn1 value: "),
+        (
+            b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+            "CSR: wanted a PKCS#10 request in PEM or DER: Valid PEM but no BEGIN CERTIFICATE REQUEST",
+        ),
+        (
+            b"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n",
+            "CSR: wanted a PKCS#10 request in PEM or DER: error parsing asn1 value: ",
+        ),
+    ],
+)
+def test_bytes_that_are_no_csr_are_refused(request_bytes: bytes, message: str) -> None:
+    with pytest.raises(RequestError) as raised:
+        public_key_of_csr(request_bytes)
+    assert str(raised.value).startswith(message)
+
+
+def test_a_csr_with_a_key_of_another_kind_is_refused() -> None:
+    key = ed25519.Ed25519PrivateKey.generate()
+    csr = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, None)
+    with pytest.raises(RequestError) as raised:
+        public_key_of_csr(csr.public_bytes(Encoding.DER))
+    assert str(raised.value) == f"{WANTED}, got Ed25519"
+
+
+@pytest.mark.parametrize(
+    ("key", "got"),
+    [
+        (ec.generate_private_key(ec.SECP521R1()).public_key(), "EC secp521r1"),
+        (ec.generate_private_key(ec.SECP256K1()).public_key(), "EC secp256k1"),
+        (rsa.generate_private_key(65537, TOO_FEW_BITS).public_key(), "RSA of 1024 bits"),
+    ],
+)
+def test_weak_and_unusual_keys_are_refused_by_name(key: object, got: str) -> None:
+    with pytest.raises(RequestError) as raised:
+        check_public_key(key)
+    assert str(raised.value) == f"{WANTED}, got {got}"
+
+
+def test_a_csr_that_was_changed_in_one_bit_is_refused() -> None:
+    csr = csr_for(P256, uri="spiffe://example.org/web")
+    changed = csr.public_bytes(Encoding.DER).replace(b"example.org/web", b"example.org/wec")
+    with pytest.raises(RequestError, match="its signature is not by the key it holds"):
+        public_key_of_csr(changed)
+    assert csr.signature_hash_algorithm is not None
+    assert csr.signature_hash_algorithm.name == hashes.SHA256.name
+
+
+def _point(key: ec.EllipticCurvePrivateKey) -> bytes:
+    numbers = key.public_key().public_numbers()
+    return numbers.x.to_bytes(32, "big") + numbers.y.to_bytes(32, "big")
