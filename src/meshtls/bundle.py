@@ -7,7 +7,6 @@ there is no way here to ask for the union of them: a federated domain's CA must 
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ __all__ = ["BundleSet", "JwtAuthority", "TrustBundle"]
 
 JwtAuthority = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 _MAX_SEQUENCE = 2**63 - 1
+_MIN_RSA_BITS = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class TrustBundle:
         """Read concatenated PEM certificates. Raises BundleError."""
         try:
             return cls(trust_domain, tuple(x509.load_pem_x509_certificates(pem)))
-        except ValueError as error:
+        except (ValueError, x509.InvalidVersion) as error:
             raise BundleError(_message(trust_domain, "PEM certificates", str(error))) from error
 
     @classmethod
@@ -136,7 +136,7 @@ def _x509_authorities(trust_domain: TrustDomain, keys: list[dict[str, Any]]) -> 
             continue
         try:
             yield x509.load_der_x509_certificate(base64.b64decode(chain[0], validate=True))
-        except (ValueError, TypeError, KeyError, binascii.Error) as error:
+        except (ValueError, TypeError, KeyError, x509.InvalidVersion) as error:
             raise BundleError(_message(trust_domain, "a base64 DER certificate in 'x5c'", str(error))) from error
 
 
@@ -157,7 +157,10 @@ def _public_key(key: dict[str, Any]) -> JwtAuthority:
     # Only the members that make the public key: 'use' values of SPIFFE are unknown to JOSE libraries.
     if key["kty"] == "EC":
         return ECKey.import_key({name: key[name] for name in ("kty", "crv", "x", "y")}).public_key
-    return RSAKey.import_key({name: key[name] for name in ("kty", "n", "e")}).public_key
+    public_key = RSAKey.import_key({name: key[name] for name in ("kty", "n", "e")}).public_key
+    if public_key.key_size < _MIN_RSA_BITS:
+        raise ValueError(f"{public_key.key_size} bits, too few: {_MIN_RSA_BITS} are needed")
+    return public_key
 
 
 def _x509_entry(authority: x509.Certificate) -> dict[str, Any]:
@@ -178,7 +181,7 @@ def _whole_number(trust_domain: TrustDomain, members: dict[str, Any], name: str)
     if value is None:
         return None
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MAX_SEQUENCE:
-        raise BundleError(_message(trust_domain, f"a whole number of at most 64 bits in {name!r}", repr(value)))
+        raise BundleError(_message(trust_domain, f"a whole number below 2**63 in {name!r}", repr(value)))
     return value
 
 

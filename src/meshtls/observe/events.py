@@ -13,7 +13,7 @@ from enum import Enum
 from meshtls import errors
 from meshtls.spiffeid import SpiffeId
 
-__all__ = ["ConnectionResult", "Direction", "Outcome", "Phases", "outcome_of"]
+__all__ = ["ConnectionResult", "Direction", "Outcome", "Phases", "Verdict", "outcome_of"]
 
 
 class Direction(Enum):
@@ -21,6 +21,14 @@ class Direction(Enum):
 
     INBOUND = "inbound"
     OUTBOUND = "outbound"
+
+
+class Verdict(Enum):
+    """The three-word summary of an Outcome."""
+
+    ALLOWED = "allowed"
+    DENIED = "denied"
+    FAILED = "failed"
 
 
 class Outcome(Enum):
@@ -42,12 +50,32 @@ class Outcome(Enum):
     CONNECTION_LIMIT = "too many connections were open"
     RESET = "a side broke the connection off"
     DRAINED = "the sidecar was stopping and the drain deadline passed"
+    INTERNAL_ERROR = "the sidecar itself failed"
 
     @property
     def allowed(self) -> bool:
         """Whether application bytes could flow before the end."""
         return self in (Outcome.OK, Outcome.IDLE_TIMEOUT, Outcome.RESET, Outcome.DRAINED)
 
+    @property
+    def verdict(self) -> Verdict:
+        """Whose doing the outcome is: the peer was let in, was turned away, or something else was in the way."""
+        if self.allowed:
+            return Verdict.ALLOWED
+        return Verdict.DENIED if self in _DENIALS else Verdict.FAILED
+
+
+_DENIALS = frozenset(
+    {
+        Outcome.POLICY_DENIED,
+        Outcome.NO_CLIENT_CERTIFICATE,
+        Outcome.PEER_CERT_INVALID,
+        Outcome.PEER_CERT_NOT_CURRENT,
+        Outcome.PEER_UNTRUSTED,
+        Outcome.NO_BUNDLE,
+        Outcome.PLAINTEXT_REFUSED,
+    }
+)
 
 _BY_ERROR: dict[type[errors.MeshtlsError], Outcome] = {
     errors.NotAuthorizedError: Outcome.POLICY_DENIED,

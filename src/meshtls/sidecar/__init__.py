@@ -1,0 +1,1 @@
+"""The sidecar: plaintext on the side of its own app, mutual TLS between known identities on the wire."""

@@ -1,0 +1,92 @@
+"""Inbound: mutual TLS from a peer, plaintext to the app. Detect, handshake, register and authorize, connect, relay.
+
+No byte reaches the app, and the app is not even dialled, before the peer is verified and allowed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from meshtls.clock import Clock
+from meshtls.errors import LocalIdentityError, NotAuthorizedError, RequestError
+from meshtls.policy.authorizer import Authorizer, Decision, Target, authorize_one_of
+from meshtls.sidecar.config import InboundConfig, Limits, Mode
+from meshtls.sidecar.connect import connect
+from meshtls.sidecar.connection import Connection
+from meshtls.sidecar.detect import Wire
+from meshtls.sidecar.handshake import (
+    accept_tls,
+    first_bytes,
+    refuse_late,
+    tell_no_identity,
+    tls_options,
+)
+from meshtls.sidecar.relay import End, PlainEnd, TlsEnd, relay
+from meshtls.svid.context import X509ContextSource
+from meshtls.svid.verify import VerifiedPeer
+from meshtls.tls.context import TlsContexts
+from meshtls.tls.engine import TlsEngine
+
+__all__ = ["Inbound"]
+
+
+class Inbound:
+    """One inbound door. ``serve`` takes a connection through its phases and raises how it ended, if not well."""
+
+    def __init__(self, config: InboundConfig, limits: Limits, source: X509ContextSource, clock: Clock) -> None:
+        self.config = config
+        self._limits = limits
+        self._decide: Authorizer = authorize_one_of(*config.allow)
+        self._contexts = TlsContexts(
+            source, self._authorize, server_side=True, options=tls_options(config.tls_min), clock=clock
+        )
+
+    def set_authorizer(self, authorizer: Authorizer) -> None:
+        """Replace who decides on what comes; ``Registry.recheck`` asks it about what is there.
+
+        Raises RequestError on a door that takes plaintext only.
+        """
+        if self.config.mode is Mode.DISABLE:
+            raise RequestError(f"inbound {self.config.listen}: mode DISABLE takes plaintext, which proves no identity")
+        self._decide = authorizer
+
+    async def serve(self, connection: Connection) -> None:
+        so_far = bytearray()
+        if await self._speaks_tls(connection, so_far):
+            opener = await self._tls_opener(connection, so_far)
+        else:
+            opener = PlainEnd(connection.opener, "the client", bytes(so_far))
+        app = PlainEnd(await connect(connection, self.config.app, self._limits.connect_timeout), "the app")
+        await relay(opener, app, connection.flow, self._limits.idle_timeout)
+
+    async def _speaks_tls(self, connection: Connection, so_far: bytearray) -> bool:
+        if self.config.mode is not Mode.PERMISSIVE:
+            return self.config.mode is Mode.STRICT
+        # An app that speaks first leaves its client silent: silence is plaintext, after this short wait.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.detect_timeout):
+                return await first_bytes(connection.opener, so_far) is Wire.TLS
+        return False
+
+    async def _tls_opener(self, connection: Connection, so_far: bytearray) -> End:
+        try:
+            context = self._contexts.current()
+        except LocalIdentityError:
+            tell_no_identity(connection)
+            raise
+        engine, peer = await accept_tls(
+            connection, context, port=self.config.app.port, timeout=self._limits.handshake_timeout, so_far=so_far
+        )
+        self._admit(connection, engine, peer)
+        return TlsEnd(connection.opener, engine, "the peer")
+
+    def _admit(self, connection: Connection, engine: TlsEngine, peer: VerifiedPeer) -> None:
+        try:
+            connection.admit(peer, self._authorize, Target(connection.local_id, self.config.app.port))
+        except NotAuthorizedError:
+            refuse_late(connection, engine)
+            raise
+
+    def _authorize(self, peer: VerifiedPeer, target: Target) -> Decision:
+        return self._decide(peer, target)

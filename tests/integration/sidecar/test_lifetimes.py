@@ -1,0 +1,293 @@
+"""Deadlines, limits, rotation, policy changes and stopping: what ends a connection, and what must not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+
+import pytest
+
+from meshtls.agent.issuer import LocalIssuer
+from meshtls.agent.source import RotatingSource
+from meshtls.errors import ConfigError, LocalIdentityError
+from meshtls.policy.authorizer import Authorizer, Decision, Target
+from meshtls.sidecar.address import Address
+from meshtls.sidecar.config import InboundConfig, Limits, Mode, SidecarConfig
+from meshtls.sidecar.run import run_until_signal
+from meshtls.svid.context import X509Context
+from meshtls.svid.verify import VerifiedPeer
+from tests.integration.sidecar.mesh import (
+    ANYWHERE,
+    OTHER,
+    OURS,
+    SECONDS,
+    A,
+    B,
+    Node,
+    an_app,
+    as_b,
+    connected,
+    echoed,
+    rest,
+    running,
+    side_a,
+    side_b,
+)
+from tests.support.authority import ConstantSource, context_for
+
+
+async def test_rotation_keeps_live_connections_and_the_next_handshake_uses_the_new_svid() -> None:
+    source = RotatingSource(LocalIssuer(OURS, B))
+    async with source, an_app() as app, side_b(app.address, source=source) as b, side_a(b.inbound) as a:
+        async with connected(a.outbound) as old:
+            assert await echoed(old) == b"ping"
+            first, second = source.snapshot(), await source.rotate()
+            async with connected(a.outbound) as new:
+                assert await echoed(new) == b"ping"
+                assert await echoed(old) == b"ping"
+            after = await b.lines.next()
+        before = await b.lines.next()
+    assert (before["generation"], after["generation"]) == (first.generation, second.generation)
+    assert (before["local_serial"], after["local_serial"]) == (first.svid.serial, second.svid.serial)
+    assert (before["outcome"], before["bytes_in"]) == ("OK", 8)
+
+
+async def test_a_peer_that_stalls_in_the_handshake_is_dropped_at_the_deadline() -> None:
+    limits = Limits(handshake_timeout=0.1)
+    async with an_app() as app, side_b(app.address, limits=limits) as b, connected(b.inbound) as streams:
+        streams[1].write(b"\x16\x03\x01")
+        line = await b.lines.next()
+    assert (line["outcome"], line["verdict"]) == ("HANDSHAKE_TIMEOUT", "failed")
+    assert line["detail"] == "the peer did not finish the handshake within 0.1 s"
+    assert line["handshake_ms"] >= 100
+    assert app.connections == 0
+
+
+async def test_an_outbound_drops_a_server_that_stalls_in_the_handshake() -> None:
+    silent = socket.create_server(("127.0.0.1", 0))
+    with silent:
+        to = Address(*silent.getsockname())
+        async with side_a(to, limits=Limits(handshake_timeout=0.1)) as a:
+            async with connected(a.outbound) as streams:
+                with pytest.raises(ConnectionResetError):
+                    await rest(streams)
+            assert await a.lines.outcome() == "HANDSHAKE_TIMEOUT"
+
+
+async def test_a_peer_that_leaves_in_the_handshake_is_logged_as_failed() -> None:
+    async with an_app() as app, side_b(app.address) as b:
+        async with connected(b.inbound) as streams:
+            streams[1].write(b"\x16\x03\x01")
+        line = await b.lines.next()
+    assert line["outcome"] == "HANDSHAKE_FAILED"
+    assert line["detail"] == "the peer closed the connection in the middle of TLS"
+
+
+async def test_a_connection_on_which_nothing_moves_is_closed_at_the_idle_timeout() -> None:
+    async with an_app() as app, side_b(app.address, limits=Limits(idle_timeout=0.1)) as b, side_a(b.inbound) as a:
+        async with connected(a.outbound) as streams:
+            assert await echoed(streams) == b"ping"
+            line = await b.lines.next()
+            assert (line["outcome"], line["detail"]) == ("IDLE_TIMEOUT", "no byte moved for 0.1 s")
+            with pytest.raises(ConnectionResetError):
+                await rest(streams)
+        assert await app.ended.get() == "reset"
+        assert await a.lines.outcome() == "RESET"
+
+
+async def test_bytes_in_one_direction_keep_both_from_being_idle() -> None:
+    async with an_app() as app, side_b(app.address, limits=Limits(idle_timeout=0.2)) as b, side_a(b.inbound) as a:
+        async with connected(a.outbound) as streams:
+            loop = asyncio.get_running_loop()
+            until = loop.time() + 0.5
+            while loop.time() < until:
+                assert await echoed(streams) == b"ping"
+        assert await b.lines.outcome() == "OK"
+
+
+async def test_one_connection_too_many_is_refused_and_there_is_room_again_after_an_end() -> None:
+    async with an_app() as app, side_b(app.address, limits=Limits(connections=1)) as b, side_a(b.inbound) as a:
+        async with connected(a.outbound) as streams:
+            assert await echoed(streams) == b"ping"
+            async with connected(a.outbound) as too_many:
+                with pytest.raises(ConnectionResetError):
+                    await echoed(too_many)
+            line = await b.lines.next()
+            assert (line["outcome"], line["verdict"]) == ("CONNECTION_LIMIT", "failed")
+            assert line["detail"] == "one more than limits.connections, which is 1"
+        assert await b.lines.outcome() == "OK"
+        await b.sidecar.registry.emptied()
+        async with connected(a.outbound) as streams:
+            assert await echoed(streams) == b"ping"
+    assert app.connections == 2
+
+
+async def test_an_app_that_is_down_is_a_failed_connect() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and not listening
+        app = Address(*taken.getsockname())
+        async with side_b(app) as b, side_a(b.inbound) as a:
+            async with connected(a.outbound) as streams:
+                with pytest.raises(ConnectionResetError):
+                    await echoed(streams)
+            line = await b.lines.next()
+    assert (line["outcome"], line["verdict"], line["source_id"]) == ("CONNECT_FAILED", "failed", str(A))
+    assert line["detail"].startswith(f"{app} can't be reached: ")
+
+
+async def test_a_policy_change_closes_the_connection_that_it_forbids_and_no_other() -> None:
+    as_other = context_for(OURS, OTHER)
+    async with (
+        an_app() as app,
+        side_b(app.address, allow=(A, OTHER)) as b,
+        side_a(b.inbound) as a,
+        side_a(b.inbound, as_other) as other,
+        connected(a.outbound) as streams,
+        connected(other.outbound) as others,
+    ):
+        assert await echoed(streams) == await echoed(others) == b"ping"
+        assert b.sidecar.set_allow(0, [OTHER]) == 1
+        line = await b.lines.next()
+        assert (line["outcome"], line["source_id"], line["bytes_in"]) == ("POLICY_DENIED", str(A), 4)
+        assert line["detail"] == f"peer {A} is not allowed to reach {B}; allowed: {OTHER}"
+        with pytest.raises(ConnectionResetError):
+            await rest(streams)
+        assert await echoed(others) == b"ping"
+
+
+async def test_a_policy_change_between_handshake_and_registration_does_not_slip_through() -> None:
+    async with an_app() as app, side_b(app.address) as b, side_a(b.inbound) as a:
+        b.sidecar.set_authorizer(0, allowed_until_the_handshake_is_done())
+        async with connected(a.outbound) as streams:
+            assert await echoed(streams) == b""  # the time of alerts is over: close_notify
+        line = await b.lines.next()
+        assert (line["outcome"], line["source_id"], line["detail"]) == ("POLICY_DENIED", str(A), "changed meanwhile")
+    assert app.connections == 0
+
+
+def allowed_until_the_handshake_is_done() -> Authorizer:
+    verdicts = iter([Decision(True, "allowed")])
+    return lambda peer, target: next(verdicts, Decision(False, "changed meanwhile"))
+
+
+async def test_the_authorizer_is_told_the_local_id_and_the_port_of_the_app() -> None:
+    asked: set[Target] = set()
+
+    def note(peer: VerifiedPeer, target: Target) -> Decision:
+        asked.add(target)
+        return Decision(True, "noted")
+
+    async with an_app() as app, side_b(app.address) as b, side_a(b.inbound) as a:
+        b.sidecar.set_authorizer(0, note)
+        async with connected(a.outbound) as streams:
+            assert await echoed(streams) == b"ping"
+        assert asked == {Target(B, app.address.port)}
+
+
+async def test_drain_stops_accepting_and_waits_for_connections_to_end() -> None:
+    async with an_app() as app, side_b(app.address) as b, side_a(b.inbound) as a:
+        async with connected(a.outbound) as streams, asyncio.TaskGroup() as group:
+            assert await echoed(streams) == b"ping"
+            draining = group.create_task(b.sidecar.drain())
+            await refused(b.inbound)
+            assert await echoed(streams) == b"ping"
+            assert not draining.done()
+            streams[1].write_eof()
+            assert await rest(streams) == b""
+        assert (await b.lines.the("OK"))["bytes_in"] == 8
+
+
+async def refused(address: Address) -> None:
+    """Return when the address takes no more connections."""
+    async with asyncio.timeout(SECONDS):
+        while True:
+            try:
+                async with connected(address):
+                    await asyncio.sleep(0)
+            except ConnectionRefusedError:
+                return
+
+
+async def test_drain_breaks_off_what_outlives_the_deadline() -> None:
+    limits = Limits(drain=0.05)
+    async with (
+        an_app() as app,
+        side_b(app.address, limits=limits) as b,
+        side_a(b.inbound) as a,
+        connected(a.outbound) as streams,
+    ):
+        assert await echoed(streams) == b"ping"
+        await b.sidecar.drain()
+        line = await b.lines.next()
+        assert line["outcome"] == "DRAINED"
+        assert line["detail"] == "the sidecar is stopping, and 0.05 s were over"
+        with pytest.raises(ConnectionResetError):
+            await rest(streams)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_drains_and_a_second_one_breaks_off(number: signal.Signals) -> None:
+    async with an_app() as app, side_b(app.address, limits=Limits(drain=60)) as b, side_a(b.inbound) as a:
+        async with connected(a.outbound) as streams, asyncio.TaskGroup() as group:
+            assert await echoed(streams) == b"ping"
+            stopped = group.create_task(run_until_signal(b.sidecar))
+            await asyncio.sleep(0)
+            os.kill(os.getpid(), number)
+            await refused(b.inbound)
+            assert not stopped.done()
+            os.kill(os.getpid(), number)
+        line = await b.lines.the("DRAINED")
+    assert line["detail"] == "the sidecar was told twice to stop"
+
+
+async def test_health_says_live_at_once_and_ready_when_there_is_an_svid() -> None:
+    class Source:
+        context: X509Context | None = None
+
+        def snapshot(self) -> X509Context:
+            if self.context is None:
+                raise LocalIdentityError("the CA was not reached yet")
+            return self.context
+
+    source = Source()
+    config = SidecarConfig(
+        name="b", spiffe_id=B, inbound=(InboundConfig(listen=ANYWHERE, app=ANYWHERE, allow=(A,)),), health=ANYWHERE
+    )
+    async with running(config, source) as b:
+        assert await probe(b, "/live") == ("200 OK", "live\n")
+        assert await probe(b, "/ready") == (
+            "503 Service Unavailable",
+            "waiting for a valid SVID: the CA was not reached yet\n",
+        )
+        assert repr(b.sidecar) == "<Sidecar b [serving, 1 listeners, 0 connections, no SVID]>"
+        source.context = as_b()
+        assert await probe(b, "/ready") == ("200 OK", "ready\n")
+        assert await probe(b, "/else") == ("404 Not Found", "wanted /live or /ready\n")
+        assert repr(b.sidecar) == "<Sidecar b [serving, 1 listeners, 0 connections, generation 1]>"
+        await b.sidecar.drain()
+        assert (await probe(b, "/ready"))[1] == "waiting for nothing more: it is draining\n"
+        assert await probe(b, "/live") == ("200 OK", "live\n")
+
+
+async def probe(node: Node, path: str) -> tuple[str, str]:
+    assert node.sidecar.health is not None
+    async with connected(node.sidecar.health.address) as streams:
+        streams[1].write(f"GET {path} HTTP/1.1\r\nHost: probe\r\n\r\n".encode())
+        head, _, text = (await rest(streams)).decode().partition("\r\n\r\n")
+    return head.splitlines()[0].removeprefix("HTTP/1.1 "), text
+
+
+async def test_an_address_that_is_taken_is_named_with_its_key() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = Address(*taken.getsockname())
+        doors = (
+            InboundConfig(listen=ANYWHERE, app=ANYWHERE, mode=Mode.DISABLE),
+            InboundConfig(listen=address, app=ANYWHERE, mode=Mode.DISABLE),
+        )
+        config = SidecarConfig(name="b", spiffe_id=B, inbound=doors)
+        with pytest.raises(ConfigError) as raised:
+            async with running(config, ConstantSource(as_b())):
+                pass
+    assert str(raised.value) == f"b: inbound[1].listen: wanted to listen on {address}: Address already in use"

@@ -1,0 +1,51 @@
+"""Words for tests of ``verify_peer``: who presents what to whom, and the message of a refusal."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import pytest
+
+from meshtls.bundle import BundleSet, TrustBundle
+from meshtls.errors import PeerError
+from meshtls.spiffeid import SpiffeId, TrustDomain
+from meshtls.svid.verify import VerifiedPeer, verify_peer
+from tests.support.certs import NOW, Issued, ca
+
+A, B = TrustDomain("a.test"), TrustDomain("b.test")
+WEB = "spiffe://a.test/web"
+ROOT = ca(None, "spiffe://a.test", name="root a", slot="root a")
+INTERMEDIATE = ca(ROOT, "spiffe://a.test", name="intermediate", slot="intermediate")
+
+EXHAUSTED = "candidates exhausted: all candidates exhausted with no interior errors"
+NO_MATCH = "candidates exhausted: signature does not match"
+OUT_OF_TIME = "candidates exhausted: cert is not valid at validation time"
+IN_CIRCLES = "candidates exhausted: chain construction exceeds max depth"
+TOO_DEEP = "candidates exhausted: path length constraint violated"
+
+
+def trusting(*authorities: Issued, domain: TrustDomain = A) -> BundleSet:
+    """What a side knows that has only this bundle."""
+    return BundleSet([TrustBundle(domain, tuple(one.certificate for one in authorities))])
+
+
+def verify(chain: Sequence[Issued], bundles: BundleSet, now: datetime = NOW) -> VerifiedPeer:
+    return verify_peer([one.der for one in chain], bundles, now)
+
+
+def accepted(chain: Sequence[Issued], bundles: BundleSet, now: datetime = NOW) -> bool:
+    """Whether the peer is verified, and as the workload that these tests are about."""
+    return verify(chain, bundles, now).spiffe_id == SpiffeId.parse(WEB)
+
+
+def refusal(kind: type[PeerError], chain: Sequence[Issued], bundles: BundleSet, now: datetime = NOW) -> str:
+    """The message of the refusal, which has to be of exactly this kind."""
+    with pytest.raises(PeerError) as caught:
+        verify(chain, bundles, now)
+    assert type(caught.value) is kind
+    return str(caught.value)
+
+
+def no_path(issuer: str, why: str, known: int = 1) -> str:
+    """The message where no path is found to one of the known authorities."""
+    tried = f"({known} known, issuer {issuer})"
+    return f"peer {WEB}: no path to a root of the bundle of trust domain a.test {tried}: validation failed: {why}"

@@ -1,0 +1,70 @@
+"""One line of JSON for each connection."""
+
+from __future__ import annotations
+
+import io
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from meshtls.observe.access_log import AccessLog
+from meshtls.observe.events import ConnectionResult, Direction, Outcome, Phases, Verdict
+from meshtls.spiffeid import SpiffeId
+
+STARTED = datetime(2030, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)
+
+
+def test_a_line_holds_all_that_is_known() -> None:
+    stream = io.StringIO()
+    AccessLog(stream)(
+        ConnectionResult(
+            sidecar="b",
+            direction=Direction.INBOUND,
+            outcome=Outcome.OK,
+            detail="both sides ended it",
+            started=STARTED,
+            remote="127.0.0.1:4711",
+            source_id=SpiffeId.parse("spiffe://example.org/a"),
+            destination_id=SpiffeId.parse("spiffe://example.org/b"),
+            tls_version="TLSv1.3",
+            cipher_suite="TLS_AES_256_GCM_SHA384",
+            local_serial="0b",
+            peer_serial="0a",
+            generation=7,
+            bytes_in=3,
+            bytes_out=4,
+            phases=Phases(handshake_ms=1.23456, connect_ms=0.5, total_ms=2.0),
+        )
+    )
+    assert stream.getvalue() == (
+        '{"time":"2030-05-01T12:00:00.123Z","sidecar":"b","direction":"inbound","verdict":"allowed","outcome":"OK",'
+        '"reason":"the connection was allowed and ended by its two sides","detail":"both sides ended it",'
+        '"source_id":"spiffe://example.org/a","destination_id":"spiffe://example.org/b","remote":"127.0.0.1:4711",'
+        '"tls_version":"TLSv1.3","cipher_suite":"TLS_AES_256_GCM_SHA384","local_serial":"0b","peer_serial":"0a",'
+        '"generation":7,"bytes_in":3,"bytes_out":4,"handshake_ms":1.235,"connect_ms":0.5,"total_ms":2.0}\n'
+    )
+
+
+def test_what_is_not_known_is_null_and_each_connection_is_one_line() -> None:
+    stream = io.StringIO()
+    log = AccessLog(stream)
+    for _ in range(2):
+        log(
+            ConnectionResult(
+                sidecar="b",
+                direction=Direction.INBOUND,
+                outcome=Outcome.PLAINTEXT_REFUSED,
+                detail="got b'a\n'",
+                started=STARTED,
+                remote="127.0.0.1:4711",
+            )
+        )
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert len(lines) == 2
+    assert (lines[0]["verdict"], lines[0]["source_id"], lines[0]["handshake_ms"]) == ("denied", None, None)
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_an_outcome_is_allowed_exactly_when_its_verdict_says_so(outcome: Outcome) -> None:
+    assert outcome.allowed is (outcome.verdict is Verdict.ALLOWED)

@@ -1,0 +1,229 @@
+"""A sidecar's file: what it gives, and for each mistake the whole message."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from meshtls.errors import ConfigError
+from meshtls.sidecar.address import Address
+from meshtls.sidecar.config import (
+    InboundConfig,
+    Limits,
+    Mode,
+    OutboundConfig,
+    SidecarConfig,
+    TlsMinimum,
+    load_config,
+    parse_config,
+)
+from meshtls.spiffeid import SpiffeId
+
+A = SpiffeId.parse("spiffe://example.org/ns/default/sa/service-a")
+B = SpiffeId.parse("spiffe://example.org/ns/default/sa/service-b")
+FULL = f"""\
+name: a
+spiffe_id: {A}
+identity: {{socket: /run/meshtls/ca.sock}}
+inbound:
+  - {{listen: "0.0.0.0:15006", app: "127.0.0.1:8080", mode: PERMISSIVE, allow: ["{B}"], tls_min: 1.2}}
+  - {{listen: "[::1]:15007", app: "web:80", mode: DISABLE}}
+outbound:
+  - {{listen: "127.0.0.1:15001", to: "127.0.0.1:15106", peer: "{B}"}}
+limits:
+  {{connections: 8, handshake_timeout: 1s, connect_timeout: 1.5s, idle_timeout: 2m, detect_timeout: 50ms, drain: 1h}}
+health: "127.0.0.1:15021"
+"""
+ONE_DOOR = f"""\
+name: a
+spiffe_id: {A}
+inbound:
+  - listen: "127.0.0.1:15006"
+    app: "127.0.0.1:8080"
+    allow: []
+"""
+
+
+def test_a_full_file_gives_all_that_it_says() -> None:
+    assert parse_config(FULL) == SidecarConfig(
+        name="a",
+        spiffe_id=A,
+        identity_socket=Path("/run/meshtls/ca.sock"),
+        inbound=(
+            InboundConfig(
+                listen=Address("0.0.0.0", 15006),  # noqa: S104  # the file says so
+                app=Address("127.0.0.1", 8080),
+                mode=Mode.PERMISSIVE,
+                allow=(B,),
+                tls_min=TlsMinimum.V1_2,
+            ),
+            InboundConfig(listen=Address("::1", 15007), app=Address("web", 80), mode=Mode.DISABLE),
+        ),
+        outbound=(OutboundConfig(listen=Address("127.0.0.1", 15001), to=Address("127.0.0.1", 15106), peer=B),),
+        limits=Limits(
+            connections=8,
+            handshake_timeout=1.0,
+            connect_timeout=1.5,
+            idle_timeout=120.0,
+            detect_timeout=0.05,
+            drain=3600.0,
+        ),
+        health=Address("127.0.0.1", 15021),
+    )
+
+
+def test_what_is_left_out_is_strict_lets_nobody_in_and_speaks_tls_1_3() -> None:
+    config = parse_config(ONE_DOOR)
+    door = config.inbound[0]
+    assert (door.mode, door.allow, door.tls_min) == (Mode.STRICT, (), TlsMinimum.V1_3)
+    assert (config.identity_socket, config.outbound, config.limits, config.health) == (None, (), Limits(), None)
+
+
+def test_several_listeners_may_ask_for_a_free_port() -> None:
+    text = ONE_DOOR.replace(":15006", ":0") + 'health: "127.0.0.1:0"\n'
+    assert parse_config(text).health == Address("127.0.0.1", 0)
+
+
+MISTAKES = {
+    "an unknown mode": (
+        ("    allow", "    mode: strict\n    allow"),
+        "a.yaml, line 6: inbound[0].mode: wanted STRICT, PERMISSIVE or DISABLE, got 'strict'",
+    ),
+    "an unknown key": (
+        ("    allow", "    alow"),
+        "a.yaml, line 4: inbound[0].allow: this key is required, and it is missing",
+    ),
+    "an unknown key beside all that is needed": (
+        ("    allow", "    color: red\n    allow"),
+        "a.yaml, line 6: inbound[0].color: unknown key; wanted one of mode, listen, app, allow, tls_min",
+    ),
+    "an unknown key at the top": (
+        ("name: a", "name: a\nnmae: a"),
+        "a.yaml, line 2: nmae: unknown key; wanted one of name, spiffe_id, identity, inbound, outbound, limits, health",
+    ),
+    "no allow-list": (
+        ("    allow: []\n", ""),
+        "a.yaml, line 4: inbound[0].allow: this key is required, and it is missing",
+    ),
+    "an allow-list that is one text": (
+        ("allow: []", "allow: everybody"),
+        "a.yaml, line 6: inbound[0].allow: wanted a list, got 'everybody'",
+    ),
+    "an allow-list with something that is no ID": (
+        ("allow: []", f'allow: ["{B}", "*"]'),
+        "a.yaml, line 6: inbound[0].allow[1]: SPIFFE ID '*': wanted it to start with 'spiffe://'",
+    ),
+    "an allow-list where plaintext comes in": (
+        ("    allow", "    mode: DISABLE\n    allow"),
+        "a.yaml, line 7: inbound[0].allow: wanted no such key: mode DISABLE takes plaintext, which proves no identity",
+    ),
+    "an address without a port": (
+        ("127.0.0.1:8080", "127.0.0.1"),
+        "a.yaml, line 5: inbound[0].app: wanted host:port such as 127.0.0.1:8080 or [::1]:8080, got '127.0.0.1'",
+    ),
+    "a port that is too high": (
+        ("127.0.0.1:8080", "127.0.0.1:65536"),
+        "a.yaml, line 5: inbound[0].app: wanted host:port such as 127.0.0.1:8080 or [::1]:8080, got '127.0.0.1:65536'",
+    ),
+    "a listen address twice": (
+        ("inbound:", 'health: "127.0.0.1:15006"\ninbound:'),
+        "a.yaml, line 3: health: wanted an address that no other listener has, got 127.0.0.1:15006 again",
+    ),
+    "an old TLS": (
+        ("    allow", "    tls_min: 1.1\n    allow"),
+        "a.yaml, line 6: inbound[0].tls_min: wanted 1.2 or 1.3, got '1.1'",
+    ),
+    "a number where a time is wanted": (
+        ("inbound:", "limits: {drain: 10}\ninbound:"),
+        "a.yaml, line 3: limits.drain: wanted a time above 0 such as 100ms, 5s, 5m or 1h, got '10'",
+    ),
+    "no time at all": (
+        ("inbound:", "limits: {drain: 0s}\ninbound:"),
+        "a.yaml, line 3: limits.drain: wanted a time above 0 such as 100ms, 5s, 5m or 1h, got '0s'",
+    ),
+    "no connections": (
+        ("inbound:", "limits: {connections: 0}\ninbound:"),
+        "a.yaml, line 3: limits.connections: wanted a whole number above 0, got '0'",
+    ),
+    "a list where keys are wanted": (
+        ("inbound:", "limits: []\ninbound:"),
+        "a.yaml, line 3: limits: wanted keys with values, got a list",
+    ),
+    "keys where a value is wanted": (
+        ("name: a", "name: {first: a}"),
+        "a.yaml, line 1: name: wanted a single value, got keys with values",
+    ),
+    "a key without a value": (("name: a", "name:"), "a.yaml, line 1: name: wanted a single value, got nothing"),
+    "an empty name": (("name: a", 'name: ""'), "a.yaml, line 1: name: wanted a word, got an empty text"),
+    "a key twice": (
+        ("name: a", "name: a\nname: b"),
+        "a.yaml, line 2: name: wanted each key once, and a plain word as key",
+    ),
+    "an own ID that is none": (
+        (f"spiffe_id: {A}", "spiffe_id: service-a"),
+        "a.yaml, line 2: spiffe_id: SPIFFE ID 'service-a': wanted it to start with 'spiffe://'",
+    ),
+    "no listener": (
+        (ONE_DOOR[ONE_DOOR.index("inbound:") :], "inbound: []\n"),
+        "a.yaml, line 3: inbound: wanted at least one inbound or outbound listener, got none",
+    ),
+    "an outbound without the peer's ID": (
+        ("inbound:", 'outbound:\n  - {listen: "127.0.0.1:1", to: "127.0.0.1:2"}\ninbound:'),
+        "a.yaml, line 4: outbound[0].peer: this key is required, and it is missing",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_a_mistake_is_named_with_file_line_and_key(change: tuple[str, str], message: str) -> None:
+    assert change[0] in ONE_DOOR
+    with pytest.raises(ConfigError) as raised:
+        parse_config(ONE_DOOR.replace(*change, 1), "a.yaml")
+    assert str(raised.value) == message
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "a.yaml: wanted keys with values, got an empty file"),
+        ("- a\n", "a.yaml, line 1: the file: wanted keys with values, got a list"),
+        ("a: [", "a.yaml: wanted a YAML document: "),
+    ],
+)
+def test_a_file_that_is_no_mapping_is_named(text: str, words: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        parse_config(text, "a.yaml")
+    assert str(raised.value).startswith(words)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.yaml: wanted a readable YAML file: .*No such file"):
+        load_config(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(("name", "peer"), [("a", B), ("b", A)])
+def test_the_demo_pair_is_valid_and_each_half_lets_the_other_in(name: str, peer: SpiffeId) -> None:
+    config = load_config(Path(__file__).parents[3] / "sidecars" / f"{name}.yaml")
+    assert config.name == name
+    assert [door.allow for door in config.inbound] == [(peer,)]
+    assert [door.peer for door in config.outbound] == [peer]
+
+
+def test_the_demo_pair_calls_each_other() -> None:
+    a, b = (load_config(Path(__file__).parents[3] / "sidecars" / f"{name}.yaml") for name in "ab")
+    assert a.outbound[0].to == b.inbound[0].listen
+    assert b.outbound[0].to == a.inbound[0].listen
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:80", Address("127.0.0.1", 80)),
+        ("web.local:80", Address("web.local", 80)),
+        ("[::1]:80", Address("::1", 80)),
+    ],
+)
+def test_an_address_reads_and_writes_itself(text: str, address: Address) -> None:
+    assert Address.parse(text) == address
+    assert str(address) == text
