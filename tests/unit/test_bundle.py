@@ -1,0 +1,310 @@
+"""SPIFFE Trust Domain and Bundle, section 4; joserfc says what a JWK is."""
+
+import base64
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from hypothesis import given
+from hypothesis import strategies as st
+from joserfc.jwk import ECKey, KeySet, RSAKey
+
+from meshtls.bundle import BundleSet, TrustBundle
+from meshtls.errors import BundleError
+from meshtls.spiffeid import TrustDomain
+from tests.support.certs import ca, key, leaf
+
+TD, OTHER = TrustDomain("a.test"), TrustDomain("b.test")
+ROOT, NEXT, RSA_ROOT = ca(name="root"), ca(name="next", slot="next"), ca(name="rsa", kind="RSA")
+EC_KEY, RSA_KEY = key("jwt").public_key(), key("jwt", "RSA").public_key()
+FULL = TrustBundle(
+    TD,
+    (ROOT.certificate, NEXT.certificate, RSA_ROOT.certificate),
+    {"ec": EC_KEY, "rsa": RSA_KEY, "p384": key("jwt", "P-384").public_key()},
+    sequence=7,
+    refresh_hint=300,
+)
+Entry = dict[str, Any]
+TEXTS = ["", "x", "é", "\ud800", "AA==", "A" * 43, "P-256", "secp256k1", "EC", "RSA", "oct", "x509-svid", "jwt-svid"]
+odd_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(TEXTS) | st.text(),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+def document(*entries: Entry, **members: object) -> str:
+    return json.dumps({"keys": list(entries)} | members)
+
+
+def x509_entry(**change: object) -> Entry:
+    return json.loads(TrustBundle(TD, (ROOT.certificate,)).to_jwks())["keys"][0] | change  # type: ignore[no-any-return]
+
+
+def jwt_entry(**change: object) -> Entry:
+    return json.loads(TrustBundle(TD, (), {"k1": EC_KEY}).to_jwks())["keys"][0] | change  # type: ignore[no-any-return]
+
+
+def without(entry: Entry, name: str) -> Entry:
+    return {member: value for member, value in entry.items() if member != name}
+
+
+def parsed(*entries: Entry, **members: object) -> TrustBundle:
+    return TrustBundle.from_jwks(TD, document(*entries, **members))
+
+
+def refusal(read: Callable[[], TrustBundle]) -> str:
+    with pytest.raises(BundleError) as caught:
+        read()
+    return str(caught.value)
+
+
+def test_a_bundle_comes_back_from_its_document_as_it_was() -> None:
+    assert TrustBundle.from_jwks(TD, FULL.to_jwks()) == FULL
+    assert TrustBundle.from_jwks(TD, FULL.to_jwks().encode()) == FULL
+
+
+def test_an_empty_bundle_comes_back_too() -> None:
+    assert json.loads(TrustBundle(TD).to_jwks()) == {"keys": []}
+    assert parsed() == TrustBundle(TD)
+
+
+def test_sequence_and_refresh_hint_of_zero_are_written_and_read() -> None:
+    zero = TrustBundle(TD, sequence=0, refresh_hint=0)
+    assert json.loads(zero.to_jwks()) == {"keys": [], "spiffe_sequence": 0, "spiffe_refresh_hint": 0}
+    assert TrustBundle.from_jwks(TD, zero.to_jwks()) == zero
+
+
+def test_each_x509_entry_has_kty_use_and_one_certificate_and_no_kid() -> None:
+    entries = json.loads(FULL.to_jwks())["keys"][:3]
+    assert [entry["kty"] for entry in entries] == ["EC", "EC", "RSA"]
+    assert all(entry["use"] == "x509-svid" and "kid" not in entry for entry in entries)
+    assert [entry["x5c"] for entry in entries] == [
+        [base64.b64encode(one.public_bytes(Encoding.DER)).decode()] for one in FULL.x509_authorities
+    ]
+
+
+def test_each_jwt_entry_has_kty_use_and_kid_and_no_private_member() -> None:
+    entries = json.loads(FULL.to_jwks())["keys"][3:]
+    assert [(entry["kty"], entry["use"], entry["kid"]) for entry in entries] == [
+        ("EC", "jwt-svid", "ec"),
+        ("RSA", "jwt-svid", "rsa"),
+        ("EC", "jwt-svid", "p384"),
+    ]
+    assert [sorted(without(entry, "use")) for entry in entries] == [
+        ["crv", "kid", "kty", "x", "y"],
+        ["e", "kid", "kty", "n"],
+        ["crv", "kid", "kty", "x", "y"],
+    ]
+
+
+def test_joserfc_reads_our_document_and_finds_the_same_keys() -> None:
+    entries = [without(entry, "use") for entry in json.loads(FULL.to_jwks())["keys"]]
+    keys = KeySet.import_key_set({"keys": entries}).keys
+    public = [one.public_key for one in keys if isinstance(one, ECKey | RSAKey)]
+    assert public == [*(one.public_key() for one in FULL.x509_authorities), *FULL.jwt_authorities.values()]
+
+
+def test_we_read_the_keys_that_joserfc_writes() -> None:
+    made = ECKey.generate_key("P-521")
+    bundle = parsed({**made.as_dict(private=False), "use": "jwt-svid", "kid": "k"})
+    assert bundle.jwt_authorities == {"k": made.public_key}
+
+
+def test_private_members_of_a_jwt_key_are_dropped() -> None:
+    private = ECKey.generate_key("P-256").as_dict(private=True)
+    [written] = json.loads(parsed({**private, "use": "jwt-svid", "kid": "k"}).to_jwks())["keys"]
+    assert "d" in private
+    assert "d" not in written
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        pytest.param(jwt_entry(kty="OKP"), id="an unknown kty"),
+        pytest.param(jwt_entry(kty="ec"), id="a kty in another case"),
+        pytest.param(without(jwt_entry(), "kty"), id="no kty"),
+        pytest.param(jwt_entry(kty=["EC"]), id="a kty that is no text"),
+        pytest.param(jwt_entry(use="sig"), id="an unknown use"),
+        pytest.param(jwt_entry(use="JWT-SVID"), id="jwt-svid in another case"),
+        pytest.param(x509_entry(use="X509-SVID"), id="x509-svid in another case"),
+        pytest.param(without(jwt_entry(), "use"), id="no use"),
+        pytest.param(jwt_entry(use=None), id="a use of null"),
+        pytest.param(without(x509_entry(), "x5c"), id="x509-svid without x5c"),
+        pytest.param(x509_entry(x5c=[]), id="x509-svid with an empty x5c"),
+        pytest.param({}, id="nothing at all"),
+    ],
+)
+def test_a_key_that_is_not_meant_for_us_is_ignored_and_the_others_are_read(entry: Entry) -> None:
+    assert parsed(entry, jwt_entry(), x509_entry()) == parsed(jwt_entry(), x509_entry())
+    assert parsed(entry) == TrustBundle(TD)
+
+
+def test_an_unknown_kty_or_use_is_ignored_even_where_the_rest_is_malformed() -> None:
+    assert parsed({"kty": "PQ", "use": "jwt-svid"}, {"kty": "EC", "use": "wit-svid", "x": 1}) == TrustBundle(TD)
+
+
+def test_only_the_first_certificate_of_x5c_is_read() -> None:
+    entry = x509_entry()
+    assert parsed(entry | {"x5c": [*entry["x5c"], "not base64"]}).x509_authorities == (ROOT.certificate,)
+
+
+def test_the_certificate_of_x5c_counts_without_the_members_beside_it() -> None:
+    entry = {"kty": "EC", "use": "x509-svid", "x5c": x509_entry()["x5c"]}
+    assert parsed(entry).x509_authorities == (ROOT.certificate,)
+
+
+def test_unknown_members_are_ignored() -> None:
+    assert parsed(x509_entry(alg="ES256", kid="k", more=[1]), version="2", spiffe_other=1) == parsed(x509_entry())
+
+
+def test_jwt_keys_are_no_x509_authorities_and_the_other_way_round() -> None:
+    assert parsed(jwt_entry()).x509_authorities == ()
+    assert parsed(x509_entry()).jwt_authorities == {}
+
+
+PREFIX = "SPIFFE bundle of trust domain a.test: wanted "
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "a JSON object, got Expecting value: line 1 column 1 (char 0)"),
+        ("[]", "a JSON object, got list"),
+        ("null", "a JSON object, got nothing"),
+        ("{}", "an array of objects in 'keys', got nothing"),
+        ('{"keys": null}', "an array of objects in 'keys', got nothing"),
+        ('{"keys": {}}', "an array of objects in 'keys', got dict"),
+        ('{"keys": ["k"]}', "an array of objects in 'keys', got list"),
+        ('{"keys": [], "spiffe_sequence": "7"}', "a whole number below 2**63 in 'spiffe_sequence', got '7'"),
+        ('{"keys": [], "spiffe_sequence": 1.5}', "a whole number below 2**63 in 'spiffe_sequence', got 1.5"),
+        ('{"keys": [], "spiffe_sequence": true}', "a whole number below 2**63 in 'spiffe_sequence', got True"),
+        ('{"keys": [], "spiffe_sequence": -1}', "a whole number below 2**63 in 'spiffe_sequence', got -1"),
+        (
+            f'{{"keys": [], "spiffe_sequence": {2**63}}}',
+            f"a whole number below 2**63 in 'spiffe_sequence', got {2**63}",
+        ),
+        ('{"keys": [], "spiffe_refresh_hint": NaN}', "a whole number below 2**63 in 'spiffe_refresh_hint', got nan"),
+    ],
+)
+def test_what_is_no_bundle_document_is_refused(text: str, message: str) -> None:
+    assert refusal(lambda: TrustBundle.from_jwks(TD, text)) == PREFIX + message
+
+
+@pytest.mark.parametrize("text", [b"\xff", "[" * 100_000, '{"keys":' + "[" * 100_000, "1" * 5000])
+def test_text_that_no_json_parser_takes_is_refused(text: bytes | str) -> None:
+    assert refusal(lambda: TrustBundle.from_jwks(TD, text)).startswith(PREFIX + "a JSON object, got ")
+
+
+def test_the_largest_sequence_is_read() -> None:
+    assert parsed(spiffe_sequence=2**63 - 1, spiffe_refresh_hint=300) == TrustBundle(TD, (), {}, 2**63 - 1, 300)
+
+
+CERTIFICATE = "a base64 DER certificate in 'x5c', got "
+KID = "a 'kid' with each jwt-svid key, got "
+VERSION_9 = ROOT.der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x09")
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        pytest.param(x509_entry(x5c=["AAAA"]), CERTIFICATE + "error parsing asn1 value", id="x5c of junk"),
+        pytest.param(x509_entry(x5c=["é"]), CERTIFICATE + "string argument should contain only ASCII", id="x5c in é"),
+        pytest.param(x509_entry(x5c=[base64.encodebytes(ROOT.der).decode()]), CERTIFICATE, id="x5c with line breaks"),
+        pytest.param(x509_entry(x5c=[5]), CERTIFICATE + "argument should be a bytes-like object", id="x5c of a number"),
+        pytest.param(x509_entry(x5c=5), CERTIFICATE + "'int' object is not subscriptable", id="x5c is a number"),
+        pytest.param(x509_entry(x5c={"0": "AAAA"}), CERTIFICATE + "0", id="x5c is an object"),
+        pytest.param(
+            x509_entry(x5c=[base64.b64encode(VERSION_9).decode()]),
+            CERTIFICATE + "9 is not a valid X509 version",
+            id="x5c of an unknown X.509 version",
+        ),
+        pytest.param(without(jwt_entry(), "kid"), KID + "nothing", id="no kid"),
+        pytest.param(jwt_entry(kid=""), KID + "str", id="an empty kid"),
+        pytest.param(jwt_entry(kid=5), KID + "int", id="a kid that is no text"),
+        pytest.param(without(jwt_entry(), "y"), "a public EC key 'k1', got 'y'", id="no y"),
+        pytest.param(jwt_entry(crv="P-999"), "a public EC key 'k1', got ", id="an unknown curve"),
+        pytest.param(jwt_entry(x="AAAA"), "a public EC key 'k1', got ", id="a point off the curve"),
+        pytest.param(jwt_entry(x=5), "a public EC key 'k1', got ", id="x is a number"),
+        pytest.param(jwt_entry(kty="RSA"), "a public RSA key 'k1', got 'n'", id="an RSA key with no modulus"),
+    ],
+)
+def test_a_key_that_is_meant_for_us_and_can_t_be_used_is_refused(entry: Entry, message: str) -> None:
+    assert refusal(lambda: parsed(entry)).startswith(PREFIX + message)
+
+
+@pytest.mark.filterwarnings("ignore:Key size should be")
+def test_a_short_rsa_key_is_refused() -> None:
+    short = RSAKey.generate_key(1024).as_dict(private=False)
+    message = refusal(lambda: parsed({**short, "use": "jwt-svid", "kid": "k1"}))
+    assert message == PREFIX + "a public RSA key 'k1', got 1024 bits, too few: 2048 are needed"
+
+
+def test_pem_and_der_hold_the_authorities_in_order() -> None:
+    assert TrustBundle.from_pem(TD, FULL.to_pem()).x509_authorities == FULL.x509_authorities
+    assert FULL.to_der() == b"".join(one.public_bytes(Encoding.DER) for one in FULL.x509_authorities)
+
+
+@pytest.mark.parametrize("pem", [b"", b"junk", TrustBundle(TD, (ROOT.certificate,)).to_pem()[:-40]])
+def test_what_is_no_pem_is_refused(pem: bytes) -> None:
+    assert refusal(lambda: TrustBundle.from_pem(TD, pem)).startswith(PREFIX + "PEM certificates, got ")
+
+
+def test_pem_of_an_unknown_x509_version_is_refused() -> None:
+    armoured = base64.encodebytes(VERSION_9).decode()
+    pem = f"-----BEGIN CERTIFICATE-----\n{armoured}-----END CERTIFICATE-----\n".encode()
+    message = refusal(lambda: TrustBundle.from_pem(TD, pem))
+    assert message == PREFIX + "PEM certificates, got 9 is not a valid X509 version"
+
+
+def test_an_authority_whose_key_is_neither_ec_nor_rsa_can_t_be_written() -> None:
+    odd_key: Any = ed25519.Ed25519PrivateKey.generate()
+    odd = leaf(ROOT, subject="odd", own_key=odd_key)
+    assert refusal(lambda: TrustBundle.from_jwks(TD, TrustBundle(TD, (odd.certificate,)).to_jwks())) == (
+        "CA certificate CN=odd: wanted an EC or RSA key"
+    )
+
+
+def test_bundles_are_found_by_their_own_trust_domain_only() -> None:
+    ours, theirs = TrustBundle(TD, (ROOT.certificate,)), TrustBundle(OTHER, (NEXT.certificate,))
+    bundles = BundleSet([ours, theirs])
+    assert (bundles[TD], bundles.get(OTHER), bundles.get(TrustDomain("c.test"))) == (ours, theirs, None)
+    assert (list(bundles), len(bundles)) == ([ours, theirs], 2)
+    with pytest.raises(KeyError):
+        _ = bundles[TrustDomain("c.test")]
+
+
+def test_bundle_sets_compare_by_content_and_show_what_they_hold() -> None:
+    bundles = BundleSet([FULL, TrustBundle(OTHER)])
+    assert bundles == BundleSet([TrustBundle(OTHER), FULL])
+    assert bundles != BundleSet([FULL])
+    assert bundles != {TD: FULL}
+    assert repr(bundles) == "<BundleSet a.test: 3, b.test: 0>"
+    assert repr(BundleSet()) == "<BundleSet empty>"
+
+
+@given(st.text() | st.binary() | odd_values.map(json.dumps))
+def test_any_text_is_a_bundle_or_a_named_error(text: str | bytes) -> None:
+    try:
+        bundle = TrustBundle.from_jwks(TD, text)
+    except BundleError:
+        return
+    assert TrustBundle.from_jwks(TD, bundle.to_jwks()) == bundle
+
+
+@given(st.sampled_from([jwt_entry(), x509_entry()]), st.data())
+def test_any_value_in_any_member_is_a_bundle_or_a_named_error(entry: Entry, data: st.DataObject) -> None:
+    spoiled = entry | {data.draw(st.sampled_from(sorted(entry))): data.draw(odd_values)}
+    try:
+        bundle = parsed(spoiled)
+    except BundleError:
+        return
+    assert TrustBundle.from_jwks(TD, bundle.to_jwks()) == bundle
+
+
+def test_the_keys_of_these_tests_are_of_both_kinds() -> None:
+    assert isinstance(EC_KEY, ec.EllipticCurvePublicKey)
+    assert isinstance(RSA_KEY, rsa.RSAPublicKey)
