@@ -14,7 +14,14 @@ from meshtls.ca.csr import check_public_key, public_key_of_csr
 from meshtls.ca.hierarchy import check_hierarchy
 from meshtls.ca.keys.manager import KeyManager, Slot
 from meshtls.ca.keys.memory import MemoryKeys
-from meshtls.ca.profile import PublicKey, Signer, intermediate_certificate, leaf_certificate, root_certificate
+from meshtls.ca.profile import (
+    CaSubject,
+    PublicKey,
+    Signer,
+    intermediate_certificate,
+    leaf_certificate,
+    root_certificate,
+)
 from meshtls.ca.records import IssuanceLog, IssuanceRecord, IssuanceRecorder
 from meshtls.clock import Clock
 from meshtls.errors import ConfigError, RequestError
@@ -54,12 +61,14 @@ class Authority:
         lifetimes: Lifetimes,
         keys: KeyManager,
         recorder: IssuanceRecorder,
+        subject: CaSubject,
     ) -> None:
         self.trust_domain = trust_domain
         self._clock = clock
         self._lifetimes = lifetimes
         self._keys = keys
         self._recorder = recorder
+        self._subject = subject
         self._root, self._intermediate = self._load() or self._found()
 
     @classmethod
@@ -73,16 +82,18 @@ class Authority:
         ca_ttl: timedelta = timedelta(days=3650),
         keys: KeyManager | None = None,
         recorder: IssuanceRecorder | None = None,
+        subject: CaSubject = CaSubject(),
     ) -> Authority:
         """Load the CA that ``keys`` holds, or make one where they hold none. Default: keys and records in memory.
 
+        ``subject`` is what CA certificates made from now on are called.
         Raises ConfigError for TTLs that can't be kept and for stored keys that can't be used; those stay as they are,
         and ``keys`` is closed.
         """
         place = keys or MemoryKeys()
         try:
             lifetimes = Lifetimes(svid_ttl, intermediate_ttl, ca_ttl)
-            return cls(trust_domain, clock, lifetimes, place, recorder or IssuanceLog())
+            return cls(trust_domain, clock, lifetimes, place, recorder or IssuanceLog(), subject)
         except BaseException:
             place.close()
             raise
@@ -143,7 +154,8 @@ class Authority:
 
     def _found(self) -> tuple[Signer, Signer]:
         key = self._keys.generate(Slot.ROOT)
-        root = Signer(root_certificate(self.trust_domain, key, self._clock.now(), self._lifetimes.root), key)
+        now, ttl = self._clock.now(), self._lifetimes.root
+        root = Signer(root_certificate(self.trust_domain, key, now, ttl, self._subject), key)
         intermediate = self._new_intermediate(root)
         self._keys.save({Slot.ROOT: root, Slot.INTERMEDIATE: intermediate})
         return root, intermediate
@@ -151,7 +163,8 @@ class Authority:
     def _new_intermediate(self, root: Signer) -> Signer:
         key = self._keys.generate(Slot.INTERMEDIATE)
         now, ttl = self._clock.now(), self._lifetimes.intermediate
-        return Signer(intermediate_certificate(self.trust_domain, key.public_key(), root, now, ttl), key)
+        public_key = key.public_key()
+        return Signer(intermediate_certificate(self.trust_domain, public_key, root, now, ttl, self._subject), key)
 
     def _signer(self) -> Signer:
         if self._past_half_life():

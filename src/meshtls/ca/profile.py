@@ -24,8 +24,10 @@ from meshtls.svid.x509 import PrivateKey, format_serial
 
 __all__ = [
     "BACKDATE",
+    "CaSubject",
     "PublicKey",
     "Signer",
+    "dns_name",
     "intermediate_certificate",
     "leaf_certificate",
     "new_serial",
@@ -47,27 +49,43 @@ class Signer:
     private_key: PrivateKey = field(repr=False, compare=False)
 
 
+@dataclass(frozen=True, slots=True)
+class CaSubject:
+    """What CA certificates are called. ``country`` is two letters each; without ``common_name`` the role names it."""
+
+    country: tuple[str, ...] = ()
+    organization: tuple[str, ...] = ("meshtls",)
+    common_name: str = ""
+
+
 def new_serial() -> int:
     """128 random bits, never zero (RFC 5280, section 4.1.2.2)."""
     return secrets.randbits(128) or new_serial()
 
 
-def root_certificate(trust_domain: TrustDomain, key: PrivateKey, now: datetime, ttl: timedelta) -> x509.Certificate:
+def root_certificate(
+    trust_domain: TrustDomain, key: PrivateKey, now: datetime, ttl: timedelta, named: CaSubject = CaSubject()
+) -> x509.Certificate:
     """A self-signed root of this trust domain, valid from 10 s before ``now`` to ``ttl`` after it."""
     serial = new_serial()
-    subject = _ca_subject("root", serial)
+    subject = _ca_subject(named, "root", serial)
     template = _template(serial, subject, key.public_key(), now, now + ttl).issuer_name(subject)
     template = _as_ca(template, trust_domain, path_length=None)
     return template.sign(key, _hash_for(key))
 
 
 def intermediate_certificate(
-    trust_domain: TrustDomain, public_key: PublicKey, root: Signer, now: datetime, ttl: timedelta
+    trust_domain: TrustDomain,
+    public_key: PublicKey,
+    root: Signer,
+    now: datetime,
+    ttl: timedelta,
+    named: CaSubject = CaSubject(),
 ) -> x509.Certificate:
     """A CA certificate below ``root`` that may sign leaves only. Raises ConfigError where the root has expired."""
     serial = new_serial()
     not_after = _capped(now, ttl, root.certificate)
-    template = _template(serial, _ca_subject("intermediate", serial), public_key, now, not_after)
+    template = _template(serial, _ca_subject(named, "intermediate", serial), public_key, now, not_after)
     return _signed(_as_ca(template, trust_domain, path_length=0), root)
 
 
@@ -90,12 +108,13 @@ def leaf_certificate(
     return leaf
 
 
-def _ca_subject(role: str, serial: int) -> x509.Name:
+def _ca_subject(named: CaSubject, role: str, serial: int) -> x509.Name:
     # The serial number makes the names of successive CAs differ: a path is never built by name to the wrong one.
     return x509.Name(
         [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "meshtls"),
-            x509.NameAttribute(NameOID.COMMON_NAME, f"meshtls {role}"),
+            *(x509.NameAttribute(NameOID.COUNTRY_NAME, one) for one in named.country),
+            *(x509.NameAttribute(NameOID.ORGANIZATION_NAME, one) for one in named.organization),
+            x509.NameAttribute(NameOID.COMMON_NAME, named.common_name or f"meshtls {role}"),
             x509.NameAttribute(NameOID.SERIAL_NUMBER, f"{serial:032x}"),
         ]
     )
@@ -129,7 +148,7 @@ def _as_ca(
 def _as_leaf(
     template: x509.CertificateBuilder, spiffe_id: SpiffeId, dns_names: Iterable[str]
 ) -> x509.CertificateBuilder:
-    names = [x509.UniformResourceIdentifier(str(spiffe_id)), *(_dns_name(name) for name in dict.fromkeys(dns_names))]
+    names = [x509.UniformResourceIdentifier(str(spiffe_id)), *(dns_name(name) for name in dict.fromkeys(dns_names))]
     usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     return (
         template.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -169,7 +188,8 @@ def _key_usage(*, ca: bool) -> x509.KeyUsage:
     )
 
 
-def _dns_name(name: str) -> x509.DNSName:
+def dns_name(name: str) -> x509.DNSName:
+    """This name as a leaf may carry it. Raises RequestError."""
     if not _DNS_NAME.fullmatch(name):
         raise RequestError(f"DNS name {name!r}: wanted labels of a-z, 0-9 and '-', at most 253 bytes, no wildcard")
     return x509.DNSName(name)

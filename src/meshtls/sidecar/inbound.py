@@ -15,6 +15,7 @@ from meshtls.sidecar.config import InboundConfig, Limits, Mode
 from meshtls.sidecar.connect import connect
 from meshtls.sidecar.connection import Connection
 from meshtls.sidecar.detect import Wire
+from meshtls.sidecar.ends import End, PlainEnd, TlsEnd
 from meshtls.sidecar.handshake import (
     accept_tls,
     first_bytes,
@@ -22,7 +23,7 @@ from meshtls.sidecar.handshake import (
     tell_no_identity,
     tls_options,
 )
-from meshtls.sidecar.relay import End, PlainEnd, TlsEnd, relay
+from meshtls.sidecar.relay import relay
 from meshtls.svid.context import X509ContextSource
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import TlsContexts

@@ -7,8 +7,9 @@ from meshtls.policy.authorizer import Target, authorize_id
 from meshtls.sidecar.config import Limits, OutboundConfig
 from meshtls.sidecar.connect import connect
 from meshtls.sidecar.connection import Connection
+from meshtls.sidecar.ends import PlainEnd, TlsEnd
 from meshtls.sidecar.handshake import dial_tls, tls_options
-from meshtls.sidecar.relay import PlainEnd, TlsEnd, relay
+from meshtls.sidecar.relay import relay
 from meshtls.svid.context import X509ContextSource
 from meshtls.tls.context import TlsContexts
 

@@ -1,127 +1,25 @@
 """Moves application bytes between two ends, as they come, until both have ended.
 
-Each direction reads at most one chunk and writes it whole before it reads the next: a slow reader slows its writer and
-nothing piles up here. The end of one direction is passed on as a half-close (FIN or close_notify) while the other goes
-on. A TLS peer whose TCP ends without close_notify was cut off, so its bytes must not look complete to the other side.
+Each direction takes one receive per wake-up, which keeps the many fair to each other, and stops receiving while its
+sink has a rest to send: a slow reader slows its writer and nothing piles up here. The end of one direction is passed on
+as a half-close (FIN or close_notify) while the other goes on. A TLS peer whose TCP ends without close_notify was cut
+off, so its bytes must not look complete to the other side.
 
-``relay`` and the two ends are all that the phases before it know of how bytes move.
+From here on there is no task switch per message: the poller calls straight into ``_Pump``, and the connection's task
+sleeps until the relay is over.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
-from collections.abc import Callable, Iterator
-from typing import Protocol
+from collections.abc import Callable
 
-from meshtls.errors import HandshakeError
 from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import EndedError, Flow
-from meshtls.sidecar.sockets import CHUNK
-from meshtls.tls.engine import TlsEngine
+from meshtls.sidecar.ends import End
+from meshtls.sidecar.poller import poller
 
-__all__ = ["End", "PlainEnd", "TlsEnd", "relay"]
-
-
-class End(Protocol):
-    """One side of a relay. Its calls raise EndedError where the connection broke."""
-
-    async def read(self) -> bytes:
-        """The next application bytes; b"" when this side has properly ended."""
-
-    async def write(self, data: bytes) -> None:
-        """Return when the kernel has taken it all."""
-
-    async def close_write(self) -> None:
-        """Tell this side that no more comes; what it sends is still read."""
-
-
-class PlainEnd:
-    """A plain TCP socket; ``first`` was read from it before."""
-
-    def __init__(self, sock: socket.socket, name: str, first: bytes = b"") -> None:
-        self._sock = sock
-        self._name = name
-        self._first = first
-
-    async def read(self) -> bytes:
-        if self._first:
-            first, self._first = self._first, b""
-            return first
-        try:
-            return await asyncio.get_running_loop().sock_recv(self._sock, CHUNK)
-        except OSError as error:
-            raise EndedError(Outcome.RESET, f"{self._name} broke off: {error}") from error
-
-    async def write(self, data: bytes) -> None:
-        try:
-            await asyncio.get_running_loop().sock_sendall(self._sock, data)
-        except OSError as error:
-            raise EndedError(Outcome.RESET, f"{self._name} takes no more: {error}") from error
-
-    async def close_write(self) -> None:
-        _shut(self._sock, self._name)
-
-
-class TlsEnd:
-    """A TCP socket and the TLS over it."""
-
-    def __init__(self, sock: socket.socket, engine: TlsEngine, name: str) -> None:
-        self._sock = sock
-        self._engine = engine
-        self._name = name
-        self._sending = asyncio.Lock()
-        self._heard = False
-        self._write_closed = False
-
-    async def read(self) -> bytes:
-        with self._explained("broke off"):
-            while not (data := self._engine.read()) and not self._engine.peer_closed:
-                await self._answer()
-                await self._feed()
-        self._heard = self._heard or bool(data)
-        return data
-
-    async def write(self, data: bytes) -> None:
-        with self._explained("takes no more"):
-            self._engine.write(data)
-            await self._flush()
-
-    async def close_write(self) -> None:
-        with self._explained("takes no more"):
-            self._engine.close_write()
-            self._write_closed = True
-            await self._flush()
-        _shut(self._sock, self._name)
-
-    async def _feed(self) -> None:
-        chunk = await asyncio.get_running_loop().sock_recv(self._sock, CHUNK)
-        if not chunk:
-            raise EndedError(Outcome.RESET, f"{self._name} ended its TCP connection without close_notify")
-        self._engine.feed(chunk)
-
-    async def _answer(self) -> None:
-        # TLS answers some messages by itself (KeyUpdate). A writer that is at work sends that along; to wait for it
-        # here could leave two sidecars each waiting for the other to read.
-        if not self._sending.locked() and not self._write_closed:
-            await self._flush()
-
-    async def _flush(self) -> None:
-        async with self._sending:
-            while data := self._engine.outgoing():
-                await asyncio.get_running_loop().sock_sendall(self._sock, data)
-
-    @contextlib.contextmanager
-    def _explained(self, trouble: str) -> Iterator[None]:
-        try:
-            yield
-        except HandshakeError as error:
-            # To a TLS 1.3 client its handshake looks done before the server has judged it: the refusal comes here.
-            outcome = Outcome.RESET if self._heard else Outcome.HANDSHAKE_FAILED
-            raise EndedError(outcome, str(error)) from error
-        except OSError as error:
-            raise EndedError(Outcome.RESET, f"{self._name} {trouble}: {error}") from error
+__all__ = ["relay"]
 
 
 async def relay(opener: End, other: End, flow: Flow, idle_timeout: float) -> None:
@@ -129,58 +27,141 @@ async def relay(opener: End, other: End, flow: Flow, idle_timeout: float) -> Non
 
     ``flow`` is counted up as bytes move; ``idle_timeout`` is in seconds and counts both directions together.
     """
-    idle = _Idle(idle_timeout)
-
-    def came_in(count: int) -> None:
-        flow.bytes_in += count
-        idle.moved()
-
-    def went_out(count: int) -> None:
-        flow.bytes_out += count
-        idle.moved()
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            watch = group.create_task(idle.watch())
-            inward = group.create_task(_pump(opener, other, came_in))
-            await _pump(other, opener, went_out)
-            await inward
-            watch.cancel()
-    except ExceptionGroup as broken:
-        raise _first_of(broken) from broken
+    await _Relay(opener, other, flow, idle_timeout).run()
 
 
-class _Idle:
-    def __init__(self, timeout: float) -> None:
-        self._timeout = timeout
-        self._clock = asyncio.get_running_loop().time
-        self._last = self._clock()
+class _Relay:
+    """Two pumps and what they share: the sockets' watch, the idle timer and the one end."""
 
-    def moved(self) -> None:
-        self._last = self._clock()
+    __slots__ = ("_done", "_flow", "_idle", "_last", "_loop", "_poller", "_pumps", "_timer")
 
-    async def watch(self) -> None:
-        left = self._timeout
-        while left > 0:
-            await asyncio.sleep(left)
-            left = self._last + self._timeout - self._clock()
-        raise EndedError(Outcome.IDLE_TIMEOUT, f"no byte moved for {self._timeout:g} s")
+    def __init__(self, opener: End, other: End, flow: Flow, idle_timeout: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._done: asyncio.Future[None] = self._loop.create_future()
+        self._flow = flow
+        self._idle = idle_timeout
+        self._last = self._loop.time()
+        self._poller = poller()
+        self._pumps = (_Pump(self, opener, other), _Pump(self, other, opener))
+
+    async def run(self) -> None:
+        self._timer = self._loop.call_later(self._idle, self._check_idle)
+        try:
+            for pump in self._pumps:
+                pump.start()
+            await self._done
+        finally:
+            self._timer.cancel()
+            for pump in self._pumps:
+                self._poller.watch(pump.source.sock, None, None)
+
+    def moved(self, pump: _Pump, count: int) -> None:
+        self._last = self._loop.time()
+        if pump is self._pumps[0]:
+            self._flow.bytes_in += count
+        else:
+            self._flow.bytes_out += count
+
+    def changed(self) -> None:
+        """What a pump waits for has changed."""
+        inward, outward = self._pumps
+        if inward.over and outward.over:
+            self.end(None)
+            return
+        self._poller.watch(inward.source.sock, inward.waits_to_read, outward.waits_to_write)
+        self._poller.watch(outward.source.sock, outward.waits_to_read, inward.waits_to_write)
+
+    def end(self, error: Exception | None) -> None:
+        if self._done.done():
+            return
+        if error is None:
+            self._done.set_result(None)
+        else:
+            self._done.set_exception(error)
+
+    def _check_idle(self) -> None:
+        left = self._last + self._idle - self._loop.time()
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._check_idle)
+        else:
+            self.end(EndedError(Outcome.IDLE_TIMEOUT, f"no byte moved for {self._idle:g} s"))
 
 
-async def _pump(source: End, sink: End, moved: Callable[[int], None]) -> None:
-    while data := await source.read():
-        await sink.write(data)
-        moved(len(data))
-    await sink.close_write()
+class _Pump:
+    """One direction. ``waits_to_read`` and ``waits_to_write`` are the callbacks it wants, None while it does not."""
 
+    __slots__ = ("_finishing", "_relay", "_sink", "over", "source", "waits_to_read", "waits_to_write")
 
-def _first_of(broken: ExceptionGroup[Exception]) -> Exception:
-    unforeseen = broken.split(EndedError)[1]
-    return unforeseen or broken.exceptions[0]
+    def __init__(self, relay: _Relay, source: End, sink: End) -> None:
+        self._relay = relay
+        self._sink = sink
+        self._finishing = False
+        self.source = source
+        self.over = False
+        self.waits_to_read: Callable[[], None] | None = None
+        self.waits_to_write: Callable[[], None] | None = None
 
+    def start(self) -> None:
+        self._step(self._begin)
 
-def _shut(sock: socket.socket, name: str) -> None:
-    try:
-        sock.shutdown(socket.SHUT_WR)
-    except OSError as error:
-        raise EndedError(Outcome.RESET, f"{name} is gone: {error}") from error
+    def _step(self, step: Callable[[], None]) -> None:
+        # Not only EndedError: called from the poller, a failure of one relay must end that one and no other.
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001  # it ends this relay, and is raised to the one who awaits it
+            self._relay.end(error)
+
+    def _begin(self) -> None:
+        self.waits_to_read = self._on_readable
+        self._pass(self.source.first())
+        self._relay.changed()
+
+    def _on_readable(self) -> None:
+        self._step(self._receive)
+
+    def _on_writable(self) -> None:
+        self._step(self._resume)
+
+    def _receive(self) -> None:
+        data = self.source.receive()
+        if data is not None:
+            self._pass(data)
+        elif self.source.ended:
+            self._finish()
+
+    def _pass(self, data: bytes | memoryview) -> None:
+        if data:
+            self._relay.moved(self, len(data))
+            if not self._sink.transmit(data):
+                self._wait_for_sink()
+                return
+        if self.source.ended:
+            self._finish()
+
+    def _wait_for_sink(self) -> None:
+        self.waits_to_read, self.waits_to_write = None, self._on_writable
+        self._relay.changed()
+
+    def _resume(self) -> None:
+        if not self._sink.flush():
+            return
+        self.waits_to_write = None
+        if self._finishing:
+            self._end()
+        elif self.source.ended:
+            self._finish()
+        else:
+            self.waits_to_read = self._on_readable
+            self._relay.changed()
+
+    def _finish(self) -> None:
+        self._finishing = True
+        if self._sink.finish():
+            self._end()
+        else:
+            self._wait_for_sink()
+
+    def _end(self) -> None:
+        self.over = True
+        self.waits_to_read = None
+        self._relay.changed()

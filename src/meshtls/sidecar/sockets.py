@@ -1,6 +1,6 @@
 """What asyncio's raw-socket calls leave out: listening, accepting without loss, dialling by name, and the ways to end.
 
-Only this file and ``relay.py`` know that the sidecar moves its bytes with ``loop.sock_*`` calls.
+The phases before the relay wait in these calls; the relay itself does not (see ``relay.py``, ``ends.py``).
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ def parse_chain(ders: Sequence[bytes]) -> tuple[x509.Certificate, ...]:
     for place, der in enumerate(ders):
         try:
             chain.append(_parse(der))
-        except (ValueError, TypeError, x509.InvalidVersion) as error:
+        except (ValueError, TypeError, KeyError, x509.InvalidVersion) as error:
             raise InvalidSvidError(f"certificate {place} of the chain is no X.509 certificate: {error}") from error
     return tuple(chain)
 

@@ -1,0 +1,205 @@
+"""The two kinds of ends that a relay joins: a plain TCP socket, and one with TLS over it.
+
+Nothing here waits. ``receive`` takes what is there, once; ``transmit`` sends what the kernel takes and keeps the rest,
+and is not called again before ``flush`` has sent that: so an end holds at most what one ``receive`` gave. All ends of a
+thread share one buffer for what comes in and one for what is decrypted from it; both are done with when a callback
+returns, so an idle connection holds none.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from typing import Protocol
+
+from meshtls.errors import HandshakeError
+from meshtls.observe.events import Outcome
+from meshtls.sidecar.connection import EndedError
+from meshtls.tls.engine import MAX_RECORD, TlsEngine
+
+__all__ = ["End", "PlainEnd", "TlsEnd"]
+
+#: Bytes of one receive. A stream that fills the smaller is given the larger; one that does not goes back.
+_SMALL, _LARGE = 1 << 16, 1 << 18
+
+
+class _Buffers(threading.local):
+    def __init__(self) -> None:
+        self.received = memoryview(bytearray(_LARGE))
+        self.decrypted = memoryview(bytearray(_LARGE + MAX_RECORD))
+
+
+_buffers = _Buffers()
+
+
+class End(Protocol):
+    """One side of a relay. Every call raises EndedError where the connection broke."""
+
+    sock: socket.socket
+    #: The other side of this socket has properly ended: no more will be received.
+    ended: bool
+
+    def first(self) -> bytes:
+        """Application bytes that arrived before the relay began."""
+
+    def receive(self) -> memoryview | None:
+        """What has arrived, good until the next call of any end; None where there is nothing yet or ``ended``."""
+
+    def transmit(self, data: bytes | memoryview) -> bool:
+        """Send; False where a rest is kept that ``flush`` has to send when the socket is writable."""
+
+    def flush(self) -> bool:
+        """Send the rest; True where none is left."""
+
+    def finish(self) -> bool:
+        """Tell this side that no more comes; what it sends can still be received. False as ``transmit``."""
+
+
+class _Socket:
+    """What both kinds do with their socket."""
+
+    __slots__ = ("_buffer", "_finishing", "_name", "_rest", "_size", "ended", "sock")
+
+    def __init__(self, sock: socket.socket, name: str) -> None:
+        self.sock = sock
+        self.ended = False
+        self._name = name
+        self._buffer = _buffers.received
+        self._size = _SMALL
+        self._rest: bytes | memoryview = b""
+        self._finishing = False
+
+    def flush(self) -> bool:
+        rest, self._rest = self._rest, b""
+        return self._put(rest)
+
+    def _take(self) -> int:
+        """Receive into the shared buffer; the count, -1 for nothing yet. 0 is the end of TCP."""
+        size = self._size
+        try:
+            count = self.sock.recv_into(self._buffer, size)
+        except (BlockingIOError, InterruptedError):
+            return -1
+        except OSError as error:
+            raise EndedError(Outcome.RESET, f"{self._name} broke off: {error}") from error
+        self._size = _LARGE if count == size else _SMALL if count < _SMALL else size
+        return count
+
+    def _put(self, data: bytes | memoryview) -> bool:
+        if self._rest:
+            self._rest = bytes(self._rest) + data
+            return False
+        try:
+            sent = self.sock.send(data) if data else 0
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError as error:
+            raise EndedError(Outcome.RESET, f"{self._name} takes no more: {error}") from error
+        if sent < len(data):
+            self._rest = self._kept(data, sent)
+            return False
+        if self._finishing:
+            self._shut()
+        return True
+
+    def _kept(self, data: bytes | memoryview, sent: int) -> bytes | memoryview:
+        # A view of bytes keeps them alive without a copy; a view of the shared buffer has to be copied out of it.
+        return memoryview(data)[sent:] if isinstance(data, bytes) else bytes(data[sent:])
+
+    def _shut(self) -> None:
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            raise EndedError(Outcome.RESET, f"{self._name} is gone: {error}") from error
+
+
+class PlainEnd(_Socket):
+    """A plain TCP socket; ``first`` was read from it before."""
+
+    __slots__ = ("_first",)
+
+    def __init__(self, sock: socket.socket, name: str, first: bytes = b"") -> None:
+        super().__init__(sock, name)
+        self._first = first
+
+    def first(self) -> bytes:
+        first, self._first = self._first, b""
+        return first
+
+    def receive(self) -> memoryview | None:
+        count = self._take()
+        if count > 0:
+            return self._buffer[:count]
+        self.ended = count == 0
+        return None
+
+    def transmit(self, data: bytes | memoryview) -> bool:
+        return self._put(data)
+
+    def finish(self) -> bool:
+        self._finishing = True
+        return self._put(b"")
+
+
+class TlsEnd(_Socket):
+    """A TCP socket and the TLS over it."""
+
+    __slots__ = ("_decrypted", "_engine", "_heard")
+
+    def __init__(self, sock: socket.socket, engine: TlsEngine, name: str) -> None:
+        super().__init__(sock, name)
+        self._engine = engine
+        self._decrypted = _buffers.decrypted
+        self._heard = False
+
+    def first(self) -> bytes:
+        try:
+            plain = self._engine.read()
+        except HandshakeError as error:
+            raise self._broken(error) from error
+        self._after_opening(len(plain))
+        return plain
+
+    def receive(self) -> memoryview | None:
+        received = self._take()
+        if received < 0:
+            return None
+        if received == 0:
+            raise EndedError(Outcome.RESET, f"{self._name} ended its TCP connection without close_notify")
+        try:
+            count = self._engine.open(self._buffer[:received], self._decrypted)
+        except HandshakeError as error:
+            self._answer()
+            raise self._broken(error) from error
+        self._after_opening(count)
+        return self._decrypted[:count] if count else None
+
+    def transmit(self, data: bytes | memoryview) -> bool:
+        try:
+            sealed = self._engine.seal(data)
+        except HandshakeError as error:
+            raise self._broken(error) from error
+        return self._put(sealed)
+
+    def finish(self) -> bool:
+        self._finishing = True
+        try:
+            self._engine.close_write()
+        except HandshakeError as error:
+            raise self._broken(error) from error
+        return self._put(self._engine.outgoing())
+
+    def _after_opening(self, count: int) -> None:
+        self._heard = self._heard or count > 0
+        self.ended = self._engine.peer_closed
+        self._answer()
+
+    def _answer(self) -> None:
+        """Send what TLS answers by itself (KeyUpdate, an alert). A rest of it goes with the next bytes."""
+        answer = self._engine.outgoing()
+        if answer and not self._finishing:
+            self._put(answer)
+
+    def _broken(self, error: HandshakeError) -> EndedError:
+        # To a TLS 1.3 client its handshake looks done before the server has judged it: the refusal comes here.
+        return EndedError(Outcome.RESET if self._heard else Outcome.HANDSHAKE_FAILED, str(error))
