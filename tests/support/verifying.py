@@ -16,11 +16,11 @@ WEB = "spiffe://a.test/web"
 ROOT = ca(None, "spiffe://a.test", name="root a", slot="root a")
 INTERMEDIATE = ca(ROOT, "spiffe://a.test", name="intermediate", slot="intermediate")
 
-EXHAUSTED = "candidates exhausted: all candidates exhausted with no interior errors"
-NO_MATCH = "candidates exhausted: signature does not match"
-OUT_OF_TIME = "candidates exhausted: cert is not valid at validation time"
-IN_CIRCLES = "candidates exhausted: chain construction exceeds max depth"
-TOO_DEEP = "candidates exhausted: path length constraint violated"
+EXHAUSTED = "none of them is its issuer"
+NO_MATCH = "signature does not match"
+OUT_OF_TIME = "cert is not valid at validation time"
+IN_CIRCLES = "chain construction exceeds max depth"
+TOO_DEEP = "path length constraint violated"
 
 
 def trusting(*authorities: Issued, domain: TrustDomain = A) -> BundleSet:
@@ -48,4 +48,4 @@ def refusal(kind: type[PeerError], chain: Sequence[Issued], bundles: BundleSet, 
 def no_path(issuer: str, why: str, known: int = 1) -> str:
     """The message where no path is found to one of the known authorities."""
     tried = f"({known} known, issuer {issuer})"
-    return f"peer {WEB}: no path to a root of the bundle of trust domain a.test {tried}: validation failed: {why}"
+    return f"peer {WEB}: no path to a root of the bundle of trust domain a.test {tried}: {why}"

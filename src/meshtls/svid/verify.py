@@ -13,10 +13,11 @@ from functools import lru_cache
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.x509.oid import NameOID
 from cryptography.x509.verification import ExtensionPolicy, PolicyBuilder, Store, VerificationError
 
 from meshtls.bundle import BundleSet, TrustBundle
-from meshtls.errors import InvalidSvidError, NoBundleError, PeerError, UntrustedPeerError, ValidityError
+from meshtls.errors import InvalidSvidError, NoBundleError, UntrustedPeerError, ValidityError
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.leaf_rules import signing_violations
 from meshtls.svid.x509 import format_serial, parse_chain, spiffe_id_of
@@ -24,6 +25,7 @@ from meshtls.svid.x509 import format_serial, parse_chain, spiffe_id_of
 __all__ = ["MAX_CHAIN", "VerifiedPeer", "verify_peer"]
 
 MAX_CHAIN = 8
+_NO_CANDIDATE = "all candidates exhausted with no interior errors"  # cryptography's words where no issuer's name fits
 # The leaf's extensions are judged by leaf_rules; what signs it has to be a CA by RFC 5280.
 _LEAF_EXTENSIONS = ExtensionPolicy.permit_all()
 _CA_EXTENSIONS = ExtensionPolicy.webpki_defaults_ca()
@@ -126,7 +128,7 @@ def _check_path(
     except VerificationError as error:
         raise UntrustedPeerError(
             f"peer {spiffe_id}: no path to a root of the bundle of trust domain {bundle.trust_domain}"
-            f" ({len(bundle.x509_authorities)} known, issuer {_name(certificates[-1].issuer)}): {_first_words(error)}"
+            f" ({len(bundle.x509_authorities)} known, issuer {_name(certificates[-1].issuer)}): {_why(error)}"
         ) from error
 
 
@@ -146,12 +148,15 @@ def _check_signers(spiffe_id: SpiffeId, signers: tuple[x509.Certificate, ...]) -
             )
 
 
-def _first_words(error: PeerError | VerificationError) -> str:
-    return str(error).split(" (encountered processing")[0]
+def _why(error: VerificationError) -> str:
+    """The verifier's reason without its bookkeeping."""
+    reason = str(error).split(" (encountered processing")[0]
+    reason = reason.removeprefix("validation failed: ").removeprefix("candidates exhausted: ")
+    return "none of them is its issuer" if reason == _NO_CANDIDATE else reason
 
 
 def _name(name: x509.Name) -> str:
-    return name.rfc4514_string() or "(empty)"
+    return name.rfc4514_string({NameOID.SERIAL_NUMBER: "serialNumber"}) or "(empty)"
 
 
 def _clock(moment: datetime) -> str:

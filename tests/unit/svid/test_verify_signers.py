@@ -71,7 +71,7 @@ def test_a_leaf_in_the_bundle_does_not_vouch_for_itself() -> None:
     web = leaf(ROOT, WEB)
     assert accepted([web], trusting(web, ROOT))
     message = refusal(UntrustedPeerError, [web], trusting(web, ca(slot="other", name="other")))
-    assert message == no_path("CN=root a", "candidates exhausted: all candidates exhausted with no interior errors", 2)
+    assert message == no_path("CN=root a", "none of them is its issuer", 2)
 
 
 def test_a_leaf_presented_as_an_intermediate_is_refused() -> None:
@@ -173,7 +173,7 @@ def test_a_signer_may_be_limited_to_what_the_leaf_is(extra: list[tuple[x509.Exte
 )
 def test_a_signer_limited_otherwise_is_refused(extra: tuple[x509.ExtensionType, bool], why: str) -> None:
     message = refusal(UntrustedPeerError, presented(made(extra=[extra])), trusting(ROOT))
-    assert message == no_path("CN=root a", f"candidates exhausted: {why}")
+    assert message == no_path("CN=root a", why)
 
 
 @pytest.mark.parametrize("make", [*(one.values[0] for one in BAD_SIGNERS[:4]), *(one.values[0] for one in UNTIMELY)])
