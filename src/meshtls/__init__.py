@@ -17,17 +17,23 @@ from meshtls.policy.authorizer import (
 )
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.svid.context import X509Context, X509ContextSource
+from meshtls.svid.jwt import JwtSvid
 from meshtls.svid.verify import VerifiedPeer, verify_peer
 from meshtls.svid.x509 import X509Svid
 from meshtls.tls.context import TlsOptions
 from meshtls.tls.rotating import client_context, server_context
 from meshtls.tls.streams import Listener, dial, listen, peer_id
+from meshtls.workload.client import WorkloadApiClient
+from meshtls.workload.jwt_source import JwtSource
+from meshtls.workload.x509_source import X509Source
 
 __all__ = [
     "Authorizer",
     "BundleSet",
     "ConfigError",
     "Decision",
+    "JwtSource",
+    "JwtSvid",
     "Listener",
     "LocalIdentityError",
     "MeshtlsError",
@@ -39,8 +45,10 @@ __all__ = [
     "TrustBundle",
     "TrustDomain",
     "VerifiedPeer",
+    "WorkloadApiClient",
     "X509Context",
     "X509ContextSource",
+    "X509Source",
     "X509Svid",
     "authorize_any",
     "authorize_id",

@@ -1,0 +1,155 @@
+"""JWT-SVIDs: signed, and validated (JWT-SVID, section 4).
+
+A token is trusted by the keys of the bundle of ITS OWN trust domain and no other. The algorithm comes from a fixed list
+and must fit the key that the bundle holds: what a token says of itself never widens what is accepted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from joserfc import jws
+from joserfc.jwk import ECKey, RSAKey
+
+from meshtls.bundle import BundleSet, JwtAuthority, TrustBundle
+from meshtls.errors import InvalidSvidError, NoBundleError, RequestError, UntrustedPeerError, ValidityError
+from meshtls.spiffeid import SpiffeId
+from meshtls.svid.jwt_format import ALGORITHMS, REGISTRY, JwtSvid, read_claims, read_parts
+from meshtls.svid.x509 import PrivateKey
+
+__all__ = ["ALGORITHMS", "JwtSvid", "parse_and_validate", "parse_unverified", "sign"]
+
+_BY_CURVE = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
+
+
+def parse_and_validate(token: str, bundles: BundleSet, audience: str, now: datetime) -> JwtSvid:
+    """Read a token that a peer presented and check everything (JWT-SVID, section 4). ``audience`` is who we are.
+
+    Raises InvalidSvidError for what breaks the format or is meant for someone else, NoBundleError, UntrustedPeerError
+    where no key of its trust domain's bundle made the signature, ValidityError.
+    """
+    parts = read_parts(token)
+    svid = read_claims(token, parts.payload)
+    _check_signature(svid.spiffe_id, parts, _bundle_of(svid.spiffe_id, bundles))
+    _check_times(svid, now)
+    if audience not in svid.audience:
+        meant_for = ", ".join(map(repr, svid.audience))
+        raise InvalidSvidError(f"JWT-SVID of {svid.spiffe_id}: it is meant for {meant_for}, not for {audience!r}")
+    return svid
+
+
+def parse_unverified(token: str, hint: str = "") -> JwtSvid:
+    """Read a token without proof: only for one that our own Workload API gave us. Raises InvalidSvidError."""
+    return replace(read_claims(token, read_parts(token).payload), hint=hint)
+
+
+def sign(
+    spiffe_id: SpiffeId,
+    audience: Collection[str],
+    *,
+    key: PrivateKey,
+    key_id: str,
+    now: datetime,
+    ttl: timedelta,
+    algorithm: str | None = None,
+) -> JwtSvid:
+    """Sign a JWT-SVID that lives from ``now`` for ``ttl``, in whole seconds. ``algorithm`` is the key's unless told.
+
+    Raises RequestError for an audience, a life, a key ID or an algorithm that can't be.
+    """
+    issued, expires = int(now.timestamp()), int((now + ttl).timestamp())
+    algorithm = algorithm or next((one for one in ALGORITHMS if _fits(one, key)), "none")
+    wrong = _unsignable(audience, expires - issued, key_id) or _misfit(algorithm, key)
+    if wrong:
+        raise RequestError(f"JWT-SVID of {spiffe_id}: {wrong}")
+    claims = {"sub": str(spiffe_id), "aud": list(dict.fromkeys(audience)), "exp": expires, "iat": issued}
+    header = {"alg": algorithm, "kid": key_id, "typ": "JWT"}
+    payload = json.dumps(claims).encode()
+    return read_claims(jws.serialize_compact(header, payload, _jwk(key), registry=REGISTRY), payload)
+
+
+def _unsignable(audience: Collection[str], seconds: int, key_id: str) -> str | None:
+    if isinstance(audience, str) or not audience or not all(audience):
+        return f"wanted one or more audiences, none of them empty, got {audience!r}"
+    if seconds <= 0:
+        return f"wanted a life of one second or more, got {seconds} s"
+    return None if key_id else "wanted a key ID by which the bundle names the key, got an empty one"
+
+
+def _bundle_of(spiffe_id: SpiffeId, bundles: BundleSet) -> TrustBundle:
+    bundle = bundles.get(spiffe_id.trust_domain)
+    if bundle is None:
+        known = ", ".join(str(b.trust_domain) for b in bundles) or "none"
+        raise NoBundleError(
+            f"JWT-SVID of {spiffe_id}: no bundle for trust domain {spiffe_id.trust_domain}; known: {known}"
+        )
+    if not bundle.jwt_authorities:
+        raise NoBundleError(
+            f"JWT-SVID of {spiffe_id}: the bundle of trust domain {bundle.trust_domain} has no JWT authority"
+        )
+    return bundle
+
+
+def _check_signature(spiffe_id: SpiffeId, parts: jws.CompactSignature, bundle: TrustBundle) -> None:
+    algorithm, key_id = parts.protected["alg"], parts.protected.get("kid")
+    candidates = bundle.jwt_authorities
+    if key_id is not None:
+        if key_id not in candidates:
+            raise UntrustedPeerError(
+                f"JWT-SVID of {spiffe_id}: the bundle of trust domain {bundle.trust_domain} has no key {key_id!r};"
+                f" known: {', '.join(sorted(candidates))}"
+            )
+        wrong = _misfit(algorithm, candidates[key_id])
+        if wrong:
+            raise UntrustedPeerError(f"JWT-SVID of {spiffe_id}: key {key_id!r}: {wrong}")
+        candidates = {key_id: candidates[key_id]}
+    if not any(_signed_by(parts, key) for key in candidates.values() if _fits(algorithm, key)):
+        raise UntrustedPeerError(
+            f"JWT-SVID of {spiffe_id}: its signature was not made by"
+            f" {f'key {key_id!r}' if key_id is not None else 'any fitting key'}"
+            f" of the bundle of trust domain {bundle.trust_domain}"
+        )
+
+
+def _signed_by(parts: jws.CompactSignature, key: JwtAuthority) -> bool:
+    return jws.validate_compact(parts, _jwk(key), registry=REGISTRY)
+
+
+def _check_times(svid: JwtSvid, now: datetime) -> None:
+    if now >= svid.expiry:
+        raise ValidityError(
+            f"JWT-SVID of {svid.spiffe_id}: it expired at {_clock(svid.expiry)}; our clock says {_clock(now)}"
+        )
+    if svid.not_before is not None and now < svid.not_before:
+        raise ValidityError(
+            f"JWT-SVID of {svid.spiffe_id}: it is not valid before {_clock(svid.not_before)};"
+            f" our clock says {_clock(now)}"
+        )
+
+
+def _fits(algorithm: str, key: PrivateKey | JwtAuthority) -> bool:
+    if isinstance(key, ec.EllipticCurvePrivateKey | ec.EllipticCurvePublicKey):
+        return _BY_CURVE.get(key.curve.name) == algorithm
+    return algorithm[:2] in ("RS", "PS") and algorithm in ALGORITHMS and key.key_size >= 2048
+
+
+def _misfit(algorithm: str, key: PrivateKey | JwtAuthority) -> str | None:
+    if _fits(algorithm, key):
+        return None
+    if isinstance(key, ec.EllipticCurvePrivateKey | ec.EllipticCurvePublicKey):
+        return f"algorithm {algorithm!r} does not fit an EC key on {key.curve.name}"
+    return f"algorithm {algorithm!r} does not fit an RSA key of {key.key_size} bits"
+
+
+def _jwk(key: PrivateKey | JwtAuthority) -> ECKey | RSAKey:
+    if isinstance(key, ec.EllipticCurvePrivateKey | ec.EllipticCurvePublicKey):
+        return ECKey.import_key(key)
+    return RSAKey.import_key(key)
+
+
+def _clock(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -1,0 +1,98 @@
+"""How a Workload API is called: the header that it wants, deadlines, failures in our words, and coming back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from random import SystemRandom
+from typing import TypeVar
+
+from google.protobuf.message import Message
+from grpclib.client import UnaryStreamMethod, UnaryUnaryMethod
+
+from meshtls.clock import Clock
+from meshtls.errors import LocalIdentityError
+from meshtls.svid.lifetime import backoff
+from meshtls.workload.address import Address
+from meshtls.workload.failures import CALL_FAILURES, WorkloadApiError, failure_of
+
+__all__ = ["Calls", "any_jitter"]
+
+Q = TypeVar("Q", bound=Message)
+R = TypeVar("R", bound=Message)
+T = TypeVar("T")
+
+_METADATA = {"workload.spiffe.io": "true"}
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """``timeout`` is in seconds, for a whole unary call and for a stream's first message."""
+
+    address: Address
+    clock: Clock
+    timeout: float
+    jitter: Callable[[], float]
+
+    async def ask(self, method: UnaryUnaryMethod[Q, R], request: Q) -> R:
+        """One try. Raises WorkloadApiError."""
+        try:
+            return await method(request, timeout=self.timeout, metadata=_METADATA)
+        except CALL_FAILURES as error:
+            raise failure_of(error, method.name, self.address) from error
+
+    async def first(self, method: UnaryStreamMethod[Q, R], request: Q, convert: Callable[[R], T]) -> T:
+        """One try for a stream's first value. Raises WorkloadApiError, and what ``convert`` raises."""
+        async with aclosing(self._follow(method, request, convert)) as values:
+            return await anext(values)
+
+    async def watch(
+        self,
+        method: UnaryStreamMethod[Q, R],
+        request: Q,
+        convert: Callable[[R], T],
+        on_failure: Callable[[LocalIdentityError], None] | None,
+    ) -> AsyncGenerator[T]:
+        """A stream's values for ever. A LocalIdentityError of ``convert`` counts as a failure of the stream.
+
+        Ends only by raising a WorkloadApiError that is not temporary.
+        """
+        failures = 0
+        while True:
+            try:
+                async with aclosing(self._follow(method, request, convert)) as values:
+                    async for value in values:
+                        failures = 0
+                        yield value
+            except LocalIdentityError as error:
+                if isinstance(error, WorkloadApiError) and not error.temporary:
+                    raise
+                failures += 1
+                if on_failure:
+                    on_failure(error)
+            await self.clock.sleep(backoff(failures, self.jitter()))
+
+    async def _follow(
+        self, method: UnaryStreamMethod[Q, R], request: Q, convert: Callable[[R], T]
+    ) -> AsyncGenerator[T]:
+        """One stream's values, and at its end an error whatever the end was."""
+        try:
+            async with method.open(metadata=_METADATA) as stream:
+                async with asyncio.timeout(self.timeout):
+                    await stream.send_message(request, end=True)
+                    reply = await stream.recv_message()
+                while reply is not None:
+                    yield convert(reply)
+                    reply = await stream.recv_message()
+        except CALL_FAILURES as error:
+            raise failure_of(error, method.name, self.address) from error
+        raise WorkloadApiError(
+            f"Workload API at {self.address}, {method.name.rpartition('/')[2]}: the stream was ended"
+        )
+
+
+def any_jitter() -> float:
+    """A number in [-1, 1]."""
+    return SystemRandom().uniform(-1, 1)

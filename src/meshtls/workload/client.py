@@ -1,0 +1,138 @@
+"""A client of any Workload API: its five methods, over a Unix socket or TCP.
+
+A ``fetch`` is one try. A ``watch`` goes on for ever: it gives each full state that comes, and where the connection or
+the identity is lost it tries again, with a backoff that doubles.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, Callable, Collection
+from types import TracebackType
+
+from grpclib import Status
+from grpclib.client import Channel
+
+from meshtls.bundle import BundleSet
+from meshtls.clock import Clock, SystemClock
+from meshtls.errors import InvalidSvidError, LocalIdentityError, RequestError
+from meshtls.proto import workload_pb as pb
+from meshtls.proto.workload_grpc import SpiffeWorkloadAPIStub
+from meshtls.spiffeid import SpiffeId
+from meshtls.svid.context import X509Context
+from meshtls.svid.jwt import JwtSvid
+from meshtls.workload.address import Address, UnixAddress, address_from
+from meshtls.workload.calls import Calls, any_jitter
+from meshtls.workload.convert import x509_bundles, x509_context
+from meshtls.workload.convert_jwt import jwt_bundles, jwt_svids, validated
+from meshtls.workload.failures import WorkloadApiError
+
+__all__ = ["WorkloadApiClient"]
+
+
+class WorkloadApiClient:
+    """``async with WorkloadApiClient() as client``; the address is SPIFFE_ENDPOINT_SOCKET's unless given.
+
+    ``timeout`` is in seconds, for each fetch and for the first message of each watch. Raises ConfigError for an address
+    that is none; the methods raise WorkloadApiError, a LocalIdentityError.
+    """
+
+    def __init__(
+        self,
+        address: Address | str | None = None,
+        *,
+        clock: Clock | None = None,
+        timeout: float = 10.0,
+        jitter: Callable[[], float] | None = None,
+    ) -> None:
+        self.address = address_from(address, os.environ)
+        self._stub: SpiffeWorkloadAPIStub | None = None
+        self._calls = Calls(self.address, clock or SystemClock(), timeout, jitter or any_jitter)
+
+    async def __aenter__(self) -> WorkloadApiClient:
+        if isinstance(self.address, UnixAddress):
+            self._channel = Channel(path=self.address.path)
+        else:
+            self._channel = Channel(self.address.host, self.address.port)
+        self._stub = SpiffeWorkloadAPIStub(self._channel)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stub = None
+        self._channel.close()
+
+    async def fetch_x509_context(self) -> X509Context:
+        """All X509-SVIDs of this process and its X.509 bundles, as generation 1."""
+        return await self._calls.first(
+            self._api.FetchX509SVID, pb.X509SVIDRequest(), lambda reply: x509_context(reply, 1)
+        )
+
+    async def fetch_x509_bundles(self) -> BundleSet:
+        """The X.509 bundles alone; a Workload API may give them to a process without an identity."""
+        return await self._calls.first(self._api.FetchX509Bundles, pb.X509BundlesRequest(), x509_bundles)
+
+    async def fetch_jwt_bundles(self) -> BundleSet:
+        """The bundles with JWT keys only."""
+        return await self._calls.first(self._api.FetchJWTBundles, pb.JWTBundlesRequest(), jwt_bundles)
+
+    async def fetch_jwt_svids(
+        self, audience: Collection[str], spiffe_id: SpiffeId | None = None
+    ) -> tuple[JwtSvid, ...]:
+        """A token for all of ``audience`` per identity of this process, the default first, or of ``spiffe_id`` alone.
+
+        Also raises RequestError for an audience that is empty.
+        """
+        if isinstance(audience, str) or not audience or not all(audience):
+            raise RequestError(f"JWT-SVID: wanted one or more audiences, none of them empty, got {audience!r}")
+        request = pb.JWTSVIDRequest(audience=audience, spiffe_id=str(spiffe_id or ""))
+        return jwt_svids(await self._calls.ask(self._api.FetchJWTSVID, request), audience)
+
+    async def validate_jwt_svid(self, token: str, audience: str) -> JwtSvid:
+        """Let the Workload API judge a peer's token. Also raises InvalidSvidError where it refuses the token."""
+        request = pb.ValidateJWTSVIDRequest(svid=token, audience=audience)
+        try:
+            return validated(await self._calls.ask(self._api.ValidateJWTSVID, request), token)
+        except WorkloadApiError as error:
+            if error.status is Status.INVALID_ARGUMENT:
+                raise InvalidSvidError(f"JWT-SVID refused by the Workload API at {self.address}: {error}") from error
+            raise
+
+    def watch_x509_contexts(
+        self, on_failure: Callable[[LocalIdentityError], None] | None = None
+    ) -> AsyncGenerator[X509Context]:
+        """Each state as it comes, generations counted from 1. ``on_failure`` hears of each failed try.
+
+        Ends only by raising a WorkloadApiError that is not temporary.
+        """
+        generation = 0
+
+        def convert(reply: pb.X509SVIDResponse) -> X509Context:
+            nonlocal generation
+            context = x509_context(reply, generation + 1)
+            generation += 1
+            return context
+
+        return self._calls.watch(self._api.FetchX509SVID, pb.X509SVIDRequest(), convert, on_failure)
+
+    def watch_x509_bundles(
+        self, on_failure: Callable[[LocalIdentityError], None] | None = None
+    ) -> AsyncGenerator[BundleSet]:
+        """As watch_x509_contexts, for the X.509 bundles."""
+        return self._calls.watch(self._api.FetchX509Bundles, pb.X509BundlesRequest(), x509_bundles, on_failure)
+
+    def watch_jwt_bundles(
+        self, on_failure: Callable[[LocalIdentityError], None] | None = None
+    ) -> AsyncGenerator[BundleSet]:
+        """As watch_x509_contexts, for the JWT bundles."""
+        return self._calls.watch(self._api.FetchJWTBundles, pb.JWTBundlesRequest(), jwt_bundles, on_failure)
+
+    def __repr__(self) -> str:
+        return f"<WorkloadApiClient {self.address}>"
+
+    @property
+    def _api(self) -> SpiffeWorkloadAPIStub:
+        if self._stub is None:
+            raise LocalIdentityError(f"the client of {self.address} is not open: use it inside 'async with'")
+        return self._stub

@@ -1,0 +1,81 @@
+"""JWT messages of the Workload API <-> our own objects (SPIFFE Workload API, section 6). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from meshtls.bundle import BundleSet, TrustBundle
+from meshtls.errors import BundleError, InvalidSvidError, LocalIdentityError
+from meshtls.proto import workload_pb as pb
+from meshtls.svid.jwt import JwtSvid, parse_unverified
+from meshtls.workload.convert import first_of_each_hint, trust_domain_of
+
+__all__ = ["jwt_bundles", "jwt_bundles_message", "jwt_svids", "jwt_svids_message", "validated", "validated_message"]
+
+
+def jwt_bundles(message: pb.JWTBundlesResponse) -> BundleSet:
+    """Bundles with JWT keys only, whatever else the documents hold. Raises LocalIdentityError."""
+    return BundleSet(_bundle(name, document) for name, document in message.bundles.items())
+
+
+def jwt_bundles_message(bundles: BundleSet) -> pb.JWTBundlesResponse:
+    """JWKS documents with JWT keys only, as the standard asks."""
+    documents = {str(b.trust_domain.id): replace(b, x509_authorities=()).to_jwks().encode() for b in bundles}
+    return pb.JWTBundlesResponse(bundles=documents)
+
+
+def jwt_svids(message: pb.JWTSVIDResponse, audience: Collection[str]) -> tuple[JwtSvid, ...]:
+    """The tokens, each for all of ``audience``, the default first. Raises LocalIdentityError."""
+    svids = first_of_each_hint(_svid(one, audience) for one in message.svids)
+    if not svids:
+        raise LocalIdentityError("the Workload API sent no JWT-SVID: no identity was issued to this process")
+    return svids
+
+
+def jwt_svids_message(svids: Collection[JwtSvid]) -> pb.JWTSVIDResponse:
+    return pb.JWTSVIDResponse(
+        svids=[pb.JWTSVID(spiffe_id=str(svid.spiffe_id), svid=svid.token, hint=svid.hint) for svid in svids]
+    )
+
+
+def validated(message: pb.ValidateJWTSVIDResponse, token: str) -> JwtSvid:
+    """The token that the Workload API vouches for. Raises LocalIdentityError where it speaks of another."""
+    try:
+        svid = parse_unverified(token)
+    except InvalidSvidError as error:
+        raise LocalIdentityError(f"the Workload API passed a token that breaks the rules: {error}") from error
+    if str(svid.spiffe_id) != message.spiffe_id:
+        raise LocalIdentityError(
+            f"the Workload API passed a token of {svid.spiffe_id} as one of {message.spiffe_id!r}; it is not used"
+        )
+    return svid
+
+
+def validated_message(svid: JwtSvid) -> pb.ValidateJWTSVIDResponse:
+    message = pb.ValidateJWTSVIDResponse(spiffe_id=str(svid.spiffe_id))
+    message.claims.update(svid.claims)
+    return message
+
+
+def _bundle(name: str, document: bytes) -> TrustBundle:
+    try:
+        return replace(TrustBundle.from_jwks(trust_domain_of(name), document), x509_authorities=())
+    except BundleError as error:
+        raise LocalIdentityError(f"JWT bundle of the Workload API: {error}") from error
+
+
+def _svid(message: pb.JWTSVID, audience: Collection[str]) -> JwtSvid:
+    where = f"JWT-SVID {message.spiffe_id!r} of the Workload API"
+    try:
+        svid = parse_unverified(message.svid, message.hint)
+    except InvalidSvidError as error:
+        raise LocalIdentityError(f"{where}: {error}") from error
+    if str(svid.spiffe_id) != message.spiffe_id:
+        raise LocalIdentityError(f"{where}: its token says {svid.spiffe_id}")
+    missing = [one for one in audience if one not in svid.audience]
+    if missing:
+        raise LocalIdentityError(
+            f"{where}: asked for audience {', '.join(map(repr, missing))}, got {', '.join(map(repr, svid.audience))}"
+        )
+    return svid

@@ -1,0 +1,53 @@
+"""What can go wrong between us and a Workload API, in one error that knows whether to try again."""
+
+from __future__ import annotations
+
+from google.protobuf.message import DecodeError
+from grpclib import GRPCError, Status
+from grpclib.exceptions import StreamTerminatedError
+
+from meshtls.errors import LocalIdentityError
+
+__all__ = ["CALL_FAILURES", "WorkloadApiError", "failure_of"]
+
+# What a call through grpclib raises; TimeoutError is an OSError.
+CALL_FAILURES = (GRPCError, StreamTerminatedError, OSError, DecodeError)
+
+# The same call would get the same answer (SPIFFE Workload API, section 4.5).
+_FINAL = (Status.INVALID_ARGUMENT, Status.UNIMPLEMENTED)
+_ADVICE = {
+    Status.PERMISSION_DENIED: "it knows no identity for this process; make an entry that its selectors match",
+    Status.INVALID_ARGUMENT: "the request breaks a rule of the Workload API, so it is not sent again",
+    Status.UNIMPLEMENTED: "what listens there is no Workload API or has no such method, so it is not asked again",
+}
+
+
+class WorkloadApiError(LocalIdentityError):
+    """The Workload API can't be reached, or said no. ``temporary`` tells whether a later try may do better;
+    ``status`` is the gRPC status, where one came.
+    """
+
+    def __init__(self, message: str, *, temporary: bool = True, status: Status | None = None) -> None:
+        super().__init__(message)
+        self.temporary = temporary
+        self.status = status
+
+
+def failure_of(error: BaseException, method: str, address: object) -> WorkloadApiError:
+    """The WorkloadApiError for one of CALL_FAILURES, in the words of a person who has to mend it."""
+    where = f"Workload API at {address}, {method.rpartition('/')[2]}"
+    if isinstance(error, GRPCError):
+        words = f"{error.status.name}: {error.message or 'no reason given'}"
+        advice = _ADVICE.get(error.status)
+        return WorkloadApiError(
+            f"{where}: {words}" + (f" ({advice})" if advice else ""),
+            temporary=error.status not in _FINAL,
+            status=error.status,
+        )
+    if isinstance(error, TimeoutError):
+        return WorkloadApiError(f"{where}: no answer in time")
+    if isinstance(error, StreamTerminatedError):
+        return WorkloadApiError(f"{where}: the connection was lost")
+    if isinstance(error, OSError):
+        return WorkloadApiError(f"{where}: nobody answers ({error.strerror or error}); start the agent there")
+    return WorkloadApiError(f"{where}: the answer can't be read: {error}")

@@ -1,0 +1,123 @@
+"""A source of X509-SVIDs over any Workload API: it follows the stream and swaps one frozen snapshot per update.
+
+While the Workload API is away, or has no identity for us any more, the present SVID is served as long as it is valid by
+the clock, and not a moment longer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import replace
+from datetime import datetime
+from types import TracebackType
+
+from meshtls.clock import Clock, SystemClock
+from meshtls.errors import LocalIdentityError
+from meshtls.svid.context import X509Context
+from meshtls.svid.x509 import X509Svid
+from meshtls.workload.address import Address
+from meshtls.workload.background import in_background
+from meshtls.workload.client import WorkloadApiClient
+from meshtls.workload.latest import Latest
+
+__all__ = ["Picker", "X509Source"]
+
+Picker = Callable[[tuple[X509Svid, ...]], X509Svid]
+
+
+class X509Source:
+    """Meets X509ContextSource. ``async with`` waits for the first SVID or raises LocalIdentityError.
+
+    The address is SPIFFE_ENDPOINT_SOCKET's unless given (ConfigError where it is none). ``picker`` chooses which of
+    several SVIDs is the default one, or raises LookupError; without it that is the Workload API's first. ``timeout`` is
+    how many seconds to wait for the first SVID, None for ever. ``jitter`` gives a number in [-1, 1] for each retry.
+    """
+
+    def __init__(
+        self,
+        address: Address | str | None = None,
+        *,
+        picker: Picker | None = None,
+        clock: Clock | None = None,
+        timeout: float | None = 30.0,
+        jitter: Callable[[], float] | None = None,
+    ) -> None:
+        self._clock = clock or SystemClock()
+        self._client = WorkloadApiClient(address, clock=self._clock, jitter=jitter)
+        self._picker = picker
+        self._timeout = timeout
+        self._latest: Latest[X509Context] = Latest("X509-SVID")
+        self._open = AsyncExitStack()
+
+    async def __aenter__(self) -> X509Source:
+        async with AsyncExitStack() as opening:
+            await opening.enter_async_context(self._client)
+            await opening.enter_async_context(in_background(self._latest.follow(self._contexts()), "follow X509-SVIDs"))
+            await self._latest.first(self._clock, self._timeout)
+            self._open = opening.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._latest.end(LocalIdentityError("this source of X509-SVIDs was closed"))
+        await self._open.aclose()
+
+    def snapshot(self) -> X509Context:
+        """The newest context. Raises LocalIdentityError before the first, and when the SVID has expired."""
+        context, now = self._latest.value, self._clock.now()
+        if now > context.svid.not_after:
+            raise LocalIdentityError(
+                f"our SVID {context.svid.spiffe_id} expired at {_clock(context.svid.not_after)}; our clock says"
+                f" {_clock(now)}; {self._latest.last_error or 'the Workload API has sent no newer one'}"
+            )
+        return context
+
+    async def changed(self, after_generation: int | None = None) -> X509Context:
+        """Wait for a generation above ``after_generation`` (default: above the present one) and give it.
+
+        Raises LocalIdentityError when none can come any more: the source was closed, or the Workload API is none.
+        """
+        return await self._latest.after(self._latest.generation if after_generation is None else after_generation)
+
+    @property
+    def last_error(self) -> LocalIdentityError | None:
+        """Why the latest try to reach the Workload API failed; None while all is well."""
+        return self._latest.last_error
+
+    def __repr__(self) -> str:
+        if not self._latest.generation:
+            return f"<X509Source {self._client.address} [no SVID yet{self._latest.trouble}]>"
+        svid = self._latest.value.svid
+        state = f"gen {self._latest.generation} until {_clock(svid.not_after)}{self._latest.trouble}"
+        return f"<X509Source {svid.spiffe_id} [{state}]>"
+
+    async def _contexts(self) -> AsyncGenerator[X509Context]:
+        async with aclosing(self._client.watch_x509_contexts(self._latest.note_failure)) as contexts:
+            async for context in contexts:
+                try:
+                    yield self._numbered(replace(context, svids=self._picked_first(context.svids)))
+                except LocalIdentityError as error:
+                    self._latest.note_failure(error)
+
+    def _numbered(self, context: X509Context) -> X509Context:
+        # After a reconnect the same state comes again: that is no rotation.
+        generation = self._latest.generation
+        same = replace(context, generation=generation)
+        return same if generation and same == self._latest.value else replace(context, generation=generation + 1)
+
+    def _picked_first(self, svids: tuple[X509Svid, ...]) -> tuple[X509Svid, ...]:
+        if self._picker is None:
+            return svids
+        try:
+            picked = self._picker(svids)
+            place = svids.index(picked)
+        except (LookupError, ValueError, StopIteration) as error:
+            named = ", ".join(str(svid.spiffe_id) for svid in svids)
+            raise LocalIdentityError(f"the picker chose none of our X509-SVIDs: {named}") from error
+        return (picked, *svids[:place], *svids[place + 1 :])
+
+
+def _clock(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"

@@ -1,0 +1,143 @@
+"""The JWT source over a real Workload API: cached tokens, renewed at half life, and validation on the spot."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from grpclib import Status
+
+from meshtls.bundle import BundleSet
+from meshtls.ca.authority import Authority
+from meshtls.errors import InvalidSvidError, LocalIdentityError, NoBundleError, RequestError, ValidityError
+from meshtls.svid.context import X509Context
+from meshtls.workload.failures import WorkloadApiError
+from meshtls.workload.jwt_source import JwtSource
+from tests.support.authority import make_authority, svid_for
+from tests.support.clock import ManualClock
+from tests.support.workload_api import WorkloadApi
+
+LIFE, HALF = 300, 150
+
+
+def source_of(api: WorkloadApi, clock: ManualClock) -> JwtSource:
+    return JwtSource(api.address, clock=clock, jitter=lambda: 0)
+
+
+async def test_a_token_comes_from_the_cache_until_half_of_its_life(api: WorkloadApi, clock: ManualClock) -> None:
+    async with source_of(api, clock) as source:
+        first = await source.fetch("db", "mail")
+        assert (first.spiffe_id, first.audience) == (api.context.svid.spiffe_id, ("db", "mail"))
+        clock.advance(HALF - 1)
+        assert await source.fetch("mail", "db") is first
+        assert api.calls["FetchJWTSVID"] == 1
+        clock.advance(1)
+        second = await source.fetch("db", "mail")
+        assert second.expiry > first.expiry
+        assert repr(source) == f"<JwtSource {api.address} [1 tokens, bundles gen 1]>"
+
+
+async def test_each_audience_set_and_each_identity_has_its_own_token(
+    api: WorkloadApi, authority: Authority, clock: ManualClock
+) -> None:
+    svids = (svid_for(authority, "/web"), svid_for(authority, "/admin"))
+    api.push(X509Context(1, svids, BundleSet([authority.bundle])))
+    async with source_of(api, clock) as source:
+        tokens = [
+            await source.fetch("db"),
+            await source.fetch("mail"),
+            await source.fetch("db", spiffe_id=svids[1].spiffe_id),
+        ]
+    assert [(svid.spiffe_id.path, svid.audience) for svid in tokens] == [
+        ("/web", ("db",)),
+        ("/web", ("mail",)),
+        ("/admin", ("db",)),
+    ]
+
+
+async def test_many_who_want_the_same_token_ask_once(api: WorkloadApi, clock: ManualClock) -> None:
+    async with source_of(api, clock) as source:
+        tokens = await asyncio.gather(*(source.fetch("db") for _ in range(20)))
+    assert (len({svid.token for svid in tokens}), api.calls["FetchJWTSVID"]) == (1, 1)
+
+
+async def test_without_the_workload_api_a_token_serves_until_its_end_and_is_not_asked_for_each_time(
+    api: WorkloadApi, clock: ManualClock
+) -> None:
+    async with source_of(api, clock) as source:
+        first = await source.fetch("db")
+        api.refuse(Status.UNAVAILABLE)
+        clock.advance(HALF)
+        for _ in range(5):
+            assert await source.fetch("db") is first
+        assert api.calls["FetchJWTSVID"] == 2
+        clock.advance(LIFE - HALF)
+        with pytest.raises(WorkloadApiError, match="UNAVAILABLE"):
+            await source.fetch("db")
+        api.push(api.context)
+        assert (await source.fetch("db")).expiry > clock.now()
+
+
+async def test_a_token_that_has_expired_on_arrival_is_refused(api: WorkloadApi, clock: ManualClock) -> None:
+    late = ManualClock(clock.now())
+    async with JwtSource(api.address, clock=late) as source:
+        assert (await source.fetch("db")).audience == ("db",)
+        late.advance(LIFE)
+        with pytest.raises(LocalIdentityError) as raised:
+            await source.fetch("db")
+    assert str(raised.value) == ("JWT-SVID of spiffe://example.org/web: the Workload API sent one that has expired")
+
+
+async def test_an_empty_audience_is_refused(api: WorkloadApi) -> None:
+    async with JwtSource(api.address) as source:
+        with pytest.raises(RequestError, match="wanted one or more audiences"):
+            await source.fetch()
+
+
+class TestValidation:
+    async def test_a_peers_token_is_judged_here_and_now(self, api: WorkloadApi, clock: ManualClock) -> None:
+        token = api.mint(api.context.svid.spiffe_id, "db").token
+        async with source_of(api, clock) as source:
+            await api.stop()
+            assert source.validate(token, "db").spiffe_id == api.context.svid.spiffe_id
+            with pytest.raises(InvalidSvidError, match="it is meant for 'db', not for 'mail'"):
+                source.validate(token, "mail")
+            clock.advance(LIFE)
+            with pytest.raises(ValidityError, match="it expired at"):
+                source.validate(token, "db")
+
+    async def test_new_bundles_are_followed(
+        self, api: WorkloadApi, authority: Authority, clock: ManualClock, tmp_path: Path
+    ) -> None:
+        partner = make_authority("partner.test", clock)
+        token = api.mint(svid_for(partner, "/web").spiffe_id, "db").token
+        async with source_of(api, clock) as source:
+            with pytest.raises(NoBundleError, match=r"no bundle for trust domain partner\.test; known: example\.org"):
+                source.validate(token, "db")
+            api.push(X509Context(1, (svid_for(partner, "/web"),), BundleSet([partner.bundle])))
+            await source.bundles_changed()
+            assert source.validate(token, "db").spiffe_id.trust_domain == partner.trust_domain
+
+
+class TestEntering:
+    async def test_it_gives_up_after_the_timeout_with_the_latest_reason(
+        self, api: WorkloadApi, clock: ManualClock
+    ) -> None:
+        api.refuse(Status.PERMISSION_DENIED)
+        entering = asyncio.ensure_future(source_of(api, clock).__aenter__())
+        await clock.until_sleepers(2)
+        clock.advance(30)
+        with pytest.raises(LocalIdentityError, match=r"^no JWT bundles in 30 s: .*PERMISSION_DENIED"):
+            await entering
+
+    async def test_it_gives_up_at_once_on_what_can_not_get_better(self, api: WorkloadApi) -> None:
+        api.refuse(Status.UNIMPLEMENTED)
+        with pytest.raises(WorkloadApiError, match="UNIMPLEMENTED"):
+            await JwtSource(api.address, timeout=None).__aenter__()
+
+    async def test_a_closed_source_asks_no_more(self, api: WorkloadApi) -> None:
+        async with JwtSource(api.address) as source:
+            assert (await source.fetch("db")).audience == ("db",)
+        with pytest.raises(LocalIdentityError, match="is not open"):
+            await source.fetch("mail")

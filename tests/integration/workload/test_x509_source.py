@@ -1,0 +1,262 @@
+"""The X.509 source over a real Workload API: ready when entered, rotating, outliving outages, never expired."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from grpclib import Status
+
+from meshtls.bundle import BundleSet
+from meshtls.ca.authority import Authority
+from meshtls.errors import LocalIdentityError
+from meshtls.policy.authorizer import authorize_id
+from meshtls.svid.context import X509Context, X509ContextSource
+from meshtls.svid.x509 import X509Svid
+from meshtls.tls.streams import dial, listen
+from meshtls.workload.failures import WorkloadApiError
+from meshtls.workload.x509_source import X509Source
+from tests.support.authority import context_for, make_authority, svid_for
+from tests.support.clock import ManualClock
+from tests.support.workload_api import WorkloadApi
+
+
+def source_of(api: WorkloadApi, clock: ManualClock) -> X509Source:
+    return X509Source(api.address, clock=clock, jitter=lambda: 0)
+
+
+class TestEntering:
+    async def test_it_enters_with_the_first_svid(self, api: WorkloadApi, clock: ManualClock) -> None:
+        async with source_of(api, clock) as source:
+            meets: X509ContextSource = source
+            context = meets.snapshot()
+            assert (context.generation, context.svids) == (1, api.context.svids)
+            end = f"{context.svid.not_after:%Y-%m-%dT%H:%M:%SZ}"
+            assert repr(source) == f"<X509Source spiffe://example.org/web [gen 1 until {end}]>"
+
+    async def test_it_waits_for_an_identity_that_is_not_there_yet(self, api: WorkloadApi, clock: ManualClock) -> None:
+        api.refuse(Status.PERMISSION_DENIED)
+        source = source_of(api, clock)
+        entering = asyncio.ensure_future(source.__aenter__())
+        await clock.until_sleepers(2)
+        assert repr(source) == f"<X509Source {api.address} [no SVID yet, 1 failed tries]>"
+        api.push(api.context)
+        clock.advance(1)
+        await entering
+        assert source.snapshot().svids == api.context.svids
+        await source.__aexit__(None, None, None)
+
+    async def test_it_gives_up_after_the_timeout_with_the_latest_reason(
+        self, tmp_path: Path, clock: ManualClock
+    ) -> None:
+        address = f"unix://{tmp_path}/none.sock"
+        entering = asyncio.ensure_future(X509Source(address, clock=clock, timeout=30).__aenter__())
+        await clock.until_sleepers(2)
+        clock.advance(30)
+        with pytest.raises(LocalIdentityError) as raised:
+            await entering
+        assert str(raised.value) == (
+            f"no X509-SVID in 30 s: Workload API at {address}, FetchX509SVID: nobody answers"
+            " (No such file or directory); start the agent there"
+        )
+
+    async def test_it_gives_up_on_a_workload_api_that_says_nothing(self, api: WorkloadApi, clock: ManualClock) -> None:
+        api.silent = True
+        entering = asyncio.ensure_future(X509Source(api.address, clock=clock, timeout=5).__aenter__())
+        await api.until_called("FetchX509SVID", 1)
+        clock.advance(5)
+        with pytest.raises(LocalIdentityError) as raised:
+            await entering
+        assert str(raised.value) == "no X509-SVID in 5 s: nothing was sent"
+
+    async def test_it_gives_up_at_once_on_what_can_not_get_better(self, api: WorkloadApi) -> None:
+        api.refuse(Status.UNIMPLEMENTED)
+        with pytest.raises(WorkloadApiError, match="UNIMPLEMENTED"):
+            await X509Source(api.address, timeout=None).__aenter__()
+
+    async def test_a_snapshot_before_entering_is_refused(self, api: WorkloadApi) -> None:
+        with pytest.raises(LocalIdentityError) as raised:
+            X509Source(api.address).snapshot()
+        assert str(raised.value) == "no X509-SVID yet: enter the source with 'async with' first"
+
+    async def test_the_bodys_own_exception_comes_out_as_it_is(self, api: WorkloadApi) -> None:
+        with pytest.raises(ZeroDivisionError):
+            async with X509Source(api.address):
+                raise ZeroDivisionError
+
+
+class TestRotation:
+    async def test_changed_gives_each_rotation(
+        self, api: WorkloadApi, authority: Authority, clock: ManualClock
+    ) -> None:
+        async with source_of(api, clock) as source:
+            for generation in (2, 3):
+                api.push(context_for(authority, "/web", federated=[make_authority("partner.test").bundle]))
+                context = await source.changed(generation - 1)
+                assert (context.generation, context.svids) == (generation, api.context.svids)
+                assert source.snapshot() is context
+                assert len(context.bundles) == 2
+
+    async def test_the_same_state_after_a_reconnect_is_no_rotation(
+        self, api: WorkloadApi, authority: Authority, clock: ManualClock
+    ) -> None:
+        async with source_of(api, clock) as source:
+            first = source.snapshot()
+            api.refuse(Status.UNAVAILABLE)
+            await clock.until_sleepers()
+            assert isinstance(source.last_error, WorkloadApiError)
+            api.push(api.context)
+            clock.advance(1)
+            await api.until_called("FetchX509SVID", 2)
+            api.push(context_for(authority, "/web"))
+            assert (await source.changed()).generation == 2
+            assert first.generation == 1
+
+    async def test_waiters_are_told_when_the_source_closes(self, api: WorkloadApi, clock: ManualClock) -> None:
+        async with source_of(api, clock) as source:
+            waiting = asyncio.ensure_future(source.changed())
+            await asyncio.sleep(0)
+        with pytest.raises(LocalIdentityError) as raised:
+            await waiting
+        assert str(raised.value) == "this source of X509-SVIDs was closed"
+
+    async def test_a_live_tls_listener_follows_the_source(
+        self, api: WorkloadApi, authority: Authority, tmp_path: Path
+    ) -> None:
+        async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"hello")
+            writer.write_eof()
+
+        web = authorize_id("spiffe://example.org/web")
+        async with X509Source(api.address) as source, await listen("127.0.0.1", 0, source, web, greet) as listener:
+            host, port = listener.address
+            serials = []
+            for _ in range(2):
+                reader, writer = await dial(host, port, source, web)
+                assert await reader.read() == b"hello"
+                serials.append(writer.get_extra_info("ssl_object").peer.serial)
+                writer.close()
+                await writer.wait_closed()
+                api.push(context_for(authority, "/web"))
+                await source.changed()
+            assert serials[0] != serials[1]
+
+
+class TestOutages:
+    async def test_it_serves_while_valid_and_never_an_expired_svid(
+        self, api: WorkloadApi, authority: Authority, clock: ManualClock
+    ) -> None:
+        api.push(context_for(authority, "/web", ttl=timedelta(seconds=100)))
+        async with source_of(api, clock) as source:
+            api.refuse(Status.PERMISSION_DENIED)
+            await clock.until_sleepers()
+            end = source.snapshot().svid.not_after
+            clock.advance((end - clock.now()).total_seconds())
+            assert source.snapshot().generation == 1
+            clock.advance(1)
+            with pytest.raises(LocalIdentityError) as raised:
+                source.snapshot()
+            at, now = (f"{one:%Y-%m-%dT%H:%M:%SZ}" for one in (end, clock.now()))
+            assert str(raised.value).startswith(
+                f"our SVID spiffe://example.org/web expired at {at}; our clock says {now};"
+                f" Workload API at {api.address}, FetchX509SVID: PERMISSION_DENIED"
+            )
+            api.push(context_for(authority, "/web"))
+            clock.advance(60)
+            assert (await source.changed(1)).svids == api.context.svids
+            assert source.snapshot().generation == 2
+
+    async def test_it_recovers_by_itself_when_the_workload_api_comes_back(
+        self, api: WorkloadApi, authority: Authority, clock: ManualClock
+    ) -> None:
+        async with source_of(api, clock) as source:
+            await api.stop()
+            for wait in (1, 2, 4):
+                await clock.until_sleepers()
+                clock.advance(wait)
+            await clock.until_sleepers()
+            assert repr(source).endswith(", 4 failed tries]>")
+            api.context = context_for(authority, "/web")
+            await api.start()
+            clock.advance(8)
+            assert (await source.changed()).svids == api.context.svids
+            assert source.last_error is None
+
+    async def test_a_state_that_is_refused_leaves_the_present_one(
+        self, api: WorkloadApi, authority: Authority, clock: ManualClock
+    ) -> None:
+        async with source_of(api, clock) as source:
+            good = api.context
+            api.push(replace(good, svids=()))
+            await clock.until_sleepers()
+            assert source.snapshot().svids == good.svids
+            assert "the Workload API sent no X509-SVID" in str(source.last_error)
+            api.context = context_for(authority, "/web")
+            clock.advance(1)
+            assert (await source.changed(1)).svids == api.context.svids
+
+    async def test_a_workload_api_that_became_something_else_is_not_asked_again(
+        self, api: WorkloadApi, clock: ManualClock
+    ) -> None:
+        async with source_of(api, clock) as source:
+            api.refuse(Status.UNIMPLEMENTED)
+            with pytest.raises(WorkloadApiError, match="UNIMPLEMENTED"):
+                await source.changed()
+            assert source.snapshot().svids == api.context.svids
+            assert repr(source).endswith(", over]>")
+        assert (api.calls["FetchX509SVID"], clock.wakes_in) == (1, ())
+
+
+class TestPicker:
+    @pytest.fixture
+    def several(self, api: WorkloadApi, authority: Authority) -> tuple[X509Svid, ...]:
+        svids = tuple(svid_for(authority, path) for path in ("/web", "/admin", "/db"))
+        api.push(X509Context(1, svids, BundleSet([authority.bundle])))
+        return svids
+
+    async def test_without_a_picker_the_first_is_the_default(
+        self, api: WorkloadApi, several: tuple[X509Svid, ...]
+    ) -> None:
+        async with X509Source(api.address) as source:
+            assert source.snapshot().svids == several
+
+    async def test_the_pickers_choice_is_the_default_and_the_others_keep_their_order(
+        self, api: WorkloadApi, several: tuple[X509Svid, ...]
+    ) -> None:
+        async with X509Source(api.address, picker=lambda svids: svids[1]) as source:
+            assert source.snapshot().svids == (several[1], several[0], several[2])
+
+    async def test_a_picker_that_finds_none_leaves_the_present_svid(
+        self, api: WorkloadApi, several: tuple[X509Svid, ...], authority: Authority, clock: ManualClock
+    ) -> None:
+        def admin(svids: tuple[X509Svid, ...]) -> X509Svid:
+            return next(svid for svid in svids if svid.spiffe_id.path == "/admin")
+
+        async with X509Source(api.address, picker=admin, clock=clock) as source:
+            api.push(context_for(authority, "/web"))
+            api.push(X509Context(1, (several[0], svid_for(authority, "/admin")), BundleSet([authority.bundle])))
+            context = await source.changed()
+            assert (context.generation, context.svid.spiffe_id.path) == (2, "/admin")
+
+    async def test_a_picker_must_choose_one_of_the_svids(
+        self, api: WorkloadApi, several: tuple[X509Svid, ...], authority: Authority, clock: ManualClock
+    ) -> None:
+        asked = asyncio.Event()
+        stranger = svid_for(authority, "/stranger")
+
+        def pick(_: tuple[X509Svid, ...]) -> X509Svid:
+            asked.set()
+            return stranger
+
+        entering = asyncio.ensure_future(X509Source(api.address, picker=pick, clock=clock).__aenter__())
+        await asked.wait()
+        clock.advance(30)
+        with pytest.raises(LocalIdentityError) as raised:
+            await entering
+        assert str(raised.value) == (
+            "no X509-SVID in 30 s: the picker chose none of our X509-SVIDs: spiffe://example.org/web,"
+            " spiffe://example.org/admin, spiffe://example.org/db"
+        )

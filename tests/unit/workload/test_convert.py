@@ -1,0 +1,195 @@
+"""Messages of the Workload API become our objects and back, or are refused whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
+
+from meshtls.bundle import BundleSet, TrustBundle
+from meshtls.errors import LocalIdentityError
+from meshtls.proto import workload_pb as pb
+from meshtls.spiffeid import SpiffeId
+from meshtls.svid.context import X509Context
+from meshtls.svid.jwt import JwtSvid, sign
+from meshtls.workload.convert import x509_bundles, x509_bundles_message, x509_context, x509_context_message
+from meshtls.workload.convert_jwt import (
+    jwt_bundles,
+    jwt_bundles_message,
+    jwt_svids,
+    jwt_svids_message,
+    validated,
+    validated_message,
+)
+from tests.support.authority import context_for, make_authority, svid_for
+from tests.support.certs import NOW, key
+
+OURS, PARTNER = make_authority(), make_authority("partner.test")
+WEB = SpiffeId.parse("spiffe://example.org/web")
+
+
+def good_message() -> pb.X509SVIDResponse:
+    return x509_context_message(context_for(OURS, "/web", federated=[PARTNER.bundle]))
+
+
+class TestX509:
+    def test_a_context_survives_the_wire_with_its_keys_hints_and_federated_bundles(self) -> None:
+        svids = (replace(svid_for(OURS, "/web"), hint="internal"), svid_for(OURS, "/web2"))
+        context = X509Context(7, svids, BundleSet([OURS.bundle, PARTNER.bundle]))
+        wire = x509_context_message(context).SerializeToString()
+        back = x509_context(pb.X509SVIDResponse.FromString(wire), 7)
+        assert back == replace(context, bundles=back.bundles)
+        assert {b.trust_domain: b.x509_authorities for b in back.bundles} == {
+            b.trust_domain: b.x509_authorities for b in context.bundles
+        }
+        assert [svid.key_der() for svid in back.svids] == [svid.key_der() for svid in svids]
+
+    def test_of_several_svids_with_one_hint_the_first_is_kept(self) -> None:
+        hints = {"/a": "x", "/b": "x", "/c": "", "/d": ""}
+        svids = tuple(replace(svid_for(OURS, path), hint=hint) for path, hint in hints.items())
+        message = x509_context_message(X509Context(1, svids, BundleSet([OURS.bundle])))
+        assert [svid.spiffe_id.path for svid in x509_context(message, 1).svids] == ["/a", "/c", "/d"]
+
+    def test_no_federated_bundle_takes_the_place_of_our_own(self) -> None:
+        message = good_message()
+        message.federated_bundles["spiffe://example.org"] = PARTNER.bundle.to_der()
+        own = x509_context(message, 1).bundles[OURS.trust_domain]
+        assert own.x509_authorities == OURS.bundle.x509_authorities
+
+    def test_a_response_without_svid_says_that_none_was_issued(self) -> None:
+        with pytest.raises(LocalIdentityError) as raised:
+            x509_context(pb.X509SVIDResponse(), 1)
+        assert str(raised.value) == ("the Workload API sent no X509-SVID: no identity was issued to this process")
+
+    def test_a_context_without_its_own_bundle_is_not_sent(self) -> None:
+        context = replace(context_for(OURS, "/web"), bundles=BundleSet([PARTNER.bundle]))
+        with pytest.raises(LocalIdentityError) as raised:
+            x509_context_message(context)
+        assert str(raised.value) == f"X509-SVID {WEB}: no bundle of its own trust domain to send with it"
+
+    @pytest.mark.parametrize(
+        ("spoil", "message"),
+        [
+            (lambda m: spoil_svid(m, spiffe_id="web"), "X509-SVID 'web' of the Workload API: SPIFFE ID 'web':"),
+            (lambda m: spoil_svid(m, spiffe_id="spiffe://example.org/db"),
+             f"X509-SVID 'spiffe://example.org/db' of the Workload API: its certificate says {WEB}"),
+            (lambda m: spoil_svid(m, x509_svid=b""), "X509-SVID: wanted at least the leaf certificate, got an empty"),
+            (lambda m: spoil_svid(m, x509_svid=b"\x30\x05"),
+             f"X509-SVID '{WEB}' of the Workload API: byte 0 of the DER: the SEQUENCE there is cut off"),
+            (lambda m: spoil_svid(m, x509_svid=b"\x30\x00"),
+             f"X509-SVID '{WEB}' of the Workload API: certificate 0 of the chain is no X.509 certificate"),
+            (lambda m: spoil_svid(m, x509_svid=OURS.bundle.to_der()), "our own certificate "),
+            (lambda m: spoil_svid(m, x509_svid_key=b"junk"), f"X509-SVID '{WEB}' of the Workload API: "),
+            (lambda m: spoil_svid(m, x509_svid_key=encrypted()), f"X509-SVID '{WEB}' of the Workload API: "),
+            (lambda m: spoil_svid(m, x509_svid_key=edwards()),
+             f"X509-SVID '{WEB}' of the Workload API: wanted an EC or RSA key, got Ed25519PrivateKey"),
+            (lambda m: spoil_svid(m, x509_svid_key=svid_for(OURS, "/web").key_der()),
+             f"X509-SVID {WEB}: the private key does not belong to the certificate"),
+            (lambda m: spoil_svid(m, bundle=b""), f"X509-SVID '{WEB}' of the Workload API: it came without a bundle"),
+            (lambda m: spoil_svid(m, bundle=b"\x30\x00"), "X.509 bundle of example.org of the Workload API: "),
+            (lambda m: m.federated_bundles.update({"spiffe://": b""}),
+             "bundle of the Workload API: trust domain '': wanted one or more of"),
+            (lambda m: m.federated_bundles.update({"spiffe://partner.test": b"x"}),
+             "X.509 bundle of partner.test of the Workload API: byte 0 of the DER: wanted the start of a SEQUENCE"),
+        ],
+    )  # fmt: skip
+    def test_a_spoilt_response_is_refused_whole(
+        self, spoil: Callable[[pb.X509SVIDResponse], object], message: str
+    ) -> None:
+        response = good_message()
+        assert x509_context(response, 1).svid.spiffe_id == WEB
+        spoil(response)
+        with pytest.raises(LocalIdentityError) as raised:
+            x509_context(response, 1)
+        assert str(raised.value).startswith(message)
+
+    def test_bundles_alone_survive_the_wire(self) -> None:
+        bundles = BundleSet([OURS.bundle, PARTNER.bundle])
+        back = x509_bundles(x509_bundles_message(bundles))
+        assert {b.trust_domain: b.x509_authorities for b in back} == {
+            b.trust_domain: b.x509_authorities for b in bundles
+        }
+
+
+class TestJwt:
+    def test_bundles_keep_their_jwt_keys_and_nothing_else(self) -> None:
+        bundle = TrustBundle(OURS.trust_domain, OURS.bundle.x509_authorities, {"k1": key().public_key()}, 3, 60)
+        message = jwt_bundles_message(BundleSet([bundle]))
+        assert b"x5c" not in message.bundles["spiffe://example.org"]
+        wanted = BundleSet([replace(bundle, x509_authorities=())])
+        assert jwt_bundles(message) == wanted
+        message.bundles["spiffe://example.org"] = bundle.to_jwks().encode()
+        assert jwt_bundles(message) == wanted
+
+    def test_a_bundle_that_is_none_is_refused(self) -> None:
+        with pytest.raises(LocalIdentityError, match="^JWT bundle of the Workload API: SPIFFE bundle of trust domain"):
+            jwt_bundles(pb.JWTBundlesResponse(bundles={"spiffe://example.org": b"{}"}))
+
+    def test_tokens_survive_the_wire(self) -> None:
+        svid = replace(token("db", "mail"), hint="internal")
+        assert jwt_svids(jwt_svids_message([svid]), ["mail"]) == (svid,)
+
+    @pytest.mark.parametrize(
+        ("svid", "audience", "message"),
+        [
+            ({"svid": "junk"}, ["db"], f"JWT-SVID '{WEB}' of the Workload API: JWT-SVID: wanted a JWS in compact form"),
+            ({"spiffe_id": "spiffe://example.org/db"}, ["db"],
+             f"JWT-SVID 'spiffe://example.org/db' of the Workload API: its token says {WEB}"),
+            ({}, ["db", "x"], f"JWT-SVID '{WEB}' of the Workload API: asked for audience 'x', got 'db'"),
+        ],
+    )  # fmt: skip
+    def test_a_token_that_is_not_what_was_asked_for_is_refused(
+        self, svid: dict[str, str], audience: list[str], message: str
+    ) -> None:
+        good = {"spiffe_id": str(WEB), "svid": token("db").token}
+        assert jwt_svids(pb.JWTSVIDResponse(svids=[pb.JWTSVID(**good)]), ["db"])[0].spiffe_id == WEB
+        with pytest.raises(LocalIdentityError) as raised:
+            jwt_svids(pb.JWTSVIDResponse(svids=[pb.JWTSVID(**good | svid)]), audience)
+        assert str(raised.value).startswith(message)
+
+    def test_an_empty_response_is_refused(self) -> None:
+        with pytest.raises(LocalIdentityError, match="the Workload API sent no JWT-SVID"):
+            jwt_svids(pb.JWTSVIDResponse(), ["db"])
+
+    def test_a_verdict_carries_the_claims(self) -> None:
+        svid = token("db")
+        message = validated_message(svid)
+        assert validated(message, svid.token) == svid
+        assert (message.claims["sub"], message.claims["exp"]) == (str(WEB), svid.expiry.timestamp())
+
+    def test_a_verdict_about_another_identity_is_refused(self) -> None:
+        message = pb.ValidateJWTSVIDResponse(spiffe_id="spiffe://example.org/db")
+        with pytest.raises(LocalIdentityError) as raised:
+            validated(message, token("db").token)
+        assert str(raised.value) == (
+            f"the Workload API passed a token of {WEB} as one of 'spiffe://example.org/db'; it is not used"
+        )
+
+    def test_a_verdict_about_junk_is_refused(self) -> None:
+        with pytest.raises(
+            LocalIdentityError, match="^the Workload API passed a token that breaks the rules: JWT-SVID"
+        ):
+            validated(pb.ValidateJWTSVIDResponse(spiffe_id=str(WEB)), "junk")
+
+
+def token(*audience: str) -> JwtSvid:
+    return sign(WEB, audience, key=key(), key_id="k1", now=NOW, ttl=timedelta(minutes=5))
+
+
+def spoil_svid(message: pb.X509SVIDResponse, **fields: str | bytes) -> None:
+    for name, value in fields.items():
+        setattr(message.svids[0], name, value)
+
+
+def encrypted() -> bytes:
+    return ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        Encoding.DER, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")
+    )
+
+
+def edwards() -> bytes:
+    return ed25519.Ed25519PrivateKey.generate().private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
