@@ -1,0 +1,72 @@
+"""meshtls as a user runs it: a CA on a Unix socket, and ``meshtls sidecar run`` on each side."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import ssl
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from bench.peers.base import CAPACITY, Program, Setup, Side, Site
+
+__all__ = ["Meshtls"]
+
+_TRUST_DOMAIN = "bench.test"
+# The CA knows a caller by its uid, and both sides run under the uid of who measures: so they share one identity.
+_ID = f"spiffe://{_TRUST_DOMAIN}/pair"
+
+
+class Meshtls:
+    """Its leaves come from its own CA; the shape is that of the other peers', because the same code makes them."""
+
+    name = "meshtls"
+
+    def missing(self) -> str | None:
+        return None
+
+    def version(self) -> str:
+        library = " ".join(ssl.OPENSSL_VERSION.split()[:2])
+        return f"meshtls/{version('meshtls')} Python {platform.python_version()} {library}"
+
+    def supports(self, setup: Setup) -> bool:
+        return setup is Setup.FULL
+
+    def programs(self, side: Side, setup: Setup, site: Site) -> Sequence[Program]:
+        socket = site.workdir / "ca.sock"
+        config = {
+            "name": side.value,
+            "spiffe_id": _ID,
+            "identity": {"socket": str(socket)},
+            "limits": {"connections": CAPACITY},
+            **_door(side, site),
+        }
+        # JSON is YAML too.
+        sidecar = site.write(side, ".yaml", json.dumps(config))
+        run = Program(_argv("sidecar", "run", "--config", str(sidecar)))
+        return [run] if side is Side.CLIENT else [_ca(site, socket), run]
+
+
+def _door(side: Side, site: Site) -> dict[str, object]:
+    listen, target = f"127.0.0.1:{site.listen(side)}", f"127.0.0.1:{site.target(side)}"
+    if side is Side.CLIENT:
+        return {"outbound": [{"listen": listen, "to": target, "peer": _ID}]}
+    return {"inbound": [{"listen": listen, "app": target, "allow": [_ID]}]}
+
+
+def _ca(site: Site, socket: Path) -> Program:
+    config = {
+        "trust_domain": _TRUST_DOMAIN,
+        "socket": str(socket),
+        "identities": [{"uid": os.getuid(), "spiffe_id": _ID}],
+    }
+    path = site.workdir / "ca.yaml"
+    path.write_text(json.dumps(config))
+    return Program(_argv("ca", "serve", "--config", str(path)), counted=False, socket=socket)
+
+
+def _argv(*arguments: str) -> Sequence[str]:
+    return [sys.executable, "-m", "meshtls", *arguments]
