@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from meshtls.agent.background import in_background
 from meshtls.agent.ca_messages import MAX_LINE, Reply, Request, decode, encode, reply_of
 from meshtls.agent.issuer import LocalIssuer
 from meshtls.agent.unix_socket import abandon, bound
@@ -24,6 +23,7 @@ from meshtls.bundle import TrustBundle
 from meshtls.ca.authority import Authority
 from meshtls.errors import LocalIdentityError, MeshtlsError, RequestError
 from meshtls.spiffeid import SpiffeId
+from meshtls.workload.background import in_background
 
 __all__ = ["serve_ca"]
 
@@ -78,8 +78,9 @@ class _Service:
         writer.transport.set_write_buffer_limits(0)
         try:
             async with asyncio.timeout(self.timeout):
-                writer.write(encode(await self._reply(uid, reader)))
-                await writer.drain()
+                if reply := await self._reply(uid, reader):
+                    writer.write(encode(reply))
+                    await writer.drain()
         except TimeoutError:
             log.warning("CA service: uid %d was slower than %g s", uid, self.timeout)
         except OSError as error:
@@ -87,9 +88,12 @@ class _Service:
         finally:
             await abandon(writer)
 
-    async def _reply(self, uid: int, reader: asyncio.StreamReader) -> Reply:
+    async def _reply(self, uid: int, reader: asyncio.StreamReader) -> Reply | None:
         try:
-            csr = decode(await _line(reader), Request).csr.encode()
+            line = await _line(reader)
+            if not line:
+                return None  # a probe, which only wants to see that somebody listens
+            csr = decode(line, Request).csr.encode()
             spiffe_id = self._identity(uid)
             issuer = LocalIssuer(self.authority, spiffe_id, ttl=self.ttl, federated=self.federated)
             issued = await issuer.issue(csr)

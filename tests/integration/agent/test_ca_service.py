@@ -133,7 +133,7 @@ async def test_many_callers_at_once_all_get_one(path: Path) -> None:
 @pytest.mark.parametrize(
     ("sent", "error"),
     [
-        (b"", "wanted one line of JSON: Input data was truncated"),
+        (b"\n", "wanted one line of JSON: Input data was truncated"),
         (b"{}\n", "wanted one line of JSON: Object missing required field `csr`"),
         (b"[]\n", "wanted one line of JSON: Expected `object`, got `array`"),
         (b'{"csr": 5}\n', "wanted one line of JSON: Expected `str`, got `int` - at `$.csr`"),
@@ -154,6 +154,18 @@ async def test_a_request_without_end_is_cut_off(path: Path) -> None:
         line = await reader.readline()
         writer.transport.abort()
     assert json.loads(line) == {"error": "wanted a request of at most 1048576 bytes on one line"}
+
+
+async def test_a_probe_that_only_connects_gets_no_answer_and_leaves_no_line_in_the_log(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serve_ca(make_authority(), path, OURS):
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write_eof()
+        assert await reader.read() == b""
+        writer.close()
+        await writer.wait_closed()
+    assert caplog.messages == []
 
 
 async def test_a_caller_that_says_nothing_is_cut_off(path: Path) -> None:

@@ -1,0 +1,46 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Python 3.11 or newer is all that they need.
+PYTHON ?= python3
+VENV ?= .venv
+PYTEST_ARGS ?=
+SVID_TTL ?= 1h
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo up test check format bench clean
+
+help: ## Say what there is
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10
+
+venv: $(STAMP) ## Make the virtual environment with meshtls in it
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP) ## Walk through a mesh: calls served, an outsider and an impostor refused
+	@$(BIN)/meshtls up --once --svid-ttl $(SVID_TTL)
+
+up: $(STAMP) ## The same mesh with a live table, until Ctrl-C; SVID_TTL=20s shows rotations
+	@$(BIN)/meshtls up --svid-ttl $(SVID_TTL)
+
+test: $(STAMP) ## The whole test suite
+	$(BIN)/pytest -n auto $(PYTEST_ARGS)
+
+check: $(STAMP) ## Format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP) ## Format, and mend what lint can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP) ## The benchmarks
+	$(BIN)/python -m bench
+
+clean: ## Remove what the targets above made
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

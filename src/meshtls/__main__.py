@@ -1,0 +1,5 @@
+"""``python -m meshtls``."""
+
+from meshtls.cli.main import main
+
+main()

@@ -1,0 +1,34 @@
+"""``meshtls node``: JSON messages on standard input, replies on standard output."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+
+import click
+
+from meshtls.cli.options import TRUST_DOMAIN, log_to_stderr
+from meshtls.node.run import run_node
+from meshtls.spiffeid import TrustDomain
+
+__all__ = ["node"]
+
+
+@click.command()
+@click.option("--envelope", is_flag=True, help="Answer {src, dest, body} with an envelope on the way back.")
+@click.option(
+    "--trust-domain",
+    type=TRUST_DOMAIN,
+    default="example.com",
+    show_default=True,
+    help="Where services live whose message names no trust domain.",
+)
+def node(envelope: bool, trust_domain: TrustDomain) -> None:
+    """Answer one JSON message a line on standard input with one reply a line on standard output.
+
+    Messages: handshake, issue_certificate, verify_identity, rotate, policy. Every handshake is a real mutual TLS
+    connection between two sidecars on the loopback interface.
+    """
+    log_to_stderr(logging.ERROR)
+    asyncio.run(run_node(sys.stdin.fileno(), sys.stdout.fileno(), trust_domain, envelope=envelope))

@@ -1,0 +1,168 @@
+"""From a message to its reply; a handshake becomes an Attempt first, and its Verdict a reply. Pure but for the mesh."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from meshtls.errors import InvalidSpiffeIdError, RequestError
+from meshtls.node.identity import verify_identity
+from meshtls.node.mesh import Attempt, Mesh
+from meshtls.node.messages import (
+    DEFAULT_SERVER,
+    ErrorCode,
+    Handshake,
+    IssueCertificate,
+    Message,
+    Policy,
+    Reply,
+    Rotate,
+    VerifyIdentity,
+    error_reply,
+)
+from meshtls.node.verdict import Verdict
+from meshtls.observe.events import Outcome
+from meshtls.spiffeid import SpiffeId
+
+__all__ = ["answer", "handshake_reply"]
+
+_INVALID = "Invalid certificate"
+_REASONS = {
+    Outcome.POLICY_DENIED: "Not authorized",
+    Outcome.NO_CLIENT_CERTIFICATE: _INVALID,
+    Outcome.PEER_CERT_INVALID: _INVALID,
+    Outcome.PEER_CERT_NOT_CURRENT: _INVALID,
+    Outcome.PEER_UNTRUSTED: _INVALID,
+    Outcome.NO_BUNDLE: _INVALID,
+}
+_ANY_OTHER_REASON = "Handshake failed"
+
+
+def answer(message: Message, mesh: Mesh) -> Reply | Attempt:
+    """Do what the message asks, at once; of a handshake only what has to be decided now."""
+    try:
+        match message:
+            case Handshake():
+                return _handshake(message, mesh)
+            case IssueCertificate():
+                return _issue(message, mesh)
+            case VerifyIdentity():
+                return _verify(message)
+            case Rotate():
+                return _rotate(message, mesh)
+            case Policy():
+                return _policy(message, mesh)
+    except RequestError as error:
+        return error_reply(message.msg_id, ErrorCode.MALFORMED, f"{_type(message)}: {error}")
+    raise TypeError(f"wanted one of the messages, got {message!r}")
+
+
+def handshake_reply(msg_id: int, attempt: Attempt, verdict: Verdict) -> Reply:
+    """``handshake_complete``, or ``handshake_failed`` with the reason and in ``detail`` the words of who refused."""
+    if verdict.success:
+        return {
+            "type": "handshake_complete",
+            "in_reply_to": msg_id,
+            "success": True,
+            "cipher_suite": verdict.cipher_suite,
+            "client_serial": verdict.client_serial,
+            "server_serial": verdict.server_serial,
+        }
+    return {
+        "type": "handshake_failed",
+        "in_reply_to": msg_id,
+        "reason": _reason(attempt, verdict),
+        "success": False,
+        "detail": f"{attempt.note}: {verdict.detail}" if attempt.note else verdict.detail,
+    }
+
+
+def _reason(attempt: Attempt, verdict: Verdict) -> str:
+    if verdict.outcome is Outcome.POLICY_DENIED and attempt.client.svid.spiffe_id != attempt.claimed:
+        return _INVALID
+    return _REASONS.get(verdict.outcome, _ANY_OTHER_REASON)
+
+
+def _handshake(message: Handshake, mesh: Mesh) -> Attempt:
+    place = message.namespace, message.trust_domain
+    client = mesh.id_of(message.client, *place)
+    return mesh.attempt(client, mesh.id_of(message.server or DEFAULT_SERVER, *place), message.cert)
+
+
+def _issue(message: IssueCertificate, mesh: Mesh) -> Reply:
+    spiffe_id = mesh.id_of(message.service, message.namespace, message.trust_domain)
+    if message.csr is None:
+        chain = mesh.mint(spiffe_id, message.ttl).svid.chain
+    else:
+        chain = mesh.certify(spiffe_id, message.csr, message.ttl)
+    return {
+        "type": "certificate_issued",
+        "in_reply_to": message.msg_id,
+        "service": message.service,
+        "certificate": _pem(chain),
+        "expiry": _timestamp(chain[0].not_valid_after_utc),
+        "spiffe_id": str(spiffe_id),
+    }
+
+
+def _verify(message: VerifyIdentity) -> Reply:
+    reply = {"in_reply_to": message.msg_id}
+    try:
+        named = verify_identity(message.spiffe_id, message.trust_domain)
+    except InvalidSpiffeIdError as error:
+        return {"type": "identity_invalid", **reply, "valid": False, "reason": str(error)}
+    return {
+        "type": "identity_valid",
+        **reply,
+        "valid": True,
+        "service": named.service,
+        "namespace": named.namespace,
+    }
+
+
+def _rotate(message: Rotate, mesh: Mesh) -> Reply:
+    spiffe_id = mesh.id_of(message.service, message.namespace, message.trust_domain)
+    old, new = mesh.identity(spiffe_id).svid, mesh.mint(spiffe_id).svid
+    return {
+        "type": "rotated",
+        "in_reply_to": message.msg_id,
+        "service": message.service,
+        "old_serial": old.serial,
+        "new_serial": new.serial,
+        "old_expiry": _timestamp(old.not_after),
+        "expiry": _timestamp(new.not_after),
+        "spiffe_id": str(spiffe_id),
+    }
+
+
+def _policy(message: Policy, mesh: Mesh) -> Reply:
+    server = mesh.id_of(message.server, message.namespace, message.trust_domain)
+    allow = [_allowed(one, message, mesh) for one in message.allow]
+    mesh.set_policy(server, allow)
+    return {
+        "type": "policy_set",
+        "in_reply_to": message.msg_id,
+        "server": message.server,
+        "allow": [str(one) for one in allow],
+        "spiffe_id": str(server),
+    }
+
+
+def _allowed(entry: str, message: Policy, mesh: Mesh) -> SpiffeId:
+    if "://" in entry:
+        return SpiffeId.parse(entry)
+    return mesh.id_of(entry, message.namespace, message.trust_domain)
+
+
+def _type(message: Message) -> str:
+    return str(message.__struct_config__.tag)
+
+
+def _pem(chain: tuple[x509.Certificate, ...]) -> str:
+    return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in chain).decode("ascii")
+
+
+def _timestamp(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"

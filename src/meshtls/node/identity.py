@@ -1,0 +1,66 @@
+"""Which SPIFFE ID a service has, and which service a SPIFFE ID names: two functions, each the other's inverse. Pure.
+
+==============  ========================  =====================
+namespace       path of service-a         form
+==============  ========================  =====================
+none            ``/service-a``            the bare service
+``ns-1``        ``/ns-1/service-a``       ``ns-<anything>``
+``default``     ``/ns/default/sa/...``    Kubernetes and Istio
+==============  ========================  =====================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from meshtls.errors import InvalidSpiffeIdError
+from meshtls.spiffeid import SpiffeId, TrustDomain
+
+__all__ = ["Named", "id_of", "named_by", "verify_identity"]
+
+_PREFIX = "ns-"
+_FORMS = "/ns-<namespace>/<service>, /ns/<namespace>/sa/<service> or /<service>"
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What a SPIFFE ID names; ``namespace`` is None for a bare service."""
+
+    service: str
+    namespace: str | None
+
+
+def id_of(service: str, namespace: str | None, trust_domain: TrustDomain) -> SpiffeId:
+    """The SPIFFE ID of this service. Raises InvalidSpiffeIdError for a name that no single path segment may have."""
+    for name in (service, namespace):
+        if name is not None and (not name or "/" in name):
+            raise InvalidSpiffeIdError(f"name {name!r}: wanted one or more characters and no '/'")
+    if namespace is None:
+        return SpiffeId(trust_domain, f"/{service}")
+    if _is_short(namespace):
+        return SpiffeId(trust_domain, f"/{namespace}/{service}")
+    return SpiffeId(trust_domain, f"/ns/{namespace}/sa/{service}")
+
+
+def named_by(spiffe_id: SpiffeId) -> Named:
+    """What this ID names. Raises InvalidSpiffeIdError where its path has another form than ``id_of`` gives."""
+    match spiffe_id.segments:
+        case (service,):
+            return Named(service, None)
+        case (namespace, service) if _is_short(namespace):
+            return Named(service, namespace)
+        case ("ns", namespace, "sa", service):
+            return Named(service, namespace)
+    raise InvalidSpiffeIdError(f"{spiffe_id}: wanted a path {_FORMS}, got {spiffe_id.path or 'none'!r}")
+
+
+def verify_identity(spiffe_id: str, trust_domain: str) -> Named:
+    """Whose identity this is, if it is one of this trust domain. Raises InvalidSpiffeIdError with what is wrong."""
+    parsed, wanted = SpiffeId.parse(spiffe_id), TrustDomain.parse(trust_domain)
+    if not parsed.member_of(wanted):
+        raise InvalidSpiffeIdError(f"{parsed}: wanted trust domain {wanted}, got {parsed.trust_domain}")
+    return named_by(parsed)
+
+
+def _is_short(namespace: str) -> bool:
+    return namespace.startswith(_PREFIX) and namespace != _PREFIX

@@ -1,0 +1,190 @@
+"""From a line of text to a typed message, or to the error reply that says what is wrong with it and where. Pure."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Annotated, Any
+
+import msgspec
+
+from meshtls.node.lines import MAX_LINE, Oversized
+
+__all__ = [
+    "DEFAULT_SERVER",
+    "ErrorCode",
+    "Handshake",
+    "IssueCertificate",
+    "Message",
+    "Policy",
+    "Reply",
+    "Request",
+    "Rotate",
+    "VerifyIdentity",
+    "decode",
+    "encode",
+    "error_reply",
+]
+
+DEFAULT_SERVER = "default-server"
+Reply = dict[str, Any]
+_Seconds = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class ErrorCode(IntEnum):
+    """The two codes of an error reply."""
+
+    UNSUPPORTED = 10
+    MALFORMED = 12
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+    """What every message has. ``trust_domain`` and ``namespace`` say where the services that it names live."""
+
+    msg_id: int
+
+
+class Handshake(Message, frozen=True, kw_only=True, tag="handshake"):
+    """Connect ``client`` to ``server``; ``cert`` (PEM) is what the client presents in place of its own SVID."""
+
+    client: str
+    server: str | None = None
+    cert: str | None = None
+    namespace: str | None = None
+    trust_domain: str | None = None
+
+
+class IssueCertificate(Message, frozen=True, kw_only=True, tag="issue_certificate"):
+    """Certify ``service``, for the key of ``csr`` (PEM) or else for a new one; ``ttl`` is in seconds."""
+
+    service: str
+    namespace: str | None = None
+    trust_domain: str | None = None
+    csr: str | None = None
+    ttl: _Seconds | None = None
+
+
+class VerifyIdentity(Message, frozen=True, kw_only=True, tag="verify_identity"):
+    """Is ``spiffe_id`` a service of ``trust_domain``, and which?"""
+
+    spiffe_id: str
+    trust_domain: str
+
+
+class Rotate(Message, frozen=True, kw_only=True, tag="rotate"):
+    """Give ``service`` a new key and SVID."""
+
+    service: str
+    namespace: str | None = None
+    trust_domain: str | None = None
+
+
+class Policy(Message, frozen=True, kw_only=True, tag="policy"):
+    """From now on only ``allow``, SPIFFE IDs or services, may reach ``server``."""
+
+    server: str
+    allow: list[str]
+    namespace: str | None = None
+    trust_domain: str | None = None
+
+
+class _Envelope(msgspec.Struct, frozen=True):
+    body: dict[str, Any]
+    src: str | None = None
+    dest: str | None = None
+
+
+_KINDS: dict[str, type[Message]] = {
+    "handshake": Handshake,
+    "issue_certificate": IssueCertificate,
+    "verify_identity": VerifyIdentity,
+    "rotate": Rotate,
+    "policy": Policy,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One line: its message, or the error reply to it; ``src`` and ``dest`` of its envelope if it had one."""
+
+    content: Message | Reply
+    enveloped: bool = False
+    src: str | None = None
+    dest: str | None = None
+
+    def wrap(self, reply: Reply) -> Reply:
+        """The reply in an envelope on the way back; bare where the request was bare."""
+        return {"src": self.dest, "dest": self.src, "body": reply} if self.enveloped else reply
+
+
+def decode(line: bytes | Oversized) -> Request:
+    """Read one line, bare or in a ``{src, dest, body}`` envelope. Fields that nobody knows are ignored."""
+    if isinstance(line, Oversized):
+        return Request(_malformed(None, f"line: wanted at most {MAX_LINE} bytes, got more; it was skipped"))
+    try:
+        top = msgspec.json.decode(line)
+    except RecursionError:
+        return Request(_malformed(None, "line: wanted a JSON object, got one nested too deeply to be read"))
+    except ValueError as error:
+        return Request(_malformed(None, f"line: wanted a JSON object: {error}"))
+    if not isinstance(top, dict):
+        return Request(_malformed(None, f"line: wanted a JSON object, got {_kind(top)}"))
+    return _enveloped(top) if "body" in top and "type" not in top else Request(_content(top, "$"))
+
+
+def error_reply(in_reply_to: int | None, code: ErrorCode, text: str) -> Reply:
+    """``code`` says whose fault it is, ``text`` what was wrong and where."""
+    return {"type": "error", "in_reply_to": in_reply_to, "code": int(code), "text": text}
+
+
+def encode(reply: Reply) -> bytes:
+    """One line of JSON, with its end. ASCII only, so that no reader has to guess an encoding."""
+    return json.dumps(reply).encode() + b"\n"
+
+
+def _enveloped(top: dict[str, Any]) -> Request:
+    try:
+        envelope = msgspec.convert(top, _Envelope)
+    except msgspec.ValidationError as error:
+        return Request(_malformed(top["body"], f"envelope: {error}"))
+    return Request(_content(envelope.body, "$.body"), True, envelope.src, envelope.dest)
+
+
+def _content(body: dict[str, Any], path: str) -> Message | Reply:
+    name = body.get("type")
+    if not isinstance(name, str):
+        found = _kind(name) if "type" in body else "none"
+        return _malformed(body, f"message: wanted a string in `type`, got {found} - at `{path}`")
+    kind = _KINDS.get(name)
+    if kind is None:
+        text = f"message: wanted a type of {', '.join(_KINDS)}, got {_shorten(name)} - at `{path}.type`"
+        return error_reply(_msg_id(body), ErrorCode.UNSUPPORTED, text)
+    try:
+        return msgspec.convert(body, kind)
+    except msgspec.ValidationError as error:
+        return _malformed(body, f"{name}: {_place(str(error), path)}")
+
+
+def _malformed(body: object, text: str) -> Reply:
+    return error_reply(_msg_id(body), ErrorCode.MALFORMED, text)
+
+
+def _msg_id(body: object) -> int | None:
+    found = body.get("msg_id") if isinstance(body, dict) else None
+    return found if type(found) is int else None
+
+
+def _place(text: str, path: str) -> str:
+    # msgspec names a place within what it was given, and none for the whole of it.
+    what, at, place = text.rpartition(" - at `$")
+    return f"{what}{at.removesuffix('$')}{path}{place}" if at else f"{text} - at `{path}`"
+
+
+def _kind(value: object) -> str:
+    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _shorten(text: str) -> str:
+    return repr(text if len(text) <= 40 else text[:37] + "...")

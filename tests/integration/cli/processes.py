@@ -1,0 +1,104 @@
+"""meshtls as people run it: processes, their files, and free ports."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from queue import Empty, Queue
+from random import SystemRandom
+
+__all__ = ["Process", "free_ports", "meshtls", "started", "two_sidecars"]
+
+_SECONDS = 30
+
+
+def meshtls(*arguments: str | Path, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    """Run to the end."""
+    command = [sys.executable, "-m", "meshtls", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+class Process:
+    """One that runs: wait for its lines, end it."""
+
+    def __init__(self, popen: subprocess.Popen[str]) -> None:
+        self.popen = popen
+        self._lines: dict[str, Queue[str | None]] = {"stdout": Queue(), "stderr": Queue()}
+        self._readers = [threading.Thread(target=self._read, args=(name,)) for name in self._lines]
+        for reader in self._readers:
+            reader.start()
+
+    def line(self, containing: str, stream: str = "stderr") -> str:
+        """The next line with this text in it; fails if none comes."""
+        seen = []
+        with suppress(Empty):
+            while (line := self._lines[stream].get(timeout=_SECONDS)) is not None:
+                if containing in line:
+                    return line
+                seen.append(line)
+        raise AssertionError(f"no line with {containing!r} on {stream}; it said {seen}")
+
+    def stop(self) -> int:
+        """SIGTERM, and the exit code."""
+        self.popen.terminate()
+        return self.popen.wait(_SECONDS)
+
+    def join(self) -> None:
+        for reader in self._readers:
+            reader.join()
+
+    def _read(self, name: str) -> None:
+        for line in getattr(self.popen, name):
+            self._lines[name].put(line)
+        self._lines[name].put(None)
+
+
+@contextmanager
+def started(*arguments: str | Path) -> Iterator[Process]:
+    """Run beside the body; killed at its end if it still runs."""
+    command = [sys.executable, "-m", "meshtls", *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as popen:
+        process = Process(popen)
+        try:
+            yield process
+        finally:
+            popen.kill()
+            process.join()
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listened on a moment ago; all different.
+
+    Below those that systems give to outgoing connections: one of these could be taken before it is listened on.
+    """
+    found: dict[int, None] = {}
+    while len(found) < count:
+        port = SystemRandom().randrange(10_240, 32_768)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            found[port] = None
+    return list(found)
+
+
+def two_sidecars(directory: Path, *, ids: tuple[str, str], extra: str = "") -> dict[str, int]:
+    """Write a.yaml and b.yaml, each the other's only peer; the ports by name, such as ``a_app``."""
+    names = [f"{side}_{door}" for side in "ab" for door in ("in", "app", "out", "health")]
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
+    for side, other, own, peer in (("a", "b", *ids), ("b", "a", *reversed(ids))):
+        (directory / f"{side}.yaml").write_text(
+            f"name: {side}\n"
+            f"spiffe_id: {own}\n"
+            f"{extra}"
+            "inbound:\n"
+            f'  - {{listen: "127.0.0.1:{ports[side + "_in"]}", app: "127.0.0.1:{ports[side + "_app"]}",'
+            f' allow: ["{peer}"]}}\n'
+            "outbound:\n"
+            f'  - {{listen: "127.0.0.1:{ports[side + "_out"]}", to: "127.0.0.1:{ports[other + "_in"]}",'
+            f' peer: "{peer}"}}\n'
+            f'health: "127.0.0.1:{ports[side + "_health"]}"\n'
+        )
+    return ports

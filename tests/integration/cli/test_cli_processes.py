@@ -1,0 +1,169 @@
+"""A CA, two sidecars and two apps, each a process of its own, on the loopback interface."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.integration.cli.processes import Process, free_ports, meshtls, started, two_sidecars
+
+# The CA knows a caller by its uid, and here all are the same user's: so both sidecars are replicas of one workload.
+WEB = "spiffe://example.org/web"
+
+
+@dataclass(frozen=True)
+class Mesh:
+    directory: Path
+    ports: dict[str, int]
+    ca: Process
+    sidecars: dict[str, Process]
+
+    def file(self, name: str) -> Path:
+        return self.directory / f"{name}.yaml"
+
+
+@pytest.fixture
+def mesh(tmp_path: Path) -> Iterator[Mesh]:
+    identity = f"identity: {{socket: {tmp_path / 'ca.sock'}}}\n"
+    ports = two_sidecars(tmp_path, ids=(WEB, WEB), extra=identity)
+    write_ca(tmp_path, os.getuid())
+    with ExitStack() as stack:
+        ca = stack.enter_context(started("ca", "serve", "--config", tmp_path / "ca.yaml"))
+        ca.line("serving: <Authority example.org")
+        sidecars = {}
+        for side in "ab":
+            sidecars[side] = stack.enter_context(started("sidecar", "run", "--config", tmp_path / f"{side}.yaml"))
+            sidecars[side].line("serving: <Sidecar")
+            listen, call = f"127.0.0.1:{ports[side + '_app']}", f"127.0.0.1:{ports[side + '_out']}"
+            app = stack.enter_context(started("app", "--listen", listen, "--name", side, "--call", call))
+            app.line(f"app {side} listens on {listen}", "stdout")
+        yield Mesh(tmp_path, ports, ca, sidecars)
+
+
+def write_ca(directory: Path, uid: int) -> None:
+    (directory / "ca.yaml").write_text(
+        f"trust_domain: example.org\nsocket: {directory / 'ca.sock'}\nbundle_file: {directory / 'bundle.pem'}\n"
+        f"identities: [{{uid: {uid}, spiffe_id: {WEB}}}]\n"
+    )
+
+
+def until_refused(port: int) -> None:
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionRefusedError:
+            return
+
+
+def fetch(port: int, path: str) -> object:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as answer:
+        return json.load(answer)
+
+
+def test_a_call_crosses_both_sidecars_and_both_log_it(mesh: Mesh) -> None:
+    assert fetch(mesh.ports["a_app"], "/call") == {"app": "a", "called": {"app": "b", "path": "/"}}
+
+    for side, direction in (("a", "outbound"), ("b", "inbound")):
+        record = json.loads(mesh.sidecars[side].line("{", "stdout"))
+        assert (record["direction"], record["outcome"]) == (direction, "OK")
+        assert record["source_id"] == record["destination_id"] == WEB
+        assert record["tls_version"] == "TLSv1.3"
+
+
+def test_plaintext_is_refused_and_the_call_beside_it_is_not(mesh: Mesh) -> None:
+    with socket.create_connection(("127.0.0.1", mesh.ports["b_in"])) as plain:
+        plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        record = json.loads(mesh.sidecars["b"].line("{", "stdout"))
+
+    assert record["outcome"] == "PLAINTEXT_REFUSED"
+    assert fetch(mesh.ports["a_app"], "/call") == {"app": "a", "called": {"app": "b", "path": "/"}}
+
+
+def test_the_healthchecks_say_ready_and_then_not(mesh: Mesh) -> None:
+    checks = [
+        ("ca", "healthcheck", "--config", mesh.file("ca")),
+        ("sidecar", "healthcheck", "--config", mesh.file("a")),
+        ("app", "--healthcheck", f"127.0.0.1:{mesh.ports['a_app']}"),
+    ]
+    assert [meshtls(*check).returncode for check in checks] == [0, 0, 0]
+
+    assert mesh.sidecars["a"].stop() == 0
+    assert mesh.ca.stop() == 0
+
+    for check, message in zip(checks[:2], ("ca.sock: No such file or directory", "Connection refused"), strict=True):
+        done = meshtls(*check)
+        assert done.returncode == 1
+        assert done.stderr.startswith("Error: not ready: ")
+        assert done.stderr.endswith(f"{message}\n")
+
+
+def test_a_call_that_fails_is_a_502_with_the_reason(mesh: Mesh) -> None:
+    assert mesh.sidecars["b"].stop() == 0
+
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        fetch(mesh.ports["a_app"], "/call")
+
+    with caught.value as answer:
+        assert answer.code == 502
+        assert json.load(answer)["error"].startswith("the call failed: ")
+
+
+def test_sigterm_lets_a_call_end_that_is_under_way(mesh: Mesh) -> None:
+    with socket.create_connection(("127.0.0.1", mesh.ports["a_out"])) as call:
+        call.sendall(b"GET / HTTP/1.1\r\n")
+        mesh.sidecars["a"].popen.terminate()
+        until_refused(mesh.ports["a_out"])
+        call.sendall(b"Connection: close\r\n\r\n")
+        with call.makefile("rb") as answer:
+            assert answer.read().endswith(b'{"app": "b", "path": "/"}\n')
+
+    assert mesh.sidecars["a"].popen.wait(30) == 0
+
+
+def test_the_published_bundle_is_the_root(mesh: Mesh) -> None:
+    published = (mesh.directory / "bundle.pem").read_text()
+
+    assert published.startswith("-----BEGIN CERTIFICATE-----")
+    assert "PRIVATE" not in published
+
+
+def test_a_sidecar_without_a_ca_ends_with_a_sentence(tmp_path: Path) -> None:
+    two_sidecars(tmp_path, ids=(WEB, WEB), extra=f"identity: {{socket: {tmp_path / 'ca.sock'}}}\n")
+
+    done = meshtls("sidecar", "run", "--config", tmp_path / "a.yaml")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"meshtls: no CA answers at {tmp_path / 'ca.sock'} (No such file or directory);"
+        " start the CA there, or give the path of its socket\n"
+    )
+
+
+def test_a_sidecar_whose_uid_the_ca_does_not_know_ends_with_its_words(tmp_path: Path) -> None:
+    two_sidecars(tmp_path, ids=(WEB, WEB), extra=f"identity: {{socket: {tmp_path / 'ca.sock'}}}\n")
+    write_ca(tmp_path, os.getuid() + 1)
+    with started("ca", "serve", "--config", tmp_path / "ca.yaml") as ca:
+        ca.line("serving: <Authority example.org")
+        done = meshtls("sidecar", "run", "--config", tmp_path / "a.yaml")
+        assert ca.stop() == 0
+
+    assert done.returncode == 1
+    assert f"uid {os.getuid()} has no identity here" in done.stderr
+
+
+def test_an_app_whose_port_is_taken_says_so() -> None:
+    [port] = free_ports(1)
+    with socket.create_server(("127.0.0.1", port)):
+        done = meshtls("app", "--listen", f"127.0.0.1:{port}", "--name", "a")
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"meshtls: app a: wanted to listen on 127.0.0.1:{port}: ")

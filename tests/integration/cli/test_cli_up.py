@@ -1,0 +1,158 @@
+"""``meshtls up``: the walk, and the mesh that stays."""
+
+import json
+import signal
+import socket
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.integration.cli.processes import meshtls, started, two_sidecars
+
+A, B = "spiffe://example.org/ns/default/sa/a", "spiffe://example.org/ns/default/sa/b"
+
+
+@pytest.fixture
+def mesh(tmp_path: Path) -> tuple[str, ...]:
+    directory = tmp_path / "sidecars"
+    directory.mkdir()
+    two_sidecars(directory, ids=(A, B))
+    return ("--sidecars", str(directory), "--certs", str(tmp_path / "certs"))
+
+
+def test_the_walk_shows_each_hop_and_both_refusals(mesh: tuple[str, ...], tmp_path: Path) -> None:
+    done = meshtls("up", "--once", *mesh)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    for part in (
+        "a calls b\n",
+        "b calls a\n",
+        f"  caller    {A}, SVID ",
+        f"  callee    {B}, SVID ",
+        "59m 5",
+        "  over      TLSv1.3, TLS_AES_256_GCM_SHA384\n",
+        '  answer    {"app": "a", "called": {"app": "b", "path": "/"}}\n',
+        "Refused: an identity that is not allowed\n",
+        f"verdict   POLICY_DENIED: peer spiffe://example.org/outsider is not allowed to reach {B}; allowed: {A}\n",
+        "Refused: an impostor with an allowed identity\n",
+        f"verdict   PEER_UNTRUSTED: peer {A}: no path to a root of the bundle of trust domain example.org",
+        "it heard  the peer refused the connection with the alert ",
+        "2 calls served over mutual TLS, 2 callers refused.\n",
+    ):
+        assert part in done.stdout
+    assert {path.name for path in (tmp_path / "certs").iterdir()} == {"example.org.pem", "example.org.jwks.json"}
+
+
+def test_the_walk_can_be_read_by_a_program(mesh: tuple[str, ...]) -> None:
+    done = meshtls("up", "--once", "--output", "json", "--svid-ttl", "5m", *mesh)
+
+    report = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert report["ok"] is True
+    assert [(hop["caller"]["spiffe_id"], hop["callee"]["spiffe_id"]) for hop in report["hops"]] == [(A, B), (B, A)]
+    assert [refusal["outcome"] for refusal in report["refusals"]] == ["POLICY_DENIED", "PEER_UNTRUSTED"]
+    assert 200 < report["hops"][0]["caller"]["seconds_left"] <= 300
+
+
+def test_the_walk_fails_where_the_mesh_refuses_its_own_caller(mesh: tuple[str, ...], tmp_path: Path) -> None:
+    file = tmp_path / "sidecars" / "b.yaml"
+    file.write_text(file.read_text().replace(f'allow: ["{A}"]', f'allow: ["{B}"]'))
+
+    done = meshtls("up", "--once", *mesh)
+
+    assert done.returncode == 1
+    assert "Failed: a calls b: wanted the answer" in done.stdout
+    assert "served over mutual TLS" not in done.stdout
+
+
+def test_the_walk_fails_where_the_outsider_is_let_in(mesh: tuple[str, ...], tmp_path: Path) -> None:
+    file = tmp_path / "sidecars" / "b.yaml"
+    file.write_text(file.read_text().replace(f'"{A}"]', f'"{A}", "spiffe://example.org/outsider"]'))
+
+    done = meshtls("up", "--once", *mesh)
+
+    assert done.returncode == 1
+    assert "Failed: an identity that is not allowed: wanted POLICY_DENIED and no byte, got " in done.stdout
+
+
+def test_the_ca_outlives_the_process_in_a_data_directory(mesh: tuple[str, ...], tmp_path: Path) -> None:
+    bundle = tmp_path / "certs" / "example.org.pem"
+    kept = ("--data-dir", str(tmp_path / "ca"))
+
+    first, second, third = [
+        meshtls("up", "--once", *mesh, *options).returncode or bundle.read_bytes() for options in (kept, kept, ())
+    ]
+
+    assert first == second != third
+
+
+def test_the_mesh_that_stays_rotates_calls_refuses_and_drains(mesh: tuple[str, ...], tmp_path: Path) -> None:
+    port = json.loads((tmp_path / "sidecars" / "b.yaml").read_text().split("127.0.0.1:")[1].split('"')[0])
+    with started("up", "--svid-ttl", "2s", "--call-every", "100ms", *mesh) as up:
+        up.line("serving a, b")
+        up.line(f"b inbound OK {A} -> {B}", "stdout")
+        up.line(f"rotated {B}: SVID ", "stdout")
+        up.line(f"b inbound OK {A} -> {B}", "stdout")
+        with socket.create_connection(("127.0.0.1", port)) as plain:
+            plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            up.line("b inbound PLAINTEXT_REFUSED nobody known -> ", "stdout")
+
+        assert up.stop() == 0
+        up.line("draining")
+        up.line("stopped")
+
+
+def test_events_can_be_read_by_a_program_and_ctrl_c_drains(mesh: tuple[str, ...]) -> None:
+    with started("up", "--output", "json", *mesh) as up:
+        event = json.loads(up.line('"event":"connection"', "stdout"))
+        up.popen.send_signal(signal.SIGINT)
+
+        assert up.popen.wait(30) == 0
+    assert event["outcome"] == "OK"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda d: (d / "a.yaml").unlink() or (d / "b.yaml").unlink(),
+            "wanted at least one sidecar's file, *.yaml; found none",
+        ),
+        (
+            lambda d: (d / "c.yaml").write_text(
+                (d / "a.yaml").read_text().replace(A, "spiffe://other.test/c").replace("name: a", "name: c")
+            ),
+            "wanted sidecars of one trust domain, found those of example.org, other.test",
+        ),
+    ],
+)
+def test_a_directory_that_makes_no_mesh_is_told(
+    mesh: tuple[str, ...], tmp_path: Path, change: object, message: str
+) -> None:
+    assert callable(change)
+    change(tmp_path / "sidecars")
+
+    done = meshtls("up", "--once", *mesh)
+
+    assert (done.returncode, done.stderr) == (2, f"meshtls: {tmp_path / 'sidecars'}: {message}\n")
+
+
+def test_a_port_that_is_taken_is_told(mesh: tuple[str, ...], tmp_path: Path) -> None:
+    port = int((tmp_path / "sidecars" / "a.yaml").read_text().split("127.0.0.1:")[1].split('"')[0])
+    with socket.create_server(("127.0.0.1", port)):
+        done = meshtls("up", "--once", *mesh)
+
+    assert done.returncode == 2
+    assert (
+        done.stderr == f"meshtls: a: inbound[0].listen: wanted to listen on 127.0.0.1:{port}: Address already in use\n"
+    )
+
+
+def test_the_app_of_the_mesh_is_reached_in_clear_on_loopback(mesh: tuple[str, ...], tmp_path: Path) -> None:
+    app = int((tmp_path / "sidecars" / "a.yaml").read_text().split("app: ")[1].split(":")[1].split('"')[0])
+    with started("up", *mesh) as up:
+        up.line("serving a, b")
+        with urllib.request.urlopen(f"http://127.0.0.1:{app}/call", timeout=30) as answer:
+            assert json.load(answer) == {"app": "a", "called": {"app": "b", "path": "/"}}
+        assert up.stop() == 0

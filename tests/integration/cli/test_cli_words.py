@@ -1,0 +1,123 @@
+"""What the command line says to people: whole messages, exit codes, no traceback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.integration.cli.processes import meshtls
+
+GOOD = """\
+name: a
+spiffe_id: spiffe://example.org/a
+identity: {socket: /run/ca.sock}
+inbound:
+  - {listen: "127.0.0.1:15006", app: "127.0.0.1:8080", allow: [spiffe://example.org/b]}
+"""
+
+
+def test_a_good_file_is_told_back(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(GOOD)
+
+    done = meshtls("sidecar", "validate", "--config", file)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (
+        f"{file}: sidecar a is spiffe://example.org/a\n"
+        "  inbound 127.0.0.1:15006 (STRICT) to the app at 127.0.0.1:8080; allowed: spiffe://example.org/b\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (GOOD.replace("name: a\n", ""), "line 1: name: this key is required, and it is missing"),
+        (
+            GOOD.replace("app:", "ap:"),
+            "line 5: inbound[0].app: this key is required, and it is missing",
+        ),
+        (
+            GOOD.replace("spiffe://example.org/a", "example.org/a"),
+            "line 2: spiffe_id: SPIFFE ID 'example.org/a': wanted it to start with 'spiffe://'",
+        ),
+        (
+            GOOD.replace("15006", "70000"),
+            "line 5: inbound[0].listen: wanted host:port such as 127.0.0.1:8080 or [::1]:8080, got '127.0.0.1:70000'",
+        ),
+        (
+            GOOD.replace(", allow: [spiffe://example.org/b]", ""),
+            "line 5: inbound[0].allow: this key is required, and it is missing",
+        ),
+        (
+            GOOD + "colour: red\n",
+            "line 6: colour: unknown key; wanted one of name, spiffe_id, identity, inbound, outbound, limits, health",
+        ),
+    ],
+)
+def test_a_bad_file_is_told_with_the_place_and_what_was_wanted(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(text)
+
+    done = meshtls("sidecar", "validate", "--config", file)
+
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"meshtls: {file}, {message}\n")
+
+
+@pytest.mark.parametrize(
+    ("verb", "text", "message"),
+    [
+        (
+            "run",
+            GOOD.replace("identity: {socket: /run/ca.sock}\n", ""),
+            "identity.socket: wanted the socket of the CA; this key is missing",
+        ),
+        ("healthcheck", GOOD, "health: wanted the address that the sidecar answers probes on; it is missing"),
+    ],
+)
+def test_a_key_that_only_one_verb_needs_is_asked_for(tmp_path: Path, verb: str, text: str, message: str) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(text)
+
+    done = meshtls("sidecar", verb, "--config", file)
+
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"meshtls: {file}: {message}\n")
+
+
+@pytest.mark.parametrize(
+    "verb", [("sidecar", "run"), ("sidecar", "healthcheck"), ("ca", "serve"), ("ca", "healthcheck")]
+)
+def test_every_verb_with_a_file_says_that_it_is_not_there(tmp_path: Path, verb: tuple[str, str]) -> None:
+    file = tmp_path / "none.yaml"
+
+    done = meshtls(*verb, "--config", file)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"meshtls: {file}: wanted a readable YAML file: [Errno 2] No such file or directory: '{file}'\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("app",), "Error: wanted --listen and --name, or --healthcheck\n"),
+        (("up", "--svid-ttl", "5x"), "wanted a time above 0 such as 100ms, 5s, 5m or 1h, got '5x'\n"),
+        (("node", "--trust-domain", "a b"), "trust domain 'a b': wanted one or more of a-z, 0-9, '.', '_' and '-'\n"),
+        (("app", "--healthcheck", "x"), "wanted host:port such as 127.0.0.1:8080 or [::1]:8080, got 'x'\n"),
+        (("dance",), "Error: No such command 'dance'.\n"),
+    ],
+)
+def test_a_bad_command_line_is_told(arguments: tuple[str, ...], words: str) -> None:
+    done = meshtls(*arguments)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith(words)
+
+
+def test_the_version_is_told() -> None:
+    done = meshtls("--version")
+
+    assert done.returncode == 0
+    assert done.stdout.startswith("meshtls, version ")

@@ -1,0 +1,73 @@
+"""A node to talk to: as the process that people run, or in this process on a clock that the test owns."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from meshtls.clock import Clock
+from meshtls.node.run import run_node
+from meshtls.node.stdio import chunks, write_all
+from meshtls.spiffeid import TrustDomain
+
+__all__ = ["NODE", "Body", "LocalNode", "ask", "lines_of", "local_node", "pipe"]
+
+Body = dict[str, Any]
+NODE = (sys.executable, "-m", "meshtls", "node")
+
+
+def lines_of(messages: Iterable[Body]) -> bytes:
+    return b"".join(json.dumps(message).encode() + b"\n" for message in messages)
+
+
+def pipe(data: bytes, *options: str, timeout: float = 60) -> list[Body]:
+    """All replies to this input, from a process that must end by itself, with 0 and without a word of complaint."""
+    done = subprocess.run([*NODE, *options], input=data, capture_output=True, timeout=timeout, check=False)
+    assert (done.returncode, done.stderr.decode()) == (0, "")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def ask(*messages: Body, options: tuple[str, ...] = ()) -> dict[int | None, Body]:
+    """The replies by what they reply to, to messages that are piped at once."""
+    replies = {reply["in_reply_to"]: reply for reply in pipe(lines_of(messages), *options)}
+    assert len(replies) == len(messages)
+    return replies
+
+
+class LocalNode:
+    """Ask it one message at a time."""
+
+    def __init__(self, to_node: int, replies: AsyncIterator[bytes]) -> None:
+        self._to_node = to_node
+        self._replies = replies
+        self._rest = b""
+
+    async def ask(self, message: Body) -> Body:
+        await write_all(self._to_node, lines_of([message]))
+        while b"\n" not in self._rest:
+            self._rest += await anext(self._replies)
+        line, _, self._rest = self._rest.partition(b"\n")
+        reply: Body = json.loads(line)
+        return reply
+
+
+@asynccontextmanager
+async def local_node(clock: Clock) -> AsyncIterator[LocalNode]:
+    stdin, to_node = os.pipe()
+    from_node, stdout = os.pipe()
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(run_node(stdin, stdout, TrustDomain("example.com"), clock=clock))
+            try:
+                yield LocalNode(to_node, chunks(from_node))
+            finally:
+                os.close(to_node)
+    finally:
+        for descriptor in (stdin, from_node, stdout):
+            os.close(descriptor)

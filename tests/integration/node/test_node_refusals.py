@@ -1,0 +1,130 @@
+"""Certificates that are given with a handshake: each is really presented to a real server, which decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from meshtls.clock import SystemClock
+from tests.integration.node.harness import Body, LocalNode, local_node
+from tests.support.authority import Leaf, csr_for, make_authority, mint_raw, svid_for
+from tests.support.clock import ManualClock
+
+HANDSHAKE = {"type": "handshake", "msg_id": 1, "client": "service-a", "server": "service-b"}
+A = "spiffe://example.com/service-a"
+
+
+async def issue(node: LocalNode, **fields: object) -> str:
+    reply = await node.ask({"type": "issue_certificate", "msg_id": 9, "service": "service-a", **fields})
+    certificate: str = reply["certificate"]
+    return certificate
+
+
+async def test_a_certificate_of_the_node_is_presented_and_accepted() -> None:
+    async with local_node(SystemClock()) as node:
+        certificate = await issue(node)
+
+        assert (await node.ask({**HANDSHAKE, "cert": certificate}))["type"] == "handshake_complete"
+
+
+async def test_an_expired_certificate_of_the_node_is_presented_and_refused() -> None:
+    clock = ManualClock()
+    async with local_node(clock) as node:
+        certificate = await issue(node, ttl=60)
+        assert (await node.ask({**HANDSHAKE, "cert": certificate}))["success"] is True
+        clock.advance(61)
+
+        refused(
+            await node.ask({**HANDSHAKE, "cert": certificate}),
+            f"`cert` was presented, issued here to {A}: peer {A}: its certificate",
+            "expired at",
+        )
+
+
+async def test_the_certificate_of_another_service_is_refused() -> None:
+    async with local_node(SystemClock()) as node:
+        certificate = await issue(node, service="service-c")
+
+        refused(
+            await node.ask({**HANDSHAKE, "cert": certificate}),
+            "`cert` was presented, issued here to spiffe://example.com/service-c: peer spiffe://example.com/service-c",
+            f"is not allowed to reach spiffe://example.com/service-b; allowed: {A}",
+        )
+
+
+async def test_the_certificate_of_another_service_is_refused_where_a_policy_allows_both() -> None:
+    async with local_node(SystemClock()) as node:
+        await node.ask({"type": "policy", "msg_id": 8, "server": "service-b", "allow": ["service-a", "service-c"]})
+        certificate = await issue(node, service="service-c")
+
+        refused(await node.ask({**HANDSHAKE, "cert": certificate}), "issued here to spiffe://example.com/service-c")
+        assert (await node.ask({**HANDSHAKE, "client": "service-c", "cert": certificate}))["success"] is True
+
+
+async def test_the_certificate_of_another_trust_domain_is_refused() -> None:
+    async with local_node(SystemClock()) as node:
+        certificate = await issue(node, trust_domain="other.test")
+
+        refused(
+            await node.ask({**HANDSHAKE, "cert": certificate}),
+            "peer spiffe://other.test/service-a: no bundle for trust domain other.test; known: example.com",
+        )
+
+
+async def test_a_certificate_whose_key_stayed_with_its_requester_is_refused() -> None:
+    csr = csr_for(ec.generate_private_key(ec.SECP256R1())).public_bytes(Encoding.PEM).decode()
+    async with local_node(SystemClock()) as node:
+        certificate = await issue(node, csr=csr)
+
+        refused(
+            await node.ask({**HANDSHAKE, "cert": certificate}),
+            "the node has no key for `cert`, so a copy signed by a throw-away CA was presented",
+        )
+
+
+FOREIGN = make_authority("example.com")
+
+
+def foreign(leaf: Leaf) -> str:
+    return mint_raw(FOREIGN, leaf).chain_pem().decode()
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: "", "`cert` is no PEM certificate"),
+        (lambda: "-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n", "`cert` is no PEM certificate"),
+        (lambda: foreign(Leaf((A,))), f"peer {A}: no path to a root of the bundle of trust domain example.com"),
+        (lambda: foreign(Leaf((A,), ends_in=-5)), f"peer {A}: its certificate"),
+        (lambda: foreign(Leaf((A, A))), "wanted exactly one URI SAN, got 2"),
+        (lambda: foreign(Leaf((A,), ca=True)), "a CA certificate can't authenticate a workload"),
+        (lambda: foreign(Leaf(())), "wanted exactly one URI SAN, got 0"),
+        (lambda: FOREIGN.bundle.to_pem().decode(), "a CA certificate can't authenticate a workload"),
+        (
+            lambda: svid_for(make_authority("evil.test"), "/service-a").chain_pem().decode(),
+            "no bundle for trust domain evil.test",
+        ),
+    ],
+)
+async def test_a_foreign_certificate_is_refused_in_the_verifiers_words(make: Callable[[], str], words: str) -> None:
+    async with local_node(SystemClock()) as node:
+        refused(await node.ask({**HANDSHAKE, "cert": make()}), words)
+        assert (await node.ask(HANDSHAKE))["success"] is True
+
+
+async def test_the_first_certificate_of_several_is_the_one_that_counts() -> None:
+    async with local_node(SystemClock()) as node:
+        strange, own = foreign(Leaf((A,))), await issue(node)
+
+        refused(await node.ask({**HANDSHAKE, "cert": strange + own}), f"peer {A}: no path to a root")
+        assert (await node.ask({**HANDSHAKE, "cert": own + strange}))["success"] is True
+
+
+def refused(reply: Body, *words: str) -> None:
+    assert list(reply) == ["type", "in_reply_to", "reason", "success", "detail"]
+    assert (reply["type"], reply["reason"], reply["success"]) == ("handshake_failed", "Invalid certificate", False)
+    for part in words:
+        assert part in reply["detail"]

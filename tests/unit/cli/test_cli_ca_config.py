@@ -1,0 +1,98 @@
+"""The CA's file: one good one, and what each mistake is told."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from meshtls.cli.ca_config import CaConfig, load_ca_config, parse_ca_config
+from meshtls.errors import ConfigError
+from meshtls.spiffeid import SpiffeId, TrustDomain
+
+A = 'uid: 10001, spiffe_id: "spiffe://example.org/a"'
+GOOD = f"""
+trust_domain: example.org
+socket: /run/ca.sock
+identities:
+  - {{{A}}}
+"""
+
+
+def test_a_file_with_what_is_needed() -> None:
+    assert parse_ca_config(GOOD) == CaConfig(
+        TrustDomain("example.org"),
+        Path("/run/ca.sock"),
+        timedelta(hours=1),
+        {10001: SpiffeId.parse("spiffe://example.org/a")},
+    )
+
+
+def test_a_file_with_all_there_is() -> None:
+    config = parse_ca_config(f"{GOOD}svid_ttl: 5m\ndata_dir: /var/ca\nbundle_file: /certs/ca.pem\n")
+
+    assert (config.svid_ttl, config.data_dir, config.bundle_file) == (
+        timedelta(minutes=5),
+        Path("/var/ca"),
+        Path("/certs/ca.pem"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            GOOD + "colour: red\n",
+            "ca.yaml, line 6: colour: unknown key; wanted one of"
+            " trust_domain, socket, svid_ttl, identities, data_dir, bundle_file",
+        ),
+        (
+            GOOD.replace("socket: /run/ca.sock\n", ""),
+            "ca.yaml, line 2: socket: this key is required, and it is missing",
+        ),
+        (
+            GOOD.replace("example.org\n", "a b\n"),
+            "ca.yaml, line 2: trust_domain: trust domain 'a b': wanted one or more of a-z, 0-9, '.', '_' and '-'",
+        ),
+        (
+            GOOD + "svid_ttl: 5\n",
+            "ca.yaml, line 6: svid_ttl: wanted a time above 0 such as 100ms, 5s, 5m or 1h, got '5'",
+        ),
+        (
+            GOOD.replace("10001", "root"),
+            "ca.yaml, line 5: identities[0].uid: wanted a uid, a whole number from 0 to 4294967294, got 'root'",
+        ),
+        (
+            GOOD + f"  - {{{A}}}\n",
+            "ca.yaml, line 6: identities[1].uid: wanted each uid once, got 10001 again",
+        ),
+        (
+            GOOD.replace("spiffe://example.org/a", "spiffe://example.com/a"),
+            "ca.yaml, line 5: identities[0].spiffe_id: wanted an ID with a path in trust domain example.org,"
+            " got spiffe://example.com/a",
+        ),
+        (
+            GOOD.replace("spiffe://example.org/a", "spiffe://example.org"),
+            "ca.yaml, line 5: identities[0].spiffe_id: wanted an ID with a path in trust domain example.org,"
+            " got spiffe://example.org",
+        ),
+        (
+            GOOD.replace(A, f"{A}, colour: red"),
+            "ca.yaml, line 5: identities[0].colour: unknown key; wanted one of uid, spiffe_id",
+        ),
+        (
+            GOOD.partition("identities")[0],
+            "ca.yaml, line 2: identities: wanted at least one uid with its spiffe_id, got none",
+        ),
+        ("", "ca.yaml: wanted keys with values, got an empty file"),
+    ],
+)
+def test_a_mistake_is_told_with_its_line_and_key(text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_ca_config(text)
+
+    assert str(caught.value) == message
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"ca\.yaml: wanted a readable YAML file"):
+        load_ca_config(tmp_path / "ca.yaml")

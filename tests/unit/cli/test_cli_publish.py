@@ -1,0 +1,29 @@
+"""The public bundle on disk."""
+
+from pathlib import Path
+
+import pytest
+
+from meshtls.bundle import TrustBundle
+from meshtls.cli.publish import publish, publish_bundle
+from meshtls.errors import ConfigError
+from tests.support.authority import make_authority
+
+
+def test_the_bundle_is_written_in_both_forms_readable_by_all_and_without_a_key(tmp_path: Path) -> None:
+    bundle = make_authority().bundle
+
+    pem, document = publish_bundle(tmp_path / "certs", bundle)
+
+    assert TrustBundle.from_pem(bundle.trust_domain, pem.read_bytes()) == bundle
+    assert TrustBundle.from_jwks(bundle.trust_domain, document.read_bytes()) == bundle
+    assert b"PRIVATE" not in pem.read_bytes() + document.read_bytes()
+    assert {path.name for path in (tmp_path / "certs").iterdir()} == {"example.org.pem", "example.org.jwks.json"}
+    assert pem.stat().st_mode & 0o777 == document.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "certs").write_text("a file")
+
+    with pytest.raises(ConfigError, match=r"certs/x\.pem: wanted to write the trust bundle there: "):
+        publish(tmp_path / "certs" / "x.pem", b"")

@@ -1,0 +1,193 @@
+"""From a line to a message, or to the error reply."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meshtls.node.lines import Oversized
+from meshtls.node.messages import Handshake, IssueCertificate, Message, Policy, Rotate, VerifyIdentity, decode, encode
+
+KINDS = "handshake, issue_certificate, verify_identity, rotate, policy"
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (
+            {"type": "handshake", "msg_id": 1, "client": "a", "server": "b"},
+            Handshake(msg_id=1, client="a", server="b"),
+        ),
+        (
+            {"type": "handshake", "msg_id": 4, "client": "a", "cert": "x", "namespace": "ns-1", "trust_domain": "d"},
+            Handshake(msg_id=4, client="a", cert="x", namespace="ns-1", trust_domain="d"),
+        ),
+        (
+            {"type": "issue_certificate", "msg_id": 2, "service": "a", "ttl": 60},
+            IssueCertificate(msg_id=2, service="a", ttl=60.0),
+        ),
+        (
+            {"type": "verify_identity", "msg_id": 3, "spiffe_id": "s", "trust_domain": "d"},
+            VerifyIdentity(msg_id=3, spiffe_id="s", trust_domain="d"),
+        ),
+        ({"type": "rotate", "msg_id": 5, "service": "a"}, Rotate(msg_id=5, service="a")),
+        ({"type": "policy", "msg_id": 6, "server": "a", "allow": []}, Policy(msg_id=6, server="a", allow=[])),
+    ],
+)
+def test_each_message_is_read_bare_and_in_an_envelope(body: dict[str, Any], message: Message) -> None:
+    enveloped = decode(json.dumps({"src": "c1", "dest": "n1", "body": body}).encode())
+
+    assert decode(json.dumps(body).encode()).content == message
+    assert enveloped.content == message
+    assert enveloped.wrap({"type": "x"}) == {"src": "n1", "dest": "c1", "body": {"type": "x"}}
+
+
+def test_a_bare_message_gets_a_bare_reply() -> None:
+    request = decode(b'{"type": "rotate", "msg_id": 5, "service": "a"}')
+
+    assert request.wrap({"type": "x"}) == {"type": "x"}
+
+
+def test_unknown_fields_are_ignored() -> None:
+    line = b'{"type": "rotate", "msg_id": 5, "service": "a", "colour": "red"}'
+
+    assert decode(line).content == Rotate(msg_id=5, service="a")
+
+
+@pytest.mark.parametrize(
+    ("line", "in_reply_to", "code", "text"),
+    [
+        (
+            b"nope",
+            None,
+            12,
+            "line: wanted a JSON object: JSON is malformed: invalid character (byte 4)",
+        ),
+        (b'{"a"', None, 12, "line: wanted a JSON object: Input data was truncated"),
+        (
+            b'{"msg_id": 1} {}',
+            None,
+            12,
+            "line: wanted a JSON object: JSON is malformed: trailing characters (byte 15)",
+        ),
+        (
+            b'"\xff"',
+            None,
+            12,
+            "line: wanted a JSON object: 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte",
+        ),
+        pytest.param(
+            *(b"[" * 100_000, None, 12, "line: wanted a JSON object, got one nested too deeply to be read"),
+            id="nested too deeply",
+        ),
+        (b"[1]", None, 12, "line: wanted a JSON object, got an array"),
+        (b"null", None, 12, "line: wanted a JSON object, got null"),
+        (b"3", None, 12, "line: wanted a JSON object, got a number"),
+        (Oversized.LINE, None, 12, "line: wanted at most 1048576 bytes, got more; it was skipped"),
+        (b"{}", None, 12, "message: wanted a string in `type`, got none - at `$`"),
+        (b'{"type": 7, "msg_id": 1}', 1, 12, "message: wanted a string in `type`, got a number - at `$`"),
+        (
+            b'{"type": "dance", "msg_id": 1}',
+            1,
+            10,
+            f"message: wanted a type of {KINDS}, got 'dance' - at `$.type`",
+        ),
+        (
+            b'{"body": {"type": "dance", "msg_id": 1}}',
+            1,
+            10,
+            f"message: wanted a type of {KINDS}, got 'dance' - at `$.body.type`",
+        ),
+        (
+            b'{"type": "handshake", "msg_id": 1}',
+            1,
+            12,
+            "handshake: Object missing required field `client` - at `$`",
+        ),
+        (
+            b'{"type": "handshake", "client": "a"}',
+            None,
+            12,
+            "handshake: Object missing required field `msg_id` - at `$`",
+        ),
+        (
+            b'{"type": "handshake", "msg_id": "1", "client": "a"}',
+            None,
+            12,
+            "handshake: Expected `int`, got `str` - at `$.msg_id`",
+        ),
+        (
+            b'{"type": "handshake", "msg_id": true, "client": "a"}',
+            None,
+            12,
+            "handshake: Expected `int`, got `bool` - at `$.msg_id`",
+        ),
+        (
+            b'{"type": "handshake", "msg_id": 1, "client": 2}',
+            1,
+            12,
+            "handshake: Expected `str`, got `int` - at `$.client`",
+        ),
+        (
+            b'{"type": "handshake", "msg_id": 1, "client": "a", "cert": 5}',
+            1,
+            12,
+            "handshake: Expected `str | null`, got `int` - at `$.cert`",
+        ),
+        (
+            b'{"src": "x", "dest": "y", "body": {"type": "policy", "msg_id": 1, "server": "b", "allow": ["a", 3]}}',
+            1,
+            12,
+            "policy: Expected `str`, got `int` - at `$.body.allow[1]`",
+        ),
+        (
+            b'{"type": "issue_certificate", "msg_id": 1, "service": "a", "ttl": 0}',
+            1,
+            12,
+            "issue_certificate: Expected `float` > 0.0 - at `$.ttl`",
+        ),
+        (
+            b'{"type": "issue_certificate", "msg_id": 1, "service": "a", "ttl": "1h"}',
+            1,
+            12,
+            "issue_certificate: Expected `float | null`, got `str` - at `$.ttl`",
+        ),
+        (b'{"src": "x", "body": 7}', None, 12, "envelope: Expected `object`, got `int` - at `$.body`"),
+        (b'{"src": 1, "body": {"msg_id": 2}}', 2, 12, "envelope: Expected `str | null`, got `int` - at `$.src`"),
+    ],
+)
+def test_what_is_no_message_is_answered_with_what_was_wrong_and_where(
+    line: bytes | Oversized, in_reply_to: int | None, code: int, text: str
+) -> None:
+    assert decode(line).content == {"type": "error", "in_reply_to": in_reply_to, "code": code, "text": text}
+
+
+@given(line=st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
+def test_no_line_makes_the_decoder_raise(line: bytes) -> None:
+    assert decode(line).content
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=10,
+)
+FIELDS = ("msg_id", "client", "server", "cert", "service", "ttl", "csr", "allow", "spiffe_id", "trust_domain", "body")
+
+
+@given(
+    fields=st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=6),
+    kind=st.sampled_from(KINDS.split(", ")) | st.text(),
+)
+def test_every_object_is_a_message_or_gets_an_error_that_can_be_sent(fields: dict[str, Any], kind: str) -> None:
+    content = decode(json.dumps({**fields, "type": kind}).encode()).content
+
+    if not isinstance(content, Message):
+        assert content["type"] == "error"
+        assert json.loads(encode(content)) == content
+
+
+def test_a_reply_is_one_ascii_line_with_the_samples_separators() -> None:
+    assert encode({"type": "x", "text": "é\n"}) == b'{"type": "x", "text": "\\u00e9\\n"}\n'
