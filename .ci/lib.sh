@@ -1,0 +1,54 @@
+# shellcheck shell=bash
+# Sourced by .ci/run.
+
+step() { # step WORDS...: say what comes next, when, and how far into the run
+    printf '\n== %(%H:%M:%S)T +%ds: %s\n' -1 "$SECONDS" "$*"
+}
+
+die() {
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+    exit 1
+}
+
+have() { command -v "$1" >/dev/null; }
+
+apt_install() { # apt_install PACKAGE...: with one apt-get run, or none where there is nothing to install
+    (($#)) || return 0
+    step "Installing $*"
+    ( # The tests start what they need themselves: no package is to start its service.
+        if [[ ! -e /usr/sbin/policy-rc.d ]]; then
+            trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+            install -m 755 /dev/stdin /usr/sbin/policy-rc.d <<<$'#!/bin/sh\nexit 101'
+        fi
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" >/dev/null
+    )
+}
+
+missing_packages() { # print the packages, one a line, whose commands this machine lacks
+    local command package
+    while read -r command package; do
+        have "$command" || echo "$package"
+    done <<'PACKAGES'
+make make
+openssl openssl
+dockerd docker.io
+mmdebstrap mmdebstrap
+PACKAGES
+    docker compose version &>/dev/null || have docker-compose || echo docker-compose
+    compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || have initdb || echo postgresql
+    python3 -c 'import ensurepip' &>/dev/null || echo python3-venv
+}
+
+newer_python() { # print the newest of Python 3.13 and 3.12 here, pyenv's included, if it is newer than python3
+    local minor python
+    for minor in 13 12; do
+        python3 -c "import sys; sys.exit(sys.version_info >= (3, $minor))" || return 0
+        for python in $(compgen -G "${PYENV_ROOT:-$HOME/.pyenv}/versions/3.$minor.*/bin/python3" | sort -Vr) "python3.$minor"; do
+            if "$python" -c 'import ensurepip' &>/dev/null; then
+                echo "$python"
+                return
+            fi
+        done
+    done
+}
