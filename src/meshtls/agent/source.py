@@ -15,7 +15,6 @@ from datetime import datetime
 from random import SystemRandom
 from types import TracebackType
 
-from meshtls.agent.background import in_background
 from meshtls.agent.fetch import fetch_svid
 from meshtls.agent.issuer import Issuer
 from meshtls.agent.rotation import next_rotation, retry_at
@@ -23,6 +22,7 @@ from meshtls.clock import Clock, SystemClock
 from meshtls.errors import LocalIdentityError
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import X509Context
+from meshtls.workload.background import in_background
 
 __all__ = ["RotatingSource", "SourceStatus"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from cryptography import x509
 
@@ -70,6 +70,7 @@ class Authority:
         self._recorder = recorder
         self._subject = subject
         self._root, self._intermediate = self._load() or self._found()
+        self._renew_after = self._half_life()
 
     @classmethod
     def create(
@@ -167,15 +168,15 @@ class Authority:
         return Signer(intermediate_certificate(self.trust_domain, public_key, root, now, ttl, self._subject), key)
 
     def _signer(self) -> Signer:
-        if self._past_half_life():
+        if self._renew_after is not None and self._clock.now() > self._renew_after:
             self._renew()
         return self._intermediate
 
-    def _past_half_life(self) -> bool:
+    def _half_life(self) -> datetime | None:
+        """Of the present intermediate; None for one that lasts as long as the root: it gains nothing from a renewal."""
         present = self._intermediate.certificate
         start, end = present.not_valid_before_utc, present.not_valid_after_utc
-        # One that already lasts as long as the root gains nothing from a renewal.
-        return end < self._root.certificate.not_valid_after_utc and self._clock.now() > start + (end - start) / 2
+        return start + (end - start) / 2 if end < self._root.certificate.not_valid_after_utc else None
 
     def _renew(self) -> None:
         renewed = self._new_intermediate(self._root)
@@ -186,4 +187,5 @@ class Authority:
             log.warning("the intermediate CA of %s could not be renewed: %s", self.trust_domain, error)
             return
         self._intermediate = renewed
+        self._renew_after = self._half_life()
         log.info("renewed the intermediate CA of %s: %s", self.trust_domain, format_serial(renewed.certificate))

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -69,9 +70,9 @@ def root_certificate(
     """A self-signed root of this trust domain, valid from 10 s before ``now`` to ``ttl`` after it."""
     serial = new_serial()
     subject = _ca_subject(named, "root", serial)
-    template = _template(serial, subject, key.public_key(), now, now + ttl).issuer_name(subject)
+    template = x509.CertificateBuilder().subject_name(subject).issuer_name(subject)
     template = _as_ca(template, trust_domain, path_length=None)
-    return template.sign(key, _hash_for(key))
+    return _for_key(template, serial, key.public_key(), now, now + ttl).sign(key, _hash_for(key))
 
 
 def intermediate_certificate(
@@ -85,8 +86,9 @@ def intermediate_certificate(
     """A CA certificate below ``root`` that may sign leaves only. Raises ConfigError where the root has expired."""
     serial = new_serial()
     not_after = _capped(now, ttl, root.certificate)
-    template = _template(serial, _ca_subject(named, "intermediate", serial), public_key, now, not_after)
-    return _signed(_as_ca(template, trust_domain, path_length=0), root)
+    template = _below(root.certificate).subject_name(_ca_subject(named, "intermediate", serial))
+    template = _as_ca(template, trust_domain, path_length=0)
+    return _for_key(template, serial, public_key, now, not_after).sign(root.private_key, _hash_for(root.private_key))
 
 
 def leaf_certificate(
@@ -99,9 +101,9 @@ def leaf_certificate(
     if ttl < timedelta(seconds=1):
         raise RequestError(f"TTL of {ttl.total_seconds():g} s: wanted at least one second")
     not_after = _capped(now, ttl, issuer.certificate)
-    subject = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "meshtls")])
-    template = _template(new_serial(), subject, public_key, now, not_after)
-    leaf = _signed(_as_leaf(template, spiffe_id, dns_names), issuer)
+    template = _leaf_template(issuer.certificate).add_extension(_leaf_names(spiffe_id, dns_names), critical=False)
+    template = _for_key(template, new_serial(), public_key, now, not_after)
+    leaf = template.sign(issuer.private_key, _hash_for(issuer.private_key))
     broken = leaf_violations(leaf)
     if broken:
         raise RequestError(f"{spiffe_id} can't have an X509-SVID: {'; '.join(broken)}")
@@ -120,18 +122,22 @@ def _ca_subject(named: CaSubject, role: str, serial: int) -> x509.Name:
     )
 
 
-def _template(
-    serial: int, subject: x509.Name, public_key: PublicKey, now: datetime, not_after: datetime
+def _for_key(
+    template: x509.CertificateBuilder, serial: int, public_key: PublicKey, now: datetime, not_after: datetime
 ) -> x509.CertificateBuilder:
     return (
-        x509.CertificateBuilder()
-        .serial_number(serial)
-        .subject_name(subject)
+        template.serial_number(serial)
         .public_key(public_key)
         .not_valid_before(now - BACKDATE)
         .not_valid_after(not_after)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
     )
+
+
+def _below(issuer: x509.Certificate) -> x509.CertificateBuilder:
+    identifier = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    authority = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
+    return x509.CertificateBuilder().issuer_name(issuer.subject).add_extension(authority, critical=False)
 
 
 def _as_ca(
@@ -145,24 +151,23 @@ def _as_ca(
     )
 
 
-def _as_leaf(
-    template: x509.CertificateBuilder, spiffe_id: SpiffeId, dns_names: Iterable[str]
-) -> x509.CertificateBuilder:
-    names = [x509.UniformResourceIdentifier(str(spiffe_id)), *(dns_name(name) for name in dict.fromkeys(dns_names))]
+# All but key, names and times is the same in every leaf of an issuer, and builders are immutable. Made anew for each it
+# would be a tenth of a leaf's price. Room for several: a process may hold more than one CA, and each renews itself.
+@lru_cache(maxsize=16)
+def _leaf_template(issuer: x509.Certificate) -> x509.CertificateBuilder:
     usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     return (
-        template.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        _below(issuer)
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "meshtls")]))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(ca=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
     )
 
 
-def _signed(template: x509.CertificateBuilder, issuer: Signer) -> x509.Certificate:
-    identifier = issuer.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-    authority = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
-    template = template.issuer_name(issuer.certificate.subject).add_extension(authority, critical=False)
-    return template.sign(issuer.private_key, _hash_for(issuer.private_key))
+def _leaf_names(spiffe_id: SpiffeId, dns_names: Iterable[str]) -> x509.SubjectAlternativeName:
+    names = (dns_name(name) for name in dict.fromkeys(dns_names))
+    return x509.SubjectAlternativeName([x509.UniformResourceIdentifier(str(spiffe_id)), *names])
 
 
 def _capped(now: datetime, ttl: timedelta, issuer: x509.Certificate) -> datetime:

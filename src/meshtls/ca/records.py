@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from heapq import heappop, heappush
 from typing import Protocol
 
 from cryptography import x509
@@ -39,12 +40,16 @@ class IssuanceLog:
     """Records in memory, oldest first; those of expired leaves are dropped when a new one comes."""
 
     def __init__(self) -> None:
-        self._records: list[IssuanceRecord] = []
+        # By their ends, so that a new record costs with those that it drops and not with all that are kept.
+        self._by_end: list[tuple[datetime, int, IssuanceRecord]] = []
+        self._count = 0
 
     def record(self, record: IssuanceRecord) -> None:
-        self._records = [old for old in self._records if old.not_after > record.not_before]
-        self._records.append(record)
+        while self._by_end and self._by_end[0][0] <= record.not_before:
+            heappop(self._by_end)
+        self._count += 1
+        heappush(self._by_end, (record.not_after, self._count, record))
 
     @property
     def records(self) -> tuple[IssuanceRecord, ...]:
-        return tuple(self._records)
+        return tuple(record for _, _, record in sorted(self._by_end, key=lambda kept: kept[1]))

@@ -5,29 +5,57 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 
 import click
 
-from meshtls.cli.app import app
-from meshtls.cli.ca import ca
-from meshtls.cli.node import node
-from meshtls.cli.sidecar import sidecar
-from meshtls.cli.up import up
 from meshtls.errors import ConfigError, MeshtlsError
 
 __all__ = ["cli", "main"]
 
 _CONFIG, _FAILED, _INTERRUPTED = 2, 1, 130
+# Each is in the module of its name.
+_VERBS = (
+    "up",
+    "server",
+    "agent",
+    "sidecar",
+    "entry",
+    "token",
+    "agents",
+    "bundle",
+    "x509",
+    "jwt",
+    "fetch",
+    "watch",
+    "validate-jwt",
+    "explain",
+    "tls-server",
+    "tls-client",
+    "ca",
+    "app",
+    "node",
+)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Verbs(click.Group):
+    """Loads a verb when it is asked for: a script that calls ``meshtls fetch jwt`` does not wait for a database."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _VERBS:
+            return None
+        name = cmd_name.replace("-", "_")
+        command: click.Command = getattr(import_module(f"meshtls.cli.{name}"), name)
+        return command
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="meshtls", prog_name="meshtls")
 def cli() -> None:
     """A SPIFFE service mesh: a CA, short-lived identities, and sidecars that speak mutual TLS."""
-
-
-for _verb in (up, sidecar, ca, app, node):
-    cli.add_command(_verb)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -5,18 +5,33 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from meshtls.ca.registration import Selector
+from meshtls.cli.output import Output
 from meshtls.errors import RequestError
 from meshtls.sidecar.address import Address
-from meshtls.sidecar.config import parse_duration
-from meshtls.spiffeid import TrustDomain
+from meshtls.sidecar.scalars import parse_duration
+from meshtls.spiffeid import SpiffeId, TrustDomain
+from meshtls.workload.address import ENVIRONMENT_VARIABLE
 
-__all__ = ["ADDRESS", "DURATION", "TRUST_DOMAIN", "config_option", "log_to_stderr"]
+__all__ = [
+    "ADDRESS",
+    "DURATION",
+    "MOMENT",
+    "SELECTOR",
+    "SPIFFE_ID",
+    "TRUST_DOMAIN",
+    "TTL",
+    "config_option",
+    "log_to_stderr",
+    "output_option",
+    "workload_option",
+]
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -42,6 +57,10 @@ class _Parsed(click.ParamType[T]):
 ADDRESS = _Parsed("HOST:PORT", Address.parse)
 DURATION = _Parsed("DURATION", lambda text: timedelta(seconds=parse_duration(text)))
 TRUST_DOMAIN = _Parsed("DOMAIN", TrustDomain.parse)
+SPIFFE_ID = _Parsed("ID", SpiffeId.parse)
+SELECTOR = _Parsed("TYPE:VALUE", Selector.parse)
+TTL = _Parsed("TTL", lambda text: _seconds(text))
+MOMENT = _Parsed("TIME", lambda text: _moment(text))
 
 
 def config_option(command: F) -> F:
@@ -49,6 +68,47 @@ def config_option(command: F) -> F:
     return click.option("--config", required=True, type=click.Path(path_type=Path), help="The YAML file.")(command)
 
 
+def output_option(command: F) -> F:
+    """``--output text|json``, given to the verb as ``out``."""
+    choice = click.option(
+        "--output",
+        "out",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        callback=lambda ctx, param, value: Output(as_json=value == "json"),
+        help="For people or for programs.",
+    )
+    return choice(command)
+
+
+def workload_option(command: F) -> F:
+    """``--workload-socket``, a path or an address; None leaves it to the environment."""
+    where = f"The Workload API's socket; where it is not given, {ENVIRONMENT_VARIABLE} says it."
+    return click.option("--workload-socket", metavar="PATH|ADDRESS", help=where)(command)
+
+
 def log_to_stderr(level: int = logging.INFO) -> None:
     """Log from this level on, one line a record. Standard output is for what was asked for."""
     logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
+def _seconds(text: str) -> int:
+    """Whole seconds: a number of them, or such as 5m or 1h."""
+    seconds = float(text) if text.isascii() and text.isdigit() else parse_duration(text)
+    if seconds != int(seconds):
+        raise RequestError(f"wanted whole seconds, got {text!r}")
+    return int(seconds)
+
+
+def _moment(text: str) -> datetime:
+    """ISO 8601 with its offset from UTC, or seconds since 1970."""
+    wanted = f"wanted a time such as 2030-01-31T12:00:00Z, or seconds since 1970, got {text!r}"
+    try:
+        number = text.isascii() and text.isdigit()
+        moment = datetime.fromtimestamp(int(text), UTC) if number else datetime.fromisoformat(text)
+    except (ValueError, OverflowError, OSError) as error:
+        raise RequestError(wanted) from error
+    if moment.tzinfo is None:
+        raise RequestError(wanted)
+    return moment.astimezone(UTC)

@@ -33,6 +33,8 @@ class TlsTransport(asyncio.Transport):
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         if name == "peer":
             return self._engine.peer
+        if name == "svid":
+            return self._engine.context.svid
         if name == "ssl_object":
             return self._engine.ssl_object
         return self._tcp.get_extra_info(name, default)

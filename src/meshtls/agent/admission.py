@@ -1,0 +1,87 @@
+"""Who calls, what that caller gets, and with which words it is turned away."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Set
+from contextlib import contextmanager
+
+from grpclib import GRPCError, Status
+
+from meshtls.agent.attest.attestor import Attestor, Caller
+from meshtls.agent.cache import View
+from meshtls.agent.callers import current_caller
+from meshtls.agent.entries import nearest
+from meshtls.agent.identities import Identities, Subscription
+from meshtls.ca.registration import Selector
+from meshtls.errors import AccessError
+
+__all__ = ["Admission", "Watch"]
+
+log = logging.getLogger("meshtls.agent")
+
+_NO_IDENTITY = "no identity issued"
+
+
+class Watch:
+    """One stream's look at what its caller gets. ``news`` is set when that may have changed; others may set it too."""
+
+    def __init__(self, admission: Admission, caller: Caller, subscription: Subscription) -> None:
+        self.news = subscription.news
+        self._admission = admission
+        self._caller = caller
+        self._subscription = subscription
+
+    async def view(self) -> View:
+        """What the caller, attested anew, gets now; it is no news any more. Raises GRPCError as Admission.view."""
+        selectors = await self._admission.attest(self._caller)
+        self._subscription.follow(selectors)
+        return self._admission.judge(self._caller, selectors)
+
+
+class Admission:
+    """The callers' side of ``Identities``: every answer is for the process that asks, attested when it asks."""
+
+    def __init__(self, identities: Identities, attestor: Attestor) -> None:
+        self.identities = identities
+        self._attestor = attestor
+
+    async def view(self) -> View:
+        """What the caller of the method that runs here gets. Raises GRPCError with PERMISSION_DENIED where it has no
+        identity, UNAVAILABLE as long as that isn't known.
+        """
+        caller = current_caller()
+        return self.judge(caller, await self.attest(caller))
+
+    @contextmanager
+    def watch(self) -> Iterator[Watch]:
+        """The same again and again, for the caller of the method that runs here."""
+        with self.identities.subscribe() as subscription:
+            yield Watch(self, current_caller(), subscription)
+
+    def __repr__(self) -> str:
+        return f"<Admission {self.identities!r}>"
+
+    async def attest(self, caller: Caller) -> frozenset[Selector]:
+        """What is true of the caller now. Raises GRPCError with PERMISSION_DENIED."""
+        try:
+            return await self._attestor.attest(caller)
+        except AccessError as error:
+            log.warning("%s could not be attested, and so gets nothing: %s", caller, error)
+            raise GRPCError(Status.PERMISSION_DENIED, _NO_IDENTITY) from error
+
+    def judge(self, caller: Caller, selectors: Set[Selector]) -> View:
+        """What a caller with these selectors gets. Raises GRPCError as ``view``."""
+        waiting = self.identities.waiting_for
+        if waiting:
+            raise GRPCError(Status.UNAVAILABLE, f"the agent waits for {waiting}")
+        view = self.identities.view(selectors)
+        if not view.entries:
+            log.warning("%s has no identity: %s", caller, self._why(selectors))
+            raise GRPCError(Status.PERMISSION_DENIED, _NO_IDENTITY)
+        return view
+
+    def _why(self, selectors: Set[Selector]) -> str:
+        has = f"no entry matches its selectors {', '.join(sorted(map(str, selectors))) or '(none)'}"
+        near = nearest(self.identities.cache.entries, selectors)
+        return f"{has}; the nearest is {near[0]}" if near else f"{has}, and none comes near"

@@ -1,0 +1,74 @@
+"""What ``/proc`` says of one process, read so that it is all of the same process and of the user who connected.
+
+Start time and user are read again at the end: a process that meanwhile ended, or took on another user's identity, has
+no facts. Nothing here may block, so it is done in one go.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from meshtls.agent.attest.proc_text import Life, Owners, parse_stat, parse_status
+from meshtls.agent.attest.process import Credentials, ProcessFiles
+from meshtls.errors import AccessError
+
+__all__ = ["Facts", "read_facts", "started"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """``path`` and ``cgroup`` are None where they can't be read. ``binary`` is a descriptor to read the program by,
+    None likewise; whoever gets the facts closes it.
+    """
+
+    owners: Owners
+    path: str | None
+    binary: int | None
+    cgroup: str | None
+
+
+def started(process: ProcessFiles, caller: Credentials) -> int:
+    """When it started, in clock ticks. Raises AccessError where it has ended or is not the caller's user's."""
+    life, _ = _check(process, caller)
+    return life.started
+
+
+def read_facts(process: ProcessFiles, caller: Credentials, start: int) -> Facts:
+    """``start`` is when it started, as read when it connected. Raises AccessError."""
+    path = _if_readable(lambda: process.link("exe"))
+    cgroup = _if_readable(lambda: process.text("cgroup"))
+    binary = _if_readable(lambda: process.open("exe"))
+    try:
+        _, owners = _check(process, caller, start)
+    except AccessError:
+        if binary is not None:
+            os.close(binary)
+        raise
+    return Facts(owners, path, binary, cgroup)
+
+
+def _check(process: ProcessFiles, caller: Credentials, start: int | None = None) -> tuple[Life, Owners]:
+    try:
+        life, owners = parse_stat(process.text("stat")), parse_status(process.text("status"))
+    except OSError as error:
+        raise AccessError(f"{caller}: it has ended, or /proc hides it: {error.strerror}") from error
+    if not life.running:
+        raise AccessError(f"{caller}: it has ended")
+    if start not in (None, life.started):
+        raise AccessError(f"{caller}: another process has its number now")
+    if (owners.uid, owners.gid) != (caller.uid, caller.gid):
+        raise AccessError(f"{caller}: it runs as uid {owners.uid}, gid {owners.gid} now")
+    return life, owners
+
+
+def _if_readable(read: Callable[[], T]) -> T | None:
+    # Not ours to read, or not there: the process may be known by other facts. Whether it still runs is asked last.
+    try:
+        return read()
+    except OSError:
+        return None

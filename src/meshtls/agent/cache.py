@@ -1,0 +1,183 @@
+"""What an agent holds: entries, an SVID for each, bundles; and who has to hear of a change. Pure.
+
+Every method that changes something gives the numbers of the subscribers whose view may have changed. It costs with the
+change and those it concerns, not with all entries or all subscribers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Set
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from meshtls.agent.entries import EntrySet
+from meshtls.agent.subscribers import Subscribers
+from meshtls.agent.upstream import Update
+from meshtls.bundle import BundleSet, TrustBundle
+from meshtls.ca.registration import Entry, Selector
+from meshtls.spiffeid import TrustDomain
+from meshtls.svid.x509 import X509Svid
+
+__all__ = ["SvidCache", "View"]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What one workload gets now. ``entries`` are all that it is, the default first; ``svids`` those of them that are
+    valid; ``pending`` how many were never signed nor refused yet; ``trouble`` why the latest signing failed.
+    """
+
+    entries: tuple[Entry, ...]
+    svids: tuple[X509Svid, ...]
+    bundles: BundleSet
+    pending: int = 0
+    trouble: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """The SVID of an entry, as the entry was when it was signed."""
+
+    svid: X509Svid
+    signed_for: Entry
+    renew_at: datetime
+
+    def fits(self, entry: Entry) -> bool:
+        old = self.signed_for
+        return (old.dns_names, old.x509_svid_ttl) == (entry.dns_names, entry.x509_svid_ttl)
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    attempts: int
+    retry_at: datetime
+    why: str
+
+
+class SvidCache:
+    """``synced`` says whether the upstream was heard at all; before that nobody's entries are known."""
+
+    def __init__(self, trust_domain: TrustDomain) -> None:
+        self.synced = False
+        self.entries = EntrySet()
+        self.subscribers = Subscribers()
+        self.bundles = BundleSet()
+        self._trust_domain = trust_domain
+        self._held: dict[str, _Held] = {}
+        self._failures: dict[str, _Failure] = {}
+
+    def apply(self, update: Update) -> Set[int]:
+        """Take over a change of entries and bundles."""
+        concerned: set[int] = set()
+        if update.bundles is not None:
+            concerned |= self._replace_bundles(update.bundles)
+        present = {entry.id for entry in update.entries}
+        gone = [one.id for one in self.entries if one.id not in present] if update.whole else update.removed
+        for entry_id in gone:
+            concerned |= self._remove(entry_id)
+        for entry in update.entries:
+            concerned |= self._put(entry)
+        if update.whole and not self.synced:
+            self.synced = True
+            concerned |= self.subscribers.all()
+        return concerned
+
+    def expire(self, now: datetime) -> Set[int]:
+        """Forget the entries whose time is over."""
+        over = [entry.id for entry in self.entries if entry.expired(now)]
+        return {number for entry_id in over for number in self._remove(entry_id)}
+
+    def signed(self, entry: Entry, svid: X509Svid, renew_at: datetime) -> Set[int]:
+        """Keep the SVID that was asked for when the entry was ``entry``; dropped where it is another ID by now."""
+        present = self.entries.get(entry.id)
+        if present is None or present.spiffe_id != svid.spiffe_id:
+            return set()
+        self._held[entry.id] = _Held(svid, entry, renew_at)
+        self._failures.pop(entry.id, None)
+        return self.subscribers.concerned(present)
+
+    def failed(self, entry: Entry, retry_at: datetime, why: str) -> Set[int]:
+        """It could not be signed; what is held stays."""
+        if self.entries.get(entry.id) is None:
+            return set()
+        self._failures[entry.id] = _Failure(self.attempts(entry.id) + 1, retry_at, why)
+        return self.subscribers.concerned(entry)
+
+    def attempts(self, entry_id: str) -> int:
+        """How often signing failed since it last worked."""
+        failure = self._failures.get(entry_id)
+        return failure.attempts if failure else 0
+
+    def svid_of(self, entry_id: str) -> X509Svid | None:
+        """The SVID that is held for this entry, valid or not."""
+        held = self._held.get(entry_id)
+        return held.svid if held else None
+
+    @property
+    def untried(self) -> int:
+        """For how many entries no SVID was signed nor refused yet."""
+        return sum(entry.id not in self._held and entry.id not in self._failures for entry in self.entries)
+
+    def due(self, now: datetime) -> tuple[Entry, ...]:
+        """Every entry that needs an SVID signed now."""
+        return tuple(entry for entry in self.entries if self._due_at(entry, now) <= now and not entry.expired(now))
+
+    def next_event(self, now: datetime) -> datetime | None:
+        """When the next SVID is due or the next entry ends."""
+        times = [self._due_at(entry, now) for entry in self.entries]
+        ends = self.entries.next_expiry()
+        return min((*times, ends) if ends else times, default=None)
+
+    def view(self, selectors: Set[Selector], now: datetime) -> View:
+        """What a workload with these selectors gets."""
+        entries = self.entries.matching(selectors, now)
+        svids = tuple(svid for entry in entries if (svid := self._usable(entry, now)))
+        failures = [self._failures[entry.id] for entry in entries if entry.id in self._failures]
+        known = sum(entry.id in self._held or entry.id in self._failures for entry in entries)
+        trouble = failures[0].why if failures else None
+        return View(entries, svids, BundleSet(self._bundles_of(entries)), len(entries) - known, trouble)
+
+    def __repr__(self) -> str:
+        state = f"{len(self.entries)} entries, {len(self._held)} SVIDs, {len(self.subscribers)} subscribers"
+        return f"<SvidCache {self._trust_domain} [{state if self.synced else 'not synced'}]>"
+
+    def _usable(self, entry: Entry, now: datetime) -> X509Svid | None:
+        svid = self.svid_of(entry.id)
+        return replace(svid, hint=entry.hint) if svid and now <= svid.not_after else None
+
+    def _bundles_of(self, entries: Iterable[Entry]) -> list[TrustBundle]:
+        domains = dict.fromkeys(domain for entry in entries for domain in (self._trust_domain, *entry.federates_with))
+        return [bundle for domain in domains if (bundle := self.bundles.get(domain))]
+
+    def _due_at(self, entry: Entry, now: datetime) -> datetime:
+        held, failure = self._held.get(entry.id), self._failures.get(entry.id)
+        if failure:
+            return failure.retry_at
+        return held.renew_at if held and held.fits(entry) else now
+
+    def _put(self, entry: Entry) -> Set[int]:
+        old = self.entries.put(entry)
+        if old == entry:
+            return set()
+        if old is None or old.spiffe_id != entry.spiffe_id:
+            self._forget(entry.id)
+        before = self.subscribers.concerned(old) if old else set()
+        return before | self.subscribers.concerned(entry)
+
+    def _remove(self, entry_id: str) -> Set[int]:
+        old = self.entries.remove(entry_id)
+        self._forget(entry_id)
+        return self.subscribers.concerned(old) if old else set()
+
+    def _forget(self, entry_id: str) -> None:
+        self._held.pop(entry_id, None)
+        self._failures.pop(entry_id, None)
+
+    def _replace_bundles(self, bundles: BundleSet) -> Set[int]:
+        old, self.bundles = self.bundles, bundles
+        domains = {bundle.trust_domain for bundle in (*old, *bundles)}
+        changed = {domain for domain in domains if old.get(domain) != bundles.get(domain)}
+        if self._trust_domain in changed:
+            return self.subscribers.all()
+        federated = [entry for entry in self.entries if changed.intersection(entry.federates_with)]
+        return {number for entry in federated for number in self.subscribers.concerned(entry)}

@@ -1,0 +1,137 @@
+"""A CA in the agent's own process as its upstream: for `meshtls up`, for tests, for machines without a server."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from meshtls.agent.upstream import EntryCsr, SigningResult, Update
+from meshtls.bundle import BundleSet, TrustBundle
+from meshtls.ca.authority import Authority
+from meshtls.ca.registration import Entry
+from meshtls.clock import Clock
+from meshtls.errors import ConfigError, LocalIdentityError, NotFoundError, RequestError
+from meshtls.spiffeid import TrustDomain
+from meshtls.svid.jwt import sign
+from meshtls.svid.x509 import PrivateKey
+
+__all__ = ["EmbeddedUpstream"]
+
+
+class EmbeddedUpstream:
+    """Meets Upstream over an authority and a list of entries that may be changed meanwhile; each change is heard at
+    once. ``jwt_key`` is a new P-256 key unless given; ``federated`` are bundles of other trust domains.
+    """
+
+    trouble: str | None = None
+
+    def __init__(
+        self,
+        authority: Authority,
+        clock: Clock,
+        entries: Iterable[Entry] = (),
+        *,
+        federated: Iterable[TrustBundle] = (),
+        jwt_key: PrivateKey | None = None,
+        jwt_ttl: timedelta = timedelta(minutes=5),
+    ) -> None:
+        self.trust_domain: TrustDomain = authority.trust_domain
+        self._authority = authority
+        self._clock = clock
+        self._entries: dict[str, Entry] = {}
+        self._federated = {bundle.trust_domain: bundle for bundle in federated}
+        self._jwt_key = jwt_key or ec.generate_private_key(ec.SECP256R1())
+        self._jwt_key_id = _key_id(self._jwt_key)
+        self._jwt_ttl = jwt_ttl
+        self._changed = asyncio.Event()
+        for entry in entries:
+            self.put_entry(entry)
+
+    def put_entry(self, entry: Entry) -> Entry:
+        """Add it, or put it in place of the one with its id; one without an id gets a new one. Gives what is kept.
+
+        Raises RequestError for an ID of another trust domain.
+        """
+        if not entry.spiffe_id.member_of(self.trust_domain):
+            raise RequestError(f"entry {entry.spiffe_id}: this CA issues for trust domain {self.trust_domain} only")
+        kept = entry if entry.id else replace(entry, id=str(uuid.uuid4()))
+        self._entries[kept.id] = kept
+        self._wake()
+        return kept
+
+    def remove_entry(self, entry_id: str) -> None:
+        """Raises NotFoundError."""
+        if self._entries.pop(entry_id, None) is None:
+            raise NotFoundError(f"entry {entry_id}: there is none; known: {', '.join(self._entries) or 'none'}")
+        self._wake()
+
+    def put_bundle(self, bundle: TrustBundle) -> None:
+        """Federate with this trust domain, or take over its new bundle. Raises RequestError for our own domain."""
+        if bundle.trust_domain == self.trust_domain:
+            raise RequestError(f"bundle of {bundle.trust_domain}: our own is the authority's, wanted another domain's")
+        self._federated[bundle.trust_domain] = bundle
+        self._wake()
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        return tuple(self._entries.values())
+
+    @property
+    def bundles(self) -> BundleSet:
+        """The authority's, with the JWT key, and those of federated trust domains."""
+        own = replace(self._authority.bundle, jwt_authorities={self._jwt_key_id: self._jwt_key.public_key()})
+        return BundleSet([own, *self._federated.values()])
+
+    async def watch(self) -> AsyncGenerator[Update]:
+        """All of it, each time: here it costs nothing to say, and who hears it finds out what is new."""
+        while True:
+            changed = self._changed
+            yield Update(entries=self.entries, bundles=self.bundles, whole=True)
+            await changed.wait()
+
+    async def sign_x509(self, requests: Sequence[EntryCsr]) -> Sequence[SigningResult]:
+        """Each is recorded by the authority before it is given."""
+        return [self._sign(request) for request in requests]
+
+    async def sign_jwt(self, entry_id: str, audience: Sequence[str]) -> str:
+        """Raises NotFoundError, RequestError for an audience that can't be."""
+        entry = self._entry(entry_id)
+        ttl = timedelta(seconds=entry.jwt_svid_ttl) or self._jwt_ttl
+        now, key, key_id = self._clock.now(), self._jwt_key, self._jwt_key_id
+        return sign(entry.spiffe_id, audience, key=key, key_id=key_id, now=now, ttl=ttl).token
+
+    def __repr__(self) -> str:
+        return f"<EmbeddedUpstream {self.trust_domain} [{len(self._entries)} entries]>"
+
+    def _sign(self, request: EntryCsr) -> SigningResult:
+        try:
+            entry = self._entry(request.entry_id)
+            ttl = timedelta(seconds=entry.x509_svid_ttl) or None
+            return self._authority.issue(entry.spiffe_id, request.csr, ttl=ttl, dns_names=entry.dns_names)
+        except RequestError as error:
+            return error
+        except ConfigError as error:
+            return LocalIdentityError(f"the CA can't issue: {error}")
+
+    def _entry(self, entry_id: str) -> Entry:
+        entry = self._entries.get(entry_id)
+        if entry is None:
+            raise NotFoundError(f"entry {entry_id}: there is none any more")
+        return entry
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+def _key_id(key: PrivateKey) -> str:
+    digest = hashes.Hash(hashes.SHA256())
+    digest.update(key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+    return digest.finalize().hex()[:32]

@@ -1,0 +1,90 @@
+"""The entries that an agent may serve: which of them a workload is, and which one it just misses. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Set
+from dataclasses import dataclass
+from datetime import datetime
+
+from meshtls.ca.registration import Entry, Selector
+from meshtls.workload.convert import first_of_each_hint
+
+__all__ = ["EntrySet", "NearMiss", "nearest"]
+
+
+@dataclass(frozen=True, slots=True)
+class NearMiss:
+    """An entry that a workload is not, and what it lacks to be it."""
+
+    entry: Entry
+    missing: tuple[Selector, ...]
+
+    def __str__(self) -> str:
+        return f"{self.entry.spiffe_id}, for which it lacks {' and '.join(map(str, self.missing))}"
+
+
+class EntrySet:
+    """Entries by id. A question costs with the workload's selectors, not with the number of entries: each entry is
+    found by the first of its selectors.
+    """
+
+    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        self._by_id: dict[str, Entry] = {}
+        self._by_selector: dict[Selector, dict[str, Entry]] = {}
+        for entry in entries:
+            self.put(entry)
+
+    def put(self, entry: Entry) -> Entry | None:
+        """Keep this one and give the one of the same id that it replaces."""
+        replaced = self.remove(entry.id)
+        self._by_id[entry.id] = entry
+        self._by_selector.setdefault(entry.selectors[0], {})[entry.id] = entry
+        return replaced
+
+    def remove(self, entry_id: str) -> Entry | None:
+        """Forget it and give what it was."""
+        entry = self._by_id.pop(entry_id, None)
+        if entry is not None:
+            found_by = self._by_selector[entry.selectors[0]]
+            del found_by[entry_id]
+            if not found_by:
+                del self._by_selector[entry.selectors[0]]
+        return entry
+
+    def get(self, entry_id: str) -> Entry | None:
+        return self._by_id.get(entry_id)
+
+    def matching(self, selectors: Set[Selector], now: datetime) -> tuple[Entry, ...]:
+        """What a workload with these selectors is. The first is the default: the entry that asks for most, and of those
+        the first by SPIFFE ID. Of several entries with one hint only the first is there.
+        """
+        candidates = [entry for one in selectors for entry in self._by_selector.get(one, {}).values()]
+        found = [entry for entry in candidates if entry.matches(selectors) and not entry.expired(now)]
+        return first_of_each_hint(sorted(found, key=_most_specific_first))
+
+    def next_expiry(self) -> datetime | None:
+        """When the next entry ends by itself."""
+        return min((one.expires_at for one in self._by_id.values() if one.expires_at is not None), default=None)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._by_id.values())
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def __repr__(self) -> str:
+        return f"<EntrySet of {len(self)}>"
+
+
+def nearest(entries: Iterable[Entry], selectors: Set[Selector], most: int = 1) -> tuple[NearMiss, ...]:
+    """The entries that a workload with these selectors misses by least, at most ``most``; the nearest first.
+
+    Only such as it has at least one selector of: all others are about somebody else.
+    """
+    misses = (NearMiss(entry, entry.missing(selectors)) for entry in entries)
+    near = [miss for miss in misses if 0 < len(miss.missing) < len(miss.entry.selectors)]
+    return tuple(sorted(near, key=lambda miss: (len(miss.missing), _most_specific_first(miss.entry)))[:most])
+
+
+def _most_specific_first(entry: Entry) -> tuple[int, str, str]:
+    return (-len(entry.selectors), str(entry.spiffe_id), entry.id)

@@ -1,0 +1,96 @@
+"""The agent's own SVID: what it shows to the server, and the bundle by which it believes the server."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime
+
+from cryptography import x509
+
+from meshtls.agent.fetch import checked_svid
+from meshtls.agent.node.store import NodeStore
+from meshtls.bundle import BundleSet, TrustBundle
+from meshtls.clock import Clock
+from meshtls.errors import ConfigError, LocalIdentityError
+from meshtls.svid.context import X509Context
+from meshtls.svid.x509 import PrivateKey, X509Svid
+
+__all__ = ["NodeIdentity"]
+
+log = logging.getLogger("meshtls.agent")
+
+
+class NodeIdentity:
+    """Meets X509ContextSource. ``bundle`` is what the operator gave to start with, then the newest heard of the server.
+
+    What ``store`` holds is taken over, as far as it is still valid. Raises ConfigError where it can't be read.
+    """
+
+    def __init__(self, bundle: TrustBundle, store: NodeStore | None, clock: Clock) -> None:
+        self.bundle = bundle
+        self._store = store
+        self._clock = clock
+        self._context: X509Context | None = None
+        self._generation = 0
+        kept = store.load(bundle.trust_domain) if store else None
+        if kept and clock.now() < kept[0].not_after:
+            self.bundle = kept[1]
+            self._set(kept[0])
+
+    def snapshot(self) -> X509Context:
+        """Raises LocalIdentityError where the node has no SVID that is valid now."""
+        if self._context is None:
+            raise LocalIdentityError("this agent is not attested yet")
+        if self._clock.now() > self._context.svid.not_after:
+            raise LocalIdentityError(f"the SVID of {self._context.svid.spiffe_id} has expired; it has to attest again")
+        return self._context
+
+    @property
+    def valid(self) -> bool:
+        """Whether there is an SVID to show now."""
+        return self._context is not None and self._clock.now() <= self._context.svid.not_after
+
+    @property
+    def lifetime(self) -> tuple[datetime, datetime] | None:
+        """When the present SVID begins and ends."""
+        svid = self._context.svid if self._context else None
+        return (svid.not_before, svid.not_after) if svid else None
+
+    def adopt(self, chain: Sequence[x509.Certificate], key: PrivateKey, bundle: TrustBundle | None = None) -> None:
+        """Take over what the server signed for this key. Raises LocalIdentityError where it is no good."""
+        bundle = bundle or self.bundle
+        svid = checked_svid(chain, key, BundleSet([bundle]), self._clock)
+        self.bundle = bundle
+        self._set(svid)
+        log.info("this agent is %s until %s", svid.spiffe_id, f"{svid.not_after:%Y-%m-%dT%H:%M:%SZ}")
+        self._save()
+
+    def trust(self, bundle: TrustBundle) -> None:
+        """From now on this is the trust domain's bundle."""
+        if bundle != self.bundle:
+            self.bundle = bundle
+            if self._context:
+                self._set(self._context.svid)
+                self._save()
+
+    def forget(self) -> None:
+        """The server does not accept this SVID any more."""
+        self._context = None
+
+    def __repr__(self) -> str:
+        who = str(self._context.svid.spiffe_id) if self._context else "not attested"
+        return f"<NodeIdentity {who} [gen {self._generation}]>"
+
+    def _set(self, svid: X509Svid) -> None:
+        self._generation += 1
+        self._context = X509Context(self._generation, (svid,), BundleSet([self.bundle]))
+
+    def _save(self) -> None:
+        if self._store is None or self._context is None:
+            return
+        try:
+            self._store.save(self._context.svid, self.bundle)
+        except ConfigError as error:
+            # It serves without; only a restart would need a new attestation.
+            log.warning("the agent's SVID could not be kept: %s", error)

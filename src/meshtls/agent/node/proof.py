@@ -1,0 +1,42 @@
+"""By what a node proves itself to the server when it has no SVID yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from cryptography import x509
+
+from meshtls.proto.server_client import AttestationClient, Attested
+from meshtls.spiffeid import TrustDomain
+from meshtls.svid.x509 import PrivateKey
+
+__all__ = ["JoinToken", "NodeCertificate", "NodeProof"]
+
+
+class NodeProof(Protocol):
+    """One way of node attestation."""
+
+    async def attest(self, client: AttestationClient, trust_domain: TrustDomain, csr: bytes) -> Attested:
+        """Have the CSR, DER, signed for this node. Raises as AttestationClient."""
+
+
+@dataclass(frozen=True, slots=True)
+class JoinToken:
+    """A secret that the server gave out for one attestation: once used it proves nothing any more."""
+
+    token: str = field(repr=False)
+
+    async def attest(self, client: AttestationClient, trust_domain: TrustDomain, csr: bytes) -> Attested:
+        return await client.with_token(self.token, csr)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeCertificate:
+    """A certificate that the node has from elsewhere, leaf first, with its key (x509pop)."""
+
+    chain: tuple[x509.Certificate, ...]
+    key: PrivateKey = field(repr=False)
+
+    async def attest(self, client: AttestationClient, trust_domain: TrustDomain, csr: bytes) -> Attested:
+        return await client.with_certificate(self.chain, self.key, trust_domain, csr)

@@ -1,0 +1,211 @@
+"""A CA server as upstream: attests the node, keeps the agent's SVID renewed, follows, and comes back after a failure.
+
+Each SVID of the agent has a connection of its own: from the moment that the server first sees the next one, the one
+before counts no more. While the server is away nothing is taken back; where it refuses the agent, everything is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass
+from datetime import timedelta
+from types import TracebackType
+from typing import TypeVar
+
+from grpclib.client import Channel
+
+from meshtls.agent.fetch import new_key, request_for
+from meshtls.agent.node.identity import NodeIdentity
+from meshtls.agent.node.proof import NodeProof
+from meshtls.agent.rotation import backoff, next_rotation
+from meshtls.agent.upstream import EntryCsr, SigningResult, Update
+from meshtls.clock import Clock, SystemClock
+from meshtls.errors import AccessError, LocalIdentityError, MeshtlsError
+from meshtls.proto.server_calls import attest_channel, mutual_channel
+from meshtls.proto.server_client import AttestationClient, NodeClient, SyncUpdate
+from meshtls.spiffeid import TrustDomain
+from meshtls.workload.background import in_background
+from meshtls.workload.calls import any_jitter
+
+__all__ = ["ServerAddress", "ServerUpstream"]
+
+T = TypeVar("T")
+# Wall time is looked at again this often, since a sleep does not count the time that a suspended machine was away.
+_LONGEST_SLEEP = 30.0
+
+log = logging.getLogger("meshtls.agent")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerAddress:
+    """``port`` speaks mutual TLS; ``attest_port`` takes nodes that have no SVID yet."""
+
+    host: str
+    port: int
+    attest_port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+class ServerUpstream:
+    """Meets Upstream. ``async with`` keeps the agent's SVID renewed meanwhile; the server need not be there yet.
+
+    ``proof`` may be missing where ``identity`` has an SVID from before. ``jitter`` gives a number in [-1, 1].
+    """
+
+    def __init__(
+        self,
+        address: ServerAddress,
+        identity: NodeIdentity,
+        proof: NodeProof | None,
+        clock: Clock | None = None,
+        jitter: Callable[[], float] = any_jitter,
+    ) -> None:
+        self.trouble: str | None = None
+        self._address = address
+        self._identity = identity
+        self._proof = proof
+        self._clock = clock or SystemClock()
+        self._jitter = jitter
+        self._attesting = asyncio.Lock()
+        self._attested = asyncio.Event()
+        self._channel: Channel | None = None
+        self._open = AsyncExitStack()
+
+    async def __aenter__(self) -> ServerUpstream:
+        await self._open.enter_async_context(in_background(self._keep_renewing(), "renew the agent's SVID"))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._open.aclose()
+        self._disconnect()
+
+    @property
+    def trust_domain(self) -> TrustDomain:
+        return self._identity.bundle.trust_domain
+
+    async def watch(self) -> AsyncGenerator[Update]:
+        revision = failures = 0
+        while True:
+            channel: Channel | None = None
+            try:
+                channel = await self._connected()
+                async with aclosing(NodeClient(channel).sync(revision)) as updates:
+                    async for update in updates:
+                        revision, failures = update.revision, 0
+                        yield self._take(update)
+            except MeshtlsError as error:
+                if channel is not None and channel is not self._channel:
+                    continue
+                failures += 1
+                self._note(error, failures)
+                if isinstance(error, AccessError) and revision:
+                    revision = 0
+                    yield Update(whole=True)
+            await self._clock.sleep(backoff(failures, self._jitter()))
+
+    async def sign_x509(self, requests: Sequence[EntryCsr]) -> Sequence[SigningResult]:
+        asked = [(one.entry_id, one.csr) for one in requests]
+        return await self._call(lambda node: node.sign_x509(asked))
+
+    async def sign_jwt(self, entry_id: str, audience: Sequence[str]) -> str:
+        return await self._call(lambda node: node.sign_jwt(entry_id, audience))
+
+    def __repr__(self) -> str:
+        return f"<ServerUpstream {self._address} {self._identity!r}{': ' + self.trouble if self.trouble else ''}>"
+
+    def _take(self, update: SyncUpdate) -> Update:
+        if self.trouble:
+            log.info("the server at %s answers again", self._address)
+        self.trouble = None
+        own = update.bundles.get(self.trust_domain) if update.bundles else None
+        if own:
+            self._identity.trust(own)
+        return Update(entries=update.entries, removed=update.removed, bundles=update.bundles, whole=update.whole)
+
+    def _note(self, error: MeshtlsError, failures: int) -> None:
+        self.trouble = f"the server at {self._address}, try {failures}: {error}"
+        log.warning("%s", self.trouble)
+        if isinstance(error, AccessError):
+            log.error("the server refuses this agent: nothing is served until it is accepted again")
+            self._identity.forget()
+            self._disconnect()
+
+    async def _call(self, ask: Callable[[NodeClient], Awaitable[T]]) -> T:
+        try:
+            return await self._asked(ask)
+        except AccessError as error:
+            raise LocalIdentityError(f"the server at {self._address} refuses this agent: {error}") from error
+
+    async def _asked(self, ask: Callable[[NodeClient], Awaitable[T]]) -> T:
+        """Ask on the present connection, and once more where that was replaced meanwhile."""
+        channel = await self._connected()
+        try:
+            return await ask(NodeClient(channel))
+        except (AccessError, LocalIdentityError):
+            if channel is self._channel:
+                raise
+        return await ask(NodeClient(await self._connected()))
+
+    async def _connected(self) -> Channel:
+        async with self._attesting:
+            if not self._identity.valid:
+                self._disconnect()
+                await self._attest()
+            if self._channel is None:
+                self._channel = mutual_channel(
+                    self._address.host, self._address.port, self._identity, self.trust_domain, self._clock
+                )
+            return self._channel
+
+    def _disconnect(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+
+    async def _attest(self) -> None:
+        if self._proof is None:
+            raise AccessError("this agent has no valid SVID: give it a join token, or a certificate for x509pop")
+        key = new_key()
+        address, bundle = self._address, self._identity.bundle
+        channel = attest_channel(address.host, address.attest_port, bundle, self._clock)
+        try:
+            attested = await self._proof.attest(AttestationClient(channel), self.trust_domain, request_for(key))
+        finally:
+            channel.close()
+        self._identity.adopt(attested.chain, key, attested.bundle)
+        self._attested.set()
+
+    async def _keep_renewing(self) -> None:
+        failures = 0
+        while True:
+            await self._until_half_life(failures)
+            try:
+                await self._renew()
+                failures = 0
+            except MeshtlsError as error:
+                failures += 1
+                log.warning("the agent's SVID could not be renewed, try %d: %s", failures, error)
+
+    async def _renew(self) -> None:
+        key = new_key()
+        csr = request_for(key)
+        self._identity.adopt(await self._call(lambda node: node.renew(csr)), key)
+        self._disconnect()
+
+    async def _until_half_life(self, failures: int) -> None:
+        if failures:
+            await self._clock.sleep(backoff(failures, self._jitter()))
+            return
+        while (life := self._identity.lifetime) is None:
+            self._attested.clear()
+            await self._attested.wait()
+        when = next_rotation(*life, self._jitter())
+        while (left := (when - self._clock.now()) / timedelta(seconds=1)) > 0:
+            await self._clock.sleep(min(left, _LONGEST_SLEEP))

@@ -1,0 +1,101 @@
+"""Envoy's secret discovery service (SDS v3) on the Workload API's socket: who calls is attested in the same way."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Protocol, TypeVar
+
+from google.protobuf.message import Message
+from grpclib import GRPCError, Status
+from grpclib.server import Stream
+
+from meshtls.agent.admission import Admission
+from meshtls.agent.cache import View
+from meshtls.agent.callers import current_caller
+from meshtls.agent.sds_secrets import NamedSecret, secrets_of
+from meshtls.agent.sds_state import DeltaState, WorldState, world
+from meshtls.proto.envoy import discovery_pb as pb
+from meshtls.proto.envoy.secret_grpc import SecretDiscoveryServiceBase
+from meshtls.workload.background import in_background
+
+__all__ = ["SecretDiscovery"]
+
+Q = TypeVar("Q", bound=Message)
+R = TypeVar("R", bound=Message)
+Q_contra = TypeVar("Q_contra", contravariant=True)
+R_co = TypeVar("R_co", covariant=True)
+
+log = logging.getLogger("meshtls.agent")
+
+
+class _State(Protocol[Q_contra, R_co]):
+    def take(self, request: Q_contra, /) -> str | None: ...
+
+    def response(self, secrets: Mapping[str, NamedSecret], /) -> R_co | None: ...
+
+    def newly_missing(self, secrets: Mapping[str, NamedSecret], /) -> tuple[str, ...]: ...
+
+
+class SecretDiscovery(SecretDiscoveryServiceBase):
+    """Serve it with ``serve_grpc``. A caller gets the secrets of its own entries, whatever it asks for."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+
+    async def StreamSecrets(  # noqa: N802
+        self, stream: Stream[pb.DiscoveryRequest, pb.DiscoveryResponse]
+    ) -> None:
+        await self._follow(stream, WorldState())
+
+    async def DeltaSecrets(  # noqa: N802
+        self, stream: Stream[pb.DeltaDiscoveryRequest, pb.DeltaDiscoveryResponse]
+    ) -> None:
+        await self._follow(stream, DeltaState())
+
+    async def FetchSecrets(  # noqa: N802
+        self, stream: Stream[pb.DiscoveryRequest, pb.DiscoveryResponse]
+    ) -> None:
+        request = await stream.recv_message()
+        if request is None:
+            raise GRPCError(Status.INVALID_ARGUMENT, "wanted a request message, got none")
+        secrets = secrets_of(await self._admission.view())
+        found = [secrets[name] for name in dict.fromkeys(request.resource_names or sorted(secrets)) if name in secrets]
+        if not found:
+            raise GRPCError(Status.NOT_FOUND, f"no such secret; the caller's are {', '.join(secrets) or 'none yet'}")
+        await stream.send_message(world(found, "1"))
+
+    async def _follow(self, stream: Stream[Q, R], state: _State[Q, R]) -> None:
+        with self._admission.watch() as watch:
+            ended = asyncio.Event()
+            async with in_background(_take_requests(stream, state, watch.news, ended), "read SDS requests"):
+                while True:
+                    await _respond(stream, state, await watch.view())
+                    if ended.is_set():
+                        return
+                    await watch.news.wait()
+
+
+async def _take_requests(stream: Stream[Q, R], state: _State[Q, R], news: asyncio.Event, ended: asyncio.Event) -> None:
+    caller = current_caller()
+    async for request in stream:
+        refused = state.take(request)
+        if refused is not None:
+            log.warning("Envoy, %s, refused its secrets, and keeps those it had: %s", caller, refused)
+        news.set()
+    ended.set()
+    news.set()
+
+
+async def _respond(stream: Stream[Q, R], state: _State[Q, R], view: View) -> None:
+    if view.pending:
+        return
+    secrets = secrets_of(view)
+    missing = state.newly_missing(secrets)
+    if missing:
+        has = ", ".join(secrets) or "none yet"
+        log.warning("Envoy, %s, asks for %s; the secrets it may have: %s", current_caller(), ", ".join(missing), has)
+    response = state.response(secrets)
+    if response is not None:
+        await stream.send_message(response)

@@ -1,0 +1,90 @@
+"""A workload's identities as Envoy's secrets, by the names that Envoy asks for. Pure.
+
+A validation context names the bundle of each trust domain by itself, for the validator that judges a peer by the
+bundle of its own trust domain: one flat list of roots would let a federated domain's CA vouch for our IDs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from meshtls.agent.cache import View
+from meshtls.bundle import BundleSet, TrustBundle
+from meshtls.proto.envoy import core_pb, tls_pb
+from meshtls.proto.wellknown import Any
+from meshtls.svid.x509 import X509Svid
+
+__all__ = ["ALL", "DEFAULT", "ROOT", "SECRET_TYPE", "NamedSecret", "secrets_of"]
+
+DEFAULT = "default"
+ROOT = "ROOTCA"
+ALL = "ALL"
+SECRET_TYPE = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"  # noqa: S105  # a type's name
+_VALIDATOR = "envoy.tls.cert_validator.spiffe"
+
+
+@dataclass(frozen=True, slots=True)
+class NamedSecret:
+    """``version`` changes exactly when what is in it does; it gives nothing of the key away."""
+
+    name: str
+    version: str
+    resource: Any = field(repr=False, compare=False)
+
+
+def secrets_of(view: View) -> Mapping[str, NamedSecret]:
+    """Every secret that this workload may have, by name: ``default`` and each SPIFFE ID are certificates with keys;
+    ``ROOTCA`` is our own trust domain's bundle, ``ALL`` all bundles and ``spiffe://<trust domain>`` that one's.
+    """
+    secrets = [_certificate(str(svid.spiffe_id), svid) for svid in reversed(view.svids)]
+    if view.svids:
+        secrets.append(_certificate(DEFAULT, view.svids[0]))
+    usable = [bundle for bundle in view.bundles if bundle.x509_authorities]
+    secrets += [_validation(str(bundle.trust_domain.id), [bundle]) for bundle in usable]
+    own = _own_bundle(view.bundles, view)
+    if own:
+        secrets += [_validation(ROOT, [own]), _validation(ALL, usable)]
+    return {secret.name: secret for secret in secrets}
+
+
+def _own_bundle(bundles: BundleSet, view: View) -> TrustBundle | None:
+    bundle = bundles.get(view.entries[0].spiffe_id.trust_domain) if view.entries else None
+    return bundle if bundle and bundle.x509_authorities else None
+
+
+def _certificate(name: str, svid: X509Svid) -> NamedSecret:
+    certificate = tls_pb.TlsCertificate(
+        certificate_chain=core_pb.DataSource(inline_bytes=svid.chain_pem()),
+        private_key=core_pb.DataSource(inline_bytes=svid.key_pem()),
+    )
+    version = _version(one.public_bytes(Encoding.DER) for one in svid.chain)
+    return _named(tls_pb.Secret(name=name, tls_certificate=certificate), version)
+
+
+def _validation(name: str, bundles: Iterable[TrustBundle]) -> NamedSecret:
+    config = tls_pb.SPIFFECertValidatorConfig()
+    for bundle in bundles:
+        source = core_pb.DataSource(inline_bytes=bundle.to_pem())
+        config.trust_domains.add(name=str(bundle.trust_domain), trust_bundle=source)
+    packed = Any()
+    packed.Pack(config)
+    validator = core_pb.TypedExtensionConfig(name=_VALIDATOR, typed_config=packed)
+    context = tls_pb.CertificateValidationContext(custom_validator_config=validator)
+    return _named(tls_pb.Secret(name=name, validation_context=context), _version([packed.value]))
+
+
+def _named(secret: tls_pb.Secret, version: str) -> NamedSecret:
+    resource = Any()
+    resource.Pack(secret)
+    return NamedSecret(secret.name, version, resource)
+
+
+def _version(parts: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(hashlib.sha256(part).digest())
+    return digest.hexdigest()[:32]

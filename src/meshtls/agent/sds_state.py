@@ -1,0 +1,139 @@
+"""What an SDS stream has to send next, in both forms of the xDS protocol. Pure.
+
+Envoy answers each response with its nonce: accepted, or refused with a reason. A refused response would be refused
+again, so it is not repeated; the next change is sent as ever. An answer to an older response than the last one is void.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+
+from meshtls.agent.sds_secrets import SECRET_TYPE, NamedSecret
+from meshtls.proto.envoy import discovery_pb as pb
+
+__all__ = ["DeltaState", "WorldState", "world"]
+
+_WILDCARD = "*"
+
+
+def world(secrets: Iterable[NamedSecret], nonce: str) -> pb.DiscoveryResponse:
+    """A response with these secrets; its version is theirs."""
+    present = list(secrets)
+    named = "\n".join(f"{one.name} {one.version}" for one in present)
+    return pb.DiscoveryResponse(
+        version_info=hashlib.sha256(named.encode()).hexdigest()[:32],
+        resources=[one.resource for one in present],
+        type_url=SECRET_TYPE,
+        nonce=nonce,
+    )
+
+
+class WorldState:
+    """State of the world: each response holds all that was asked for by name, or everything where the first request
+    gave no name.
+    """
+
+    def __init__(self) -> None:
+        self._names: tuple[str, ...] | None = None
+        self._everything = False
+        self._told: frozenset[str] = frozenset()
+        self._sent = 0
+        self._version = ""
+
+    def take(self, request: pb.DiscoveryRequest) -> str | None:
+        """The next request. Gives the reason where it refuses the last response."""
+        if request.response_nonce not in ("", self._nonce):
+            return None
+        if self._names is None:
+            self._everything = not request.resource_names
+        self._names = tuple(dict.fromkeys(request.resource_names))
+        return request.error_detail.message if request.HasField("error_detail") else None
+
+    def response(self, secrets: Mapping[str, NamedSecret]) -> pb.DiscoveryResponse | None:
+        """What to send now that these are all the secrets there are; None where nothing of it is new."""
+        if self._names is None:
+            return None
+        names = self._names or (sorted(secrets) if self._everything else ())
+        wanted = [secrets[name] for name in names if name in secrets]
+        response = world(wanted, str(self._sent + 1))
+        if not wanted or response.version_info == self._version:
+            return None
+        self._sent += 1
+        self._version = response.version_info
+        return response
+
+    def newly_missing(self, secrets: Mapping[str, NamedSecret]) -> tuple[str, ...]:
+        """Names that were asked for and are none of these, each one once."""
+        missing = frozenset(self._names or ()) - secrets.keys()
+        new, self._told = missing - self._told, missing
+        return tuple(sorted(new))
+
+    @property
+    def _nonce(self) -> str:
+        return str(self._sent) if self._sent else ""
+
+
+class DeltaState:
+    """Incremental: each response holds what is new to the client, and names what is not there (any more)."""
+
+    def __init__(self) -> None:
+        self._names: set[str] = set()
+        self._everything = False
+        self._known: dict[str, str | None] = {}
+        self._told: frozenset[str] = frozenset()
+        self._first = True
+        self._sent = 0
+
+    def take(self, request: pb.DeltaDiscoveryRequest) -> str | None:
+        """The next request. Gives the reason where it refuses a response."""
+        if self._first:
+            self._known.update(request.initial_resource_versions)
+            self._everything = not request.resource_names_subscribe
+        self._subscribe(request.resource_names_subscribe)
+        self._unsubscribe(request.resource_names_unsubscribe)
+        self._first = False
+        return request.error_detail.message if request.HasField("error_detail") else None
+
+    def response(self, secrets: Mapping[str, NamedSecret]) -> pb.DeltaDiscoveryResponse | None:
+        """As in WorldState."""
+        present = {name: one for name, one in secrets.items() if self._everything or name in self._names}
+        new = [one for name, one in sorted(present.items()) if self._known.get(name) != one.version]
+        # A name that was asked for and never sent is said to be missing once: None stands for "told so".
+        asked = {name for name in self._names if name not in self._known} | {n for n, v in self._known.items() if v}
+        gone = sorted(asked - present.keys())
+        if not new and not gone:
+            return None
+        self._known |= {one.name: one.version for one in new} | dict.fromkeys(gone)
+        self._sent += 1
+        return pb.DeltaDiscoveryResponse(
+            system_version_info=str(self._sent),
+            resources=[pb.Resource(name=one.name, version=one.version, resource=one.resource) for one in new],
+            type_url=SECRET_TYPE,
+            nonce=str(self._sent),
+            removed_resources=gone,
+        )
+
+    def newly_missing(self, secrets: Mapping[str, NamedSecret]) -> tuple[str, ...]:
+        """As in WorldState."""
+        missing = self._names - secrets.keys()
+        new, self._told = missing - self._told, frozenset(missing)
+        return tuple(sorted(new))
+
+    def _subscribe(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name == _WILDCARD:
+                self._everything = True
+                continue
+            if not self._first:
+                # Who asks again for what it has, has lost it.
+                self._known.pop(name, None)
+            self._names.add(name)
+
+    def _unsubscribe(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name == _WILDCARD:
+                self._everything = False
+                self._known = {one: version for one, version in self._known.items() if one in self._names}
+            self._names.discard(name)
+            self._known.pop(name, None)

@@ -1,0 +1,100 @@
+"""The agent: an upstream on one side, the Workload API and SDS on a Unix socket on the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from meshtls.agent.admission import Admission
+from meshtls.agent.attest.attestor import ATTESTORS, Attestor
+from meshtls.agent.callers import serve_grpc
+from meshtls.agent.health import serve_health
+from meshtls.agent.identities import Identities
+from meshtls.agent.sds import SecretDiscovery
+from meshtls.agent.tokens import Tokens
+from meshtls.agent.unix_socket import bound
+from meshtls.agent.upstream import Upstream
+from meshtls.agent.workload_api import WorkloadApi
+from meshtls.clock import Clock, SystemClock
+from meshtls.errors import ConfigError
+from meshtls.workload.background import in_background
+from meshtls.workload.calls import any_jitter
+
+__all__ = ["Agent", "Endpoint"]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where an agent serves. ``attestors`` are the types of selectors that it looks for; ``health`` a host and a port
+    (0: any free one) for probes, None for none.
+    """
+
+    socket_path: Path
+    attestors: tuple[str, ...] = ATTESTORS
+    health: tuple[str, int] | None = None
+
+
+class Agent:
+    """``async with`` enters with the socket open; who calls before the upstream was heard is told so, and may wait for
+    ``ready``. Raises ConfigError where the socket can't be made. ``jitter`` gives a number in [-1, 1] for each renewal.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        upstream: Upstream,
+        clock: Clock | None = None,
+        *,
+        jitter: Callable[[], float] = any_jitter,
+    ) -> None:
+        self.endpoint = endpoint
+        self.identities = Identities(upstream, clock or SystemClock(), jitter)
+        self.health_port: int | None = None
+        self._admission = Admission(self.identities, Attestor(endpoint.attestors))
+        self._tokens = Tokens(upstream, self.identities.clock, jitter)
+        self._open = AsyncExitStack()
+
+    async def __aenter__(self) -> Agent:
+        async with AsyncExitStack() as opening:
+            _make_directory(self.endpoint.socket_path.parent)
+            listener = opening.enter_context(bound(self.endpoint.socket_path))
+            await opening.enter_async_context(in_background(self.identities.run(), "identities"))
+            services = (WorkloadApi(self._admission, self._tokens), SecretDiscovery(self._admission))
+            await opening.enter_async_context(serve_grpc(services, listener))
+            if self.endpoint.health:
+                health = serve_health(*self.endpoint.health, self.awaited)
+                self.health_port = await opening.enter_async_context(health)
+            self._open = opening.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._open.aclose()
+
+    async def ready(self) -> None:
+        """Wait until the entries are known and every SVID was signed, or refused, once."""
+        await self.identities.until_ready()
+
+    def awaited(self) -> str | None:
+        """What ``ready`` waits for, in words; None when nothing."""
+        untried = self.identities.cache.untried
+        return self.identities.waiting_for or (f"{untried} SVIDs to be signed" if untried else None)
+
+    @property
+    def address(self) -> str:
+        """What a workload's SPIFFE_ENDPOINT_SOCKET has to say."""
+        return f"unix://{self.endpoint.socket_path}"
+
+    def __repr__(self) -> str:
+        return f"<Agent {self.address} {self.identities.cache!r}>"
+
+
+def _make_directory(directory: Path) -> None:
+    try:
+        directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{directory}: wanted a directory for the agent's socket: {error.strerror}") from error

@@ -1,0 +1,73 @@
+"""JWT-SVIDs for workloads: from a cache until half of their life is over, signed by the upstream after that."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from weakref import WeakValueDictionary
+
+from meshtls.agent.upstream import Upstream
+from meshtls.ca.registration import Entry
+from meshtls.clock import Clock
+from meshtls.errors import InvalidSvidError, LocalIdentityError
+from meshtls.svid.jwt import JwtSvid, parse_unverified
+from meshtls.workload.jwt_cache import JwtCache
+
+__all__ = ["Tokens"]
+
+_Wanted = tuple[frozenset[str], Entry]
+
+log = logging.getLogger("meshtls.agent")
+
+
+class Tokens:
+    """``jitter`` gives a number in [-1, 1]. Which tokens a caller may have was decided before."""
+
+    def __init__(self, upstream: Upstream, clock: Clock, jitter: Callable[[], float]) -> None:
+        self._upstream = upstream
+        self._clock = clock
+        self._cache: JwtCache[_Wanted] = JwtCache(jitter)
+        self._asking: WeakValueDictionary[_Wanted, asyncio.Lock] = WeakValueDictionary()
+
+    async def fetch(self, entry: Entry, audience: Sequence[str]) -> JwtSvid:
+        """A token of this entry's ID for all of ``audience``. While the upstream fails, the present one serves as long
+        as it is valid.
+
+        Raises LocalIdentityError, RequestError for an audience that can't be.
+        """
+        # The whole entry, since one that was changed may give another ID or life.
+        wanted = (frozenset(audience), entry)
+        # One question at a time for each kind of token: who comes meanwhile takes the answer from the cache.
+        async with self._asking.setdefault(wanted, asyncio.Lock()):
+            return self._cache.fresh(wanted, self._clock.now()) or await self._renew(wanted)
+
+    def __repr__(self) -> str:
+        return f"<Tokens [{len(self._cache)} cached]>"
+
+    async def _renew(self, wanted: _Wanted) -> JwtSvid:
+        audience, entry = wanted
+        try:
+            svid = self._read(entry, audience, await self._upstream.sign_jwt(entry.id, sorted(audience)))
+        except LocalIdentityError as error:
+            cached = self._cache.after_failure(wanted, self._clock.now())
+            if cached is None:
+                raise
+            log.warning("JWT-SVID of %s: %s; the present one is served", entry.spiffe_id, error)
+            return cached
+        self._cache.put(wanted, svid, self._clock.now())
+        return svid
+
+    def _read(self, entry: Entry, audience: frozenset[str], token: str) -> JwtSvid:
+        try:
+            svid = parse_unverified(token, entry.hint)
+        except InvalidSvidError as error:
+            raise LocalIdentityError(f"the CA gave us a token that nobody would accept: {error}") from error
+        if svid.spiffe_id != entry.spiffe_id or not audience.issubset(svid.audience):
+            raise LocalIdentityError(
+                f"wanted a token of {entry.spiffe_id} for {', '.join(sorted(audience))}, the CA gave us one"
+                f" of {svid.spiffe_id} for {', '.join(svid.audience)}"
+            )
+        if svid.expiry <= self._clock.now():
+            raise LocalIdentityError(f"the CA gave us a token of {svid.spiffe_id} that has expired")
+        return svid

@@ -1,0 +1,123 @@
+"""The SPIFFE Workload API (SPIFFE Workload API, sections 4 to 6): five methods, for the process that calls.
+
+Each message of a stream is the caller's whole state. It is computed when the one before it was taken, so a slow reader
+skips what it missed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from google.protobuf.message import Message
+from grpclib import GRPCError, Status
+from grpclib.server import Stream
+
+from meshtls.agent.admission import Admission
+from meshtls.agent.cache import View
+from meshtls.agent.tokens import Tokens
+from meshtls.ca.registration import Entry
+from meshtls.errors import MeshtlsError, NotFoundError, PeerError, RequestError
+from meshtls.proto import workload_pb as pb
+from meshtls.proto.workload_grpc import SpiffeWorkloadAPIBase
+from meshtls.spiffeid import SpiffeId
+from meshtls.svid.context import X509Context
+from meshtls.svid.jwt import JwtSvid, parse_and_validate
+from meshtls.workload.convert import x509_bundles_message, x509_context_message
+from meshtls.workload.convert_jwt import jwt_bundles_message, jwt_svids_message, validated_message
+
+__all__ = ["WorkloadApi"]
+
+Q = TypeVar("Q", bound=Message)
+R = TypeVar("R", bound=Message)
+_HEADER = "workload.spiffe.io"
+
+
+class WorkloadApi(SpiffeWorkloadAPIBase):
+    """Serve it with ``serve_grpc``. Raises GRPCErrors, as the standard has them, and nothing else on purpose."""
+
+    def __init__(self, admission: Admission, tokens: Tokens) -> None:
+        self._admission = admission
+        self._tokens = tokens
+
+    async def FetchX509SVID(self, stream: Stream[pb.X509SVIDRequest, pb.X509SVIDResponse]) -> None:  # noqa: N802
+        await self._follow(stream, _x509_svids)
+
+    async def FetchX509Bundles(  # noqa: N802
+        self, stream: Stream[pb.X509BundlesRequest, pb.X509BundlesResponse]
+    ) -> None:
+        await self._follow(stream, lambda view: x509_bundles_message(view.bundles))
+
+    async def FetchJWTBundles(  # noqa: N802
+        self, stream: Stream[pb.JWTBundlesRequest, pb.JWTBundlesResponse]
+    ) -> None:
+        await self._follow(stream, lambda view: jwt_bundles_message(view.bundles))
+
+    async def FetchJWTSVID(self, stream: Stream[pb.JWTSVIDRequest, pb.JWTSVIDResponse]) -> None:  # noqa: N802
+        request = await _request(stream)
+        if not request.audience or not all(request.audience):
+            raise GRPCError(Status.INVALID_ARGUMENT, "audience: wanted one or more, none of them empty")
+        wanted = _wanted_id(request.spiffe_id)
+        entries = (await self._admission.view()).entries
+        entries = tuple(one for one in entries if wanted in (None, one.spiffe_id))
+        if not entries:
+            raise GRPCError(Status.PERMISSION_DENIED, f"no identity {wanted} was issued to the caller")
+        await stream.send_message(jwt_svids_message([await self._token(one, request.audience) for one in entries]))
+
+    async def ValidateJWTSVID(  # noqa: N802
+        self, stream: Stream[pb.ValidateJWTSVIDRequest, pb.ValidateJWTSVIDResponse]
+    ) -> None:
+        request = await _request(stream)
+        if not request.audience:
+            raise GRPCError(Status.INVALID_ARGUMENT, "audience: wanted the caller's own name, got nothing")
+        bundles = (await self._admission.view()).bundles
+        try:
+            svid = parse_and_validate(request.svid, bundles, request.audience, self._admission.identities.clock.now())
+        except PeerError as error:
+            raise GRPCError(Status.INVALID_ARGUMENT, str(error)) from error
+        await stream.send_message(validated_message(svid))
+
+    async def _follow(self, stream: Stream[Q, R], convert: Callable[[View], R | None]) -> None:
+        await _request(stream)
+        last: R | None = None
+        with self._admission.watch() as watch:
+            while True:
+                message = convert(await watch.view())
+                if message is not None and message != last:
+                    await stream.send_message(message)
+                    last = message
+                await watch.news.wait()
+
+    async def _token(self, entry: Entry, audience: Sequence[str]) -> JwtSvid:
+        try:
+            return await self._tokens.fetch(entry, audience)
+        except MeshtlsError as error:
+            # An entry that is not found has just gone: the caller will be told so when it asks again.
+            wrong = isinstance(error, RequestError) and not isinstance(error, NotFoundError)
+            status = Status.INVALID_ARGUMENT if wrong else Status.UNAVAILABLE
+            raise GRPCError(status, f"JWT-SVID of {entry.spiffe_id}: {error}") from error
+
+
+async def _request(stream: Stream[Q, R]) -> Q:
+    if stream.metadata is None or stream.metadata.get(_HEADER) != "true":
+        raise GRPCError(Status.INVALID_ARGUMENT, f"security header missing: wanted metadata {_HEADER}: true")
+    request = await stream.recv_message()
+    if request is None:
+        raise GRPCError(Status.INVALID_ARGUMENT, "wanted a request message, got none")
+    return request
+
+
+def _wanted_id(text: str) -> SpiffeId | None:
+    try:
+        return SpiffeId.parse(text) if text else None
+    except RequestError as error:
+        raise GRPCError(Status.INVALID_ARGUMENT, str(error)) from error
+
+
+def _x509_svids(view: View) -> pb.X509SVIDResponse | None:
+    """None as long as some are being signed: the first message is to have them all."""
+    if view.pending:
+        return None
+    if not view.svids:
+        raise GRPCError(Status.UNAVAILABLE, f"no X509-SVID is valid now: {view.trouble or 'it has expired'}")
+    return x509_context_message(X509Context(0, view.svids, view.bundles))

@@ -1,0 +1,182 @@
+"""Who shall get which identity: selectors and registration entries, and the agents that carry them out. Pure.
+
+An entry says: a workload that has all of these selectors, on a node that is reachable through ``parent_id``, is this
+SPIFFE ID. The store keeps entries, the server hands them to the agents they are for, and the agent matches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Set
+from dataclasses import dataclass
+from datetime import datetime
+
+from meshtls.ca.profile import dns_name
+from meshtls.errors import RequestError
+from meshtls.spiffeid import SpiffeId, TrustDomain
+
+__all__ = [
+    "RESERVED",
+    "AgentRecord",
+    "Entry",
+    "EntryFilter",
+    "Issuance",
+    "Selector",
+    "agent_id",
+    "is_agent_id",
+    "server_id",
+]
+
+RESERVED = "meshtls"
+_AGENT = (RESERVED, "agent")
+_MAX_TTL = 10 * 365 * 24 * 3600
+_MAX_TEXT = 1024
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Selector:
+    """One fact about a workload or a node: ``unix:uid:1000`` is of type ``unix`` and has the value ``uid:1000``."""
+
+    type: str
+    value: str
+
+    def __post_init__(self) -> None:
+        if not self.type or not self.value or ":" in self.type or len(str(self)) > _MAX_TEXT:
+            raise RequestError(f"selector {str(self)[:80]!r}: wanted type:value, at most {_MAX_TEXT} characters")
+
+    @classmethod
+    def parse(cls, text: str) -> Selector:
+        """Read ``type:value``; the value may hold colons. Raises RequestError."""
+        kind, _, value = text.partition(":")
+        return cls(kind, value)
+
+    def __str__(self) -> str:
+        return f"{self.type}:{self.value}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A registration entry. TTLs are seconds, 0 for the server's default. Raises RequestError for one that can't be.
+
+    ``id`` and ``revision`` are the store's: the revision of the whole store at this entry's last change. ``admin`` lets
+    the workload administer the server; ``downstream`` marks one that may run a server below this one.
+    """
+
+    spiffe_id: SpiffeId
+    parent_id: SpiffeId
+    selectors: tuple[Selector, ...]
+    x509_svid_ttl: int = 0
+    jwt_svid_ttl: int = 0
+    federates_with: tuple[TrustDomain, ...] = ()
+    dns_names: tuple[str, ...] = ()
+    hint: str = ""
+    admin: bool = False
+    downstream: bool = False
+    expires_at: datetime | None = None
+    id: str = ""
+    revision: int = 0
+
+    def __post_init__(self) -> None:
+        # Sorted and without doubles, so that two spellings of one entry are equal.
+        object.__setattr__(self, "selectors", tuple(sorted(set(self.selectors))))
+        object.__setattr__(self, "federates_with", tuple(sorted(set(self.federates_with))))
+        for wrong in _wrongs(self):
+            raise RequestError(f"entry {self.spiffe_id}: {wrong}")
+        _check_dns_names(self)
+
+    def matches(self, selectors: Set[Selector]) -> bool:
+        """Whether a workload with these selectors is this ID: it has every one that the entry asks for."""
+        return all(selector in selectors for selector in self.selectors)
+
+    def missing(self, selectors: Set[Selector]) -> tuple[Selector, ...]:
+        """What a workload with these selectors lacks to be this ID."""
+        return tuple(selector for selector in self.selectors if selector not in selectors)
+
+    def expired(self, now: datetime) -> bool:
+        return self.expires_at is not None and self.expires_at <= now
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentRecord:
+    """An attested node. ``serials`` are the certificates it may present: the present one and, from a renewal until
+    the agent first uses it, the next (its reply may have been lost).
+    """
+
+    spiffe_id: SpiffeId
+    type: str
+    serials: tuple[str, ...]
+    not_after: datetime
+    attested_at: datetime
+    banned: bool = False
+    selectors: tuple[Selector, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EntryFilter:
+    """Which entries to list: every condition that is set has to hold; ``selectors`` are a subset of the entry's."""
+
+    spiffe_id: SpiffeId | None = None
+    parent_id: SpiffeId | None = None
+    selectors: tuple[Selector, ...] = ()
+    hint: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issuance:
+    """One X509-SVID (``kind`` x509; ``serial`` hexadecimal) or JWT-SVID (jwt; the first 128 bits of its SHA-256).
+
+    ``agent_id`` asked for it and ``entry_id`` allowed it; neither where an administrator or the server itself did.
+    ``server_id`` is whose key signed. ``number`` is the store's and grows.
+    """
+
+    kind: str
+    serial: str
+    spiffe_id: SpiffeId
+    server_id: str
+    issued_at: datetime
+    not_before: datetime
+    not_after: datetime
+    agent_id: SpiffeId | None = None
+    entry_id: str | None = None
+    number: int = 0
+
+
+def server_id(trust_domain: TrustDomain) -> SpiffeId:
+    """The ID that servers of this trust domain present; entries with it as parent alias nodes."""
+    return SpiffeId(trust_domain, f"/{RESERVED}/server")
+
+
+def agent_id(trust_domain: TrustDomain, attestor: str, name: str) -> SpiffeId:
+    """The ID of the node that this attestor knows by this name."""
+    return SpiffeId(trust_domain, f"/{'/'.join(_AGENT)}/{attestor}/{name}")
+
+
+def is_agent_id(spiffe_id: SpiffeId) -> bool:
+    return spiffe_id.segments[: len(_AGENT)] == _AGENT
+
+
+def _wrongs(entry: Entry) -> Iterable[str]:
+    if not entry.spiffe_id.path:
+        yield "wanted an ID with a path; the trust domain's own ID is no workload's"
+    if entry.spiffe_id.segments[:1] == (RESERVED,):
+        yield f"IDs below /{RESERVED}/ are the server's and the agents' own; choose another"
+    if entry.parent_id.trust_domain != entry.spiffe_id.trust_domain:
+        yield f"wanted a parent in the same trust domain, got {entry.parent_id}"
+    if entry.parent_id == entry.spiffe_id:
+        yield "an entry can't be its own parent"
+    if not entry.selectors:
+        yield "wanted at least one selector; without any, every process would be this ID"
+    if entry.spiffe_id.trust_domain in entry.federates_with:
+        yield "federates_with is for other trust domains; its own bundle it has anyway"
+    for name, ttl in (("x509_svid_ttl", entry.x509_svid_ttl), ("jwt_svid_ttl", entry.jwt_svid_ttl)):
+        if not 0 <= ttl <= _MAX_TTL:
+            yield f"{name}: wanted 0 (the server's default) to {_MAX_TTL} seconds, got {ttl}"
+    if len(entry.hint) > _MAX_TEXT:
+        yield f"hint: wanted at most {_MAX_TEXT} characters"
+
+
+def _check_dns_names(entry: Entry) -> None:
+    try:
+        for name in entry.dns_names:
+            dns_name(name)
+    except RequestError as error:
+        raise RequestError(f"entry {entry.spiffe_id}: {error}") from error

@@ -1,0 +1,74 @@
+"""Attested nodes in the store. Each call is part of the caller's transaction."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from meshtls.ca.registration import AgentRecord
+from meshtls.ca.store.changes import ChangeKind, log_changes
+from meshtls.ca.store.rows import agent_of, agent_row, seconds
+from meshtls.ca.store.schema import agents
+from meshtls.errors import AccessError, NotFoundError
+from meshtls.spiffeid import SpiffeId
+
+__all__ = ["ban_agent", "evict_agent", "find_agent", "list_agents", "note_serial_in_use", "put_agent", "renew_agent"]
+
+
+async def put_agent(tx: AsyncConnection, agent: AgentRecord) -> None:
+    """Keep an agent that attested, in place of what was known of it. Raises AccessError where it is banned."""
+    await log_changes(tx, ChangeKind.AGENT, [(str(agent.spiffe_id), "")])
+    present = await find_agent(tx, agent.spiffe_id)
+    if present is not None and present.banned:
+        raise AccessError(f"agent {agent.spiffe_id} is banned; evict it before it may attest again")
+    await tx.execute(delete(agents).where(_is(agent.spiffe_id)))
+    await tx.execute(insert(agents), agent_row(agent))
+
+
+async def find_agent(tx: AsyncConnection, spiffe_id: SpiffeId) -> AgentRecord | None:
+    row = (await tx.execute(select(agents).where(_is(spiffe_id)))).mappings().one_or_none()
+    return None if row is None else agent_of(row)
+
+
+async def list_agents(tx: AsyncConnection, after: str, limit: int, *, banned: bool | None = None) -> list[AgentRecord]:
+    """A page: up to ``limit`` agents by ID, those after ``after`` ("" for the first page)."""
+    query = select(agents).where(agents.c.spiffe_id > after).order_by(agents.c.spiffe_id).limit(limit)
+    if banned is not None:
+        query = query.where(agents.c.banned == banned)
+    return [agent_of(row) for row in (await tx.execute(query)).mappings()]
+
+
+async def renew_agent(tx: AsyncConnection, spiffe_id: SpiffeId, serial: str, not_after: datetime) -> None:
+    """Let the agent's next certificate in beside the present one. Raises NotFoundError."""
+    changed = update(agents).where(_is(spiffe_id)).values(next_serial=serial, not_after=seconds(not_after))
+    _check_found(spiffe_id, (await tx.execute(changed)).rowcount)
+
+
+async def note_serial_in_use(tx: AsyncConnection, spiffe_id: SpiffeId, serial: str) -> None:
+    """The agent has its next certificate: the one before may not come in any more."""
+    mine = _is(spiffe_id) & (agents.c.next_serial == serial)
+    await tx.execute(update(agents).where(mine).values(serial=serial, next_serial=None))
+
+
+async def ban_agent(tx: AsyncConnection, spiffe_id: SpiffeId) -> None:
+    """Refuse it from now on, a new attestation included. Raises NotFoundError."""
+    await log_changes(tx, ChangeKind.AGENT, [(str(spiffe_id), "")])
+    _check_found(spiffe_id, (await tx.execute(update(agents).where(_is(spiffe_id)).values(banned=True))).rowcount)
+
+
+async def evict_agent(tx: AsyncConnection, spiffe_id: SpiffeId) -> None:
+    """Forget it: it has to attest again, and may. Raises NotFoundError."""
+    await log_changes(tx, ChangeKind.AGENT, [(str(spiffe_id), "")])
+    _check_found(spiffe_id, (await tx.execute(delete(agents).where(_is(spiffe_id)))).rowcount)
+
+
+def _is(spiffe_id: SpiffeId) -> Any:
+    return agents.c.spiffe_id == str(spiffe_id)
+
+
+def _check_found(spiffe_id: SpiffeId, count: int) -> None:
+    if not count:
+        raise NotFoundError(f"agent {spiffe_id}: there is none with this ID")

@@ -1,0 +1,124 @@
+"""Bundles in the store: those of other trust domains, and our own as the authorities of all servers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
+from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from meshtls.bundle import JwtAuthority, TrustBundle
+from meshtls.ca.store.changes import ChangeKind, bundle_sequence, log_changes, note_bundle_change
+from meshtls.ca.store.rows import seconds
+from meshtls.ca.store.schema import authorities, bundles
+from meshtls.errors import NotFoundError, StoreError
+from meshtls.spiffeid import TrustDomain
+
+__all__ = [
+    "Published",
+    "delete_bundle",
+    "expired_authorities",
+    "federated_bundles",
+    "jwt_authority",
+    "own_bundle",
+    "publish",
+    "retire_others",
+    "set_bundle",
+    "x509_authority",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """An authority as the bundle shows it. ``kind`` is x509 or jwt, ``name`` a fingerprint or the ``kid``."""
+
+    kind: str
+    name: str
+    der: bytes
+    expires_at: datetime
+
+
+def x509_authority(certificate: x509.Certificate) -> Published:
+    fingerprint = certificate.fingerprint(hashes.SHA256()).hex()
+    return Published("x509", fingerprint, certificate.public_bytes(Encoding.DER), certificate.not_valid_after_utc)
+
+
+def jwt_authority(kid: str, key: JwtAuthority, expires_at: datetime) -> Published:
+    return Published("jwt", kid, key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo), expires_at)
+
+
+async def publish(tx: AsyncConnection, trust_domain: TrustDomain, server_id: str, authority: Published) -> bool:
+    """Put it into our bundle; False where it is there already, and stays though it was retired."""
+    known = (authorities.c.kind == authority.kind) & (authorities.c.name == authority.name)
+    stays = update(authorities).where(known).values(expires_at=seconds(authority.expires_at))
+    if (await tx.execute(stays)).rowcount:
+        return False
+    revision = await note_bundle_change(tx, trust_domain)
+    row = {"kind": authority.kind, "name": authority.name, "server_id": server_id, "der": authority.der}
+    await tx.execute(insert(authorities), row | {"expires_at": seconds(authority.expires_at), "revision": revision})
+    return True
+
+
+async def retire_others(tx: AsyncConnection, server_id: str, signing: Published, last_signed: datetime) -> None:
+    """This server signs with ``signing`` now: its older ones of that kind leave when what they signed has ended."""
+    older = (
+        (authorities.c.server_id == server_id)
+        & (authorities.c.kind == signing.kind)
+        & (authorities.c.name != signing.name)
+        & (authorities.c.expires_at > seconds(last_signed))
+    )
+    await tx.execute(update(authorities).where(older).values(expires_at=seconds(last_signed)))
+
+
+async def expired_authorities(tx: AsyncConnection, trust_domain: TrustDomain, now: datetime) -> int:
+    """Take those whose time is over out of our bundle; how many they were."""
+    over = authorities.c.expires_at <= seconds(now)
+    count: int = (await tx.execute(select(func.count()).select_from(authorities).where(over))).scalar_one()
+    if count:
+        await note_bundle_change(tx, trust_domain)
+        await tx.execute(delete(authorities).where(over))
+    return count
+
+
+async def own_bundle(tx: AsyncConnection, trust_domain: TrustDomain, refresh_hint: int) -> TrustBundle:
+    """Our bundle: what every server published, in that order; its sequence is the revision of its last change."""
+    found = list(await tx.execute(select(authorities).order_by(authorities.c.revision)))
+    return TrustBundle(
+        trust_domain,
+        tuple(x509.load_der_x509_certificate(row.der) for row in found if row.kind == "x509"),
+        {row.name: _public_key(row.name, row.der) for row in found if row.kind == "jwt"},
+        await bundle_sequence(tx),
+        refresh_hint,
+    )
+
+
+async def set_bundle(tx: AsyncConnection, bundle: TrustBundle) -> None:
+    """Keep the bundle of another trust domain in place of the one known."""
+    revision = await log_changes(tx, ChangeKind.BUNDLE, [(str(bundle.trust_domain), "")])
+    await tx.execute(delete(bundles).where(bundles.c.trust_domain == str(bundle.trust_domain)))
+    row = {"trust_domain": str(bundle.trust_domain), "document": bundle.to_jwks(), "revision": revision}
+    await tx.execute(insert(bundles), row)
+
+
+async def delete_bundle(tx: AsyncConnection, trust_domain: TrustDomain) -> None:
+    """Trust that domain no more. Raises NotFoundError."""
+    await log_changes(tx, ChangeKind.BUNDLE, [(str(trust_domain), "")])
+    if not (await tx.execute(delete(bundles).where(bundles.c.trust_domain == str(trust_domain)))).rowcount:
+        raise NotFoundError(f"bundle of trust domain {trust_domain}: there is none")
+
+
+async def federated_bundles(tx: AsyncConnection) -> list[TrustBundle]:
+    """Those of other trust domains, by name."""
+    found = await tx.execute(select(bundles).order_by(bundles.c.trust_domain))
+    return [TrustBundle.from_jwks(TrustDomain(row.trust_domain), row.document) for row in found]
+
+
+def _public_key(name: str, der: bytes) -> JwtAuthority:
+    key = load_der_public_key(der)
+    if not isinstance(key, JwtAuthority):
+        raise StoreError(f"JWT authority {name}: wanted an EC or RSA key, got {type(key).__name__}; restore a backup")
+    return key

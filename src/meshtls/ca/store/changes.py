@@ -1,0 +1,102 @@
+"""The change log: what was changed since a revision. A sync reads it, so it costs with changes and not with entries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from meshtls.ca.store.schema import changes, counters
+from meshtls.spiffeid import TrustDomain
+
+__all__ = [
+    "Change",
+    "ChangeKind",
+    "bundle_sequence",
+    "changes_since",
+    "current_revision",
+    "log_changes",
+    "note_bundle_change",
+    "oldest_change",
+    "prune_changes",
+]
+
+
+class ChangeKind(Enum):
+    """What changed."""
+
+    ENTRY = "entry"
+    AGENT = "agent"
+    BUNDLE = "bundle"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """``key`` is an entry's id, an agent's SPIFFE ID or a trust domain; ``subject`` a changed entry's SPIFFE ID."""
+
+    revision: int
+    kind: ChangeKind
+    key: str
+    subject: str = ""
+
+
+async def log_changes(tx: AsyncConnection, kind: ChangeKind, changed: Iterable[tuple[str, str]]) -> int:
+    """Number these (key, subject) in order and give the first number; other writers wait until ``tx`` ends.
+
+    So whoever logs before it looks at other rows can rely on what it sees.
+    """
+    pairs = list(changed)
+    count = len(pairs)
+    bump = update(counters).where(counters.c.name == "log").values(value=counters.c.value + count)
+    last: int = (await tx.execute(bump.returning(counters.c.value))).scalar_one()
+    first = last - count + 1
+    rows = [
+        {"revision": first + place, "kind": kind.value, "key": key, "subject": subject}
+        for place, (key, subject) in enumerate(pairs)
+    ]
+    if rows:
+        await tx.execute(insert(changes), rows)
+    return first
+
+
+async def current_revision(tx: AsyncConnection) -> int:
+    """The number of the latest change, 0 before the first."""
+    return await _counter(tx, "log")
+
+
+async def note_bundle_change(tx: AsyncConnection, trust_domain: TrustDomain) -> int:
+    """Our own bundle changes in this transaction; gives its new sequence."""
+    revision = await log_changes(tx, ChangeKind.BUNDLE, [(str(trust_domain), "")])
+    await tx.execute(update(counters).where(counters.c.name == "bundle").values(value=revision))
+    return revision
+
+
+async def bundle_sequence(tx: AsyncConnection) -> int:
+    """The revision of our own bundle's last change."""
+    return await _counter(tx, "bundle")
+
+
+async def changes_since(tx: AsyncConnection, revision: int) -> list[Change]:
+    """All with a higher number, in order."""
+    rows = await tx.execute(select(changes).where(changes.c.revision > revision).order_by(changes.c.revision))
+    return [Change(row.revision, ChangeKind(row.kind), row.key, row.subject) for row in rows]
+
+
+async def oldest_change(tx: AsyncConnection) -> int | None:
+    """The lowest number that is kept, None where the log is empty."""
+    oldest: int | None = (await tx.execute(select(func.min(changes.c.revision)))).scalar_one()
+    return oldest
+
+
+async def prune_changes(tx: AsyncConnection, keep: int) -> None:
+    """Keep the newest ``keep``; who knew less than the oldest of them gets everything anew."""
+    limit = select(counters.c.value - keep).where(counters.c.name == "log").scalar_subquery()
+    await tx.execute(delete(changes).where(changes.c.revision <= limit))
+
+
+async def _counter(tx: AsyncConnection, name: str) -> int:
+    value: int = (await tx.execute(select(counters.c.value).where(counters.c.name == name))).scalar_one()
+    return value

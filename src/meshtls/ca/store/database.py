@@ -1,0 +1,120 @@
+"""Opens the SQL database and gives transactions; the one place that knows SQLAlchemy's and the drivers' errors.
+
+SQLite: write-ahead log, so that readers don't wait, and ``synchronous=FULL``, so that what was committed survives a
+power cut. Its writers queue for one connection instead of for the file's lock, and take that lock when they begin: a
+transaction that starts reading and then writes may be refused in the middle.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sqlalchemy import URL, event
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from meshtls.errors import StoreError
+
+__all__ = ["Database"]
+
+_BUSY_SECONDS = 10
+_POOL = 8
+
+
+class Database:
+    """Transactions on one database. ``close`` frees its connections. Nothing is opened before the first transaction."""
+
+    def __init__(self, url: URL) -> None:
+        self.url = url
+        self.shared = url.get_backend_name() != "sqlite"
+        if self.shared:
+            self._reader = self._writer = create_async_engine(url, pool_size=_POOL, pool_pre_ping=True)
+            return
+        arguments = {"timeout": _BUSY_SECONDS}
+        self._reader = create_async_engine(url, pool_size=_POOL, max_overflow=0, connect_args=arguments)
+        self._writer = create_async_engine(url, pool_size=1, max_overflow=0, connect_args=arguments)
+        _configure_sqlite(self._reader, "BEGIN")
+        _configure_sqlite(self._writer, "BEGIN IMMEDIATE")
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that only looks. Raises StoreError."""
+        async with _Translated(self), self._reader.connect() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that commits at the end of the block, or leaves nothing where the block raises.
+
+        Raises StoreError where the database refuses; then nothing of the block was kept.
+        """
+        async with _Translated(self), self._writer.begin() as connection:
+            yield connection
+
+    async def close(self) -> None:
+        await self._writer.dispose()
+        if self._reader is not self._writer:
+            await self._reader.dispose()
+
+    @property
+    def where(self) -> str:
+        """The database's address for people, without its password."""
+        if not self.shared:
+            return f"SQLite file {self.url.database}"
+        return self.url.set(drivername="postgresql").render_as_string(hide_password=True)
+
+    def __repr__(self) -> str:
+        return f"<Database {self.where}>"
+
+
+class _Translated:
+    """Turns what the database raises into StoreError."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def __aenter__(self) -> None:
+        return None
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, SQLAlchemyError | OSError | sqlite3.Error):
+            raise StoreError(f"data store {self._database.where}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, PoolTimeoutError):
+        return "no connection became free in time; the database is overloaded or hangs"
+    said = str(error.orig if isinstance(error, DBAPIError) and error.orig else error).strip() or type(error).__name__
+    for sign, advice in _ADVICE.items():
+        if sign in said.lower():
+            return f"{said}; {advice}"
+    return said
+
+
+_ADVICE = {
+    "disk is full": "make room on the disk; nothing of this change was kept",
+    "readonly": "make the file and its directory writable for this user; nothing of this change was kept",
+    "unable to open database file": "the directory has to exist and to be writable for this user",
+    "is locked": "another process holds the file; stop it",
+    "malformed": "restore the file from a backup",
+    "not a database": "restore the file from a backup",
+    "refused": "start the database, or mend its address",
+}
+
+
+def _configure_sqlite(engine: AsyncEngine, begin: str) -> None:
+    @event.listens_for(engine.sync_engine, "connect")
+    def configure(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # the driver must not begin transactions by itself
+        cursor = connection.cursor()
+        for pragma in ("journal_mode = WAL", "synchronous = FULL"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def start(connection: Any) -> None:
+        connection.exec_driver_sql(begin)

@@ -1,0 +1,78 @@
+"""What was issued, in the store: the record is there before the certificate or token leaves the server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from meshtls.ca.registration import Issuance
+from meshtls.ca.store.rows import moment, seconds
+from meshtls.ca.store.schema import issuances
+from meshtls.spiffeid import SpiffeId
+
+__all__ = ["last_not_after", "list_issuances", "record_issuances", "record_token"]
+
+
+async def record_issuances(tx: AsyncConnection, issued: Sequence[Issuance]) -> None:
+    """Keep these, all or none: a serial that is there already fails the transaction."""
+    if issued:
+        await tx.execute(insert(issuances), [_row(one) for one in issued])
+
+
+async def record_token(tx: AsyncConnection, issued: Issuance) -> None:
+    """Keep the record of a token. RSA signs the same claims to the same token: asked for twice, it is one."""
+    known = select(issuances.c.serial).where(issuances.c.serial == issued.serial)
+    if (await tx.execute(known)).first() is None:
+        await record_issuances(tx, [issued])
+
+
+async def list_issuances(
+    tx: AsyncConnection, after: int, limit: int, *, spiffe_id: SpiffeId | None = None, serial: str | None = None
+) -> list[Issuance]:
+    """A page, oldest first: up to ``limit`` of those numbered above ``after`` (0 for the first page)."""
+    query = select(issuances).where(issuances.c.number > after).order_by(issuances.c.number).limit(limit)
+    if spiffe_id is not None:
+        query = query.where(issuances.c.spiffe_id == str(spiffe_id))
+    if serial is not None:
+        query = query.where(issuances.c.serial == serial)
+    return [_issuance(row) for row in (await tx.execute(query)).mappings()]
+
+
+async def last_not_after(tx: AsyncConnection, server_id: str, kind: str) -> datetime | None:
+    """When the last of what this server signed ends; None where it signed nothing of this kind."""
+    mine = (issuances.c.server_id == server_id) & (issuances.c.kind == kind)
+    last: int | None = (await tx.execute(select(func.max(issuances.c.not_after)).where(mine))).scalar_one()
+    return None if last is None else moment(last)
+
+
+def _row(one: Issuance) -> dict[str, Any]:
+    return {
+        "kind": one.kind,
+        "serial": one.serial,
+        "spiffe_id": str(one.spiffe_id),
+        "agent_id": None if one.agent_id is None else str(one.agent_id),
+        "entry_id": one.entry_id,
+        "server_id": one.server_id,
+        "issued_at": seconds(one.issued_at),
+        "not_before": seconds(one.not_before),
+        "not_after": seconds(one.not_after),
+    }
+
+
+def _issuance(row: Any) -> Issuance:
+    return Issuance(
+        number=row["number"],
+        kind=row["kind"],
+        serial=row["serial"],
+        spiffe_id=SpiffeId.parse(row["spiffe_id"]),
+        agent_id=None if row["agent_id"] is None else SpiffeId.parse(row["agent_id"]),
+        entry_id=row["entry_id"],
+        server_id=row["server_id"],
+        issued_at=moment(row["issued_at"]),
+        not_before=moment(row["not_before"]),
+        not_after=moment(row["not_after"]),
+    )

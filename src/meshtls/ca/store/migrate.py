@@ -1,0 +1,87 @@
+"""Brings the schema to this version by the Alembic migrations that come with the package, and says where it stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+
+from meshtls.ca.store.database import Database
+from meshtls.errors import ConfigError
+
+__all__ = ["SchemaVersion", "migrate", "schema_version", "wanted_schema"]
+
+_MIGRATIONS = "meshtls.ca.store:migrations"
+# Any number will do, as long as all servers ask for the same.
+_LOCK = 0x6D657368
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaVersion:
+    """``present`` is what the database has (None: nothing yet), ``wanted`` what this meshtls works with."""
+
+    present: str | None
+    wanted: str
+
+    @property
+    def current(self) -> bool:
+        return self.present == self.wanted
+
+
+async def schema_version(database: Database) -> SchemaVersion:
+    """Where the schema stands; nothing is changed. Raises StoreError, and ConfigError as ``migrate`` does."""
+    async with database.read() as connection:
+        present = await connection.run_sync(_present)
+    scripts = _scripts()
+    _check_known(scripts, present, database)
+    return SchemaVersion(present, wanted_schema())
+
+
+def wanted_schema() -> str:
+    """The schema that this meshtls works with."""
+    return _scripts().get_current_head() or ""
+
+
+async def migrate(database: Database) -> None:
+    """Run the missing migrations, all or none; two servers that start at once run them once.
+
+    Raises StoreError, and ConfigError where the database was made by a newer meshtls.
+    """
+    async with database.write() as connection:
+        if database.shared:
+            await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        _check_known(_scripts(), await connection.run_sync(_present), database)
+        await connection.run_sync(_upgrade)
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config())
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", _MIGRATIONS)
+    return config
+
+
+def _present(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _upgrade(connection: Connection) -> None:
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _check_known(scripts: ScriptDirectory, present: str | None, database: Database) -> None:
+    known = {script.revision for script in scripts.walk_revisions()}
+    if present is not None and present not in known:
+        raise ConfigError(
+            f"data store {database.where}: its schema {present} is newer than this meshtls knows;"
+            " upgrade meshtls, or give another database"
+        )

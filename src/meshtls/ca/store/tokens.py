@@ -1,0 +1,41 @@
+"""Join tokens in the store: only their hash, good once and for a time."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+
+from sqlalchemy import delete, insert, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from meshtls.ca.store.rows import seconds
+from meshtls.ca.store.schema import join_tokens
+from meshtls.spiffeid import SpiffeId
+
+__all__ = ["add_token", "consume_token", "prune_tokens"]
+
+
+async def add_token(tx: AsyncConnection, token: str, agent: SpiffeId, expires_at: datetime) -> None:
+    """From now until ``expires_at`` this token makes its bearer this agent, once."""
+    row = {"token_hash": _hash(token), "agent_id": str(agent), "expires_at": seconds(expires_at)}
+    await tx.execute(insert(join_tokens), row)
+
+
+async def consume_token(tx: AsyncConnection, token: str, now: datetime) -> SpiffeId | None:
+    """The agent that this token is for, and the token is used; None where it is unknown, used or expired.
+
+    One statement finds and marks it, so of two tries at once one finds it marked.
+    """
+    unused = join_tokens.c.used_at.is_(None) & (join_tokens.c.expires_at > seconds(now))
+    mark = update(join_tokens).where((join_tokens.c.token_hash == _hash(token)) & unused).values(used_at=seconds(now))
+    agent = (await tx.execute(mark.returning(join_tokens.c.agent_id))).scalar_one_or_none()
+    return None if agent is None else SpiffeId.parse(agent)
+
+
+async def prune_tokens(tx: AsyncConnection, now: datetime) -> None:
+    """Forget those whose time is over; used ones among them, which nobody could use again anyway."""
+    await tx.execute(delete(join_tokens).where(join_tokens.c.expires_at <= seconds(now)))
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

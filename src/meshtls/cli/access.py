@@ -1,0 +1,103 @@
+"""How a verb asks the server: over its admin socket, or over mutual TLS as an identity whose entry is marked admin."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from grpclib.client import Channel
+from grpclib.exceptions import GRPCError
+
+from meshtls.cli.options import ADDRESS, output_option, workload_option
+from meshtls.cli.workload_socket import workload_address
+from meshtls.errors import LocalIdentityError
+from meshtls.proto.server_admin import AdminClient
+from meshtls.proto.server_calls import local_channel, mutual_channel
+from meshtls.sidecar.address import Address
+from meshtls.workload.x509_source import X509Source
+
+__all__ = ["ServerAccess", "gathered", "server_options"]
+
+T = TypeVar("T")
+_SOCKET_VARIABLE = "MESHTLS_ADMIN_SOCKET"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerAccess:
+    """``server`` is asked over mutual TLS where it is given, else ``socket``; ``of_file`` says that a configuration
+    file named it, and no option.
+    """
+
+    socket: Path
+    server: Address | None = None
+    workload_socket: str | None = None
+    of_file: bool = False
+
+    def ask(self, question: Callable[[AdminClient], Awaitable[T]]) -> T:
+        """The answer. Raises what the client raises; that nobody answers, with where that was and what to do."""
+        return asyncio.run(self._ask(question))
+
+    def __str__(self) -> str:
+        return f"server {self.server}" if self.server else f"admin socket {self.socket}"
+
+    @property
+    def _advice(self) -> str:
+        if self.of_file:
+            return ""
+        if self.server:
+            # A refusal at the end of TLS 1.3's handshake looks like a connection that broke.
+            return "; start the server there, and ask as an identity whose entry is marked admin: it lets in no other"
+        return f"; start the server there, or say with --socket or {_SOCKET_VARIABLE} where it is"
+
+    async def _ask(self, question: Callable[[AdminClient], Awaitable[T]]) -> T:
+        async with self._channel() as channel:
+            try:
+                return await question(AdminClient(channel))
+            except LocalIdentityError as error:
+                if isinstance(error.__cause__, GRPCError):
+                    raise
+                raise LocalIdentityError(f"{self}: {error}{self._advice}") from error
+
+    @asynccontextmanager
+    async def _channel(self) -> AsyncIterator[Channel]:
+        if self.server is None:
+            async with local_channel(self.socket) as channel:
+                yield channel
+            return
+        async with X509Source(workload_address(self.workload_socket)) as source:
+            domain = source.snapshot().svid.spiffe_id.trust_domain
+            async with mutual_channel(self.server.host, self.server.port, source, domain) as channel:
+                yield channel
+
+
+def server_options(command: Callable[..., T]) -> Callable[..., T]:
+    """The options of every verb that asks the server; it is given ``access`` and ``out``."""
+
+    @click.option(
+        "--socket",
+        type=click.Path(path_type=Path),
+        envvar=_SOCKET_VARIABLE,
+        show_envvar=True,
+        default="meshtls-data/admin.sock",
+        show_default=True,
+        help="The server's admin socket.",
+    )
+    @click.option("--server", type=ADDRESS, help="Ask there over mutual TLS, as an identity whose entry says --admin.")
+    @workload_option
+    @output_option
+    @functools.wraps(command)
+    def call(socket: Path, server: Address | None, workload_socket: str | None, **rest: Any) -> T:
+        return command(access=ServerAccess(socket, server, workload_socket), **rest)
+
+    return call
+
+
+async def gathered(items: AsyncIterable[T]) -> list[T]:
+    """All of them."""
+    return [item async for item in items]

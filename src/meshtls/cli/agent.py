@@ -1,0 +1,111 @@
+"""``meshtls agent``: run a node's agent, look at its file, ask one that runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+import click
+from grpclib import Status
+
+from meshtls.agent.config import AgentConfig, load_config
+from meshtls.agent.node.proof import JoinToken
+from meshtls.agent.run import running_agent
+from meshtls.cli.health import tell_health
+from meshtls.cli.http import HttpError, get
+from meshtls.cli.options import config_option, log_to_stderr, output_option
+from meshtls.cli.output import Output
+from meshtls.cli.signals import stop_signal
+from meshtls.cli.workload_socket import workload_address
+from meshtls.sidecar.address import Address
+from meshtls.workload.background import in_background
+from meshtls.workload.client import WorkloadApiClient
+from meshtls.workload.failures import WorkloadApiError
+
+__all__ = ["agent"]
+
+_SECONDS = 3.0
+
+
+@click.group()
+def agent() -> None:
+    """A node's agent: it attests to the server and serves the Workload API and Envoy's SDS."""
+
+
+@agent.command()
+@config_option
+@output_option
+def run(config: Path, out: Output) -> None:
+    """Serve until SIGTERM or SIGINT, whether or not the server answers yet."""
+    loaded = load_config(config)
+    log_to_stderr(logging.getLevelNamesMapping()[loaded.log_level])
+    asyncio.run(_run(loaded, out))
+
+
+@agent.command()
+@config_option
+@output_option
+def validate(config: Path, out: Output) -> None:
+    """Read the file and what it names, and say what it configures or what is wrong with it."""
+    out.record(_settings(load_config(config)))
+
+
+@agent.command()
+@config_option
+@output_option
+def healthcheck(config: Path, out: Output) -> int:
+    """Ask the agent of this file whether it is ready."""
+    return tell_health(out, asyncio.run(_awaited(load_config(config))))
+
+
+async def _run(config: AgentConfig, out: Output) -> None:
+    with stop_signal() as stopped:
+        async with in_background(_serve(config, out), "serve"):
+            await stopped.wait()
+
+
+async def _serve(config: AgentConfig, out: Output) -> None:
+    async with running_agent(config) as running:
+        record = {"event": "serving", "address": running.address, "health_port": running.health_port}
+        out.event(record, f"serving: Workload API and SDS on {running.address}")
+        await running.ready()
+        entries = len(running.identities.cache.entries)
+        out.event({"event": "ready", "entries": entries}, f"ready: {entries} entries")
+        await asyncio.get_running_loop().create_future()
+
+
+async def _awaited(config: AgentConfig) -> str | None:
+    if config.endpoint.health:
+        return await _asked_by_http(Address(*config.endpoint.health))
+    async with WorkloadApiClient(workload_address(str(config.endpoint.socket_path)), timeout=_SECONDS) as client:
+        try:
+            await client.fetch_x509_bundles()
+        except WorkloadApiError as error:
+            # It knows its entries, and that none of them is for whoever runs this check.
+            return None if error.status is Status.PERMISSION_DENIED else str(error)
+    return None
+
+
+async def _asked_by_http(address: Address) -> str | None:
+    try:
+        answer = await get(address, "/ready", _SECONDS)
+    except HttpError as error:
+        return str(error)
+    return None if answer.status == 200 else answer.body.decode("utf-8", "replace").strip()
+
+
+def _settings(config: AgentConfig) -> dict[str, object]:
+    proof = "join_token" if isinstance(config.proof, JoinToken) else "x509pop"
+    return {
+        "trust_domain": str(config.trust_domain),
+        "server": str(config.server),
+        "attest_port": config.server.attest_port,
+        "socket": str(config.endpoint.socket_path),
+        "workload_attestors": list(config.endpoint.attestors),
+        "node_attestation": proof if config.proof else "the SVID of an earlier one",
+        "x509_authorities": len(config.bundle.x509_authorities),
+        "data_dir": str(config.data_dir or ""),
+        "health": str(Address(*config.endpoint.health)) if config.endpoint.health else "",
+        "log_level": config.log_level,
+    }

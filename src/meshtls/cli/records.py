@@ -1,0 +1,76 @@
+"""What is told of each thing: its fields, by the names that programs read, as values that JSON has. Pure."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+from meshtls.bundle import TrustBundle
+from meshtls.ca.registration import AgentRecord, Entry
+from meshtls.cli.output import Record
+from meshtls.svid.jwt import JwtSvid
+from meshtls.svid.x509 import X509Svid
+
+__all__ = ["agent_record", "bundle_record", "entry_record", "jwt_record", "moment", "x509_record"]
+
+
+def moment(when: datetime) -> str:
+    """``2030-01-31T12:00:00Z``."""
+    return f"{when.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def entry_record(entry: Entry) -> Record:
+    return {
+        "id": entry.id,
+        "spiffe_id": str(entry.spiffe_id),
+        "parent_id": str(entry.parent_id),
+        "selectors": list(map(str, entry.selectors)),
+        "x509_svid_ttl": entry.x509_svid_ttl,
+        "jwt_svid_ttl": entry.jwt_svid_ttl,
+        "federates_with": list(map(str, entry.federates_with)),
+        "dns_names": list(entry.dns_names),
+        "hint": entry.hint,
+        "admin": entry.admin,
+        "downstream": entry.downstream,
+        "expires_at": moment(entry.expires_at) if entry.expires_at else None,
+        "revision": entry.revision,
+    }
+
+
+def agent_record(agent: AgentRecord) -> Record:
+    return {
+        "spiffe_id": str(agent.spiffe_id),
+        "attestation": agent.type,
+        "attested_at": moment(agent.attested_at),
+        "serials": list(agent.serials),
+        "not_after": moment(agent.not_after),
+        "banned": agent.banned,
+        "selectors": list(map(str, agent.selectors)),
+    }
+
+
+def bundle_record(bundle: TrustBundle) -> Record:
+    """``bundle`` is the SPIFFE bundle document."""
+    return {"trust_domain": str(bundle.trust_domain), "bundle": json.loads(bundle.to_jwks())}
+
+
+def x509_record(svid: X509Svid) -> Record:
+    """Never the key."""
+    return {
+        "spiffe_id": str(svid.spiffe_id),
+        "serial": svid.serial,
+        "not_before": moment(svid.not_before),
+        "not_after": moment(svid.not_after),
+        "hint": svid.hint,
+    }
+
+
+def jwt_record(svid: JwtSvid) -> Record:
+    """Never the token."""
+    return {
+        "spiffe_id": str(svid.spiffe_id),
+        "audience": list(svid.audience),
+        "issued_at": moment(svid.issued_at) if svid.issued_at else None,
+        "expires_at": moment(svid.expiry),
+        "hint": svid.hint,
+    }

@@ -1,0 +1,99 @@
+"""``meshtls server``: run the CA server, look at its file, ask one that runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+import click
+
+from meshtls.cli.access import ServerAccess
+from meshtls.cli.health import tell_health
+from meshtls.cli.options import config_option, log_to_stderr, output_option
+from meshtls.cli.output import Output
+from meshtls.cli.signals import stop_signal
+from meshtls.errors import LocalIdentityError
+from meshtls.server.config import load_config
+from meshtls.server.run import RunningServer, run_server
+from meshtls.server.settings import ServerConfig
+from meshtls.workload.background import in_background
+
+__all__ = ["server"]
+
+
+@click.group()
+def server() -> None:
+    """The CA server: it registers workloads, attests nodes, and signs."""
+
+
+@server.command()
+@config_option
+@output_option
+def run(config: Path, out: Output) -> None:
+    """Serve until SIGTERM or SIGINT. The file is YAML, or a server.conf of SPIRE's."""
+    loaded = load_config(config)
+    log_to_stderr(logging.getLevelNamesMapping()[loaded.log_level])
+    asyncio.run(_run(loaded, out))
+
+
+@server.command()
+@config_option
+@output_option
+def validate(config: Path, out: Output) -> None:
+    """Read the file, and say what it configures or what is wrong with it."""
+    loaded = load_config(config)
+    out.record(_settings(loaded))
+
+
+@server.command()
+@config_option
+@output_option
+def healthcheck(config: Path, out: Output) -> int:
+    """Ask the server of this file whether it is ready."""
+    access = ServerAccess(load_config(config).socket_path, of_file=True)
+    try:
+        health = access.ask(lambda api: api.health())
+    except LocalIdentityError as error:
+        return tell_health(out, str(error))
+    return tell_health(out, None if health.ready else health.waiting_for)
+
+
+async def _run(config: ServerConfig, out: Output) -> None:
+    serving = run_server(config, ready=lambda running: _tell_serving(config, running, out))
+    with stop_signal() as stopped:
+        async with in_background(serving, "serve"):
+            await stopped.wait()
+
+
+def _tell_serving(config: ServerConfig, running: RunningServer, out: Output) -> None:
+    address, attest = (f"{host}:{port}" for host, port in (running.address, running.attest_address))
+    record = {
+        "event": "serving",
+        "trust_domain": str(config.trust_domain),
+        "server_id": running.server_id,
+        "address": address,
+        "attest_address": attest,
+        "socket": str(running.socket_path),
+    }
+    words = f"{address}, new nodes on {attest}, administrators on {running.socket_path}"
+    out.event(record, f"serving: server of {config.trust_domain} on {words}")
+
+
+def _settings(config: ServerConfig) -> dict[str, object]:
+    attestors = ["join_token"] * config.join_token + ["x509pop"] * bool(config.x509pop)
+    return {
+        "trust_domain": str(config.trust_domain),
+        "address": f"{config.bind_address}:{config.bind_port}",
+        "attest_port": config.attest_port,
+        "socket": str(config.socket_path),
+        "data_dir": str(config.data_dir),
+        "datastore": config.datastore.render_as_string(hide_password=True),
+        "keys": config.key_place.value,
+        "node_attestors": attestors,
+        "ca_ttl": int(config.ca_ttl.total_seconds()),
+        "default_x509_svid_ttl": int(config.default_x509_svid_ttl.total_seconds()),
+        "default_jwt_svid_ttl": int(config.default_jwt_svid_ttl.total_seconds()),
+        "log_level": config.log_level,
+        "notices": list(config.notices),
+    }

@@ -1,0 +1,92 @@
+"""SVIDs and bundles as files, for programs that do not speak SPIFFE.
+
+All of a set are written beside the old ones first; then each takes the old one's place in one step: bundles, keys,
+and the certificates last. A program that reloads when ``svid.pem`` changes, or when it is told, finds the set whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from meshtls.errors import ConfigError
+from meshtls.svid.context import X509Context
+
+__all__ = ["BUNDLE", "KEY", "SVID", "contents", "write_files"]
+
+SVID, KEY, BUNDLE = "svid.pem", "key.pem", "bundle.pem"
+_OURS = re.compile(r"(?:svid|key)\.[0-9]+\.pem|bundle\..+\.pem", re.ASCII)
+_SECRET, _PUBLIC = 0o600, 0o644
+
+
+def contents(context: X509Context) -> dict[str, bytes]:
+    """Each file's name and content, in the order in which they are put in place.
+
+    ``svid.pem``, ``key.pem`` and ``bundle.pem`` are the default identity and its own trust domain's authorities. Of
+    several identities each is in ``svid.0.pem``, ``key.0.pem`` and so on, too; a federated trust domain's authorities
+    are in a file of their own, ``bundle.<trust domain>.pem``.
+    """
+    own = context.svid.spiffe_id.trust_domain
+    files = {
+        BUNDLE if bundle.trust_domain == own else f"bundle.{bundle.trust_domain}.pem": bundle.to_pem()
+        for bundle in context.bundles
+    }
+    several = context.svids if len(context.svids) > 1 else ()
+    files |= {f"key.{place}.pem": svid.key_pem() for place, svid in enumerate(several)}
+    files |= {f"svid.{place}.pem": svid.chain_pem() for place, svid in enumerate(several)}
+    return files | {KEY: context.svid.key_pem(), SVID: context.svid.chain_pem()}
+
+
+def write_files(directory: Path, files: dict[str, bytes]) -> tuple[Path, ...]:
+    """Replace the set in this directory, which is made where it is missing; keys are 0600 from their first byte.
+
+    Files of a name like theirs that are not in the set are removed: they belong to an identity or a federation that is
+    no more. Gives the paths. Raises ConfigError; where it was for want of room, the old set is there still.
+    """
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _written(directory, files) as temporary:
+            for name, path in temporary.items():
+                path.replace(directory / name)
+        for path in directory.iterdir():
+            if _OURS.fullmatch(path.name) and path.name not in files:
+                path.unlink()
+        _sync(directory)
+    except OSError as error:
+        raise ConfigError(f"{directory}: wanted to write SVIDs there: {error.strerror or error}") from error
+    return tuple(directory / name for name in files)
+
+
+@contextlib.contextmanager
+def _written(directory: Path, files: dict[str, bytes]) -> Iterator[dict[str, Path]]:
+    """Each file's content on the disk under another name, which does not outlive the body."""
+    temporary = {name: directory / f".{name}.{secrets.token_hex(8)}" for name in files}
+    try:
+        for name, path in temporary.items():
+            _write_new(path, files[name], _SECRET if name.startswith("key.") else _PUBLIC)
+        yield temporary
+    finally:
+        for path in temporary.values():
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+
+
+def _write_new(path: Path, content: bytes, mode: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, _SECRET)
+    with open(descriptor, "wb") as file:
+        os.fchmod(descriptor, mode)
+        file.write(content)
+        file.flush()
+        os.fsync(descriptor)
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,128 @@
+"""``meshtls watch``: follow the X509-SVIDs of this process, and hand them to a program that does not speak SPIFFE."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shlex
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from meshtls.cli.options import log_to_stderr, output_option, workload_option
+from meshtls.cli.output import Output
+from meshtls.cli.records import moment, x509_record
+from meshtls.cli.signals import stop_signal
+from meshtls.cli.svid_files import BUNDLE, KEY, SVID, contents, write_files
+from meshtls.cli.telling import MOST_PID, RunProgram, SendSignal, Teller
+from meshtls.cli.workload_socket import workload_address
+from meshtls.svid.context import X509Context
+from meshtls.workload.address import Address
+from meshtls.workload.background import in_background
+from meshtls.workload.x509_source import X509Source
+
+__all__ = ["watch"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Watch:
+    """The command line, read."""
+
+    address: Address
+    directory: Path | None
+    tellers: Sequence[Teller]
+    out: Output
+
+    async def follow(self) -> None:
+        """For ever. Raises ConfigError where the files can't be written, LocalIdentityError where none will come."""
+        generation = 0
+        async with X509Source(self.address, timeout=None) as source:
+            while True:
+                context = await source.changed(generation)
+                generation = context.generation
+                await self._take(context)
+
+    async def _take(self, context: X509Context) -> None:
+        paths = write_files(self.directory, contents(context)) if self.directory else ()
+        svid = context.svid
+        record = {"event": "svid", **x509_record(svid), "files": [str(path) for path in paths]}
+        self.out.event(record, f"{svid.spiffe_id}: SVID {svid.serial} until {moment(svid.not_after)}")
+        for teller in self.tellers:
+            await teller.tell(self._environment(context))
+
+    def _environment(self, context: X509Context) -> dict[str, str]:
+        svid = context.svid
+        told = {
+            "MESHTLS_SPIFFE_ID": str(svid.spiffe_id),
+            "MESHTLS_SVID_SERIAL": svid.serial,
+            "MESHTLS_SVID_EXPIRES_AT": moment(svid.not_after),
+        }
+        if self.directory:
+            for variable, name in (("SVID", SVID), ("KEY", KEY), ("BUNDLE", BUNDLE)):
+                told[f"MESHTLS_{variable}_FILE"] = str((self.directory / name).absolute())
+        return told
+
+
+@click.command()
+@click.option(
+    "--write",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Keep svid.pem, key.pem and bundle.pem there up to date.",
+)
+@click.option(
+    "--exec", "program", metavar="CMD", help="Run this at each SVID, without a shell; MESHTLS_* say what is new."
+)
+@click.option("--signal", "signal_name", metavar="SIG", help="Send this at each SVID, such as HUP.")
+@click.option("--pid", type=click.IntRange(1, MOST_PID), help="To this process.")
+@click.option("--pid-file", type=click.Path(path_type=Path), help="To the process that this file names at that time.")
+@workload_option
+@output_option
+def watch(
+    out: Output,
+    workload_socket: str | None,
+    write: Path | None,
+    program: str | None,
+    signal_name: str | None,
+    pid: int | None,
+    pid_file: Path | None,
+) -> None:
+    """Print each new X509-SVID of this process as it comes, the present one first, until SIGTERM or SIGINT.
+
+    A program that fails is logged, and told of the next one all the same.
+    """
+    tellers = [*_program(program), *_signal(signal_name, pid, pid_file)]
+    log_to_stderr(logging.WARNING)
+    asyncio.run(_run(_Watch(workload_address(workload_socket), write, tellers, out)))
+
+
+async def _run(watching: _Watch) -> None:
+    with stop_signal() as stopped:
+        async with in_background(watching.follow(), "watch"):
+            await stopped.wait()
+
+
+def _program(command: str | None) -> list[Teller]:
+    if command is None:
+        return []
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise click.BadParameter(f"{command!r}: {error}", param_hint="--exec") from error
+    if not words:
+        raise click.BadParameter("wanted a program with its arguments, got nothing", param_hint="--exec")
+    return [RunProgram(words)]
+
+
+def _signal(name: str | None, pid: int | None, pid_file: Path | None) -> list[Teller]:
+    process = pid if pid is not None else pid_file
+    if (name is None) != (process is None) or (pid is not None and pid_file is not None):
+        raise click.UsageError("wanted --signal together with one of --pid and --pid-file")
+    if name is None or process is None:
+        return []
+    try:
+        return [SendSignal(signal.Signals["SIG" + name.upper().removeprefix("SIG")], process)]
+    except KeyError as error:
+        raise click.BadParameter(f"wanted a signal such as HUP or USR1, got {name!r}", param_hint="--signal") from error

@@ -1,0 +1,30 @@
+"""What a probe is answered: ``GET /live`` and ``GET /ready`` of HTTP/1.1, one request a connection. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+__all__ = ["END_OF_REQUEST", "LONGEST_REQUEST", "answer_probe"]
+
+LONGEST_REQUEST = 8192
+END_OF_REQUEST = b"\r\n\r\n"
+_HEAD = "HTTP/1.1 {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\r\n"
+
+
+def answer_probe(request: bytes, awaited: Callable[[], str | None]) -> bytes:
+    """The whole answer to a request's head. ``awaited`` says in words what readiness waits for, None when nothing."""
+    method, _, rest = request.partition(b" ")
+    status, text = _judge(method, rest.partition(b" ")[0].partition(b"?")[0], awaited)
+    content = text.encode()
+    return _HEAD.format(status, len(content)).encode() + (b"" if method == b"HEAD" else content)
+
+
+def _judge(method: bytes, path: bytes, awaited: Callable[[], str | None]) -> tuple[str, str]:
+    if method not in (b"GET", b"HEAD"):
+        return "405 Method Not Allowed", "wanted GET\n"
+    if path == b"/live":
+        return "200 OK", "live\n"
+    if path != b"/ready":
+        return "404 Not Found", "wanted /live or /ready\n"
+    waits_for = awaited()
+    return ("200 OK", "ready\n") if waits_for is None else ("503 Service Unavailable", f"waiting for {waits_for}\n")

@@ -1,0 +1,208 @@
+"""The server API for administrators, over a channel of ``server_calls``. Raises as ``server_client`` does, and
+ConflictError for what is there already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Collection, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from cryptography import x509
+from grpclib.client import Channel
+
+from meshtls.bundle import TrustBundle
+from meshtls.ca.registration import AgentRecord, Entry, EntryFilter, Issuance
+from meshtls.proto import server_grpc, server_pb
+from meshtls.proto.server_calls import CALL_SECONDS, our_errors
+from meshtls.proto.server_messages import (
+    agent_of,
+    bundle_message,
+    bundle_of,
+    chain_of,
+    entry_message,
+    entry_of,
+    filter_message,
+    issuance_of,
+    moment,
+)
+from meshtls.spiffeid import SpiffeId, TrustDomain
+
+__all__ = ["AdminClient", "Health", "JoinToken"]
+
+_EVERYTHING = EntryFilter()
+_DEFAULT = timedelta()
+
+
+@dataclass(frozen=True, slots=True)
+class JoinToken:
+    """A token, for one use before ``expires_at``, and the agent that it makes."""
+
+    token: str = field(repr=False)
+    agent_id: SpiffeId
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """``waiting_for`` says in words what a server that isn't ready waits for."""
+
+    ready: bool
+    waiting_for: str
+    trust_domain: str
+    server_id: str
+    version: str
+    revision: int
+    entries: int
+    agents_connected: int
+
+
+class AdminClient:
+    """One method for each of the API's. A TTL of zero is the server's default; lists fetch page after page."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._entries = server_grpc.EntriesStub(channel)
+        self._agents = server_grpc.AgentsStub(channel)
+        self._svids = server_grpc.SvidsStub(channel)
+        self._bundles = server_grpc.BundlesStub(channel)
+        self._health = server_grpc.HealthStub(channel)
+
+    async def create_entries(self, entries: Iterable[Entry]) -> list[Entry]:
+        """All or none."""
+        request = server_pb.CreateEntriesRequest(entries=map(entry_message, entries))
+        with our_errors():
+            return [entry_of(one) for one in (await self._entries.CreateEntries(request, timeout=CALL_SECONDS)).entries]
+
+    async def entry(self, key: str) -> Entry:
+        with our_errors():
+            return entry_of(await self._entries.GetEntry(server_pb.EntryId(id=key), timeout=CALL_SECONDS))
+
+    async def entries(self, wanted: EntryFilter = _EVERYTHING, page_size: int = 0) -> AsyncGenerator[Entry]:
+        """Those that the filter lets through, by id."""
+        request = server_pb.ListEntriesRequest(filter=filter_message(wanted), page_size=page_size)
+        while True:
+            with our_errors():
+                page = await self._entries.ListEntries(request, timeout=CALL_SECONDS)
+            for message in page.entries:
+                yield entry_of(message)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def update_entry(self, entry: Entry) -> Entry:
+        """Replace the entry of this id; a revision above 0 has to be the present one."""
+        with our_errors():
+            return entry_of(await self._entries.UpdateEntry(entry_message(entry), timeout=CALL_SECONDS))
+
+    async def delete_entries(self, ids: Iterable[str]) -> None:
+        """All or none."""
+        with our_errors():
+            await self._entries.DeleteEntries(server_pb.DeleteEntriesRequest(ids=ids), timeout=CALL_SECONDS)
+
+    async def count_entries(self, wanted: EntryFilter = _EVERYTHING) -> int:
+        with our_errors():
+            return (await self._entries.CountEntries(filter_message(wanted), timeout=CALL_SECONDS)).count
+
+    async def create_join_token(self, ttl: timedelta = _DEFAULT, spiffe_id: SpiffeId | None = None) -> JoinToken:
+        """``spiffe_id`` is a name of the node's own, as parent of its entries."""
+        request = server_pb.CreateJoinTokenRequest(ttl=_seconds(ttl), spiffe_id=str(spiffe_id or ""))
+        with our_errors():
+            made = await self._agents.CreateJoinToken(request, timeout=CALL_SECONDS)
+        return JoinToken(made.token, SpiffeId.parse(made.agent_id), moment(made.expires_at))
+
+    async def agent(self, spiffe_id: SpiffeId) -> AgentRecord:
+        with our_errors():
+            return agent_of(await self._agents.GetAgent(_agent(spiffe_id), timeout=CALL_SECONDS))
+
+    async def agents(self, *, only_banned: bool = False, page_size: int = 0) -> AsyncGenerator[AgentRecord]:
+        request = server_pb.ListAgentsRequest(only_banned=only_banned, page_size=page_size)
+        while True:
+            with our_errors():
+                page = await self._agents.ListAgents(request, timeout=CALL_SECONDS)
+            for message in page.agents:
+                yield agent_of(message)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def ban_agent(self, spiffe_id: SpiffeId) -> None:
+        """Refuse it from now on, its next attestation too."""
+        with our_errors():
+            await self._agents.BanAgent(_agent(spiffe_id), timeout=CALL_SECONDS)
+
+    async def evict_agent(self, spiffe_id: SpiffeId) -> None:
+        """Forget it: it has to attest again, and may."""
+        with our_errors():
+            await self._agents.EvictAgent(_agent(spiffe_id), timeout=CALL_SECONDS)
+
+    async def mint_x509(
+        self, spiffe_id: SpiffeId, csr: bytes, ttl: timedelta = _DEFAULT, dns_names: Iterable[str] = ()
+    ) -> tuple[x509.Certificate, ...]:
+        """A chain, leaf first, for any workload ID of the trust domain."""
+        request = server_pb.MintX509Request(spiffe_id=str(spiffe_id), csr=csr, ttl=_seconds(ttl), dns_names=dns_names)
+        with our_errors():
+            return chain_of(await self._svids.MintX509(request, timeout=CALL_SECONDS))
+
+    async def mint_jwt(self, spiffe_id: SpiffeId, audience: Collection[str], ttl: timedelta = _DEFAULT) -> str:
+        """A token for any workload ID of the trust domain."""
+        request = server_pb.MintJwtRequest(spiffe_id=str(spiffe_id), audience=audience, ttl=_seconds(ttl))
+        with our_errors():
+            return (await self._svids.MintJwt(request, timeout=CALL_SECONDS)).token
+
+    async def issuances(
+        self, *, spiffe_id: SpiffeId | None = None, serial: str = "", after: int = 0, page_size: int = 0
+    ) -> AsyncGenerator[Issuance]:
+        """What was issued, oldest first, from the one numbered ``after`` on."""
+        request = server_pb.ListIssuancesRequest(
+            after=after, spiffe_id=str(spiffe_id or ""), serial=serial, page_size=page_size
+        )
+        while True:
+            with our_errors():
+                page = await self._svids.ListIssuances(request, timeout=CALL_SECONDS)
+            for message in page.issuances:
+                yield issuance_of(message)
+            if not page.issuances:
+                return
+            request.after = page.issuances[-1].number
+
+    async def bundle(self) -> TrustBundle:
+        """The server's own."""
+        with our_errors():
+            return bundle_of(await self._bundles.GetBundle(server_pb.GetBundleRequest(), timeout=CALL_SECONDS))
+
+    async def bundles(self) -> list[TrustBundle]:
+        """Those of other trust domains."""
+        with our_errors():
+            found = await self._bundles.ListBundles(server_pb.ListBundlesRequest(), timeout=CALL_SECONDS)
+        return [bundle_of(one) for one in found.bundles]
+
+    async def set_bundle(self, bundle: TrustBundle) -> None:
+        with our_errors():
+            await self._bundles.SetBundle(bundle_message(bundle), timeout=CALL_SECONDS)
+
+    async def delete_bundle(self, trust_domain: TrustDomain) -> None:
+        with our_errors():
+            request = server_pb.BundleId(trust_domain=str(trust_domain))
+            await self._bundles.DeleteBundle(request, timeout=CALL_SECONDS)
+
+    async def health(self) -> Health:
+        with our_errors():
+            found = await self._health.GetHealth(server_pb.GetHealthRequest(), timeout=CALL_SECONDS)
+        return Health(
+            ready=found.ready,
+            waiting_for=found.waiting_for,
+            trust_domain=found.trust_domain,
+            server_id=found.server_id,
+            version=found.version,
+            revision=found.revision,
+            entries=found.entries,
+            agents_connected=found.agents_connected,
+        )
+
+
+def _agent(spiffe_id: SpiffeId) -> server_pb.AgentId:
+    return server_pb.AgentId(spiffe_id=str(spiffe_id))
+
+
+def _seconds(ttl: timedelta) -> int:
+    return int(ttl.total_seconds())

@@ -1,0 +1,77 @@
+"""Calls of the server API: where to call, and each failure as one of our errors."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from grpclib.client import Channel
+from grpclib.config import Configuration
+from grpclib.const import Status
+from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
+
+from meshtls import errors
+from meshtls.bundle import TrustBundle
+from meshtls.ca.registration import server_id
+from meshtls.clock import Clock, SystemClock
+from meshtls.policy.authorizer import authorize_id
+from meshtls.spiffeid import TrustDomain
+from meshtls.svid.context import X509ContextSource
+from meshtls.tls.bootstrap import AnonymousClientContext
+from meshtls.tls.context import TlsOptions
+from meshtls.tls.failures import peer_error
+from meshtls.tls.rotating import client_context
+
+__all__ = ["CALL_SECONDS", "attest_channel", "error_of", "local_channel", "mutual_channel", "our_errors"]
+
+CALL_SECONDS = 15.0
+_ALPN = ("h2",)
+# As large as the server takes: a batch of entries is one message.
+_WINDOWS = Configuration(http2_connection_window_size=2**24, http2_stream_window_size=2**24)
+_ERRORS: dict[int, type[errors.MeshtlsError]] = {
+    Status.NOT_FOUND.value: errors.NotFoundError,
+    Status.ALREADY_EXISTS.value: errors.ConflictError,
+    Status.INVALID_ARGUMENT.value: errors.RequestError,
+    Status.PERMISSION_DENIED.value: errors.AccessError,
+    Status.FAILED_PRECONDITION.value: errors.ConfigError,
+}
+
+
+def local_channel(path: Path) -> Channel:
+    """To the admin socket. Connects at the first call; close it after use."""
+    return Channel(path=str(path), config=_WINDOWS)
+
+
+def mutual_channel(
+    host: str, port: int, source: X509ContextSource, trust_domain: TrustDomain, clock: Clock = SystemClock()
+) -> Channel:
+    """To the port of mutual TLS, with the source's newest SVID, and to a server of this trust domain only."""
+    options = TlsOptions(alpn=_ALPN)
+    context = client_context(source, authorize_id(server_id(trust_domain)), options=options, clock=clock)
+    return Channel(host, port, ssl=context, config=_WINDOWS)
+
+
+def attest_channel(host: str, port: int, bundle: TrustBundle, clock: Clock = SystemClock()) -> Channel:
+    """To the attestation port, anonymously, and to a server that this bundle vouches for only."""
+    wanted = authorize_id(server_id(bundle.trust_domain))
+    return Channel(host, port, ssl=AnonymousClientContext.trusting(bundle, wanted, _ALPN, clock), config=_WINDOWS)
+
+
+def error_of(status: int, message: str) -> errors.MeshtlsError:
+    """What a status of the server means here; LocalIdentityError where it may be better another time."""
+    return _ERRORS.get(status, errors.LocalIdentityError)(message)
+
+
+@contextmanager
+def our_errors() -> Iterator[None]:
+    """Turn what a call raises into our errors: the server's refusals by their status, all else LocalIdentityError."""
+    try:
+        yield
+    except GRPCError as error:
+        raise error_of(error.status.value, error.message or error.status.name) from error
+    except ssl.SSLError as error:
+        raise errors.LocalIdentityError(f"no server to believe: {peer_error(error)}") from error
+    except (TimeoutError, OSError, StreamTerminatedError, ProtocolError) as error:
+        raise errors.LocalIdentityError(f"the server can't be reached: {str(error) or type(error).__name__}") from error

@@ -1,0 +1,155 @@
+"""The server API for agents: attest, renew, sign, follow. Over a channel of ``server_calls``.
+
+Each call ends within 15 seconds. All raise AccessError where the server refuses the caller, RequestError (with
+NotFoundError) for what can't be done, and LocalIdentityError where the server can't be reached or can't serve now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Collection, Sequence
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from grpclib.client import Channel
+
+from meshtls.bundle import BundleSet, TrustBundle
+from meshtls.ca.possession import Challenge, new_nonce, prove
+from meshtls.ca.registration import Entry
+from meshtls.errors import LocalIdentityError, MeshtlsError
+from meshtls.proto import server_grpc, server_pb
+from meshtls.proto.server_calls import CALL_SECONDS, error_of, our_errors
+from meshtls.proto.server_messages import bundle_of, chain_of, entry_of
+from meshtls.spiffeid import TrustDomain
+from meshtls.svid.x509 import PrivateKey
+
+__all__ = ["AttestationClient", "Attested", "NodeClient", "SyncUpdate"]
+
+# The server speaks at least every 30 seconds.
+_SILENCE_SECONDS = 90.0
+
+Chain = tuple[x509.Certificate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Attested:
+    """An agent's certificate chain, leaf first, and the bundle of its trust domain."""
+
+    chain: Chain
+    bundle: TrustBundle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncUpdate:
+    """``whole``: the entries are all there are; else they are new or changed, and ``removed`` are ids. ``bundles`` are
+    all there are; None where none of them changed. ``revision`` is where a next sync may go on from.
+    """
+
+    revision: int
+    whole: bool
+    entries: tuple[Entry, ...]
+    removed: tuple[str, ...]
+    bundles: BundleSet | None
+
+
+class AttestationClient:
+    """For a node without SVID."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._stub = server_grpc.AttestationStub(channel)
+
+    async def bundle(self) -> TrustBundle:
+        with our_errors():
+            return bundle_of(await self._stub.GetBundle(server_pb.GetBundleRequest(), timeout=CALL_SECONDS))
+
+    async def with_token(self, token: str, csr: bytes) -> Attested:
+        """Use up a join token; ``csr`` is DER."""
+        request = server_pb.AttestRequest(csr=csr, join_token=token)
+        with our_errors():
+            async with self._stub.AttestAgent.open(timeout=CALL_SECONDS) as stream:
+                await stream.send_message(request, end=True)
+                answered = await stream.recv_message()
+            return _attested(answered)  # after the stream's end, which raises what the server refused with
+
+    async def with_certificate(
+        self, chain: Sequence[x509.Certificate], key: PrivateKey, trust_domain: TrustDomain, csr: bytes
+    ) -> Attested:
+        """Prove to hold the key of the node's own certificate, ``chain``, leaf first."""
+        proof = server_pb.CertificateProof(chain=[one.public_bytes(Encoding.DER) for one in chain])
+        with our_errors():
+            async with self._stub.AttestAgent.open(timeout=CALL_SECONDS) as stream:
+                await stream.send_message(server_pb.AttestRequest(csr=csr, certificate=proof))
+                challenged = await stream.recv_message()
+                nonce = new_nonce()
+                asked = Challenge(trust_domain, csr, challenged.challenge if challenged else b"", nonce)
+                answer = server_pb.ChallengeAnswer(nonce=nonce, signature=prove(key, asked))
+                await stream.send_message(server_pb.AttestRequest(answer=answer), end=True)
+                answered = await stream.recv_message()
+            return _attested(answered)
+
+
+class NodeClient:
+    """For an attested agent."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._stub = server_grpc.NodeStub(channel)
+
+    async def bundle(self) -> TrustBundle:
+        with our_errors():
+            return bundle_of(await self._stub.GetBundle(server_pb.GetBundleRequest(), timeout=CALL_SECONDS))
+
+    async def renew(self, csr: bytes) -> Chain:
+        """The agent's next certificate; the present one is good until the next is first used."""
+        with our_errors():
+            return chain_of(await self._stub.RenewAgent(server_pb.RenewAgentRequest(csr=csr), timeout=CALL_SECONDS))
+
+    async def sign_x509(self, requests: Sequence[tuple[str, bytes]]) -> list[Chain | MeshtlsError]:
+        """Certificates for (entry id, CSR) in their order: a chain, leaf first, or why there is none for this one."""
+        asked = [server_pb.EntryCsr(entry_id=key, csr=csr) for key, csr in requests]
+        with our_errors():
+            answer = await self._stub.SignX509(server_pb.SignX509Request(requests=asked), timeout=CALL_SECONDS)
+        if len(answer.results) != len(requests):
+            raise LocalIdentityError(f"the server answered {len(answer.results)} of {len(requests)} requests")
+        return [_signed(result) for result in answer.results]
+
+    async def sign_jwt(self, entry_id: str, audience: Collection[str]) -> str:
+        """A token for the entry's ID."""
+        request = server_pb.SignJwtRequest(entry_id=entry_id, audience=audience)
+        with our_errors():
+            return (await self._stub.SignJwt(request, timeout=CALL_SECONDS)).token
+
+    async def sync(self, revision: int = 0) -> AsyncGenerator[SyncUpdate]:
+        """What the agent may serve, all at first or from ``revision`` on, then each change. Ends by an error only."""
+        with our_errors():
+            async with self._stub.Sync.open() as stream:
+                await stream.send_message(server_pb.SyncRequest(revision=revision), end=True)
+                while True:
+                    async with asyncio.timeout(_SILENCE_SECONDS):
+                        message = await stream.recv_message()
+                    if message is None:
+                        break
+                    yield _update(message)
+        raise LocalIdentityError("the server ended the sync")
+
+
+def _attested(response: server_pb.AttestResponse | None) -> Attested:
+    if response is None or response.WhichOneof("step") != "attested":
+        raise LocalIdentityError("the server did not finish the attestation")
+    return Attested(chain_of(response.attested.svid), bundle_of(response.attested.bundle))
+
+
+def _signed(result: server_pb.SignedEntry) -> Chain | MeshtlsError:
+    if result.WhichOneof("result") == "svid":
+        return chain_of(result.svid)
+    return error_of(result.refusal.status, result.refusal.message)
+
+
+def _update(message: server_pb.SyncResponse) -> SyncUpdate:
+    return SyncUpdate(
+        revision=message.revision,
+        whole=message.whole,
+        entries=tuple(map(entry_of, message.entries)),
+        removed=tuple(message.removed),
+        bundles=BundleSet(map(bundle_of, message.bundles)) if message.bundles else None,
+    )

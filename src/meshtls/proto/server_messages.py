@@ -1,0 +1,196 @@
+"""Between the server API's messages and our own values, for both ends. Raises RequestError for what can't be read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from meshtls.bundle import TrustBundle
+from meshtls.ca.registration import AgentRecord, Entry, EntryFilter, Issuance, Selector
+from meshtls.errors import InvalidSvidError, RequestError
+from meshtls.proto import server_pb
+from meshtls.spiffeid import SpiffeId, TrustDomain
+from meshtls.svid.jwt import JwtSvid
+from meshtls.svid.x509 import parse_chain
+
+__all__ = [
+    "agent_message",
+    "agent_of",
+    "bundle_message",
+    "bundle_of",
+    "chain_of",
+    "entry_message",
+    "entry_of",
+    "filter_message",
+    "filter_of",
+    "issuance_message",
+    "issuance_of",
+    "moment",
+    "seconds",
+    "svid_message",
+    "token_message",
+]
+
+
+def seconds(when: datetime | None) -> int:
+    return 0 if when is None else int(when.timestamp())
+
+
+def moment(stamp: int) -> datetime:
+    try:
+        return datetime.fromtimestamp(stamp, UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise RequestError(f"time {stamp}: wanted seconds since 1970 of a year up to 9999") from error
+
+
+def entry_message(entry: Entry) -> server_pb.Entry:
+    return server_pb.Entry(
+        id=entry.id,
+        spiffe_id=str(entry.spiffe_id),
+        parent_id=str(entry.parent_id),
+        selectors=_selector_messages(entry.selectors),
+        x509_svid_ttl=entry.x509_svid_ttl,
+        jwt_svid_ttl=entry.jwt_svid_ttl,
+        federates_with=map(str, entry.federates_with),
+        dns_names=entry.dns_names,
+        hint=entry.hint,
+        admin=entry.admin,
+        downstream=entry.downstream,
+        expires_at=seconds(entry.expires_at),
+        revision=entry.revision,
+    )
+
+
+def entry_of(message: server_pb.Entry) -> Entry:
+    return Entry(
+        id=message.id,
+        spiffe_id=SpiffeId.parse(message.spiffe_id),
+        parent_id=SpiffeId.parse(message.parent_id),
+        selectors=_selectors(message.selectors),
+        x509_svid_ttl=message.x509_svid_ttl,
+        jwt_svid_ttl=message.jwt_svid_ttl,
+        federates_with=tuple(map(TrustDomain.parse, message.federates_with)),
+        dns_names=tuple(message.dns_names),
+        hint=message.hint,
+        admin=message.admin,
+        downstream=message.downstream,
+        expires_at=moment(message.expires_at) if message.expires_at else None,
+        revision=message.revision,
+    )
+
+
+def filter_message(wanted: EntryFilter) -> server_pb.EntryFilter:
+    return server_pb.EntryFilter(
+        spiffe_id=str(wanted.spiffe_id or ""),
+        parent_id=str(wanted.parent_id or ""),
+        selectors=_selector_messages(wanted.selectors),
+        hint=wanted.hint or "",
+    )
+
+
+def filter_of(message: server_pb.EntryFilter) -> EntryFilter:
+    return EntryFilter(
+        SpiffeId.parse(message.spiffe_id) if message.spiffe_id else None,
+        SpiffeId.parse(message.parent_id) if message.parent_id else None,
+        _selectors(message.selectors),
+        message.hint or None,
+    )
+
+
+def agent_message(agent: AgentRecord) -> server_pb.Agent:
+    return server_pb.Agent(
+        spiffe_id=str(agent.spiffe_id),
+        type=agent.type,
+        serials=agent.serials,
+        not_after=seconds(agent.not_after),
+        attested_at=seconds(agent.attested_at),
+        banned=agent.banned,
+        selectors=_selector_messages(agent.selectors),
+    )
+
+
+def agent_of(message: server_pb.Agent) -> AgentRecord:
+    return AgentRecord(
+        spiffe_id=SpiffeId.parse(message.spiffe_id),
+        type=message.type,
+        serials=tuple(message.serials),
+        not_after=moment(message.not_after),
+        attested_at=moment(message.attested_at),
+        banned=message.banned,
+        selectors=_selectors(message.selectors),
+    )
+
+
+def issuance_message(one: Issuance) -> server_pb.Issuance:
+    return server_pb.Issuance(
+        number=one.number,
+        kind=one.kind,
+        serial=one.serial,
+        spiffe_id=str(one.spiffe_id),
+        agent_id=str(one.agent_id or ""),
+        entry_id=one.entry_id or "",
+        server_id=one.server_id,
+        issued_at=seconds(one.issued_at),
+        not_before=seconds(one.not_before),
+        not_after=seconds(one.not_after),
+    )
+
+
+def issuance_of(message: server_pb.Issuance) -> Issuance:
+    return Issuance(
+        number=message.number,
+        kind=message.kind,
+        serial=message.serial,
+        spiffe_id=SpiffeId.parse(message.spiffe_id),
+        agent_id=SpiffeId.parse(message.agent_id) if message.agent_id else None,
+        entry_id=message.entry_id or None,
+        server_id=message.server_id,
+        issued_at=moment(message.issued_at),
+        not_before=moment(message.not_before),
+        not_after=moment(message.not_after),
+    )
+
+
+def bundle_message(bundle: TrustBundle) -> server_pb.Bundle:
+    return server_pb.Bundle(trust_domain=str(bundle.trust_domain), document=bundle.to_jwks())
+
+
+def bundle_of(message: server_pb.Bundle) -> TrustBundle:
+    return TrustBundle.from_jwks(TrustDomain.parse(message.trust_domain), message.document)
+
+
+def svid_message(spiffe_id: SpiffeId, chain: Iterable[x509.Certificate], entry_id: str = "") -> server_pb.X509Svid:
+    leaf, *rest = chain
+    return server_pb.X509Svid(
+        spiffe_id=str(spiffe_id),
+        chain=[one.public_bytes(Encoding.DER) for one in (leaf, *rest)],
+        expires_at=seconds(leaf.not_valid_after_utc),
+        entry_id=entry_id,
+    )
+
+
+def token_message(svid: JwtSvid) -> server_pb.JwtSvid:
+    return server_pb.JwtSvid(
+        spiffe_id=str(svid.spiffe_id),
+        token=svid.token,
+        issued_at=seconds(svid.issued_at),
+        expires_at=seconds(svid.expiry),
+    )
+
+
+def chain_of(message: server_pb.X509Svid) -> tuple[x509.Certificate, ...]:
+    try:
+        return parse_chain(message.chain)
+    except InvalidSvidError as error:
+        raise RequestError(f"the server's answer for {message.spiffe_id}: {error}") from error
+
+
+def _selector_messages(selectors: Iterable[Selector]) -> list[server_pb.Selector]:
+    return [server_pb.Selector(type=one.type, value=one.value) for one in selectors]
+
+
+def _selectors(messages: Iterable[server_pb.Selector]) -> tuple[Selector, ...]:
+    return tuple(Selector(one.type, one.value) for one in messages)

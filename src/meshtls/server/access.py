@@ -1,0 +1,133 @@
+"""Who calls, and may they: asked before each method, in one place. What is in no list is refused.
+
+An administrator comes through the local socket (its uid is asked of the kernel) or shows an SVID of an entry marked
+admin. An agent shows an agent SVID whose serial the store knows and that is not banned; that is asked of the store on
+each call, so a ban on one server holds on all of them at once.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from meshtls.ca.registration import AgentRecord, is_agent_id
+from meshtls.ca.store import agents
+from meshtls.ca.store.database import Database
+from meshtls.clock import Clock
+from meshtls.errors import AccessError, ValidityError
+from meshtls.server.hub import Hub
+from meshtls.svid.verify import VerifiedPeer
+
+__all__ = ["Caller", "Door", "Gate", "Role", "may_call", "unix_uid"]
+
+_PACKAGE = "/meshtls.server.v1."
+
+
+class Door(Enum):
+    """Where a call came in."""
+
+    SOCKET = "the local socket"
+    MTLS = "mutual TLS"
+    ATTESTATION = "the attestation port, where clients are anonymous"
+
+
+class Role(Enum):
+    """What a caller is."""
+
+    ANONYMOUS = "an anonymous client"
+    AGENT = "an agent"
+    ADMIN = "an administrator"
+
+
+_SERVICES: Mapping[str, Role] = {
+    "Attestation": Role.ANONYMOUS,
+    "Node": Role.AGENT,
+    "Entries": Role.ADMIN,
+    "Agents": Role.ADMIN,
+    "Svids": Role.ADMIN,
+    "Bundles": Role.ADMIN,
+    "Health": Role.ADMIN,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """``name`` is for the log; ``agent`` is an agent's record, ``peer`` what came with the connection it calls on."""
+
+    role: Role
+    name: str
+    agent: AgentRecord | None = None
+    peer: VerifiedPeer | None = None
+
+
+def may_call(role: Role, method: str) -> bool:
+    """Whether this method (``/package.Service/Method``) is for callers of this role."""
+    service = method.removeprefix(_PACKAGE).partition("/")[0] if method.startswith(_PACKAGE) else ""
+    return _SERVICES.get(service) is role
+
+
+class Gate:
+    """Tells who a caller is. Each call raises AccessError or ValidityError for one who may not come in."""
+
+    def __init__(self, hub: Hub, database: Database, clock: Clock) -> None:
+        self._hub = hub
+        self._database = database
+        self._clock = clock
+
+    async def caller(self, door: Door, peer: VerifiedPeer | None = None, uid: int | None = None) -> Caller:
+        """Who comes through this door: a peer that the handshake has verified, or this uid. Raises StoreError too."""
+        if door is Door.ATTESTATION:
+            return Caller(Role.ANONYMOUS, "a node that attests")
+        if door is Door.SOCKET:
+            return _administrator(uid)
+        if peer is None:
+            raise AccessError("wanted a verified client certificate, got none")
+        if is_agent_id(peer.spiffe_id):
+            return Caller(Role.AGENT, str(peer.spiffe_id), await self.agent(peer), peer)
+        self.check_current(peer)
+        if self._hub.index.is_admin(peer.spiffe_id):
+            return Caller(Role.ADMIN, str(peer.spiffe_id))
+        raise AccessError(f"{peer.spiffe_id}: wanted an agent, or an identity whose entry is marked admin")
+
+    async def agent(self, peer: VerifiedPeer) -> AgentRecord:
+        """The record of an agent that may come in now with this certificate. Raises ValidityError, StoreError too."""
+        self.check_current(peer)
+        spiffe_id, serial = peer.spiffe_id, peer.serial
+        async with self._database.read() as tx:
+            agent = await agents.find_agent(tx, spiffe_id)
+        if agent is None:
+            raise AccessError(f"agent {spiffe_id} is not attested, or was evicted: attest again")
+        if agent.banned:
+            raise AccessError(f"agent {spiffe_id} is banned")
+        if serial not in agent.serials:
+            raise AccessError(f"agent {spiffe_id}: certificate {serial} is not its present one; attest again")
+        if serial != agent.serials[0]:
+            async with self._database.write() as tx:
+                await agents.note_serial_in_use(tx, spiffe_id, serial)
+        return agent
+
+    def check_current(self, peer: VerifiedPeer) -> None:
+        """Raises ValidityError where the certificate has ended, which its connection may outlive."""
+        now = self._clock.now()
+        if peer.not_after <= now:
+            raise ValidityError(
+                f"{peer.spiffe_id}: your certificate {peer.serial} expired at {peer.not_after:%Y-%m-%dT%H:%M:%SZ};"
+                f" our clock says {now:%Y-%m-%dT%H:%M:%SZ}; connect again with a newer one"
+            )
+
+
+def unix_uid(connection: socket.socket) -> int:
+    """The uid at the other end of a Unix socket, by the kernel's word."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    uid: int = struct.unpack("3i", credentials)[1]
+    return uid
+
+
+def _administrator(uid: int | None) -> Caller:
+    if uid is None or uid not in (0, os.geteuid()):
+        raise AccessError(f"uid {uid}: only root and the user that runs the server (uid {os.geteuid()}) administer it")
+    return Caller(Role.ADMIN, f"uid {uid}")

@@ -1,0 +1,120 @@
+"""Which entries an agent may serve, and which agents a change concerns. Pure, in memory.
+
+An agent may serve an entry that is reachable from it: whose parent is the agent's own ID, an alias that the agent's
+selectors match (an entry whose parent is the server), or the ID of another reachable entry. The index answers from
+parent to children and from child to parents, so that a question costs with an agent's own entries or with the depth of
+the tree, never with all entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from meshtls.ca.registration import Entry, Selector, server_id
+from meshtls.spiffeid import SpiffeId, TrustDomain
+
+__all__ = ["EntryIndex", "Node"]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """An agent as matching sees it."""
+
+    spiffe_id: SpiffeId
+    selectors: frozenset[Selector] = frozenset()
+
+
+class EntryIndex:
+    """All entries, by id, by parent and by the ID that they give."""
+
+    def __init__(self, trust_domain: TrustDomain, entries: Iterable[Entry] = ()) -> None:
+        self._server = server_id(trust_domain)
+        self._by_id: dict[str, Entry] = {}
+        self._by_parent: dict[SpiffeId, dict[str, Entry]] = {}
+        self._by_spiffe_id: dict[SpiffeId, dict[str, Entry]] = {}
+        for entry in entries:
+            self.put(entry)
+
+    def put(self, entry: Entry) -> None:
+        """Keep this one in place of what has its id."""
+        self.remove(entry.id)
+        self._by_id[entry.id] = entry
+        self._by_parent.setdefault(entry.parent_id, {})[entry.id] = entry
+        self._by_spiffe_id.setdefault(entry.spiffe_id, {})[entry.id] = entry
+
+    def remove(self, key: str) -> None:
+        """Forget it; nothing happens where it isn't there."""
+        entry = self._by_id.pop(key, None)
+        if entry is not None:
+            _drop(self._by_parent, entry.parent_id, key)
+            _drop(self._by_spiffe_id, entry.spiffe_id, key)
+
+    def get(self, key: str) -> Entry | None:
+        return self._by_id.get(key)
+
+    def has_children(self, spiffe_id: SpiffeId) -> bool:
+        """Whether entries hang below this ID."""
+        return spiffe_id in self._by_parent
+
+    def is_admin(self, spiffe_id: SpiffeId) -> bool:
+        """Whether an entry lets this ID administer the server."""
+        return any(entry.admin for entry in self._by_spiffe_id.get(spiffe_id, {}).values())
+
+    def reachable(self, node: Node) -> dict[str, Entry]:
+        """Every entry that this node may serve, by id."""
+        found: dict[str, Entry] = {}
+        seen = set(self._own_ids(node))
+        waiting = list(seen)
+        while waiting:
+            for key, entry in self._by_parent.get(waiting.pop(), {}).items():
+                found[key] = entry
+                if entry.spiffe_id not in seen:
+                    seen.add(entry.spiffe_id)
+                    waiting.append(entry.spiffe_id)
+        return found
+
+    def is_reachable(self, entry: Entry, node: Node) -> bool:
+        """Whether this node may serve this entry."""
+        mine = set(self._own_ids(node))
+        return any(parent in mine for parent in self._ancestors(entry.parent_id))
+
+    def concerned(self, entry: Entry, nodes: Mapping[SpiffeId, Node]) -> set[SpiffeId]:
+        """Which of these nodes a change of this entry may concern: those above it, by ID or by an alias."""
+        above = set(self._ancestors(entry.parent_id))
+        found = above & nodes.keys()
+        aliases = [one for one in self._by_parent.get(self._server, {}).values() if one.spiffe_id in above]
+        if entry.parent_id == self._server:
+            aliases.append(entry)
+        if aliases:
+            found |= {key for key, node in nodes.items() if any(one.matches(node.selectors) for one in aliases)}
+        return found
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def __repr__(self) -> str:
+        return f"<EntryIndex {len(self)} entries below {len(self._by_parent)} parents>"
+
+    def _own_ids(self, node: Node) -> Iterator[SpiffeId]:
+        yield node.spiffe_id
+        for alias in self._by_parent.get(self._server, {}).values():
+            if alias.matches(node.selectors):
+                yield alias.spiffe_id
+
+    def _ancestors(self, start: SpiffeId) -> Iterator[SpiffeId]:
+        seen = {start}
+        waiting = [start]
+        while waiting:
+            spiffe_id = waiting.pop()
+            yield spiffe_id
+            for entry in self._by_spiffe_id.get(spiffe_id, {}).values():
+                if entry.parent_id not in seen:
+                    seen.add(entry.parent_id)
+                    waiting.append(entry.parent_id)
+
+
+def _drop(index: dict[SpiffeId, dict[str, Entry]], spiffe_id: SpiffeId, key: str) -> None:
+    del index[spiffe_id][key]
+    if not index[spiffe_id]:
+        del index[spiffe_id]

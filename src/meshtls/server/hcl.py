@@ -1,0 +1,163 @@
+"""Reads SPIRE's configuration language, HCL version 1, into the node tree that YAML is read into. Pure.
+
+The readers of HCL that Python has are of version 2: they refuse quoted keys and commas, which version 1 allows, and
+SPIRE reads version 1. What is read here is the whole of its block, object, list and scalar syntax; heredocs and
+``${...}`` are refused with their line. A labelled block (``DataStore "sql" {``) is a mapping in a mapping, as in HCL.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NoReturn
+
+import yaml
+
+from meshtls.errors import ConfigError
+
+__all__ = ["looks_like_hcl", "read_hcl"]
+
+_TOKEN = re.compile(
+    r"""
+      (?P<skip> [ \t\r\n]+ | \#[^\n]* | //[^\n]* | /\*.*?\*/ )
+    | (?P<string> "(?:[^"\\\n]|\\.)*" )
+    | (?P<number> -?[0-9]+(?:\.[0-9]+)?(?![A-Za-z0-9_]) )
+    | (?P<word> [A-Za-z_][A-Za-z0-9_.-]* )
+    | (?P<sign> [{}\[\]=,] )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_FIRST = re.compile(r"(?:\s|\#[^\n]*|//[^\n]*)*[A-Za-z_]\w*\s*(?:\"[^\"\n]*\"\s*)*\{")
+_END = "the end of the file"
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", '"': '"', "\\": "\\"}
+_TEXT, _MAP, _LIST = "tag:yaml.org,2002:str", "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"
+
+
+def looks_like_hcl(text: str) -> bool:
+    """Whether the document begins with a block, as no YAML document does."""
+    return _FIRST.match(text) is not None
+
+
+def read_hcl(file: str, text: str, first_line: int = 1) -> yaml.MappingNode:
+    """The tree of this document; ``first_line`` is where it stands in ``file``. Raises ConfigError with the line."""
+    return _Reader(file, list(_tokens(file, text, first_line))).document()
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    kind: str
+    text: str
+    line: int
+
+    @property
+    def mark(self) -> yaml.Mark:
+        return yaml.Mark("", 0, self.line - 1, 0, None, 0)
+
+    def __str__(self) -> str:
+        return self.text if self.kind == "end" else repr(self.text)
+
+
+def _tokens(file: str, text: str, line: int) -> Iterator[_Token]:
+    place = 0
+    while place < len(text):
+        match = _TOKEN.match(text, place)
+        if match is None:
+            _complain(file, line, f"wanted HCL, got {text[place : place + 20].splitlines()[0]!r}")
+        if match.lastgroup != "skip":
+            yield _Token(match.lastgroup or "", match[0], line)
+        line += match[0].count("\n")
+        place = match.end()
+    yield _Token("end", _END, line)
+
+
+class _Reader:
+    def __init__(self, file: str, tokens: list[_Token]) -> None:
+        self._file = file
+        self._tokens = tokens
+        self._place = 0
+
+    def document(self) -> yaml.MappingNode:
+        return self._items(self._tokens[0], _END)
+
+    @property
+    def _next(self) -> _Token:
+        return self._tokens[self._place]
+
+    def _take(self, *signs: str) -> _Token | None:
+        token = self._next
+        if signs and token.text not in signs:
+            return None
+        self._place += 1
+        return token
+
+    def _items(self, start: _Token, end: str) -> yaml.MappingNode:
+        items = yaml.MappingNode(_MAP, [], start.mark)
+        while self._next.text != end:
+            self._item(items)
+            self._take(",")
+        self._place += 1
+        return items
+
+    def _item(self, items: yaml.MappingNode) -> None:
+        keys = [self._key()]
+        while self._next.kind in ("string", "word"):
+            keys.append(self._key())
+        target = items
+        for label in keys[:-1]:
+            target = _inner(target, label)
+        if len(keys) == 1 and self._take("="):
+            target.value.append((keys[-1], self._value()))
+        elif opening := self._take("{"):
+            target.value.append((keys[-1], self._items(opening, "}")))
+        else:
+            self._wanted("'=' and a value, or a block in braces")
+
+    def _key(self) -> yaml.ScalarNode:
+        if self._next.kind not in ("string", "word"):
+            self._wanted("a key")
+        return self._text()
+
+    def _value(self) -> yaml.Node:
+        if opening := self._take("{"):
+            return self._items(opening, "}")
+        if opening := self._take("["):
+            return self._list(opening)
+        if self._next.kind not in ("string", "number") and self._next.text not in ("true", "false"):
+            self._wanted("a value: a text in quotes, a number, true, false, a list or an object")
+        return self._text()
+
+    def _list(self, opening: _Token) -> yaml.SequenceNode:
+        values = []
+        while not self._take("]"):
+            values.append(self._value())
+            if not self._take(",") and self._next.text != "]":
+                self._wanted("',' or ']'")
+        return yaml.SequenceNode(_LIST, values, opening.mark)
+
+    def _text(self) -> yaml.ScalarNode:
+        token = self._tokens[self._place]
+        self._place += 1
+        if token.kind != "string":
+            return yaml.ScalarNode(_TEXT, token.text, token.mark)
+        if "${" in token.text:
+            _complain(self._file, token.line, f"wanted a plain text, got {token}; variables are not put in here")
+        unquoted = re.sub(r"\\(.)", lambda found: _ESCAPES.get(found[1], found[0]), token.text[1:-1])
+        return yaml.ScalarNode(_TEXT, unquoted, token.mark)
+
+    def _wanted(self, what: str) -> NoReturn:
+        _complain(self._file, self._next.line, f"wanted {what}, got {self._next}")
+
+
+def _inner(items: yaml.MappingNode, label: yaml.ScalarNode) -> yaml.MappingNode:
+    """The mapping that labelled blocks of one name share."""
+    for key, value in items.value:
+        if key.value == label.value and isinstance(value, yaml.MappingNode):
+            return value
+    inner = yaml.MappingNode(_MAP, [], label.start_mark)
+    items.value.append((label, inner))
+    return inner
+
+
+def _complain(file: str, line: int, what: str) -> NoReturn:
+    raise ConfigError(f"{file}, line {line}: {what}")

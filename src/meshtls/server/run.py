@@ -1,0 +1,137 @@
+"""A running server: opens everything in order, keeps itself up, and ends with nothing left open.
+
+A server answers only when it can keep its promises: its place is locked, its schema current, its authorities in the
+bundle that it hands out, its own SVID signed and recorded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from meshtls.ca.registration import is_agent_id
+from meshtls.clock import Clock, SystemClock
+from meshtls.policy.authorizer import Authorizer, Decision, Target
+from meshtls.server.access import Door, Gate
+from meshtls.server.core import Core
+from meshtls.server.door import open_door
+from meshtls.server.hub import Hub
+from meshtls.server.identity import ServerIdentity
+from meshtls.server.keys import opened_signing
+from meshtls.server.services.agents import AgentsService
+from meshtls.server.services.attestation import AttestationService
+from meshtls.server.services.bundles import BundlesService
+from meshtls.server.services.entries import EntriesService
+from meshtls.server.services.health import HealthService
+from meshtls.server.services.node import NodeService
+from meshtls.server.services.svids import SvidsService
+from meshtls.server.settings import ServerConfig
+from meshtls.server.sockets import admin_socket, tcp_socket
+from meshtls.server.startup import locked_data_dir, node_roots, opened_database, publish_authorities
+from meshtls.server.upkeep import keep_clean
+from meshtls.svid.verify import VerifiedPeer
+from meshtls.tls.bootstrap import AnonymousClientsServerContext
+from meshtls.tls.context import TlsOptions
+from meshtls.tls.rotating import server_context
+from meshtls.workload.background import in_background
+
+if TYPE_CHECKING:
+    from grpclib._typing import IServable
+
+__all__ = ["RunningServer", "run_server", "running_server"]
+
+_ALPN = ("h2",)
+
+log = logging.getLogger("meshtls.server")
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """Where a running server answers: ``address`` for agents and administrators, ``attest_address`` for new nodes."""
+
+    address: tuple[str, int]
+    attest_address: tuple[str, int]
+    socket_path: Path
+    server_id: str
+
+
+async def run_server(
+    config: ServerConfig, clock: Clock = SystemClock(), ready: Callable[[RunningServer], None] | None = None
+) -> None:
+    """Serve until cancelled; ``ready`` is called once it answers. Raises ConfigError or StoreError."""
+    async with running_server(config, clock) as server:
+        if ready is not None:
+            ready(server)
+        await asyncio.get_running_loop().create_future()
+
+
+@asynccontextmanager
+async def running_server(config: ServerConfig, clock: Clock = SystemClock()) -> AsyncIterator[RunningServer]:
+    """The same for the length of a body."""
+    for notice in config.notices:
+        log.warning("%s", notice)
+    async with AsyncExitStack() as opened:
+        core, identity = await _core(config, clock, opened)
+        listening = await _listen(core, identity, opened)
+        for name, work in (
+            ("follow changes", core.hub.follow()),
+            ("keep the own SVID", identity.keep()),
+            ("clean up", keep_clean(core.hub, core.database, clock)),
+        ):
+            await opened.enter_async_context(in_background(work, name))
+        log.info("server %s of %s answers on %s:%d", listening.server_id, config.trust_domain, *listening.address)
+        yield listening
+
+
+async def _core(config: ServerConfig, clock: Clock, opened: AsyncExitStack) -> tuple[Core, ServerIdentity]:
+    roots = node_roots(config.x509pop)
+    opened.enter_context(locked_data_dir(config))
+    signing = opened.enter_context(opened_signing(config, clock))
+    database = await opened.enter_async_context(opened_database(config))
+    await publish_authorities(database, config, signing, clock.now())
+    identity = ServerIdentity(config.trust_domain, signing, database, clock)
+    hub = Hub(config.trust_domain, database, clock, identity.trust)
+    await hub.load()
+    await identity.renew()
+    return Core(config, database, hub, signing, Gate(hub, database, clock), clock, roots), identity
+
+
+async def _listen(core: Core, identity: ServerIdentity, opened: AsyncExitStack) -> RunningServer:
+    config = core.config
+    mutual = server_context(identity, _welcome(core.hub), options=TlsOptions(alpn=_ALPN), clock=core.clock)
+    anonymous = AnonymousClientsServerContext.over(identity, _ALPN)
+    administration: list[IServable] = [
+        service(core) for service in (EntriesService, AgentsService, SvidsService, BundlesService, HealthService)
+    ]
+    tls = opened.enter_context(tcp_socket(config.bind_address, config.bind_port))
+    attest = opened.enter_context(tcp_socket(config.bind_address, config.attest_port))
+    local = opened.enter_context(admin_socket(config.socket_path))
+    for door, services, listener, context in (
+        (Door.SOCKET, administration, local, None),
+        (Door.MTLS, [NodeService(core), *administration], tls, mutual),
+        (Door.ATTESTATION, [AttestationService(core)], attest, anonymous),
+    ):
+        await opened.enter_async_context(open_door(door, services, core.gate, listener, context))
+    return RunningServer(_address(tls), _address(attest), config.socket_path, core.signing.server_id)
+
+
+def _welcome(hub: Hub) -> Authorizer:
+    """Who may complete a handshake at all; each call is asked about again."""
+
+    def decide(peer: VerifiedPeer, target: Target) -> Decision:
+        if is_agent_id(peer.spiffe_id) or hub.index.is_admin(peer.spiffe_id):
+            return Decision(True, f"peer {peer.spiffe_id} may call the server")
+        return Decision(False, f"peer {peer.spiffe_id}: wanted an agent, or an identity whose entry is marked admin")
+
+    return decide
+
+
+def _address(listener: socket.socket) -> tuple[str, int]:
+    host, port = listener.getsockname()[:2]
+    return host, port

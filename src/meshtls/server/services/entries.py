@@ -1,0 +1,71 @@
+"""Registration entries, for administrators."""
+
+from __future__ import annotations
+
+from grpclib.server import Stream
+
+from meshtls.ca.registration import Entry
+from meshtls.ca.store import entries
+from meshtls.errors import NotFoundError, RequestError
+from meshtls.proto import server_grpc, server_pb
+from meshtls.proto.server_messages import entry_message, entry_of, filter_of
+from meshtls.server.core import Core, page_size
+from meshtls.server.services.received import received
+
+__all__ = ["EntriesService"]
+
+
+class EntriesService(server_grpc.EntriesBase):
+    """Each change is committed, and taken in here, before its answer."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    async def CreateEntries(self, stream: Stream[server_pb.CreateEntriesRequest, server_pb.EntryList]) -> None:
+        new = [self._ours(message) for message in (await received(stream)).entries]
+        async with self._core.database.write() as tx:
+            kept = await entries.insert_entries(tx, new)
+        await self._core.hub.written()
+        await stream.send_message(server_pb.EntryList(entries=map(entry_message, kept)))
+
+    async def GetEntry(self, stream: Stream[server_pb.EntryId, server_pb.Entry]) -> None:
+        key = (await received(stream)).id
+        async with self._core.database.read() as tx:
+            found = await entries.get_entries(tx, [key])
+        if not found:
+            raise NotFoundError(f"entry {key}: there is none with this id")
+        await stream.send_message(entry_message(found[0]))
+
+    async def ListEntries(self, stream: Stream[server_pb.ListEntriesRequest, server_pb.EntryList]) -> None:
+        request = await received(stream)
+        size = page_size(request.page_size)
+        async with self._core.database.read() as tx:
+            page = await entries.list_entries(tx, filter_of(request.filter), request.page_token, size)
+        following = page[-1].id if len(page) == size else ""
+        await stream.send_message(server_pb.EntryList(entries=map(entry_message, page), next_page_token=following))
+
+    async def UpdateEntry(self, stream: Stream[server_pb.Entry, server_pb.Entry]) -> None:
+        changed = self._ours(await received(stream))
+        async with self._core.database.write() as tx:
+            kept = await entries.update_entry(tx, changed)
+        await self._core.hub.written()
+        await stream.send_message(entry_message(kept))
+
+    async def DeleteEntries(self, stream: Stream[server_pb.DeleteEntriesRequest, server_pb.Done]) -> None:
+        ids = (await received(stream)).ids
+        async with self._core.database.write() as tx:
+            await entries.delete_entries(tx, ids)
+        await self._core.hub.written()
+        await stream.send_message(server_pb.Done())
+
+    async def CountEntries(self, stream: Stream[server_pb.EntryFilter, server_pb.Count]) -> None:
+        wanted = filter_of(await received(stream))
+        async with self._core.database.read() as tx:
+            count = await entries.count_entries(tx, wanted)
+        await stream.send_message(server_pb.Count(count=count))
+
+    def _ours(self, message: server_pb.Entry) -> Entry:
+        entry = entry_of(message)
+        if not entry.spiffe_id.member_of(self._core.hub.trust_domain):
+            raise RequestError(f"{entry.spiffe_id}: this server registers for {self._core.hub.trust_domain} only")
+        return entry

@@ -1,0 +1,90 @@
+"""What a server does before it answers anyone: schema, its authorities in the bundle, the CAs that vouch for nodes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+
+from cryptography import x509
+from sqlalchemy import URL
+
+from meshtls.ca.keys.files import lock_directory
+from meshtls.ca.store import bundles
+from meshtls.ca.store.bundles import jwt_authority, x509_authority
+from meshtls.ca.store.database import Database
+from meshtls.ca.store.issuances import last_not_after
+from meshtls.ca.store.migrate import SchemaVersion, migrate, schema_version, wanted_schema
+from meshtls.errors import ConfigError
+from meshtls.server.settings import ServerConfig, X509PopConfig
+from meshtls.server.signing import Signing
+
+__all__ = ["datastore_version", "locked_data_dir", "node_roots", "opened_database", "publish_authorities"]
+
+
+@contextlib.contextmanager
+def locked_data_dir(config: ServerConfig) -> Iterator[None]:
+    """The data directory, this user's alone, for this process alone. Raises ConfigError."""
+    descriptor = lock_directory(config.data_dir)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@asynccontextmanager
+async def opened_database(config: ServerConfig) -> AsyncIterator[Database]:
+    """The store with this version's schema. Raises StoreError or ConfigError."""
+    database = Database(config.datastore)
+    try:
+        await migrate(database)
+        yield database
+    finally:
+        await database.close()
+
+
+async def datastore_version(config: ServerConfig) -> SchemaVersion:
+    """Which schema the data store has; nothing is made or changed. Raises StoreError or ConfigError."""
+    if _is_missing_file(config.datastore):
+        return SchemaVersion(None, wanted_schema())
+    database = Database(config.datastore)
+    try:
+        return await schema_version(database)
+    finally:
+        await database.close()
+
+
+async def publish_authorities(database: Database, config: ServerConfig, signing: Signing, now: datetime) -> None:
+    """Put this server's root and JWT key into the bundle of all servers; the ones that it signed with before leave it
+    when the last of what they signed has ended. Raises StoreError.
+    """
+    [root] = signing.authority.bundle.x509_authorities
+    key = signing.jwt_key
+    mine = (
+        x509_authority(root),
+        jwt_authority(key.kid, key.private_key.public_key(), root.not_valid_after_utc),
+    )
+    async with database.write() as tx:
+        for authority in mine:
+            await bundles.publish(tx, config.trust_domain, signing.server_id, authority)
+            last = await last_not_after(tx, signing.server_id, authority.kind)
+            await bundles.retire_others(tx, signing.server_id, authority, max(last or now, now))
+        await bundles.expired_authorities(tx, config.trust_domain, now)
+
+
+def node_roots(config: X509PopConfig | None) -> tuple[x509.Certificate, ...]:
+    """The CAs that vouch for nodes, none where x509pop is not configured. Raises ConfigError."""
+    if config is None:
+        return ()
+    try:
+        found = tuple(x509.load_pem_x509_certificates(config.ca_bundle.read_bytes()))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{config.ca_bundle}: wanted CA certificates in PEM for x509pop: {error}") from error
+    return found
+
+
+def _is_missing_file(datastore: URL) -> bool:
+    return datastore.get_backend_name() == "sqlite" and not Path(datastore.database or "").exists()

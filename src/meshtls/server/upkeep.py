@@ -1,0 +1,55 @@
+"""What time does by itself: entries, tokens and authorities end, and the change log forgets."""
+
+from __future__ import annotations
+
+import logging
+
+from meshtls.ca.store import bundles, changes, entries, tokens
+from meshtls.ca.store.database import Database
+from meshtls.clock import Clock
+from meshtls.errors import StoreError
+from meshtls.server.hub import Hub
+from meshtls.server.waits import first_of
+
+__all__ = ["clean_up", "keep_clean"]
+
+_KEPT_CHANGES = 100_000
+_LONGEST_SLEEP = 30.0
+
+log = logging.getLogger("meshtls.server")
+
+
+async def clean_up(hub: Hub, database: Database, clock: Clock) -> None:
+    """Take out what has ended by now. Raises StoreError."""
+    now = clock.now()
+    async with database.write() as tx:
+        expired = await entries.expired_entries(tx, now)
+        if expired:
+            await entries.delete_entries(tx, expired)
+        await bundles.expired_authorities(tx, hub.trust_domain, now)
+        await tokens.prune_tokens(tx, now)
+        await changes.prune_changes(tx, _KEPT_CHANGES)
+    if expired:
+        log.info("%d entries have ended", len(expired))
+    await hub.written()
+
+
+async def keep_clean(hub: Hub, database: Database, clock: Clock) -> None:
+    """Clean up when the next entry ends, and every 30 seconds, for ever."""
+    while True:
+        expiring = hub.expiring
+        try:
+            await clean_up(hub, database, clock)
+            seconds = await _until_expiry(database, clock)
+        except StoreError as error:
+            log.warning("could not clean up, trying again: %s", error)
+            seconds = _LONGEST_SLEEP
+        await first_of(expiring.wait(), clock.sleep(seconds))
+
+
+async def _until_expiry(database: Database, clock: Clock) -> float:
+    async with database.read() as tx:
+        soonest = await entries.next_expiry(tx)
+    if soonest is None:
+        return _LONGEST_SLEEP
+    return min(_LONGEST_SLEEP, max(0.0, soonest - clock.now().timestamp()))

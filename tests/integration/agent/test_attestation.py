@@ -1,0 +1,188 @@
+"""What the agent finds out about real processes: its own, another user's, one that ended, one that changed."""
+
+from __future__ import annotations
+
+import asyncio
+import grp
+import hashlib
+import json
+import os
+import pwd
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from meshtls.agent.attest.attestor import Attestor, Caller
+from meshtls.agent.attest.process import Credentials, connector_runs
+from meshtls.errors import AccessError
+from tests.support.agent import agent_at, entry
+from tests.support.require import require
+
+NOBODY = 65534
+# A workload that takes on another user's identity, as a daemon does, and then asks who it is.
+WORKLOAD = """
+import asyncio, json, os, sys
+import encodings.idna
+from meshtls.workload.client import WorkloadApiClient
+from meshtls.workload.failures import WorkloadApiError
+async def main(address):
+    async with WorkloadApiClient(address) as client:
+        try:
+            context = await client.fetch_x509_context()
+            print(json.dumps([str(svid.spiffe_id) for svid in context.svids]))
+        except WorkloadApiError as error:
+            print(json.dumps(str(error.status)))
+os.setgroups([])
+os.setgid(int(sys.argv[2]))
+os.setuid(int(sys.argv[2]))
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+@contextmanager
+def connected(path: Path) -> Iterator[Caller]:
+    """We as the other side of a connection see us."""
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
+        listener.bind(str(path))
+        listener.listen()
+        client.connect(str(path))
+        accepted, _ = listener.accept()
+        with accepted:
+            caller = Caller.of(accepted)
+            yield caller
+            caller.close()
+
+
+async def test_our_own_process_has_all_the_selectors_that_the_system_can_tell(directory: Path) -> None:
+    with connected(directory / "s") as caller:
+        found = set(map(str, await Attestor().attest(caller)))
+    program = os.readlink("/proc/self/exe")
+    digest = hashlib.sha256(await asyncio.to_thread(Path(program).read_bytes)).hexdigest()
+    uid, gid = os.getuid(), os.getgid()
+    expected = {
+        f"unix:uid:{uid}",
+        f"unix:user:{pwd.getpwuid(uid).pw_name}",
+        f"unix:gid:{gid}",
+        f"unix:group:{grp.getgrgid(gid).gr_name}",
+        f"unix:path:{program}",
+        f"unix:sha256:{digest}",
+        *(f"unix:supplementary_gid:{one}" for one in os.getgroups()),
+    }
+    assert expected <= found
+    assert {one for one in found - expected if not one.startswith("unix:supplementary_group:")} <= {
+        one for one in found if one.startswith(("docker:", "k8s:"))
+    }
+
+
+async def test_only_the_kinds_that_are_asked_for_are_given(directory: Path) -> None:
+    with connected(directory / "s") as caller:
+        assert await Attestor(["unix"]).attest(caller)
+        assert await Attestor([]).attest(caller) == frozenset()
+
+
+@contextmanager
+def running(program: str | Path = "/bin/sleep") -> Iterator[tuple[Caller, Callable[[], object], Callable[[], object]]]:
+    """A process that sleeps, as a caller, with what makes it end unnoticed and what takes notice."""
+    process = subprocess.Popen([program, "60"])
+    caller = Caller(Credentials(process.pid, os.geteuid(), os.getegid()))
+
+    def end() -> None:
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+
+    try:
+        yield caller, end, process.wait
+    finally:
+        caller.close()
+        process.kill()
+        process.wait()
+
+
+async def test_a_process_that_ended_has_no_selectors_whether_or_not_its_parent_took_notice() -> None:
+    with running() as (caller, end, notice):
+        assert await Attestor().attest(caller)
+        end()
+        with pytest.raises(AccessError, match=": it has ended$"):
+            await Attestor().attest(caller)
+        notice()
+        with pytest.raises(AccessError, match=": it has ended, or /proc hides it: No such process$"):
+            await Attestor().attest(caller)
+
+
+async def test_who_ended_before_the_connection_was_accepted_is_nobody(directory: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(directory / "s"))
+        listener.listen()
+        connect = f"import socket; s = socket.socket(socket.AF_UNIX); s.connect({str(directory / 's')!r})"
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", connect)
+        await process.wait()
+        accepted, _ = listener.accept()
+    with accepted:
+        known_gone = not connector_runs(accepted)
+        assert known_gone or _kernel() < (6, 5)
+        with pytest.raises(AccessError, match="its /proc directory can't be opened: No such file"):
+            await Attestor().attest(Caller.of(accepted))
+
+
+def _kernel() -> tuple[int, ...]:
+    return tuple(map(int, os.uname().release.split(".")[:2]))
+
+
+async def test_a_process_of_another_user_than_the_one_who_connected_has_none() -> None:
+    caller = Caller(Credentials(os.getpid(), os.geteuid() + 1, os.getegid()))
+    with pytest.raises(AccessError, match=f"it runs as uid {os.geteuid()}, gid {os.getegid()} now"):
+        await Attestor().attest(caller)
+
+
+async def test_a_number_that_is_nobodys_has_none() -> None:
+    caller = Caller(Credentials(2**22 + 1, os.geteuid(), os.getegid()))
+    with pytest.raises(AccessError, match=f"pid {2**22 + 1}: its /proc directory can't be opened: No such file"):
+        await Attestor().attest(caller)
+
+
+async def test_a_process_in_a_namespace_that_we_can_not_see_is_known_by_the_kernels_word_alone() -> None:
+    found = await Attestor().attest(Caller(Credentials(0, 4242, 4343)))
+    assert set(map(str, found)) == {"unix:uid:4242", "unix:gid:4343"}
+
+
+async def test_after_its_connection_has_ended_nobody_is_known_by_it(directory: Path) -> None:
+    with connected(directory / "s") as caller:
+        assert await Attestor().attest(caller)
+    with pytest.raises(AccessError, match="its connection has ended"):
+        await Attestor().attest(caller)
+
+
+async def test_a_program_that_was_replaced_has_another_hash(directory: Path) -> None:
+    program = directory / "sleep"
+    program.write_bytes(await asyncio.to_thread(Path("/bin/sleep").read_bytes))
+    program.chmod(0o755)
+    attestor, digests = Attestor(), []
+    for content in (b"", b"another build"):
+        with program.open("ab") as file:
+            file.write(content)
+        with running(program) as (caller, _, _):
+            found = {str(one) for one in await attestor.attest(caller)}
+        digests += [one for one in found if one.startswith("unix:sha256:")]
+        assert f"unix:path:{program}" in found
+    assert len(set(digests)) == 2
+
+
+async def test_two_users_get_two_identities_and_a_third_none(directory: Path) -> None:
+    require("root", os.geteuid() == 0, "only root can become another user")
+    entries = [entry("/a", f"unix:uid:{NOBODY}"), entry("/b", f"unix:uid:{NOBODY - 1}")]
+    async with agent_at(directory / "agent.sock", *entries) as mesh:
+        said = [await _workload(mesh.agent.address, uid) for uid in (NOBODY, NOBODY - 1, NOBODY - 2)]
+    assert said == [["spiffe://example.org/a"], ["spiffe://example.org/b"], "Status.PERMISSION_DENIED"]
+
+
+async def _workload(address: str, uid: int) -> object:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", WORKLOAD, address, str(uid), stdout=subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+    return json.loads(out)

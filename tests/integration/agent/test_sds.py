@@ -1,0 +1,150 @@
+"""SDS over a real socket, by calls as Envoy makes them: who gets what, and what is said of what goes wrong."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from google.protobuf.message import Message
+from grpclib import GRPCError, Status
+from grpclib.client import Channel
+
+from meshtls.proto.envoy import discovery_pb as pb
+from meshtls.proto.envoy import tls_pb
+from meshtls.proto.envoy.secret_grpc import SecretDiscoveryServiceStub
+from tests.support.agent import Mesh, entry, eventually
+
+
+@pytest.fixture
+async def sds(mesh: Mesh) -> AsyncIterator[SecretDiscoveryServiceStub]:
+    channel = Channel(path=str(mesh.agent.endpoint.socket_path))
+    yield SecretDiscoveryServiceStub(channel)
+    channel.close()
+
+
+def names(response: pb.DiscoveryResponse | None) -> list[str]:
+    assert response is not None
+    return [tls_pb.Secret.FromString(one.value).name for one in response.resources]
+
+
+async def ended(stream: Any) -> None:
+    assert await stream.recv_message() is None
+    await stream.recv_trailing_metadata()
+
+
+@contextmanager
+def denied() -> Iterator[None]:
+    """The calls of the body end so, as the library says at the end of a stream."""
+    with pytest.raises(GRPCError) as raised:
+        yield
+    assert (raised.value.status, raised.value.message) == (Status.PERMISSION_DENIED, "no identity issued")
+
+
+async def test_a_fetch_has_what_was_asked_for_and_is_the_callers(sds: SecretDiscoveryServiceStub) -> None:
+    request = pb.DiscoveryRequest(resource_names=["ROOTCA", "default", "spiffe://example.org/db"])
+    assert names(await sds.FetchSecrets(request, timeout=10)) == ["ROOTCA", "default"]
+    everything = await sds.FetchSecrets(pb.DiscoveryRequest(), timeout=10)
+    assert names(everything) == ["ALL", "ROOTCA", "default", "spiffe://example.org", "spiffe://example.org/web"]
+
+
+async def test_a_fetch_of_what_is_not_there_is_not_found(sds: SecretDiscoveryServiceStub) -> None:
+    with pytest.raises(
+        GRPCError, match="no such secret; the caller's are spiffe://example.org/web, default,"
+    ) as raised:
+        await sds.FetchSecrets(pb.DiscoveryRequest(resource_names=["spiffe://example.org/db"]), timeout=10)
+    assert raised.value.status is Status.NOT_FOUND
+
+
+async def test_a_stream_brings_each_change_and_is_denied_when_the_entry_goes(
+    mesh: Mesh, sds: SecretDiscoveryServiceStub
+) -> None:
+    with denied():
+        await follow_until_denied(mesh, sds)
+
+
+async def follow_until_denied(mesh: Mesh, sds: SecretDiscoveryServiceStub) -> None:
+    async with sds.StreamSecrets.open(timeout=20) as stream:
+        await stream.send_message(pb.DiscoveryRequest(resource_names=["default", "spiffe://example.org/db"]))
+        first = await stream.recv_message()
+        assert names(first) == ["default"]
+        mesh.upstream.put_entry(entry("/db"))
+        second = await stream.recv_message()
+        assert names(second) == ["default", "spiffe://example.org/db"]
+        for one in mesh.upstream.entries:
+            mesh.upstream.remove_entry(one.id)
+        await ended(stream)
+
+
+async def test_a_delta_stream_brings_each_change(mesh: Mesh, sds: SecretDiscoveryServiceStub) -> None:
+    async with sds.DeltaSecrets.open(timeout=20) as stream:
+        names = ["spiffe://example.org/web", "spiffe://example.org/db"]
+        await stream.send_message(pb.DeltaDiscoveryRequest(resource_names_subscribe=names))
+        first = await stream.recv_message()
+        assert first is not None
+        assert ([one.name for one in first.resources], [*first.removed_resources]) == (names[:1], names[1:])
+        mesh.upstream.put_entry(entry("/db"))
+        second = await stream.recv_message()
+        assert second is not None
+        assert [one.name for one in second.resources] == names[1:]
+        await stream.cancel()
+
+
+async def test_a_refusal_is_logged_with_its_reason_and_not_answered_before_something_changes(
+    mesh: Mesh, sds: SecretDiscoveryServiceStub, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with sds.StreamSecrets.open(timeout=20) as stream:
+        await stream.send_message(pb.DiscoveryRequest(resource_names=["default"]))
+        first = await stream.recv_message()
+        assert first is not None
+        refusal = pb.ErrorDetail(code=13, message="no such curve")
+        await stream.send_message(
+            pb.DiscoveryRequest(resource_names=["default"], response_nonce=first.nonce, error_detail=refusal)
+        )
+        await eventually(lambda: "refused its secrets, and keeps those it had: no such curve" in caplog.text)
+        mesh.upstream.put_entry(entry("/web", dns_names=("web.example.org",)))
+        second = await stream.recv_message()
+        assert second is not None
+        assert (first.nonce, second.nonce) == ("1", "2")
+        assert first.version_info != second.version_info
+        await stream.cancel()
+
+
+async def test_an_unknown_name_is_logged_once_with_those_that_there_are(
+    sds: SecretDiscoveryServiceStub, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "meshtls.agent"):
+        async with sds.StreamSecrets.open(timeout=20) as stream:
+            await stream.send_message(pb.DiscoveryRequest(resource_names=["defualt", "default"]))
+            first = await stream.recv_message()
+            assert names(first) == ["default"]
+            assert first is not None
+            again = pb.DiscoveryRequest(resource_names=["defualt", "default", "ROOTCA"], response_nonce=first.nonce)
+            await stream.send_message(again)
+            assert names(await stream.recv_message()) == ["default", "ROOTCA"]
+            await stream.cancel()
+    [record] = caplog.records
+    assert "asks for defualt; the secrets it may have: spiffe://example.org/web, default, " in record.getMessage()
+
+
+@pytest.mark.parametrize("method", ["StreamSecrets", "DeltaSecrets", "FetchSecrets"])
+async def test_a_caller_without_an_entry_is_denied(mesh: Mesh, sds: SecretDiscoveryServiceStub, method: str) -> None:
+    mesh.upstream.remove_entry("/web")
+    await eventually(lambda: not len(mesh.agent.identities.cache.entries))
+    with denied():
+        await call(getattr(sds, method), pb.DeltaDiscoveryRequest() if "Delta" in method else pb.DiscoveryRequest())
+
+
+async def call(method: Any, request: Message) -> None:
+    async with method.open(timeout=20) as stream:
+        await stream.send_message(request, end=True)
+        await ended(stream)
+
+
+async def test_a_stream_that_asks_no_more_is_ended(sds: SecretDiscoveryServiceStub) -> None:
+    async with sds.StreamSecrets.open(timeout=20) as stream:
+        await stream.send_message(pb.DiscoveryRequest(resource_names=["default"]), end=True)
+        assert names(await stream.recv_message()) == ["default"]
+        await ended(stream)

@@ -1,0 +1,417 @@
+"""The verbs that ask a server: what they change, what they print, and what they say where it can't be done."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+
+from meshtls.bundle import TrustBundle
+from meshtls.spiffeid import TrustDomain
+from tests.integration.cli.identity_site import AgentProcess, ServerProcess, tell
+from tests.integration.cli.processes import meshtls, started
+from tests.support.agent import short_directory
+from tests.support.authority import make_authority
+
+NODE = "spiffe://example.org/node"
+OF_ANOTHER_DOMAIN = ("--spiffe-id", "spiffe://other.org/x", "--parent-id", "spiffe://other.org/y")
+UNKNOWN = "spiffe://example.org/meshtls/agent/join_token/unknown"
+
+
+def created(server: ServerProcess, path: str, *more: str) -> dict[str, Any]:
+    who = ("--spiffe-id", f"spiffe://example.org{path}", "--parent-id", NODE, "--selector", "unix:uid:1000")
+    entry: dict[str, Any] = server.json("entry", "create", *who, *more)
+    return entry
+
+
+def test_an_entry_is_created_as_told_shown_counted_updated_and_deleted(server: ServerProcess) -> None:
+    made = created(
+        server,
+        "/one",
+        *("--selector", "unix:path:/bin/app", "--x509-svid-ttl", "2m", "--jwt-svid-ttl", "30"),
+        *("--federates-with", "partner.test", "--dns", "one.example.org", "--hint", "first"),
+        *("--admin", "--downstream", "--expires-at", "2035-01-31T13:00:00+01:00"),
+    )
+    revision, which = made["revision"], ("--entry-id", made["id"])
+    assert made == {
+        "id": made["id"],
+        "spiffe_id": "spiffe://example.org/one",
+        "parent_id": NODE,
+        "selectors": ["unix:path:/bin/app", "unix:uid:1000"],
+        "x509_svid_ttl": 120,
+        "jwt_svid_ttl": 30,
+        "federates_with": ["partner.test"],
+        "dns_names": ["one.example.org"],
+        "hint": "first",
+        "admin": True,
+        "downstream": True,
+        "expires_at": "2035-01-31T12:00:00Z",
+        "revision": revision,
+    }
+    assert server.json("entry", "show", *which) == {"entries": [made]}
+    assert server.json("entry", "count", "--hint", "first") == {"count": 1}
+
+    changes = ("--no-admin", "--hint", "second", "--clear", "dns", "--clear", "expires-at")
+    changed = server.json("entry", "update", *which, *changes)
+    told = {"admin": False, "hint": "second", "dns_names": [], "expires_at": None}
+    assert changed == made | told | {"revision": changed["revision"]}
+    assert changed["revision"] > revision
+
+    assert server.json("entry", "delete", *which) == {"deleted": [made["id"]]}
+    assert server.json("entry", "show", "--spiffe-id", "spiffe://example.org/one") == {"entries": []}
+
+
+def test_entries_are_found_by_identity_parent_selector_and_hint(server: ServerProcess) -> None:
+    made = [created(server, path, "--hint", path[1:], "--selector", "unix:gid:77") for path in ("/alpha", "/beta")]
+
+    def found(*filters: str) -> list[str]:
+        return [one["spiffe_id"].rpartition("/")[2] for one in server.json("entry", "show", *filters)["entries"]]
+
+    assert found("--spiffe-id", "spiffe://example.org/alpha") == ["alpha"]
+    assert found("--hint", "beta") == ["beta"]
+    assert sorted(found("--parent-id", NODE, "--selector", "unix:gid:77")) == ["alpha", "beta"]
+    assert found("--parent-id", NODE, "--selector", "unix:uid:1001") == []
+    server.json("entry", "delete", *(word for one in made for word in ("--entry-id", one["id"])))
+
+
+def test_people_are_told_a_line_for_each_field_that_says_something(server: ServerProcess) -> None:
+    made = created(server, "/plain")
+
+    shown = server.tell("entry", "show", "--entry-id", made["id"]).out
+
+    assert shown == (
+        f"id                      {made['id']}\n"
+        "spiffe id               spiffe://example.org/plain\n"
+        f"parent id               {NODE}\n"
+        "selectors               unix:uid:1000\n"
+        f"revision                {made['revision']}\n"
+    )
+    assert server.tell("entry", "count", "--spiffe-id", made["spiffe_id"]).out == "1\n"
+    server.json("entry", "delete", "--entry-id", made["id"])
+    assert server.tell("entry", "show", "--spiffe-id", made["spiffe_id"]).out == "no entries\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("entry", "show", "--entry-id", "none"), 1, "meshtls: entry none: there is none with this id\n"),
+        (("entry", "delete", "--entry-id", "none"), 1, "meshtls: entry none: there is none with this id\n"),
+        (("entry", "update", "--entry-id", "none"), 1, "meshtls: entry none: there is none with this id\n"),
+        (
+            ("entry", "create", "--spiffe-id", "spiffe://example.org/x", "--parent-id", NODE),
+            2,
+            "Error: Missing option '--selector'.\n",
+        ),
+        (
+            ("entry", "create", "--spiffe-id", "example.org/x"),
+            2,
+            "Error: Invalid value for '--spiffe-id': SPIFFE ID 'example.org/x': wanted it to start with 'spiffe://'\n",
+        ),
+        (
+            ("entry", "create", "--spiffe-id", NODE, "--parent-id", NODE, "--selector", "unix:uid:1"),
+            2,
+            f"Error: entry {NODE}: an entry can't be its own parent\n",
+        ),
+        (
+            ("entry", "create", "--selector", "unix"),
+            2,
+            "Error: Invalid value for '--selector': selector 'unix:': wanted type:value, at most 1024 characters\n",
+        ),
+        (
+            ("entry", "create", "--x509-svid-ttl", "1500ms"),
+            2,
+            "Error: Invalid value for '--x509-svid-ttl': wanted whole seconds, got '1500ms'\n",
+        ),
+        (
+            ("entry", "create", "--expires-at", "tomorrow"),
+            2,
+            "Error: Invalid value for '--expires-at': wanted a time such as 2030-01-31T12:00:00Z,"
+            " or seconds since 1970, got 'tomorrow'\n",
+        ),
+        (
+            ("entry", "create", *OF_ANOTHER_DOMAIN, "--selector", "unix:uid:1"),
+            1,
+            "meshtls: spiffe://other.org/x: this server registers for example.org only\n",
+        ),
+        (("agents", "show", "--spiffe-id", UNKNOWN), 1, f"meshtls: agent {UNKNOWN}: there is none with this ID\n"),
+        (
+            ("bundle", "list", "--id", "nobody.test"),
+            1,
+            "meshtls: bundle of trust domain nobody.test: there is none; see `meshtls bundle list`\n",
+        ),
+        (
+            ("bundle", "set", "--id", "partner.test", "--path", "/nonexistent"),
+            2,
+            "meshtls: /nonexistent: wanted a bundle to read: No such file or directory\n",
+        ),
+        (
+            ("jwt", "mint", "--spiffe-id", "spiffe://example.org/meshtls/server", "--audience", "a"),
+            1,
+            "meshtls: spiffe://example.org/meshtls/server: wanted a workload's ID;"
+            " those below /meshtls/ are servers and agents\n",
+        ),
+        (
+            ("token", "generate", "--spiffe-id", "spiffe://other.org/node"),
+            1,
+            "meshtls: spiffe://other.org/node: wanted a name in trust domain example.org\n",
+        ),
+        (("explain",), 2, "Error: wanted one of --pid and --uid; --gid goes with --uid\n"),
+    ],
+)
+def test_what_can_not_be_done_is_a_sentence_and_a_code(
+    server: ServerProcess, arguments: tuple[str, ...], code: int, message: str
+) -> None:
+    told = server.tell(*arguments)
+
+    assert (told.code, told.out) == (code, "")
+    assert told.err.endswith(message)
+    assert told.err == message or code == 2  # before a usage error stands how the verb is used
+
+
+def test_an_entry_that_is_there_already_is_a_conflict(server: ServerProcess) -> None:
+    made = created(server, "/twice")
+    who = ("--spiffe-id", "spiffe://example.org/twice", "--parent-id", NODE, "--selector", "unix:uid:1000")
+
+    again = server.tell("entry", "create", *who)
+
+    assert (again.code, again.out) == (1, "")
+    assert again.err == (
+        f"meshtls: entry spiffe://example.org/twice: entry {made['id']} says the same already; update that one\n"
+    )
+    server.json("entry", "delete", "--entry-id", made["id"])
+
+
+def test_a_token_says_which_agent_it_makes_and_an_agent_is_shown_banned_and_evicted(server: ServerProcess) -> None:
+    joined = server.json("token", "generate", "--ttl", "1h")
+    assert set(joined) == {"token", "agent_id", "expires_at"}
+    assert server.tell("token", "generate").out.splitlines()[0].startswith("token")
+    with short_directory() as directory:
+        (directory / "bundle.pem").write_text(server.tell("bundle", "show").out)
+        file = write_agent(server, directory, joined["token"])
+        with started("agent", "run", "--config", file) as process:
+            process.line("ready: 0 entries", "stdout")
+            shown = server.json("agents", "show", "--spiffe-id", joined["agent_id"])
+            assert (shown["spiffe_id"], shown["attestation"], shown["banned"]) == (
+                joined["agent_id"],
+                "join_token",
+                False,
+            )
+            assert shown in server.json("agents", "list")["agents"]
+            assert shown not in server.json("agents", "list", "--banned")["agents"]
+            banned = server.json("agents", "ban", "--spiffe-id", joined["agent_id"])
+            assert banned == {"banned": joined["agent_id"]}
+            [listed] = server.json("agents", "list", "--banned")["agents"]
+            assert listed["banned"] is True
+            assert server.json("agents", "evict", "--spiffe-id", joined["agent_id"]) == {"evicted": joined["agent_id"]}
+            assert server.tell("agents", "show", "--spiffe-id", joined["agent_id"]).code == 1
+            assert process.stop() == 0
+
+
+def write_agent(server: ServerProcess, directory: Path, token: str) -> Path:
+    host, port = server.said["address"].split(":")
+    file = directory / "agent.yaml"
+    file.write_text(
+        f"trust_domain: example.org\nserver_address: {host}\nserver_port: {port}\njoin_token: {token}\n"
+        f"attest_port: {server.said['attest_address'].split(':')[1]}\nlog_level: ERROR\n"
+        f"trust_bundle_path: {directory / 'bundle.pem'}\nsocket_path: {directory / 'agent.sock'}\n"
+    )
+    return file
+
+
+def test_the_servers_bundle_is_shown_as_pem_and_as_a_spiffe_bundle(server: ServerProcess) -> None:
+    domain = TrustDomain("example.org")
+    pem = TrustBundle.from_pem(domain, server.tell("bundle", "show").out.encode())
+    document = TrustBundle.from_jwks(domain, server.tell("bundle", "show", "--format", "spiffe").out)
+
+    assert pem.x509_authorities == document.x509_authorities
+    assert len(document.jwt_authorities) == 1
+    shown = server.json("bundle", "show")
+    assert shown == {"trust_domain": "example.org", "bundle": json.loads(document.to_jwks())}
+
+
+@pytest.mark.parametrize("form", ["pem", "spiffe"])
+def test_a_partners_bundle_is_set_listed_and_deleted(server: ServerProcess, tmp_path: Path, form: str) -> None:
+    bundle = make_authority("partner.test").bundle
+    text = bundle.to_pem().decode() if form == "pem" else bundle.to_jwks()
+    (tmp_path / "partner").write_text(text)
+    named = ("--id", "partner.test")
+
+    assert server.json("bundle", "set", *named, "--format", form, "--path", tmp_path / "partner") == {
+        "set": "partner.test"
+    }
+    assert server.tell("bundle", "list", *named).out == f"partner.test\n{bundle.to_pem().decode()}"
+    assert [one["trust_domain"] for one in server.json("bundle", "list")["bundles"]] == ["partner.test"]
+    assert server.json("bundle", "delete", *named) == {"deleted": "partner.test"}
+    assert server.tell("bundle", "list").out == "no bundles\n"
+
+
+def test_a_bundle_comes_from_standard_input_too_and_one_that_is_none_is_refused(server: ServerProcess) -> None:
+    good = make_authority("partner.test").bundle.to_pem()
+
+    refused = server.tell("bundle", "set", "--id", "partner.test", given=b"no certificate")
+    taken = server.tell("bundle", "set", "--id", "partner.test", given=good)
+
+    assert (refused.code, refused.out) == (1, "")
+    assert refused.err.startswith("meshtls: SPIFFE bundle of trust domain partner.test: wanted PEM certificates, got ")
+    assert (taken.code, taken.out) == (0, "set                     partner.test\n")
+    server.json("bundle", "delete", "--id", "partner.test")
+
+
+def test_a_minted_x509_svid_is_printed_or_written_with_its_key_private(server: ServerProcess, tmp_path: Path) -> None:
+    asked = ("x509", "mint", "--spiffe-id", "spiffe://example.org/batch", "--ttl", "5m", "--dns", "batch.example.org")
+
+    printed = server.json(*asked)
+    written = server.json(*asked, "--write", tmp_path / "svid")
+
+    leaf = x509.load_pem_x509_certificate(printed["svid.pem"].encode())
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.UniformResourceIdentifier) == ["spiffe://example.org/batch"]
+    assert names.get_values_for_type(x509.DNSName) == ["batch.example.org"]
+    key = load_pem_private_key(printed["key.pem"].encode(), None)
+    form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    assert key.public_key().public_bytes(*form) == leaf.public_key().public_bytes(*form)
+    assert "key.pem" not in written
+    assert written["files"] == [str(tmp_path / "svid" / name) for name in ("bundle.pem", "key.pem", "svid.pem")]
+    assert stat.S_IMODE((tmp_path / "svid" / "key.pem").stat().st_mode) == 0o600
+
+
+def test_a_minted_jwt_svid_is_printed_alone_for_scripts(server: ServerProcess) -> None:
+    asked = ("jwt", "mint", "--spiffe-id", "spiffe://example.org/batch", "--audience", "db", "--audience", "web")
+
+    token = server.tell(*asked).out
+    told = server.json(*asked, "--ttl", "1m")
+
+    assert token.count(".") == 2
+    assert token.endswith("\n")
+    assert (told["spiffe_id"], told["audience"]) == ("spiffe://example.org/batch", ["db", "web"])
+    assert told["token"].count(".") == 2
+
+
+def test_over_mutual_tls_an_identity_marked_admin_may_ask_and_another_may_not(
+    server: ServerProcess, agent: AgentProcess
+) -> None:
+    over_tls = ("entry", "count", "--hint", "nobody's", "--server", server.said["address"])
+    with agent.identity("/operator", "--admin"):
+        allowed = agent.tell(*over_tls)
+    with agent.identity("/somebody"):
+        refused = agent.tell(*over_tls)
+
+    assert (allowed.code, allowed.out) == (0, "0\n")
+    assert (refused.code, refused.out) == (1, "")
+    assert refused.err == (
+        f"meshtls: server {server.said['address']}: the server can't be reached: Connection lost; start the server"
+        " there, and ask as an identity whose entry is marked admin: it lets in no other\n"
+    )
+
+
+def test_nobody_at_the_admin_socket_is_told_with_its_path(tmp_path: Path) -> None:
+    told = tell("entry", "count", "--socket", tmp_path / "admin.sock")
+
+    assert (told.code, told.out) == (1, "")
+    assert told.err == (
+        f"meshtls: admin socket {tmp_path / 'admin.sock'}: the server can't be reached: [Errno 2] No such file or"
+        " directory; start the server there, or say with --socket or MESHTLS_ADMIN_SOCKET where it is\n"
+    )
+
+
+def test_the_admin_socket_is_taken_from_the_environment(server: ServerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MESHTLS_ADMIN_SOCKET", server.said["socket"])
+
+    assert tell("agents", "list").code == 0
+
+
+def test_a_servers_file_is_validated_and_a_running_one_is_ready(server: ServerProcess, tmp_path: Path) -> None:
+    valid = tell("server", "validate", "--config", server.config, "--output", "json").json
+    assert (valid["trust_domain"], valid["node_attestors"]) == ("example.org", ["join_token"])
+    assert (valid["default_x509_svid_ttl"], valid["notices"]) == (3600, [])
+    ready = tell("server", "healthcheck", "--config", server.config)
+    assert (ready.code, ready.out, ready.err) == (0, "ready\n", "")
+
+    other = tmp_path / "other.yaml"
+    other.write_text(f"trust_domain: example.org\ndata_dir: {tmp_path}\n")
+    absent = tell("server", "healthcheck", "--config", other, "--output", "json")
+    assert absent.code == 1
+    assert absent.json == {
+        "ready": False,
+        "waiting_for": f"admin socket {tmp_path / 'admin.sock'}: the server can't be reached:"
+        " [Errno 2] No such file or directory",
+    }
+
+
+@pytest.mark.parametrize("verb", ["run", "validate", "healthcheck"])
+@pytest.mark.parametrize("group", ["server", "agent"])
+def test_a_file_that_is_not_there_or_says_nonsense_is_told(tmp_path: Path, group: str, verb: str) -> None:
+    absent, wrong = tmp_path / "absent.yaml", tmp_path / "wrong.yaml"
+    wrong.write_text("colour: red\n")
+
+    told = [tell(group, verb, "--config", file) for file in (absent, wrong)]
+
+    assert [(one.code, one.out) for one in told] == [(2, ""), (2, "")]
+    assert told[0].err == (
+        f"meshtls: {absent}: wanted a configuration file to read: [Errno 2] No such file or directory: '{absent}'\n"
+    )
+    assert told[1].err == f"meshtls: {wrong}, line 1: trust_domain: this key is required, and it is missing\n"
+
+
+def test_a_server_whose_data_directory_another_one_uses_says_so_and_ends(server: ServerProcess) -> None:
+    done = meshtls("server", "run", "--config", server.config)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith(
+        "another process uses it; stop that one or give another directory\n",
+    )
+    assert "Traceback" not in done.stderr
+
+
+def test_explain_says_who_a_user_is_and_what_it_lacks_to_be_another(server: ServerProcess) -> None:
+    uid = str(os.getuid())
+    exact = server.json("entry", "create", *parented("/exact"), "--selector", f"unix:uid:{uid}")
+    near = server.json(
+        "entry", "create", *parented("/near"), "--selector", f"unix:uid:{uid}", "--selector", "unix:path:/bin/app"
+    )
+    expired = server.json(
+        *("entry", "create", *parented("/expired"), "--selector", f"unix:uid:{uid}", "--expires-at", "2000000000")
+    )
+
+    told = server.tell("explain", "--uid", uid, "--gid", "7")
+    document = server.json("explain", "--pid", str(os.getpid()))
+
+    assert told.code == 0
+    assert f"\nis\n  spiffe://example.org/exact (entry {exact['id']}, parent {NODE})\n" in told.out
+    assert (
+        f"is not\n  spiffe://example.org/near, for which it lacks unix:path:/bin/app (entry {near['id']})\n" in told.out
+    )
+    assert told.out.startswith("selectors\n  unix:gid:7\n")
+    assert f"unix:uid:{uid}" in document["selectors"]
+    assert [one["spiffe_id"] for one in document["matching"]] == [exact["spiffe_id"], expired["spiffe_id"]]
+    assert [(one["id"], one["missing"]) for one in document["near"]] == [(near["id"], ["unix:path:/bin/app"])]
+    ids = (word for one in (exact, near, expired) for word in ("--entry-id", one["id"]))
+    server.json("entry", "delete", *ids)
+    assert server.tell("explain", "--uid", uid).code == 1
+
+
+def parented(path: str) -> tuple[str, ...]:
+    return ("--spiffe-id", f"spiffe://example.org{path}", "--parent-id", NODE)
+
+
+def test_explain_for_one_agent_tells_entries_of_others_apart(server: ServerProcess, agent: AgentProcess) -> None:
+    uid = str(os.getuid())
+    other = server.json("entry", "create", *parented("/elsewhere"), "--selector", f"unix:uid:{uid}")
+    with agent.identity("/here"):
+        found = server.json("explain", "--uid", uid, "--agent", agent.spiffe_id)
+    nobody = server.tell("explain", "--uid", uid, "--agent", agent.spiffe_id)
+    server.json("entry", "delete", "--entry-id", other["id"])
+
+    assert [one["spiffe_id"] for one in found["matching"]] == ["spiffe://example.org/here"]
+    assert [one["spiffe_id"] for one in found["elsewhere"]] == ["spiffe://example.org/elsewhere"]
+    assert nobody.code == 1
+    assert nobody.out.endswith(
+        "is nobody: no entry matches\nis not\n"
+        f"  spiffe://example.org/elsewhere, which another agent serves: parent {NODE}\n"
+    )

@@ -1,0 +1,112 @@
+"""Registration entries over the API, by the socket and by mutual TLS."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from meshtls.ca.registration import Entry, EntryFilter, Selector
+from meshtls.errors import ConflictError, LocalIdentityError, MeshtlsError, NotFoundError, RequestError
+from meshtls.proto.server_admin import AdminClient
+from meshtls.spiffeid import SpiffeId, TrustDomain
+from meshtls.svid.x509 import X509Svid
+from tests.support.certs import NOW
+from tests.support.server import TD, ServerUnderTest, entry, new_csr
+
+NODE = SpiffeId(TD, "/node")
+EVERYTHING = EntryFilter()
+
+
+async def listed(admin: AdminClient, wanted: EntryFilter = EVERYTHING, page_size: int = 0) -> list[Entry]:
+    return [one async for one in admin.entries(wanted, page_size)]
+
+
+async def test_an_entry_is_made_shown_changed_counted_and_deleted(server: ServerUnderTest) -> None:
+    admin = server.admin
+    wanted = entry("/web", NODE, federates_with=(TrustDomain("b.test"),), dns_names=("web",), hint="h", expires_at=NOW)
+    [made] = await admin.create_entries([wanted])
+    assert made == replace(wanted, id=made.id, revision=made.revision)
+    assert await admin.entry(made.id) == made
+    changed = await admin.update_entry(replace(made, hint="other", x509_svid_ttl=60))
+    assert (changed.hint, changed.x509_svid_ttl, changed.revision > made.revision) == ("other", 60, True)
+    assert await admin.count_entries() == 1
+    await admin.delete_entries([made.id])
+    assert await admin.count_entries() == 0
+    with pytest.raises(NotFoundError, match=f"^entry {made.id}: there is none with this id$"):
+        await admin.entry(made.id)
+
+
+async def test_entries_are_listed_page_by_page_and_by_filter(server: ServerUnderTest) -> None:
+    admin = server.admin
+    made = await admin.create_entries(entry(f"/w{n}", NODE, f"unix:uid:{n}", "unix:gid:1") for n in range(7))
+    assert await listed(admin, page_size=3) == sorted(made, key=lambda one: one.id)
+    wanted = EntryFilter(parent_id=NODE, selectors=(Selector("unix", "uid:4"),))
+    assert [one.spiffe_id.path for one in await listed(admin, wanted)] == ["/w4"]
+    assert await admin.count_entries(EntryFilter(spiffe_id=SpiffeId(TD, "/w5"))) == 1
+    assert await listed(admin, EntryFilter(hint="no such")) == []
+
+
+async def test_a_batch_with_one_bad_entry_leaves_none(server: ServerUnderTest) -> None:
+    foreign = replace(
+        entry("/b", NODE), spiffe_id=SpiffeId.parse("spiffe://b.test/b"), parent_id=SpiffeId.parse("spiffe://b.test/n")
+    )
+    with pytest.raises(RequestError) as refused:
+        await server.admin.create_entries([entry("/a", NODE), foreign])
+    assert str(refused.value) == "spiffe://b.test/b: this server registers for example.org only"
+    assert await server.admin.count_entries() == 0
+    await server.admin.create_entries([entry("/a", NODE)])
+    with pytest.raises(ConflictError, match="says the same already"):
+        await server.admin.create_entries([entry("/b", NODE), entry("/a", NODE)])
+    assert await server.admin.count_entries() == 1
+
+
+async def test_two_who_change_one_entry_do_not_overwrite_each_other(server: ServerUnderTest) -> None:
+    [read] = await server.admin.create_entries([entry("/web", NODE)])
+    newer = await server.admin.update_entry(replace(read, hint="theirs"))
+    with pytest.raises(ConflictError, match="it was changed to revision"):
+        await server.admin.update_entry(replace(read, hint="mine"))
+    assert (await server.admin.update_entry(replace(newer, hint="mine"))).hint == "mine"
+
+
+@pytest.mark.parametrize("size", [-1, 1001])
+async def test_a_page_of_no_possible_size_is_refused(size: int, server: ServerUnderTest) -> None:
+    with pytest.raises(RequestError, match=rf"^page size {size}: wanted 0 \(for 1000\) to 1000$"):
+        await listed(server.admin, page_size=size)
+    assert await listed(server.admin, page_size=1000) == []
+
+
+async def admin_over_tls(server: ServerUnderTest, path: str) -> AdminClient:
+    """A client with an SVID of this ID, whatever its entry says."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    chain = await server.admin.mint_x509(SpiffeId(TD, path), new_csr(key))
+    return AdminClient(server.mutual(X509Svid.from_chain(chain, key), await server.admin.bundle()))
+
+
+async def test_an_identity_whose_entry_is_marked_admin_administers_over_mutual_tls(server: ServerUnderTest) -> None:
+    await server.admin.create_entries([entry("/operator", NODE, admin=True), entry("/web", NODE)])
+    operator = await admin_over_tls(server, "/operator")
+    assert await operator.count_entries() == 2
+    workload = await admin_over_tls(server, "/web")
+    with pytest.raises(LocalIdentityError):
+        await workload.count_entries()
+
+
+async def test_an_administrator_whose_entry_goes_is_refused_on_the_connection_it_has(server: ServerUnderTest) -> None:
+    [made] = await server.admin.create_entries([entry("/operator", NODE, admin=True)])
+    operator = await admin_over_tls(server, "/operator")
+    assert await operator.count_entries() == 1
+    await server.admin.delete_entries([made.id])
+    with pytest.raises(MeshtlsError) as refused:
+        await operator.count_entries()
+    assert str(refused.value) == (
+        "spiffe://example.org/operator: wanted an agent, or an identity whose entry is marked admin"
+    )
+
+
+async def test_health_says_what_the_server_sees(server: ServerUnderTest) -> None:
+    await server.admin.create_entries([entry("/web", NODE)])
+    health = await server.admin.health()
+    assert (health.ready, health.waiting_for, health.entries, health.trust_domain) == (True, "", 1, "example.org")
+    assert health.server_id == server.running.server_id

@@ -1,0 +1,338 @@
+"""The store, on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, text
+
+from meshtls.bundle import TrustBundle
+from meshtls.ca.registration import AgentRecord, Entry, EntryFilter, Issuance, Selector
+from meshtls.ca.store import agents, bundles, changes, entries, issuances, tokens
+from meshtls.ca.store.changes import Change, ChangeKind
+from meshtls.ca.store.database import Database
+from meshtls.ca.store.migrate import migrate, schema_version
+from meshtls.ca.store.schema import METADATA
+from meshtls.errors import AccessError, ConfigError, ConflictError, MeshtlsError, NotFoundError, StoreError
+from meshtls.spiffeid import SpiffeId, TrustDomain
+from tests.support import certs
+from tests.support.certs import NOW
+
+TD = TrustDomain("example.org")
+NODE = SpiffeId(TD, "/meshtls/agent/join_token/n1")
+EVERYTHING = EntryFilter()
+
+
+def entry(path: str = "/web", *selectors: str, parent: SpiffeId = NODE) -> Entry:
+    parsed = tuple(map(Selector.parse, selectors or ("unix:uid:1000",)))
+    return Entry(spiffe_id=SpiffeId(TD, path), parent_id=parent, selectors=parsed)
+
+
+def issuance(serial: str, path: str = "/web") -> Issuance:
+    return Issuance(
+        kind="x509",
+        serial=serial,
+        spiffe_id=SpiffeId(TD, path),
+        server_id="s1",
+        issued_at=NOW,
+        not_before=NOW,
+        not_after=NOW + timedelta(hours=1),
+        agent_id=NODE,
+        entry_id="e1",
+    )
+
+
+async def add(database: Database, *new: Entry) -> list[Entry]:
+    async with database.write() as tx:
+        return await entries.insert_entries(tx, new)
+
+
+async def listed(database: Database, wanted: EntryFilter = EVERYTHING) -> list[Entry]:
+    async with database.read() as tx:
+        return await entries.list_entries(tx, wanted, "", 100)
+
+
+async def test_the_migrations_make_what_the_code_expects(database: Database) -> None:
+    def differences(connection: Connection) -> list[Any]:
+        return list(compare_metadata(MigrationContext.configure(connection), METADATA))
+
+    async with database.read() as tx:
+        assert await tx.run_sync(differences) == []
+
+
+async def test_the_version_is_current_after_migrating_and_a_second_time_changes_nothing(database: Database) -> None:
+    await add(database, entry())
+    await migrate(database)
+    assert (await schema_version(database)).current
+    assert len(await listed(database)) == 1
+
+
+async def test_a_database_of_a_newer_meshtls_is_refused(database: Database) -> None:
+    async with database.write() as tx:
+        await tx.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(ConfigError) as refused:
+        await migrate(database)
+    assert str(refused.value) == (
+        f"data store {database.where}: its schema 9999 is newer than this meshtls knows;"
+        " upgrade meshtls, or give another database"
+    )
+
+
+async def test_an_entry_comes_back_as_it_was_made(database: Database) -> None:
+    made = replace(
+        entry("/db", "unix:uid:5", 'unix:path:/a "b" %\\'),
+        x509_svid_ttl=60,
+        jwt_svid_ttl=30,
+        federates_with=(TrustDomain("b.test"), TrustDomain("a.test")),
+        dns_names=("db.local", "db"),
+        hint="internal",
+        admin=True,
+        downstream=True,
+        expires_at=NOW,
+    )
+    [kept] = await add(database, made)
+    assert kept == replace(made, id=kept.id, revision=1)
+    assert await listed(database) == [kept]
+
+
+async def test_entries_are_listed_in_pages_and_by_filter(database: Database) -> None:
+    kept = await add(database, *(entry(f"/w{n}", f"unix:uid:{n}", "unix:gid:1") for n in range(5)))
+    by_id = sorted(kept, key=lambda one: one.id)
+    async with database.read() as tx:
+        first = await entries.list_entries(tx, EVERYTHING, "", 3)
+        rest = await entries.list_entries(tx, EVERYTHING, first[-1].id, 3)
+        assert first + rest == by_id
+        assert await entries.count_entries(tx, EVERYTHING) == 5
+        assert [one async for one in entries.all_entries(tx)] != []
+    for wanted, count in (
+        (EntryFilter(spiffe_id=SpiffeId(TD, "/w3")), 1),
+        (EntryFilter(parent_id=NODE), 5),
+        (EntryFilter(selectors=(Selector("unix", "uid:3"),)), 1),
+        (EntryFilter(selectors=(Selector("unix", "gid:1"), Selector("unix", "uid:4"))), 1),
+        (EntryFilter(selectors=(Selector("unix", "uid:%"),)), 0),
+        (EntryFilter(hint="none"), 0),
+    ):
+        assert len(await listed(database, wanted)) == count
+
+
+async def test_an_entry_that_says_the_same_is_refused_and_one_that_differs_is_not(database: Database) -> None:
+    [kept] = await add(database, entry("/web", "unix:uid:1", "unix:gid:2"))
+    with pytest.raises(ConflictError) as refused:
+        await add(database, entry("/other"), entry("/web", "unix:gid:2", "unix:uid:1"))
+    assert str(refused.value) == (
+        f"entry spiffe://example.org/web: entry {kept.id} says the same already; update that one"
+    )
+    assert await listed(database) == [kept], "the other of the two was not kept either"
+    await add(database, entry("/other"), entry("/web", "unix:gid:3", "unix:uid:1"))
+    assert len(await listed(database)) == 3
+
+
+async def test_an_update_of_a_newer_revision_is_refused(database: Database) -> None:
+    [read] = await add(database, entry())
+    async with database.write() as tx:
+        newer = await entries.update_entry(tx, replace(read, hint="theirs"))
+    with pytest.raises(ConflictError) as refused:
+        async with database.write() as tx:
+            await entries.update_entry(tx, replace(read, hint="mine"))
+    assert str(refused.value) == (
+        f"entry {read.id}: it was changed to revision 2 since you read 1; read it again and repeat your change"
+    )
+    async with database.write() as tx:
+        await entries.update_entry(tx, replace(newer, hint="mine"))
+    assert [one.hint for one in await listed(database)] == ["mine"]
+
+
+async def test_deleting_what_is_not_there_deletes_nothing(database: Database) -> None:
+    [kept] = await add(database, entry())
+    with pytest.raises(NotFoundError, match=r"^entry nowhere: there is none with this id$"):
+        async with database.write() as tx:
+            await entries.delete_entries(tx, [kept.id, "nowhere"])
+    assert await listed(database) == [kept]
+    async with database.write() as tx:
+        await entries.delete_entries(tx, [kept.id])
+    assert await listed(database) == []
+
+
+async def test_each_change_is_logged_in_order_with_the_ids_that_it_concerns(database: Database) -> None:
+    [kept] = await add(database, entry("/old"))
+    async with database.write() as tx:
+        await entries.update_entry(tx, replace(kept, spiffe_id=SpiffeId(TD, "/new")))
+        await entries.delete_entries(tx, [kept.id])
+    async with database.read() as tx:
+        found = await changes.changes_since(tx, 0)
+        assert await changes.current_revision(tx) == 4
+    subjects = [("spiffe://example.org/" + path) for path in ("old", "new", "old", "new")]
+    assert found == [Change(n, ChangeKind.ENTRY, kept.id, subject) for n, subject in enumerate(subjects, 1)]
+
+
+async def test_the_log_is_pruned_and_numbers_go_on(database: Database) -> None:
+    await add(database, *(entry(f"/w{n}") for n in range(5)))
+    async with database.write() as tx:
+        await changes.prune_changes(tx, keep=2)
+    async with database.read() as tx:
+        assert [one.revision for one in await changes.changes_since(tx, 0)] == [4, 5]
+        assert await changes.oldest_change(tx) == 4
+        assert await changes.current_revision(tx) == 5
+
+
+async def test_concurrent_writers_number_their_changes_without_gap_or_double(database: Database) -> None:
+    await asyncio.gather(*(add(database, entry(f"/w{n}")) for n in range(12)))
+    async with database.read() as tx:
+        assert [one.revision for one in await changes.changes_since(tx, 0)] == list(range(1, 13))
+
+
+async def test_a_transaction_that_fails_in_the_middle_leaves_nothing(database: Database) -> None:
+    async def change(statement: str) -> None:
+        async with database.write() as tx:
+            await entries.insert_entries(tx, [entry()])
+            await issuances.record_issuances(tx, [issuance("01")])
+            await tx.execute(text(statement))
+
+    with pytest.raises(StoreError, match="data store .*no_such_table"):
+        await change("DELETE FROM no_such_table")
+    assert await listed(database) == []
+    async with database.read() as tx:
+        assert await issuances.list_issuances(tx, 0, 10) == []
+        assert await changes.current_revision(tx) == 0
+    await change("DELETE FROM bundles")
+    assert len(await listed(database)) == 1
+
+
+async def test_a_serial_that_was_issued_before_fails_the_transaction(database: Database) -> None:
+    async with database.write() as tx:
+        await issuances.record_issuances(tx, [issuance("01")])
+    with pytest.raises(StoreError, match="data store .*serial"):
+        async with database.write() as tx:
+            await issuances.record_issuances(tx, [issuance("02"), issuance("01", "/other")])
+    async with database.write() as tx:
+        await issuances.record_issuances(tx, [issuance("02", "/db")])
+    async with database.read() as tx:
+        found = await issuances.list_issuances(tx, 0, 10)
+        assert found == [replace(issuance("01"), number=found[0].number), replace(found[1], serial="02")]
+        assert await issuances.list_issuances(tx, found[0].number, 10) == found[1:]
+        assert await issuances.list_issuances(tx, 0, 10, spiffe_id=SpiffeId(TD, "/db")) == found[1:]
+        assert await issuances.list_issuances(tx, 0, 10, serial="01") == found[:1]
+        assert await issuances.last_not_after(tx, "s1", "x509") == NOW + timedelta(hours=1)
+        assert await issuances.last_not_after(tx, "s2", "x509") is None
+
+
+async def test_a_join_token_is_good_once_even_for_tries_at_the_same_time(database: Database) -> None:
+    async def attempt() -> SpiffeId | None:
+        async with database.write() as tx:
+            return await tokens.consume_token(tx, "secret", NOW)
+
+    async with database.write() as tx:
+        await tokens.add_token(tx, "secret", NODE, NOW + timedelta(minutes=5))
+    tries = await asyncio.gather(*(attempt() for _ in range(8)))
+    assert sorted(map(str, tries)) == ["None"] * 7 + [str(NODE)]
+
+
+async def test_a_join_token_dies_with_its_time_and_with_a_wrong_letter(database: Database) -> None:
+    async with database.write() as tx:
+        await tokens.add_token(tx, "secret", NODE, NOW + timedelta(minutes=5))
+        assert await tokens.consume_token(tx, "secreT", NOW) is None
+        assert await tokens.consume_token(tx, "secret", NOW + timedelta(minutes=5)) is None
+        assert await tokens.consume_token(tx, "secret", NOW + timedelta(minutes=4)) == NODE
+        await tokens.prune_tokens(tx, NOW + timedelta(minutes=5))
+        assert (await tx.execute(text("SELECT count(*) FROM join_tokens"))).scalar_one() == 0
+
+
+async def test_the_token_itself_is_not_in_the_database(database: Database) -> None:
+    async with database.write() as tx:
+        await tokens.add_token(tx, "secret", NODE, NOW)
+        [row] = (await tx.execute(text("SELECT * FROM join_tokens"))).all()
+    assert "secret" not in str(row)
+
+
+def agent(**changed: Any) -> AgentRecord:
+    made = AgentRecord(spiffe_id=NODE, type="join_token", serials=("01",), not_after=NOW, attested_at=NOW)
+    return replace(made, **changed)
+
+
+async def test_an_agent_renews_is_banned_and_is_evicted(database: Database) -> None:
+    async with database.write() as tx:
+        await agents.put_agent(tx, agent(selectors=(Selector("x509pop", "subject:cn:n1"),)))
+        await agents.renew_agent(tx, NODE, "02", NOW + timedelta(hours=1))
+        renewed = await agents.find_agent(tx, NODE)
+        assert renewed is not None
+        assert (renewed.serials, renewed.not_after) == (("01", "02"), NOW + timedelta(hours=1))
+        await agents.note_serial_in_use(tx, NODE, "02")
+        assert [one.serials for one in await agents.list_agents(tx, "", 10)] == [("02",)]
+        await agents.ban_agent(tx, NODE)
+        assert [one.banned for one in await agents.list_agents(tx, "", 10, banned=True)] == [True]
+    with pytest.raises(AccessError) as refused:
+        async with database.write() as tx:
+            await agents.put_agent(tx, agent())
+    assert str(refused.value) == f"agent {NODE} is banned; evict it before it may attest again"
+    async with database.write() as tx:
+        await agents.evict_agent(tx, NODE)
+        assert await agents.find_agent(tx, NODE) is None
+        await agents.put_agent(tx, agent(serials=("03",)))
+        assert await agents.list_agents(tx, "", 10) == [agent(serials=("03",))]
+
+
+@pytest.mark.parametrize("change", [agents.ban_agent, agents.evict_agent])
+async def test_an_agent_that_is_not_there_is_named(change: Any, database: Database) -> None:
+    with pytest.raises(NotFoundError, match=f"^agent {NODE}: there is none with this ID$"):
+        async with database.write() as tx:
+            await change(tx, NODE)
+
+
+async def test_the_bundle_holds_the_authorities_of_all_servers_and_its_sequence_grows(database: Database) -> None:
+    one, two = (bundles.x509_authority(certs.ca(slot=slot).certificate) for slot in ("one", "two"))
+    async with database.write() as tx:
+        assert await bundles.publish(tx, TD, "s1", one)
+        assert not await bundles.publish(tx, TD, "s1", one)
+        before = await bundles.own_bundle(tx, TD, 300)
+        assert await bundles.publish(tx, TD, "s2", two)
+        assert await bundles.publish(tx, TD, "s2", bundles.jwt_authority("k1", certs.key("jwt").public_key(), NOW))
+        after = await bundles.own_bundle(tx, TD, 300)
+    assert [len(found.x509_authorities) for found in (before, after)] == [1, 2]
+    assert (list(after.jwt_authorities), after.refresh_hint) == (["k1"], 300)
+    assert (before.sequence, after.sequence) == (1, 3)
+
+
+async def test_an_authority_leaves_the_bundle_when_the_last_thing_it_signed_has_ended(database: Database) -> None:
+    old, new = (bundles.x509_authority(certs.ca(slot=slot).certificate) for slot in ("one", "two"))
+    other = bundles.x509_authority(certs.ca(slot="three").certificate)
+    last_leaf = NOW + timedelta(minutes=30)
+    async with database.write() as tx:
+        for server, authority in (("s1", old), ("s1", new), ("s2", other)):
+            await bundles.publish(tx, TD, server, authority)
+        await bundles.retire_others(tx, "s1", new, last_leaf)
+        assert await bundles.expired_authorities(tx, TD, last_leaf - timedelta(seconds=1)) == 0
+        assert len((await bundles.own_bundle(tx, TD, 300)).x509_authorities) == 3
+        assert await bundles.expired_authorities(tx, TD, last_leaf) == 1
+        left = await bundles.own_bundle(tx, TD, 300)
+    assert [bundles.x509_authority(one) for one in left.x509_authorities] == [new, other]
+
+
+async def test_a_federated_bundle_is_set_replaced_listed_and_deleted(database: Database) -> None:
+    other = TrustDomain("b.test")
+    first, second = (TrustBundle(other, (certs.ca(slot=slot).certificate,)) for slot in ("one", "two"))
+    async with database.write() as tx:
+        await bundles.set_bundle(tx, first)
+        await bundles.set_bundle(tx, second)
+        assert await bundles.federated_bundles(tx) == [second]
+        await bundles.delete_bundle(tx, other)
+        assert await bundles.federated_bundles(tx) == []
+    with pytest.raises(MeshtlsError, match=r"^bundle of trust domain b\.test: there is none$"):
+        async with database.write() as tx:
+            await bundles.delete_bundle(tx, other)
+
+
+async def test_expired_entries_are_found_by_the_clock(database: Database) -> None:
+    soon, late = NOW + timedelta(minutes=1), NOW + timedelta(minutes=2)
+    one, _, _ = await add(
+        database, replace(entry("/a"), expires_at=soon), replace(entry("/b"), expires_at=late), entry("/c")
+    )
+    async with database.read() as tx:
+        assert await entries.next_expiry(tx) == int(soon.timestamp())
+        assert await entries.expired_entries(tx, NOW) == []
+        assert await entries.expired_entries(tx, soon) == [one.id]

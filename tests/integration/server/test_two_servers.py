@@ -1,0 +1,115 @@
+"""Two servers on one PostgreSQL: each signs for itself, and what one is told both know."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from meshtls.bundle import BundleSet
+from meshtls.ca.store.address import postgres_url
+from meshtls.errors import AccessError, LocalIdentityError, MeshtlsError
+from meshtls.spiffeid import SpiffeId
+from meshtls.svid.jwt import parse_and_validate
+from meshtls.svid.verify import verify_peer
+from tests.support.clock import ManualClock
+from tests.support.postgres import Postgres
+from tests.support.server import TD, ServerUnderTest, config_for, entry, new_csr, started
+
+WEB = SpiffeId(TD, "/web")
+Pair = tuple[ServerUnderTest, ServerUnderTest]
+
+
+@pytest.fixture
+async def pair(tmp_path: Path, postgres: Postgres) -> AsyncIterator[Pair]:
+    """Started at the same moment on an empty database."""
+    url = postgres_url(postgres.new_database())
+    async with AsyncExitStack() as opened:
+        one, two = (started(config_for(tmp_path / name, url)) for name in ("one", "two"))
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir()
+        yield await opened.enter_async_context(one), await opened.enter_async_context(two)
+
+
+async def both_know(pair: Pair) -> None:
+    """Wait until each server serves the other's authorities, as it does by itself."""
+    for server in pair:
+        while len((await server.admin.bundle()).x509_authorities) < 2:
+            continue  # each look is a call that waits for its answer
+
+
+async def test_the_bundle_of_each_holds_the_authorities_of_both(pair: Pair) -> None:
+    await both_know(pair)
+    first, second = [await server.admin.bundle() for server in pair]
+    assert first == second
+    assert len(first.x509_authorities) == len(first.jwt_authorities) == 2
+    assert pair[0].running.server_id != pair[1].running.server_id
+
+
+async def test_each_signs_with_its_own_intermediate_and_both_are_believed(pair: Pair) -> None:
+    await both_know(pair)
+    bundles = BundleSet([await pair[0].admin.bundle()])
+    signers = set()
+    for server in pair:
+        chain = await server.admin.mint_x509(WEB, new_csr())
+        peer = verify_peer([one.public_bytes(Encoding.DER) for one in chain], bundles, ManualClock().now())
+        signers.add(peer.chain[1].fingerprint)
+        token = await server.admin.mint_jwt(WEB, ["db"])
+        assert parse_and_validate(token, bundles, "db", ManualClock().now()).spiffe_id == WEB
+    records = [one async for one in pair[1].admin.issuances(spiffe_id=WEB)]
+    assert {one.server_id for one in records} == {server.running.server_id for server in pair}
+    assert len(records) == 4
+
+
+async def test_an_agent_of_one_is_served_by_the_other_and_hears_what_is_entered_there(pair: Pair) -> None:
+    await both_know(pair)
+    one, two = pair
+    agent = await one.new_agent()
+    at_two = two.node_client(agent.svid, await two.admin.bundle())
+    updates = at_two.sync()
+    await anext(updates)
+    [made] = await one.admin.create_entries([entry("/web", agent.spiffe_id)])
+    assert (await anext(updates)).entries == (made,)
+    [chain] = await at_two.sign_x509([(made.id, new_csr())])
+    assert not isinstance(chain, MeshtlsError)
+    await updates.aclose()
+
+
+async def test_an_agent_banned_at_one_is_refused_at_once_by_the_other_and_its_stream_ends(pair: Pair) -> None:
+    await both_know(pair)
+    one, two = pair
+    agent = await one.new_agent()
+    at_two = two.node_client(agent.svid, await two.admin.bundle())
+    updates = at_two.sync()
+    await anext(updates)
+    await one.admin.ban_agent(agent.spiffe_id)
+    with pytest.raises(AccessError, match="is banned"):
+        await at_two.bundle()
+    with pytest.raises(AccessError, match="is banned"):
+        _ = [update async for update in updates]
+
+
+async def test_a_join_token_of_one_is_good_once_at_both(pair: Pair) -> None:
+    one, two = pair
+    token = (await one.admin.create_join_token()).token
+    clients = [await server.attestation() for server in (one, two, one, two)]
+    tries = await asyncio.gather(*(client.with_token(token, new_csr()) for client in clients), return_exceptions=True)
+    assert sorted(type(result).__name__ for result in tries) == ["AccessError"] * 3 + ["Attested"]
+
+
+async def test_a_database_that_crashes_and_comes_back_is_found_again(pair: Pair, postgres: Postgres) -> None:
+    one, two = pair
+    agent = await one.new_agent()
+    [made] = await one.admin.create_entries([entry("/web", agent.spiffe_id)])
+    postgres.kill()
+    with pytest.raises(LocalIdentityError, match="^data store postgresql://"):
+        await one.admin.create_entries([entry("/db", agent.spiffe_id)])
+    assert not (await one.admin.health()).ready
+    postgres.start()
+    await one.admin.create_entries([entry("/db", agent.spiffe_id)])
+    assert await two.admin.entry(made.id) == made
+    assert (await one.admin.health()).ready

@@ -1,0 +1,56 @@
+"""A server in a process of its own, for tests that kill it: ``python -m tests.support.server_process CONFIG``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from meshtls.server.config import load_config
+from meshtls.server.run import RunningServer, run_server
+
+__all__ = ["server_process"]
+
+_ROOT = Path(__file__).parents[2]
+
+
+@contextmanager
+def server_process(config: Path, wrapper: Sequence[str] = ()) -> Iterator[tuple[subprocess.Popen[str], RunningServer]]:
+    """Run a server on this file, started through ``wrapper`` where there is one; it is killed hard at the end."""
+    command = [*wrapper, sys.executable, "-m", "tests.support.server_process", str(config)]
+    with subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            said = json.loads(process.stdout.readline() or "{}")
+            assert said, f"the server did not start: {process.wait(10)}"
+            host, attest_host = said["address"][0], said["attest_address"][0]
+            yield (
+                process,
+                RunningServer(
+                    (host, said["address"][1]),
+                    (attest_host, said["attest_address"][1]),
+                    Path(said["socket_path"]),
+                    said["server_id"],
+                ),
+            )
+        finally:
+            process.send_signal(signal.SIGKILL)
+
+
+def _say(server: RunningServer) -> None:
+    said = {
+        "address": server.address,
+        "attest_address": server.attest_address,
+        "socket_path": str(server.socket_path),
+        "server_id": server.server_id,
+    }
+    print(json.dumps(said), flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(run_server(load_config(Path(sys.argv[1])), ready=_say))

@@ -1,0 +1,106 @@
+"""Facts are of one process and of the user who connected, or there are none."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from meshtls.agent.attest.facts import read_facts, started
+from meshtls.agent.attest.process import Credentials
+from meshtls.errors import AccessError
+
+CALLER = Credentials(42, 1000, 100)
+START = 4711
+
+
+def stat(start: int = START, state: str = "S") -> str:
+    return f"42 (web) {state} 1 2 2 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 {start} 999"
+
+
+def status(uid: int = 1000, gid: int = 100) -> str:
+    return f"Name:\tweb\nUid:\t0\t{uid}\t0\t0\nGid:\t0\t{gid}\t0\t0\nGroups:\t24\n"
+
+
+class Files:
+    """Meets ProcessFiles with the files of a table; one that holds an error raises it."""
+
+    def __init__(self, binary: Path, **changed: str | OSError) -> None:
+        good: Mapping[str, str | OSError] = {"stat": stat(), "status": status(), "cgroup": "0::/\n", "exe": "/bin/web"}
+        self._content = {**good, **changed}
+        self._binary = binary
+        self.opened: list[int] = []
+
+    def text(self, name: str) -> str:
+        content = self._content[name]
+        if isinstance(content, OSError):
+            raise content
+        return content
+
+    link = text
+
+    def open(self, name: str) -> int:
+        self.text(name)
+        self.opened.append(os.open(self._binary, os.O_RDONLY))
+        return self.opened[-1]
+
+
+@pytest.fixture
+def binary(tmp_path: Path) -> Path:
+    file = tmp_path / "web"
+    file.write_bytes(b"a program")
+    return file
+
+
+def test_facts_of_a_process_that_stays_itself(binary: Path) -> None:
+    files = Files(binary)
+    assert started(files, CALLER) == START
+    facts = read_facts(files, CALLER, START)
+    assert (facts.owners.uid, facts.owners.gid, facts.owners.groups) == (1000, 100, (24,))
+    assert (facts.path, facts.cgroup, facts.binary) == ("/bin/web", "0::/\n", files.opened[0])
+    os.close(files.opened[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("stat", stat(start=4712), "pid 42 (uid 1000, gid 100): another process has its number now"),
+        ("stat", stat(state="Z"), "pid 42 (uid 1000, gid 100): it has ended"),
+        (
+            "stat",
+            ProcessLookupError(3, "No such process"),
+            "pid 42 (uid 1000, gid 100): it has ended, or /proc hides it: No such process",
+        ),
+        ("status", status(uid=0), "pid 42 (uid 1000, gid 100): it runs as uid 0, gid 100 now"),
+        ("status", status(gid=0), "pid 42 (uid 1000, gid 100): it runs as uid 1000, gid 0 now"),
+    ],
+    ids=["number reused", "zombie", "gone", "another user", "another group"],
+)
+def test_no_facts_of_a_process_that_is_not_itself_any_more_and_no_descriptor_is_left(
+    binary: Path, name: str, content: str | OSError, message: str
+) -> None:
+    files = Files(binary, **{name: content})
+    with pytest.raises(AccessError) as raised:
+        read_facts(files, CALLER, START)
+    assert str(raised.value) == message
+    for descriptor in files.opened:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), FileNotFoundError(2, "No such file")])
+@pytest.mark.parametrize(
+    ("name", "gone"),
+    [("exe", lambda facts: (facts.path, facts.binary)), ("cgroup", lambda facts: (facts.cgroup,))],
+)
+def test_what_may_not_be_read_is_left_out(
+    binary: Path, error: OSError, name: str, gone: Callable[[object], tuple[object, ...]]
+) -> None:
+    files = Files(binary, **{name: error})
+    facts = read_facts(files, CALLER, START)
+    assert set(gone(facts)) == {None}
+    assert facts.owners.uid == 1000
+    if facts.binary is not None:
+        os.close(facts.binary)

@@ -1,0 +1,202 @@
+"""What the cache holds, who has to hear of which change, and when the next SVID is due."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from meshtls.agent.cache import SvidCache
+from meshtls.agent.upstream import Update
+from meshtls.bundle import BundleSet, TrustBundle
+from meshtls.ca.registration import Entry
+from meshtls.spiffeid import TrustDomain
+from meshtls.svid.x509 import X509Svid
+from tests.support.agent import OURS, entry, selectors
+from tests.support.authority import make_authority, svid_for
+from tests.support.clock import ManualClock
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+AUTHORITY = make_authority(str(OURS), ManualClock(NOW))
+PARTNER = make_authority("partner.org", ManualClock(NOW)).bundle
+OTHER = TrustBundle(TrustDomain("other.org"))
+BUNDLES = BundleSet([AUTHORITY.bundle, PARTNER])
+WEB = entry("/web", "unix:uid:1", federates_with=["partner.org"])
+DB = entry("/db", "unix:uid:2")
+SIDE = entry("/side", "unix:uid:1", "unix:gid:9")
+SVIDS = {one.id: svid_for(AUTHORITY, one.spiffe_id) for one in (WEB, DB, SIDE)}
+HALF = NOW + timedelta(minutes=30)
+
+
+def filled(*entries: Entry, bundles: BundleSet = BUNDLES) -> SvidCache:
+    """A cache that has heard of these entries and has an SVID for each."""
+    cache = SvidCache(OURS)
+    cache.apply(Update(whole=True, entries=entries, bundles=bundles))
+    for one in entries:
+        cache.signed(one, SVIDS[one.id], HALF)
+    return cache
+
+
+@pytest.mark.parametrize(
+    ("change", "heard_by"),
+    [
+        (lambda cache: cache.apply(Update(entries=(entry("/new", "unix:uid:1"),))), {"web", "both"}),
+        (lambda cache: cache.apply(Update(entries=(entry("/new", "unix:uid:7"),))), set()),
+        (lambda cache: cache.apply(Update(entries=(WEB,))), set()),
+        (lambda cache: cache.apply(Update(entries=(entry("/web", "unix:uid:2"),))), {"web", "both", "db"}),
+        (lambda cache: cache.apply(Update(removed=("/db",))), {"db"}),
+        (lambda cache: cache.apply(Update(removed=("/side",))), {"both"}),
+        (lambda cache: cache.apply(Update(removed=("/none",))), set()),
+        (lambda cache: cache.apply(Update(whole=True, entries=(WEB, SIDE))), {"db"}),
+        (lambda cache: cache.apply(Update(whole=True, entries=(WEB, DB, SIDE), bundles=BUNDLES)), set()),
+        (lambda cache: cache.signed(SIDE, SVIDS["/side"], HALF), {"both"}),
+        (lambda cache: cache.signed(WEB, SVIDS["/web"], HALF), {"web", "both"}),
+        (lambda cache: cache.signed(WEB, SVIDS["/db"], HALF), set()),
+        (lambda cache: cache.failed(DB, HALF, "no"), {"db"}),
+        (lambda cache: cache.failed(entry("/none"), HALF, "no"), set()),
+        (lambda cache: cache.apply(Update(bundles=BundleSet([AUTHORITY.bundle]))), {"web", "both"}),
+        (lambda cache: cache.apply(Update(bundles=BundleSet([AUTHORITY.bundle, PARTNER, OTHER]))), set()),
+        (
+            lambda cache: cache.apply(Update(bundles=BundleSet([make_authority(str(OURS)).bundle, PARTNER]))),
+            {"web", "db", "both", "nobody"},
+        ),
+        (lambda cache: cache.expire(NOW), set()),
+    ],
+    ids=[
+        "a new entry",
+        "a new entry for others",
+        "the same entry again",
+        "another selector",
+        "an entry removed",
+        "a more specific entry removed",
+        "an unknown entry removed",
+        "all there is, one less",
+        "all there is, as it was",
+        "a new SVID of a more specific entry",
+        "a new SVID",
+        "an SVID of another ID",
+        "a failed signing",
+        "a failed signing of what is gone",
+        "a federated bundle gone",
+        "a bundle that nobody federates with",
+        "our own bundle",
+        "nothing expired",
+    ],
+)
+def test_exactly_those_hear_of_a_change_whose_view_it_may_change(
+    change: Callable[[SvidCache], set[int]], heard_by: set[str]
+) -> None:
+    cache = filled(WEB, DB, SIDE)
+    names = {
+        cache.subscribers.add(selectors("unix:uid:1")): "web",
+        cache.subscribers.add(selectors("unix:uid:1", "unix:gid:9")): "both",
+        cache.subscribers.add(selectors("unix:uid:2")): "db",
+        cache.subscribers.add(selectors("unix:uid:3")): "nobody",
+    }
+    assert {names[number] for number in change(cache)} == heard_by
+
+
+def test_the_first_word_of_the_upstream_concerns_all() -> None:
+    cache = SvidCache(OURS)
+    numbers = {cache.subscribers.add(selectors("unix:uid:1")), cache.subscribers.add(selectors("unix:uid:3"))}
+    assert not cache.synced
+    assert cache.apply(Update(whole=True, entries=(WEB,), bundles=BUNDLES)) == numbers
+    assert cache.synced
+
+
+def test_a_subscriber_that_left_or_changed_hears_no_more_of_what_it_was() -> None:
+    cache = filled(WEB, DB)
+    left, changed = cache.subscribers.add(selectors("unix:uid:1")), cache.subscribers.add(selectors("unix:uid:1"))
+    cache.subscribers.remove(left)
+    cache.subscribers.change(changed, selectors("unix:uid:2"))
+    assert cache.signed(WEB, SVIDS["/web"], HALF) == set()
+    assert cache.signed(DB, SVIDS["/db"], HALF) == {changed}
+    assert repr(cache.subscribers) == "<Subscribers 1 with 1 selectors>"
+
+
+def test_a_view_has_the_callers_svids_with_their_hints_and_the_bundles_of_its_entries_only() -> None:
+    hinted = replace(SIDE, hint="internal")
+    cache = filled(WEB, DB, hinted)
+    view = cache.view(selectors("unix:uid:1", "unix:gid:9"), NOW)
+    assert [(str(svid.spiffe_id), svid.hint) for svid in view.svids] == [
+        ("spiffe://example.org/side", "internal"),
+        ("spiffe://example.org/web", ""),
+    ]
+    assert view.bundles == BUNDLES
+    assert cache.view(selectors("unix:uid:2"), NOW).bundles == BundleSet([AUTHORITY.bundle])
+    nothing = cache.view(selectors("unix:uid:3"), NOW)
+    assert (nothing.entries, nothing.svids, nothing.bundles) == ((), (), BundleSet())
+
+
+def test_an_svid_is_shown_to_its_last_second_and_not_after_it() -> None:
+    cache, end = filled(DB), SVIDS["/db"].not_after
+    assert len(cache.view(selectors("unix:uid:2"), end).svids) == 1
+    later = cache.view(selectors("unix:uid:2"), end + timedelta(seconds=1))
+    assert (len(later.entries), later.svids, later.pending) == (1, (), 0)
+
+
+def test_an_entry_that_becomes_another_id_never_shows_the_old_one() -> None:
+    cache = filled(WEB)
+    cache.apply(Update(entries=(replace(DB, id="/web", selectors=WEB.selectors),)))
+    view = cache.view(selectors("unix:uid:1"), NOW)
+    assert (view.svids, view.pending) == ((), 1)
+    assert cache.signed(WEB, SVIDS["/web"], HALF) == set()
+    assert cache.svid_of("/web") is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "due"),
+    [
+        (WEB, False),
+        (replace(WEB, hint="x"), False),
+        (replace(WEB, selectors=DB.selectors), False),
+        (replace(WEB, x509_svid_ttl=60), True),
+        (replace(WEB, dns_names=("web.example.org",)), True),
+    ],
+    ids=["unchanged", "hint", "selectors", "ttl", "dns names"],
+)
+def test_what_stands_in_the_certificate_is_signed_anew_when_it_changes_and_the_old_one_serves_meanwhile(
+    changed: Entry, due: bool
+) -> None:
+    cache = filled(WEB)
+    cache.apply(Update(entries=(changed,)))
+    assert cache.due(NOW) == ((changed,) if due else ())
+    assert cache.svid_of("/web") == SVIDS["/web"]
+
+
+def test_due_is_what_was_never_signed_what_is_past_its_time_and_what_failed_when_its_retry_comes() -> None:
+    cache = filled(WEB)
+    assert (cache.due(NOW), cache.next_event(NOW)) == ((), HALF)
+    assert cache.due(HALF) == (WEB,)
+    cache.apply(Update(entries=(DB,)))
+    assert (cache.due(NOW), cache.next_event(NOW), cache.untried) == ((DB,), NOW, 1)
+    retry = NOW + timedelta(seconds=5)
+    cache.failed(DB, retry, "the server is down")
+    assert (cache.due(NOW), cache.next_event(NOW), cache.untried) == ((), retry, 0)
+    assert cache.view(selectors("unix:uid:2"), NOW).trouble == "the server is down"
+    assert cache.due(retry) == (DB,)
+    cache.failed(DB, retry, "the server is down")
+    assert cache.attempts("/db") == 2
+    cache.signed(DB, SVIDS["/db"], HALF)
+    assert (cache.attempts("/db"), cache.view(selectors("unix:uid:2"), NOW).trouble) == (0, None)
+
+
+def test_an_expired_entry_goes_with_its_svid_and_its_end_is_an_event() -> None:
+    ends = replace(WEB, expires_at=NOW + timedelta(seconds=10))
+    cache = filled(ends)
+    number = cache.subscribers.add(selectors("unix:uid:1"))
+    assert cache.next_event(NOW) == ends.expires_at
+    assert cache.expire(NOW) == set()
+    assert cache.expire(NOW + timedelta(seconds=10)) == {number}
+    assert (len(cache.entries), cache.svid_of("/web"), cache.next_event(NOW)) == (0, None, None)
+
+
+def test_no_key_shows_in_a_repr() -> None:
+    svid: X509Svid = SVIDS["/web"]
+    cache = filled(WEB)
+    assert repr(cache) == "<SvidCache example.org [1 entries, 1 SVIDs, 0 subscribers]>"
+    assert repr(SvidCache(OURS)) == "<SvidCache example.org [not synced]>"
+    assert "private" not in repr(cache.view(selectors("unix:uid:1"), NOW)).lower()
+    assert svid.serial not in repr(cache)

@@ -1,0 +1,92 @@
+"""Which entries a workload is, in which order, and which one it just misses."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from meshtls.agent.entries import EntrySet, nearest
+from tests.support.agent import entry, selectors
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+BY_UID = entry("/web", "unix:uid:1000")
+BY_BOTH = entry("/web-tool", "unix:uid:1000", "unix:path:/bin/tool")
+OTHER = entry("/db", "unix:uid:70")
+ALL = (BY_UID, BY_BOTH, OTHER)
+
+
+@pytest.mark.parametrize(
+    ("has", "paths"),
+    [
+        (("unix:uid:1000",), ["/web"]),
+        (("unix:uid:1000", "unix:gid:1000"), ["/web"]),
+        (("unix:uid:1000", "unix:path:/bin/tool"), ["/web-tool", "/web"]),
+        (("unix:path:/bin/tool",), []),
+        (("unix:uid:70", "unix:path:/bin/tool"), ["/db"]),
+        ((), []),
+    ],
+)
+def test_a_workload_is_every_entry_all_of_whose_selectors_it_has_the_most_specific_first(
+    has: tuple[str, ...], paths: list[str]
+) -> None:
+    assert [one.spiffe_id.path for one in EntrySet(ALL).matching(selectors(*has), NOW)] == paths
+
+
+def test_the_order_does_not_depend_on_the_order_of_arrival() -> None:
+    same = [entry(path, "unix:uid:1") for path in ("/b", "/a", "/c")]
+    orders = [
+        EntrySet(same).matching(selectors("unix:uid:1"), NOW),
+        EntrySet(same[::-1]).matching(selectors("unix:uid:1"), NOW),
+    ]
+    assert orders[0] == orders[1]
+    assert [one.spiffe_id.path for one in orders[0]] == ["/a", "/b", "/c"]
+
+
+def test_of_two_entries_with_one_hint_only_the_first_is_served() -> None:
+    entries = [entry("/a", "unix:uid:1", hint="x"), entry("/b", "unix:uid:1", hint="x"), entry("/c", "unix:uid:1")]
+    found = EntrySet(entries).matching(selectors("unix:uid:1"), NOW)
+    assert [one.spiffe_id.path for one in found] == ["/a", "/c"]
+
+
+@pytest.mark.parametrize(("seconds", "served"), [(1, 1), (0, 0), (-1, 0)])
+def test_an_entry_is_served_until_it_expires(seconds: int, served: int) -> None:
+    ends = entry("/web", "unix:uid:1000", expires_at=NOW + timedelta(seconds=seconds))
+    assert len(EntrySet([ends]).matching(selectors("unix:uid:1000"), NOW)) == served
+
+
+def test_a_replaced_or_removed_entry_is_not_found_by_what_it_asked_for_before() -> None:
+    entries = EntrySet(ALL)
+    assert entries.put(entry("/web", "unix:uid:2000")) == BY_UID
+    assert entries.remove("/db") == OTHER
+    assert entries.remove("/db") is None
+    assert entries.matching(selectors("unix:uid:1000"), NOW) == ()
+    assert entries.matching(selectors("unix:uid:70"), NOW) == ()
+    assert [one.id for one in entries.matching(selectors("unix:uid:2000"), NOW)] == ["/web"]
+    assert repr(entries) == "<EntrySet of 2>"
+
+
+@pytest.mark.parametrize(
+    ("has", "words"),
+    [
+        (
+            ("unix:path:/bin/tool", "unix:uid:7"),
+            ["spiffe://example.org/web-tool, for which it lacks unix:uid:1000"],
+        ),
+        (("unix:uid:1000",), ["spiffe://example.org/web-tool, for which it lacks unix:path:/bin/tool"]),
+        (("unix:uid:7",), []),
+        (("unix:uid:1000", "unix:path:/bin/tool"), []),
+    ],
+)
+def test_the_nearest_is_an_entry_that_it_has_a_part_of_and_lacks_the_least_for(
+    has: tuple[str, ...], words: list[str]
+) -> None:
+    assert [str(miss) for miss in nearest(ALL, selectors(*has))] == words
+
+
+def test_near_misses_come_with_the_smallest_first() -> None:
+    far = entry("/far", "unix:uid:1", "unix:gid:1", "unix:path:/x")
+    near = entry("/near", "unix:uid:1", "unix:gid:1")
+    misses = nearest([far, near], selectors("unix:uid:1"), most=5)
+    assert [(miss.entry.id, len(miss.missing)) for miss in misses] == [("/near", 1), ("/far", 2)]
+    assert len(nearest([far, near], selectors("unix:uid:1"))) == 1

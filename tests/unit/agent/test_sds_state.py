@@ -1,0 +1,206 @@
+"""What an SDS stream sends next, in both forms of the protocol, request by request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from meshtls.agent.sds_secrets import SECRET_TYPE, NamedSecret
+from meshtls.agent.sds_state import DeltaState, WorldState
+from meshtls.proto.envoy import discovery_pb as pb
+from meshtls.proto.wellknown import Any
+
+
+def secrets(**versions: str) -> Mapping[str, NamedSecret]:
+    return {name: NamedSecret(name, version, Any(value=name.encode())) for name, version in versions.items()}
+
+
+def asks(*names: str, nonce: str = "", refused: str | None = None) -> pb.DiscoveryRequest:
+    detail = None if refused is None else pb.ErrorDetail(code=13, message=refused)
+    return pb.DiscoveryRequest(resource_names=names, response_nonce=nonce, error_detail=detail)
+
+
+def names_in(response: pb.DiscoveryResponse | None) -> list[str] | None:
+    return None if response is None else [one.value.decode() for one in response.resources]
+
+
+# State of the world
+
+
+def test_nothing_is_sent_before_something_is_asked_for() -> None:
+    assert WorldState().response(secrets(a="1")) is None
+
+
+def test_a_response_holds_what_was_asked_for_and_there_is_of_it() -> None:
+    state = WorldState()
+    assert state.take(asks("b", "a", "none", "b")) is None
+    response = state.response(secrets(a="1", b="1", c="1"))
+    assert response is not None
+    assert (names_in(response), response.nonce, response.type_url) == (["b", "a"], "1", SECRET_TYPE)
+    assert state.newly_missing(secrets(a="1", b="1")) == ("none",)
+    assert state.newly_missing(secrets(a="1", b="1")) == ()
+
+
+def test_no_name_in_the_first_request_asks_for_everything() -> None:
+    state = WorldState()
+    state.take(asks())
+    assert names_in(state.response(secrets(b="1", a="1"))) == ["a", "b"]
+
+
+def test_no_name_later_asks_for_nothing_any_more() -> None:
+    state = WorldState()
+    state.take(asks("a"))
+    state.response(secrets(a="1"))
+    state.take(asks(nonce="1"))
+    assert state.response(secrets(a="2")) is None
+
+
+def test_what_was_accepted_is_not_sent_again_and_what_changed_is() -> None:
+    state = WorldState()
+    state.take(asks("a"))
+    first = state.response(secrets(a="1"))
+    state.take(asks("a", nonce="1"))
+    assert state.response(secrets(a="1", b="9")) is None
+    second = state.response(secrets(a="2"))
+    assert first is not None
+    assert second is not None
+    assert (first.nonce, second.nonce) == ("1", "2")
+    assert first.version_info != second.version_info
+
+
+def test_what_was_refused_is_not_sent_again_and_the_reason_is_told() -> None:
+    state = WorldState()
+    state.take(asks("a"))
+    state.response(secrets(a="1"))
+    assert state.take(asks("a", nonce="1", refused="no such curve")) == "no such curve"
+    assert state.response(secrets(a="1")) is None
+    assert names_in(state.response(secrets(a="2"))) == ["a"]
+
+
+def test_an_answer_to_an_older_response_is_void() -> None:
+    state = WorldState()
+    state.take(asks("a"))
+    state.response(secrets(a="1"))
+    state.response(secrets(a="2"))
+    assert state.take(asks("b", nonce="1", refused="late")) is None
+    assert state.response(secrets(a="2", b="1")) is None
+    assert names_in(state.response(secrets(a="3", b="1"))) == ["a"]
+
+
+def test_a_name_added_later_is_sent_with_the_others() -> None:
+    state = WorldState()
+    state.take(asks("a"))
+    state.response(secrets(a="1", b="1"))
+    state.take(asks("a", "b", nonce="1"))
+    assert names_in(state.response(secrets(a="1", b="1"))) == ["a", "b"]
+
+
+def test_what_is_not_there_yet_is_sent_when_it_comes() -> None:
+    state = WorldState()
+    state.take(asks("a"))
+    assert state.response(secrets()) is None
+    assert names_in(state.response(secrets(a="1"))) == ["a"]
+
+
+def test_the_version_is_the_contents_and_so_the_same_on_every_stream() -> None:
+    versions = []
+    for _ in range(2):
+        state = WorldState()
+        state.take(asks("a"))
+        response = state.response(secrets(a="1"))
+        assert response is not None
+        versions.append(response.version_info)
+    assert len(set(versions)) == 1
+
+
+# Delta
+
+
+def delta(
+    *subscribe: str,
+    unsubscribe: Sequence[str] = (),
+    has: Mapping[str, str] | None = None,
+    nonce: str = "",
+    refused: str | None = None,
+) -> pb.DeltaDiscoveryRequest:
+    return pb.DeltaDiscoveryRequest(
+        resource_names_subscribe=subscribe,
+        resource_names_unsubscribe=unsubscribe,
+        initial_resource_versions=has or {},
+        response_nonce=nonce,
+        error_detail=None if refused is None else pb.ErrorDetail(message=refused),
+    )
+
+
+def told(response: pb.DeltaDiscoveryResponse | None) -> tuple[list[str], list[str]] | None:
+    if response is None:
+        return None
+    return [one.name for one in response.resources], list(response.removed_resources)
+
+
+@pytest.mark.parametrize(
+    ("request_", "present", "expected"),
+    [
+        (delta("a", "b"), secrets(a="1", b="1", c="1"), (["a", "b"], [])),
+        (delta("a", "none"), secrets(a="1"), (["a"], ["none"])),
+        (delta(), secrets(a="1", b="1"), (["a", "b"], [])),
+        (delta("*"), secrets(a="1"), (["a"], [])),
+        (delta("a", has={"a": "1"}), secrets(a="1"), None),
+        (delta("a", has={"a": "0"}), secrets(a="1"), (["a"], [])),
+        (delta("a", has={"a": "1"}), secrets(), ([], ["a"])),
+    ],
+    ids=["by name", "one is missing", "all", "all by its sign", "kept and good", "kept and old", "kept and gone"],
+)
+def test_the_first_response_has_what_the_client_lacks(
+    request_: pb.DeltaDiscoveryRequest,
+    present: Mapping[str, NamedSecret],
+    expected: tuple[list[str], list[str]] | None,
+) -> None:
+    state = DeltaState()
+    state.take(request_)
+    assert told(state.response(present)) == expected
+    assert state.response(present) is None
+
+
+def test_later_only_what_changed_came_or_went_is_sent() -> None:
+    state = DeltaState()
+    state.take(delta("a", "b"))
+    state.response(secrets(a="1", b="1"))
+    assert state.take(delta(nonce="1")) is None
+    assert told(state.response(secrets(a="1", b="2"))) == (["b"], [])
+    assert told(state.response(secrets(a="1"))) == ([], ["b"])
+    assert state.response(secrets(a="1")) is None
+    assert told(state.response(secrets(a="1", b="3"))) == (["b"], [])
+
+
+def test_a_delta_that_was_refused_is_not_sent_again() -> None:
+    state = DeltaState()
+    state.take(delta("a"))
+    response = state.response(secrets(a="1"))
+    assert response is not None
+    assert state.take(delta(nonce=response.nonce, refused="bad key")) == "bad key"
+    assert state.response(secrets(a="1")) is None
+    assert told(state.response(secrets(a="2"))) == (["a"], [])
+
+
+def test_who_unsubscribes_hears_no_more_and_who_subscribes_again_gets_it_again() -> None:
+    state = DeltaState()
+    state.take(delta("a", "b"))
+    state.response(secrets(a="1", b="1"))
+    state.take(delta(unsubscribe=["a"]))
+    assert told(state.response(secrets(a="2", b="2"))) == (["b"], [])
+    state.take(delta("b"))
+    assert told(state.response(secrets(a="2", b="2"))) == (["b"], [])
+    state.take(delta("a"))
+    assert told(state.response(secrets(a="2", b="2"))) == (["a"], [])
+
+
+def test_everything_can_be_unsubscribed_and_missing_names_are_told_once() -> None:
+    state = DeltaState()
+    state.take(delta("*", "none"))
+    assert state.newly_missing(secrets(a="1")) == ("none",)
+    assert state.newly_missing(secrets(a="1")) == ()
+    assert told(state.response(secrets(a="1"))) == (["a"], ["none"])
+    state.take(delta(unsubscribe=["*"]))
+    assert state.response(secrets(a="2")) is None

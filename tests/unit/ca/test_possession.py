@@ -1,0 +1,79 @@
+"""The proof that a node holds its certificate's key."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from meshtls.ca.possession import Challenge, check_node_chain, check_proof, new_nonce, prove
+from meshtls.errors import AccessError
+from meshtls.spiffeid import TrustDomain
+from tests.support import certs
+from tests.support.certs import NOW
+
+TD = TrustDomain("example.org")
+A, B = b"a" * 32, b"b" * 32
+ROOT = certs.ca()
+
+
+@pytest.mark.parametrize("kind", ["P-256", "P-384", "RSA"])
+def test_the_holder_of_the_key_proves_it(kind: str) -> None:
+    node = certs.leaf(ROOT, own_key=certs.key("node", kind))
+    challenge = Challenge(TD, b"csr", A, B)
+    check_proof(node.certificate, challenge, prove(node.key, challenge))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Challenge(TrustDomain("b.test"), b"csr", A, B),
+        Challenge(TD, b"another csr", A, B),
+        Challenge(TD, b"csr", B, B),
+        Challenge(TD, b"csr", A, A),
+    ],
+    ids=["trust domain", "csr", "server nonce", "node nonce"],
+)
+@pytest.mark.parametrize("kind", ["P-256", "RSA"])
+def test_a_proof_of_another_attestation_is_none(other: Challenge, kind: str) -> None:
+    node = certs.leaf(ROOT, own_key=certs.key("node", kind))
+    with pytest.raises(AccessError) as refused:
+        check_proof(node.certificate, Challenge(TD, b"csr", A, B), prove(node.key, other))
+    assert str(refused.value) == "x509pop: the answer was not signed with the key of the node's certificate"
+
+
+def test_another_key_proves_nothing() -> None:
+    challenge = Challenge(TD, b"csr", A, B)
+    answer = prove(ec.generate_private_key(ec.SECP256R1()), challenge)
+    with pytest.raises(AccessError, match="was not signed with the key"):
+        check_proof(certs.leaf(ROOT).certificate, challenge, answer)
+
+
+def test_nonces_are_long_and_never_the_same() -> None:
+    assert len({new_nonce() for _ in range(100)}) == 100
+    with pytest.raises(AccessError, match=r"^x509pop: wanted nonces of 32 bytes$"):
+        Challenge(TD, b"csr", A, b"short")
+
+
+def test_a_chain_to_a_configured_ca_is_taken() -> None:
+    middle = certs.ca(ROOT, slot="middle", name="middle")
+    node = certs.leaf(middle)
+    check_node_chain((node.certificate, middle.certificate), (ROOT.certificate,), NOW)
+
+
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        (certs.leaf(certs.ca(slot="foreign")), "x509pop: no path from the node's certificate 'CN=web' to a CA"),
+        (certs.leaf(ROOT, not_after=NOW - timedelta(minutes=1)), "x509pop: no path from the node's certificate"),
+        (certs.leaf(ROOT, usages=("key_agreement",)), "x509pop: the node's certificate may not sign"),
+        (certs.ca(ROOT, slot="middle", name="middle"), "x509pop: wanted a node's certificate, got a CA's"),
+    ],
+    ids=["foreign CA", "expired", "may not sign", "a CA"],
+)
+def test_any_other_chain_is_refused(node: certs.Issued, message: str) -> None:
+    check_node_chain((certs.leaf(ROOT).certificate,), (ROOT.certificate,), NOW)
+    with pytest.raises(AccessError) as refused:
+        check_node_chain((node.certificate,), (ROOT.certificate,), NOW)
+    assert str(refused.value).startswith(message)

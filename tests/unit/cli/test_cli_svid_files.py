@@ -1,0 +1,126 @@
+"""SVIDs as files: which, with which content, mode and order, and what is left after a failure."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from meshtls.bundle import BundleSet
+from meshtls.ca.authority import Authority
+from meshtls.cli.svid_files import contents, write_files
+from meshtls.errors import ConfigError
+from meshtls.spiffeid import SpiffeId
+from meshtls.svid.context import X509Context
+from meshtls.svid.x509 import X509Svid
+from tests.support.authority import make_authority
+
+
+@pytest.fixture
+def authority() -> Authority:
+    return make_authority("example.org")
+
+
+def svid(authority: Authority, path: str) -> X509Svid:
+    key = ec.generate_private_key(ec.SECP256R1())
+    return X509Svid.from_chain(authority.issue(SpiffeId(authority.trust_domain, path), key.public_key()), key)
+
+
+def context(authority: Authority, *paths: str, partner: Authority | None = None) -> X509Context:
+    bundles = [authority.bundle, *([partner.bundle] if partner else [])]
+    return X509Context(1, tuple(svid(authority, path) for path in paths), BundleSet(bundles))
+
+
+def test_one_identity_is_three_files_with_the_certificates_last(authority: Authority) -> None:
+    one = context(authority, "/web")
+
+    files = contents(one)
+
+    assert list(files) == ["bundle.pem", "key.pem", "svid.pem"]
+    assert files["svid.pem"] == one.svid.chain_pem()
+    assert files["key.pem"] == one.svid.key_pem()
+    assert files["bundle.pem"] == authority.bundle.to_pem()
+
+
+def test_several_identities_are_numbered_and_the_default_keeps_its_names(authority: Authority) -> None:
+    files = contents(context(authority, "/web", "/api"))
+
+    assert list(files) == [
+        *("bundle.pem", "key.0.pem", "key.1.pem", "svid.0.pem", "svid.1.pem", "key.pem", "svid.pem"),
+    ]
+    assert files["svid.pem"] == files["svid.0.pem"] != files["svid.1.pem"]
+    assert files["key.pem"] == files["key.0.pem"] != files["key.1.pem"]
+
+
+def test_a_partners_authorities_are_never_beside_our_own(authority: Authority) -> None:
+    partner = make_authority("partner.test")
+
+    files = contents(context(authority, "/web", partner=partner))
+
+    assert files["bundle.pem"] == authority.bundle.to_pem()
+    assert files["bundle.partner.test.pem"] == partner.bundle.to_pem()
+
+
+def test_keys_are_private_and_the_rest_can_be_read_by_all(authority: Authority, tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        paths = write_files(tmp_path / "deep" / "svid", contents(context(authority, "/web", "/api")))
+    finally:
+        os.umask(before)
+
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in paths}
+    assert {mode for name, mode in modes.items() if name.startswith("key")} == {0o600}
+    assert {mode for name, mode in modes.items() if not name.startswith("key")} == {0o644}
+    assert stat.S_IMODE((tmp_path / "deep" / "svid").stat().st_mode) == 0o700
+
+
+def test_an_open_old_file_stays_what_it_was_and_no_temporary_one_is_left(authority: Authority, tmp_path: Path) -> None:
+    old, new = (contents(context(authority, "/web")) for _ in range(2))
+    write_files(tmp_path, old)
+    with (tmp_path / "key.pem").open("rb") as reader:
+        write_files(tmp_path, new)
+        assert reader.read() == old["key.pem"]
+
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == new
+
+
+def test_a_link_in_a_files_place_is_replaced_and_not_followed(authority: Authority, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("untouched")
+    directory = tmp_path / "svid"
+    directory.mkdir()
+    (directory / "key.pem").symlink_to(elsewhere)
+
+    write_files(directory, contents(context(authority, "/web")))
+
+    assert elsewhere.read_text() == "untouched"
+    assert not (directory / "key.pem").is_symlink()
+
+
+def test_what_belongs_to_an_identity_that_is_no_more_is_removed_and_nothing_else(
+    authority: Authority, tmp_path: Path
+) -> None:
+    others = ("mine.pem", "svid.old.pem", "key.1.pem.bak", "bundle.txt")
+    for name in others:
+        (tmp_path / name).touch()
+    write_files(tmp_path, contents(context(authority, "/web", "/api", partner=make_authority("partner.test"))))
+
+    write_files(tmp_path, contents(context(authority, "/web")))
+
+    assert {path.name for path in tmp_path.iterdir()} == {"bundle.pem", "key.pem", "svid.pem", *others}
+
+
+def test_where_one_file_can_not_be_written_the_old_set_is_whole(authority: Authority, tmp_path: Path) -> None:
+    old = contents(context(authority, "/web"))
+    write_files(tmp_path, old)
+    # The second name is too long for a file: the first has been written by then.
+    new = {"bundle.pem": b"new", f"bundle.{'x' * 250}.pem": b"new"}
+
+    with pytest.raises(ConfigError) as raised:
+        write_files(tmp_path, new)
+
+    assert str(raised.value) == f"{tmp_path}: wanted to write SVIDs there: File name too long"
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == old

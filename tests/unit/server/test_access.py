@@ -1,0 +1,60 @@
+"""Which methods are for whom: every method of the API is for exactly one kind of caller."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+from grpclib.const import Status
+
+from meshtls import errors
+from meshtls.proto import server_grpc
+from meshtls.server.access import Role, may_call
+from meshtls.server.faults import status_of
+
+SERVICES = {
+    "Attestation": Role.ANONYMOUS,
+    "Node": Role.AGENT,
+    "Entries": Role.ADMIN,
+    "Agents": Role.ADMIN,
+    "Svids": Role.ADMIN,
+    "Bundles": Role.ADMIN,
+    "Health": Role.ADMIN,
+}
+
+
+def methods() -> list[tuple[str, str]]:
+    bases = {name[:-4]: base for name, base in vars(server_grpc).items() if name.endswith("Base")}
+    assert bases.keys() == SERVICES.keys()
+    return [(service, method) for service, base in bases.items() for method in sorted(base.__abstractmethods__)]
+
+
+@pytest.mark.parametrize(("service", "method"), methods())
+def test_a_method_is_for_its_own_kind_of_caller_and_for_no_other(service: str, method: str) -> None:
+    path = f"/meshtls.server.v1.{service}/{method}"
+    assert [role for role in Role if may_call(role, path)] == [SERVICES[service]]
+
+
+@pytest.mark.parametrize("path", ["", "/", "/Node/Sync", "/meshtls.server.v2.Node/Sync", "/meshtls.server.v1.Other/X"])
+def test_a_method_that_is_in_no_list_is_for_nobody(path: str) -> None:
+    assert not any(may_call(role, path) for role in Role)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (errors.NotFoundError("x"), Status.NOT_FOUND),
+        (errors.ConflictError("x"), Status.ALREADY_EXISTS),
+        (errors.InvalidSpiffeIdError("x"), Status.INVALID_ARGUMENT),
+        (errors.AccessError("x"), Status.PERMISSION_DENIED),
+        (errors.StoreError("x"), Status.UNAVAILABLE),
+        (errors.ConfigError("x"), Status.FAILED_PRECONDITION),
+    ],
+)
+def test_an_error_has_the_status_of_its_most_specific_class(error: errors.MeshtlsError, status: Status) -> None:
+    assert status_of(error) is status
+
+
+def test_every_error_of_ours_has_a_status() -> None:
+    kinds = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, errors.MeshtlsError)]
+    assert all(isinstance(status_of(kind("x")), Status) for kind in kinds)
