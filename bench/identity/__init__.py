@@ -1,0 +1,1 @@
+"""Measures identities: how fast they are minted, how soon they arrive, and what many of them cost."""

@@ -1,0 +1,120 @@
+"""``python -m bench.identity``: measure part after part, print a table, write JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NoReturn
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from bench.identity.arrival import measure_embedded_arrival, measure_server_arrival
+from bench.identity.crowd import measure_crowd
+from bench.identity.figures import FULL, QUICK, Figure, IdentityReport, Progress, Scale, UnmeasuredError
+from bench.identity.minting import measure_minting
+from bench.identity.registry import measure_registry
+from bench.report import this_machine
+from meshtls.errors import MeshtlsError
+
+__all__ = ["PARTS", "main", "measure", "plain"]
+
+_RESULTS = Path(__file__).resolve().parents[2] / "bench" / "results"
+_LIMIT_S = 900.0
+
+Part = Callable[[Path, Scale, Progress], Awaitable[list[Figure]]]
+
+
+async def _minting(_: Path, scale: Scale, progress: Progress) -> list[Figure]:
+    return await asyncio.to_thread(measure_minting, scale, progress)
+
+
+PARTS: Mapping[str, Part] = {
+    "minting": _minting,
+    "arrival, embedded": measure_embedded_arrival,
+    "arrival, server": measure_server_arrival,
+    "agent": measure_crowd,
+    "server": measure_registry,
+}
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="Little of everything: under a minute, and rough.")
+@click.option("--output", type=click.Path(path_type=Path, file_okay=False), default=_RESULTS, help="Where to write.")
+def main(quick: bool, output: Path) -> None:
+    """Measure identities: minting, how soon an entry arrives, an agent's crowd, a server's registry."""
+    signal.signal(signal.SIGTERM, _leave)
+    logging.getLogger("meshtls").setLevel(logging.ERROR)
+    console = Console(highlight=False)
+    report = asyncio.run(measure(QUICK if quick else FULL, lambda line: console.print(line, markup=False)))
+    if console.is_terminal:
+        console.print(_table(report))
+    else:
+        console.print(plain(report), markup=False, soft_wrap=True)
+    output.mkdir(parents=True, exist_ok=True)
+    path = output / "identity.json"
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
+    console.print(f"wrote {path}", markup=False)
+    if report.failed:
+        raise SystemExit(1)
+
+
+async def measure(scale: Scale, progress: Progress, parts: Mapping[str, Part] = PARTS) -> IdentityReport:
+    """Each part on its own: one that fails is named, and the others go on."""
+    machine, began = this_machine(), datetime.now(UTC).isoformat(timespec="seconds")
+    figures: list[Figure] = []
+    failed: dict[str, str] = {}
+    with tempfile.TemporaryDirectory(prefix="meshtls-bench-") as name:
+        for part, run in parts.items():
+            progress(f"== {part}")
+            try:
+                async with asyncio.timeout(_LIMIT_S):
+                    figures += await run(Path(name), scale, progress)
+            except (UnmeasuredError, MeshtlsError, TimeoutError, OSError) as error:
+                failed[part] = str(error) or type(error).__name__
+                progress(f"failed: {failed[part]}")
+    return IdentityReport(began, machine, scale, figures, failed)
+
+
+def plain(report: IdentityReport) -> str:
+    """The table as lines of text."""
+    lines = [f"{one.part:<24}  {one.name:<48}  {_value(one):>20}  {one.note}".rstrip() for one in report.figures]
+    return "\n".join([*lines, *_failures(report), _load(report)])
+
+
+def _table(report: IdentityReport) -> Table:
+    table = Table(caption="\n".join([*_failures(report), _load(report)]))
+    for title in ("part", "figure", "", "what it is"):
+        table.add_column(title, justify="left" if title else "right")
+    last = ""
+    for one in report.figures:
+        if last not in ("", one.part):
+            table.add_section()
+        table.add_row("" if one.part == last else one.part, one.name, _value(one), one.note)
+        last = one.part
+    return table
+
+
+def _value(figure: Figure) -> str:
+    number = f"{figure.value:,.0f}" if figure.value >= 100 else f"{figure.value:.3g}"
+    return f"{number} {figure.unit}".rstrip()
+
+
+def _failures(report: IdentityReport) -> list[str]:
+    return [f"not measured: {part}: {why}" for part, why in report.failed.items()]
+
+
+def _load(report: IdentityReport) -> str:
+    return f"load average before the run: {report.machine.load_average:.1f} on {report.machine.cpus} CPUs"
+
+
+def _leave(number: int, _: object) -> NoReturn:
+    sys.exit(128 + number)

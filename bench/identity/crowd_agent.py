@@ -1,0 +1,101 @@
+"""An agent, in a process of its own, that tells its callers apart by their connections.
+
+``python -m bench.identity.crowd_agent SOCKET``. One process then plays a thousand workloads: each connection is
+attested as always, and then has its number as one selector more. It obeys lines on stdin and answers each with the
+seconds that it took: ``fill COUNT`` makes the entries of so many workloads and waits until each has its SVID, and
+``rotate`` puts the clock past the half-life of them all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
+from weakref import WeakKeyDictionary
+
+from bench.certificates import TRUST_DOMAIN
+from bench.identity.site import entry
+from meshtls.agent.admission import Admission
+from meshtls.agent.attest.attestor import Attestor, Caller
+from meshtls.agent.callers import serve_grpc
+from meshtls.agent.embedded import EmbeddedUpstream
+from meshtls.agent.identities import Identities
+from meshtls.agent.tokens import Tokens
+from meshtls.agent.unix_socket import bound
+from meshtls.agent.workload_api import WorkloadApi
+from meshtls.ca.authority import Authority
+from meshtls.ca.registration import Selector, agent_id
+from meshtls.clock import SystemClock
+from meshtls.workload.background import in_background
+
+_PAST_HALF_LIFE = timedelta(minutes=31)  # of SVIDs that live an hour
+_PARENT = agent_id(TRUST_DOMAIN, "join_token", "bench")
+
+
+class _ClockAhead(SystemClock):
+    ahead = timedelta()
+
+    def now(self) -> datetime:
+        return super().now() + self.ahead
+
+
+class _Numbering(Attestor):
+    def __init__(self) -> None:
+        super().__init__()
+        self._numbers: WeakKeyDictionary[Caller, int] = WeakKeyDictionary()
+        self._last = 0
+
+    async def attest(self, caller: Caller) -> frozenset[Selector]:
+        if caller not in self._numbers:
+            self._numbers[caller] = self._last
+            self._last += 1
+        return await super().attest(caller) | {_number(self._numbers[caller])}
+
+
+async def _serve(path: Path) -> None:
+    clock = _ClockAhead()
+    upstream = EmbeddedUpstream(Authority.create(TRUST_DOMAIN, clock), clock)
+    identities = Identities(upstream, clock, lambda: 0.0)
+    api = WorkloadApi(Admission(identities, _Numbering()), Tokens(upstream, clock, lambda: 0.0))
+    with bound(path) as listener:
+        async with in_background(identities.run(), "identities"), serve_grpc([api], listener):
+            await identities.until_ready()
+            _say(0.0)
+            while line := await asyncio.to_thread(sys.stdin.readline):
+                began = time.perf_counter()
+                match line.split():
+                    case ["fill", count]:
+                        await _fill(upstream, identities, int(count))
+                    case ["rotate"]:
+                        _rotate(upstream, clock)
+                _say(time.perf_counter() - began)
+
+
+async def _fill(upstream: EmbeddedUpstream, identities: Identities, count: int) -> None:
+    with identities.subscribe() as last:
+        last.follow(frozenset([_number(count - 1)]))
+        for number in range(count):
+            upstream.put_entry(entry(f"/crowd/{number}", _PARENT, str(_number(number))))
+        await last.news.wait()
+    await identities.until_ready()
+
+
+def _rotate(upstream: EmbeddedUpstream, clock: _ClockAhead) -> None:
+    clock.ahead += _PAST_HALF_LIFE
+    # What is due is looked for when there is news, and every half minute. One entry of nobody's is news.
+    upstream.put_entry(entry("/nobody", _PARENT, "bench:workload:nobody"))
+
+
+def _number(number: int) -> Selector:
+    return Selector("bench", f"workload:{number}")
+
+
+def _say(seconds: float) -> None:
+    print(json.dumps({"seconds": seconds}), flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(Path(sys.argv[1])))

@@ -1,0 +1,85 @@
+"""What a run gives: figures, each with its unit and what has to be known to read it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from bench.report import Machine
+
+__all__ = ["FULL", "QUICK", "Figure", "IdentityReport", "Progress", "Scale", "UnmeasuredError", "latencies", "quantile"]
+
+Progress = Callable[[str], None]
+
+
+class UnmeasuredError(Exception):
+    """A part could not be brought to its end."""
+
+
+class Figure(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One line of the table."""
+
+    part: str
+    name: str
+    value: float
+    unit: str
+    note: str = ""
+
+
+class Scale(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of each. ``entries`` are the sizes of the server's store that are compared."""
+
+    mint_rounds: int
+    mint_batch: int
+    mint_seconds: float
+    arrivals: int
+    workloads: int
+    entries: tuple[int, ...]
+    listeners: int
+    changes: int
+
+
+FULL = Scale(
+    mint_rounds=20,
+    mint_batch=500,
+    mint_seconds=5.0,
+    arrivals=300,
+    workloads=1000,
+    entries=(1000, 100_000),
+    listeners=100,
+    changes=100,
+)
+QUICK = Scale(
+    mint_rounds=5,
+    mint_batch=100,
+    mint_seconds=1.0,
+    arrivals=30,
+    workloads=100,
+    entries=(1000, 10_000),
+    listeners=20,
+    changes=20,
+)
+
+
+class IdentityReport(msgspec.Struct, frozen=True):
+    """All of it, as written to JSON. ``failed`` says of each part without figures why it has none."""
+
+    started: str
+    machine: Machine
+    scale: Scale
+    figures: list[Figure]
+    failed: dict[str, str]
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The value below which this share of them lies: 0.5 for the median. Raises ValueError for no values."""
+    if not values:
+        raise ValueError("wanted at least one value, got none")
+    return sorted(values)[min(int(len(values) * share), len(values) - 1)]
+
+
+def latencies(part: str, name: str, seconds: Sequence[float], note: str = "") -> list[Figure]:
+    """Median and 99th percentile of these, in ms."""
+    shares = (("p50", 0.5), ("p99", 0.99))
+    return [Figure(part, f"{name}, {text}", 1000 * quantile(seconds, share), "ms", note) for text, share in shares]

@@ -1,0 +1,150 @@
+"""Servers and agents in processes of their own, started as a user starts them, and the clients that ask them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.certificates import TRUST_DOMAIN
+from bench.clocks import cpu_seconds
+from bench.identity.figures import UnmeasuredError
+from bench.processes import free_ports, started
+from meshtls.ca.registration import Entry, Selector
+from meshtls.proto.server_admin import AdminClient, JoinToken
+from meshtls.proto.server_calls import local_channel
+from meshtls.spiffeid import SpiffeId
+
+__all__ = ["ME", "Place", "RunningServer", "agent_of", "entry", "id_at", "last_line", "opened_server", "until_answers"]
+
+ME = f"unix:uid:{os.getuid()}"
+_START_S = 120.0
+_LOOK_S = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A server's directory and ports; it may be started there again and again."""
+
+    directory: Path
+    port: int
+    attest_port: int
+
+    @classmethod
+    def make(cls, directory: Path) -> Place:
+        directory.mkdir(mode=0o755, parents=True)
+        return cls(directory, *free_ports(2))
+
+    @property
+    def socket_path(self) -> Path:
+        return self.directory / "admin.sock"
+
+    @property
+    def log(self) -> Path:
+        return self.directory / "server.out"
+
+    def config(self) -> Path:
+        """The file of its configuration, written now."""
+        file = self.directory / "server.yaml"
+        said = {
+            "trust_domain": str(TRUST_DOMAIN),
+            "data_dir": str(self.directory / "data"),
+            "socket_path": str(self.socket_path),
+            "bind_port": self.port,
+            "attest_port": self.attest_port,
+        }
+        file.write_text(json.dumps(said))  # JSON is YAML too
+        return file
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """``seconds`` passed from the start of its process to its first answer, and ``cpu_seconds`` of its CPU."""
+
+    place: Place
+    admin: AdminClient
+    pid: int
+    seconds: float
+    cpu_seconds: float
+
+
+def id_at(path: str) -> SpiffeId:
+    return SpiffeId(TRUST_DOMAIN, path)
+
+
+def entry(path: str, parent: SpiffeId, *selectors: str) -> Entry:
+    """An entry for who measures, unless selectors are given."""
+    wanted = tuple(map(Selector.parse, selectors or (ME,)))
+    return Entry(spiffe_id=id_at(path), parent_id=parent, selectors=wanted)
+
+
+@asynccontextmanager
+async def opened_server(place: Place) -> AsyncIterator[RunningServer]:
+    """``meshtls server run``, ready. Raises UnmeasuredError with what it said last."""
+    began = time.perf_counter()
+    with started(_meshtls("server", place.config()), place.log) as process:
+        await until_answers(place.socket_path, process, place.log)
+        seconds = time.perf_counter() - began
+        with closing(local_channel(place.socket_path)) as channel:
+            yield RunningServer(place, AdminClient(channel), process.pid, seconds, cpu_seconds([process.pid]))
+
+
+@asynccontextmanager
+async def agent_of(server: RunningServer, token: JoinToken, bundle_pem: bytes) -> AsyncIterator[Path]:
+    """``meshtls agent run``, its socket open. Raises UnmeasuredError with what it said last."""
+    directory = server.place.directory
+    bundle, file, path = directory / "bundle.pem", directory / "agent.yaml", directory / "agent.sock"
+    said = {
+        "trust_domain": str(TRUST_DOMAIN),
+        "server_address": "127.0.0.1",
+        "server_port": server.place.port,
+        "attest_port": server.place.attest_port,
+        "trust_bundle_path": str(bundle),
+        "socket_path": str(path),
+        "join_token": token.token,
+    }
+    _write(bundle, bundle_pem)
+    _write(file, json.dumps(said).encode())
+    log = directory / "agent.out"
+    with started(_meshtls("agent", file), log) as process:
+        await until_answers(path, process, log)
+        yield path
+
+
+async def until_answers(path: Path, process: subprocess.Popen[str], log: Path) -> None:
+    """Wait until somebody listens at this socket. Raises UnmeasuredError."""
+    deadline = time.monotonic() + _START_S
+    while not _answers(path):
+        if process.poll() is not None:
+            raise UnmeasuredError(f"{log.stem} ended with status {process.returncode}: {last_line(log)}")
+        if time.monotonic() > deadline:
+            raise UnmeasuredError(f"{path}: wanted somebody to answer there within {_START_S:g} s")
+        await asyncio.sleep(_LOOK_S)
+
+
+def last_line(log: Path) -> str:
+    """What a process said last."""
+    lines = log.read_text(errors="replace").splitlines()
+    return lines[-1] if lines else "it said nothing"
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.touch(mode=0o600)
+    path.write_bytes(content)
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
+def _meshtls(what: str, config: Path) -> list[str]:
+    return [sys.executable, "-m", "meshtls", what, "run", "--config", str(config)]
