@@ -53,8 +53,9 @@ import_base_image() { # make the Dockerfile's base image from Debian's packages:
     suite=${image##*-}
     mirror=$(debian_mirror)
     [[ -n $mirror ]] || die "apt's sources name no Debian mirror to make $image from"
+    # libstdc++6 stands for apt, which needs it and which the image that this one stands in for has: greenlet wants it.
     # With the bundle of this machine, the image trusts the same package mirrors as the machine does.
-    mmdebstrap --quiet --mode=root --variant=essential --include=python3,python3-venv,ca-certificates \
+    mmdebstrap --quiet --mode=root --variant=essential --include=python3,python3-venv,ca-certificates,libstdc++6 \
         --dpkgopt=force-unsafe-io --dpkgopt='path-exclude=/usr/share/doc/*' \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
         --customize-hook="upload $bundle $bundle" \

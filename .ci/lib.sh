@@ -36,6 +36,8 @@ openssl openssl
 haproxy haproxy
 nginx nginx libnginx-mod-stream
 stunnel stunnel4
+curl curl
+nghttp nghttp2-client
 dockerd docker.io
 mmdebstrap mmdebstrap
 PACKAGES

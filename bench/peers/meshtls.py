@@ -33,7 +33,7 @@ class Meshtls:
         return f"meshtls/{version('meshtls')} Python {platform.python_version()} {library}"
 
     def supports(self, setup: Setup) -> bool:
-        return setup is Setup.FULL
+        return True
 
     def programs(self, side: Side, setup: Setup, site: Site) -> Sequence[Program]:
         socket = site.workdir / "ca.sock"
@@ -42,7 +42,7 @@ class Meshtls:
             "spiffe_id": _ID,
             "identity": {"socket": str(socket)},
             "limits": {"connections": CAPACITY},
-            **_door(side, site),
+            **_door(side, setup, site),
         }
         # JSON is YAML too.
         sidecar = site.write(side, ".yaml", json.dumps(config))
@@ -50,11 +50,12 @@ class Meshtls:
         return [run] if side is Side.CLIENT else [_ca(site, socket), run]
 
 
-def _door(side: Side, site: Site) -> dict[str, object]:
+def _door(side: Side, setup: Setup, site: Site) -> dict[str, object]:
     listen, target = f"127.0.0.1:{site.listen(side)}", f"127.0.0.1:{site.target(side)}"
+    options = {"tunnel": setup is Setup.TUNNEL, "resumption": setup is Setup.RESUMED}
     if side is Side.CLIENT:
-        return {"outbound": [{"listen": listen, "to": target, "peer": _ID}]}
-    return {"inbound": [{"listen": listen, "app": target, "allow": [_ID]}]}
+        return {"outbound": [{"listen": listen, "to": target, "peer": _ID, **options}]}
+    return {"inbound": [{"listen": listen, "app": target, "allow": [_ID], **options}]}
 
 
 def _ca(site: Site, socket: Path) -> Program:

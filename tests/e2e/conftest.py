@@ -15,7 +15,7 @@ def stack() -> Iterator[Stack]:
     stack = Stack()
     try:
         stack.up()
-        stack.wait_healthy("ca", "sidecar-a", "sidecar-b", "app-a", "app-b", "outsider")
+        stack.wait_healthy("server", "agent", "sidecar-a", "sidecar-b", "app-a", "app-b", "outsider")
         yield stack
     finally:
         stack.down()

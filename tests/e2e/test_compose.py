@@ -7,12 +7,12 @@ import pytest
 
 from tests.e2e.compose import Stack
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("compose")]
+pytestmark = pytest.mark.timeout(900)  # with an image to build first, it may be
 
 A = "spiffe://example.org/ns/default/sa/service-a"
 B = "spiffe://example.org/ns/default/sa/service-b"
 
-SERVICES = {"ca": 10000, "sidecar-a": 10001, "sidecar-b": 10002, "app-a": 10011, "app-b": 10012}
+SERVICES = {"server": 10000, "agent": 10005, "sidecar-a": 10001, "sidecar-b": 10002, "app-a": 10011, "app-b": 10012}
 INBOUND = "15006"
 
 FETCH = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=10).read().decode())"
@@ -86,7 +86,8 @@ def test_without_an_identity_a_sidecar_serves_nothing_and_says_why(stack: Stack)
     reply = stack.exec("stranger", "python3", "-c", FETCH, "http://127.0.0.1:15001/")
 
     assert reply.returncode != 0, reply.stdout
-    assert "uid 10003" in stack.logs("stranger")
+    assert "no identity issued" in stack.logs("stranger")
+    assert "unix:uid:10003" in stack.logs("agent")
 
 
 def test_an_app_is_not_reached_past_its_sidecar(stack: Stack) -> None:
@@ -95,9 +96,9 @@ def test_an_app_is_not_reached_past_its_sidecar(stack: Stack) -> None:
     assert "Connection refused" in reply.stderr
 
 
-def test_an_app_does_not_see_the_identity_socket(stack: Stack) -> None:
-    assert stack.exec("sidecar-a", "test", "-S", "/run/meshtls/ca.sock").returncode == 0
-    assert stack.exec("app-a", "test", "-S", "/run/meshtls/ca.sock").returncode == 1
+def test_an_app_does_not_see_the_workload_apis_socket(stack: Stack) -> None:
+    assert stack.exec("sidecar-a", "test", "-S", "/run/meshtls/agent.sock").returncode == 0
+    assert stack.exec("app-a", "test", "-S", "/run/meshtls/agent.sock").returncode == 1
 
 
 def test_each_side_has_an_address_of_its_own(stack: Stack) -> None:

@@ -8,16 +8,18 @@ from pathlib import Path
 
 import click
 
-from meshtls.agent.ca_client import SocketIssuer
-from meshtls.agent.source import RotatingSource
 from meshtls.cli.http import HttpError, get
 from meshtls.cli.options import config_option, log_to_stderr
+from meshtls.cli.sidecar_source import source_of
 from meshtls.errors import ConfigError
-from meshtls.observe.access_log import AccessLog
+from meshtls.observe.access_log import AccessLog, LineStream
 from meshtls.sidecar.address import Address
-from meshtls.sidecar.config import SidecarConfig, load_config
+from meshtls.sidecar.config import SidecarConfig, load_config, with_workers
+from meshtls.sidecar.descriptors import make_room
 from meshtls.sidecar.run import run_until_signal
 from meshtls.sidecar.service import Sidecar
+from meshtls.sidecar.whole_lines import WholeLines
+from meshtls.sidecar.workers import Workers
 
 __all__ = ["sidecar"]
 
@@ -29,13 +31,18 @@ def sidecar() -> None:
 
 @sidecar.command()
 @config_option
-def run(config: Path) -> None:
+@click.option("--workers", type=click.IntRange(min=1), help="Processes that serve; default: what the file says, or 1.")
+def run(config: Path, workers: int | None) -> None:
     """Serve until SIGTERM or SIGINT, then drain. Access log on standard output, logs on standard error."""
     log_to_stderr()
-    loaded = load_config(config)
-    if loaded.identity_socket is None:
-        raise ConfigError(f"{config}: identity.socket: wanted the socket of the CA; this key is missing")
-    asyncio.run(_run(loaded, loaded.identity_socket))
+    loaded = with_workers(load_config(config), workers)
+    make_room(loaded.limits.connections)
+    if loaded.workers == 1:
+        asyncio.run(_run(loaded, sys.stdout))
+        return
+    with WholeLines(sys.stdout) as lines:
+        status = Workers(loaded.workers, lambda parent: asyncio.run(_run(loaded, lines, parent))).run()
+    sys.exit(status)
 
 
 @sidecar.command()
@@ -61,13 +68,13 @@ def healthcheck(config: Path) -> None:
     asyncio.run(_check(loaded.health))
 
 
-async def _run(config: SidecarConfig, socket: Path) -> None:
+async def _run(config: SidecarConfig, lines: LineStream, parent: int | None = None) -> None:
     async with (
-        RotatingSource(SocketIssuer(socket)) as source,
-        Sidecar(config, source, on_result=AccessLog(sys.stdout)) as running,
+        source_of(config) as source,
+        Sidecar(config, source, on_result=AccessLog(lines)) as running,
     ):
         click.echo(f"serving: {running!r}", err=True)
-        await run_until_signal(running)
+        await run_until_signal(running, parent)
 
 
 async def _check(health: Address) -> None:

@@ -6,9 +6,10 @@ twice. ``outcome_of`` is the only place where an exception becomes an Outcome.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+
+import msgspec
 
 from meshtls import errors
 from meshtls.spiffeid import SpiffeId
@@ -99,8 +100,7 @@ def outcome_of(error: errors.MeshtlsError) -> Outcome:
     raise LookupError(f"{type(error).__name__} is no way for a connection to end") from error
 
 
-@dataclass(frozen=True, slots=True)
-class Phases:
+class Phases(msgspec.Struct, frozen=True):
     """Milliseconds spent in each phase; None for a phase that was not reached."""
 
     handshake_ms: float | None = None
@@ -108,10 +108,11 @@ class Phases:
     total_ms: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionResult:
+class ConnectionResult(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that is known of one connection at its end. ``detail`` is the verifier's or the policy's own
     words; ``bytes_in`` and ``bytes_out`` count application bytes read from and written to the connection's opener.
+    ``tunnel``: it was a stream of a tunnel, whose handshake may be an earlier connection's. ``resumed``: its TLS took
+    up a session of an earlier connection.
     """
 
     sidecar: str
@@ -127,6 +128,8 @@ class ConnectionResult:
     local_serial: str | None = None
     peer_serial: str | None = None
     generation: int | None = None
+    tunnel: bool = False
+    resumed: bool = False
     bytes_in: int = 0
     bytes_out: int = 0
-    phases: Phases = field(default_factory=Phases)
+    phases: Phases = Phases()

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import msgspec
 
-from meshtls.errors import ConfigError
+from meshtls.errors import ConfigError, RequestError
 from meshtls.sidecar.address import Address
-from meshtls.sidecar.scalars import count, one_of, parse_duration, unique_addresses, word
+from meshtls.sidecar.scalars import count, flag, one_of, parse_duration, unique_addresses, word
 from meshtls.spiffeid import SpiffeId
+from meshtls.workload.address import Address as WorkloadAddress
+from meshtls.workload.address import parse_address
 from meshtls.yaml_reader import Section, read_yaml
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "load_config",
     "parse_config",
     "parse_duration",
+    "with_workers",
 ]
 
 
@@ -49,28 +52,49 @@ class TlsMinimum(Enum):
 
 
 class InboundConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """One door for peers: ``listen`` takes their mutual TLS, ``app`` gets the plaintext."""
+    """One door for peers: ``listen`` takes their mutual TLS, ``app`` gets the plaintext.
+
+    ``tunnel``: a peer that offers HTTP/2 in its handshake is taken to bring streams, each one CONNECT to ``app``, to
+    the address that it dialled, or to one of ``destinations``. All others bring one connection each, as without it.
+    ``resumption``: peers get tickets with which their next connection needs no full handshake.
+    """
 
     listen: Address
     app: Address
     mode: Mode = Mode.STRICT
     allow: tuple[SpiffeId, ...] = ()
     tls_min: TlsMinimum = TlsMinimum.V1_3
+    tunnel: bool = False
+    destinations: tuple[Address, ...] = ()
+    resumption: bool = False
 
 
 class OutboundConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """One door for the own app: ``listen`` takes its plaintext, ``to`` is dialled and must prove to be ``peer``."""
+    """One door for the own app: ``listen`` takes its plaintext, ``to`` is dialled and must prove to be ``peer``.
+
+    ``tunnel``: HTTP/2 is offered, and where the peer takes it, the app's connections share one of mutual TLS.
+    ``destination`` is what is then asked for; the address that was dialled, unless given. ``resumption``: tickets that
+    the peer gave are used. ``warm``: so many connections are kept handshaken ahead; the far app has them open, too.
+    """
 
     listen: Address
     to: Address
     peer: SpiffeId
     tls_min: TlsMinimum = TlsMinimum.V1_3
+    tunnel: bool = False
+    destination: Address | None = None
+    resumption: bool = False
+    warm: int = 0
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """Bounds of one sidecar; times in seconds, ``connections`` over all its listeners."""
+    """Bounds of one sidecar; times in seconds, ``connections`` over all its listeners.
+
+    ``handshakes`` may wait for their turn. With workers, each has these bounds for itself.
+    """
 
     connections: int = 1024
+    handshakes: int = 1024
     handshake_timeout: float = 5.0
     connect_timeout: float = 5.0
     idle_timeout: float = 300.0
@@ -79,15 +103,21 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SidecarConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """One sidecar. ``identity_socket`` is the CA's socket; None where the embedding process gives the source."""
+    """One sidecar. Its identity comes from the Workload API at ``workload_api`` or from the CA at ``identity_socket``;
+    with neither, ``meshtls sidecar`` asks SPIFFE_ENDPOINT_SOCKET, and an embedding process gives the source itself.
+
+    ``workers`` processes serve it, each with an SVID of its own.
+    """
 
     name: str
     spiffe_id: SpiffeId
     identity_socket: Path | None = None
+    workload_api: WorkloadAddress | None = None
     inbound: tuple[InboundConfig, ...] = ()
     outbound: tuple[OutboundConfig, ...] = ()
     limits: Limits = Limits()
     health: Address | None = None
+    workers: int = 1
 
 
 def load_config(path: Path) -> SidecarConfig:
@@ -103,34 +133,66 @@ def parse_config(text: str, file: str = "sidecar.yaml") -> SidecarConfig:
     """Read a sidecar's YAML; ``file`` is its name in messages. Raises ConfigError."""
     top = read_yaml(file, text)
     claim = unique_addresses()
+    name, spiffe_id = top.required("name", word), top.required("spiffe_id", SpiffeId.parse)
+    identity_socket, workload_api = _identity(top.section("identity"))
     config = SidecarConfig(
-        name=top.required("name", word),
-        spiffe_id=top.required("spiffe_id", SpiffeId.parse),
-        identity_socket=_identity(top.section("identity")),
+        name=name,
+        spiffe_id=spiffe_id,
+        identity_socket=identity_socket,
+        workload_api=workload_api,
         inbound=tuple(_inbound(section, claim) for section in top.sections("inbound")),
         outbound=tuple(_outbound(section, claim) for section in top.sections("outbound")),
         limits=_limits(top.section("limits")),
         health=top.optional("health", claim, None),
+        workers=top.optional("workers", count, 1),
     )
     top.finish()
     if not config.inbound and not config.outbound:
         top.complain("inbound", "wanted at least one inbound or outbound listener, got none")
-    return config
+    try:
+        return with_workers(config, config.workers)
+    except ConfigError as error:
+        top.complain("workers", str(error).partition(": ")[2])
+
+
+def with_workers(config: SidecarConfig, workers: int | None) -> SidecarConfig:
+    """The same with so many workers, where a number is given. Raises ConfigError where they could not share a port."""
+    if workers is None:
+        return config
+    ports = [door.listen.port for door in config.inbound] + [way.listen.port for way in config.outbound]
+    ports += [config.health.port] if config.health else []
+    if workers > 1 and not all(ports):
+        raise ConfigError("workers: wanted a port other than 0 for each listener, since the workers share them")
+    return msgspec.structs.replace(config, workers=workers)
 
 
 def _inbound(section: Section, claim: Callable[[str], Address]) -> InboundConfig:
     mode = section.optional("mode", one_of(Mode), Mode.STRICT)
     listen, app = section.required("listen", claim), section.required("app", Address.parse)
     if mode is Mode.DISABLE:
-        for key in ("allow", "tls_min"):
+        for key in ("allow", "tls_min", "tunnel", "destinations", "resumption"):
             if section.has(key):
                 section.complain(key, "wanted no such key: mode DISABLE takes plaintext, which proves no identity")
         section.finish()
         return InboundConfig(listen=listen, app=app, mode=mode)
     allow = section.texts("allow", SpiffeId.parse)
     tls_min = section.optional("tls_min", one_of(TlsMinimum), TlsMinimum.V1_3)
+    tunnel = section.optional("tunnel", flag, False)
+    destinations = section.texts("destinations", Address.parse) if section.has("destinations") else ()
+    if destinations and not tunnel:
+        section.complain("destinations", "wanted no such key without tunnel: true, whose streams name a destination")
+    resumption = section.optional("resumption", flag, False)
     section.finish()
-    return InboundConfig(listen=listen, app=app, mode=mode, allow=allow, tls_min=tls_min)
+    return InboundConfig(
+        listen=listen,
+        app=app,
+        mode=mode,
+        allow=allow,
+        tls_min=tls_min,
+        tunnel=tunnel,
+        destinations=destinations,
+        resumption=resumption,
+    )
 
 
 def _outbound(section: Section, claim: Callable[[str], Address]) -> OutboundConfig:
@@ -139,17 +201,35 @@ def _outbound(section: Section, claim: Callable[[str], Address]) -> OutboundConf
         to=section.required("to", Address.parse),
         peer=section.required("peer", SpiffeId.parse),
         tls_min=section.optional("tls_min", one_of(TlsMinimum), TlsMinimum.V1_3),
+        tunnel=section.optional("tunnel", flag, False),
+        destination=section.optional("destination", Address.parse, None),
+        resumption=section.optional("resumption", flag, False),
+        warm=section.optional("warm", count, 0),
     )
+    if config.warm and config.tunnel:
+        section.complain("warm", "wanted no such key with tunnel: true, whose connections need no handshake")
+    if config.destination and not config.tunnel:
+        section.complain("destination", "wanted no such key without tunnel: true, whose streams name a destination")
     section.finish()
     return config
 
 
-def _identity(section: Section | None) -> Path | None:
+def _identity(section: Section | None) -> tuple[Path | None, WorkloadAddress | None]:
     if section is None:
-        return None
-    socket = section.required("socket", word)
+        return None, None
+    socket = section.optional("socket", word, None)
+    workload_api = section.optional("workload_api", _workload_api, None)
+    if (socket is None) == (workload_api is None):
+        section.complain("workload_api", "wanted either this, such as unix:///run/agent.sock, or the socket of a CA")
     section.finish()
-    return Path(socket)
+    return Path(socket) if socket else None, workload_api
+
+
+def _workload_api(text: str) -> WorkloadAddress:
+    try:
+        return parse_address(text)
+    except ConfigError as error:
+        raise RequestError(str(error)) from error  # the section adds the file, the line and the key
 
 
 def _limits(section: Section | None) -> Limits:
@@ -158,6 +238,7 @@ def _limits(section: Section | None) -> Limits:
         return default
     limits = Limits(
         connections=section.optional("connections", count, default.connections),
+        handshakes=section.optional("handshakes", count, default.handshakes),
         handshake_timeout=section.optional("handshake_timeout", parse_duration, default.handshake_timeout),
         connect_timeout=section.optional("connect_timeout", parse_duration, default.connect_timeout),
         idle_timeout=section.optional("idle_timeout", parse_duration, default.idle_timeout),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 
 from meshtls.observe.events import Outcome
@@ -17,8 +16,7 @@ async def connect(connection: Connection, address: Address, timeout: float) -> s
     """Dial within ``timeout`` seconds. Raises EndedError CONNECT_FAILED."""
     try:
         with connection.phase("connect"):
-            async with asyncio.timeout(timeout):
-                connection.dialled = await dial(address)
+            connection.dialled = await dial(address, timeout)
     except TimeoutError as error:
         raise EndedError(Outcome.CONNECT_FAILED, f"{address} did not answer within {timeout:g} s") from error
     except OSError as error:

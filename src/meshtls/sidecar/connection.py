@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from meshtls.clock import Clock
 from meshtls.errors import MeshtlsError, NotAuthorizedError
@@ -18,7 +17,7 @@ from meshtls.spiffeid import SpiffeId
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.engine import TlsEngine
 
-__all__ = ["Connection", "EndedError", "Flow"]
+__all__ = ["Connection", "EndedError", "Flow", "TlsFacts"]
 
 
 class EndedError(MeshtlsError):
@@ -35,6 +34,43 @@ class Flow:
 
     bytes_in: int = 0
     bytes_out: int = 0
+
+
+class _Phase:
+    """``with`` it. A class, for a generator with ``contextmanager`` costs four times as much."""
+
+    __slots__ = ("_began", "_connection", "_name")
+
+    def __init__(self, connection: Connection, name: str) -> None:
+        self._connection, self._name = connection, name
+        self._began = connection.clock.monotonic()
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, *raised: object) -> None:
+        self._connection.timed(self._name, self._began)
+
+
+class TlsFacts(NamedTuple):
+    """What a connection's result says of its TLS. The streams of a tunnel share one."""
+
+    tls_version: str | None = None
+    cipher_suite: str | None = None
+    local_serial: str | None = None
+    peer_serial: str | None = None
+    generation: int | None = None
+    resumed: bool = False
+
+    @classmethod
+    def of(cls, engine: TlsEngine | None, peer: VerifiedPeer | None) -> TlsFacts:
+        peer_serial = peer.serial if peer else None
+        if engine is None:
+            return cls(peer_serial=peer_serial)
+        own = engine.context
+        return cls(
+            engine.tls_version, engine.cipher_suite, own.svid.serial, peer_serial, own.generation, engine.resumed
+        )
 
 
 @dataclass(slots=True, eq=False)
@@ -57,6 +93,13 @@ class Connection:
     ended_by: EndedError | None = None
     #: Set by the task itself: one that is cancelled before its first step would never report and close.
     task: asyncio.Task[Any] | None = None
+    #: What ends a connection that has no task of its own: a stream of a tunnel.
+    break_off: Callable[[EndedError], None] | None = None
+    #: It is a stream of a tunnel, whose TLS these facts are of.
+    tunnel: bool = False
+    facts: TlsFacts | None = None
+    #: It is a tunnel itself, and its streams are reported one by one: only a refusal of all of it is worth a word.
+    quiet: bool = False
     started: datetime = field(init=False)
     _began: float = field(init=False)
     _phases: dict[str, float] = field(init=False, default_factory=dict)
@@ -66,14 +109,13 @@ class Connection:
         self.started = self.clock.now()
         self._began = self.clock.monotonic()
 
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
+    def phase(self, name: str) -> _Phase:
         """Time a phase, also one that fails: ``handshake`` or ``connect``."""
-        began = self.clock.monotonic()
-        try:
-            yield
-        finally:
-            self._phases[name] = (self.clock.monotonic() - began) * 1000
+        return _Phase(self, name)
+
+    def timed(self, name: str, began: float) -> None:
+        """Note a phase that began at this time of the clock's and ends now."""
+        self._phases[name] = (self.clock.monotonic() - began) * 1000
 
     def admit(self, peer: VerifiedPeer, authorizer: Authorizer, target: Target) -> None:
         """Register the peer and only then authorize it, so that no policy change slips in between.
@@ -101,11 +143,14 @@ class Connection:
         self.ended_by = EndedError(outcome, detail)
         if self.task is not None:
             self.task.cancel()
+        elif self.break_off is not None:
+            self.break_off(self.ended_by)
         return True
 
     def result(self, outcome: Outcome, detail: str) -> ConnectionResult:
         """Everything that is known, with this ending."""
-        engine, peer_id = self.engine, self.peer.spiffe_id if self.peer else None
+        facts = self.facts or TlsFacts.of(self.engine, self.peer)
+        peer_id = self.peer.spiffe_id if self.peer else None
         inbound = self.direction is Direction.INBOUND
         return ConnectionResult(
             sidecar=self.sidecar,
@@ -116,11 +161,13 @@ class Connection:
             remote=self.remote,
             source_id=peer_id if inbound else self.local_id,
             destination_id=self.local_id if inbound else peer_id,
-            tls_version=engine.tls_version if engine else None,
-            cipher_suite=engine.cipher_suite if engine else None,
-            local_serial=engine.context.svid.serial if engine else None,
-            peer_serial=self.peer.serial if self.peer else None,
-            generation=engine.context.generation if engine else None,
+            tls_version=facts.tls_version,
+            cipher_suite=facts.cipher_suite,
+            local_serial=facts.local_serial,
+            peer_serial=facts.peer_serial,
+            generation=facts.generation,
+            resumed=facts.resumed,
+            tunnel=self.tunnel,
             bytes_in=self.flow.bytes_in,
             bytes_out=self.flow.bytes_out,
             phases=Phases(

@@ -19,6 +19,9 @@ from meshtls.tls.engine import MAX_RECORD, TlsEngine
 
 __all__ = ["End", "PlainEnd", "TlsEnd"]
 
+# Keeps close_notify back for the FIN behind it, so that the peer is woken once for both.
+_WITH_FIN: int = getattr(socket, "MSG_MORE", 0)
+
 #: Bytes of one receive. A stream that fills the smaller is given the larger; one that does not goes back.
 _SMALL, _LARGE = 1 << 16, 1 << 18
 
@@ -39,8 +42,8 @@ class End(Protocol):
     #: The other side of this socket has properly ended: no more will be received.
     ended: bool
 
-    def first(self) -> bytes:
-        """Application bytes that arrived before the relay began."""
+    def first(self) -> bytes | memoryview:
+        """Application bytes that arrived before the relay began, good until the next call of any end."""
 
     def receive(self) -> memoryview | None:
         """What has arrived, good until the next call of any end; None where there is nothing yet or ``ended``."""
@@ -82,7 +85,10 @@ class _Socket:
             return -1
         except OSError as error:
             raise EndedError(Outcome.RESET, f"{self._name} broke off: {error}") from error
-        self._size = _LARGE if count == size else _SMALL if count < _SMALL else size
+        if count == size:
+            self._size = _LARGE
+        elif count < _SMALL:
+            self._size = _SMALL
         return count
 
     def _put(self, data: bytes | memoryview) -> bool:
@@ -90,21 +96,17 @@ class _Socket:
             self._rest = bytes(self._rest) + data
             return False
         try:
-            sent = self.sock.send(data) if data else 0
+            sent = self.sock.send(data, _WITH_FIN if self._finishing else 0) if data else 0
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError as error:
             raise EndedError(Outcome.RESET, f"{self._name} takes no more: {error}") from error
         if sent < len(data):
-            self._rest = self._kept(data, sent)
+            self._rest = _kept(data, sent)
             return False
         if self._finishing:
             self._shut()
         return True
-
-    def _kept(self, data: bytes | memoryview, sent: int) -> bytes | memoryview:
-        # A view of bytes keeps them alive without a copy; a view of the shared buffer has to be copied out of it.
-        return memoryview(data)[sent:] if isinstance(data, bytes) else bytes(data[sent:])
 
     def _shut(self) -> None:
         try:
@@ -114,17 +116,18 @@ class _Socket:
 
 
 class PlainEnd(_Socket):
-    """A plain TCP socket; ``first`` was read from it before."""
+    """A plain TCP socket; ``first`` was read from it before. ``waited``: so long that more of it may be there."""
 
-    __slots__ = ("_first",)
+    __slots__ = ("_first", "_waited")
 
-    def __init__(self, sock: socket.socket, name: str, first: bytes = b"") -> None:
+    def __init__(self, sock: socket.socket, name: str, first: bytes = b"", *, waited: bool = False) -> None:
         super().__init__(sock, name)
         self._first = first
+        self._waited = waited
 
-    def first(self) -> bytes:
+    def first(self) -> bytes | memoryview:
         first, self._first = self._first, b""
-        return first
+        return first or (self._waited and self.receive()) or b""
 
     def receive(self) -> memoryview | None:
         count = self._take()
@@ -142,7 +145,7 @@ class PlainEnd(_Socket):
 
 
 class TlsEnd(_Socket):
-    """A TCP socket and the TLS over it."""
+    """A TCP socket and the TLS over it. What the handshake left to send goes with the first bytes, if there are any."""
 
     __slots__ = ("_decrypted", "_engine", "_heard")
 
@@ -165,13 +168,15 @@ class TlsEnd(_Socket):
         if received < 0:
             return None
         if received == 0:
+            self._forget_session()
             raise EndedError(Outcome.RESET, f"{self._name} ended its TCP connection without close_notify")
         try:
             count = self._engine.open(self._buffer[:received], self._decrypted)
         except HandshakeError as error:
             self._answer()
             raise self._broken(error) from error
-        self._after_opening(count)
+        if not self._heard or self._engine.unsent or self._engine.peer_closed:
+            self._after_opening(count)
         return self._decrypted[:count] if count else None
 
     def transmit(self, data: bytes | memoryview) -> bool:
@@ -190,9 +195,18 @@ class TlsEnd(_Socket):
         return self._put(self._engine.outgoing())
 
     def _after_opening(self, count: int) -> None:
-        self._heard = self._heard or count > 0
+        if count and not self._heard:
+            self._heard = True
+            self._engine.keep_session()  # a server's ticket comes before its first data
         self.ended = self._engine.peer_closed
+        if self.ended:
+            self._forget_session()
         self._answer()
+
+    def _forget_session(self) -> None:
+        """Where nothing was heard at the end: a server that refuses whom it lets resume is not to be asked so again."""
+        if not self._heard:
+            self._engine.forget_session()
 
     def _answer(self) -> None:
         """Send what TLS answers by itself (KeyUpdate, an alert). A rest of it goes with the next bytes."""
@@ -201,5 +215,12 @@ class TlsEnd(_Socket):
             self._put(answer)
 
     def _broken(self, error: HandshakeError) -> EndedError:
+        self._forget_session()
         # To a TLS 1.3 client its handshake looks done before the server has judged it: the refusal comes here.
         return EndedError(Outcome.RESET if self._heard else Outcome.HANDSHAKE_FAILED, str(error))
+
+
+def _kept(data: bytes | memoryview, sent: int) -> bytes | memoryview:
+    # A view of bytes keeps them alive without a copy; a view of a shared buffer has to be copied out of it.
+    rest = memoryview(data)[sent:]
+    return rest if isinstance(rest.obj, bytes) else bytes(rest)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable
 
 from meshtls.errors import (
     HandshakeError,
@@ -15,10 +15,11 @@ from meshtls.errors import (
     PeerError,
     PlaintextError,
 )
-from meshtls.sidecar.config import TlsMinimum
+from meshtls.sidecar.config import Limits, TlsMinimum
 from meshtls.sidecar.connection import Connection
 from meshtls.sidecar.detect import Wire, wire_of
-from meshtls.sidecar.sockets import CHUNK, readable
+from meshtls.sidecar.sockets import CHUNK, readable, receive, send_all
+from meshtls.sidecar.turns import turns
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import GenerationContext, TlsOptions
 from meshtls.tls.engine import TlsEngine
@@ -27,6 +28,7 @@ __all__ = [
     "accept_tls",
     "dial_tls",
     "first_bytes",
+    "open_tls",
     "refuse_late",
     "tell_no_identity",
     "tls_options",
@@ -40,37 +42,48 @@ _VERSIONS = {TlsMinimum.V1_2: ssl.TLSVersion.TLSv1_2, TlsMinimum.V1_3: ssl.TLSVe
 async def first_bytes(sock: socket.socket, so_far: bytearray) -> Wire:
     """Read into ``so_far`` until it shows what the peer speaks, or the peer ends. Cancelled, it loses no byte."""
     while (wire := wire_of(bytes(so_far[:3]))) is Wire.UNDECIDED:
-        await readable(sock)
-        with contextlib.suppress(BlockingIOError, InterruptedError):
-            data = sock.recv(CHUNK)
-            if not data:
-                break
-            so_far += data
+        try:
+            data = sock.recv(CHUNK)  # at once: who dials mostly speaks with its first packet
+        except (BlockingIOError, InterruptedError):
+            await readable(sock)
+            continue
+        if not data:
+            break
+        so_far += data
     return wire
 
 
 async def accept_tls(
-    connection: Connection, context: GenerationContext, *, port: int, timeout: float, so_far: bytearray
+    connection: Connection, context: GenerationContext, *, port: int, limits: Limits, so_far: bytearray
 ) -> tuple[TlsEngine, VerifiedPeer]:
-    """Handshake with the opener within ``timeout`` seconds; ``so_far`` was read before. Raises PeerError."""
+    """Handshake with the opener in the time that ``limits`` give; ``so_far`` was read before.
+
+    Raises PeerError, and EndedError where too many others wait for theirs.
+    """
     engine = connection.engine = TlsEngine(context, port=port)
-    async with _explained(connection, connection.opener, timeout):
-        if await first_bytes(connection.opener, so_far) is Wire.PLAINTEXT:
-            raise PlaintextError(
-                f"wanted a TLS ClientHello, got plaintext that starts with {bytes(so_far[:16])!r};"
-                " send it through a sidecar, or set mode PERMISSIVE"
-            )
-        engine.feed(bytes(so_far))
-        return engine, await _finish(engine, connection.opener)
+    steps = _accept(engine, connection.opener, so_far, limits)
+    return engine, await _explained(connection, connection.opener, limits.handshake_timeout, steps)
 
 
-async def dial_tls(
-    connection: Connection, context: GenerationContext, sock: socket.socket, *, timeout: float
-) -> tuple[TlsEngine, VerifiedPeer]:
-    """Handshake as client within ``timeout`` seconds. Raises PeerError."""
-    engine = connection.engine = TlsEngine(context)
-    async with _explained(connection, sock, timeout):
-        return engine, await _finish(engine, sock)
+async def open_tls(
+    connection: Connection, context: GenerationContext, *, limits: Limits, place: str | None = None
+) -> TlsEngine:
+    """A client's engine with its ClientHello made, to be sent the moment that the socket is connected.
+
+    ``place`` names where it goes, for resumption. Raises EndedError where too many others wait for their handshake.
+    """
+    await turns().begin(limits.handshakes)
+    engine = connection.engine = TlsEngine(context, place=place)
+    engine.handshake()
+    return engine
+
+
+async def dial_tls(connection: Connection, engine: TlsEngine, sock: socket.socket, *, timeout: float) -> VerifiedPeer:
+    """Handshake as client within ``timeout`` seconds. Raises PeerError.
+
+    Our last flight is left in the engine, to go with the application's first bytes.
+    """
+    return await _explained(connection, sock, timeout, _dial(engine, sock))
 
 
 def tell_no_identity(connection: Connection) -> None:
@@ -87,34 +100,59 @@ def refuse_late(connection: Connection, engine: TlsEngine) -> None:
     connection.lingering = connection.opener
 
 
-def tls_options(minimum: TlsMinimum) -> TlsOptions:
-    return TlsOptions(_VERSIONS[minimum])
+def tls_options(minimum: TlsMinimum, alpn: tuple[str, ...] = (), *, resumption: bool = False) -> TlsOptions:
+    return TlsOptions(_VERSIONS[minimum], alpn, resumption)
 
 
-async def _finish(engine: TlsEngine, sock: socket.socket) -> VerifiedPeer:
-    loop = asyncio.get_running_loop()
-    while True:
-        try:
-            peer = engine.handshake()
-        except PeerError:
-            _send_now(sock, engine.outgoing())
-            raise
-        await loop.sock_sendall(sock, engine.outgoing())
-        if peer is not None:
-            return peer
-        if data := await loop.sock_recv(sock, CHUNK):
-            engine.feed(data)
-        else:
-            engine.feed_eof()
+async def _accept(engine: TlsEngine, sock: socket.socket, so_far: bytearray, limits: Limits) -> VerifiedPeer:
+    if await first_bytes(sock, so_far) is Wire.PLAINTEXT:
+        raise PlaintextError(
+            f"wanted a TLS ClientHello, got plaintext that starts with {bytes(so_far[:16])!r};"
+            " send it through a sidecar, or set mode PERMISSIVE"
+        )
+    engine.feed(bytes(so_far))
+    await turns().begin(limits.handshakes)
+    peer = _step(engine, sock)
+    while peer is None:
+        peer = await _exchange(engine, sock)
+    await send_all(sock, engine.outgoing())
+    return peer
 
 
-@contextlib.asynccontextmanager
-async def _explained(connection: Connection, sock: socket.socket, timeout: float) -> AsyncIterator[None]:
+async def _dial(engine: TlsEngine, sock: socket.socket) -> VerifiedPeer:
+    peer = None
+    while peer is None:
+        peer = await _exchange(engine, sock)
+    return peer
+
+
+async def _exchange(engine: TlsEngine, sock: socket.socket) -> VerifiedPeer | None:
+    """Send our flight, wait for the peer's and take it in."""
+    await send_all(sock, engine.outgoing())
+    if data := await receive(sock):
+        engine.feed(data)
+    else:
+        engine.feed_eof()
+    await turns().go_on()
+    return _step(engine, sock)
+
+
+def _step(engine: TlsEngine, sock: socket.socket) -> VerifiedPeer | None:
+    try:
+        return engine.handshake()
+    except PeerError:
+        _send_now(sock, engine.outgoing())
+        raise
+
+
+async def _explained(
+    connection: Connection, sock: socket.socket, timeout: float, steps: Awaitable[VerifiedPeer]
+) -> VerifiedPeer:
     """Time and bound the phase, and leave only PeerErrors and the ending of others."""
     try:
         with connection.phase("handshake"):
             async with asyncio.timeout(timeout):
-                yield
+                return await steps
     except TimeoutError as error:
         raise HandshakeTimeoutError(f"the peer did not finish the handshake within {timeout:g} s") from error
     except OSError as error:

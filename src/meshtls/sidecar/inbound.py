@@ -24,6 +24,10 @@ from meshtls.sidecar.handshake import (
     tls_options,
 )
 from meshtls.sidecar.relay import relay
+from meshtls.sidecar.tunnel.admission import Door
+from meshtls.sidecar.tunnel.ledger import Ledger
+from meshtls.sidecar.tunnel.pool import ALPN, speaks_http2
+from meshtls.sidecar.tunnel.server import Tunnels
 from meshtls.svid.context import X509ContextSource
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import TlsContexts
@@ -35,13 +39,15 @@ __all__ = ["Inbound"]
 class Inbound:
     """One inbound door. ``serve`` takes a connection through its phases and raises how it ended, if not well."""
 
-    def __init__(self, config: InboundConfig, limits: Limits, source: X509ContextSource, clock: Clock) -> None:
+    def __init__(
+        self, config: InboundConfig, limits: Limits, source: X509ContextSource, clock: Clock, ledger: Ledger
+    ) -> None:
         self.config = config
         self._limits = limits
         self._decide: Authorizer = authorize_one_of(*config.allow)
-        self._contexts = TlsContexts(
-            source, self._authorize, server_side=True, options=tls_options(config.tls_min), clock=clock
-        )
+        options = tls_options(config.tls_min, ALPN if config.tunnel else (), resumption=config.resumption)
+        self._contexts = TlsContexts(source, self._authorize, server_side=True, options=options, clock=clock)
+        self.tunnels = Tunnels(Door(config, limits, self._contexts, self._authorize, ledger))
 
     def set_authorizer(self, authorizer: Authorizer) -> None:
         """Replace who decides on what comes; ``Registry.recheck`` asks it about what is there.
@@ -52,10 +58,18 @@ class Inbound:
             raise RequestError(f"inbound {self.config.listen}: mode DISABLE takes plaintext, which proves no identity")
         self._decide = authorizer
 
+    def take(self, connection: Connection) -> bool:
+        """No connection of a peer's can do without a task."""
+        return False
+
     async def serve(self, connection: Connection) -> None:
         so_far = bytearray()
         if await self._speaks_tls(connection, so_far):
-            opener = await self._tls_opener(connection, so_far)
+            engine, peer = await self._accept(connection, so_far)
+            if speaks_http2(engine):
+                await self.tunnels.serve(connection, engine, peer)
+                return
+            opener: End = TlsEnd(connection.opener, engine, "the peer")
         else:
             opener = PlainEnd(connection.opener, "the client", bytes(so_far))
         app = PlainEnd(await connect(connection, self.config.app, self._limits.connect_timeout), "the app")
@@ -70,17 +84,17 @@ class Inbound:
                 return await first_bytes(connection.opener, so_far) is Wire.TLS
         return False
 
-    async def _tls_opener(self, connection: Connection, so_far: bytearray) -> End:
+    async def _accept(self, connection: Connection, so_far: bytearray) -> tuple[TlsEngine, VerifiedPeer]:
         try:
             context = self._contexts.current()
         except LocalIdentityError:
             tell_no_identity(connection)
             raise
         engine, peer = await accept_tls(
-            connection, context, port=self.config.app.port, timeout=self._limits.handshake_timeout, so_far=so_far
+            connection, context, port=self.config.app.port, limits=self._limits, so_far=so_far
         )
         self._admit(connection, engine, peer)
-        return TlsEnd(connection.opener, engine, "the peer")
+        return engine, peer
 
     def _admit(self, connection: Connection, engine: TlsEngine, peer: VerifiedPeer) -> None:
         try:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from meshtls.errors import LocalIdentityError, PeerError
 from meshtls.observe.events import ConnectionResult, Outcome, outcome_of
 from meshtls.sidecar.connection import Connection, EndedError
-from meshtls.sidecar.sockets import abort, linger
+from meshtls.sidecar.sockets import abort, close, linger
 
 __all__ = ["OnResult", "carry"]
 
@@ -23,7 +23,8 @@ async def carry(connection: Connection, phases: Callable[[Connection], Awaitable
         outcome, detail = await _ending(connection, phases)
     finally:
         try:
-            on_result(connection.result(outcome, detail))
+            if not (connection.quiet and outcome.allowed):
+                on_result(connection.result(outcome, detail))
         finally:
             await _close(connection, clean=outcome is Outcome.OK)
 
@@ -52,7 +53,7 @@ async def _close(connection: Connection, *, clean: bool) -> None:
         if sock is None or sock is connection.lingering:
             continue
         if clean:
-            sock.close()
+            close(sock)
         else:
             abort(sock)
     if connection.lingering is not None:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from meshtls.clock import Clock
 from meshtls.sidecar.address import Address
-from meshtls.sidecar.sockets import accept_ready, address_of, listen, readable
+from meshtls.sidecar.poller import poller
+from meshtls.sidecar.sockets import accept_ready, address_of, close, listen, readable
 
 __all__ = ["Listener"]
 
@@ -18,14 +19,26 @@ PAUSE = 0.1
 
 
 class Listener:
-    """One bound socket; ``address`` tells the port where 0 was asked for. Raises a ConfigError that names ``name``."""
+    """One bound socket; ``address`` tells the port where 0 was asked for. Raises a ConfigError that names ``name``.
 
-    def __init__(self, address: Address, name: str, clock: Clock, take: Callable[[socket.socket], None]) -> None:
+    ``shared``: other processes listen on the same address.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        name: str,
+        clock: Clock,
+        take: Callable[[socket.socket], None],
+        *,
+        shared: bool = False,
+    ) -> None:
         self.name = name
-        self._sock = listen(address, name)
+        self._sock = listen(address, name, shared=shared)
         self.address = address_of(self._sock)
         self._clock = clock
         self._take = take
+        poller()  # it has a descriptor of its own, and is made before the machine may have run out of them
 
     async def accept_forever(self) -> None:
         """Hand each connection to ``take`` until cancelled, then close the listening socket."""
@@ -37,7 +50,7 @@ class Listener:
             self.close()
 
     def close(self) -> None:
-        self._sock.close()
+        close(self._sock)
 
     async def _accept_waiting(self) -> None:
         try:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from meshtls.clock import Clock
+from meshtls.errors import HandshakeError, HandshakeTimeoutError, UntrustedPeerError
 from meshtls.policy.authorizer import Target, authorize_id
 from meshtls.sidecar.config import Limits, OutboundConfig
 from meshtls.sidecar.connect import connect
 from meshtls.sidecar.connection import Connection
 from meshtls.sidecar.ends import PlainEnd, TlsEnd
-from meshtls.sidecar.handshake import dial_tls, tls_options
+from meshtls.sidecar.handshake import dial_tls, open_tls, tls_options
 from meshtls.sidecar.relay import relay
+from meshtls.sidecar.sockets import abort
+from meshtls.sidecar.tunnel.ledger import Ledger
+from meshtls.sidecar.tunnel.pool import ALPN, Dialled, Route, TunnelPool
+from meshtls.sidecar.warm import WarmPool
 from meshtls.svid.context import X509ContextSource
 from meshtls.tls.context import TlsContexts
 
@@ -19,18 +26,67 @@ __all__ = ["Outbound"]
 class Outbound:
     """One outbound door. ``serve`` takes a connection through its phases and raises how it ended, if not well."""
 
-    def __init__(self, config: OutboundConfig, limits: Limits, source: X509ContextSource, clock: Clock) -> None:
+    def __init__(
+        self, config: OutboundConfig, limits: Limits, source: X509ContextSource, clock: Clock, ledger: Ledger
+    ) -> None:
         self.config = config
         self._limits = limits
         self._authorize = authorize_id(config.peer)
-        self._contexts = TlsContexts(
-            source, self._authorize, server_side=False, options=tls_options(config.tls_min), clock=clock
-        )
+        options = tls_options(config.tls_min, resumption=config.resumption)
+        self._contexts = TlsContexts(source, self._authorize, server_side=False, options=options, clock=clock)
+        self.tunnels = self._pool(ledger, clock) if config.tunnel else None
+        dial = partial(self._dial, self._contexts)
+        self.warm = WarmPool(config.warm, self._contexts, dial, limits, clock) if config.warm else None
+
+    def take(self, connection: Connection) -> bool:
+        """Carry it without a task, where that can be done: through a tunnel that is there."""
+        return self.tunnels is not None and self.tunnels.take(connection)
+
+    def close(self) -> None:
+        """End the tunnels, whose streams are over."""
+        if self.tunnels is not None:
+            self.tunnels.close()
 
     async def serve(self, connection: Connection) -> None:
-        context = self._contexts.current()
+        if self.tunnels is None or not await self.tunnels.carry(connection):
+            await self._relay(connection, self._warm(connection) or await self._dial(self._contexts, connection))
+
+    def _warm(self, connection: Connection) -> Dialled | None:
+        """A connection that was made ahead. What ``admit`` is asked of a new one is asked of it, too."""
+        taken = None if self.warm is None else self.warm.take()
+        if taken is not None:
+            connection.dialled, connection.engine, peer = taken
+            connection.admit(peer, self._authorize, Target(connection.local_id))
+        return taken
+
+    async def _dial(self, contexts: TlsContexts, connection: Connection) -> Dialled:
+        try:
+            return await self._dial_once(contexts, connection)
+        except HandshakeTimeoutError:
+            raise
+        except (HandshakeError, UntrustedPeerError):
+            if connection.engine is None or not connection.engine.offered_session:
+                raise
+            connection.engine.forget_session()
+        # No byte of the app's has been sent.
+        if connection.dialled is not None:
+            abort(connection.dialled)
+        connection.dialled = connection.lingering = None
+        return await self._dial_once(contexts, connection)
+
+    async def _dial_once(self, contexts: TlsContexts, connection: Connection) -> Dialled:
+        engine = await open_tls(connection, contexts.current(), limits=self._limits, place=str(self.config.to))
         sock = await connect(connection, self.config.to, self._limits.connect_timeout)
-        engine, peer = await dial_tls(connection, context, sock, timeout=self._limits.handshake_timeout)
+        peer = await dial_tls(connection, engine, sock, timeout=self._limits.handshake_timeout)
         connection.admit(peer, self._authorize, Target(connection.local_id))
-        app, far = PlainEnd(connection.opener, "the app"), TlsEnd(sock, engine, "the peer")
+        return sock, engine, peer
+
+    async def _relay(self, connection: Connection, dialled: Dialled) -> None:
+        sock, engine, _ = dialled
+        app, far = PlainEnd(connection.opener, "the app", waited=True), TlsEnd(sock, engine, "the peer")
         await relay(app, far, connection.flow, self._limits.idle_timeout)
+
+    def _pool(self, ledger: Ledger, clock: Clock) -> TunnelPool:
+        contexts = self._contexts.with_alpn(ALPN)
+        dial = partial(self._dial, contexts)
+        return TunnelPool(Route(self.config, self._limits, contexts, ledger, clock, dial, self._relay))

@@ -8,11 +8,13 @@ callback is called straight from there. Where there is no epoll, the same interf
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import select
 import socket
 from collections.abc import Callable
 from typing import Protocol
-from weakref import WeakKeyDictionary
+
+from meshtls.sidecar.per_loop import PerLoop
 
 __all__ = ["EpollPoller", "LoopPoller", "Poller", "poller"]
 
@@ -20,47 +22,116 @@ __all__ = ["EpollPoller", "LoopPoller", "Poller", "poller"]
 _BATCH = 128
 _READ, _WRITE = 1, 4  # select.EPOLLIN, select.EPOLLOUT
 _Callback = Callable[[], None] | None
-_NOTHING: tuple[_Callback, _Callback] = (None, None)
 
 
 class Poller(Protocol):
-    """Calls back for sockets that are ready. One per event loop."""
+    """Calls back for sockets that are ready. One per event loop. A callback must not raise."""
+
+    @property
+    def now(self) -> float:
+        """The loop's time at the latest wake-up: good to a few ms, and free."""
 
     def watch(self, sock: socket.socket, read: _Callback, write: _Callback) -> None:
         """Replace what is waited for on this socket. With neither, the socket is left alone."""
 
+    def forget(self, sock: socket.socket) -> None:
+        """Drop what is known of a socket that is to be closed now."""
+
+    def defer(self, callback: Callable[[], None]) -> None:
+        """Call once, when the sockets of this wake-up are served."""
+
+
+class _Watched:
+    """``mask`` is what the kernel was told, which may be more than ``read`` and ``write`` ask for."""
+
+    __slots__ = ("mask", "read", "sock", "write")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.mask = 0
+        self.read: _Callback = None
+        self.write: _Callback = None
+
 
 class EpollPoller:
-    """An epoll nested in the loop."""
+    """An epoll nested in the loop.
+
+    Interest in reading is taken back from the kernel only once a socket is ready and nobody wants to read: between two
+    phases of a connection, and where a pump waits for its sink, the next wish mostly comes first, and that saves two
+    system calls. A number that was closed and given to another socket is told by the socket's identity.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.now = loop.time()
+        self._time = loop.time
+        self._loop = loop
+        self._waking = False
+        self._deferred: list[Callable[[], None]] = []
         self._epoll = select.epoll()
-        self._watched: dict[int, tuple[_Callback, _Callback]] = {}
+        self._watched: dict[int, _Watched] = {}
         loop.add_reader(self._epoll.fileno(), self._wake)
 
     def watch(self, sock: socket.socket, read: _Callback, write: _Callback) -> None:
         fd = sock.fileno()
-        before, mask = _mask(*self._watched.get(fd, _NOTHING)), _mask(read, write)
-        if mask:
-            self._watched[fd] = (read, write)
+        watched = self._watched.get(fd)
+        if watched is None or watched.sock is not sock:
+            if read is None and write is None:
+                return
+            watched = self._watched[fd] = _Watched(sock)
+        watched.read, watched.write = read, write
+        mask = (_READ if read else watched.mask & _READ) | (_WRITE if write else 0)
+        if mask != watched.mask:
+            self._tell(fd, watched, mask)
+
+    def forget(self, sock: socket.socket) -> None:
+        fd = sock.fileno()
+        watched = self._watched.get(fd)
+        if watched is not None and watched.sock is sock:
+            watched.read = watched.write = None
+            del self._watched[fd]  # closing takes it out of the kernel's set
+
+    def defer(self, callback: Callable[[], None]) -> None:
+        # Within a wake-up not by the loop, which would go round once more for it.
+        if self._waking:
+            self._deferred.append(callback)
         else:
-            self._watched.pop(fd, None)
-        if before and not mask:
+            self._loop.call_soon(callback)
+
+    def _tell(self, fd: int, watched: _Watched, mask: int) -> None:
+        if not mask:
             self._epoll.unregister(fd)
-        elif mask and not before:
-            self._epoll.register(fd, mask)
-        elif mask != before:
+            del self._watched[fd]
+        elif watched.mask:
             self._epoll.modify(fd, mask)
+        else:
+            self._epoll.register(fd, mask)
+        watched.mask = mask
 
     def _wake(self) -> None:
-        watched = self._watched
+        self.now, self._waking = self._time(), True
+        try:
+            self._serve()
+        finally:
+            self._waking = False
+        while self._deferred:
+            self._deferred.pop()()
+
+    def _serve(self) -> None:
+        known = self._watched
         for fd, events in self._epoll.poll(0, _BATCH):
             # Looked up one by one: an earlier callback of this batch may have ended this socket.
-            read, write = watched.get(fd, _NOTHING)
-            if events & ~_WRITE and read is not None:
-                read()  # an error or a hang-up shows when reading, too
-            if events & ~_READ and write is not None and watched.get(fd, _NOTHING)[1] is write:
-                write()
+            watched = known.get(fd)
+            if watched is None:
+                with contextlib.suppress(OSError):
+                    self._epoll.unregister(fd)
+                continue
+            if watched.read is None and not (watched.write is not None and events & ~_READ):
+                self._tell(fd, watched, _WRITE if watched.write else 0)
+                continue
+            if events & ~_WRITE and watched.read is not None:
+                watched.read()  # an error or a hang-up shows when reading, too
+            if events & ~_READ and watched.write is not None:
+                watched.write()
 
     def __repr__(self) -> str:
         return f"<EpollPoller [{len(self._watched)} sockets]>"
@@ -69,29 +140,34 @@ class EpollPoller:
 class LoopPoller:
     """The same on the running loop's own watchers."""
 
+    @property
+    def now(self) -> float:
+        return asyncio.get_running_loop().time()
+
     def watch(self, sock: socket.socket, read: _Callback, write: _Callback) -> None:
-        loop = asyncio.get_running_loop()
+        loop, fd = asyncio.get_running_loop(), sock.fileno()
         if read:
-            loop.add_reader(sock, read)
+            loop.add_reader(fd, read)
         else:
-            loop.remove_reader(sock)
+            loop.remove_reader(fd)
         if write:
-            loop.add_writer(sock, write)
+            loop.add_writer(fd, write)
         else:
-            loop.remove_writer(sock)
+            loop.remove_writer(fd)
+
+    def forget(self, sock: socket.socket) -> None:
+        self.watch(sock, None, None)
+
+    def defer(self, callback: Callable[[], None]) -> None:
+        asyncio.get_running_loop().call_soon(callback)
+
+    def __repr__(self) -> str:
+        return "<LoopPoller>"
 
 
-_pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, Poller] = WeakKeyDictionary()
+def _make(loop: asyncio.AbstractEventLoop) -> Poller:
+    return EpollPoller(loop) if hasattr(select, "epoll") else LoopPoller()
 
 
-def poller() -> Poller:
-    """The running loop's poller."""
-    loop = asyncio.get_running_loop()
-    found = _pollers.get(loop)
-    if found is None:
-        found = _pollers[loop] = EpollPoller(loop) if hasattr(select, "epoll") else LoopPoller()
-    return found
-
-
-def _mask(read: _Callback, write: _Callback) -> int:
-    return (_READ if read else 0) | (_WRITE if write else 0)
+#: The running loop's poller.
+poller: PerLoop[Poller] = PerLoop(_make)

@@ -1,6 +1,6 @@
 """The connections that live now: how many there may be, and the one way to reach them all.
 
-A connection's task is kept here and not in a TaskGroup: a TaskGroup would end every connection for the unforeseen
+A connection's task is not in a TaskGroup: that would end every connection for the unforeseen
 failure of one. Such a failure is still seen: it goes to the loop's exception handler.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from meshtls.observe.events import Outcome
@@ -21,7 +22,7 @@ class Registry:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._live: dict[asyncio.Task[None], Connection] = {}
+        self._live: set[Connection] = set()
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -35,14 +36,23 @@ class Registry:
     def start(self, connection: Connection, run: Callable[[Connection], Coroutine[Any, Any, None]]) -> None:
         """Run the connection; it is listed until ``run`` returns."""
         task = asyncio.get_running_loop().create_task(run(connection))
-        self._live[task] = connection
+        self.enter(connection)
+        task.add_done_callback(partial(self._done, connection))
+
+    def enter(self, connection: Connection) -> None:
+        """List a connection that no task carries, until ``leave``."""
+        self._live.add(connection)
         self._empty.clear()
-        task.add_done_callback(self._done)
+
+    def leave(self, connection: Connection) -> None:
+        self._live.discard(connection)
+        if not self._live:
+            self._empty.set()
 
     def recheck(self) -> int:
         """Ask every admitted connection's authorizer again and end those now forbidden; how many they were."""
         ended = 0
-        for connection in self._live.values():
+        for connection in list(self._live):
             refusal = connection.recheck()
             if refusal:
                 ended += connection.end(Outcome.POLICY_DENIED, str(refusal))
@@ -50,17 +60,15 @@ class Registry:
 
     def end_all(self, outcome: Outcome, detail: str) -> None:
         """End every connection with this outcome."""
-        for connection in self._live.values():
+        for connection in list(self._live):
             connection.end(outcome, detail)
 
     async def emptied(self) -> None:
         """Wait until no connection lives."""
         await self._empty.wait()
 
-    def _done(self, task: asyncio.Task[None]) -> None:
-        connection = self._live.pop(task)
-        if not self._live:
-            self._empty.set()
+    def _done(self, connection: Connection, task: asyncio.Task[None]) -> None:
+        self.leave(connection)
         if not task.cancelled() and (error := task.exception()):
             task.get_loop().call_exception_handler(
                 {"message": f"sidecar {connection.sidecar}: a connection failed", "exception": error, "task": task}

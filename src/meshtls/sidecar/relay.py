@@ -33,34 +33,28 @@ async def relay(opener: End, other: End, flow: Flow, idle_timeout: float) -> Non
 class _Relay:
     """Two pumps and what they share: the sockets' watch, the idle timer and the one end."""
 
-    __slots__ = ("_done", "_flow", "_idle", "_last", "_loop", "_poller", "_pumps", "_timer")
+    __slots__ = ("_done", "_idle", "_loop", "_pumps", "_timer", "last", "poller")
 
     def __init__(self, opener: End, other: End, flow: Flow, idle_timeout: float) -> None:
         self._loop = asyncio.get_running_loop()
         self._done: asyncio.Future[None] = self._loop.create_future()
-        self._flow = flow
         self._idle = idle_timeout
-        self._last = self._loop.time()
-        self._poller = poller()
-        self._pumps = (_Pump(self, opener, other), _Pump(self, other, opener))
+        #: When a byte last moved, by the loop's clock.
+        self.last = self._loop.time()
+        self.poller = poller()
+        self._pumps = (_Pump(self, opener, other, flow, inward=True), _Pump(self, other, opener, flow, inward=False))
 
     async def run(self) -> None:
         self._timer = self._loop.call_later(self._idle, self._check_idle)
         try:
             for pump in self._pumps:
                 pump.start()
+            self.changed()
             await self._done
         finally:
             self._timer.cancel()
             for pump in self._pumps:
-                self._poller.watch(pump.source.sock, None, None)
-
-    def moved(self, pump: _Pump, count: int) -> None:
-        self._last = self._loop.time()
-        if pump is self._pumps[0]:
-            self._flow.bytes_in += count
-        else:
-            self._flow.bytes_out += count
+                self.poller.watch(pump.source.sock, None, None)
 
     def changed(self) -> None:
         """What a pump waits for has changed."""
@@ -68,8 +62,8 @@ class _Relay:
         if inward.over and outward.over:
             self.end(None)
             return
-        self._poller.watch(inward.source.sock, inward.waits_to_read, outward.waits_to_write)
-        self._poller.watch(outward.source.sock, outward.waits_to_read, inward.waits_to_write)
+        self.poller.watch(inward.source.sock, inward.waits_to_read, outward.waits_to_write)
+        self.poller.watch(outward.source.sock, outward.waits_to_read, inward.waits_to_write)
 
     def end(self, error: Exception | None) -> None:
         if self._done.done():
@@ -80,7 +74,7 @@ class _Relay:
             self._done.set_exception(error)
 
     def _check_idle(self) -> None:
-        left = self._last + self._idle - self._loop.time()
+        left = self.last + self._idle - self._loop.time()
         if left > 0:
             self._timer = self._loop.call_later(left, self._check_idle)
         else:
@@ -88,50 +82,66 @@ class _Relay:
 
 
 class _Pump:
-    """One direction. ``waits_to_read`` and ``waits_to_write`` are the callbacks it wants, None while it does not."""
+    """One direction. ``waits_to_read`` and ``waits_to_write`` are the callbacks it wants, None while it does not.
 
-    __slots__ = ("_finishing", "_relay", "_sink", "over", "source", "waits_to_read", "waits_to_write")
+    The callbacks catch every exception: what they raised would end not this relay but the poller's whole batch. It goes
+    to the one who awaits the relay.
+    """
 
-    def __init__(self, relay: _Relay, source: End, sink: End) -> None:
+    __slots__ = (
+        "_finishing",
+        "_flow",
+        "_inward",
+        "_relay",
+        "_sink",
+        "over",
+        "source",
+        "waits_to_read",
+        "waits_to_write",
+    )
+
+    def __init__(self, relay: _Relay, source: End, sink: End, flow: Flow, *, inward: bool) -> None:
         self._relay = relay
         self._sink = sink
+        self._flow = flow
+        self._inward = inward
         self._finishing = False
         self.source = source
         self.over = False
-        self.waits_to_read: Callable[[], None] | None = None
+        self.waits_to_read: Callable[[], None] | None = self._on_readable
         self.waits_to_write: Callable[[], None] | None = None
 
     def start(self) -> None:
-        self._step(self._begin)
-
-    def _step(self, step: Callable[[], None]) -> None:
-        # Not only EndedError: called from the poller, a failure of one relay must end that one and no other.
+        """Pass on what came before the relay began."""
         try:
-            step()
-        except Exception as error:  # noqa: BLE001  # it ends this relay, and is raised to the one who awaits it
+            self._pass(self.source.first())
+        except Exception as error:  # noqa: BLE001  # see above
             self._relay.end(error)
 
-    def _begin(self) -> None:
-        self.waits_to_read = self._on_readable
-        self._pass(self.source.first())
-        self._relay.changed()
-
     def _on_readable(self) -> None:
-        self._step(self._receive)
+        try:
+            data = self.source.receive()
+            if data is not None:
+                self._relay.last = self._relay.poller.now
+                self._pass(data)
+            elif self.source.ended:
+                self._finish()
+        except Exception as error:  # noqa: BLE001  # see above
+            self._relay.end(error)
 
     def _on_writable(self) -> None:
-        self._step(self._resume)
-
-    def _receive(self) -> None:
-        data = self.source.receive()
-        if data is not None:
-            self._pass(data)
-        elif self.source.ended:
-            self._finish()
+        try:
+            if self._sink.flush():
+                self._resume()
+        except Exception as error:  # noqa: BLE001  # see above
+            self._relay.end(error)
 
     def _pass(self, data: bytes | memoryview) -> None:
         if data:
-            self._relay.moved(self, len(data))
+            if self._inward:
+                self._flow.bytes_in += len(data)
+            else:
+                self._flow.bytes_out += len(data)
             if not self._sink.transmit(data):
                 self._wait_for_sink()
                 return
@@ -143,14 +153,13 @@ class _Pump:
         self._relay.changed()
 
     def _resume(self) -> None:
-        if not self._sink.flush():
-            return
         self.waits_to_write = None
         if self._finishing:
             self._end()
         elif self.source.ended:
             self._finish()
         else:
+            self._relay.last = self._relay.poller.now
             self.waits_to_read = self._on_readable
             self._relay.changed()
 

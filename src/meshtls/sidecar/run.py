@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT for a running sidecar: the first drains it, another breaks off what is left."""
+"""What ends a running sidecar: the first SIGTERM or SIGINT drains it, another breaks off what is left."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ __all__ = ["run_until_signal"]
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-async def run_until_signal(sidecar: Sidecar) -> None:
-    """Wait for a signal, then drain the entered sidecar within its configured deadline. Main thread only."""
+async def run_until_signal(sidecar: Sidecar, parent: int | None = None) -> None:
+    """Wait for a signal, then drain the entered sidecar within its configured deadline. Main thread only.
+
+    ``parent`` is a file descriptor whose end counts as a signal: a worker's parent has gone.
+    """
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
 
@@ -24,8 +27,12 @@ async def run_until_signal(sidecar: Sidecar) -> None:
 
     for number in _SIGNALS:
         loop.add_signal_handler(number, on_signal)
+    if parent is not None:
+        loop.add_reader(parent, stopping.set)
     try:
         await stopping.wait()
+        if parent is not None:
+            loop.remove_reader(parent)
         await sidecar.drain()
     finally:
         for number in _SIGNALS:

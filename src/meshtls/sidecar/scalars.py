@@ -10,7 +10,7 @@ from typing import TypeVar
 from meshtls.errors import RequestError
 from meshtls.sidecar.address import Address
 
-__all__ = ["count", "one_of", "parse_duration", "unique_addresses", "word"]
+__all__ = ["count", "flag", "one_of", "parse_duration", "unique_addresses", "word"]
 
 E = TypeVar("E", bound=Enum)
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)", re.ASCII)
@@ -49,6 +49,13 @@ def word(text: str) -> str:
     if not text:
         raise RequestError("wanted a word, got an empty text")
     return text
+
+
+def flag(text: str) -> bool:
+    """``true`` or ``false``."""
+    if text not in ("true", "false"):
+        raise RequestError(f"wanted true or false, got {text!r}")
+    return text == "true"
 
 
 def count(text: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from types import TracebackType
 
@@ -24,6 +24,7 @@ from meshtls.sidecar.listener import Listener
 from meshtls.sidecar.outbound import Outbound
 from meshtls.sidecar.registry import Registry
 from meshtls.sidecar.sockets import abort, peer_of
+from meshtls.sidecar.tunnel.ledger import Ledger
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import X509ContextSource
 
@@ -49,8 +50,9 @@ class Sidecar:
         self._clock = clock or SystemClock()
         self._source = NamedSource(source, config.spiffe_id)
         self._on_result = on_result
-        self._inbound_doors = [Inbound(c, config.limits, self._source, self._clock) for c in config.inbound]
-        self._outbound_doors = [Outbound(c, config.limits, self._source, self._clock) for c in config.outbound]
+        common = config.limits, self._source, self._clock, Ledger(self.registry, on_result)
+        self._inbound_doors = [Inbound(c, *common) for c in config.inbound]
+        self._outbound_doors = [Outbound(c, *common) for c in config.outbound]
         self._tasks = asyncio.TaskGroup()
         self._accepting: list[asyncio.Task[None]] = []
         self._probing: list[asyncio.Task[None]] = []
@@ -62,6 +64,8 @@ class Sidecar:
             undo.pop_all()
         await self._tasks.__aenter__()
         self._accepting = [self._tasks.create_task(door.accept_forever()) for door in (*self.inbound, *self.outbound)]
+        pools = [door.warm for door in self._outbound_doors if door.warm is not None]
+        self._accepting += [self._tasks.create_task(pool.keep()) for pool in pools]
         if self.health:
             self._probing = [self._tasks.create_task(self.health.accept_forever())]
         self._state = "serving"
@@ -73,6 +77,8 @@ class Sidecar:
         try:
             await self.drain(0)
         finally:
+            for door in self._outbound_doors:
+                door.close()
             await _cancelled(self._probing)
             self._state = "stopped"
             await self._tasks.__aexit__(None, None, None)
@@ -82,6 +88,8 @@ class Sidecar:
         seconds = self.config.limits.drain if deadline is None else deadline
         self._state = "draining"
         await _cancelled(self._accepting)
+        for door in self._inbound_doors:
+            door.tunnels.drain()
         try:
             async with asyncio.timeout(seconds):
                 await self.registry.emptied()
@@ -126,7 +134,8 @@ class Sidecar:
 
     def _bind(self, undo: contextlib.ExitStack) -> None:
         def bind(address: Address, key: str, take: Callable[[socket.socket], None]) -> Listener:
-            listener = Listener(address, f"{self.config.name}: {key}", self._clock, take)
+            name, shared = f"{self.config.name}: {key}", self.config.workers > 1
+            listener = Listener(address, name, self._clock, take, shared=shared)
             undo.callback(listener.close)
             return listener
 
@@ -142,22 +151,20 @@ class Sidecar:
             self.health = bind(self.config.health, "health", Health(self.awaited, self._tasks).take)
 
     def _take_inbound(self, door: Inbound, sock: socket.socket) -> None:
-        self._take(sock, Direction.INBOUND, peer_of(sock), door.serve)
+        self._take(sock, Direction.INBOUND, peer_of(sock), door)
 
     def _take_outbound(self, door: Outbound, sock: socket.socket) -> None:
-        self._take(sock, Direction.OUTBOUND, str(door.config.to), door.serve)
+        self._take(sock, Direction.OUTBOUND, str(door.config.to), door)
 
-    def _take(
-        self, sock: socket.socket, direction: Direction, remote: str, phases: Callable[[Connection], Awaitable[None]]
-    ) -> None:
+    def _take(self, sock: socket.socket, direction: Direction, remote: str, door: Inbound | Outbound) -> None:
         config = self.config
         connection = Connection(config.name, config.spiffe_id, direction, sock, remote, self._clock)
         if self.registry.full:
             abort(sock)
             detail = f"one more than limits.connections, which is {self.registry.limit}"
             self._on_result(connection.result(Outcome.CONNECTION_LIMIT, detail))
-        else:
-            self.registry.start(connection, partial(carry, phases=phases, on_result=self._on_result))
+        elif not door.take(connection):
+            self.registry.start(connection, partial(carry, phases=door.serve, on_result=self._on_result))
 
 
 async def _cancelled(tasks: list[asyncio.Task[None]]) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from meshtls.bundle import BundleSet
+from meshtls.errors import UntrustedPeerError
 from meshtls.svid.verify import VerifiedPeer, verify_peer
 
 __all__ = ["PeerVerifier"]
@@ -32,6 +33,7 @@ class PeerVerifier:
         self._bundles = bundles
         self._size = size
         self._passed: OrderedDict[tuple[bytes, ...], _Passed] = OrderedDict()
+        self._chains: dict[bytes, tuple[bytes, ...]] = {}
 
     def verify(self, chain: Sequence[bytes], now: datetime) -> VerifiedPeer:
         """The same answers as ``verify_peer``, for the same reasons."""
@@ -42,9 +44,24 @@ class PeerVerifier:
             return passed.peer
         peer = verify_peer(chain, self._bundles, now)
         self._passed[key] = _Passed(peer, now, self._until(peer, now))
+        self._chains[key[0]] = key
         if len(self._passed) > self._size:
-            self._passed.popitem(last=False)
+            oldest, _ = self._passed.popitem(last=False)
+            self._chains.pop(oldest[0], None)
         return peer
+
+    def verify_again(self, leaf: bytes, now: datetime) -> VerifiedPeer:
+        """The same for a peer of whom only the leaf is known, by the chain that it passed with before.
+
+        Also raises UntrustedPeerError where it did not pass here, or too long ago to be remembered.
+        """
+        chain = self._chains.get(leaf)
+        if chain is None:
+            raise UntrustedPeerError(
+                "the peer resumed a session, and its certificate was not verified under this generation;"
+                " it has to shake hands in full"
+            )
+        return self.verify(chain, now)
 
     def _until(self, peer: VerifiedPeer, now: datetime) -> datetime:
         """The first end among all that may be in the path, so that none of it is ever used beyond its time."""

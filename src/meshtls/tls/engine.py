@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import ssl
 import threading
+from typing import Any
 
 from meshtls.errors import HandshakeError
 from meshtls.svid.context import X509Context
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import GenerationContext
 from meshtls.tls.failures import peer_error
+from meshtls.tls.peer import leaf_of, unguarded
 from meshtls.tls.verifying import VerifyingSSLObject
 
 __all__ = ["MAX_RECORD", "TlsEngine"]
@@ -39,17 +41,39 @@ class TlsEngine:
     what is left there then is the alert that tells the peer. An engine stays in the thread that made it.
 
     ``context`` is our own snapshot; ``peer`` is None until the handshake is done and the peer verified and allowed.
+    ``unsent`` is what ``outgoing`` would give. ``place`` names where a client dials: it takes up a session that it has
+    of there, if the context resumes sessions.
     """
 
-    __slots__ = ("_decrypted", "_ended", "_fed", "_in", "_out", "_tls", "_unsent", "context", "peer_closed")
+    __slots__ = (
+        "_decrypted",
+        "_ended",
+        "_fed",
+        "_generation",
+        "_in",
+        "_offered",
+        "_out",
+        "_place",
+        "_records",
+        "_tls",
+        "context",
+        "peer_closed",
+        "unsent",
+    )
 
-    def __init__(self, context: GenerationContext, *, port: int | None = None) -> None:
+    def __init__(self, context: GenerationContext, *, port: int | None = None, place: str | None = None) -> None:
         self._in, self._out = _wires.incoming, _wires.outgoing
-        tls = context.wrap_bio(self._in, self._out, server_side=context.server_side)
+        self._place = place if context.resumption else None
+        session = context.sessions.get(self._place) if self._place else None
+        self._offered = session is not None
+        tls = context.wrap_bio(self._in, self._out, server_side=context.server_side, session=session)
         assert isinstance(tls, VerifyingSSLObject)  # noqa: S101  # tells the type checker what sslobject_class made
         tls.port = port
         self._tls = tls
-        self._fed = self._unsent = self._decrypted = b""
+        self._generation = context
+        #: What reads and writes records: until the peer is accepted the object that refuses to.
+        self._records: Any = tls
+        self._fed = self.unsent = self._decrypted = b""
         self._ended = False
         self.context: X509Context = context.snapshot
         self.peer_closed = False
@@ -70,6 +94,16 @@ class TlsEngine:
         return cipher[0] if cipher else None
 
     @property
+    def offered_session(self) -> bool:
+        """The handshake asks, or asked, to take up a session of an earlier connection."""
+        return self._offered
+
+    @property
+    def resumed(self) -> bool:
+        """The handshake took up a session of an earlier connection."""
+        return bool(self._tls.session_reused)
+
+    @property
     def ssl_object(self) -> VerifyingSSLObject:
         return self._tls
 
@@ -83,7 +117,7 @@ class TlsEngine:
 
     def outgoing(self) -> bytes:
         """Ciphertext to put on the wire now; b"" for none."""
-        data, self._unsent = self._unsent, b""
+        data, self.unsent = self.unsent, b""
         return data
 
     def handshake(self) -> VerifiedPeer | None:
@@ -91,25 +125,47 @@ class TlsEngine:
         self._enter()
         try:
             self._tls.do_handshake()
-            self._decrypt()
+            self._records = unguarded(self._tls)
+            if self._in.pending:
+                self._decrypt()
         except ssl.SSLWantReadError:
             self._check_end()
             return None
         except ssl.SSLError as error:
+            self.forget_session()
             raise peer_error(error) from error
         finally:
             self._leave()
         return self._tls.peer
 
+    def keep_session(self) -> None:
+        """Let the next connection to ``place`` resume this one. A server's ticket comes with its first data.
+
+        A session that was resumed is kept as it is; one that the server did not want any more is replaced.
+        """
+        if self._place is None or self._tls.session_reused:
+            return
+        # ``ssl`` binds a session to the context that its connection has when it is taken, and ours has been exchanged.
+        accepted, self._tls.context = self._tls.context, self._generation
+        session = self._tls.session
+        self._tls.context = accepted
+        if session is not None and session.has_ticket:
+            self._generation.sessions.keep(self._place, session)
+        else:
+            self.forget_session()
+
+    def judge_again(self) -> VerifiedPeer:
+        """The verdict on the accepted peer as of now. Raises PeerError."""
+        return self._generation.judge_again(leaf_of(self._tls), self._tls.port)
+
+    def forget_session(self) -> None:
+        """Make the next connection to ``place`` shake hands in full."""
+        if self._place is not None:
+            self._generation.sessions.drop(self._place)
+
     def read(self) -> bytes:
         """All plaintext there is; b"" for none yet, or none ever where ``peer_closed``. Raises HandshakeError."""
-        self._enter()
-        try:
-            self._decrypt()
-        except ssl.SSLError as error:
-            raise peer_error(error) from error
-        finally:
-            self._leave()
+        self.take_in()
         plain, self._decrypted = self._decrypted, b""
         if not plain and not self.peer_closed:
             self._check_end()
@@ -117,18 +173,21 @@ class TlsEngine:
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Encrypt. Raises HandshakeError where the connection is broken."""
-        self._unsent += self.seal(data)
+        self.unsent = self.seal(data)
 
     def seal(self, data: bytes | bytearray | memoryview) -> bytes:
-        """Encrypt, and give the ciphertext to send at once. Raises HandshakeError where the connection is broken."""
+        """Encrypt, and give the ciphertext to send at once, behind what is ``unsent``.
+
+        Raises HandshakeError where the connection is broken.
+        """
         try:
             if data:  # a memory BIO takes all of it in one call
-                self._tls.write(data)
+                self._records.write(data)
         except ssl.SSLError as error:
             raise peer_error(error) from error
         finally:
             sealed = self._out.read()
-        return sealed
+        return self.outgoing() + sealed if self.unsent else sealed
 
     def open(self, cipher: memoryview, into: memoryview) -> int:
         """Decrypt ``cipher`` into ``into`` and give the number of bytes there: the quick form of feed and read.
@@ -136,7 +195,7 @@ class TlsEngine:
         ``into`` needs room for ``len(cipher)`` and one record more. At the peer's end ``peer_closed`` is set. What TLS
         answers by itself waits in ``outgoing``. Raises HandshakeError.
         """
-        incoming, read, done = self._in, self._tls.read, 0
+        incoming, read, done = self._in, self._records.read, 0
         incoming.write(cipher)
         try:
             while incoming.pending and not self.peer_closed:
@@ -156,14 +215,25 @@ class TlsEngine:
 
     def close_write(self) -> None:
         """Queue close_notify. What the peer still sends can be read (TLS half-close, RFC 8446 6.1)."""
-        self._enter()
+        # OpenSSL's second step of a shutdown looks for the peer's close_notify, and application data in its way is an
+        # error there: take out first what has arrived.
+        self.take_in()
         try:
-            # OpenSSL's second step of a shutdown looks for the peer's close_notify, and application data in its way
-            # is an error there: take out first what has arrived.
-            self._decrypt()
             self._tls.unwrap()
         except ssl.SSLWantReadError:
             return
+        except ssl.SSLError as error:
+            raise peer_error(error) from error
+        finally:
+            self._leave()
+
+    def take_in(self) -> None:
+        """Decrypt what was fed, and keep it for ``read``; ``peer_closed`` is then known. Raises HandshakeError."""
+        if not self._fed:
+            return
+        self._enter()
+        try:
+            self._decrypt()
         except ssl.SSLError as error:
             raise peer_error(error) from error
         finally:
@@ -176,15 +246,15 @@ class TlsEngine:
 
     def _leave(self) -> None:
         if self._out.pending:
-            self._unsent += self._out.read()
+            self.unsent += self._out.read()
         if self._in.pending:
             self._in.read()
 
     def _decrypt(self) -> None:
-        """Take out of the incoming BIO all that is in it; what makes no whole record stays inside OpenSSL."""
+        """Take out of the incoming BIO all that is in it."""
         try:
             while not self.peer_closed:
-                plain = self._tls.read(MAX_RECORD)
+                plain = self._records.read(MAX_RECORD)
                 if plain:
                     self._decrypted += plain
                 else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from typing import Any
 
-__all__ = ["certificates_of_message", "presented_chain", "watch_messages"]
+__all__ = ["certificates_of_message", "leaf_of", "presented_chain", "unguarded", "watch_messages"]
 
 HANDSHAKE_RECORD = 22
 CERTIFICATE_MESSAGE = 11
@@ -20,6 +20,16 @@ def presented_chain(tls: ssl.SSLObject | ssl.SSLSocket) -> list[bytes]:
     if inner is None:
         return []
     return [_der(certificate) for certificate in inner.get_unverified_chain() or ()]
+
+
+def leaf_of(tls: ssl.SSLObject | ssl.SSLSocket) -> bytes:
+    """The DER of the peer's own certificate, on a resumed session too; b"" where it has none."""
+    return tls.getpeercert(binary_form=True) or b""
+
+
+def unguarded(tls: ssl.SSLObject) -> Any:
+    """The inner object, whose ``read`` and ``write`` are the C ones: for an accepted peer, two frames less a record."""
+    return tls._sslobj  # type: ignore[attr-defined]
 
 
 def _der(certificate: Any) -> bytes:

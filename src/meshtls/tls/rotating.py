@@ -1,18 +1,29 @@
-"""``client_context`` and ``server_context``: real SSLContexts whose every new connection uses the newest generation."""
+"""``client_context`` and ``server_context``: real SSLContexts whose every new connection uses the newest generation.
+
+What a library may do with one is what keeps its promise. Names of protocols (ALPN) are the library's to set. Saying
+again what is so anyway is taken, since urllib3 says ``verify_mode`` and ``check_hostname`` for each connection. All
+that would change who is trusted, or would be without effect, raises instead of being ignored.
+"""
 
 from __future__ import annotations
 
+import logging
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, NoReturn, Self
 
 from meshtls.clock import Clock, SystemClock
+from meshtls.errors import LocalIdentityError
 from meshtls.policy.authorizer import Authorizer
 from meshtls.svid.context import X509ContextSource
-from meshtls.tls.context import TlsContexts, TlsOptions
+from meshtls.tls.context import TlsContexts, TlsOptions, harden
+from meshtls.tls.unusable import unusable
 from meshtls.tls.verifying import VerifyingSSLObject
 
 __all__ = ["RotatingContext", "client_context", "server_context"]
+
+log = logging.getLogger("meshtls.tls")
 
 
 def client_context(
@@ -22,7 +33,11 @@ def client_context(
     options: TlsOptions = TlsOptions(),
     clock: Clock = SystemClock(),
 ) -> RotatingContext:
-    """An SSLContext for clients: presents the source's newest SVID and asks ``authorizer`` about the server."""
+    """An SSLContext for clients: presents the source's newest SVID and asks ``authorizer`` about the server.
+
+    The server's name is its SPIFFE ID: host names are not looked at. One context is for one library's client, which
+    may set its own ALPN on it.
+    """
     return RotatingContext.over(TlsContexts(source, authorizer, server_side=False, options=options, clock=clock))
 
 
@@ -37,11 +52,19 @@ def server_context(
     return RotatingContext.over(TlsContexts(source, authorizer, server_side=True, options=options, clock=clock))
 
 
+def _refuse(what: str) -> Callable[..., NoReturn]:
+    def refuse(self: RotatingContext, *args: Any, **kwargs: Any) -> NoReturn:
+        raise TypeError(what)
+
+    return refuse
+
+
 class RotatingContext(ssl.SSLContext):
     """Wraps each connection with the context of the newest generation; live connections keep theirs.
 
-    Identity and trust come from the source and nowhere else, so calls that would set them here raise TypeError rather
-    than being ignored. ``wrap_bio`` and ``wrap_socket`` raise LocalIdentityError where the source has no valid SVID.
+    Identity and trust come from the source and nowhere else: calls that would set them raise TypeError, and attributes
+    can be set to what they are and to nothing else (ValueError). Where the source has no valid SVID, ``wrap_socket``
+    raises LocalIdentityError, and what ``wrap_bio`` gives raises one, which is an ssl.SSLError too, when first used.
     """
 
     _contexts: TlsContexts | None = None
@@ -49,8 +72,7 @@ class RotatingContext(ssl.SSLContext):
     @classmethod
     def over(cls, contexts: TlsContexts) -> Self:
         self = cls(ssl.PROTOCOL_TLS_SERVER if contexts.server_side else ssl.PROTOCOL_TLS_CLIENT)
-        self.check_hostname = False
-        self.verify_mode = ssl.CERT_REQUIRED
+        harden(self, replace(contexts.options, alpn=()), server_side=contexts.server_side)
         self._contexts = contexts
         return self
 
@@ -69,9 +91,12 @@ class RotatingContext(ssl.SSLContext):
         session: ssl.SSLSession | None = None,
     ) -> ssl.SSLObject:
         self._check_use(server_side, session)
-        connection = self.contexts.current().wrap_bio(
-            incoming, outgoing, server_side=server_side, server_hostname=server_hostname
-        )
+        try:
+            generation = self.contexts.current()
+        except LocalIdentityError as error:
+            log.warning("no connection: %s", error)
+            return unusable(error, incoming, outgoing)
+        connection = generation.wrap_bio(incoming, outgoing, server_side=server_side, server_hostname=server_hostname)
         if isinstance(connection, VerifyingSSLObject):
             # asyncio's client reports the failure itself and has to hear of it at once; its server tells nobody.
             connection.send_alert_first = server_side
@@ -99,11 +124,37 @@ class RotatingContext(ssl.SSLContext):
         """The one thing that HTTP libraries set on a context that they are given."""
         self._contexts = self.contexts.with_alpn(tuple(alpn_protocols))
 
-    def load_cert_chain(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise TypeError("load_cert_chain: this context's identity comes from its source")
+    def set_ciphers(self, cipherlist: str, /) -> None:
+        if self._contexts is not None:
+            raise TypeError("set_ciphers: TLS 1.3 has none to choose from, and for TLS 1.2 the AEAD suites are set")
+        super().set_ciphers(cipherlist)
 
-    def load_verify_locations(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise TypeError("load_verify_locations: this context's trust bundles come from its source")
+    def get_ca_certs(self, binary_form: bool = False) -> Any:
+        """The authorities of all bundles of the newest generation. OpenSSL's store is but the coarse filter."""
+        return self.contexts.current().get_ca_certs(binary_form)
+
+    def cert_store_stats(self) -> dict[str, int]:
+        return self.contexts.current().cert_store_stats()
+
+    load_cert_chain = _refuse("load_cert_chain: this context's identity comes from its source")
+    load_verify_locations = _refuse("load_verify_locations: this context's trust bundles come from its source")
+    load_default_certs = _refuse("load_default_certs: this context's trust bundles come from its source")
+    set_default_verify_paths = _refuse("set_default_verify_paths: this context's trust bundles come from its source")
+    set_servername_callback = _refuse("set_servername_callback: SNI must not choose another context")
+    set_npn_protocols = _refuse("set_npn_protocols: NPN is no more; wanted set_alpn_protocols")
+    load_dh_params = _refuse("load_dh_params: this context's key exchange is fixed")
+    set_ecdh_curve = _refuse("set_ecdh_curve: this context's key exchange is fixed")
+    set_psk_client_callback = _refuse("set_psk_client_callback: peers are known by certificates here")
+    set_psk_server_callback = _refuse("set_psk_server_callback: peers are known by certificates here")
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if self._contexts is None or name.startswith("_"):
+            super().__setattr__(name, value)
+        elif (present := getattr(self, name, None)) != value:
+            raise ValueError(
+                f"{name} = {value!r}: this context keeps {present!r}; who is trusted comes from its source and its"
+                " authorizer, and the rest is chosen with TlsOptions when it is made"
+            )
 
     def _check_use(self, server_side: bool, session: ssl.SSLSession | None) -> None:
         if server_side != self.contexts.server_side:

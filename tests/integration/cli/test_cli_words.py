@@ -52,7 +52,8 @@ def test_a_good_file_is_told_back(tmp_path: Path) -> None:
         ),
         (
             GOOD + "colour: red\n",
-            "line 6: colour: unknown key; wanted one of name, spiffe_id, identity, inbound, outbound, limits, health",
+            "line 6: colour: unknown key; wanted one of name, spiffe_id, identity, inbound, outbound, limits, health,"
+            " workers",
         ),
     ],
 )
@@ -65,24 +66,28 @@ def test_a_bad_file_is_told_with_the_place_and_what_was_wanted(tmp_path: Path, t
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"meshtls: {file}, {message}\n")
 
 
-@pytest.mark.parametrize(
-    ("verb", "text", "message"),
-    [
-        (
-            "run",
-            GOOD.replace("identity: {socket: /run/ca.sock}\n", ""),
-            "identity.socket: wanted the socket of the CA; this key is missing",
-        ),
-        ("healthcheck", GOOD, "health: wanted the address that the sidecar answers probes on; it is missing"),
-    ],
-)
-def test_a_key_that_only_one_verb_needs_is_asked_for(tmp_path: Path, verb: str, text: str, message: str) -> None:
+def test_a_healthcheck_asks_for_the_address_to_ask(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
-    file.write_text(text)
+    file.write_text(GOOD)
 
-    done = meshtls("sidecar", verb, "--config", file)
+    done = meshtls("sidecar", "healthcheck", "--config", file)
 
+    message = "health: wanted the address that the sidecar answers probes on; it is missing"
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"meshtls: {file}: {message}\n")
+
+
+def test_a_sidecar_without_an_identity_asks_where_its_workload_api_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SPIFFE_ENDPOINT_SOCKET", raising=False)
+    file = tmp_path / "a.yaml"
+    file.write_text(GOOD.replace("identity: {socket: /run/ca.sock}\n", ""))
+
+    done = meshtls("sidecar", "run", "--config", file)
+
+    message = "set SPIFFE_ENDPOINT_SOCKET, or give an address such as unix:///run/agent.sock"
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.strip().endswith(f"meshtls: no Workload API address: {message}")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import contextlib
 import io
 import json
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,7 +101,7 @@ class Node:
 @contextlib.asynccontextmanager
 async def an_app(greeting: bytes = b"") -> AsyncIterator[App]:
     app = App(greeting)
-    server = await asyncio.start_server(app.serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(app.serve, "127.0.0.1", 0, backlog=1024)
     async with server:
         app.address = Address(*server.sockets[0].getsockname()[:2])
         yield app
@@ -124,10 +124,22 @@ async def side_b(
     limits: Limits = DEFAULTS,
     source: X509ContextSource | None = None,
     clock: Clock | None = None,
+    tunnel: bool = False,
+    destinations: tuple[Address, ...] = (),
+    resumption: bool = False,
 ) -> AsyncIterator[Node]:
     """The serving side: it is B, trusts its own domain and a partner's, and lets A in, unless told otherwise."""
     source = source or ConstantSource(as_b())
-    door = InboundConfig(listen=ANYWHERE, app=app, mode=mode, allow=allow, tls_min=tls_min)
+    door = InboundConfig(
+        listen=ANYWHERE,
+        app=app,
+        mode=mode,
+        allow=allow,
+        tls_min=tls_min,
+        tunnel=tunnel,
+        destinations=destinations,
+        resumption=resumption,
+    )
     own_id = source.snapshot().svid.spiffe_id
     config = SidecarConfig(name="b", spiffe_id=own_id, inbound=(door,), limits=limits, health=ANYWHERE)
     async with running(config, source, clock) as node:
@@ -141,12 +153,26 @@ async def side_a(
     *,
     peer: SpiffeId = B,
     limits: Limits = DEFAULTS,
+    clock: Clock | None = None,
+    tunnel: bool = False,
+    destination: Address | None = None,
+    resumption: bool = False,
+    warm: int = 0,
 ) -> AsyncIterator[Node]:
     """The calling side: it is whoever its context says, A unless given, and wants to meet B."""
     source = ConstantSource(context) if isinstance(context, X509Context) else context or ConstantSource(as_a())
-    door = OutboundConfig(listen=ANYWHERE, to=to, peer=peer)
+    door = OutboundConfig(
+        listen=ANYWHERE,
+        to=to,
+        peer=peer,
+        tunnel=tunnel,
+        destination=destination,
+        resumption=resumption,
+        warm=warm,
+    )
     own_id = source.snapshot().svid.spiffe_id
-    async with running(SidecarConfig(name="a", spiffe_id=own_id, outbound=(door,), limits=limits), source) as node:
+    config = SidecarConfig(name="a", spiffe_id=own_id, outbound=(door,), limits=limits)
+    async with running(config, source, clock) as node:
         yield node
 
 
@@ -178,6 +204,13 @@ async def rest(streams: Streams) -> bytes:
     """Everything up to the end; raises what the connection broke with."""
     async with asyncio.timeout(SECONDS):
         return await streams[0].read()
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait for what nothing tells of: it is looked at after every round of the loop."""
+    async with asyncio.timeout(SECONDS):
+        while not true():  # noqa: ASYNC110  # there is no event
+            await asyncio.sleep(0)
 
 
 def as_a() -> X509Context:

@@ -294,21 +294,6 @@ def test_the_verdict_that_counts_stands_without_the_early_one(monkeypatch: pytes
     assert client.peer_closed, "OpenSSL let it pass, so the handshake is over: close_notify is the alert that is left"
 
 
-def test_a_resumed_session_is_refused_since_it_shows_no_chain() -> None:
-    tickets = context_of(server_context(), server_side=True)
-    tickets.num_tickets, tickets.options = 2, tickets.options & ~ssl.OP_NO_TICKET  # as if resumption were on
-    client = context_of(context_for(OURS, CLIENT), server_side=False)
-    first, incoming, outgoing = TlsEngine(tickets), ssl.MemoryBIO(), ssl.MemoryBIO()
-    full = client.wrap_bio(incoming, outgoing)
-    assert exchange(full, incoming, outgoing, first).server is None
-    full.context = client  # ssl binds a session to the context that its connection has when it is taken
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    resumed = client.wrap_bio(incoming, outgoing, session=full.session)
-    outcome = exchange(resumed, incoming, outgoing, TlsEngine(tickets))
-    assert resumed.session_reused
-    assert str(outcome.server) == "the peer resumed a session, and no chain came with it to verify"
-
-
 def test_a_context_needs_an_svid() -> None:
     nobody = ConstantSource(X509Context(1, (), BundleSet([OURS.bundle])))
     contexts = TlsContexts(nobody, authorize_id(CLIENT), server_side=True)

@@ -27,13 +27,20 @@ name: a
 spiffe_id: {A}
 identity: {{socket: /run/meshtls/ca.sock}}
 inbound:
-  - {{listen: "0.0.0.0:15006", app: "127.0.0.1:8080", mode: PERMISSIVE, allow: ["{B}"], tls_min: 1.2}}
+  - {{listen: "0.0.0.0:15006", app: "127.0.0.1:8080", mode: PERMISSIVE, allow: ["{B}"], tls_min: 1.2, resumption: true}}
   - {{listen: "[::1]:15007", app: "web:80", mode: DISABLE}}
 outbound:
-  - {{listen: "127.0.0.1:15001", to: "127.0.0.1:15106", peer: "{B}"}}
+  - {{listen: "127.0.0.1:15001", to: "127.0.0.1:15106", peer: "{B}", resumption: true, warm: 4}}
 limits:
-  {{connections: 8, handshake_timeout: 1s, connect_timeout: 1.5s, idle_timeout: 2m, detect_timeout: 50ms, drain: 1h}}
+  connections: 8
+  handshakes: 6
+  handshake_timeout: 1s
+  connect_timeout: 1.5s
+  idle_timeout: 2m
+  detect_timeout: 50ms
+  drain: 1h
 health: "127.0.0.1:15021"
+workers: 2
 """
 ONE_DOOR = f"""\
 name: a
@@ -57,12 +64,18 @@ def test_a_full_file_gives_all_that_it_says() -> None:
                 mode=Mode.PERMISSIVE,
                 allow=(B,),
                 tls_min=TlsMinimum.V1_2,
+                resumption=True,
             ),
             InboundConfig(listen=Address("::1", 15007), app=Address("web", 80), mode=Mode.DISABLE),
         ),
-        outbound=(OutboundConfig(listen=Address("127.0.0.1", 15001), to=Address("127.0.0.1", 15106), peer=B),),
+        outbound=(
+            OutboundConfig(
+                listen=Address("127.0.0.1", 15001), to=Address("127.0.0.1", 15106), peer=B, resumption=True, warm=4
+            ),
+        ),
         limits=Limits(
             connections=8,
+            handshakes=6,
             handshake_timeout=1.0,
             connect_timeout=1.5,
             idle_timeout=120.0,
@@ -70,6 +83,7 @@ def test_a_full_file_gives_all_that_it_says() -> None:
             drain=3600.0,
         ),
         health=Address("127.0.0.1", 15021),
+        workers=2,
     )
 
 
@@ -78,6 +92,7 @@ def test_what_is_left_out_is_strict_lets_nobody_in_and_speaks_tls_1_3() -> None:
     door = config.inbound[0]
     assert (door.mode, door.allow, door.tls_min) == (Mode.STRICT, (), TlsMinimum.V1_3)
     assert (config.identity_socket, config.outbound, config.limits, config.health) == (None, (), Limits(), None)
+    assert (door.resumption, config.workers) == (False, 1)
 
 
 def test_several_listeners_may_ask_for_a_free_port() -> None:
@@ -96,11 +111,13 @@ MISTAKES = {
     ),
     "an unknown key beside all that is needed": (
         ("    allow", "    color: red\n    allow"),
-        "a.yaml, line 6: inbound[0].color: unknown key; wanted one of mode, listen, app, allow, tls_min",
+        "a.yaml, line 6: inbound[0].color: unknown key; wanted one of mode, listen, app, allow, tls_min, tunnel,"
+        " destinations, resumption",
     ),
     "an unknown key at the top": (
         ("name: a", "name: a\nnmae: a"),
-        "a.yaml, line 2: nmae: unknown key; wanted one of name, spiffe_id, identity, inbound, outbound, limits, health",
+        "a.yaml, line 2: nmae: unknown key; wanted one of name, spiffe_id, identity, inbound, outbound, limits, "
+        "health, workers",
     ),
     "no allow-list": (
         ("    allow: []\n", ""),
@@ -164,9 +181,32 @@ MISTAKES = {
         (f"spiffe_id: {A}", "spiffe_id: service-a"),
         "a.yaml, line 2: spiffe_id: SPIFFE ID 'service-a': wanted it to start with 'spiffe://'",
     ),
+    "two places for the identity": (
+        ("inbound:", "identity: {socket: /run/ca.sock, workload_api: unix:///run/agent.sock}\ninbound:"),
+        "a.yaml, line 3: identity.workload_api: wanted either this, such as unix:///run/agent.sock,"
+        " or the socket of a CA",
+    ),
+    "a Workload API that is no address": (
+        ("inbound:", "identity: {workload_api: /run/agent.sock}\ninbound:"),
+        "a.yaml, line 3: identity.workload_api: Workload API address '/run/agent.sock':"
+        " wanted unix:///absolute/path or tcp://IP:port",
+    ),
     "no listener": (
         (ONE_DOOR[ONE_DOOR.index("inbound:") :], "inbound: []\n"),
         "a.yaml, line 3: inbound: wanted at least one inbound or outbound listener, got none",
+    ),
+    "no worker": (
+        ("inbound:", "workers: 0\ninbound:"),
+        "a.yaml, line 3: workers: wanted a whole number above 0, got '0'",
+    ),
+    "tickets where plaintext comes in": (
+        ("    allow: []", "    mode: DISABLE\n    resumption: true"),
+        "a.yaml, line 7: inbound[0].resumption: wanted no such key: mode DISABLE takes plaintext, which proves no"
+        " identity",
+    ),
+    "warm connections beside a tunnel": (
+        ("inbound:", f'outbound:\n  - {{listen: "h:1", to: "h:2", peer: "{B}", tunnel: true, warm: 2}}\ninbound:'),
+        "a.yaml, line 4: outbound[0].warm: wanted no such key with tunnel: true, whose connections need no handshake",
     ),
     "an outbound without the peer's ID": (
         ("inbound:", 'outbound:\n  - {listen: "127.0.0.1:1", to: "127.0.0.1:2"}\ninbound:'),

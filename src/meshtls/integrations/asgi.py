@@ -1,0 +1,66 @@
+"""The peer of an ASGI request: put into its scope by a server that knows it, and asked for by the application.
+
+In the scope it stands in ``state``, so in Starlette and FastAPI it is ``request.state.spiffe_peer``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+
+from meshtls.errors import RequestError
+from meshtls.svid.verify import VerifiedPeer
+
+__all__ = ["PEER", "RequirePeer", "peer_of"]
+
+PEER = "spiffe_peer"
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Allow = Callable[[VerifiedPeer, Scope], bool]
+
+
+def peer_of(scope: Mapping[str, Any]) -> VerifiedPeer:
+    """The verified peer that sent this request. Raises RequestError where the server has verified none."""
+    peer = (scope.get("state") or {}).get(PEER)
+    if not isinstance(peer, VerifiedPeer):
+        raise RequestError(
+            f"{scope.get('type')} scope: no verified peer; serve the application with meshtls.integrations.uvicorn"
+        )
+    return peer
+
+
+class RequirePeer:
+    """Middleware: without a verified peer, or where ``allow(peer, scope)`` is false, the application is not called.
+
+    An HTTP request gets 403, a WebSocket is closed before it is accepted (which servers answer with 403). An exception
+    in ``allow`` is the server's to answer (500): the application is not called then either.
+    """
+
+    def __init__(self, app: App, allow: Allow = lambda peer, scope: True) -> None:
+        self._app = app
+        self._allow = allow
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan" or self._welcome(scope):
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008, "reason": ""})
+        else:
+            await _forbid(send)
+
+    def _welcome(self, scope: Scope) -> bool:
+        try:
+            peer = peer_of(scope)
+        except RequestError:
+            return False
+        return self._allow(peer, scope) is True
+
+
+async def _forbid(send: Send) -> None:
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"10")]
+    await send({"type": "http.response.start", "status": 403, "headers": headers})
+    await send({"type": "http.response.body", "body": b"forbidden\n"})

@@ -1,0 +1,60 @@
+"""uvicorn over mutual TLS: every request's scope says which verified peer sent it (see ``asgi.peer_of``).
+
+``context`` is a ``server_context``, so identities rotate while the server runs. One process serves: a context can't be
+sent to workers or to a reloader. Wants uvicorn 0.47 or newer, which takes a context that is ready-made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, cast
+
+import uvicorn
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+from meshtls.errors import ConfigError, RequestError
+from meshtls.integrations.asgi import PEER
+from meshtls.integrations.peers import verified_peer
+from meshtls.tls.rotating import RotatingContext
+
+__all__ = ["peer_config", "peer_protocol"]
+
+log = logging.getLogger("meshtls.tls")
+
+
+def peer_config(
+    app: Any, context: RotatingContext, *, http: type[asyncio.Protocol] = AutoHTTPProtocol, **settings: Any
+) -> uvicorn.Config:
+    """What ``uvicorn.Server`` takes; ``settings`` are ``uvicorn.Config``'s own.
+
+    ``http`` is one of uvicorn's protocol classes. Raises ConfigError for settings that would go round ``context``.
+    """
+    wrong = [name for name in settings if name.startswith("ssl_") or name in ("reload", "workers", "uds")]
+    if wrong:
+        raise ConfigError(f"{', '.join(wrong)}: wanted none of these; TLS is the context's, in one process, over TCP")
+    return uvicorn.Config(
+        app, http=peer_protocol(http), ssl_context_factory=lambda config, default: context, **settings
+    )
+
+
+def peer_protocol(base: type[asyncio.Protocol]) -> type[asyncio.Protocol]:
+    """``base``, a protocol class of uvicorn's, made to put the peer into the scopes of its connection.
+
+    uvicorn copies ``app_state`` into the scope of each request, of WebSockets too. A connection without a verified peer
+    is cut before its first request.
+    """
+    return cast(type[asyncio.Protocol], type("PeerProtocol", (_KnowsPeer, base), {}))
+
+
+class _KnowsPeer(asyncio.Protocol):
+    app_state: dict[str, Any]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # a stream transport, by how it was made
+        try:
+            self.app_state = {**self.app_state, PEER: verified_peer(transport)}
+        except RequestError as error:
+            log.warning("refused: %s", error)
+            transport.abort()
+        super().connection_made(transport)

@@ -1,0 +1,41 @@
+"""The pytest plugin: a CA, identities good and bad, and a Workload API, for tests of your own service's mutual TLS.
+
+It is there as soon as meshtls is installed. A test asks for the fixture ``mesh``::
+
+    def test_only_web_reaches_the_database(mesh):
+        database = my_service.make_context(mesh.source("db"))   # an ssl.SSLContext of meshtls.server_context
+        assert mesh.handshake(mesh.source("web"), database).spiffe_id == mesh.id("web")
+        with pytest.raises(meshtls.PeerError, match="not allowed"):
+            mesh.handshake(mesh.source("batch"), database)
+
+``mesh`` (see ``meshtls.pytest.mesh.Mesh``) has no async methods and needs no event loop: it serves plain tests and
+async ones, under any async plugin. Each test gets a CA of its own. Nothing of meshtls's is loaded before the first test
+that asks for it, except what ``import meshtls`` loads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from meshtls.pytest.mesh import Mesh
+
+__all__ = ["mesh", "mesh_trust_domain"]
+
+
+@pytest.fixture(scope="session")
+def mesh_trust_domain() -> str:
+    """The trust domain of ``mesh``; override it in a conftest where your policies name another."""
+    return "example.org"
+
+
+@pytest.fixture
+def mesh(mesh_trust_domain: str) -> Iterator[Mesh]:
+    """A CA of this trust domain, and what it gives out: sources, and Workload APIs that end with the test."""
+    from meshtls.pytest.mesh import Mesh  # a pytest run that does not use it shall not wait for it
+
+    with Mesh(mesh_trust_domain) as mesh:
+        yield mesh

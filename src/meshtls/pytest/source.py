@@ -1,0 +1,42 @@
+"""A source of X509-SVIDs that a test turns by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from meshtls.bundle import BundleSet
+from meshtls.spiffeid import SpiffeId
+from meshtls.svid.context import X509Context
+from meshtls.svid.x509 import X509Svid
+
+__all__ = ["MeshSource"]
+
+
+class MeshSource:
+    """Meets X509ContextSource. Unlike a source of a real program's it hands out an SVID that has expired, too."""
+
+    def __init__(self, issue: Callable[[], X509Svid], bundles: BundleSet) -> None:
+        self._issue = issue
+        self._current = X509Context(1, (issue(),), bundles)
+
+    @property
+    def spiffe_id(self) -> SpiffeId:
+        return self._current.svid.spiffe_id
+
+    @property
+    def serial(self) -> str:
+        """Of the present certificate, hexadecimal."""
+        return self._current.svid.serial
+
+    def snapshot(self) -> X509Context:
+        return self._current
+
+    def rotate(self) -> X509Context:
+        """From now on it is a new key and a new certificate under the same ID, one generation later."""
+        old = self._current
+        self._current = X509Context(old.generation + 1, (self._issue(),), old.bundles)
+        return self._current
+
+    def __repr__(self) -> str:
+        svid = self._current.svid
+        return f"<MeshSource {svid.spiffe_id} gen {self._current.generation} until {svid.not_after:%Y-%m-%dT%H:%M:%SZ}>"

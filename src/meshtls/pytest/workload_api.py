@@ -1,0 +1,107 @@
+"""A real Workload API for one identity, in a thread of its own, so that plain tests can have one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from meshtls.agent.embedded import EmbeddedUpstream
+from meshtls.agent.service import Agent, Endpoint
+from meshtls.ca.authority import Authority
+from meshtls.ca.registration import Entry, Selector, agent_id
+from meshtls.clock import SystemClock
+from meshtls.errors import RequestError
+from meshtls.spiffeid import SpiffeId
+from meshtls.svid.x509 import PrivateKey
+
+__all__ = ["MeshWorkloadApi"]
+
+_ENTRY = "mesh"
+_TTL = 3600
+
+
+class MeshWorkloadApi:
+    """``address`` is what SPIFFE_ENDPOINT_SOCKET has to say, and ``environment`` says it, for a program to be started.
+
+    Entered in one event loop; the other methods are for every other thread, and wait for what they say.
+    """
+
+    def __init__(
+        self, authority: Authority, jwt_key: PrivateKey, spiffe_id: SpiffeId, path: Path, dns_names: tuple[str, ...]
+    ) -> None:
+        self.spiffe_id = spiffe_id
+        self.address = f"unix://{path}"
+        self._entry = _entry_of(spiffe_id, dns_names)
+        self._authority, self._jwt_key, self._path = authority, jwt_key, path
+        self._open = AsyncExitStack()
+        self._loop: asyncio.AbstractEventLoop
+        self._upstream: EmbeddedUpstream
+        self._agent: Agent
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"SPIFFE_ENDPOINT_SOCKET": self.address}
+
+    @property
+    def serial(self) -> str:
+        """Of the certificate that is served, hexadecimal. Raises RequestError after ``revoke``."""
+        svid = self._agent.identities.cache.svid_of(_ENTRY)
+        if svid is None:
+            raise RequestError(f"{self.spiffe_id}: it was revoked, there is no certificate any more")
+        return svid.serial
+
+    def rotate(self) -> None:
+        """Serve a new SVID, pushed to whoever listens. Raises RequestError after ``revoke``."""
+        before = self.serial
+        # An SVID of another lifetime was not signed for the entry as it now is: the agent has it signed anew at once.
+        self._entry = replace(self._entry, x509_svid_ttl=self._entry.x509_svid_ttl - 1)
+        self._wait_for(lambda: self._upstream.put_entry(self._entry), lambda: self.serial != before)
+
+    def revoke(self) -> None:
+        """Take the identity away: callers get PermissionDenied, those that listen too."""
+        cache = self._agent.identities.cache
+        self._wait_for(lambda: self._upstream.remove_entry(_ENTRY), lambda: cache.entries.get(_ENTRY) is None)
+
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        clock = SystemClock()
+        self._upstream = EmbeddedUpstream(self._authority, clock, [self._entry], jwt_key=self._jwt_key)
+        self._agent = await self._open.enter_async_context(Agent(Endpoint(self._path), self._upstream, clock))
+        await self._agent.ready()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._open.aclose()
+
+    def __repr__(self) -> str:
+        return f"<MeshWorkloadApi {self.spiffe_id} at {self.address}>"
+
+    def _wait_for(self, change: Callable[[], object], effect: Callable[[], bool]) -> None:
+        asyncio.run_coroutine_threadsafe(self._change(change, effect), self._loop).result()
+
+    async def _change(self, change: Callable[[], object], effect: Callable[[], bool]) -> None:
+        with self._agent.identities.subscribe() as subscription:
+            subscription.follow(frozenset(self._entry.selectors))
+            change()
+            while not effect():
+                await subscription.news.wait()
+                subscription.news.clear()
+
+
+def _entry_of(spiffe_id: SpiffeId, dns_names: tuple[str, ...]) -> Entry:
+    return Entry(
+        id=_ENTRY,
+        spiffe_id=spiffe_id,
+        parent_id=agent_id(spiffe_id.trust_domain, "join_token", "pytest"),
+        selectors=(Selector("unix", f"uid:{os.getuid()}"),),
+        x509_svid_ttl=_TTL,
+        dns_names=dns_names,
+    )

@@ -1,0 +1,209 @@
+"""The phases of an inbound connection, for each stream of one tunnel: register, authorize, connect, relay.
+
+The verdict is the stream's own: the tunnel's peer was verified once, but whether it may come in is asked for each
+stream, and so is whether what it was verified by still holds. Whatever a stream asks for, it is this door's app that it
+gets, or nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from meshtls.errors import LocalIdentityError, MeshtlsError, NotAuthorizedError, PeerError, ValidityError
+from meshtls.observe.events import Direction, Outcome
+from meshtls.policy.authorizer import Authorizer, Target
+from meshtls.sidecar.address import Address
+from meshtls.sidecar.config import InboundConfig, Limits
+from meshtls.sidecar.connection import Connection, EndedError, TlsFacts
+from meshtls.sidecar.sockets import abort, address_of, close, dial
+from meshtls.sidecar.tunnel.dialler import LoopbackDialler
+from meshtls.sidecar.tunnel.headers import Request
+from meshtls.sidecar.tunnel.ledger import Ledger
+from meshtls.sidecar.tunnel.splice import Splice
+from meshtls.sidecar.tunnel.streams import Stream
+from meshtls.sidecar.tunnel.terminator import TunnelServer
+from meshtls.svid.verify import VerifiedPeer
+from meshtls.tls.context import TlsContexts
+from meshtls.tls.engine import TlsEngine
+
+__all__ = ["Admission", "Door"]
+
+_FORBIDDEN, _NOT_FOUND, _NOT_ALLOWED, _UNAVAILABLE = 403, 404, 405, 503
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """What the tunnels into one inbound door share."""
+
+    config: InboundConfig
+    limits: Limits
+    contexts: TlsContexts
+    authorize: Authorizer
+    ledger: Ledger
+
+
+class _RefusedError(MeshtlsError):
+    """A stream gets this status; ``why`` goes to our own log."""
+
+    def __init__(self, status: int, why: MeshtlsError) -> None:
+        super().__init__(str(why))
+        self.status = status
+        self.why = why
+
+
+class Admission:
+    """One tunnel's. ``asked`` answers each CONNECT; ``dials`` runs what has to be waited for."""
+
+    def __init__(
+        self, door: Door, tunnel: Connection, engine: TlsEngine, peer: VerifiedPeer, dials: asyncio.TaskGroup
+    ) -> None:
+        self.server: TunnelServer
+        self._door = door
+        self._tunnel = tunnel
+        self._engine = engine
+        self._peer = peer
+        self._dials = dials
+        self._dialling: dict[Splice, asyncio.Task[None]] = {}
+        self._facts = TlsFacts.of(engine, peer)
+        self._expires = peer.not_after
+        self._trusted = engine.context
+        self._target = Target(tunnel.local_id, door.config.app.port)
+        self._names = _names(door.config, address_of(tunnel.opener))
+        self._dialler = LoopbackDialler(door.config.app)
+
+    def asked(self, stream: Stream, request: Request, ended: bool) -> None:
+        connection = self._connection()
+        splice = self.server.carry(stream, connection.flow, partial(self._done, connection))
+        ledger = self._door.ledger
+        crowded = ledger.full
+        ledger.enter(connection, splice.break_off)
+        if crowded:
+            self.server.refuse(splice, _UNAVAILABLE, _too_many(ledger.limit))
+            return
+        try:
+            self._check(request, connection.started)
+            self._authorize(connection)
+        except _RefusedError as error:
+            self.server.refuse(splice, error.status, error.why)
+            return
+        if ended:
+            splice.received(b"", True)
+        self._connect(connection, splice)
+
+    def _connection(self) -> Connection:
+        tunnel = self._tunnel
+        connection = Connection(
+            tunnel.sidecar, tunnel.local_id, Direction.INBOUND, tunnel.opener, tunnel.remote, tunnel.clock
+        )
+        connection.facts = self._facts
+        connection.tunnel = True
+        return connection
+
+    # -- the verdict --
+
+    def _check(self, request: Request, now: datetime) -> None:
+        """Is it asked for what we have, by whom we still believe? Raises _RefusedError."""
+        if request.method != b"CONNECT":
+            wanted = f"wanted CONNECT through a tunnel, got {_shown(request.method)}"
+            raise _RefusedError(_NOT_ALLOWED, EndedError(Outcome.POLICY_DENIED, wanted))
+        if request.authority not in self._names and request.authority.lower() not in self._names:
+            raise _RefusedError(_NOT_FOUND, _no_such_place(request.authority, self._names))
+        self._check_current(now)
+
+    def _check_current(self, now: datetime) -> None:
+        """What the tunnel's handshake showed may be over by now; then no more streams come this way."""
+        try:
+            if now > self._expires:
+                raise ValidityError(
+                    f"peer {self._peer.spiffe_id}: its certificate {self._peer.serial} expired at"
+                    f" {self._expires:%Y-%m-%dT%H:%M:%SZ}; our clock says {now:%Y-%m-%dT%H:%M:%SZ}"
+                )
+            context = self._door.contexts.current()
+            if context.snapshot is not self._trusted:
+                self.server.drain()
+                chain = [certificate.public_bytes(Encoding.DER) for certificate in self._peer.chain]
+                context.judge(chain, self._target.port)
+                self._trusted = context.snapshot
+        except LocalIdentityError as error:
+            self.server.drain()
+            raise _RefusedError(_UNAVAILABLE, error) from error
+        except PeerError as error:
+            self.server.drain()
+            raise _RefusedError(_FORBIDDEN, error) from error
+
+    def _authorize(self, connection: Connection) -> None:
+        try:
+            connection.admit(self._peer, self._door.authorize, self._target)
+        except NotAuthorizedError as error:
+            raise _RefusedError(_FORBIDDEN, error) from error
+
+    # -- the app --
+
+    def _connect(self, connection: Connection, splice: Splice) -> None:
+        began = connection.clock.monotonic()
+        sock = self._dialler.at_once()
+        if sock is not None:
+            connection.timed("connect", began)
+            self.server.accept(splice)
+            splice.join(sock)
+        else:
+            self._dialling[splice] = self._dials.create_task(self._connect_later(connection, splice))
+
+    async def _connect_later(self, connection: Connection, splice: Splice) -> None:
+        app, timeout = self._door.config.app, self._door.limits.connect_timeout
+        try:
+            with connection.phase("connect"):
+                sock = await dial(app, timeout)
+        except TimeoutError:
+            self._unreachable(splice, f"{app} did not answer within {timeout:g} s")
+        except OSError as error:
+            self._unreachable(splice, f"{app} can't be reached: {error}")
+        else:
+            if splice.over:
+                abort(sock)
+                return
+            self.server.accept(splice)
+            splice.join(sock)
+
+    def _unreachable(self, splice: Splice, detail: str) -> None:
+        if not splice.over:
+            self.server.refuse(splice, _UNAVAILABLE, EndedError(Outcome.CONNECT_FAILED, detail))
+
+    def _done(self, connection: Connection, splice: Splice, error: Exception | None) -> None:
+        task = self._dialling.pop(splice, None)
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
+        if splice.sock is not None:
+            if error is None:
+                close(splice.sock)
+            else:
+                abort(splice.sock)
+        self._door.ledger.leave(connection, error)
+
+
+def _names(config: InboundConfig, local: Address) -> frozenset[bytes]:
+    """How peers may name this door's app: as we do, by where they reach us, as HBONE by our host and the app's port."""
+    places = (config.app, config.listen, local, Address(local.host, config.app.port), *config.destinations)
+    return frozenset(str(place).lower().encode() for place in places)
+
+
+def _too_many(limit: int) -> EndedError:
+    return EndedError(Outcome.CONNECTION_LIMIT, f"one more than limits.connections, which is {limit}")
+
+
+def _no_such_place(authority: bytes, names: frozenset[bytes]) -> EndedError:
+    known = ", ".join(sorted(map(_shown, names)))
+    return EndedError(
+        Outcome.POLICY_DENIED,
+        f"wanted CONNECT to one of {known}, got {_shown(authority)};"
+        " if that is this app, add it to the inbound's destinations",
+    )
+
+
+def _shown(text: bytes) -> str:
+    return text[:200].decode("ascii", "backslashreplace")

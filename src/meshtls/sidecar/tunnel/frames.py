@@ -1,0 +1,185 @@
+"""HTTP/2 frames: cut out of a byte stream, and built (RFC 9113, sections 4 and 6). Pure.
+
+The payload of a DATA frame is handed on in the pieces it comes in, as views without a copy: nothing of it is kept here,
+so a peer may be allowed large frames at no cost in memory. Every other frame is handed on whole.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+
+__all__ = [
+    "ACK",
+    "END_HEADERS",
+    "END_STREAM",
+    "HEADER_BYTES",
+    "MAX_CONTROL",
+    "MIN_MAX_FRAME",
+    "ErrorCode",
+    "Frame",
+    "FrameReader",
+    "Kind",
+    "ProtocolError",
+    "frame",
+    "frame_header",
+    "unpadded",
+]
+
+HEADER_BYTES = 9
+#: What every peer takes without having said so (RFC 9113, section 6.5.2, SETTINGS_MAX_FRAME_SIZE).
+MIN_MAX_FRAME = 1 << 14
+#: The longest frame other than DATA that is taken here, since those are kept until they are whole.
+MAX_CONTROL = MIN_MAX_FRAME
+
+END_STREAM, END_HEADERS, PADDED, PRIORITY_FIELDS = 0x1, 0x4, 0x8, 0x20
+ACK = 0x1
+_HEADER = struct.Struct(">HBBBL")
+_ID_BITS = (1 << 31) - 1
+_PRIORITY_BYTES = 5
+
+
+class ErrorCode(IntEnum):
+    """Why a stream or a connection ends (RFC 9113, section 7)."""
+
+    NO_ERROR = 0x0
+    PROTOCOL_ERROR = 0x1
+    INTERNAL_ERROR = 0x2
+    FLOW_CONTROL_ERROR = 0x3
+    SETTINGS_TIMEOUT = 0x4
+    STREAM_CLOSED = 0x5
+    FRAME_SIZE_ERROR = 0x6
+    REFUSED_STREAM = 0x7
+    CANCEL = 0x8
+    COMPRESSION_ERROR = 0x9
+    CONNECT_ERROR = 0xA
+    ENHANCE_YOUR_CALM = 0xB
+    INADEQUATE_SECURITY = 0xC
+    HTTP_1_1_REQUIRED = 0xD
+
+
+class Kind(IntEnum):
+    """The frame types that are known here; others are skipped (RFC 9113, section 4.1)."""
+
+    DATA = 0x0
+    HEADERS = 0x1
+    PRIORITY = 0x2
+    RST_STREAM = 0x3
+    SETTINGS = 0x4
+    PUSH_PROMISE = 0x5
+    PING = 0x6
+    GOAWAY = 0x7
+    WINDOW_UPDATE = 0x8
+    CONTINUATION = 0x9
+
+
+class ProtocolError(Exception):
+    """The peer broke a rule. ``stream_id`` is 0 where that ends the connection, else the one stream that it ends."""
+
+    def __init__(self, code: ErrorCode, detail: str, stream_id: int = 0) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.stream_id = stream_id
+
+
+#: Kind, flags, stream, payload, and the length that counts for flow control, which with padding is more than the
+#: payload's. A plain tuple: a named one costs as much again as all else that is done to cut a frame.
+Frame = tuple[int, int, int, memoryview | bytes, int]
+
+
+class FrameReader:
+    """Feed bytes as they come; frames come out. A frame of DATA may come in several: END_STREAM is with the last.
+
+    At most one unfinished frame's MAX_CONTROL bytes are kept.
+    """
+
+    __slots__ = ("_data_flags", "_data_left", "_data_stream", "_held", "_max_frame")
+
+    def __init__(self, max_frame: int) -> None:
+        self._max_frame = max_frame
+        self._held = bytearray()
+        self._data_left = self._data_flags = self._data_stream = 0
+
+    def feed(self, data: memoryview | bytes) -> list[Frame]:
+        """The frames that ``data`` completes; their payloads are views of it. Raises ProtocolError."""
+        frames: list[Frame] = []
+        at, end = 0, len(data)
+        while at < end:
+            if self._data_left:
+                at = self._data_piece(data, at, frames)
+            elif self._held:
+                at = self._fill(data, at, frames)
+            else:
+                at = self._cut(data, at, end, frames)
+                if at < end and not self._data_left:
+                    self._held += data[at:]
+                    break
+        return frames
+
+    def _cut(self, data: memoryview | bytes, at: int, end: int, frames: list[Frame]) -> int:
+        """Take all whole frames from here on, and give the place after them, or after a DATA frame's header."""
+        while (start := at + HEADER_BYTES) <= end:
+            high, low, kind, flags, number = _HEADER.unpack_from(data, at)
+            length = high << 8 | low
+            if length > MAX_CONTROL:
+                self._check_length(kind, flags, length)
+            if (stop := start + length) > end:
+                if kind or flags & PADDED:
+                    break
+                self._data_left, self._data_flags, self._data_stream = length, flags, number & _ID_BITS
+                return start
+            frames.append((kind, flags, number & _ID_BITS, data[start:stop], length))
+            at = stop
+        return at
+
+    def _data_piece(self, data: memoryview | bytes, at: int, frames: list[Frame]) -> int:
+        stop = min(at + self._data_left, len(data))
+        self._data_left -= stop - at
+        flags = self._data_flags & ~END_STREAM if self._data_left else self._data_flags
+        frames.append((Kind.DATA, flags, self._data_stream, data[at:stop], stop - at))
+        return stop
+
+    def _fill(self, data: memoryview | bytes, at: int, frames: list[Frame]) -> int:
+        """Complete the frame whose beginning is held, or hold more of it."""
+        held = self._held
+        wanted = HEADER_BYTES if len(held) < HEADER_BYTES else HEADER_BYTES + _length(held)
+        stop = min(at + wanted - len(held), len(data))
+        held += data[at:stop]
+        if len(held) == wanted and self._cut(bytes(held), 0, wanted, frames):
+            held.clear()
+        return stop
+
+    def _check_length(self, kind: int, flags: int, length: int) -> None:
+        limit = self._max_frame if not kind else MAX_CONTROL
+        if length > limit:
+            raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, f"wanted a frame of at most {limit} bytes, got {length}")
+
+
+def unpadded(kind: int, flags: int, payload: memoryview | bytes) -> memoryview | bytes:
+    """The payload without padding and without HEADERS' priority fields (RFC 9113, sections 6.1 and 6.2).
+
+    Raises ProtocolError.
+    """
+    if flags & PADDED:
+        if not payload or payload[0] >= len(payload):
+            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "wanted padding that is shorter than its frame, got more")
+        payload = payload[1 : len(payload) - payload[0]]
+    if flags & PRIORITY_FIELDS and kind == Kind.HEADERS:
+        if len(payload) < _PRIORITY_BYTES:
+            raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, "wanted 5 bytes of priority in HEADERS, got fewer")
+        payload = payload[_PRIORITY_BYTES:]
+    return payload
+
+
+def frame_header(kind: int, flags: int, stream_id: int, length: int) -> bytes:
+    """The nine bytes before a payload of ``length``."""
+    return _HEADER.pack(length >> 8, length & 0xFF, kind, flags, stream_id)
+
+
+def frame(kind: int, flags: int, stream_id: int, payload: bytes) -> bytes:
+    length = len(payload)
+    return _HEADER.pack(length >> 8, length & 0xFF, kind, flags, stream_id) + payload
+
+
+def _length(held: bytearray) -> int:
+    return held[0] << 16 | held[1] << 8 | held[2]

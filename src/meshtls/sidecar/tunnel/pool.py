@@ -1,0 +1,212 @@
+"""The tunnels of one route: which of them takes a new connection of the app, and when another is made.
+
+A route's pool has one source ID, one destination ID and one address; a tunnel in it belongs besides to the generation
+it was made under. A newer one drains it: it takes no new stream and goes with its last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from meshtls.clock import Clock
+from meshtls.errors import LocalIdentityError, MeshtlsError
+from meshtls.observe.events import Outcome
+from meshtls.sidecar.config import Limits, OutboundConfig
+from meshtls.sidecar.connection import Connection, EndedError, TlsFacts
+from meshtls.sidecar.ends import TlsEnd
+from meshtls.sidecar.sockets import abort, close, peer_of
+from meshtls.sidecar.tunnel.client import TunnelClient
+from meshtls.sidecar.tunnel.ledger import Ledger
+from meshtls.sidecar.tunnel.splice import OnDone, Splice
+from meshtls.svid.context import X509Context
+from meshtls.svid.verify import VerifiedPeer
+from meshtls.tls.context import TlsContexts
+from meshtls.tls.engine import TlsEngine
+
+__all__ = ["ALPN", "Dialled", "Route", "TunnelPool", "speaks_http2"]
+
+#: What HBONE peers agree on in the handshake (RFC 9113, section 3.2).
+ALPN = ("h2",)
+#: Seconds for which a peer that chose no HTTP/2 is not asked again.
+_PLAIN_SECONDS = 60.0
+
+Dialled = tuple[socket.socket, TlsEngine, VerifiedPeer]
+
+
+def speaks_http2(engine: TlsEngine) -> bool:
+    """Whether the handshake agreed on HTTP/2."""
+    return engine.ssl_object.selected_alpn_protocol() in ALPN
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What a pool needs of its outbound door. ``dial`` makes a TLS connection that offers HTTP/2; ``relay`` carries an
+    app's connection over one that is not for tunnels.
+    """
+
+    config: OutboundConfig
+    limits: Limits
+    contexts: TlsContexts
+    ledger: Ledger
+    clock: Clock
+    dial: Callable[[Connection], Awaitable[Dialled]]
+    relay: Callable[[Connection, Dialled], Awaitable[None]]
+
+
+@dataclass(eq=False, slots=True)
+class _Tunnel:
+    """A pooled tunnel and what every stream on it has in common."""
+
+    client: TunnelClient
+    peer: VerifiedPeer
+    facts: TlsFacts
+    snapshot: X509Context
+    expires: datetime
+    failure: Exception | None = None
+
+
+class TunnelPool:
+    """``take`` is the quick way, without a task; ``carry`` waits for a tunnel, or makes one."""
+
+    def __init__(self, route: Route) -> None:
+        self._route = route
+        self._tunnels: list[_Tunnel] = []
+        self._dialling: asyncio.Future[MeshtlsError | None] | None = None
+        self._plain_until = float("-inf")
+
+    def take(self, connection: Connection) -> bool:
+        """Carry the connection through a tunnel that is there; False where there is none with room."""
+        try:
+            tunnel = self._with_room(connection.started)
+        except LocalIdentityError:
+            return False  # the slow way will say so
+        if tunnel is None:
+            return False
+        splice = self._ride(tunnel, connection, partial(self._done, connection))
+        self._route.ledger.enter(connection, splice.break_off)
+        return True
+
+    async def carry(self, connection: Connection) -> bool:
+        """Carry it to its end; False where this peer takes no tunnels. Raises how it ended, if not well."""
+        while True:
+            tunnel = self._with_room(self._route.clock.now())
+            if tunnel is not None:
+                await self._ride_to_the_end(tunnel, connection)
+                return True
+            if self._is_plain():
+                return False
+            if self._dialling is None:
+                return await self._dial(connection)
+            failure = await asyncio.shield(self._dialling)
+            if failure is not None:
+                raise failure
+
+    def close(self) -> None:
+        """End every tunnel now."""
+        for tunnel in list(self._tunnels):
+            tunnel.client.break_off(EndedError(Outcome.DRAINED, "the sidecar is stopping"))
+
+    def _with_room(self, now: datetime) -> _Tunnel | None:
+        snapshot = self._route.contexts.current().snapshot
+        for tunnel in self._tunnels[::-1]:
+            if tunnel.snapshot is not snapshot or tunnel.expires < now:
+                tunnel.client.drain()
+            elif tunnel.client.can_open:
+                return tunnel
+        return None
+
+    def _is_plain(self) -> bool:
+        return self._route.clock.monotonic() < self._plain_until
+
+    # -- one connection on a tunnel --
+
+    def _ride(self, tunnel: _Tunnel, connection: Connection, on_done: OnDone) -> Splice:
+        # Whether the peer is this route's one ID was asked when the tunnel was made, and no policy changes that.
+        connection.peer, connection.facts, connection.tunnel = tunnel.peer, tunnel.facts, True
+        return tunnel.client.open(connection.opener, connection.flow, on_done)
+
+    def _done(self, connection: Connection, splice: Splice, error: Exception | None) -> None:
+        if error is None:
+            close(connection.opener)
+        else:
+            abort(connection.opener)
+        self._route.ledger.leave(connection, error)
+
+    async def _ride_to_the_end(self, tunnel: _Tunnel, connection: Connection) -> None:
+        done: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+
+        def on_done(splice: Splice, error: Exception | None) -> None:
+            if not done.done():
+                done.set_result(error)
+
+        splice = self._ride(tunnel, connection, on_done)
+        try:
+            error = await done
+        except asyncio.CancelledError:
+            splice.break_off(connection.ended_by or EndedError(Outcome.DRAINED, "the sidecar is stopping"))
+            raise
+        if error is not None:
+            raise error
+
+    # -- a new tunnel --
+
+    async def _dial(self, connection: Connection) -> bool:
+        """Dial in the name of this connection, while the others wait; then it is the first to go through."""
+        dialling = self._dialling = asyncio.get_running_loop().create_future()
+        failure: MeshtlsError | None = None
+        try:
+            dialled = await self._route.dial(connection)
+        except MeshtlsError as error:
+            failure = error
+            raise
+        else:
+            tunnel = self._tunnel(connection, dialled) if speaks_http2(dialled[1]) else None
+            if tunnel is None:
+                self._plain_until = self._route.clock.monotonic() + _PLAIN_SECONDS
+        finally:
+            self._dialling = None
+            dialling.set_result(failure)
+        if tunnel is None:
+            await self._route.relay(connection, dialled)
+        elif not tunnel.client.can_open:
+            raise tunnel.failure or EndedError(Outcome.HANDSHAKE_FAILED, "the peer takes no streams on a new tunnel")
+        else:
+            await self._ride_to_the_end(tunnel, connection)
+        return True
+
+    def _tunnel(self, connection: Connection, dialled: Dialled) -> _Tunnel:
+        sock, engine, peer = dialled
+        limits = self._route.limits
+        connection.dialled = None  # from here on the socket is the tunnel's
+        client = TunnelClient(
+            TlsEnd(sock, engine, "the tunnel's peer"),
+            self._authority(sock),
+            idle_timeout=limits.idle_timeout,
+            answer_timeout=limits.connect_timeout + limits.handshake_timeout,
+            on_end=lambda error: self._ended(tunnel, sock, error),
+        )
+        tunnel = _Tunnel(client, peer, TlsFacts.of(engine, peer), engine.context, peer.not_after)
+        self._tunnels.append(tunnel)
+        client.start()
+        return tunnel
+
+    def _authority(self, sock: socket.socket) -> bytes:
+        """What the peer knows itself by: the configured destination, or the address at which we reached it."""
+        return str(self._route.config.destination or peer_of(sock)).encode()
+
+    def _ended(self, tunnel: _Tunnel, sock: socket.socket, error: Exception | None) -> None:
+        self._tunnels.remove(tunnel)
+        tunnel.failure = error
+        if error is None:
+            close(sock)
+        else:
+            abort(sock)
+
+    def __repr__(self) -> str:
+        config, streams = self._route.config, [tunnel.client for tunnel in self._tunnels]
+        return f"<TunnelPool {config.peer} {config.to} {streams}>"

@@ -1,0 +1,33 @@
+"""What an HTTP/2 connection has to tell the one who drives it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from meshtls.sidecar.tunnel.frames import ErrorCode
+from meshtls.sidecar.tunnel.headers import Request
+from meshtls.sidecar.tunnel.streams import Stream
+
+__all__ = ["Sink"]
+
+
+class Sink(Protocol):
+    """Called within ``feed``, in the order of what came. A call may send on the connection, and may not feed it.
+
+    Calls and not objects of events: to make, keep and tell those apart costs a third of a small frame.
+    """
+
+    def asked(self, stream: Stream, request: Request, ended: bool) -> None:
+        """A client opened a stream. ``ended``: it has nothing to send."""
+
+    def answered(self, stream: Stream, status: int, ended: bool) -> None:
+        """The final answer to our CONNECT."""
+
+    def received(self, stream: Stream, data: memoryview | bytes, ended: bool) -> None:
+        """Bytes of a stream, a view that is good until the call returns; ``ended``: no more will come."""
+
+    def broken(self, stream: Stream, code: ErrorCode, by_peer: bool) -> None:
+        """The stream is gone: the peer reset it, or broke a rule on it and was sent this code."""
+
+    def room(self, stream: Stream | None) -> None:
+        """There may be room to send again: on this stream, or with None on any."""

@@ -1,0 +1,83 @@
+"""One stream of an HTTP/2 connection: its state as a table (RFC 9113, section 5.1) and its two windows. Pure."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+__all__ = ["NEXT", "Ended", "ForgottenStreams", "State", "Stream"]
+
+#: Streams that we reset and whose last frames may still be under way: this many at least are remembered.
+_REMEMBERED = 1000
+
+
+class State(IntEnum):
+    """Idle streams are those above the highest one opened; reserved ones don't exist without push."""
+
+    OPEN = 0
+    HALF_CLOSED_LOCAL = 1
+    HALF_CLOSED_REMOTE = 2
+    CLOSED = 3
+
+
+class Ended(IntEnum):
+    """Which side has said END_STREAM."""
+
+    BY_US = 0
+    BY_PEER = 1
+
+
+#: What END_STREAM leads to. What is not here is no step: after CLOSED there is none, and no side ends twice.
+NEXT: dict[State, dict[Ended, State]] = {
+    State.OPEN: {Ended.BY_US: State.HALF_CLOSED_LOCAL, Ended.BY_PEER: State.HALF_CLOSED_REMOTE},
+    State.HALF_CLOSED_LOCAL: {Ended.BY_PEER: State.CLOSED},
+    State.HALF_CLOSED_REMOTE: {Ended.BY_US: State.CLOSED},
+    State.CLOSED: {},
+}
+
+
+class Stream:
+    """``may_send`` and ``may_receive`` are the bytes left in the windows, ``window`` the whole of the peer's;
+    ``unreturned`` those received that the app has taken and for which no WINDOW_UPDATE was sent. ``answered``: its
+    CONNECT has its final answer.
+    """
+
+    __slots__ = ("answered", "may_receive", "may_send", "number", "receives", "sends", "state", "unreturned", "window")
+
+    def __init__(self, number: int, may_send: int, window: int) -> None:
+        self.number = number
+        self.state = State.OPEN
+        self.sends = self.receives = True
+        self.may_send = may_send
+        self.window = self.may_receive = window
+        self.unreturned = 0
+        self.answered = False
+
+    def end(self, who: Ended) -> bool:
+        """Take the table's step; True where the stream is closed by it. KeyError where there is no such step."""
+        state = self.state = NEXT[self.state][who]
+        if who:
+            self.receives = False
+        else:
+            self.sends = False
+        return state is State.CLOSED
+
+    def __repr__(self) -> str:
+        return f"<Stream {self.number} {self.state.name} [send {self.may_send}, receive {self.may_receive}]>"
+
+
+class ForgottenStreams:
+    """The streams that we reset not long ago. A bounded set: the older half is dropped when the newer is full."""
+
+    __slots__ = ("_newer", "_older")
+
+    def __init__(self) -> None:
+        self._newer: set[int] = set()
+        self._older: set[int] = set()
+
+    def add(self, number: int) -> None:
+        self._newer.add(number)
+        if len(self._newer) >= _REMEMBERED:
+            self._older, self._newer = self._newer, set()
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._newer or number in self._older

@@ -1,0 +1,53 @@
+"""The serving side of a tunnel: takes the streams that a peer opens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from meshtls.sidecar.connection import Flow
+from meshtls.sidecar.ends import TlsEnd
+from meshtls.sidecar.tunnel.headers import Request
+from meshtls.sidecar.tunnel.splice import OnDone, Splice
+from meshtls.sidecar.tunnel.streams import Stream
+from meshtls.sidecar.tunnel.wire import OnEnd, Wire
+
+__all__ = ["TunnelServer"]
+
+OnAsked = Callable[[Stream, Request, bool], None]
+#: A tunnel without streams is the client's to close: it knows best whether it is about to open one.
+_PATIENCE = 2
+
+
+class TunnelServer(Wire):
+    """``on_asked`` answers each CONNECT by ``carry`` and then ``accept`` or ``refuse``."""
+
+    def __init__(self, end: TlsEnd, *, idle_timeout: float, on_asked: OnAsked, on_end: OnEnd) -> None:
+        self._on_asked = on_asked
+        super().__init__(end, client=False, idle_timeout=idle_timeout, on_end=on_end)
+
+    def asked(self, stream: Stream, request: Request, ended: bool) -> None:
+        self._on_asked(stream, request, ended)
+
+    def carry(self, stream: Stream, flow: Flow, on_done: OnDone) -> Splice:
+        """Take what comes on the stream; it goes to the app once ``Splice.join`` names its socket."""
+        splice = self._splices[stream.number] = Splice(self, stream, flow, on_done, from_opener=False)
+        return splice
+
+    def accept(self, splice: Splice) -> None:
+        splice.asked_at = None
+        self.http.accept(splice.stream)
+        self.flush_soon()
+
+    def refuse(self, splice: Splice, status: int, error: Exception) -> None:
+        """Answer with this status; ``error`` is how the splice ends."""
+        self.http.refuse(splice.stream, status)
+        self.flush_soon()
+        splice.lost(error)
+
+    def tick(self, now: float) -> None:
+        if not self._splices and self._last < now - _PATIENCE * self._idle:
+            self.drain()
+
+    def __repr__(self) -> str:
+        state = "over" if self.over else "leaving" if self.http.leaving else "open"
+        return f"<TunnelServer [{state}, {len(self._splices)} streams]>"

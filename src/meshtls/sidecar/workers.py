@@ -1,0 +1,156 @@
+"""Worker processes that serve one sidecar: made by fork before anything of the mesh is, watched, replaced.
+
+The parent holds no key, no socket and no event loop: each worker gets an identity of its own and binds its own
+listening sockets, between which the kernel shares out what comes (SO_REUSEPORT). A worker that dies takes its
+connections with it and nobody else's. One that says that the configuration is wrong would only say so again: then all
+stop.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from meshtls.errors import ConfigError
+
+__all__ = ["Workers"]
+
+log = logging.getLogger("meshtls.sidecar")
+
+_WATCHED = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGCHLD})
+#: A worker that lived less than this many seconds is replaced after a pause, which grows up to the longest.
+_SOON = 10.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
+#: A worker's status, EX_CONFIG, and what it makes of the parent's: the command line's for such errors.
+_CONFIG_IS_WRONG, _AS_WRONG_CONFIG = 78, 2
+_FAILED = 1
+
+
+@dataclass(slots=True)
+class _Worker:
+    """The place of one worker: who holds it now, since when, and when it is to be filled again."""
+
+    number: int
+    pid: int = 0
+    since: float = 0.0
+    due: float = 0.0
+    pause: float = _FIRST_PAUSE
+
+
+class Workers:
+    """``serve`` runs in each of ``count`` processes, and is given a file descriptor that ends when the parent has gone.
+
+    ``run`` in the main thread of a process that has no other, and no running loop.
+    """
+
+    def __init__(self, count: int, serve: Callable[[int], None]) -> None:
+        self._serve = serve
+        self._workers = [_Worker(number) for number in range(1, count + 1)]
+        self._stopping = False
+        self._status = 0
+        self._alive = (-1, -1)
+
+    def run(self) -> int:
+        """Start all, keep them going until SIGTERM or SIGINT, which is passed on to all; the exit status, 0 for well.
+
+        A second signal is passed on, too.
+        """
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
+        self._alive = os.pipe()
+        try:
+            while not self._stopping or self._living():
+                self._fill()
+                self._wait()
+        finally:
+            self._pass_on(signal.SIGTERM)
+            for end in self._alive:
+                os.close(end)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return self._status
+
+    def _living(self) -> list[_Worker]:
+        return [worker for worker in self._workers if worker.pid]
+
+    def _fill(self) -> None:
+        now = time.monotonic()
+        for worker in self._workers:
+            if not self._stopping and not worker.pid and worker.due <= now:
+                self._start(worker)
+
+    def _start(self, worker: _Worker) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if not pid:
+            self._be_one()
+        worker.pid, worker.since = pid, time.monotonic()
+        log.info("worker %d is process %d", worker.number, pid)
+
+    def _be_one(self) -> None:
+        """In the child: serve, and never come back."""
+        status = _FAILED
+        try:
+            os.setpgid(0, 0)  # a terminal's ^C is the parent's to pass on, once
+            os.close(self._alive[1])
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
+            self._serve(self._alive[0])
+            status = 0
+        except ConfigError as error:
+            log.error("%s", error)  # noqa: TRY400  # the operator's to mend, in words made for that
+            status = _CONFIG_IS_WRONG
+        except BaseException:  # noqa: BLE001  # a process ends here, and its parent's frames must not run in it
+            traceback.print_exc()
+        finally:
+            with suppress(OSError):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(status)
+
+    def _wait(self) -> None:
+        """Until a signal, or until a worker is due."""
+        due = [worker.due for worker in self._workers if not worker.pid and not self._stopping]
+        got = signal.sigtimedwait(_WATCHED, max(0.0, min(due) - time.monotonic())) if due else signal.sigwait(_WATCHED)
+        number = got if isinstance(got, int) or got is None else got.si_signo
+        if number in (signal.SIGTERM, signal.SIGINT):
+            self._stopping = True
+            self._pass_on(signal.SIGTERM)
+        self._bury()
+
+    def _pass_on(self, number: signal.Signals) -> None:
+        for worker in self._living():
+            with suppress(ProcessLookupError):
+                os.kill(worker.pid, number)
+
+    def _bury(self) -> None:
+        """Note every worker that has ended. Signals of one kind are not counted, so all are looked at."""
+        for worker in self._living():
+            pid, status = os.waitpid(worker.pid, os.WNOHANG)
+            if pid:
+                self._ended(worker, os.waitstatus_to_exitcode(status))
+
+    def _ended(self, worker: _Worker, status: int) -> None:
+        how = f"by signal {-status}" if status < 0 else f"with status {status}"
+        pid, worker.pid = worker.pid, 0
+        if self._stopping:
+            # One that was just starting had no handler yet.
+            self._status = self._status or (0 if status in (0, -signal.SIGTERM) else _FAILED)
+            log.info("worker %d, process %d, ended %s", worker.number, pid, how)
+            return
+        if status == _CONFIG_IS_WRONG:
+            self._stopping, self._status = True, _AS_WRONG_CONFIG
+            self._pass_on(signal.SIGTERM)
+            return
+        now = time.monotonic()
+        worker.pause = _FIRST_PAUSE if now - worker.since > _SOON else min(2 * worker.pause, _LONGEST_PAUSE)
+        worker.due = now + worker.pause
+        log.error("worker %d, process %d, ended %s; another takes its place", worker.number, pid, how)
+
+    def __repr__(self) -> str:
+        return f"<Workers [{len(self._living())} of {len(self._workers)} alive]>"

@@ -1,0 +1,39 @@
+"""TLS sessions that a client may resume: kept by the context of one generation, and gone with it."""
+
+from __future__ import annotations
+
+import ssl
+from collections import OrderedDict
+
+__all__ = ["Sessions"]
+
+
+class Sessions:
+    """One session for each place, a name of the caller's choice for where it dials; at most ``size`` of them.
+
+    A ticket is used until the server refuses it or it ends. RFC 8446 (C.4) advises to use each but once, so that nobody
+    on the way can link connections: these are between the same two addresses anyway, and a ticket costs the server as
+    much as a signature.
+    """
+
+    def __init__(self, size: int = 256) -> None:
+        self._size = size
+        self._kept: OrderedDict[str, ssl.SSLSession] = OrderedDict()
+
+    def get(self, place: str) -> ssl.SSLSession | None:
+        return self._kept.get(place)
+
+    def keep(self, place: str, session: ssl.SSLSession) -> None:
+        self._kept[place] = session
+        self._kept.move_to_end(place)
+        if len(self._kept) > self._size:
+            self._kept.popitem(last=False)
+
+    def drop(self, place: str) -> None:
+        self._kept.pop(place, None)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __repr__(self) -> str:
+        return f"<Sessions [{len(self._kept)} of {self._size}]>"

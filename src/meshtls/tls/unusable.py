@@ -1,0 +1,46 @@
+"""A connection that can't be made since our own side has no identity to show, in the form that TLS libraries expect.
+
+asyncio asks a context for a connection before it knows the socket: an exception there leaves the socket open, and the
+peer waiting, until the garbage collector comes by. One in the handshake it handles, if it is an ``ssl.SSLError``.
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any, NoReturn
+
+from meshtls.errors import LocalIdentityError
+
+__all__ = ["NoIdentityError", "unusable"]
+
+
+class NoIdentityError(LocalIdentityError, ssl.SSLError):
+    """Our own fault, and the end of a handshake: both kinds of ``except`` catch it."""
+
+    def __init__(self, error: LocalIdentityError) -> None:
+        super().__init__(1, str(error))
+
+
+class _Unusable(ssl.SSLObject):
+    error: LocalIdentityError
+
+    def do_handshake(self) -> NoReturn:
+        raise NoIdentityError(self.error) from self.error
+
+    def read(self, len: int = 1024, buffer: Any = None) -> NoReturn:  # noqa: A002  # ssl's own name
+        self.do_handshake()
+
+    def write(self, data: Any) -> NoReturn:
+        self.do_handshake()
+
+
+_CONTEXT = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+_CONTEXT.sslobject_class = _Unusable
+
+
+def unusable(error: LocalIdentityError, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
+    """What raises ``error`` as soon as it is used."""
+    connection = _CONTEXT.wrap_bio(incoming, outgoing, server_side=True)
+    assert isinstance(connection, _Unusable)  # noqa: S101  # tells the type checker what sslobject_class made
+    connection.error = error
+    return connection

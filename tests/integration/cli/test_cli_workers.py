@@ -1,0 +1,58 @@
+"""``meshtls sidecar run --workers``: several processes behind one address, as the operator sees them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+
+from tests.integration.cli.processes import meshtls, started, two_sidecars
+from tests.integration.cli.test_cli_processes import WEB, write_ca
+
+
+def call(port: int) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), 30) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: b\r\nConnection: close\r\n\r\n")
+        return connection.makefile("rb").readline()
+
+
+def test_workers_share_the_address_have_svids_of_their_own_and_one_that_dies_is_replaced(tmp_path: Path) -> None:
+    identity = f"identity: {{socket: {tmp_path / 'ca.sock'}}}\n"
+    ports = two_sidecars(tmp_path, ids=(WEB, WEB), extra=identity)
+    write_ca(tmp_path, os.getuid())
+    with ExitStack() as stack:
+        ca = stack.enter_context(started("ca", "serve", "--config", tmp_path / "ca.yaml"))
+        ca.line("serving: <Authority example.org")
+        listen = f"127.0.0.1:{ports['b_app']}"
+        app = stack.enter_context(started("app", "--listen", listen, "--name", "b"))
+        app.line("app b listens on", "stdout")
+        a = stack.enter_context(started("sidecar", "run", "--config", tmp_path / "a.yaml"))
+        b = stack.enter_context(started("sidecar", "run", "--workers", "2", "--config", tmp_path / "b.yaml"))
+        a.line("serving: <Sidecar a")
+        pids = {int(pid) for _ in range(2) for pid in re.findall(r"is process (\d+)", b.line("is process"))}
+        b.line("serving: <Sidecar b")
+        b.line("serving: <Sidecar b")
+
+        serials: set[str] = set()
+        while len(serials) < 2:  # the kernel shares the connections out as it likes
+            assert call(ports["a_out"]) == b"HTTP/1.1 200 OK\r\n"
+            serials.add(json.loads(b.line("{", "stdout"))["local_serial"])
+        os.kill(min(pids), signal.SIGKILL)
+        b.line(f"process {min(pids)}, ended by signal 9; another takes its place")
+        b.line("serving: <Sidecar b")
+        assert call(ports["a_out"]) == b"HTTP/1.1 200 OK\r\n"
+        assert a.stop() == 0
+        assert b.stop() == 0
+
+
+def test_workers_can_not_share_a_port_that_each_would_choose_for_itself(tmp_path: Path) -> None:
+    two_sidecars(tmp_path, ids=(WEB, WEB))
+    file = tmp_path / "a.yaml"
+    file.write_text(re.sub(r'listen: "127.0.0.1:\d+"', 'listen: "127.0.0.1:0"', file.read_text()))
+    done = meshtls("sidecar", "run", "--workers", "2", "--config", file)
+    assert done.returncode == 2
+    assert "workers: wanted a port other than 0 for each listener, since the workers share them" in done.stderr

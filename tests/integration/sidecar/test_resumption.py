@@ -1,0 +1,155 @@
+"""Two sidecars that resume TLS sessions: what resumes, what ends a session, and that no app has to notice."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+
+import pytest
+
+from meshtls.agent.issuer import LocalIssuer
+from meshtls.agent.source import RotatingSource
+from meshtls.sidecar.address import Address
+from tests.integration.sidecar.mesh import (
+    OTHER,
+    OURS,
+    A,
+    B,
+    Node,
+    an_app,
+    connected,
+    echoed,
+    side_a,
+    side_b,
+)
+
+
+@dataclass
+class Seen:
+    """What both logs say of one connection."""
+
+    outcomes: tuple[str, str]
+    resumed: tuple[bool, bool]
+
+
+WELL = ("OK", "OK")
+
+
+async def once(a: Node, b: Node) -> Seen:
+    """One connection of the app through both; what was seen of it."""
+    async with connected(a.outbound) as streams:
+        assert await echoed(streams) == b"ping"
+    lines = await a.lines.next(), await b.lines.next()
+    return Seen((lines[0]["outcome"], lines[1]["outcome"]), (lines[0]["resumed"], lines[1]["resumed"]))
+
+
+async def test_connections_after_the_first_are_resumed() -> None:
+    async with (
+        an_app() as app,
+        side_b(app.address, resumption=True) as b,
+        side_a(b.inbound, resumption=True) as a,
+    ):
+        assert [(await once(a, b)) for _ in range(3)] == [
+            Seen(WELL, (False, False)),
+            Seen(WELL, (True, True)),
+            Seen(WELL, (True, True)),
+        ]
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [(True, False), (False, True), (False, False)])
+async def test_both_sides_have_to_want_it(theirs: bool, ours: bool) -> None:
+    async with an_app() as app, side_b(app.address, resumption=theirs) as b, side_a(b.inbound, resumption=ours) as a:
+        assert [(await once(a, b)).resumed for _ in range(2)] == [(False, False), (False, False)]
+
+
+@pytest.mark.parametrize("side", ["a", "b"])
+async def test_a_rotation_on_either_side_ends_the_session_and_the_next_one_resumes_again(side: str) -> None:
+    as_a, as_b = RotatingSource(LocalIssuer(OURS, A)), RotatingSource(LocalIssuer(OURS, B))
+    async with (
+        as_a,
+        as_b,
+        an_app() as app,
+        side_b(app.address, resumption=True, source=as_b) as b,
+        side_a(b.inbound, as_a, resumption=True) as a,
+    ):
+        assert [(await once(a, b)).resumed[0] for _ in range(2)] == [False, True]
+        await (as_a if side == "a" else as_b).rotate()
+        assert [(await once(a, b)).resumed[0] for _ in range(2)] == [False, True]
+
+
+async def test_a_resumed_peer_that_policy_forbids_meanwhile_is_refused_and_then_shakes_hands_in_full() -> None:
+    async with (
+        an_app() as app,
+        side_b(app.address, resumption=True) as b,
+        side_a(b.inbound, resumption=True) as a,
+    ):
+        await once(a, b)
+        assert (await once(a, b)).resumed == (True, True)
+        b.sidecar.set_allow(0, [OTHER])
+        async with connected(a.outbound) as streams:
+            assert await echoed(streams) == b""
+        line = await b.lines.next()
+        assert (line["outcome"], line["resumed"]) == ("POLICY_DENIED", True)
+        assert line["detail"] == f"peer {A} is not allowed to reach {B}; allowed: {OTHER}"
+        await a.lines.next()
+        b.sidecar.set_allow(0, [A])
+        assert [(await once(a, b)).resumed[0] for _ in range(2)] == [False, True]
+    assert app.connections == 4
+
+
+@dataclass
+class Wire:
+    """Lies between the sidecars and passes everything on, but breaks off the next ``cuts`` connections."""
+
+    to: Address
+    cuts: int = 0
+    cut: int = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.cut < self.cuts:
+            self.cut += 1
+            await reader.read(1)
+            writer.transport.abort()
+            return
+        far = await asyncio.open_connection(self.to.host, self.to.port)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_pass_on(reader, far[1]))
+            group.create_task(_pass_on(far[0], writer))
+        writer.close()
+        far[1].close()
+
+
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(1 << 16):
+        writer.write(data)
+    writer.write_eof()
+
+
+@pytest.mark.parametrize(("cuts", "outcome"), [(1, "OK"), (2, "HANDSHAKE_FAILED")])
+async def test_a_resume_that_fails_is_tried_once_more_in_full_before_the_app_hears_of_it(
+    cuts: int, outcome: str
+) -> None:
+    async with an_app() as app, side_b(app.address, resumption=True) as b:
+        wire = Wire(b.inbound)
+        async with await asyncio.start_server(wire.serve, "127.0.0.1", 0) as server:
+            between = Address(*server.sockets[0].getsockname())
+            async with side_a(between, resumption=True) as a:
+                assert [(await once(a, b)).resumed[0] for _ in range(2)] == [False, True]
+                wire.cuts = cuts
+                async with connected(a.outbound) as streams:
+                    with contextlib.suppress(ConnectionError):
+                        await echoed(streams)
+                line = await a.lines.next()
+        assert (line["outcome"], line["resumed"], wire.cut) == (outcome, False, cuts)
+
+
+async def test_a_full_handshake_that_fails_is_not_tried_again() -> None:
+    wire = Wire(Address("127.0.0.1", 1), cuts=10)
+    async with await asyncio.start_server(wire.serve, "127.0.0.1", 0) as server:
+        between = Address(*server.sockets[0].getsockname())
+        async with side_a(between, resumption=True) as a, connected(a.outbound) as streams:
+            with pytest.raises(ConnectionResetError):
+                await echoed(streams)
+            assert await a.lines.outcome() == "HANDSHAKE_FAILED"
+    assert wire.cut == 1

@@ -1,0 +1,87 @@
+"""Very many at once: a storm of new connections, those that are there meanwhile, and a queue that has an end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from meshtls.sidecar.config import Limits
+from meshtls.sidecar.descriptors import make_room
+from meshtls.sidecar.turns import turns
+from tests.integration.sidecar.mesh import Node, an_app, connected, echoed, side_a, side_b
+
+STORM = 150
+MANY = Limits(connections=2000, handshake_timeout=60, connect_timeout=60)
+
+
+@pytest.fixture(autouse=True)
+def room() -> None:
+    make_room(6 * STORM)  # six sockets a connection are this one process's
+
+
+class Storm:
+    """So many connections at once, each used once. ``done`` are over, ``served`` went well."""
+
+    def __init__(self, a: Node, size: int = STORM) -> None:
+        self._a = a
+        self.size = size
+        self.done = self.served = 0
+
+    async def rage(self) -> int:
+        """Begin all, and wait for the last; how many were served."""
+        async with asyncio.timeout(90), asyncio.TaskGroup() as group:
+            for _ in range(self.size):
+                group.create_task(self._one())
+        return self.served
+
+    async def _one(self) -> None:
+        async with connected(self._a.outbound) as streams:
+            try:
+                answer = await asyncio.wait_for(echoed(streams), 90)
+                self.served += answer == b"ping"
+            except ConnectionError:
+                pass
+            finally:
+                self.done += 1
+
+
+async def most_at_a_time(a_round: int | None) -> int:
+    """How many connections of a storm come through, at most, between two round trips of one that is there."""
+    if a_round is not None:
+        turns()._a_round = turns()._left = a_round
+    most = 0
+    async with an_app() as app, side_b(app.address, limits=MANY) as b, side_a(b.inbound, limits=MANY) as a:
+        async with connected(a.outbound) as streams, asyncio.TaskGroup() as group:
+            assert await echoed(streams) == b"ping"
+            storm = Storm(a)
+            raging = group.create_task(storm.rage())
+            while not raging.done():
+                before = storm.done
+                assert await echoed(streams) == b"ping"
+                most = max(most, storm.done - before)
+        assert storm.served == STORM
+    return most
+
+
+async def test_a_connection_that_is_there_moves_between_those_of_a_storm_and_would_not_without_turns() -> None:
+    bounded, unbounded = await most_at_a_time(None), await most_at_a_time(10**6)
+    assert bounded < STORM / 4
+    assert unbounded > 2 * bounded
+
+
+async def test_over_the_limit_of_the_queue_new_ones_are_refused_and_the_others_served() -> None:
+    limits = Limits(connections=2000, handshakes=20)
+    async with an_app() as app, side_b(app.address, limits=MANY) as b, side_a(b.inbound, limits=limits) as a:
+        async with connected(a.outbound) as streams:
+            assert await echoed(streams) == b"ping"
+            served = await Storm(a).rage()
+            assert 20 <= served < STORM
+            assert await echoed(streams) == b"ping"
+        lines = [await a.lines.next() for _ in range(STORM + 1)]
+        assert Counter(line["outcome"] for line in lines) == {"OK": served + 1, "CONNECTION_LIMIT": STORM - served}
+        refused = next(line for line in lines if line["outcome"] == "CONNECTION_LIMIT")
+        assert refused["detail"] == "limits.handshakes, which is 20, wait for their turn"
+        assert await Storm(a, 10).rage() == 10
+    assert app.connections == served + 11

@@ -1,0 +1,152 @@
+"""What the tests of the whole path do not show: dialling at once, the ledger, deferred calls, a silent peer."""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import socket
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+
+from meshtls.clock import SystemClock
+from meshtls.errors import NotAuthorizedError
+from meshtls.observe.events import ConnectionResult, Direction, Outcome
+from meshtls.sidecar.address import Address
+from meshtls.sidecar.config import Limits
+from meshtls.sidecar.connection import Connection, EndedError
+from meshtls.sidecar.poller import poller
+from meshtls.sidecar.registry import Registry
+from meshtls.sidecar.tunnel.dialler import LoopbackDialler
+from meshtls.sidecar.tunnel.ledger import Ledger
+from tests.integration.sidecar.mesh import SECONDS, A, connected, rest, side_a
+from tests.integration.sidecar.tunnel.test_tunnel_peers import context
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        yield sock
+
+
+def test_a_listening_app_on_loopback_is_connected_at_once(listener: socket.socket) -> None:
+    sock = LoopbackDialler(Address("127.0.0.1", listener.getsockname()[1])).at_once()
+    assert sock is not None
+    with sock:
+        assert sock.getpeername() == listener.getsockname()
+        assert not sock.getblocking()
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+@pytest.mark.parametrize(
+    "address", [Address("127.0.0.1", 1), Address("localhost", 1), Address("192.0.2.1", 1), Address("::1", 1)]
+)
+def test_what_is_not_there_at_once_is_left_to_those_who_wait(address: Address) -> None:
+    assert LoopbackDialler(address).at_once() is None
+
+
+def a_stream(sock: socket.socket) -> Connection:
+    return Connection("a", A, Direction.INBOUND, sock, "127.0.0.1:1", SystemClock())
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (None, Outcome.OK),
+        (EndedError(Outcome.RESET, "broken"), Outcome.RESET),
+        (NotAuthorizedError("no"), Outcome.POLICY_DENIED),
+        (ZeroDivisionError("a defect"), Outcome.INTERNAL_ERROR),
+    ],
+)
+async def test_a_stream_is_listed_while_it_lives_and_reported_once(
+    listener: socket.socket, error: Exception | None, outcome: Outcome
+) -> None:
+    told: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, what: told.append(what["message"]))
+    results: list[ConnectionResult] = []
+    registry, connection = Registry(1), a_stream(listener)
+    ledger = Ledger(registry, results.append)
+    ledger.enter(connection, lambda error: None)
+    assert (len(registry), ledger.full) == (1, True)
+    ledger.leave(connection, error)
+    assert (len(registry), ledger.full) == (0, False)
+    assert [result.outcome for result in results] == [outcome]
+    assert told == (["sidecar a: a stream failed"] if outcome is Outcome.INTERNAL_ERROR else [])
+
+
+async def test_a_log_that_fails_is_told_of_and_ends_nothing(listener: socket.socket) -> None:
+    def full_disk(result: ConnectionResult) -> None:
+        raise OSError("no space left")
+
+    told: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, what: told.append(what["message"]))
+    ledger = Ledger(Registry(1), full_disk)
+    connection = a_stream(listener)
+    ledger.enter(connection, lambda error: None)
+    ledger.leave(connection, None)
+    assert told == ["sidecar a: a stream could not be reported"]
+
+
+async def test_a_third_party_ends_a_stream_by_the_call_it_was_listed_with(listener: socket.socket) -> None:
+    ended: list[EndedError] = []
+    registry, connection = Registry(1), a_stream(listener)
+    Ledger(registry, lambda result: None).enter(connection, ended.append)
+    registry.end_all(Outcome.DRAINED, "stopping")
+    registry.end_all(Outcome.RESET, "a second time")
+    assert [(error.outcome, str(error)) for error in ended] == [(Outcome.DRAINED, "stopping")]
+
+
+@pytest.mark.parametrize("kind", ["epoll", "add_reader"])
+async def test_deferred_calls_come_once_after_the_sockets_of_a_wake_up(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kind == "add_reader":
+        monkeypatch.delattr(select, "epoll")
+    calls: list[str] = []
+    done = asyncio.Event()
+    pairs = [socket.socketpair() for _ in range(2)]
+
+    def deferred() -> None:
+        calls.append("deferred")
+        done.set()
+
+    def ready(sock: socket.socket) -> None:
+        calls.append(sock.recv(1).decode())
+        if len(calls) == 1:
+            poller().defer(deferred)
+
+    for number, (one, other) in enumerate(pairs):
+        other.send(str(number).encode())
+        poller().watch(one, partial(ready, one), None)
+    await asyncio.wait_for(done.wait(), SECONDS)
+    assert sorted(calls[:2]) == ["0", "1"]
+    assert calls[2:] == ["deferred"]
+    for one, other in pairs:
+        poller().watch(one, None, None)
+        one.close()
+        other.close()
+
+
+async def test_a_peer_that_does_not_answer_is_given_up_and_dialled_anew() -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tunnels.append(writer)
+        writer.write(b"\0\0\0\4\0\0\0\0\0")  # SETTINGS, and not a word more
+        await reader.read()
+        writer.close()
+
+    tunnels: list[asyncio.StreamWriter] = []
+    limits = Limits(connect_timeout=0.2, handshake_timeout=1)
+    server = await asyncio.start_server(silent, "127.0.0.1", 0, ssl=context(server_side=True))
+    to = Address(*server.sockets[0].getsockname()[:2])
+    async with server, side_a(to, tunnel=True, limits=limits) as a:
+        for _ in range(2):
+            async with connected(a.outbound) as streams:
+                with pytest.raises(ConnectionResetError):
+                    await rest(streams)
+            line = await a.lines.next()
+            assert (line["outcome"], line["detail"]) == (
+                "CONNECT_FAILED",
+                "the peer did not answer CONNECT within 1.2 s",
+            )
+    assert len(tunnels) == 2

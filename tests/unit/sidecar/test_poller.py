@@ -1,0 +1,165 @@
+"""The poller under the relay: interest taken back late, numbers used again, and sockets that are not its own."""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from meshtls.sidecar.poller import EpollPoller, LoopPoller, Poller, poller
+from meshtls.sidecar.sockets import readable, receive, send_all, writable
+
+Pair = tuple[socket.socket, socket.socket]
+
+
+@pytest.fixture(params=["epoll", "add_reader"])
+def on_each_poller(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "add_reader":
+        monkeypatch.delattr(select, "epoll")
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    ours, theirs = socket.socketpair()
+    for sock in (ours, theirs):
+        sock.setblocking(False)
+    with ours, theirs:
+        yield ours, theirs
+
+
+class Calls:
+    """What a poller called back with."""
+
+    def __init__(self, watcher: Poller, sock: socket.socket) -> None:
+        self.watcher, self.sock = watcher, sock
+        self.seen: list[str] = []
+        self.called = asyncio.Event()
+
+    def read(self) -> None:
+        self.seen.append("read")
+        self.sock.recv(100)
+        self.called.set()
+
+    def write(self) -> None:
+        self.seen.append("write")
+        self.watcher.watch(self.sock, self.read, None)
+        self.called.set()
+
+
+@pytest.mark.usefixtures("on_each_poller")
+async def test_both_wishes_are_served_and_each_can_be_taken_back(pair: Pair) -> None:
+    calls = Calls(poller(), pair[0])
+    calls.watcher.watch(pair[0], calls.read, calls.write)
+    await calls.called.wait()
+    assert calls.seen == ["write"]
+    calls.called.clear()
+    pair[1].send(b"x")
+    await calls.called.wait()
+    assert calls.seen == ["write", "read"]
+    calls.watcher.watch(pair[0], None, None)
+    pair[1].send(b"y")
+    await readable(pair[0])  # somebody else may wait for it now
+    assert calls.seen == ["write", "read"]
+    assert pair[0].recv(1) == b"y"
+
+
+@pytest.mark.usefixtures("on_each_poller")
+async def test_a_socket_that_nobody_wants_to_read_is_left_to_the_loop_itself(pair: Pair) -> None:
+    calls = Calls(poller(), pair[0])
+    calls.watcher.watch(pair[0], calls.read, None)
+    calls.watcher.watch(pair[0], None, None)
+    pair[1].send(b"for the loop")
+    assert await asyncio.get_running_loop().sock_recv(pair[0], 100) == b"for the loop"
+    assert calls.seen == []
+
+
+@pytest.mark.usefixtures("on_each_poller")
+async def test_a_closed_socket_s_number_serves_the_next_one(pair: Pair) -> None:
+    watcher = poller()
+    first, far = socket.socketpair()
+    first.setblocking(False)
+    watcher.watch(first, lambda: None, None)
+    watcher.watch(first, None, None)
+    number = first.fileno()
+    first.close()  # without a word to the poller: where interest is taken back late, it still has this number
+    with far, socket.socket(fileno=pair[0].fileno()) as alias:
+        again = alias.dup()
+        alias.detach()
+    with again:
+        if isinstance(watcher, EpollPoller):
+            assert again.fileno() == number
+        again.setblocking(False)
+        pair[1].send(b"hello")
+        assert await asyncio.wait_for(receive(again), 10) == b"hello"
+        watcher.forget(again)
+
+
+@pytest.mark.usefixtures("on_each_poller")
+async def test_one_that_is_forgotten_is_not_called(pair: Pair) -> None:
+    calls = Calls(poller(), pair[0])
+    calls.watcher.watch(pair[0], calls.read, calls.write)
+    calls.watcher.forget(pair[0])
+    pair[1].send(b"x")
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert calls.seen == []
+    calls.watcher.forget(pair[0])
+
+
+async def test_a_socket_forgotten_and_not_closed_makes_no_endless_wake_ups(pair: Pair) -> None:
+    watcher = EpollPoller(asyncio.get_running_loop())
+    watcher.watch(pair[0], lambda: None, None)
+    watcher.forget(pair[0])
+    pair[1].send(b"x")
+    watcher._wake()
+    assert watcher._epoll.poll(0) == []
+    assert repr(watcher) == "<EpollPoller [0 sockets]>"
+    asyncio.get_running_loop().remove_reader(watcher._epoll.fileno())
+
+
+async def test_reading_that_nobody_wants_is_taken_back_from_the_kernel_once_there_is_something(pair: Pair) -> None:
+    watcher = EpollPoller(asyncio.get_running_loop())
+    calls = Calls(watcher, pair[0])
+    watcher.watch(pair[0], calls.read, None)
+    watcher.watch(pair[0], None, calls.write)
+    pair[1].send(b"x")
+    watcher._wake()
+    assert calls.seen == ["write"]
+    watcher.watch(pair[0], None, None)
+    watcher._wake()
+    assert watcher._epoll.poll(0) == []
+    asyncio.get_running_loop().remove_reader(watcher._epoll.fileno())
+
+
+async def test_the_loop_s_own_watchers_say_the_same_time() -> None:
+    assert LoopPoller().now == pytest.approx(asyncio.get_running_loop().time(), abs=5)
+    assert repr(LoopPoller()) == "<LoopPoller>"
+
+
+@pytest.mark.usefixtures("on_each_poller")
+async def test_waiting_to_send_ends_when_there_is_room_and_all_arrives(pair: Pair) -> None:
+    data = bytes(range(256)) * 8192
+    arrived = bytearray()
+
+    async def read_all() -> None:
+        while len(arrived) < len(data):
+            arrived.extend(await receive(pair[1]))
+
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        group.create_task(send_all(pair[0], data))
+        group.create_task(read_all())
+    assert arrived == data
+    await writable(pair[0])
+
+
+@pytest.mark.usefixtures("on_each_poller")
+async def test_a_wait_that_is_cancelled_leaves_the_bytes(pair: Pair) -> None:
+    waiting = asyncio.create_task(receive(pair[0]))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    pair[1].send(b"still here")
+    assert await receive(pair[0]) == b"still here"

@@ -1,0 +1,65 @@
+"""Handshakes in a queue: so many a round, in order, and a limit to the queue."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from meshtls.observe.events import Outcome
+from meshtls.sidecar.connection import EndedError
+from meshtls.sidecar.turns import Turns, turns
+
+
+async def test_so_many_go_in_each_round_of_the_loop_and_others_move_in_between() -> None:
+    ours = Turns(asyncio.get_running_loop(), a_round=2)
+    seen: list[str] = []
+
+    async def one(number: int) -> None:
+        await ours.go_on()
+        seen.append(str(number))
+
+    async def somebody_else() -> None:
+        while len(seen) < 10:
+            seen.append("-")
+            await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(5):
+            group.create_task(one(number))
+        group.create_task(somebody_else())
+    steps = "".join(seen)
+    assert steps.replace("-", "") == "01234"
+    assert "01-" in steps
+    assert "23-" in steps
+    assert "012" not in steps
+
+
+async def test_a_full_queue_turns_a_beginner_away_and_nobody_who_has_begun() -> None:
+    ours = Turns(asyncio.get_running_loop(), a_round=1)
+    first, waiting = (asyncio.create_task(ours.begin(limit=1)) for _ in range(2))
+    await asyncio.sleep(0)
+    assert first.done()
+    assert repr(ours) == "<Turns [0 of 1 left, 1 waiting]>"
+    with pytest.raises(EndedError) as refused:
+        await ours.begin(limit=1)
+    assert refused.value.outcome is Outcome.CONNECTION_LIMIT
+    assert str(refused.value) == "limits.handshakes, which is 1, wait for their turn"
+    await ours.go_on()
+    assert waiting.done()
+    await ours.begin(limit=1)
+
+
+async def test_one_that_gives_up_waiting_costs_no_turn() -> None:
+    ours = Turns(asyncio.get_running_loop(), a_round=1)
+    first, second, third = (asyncio.create_task(ours.go_on()) for _ in range(3))
+    await asyncio.sleep(0)
+    second.cancel()
+    await third
+    assert first.done()
+    assert second.cancelled()
+    assert ours.waiting == 0
+
+
+async def test_a_loop_has_one() -> None:
+    assert turns() is turns()

@@ -1,0 +1,178 @@
+"""Two ends of an HTTP/2 connection without a wire, and raw frames to break its rules with."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+
+import pytest
+
+from meshtls.sidecar.tunnel.connection import Http2Connection
+from meshtls.sidecar.tunnel.frames import ErrorCode, Kind, ProtocolError, frame
+from meshtls.sidecar.tunnel.headers import NO_TABLE, Request, connect_block
+from meshtls.sidecar.tunnel.sending import PREFACE
+from meshtls.sidecar.tunnel.settings import own_settings
+from meshtls.sidecar.tunnel.streams import Stream
+
+HERE = b"127.0.0.1:8080"
+CONNECT = NO_TABLE + connect_block(HERE)
+OK = b"\x88"
+SETTINGS = frame(Kind.SETTINGS, 0, 0, b"")
+END_STREAM, END_HEADERS, PADDED, PRIORITY, ACK = 1, 4, 8, 32, 1
+
+
+@dataclass
+class Heard:
+    """A sink that keeps all it hears; of DATA it credits what it got, unless told not to."""
+
+    crediting: bool = True
+    events: list[tuple[object, ...]] = field(default_factory=list)
+    data: dict[int, bytes] = field(default_factory=dict)
+    ended: set[int] = field(default_factory=set)
+    rooms: int = 0
+    http: Http2Connection | None = None
+
+    def asked(self, stream: Stream, request: Request, ended: bool) -> None:
+        self.events.append(("asked", stream.number, request.method, request.authority, ended))
+
+    def answered(self, stream: Stream, status: int, ended: bool) -> None:
+        self.events.append(("answered", stream.number, status, ended))
+
+    def received(self, stream: Stream, data: memoryview | bytes, ended: bool) -> None:
+        self.data[stream.number] = self.data.get(stream.number, b"") + bytes(data)
+        if ended:
+            self.ended.add(stream.number)
+        if self.crediting and self.http:
+            self.http.taken(stream, len(data))
+
+    def broken(self, stream: Stream, code: ErrorCode, by_peer: bool) -> None:
+        self.events.append(("broken", stream.number, code, by_peer))
+
+    def room(self, stream: Stream | None) -> None:
+        self.rooms += 1
+
+
+@dataclass
+class Side:
+    """One end: what it heard, and what it wants to send."""
+
+    client: bool
+    crediting: bool = True
+    heard: Heard = field(init=False)
+    http: Http2Connection = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.heard = Heard(self.crediting)
+        self.http = self.heard.http = Http2Connection(self.heard, client=self.client)
+
+    def says(self) -> bytes:
+        """What is to go on the wire, taken."""
+        said = bytes(self.http.outgoing)
+        self.http.outgoing.clear()
+        return said
+
+    def hears(self, data: bytes) -> None:
+        self.http.feed(memoryview(data))
+
+    def sends(self, stream: Stream, data: bytes) -> None:
+        self.http.outgoing += self.http.data_header(stream, len(data)) + data
+
+    def stream(self, number: int = 1) -> Stream:
+        return self.http.streams[number]
+
+
+def exchange(one: Side, other: Side) -> None:
+    """Carry what each has to say to the other, until both are silent."""
+    while (there := one.says()) or other.http.outgoing:
+        other.hears(there)
+        one.hears(other.says())
+
+
+def pair(*, crediting: bool = True) -> tuple[Side, Side]:
+    """A client and a server that know each other's settings."""
+    client, server = Side(True, crediting), Side(False, crediting)
+    exchange(client, server)
+    return client, server
+
+
+def connected(*, crediting: bool = True) -> tuple[Side, Side]:
+    """The same with stream 1 open and answered."""
+    client, server = pair(crediting=crediting)
+    client.http.open(HERE)
+    exchange(client, server)
+    server.http.accept(server.stream())
+    exchange(client, server)
+    return client, server
+
+
+def a_server(*frames: bytes) -> Side:
+    """A server to which a client said its preface and these frames."""
+    server = Side(False)
+    server.hears(PREFACE + frame(Kind.SETTINGS, 0, 0, own_settings(client=True)) + b"".join(frames))
+    return server
+
+
+def a_client(opened: int = 1) -> Side:
+    """A client that has heard SETTINGS, and has opened streams."""
+    client = Side(True)
+    client.hears(SETTINGS)
+    for _ in range(opened):
+        client.http.open(HERE)
+    client.says()
+    return client
+
+
+def headers(number: int, block: bytes = CONNECT, flags: int = END_HEADERS) -> bytes:
+    return frame(Kind.HEADERS, flags, number, block)
+
+
+def data(number: int, payload: bytes = b"", flags: int = 0) -> bytes:
+    return frame(Kind.DATA, flags, number, payload)
+
+
+def window_update(number: int, more: int) -> bytes:
+    return frame(Kind.WINDOW_UPDATE, 0, number, struct.pack(">L", more))
+
+
+def rst_stream(number: int, code: int = ErrorCode.CANCEL) -> bytes:
+    return frame(Kind.RST_STREAM, 0, number, struct.pack(">L", code))
+
+
+def settings(*pairs: tuple[int, int]) -> bytes:
+    return frame(Kind.SETTINGS, 0, 0, b"".join(struct.pack(">HL", *one) for one in pairs))
+
+
+def goaway(last: int, code: int = 0) -> bytes:
+    return frame(Kind.GOAWAY, 0, 0, struct.pack(">LL", last, code))
+
+
+def frames_of(said: bytes) -> list[tuple[Kind, int, int, bytes]]:
+    """Kind, flags, stream and payload of each whole frame."""
+    found = []
+    while said:
+        high, low, kind, flags, number = struct.unpack_from(">HBBBL", said)
+        length = high << 8 | low
+        found.append((Kind(kind), flags, number, said[9 : 9 + length]))
+        said = said[9 + length :]
+    return found
+
+
+def connection_error(side: Side, wire: bytes) -> tuple[ErrorCode, str]:
+    """The code and the words with which the connection ends on hearing this; they are in its GOAWAY as well."""
+    side.says()
+    with pytest.raises(ProtocolError) as raised:
+        side.hears(wire)
+    code, words = raised.value.code, str(raised.value)
+    kind, _, number, payload = frames_of(side.says())[-1]
+    assert (kind, number) == (Kind.GOAWAY, 0)
+    assert payload[4:] == struct.pack(">L", code) + words.encode()
+    return code, words
+
+
+def stream_error(side: Side, wire: bytes) -> tuple[int, ErrorCode]:
+    """The one stream that is reset on hearing this, and the code; the connection goes on."""
+    side.says()
+    side.hears(wire)
+    resets = [(number, payload) for kind, _, number, payload in frames_of(side.says()) if kind is Kind.RST_STREAM]
+    assert len(resets) == 1, resets
+    return resets[0][0], ErrorCode(int.from_bytes(resets[0][1], "big"))

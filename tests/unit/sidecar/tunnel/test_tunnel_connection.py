@@ -1,0 +1,352 @@
+"""The state machine between two of its own kind: windows, ends, leaving, and bytes that arrive as they were sent."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from meshtls.sidecar.tunnel.frames import ACK, ErrorCode, Kind, ProtocolError, frame
+from meshtls.sidecar.tunnel.sending import HIGHEST_STREAM, PREFACE
+from meshtls.sidecar.tunnel.settings import CONNECTION_WINDOW, STREAM_WINDOW, WIDE_STREAMS, WIDE_WINDOW
+from tests.unit.sidecar.tunnel.ends import (
+    HERE,
+    SETTINGS,
+    Side,
+    a_client,
+    a_server,
+    connected,
+    data,
+    exchange,
+    frames_of,
+    goaway,
+    headers,
+    pair,
+    settings,
+    window_update,
+)
+
+
+def test_each_side_opens_with_its_settings_and_a_wide_window() -> None:
+    client, server = Side(True), Side(False)
+    said = client.says()
+    assert said.startswith(PREFACE)
+    kinds = [kind for kind, _, _, _ in frames_of(said[len(PREFACE) :])]
+    assert kinds == [Kind.SETTINGS, Kind.WINDOW_UPDATE]
+    server.hears(said)
+    assert [kind for kind, _, _, _ in frames_of(server.says())] == [Kind.SETTINGS, Kind.WINDOW_UPDATE, Kind.SETTINGS]
+
+
+def test_a_stream_is_asked_for_answered_used_and_ended_from_both_sides() -> None:
+    client, server = pair()
+    stream = client.http.open(HERE)
+    client.sends(stream, b"before the answer")
+    exchange(client, server)
+    assert server.heard.events == [("asked", 1, b"CONNECT", HERE, False)]
+    server.http.accept(server.stream())
+    server.sends(server.stream(), b"hello")
+    client.http.finish(stream)
+    exchange(client, server)
+    assert (client.heard.events, client.heard.data) == ([("answered", 1, 200, False)], {1: b"hello"})
+    assert (server.heard.data, server.heard.ended) == ({1: b"before the answer"}, {1})
+    server.sends(server.stream(), b" and bye")
+    server.http.finish(server.stream())
+    exchange(client, server)
+    assert client.heard.data == {1: b"hello and bye"}
+    assert client.http.streams == server.http.streams == {}
+
+
+@pytest.mark.parametrize("client_ended", [False, True])
+def test_a_refusal_ends_the_stream_and_nothing_is_left_of_it(client_ended: bool) -> None:
+    client, server = pair()
+    stream = client.http.open(HERE)
+    if client_ended:
+        client.http.finish(stream)
+    exchange(client, server)
+    server.http.refuse(server.stream(), 403)
+    exchange(client, server)
+    assert client.heard.events[0] == ("answered", 1, 403, True)
+    assert client.http.streams == server.http.streams == {}
+    if not client_ended:
+        server.hears(data(1, b"what was under way is dropped"))
+
+
+def test_a_reset_reaches_the_other_side_and_what_crossed_it_is_dropped() -> None:
+    client, server = connected()
+    client.http.reset(client.stream(), ErrorCode.CANCEL)
+    server.sends(server.stream(), b"crossing")
+    exchange(client, server)
+    assert server.heard.events[-1] == ("broken", 1, ErrorCode.CANCEL, True)
+    assert client.heard.data == {}
+
+
+def test_an_interim_answer_is_none_yet() -> None:
+    client = a_client()
+    client.hears(headers(1, b"\x08\x03103") + headers(1, b"\x08\x03201"))
+    assert client.heard.events == [("answered", 1, 201, False)]
+
+
+# -- windows --
+
+
+def test_no_more_is_sent_than_both_windows_take() -> None:
+    client = a_client(2)
+    one, two = client.stream(1), client.stream(3)
+    assert client.http.room(one) == 1 << 14, "a frame"
+    client.sends(one, bytes(1 << 14))
+    client.sends(one, bytes(1 << 14))
+    client.sends(one, bytes(1 << 14))
+    assert client.http.room(one) == (1 << 14) - 1, "the start window, which is the connection's too"
+    client.sends(one, bytes((1 << 14) - 1))
+    assert (client.http.room(one), client.http.room(two)) == (0, 0)
+    client.hears(window_update(0, 10))
+    assert (client.http.room(one), client.http.room(two)) == (0, 10)
+    client.hears(window_update(1, 4))
+    assert client.http.room(one) == 4
+    assert client.heard.rooms == 3, "the first was that of SETTINGS"
+
+
+def test_settings_move_the_windows_of_streams_also_below_nothing() -> None:
+    client = a_client()
+    client.sends(client.stream(), bytes(10_000))
+    client.hears(settings((4, 5_000)))
+    assert client.http.room(client.stream()) == -5_000
+    client.hears(window_update(1, 5_001))
+    assert client.http.room(client.stream()) == 1
+
+
+def test_a_window_is_given_back_once_the_app_has_taken_half_of_it_and_wider_the_first_time() -> None:
+    _, server = connected(crediting=False)
+    stream = server.stream()
+    for _ in range(8):
+        server.hears(data(1, bytes(1 << 14)))
+    assert stream.may_receive == STREAM_WINDOW - (1 << 17)
+    server.http.taken(stream, (1 << 17) - 1)
+    assert server.says() == b"", "half of it is not yet taken"
+    server.http.taken(stream, 1)
+    assert server.says() == window_update(1, (1 << 17) + WIDE_WINDOW - STREAM_WINDOW)
+    assert stream.may_receive == stream.window == WIDE_WINDOW
+    for _ in range(32):
+        server.hears(data(1, bytes(1 << 14)))
+        server.http.taken(stream, 1 << 14)
+    assert server.says() == window_update(1, WIDE_WINDOW >> 1)
+    assert stream.may_receive == stream.window == WIDE_WINDOW
+
+
+def test_only_so_many_streams_have_a_wide_window_at_a_time() -> None:
+    client, server = pair()
+    for _ in range(WIDE_STREAMS + 1):
+        stream = client.http.open(HERE)
+        while (room := client.http.room(stream)) > 0:
+            client.sends(stream, bytes(room))
+        exchange(client, server)
+    wide = [stream for stream in server.http.streams.values() if stream.window == WIDE_WINDOW]
+    narrow = [stream for stream in server.http.streams.values() if stream.window == STREAM_WINDOW]
+    assert (len(wide), len(narrow)) == (WIDE_STREAMS, 1)
+    assert narrow[0].may_receive + narrow[0].unreturned == STREAM_WINDOW, "it gets back what it sent, and no more"
+    client.http.reset(client.stream(1), ErrorCode.CANCEL)
+    exchange(client, server)
+    last = client.stream(narrow[0].number)
+    while (room := client.http.room(last)) > 0:
+        client.sends(last, bytes(room))
+    exchange(client, server)
+    assert narrow[0].window == WIDE_WINDOW
+
+
+def test_padding_is_given_back_by_itself() -> None:
+    _, server = connected(crediting=False)
+    padded = data(1, b"\xff" + b"x" + bytes(255), 8)
+    for _ in range(520):
+        server.hears(padded)
+    assert server.heard.data[1] == b"x" * 520
+    assert (Kind.WINDOW_UPDATE, 0, 1) in [one[:3] for one in frames_of(server.says())]
+    assert server.stream().may_receive + server.stream().unreturned == server.stream().window - 520
+
+
+def test_the_connections_window_is_given_back_though_no_app_takes_a_byte() -> None:
+    client, server = pair(crediting=False)
+    sent = 0
+    for _ in range(40):
+        stream = client.http.open(HERE)
+        while (room := client.http.room(stream)) > 0:
+            client.sends(stream, bytes(room))
+            sent += room
+        exchange(client, server)
+    assert sent == 40 * STREAM_WINDOW > 2 * CONNECTION_WINDOW
+    last = client.http.open(HERE)
+    assert client.http.room(last) > 0, "forty streams that stand still don't stop this one"
+
+
+def test_what_a_peer_can_make_us_keep_is_bounded_by_its_streams_windows() -> None:
+    _, server = connected(crediting=False)
+    for _ in range(16):
+        server.hears(data(1, bytes(1 << 14)))
+    assert server.stream().may_receive == 0
+    assert [kind for kind, _, number, _ in frames_of(server.says()) if number == 1] == []
+
+
+# -- leaving --
+
+
+def test_a_server_that_drains_says_so_twice_and_takes_what_crosses_the_first() -> None:
+    client, server = connected()
+    server.http.drain()
+    server.http.drain()
+    first = server.says()
+    assert [kind for kind, _, _, _ in frames_of(first)] == [Kind.GOAWAY, Kind.PING]
+    assert first[9:13] == HIGHEST_STREAM.to_bytes(4, "big")
+    client.http.open(HERE)
+    server.hears(client.says())
+    assert server.heard.events[-1][:2] == ("asked", 3), "opened before the client knew"
+    client.hears(first)
+    assert not client.http.can_open
+    server.hears(client.says())
+    assert frames_of(server.says()) == [(Kind.GOAWAY, 0, 0, (3).to_bytes(4, "big") + bytes(4))]
+    server.hears(headers(5))
+    assert frames_of(server.says())[-1] == (Kind.RST_STREAM, 0, 5, ErrorCode.REFUSED_STREAM.to_bytes(4, "big"))
+    server.http.accept(server.stream(3))
+    exchange(server, client)
+    assert client.heard.events[-1] == ("answered", 3, 200, False), "what is there goes on"
+
+
+def test_streams_above_the_last_of_a_goaway_are_told_that_nothing_was_done() -> None:
+    client = a_client(3)
+    client.hears(goaway(3))
+    assert client.heard.events == [("broken", 5, ErrorCode.REFUSED_STREAM, True)]
+    assert sorted(client.http.streams) == [1, 3]
+    assert not client.http.can_open
+
+
+def test_a_client_that_drains_opens_nothing_more() -> None:
+    client, server = connected()
+    client.http.drain()
+    assert not client.http.can_open
+    exchange(client, server)
+    assert server.http.leaving
+
+
+def test_a_client_opens_no_more_streams_than_the_server_allows() -> None:
+    client = a_client(0)
+    client.hears(settings((3, 2)))
+    client.http.open(HERE)
+    assert client.http.can_open
+    client.http.open(HERE)
+    assert not client.http.can_open
+    client.http.reset(client.stream(3), ErrorCode.CANCEL)
+    assert client.http.can_open
+
+
+def test_the_last_number_is_the_last_stream() -> None:
+    client = a_client(0)
+    client.http.highest = HIGHEST_STREAM - 2
+    assert client.http.can_open
+    assert client.http.open(HERE).number == HIGHEST_STREAM
+    assert not client.http.can_open
+
+
+def test_a_ping_is_answered_and_its_answer_is_not() -> None:
+    server = a_server()
+    server.says()
+    server.hears(frame(Kind.PING, 0, 0, b"12345678") + frame(Kind.PING, ACK, 0, b"12345678"))
+    assert server.says() == frame(Kind.PING, ACK, 0, b"12345678")
+
+
+# -- properties --
+
+
+@given(st.binary(max_size=2000), st.booleans())
+def test_junk_is_never_more_than_a_protocol_error(junk: bytes, as_client: bool) -> None:
+    side = a_client() if as_client else a_server(headers(1))
+    with contextlib.suppress(ProtocolError):
+        side.hears(junk)
+
+
+FRAME = st.builds(
+    frame,
+    st.integers(0, 10),
+    st.integers(0, 255),
+    st.integers(0, 9),
+    st.one_of(st.binary(max_size=40), st.integers(0, 255).map(lambda n: n.to_bytes(4, "big")), st.just(bytes(8))),
+)
+
+
+@given(st.lists(FRAME, max_size=30), st.booleans())
+@hypothesis_settings(deadline=None)
+def test_frames_of_every_kind_are_never_more_than_a_protocol_error(frames: list[bytes], as_client: bool) -> None:
+    side = a_client(3) if as_client else a_server(headers(1) + headers(3))
+    with contextlib.suppress(ProtocolError):
+        for one in frames:
+            side.hears(one)
+    assert len(side.http.streams) <= 100
+
+
+@dataclass
+class Rest:
+    """What one side still has to send on one stream."""
+
+    side: Side
+    number: int
+    payload: bytes
+
+    def send_some(self, most: int) -> bool:
+        """True where that was the end."""
+        stream = self.side.stream(self.number)
+        count = min(len(self.payload), self.side.http.room(stream), most)
+        if not self.payload:
+            self.side.http.finish(stream)
+            return True
+        if count > 0:
+            self.side.sends(stream, self.payload[:count])
+            self.payload = self.payload[count:]
+        return False
+
+
+@given(st.randoms(use_true_random=False))
+@hypothesis_settings(deadline=None, max_examples=30)
+def test_many_streams_in_any_order_and_any_pieces_arrive_byte_for_byte(chance: random.Random) -> None:
+    client, server = pair()
+    there = {1 + 2 * place: os.urandom(chance.randrange(100_000)) for place in range(5)}
+    back = {number: os.urandom(chance.randrange(100_000)) for number in there}
+    for _ in there:
+        client.http.open(HERE)
+    exchange(client, server)
+    for stream in list(server.http.streams.values()):
+        server.http.accept(stream)
+    left = [Rest(client, number, payload) for number, payload in there.items()]
+    left += [Rest(server, number, payload) for number, payload in back.items()]
+    while left:
+        rest = chance.choice(left)
+        if rest.send_some(chance.choice([1, 100, 16_384, 300_000])):
+            left.remove(rest)
+        if chance.random() < 0.3:
+            _carry(chance, client, server)
+            _carry(chance, server, client)
+    exchange(client, server)
+    assert {n: server.heard.data.get(n, b"") for n in there} == there
+    assert {n: client.heard.data.get(n, b"") for n in back} == back
+    assert server.heard.ended == client.heard.ended == set(there)
+    assert client.http.streams == server.http.streams == {}
+
+
+def _carry(chance: random.Random, one: Side, other: Side) -> None:
+    said = one.says()
+    while said:
+        size = chance.choice([1, 8, 9, 10, 1000, 70_000])
+        other.hears(said[:size])
+        said = said[size:]
+
+
+def test_the_settings_are_those_of_the_standard_when_nothing_is_said() -> None:
+    client = Side(True)
+    client.hears(SETTINGS)
+    assert (client.http.peer.initial_window, client.http.peer.max_frame, client.http.peer.max_streams) == (
+        65_535,
+        16_384,
+        100,
+    )

@@ -1,0 +1,67 @@
+"""Header blocks: our own form is plain HPACK to anyone, and any HPACK is read."""
+
+from __future__ import annotations
+
+import contextlib
+
+import hpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meshtls.sidecar.tunnel.frames import ProtocolError
+from meshtls.sidecar.tunnel.headers import NO_TABLE, HeaderReader, Request, connect_block, status_block
+
+AUTHORITIES = st.from_regex(r"[a-z0-9.-]{1,250}:[0-9]{1,5}", fullmatch=True).map(str.encode)
+
+
+@given(AUTHORITIES)
+def test_our_connect_is_read_by_another_hpack_and_by_ours(authority: bytes) -> None:
+    fields = hpack.Decoder().decode(connect_block(authority), raw=True)
+    assert list(fields) == [(b":method", b"CONNECT"), (b":authority", authority)]
+    assert HeaderReader().request(connect_block(authority), 1) == Request(b"CONNECT", authority)
+
+
+@pytest.mark.parametrize("status", [200, 400, 403, 404, 405, 503])
+def test_our_answers_are_read_by_another_hpack_and_by_ours(status: int) -> None:
+    assert list(hpack.Decoder().decode(status_block(status), raw=True)) == [(b":status", str(status).encode())]
+    assert HeaderReader().status(status_block(status), 1) == status
+
+
+@pytest.mark.parametrize("size", [0, 100, 4096, 65536])
+def test_our_first_block_fits_any_table_that_a_peer_asks_for(size: int) -> None:
+    decoder = hpack.Decoder()
+    decoder.max_allowed_table_size = size
+    assert list(decoder.decode(NO_TABLE + status_block(200), raw=True)) == [(b":status", b"200")]
+    assert list(decoder.decode(status_block(503), raw=True)) == [(b":status", b"503")]
+
+
+@pytest.mark.parametrize("huffman", [False, True])
+def test_blocks_that_use_the_table_are_read_also_between_our_own(huffman: bool) -> None:
+    encoder, reader = hpack.Encoder(), HeaderReader()
+    fields = [(":method", "CONNECT"), (":authority", "app.example:443"), ("x-request-id", "abc")]
+    for _ in range(3):
+        assert reader.request(encoder.encode(fields, huffman=huffman), 1).authority == b"app.example:443"
+        assert reader.request(connect_block(b"127.0.0.1:1"), 1).authority == b"127.0.0.1:1"
+
+
+@pytest.mark.parametrize("kind", ["request", "status"])
+@given(block=st.binary(max_size=200))
+def test_junk_is_a_protocol_error_or_what_was_asked_for(kind: str, block: bytes) -> None:
+    with contextlib.suppress(ProtocolError):
+        assert getattr(HeaderReader(), kind)(block, 1)
+
+
+@given(AUTHORITIES, st.integers(0, 40), st.integers(0, 255))
+def test_our_form_with_a_byte_changed_means_what_hpack_says(authority: bytes, place: int, byte: int) -> None:
+    block = bytearray(connect_block(authority))
+    block[place % len(block)] = byte
+    try:
+        fields = dict(hpack.Decoder().decode(bytes(block), raw=True))
+    except (hpack.HPACKError, UnicodeDecodeError):
+        fields = {}
+    try:
+        request = HeaderReader().request(bytes(block), 1)
+    except ProtocolError:
+        return
+    assert request == (fields[b":method"], fields.get(b":authority", b""))

@@ -1,0 +1,55 @@
+"""A stream's states: every cell of the table."""
+
+from __future__ import annotations
+
+import pytest
+
+from meshtls.sidecar.tunnel.streams import NEXT, Ended, ForgottenStreams, State, Stream
+
+#: RFC 9113, figure 2, from open on: what END_STREAM by one side leads to, None where that side has ended before.
+FIGURE = {
+    (State.OPEN, Ended.BY_US): State.HALF_CLOSED_LOCAL,
+    (State.OPEN, Ended.BY_PEER): State.HALF_CLOSED_REMOTE,
+    (State.HALF_CLOSED_LOCAL, Ended.BY_US): None,
+    (State.HALF_CLOSED_LOCAL, Ended.BY_PEER): State.CLOSED,
+    (State.HALF_CLOSED_REMOTE, Ended.BY_US): State.CLOSED,
+    (State.HALF_CLOSED_REMOTE, Ended.BY_PEER): None,
+    (State.CLOSED, Ended.BY_US): None,
+    (State.CLOSED, Ended.BY_PEER): None,
+}
+
+
+def test_the_table_is_the_standards_figure() -> None:
+    assert {(state, who): NEXT[state].get(who) for state in State for who in Ended} == FIGURE
+
+
+@pytest.mark.parametrize(("step", "state"), FIGURE.items())
+def test_a_stream_takes_the_steps_of_the_table_and_no_others(step: tuple[State, Ended], state: State | None) -> None:
+    stream = Stream(1, 10, 20)
+    stream.state, who = step
+    if state is None:
+        with pytest.raises(KeyError):
+            stream.end(who)
+        assert stream.state is step[0]
+    else:
+        assert stream.end(who) is (state is State.CLOSED)
+        assert stream.state is state
+
+
+def test_what_a_stream_may_do_follows_its_state() -> None:
+    stream = Stream(1, 10, 20)
+    assert (stream.sends, stream.receives) == (True, True)
+    stream.end(Ended.BY_PEER)
+    assert (stream.sends, stream.receives) == (True, False)
+    stream.end(Ended.BY_US)
+    assert (stream.sends, stream.receives) == (False, False)
+    assert repr(stream) == "<Stream 1 CLOSED [send 10, receive 20]>"
+
+
+def test_the_last_thousand_that_were_reset_are_remembered_and_memory_is_bounded() -> None:
+    forgotten = ForgottenStreams()
+    for number in range(10_000):
+        forgotten.add(number)
+        assert number in forgotten
+        assert max(0, number - 999) in forgotten
+    assert len(forgotten._newer) + len(forgotten._older) <= 2000
