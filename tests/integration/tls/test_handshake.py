@@ -277,6 +277,34 @@ def test_application_data_right_behind_the_handshake_is_not_lost() -> None:
     assert server.read() == b"early"
 
 
+def test_our_last_flight_and_the_first_data_may_go_together() -> None:
+    client, server = pair()
+    client.handshake()
+    server.feed(client.outgoing())
+    server.handshake()
+    client.feed(server.outgoing())
+    assert client.handshake() is not None
+    assert client.unsent
+    server.feed(client.seal(b"at once"))
+    assert client.unsent == client.outgoing() == b""
+    assert server.handshake() is not None
+    assert server.read() == b"at once"
+
+
+def test_an_engine_carries_nothing_before_the_verdict() -> None:
+    client, _ = pair()
+    with pytest.raises(HandshakeError):
+        client.seal(b"too early")
+    refused = engine_of(presenting(PARTNER, GOOD), server_side=False)
+    server = engine_of(server_context(), server_side=True)
+    assert type(shake(refused, server).server) is UntrustedPeerError
+    with pytest.raises(PeerError):
+        server.seal(b"for nobody")
+    with pytest.raises(PeerError):
+        server.open(memoryview(b"\x17\x03\x03\x00\x01x"), memoryview(bytearray(1 << 16)))
+    assert server.peer is None
+
+
 def pair() -> tuple[TlsEngine, TlsEngine]:
     """A client and a server that accept each other."""
     client = engine_of(context_for(OURS, CLIENT), server_side=False)
