@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from sqlalchemy import Connection, text
 from meshtls.bundle import TrustBundle
 from meshtls.ca.registration import AgentRecord, Entry, EntryFilter, Issuance, Selector
 from meshtls.ca.store import agents, bundles, changes, entries, issuances, tokens
+from meshtls.ca.store.address import sqlite_url
 from meshtls.ca.store.changes import Change, ChangeKind
 from meshtls.ca.store.database import Database
 from meshtls.ca.store.migrate import migrate, schema_version
@@ -336,3 +338,33 @@ async def test_expired_entries_are_found_by_the_clock(database: Database) -> Non
         assert await entries.next_expiry(tx) == int(soon.timestamp())
         assert await entries.expired_entries(tx, NOW) == []
         assert await entries.expired_entries(tx, soon) == [one.id]
+
+
+async def test_a_writer_cancelled_in_a_statement_leaves_no_lock_behind(tmp_path: Path) -> None:
+    """Nor while what it was doing is remembered, as a traceback does: SQLite keeps a connection that was closed, and
+    its lock, until the last cursor is gone.
+    """
+    database = Database(sqlite_url(tmp_path / "store.sqlite3"))
+    await migrate(database)
+    reading = asyncio.get_running_loop().create_future()
+
+    async def write() -> None:
+        async with database.write() as tx:
+            await entries.insert_entries(tx, [entry("/lost")])
+            rows = await tx.stream(text(_MANY_ROWS))
+            reading.set_result(None)
+            while await rows.fetchone():  # waits for the driver wherever the rows that it fetched ahead are used up
+                pass
+
+    writer = asyncio.create_task(write())
+    await reading
+    writer.cancel()
+    with pytest.raises(asyncio.CancelledError) as remembered:
+        await writer
+    [kept] = await asyncio.wait_for(add(database, entry("/kept")), 5)
+    assert await listed(database) == [kept]
+    assert remembered.value.__traceback__ is not None
+    await database.close()
+
+
+_MANY_ROWS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 300000) SELECT x FROM n"

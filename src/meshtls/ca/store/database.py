@@ -7,11 +7,13 @@ transaction that starts reading and then writes may be refused in the middle.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import aiosqlite
 from sqlalchemy import URL, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -118,3 +120,14 @@ def _configure_sqlite(engine: AsyncEngine, begin: str) -> None:
     @event.listens_for(engine.sync_engine, "begin")
     def start(connection: Any) -> None:
         connection.exec_driver_sql(begin)
+
+    @event.listens_for(engine.sync_engine, "invalidate")
+    def end(connection: Any, _record: object, _error: BaseException | None) -> None:
+        # Whoever is cancelled within a statement leaves its cursor in his traceback, and SQLite keeps a connection that
+        # was closed, with the lock of its transaction, until the last cursor is gone. So the transaction ends first.
+        connection.run_async(_rolled_back)
+
+
+async def _rolled_back(driver: aiosqlite.Connection) -> None:
+    with contextlib.suppress(sqlite3.Error, ValueError):  # what is broken or closed holds no lock
+        await driver.rollback()
