@@ -19,11 +19,16 @@ from tests.integration.cli.processes import Process, started
 A, B = "spiffe://example.org/service-a", "spiffe://example.org/service-b"
 ANYWHERE = "127.0.0.1:0"
 NOBODY_S_UIDS = (60_001, 60_002)
-# Everything is imported while files of ours can still be read.
+# Everything is imported while files of ours can still be read; cryptography imports some of it when it first verifies.
 AS_ANOTHER_USER = """
 import os, sys
 import meshtls.cli.tls_client, meshtls.cli.tls_server, asyncio.unix_events, encodings.idna
 from meshtls.cli.main import main
+from meshtls.policy.authorizer import authorize_any
+from meshtls.pytest.mesh import Mesh
+from meshtls.tls.rotating import server_context
+with Mesh() as mesh:
+    mesh.handshake(mesh.source("a"), server_context(mesh.source("b"), authorize_any()))
 number = int(sys.argv[1])
 os.setgroups([])
 os.setresgid(number, number, number)
