@@ -16,6 +16,7 @@ from meshtls.observe.access_log import AccessLog, LineStream
 from meshtls.sidecar.address import Address
 from meshtls.sidecar.config import SidecarConfig, load_config, with_workers
 from meshtls.sidecar.descriptors import make_room
+from meshtls.sidecar.loop import run as run_on_own_loop
 from meshtls.sidecar.run import run_until_signal
 from meshtls.sidecar.service import Sidecar
 from meshtls.sidecar.whole_lines import WholeLines
@@ -38,10 +39,10 @@ def run(config: Path, workers: int | None) -> None:
     loaded = with_workers(load_config(config), workers)
     make_room(loaded.limits.connections)
     if loaded.workers == 1:
-        asyncio.run(_run(loaded, sys.stdout))
+        run_on_own_loop(_run(loaded, sys.stdout))
         return
     with WholeLines(sys.stdout) as lines:
-        status = Workers(loaded.workers, lambda parent: asyncio.run(_run(loaded, lines, parent))).run()
+        status = Workers(loaded.workers, lambda parent: run_on_own_loop(_run(loaded, lines, parent))).run()
     sys.exit(status)
 
 

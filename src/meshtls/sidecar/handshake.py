@@ -18,8 +18,8 @@ from meshtls.errors import (
 from meshtls.sidecar.config import Limits, TlsMinimum
 from meshtls.sidecar.connection import Connection
 from meshtls.sidecar.detect import Wire, wire_of
-from meshtls.sidecar.sockets import CHUNK, readable, receive, send_all
 from meshtls.sidecar.turns import turns
+from meshtls.sidecar.waiting import CHUNK, readable, receive, send_all
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import GenerationContext, TlsOptions
 from meshtls.tls.engine import TlsEngine

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from meshtls.clock import Clock
 from meshtls.sidecar.address import Address
 from meshtls.sidecar.poller import poller
-from meshtls.sidecar.sockets import accept_ready, address_of, close, listen, readable
+from meshtls.sidecar.sockets import accept_ready, address_of, close, listen
+from meshtls.sidecar.waiting import readable
 
 __all__ = ["Listener"]
 

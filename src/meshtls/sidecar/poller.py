@@ -1,8 +1,9 @@
 """Readiness of many sockets for one wake-up of the event loop.
 
 asyncio's own ``add_reader`` costs a handle, a heap of calls and a trip through the ready queue for each socket and
-each wake-up. Here one ``epoll`` of ours is itself watched by the loop: it wakes once per batch, and each socket's
-callback is called straight from there. Where there is no epoll, the same interface stands on ``add_reader``.
+each wake-up. Here one ``epoll`` of ours is itself watched by the loop, or is the loop's own (``loop.py``): it wakes
+once per batch, and each socket's callback is called straight from there. Where there is no epoll, the same interface
+stands on ``add_reader``.
 """
 
 from __future__ import annotations
@@ -14,12 +15,11 @@ import socket
 from collections.abc import Callable
 from typing import Protocol
 
+from meshtls.sidecar.loop import BATCH, selector_of
 from meshtls.sidecar.per_loop import PerLoop
 
 __all__ = ["EpollPoller", "LoopPoller", "Poller", "poller"]
 
-#: Sockets served per wake-up: more would keep the loop's other work (accepts, timers) waiting.
-_BATCH = 128
 _READ, _WRITE = 1, 4  # select.EPOLLIN, select.EPOLLOUT
 _Callback = Callable[[], None] | None
 
@@ -54,7 +54,7 @@ class _Watched:
 
 
 class EpollPoller:
-    """An epoll nested in the loop.
+    """An epoll nested in the loop, or shared with it.
 
     Interest in reading is taken back from the kernel only once a socket is ready and nobody wants to read: between two
     phases of a connection, and where a pump waits for its sink, the next wish mostly comes first, and that saves two
@@ -67,9 +67,13 @@ class EpollPoller:
         self._loop = loop
         self._waking = False
         self._deferred: list[Callable[[], None]] = []
-        self._epoll = select.epoll()
         self._watched: dict[int, _Watched] = {}
-        loop.add_reader(self._epoll.fileno(), self._wake)
+        shared = selector_of(loop)
+        if shared is None:
+            self._epoll = select.epoll()
+            loop.add_reader(self._epoll.fileno(), self._wake)
+        else:
+            self._epoll, shared.guest = shared.epoll, self
 
     def watch(self, sock: socket.socket, read: _Callback, write: _Callback) -> None:
         fd = sock.fileno()
@@ -99,26 +103,37 @@ class EpollPoller:
 
     def _tell(self, fd: int, watched: _Watched, mask: int) -> None:
         if not mask:
-            self._epoll.unregister(fd)
             del self._watched[fd]
+            self._epoll.unregister(fd)
         elif watched.mask:
             self._epoll.modify(fd, mask)
         else:
             self._epoll.register(fd, mask)
         watched.mask = mask
 
-    def _wake(self) -> None:
+    def lose(self, fd: int) -> None:
+        """The loop itself watches this number from now on."""
+        watched = self._watched.get(fd)
+        if watched is not None:
+            with contextlib.suppress(OSError):  # closed meanwhile, and the number is another's
+                self._tell(fd, watched, 0)
+
+    def serve(self, events: list[tuple[int, int]]) -> None:
+        """Call back for what is ready."""
         self.now, self._waking = self._time(), True
         try:
-            self._serve()
+            self._serve(events)
         finally:
             self._waking = False
         while self._deferred:
             self._deferred.pop()()
 
-    def _serve(self) -> None:
+    def _wake(self) -> None:
+        self.serve(self._epoll.poll(0, BATCH))
+
+    def _serve(self, ready: list[tuple[int, int]]) -> None:
         known = self._watched
-        for fd, events in self._epoll.poll(0, _BATCH):
+        for fd, events in ready:
             # Looked up one by one: an earlier callback of this batch may have ended this socket.
             watched = known.get(fd)
             if watched is None:

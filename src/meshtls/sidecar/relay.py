@@ -17,6 +17,7 @@ from collections.abc import Callable
 from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import EndedError, Flow
 from meshtls.sidecar.ends import End
+from meshtls.sidecar.idle import idle_watch
 from meshtls.sidecar.poller import poller
 
 __all__ = ["relay"]
@@ -31,28 +32,29 @@ async def relay(opener: End, other: End, flow: Flow, idle_timeout: float) -> Non
 
 
 class _Relay:
-    """Two pumps and what they share: the sockets' watch, the idle timer and the one end."""
+    """Two pumps and what they share: the sockets' watch, the time of the last byte and the one end."""
 
-    __slots__ = ("_done", "_idle", "_loop", "_pumps", "_timer", "last", "poller")
+    __slots__ = ("_done", "_idle", "_pumps", "last", "poller")
 
     def __init__(self, opener: End, other: End, flow: Flow, idle_timeout: float) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._done: asyncio.Future[None] = self._loop.create_future()
+        loop = asyncio.get_running_loop()
+        self._done: asyncio.Future[None] = loop.create_future()
         self._idle = idle_timeout
         #: When a byte last moved, by the loop's clock.
-        self.last = self._loop.time()
+        self.last = loop.time()
         self.poller = poller()
         self._pumps = (_Pump(self, opener, other, flow, inward=True), _Pump(self, other, opener, flow, inward=False))
 
     async def run(self) -> None:
-        self._timer = self._loop.call_later(self._idle, self._check_idle)
+        watch = idle_watch()
+        watch.add(self, self._idle)
         try:
             for pump in self._pumps:
                 pump.start()
             self.changed()
             await self._done
         finally:
-            self._timer.cancel()
+            watch.remove(self, self._idle)
             for pump in self._pumps:
                 self.poller.watch(pump.source.sock, None, None)
 
@@ -65,6 +67,9 @@ class _Relay:
         self.poller.watch(inward.source.sock, inward.waits_to_read, outward.waits_to_write)
         self.poller.watch(outward.source.sock, outward.waits_to_read, inward.waits_to_write)
 
+    def end_idle(self, timeout: float) -> None:
+        self.end(EndedError(Outcome.IDLE_TIMEOUT, f"no byte moved for {timeout:g} s"))
+
     def end(self, error: Exception | None) -> None:
         if self._done.done():
             return
@@ -72,13 +77,6 @@ class _Relay:
             self._done.set_result(None)
         else:
             self._done.set_exception(error)
-
-    def _check_idle(self) -> None:
-        left = self.last + self._idle - self._loop.time()
-        if left > 0:
-            self._timer = self._loop.call_later(left, self._check_idle)
-        else:
-            self.end(EndedError(Outcome.IDLE_TIMEOUT, f"no byte moved for {self._idle:g} s"))
 
 
 class _Pump:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 
 from meshtls.sidecar.service import Sidecar
@@ -17,6 +18,9 @@ async def run_until_signal(sidecar: Sidecar, parent: int | None = None) -> None:
 
     ``parent`` is a file descriptor whose end counts as a signal: a worker's parent has gone.
     """
+    # What a sidecar is made of stays to its end: the collector need not look at it again and again.
+    gc.collect()
+    gc.freeze()
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
 
@@ -37,3 +41,4 @@ async def run_until_signal(sidecar: Sidecar, parent: int | None = None) -> None:
     finally:
         for number in _SIGNALS:
             loop.remove_signal_handler(number)
+        gc.unfreeze()

@@ -1,8 +1,4 @@
-"""The raw sockets of a sidecar: listening, accepting without loss, dialling by name, waiting, and the ways to end.
-
-The phases before the relay wait in these calls; the relay itself does not (see ``relay.py``, ``ends.py``). They stand
-on our poller and not on the loop's ``sock_recv`` and the like, which cost 20 µs and two system calls a wait.
-"""
+"""The raw sockets of a sidecar: listening, accepting without loss, dialling by name, and the ways to end."""
 
 from __future__ import annotations
 
@@ -14,16 +10,16 @@ import os
 import socket
 import struct
 from collections.abc import Iterable, Iterator
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import repeat
 from typing import Any
 
 from meshtls.errors import ConfigError
 from meshtls.sidecar.address import Address
 from meshtls.sidecar.poller import poller
+from meshtls.sidecar.waiting import receive, writable
 
 __all__ = [
-    "CHUNK",
     "abort",
     "accept_ready",
     "address_of",
@@ -32,14 +28,8 @@ __all__ = [
     "linger",
     "listen",
     "peer_of",
-    "readable",
-    "receive",
-    "send_all",
-    "writable",
 ]
 
-#: Bytes that one read takes at most before the relay begins.
-CHUNK = 1 << 14
 _BACKLOG = 4096
 #: Connections accepted per wake-up: with more, those that are there would have to wait for those that come.
 _ACCEPTS = 64
@@ -67,46 +57,6 @@ def listen(address: Address, key: str, *, shared: bool = False) -> socket.socket
         raise ConfigError(f"{key}: wanted to listen on {address}: {why}") from error
     listener.setblocking(False)
     return listener
-
-
-async def readable(sock: socket.socket) -> None:
-    """Wait until there is something to read or to accept. Cancelled, it loses nothing."""
-    ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    watcher = poller()
-    watcher.watch(sock, partial(_set_done, ready), None)
-    try:
-        await ready
-    finally:
-        watcher.watch(sock, None, None)
-
-
-async def writable(sock: socket.socket) -> None:
-    """Wait until there is room to send."""
-    ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    watcher = poller()
-    watcher.watch(sock, None, partial(_set_done, ready))
-    try:
-        await ready
-    finally:
-        watcher.watch(sock, None, None)
-
-
-async def receive(sock: socket.socket) -> bytes:
-    """Wait for bytes, CHUNK at most; b"" at the end. Raises OSError where the connection broke."""
-    while True:
-        await readable(sock)
-        with contextlib.suppress(BlockingIOError, InterruptedError):
-            return sock.recv(CHUNK)
-
-
-async def send_all(sock: socket.socket, data: bytes) -> None:
-    """Send, and wait for room as long as there is none. Raises OSError where the connection broke."""
-    rest = memoryview(data)
-    while rest:
-        try:
-            rest = rest[sock.send(rest) :]
-        except (BlockingIOError, InterruptedError):
-            await writable(sock)
 
 
 def accept_ready(listener: socket.socket) -> Iterator[socket.socket]:
@@ -221,11 +171,6 @@ async def _resolved(address: Address, deadline: float | None) -> tuple[_Target, 
 
 def _targets(found: Iterable[tuple[int, int, int, str, _Place]]) -> tuple[_Target, ...]:
     return tuple((family, place) for family, _, _, _, place in found)
-
-
-def _set_done(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)
 
 
 def _is_ipv6(host: str) -> bool:

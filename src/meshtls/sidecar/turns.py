@@ -46,9 +46,9 @@ class Turns:
         await turn
 
     def _take(self) -> None:
-        if self._left == self._a_round:
-            self._loop.call_soon(self._next_round)
         self._left -= 1
+        if not self._left:
+            self._loop.call_soon(self._next_round)
 
     def _next_round(self) -> None:
         self._left = self._a_round

@@ -21,7 +21,8 @@ from meshtls.observe.events import Direction
 from meshtls.sidecar.config import Limits
 from meshtls.sidecar.connection import Connection
 from meshtls.sidecar.poller import poller
-from meshtls.sidecar.sockets import CHUNK, abort, close, send_all
+from meshtls.sidecar.sockets import abort, close
+from meshtls.sidecar.waiting import CHUNK, send_all
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import TlsContexts
 from meshtls.tls.engine import TlsEngine

@@ -206,6 +206,8 @@ async def refused(address: Address) -> None:
             try:
                 async with connected(address):
                     await asyncio.sleep(0)
+            except ConnectionResetError:
+                continue  # it was waiting to be accepted at that moment
             except ConnectionRefusedError:
                 return
 

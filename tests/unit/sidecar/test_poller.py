@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from meshtls.sidecar.poller import EpollPoller, LoopPoller, Poller, poller
-from meshtls.sidecar.sockets import readable, receive, send_all, writable
+from meshtls.sidecar.waiting import readable, receive, send_all, writable
 
 Pair = tuple[socket.socket, socket.socket]
 

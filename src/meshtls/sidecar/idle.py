@@ -1,0 +1,66 @@
+"""Ends what nothing has moved through for too long, with one timer for all that share a timeout.
+
+A timer for each would cost every connection two trips through the loop's heap, and an idle one a quarter of a KiB. The
+price is that an end may come an eighth of the timeout late.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from meshtls.sidecar.per_loop import PerLoop
+
+__all__ = ["IdleWatch", "Idler", "idle_watch"]
+
+_LOOKS = 8
+
+
+class Idler(Protocol):
+    """What may be idle."""
+
+    #: When it last was not, by the loop's clock.
+    last: float
+
+    def end_idle(self, timeout: float) -> None:
+        """It was idle for more than ``timeout`` seconds."""
+
+
+class IdleWatch:
+    """Those of one loop. Each is looked at eight times within its timeout."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._groups: dict[float, set[Idler]] = {}
+
+    def add(self, one: Idler, timeout: float) -> None:
+        """Watch it; ``timeout`` is in seconds."""
+        group = self._groups.get(timeout)
+        if group is None:
+            group = self._groups[timeout] = set()
+            self._loop.call_later(timeout / _LOOKS, self._look, timeout)
+        group.add(one)
+
+    def remove(self, one: Idler, timeout: float) -> None:
+        """Watch it no more."""
+        group = self._groups.get(timeout)
+        if group is not None:
+            group.discard(one)
+
+    def _look(self, timeout: float) -> None:
+        group = self._groups[timeout]
+        if not group:
+            del self._groups[timeout]
+            return
+        self._loop.call_later(timeout / _LOOKS, self._look, timeout)
+        since = self._loop.time() - timeout
+        for one in [one for one in group if one.last < since]:
+            group.discard(one)
+            one.end_idle(timeout)
+
+    def __repr__(self) -> str:
+        return f"<IdleWatch { ({timeout: len(group) for timeout, group in self._groups.items()}) }>"
+
+
+#: The running loop's.
+idle_watch: PerLoop[IdleWatch] = PerLoop(IdleWatch)

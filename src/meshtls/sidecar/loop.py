@@ -1,0 +1,125 @@
+"""An event loop with the poller's sockets in its own epoll: one wait and one system call a round instead of two.
+
+A loop of asyncio asks a selector what is ready. Ours is one, by ``selectors``' public interface, and it calls the
+poller's sockets back before it tells asyncio of its own. For one connection that goes to and fro, half of what we spent
+on a message was the second epoll and the trip through asyncio's queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import select
+import selectors
+from collections.abc import Coroutine, Mapping
+from typing import Any, Protocol, TypeVar
+from weakref import WeakKeyDictionary
+
+__all__ = ["BATCH", "Served", "SharedSelector", "new_loop", "run", "selector_of"]
+
+T = TypeVar("T")
+
+#: Sockets served per round: with more, the loop's other work (accepts, timers) would have to wait.
+BATCH = 128
+_IN, _OUT = 1, 4  # select.EPOLLIN, select.EPOLLOUT
+
+
+class Served(Protocol):
+    """Whose sockets are in the epoll beside the loop's."""
+
+    def serve(self, events: list[tuple[int, int]]) -> None:
+        """Call back for these numbers and their events."""
+
+    def lose(self, fd: int) -> None:
+        """This number is the loop's now."""
+
+
+class SharedSelector(selectors.BaseSelector):
+    """``epoll`` is also its guest's, who sets ``guest``; a number that asyncio did not register is the guest's."""
+
+    def __init__(self) -> None:
+        self.epoll = select.epoll()
+        self.guest: Served | None = None
+        self._keys: dict[int, selectors.SelectorKey] = {}
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        fd = _number(fileobj)
+        if fd in self._keys:
+            raise KeyError(f"{fd} is already registered")
+        if self.guest is not None:
+            self.guest.lose(fd)
+        self.epoll.register(fd, _mask(events))
+        return self._keep(fd, selectors.SelectorKey(fileobj, fd, events, data))
+
+    def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        fd = _number(fileobj)
+        if self._keys[fd].events != events:
+            self.epoll.modify(fd, _mask(events))
+        return self._keep(fd, selectors.SelectorKey(fileobj, fd, events, data))
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        fd = _number(fileobj)
+        key = self._keys.pop(fd)
+        with contextlib.suppress(OSError):  # closed before: the kernel has dropped it
+            self.epoll.unregister(fd)
+        return key
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        keys, ours, its = self._keys, [], []
+        for event in self.epoll.poll(timeout, BATCH):
+            key = keys.get(event[0])
+            if key is None:
+                its.append(event)
+            else:
+                ours.append((key, _ready(event[1]) & key.events))
+        if its and self.guest is not None:
+            self.guest.serve(its)
+        return ours
+
+    def close(self) -> None:
+        self.epoll.close()
+        self._keys.clear()
+
+    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
+        return self._keys
+
+    def _keep(self, fd: int, key: selectors.SelectorKey) -> selectors.SelectorKey:
+        self._keys[fd] = key
+        return key
+
+
+_selectors: WeakKeyDictionary[asyncio.AbstractEventLoop, SharedSelector] = WeakKeyDictionary()
+
+
+def selector_of(loop: asyncio.AbstractEventLoop) -> SharedSelector | None:
+    """The selector of a loop that ``new_loop`` made; None for any other."""
+    return _selectors.get(loop)
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """A loop for a process that is nothing but a sidecar; asyncio's own where there is no epoll."""
+    if not hasattr(select, "epoll"):
+        return asyncio.new_event_loop()
+    selector = SharedSelector()
+    loop = asyncio.SelectorEventLoop(selector)
+    _selectors[loop] = selector
+    return loop
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """As ``asyncio.run``, on such a loop."""
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        return runner.run(main)
+
+
+def _number(fileobj: Any) -> int:
+    return fileobj if isinstance(fileobj, int) else int(fileobj.fileno())
+
+
+def _mask(events: int) -> int:
+    return (_IN if events & selectors.EVENT_READ else 0) | (_OUT if events & selectors.EVENT_WRITE else 0)
+
+
+def _ready(events: int) -> int:
+    # An error or a hang-up is both: whoever waits learns of it from the call that they then make.
+    return (selectors.EVENT_READ if events & ~_OUT else 0) | (selectors.EVENT_WRITE if events & ~_IN else 0)

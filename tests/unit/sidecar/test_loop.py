@@ -1,0 +1,153 @@
+"""The loop that shares its epoll with the poller: both work as ever, and sockets may go from one to the other."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import selectors
+import signal
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from meshtls.sidecar.loop import SharedSelector, new_loop, run, selector_of
+from meshtls.sidecar.poller import EpollPoller, LoopPoller, poller
+from meshtls.sidecar.waiting import readable, receive, send_all
+
+Pair = tuple[socket.socket, socket.socket]
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    ours, theirs = socket.socketpair()
+    for sock in (ours, theirs):
+        sock.setblocking(False)
+    with ours, theirs:
+        yield ours, theirs
+
+
+def test_the_poller_is_in_the_loop_s_own_epoll() -> None:
+    async def main() -> None:
+        shared, watcher = selector_of(asyncio.get_running_loop()), poller()
+        assert isinstance(watcher, EpollPoller)
+        assert shared is not None
+        assert shared.guest is watcher
+        assert watcher._epoll is shared.epoll
+
+    run(main())
+
+
+async def test_any_other_loop_has_an_epoll_beside_it() -> None:
+    assert selector_of(asyncio.get_running_loop()) is None
+    assert isinstance(poller(), EpollPoller)
+
+
+def test_where_there_is_no_epoll_the_loop_is_asyncio_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        assert selector_of(asyncio.get_running_loop()) is None
+        assert isinstance(poller(), LoopPoller)
+
+    monkeypatch.delattr(select, "epoll")
+    run(main())
+
+
+def test_streams_timers_and_signals_are_asyncio_s_as_ever() -> None:
+    async def main() -> None:
+        async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(await reader.read())
+            writer.close()
+
+        async with await asyncio.start_server(echo, "127.0.0.1", 0) as server:
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            data = os.urandom(3_000_000)
+            writer.write(data)
+            writer.write_eof()
+            assert await reader.read() == data
+            writer.close()
+            await writer.wait_closed()
+        told = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, told.set)
+        asyncio.get_running_loop().call_later(0.01, os.kill, os.getpid(), signal.SIGUSR1)
+        await asyncio.wait_for(told.wait(), 10)
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGUSR1)
+
+    run(main())
+
+
+def test_bytes_pass_through_the_poller_both_ways(pair: Pair) -> None:
+    async def main() -> None:
+        data, got = os.urandom(2_000_000), bytearray()
+        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+            group.create_task(send_all(pair[0], data))
+            while len(got) < len(data):
+                got.extend(await receive(pair[1]))
+        assert got == data
+
+    run(main())
+
+
+def test_a_socket_may_go_to_the_loop_and_come_back(pair: Pair) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        for turn in range(3):
+            pair[1].send(b"for the poller")
+            assert await asyncio.wait_for(receive(pair[0]), 10) == b"for the poller"
+            waiting = loop.create_task(loop.sock_recv(pair[0], 100))
+            await asyncio.sleep(0)
+            pair[1].send(b"for the loop %d" % turn)
+            assert await asyncio.wait_for(waiting, 10) == b"for the loop %d" % turn
+        pair[1].send(b"last")
+        await asyncio.wait_for(readable(pair[0]), 10)
+
+    run(main())
+
+
+def test_a_number_that_was_closed_without_a_word_serves_asyncio(pair: Pair) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        gone, far = socket.socketpair()
+        gone.setblocking(False)
+        poller().watch(gone, lambda: None, None)
+        number = gone.fileno()
+        gone.close()
+        far.close()
+        with socket.socket(fileno=os.dup(pair[0].fileno())) as again:
+            assert again.fileno() == number
+            again.setblocking(False)
+            waiting = loop.create_task(loop.sock_recv(again, 100))
+            await asyncio.sleep(0)
+            pair[1].send(b"hello")
+            assert await asyncio.wait_for(waiting, 10) == b"hello"
+
+    run(main())
+
+
+def test_the_selector_keeps_the_rules_of_its_interface(pair: Pair) -> None:
+    with SharedSelector() as selector:
+        key = selector.register(pair[0], selectors.EVENT_READ, "data")
+        assert selector.get_key(key.fd) is key
+        with pytest.raises(KeyError, match="already registered"):
+            selector.register(pair[0], selectors.EVENT_READ)
+        assert selector.select(0) == []
+        pair[1].send(b"x")
+        assert selector.select(0) == [(key, selectors.EVENT_READ)]
+        both = selector.modify(pair[0], selectors.EVENT_READ | selectors.EVENT_WRITE, "more")
+        assert selector.select(0) == [(both, selectors.EVENT_READ | selectors.EVENT_WRITE)]
+        writes = selector.modify(pair[0], selectors.EVENT_WRITE, "more")
+        assert selector.select(0) == [(writes, selectors.EVENT_WRITE)]
+        assert selector.unregister(pair[0]) is writes
+        with pytest.raises(KeyError):
+            selector.unregister(pair[0])
+        assert selector.select(0) == []
+
+
+def test_what_nobody_knows_is_left_alone(pair: Pair) -> None:
+    loop = new_loop()
+    shared = selector_of(loop)
+    assert shared is not None
+    shared.epoll.register(pair[0], select.EPOLLIN)
+    pair[1].send(b"x")
+    assert shared.select(0) == []
+    loop.close()
