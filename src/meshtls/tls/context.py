@@ -4,9 +4,9 @@
 ticket of before a trust change still resumes on it. A new SSLContext has neither fault: the keys that tickets are made
 with are its own, so they die with it, and so do the sessions that a client keeps in it.
 
-One thing is added while it lives: an intermediate that ``verify_peer`` has followed to a root. OpenSSL then ends its
-own path there, which saves it a signature check on each handshake (an eighth of one). It loosens nothing: OpenSSL's
-store is only the coarse filter, and the verdict goes on asking for the root.
+Beside the roots its store holds the intermediates of our own SVID, if that leads to a root: most peers' certificates
+come by the same ones. OpenSSL ends its own path there, which saves it a signature check on each handshake (an eighth of
+one). It loosens nothing: the store is only the coarse filter, and the verdict goes on asking for the root.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshtls.clock import Clock, SystemClock
-from meshtls.errors import ConfigError, NotAuthorizedError
+from meshtls.errors import ConfigError, NotAuthorizedError, PeerError
 from meshtls.policy.authorizer import Authorizer, Target
 from meshtls.svid.context import X509Context, X509ContextSource
 from meshtls.svid.verifier import PeerVerifier
@@ -37,7 +37,6 @@ _TLS12_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 # of 600 bytes is not worth a compressor's memory and time.
 _NO_CERTIFICATE_COMPRESSION = 1 << 32 | 1 << 33
 _COMPRESSES_SINCE = (3, 2)
-_MOST_ENDS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +69,6 @@ class GenerationContext(ssl.SSLContext):
     _authorizer: Authorizer
     _clock: Clock
     _verifier: PeerVerifier
-    _ends: set[bytes]
 
     @classmethod
     def build(
@@ -81,19 +79,16 @@ class GenerationContext(ssl.SSLContext):
         self.snapshot, self.server_side = snapshot, server_side
         self._authorizer, self._clock = authorizer, clock
         self._verifier = PeerVerifier(snapshot.bundles)
-        self._ends = set()
         self.sessions, self.resumption = Sessions(), options.resumption
         harden(self, options, server_side=server_side)
-        self._load_roots()
+        self._load_authorities()
         load_svid(self, snapshot.svid)
         watch_messages(self, preview)
         return self
 
     def judge(self, chain: Sequence[bytes], port: int | None) -> VerifiedPeer:
         """Verify the chain by the bundles of this generation, then ask the authorizer. Raises PeerError."""
-        peer = self._verifier.verify(chain, self._clock.now())
-        self._end_paths_at(chain[1:], peer)
-        return self._authorized(peer, port)
+        return self._authorized(self._verifier.verify(chain, self._clock.now()), port)
 
     def judge_again(self, leaf: bytes, port: int | None) -> VerifiedPeer:
         """The same for a resumed session: verify by the chain that this leaf came with under this generation."""
@@ -105,21 +100,18 @@ class GenerationContext(ssl.SSLContext):
             raise NotAuthorizedError(decision.reason, peer)
         return peer
 
-    def _end_paths_at(self, signers: Sequence[bytes], peer: VerifiedPeer) -> None:
-        """Let OpenSSL's path end at this intermediate, whose key signed a leaf that was followed to a root."""
-        if len(signers) != 1 or signers[0] in self._ends or len(self._ends) >= _MOST_ENDS:
-            return
-        try:
-            peer.leaf.verify_directly_issued_by(peer.chain[1])
-        except (ValueError, TypeError, InvalidSignature):
-            return  # it was not this one that the path went through
-        self._ends.add(signers[0])
-        self.load_verify_locations(cadata=signers[0])
-
-    def _load_roots(self) -> None:
+    def _load_authorities(self) -> None:
         roots = b"".join(bundle.to_der() for bundle in self.snapshot.bundles)
         if roots:
-            self.load_verify_locations(cadata=roots)
+            self.load_verify_locations(cadata=roots + self._own_intermediates())
+
+    def _own_intermediates(self) -> bytes:
+        own = [certificate.public_bytes(Encoding.DER) for certificate in self.snapshot.svid.chain]
+        try:
+            self._verifier.verify(own, self._clock.now())
+        except PeerError:
+            return b""  # others will refuse us; it says nothing of them
+        return b"".join(own[1:])
 
 
 def harden(context: ssl.SSLContext, options: TlsOptions, *, server_side: bool) -> None:

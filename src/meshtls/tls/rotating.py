@@ -130,7 +130,7 @@ class RotatingContext(ssl.SSLContext):
         super().set_ciphers(cipherlist)
 
     def get_ca_certs(self, binary_form: bool = False) -> Any:
-        """The authorities of all bundles of the newest generation. OpenSSL's store is but the coarse filter."""
+        """What OpenSSL's coarse filter takes for authorities: those of all bundles and our SVID's intermediates."""
         return self.contexts.current().get_ca_certs(binary_form)
 
     def cert_store_stats(self) -> dict[str, int]:

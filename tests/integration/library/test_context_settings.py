@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Callable
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshtls import LocalIdentityError, TlsOptions, X509Context, authorize_any, client_context, server_context
 from meshtls.pytest.mesh import Mesh
@@ -89,9 +90,10 @@ def test_a_call_that_would_set_identity_or_trust_is_refused(context: RotatingCon
     assert str(refused.value) == message
 
 
-def test_its_store_shows_the_bundles_authorities(context: RotatingContext, mesh: Mesh) -> None:
-    assert context.cert_store_stats()["x509_ca"] == 1
-    assert context.get_ca_certs(binary_form=True) == [mesh.bundle.to_der()]
+def test_its_store_shows_the_bundles_authorities_and_our_own_intermediate(context: RotatingContext, mesh: Mesh) -> None:
+    assert context.cert_store_stats()["x509_ca"] == 2
+    intermediate = context.contexts.source.snapshot().svid.chain[1].public_bytes(Encoding.DER)
+    assert set(context.get_ca_certs(binary_form=True)) == {mesh.bundle.to_der(), intermediate}
 
 
 def test_saying_the_same_alpn_for_each_connection_does_not_build_the_context_anew(context: RotatingContext) -> None:
