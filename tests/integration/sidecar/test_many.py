@@ -11,13 +11,15 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from meshtls.sidecar.address import Address
 from meshtls.sidecar.descriptors import make_room
 from tests.integration.cli.processes import Process, free_ports, started
 from tests.integration.sidecar.mesh import Streams, connected, echoed, until
 
 WEB = "spiffe://example.org/web"
-#: A fleet of ten thousand takes a minute, and twice as many descriptors for each of the three processes.
+#: A fleet of 9,800 takes a minute, and twice as many descriptors for each of the three processes.
 IDLE = int(os.environ.get("MESHTLS_TEST_IDLE", "400"))
 STALLED = 10
 LOOPBACK = "127.0.0.1"
@@ -80,6 +82,7 @@ async def serving(reads: bool) -> AsyncIterator[Address]:
         await until(lambda: not alive)
 
 
+@pytest.mark.timeout(300)
 async def test_idle_connections_by_the_hundred_cost_little_and_are_all_alive(tmp_path: Path) -> None:
     make_room(IDLE)  # a client's and an app's socket for each
     async with serving(reads=True) as app, pair(tmp_path, app) as both, contextlib.AsyncExitStack() as stack:
