@@ -52,7 +52,7 @@ class Meshtls:
 
 def _door(side: Side, setup: Setup, site: Site) -> dict[str, object]:
     listen, target = f"127.0.0.1:{site.listen(side)}", f"127.0.0.1:{site.target(side)}"
-    options = {"tunnel": setup is Setup.TUNNEL, "resumption": setup is Setup.RESUMED}
+    options = {"tunnel": setup is Setup.TUNNEL, "resumption": setup is Setup.RESUMED, "key_exchange": "X25519"}
     if side is Side.CLIENT:
         return {"outbound": [{"listen": listen, "to": target, "peer": _ID, **options}]}
     return {"inbound": [{"listen": listen, "app": target, "allow": [_ID], **options}]}

@@ -21,6 +21,7 @@ from meshtls.yaml_reader import Section, read_yaml
 
 __all__ = [
     "InboundConfig",
+    "KeyExchange",
     "Limits",
     "Mode",
     "OutboundConfig",
@@ -51,6 +52,15 @@ class TlsMinimum(Enum):
     V1_3 = "1.3"
 
 
+class KeyExchange(Enum):
+    """Which key agreement a listener speaks. The library's own choice is the post-quantum hybrid, where it can that."""
+
+    LIBRARY = "library"
+    X25519 = "X25519"
+    P256 = "P-256"
+    P384 = "P-384"
+
+
 class InboundConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One door for peers: ``listen`` takes their mutual TLS, ``app`` gets the plaintext.
 
@@ -64,6 +74,7 @@ class InboundConfig(msgspec.Struct, frozen=True, kw_only=True):
     mode: Mode = Mode.STRICT
     allow: tuple[SpiffeId, ...] = ()
     tls_min: TlsMinimum = TlsMinimum.V1_3
+    key_exchange: KeyExchange = KeyExchange.LIBRARY
     tunnel: bool = False
     destinations: tuple[Address, ...] = ()
     resumption: bool = False
@@ -81,6 +92,7 @@ class OutboundConfig(msgspec.Struct, frozen=True, kw_only=True):
     to: Address
     peer: SpiffeId
     tls_min: TlsMinimum = TlsMinimum.V1_3
+    key_exchange: KeyExchange = KeyExchange.LIBRARY
     tunnel: bool = False
     destination: Address | None = None
     resumption: bool = False
@@ -170,13 +182,14 @@ def _inbound(section: Section, claim: Callable[[str], Address]) -> InboundConfig
     mode = section.optional("mode", one_of(Mode), Mode.STRICT)
     listen, app = section.required("listen", claim), section.required("app", Address.parse)
     if mode is Mode.DISABLE:
-        for key in ("allow", "tls_min", "tunnel", "destinations", "resumption"):
+        for key in ("allow", "tls_min", "key_exchange", "tunnel", "destinations", "resumption"):
             if section.has(key):
                 section.complain(key, "wanted no such key: mode DISABLE takes plaintext, which proves no identity")
         section.finish()
         return InboundConfig(listen=listen, app=app, mode=mode)
     allow = section.texts("allow", SpiffeId.parse)
     tls_min = section.optional("tls_min", one_of(TlsMinimum), TlsMinimum.V1_3)
+    key_exchange = section.optional("key_exchange", one_of(KeyExchange), KeyExchange.LIBRARY)
     tunnel = section.optional("tunnel", flag, False)
     destinations = section.texts("destinations", Address.parse) if section.has("destinations") else ()
     if destinations and not tunnel:
@@ -189,6 +202,7 @@ def _inbound(section: Section, claim: Callable[[str], Address]) -> InboundConfig
         mode=mode,
         allow=allow,
         tls_min=tls_min,
+        key_exchange=key_exchange,
         tunnel=tunnel,
         destinations=destinations,
         resumption=resumption,
@@ -201,6 +215,7 @@ def _outbound(section: Section, claim: Callable[[str], Address]) -> OutboundConf
         to=section.required("to", Address.parse),
         peer=section.required("peer", SpiffeId.parse),
         tls_min=section.optional("tls_min", one_of(TlsMinimum), TlsMinimum.V1_3),
+        key_exchange=section.optional("key_exchange", one_of(KeyExchange), KeyExchange.LIBRARY),
         tunnel=section.optional("tunnel", flag, False),
         destination=section.optional("destination", Address.parse, None),
         resumption=section.optional("resumption", flag, False),

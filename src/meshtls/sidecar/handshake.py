@@ -15,7 +15,7 @@ from meshtls.errors import (
     PeerError,
     PlaintextError,
 )
-from meshtls.sidecar.config import Limits, TlsMinimum
+from meshtls.sidecar.config import InboundConfig, KeyExchange, Limits, OutboundConfig, TlsMinimum
 from meshtls.sidecar.connection import Connection
 from meshtls.sidecar.detect import Wire, wire_of
 from meshtls.sidecar.turns import turns
@@ -37,6 +37,12 @@ __all__ = [
 # alert(21), legacy version 3.3, two bytes: fatal(2), internal_error(80) (RFC 8446, sections 5.1 and 6).
 _INTERNAL_ERROR_ALERT = bytes((21, 3, 3, 0, 2, 2, 80))
 _VERSIONS = {TlsMinimum.V1_2: ssl.TLSVersion.TLSv1_2, TlsMinimum.V1_3: ssl.TLSVersion.TLSv1_3}
+_GROUPS = {
+    KeyExchange.LIBRARY: None,
+    KeyExchange.X25519: "X25519",
+    KeyExchange.P256: "prime256v1",
+    KeyExchange.P384: "secp384r1",
+}
 
 
 async def first_bytes(sock: socket.socket, so_far: bytearray) -> Wire:
@@ -100,8 +106,9 @@ def refuse_late(connection: Connection, engine: TlsEngine) -> None:
     connection.lingering = connection.opener
 
 
-def tls_options(minimum: TlsMinimum, alpn: tuple[str, ...] = (), *, resumption: bool = False) -> TlsOptions:
-    return TlsOptions(_VERSIONS[minimum], alpn, resumption)
+def tls_options(door: InboundConfig | OutboundConfig, alpn: tuple[str, ...] = ()) -> TlsOptions:
+    """What the configuration of a door asks of its TLS."""
+    return TlsOptions(_VERSIONS[door.tls_min], alpn, door.resumption, _GROUPS[door.key_exchange])
 
 
 async def _accept(engine: TlsEngine, sock: socket.socket, so_far: bytearray, limits: Limits) -> VerifiedPeer:

@@ -45,7 +45,7 @@ class Inbound:
         self.config = config
         self._limits = limits
         self._decide: Authorizer = authorize_one_of(*config.allow)
-        options = tls_options(config.tls_min, ALPN if config.tunnel else (), resumption=config.resumption)
+        options = tls_options(config, ALPN if config.tunnel else ())
         self._contexts = TlsContexts(source, self._authorize, server_side=True, options=options, clock=clock)
         self.tunnels = Tunnels(Door(config, limits, self._contexts, self._authorize, ledger))
 

@@ -32,7 +32,7 @@ class Outbound:
         self.config = config
         self._limits = limits
         self._authorize = authorize_id(config.peer)
-        options = tls_options(config.tls_min, resumption=config.resumption)
+        options = tls_options(config)
         self._contexts = TlsContexts(source, self._authorize, server_side=False, options=options, clock=clock)
         self.tunnels = self._pool(ledger, clock) if config.tunnel else None
         dial = partial(self._dial, self._contexts)

@@ -37,6 +37,7 @@ _TLS12_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 # of 600 bytes is not worth a compressor's memory and time.
 _NO_CERTIFICATE_COMPRESSION = 1 << 32 | 1 << 33
 _COMPRESSES_SINCE = (3, 2)
+_GROUPS = ("X25519", "prime256v1", "secp384r1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +46,21 @@ class TlsOptions:
 
     ``resumption``: a server gives out session tickets, and a client comes back with them (RFC 8446, section 2.2). Each
     resumed connection is verified and authorized like any other.
+
+    ``group`` is the one key exchange to speak, by OpenSSL's name: X25519, prime256v1 or secp384r1. None leaves the
+    choice to the library, whose list begins with a post-quantum hybrid from OpenSSL 3.5 on.
     """
 
     minimum_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
     alpn: tuple[str, ...] = ()
     resumption: bool = False
+    group: str | None = None
 
     def __post_init__(self) -> None:
         if self.minimum_version not in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
             raise ConfigError(f"minimum TLS version: wanted TLSv1_2 or TLSv1_3, got {self.minimum_version.name}")
+        if self.group not in (None, *_GROUPS):
+            raise ConfigError(f"key exchange group: wanted {', '.join(_GROUPS)} or None, got {self.group!r}")
 
 
 class GenerationContext(ssl.SSLContext):
@@ -129,6 +136,8 @@ def harden(context: ssl.SSLContext, options: TlsOptions, *, server_side: bool) -
         # Each costs a server that uses OpenSSL 3.0 about 130 µs.
         context.num_tickets = 1 if options.resumption else 0
     context.set_ciphers(_TLS12_CIPHERS)
+    if options.group:
+        context.set_ecdh_curve(options.group)
     if options.alpn:
         context.set_alpn_protocols(options.alpn)
 

@@ -72,7 +72,7 @@ class RotatingContext(ssl.SSLContext):
     @classmethod
     def over(cls, contexts: TlsContexts) -> Self:
         self = cls(ssl.PROTOCOL_TLS_SERVER if contexts.server_side else ssl.PROTOCOL_TLS_CLIENT)
-        harden(self, replace(contexts.options, alpn=()), server_side=contexts.server_side)
+        harden(self, replace(contexts.options, alpn=(), group=None), server_side=contexts.server_side)
         self._contexts = contexts
         return self
 

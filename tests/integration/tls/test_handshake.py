@@ -11,6 +11,7 @@ import pytest
 from meshtls.bundle import BundleSet
 from meshtls.ca.authority import Authority
 from meshtls.errors import (
+    ConfigError,
     HandshakeError,
     InvalidSvidError,
     LocalIdentityError,
@@ -190,6 +191,25 @@ def test_a_tls_1_2_client_is_judged_by_the_same_rules() -> None:
     outcome = against_plain_client(old, TLS12)
     assert type(outcome.server) is UntrustedPeerError
     assert "unknown ca" in outcome.client
+
+
+@pytest.mark.parametrize("theirs", [None, "X25519", "prime256v1", "secp384r1"])
+@pytest.mark.parametrize("ours", ["X25519", "prime256v1", "secp384r1"])
+def test_a_server_with_one_key_exchange_meets_who_speaks_it_and_nobody_else(ours: str, theirs: str | None) -> None:
+    client = engine_of(context_for(OURS, CLIENT), server_side=False, options=TlsOptions(group=theirs))
+    server = engine_of(server_context(), server_side=True, options=TlsOptions(group=ours))
+    ends = shake(client, server)
+    if theirs in (None, ours):
+        assert ends == Ends()
+    else:
+        assert str(ends.server) == "TLS failed: no suitable key share"
+        assert str(ends.client) == "the peer refused the connection with the alert 'handshake failure'"
+
+
+def test_a_key_exchange_that_is_none_of_ours_is_refused() -> None:
+    with pytest.raises(ConfigError) as refused:
+        TlsOptions(group="secp256k1")
+    assert str(refused.value) == ("key exchange group: wanted X25519, prime256v1, secp384r1 or None, got 'secp256k1'")
 
 
 def test_plaintext_is_named_as_such() -> None:

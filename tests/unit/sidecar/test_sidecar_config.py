@@ -10,6 +10,7 @@ from meshtls.errors import ConfigError
 from meshtls.sidecar.address import Address
 from meshtls.sidecar.config import (
     InboundConfig,
+    KeyExchange,
     Limits,
     Mode,
     OutboundConfig,
@@ -27,7 +28,8 @@ name: a
 spiffe_id: {A}
 identity: {{socket: /run/meshtls/ca.sock}}
 inbound:
-  - {{listen: "0.0.0.0:15006", app: "127.0.0.1:8080", mode: PERMISSIVE, allow: ["{B}"], tls_min: 1.2, resumption: true}}
+  - {{listen: "0.0.0.0:15006", app: "127.0.0.1:8080", mode: PERMISSIVE, allow: ["{B}"], tls_min: 1.2,
+     key_exchange: P-256, resumption: true}}
   - {{listen: "[::1]:15007", app: "web:80", mode: DISABLE}}
 outbound:
   - {{listen: "127.0.0.1:15001", to: "127.0.0.1:15106", peer: "{B}", resumption: true, warm: 4}}
@@ -64,6 +66,7 @@ def test_a_full_file_gives_all_that_it_says() -> None:
                 mode=Mode.PERMISSIVE,
                 allow=(B,),
                 tls_min=TlsMinimum.V1_2,
+                key_exchange=KeyExchange.P256,
                 resumption=True,
             ),
             InboundConfig(listen=Address("::1", 15007), app=Address("web", 80), mode=Mode.DISABLE),
@@ -91,6 +94,7 @@ def test_what_is_left_out_is_strict_lets_nobody_in_and_speaks_tls_1_3() -> None:
     config = parse_config(ONE_DOOR)
     door = config.inbound[0]
     assert (door.mode, door.allow, door.tls_min) == (Mode.STRICT, (), TlsMinimum.V1_3)
+    assert door.key_exchange is KeyExchange.LIBRARY
     assert (config.identity_socket, config.outbound, config.limits, config.health) == (None, (), Limits(), None)
     assert (door.resumption, config.workers) == (False, 1)
 
@@ -111,8 +115,8 @@ MISTAKES = {
     ),
     "an unknown key beside all that is needed": (
         ("    allow", "    color: red\n    allow"),
-        "a.yaml, line 6: inbound[0].color: unknown key; wanted one of mode, listen, app, allow, tls_min, tunnel,"
-        " destinations, resumption",
+        "a.yaml, line 6: inbound[0].color: unknown key; wanted one of mode, listen, app, allow, tls_min, key_exchange,"
+        " tunnel, destinations, resumption",
     ),
     "an unknown key at the top": (
         ("name: a", "name: a\nnmae: a"),
@@ -150,6 +154,10 @@ MISTAKES = {
     "an old TLS": (
         ("    allow", "    tls_min: 1.1\n    allow"),
         "a.yaml, line 6: inbound[0].tls_min: wanted 1.2 or 1.3, got '1.1'",
+    ),
+    "a key exchange that is none of ours": (
+        ("    allow", "    key_exchange: RSA\n    allow"),
+        "a.yaml, line 6: inbound[0].key_exchange: wanted library, X25519, P-256 or P-384, got 'RSA'",
     ),
     "a number where a time is wanted": (
         ("inbound:", "limits: {drain: 10}\ninbound:"),
