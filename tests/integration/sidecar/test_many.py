@@ -96,7 +96,8 @@ async def test_idle_connections_by_the_hundred_cost_little_and_are_all_alive(tmp
             fleet += wave
         grown = (memory_kib(both) - before) / IDLE
         await all_echo(fleet)
-    assert grown < 100, f"{grown:.1f} KiB for a connection, both sides together"
+    # About 60 with OpenSSL 3.0; a connection of 3.5 keeps its post-quantum key share, too, and asyncio's own TLS costs 600.
+    assert grown < 150, f"{grown:.1f} KiB for a connection, both sides together"
 
 
 async def all_echo(fleet: list[Streams]) -> None:

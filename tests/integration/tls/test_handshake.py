@@ -263,7 +263,7 @@ def test_a_broken_record_leaves_nothing_behind_for_the_next_connection() -> None
     broken, sound = pair(), pair()
     assert shake(*broken) == shake(*sound) == Ends()
     broken[1].feed(b"\x17\x03\x03\x00\x20" + b"no such record" * 100)
-    with pytest.raises(HandshakeError, match="bad record mac"):
+    with pytest.raises(HandshakeError, match="bad record mac|record layer failure"):
         broken[1].read()
     assert broken[1].outgoing()[:1] == b"\x17", "the alert, encrypted"
     sound[0].write(b"untouched")
