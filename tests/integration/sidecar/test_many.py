@@ -96,7 +96,7 @@ async def test_idle_connections_by_the_hundred_cost_little_and_are_all_alive(tmp
             fleet += wave
         grown = (memory_kib(both) - before) / IDLE
         await all_echo(fleet)
-    # About 60 with OpenSSL 3.0; a connection of 3.5 keeps its post-quantum key share, too, and asyncio's own TLS costs 600.
+    # About 60 with OpenSSL 3.0; one of 3.5 also keeps its post-quantum key share. With asyncio's own TLS it is 600.
     assert grown < 150, f"{grown:.1f} KiB for a connection, both sides together"
 
 
