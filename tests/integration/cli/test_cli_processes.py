@@ -60,6 +60,8 @@ def until_refused(port: int) -> None:
     while True:
         try:
             socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionResetError:
+            continue  # it was waiting to be accepted when the door closed
         except ConnectionRefusedError:
             return
 
