@@ -36,7 +36,7 @@ class Outcome(Enum):
     """How a connection ended; the value is what people read."""
 
     OK = "the connection was allowed and ended by its two sides"
-    POLICY_DENIED = "the peer proved its identity and is not allowed here"
+    POLICY_DENIED = "the identity in the peer's certificate is not allowed here"
     NO_CLIENT_CERTIFICATE = "the peer presented no certificate"
     PEER_CERT_INVALID = "the peer's certificate is no valid X509-SVID"
     PEER_CERT_NOT_CURRENT = "the peer's certificate is expired or not yet valid"
