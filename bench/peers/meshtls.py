@@ -1,4 +1,4 @@
-"""meshtls as a user runs it: a CA on a Unix socket, and ``meshtls sidecar run`` on each side."""
+"""meshtls as a user runs it: a CA with its Workload API, and ``meshtls sidecar run`` on each side."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Meshtls:
         config = {
             "name": side.value,
             "spiffe_id": _ID,
-            "identity": {"socket": str(socket)},
+            "identity": {"workload_api": f"unix://{socket}"},
             "limits": {"connections": CAPACITY},
             **_door(side, setup, site),
         }

@@ -1,8 +1,7 @@
-"""Unix sockets: a listener that takes the place of a dead one and of nothing else, and the end of a connection."""
+"""A Unix socket's listener, which takes the place of a dead one and of nothing else."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import socket
 import stat
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from meshtls.errors import ConfigError
 
-__all__ = ["abandon", "bound"]
+__all__ = ["bound"]
 
 # A Unix socket with a full queue refuses at once, and a whole mesh may come at the same moment.
 _BACKLOG = 1024
@@ -31,13 +30,6 @@ def bound(path: Path) -> Iterator[socket.socket]:
             yield listener
         finally:
             path.unlink(missing_ok=True)
-
-
-async def abandon(writer: asyncio.StreamWriter) -> None:
-    """Close a connection now, whatever is unsent, and wait until it is closed."""
-    writer.transport.abort()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
 
 
 def _listen(listener: socket.socket, path: Path) -> None:

@@ -74,8 +74,7 @@ async def _run(config: SidecarConfig, lines: LineStream, parent: int | None = No
         source_of(config) as source,
         Sidecar(config, source, on_result=AccessLog(lines)) as running,
     ):
-        click.echo(f"serving: {running!r}", err=True)
-        await run_until_signal(running, parent)
+        await run_until_signal(running, parent, lambda: click.echo(f"serving: {running!r}", err=True))
 
 
 async def _check(health: Address) -> None:

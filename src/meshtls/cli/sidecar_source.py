@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from meshtls.agent.ca_client import SocketIssuer
-from meshtls.agent.source import RotatingSource
 from meshtls.sidecar.config import SidecarConfig
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import X509ContextSource
@@ -19,10 +17,6 @@ __all__ = ["source_of"]
 @asynccontextmanager
 async def source_of(config: SidecarConfig) -> AsyncIterator[X509ContextSource]:
     """The source, with its first SVID. Raises ConfigError without an address, LocalIdentityError without an SVID."""
-    if config.identity_socket is not None:
-        async with RotatingSource(SocketIssuer(config.identity_socket)) as source:
-            yield source
-        return
     async with X509Source(config.workload_api, picker=_named(config.spiffe_id)) as followed:
         yield followed
 

@@ -115,15 +115,14 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SidecarConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """One sidecar. Its identity comes from the Workload API at ``workload_api`` or from the CA at ``identity_socket``;
-    with neither, ``meshtls sidecar`` asks SPIFFE_ENDPOINT_SOCKET, and an embedding process gives the source itself.
+    """One sidecar. Its identity comes from the Workload API at ``workload_api``; without it, ``meshtls sidecar`` asks
+    SPIFFE_ENDPOINT_SOCKET, and an embedding process gives the source itself.
 
-    ``workers`` processes serve it, each with an SVID of its own.
+    ``workers`` processes serve it.
     """
 
     name: str
     spiffe_id: SpiffeId
-    identity_socket: Path | None = None
     workload_api: WorkloadAddress | None = None
     inbound: tuple[InboundConfig, ...] = ()
     outbound: tuple[OutboundConfig, ...] = ()
@@ -146,12 +145,10 @@ def parse_config(text: str, file: str = "sidecar.yaml") -> SidecarConfig:
     top = read_yaml(file, text)
     claim = unique_addresses()
     name, spiffe_id = top.required("name", word), top.required("spiffe_id", SpiffeId.parse)
-    identity_socket, workload_api = _identity(top.section("identity"))
     config = SidecarConfig(
         name=name,
         spiffe_id=spiffe_id,
-        identity_socket=identity_socket,
-        workload_api=workload_api,
+        workload_api=_identity(top.section("identity")),
         inbound=tuple(_inbound(section, claim) for section in top.sections("inbound")),
         outbound=tuple(_outbound(section, claim) for section in top.sections("outbound")),
         limits=_limits(top.section("limits")),
@@ -229,15 +226,12 @@ def _outbound(section: Section, claim: Callable[[str], Address]) -> OutboundConf
     return config
 
 
-def _identity(section: Section | None) -> tuple[Path | None, WorkloadAddress | None]:
+def _identity(section: Section | None) -> WorkloadAddress | None:
     if section is None:
-        return None, None
-    socket = section.optional("socket", word, None)
-    workload_api = section.optional("workload_api", _workload_api, None)
-    if (socket is None) == (workload_api is None):
-        section.complain("workload_api", "wanted either this, such as unix:///run/agent.sock, or the socket of a CA")
+        return None
+    workload_api = section.required("workload_api", _workload_api)
     section.finish()
-    return Path(socket) if socket else None, workload_api
+    return workload_api
 
 
 def _workload_api(text: str) -> WorkloadAddress:

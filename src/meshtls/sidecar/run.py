@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+from collections.abc import Callable
 
 from meshtls.sidecar.service import Sidecar
 
@@ -13,10 +14,13 @@ __all__ = ["run_until_signal"]
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-async def run_until_signal(sidecar: Sidecar, parent: int | None = None) -> None:
+async def run_until_signal(
+    sidecar: Sidecar, parent: int | None = None, ready: Callable[[], None] | None = None
+) -> None:
     """Wait for a signal, then drain the entered sidecar within its configured deadline. Main thread only.
 
-    ``parent`` is a file descriptor whose end counts as a signal: a worker's parent has gone.
+    ``parent`` is a file descriptor whose end counts as a signal: a worker's parent has gone. ``ready`` is called once a
+    signal would drain.
     """
     # What a sidecar is made of stays to its end: the collector need not look at it again and again.
     gc.collect()
@@ -34,6 +38,8 @@ async def run_until_signal(sidecar: Sidecar, parent: int | None = None) -> None:
     if parent is not None:
         loop.add_reader(parent, stopping.set)
     try:
+        if ready is not None:
+            ready()
         await stopping.wait()
         if parent is not None:
             loop.remove_reader(parent)

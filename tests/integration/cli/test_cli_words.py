@@ -11,7 +11,7 @@ from tests.integration.cli.processes import meshtls
 GOOD = """\
 name: a
 spiffe_id: spiffe://example.org/a
-identity: {socket: /run/ca.sock}
+identity: {workload_api: unix:///run/agent.sock}
 inbound:
   - {listen: "127.0.0.1:15006", app: "127.0.0.1:8080", allow: [spiffe://example.org/b]}
 """
@@ -81,7 +81,7 @@ def test_a_sidecar_without_an_identity_asks_where_its_workload_api_is(
 ) -> None:
     monkeypatch.delenv("SPIFFE_ENDPOINT_SOCKET", raising=False)
     file = tmp_path / "a.yaml"
-    file.write_text(GOOD.replace("identity: {socket: /run/ca.sock}\n", ""))
+    file.write_text(GOOD.replace("identity: {workload_api: unix:///run/agent.sock}\n", ""))
 
     done = meshtls("sidecar", "run", "--config", file)
 

@@ -37,7 +37,8 @@ class Pair:
 @contextlib.asynccontextmanager
 async def pair(directory: Path, app: Address) -> AsyncIterator[Pair]:
     entry, mesh = free_ports(2)
-    common = f"spiffe_id: {WEB}\nidentity: {{socket: {directory / 'ca.sock'}}}\nlimits: {{connections: {IDLE + 100}}}\n"
+    identity = f"identity: {{workload_api: unix://{directory / 'ca.sock'}}}\n"
+    common = f"spiffe_id: {WEB}\n{identity}limits: {{connections: {IDLE + 100}}}\n"
     files = {
         "ca": f"trust_domain: example.org\nsocket: {directory / 'ca.sock'}\n"
         f"identities: [{{uid: {os.getuid()}, spiffe_id: {WEB}}}]\n",

@@ -20,13 +20,14 @@ from meshtls.sidecar.config import (
     parse_config,
 )
 from meshtls.spiffeid import SpiffeId
+from meshtls.workload.address import parse_address
 
 A = SpiffeId.parse("spiffe://example.org/ns/default/sa/service-a")
 B = SpiffeId.parse("spiffe://example.org/ns/default/sa/service-b")
 FULL = f"""\
 name: a
 spiffe_id: {A}
-identity: {{socket: /run/meshtls/ca.sock}}
+identity: {{workload_api: unix:///run/meshtls/agent.sock}}
 inbound:
   - {{listen: "0.0.0.0:15006", app: "127.0.0.1:8080", mode: PERMISSIVE, allow: ["{B}"], tls_min: 1.2,
      key_exchange: P-256, resumption: true}}
@@ -58,7 +59,7 @@ def test_a_full_file_gives_all_that_it_says() -> None:
     assert parse_config(FULL) == SidecarConfig(
         name="a",
         spiffe_id=A,
-        identity_socket=Path("/run/meshtls/ca.sock"),
+        workload_api=parse_address("unix:///run/meshtls/agent.sock"),
         inbound=(
             InboundConfig(
                 listen=Address("0.0.0.0", 15006),  # noqa: S104  # the file says so
@@ -95,7 +96,7 @@ def test_what_is_left_out_is_strict_lets_nobody_in_and_speaks_tls_1_3() -> None:
     door = config.inbound[0]
     assert (door.mode, door.allow, door.tls_min) == (Mode.STRICT, (), TlsMinimum.V1_3)
     assert door.key_exchange is KeyExchange.LIBRARY
-    assert (config.identity_socket, config.outbound, config.limits, config.health) == (None, (), Limits(), None)
+    assert (config.workload_api, config.outbound, config.limits, config.health) == (None, (), Limits(), None)
     assert (door.resumption, config.workers) == (False, 1)
 
 
@@ -189,10 +190,9 @@ MISTAKES = {
         (f"spiffe_id: {A}", "spiffe_id: service-a"),
         "a.yaml, line 2: spiffe_id: SPIFFE ID 'service-a': wanted it to start with 'spiffe://'",
     ),
-    "two places for the identity": (
-        ("inbound:", "identity: {socket: /run/ca.sock, workload_api: unix:///run/agent.sock}\ninbound:"),
-        "a.yaml, line 3: identity.workload_api: wanted either this, such as unix:///run/agent.sock,"
-        " or the socket of a CA",
+    "an identity from nowhere": (
+        ("inbound:", "identity: {socket: /run/ca.sock}\ninbound:"),
+        "a.yaml, line 3: identity.workload_api: this key is required, and it is missing",
     ),
     "a Workload API that is no address": (
         ("inbound:", "identity: {workload_api: /run/agent.sock}\ninbound:"),
