@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from meshtls.errors import InvalidSvidError, PeerError, UntrustedPeerError, ValidityError
@@ -58,6 +59,7 @@ class _Judged:
 
     if TYPE_CHECKING:
         context: Any
+        session_reused: Any
 
         def unwrap(self) -> Any: ...
 
@@ -78,10 +80,18 @@ class _Judged:
             self._judge = context
         return self._judge
 
-    def _begin(self) -> None:
+    def _judging(self, handshake: Callable[[], None]) -> None:
+        """Take OpenSSL's step, and let it end with our verdict."""
         self._the_judge()
         if self._late is not None:
             raise self._late
+        try:
+            handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as error:
+            raise self._failure(error) from error
+        self._finish(resumed=self.session_reused)
 
     def _finish(self, *, resumed: bool | None) -> None:
         """The verdict that counts: the handshake is over, so the peer holds the key of what it presented."""
@@ -150,14 +160,7 @@ class VerifyingSSLObject(_Judged, ssl.SSLObject):
 
     def do_handshake(self) -> None:
         """Raises RefusedHandshake where the peer is not believed or not allowed."""
-        self._begin()
-        try:
-            super().do_handshake()
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            raise
-        except ssl.SSLError as error:
-            raise self._failure(error) from error
-        self._finish(resumed=self.session_reused)
+        self._judging(super().do_handshake)
 
     def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002  # ssl's own name
         if self.peer is None:
@@ -175,14 +178,7 @@ class VerifyingSSLSocket(_Judged, ssl.SSLSocket):
 
     def do_handshake(self, block: bool = False) -> None:
         """Raises RefusedHandshake where the peer is not believed or not allowed."""
-        self._begin()
-        try:
-            super().do_handshake(block)
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            raise
-        except ssl.SSLError as error:
-            raise self._failure(error) from error
-        self._finish(resumed=self.session_reused)
+        self._judging(partial(super().do_handshake, block))
 
     def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002  # ssl's own name
         if self.peer is None:
