@@ -17,6 +17,7 @@ from meshtls.bundle import TrustBundle
 from meshtls.ca.registration import server_id
 from meshtls.clock import Clock, SystemClock
 from meshtls.policy.authorizer import authorize_id
+from meshtls.proto.tls_channel import TlsChannel
 from meshtls.spiffeid import TrustDomain
 from meshtls.svid.context import X509ContextSource
 from meshtls.tls.bootstrap import AnonymousClientContext
@@ -50,13 +51,13 @@ def mutual_channel(
     """To the port of mutual TLS, with the source's newest SVID, and to a server of this trust domain only."""
     options = TlsOptions(alpn=_ALPN)
     context = client_context(source, authorize_id(server_id(trust_domain)), options=options, clock=clock)
-    return Channel(host, port, ssl=context, config=_WINDOWS)
+    return TlsChannel(host, port, ssl=context, config=_WINDOWS)
 
 
 def attest_channel(host: str, port: int, bundle: TrustBundle, clock: Clock = SystemClock()) -> Channel:
     """To the attestation port, anonymously, and to a server that this bundle vouches for only."""
     wanted = authorize_id(server_id(bundle.trust_domain))
-    return Channel(host, port, ssl=AnonymousClientContext.trusting(bundle, wanted, _ALPN, clock), config=_WINDOWS)
+    return TlsChannel(host, port, ssl=AnonymousClientContext.trusting(bundle, wanted, _ALPN, clock), config=_WINDOWS)
 
 
 def error_of(status: int, message: str) -> errors.MeshtlsError:

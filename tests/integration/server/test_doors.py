@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import stat
@@ -12,18 +13,21 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL
 
+from meshtls.bundle import BundleSet
 from meshtls.ca.profile import CaSubject
 from meshtls.ca.store.address import sqlite_url
 from meshtls.ca.store.database import Database
 from meshtls.ca.store.migrate import SchemaVersion
 from meshtls.errors import AccessError, ConfigError, LocalIdentityError, MeshtlsError, StoreError
 from meshtls.proto.server_admin import AdminClient
-from meshtls.proto.server_calls import local_channel
+from meshtls.proto.server_calls import local_channel, mutual_channel
 from meshtls.server.access import Door, Gate, Role
 from meshtls.server.hub import Hub
 from meshtls.server.settings import KeyPlace, ServerConfig, X509PopConfig
 from meshtls.server.sockets import admin_socket
 from meshtls.server.startup import datastore_version
+from meshtls.svid.context import X509Context
+from tests.support.authority import ConstantSource
 from tests.support.clock import ManualClock
 from tests.support.server import TD, config_for, started
 
@@ -87,6 +91,27 @@ async def test_a_file_where_the_socket_should_be_is_left_alone(tmp_path: Path) -
     error = await refusal(config_for(tmp_path, socket_path=path))
     assert str(error) == f"{path}: wanted a free path or a dead socket, found another file; move it away"
     assert path.read_text() == "mine"
+
+
+async def test_a_channel_of_mutual_tls_has_closed_its_socket_when_it_is_left(tmp_path: Path) -> None:
+    """A command's loop ends right after; grpclib's own channel would leave the socket to the garbage collector."""
+    async with started(config_for(tmp_path)) as server:
+        agent = await server.new_agent()
+        source = ConstantSource(X509Context(1, (agent.svid,), BundleSet([agent.bundle])))
+        async with mutual_channel(*server.running.address, source, TD) as channel:
+            with pytest.raises(AccessError):
+                await AdminClient(channel).health()
+            assert dialled(server.running.address) == 1
+        assert dialled(server.running.address) == 0
+
+
+def dialled(address: tuple[str, int]) -> int:
+    """How many sockets of this process are connected to that address."""
+    found = 0
+    for number in map(int, os.listdir("/proc/self/fd")):
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(number)) as copy:
+            found += copy.family is socket.AF_INET and copy.getpeername() == address
+    return found
 
 
 async def test_a_second_server_on_one_data_directory_is_refused(tmp_path: Path) -> None:
