@@ -1,7 +1,7 @@
 """A grpclib channel over TLS whose end can be waited for.
 
-grpclib closes without waiting, and TLS says goodbye to the peer first: a loop that ends in between, as that of a command
-may, leaves the socket open.
+grpclib closes without waiting, and TLS says goodbye to the peer first: a loop that ends in between, as a command's may,
+leaves the socket open.
 """
 
 from __future__ import annotations
