@@ -38,7 +38,7 @@ def test_a_line_holds_all_that_is_known() -> None:
         )
     )
     assert stream.getvalue() == (
-        '{"time":"2030-05-01T12:00:00.123Z","sidecar":"b","direction":"inbound","verdict":"allowed","outcome":"OK",'
+        '{"time":"2030-05-01T12:00:00.123456Z","sidecar":"b","direction":"inbound","verdict":"allowed","outcome":"OK",'
         '"reason":"the connection was allowed and ended by its two sides","detail":"both sides ended it",'
         '"source_id":"spiffe://example.org/a","destination_id":"spiffe://example.org/b","remote":"127.0.0.1:4711",'
         '"tls_version":"TLSv1.3","cipher_suite":"TLS_AES_256_GCM_SHA384","local_serial":"0b","peer_serial":"0a",'
