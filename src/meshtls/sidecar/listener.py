@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 from collections.abc import Callable
@@ -10,7 +11,6 @@ from meshtls.clock import Clock
 from meshtls.sidecar.address import Address
 from meshtls.sidecar.poller import poller
 from meshtls.sidecar.sockets import accept_ready, address_of, close, listen
-from meshtls.sidecar.waiting import readable
 
 __all__ = ["Listener"]
 
@@ -39,27 +39,41 @@ class Listener:
         self.address = address_of(self._sock)
         self._clock = clock
         self._take = take
+        self._stuck: asyncio.Future[OSError]
         poller()  # it has a descriptor of its own, and is made before the machine may have run out of them
 
     async def accept_forever(self) -> None:
         """Hand each connection to ``take`` until cancelled, then close the listening socket."""
         try:
             while True:
-                await readable(self._sock)
-                await self._accept_waiting()
+                await self._accept_until_stuck()
+                await self._clock.sleep(PAUSE)
         finally:
             self.close()
 
     def close(self) -> None:
         close(self._sock)
 
-    async def _accept_waiting(self) -> None:
+    async def _accept_until_stuck(self) -> None:
+        self._stuck = asyncio.get_running_loop().create_future()
+        poller().watch(self._sock, self._accept_waiting, None)
+        error = await self._stuck
+        log.warning("%s: can't accept on %s, trying again in %g s: %s", self.name, self.address, PAUSE, error)
+
+    def _accept_waiting(self) -> None:
+        """Called by the poller: what is sent for new connections then leaves with what else this wake-up sends."""
         try:
             for sock in accept_ready(self._sock):
                 self._take(sock)
         except OSError as error:
-            log.warning("%s: can't accept on %s, trying again in %g s: %s", self.name, self.address, PAUSE, error)
-            await self._clock.sleep(PAUSE)
+            self._pause()
+            self._stuck.set_result(error)
+        except Exception as error:  # noqa: BLE001  # it is raised to the one who awaits ``accept_forever``
+            self._pause()
+            self._stuck.set_exception(error)
+
+    def _pause(self) -> None:
+        poller().watch(self._sock, None, None)
 
     def __repr__(self) -> str:
         return f"<Listener {self.name} {self.address}>"

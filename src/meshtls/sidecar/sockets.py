@@ -55,12 +55,15 @@ def listen(address: Address, key: str, *, shared: bool = False) -> socket.socket
     except OSError as error:
         why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
         raise ConfigError(f"{key}: wanted to listen on {address}: {why}") from error
-    listener.setblocking(False)
+    _prepare(listener)
     return listener
 
 
 def accept_ready(listener: socket.socket) -> Iterator[socket.socket]:
-    """Accept what is waiting, _ACCEPTS at most. Raises OSError where the machine has no room for one more."""
+    """Accept what is waiting, _ACCEPTS at most. Raises OSError where the machine has no room for one more.
+
+    TCP_NODELAY is the listener's, and so the accepted sockets'; that they don't block is not.
+    """
     for _ in repeat(None, _ACCEPTS):
         try:
             sock, _address = listener.accept()
@@ -68,7 +71,7 @@ def accept_ready(listener: socket.socket) -> Iterator[socket.socket]:
             return
         except ConnectionAbortedError:
             continue
-        _prepare(sock)
+        sock.setblocking(False)
         yield sock
 
 
