@@ -89,6 +89,7 @@ class TunnelPool:
             return False
         splice = self._ride(tunnel, connection, partial(self._done, connection))
         self._route.ledger.enter(connection, splice.break_off)
+        splice.on_readable()
         return True
 
     async def carry(self, connection: Connection) -> bool:

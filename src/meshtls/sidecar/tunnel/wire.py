@@ -44,7 +44,7 @@ class Wire:
         self._on_end = on_end
         self._idle = idle_timeout
         self._splices: dict[int, Splice] = {}
-        self._scheduled = self._awake = False
+        self._scheduled = False
         self._finishing = False
         self._last = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -86,7 +86,7 @@ class Wire:
             self._guarded(lambda: self._put_now(framed[: HEADER_BYTES + count]))
 
     def flush_soon(self) -> None:
-        if not self._scheduled and not self._awake:
+        if not self._scheduled:
             self._scheduled = True
             self.poller.defer(self._flush_now)
 
@@ -166,11 +166,8 @@ class Wire:
             self._block()
 
     def _flush_now(self) -> None:
+        self._guarded(self._settle)
         self._scheduled = False
-        self._guarded(self._nothing)
-
-    def _nothing(self) -> None:
-        """A wake-up only to settle."""
 
     def _settle(self) -> None:
         self.flush()
@@ -207,21 +204,18 @@ class Wire:
     # -- the end --
 
     def _guarded(self, step: Callable[[], None]) -> None:
-        """Take a step from outside, then send what it has put out."""
+        """Take a step from outside; what it has put out is sent when the wake-up ends."""
         if self.over:
             return
-        awake, self._awake = self._awake, True
         try:
             step()
-            if not awake:
-                self._settle()
+            if self.http.outgoing or self.http.leaving:
+                self.flush_soon()
         except ProtocolError as error:
             self._farewell()
             self._close(EndedError(Outcome.RESET, f"the tunnel's peer broke a rule of HTTP/2: {error}"))
         except Exception as error:  # noqa: BLE001  # called from the poller: it ends this tunnel, and is raised to its owner
             self._close(error)
-        finally:
-            self._awake = awake
 
     def _farewell(self) -> None:
         """Send what is left to say, if the socket takes it."""
