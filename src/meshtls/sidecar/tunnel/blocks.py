@@ -32,6 +32,8 @@ class BlockTaker(Sender):
         super().__init__(client=client)
         self.sink = sink
         self.plain = False
+        #: Streams that the peer has reset since ``feed`` was called: each has cost us a connection to the app.
+        self.just_reset = 0
         self._headers = HeaderReader()
         self._take_block = self._take_answer if client else self._take_request
         #: Of an unfinished block the stream, END_STREAM, and the fragments so far.
@@ -67,7 +69,7 @@ class BlockTaker(Sender):
             self._take_unwanted(number, block)
             return
         self.highest = number
-        if self.leaving or len(self.streams) >= MAX_STREAMS:
+        if self.leaving or len(self.streams) >= MAX_STREAMS or self.just_reset >= MAX_STREAMS:
             self._headers.skip(block)
             raise ProtocolError(ErrorCode.REFUSED_STREAM, "no more streams are taken", number)
         request = self._headers.request(block, number)

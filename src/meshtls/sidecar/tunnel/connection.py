@@ -19,6 +19,8 @@ __all__ = ["Http2Connection"]
 
 #: Answers (to PING, SETTINGS, bad streams) that may wait for a peer that does not read.
 _MAX_WAITING = 1 << 20
+#: Frames that carry nothing for an app, of one receive: who sends more is only out to make us work.
+_MAX_IDLE_TALK = 1000
 _PRIORITY_SIZE, _SMALLEST_GOAWAY, _PING_SIZE = 5, 8, 8
 _Payload = memoryview | bytes
 
@@ -30,11 +32,13 @@ class Http2Connection(BlockTaker):
         super().__init__(sink, client=client)
         self._reader = FrameReader(MAX_FRAME)
         self._may_receive = CONNECTION_WINDOW
+        self._idle_talk = 0
         self._preface = b"" if client else PREFACE
         self._seen_settings = False
 
     def feed(self, data: memoryview) -> None:
         """Tell ``sink`` what ``data`` means. Raises ProtocolError where the connection is over, with GOAWAY queued."""
+        self.just_reset = self._idle_talk = 0
         try:
             if self._preface:
                 data = self._check_preface(data)
@@ -99,6 +103,12 @@ class Http2Connection(BlockTaker):
             self.sink.received(stream, payload, True)
         elif payload:
             self.sink.received(stream, payload, False)
+        else:
+            self._count_idle_talk()
+
+    def _count_idle_talk(self) -> None:
+        self._idle_talk += 1
+        check_calm(self._idle_talk <= _MAX_IDLE_TALK, "the peer sends too many frames that carry nothing")
 
     def _return_window(self, left: int) -> None:
         if left < 0:
@@ -125,6 +135,7 @@ class Http2Connection(BlockTaker):
 
     def _on_priority(self, _flags: int, number: int, _payload: _Payload, length: int) -> None:
         check(number != 0, "wanted PRIORITY on a stream, got stream 0")
+        self._count_idle_talk()
         if length != _PRIORITY_SIZE:
             raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, "wanted PRIORITY of 5 bytes", number)
 
@@ -133,10 +144,12 @@ class Http2Connection(BlockTaker):
         check_size(Kind.RST_STREAM, length, 4)
         stream = self.streams.pop(number, None)
         if stream is not None:
+            self.just_reset += 1
             self.sink.broken(stream, _code(payload), True)
 
     def _on_settings(self, flags: int, number: int, payload: _Payload, length: int) -> None:
         check(number == 0, "wanted SETTINGS on stream 0, got another")
+        self._count_idle_talk()
         if flags & ACK:
             check_size(Kind.SETTINGS, length, 0)
             return
@@ -153,6 +166,7 @@ class Http2Connection(BlockTaker):
     def _on_ping(self, flags: int, number: int, payload: _Payload, length: int) -> None:
         check(number == 0, "wanted PING on stream 0, got another")
         check_size(Kind.PING, length, _PING_SIZE)
+        self._count_idle_talk()
         if not flags & ACK:
             self.outgoing += frame(Kind.PING, ACK, 0, bytes(payload))
         elif payload == DRAIN_PING and not self.client:

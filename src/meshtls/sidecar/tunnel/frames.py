@@ -90,7 +90,7 @@ Frame = tuple[int, int, int, memoryview | bytes, int]
 class FrameReader:
     """Feed bytes as they come; frames come out. A frame of DATA may come in several: END_STREAM is with the last.
 
-    At most one unfinished frame's MAX_CONTROL bytes are kept.
+    At most one unfinished frame is kept: MAX_CONTROL bytes, or ``max_frame`` of DATA with padding.
     """
 
     __slots__ = ("_data_flags", "_data_left", "_data_stream", "_held", "_max_frame")
@@ -122,7 +122,7 @@ class FrameReader:
             high, low, kind, flags, number = _HEADER.unpack_from(data, at)
             length = high << 8 | low
             if length > MAX_CONTROL:
-                self._check_length(kind, flags, length)
+                self._check_length(kind, length)
             if (stop := start + length) > end:
                 if kind or flags & PADDED:
                     break
@@ -149,7 +149,7 @@ class FrameReader:
             held.clear()
         return stop
 
-    def _check_length(self, kind: int, flags: int, length: int) -> None:
+    def _check_length(self, kind: int, length: int) -> None:
         limit = self._max_frame if not kind else MAX_CONTROL
         if length > limit:
             raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, f"wanted a frame of at most {limit} bytes, got {length}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hpack
 import pytest
 
-from meshtls.sidecar.tunnel.frames import ErrorCode, Kind, frame
+from meshtls.sidecar.tunnel.frames import ErrorCode, Kind, ProtocolError, frame
 from meshtls.sidecar.tunnel.sending import PREFACE
 from tests.unit.sidecar.tunnel import ends
 from tests.unit.sidecar.tunnel.ends import (
@@ -101,7 +101,10 @@ SERVER_CONNECTION = {
         headers(1, hpack.Encoder().encode([("x", "a" * 3000)] * 10, huffman=False)),
         E.ENHANCE_YOUR_CALM,
     ),
-    "10.5 answers asked for and not read": (b"", frame(Kind.PING, 0, 0, bytes(8)) * 70_000, E.ENHANCE_YOUR_CALM),
+    "10.5 PING without end": (b"", frame(Kind.PING, 0, 0, bytes(8)) * 1001, E.ENHANCE_YOUR_CALM),
+    "10.5 SETTINGS without end": (b"", settings((4, 1), (4, 2)) * 1001, E.ENHANCE_YOUR_CALM),
+    "10.5 PRIORITY without end": (b"", frame(Kind.PRIORITY, 0, 9, bytes(5)) * 1001, E.ENHANCE_YOUR_CALM),
+    "10.5 DATA of nothing without end": (headers(1), data(1) * 1001, E.ENHANCE_YOUR_CALM),
 }
 
 
@@ -235,6 +238,25 @@ def test_5_1_2_one_stream_too_many_is_refused_and_can_be_opened_later() -> None:
     assert server.heard.events[-1] == ("asked", 203, b"CONNECT", ends.HERE, False)
 
 
+def test_10_5_answers_that_are_asked_for_and_not_read_end_the_connection() -> None:
+    server, pings = a_server(), frame(Kind.PING, 0, 0, bytes(8)) * 500
+    while len(server.http.outgoing) + len(pings) <= 1 << 20:
+        server.hears(pings)
+    with pytest.raises(ProtocolError, match="asks for answers and does not read them"):
+        server.hears(pings)
+
+
+def test_10_5_1_streams_that_are_reset_at_once_open_no_more_connections_than_there_may_be_streams() -> None:
+    server = a_server()
+    server.hears(b"".join(headers(number) + rst_stream(number) for number in range(1, 1001, 2)))
+    asked = [event for event in server.heard.events if event[0] == "asked"]
+    assert len(asked) == 100
+    refused = [number for kind, _, number, _ in ends.frames_of(server.says()) if kind is Kind.RST_STREAM]
+    assert refused == list(range(201, 1001, 2))
+    server.hears(headers(1001))
+    assert server.heard.events[-1] == ("asked", 1001, b"CONNECT", ends.HERE, False)
+
+
 #: What ends one stream of a client's, whose stream 1 is open and, where it says so, answered.
 CLIENT_STREAM = {
     "8.1 DATA before the answer": (b"", data(1, b"x"), E.PROTOCOL_ERROR),
@@ -276,6 +298,8 @@ FINE = {
     "6.10 a block in three frames": headers(3, CONNECT[:2], 0)
     + frame(Kind.CONTINUATION, 0, 3, CONNECT[2:5])
     + frame(Kind.CONTINUATION, 4, 3, CONNECT[5:]),
+    "10.5 as much that carries nothing as anybody could have to say": (settings() + frame(Kind.PING, 0, 0, bytes(8)))
+    * 400,
     "7 an unknown error code": rst_stream(1, 0xFFFF),
     "6.8 GOAWAY of a client": goaway(0),
 }
