@@ -14,7 +14,7 @@ from functools import partial
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from meshtls.errors import LocalIdentityError, MeshtlsError, NotAuthorizedError, PeerError, ValidityError
+from meshtls.errors import LocalIdentityError, MeshtlsError, NotAuthorizedError, PeerError
 from meshtls.observe.events import Direction, Outcome
 from meshtls.policy.authorizer import Authorizer, Target
 from meshtls.sidecar.address import Address
@@ -27,6 +27,7 @@ from meshtls.sidecar.tunnel.ledger import Ledger
 from meshtls.sidecar.tunnel.splice import Splice
 from meshtls.sidecar.tunnel.streams import Stream
 from meshtls.sidecar.tunnel.terminator import TunnelServer
+from meshtls.sidecar.tunnel.validity import first_end
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import TlsContexts
 from meshtls.tls.engine import TlsEngine
@@ -70,8 +71,8 @@ class Admission:
         self._dials = dials
         self._dialling: dict[Splice, asyncio.Task[None]] = {}
         self._facts = TlsFacts.of(engine, peer)
-        self._expires = peer.not_after
         self._trusted = engine.context
+        self._expires = first_end(peer, self._trusted, tunnel.clock.now())
         self._target = Target(tunnel.local_id, door.config.app.port)
         self._names = _names(door.config, address_of(tunnel.opener))
         self._dialler = LoopbackDialler(door.config.app)
@@ -118,17 +119,12 @@ class Admission:
     def _check_current(self, now: datetime) -> None:
         """What the tunnel's handshake showed may be over by now; then no more streams come this way."""
         try:
-            if now > self._expires:
-                raise ValidityError(
-                    f"peer {self._peer.spiffe_id}: its certificate {self._peer.serial} expired at"
-                    f" {self._expires:%Y-%m-%dT%H:%M:%SZ}; our clock says {now:%Y-%m-%dT%H:%M:%SZ}"
-                )
             context = self._door.contexts.current()
-            if context.snapshot is not self._trusted:
+            if context.snapshot is not self._trusted or now > self._expires:
                 self.server.drain()
                 chain = [certificate.public_bytes(Encoding.DER) for certificate in self._peer.chain]
                 context.judge(chain, self._target.port)
-                self._trusted = context.snapshot
+                self._trusted, self._expires = context.snapshot, first_end(self._peer, context.snapshot, now)
         except LocalIdentityError as error:
             self.server.drain()
             raise _RefusedError(_UNAVAILABLE, error) from error

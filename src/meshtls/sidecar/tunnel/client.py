@@ -34,6 +34,11 @@ class TunnelClient(Wire):
     def can_open(self) -> bool:
         return not self.over and self.http.can_open
 
+    @property
+    def empty(self) -> bool:
+        """Nothing is on it."""
+        return not self._splices
+
     def open(self, sock: socket.socket, flow: Flow, on_done: OnDone) -> Splice:
         """Carry this app's connection, where ``can_open``. The socket stays the caller's to close."""
         stream = self.http.open(self._authority)

@@ -23,6 +23,7 @@ from meshtls.sidecar.sockets import abort, close, peer_of
 from meshtls.sidecar.tunnel.client import TunnelClient
 from meshtls.sidecar.tunnel.ledger import Ledger
 from meshtls.sidecar.tunnel.splice import OnDone, Splice
+from meshtls.sidecar.tunnel.validity import first_end
 from meshtls.svid.context import X509Context
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import TlsContexts
@@ -119,6 +120,8 @@ class TunnelPool:
                 tunnel.client.drain()
             elif tunnel.client.can_open:
                 return tunnel
+            elif tunnel.client.empty:  # and yet full: its peer allows no stream, or its numbers have run out
+                tunnel.client.drain()
         return None
 
     def _is_plain(self) -> bool:
@@ -183,6 +186,7 @@ class TunnelPool:
     def _tunnel(self, connection: Connection, dialled: Dialled) -> _Tunnel:
         sock, engine, peer = dialled
         limits = self._route.limits
+        expires = first_end(peer, engine.context, self._route.clock.now())
         connection.dialled = None  # from here on the socket is the tunnel's
         client = TunnelClient(
             TlsEnd(sock, engine, "the tunnel's peer"),
@@ -191,7 +195,7 @@ class TunnelPool:
             answer_timeout=limits.connect_timeout + limits.handshake_timeout,
             on_end=lambda error: self._ended(tunnel, sock, error),
         )
-        tunnel = _Tunnel(client, peer, TlsFacts.of(engine, peer), engine.context, peer.not_after)
+        tunnel = _Tunnel(client, peer, TlsFacts.of(engine, peer), engine.context, expires)
         self._tunnels.append(tunnel)
         client.start()
         return tunnel

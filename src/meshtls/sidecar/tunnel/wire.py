@@ -30,6 +30,8 @@ OnEnd = Callable[[Exception | None], None]
 #: A frame shorter than this waits for the end of the wake-up, to share a record with others.
 _SMALL = 1 << 12
 _TICKS = 4
+#: Times the idle timeout after which a tunnel without streams is closed, whatever its peer still owes us.
+_LAST_PATIENCE = 3
 
 
 class Wire:
@@ -140,9 +142,9 @@ class Wire:
             splice.lost(EndedError(Outcome.RESET, f"{who}: {code.name}"))
 
     def room(self, stream: Stream | None) -> None:
-        for splice in list(self.waiting):
-            if stream is None or splice.stream is stream:
-                splice.resume()
+        ready = self._splices.values() if stream is None else [self._splices.get(stream.number)]
+        for splice in self.waiting.intersection(ready):
+            splice.resume()
 
     def asked(self, stream: Stream, request: Request, ended: bool) -> None:
         """A peer opened a stream: the server's to answer."""
@@ -247,6 +249,9 @@ class Wire:
             if splice.last < idle_since:
                 splice.break_off(EndedError(Outcome.IDLE_TIMEOUT, f"no byte moved for {self._idle:g} s"))
         self.tick(now)
+        if not self._splices and self._last < now - _LAST_PATIENCE * self._idle:
+            # Asked to go, it neither went nor let us go: a peer that reads nothing, or answers no PING.
+            self.break_off(EndedError(Outcome.IDLE_TIMEOUT, "the tunnel had no streams, and its peer did not let go"))
         if not self.over:
             self._timer = self._loop.call_later(self._pace(), self._tick)
 

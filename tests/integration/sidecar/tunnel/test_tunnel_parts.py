@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import select
 import socket
+import struct
 from collections.abc import Iterator
+from datetime import timedelta
 from functools import partial
 
 import pytest
 
+from meshtls.bundle import BundleSet
 from meshtls.clock import SystemClock
 from meshtls.errors import NotAuthorizedError
 from meshtls.observe.events import ConnectionResult, Direction, Outcome
@@ -19,9 +23,15 @@ from meshtls.sidecar.connection import Connection, EndedError
 from meshtls.sidecar.poller import poller
 from meshtls.sidecar.registry import Registry
 from meshtls.sidecar.tunnel.dialler import LoopbackDialler
+from meshtls.sidecar.tunnel.frames import ErrorCode, Kind, frame
 from meshtls.sidecar.tunnel.ledger import Ledger
-from tests.integration.sidecar.mesh import SECONDS, A, connected, rest, side_a
+from meshtls.sidecar.tunnel.sending import DRAIN_PING, PREFACE
+from meshtls.sidecar.tunnel.settings import Setting
+from meshtls.svid.context import X509Context
+from tests.integration.sidecar.mesh import SECONDS, A, B, an_app, connected, echoed, rest, side_a, side_b
 from tests.integration.sidecar.tunnel.test_tunnel_peers import context
+from tests.support.authority import ConstantSource, Leaf, make_authority, mint_raw
+from tests.support.clock import ManualClock
 
 
 @pytest.fixture
@@ -150,3 +160,81 @@ async def test_a_peer_that_does_not_answer_is_given_up_and_dialled_anew() -> Non
                 "the peer did not answer CONNECT within 1.2 s",
             )
     assert len(tunnels) == 2
+
+
+async def test_a_peer_that_takes_no_streams_is_not_hoarded_tunnels_to() -> None:
+    async def refuses(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        live.add(writer)
+        most.append(len(live))
+        writer.write(frame(Kind.SETTINGS, 0, 0, struct.pack(">HL", Setting.MAX_CONCURRENT_STREAMS, 0)))
+        writer.write(frame(Kind.RST_STREAM, 0, 1, struct.pack(">L", ErrorCode.REFUSED_STREAM)))
+        await reader.read(100)
+        while await reader.read(1 << 16):
+            pass
+        live.discard(writer)
+        writer.close()
+
+    live: set[asyncio.StreamWriter] = set()
+    most: list[int] = []
+    server = await asyncio.start_server(refuses, "127.0.0.1", 0, ssl=context(server_side=True))
+    to = Address(*server.sockets[0].getsockname()[:2])
+    async with server, side_a(to, tunnel=True) as a:
+        for _ in range(4):
+            async with connected(a.outbound) as streams:
+                with pytest.raises(ConnectionResetError):
+                    await rest(streams)
+            assert await a.lines.outcome() == "RESET"
+    assert max(most) <= 2, "the next one, and one that is just being left"
+
+
+@pytest.mark.parametrize("says", [b"", PREFACE + frame(Kind.SETTINGS, 0, 0, b"")])
+async def test_a_tunnel_whose_peer_neither_uses_it_nor_lets_go_is_closed(says: bytes) -> None:
+    limits = Limits(idle_timeout=0.1)
+    async with an_app() as app, side_b(app.address, tunnel=True, limits=limits) as b:
+        async with connected(b.inbound, context(server_side=False)) as streams:
+            streams[1].write(says)
+            with contextlib.suppress(ConnectionResetError):
+                assert DRAIN_PING in await rest(streams), "it was asked to go, and had the time to answer"
+        await asyncio.wait_for(b.sidecar.registry.emptied(), SECONDS)
+
+
+async def test_an_app_that_is_gone_before_its_first_byte_is_read_is_forgotten() -> None:
+    async with (
+        an_app() as app,
+        side_b(app.address, tunnel=True) as b,
+        side_a(b.inbound, tunnel=True) as a,
+        connected(a.outbound) as streams,
+    ):
+        assert await echoed(streams) == b"ping"
+        for _ in range(20):
+            with socket.create_connection((a.outbound.host, a.outbound.port)) as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        for _ in range(20):
+            assert await a.lines.outcome() == "RESET"
+        assert len(a.sidecar.registry) == 1
+        assert await echoed(streams) == b"ping"
+
+
+@pytest.mark.parametrize("outlives", [True, False])
+async def test_a_tunnel_is_judged_again_when_an_intermediate_ends_before_its_leaf(outlives: bool) -> None:
+    clock = ManualClock()
+    ends = timedelta(minutes=10 if outlives else 600)
+    authority = make_authority("example.org", clock, svid_ttl=timedelta(minutes=5), intermediate_ttl=ends)
+    svid = mint_raw(authority, Leaf(uris=(str(A),)), clock)
+    theirs, ours = (
+        X509Context(1, (one,), BundleSet([authority.bundle]))
+        for one in (svid, mint_raw(authority, Leaf(uris=(str(B),)), clock))
+    )
+    async with (
+        an_app() as app,
+        side_b(app.address, source=ConstantSource(ours), tunnel=True, clock=clock) as b,
+        side_a(b.inbound, theirs, tunnel=True) as a,
+    ):
+        async with connected(a.outbound) as streams:
+            assert await echoed(streams) == b"ping"
+        await b.lines.next()
+        clock.advance(601)
+        async with connected(a.outbound) as streams:
+            with contextlib.suppress(ConnectionResetError):
+                assert await echoed(streams) == (b"" if outlives else b"ping")
+        assert await b.lines.outcome() == ("PEER_UNTRUSTED" if outlives else "OK")
