@@ -65,15 +65,17 @@ class Listener:
         try:
             for sock in accept_ready(self._sock):
                 self._take(sock)
-        except OSError as error:
-            self._pause()
-            self._stuck.set_result(error)
         except Exception as error:  # noqa: BLE001  # it is raised to the one who awaits ``accept_forever``
-            self._pause()
-            self._stuck.set_exception(error)
+            self._stop(error)
 
-    def _pause(self) -> None:
+    def _stop(self, error: Exception) -> None:
         poller().watch(self._sock, None, None)
+        if self._stuck.done():
+            return  # cancelled a moment ago
+        if isinstance(error, OSError):
+            self._stuck.set_result(error)
+        else:
+            self._stuck.set_exception(error)
 
     def __repr__(self) -> str:
         return f"<Listener {self.name} {self.address}>"
