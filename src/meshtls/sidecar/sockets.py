@@ -16,7 +16,7 @@ from typing import Any
 
 from meshtls.errors import ConfigError
 from meshtls.sidecar.address import Address
-from meshtls.sidecar.poller import poller
+from meshtls.sidecar.poller import Poller, poller
 from meshtls.sidecar.waiting import receive, writable
 
 __all__ = [
@@ -111,17 +111,19 @@ async def _connected(sock: socket.socket, place: _Place, deadline: float | None)
         raise OSError(code, os.strerror(code))
 
 
-def close(sock: socket.socket) -> None:
-    """Close; what was sent still arrives."""
-    poller().forget(sock)
+def close(sock: socket.socket, watcher: Poller | None = None) -> None:
+    """Close; what was sent still arrives. ``watcher`` is the running loop's, where it is at hand: to ask costs a call
+    into the kernel.
+    """
+    (watcher or poller()).forget(sock)
     sock.close()
 
 
-def abort(sock: socket.socket) -> None:
+def abort(sock: socket.socket, watcher: Poller | None = None) -> None:
     """Close with a reset, so that the other end can't take what it got for the whole."""
     with contextlib.suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-    close(sock)
+    close(sock, watcher)
 
 
 async def linger(sock: socket.socket) -> None:

@@ -20,7 +20,7 @@ from meshtls.policy.authorizer import Authorizer, Target
 from meshtls.sidecar.address import Address
 from meshtls.sidecar.config import InboundConfig, Limits
 from meshtls.sidecar.connection import Connection, EndedError, TlsFacts
-from meshtls.sidecar.sockets import abort, address_of, close, dial
+from meshtls.sidecar.sockets import abort, address_of, dial
 from meshtls.sidecar.tunnel.dialler import LoopbackDialler
 from meshtls.sidecar.tunnel.headers import Request
 from meshtls.sidecar.tunnel.ledger import Ledger
@@ -174,11 +174,7 @@ class Admission:
         task = self._dialling.pop(splice, None)
         if task is not None and task is not asyncio.current_task():
             task.cancel()
-        if splice.sock is not None:
-            if error is None:
-                close(splice.sock)
-            else:
-                abort(splice.sock)
+        splice.hang_up(error)
         self._door.ledger.leave(connection, error)
 
 

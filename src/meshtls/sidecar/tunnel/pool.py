@@ -135,10 +135,7 @@ class TunnelPool:
         return tunnel.client.open(connection.opener, connection.flow, on_done)
 
     def _done(self, connection: Connection, splice: Splice, error: Exception | None) -> None:
-        if error is None:
-            close(connection.opener)
-        else:
-            abort(connection.opener)
+        splice.hang_up(error)
         self._route.ledger.leave(connection, error)
 
     async def _ride_to_the_end(self, tunnel: _Tunnel, connection: Connection) -> None:

@@ -15,6 +15,7 @@ from typing import Protocol
 from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import EndedError, Flow
 from meshtls.sidecar.poller import Poller
+from meshtls.sidecar.sockets import abort, close
 from meshtls.sidecar.tunnel.connection import Http2Connection
 from meshtls.sidecar.tunnel.frames import HEADER_BYTES, ErrorCode
 from meshtls.sidecar.tunnel.settings import MAX_FRAME
@@ -214,6 +215,15 @@ class Splice:
             self._app_broke(f"the app is gone: {error}")
 
     # -- the end --
+
+    def hang_up(self, error: Exception | None) -> None:
+        """Close the socket as the splice ended: with a reset, unless both sides were done."""
+        if self.sock is None:
+            return
+        if error is None:
+            close(self.sock, self._carrier.poller)
+        else:
+            abort(self.sock, self._carrier.poller)
 
     def _app_broke(self, detail: str) -> None:
         # RFC 9113, section 8.5: an error of the TCP connection is a stream error CONNECT_ERROR.
