@@ -1,10 +1,11 @@
-"""What time does by itself: entries, tokens and authorities end, and the change log forgets."""
+"""What time does by itself: entries, tokens and authorities end, and the logs of changes and issuances forget."""
 
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
 
-from meshtls.ca.store import bundles, changes, entries, tokens
+from meshtls.ca.store import bundles, changes, entries, issuances, tokens
 from meshtls.ca.store.database import Database
 from meshtls.clock import Clock
 from meshtls.errors import StoreError
@@ -14,6 +15,9 @@ from meshtls.server.waits import first_of
 __all__ = ["clean_up", "keep_clean"]
 
 _KEPT_CHANGES = 100_000
+#: How long what has ended stays on record, and how many are looked at in one go: more than a server signs meanwhile.
+_KEPT_ON_RECORD = timedelta(days=30)
+_OLDEST_ISSUANCES = 10_000
 _LONGEST_SLEEP = 30.0
 
 log = logging.getLogger("meshtls.server")
@@ -29,6 +33,7 @@ async def clean_up(hub: Hub, database: Database, clock: Clock) -> None:
         await bundles.expired_authorities(tx, hub.trust_domain, now)
         await tokens.prune_tokens(tx, now)
         await changes.prune_changes(tx, _KEPT_CHANGES)
+        await issuances.prune_issuances(tx, now - _KEPT_ON_RECORD, _OLDEST_ISSUANCES)
     if expired:
         log.info("%d entries have ended", len(expired))
     await hub.written()

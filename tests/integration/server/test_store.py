@@ -224,6 +224,25 @@ async def test_a_serial_that_was_issued_before_fails_the_transaction(database: D
         assert await issuances.last_not_after(tx, "s2", "x509") is None
 
 
+async def test_issuances_are_forgotten_some_time_after_they_ended_the_oldest_first(database: Database) -> None:
+    ends = {"a": 1, "b": 9, "c": 2, "d": 3}
+    issued = [replace(issuance(serial), not_after=NOW + timedelta(hours=end)) for serial, end in ends.items()]
+    async with database.write() as tx:
+        await issuances.record_issuances(tx, issued)
+
+    async def kept_after(hours: int, most: int) -> list[str]:
+        async with database.write() as tx:
+            await issuances.prune_issuances(tx, NOW + timedelta(hours=hours), most)
+            return [one.serial for one in await issuances.list_issuances(tx, 0, 100)]
+
+    assert await kept_after(1, most=4) == ["a", "b", "c", "d"]
+    assert await kept_after(4, most=2) == ["b", "c", "d"]
+    assert await kept_after(4, most=2) == ["b", "d"]
+    assert await kept_after(4, most=100) == ["b"]
+    assert await kept_after(10, most=100) == []
+    assert await kept_after(10, most=100) == []
+
+
 async def test_a_join_token_is_good_once_even_for_tries_at_the_same_time(database: Database) -> None:
     async def attempt() -> SpiffeId | None:
         async with database.write() as tx:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meshtls.ca.registration import Issuance
@@ -14,7 +14,7 @@ from meshtls.ca.store.rows import moment, seconds
 from meshtls.ca.store.schema import issuances
 from meshtls.spiffeid import SpiffeId
 
-__all__ = ["last_not_after", "list_issuances", "record_issuances", "record_token"]
+__all__ = ["last_not_after", "list_issuances", "prune_issuances", "record_issuances", "record_token"]
 
 
 async def record_issuances(tx: AsyncConnection, issued: Sequence[Issuance]) -> None:
@@ -47,6 +47,16 @@ async def last_not_after(tx: AsyncConnection, server_id: str, kind: str) -> date
     mine = (issuances.c.server_id == server_id) & (issuances.c.kind == kind)
     last: int | None = (await tx.execute(select(func.max(issuances.c.not_after)).where(mine))).scalar_one()
     return None if last is None else moment(last)
+
+
+async def prune_issuances(tx: AsyncConnection, ended_before: datetime, most: int) -> None:
+    """Forget what ended before then, among the ``most`` oldest: in the order in which they were issued, which is nearly
+    that of their ends. The rest is for another time, so that no other writer has to wait long.
+    """
+    oldest = select(issuances.c.number).order_by(issuances.c.number).limit(most).subquery()
+    last = select(func.max(oldest.c.number)).scalar_subquery()
+    ended = issuances.c.not_after < seconds(ended_before)
+    await tx.execute(delete(issuances).where(ended, issuances.c.number <= last))
 
 
 def _row(one: Issuance) -> dict[str, Any]:
