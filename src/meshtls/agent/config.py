@@ -20,13 +20,12 @@ from meshtls.agent.service import Endpoint
 from meshtls.bundle import TrustBundle
 from meshtls.ca.keys.files import read_secret
 from meshtls.errors import BundleError, ConfigError, RequestError
+from meshtls.scalars import log_level, word
 from meshtls.spiffeid import TrustDomain
 from meshtls.svid.x509 import PrivateKey
 from meshtls.yaml_reader import Section, read_yaml
 
 __all__ = ["AgentConfig", "load_config", "parse_config"]
-
-_LEVELS = {"DEBUG": "DEBUG", "INFO": "INFO", "WARN": "WARNING", "WARNING": "WARNING", "ERROR": "ERROR"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +68,7 @@ def parse_config(file: str, text: str) -> AgentConfig:
         endpoint=_endpoint(top),
         proof=_proof(top, data_dir),
         data_dir=data_dir,
-        log_level=top.optional("log_level", _log_level, "INFO"),
+        log_level=top.optional("log_level", log_level, "INFO"),
     )
     top.finish()
     return config
@@ -78,7 +77,7 @@ def parse_config(file: str, text: str) -> AgentConfig:
 def _server(top: Section) -> ServerAddress:
     port = top.optional("server_port", _port, 8081)
     attest_port = top.optional("attest_port", _port, port + 1)
-    return ServerAddress(top.required("server_address", _word), port, attest_port)
+    return ServerAddress(top.required("server_address", word), port, attest_port)
 
 
 def _endpoint(top: Section) -> Endpoint:
@@ -86,7 +85,7 @@ def _endpoint(top: Section) -> Endpoint:
     health = None
     section = top.section("health")
     if section is not None:
-        health = (section.optional("address", _word, "127.0.0.1"), section.required("port", _port))
+        health = (section.optional("address", word, "127.0.0.1"), section.required("port", _port))
         section.finish()
     return Endpoint(top.required("socket_path", _path), attestors, health)
 
@@ -107,7 +106,7 @@ def _bundle(top: Section, trust_domain: TrustDomain) -> TrustBundle:
 
 
 def _proof(top: Section, data_dir: Path | None) -> NodeProof | None:
-    token = top.optional("join_token", _word, None)
+    token = top.optional("join_token", word, None)
     section = top.section("x509pop")
     if token and section:
         top.complain("x509pop", "wanted one way to attest, got join_token and x509pop")
@@ -145,13 +144,7 @@ def _key(text: str) -> PrivateKey:
 
 
 def _path(text: str) -> Path:
-    return Path(_word(text))
-
-
-def _word(text: str) -> str:
-    if not text:
-        raise RequestError("wanted a word, got an empty text")
-    return text
+    return Path(word(text))
 
 
 def _port(text: str) -> int:
@@ -164,9 +157,3 @@ def _attestor(text: str) -> str:
     if text not in ATTESTORS:
         raise RequestError(f"wanted one of {', '.join(ATTESTORS)}, got {text!r}")
     return text
-
-
-def _log_level(text: str) -> str:
-    if text.upper() not in _LEVELS:
-        raise RequestError(f"wanted DEBUG, INFO, WARN or ERROR, got {text!r}")
-    return _LEVELS[text.upper()]

@@ -14,9 +14,10 @@ import yaml
 from meshtls.ca.keys.manager import KeyAlgorithm
 from meshtls.ca.profile import CaSubject
 from meshtls.errors import ConfigError
+from meshtls.scalars import log_level, word
 from meshtls.server.hcl import looks_like_hcl, read_hcl
 from meshtls.server.plugins import Plugins, our_plugins, spire_plugins
-from meshtls.server.settings import ServerConfig, country, duration, key_type, log_level, name, port, word
+from meshtls.server.settings import ServerConfig, country, duration, key_type, name, port
 from meshtls.spiffeid import TrustDomain
 from meshtls.yaml_reader import Section, as_section, read_yaml
 

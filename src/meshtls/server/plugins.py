@@ -9,7 +9,8 @@ from pathlib import Path
 from sqlalchemy import URL
 
 from meshtls.ca.store.address import postgres_url, sqlite_url
-from meshtls.server.settings import KeyPlace, X509PopConfig, word
+from meshtls.scalars import word
+from meshtls.server.settings import KeyPlace, X509PopConfig
 from meshtls.yaml_reader import Section
 
 __all__ = ["Plugins", "our_plugins", "spire_plugins"]

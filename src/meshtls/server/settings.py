@@ -22,14 +22,11 @@ __all__ = [
     "country",
     "duration",
     "key_type",
-    "log_level",
     "name",
     "port",
-    "word",
 ]
 
 _DURATION = re.compile(r"(?:([0-9]+)h)?(?:([0-9]+)m(?!s))?(?:([0-9]+)s)?", re.ASCII)
-_LEVELS = {"DEBUG": "DEBUG", "INFO": "INFO", "WARN": "WARNING", "WARNING": "WARNING", "ERROR": "ERROR"}
 
 
 class KeyPlace(Enum):
@@ -77,13 +74,6 @@ class ServerConfig:
     notices: tuple[str, ...]
 
 
-def word(text: str) -> str:
-    """Any text but the empty one."""
-    if not text:
-        raise RequestError("wanted a word, got an empty text")
-    return text
-
-
 def name(text: str) -> str:
     """A part of a CA's name (RFC 5280, appendix A.1: at most 64 characters)."""
     if not 1 <= len(text) <= 64:
@@ -111,12 +101,6 @@ def duration(text: str) -> timedelta:
     if hours + minutes + seconds == 0 or hours > 24 * 36525:
         raise RequestError(f"wanted a time such as 90s, 5m or 1h30m, got {text!r}")
     return timedelta(hours=hours, minutes=minutes, seconds=seconds)
-
-
-def log_level(text: str) -> str:
-    if text.upper() not in _LEVELS:
-        raise RequestError(f"wanted DEBUG, INFO, WARN or ERROR, got {text!r}")
-    return _LEVELS[text.upper()]
 
 
 def key_type(text: str) -> KeyAlgorithm:

@@ -12,8 +12,9 @@ from pathlib import Path
 import msgspec
 
 from meshtls.errors import ConfigError, RequestError
+from meshtls.scalars import word
 from meshtls.sidecar.address import Address
-from meshtls.sidecar.scalars import count, flag, one_of, parse_duration, unique_addresses, word
+from meshtls.sidecar.scalars import count, flag, one_of, parse_duration, unique_addresses
 from meshtls.spiffeid import SpiffeId
 from meshtls.workload.address import Address as WorkloadAddress
 from meshtls.workload.address import parse_address

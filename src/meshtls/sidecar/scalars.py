@@ -10,7 +10,7 @@ from typing import TypeVar
 from meshtls.errors import RequestError
 from meshtls.sidecar.address import Address
 
-__all__ = ["count", "flag", "one_of", "parse_duration", "unique_addresses", "word"]
+__all__ = ["count", "flag", "one_of", "parse_duration", "unique_addresses"]
 
 E = TypeVar("E", bound=Enum)
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)", re.ASCII)
@@ -42,13 +42,6 @@ def one_of(kind: type[E]) -> Callable[[str], E]:
         return kind(text)
 
     return parse
-
-
-def word(text: str) -> str:
-    """Any text but the empty one."""
-    if not text:
-        raise RequestError("wanted a word, got an empty text")
-    return text
 
 
 def flag(text: str) -> bool:
