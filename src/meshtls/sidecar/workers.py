@@ -1,6 +1,6 @@
 """Worker processes that serve one sidecar: made by fork before anything of the mesh is, watched, replaced.
 
-The parent holds no key, no socket and no event loop: each worker gets an identity of its own and binds its own
+The parent holds no key, no socket and no event loop: each worker asks for its identity by itself and binds its own
 listening sockets, between which the kernel shares out what comes (SO_REUSEPORT). A worker that dies takes its
 connections with it and nobody else's. One that says that the configuration is wrong would only say so again: then all
 stop.
