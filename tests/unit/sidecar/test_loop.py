@@ -8,7 +8,6 @@ import select
 import selectors
 import signal
 import socket
-from collections.abc import Iterator
 
 import pytest
 
@@ -17,15 +16,6 @@ from meshtls.sidecar.poller import EpollPoller, LoopPoller, poller
 from meshtls.sidecar.waiting import readable, receive, send_all
 
 Pair = tuple[socket.socket, socket.socket]
-
-
-@pytest.fixture
-def pair() -> Iterator[Pair]:
-    ours, theirs = socket.socketpair()
-    for sock in (ours, theirs):
-        sock.setblocking(False)
-    with ours, theirs:
-        yield ours, theirs
 
 
 def test_the_poller_is_in_the_loop_s_own_epoll() -> None:

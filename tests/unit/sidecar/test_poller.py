@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
-from collections.abc import Iterator
 
 import pytest
 
@@ -19,15 +18,6 @@ Pair = tuple[socket.socket, socket.socket]
 def on_each_poller(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "add_reader":
         monkeypatch.delattr(select, "epoll")
-
-
-@pytest.fixture
-def pair() -> Iterator[Pair]:
-    ours, theirs = socket.socketpair()
-    for sock in (ours, theirs):
-        sock.setblocking(False)
-    with ours, theirs:
-        yield ours, theirs
 
 
 class Calls:
