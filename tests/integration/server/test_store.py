@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -384,6 +386,46 @@ async def test_a_writer_cancelled_in_a_statement_leaves_no_lock_behind(tmp_path:
     assert await listed(database) == [kept]
     assert remembered.value.__traceback__ is not None
     await database.close()
+
+
+@pytest.mark.parametrize("way", ["read", "write"])
+async def test_who_is_cancelled_while_a_connection_opens_leaves_none_open(tmp_path: Path, way: str) -> None:
+    """At whichever of its steps: there are some forty before the first statement, each a wait for the driver."""
+    remembered = []
+    for step in range(80):
+        file = tmp_path / f"{step}.sqlite3"
+        database = Database(sqlite_url(file))
+        using = asyncio.create_task(_used(database, way))
+        for _ in range(step):
+            await asyncio.sleep(0)
+        using.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await using
+        remembered.append(caught.value)
+        await database.close()
+        assert not _opened(file)
+
+
+async def test_who_is_not_cancelled_has_an_open_one(tmp_path: Path) -> None:
+    file = tmp_path / "store.sqlite3"
+    database = Database(sqlite_url(file))
+    async with database.read():
+        assert _opened(file)
+    await database.close()
+    assert not _opened(file)
+
+
+async def _used(database: Database, way: str) -> None:
+    async with database.read() if way == "read" else database.write():
+        await asyncio.Event().wait()
+
+
+def _opened(file: Path) -> bool:
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the listing's own
+            if os.readlink(f"/proc/self/fd/{descriptor}") == str(file):
+                return True
+    return False
 
 
 _MANY_ROWS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 300000) SELECT x FROM n"

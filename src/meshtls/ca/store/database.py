@@ -7,11 +7,12 @@ transaction that starts reading and then writes may be refused in the middle.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import aiosqlite
 from sqlalchemy import URL, event
@@ -23,6 +24,7 @@ from meshtls.errors import StoreError
 
 __all__ = ["Database"]
 
+_T = TypeVar("_T")
 _BUSY_SECONDS = 10
 _POOL = 8
 
@@ -32,6 +34,7 @@ class Database:
 
     def __init__(self, url: URL) -> None:
         self.url = url
+        self._handovers: set[asyncio.Task[Any]] = set()
         self.shared = url.get_backend_name() != "sqlite"
         if self.shared:
             self._reader = self._writer = create_async_engine(url, pool_size=_POOL, pool_pre_ping=True)
@@ -45,7 +48,7 @@ class Database:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that only looks. Raises StoreError."""
-        async with _Translated(self), self._reader.connect() as connection:
+        async with _Translated(self), self._connected(self._reader) as connection:
             yield connection
 
     @asynccontextmanager
@@ -54,13 +57,40 @@ class Database:
 
         Raises StoreError where the database refuses; then nothing of the block was kept.
         """
-        async with _Translated(self), self._writer.begin() as connection:
+        async with _Translated(self), self._connected(self._writer) as connection, connection.begin():
             yield connection
 
     async def close(self) -> None:
+        while self._handovers:
+            await asyncio.wait(self._handovers)
         await self._writer.dispose()
         if self._reader is not self._writer:
             await self._reader.dispose()
+
+    @asynccontextmanager
+    async def _connected(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+        connection = await self._take(engine)
+        try:
+            yield connection
+        finally:
+            await asyncio.shield(self._handover(connection.close()))
+
+    async def _take(self, engine: AsyncEngine) -> AsyncConnection:
+        """A connection of the pool. Whoever is cancelled meanwhile leaves it to the pool: a driver whose opening is cut
+        short forgets the connection that its thread, or its server, has just made.
+        """
+        taking = self._handover(_connect(engine))
+        try:
+            return await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            self._handover(_given_back(taking))
+            raise
+
+    def _handover(self, coroutine: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+        task = asyncio.create_task(coroutine)
+        self._handovers.add(task)
+        task.add_done_callback(self._handovers.discard)
+        return task
 
     @property
     def where(self) -> str:
@@ -71,6 +101,15 @@ class Database:
 
     def __repr__(self) -> str:
         return f"<Database {self.where}>"
+
+
+async def _connect(engine: AsyncEngine) -> AsyncConnection:
+    return await engine.connect()
+
+
+async def _given_back(taking: asyncio.Task[AsyncConnection]) -> None:
+    with contextlib.suppress(SQLAlchemyError, OSError, sqlite3.Error):  # a connection that could not be had
+        await (await taking).close()
 
 
 class _Translated:
