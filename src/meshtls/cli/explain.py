@@ -40,8 +40,8 @@ def explain(
     Exit code 1: it is nobody.
     """
     selectors = asyncio.run(_attested(_credentials(pid, uid, gid)))
-    if pid is not None and not any(one.value.startswith("path:") for one in selectors):
-        click.echo(f"pid {pid}: its program can't be read by us; ask as root to know its path and sha256", err=True)
+    if pid is not None:
+        _tell_what_is_wanting(pid, {one.value.partition(":")[0] for one in selectors})
 
     async def asked(api: AdminClient) -> Explanation:
         entries = await gathered(api.entries())
@@ -54,6 +54,17 @@ def explain(
     else:
         _show(found)
     return 0 if found.matching else 1
+
+
+def _tell_what_is_wanting(pid: int, kinds: set[str]) -> None:
+    if "sha256" not in kinds:
+        click.echo(f"pid {pid}: its program can't be read by us; ask as root to know its path and sha256", err=True)
+    elif "path" not in kinds:
+        click.echo(
+            f"pid {pid}: has no path: what it calls its program is another file here; was it replaced while it ran,"
+            " or does it run in another mount namespace?",
+            err=True,
+        )
 
 
 def _credentials(pid: int | None, uid: int | None, gid: int | None) -> Credentials:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import pwd
+import shutil
 import socket
 import subprocess
 import sys
@@ -170,6 +171,52 @@ async def test_a_program_that_was_replaced_has_another_hash(directory: Path) -> 
         digests += [one for one in found if one.startswith("unix:sha256:")]
         assert f"unix:path:{program}" in found
     assert len(set(digests)) == 2
+
+
+async def test_a_program_has_a_path_as_long_as_its_file_is_the_one_that_runs(directory: Path) -> None:
+    program = directory / "cat"
+    shutil.copy("/bin/cat", program)
+    with echoing([str(program)]) as caller:
+        assert f"unix:path:{program}" in await paths_of(caller)
+        newer = directory / "newer"
+        shutil.copy("/bin/cat", newer)
+        newer.rename(program)
+        assert await paths_of(caller) == set()
+
+
+async def test_no_path_is_believed_that_is_of_the_callers_own_making(directory: Path) -> None:
+    """Everybody may make a mount namespace, and have any program there under any path."""
+    trusted = directory / "trusted"
+    shutil.copy("/bin/cat", trusted)
+    forge = 'mount --bind "$1" "$2" && exec "$2"'
+    forged = ["unshare", "--mount", "sh", "-c", forge, "sh", "/bin/cat", str(trusted)]
+    able = os.geteuid() == 0 and subprocess.run([*forged[:4], ":"], check=False).returncode == 0
+    require("mounts", able, "needs root and the right to mount, to put one program over another")
+    with echoing([str(trusted)]) as caller:
+        assert await paths_of(caller) == {f"unix:path:{trusted}"}
+    with echoing(forged) as caller:
+        assert caller.process is not None
+        assert caller.process.link("exe") == str(trusted)
+        assert await paths_of(caller) == set()
+
+
+@contextmanager
+def echoing(command: list[str]) -> Iterator[Caller]:
+    """The process that this command becomes, which is cat, once it is."""
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"there?\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"there?\n"
+        caller = Caller(Credentials(process.pid, os.geteuid(), os.getegid()))
+        yield caller
+        caller.close()
+        process.stdin.close()
+
+
+async def paths_of(caller: Caller) -> set[str]:
+    return {str(one) for one in await Attestor().attest(caller) if one.value.startswith("path:")}
 
 
 async def test_two_users_get_two_identities_and_a_third_none(directory: Path) -> None:

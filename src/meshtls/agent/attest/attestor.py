@@ -119,10 +119,25 @@ def _selectors_of(facts: Facts) -> Iterator[Selector]:
     yield from _unix("uid", [owners.uid], "user", _user)
     yield from _unix("gid", [owners.gid], "group", _group)
     yield from _unix("supplementary_gid", owners.groups, "supplementary_group", _group)
-    if facts.path is not None:
+    if facts.path is not None and facts.binary is not None and _names(facts.path, facts.binary):
         yield from _selector(f"path:{facts.path}")
     if facts.cgroup is not None:
         yield from container_selectors(facts.cgroup)
+
+
+def _names(path: str, binary: int) -> bool:
+    """Whether this path is the running program's for us, too.
+
+    It is what the caller's mount namespace calls it, and everybody may make one in which any file has any path. A
+    program that was replaced while it ran has no path either, until it is started anew.
+    """
+    try:
+        same = os.path.samestat(os.stat(path), os.fstat(binary))
+    except OSError:
+        same = False
+    if not same:
+        log.info("a caller's path is left out: %s is another file to the agent than the one that runs", path)
+    return same
 
 
 def _unix(number: str, ids: Iterable[int], name: str, named: Callable[[int], str | None]) -> Iterator[Selector]:
