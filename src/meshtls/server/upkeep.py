@@ -27,15 +27,13 @@ async def clean_up(hub: Hub, database: Database, clock: Clock) -> None:
     """Take out what has ended by now. Raises StoreError."""
     now = clock.now()
     async with database.write() as tx:
-        expired = await entries.expired_entries(tx, now)
-        if expired:
-            await entries.delete_entries(tx, expired)
+        ended = await entries.end_entries(tx, now)
         await bundles.expired_authorities(tx, hub.trust_domain, now)
         await tokens.prune_tokens(tx, now)
         await changes.prune_changes(tx, _KEPT_CHANGES)
         await issuances.prune_issuances(tx, now - _KEPT_ON_RECORD, _OLDEST_ISSUANCES)
-    if expired:
-        log.info("%d entries have ended", len(expired))
+    if ended:
+        log.info("%d entries have ended", ended)
     await hub.written()
 
 

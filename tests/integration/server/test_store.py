@@ -6,14 +6,14 @@ import asyncio
 import contextlib
 import os
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, text
+from sqlalchemy import URL, Connection, text
 
 from meshtls.bundle import TrustBundle
 from meshtls.ca.registration import AgentRecord, Entry, EntryFilter, Issuance, Selector
@@ -350,15 +350,66 @@ async def test_a_federated_bundle_is_set_replaced_listed_and_deleted(database: D
             await bundles.delete_bundle(tx, other)
 
 
-async def test_expired_entries_are_found_by_the_clock(database: Database) -> None:
+async def test_entries_end_by_the_clock_and_that_is_a_change(database: Database) -> None:
     soon, late = NOW + timedelta(minutes=1), NOW + timedelta(minutes=2)
-    one, _, _ = await add(
+    one, two, three = await add(
         database, replace(entry("/a"), expires_at=soon), replace(entry("/b"), expires_at=late), entry("/c")
     )
     async with database.read() as tx:
         assert await entries.next_expiry(tx) == int(soon.timestamp())
-        assert await entries.expired_entries(tx, NOW) == []
-        assert await entries.expired_entries(tx, soon) == [one.id]
+    assert await _ended(database, NOW) == 0
+    assert await changed(database) == [one.id, two.id, three.id]
+    assert await _ended(database, soon) == 1
+    assert await _ended(database, soon) == 0
+    assert {kept.id for kept in await listed(database)} == {two.id, three.id}
+    assert await changed(database) == [one.id, two.id, three.id, one.id]
+
+
+async def _ended(database: Database, now: datetime) -> int:
+    async with database.write() as tx:
+        return await entries.end_entries(tx, now)
+
+
+async def changed(database: Database) -> list[str]:
+    async with database.read() as tx:
+        return [change.key for change in await changes.changes_since(tx, 0)]
+
+
+@pytest.mark.parametrize("more", [timedelta(hours=1), timedelta(0)], ids=["extended", "renamed only"])
+async def test_who_gives_an_ending_entry_more_time_first_keeps_it(
+    database: Database, store_url: URL, more: timedelta
+) -> None:
+    """Though the other server saw it as ended before that was committed."""
+    rival = Database(store_url)
+    [made] = await add(database, replace(entry(), expires_at=NOW))
+    async with database.write() as tx:
+        kept = await entries.update_entry(tx, replace(made, hint="web", expires_at=NOW + more))
+        ending = asyncio.create_task(_ended(rival, NOW))
+        await _until_it_waits(database)
+    assert await asyncio.wait_for(ending, 10) == (0 if more else 1)
+    assert await listed(database) == ([kept] if more else [])
+    await rival.close()
+
+
+async def test_of_two_servers_that_end_an_entry_at_once_one_does(database: Database, store_url: URL) -> None:
+    rival = Database(store_url)
+    [made] = await add(database, replace(entry(), expires_at=NOW))
+    async with database.write() as tx:
+        assert await entries.end_entries(tx, NOW) == 1
+        ending = asyncio.create_task(_ended(rival, NOW))
+        await _until_it_waits(database)
+    assert await asyncio.wait_for(ending, 10) == 0
+    assert await changed(database) == [made.id, made.id]
+    await rival.close()
+
+
+async def _until_it_waits(database: Database) -> None:
+    """Until somebody waits for a lock; SQLite's writers take theirs before they look at anything."""
+    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    while database.shared:
+        async with database.read() as tx:
+            if (await tx.execute(waiting)).scalar_one():
+                return
 
 
 async def test_a_writer_cancelled_in_a_statement_leaves_no_lock_behind(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, delete, func, insert, select, update
+from sqlalchemy import Select, delete, exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meshtls.ca.registration import Entry, EntryFilter
@@ -21,7 +21,7 @@ __all__ = [
     "all_entries",
     "count_entries",
     "delete_entries",
-    "expired_entries",
+    "end_entries",
     "get_entries",
     "insert_entries",
     "list_entries",
@@ -110,9 +110,16 @@ async def all_entries(tx: AsyncConnection) -> AsyncIterator[Entry]:
         last = page[-1].id
 
 
-async def expired_entries(tx: AsyncConnection, now: datetime) -> list[str]:
-    """The ids of those whose time is over."""
-    return list((await tx.execute(select(entries.c.id).where(entries.c.expires_at <= seconds(now)))).scalars())
+async def end_entries(tx: AsyncConnection, now: datetime) -> int:
+    """Forget those whose time is over; gives how many they were."""
+    over = entries.c.expires_at <= seconds(now)
+    if not (await tx.execute(select(exists().where(over)))).scalar_one():
+        return 0
+    await log_changes(tx, ChangeKind.ENTRY, [])  # only now: others may have ended the same, or given one more time
+    rows = await tx.execute(delete(entries).where(over).returning(entries.c.id, entries.c.spiffe_id))
+    ended = [(row.id, row.spiffe_id) for row in rows]
+    await log_changes(tx, ChangeKind.ENTRY, ended)
+    return len(ended)
 
 
 async def next_expiry(tx: AsyncConnection) -> int | None:
