@@ -26,7 +26,7 @@ from meshtls.spiffeid import SpiffeId, TrustDomain
 from tests.support.authority import make_authority
 from tests.support.clock import ManualClock
 
-__all__ = ["OURS", "SELF", "Mesh", "agent_at", "entry", "eventually", "selectors", "short_directory"]
+__all__ = ["OURS", "SELF", "Mesh", "agent_at", "entry", "eventually", "http_get", "selectors", "short_directory"]
 
 OURS = TrustDomain("example.org")
 SELF = f"unix:uid:{os.getuid()}"
@@ -84,6 +84,16 @@ async def eventually(
 
 async def _truth(said: bool | Awaitable[bool]) -> bool:
     return said if isinstance(said, bool) else await said
+
+
+async def http_get(port: int | None, path: str) -> tuple[str, str]:
+    """The status line and the body."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    head, _, body = (await reader.read()).decode().partition("\r\n\r\n")
+    writer.close()
+    await writer.wait_closed()
+    return head.splitlines()[0], body
 
 
 @contextmanager

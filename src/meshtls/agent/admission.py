@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
@@ -15,12 +16,15 @@ from meshtls.agent.entries import nearest
 from meshtls.agent.identities import Identities, Subscription
 from meshtls.ca.registration import Selector
 from meshtls.errors import AccessError
+from meshtls.workload.background import in_background
 
 __all__ = ["Admission", "Watch"]
 
 log = logging.getLogger("meshtls.agent")
 
 _NO_IDENTITY = "no identity issued"
+#: Seconds for which a caller's other SVIDs are held back while one of them is being signed.
+_PATIENCE = 1.0
 
 
 class Watch:
@@ -38,6 +42,27 @@ class Watch:
         self._subscription.follow(selectors)
         return self._admission.judge(self._caller, selectors)
 
+    async def settled(self) -> View:
+        """The view when none of its SVIDs is being signed any more; a second later what there is, if there is one.
+
+        Raises GRPCError as ``view``.
+        """
+        view = await self.view()
+        if not view.pending:
+            return view
+        over = asyncio.Event()
+        async with in_background(self._lose_patience(over), "wait for SVIDs that are being signed"):
+            while view.pending and not (over.is_set() and view.svids):
+                self._admission.identities.hurry()
+                await self.news.wait()
+                view = await self.view()
+        return view
+
+    async def _lose_patience(self, over: asyncio.Event) -> None:
+        await self._admission.identities.clock.sleep(_PATIENCE)
+        over.set()
+        self.news.set()
+
 
 class Admission:
     """The callers' side of ``Identities``: every answer is for the process that asks, attested when it asks."""
@@ -52,6 +77,11 @@ class Admission:
         """
         caller = current_caller()
         return self.judge(caller, await self.attest(caller))
+
+    async def settled(self) -> View:
+        """The same, as ``Watch.settled``."""
+        with self.watch() as watch:
+            return await watch.settled()
 
     @contextmanager
     def watch(self) -> Iterator[Watch]:

@@ -68,6 +68,8 @@ class SvidCache:
 
     def apply(self, update: Update) -> Set[int]:
         """Take over a change of entries and bundles."""
+        if update.refused:
+            return self._take_back()
         concerned: set[int] = set()
         if update.bundles is not None:
             concerned |= self._replace_bundles(update.bundles)
@@ -97,9 +99,9 @@ class SvidCache:
         return self.subscribers.concerned(present)
 
     def failed(self, entry: Entry, retry_at: datetime, why: str) -> Set[int]:
-        """It could not be signed; what is held stays."""
-        if self.entries.get(entry.id) is None:
-            return set()
+        """It could not be signed as ``entry``; what is held stays."""
+        if self.entries.get(entry.id) != entry:
+            return set()  # it was changed or removed meanwhile, and what it is now was not asked for
         self._failures[entry.id] = _Failure(self.attempts(entry.id) + 1, retry_at, why)
         return self.subscribers.concerned(entry)
 
@@ -119,8 +121,11 @@ class SvidCache:
         return sum(entry.id not in self._held and entry.id not in self._failures for entry in self.entries)
 
     def due(self, now: datetime) -> tuple[Entry, ...]:
-        """Every entry that needs an SVID signed now."""
-        return tuple(entry for entry in self.entries if self._due_at(entry, now) <= now and not entry.expired(now))
+        """Every entry that needs an SVID signed now: first those that a workload waits for, then other new ones, then
+        those that end soonest.
+        """
+        due = (entry for entry in self.entries if self._due_at(entry, now) <= now and not entry.expired(now))
+        return tuple(sorted(due, key=self._urgency))
 
     def next_event(self, now: datetime) -> datetime | None:
         """When the next SVID is due or the next entry ends."""
@@ -155,6 +160,12 @@ class SvidCache:
             return failure.retry_at
         return held.renew_at if held and held.fits(entry) else now
 
+    def _urgency(self, entry: Entry) -> tuple[bool, float]:
+        held = self.svid_of(entry.id)
+        if held is None:
+            return (False, 0.0 if self.subscribers.concerned(entry) else 1.0)
+        return (True, held.not_after.timestamp())
+
     def _put(self, entry: Entry) -> Set[int]:
         old = self.entries.put(entry)
         if old == entry:
@@ -172,6 +183,12 @@ class SvidCache:
     def _forget(self, entry_id: str) -> None:
         self._held.pop(entry_id, None)
         self._failures.pop(entry_id, None)
+
+    def _take_back(self) -> Set[int]:
+        for entry in list(self.entries):
+            self._remove(entry.id)
+        self.synced = False
+        return self.subscribers.all()
 
     def _replace_bundles(self, bundles: BundleSet) -> Set[int]:
         old, self.bundles = self.bundles, bundles

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from meshtls.ca.registration import Entry, Selector
-from meshtls.workload.convert import first_of_each_hint
 
 __all__ = ["EntrySet", "NearMiss", "nearest"]
 
@@ -56,11 +55,11 @@ class EntrySet:
 
     def matching(self, selectors: Set[Selector], now: datetime) -> tuple[Entry, ...]:
         """What a workload with these selectors is. The first is the default: the entry that asks for most, and of those
-        the first by SPIFFE ID. Of several entries with one hint only the first is there.
+        the first by SPIFFE ID.
         """
         candidates = [entry for one in selectors for entry in self._by_selector.get(one, {}).values()]
         found = [entry for entry in candidates if entry.matches(selectors) and not entry.expired(now)]
-        return first_of_each_hint(sorted(found, key=_most_specific_first))
+        return tuple(sorted(found, key=_most_specific_first))
 
     def next_expiry(self) -> datetime | None:
         """When the next entry ends by itself."""

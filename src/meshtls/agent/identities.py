@@ -76,6 +76,10 @@ class Identities:
             del self._subscriptions[number]
             self.cache.subscribers.remove(number)
 
+    def hurry(self) -> None:
+        """A workload waits for an SVID: it is signed before those that nobody waits for."""
+        self._work.set()
+
     async def until_ready(self) -> None:
         """Wait until all is heard and every SVID was signed, or refused, once."""
         while self.waiting_for or self.cache.untried:
@@ -112,6 +116,8 @@ class Identities:
         async with aclosing(renew(due, self.upstream, self.cache.bundles, self.clock)) as batches:
             async for batch in batches:
                 self._tell({number for renewed in batch for number in self._keep(renewed)})
+                if self._work.is_set():
+                    return  # the order may be another now
 
     def _keep(self, renewed: Renewed) -> Set[int]:
         if isinstance(renewed.svid, MeshtlsError):

@@ -60,7 +60,7 @@ class SecretDiscovery(SecretDiscoveryServiceBase):
         request = await stream.recv_message()
         if request is None:
             raise GRPCError(Status.INVALID_ARGUMENT, "wanted a request message, got none")
-        secrets = secrets_of(await self._admission.view())
+        secrets = secrets_of(await self._admission.settled())
         found = [secrets[name] for name in dict.fromkeys(request.resource_names or sorted(secrets)) if name in secrets]
         if not found:
             raise GRPCError(Status.NOT_FOUND, f"no such secret; the caller's are {', '.join(secrets) or 'none yet'}")
@@ -71,7 +71,7 @@ class SecretDiscovery(SecretDiscoveryServiceBase):
             ended = asyncio.Event()
             async with in_background(_take_requests(stream, state, watch.news, ended), "read SDS requests"):
                 while True:
-                    await _respond(stream, state, await watch.view())
+                    await _respond(stream, state, await watch.settled())
                     if ended.is_set():
                         return
                     await watch.news.wait()
@@ -89,8 +89,6 @@ async def _take_requests(stream: Stream[Q, R], state: _State[Q, R], news: asynci
 
 
 async def _respond(stream: Stream[Q, R], state: _State[Q, R], view: View) -> None:
-    if view.pending:
-        return
     secrets = secrets_of(view)
     missing = state.newly_missing(secrets)
     if missing:

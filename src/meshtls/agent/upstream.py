@@ -26,13 +26,15 @@ SigningResult = tuple[x509.Certificate, ...] | MeshtlsError
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Update:
     """A change of what may be served. ``entries`` are new or changed, ``removed`` are ids; with ``whole`` the entries
-    are all there are. ``bundles`` are all there are, ours among them; None where none of them changed.
+    are all there are. ``bundles`` are all there are, ours among them; None where none of them changed. ``refused``:
+    this agent may serve nobody, until a whole update comes.
     """
 
     entries: tuple[Entry, ...] = ()
     removed: tuple[str, ...] = ()
     bundles: BundleSet | None = None
     whole: bool = False
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

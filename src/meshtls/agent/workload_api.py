@@ -6,14 +6,14 @@ skips what it missed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from google.protobuf.message import Message
 from grpclib import GRPCError, Status
 from grpclib.server import Stream
 
-from meshtls.agent.admission import Admission
+from meshtls.agent.admission import Admission, Watch
 from meshtls.agent.cache import View
 from meshtls.agent.tokens import Tokens
 from meshtls.ca.registration import Entry
@@ -23,7 +23,7 @@ from meshtls.proto.workload_grpc import SpiffeWorkloadAPIBase
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import X509Context
 from meshtls.svid.jwt import JwtSvid, parse_and_validate
-from meshtls.workload.convert import x509_bundles_message, x509_context_message
+from meshtls.workload.convert import first_of_each_hint, x509_bundles_message, x509_context_message
 from meshtls.workload.convert_jwt import jwt_bundles_message, jwt_svids_message, validated_message
 
 __all__ = ["WorkloadApi"]
@@ -41,17 +41,17 @@ class WorkloadApi(SpiffeWorkloadAPIBase):
         self._tokens = tokens
 
     async def FetchX509SVID(self, stream: Stream[pb.X509SVIDRequest, pb.X509SVIDResponse]) -> None:  # noqa: N802
-        await self._follow(stream, _x509_svids)
+        await self._follow(stream, Watch.settled, _x509_svids)
 
     async def FetchX509Bundles(  # noqa: N802
         self, stream: Stream[pb.X509BundlesRequest, pb.X509BundlesResponse]
     ) -> None:
-        await self._follow(stream, lambda view: x509_bundles_message(view.bundles))
+        await self._follow(stream, Watch.view, lambda view: x509_bundles_message(view.bundles))
 
     async def FetchJWTBundles(  # noqa: N802
         self, stream: Stream[pb.JWTBundlesRequest, pb.JWTBundlesResponse]
     ) -> None:
-        await self._follow(stream, lambda view: jwt_bundles_message(view.bundles))
+        await self._follow(stream, Watch.view, lambda view: jwt_bundles_message(view.bundles))
 
     async def FetchJWTSVID(self, stream: Stream[pb.JWTSVIDRequest, pb.JWTSVIDResponse]) -> None:  # noqa: N802
         request = await _request(stream)
@@ -59,7 +59,7 @@ class WorkloadApi(SpiffeWorkloadAPIBase):
             raise GRPCError(Status.INVALID_ARGUMENT, "audience: wanted one or more, none of them empty")
         wanted = _wanted_id(request.spiffe_id)
         entries = (await self._admission.view()).entries
-        entries = tuple(one for one in entries if wanted in (None, one.spiffe_id))
+        entries = first_of_each_hint(one for one in entries if wanted in (None, one.spiffe_id))
         if not entries:
             raise GRPCError(Status.PERMISSION_DENIED, f"no identity {wanted} was issued to the caller")
         await stream.send_message(jwt_svids_message([await self._token(one, request.audience) for one in entries]))
@@ -77,13 +77,15 @@ class WorkloadApi(SpiffeWorkloadAPIBase):
             raise GRPCError(Status.INVALID_ARGUMENT, str(error)) from error
         await stream.send_message(validated_message(svid))
 
-    async def _follow(self, stream: Stream[Q, R], convert: Callable[[View], R | None]) -> None:
+    async def _follow(
+        self, stream: Stream[Q, R], look: Callable[[Watch], Awaitable[View]], convert: Callable[[View], R]
+    ) -> None:
         await _request(stream)
         last: R | None = None
         with self._admission.watch() as watch:
             while True:
-                message = convert(await watch.view())
-                if message is not None and message != last:
+                message = convert(await look(watch))
+                if message != last:
                     await stream.send_message(message)
                     last = message
                 await watch.news.wait()
@@ -114,10 +116,7 @@ def _wanted_id(text: str) -> SpiffeId | None:
         raise GRPCError(Status.INVALID_ARGUMENT, str(error)) from error
 
 
-def _x509_svids(view: View) -> pb.X509SVIDResponse | None:
-    """None as long as some are being signed: the first message is to have them all."""
-    if view.pending:
-        return None
+def _x509_svids(view: View) -> pb.X509SVIDResponse:
     if not view.svids:
         raise GRPCError(Status.UNAVAILABLE, f"no X509-SVID is valid now: {view.trouble or 'it has expired'}")
-    return x509_context_message(X509Context(0, view.svids, view.bundles))
+    return x509_context_message(X509Context(0, first_of_each_hint(view.svids), view.bundles))

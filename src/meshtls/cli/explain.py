@@ -109,6 +109,7 @@ def _document(found: Explanation) -> Record:
     return {
         "selectors": list(map(str, found.selectors)),
         "matching": list(map(entry_record, found.matching)),
+        "hidden": [entry.id for entry in found.hidden],
         "near": [{**entry_record(one.entry), "missing": list(map(str, one.missing))} for one in found.near],
         "expired": list(map(entry_record, found.expired)),
         "elsewhere": list(map(entry_record, found.elsewhere)),
@@ -121,7 +122,7 @@ def _show(found: Explanation) -> None:
         click.echo(f"  {selector}")
     click.echo("is" if found.matching else "is nobody: no entry matches")
     for entry in found.matching:
-        click.echo(f"  {entry.spiffe_id} (entry {entry.id}, parent {entry.parent_id})")
+        click.echo(f"  {entry.spiffe_id} (entry {entry.id}, parent {entry.parent_id}){_hidden(entry, found)}")
     others = [f"{miss} (entry {miss.entry.id})" for miss in found.near]
     others += [f"{one.spiffe_id}, which expired at {_end(one)} (entry {one.id})" for one in found.expired]
     others += [f"{one.spiffe_id}, which another agent serves: parent {one.parent_id}" for one in found.elsewhere]
@@ -129,6 +130,12 @@ def _show(found: Explanation) -> None:
         click.echo("is not")
     for line in others:
         click.echo(f"  {line}")
+
+
+def _hidden(entry: Entry, found: Explanation) -> str:
+    if entry not in found.hidden:
+        return ""
+    return f": only when asked for by its ID, since one above it has the same hint {entry.hint!r}"
 
 
 def _end(entry: Entry) -> str:

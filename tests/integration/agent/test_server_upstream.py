@@ -28,7 +28,7 @@ from meshtls.svid.context import X509Context
 from meshtls.svid.x509 import X509Svid
 from meshtls.workload.client import WorkloadApiClient
 from meshtls.workload.failures import WorkloadApiError
-from tests.support.agent import SELF, eventually, short_directory
+from tests.support.agent import SELF, eventually, http_get, short_directory
 from tests.support.authority import make_authority
 from tests.support.clock import ManualClock
 from tests.support.server import TD, ServerUnderTest, config_for, entry, started
@@ -64,7 +64,8 @@ async def agent_of(
 ) -> AsyncIterator[Agent]:
     identity = NodeIdentity(bundle, store, clock)
     upstream = ServerUpstream(server, identity, proof, clock, lambda: 0.0)
-    agent = Agent(Endpoint(directory / "agent.sock"), upstream, clock, jitter=lambda: 0.0)
+    endpoint = Endpoint(directory / "agent.sock", health=("127.0.0.1", 0))
+    agent = Agent(endpoint, upstream, clock, jitter=lambda: 0.0)
     async with upstream, agent:
         yield agent
 
@@ -206,7 +207,14 @@ async def test_a_banned_agent_serves_nobody(directory: Path) -> None:
                     await eventually(lambda: bool(failures))
                     waiting.cancel()
                     await asyncio.wait([waiting])
-            assert "PERMISSION_DENIED: no identity issued" in str(failures[0])
+            assert f"UNAVAILABLE: the agent waits for the entries: {agent.identities.upstream.trouble}" in str(
+                failures[0]
+            )
+            assert str(agent.awaited()).endswith(f"try 1: agent {parent} is banned")
+            assert await http_get(agent.health_port, "/ready") == (
+                "HTTP/1.1 503 Service Unavailable",
+                f"waiting for {agent.awaited()}\n",
+            )
 
 
 async def test_a_restarted_agent_goes_on_with_the_svid_that_it_kept(directory: Path) -> None:

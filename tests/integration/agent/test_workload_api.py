@@ -26,7 +26,7 @@ from meshtls.svid.context import X509Context
 from meshtls.workload.client import WorkloadApiClient
 from meshtls.workload.failures import WorkloadApiError
 from meshtls.workload.x509_source import X509Source
-from tests.support.agent import OURS, SELF, Mesh, agent_at, entry, eventually
+from tests.support.agent import OURS, SELF, Mesh, agent_at, entry, eventually, http_get
 from tests.support.authority import make_authority
 
 T = TypeVar("T")
@@ -326,6 +326,14 @@ async def test_without_a_spiffe_id_all_of_the_callers_ids_get_a_token_and_with_o
     assert [svid.spiffe_id for svid in await client.fetch_jwt_svids(["a"], WEB)] == [WEB]
 
 
+async def test_of_two_ids_with_one_hint_the_second_gets_a_token_when_it_is_asked_for(directory: Path) -> None:
+    entries = [entry("/a", hint="x"), entry("/b", hint="x")]
+    async with agent_at(directory / "agent.sock", *entries) as mesh, WorkloadApiClient(mesh.agent.address) as client:
+        assert [svid.spiffe_id.path for svid in await client.fetch_jwt_svids(["db"])] == ["/a"]
+        [second] = await client.fetch_jwt_svids(["db"], SpiffeId(OURS, "/b"))
+    assert (second.spiffe_id.path, second.hint) == ("/b", "x")
+
+
 @pytest.mark.parametrize(
     ("request_", "status", "message"),
     [
@@ -458,18 +466,9 @@ async def test_health_says_what_is_awaited(directory: Path) -> None:
     async with agent_at(directory / "agent.sock", entry("/web"), health=("127.0.0.1", 0)) as mesh:
         port = mesh.agent.health_port
         assert port
-        assert await _get(port, "/live") == ("HTTP/1.1 200 OK", "live\n")
-        assert await _get(port, "/ready") == ("HTTP/1.1 200 OK", "ready\n")
-        assert await _get(port, "/else") == ("HTTP/1.1 404 Not Found", "wanted /live or /ready\n")
-
-
-async def _get(port: int, path: str) -> tuple[str, str]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-    head, _, body = (await reader.read()).decode().partition("\r\n\r\n")
-    writer.close()
-    await writer.wait_closed()
-    return head.splitlines()[0], body
+        assert await http_get(port, "/live") == ("HTTP/1.1 200 OK", "live\n")
+        assert await http_get(port, "/ready") == ("HTTP/1.1 200 OK", "ready\n")
+        assert await http_get(port, "/else") == ("HTTP/1.1 404 Not Found", "wanted /live or /ready\n")
 
 
 async def test_the_socket_is_gone_when_the_agent_is(directory: Path) -> None:

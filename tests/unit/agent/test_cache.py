@@ -98,6 +98,40 @@ def test_exactly_those_hear_of_a_change_whose_view_it_may_change(
     assert {names[number] for number in change(cache)} == heard_by
 
 
+def test_a_refused_agent_serves_nobody_until_it_has_heard_everything_again() -> None:
+    cache = filled(WEB, DB)
+    numbers = {cache.subscribers.add(selectors("unix:uid:1")), cache.subscribers.add(selectors("unix:uid:3"))}
+    assert cache.apply(Update(refused=True)) == numbers
+    assert not cache.synced
+    assert not cache.view(selectors("unix:uid:1"), NOW).entries
+    assert cache.apply(Update(whole=True, entries=(WEB,))) == numbers
+    assert cache.synced
+    assert cache.due(NOW) == (WEB,)
+
+
+@pytest.mark.parametrize(("asked", "due"), [(DB, False), (entry("/db", "unix:uid:2", ttl=60), True)])
+def test_an_entry_that_was_changed_while_it_was_signed_for_does_not_wait_for_the_old_ones_failure(
+    asked: Entry, due: bool
+) -> None:
+    cache = SvidCache(OURS)
+    cache.apply(Update(whole=True, entries=(DB,), bundles=BUNDLES))
+    cache.failed(asked, NOW + timedelta(seconds=1), "it was changed")
+    assert cache.due(NOW) == ((DB,) if due else ())
+
+
+def test_what_is_waited_for_is_due_first_then_what_is_new_then_what_ends_soonest() -> None:
+    new, waited, late, soon = (
+        entry(f"/{name}", f"unix:uid:{n}") for n, name in enumerate(("new", "waited", "late", "soon"))
+    )
+    cache = SvidCache(OURS)
+    cache.apply(Update(whole=True, entries=(late, soon, new, waited), bundles=BUNDLES))
+    for one, ttl in ((late, 2), (soon, 1)):
+        svid = svid_for(AUTHORITY, one.spiffe_id, ttl=timedelta(hours=ttl))
+        cache.signed(one, svid, NOW)
+    cache.subscribers.add(selectors("unix:uid:1"))
+    assert cache.due(NOW) == (waited, new, soon, late)
+
+
 def test_the_first_word_of_the_upstream_concerns_all() -> None:
     cache = SvidCache(OURS)
     numbers = {cache.subscribers.add(selectors("unix:uid:1")), cache.subscribers.add(selectors("unix:uid:3"))}

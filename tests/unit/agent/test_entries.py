@@ -43,12 +43,6 @@ def test_the_order_does_not_depend_on_the_order_of_arrival() -> None:
     assert [one.spiffe_id.path for one in orders[0]] == ["/a", "/b", "/c"]
 
 
-def test_of_two_entries_with_one_hint_only_the_first_is_served() -> None:
-    entries = [entry("/a", "unix:uid:1", hint="x"), entry("/b", "unix:uid:1", hint="x"), entry("/c", "unix:uid:1")]
-    found = EntrySet(entries).matching(selectors("unix:uid:1"), NOW)
-    assert [one.spiffe_id.path for one in found] == ["/a", "/c"]
-
-
 @pytest.mark.parametrize(("seconds", "served"), [(1, 1), (0, 0), (-1, 0)])
 def test_an_entry_is_served_until_it_expires(seconds: int, served: int) -> None:
     ends = entry("/web", "unix:uid:1000", expires_at=NOW + timedelta(seconds=seconds))

@@ -30,6 +30,17 @@ def test_what_matches_comes_most_specific_first_and_near_misses_nearest_first() 
     assert found.selectors == tuple(sorted(APP))
 
 
+def test_of_several_with_one_hint_all_but_the_first_are_hidden() -> None:
+    entries = [
+        entry(path, "unix:uid:1000", hint=hint) for path, hint in (("/a", "x"), ("/b", "x"), ("/c", ""), ("/d", ""))
+    ]
+
+    found = explain_process(APP, entries, None, NOW)
+
+    assert [one.id for one in found.matching] == ["/a", "/b", "/c", "/d"]
+    assert [one.id for one in found.hidden] == ["/b"]
+
+
 def test_an_entry_whose_time_is_over_matches_no_more_and_is_told() -> None:
     entries = [
         entry("/now", "unix:uid:1000", expires_at=NOW + timedelta(seconds=1)),

@@ -107,7 +107,7 @@ class ServerUpstream:
                 self._note(error, failures)
                 if isinstance(error, AccessError) and revision:
                     revision = 0
-                    yield Update(whole=True)
+                    yield Update(refused=True)
             await self._clock.sleep(backoff(failures, self._jitter()))
 
     async def sign_x509(self, requests: Sequence[EntryCsr]) -> Sequence[SigningResult]:
