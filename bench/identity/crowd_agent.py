@@ -24,11 +24,11 @@ from meshtls.agent.callers import serve_grpc
 from meshtls.agent.embedded import EmbeddedUpstream
 from meshtls.agent.identities import Identities
 from meshtls.agent.tokens import Tokens
-from meshtls.agent.unix_socket import bound
 from meshtls.agent.workload_api import WorkloadApi
 from meshtls.ca.authority import Authority
 from meshtls.ca.registration import Selector, agent_id
 from meshtls.clock import SystemClock
+from meshtls.proto.unix_socket import bound
 from meshtls.workload.background import in_background
 
 _PAST_HALF_LIFE = timedelta(minutes=31)  # of SVIDs that live an hour
@@ -60,7 +60,7 @@ async def _serve(path: Path) -> None:
     upstream = EmbeddedUpstream(Authority.create(TRUST_DOMAIN, clock), clock)
     identities = Identities(upstream, clock, lambda: 0.0)
     api = WorkloadApi(Admission(identities, _Numbering()), Tokens(upstream, clock, lambda: 0.0))
-    with bound(path) as listener:
+    with bound(path, 0o666) as listener:
         async with in_background(identities.run(), "identities"), serve_grpc([api], listener):
             await identities.until_ready()
             _say(0.0)

@@ -23,6 +23,7 @@ __all__ = ["Admission", "Watch"]
 log = logging.getLogger("meshtls.agent")
 
 _NO_IDENTITY = "no identity issued"
+_MOST_EXPLAINED = 1024
 #: Seconds for which a caller's other SVIDs are held back while one of them is being signed.
 _PATIENCE = 1.0
 
@@ -70,6 +71,8 @@ class Admission:
     def __init__(self, identities: Identities, attestor: Attestor) -> None:
         self.identities = identities
         self._attestor = attestor
+        #: Oldest first, at which version of the entries it was.
+        self._explained: dict[frozenset[Selector], int] = {}
 
     async def view(self) -> View:
         """What the caller of the method that runs here gets. Raises GRPCError with PERMISSION_DENIED where it has no
@@ -107,9 +110,21 @@ class Admission:
             raise GRPCError(Status.UNAVAILABLE, f"the agent waits for {waiting}")
         view = self.identities.view(selectors)
         if not view.entries:
-            log.warning("%s has no identity: %s", caller, self._why(selectors))
+            self._explain(caller, frozenset(selectors))
             raise GRPCError(Status.PERMISSION_DENIED, _NO_IDENTITY)
         return view
+
+    def _explain(self, caller: Caller, selectors: frozenset[Selector]) -> None:
+        """Once as long as no entry changes: it costs with all entries, and whoever is denied may ask without end."""
+        entries = self.identities.cache.entries
+        if self._explained.get(selectors) == entries.version:
+            log.debug("%s has no identity", caller)
+            return
+        self._explained.pop(selectors, None)
+        self._explained[selectors] = entries.version
+        while len(self._explained) > _MOST_EXPLAINED:
+            del self._explained[next(iter(self._explained))]
+        log.warning("%s has no identity: %s", caller, self._why(selectors))
 
     def _why(self, selectors: Set[Selector]) -> str:
         has = f"no entry matches its selectors {', '.join(sorted(map(str, selectors))) or '(none)'}"

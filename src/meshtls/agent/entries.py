@@ -30,6 +30,8 @@ class EntrySet:
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self._by_id: dict[str, Entry] = {}
         self._by_selector: dict[Selector, dict[str, Entry]] = {}
+        #: Another number after each change.
+        self.version = 0
         for entry in entries:
             self.put(entry)
 
@@ -42,6 +44,7 @@ class EntrySet:
 
     def remove(self, entry_id: str) -> Entry | None:
         """Forget it and give what it was."""
+        self.version += 1
         entry = self._by_id.pop(entry_id, None)
         if entry is not None:
             found_by = self._by_selector[entry.selectors[0]]

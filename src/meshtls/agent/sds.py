@@ -14,15 +14,15 @@ from grpclib.server import Stream
 from meshtls.agent.admission import Admission
 from meshtls.agent.cache import View
 from meshtls.agent.callers import current_caller
-from meshtls.agent.sds_secrets import NamedSecret, secrets_of
-from meshtls.agent.sds_state import DeltaState, WorldState, world
+from meshtls.agent.sds_secrets import SECRET_TYPE, NamedSecret, secrets_of
+from meshtls.agent.sds_state import DeltaState, WorldState, names_or_all, world
 from meshtls.proto.envoy import discovery_pb as pb
 from meshtls.proto.envoy.secret_grpc import SecretDiscoveryServiceBase
 from meshtls.workload.background import in_background
 
 __all__ = ["SecretDiscovery"]
 
-Q = TypeVar("Q", bound=Message)
+Q = TypeVar("Q", pb.DiscoveryRequest, pb.DeltaDiscoveryRequest)
 R = TypeVar("R", bound=Message)
 Q_contra = TypeVar("Q_contra", contravariant=True)
 R_co = TypeVar("R_co", covariant=True)
@@ -60,32 +60,48 @@ class SecretDiscovery(SecretDiscoveryServiceBase):
         request = await stream.recv_message()
         if request is None:
             raise GRPCError(Status.INVALID_ARGUMENT, "wanted a request message, got none")
+        _check_type(request.type_url)
         secrets = secrets_of(await self._admission.settled())
-        found = [secrets[name] for name in dict.fromkeys(request.resource_names or sorted(secrets)) if name in secrets]
+        wanted = names_or_all(request.resource_names, secrets)
+        found = [secrets[name] for name in wanted if name in secrets]
         if not found:
             raise GRPCError(Status.NOT_FOUND, f"no such secret; the caller's are {', '.join(secrets) or 'none yet'}")
         await stream.send_message(world(found, "1"))
 
     async def _follow(self, stream: Stream[Q, R], state: _State[Q, R]) -> None:
         with self._admission.watch() as watch:
-            ended = asyncio.Event()
+            ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             async with in_background(_take_requests(stream, state, watch.news, ended), "read SDS requests"):
                 while True:
                     await _respond(stream, state, await watch.settled())
-                    if ended.is_set():
-                        return
+                    if ended.done():
+                        return ended.result()
                     await watch.news.wait()
 
 
-async def _take_requests(stream: Stream[Q, R], state: _State[Q, R], news: asyncio.Event, ended: asyncio.Event) -> None:
+async def _take_requests(
+    stream: Stream[Q, R], state: _State[Q, R], news: asyncio.Event, ended: asyncio.Future[None]
+) -> None:
     caller = current_caller()
     async for request in stream:
+        try:
+            _check_type(request.type_url)
+        except GRPCError as error:
+            ended.set_exception(error)
+            break
         refused = state.take(request)
         if refused is not None:
             log.warning("Envoy, %s, refused its secrets, and keeps those it had: %s", caller, refused)
         news.set()
-    ended.set()
+    else:
+        ended.set_result(None)
     news.set()
+
+
+def _check_type(type_url: str) -> None:
+    """Envoy leaves it out where the method says it all."""
+    if type_url not in ("", SECRET_TYPE):
+        raise GRPCError(Status.INVALID_ARGUMENT, f"type_url: wanted {SECRET_TYPE}, got {type_url}")
 
 
 async def _respond(stream: Stream[Q, R], state: _State[Q, R], view: View) -> None:

@@ -7,12 +7,12 @@ again, so it is not repeated; the next change is sent as ever. An answer to an o
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from meshtls.agent.sds_secrets import SECRET_TYPE, NamedSecret
 from meshtls.proto.envoy import discovery_pb as pb
 
-__all__ = ["DeltaState", "WorldState", "world"]
+__all__ = ["DeltaState", "WorldState", "names_or_all", "world"]
 
 _WILDCARD = "*"
 
@@ -29,9 +29,14 @@ def world(secrets: Iterable[NamedSecret], nonce: str) -> pb.DiscoveryResponse:
     )
 
 
+def names_or_all(names: Sequence[str], secrets: Mapping[str, NamedSecret]) -> Sequence[str]:
+    """The names, each one once; all that there are where none is given, or ``*`` among them."""
+    return sorted(secrets) if not names or _WILDCARD in names else tuple(dict.fromkeys(names))
+
+
 class WorldState:
     """State of the world: each response holds all that was asked for by name, or everything where the first request
-    gave no name.
+    gave no name, or one gives ``*``.
     """
 
     def __init__(self) -> None:
@@ -54,7 +59,7 @@ class WorldState:
         """What to send now that these are all the secrets there are; None where nothing of it is new."""
         if self._names is None:
             return None
-        names = self._names or (sorted(secrets) if self._everything else ())
+        names = names_or_all(self._names, secrets) if self._names or self._everything else ()
         wanted = [secrets[name] for name in names if name in secrets]
         response = world(wanted, str(self._sent + 1))
         if not wanted or response.version_info == self._version:
@@ -65,7 +70,7 @@ class WorldState:
 
     def newly_missing(self, secrets: Mapping[str, NamedSecret]) -> tuple[str, ...]:
         """Names that were asked for and are none of these, each one once."""
-        missing = frozenset(self._names or ()) - secrets.keys()
+        missing = frozenset(self._names or ()) - secrets.keys() - {_WILDCARD}
         new, self._told = missing - self._told, missing
         return tuple(sorted(new))
 

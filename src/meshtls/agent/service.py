@@ -15,11 +15,11 @@ from meshtls.agent.health import serve_health
 from meshtls.agent.identities import Identities
 from meshtls.agent.sds import SecretDiscovery
 from meshtls.agent.tokens import Tokens
-from meshtls.agent.unix_socket import bound
 from meshtls.agent.upstream import Upstream
 from meshtls.agent.workload_api import WorkloadApi
 from meshtls.clock import Clock, SystemClock
 from meshtls.errors import ConfigError
+from meshtls.proto.unix_socket import bound
 from meshtls.workload.background import in_background
 from meshtls.workload.calls import any_jitter
 
@@ -60,7 +60,8 @@ class Agent:
     async def __aenter__(self) -> Agent:
         async with AsyncExitStack() as opening:
             _make_directory(self.endpoint.socket_path.parent)
-            listener = opening.enter_context(bound(self.endpoint.socket_path))
+            # For all users: what each may have is decided by its own credentials.
+            listener = opening.enter_context(bound(self.endpoint.socket_path, 0o666))
             await opening.enter_async_context(in_background(self.identities.run(), "identities"))
             services = (WorkloadApi(self._admission, self._tokens), SecretDiscovery(self._admission))
             await opening.enter_async_context(serve_grpc(services, listener))

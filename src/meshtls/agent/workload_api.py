@@ -73,9 +73,10 @@ class WorkloadApi(SpiffeWorkloadAPIBase):
         bundles = (await self._admission.view()).bundles
         try:
             svid = parse_and_validate(request.svid, bundles, request.audience, self._admission.identities.clock.now())
+            message = validated_message(svid)
         except PeerError as error:
             raise GRPCError(Status.INVALID_ARGUMENT, str(error)) from error
-        await stream.send_message(validated_message(svid))
+        await stream.send_message(message)
 
     async def _follow(
         self, stream: Stream[Q, R], look: Callable[[Watch], Awaitable[View]], convert: Callable[[View], R]

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from meshtls.ca.registration import is_agent_id
 from meshtls.clock import Clock, SystemClock
 from meshtls.policy.authorizer import Authorizer, Decision, Target
+from meshtls.proto.unix_socket import bound
 from meshtls.server.access import Door, Gate
 from meshtls.server.core import Core
 from meshtls.server.door import open_door
@@ -32,7 +33,7 @@ from meshtls.server.services.health import HealthService
 from meshtls.server.services.node import NodeService
 from meshtls.server.services.svids import SvidsService
 from meshtls.server.settings import ServerConfig
-from meshtls.server.sockets import admin_socket, tcp_socket
+from meshtls.server.sockets import tcp_socket
 from meshtls.server.startup import locked_data_dir, node_roots, opened_database, publish_authorities
 from meshtls.server.upkeep import keep_clean
 from meshtls.svid.verify import VerifiedPeer
@@ -111,7 +112,7 @@ async def _listen(core: Core, identity: ServerIdentity, opened: AsyncExitStack) 
     ]
     tls = opened.enter_context(tcp_socket(config.bind_address, config.bind_port))
     attest = opened.enter_context(tcp_socket(config.bind_address, config.attest_port))
-    local = opened.enter_context(admin_socket(config.socket_path))
+    local = opened.enter_context(bound(config.socket_path, 0o600))
     for door, services, listener, context in (
         (Door.SOCKET, administration, local, None),
         (Door.MTLS, [NodeService(core), *administration], tls, mutual),

@@ -53,8 +53,12 @@ def validated(message: pb.ValidateJWTSVIDResponse, token: str) -> JwtSvid:
 
 
 def validated_message(svid: JwtSvid) -> pb.ValidateJWTSVIDResponse:
+    """Raises InvalidSvidError where a claim is none that the message can carry: its numbers are doubles."""
     message = pb.ValidateJWTSVIDResponse(spiffe_id=str(svid.spiffe_id))
-    message.claims.update(svid.claims)
+    try:
+        message.claims.update(svid.claims)
+    except (OverflowError, UnicodeEncodeError, RecursionError) as error:
+        raise InvalidSvidError(f"JWT-SVID of {svid.spiffe_id}: wanted claims that JSON can carry: {error}") from error
     return message
 
 

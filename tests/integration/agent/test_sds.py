@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from grpclib import GRPCError, Status
 from grpclib.client import Channel
 
+from meshtls.agent.sds_secrets import SECRET_TYPE
 from meshtls.proto.envoy import discovery_pb as pb
 from meshtls.proto.envoy import tls_pb
 from meshtls.proto.envoy.secret_grpc import SecretDiscoveryServiceStub
@@ -135,6 +136,31 @@ async def test_a_caller_without_an_entry_is_denied(mesh: Mesh, sds: SecretDiscov
     await eventually(lambda: not len(mesh.agent.identities.cache.entries))
     with denied():
         await call(getattr(sds, method), pb.DeltaDiscoveryRequest() if "Delta" in method else pb.DiscoveryRequest())
+
+
+CLUSTERS = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
+METHODS = ["StreamSecrets", "DeltaSecrets", "FetchSecrets"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_who_asks_for_another_type_of_resource_is_told_so(sds: SecretDiscoveryServiceStub, method: str) -> None:
+    with pytest.raises(GRPCError, match=f"^.*type_url: wanted {SECRET_TYPE}, got {CLUSTERS}") as raised:
+        await call(getattr(sds, method), typed(method, CLUSTERS))
+    assert raised.value.status is Status.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_who_names_the_type_of_secrets_gets_them(sds: SecretDiscoveryServiceStub, method: str) -> None:
+    async with getattr(sds, method).open(timeout=20) as stream:
+        await stream.send_message(typed(method, SECRET_TYPE), end=True)
+        assert (await stream.recv_message()).type_url == SECRET_TYPE
+        await ended(stream)
+
+
+def typed(method: str, type_url: str) -> Message:
+    if method == "DeltaSecrets":
+        return pb.DeltaDiscoveryRequest(resource_names_subscribe=["default"], type_url=type_url)
+    return pb.DiscoveryRequest(resource_names=["default"], type_url=type_url)
 
 
 async def call(method: Any, request: Message) -> None:

@@ -21,10 +21,10 @@ from meshtls.ca.store.migrate import SchemaVersion
 from meshtls.errors import AccessError, ConfigError, LocalIdentityError, MeshtlsError, StoreError
 from meshtls.proto.server_admin import AdminClient
 from meshtls.proto.server_calls import local_channel, mutual_channel
+from meshtls.proto.unix_socket import bound
 from meshtls.server.access import Door, Gate, Role
 from meshtls.server.hub import Hub
 from meshtls.server.settings import KeyPlace, ServerConfig, X509PopConfig
-from meshtls.server.sockets import admin_socket
 from meshtls.server.startup import datastore_version
 from meshtls.svid.context import X509Context
 from tests.support.authority import ConstantSource
@@ -70,10 +70,10 @@ async def test_a_dead_socket_is_replaced_and_a_living_one_is_not(tmp_path: Path)
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(config.socket_path))
     async with started(config) as server:
-        with pytest.raises(ConfigError) as refused, admin_socket(server.running.socket_path):
+        with pytest.raises(ConfigError) as refused, bound(server.running.socket_path, 0o600):
             pytest.fail("it was taken away from a living server")
         assert str(refused.value) == (
-            f"{config.socket_path}: another server answers there; stop it or give another path"
+            f"{config.socket_path}: another process listens there; stop it or give another path"
         )
         assert (await server.admin.health()).ready
 

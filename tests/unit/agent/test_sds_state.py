@@ -48,6 +48,15 @@ def test_no_name_in_the_first_request_asks_for_everything() -> None:
     assert names_in(state.response(secrets(b="1", a="1"))) == ["a", "b"]
 
 
+def test_a_star_among_the_names_asks_for_everything_and_is_missed_by_nobody() -> None:
+    state = WorldState()
+    state.take(asks("a"))
+    assert names_in(state.response(secrets(a="1", b="1"))) == ["a"]
+    state.take(asks("a", "*", nonce="1"))
+    assert names_in(state.response(secrets(a="1", b="1"))) == ["a", "b"]
+    assert state.newly_missing(secrets(a="1", b="1")) == ()
+
+
 def test_no_name_later_asks_for_nothing_any_more() -> None:
     state = WorldState()
     state.take(asks("a"))

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 
 from meshtls.bundle import BundleSet, TrustBundle
-from meshtls.errors import LocalIdentityError
+from meshtls.errors import InvalidSvidError, LocalIdentityError
 from meshtls.proto import workload_pb as pb
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import X509Context
@@ -160,6 +160,26 @@ class TestJwt:
         message = validated_message(svid)
         assert validated(message, svid.token) == svid
         assert (message.claims["sub"], message.claims["exp"]) == (str(WEB), svid.expiry.timestamp())
+
+    @pytest.mark.parametrize(
+        ("claim", "carried"),
+        [
+            (10**300, True),
+            (10**400, False),
+            ("\u00e9", True),
+            ("\ud800", False),
+            ([["x"]], True),
+            ({"\ud800": 1}, False),
+        ],
+    )
+    def test_a_verdict_carries_claims_that_fit_and_no_others(self, claim: object, carried: bool) -> None:
+        svid = token("db")
+        extended = replace(svid, claims={**svid.claims, "extra": claim})
+        if carried:
+            assert "extra" in validated_message(extended).claims
+            return
+        with pytest.raises(InvalidSvidError, match=f"^JWT-SVID of {WEB}: wanted claims that JSON can carry: "):
+            validated_message(extended)
 
     def test_a_verdict_about_another_identity_is_refused(self) -> None:
         message = pb.ValidateJWTSVIDResponse(spiffe_id="spiffe://example.org/db")

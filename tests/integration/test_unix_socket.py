@@ -1,16 +1,17 @@
-"""The agent's listener: open to all users, in the place of a dead one, and of nothing else."""
+"""A Unix socket's listener: of a mode, in the place of a dead one, and of nothing else."""
 
 from __future__ import annotations
 
 import socket
 import stat
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from meshtls.agent.unix_socket import bound
 from meshtls.errors import ConfigError
+from meshtls.proto.unix_socket import bound
 from tests.support.agent import short_directory
 
 
@@ -26,14 +27,15 @@ def answers(path: Path) -> bool:
 
 
 def refusal(path: Path) -> str:
-    with pytest.raises(ConfigError) as raised, bound(path):
+    with pytest.raises(ConfigError) as raised, bound(path, 0o666):
         pass
     return str(raised.value)
 
 
-def test_the_socket_is_open_to_all_users_and_gone_afterwards(path: Path) -> None:
-    with bound(path):
-        assert stat.S_IMODE(path.stat().st_mode) == 0o666
+@pytest.mark.parametrize("mode", [0o666, 0o600])
+def test_the_socket_has_its_mode_and_is_gone_afterwards(path: Path, mode: int) -> None:
+    with bound(path, mode):
+        assert stat.S_IMODE(path.stat().st_mode) == mode
         assert answers(path)
     assert not path.exists()
 
@@ -42,14 +44,27 @@ def test_a_dead_socket_is_replaced(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
     assert not answers(path)
-    with bound(path):
+    with bound(path, 0o666):
         assert answers(path)
 
 
 def test_a_socket_that_someone_answers_on_is_left_alone(path: Path) -> None:
-    with bound(path):
+    with bound(path, 0o666):
         assert refusal(path) == f"{path}: another process listens there; stop it or give another path"
         assert answers(path)
+
+
+def test_a_socket_whose_queue_is_full_is_left_alone(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as busy, ExitStack() as waiting:
+        busy.bind(str(path))
+        busy.listen(0)
+        while True:
+            one = waiting.enter_context(socket.socket(socket.AF_UNIX))
+            one.setblocking(False)
+            if one.connect_ex(str(path)):
+                break
+        assert refusal(path) == f"{path}: another process listens there; stop it or give another path"
+        assert path.exists()
 
 
 def test_a_file_that_is_no_socket_is_left_alone(path: Path) -> None:

@@ -17,25 +17,25 @@ _BACKLOG = 1024
 
 
 @contextlib.contextmanager
-def bound(path: Path) -> Iterator[socket.socket]:
-    """A non-blocking listener at ``path``, mode 0666: who may do what is decided by the caller's credentials.
+def bound(path: Path, mode: int) -> Iterator[socket.socket]:
+    """A non-blocking listener at ``path``, which has this mode before anybody can connect.
 
     The path is free again afterwards. Raises ConfigError where something stands there that is no socket or that
     someone answers on.
     """
     _remove_stale(path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        _listen(listener, path)
+        _listen(listener, path, mode)
         try:
             yield listener
         finally:
             path.unlink(missing_ok=True)
 
 
-def _listen(listener: socket.socket, path: Path) -> None:
+def _listen(listener: socket.socket, path: Path, mode: int) -> None:
     try:
         listener.bind(str(path))
-        path.chmod(0o666)
+        path.chmod(mode)
         listener.listen(_BACKLOG)
     except OSError as error:
         raise ConfigError(f"{path}: could not make the socket: {error.strerror or error}") from error
