@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -12,11 +14,15 @@ __all__ = [
     "Authorizer",
     "Decision",
     "Target",
+    "asked",
     "authorize_any",
     "authorize_id",
     "authorize_member_of",
     "authorize_one_of",
+    "check_authorizer",
 ]
+
+log = logging.getLogger("meshtls.policy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,35 @@ class Target:
 
 
 Authorizer = Callable[[VerifiedPeer, Target], Decision]
+
+
+def asked(authorizer: Authorizer, peer: VerifiedPeer, target: Target) -> Decision:
+    """What the authorizer says; a no where it fails, or gives anything but a Decision.
+
+    It may be anybody's function: a coroutine, a text that says "denied" or a pair would pass for a yes.
+    """
+    try:
+        decision: object = authorizer(peer, target)
+    except Exception as error:  # it is not ours, and whatever it raises is no yes
+        log.exception("the authorizer failed on peer %s, which is therefore refused", peer.spiffe_id)
+        return Decision(False, f"peer {peer.spiffe_id} is not allowed: the authorizer failed: {type(error).__name__}")
+    if isinstance(decision, Decision) and isinstance(decision.allowed, bool):
+        return decision
+    if inspect.iscoroutine(decision):
+        decision.close()
+    log.error("the authorizer has to give a Decision, got %s; so every peer is refused", type(decision).__name__)
+    return Decision(
+        False, f"peer {peer.spiffe_id} is not allowed: wanted a Decision of the authorizer, got {_kind(decision)}"
+    )
+
+
+def check_authorizer(authorizer: object) -> None:
+    """Raises TypeError for what can't be one."""
+    if not callable(authorizer):
+        raise TypeError(
+            "authorizer: wanted a function that takes a VerifiedPeer and a Target and gives a Decision,"
+            f" such as authorize_id(...), got {authorizer!r}"
+        )
 
 
 def authorize_any() -> Authorizer:
@@ -74,6 +109,10 @@ def authorize_member_of(trust_domain: TrustDomain | str) -> Authorizer:
         return Decision(allowed, f"peer {peer.spiffe_id} {word} a member of trust domain {wanted}")
 
     return decide
+
+
+def _kind(decision: object) -> str:
+    return "a coroutine; it can't be async" if inspect.iscoroutine(decision) else type(decision).__name__
 
 
 def _ids(spiffe_ids: Iterable[SpiffeId | str]) -> Iterable[SpiffeId]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from meshtls.clock import Clock
 from meshtls.errors import MeshtlsError, NotAuthorizedError
 from meshtls.observe.events import ConnectionResult, Direction, Outcome, Phases
-from meshtls.policy.authorizer import Authorizer, Target
+from meshtls.policy.authorizer import Authorizer, Target, asked
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.engine import TlsEngine
@@ -133,8 +133,8 @@ class Connection:
         if self._admitted is None:
             return None
         authorizer, peer, target = self._admitted
-        decision = authorizer(peer, target)
-        return None if decision else NotAuthorizedError(decision.reason)
+        decision = asked(authorizer, peer, target)
+        return None if decision.allowed else NotAuthorizedError(decision.reason)
 
     def end(self, outcome: Outcome, detail: str) -> bool:
         """End it from outside, whatever phase it is in. False where it was ended before: the first says how."""

@@ -10,7 +10,7 @@ import contextlib
 
 from meshtls.clock import Clock
 from meshtls.errors import LocalIdentityError, NotAuthorizedError, RequestError
-from meshtls.policy.authorizer import Authorizer, Decision, Target, authorize_one_of
+from meshtls.policy.authorizer import Authorizer, Decision, Target, authorize_one_of, check_authorizer
 from meshtls.sidecar.config import InboundConfig, Limits, Mode
 from meshtls.sidecar.connect import connect
 from meshtls.sidecar.connection import Connection
@@ -52,8 +52,9 @@ class Inbound:
     def set_authorizer(self, authorizer: Authorizer) -> None:
         """Replace who decides on what comes; ``Registry.recheck`` asks it about what is there.
 
-        Raises RequestError on a door that takes plaintext only.
+        Raises RequestError on a door that takes plaintext only, and TypeError for what is no authorizer.
         """
+        check_authorizer(authorizer)
         if self.config.mode is Mode.DISABLE:
             raise RequestError(f"inbound {self.config.listen}: mode DISABLE takes plaintext, which proves no identity")
         self._decide = authorizer

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshtls.clock import Clock, SystemClock
 from meshtls.errors import ConfigError, NotAuthorizedError, PeerError
-from meshtls.policy.authorizer import Authorizer, Target
+from meshtls.policy.authorizer import Authorizer, Target, asked, check_authorizer
 from meshtls.svid.context import X509Context, X509ContextSource
 from meshtls.svid.verifier import PeerVerifier
 from meshtls.svid.verify import VerifiedPeer
@@ -102,8 +102,8 @@ class GenerationContext(ssl.SSLContext):
         return self._authorized(self._verifier.verify_again(leaf, self._clock.now()), port)
 
     def _authorized(self, peer: VerifiedPeer, port: int | None) -> VerifiedPeer:
-        decision = self._authorizer(peer, Target(self.snapshot.svid.spiffe_id, port))
-        if not decision:
+        decision = asked(self._authorizer, peer, Target(self.snapshot.svid.spiffe_id, port))
+        if not decision.allowed:
             raise NotAuthorizedError(decision.reason, peer)
         return peer
 
@@ -143,7 +143,7 @@ def harden(context: ssl.SSLContext, options: TlsOptions, *, server_side: bool) -
 
 
 class TlsContexts:
-    """The context of the source's newest generation, made on first use of each."""
+    """The context of the source's newest generation, made on first use of each. TypeError for what is no authorizer."""
 
     def __init__(
         self,
@@ -154,6 +154,7 @@ class TlsContexts:
         options: TlsOptions = TlsOptions(),
         clock: Clock = SystemClock(),
     ) -> None:
+        check_authorizer(authorizer)
         self.source = source
         self.server_side = server_side
         self._authorizer = authorizer

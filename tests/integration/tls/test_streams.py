@@ -8,6 +8,7 @@ import ssl
 import struct
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -28,6 +29,8 @@ from meshtls import (
 )
 from meshtls.bundle import BundleSet
 from meshtls.errors import HandshakeError, HandshakeTimeoutError, NotAuthorizedError, UntrustedPeerError
+from meshtls.policy.authorizer import Authorizer, Decision, Target
+from meshtls.svid.verify import VerifiedPeer
 from tests.support.authority import ConstantSource, context_for, make_authority
 
 OURS = make_authority("example.org")
@@ -87,6 +90,37 @@ async def test_a_client_that_is_not_allowed_reads_the_alert() -> None:
         with pytest.raises(HandshakeError, match="refused the connection with the alert 'unknown ca'"):
             await reader.read(1)
         writer.close()
+
+
+async def coroutine(peer: VerifiedPeer, target: Target) -> Decision:
+    return Decision(False, "nobody waits for this")
+
+
+def failing(peer: VerifiedPeer, target: Target) -> Decision:
+    raise LookupError("the policy server is away")
+
+
+@pytest.mark.parametrize("authorizer", [coroutine, failing, lambda peer, target: (False, "no")])
+async def test_an_authorizer_that_gives_no_decision_lets_nobody_in_and_the_client_reads_the_alert(
+    authorizer: Authorizer,
+) -> None:
+    async with await listen("127.0.0.1", 0, source(SERVER), authorizer, who) as listener:
+        reader, writer = await dial(*listener.address, source(CLIENT), authorize_id(SERVER))
+        with pytest.raises(HandshakeError, match="refused the connection with the alert 'unknown ca'"):
+            await reader.read(1)
+        writer.close()
+
+
+async def test_nothing_is_made_without_an_authorizer() -> None:
+    nobody: Any = None
+    for make in (server_context, client_context):
+        with pytest.raises(TypeError, match="^authorizer: wanted a function "):
+            make(source(SERVER), nobody)
+    with pytest.raises(TypeError, match="^authorizer: wanted a function "):
+        await listen("127.0.0.1", 0, source(SERVER), nobody, who)
+    async with await start(who) as listener:
+        with pytest.raises(TypeError, match="^authorizer: wanted a function "):
+            await dial(*listener.address, source(CLIENT), nobody)
 
 
 async def test_an_impostor_never_reaches_the_handler() -> None:

@@ -1,6 +1,7 @@
 """Authorizers as functions: each allows one peer and denies its twin, and says why."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -9,10 +10,12 @@ from meshtls.policy.authorizer import (
     Authorizer,
     Decision,
     Target,
+    asked,
     authorize_any,
     authorize_id,
     authorize_member_of,
     authorize_one_of,
+    check_authorizer,
 )
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.svid.verify import VerifiedPeer
@@ -20,6 +23,7 @@ from tests.support.certs import ca, leaf
 
 WEB, DB, PARTNER = "spiffe://a.test/web", "spiffe://a.test/db", "spiffe://b.test/web"
 ROOT = ca()
+NO_BOOL: Any = "no"
 TARGET = Target(SpiffeId.parse("spiffe://a.test/api"), 8080)
 
 
@@ -99,3 +103,41 @@ def test_a_rule_with_a_malformed_id_is_refused_when_it_is_made(make: Callable[[s
     assert callable(make(WEB))
     with pytest.raises(InvalidSpiffeIdError):
         make(text)
+
+
+async def never_awaited(peer: VerifiedPeer, target: Target) -> Decision:
+    return Decision(True, "nobody waits for this")
+
+
+def failing(peer: VerifiedPeer, target: Target) -> Decision:
+    raise LookupError("the policy server is away")
+
+
+@pytest.mark.parametrize(
+    ("gives", "why"),
+    [
+        (lambda peer, target: (True, "yes"), "wanted a Decision of the authorizer, got tuple"),
+        (lambda peer, target: "denied", "wanted a Decision of the authorizer, got str"),
+        (lambda peer, target: True, "wanted a Decision of the authorizer, got bool"),
+        (lambda peer, target: None, "wanted a Decision of the authorizer, got NoneType"),
+        (lambda peer, target: Decision(NO_BOOL, "not a bool"), "wanted a Decision of the authorizer, got Decision"),
+        (never_awaited, "wanted a Decision of the authorizer, got a coroutine; it can't be async"),
+        (failing, "the authorizer failed: LookupError"),
+    ],
+    ids=["a pair", "a text", "a bool", "nothing", "a verdict that is no bool", "a coroutine", "an error"],
+)
+def test_whatever_is_no_decision_is_a_no(gives: Authorizer, why: str) -> None:
+    peer = VerifiedPeer(SpiffeId.parse(WEB), (leaf(ROOT, WEB).certificate,))
+    assert asked(gives, peer, TARGET) == Decision(False, f"peer {WEB} is not allowed: {why}")
+    assert asked(lambda peer, target: Decision(True, "yes"), peer, TARGET) == Decision(True, "yes")
+
+
+@pytest.mark.parametrize("given", [None, WEB, Decision(True, "yes")])
+def test_what_can_not_be_called_is_no_authorizer(given: object) -> None:
+    with pytest.raises(TypeError) as raised:
+        check_authorizer(given)
+    assert str(raised.value) == (
+        "authorizer: wanted a function that takes a VerifiedPeer and a Target and gives a Decision,"
+        f" such as authorize_id(...), got {given!r}"
+    )
+    check_authorizer(authorize_id(WEB))
