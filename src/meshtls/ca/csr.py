@@ -28,7 +28,7 @@ def public_key_of_csr(request: bytes) -> PublicKey:
         csr = _load(request)
         key = check_public_key(csr.public_key())
         signed = csr.is_signature_valid
-    except (ValueError, UnsupportedAlgorithm, InvalidSignature) as error:
+    except (ValueError, x509.InvalidVersion, UnsupportedAlgorithm, InvalidSignature) as error:
         if isinstance(error, RequestError):
             raise
         raise RequestError(f"CSR: wanted a PKCS#10 request in PEM or DER: {error}") from error

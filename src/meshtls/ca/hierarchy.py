@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
 from meshtls.ca.keys.manager import KeyManager, Slot
 from meshtls.ca.profile import Signer
@@ -36,5 +36,5 @@ def _wrongs(trust_domain: TrustDomain, signer: Signer, root: x509.Certificate) -
         )
     try:
         certificate.verify_directly_issued_by(root)
-    except (ValueError, TypeError, InvalidSignature):
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         yield "the certificate was not signed by the stored root; restore both files from the same backup"

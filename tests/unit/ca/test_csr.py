@@ -90,6 +90,15 @@ def test_a_csr_that_was_changed_in_one_bit_is_refused() -> None:
     assert csr.signature_hash_algorithm.name == hashes.SHA256.name
 
 
+def test_a_csr_of_a_version_that_there_is_none_of_is_refused() -> None:
+    der = csr_for(P256, uri="spiffe://example.org/web").public_bytes(Encoding.DER)
+    version = b"\x02\x01\x00"
+    assert public_key_of_csr(der) == P256.public_key()
+    with pytest.raises(RequestError) as raised:
+        public_key_of_csr(der.replace(version, b"\x02\x01\x01", 1))
+    assert str(raised.value) == "CSR: wanted a PKCS#10 request in PEM or DER: 1 is not a valid CSR version"
+
+
 def _point(key: ec.EllipticCurvePrivateKey) -> bytes:
     numbers = key.public_key().public_numbers()
     return numbers.x.to_bytes(32, "big") + numbers.y.to_bytes(32, "big")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import stat
 import subprocess
@@ -10,7 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshtls.ca.authority import Authority
 from meshtls.ca.keys.disk import DiskKeys
@@ -138,6 +141,16 @@ def drop_key(directory: Path, other: Path) -> None:
     (directory / "root.pem").write_bytes(text[: text.index(b"-----BEGIN PRIVATE")])
 
 
+def two_certificates(directory: Path, other: Path) -> None:
+    theirs = (other / "root.pem").read_bytes().partition(b"-----BEGIN PRIVATE")[0]
+    (directory / "root.pem").write_bytes(theirs + (directory / "root.pem").read_bytes())
+
+
+def two_keys(directory: Path, other: Path) -> None:
+    _, cut, theirs = (other / "root.pem").read_bytes().partition(b"-----BEGIN PRIVATE")
+    (directory / "root.pem").write_bytes((directory / "root.pem").read_bytes() + cut + theirs)
+
+
 def spoil_certificate(directory: Path, other: Path) -> None:
     text = (directory / "root.pem").read_bytes()
     (directory / "root.pem").write_bytes(text.replace(b"MII", b"AAA", 1))
@@ -167,8 +180,18 @@ BACKUP = "; restore the file from a backup"
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (truncate, "root.pem: wanted a CERTIFICATE and a PRIVATE KEY in PEM, got no PEM at all" + BACKUP),
-        (drop_key, "root.pem: wanted a CERTIFICATE and a PRIVATE KEY in PEM, got CERTIFICATE" + BACKUP),
+        (truncate, "root.pem: wanted one CERTIFICATE and one PRIVATE KEY in PEM, got no PEM at all" + BACKUP),
+        (drop_key, "root.pem: wanted one CERTIFICATE and one PRIVATE KEY in PEM, got CERTIFICATE" + BACKUP),
+        (
+            two_certificates,
+            "root.pem: wanted one CERTIFICATE and one PRIVATE KEY in PEM, got CERTIFICATE, CERTIFICATE, PRIVATE KEY"
+            + BACKUP,
+        ),
+        (
+            two_keys,
+            "root.pem: wanted one CERTIFICATE and one PRIVATE KEY in PEM, got CERTIFICATE, PRIVATE KEY, PRIVATE KEY"
+            + BACKUP,
+        ),
         (foreign_key, "root.pem: the private key does not belong to the certificate" + BACKUP),
         (
             foreign_intermediate,
@@ -201,6 +224,28 @@ def test_a_certificate_that_cant_be_parsed_is_a_clear_error(tmp_path: Path) -> N
     message = refusal(directory)
     assert message.startswith(f"{directory}/root.pem: ")
     assert message.endswith(BACKUP)
+
+
+@pytest.mark.filterwarnings("ignore:Parsed a serial number which wasn't positive")
+@pytest.mark.parametrize("name", ["root.pem", "intermediate.pem"])
+def test_a_certificate_with_any_byte_changed_is_a_clear_error(tmp_path: Path, name: str) -> None:
+    """But for the count of unused bits before its signature, of which there are none whatever it says."""
+    directory = found(tmp_path / "ca")
+    text = (directory / name).read_bytes()
+    head, cut, key = text.partition(b"-----BEGIN PRIVATE")
+    der = x509.load_pem_x509_certificate(head).public_bytes(Encoding.DER)
+    accepted = 0
+    for place in range(len(der)):
+        spoiled = der[:place] + bytes([der[place] ^ 0x05]) + der[place + 1 :]
+        pem = b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(spoiled) + b"-----END CERTIFICATE-----\n"
+        (directory / name).write_bytes(pem + cut + key)
+        try:
+            start(directory).close()
+        except ConfigError as error:
+            assert str(error).startswith(f"{directory}/")  # noqa: PT017  # one of several hundred
+        else:
+            accepted += 1
+    assert accepted <= 1
 
 
 def test_a_ca_of_another_trust_domain_is_refused(tmp_path: Path) -> None:

@@ -76,15 +76,17 @@ def _serialize(signer: Signer) -> bytes:
 
 def _parse(path: Path) -> Signer:
     content = read_secret(path)
-    blocks = {match[1]: match[0] for match in _BLOCK.finditer(content)}
-    if set(blocks) != {b"CERTIFICATE", b"PRIVATE KEY"}:
-        found = ", ".join(label.decode() for label in blocks) or "no PEM at all"
-        raise _corrupt(path, f"wanted a CERTIFICATE and a PRIVATE KEY in PEM, got {found}")
+    found = [(match[1], match[0]) for match in _BLOCK.finditer(content)]
+    if sorted(label for label, _ in found) != [b"CERTIFICATE", b"PRIVATE KEY"]:
+        labels = ", ".join(label.decode() for label, _ in found) or "no PEM at all"
+        raise _corrupt(path, f"wanted one CERTIFICATE and one PRIVATE KEY in PEM, got {labels}")
+    blocks = dict(found)
     try:
         certificate = x509.load_pem_x509_certificate(blocks[b"CERTIFICATE"])
         key = load_pem_private_key(blocks[b"PRIVATE KEY"], password=None)
         check_public_key(key.public_key())
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        check_public_key(certificate.public_key())
+    except (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm) as error:
         raise _corrupt(path, str(error)) from error
     if not isinstance(key, PrivateKey):
         raise _corrupt(path, f"wanted an EC or RSA key, got {type(key).__name__}")
