@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ssl
 from dataclasses import dataclass
 
 from meshtls.clock import Clock, SystemClock
@@ -12,7 +14,7 @@ from meshtls.tls.context import GenerationContext, TlsContexts, TlsOptions
 from meshtls.tls.engine import TlsEngine
 from tests.support.authority import ConstantSource
 
-__all__ = ["Ends", "context_of", "engine_of", "shake"]
+__all__ = ["Ends", "SlowClient", "context_of", "engine_of", "shake"]
 
 
 @dataclass(slots=True)
@@ -63,6 +65,31 @@ def shake(client: TlsEngine, server: TlsEngine) -> Ends:
         ends.server = ends.server or _step(server)
         client.feed(server.outgoing())
     return ends
+
+
+class SlowClient:
+    """A plain OpenSSL client that says no more than its ClientHello."""
+
+    def __init__(self, maximum: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.maximum_version = maximum
+        self._incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, outgoing)
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self._tls.do_handshake()
+        self.hello = outgoing.read()
+
+    def alert_in(self, received: bytes) -> str:
+        """The alert that ends what the server sent, as OpenSSL calls it; what it says where there is none."""
+        self._incoming.write(received)
+        self._incoming.write_eof()
+        try:
+            self._tls.do_handshake()
+            self._tls.read()
+        except ssl.SSLError as error:
+            return str(error.reason)
+        return "no error"
 
 
 def _step(side: TlsEngine) -> PeerError | None:

@@ -161,6 +161,10 @@ async def _explained(
             async with asyncio.timeout(timeout):
                 return await steps
     except TimeoutError as error:
+        if connection.engine is not None:
+            connection.engine.give_up()
+            _send_now(sock, connection.engine.outgoing())
+            connection.lingering = sock
         raise HandshakeTimeoutError(f"the peer did not finish the handshake within {timeout:g} s") from error
     except OSError as error:
         raise HandshakeError(f"the connection broke in the middle of the handshake: {error}") from error

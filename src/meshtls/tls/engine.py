@@ -8,11 +8,12 @@ BIOs and their buffers for each connection, which is a third of what an idle one
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 import threading
 from typing import Any
 
-from meshtls.errors import HandshakeError
+from meshtls.errors import HandshakeError, PeerError
 from meshtls.svid.context import X509Context
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import GenerationContext
@@ -24,6 +25,8 @@ __all__ = ["MAX_RECORD", "TlsEngine"]
 
 #: The most plaintext that one TLS record holds (RFC 8446 5.1), in bytes.
 MAX_RECORD = 1 << 14
+#: A KeyUpdate where there can be none, and enough behind it to end a record of which only a part had come.
+_IMPOSSIBLE = bytes((22, 3, 3, 0, 4, 24, 0, 0, 0)) + bytes(MAX_RECORD + 256)
 
 
 class _Wires(threading.local):
@@ -137,6 +140,15 @@ class TlsEngine:
         finally:
             self._leave()
         return self._tls.peer
+
+    def give_up(self) -> None:
+        """Queue the alert that ends an unfinished handshake, for a peer that lets us wait.
+
+        ``ssl`` has no call for it. But OpenSSL sends one by itself for a message that can't be.
+        """
+        self.feed(_IMPOSSIBLE)
+        with contextlib.suppress(PeerError):
+            self.handshake()
 
     def keep_session(self) -> None:
         """Let the next connection to ``place`` resume this one. A server's ticket comes with its first data.

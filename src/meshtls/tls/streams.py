@@ -160,7 +160,8 @@ class Listener:
             raise
         except TimeoutError:
             log.warning("refused: the peer did not finish its handshake within %s s", self._timeout)
-            protocol.abort()
+            protocol.give_up()
+            await protocol.linger()
         except MeshtlsError as error:
             log.warning("refused: %s", error)
             await protocol.linger()

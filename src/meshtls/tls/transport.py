@@ -170,6 +170,11 @@ class TlsProtocol(asyncio.Protocol):
         if self._established():
             self._application.resume_writing()
 
+    def give_up(self) -> None:
+        """Tell the peer that its handshake took too long."""
+        self._engine.give_up()
+        self._end_refused()
+
     async def linger(self) -> None:
         """Wait for the peer to take the alert and go, at most LINGER seconds; the connection is closed after."""
         await asyncio.wait([self.closed], timeout=LINGER)
@@ -184,12 +189,15 @@ class TlsProtocol(asyncio.Protocol):
     def _refused(self) -> bool:
         return self.ready.done() and (self.ready.cancelled() or self.ready.exception() is not None)
 
+    def _end_refused(self) -> None:
+        self._transport.flush()
+        self._tcp.write_eof()
+
     def _handshake(self) -> None:
         try:
             peer = self._engine.handshake()
         except PeerError as error:
-            self._transport.flush()
-            self._tcp.write_eof()
+            self._end_refused()
             self._settle(error)
             return
         self._transport.flush()

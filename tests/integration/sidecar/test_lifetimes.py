@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import ssl
 
 import pytest
 
@@ -14,7 +15,7 @@ from meshtls.agent.source import RotatingSource
 from meshtls.errors import ConfigError, LocalIdentityError
 from meshtls.policy.authorizer import Authorizer, Decision, Target
 from meshtls.sidecar.address import Address
-from meshtls.sidecar.config import InboundConfig, Limits, Mode, SidecarConfig
+from meshtls.sidecar.config import InboundConfig, Limits, Mode, SidecarConfig, TlsMinimum
 from meshtls.sidecar.run import run_until_signal
 from meshtls.svid.context import X509Context
 from meshtls.svid.verify import VerifiedPeer
@@ -36,6 +37,7 @@ from tests.integration.sidecar.mesh import (
     side_b,
 )
 from tests.support.authority import ConstantSource, context_for
+from tests.support.tls import SlowClient
 
 
 async def test_rotation_keeps_live_connections_and_the_next_handshake_uses_the_new_svid() -> None:
@@ -65,14 +67,40 @@ async def test_a_peer_that_stalls_in_the_handshake_is_dropped_at_the_deadline() 
     assert app.connections == 0
 
 
+@pytest.mark.parametrize("version", [TlsMinimum.V1_3, TlsMinimum.V1_2])
+@pytest.mark.parametrize(
+    ("share", "alert"), [(0, "UNEXPECTED_MESSAGE"), (2, ""), (1, "UNEXPECTED_MESSAGE")]
+)
+async def test_a_peer_that_stalls_reads_an_alert_and_the_end_and_no_reset(
+    version: TlsMinimum, share: int, alert: str
+) -> None:
+    client = SlowClient(ssl.TLSVersion.TLSv1_3 if version is TlsMinimum.V1_3 else ssl.TLSVersion.TLSv1_2)
+    said = client.hello[: len(client.hello) // share] if share else b""
+    limits = Limits(handshake_timeout=0.1)
+    async with (
+        an_app() as app,
+        side_b(app.address, limits=limits, tls_min=version) as b,
+        connected(b.inbound) as streams,
+    ):
+        streams[1].write(said)
+        received = await rest(streams)
+        assert await b.lines.outcome() == "HANDSHAKE_TIMEOUT"
+    assert f"ALERT_{alert}" in client.alert_in(received)
+
+
 async def test_an_outbound_drops_a_server_that_stalls_in_the_handshake() -> None:
     silent = socket.create_server(("127.0.0.1", 0))
     with silent:
+        silent.setblocking(False)
         to = Address(*silent.getsockname())
         async with side_a(to, limits=Limits(handshake_timeout=0.1)) as a:
             async with connected(a.outbound) as streams:
                 with pytest.raises(ConnectionResetError):
                     await rest(streams)
+                accepted, _ = await asyncio.get_running_loop().sock_accept(silent)
+                server = await asyncio.open_connection(sock=accepted)
+                assert (await rest(server))[-4:].hex(" ") == "00 02 02 0a"
+                server[1].close()
             assert await a.lines.outcome() == "HANDSHAKE_TIMEOUT"
 
 

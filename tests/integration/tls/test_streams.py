@@ -32,6 +32,7 @@ from meshtls.errors import HandshakeError, HandshakeTimeoutError, NotAuthorizedE
 from meshtls.policy.authorizer import Authorizer, Decision, Target
 from meshtls.svid.verify import VerifiedPeer
 from tests.support.authority import ConstantSource, context_for, make_authority
+from tests.support.tls import SlowClient
 
 OURS = make_authority("example.org")
 FOREIGN = make_authority("example.org")
@@ -244,7 +245,9 @@ async def test_a_peer_that_stalls_in_the_handshake_is_given_up() -> None:
 async def test_a_listener_gives_up_a_client_that_stalls() -> None:
     async with await listen("127.0.0.1", 0, source(SERVER), authorize_any(), echo, timeout=0.05) as listener:
         reader, writer = await asyncio.open_connection(*listener.address)
-        assert await reader.read() == b""
+        client = SlowClient()
+        writer.write(client.hello)
+        assert "ALERT_UNEXPECTED_MESSAGE" in client.alert_in(await reader.read())
         writer.close()
 
 
