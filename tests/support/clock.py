@@ -45,6 +45,10 @@ class ManualClock:
             if not sleeper[1].done():
                 sleeper[1].set_result(None)
 
+    def set_back(self, seconds: float) -> None:
+        """Give the wall clock an earlier time, as somebody who corrects it does; nobody is woken by that."""
+        self._start -= timedelta(seconds=seconds)
+
     async def until_sleepers(self, count: int = 1) -> None:
         """Wait until at least ``count`` tasks sleep on this clock."""
         while len(self._sleepers) < count:

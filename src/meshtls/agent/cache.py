@@ -158,7 +158,8 @@ class SvidCache:
         held, failure = self._held.get(entry.id), self._failures.get(entry.id)
         if failure:
             return failure.retry_at
-        return held.renew_at if held and held.fits(entry) else now
+        # What is not valid yet was signed before the clock was set back.
+        return held.renew_at if held and held.fits(entry) and held.svid.not_before <= now else now
 
     def _urgency(self, entry: Entry) -> tuple[bool, float]:
         held = self.svid_of(entry.id)

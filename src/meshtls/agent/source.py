@@ -17,7 +17,7 @@ from types import TracebackType
 
 from meshtls.agent.fetch import fetch_svid
 from meshtls.agent.issuer import Issuer
-from meshtls.agent.rotation import next_rotation, retry_at
+from meshtls.agent.rotation import LONGEST_BACKOFF, next_rotation, retry_at
 from meshtls.clock import Clock, SystemClock
 from meshtls.errors import LocalIdentityError
 from meshtls.spiffeid import SpiffeId
@@ -152,8 +152,21 @@ class RotatingSource:
         return self._adopt(X509Context(self._generation + 1, (svid,), bundles))
 
     async def _until_next_try(self) -> None:
-        while (seconds := (self._next_try - self._clock.now()).total_seconds()) > 0:
+        while (seconds := self._seconds_to_wait()) > 0:
             await self._clock.sleep(min(seconds, _LONGEST_SLEEP))
+
+    def _seconds_to_wait(self) -> float:
+        svid, now = self._context.svid, self._clock.now()
+        seconds = (self._next_try - now).total_seconds()
+        if now < svid.not_before and seconds > 2 * LONGEST_BACKOFF:
+            log.warning(
+                "SVID %s: it is not valid before %s, and our clock, set back, says %s; asking for another",
+                svid.spiffe_id,
+                _clock(svid.not_before),
+                _clock(now),
+            )
+            return 0.0
+        return seconds
 
     def _adopt(self, context: X509Context) -> X509Context:
         svid, now = context.svid, self._clock.now()

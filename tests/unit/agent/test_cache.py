@@ -132,6 +132,12 @@ def test_what_is_waited_for_is_due_first_then_what_is_new_then_what_ends_soonest
     assert cache.due(NOW) == (waited, new, soon, late)
 
 
+@pytest.mark.parametrize(("seconds", "due"), [(10, False), (11, True)])
+def test_an_svid_is_due_when_the_clock_was_set_back_before_its_time(seconds: int, due: bool) -> None:
+    cache = filled(WEB)
+    assert cache.due(NOW - timedelta(seconds=seconds)) == ((WEB,) if due else ())
+
+
 def test_the_first_word_of_the_upstream_concerns_all() -> None:
     cache = SvidCache(OURS)
     numbers = {cache.subscribers.add(selectors("unix:uid:1")), cache.subscribers.add(selectors("unix:uid:3"))}

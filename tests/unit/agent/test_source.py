@@ -224,6 +224,22 @@ async def test_a_machine_that_wakes_up_after_the_expiry_rotates_at_once() -> Non
         assert source.snapshot().generation == 2
 
 
+@pytest.mark.parametrize(("seconds", "generation"), [(5, 1), (86_400, 2)], ids=["within the margin", "before its time"])
+async def test_a_clock_set_back_before_the_svids_time_makes_it_rotate_at_the_next_look(
+    seconds: float, generation: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    mesh = Mesh()
+    mesh.clock.advance(2 * 86_400)  # the CA is older than that
+    async with mesh.running() as source:
+        caplog.clear()
+        mesh.clock.set_back(seconds)
+        await mesh.pass_time(30)
+        context = source.snapshot()
+        assert context.generation == generation
+        assert context.svid.not_before <= mesh.clock.now()
+        assert ("and our clock, set back, says" in caplog.text) is (generation == 2)
+
+
 async def test_it_looks_at_the_wall_clock_often_since_a_sleep_may_not_count_suspended_time() -> None:
     mesh = Mesh()
     async with mesh.running():
