@@ -1,12 +1,34 @@
-"""The single values that several kinds of configuration files have. Pure: each takes a text, or raises RequestError."""
+"""The single values that several kinds of configuration files have. Pure: each takes a text, or raises RequestError.
+
+Each is bounded before it is made a number: neither Python's limit of digits nor an overflow is what a user is told.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from datetime import timedelta
+
 from meshtls.errors import RequestError
 
-__all__ = ["log_level", "word"]
+__all__ = ["LONGEST", "duration", "log_level", "port", "shown", "whole_number", "word"]
 
-_LEVELS = {"DEBUG": "DEBUG", "INFO": "INFO", "WARN": "WARNING", "WARNING": "WARNING", "ERROR": "ERROR"}
+#: A hundred years. Whatever is longer is a slip of the hand, and some of it has no date.
+LONGEST = timedelta(days=36525)
+_SHORTEST = timedelta(milliseconds=1)
+_LEVELS = {
+    "TRACE": "DEBUG",
+    "DEBUG": "DEBUG",
+    "INFO": "INFO",
+    "WARN": "WARNING",
+    "WARNING": "WARNING",
+    "ERROR": "ERROR",
+}
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)", re.ASCII)
+_DURATION = re.compile(rf"(?:{_PART.pattern})+", re.ASCII)
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DIGITS = 18
+_SHOWN = 60
 
 
 def word(text: str) -> str:
@@ -17,7 +39,45 @@ def word(text: str) -> str:
 
 
 def log_level(text: str) -> str:
-    """By either of its names, and in any case; what ``logging`` calls it."""
+    """By either of its names, and in any case; what ``logging`` calls it. Its finest is DEBUG, for TRACE too."""
     if text.upper() not in _LEVELS:
-        raise RequestError(f"wanted DEBUG, INFO, WARN or ERROR, got {text!r}")
+        raise RequestError(f"wanted DEBUG, INFO, WARN or ERROR, got {shown(text)}")
     return _LEVELS[text.upper()]
+
+
+def duration(text: str) -> timedelta:
+    """``100ms``, ``90s``, ``1.5h``, ``1h30m``, as Go writes them: from a millisecond to ``LONGEST``."""
+    parts = _PART.findall(text) if _DURATION.fullmatch(text) else []
+    # A float of however many digits is at most infinite.
+    seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
+    if seconds < _SHORTEST.total_seconds():
+        raise RequestError(f"wanted a time above 0 such as 100ms, 5s, 5m or 1h30m, got {shown(text)}")
+    if seconds > LONGEST.total_seconds():
+        hours = LONGEST.total_seconds() / _SECONDS["h"]
+        raise RequestError(f"wanted a time of at most {hours:.0f}h, which is 100 years, got {shown(text)}")
+    return timedelta(seconds=seconds)
+
+
+def whole_number(lowest: int, highest: int) -> Callable[[str], int]:
+    """A parser of decimal numbers between these two, both included."""
+
+    def parse(text: str) -> int:
+        number = int(text) if len(text) <= _DIGITS and text.isascii() and text.isdigit() else None
+        if number is None or not lowest <= number <= highest:
+            raise RequestError(f"wanted a whole number from {lowest} to {highest}, got {shown(text)}")
+        return number
+
+    return parse
+
+
+def port(text: str) -> int:
+    """0 to 65535."""
+    try:
+        return whole_number(0, 65535)(text)
+    except RequestError as error:
+        raise RequestError(f"wanted a port, 0 to 65535, got {shown(text)}") from error
+
+
+def shown(text: str) -> str:
+    """This text in quotes, for a message: the beginning of a long one."""
+    return repr(text) if len(text) <= _SHOWN else f"{text[:_SHOWN]!r}... ({len(text)} characters)"

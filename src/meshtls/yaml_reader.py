@@ -13,11 +13,13 @@ import yaml
 
 from meshtls.errors import ConfigError, RequestError
 
-__all__ = ["Section", "as_section", "read_yaml"]
+__all__ = ["DEEPEST", "Section", "as_section", "composed", "read_yaml"]
 
 T = TypeVar("T")
 _MAP = "tag:yaml.org,2002:map"
 _NULL = "tag:yaml.org,2002:null"
+#: Levels of lists and mappings in one another. No file of ours has a dozen, and a reader calls itself for each.
+DEEPEST = 64
 
 
 class Section:
@@ -123,12 +125,34 @@ class Section:
 def read_yaml(file: str, text: str) -> Section:
     """The top section of a YAML document; ``file`` is its name in messages. Raises ConfigError."""
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = composed(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"{file}: wanted a YAML document: {error}") from error
     if node is None:
         raise ConfigError(f"{file}: wanted keys with values, got an empty file")
     return Section(file, "", node)
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a document that is nested deeper than ``DEEPEST``."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.depth > DEEPEST:
+            mark = parent.start_mark if parent else None
+            raise yaml.composer.ComposerError(None, None, f"nested deeper than {DEEPEST} levels", mark)
+        self.depth += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
+
+
+def composed(text: str) -> yaml.Node | None:
+    """The node tree of a YAML document, None of an empty one. Raises yaml.YAMLError."""
+    node: yaml.Node | None = yaml.compose(text, Loader=_Loader)
+    return node
 
 
 def as_section(file: str, node: yaml.Node) -> Section:

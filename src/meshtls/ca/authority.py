@@ -32,6 +32,8 @@ __all__ = ["Authority", "Lifetimes"]
 
 log = logging.getLogger("meshtls.ca")
 
+_INTERMEDIATE = timedelta(days=30)
+
 
 @dataclass(frozen=True, slots=True)
 class Lifetimes:
@@ -44,6 +46,8 @@ class Lifetimes:
     def __post_init__(self) -> None:
         if self.svid < timedelta(seconds=1) or self.root < timedelta(seconds=1):
             raise ConfigError(f"TTLs of {self.svid} (SVID) and {self.root} (root): wanted at least one second")
+        if 2 * self.svid > self.root:
+            raise ConfigError(f"SVID TTL of {self.svid}: wanted at most {self.root / 2}, half of the root's life")
         if self.intermediate < 2 * self.svid:
             raise ConfigError(
                 f"intermediate TTL of {self.intermediate}: wanted at least twice the SVID's {self.svid},"
@@ -79,7 +83,7 @@ class Authority:
         clock: Clock,
         *,
         svid_ttl: timedelta = timedelta(hours=1),
-        intermediate_ttl: timedelta = timedelta(days=30),
+        intermediate_ttl: timedelta | None = None,
         ca_ttl: timedelta = timedelta(days=3650),
         keys: KeyManager | None = None,
         recorder: IssuanceRecorder | None = None,
@@ -87,13 +91,14 @@ class Authority:
     ) -> Authority:
         """Load the CA that ``keys`` holds, or make one where they hold none. Default: keys and records in memory.
 
+        ``intermediate_ttl`` is 30 days unless given, or twice ``svid_ttl`` where that is longer: no leaf is cut short.
         ``subject`` is what CA certificates made from now on are called.
         Raises ConfigError for TTLs that can't be kept and for stored keys that can't be used; those stay as they are,
         and ``keys`` is closed.
         """
         place = keys or MemoryKeys()
         try:
-            lifetimes = Lifetimes(svid_ttl, intermediate_ttl, ca_ttl)
+            lifetimes = Lifetimes(svid_ttl, intermediate_ttl or max(_INTERMEDIATE, 2 * svid_ttl), ca_ttl)
             return cls(trust_domain, clock, lifetimes, place, recorder or IssuanceLog(), subject)
         except BaseException:
             place.close()
@@ -173,10 +178,14 @@ class Authority:
         return self._intermediate
 
     def _half_life(self) -> datetime | None:
-        """Of the present intermediate; None for one that lasts as long as the root: it gains nothing from a renewal."""
+        """Of the present intermediate, or earlier where a stored one was made for shorter leaves; None for one that
+        lasts as long as the root: it gains nothing from a renewal.
+        """
         present = self._intermediate.certificate
         start, end = present.not_valid_before_utc, present.not_valid_after_utc
-        return start + (end - start) / 2 if end < self._root.certificate.not_valid_after_utc else None
+        if end >= self._root.certificate.not_valid_after_utc:
+            return None
+        return min(start + (end - start) / 2, end - self._lifetimes.svid)
 
     def _renew(self) -> None:
         renewed = self._new_intermediate(self._root)

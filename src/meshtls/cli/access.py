@@ -6,7 +6,7 @@ import asyncio
 import functools
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,12 +14,14 @@ import click
 from grpclib.client import Channel
 from grpclib.exceptions import GRPCError
 
-from meshtls.cli.options import ADDRESS, output_option, workload_option
+from meshtls.cli.options import ADDRESS, SPIFFE_ID, output_option, workload_option
 from meshtls.cli.workload_socket import workload_address
 from meshtls.errors import LocalIdentityError
 from meshtls.proto.server_admin import AdminClient
 from meshtls.proto.server_calls import local_channel, mutual_channel
 from meshtls.sidecar.address import Address
+from meshtls.spiffeid import SpiffeId
+from meshtls.svid.context import X509Context, X509ContextSource
 from meshtls.workload.x509_source import X509Source
 
 __all__ = ["ServerAccess", "gathered", "server_options"]
@@ -31,12 +33,13 @@ _SOCKET_VARIABLE = "MESHTLS_ADMIN_SOCKET"
 @dataclass(frozen=True, slots=True)
 class ServerAccess:
     """``server`` is asked over mutual TLS where it is given, else ``socket``; ``of_file`` says that a configuration
-    file named it, and no option.
+    file named it, and no option. ``identity`` is who asks over mutual TLS: the Workload API's default unless given.
     """
 
     socket: Path
     server: Address | None = None
     workload_socket: str | None = None
+    identity: SpiffeId | None = None
     of_file: bool = False
 
     def ask(self, question: Callable[[AdminClient], Awaitable[T]]) -> T:
@@ -52,7 +55,10 @@ class ServerAccess:
             return ""
         if self.server:
             # A refusal at the end of TLS 1.3's handshake looks like a connection that broke.
-            return "; start the server there, and ask as an identity whose entry is marked admin: it lets in no other"
+            return (
+                "; start the server there, and ask as an identity whose entry is marked admin: it lets in no other;"
+                " of several identities, --as says which"
+            )
         return f"; start the server there, or say with --socket or {_SOCKET_VARIABLE} where it is"
 
     async def _ask(self, question: Callable[[AdminClient], Awaitable[T]]) -> T:
@@ -71,9 +77,34 @@ class ServerAccess:
                 yield channel
             return
         async with X509Source(workload_address(self.workload_socket)) as source:
-            domain = source.snapshot().svid.spiffe_id.trust_domain
-            async with mutual_channel(self.server.host, self.server.port, source, domain) as channel:
+            asking: X509ContextSource = source
+            if self.identity:
+                asking = _Constant(_led_by(source.snapshot(), self.identity))
+            domain = asking.snapshot().svid.spiffe_id.trust_domain
+            async with mutual_channel(self.server.host, self.server.port, asking, domain) as channel:
                 yield channel
+
+
+@dataclass(frozen=True, slots=True)
+class _Constant:
+    """A source that never becomes another identity: one verb is over long before its SVID is."""
+
+    context: X509Context
+
+    def snapshot(self) -> X509Context:
+        return self.context
+
+
+def _led_by(context: X509Context, spiffe_id: SpiffeId) -> X509Context:
+    """With the SVID of this identity first. Raises LocalIdentityError where there is none."""
+    mine = tuple(svid for svid in context.svids if svid.spiffe_id == spiffe_id)
+    if not mine:
+        given = ", ".join(str(svid.spiffe_id) for svid in context.svids)
+        raise LocalIdentityError(
+            f"--as: wanted an SVID of {spiffe_id}, the Workload API gives this process {given};"
+            " name one of these, or make an entry for it"
+        )
+    return replace(context, svids=mine + tuple(svid for svid in context.svids if svid not in mine))
 
 
 def server_options(command: Callable[..., T]) -> Callable[..., T]:
@@ -89,11 +120,16 @@ def server_options(command: Callable[..., T]) -> Callable[..., T]:
         help="The server's admin socket.",
     )
     @click.option("--server", type=ADDRESS, help="Ask there over mutual TLS, as an identity whose entry says --admin.")
+    @click.option("--as", "identity", type=SPIFFE_ID, help="With --server: as this one of our identities.")
     @workload_option
     @output_option
     @functools.wraps(command)
-    def call(socket: Path, server: Address | None, workload_socket: str | None, **rest: Any) -> T:
-        return command(access=ServerAccess(socket, server, workload_socket), **rest)
+    def call(
+        socket: Path, server: Address | None, identity: SpiffeId | None, workload_socket: str | None, **rest: Any
+    ) -> T:
+        if identity is not None and server is None:
+            raise click.UsageError("wanted --as together with --server: on the admin socket it is the user who counts")
+        return command(access=ServerAccess(socket, server, workload_socket, identity), **rest)
 
     return call
 

@@ -11,13 +11,14 @@ from grpclib import Status
 
 from meshtls.agent.config import AgentConfig, load_config
 from meshtls.agent.node.proof import JoinToken
+from meshtls.agent.node.store import NodeStore
 from meshtls.agent.run import running_agent
-from meshtls.cli.health import tell_health
-from meshtls.cli.http import HttpError, get
+from meshtls.cli.health import awaited_at, tell_health
 from meshtls.cli.options import config_option, log_to_stderr, output_option
 from meshtls.cli.output import Output
 from meshtls.cli.signals import stop_signal
 from meshtls.cli.workload_socket import workload_address
+from meshtls.errors import ConfigError
 from meshtls.sidecar.address import Address
 from meshtls.workload.background import in_background
 from meshtls.workload.client import WorkloadApiClient
@@ -48,7 +49,8 @@ def run(config: Path, out: Output) -> None:
 @output_option
 def validate(config: Path, out: Output) -> None:
     """Read the file and what it names, and say what it configures or what is wrong with it."""
-    out.record(_settings(load_config(config)))
+    loaded = load_config(config)
+    out.record(_settings(loaded) | {"agent_id": _earlier(loaded)})
 
 
 @agent.command()
@@ -77,7 +79,7 @@ async def _serve(config: AgentConfig, out: Output) -> None:
 
 async def _awaited(config: AgentConfig) -> str | None:
     if config.endpoint.health:
-        return await _asked_by_http(Address(*config.endpoint.health))
+        return await awaited_at(Address(*config.endpoint.health), "/ready")
     async with WorkloadApiClient(workload_address(str(config.endpoint.socket_path)), timeout=_SECONDS) as client:
         try:
             await client.fetch_x509_bundles()
@@ -87,12 +89,15 @@ async def _awaited(config: AgentConfig) -> str | None:
     return None
 
 
-async def _asked_by_http(address: Address) -> str | None:
+def _earlier(config: AgentConfig) -> str:
+    """Whom the SVID of an earlier attestation is of, if there is one. Raises ConfigError where it can't be used."""
+    if config.data_dir is None:
+        return ""
     try:
-        answer = await get(address, "/ready", _SECONDS)
-    except HttpError as error:
-        return str(error)
-    return None if answer.status == 200 else answer.body.decode("utf-8", "replace").strip()
+        kept = NodeStore(config.data_dir).load(config.trust_domain)
+    except OSError as error:
+        raise ConfigError(f"data directory {config.data_dir}: wanted a directory to use: {error.strerror}") from error
+    return str(kept[0].spiffe_id) if kept else ""
 
 
 def _settings(config: AgentConfig) -> dict[str, object]:

@@ -7,8 +7,9 @@ import asyncio
 import click
 
 from meshtls.cli.demo_app import DemoApp, serve_app
-from meshtls.cli.http import HttpError, get
-from meshtls.cli.options import ADDRESS
+from meshtls.cli.health import awaited_at, tell_health
+from meshtls.cli.options import ADDRESS, output_option
+from meshtls.cli.output import Output
 from meshtls.cli.signals import stop_signal
 from meshtls.sidecar.address import Address
 
@@ -20,32 +21,26 @@ __all__ = ["app"]
 @click.option("--name", help="What the app calls itself.")
 @click.option("--call", type=ADDRESS, metavar="HOST:PORT", help="Whom GET /call calls: the app's own sidecar.")
 @click.option("--healthcheck", type=ADDRESS, metavar="HOST:PORT", help="Ask an app that runs there, and exit.")
+@output_option
 def app(
+    out: Output,
     listen: Address | None,
     name: str | None,
     call: Address | None,
     healthcheck: Address | None,
-) -> None:
+) -> int:
     """A small HTTP app to put behind a sidecar: GET / says its name, GET /call calls the other app."""
     if healthcheck:
-        asyncio.run(_check(healthcheck))
-        return
+        return tell_health(out, asyncio.run(awaited_at(healthcheck, "/")))
     if listen is None or name is None:
         raise click.UsageError("wanted --listen and --name, or --healthcheck")
-    asyncio.run(_serve(DemoApp(name, call), listen))
+    asyncio.run(_serve(DemoApp(name, call), listen, out))
+    return 0
 
 
-async def _serve(served: DemoApp, listen: Address) -> None:
+async def _serve(served: DemoApp, listen: Address, out: Output) -> None:
     with stop_signal() as stopped:
         async with serve_app(served, listen) as address:
-            click.echo(f"app {served.name} listens on {address}")
+            record = {"event": "serving", "name": served.name, "address": str(address)}
+            out.event(record, f"app {served.name} listens on {address}")
             await stopped.wait()
-
-
-async def _check(address: Address) -> None:
-    try:
-        answer = await get(address, "/", 3.0)
-    except HttpError as error:
-        raise click.ClickException(f"not healthy: {error}") from error
-    if answer.status != 200:
-        raise click.ClickException(f"not healthy: {address} answered {answer.status}")

@@ -14,7 +14,9 @@ from meshtls.ca.authority import Authority
 from meshtls.ca.keys.disk import DiskKeys
 from meshtls.ca.registration import Entry, Selector, agent_id
 from meshtls.cli.ca_config import CaConfig, load_ca_config
-from meshtls.cli.options import config_option, log_to_stderr
+from meshtls.cli.health import tell_health
+from meshtls.cli.options import config_option, log_to_stderr, output_option
+from meshtls.cli.output import Output
 from meshtls.cli.publish import publish
 from meshtls.cli.signals import stop_signal
 from meshtls.clock import SystemClock
@@ -29,27 +31,32 @@ def ca() -> None:
 
 @ca.command()
 @config_option
-def serve(config: Path) -> None:
+@output_option
+def serve(config: Path, out: Output) -> None:
     """Serve the Workload API and SDS until SIGTERM or SIGINT."""
     log_to_stderr()
-    asyncio.run(_serve(load_ca_config(config)))
+    asyncio.run(_serve(load_ca_config(config), out))
 
 
 @ca.command()
 @config_option
-def healthcheck(config: Path) -> None:
+@output_option
+def healthcheck(config: Path, out: Output) -> int:
     """Ask whether one answers on the socket of this file."""
-    place = load_ca_config(config).socket
+    return tell_health(out, _awaited(load_ca_config(config).socket))
+
+
+def _awaited(place: Path) -> str | None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(3)
         try:
             probe.connect(str(place))
         except OSError as error:
-            raise click.ClickException(f"not ready: {place}: {error.strerror or error}") from error
-    click.echo("ready")
+            return f"{place}: {error.strerror or error}"
+    return None
 
 
-async def _serve(config: CaConfig) -> None:
+async def _serve(config: CaConfig, out: Output) -> None:
     keys = DiskKeys(config.data_dir) if config.data_dir else None
     clock = SystemClock()
     authority = Authority.create(config.trust_domain, clock, svid_ttl=config.svid_ttl, keys=keys)
@@ -58,10 +65,18 @@ async def _serve(config: CaConfig) -> None:
             publish(config.bundle_file, authority.bundle.to_pem())
         with stop_signal() as stopped:
             async with Agent(Endpoint(config.socket), EmbeddedUpstream(authority, clock, _entries(config)), clock):
-                click.echo(f"serving: {authority!r} on {config.socket}", err=True)
+                _tell_serving(config, authority, out)
                 await stopped.wait()
     finally:
         authority.close()
+
+
+def _tell_serving(config: CaConfig, authority: Authority, out: Output) -> None:
+    if not out.as_json:
+        click.echo(f"serving: {authority!r} on {config.socket}", err=True)
+        return
+    record = {"event": "serving", "trust_domain": str(config.trust_domain), "socket": str(config.socket)}
+    out.event(record | {"identities": {str(uid): str(name) for uid, name in config.identities.items()}}, "")
 
 
 def _entries(config: CaConfig) -> list[Entry]:

@@ -8,13 +8,13 @@ from datetime import timedelta
 from pathlib import Path
 
 from meshtls.errors import ConfigError, RequestError
-from meshtls.sidecar.config import parse_duration
+from meshtls.scalars import duration, whole_number
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.yaml_reader import Section, read_yaml
 
 __all__ = ["CaConfig", "load_ca_config", "parse_ca_config"]
 
-_HIGHEST_UID = 2**32 - 2
+_uid = whole_number(0, 2**32 - 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def parse_ca_config(text: str, file: str = "ca.yaml") -> CaConfig:
     config = CaConfig(
         trust_domain=trust_domain,
         socket=top.required("socket", _path),
-        svid_ttl=top.optional("svid_ttl", _ttl, timedelta(hours=1)),
+        svid_ttl=top.optional("svid_ttl", duration, timedelta(hours=1)),
         identities=_identities(top, trust_domain),
         data_dir=top.optional("data_dir", _path, None),
         bundle_file=top.optional("bundle_file", _path, None),
@@ -67,16 +67,6 @@ def _identities(top: Section, trust_domain: TrustDomain) -> dict[int, SpiffeId]:
     if not identities:
         top.complain("identities", "wanted at least one uid with its spiffe_id, got none")
     return identities
-
-
-def _uid(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) <= _HIGHEST_UID):
-        raise RequestError(f"wanted a uid, a whole number from 0 to {_HIGHEST_UID}, got {text!r}")
-    return int(text)
-
-
-def _ttl(text: str) -> timedelta:
-    return timedelta(seconds=parse_duration(text))
 
 
 def _path(text: str) -> Path:

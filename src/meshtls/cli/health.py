@@ -1,10 +1,25 @@
-"""The answer of every healthcheck."""
+"""The question and the answer of every healthcheck."""
 
 from __future__ import annotations
 
+from meshtls.cli.http import HttpError, get
 from meshtls.cli.output import Output
+from meshtls.sidecar.address import Address
 
-__all__ = ["tell_health"]
+__all__ = ["awaited_at", "tell_health"]
+
+_SECONDS = 3.0
+
+
+async def awaited_at(address: Address, path: str) -> str | None:
+    """What is still awaited by what answers probes there, in its words or in ours; None where it is ready."""
+    try:
+        answer = await get(address, path, _SECONDS)
+    except HttpError as error:
+        return str(error)
+    if answer.status == 200:
+        return None
+    return answer.body.decode("utf-8", "replace").strip() or f"{address} answered {answer.status}"
 
 
 def tell_health(out: Output, awaited: str | None) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 from dataclasses import dataclass
 
 from meshtls.sidecar.address import Address
@@ -82,7 +83,12 @@ async def _read_to_end(reader: asyncio.StreamReader) -> bytes:
 def _parse(data: bytes) -> Response:
     head, separator, body = data.partition(b"\r\n\r\n")
     words = head.split(b"\r\n", 1)[0].split(b" ", 2)
-    if not separator or len(words) < 2 or not words[0].startswith(b"HTTP/1.") or not words[1].isdigit():
+    if (
+        not separator
+        or len(words) < 2
+        or not words[0].startswith(b"HTTP/1.")
+        or not re.fullmatch(rb"[0-9]{3}", words[1])
+    ):
         raise HttpError("the connection was closed without an HTTP answer")
     length = _content_length(head)
     if length is not None and len(body) != length:
@@ -93,6 +99,6 @@ def _parse(data: bytes) -> Response:
 def _content_length(head: bytes) -> int | None:
     for line in head.split(b"\r\n")[1:]:
         name, _, value = line.partition(b":")
-        if name.strip().lower() == b"content-length" and value.strip().isdigit():
+        if name.strip().lower() == b"content-length" and re.fullmatch(rb"[0-9]{1,18}", value.strip()):
             return int(value)
     return None

@@ -9,6 +9,7 @@ from importlib import import_module
 
 import click
 
+from meshtls.cli.output import Output, wants_json
 from meshtls.errors import ConfigError, MeshtlsError
 
 __all__ = ["cli", "main"]
@@ -64,10 +65,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    out = Output(as_json=wants_json(words))
     try:
-        return cli.main(arguments, prog_name="meshtls", standalone_mode=False) or 0
+        return cli.main(words, prog_name="meshtls", standalone_mode=False) or 0
     except click.ClickException as error:
-        error.show()
+        if out.as_json:
+            out.error(type(error).__name__, error.format_message(), error.exit_code)
+        else:
+            error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return _INTERRUPTED
@@ -76,17 +82,18 @@ def _run(arguments: Sequence[str] | None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _FAILED
     except (MeshtlsError, BaseExceptionGroup) as error:
-        return _explain(error)
+        return _explain(error, out)
 
 
-def _explain(error: BaseException) -> int:
+def _explain(error: BaseException, out: Output) -> int:
     leaves = list(_leaves(error))
     ours = [leaf for leaf in leaves if isinstance(leaf, MeshtlsError)]
     if len(ours) < len(leaves):
         raise error
+    code = _CONFIG if any(isinstance(leaf, ConfigError) for leaf in ours) else _FAILED
     for leaf in ours:
-        click.echo(f"meshtls: {leaf}", err=True)
-    return _CONFIG if any(isinstance(leaf, ConfigError) for leaf in ours) else _FAILED
+        out.error(type(leaf).__name__, str(leaf), code)
+    return code
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,8 +14,8 @@ import click
 from meshtls.ca.registration import Selector
 from meshtls.cli.output import Output
 from meshtls.errors import RequestError
+from meshtls.scalars import LONGEST, duration, shown, whole_number
 from meshtls.sidecar.address import Address
-from meshtls.sidecar.scalars import parse_duration
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.workload.address import ENVIRONMENT_VARIABLE
 
@@ -55,7 +55,7 @@ class _Parsed(click.ParamType[T]):
 
 
 ADDRESS = _Parsed("HOST:PORT", Address.parse)
-DURATION = _Parsed("DURATION", lambda text: timedelta(seconds=parse_duration(text)))
+DURATION = _Parsed("DURATION", duration)
 TRUST_DOMAIN = _Parsed("DOMAIN", TrustDomain.parse)
 SPIFFE_ID = _Parsed("ID", SpiffeId.parse)
 SELECTOR = _Parsed("TYPE:VALUE", Selector.parse)
@@ -95,15 +95,17 @@ def log_to_stderr(level: int = logging.INFO) -> None:
 
 def _seconds(text: str) -> int:
     """Whole seconds: a number of them, or such as 5m or 1h."""
-    seconds = float(text) if text.isascii() and text.isdigit() else parse_duration(text)
-    if seconds != int(seconds):
-        raise RequestError(f"wanted whole seconds, got {text!r}")
+    if text.isascii() and text.isdigit():
+        return whole_number(0, int(LONGEST.total_seconds()))(text)
+    seconds = duration(text).total_seconds()
+    if not seconds.is_integer():
+        raise RequestError(f"wanted whole seconds, got {shown(text)}")
     return int(seconds)
 
 
 def _moment(text: str) -> datetime:
     """ISO 8601 with its offset from UTC, or seconds since 1970."""
-    wanted = f"wanted a time such as 2030-01-31T12:00:00Z, or seconds since 1970, got {text!r}"
+    wanted = f"wanted a time such as 2030-01-31T12:00:00Z, or seconds since 1970, got {shown(text)}"
     try:
         number = text.isascii() and text.isdigit()
         moment = datetime.fromtimestamp(int(text), UTC) if number else datetime.fromisoformat(text)

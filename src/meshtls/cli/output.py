@@ -9,10 +9,23 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-__all__ = ["Output", "Record"]
+__all__ = ["Output", "Record", "wants_json"]
 
 Record = Mapping[str, object]
 _WIDTH = 24
+
+
+def wants_json(arguments: Sequence[str]) -> bool:
+    """Whether this command line says ``--output json``: also one that is wrong, whose options nobody has read."""
+    form = ""
+    for word, following in zip(arguments, (*arguments[1:], ""), strict=True):
+        if word == "--":
+            break
+        if word == "--output":
+            form = following
+        elif word.startswith("--output="):
+            form = word.partition("=")[2]
+    return form == "json"
 
 
 class Output:
@@ -45,6 +58,15 @@ class Output:
     def event(self, record: Record, text: str) -> None:
         """One of several answers over time: a line each, in JSON too."""
         click.echo(json.dumps(record) if self.as_json else text)
+
+    def notice(self, text: str) -> None:
+        """What is to be known beside an answer that was given all the same; on standard error."""
+        click.echo(json.dumps({"notice": text}) if self.as_json else f"meshtls: {text}", err=True)
+
+    def error(self, kind: str, message: str, exit_code: int) -> None:
+        """Why there is no answer, as one line of JSON or as a sentence; on standard error."""
+        told = {"error": {"kind": kind, "message": message, "exit_code": exit_code}}
+        click.echo(json.dumps(told) if self.as_json else f"meshtls: {message}", err=True)
 
     def _block(self, record: Record) -> None:
         console = Console(highlight=False, soft_wrap=True)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
+from cryptography.x509 import Certificate
 
+from meshtls.ca.store.migrate import SchemaVersion
 from meshtls.cli.access import ServerAccess
 from meshtls.cli.health import tell_health
 from meshtls.cli.options import config_option, log_to_stderr, output_option
@@ -17,6 +20,7 @@ from meshtls.errors import LocalIdentityError
 from meshtls.server.config import load_config
 from meshtls.server.run import RunningServer, run_server
 from meshtls.server.settings import ServerConfig
+from meshtls.server.startup import datastore_version, node_roots
 from meshtls.workload.background import in_background
 
 __all__ = ["server"]
@@ -41,9 +45,10 @@ def run(config: Path, out: Output) -> None:
 @config_option
 @output_option
 def validate(config: Path, out: Output) -> None:
-    """Read the file, and say what it configures or what is wrong with it."""
+    """Read the file and what it names, and say what it configures or what is wrong with it. Nothing is made."""
     loaded = load_config(config)
-    out.record(_settings(loaded))
+    roots, schema = node_roots(loaded.x509pop), asyncio.run(datastore_version(loaded))
+    out.record(_settings(loaded) | _found(roots, schema))
 
 
 @server.command()
@@ -80,6 +85,11 @@ def _tell_serving(config: ServerConfig, running: RunningServer, out: Output) -> 
     out.event(record, f"serving: server of {config.trust_domain} on {words}")
 
 
+def _found(roots: Sequence[Certificate], schema: SchemaVersion) -> dict[str, object]:
+    """What is where the file says; a data store has no schema before the first start, and may have an older one."""
+    return {"node_authorities": len(roots), "schema": schema.present, "wanted_schema": schema.wanted}
+
+
 def _settings(config: ServerConfig) -> dict[str, object]:
     attestors = ["join_token"] * config.join_token + ["x509pop"] * bool(config.x509pop)
     return {
@@ -92,6 +102,7 @@ def _settings(config: ServerConfig) -> dict[str, object]:
         "keys": config.key_place.value,
         "node_attestors": attestors,
         "ca_ttl": int(config.ca_ttl.total_seconds()),
+        "agent_ttl": int(config.agent_ttl.total_seconds()),
         "default_x509_svid_ttl": int(config.default_x509_svid_ttl.total_seconds()),
         "default_jwt_svid_ttl": int(config.default_jwt_svid_ttl.total_seconds()),
         "log_level": config.log_level,

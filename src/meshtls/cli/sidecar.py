@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from pathlib import Path
 
 import click
 
-from meshtls.cli.http import HttpError, get
-from meshtls.cli.options import config_option, log_to_stderr
+from meshtls.cli.health import awaited_at, tell_health
+from meshtls.cli.options import config_option, log_to_stderr, output_option
+from meshtls.cli.output import Output
+from meshtls.cli.sidecar_record import config_record, config_text, serving_record
 from meshtls.cli.sidecar_source import source_of
 from meshtls.errors import ConfigError
 from meshtls.observe.access_log import AccessLog, LineStream
-from meshtls.sidecar.address import Address
-from meshtls.sidecar.config import SidecarConfig, load_config, with_workers
+from meshtls.sidecar.config import MOST_WORKERS, SidecarConfig, load_config, with_workers
 from meshtls.sidecar.descriptors import make_room
 from meshtls.sidecar.loop import run as run_on_own_loop
 from meshtls.sidecar.run import run_until_signal
@@ -32,56 +34,55 @@ def sidecar() -> None:
 
 @sidecar.command()
 @config_option
-@click.option("--workers", type=click.IntRange(min=1), help="Processes that serve; default: what the file says, or 1.")
-def run(config: Path, workers: int | None) -> None:
-    """Serve until SIGTERM or SIGINT, then drain. Access log on standard output, logs on standard error."""
+@click.option("--workers", type=click.IntRange(1, MOST_WORKERS), help="Processes that serve; 1, or what the file says.")
+@output_option
+def run(config: Path, workers: int | None, out: Output) -> None:
+    """Serve until SIGTERM or SIGINT, then drain. Access log on standard output, logs on standard error.
+
+    With --output json a line on standard output, too, says that it serves: the one with an "event".
+    """
     log_to_stderr()
     loaded = with_workers(load_config(config), workers)
     make_room(loaded.limits.connections)
     if loaded.workers == 1:
-        run_on_own_loop(_run(loaded, sys.stdout))
+        run_on_own_loop(_run(loaded, sys.stdout, out))
         return
     with WholeLines(sys.stdout) as lines:
-        status = Workers(loaded.workers, lambda parent: run_on_own_loop(_run(loaded, lines, parent))).run()
+        status = Workers(loaded.workers, lambda parent: run_on_own_loop(_run(loaded, lines, out, parent))).run()
     sys.exit(status)
 
 
 @sidecar.command()
 @config_option
-def validate(config: Path) -> None:
+@output_option
+def validate(config: Path, out: Output) -> None:
     """Read the file, and say what it configures or what is wrong with it."""
     loaded = load_config(config)
-    click.echo(f"{config}: sidecar {loaded.name} is {loaded.spiffe_id}")
-    for door in loaded.inbound:
-        allowed = ", ".join(map(str, door.allow)) or "nobody"
-        click.echo(f"  inbound {door.listen} ({door.mode.value}) to the app at {door.app}; allowed: {allowed}")
-    for way in loaded.outbound:
-        click.echo(f"  outbound {way.listen} to {way.to}, which must be {way.peer}")
+    out.record(config_record(loaded), f"{config}: {config_text(loaded)}")
 
 
 @sidecar.command()
 @config_option
-def healthcheck(config: Path) -> None:
+@output_option
+def healthcheck(config: Path, out: Output) -> int:
     """Ask the sidecar of this file whether it is ready."""
     loaded = load_config(config)
     if loaded.health is None:
         raise ConfigError(f"{config}: health: wanted the address that the sidecar answers probes on; it is missing")
-    asyncio.run(_check(loaded.health))
+    return tell_health(out, asyncio.run(awaited_at(loaded.health, "/ready")))
 
 
-async def _run(config: SidecarConfig, lines: LineStream, parent: int | None = None) -> None:
+async def _run(config: SidecarConfig, lines: LineStream, out: Output, parent: int | None = None) -> None:
+    def tell_serving() -> None:
+        if out.as_json:
+            # By the access log's own stream: several workers write whole lines to it.
+            lines.write(json.dumps(serving_record(running)) + "\n")
+            lines.flush()
+        else:
+            click.echo(f"serving: {running!r}", err=True)
+
     async with (
         source_of(config) as source,
         Sidecar(config, source, on_result=AccessLog(lines)) as running,
     ):
-        await run_until_signal(running, parent, lambda: click.echo(f"serving: {running!r}", err=True))
-
-
-async def _check(health: Address) -> None:
-    try:
-        answer = await get(health, "/ready", 3.0)
-    except HttpError as error:
-        raise click.ClickException(f"not ready: {error}") from error
-    if answer.status != 200:
-        raise click.ClickException(f"not ready: {answer.body.decode('utf-8', 'replace').strip()}")
-    click.echo("ready")
+        await run_until_signal(running, parent, tell_serving)

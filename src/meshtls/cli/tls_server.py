@@ -11,6 +11,7 @@ from meshtls.cli.handshaken import connection_record, connection_text
 from meshtls.cli.options import ADDRESS, SPIFFE_ID, log_to_stderr, output_option, workload_option
 from meshtls.cli.output import Output
 from meshtls.cli.records import moment, x509_record
+from meshtls.cli.repeated import RepeatedOptions
 from meshtls.cli.signals import stop_signal
 from meshtls.cli.workload_socket import workload_address
 from meshtls.errors import ConfigError
@@ -26,9 +27,9 @@ __all__ = ["tls_server"]
 log = logging.getLogger("meshtls.tls")
 
 
-@click.command()
+@click.command(cls=RepeatedOptions)
 @click.option("--listen", "where", type=ADDRESS, default="localhost:7443", show_default=True, help="Where to serve.")
-@click.option("--allow", type=SPIFFE_ID, multiple=True, required=True, metavar="ID...", help="A client to serve.")
+@click.option("--allow", type=SPIFFE_ID, multiple=True, required=True, metavar="ID...", help="The clients to serve.")
 @workload_option
 @output_option
 def tls_server(out: Output, workload_socket: str | None, where: Address, allow: tuple[SpiffeId, ...]) -> None:

@@ -9,15 +9,17 @@ import click
 
 from meshtls.agent.fetch import checked_svid, new_key, request_for
 from meshtls.bundle import BundleSet
+from meshtls.ca.profile import BACKDATE
 from meshtls.cli.access import ServerAccess, server_options
 from meshtls.cli.options import SPIFFE_ID, TTL
 from meshtls.cli.output import Output
-from meshtls.cli.records import x509_record
+from meshtls.cli.records import moment, x509_record
 from meshtls.cli.svid_files import contents, write_files
 from meshtls.clock import SystemClock
 from meshtls.proto.server_admin import AdminClient
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import X509Context
+from meshtls.svid.x509 import X509Svid
 
 __all__ = ["x509"]
 
@@ -47,6 +49,7 @@ def mint(
         return X509Context(1, (svid,), BundleSet([bundle]))
 
     context = access.ask(minted)
+    _tell_what_was_cut(out, timedelta(seconds=ttl), context.svid)
     told = dict(x509_record(context.svid))
     if write:
         paths = write_files(write, contents(context))
@@ -54,3 +57,13 @@ def mint(
         return
     pem = {name: content.decode() for name, content in contents(context).items()}
     out.record(told | pem, "".join(reversed(pem.values())).rstrip())
+
+
+def _tell_what_was_cut(out: Output, asked: timedelta, svid: X509Svid) -> None:
+    """By the certificate's own times: the server's clock need not be ours."""
+    given = svid.not_after - (svid.not_before + BACKDATE)
+    if given < asked:
+        out.notice(
+            f"--ttl: asked for {asked}, given {given}, until {moment(svid.not_after)}:"
+            " no SVID outlives the server's own CA certificate (ca_ttl)"
+        )

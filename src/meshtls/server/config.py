@@ -6,6 +6,8 @@ All three become one tree of sections, and the same code takes the settings out 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,12 +16,12 @@ import yaml
 from meshtls.ca.keys.manager import KeyAlgorithm
 from meshtls.ca.profile import CaSubject
 from meshtls.errors import ConfigError
-from meshtls.scalars import log_level, word
+from meshtls.scalars import log_level, port, word
 from meshtls.server.hcl import looks_like_hcl, read_hcl
 from meshtls.server.plugins import Plugins, our_plugins, spire_plugins
-from meshtls.server.settings import ServerConfig, country, duration, key_type, name, port
+from meshtls.server.settings import ServerConfig, country, key_type, lifetime, name
 from meshtls.spiffeid import TrustDomain
-from meshtls.yaml_reader import Section, as_section, read_yaml
+from meshtls.yaml_reader import Section, as_section, composed, read_yaml
 
 __all__ = ["load_config", "parse_config"]
 
@@ -62,7 +64,7 @@ def _server(section: Section, plugins: Plugins) -> ServerConfig:
     data_dir = section.optional("data_dir", _path, Path("meshtls-data"))
     bind_port = section.optional("bind_port", port, _DEFAULT_PORT)
     join_token, x509pop = plugins.attestors()
-    key_place, keys_dir = plugins.keys(data_dir)
+    key_place, keys_dir, key_notices = plugins.keys(data_dir)
     config = ServerConfig(
         trust_domain=section.required("trust_domain", TrustDomain.parse),
         data_dir=data_dir,
@@ -74,20 +76,19 @@ def _server(section: Section, plugins: Plugins) -> ServerConfig:
         ca_subject=_ca_subject(section),
         ca_key_type=section.optional("ca_key_type", key_type, KeyAlgorithm.P256),
         jwt_key_type=section.optional("jwt_key_type", key_type, KeyAlgorithm.P256),
-        ca_ttl=section.optional("ca_ttl", duration, timedelta(hours=24)),
-        agent_ttl=section.optional("agent_ttl", duration, timedelta(hours=1)),
-        default_x509_svid_ttl=section.optional("default_x509_svid_ttl", duration, timedelta(hours=1)),
-        default_jwt_svid_ttl=section.optional("default_jwt_svid_ttl", duration, timedelta(minutes=5)),
+        ca_ttl=section.optional("ca_ttl", lifetime, timedelta(hours=24)),
+        agent_ttl=section.optional("agent_ttl", lifetime, timedelta(hours=1)),
+        default_x509_svid_ttl=section.optional("default_x509_svid_ttl", lifetime, timedelta(hours=1)),
+        default_jwt_svid_ttl=section.optional("default_jwt_svid_ttl", lifetime, timedelta(minutes=5)),
         datastore=plugins.datastore(data_dir),
         key_place=key_place,
         keys_dir=keys_dir,
         join_token=join_token,
         x509pop=x509pop,
-        notices=plugins.notices,
+        notices=(*_of_log_level(section), *plugins.notices, *key_notices),
     )
     plugins.finish()
-    _check_lifetimes(section, config)
-    return config
+    return _within_ca_ttl(section, config)
 
 
 def _ca_subject(section: Section) -> CaSubject:
@@ -103,14 +104,32 @@ def _ca_subject(section: Section) -> CaSubject:
     return read
 
 
-def _check_lifetimes(section: Section, config: ServerConfig) -> None:
-    longest = max(config.default_x509_svid_ttl, config.agent_ttl)
-    if config.ca_ttl < 2 * longest:
-        section.complain(
-            "ca_ttl",
-            f"wanted at least {2 * longest}, twice the life of what is signed, got {config.ca_ttl}:"
-            " a shorter one would cut certificates short before it is renewed",
-        )
+def _of_log_level(section: Section) -> Iterator[str]:
+    if section.optional("log_level", word, "").upper() == "TRACE":
+        yield f"{section.where('log_level')}: there is nothing below DEBUG here; taken as DEBUG"
+
+
+def _within_ca_ttl(section: Section, config: ServerConfig) -> ServerConfig:
+    """With no life of what is signed above half of the intermediate's, at which it is renewed: so none is cut short."""
+    longest = _whole_seconds(config.ca_ttl / 2)
+    if not longest:
+        section.complain("ca_ttl", f"wanted at least 2s, got {config.ca_ttl}")
+    lives = {"agent_ttl": config.agent_ttl, "default_x509_svid_ttl": config.default_x509_svid_ttl}
+    notices = [
+        f"{section.where('ca_ttl')}: {config.ca_ttl} is less than twice {key} ({life}), which is taken as {longest}"
+        for key, life in lives.items()
+        if life > longest
+    ]
+    return replace(
+        config,
+        agent_ttl=min(config.agent_ttl, longest),
+        default_x509_svid_ttl=min(config.default_x509_svid_ttl, longest),
+        notices=(*config.notices, *notices),
+    )
+
+
+def _whole_seconds(time: timedelta) -> timedelta:
+    return timedelta(seconds=time // timedelta(seconds=1))
 
 
 def _beside(bind_port: int) -> int:
@@ -124,7 +143,7 @@ def _path(text: str) -> Path:
 def _config_map(text: str) -> yaml.ScalarNode | None:
     """The ``server.conf`` in a Kubernetes ConfigMap; None for any other document."""
     try:
-        document = yaml.compose(text, Loader=yaml.SafeLoader)
+        document = composed(text)
     except yaml.YAMLError:
         return None  # the reader of our own form says what is wrong with it
     if not isinstance(document, yaml.MappingNode):

@@ -15,6 +15,7 @@ from typing import NoReturn
 import yaml
 
 from meshtls.errors import ConfigError
+from meshtls.yaml_reader import DEEPEST
 
 __all__ = ["looks_like_hcl", "read_hcl"]
 
@@ -41,7 +42,9 @@ def looks_like_hcl(text: str) -> bool:
 
 def read_hcl(file: str, text: str, first_line: int = 1) -> yaml.MappingNode:
     """The tree of this document; ``first_line`` is where it stands in ``file``. Raises ConfigError with the line."""
-    return _Reader(file, list(_tokens(file, text, first_line))).document()
+    tokens = list(_tokens(file, text, first_line))
+    _check_depth(file, tokens)
+    return _Reader(file, tokens).document()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,15 @@ def _tokens(file: str, text: str, line: int) -> Iterator[_Token]:
         line += match[0].count("\n")
         place = match.end()
     yield _Token("end", _END, line)
+
+
+def _check_depth(file: str, tokens: list[_Token]) -> None:
+    # The reader calls itself for each level.
+    depth = 0
+    for token in tokens:
+        depth += (token.text in ("{", "[")) - (token.text in ("}", "]"))
+        if depth > DEEPEST:
+            _complain(file, token.line, f"wanted at most {DEEPEST} levels of blocks and lists in one another, got more")
 
 
 class _Reader:

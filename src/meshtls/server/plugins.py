@@ -1,4 +1,4 @@
-"""What a configuration says of data store, key manager and node attestors, in our words and in SPIRE's. Pure."""
+"""What a configuration says of data store, key manager and node attestors, in our words and in SPIRE's."""
 
 from __future__ import annotations
 
@@ -38,16 +38,20 @@ class Plugins:
             return data.required("connection_string", postgres_url)
         return data.optional("connection_string", sqlite_url, default)
 
-    def keys(self, data_dir: Path) -> tuple[KeyPlace, Path]:
-        """Where keys are kept, and the directory that is for them. Raises ConfigError."""
+    def keys(self, data_dir: Path) -> tuple[KeyPlace, Path, tuple[str, ...]]:
+        """Where keys are kept, the directory that is for them, and notices about it. Raises ConfigError."""
         chosen = self._one("key_manager", ("disk", "memory"))
         default = data_dir / "keys"
         if chosen is None:
-            return KeyPlace.DISK, default
+            return KeyPlace.DISK, default, ()
         kind, data = chosen
         place = KeyPlace(kind)
-        directory = data.optional("keys_path", lambda text: Path(word(text)), default)
-        return place, directory
+        told = data.optional("keys_path", lambda text: Path(word(text)), default)
+        directory = _directory_for(told)
+        if directory == told:
+            return place, directory, ()
+        notice = f"{data.where('keys_path')}: {told} is the name of a file; keys are kept in the directory {directory}"
+        return place, directory, (notice,)
 
     def attestors(self) -> tuple[bool, X509PopConfig | None]:
         """Whether join tokens are taken, and x509pop's settings where nodes may attest by certificate."""
@@ -101,6 +105,14 @@ def spire_plugins(top: Section) -> Plugins:
     plugins.finish()
     chosen = {key: found for key, found in kinds.items() if found or key == "node_attestors"}
     return Plugins(chosen, places, tuple(notices))
+
+
+def _directory_for(keys_path: Path) -> Path:
+    """SPIRE keeps all keys in one file. Ours go beside it: the file is SPIRE's still, and the directory around it,
+    which is the data directory as a rule, holds more than keys and is locked already.
+    """
+    named_as_file = bool(keys_path.suffix) and not keys_path.is_dir()
+    return keys_path.with_name(f"{keys_path.name}.d") if named_as_file or keys_path.is_file() else keys_path
 
 
 def _data_of_blocks(section: Section) -> dict[str, Section]:

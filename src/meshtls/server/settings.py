@@ -13,6 +13,7 @@ from sqlalchemy import URL
 from meshtls.ca.keys.manager import KeyAlgorithm
 from meshtls.ca.profile import CaSubject
 from meshtls.errors import RequestError
+from meshtls.scalars import duration, shown
 from meshtls.spiffeid import TrustDomain
 
 __all__ = [
@@ -20,13 +21,10 @@ __all__ = [
     "ServerConfig",
     "X509PopConfig",
     "country",
-    "duration",
     "key_type",
+    "lifetime",
     "name",
-    "port",
 ]
-
-_DURATION = re.compile(r"(?:([0-9]+)h)?(?:([0-9]+)m(?!s))?(?:([0-9]+)s)?", re.ASCII)
 
 
 class KeyPlace(Enum):
@@ -49,7 +47,7 @@ class ServerConfig:
 
     ``bind_port`` speaks mutual TLS; ``attest_port`` takes nodes that have no SVID yet and serves nothing but their
     attestation. 0 takes a free port. ``ca_ttl`` is how long an intermediate, which signs, lives; it renews itself.
-    ``notices`` are what the file says that has no effect here, in words for the operator.
+    ``notices`` are what the file says that has no effect here, or another one than it says, in words for the operator.
     """
 
     trust_domain: TrustDomain
@@ -83,24 +81,16 @@ def name(text: str) -> str:
 
 def country(text: str) -> str:
     if not re.fullmatch(r"[A-Z]{2}", text, re.ASCII):
-        raise RequestError(f"wanted a country's two letters such as US, got {text!r}")
+        raise RequestError(f"wanted a country's two letters such as US, got {shown(text)}")
     return text
 
 
-def port(text: str) -> int:
-    """0 to 65535."""
-    if not (text.isascii() and text.isdigit() and int(text) <= 65535):
-        raise RequestError(f"wanted a port, 0 to 65535, got {text!r}")
-    return int(text)
-
-
-def duration(text: str) -> timedelta:
-    """``90s``, ``5m``, ``1h30m``: at least a second."""
-    match = _DURATION.fullmatch(text)
-    hours, minutes, seconds = (int(part or 0) for part in match.groups()) if match else (0, 0, 0)
-    if hours + minutes + seconds == 0 or hours > 24 * 36525:
-        raise RequestError(f"wanted a time such as 90s, 5m or 1h30m, got {text!r}")
-    return timedelta(hours=hours, minutes=minutes, seconds=seconds)
+def lifetime(text: str) -> timedelta:
+    """``90s``, ``5m``, ``1h30m``, ``1.5h``: at least a second."""
+    wanted = duration(text)
+    if wanted < timedelta(seconds=1):
+        raise RequestError(f"wanted at least a second, got {shown(text)}")
+    return wanted
 
 
 def key_type(text: str) -> KeyAlgorithm:
@@ -108,4 +98,4 @@ def key_type(text: str) -> KeyAlgorithm:
     try:
         return KeyAlgorithm(text)
     except ValueError as error:
-        raise RequestError(f"wanted {', '.join(one.value for one in KeyAlgorithm)}, got {text!r}") from error
+        raise RequestError(f"wanted {', '.join(one.value for one in KeyAlgorithm)}, got {shown(text)}") from error

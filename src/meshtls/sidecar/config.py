@@ -12,15 +12,16 @@ from pathlib import Path
 import msgspec
 
 from meshtls.errors import ConfigError, RequestError
-from meshtls.scalars import word
+from meshtls.scalars import whole_number, word
 from meshtls.sidecar.address import Address
-from meshtls.sidecar.scalars import count, flag, one_of, parse_duration, unique_addresses
+from meshtls.sidecar.scalars import flag, leads_back, one_of, parse_duration, unique_addresses, workload_id
 from meshtls.spiffeid import SpiffeId
 from meshtls.workload.address import Address as WorkloadAddress
 from meshtls.workload.address import parse_address
 from meshtls.yaml_reader import Section, read_yaml
 
 __all__ = [
+    "MOST_WORKERS",
     "InboundConfig",
     "KeyExchange",
     "Limits",
@@ -33,6 +34,11 @@ __all__ = [
     "parse_duration",
     "with_workers",
 ]
+
+#: More than any machine holds; what is above is a slip of the hand.
+MOST_WORKERS = 1024
+_MOST_WARM = 10_000
+_MOST_CONNECTIONS = 10_000_000
 
 
 class Mode(Enum):
@@ -145,7 +151,7 @@ def parse_config(text: str, file: str = "sidecar.yaml") -> SidecarConfig:
     """Read a sidecar's YAML; ``file`` is its name in messages. Raises ConfigError."""
     top = read_yaml(file, text)
     claim = unique_addresses()
-    name, spiffe_id = top.required("name", word), top.required("spiffe_id", SpiffeId.parse)
+    name, spiffe_id = top.required("name", word), top.required("spiffe_id", workload_id)
     config = SidecarConfig(
         name=name,
         spiffe_id=spiffe_id,
@@ -154,7 +160,7 @@ def parse_config(text: str, file: str = "sidecar.yaml") -> SidecarConfig:
         outbound=tuple(_outbound(section, claim) for section in top.sections("outbound")),
         limits=_limits(top.section("limits")),
         health=top.optional("health", claim, None),
-        workers=top.optional("workers", count, 1),
+        workers=top.optional("workers", whole_number(1, MOST_WORKERS), 1),
     )
     top.finish()
     if not config.inbound and not config.outbound:
@@ -179,13 +185,15 @@ def with_workers(config: SidecarConfig, workers: int | None) -> SidecarConfig:
 def _inbound(section: Section, claim: Callable[[str], Address]) -> InboundConfig:
     mode = section.optional("mode", one_of(Mode), Mode.STRICT)
     listen, app = section.required("listen", claim), section.required("app", Address.parse)
+    if leads_back(app, listen):
+        section.complain("app", f"wanted another address than its own listen, got {app}: a connection would not end")
     if mode is Mode.DISABLE:
         for key in ("allow", "tls_min", "key_exchange", "tunnel", "destinations", "resumption"):
             if section.has(key):
                 section.complain(key, "wanted no such key: mode DISABLE takes plaintext, which proves no identity")
         section.finish()
         return InboundConfig(listen=listen, app=app, mode=mode)
-    allow = section.texts("allow", SpiffeId.parse)
+    allow = section.texts("allow", workload_id)
     tls_min = section.optional("tls_min", one_of(TlsMinimum), TlsMinimum.V1_3)
     key_exchange = section.optional("key_exchange", one_of(KeyExchange), KeyExchange.LIBRARY)
     tunnel = section.optional("tunnel", flag, False)
@@ -211,14 +219,16 @@ def _outbound(section: Section, claim: Callable[[str], Address]) -> OutboundConf
     config = OutboundConfig(
         listen=section.required("listen", claim),
         to=section.required("to", Address.parse),
-        peer=section.required("peer", SpiffeId.parse),
+        peer=section.required("peer", workload_id),
         tls_min=section.optional("tls_min", one_of(TlsMinimum), TlsMinimum.V1_3),
         key_exchange=section.optional("key_exchange", one_of(KeyExchange), KeyExchange.LIBRARY),
         tunnel=section.optional("tunnel", flag, False),
         destination=section.optional("destination", Address.parse, None),
         resumption=section.optional("resumption", flag, False),
-        warm=section.optional("warm", count, 0),
+        warm=section.optional("warm", whole_number(0, _MOST_WARM), 0),
     )
+    if leads_back(config.to, config.listen):
+        section.complain("to", f"wanted another address than its own listen, got {config.to}: it would dial itself")
     if config.warm and config.tunnel:
         section.complain("warm", "wanted no such key with tunnel: true, whose connections need no handshake")
     if config.destination and not config.tunnel:
@@ -246,9 +256,10 @@ def _limits(section: Section | None) -> Limits:
     default = Limits()
     if section is None:
         return default
+    number = whole_number(1, _MOST_CONNECTIONS)
     limits = Limits(
-        connections=section.optional("connections", count, default.connections),
-        handshakes=section.optional("handshakes", count, default.handshakes),
+        connections=section.optional("connections", number, default.connections),
+        handshakes=section.optional("handshakes", number, default.handshakes),
         handshake_timeout=section.optional("handshake_timeout", parse_duration, default.handshake_timeout),
         connect_timeout=section.optional("connect_timeout", parse_duration, default.connect_timeout),
         idle_timeout=section.optional("idle_timeout", parse_duration, default.idle_timeout),

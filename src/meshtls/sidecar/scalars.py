@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from enum import Enum
 from typing import TypeVar
 
 from meshtls.errors import RequestError
+from meshtls.scalars import duration, shown
 from meshtls.sidecar.address import Address
+from meshtls.spiffeid import SpiffeId
 
-__all__ = ["count", "flag", "one_of", "parse_duration", "unique_addresses"]
+__all__ = ["flag", "leads_back", "one_of", "parse_duration", "unique_addresses", "workload_id"]
 
 E = TypeVar("E", bound=Enum)
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)", re.ASCII)
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104  # compared with, never bound
+_LOOPBACK = ("127.0.0.1", "::1")
 
 
 def unique_addresses() -> Callable[[str], Address]:
@@ -38,7 +39,7 @@ def one_of(kind: type[E]) -> Callable[[str], E]:
 
     def parse(text: str) -> E:
         if text not in words:
-            raise RequestError(f"wanted {wanted}, got {text!r}")
+            raise RequestError(f"wanted {wanted}, got {shown(text)}")
         return kind(text)
 
     return parse
@@ -47,20 +48,32 @@ def one_of(kind: type[E]) -> Callable[[str], E]:
 def flag(text: str) -> bool:
     """``true`` or ``false``."""
     if text not in ("true", "false"):
-        raise RequestError(f"wanted true or false, got {text!r}")
+        raise RequestError(f"wanted true or false, got {shown(text)}")
     return text == "true"
 
 
-def count(text: str) -> int:
-    """A whole number above 0."""
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise RequestError(f"wanted a whole number above 0, got {text!r}")
-    return int(text)
+def workload_id(text: str) -> SpiffeId:
+    """A SPIFFE ID with a path: one without is the trust domain's own, which no workload can have."""
+    spiffe_id = SpiffeId.parse(text)
+    if not spiffe_id.path:
+        raise RequestError(f"wanted a workload's ID, with a path such as {spiffe_id}/web, got {spiffe_id}")
+    return spiffe_id
 
 
 def parse_duration(text: str) -> float:
-    """``100ms``, ``5s``, ``5m`` or ``1h`` in seconds, above 0."""
-    match = _DURATION.fullmatch(text)
-    if not match or not float(match[1]):
-        raise RequestError(f"wanted a time above 0 such as 100ms, 5s, 5m or 1h, got {text!r}")
-    return float(match[1]) * _SECONDS[match[2]]
+    """``100ms``, ``5s``, ``5m`` or ``1h30m`` in seconds, above 0."""
+    return duration(text).total_seconds()
+
+
+def leads_back(target: Address, listen: Address) -> bool:
+    """Whether what is dialled at ``target`` is this listener itself, as far as their texts say."""
+    if not listen.port or target.port != listen.port:
+        return False
+    if listen.host in _EVERYWHERE:
+        return _is_here(target.host)
+    pair = {target.host, listen.host}
+    return len(pair) == 1 or ("localhost" in pair and not pair.isdisjoint(_LOOPBACK))
+
+
+def _is_here(host: str) -> bool:
+    return host in ("localhost", "::1", *_EVERYWHERE) or host.startswith("127.")

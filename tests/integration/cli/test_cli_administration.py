@@ -281,6 +281,35 @@ def test_a_minted_x509_svid_is_printed_or_written_with_its_key_private(server: S
     assert stat.S_IMODE((tmp_path / "svid" / "key.pem").stat().st_mode) == 0o600
 
 
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_minted_x509_svid_that_was_cut_short_is_said_to_be(server: ServerProcess, form: str) -> None:
+    asked = ("x509", "mint", "--spiffe-id", "spiffe://example.org/batch", "--output", form, "--ttl")
+
+    cut, whole = server.tell(*asked, "100h"), server.tell(*asked, "12h")
+
+    assert (cut.code, whole.code, whole.err) == (0, 0, "")
+    notice = json.loads(cut.err)["notice"] if form == "json" else cut.err.removeprefix("meshtls: ")
+    assert notice.startswith("--ttl: asked for 4 days, 4:00:00, given ")
+    assert notice.rstrip().endswith(": no SVID outlives the server's own CA certificate (ca_ttl)")
+
+
+@pytest.mark.parametrize("verb", ["create", "update"])
+def test_an_entry_whose_end_is_past_is_refused(server: ServerProcess, verb: str) -> None:
+    made = created(server, "/lasting")
+    which = ("--entry-id", made["id"]) if verb == "update" else (*parented("/ended"), "--selector", "unix:uid:7")
+
+    refused = server.tell("entry", verb, *which, "--expires-at", "2020-01-01T00:00:00Z")
+    kept = server.json("entry", "show", "--entry-id", made["id"])["entries"]
+    taken = server.json("entry", verb, *which, "--expires-at", "2100-01-01T00:00:00Z")
+
+    assert (refused.code, refused.out) == (2, "")
+    message = "wanted a time to come, got 2020-01-01T00:00:00Z; our clock says "
+    assert f"Error: Invalid value for '--expires-at': {message}" in refused.err
+    assert kept == [made]
+    assert taken["expires_at"] == "2100-01-01T00:00:00Z"
+    server.json("entry", "delete", *(word for one in {made["id"], taken["id"]} for word in ("--entry-id", one)))
+
+
 def test_a_minted_jwt_svid_is_printed_alone_for_scripts(server: ServerProcess) -> None:
     asked = ("jwt", "mint", "--spiffe-id", "spiffe://example.org/batch", "--audience", "db", "--audience", "web")
 
@@ -306,7 +335,36 @@ def test_over_mutual_tls_an_identity_marked_admin_may_ask_and_another_may_not(
     assert (refused.code, refused.out) == (1, "")
     assert refused.err == (
         f"meshtls: server {server.said['address']}: the server can't be reached: Connection lost; start the server"
-        " there, and ask as an identity whose entry is marked admin: it lets in no other\n"
+        " there, and ask as an identity whose entry is marked admin: it lets in no other;"
+        " of several identities, --as says which\n"
+    )
+
+
+def test_of_two_identities_the_one_named_asks_and_the_other_is_refused(
+    server: ServerProcess, agent: AgentProcess
+) -> None:
+    over_tls = ("entry", "count", "--hint", "nobody's", "--server", server.said["address"])
+    first, second = "spiffe://example.org/first", "spiffe://example.org/second"
+    with agent.identity("/first"), agent.identity("/second", "--admin"):
+        default = agent.tell(*over_tls)
+        told = {name: agent.tell(*over_tls, "--as", name) for name in (first, second, "spiffe://example.org/third")}
+
+    assert default.code == told[first].code == 1
+    assert (told[second].code, told[second].out, told[second].err) == (0, "0\n", "")
+    absent = told["spiffe://example.org/third"]
+    assert (absent.code, absent.out) == (1, "")
+    assert absent.err == (
+        "meshtls: --as: wanted an SVID of spiffe://example.org/third, the Workload API gives this process"
+        f" {first}, {second}; name one of these, or make an entry for it\n"
+    )
+
+
+def test_an_identity_to_ask_as_is_refused_on_the_admin_socket(server: ServerProcess) -> None:
+    told = server.tell("entry", "count", "--as", "spiffe://example.org/operator")
+
+    assert (told.code, told.out) == (2, "")
+    assert told.err.endswith(
+        "Error: wanted --as together with --server: on the admin socket it is the user who counts\n"
     )
 
 

@@ -96,16 +96,18 @@ def test_the_healthchecks_say_ready_and_then_not(mesh: Mesh) -> None:
         ("sidecar", "healthcheck", "--config", mesh.file("a")),
         ("app", "--healthcheck", f"127.0.0.1:{mesh.ports['a_app']}"),
     ]
-    assert [meshtls(*check).returncode for check in checks] == [0, 0, 0]
+    done = [meshtls(*check) for check in checks]
+    assert [(one.returncode, one.stdout, one.stderr) for one in done] == [(0, "ready\n", "")] * 3
 
     assert mesh.sidecars["a"].stop() == 0
     assert mesh.ca.stop() == 0
 
     for check, message in zip(checks[:2], ("ca.sock: No such file or directory", "Connection refused"), strict=True):
-        done = meshtls(*check)
-        assert done.returncode == 1
-        assert done.stderr.startswith("Error: not ready: ")
-        assert done.stderr.endswith(f"{message}\n")
+        text, record = meshtls(*check), meshtls(*check, "--output", "json")
+        assert (text.returncode, record.returncode) == (1, 1)
+        assert text.stdout.startswith("not ready: ")
+        assert text.stdout.endswith(f"{message}\n")
+        assert json.loads(record.stdout) == {"ready": False, "waiting_for": text.stdout[len("not ready: ") : -1]}
 
 
 def test_a_call_that_fails_is_a_502_with_the_reason(mesh: Mesh) -> None:
@@ -157,6 +159,36 @@ def test_a_sidecar_whose_uid_the_ca_does_not_know_is_told_so_by_both(tmp_path: P
             sidecar.line("PERMISSION_DENIED: no identity issued (it knows no identity for this process;")
         assert f"(uid {os.getuid()}, gid {os.getgid()}) has no identity: no entry matches" in ca.line("no identity")
         assert ca.stop() == 0
+
+
+def test_programs_are_told_by_json_that_each_serves(tmp_path: Path) -> None:
+    ports = two_sidecars(tmp_path, ids=(WEB, WEB), extra=f"identity: {{workload_api: unix://{tmp_path / 'ca.sock'}}}\n")
+    write_ca(tmp_path, os.getuid())
+    listen = f"127.0.0.1:{ports['a_app']}"
+    verbs: list[tuple[str | Path, ...]] = [
+        ("ca", "serve", "--config", tmp_path / "ca.yaml"),
+        ("sidecar", "run", "--config", tmp_path / "a.yaml"),
+        ("sidecar", "run", "--config", tmp_path / "b.yaml", "--workers", "2"),
+        ("app", "--listen", listen, "--name", "a"),
+    ]
+    with ExitStack() as stack:
+        processes = [stack.enter_context(started(*verb, "--output", "json")) for verb in verbs]
+        ca, alone, worker, app = (json.loads(one.line('"serving"', "stdout")) for one in processes)
+        another = json.loads(processes[2].line('"serving"', "stdout"))
+        assert [one.stop() for one in reversed(processes)] == [0, 0, 0, 0]
+
+    assert (ca["socket"], ca["identities"]) == (str(tmp_path / "ca.sock"), {str(os.getuid()): WEB})
+    assert alone == {
+        "event": "serving",
+        "sidecar": "a",
+        "spiffe_id": WEB,
+        "inbound": [f"127.0.0.1:{ports['a_in']}"],
+        "outbound": [f"127.0.0.1:{ports['a_out']}"],
+        "health": f"127.0.0.1:{ports['a_health']}",
+        "pid": processes[1].popen.pid,
+    }
+    assert worker["pid"] != another["pid"]
+    assert app == {"event": "serving", "name": "a", "address": listen}
 
 
 def test_an_app_whose_port_is_taken_says_so() -> None:

@@ -94,6 +94,30 @@ def test_a_client_that_is_not_allowed_is_refused_and_nothing_is_said_to_it(agent
     assert "refused" in told.err
 
 
+@pytest.mark.parametrize("allowed", [(A, B), (B, "--allow", A), (B, A)])
+def test_several_clients_are_allowed_in_either_way(agent: AgentProcess, allowed: tuple[str, ...]) -> None:
+    with agent.identity("/service-b"), serving(agent, "--allow", *allowed) as (_, said):
+        told = call(agent, said["address"], B)
+
+    assert (told.code, told.err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--allow", A, "service-b"), "Invalid value for '--allow': SPIFFE ID 'service-b': wanted it to start with "),
+        (("--allow", A, B, "--allow", "x", B), "Invalid value for '--allow': SPIFFE ID 'x': wanted it to start with "),
+        ((A, "--allow", B), f"Error: Got unexpected extra argument ({A})\n"),
+        (("--allow", A, "--output", "json", B), f"Got unexpected extra argument ({B})"),
+    ],
+)
+def test_who_is_none_to_allow_is_refused(agent: AgentProcess, arguments: tuple[str, ...], message: str) -> None:
+    told = agent.tell("tls-server", "--listen", ANYWHERE, *arguments)
+
+    assert (told.code, told.out) == (2, "")
+    assert message in told.err
+
+
 def test_a_server_that_is_not_the_expected_one_is_refused(agent: AgentProcess) -> None:
     with agent.identity("/service-b"), serving(agent, "--allow", B) as (_, said):
         told = call(agent, said["address"], A)

@@ -55,6 +55,16 @@ def test_the_walk_can_be_read_by_a_program(mesh: tuple[str, ...]) -> None:
     assert 200 < report["hops"][0]["caller"]["seconds_left"] <= 300
 
 
+def test_an_svid_may_live_as_long_as_half_the_root_and_no_longer(mesh: tuple[str, ...]) -> None:
+    long = meshtls("up", "--once", "--output", "json", "--svid-ttl", "400h", *mesh)
+    longer = meshtls("up", "--once", "--svid-ttl", "876600h", *mesh)
+
+    assert (long.returncode, longer.returncode, longer.stdout) == (0, 2, "")
+    assert 399 * 3600 < json.loads(long.stdout)["hops"][0]["caller"]["seconds_left"] <= 400 * 3600
+    message = "SVID TTL of 36525 days, 0:00:00: wanted at most 1825 days, 0:00:00, half of the root's life"
+    assert longer.stderr == f"meshtls: {message}\n"
+
+
 def test_the_walk_fails_where_the_mesh_refuses_its_own_caller(mesh: tuple[str, ...], tmp_path: Path) -> None:
     file = tmp_path / "sidecars" / "b.yaml"
     file.write_text(file.read_text().replace(f'allow: ["{A}"]', f'allow: ["{B}"]'))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,25 @@ def test_a_good_file_is_told_back(tmp_path: Path) -> None:
         f"{file}: sidecar a is spiffe://example.org/a\n"
         "  inbound 127.0.0.1:15006 (STRICT) to the app at 127.0.0.1:8080; allowed: spiffe://example.org/b\n"
     )
+
+
+def test_a_good_file_is_told_to_programs(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(GOOD)
+
+    done = meshtls("sidecar", "validate", "--config", file, "--output", "json")
+
+    door = {"listen": "127.0.0.1:15006", "app": "127.0.0.1:8080", "mode": "STRICT", "allow": ["spiffe://example.org/b"]}
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout) == {
+        "name": "a",
+        "spiffe_id": "spiffe://example.org/a",
+        "workload_api": "unix:///run/agent.sock",
+        "inbound": [door],
+        "outbound": [],
+        "health": None,
+        "workers": 1,
+    }
 
 
 @pytest.mark.parametrize(
@@ -108,7 +128,16 @@ def test_every_verb_with_a_file_says_that_it_is_not_there(tmp_path: Path, verb: 
     ("arguments", "words"),
     [
         (("app",), "Error: wanted --listen and --name, or --healthcheck\n"),
-        (("up", "--svid-ttl", "5x"), "wanted a time above 0 such as 100ms, 5s, 5m or 1h, got '5x'\n"),
+        (("up", "--svid-ttl", "5x"), "wanted a time above 0 such as 100ms, 5s, 5m or 1h30m, got '5x'\n"),
+        (
+            ("up", "--svid-ttl", f"{'9' * 400}s"),
+            f"wanted a time of at most 876600h, which is 100 years, got '{'9' * 60}'... (401 characters)\n",
+        ),
+        (
+            ("entry", "create", "--x509-svid-ttl", "1" * 400),
+            f"wanted a whole number from 0 to 3155760000, got '{'1' * 60}'... (400 characters)\n",
+        ),
+        (("x509", "mint", "--ttl", "1500ms"), "Invalid value for '--ttl': wanted whole seconds, got '1500ms'\n"),
         (("node", "--trust-domain", "a b"), "trust domain 'a b': wanted one or more of a-z, 0-9, '.', '_' and '-'\n"),
         (("app", "--healthcheck", "x"), "wanted host:port such as 127.0.0.1:8080 or [::1]:8080, got 'x'\n"),
         (("dance",), "Error: No such command 'dance'.\n"),

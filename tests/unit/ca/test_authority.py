@@ -138,6 +138,24 @@ def test_an_intermediate_that_ends_with_the_root_is_not_renewed_in_vain() -> Non
     assert authority.intermediate is first
 
 
+def test_the_intermediate_is_made_for_leaves_that_live_long() -> None:
+    clock, life = ManualClock(), timedelta(hours=400)
+    authority = Authority.create(DOMAIN, clock, svid_ttl=life)
+    for _ in range(30):
+        assert svid_for(authority, WEB).not_after - clock.now() == life
+        clock.advance(2 * DAY)
+
+
+def test_an_intermediate_that_was_kept_for_short_leaves_is_renewed_before_it_cuts_long_ones_short() -> None:
+    clock, keys, life = ManualClock(), MemoryKeys(), timedelta(hours=400)
+    first = Authority.create(DOMAIN, clock, keys=keys).intermediate
+    authority = Authority.create(DOMAIN, clock, keys=keys, svid_ttl=life)
+    assert authority.intermediate.certificate == first.certificate
+    clock.advance(14.9 * DAY)
+    assert svid_for(authority, WEB).not_after - clock.now() == life
+    assert authority.intermediate.certificate != first.certificate
+
+
 def test_an_expired_root_issues_nothing() -> None:
     clock = ManualClock()
     authority = make_authority(clock=clock, ca_ttl=timedelta(days=10))
@@ -185,6 +203,10 @@ def test_where_a_new_intermediate_cant_be_kept_the_present_one_goes_on(caplog: p
         (
             (timedelta(hours=1), timedelta(days=30), timedelta(0)),
             "TTLs of 1:00:00 (SVID) and 0:00:00 (root): wanted at least one second",
+        ),
+        (
+            (timedelta(hours=25), timedelta(hours=50), timedelta(hours=49)),
+            "SVID TTL of 1 day, 1:00:00: wanted at most 1 day, 0:30:00, half of the root's life",
         ),
         (
             (timedelta(hours=1), timedelta(minutes=119), timedelta(days=3650)),

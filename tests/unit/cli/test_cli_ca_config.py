@@ -55,11 +55,20 @@ def test_a_file_with_all_there_is() -> None:
         ),
         (
             GOOD + "svid_ttl: 5\n",
-            "ca.yaml, line 6: svid_ttl: wanted a time above 0 such as 100ms, 5s, 5m or 1h, got '5'",
+            "ca.yaml, line 6: svid_ttl: wanted a time above 0 such as 100ms, 5s, 5m or 1h30m, got '5'",
         ),
         (
             GOOD.replace("10001", "root"),
-            "ca.yaml, line 5: identities[0].uid: wanted a uid, a whole number from 0 to 4294967294, got 'root'",
+            "ca.yaml, line 5: identities[0].uid: wanted a whole number from 0 to 4294967294, got 'root'",
+        ),
+        (
+            GOOD.replace("10001", "1" * 5000),
+            "ca.yaml, line 5: identities[0].uid: wanted a whole number from 0 to 4294967294,"
+            f" got '{'1' * 60}'... (5000 characters)",
+        ),
+        (
+            GOOD + "svid_ttl: 99999999999h\n",
+            "ca.yaml, line 6: svid_ttl: wanted a time of at most 876600h, which is 100 years, got '99999999999h'",
         ),
         (
             GOOD + f"  - {{{A}}}\n",

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from meshtls.ca.keys.manager import KeyAlgorithm
 from meshtls.ca.profile import CaSubject
 from meshtls.ca.store.address import postgres_url, sqlite_url
 from meshtls.errors import ConfigError, RequestError
 from meshtls.server.config import load_config, parse_config
+from meshtls.server.keys import opened_signing
 from meshtls.server.settings import KeyPlace, X509PopConfig
-from meshtls.spiffeid import TrustDomain
+from meshtls.spiffeid import SpiffeId, TrustDomain
+from tests.support.clock import ManualClock
+
+EC_KEY = ec.generate_private_key(ec.SECP256R1())
 
 SPIRE = """
 # a server of the field's own kind
@@ -114,18 +120,33 @@ HIS = 'server {\n  trust_domain = "example.org"\n'
         ("bind_port: 1\n", "line 1: trust_domain: this key is required, and it is missing"),
         (OURS + "trust_domian: x\n", "line 2: trust_domian: unknown key; wanted one of"),
         (OURS + "bind_port: 65536\n", "line 2: bind_port: wanted a port, 0 to 65535, got '65536'"),
-        (OURS + "ca_ttl: 5 minutes\n", "line 2: ca_ttl: wanted a time such as 90s, 5m or 1h30m, got '5 minutes'"),
-        (OURS + "agent_ttl: 0s\n", "line 2: agent_ttl: wanted a time such as 90s, 5m or 1h30m, got '0s'"),
+        (
+            OURS + "ca_ttl: 5 minutes\n",
+            "line 2: ca_ttl: wanted a time above 0 such as 100ms, 5s, 5m or 1h30m, got '5 minutes'",
+        ),
+        (OURS + "agent_ttl: 0s\n", "line 2: agent_ttl: wanted a time above 0 such as 100ms, 5s, 5m or 1h30m, got '0s'"),
         (OURS + "log_level: LOUD\n", "line 2: log_level: wanted DEBUG, INFO, WARN or ERROR, got 'LOUD'"),
         (OURS + "ca_key_type: dsa\n", "line 2: ca_key_type: wanted ec-p256, ec-p384, rsa-2048, rsa-4096, got 'dsa'"),
         (
             OURS + "ca_subject: {country: [Utopia]}\n",
             "line 2: ca_subject.country[0]: wanted a country's two letters such as US, got 'Utopia'",
         ),
+        (OURS + "agent_ttl: 999ms\n", "line 2: agent_ttl: wanted at least a second, got '999ms'"),
         (
-            OURS + "ca_ttl: 119m\n",
-            "line 2: ca_ttl: wanted at least 2:00:00, twice the life of what is signed, got 1:59:00:"
-            " a shorter one would cut certificates short before it is renewed",
+            OURS + "ca_ttl: 876601h\n",
+            "line 2: ca_ttl: wanted a time of at most 876600h, which is 100 years, got '876601h'",
+        ),
+        (
+            OURS + f"ca_ttl: {'9' * 400}h\n",
+            "line 2: ca_ttl: wanted a time of at most 876600h, which is 100 years,"
+            f" got '{'9' * 60}'... (401 characters)",
+        ),
+        (OURS + "ca_ttl: 1s\n", "line 2: ca_ttl: wanted at least 2s, got 0:00:01"),
+        (OURS + f"bind_port: {'1' * 5000}\n", f"line 2: bind_port: wanted a port, 0 to 65535, got '{'1' * 60}'... ("),
+        (OURS + f"bind_port: {'[' * 3000}{']' * 3000}\n", "f: wanted a YAML document: nested deeper than 64 levels"),
+        (
+            HIS + f"  a = {'[' * 3000}{']' * 3000}\n}}\n",
+            "line 3: wanted at most 64 levels of blocks and lists in one another, got more",
         ),
         (OURS + "datastore: {mysql: {}}\n", "line 2: datastore.mysql: wanted sqlite3 or postgres, got 'mysql'"),
         (
@@ -187,7 +208,98 @@ HIS = 'server {\n  trust_domain = "example.org"\n'
 def test_a_complaint_names_file_line_and_key(text: str, message: str) -> None:
     with pytest.raises(ConfigError) as refused:
         parse_config("f", text)
-    assert str(refused.value).startswith(f"f, {message}")
+    assert str(refused.value).startswith(message if message.startswith("f: ") else f"f, {message}")
+
+
+@pytest.mark.parametrize(
+    ("text", "ca_ttl", "lives", "notices"),
+    [
+        (OURS + "ca_ttl: 2h\n", timedelta(hours=2), (timedelta(hours=1), timedelta(hours=1)), ()),
+        (
+            OURS + "ca_ttl: 1h\nagent_ttl: 1h30m\ndefault_x509_svid_ttl: 30m\n",
+            timedelta(hours=1),
+            (timedelta(minutes=30), timedelta(minutes=30)),
+            ("f, line 2: ca_ttl: 1:00:00 is less than twice agent_ttl (1:30:00), which is taken as 0:30:00",),
+        ),
+        (
+            HIS + '  ca_ttl = "1.5h"\n}\n',
+            timedelta(minutes=90),
+            (timedelta(minutes=45), timedelta(minutes=45)),
+            (
+                "f, line 3: server.ca_ttl: 1:30:00 is less than twice agent_ttl (1:00:00), which is taken as 0:45:00",
+                "f, line 3: server.ca_ttl: 1:30:00 is less than twice default_x509_svid_ttl (1:00:00),"
+                " which is taken as 0:45:00",
+            ),
+        ),
+    ],
+)
+def test_lives_that_the_intermediate_would_cut_short_are_shortened_with_a_notice(
+    text: str, ca_ttl: timedelta, lives: tuple[timedelta, timedelta], notices: tuple[str, ...]
+) -> None:
+    config = parse_config("f", text)
+
+    assert (config.ca_ttl, (config.agent_ttl, config.default_x509_svid_ttl)) == (ca_ttl, lives)
+    assert config.notices == notices
+
+
+def test_what_is_signed_under_a_short_ca_ttl_ends_before_its_issuer(tmp_path: Path) -> None:
+    config, clock = parse_config("f", f"{OURS}ca_ttl: 1m\ndata_dir: {tmp_path}\n"), ManualClock()
+    name = SpiffeId.parse("spiffe://example.org/web")
+    with opened_signing(config, clock) as signing:
+        for _ in range(20):
+            usual, longer = (
+                signing.x509(name, EC_KEY.public_key(), life)
+                for life in (config.default_x509_svid_ttl, timedelta(hours=1))
+            )
+            assert usual.record.not_after - clock.now() == timedelta(seconds=30)
+            assert longer.record.not_after == longer.chain[1].not_valid_after_utc
+            clock.advance(7)
+
+
+@pytest.mark.parametrize(
+    ("level", "taken", "notices"),
+    [
+        ("debug", "DEBUG", ()),
+        ("Info", "INFO", ()),
+        ("warning", "WARNING", ()),
+        ("trace", "DEBUG", ("f, line 3: server.log_level: there is nothing below DEBUG here; taken as DEBUG",)),
+    ],
+)
+def test_a_log_level_is_taken_in_any_case(level: str, taken: str, notices: tuple[str, ...]) -> None:
+    config = parse_config("f", HIS + f'  log_level = "{level}"\n}}\n')
+    assert (config.log_level, config.notices) == (taken, notices)
+
+
+def keys_at(path: Path) -> str:
+    data = f'keys_path = "{path}"'
+    return HIS + f'}}\nplugins {{\n  KeyManager "disk" {{\n    plugin_data {{ {data} }}\n  }}\n}}\n'
+
+
+@pytest.mark.parametrize("name", ["keys.json", "keys"])
+def test_the_file_that_spire_keeps_its_keys_in_is_left_and_ours_go_beside_it(tmp_path: Path, name: str) -> None:
+    path, beside = tmp_path / name, tmp_path / f"{name}.d"
+    path.write_text("SPIRE's")
+
+    config = parse_config("f", keys_at(path))
+
+    assert config.keys_dir == beside
+    assert config.notices == (
+        f"f, line 6: plugins.KeyManager.disk.plugin_data.keys_path: {path} is the name of a file;"
+        f" keys are kept in the directory {beside}",
+    )
+    config = replace(config, data_dir=tmp_path)
+    for _ in range(2):
+        with opened_signing(config, ManualClock()):
+            assert sorted(one.name for one in beside.iterdir()) == ["intermediate.pem", "jwt.pem", "root.pem"]
+    assert path.read_text() == "SPIRE's"
+
+
+def test_a_directory_for_keys_is_taken_whatever_its_name(tmp_path: Path) -> None:
+    (tmp_path / "keys.json").mkdir()
+    for name in ("keys.json", "keys"):
+        config = parse_config("f", keys_at(tmp_path / name))
+        assert (config.keys_dir, config.notices) == (tmp_path / name, ())
+    assert parse_config("f", keys_at(tmp_path / "other.json")).keys_dir == tmp_path / "other.json.d"
 
 
 def test_the_smallest_spire_file_takes_no_node() -> None:

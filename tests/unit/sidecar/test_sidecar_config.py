@@ -19,6 +19,7 @@ from meshtls.sidecar.config import (
     load_config,
     parse_config,
 )
+from meshtls.sidecar.scalars import leads_back
 from meshtls.spiffeid import SpiffeId
 from meshtls.workload.address import parse_address
 
@@ -100,6 +101,23 @@ def test_what_is_left_out_is_strict_lets_nobody_in_and_speaks_tls_1_3() -> None:
     assert (door.resumption, config.workers) == (False, 1)
 
 
+@pytest.mark.parametrize(
+    ("listen", "app", "same"),
+    [
+        ("127.0.0.1:80", "127.0.0.1:80", True),
+        ("127.0.0.1:80", "127.0.0.1:81", False),
+        ("127.0.0.1:80", "127.0.0.2:80", False),
+        ("127.0.0.1:80", "localhost:80", True),
+        ("0.0.0.0:80", "127.0.0.9:80", True),
+        ("0.0.0.0:80", "app.test:80", False),
+        ("[::]:80", "[::1]:80", True),
+        ("127.0.0.1:0", "127.0.0.1:0", False),
+    ],
+)
+def test_a_door_that_leads_to_itself_is_told_from_one_that_leads_on(listen: str, app: str, same: bool) -> None:
+    assert leads_back(Address.parse(app), Address.parse(listen)) is same
+
+
 def test_several_listeners_may_ask_for_a_free_port() -> None:
     text = ONE_DOOR.replace(":15006", ":0") + 'health: "127.0.0.1:0"\n'
     assert parse_config(text).health == Address("127.0.0.1", 0)
@@ -162,15 +180,15 @@ MISTAKES = {
     ),
     "a number where a time is wanted": (
         ("inbound:", "limits: {drain: 10}\ninbound:"),
-        "a.yaml, line 3: limits.drain: wanted a time above 0 such as 100ms, 5s, 5m or 1h, got '10'",
+        "a.yaml, line 3: limits.drain: wanted a time above 0 such as 100ms, 5s, 5m or 1h30m, got '10'",
     ),
     "no time at all": (
         ("inbound:", "limits: {drain: 0s}\ninbound:"),
-        "a.yaml, line 3: limits.drain: wanted a time above 0 such as 100ms, 5s, 5m or 1h, got '0s'",
+        "a.yaml, line 3: limits.drain: wanted a time above 0 such as 100ms, 5s, 5m or 1h30m, got '0s'",
     ),
     "no connections": (
         ("inbound:", "limits: {connections: 0}\ninbound:"),
-        "a.yaml, line 3: limits.connections: wanted a whole number above 0, got '0'",
+        "a.yaml, line 3: limits.connections: wanted a whole number from 1 to 10000000, got '0'",
     ),
     "a list where keys are wanted": (
         ("inbound:", "limits: []\ninbound:"),
@@ -205,7 +223,46 @@ MISTAKES = {
     ),
     "no worker": (
         ("inbound:", "workers: 0\ninbound:"),
-        "a.yaml, line 3: workers: wanted a whole number above 0, got '0'",
+        "a.yaml, line 3: workers: wanted a whole number from 1 to 1024, got '0'",
+    ),
+    "more workers than any machine has": (
+        ("inbound:", "workers: 100000000\ninbound:"),
+        "a.yaml, line 3: workers: wanted a whole number from 1 to 1024, got '100000000'",
+    ),
+    "a number of more digits than Python takes": (
+        ("inbound:", f"limits: {{connections: {'1' * 5000}}}\ninbound:"),
+        f"a.yaml, line 3: limits.connections: wanted a whole number from 1 to 10000000, got '{'1' * 60}'..."
+        " (5000 characters)",
+    ),
+    "a time without an end": (
+        ("inbound:", f"limits: {{idle_timeout: {'9' * 400}s}}\ninbound:"),
+        "a.yaml, line 3: limits.idle_timeout: wanted a time of at most 876600h, which is 100 years,"
+        f" got '{'9' * 60}'... (401 characters)",
+    ),
+    "an own ID without a path": (
+        (f"spiffe_id: {A}", "spiffe_id: spiffe://example.org"),
+        "a.yaml, line 2: spiffe_id: wanted a workload's ID, with a path such as spiffe://example.org/web,"
+        " got spiffe://example.org",
+    ),
+    "an allow-list with an ID without a path": (
+        ("allow: []", "allow: [spiffe://example.org]"),
+        "a.yaml, line 6: inbound[0].allow[0]: wanted a workload's ID, with a path such as spiffe://example.org/web,"
+        " got spiffe://example.org",
+    ),
+    "a peer without a path": (
+        ("inbound:", 'outbound:\n  - {listen: "h:1", to: "h:2", peer: "spiffe://example.org"}\ninbound:'),
+        "a.yaml, line 4: outbound[0].peer: wanted a workload's ID, with a path such as spiffe://example.org/web,"
+        " got spiffe://example.org",
+    ),
+    "an app that is the door itself": (
+        ("127.0.0.1:8080", "127.0.0.1:15006"),
+        "a.yaml, line 5: inbound[0].app: wanted another address than its own listen, got 127.0.0.1:15006:"
+        " a connection would not end",
+    ),
+    "an outbound that dials itself": (
+        ("inbound:", f'outbound:\n  - {{listen: "0.0.0.0:1", to: "localhost:1", peer: "{B}"}}\ninbound:'),
+        "a.yaml, line 4: outbound[0].to: wanted another address than its own listen, got localhost:1:"
+        " it would dial itself",
     ),
     "tickets where plaintext comes in": (
         ("    allow: []", "    mode: DISABLE\n    resumption: true"),
@@ -237,6 +294,7 @@ def test_a_mistake_is_named_with_file_line_and_key(change: tuple[str, str], mess
         ("", "a.yaml: wanted keys with values, got an empty file"),
         ("- a\n", "a.yaml, line 1: the file: wanted keys with values, got a list"),
         ("a: [", "a.yaml: wanted a YAML document: "),
+        (f"name: {'[' * 3000}", "a.yaml: wanted a YAML document: nested deeper than 64 levels"),
     ],
 )
 def test_a_file_that_is_no_mapping_is_named(text: str, words: str) -> None:

@@ -1,0 +1,98 @@
+"""``validate`` finds what ``run`` would refuse, and makes nothing."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.integration.cli.identity_site import ServerProcess, tell
+from tests.support.authority import make_authority
+
+
+@pytest.fixture
+def server_file(tmp_path: Path) -> Path:
+    """A good file: what it names is there, and no server has run by it."""
+    (tmp_path / "nodes.pem").write_bytes(make_authority("nodes.test").bundle.to_pem())
+    file = tmp_path / "server.yaml"
+    file.write_text(
+        f"trust_domain: example.org\ndata_dir: {tmp_path / 'data'}\nagent_ttl: 30m\n"
+        f"datastore: {{sqlite3: {{connection_string: {tmp_path / 'store.sqlite3'}}}}}\n"
+        f"node_attestors: {{x509pop: {{ca_bundle_path: {tmp_path / 'nodes.pem'}}}}}\n"
+    )
+    return file
+
+
+def test_what_a_servers_file_names_is_looked_at_and_nothing_is_made(server_file: Path) -> None:
+    before = sorted(server_file.parent.iterdir())
+
+    told = tell("server", "validate", "--config", server_file, "--output", "json")
+
+    assert (told.code, told.err) == (0, "")
+    found = told.json
+    assert (found["node_authorities"], found["schema"], found["agent_ttl"]) == (1, None, 1800)
+    assert sorted(server_file.parent.iterdir()) == before
+
+
+def test_a_running_servers_schema_is_told(server: ServerProcess) -> None:
+    found = tell("server", "validate", "--config", server.config, "--output", "json").json
+
+    assert found["schema"] == found["wanted_schema"]
+    assert found["node_authorities"] == 0
+
+
+def no_authorities(directory: Path) -> str:
+    (directory / "nodes.pem").unlink()
+    return f"meshtls: {directory / 'nodes.pem'}: wanted CA certificates in PEM for x509pop: [Errno 2] "
+
+
+def no_certificate(directory: Path) -> str:
+    (directory / "nodes.pem").write_text("none of them")
+    return f"meshtls: {directory / 'nodes.pem'}: wanted CA certificates in PEM for x509pop: "
+
+
+def newer_schema(directory: Path) -> str:
+    with sqlite3.connect(directory / "store.sqlite3") as store:
+        store.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
+        store.execute("INSERT INTO alembic_version VALUES ('9999')")
+    store.close()
+    return f"meshtls: data store SQLite file {directory / 'store.sqlite3'}: its schema 9999 is newer than this meshtls"
+
+
+@pytest.mark.parametrize("spoil", [no_authorities, no_certificate, newer_schema])
+def test_validate_refuses_what_run_refuses(server_file: Path, spoil: Callable[[Path], str]) -> None:
+    message = spoil(server_file.parent)
+
+    validated, run = (tell("server", verb, "--config", server_file) for verb in ("validate", "run"))
+
+    assert (validated.code, validated.out) == (run.code, run.out) == (2, "")
+    assert validated.err.startswith(message)
+    assert validated.err == run.err
+
+
+def agents_file(directory: Path) -> Path:
+    (directory / "bundle.pem").write_bytes(make_authority().bundle.to_pem())
+    file = directory / "agent.yaml"
+    file.write_text(
+        f"trust_domain: example.org\nserver_address: 127.0.0.1\ntrust_bundle_path: {directory / 'bundle.pem'}\n"
+        f"socket_path: {directory / 'agent.sock'}\ndata_dir: {directory / 'data'}\nlog_level: ERROR\n"
+    )
+    return file
+
+
+def test_an_agents_earlier_svid_is_looked_at_and_one_that_is_none_is_refused(tmp_path: Path) -> None:
+    file, kept = agents_file(tmp_path), tmp_path / "data" / "agent-svid.pem"
+
+    fresh = tell("agent", "validate", "--config", file, "--output", "json")
+    made = kept.parent.exists()
+    kept.parent.mkdir(mode=0o700)
+    kept.write_text("no SVID")
+    kept.chmod(0o600)
+    spoilt = [tell("agent", verb, "--config", file) for verb in ("validate", "run")]
+
+    assert (fresh.code, fresh.json["agent_id"], made) == (0, "", False)
+    assert [(one.code, one.out) for one in spoilt] == [(2, ""), (2, "")]
+    assert spoilt[0].err.startswith(f"meshtls: {kept}: wanted a private key and certificates in PEM: ")
+    assert spoilt[0].err == spoilt[1].err

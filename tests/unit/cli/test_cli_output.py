@@ -1,0 +1,87 @@
+"""``--output json``: every verb has it, and what went wrong is JSON, too."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import click
+import pytest
+
+from meshtls.cli.main import cli, main
+from meshtls.cli.output import wants_json
+
+# Each with the reason.
+WITHOUT = {
+    "node": "its protocol is JSON, a line each, and it has no other form",
+}
+
+
+def leaves(group: click.Group, ctx: click.Context, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
+    for name in group.list_commands(ctx):
+        command = group.get_command(ctx, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from leaves(command, ctx, (*path, name))
+        else:
+            yield " ".join((*path, name)), command
+
+
+def test_every_verb_has_the_option_but_those_with_a_reason() -> None:
+    verbs = dict(leaves(cli, click.Context(cli)))
+    lacking = {name for name, command in verbs.items() if not any("--output" in param.opts for param in command.params)}
+
+    assert len(verbs) > 30
+    assert lacking == set(WITHOUT)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "message"),
+    [
+        (("fetch", "jwt", "--output", "json"), "MissingParameter", "Missing option '--audience'."),
+        (("fetch", "--output=json", "dance"), "NoSuchOption", "No such option"),
+        (
+            ("up", "--output", "json", "--svid-ttl", "5x"),
+            "BadParameter",
+            "Invalid value for '--svid-ttl': wanted a time",
+        ),
+        (
+            ("sidecar", "validate", "--config", "/none.yaml", "--output", "json"),
+            "ConfigError",
+            "/none.yaml: wanted a readable YAML file: [Errno 2] ",
+        ),
+    ],
+)
+def test_what_went_wrong_is_one_line_of_json(
+    arguments: tuple[str, ...], kind: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+
+    said = capsys.readouterr()
+    assert (ended.value.code, said.out, said.err.count("\n")) == (2, "", 1)
+    error = json.loads(said.err)["error"]
+    assert (error["kind"], error["exit_code"]) == (kind, 2)
+    assert error["message"].startswith(message)
+
+
+def test_without_the_option_it_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["sidecar", "validate", "--config", "/none.yaml"])
+
+    assert capsys.readouterr().err.startswith("meshtls: /none.yaml: wanted a readable YAML file: ")
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("up", False),
+        ("up --output json", True),
+        ("up --output=json --once", True),
+        ("up --output json --output text", False),
+        ("up --output", False),
+        ("up -- --output json", False),
+    ],
+)
+def test_what_a_line_asks_for_is_seen_before_it_is_parsed(line: str, wanted: bool) -> None:
+    assert wants_json(line.split()) is wanted

@@ -1,0 +1,63 @@
+"""The values that several files have: each is bounded before it is a number."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from meshtls.errors import RequestError
+from meshtls.scalars import LONGEST, duration, port, whole_number
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("1ms", 0.001),
+        ("50ms", 0.05),
+        ("90s", 90),
+        ("1.5h", 5400),
+        ("1h30m", 5400),
+        ("1h0.5m10s", 3640),
+        ("30m1h", 5400),
+        ("876600h", LONGEST.total_seconds()),
+    ],
+)
+def test_a_duration_is_read_as_go_writes_it(text: str, seconds: float) -> None:
+    assert duration(text) == timedelta(seconds=seconds)
+
+
+WANTED = "wanted a time above 0 such as 100ms, 5s, 5m or 1h30m"
+AT_MOST = "wanted a time of at most 876600h, which is 100 years"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", f"{WANTED}, got ''"),
+        ("5", f"{WANTED}, got '5'"),
+        ("5 m", f"{WANTED}, got '5 m'"),
+        ("-5m", f"{WANTED}, got '-5m'"),
+        ("0s", f"{WANTED}, got '0s'"),
+        ("0.9ms", f"{WANTED}, got '0.9ms'"),
+        ("٣s", f"{WANTED}, got '٣s'"),
+        ("1.h", f"{WANTED}, got '1.h'"),
+        ("876600h1s", f"{AT_MOST}, got '876600h1s'"),
+        ("9" * 400 + "s", f"{AT_MOST}, got '{'9' * 60}'... (401 characters)"),
+        ("9" * 5000, f"{WANTED}, got '{'9' * 60}'... (5000 characters)"),
+    ],
+)
+def test_a_duration_that_is_none_or_too_long_is_refused(text: str, message: str) -> None:
+    with pytest.raises(RequestError) as refused:
+        duration(text)
+    assert str(refused.value) == message
+
+
+def test_whole_numbers_and_ports_have_bounds() -> None:
+    assert [whole_number(1, 7)(text) for text in ("1", "007")] == [1, 7]
+    assert (port("0"), port("65535")) == (0, 65535)
+    for text in ("0", "8", "-1", "1.0", "x", "", "²"):
+        with pytest.raises(RequestError, match=f"^wanted a whole number from 1 to 7, got '{text}'$"):
+            whole_number(1, 7)(text)
+    with pytest.raises(RequestError, match=r"^wanted a port, 0 to 65535, got '1111111.*\(5000 characters\)$"):
+        port("1" * 5000)
