@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from typing import TextIO
 
 import click
 
 from meshtls.cli.options import TRUST_DOMAIN, log_to_stderr
+from meshtls.errors import ConfigError
 from meshtls.node.run import run_node
 from meshtls.spiffeid import TrustDomain
 
@@ -31,4 +33,12 @@ def node(envelope: bool, trust_domain: TrustDomain) -> None:
     connection between two sidecars on the loopback interface.
     """
     log_to_stderr(logging.ERROR)
-    asyncio.run(run_node(sys.stdin.fileno(), sys.stdout.fileno(), trust_domain, envelope=envelope))
+    stdin, stdout = _descriptor(sys.stdin, "input"), _descriptor(sys.stdout, "output")
+    asyncio.run(run_node(stdin, stdout, trust_domain, envelope=envelope))
+
+
+def _descriptor(stream: TextIO | None, name: str) -> int:
+    # Python has None for a stream that was closed when it started.
+    if stream is None:
+        raise ConfigError(f"standard {name}: wanted it open, got it closed; redirect it to a file or to /dev/null")
+    return stream.fileno()

@@ -8,7 +8,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshtls.errors import InvalidSpiffeIdError, RequestError
-from meshtls.node.identity import verify_identity
+from meshtls.node.identity import verify_identity, workload_id
 from meshtls.node.mesh import Attempt, Mesh
 from meshtls.node.messages import (
     DEFAULT_SERVER,
@@ -23,10 +23,11 @@ from meshtls.node.messages import (
     error_reply,
 )
 from meshtls.node.verdict import Verdict
+from meshtls.node.words import LONGEST_DETAIL, bounded
 from meshtls.observe.events import Outcome
 from meshtls.spiffeid import SpiffeId
 
-__all__ = ["answer", "handshake_reply"]
+__all__ = ["answer", "failure_reply", "handshake_reply"]
 
 _INVALID = "Invalid certificate"
 _REASONS = {
@@ -37,6 +38,8 @@ _REASONS = {
     Outcome.PEER_UNTRUSTED: _INVALID,
     Outcome.NO_BUNDLE: _INVALID,
 }
+#: What is the certificate's fault where it is not one that the client may present. OpenSSL refuses some by itself.
+_OF_ANY_OTHER = (Outcome.POLICY_DENIED, Outcome.HANDSHAKE_FAILED)
 _ANY_OTHER_REASON = "Handshake failed"
 
 
@@ -59,6 +62,14 @@ def answer(message: Message, mesh: Mesh) -> Reply | Attempt:
     raise TypeError(f"wanted one of the messages, got {message!r}")
 
 
+def failure_reply(content: Message | Reply) -> Reply:
+    """To a message, or an error reply already, on which the node itself has failed."""
+    about = _type(content) if isinstance(content, Message) else "line"
+    msg_id = content.msg_id if isinstance(content, Message) else content.get("in_reply_to")
+    text = f"{about}: the node itself failed; its own log, on standard error, has the traceback"
+    return error_reply(msg_id, ErrorCode.MALFORMED, text)
+
+
 def handshake_reply(msg_id: int, attempt: Attempt, verdict: Verdict) -> Reply:
     """``handshake_complete``, or ``handshake_failed`` with the reason and in ``detail`` the words of who refused."""
     if verdict.success:
@@ -70,17 +81,18 @@ def handshake_reply(msg_id: int, attempt: Attempt, verdict: Verdict) -> Reply:
             "client_serial": verdict.client_serial,
             "server_serial": verdict.server_serial,
         }
+    detail = bounded(verdict.detail, LONGEST_DETAIL)
     return {
         "type": "handshake_failed",
         "in_reply_to": msg_id,
         "reason": _reason(attempt, verdict),
         "success": False,
-        "detail": f"{attempt.note}: {verdict.detail}" if attempt.note else verdict.detail,
+        "detail": f"{attempt.note}: {detail}" if attempt.note else detail,
     }
 
 
 def _reason(attempt: Attempt, verdict: Verdict) -> str:
-    if verdict.outcome is Outcome.POLICY_DENIED and attempt.client.svid.spiffe_id != attempt.claimed:
+    if not attempt.own and verdict.outcome in _OF_ANY_OTHER:
         return _INVALID
     return _REASONS.get(verdict.outcome, _ANY_OTHER_REASON)
 
@@ -88,7 +100,8 @@ def _reason(attempt: Attempt, verdict: Verdict) -> str:
 def _handshake(message: Handshake, mesh: Mesh) -> Attempt:
     place = message.namespace, message.trust_domain
     client = mesh.id_of(message.client, *place)
-    return mesh.attempt(client, mesh.id_of(message.server or DEFAULT_SERVER, *place), message.cert)
+    server = mesh.id_of(DEFAULT_SERVER if message.server is None else message.server, *place)
+    return mesh.attempt(client, server, message.cert)
 
 
 def _issue(message: IssueCertificate, mesh: Mesh) -> Reply:
@@ -112,7 +125,7 @@ def _verify(message: VerifyIdentity) -> Reply:
     try:
         named = verify_identity(message.spiffe_id, message.trust_domain)
     except InvalidSpiffeIdError as error:
-        return {"type": "identity_invalid", **reply, "valid": False, "reason": str(error)}
+        return {"type": "identity_invalid", **reply, "valid": False, "reason": bounded(str(error))}
     return {
         "type": "identity_valid",
         **reply,
@@ -124,7 +137,7 @@ def _verify(message: VerifyIdentity) -> Reply:
 
 def _rotate(message: Rotate, mesh: Mesh) -> Reply:
     spiffe_id = mesh.id_of(message.service, message.namespace, message.trust_domain)
-    old, new = mesh.identity(spiffe_id).svid, mesh.mint(spiffe_id).svid
+    old, new = mesh.rotate(spiffe_id)
     return {
         "type": "rotated",
         "in_reply_to": message.msg_id,
@@ -152,7 +165,7 @@ def _policy(message: Policy, mesh: Mesh) -> Reply:
 
 def _allowed(entry: str, message: Policy, mesh: Mesh) -> SpiffeId:
     if "://" in entry:
-        return SpiffeId.parse(entry)
+        return workload_id(entry)
     return mesh.id_of(entry, message.namespace, message.trust_domain)
 
 

@@ -7,14 +7,17 @@ Attempts that are alike share two sidecars, one attempt at a time: so each of th
 from __future__ import annotations
 
 import asyncio
-import secrets
+import logging
 from collections import deque
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
 from meshtls.clock import Clock
 from meshtls.errors import ConfigError
+from meshtls.node.capacity import pairs_at_once
 from meshtls.node.constant import ConstantSource
+from meshtls.node.echo import comes_back, echo
 from meshtls.node.mesh import Attempt
 from meshtls.node.verdict import Verdict
 from meshtls.observe.events import ConnectionResult, Outcome
@@ -24,31 +27,36 @@ from meshtls.sidecar.service import Sidecar
 
 __all__ = ["Handshakes"]
 
+log = logging.getLogger("meshtls.node")
 _LOOPBACK = "127.0.0.1"
 _FREE = Address(_LOOPBACK, 0)
 _LIMITS = Limits(idle_timeout=5.0, drain=1.0)
-_SECONDS = 15.0
 #: Outcomes of a client's sidecar that never reached the server's.
 _NOT_SENT = (Outcome.LOCAL_IDENTITY, Outcome.CONNECT_FAILED, Outcome.CONNECTION_LIMIT)
 
 _Results = asyncio.Queue[ConnectionResult]
 _Verdict = asyncio.Future[Verdict]
+_App = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 class Handshakes:
     """``async with`` enters ready and leaves when every submitted attempt has its verdict.
 
-    ``at_once`` pairs of sidecars are open at a time, each with two listening sockets and at most one connection.
+    ``at_once`` pairs of sidecars are open at a time, each with two listening sockets and at most one connection; as
+    many as there are file descriptors for, unless it is given. ``app`` is behind each server's sidecar, and an attempt
+    has failed after ``patience`` seconds.
     """
 
-    def __init__(self, clock: Clock, at_once: int = 64) -> None:
+    def __init__(self, clock: Clock, at_once: int | None = None, *, app: _App = echo, patience: float = 15.0) -> None:
         self._clock = clock
-        self._room = asyncio.Semaphore(at_once)
+        self._app = app
+        self._patience = patience
+        self._room = asyncio.Semaphore(at_once or pairs_at_once())
         self._waiting: dict[tuple[object, ...], deque[_Verdict]] = {}
         self._tasks = asyncio.TaskGroup()
 
     async def __aenter__(self) -> Self:
-        self._echo = await asyncio.start_server(_echo, _LOOPBACK, 0, backlog=1024)
+        self._echo = await asyncio.start_server(self._app, _LOOPBACK, 0, backlog=1024)
         await self._tasks.__aenter__()
         return self
 
@@ -62,7 +70,7 @@ class Handshakes:
             await self._echo.wait_closed()
 
     def submit(self, attempt: Attempt) -> _Verdict:
-        """Try it as soon as there is room."""
+        """Try it as soon as there is room. Whatever fails unforeseen is raised to the one who awaits the verdict."""
         verdict: _Verdict = asyncio.get_running_loop().create_future()
         alike = self._waiting.get(attempt.key)
         if alike is None:
@@ -74,11 +82,18 @@ class Handshakes:
     async def _serve(self, like: Attempt, jobs: deque[_Verdict]) -> None:
         async with self._room:
             try:
-                await self._with_sidecars(like, jobs)
-            except (ConfigError, OSError) as error:
-                _fail(jobs, f"the sidecars could not be brought up or gave no verdict: {error}")
+                while jobs:
+                    await self._serve_some(like, jobs)
             finally:
                 self._close(like, jobs)
+
+    async def _serve_some(self, like: Attempt, jobs: deque[_Verdict]) -> None:
+        try:
+            await self._with_sidecars(like, jobs)
+        except (ConfigError, OSError) as error:
+            _fail(jobs, f"the sidecars could not be brought up or gave no verdict: {str(error) or repr(error)}")
+        except Exception as error:  # noqa: BLE001  # it is raised to the one who awaits the verdict
+            _raise(jobs, error)
 
     async def _with_sidecars(self, like: Attempt, jobs: deque[_Verdict]) -> None:
         from_server, from_client = _Results(), _Results()
@@ -87,9 +102,19 @@ class Handshakes:
             config, source = _outbound(like, server.inbound[0].address), ConstantSource(like.client)
             async with Sidecar(config, source, on_result=from_client.put_nowait, clock=self._clock) as client:
                 while jobs:
-                    jobs[0].set_result(await _try(client.outbound[0].address, from_client, from_server))
+                    jobs[0].set_result(await self._try(client.outbound[0].address, from_client, from_server))
                     jobs.popleft()
                 self._close(like, jobs)
+
+    async def _try(self, door: Address, from_client: _Results, from_server: _Results) -> Verdict:
+        try:
+            async with asyncio.timeout(self._patience):
+                echoed = await comes_back(door)
+                client = await from_client.get()
+                server = None if client.outcome in _NOT_SENT else await from_server.get()
+        except TimeoutError as error:
+            raise TimeoutError(f"it was not over within {self._patience:g} s") from error
+        return Verdict.of(echoed, client, server)
 
     def _close(self, like: Attempt, jobs: deque[_Verdict]) -> None:
         # What is submitted from now on gets sidecars of its own: none may join a pair that is going.
@@ -107,39 +132,15 @@ def _outbound(attempt: Attempt, to: Address) -> SidecarConfig:
     return SidecarConfig(name="client", spiffe_id=attempt.client.svid.spiffe_id, outbound=(outbound,), limits=_LIMITS)
 
 
-async def _try(door: Address, from_client: _Results, from_server: _Results) -> Verdict:
-    async with asyncio.timeout(_SECONDS):
-        echoed = await _send_a_byte(door)
-        client = await from_client.get()
-        server = None if client.outcome in _NOT_SENT else await from_server.get()
-    return Verdict.of(echoed, client, server)
-
-
-async def _send_a_byte(door: Address) -> bool:
-    reader, writer = await asyncio.open_connection(door.host, door.port)
-    sent = secrets.token_bytes(1)
-    try:
-        writer.write(sent)
-        writer.write_eof()
-        return await reader.read() == sent
-    except ConnectionError:
-        return False
-    finally:
-        writer.transport.abort()
-
-
-async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while data := await reader.read(1024):
-            writer.write(data)
-            await writer.drain()
-    except ConnectionError:
-        return
-    finally:
-        writer.close()
-
-
 def _fail(jobs: deque[_Verdict], detail: str) -> None:
     for verdict in jobs:
         verdict.set_result(Verdict(False, Outcome.CONNECT_FAILED, detail))
     jobs.clear()
+
+
+def _raise(jobs: deque[_Verdict], error: Exception) -> None:
+    # It is the failure of the attempt that was under way: the next ones get sidecars of their own.
+    if jobs:
+        jobs.popleft().set_exception(error)
+    else:
+        log.error("two sidecars failed after their last verdict", exc_info=error)

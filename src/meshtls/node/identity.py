@@ -14,9 +14,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from meshtls.errors import InvalidSpiffeIdError
+from meshtls.scalars import shown
 from meshtls.spiffeid import SpiffeId, TrustDomain
 
-__all__ = ["Named", "id_of", "named_by", "verify_identity"]
+__all__ = ["Named", "id_of", "named_by", "verify_identity", "workload_id"]
 
 _PREFIX = "ns-"
 _FORMS = "/ns-<namespace>/<service>, /ns/<namespace>/sa/<service> or /<service>"
@@ -34,7 +35,7 @@ def id_of(service: str, namespace: str | None, trust_domain: TrustDomain) -> Spi
     """The SPIFFE ID of this service. Raises InvalidSpiffeIdError for a name that no single path segment may have."""
     for name in (service, namespace):
         if name is not None and (not name or "/" in name):
-            raise InvalidSpiffeIdError(f"name {name!r}: wanted one or more characters and no '/'")
+            raise InvalidSpiffeIdError(f"name {shown(name)}: wanted one or more characters and no '/'")
     if namespace is None:
         return SpiffeId(trust_domain, f"/{service}")
     if _is_short(namespace):
@@ -51,7 +52,18 @@ def named_by(spiffe_id: SpiffeId) -> Named:
             return Named(service, namespace)
         case ("ns", namespace, "sa", service):
             return Named(service, namespace)
-    raise InvalidSpiffeIdError(f"{spiffe_id}: wanted a path {_FORMS}, got {spiffe_id.path or 'none'!r}")
+    found = shown(spiffe_id.path) if spiffe_id.path else "none"
+    raise InvalidSpiffeIdError(f"{spiffe_id}: wanted a path {_FORMS}, got {found}")
+
+
+def workload_id(text: str) -> SpiffeId:
+    """Read the ID of a workload. Raises InvalidSpiffeIdError, also for an ID that no workload can have."""
+    spiffe_id = SpiffeId.parse(text)
+    if not spiffe_id.path:
+        raise InvalidSpiffeIdError(
+            f"{spiffe_id}: wanted the ID of a workload, got that of a whole trust domain; add the workload's path"
+        )
+    return spiffe_id
 
 
 def verify_identity(spiffe_id: str, trust_domain: str) -> Named:

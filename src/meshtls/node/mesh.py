@@ -34,7 +34,7 @@ class Attempt:
     """A handshake as it was decided when its line was read.
 
     ``claimed`` is who the client says it is, ``client`` what it presents, ``allow`` whom the server lets in. ``note``
-    says what is presented where that is not simply the client's own SVID.
+    says what is presented where a certificate was given, and ``own`` whether the node gave it to ``claimed``.
     """
 
     claimed: SpiffeId
@@ -42,6 +42,7 @@ class Attempt:
     server: X509Context
     allow: tuple[SpiffeId, ...]
     note: str = ""
+    own: bool = True
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -90,6 +91,12 @@ class Mesh:
         self._hold(svid)
         return context
 
+    def rotate(self, spiffe_id: SpiffeId) -> tuple[X509Svid, X509Svid]:
+        """The service's last SVID, also where it is due to be renewed (one is minted on first use), and a new one."""
+        current = self._current.get(spiffe_id)
+        last = current.context if current else self.mint(spiffe_id)
+        return last.svid, self.mint(spiffe_id).svid
+
     def certify(self, spiffe_id: SpiffeId, csr: str, ttl: float | None) -> tuple[x509.Certificate, ...]:
         """A chain for the key of this CSR, which is the requester's: the service's present SVID stays."""
         return self._authority(spiffe_id.trust_domain).issue(spiffe_id, csr.encode(), ttl=_lifetime(ttl))
@@ -100,13 +107,13 @@ class Mesh:
 
     def attempt(self, claimed: SpiffeId, server: SpiffeId, cert: str | None) -> Attempt:
         """Decide now how the handshake of ``claimed`` with ``server`` will be tried."""
-        own = self.identity(server)
+        context = self.identity(server)
         if cert is None:
-            return Attempt(claimed, self.identity(claimed), own, self._policies.get(server, (claimed,)))
-        svid, note = self._presentable(cert, claimed)
+            return Attempt(claimed, self.identity(claimed), context, self._policies.get(server, (claimed,)))
+        svid, own, note = self._presentable(cert, claimed)
         # Whoever shows another's certificate is not the one it says it is: the server lets in only that one.
         allow = self._policies.get(server, (claimed,)) if svid.spiffe_id == claimed else (claimed,)
-        return Attempt(claimed, X509Context(1, (svid,), own.bundles), own, allow, note)
+        return Attempt(claimed, X509Context(1, (svid,), context.bundles), context, allow, note, own)
 
     def _authority(self, trust_domain: TrustDomain) -> Authority:
         if trust_domain not in self._authorities:
@@ -118,21 +125,22 @@ class Mesh:
         if len(self._held) > _MOST_KEYS:
             del self._held[next(iter(self._held))]
 
-    def _presentable(self, cert: str, claimed: SpiffeId) -> tuple[X509Svid, str]:
+    def _presentable(self, cert: str, claimed: SpiffeId) -> tuple[X509Svid, bool, str]:
         try:
             original = x509.load_pem_x509_certificates(cert.encode())[0]
             fingerprint = original.fingerprint(hashes.SHA256())
         except (ValueError, x509.InvalidVersion):
-            return foreign_svid(
-                claimed, self._clock
-            ), "`cert` is no PEM certificate, so one of a throw-away CA was presented"
+            return self._foreign(claimed, "`cert` is no PEM certificate, so one of a throw-away CA was presented")
         if fingerprint in self._held:
             svid = self._held[fingerprint]
-            return svid, f"`cert` was presented, issued here to {svid.spiffe_id}"
+            return svid, svid.spiffe_id == claimed, f"`cert` was presented, issued here to {svid.spiffe_id}"
         copy = foreign_copy(original, claimed)
         if copy:
-            return copy, "the node has no key for `cert`, so a copy signed by a throw-away CA was presented"
-        return foreign_svid(claimed, self._clock), "`cert` can't be copied, so one of a throw-away CA was presented"
+            return copy, False, "the node has no key for `cert`, so a copy signed by a throw-away CA was presented"
+        return self._foreign(claimed, "`cert` can't be copied, so one of a throw-away CA was presented")
+
+    def _foreign(self, claimed: SpiffeId, note: str) -> tuple[X509Svid, bool, str]:
+        return foreign_svid(claimed, self._clock), False, note
 
 
 def _lifetime(ttl: float | None) -> timedelta | None:

@@ -9,7 +9,11 @@ from typing import Annotated, Any
 
 import msgspec
 
+from meshtls.errors import RequestError
+from meshtls.node.json_line import read_json
 from meshtls.node.lines import MAX_LINE, Oversized
+from meshtls.node.words import bounded
+from meshtls.scalars import shown
 
 __all__ = [
     "DEFAULT_SERVER",
@@ -33,7 +37,10 @@ _Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class ErrorCode(IntEnum):
-    """The two codes of an error reply."""
+    """The two codes of an error reply.
+
+    MALFORMED also says that the node itself failed on the message: of the two it tells not to send the same again.
+    """
 
     UNSUPPORTED = 10
     MALFORMED = 12
@@ -123,19 +130,19 @@ def decode(line: bytes | Oversized) -> Request:
     if isinstance(line, Oversized):
         return Request(_malformed(None, f"line: wanted at most {MAX_LINE} bytes, got more; it was skipped"))
     try:
-        top = msgspec.json.decode(line)
-    except RecursionError:
-        return Request(_malformed(None, "line: wanted a JSON object, got one nested too deeply to be read"))
-    except ValueError as error:
-        return Request(_malformed(None, f"line: wanted a JSON object: {error}"))
+        top, twice = read_json(line)
+    except RequestError as error:
+        return Request(_malformed(None, f"line: {error}"))
     if not isinstance(top, dict):
         return Request(_malformed(None, f"line: wanted a JSON object, got {_kind(top)}"))
-    return _enveloped(top) if "body" in top and "type" not in top else Request(_content(top, "$"))
+    if "type" not in top and any(name in top for name in _Envelope.__struct_fields__):
+        return _enveloped(top, twice)
+    return Request(_malformed(top, f"line: {twice}") if twice else _content(top, "$"))
 
 
 def error_reply(in_reply_to: int | None, code: ErrorCode, text: str) -> Reply:
     """``code`` says whose fault it is, ``text`` what was wrong and where."""
-    return {"type": "error", "in_reply_to": in_reply_to, "code": int(code), "text": text}
+    return {"type": "error", "in_reply_to": in_reply_to, "code": int(code), "text": bounded(text)}
 
 
 def encode(reply: Reply) -> bytes:
@@ -143,12 +150,21 @@ def encode(reply: Reply) -> bytes:
     return json.dumps(reply).encode() + b"\n"
 
 
-def _enveloped(top: dict[str, Any]) -> Request:
+def _enveloped(top: dict[str, Any], twice: str | None) -> Request:
+    # Whom to answer is known even where the envelope will not do.
+    src, dest = (one if isinstance(one, str) else None for one in (top.get("src"), top.get("dest")))
+    return Request(_inside(top, twice), True, src, dest)
+
+
+def _inside(top: dict[str, Any], twice: str | None) -> Message | Reply:
+    body = top.get("body")
+    if twice:
+        return _malformed(body, f"line: {twice}")
     try:
         envelope = msgspec.convert(top, _Envelope)
     except msgspec.ValidationError as error:
-        return Request(_malformed(top["body"], f"envelope: {error}"))
-    return Request(_content(envelope.body, "$.body"), True, envelope.src, envelope.dest)
+        return _malformed(body, f"envelope: {_place(str(error), '$')}")
+    return _content(envelope.body, "$.body")
 
 
 def _content(body: dict[str, Any], path: str) -> Message | Reply:
@@ -158,7 +174,7 @@ def _content(body: dict[str, Any], path: str) -> Message | Reply:
         return _malformed(body, f"message: wanted a string in `type`, got {found} - at `{path}`")
     kind = _KINDS.get(name)
     if kind is None:
-        text = f"message: wanted a type of {', '.join(_KINDS)}, got {_shorten(name)} - at `{path}.type`"
+        text = f"message: wanted a type of {', '.join(_KINDS)}, got {shown(name)} - at `{path}.type`"
         return error_reply(_msg_id(body), ErrorCode.UNSUPPORTED, text)
     try:
         return msgspec.convert(body, kind)
@@ -184,7 +200,3 @@ def _place(text: str, path: str) -> str:
 def _kind(value: object) -> str:
     names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
     return names.get(type(value), "a number")
-
-
-def _shorten(text: str) -> str:
-    return repr(text if len(text) <= 40 else text[:37] + "...")

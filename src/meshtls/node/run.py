@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import contextlib
+import logging
+from collections.abc import Iterable, Iterator
 
 from meshtls.clock import Clock, SystemClock
 from meshtls.errors import MeshtlsError
-from meshtls.node.dispatch import answer, handshake_reply
+from meshtls.node.dispatch import answer, failure_reply, handshake_reply
 from meshtls.node.handshake import Handshakes
 from meshtls.node.lines import LineCutter, Oversized
 from meshtls.node.mesh import Attempt, Mesh
@@ -18,6 +20,9 @@ from meshtls.spiffeid import TrustDomain
 
 __all__ = ["run_node"]
 
+log = logging.getLogger("meshtls.node")
+#: Stands for a line that could not even be looked at.
+_UNREAD = Request({})
 #: Messages without a written reply; at this many the node stops reading.
 _MOST_OPEN = 4096
 
@@ -39,7 +44,7 @@ class _Node:
     def __init__(self, mesh: Mesh, envelope: bool) -> None:
         self._mesh = mesh
         self._envelope = envelope
-        self._replies: asyncio.Queue[Reply | None] = asyncio.Queue()
+        self._replies: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._room = asyncio.Semaphore(_MOST_OPEN)
 
     async def run(self, stdin: int, stdout: int, clock: Clock) -> None:
@@ -60,7 +65,10 @@ class _Node:
             if isinstance(line, bytes) and not line.strip():
                 continue  # a blank line holds no message
             await self._room.acquire()
-            self._handle(decode(line), handshakes, open_)
+            with self._answering(_UNREAD):
+                request = decode(line)
+                with self._answering(request):
+                    self._handle(request, handshakes, open_)
             await asyncio.sleep(0)  # a long run of lines must not hold up the replies
 
     def _handle(self, request: Request, handshakes: Handshakes, open_: asyncio.TaskGroup) -> None:
@@ -78,15 +86,26 @@ class _Node:
     async def _reply_later(
         self, request: Request, msg_id: int, attempt: Attempt, verdict: asyncio.Future[Verdict]
     ) -> None:
-        self._reply(request, handshake_reply(msg_id, attempt, await verdict))
+        with self._answering(request):
+            self._reply(request, handshake_reply(msg_id, attempt, await verdict))
+
+    @contextlib.contextmanager
+    def _answering(self, request: Request) -> Iterator[None]:
+        try:
+            yield
+        except Exception:
+            # The one place where whatever it is will do: a fault of ours in one message must not take the replies to
+            # all the others with it, nor the node. Each message comes through here until its reply is in the queue.
+            log.exception("a message could not be answered")
+            self._reply(request, failure_reply(request.content))
 
     def _reply(self, request: Request, reply: Reply) -> None:
-        self._replies.put_nowait(request.wrap(reply) if self._envelope else reply)
+        self._replies.put_nowait(encode(request.wrap(reply) if self._envelope else reply))
 
     async def _write(self, stdout: int) -> None:
         while (reply := await self._replies.get()) is not None:
             try:
-                await write_all(stdout, encode(reply))
+                await write_all(stdout, reply)
             except OSError as error:
                 raise MeshtlsError(f"standard output: wanted someone to read the replies: {error.strerror}") from error
             self._room.release()

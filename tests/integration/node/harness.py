@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -26,9 +26,19 @@ def lines_of(messages: Iterable[Body]) -> bytes:
     return b"".join(json.dumps(message).encode() + b"\n" for message in messages)
 
 
-def pipe(data: bytes, *options: str, timeout: float = 60) -> list[Body]:
-    """All replies to this input, from a process that must end by itself, with 0 and without a word of complaint."""
-    done = subprocess.run([*NODE, *options], input=data, capture_output=True, timeout=timeout, check=False)
+def pipe(
+    data: bytes,
+    *options: str,
+    timeout: float = 60,
+    node: Sequence[str] = NODE,
+    environment: Mapping[str, str] | None = None,
+) -> list[Body]:
+    """All replies to this input, from a process that must end by itself, with 0 and without a word of complaint.
+
+    ``environment`` is beside the test's own.
+    """
+    env = {**os.environ, **(environment or {})}
+    done = subprocess.run([*node, *options], input=data, capture_output=True, timeout=timeout, check=False, env=env)
     assert (done.returncode, done.stderr.decode()) == (0, "")
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -41,7 +51,7 @@ def ask(*messages: Body, options: tuple[str, ...] = ()) -> dict[int | None, Body
 
 
 class LocalNode:
-    """Ask it one message at a time."""
+    """Ask it one message at a time, or several at once."""
 
     def __init__(self, to_node: int, replies: AsyncIterator[bytes]) -> None:
         self._to_node = to_node
@@ -49,12 +59,19 @@ class LocalNode:
         self._rest = b""
 
     async def ask(self, message: Body) -> Body:
-        await write_all(self._to_node, lines_of([message]))
+        [reply] = await self.ask_all(message)
+        return reply
+
+    async def ask_all(self, *messages: Body) -> list[Body]:
+        """The replies, as they come."""
+        await write_all(self._to_node, lines_of(messages))
+        return [json.loads(await self._line()) for _ in messages]
+
+    async def _line(self) -> bytes:
         while b"\n" not in self._rest:
             self._rest += await anext(self._replies)
         line, _, self._rest = self._rest.partition(b"\n")
-        reply: Body = json.loads(line)
-        return reply
+        return line
 
 
 @asynccontextmanager

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -85,6 +87,19 @@ async def test_a_certificate_whose_key_stayed_with_its_requester_is_refused() ->
         )
 
 
+async def test_what_was_presented_last_is_what_a_rotation_replaces() -> None:
+    clock = ManualClock()
+    async with local_node(clock) as node:
+        await issue(node, ttl=16)
+        presented = (await node.ask(HANDSHAKE))["client_serial"]
+        clock.advance(9)  # to OpenSSL, whose clock stays, a certificate that is made now has begun a second ago
+
+        rotated = await node.ask({"type": "rotate", "msg_id": 2, "service": "service-a"})
+
+        assert rotated["old_serial"] == presented
+        assert (await node.ask(HANDSHAKE))["client_serial"] == rotated["new_serial"]
+
+
 FOREIGN = make_authority("example.com")
 
 
@@ -113,6 +128,35 @@ async def test_a_foreign_certificate_is_refused_in_the_verifiers_words(make: Cal
     async with local_node(SystemClock()) as node:
         refused(await node.ask({**HANDSHAKE, "cert": make()}), words)
         assert (await node.ask(HANDSHAKE))["success"] is True
+
+
+@pytest.mark.parametrize("octets", [1_000, 120_000, 700_000])
+async def test_a_foreign_certificate_is_refused_as_such_also_where_it_is_too_large_for_tls(octets: int) -> None:
+    async with local_node(SystemClock()) as node:
+        words = "no path to a root" if octets < 100_000 else "TLS failed: excessive message size"
+        refused(await node.ask({**HANDSHAKE, "cert": with_extension(octets)}), words)
+
+
+def with_extension(octets: int) -> str:
+    foreign_svid = mint_raw(FOREIGN, Leaf((A,)))
+    extension = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.55555.1"), bytes(octets))
+    leaf = builder_like(foreign_svid.leaf).add_extension(extension, critical=False)
+    return leaf.sign(FOREIGN.intermediate.private_key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
+
+
+def builder_like(leaf: x509.Certificate) -> x509.CertificateBuilder:
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(leaf.subject)
+        .issuer_name(leaf.issuer)
+        .serial_number(leaf.serial_number)
+        .not_valid_before(leaf.not_valid_before_utc)
+        .not_valid_after(leaf.not_valid_after_utc)
+        .public_key(ec.generate_private_key(ec.SECP256R1()).public_key())
+    )
+    for extension in leaf.extensions:
+        builder = builder.add_extension(extension.value, extension.critical)
+    return builder
 
 
 async def test_the_first_certificate_of_several_is_the_one_that_counts() -> None:

@@ -1,7 +1,9 @@
 """The samples of the task, and what a person reads in each reply."""
 
 import re
+import ssl
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -26,6 +28,29 @@ def test_a_handshake_completes_as_in_the_sample() -> None:
     ]
     assert list(reply)[4:] == ["client_serial", "server_serial"]
     assert all(re.fullmatch("[0-9a-f]+", reply[name]) for name in ("client_serial", "server_serial"))
+
+
+def test_the_cipher_suite_is_the_one_that_was_negotiated(tmp_path: Path) -> None:
+    # Python's ssl can't choose among TLS 1.3's suites yet; OpenSSL's own configuration can.
+    settings = tmp_path / "openssl.cnf"
+    settings.write_text(
+        "openssl_conf = all\n[all]\nssl_conf = ssl\n[ssl]\nsystem_default = tls\n"
+        "[tls]\nCiphersuites = TLS_AES_128_GCM_SHA256\n"
+    )
+
+    [reply] = pipe(lines_of([HANDSHAKE]), environment={"OPENSSL_CONF": str(settings)})
+
+    assert (reply["success"], reply["cipher_suite"]) == (True, "TLS_AES_128_GCM_SHA256")
+
+
+def test_without_a_server_the_handshake_is_with_the_default_one() -> None:
+    named = {"type": "rotate", "msg_id": 2, "service": "default-server"}
+
+    replies = ask({"type": "handshake", "msg_id": 1, "client": "service-a"}, named)
+
+    assert replies[1]["success"] is True
+    assert replies[1]["server_serial"] == replies[2]["old_serial"]
+    assert replies[1]["client_serial"] != replies[1]["server_serial"]
 
 
 def test_a_certificate_is_issued_as_in_the_sample() -> None:
@@ -87,6 +112,19 @@ def test_the_envelope_option_swaps_source_and_destination() -> None:
     assert replies[0]["body"]["in_reply_to"] == 1
 
 
+def test_the_envelope_option_is_for_success_too() -> None:
+    [reply] = pipe(lines_of([{"src": "sidecar-a", "dest": "sidecar-b", "body": HANDSHAKE}]), "--envelope")
+
+    assert (reply["src"], reply["dest"]) == ("sidecar-b", "sidecar-a")
+    assert (reply["body"]["type"], reply["body"]["in_reply_to"]) == ("handshake_complete", 1)
+
+
+def test_the_envelope_option_is_for_an_error_about_the_envelope_too() -> None:
+    [reply] = pipe(b'{"src": "c1", "dest": "n1", "body": []}\n', "--envelope")
+
+    assert (reply["src"], reply["dest"], reply["body"]["code"]) == ("n1", "c1", 12)
+
+
 def test_a_csr_is_certified_for_its_key_under_the_name_of_the_service() -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     csr = csr_for(key, uri="spiffe://example.com/admin").public_bytes(Encoding.PEM).decode()
@@ -98,6 +136,27 @@ def test_a_csr_is_certified_for_its_key_under_the_name_of_the_service() -> None:
     assert leaf.public_key() == key.public_key()
     assert str(spiffe_id_of(leaf)) == "spiffe://example.com/ns-1/service-a"
     assert leaf.not_valid_after_utc - datetime.now(UTC) <= timedelta(seconds=60)
+
+
+def test_a_csr_whose_signature_does_not_hold_is_refused() -> None:
+    request = csr_for(ec.generate_private_key(ec.SECP256R1())).public_bytes(Encoding.DER)
+    # The last byte is the signature's.
+    good, bad = (pem(der) for der in (request, request[:-1] + bytes([request[-1] ^ 1])))
+    message = {"type": "issue_certificate", "service": "service-a"}
+
+    replies = ask({**message, "msg_id": 1, "csr": bad}, {**message, "msg_id": 2, "csr": good})
+
+    assert replies[1] == {
+        "type": "error",
+        "in_reply_to": 1,
+        "code": 12,
+        "text": "issue_certificate: CSR: its signature is not by the key it holds; sign it with that key",
+    }
+    assert replies[2]["type"] == "certificate_issued"
+
+
+def pem(request: bytes) -> str:
+    return ssl.DER_cert_to_PEM_cert(request).replace(" CERTIFICATE-", " CERTIFICATE REQUEST-")
 
 
 def test_rotation_is_reported_and_used_by_the_next_handshake() -> None:

@@ -34,6 +34,30 @@ def test_handshakes_of_many_pairs_at_once_all_get_their_reply() -> None:
     assert {reply["type"] for reply in replies} == {"handshake_complete"}
 
 
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("limit", [40, 64])
+def test_with_few_file_descriptors_many_pairs_take_their_turns(limit: int) -> None:
+    crowd = [{**HANDSHAKE, "msg_id": n, "client": f"client-{n}", "server": f"server-{n}"} for n in range(100)]
+    node = ("sh", "-c", f'ulimit -n {limit}; exec "$@"', "sh", *NODE)
+
+    replies = pipe(lines_of(crowd), node=node, timeout=100)
+
+    assert sorted(reply["in_reply_to"] for reply in replies) == list(range(100))
+    assert {reply["type"] for reply in replies} == {"handshake_complete"}
+
+
+@pytest.mark.parametrize(
+    ("closed", "stream"), [("<&-", "standard input"), (">&-", "standard output"), ("<&- >&-", "standard input")]
+)
+def test_a_closed_stream_is_a_sentence(closed: str, stream: str) -> None:
+    closing = ("sh", "-c", f'exec "$@" {closed}', "sh", *NODE)
+
+    done = subprocess.run(closing, stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=False)
+
+    wanted = f"meshtls: {stream}: wanted it open, got it closed; redirect it to a file or to /dev/null\n"
+    assert (done.returncode, done.stdout, done.stderr.decode()) == (2, b"", wanted)
+
+
 def test_a_quick_reply_does_not_wait_for_slow_ones() -> None:
     replies = pipe(lines_of([*numbered(HANDSHAKE, *range(100)), *numbered(VERIFY, 100)]))
 
@@ -94,6 +118,14 @@ def test_a_line_of_exactly_the_limit_is_read() -> None:
             "handshake: path segment 'a b': wanted only A-Z, a-z, 0-9, '.', '_' and '-'",
         ),
         (
+            {"type": "handshake", "client": ""},
+            "handshake: name '': wanted one or more characters and no '/'",
+        ),
+        (
+            {"type": "handshake", "client": "a", "server": ""},
+            "handshake: name '': wanted one or more characters and no '/'",
+        ),
+        (
             {"type": "handshake", "client": "a", "trust_domain": "a b"},
             "handshake: trust domain 'a b': wanted one or more of a-z, 0-9, '.', '_' and '-'",
         ),
@@ -108,6 +140,11 @@ def test_a_line_of_exactly_the_limit_is_read() -> None:
         (
             {"type": "policy", "server": "a", "allow": ["spiffe://"]},
             "policy: trust domain '': wanted one or more of a-z, 0-9, '.', '_' and '-'",
+        ),
+        (
+            {"type": "policy", "server": "a", "allow": ["x", "spiffe://d"]},
+            "policy: spiffe://d: wanted the ID of a workload, got that of a whole trust domain;"
+            " add the workload's path",
         ),
     ],
 )

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshtls.errors import InvalidSpiffeIdError
-from meshtls.node.identity import Named, id_of, named_by, verify_identity
+from meshtls.node.identity import Named, id_of, named_by, verify_identity, workload_id
 from meshtls.spiffeid import SpiffeId, TrustDomain
 
 DOMAIN = TrustDomain("example.com")
@@ -37,6 +37,24 @@ def test_a_name_that_is_no_path_segment_is_refused(name: str, place: str) -> Non
         id_of(**{"service": "service-a", "namespace": "ns-1", place: name}, trust_domain=DOMAIN)
 
 
+def test_of_a_long_name_the_error_shows_the_beginning() -> None:
+    with pytest.raises(InvalidSpiffeIdError) as caught:
+        id_of("/" * 500_000, None, DOMAIN)
+
+    shown = f"'{'/' * 60}'... (500000 characters)"
+    assert str(caught.value) == f"name {shown}: wanted one or more characters and no '/'"
+
+
+def test_the_id_of_a_workload_has_a_path() -> None:
+    assert workload_id("spiffe://example.com/a") == SpiffeId(DOMAIN, "/a")
+    with pytest.raises(InvalidSpiffeIdError) as caught:
+        workload_id("spiffe://example.com")
+
+    assert str(caught.value) == (
+        "spiffe://example.com: wanted the ID of a workload, got that of a whole trust domain; add the workload's path"
+    )
+
+
 @pytest.mark.parametrize(
     ("spiffe_id", "named"),
     [
@@ -61,7 +79,7 @@ FORMS = "/ns-<namespace>/<service>, /ns/<namespace>/sa/<service> or /<service>"
             "example.com",
             "spiffe://example.org/ns-1/service-a: wanted trust domain example.com, got example.org",
         ),
-        ("spiffe://example.com", "example.com", f"spiffe://example.com: wanted a path {FORMS}, got 'none'"),
+        ("spiffe://example.com", "example.com", f"spiffe://example.com: wanted a path {FORMS}, got none"),
         (
             "spiffe://example.com/prod/service-a",
             "example.com",

@@ -49,6 +49,24 @@ def test_an_svid_is_replaced_when_half_of_its_life_is_over(mesh: Mesh, clock: Ma
     assert second.generation == first.generation + 1
 
 
+def test_what_is_rotated_is_the_svid_that_was_presented_last_however_old(mesh: Mesh, clock: ManualClock) -> None:
+    service = mesh.id_of("service-a", None, None)
+    presented = mesh.mint(service, 60)
+    clock.advance(45)
+
+    old, new = mesh.rotate(service)
+
+    assert old == presented.svid
+    assert mesh.identity(service).svid == new
+    assert mesh.identity(service).generation == presented.generation + 1
+
+
+def test_a_service_that_was_never_used_is_rotated_from_its_first_svid(mesh: Mesh) -> None:
+    old, new = mesh.rotate(mesh.id_of("service-a", None, None))
+
+    assert old.serial != new.serial
+
+
 def test_a_csr_gets_a_certificate_for_its_key_and_the_service_keeps_its_own(mesh: Mesh) -> None:
     service = mesh.id_of("service-a", None, None)
     before, key = mesh.identity(service), ec.generate_private_key(ec.SECP256R1())

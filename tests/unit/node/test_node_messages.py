@@ -8,7 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshtls.node.lines import Oversized
-from meshtls.node.messages import Handshake, IssueCertificate, Message, Policy, Rotate, VerifyIdentity, decode, encode
+from meshtls.node.messages import (
+    ErrorCode,
+    Handshake,
+    IssueCertificate,
+    Message,
+    Policy,
+    Rotate,
+    VerifyIdentity,
+    decode,
+    encode,
+    error_reply,
+)
 
 KINDS = "handshake, issue_certificate, verify_identity, rotate, policy"
 
@@ -63,20 +74,36 @@ def test_unknown_fields_are_ignored() -> None:
             b"nope",
             None,
             12,
-            "line: wanted a JSON object: JSON is malformed: invalid character (byte 4)",
+            "line: wanted a JSON object, got no JSON: Expecting value at character 1",
         ),
-        (b'{"a"', None, 12, "line: wanted a JSON object: Input data was truncated"),
+        (b'{"a"', None, 12, "line: wanted a JSON object, got no JSON: Expecting ':' delimiter at character 5"),
+        (b'{"a', None, 12, "line: wanted a JSON object, got no JSON: Unterminated string starting at character 2"),
         (
             b'{"msg_id": 1} {}',
             None,
             12,
-            "line: wanted a JSON object: JSON is malformed: trailing characters (byte 15)",
+            "line: wanted a JSON object, got no JSON: Extra data at character 15",
         ),
         (
             b'"\xff"',
             None,
             12,
-            "line: wanted a JSON object: 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte",
+            "line: wanted a JSON object in UTF-8, got the byte 0xff at position 2",
+        ),
+        (b'{"a": NaN}', None, 12, "line: wanted a JSON object, got no JSON: it knows no NaN"),
+        (
+            b'{"a": ["x", "\\ud83d\\ude00 \\ud800"]}',
+            None,
+            12,
+            "line: wanted characters in each string, got \\ud800, which is half of a surrogate pair",
+        ),
+        (b'{"a": [1e999]}', None, 12, "line: wanted numbers between -1e308 and 1e308, got '1e999'"),
+        pytest.param(
+            b'{"a": -' + b"9" * 5000 + b"}",
+            None,
+            12,
+            f"line: wanted numbers between -1e308 and 1e308, got '-{'9' * 59}'... (5001 characters)",
+            id="an integer beyond every double",
         ),
         pytest.param(
             *(b"[" * 100_000, None, 12, "line: wanted a JSON object, got one nested too deeply to be read"),
@@ -99,6 +126,13 @@ def test_unknown_fields_are_ignored() -> None:
             1,
             10,
             f"message: wanted a type of {KINDS}, got 'dance' - at `$.body.type`",
+        ),
+        pytest.param(
+            b'{"type": "' + b"x" * 500_000 + b'", "msg_id": 1}',
+            1,
+            10,
+            f"message: wanted a type of {KINDS}, got '{'x' * 60}'... (500000 characters) - at `$.type`",
+            id="a long type",
         ),
         (
             b'{"type": "handshake", "msg_id": 1}',
@@ -154,6 +188,26 @@ def test_unknown_fields_are_ignored() -> None:
             12,
             "issue_certificate: Expected `float | null`, got `str` - at `$.ttl`",
         ),
+        (
+            b'{"type": "handshake", "msg_id": 1, "client": "a", "client": "a"}',
+            1,
+            12,
+            "line: wanted each key once in an object, got 'client' twice",
+        ),
+        (
+            b'{"type": "handshake", "msg_id": 1, "msg_id": 1, "client": "a"}',
+            None,
+            12,
+            "line: wanted each key once in an object, got 'msg_id' twice",
+        ),
+        (
+            b'{"type": "rotate", "msg_id": 1, "service": "a", "more": [{"b": {"c": 1, "c": 2, "c": 3}}]}',
+            1,
+            12,
+            "line: wanted each key once in an object, got 'c' twice",
+        ),
+        (b'[{"a": 1, "a": 2}]', None, 12, "line: wanted a JSON object, got an array"),
+        (b'{"src": "x", "dest": "y"}', None, 12, "envelope: Object missing required field `body` - at `$`"),
         (b'{"src": "x", "body": 7}', None, 12, "envelope: Expected `object`, got `int` - at `$.body`"),
         (b'{"src": 1, "body": {"msg_id": 2}}', 2, 12, "envelope: Expected `str | null`, got `int` - at `$.src`"),
     ],
@@ -162,6 +216,44 @@ def test_what_is_no_message_is_answered_with_what_was_wrong_and_where(
     line: bytes | Oversized, in_reply_to: int | None, code: int, text: str
 ) -> None:
     assert decode(line).content == {"type": "error", "in_reply_to": in_reply_to, "code": code, "text": text}
+
+
+BODY = b'{"type": "rotate", "msg_id": 1, "service": "a"}'
+TWICE = b'{"type": "rotate", "msg_id": 1, "service": "a", "service": "b"}'
+
+
+@pytest.mark.parametrize(
+    ("line", "src", "dest", "code"),
+    [
+        (b'{"src": "c1", "dest": "n1", "body": %b}' % BODY, "n1", "c1", None),
+        (b'{"src": "c1", "dest": "n1", "body": []}', "n1", "c1", 12),
+        (b'{"src": "c1", "dest": "n1"}', "n1", "c1", 12),
+        (b'{"src": 1, "dest": "n1", "body": %b}' % BODY, "n1", None, 12),
+        (b'{"src": "c1", "dest": {}, "body": %b}' % BODY, None, "c1", 12),
+        (b'{"src": "c1", "src": "c2", "dest": "n1", "body": %b}' % BODY, "n1", None, 12),
+        (b'{"src": "c1", "dest": "n1", "body": %b}' % TWICE, "n1", "c1", 12),
+    ],
+)
+def test_the_error_about_an_envelope_goes_back_in_one(
+    line: bytes, src: str | None, dest: str | None, code: int | None
+) -> None:
+    request = decode(line)
+
+    assert request.wrap({}) == {"src": src, "dest": dest, "body": {}}
+    assert (None if isinstance(request.content, Message) else request.content["code"]) == code
+
+
+def test_a_pair_of_surrogates_is_a_character() -> None:
+    line = b'{"type": "rotate", "msg_id": 1, "service": "\\ud83d\\ude00"}'
+
+    assert decode(line).content == Rotate(msg_id=1, service="\U0001f600")
+
+
+def test_no_error_is_longer_than_a_page() -> None:
+    text = error_reply(1, ErrorCode.MALFORMED, "begin" + "a" * 500_000 + "end")["text"]
+
+    assert len(text) == 2000
+    assert (text[:5], text[-3:]) == ("begin", "end")
 
 
 @given(line=st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
