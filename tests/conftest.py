@@ -1,8 +1,37 @@
-"""What every test shares: property tests are judged by what they find and never by how long a busy machine takes."""
+"""What every test shares: nothing skips where everything is required, and property tests are judged by what they find
+and never by how long a busy machine takes.
+"""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Generator
+from typing import TypeVar
+
+import pytest
 from hypothesis import HealthCheck, settings
+
+_R = TypeVar("_R", pytest.TestReport, pytest.CollectReport)
 
 settings.register_profile("meshtls", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("meshtls")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    return _no_skip((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    return _no_skip((yield))
+
+
+def _no_skip(report: _R) -> _R:
+    """Also one that did not ask ``require``."""
+    if report.outcome == "skipped" and os.environ.get("MESHTLS_REQUIRE") == "all":
+        why = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome, report.longrepr = "failed", f"MESHTLS_REQUIRE asks for all: {why}"
+    return report

@@ -28,7 +28,9 @@ class TrustDomain:
 
     def __post_init__(self) -> None:
         if not _TRUST_DOMAIN.fullmatch(self.name):
-            raise InvalidSpiffeIdError(f"trust domain {self.name!r}: wanted one or more of a-z, 0-9, '.', '_' and '-'")
+            raise InvalidSpiffeIdError(
+                f"trust domain {_shorten(self.name)}: wanted one or more of a-z, 0-9, '.', '_' and '-'"
+            )
         if len(self.name) > MAX_TRUST_DOMAIN_BYTES:
             raise InvalidSpiffeIdError(
                 f"trust domain of {len(self.name)} bytes: wanted at most {MAX_TRUST_DOMAIN_BYTES}"

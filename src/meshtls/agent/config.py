@@ -20,7 +20,7 @@ from meshtls.agent.service import Endpoint
 from meshtls.bundle import TrustBundle
 from meshtls.ca.keys.files import read_secret
 from meshtls.errors import BundleError, ConfigError, RequestError
-from meshtls.scalars import log_level, word
+from meshtls.scalars import log_level, port, word
 from meshtls.spiffeid import TrustDomain
 from meshtls.svid.x509 import PrivateKey
 from meshtls.yaml_reader import Section, read_yaml
@@ -75,9 +75,9 @@ def parse_config(file: str, text: str) -> AgentConfig:
 
 
 def _server(top: Section) -> ServerAddress:
-    port = top.optional("server_port", _port, 8081)
-    attest_port = top.optional("attest_port", _port, port + 1)
-    return ServerAddress(top.required("server_address", word), port, attest_port)
+    server_port = top.optional("server_port", _port, 8081)
+    attest_port = top.optional("attest_port", _port, server_port + 1)
+    return ServerAddress(top.required("server_address", word), server_port, attest_port)
 
 
 def _endpoint(top: Section) -> Endpoint:
@@ -148,9 +148,10 @@ def _path(text: str) -> Path:
 
 
 def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 0 < int(text) <= 65535):
-        raise RequestError(f"wanted a port, 1 to 65535, got {text!r}")
-    return int(text)
+    number = port(text)
+    if not number:
+        raise RequestError("wanted a port, 1 to 65535, got '0'")
+    return number
 
 
 def _attestor(text: str) -> str:

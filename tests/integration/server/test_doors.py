@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sqlite3
 import stat
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -163,6 +164,17 @@ async def test_looking_at_the_data_store_makes_and_changes_nothing(tmp_path: Pat
     missing = config_for(tmp_path, sqlite_url(tmp_path / "none.sqlite3"))
     assert not (await datastore_version(missing)).current
     assert not (tmp_path / "none.sqlite3").exists()
+
+
+async def test_looking_at_an_sqlite_file_leaves_its_every_byte(tmp_path: Path) -> None:
+    file = tmp_path / "old.sqlite3"
+    with contextlib.closing(sqlite3.connect(file)) as connection:  # in SQLite's own journal mode
+        connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        connection.execute("INSERT INTO alembic_version VALUES ('0001')")
+        connection.commit()
+    before = file.read_bytes()
+    assert (await datastore_version(config_for(tmp_path, sqlite_url(file)))).current
+    assert file.read_bytes() == before
 
 
 async def test_a_read_only_data_store_says_so(tmp_path: Path) -> None:

@@ -68,9 +68,7 @@ async def test_a_peer_that_stalls_in_the_handshake_is_dropped_at_the_deadline() 
 
 
 @pytest.mark.parametrize("version", [TlsMinimum.V1_3, TlsMinimum.V1_2])
-@pytest.mark.parametrize(
-    ("share", "alert"), [(0, "UNEXPECTED_MESSAGE"), (2, ""), (1, "UNEXPECTED_MESSAGE")]
-)
+@pytest.mark.parametrize(("share", "alert"), [(0, "UNEXPECTED_MESSAGE"), (2, ""), (1, "UNEXPECTED_MESSAGE")])
 async def test_a_peer_that_stalls_reads_an_alert_and_the_end_and_no_reset(
     version: TlsMinimum, share: int, alert: str
 ) -> None:

@@ -42,8 +42,8 @@ class Database:
         arguments = {"timeout": _BUSY_SECONDS}
         self._reader = create_async_engine(url, pool_size=_POOL, max_overflow=0, connect_args=arguments)
         self._writer = create_async_engine(url, pool_size=1, max_overflow=0, connect_args=arguments)
-        _configure_sqlite(self._reader, "BEGIN")
-        _configure_sqlite(self._writer, "BEGIN IMMEDIATE")
+        _configure_sqlite(self._reader, "BEGIN", ())  # who only looks leaves the file as it is
+        _configure_sqlite(self._writer, "BEGIN IMMEDIATE", ("journal_mode = WAL", "synchronous = FULL"))
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
@@ -147,12 +147,12 @@ _ADVICE = {
 }
 
 
-def _configure_sqlite(engine: AsyncEngine, begin: str) -> None:
+def _configure_sqlite(engine: AsyncEngine, begin: str, pragmas: tuple[str, ...]) -> None:
     @event.listens_for(engine.sync_engine, "connect")
     def configure(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # the driver must not begin transactions by itself
         cursor = connection.cursor()
-        for pragma in ("journal_mode = WAL", "synchronous = FULL"):
+        for pragma in pragmas:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
