@@ -26,7 +26,7 @@ from meshtls.svid.context import X509Context
 from meshtls.svid.x509 import X509Svid
 from meshtls.tls.streams import dial
 
-__all__ = ["Results", "run_demo"]
+__all__ = ["Results", "refusal_problem", "run_demo"]
 
 _SECONDS = 15.0
 _REQUEST = b"GET / HTTP/1.1\r\nHost: demo\r\nConnection: close\r\n\r\n"
@@ -121,10 +121,6 @@ async def _refusal(
 ) -> Refusal:
     got, heard = await _knock(server, svid)
     result = await results.next(server, Direction.INBOUND)
-    problem = None
-    if result is None or result.outcome is not wanted or got:
-        ended = f"{result.outcome.name}: {result.detail}" if result else "no connection"
-        problem = f"{title}: wanted {wanted.name} and no byte, got {len(got)} bytes and {ended}"
     return Refusal(
         title=title,
         presented=f"{svid.spiffe_id}, SVID {svid.serial} of {_issuer(mesh, svid)}",
@@ -132,8 +128,18 @@ async def _refusal(
         outcome=result.outcome.name if result else "none",
         detail=result.detail if result else "",
         client_saw=heard,
-        problem=problem,
+        problem=refusal_problem(title, wanted, result, got, heard),
     )
+
+
+def refusal_problem(title: str, wanted: Outcome, result: ConnectionResult | None, got: bytes, heard: str) -> str | None:
+    """What is wrong with how this caller was refused; None where the server's sidecar had ``wanted`` to say of it, and
+    the caller got no byte but an alert.
+    """
+    if result is None or result.outcome is not wanted or got:
+        ended = f"{result.outcome.name}: {result.detail}" if result else "no connection"
+        return f"{title}: wanted {wanted.name} and no byte, got {len(got)} bytes and {ended}"
+    return None if "with the alert" in heard else f"{title}: wanted the caller to hear an alert, it heard: {heard}"
 
 
 def _issuer(mesh: LocalMesh, svid: X509Svid) -> str:
