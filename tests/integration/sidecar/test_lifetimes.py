@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
 import ssl
+from collections.abc import Iterator
 
 import pytest
 
@@ -161,6 +163,38 @@ async def test_an_app_that_is_down_is_a_failed_connect() -> None:
             line = await b.lines.next()
     assert (line["outcome"], line["verdict"], line["source_id"]) == ("CONNECT_FAILED", "failed", str(A))
     assert line["detail"].startswith(f"{app} can't be reached: ")
+
+
+@contextlib.contextmanager
+def unanswering() -> Iterator[Address]:
+    """A listener whose queue is full: the kernel answers no more of who connects."""
+    with socket.socket() as listener, contextlib.ExitStack() as waiting:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(2):
+            one = waiting.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(listener.getsockname())
+        yield Address(*listener.getsockname())
+
+
+async def test_an_app_that_does_not_answer_is_given_up_at_the_connect_timeout() -> None:
+    limits = Limits(connect_timeout=0.1)
+    with unanswering() as app:
+        async with side_b(app, limits=limits) as b, side_a(b.inbound) as a, connected(a.outbound) as streams:
+            with pytest.raises(ConnectionResetError):
+                await echoed(streams)
+            line = await b.lines.next()
+    assert (line["outcome"], line["detail"]) == ("CONNECT_FAILED", f"{app} did not answer within 0.1 s")
+
+
+async def test_a_sidecar_that_does_not_answer_is_given_up_at_the_connect_timeout() -> None:
+    with unanswering() as to:
+        async with side_a(to, limits=Limits(connect_timeout=0.1)) as a, connected(a.outbound) as streams:
+            with pytest.raises(ConnectionResetError):
+                await echoed(streams)
+            line = await a.lines.next()
+    assert (line["outcome"], line["detail"]) == ("CONNECT_FAILED", f"{to} did not answer within 0.1 s")
 
 
 async def test_a_policy_change_closes_the_connection_that_it_forbids_and_no_other() -> None:

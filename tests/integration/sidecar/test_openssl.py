@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from meshtls.ca.authority import Authority
 from meshtls.sidecar.address import Address
 from meshtls.spiffeid import SpiffeId
 from tests.integration.sidecar.mesh import OTHER, OURS, SECONDS, A, B, an_app, connected, echoed, side_a, side_b
-from tests.support.authority import svid_for
+from tests.support.authority import make_authority, svid_for
 from tests.support.require import require
+
+FOREIGN = make_authority(str(OURS.trust_domain))
 
 pytestmark = pytest.mark.usefixtures("_openssl")
 
@@ -25,9 +28,9 @@ def _openssl() -> None:
     require("openssl", shutil.which("openssl") is not None, "the openssl command is not installed")
 
 
-def written(directory: Path, spiffe_id: SpiffeId) -> list[str]:
-    """An SVID as files, and the options that name them."""
-    svid = svid_for(OURS, spiffe_id)
+def written(directory: Path, spiffe_id: SpiffeId, authority: Authority = OURS) -> list[str]:
+    """An SVID as files, and the options that name them; it trusts OURS whoever signed it."""
+    svid = svid_for(authority, spiffe_id)
     leaf, *signers = svid.chain_pem().split(b"-----END CERTIFICATE-----\n")[:-1]
     end = b"-----END CERTIFICATE-----\n"
     contents = {
@@ -104,27 +107,45 @@ async def test_s_client_with_an_id_that_is_not_listed_is_told_so_by_an_alert(tmp
     assert app.connections == 0
 
 
+async def test_s_client_with_a_foreign_ca_s_certificate_is_told_so_by_an_alert(tmp_path: Path) -> None:
+    async with an_app() as app, side_b(app.address) as b:
+        async with client(b.inbound, *written(tmp_path, A, FOREIGN)) as process:
+            assert b"alert unknown ca" in await until(process, b"alert")
+        assert await b.lines.outcome() == "PEER_UNTRUSTED"
+    assert app.connections == 0
+
+
 @contextlib.asynccontextmanager
-async def server(directory: Path, spiffe_id: SpiffeId) -> AsyncIterator[Address]:
+async def server(
+    directory: Path, spiffe_id: SpiffeId, authority: Authority = OURS
+) -> AsyncIterator[tuple[Address, Process]]:
     """An s_server that sends each line back reversed."""
     arguments = ("-accept", "127.0.0.1:0", "-rev", "-Verify", "3", "-verify_return_error")
-    async with openssl("s_server", *arguments, *written(directory, spiffe_id)) as process:
+    async with openssl("s_server", *arguments, *written(directory, spiffe_id, authority)) as process:
         accept = (await until(process, b"ACCEPT")).splitlines()[-1]
-        yield Address.parse(accept.decode().removeprefix("ACCEPT "))
+        yield Address.parse(accept.decode().removeprefix("ACCEPT ")), process
 
 
 async def test_an_outbound_reaches_s_server_that_has_the_wanted_id(tmp_path: Path) -> None:
-    async with server(tmp_path, B) as address, side_a(address) as a:
+    async with server(tmp_path, B) as (address, _), side_a(address) as a:
         async with connected(a.outbound) as streams:
             assert await echoed(streams, b"ping\n") == b"gnip\n"
         line = await a.lines.next()
     assert (line["destination_id"], line["bytes_in"], line["bytes_out"]) == (str(B), 5, 5)
 
 
-async def test_an_outbound_refuses_s_server_that_has_another_id(tmp_path: Path) -> None:
-    async with server(tmp_path, OTHER) as address, side_a(address) as a:
+@pytest.mark.parametrize(
+    ("spiffe_id", "authority", "outcome"),
+    [(OTHER, OURS, "POLICY_DENIED"), (B, FOREIGN, "PEER_UNTRUSTED")],
+    ids=["another ID", "a foreign CA"],
+)
+async def test_an_outbound_refuses_s_server_and_tells_it_by_an_alert(
+    tmp_path: Path, spiffe_id: SpiffeId, authority: Authority, outcome: str
+) -> None:
+    async with server(tmp_path, spiffe_id, authority) as (address, process), side_a(address) as a:
         async with connected(a.outbound) as streams:
             with pytest.raises(ConnectionResetError):
                 await echoed(streams, b"ping\n")
         line = await a.lines.next()
-    assert (line["outcome"], line["destination_id"]) == ("POLICY_DENIED", str(OTHER))
+        assert b"alert unknown ca" in await until(process, b"alert")
+    assert line["outcome"] == outcome

@@ -193,6 +193,25 @@ def test_a_tls_1_2_client_is_judged_by_the_same_rules() -> None:
     assert "unknown ca" in outcome.client
 
 
+@pytest.mark.parametrize(
+    ("suite", "taken"),
+    [
+        ("ECDHE-ECDSA-AES128-GCM-SHA256", True),
+        ("ECDHE-ECDSA-CHACHA20-POLY1305", True),
+        ("ECDHE-ECDSA-AES128-SHA256", False),
+        ("ECDHE-ECDSA-AES256-SHA", False),
+        ("ECDHE-ECDSA-AES128-CCM", False),
+    ],
+)
+def test_of_tls_1_2_only_suites_with_aead_and_a_fresh_key_are_spoken(suite: str, taken: bool) -> None:
+    old = context_of(context_for(OURS, CLIENT), server_side=False, options=TLS12)
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    old.set_ciphers(suite)
+    refused = against_plain_client(old, TLS12).server
+    assert (refused is None) is taken
+    assert taken or str(refused) == "TLS failed: no shared cipher"
+
+
 @pytest.mark.parametrize("theirs", [None, "X25519", "prime256v1", "secp384r1"])
 @pytest.mark.parametrize("ours", ["X25519", "prime256v1", "secp384r1"])
 def test_a_server_with_one_key_exchange_meets_who_speaks_it_and_nobody_else(ours: str, theirs: str | None) -> None:
