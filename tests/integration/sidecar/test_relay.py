@@ -14,6 +14,7 @@ from meshtls.observe.events import Outcome
 from meshtls.sidecar import poller
 from meshtls.sidecar.connection import EndedError, Flow
 from meshtls.sidecar.ends import PlainEnd, TlsEnd
+from meshtls.sidecar.loop import selector_of
 from meshtls.sidecar.poller import EpollPoller, LoopPoller
 from meshtls.sidecar.relay import relay
 from tests.support.authority import context_for, make_authority
@@ -56,6 +57,12 @@ async def test_the_machines_best_poller_is_taken(on_each_poller: str) -> None:
     wanted = EpollPoller if on_each_poller == "epoll" else LoopPoller
     assert type(poller.poller()) is wanted
     assert poller.poller() is poller.poller()
+
+
+async def test_on_its_own_loop_the_relays_sockets_are_in_the_loops_epoll(request: pytest.FixtureRequest) -> None:
+    selector, own = selector_of(asyncio.get_running_loop()), "own-loop" in request.node.name
+    assert (selector is not None) is own
+    assert (selector is not None and selector.guest is poller.poller()) is own
 
 
 @pytest.mark.usefixtures("on_each_poller")

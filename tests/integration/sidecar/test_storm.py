@@ -37,14 +37,14 @@ class Storm:
         return self.served
 
     async def _one(self) -> None:
-        async with connected(self._a.outbound) as streams:
-            try:
+        try:
+            async with connected(self._a.outbound) as streams:
                 answer = await asyncio.wait_for(echoed(streams), 90)
                 self.served += answer == b"ping"
-            except ConnectionError:
-                pass
-            finally:
-                self.done += 1
+        except ConnectionError:
+            pass  # refused, maybe before our own loop had noticed that it was connected
+        finally:
+            self.done += 1
 
 
 async def most_at_a_time(a_round: int | None) -> int:
