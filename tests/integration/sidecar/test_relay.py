@@ -60,9 +60,9 @@ async def test_the_machines_best_poller_is_taken(on_each_poller: str) -> None:
 
 
 async def test_on_its_own_loop_the_relays_sockets_are_in_the_loops_epoll(request: pytest.FixtureRequest) -> None:
-    selector, own = selector_of(asyncio.get_running_loop()), "own-loop" in request.node.name
-    assert (selector is not None) is own
-    assert (selector is not None and selector.guest is poller.poller()) is own
+    mine: object = poller.poller()
+    selector = selector_of(asyncio.get_running_loop())
+    assert (selector is not None and selector.guest is mine) is ("own-loop" in request.node.name)
 
 
 @pytest.mark.usefixtures("on_each_poller")
