@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
 from typing import Any, TypeVar
 
 import click
@@ -13,8 +12,7 @@ from meshtls.ca.registration import Entry, EntryFilter, Selector
 from meshtls.cli.access import ServerAccess, gathered, server_options
 from meshtls.cli.options import MOMENT, SELECTOR, SPIFFE_ID, TRUST_DOMAIN, TTL
 from meshtls.cli.output import Output
-from meshtls.cli.records import entry_record, moment
-from meshtls.clock import SystemClock
+from meshtls.cli.records import entry_record
 from meshtls.errors import RequestError
 from meshtls.proto.server_admin import AdminClient
 from meshtls.spiffeid import SpiffeId
@@ -39,14 +37,6 @@ def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
     return decorate
 
 
-def _in_future(ctx: click.Context, param: click.Parameter, end: datetime | None) -> datetime | None:
-    """An entry with an end in the past would be gone as soon as it was made."""
-    now = SystemClock().now()
-    if end is not None and end <= now:
-        raise click.BadParameter(f"wanted a time to come, got {moment(end)}; our clock says {moment(now)}", ctx, param)
-    return end
-
-
 def _fields(*, required: bool) -> Callable[[F], F]:
     return _options(
         click.option("--spiffe-id", type=SPIFFE_ID, required=required, help="The identity."),
@@ -68,7 +58,7 @@ def _fields(*, required: bool) -> Callable[[F], F]:
         click.option("--hint", help="Tells its SVID from others of the same workload."),
         click.option("--admin/--no-admin", default=None, help="It may administer the server."),
         click.option("--downstream/--no-downstream", default=None, help="It may run a server below this one."),
-        click.option("--expires-at", type=MOMENT, callback=_in_future, help="When the entry ends by itself."),
+        click.option("--expires-at", type=MOMENT, help="When the entry ends by itself."),
     )
 
 

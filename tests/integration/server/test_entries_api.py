@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -13,7 +15,8 @@ from meshtls.proto.server_admin import AdminClient
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.svid.x509 import X509Svid
 from tests.support.certs import NOW
-from tests.support.server import TD, ServerUnderTest, entry, new_csr
+from tests.support.clock import ManualClock
+from tests.support.server import TD, ServerUnderTest, config_for, entry, new_csr, started
 
 NODE = SpiffeId(TD, "/node")
 EVERYTHING = EntryFilter()
@@ -46,6 +49,26 @@ async def test_entries_are_listed_page_by_page_and_by_filter(server: ServerUnder
     assert [one.spiffe_id.path for one in await listed(admin, wanted)] == ["/w4"]
     assert await admin.count_entries(EntryFilter(spiffe_id=SpiffeId(TD, "/w5"))) == 1
     assert await listed(admin, EntryFilter(hint="no such")) == []
+
+
+@pytest.mark.parametrize(("seconds", "taken"), [(0, False), (1, True)])
+async def test_an_end_that_is_not_to_come_is_refused(tmp_path: Path, seconds: int, taken: bool) -> None:
+    clock = ManualClock()
+    end = clock.now() + timedelta(seconds=seconds)
+    async with started(config_for(tmp_path), clock) as server:
+        [lasting] = await server.admin.create_entries([entry("/lasting", NODE)])
+        if taken:
+            assert (await server.admin.update_entry(replace(lasting, expires_at=end))).expires_at == end
+            return
+        for call in (
+            lambda: server.admin.create_entries([entry("/web", NODE, expires_at=end)]),
+            lambda: server.admin.update_entry(replace(lasting, expires_at=end)),
+        ):
+            with pytest.raises(
+                RequestError, match=r": expires_at: wanted a time to come, or the entry is gone as soon"
+            ):
+                await call()
+        assert await listed(server.admin) == [lasting]
 
 
 async def test_a_batch_with_one_bad_entry_leaves_none(server: ServerUnderTest) -> None:

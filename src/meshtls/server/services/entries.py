@@ -68,4 +68,10 @@ class EntriesService(server_grpc.EntriesBase):
         entry = entry_of(message)
         if not entry.spiffe_id.member_of(self._core.hub.trust_domain):
             raise RequestError(f"{entry.spiffe_id}: this server registers for {self._core.hub.trust_domain} only")
+        now = self._core.clock.now()
+        if entry.expires_at is not None and entry.expired(now):
+            raise RequestError(
+                f"{entry.spiffe_id}: expires_at: wanted a time to come, or the entry is gone as soon as it is made,"
+                f" got {entry.expires_at:%Y-%m-%dT%H:%M:%SZ}; our clock says {now:%Y-%m-%dT%H:%M:%SZ}"
+            )
         return entry
