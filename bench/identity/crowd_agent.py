@@ -20,7 +20,7 @@ from bench.certificates import TRUST_DOMAIN
 from bench.identity.site import entry
 from meshtls.agent.admission import Admission
 from meshtls.agent.attest.attestor import Attestor, Caller
-from meshtls.agent.callers import serve_grpc
+from meshtls.agent.callers import serve_callers
 from meshtls.agent.embedded import EmbeddedUpstream
 from meshtls.agent.identities import Identities
 from meshtls.agent.tokens import Tokens
@@ -61,7 +61,7 @@ async def _serve(path: Path) -> None:
     identities = Identities(upstream, clock, lambda: 0.0)
     api = WorkloadApi(Admission(identities, _Numbering()), Tokens(upstream, clock, lambda: 0.0))
     with bound(path, 0o666) as listener:
-        async with in_background(identities.run(), "identities"), serve_grpc([api], listener):
+        async with in_background(identities.run(), "identities"), serve_callers([api], listener):
             await identities.until_ready()
             _say(0.0)
             while line := await asyncio.to_thread(sys.stdin.readline):

@@ -39,7 +39,7 @@ class _State(Protocol[Q_contra, R_co]):
 
 
 class SecretDiscovery(SecretDiscoveryServiceBase):
-    """Serve it with ``serve_grpc``. A caller gets the secrets of its own entries, whatever it asks for."""
+    """Serve it with ``serve_callers``. A caller gets the secrets of its own entries, whatever it asks for."""
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission

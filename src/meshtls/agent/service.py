@@ -10,7 +10,7 @@ from types import TracebackType
 
 from meshtls.agent.admission import Admission
 from meshtls.agent.attest.attestor import ATTESTORS, Attestor
-from meshtls.agent.callers import serve_grpc
+from meshtls.agent.callers import serve_callers
 from meshtls.agent.health import serve_health
 from meshtls.agent.identities import Identities
 from meshtls.agent.sds import SecretDiscovery
@@ -64,7 +64,7 @@ class Agent:
             listener = opening.enter_context(bound(self.endpoint.socket_path, 0o666))
             await opening.enter_async_context(in_background(self.identities.run(), "identities"))
             services = (WorkloadApi(self._admission, self._tokens), SecretDiscovery(self._admission))
-            await opening.enter_async_context(serve_grpc(services, listener))
+            await opening.enter_async_context(serve_callers(services, listener))
             if self.endpoint.health:
                 health = serve_health(*self.endpoint.health, self.awaited)
                 self.health_port = await opening.enter_async_context(health)

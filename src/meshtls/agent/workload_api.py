@@ -34,7 +34,7 @@ _HEADER = "workload.spiffe.io"
 
 
 class WorkloadApi(SpiffeWorkloadAPIBase):
-    """Serve it with ``serve_grpc``. Raises GRPCErrors, as the standard has them, and nothing else on purpose."""
+    """Serve it with ``serve_callers``. Raises GRPCErrors, as the standard has them, and nothing else on purpose."""
 
     def __init__(self, admission: Admission, tokens: Tokens) -> None:
         self._admission = admission

@@ -9,7 +9,7 @@ import click
 
 from meshtls.agent.attest.attestor import Attestor, Caller
 from meshtls.agent.attest.proc_text import parse_status
-from meshtls.agent.attest.process import Credentials, ProcessDirectory
+from meshtls.agent.attest.process import ProcessDirectory
 from meshtls.ca.registration import Entry, Selector
 from meshtls.cli.access import ServerAccess, gathered, server_options
 from meshtls.cli.explanation import Explanation, explain_process
@@ -19,6 +19,7 @@ from meshtls.cli.records import entry_record, moment
 from meshtls.cli.telling import MOST_PID
 from meshtls.clock import SystemClock
 from meshtls.errors import AccessError
+from meshtls.proto.peer_credentials import Credentials
 from meshtls.proto.server_admin import AdminClient
 from meshtls.server.entries import EntryIndex, Node
 from meshtls.spiffeid import SpiffeId

@@ -8,8 +8,6 @@ each call, so a ban on one server holds on all of them at once.
 from __future__ import annotations
 
 import os
-import socket
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -22,7 +20,7 @@ from meshtls.errors import AccessError, ValidityError
 from meshtls.server.hub import Hub
 from meshtls.svid.verify import VerifiedPeer
 
-__all__ = ["Caller", "Door", "Gate", "Role", "may_call", "unix_uid"]
+__all__ = ["Caller", "Door", "Gate", "Role", "may_call"]
 
 _PACKAGE = "/meshtls.server.v1."
 
@@ -118,13 +116,6 @@ class Gate:
                 f"{peer.spiffe_id}: your certificate {peer.serial} expired at {peer.not_after:%Y-%m-%dT%H:%M:%SZ};"
                 f" our clock says {now:%Y-%m-%dT%H:%M:%SZ}; connect again with a newer one"
             )
-
-
-def unix_uid(connection: socket.socket) -> int:
-    """The uid at the other end of a Unix socket, by the kernel's word."""
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    uid: int = struct.unpack("3i", credentials)[1]
-    return uid
 
 
 def _administrator(uid: int | None) -> Caller:

@@ -6,27 +6,23 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
-from contextvars import ContextVar, copy_context
+from collections.abc import Callable, Collection
+from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from google.protobuf.message import DecodeError
-from grpclib.config import Configuration
-from grpclib.const import Status
-from grpclib.encoding.proto import ProtoCodec
-from grpclib.events import RecvRequest, listen
-from grpclib.exceptions import GRPCError
-from grpclib.protocol import H2Protocol
-from grpclib.server import Server, Stream
+from grpclib.events import RecvRequest
+from grpclib.server import Stream
 
 from meshtls.errors import AccessError, MeshtlsError
-from meshtls.server.access import Caller, Door, Gate, Role, may_call, unix_uid
+from meshtls.proto.grpc_listener import serve_grpc
+from meshtls.proto.peer_credentials import credentials_of
+from meshtls.server.access import Caller, Door, Gate, Role, may_call
 from meshtls.server.faults import grpc_error
 from meshtls.svid.verify import VerifiedPeer
 
 if TYPE_CHECKING:
-    from grpclib._typing import IProtoMessage, IServable, IServerMethodFunc
+    from grpclib._typing import IServable, IServerMethodFunc
 
 __all__ = ["current_caller", "open_door"]
 
@@ -34,7 +30,7 @@ log = logging.getLogger("meshtls.server")
 
 _CALLER: ContextVar[Caller] = ContextVar("caller")
 _TRANSPORT: ContextVar[asyncio.BaseTransport] = ContextVar("transport")
-# A message longer than its window never arrives whole, and so never takes room: little for the anonymous.
+# Little for the anonymous.
 _LONGEST_MESSAGE = {Door.ATTESTATION: 2**17, Door.MTLS: 2**22, Door.SOCKET: 2**24}
 
 
@@ -43,23 +39,27 @@ def current_caller() -> Caller:
     return _CALLER.get()
 
 
-@asynccontextmanager
-async def open_door(
+def open_door(
     door: Door,
     services: Collection[IServable],
     gate: Gate,
     listener: socket.socket,
     context: ssl.SSLContext | None = None,
-) -> AsyncIterator[None]:
+) -> AbstractAsyncContextManager[None]:
     """Answer on ``listener`` while the body runs; then every connection is cut."""
-    server = _Server(services, _LONGEST_MESSAGE[door])
-    listen(server, RecvRequest, _Guard(door, gate).admit)
-    await server.start(sock=listener, ssl=context)
-    try:
-        yield
-    finally:
-        server.close()
-        await server.wait_closed()
+    return serve_grpc(
+        services,
+        listener,
+        _entered,
+        longest_message=_LONGEST_MESSAGE[door],
+        admit=_Guard(door, gate).admit,
+        context=context,
+    )
+
+
+def _entered(transport: asyncio.BaseTransport) -> Callable[[], None]:
+    _TRANSPORT.set(transport)
+    return lambda: None
 
 
 class _Guard:
@@ -82,7 +82,7 @@ class _Guard:
 
     async def _caller(self) -> Caller:
         transport = _TRANSPORT.get()
-        uid = unix_uid(transport.get_extra_info("socket")) if self._door is Door.SOCKET else None
+        uid = credentials_of(transport.get_extra_info("socket")).uid if self._door is Door.SOCKET else None
         peer = getattr(transport.get_extra_info("ssl_object"), "peer", None)
         return await self._gate.caller(self._door, peer if isinstance(peer, VerifiedPeer) else None, uid)
 
@@ -98,49 +98,3 @@ def _translated(method: IServerMethodFunc, name: str, caller: Caller) -> IServer
             log.info("%s by %s", name, caller.name)
 
     return call
-
-
-class _Codec(ProtoCodec):
-    def decode(self, data: bytes, message_type: type[IProtoMessage]) -> IProtoMessage:
-        try:
-            return super().decode(data, message_type)
-        except DecodeError as error:
-            raise GRPCError(Status.INVALID_ARGUMENT, f"the request is no {message_type.__name__}: {error}") from error
-
-
-class _Server(Server):
-    def __init__(self, services: Collection[IServable], longest_message: int) -> None:
-        windows = Configuration(http2_connection_window_size=longest_message, http2_stream_window_size=longest_message)
-        super().__init__(services, codec=_Codec(), config=windows)
-        self._connections: set[asyncio.BaseTransport] = set()
-
-    def close(self) -> None:
-        super().close()
-        # grpclib cuts none, and from Python 3.12 on waits for all.
-        for transport in tuple(self._connections):
-            if isinstance(transport, asyncio.WriteTransport):
-                transport.abort()
-
-    def _protocol_factory(self) -> H2Protocol:
-        return _Protocol(super()._protocol_factory(), self._connections)
-
-
-class _Protocol(H2Protocol):
-    def __init__(self, plain: H2Protocol, connections: set[asyncio.BaseTransport]) -> None:
-        super().__init__(plain.handler, plain.config, plain.h2_config)
-        self._connections = connections
-        self._context = copy_context()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
-        self._connections.add(transport)
-        self._context.run(_TRANSPORT.set, transport)
-        super().connection_made(transport)
-
-    def data_received(self, data: bytes) -> None:
-        # Calls are started from here, as tasks that inherit this context: so they know their connection.
-        self._context.run(super().data_received, data)
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self._connections.discard(self._transport)
-        super().connection_lost(exc)

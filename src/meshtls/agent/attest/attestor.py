@@ -15,9 +15,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from meshtls.agent.attest.cgroup import container_selectors
 from meshtls.agent.attest.facts import Facts, read_facts, started
 from meshtls.agent.attest.proc_text import Owners
-from meshtls.agent.attest.process import Credentials, ProcessDirectory, connector_runs, credentials_of
+from meshtls.agent.attest.process import ProcessDirectory, connector_runs
 from meshtls.ca.registration import Selector
 from meshtls.errors import AccessError, RequestError
+from meshtls.proto.peer_credentials import Credentials, credentials_of
 
 __all__ = ["ATTESTORS", "Attestor", "Caller"]
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from meshtls.agent.attest.proc_text import Life, Owners, parse_stat, parse_status
-from meshtls.agent.attest.process import Credentials, ProcessFiles
+from meshtls.agent.attest.process import ProcessFiles
 from meshtls.errors import AccessError
+from meshtls.proto.peer_credentials import Credentials
 
 __all__ = ["Facts", "read_facts", "started"]
 

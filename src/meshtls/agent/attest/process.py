@@ -9,37 +9,17 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import struct
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
 from meshtls.errors import AccessError
+from meshtls.proto.peer_credentials import credentials_of
 
-__all__ = ["Credentials", "ProcessDirectory", "ProcessFiles", "connector_runs", "credentials_of"]
+__all__ = ["ProcessDirectory", "ProcessFiles", "connector_runs"]
 
-_CREDENTIALS = struct.Struct("iII")
 # Of asm-generic/socket.h, from Linux 6.5 on; the socket module has no name for it.
 _SO_PEERPIDFD = 77
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """What the kernel says of the process that connected; ``pid`` is 0 where we can't see its namespace."""
-
-    pid: int
-    uid: int
-    gid: int
-
-    def __str__(self) -> str:
-        return f"pid {self.pid} (uid {self.uid}, gid {self.gid})"
-
-
-def credentials_of(connection: socket.socket) -> Credentials:
-    """The peer's as they were at its connect (unix(7), SO_PEERCRED)."""
-    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    return Credentials(*_CREDENTIALS.unpack(data))
 
 
 def connector_runs(connection: socket.socket) -> bool:

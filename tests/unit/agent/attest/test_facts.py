@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from meshtls.agent.attest.facts import read_facts, started
-from meshtls.agent.attest.process import Credentials
 from meshtls.errors import AccessError
+from meshtls.proto.peer_credentials import Credentials
 
 CALLER = Credentials(42, 1000, 100)
 START = 4711
