@@ -15,28 +15,28 @@ from meshtls.errors import ConfigError, MeshtlsError
 __all__ = ["cli", "main"]
 
 _CONFIG, _FAILED, _INTERRUPTED = 2, 1, 130
-# Each is in the module of its name.
-_VERBS = (
-    "up",
-    "server",
-    "agent",
-    "sidecar",
-    "entry",
-    "token",
-    "agents",
-    "bundle",
-    "x509",
-    "jwt",
-    "fetch",
-    "watch",
-    "validate-jwt",
-    "explain",
-    "tls-server",
-    "tls-client",
-    "ca",
-    "app",
-    "node",
-)
+# Each is in the module of its name. What it does stands here, too, so that the list of them loads none.
+_VERBS = {
+    "up": "Start a whole mesh in one process, and show it at work.",
+    "server": "The CA server: registers workloads, attests nodes, signs.",
+    "agent": "A node's agent: Workload API and Envoy's SDS.",
+    "sidecar": "Plaintext to its app, mutual TLS to its peers.",
+    "entry": "Registration entries: who shall get which identity.",
+    "token": "Join tokens: each attests one node, once.",
+    "agents": "The nodes that attested.",
+    "bundle": "Trust bundles: ours, and those we federate with.",
+    "x509": "X509-SVIDs without an agent.",
+    "jwt": "JWT-SVIDs without an agent.",
+    "fetch": "SVIDs, tokens and bundles of this process, once.",
+    "watch": "Each new X509-SVID of this process as it comes.",
+    "validate-jwt": "Let the Workload API judge a token.",
+    "explain": "Which entries a process is, and what it lacks for others.",
+    "tls-server": "Say hello to the clients that are allowed.",
+    "tls-client": "Connect once, and print who the server is.",
+    "ca": "A CA and its Workload API for one machine's users.",
+    "app": "A small HTTP app to put behind a sidecar.",
+    "node": "Answer JSON messages, one a line, by real handshakes.",
+}
 
 
 class _Verbs(click.Group):
@@ -51,6 +51,10 @@ class _Verbs(click.Group):
         name = cmd_name.replace("-", "_")
         command: click.Command = getattr(import_module(f"meshtls.cli.{name}"), name)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_VERBS.items()))
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})

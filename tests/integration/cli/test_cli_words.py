@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
+import click
 import pytest
 
+from meshtls.cli.main import cli
 from tests.integration.cli.processes import meshtls
 
 GOOD = """\
@@ -155,3 +159,17 @@ def test_the_version_is_told() -> None:
 
     assert done.returncode == 0
     assert done.stdout.startswith("meshtls, version ")
+
+
+def test_the_list_of_verbs_is_whole_and_loads_none_of_them() -> None:
+    program = "import sys, atexit; from meshtls.cli.main import main\n"
+    program += "atexit.register(lambda: print('sqlalchemy' in sys.modules))\n"
+    done = subprocess.run(
+        [sys.executable, "-c", program + "main(['--help'])"], capture_output=True, text=True, timeout=60, check=True
+    )
+
+    *words, loaded = done.stdout.splitlines()
+    verbs = [line.split()[0] for line in words[words.index("Commands:") + 1 :]]
+    assert verbs == cli.list_commands(click.Context(cli))
+    assert "..." not in done.stdout
+    assert loaded == "False"
