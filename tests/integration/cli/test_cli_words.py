@@ -171,5 +171,5 @@ def test_the_list_of_verbs_is_whole_and_loads_none_of_them() -> None:
     *words, loaded = done.stdout.splitlines()
     verbs = [line.split()[0] for line in words[words.index("Commands:") + 1 :]]
     assert verbs == cli.list_commands(click.Context(cli))
-    assert "..." not in done.stdout
+    assert not [line for line in words if line.startswith("  ") and line.endswith("...")]
     assert loaded == "False"
