@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -94,6 +95,7 @@ class Listener:
         self._timeout = timeout
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
+        self._closed = False
 
     async def start(self, host: str, port: int) -> None:
         self._server = await asyncio.get_running_loop().create_server(self._accept, host, port)
@@ -107,8 +109,10 @@ class Listener:
         return host, port
 
     async def close(self) -> None:
-        """Stop listening, cancel the handlers that still run, and wait for them."""
+        """Stop listening, cancel the handlers that still run, and wait for them. Who is half-way in is cut off."""
+        self._closed = True
         if self._server is not None:
+            await _accept_no_more(self._server)
             self._server.close()
         for task in self._tasks:
             task.cancel()
@@ -129,10 +133,18 @@ class Listener:
     def _accept(self) -> TlsProtocol:
         reader, application = _stream()
         protocol = TlsProtocol(self._engine, application)
+        if self._closed:
+            protocol.abort()  # asyncio had accepted it before
+            return protocol
         task = asyncio.create_task(self._serve(protocol, reader, application))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(self._served, protocol))
         return protocol
+
+    def _served(self, protocol: TlsProtocol, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not protocol.established:
+            protocol.abort()  # also where the task was cancelled before its first step
 
     def _engine(self, tcp: asyncio.Transport) -> TlsEngine:
         return TlsEngine(self._contexts.current(), port=tcp.get_extra_info("sockname")[1])
@@ -166,6 +178,15 @@ class Listener:
             log.warning("refused: %s", error)
             await protocol.linger()
         return None
+
+
+async def _accept_no_more(server: asyncio.Server) -> None:
+    """asyncio accepts in one turn of its loop and makes the transport in the next; a server that is closed in between
+    leaves a connection that nobody has, open until the garbage collector comes by.
+    """
+    for sock in server.sockets:
+        asyncio.get_running_loop().remove_reader(sock.fileno())
+    await asyncio.sleep(0)
 
 
 def _stream() -> tuple[asyncio.StreamReader, asyncio.StreamReaderProtocol]:

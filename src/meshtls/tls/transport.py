@@ -122,13 +122,17 @@ class TlsProtocol(asyncio.Protocol):
         self.closed: asyncio.Future[None] = loop.create_future()
         self._make_engine = make_engine
         self._application = application
+        self._made = self._cut = False
         self._tcp: asyncio.Transport
         self._engine: TlsEngine
         self._transport: TlsTransport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101  # a stream transport, by how it was made
-        self._tcp = transport
+        self._made, self._tcp = True, transport
+        if self._cut:
+            transport.abort()
+            return
         try:
             self._engine = self._make_engine(transport)
         except LocalIdentityError as error:
@@ -145,29 +149,29 @@ class TlsProtocol(asyncio.Protocol):
         self._engine.feed(data)
         if not self.ready.done():
             self._handshake()
-        if self._established():
+        if self.established:
             self._deliver()
 
     def eof_received(self) -> bool:
         if not self.ready.done():
             self._settle(HandshakeError("the peer closed the connection in the middle of the handshake"))
-        elif self._established() and not self._engine.peer_closed:
+        elif self.established and not self._engine.peer_closed:
             self._fail(ConnectionResetError("the peer's TCP connection ended without TLS's close_notify"))
-        return self._established() and not self._transport.is_closing()
+        return self.established and not self._transport.is_closing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.ready.done():
             self._settle(HandshakeError("the connection broke in the middle of the handshake"))
-        elif self._established():
+        elif self.established:
             self._application.connection_lost(exc)
         self.closed.set_result(None)
 
     def pause_writing(self) -> None:
-        if self._established():
+        if self.established:
             self._application.pause_writing()
 
     def resume_writing(self) -> None:
-        if self._established():
+        if self.established:
             self._application.resume_writing()
 
     def give_up(self) -> None:
@@ -181,9 +185,14 @@ class TlsProtocol(asyncio.Protocol):
         self._tcp.abort()
 
     def abort(self) -> None:
-        self._tcp.abort()
+        """Cut it now, or the moment that it is made."""
+        self._cut = True
+        if self._made:
+            self._tcp.abort()
 
-    def _established(self) -> bool:
+    @property
+    def established(self) -> bool:
+        """The peer was let in."""
         return self.ready.done() and not self._refused()
 
     def _refused(self) -> bool:

@@ -53,6 +53,7 @@ class JwtSource:
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> JwtSource:
+        self._latest.begin()
         async with AsyncExitStack() as opening:
             await opening.enter_async_context(self._client)
             bundles = self._client.watch_jwt_bundles(self._latest.note_failure)

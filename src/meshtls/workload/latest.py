@@ -31,6 +31,7 @@ class Latest(Generic[T]):
         self._value: T | None = None
         self._news = asyncio.Event()
         self.generation = 0
+        self._began_at = 0
         self.failures = 0
         self.last_error: LocalIdentityError | None = None
         self.over: LocalIdentityError | None = None
@@ -41,6 +42,19 @@ class Latest(Generic[T]):
         if self._value is None:
             raise self.over or LocalIdentityError(f"no {self._what} yet: enter the source with 'async with' first")
         return self._value
+
+    def begin(self) -> None:
+        """The watch begins, or begins again; then what came before is forgotten, but for its generation."""
+        self.over = self.last_error = None
+        self.failures = 0
+        self._began_at = self.generation
+        self._value = None
+        self._news = asyncio.Event()
+
+    @property
+    def known(self) -> bool:
+        """There is a value."""
+        return self._value is not None
 
     async def follow(self, values: AsyncGenerator[T]) -> None:
         """Take over each value until the watch ends for good."""
@@ -74,9 +88,9 @@ class Latest(Generic[T]):
     async def first(self, clock: Clock, timeout: float | None) -> T:
         """Wait at most ``timeout`` seconds, None for ever, for a value. Raises LocalIdentityError where none came."""
         if timeout is None:
-            return await self.after(0)
+            return await self.after(self._began_at)
         async with in_background(self._give_up(clock, timeout), "give up"):
-            return await self.after(0)
+            return await self.after(self._began_at)
 
     @property
     def trouble(self) -> str:
@@ -87,7 +101,7 @@ class Latest(Generic[T]):
 
     async def _give_up(self, clock: Clock, timeout: float) -> None:
         await clock.sleep(timeout)
-        if not self.generation:
+        if self.generation == self._began_at:
             why = self.last_error or "nothing was sent"
             self.end(LocalIdentityError(f"no {self._what} in {timeout:g} s: {why}"))
 

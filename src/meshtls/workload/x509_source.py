@@ -51,6 +51,7 @@ class X509Source:
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> X509Source:
+        self._latest.begin()
         async with AsyncExitStack() as opening:
             await opening.enter_async_context(self._client)
             await opening.enter_async_context(in_background(self._latest.follow(self._contexts()), "follow X509-SVIDs"))
@@ -87,7 +88,7 @@ class X509Source:
         return self._latest.last_error
 
     def __repr__(self) -> str:
-        if not self._latest.generation:
+        if not self._latest.known:
             return f"<X509Source {self._client.address} [no SVID yet{self._latest.trouble}]>"
         svid = self._latest.value.svid
         state = f"gen {self._latest.generation} until {_clock(svid.not_after)}{self._latest.trouble}"
@@ -105,7 +106,9 @@ class X509Source:
         # After a reconnect the same state comes again: that is no rotation.
         generation = self._latest.generation
         same = replace(context, generation=generation)
-        return same if generation and same == self._latest.value else replace(context, generation=generation + 1)
+        return (
+            same if self._latest.known and same == self._latest.value else replace(context, generation=generation + 1)
+        )
 
     def _picked_first(self, svids: tuple[X509Svid, ...]) -> tuple[X509Svid, ...]:
         if self._picker is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 import struct
@@ -249,6 +250,28 @@ async def test_a_listener_gives_up_a_client_that_stalls() -> None:
         writer.write(client.hello)
         assert "ALERT_UNEXPECTED_MESSAGE" in client.alert_in(await reader.read())
         writer.close()
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_a_listener_that_closes_leaves_nobody_half_way_in(turns: int) -> None:
+    """At whatever step of its accepting: the handshake is not finished behind the closed door."""
+    reached = []
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reached.append(peer_id(writer))
+
+    listener = await start(handler)
+    with socket.create_connection(listener.address) as sock:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await listener.close()
+        sock.setblocking(False)
+        client = SlowClient()
+        async with asyncio.timeout(10):
+            with contextlib.suppress(ConnectionError):
+                await asyncio.get_running_loop().sock_sendall(sock, client.hello)
+                assert await asyncio.get_running_loop().sock_recv(sock, 1) == b""
+    assert not reached
 
 
 async def test_plaintext_to_a_listener_is_closed_cleanly_and_the_log_says_why(

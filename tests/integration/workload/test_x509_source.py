@@ -37,6 +37,35 @@ class TestEntering:
             end = f"{context.svid.not_after:%Y-%m-%dT%H:%M:%SZ}"
             assert repr(source) == f"<X509Source spiffe://example.org/web [gen 1 until {end}]>"
 
+    async def test_it_may_be_entered_again_and_then_starts_afresh(
+        self, api: WorkloadApi, authority: Authority, clock: ManualClock
+    ) -> None:
+        source = source_of(api, clock)
+        async with source:
+            first = source.snapshot()
+        api.push(context_for(authority, "/web"))
+        async with source:
+            second = source.snapshot()
+            assert (second.generation, second.svids) == (2, api.context.svids)
+            assert source.last_error is None
+            changing = asyncio.ensure_future(source.changed())
+            api.push(context_for(authority, "/web"))
+            assert (await asyncio.wait_for(changing, 10)).svids == api.context.svids
+        assert first.svids != second.svids
+
+    async def test_entered_again_it_waits_for_the_workload_api_as_it_did_at_first(
+        self, api: WorkloadApi, clock: ManualClock
+    ) -> None:
+        source = source_of(api, clock)
+        async with source:
+            pass
+        api.silent = True
+        entering = asyncio.ensure_future(source.__aenter__())
+        await api.until_called("FetchX509SVID", 2)
+        clock.advance(30)
+        with pytest.raises(LocalIdentityError, match="^no X509-SVID in 30 s: nothing was sent$"):
+            await entering
+
     async def test_it_waits_for_an_identity_that_is_not_there_yet(self, api: WorkloadApi, clock: ManualClock) -> None:
         api.refuse(Status.PERMISSION_DENIED)
         source = source_of(api, clock)
