@@ -51,10 +51,10 @@ class _KnowsPeer(asyncio.Protocol):
     app_state: dict[str, Any]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # a stream transport, by how it was made
+        tcp = cast("asyncio.Transport", transport)  # by how it was made; uvloop's are of no class of asyncio's
         try:
-            self.app_state = {**self.app_state, PEER: verified_peer(transport)}
+            self.app_state = {**self.app_state, PEER: verified_peer(tcp)}
         except RequestError as error:
             log.warning("refused: %s", error)
-            transport.abort()
+            tcp.abort()
         super().connection_made(transport)

@@ -8,7 +8,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from contextlib import asynccontextmanager
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from google.protobuf.message import DecodeError
 from grpclib import GRPCError, Status
@@ -73,8 +73,8 @@ class _Server(Server):
         super().close()
         # grpclib cuts none, and from Python 3.12 on waits for all.
         for transport in tuple(self._connections):
-            if isinstance(transport, asyncio.WriteTransport):
-                transport.abort()
+            # uvloop's are of no class of asyncio's.
+            cast("asyncio.WriteTransport", transport).abort()
 
     def _protocol_factory(self) -> H2Protocol:
         return _Protocol(super()._protocol_factory(), self._enter, self._connections)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from meshtls.errors import HandshakeError, LocalIdentityError, PeerError
 from meshtls.tls.engine import TlsEngine
@@ -128,18 +128,18 @@ class TlsProtocol(asyncio.Protocol):
         self._transport: TlsTransport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # a stream transport, by how it was made
-        self._made, self._tcp = True, transport
+        # A stream transport, by how it was made; uvloop's are of no class of asyncio's.
+        self._made, self._tcp = True, cast("asyncio.Transport", transport)
         if self._cut:
-            transport.abort()
+            self._tcp.abort()
             return
         try:
-            self._engine = self._make_engine(transport)
+            self._engine = self._make_engine(self._tcp)
         except LocalIdentityError as error:
             self._settle(error)
-            transport.abort()
+            self._tcp.abort()
             return
-        self._transport = TlsTransport(transport, self._engine)
+        self._transport = TlsTransport(self._tcp, self._engine)
         self._transport.set_protocol(self._application)
         self._handshake()
 
@@ -187,6 +187,7 @@ class TlsProtocol(asyncio.Protocol):
     def abort(self) -> None:
         """Cut it now, or the moment that it is made."""
         self._cut = True
+        self.ready.cancel()
         if self._made:
             self._tcp.abort()
 
