@@ -1,16 +1,3 @@
-"""Every test of ``listen`` and ``dial`` runs on asyncio's loop and on uvloop."""
+"""What a program of somebody's uses runs on asyncio's loop and on uvloop."""
 
-from __future__ import annotations
-
-import asyncio
-from collections.abc import Callable, Mapping
-
-import pytest
-import uvloop
-
-
-def pytest_asyncio_loop_factories(
-    config: pytest.Config, item: pytest.Item
-) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Of pytest-asyncio: each of these is a parameter of each test."""
-    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+from tests.support.loops import pytest_asyncio_loop_factories as pytest_asyncio_loop_factories

@@ -10,6 +10,7 @@ import pytest
 from meshtls.ca.authority import Authority
 from tests.support.authority import context_for, make_authority
 from tests.support.clock import ManualClock
+from tests.support.loops import pytest_asyncio_loop_factories as pytest_asyncio_loop_factories
 from tests.support.workload_api import WorkloadApi, workload_api
 
 
