@@ -89,7 +89,7 @@ class WarmPool:
                 try:
                     while len(self._ready) < self.size:
                         await self._add()
-                except MeshtlsError as error:
+                except (MeshtlsError, OSError) as error:  # of the system: no descriptors are left
                     log.info("no warm connection, next try in %g s: %s", pause, error)
                     await self._clock.sleep(pause)
                     pause = min(2 * pause, _LONGEST_PAUSE)
@@ -164,7 +164,8 @@ class WarmPool:
 
 def _close(one: _Warm) -> None:
     sock, engine, _ = one.dialled
-    with contextlib.suppress(HandshakeError, OSError):
+    with contextlib.suppress(HandshakeError):
         engine.close_write()
+    with contextlib.suppress(OSError):
         sock.send(engine.outgoing())
     close(sock)

@@ -87,7 +87,12 @@ class Workers:
     def _start(self, worker: _Worker) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:  # no memory or no room for processes now: the others go on
+            self._put_off(worker, soon=True)
+            log.error("worker %d could not be started, next try in %g s: %s", worker.number, worker.pause, error)  # noqa: TRY400
+            return
         if not pid:
             self._be_one()
         worker.pid, worker.since = pid, time.monotonic()
@@ -147,10 +152,13 @@ class Workers:
             self._stopping, self._status = True, _AS_WRONG_CONFIG
             self._pass_on(signal.SIGTERM)
             return
-        now = time.monotonic()
-        worker.pause = _FIRST_PAUSE if now - worker.since > _SOON else min(2 * worker.pause, _LONGEST_PAUSE)
-        worker.due = now + worker.pause
+        self._put_off(worker, soon=time.monotonic() - worker.since <= _SOON)
         log.error("worker %d, process %d, ended %s; another takes its place", worker.number, pid, how)
+
+    def _put_off(self, worker: _Worker, *, soon: bool) -> None:
+        """Plan its next start, later each time that it ends ``soon`` after the one before."""
+        worker.pause = min(2 * worker.pause, _LONGEST_PAUSE) if soon else _FIRST_PAUSE
+        worker.due = time.monotonic() + worker.pause
 
     def __repr__(self) -> str:
         return f"<Workers [{len(self._living())} of {len(self._workers)} alive]>"

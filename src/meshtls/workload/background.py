@@ -8,6 +8,9 @@ from contextlib import asynccontextmanager
 
 __all__ = ["in_background"]
 
+#: Seconds for what is cancelled to clean up.
+_PATIENCE = 3.0
+
 
 @asynccontextmanager
 async def in_background(work: Coroutine[None, None, None], name: str) -> AsyncIterator[None]:
@@ -20,6 +23,15 @@ async def in_background(work: Coroutine[None, None, None], name: str) -> AsyncIt
     try:
         yield
     finally:
+        try:
+            await _ended(running)
+        finally:
+            # Not given the body's exception, which it would wrap in a group.
+            await tasks.__aexit__(None, None, None)
+
+
+async def _ended(running: asyncio.Task[None]) -> None:
+    """Cancel it until it has ended: a library may take that for a lost connection, and go on (grpclib's streams do)."""
+    while not running.done():
         running.cancel()
-        # Not given the body's exception, which it would wrap in a group.
-        await tasks.__aexit__(None, None, None)
+        await asyncio.wait([running], timeout=_PATIENCE)

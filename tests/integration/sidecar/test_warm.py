@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 
 import pytest
 
@@ -50,6 +51,24 @@ async def test_a_connection_that_is_there_is_taken_and_another_is_made() -> None
         assert app.connections == 3
         taken = await b.lines.next()
         assert (taken["outcome"], taken["bytes_in"]) == ("OK", 4)
+
+
+async def test_no_descriptor_for_one_ahead_is_a_try_that_failed_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    failures, add = iter([OSError(errno.EMFILE, "Too many open files")]), WarmPool._add
+
+    async def once_without_descriptors(pool: WarmPool) -> None:
+        for failure in failures:
+            raise failure
+        await add(pool)
+
+    monkeypatch.setattr(WarmPool, "_add", once_without_descriptors)
+    clock = ManualClock()
+    async with an_app() as app, side_b(app.address) as b, side_a(b.inbound, warm=1, clock=clock) as a:
+        async with connected(a.outbound) as streams:
+            assert await echoed(streams) == b"ping"
+        assert len(pool_of(a)) == 0
+        clock.advance(60)
+        await until(lambda: len(pool_of(a)) == 1)
 
 
 async def test_an_app_that_speaks_first_is_heard_though_it_spoke_before_anybody_was_there() -> None:

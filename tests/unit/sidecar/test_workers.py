@@ -23,6 +23,15 @@ from meshtls.sidecar.workers import Workers
 where = sys.stderr if sys.argv[1] == "lines" else sys.stdout
 logging.basicConfig(level=logging.INFO, stream=where, format="%(levelname)s %(message)s")
 
+if sys.argv[1] == "refork":
+    fork, forks = os.fork, []
+    def refused_once():
+        forks.append(len(forks))
+        if len(forks) == 3:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return fork()
+    os.fork = refused_once
+
 def serve(parent):
     if sys.argv[1] == "config":
         raise ConfigError("a.yaml: it is wrong")
@@ -102,6 +111,19 @@ def test_a_worker_that_dies_is_noticed_logged_and_replaced() -> None:
         assert re.fullmatch(rf"ERROR worker [12], process {first}, ended by signal 9; another takes its place", line)
         (third,) = pids_of(process, 1)
         assert third not in (first, second)
+        process.send_signal(signal.SIGTERM)
+        assert {int(said(process, "stopped").split()[1]) for _ in range(2)} == {second, third}
+        assert process.wait(20) == 0
+
+
+def test_a_worker_that_can_not_be_forked_now_is_later_and_the_other_goes_on() -> None:
+    with parent("refork", "1") as process:
+        first, second = pids_of(process)
+        os.kill(first, signal.SIGKILL)
+        assert said(process, "ERROR").endswith("another takes its place")
+        line = said(process, "ERROR")
+        assert re.fullmatch(r"ERROR worker [12] could not be started, next try in [0-9.]+ s: \[Errno 11\] .+", line)
+        (third,) = pids_of(process, 1)
         process.send_signal(signal.SIGTERM)
         assert {int(said(process, "stopped").split()[1]) for _ in range(2)} == {second, third}
         assert process.wait(20) == 0

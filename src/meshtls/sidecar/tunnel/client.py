@@ -32,7 +32,7 @@ class TunnelClient(Wire):
 
     @property
     def can_open(self) -> bool:
-        return not self.over and self.http.can_open
+        return not self.ending and self.http.can_open
 
     @property
     def empty(self) -> bool:

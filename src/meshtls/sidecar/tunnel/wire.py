@@ -8,6 +8,7 @@ a quarter of itself late.
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable
 
@@ -30,6 +31,8 @@ OnEnd = Callable[[Exception | None], None]
 #: A frame shorter than this waits for the end of the wake-up, to share a record with others.
 _SMALL = 1 << 12
 _TICKS = 4
+#: For a peer that does not end its side after we have ended ours.
+_PARTING_SECONDS = 30.0
 #: Times the idle timeout after which a tunnel without streams is closed, whatever its peer still owes us.
 _LAST_PATIENCE = 3
 
@@ -48,6 +51,8 @@ class Wire:
         self._splices: dict[int, Splice] = {}
         self._scheduled = False
         self._finishing = False
+        #: Since when both sides have said all, and we wait for the peer to have taken it.
+        self._parting: float | None = None
         self._last = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self.now = time.monotonic
@@ -63,6 +68,11 @@ class Wire:
         self._tick()
         self._guarded(self._begin)
 
+    @property
+    def ending(self) -> bool:
+        """No more streams come or go; only what was sent is waited for."""
+        return self.over or self._finishing
+
     def drain(self) -> None:
         """Take no new streams, and end with the last of those that are."""
         self._guarded(self.http.drain)
@@ -70,6 +80,9 @@ class Wire:
     def break_off(self, error: Exception, code: ErrorCode = ErrorCode.NO_ERROR) -> None:
         """End it now, and every stream with it. ``code`` is what the peer is told."""
         if self.over:
+            return
+        if self._parting is not None:
+            self._close(None)
             return
         self.http.goaway(code)
         self._farewell()
@@ -95,7 +108,7 @@ class Wire:
     def flush(self) -> None:
         """Send what is in ``http.outgoing``, unless the socket is full. Raises EndedError."""
         outgoing = self.http.outgoing
-        if not outgoing or self.blocked or self.over:
+        if not outgoing or self.blocked or self.over or self._parting is not None:
             return
         with memoryview(outgoing) as data:
             taken = self._end.transmit(data)
@@ -124,6 +137,9 @@ class Wire:
             self.http.feed(memoryview(first))
 
     def _receive(self) -> None:
+        if self._parting is not None:
+            self._drop_what_comes()
+            return
         data = self._end.receive()
         if data is not None:
             self.http.feed(data)
@@ -185,9 +201,32 @@ class Wire:
         except EndedError:
             finished = True  # the peer was quicker, and there is nothing left to lose
         if finished:
-            self._close(None)
+            self._part()
         else:
             self._block()
+
+    def _part(self) -> None:
+        """End our side, and stay until the peer has ended its own: who closes a socket that is still spoken to takes
+        back what the kernel has not sent yet, and with it the end of the streams.
+        """
+        self._parting = self.now()
+        self.blocked = False
+        try:
+            self._end.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._close(None)
+        else:
+            self.poller.watch(self._end.sock, self._on_readable, None)
+
+    def _drop_what_comes(self) -> None:
+        try:
+            gone = not self._end.sock.recv(_SMALL)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            gone = True
+        if gone:
+            self._close(None)
 
     def _block(self) -> None:
         self.blocked = True
@@ -198,7 +237,7 @@ class Wire:
             return
         self.blocked = False
         if self._finishing:
-            self._close(None)
+            self._part()
             return
         self.poller.watch(self._end.sock, self._on_readable, None)
         self.room(None)
@@ -248,8 +287,12 @@ class Wire:
         for splice in list(self._splices.values()):
             if splice.last < idle_since:
                 splice.break_off(EndedError(Outcome.IDLE_TIMEOUT, f"no byte moved for {self._idle:g} s"))
-        self.tick(now)
-        if not self._splices and self._last < now - _LAST_PATIENCE * self._idle:
+        if self._parting is not None:
+            if self._parting < now - _PARTING_SECONDS:
+                self._close(None)
+        else:
+            self.tick(now)
+        if self._parting is None and not self._splices and self._last < now - _LAST_PATIENCE * self._idle:
             # Asked to go, it neither went nor let us go: a peer that reads nothing, or answers no PING.
             self.break_off(EndedError(Outcome.IDLE_TIMEOUT, "the tunnel had no streams, and its peer did not let go"))
         if not self.over:

@@ -14,6 +14,7 @@ from datetime import timedelta
 import pytest
 
 from meshtls.policy.authorizer import Decision, Target
+from meshtls.sidecar import sockets
 from meshtls.sidecar.address import Address
 from meshtls.sidecar.config import Limits
 from meshtls.sidecar.tunnel.settings import STREAM_WINDOW, WIDE_STREAMS, WIDE_WINDOW
@@ -83,6 +84,34 @@ async def used_once(pair: Pair) -> None:
 
 
 # -- bytes --
+
+
+async def test_what_is_on_its_way_when_a_drained_tunnel_ends_still_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To a peer whose socket holds little, as far ones do: most of a stream's end is in our kernel's queue then."""
+    prepare = sockets._prepare
+
+    def small(sock: socket.socket) -> None:
+        prepare(sock)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+
+    monkeypatch.setattr(sockets, "_prepare", small)
+    size = 3 << 20
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.write(bytes(size))
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    app = Address(*server.sockets[0].getsockname())
+    async with server, side_b(app, tunnel=True) as b, side_a(b.inbound, tunnel=True) as a:
+        async with connected(a.outbound) as (reader, writer):
+            writer.write_eof()
+            first = await reader.readexactly(1)
+            draining = asyncio.create_task(b.sidecar.drain(20))
+            assert len(first + await rest((reader, writer))) == size
+        await draining
+        assert [await a.lines.outcome(), await b.lines.outcome()] == ["OK", "OK"]
 
 
 async def test_many_connections_ride_one_and_each_has_its_line() -> None:

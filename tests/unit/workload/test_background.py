@@ -1,0 +1,33 @@
+"""Work beside a body ends with it, whatever it does with its cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from meshtls.workload import background
+from meshtls.workload.background import in_background
+
+
+@pytest.mark.parametrize("swallows", [0, 1, 3])
+async def test_work_ends_with_its_body_though_it_takes_a_cancellation_for_something_else(
+    swallows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background, "_PATIENCE", 0.01)
+    cancelled = 0
+
+    async def work() -> None:
+        nonlocal cancelled
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                cancelled += 1
+                if cancelled > swallows:
+                    raise
+
+    async with asyncio.timeout(10):
+        async with in_background(work(), "work"):
+            await asyncio.sleep(0)
+    assert cancelled == swallows + 1
