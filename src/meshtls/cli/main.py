@@ -15,6 +15,7 @@ from meshtls.errors import ConfigError, MeshtlsError
 __all__ = ["cli", "main"]
 
 _CONFIG, _FAILED, _INTERRUPTED = 2, 1, 130
+_OF_THE_SERVER = ("aiosqlite", "alembic", "asyncpg", "sqlalchemy")
 # Each is in the module of its name. What it does stands here, too, so that the list of them loads none.
 _VERBS = {
     "up": "Start a whole mesh in one process, and show it at work.",
@@ -87,6 +88,12 @@ def _run(arguments: Sequence[str] | None) -> int:
         return _FAILED
     except (MeshtlsError, BaseExceptionGroup) as error:
         return _explain(error, out)
+    except ModuleNotFoundError as error:
+        if error.name not in _OF_THE_SERVER:
+            raise
+        advice = f"{error.name} is not installed; this verb needs pip install 'meshtls[server]'"
+        out.error("ConfigError", advice, _CONFIG)
+        return _CONFIG
 
 
 def _explain(error: BaseException, out: Output) -> int:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from meshtls.errors import InvalidSpiffeIdError
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.svid.verify import VerifiedPeer
 
@@ -100,8 +101,10 @@ def authorize_one_of(*spiffe_ids: SpiffeId | str) -> Authorizer:
 
 
 def authorize_member_of(trust_domain: TrustDomain | str) -> Authorizer:
-    """Allow every ID of this trust domain."""
-    wanted = TrustDomain.parse(trust_domain) if isinstance(trust_domain, str) else trust_domain
+    """Allow every ID of this trust domain. Raises InvalidSpiffeIdError, also for the ID of a single workload."""
+    wanted = _domain(trust_domain) if isinstance(trust_domain, str) else trust_domain
+    if not isinstance(wanted, TrustDomain):
+        raise TypeError(f"authorize_member_of: wanted a trust domain, got {wanted!r}")
 
     def decide(peer: VerifiedPeer, target: Target) -> Decision:
         allowed = peer.spiffe_id.member_of(wanted)
@@ -109,6 +112,12 @@ def authorize_member_of(trust_domain: TrustDomain | str) -> Authorizer:
         return Decision(allowed, f"peer {peer.spiffe_id} {word} a member of trust domain {wanted}")
 
     return decide
+
+
+def _domain(text: str) -> TrustDomain:
+    if "://" in text and SpiffeId.parse(text).path:
+        raise InvalidSpiffeIdError(f"authorize_member_of: wanted a trust domain, got the ID of one workload, {text!r}")
+    return TrustDomain.parse(text)
 
 
 def _kind(decision: object) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
@@ -37,7 +38,11 @@ class X509Svid:
             spiffe_id = spiffe_id_of(chain[0])
         except InvalidSvidError as error:
             raise LocalIdentityError(f"our own {error}") from error
-        if chain[0].public_key() != private_key.public_key():
+        try:
+            theirs = chain[0].public_key()
+        except (ValueError, UnsupportedAlgorithm) as error:
+            raise LocalIdentityError(f"X509-SVID {spiffe_id}: its public key can't be read: {error}") from error
+        if theirs != private_key.public_key():
             raise LocalIdentityError(f"X509-SVID {spiffe_id}: the private key does not belong to the certificate")
         return cls(spiffe_id, tuple(chain), private_key, hint)
 

@@ -19,7 +19,7 @@ from meshtls.policy.authorizer import Authorizer
 from meshtls.svid.context import X509ContextSource
 from meshtls.tls.context import TlsContexts, TlsOptions, harden
 from meshtls.tls.unusable import unusable
-from meshtls.tls.verifying import VerifyingSSLObject
+from meshtls.tls.verifying import VerifyingSSLObject, VerifyingSSLSocket
 
 __all__ = ["RotatingContext", "client_context", "server_context"]
 
@@ -112,13 +112,16 @@ class RotatingContext(ssl.SSLContext):
         session: ssl.SSLSession | None = None,
     ) -> ssl.SSLSocket:
         self._check_use(server_side, session)
-        return self.contexts.current().wrap_socket(
+        wrapped = self.contexts.current().wrap_socket(
             sock,
             server_side=server_side,
             do_handshake_on_connect=do_handshake_on_connect,
             suppress_ragged_eofs=suppress_ragged_eofs,
             server_hostname=server_hostname,
         )
+        if isinstance(wrapped, VerifyingSSLSocket):
+            wrapped.accepting = self
+        return wrapped
 
     def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
         """The one thing that HTTP libraries set on a context that they are given."""

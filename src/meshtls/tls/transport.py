@@ -181,8 +181,10 @@ class TlsProtocol(asyncio.Protocol):
 
     async def linger(self) -> None:
         """Wait for the peer to take the alert and go, at most LINGER seconds; the connection is closed after."""
-        await asyncio.wait([self.closed], timeout=LINGER)
-        self._tcp.abort()
+        try:
+            await asyncio.wait([self.closed], timeout=LINGER)
+        finally:
+            self._tcp.abort()
 
     def abort(self) -> None:
         """Cut it now, or the moment that it is made."""

@@ -7,15 +7,17 @@ uvloop, httpx, aiohttp, urllib3, grpclib ...) gets connections that verify and a
 from __future__ import annotations
 
 import logging
+import socket
 import ssl
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from meshtls.errors import InvalidSvidError, PeerError, UntrustedPeerError, ValidityError
+from meshtls.errors import InvalidSvidError, LocalIdentityError, PeerError, UntrustedPeerError, ValidityError
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.failures import RefusedHandshake, peer_error
 from meshtls.tls.peer import CERTIFICATE_MESSAGE, HANDSHAKE_RECORD, certificates_of_message, leaf_of, presented_chain
+from meshtls.tls.unusable import NoIdentityError
 
 __all__ = ["Judge", "LastingJudge", "VerifyingSSLObject", "VerifyingSSLSocket", "preview"]
 
@@ -175,6 +177,32 @@ class VerifyingSSLObject(_Judged, ssl.SSLObject):
 
 class VerifyingSSLSocket(_Judged, ssl.SSLSocket):
     """Blocking TLS on a socket, as urllib3 uses it. OpenSSL writes to the socket itself, so its alerts are sent."""
+
+    #: Wraps what a listening socket accepts: the context of the whole life and not of the generation of its beginning.
+    accepting: ssl.SSLContext | None = None
+    # ssl's own, which its stubs leave out.
+    do_handshake_on_connect: bool
+    suppress_ragged_eofs: bool
+
+    def accept(self) -> tuple[ssl.SSLSocket, Any]:
+        """Each connection has the newest identity and trust. Raises OSError, NoIdentityError among them."""
+        connection, address = socket.socket.accept(self)
+        try:
+            return self._wrapped(connection), address
+        except BaseException:
+            connection.close()
+            raise
+
+    def _wrapped(self, connection: socket.socket) -> ssl.SSLSocket:
+        try:
+            return (self.accepting or self.context).wrap_socket(
+                connection,
+                server_side=True,
+                do_handshake_on_connect=self.do_handshake_on_connect,
+                suppress_ragged_eofs=self.suppress_ragged_eofs,
+            )
+        except LocalIdentityError as error:
+            raise NoIdentityError(error) from error
 
     def do_handshake(self, block: bool = False) -> None:
         """Raises RefusedHandshake where the peer is not believed or not allowed."""

@@ -173,3 +173,10 @@ def test_the_list_of_verbs_is_whole_and_loads_none_of_them() -> None:
     assert verbs == cli.list_commands(click.Context(cli))
     assert not [line for line in words if line.startswith("  ") and line.endswith("...")]
     assert loaded == "False"
+
+
+def test_a_verb_of_the_server_says_what_to_install_where_that_is_missing() -> None:
+    program = "import sys; sys.modules['alembic'] = None; from meshtls.cli.main import main; main(['server', 'run'])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "meshtls: alembic is not installed; this verb needs pip install 'meshtls[server]'\n"

@@ -100,7 +100,7 @@ def test_a_denial_is_false_and_an_allowance_true() -> None:
 @pytest.mark.parametrize("make", [authorize_id, authorize_one_of, authorize_member_of])
 @pytest.mark.parametrize("text", ["", "*", "spiffe://a.test/web/", "spiffe://*/web"])
 def test_a_rule_with_a_malformed_id_is_refused_when_it_is_made(make: Callable[[str], Authorizer], text: str) -> None:
-    assert callable(make(WEB))
+    assert callable(make("spiffe://a.test" if make is authorize_member_of else WEB))
     with pytest.raises(InvalidSpiffeIdError):
         make(text)
 
@@ -141,3 +141,13 @@ def test_what_can_not_be_called_is_no_authorizer(given: object) -> None:
         f" such as authorize_id(...), got {given!r}"
     )
     check_authorizer(authorize_id(WEB))
+
+
+def test_the_id_of_one_workload_is_no_trust_domain_to_be_a_member_of() -> None:
+    assert decide(authorize_member_of("spiffe://a.test"), WEB).allowed
+    with pytest.raises(InvalidSpiffeIdError) as refused:
+        authorize_member_of(WEB)
+    assert str(refused.value) == f"authorize_member_of: wanted a trust domain, got the ID of one workload, '{WEB}'"
+    one: Any = SpiffeId.parse(WEB)
+    with pytest.raises(TypeError, match="^authorize_member_of: wanted a trust domain, got SpiffeId"):
+        authorize_member_of(one)
