@@ -17,6 +17,7 @@ from grpclib.exceptions import GRPCError
 from meshtls.cli.options import ADDRESS, SPIFFE_ID, output_option, workload_option
 from meshtls.cli.workload_socket import workload_address
 from meshtls.errors import LocalIdentityError
+from meshtls.node.constant import ConstantSource
 from meshtls.proto.server_admin import AdminClient
 from meshtls.proto.server_calls import local_channel, mutual_channel
 from meshtls.sidecar.address import Address
@@ -79,20 +80,11 @@ class ServerAccess:
         async with X509Source(workload_address(self.workload_socket)) as source:
             asking: X509ContextSource = source
             if self.identity:
-                asking = _Constant(_led_by(source.snapshot(), self.identity))
+                # One verb is over long before its SVID is.
+                asking = ConstantSource(_led_by(source.snapshot(), self.identity))
             domain = asking.snapshot().svid.spiffe_id.trust_domain
             async with mutual_channel(self.server.host, self.server.port, asking, domain) as channel:
                 yield channel
-
-
-@dataclass(frozen=True, slots=True)
-class _Constant:
-    """A source that never becomes another identity: one verb is over long before its SVID is."""
-
-    context: X509Context
-
-    def snapshot(self) -> X509Context:
-        return self.context
 
 
 def _led_by(context: X509Context, spiffe_id: SpiffeId) -> X509Context:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from meshtls.errors import InvalidSpiffeIdError
+from meshtls.errors import InvalidSpiffeIdError, NotAuthorizedError
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.svid.verify import VerifiedPeer
 
@@ -21,6 +21,7 @@ __all__ = [
     "authorize_member_of",
     "authorize_one_of",
     "check_authorizer",
+    "refusal_by",
 ]
 
 log = logging.getLogger("meshtls.policy")
@@ -66,6 +67,12 @@ def asked(authorizer: Authorizer, peer: VerifiedPeer, target: Target) -> Decisio
     return Decision(
         False, f"peer {peer.spiffe_id} is not allowed: wanted a Decision of the authorizer, got {_kind(decision)}"
     )
+
+
+def refusal_by(authorizer: Authorizer, peer: VerifiedPeer, target: Target) -> NotAuthorizedError | None:
+    """What to raise where the authorizer does not allow this peer; None where it does."""
+    decision = asked(authorizer, peer, target)
+    return None if decision.allowed else NotAuthorizedError(decision.reason, peer)
 
 
 def check_authorizer(authorizer: object) -> None:

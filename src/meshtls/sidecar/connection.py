@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from meshtls.clock import Clock
 from meshtls.errors import MeshtlsError, NotAuthorizedError
 from meshtls.observe.events import ConnectionResult, Direction, Outcome, Phases
-from meshtls.policy.authorizer import Authorizer, Target, asked
+from meshtls.policy.authorizer import Authorizer, Target, refusal_by
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.engine import TlsEngine
@@ -132,9 +132,7 @@ class Connection:
         """Ask again whether the peer may be here. None also where nobody is admitted: too early, or plaintext."""
         if self._admitted is None:
             return None
-        authorizer, peer, target = self._admitted
-        decision = asked(authorizer, peer, target)
-        return None if decision.allowed else NotAuthorizedError(decision.reason)
+        return refusal_by(*self._admitted)
 
     def end(self, outcome: Outcome, detail: str) -> bool:
         """End it from outside, whatever phase it is in. False where it was ended before: the first says how."""

@@ -19,8 +19,8 @@ from typing import Self
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshtls.clock import Clock, SystemClock
-from meshtls.errors import ConfigError, NotAuthorizedError, PeerError
-from meshtls.policy.authorizer import Authorizer, Target, asked, check_authorizer
+from meshtls.errors import ConfigError, PeerError
+from meshtls.policy.authorizer import Authorizer, Target, check_authorizer, refusal_by
 from meshtls.svid.context import X509Context, X509ContextSource
 from meshtls.svid.verifier import PeerVerifier
 from meshtls.svid.verify import VerifiedPeer
@@ -102,9 +102,9 @@ class GenerationContext(ssl.SSLContext):
         return self._authorized(self._verifier.verify_again(leaf, self._clock.now()), port)
 
     def _authorized(self, peer: VerifiedPeer, port: int | None) -> VerifiedPeer:
-        decision = asked(self._authorizer, peer, Target(self.snapshot.svid.spiffe_id, port))
-        if not decision.allowed:
-            raise NotAuthorizedError(decision.reason, peer)
+        refusal = refusal_by(self._authorizer, peer, Target(self.snapshot.svid.spiffe_id, port))
+        if refusal is not None:
+            raise refusal
         return peer
 
     def _load_authorities(self) -> None:

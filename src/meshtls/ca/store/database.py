@@ -79,7 +79,7 @@ class Database:
         """A connection of the pool. Whoever is cancelled meanwhile leaves it to the pool: a driver whose opening is cut
         short forgets the connection that its thread, or its server, has just made.
         """
-        taking = self._handover(_connect(engine))
+        taking = self._handover(engine.connect().start())
         try:
             return await asyncio.shield(taking)
         except asyncio.CancelledError:
@@ -101,10 +101,6 @@ class Database:
 
     def __repr__(self) -> str:
         return f"<Database {self.where}>"
-
-
-async def _connect(engine: AsyncEngine) -> AsyncConnection:
-    return await engine.connect()
 
 
 async def _given_back(taking: asyncio.Task[AsyncConnection]) -> None:

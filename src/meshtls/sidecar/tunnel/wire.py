@@ -287,16 +287,18 @@ class Wire:
         for splice in list(self._splices.values()):
             if splice.last < idle_since:
                 splice.break_off(EndedError(Outcome.IDLE_TIMEOUT, f"no byte moved for {self._idle:g} s"))
-        if self._parting is not None:
-            if self._parting < now - _PARTING_SECONDS:
-                self._close(None)
-        else:
-            self.tick(now)
-        if self._parting is None and not self._splices and self._last < now - _LAST_PATIENCE * self._idle:
-            # Asked to go, it neither went nor let us go: a peer that reads nothing, or answers no PING.
-            self.break_off(EndedError(Outcome.IDLE_TIMEOUT, "the tunnel had no streams, and its peer did not let go"))
+        if self._parting is None:
+            self._tick_while_used(now)
+        elif self._parting < now - _PARTING_SECONDS:
+            self._close(None)
         if not self.over:
             self._timer = self._loop.call_later(self._pace(), self._tick)
+
+    def _tick_while_used(self, now: float) -> None:
+        self.tick(now)
+        if not self._splices and self._last < now - _LAST_PATIENCE * self._idle:
+            # Asked to go, it neither went nor let us go: a peer that reads nothing, or answers no PING.
+            self.break_off(EndedError(Outcome.IDLE_TIMEOUT, "the tunnel had no streams, and its peer did not let go"))
 
     def _pace(self) -> float:
         return self._idle / _TICKS
