@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 __all__ = ["ManualClock"]
 
@@ -23,11 +25,15 @@ class ManualClock:
     def monotonic(self) -> float:
         return self._elapsed
 
-    async def sleep(self, seconds: float) -> None:
-        if seconds <= 0:
+    def sleep(self, seconds: float) -> Coroutine[Any, Any, None]:
+        # Counted from the call: a sleep in a task of its own starts a turn later, and time may have moved on by then.
+        return self._sleep_until(self._elapsed + seconds)
+
+    async def _sleep_until(self, deadline: float) -> None:
+        if deadline <= self._elapsed:
             await asyncio.sleep(0)
             return
-        sleeper = (self._elapsed + seconds, asyncio.get_running_loop().create_future())
+        sleeper = (deadline, asyncio.get_running_loop().create_future())
         self._sleepers.append(sleeper)
         self._changed.set()
         try:
