@@ -90,12 +90,17 @@ def authorize_any() -> Authorizer:
 
 
 def authorize_id(spiffe_id: SpiffeId | str) -> Authorizer:
-    """Allow exactly this ID. Raises InvalidSpiffeIdError for a text that is none."""
+    """Allow exactly this ID. Raises InvalidSpiffeIdError for a text that is none, TypeError for anything else."""
+    if not isinstance(spiffe_id, SpiffeId | str):
+        raise TypeError(f"authorize_id: wanted a SPIFFE ID, a str or SpiffeId, got {spiffe_id!r}{_advice(spiffe_id)}")
     return authorize_one_of(spiffe_id)
 
 
 def authorize_one_of(*spiffe_ids: SpiffeId | str) -> Authorizer:
-    """Allow these IDs and no other; with none, nobody."""
+    """Allow these IDs and no other; with none, nobody. Each is an argument: ``authorize_one_of(*ids)``.
+
+    Raises InvalidSpiffeIdError for a text that is no SPIFFE ID, TypeError for anything else.
+    """
     allowed = frozenset(_ids(spiffe_ids))
     listed = ", ".join(sorted(map(str, allowed))) or "nobody"
 
@@ -108,10 +113,16 @@ def authorize_one_of(*spiffe_ids: SpiffeId | str) -> Authorizer:
 
 
 def authorize_member_of(trust_domain: TrustDomain | str) -> Authorizer:
-    """Allow every ID of this trust domain. Raises InvalidSpiffeIdError, also for the ID of a single workload."""
+    """Allow every ID of this trust domain.
+
+    Raises InvalidSpiffeIdError, also for the ID of a single workload, and TypeError for what is no str or TrustDomain.
+    """
     wanted = _domain(trust_domain) if isinstance(trust_domain, str) else trust_domain
     if not isinstance(wanted, TrustDomain):
-        raise TypeError(f"authorize_member_of: wanted a trust domain, got {wanted!r}")
+        raise TypeError(
+            f"authorize_member_of: wanted a trust domain, got {wanted!r}; give a TrustDomain or its name, as in"
+            " authorize_member_of('example.org')"
+        )
 
     def decide(peer: VerifiedPeer, target: Target) -> Decision:
         allowed = peer.spiffe_id.member_of(wanted)
@@ -132,4 +143,17 @@ def _kind(decision: object) -> str:
 
 
 def _ids(spiffe_ids: Iterable[SpiffeId | str]) -> Iterable[SpiffeId]:
-    return (SpiffeId.parse(one) if isinstance(one, str) else one for one in spiffe_ids)
+    for one in spiffe_ids:
+        if not isinstance(one, SpiffeId | str):
+            raise TypeError(f"authorize_one_of: wanted SPIFFE IDs, each a str or SpiffeId, got {one!r}{_advice(one)}")
+        yield SpiffeId.parse(one) if isinstance(one, str) else one
+
+
+def _advice(given: object) -> str:
+    if isinstance(given, TrustDomain):
+        return f"; for all of its workloads use authorize_member_of('{given}')"
+    if isinstance(given, bytes):
+        return "; decode it first"
+    if isinstance(given, Iterable):
+        return "; for several IDs write authorize_one_of(*ids)"
+    return ""

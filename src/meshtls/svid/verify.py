@@ -6,13 +6,14 @@ accepts an ID of ours signed by them. Path building and signatures are cryptogra
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from cryptography.x509.verification import ExtensionPolicy, PolicyBuilder, Store, VerificationError
 
@@ -54,6 +55,14 @@ class VerifiedPeer:
     def fingerprint(self) -> bytes:
         """SHA-256 of the leaf's DER."""
         return self.leaf.fingerprint(hashes.SHA256())
+
+    def __reduce__(self) -> tuple[Callable[..., VerifiedPeer], tuple[SpiffeId, list[bytes]]]:
+        # A certificate of cryptography's can't be pickled, and a NotAuthorizedError carries the peer to its caller.
+        return _unpickled, (self.spiffe_id, [one.public_bytes(Encoding.DER) for one in self.chain])
+
+
+def _unpickled(spiffe_id: SpiffeId, chain: Sequence[bytes]) -> VerifiedPeer:
+    return VerifiedPeer(spiffe_id, parse_chain(chain))
 
 
 def verify_peer(chain: Sequence[bytes], bundles: BundleSet, now: datetime) -> VerifiedPeer:

@@ -14,22 +14,23 @@ from __future__ import annotations
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshtls.clock import Clock, SystemClock
-from meshtls.errors import ConfigError, PeerError
+from meshtls.errors import ConfigError, LocalIdentityError, PeerError
 from meshtls.policy.authorizer import Authorizer, Target, check_authorizer, refusal_by
 from meshtls.svid.context import X509Context, X509ContextSource
 from meshtls.svid.verifier import PeerVerifier
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.keys import load_svid
-from meshtls.tls.peer import watch_messages
+from meshtls.tls.peer import set_context, watch_messages
 from meshtls.tls.sessions import Sessions
+from meshtls.tls.unusable import NoIdentityError
 from meshtls.tls.verifying import VerifyingSSLObject, VerifyingSSLSocket, preview
 
-__all__ = ["GenerationContext", "TlsContexts", "TlsOptions", "harden"]
+__all__ = ["GenerationContext", "LateSSLSocket", "TlsContexts", "TlsOptions", "harden"]
 
 # TLS 1.3's suites are all AEAD and not set by this call; for 1.2 the same is asked for.
 _TLS12_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
@@ -63,11 +64,37 @@ class TlsOptions:
             raise ConfigError(f"key exchange group: wanted {', '.join(_GROUPS)} or None, got {self.group!r}")
 
 
+class LateSSLSocket(VerifyingSSLSocket):
+    """A client's socket may be wrapped long before it is connected: its identity is that of the moment of connect."""
+
+    #: Where the newest context is; None for a socket that keeps the one it was wrapped with.
+    contexts: TlsContexts | None = None
+
+    def connect(self, addr: Any) -> None:
+        """Raises OSError, NoIdentityError among them, and RefusedHandshake, which is one too."""
+        self._renew()
+        super().connect(addr)
+
+    def connect_ex(self, addr: Any) -> int:
+        self._renew()
+        return super().connect_ex(addr)
+
+    def _renew(self) -> None:
+        if self.contexts is None or self.server_side:
+            return
+        try:
+            newest = self.contexts.current()
+        except LocalIdentityError as error:
+            raise NoIdentityError(error) from error
+        if set_context(self, newest):
+            self._judge = None  # the judge of the generation that it was wrapped with
+
+
 class GenerationContext(ssl.SSLContext):
     """The SSLContext of one snapshot for one side: its connections verify and authorize (see VerifyingSSLObject)."""
 
     sslobject_class = VerifyingSSLObject
-    sslsocket_class = VerifyingSSLSocket
+    sslsocket_class = LateSSLSocket
     snapshot: X509Context
     server_side: bool
     #: What a client with ``resumption`` keeps; empty otherwise.

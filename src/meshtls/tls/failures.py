@@ -27,6 +27,9 @@ class RefusedHandshake(ssl.SSLCertVerificationError):
         self.verify_message = str(error)
         self.error = error
 
+    def __reduce__(self) -> tuple[type[RefusedHandshake], tuple[PeerError]]:
+        return type(self), (self.error,)  # an OSError's own would give ``args`` to a constructor that takes one error
+
 
 def peer_error(error: ssl.SSLError) -> PeerError:
     """The PeerError that this failure of a TLS operation stands for."""

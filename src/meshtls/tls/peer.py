@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from typing import Any
 
-__all__ = ["certificates_of_message", "leaf_of", "presented_chain", "unguarded", "watch_messages"]
+__all__ = ["certificates_of_message", "leaf_of", "presented_chain", "set_context", "unguarded", "watch_messages"]
 
 HANDSHAKE_RECORD = 22
 CERTIFICATE_MESSAGE = 11
@@ -32,6 +32,15 @@ def unguarded(tls: ssl.SSLObject) -> Any:
     return tls._sslobj  # type: ignore[attr-defined]
 
 
+def set_context(tls: ssl.SSLSocket, context: ssl.SSLContext) -> bool:
+    """Let ``connect`` begin with this context; False where it is too late. The public setter wants a connection."""
+    inner: Any = tls
+    if inner._sslobj is not None:
+        return False
+    inner._context = context
+    return True
+
+
 def _der(certificate: Any) -> bytes:
     # bytes from the public method; _ssl.Certificate from the inner one, whose public_bytes(2) is DER.
     return certificate if isinstance(certificate, bytes) else certificate.public_bytes(2)
@@ -42,7 +51,9 @@ def watch_messages(context: ssl.SSLContext, callback: Any) -> None:
 
     This sets the callback of the C class: the Python one turns each argument into an enum, 5 µs a message.
     """
-    hook = getattr(ssl.SSLContext.__mro__[1], "_msg_callback", None)
+    # Not the class above ssl.SSLContext: that is a Python one, too, where a library put a subclass of its own in that
+    # place (gevent does), and its setter then calls itself for ever.
+    hook = getattr(ssl.SSLContext.__mro__[-2], "_msg_callback", None)
     if hook is not None:
         hook.__set__(context, callback)
 

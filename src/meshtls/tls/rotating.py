@@ -17,9 +17,9 @@ from meshtls.clock import Clock, SystemClock
 from meshtls.errors import LocalIdentityError
 from meshtls.policy.authorizer import Authorizer
 from meshtls.svid.context import X509ContextSource
-from meshtls.tls.context import TlsContexts, TlsOptions, harden
+from meshtls.tls.context import LateSSLSocket, TlsContexts, TlsOptions, harden
 from meshtls.tls.unusable import unusable
-from meshtls.tls.verifying import VerifyingSSLObject, VerifyingSSLSocket
+from meshtls.tls.verifying import VerifyingSSLObject
 
 __all__ = ["RotatingContext", "client_context", "server_context"]
 
@@ -119,8 +119,8 @@ class RotatingContext(ssl.SSLContext):
             suppress_ragged_eofs=suppress_ragged_eofs,
             server_hostname=server_hostname,
         )
-        if isinstance(wrapped, VerifyingSSLSocket):
-            wrapped.accepting = self
+        if isinstance(wrapped, LateSSLSocket):
+            wrapped.accepting, wrapped.contexts = self, self.contexts
         return wrapped
 
     def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:

@@ -17,7 +17,7 @@ from meshtls.svid.context import X509ContextSource
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import TlsContexts, TlsOptions
 from meshtls.tls.engine import TlsEngine
-from meshtls.tls.transport import TlsProtocol, TlsTransport
+from meshtls.tls.transport import LINGER, TlsProtocol, TlsTransport
 
 __all__ = ["Handler", "Listener", "dial", "listen", "peer_id"]
 
@@ -43,11 +43,15 @@ async def dial(
     """
     context = TlsContexts(source, authorizer, server_side=False, options=options, clock=clock).current()
     reader, application = _stream()
+    protocol = TlsProtocol(lambda tcp: TlsEngine(context, port=port), application)
     try:
-        async with asyncio.timeout(timeout):
-            transport = await _connected(host, port, lambda tcp: TlsEngine(context, port=port), application)
+        async with asyncio.timeout(timeout) as limit:
+            transport = await _connected(host, port, protocol)
     except TimeoutError as error:
         raise HandshakeTimeoutError(f"{host}:{port}: no finished handshake within {timeout} s") from error
+    except PeerError:
+        await protocol.linger(_left(limit))  # outside: the timeout ends this waiting, and must not hide the verdict
+        raise
     return reader, _writer(transport, reader, application)
 
 
@@ -201,16 +205,16 @@ def _writer(
     return asyncio.StreamWriter(transport, application, reader, asyncio.get_running_loop())
 
 
-async def _connected(
-    host: str, port: int, make_engine: Callable[[asyncio.Transport], TlsEngine], application: asyncio.Protocol
-) -> TlsTransport:
-    loop = asyncio.get_running_loop()
-    _, protocol = await loop.create_connection(lambda: TlsProtocol(make_engine, application), host, port)
+def _left(limit: asyncio.Timeout) -> float:
+    """Seconds until it ends, at most LINGER."""
+    end = limit.when()
+    return LINGER if end is None else min(LINGER, max(0.0, end - asyncio.get_running_loop().time()))
+
+
+async def _connected(host: str, port: int, protocol: TlsProtocol) -> TlsTransport:
+    await asyncio.get_running_loop().create_connection(lambda: protocol, host, port)
     try:
         return await protocol.ready
     except asyncio.CancelledError:
         protocol.abort()
-        raise
-    except PeerError:
-        await protocol.linger()
         raise

@@ -7,6 +7,7 @@ without close_notify raises instead of looking like a clean end.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -19,6 +20,13 @@ __all__ = ["LINGER", "TlsProtocol", "TlsTransport"]
 #: overtakes the alert.
 LINGER = 2.0
 
+_OF_SSL_OBJECT: dict[str, Callable[[ssl.SSLObject], object]] = {
+    "ssl_object": lambda tls: tls,
+    "peercert": lambda tls: tls.getpeercert(),
+    "cipher": lambda tls: tls.cipher(),
+    "compression": lambda tls: tls.compression(),
+}
+
 
 class TlsTransport(asyncio.Transport):
     """What the application's protocol sees."""
@@ -29,15 +37,19 @@ class TlsTransport(asyncio.Transport):
         self._engine = engine
         self._protocol: asyncio.BaseProtocol | None = None
         self._write_closed = False
+        # The connection gets another one, without roots and keys, once the peer is let in.
+        self._context = engine.ssl_object.context
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """What asyncio's own TLS transport gives, and beside that ``peer``, a VerifiedPeer, and ``svid``, our own."""
         if name == "peer":
             return self._engine.peer
         if name == "svid":
             return self._engine.context.svid
-        if name == "ssl_object":
-            return self._engine.ssl_object
-        return self._tcp.get_extra_info(name, default)
+        if name == "sslcontext":
+            return self._context
+        known = _OF_SSL_OBJECT.get(name)
+        return known(self._engine.ssl_object) if known else self._tcp.get_extra_info(name, default)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         self._protocol = protocol
@@ -179,10 +191,10 @@ class TlsProtocol(asyncio.Protocol):
         self._engine.give_up()
         self._end_refused()
 
-    async def linger(self) -> None:
-        """Wait for the peer to take the alert and go, at most LINGER seconds; the connection is closed after."""
+    async def linger(self, seconds: float = LINGER) -> None:
+        """Wait for the peer to take the alert and go, at most so long; the connection is closed after."""
         try:
-            await asyncio.wait([self.closed], timeout=LINGER)
+            await asyncio.wait([self.closed], timeout=seconds)
         finally:
             self._tcp.abort()
 
@@ -220,6 +232,7 @@ class TlsProtocol(asyncio.Protocol):
     def _settle(self, error: PeerError | LocalIdentityError) -> None:
         if not self.ready.done():
             self.ready.set_exception(error)
+            self.ready.exception()  # else asyncio complains where nobody waits any more, as after a cancelled dial
 
     def _deliver(self) -> None:
         try:

@@ -19,6 +19,10 @@ class NoIdentityError(LocalIdentityError, ssl.SSLError):
 
     def __init__(self, error: LocalIdentityError) -> None:
         super().__init__(1, str(error))
+        self._error = error
+
+    def __reduce__(self) -> tuple[type[NoIdentityError], tuple[LocalIdentityError]]:
+        return type(self), (self._error,)  # an OSError's own would give ``args`` to a constructor that takes one error
 
 
 class _Unusable(ssl.SSLObject):

@@ -206,7 +206,8 @@ class VerifyingSSLSocket(_Judged, ssl.SSLSocket):
 
     def do_handshake(self, block: bool = False) -> None:
         """Raises RefusedHandshake where the peer is not believed or not allowed."""
-        self._judging(partial(super().do_handshake, block))
+        # gevent's takes no ``block``.
+        self._judging(partial(super().do_handshake, block) if block else super().do_handshake)
 
     def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002  # ssl's own name
         if self.peer is None:

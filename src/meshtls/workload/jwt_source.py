@@ -65,24 +65,26 @@ class JwtSource:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._latest.end(LocalIdentityError("this source of JWT-SVIDs was closed"))
+        self._latest.close("this source of JWT-SVIDs")
         await self._open.aclose()
 
     async def fetch(self, *audience: str, spiffe_id: SpiffeId | None = None) -> JwtSvid:
         """A token of ours for these audiences, of the default identity or of ``spiffe_id``.
 
         From the cache until half of its life is over; after that the cached one still serves, as long as it is valid,
-        where the Workload API does not answer. Raises LocalIdentityError, and RequestError without an audience.
+        where the Workload API does not answer. Raises LocalIdentityError, also once the source is closed, and
+        RequestError without an audience.
         """
         wanted = (frozenset(audience), spiffe_id)
         # One question at a time for each kind of token: who comes meanwhile takes the answer from the cache.
         async with self._asking.setdefault(wanted, asyncio.Lock()):
+            self._latest.check_open()
             return self._cache.fresh(wanted, self._clock.now()) or await self._renew(wanted, audience)
 
     def validate(self, token: str, audience: str) -> JwtSvid:
         """Check a peer's token here and now, by the newest bundles. ``audience`` is who we are.
 
-        Raises InvalidSvidError, NoBundleError, UntrustedPeerError or ValidityError.
+        Raises InvalidSvidError, NoBundleError, UntrustedPeerError or ValidityError; LocalIdentityError unless open.
         """
         return parse_and_validate(token, self._latest.value, audience, self._clock.now())
 
@@ -98,6 +100,7 @@ class JwtSource:
         try:
             svid = (await self._client.fetch_jwt_svids(audience, wanted[1]))[0]
         except LocalIdentityError as error:
+            self._latest.check_open()
             cached = self._cache.after_failure(wanted, self._clock.now())
             if cached is None:
                 raise

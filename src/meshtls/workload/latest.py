@@ -35,10 +35,12 @@ class Latest(Generic[T]):
         self.failures = 0
         self.last_error: LocalIdentityError | None = None
         self.over: LocalIdentityError | None = None
+        self._closed = ""  # for a watch that was closed, whose it was
 
     @property
     def value(self) -> T:
-        """Raises LocalIdentityError where none has come yet."""
+        """Raises LocalIdentityError where none has come yet, and after ``close``."""
+        self.check_open()
         if self._value is None:
             raise self.over or LocalIdentityError(f"no {self._what} yet: enter the source with 'async with' first")
         return self._value
@@ -46,10 +48,16 @@ class Latest(Generic[T]):
     def begin(self) -> None:
         """The watch begins, or begins again; then what came before is forgotten, but for its generation."""
         self.over = self.last_error = None
+        self._closed = ""
         self.failures = 0
         self._began_at = self.generation
         self._value = None
         self._news = asyncio.Event()
+
+    @property
+    def closed(self) -> bool:
+        """``close`` was called since the watch began."""
+        return bool(self._closed)
 
     @property
     def known(self) -> bool:
@@ -77,9 +85,20 @@ class Latest(Generic[T]):
         self.over = self.last_error = why
         self._news.set()
 
+    def close(self, whose: str) -> None:
+        """As ``end``, and until the watch begins again nobody is served the last value any more."""
+        self._closed, self._value = whose, None
+        self.end(self._was_closed())
+
+    def check_open(self) -> None:
+        """Raises LocalIdentityError after ``close``."""
+        if self._closed:
+            raise self._was_closed()
+
     async def after(self, generation: int) -> T:
         """Wait for a value of a later generation. Raises LocalIdentityError when none can come any more."""
         while self.generation <= generation:
+            self.check_open()
             if self.over:
                 raise self.over
             await self._news.wait()
@@ -96,7 +115,7 @@ class Latest(Generic[T]):
     def trouble(self) -> str:
         """For a repr: empty where all is well."""
         if self.over:
-            return ", over"
+            return ", closed" if self.closed else ", over"
         return f", {self.failures} failed tries" if self.failures else ""
 
     async def _give_up(self, clock: Clock, timeout: float) -> None:
@@ -105,7 +124,13 @@ class Latest(Generic[T]):
             why = self.last_error or "nothing was sent"
             self.end(LocalIdentityError(f"no {self._what} in {timeout:g} s: {why}"))
 
+    def _was_closed(self) -> LocalIdentityError:
+        # A new one each time: an exception keeps the frames of all places that it was raised at.
+        return LocalIdentityError(f"{self._closed} was closed; enter it again with 'async with'")
+
     def _take(self, value: T) -> None:
+        if self._closed:
+            return  # it came while the watch was being taken down
         if self.failures:
             log.info("%s: the Workload API is back after %d failed tries", self._what, self.failures)
         self.failures, self.last_error = 0, None

@@ -24,13 +24,17 @@ from meshtls.workload.latest import Latest
 __all__ = ["Picker", "X509Source"]
 
 Picker = Callable[[tuple[X509Svid, ...]], X509Svid]
+# How a picker, or ``index`` for it, says that none of the SVIDs will do. Anything else is a fault of the picker's.
+_NONE_WILL_DO = (LookupError, ValueError, StopIteration)
 
 
 class X509Source:
     """Meets X509ContextSource. ``async with`` waits for the first SVID or raises LocalIdentityError.
 
     The address is SPIFFE_ENDPOINT_SOCKET's unless given (ConfigError where it is none). ``picker`` chooses which of
-    several SVIDs is the default one, or raises LookupError; without it that is the Workload API's first. ``timeout`` is
+    several SVIDs is the default one, or raises LookupError; without it that is the Workload API's first. A picker that
+    finds none is asked again at the next update, one that fails otherwise as well, where there is an SVID already: that
+    one is served as long as it is valid. Before the first such a failure comes out of ``async with``. ``timeout`` is
     how many seconds to wait for the first SVID, None for ever. ``jitter`` gives a number in [-1, 1] for each retry.
     """
 
@@ -62,11 +66,14 @@ class X509Source:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._latest.end(LocalIdentityError("this source of X509-SVIDs was closed"))
+        self._latest.close("this source of X509-SVIDs")
         await self._open.aclose()
 
     def snapshot(self) -> X509Context:
-        """The newest context. Raises LocalIdentityError before the first, and when the SVID has expired."""
+        """The newest context.
+
+        Raises LocalIdentityError before the first, when the SVID has expired, and once the source is closed.
+        """
         context, now = self._latest.value, self._clock.now()
         if now > context.svid.not_after:
             raise LocalIdentityError(
@@ -88,6 +95,8 @@ class X509Source:
         return self._latest.last_error
 
     def __repr__(self) -> str:
+        if self._latest.closed:
+            return f"<X509Source {self._client.address} [closed]>"
         if not self._latest.known:
             return f"<X509Source {self._client.address} [no SVID yet{self._latest.trouble}]>"
         svid = self._latest.value.svid
@@ -100,6 +109,8 @@ class X509Source:
                 try:
                     yield self._numbered(replace(context, svids=self._picked_first(context.svids)))
                 except LocalIdentityError as error:
+                    if not self._latest.known and not isinstance(error.__cause__, _NONE_WILL_DO):
+                        raise  # no update mends a picker, and who waits for the first SVID shall hear of it
                     self._latest.note_failure(error)
 
     def _numbered(self, context: X509Context) -> X509Context:
@@ -116,10 +127,18 @@ class X509Source:
         try:
             picked = self._picker(svids)
             place = svids.index(picked)
-        except (LookupError, ValueError, StopIteration) as error:
-            named = ", ".join(str(svid.spiffe_id) for svid in svids)
-            raise LocalIdentityError(f"the picker chose none of our X509-SVIDs: {named}") from error
+        except _NONE_WILL_DO as error:
+            raise LocalIdentityError(f"the picker chose none of our X509-SVIDs: {_named(svids)}") from error
+        except Exception as error:  # it is not ours, and whatever it raises must not end the watch
+            raise LocalIdentityError(
+                f"the picker failed on our X509-SVIDs {_named(svids)}: {type(error).__name__}: {error}; wanted one of"
+                " them, or a LookupError where none will do"
+            ) from error
         return (picked, *svids[:place], *svids[place + 1 :])
+
+
+def _named(svids: tuple[X509Svid, ...]) -> str:
+    return ", ".join(str(svid.spiffe_id) for svid in svids)
 
 
 def _clock(moment: datetime) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import socket
 import ssl
@@ -33,8 +34,9 @@ from meshtls.bundle import BundleSet
 from meshtls.errors import HandshakeError, HandshakeTimeoutError, NotAuthorizedError, UntrustedPeerError
 from meshtls.policy.authorizer import Authorizer, Decision, Target
 from meshtls.svid.verify import VerifiedPeer
+from meshtls.tls.transport import LINGER
 from tests.support.authority import ConstantSource, context_for, make_authority
-from tests.support.tls import SlowClient
+from tests.support.tls import SlowClient, engine_of
 
 OURS = make_authority("example.org")
 FOREIGN = make_authority("example.org")
@@ -50,6 +52,13 @@ class Swapping:
 
     def snapshot(self) -> X509Context:
         return self.context
+
+
+class Nothing:
+    """A source without a valid SVID."""
+
+    def snapshot(self) -> X509Context:
+        raise LocalIdentityError("the SVID expired")
 
 
 def source(spiffe_id: str) -> Swapping:
@@ -245,6 +254,69 @@ async def test_a_peer_that_stalls_in_the_handshake_is_given_up() -> None:
             await dial(host, port, source(CLIENT), authorize_id(SERVER), timeout=0.05)
 
 
+async def test_a_refusal_is_not_hidden_by_a_deadline_that_comes_while_the_peer_takes_the_alert() -> None:
+    over = asyncio.Event()
+
+    async def stubborn(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """A server that does not close when it reads an alert."""
+        engine = engine_of(context_for(OURS, SERVER), server_side=True)
+        while not engine.unsent:
+            engine.feed(await reader.read(TURN))
+            engine.handshake()
+        writer.write(engine.outgoing())
+        await over.wait()
+        writer.close()
+
+    async with await asyncio.start_server(stubborn, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        with pytest.raises(NotAuthorizedError, match=r"^peer spiffe://example.org/server is not allowed to reach"):
+            await dial(host, port, source(CLIENT), authorize_id("spiffe://example.org/db"), timeout=LINGER / 2)
+        _, writer = await dial(host, port, source(CLIENT), authorize_id(SERVER))
+        writer.close()
+        over.set()
+
+
+async def test_a_dial_that_is_cancelled_at_whatever_step_leaves_nothing_for_asyncio_to_complain_of() -> None:
+    complaints: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context["message"]))
+    async with await start() as listener:
+        for turns in range(16):
+            dialling = asyncio.ensure_future(dial(*listener.address, source(CLIENT), authorize_id("spiffe://a.test/x")))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            dialling.cancel()
+            await asyncio.wait([dialling])
+            assert dialling.cancelled() or isinstance(dialling.exception(), NotAuthorizedError)
+    gc.collect()
+    assert complaints == []
+
+
+async def test_a_stream_tells_of_its_tls_what_asyncios_own_tells() -> None:
+    accepted: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.put_nowait(writer)
+        await reader.read()
+
+    async with await start(handler) as listener:
+        host, port = listener.address
+        context = client_context(source(CLIENT), authorize_id(SERVER))
+        _, theirs = await asyncio.open_connection(host, port, ssl=context, server_hostname="")
+        _, dialled = await dial(host, port, source(CLIENT), authorize_id(SERVER))
+        for name in ("peercert", "cipher", "compression"):
+            assert dialled.get_extra_info(name, "unknown") == theirs.get_extra_info(name, "unknown")
+        assert dialled.get_extra_info("peercert")["subjectAltName"] == (("URI", SERVER),)
+        assert dialled.get_extra_info("nothing", "unknown") == "unknown"
+        ours = [await accepted.get(), await accepted.get()]
+        for writer in (dialled, *ours):
+            assert isinstance(writer.get_extra_info("sslcontext"), ssl.SSLContext)
+            assert writer.get_extra_info("sslcontext").cert_store_stats()["x509"] > 0
+            assert writer.get_extra_info("cipher") == ("TLS_AES_256_GCM_SHA384", "TLSv1.3", 256)
+        assert {writer.get_extra_info("peercert")["subjectAltName"] for writer in ours} == {(("URI", CLIENT),)}
+        for writer in (theirs, dialled):
+            writer.close()
+
+
 async def test_a_listener_gives_up_a_client_that_stalls() -> None:
     async with await listen("127.0.0.1", 0, source(SERVER), authorize_any(), echo, timeout=0.05) as listener:
         reader, writer = await asyncio.open_connection(*listener.address)
@@ -288,10 +360,6 @@ async def test_plaintext_to_a_listener_is_closed_cleanly_and_the_log_says_why(
 
 
 async def test_without_a_valid_svid_nobody_is_served_and_nobody_is_dialled() -> None:
-    class Nothing:
-        def snapshot(self) -> X509Context:
-            raise LocalIdentityError("the SVID expired")
-
     async with await listen("127.0.0.1", 0, Nothing(), authorize_any(), echo) as listener:
         with pytest.raises(PeerError, match="in the middle of"):
             await dial(*listener.address, source(CLIENT), authorize_id(SERVER))

@@ -19,6 +19,7 @@ from tests.support.clock import ManualClock
 from tests.support.workload_api import WorkloadApi
 
 LIFE, HALF = 300, 150
+CLOSED = "this source of JWT-SVIDs was closed; enter it again with 'async with'"
 
 
 def source_of(api: WorkloadApi, clock: ManualClock) -> JwtSource:
@@ -136,8 +137,34 @@ class TestEntering:
         with pytest.raises(WorkloadApiError, match="UNIMPLEMENTED"):
             await JwtSource(api.address, timeout=None).__aenter__()
 
-    async def test_a_closed_source_asks_no_more(self, api: WorkloadApi) -> None:
-        async with JwtSource(api.address) as source:
-            assert (await source.fetch("db")).audience == ("db",)
-        with pytest.raises(LocalIdentityError, match="is not open"):
-            await source.fetch("mail")
+    async def test_once_left_it_gives_and_judges_no_token_until_it_is_entered_again(
+        self, api: WorkloadApi, clock: ManualClock
+    ) -> None:
+        source = source_of(api, clock)
+        async with source:
+            token = await source.fetch("db")
+            assert source.validate(token.token, "db") == token
+        for audience in ("db", "mail"):  # one of them is in the cache
+            with pytest.raises(LocalIdentityError) as raised:
+                await source.fetch(audience)
+            assert str(raised.value) == CLOSED
+        with pytest.raises(LocalIdentityError) as raised:
+            source.validate(token.token, "db")
+        assert str(raised.value) == CLOSED
+        assert repr(source) == f"<JwtSource {api.address} [1 tokens, bundles gen 1, closed]>"
+        async with source:
+            assert await source.fetch("db") is token
+            assert source.validate(token.token, "db") == token
+
+    async def test_who_waits_for_a_token_when_it_is_left_gets_none_from_the_cache(
+        self, api: WorkloadApi, clock: ManualClock
+    ) -> None:
+        async with source_of(api, clock) as source:
+            await source.fetch("db")
+            clock.advance(HALF)
+            api.silent = True
+            waiting = asyncio.ensure_future(source.fetch("db"))
+            await api.until_called("FetchJWTSVID", 2)
+        with pytest.raises(LocalIdentityError) as raised:
+            await asyncio.wait_for(waiting, 10)
+        assert str(raised.value) == CLOSED

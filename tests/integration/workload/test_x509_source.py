@@ -13,15 +13,18 @@ from grpclib import Status
 from meshtls.bundle import BundleSet
 from meshtls.ca.authority import Authority
 from meshtls.errors import LocalIdentityError
-from meshtls.policy.authorizer import authorize_id
+from meshtls.policy.authorizer import authorize_any, authorize_id
 from meshtls.svid.context import X509Context, X509ContextSource
 from meshtls.svid.x509 import X509Svid
+from meshtls.tls.context import TlsContexts
 from meshtls.tls.streams import dial, listen
 from meshtls.workload.failures import WorkloadApiError
 from meshtls.workload.x509_source import X509Source
 from tests.support.authority import context_for, make_authority, svid_for
 from tests.support.clock import ManualClock
 from tests.support.workload_api import WorkloadApi
+
+CLOSED = "this source of X509-SVIDs was closed; enter it again with 'async with'"
 
 
 def source_of(api: WorkloadApi, clock: ManualClock) -> X509Source:
@@ -52,6 +55,34 @@ class TestEntering:
             api.push(context_for(authority, "/web"))
             assert (await asyncio.wait_for(changing, 10)).svids == api.context.svids
         assert first.svids != second.svids
+
+    async def test_once_left_it_serves_nobody_until_it_is_entered_again(
+        self, api: WorkloadApi, clock: ManualClock
+    ) -> None:
+        source = source_of(api, clock)
+        async with source:
+            assert source.snapshot().svids == api.context.svids
+        for _ in range(2):
+            with pytest.raises(LocalIdentityError) as raised:
+                source.snapshot()
+            assert str(raised.value) == CLOSED
+        with pytest.raises(LocalIdentityError) as raised:
+            await source.changed(0)
+        assert str(raised.value) == CLOSED
+        assert repr(source) == f"<X509Source {api.address} [closed]>"
+        async with source:
+            assert source.snapshot().svids == api.context.svids
+
+    async def test_a_context_over_a_source_that_was_left_makes_no_more_connections(
+        self, api: WorkloadApi, clock: ManualClock
+    ) -> None:
+        source = source_of(api, clock)
+        contexts = TlsContexts(source, authorize_any(), server_side=False, clock=clock)
+        async with source:
+            assert contexts.current().snapshot is source.snapshot()
+        with pytest.raises(LocalIdentityError) as raised:
+            contexts.current()
+        assert str(raised.value) == CLOSED
 
     async def test_entered_again_it_waits_for_the_workload_api_as_it_did_at_first(
         self, api: WorkloadApi, clock: ManualClock
@@ -150,7 +181,7 @@ class TestRotation:
             await asyncio.sleep(0)
         with pytest.raises(LocalIdentityError) as raised:
             await waiting
-        assert str(raised.value) == "this source of X509-SVIDs was closed"
+        assert str(raised.value) == CLOSED
 
     async def test_a_live_tls_listener_follows_the_source(
         self, api: WorkloadApi, authority: Authority, tmp_path: Path
@@ -289,3 +320,58 @@ class TestPicker:
             "no X509-SVID in 30 s: the picker chose none of our X509-SVIDs: spiffe://example.org/web,"
             " spiffe://example.org/admin, spiffe://example.org/db"
         )
+
+    @pytest.mark.parametrize("error", [AttributeError("hints"), ZeroDivisionError(), StopAsyncIteration(), OSError()])
+    async def test_a_picker_that_fails_on_the_first_svids_comes_out_of_entering_at_once(
+        self, api: WorkloadApi, clock: ManualClock, error: Exception
+    ) -> None:
+        source = X509Source(api.address, picker=Failing(error), clock=clock, timeout=None)
+        with pytest.raises(LocalIdentityError) as raised:
+            await asyncio.wait_for(source.__aenter__(), 10)
+        assert str(raised.value) == failed_on("spiffe://example.org/web", error)
+        assert raised.value.__cause__ is error
+        async with X509Source(api.address, picker=Failing(None), clock=clock) as source:
+            assert source.snapshot().svids == api.context.svids
+
+    @pytest.mark.parametrize("error", [AttributeError("hints"), RuntimeError("no more")])
+    async def test_a_picker_that_fails_later_leaves_the_present_svid_and_is_asked_again(
+        self,
+        api: WorkloadApi,
+        authority: Authority,
+        clock: ManualClock,
+        caplog: pytest.LogCaptureFixture,
+        error: Exception,
+    ) -> None:
+        picker, first = Failing(None), api.context.svids
+        async with X509Source(api.address, picker=picker, clock=clock) as source:
+            picker.error = error
+            api.push(context_for(authority, "/web"))
+            await asyncio.wait_for(picker.failed.wait(), 10)
+            assert source.snapshot().svids == first
+            assert str(source.last_error) == failed_on("spiffe://example.org/web", error)
+            assert caplog.messages == [f"X509-SVID: try 1 failed: {source.last_error}"]
+            picker.error = None
+            api.push(context_for(authority, "/web"))
+            assert (await asyncio.wait_for(source.changed(1), 10)).svids == api.context.svids
+            assert source.last_error is None
+
+
+class Failing:
+    """A picker that takes the first SVID, or raises what a test sets."""
+
+    def __init__(self, error: Exception | None) -> None:
+        self.error = error
+        self.failed = asyncio.Event()
+
+    def __call__(self, svids: tuple[X509Svid, ...]) -> X509Svid:
+        if self.error is None:
+            return svids[0]
+        asyncio.get_running_loop().call_soon(self.failed.set)  # when the source has heard of it
+        raise self.error
+
+
+def failed_on(svids: str, error: Exception) -> str:
+    return (
+        f"the picker failed on our X509-SVIDs {svids}: {type(error).__name__}: {error}; wanted one of them,"
+        " or a LookupError where none will do"
+    )

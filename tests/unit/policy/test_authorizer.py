@@ -105,6 +105,67 @@ def test_a_rule_with_a_malformed_id_is_refused_when_it_is_made(make: Callable[[s
         make(text)
 
 
+NO_TEXT, SEVERAL = "wanted a SPIFFE ID, a str or SpiffeId", "wanted SPIFFE IDs, each a str or SpiffeId"
+
+
+@pytest.mark.parametrize(
+    ("make", "good", "given", "message"),
+    [
+        (authorize_id, WEB, None, f"authorize_id: {NO_TEXT}, got None"),
+        (authorize_id, WEB, 7, f"authorize_id: {NO_TEXT}, got 7"),
+        (authorize_id, WEB, WEB.encode(), f"authorize_id: {NO_TEXT}, got b'{WEB}'; decode it first"),
+        (
+            authorize_id,
+            WEB,
+            [WEB],
+            f"authorize_id: {NO_TEXT}, got ['{WEB}']; for several IDs write authorize_one_of(*ids)",
+        ),
+        (
+            authorize_id,
+            WEB,
+            TrustDomain("a.test"),
+            f"authorize_id: {NO_TEXT}, got TrustDomain(name='a.test'); for all of its workloads use"
+            " authorize_member_of('a.test')",
+        ),
+        (authorize_one_of, WEB, None, f"authorize_one_of: {SEVERAL}, got None"),
+        (authorize_one_of, WEB, WEB.encode(), f"authorize_one_of: {SEVERAL}, got b'{WEB}'; decode it first"),
+        (
+            authorize_one_of,
+            WEB,
+            (WEB,),
+            f"authorize_one_of: {SEVERAL}, got ('{WEB}',); for several IDs write authorize_one_of(*ids)",
+        ),
+        (
+            authorize_one_of,
+            WEB,
+            [],
+            f"authorize_one_of: {SEVERAL}, got []; for several IDs write authorize_one_of(*ids)",
+        ),
+        (
+            authorize_member_of,
+            "a.test",
+            None,
+            "authorize_member_of: wanted a trust domain, got None; give a TrustDomain or its name, as in"
+            " authorize_member_of('example.org')",
+        ),
+    ],
+)
+def test_a_rule_of_what_is_no_id_is_refused_when_it_is_made(
+    make: Callable[[Any], Authorizer], good: str, given: object, message: str
+) -> None:
+    assert decide(make(good), WEB).allowed
+    with pytest.raises(TypeError) as raised:
+        make(given)
+    assert str(raised.value) == message
+
+
+def test_one_wrong_id_among_good_ones_is_refused() -> None:
+    nothing: Any = None
+    assert decide(authorize_one_of(WEB, DB), DB).allowed
+    with pytest.raises(TypeError, match="^authorize_one_of: wanted SPIFFE IDs"):
+        authorize_one_of(WEB, nothing)
+
+
 async def never_awaited(peer: VerifiedPeer, target: Target) -> Decision:
     return Decision(True, "nobody waits for this")
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ssl
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshtls.tls.peer import certificates_of_message
+from meshtls.tls.peer import HANDSHAKE_RECORD, certificates_of_message, watch_messages
 
 TLS12, TLS13 = 0x0303, 0x0304
+CLIENT_HELLO = 1
 ders = st.lists(st.binary(min_size=1, max_size=400), max_size=6)
 
 
@@ -55,3 +59,21 @@ def test_junk_raises_nothing_else(junk: bytes, version: int) -> None:
         certificates_of_message(version, junk)
     except (ValueError, IndexError):
         return
+
+
+class InItsPlace(ssl.SSLContext):
+    """As gevent puts one in the place of the standard library's."""
+
+
+@pytest.mark.parametrize("in_place", [ssl.SSLContext, InItsPlace])
+def test_messages_are_watched_whoever_stands_in_the_place_of_sslcontext(
+    in_place: type[ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = in_place(ssl.PROTOCOL_TLS_CLIENT)
+    monkeypatch.setattr(ssl, "SSLContext", in_place)
+    seen: list[tuple[Any, ...]] = []
+    watch_messages(context, lambda connection, *message: seen.append(message))
+    with pytest.raises(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="db").do_handshake()
+    hellos = [message for message in seen if message[2:4] == (HANDSHAKE_RECORD, CLIENT_HELLO)]
+    assert [(direction, type(kind)) for direction, _, kind, *_ in hellos] == [("write", int)]

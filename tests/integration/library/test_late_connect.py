@@ -1,0 +1,125 @@
+"""A client's socket that is wrapped first and connected later: what counts is the moment of connect."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+
+import pytest
+
+from meshtls import LocalIdentityError, X509Context, authorize_any, authorize_id, client_context, server_context
+from meshtls.bundle import BundleSet
+from tests.support.authority import ConstantSource, context_for, make_authority
+
+OURS, STRANGERS = make_authority(), make_authority()
+SERVER = ConstantSource(context_for(OURS, "/db"))
+Connect = Callable[[ssl.SSLSocket, tuple[str, int]], object]
+CONNECTS: list[Connect] = [lambda tls, address: tls.connect(address), lambda tls, address: tls.connect_ex(address)]
+
+
+class Swapping:
+    """A source whose context, or lack of one, a test exchanges."""
+
+    def __init__(self) -> None:
+        self.now: X509Context | LocalIdentityError = context_for(OURS, "/web")
+
+    def snapshot(self) -> X509Context:
+        if isinstance(self.now, LocalIdentityError):
+            raise self.now
+        return self.now
+
+
+@contextmanager
+def serving() -> Iterator[tuple[str, int]]:
+    """Tells each client the serial number that it was known by."""
+    plain = socket.create_server(("127.0.0.1", 0))
+    context, over = server_context(SERVER, authorize_any()), threading.Event()
+
+    def serve() -> None:
+        while not over.is_set():
+            accepted, _ = plain.accept()
+            accepted.settimeout(10)
+            with accepted, suppress(OSError), context.wrap_socket(accepted, server_side=True) as connection:
+                connection.sendall(connection.peer.serial.encode())  # type: ignore[attr-defined]
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield plain.getsockname()
+    finally:
+        over.set()
+        socket.create_connection(plain.getsockname()).close()
+        thread.join(10)
+        plain.close()
+
+
+def wrapped(context: ssl.SSLContext, *, handshake: bool = True) -> closing[ssl.SSLSocket]:
+    plain = socket.socket()
+    plain.settimeout(10)
+    return closing(context.wrap_socket(plain, do_handshake_on_connect=handshake))
+
+
+@pytest.mark.parametrize("connect", CONNECTS, ids=["connect", "connect_ex"])
+def test_it_presents_the_svid_of_the_moment_of_connect(connect: Connect) -> None:
+    source = Swapping()
+    with serving() as address, wrapped(client_context(source, authorize_id("spiffe://example.org/db"))) as tls:
+        source.now = second = context_for(OURS, "/web")
+        connect(tls, address)
+        assert tls.recv(99).decode() == second.svid.serial
+
+
+def test_it_trusts_whom_we_trust_at_the_moment_of_connect() -> None:
+    source = Swapping()
+    context = client_context(source, authorize_any())
+    with serving() as address, wrapped(context) as good, wrapped(context) as late:
+        good.connect(address)
+        source.now = X509Context(9, context_for(OURS, "/web").svids, BundleSet([STRANGERS.bundle]))
+        with pytest.raises(ssl.SSLCertVerificationError, match="no path to a root"):
+            late.connect(address)
+
+
+def test_a_judge_that_was_asked_too_early_is_not_asked_again() -> None:
+    source = Swapping()
+    with serving() as address, wrapped(client_context(source, authorize_any())) as tls:
+        with pytest.raises(OSError, match="not connected") as early:
+            tls.do_handshake()
+        assert early.value.errno == errno.ENOTCONN
+        source.now = X509Context(9, context_for(OURS, "/web").svids, BundleSet([STRANGERS.bundle]))
+        with pytest.raises(ssl.SSLCertVerificationError, match="no path to a root"):
+            tls.connect(address)
+
+
+@pytest.mark.parametrize("connect", CONNECTS, ids=["connect", "connect_ex"])
+def test_without_an_svid_at_that_moment_it_does_not_connect_and_with_one_it_does(connect: Connect) -> None:
+    source = Swapping()
+    with serving() as address, wrapped(client_context(source, authorize_any())) as tls:
+        source.now = LocalIdentityError("our SVID has expired")
+        with pytest.raises(LocalIdentityError, match="our SVID has expired") as refused:
+            connect(tls, address)
+        assert isinstance(refused.value, OSError)
+        source.now = second = context_for(OURS, "/web")
+        connect(tls, address)
+        assert tls.recv(99).decode() == second.svid.serial
+
+
+def test_a_handshake_that_is_put_off_is_of_the_moment_of_connect_too() -> None:
+    source = Swapping()
+    context = client_context(source, authorize_any())
+    with serving() as address, wrapped(context, handshake=False) as tls:
+        source.now = second = context_for(OURS, "/web")
+        tls.connect(address)
+        tls.do_handshake()
+        assert tls.recv(99).decode() == second.svid.serial
+
+
+def test_a_connected_socket_is_not_connected_again() -> None:
+    source = Swapping()
+    with serving() as address, wrapped(client_context(source, authorize_any())) as tls:
+        tls.connect(address)
+        with pytest.raises(ValueError, match="already-connected"):
+            tls.connect(address)
+        assert len(tls.recv(99)) > 0
