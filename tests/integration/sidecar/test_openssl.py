@@ -13,9 +13,25 @@ import pytest
 
 from meshtls.ca.authority import Authority
 from meshtls.sidecar.address import Address
+from meshtls.sidecar.config import OutboundConfig, SidecarConfig, TlsMinimum
 from meshtls.spiffeid import SpiffeId
-from tests.integration.sidecar.mesh import OTHER, OURS, SECONDS, A, B, an_app, connected, echoed, side_a, side_b
-from tests.support.authority import make_authority, svid_for
+from tests.integration.sidecar.mesh import (
+    ANYWHERE,
+    OTHER,
+    OURS,
+    SECONDS,
+    A,
+    B,
+    Node,
+    an_app,
+    as_a,
+    connected,
+    echoed,
+    running,
+    side_a,
+    side_b,
+)
+from tests.support.authority import ConstantSource, make_authority, svid_for
 from tests.support.require import require
 
 FOREIGN = make_authority(str(OURS.trust_domain))
@@ -149,3 +165,75 @@ async def test_an_outbound_refuses_s_server_and_tells_it_by_an_alert(
         line = await a.lines.next()
         assert b"alert unknown ca" in await until(process, b"alert")
     assert line["outcome"] == outcome
+
+
+# -- what TLS does by itself, as -msg shows it --
+
+
+def talkative_client(to: Address, *options: str) -> contextlib.AbstractAsyncContextManager[Process]:
+    """Shows each message and takes commands: a line K asks for new keys, a line R for a renegotiation."""
+    return openssl("s_client", "-connect", str(to), "-msg", "-verify_return_error", *options)
+
+
+async def test_a_key_update_that_s_client_asks_for_is_answered_before_the_next_bytes(tmp_path: Path) -> None:
+    async with an_app() as app, side_b(app.address) as b, talkative_client(b.inbound, *written(tmp_path, A)) as process:
+        say(process, b"ping\n")
+        await until(process, b"ping")
+        for text in (b"pong", b"pang"):
+            say(process, b"K\n")
+            await until(process, b">>> TLS 1.3, Handshake [length 0005], KeyUpdate")
+            say(process, text + b"\n")
+            assert b"<<< TLS 1.3, Handshake [length 0005], KeyUpdate" in await until(process, text)
+        say(process, b"Q\n")
+        line = await b.lines.next()
+    assert (line["outcome"], line["bytes_in"], line["bytes_out"]) == ("OK", 15, 15)
+
+
+@pytest.mark.parametrize(
+    ("tls_min", "option"), [(TlsMinimum.V1_3, "-tls1_3"), (TlsMinimum.V1_2, "-tls1_2")], ids=["TLS 1.3", "TLS 1.2"]
+)
+@pytest.mark.parametrize(("resumption", "tickets"), [(False, 0), (True, 1)])
+async def test_s_client_gets_a_ticket_where_sessions_are_resumed_and_no_more(
+    tmp_path: Path, tls_min: TlsMinimum, option: str, resumption: bool, tickets: int
+) -> None:
+    async with (
+        an_app() as app,
+        side_b(app.address, tls_min=tls_min, resumption=resumption) as b,
+        talkative_client(b.inbound, option, *written(tmp_path, A)) as process,
+    ):
+        say(process, b"ping\n")
+        printed = await until(process, b"ping")
+    assert printed.count(b", NewSessionTicket") == tickets
+
+
+async def test_s_client_that_wants_to_renegotiate_is_told_at_once_that_it_can_not(tmp_path: Path) -> None:
+    async with an_app() as app, side_b(app.address, tls_min=TlsMinimum.V1_2) as b:
+        async with talkative_client(b.inbound, "-tls1_2", *written(tmp_path, A)) as process:
+            say(process, b"ping\n")
+            await until(process, b"ping")
+            say(process, b"R\n")
+            printed = await until(process, b"<<< TLS 1.2, Alert")
+            assert printed.splitlines()[-1] == b"<<< TLS 1.2, Alert [length 0002], warning no_renegotiation"
+        assert await b.lines.outcome() == "RESET"
+
+
+def side_a_with_tls12(to: Address) -> contextlib.AbstractAsyncContextManager[Node]:
+    door = OutboundConfig(listen=ANYWHERE, to=to, peer=B, tls_min=TlsMinimum.V1_2)
+    return running(SidecarConfig(name="a", spiffe_id=A, outbound=(door,)), ConstantSource(as_a()))
+
+
+async def test_s_server_that_wants_to_renegotiate_is_told_by_an_outbound_that_it_can_not(tmp_path: Path) -> None:
+    arguments = ("-accept", "127.0.0.1:0", "-tls1_2", "-msg", "-Verify", "3", "-verify_return_error")
+    async with openssl("s_server", *arguments, *written(tmp_path, B)) as process:
+        accept = (await until(process, b"ACCEPT")).splitlines()[-1].decode()
+        async with side_a_with_tls12(Address.parse(accept.removeprefix("ACCEPT "))) as a:
+            async with connected(a.outbound) as (reader, writer), asyncio.timeout(SECONDS):
+                writer.write(b"ping\n")
+                await until(process, b"ping")
+                say(process, b"pong\n")
+                assert await reader.readline() == b"pong\n"
+                say(process, b"r\n")
+                await until(process, b", HelloRequest")
+                printed = await until(process, b"no_renegotiation")
+                assert printed.splitlines()[-1] == b"<<< TLS 1.2, Alert [length 0002], warning no_renegotiation"
+            assert await a.lines.outcome() == "RESET"

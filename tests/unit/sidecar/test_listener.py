@@ -1,4 +1,4 @@
-"""A listener outlives a machine that has no file descriptor left."""
+"""A listener outlives a machine that has no file descriptor left, and takes a storm in pieces."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import os
 import resource
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 
 import pytest
 
@@ -43,3 +44,25 @@ async def test_a_connection_that_finds_no_descriptor_waits_and_is_taken_later(
         (await taken.get()).close()
     accepting.cancel()
     await asyncio.wait([accepting])
+
+
+async def test_of_very_many_that_come_at_once_others_get_their_turn_in_between() -> None:
+    """200 in a row would keep those that are there waiting."""
+    taken: list[socket.socket] = []
+    listener = Listener(Address("127.0.0.1", 0), "test", ManualClock(), taken.append)
+    with ExitStack() as stack:
+        for _ in range(200):
+            stack.enter_context(socket.create_connection((listener.address.host, listener.address.port), 10))
+        accepting = asyncio.create_task(listener.accept_forever())
+        seen = [0]
+        async with asyncio.timeout(10):
+            while seen[-1] < 200:
+                await asyncio.sleep(0)
+                seen.append(len(taken))
+        accepting.cancel()
+        await asyncio.wait([accepting])
+        for sock in taken:
+            sock.close()
+    steps = [later - earlier for earlier, later in pairwise(seen)]
+    assert max(steps) == 64
+    assert len(taken) == 200

@@ -1,0 +1,67 @@
+"""What every context of a generation refuses to its peers, by OpenSSL's own switches."""
+
+from __future__ import annotations
+
+import ssl
+
+import pytest
+
+from meshtls.tls.context import TlsOptions
+from tests.support.authority import context_for, make_authority
+from tests.support.tls import context_of, engine_of
+
+SNAPSHOT = context_for(make_authority("example.org"), "/web")
+#: From OpenSSL's ssl.h: compressed certificates, sent and received (RFC 8879), which 3.2 brought.
+NO_CERTIFICATE_COMPRESSION = 1 << 32 | 1 << 33
+BOTH_VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
+
+
+@pytest.mark.parametrize("server_side", [False, True], ids=["client", "server"])
+@pytest.mark.parametrize("resumption", [False, True])
+@pytest.mark.parametrize("version", BOTH_VERSIONS)
+def test_no_context_renegotiates_or_compresses_what_it_sends(
+    server_side: bool, resumption: bool, version: ssl.TLSVersion
+) -> None:
+    options = TlsOptions(minimum_version=version, resumption=resumption)
+    context = context_of(SNAPSHOT, server_side=server_side, options=options)
+    wanted = ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    assert context.options & wanted == wanted
+
+
+@pytest.mark.parametrize("server_side", [False, True], ids=["client", "server"])
+@pytest.mark.parametrize(
+    ("library", "known"), [((3, 0, 19, 0, 0), False), ((3, 1, 9, 0, 0), False), ((3, 2, 0, 0, 0), True)]
+)
+def test_certificates_are_not_compressed_by_a_library_that_could(
+    server_side: bool, library: tuple[int, ...], known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older one keeps the bits and does nothing with them, so they can be looked at with any."""
+    monkeypatch.setattr(ssl, "OPENSSL_VERSION_INFO", library)
+    context = context_of(SNAPSHOT, server_side=server_side)
+    assert context.options & NO_CERTIFICATE_COMPRESSION == (NO_CERTIFICATE_COMPRESSION if known else 0)
+
+
+@pytest.mark.parametrize("server_side", [False, True], ids=["client", "server"])
+@pytest.mark.parametrize("resumption", [False, True])
+def test_tickets_are_for_those_who_resume(server_side: bool, resumption: bool) -> None:
+    context = context_of(SNAPSHOT, server_side=server_side, options=TlsOptions(resumption=resumption))
+    assert bool(context.options & ssl.OP_NO_TICKET) is not resumption
+    if server_side:
+        assert context.num_tickets == int(resumption)
+
+
+@pytest.mark.parametrize("resumption", [False, True])
+def test_a_tls_1_2_client_is_offered_a_ticket_only_where_sessions_are_resumed(resumption: bool) -> None:
+    options = TlsOptions(minimum_version=ssl.TLSVersion.TLSv1_2, resumption=resumption)
+    plain = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # one that asks for a ticket whatever we do
+    plain.check_hostname, plain.verify_mode = False, ssl.CERT_NONE
+    plain.maximum_version = ssl.TLSVersion.TLSv1_2
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = plain.wrap_bio(incoming, outgoing)
+    with pytest.raises(ssl.SSLWantReadError):
+        tls.do_handshake()
+    server = engine_of(SNAPSHOT, server_side=True, options=options)
+    server.feed(outgoing.read())
+    assert server.handshake() is None
+    # ServerHello answers the extension session_ticket (35), empty, if a ticket is to follow (RFC 5077, section 3.2).
+    assert (b"\x00\x23\x00\x00" in server.outgoing()[:120]) is resumption
