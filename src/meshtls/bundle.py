@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cryptography import x509
@@ -56,6 +56,19 @@ class TrustBundle:
 
         Raises BundleError where a key that is meant for us can't be used.
         """
+        return cls._read(trust_domain, document, ("jwt-svid",))
+
+    @classmethod
+    def from_jwt_jwks(cls, trust_domain: TrustDomain, document: bytes | str) -> TrustBundle:
+        """Read the JWT authorities that a Workload API sends: a JWK set (RFC 7517) of nothing else, so that a key need
+        not say what it is for, and SPIRE's do not. One for another ``use`` is ignored.
+
+        Raises BundleError where a key that is meant for us can't be used.
+        """
+        return replace(cls._read(trust_domain, document, ("jwt-svid", "sig", None)), x509_authorities=())
+
+    @classmethod
+    def _read(cls, trust_domain: TrustDomain, document: bytes | str, jwt_uses: tuple[str | None, ...]) -> TrustBundle:
         members = _json_object(trust_domain, document)
         keys = members.get("keys")
         if not isinstance(keys, list) or not all(isinstance(key, dict) for key in keys):
@@ -64,7 +77,7 @@ class TrustBundle:
         return cls(
             trust_domain,
             tuple(_x509_authorities(trust_domain, known)),
-            dict(_jwt_authorities(trust_domain, known)),
+            dict(_jwt_authorities(trust_domain, known, jwt_uses)),
             _whole_number(trust_domain, members, "spiffe_sequence"),
             _whole_number(trust_domain, members, "spiffe_refresh_hint"),
         )
@@ -140,9 +153,11 @@ def _x509_authorities(trust_domain: TrustDomain, keys: list[dict[str, Any]]) -> 
             raise BundleError(_message(trust_domain, "a base64 DER certificate in 'x5c'", str(error))) from error
 
 
-def _jwt_authorities(trust_domain: TrustDomain, keys: list[dict[str, Any]]) -> Iterator[tuple[str, JwtAuthority]]:
+def _jwt_authorities(
+    trust_domain: TrustDomain, keys: list[dict[str, Any]], uses: tuple[str | None, ...]
+) -> Iterator[tuple[str, JwtAuthority]]:
     for key in keys:
-        if key.get("use") != "jwt-svid":
+        if key.get("use") not in uses:
             continue
         kid = key.get("kid")
         if not isinstance(kid, str) or not kid:

@@ -64,7 +64,7 @@ def validated_message(svid: JwtSvid) -> pb.ValidateJWTSVIDResponse:
 
 def _bundle(name: str, document: bytes) -> TrustBundle:
     try:
-        return replace(TrustBundle.from_jwks(trust_domain_of(name), document), x509_authorities=())
+        return TrustBundle.from_jwt_jwks(trust_domain_of(name), document)
     except BundleError as error:
         raise LocalIdentityError(f"JWT bundle of the Workload API: {error}") from error
 

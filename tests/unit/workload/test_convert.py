@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -124,6 +125,15 @@ class TestJwt:
         assert jwt_bundles(message) == wanted
         message.bundles["spiffe://example.org"] = bundle.to_jwks().encode()
         assert jwt_bundles(message) == wanted
+
+    @pytest.mark.parametrize(("use", "taken"), [({}, ["k1"]), ({"use": "sig"}, ["k1"]), ({"use": "enc"}, [])])
+    def test_a_key_need_not_say_that_it_is_for_tokens(self, use: dict[str, str], taken: list[str]) -> None:
+        bundle = TrustBundle(OURS.trust_domain, jwt_authorities={"k1": key().public_key()})
+        [one] = json.loads(bundle.to_jwks())["keys"]
+        assert one.pop("use") == "jwt-svid"
+        document = json.dumps({"keys": [one | use]}).encode()
+        [read] = jwt_bundles(pb.JWTBundlesResponse(bundles={"spiffe://example.org": document}))
+        assert list(read.jwt_authorities) == taken
 
     def test_a_bundle_that_is_none_is_refused(self) -> None:
         with pytest.raises(LocalIdentityError, match="^JWT bundle of the Workload API: SPIFFE bundle of trust domain"):

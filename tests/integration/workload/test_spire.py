@@ -1,0 +1,165 @@
+"""The library's sources over SPIRE's Workload API: a real server, a real agent, and the machine's own clock."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from grpclib import Status
+
+from meshtls.errors import InvalidSvidError, LocalIdentityError, NoBundleError
+from meshtls.spiffeid import SpiffeId, TrustDomain
+from meshtls.svid.context import X509Context
+from meshtls.svid.jwt import sign
+from meshtls.svid.verify import verify_peer
+from meshtls.workload.client import WorkloadApiClient
+from meshtls.workload.failures import WorkloadApiError
+from meshtls.workload.jwt_source import JwtSource
+from meshtls.workload.x509_source import X509Source
+from tests.support.agent import eventually, short_directory
+from tests.support.authority import make_authority
+from tests.support.spire import DOMAIN, PYTHON, Spire, running_spire
+
+WEB, DB = (SpiffeId.parse(f"spiffe://{DOMAIN}/{name}") for name in ("web", "db"))
+PARTNER = TrustDomain("partner.test")
+DENIED = "PERMISSION_DENIED: no identity issued"
+SECONDS = 30
+pytestmark = [
+    pytest.mark.asyncio(loop_factories=["asyncio"]),  # what SPIRE sends is the same on every loop
+    pytest.mark.timeout(120),  # two programs are started for the first test
+]
+
+
+@pytest.fixture(scope="module")
+def spire() -> Iterator[Spire]:
+    with short_directory() as directory, running_spire(directory) as running:
+        yield running
+
+
+@pytest.fixture
+async def client(spire: Spire) -> AsyncIterator[WorkloadApiClient]:
+    async with WorkloadApiClient(spire.workload_api) as opened:
+        yield opened
+
+
+@pytest.fixture(autouse=True)
+async def nobody_yet(client: WorkloadApiClient) -> None:
+    """An entry of the test before has to be forgotten."""
+
+    async def denied() -> bool:
+        try:
+            await client.fetch_x509_context()
+        except WorkloadApiError as error:
+            return error.status is Status.PERMISSION_DENIED
+        return False
+
+    await eventually(denied)
+
+
+async def until(source: X509Source, *ids: SpiffeId) -> X509Context:
+    """The first context, the present one or a later, with exactly these identities."""
+    context = source.snapshot()
+    async with asyncio.timeout(SECONDS):
+        while {svid.spiffe_id for svid in context.svids} != set(ids):
+            context = await source.changed(context.generation)
+    return context
+
+
+def _ders(context: X509Context) -> list[bytes]:
+    return [certificate.public_bytes(Encoding.DER) for certificate in context.svid.chain]
+
+
+class TestX509Source:
+    async def test_it_gets_an_svid_that_the_bundle_vouches_for(self, spire: Spire) -> None:
+        with spire.entry("/web", PYTHON):
+            async with X509Source(spire.workload_api) as source:
+                context = source.snapshot()
+        peer = verify_peer(_ders(context), context.bundles, datetime.now(UTC))
+        assert [svid.spiffe_id for svid in context.svids] == [peer.spiffe_id] == [WEB]
+        assert [str(bundle.trust_domain) for bundle in context.bundles] == [DOMAIN]
+
+    async def test_it_sees_a_rotation(self, spire: Spire) -> None:
+        # SPIRE dates an SVID ten seconds back and renews it when half of these 30 seconds is over: after five or so.
+        with spire.entry("/web", PYTHON, "-x509SVIDTTL", "20"):
+            async with X509Source(spire.workload_api) as source, asyncio.timeout(SECONDS):
+                first = source.snapshot()
+                second = await source.changed(first.generation)
+        assert (first.svid.spiffe_id, second.svid.spiffe_id) == (WEB, WEB)
+        assert first.svid.serial != second.svid.serial
+        assert first.svid.not_after < second.svid.not_after
+        assert first.bundles == second.bundles
+
+    async def test_it_sees_a_new_entry_and_is_denied_when_the_last_one_goes(self, spire: Spire) -> None:
+        with ExitStack() as web:
+            web.enter_context(spire.entry("/web", PYTHON))
+            async with X509Source(spire.workload_api) as source:
+                with spire.entry("/db", PYTHON):
+                    await until(source, WEB, DB)
+                held = await until(source, WEB)
+                assert source.last_error is None
+                web.close()
+                await eventually(lambda: source.last_error is not None)
+                assert DENIED in str(source.last_error)
+                assert source.snapshot() is held
+
+    async def test_without_an_entry_it_does_not_enter_and_says_why(self, spire: Spire) -> None:
+        with pytest.raises(LocalIdentityError, match="^no X509-SVID in 0.5 s: .*" + DENIED):
+            await X509Source(spire.workload_api, timeout=0.5).__aenter__()
+
+    async def test_it_waits_for_an_entry_that_is_made_later(self, spire: Spire) -> None:
+        source = X509Source(spire.workload_api)
+        entering = asyncio.create_task(source.__aenter__())
+        await eventually(lambda: source.last_error is not None)
+        with spire.entry("/web", PYTHON):
+            await entering
+        assert source.snapshot().svid.spiffe_id == WEB
+        await source.__aexit__(None, None, None)
+
+
+class TestJwtSource:
+    async def test_its_token_is_valid_to_us_and_to_spire_for_its_audience_and_no_other(
+        self, spire: Spire, client: WorkloadApiClient
+    ) -> None:
+        with spire.entry("/web", PYTHON):
+            async with JwtSource(spire.workload_api) as source:
+                svid = await source.fetch("db")
+                assert (svid.spiffe_id, tuple(svid.audience)) == (WEB, ("db",))
+                assert source.validate(svid.token, "db").spiffe_id == WEB
+                assert (await client.validate_jwt_svid(svid.token, "db")).spiffe_id == WEB
+                with pytest.raises(InvalidSvidError) as refused:
+                    source.validate(svid.token, "mail")
+                assert str(refused.value) == f"JWT-SVID of {WEB}: it is meant for 'db', not for 'mail'"
+                with pytest.raises(InvalidSvidError, match="refused by the Workload API .*audience"):
+                    await client.validate_jwt_svid(svid.token, "mail")
+
+    async def test_a_token_of_one_of_our_identities_can_be_asked_for(self, spire: Spire) -> None:
+        with spire.entry("/web", PYTHON), spire.entry("/db", PYTHON):
+            async with X509Source(spire.workload_api) as identities, JwtSource(spire.workload_api) as source:
+                await until(identities, WEB, DB)
+                for spiffe_id in (WEB, DB):
+                    assert (await source.fetch("mail", spiffe_id=spiffe_id)).spiffe_id == spiffe_id
+
+
+class TestFederation:
+    async def test_a_partners_bundle_comes_only_to_an_entry_that_federates_with_it(self, spire: Spire) -> None:
+        key = ec.generate_private_key(ec.SECP256R1())
+        partner = replace(make_authority(str(PARTNER)).bundle, jwt_authorities={"k": key.public_key()})
+        spire.federate(str(PARTNER), partner.to_jwks())
+        theirs = SpiffeId(PARTNER, "/app")
+        token = sign(theirs, ["web"], key=key, key_id="k", now=datetime.now(UTC), ttl=timedelta(minutes=5)).token
+        with spire.entry("/web", PYTHON):
+            async with X509Source(spire.workload_api) as source, JwtSource(spire.workload_api) as tokens:
+                assert source.snapshot().bundles.get(PARTNER) is None
+                with pytest.raises(NoBundleError):
+                    tokens.validate(token, "web")
+                with spire.entry("/db", PYTHON, "-federatesWith", f"spiffe://{PARTNER}"):
+                    context = await until(source, WEB, DB)
+                    assert context.bundles[PARTNER].x509_authorities == partner.x509_authorities
+                    await eventually(lambda: "gen 2" in repr(tokens))
+                    assert tokens.validate(token, "web").spiffe_id == theirs

@@ -1,0 +1,109 @@
+"""go-spiffe, unmodified, as the other side: our small program in ``tests/interop/go``, which says in JSON what it sees.
+
+async with go_peer(program, mesh.agent.address, "watch") as peer:
+    assert (await peer.told())["event"] == "x509"
+
+Skip the test where there is no Go that can build it, or fail it where MESHTLS_REQUIRE asks for ``go``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import subprocess
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.support.require import require
+
+__all__ = ["GoPeer", "Json", "build_go_peer", "echo_line", "go_peer"]
+
+Json = dict[str, Any]
+_SOURCE = Path(__file__).resolve().parents[1] / "interop" / "go"
+_OLDEST = (1, 24)
+_BUILD_SECONDS = 240  # where Go's build cache is empty; a second or two where it is not
+_ANSWER_SECONDS = 20
+
+
+class GoPeer:
+    """A running one."""
+
+    def __init__(self, process: Process) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._told, self._asked = process.stdout, process.stdin
+
+    async def told(self) -> Json:
+        """The next that it says; fails where it says nothing more."""
+        line = await asyncio.wait_for(self._told.readline(), _ANSWER_SECONDS)
+        assert line, "the Go program has ended; why is on standard error"
+        said: Json = json.loads(line)
+        return said
+
+    async def address(self) -> tuple[str, int]:
+        """Where ``listen`` listens, which is the first that it says."""
+        host, _, port = str((await self.told())["address"]).rpartition(":")
+        return host, int(port)
+
+    async def ask(self, *words: str) -> Json:
+        """Give it a line, and its next answer."""
+        self._asked.write(" ".join(words).encode() + b"\n")
+        return await self.told()
+
+
+@asynccontextmanager
+async def go_peer(program: Path, workload_api: str, *arguments: str) -> AsyncIterator[GoPeer]:
+    """Run it beside the body with this address of a Workload API; killed at the end."""
+    environment = {"SPIFFE_ENDPOINT_SOCKET": workload_api}
+    process = await asyncio.create_subprocess_exec(program, *arguments, stdin=PIPE, stdout=PIPE, env=environment)
+    try:
+        yield GoPeer(process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def echo_line(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """What the program's ``dial`` expects of a listener."""
+    writer.write(await reader.readline())
+    writer.close()
+
+
+def build_go_peer(directory: Path) -> Path:
+    """Build the program into this directory; its modules come from Go's cache, or by its proxy."""
+    program = directory / "peer"
+    _require_go()
+    fetched = _go("mod", "download", cwd=_SOURCE)
+    require("go", fetched.returncode == 0, f"the modules of tests/interop/go can't be had: {fetched.stderr}")
+    built = _go("build", "-trimpath", "-o", str(program), ".", cwd=_SOURCE)
+    assert built.returncode == 0, built.stderr
+    return program.resolve()
+
+
+def _require_go() -> None:
+    wanted = ".".join(map(str, _OLDEST))
+    require("go", shutil.which("go") is not None, f"install Go {wanted} or newer, for the peer of go-spiffe")
+    said = _go("env", "GOVERSION", cwd=Path("/")).stdout.strip()
+    found = re.search(r"go(\d+)\.(\d+)", said)
+    version = tuple(map(int, found.groups())) if found else (0, 0)
+    require("go", version >= _OLDEST, f"wanted Go {wanted} or newer, for the peer of go-spiffe, got {said!r}")
+
+
+def _go(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"GOTOOLCHAIN": "local"}  # it is to fetch no other Go
+    return subprocess.run(
+        ["go", *arguments],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=_BUILD_SECONDS,
+        check=False,
+    )
