@@ -2,11 +2,17 @@
 
 All of a set are written beside the old ones first; then each takes the old one's place in one step: bundles, keys,
 and the certificates last. A program that reloads when ``svid.pem`` changes, or when it is told, finds the set whole.
+
+``svid.pem``, ``key.pem`` and ``bundle.pem`` are always in it. The rest comes and goes with identities and federations,
+and what is gone has to be removed. But a name proves nothing: somebody may have a ``bundle.corp.pem`` there. So a list
+beside them, ``.meshtls-files``, says which of that kind are ours. It has a new name before that file is there, and an
+old one until it is gone, so that none is forgotten where we are killed in between.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import secrets
@@ -16,10 +22,14 @@ from pathlib import Path
 from meshtls.errors import ConfigError
 from meshtls.svid.context import X509Context
 
-__all__ = ["BUNDLE", "KEY", "SVID", "contents", "write_files"]
+__all__ = ["BUNDLE", "KEY", "SVID", "contents", "only_mended_by_hand", "write_files"]
 
 SVID, KEY, BUNDLE = "svid.pem", "key.pem", "bundle.pem"
-_OURS = re.compile(r"(?:svid|key)\.[0-9]+\.pem|bundle\..+\.pem", re.ASCII)
+_LIST = ".meshtls-files"
+_COMES_AND_GOES = re.compile(r"(?:svid|key)\.[0-9]+\.pem|bundle\.[a-z0-9._-]+\.pem", re.ASCII)
+_BY_HAND = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
+)
 _SECRET, _PUBLIC = 0o600, 0o644
 
 
@@ -44,21 +54,54 @@ def contents(context: X509Context) -> dict[str, bytes]:
 def write_files(directory: Path, files: dict[str, bytes]) -> tuple[Path, ...]:
     """Replace the set in this directory, which is made where it is missing; keys are 0600 from their first byte.
 
-    Files of a name like theirs that are not in the set are removed: they belong to an identity or a federation that is
-    no more. Gives the paths. Raises ConfigError; where it was for want of room, the old set is there still.
+    What an earlier call wrote there and is not in the set any more is removed: it belongs to an identity or a
+    federation that is no more. Gives the paths. Raises ConfigError; where it was for want of room, the old set is there
+    still.
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _written(directory, files) as temporary:
-            for name, path in temporary.items():
-                path.replace(directory / name)
-        for path in directory.iterdir():
-            if _OURS.fullmatch(path.name) and path.name not in files:
-                path.unlink()
-        _sync(directory)
+        _replace(directory, files)
     except OSError as error:
         raise ConfigError(f"{directory}: wanted to write SVIDs there: {error.strerror or error}") from error
     return tuple(directory / name for name in files)
+
+
+def only_mended_by_hand(error: ConfigError) -> bool:
+    """Whether ``write_files`` failed for what time does not mend, such as a missing permission (and unlike a full
+    disk).
+    """
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in _BY_HAND
+
+
+def _replace(directory: Path, files: dict[str, bytes]) -> None:
+    before, after = _listed(directory), frozenset(filter(_COMES_AND_GOES.fullmatch, files))
+    with _written(directory, files) as temporary:
+        if not after <= before:
+            _write_list(directory, before | after)
+        for name, path in temporary.items():
+            path.replace(directory / name)
+    for name in before - after:
+        (directory / name).unlink(missing_ok=True)
+    if not before <= after:
+        _write_list(directory, after)
+    _sync(directory)
+
+
+def _listed(directory: Path) -> frozenset[str]:
+    """Whoever changes the list can't make us remove what has another kind of name, or is elsewhere."""
+    try:
+        text = (directory / _LIST).read_text("utf-8", errors="replace")
+    except FileNotFoundError:
+        return frozenset()
+    return frozenset(filter(_COMES_AND_GOES.fullmatch, text.splitlines()))
+
+
+def _write_list(directory: Path, names: frozenset[str]) -> None:
+    if not names:
+        (directory / _LIST).unlink(missing_ok=True)
+        return
+    with _written(directory, {_LIST: "".join(f"{name}\n" for name in sorted(names)).encode()}) as temporary:
+        temporary[_LIST].replace(directory / _LIST)
 
 
 @contextlib.contextmanager

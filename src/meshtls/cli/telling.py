@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-__all__ = ["MOST_PID", "RunProgram", "SendSignal", "Teller"]
+__all__ = ["MOST_PID", "RunProgram", "SendSignal", "Teller", "Telling"]
 
 MOST_PID = 2**22
 _STDERR = 2
@@ -26,6 +26,29 @@ class Teller(Protocol):
 
     async def tell(self, environment: Mapping[str, str]) -> None:
         """``environment`` says in variables what is new and where its files are."""
+
+
+class Telling:
+    """Tells them, in their order, beside whoever calls ``news``: one round at a time. What came during a round is told
+    after it, and of that only the newest.
+    """
+
+    def __init__(self, tellers: Sequence[Teller]) -> None:
+        self._tellers = tellers
+        self._next: asyncio.Queue[Mapping[str, str]] = asyncio.Queue(maxsize=1)
+
+    def news(self, environment: Mapping[str, str]) -> None:
+        """To be told next, in place of what still waits for it."""
+        if self._next.full():
+            self._next.get_nowait()
+        self._next.put_nowait(environment)
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            environment = await self._next.get()
+            for teller in self._tellers:
+                await teller.tell(environment)
 
 
 @dataclass(frozen=True, slots=True)

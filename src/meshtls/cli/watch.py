@@ -6,64 +6,19 @@ import asyncio
 import logging
 import shlex
 import signal
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from meshtls.cli.options import log_to_stderr, output_option, workload_option
 from meshtls.cli.output import Output
-from meshtls.cli.records import moment, x509_record
 from meshtls.cli.signals import stop_signal
-from meshtls.cli.svid_files import BUNDLE, KEY, SVID, contents, write_files
 from meshtls.cli.telling import MOST_PID, RunProgram, SendSignal, Teller
+from meshtls.cli.watching import Watch
 from meshtls.cli.workload_socket import workload_address
-from meshtls.svid.context import X509Context
-from meshtls.workload.address import Address
 from meshtls.workload.background import in_background
-from meshtls.workload.x509_source import X509Source
 
 __all__ = ["watch"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Watch:
-    """The command line, read."""
-
-    address: Address
-    directory: Path | None
-    tellers: Sequence[Teller]
-    out: Output
-
-    async def follow(self) -> None:
-        """For ever. Raises ConfigError where the files can't be written, LocalIdentityError where none will come."""
-        generation = 0
-        async with X509Source(self.address, timeout=None) as source:
-            while True:
-                context = await source.changed(generation)
-                generation = context.generation
-                await self._take(context)
-
-    async def _take(self, context: X509Context) -> None:
-        paths = write_files(self.directory, contents(context)) if self.directory else ()
-        svid = context.svid
-        record = {"event": "svid", **x509_record(svid), "files": [str(path) for path in paths]}
-        self.out.event(record, f"{svid.spiffe_id}: SVID {svid.serial} until {moment(svid.not_after)}")
-        for teller in self.tellers:
-            await teller.tell(self._environment(context))
-
-    def _environment(self, context: X509Context) -> dict[str, str]:
-        svid = context.svid
-        told = {
-            "MESHTLS_SPIFFE_ID": str(svid.spiffe_id),
-            "MESHTLS_SVID_SERIAL": svid.serial,
-            "MESHTLS_SVID_EXPIRES_AT": moment(svid.not_after),
-        }
-        if self.directory:
-            for variable, name in (("SVID", SVID), ("KEY", KEY), ("BUNDLE", BUNDLE)):
-                told[f"MESHTLS_{variable}_FILE"] = str((self.directory / name).absolute())
-        return told
 
 
 @click.command()
@@ -91,14 +46,16 @@ def watch(
 ) -> None:
     """Print each new X509-SVID of this process as it comes, the present one first, until SIGTERM or SIGINT.
 
-    A program that fails is logged, and told of the next one all the same.
+    A program that fails is logged, and told of the next one all the same; while it runs the files are kept up to date,
+    and then it is told of the newest. Files that can't be written are logged and tried again, unless nothing was ever
+    written there and only you can mend that (no permission, no directory).
     """
     tellers = [*_program(program), *_signal(signal_name, pid, pid_file)]
     log_to_stderr(logging.WARNING)
-    asyncio.run(_run(_Watch(workload_address(workload_socket), write, tellers, out)))
+    asyncio.run(_run(Watch(workload_address(workload_socket), write, tellers, out)))
 
 
-async def _run(watching: _Watch) -> None:
+async def _run(watching: Watch) -> None:
     with stop_signal() as stopped:
         async with in_background(watching.follow(), "watch"):
             await stopped.wait()

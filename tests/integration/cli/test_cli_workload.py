@@ -167,7 +167,7 @@ def test_an_entry_made_now_is_in_a_watchers_hands_and_its_files_go_with_it(agent
         with agent.identity("/api"):
             assert next_svid(process)["spiffe_id"] == "spiffe://example.org/api"
             numbered = {f"{kind}.{place}.pem" for kind in ("svid", "key") for place in (0, 1)}
-            assert names(tmp_path / "svid") == {"bundle.pem", "key.pem", "svid.pem", *numbered}
+            assert names(tmp_path / "svid") == {"bundle.pem", "key.pem", "svid.pem", ".meshtls-files", *numbered}
         assert next_svid(process)["spiffe_id"] == WEB
         assert names(tmp_path / "svid") == {"bundle.pem", "key.pem", "svid.pem"}
 

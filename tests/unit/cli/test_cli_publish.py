@@ -27,3 +27,21 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match=r"certs/x\.pem: wanted to write the trust bundle there: "):
         publish(tmp_path / "certs" / "x.pem", b"")
+
+
+def test_where_nothing_can_be_published_no_other_file_is_left(tmp_path: Path) -> None:
+    (tmp_path / "x.pem").mkdir()
+
+    with pytest.raises(ConfigError) as raised:
+        publish(tmp_path / "x.pem", b"content")
+
+    assert str(raised.value) == f"{tmp_path / 'x.pem'}: wanted to write the trust bundle there: Is a directory"
+    assert [path.name for path in tmp_path.iterdir()] == ["x.pem"]
+
+
+def test_what_is_published_takes_the_place_of_what_was_there_and_no_other_file_is_left(tmp_path: Path) -> None:
+    (tmp_path / "x.pem").write_bytes(b"old")
+
+    publish(tmp_path / "x.pem", b"new")
+
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"x.pem": b"new"}

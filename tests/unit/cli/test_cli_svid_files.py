@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -11,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from meshtls.bundle import BundleSet
 from meshtls.ca.authority import Authority
-from meshtls.cli.svid_files import contents, write_files
+from meshtls.cli.svid_files import contents, only_mended_by_hand, write_files
 from meshtls.errors import ConfigError
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import X509Context
@@ -103,7 +104,7 @@ def test_a_link_in_a_files_place_is_replaced_and_not_followed(authority: Authori
 def test_what_belongs_to_an_identity_that_is_no_more_is_removed_and_nothing_else(
     authority: Authority, tmp_path: Path
 ) -> None:
-    others = ("mine.pem", "svid.old.pem", "key.1.pem.bak", "bundle.txt")
+    others = ("mine.pem", "svid.old.pem", "key.1.pem.bak", "bundle.txt", "bundle.corp.pem", "svid.2.pem", "key.7.pem")
     for name in others:
         (tmp_path / name).touch()
     write_files(tmp_path, contents(context(authority, "/web", "/api", partner=make_authority("partner.test"))))
@@ -111,6 +112,50 @@ def test_what_belongs_to_an_identity_that_is_no_more_is_removed_and_nothing_else
     write_files(tmp_path, contents(context(authority, "/web")))
 
     assert {path.name for path in tmp_path.iterdir()} == {"bundle.pem", "key.pem", "svid.pem", *others}
+
+
+def test_what_was_written_before_a_set_that_failed_is_still_removed_later(authority: Authority, tmp_path: Path) -> None:
+    several, one = contents(context(authority, "/web", "/api")), contents(context(authority, "/web"))
+    write_files(tmp_path, several)
+    (tmp_path / "svid.1.pem").unlink()
+    (tmp_path / "svid.1.pem").mkdir()  # can't be removed as a file
+    with pytest.raises(ConfigError):
+        write_files(tmp_path, one)
+    (tmp_path / "svid.1.pem").rmdir()
+
+    write_files(tmp_path, one)
+
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == one
+
+
+def test_a_list_of_ours_that_somebody_changed_removes_nothing_but_what_we_could_have_written(
+    authority: Authority, tmp_path: Path
+) -> None:
+    directory = tmp_path / "svid"
+    directory.mkdir()
+    spared = [tmp_path / "bundle.x.pem", directory / "mine.pem", directory / "key.pem.1"]
+    for path in spared:
+        path.touch()
+    (directory / "bundle.x.pem").touch()
+    (directory / ".meshtls-files").write_bytes(
+        b"../bundle.x.pem\nbundle./../../bundle.x.pem\nmine.pem\n\xff\nbundle.x.pem\n"
+    )
+
+    write_files(directory, contents(context(authority, "/web")))
+
+    assert all(path.exists() for path in spared)
+    assert not (directory / "bundle.x.pem").exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "by_hand"),
+    [("EACCES", True), ("ENOTDIR", True), ("EROFS", True), ("ENOSPC", False), ("EIO", False), ("ENOENT", False)],
+)
+def test_what_time_can_mend_is_told_from_what_it_can_not(code: str, by_hand: bool) -> None:
+    error = ConfigError("failed")
+    error.__cause__ = OSError(getattr(errno, code), "failed")
+
+    assert only_mended_by_hand(error) is by_hand
 
 
 def test_where_one_file_can_not_be_written_the_old_set_is_whole(authority: Authority, tmp_path: Path) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from meshtls.cli.telling import RunProgram, SendSignal
+from meshtls.cli.telling import RunProgram, SendSignal, Telling
+from meshtls.workload.background import in_background
 
 
 async def test_a_program_gets_our_environment_and_the_variables(
@@ -64,3 +67,31 @@ async def test_a_file_that_names_no_process_is_logged_and_nobody_gets_the_signal
     await SendSignal(signal.SIGHUP, file).tell({})
 
     assert [record.getMessage() for record in caplog.records] == [complaint.format(file=file)]
+
+
+class Held:
+    """A program that ends when the test says so."""
+
+    def __init__(self) -> None:
+        self.begun: asyncio.Queue[str] = asyncio.Queue()
+        self.may_end = asyncio.Semaphore(0)
+
+    async def tell(self, environment: Mapping[str, str]) -> None:
+        self.begun.put_nowait(environment["STATE"])
+        await self.may_end.acquire()
+
+
+async def test_who_is_still_busy_is_told_of_the_newest_afterwards_and_of_nothing_in_between() -> None:
+    program = Held()
+    telling = Telling([program])
+    async with asyncio.timeout(10), in_background(telling.run(), "tell"):
+        telling.news({"STATE": "1"})
+        assert await program.begun.get() == "1"
+        telling.news({"STATE": "2"})
+        telling.news({"STATE": "3"})
+        assert program.begun.empty()
+        program.may_end.release()
+        assert await program.begun.get() == "3"
+        program.may_end.release()
+        telling.news({"STATE": "4"})
+        assert await program.begun.get() == "4"

@@ -1,0 +1,139 @@
+"""``meshtls watch`` while something goes wrong: a program that hangs, files that can't be written for a while."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from meshtls.ca.authority import Authority
+from meshtls.cli.output import Output
+from meshtls.cli.telling import Teller
+from meshtls.cli.watching import Watch
+from meshtls.errors import ConfigError
+from meshtls.svid.context import X509Context
+from meshtls.workload.address import parse_address
+from meshtls.workload.background import in_background
+from tests.support.agent import eventually
+from tests.support.authority import context_for, make_authority
+from tests.support.workload_api import WorkloadApi, workload_api
+
+
+@pytest.fixture
+def authority() -> Authority:
+    return make_authority("example.org")
+
+
+class Hanging:
+    """A program that never ends."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    async def tell(self, environment: Mapping[str, str]) -> None:
+        self.told.append(environment["MESHTLS_SVID_SERIAL"])
+        await asyncio.Event().wait()
+
+
+def watch(api: WorkloadApi, directory: Path, *tellers: Teller, pauses: tuple[float, float] = (0.01, 0.01)) -> Watch:
+    return Watch(parse_address(api.address), directory, tellers, Output(as_json=True), pauses)
+
+
+@asynccontextmanager
+async def watching(it: Watch) -> AsyncIterator[None]:
+    async with asyncio.timeout(20), in_background(it.follow(), "watch"):
+        yield
+
+
+async def written(directory: Path, context: X509Context) -> None:
+    """Wait until this context's certificate is there."""
+
+    async def there() -> bool:
+        try:
+            content = (directory / "svid.pem").read_bytes()
+        except FileNotFoundError:
+            return False
+        return x509.load_pem_x509_certificate(content) == context.svid.leaf
+
+    await eventually(there)
+
+
+def serials(out: str) -> Sequence[str]:
+    return [json.loads(line)["serial"] for line in out.splitlines()]
+
+
+async def test_files_are_kept_up_to_date_while_a_program_that_was_told_hangs(
+    authority: Authority, tmp_path: Path
+) -> None:
+    first, second = (context_for(authority, "/web") for _ in range(2))
+    program = Hanging()
+    async with workload_api(tmp_path / "api.sock", first) as api, watching(watch(api, tmp_path / "svid", program)):
+        await written(tmp_path / "svid", first)
+        await eventually(lambda: bool(program.told))
+        api.push(second)
+        await written(tmp_path / "svid", second)
+
+    assert program.told == [first.svid.serial]
+
+
+async def test_files_that_could_not_be_written_for_a_while_are_logged_and_written_after_it(
+    authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = (context_for(authority, "/web") for _ in range(2))
+    directory = tmp_path / "svid"
+    async with workload_api(tmp_path / "api.sock", first) as api, watching(watch(api, directory)):
+        await written(directory, first)
+        shutil.rmtree(directory)
+        directory.touch()  # nobody can make a directory there now
+        api.push(second)
+        await eventually(lambda: bool(caplog.messages))
+        assert caplog.messages[0] == (
+            f"{directory}: wanted to write SVIDs there: File exists; next try in 0.01 s, or at the next SVID"
+        )
+        directory.unlink()
+        await written(directory, second)
+
+    assert serials(capsys.readouterr().out) == [first.svid.serial, second.svid.serial]
+
+
+async def test_the_next_svid_is_written_at_once_where_the_last_one_could_not_be(
+    authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second, third = (context_for(authority, "/web") for _ in range(3))
+    directory = tmp_path / "svid"
+    async with (
+        workload_api(tmp_path / "api.sock", first) as api,
+        watching(watch(api, directory, pauses=(1000.0, 1000.0))),
+    ):
+        await written(directory, first)
+        shutil.rmtree(directory)
+        directory.touch()
+        api.push(second)
+        await eventually(lambda: bool(caplog.messages))
+        directory.unlink()
+        api.push(third)
+        await written(directory, third)
+
+
+@pytest.mark.parametrize(("parent", "ends"), [("file", True), ("directory", False)])
+async def test_where_nothing_was_ever_written_what_only_people_can_mend_ends_the_watch(
+    authority: Authority, tmp_path: Path, parent: str, ends: bool
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "directory").mkdir()
+    context, directory = context_for(authority, "/web"), tmp_path / parent / "svid"
+    async with workload_api(tmp_path / "api.sock", context) as api:
+        if not ends:
+            async with watching(watch(api, directory)):
+                await written(directory, context)
+            return
+        with pytest.raises(ExceptionGroup) as raised:
+            async with watching(watch(api, directory)):
+                await asyncio.Event().wait()
+    assert raised.group_contains(ConfigError, match="wanted to write SVIDs there: Not a directory")
