@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urljoin, urlsplit
 
-from requests import PreparedRequest
+from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
+from requests.exceptions import InvalidSchema
 
 from meshtls.errors import ConfigError
 from meshtls.tls.rotating import RotatingContext
@@ -18,9 +20,13 @@ class MeshAdapter(HTTPAdapter):
 
     ``verify`` can't turn that off: False raises ConfigError, and so does ``cert``. A path in ``verify`` has no effect,
     since requests puts REQUESTS_CA_BUNDLE there: who is trusted comes from the context's source.
+
+    A redirect to anything but https leads out of the mesh, where nobody is verified: it raises requests' InvalidSchema,
+    unless ``insecure_redirects`` is set.
     """
 
-    def __init__(self, context: RotatingContext, **settings: Any) -> None:
+    def __init__(self, context: RotatingContext, *, insecure_redirects: bool = False, **settings: Any) -> None:
+        self._insecure_redirects = insecure_redirects
         # urllib3 would compare the host name with the certificate's DNS names; an SVID needs none.
         self._tls: dict[str, Any] = {"ssl_context": context, "assert_hostname": False, "cert_reqs": "CERT_REQUIRED"}
         super().__init__(**settings)
@@ -37,6 +43,17 @@ class MeshAdapter(HTTPAdapter):
         host, _ = super().build_connection_pool_key_attributes(request, True)
         return host, dict(self._tls)
 
+    def send(self, request: PreparedRequest, *args: Any, **settings: Any) -> Response:
+        """Raises what requests does, and InvalidSchema for a redirect out of the mesh."""
+        response = super().send(request, *args, **settings)
+        if response.is_redirect and not self._insecure_redirects:
+            try:
+                _check_redirect(str(request.url), response.headers["location"])
+            except InvalidSchema:
+                response.close()
+                raise
+        return response
+
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
         """What requests calls with the settings of one request."""
         if verify is False or cert:
@@ -44,3 +61,12 @@ class MeshAdapter(HTTPAdapter):
                 f"{'verify=False' if verify is False else 'cert'}: wanted neither; a meshtls context always verifies"
                 " the server, and presents its source's own SVID"
             )
+
+
+def _check_redirect(url: str, location: str) -> None:
+    target = urljoin(url, location)
+    if urlsplit(target).scheme != "https":
+        raise InvalidSchema(
+            f"{url} redirects to {target}: wanted https, for elsewhere nobody is verified; if that is meant to be, make"
+            " the MeshAdapter with insecure_redirects=True"
+        )
