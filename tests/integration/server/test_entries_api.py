@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -49,6 +50,21 @@ async def test_entries_are_listed_page_by_page_and_by_filter(server: ServerUnder
     assert [one.spiffe_id.path for one in await listed(admin, wanted)] == ["/w4"]
     assert await admin.count_entries(EntryFilter(spiffe_id=SpiffeId(TD, "/w5"))) == 1
     assert await listed(admin, EntryFilter(hint="no such")) == []
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(43_200, False), (43_201, True)])
+async def test_a_life_that_the_ca_may_have_to_cut_is_told_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, seconds: int, told: bool
+) -> None:
+    async with started(config_for(tmp_path, ca_ttl=timedelta(days=1))) as server:
+        [made] = await server.admin.create_entries([entry("/web", NODE)])
+        with caplog.at_level(logging.WARNING, "meshtls.server"):
+            await server.admin.update_entry(replace(made, x509_svid_ttl=seconds))
+    warning = (
+        "entry of spiffe://example.org/web: x509_svid_ttl of 43201 s is more than half of ca_ttl (43200 s): an SVID"
+        " ends with the certificate that signed it, and may have that little"
+    )
+    assert caplog.messages == [warning] * told
 
 
 @pytest.mark.parametrize(("seconds", "taken"), [(0, False), (1, True)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from grpclib.server import Stream
 
 from meshtls.ca.registration import Entry
@@ -13,6 +15,8 @@ from meshtls.server.core import Core, page_size
 from meshtls.server.services.received import received
 
 __all__ = ["EntriesService"]
+
+log = logging.getLogger("meshtls.server")
 
 
 class EntriesService(server_grpc.EntriesBase):
@@ -74,4 +78,16 @@ class EntriesService(server_grpc.EntriesBase):
                 f"{entry.spiffe_id}: expires_at: wanted a time to come, or the entry is gone as soon as it is made,"
                 f" got {entry.expires_at:%Y-%m-%dT%H:%M:%SZ}; our clock says {now:%Y-%m-%dT%H:%M:%SZ}"
             )
+        self._tell_of_a_cut_life(entry)
         return entry
+
+    def _tell_of_a_cut_life(self, entry: Entry) -> None:
+        sure = self._core.config.ca_ttl / 2  # at which our own certificate is renewed
+        if entry.x509_svid_ttl > sure.total_seconds():
+            log.warning(
+                "entry of %s: x509_svid_ttl of %d s is more than half of ca_ttl (%d s): an SVID ends with the"
+                " certificate that signed it, and may have that little",
+                entry.spiffe_id,
+                entry.x509_svid_ttl,
+                sure.total_seconds(),
+            )
