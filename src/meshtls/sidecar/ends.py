@@ -1,9 +1,9 @@
 """The two kinds of ends that a relay joins: a plain TCP socket, and one with TLS over it.
 
 Nothing here waits. ``receive`` takes what is there, once; ``transmit`` sends what the kernel takes and keeps the rest,
-and is not called again before ``flush`` has sent that: so an end holds at most what one ``receive`` gave. All ends of a
-thread share one buffer for what comes in and one for what is decrypted from it; both are done with when a callback
-returns, so an idle connection holds none.
+and is not called again before ``flush`` has sent that: so an end holds at most what one ``receive`` gave, and a bounded
+rest of what TLS answers by itself. All ends of a thread share one buffer for what comes in and one for what is
+decrypted from it; both are done with when a callback returns, so an idle connection holds none.
 """
 
 from __future__ import annotations
@@ -15,15 +15,20 @@ from typing import Protocol
 from meshtls.errors import HandshakeError
 from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import EndedError
+from meshtls.sidecar.sockets import error_of
 from meshtls.tls.engine import MAX_RECORD, TlsEngine
 
-__all__ = ["End", "PlainEnd", "TlsEnd"]
+__all__ = ["MAX_OWED", "End", "PlainEnd", "TlsEnd"]
 
 # Keeps close_notify back for the FIN behind it, so that the peer is woken once for both.
 _WITH_FIN: int = getattr(socket, "MSG_MORE", 0)
 
 #: Bytes of one receive. A stream that fills the smaller is given the larger; one that does not goes back.
 _SMALL, _LARGE = 1 << 16, 1 << 18
+
+#: An end that owes its peer more bytes than this is not received from until the peer has read. A few it may owe: a peer
+#: that writes all before it reads may ask for a new key in between, and would wait for us as we for it.
+MAX_OWED = 1 << 14
 
 
 class _Buffers(threading.local):
@@ -41,6 +46,8 @@ class End(Protocol):
     sock: socket.socket
     #: The other side of this socket has properly ended: no more will be received.
     ended: bool
+    #: Bytes of answers of TLS's own (KeyUpdate) that wait for ``flush`` to send them.
+    owed: int
 
     def first(self) -> bytes | memoryview:
         """Application bytes that arrived before the relay began, good until the next call of any end."""
@@ -57,15 +64,19 @@ class End(Protocol):
     def finish(self) -> bool:
         """Tell this side that no more comes; what it sends can still be received. False as ``transmit``."""
 
+    def check(self) -> None:
+        """Nothing but raise: for a socket that is neither received from nor sent to, where a reset shows in no call."""
+
 
 class _Socket:
     """What both kinds do with their socket."""
 
-    __slots__ = ("_buffer", "_finishing", "_name", "_rest", "_size", "ended", "sock")
+    __slots__ = ("_buffer", "_finishing", "_name", "_rest", "_size", "ended", "owed", "sock")
 
     def __init__(self, sock: socket.socket, name: str) -> None:
         self.sock = sock
         self.ended = False
+        self.owed = 0
         self._name = name
         self._buffer = _buffers.received
         self._size = _SMALL
@@ -74,7 +85,15 @@ class _Socket:
 
     def flush(self) -> bool:
         rest, self._rest = self._rest, b""
-        return self._put(rest)
+        if not self._put(rest):
+            return False
+        self.owed = 0
+        return True
+
+    def check(self) -> None:
+        error = error_of(self.sock)
+        if error is not None:
+            raise EndedError(Outcome.RESET, f"{self._name} broke off: {error}")
 
     def _take(self) -> int:
         """Receive into the shared buffer; the count, -1 for nothing yet. 0 is the end of TCP."""
@@ -209,10 +228,10 @@ class TlsEnd(_Socket):
             self._engine.forget_session()
 
     def _answer(self) -> None:
-        """Send what TLS answers by itself (KeyUpdate, an alert). A rest of it goes with the next bytes."""
+        """Send what TLS answers by itself (KeyUpdate, an alert). What the kernel does not take is ``owed``."""
         answer = self._engine.outgoing()
-        if answer and not self._finishing:
-            self._put(answer)
+        if answer and not self._finishing and not self._put(answer):
+            self.owed += len(answer)
 
     def _broken(self, error: HandshakeError) -> EndedError:
         self._forget_session()

@@ -20,7 +20,8 @@ from meshtls.sidecar.per_loop import PerLoop
 
 __all__ = ["EpollPoller", "LoopPoller", "Poller", "poller"]
 
-_READ, _WRITE = 1, 4  # select.EPOLLIN, select.EPOLLOUT
+_READ, _WRITE, _ERROR, _HANG_UP = 1, 4, 8, 16  # select.EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP
+_BROKEN = _ERROR | _HANG_UP  # the kernel tells of these of whatever is registered, wanted or not
 _Callback = Callable[[], None] | None
 
 
@@ -31,8 +32,12 @@ class Poller(Protocol):
     def now(self) -> float:
         """The loop's time at the latest wake-up: good to a few ms, and free."""
 
-    def watch(self, sock: socket.socket, read: _Callback, write: _Callback) -> None:
-        """Replace what is waited for on this socket. With neither, the socket is left alone."""
+    def watch(self, sock: socket.socket, read: _Callback, write: _Callback, broken: _Callback = None) -> None:
+        """Replace what is waited for on this socket. With none of them, the socket is left alone.
+
+        ``broken`` is for one that is neither read nor written: it is called once where the connection is reset, and
+        where both sides have ended, which is no error. Without an epoll it is not.
+        """
 
     def forget(self, sock: socket.socket) -> None:
         """Drop what is known of a socket that is to be closed now."""
@@ -42,15 +47,16 @@ class Poller(Protocol):
 
 
 class _Watched:
-    """``mask`` is what the kernel was told, which may be more than ``read`` and ``write`` ask for."""
+    """``mask`` is what the kernel was told, which may be more than the callbacks ask for; 0 is unregistered."""
 
-    __slots__ = ("mask", "read", "sock", "write")
+    __slots__ = ("broken", "mask", "read", "sock", "write")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.mask = 0
         self.read: _Callback = None
         self.write: _Callback = None
+        self.broken: _Callback = None
 
 
 class EpollPoller:
@@ -75,15 +81,15 @@ class EpollPoller:
         else:
             self._epoll, shared.guest = shared.epoll, self
 
-    def watch(self, sock: socket.socket, read: _Callback, write: _Callback) -> None:
+    def watch(self, sock: socket.socket, read: _Callback, write: _Callback, broken: _Callback = None) -> None:
         fd = sock.fileno()
         watched = self._watched.get(fd)
         if watched is None or watched.sock is not sock:
-            if read is None and write is None:
+            if read is write is broken is None:
                 return
             watched = self._watched[fd] = _Watched(sock)
-        watched.read, watched.write = read, write
-        mask = (_READ if read else watched.mask & _READ) | (_WRITE if write else 0)
+        watched.read, watched.write, watched.broken = read, write, broken
+        mask = (_READ if read else watched.mask & _READ) | (_WRITE if write else 0) or (_ERROR if broken else 0)
         if mask != watched.mask:
             self._tell(fd, watched, mask)
 
@@ -91,7 +97,7 @@ class EpollPoller:
         fd = sock.fileno()
         watched = self._watched.get(fd)
         if watched is not None and watched.sock is sock:
-            watched.read = watched.write = None
+            watched.read = watched.write = watched.broken = None
             del self._watched[fd]  # closing takes it out of the kernel's set
 
     def defer(self, callback: Callable[[], None]) -> None:
@@ -141,12 +147,21 @@ class EpollPoller:
                     self._epoll.unregister(fd)
                 continue
             if watched.read is None and not (watched.write is not None and events & ~_READ):
-                self._tell(fd, watched, _WRITE if watched.write else 0)
+                self._on_unwanted(fd, watched, events)
                 continue
             if events & ~_WRITE and watched.read is not None:
                 watched.read()  # an error or a hang-up shows when reading, too
             if events & ~_READ and watched.write is not None:
                 watched.write()
+
+    def _on_unwanted(self, fd: int, watched: _Watched, events: int) -> None:
+        broken = watched.broken
+        if not events & _BROKEN:
+            self._tell(fd, watched, _WRITE if watched.write else _ERROR if broken else 0)
+            return
+        self._tell(fd, watched, 0)  # or it would come again in each round
+        if broken is not None:
+            broken()
 
     def __repr__(self) -> str:
         return f"<EpollPoller [{len(self._watched)} sockets]>"
@@ -159,7 +174,7 @@ class LoopPoller:
     def now(self) -> float:
         return asyncio.get_running_loop().time()
 
-    def watch(self, sock: socket.socket, read: _Callback, write: _Callback) -> None:
+    def watch(self, sock: socket.socket, read: _Callback, write: _Callback, broken: _Callback = None) -> None:
         loop, fd = asyncio.get_running_loop(), sock.fileno()
         if read:
             loop.add_reader(fd, read)

@@ -1,9 +1,10 @@
 """Moves application bytes between two ends, as they come, until both have ended.
 
 Each direction takes one receive per wake-up, which keeps the many fair to each other, and stops receiving while its
-sink has a rest to send: a slow reader slows its writer and nothing piles up here. The end of one direction is passed on
-as a half-close (FIN or close_notify) while the other goes on. A TLS peer whose TCP ends without close_notify was cut
-off, so its bytes must not look complete to the other side.
+sink has a rest to send: a slow reader slows its writer and nothing piles up here. Nor does it receive from a peer
+that asks TLS for answers and does not read them. The end of one direction is passed on as a half-close (FIN or
+close_notify) while the other goes on. A TLS peer whose TCP ends without close_notify was cut off, so its bytes must not
+look complete to the other side.
 
 From here on there is no task switch per message: the poller calls straight into ``_Pump``, and the connection's task
 sleeps until the relay is over.
@@ -16,7 +17,7 @@ from collections.abc import Callable
 
 from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import EndedError, Flow
-from meshtls.sidecar.ends import End
+from meshtls.sidecar.ends import MAX_OWED, End
 from meshtls.sidecar.idle import idle_watch
 from meshtls.sidecar.poller import poller
 
@@ -64,8 +65,21 @@ class _Relay:
         if inward.over and outward.over:
             self.end(None)
             return
-        self.poller.watch(inward.source.sock, inward.waits_to_read, outward.waits_to_write)
-        self.poller.watch(outward.source.sock, outward.waits_to_read, inward.waits_to_write)
+        self._watch(inward, outward)
+        self._watch(outward, inward)
+
+    def _watch(self, reading: _Pump, writing: _Pump) -> None:
+        read, write = reading.waits_to_read, writing.waits_to_write
+        if reading.source.owed > MAX_OWED:
+            read = None
+        # Only for a socket that we neither read nor write: the other calls learn of a reset themselves.
+        broken = None if read or write else reading.on_broken
+        self.poller.watch(reading.source.sock, read, write, broken)
+
+    def other(self, pump: _Pump) -> _Pump:
+        """The pump of the other direction, whose sink is this one's source."""
+        inward, outward = self._pumps
+        return outward if pump is inward else inward
 
     def end_idle(self, timeout: float) -> None:
         self.end(EndedError(Outcome.IDLE_TIMEOUT, f"no byte moved for {timeout:g} s"))
@@ -113,6 +127,7 @@ class _Pump:
         """Pass on what came before the relay began."""
         try:
             self._pass(self.source.first())
+            self._settle_debt()
         except Exception as error:  # noqa: BLE001  # see above
             self._relay.end(error)
 
@@ -124,15 +139,29 @@ class _Pump:
                 self._pass(data)
             elif self.source.ended:
                 self._finish()
+            self._settle_debt()
         except Exception as error:  # noqa: BLE001  # see above
             self._relay.end(error)
 
     def _on_writable(self) -> None:
         try:
-            if self._sink.flush():
+            flushed = self._sink.flush()
+            self._relay.last = self._relay.poller.now  # a reader so slow that a rest stays is not idle
+            if flushed:
                 self._resume()
         except Exception as error:  # noqa: BLE001  # see above
             self._relay.end(error)
+
+    def on_broken(self) -> None:
+        """The source's socket is neither read nor written, and has news."""
+        try:
+            self.source.check()
+        except Exception as error:  # noqa: BLE001  # see above
+            self._relay.end(error)
+
+    def _settle_debt(self) -> None:
+        if self.source.owed:
+            self._relay.other(self).wait_for_sink()
 
     def _pass(self, data: bytes | memoryview) -> None:
         if data:
@@ -141,12 +170,13 @@ class _Pump:
             else:
                 self._flow.bytes_out += len(data)
             if not self._sink.transmit(data):
-                self._wait_for_sink()
+                self.wait_for_sink()
                 return
         if self.source.ended:
             self._finish()
 
-    def _wait_for_sink(self) -> None:
+    def wait_for_sink(self) -> None:
+        """Receive no more until the sink has sent its rest."""
         self.waits_to_read, self.waits_to_write = None, self._on_writable
         self._relay.changed()
 
@@ -157,7 +187,6 @@ class _Pump:
         elif self.source.ended:
             self._finish()
         else:
-            self._relay.last = self._relay.poller.now
             self.waits_to_read = self._on_readable
             self._relay.changed()
 
@@ -166,7 +195,7 @@ class _Pump:
         if self._sink.finish():
             self._end()
         else:
-            self._wait_for_sink()
+            self.wait_for_sink()
 
     def _end(self) -> None:
         self.over = True

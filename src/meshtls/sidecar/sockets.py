@@ -25,6 +25,7 @@ __all__ = [
     "address_of",
     "close",
     "dial",
+    "error_of",
     "linger",
     "listen",
     "peer_of",
@@ -137,6 +138,12 @@ async def linger(sock: socket.socket) -> None:
                     dropped += len(data)
     finally:
         close(sock)
+
+
+def error_of(sock: socket.socket) -> OSError | None:
+    """What broke this connection; None where nothing did. The kernel says it once."""
+    code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    return OSError(code, os.strerror(code)) if code else None
 
 
 def address_of(sock: socket.socket) -> Address:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
+import struct
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from meshtls.sidecar.poller import EpollPoller, LoopPoller, Poller, poller
+from meshtls.sidecar.sockets import error_of
 from meshtls.sidecar.waiting import readable, receive, send_all, writable
 
 Pair = tuple[socket.socket, socket.socket]
@@ -153,3 +156,87 @@ async def test_a_wait_that_is_cancelled_leaves_the_bytes(pair: Pair) -> None:
     await asyncio.wait([waiting])
     pair[1].send(b"still here")
     assert await receive(pair[0]) == b"still here"
+
+
+class Broken:
+    """What ``broken`` was called for: the error of each call, None for none."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.errors: list[str | None] = []
+
+    def __call__(self) -> None:
+        error = error_of(self.sock)
+        self.errors.append(None if error is None else error.strerror)
+
+
+@pytest.fixture
+def tcp_pair() -> Iterator[Pair]:
+    """As ``pair``, but over TCP, which knows resets."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        theirs = socket.create_connection(listener.getsockname())
+        ours, _ = listener.accept()
+    for sock in (ours, theirs):
+        sock.setblocking(False)
+    with ours, theirs:
+        yield ours, theirs
+
+
+def reset(sock: socket.socket) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+@pytest.mark.parametrize(
+    ("first", "error"),
+    [
+        (lambda theirs: None, "Connection reset by peer"),
+        (lambda theirs: theirs.send(b"not read"), "Connection reset by peer"),
+        (lambda theirs: theirs.shutdown(socket.SHUT_WR), "Broken pipe"),
+    ],
+    ids=["silent", "unread", "half-closed"],
+)
+async def test_a_reset_is_told_once_of_a_socket_that_is_neither_read_nor_written(
+    tcp_pair: Pair, first: Callable[[socket.socket], object], error: str
+) -> None:
+    watcher, (ours, theirs) = EpollPoller(asyncio.get_running_loop()), tcp_pair
+    broken = Broken(ours)
+    watcher.watch(ours, lambda: None, None)
+    watcher.watch(ours, None, None, broken)
+    first(theirs)
+    watcher._wake()
+    assert watcher._epoll.poll(0) == [], "what nobody wants to read wakes nobody"
+    assert broken.errors == []
+    reset(theirs)
+    watcher._wake()
+    assert broken.errors == [error]
+    assert watcher._epoll.poll(0) == []
+    asyncio.get_running_loop().remove_reader(watcher._epoll.fileno())
+
+
+async def test_that_both_sides_have_ended_is_told_once_and_is_no_error(tcp_pair: Pair) -> None:
+    watcher = EpollPoller(asyncio.get_running_loop())
+    broken = Broken(tcp_pair[0])
+    watcher.watch(tcp_pair[0], None, None, broken)
+    for sock in tcp_pair:
+        sock.shutdown(socket.SHUT_WR)
+    watcher._wake()
+    watcher._wake()
+    assert broken.errors == [None]
+    assert watcher._epoll.poll(0) == [], "no wake-up without end"
+    asyncio.get_running_loop().remove_reader(watcher._epoll.fileno())
+
+
+async def test_one_that_is_left_alone_or_forgotten_is_told_of_no_reset(tcp_pair: Pair) -> None:
+    watcher, (ours, theirs) = EpollPoller(asyncio.get_running_loop()), tcp_pair
+    broken = Broken(ours)
+    watcher.watch(ours, None, None, broken)
+    watcher.watch(ours, None, None)
+    assert repr(watcher) == "<EpollPoller [0 sockets]>"
+    watcher.watch(ours, None, None, broken)
+    watcher.forget(ours)
+    reset(theirs)
+    watcher._wake()
+    assert broken.errors == []
+    assert watcher._epoll.poll(0) == []
+    asyncio.get_running_loop().remove_reader(watcher._epoll.fileno())

@@ -15,7 +15,7 @@ from typing import Protocol
 from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import EndedError, Flow
 from meshtls.sidecar.poller import Poller
-from meshtls.sidecar.sockets import abort, close
+from meshtls.sidecar.sockets import abort, close, error_of
 from meshtls.sidecar.tunnel.connection import Http2Connection
 from meshtls.sidecar.tunnel.frames import HEADER_BYTES, ErrorCode
 from meshtls.sidecar.tunnel.settings import MAX_FRAME
@@ -101,10 +101,8 @@ class Splice:
     def join(self, sock: socket.socket) -> None:
         """From now on move bytes between the stream and this connected socket."""
         self.sock = sock
-        if self._rest:
-            self._carrier.poller.watch(sock, self.on_readable, self.on_writable)
-        else:
-            self._carrier.poller.watch(sock, self.on_readable, None)
+        self._watch()
+        if not self._rest:
             self._pass_end()
 
     # -- from the app into the stream --
@@ -155,6 +153,12 @@ class Splice:
         self._carrier.waiting.discard(self)
         self._watch()
 
+    def credited(self) -> None:
+        """The peer's app has taken some of what we sent: it reads, however slowly."""
+        self.last = self._carrier.now()
+        if self in self._carrier.waiting:
+            self.resume()
+
     # -- from the stream to the app --
 
     def received(self, data: memoryview | bytes, ended: bool) -> None:
@@ -191,6 +195,15 @@ class Splice:
             self._watch()
             self._pass_end()
 
+    def return_little(self) -> None:
+        """Credit the peer with less than half a window, where the app is slow: it learns so that the app reads."""
+        stream, http = self.stream, self._carrier.http
+        if self._rest and stream.unreturned and stream.number in http.streams:
+            http.return_window(stream.number, stream.unreturned)
+            stream.may_receive += stream.unreturned
+            stream.unreturned = 0
+            self._carrier.flush_soon()
+
     def _send(self, data: memoryview | bytes | bytearray) -> int:
         if self.sock is None:
             return 0
@@ -215,6 +228,12 @@ class Splice:
             self._app_broke(f"the app is gone: {error}")
 
     # -- the end --
+
+    def on_broken(self) -> None:
+        """The socket is neither read nor written, and has news."""
+        error = None if self.sock is None else error_of(self.sock)
+        if error is not None:
+            self._app_broke(f"the app broke off: {error}")
 
     def hang_up(self, error: Exception | None) -> None:
         """Close the socket as the splice ended: with a reset, unless both sides were done."""
@@ -255,9 +274,8 @@ class Splice:
         if self.sock is None or self.over:
             return
         reads = not self._app_ended and self not in self._carrier.waiting
-        self._carrier.poller.watch(
-            self.sock, self.on_readable if reads else None, self.on_writable if self._rest else None
-        )
+        read, write = self.on_readable if reads else None, self.on_writable if self._rest else None
+        self._carrier.poller.watch(self.sock, read, write, None if read or write else self.on_broken)
 
     def _count(self, count: int, *, from_app: bool) -> None:
         self.last = self._carrier.now()

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from meshtls.errors import HandshakeError, MeshtlsError
 from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import EndedError
-from meshtls.sidecar.ends import TlsEnd
+from meshtls.sidecar.ends import MAX_OWED, TlsEnd
 from meshtls.sidecar.poller import poller
 from meshtls.sidecar.tunnel.connection import Http2Connection
 from meshtls.sidecar.tunnel.frames import HEADER_BYTES, ErrorCode, ProtocolError
@@ -135,6 +135,7 @@ class Wire:
         first = self._end.first()
         if first:
             self.http.feed(memoryview(first))
+        self._settle_debt()
 
     def _receive(self) -> None:
         if self._parting is not None:
@@ -145,6 +146,11 @@ class Wire:
             self.http.feed(data)
         elif self._end.ended:
             self._peer_ended()
+        self._settle_debt()
+
+    def _settle_debt(self) -> None:
+        if self._end.owed:
+            self._block()
 
     def received(self, stream: Stream, data: memoryview | bytes, ended: bool) -> None:
         splice = self._splices.get(stream.number)
@@ -158,9 +164,11 @@ class Wire:
             splice.lost(EndedError(Outcome.RESET, f"{who}: {code.name}"))
 
     def room(self, stream: Stream | None) -> None:
-        ready = self._splices.values() if stream is None else [self._splices.get(stream.number)]
-        for splice in self.waiting.intersection(ready):
-            splice.resume()
+        if stream is None:
+            for splice in list(self.waiting):
+                splice.resume()
+        elif (one := self._splices.get(stream.number)) is not None:
+            one.credited()
 
     def asked(self, stream: Stream, request: Request, ended: bool) -> None:
         """A peer opened a stream: the server's to answer."""
@@ -230,10 +238,12 @@ class Wire:
 
     def _block(self) -> None:
         self.blocked = True
-        self.poller.watch(self._end.sock, self._on_readable, self._on_writable)
+        read = None if self._end.owed > MAX_OWED else self._on_readable
+        self.poller.watch(self._end.sock, read, self._on_writable)
 
     def _resume(self) -> None:
         if not self._end.flush():
+            self._count_partial_flush()
             return
         self.blocked = False
         if self._finishing:
@@ -241,6 +251,13 @@ class Wire:
             return
         self.poller.watch(self._end.sock, self._on_readable, None)
         self.room(None)
+
+    def _count_partial_flush(self) -> None:
+        """A peer that takes little at a time makes no stream idle that only waits for its turn."""
+        now = self.now()
+        for splice in self.waiting:
+            if self.http.room(splice.stream) > 0:
+                splice.last = now
 
     # -- the end --
 
@@ -287,6 +304,8 @@ class Wire:
         for splice in list(self._splices.values()):
             if splice.last < idle_since:
                 splice.break_off(EndedError(Outcome.IDLE_TIMEOUT, f"no byte moved for {self._idle:g} s"))
+            else:
+                splice.return_little()
         if self._parting is None:
             self._tick_while_used(now)
         elif self._parting < now - _PARTING_SECONDS:

@@ -1,0 +1,66 @@
+"""A TLS 1.3 client that asks for new keys again and again (RFC 8446 4.6.3), which Python's ``ssl`` has no call for.
+
+It shakes hands by OpenSSL and makes the records after that by itself, from the secret that OpenSSL logs.
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA384
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+
+from meshtls.svid.context import X509Context
+from meshtls.tls.engine import TlsEngine
+from tests.support.tls import Ends, context_of, shake
+
+__all__ = ["ANSWER_BYTES", "KeyAsker"]
+
+_KEY_UPDATE = bytes((24, 0, 0, 1, 1))  # update_requested
+_HANDSHAKE, _APPLICATION_DATA = 22, 23
+#: The record that answers: a header, the message, its type and the tag.
+ANSWER_BYTES = 5 + len(_KEY_UPDATE) + 1 + 16
+
+
+class KeyAsker:
+    """The client's side of a connection to ``server``, with the handshake done."""
+
+    def __init__(self, snapshot: X509Context, server: TlsEngine, directory: Path) -> None:
+        context, log = context_of(snapshot, server_side=False), directory / "secrets"
+        context.keylog_filename = str(log)
+        self.engine = TlsEngine(context)
+        assert shake(self.engine, server) == Ends()
+        assert self.engine.cipher_suite == "TLS_AES_256_GCM_SHA384"
+        lines = (line.split() for line in log.read_text().splitlines())
+        self._take(next(bytes.fromhex(line[2]) for line in lines if line[0] == "CLIENT_TRAFFIC_SECRET_0"))
+
+    def asks(self, count: int) -> bytes:
+        """So many records, each of which wants an answer."""
+        return b"".join(self._ask() for _ in range(count))
+
+    def says(self, data: bytes) -> bytes:
+        """One record of application data, at most 2**14 bytes."""
+        return self._record(data, _APPLICATION_DATA)
+
+    def _ask(self) -> bytes:
+        record = self._record(_KEY_UPDATE, _HANDSHAKE)
+        self._take(self._derived("traffic upd", 48))
+        return record
+
+    def _take(self, secret: bytes) -> None:
+        self._secret, self._number = secret, 0
+        self._cipher, self._iv = AESGCM(self._derived("key", 32)), self._derived("iv", 12)
+
+    def _derived(self, label: str, length: int) -> bytes:
+        """HKDF-Expand-Label (RFC 8446 7.1)."""
+        name = b"tls13 " + label.encode()
+        info = struct.pack(">HB", length, len(name)) + name + b"\0"
+        return HKDFExpand(SHA384(), length, info).derive(self._secret)
+
+    def _record(self, content: bytes, kind: int) -> bytes:
+        nonce = (int.from_bytes(self._iv, "big") ^ self._number).to_bytes(12, "big")
+        self._number += 1
+        header = struct.pack(">BHH", _APPLICATION_DATA, 0x0303, len(content) + 17)
+        return header + self._cipher.encrypt(nonce, content + bytes((kind,)), header)

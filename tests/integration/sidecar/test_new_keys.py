@@ -1,0 +1,127 @@
+"""A peer that asks TLS for answers and reads none of them: it isn't read from, and nothing piles up."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from meshtls.sidecar.connection import Flow
+from meshtls.sidecar.ends import MAX_OWED, PlainEnd, TlsEnd
+from meshtls.sidecar.relay import relay
+from meshtls.sidecar.tunnel.frames import Kind, frame
+from meshtls.sidecar.tunnel.sending import PREFACE
+from meshtls.sidecar.tunnel.wire import Wire
+from tests.integration.sidecar.mesh import as_a, as_b, until
+from tests.integration.sidecar.new_keys import ANSWER_BYTES, KeyAsker
+from tests.support.tls import engine_of
+
+#: What one receive takes at most: so much may be asked for before an end is known to owe too much.
+ONE_RECEIVE = 1 << 18
+ROUNDS = 300
+
+
+@pytest.fixture
+def pairs() -> Iterator[list[socket.socket]]:
+    """Two socket pairs: 0 and 1 are joined, 2 and 3 are joined; 1 takes little that 0 does not read."""
+    sockets = [*socket.socketpair(), *socket.socketpair()]
+    for one in sockets:
+        one.setblocking(False)
+    sockets[1].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    yield sockets
+    for one in sockets:
+        one.close()
+
+
+class Flood:
+    """Asks through ``sock`` as fast as it takes it."""
+
+    def __init__(self, asker: KeyAsker, sock: socket.socket) -> None:
+        self.asked = 0
+        self._asker, self._sock = asker, sock
+        self._rest = b""
+
+    def go_on(self, *, more: bool = True) -> None:
+        """Send until the socket is full; not ``more``: what was begun."""
+        try:
+            while self._rest or more:
+                if not self._rest:
+                    self._rest = self._asker.asks(100)
+                    self.asked += 100
+                self._rest = self._rest[self._sock.send(self._rest) :]
+        except BlockingIOError:
+            return
+
+    async def read_answers(self) -> None:
+        """Read all but one, which OpenSSL keeps back for the next bytes."""
+        missing, loop = (self.asked - 1) * ANSWER_BYTES, asyncio.get_running_loop()
+        while missing:
+            self.go_on(more=False)
+            missing -= len(await loop.sock_recv(self._sock, missing))
+
+
+async def test_a_relay_stops_to_read_a_peer_that_leaves_its_answers_unread(
+    pairs: list[socket.socket], tmp_path: Path
+) -> None:
+    server = engine_of(as_b(), server_side=True)
+    asker = KeyAsker(as_a(), server, tmp_path)
+    end = TlsEnd(pairs[1], server, "the peer")
+    task = asyncio.create_task(relay(end, PlainEnd(pairs[2], "the app"), Flow(), 30))
+    flood = Flood(asker, pairs[0])
+    for _ in range(ROUNDS):
+        flood.go_on()
+        await asyncio.sleep(0)
+        assert end.owed <= MAX_OWED + ONE_RECEIVE
+    assert end.owed > MAX_OWED
+    async with asyncio.timeout(20):
+        await flood.read_answers()
+        await until(lambda: end.owed == 0)
+        pairs[0].send(asker.says(b"and now the question"))
+        assert await asyncio.get_running_loop().sock_recv(pairs[3], 100) == b"and now the question"
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_a_peer_that_writes_before_it_reads_may_ask_for_new_keys_in_between(
+    pairs: list[socket.socket], tmp_path: Path
+) -> None:
+    server = engine_of(as_b(), server_side=True)
+    asker = KeyAsker(as_a(), server, tmp_path)
+    end = TlsEnd(pairs[1], server, "the peer")
+    task = asyncio.create_task(relay(end, PlainEnd(pairs[2], "the app"), Flow(), 30))
+    pairs[3].send(bytes(50_000))  # the peer reads none of this
+    for number in range(100):
+        pairs[0].send(asker.asks(1) + asker.says(b"%02d" % number))
+        async with asyncio.timeout(10):
+            assert await asyncio.get_running_loop().sock_recv(pairs[3], 100) == b"%02d" % number
+    assert 0 < end.owed <= MAX_OWED
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_a_tunnel_stops_to_read_a_peer_that_leaves_its_answers_unread(
+    pairs: list[socket.socket], tmp_path: Path
+) -> None:
+    server = engine_of(as_b(), server_side=True)
+    asker = KeyAsker(as_a(), server, tmp_path)
+    end = TlsEnd(pairs[1], server, "the peer")
+    ended: list[Exception | None] = []
+    wire = Wire(end, client=False, idle_timeout=30, on_end=ended.append)
+    wire.start()
+    pairs[0].send(asker.says(PREFACE + frame(Kind.SETTINGS, 0, 0, b"")))
+    flood = Flood(asker, pairs[0])
+    for _ in range(ROUNDS):
+        flood.go_on()
+        await asyncio.sleep(0)
+        assert end.owed <= MAX_OWED + ONE_RECEIVE
+    assert end.owed > MAX_OWED
+    assert wire.blocked
+    async with asyncio.timeout(20):
+        reading = asyncio.create_task(flood.read_answers())
+        await until(lambda: end.owed == 0 and not wire.blocked)
+        await reading
+    assert ended == []
+    wire.break_off(ConnectionError("the test is over"))

@@ -1,0 +1,191 @@
+"""Who reads slower than the buffers in between is not idle, alone and in a tunnel; who stops is."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from meshtls.observe.events import Outcome
+from meshtls.sidecar.connection import EndedError, Flow
+from meshtls.sidecar.ends import PlainEnd, TlsEnd
+from meshtls.sidecar.relay import _Relay
+from meshtls.sidecar.tunnel.client import TunnelClient
+from meshtls.sidecar.tunnel.headers import Request
+from meshtls.sidecar.tunnel.splice import Splice
+from meshtls.sidecar.tunnel.streams import Stream
+from meshtls.sidecar.tunnel.wire import Wire
+from tests.integration.sidecar.mesh import SECONDS, as_a, as_b, until
+from tests.support.tls import Ends, engine_of, shake
+
+IDLE = 60.0
+
+
+@pytest.fixture
+def sockets() -> Iterator[list[socket.socket]]:
+    """Three socket pairs: 0 and 1, 2 and 3, 4 and 5 are joined. None but the last takes much that is not read."""
+    made = [sock for _ in range(3) for sock in socket.socketpair()]
+    for one in made:
+        one.setblocking(False)
+    for one in made[:-1]:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 13)
+    yield made
+    for one in made:
+        one.close()
+
+
+async def test_a_reader_so_slow_that_a_rest_stays_keeps_its_relay_from_being_idle(sockets: list[socket.socket]) -> None:
+    app = PlainEnd(sockets[2], "the app")
+    joined = _Relay(PlainEnd(sockets[1], "the client", bytes(1 << 18)), app, Flow(), IDLE)
+    task = asyncio.create_task(joined.run())
+    await asyncio.sleep(0)
+    for _ in range(3):
+        joined.last = 0.0
+        async with asyncio.timeout(SECONDS):
+            while not joined.last:
+                await asyncio.get_running_loop().sock_recv(sockets[3], 1 << 10)
+        assert app._rest, "it has not taken all"
+    task.cancel()
+    await asyncio.wait([task])
+
+
+@dataclass
+class OwnTime:
+    seconds: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+class Serving(Wire):
+    """Joins each stream to ``app``."""
+
+    app: socket.socket
+
+    def asked(self, stream: Stream, request: Request, ended: bool) -> None:
+        splice = self._splices[stream.number] = Splice(self, stream, Flow(), lambda *how: None, from_opener=False)
+        self.http.accept(stream)
+        splice.join(self.app)
+
+
+class Through:
+    """A reader, a tunnel whose time is ours, and an app. ``near`` and ``far`` are the two ends of the stream."""
+
+    def __init__(self, sockets: list[socket.socket]) -> None:
+        self.reader, own, self.wire, server_sock, other, self.app = sockets
+        client, server = engine_of(as_a(), server_side=False), engine_of(as_b(), server_side=True)
+        assert shake(client, server) == Ends()
+        self.peer_is_away = False
+        self.time, self.how = OwnTime(), list[Exception | None]()
+        self.server = Serving(TlsEnd(server_sock, server, "a"), client=False, idle_timeout=IDLE, on_end=self.how.append)
+        self.client = TunnelClient(
+            TlsEnd(self.wire, client, "b"), b"b:1", idle_timeout=IDLE, answer_timeout=IDLE, on_end=self.how.append
+        )
+        self.server.app, self.server.now, self.client.now = other, self.time, self.time
+        self.server.start()
+        self.client.start()
+        self.near = self.client.open(own, Flow(), lambda _, error: self.how.append(error))
+
+    async def opened(self) -> None:
+        await until(lambda: bool(self.server._splices))
+        (self.far,) = self.server._splices.values()
+        self.flow = self.far._flow
+
+    async def fill(self) -> None:
+        """Let the app write until the stream's window is used up, or the tunnel's peer takes no more."""
+        while self.far not in self.server.waiting or self.server.http.room(self.far.stream) > 0:
+            if self.far in self.server.waiting and self.peer_is_away:
+                return
+            await self.write()
+
+    def send_peer_away(self) -> None:
+        """From now on nobody reads the tunnel at this end."""
+        self.peer_is_away = True
+        self.client.poller.watch(self.wire, None, None)
+        self.app.send(bytes(1 << 17))
+
+    async def write(self) -> None:
+        try:
+            self.app.send(bytes(1 << 13))
+        except BlockingIOError:
+            await asyncio.sleep(0)
+
+    def tick(self) -> None:
+        for wire in (self.client, self.server):
+            wire._tick()
+
+    def close(self) -> None:
+        for wire in (self.client, self.server):
+            wire.break_off(EndedError(Outcome.RESET, "the test is over"))
+
+
+async def test_a_reader_slower_than_the_window_keeps_its_stream_from_being_idle_at_both_ends(
+    sockets: list[socket.socket],
+) -> None:
+    through = Through(sockets)
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(SECONDS):
+        await through.opened()
+        await through.fill()
+        for _ in range(4):
+            through.time.seconds += IDLE * 0.75
+            while through.near.last < through.time.seconds:
+                await loop.sock_recv(through.reader, 1 << 10)
+            assert through.near._rest, "it has not taken all"
+            through.client._tick()
+            await until(lambda: through.far.last == through.time.seconds)
+            through.tick()
+            await through.fill()
+    assert through.how == []
+    through.close()
+
+
+async def test_a_reader_that_still_has_to_take_what_came_before_the_end_keeps_the_other_end_from_being_idle(
+    sockets: list[socket.socket],
+) -> None:
+    through = Through(sockets)
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(SECONDS):
+        await through.opened()
+        await loop.sock_sendall(through.app, bytes(100_000))
+        through.app.shutdown(socket.SHUT_WR)
+        await until(lambda: through.near._peer_ended)
+        through.time.seconds += IDLE * 0.75
+        while through.near.last < through.time.seconds:
+            await loop.sock_recv(through.reader, 1 << 10)
+        through.client._tick()
+        await until(lambda: through.far.last == through.time.seconds)
+    assert through.how == []
+    through.close()
+
+
+async def test_a_tunnel_s_peer_that_takes_little_at_a_time_leaves_no_stream_idle(sockets: list[socket.socket]) -> None:
+    through = Through(sockets)
+    async with asyncio.timeout(SECONDS):
+        await through.opened()
+        through.send_peer_away()
+        await through.fill()
+        sent = through.flow.bytes_out
+        through.time.seconds += IDLE * 0.75
+        while through.far.last < through.time.seconds:
+            await asyncio.get_running_loop().sock_recv(through.wire, 1 << 10)
+    assert through.flow.bytes_out == sent, "the peer has not taken all, and nothing more was read"
+    through.close()
+
+
+async def test_a_reader_that_stops_leaves_its_stream_idle(sockets: list[socket.socket]) -> None:
+    through = Through(sockets)
+    async with asyncio.timeout(SECONDS):
+        await through.opened()
+        await through.fill()
+    for _ in range(4):
+        through.time.seconds += IDLE / 4
+        through.tick()
+    assert through.how == []
+    through.time.seconds += 1
+    through.tick()
+    assert [str(error) for error in through.how] == ["no byte moved for 60 s"]
+    through.close()
