@@ -18,17 +18,13 @@ from meshtls.sidecar.connection import EndedError
 from meshtls.sidecar.sockets import error_of
 from meshtls.tls.engine import MAX_RECORD, TlsEngine
 
-__all__ = ["MAX_OWED", "End", "PlainEnd", "TlsEnd"]
+__all__ = ["End", "PlainEnd", "TlsEnd"]
 
 # Keeps close_notify back for the FIN behind it, so that the peer is woken once for both.
 _WITH_FIN: int = getattr(socket, "MSG_MORE", 0)
 
 #: Bytes of one receive. A stream that fills the smaller is given the larger; one that does not goes back.
 _SMALL, _LARGE = 1 << 16, 1 << 18
-
-#: An end that owes its peer more bytes than this is not received from until the peer has read. A few it may owe: a peer
-#: that writes all before it reads may ask for a new key in between, and would wait for us as we for it.
-MAX_OWED = 1 << 14
 
 
 class _Buffers(threading.local):

@@ -17,9 +17,10 @@ from collections.abc import Callable
 
 from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import EndedError, Flow
-from meshtls.sidecar.ends import MAX_OWED, End
+from meshtls.sidecar.ends import End
 from meshtls.sidecar.idle import idle_watch
 from meshtls.sidecar.poller import poller
+from meshtls.tls.engine import MAX_OWED
 
 __all__ = ["relay"]
 

@@ -21,10 +21,14 @@ from meshtls.tls.failures import peer_error
 from meshtls.tls.peer import leaf_of, unguarded
 from meshtls.tls.verifying import VerifyingSSLObject
 
-__all__ = ["MAX_RECORD", "TlsEngine"]
+__all__ = ["MAX_OWED", "MAX_RECORD", "TlsEngine"]
 
 #: The most plaintext that one TLS record holds (RFC 8446 5.1), in bytes.
 MAX_RECORD = 1 << 14
+#: Who owes its peer more bytes of TLS's own answers (KeyUpdate) than this receives no more until the peer has read. A
+#: few it may owe: a peer that writes all before it reads may ask for a new key in between, and would wait for us as we
+#: for it.
+MAX_OWED = 1 << 14
 #: A KeyUpdate where there can be none, and enough behind it to end a record of which only a part had come.
 _IMPOSSIBLE = bytes((22, 3, 3, 0, 4, 24, 0, 0, 0)) + bytes(MAX_RECORD + 256)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from meshtls.errors import HandshakeError, LocalIdentityError, PeerError
-from meshtls.tls.engine import TlsEngine
+from meshtls.tls.engine import MAX_OWED, TlsEngine
 
 __all__ = ["LINGER", "TlsProtocol", "TlsTransport"]
 
@@ -37,6 +37,8 @@ class TlsTransport(asyncio.Transport):
         self._engine = engine
         self._protocol: asyncio.BaseProtocol | None = None
         self._write_closed = False
+        self._paused = self._held = self._full = False
+        self._owed = 0
         # The connection gets another one, without roots and keys, once the peer is let in.
         self._context = engine.ssl_object.context
 
@@ -84,6 +86,24 @@ class TlsTransport(asyncio.Transport):
         if self._write_closed:
             self._tcp.close()
 
+    def answer(self) -> None:
+        """Send what TLS answers by itself. A peer that asks for more and more and reads nothing is not read from."""
+        waiting = self._tcp.get_write_buffer_size()
+        self.flush()
+        self._owed = self._owed + self._tcp.get_write_buffer_size() - waiting if waiting else 0
+        if self._full and self._owed > MAX_OWED:
+            self._held = True
+            self._tcp.pause_reading()
+
+    def writable(self, *, yes: bool) -> None:
+        """Whether what waits to be sent is below the limit."""
+        self._full = not yes
+        if yes:
+            self._owed = 0
+            self._held = False
+            if not self._paused:
+                self._tcp.resume_reading()
+
     def flush(self) -> None:
         data = self._engine.outgoing()
         if data:
@@ -103,13 +123,16 @@ class TlsTransport(asyncio.Transport):
         return self._tcp.is_closing()
 
     def is_reading(self) -> bool:
-        return self._tcp.is_reading()
+        return not self._paused and not self._tcp.is_closing()
 
     def pause_reading(self) -> None:
+        self._paused = True
         self._tcp.pause_reading()
 
     def resume_reading(self) -> None:
-        self._tcp.resume_reading()
+        self._paused = False
+        if not self._held:
+            self._tcp.resume_reading()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self._tcp.set_write_buffer_limits(high, low)
@@ -180,10 +203,12 @@ class TlsProtocol(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         if self.established:
+            self._transport.writable(yes=False)
             self._application.pause_writing()
 
     def resume_writing(self) -> None:
         if self.established:
+            self._transport.writable(yes=True)
             self._application.resume_writing()
 
     def give_up(self) -> None:
@@ -241,7 +266,7 @@ class TlsProtocol(asyncio.Protocol):
             self._transport.flush()
             self._fail(error)
             return
-        self._transport.flush()
+        self._transport.answer()
         if plain:
             self._application.data_received(plain)
         if self._engine.peer_closed:

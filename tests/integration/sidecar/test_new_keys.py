@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from meshtls.sidecar.connection import Flow
-from meshtls.sidecar.ends import MAX_OWED, PlainEnd, TlsEnd
+from meshtls.sidecar.ends import PlainEnd, TlsEnd
 from meshtls.sidecar.relay import relay
 from meshtls.sidecar.tunnel.frames import Kind, frame
 from meshtls.sidecar.tunnel.sending import PREFACE
 from meshtls.sidecar.tunnel.wire import Wire
+from meshtls.tls.engine import MAX_OWED
 from tests.integration.sidecar.mesh import as_a, as_b, until
-from tests.integration.sidecar.new_keys import ANSWER_BYTES, KeyAsker
+from tests.support.new_keys import Flood, KeyAsker
 from tests.support.tls import engine_of
 
 #: What one receive takes at most: so much may be asked for before an end is known to owe too much.
@@ -34,33 +35,6 @@ def pairs() -> Iterator[list[socket.socket]]:
     yield sockets
     for one in sockets:
         one.close()
-
-
-class Flood:
-    """Asks through ``sock`` as fast as it takes it."""
-
-    def __init__(self, asker: KeyAsker, sock: socket.socket) -> None:
-        self.asked = 0
-        self._asker, self._sock = asker, sock
-        self._rest = b""
-
-    def go_on(self, *, more: bool = True) -> None:
-        """Send until the socket is full; not ``more``: what was begun."""
-        try:
-            while self._rest or more:
-                if not self._rest:
-                    self._rest = self._asker.asks(100)
-                    self.asked += 100
-                self._rest = self._rest[self._sock.send(self._rest) :]
-        except BlockingIOError:
-            return
-
-    async def read_answers(self) -> None:
-        """Read all but one, which OpenSSL keeps back for the next bytes."""
-        missing, loop = (self.asked - 1) * ANSWER_BYTES, asyncio.get_running_loop()
-        while missing:
-            self.go_on(more=False)
-            missing -= len(await loop.sock_recv(self._sock, missing))
 
 
 async def test_a_relay_stops_to_read_a_peer_that_leaves_its_answers_unread(

@@ -15,13 +15,14 @@ from collections.abc import Callable
 from meshtls.errors import HandshakeError, MeshtlsError
 from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import EndedError
-from meshtls.sidecar.ends import MAX_OWED, TlsEnd
+from meshtls.sidecar.ends import TlsEnd
 from meshtls.sidecar.poller import poller
 from meshtls.sidecar.tunnel.connection import Http2Connection
 from meshtls.sidecar.tunnel.frames import HEADER_BYTES, ErrorCode, ProtocolError
 from meshtls.sidecar.tunnel.headers import Request
 from meshtls.sidecar.tunnel.splice import Splice
 from meshtls.sidecar.tunnel.streams import Stream
+from meshtls.tls.engine import MAX_OWED
 
 __all__ = ["OnEnd", "Wire"]
 

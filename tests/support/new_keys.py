@@ -5,6 +5,8 @@ It shakes hands by OpenSSL and makes the records after that by itself, from the 
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import struct
 from pathlib import Path
 
@@ -16,12 +18,12 @@ from meshtls.svid.context import X509Context
 from meshtls.tls.engine import TlsEngine
 from tests.support.tls import Ends, context_of, shake
 
-__all__ = ["ANSWER_BYTES", "KeyAsker"]
+__all__ = ["Flood", "KeyAsker"]
 
 _KEY_UPDATE = bytes((24, 0, 0, 1, 1))  # update_requested
 _HANDSHAKE, _APPLICATION_DATA = 22, 23
-#: The record that answers: a header, the message, its type and the tag.
-ANSWER_BYTES = 5 + len(_KEY_UPDATE) + 1 + 16
+# The record that answers: a header, the message, its type and the tag.
+_ANSWER_BYTES = 5 + len(_KEY_UPDATE) + 1 + 16
 
 
 class KeyAsker:
@@ -64,3 +66,30 @@ class KeyAsker:
         self._number += 1
         header = struct.pack(">BHH", _APPLICATION_DATA, 0x0303, len(content) + 17)
         return header + self._cipher.encrypt(nonce, content + bytes((kind,)), header)
+
+
+class Flood:
+    """Asks through ``sock`` as fast as it takes it."""
+
+    def __init__(self, asker: KeyAsker, sock: socket.socket) -> None:
+        self.asked = 0
+        self._asker, self._sock = asker, sock
+        self._rest = b""
+
+    def go_on(self, *, more: bool = True) -> None:
+        """Send until the socket is full; not ``more``: what was begun."""
+        try:
+            while self._rest or more:
+                if not self._rest:
+                    self._rest = self._asker.asks(100)
+                    self.asked += 100
+                self._rest = self._rest[self._sock.send(self._rest) :]
+        except BlockingIOError:
+            return
+
+    async def read_answers(self) -> None:
+        """Read all but one, which OpenSSL keeps back for the next bytes."""
+        missing, loop = (self.asked - 1) * _ANSWER_BYTES, asyncio.get_running_loop()
+        while missing:
+            self.go_on(more=False)
+            missing -= len(await loop.sock_recv(self._sock, missing))
