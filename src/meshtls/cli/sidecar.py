@@ -17,7 +17,7 @@ from meshtls.cli.sidecar_source import source_of
 from meshtls.errors import ConfigError
 from meshtls.observe.access_log import AccessLog, LineStream
 from meshtls.sidecar.config import MOST_WORKERS, SidecarConfig, load_config, with_workers
-from meshtls.sidecar.descriptors import make_room
+from meshtls.sidecar.descriptors import make_room, sockets_beside_connections
 from meshtls.sidecar.loop import run as run_on_own_loop
 from meshtls.sidecar.run import run_until_signal
 from meshtls.sidecar.service import Sidecar
@@ -43,7 +43,7 @@ def run(config: Path, workers: int | None, out: Output) -> None:
     """
     log_to_stderr()
     loaded = with_workers(load_config(config), workers)
-    make_room(loaded.limits.connections)
+    make_room(loaded.limits.connections, sockets_beside_connections(loaded))
     if loaded.workers == 1:
         run_on_own_loop(_run(loaded, sys.stdout, out))
         return

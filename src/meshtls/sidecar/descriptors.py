@@ -5,20 +5,28 @@ from __future__ import annotations
 import resource
 
 from meshtls.errors import ConfigError
+from meshtls.sidecar.config import OutboundConfig, SidecarConfig
+from meshtls.sidecar.tunnel.settings import MAX_STREAMS
 
-__all__ = ["make_room"]
+__all__ = ["make_room", "sockets_beside_connections"]
 
 _A_CONNECTION = 2
-#: Listeners, logs, the CA's socket, an epoll, and what else a process has open.
+#: Logs, the CA's socket, an epoll, probes of health, and what else a process has open.
 _OTHERS = 128
 
 
-def make_room(connections: int) -> int:
+def sockets_beside_connections(config: SidecarConfig) -> int:
+    """How many sockets a sidecar of this configuration may have that ``limits.connections`` does not bound."""
+    listeners = len(config.inbound) + len(config.outbound) + (config.health is not None)
+    return listeners + sum(_ahead(door, config.limits.connections) for door in config.outbound)
+
+
+def make_room(connections: int, beside: int = 0) -> int:
     """Raise this process's limit, where it is lower, to what so many connections need, and tell what it is now.
 
-    Raises ConfigError where the process may not.
+    ``beside`` are the sockets that it needs besides. Raises ConfigError where the process may not.
     """
-    need = connections * _A_CONNECTION + _OTHERS
+    need = connections * _A_CONNECTION + beside + _OTHERS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= need:
         return soft
@@ -27,8 +35,17 @@ def make_room(connections: int) -> int:
         # Only root may raise the hard limit.
         resource.setrlimit(resource.RLIMIT_NOFILE, (need, hard if unbounded else max(need, hard)))
     except (ValueError, OSError) as error:
+        others = f" ({beside} of them for listeners, warm connections and tunnels)" if beside else ""
         raise ConfigError(
-            f"limits.connections: {connections} connections need {need} file descriptors, and this process may have"
-            f" {hard}; raise its limit (ulimit -n, LimitNOFILE=), or lower limits.connections"
+            f"limits.connections: {connections} connections need {need} file descriptors{others}, and this process may"
+            f" have {hard}; raise its limit (ulimit -n, LimitNOFILE=), or lower limits.connections"
         ) from error
     return need
+
+
+def _ahead(door: OutboundConfig, connections: int) -> int:
+    """The sockets of an outbound door that are there before an app's connection, or stay when that has ended."""
+    if door.tunnel:
+        # Those that all connections could fill, and as many of an older generation, which go with their last stream.
+        return 2 * -(-connections // MAX_STREAMS)
+    return door.warm + 1 if door.warm else 0  # one stands in for the app while another is made

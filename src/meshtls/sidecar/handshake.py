@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 from meshtls.errors import (
     HandshakeError,
@@ -18,7 +18,7 @@ from meshtls.errors import (
 from meshtls.sidecar.config import InboundConfig, KeyExchange, Limits, OutboundConfig, TlsMinimum
 from meshtls.sidecar.connection import Connection
 from meshtls.sidecar.detect import Wire, wire_of
-from meshtls.sidecar.turns import turns
+from meshtls.sidecar.turns import Patience, PeerTime, turns
 from meshtls.sidecar.waiting import CHUNK, readable, receive, send_all
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import GenerationContext, TlsOptions
@@ -64,21 +64,22 @@ async def accept_tls(
 ) -> tuple[TlsEngine, VerifiedPeer]:
     """Handshake with the opener in the time that ``limits`` give; ``so_far`` was read before.
 
-    Raises PeerError, and EndedError where too many others wait for theirs.
+    Raises PeerError, and EndedError where too many others wait for theirs, or this one has waited for too long.
     """
     engine = connection.engine = TlsEngine(context, port=port)
-    steps = _accept(engine, connection.opener, so_far, limits)
+    steps = partial(_accept, engine, connection.opener, so_far, limits)
     return engine, await _explained(connection, connection.opener, limits.handshake_timeout, steps)
 
 
 async def open_tls(
-    connection: Connection, context: GenerationContext, *, limits: Limits, place: str | None = None
+    connection: Connection, context: GenerationContext, *, limits: Limits, patience: Patience, place: str | None = None
 ) -> TlsEngine:
     """A client's engine with its ClientHello made, to be sent the moment that the socket is connected.
 
-    ``place`` names where it goes, for resumption. Raises EndedError where too many others wait for their handshake.
+    ``place`` names where it goes, for resumption. Raises EndedError where too many others wait for their handshake, or
+    ``patience`` ends in the queue.
     """
-    await turns().begin(limits.handshakes)
+    await turns().begin(limits.handshakes, patience)
     engine = connection.engine = TlsEngine(context, place=place)
     engine.handshake()
     return engine
@@ -89,7 +90,7 @@ async def dial_tls(connection: Connection, engine: TlsEngine, sock: socket.socke
 
     Our last flight is left in the engine, to go with the application's first bytes.
     """
-    return await _explained(connection, sock, timeout, _dial(engine, sock))
+    return await _explained(connection, sock, timeout, partial(_dial, engine, sock))
 
 
 def tell_no_identity(connection: Connection) -> None:
@@ -99,9 +100,8 @@ def tell_no_identity(connection: Connection) -> None:
 
 
 def refuse_late(connection: Connection, engine: TlsEngine) -> None:
-    """Tell a peer whose handshake is done already that it is refused: close_notify, for the time of alerts is over."""
-    with contextlib.suppress(PeerError):
-        engine.close_write()
+    """Tell a peer whose handshake is done already that it is refused, by an alert: it is no answer that is over."""
+    engine.give_up()
     _send_now(connection.opener, engine.outgoing())
     connection.lingering = connection.opener
 
@@ -111,36 +111,39 @@ def tls_options(door: InboundConfig | OutboundConfig, alpn: tuple[str, ...] = ()
     return TlsOptions(_VERSIONS[door.tls_min], alpn, door.resumption, _GROUPS[door.key_exchange])
 
 
-async def _accept(engine: TlsEngine, sock: socket.socket, so_far: bytearray, limits: Limits) -> VerifiedPeer:
+async def _accept(
+    engine: TlsEngine, sock: socket.socket, so_far: bytearray, limits: Limits, time: PeerTime
+) -> VerifiedPeer:
     if await first_bytes(sock, so_far) is Wire.PLAINTEXT:
         raise PlaintextError(
             f"wanted a TLS ClientHello, got plaintext that starts with {bytes(so_far[:16])!r};"
             " send it through a sidecar, or set mode PERMISSIVE"
         )
     engine.feed(bytes(so_far))
-    await turns().begin(limits.handshakes)
+    # A peer that is a sidecar has given us up after as much time.
+    await time.begin(limits.handshakes, Patience.of(limits.handshake_timeout))
     peer = _step(engine, sock)
     while peer is None:
-        peer = await _exchange(engine, sock)
+        peer = await _exchange(engine, sock, time)
     await send_all(sock, engine.outgoing())
     return peer
 
 
-async def _dial(engine: TlsEngine, sock: socket.socket) -> VerifiedPeer:
+async def _dial(engine: TlsEngine, sock: socket.socket, time: PeerTime) -> VerifiedPeer:
     peer = None
     while peer is None:
-        peer = await _exchange(engine, sock)
+        peer = await _exchange(engine, sock, time)
     return peer
 
 
-async def _exchange(engine: TlsEngine, sock: socket.socket) -> VerifiedPeer | None:
+async def _exchange(engine: TlsEngine, sock: socket.socket, time: PeerTime) -> VerifiedPeer | None:
     """Send our flight, wait for the peer's and take it in."""
     await send_all(sock, engine.outgoing())
     if data := await receive(sock):
         engine.feed(data)
     else:
         engine.feed_eof()
-    await turns().go_on()
+    await time.go_on()
     return _step(engine, sock)
 
 
@@ -148,19 +151,22 @@ def _step(engine: TlsEngine, sock: socket.socket) -> VerifiedPeer | None:
     try:
         return engine.handshake()
     except PeerError:
+        if engine.ssl_object.refused_late:
+            engine.give_up()
         _send_now(sock, engine.outgoing())
         raise
 
 
 async def _explained(
-    connection: Connection, sock: socket.socket, timeout: float, steps: Awaitable[VerifiedPeer]
+    connection: Connection, sock: socket.socket, timeout: float, steps: Callable[[PeerTime], Awaitable[VerifiedPeer]]
 ) -> VerifiedPeer:
     """Time and bound the phase, and leave only PeerErrors and the ending of others."""
     try:
         with connection.phase("handshake"):
-            async with asyncio.timeout(timeout):
-                return await steps
+            async with PeerTime(timeout) as time:
+                return await steps(time)
     except TimeoutError as error:
+        await turns().go_on()  # those of a storm time out in the same moment, and each alert is a step
         if connection.engine is not None:
             connection.engine.give_up()
             _send_now(sock, connection.engine.outgoing())

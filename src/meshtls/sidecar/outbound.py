@@ -1,7 +1,12 @@
-"""Outbound: plaintext from the own app, mutual TLS to exactly one named identity. Connect, handshake, relay."""
+"""Outbound: plaintext from the own app, mutual TLS to exactly one named identity. Connect, handshake, relay.
+
+So many handshakes of one door are under way at a time: the others of a storm wait here, where nothing is lost by it,
+and not in the queue of the far side, where each would run against its own timeout.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 
 from meshtls.clock import Clock
@@ -16,11 +21,15 @@ from meshtls.sidecar.relay import relay
 from meshtls.sidecar.sockets import abort
 from meshtls.sidecar.tunnel.ledger import Ledger
 from meshtls.sidecar.tunnel.pool import ALPN, Dialled, Route, TunnelPool
+from meshtls.sidecar.turns import Patience, queue_full, turns
 from meshtls.sidecar.warm import WarmPool
 from meshtls.svid.context import X509ContextSource
 from meshtls.tls.context import TlsContexts
 
-__all__ = ["Outbound"]
+__all__ = ["Outbound", "Places"]
+
+#: More than the far side gets done in a tenth of a second or two, and more than this one in a round trip.
+_UNDER_WAY = 128
 
 
 class Outbound:
@@ -34,6 +43,7 @@ class Outbound:
         self._authorize = authorize_id(config.peer)
         options = tls_options(config)
         self._contexts = TlsContexts(source, self._authorize, server_side=False, options=options, clock=clock)
+        self._places = Places(_UNDER_WAY)
         self.tunnels = self._pool(ledger, clock) if config.tunnel else None
         dial = partial(self._dial, self._contexts)
         self.warm = WarmPool(config.warm, self._contexts, dial, limits, clock) if config.warm else None
@@ -75,9 +85,17 @@ class Outbound:
         return await self._dial_once(contexts, connection)
 
     async def _dial_once(self, contexts: TlsContexts, connection: Connection) -> Dialled:
-        engine = await open_tls(connection, contexts.current(), limits=self._limits, place=str(self.config.to))
-        sock = await connect(connection, self.config.to, self._limits.connect_timeout)
-        peer = await dial_tls(connection, engine, sock, timeout=self._limits.handshake_timeout)
+        limits = self._limits
+        # As long as a connection may take anyway.
+        patience = Patience.of(limits.connect_timeout + limits.handshake_timeout)
+        await self._places.take(limits.handshakes, patience)
+        try:
+            place = str(self.config.to)
+            engine = await open_tls(connection, contexts.current(), limits=limits, patience=patience, place=place)
+            sock = await connect(connection, self.config.to, limits.connect_timeout)
+            peer = await dial_tls(connection, engine, sock, timeout=limits.handshake_timeout)
+        finally:
+            self._places.give_back()
         connection.admit(peer, self._authorize, Target(connection.local_id))
         return sock, engine, peer
 
@@ -90,3 +108,36 @@ class Outbound:
         contexts = self._contexts.with_alpn(ALPN)
         dial = partial(self._dial, contexts)
         return TunnelPool(Route(self.config, self._limits, contexts, ledger, clock, dial, self._relay))
+
+
+class Places:
+    """``size`` places for handshakes under way; the others wait in the order in which they came."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._free = asyncio.Semaphore(size)
+        self._waiting = 0
+
+    async def take(self, limit: int, patience: Patience) -> None:
+        """Raises EndedError where none gets free before ``patience`` ends, and at once where ``limit`` wait already."""
+        if not self._free.locked():
+            await self._free.acquire()  # without a wait
+            return
+        if self._waiting >= limit:
+            raise queue_full(limit)
+        self._waiting += 1
+        try:
+            async with asyncio.timeout_at(patience.until):
+                await self._free.acquire()
+        except TimeoutError:
+            await turns().go_on()  # who came in the same moment is late in the same moment, too
+            raise patience.exhausted() from None
+        finally:
+            self._waiting -= 1
+
+    def give_back(self) -> None:
+        """Let the next one take the place."""
+        self._free.release()
+
+    def __repr__(self) -> str:
+        return f"<Places [{self._size}, {self._waiting} waiting]>"

@@ -3,20 +3,33 @@
 Bundles are frozen, so the same chain under the same bundles can only fail later by the clock. What is remembered is
 therefore kept with the time at which the first certificate that could have had a part in the path ends. The parse and
 the signatures are half the work of a whole handshake; a mesh's peers are few and come back often.
+
+Of many more peers, what stood above their leaf is remembered: a peer that resumes a session shows its leaf alone, and
+would be refused for nothing but that others had come since. That is a hundred bytes a peer, for most share their CA.
+
+One verifier may serve many threads at once, as the one of a context does in a threading HTTP server.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
+from typing import TypeVar
 
 from meshtls.bundle import BundleSet
 from meshtls.errors import UntrustedPeerError
 from meshtls.svid.verify import VerifiedPeer, verify_peer
 
 __all__ = ["PeerVerifier"]
+
+
+_Chain = tuple[bytes, ...]
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,27 +40,34 @@ class _Passed:
 
 
 class PeerVerifier:
-    """Verifies by one set of bundles and remembers the ``size`` chains that passed most recently. Failures are not."""
+    """Verifies by one set of bundles and remembers the ``size`` chains that passed most recently. Failures are not.
 
-    def __init__(self, bundles: BundleSet, size: int = 1024) -> None:
+    The ``leaves`` that passed most recently are known by the chain that they came with, for ``verify_again``.
+    """
+
+    def __init__(self, bundles: BundleSet, size: int = 1024, leaves: int = 1 << 16) -> None:
         self._bundles = bundles
-        self._size = size
-        self._passed: OrderedDict[tuple[bytes, ...], _Passed] = OrderedDict()
-        self._chains: dict[bytes, tuple[bytes, ...]] = {}
+        self._size, self._leaves = size, leaves
+        self._lock = threading.Lock()
+        self._passed: OrderedDict[_Chain, _Passed] = OrderedDict()
+        #: By the leaf's digest, what stood above it.
+        self._above: OrderedDict[bytes, _Chain] = OrderedDict()
+        #: One copy of each of these that is in use by many.
+        self._shared: dict[_Chain, _Chain] = {}
 
     def verify(self, chain: Sequence[bytes], now: datetime) -> VerifiedPeer:
         """The same answers as ``verify_peer``, for the same reasons."""
         key = tuple(chain)
-        passed = self._passed.get(key)
-        if passed is not None and passed.since <= now <= passed.until:
-            self._passed.move_to_end(key)
-            return passed.peer
+        with self._lock:
+            passed = self._passed.get(key)
+            if passed is not None and passed.since <= now <= passed.until:
+                self._remember(key, passed)
+                return passed.peer
+        # Without the lock: it takes a millisecond, and that two threads do it for the same peer harms nobody.
         peer = verify_peer(chain, self._bundles, now)
-        self._passed[key] = _Passed(peer, now, self._until(peer, now))
-        self._chains[key[0]] = key
-        if len(self._passed) > self._size:
-            oldest, _ = self._passed.popitem(last=False)
-            self._chains.pop(oldest[0], None)
+        passed = _Passed(peer, now, self._until(peer, now))
+        with self._lock:
+            self._remember(key, passed)
         return peer
 
     def verify_again(self, leaf: bytes, now: datetime) -> VerifiedPeer:
@@ -55,13 +75,24 @@ class PeerVerifier:
 
         Also raises UntrustedPeerError where it did not pass here, or too long ago to be remembered.
         """
-        chain = self._chains.get(leaf)
-        if chain is None:
+        with self._lock:
+            above = self._above.get(_digest(leaf))
+        if above is None:
             raise UntrustedPeerError(
                 "the peer resumed a session, and its certificate was not verified under this generation;"
                 " it has to shake hands in full"
             )
-        return self.verify(chain, now)
+        return self.verify((leaf, *above), now)
+
+    def _remember(self, key: _Chain, passed: _Passed) -> None:
+        """As the most recent, in the place of the least recent where there are too many. The lock is held."""
+        _put(self._passed, key, passed, self._size)
+        _put(self._above, _digest(key[0]), self._one_copy(key[1:]), self._leaves)
+
+    def _one_copy(self, above: _Chain) -> _Chain:
+        if len(self._shared) >= self._size:
+            self._shared.clear()  # the copies live on where they are used
+        return self._shared.setdefault(above, above)
 
     def _until(self, peer: VerifiedPeer, now: datetime) -> datetime:
         """The first end among all that may be in the path, so that none of it is ever used beyond its time."""
@@ -71,3 +102,14 @@ class PeerVerifier:
 
     def __repr__(self) -> str:
         return f"<PeerVerifier [{len(self._passed)} of {self._size} remembered]>"
+
+
+def _digest(leaf: bytes) -> bytes:
+    return sha256(leaf).digest()
+
+
+def _put(kept: OrderedDict[K, V], key: K, value: V, size: int) -> None:
+    kept[key] = value
+    kept.move_to_end(key)
+    if len(kept) > size:
+        kept.popitem(last=False)

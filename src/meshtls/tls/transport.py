@@ -239,6 +239,8 @@ class TlsProtocol(asyncio.Protocol):
         return self.ready.done() and (self.ready.cancelled() or self.ready.exception() is not None)
 
     def _end_refused(self) -> None:
+        if self._engine.ssl_object.refused_late:
+            self._engine.give_up()
         self._transport.flush()
         self._tcp.write_eof()
 

@@ -6,9 +6,11 @@ uvloop, httpx, aiohttp, urllib3, grpclib ...) gets connections that verify and a
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import ssl
+import struct
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -28,6 +30,7 @@ log = logging.getLogger("meshtls.tls")
 _REFUSES = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 _QUIET = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 _QUIET.verify_mode = ssl.CERT_REQUIRED  # the connection's is set already; by this one getpeercert() shows the names
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Judge(Protocol):
@@ -50,6 +53,8 @@ class _Judged:
 
     peer: VerifiedPeer | None = None
     refusal: PeerError | None = None
+    #: The peer was refused when the handshake was over, and has heard no alert.
+    refused_late = False
     port: int | None = None
     #: Callers that own the wire (asyncio) drop what OpenSSL still wants to send when a handshake raises. Where this is
     #: set they are first told "want read", on which they do send it, and hear of the failure on their next call.
@@ -63,7 +68,7 @@ class _Judged:
         context: Any
         session_reused: Any
 
-        def unwrap(self) -> Any: ...
+        def _cut_off(self) -> None: ...
 
     def _preview(self, chain: list[bytes]) -> None:
         """The early verdict, when the Certificate message has arrived: refuse within the handshake."""
@@ -104,8 +109,8 @@ class _Judged:
                 raise self.refusal
             self.peer = self._judged_again() if resumed else self._judged_peer()
         except PeerError as error:
-            self.refusal = error
-            self._say_goodbye()
+            self.refusal, self.refused_late = error, True
+            self._cut_off()
             raise self._failure(RefusedHandshake(error)) from error
         self._previewed = None
         self.context = _QUIET
@@ -123,12 +128,6 @@ class _Judged:
         if not isinstance(judge, LastingJudge):
             raise UntrustedPeerError("the peer resumed a session, and no chain came with it to verify")
         return judge.judge_again(leaf_of(self), self.port)  # type: ignore[arg-type]  # as above
-
-    def _say_goodbye(self) -> None:
-        try:
-            self.unwrap()
-        except (ssl.SSLError, OSError):
-            return  # close_notify is queued or can't be sent any more: the refusal stands either way
 
     def _failure(self, error: ssl.SSLError) -> ssl.SSLError:
         """What to raise now for a handshake that failed with ``error``."""
@@ -158,7 +157,11 @@ def preview(
 
 
 class VerifyingSSLObject(_Judged, ssl.SSLObject):
-    """Memory-BIO TLS, as asyncio and the sidecar use it."""
+    """Memory-BIO TLS, as asyncio and the sidecar use it.
+
+    A peer that is refused late is not sent close_notify, by which the refusal would look like an answer that is empty
+    and complete. What it has sent is dropped; where the caller puts behind it what can't be, OpenSSL sends an alert.
+    """
 
     def do_handshake(self) -> None:
         """Raises RefusedHandshake where the peer is not believed or not allowed."""
@@ -174,9 +177,17 @@ class VerifyingSSLObject(_Judged, ssl.SSLObject):
             self.do_handshake()
         return super().write(data)
 
+    def _cut_off(self) -> None:
+        with contextlib.suppress(ssl.SSLError):
+            while super().read(1 << 14):
+                pass
+
 
 class VerifyingSSLSocket(_Judged, ssl.SSLSocket):
-    """Blocking TLS on a socket, as urllib3 uses it. OpenSSL writes to the socket itself, so its alerts are sent."""
+    """Blocking TLS on a socket, as urllib3 uses it. OpenSSL writes to the socket itself, so its alerts are sent.
+
+    Closing one whose peer was refused late resets the connection, for the reason that VerifyingSSLObject gives.
+    """
 
     #: Wraps what a listening socket accepts: the context of the whole life and not of the generation of its beginning.
     accepting: ssl.SSLContext | None = None
@@ -223,3 +234,7 @@ class VerifyingSSLSocket(_Judged, ssl.SSLSocket):
         if self.peer is None:
             self.do_handshake()
         return super().send(data, flags)
+
+    def _cut_off(self) -> None:
+        with contextlib.suppress(OSError):
+            self.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)

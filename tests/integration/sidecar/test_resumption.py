@@ -11,6 +11,7 @@ import pytest
 from meshtls.agent.issuer import LocalIssuer
 from meshtls.agent.source import RotatingSource
 from meshtls.sidecar.address import Address
+from meshtls.spiffeid import SpiffeId
 from tests.integration.sidecar.mesh import (
     OTHER,
     OURS,
@@ -23,6 +24,7 @@ from tests.integration.sidecar.mesh import (
     side_a,
     side_b,
 )
+from tests.support.authority import context_for
 
 
 @dataclass
@@ -88,14 +90,33 @@ async def test_a_resumed_peer_that_policy_forbids_meanwhile_is_refused_and_then_
         assert (await once(a, b)).resumed == (True, True)
         b.sidecar.set_allow(0, [OTHER])
         async with connected(a.outbound) as streams:
-            assert await echoed(streams) == b""
+            with pytest.raises(ConnectionResetError):  # and no empty answer
+                await echoed(streams)
         line = await b.lines.next()
         assert (line["outcome"], line["resumed"]) == ("POLICY_DENIED", True)
         assert line["detail"] == f"peer {A} is not allowed to reach {B}; allowed: {OTHER}"
-        await a.lines.next()
+        line = await a.lines.next()
+        assert (line["outcome"], line["resumed"]) == ("HANDSHAKE_FAILED", True)
+        assert line["detail"] == "the peer refused the connection with the alert 'unexpected message'"
         b.sidecar.set_allow(0, [A])
         assert [(await once(a, b)).resumed[0] for _ in range(2)] == [False, True]
     assert app.connections == 4
+
+
+async def test_more_clients_resume_than_chains_are_remembered() -> None:
+    ids = [SpiffeId.parse(f"spiffe://example.org/c{number}") for number in range(3)]
+    async with (
+        an_app() as app,
+        side_b(app.address, allow=tuple(ids), resumption=True) as b,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        b.sidecar._inbound_doors[0]._contexts.current()._verifier._size = 1
+        sides = [
+            await stack.enter_async_context(side_a(b.inbound, context_for(OURS, one), resumption=True)) for one in ids
+        ]
+        first, *others = [[await once(a, b) for a in sides] for _ in range(3)]
+    assert first == [Seen(WELL, (False, False))] * 3
+    assert others == [[Seen(WELL, (True, True))] * 3] * 2
 
 
 @dataclass

@@ -168,13 +168,23 @@ def test_a_session_whose_certificate_this_generation_did_not_verify_is_refused()
     pair = Pair()
     pair.meet()
     assert pair.meet() == (Ends(), True)
-    pair._server.current()._verifier._chains.clear()
+    pair._server.current()._verifier._above.clear()
     ends, _ = pair.meet()
     assert type(ends.server) is UntrustedPeerError
     assert str(ends.server) == (
         "the peer resumed a session, and its certificate was not verified under this generation;"
         " it has to shake hands in full"
     )
+
+
+def test_a_client_resumes_though_more_others_were_verified_since_than_are_remembered() -> None:
+    pair = Pair()
+    pair._server.current()._verifier._size = 1
+    pair.meet()
+    for other in ("spiffe://example.org/other", "spiffe://example.org/another"):
+        passing = TlsEngine(context_of(context_for(OURS, other), server_side=False, options=RESUMING))
+        assert shake(passing, TlsEngine(pair._server.current(), port=80)) == Ends()
+    assert [pair.meet(), pair.meet()] == [(Ends(), True), (Ends(), True)]
 
 
 def test_a_judge_that_knows_no_sessions_refuses_a_resumed_one() -> None:

@@ -104,6 +104,15 @@ async def test_a_client_that_is_not_allowed_reads_the_alert() -> None:
         writer.close()
 
 
+async def test_a_client_that_is_refused_late_reads_an_alert_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("meshtls.tls.context.watch_messages", lambda context, callback: None)  # no early verdict
+    async with await start(allow="spiffe://example.org/somebody-else") as listener:
+        reader, writer = await dial(*listener.address, source(CLIENT), authorize_id(SERVER))
+        with pytest.raises(HandshakeError, match="refused the connection with the alert 'unexpected message'"):
+            await reader.read(1)
+        writer.close()
+
+
 async def coroutine(peer: VerifiedPeer, target: Target) -> Decision:
     return Decision(False, "nobody waits for this")
 

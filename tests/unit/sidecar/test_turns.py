@@ -8,7 +8,7 @@ import pytest
 
 from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import EndedError
-from meshtls.sidecar.turns import Turns, turns
+from meshtls.sidecar.turns import Patience, Turns, turns
 
 
 async def test_so_many_go_in_each_round_of_the_loop_and_others_move_in_between() -> None:
@@ -36,18 +36,18 @@ async def test_so_many_go_in_each_round_of_the_loop_and_others_move_in_between()
 
 
 async def test_a_full_queue_turns_a_beginner_away_and_nobody_who_has_begun() -> None:
-    ours = Turns(asyncio.get_running_loop(), a_round=1)
-    first, waiting = (asyncio.create_task(ours.begin(limit=1)) for _ in range(2))
+    ours, patience = Turns(asyncio.get_running_loop(), a_round=1), Patience.of(60)
+    first, waiting = (asyncio.create_task(ours.begin(1, patience)) for _ in range(2))
     await asyncio.sleep(0)
     assert first.done()
     assert repr(ours) == "<Turns [0 of 1 left, 1 waiting]>"
     with pytest.raises(EndedError) as refused:
-        await ours.begin(limit=1)
+        await ours.begin(1, patience)
     assert refused.value.outcome is Outcome.CONNECTION_LIMIT
     assert str(refused.value) == "limits.handshakes, which is 1, wait for their turn"
     await ours.go_on()
     assert waiting.done()
-    await ours.begin(limit=1)
+    await ours.begin(1, patience)
 
 
 async def test_one_that_gives_up_waiting_costs_no_turn() -> None:

@@ -1,0 +1,94 @@
+"""What a verifier remembers of many peers, and that many threads may ask it at once."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from meshtls.bundle import BundleSet
+from meshtls.errors import UntrustedPeerError
+from meshtls.svid.verifier import PeerVerifier
+from tests.support.authority import make_authority, svid_for
+from tests.support.clock import ManualClock
+
+CLOCK = ManualClock()
+AUTHORITY = make_authority(clock=CLOCK)
+BUNDLES = BundleSet([AUTHORITY.bundle])
+THREADS, TIMES = 8, 150
+CHAINS = 3
+
+
+def chains(count: int) -> list[list[bytes]]:
+    svids = [svid_for(AUTHORITY, f"/{number}") for number in range(count)]
+    return [[certificate.public_bytes(Encoding.DER) for certificate in svid.chain] for svid in svids]
+
+
+@pytest.mark.parametrize(("leaves", "known"), [(3, True), (2, False)], ids=["room for all", "one too many"])
+def test_a_leaf_is_known_again_though_more_chains_passed_since_than_are_remembered(leaves: int, known: bool) -> None:
+    verifier, all_of_them = PeerVerifier(BUNDLES, size=1, leaves=leaves), chains(3)
+    first, *_ = peers = [verifier.verify(chain, CLOCK.now()) for chain in all_of_them]
+    assert repr(verifier) == "<PeerVerifier [1 of 1 remembered]>"
+    if not known:
+        with pytest.raises(UntrustedPeerError, match="it has to shake hands in full$"):
+            verifier.verify_again(all_of_them[0][0], CLOCK.now())
+        return
+    again = verifier.verify_again(all_of_them[0][0], CLOCK.now())
+    assert again == first
+    assert again is not first
+    assert [verifier.verify_again(chain[0], CLOCK.now()) for chain in all_of_them] == peers
+
+
+def test_a_leaf_that_comes_back_is_not_the_one_that_is_forgotten() -> None:
+    verifier, (first, second, third) = PeerVerifier(BUNDLES, leaves=2), chains(3)
+    verifier.verify(first, CLOCK.now())
+    verifier.verify(second, CLOCK.now())
+    verifier.verify_again(first[0], CLOCK.now())
+    verifier.verify(third, CLOCK.now())
+    verifier.verify_again(first[0], CLOCK.now())
+    with pytest.raises(UntrustedPeerError):
+        verifier.verify_again(second[0], CLOCK.now())
+
+
+def test_what_stands_above_many_leaves_is_kept_once() -> None:
+    verifier = PeerVerifier(BUNDLES)
+    for chain in chains(3):
+        verifier.verify([bytes(bytearray(one)) for one in chain], CLOCK.now())
+    assert len(verifier._above) == 3
+    assert len({id(above) for above in verifier._above.values()}) == 1
+
+
+class GivesWay(OrderedDict[Any, Any]):
+    """Lets another thread go on between any two steps."""
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        super().__setitem__(key, value)
+        time.sleep(0)
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        value = super().get(key, default)
+        time.sleep(0)
+        return value
+
+
+def test_threads_that_ask_at_once_get_the_answers_that_one_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    all_of_them = chains(CHAINS)
+    answers = {chain[0]: PeerVerifier(BUNDLES).verify(chain, CLOCK.now()) for chain in all_of_them}
+    # The signatures are the same work for all; without it more of the time is spent where threads can meet.
+    monkeypatch.setattr("meshtls.svid.verifier.verify_peer", lambda chain, bundles, now: answers[chain[0]])
+    verifier = PeerVerifier(BUNDLES, size=CHAINS - 1, leaves=CHAINS)
+    verifier._passed, verifier._above = GivesWay(), GivesWay()
+
+    def hammer(number: int) -> None:
+        for turn in range(TIMES):
+            chain = all_of_them[(number + turn) % CHAINS]
+            assert verifier.verify(chain, CLOCK.now()) is answers[chain[0]]
+            assert verifier.verify_again(chain[0], CLOCK.now()) is answers[chain[0]]
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(hammer, range(THREADS)))
+    assert repr(verifier) == "<PeerVerifier [2 of 2 remembered]>"
