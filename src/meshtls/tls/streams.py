@@ -17,7 +17,8 @@ from meshtls.svid.context import X509ContextSource
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import TlsContexts, TlsOptions
 from meshtls.tls.engine import TlsEngine
-from meshtls.tls.transport import LINGER, TlsProtocol, TlsTransport
+from meshtls.tls.protocol import LINGER, TlsProtocol
+from meshtls.tls.transport import TlsTransport
 
 __all__ = ["Handler", "Listener", "dial", "listen", "peer_id"]
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from meshtls.tls.engine import MAX_OWED, TlsEngine
-from meshtls.tls.transport import TlsProtocol
+from meshtls.tls.protocol import TlsProtocol
 from tests.integration.sidecar.mesh import until
 from tests.support.authority import context_for, make_authority
 from tests.support.new_keys import Flood, KeyAsker

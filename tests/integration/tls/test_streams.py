@@ -34,7 +34,7 @@ from meshtls.bundle import BundleSet
 from meshtls.errors import HandshakeError, HandshakeTimeoutError, NotAuthorizedError, UntrustedPeerError
 from meshtls.policy.authorizer import Authorizer, Decision, Target
 from meshtls.svid.verify import VerifiedPeer
-from meshtls.tls.transport import LINGER
+from meshtls.tls.protocol import LINGER
 from tests.support.authority import ConstantSource, context_for, make_authority
 from tests.support.tls import SlowClient, engine_of
 
