@@ -9,9 +9,20 @@ import re
 from collections.abc import Callable
 from datetime import timedelta
 
-from meshtls.errors import RequestError
+from meshtls.errors import InvalidSpiffeIdError, RequestError
+from meshtls.spiffeid import SpiffeId
 
-__all__ = ["LONGEST", "duration", "log_level", "port", "shown", "whole_number", "word"]
+__all__ = [
+    "LONGEST",
+    "duration",
+    "log_level",
+    "log_level_notice",
+    "port",
+    "shown",
+    "whole_number",
+    "word",
+    "workload_id",
+]
 
 #: A hundred years. Whatever is longer is a slip of the hand, and some of it has no date.
 LONGEST = timedelta(days=36525)
@@ -43,6 +54,22 @@ def log_level(text: str) -> str:
     if text.upper() not in _LEVELS:
         raise RequestError(f"wanted DEBUG, INFO, WARN or ERROR, got {shown(text)}")
     return _LEVELS[text.upper()]
+
+
+def log_level_notice(text: str) -> str:
+    """What is to be said of a level that ``log_level`` took for another one; empty for the rest."""
+    return "there is nothing below DEBUG here; taken as DEBUG" if text.upper() == "TRACE" else ""
+
+
+def workload_id(text: str) -> SpiffeId:
+    """A SPIFFE ID with a path: one without is the trust domain's own, which no workload can have.
+
+    Raises InvalidSpiffeIdError.
+    """
+    spiffe_id = SpiffeId.parse(text)
+    if not spiffe_id.path:
+        raise InvalidSpiffeIdError(f"wanted a workload's ID, with a path such as {spiffe_id}/web, got {spiffe_id}")
+    return spiffe_id
 
 
 def duration(text: str) -> timedelta:

@@ -20,7 +20,7 @@ from meshtls.agent.service import Endpoint
 from meshtls.bundle import TrustBundle
 from meshtls.ca.keys.files import read_secret
 from meshtls.errors import BundleError, ConfigError, RequestError
-from meshtls.scalars import log_level, port, word
+from meshtls.scalars import log_level, log_level_notice, port, word
 from meshtls.spiffeid import TrustDomain
 from meshtls.svid.x509 import PrivateKey
 from meshtls.yaml_reader import Section, read_yaml
@@ -31,7 +31,8 @@ __all__ = ["AgentConfig", "load_config", "parse_config"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentConfig:
     """Everything that an agent runs by. ``bundle`` is what the server is believed by at first; without ``data_dir`` the
-    agent's SVID is never on disk and each start needs ``proof``.
+    agent's SVID is never on disk and each start needs ``proof``. ``notices`` are what the file says that has another
+    effect than it says, in words for the operator.
     """
 
     bundle: TrustBundle
@@ -40,6 +41,7 @@ class AgentConfig:
     proof: NodeProof | None = field(repr=False)
     data_dir: Path | None = None
     log_level: str = "INFO"
+    notices: tuple[str, ...] = ()
 
     @property
     def trust_domain(self) -> TrustDomain:
@@ -69,9 +71,15 @@ def parse_config(file: str, text: str) -> AgentConfig:
         proof=_proof(top, data_dir),
         data_dir=data_dir,
         log_level=top.optional("log_level", log_level, "INFO"),
+        notices=_notices(top),
     )
     top.finish()
     return config
+
+
+def _notices(top: Section) -> tuple[str, ...]:
+    notice = top.optional("log_level", log_level_notice, "")
+    return (f"{top.where('log_level')}: {notice}",) if notice else ()
 
 
 def _server(top: Section) -> ServerAddress:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -14,6 +15,8 @@ from meshtls.agent.service import Agent
 from meshtls.clock import Clock, SystemClock
 
 __all__ = ["run_agent", "running_agent"]
+
+log = logging.getLogger("meshtls.agent")
 
 
 async def run_agent(
@@ -29,6 +32,8 @@ async def run_agent(
 @asynccontextmanager
 async def running_agent(config: AgentConfig, clock: Clock = SystemClock()) -> AsyncIterator[Agent]:
     """The same for the length of a body. Enters with the socket open, whether or not the server answers yet."""
+    for notice in config.notices:
+        log.warning("%s", notice)
     async with AsyncExitStack() as stack:
         store = stack.enter_context(opened_store(config.data_dir)) if config.data_dir else None
         identity = NodeIdentity(config.bundle, store, clock)

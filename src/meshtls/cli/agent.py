@@ -16,11 +16,10 @@ from meshtls.agent.run import running_agent
 from meshtls.cli.health import awaited_at, tell_health
 from meshtls.cli.options import config_option, log_to_stderr, output_option
 from meshtls.cli.output import Output
-from meshtls.cli.signals import stop_signal
+from meshtls.cli.signals import run_until_stopped
 from meshtls.cli.workload_socket import workload_address
 from meshtls.errors import ConfigError
 from meshtls.sidecar.address import Address
-from meshtls.workload.background import in_background
 from meshtls.workload.client import WorkloadApiClient
 from meshtls.workload.failures import WorkloadApiError
 
@@ -41,7 +40,7 @@ def run(config: Path, out: Output) -> None:
     """Serve until SIGTERM or SIGINT, whether or not the server answers yet."""
     loaded = load_config(config)
     log_to_stderr(logging.getLevelNamesMapping()[loaded.log_level])
-    asyncio.run(_run(loaded, out))
+    asyncio.run(run_until_stopped(_serve(loaded, out), "serve"))
 
 
 @agent.command()
@@ -59,12 +58,6 @@ def validate(config: Path, out: Output) -> None:
 def healthcheck(config: Path, out: Output) -> int:
     """Ask the agent of this file whether it is ready."""
     return tell_health(out, asyncio.run(_awaited(load_config(config))))
-
-
-async def _run(config: AgentConfig, out: Output) -> None:
-    with stop_signal() as stopped:
-        async with in_background(_serve(config, out), "serve"):
-            await stopped.wait()
 
 
 async def _serve(config: AgentConfig, out: Output) -> None:
@@ -113,4 +106,5 @@ def _settings(config: AgentConfig) -> dict[str, object]:
         "data_dir": str(config.data_dir or ""),
         "health": str(Address(*config.endpoint.health)) if config.endpoint.health else "",
         "log_level": config.log_level,
+        "notices": list(config.notices),
     }

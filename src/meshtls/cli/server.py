@@ -15,13 +15,12 @@ from meshtls.cli.access import ServerAccess
 from meshtls.cli.health import tell_health
 from meshtls.cli.options import config_option, log_to_stderr, output_option
 from meshtls.cli.output import Output
-from meshtls.cli.signals import stop_signal
+from meshtls.cli.signals import run_until_stopped
 from meshtls.errors import LocalIdentityError
 from meshtls.server.config import load_config
 from meshtls.server.run import RunningServer, run_server
 from meshtls.server.settings import ServerConfig
 from meshtls.server.startup import datastore_version, node_roots
-from meshtls.workload.background import in_background
 
 __all__ = ["server"]
 
@@ -38,7 +37,8 @@ def run(config: Path, out: Output) -> None:
     """Serve until SIGTERM or SIGINT. The file is YAML, or a server.conf of SPIRE's."""
     loaded = load_config(config)
     log_to_stderr(logging.getLevelNamesMapping()[loaded.log_level])
-    asyncio.run(_run(loaded, out))
+    serving = run_server(loaded, ready=lambda running: _tell_serving(loaded, running, out))
+    asyncio.run(run_until_stopped(serving, "serve"))
 
 
 @server.command()
@@ -62,13 +62,6 @@ def healthcheck(config: Path, out: Output) -> int:
     except LocalIdentityError as error:
         return tell_health(out, str(error))
     return tell_health(out, None if health.ready else health.waiting_for)
-
-
-async def _run(config: ServerConfig, out: Output) -> None:
-    serving = run_server(config, ready=lambda running: _tell_serving(config, running, out))
-    with stop_signal() as stopped:
-        async with in_background(serving, "serve"):
-            await stopped.wait()
 
 
 def _tell_serving(config: ServerConfig, running: RunningServer, out: Output) -> None:

@@ -12,11 +12,10 @@ import click
 
 from meshtls.cli.options import log_to_stderr, output_option, workload_option
 from meshtls.cli.output import Output
-from meshtls.cli.signals import stop_signal
+from meshtls.cli.signals import run_until_stopped
 from meshtls.cli.telling import MOST_PID, RunProgram, SendSignal, Teller
 from meshtls.cli.watching import Watch
 from meshtls.cli.workload_socket import workload_address
-from meshtls.workload.background import in_background
 
 __all__ = ["watch"]
 
@@ -52,13 +51,8 @@ def watch(
     """
     tellers = [*_program(program), *_signal(signal_name, pid, pid_file)]
     log_to_stderr(logging.WARNING)
-    asyncio.run(_run(Watch(workload_address(workload_socket), write, tellers, out)))
-
-
-async def _run(watching: Watch) -> None:
-    with stop_signal() as stopped:
-        async with in_background(watching.follow(), "watch"):
-            await stopped.wait()
+    watching = Watch(workload_address(workload_socket), write, tellers, out)
+    asyncio.run(run_until_stopped(watching.follow(), "watch"))
 
 
 def _program(command: str | None) -> list[Teller]:

@@ -1,4 +1,4 @@
-"""From a message to its reply; a handshake becomes an Attempt first, and its Verdict a reply. Pure but for the mesh."""
+"""From a message to its reply, or, for a handshake, to the Attempt that has to be made first. Pure but for the mesh."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshtls.errors import InvalidSpiffeIdError, RequestError
-from meshtls.node.identity import verify_identity, workload_id
+from meshtls.node.identity import verify_identity
 from meshtls.node.mesh import Attempt, Mesh
 from meshtls.node.messages import (
     DEFAULT_SERVER,
@@ -22,25 +22,11 @@ from meshtls.node.messages import (
     VerifyIdentity,
     error_reply,
 )
-from meshtls.node.verdict import Verdict
-from meshtls.node.words import LONGEST_DETAIL, bounded
-from meshtls.observe.events import Outcome
+from meshtls.node.words import bounded
+from meshtls.scalars import workload_id
 from meshtls.spiffeid import SpiffeId
 
-__all__ = ["answer", "failure_reply", "handshake_reply"]
-
-_INVALID = "Invalid certificate"
-_REASONS = {
-    Outcome.POLICY_DENIED: "Not authorized",
-    Outcome.NO_CLIENT_CERTIFICATE: _INVALID,
-    Outcome.PEER_CERT_INVALID: _INVALID,
-    Outcome.PEER_CERT_NOT_CURRENT: _INVALID,
-    Outcome.PEER_UNTRUSTED: _INVALID,
-    Outcome.NO_BUNDLE: _INVALID,
-}
-#: What is the certificate's fault where it is not one that the client may present. OpenSSL refuses some by itself.
-_OF_ANY_OTHER = (Outcome.POLICY_DENIED, Outcome.HANDSHAKE_FAILED)
-_ANY_OTHER_REASON = "Handshake failed"
+__all__ = ["answer", "failure_reply"]
 
 
 def answer(message: Message, mesh: Mesh) -> Reply | Attempt:
@@ -68,33 +54,6 @@ def failure_reply(content: Message | Reply) -> Reply:
     msg_id = content.msg_id if isinstance(content, Message) else content.get("in_reply_to")
     text = f"{about}: the node itself failed; its own log, on standard error, has the traceback"
     return error_reply(msg_id, ErrorCode.MALFORMED, text)
-
-
-def handshake_reply(msg_id: int, attempt: Attempt, verdict: Verdict) -> Reply:
-    """``handshake_complete``, or ``handshake_failed`` with the reason and in ``detail`` the words of who refused."""
-    if verdict.success:
-        return {
-            "type": "handshake_complete",
-            "in_reply_to": msg_id,
-            "success": True,
-            "cipher_suite": verdict.cipher_suite,
-            "client_serial": verdict.client_serial,
-            "server_serial": verdict.server_serial,
-        }
-    detail = bounded(verdict.detail, LONGEST_DETAIL)
-    return {
-        "type": "handshake_failed",
-        "in_reply_to": msg_id,
-        "reason": _reason(attempt, verdict),
-        "success": False,
-        "detail": f"{attempt.note}: {detail}" if attempt.note else detail,
-    }
-
-
-def _reason(attempt: Attempt, verdict: Verdict) -> str:
-    if not attempt.own and verdict.outcome in _OF_ANY_OTHER:
-        return _INVALID
-    return _REASONS.get(verdict.outcome, _ANY_OTHER_REASON)
 
 
 def _handshake(message: Handshake, mesh: Mesh) -> Attempt:

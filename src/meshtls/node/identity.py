@@ -17,7 +17,7 @@ from meshtls.errors import InvalidSpiffeIdError
 from meshtls.scalars import shown
 from meshtls.spiffeid import SpiffeId, TrustDomain
 
-__all__ = ["Named", "id_of", "named_by", "verify_identity", "workload_id"]
+__all__ = ["Named", "id_of", "named_by", "verify_identity"]
 
 _PREFIX = "ns-"
 _FORMS = "/ns-<namespace>/<service>, /ns/<namespace>/sa/<service> or /<service>"
@@ -54,16 +54,6 @@ def named_by(spiffe_id: SpiffeId) -> Named:
             return Named(service, namespace)
     found = shown(spiffe_id.path) if spiffe_id.path else "none"
     raise InvalidSpiffeIdError(f"{spiffe_id}: wanted a path {_FORMS}, got {found}")
-
-
-def workload_id(text: str) -> SpiffeId:
-    """Read the ID of a workload. Raises InvalidSpiffeIdError, also for an ID that no workload can have."""
-    spiffe_id = SpiffeId.parse(text)
-    if not spiffe_id.path:
-        raise InvalidSpiffeIdError(
-            f"{spiffe_id}: wanted the ID of a workload, got that of a whole trust domain; add the workload's path"
-        )
-    return spiffe_id
 
 
 def verify_identity(spiffe_id: str, trust_domain: str) -> Named:

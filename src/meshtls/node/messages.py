@@ -1,19 +1,14 @@
-"""From a line of text to a typed message, or to the error reply that says what is wrong with it and where. Pure."""
+"""The messages that the node takes, typed, and the replies that it gives. Pure."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Annotated, Any
 
 import msgspec
 
-from meshtls.errors import RequestError
-from meshtls.node.json_line import read_json
-from meshtls.node.lines import MAX_LINE, Oversized
 from meshtls.node.words import bounded
-from meshtls.scalars import shown
 
 __all__ = [
     "DEFAULT_SERVER",
@@ -23,10 +18,8 @@ __all__ = [
     "Message",
     "Policy",
     "Reply",
-    "Request",
     "Rotate",
     "VerifyIdentity",
-    "decode",
     "encode",
     "error_reply",
 ]
@@ -96,50 +89,6 @@ class Policy(Message, frozen=True, kw_only=True, tag="policy"):
     trust_domain: str | None = None
 
 
-class _Envelope(msgspec.Struct, frozen=True):
-    body: dict[str, Any]
-    src: str | None = None
-    dest: str | None = None
-
-
-_KINDS: dict[str, type[Message]] = {
-    "handshake": Handshake,
-    "issue_certificate": IssueCertificate,
-    "verify_identity": VerifyIdentity,
-    "rotate": Rotate,
-    "policy": Policy,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One line: its message, or the error reply to it; ``src`` and ``dest`` of its envelope if it had one."""
-
-    content: Message | Reply
-    enveloped: bool = False
-    src: str | None = None
-    dest: str | None = None
-
-    def wrap(self, reply: Reply) -> Reply:
-        """The reply in an envelope on the way back; bare where the request was bare."""
-        return {"src": self.dest, "dest": self.src, "body": reply} if self.enveloped else reply
-
-
-def decode(line: bytes | Oversized) -> Request:
-    """Read one line, bare or in a ``{src, dest, body}`` envelope. Fields that nobody knows are ignored."""
-    if isinstance(line, Oversized):
-        return Request(_malformed(None, f"line: wanted at most {MAX_LINE} bytes, got more; it was skipped"))
-    try:
-        top, twice = read_json(line)
-    except RequestError as error:
-        return Request(_malformed(None, f"line: {error}"))
-    if not isinstance(top, dict):
-        return Request(_malformed(None, f"line: wanted a JSON object, got {_kind(top)}"))
-    if "type" not in top and any(name in top for name in _Envelope.__struct_fields__):
-        return _enveloped(top, twice)
-    return Request(_malformed(top, f"line: {twice}") if twice else _content(top, "$"))
-
-
 def error_reply(in_reply_to: int | None, code: ErrorCode, text: str) -> Reply:
     """``code`` says whose fault it is, ``text`` what was wrong and where."""
     return {"type": "error", "in_reply_to": in_reply_to, "code": int(code), "text": bounded(text)}
@@ -148,55 +97,3 @@ def error_reply(in_reply_to: int | None, code: ErrorCode, text: str) -> Reply:
 def encode(reply: Reply) -> bytes:
     """One line of JSON, with its end. ASCII only, so that no reader has to guess an encoding."""
     return json.dumps(reply).encode() + b"\n"
-
-
-def _enveloped(top: dict[str, Any], twice: str | None) -> Request:
-    # Whom to answer is known even where the envelope will not do.
-    src, dest = (one if isinstance(one, str) else None for one in (top.get("src"), top.get("dest")))
-    return Request(_inside(top, twice), True, src, dest)
-
-
-def _inside(top: dict[str, Any], twice: str | None) -> Message | Reply:
-    body = top.get("body")
-    if twice:
-        return _malformed(body, f"line: {twice}")
-    try:
-        envelope = msgspec.convert(top, _Envelope)
-    except msgspec.ValidationError as error:
-        return _malformed(body, f"envelope: {_place(str(error), '$')}")
-    return _content(envelope.body, "$.body")
-
-
-def _content(body: dict[str, Any], path: str) -> Message | Reply:
-    name = body.get("type")
-    if not isinstance(name, str):
-        found = _kind(name) if "type" in body else "none"
-        return _malformed(body, f"message: wanted a string in `type`, got {found} - at `{path}`")
-    kind = _KINDS.get(name)
-    if kind is None:
-        text = f"message: wanted a type of {', '.join(_KINDS)}, got {shown(name)} - at `{path}.type`"
-        return error_reply(_msg_id(body), ErrorCode.UNSUPPORTED, text)
-    try:
-        return msgspec.convert(body, kind)
-    except msgspec.ValidationError as error:
-        return _malformed(body, f"{name}: {_place(str(error), path)}")
-
-
-def _malformed(body: object, text: str) -> Reply:
-    return error_reply(_msg_id(body), ErrorCode.MALFORMED, text)
-
-
-def _msg_id(body: object) -> int | None:
-    found = body.get("msg_id") if isinstance(body, dict) else None
-    return found if type(found) is int else None
-
-
-def _place(text: str, path: str) -> str:
-    # msgspec names a place within what it was given, and none for the whole of it.
-    what, at, place = text.rpartition(" - at `$")
-    return f"{what}{at.removesuffix('$')}{path}{place}" if at else f"{text} - at `{path}`"
-
-
-def _kind(value: object) -> str:
-    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
-    return names.get(type(value), "a number")

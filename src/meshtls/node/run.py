@@ -9,11 +9,13 @@ from collections.abc import Iterable, Iterator
 
 from meshtls.clock import Clock, SystemClock
 from meshtls.errors import MeshtlsError
-from meshtls.node.dispatch import answer, failure_reply, handshake_reply
+from meshtls.node.decode import Request, decode
+from meshtls.node.dispatch import answer, failure_reply
 from meshtls.node.handshake import Handshakes
+from meshtls.node.handshake_reply import handshake_reply
 from meshtls.node.lines import LineCutter, Oversized
 from meshtls.node.mesh import Attempt, Mesh
-from meshtls.node.messages import Message, Reply, Request, decode, encode
+from meshtls.node.messages import Message, Reply, encode
 from meshtls.node.stdio import chunks, write_all
 from meshtls.node.verdict import Verdict
 from meshtls.spiffeid import TrustDomain

@@ -16,7 +16,7 @@ import yaml
 from meshtls.ca.keys.manager import KeyAlgorithm
 from meshtls.ca.profile import CaSubject
 from meshtls.errors import ConfigError
-from meshtls.scalars import log_level, port, word
+from meshtls.scalars import log_level, log_level_notice, port, word
 from meshtls.server.hcl import looks_like_hcl, read_hcl
 from meshtls.server.plugins import Plugins, our_plugins, spire_plugins
 from meshtls.server.settings import ServerConfig, country, key_type, lifetime, name
@@ -105,8 +105,8 @@ def _ca_subject(section: Section) -> CaSubject:
 
 
 def _of_log_level(section: Section) -> Iterator[str]:
-    if section.optional("log_level", word, "").upper() == "TRACE":
-        yield f"{section.where('log_level')}: there is nothing below DEBUG here; taken as DEBUG"
+    if notice := section.optional("log_level", log_level_notice, ""):
+        yield f"{section.where('log_level')}: {notice}"
 
 
 def _within_ca_ttl(section: Section, config: ServerConfig) -> ServerConfig:

@@ -1,4 +1,4 @@
-"""A sidecar's configuration: one YAML file, read into frozen structs, every complaint with file, line and key. Pure.
+"""Reads a sidecar's configuration: one YAML file, every complaint with file, line and key. Pure.
 
 There is no default that lets a peer in: an inbound that speaks TLS must say who may come, and an empty list is nobody.
 """
@@ -6,16 +6,23 @@ There is no default that lets a peer in: an inbound that speaks TLS must say who
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Enum
 from pathlib import Path
 
 import msgspec
 
 from meshtls.errors import ConfigError, RequestError
-from meshtls.scalars import whole_number, word
+from meshtls.scalars import whole_number, word, workload_id
 from meshtls.sidecar.address import Address
-from meshtls.sidecar.scalars import flag, leads_back, one_of, parse_duration, unique_addresses, workload_id
-from meshtls.spiffeid import SpiffeId
+from meshtls.sidecar.scalars import flag, leads_back, one_of, parse_duration, unique_addresses
+from meshtls.sidecar.settings import (
+    InboundConfig,
+    KeyExchange,
+    Limits,
+    Mode,
+    OutboundConfig,
+    SidecarConfig,
+    TlsMinimum,
+)
 from meshtls.workload.address import Address as WorkloadAddress
 from meshtls.workload.address import parse_address
 from meshtls.yaml_reader import Section, read_yaml
@@ -39,103 +46,6 @@ __all__ = [
 MOST_WORKERS = 1024
 _MOST_WARM = 10_000
 _MOST_CONNECTIONS = 10_000_000
-
-
-class Mode(Enum):
-    """What an inbound listener takes."""
-
-    STRICT = "STRICT"
-    """Mutual TLS and nothing else."""
-    PERMISSIVE = "PERMISSIVE"
-    """Mutual TLS, and plaintext from those that don't speak TLS: for a migration."""
-    DISABLE = "DISABLE"
-    """Plaintext; the bytes pass as they come."""
-
-
-class TlsMinimum(Enum):
-    """The oldest TLS version that a listener speaks."""
-
-    V1_2 = "1.2"
-    V1_3 = "1.3"
-
-
-class KeyExchange(Enum):
-    """Which key agreement a listener speaks. The library's own choice is the post-quantum hybrid, where it can that."""
-
-    LIBRARY = "library"
-    X25519 = "X25519"
-    P256 = "P-256"
-    P384 = "P-384"
-
-
-class InboundConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """One door for peers: ``listen`` takes their mutual TLS, ``app`` gets the plaintext.
-
-    ``tunnel``: a peer that offers HTTP/2 in its handshake is taken to bring streams, each one CONNECT to ``app``, to
-    the address that it dialled, or to one of ``destinations``. All others bring one connection each, as without it.
-    ``resumption``: peers get tickets with which their next connection needs no full handshake.
-    """
-
-    listen: Address
-    app: Address
-    mode: Mode = Mode.STRICT
-    allow: tuple[SpiffeId, ...] = ()
-    tls_min: TlsMinimum = TlsMinimum.V1_3
-    key_exchange: KeyExchange = KeyExchange.LIBRARY
-    tunnel: bool = False
-    destinations: tuple[Address, ...] = ()
-    resumption: bool = False
-
-
-class OutboundConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """One door for the own app: ``listen`` takes its plaintext, ``to`` is dialled and must prove to be ``peer``.
-
-    ``tunnel``: HTTP/2 is offered, and where the peer takes it, the app's connections share one of mutual TLS.
-    ``destination`` is what is then asked for; the address that was dialled, unless given. ``resumption``: tickets that
-    the peer gave are used. ``warm``: so many connections are kept handshaken ahead; the far app has them open, too.
-    """
-
-    listen: Address
-    to: Address
-    peer: SpiffeId
-    tls_min: TlsMinimum = TlsMinimum.V1_3
-    key_exchange: KeyExchange = KeyExchange.LIBRARY
-    tunnel: bool = False
-    destination: Address | None = None
-    resumption: bool = False
-    warm: int = 0
-
-
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """Bounds of one sidecar; times in seconds, ``connections`` over all its listeners.
-
-    ``handshakes`` may wait for their turn. With workers, each has these bounds for itself.
-    """
-
-    connections: int = 1024
-    handshakes: int = 1024
-    handshake_timeout: float = 5.0
-    connect_timeout: float = 5.0
-    idle_timeout: float = 300.0
-    detect_timeout: float = 0.1
-    drain: float = 10.0
-
-
-class SidecarConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """One sidecar. Its identity comes from the Workload API at ``workload_api``; without it, ``meshtls sidecar`` asks
-    SPIFFE_ENDPOINT_SOCKET, and an embedding process gives the source itself.
-
-    ``workers`` processes serve it.
-    """
-
-    name: str
-    spiffe_id: SpiffeId
-    workload_api: WorkloadAddress | None = None
-    inbound: tuple[InboundConfig, ...] = ()
-    outbound: tuple[OutboundConfig, ...] = ()
-    limits: Limits = Limits()
-    health: Address | None = None
-    workers: int = 1
 
 
 def load_config(path: Path) -> SidecarConfig:

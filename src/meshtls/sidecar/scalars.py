@@ -9,9 +9,8 @@ from typing import TypeVar
 from meshtls.errors import RequestError
 from meshtls.scalars import duration, shown
 from meshtls.sidecar.address import Address
-from meshtls.spiffeid import SpiffeId
 
-__all__ = ["flag", "leads_back", "one_of", "parse_duration", "unique_addresses", "workload_id"]
+__all__ = ["flag", "leads_back", "one_of", "parse_duration", "unique_addresses"]
 
 E = TypeVar("E", bound=Enum)
 _EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104  # compared with, never bound
@@ -50,14 +49,6 @@ def flag(text: str) -> bool:
     if text not in ("true", "false"):
         raise RequestError(f"wanted true or false, got {shown(text)}")
     return text == "true"
-
-
-def workload_id(text: str) -> SpiffeId:
-    """A SPIFFE ID with a path: one without is the trust domain's own, which no workload can have."""
-    spiffe_id = SpiffeId.parse(text)
-    if not spiffe_id.path:
-        raise RequestError(f"wanted a workload's ID, with a path such as {spiffe_id}/web, got {spiffe_id}")
-    return spiffe_id
 
 
 def parse_duration(text: str) -> float:

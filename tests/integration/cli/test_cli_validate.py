@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.cli.identity_site import ServerProcess, tell
+from tests.integration.cli.processes import free_ports, started
 from tests.support.authority import make_authority
 
 
@@ -96,3 +97,22 @@ def test_an_agents_earlier_svid_is_looked_at_and_one_that_is_none_is_refused(tmp
     assert [(one.code, one.out) for one in spoilt] == [(2, ""), (2, "")]
     assert spoilt[0].err.startswith(f"meshtls: {kept}: wanted a private key and certificates in PEM: ")
     assert spoilt[0].err == spoilt[1].err
+
+
+@pytest.mark.parametrize("level", ["TRACE", "DEBUG"])
+def test_a_log_level_that_an_agent_takes_for_another_is_told_by_validate_and_run(tmp_path: Path, level: str) -> None:
+    file = agents_file(tmp_path)
+    [port] = free_ports(1)  # nobody is there
+    file.write_text(
+        file.read_text().replace("log_level: ERROR", f"log_level: {level}") + f"join_token: x\nserver_port: {port}\n"
+    )
+    notice = f"{file}, line 6: log_level: there is nothing below DEBUG here; taken as DEBUG"
+
+    validated = tell("agent", "validate", "--config", file, "--output", "json")
+    with started("agent", "run", "--config", file) as process:
+        said = process.line(" meshtls.")  # the first record of ours
+        process.line("serving: ", "stdout")
+        assert process.stop() == 0
+
+    assert validated.json["notices"] == ([notice] if level == "TRACE" else [])
+    assert (notice in said) is (level == "TRACE")

@@ -143,8 +143,7 @@ def test_a_line_of_exactly_the_limit_is_read() -> None:
         ),
         (
             {"type": "policy", "server": "a", "allow": ["x", "spiffe://d"]},
-            "policy: spiffe://d: wanted the ID of a workload, got that of a whole trust domain;"
-            " add the workload's path",
+            "policy: wanted a workload's ID, with a path such as spiffe://d/web, got spiffe://d",
         ),
     ],
 )

@@ -52,6 +52,20 @@ def test_the_least_that_an_agent_needs(directory: Path) -> None:
     assert "s3cret" not in repr(config)
 
 
+@pytest.mark.parametrize(
+    ("level", "taken", "notices"),
+    [
+        ("Info", "INFO", ()),
+        ("trace", "DEBUG", ("f, line 6: log_level: there is nothing below DEBUG here; taken as DEBUG",)),
+    ],
+)
+def test_a_log_level_that_is_taken_for_another_is_said_to_be(
+    directory: Path, level: str, taken: str, notices: tuple[str, ...]
+) -> None:
+    config = parse_config("f", GOOD.format(directory=directory) + f"log_level: {level}\n")
+    assert (config.log_level, config.notices) == (taken, notices)
+
+
 def test_everything_that_can_be_said(directory: Path) -> None:
     text = GOOD.replace("join_token: s3cret\n", "").replace("bundle.pem", "bundle.json") + (
         "server_port: 9001\nattest_port: 9100\ndata_dir: /var/lib/meshtls\nlog_level: debug\n"

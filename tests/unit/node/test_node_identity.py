@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshtls.errors import InvalidSpiffeIdError
-from meshtls.node.identity import Named, id_of, named_by, verify_identity, workload_id
+from meshtls.node.identity import Named, id_of, named_by, verify_identity
 from meshtls.spiffeid import SpiffeId, TrustDomain
 
 DOMAIN = TrustDomain("example.com")
@@ -43,16 +43,6 @@ def test_of_a_long_name_the_error_shows_the_beginning() -> None:
 
     shown = f"'{'/' * 60}'... (500000 characters)"
     assert str(caught.value) == f"name {shown}: wanted one or more characters and no '/'"
-
-
-def test_the_id_of_a_workload_has_a_path() -> None:
-    assert workload_id("spiffe://example.com/a") == SpiffeId(DOMAIN, "/a")
-    with pytest.raises(InvalidSpiffeIdError) as caught:
-        workload_id("spiffe://example.com")
-
-    assert str(caught.value) == (
-        "spiffe://example.com: wanted the ID of a workload, got that of a whole trust domain; add the workload's path"
-    )
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meshtls.node.decode import decode
 from meshtls.node.lines import Oversized
 from meshtls.node.messages import (
     ErrorCode,
@@ -16,7 +17,6 @@ from meshtls.node.messages import (
     Policy,
     Rotate,
     VerifyIdentity,
-    decode,
     encode,
     error_reply,
 )
