@@ -18,8 +18,9 @@ from meshtls.clock import Clock, SystemClock
 from meshtls.errors import ConfigError
 from meshtls.observe.events import ConnectionResult
 from meshtls.sidecar.address import Address
-from meshtls.sidecar.config import SidecarConfig, load_config
+from meshtls.sidecar.config import load_config
 from meshtls.sidecar.service import Sidecar
+from meshtls.sidecar.settings import SidecarConfig
 from meshtls.spiffeid import TrustDomain
 
 __all__ = ["LocalMesh", "Member", "load_directory", "local_mesh"]

@@ -16,11 +16,12 @@ from meshtls.cli.sidecar_record import config_record, config_text, serving_recor
 from meshtls.cli.sidecar_source import source_of
 from meshtls.errors import ConfigError
 from meshtls.observe.access_log import AccessLog, LineStream
-from meshtls.sidecar.config import MOST_WORKERS, SidecarConfig, load_config, with_workers
+from meshtls.sidecar.config import MOST_WORKERS, load_config, with_workers
 from meshtls.sidecar.descriptors import make_room, sockets_beside_connections
 from meshtls.sidecar.loop import run as run_on_own_loop
 from meshtls.sidecar.run import run_until_signal
 from meshtls.sidecar.service import Sidecar
+from meshtls.sidecar.settings import SidecarConfig
 from meshtls.sidecar.whole_lines import WholeLines
 from meshtls.sidecar.workers import Workers
 

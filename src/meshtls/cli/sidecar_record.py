@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from meshtls.cli.output import Record
-from meshtls.sidecar.config import InboundConfig, OutboundConfig, SidecarConfig
 from meshtls.sidecar.service import Sidecar
+from meshtls.sidecar.settings import InboundConfig, OutboundConfig, SidecarConfig
 
 __all__ = ["config_record", "config_text", "serving_record"]
 

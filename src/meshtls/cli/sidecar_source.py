@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from meshtls.sidecar.config import SidecarConfig
+from meshtls.sidecar.settings import SidecarConfig
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import X509ContextSource
 from meshtls.svid.x509 import X509Svid

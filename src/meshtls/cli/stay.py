@@ -18,7 +18,7 @@ from meshtls.cli.live import picture
 from meshtls.cli.local_mesh import LocalMesh, Member, local_mesh
 from meshtls.cli.publish import publish_bundle
 from meshtls.cli.signals import stop_signal
-from meshtls.sidecar.config import SidecarConfig
+from meshtls.sidecar.settings import SidecarConfig
 
 __all__ = ["Plan", "stay"]
 

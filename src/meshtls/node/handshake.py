@@ -22,8 +22,8 @@ from meshtls.node.mesh import Attempt
 from meshtls.node.verdict import Verdict
 from meshtls.observe.events import ConnectionResult, Outcome
 from meshtls.sidecar.address import Address
-from meshtls.sidecar.config import InboundConfig, Limits, OutboundConfig, SidecarConfig
 from meshtls.sidecar.service import Sidecar
+from meshtls.sidecar.settings import InboundConfig, Limits, OutboundConfig, SidecarConfig
 
 __all__ = ["Handshakes"]
 

@@ -27,20 +27,7 @@ from meshtls.workload.address import Address as WorkloadAddress
 from meshtls.workload.address import parse_address
 from meshtls.yaml_reader import Section, read_yaml
 
-__all__ = [
-    "MOST_WORKERS",
-    "InboundConfig",
-    "KeyExchange",
-    "Limits",
-    "Mode",
-    "OutboundConfig",
-    "SidecarConfig",
-    "TlsMinimum",
-    "load_config",
-    "parse_config",
-    "parse_duration",
-    "with_workers",
-]
+__all__ = ["MOST_WORKERS", "load_config", "parse_config", "with_workers"]
 
 #: More than any machine holds; what is above is a slip of the hand.
 MOST_WORKERS = 1024

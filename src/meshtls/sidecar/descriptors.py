@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 
 from meshtls.errors import ConfigError
-from meshtls.sidecar.config import OutboundConfig, SidecarConfig
+from meshtls.sidecar.settings import OutboundConfig, SidecarConfig
 from meshtls.sidecar.tunnel.settings import MAX_STREAMS
 
 __all__ = ["make_room", "sockets_beside_connections"]

@@ -15,9 +15,9 @@ from meshtls.errors import (
     PeerError,
     PlaintextError,
 )
-from meshtls.sidecar.config import InboundConfig, KeyExchange, Limits, OutboundConfig, TlsMinimum
 from meshtls.sidecar.connection import Connection
 from meshtls.sidecar.detect import Wire, wire_of
+from meshtls.sidecar.settings import InboundConfig, KeyExchange, Limits, OutboundConfig, TlsMinimum
 from meshtls.sidecar.turns import Patience, PeerTime, turns
 from meshtls.sidecar.waiting import CHUNK, readable, receive, send_all
 from meshtls.svid.verify import VerifiedPeer

@@ -11,7 +11,6 @@ import contextlib
 from meshtls.clock import Clock
 from meshtls.errors import LocalIdentityError, NotAuthorizedError, RequestError
 from meshtls.policy.authorizer import Authorizer, Decision, Target, authorize_one_of, check_authorizer
-from meshtls.sidecar.config import InboundConfig, Limits, Mode
 from meshtls.sidecar.connect import connect
 from meshtls.sidecar.connection import Connection
 from meshtls.sidecar.detect import Wire
@@ -24,6 +23,7 @@ from meshtls.sidecar.handshake import (
     tls_options,
 )
 from meshtls.sidecar.relay import relay
+from meshtls.sidecar.settings import InboundConfig, Limits, Mode
 from meshtls.sidecar.tunnel.admission import Door
 from meshtls.sidecar.tunnel.ledger import Ledger
 from meshtls.sidecar.tunnel.pool import ALPN, speaks_http2

@@ -12,12 +12,12 @@ from functools import partial
 from meshtls.clock import Clock
 from meshtls.errors import HandshakeError, HandshakeTimeoutError, UntrustedPeerError
 from meshtls.policy.authorizer import Target, authorize_id
-from meshtls.sidecar.config import Limits, OutboundConfig
 from meshtls.sidecar.connect import connect
 from meshtls.sidecar.connection import Connection
 from meshtls.sidecar.ends import PlainEnd, TlsEnd
 from meshtls.sidecar.handshake import dial_tls, open_tls, tls_options
 from meshtls.sidecar.relay import relay
+from meshtls.sidecar.settings import Limits, OutboundConfig
 from meshtls.sidecar.sockets import abort
 from meshtls.sidecar.tunnel.ledger import Ledger
 from meshtls.sidecar.tunnel.pool import ALPN, Dialled, Route, TunnelPool

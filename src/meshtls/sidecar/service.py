@@ -14,7 +14,6 @@ from meshtls.errors import LocalIdentityError
 from meshtls.observe.events import Direction, Outcome
 from meshtls.policy.authorizer import Authorizer, authorize_one_of
 from meshtls.sidecar.address import Address
-from meshtls.sidecar.config import SidecarConfig
 from meshtls.sidecar.connection import Connection
 from meshtls.sidecar.health import Health
 from meshtls.sidecar.identity import NamedSource
@@ -23,6 +22,7 @@ from meshtls.sidecar.lifecycle import OnResult, carry
 from meshtls.sidecar.listener import Listener
 from meshtls.sidecar.outbound import Outbound
 from meshtls.sidecar.registry import Registry
+from meshtls.sidecar.settings import SidecarConfig
 from meshtls.sidecar.sockets import abort, peer_of
 from meshtls.sidecar.tunnel.ledger import Ledger
 from meshtls.spiffeid import SpiffeId

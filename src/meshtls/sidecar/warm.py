@@ -18,9 +18,9 @@ from functools import partial
 from meshtls.clock import Clock
 from meshtls.errors import HandshakeError, LocalIdentityError, MeshtlsError, PeerError
 from meshtls.observe.events import Direction
-from meshtls.sidecar.config import Limits
 from meshtls.sidecar.connection import Connection
 from meshtls.sidecar.poller import poller
+from meshtls.sidecar.settings import Limits
 from meshtls.sidecar.sockets import abort, close
 from meshtls.sidecar.waiting import CHUNK, send_all
 from meshtls.svid.verify import VerifiedPeer

@@ -11,8 +11,8 @@ import pytest
 
 from meshtls.observe.events import ConnectionResult, Outcome
 from meshtls.sidecar.address import Address
-from meshtls.sidecar.config import InboundConfig, OutboundConfig, SidecarConfig
 from meshtls.sidecar.service import Sidecar
+from meshtls.sidecar.settings import InboundConfig, OutboundConfig, SidecarConfig
 from meshtls.spiffeid import SpiffeId
 from meshtls.workload.x509_source import X509Source
 from tests.integration.agent.test_sds_envoy import APP, ENVOY, HELLO, Line, echo, mesh_at, plain, refused

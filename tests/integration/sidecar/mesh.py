@@ -14,8 +14,8 @@ from typing import Any
 from meshtls.clock import Clock
 from meshtls.observe.access_log import AccessLog
 from meshtls.sidecar.address import Address
-from meshtls.sidecar.config import InboundConfig, Limits, Mode, OutboundConfig, SidecarConfig, TlsMinimum
 from meshtls.sidecar.service import Sidecar
+from meshtls.sidecar.settings import InboundConfig, Limits, Mode, OutboundConfig, SidecarConfig, TlsMinimum
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import X509Context, X509ContextSource
 from tests.support.authority import ConstantSource, context_for, make_authority

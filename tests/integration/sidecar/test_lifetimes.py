@@ -17,8 +17,8 @@ from meshtls.agent.source import RotatingSource
 from meshtls.errors import ConfigError, LocalIdentityError
 from meshtls.policy.authorizer import Authorizer, Decision, Target
 from meshtls.sidecar.address import Address
-from meshtls.sidecar.config import InboundConfig, Limits, Mode, SidecarConfig, TlsMinimum
 from meshtls.sidecar.run import run_until_signal
+from meshtls.sidecar.settings import InboundConfig, Limits, Mode, SidecarConfig, TlsMinimum
 from meshtls.svid.context import X509Context
 from meshtls.svid.verify import VerifiedPeer
 from tests.integration.sidecar.mesh import (

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from meshtls.errors import RequestError
-from meshtls.sidecar.config import Limits, Mode
+from meshtls.sidecar.settings import Limits, Mode
 from tests.integration.sidecar.mesh import (
     SECONDS,
     A,

@@ -13,7 +13,7 @@ import pytest
 
 from meshtls.ca.authority import Authority
 from meshtls.sidecar.address import Address
-from meshtls.sidecar.config import OutboundConfig, SidecarConfig, TlsMinimum
+from meshtls.sidecar.settings import OutboundConfig, SidecarConfig, TlsMinimum
 from meshtls.spiffeid import SpiffeId
 from tests.integration.sidecar.mesh import (
     ANYWHERE,

@@ -12,9 +12,9 @@ import pytest
 from meshtls.clock import SystemClock
 from meshtls.errors import HandshakeTimeoutError
 from meshtls.observe.events import Direction
-from meshtls.sidecar.config import Limits
 from meshtls.sidecar.connection import Connection
 from meshtls.sidecar.handshake import accept_tls
+from meshtls.sidecar.settings import Limits
 from meshtls.sidecar.turns import turns
 from meshtls.tls.context import GenerationContext
 from tests.integration.sidecar.mesh import B, as_b, until

@@ -8,8 +8,8 @@ from collections import Counter
 
 import pytest
 
-from meshtls.sidecar.config import Limits
 from meshtls.sidecar.descriptors import make_room
+from meshtls.sidecar.settings import Limits
 from meshtls.sidecar.turns import turns
 from tests.integration.sidecar.mesh import Node, an_app, connected, echoed, side_a, side_b
 

@@ -10,7 +10,7 @@ import pytest
 from meshtls.agent.issuer import LocalIssuer
 from meshtls.agent.source import RotatingSource
 from meshtls.policy.authorizer import Decision, Target
-from meshtls.sidecar.config import Limits
+from meshtls.sidecar.settings import Limits
 from meshtls.sidecar.warm import WarmPool
 from meshtls.svid.verify import VerifiedPeer
 from tests.integration.sidecar.mesh import (

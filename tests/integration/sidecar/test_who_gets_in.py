@@ -10,7 +10,7 @@ import pytest
 
 from meshtls.bundle import BundleSet
 from meshtls.ca.authority import Authority
-from meshtls.sidecar.config import InboundConfig, Mode, SidecarConfig, TlsMinimum
+from meshtls.sidecar.settings import InboundConfig, Mode, SidecarConfig, TlsMinimum
 from meshtls.svid.context import X509Context
 from meshtls.tls.context import TlsOptions
 from tests.integration.sidecar.mesh import (

@@ -8,18 +8,9 @@ import pytest
 
 from meshtls.errors import ConfigError
 from meshtls.sidecar.address import Address
-from meshtls.sidecar.config import (
-    InboundConfig,
-    KeyExchange,
-    Limits,
-    Mode,
-    OutboundConfig,
-    SidecarConfig,
-    TlsMinimum,
-    load_config,
-    parse_config,
-)
+from meshtls.sidecar.config import load_config, parse_config
 from meshtls.sidecar.scalars import leads_back
+from meshtls.sidecar.settings import InboundConfig, KeyExchange, Limits, Mode, OutboundConfig, SidecarConfig, TlsMinimum
 from meshtls.spiffeid import SpiffeId
 from meshtls.workload.address import parse_address
 

@@ -11,8 +11,8 @@ import pytest
 from meshtls.cli.sidecar import sidecar
 from meshtls.errors import ConfigError
 from meshtls.sidecar.address import Address
-from meshtls.sidecar.config import InboundConfig, Limits, OutboundConfig, SidecarConfig
 from meshtls.sidecar.descriptors import sockets_beside_connections
+from meshtls.sidecar.settings import InboundConfig, Limits, OutboundConfig, SidecarConfig
 from meshtls.spiffeid import SpiffeId
 
 PEER = SpiffeId.parse("spiffe://example.org/peer")

@@ -18,8 +18,8 @@ from meshtls.errors import LocalIdentityError, MeshtlsError, NotAuthorizedError,
 from meshtls.observe.events import Direction, Outcome
 from meshtls.policy.authorizer import Authorizer, Target
 from meshtls.sidecar.address import Address
-from meshtls.sidecar.config import InboundConfig, Limits
 from meshtls.sidecar.connection import Connection, EndedError, TlsFacts
+from meshtls.sidecar.settings import InboundConfig, Limits
 from meshtls.sidecar.sockets import abort, address_of, dial
 from meshtls.sidecar.tunnel.dialler import LoopbackDialler
 from meshtls.sidecar.tunnel.headers import Request

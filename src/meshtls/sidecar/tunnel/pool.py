@@ -16,9 +16,9 @@ from functools import partial
 from meshtls.clock import Clock
 from meshtls.errors import LocalIdentityError, MeshtlsError
 from meshtls.observe.events import Outcome
-from meshtls.sidecar.config import Limits, OutboundConfig
 from meshtls.sidecar.connection import Connection, EndedError, TlsFacts
 from meshtls.sidecar.ends import TlsEnd
+from meshtls.sidecar.settings import Limits, OutboundConfig
 from meshtls.sidecar.sockets import abort, close, peer_of
 from meshtls.sidecar.tunnel.client import TunnelClient
 from meshtls.sidecar.tunnel.ledger import Ledger

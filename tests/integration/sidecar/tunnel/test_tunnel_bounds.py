@@ -15,7 +15,7 @@ from h2.events import DataReceived, RequestReceived, StreamEnded
 from h2.settings import SettingCodes
 
 from meshtls.sidecar.address import Address
-from meshtls.sidecar.config import Limits
+from meshtls.sidecar.settings import Limits
 from meshtls.sidecar.sockets import dial
 from meshtls.sidecar.tunnel import admission, wire
 from meshtls.sidecar.tunnel.frames import Kind, frame

@@ -18,10 +18,10 @@ from meshtls.clock import SystemClock
 from meshtls.errors import NotAuthorizedError
 from meshtls.observe.events import ConnectionResult, Direction, Outcome
 from meshtls.sidecar.address import Address
-from meshtls.sidecar.config import Limits
 from meshtls.sidecar.connection import Connection, EndedError
 from meshtls.sidecar.poller import poller
 from meshtls.sidecar.registry import Registry
+from meshtls.sidecar.settings import Limits
 from meshtls.sidecar.tunnel.dialler import LoopbackDialler
 from meshtls.sidecar.tunnel.frames import ErrorCode, Kind, frame
 from meshtls.sidecar.tunnel.ledger import Ledger

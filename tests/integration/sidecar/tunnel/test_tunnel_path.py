@@ -16,7 +16,7 @@ import pytest
 from meshtls.policy.authorizer import Decision, Target
 from meshtls.sidecar import sockets
 from meshtls.sidecar.address import Address
-from meshtls.sidecar.config import Limits
+from meshtls.sidecar.settings import Limits
 from meshtls.sidecar.tunnel.settings import STREAM_WINDOW, WIDE_STREAMS, WIDE_WINDOW
 from meshtls.svid.context import X509Context
 from meshtls.svid.verify import VerifiedPeer

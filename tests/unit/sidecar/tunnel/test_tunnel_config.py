@@ -6,7 +6,8 @@ import pytest
 
 from meshtls.errors import ConfigError
 from meshtls.sidecar.address import Address
-from meshtls.sidecar.config import SidecarConfig, parse_config
+from meshtls.sidecar.config import parse_config
+from meshtls.sidecar.settings import SidecarConfig
 
 FILE = """\
 name: a
