@@ -8,7 +8,6 @@ a quarter of itself late.
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from collections.abc import Callable
 
@@ -20,6 +19,7 @@ from meshtls.sidecar.poller import poller
 from meshtls.sidecar.tunnel.connection import Http2Connection
 from meshtls.sidecar.tunnel.frames import HEADER_BYTES, ErrorCode, ProtocolError
 from meshtls.sidecar.tunnel.headers import Request
+from meshtls.sidecar.tunnel.parting import Parting
 from meshtls.sidecar.tunnel.splice import Splice
 from meshtls.sidecar.tunnel.streams import Stream
 from meshtls.tls.engine import MAX_OWED
@@ -32,8 +32,6 @@ OnEnd = Callable[[Exception | None], None]
 #: A frame shorter than this waits for the end of the wake-up, to share a record with others.
 _SMALL = 1 << 12
 _TICKS = 4
-#: For a peer that does not end its side after we have ended ours.
-_PARTING_SECONDS = 30.0
 #: Times the idle timeout after which a tunnel without streams is closed, whatever its peer still owes us.
 _LAST_PATIENCE = 3
 
@@ -52,8 +50,7 @@ class Wire:
         self._splices: dict[int, Splice] = {}
         self._scheduled = False
         self._finishing = False
-        #: Since when both sides have said all, and we wait for the peer to have taken it.
-        self._parting: float | None = None
+        self._parting: Parting | None = None
         self._last = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self.now = time.monotonic
@@ -139,9 +136,6 @@ class Wire:
         self._settle_debt()
 
     def _receive(self) -> None:
-        if self._parting is not None:
-            self._drop_what_comes()
-            return
         data = self._end.receive()
         if data is not None:
             self.http.feed(data)
@@ -150,7 +144,7 @@ class Wire:
         self._settle_debt()
 
     def _settle_debt(self) -> None:
-        if self._end.owed:
+        if self._end.owed and not self.ending:
             self._block()
 
     def received(self, stream: Stream, data: memoryview | bytes, ended: bool) -> None:
@@ -215,27 +209,9 @@ class Wire:
             self._block()
 
     def _part(self) -> None:
-        """End our side, and stay until the peer has ended its own: who closes a socket that is still spoken to takes
-        back what the kernel has not sent yet, and with it the end of the streams.
-        """
-        self._parting = self.now()
         self.blocked = False
-        try:
-            self._end.sock.shutdown(socket.SHUT_WR)
-        except OSError:
-            self._close(None)
-        else:
-            self.poller.watch(self._end.sock, self._on_readable, None)
-
-    def _drop_what_comes(self) -> None:
-        try:
-            gone = not self._end.sock.recv(_SMALL)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError:
-            gone = True
-        if gone:
-            self._close(None)
+        self._parting = Parting(self._end.sock, self.poller, self.now(), lambda: self._close(None))
+        self._parting.begin()
 
     def _block(self) -> None:
         self.blocked = True
@@ -309,8 +285,8 @@ class Wire:
                 splice.return_little()
         if self._parting is None:
             self._tick_while_used(now)
-        elif self._parting < now - _PARTING_SECONDS:
-            self._close(None)
+        else:
+            self._parting.tick(now)
         if not self.over:
             self._timer = self._loop.call_later(self._pace(), self._tick)
 
