@@ -40,7 +40,7 @@ def contexts(allowed: str, version: ssl.TLSVersion = V1_3) -> tuple[GenerationCo
 
 
 @pytest.mark.parametrize(
-    ("version", "alert"), [(V1_3, "unexpected message"), (V1_2, "internal error")], ids=["1.3", "1.2"]
+    ("version", "alert"), [(V1_3, "unexpected message"), (V1_2, "(internal error|bad record mac)")], ids=["1.3", "1.2"]
 )
 def test_a_client_that_is_refused_late_reads_an_alert_and_no_clean_end(version: ssl.TLSVersion, alert: str) -> None:
     client, server = map(TlsEngine, contexts(OTHER, version))

@@ -13,7 +13,8 @@ from tests.support.tls import Ends, engine_of, shake
 
 OURS = make_authority("example.org")
 CLIENT, SERVER = context_for(OURS, "/client"), context_for(OURS, "/server")
-BAD_MAC = "TLS failed: decryption failed or bad record mac"
+#: As OpenSSL 3.0 says it, and 3.5.
+BAD_MAC = ("TLS failed: decryption failed or bad record mac", "TLS failed: record layer failure")
 
 
 def connected() -> tuple[TlsEngine, TlsEngine]:
@@ -59,7 +60,7 @@ def test_a_broken_record_leaves_nothing_that_another_connection_sends_or_reads(
     other_client, other_server = connected()
     with pytest.raises(HandshakeError) as raised:
         way(server, broken(client.seal(b"hello")) + behind)
-    assert str(raised.value) == BAD_MAC
+    assert str(raised.value) in BAD_MAC
     assert opened(other_client, other_server.seal(b"to the client")) == b"to the client"
     assert opened(other_server, other_client.seal(b"to the server")) == b"to the server"
 
