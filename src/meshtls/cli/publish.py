@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 from meshtls.bundle import TrustBundle
+from meshtls.ca.keys.files import written
 from meshtls.errors import ConfigError
 
 __all__ = ["publish", "publish_bundle"]
@@ -24,18 +23,7 @@ def publish(path: Path, content: bytes) -> None:
     """Replace the file in one step, readable by all: a reader sees the old one or the new. Raises ConfigError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            _write(descriptor, content)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        with written({path: content}, lambda _path: 0o644) as temporary:
+            temporary[path].replace(path)
     except OSError as error:
         raise ConfigError(f"{path}: wanted to write the trust bundle there: {error.strerror or error}") from error
-
-
-def _write(descriptor: int, content: bytes) -> None:
-    with open(descriptor, "wb") as file:
-        file.write(content)
-        os.fchmod(descriptor, 0o644)

@@ -11,14 +11,11 @@ old one until it is gone, so that none is forgotten where we are killed in betwe
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import os
 import re
-import secrets
-from collections.abc import Iterator
 from pathlib import Path
 
+from meshtls.ca.keys.files import SECRET, sync_directory, written
 from meshtls.errors import ConfigError
 from meshtls.svid.context import X509Context
 
@@ -30,7 +27,6 @@ _COMES_AND_GOES = re.compile(r"(?:svid|key)\.[0-9]+\.pem|bundle\.[a-z0-9._-]+\.p
 _BY_HAND = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
 )
-_SECRET, _PUBLIC = 0o600, 0o644
 
 
 def contents(context: X509Context) -> dict[str, bytes]:
@@ -75,16 +71,16 @@ def only_mended_by_hand(error: ConfigError) -> bool:
 
 def _replace(directory: Path, files: dict[str, bytes]) -> None:
     before, after = _listed(directory), frozenset(filter(_COMES_AND_GOES.fullmatch, files))
-    with _written(directory, files) as temporary:
+    with written({directory / name: content for name, content in files.items()}, _mode) as temporary:
         if not after <= before:
             _write_list(directory, before | after)
-        for name, path in temporary.items():
-            path.replace(directory / name)
+        for path, whole in temporary.items():
+            whole.replace(path)
     for name in before - after:
         (directory / name).unlink(missing_ok=True)
     if not before <= after:
         _write_list(directory, after)
-    _sync(directory)
+    sync_directory(directory)
 
 
 def _listed(directory: Path) -> frozenset[str]:
@@ -97,39 +93,13 @@ def _listed(directory: Path) -> frozenset[str]:
 
 
 def _write_list(directory: Path, names: frozenset[str]) -> None:
+    path = directory / _LIST
     if not names:
-        (directory / _LIST).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
         return
-    with _written(directory, {_LIST: "".join(f"{name}\n" for name in sorted(names)).encode()}) as temporary:
-        temporary[_LIST].replace(directory / _LIST)
+    with written({path: "".join(f"{name}\n" for name in sorted(names)).encode()}, _mode) as temporary:
+        temporary[path].replace(path)
 
 
-@contextlib.contextmanager
-def _written(directory: Path, files: dict[str, bytes]) -> Iterator[dict[str, Path]]:
-    """Each file's content on the disk under another name, which does not outlive the body."""
-    temporary = {name: directory / f".{name}.{secrets.token_hex(8)}" for name in files}
-    try:
-        for name, path in temporary.items():
-            _write_new(path, files[name], _SECRET if name.startswith("key.") else _PUBLIC)
-        yield temporary
-    finally:
-        for path in temporary.values():
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
-
-
-def _write_new(path: Path, content: bytes, mode: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, _SECRET)
-    with open(descriptor, "wb") as file:
-        os.fchmod(descriptor, mode)
-        file.write(content)
-        file.flush()
-        os.fsync(descriptor)
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _mode(path: Path) -> int:
+    return SECRET if path.name.startswith("key.") else 0o644

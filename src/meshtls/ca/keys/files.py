@@ -1,5 +1,5 @@
-"""Secret files on a POSIX file system: private from the first byte, replaced whole or not at all, refused if others
-can read them.
+"""Files on a POSIX file system that are replaced whole or not at all; secret ones are private from the first byte, and
+refused if others can read them.
 """
 
 from __future__ import annotations
@@ -9,11 +9,15 @@ import fcntl
 import os
 import secrets
 import stat
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from meshtls.errors import ConfigError
 
-__all__ = ["lock_directory", "read_secret", "replace_secrets"]
+__all__ = ["SECRET", "lock_directory", "read_secret", "replace_secrets", "sync_directory", "written"]
+
+#: The mode of a file that only its owner reads.
+SECRET = 0o600
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
@@ -59,33 +63,46 @@ def replace_secrets(contents: dict[Path, bytes]) -> None:
 
     All paths are of one directory. Raises ConfigError; no half-written file is left.
     """
-    temporary = {path: path.with_name(f".{path.name}.{secrets.token_hex(8)}") for path in contents}
     try:
-        for path, content in contents.items():
-            _write_new(temporary[path], content)
-        for path, written in temporary.items():
-            written.replace(path)
-        _sync_directory(next(iter(contents)).parent)
+        with written(contents, lambda _path: SECRET) as temporary:
+            for path, whole in temporary.items():
+                whole.replace(path)
+        sync_directory(next(iter(contents)).parent)
     except OSError as error:
         raise ConfigError(
             f"{', '.join(map(str, contents))}: could not be written: {error.strerror};"
             " the directory has to be writable and its disk to have room"
         ) from error
+
+
+@contextlib.contextmanager
+def written(contents: Mapping[Path, bytes], mode_of: Callable[[Path], int]) -> Iterator[dict[Path, Path]]:
+    """Each file's content on the disk under another name beside it, which does not outlive the body: move it there.
+
+    Raises OSError.
+    """
+    temporary = {path: path.with_name(f".{path.name}.{secrets.token_hex(8)}") for path in contents}
+    try:
+        for path, content in contents.items():
+            _write_new(temporary[path], content, mode_of(path))
+        yield temporary
     finally:
-        for written in temporary.values():
+        for one in temporary.values():
             with contextlib.suppress(OSError):
-                written.unlink(missing_ok=True)
+                one.unlink(missing_ok=True)
 
 
-def _write_new(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+def _write_new(path: Path, content: bytes, mode: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, SECRET)
     with open(descriptor, "wb") as file:
+        os.fchmod(descriptor, mode)
         file.write(content)
         file.flush()
         os.fsync(descriptor)
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
+    """Have what was moved there survive a power cut. Raises OSError."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
