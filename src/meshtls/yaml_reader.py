@@ -69,6 +69,11 @@ class Section:
         """File, line and key of this value, as a complaint begins."""
         return _where(self._file, self._entries.get(key, self._node), self._key(key))
 
+    def notices(self, key: str, notice_of: Callable[[str], str]) -> Iterator[str]:
+        """What is to be said of the value under ``key``, and where that stands; nothing where the key is not there."""
+        if notice := self.optional(key, notice_of, ""):
+            yield f"{self.where(key)}: {notice}"
+
     def has(self, key: str) -> bool:
         self._taken.append(key)
         return key in self._entries

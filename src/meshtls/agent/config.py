@@ -71,15 +71,10 @@ def parse_config(file: str, text: str) -> AgentConfig:
         proof=_proof(top, data_dir),
         data_dir=data_dir,
         log_level=top.optional("log_level", log_level, "INFO"),
-        notices=_notices(top),
+        notices=tuple(top.notices("log_level", log_level_notice)),
     )
     top.finish()
     return config
-
-
-def _notices(top: Section) -> tuple[str, ...]:
-    notice = top.optional("log_level", log_level_notice, "")
-    return (f"{top.where('log_level')}: {notice}",) if notice else ()
 
 
 def _server(top: Section) -> ServerAddress:

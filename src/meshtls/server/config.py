@@ -6,7 +6,6 @@ All three become one tree of sections, and the same code takes the settings out 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -85,7 +84,7 @@ def _server(section: Section, plugins: Plugins) -> ServerConfig:
         keys_dir=keys_dir,
         join_token=join_token,
         x509pop=x509pop,
-        notices=(*_of_log_level(section), *plugins.notices, *key_notices),
+        notices=(*section.notices("log_level", log_level_notice), *plugins.notices, *key_notices),
     )
     plugins.finish()
     return _within_ca_ttl(section, config)
@@ -102,11 +101,6 @@ def _ca_subject(section: Section) -> CaSubject:
     )
     subject.finish()
     return read
-
-
-def _of_log_level(section: Section) -> Iterator[str]:
-    if notice := section.optional("log_level", log_level_notice, ""):
-        yield f"{section.where('log_level')}: {notice}"
 
 
 def _within_ca_ttl(section: Section, config: ServerConfig) -> ServerConfig:

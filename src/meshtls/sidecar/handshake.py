@@ -151,9 +151,7 @@ def _step(engine: TlsEngine, sock: socket.socket) -> VerifiedPeer | None:
     try:
         return engine.handshake()
     except PeerError:
-        if engine.ssl_object.refused_late:
-            engine.give_up()
-        _send_now(sock, engine.outgoing())
+        _send_now(sock, engine.refusal())
         raise
 
 

@@ -107,8 +107,9 @@ async def _connected(sock: socket.socket, place: _Place, deadline: float | None)
     if code in _UNDERWAY:
         async with asyncio.timeout_at(deadline):
             await writable(sock)
-        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    if code and code != errno.EISCONN:
+        if error := error_of(sock):
+            raise error
+    elif code and code != errno.EISCONN:
         raise OSError(code, os.strerror(code))
 
 

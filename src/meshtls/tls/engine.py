@@ -154,6 +154,12 @@ class TlsEngine:
         with contextlib.suppress(PeerError):
             self.handshake()
 
+    def refusal(self) -> bytes:
+        """The last to put on the wire after ``handshake`` raised: the alert, also where OpenSSL had none to send."""
+        if self._tls.refused_late:
+            self.give_up()
+        return self.outgoing()
+
     def keep_session(self) -> None:
         """Let the next connection to ``place`` resume this one. A server's ticket comes with its first data.
 

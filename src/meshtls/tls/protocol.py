@@ -116,9 +116,8 @@ class TlsProtocol(asyncio.Protocol):
         return self.ready.done() and (self.ready.cancelled() or self.ready.exception() is not None)
 
     def _end_refused(self) -> None:
-        if self._engine.ssl_object.refused_late:
-            self._engine.give_up()
-        self._transport.flush()
+        if alert := self._engine.refusal():
+            self._tcp.write(alert)
         self._tcp.write_eof()
 
     def _handshake(self) -> None:
