@@ -18,12 +18,11 @@ from meshtls.bundle import BundleSet, TrustBundle
 from meshtls.ca.registration import Entry, EntryFilter
 from meshtls.ca.store import entries
 from meshtls.errors import MeshtlsError
-from meshtls.node.constant import ConstantSource
 from meshtls.proto.server_calls import attest_channel, mutual_channel
 from meshtls.proto.server_client import AttestationClient, NodeClient, SyncUpdate
 from meshtls.server.config import load_config
 from meshtls.server.startup import opened_database
-from meshtls.svid.context import X509Context
+from meshtls.svid.context import ConstantSource, X509Context
 from meshtls.svid.x509 import X509Svid
 
 __all__ = ["measure_registry"]

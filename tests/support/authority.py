@@ -22,24 +22,27 @@ from meshtls.bundle import BundleSet, TrustBundle
 from meshtls.ca.authority import Authority
 from meshtls.ca.profile import Signer
 from meshtls.clock import Clock, SystemClock
+from meshtls.errors import LocalIdentityError
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.svid.context import X509Context
 from meshtls.svid.x509 import PrivateKey, X509Svid
 
-__all__ = ["ConstantSource", "Leaf", "context_for", "csr_for", "make_authority", "mint_raw", "svid_for"]
+__all__ = ["Leaf", "Swapping", "context_for", "csr_for", "make_authority", "mint_raw", "svid_for"]
 
 BOTH_USAGES = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
 OWN_NAME = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "meshtls")])
 
 
-@dataclass(frozen=True, slots=True)
-class ConstantSource:
-    """Meets X509ContextSource with one context that never changes."""
+@dataclass(slots=True)
+class Swapping:
+    """A source whose context, or lack of one, a test exchanges."""
 
-    context: X509Context
+    now: X509Context | LocalIdentityError
 
     def snapshot(self) -> X509Context:
-        return self.context
+        if isinstance(self.now, LocalIdentityError):
+            raise self.now
+        return self.now
 
 
 @dataclass(frozen=True, slots=True)

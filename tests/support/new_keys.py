@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -86,6 +87,13 @@ class Flood:
                 self._rest = self._rest[self._sock.send(self._rest) :]
         except BlockingIOError:
             return
+
+    async def rage(self, rounds: int) -> AsyncIterator[int]:
+        """Ask on, a round of the loop at a time; the number of each."""
+        for number in range(rounds):
+            self.go_on()
+            await asyncio.sleep(0)
+            yield number
 
     async def read_answers(self) -> None:
         """Read all but one, which OpenSSL keeps back for the next bytes."""

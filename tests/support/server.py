@@ -23,9 +23,9 @@ from meshtls.server.config import parse_config
 from meshtls.server.run import RunningServer, running_server
 from meshtls.server.settings import ServerConfig
 from meshtls.spiffeid import SpiffeId, TrustDomain
-from meshtls.svid.context import X509Context
+from meshtls.svid.context import ConstantSource, X509Context
 from meshtls.svid.x509 import PrivateKey, X509Svid
-from tests.support.authority import ConstantSource, csr_for
+from tests.support.authority import csr_for
 
 TD = TrustDomain("example.org")
 

@@ -21,7 +21,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.integration.cli.processes import free_ports
+from tests.support.ports import free_ports
 from tests.support.require import require
 
 __all__ = ["DOMAIN", "PYTHON", "Spire", "running_spire"]

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from meshtls.clock import Clock, SystemClock
 from meshtls.errors import PeerError
 from meshtls.policy.authorizer import Authorizer, authorize_any
-from meshtls.svid.context import X509Context
+from meshtls.svid.context import ConstantSource, X509Context
 from meshtls.tls.context import GenerationContext, TlsContexts, TlsOptions
 from meshtls.tls.engine import TlsEngine
-from tests.support.authority import ConstantSource
 
 __all__ = ["Ends", "SlowClient", "context_of", "engine_of", "shake"]
 

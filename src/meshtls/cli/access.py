@@ -17,12 +17,11 @@ from grpclib.exceptions import GRPCError
 from meshtls.cli.options import ADDRESS, SPIFFE_ID, output_option, workload_option
 from meshtls.cli.workload_socket import workload_address
 from meshtls.errors import LocalIdentityError
-from meshtls.node.constant import ConstantSource
 from meshtls.proto.server_admin import AdminClient
 from meshtls.proto.server_calls import local_channel, mutual_channel
 from meshtls.sidecar.address import Address
 from meshtls.spiffeid import SpiffeId
-from meshtls.svid.context import X509Context, X509ContextSource
+from meshtls.svid.context import ConstantSource, X509Context, X509ContextSource
 from meshtls.workload.x509_source import X509Source
 
 __all__ = ["ServerAccess", "gathered", "server_options"]

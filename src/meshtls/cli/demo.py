@@ -17,12 +17,11 @@ from meshtls.cli.demo_result import Demo, End, Hop, Refusal
 from meshtls.cli.http import HttpError, get
 from meshtls.cli.local_mesh import LocalMesh, Member
 from meshtls.errors import ConfigError, PeerError
-from meshtls.node.constant import ConstantSource
 from meshtls.node.impostor import foreign_svid
 from meshtls.observe.events import ConnectionResult, Direction, Outcome
 from meshtls.policy.authorizer import authorize_id
 from meshtls.spiffeid import SpiffeId
-from meshtls.svid.context import X509Context
+from meshtls.svid.context import ConstantSource, X509Context
 from meshtls.svid.x509 import X509Svid
 from meshtls.tls.streams import dial
 

@@ -16,7 +16,6 @@ from typing import Self
 from meshtls.clock import Clock
 from meshtls.errors import ConfigError
 from meshtls.node.capacity import pairs_at_once
-from meshtls.node.constant import ConstantSource
 from meshtls.node.echo import comes_back, echo
 from meshtls.node.mesh import Attempt
 from meshtls.node.verdict import Verdict
@@ -24,6 +23,7 @@ from meshtls.observe.events import ConnectionResult, Outcome
 from meshtls.sidecar.address import Address
 from meshtls.sidecar.service import Sidecar
 from meshtls.sidecar.settings import InboundConfig, Limits, OutboundConfig, SidecarConfig
+from meshtls.svid.context import ConstantSource
 
 __all__ = ["Handshakes"]
 

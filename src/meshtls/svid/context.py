@@ -9,7 +9,7 @@ from meshtls.bundle import BundleSet
 from meshtls.errors import LocalIdentityError
 from meshtls.svid.x509 import X509Svid
 
-__all__ = ["X509Context", "X509ContextSource"]
+__all__ = ["ConstantSource", "X509Context", "X509ContextSource"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +33,13 @@ class X509ContextSource(Protocol):
 
     def snapshot(self) -> X509Context:
         """The newest context. Raises LocalIdentityError where no SVID is valid now."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConstantSource:
+    """Meets X509ContextSource with one context, valid or not: what to present is decided elsewhere."""
+
+    context: X509Context
+
+    def snapshot(self) -> X509Context:
+        return self.context

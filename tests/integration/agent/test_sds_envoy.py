@@ -13,12 +13,12 @@ import pytest
 
 from meshtls.errors import PeerError
 from meshtls.policy.authorizer import authorize_any, authorize_id
-from meshtls.svid.context import X509Context, X509ContextSource
+from meshtls.svid.context import ConstantSource, X509Context, X509ContextSource
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.streams import dial, listen
 from meshtls.workload.x509_source import X509Source
 from tests.support.agent import Mesh, agent_at, entry, short_directory
-from tests.support.authority import ConstantSource, Leaf, context_for, make_authority, mint_raw
+from tests.support.authority import Leaf, context_for, make_authority, mint_raw
 from tests.support.clock import ManualClock
 from tests.support.envoy import Door, Envoy, envoy_binary, running_envoy
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 import threading
@@ -10,9 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import Empty, Queue
-from random import SystemRandom
 
-__all__ = ["Process", "free_ports", "meshtls", "started", "two_sidecars"]
+from tests.support.ports import free_ports
+
+__all__ = ["Process", "meshtls", "started", "two_sidecars"]
 
 _SECONDS = 30
 
@@ -69,19 +69,6 @@ def started(*arguments: str | Path) -> Iterator[Process]:
         finally:
             popen.kill()
             process.join()
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listened on a moment ago; all different.
-
-    Below those that systems give to outgoing connections: one of these could be taken before it is listened on.
-    """
-    found: dict[int, None] = {}
-    while len(found) < count:
-        port = SystemRandom().randrange(10_240, 32_768)
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            found[port] = None
-    return list(found)
 
 
 def two_sidecars(directory: Path, *, ids: tuple[str, str], extra: str = "") -> dict[str, int]:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.cli.processes import Process, free_ports, meshtls, started, two_sidecars
+from tests.integration.cli.processes import Process, meshtls, started, two_sidecars
+from tests.support.ports import free_ports
 
 # The CA knows a caller by its uid, and here all are the same user's: so both sidecars are replicas of one workload.
 WEB = "spiffe://example.org/web"

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.integration.cli.identity_site import ServerProcess, tell
-from tests.integration.cli.processes import free_ports, started
+from tests.integration.cli.processes import started
 from tests.support.authority import make_authority
+from tests.support.ports import free_ports
 
 
 @pytest.fixture

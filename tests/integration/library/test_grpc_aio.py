@@ -9,7 +9,8 @@ from examples import grpc_aio_client, grpc_aio_server
 from meshtls import LocalIdentityError, X509Context, authorize_any, authorize_id
 from meshtls.bundle import BundleSet
 from meshtls.pytest.mesh import Mesh
-from tests.support.authority import ConstantSource, Leaf, make_authority, mint_raw
+from meshtls.svid.context import ConstantSource
+from tests.support.authority import Leaf, make_authority, mint_raw
 
 NAME = "server.example.org"
 

@@ -13,24 +13,13 @@ import pytest
 
 from meshtls import LocalIdentityError, X509Context, authorize_any, authorize_id, client_context, server_context
 from meshtls.bundle import BundleSet
-from tests.support.authority import ConstantSource, context_for, make_authority
+from meshtls.svid.context import ConstantSource
+from tests.support.authority import Swapping, context_for, make_authority
 
 OURS, STRANGERS = make_authority(), make_authority()
 SERVER = ConstantSource(context_for(OURS, "/db"))
 Connect = Callable[[ssl.SSLSocket, tuple[str, int]], object]
 CONNECTS: list[Connect] = [lambda tls, address: tls.connect(address), lambda tls, address: tls.connect_ex(address)]
-
-
-class Swapping:
-    """A source whose context, or lack of one, a test exchanges."""
-
-    def __init__(self) -> None:
-        self.now: X509Context | LocalIdentityError = context_for(OURS, "/web")
-
-    def snapshot(self) -> X509Context:
-        if isinstance(self.now, LocalIdentityError):
-            raise self.now
-        return self.now
 
 
 @contextmanager
@@ -65,7 +54,7 @@ def wrapped(context: ssl.SSLContext, *, handshake: bool = True) -> closing[ssl.S
 
 @pytest.mark.parametrize("connect", CONNECTS, ids=["connect", "connect_ex"])
 def test_it_presents_the_svid_of_the_moment_of_connect(connect: Connect) -> None:
-    source = Swapping()
+    source = Swapping(context_for(OURS, "/web"))
     with serving() as address, wrapped(client_context(source, authorize_id("spiffe://example.org/db"))) as tls:
         source.now = second = context_for(OURS, "/web")
         connect(tls, address)
@@ -73,7 +62,7 @@ def test_it_presents_the_svid_of_the_moment_of_connect(connect: Connect) -> None
 
 
 def test_it_trusts_whom_we_trust_at_the_moment_of_connect() -> None:
-    source = Swapping()
+    source = Swapping(context_for(OURS, "/web"))
     context = client_context(source, authorize_any())
     with serving() as address, wrapped(context) as good, wrapped(context) as late:
         good.connect(address)
@@ -83,7 +72,7 @@ def test_it_trusts_whom_we_trust_at_the_moment_of_connect() -> None:
 
 
 def test_a_judge_that_was_asked_too_early_is_not_asked_again() -> None:
-    source = Swapping()
+    source = Swapping(context_for(OURS, "/web"))
     with serving() as address, wrapped(client_context(source, authorize_any())) as tls:
         with pytest.raises(OSError, match="not connected") as early:
             tls.do_handshake()
@@ -95,7 +84,7 @@ def test_a_judge_that_was_asked_too_early_is_not_asked_again() -> None:
 
 @pytest.mark.parametrize("connect", CONNECTS, ids=["connect", "connect_ex"])
 def test_without_an_svid_at_that_moment_it_does_not_connect_and_with_one_it_does(connect: Connect) -> None:
-    source = Swapping()
+    source = Swapping(context_for(OURS, "/web"))
     with serving() as address, wrapped(client_context(source, authorize_any())) as tls:
         source.now = LocalIdentityError("our SVID has expired")
         with pytest.raises(LocalIdentityError, match="our SVID has expired") as refused:
@@ -107,7 +96,7 @@ def test_without_an_svid_at_that_moment_it_does_not_connect_and_with_one_it_does
 
 
 def test_a_handshake_that_is_put_off_is_of_the_moment_of_connect_too() -> None:
-    source = Swapping()
+    source = Swapping(context_for(OURS, "/web"))
     context = client_context(source, authorize_any())
     with serving() as address, wrapped(context, handshake=False) as tls:
         source.now = second = context_for(OURS, "/web")
@@ -117,7 +106,7 @@ def test_a_handshake_that_is_put_off_is_of_the_moment_of_connect_too() -> None:
 
 
 def test_a_connected_socket_is_not_connected_again() -> None:
-    source = Swapping()
+    source = Swapping(context_for(OURS, "/web"))
     with serving() as address, wrapped(client_context(source, authorize_any())) as tls:
         tls.connect(address)
         with pytest.raises(ValueError, match="already-connected"):

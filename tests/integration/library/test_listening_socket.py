@@ -12,22 +12,11 @@ import pytest
 
 from meshtls import LocalIdentityError, X509Context, authorize_any, client_context, server_context
 from meshtls.bundle import BundleSet
-from tests.support.authority import ConstantSource, context_for, make_authority
+from meshtls.svid.context import ConstantSource
+from tests.support.authority import Swapping, context_for, make_authority
 
 OURS, STRANGERS = make_authority(), make_authority()
 CLIENT = ConstantSource(context_for(OURS, "/web"))
-
-
-class Swapping:
-    """A source whose context, or lack of one, a test exchanges."""
-
-    def __init__(self) -> None:
-        self.now: X509Context | LocalIdentityError = context_for(OURS, "/db")
-
-    def snapshot(self) -> X509Context:
-        if isinstance(self.now, LocalIdentityError):
-            raise self.now
-        return self.now
 
 
 @contextmanager
@@ -67,7 +56,7 @@ def called(address: tuple[str, int]) -> str:
 
 
 def test_what_a_listening_socket_accepts_has_the_identity_and_the_trust_of_now() -> None:
-    source = Swapping()
+    source = Swapping(context_for(OURS, "/db"))
     first = source.snapshot()
     with serving(source) as address:
         assert called(address) == first.svid.serial

@@ -27,8 +27,7 @@ from meshtls.server.access import Door, Gate, Role
 from meshtls.server.hub import Hub
 from meshtls.server.settings import KeyPlace, ServerConfig, X509PopConfig
 from meshtls.server.startup import datastore_version
-from meshtls.svid.context import X509Context
-from tests.support.authority import ConstantSource
+from meshtls.svid.context import ConstantSource, X509Context
 from tests.support.clock import ManualClock
 from tests.support.server import TD, config_for, started
 

@@ -7,7 +7,7 @@ import contextlib
 import io
 import json
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,8 +17,9 @@ from meshtls.sidecar.address import Address
 from meshtls.sidecar.service import Sidecar
 from meshtls.sidecar.settings import InboundConfig, Limits, Mode, OutboundConfig, SidecarConfig, TlsMinimum
 from meshtls.spiffeid import SpiffeId
-from meshtls.svid.context import X509Context, X509ContextSource
-from tests.support.authority import ConstantSource, context_for, make_authority
+from meshtls.svid.context import ConstantSource, X509Context, X509ContextSource
+from tests.support.authority import context_for, make_authority
+from tests.support.waiting import SECONDS
 
 OURS = make_authority("example.org")
 PARTNER = make_authority("partner.test")
@@ -27,7 +28,6 @@ A = SpiffeId.parse("spiffe://example.org/ns/default/sa/service-a")
 B = SpiffeId.parse("spiffe://example.org/ns/default/sa/service-b")
 OTHER = SpiffeId.parse("spiffe://example.org/ns/default/sa/other")
 ANYWHERE = Address("127.0.0.1", 0)
-SECONDS = 10.0
 DEFAULTS = Limits()
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -204,13 +204,6 @@ async def rest(streams: Streams) -> bytes:
     """Everything up to the end; raises what the connection broke with."""
     async with asyncio.timeout(SECONDS):
         return await streams[0].read()
-
-
-async def until(true: Callable[[], bool]) -> None:
-    """Wait for what nothing tells of: it is looked at after every round of the loop."""
-    async with asyncio.timeout(SECONDS):
-        while not true():  # noqa: ASYNC110  # there is no event
-            await asyncio.sleep(0)
 
 
 def as_a() -> X509Context:

@@ -12,18 +12,9 @@ import pytest
 from meshtls.errors import HandshakeError
 from meshtls.sidecar.address import Address
 from meshtls.tls.engine import TlsEngine
-from tests.integration.sidecar.mesh import (
-    SECONDS,
-    Streams,
-    an_app,
-    as_a,
-    as_b,
-    connected,
-    rest,
-    side_a,
-    side_b,
-)
+from tests.integration.sidecar.mesh import Streams, an_app, as_a, as_b, connected, rest, side_a, side_b
 from tests.support.tls import engine_of
+from tests.support.waiting import SECONDS
 
 #: As OpenSSL 3.0 says it, and 3.5.
 BAD_MAC = ("TLS failed: decryption failed or bad record mac", "TLS failed: record layer failure")

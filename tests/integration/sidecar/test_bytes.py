@@ -11,17 +11,9 @@ import pytest
 
 from meshtls.sidecar.address import Address
 from meshtls.sidecar.poller import EpollPoller, poller
-from tests.integration.sidecar.mesh import (
-    Streams,
-    an_app,
-    as_a,
-    connected,
-    echoed,
-    side_a,
-    side_b,
-    until,
-)
+from tests.integration.sidecar.mesh import Streams, an_app, as_a, connected, echoed, side_a, side_b
 from tests.support.tls import engine_of
+from tests.support.waiting import until
 
 BLOCK = bytes(range(256)) * 4096  # 1 MiB
 BLOCKS = 64

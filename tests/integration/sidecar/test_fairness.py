@@ -13,7 +13,7 @@ import pytest
 from meshtls.sidecar.connection import Flow
 from meshtls.sidecar.ends import PlainEnd
 from meshtls.sidecar.relay import relay
-from tests.integration.sidecar.mesh import SECONDS
+from tests.support.waiting import SECONDS
 
 #: Bytes that one has to say, unless the kernel takes fewer ahead.
 MUCH = 1_500_000

@@ -19,13 +19,12 @@ from meshtls.policy.authorizer import Authorizer, Decision, Target
 from meshtls.sidecar.address import Address
 from meshtls.sidecar.run import run_until_signal
 from meshtls.sidecar.settings import InboundConfig, Limits, Mode, SidecarConfig, TlsMinimum
-from meshtls.svid.context import X509Context
+from meshtls.svid.context import ConstantSource, X509Context
 from meshtls.svid.verify import VerifiedPeer
 from tests.integration.sidecar.mesh import (
     ANYWHERE,
     OTHER,
     OURS,
-    SECONDS,
     A,
     B,
     Node,
@@ -38,8 +37,9 @@ from tests.integration.sidecar.mesh import (
     side_a,
     side_b,
 )
-from tests.support.authority import ConstantSource, context_for
+from tests.support.authority import context_for
 from tests.support.tls import SlowClient
+from tests.support.waiting import SECONDS
 
 
 async def test_rotation_keeps_live_connections_and_the_next_handshake_uses_the_new_svid() -> None:

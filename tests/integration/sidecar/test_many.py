@@ -15,8 +15,10 @@ import pytest
 
 from meshtls.sidecar.address import Address
 from meshtls.sidecar.descriptors import make_room
-from tests.integration.cli.processes import Process, free_ports, started
-from tests.integration.sidecar.mesh import Streams, connected, echoed, until
+from tests.integration.cli.processes import Process, started
+from tests.integration.sidecar.mesh import Streams, connected, echoed
+from tests.support.ports import free_ports
+from tests.support.waiting import until
 
 WEB = "spiffe://example.org/web"
 #: A fleet of 9,800 takes a minute, and twice as many descriptors for each of the three processes.

@@ -8,17 +8,8 @@ import pytest
 
 from meshtls.errors import RequestError
 from meshtls.sidecar.settings import Limits, Mode
-from tests.integration.sidecar.mesh import (
-    SECONDS,
-    A,
-    B,
-    an_app,
-    connected,
-    echoed,
-    rest,
-    side_a,
-    side_b,
-)
+from tests.integration.sidecar.mesh import A, B, an_app, connected, echoed, rest, side_a, side_b
+from tests.support.waiting import SECONDS
 
 
 async def test_plaintext_to_strict_is_closed_cleanly_and_never_reaches_the_app() -> None:

@@ -16,20 +16,8 @@ import pytest
 from meshtls.agent.issuer import LocalIssuer
 from meshtls.agent.source import RotatingSource
 from meshtls.sidecar.address import Address
-from tests.integration.sidecar.mesh import (
-    OTHER,
-    OURS,
-    A,
-    B,
-    Streams,
-    an_app,
-    connected,
-    echoed,
-    rest,
-    side_a,
-    side_b,
-    until,
-)
+from tests.integration.sidecar.mesh import OTHER, OURS, A, B, Streams, an_app, connected, echoed, rest, side_a, side_b
+from tests.support.waiting import until
 
 LARGE = int(os.environ.get("MESHTLS_TEST_LARGE_MIB", "256")) << 20
 BLOCK = random.Random(4).randbytes(1 << 20)  # noqa: S311  # any bytes will do, the same each time

@@ -15,11 +15,11 @@ from meshtls.ca.authority import Authority
 from meshtls.sidecar.address import Address
 from meshtls.sidecar.settings import OutboundConfig, SidecarConfig, TlsMinimum
 from meshtls.spiffeid import SpiffeId
+from meshtls.svid.context import ConstantSource
 from tests.integration.sidecar.mesh import (
     ANYWHERE,
     OTHER,
     OURS,
-    SECONDS,
     A,
     B,
     Node,
@@ -31,8 +31,9 @@ from tests.integration.sidecar.mesh import (
     side_a,
     side_b,
 )
-from tests.support.authority import ConstantSource, make_authority, svid_for
+from tests.support.authority import make_authority, svid_for
 from tests.support.require import require
+from tests.support.waiting import SECONDS
 
 FOREIGN = make_authority(str(OURS.trust_domain))
 

@@ -14,8 +14,9 @@ from meshtls.sidecar.address import Address
 from meshtls.sidecar.connection import EndedError, Flow
 from meshtls.sidecar.ends import PlainEnd
 from meshtls.sidecar.relay import relay
-from tests.integration.sidecar.mesh import SECONDS, Streams, connected, rest, side_a, side_b, until
+from tests.integration.sidecar.mesh import Streams, connected, rest, side_a, side_b
 from tests.integration.sidecar.test_nothing_lost import reset
+from tests.support.waiting import SECONDS, until
 
 
 @pytest.fixture

@@ -17,9 +17,10 @@ from meshtls.sidecar.handshake import accept_tls
 from meshtls.sidecar.settings import Limits
 from meshtls.sidecar.turns import turns
 from meshtls.tls.context import GenerationContext
-from tests.integration.sidecar.mesh import B, as_b, until
+from tests.integration.sidecar.mesh import B, as_b
 from tests.support.owned_loop import owned, run
 from tests.support.tls import SlowClient, context_of
+from tests.support.waiting import until
 
 STALLED = 40
 LIMITS = Limits(handshake_timeout=5)

@@ -18,8 +18,9 @@ from meshtls.sidecar.tunnel.headers import Request
 from meshtls.sidecar.tunnel.splice import Splice
 from meshtls.sidecar.tunnel.streams import Stream
 from meshtls.sidecar.tunnel.wire import Wire
-from tests.integration.sidecar.mesh import SECONDS, as_a, as_b, until
+from tests.integration.sidecar.mesh import as_a, as_b
 from tests.support.tls import Ends, engine_of, shake
+from tests.support.waiting import SECONDS, until
 
 IDLE = 60.0
 
@@ -113,6 +114,11 @@ class Through:
         except BlockingIOError:
             await asyncio.sleep(0)
 
+    async def read_a_little(self) -> None:
+        """So much that the near end could send some of what it kept."""
+        while self.near.last < self.time.seconds:
+            await asyncio.get_running_loop().sock_recv(self.reader, 1 << 10)
+
     def tick(self) -> None:
         for wire in (self.client, self.server):
             wire._tick()
@@ -126,14 +132,12 @@ async def test_a_reader_slower_than_the_window_keeps_its_stream_from_being_idle_
     sockets: list[socket.socket],
 ) -> None:
     through = Through(sockets)
-    loop = asyncio.get_running_loop()
     async with asyncio.timeout(SECONDS):
         await through.opened()
         await through.fill()
         for _ in range(4):
             through.time.seconds += IDLE * 0.75
-            while through.near.last < through.time.seconds:
-                await loop.sock_recv(through.reader, 1 << 10)
+            await through.read_a_little()
             assert through.near._rest, "it has not taken all"
             through.client._tick()
             await until(lambda: through.far.last == through.time.seconds)
@@ -154,8 +158,7 @@ async def test_a_reader_that_still_has_to_take_what_came_before_the_end_keeps_th
         through.app.shutdown(socket.SHUT_WR)
         await until(lambda: through.near._peer_ended)
         through.time.seconds += IDLE * 0.75
-        while through.near.last < through.time.seconds:
-            await loop.sock_recv(through.reader, 1 << 10)
+        await through.read_a_little()
         through.client._tick()
         await until(lambda: through.far.last == through.time.seconds)
     assert through.how == []

@@ -13,22 +13,9 @@ from meshtls.policy.authorizer import Decision, Target
 from meshtls.sidecar.settings import Limits
 from meshtls.sidecar.warm import WarmPool
 from meshtls.svid.verify import VerifiedPeer
-from tests.integration.sidecar.mesh import (
-    OTHER,
-    OURS,
-    SECONDS,
-    A,
-    B,
-    Node,
-    an_app,
-    connected,
-    echoed,
-    rest,
-    side_a,
-    side_b,
-    until,
-)
+from tests.integration.sidecar.mesh import OTHER, OURS, A, B, Node, an_app, connected, echoed, rest, side_a, side_b
 from tests.support.clock import ManualClock
+from tests.support.waiting import SECONDS, until
 
 
 def pool_of(node: Node) -> WarmPool:

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from meshtls.sidecar.warm import WarmPool
-from tests.integration.sidecar.mesh import SECONDS, an_app, connected, side_a, side_b, until
+from tests.integration.sidecar.mesh import an_app, connected, side_a, side_b
+from tests.support.waiting import SECONDS, until
 
 #: Bytes, of more than the kernel's buffers on the way take.
 LONG = 24 << 20

@@ -11,7 +11,7 @@ import pytest
 from meshtls.bundle import BundleSet
 from meshtls.ca.authority import Authority
 from meshtls.sidecar.settings import InboundConfig, Mode, SidecarConfig, TlsMinimum
-from meshtls.svid.context import X509Context
+from meshtls.svid.context import ConstantSource, X509Context
 from meshtls.tls.context import TlsOptions
 from tests.integration.sidecar.mesh import (
     ANYWHERE,
@@ -31,7 +31,7 @@ from tests.integration.sidecar.mesh import (
     side_a,
     side_b,
 )
-from tests.support.authority import ConstantSource, Leaf, context_for, mint_raw, svid_for
+from tests.support.authority import Leaf, context_for, mint_raw, svid_for
 from tests.support.tls import context_of
 
 GOOD = Leaf(uris=(str(A),))

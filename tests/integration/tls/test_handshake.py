@@ -24,11 +24,11 @@ from meshtls.errors import (
     ValidityError,
 )
 from meshtls.policy.authorizer import authorize_id
-from meshtls.svid.context import X509Context
+from meshtls.svid.context import ConstantSource, X509Context
 from meshtls.tls.context import TlsContexts, TlsOptions
 from meshtls.tls.engine import TlsEngine
 from meshtls.tls.peer import presented_chain
-from tests.support.authority import ConstantSource, Leaf, context_for, make_authority, mint_raw, svid_for
+from tests.support.authority import Leaf, context_for, make_authority, mint_raw, svid_for
 from tests.support.clock import ManualClock
 from tests.support.tls import Ends, context_of, engine_of, shake
 

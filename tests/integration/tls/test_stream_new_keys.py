@@ -10,10 +10,10 @@ from pathlib import Path
 
 from meshtls.tls.engine import MAX_OWED, TlsEngine
 from meshtls.tls.protocol import TlsProtocol
-from tests.integration.sidecar.mesh import until
 from tests.support.authority import context_for, make_authority
 from tests.support.new_keys import Flood, KeyAsker
 from tests.support.tls import engine_of
+from tests.support.waiting import until
 
 OURS = make_authority("example.org")
 CLIENT, SERVER = "spiffe://example.org/client", "spiffe://example.org/server"
@@ -58,9 +58,7 @@ async def test_a_peer_that_leaves_its_answers_unread_is_not_read_from(tmp_path: 
     asker = KeyAsker(context_for(OURS, CLIENT), server, tmp_path)
     async with joined(server) as (near, reader, transport):
         flood = Flood(asker, near)
-        for _ in range(ROUNDS):
-            flood.go_on()
-            await asyncio.sleep(0)
+        async for _ in flood.rage(ROUNDS):
             assert transport.get_write_buffer_size() <= LIMIT + MAX_OWED + ONE_RECEIVE
         assert transport.get_write_buffer_size() > LIMIT
         async with asyncio.timeout(20):
@@ -74,9 +72,8 @@ async def test_a_user_who_paused_reading_is_not_woken_by_answers_that_were_read(
     asker = KeyAsker(context_for(OURS, CLIENT), server, tmp_path)
     async with joined(server) as (near, reader, transport):
         flood = Flood(asker, near)
-        for _ in range(ROUNDS):
-            flood.go_on()
-            await asyncio.sleep(0)
+        async for _ in flood.rage(ROUNDS):
+            pass
         assert transport.is_reading()
         transport.pause_reading()
         reading = asyncio.create_task(flood.read_answers())

@@ -33,25 +33,16 @@ from meshtls import (
 from meshtls.bundle import BundleSet
 from meshtls.errors import HandshakeError, HandshakeTimeoutError, NotAuthorizedError, UntrustedPeerError
 from meshtls.policy.authorizer import Authorizer, Decision, Target
+from meshtls.svid.context import ConstantSource
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.protocol import LINGER
-from tests.support.authority import ConstantSource, context_for, make_authority
+from tests.support.authority import Swapping, context_for, make_authority
 from tests.support.tls import SlowClient, engine_of
 
 OURS = make_authority("example.org")
 FOREIGN = make_authority("example.org")
 CLIENT, SERVER = "spiffe://example.org/client", "spiffe://example.org/server"
 TURN = 1 << 16
-
-
-class Swapping:
-    """A source whose context a test exchanges."""
-
-    def __init__(self, context: X509Context) -> None:
-        self.context = context
-
-    def snapshot(self) -> X509Context:
-        return self.context
 
 
 class Nothing:
@@ -230,12 +221,12 @@ async def test_rotation_keeps_live_connections_and_the_next_one_shows_the_new_ce
     server = source(SERVER)
     async with await start(server=server) as listener:
         old_reader, old = await dial(*listener.address, source(CLIENT), authorize_id(SERVER))
-        server.context = context_for(OURS, SERVER, generation=2)
+        server.now = context_for(OURS, SERVER, generation=2)
         _, new = await dial(*listener.address, source(CLIENT), authorize_id(SERVER))
         old.write(b"still here")
         assert await old_reader.readexactly(10) == b"still here"
         serials = [writer.get_extra_info("peer").serial for writer in (old, new)]
-        assert serials[0] != serials[1] == server.context.svid.serial
+        assert serials[0] != serials[1] == server.snapshot().svid.serial
         for writer in (old, new):
             writer.close()
 
@@ -392,14 +383,14 @@ async def test_asyncios_own_tls_over_our_contexts_rotates_and_authorizes() -> No
     async with await asyncio.start_server(echo_tls, "127.0.0.1", 0, ssl=inside) as listening:
         host, port = listening.sockets[0].getsockname()
         first = await asyncio.open_connection(host, port, ssl=outside, server_hostname="")
-        server.context = context_for(OURS, SERVER, generation=2)
+        server.now = context_for(OURS, SERVER, generation=2)
         second = await asyncio.open_connection(host, port, ssl=outside, server_hostname="")
         for reader, writer in (first, second):
             assert str(peer_id(writer)) == SERVER
             writer.write(b"hello")
             assert await reader.readexactly(5) == b"hello"
         serials = [writer.get_extra_info("ssl_object").peer.serial for _, writer in (first, second)]
-        assert serials[0] != serials[1] == server.context.svid.serial
+        assert serials[0] != serials[1] == server.snapshot().svid.serial
         for _, writer in (first, second):
             writer.close()
             await writer.wait_closed()

@@ -16,9 +16,10 @@ from meshtls.errors import HandshakeError, NotAuthorizedError
 from meshtls.policy.authorizer import authorize_id
 from meshtls.tls.streams import dial, listen
 from meshtls.workload.x509_source import X509Source
-from tests.integration.cli.processes import Process, free_ports, started
+from tests.integration.cli.processes import Process, started
 from tests.support.agent import short_directory
 from tests.support.gospiffe import build_go_peer, echo_line, go_peer
+from tests.support.ports import free_ports
 from tests.support.spire import DOMAIN, PYTHON, Spire, running_spire
 
 APP, PEER, OTHER = (f"spiffe://{DOMAIN}/{name}" for name in ("app", "peer", "other"))

@@ -20,22 +20,12 @@ from meshtls.sidecar.sockets import dial
 from meshtls.sidecar.tunnel import admission, wire
 from meshtls.sidecar.tunnel.frames import Kind, frame
 from meshtls.sidecar.tunnel.settings import Setting
-from tests.integration.sidecar.mesh import (
-    OURS,
-    SECONDS,
-    B,
-    Streams,
-    an_app,
-    connected,
-    echoed,
-    rest,
-    side_a,
-    side_b,
-    until,
-)
+from meshtls.svid.context import ConstantSource
+from tests.integration.sidecar.mesh import OURS, B, Streams, an_app, connected, echoed, rest, side_a, side_b
 from tests.integration.sidecar.tunnel.test_tunnel_peers import H2Peer, context
-from tests.support.authority import ConstantSource, context_for
+from tests.support.authority import context_for
 from tests.support.clock import ManualClock
+from tests.support.waiting import SECONDS, until
 
 WIDEST = (1 << 31) - 1
 

@@ -27,11 +27,12 @@ from meshtls.sidecar.tunnel.frames import ErrorCode, Kind, frame
 from meshtls.sidecar.tunnel.ledger import Ledger
 from meshtls.sidecar.tunnel.sending import DRAIN_PING, PREFACE
 from meshtls.sidecar.tunnel.settings import Setting
-from meshtls.svid.context import X509Context
-from tests.integration.sidecar.mesh import SECONDS, A, B, an_app, connected, echoed, rest, side_a, side_b
+from meshtls.svid.context import ConstantSource, X509Context
+from tests.integration.sidecar.mesh import A, B, an_app, connected, echoed, rest, side_a, side_b
 from tests.integration.sidecar.tunnel.test_tunnel_peers import context
-from tests.support.authority import ConstantSource, Leaf, make_authority, mint_raw
+from tests.support.authority import Leaf, make_authority, mint_raw
 from tests.support.clock import ManualClock
+from tests.support.waiting import SECONDS
 
 
 @pytest.fixture

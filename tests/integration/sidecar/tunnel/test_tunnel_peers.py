@@ -24,7 +24,6 @@ from meshtls.sidecar.address import Address
 from meshtls.tls.context import GenerationContext, TlsOptions
 from tests.integration.sidecar.mesh import (
     OURS,
-    SECONDS,
     A,
     B,
     Streams,
@@ -39,6 +38,7 @@ from tests.integration.sidecar.mesh import (
 )
 from tests.support.authority import svid_for
 from tests.support.require import require
+from tests.support.waiting import SECONDS
 
 PROXY_HTTPS2 = 3  # CURLPROXY_HTTPS2, which pycurl has no name for
 
