@@ -38,6 +38,8 @@ nginx nginx libnginx-mod-stream
 stunnel stunnel4
 curl curl
 nghttp nghttp2-client
+zsh zsh
+fish fish
 dockerd docker.io
 mmdebstrap mmdebstrap
 PACKAGES

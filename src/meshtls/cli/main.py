@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from importlib import import_module
 
 import click
+from click.shell_completion import CompletionItem
 
 from meshtls.cli.output import Output, wants_json
 from meshtls.errors import ConfigError, MeshtlsError
@@ -37,6 +38,8 @@ _VERBS = {
     "ca": "A CA and its Workload API for one machine's users.",
     "app": "A small HTTP app to put behind a sidecar.",
     "node": "Answer JSON messages, one a line, by real handshakes.",
+    "completion": "Print the completion script of bash, zsh or fish.",
+    "version": "Print the versions of meshtls, Python and OpenSSL.",
 }
 
 
@@ -52,6 +55,12 @@ class _Verbs(click.Group):
         name = cmd_name.replace("-", "_")
         command: click.Command = getattr(import_module(f"meshtls.cli.{name}"), name)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        # click's own loads every verb for its help text.
+        verbs = [CompletionItem(name, help=text) for name, text in _VERBS.items() if name.startswith(incomplete)]
+        # The group's own options, without its commands.
+        return [*verbs, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -18,11 +18,12 @@ _WIDTH = 24
 def wants_json(arguments: Sequence[str]) -> bool:
     """Whether this command line says ``--output json``: also one that is wrong, whose options nobody has read."""
     form = ""
-    for word, following in zip(arguments, (*arguments[1:], ""), strict=True):
+    words = iter(arguments)
+    for word in words:
         if word == "--":
             break
         if word == "--output":
-            form = following
+            form = next(words, "")
         elif word.startswith("--output="):
             form = word.partition("=")[2]
     return form == "json"

@@ -81,6 +81,7 @@ def test_without_the_option_it_is_a_sentence(capsys: pytest.CaptureFixture[str])
         ("up --output json --output text", False),
         ("up --output", False),
         ("up -- --output json", False),
+        ("", False),
     ],
 )
 def test_what_a_line_asks_for_is_seen_before_it_is_parsed(line: str, wanted: bool) -> None:
