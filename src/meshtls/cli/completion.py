@@ -46,7 +46,7 @@ def completion(out: Output, shell: str) -> None:
     script_class = get_completion_class(shell)
     if script_class is None:
         raise ConfigError(f"{shell}: this version of click has no completion for it")
-    from meshtls.cli.main import cli  # noqa: PLC0415  # it loads this module by name
+    from meshtls.cli.main import cli  # it loads this module by name
 
     # click's source() for bash first looks for bash itself; the script is the same where there is none.
     completer = script_class(cli, {}, _PROGRAM, _VARIABLE)

@@ -1,5 +1,7 @@
-"""How ``meshtls watch`` tells a program that does not speak SPIFFE of a new SVID. What fails is logged: the next
-rotation is told all the same.
+"""How ``meshtls watch`` notifies a program that does not speak SPIFFE of a new SVID.
+
+A failure is logged and never stops the watch. A program that fails is run again at the next rotation; a signal whose
+pid file is late (the program has not started yet, or is restarting) is tried again until it is sent.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ import logging
 import os
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -22,19 +24,21 @@ log = logging.getLogger("meshtls.watch")
 
 
 class Teller(Protocol):
-    """Told of each new SVID, one at a time."""
+    """Notified of each new SVID, one at a time."""
 
-    async def tell(self, environment: Mapping[str, str]) -> None:
-        """``environment`` says in variables what is new and where its files are."""
+    async def tell(self, environment: Mapping[str, str]) -> bool:
+        """``environment`` has what is new, and where its files are. False: try again later."""
 
 
 class Telling:
-    """Tells them, in their order, beside whoever calls ``news``: one round at a time. What came during a round is told
-    after it, and of that only the newest.
+    """Notifies the tellers in their order, in rounds. What came during a round is the next round, and of that only the
+    newest. Between two rounds those that asked for it are tried again: after ``pauses[0]`` seconds, then after twice as
+    long each time, up to ``pauses[1]``.
     """
 
-    def __init__(self, tellers: Sequence[Teller]) -> None:
+    def __init__(self, tellers: Sequence[Teller], pauses: tuple[float, float] = (1.0, 10.0)) -> None:
         self._tellers = tellers
+        self._pauses = pauses
         self._next: asyncio.Queue[Mapping[str, str]] = asyncio.Queue(maxsize=1)
 
     def news(self, environment: Mapping[str, str]) -> None:
@@ -45,10 +49,23 @@ class Telling:
 
     async def run(self) -> None:
         """For ever."""
+        first, longest = self._pauses
+        environment, pending, pause = await self._next.get(), list(self._tellers), first
         while True:
-            environment = await self._next.get()
-            for teller in self._tellers:
-                await teller.tell(environment)
+            pending = [teller for teller in pending if not await teller.tell(environment)]
+            newer = await self._newer(pause if pending else None)
+            if newer is None:
+                pause = min(2 * pause, longest)
+            else:
+                environment, pending, pause = newer, list(self._tellers), first
+
+    async def _newer(self, seconds: float | None) -> Mapping[str, str] | None:
+        """What is new, or None after so many seconds."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._next.get()
+        except TimeoutError:
+            return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,32 +77,44 @@ class RunProgram:
     words: Sequence[str]
     seconds: float = 60.0
 
-    async def tell(self, environment: Mapping[str, str]) -> None:
+    async def tell(self, environment: Mapping[str, str]) -> bool:
         try:
             running = await asyncio.create_subprocess_exec(
                 *self.words, stdin=asyncio.subprocess.DEVNULL, stdout=_STDERR, env={**os.environ, **environment}
             )
         except (OSError, ValueError) as error:
             log.error("%s: could not be run: %s", self.words[0], error)  # noqa: TRY400  # the message says it all
-            return
+            return True
         code = await _ended(running, self.seconds)
         if code != 0:
             ended = f"ended with code {code}" if code is not None else f"did not end within {self.seconds:g} s"
             log.error("%s %s", self.words[0], ended)
+        return True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SendSignal:
-    """Sends a signal to a process: by its number, or by what a file says at that time."""
+    """Sends a signal to a process: by its pid, or by the pid that a file holds at that time.
+
+    A pid file that is missing, half written or out of date is tried again, with one log line for each reason.
+    """
 
     number: signal.Signals
     process: int | Path
+    _complaint: str = field(default="", init=False)
 
-    async def tell(self, environment: Mapping[str, str]) -> None:
+    async def tell(self, environment: Mapping[str, str]) -> bool:
         try:
             os.kill(self._pid(), self.number)
         except (OSError, ValueError) as error:
-            log.error("%s could not be sent: %s", self.number.name, error)  # noqa: TRY400  # the message says it all
+            again = isinstance(self.process, Path)
+            complaint = f"{self.number.name} could not be sent: {error}{'; trying again' if again else ''}"
+            if complaint != self._complaint:
+                log.error(complaint)  # noqa: TRY400  # the message says it all
+            self._complaint = complaint if again else ""
+            return not again
+        self._complaint = ""
+        return True
 
     def _pid(self) -> int:
         if isinstance(self.process, int):

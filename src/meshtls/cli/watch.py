@@ -31,7 +31,11 @@ __all__ = ["watch"]
 )
 @click.option("--signal", "signal_name", metavar="SIG", help="Send this at each SVID, such as HUP.")
 @click.option("--pid", type=click.IntRange(1, MOST_PID), help="To this process.")
-@click.option("--pid-file", type=click.Path(path_type=Path), help="To the process that this file names at that time.")
+@click.option(
+    "--pid-file",
+    type=click.Path(path_type=Path),
+    help="To the process that this file names at that time; tried again until it names one that runs.",
+)
 @workload_option
 @output_option
 def watch(

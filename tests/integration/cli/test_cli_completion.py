@@ -62,9 +62,7 @@ def fish(line: str, home: Path) -> list[str]:
 def zsh(line: str, home: Path) -> list[str]:
     """What zsh's line editor makes of the line and a tab: only an interactive zsh completes."""
     file = script("zsh", home)
-    (home / ".zshrc").write_text(
-        f"PS1='ready> '; autoload -Uz compinit; compinit -u -d {home}/dump; source {file}; unsetopt auto_menu auto_list\n"
-    )
+    (home / ".zshrc").write_text(f"PS1='ready> '; autoload -Uz compinit; compinit -u -d {home}/dump; source {file}\n")
     child, terminal = pty.fork()
     if child == 0:
         os.execvpe("zsh", ["zsh", "-o", "no_global_rcs", "-i"], environment(home))  # noqa: S606  # no shell but zsh itself

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ import pytest
 
 from meshtls.cli.telling import RunProgram, SendSignal, Telling
 from meshtls.workload.background import in_background
+from tests.support.waiting import until
 
 
 async def test_a_program_gets_our_environment_and_the_variables(
@@ -52,10 +54,13 @@ async def test_a_program_that_does_not_end_is_killed_and_logged(caplog: pytest.L
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ("0\n", "SIGHUP could not be sent: {file}: wanted the number of a process, got '0'"),
-        ("-1\n", "SIGHUP could not be sent: {file}: wanted the number of a process, got '-1'"),
-        ("", "SIGHUP could not be sent: {file}: wanted the number of a process, got ''"),
-        ("9" * 30, "SIGHUP could not be sent: {file}: wanted the number of a process, got '" + "9" * 30 + "'"),
+        ("0\n", "SIGHUP could not be sent: {file}: wanted the number of a process, got '0'; trying again"),
+        ("-1\n", "SIGHUP could not be sent: {file}: wanted the number of a process, got '-1'; trying again"),
+        ("", "SIGHUP could not be sent: {file}: wanted the number of a process, got ''; trying again"),
+        (
+            "9" * 30,
+            "SIGHUP could not be sent: {file}: wanted the number of a process, got '" + "9" * 30 + "'; trying again",
+        ),
     ],
 )
 async def test_a_file_that_names_no_process_is_logged_and_nobody_gets_the_signal(
@@ -76,9 +81,10 @@ class Held:
         self.begun: asyncio.Queue[str] = asyncio.Queue()
         self.may_end = asyncio.Semaphore(0)
 
-    async def tell(self, environment: Mapping[str, str]) -> None:
+    async def tell(self, environment: Mapping[str, str]) -> bool:
         self.begun.put_nowait(environment["STATE"])
         await self.may_end.acquire()
+        return True
 
 
 async def test_who_is_still_busy_is_told_of_the_newest_afterwards_and_of_nothing_in_between() -> None:
@@ -95,3 +101,60 @@ async def test_who_is_still_busy_is_told_of_the_newest_afterwards_and_of_nothing
         program.may_end.release()
         telling.news({"STATE": "4"})
         assert await program.begun.get() == "4"
+
+
+async def test_a_signal_is_sent_once_the_pid_file_names_a_process(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file, signalled = tmp_path / "pid", asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, signalled.set)
+    telling = Telling([SendSignal(signal.SIGUSR1, file)], pauses=(0.01, 0.01))
+    try:
+        async with asyncio.timeout(10), in_background(telling.run(), "tell"):
+            telling.news({})
+            await until(lambda: len(caplog.records) == 1)
+            file.write_text("")
+            await until(lambda: len(caplog.records) == 2)
+            file.write_text(f"{os.getpid()}\n")
+            await signalled.wait()
+    finally:
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGUSR1)
+
+    # One line for each reason, however often it was tried.
+    assert [record.getMessage() for record in caplog.records] == [
+        f"SIGUSR1 could not be sent: [Errno 2] No such file or directory: '{file}'; trying again",
+        f"SIGUSR1 could not be sent: {file}: wanted the number of a process, got ''; trying again",
+    ]
+
+
+async def test_a_signal_that_was_sent_is_not_sent_again_before_the_next_news() -> None:
+    counted = Counted(settled=True)
+    telling = Telling([counted, late := Counted(settled=False)], pauses=(0.001, 0.001))
+    async with asyncio.timeout(10), in_background(telling.run(), "tell"):
+        telling.news({})
+        await until(lambda: late.times == 5)
+        assert counted.times == 1
+        telling.news({})
+        await until(lambda: counted.times == 2)
+
+
+async def test_a_signal_to_a_pid_that_is_gone_is_logged_once_and_not_tried_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    gone = await asyncio.create_subprocess_exec("true")
+    await gone.wait()
+
+    assert await SendSignal(signal.SIGUSR1, gone.pid).tell({}) is True
+    assert [record.getMessage() for record in caplog.records] == [
+        "SIGUSR1 could not be sent: [Errno 3] No such process"
+    ]
+
+
+class Counted:
+    def __init__(self, *, settled: bool) -> None:
+        self.times = 0
+        self._settled = settled
+
+    async def tell(self, environment: Mapping[str, str]) -> bool:
+        self.times += 1
+        return self._settled
