@@ -26,6 +26,12 @@ class TrustDomain:
 
     name: str
 
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, TrustDomain):
+            return self.name == other.name
+        _refuse_text(self, other)
+        return NotImplemented
+
     def __post_init__(self) -> None:
         if not _TRUST_DOMAIN.fullmatch(self.name):
             raise InvalidSpiffeIdError(
@@ -54,12 +60,27 @@ class TrustDomain:
 
 @dataclass(frozen=True, slots=True, order=True)
 class SpiffeId:
-    """``spiffe://<trust domain><path>``; ``path`` is empty or starts with a slash. Equal IDs are equal objects."""
+    """``spiffe://<trust domain><path>``; ``path`` is empty or starts with a slash. Equal IDs are equal objects.
+
+    A text is read with ``parse``. Comparing an ID with a text raises TypeError: a plain False would make every check
+    of the form ``peer_id != "spiffe://..."`` pass.
+    """
 
     trust_domain: TrustDomain
-    path: str
+    path: str = ""
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, SpiffeId):
+            return self.path == other.path and self.trust_domain == other.trust_domain
+        _refuse_text(self, other)
+        return NotImplemented
 
     def __post_init__(self) -> None:
+        if not isinstance(self.trust_domain, TrustDomain):
+            raise TypeError(
+                f"SpiffeId: wanted a TrustDomain and a path, got {self.trust_domain!r};"
+                " read a text with SpiffeId.parse('spiffe://example.org/path')"
+            )
         if self.path:
             _check_path(self.path)
         if len(str(self)) > MAX_ID_BYTES:
@@ -86,6 +107,12 @@ class SpiffeId:
 
     def __str__(self) -> str:
         return f"{_SCHEME}{self.trust_domain}{self.path}"
+
+
+def _refuse_text(value: TrustDomain | SpiffeId, other: object) -> None:
+    if isinstance(other, str):
+        kind = type(value).__name__
+        raise TypeError(f"{kind} {value} compared with the str {_shorten(other)}: compare it with {kind}.parse(...)")
 
 
 def _check_path(path: str) -> None:

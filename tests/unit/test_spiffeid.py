@@ -191,3 +191,57 @@ def test_any_text_is_a_trust_domain_that_reads_back_or_a_named_error(text: str) 
     except InvalidSpiffeIdError:
         return
     assert TrustDomain.parse(str(domain)) == domain
+
+
+@pytest.mark.parametrize(
+    ("value", "text", "message"),
+    [
+        (
+            SpiffeId.parse("spiffe://example.org/web"),
+            "spiffe://example.org/web",
+            "SpiffeId spiffe://example.org/web compared with the str 'spiffe://example.org/web':"
+            " compare it with SpiffeId.parse(...)",
+        ),
+        (
+            TrustDomain("example.org"),
+            "example.org",
+            "TrustDomain example.org compared with the str 'example.org': compare it with TrustDomain.parse(...)",
+        ),
+    ],
+)
+def test_comparing_with_a_text_raises(value: SpiffeId | TrustDomain, text: str, message: str) -> None:
+    with pytest.raises(TypeError) as raised:
+        _ = value == text
+    assert str(raised.value) == message
+    with pytest.raises(TypeError):
+        _ = value != text
+    with pytest.raises(TypeError):
+        _ = text == value
+    with pytest.raises(TypeError):
+        _ = value in [text]
+
+    parsed = type(value).parse(text)
+    assert value == parsed
+    assert not value != parsed  # noqa: SIM202  # it is `!=` that is tested
+    assert value in [parsed]
+    assert len({value, parsed}) == 1
+
+
+def test_comparing_with_another_kind_is_false() -> None:
+    domain = TrustDomain("example.org")
+    assert domain.id != domain
+    assert domain != domain.id
+    assert domain.id != None  # noqa: E711  # it is `!=` that is tested
+    assert domain.id != TrustDomain("other.test").id
+
+
+def test_an_id_made_from_a_text_says_how_a_text_is_read() -> None:
+    with pytest.raises(TypeError) as raised:
+        SpiffeId("spiffe://example.org/web")  # type: ignore[arg-type]
+
+    assert str(raised.value) == (
+        "SpiffeId: wanted a TrustDomain and a path, got 'spiffe://example.org/web';"
+        " read a text with SpiffeId.parse('spiffe://example.org/path')"
+    )
+    assert SpiffeId(TrustDomain("example.org"), "/web") == SpiffeId.parse("spiffe://example.org/web")
+    assert SpiffeId(TrustDomain("example.org")) == TrustDomain("example.org").id

@@ -8,9 +8,9 @@ It is there as soon as meshtls is installed. A test asks for the fixture ``mesh`
         with pytest.raises(meshtls.PeerError, match="not allowed"):
             mesh.handshake(mesh.source("batch"), database)
 
-``mesh`` (see ``meshtls.pytest.mesh.Mesh``) has no async methods and needs no event loop: it serves plain tests and
-async ones, under any async plugin. Each test gets a CA of its own. Nothing of meshtls's is loaded before the first test
-that asks for it, except what ``import meshtls`` loads.
+``mesh`` (a ``meshtls.pytest.Mesh``, which is there for annotations) has no async methods and needs no event loop: it
+serves plain tests and async ones, under any async plugin. Each test gets a CA of its own. Nothing else of meshtls's is
+loaded before the first test that asks for it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,16 @@ import pytest
 if TYPE_CHECKING:
     from meshtls.pytest.mesh import Mesh
 
-__all__ = ["mesh", "mesh_trust_domain"]
+__all__ = ["Mesh", "mesh", "mesh_trust_domain"]
+
+
+def __getattr__(name: str) -> object:
+    # A pytest run that does not use it shall not wait for it.
+    if name == "Mesh":
+        from meshtls.pytest.mesh import Mesh
+
+        return Mesh
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +44,7 @@ def mesh_trust_domain() -> str:
 @pytest.fixture
 def mesh(mesh_trust_domain: str) -> Iterator[Mesh]:
     """A CA of this trust domain, and what it gives out: sources, and Workload APIs that end with the test."""
-    from meshtls.pytest.mesh import Mesh  # a pytest run that does not use it shall not wait for it
+    from meshtls.pytest.mesh import Mesh  # late, as in __getattr__
 
     with Mesh(mesh_trust_domain) as mesh:
         yield mesh

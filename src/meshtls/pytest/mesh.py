@@ -97,13 +97,16 @@ class Mesh:
         return handshake(client, server)
 
     def workload_api(self, name: SpiffeId | str, *, dns_names: Iterable[str] = ()) -> MeshWorkloadApi:
-        """A Workload API on a temporary socket until the end of the test: every process of this user is ``name`` there.
+        """A Workload API on a temporary socket: every process of this user is ``name`` there.
 
-        Each call makes another one: start one program per identity. Raises ConfigError where it can't be served here.
+        It runs until the end of the test, or of the ``with`` block that it is used in. Each call makes another one:
+        start one program per identity. Raises ConfigError where it can't be served here.
         """
-        directory = Path(self._open.enter_context(tempfile.TemporaryDirectory(prefix="meshtls-")))
+        serving = self._open.enter_context(ExitStack())
+        directory = Path(serving.enter_context(tempfile.TemporaryDirectory(prefix="meshtls-")))
         api = MeshWorkloadApi(self._authority, self._jwt_key, self.id(name), directory / "api.sock", tuple(dns_names))
-        return self._open.enter_context(blocking(api))
+        api.stop = serving.close
+        return serving.enter_context(blocking(api))
 
     def __enter__(self) -> Self:
         return self

@@ -29,7 +29,8 @@ _TTL = 3600
 class MeshWorkloadApi:
     """``address`` is what SPIFFE_ENDPOINT_SOCKET has to say, and ``environment`` says it, for a program to be started.
 
-    Entered in one event loop; the other methods are for every other thread, and wait for what they say.
+    ``Mesh.workload_api`` has started it, in an event loop of its own. As a context manager it ends with the block, else
+    with the test. Its methods are for every other thread, and wait for what they say.
     """
 
     def __init__(
@@ -39,6 +40,8 @@ class MeshWorkloadApi:
         self.address = f"unix://{path}"
         self._entry = _entry_of(spiffe_id, dns_names)
         self._authority, self._jwt_key, self._path = authority, jwt_key, path
+        #: Ends what serves this; set by who started it, and harmless the second time.
+        self.stop: Callable[[], object] = lambda: None
         self._open = AsyncExitStack()
         self._loop: asyncio.AbstractEventLoop
         self._upstream: EmbeddedUpstream
@@ -67,6 +70,14 @@ class MeshWorkloadApi:
         """Take the identity away: callers get PermissionDenied, those that listen too."""
         cache = self._agent.identities.cache
         self._wait_for(lambda: self._upstream.remove_entry(_ENTRY), lambda: cache.entries.get(_ENTRY) is None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()

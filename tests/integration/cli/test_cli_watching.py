@@ -36,9 +36,10 @@ class Hanging:
     def __init__(self) -> None:
         self.told: list[str] = []
 
-    async def tell(self, environment: Mapping[str, str]) -> None:
+    async def tell(self, environment: Mapping[str, str]) -> bool:
         self.told.append(environment["MESHTLS_SVID_SERIAL"])
         await asyncio.Event().wait()
+        return True
 
 
 def watch(api: WorkloadApi, directory: Path, *tellers: Teller, pauses: tuple[float, float] = (0.01, 0.01)) -> Watch:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -20,7 +21,7 @@ from meshtls.errors import (
     UntrustedPeerError,
     ValidityError,
 )
-from meshtls.pytest.mesh import Mesh
+from meshtls.pytest import Mesh
 from meshtls.tls.keys import load_svid
 from meshtls.workload.failures import WorkloadApiError
 
@@ -140,6 +141,14 @@ class TestWorkloadApi:
                     await client.fetch_x509_context()
         with pytest.raises(RequestError, match="it was revoked"):
             api.rotate()
+
+    def test_as_a_context_manager_it_ends_with_the_block(self, mesh: Mesh) -> None:
+        with mesh.workload_api("web") as api, meshtls.blocking(X509Source(api.address)) as source:
+            assert source.snapshot().svid.spiffe_id == mesh.id("web")
+
+        assert not Path(api.address.removeprefix("unix://")).parent.exists()
+        after = mesh.workload_api("web")
+        assert Path(after.address.removeprefix("unix://")).exists()
 
     async def test_two_of_them_are_two_identities_of_one_trust(self, mesh: Mesh) -> None:
         async with (
