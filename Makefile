@@ -1,12 +1,14 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Python 3.11 or newer is all that they need.
 PYTHON ?= python3
 VENV ?= .venv
+DEMO_VENV ?= .venv-demo
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 SVID_TTL ?= 1h
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DEMO_STAMP := $(DEMO_VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo up test check format bench bench-identity clean
@@ -21,11 +23,17 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: $(STAMP) ## Walk through a mesh: calls served, an outsider and an impostor refused
-	@$(BIN)/meshtls up --once --svid-ttl $(SVID_TTL)
+$(DEMO_STAMP): pyproject.toml constraints.txt
+	@echo 'Installing meshtls and the packages that it needs in $(DEMO_VENV), once'
+	$(PYTHON) -m venv $(DEMO_VENV)
+	$(DEMO_VENV)/bin/pip install --disable-pip-version-check --constraint constraints.txt --editable .
+	@touch $@
 
-up: $(STAMP) ## The same mesh with a live table, until Ctrl-C; SVID_TTL=20s shows rotations
-	@$(BIN)/meshtls up --svid-ttl $(SVID_TTL)
+demo: $(DEMO_STAMP) ## Walk through a mesh: calls served, an outsider and an impostor refused
+	@$(DEMO_VENV)/bin/meshtls up --once --svid-ttl $(SVID_TTL)
+
+up: $(DEMO_STAMP) ## The same mesh with a live table, until Ctrl-C; SVID_TTL=20s shows rotations
+	@$(DEMO_VENV)/bin/meshtls up --svid-ttl $(SVID_TTL)
 
 test: $(STAMP) ## The whole test suite
 	$(BIN)/pytest -n auto --dist loadfile $(PYTEST_ARGS)
@@ -48,4 +56,4 @@ bench-identity: $(STAMP) ## The identity path: minting, and from an entry to the
 	$(BIN)/python -m bench.identity $(BENCH_ARGS)
 
 clean: ## Remove what the targets above made
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(DEMO_VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -25,7 +25,13 @@ _DIRECTORY = click.Path(path_type=Path, file_okay=False)
 @click.command()
 @click.option("--once", is_flag=True, help="Walk through the mesh, print what happened, and exit: 0 if all of it did.")
 @click.option("--svid-ttl", type=DURATION, default="1h", show_default=True, help="How long an SVID lives.")
-@click.option("--sidecars", type=_DIRECTORY, default="sidecars", show_default=True, help="Where the *.yaml are.")
+@click.option(
+    "--sidecars",
+    type=_DIRECTORY,
+    default=Path(__file__).with_name("sidecars"),
+    show_default="two of meshtls's own",
+    help="Where the *.yaml are.",
+)
 @click.option("--data-dir", type=_DIRECTORY, help="Keep the CA here; without it the CA lives in memory.")
 @click.option("--certs", type=_DIRECTORY, default="certs", show_default=True, help="Where the trust bundle goes.")
 @click.option(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import meshtls.cli
 from meshtls.errors import ConfigError
 from meshtls.sidecar.address import Address
 from meshtls.sidecar.config import load_config, parse_config
@@ -301,14 +302,14 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "peer"), [("a", B), ("b", A)])
 def test_the_demo_pair_is_valid_and_each_half_lets_the_other_in(name: str, peer: SpiffeId) -> None:
-    config = load_config(Path(__file__).parents[3] / "sidecars" / f"{name}.yaml")
+    config = load_config(Path(meshtls.cli.__file__).with_name("sidecars") / f"{name}.yaml")
     assert config.name == name
     assert [door.allow for door in config.inbound] == [(peer,)]
     assert [door.peer for door in config.outbound] == [peer]
 
 
 def test_the_demo_pair_calls_each_other() -> None:
-    a, b = (load_config(Path(__file__).parents[3] / "sidecars" / f"{name}.yaml") for name in "ab")
+    a, b = (load_config(Path(meshtls.cli.__file__).with_name("sidecars") / f"{name}.yaml") for name in "ab")
     assert a.outbound[0].to == b.inbound[0].listen
     assert b.outbound[0].to == a.inbound[0].listen
 

@@ -1,0 +1,101 @@
+"""What is published: the wheel and the sdist, built here, and the wheel used in an empty directory."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from email.parser import Parser
+from pathlib import Path
+
+import pytest
+
+from tests.support.require import require
+
+ROOT = Path(__file__).parents[3]
+LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with both."""
+    directory = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "hatchling", "build", "--directory", str(directory)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return directory
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Path:
+    """The wheel, as pip unpacks it."""
+    (archive,) = built.glob("*.whl")
+    unpacked = built / "wheel"
+    zipfile.ZipFile(archive).extractall(unpacked)  # noqa: S202  # we built it
+    return unpacked
+
+
+@pytest.fixture(scope="module")
+def sdist(built: Path) -> Path:
+    (archive,) = built.glob("*.tar.gz")
+    with tarfile.open(archive) as tar:
+        tar.extractall(built / "sdist", filter="data")
+    (unpacked,) = (built / "sdist").iterdir()
+    return unpacked
+
+
+def test_metadata_names_licence_authors_and_supported_systems(wheel: Path) -> None:
+    (info,) = wheel.glob("*.dist-info")
+    metadata = Parser().parsestr((info / "METADATA").read_text("utf-8"))
+
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert metadata["Author"] == "meshtls authors"
+    assert (info / "licenses" / "LICENSE").read_text("utf-8").startswith("SPDX-License-Identifier: Apache-2.0\n")
+    assert metadata["Requires-Python"] == ">=3.11"
+    classifiers = metadata.get_all("Classifier") or []
+    for classifier in (
+        "Operating System :: POSIX :: Linux",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in (11, 12, 13, 14)),
+    ):
+        assert classifier in classifiers
+    assert metadata.get_all("Project-URL") is None
+
+
+def test_every_relative_link_of_the_documents_leads_to_a_file_of_the_sdist(sdist: Path) -> None:
+    documents = [*sdist.glob("*.md"), *sdist.glob("docs/**/*.md"), sdist / "examples" / "README.md"]
+    links = [
+        (document.relative_to(sdist), link)
+        for document in documents
+        for link in LINK.findall(document.read_text("utf-8"))
+        if "://" not in link
+    ]
+
+    assert len(links) >= 5
+    assert [(document, link) for document, link in links if not (sdist / document.parent / link).exists()] == []
+
+
+def test_meshtls_up_works_from_a_wheel_in_an_empty_directory(wheel: Path, tmp_path: Path) -> None:
+    # Its sidecars have fixed ports, so it gets a network of its own.
+    own_network = ["unshare", "--map-root-user", "--net"]
+    able = (
+        shutil.which("unshare") is not None
+        and subprocess.run([*own_network, "ip", "link"], check=False).returncode == 0
+    )
+    require("unshare", able, "wanted to make a network namespace")
+    mesh = "import sys; from meshtls.cli.main import main; main()"
+    script = 'ip link set lo up && exec "$@"'
+    done = subprocess.run(
+        [*own_network, "sh", "-c", script, "sh", sys.executable, "-P", "-c", mesh, "up", "--once"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(wheel)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("2 calls served over mutual TLS, 2 callers refused.\n")
