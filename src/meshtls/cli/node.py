@@ -30,9 +30,13 @@ def node(envelope: bool, trust_domain: TrustDomain) -> None:
     """Answer one JSON message a line on standard input with one reply a line on standard output.
 
     Messages: handshake, issue_certificate, verify_identity, rotate, policy. Every handshake is a real mutual TLS
-    connection between two sidecars on the loopback interface.
+    connection between two sidecars on the loopback interface. A blank line holds no message and gets no reply. Messages
+    that change something are done in the order of their lines; replies come as soon as they are known, so that of a
+    handshake comes after those of the quick messages behind it. An unknown field is ignored, and named once on standard
+    error.
     """
     log_to_stderr(logging.ERROR)
+    logging.getLogger("meshtls.node").setLevel(logging.WARNING)
     stdin, stdout = _descriptor(sys.stdin, "input"), _descriptor(sys.stdout, "output")
     asyncio.run(run_node(stdin, stdout, trust_domain, envelope=envelope))
 

@@ -43,12 +43,16 @@ _KINDS: dict[str, type[Message]] = {
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One line: its message, or the error reply to it; ``src`` and ``dest`` of its envelope if it had one."""
+    """One line: its message, or the error reply to it; ``src`` and ``dest`` of its envelope if it had one.
+
+    ``unknown`` are the fields, as ``handshake.colour``, that were ignored because no message of this type has them.
+    """
 
     content: Message | Reply
     enveloped: bool = False
     src: str | None = None
     dest: str | None = None
+    unknown: tuple[str, ...] = ()
 
     def wrap(self, reply: Reply) -> Reply:
         """The reply in an envelope on the way back; bare where the request was bare."""
@@ -56,7 +60,7 @@ class Request:
 
 
 def decode(line: bytes | Oversized) -> Request:
-    """Read one line, bare or in a ``{src, dest, body}`` envelope. Fields that nobody knows are ignored."""
+    """Read one line, bare or in a ``{src, dest, body}`` envelope. Unknown fields are ignored, and named."""
     if isinstance(line, Oversized):
         return Request(_malformed(None, f"line: wanted at most {MAX_LINE} bytes, got more; it was skipped"))
     try:
@@ -67,13 +71,14 @@ def decode(line: bytes | Oversized) -> Request:
         return Request(_malformed(None, f"line: wanted a JSON object, got {_kind(top)}"))
     if "type" not in top and any(name in top for name in _Envelope.__struct_fields__):
         return _enveloped(top, twice)
-    return Request(_malformed(top, f"line: {twice}") if twice else _content(top, "$"))
+    return Request(_malformed(top, f"line: {twice}") if twice else _content(top, "$"), unknown=_unknown(top))
 
 
 def _enveloped(top: dict[str, Any], twice: str | None) -> Request:
     # Whom to answer is known even where the envelope will not do.
     src, dest = (one if isinstance(one, str) else None for one in (top.get("src"), top.get("dest")))
-    return Request(_inside(top, twice), True, src, dest)
+    beside = tuple(f"envelope.{name}" for name in top if name not in _Envelope.__struct_fields__)
+    return Request(_inside(top, twice), True, src, dest, beside + _unknown(top.get("body")))
 
 
 def _inside(top: dict[str, Any], twice: str | None) -> Message | Reply:
@@ -100,6 +105,14 @@ def _content(body: dict[str, Any], path: str) -> Message | Reply:
         return msgspec.convert(body, kind)
     except msgspec.ValidationError as error:
         return _malformed(body, f"{name}: {_place(str(error), path)}")
+
+
+def _unknown(body: object) -> tuple[str, ...]:
+    name = body.get("type") if isinstance(body, dict) else None
+    kind = _KINDS.get(name) if isinstance(name, str) else None
+    if kind is None or not isinstance(body, dict):
+        return ()
+    return tuple(f"{name}.{field}" for field in body if field != "type" and field not in kind.__struct_fields__)
 
 
 def _malformed(body: object, text: str) -> Reply:

@@ -60,7 +60,7 @@ def _handshake(message: Handshake, mesh: Mesh) -> Attempt:
     place = message.namespace, message.trust_domain
     client = mesh.id_of(message.client, *place)
     server = mesh.id_of(DEFAULT_SERVER if message.server is None else message.server, *place)
-    return mesh.attempt(client, server, message.cert)
+    return mesh.attempt(client, server, message.cert, message.server_cert)
 
 
 def _issue(message: IssueCertificate, mesh: Mesh) -> Reply:
@@ -82,7 +82,7 @@ def _issue(message: IssueCertificate, mesh: Mesh) -> Reply:
 def _verify(message: VerifyIdentity) -> Reply:
     reply = {"in_reply_to": message.msg_id}
     try:
-        named = verify_identity(message.spiffe_id, message.trust_domain)
+        named = verify_identity(message.spiffe_id, message.trust_domain, message.service, message.namespace)
     except InvalidSpiffeIdError as error:
         return {"type": "identity_invalid", **reply, "valid": False, "reason": bounded(str(error))}
     return {

@@ -97,9 +97,9 @@ class Handshakes:
 
     async def _with_sidecars(self, like: Attempt, jobs: deque[_Verdict]) -> None:
         from_server, from_client = _Results(), _Results()
-        config, source = self._inbound(like), ConstantSource(like.server)
+        config, source = self._inbound(like), ConstantSource(like.server.context)
         async with Sidecar(config, source, on_result=from_server.put_nowait, clock=self._clock) as server:
-            config, source = _outbound(like, server.inbound[0].address), ConstantSource(like.client)
+            config, source = _outbound(like, server.inbound[0].address), ConstantSource(like.client.context)
             async with Sidecar(config, source, on_result=from_client.put_nowait, clock=self._clock) as client:
                 while jobs:
                     jobs[0].set_result(await self._try(client.outbound[0].address, from_client, from_server))
@@ -128,7 +128,7 @@ class Handshakes:
 
 
 def _outbound(attempt: Attempt, to: Address) -> SidecarConfig:
-    outbound = OutboundConfig(listen=_FREE, to=to, peer=attempt.server.svid.spiffe_id)
+    outbound = OutboundConfig(listen=_FREE, to=to, peer=attempt.target)
     return SidecarConfig(name="client", spiffe_id=attempt.client.svid.spiffe_id, outbound=(outbound,), limits=_LIMITS)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from meshtls.node.mesh import Attempt
 from meshtls.node.messages import Reply
-from meshtls.node.verdict import Verdict
+from meshtls.node.verdict import Party, Verdict
 from meshtls.node.words import LONGEST_DETAIL, bounded
 from meshtls.observe.events import Outcome
 
@@ -19,13 +19,14 @@ _REASONS = {
     Outcome.PEER_UNTRUSTED: _INVALID,
     Outcome.NO_BUNDLE: _INVALID,
 }
-#: What is the certificate's fault where it is not one that the client may present. OpenSSL refuses some by itself.
-_OF_ANY_OTHER = (Outcome.POLICY_DENIED, Outcome.HANDSHAKE_FAILED)
-_ANY_OTHER_REASON = "Handshake failed"
+_OTHERWISE = "Handshake failed"
 
 
 def handshake_reply(msg_id: int, attempt: Attempt, verdict: Verdict) -> Reply:
-    """``handshake_complete``, or ``handshake_failed`` with the reason and in ``detail`` the words of who refused."""
+    """``handshake_complete``, or ``handshake_failed`` with the reason, and in ``detail`` the words of who refused.
+
+    ``refused`` is there where a certificate was refused: the client's or the server's.
+    """
     if verdict.success:
         return {
             "type": "handshake_complete",
@@ -35,17 +36,26 @@ def handshake_reply(msg_id: int, attempt: Attempt, verdict: Verdict) -> Reply:
             "client_serial": verdict.client_serial,
             "server_serial": verdict.server_serial,
         }
-    detail = bounded(verdict.detail, LONGEST_DETAIL)
+    refused = _refused(attempt, verdict)
+    shown = [attempt.client] if refused is Party.CLIENT else [attempt.server] if refused is Party.SERVER else []
+    invalid = any(not presented.own for presented in shown)
+    notes = [presented.note for presented in shown or (attempt.client, attempt.server) if presented.note]
     return {
         "type": "handshake_failed",
         "in_reply_to": msg_id,
-        "reason": _reason(attempt, verdict),
+        "reason": _INVALID if invalid else _REASONS.get(verdict.outcome, _OTHERWISE),
         "success": False,
-        "detail": f"{attempt.note}: {detail}" if attempt.note else detail,
+        "detail": ": ".join([*notes, bounded(verdict.detail, LONGEST_DETAIL)]),
+        **({"refused": refused.value} if refused else {}),
     }
 
 
-def _reason(attempt: Attempt, verdict: Verdict) -> str:
-    if not attempt.own and verdict.outcome in _OF_ANY_OTHER:
-        return _INVALID
-    return _REASONS.get(verdict.outcome, _ANY_OTHER_REASON)
+def _refused(attempt: Attempt, verdict: Verdict) -> Party | None:
+    if (
+        verdict.refused is None
+        and verdict.outcome is Outcome.HANDSHAKE_FAILED
+        and attempt.client.own != attempt.server.own
+    ):
+        # OpenSSL refuses some certificates by itself, and does not say whose: here only one of the two can be it.
+        return Party.SERVER if attempt.client.own else Party.CLIENT
+    return verdict.refused

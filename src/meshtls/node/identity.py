@@ -56,12 +56,23 @@ def named_by(spiffe_id: SpiffeId) -> Named:
     raise InvalidSpiffeIdError(f"{spiffe_id}: wanted a path {_FORMS}, got {found}")
 
 
-def verify_identity(spiffe_id: str, trust_domain: str) -> Named:
-    """Whose identity this is, if it is one of this trust domain. Raises InvalidSpiffeIdError with what is wrong."""
+def verify_identity(
+    spiffe_id: str, trust_domain: str, service: str | None = None, namespace: str | None = None
+) -> Named:
+    """Whose identity this is, if it is one of this trust domain, and of this service and namespace where given.
+
+    Raises InvalidSpiffeIdError with what is wrong.
+    """
     parsed, wanted = SpiffeId.parse(spiffe_id), TrustDomain.parse(trust_domain)
     if not parsed.member_of(wanted):
         raise InvalidSpiffeIdError(f"{parsed}: wanted trust domain {wanted}, got {parsed.trust_domain}")
-    return named_by(parsed)
+    named = named_by(parsed)
+    for what, expected, found in (("service", service, named.service), ("namespace", namespace, named.namespace)):
+        if expected is not None and found != expected:
+            raise InvalidSpiffeIdError(
+                f"{parsed}: wanted {what} {shown(expected)}, got {shown(found) if found else 'none'}"
+            )
+    return named
 
 
 def _is_short(namespace: str) -> bool:

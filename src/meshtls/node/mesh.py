@@ -23,32 +23,47 @@ from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.svid.context import X509Context
 from meshtls.svid.x509 import X509Svid
 
-__all__ = ["Attempt", "Mesh"]
+__all__ = ["Attempt", "Mesh", "Presented"]
 
 _MOST_KEYS = 10_000
 _LONGEST_TTL = timedelta(days=3650)
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
-    """A handshake as it was decided when its line was read.
+class Presented:
+    """What one party of a handshake shows: its own SVID, or what stands for the certificate that it was given.
 
-    ``claimed`` is who the client says it is, ``client`` what it presents, ``allow`` whom the server lets in. ``note``
-    says what is presented where a certificate was given, and ``own`` whether the node gave it to ``claimed``.
+    ``note`` says which that is, where one was given. ``own``: the node issued it, to the party that presents it.
     """
 
-    claimed: SpiffeId
-    client: X509Context
-    server: X509Context
-    allow: tuple[SpiffeId, ...]
+    context: X509Context
     note: str = ""
     own: bool = True
 
     @property
+    def svid(self) -> X509Svid:
+        return self.context.svid
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A handshake as it was decided when its line was read.
+
+    ``claimed`` is the client by its message and ``target`` the server; ``client`` and ``server`` are what they present,
+    ``allow`` the clients that the server lets in.
+    """
+
+    claimed: SpiffeId
+    target: SpiffeId
+    client: Presented
+    server: Presented
+    allow: tuple[SpiffeId, ...]
+
+    @property
     def key(self) -> tuple[object, ...]:
         """Attempts with equal keys are alike in all that the two sidecars look at."""
-        leaves = (context.svid.leaf.fingerprint(hashes.SHA256()) for context in (self.client, self.server))
-        return (self.claimed, *leaves, self.allow)
+        leaves = (presented.svid.leaf.fingerprint(hashes.SHA256()) for presented in (self.client, self.server))
+        return (self.claimed, self.target, *leaves, self.allow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +120,20 @@ class Mesh:
         """From now on only these may reach this server."""
         self._policies[server] = tuple(dict.fromkeys(allow))
 
-    def attempt(self, claimed: SpiffeId, server: SpiffeId, cert: str | None) -> Attempt:
+    def attempt(self, claimed: SpiffeId, server: SpiffeId, cert: str | None, server_cert: str | None = None) -> Attempt:
         """Decide now how the handshake of ``claimed`` with ``server`` will be tried."""
-        context = self.identity(server)
+        trusted = self.identity(server)
+        if server_cert is None:
+            shown_by_server = Presented(trusted)
+        else:
+            shown_by_server = self._presented("server_cert", server_cert, server, trusted.bundles)
+        policy = self._policies.get(server, (claimed,))
         if cert is None:
-            return Attempt(claimed, self.identity(claimed), context, self._policies.get(server, (claimed,)))
-        svid, own, note = self._presentable(cert, claimed)
-        # Whoever shows another's certificate is not the one it says it is: the server lets in only that one.
-        allow = self._policies.get(server, (claimed,)) if svid.spiffe_id == claimed else (claimed,)
-        return Attempt(claimed, X509Context(1, (svid,), context.bundles), context, allow, note, own)
+            return Attempt(claimed, server, Presented(self.identity(claimed)), shown_by_server, policy)
+        shown_by_client = self._presented("cert", cert, claimed, trusted.bundles)
+        # A client that shows another's certificate is not the one that it says it is: only that one is let in.
+        allow = policy if shown_by_client.svid.spiffe_id == claimed else (claimed,)
+        return Attempt(claimed, server, shown_by_client, shown_by_server, allow)
 
     def _authority(self, trust_domain: TrustDomain) -> Authority:
         if trust_domain not in self._authorities:
@@ -125,22 +145,27 @@ class Mesh:
         if len(self._held) > _MOST_KEYS:
             del self._held[next(iter(self._held))]
 
-    def _presentable(self, cert: str, claimed: SpiffeId) -> tuple[X509Svid, bool, str]:
+    def _presented(self, field: str, cert: str, party: SpiffeId, bundles: BundleSet) -> Presented:
+        """What ``party`` presents for the certificate of this field."""
+        svid, own, note = self._presentable(field, cert, party)
+        return Presented(X509Context(1, (svid,), bundles), note, own)
+
+    def _presentable(self, field: str, cert: str, party: SpiffeId) -> tuple[X509Svid, bool, str]:
         try:
             original = x509.load_pem_x509_certificates(cert.encode())[0]
             fingerprint = original.fingerprint(hashes.SHA256())
         except (ValueError, x509.InvalidVersion):
-            return self._foreign(claimed, "`cert` is no PEM certificate, so one of a throw-away CA was presented")
+            note = f"`{field}` is no PEM certificate, so one of a throw-away CA was presented"
+            return foreign_svid(party, self._clock), False, note
         if fingerprint in self._held:
             svid = self._held[fingerprint]
-            return svid, svid.spiffe_id == claimed, f"`cert` was presented, issued here to {svid.spiffe_id}"
-        copy = foreign_copy(original, claimed)
+            return svid, svid.spiffe_id == party, f"`{field}` was presented, issued here to {svid.spiffe_id}"
+        copy = foreign_copy(original, party)
         if copy:
-            return copy, False, "the node has no key for `cert`, so a copy signed by a throw-away CA was presented"
-        return self._foreign(claimed, "`cert` can't be copied, so one of a throw-away CA was presented")
-
-    def _foreign(self, claimed: SpiffeId, note: str) -> tuple[X509Svid, bool, str]:
-        return foreign_svid(claimed, self._clock), False, note
+            note = f"the node has no key for `{field}`, so a copy signed by a throw-away CA was presented"
+            return copy, False, note
+        note = f"`{field}` can't be copied, so one of a throw-away CA was presented"
+        return foreign_svid(party, self._clock), False, note
 
 
 def _lifetime(ttl: float | None) -> timedelta | None:

@@ -46,11 +46,15 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
 
 
 class Handshake(Message, frozen=True, kw_only=True, tag="handshake"):
-    """Connect ``client`` to ``server``; ``cert`` (PEM) is what the client presents in place of its own SVID."""
+    """Connect ``client`` to ``server``.
+
+    ``cert`` and ``server_cert`` (PEM) are what the client and the server present in place of their own SVIDs.
+    """
 
     client: str
     server: str | None = None
     cert: str | None = None
+    server_cert: str | None = None
     namespace: str | None = None
     trust_domain: str | None = None
 
@@ -66,10 +70,15 @@ class IssueCertificate(Message, frozen=True, kw_only=True, tag="issue_certificat
 
 
 class VerifyIdentity(Message, frozen=True, kw_only=True, tag="verify_identity"):
-    """Is ``spiffe_id`` a service of ``trust_domain``, and which?"""
+    """Is ``spiffe_id`` a service of ``trust_domain``, and which?
+
+    Where ``service`` or ``namespace`` is given, the ID has to name just that one.
+    """
 
     spiffe_id: str
     trust_domain: str
+    service: str | None = None
+    namespace: str | None = None
 
 
 class Rotate(Message, frozen=True, kw_only=True, tag="rotate"):

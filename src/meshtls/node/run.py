@@ -18,6 +18,7 @@ from meshtls.node.mesh import Attempt, Mesh
 from meshtls.node.messages import Message, Reply, encode
 from meshtls.node.stdio import chunks, write_all
 from meshtls.node.verdict import Verdict
+from meshtls.scalars import shown
 from meshtls.spiffeid import TrustDomain
 
 __all__ = ["run_node"]
@@ -27,6 +28,10 @@ log = logging.getLogger("meshtls.node")
 _UNREAD = Request({})
 #: Messages without a written reply; at this many the node stops reading.
 _MOST_OPEN = 4096
+#: Seconds of reading before the handshakes under way and the replies get their turn.
+_READING = 0.02
+#: Each unknown field is named once, and at most so many are.
+_MOST_UNKNOWN = 1000
 
 
 async def run_node(
@@ -48,6 +53,7 @@ class _Node:
         self._envelope = envelope
         self._replies: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._room = asyncio.Semaphore(_MOST_OPEN)
+        self._unknown: set[str] = set()
 
     async def run(self, stdin: int, stdout: int, clock: Clock) -> None:
         async with asyncio.TaskGroup() as writing:
@@ -63,15 +69,28 @@ class _Node:
         await self._take(cutter.finish(), handshakes, open_)
 
     async def _take(self, lines: Iterable[bytes | Oversized], handshakes: Handshakes, open_: asyncio.TaskGroup) -> None:
+        loop = asyncio.get_running_loop()
+        pause_at = loop.time() + _READING
         for line in lines:
             if isinstance(line, bytes) and not line.strip():
                 continue  # a blank line holds no message
             await self._room.acquire()
             with self._answering(_UNREAD):
                 request = decode(line)
+                self._warn_of(request.unknown)
                 with self._answering(request):
                     self._handle(request, handshakes, open_)
-            await asyncio.sleep(0)  # a long run of lines must not hold up the replies
+            # Not after each line: one turn of a loop with many handshakes takes long, and the reply to a message that
+            # needs none would wait for a turn for every line before it.
+            if loop.time() >= pause_at:
+                await asyncio.sleep(0)
+                pause_at = loop.time() + _READING
+
+    def _warn_of(self, unknown: Iterable[str]) -> None:
+        for field in unknown:
+            if field not in self._unknown and len(self._unknown) < _MOST_UNKNOWN:
+                self._unknown.add(field)
+                log.warning("ignoring the unknown field %s", shown(field))
 
     def _handle(self, request: Request, handshakes: Handshakes, open_: asyncio.TaskGroup) -> None:
         message = request.content

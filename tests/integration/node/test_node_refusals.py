@@ -16,7 +16,7 @@ from tests.support.authority import Leaf, csr_for, make_authority, mint_raw, svi
 from tests.support.clock import ManualClock
 
 HANDSHAKE = {"type": "handshake", "msg_id": 1, "client": "service-a", "server": "service-b"}
-A = "spiffe://example.com/service-a"
+A, B = "spiffe://example.com/service-a", "spiffe://example.com/service-b"
 
 
 async def issue(node: LocalNode, **fields: object) -> str:
@@ -167,8 +167,63 @@ async def test_the_first_certificate_of_several_is_the_one_that_counts() -> None
         assert (await node.ask({**HANDSHAKE, "cert": own + strange}))["success"] is True
 
 
-def refused(reply: Body, *words: str) -> None:
-    assert list(reply) == ["type", "in_reply_to", "reason", "success", "detail"]
+async def test_a_server_presents_a_certificate_of_the_node_and_is_accepted() -> None:
+    async with local_node(SystemClock()) as node:
+        certificate = await issue(node, service="service-b")
+
+        assert (await node.ask({**HANDSHAKE, "server_cert": certificate}))["type"] == "handshake_complete"
+
+
+async def test_an_expired_certificate_of_the_server_is_refused_by_the_client() -> None:
+    clock = ManualClock()
+    async with local_node(clock) as node:
+        certificate = await issue(node, service="service-b", ttl=60)
+        assert (await node.ask({**HANDSHAKE, "server_cert": certificate}))["success"] is True
+        clock.advance(61)
+
+        refused(
+            await node.ask({**HANDSHAKE, "server_cert": certificate}),
+            f"`server_cert` was presented, issued here to {B}: peer {B}: its certificate",
+            "expired at",
+            party="server",
+        )
+
+
+async def test_the_certificate_of_another_service_is_refused_at_the_server_too() -> None:
+    async with local_node(SystemClock()) as node:
+        certificate = await issue(node, service="service-c")
+
+        refused(
+            await node.ask({**HANDSHAKE, "server_cert": certificate}),
+            "`server_cert` was presented, issued here to spiffe://example.com/service-c: peer",
+            "spiffe://example.com/service-c is not allowed",
+            party="server",
+        )
+
+
+@pytest.mark.parametrize(
+    ("certificates", "party"),
+    [
+        ({"cert": "invalid-cert"}, "client"),
+        ({"server_cert": "invalid-cert"}, "server"),
+        # The client verifies first, and then presents nothing.
+        ({"cert": "invalid-cert", "server_cert": "invalid-cert"}, "server"),
+    ],
+)
+async def test_a_refusal_names_the_party_whose_certificate_was_refused(certificates: Body, party: str) -> None:
+    field = "cert" if party == "client" else "server_cert"
+    async with local_node(SystemClock()) as node:
+        refused(
+            await node.ask({**HANDSHAKE, **certificates}),
+            f"`{field}` is no PEM certificate, so one of a throw-away CA was presented: peer"
+            f" {A if party == 'client' else B}: no path to a root of the bundle of trust domain example.com",
+            party=party,
+        )
+
+
+def refused(reply: Body, *words: str, party: str = "client") -> None:
+    assert list(reply) == ["type", "in_reply_to", "reason", "success", "detail", "refused"]
+    assert reply["refused"] == party
     assert (reply["type"], reply["reason"], reply["success"]) == ("handshake_failed", "Invalid certificate", False)
     for part in words:
         assert part in reply["detail"]

@@ -208,6 +208,7 @@ def test_a_policy_decides_who_may_reach_its_server(allow: list[str], allowed: bo
             "success": False,
             "detail": "peer spiffe://example.com/service-a is not allowed to reach spiffe://example.com/service-b;"
             f" allowed: {', '.join(listed) or 'nobody'}",
+            "refused": "client",
         }
 
 

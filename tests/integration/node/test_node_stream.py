@@ -64,6 +64,31 @@ def test_a_quick_reply_does_not_wait_for_slow_ones() -> None:
     assert [reply["in_reply_to"] for reply in replies].index(100) < 50
 
 
+def test_a_quick_message_passes_the_handshakes_queued_before_it() -> None:
+    handshakes = [{"type": "handshake", "msg_id": n, "client": "a", "server": "b"} for n in range(1, 1001)]
+    quick = {
+        "type": "verify_identity",
+        "msg_id": 0,
+        "spiffe_id": "spiffe://example.com/a",
+        "trust_domain": "example.com",
+    }
+
+    replies = pipe(lines_of([*handshakes, quick]))
+
+    # Of the thousand, those that were done while the lines were read may come before it.
+    assert len(replies) == 1001
+    assert [reply["in_reply_to"] for reply in replies].index(0) < 250
+
+
+def test_an_unknown_field_is_named_once_on_standard_error() -> None:
+    message = {"type": "rotate", "msg_id": 1, "service": "a", "ttl\x1b[31m\nforged": 1}
+    done = subprocess.run(NODE, input=lines_of([message, message]), capture_output=True, timeout=60, check=True)
+
+    assert done.stderr.count(b"\n") == 1
+    assert b"ignoring the unknown field 'rotate.ttl\\x1b[31m\\nforged'" in done.stderr
+    assert [json.loads(line)["type"] for line in done.stdout.splitlines()] == ["rotated", "rotated"]
+
+
 def test_a_handshake_sees_the_policy_of_its_own_line() -> None:
     def policy(number: int, *allow: str) -> Body:
         return {"type": "policy", "msg_id": number, "server": "service-b", "allow": list(allow)}

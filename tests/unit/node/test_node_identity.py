@@ -97,3 +97,33 @@ def test_any_other_identity_is_refused_with_the_reason(spiffe_id: str, trust_dom
         verify_identity(spiffe_id, trust_domain)
 
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("expected", "message"),
+    [
+        ({}, None),
+        ({"service": "web"}, None),
+        ({"service": "web", "namespace": "ns-1"}, None),
+        ({"namespace": "ns-1"}, None),
+        ({"service": "db"}, "spiffe://example.org/ns-1/web: wanted service 'db', got 'web'"),
+        ({"service": "web", "namespace": "ns-2"}, "spiffe://example.org/ns-1/web: wanted namespace 'ns-2', got 'ns-1'"),
+        ({"service": ""}, "spiffe://example.org/ns-1/web: wanted service '', got 'web'"),
+    ],
+)
+def test_an_identity_is_compared_with_the_expected_service_and_namespace(
+    expected: dict[str, str], message: str | None
+) -> None:
+    if message is None:
+        assert verify_identity("spiffe://example.org/ns-1/web", "example.org", **expected) == Named("web", "ns-1")
+        return
+    with pytest.raises(InvalidSpiffeIdError) as refused:
+        verify_identity("spiffe://example.org/ns-1/web", "example.org", **expected)
+    assert str(refused.value) == message
+
+
+def test_a_bare_service_has_no_namespace_to_compare() -> None:
+    with pytest.raises(InvalidSpiffeIdError) as refused:
+        verify_identity("spiffe://example.org/web", "example.org", namespace="ns-1")
+
+    assert str(refused.value) == "spiffe://example.org/web: wanted namespace 'ns-1', got none"

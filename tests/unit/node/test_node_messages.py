@@ -61,10 +61,22 @@ def test_a_bare_message_gets_a_bare_reply() -> None:
     assert request.wrap({"type": "x"}) == {"type": "x"}
 
 
-def test_unknown_fields_are_ignored() -> None:
-    line = b'{"type": "rotate", "msg_id": 5, "service": "a", "colour": "red"}'
+@pytest.mark.parametrize(
+    ("line", "unknown"),
+    [
+        (b'{"type": "rotate", "msg_id": 5, "service": "a"}', ()),
+        (b'{"type": "rotate", "msg_id": 5, "service": "a", "colour": "red"}', ("rotate.colour",)),
+        (
+            b'{"src": "c", "id": 1, "body": {"type": "rotate", "msg_id": 5, "service": "a", "ttl": 1, "x": null}}',
+            ("envelope.id", "rotate.ttl", "rotate.x"),
+        ),
+    ],
+)
+def test_unknown_fields_are_ignored_and_named(line: bytes, unknown: tuple[str, ...]) -> None:
+    request = decode(line)
 
-    assert decode(line).content == Rotate(msg_id=5, service="a")
+    assert request.content == Rotate(msg_id=5, service="a")
+    assert request.unknown == unknown
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from meshtls.node.verdict import Verdict
+from meshtls.node.verdict import Party, Verdict
 from meshtls.observe.events import ConnectionResult, Direction, Outcome
 
 
@@ -37,7 +37,13 @@ LOST = Verdict(False, Outcome.RESET, "the byte that was sent through both sideca
             False,
             report(Direction.OUTBOUND, Outcome.RESET),
             report(Direction.INBOUND, Outcome.POLICY_DENIED),
-            Verdict(False, Outcome.POLICY_DENIED, "inbound"),
+            Verdict(False, Outcome.POLICY_DENIED, "inbound", refused=Party.CLIENT),
+        ),
+        (
+            False,
+            report(Direction.OUTBOUND, Outcome.PEER_UNTRUSTED),
+            report(Direction.INBOUND, Outcome.HANDSHAKE_FAILED),
+            Verdict(False, Outcome.PEER_UNTRUSTED, "outbound", refused=Party.SERVER),
         ),
     ],
 )
