@@ -1,4 +1,4 @@
-"""``meshtls explain``: why a process is who it is, or nobody."""
+"""``meshtls explain``: which registration entries match a process, and why others do not."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 from meshtls.agent.attest.attestor import Attestor, Caller
 from meshtls.agent.attest.proc_text import parse_status
 from meshtls.agent.attest.process import ProcessDirectory
+from meshtls.agent.entries import NearMiss
 from meshtls.ca.registration import Entry, Selector
 from meshtls.cli.access import ServerAccess, gathered, server_options
 from meshtls.cli.explanation import Explanation, explain_process
@@ -21,8 +22,8 @@ from meshtls.clock import SystemClock
 from meshtls.errors import AccessError
 from meshtls.proto.peer_credentials import Credentials
 from meshtls.proto.server_admin import AdminClient
-from meshtls.server.entries import EntryIndex, Node
-from meshtls.spiffeid import SpiffeId
+from meshtls.server.reach import Reach
+from meshtls.spiffeid import SpiffeId, TrustDomain
 
 __all__ = ["explain"]
 
@@ -36,18 +37,24 @@ __all__ = ["explain"]
 def explain(
     access: ServerAccess, out: Output, pid: int | None, uid: int | None, gid: int | None, agent: SpiffeId | None
 ) -> int:
-    """Which selectors a process has, which entries it therefore is, and what it lacks for those it nearly is.
+    """Show the selectors of a process, the entries that match it, and what is missing for the near misses.
 
-    Exit code 1: it is nobody.
+    An entry matches where the whole path holds: an agent that has attested, a parent that leads to it, and every
+    selector. Exit code 1: none does.
     """
     selectors = asyncio.run(_attested(_credentials(pid, uid, gid)))
+    if uid is not None and gid is None and _own_group(uid) is None:
+        click.echo(f"uid {uid} has no name here, and so no group: give --gid to match selectors of its group", err=True)
+        selectors = frozenset(one for one in selectors if not _is_of_group(one))
     if pid is not None:
         _tell_what_is_wanting(pid, {one.value.partition(":")[0] for one in selectors})
 
     async def asked(api: AdminClient) -> Explanation:
-        entries = await gathered(api.entries())
-        reachable = await _reachable(api, agent, entries) if agent else None
-        return explain_process(selectors, entries, reachable, SystemClock().now())
+        entries, agents = await gathered(api.entries()), await gathered(api.agents())
+        if agent is not None:
+            await api.agent(agent)  # raises NotFoundError
+        domain, now = TrustDomain((await api.health()).trust_domain), SystemClock().now()
+        return explain_process(selectors, entries, Reach(domain, entries, agents, now), agent, now)
 
     found = access.ask(asked)
     if out.as_json:
@@ -74,7 +81,7 @@ def _credentials(pid: int | None, uid: int | None, gid: int | None) -> Credentia
     if pid is not None:
         return _of_process(pid)
     assert uid is not None  # noqa: S101  # one of the two is
-    return Credentials(0, uid, _own_group(uid) if gid is None else gid)
+    return Credentials(0, uid, gid if gid is not None else _own_group(uid) or 0)
 
 
 def _of_process(pid: int) -> Credentials:
@@ -86,11 +93,15 @@ def _of_process(pid: int) -> Credentials:
     return Credentials(pid, owners.uid, owners.gid)
 
 
-def _own_group(uid: int) -> int:
+def _own_group(uid: int) -> int | None:
     try:
         return pwd.getpwuid(uid).pw_gid
-    except KeyError as error:
-        raise click.UsageError(f"uid {uid} has no name here and so no group of its own: give --gid") from error
+    except KeyError:
+        return None
+
+
+def _is_of_group(selector: Selector) -> bool:
+    return selector.type == "unix" and selector.value.partition(":")[0] in ("gid", "group")
 
 
 async def _attested(credentials: Credentials) -> frozenset[Selector]:
@@ -101,19 +112,25 @@ async def _attested(credentials: Credentials) -> frozenset[Selector]:
         caller.close()
 
 
-async def _reachable(api: AdminClient, agent: SpiffeId, entries: list[Entry]) -> set[str]:
-    node = Node(agent, frozenset((await api.agent(agent)).selectors))
-    return set(EntryIndex(agent.trust_domain, entries).reachable(node))
-
-
 def _document(found: Explanation) -> Record:
+    def served(entry: Entry) -> Record:
+        return {**entry_record(entry), "agents": list(map(str, found.served_by.get(entry.id, ())))}
+
     return {
         "selectors": list(map(str, found.selectors)),
-        "matching": list(map(entry_record, found.matching)),
+        "matching": list(map(served, found.matching)),
         "hidden": [entry.id for entry in found.hidden],
-        "near": [{**entry_record(one.entry), "missing": list(map(str, one.missing))} for one in found.near],
+        "near": [
+            {
+                **served(one.entry),
+                "missing": list(map(str, one.missing)),
+                "obstacle": found.obstacles.get(one.entry.id),
+            }
+            for one in found.near
+        ],
         "expired": list(map(entry_record, found.expired)),
-        "elsewhere": list(map(entry_record, found.elsewhere)),
+        "elsewhere": list(map(served, found.elsewhere)),
+        "unserved": [{**entry_record(one), "obstacle": found.obstacles[one.id]} for one in found.unserved],
     }
 
 
@@ -121,22 +138,30 @@ def _show(found: Explanation) -> None:
     click.echo("selectors")
     for selector in found.selectors:
         click.echo(f"  {selector}")
-    click.echo("is" if found.matching else "is nobody: no entry matches")
+    click.echo("identities" if found.matching else "no matching registration entry")
     for entry in found.matching:
-        click.echo(f"  {entry.spiffe_id} (entry {entry.id}, parent {entry.parent_id}){_hidden(entry, found)}")
-    others = [f"{miss} (entry {miss.entry.id})" for miss in found.near]
-    others += [f"{one.spiffe_id}, which expired at {_end(one)} (entry {one.id})" for one in found.expired]
-    others += [f"{one.spiffe_id}, which another agent serves: parent {one.parent_id}" for one in found.elsewhere]
-    if others:
-        click.echo("is not")
-    for line in others:
+        click.echo(f"  {entry.spiffe_id} (entry {entry.id}, parent {entry.parent_id}, {_agents(entry, found)})")
+        if entry in found.hidden:
+            click.echo(f"    only when asked for by its ID: an entry above it has the same hint {entry.hint!r}")
+    misses = [f"{one.entry.spiffe_id}: {_missing(one, found)} (entry {one.entry.id})" for one in found.near]
+    misses += [f"{one.spiffe_id}: {found.obstacles[one.id]} (entry {one.id})" for one in found.unserved]
+    misses += [f"{one.spiffe_id}: expired at {_end(one)} (entry {one.id})" for one in found.expired]
+    misses += [f"{one.spiffe_id}: {_agents(one, found)}, not by this one (entry {one.id})" for one in found.elsewhere]
+    if misses:
+        click.echo("near misses")
+    for line in misses:
         click.echo(f"  {line}")
 
 
-def _hidden(entry: Entry, found: Explanation) -> str:
-    if entry not in found.hidden:
-        return ""
-    return f": only when asked for by its ID, since one above it has the same hint {entry.hint!r}"
+def _missing(miss: NearMiss, found: Explanation) -> str:
+    missing = f"missing {', '.join(map(str, miss.missing))}"
+    obstacle = found.obstacles.get(miss.entry.id)
+    return f"{missing}, and {obstacle}" if obstacle else missing
+
+
+def _agents(entry: Entry, found: Explanation) -> str:
+    first, *others = found.served_by[entry.id]
+    return f"served by {first}" + (f" and {len(others)} more" if others else "")
 
 
 def _end(entry: Entry) -> str:

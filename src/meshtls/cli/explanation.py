@@ -1,13 +1,19 @@
-"""Which entries a process with these selectors gets, and for each that it nearly gets, what is wanting. Pure."""
+"""Which entries a process with these selectors gets, and for each that it nearly gets, what is missing. Pure.
+
+An entry is a process's only where the whole path holds: an agent that has attested, a parent that leads to it, and
+every selector. Each of the three can be what is missing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Set
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from meshtls.agent.entries import EntrySet, NearMiss, nearest
 from meshtls.ca.registration import Entry, Selector
+from meshtls.server.reach import Reach
+from meshtls.spiffeid import SpiffeId
 from meshtls.workload.convert import first_of_each_hint
 
 __all__ = ["Explanation", "explain_process"]
@@ -17,9 +23,12 @@ _MOST = 5
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """``matching`` are what the process is, the default first; ``hidden`` are those of them that it only gets when it
-    asks for them by ID, since of several with one hint the first counts. It would be one of ``expired``, and of
-    ``elsewhere``, which are for other agents. ``near`` are the entries that lack least, the nearest first.
+    """``matching`` is what the process gets, the default first.
+
+    ``hidden`` are those of them that it only gets when it asks for them by ID, since of several with one hint the first
+    counts. It would get ``expired``; ``elsewhere``, which other agents serve; and ``unserved``, which no agent does.
+    ``near`` are the entries that lack least, the nearest first. ``served_by`` has the agents of each entry by its id,
+    ``obstacles`` why there is none.
     """
 
     selectors: tuple[Selector, ...]
@@ -28,23 +37,32 @@ class Explanation:
     near: tuple[NearMiss, ...]
     expired: tuple[Entry, ...]
     elsewhere: tuple[Entry, ...]
+    unserved: tuple[Entry, ...] = ()
+    served_by: Mapping[str, tuple[SpiffeId, ...]] = field(default_factory=dict)
+    obstacles: Mapping[str, str] = field(default_factory=dict)
 
 
 def explain_process(
-    selectors: Set[Selector], entries: Iterable[Entry], reachable: Collection[str] | None, now: datetime
+    selectors: Set[Selector], entries: Iterable[Entry], reach: Reach, agent: SpiffeId | None, now: datetime
 ) -> Explanation:
-    """``reachable`` are the ids of what the process's agent may serve; None where that is not to be asked."""
+    """For a process of ``agent``'s node; of the node of any agent where that is None."""
     known = list(entries)
     present = [one for one in known if not one.expired(now)]
-    here = [one for one in present if reachable is None or one.id in reachable]
-    there = [one for one in present if reachable is not None and one.id not in reachable]
+    obstacles = {one.id: why for one in present if (why := reach.obstacle(one)) is not None}
+    served_by = {one.id: reach.agents_of(one.id) for one in present if one.id not in obstacles}
+    served = [one for one in present if one.id in served_by]
+    here = [one for one in served if agent is None or agent in served_by[one.id]]
+    there = [one for one in served if agent is not None and agent not in served_by[one.id]]
     matching = EntrySet(here).matching(selectors, now)
     shown = first_of_each_hint(matching)
     return Explanation(
         selectors=tuple(sorted(selectors)),
         matching=matching,
         hidden=tuple(one for one in matching if one not in shown),
-        near=nearest(here, selectors, _MOST),
+        near=nearest([*here, *(one for one in present if one.id in obstacles)], selectors, _MOST),
         expired=tuple(one for one in known if one.expired(now) and one.matches(selectors)),
         elsewhere=tuple(one for one in there if one.matches(selectors)),
+        unserved=tuple(one for one in present if one.id in obstacles and one.matches(selectors)),
+        served_by=served_by,
+        obstacles=obstacles,
     )

@@ -32,7 +32,7 @@ _VERBS = {
     "fetch": "SVIDs, tokens and bundles of this process, once.",
     "watch": "Each new X509-SVID of this process as it comes.",
     "validate-jwt": "Let the Workload API judge a token.",
-    "explain": "Which entries a process is, and what it lacks for others.",
+    "explain": "Which entries match a process, and why others do not.",
     "tls-server": "Say hello to the clients that are allowed.",
     "tls-client": "Connect once, and print who the server is.",
     "ca": "A CA and its Workload API for one machine's users.",

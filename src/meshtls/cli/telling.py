@@ -96,12 +96,12 @@ class RunProgram:
 class SendSignal:
     """Sends a signal to a process: by its pid, or by the pid that a file holds at that time.
 
-    A pid file that is missing, half written or out of date is tried again, with one log line for each reason.
+    A pid file that is missing, half written or out of date is tried again, with one log line for each reason and SVID.
     """
 
     number: signal.Signals
     process: int | Path
-    _complaint: str = field(default="", init=False)
+    _logged: tuple[str, Mapping[str, str]] = field(default=("", {}), init=False)
 
     async def tell(self, environment: Mapping[str, str]) -> bool:
         try:
@@ -109,11 +109,10 @@ class SendSignal:
         except (OSError, ValueError) as error:
             again = isinstance(self.process, Path)
             complaint = f"{self.number.name} could not be sent: {error}{'; trying again' if again else ''}"
-            if complaint != self._complaint:
+            if self._logged[0] != complaint or self._logged[1] is not environment:
                 log.error(complaint)  # noqa: TRY400  # the message says it all
-            self._complaint = complaint if again else ""
+            self._logged = complaint, environment
             return not again
-        self._complaint = ""
         return True
 
     def _pid(self) -> int:

@@ -94,6 +94,12 @@ class AdminClient:
         with our_errors():
             return entry_of(await self._entries.UpdateEntry(entry_message(entry), timeout=CALL_SECONDS))
 
+    async def update_entries(self, entries: Iterable[Entry]) -> list[Entry]:
+        """All or none, as ``update_entry``."""
+        request = server_pb.EntryList(entries=map(entry_message, entries))
+        with our_errors():
+            return [entry_of(one) for one in (await self._entries.UpdateEntries(request, timeout=CALL_SECONDS)).entries]
+
     async def delete_entries(self, ids: Iterable[str]) -> None:
         """All or none."""
         with our_errors():

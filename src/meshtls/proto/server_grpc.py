@@ -82,6 +82,9 @@ class EntriesBase(abc.ABC):
     async def UpdateEntry(self, stream: Stream[server_pb.Entry, server_pb.Entry]) -> None: ...
 
     @abc.abstractmethod
+    async def UpdateEntries(self, stream: Stream[server_pb.EntryList, server_pb.EntryList]) -> None: ...
+
+    @abc.abstractmethod
     async def DeleteEntries(self, stream: Stream[server_pb.DeleteEntriesRequest, server_pb.Done]) -> None: ...
 
     @abc.abstractmethod
@@ -93,6 +96,7 @@ class EntriesBase(abc.ABC):
             "/meshtls.server.v1.Entries/GetEntry": Handler(self.GetEntry, Cardinality.UNARY_UNARY, server_pb.EntryId, server_pb.Entry),
             "/meshtls.server.v1.Entries/ListEntries": Handler(self.ListEntries, Cardinality.UNARY_UNARY, server_pb.ListEntriesRequest, server_pb.EntryList),
             "/meshtls.server.v1.Entries/UpdateEntry": Handler(self.UpdateEntry, Cardinality.UNARY_UNARY, server_pb.Entry, server_pb.Entry),
+            "/meshtls.server.v1.Entries/UpdateEntries": Handler(self.UpdateEntries, Cardinality.UNARY_UNARY, server_pb.EntryList, server_pb.EntryList),
             "/meshtls.server.v1.Entries/DeleteEntries": Handler(self.DeleteEntries, Cardinality.UNARY_UNARY, server_pb.DeleteEntriesRequest, server_pb.Done),
             "/meshtls.server.v1.Entries/CountEntries": Handler(self.CountEntries, Cardinality.UNARY_UNARY, server_pb.EntryFilter, server_pb.Count),
         }
@@ -104,6 +108,7 @@ class EntriesStub:
         self.GetEntry = UnaryUnaryMethod(channel, "/meshtls.server.v1.Entries/GetEntry", server_pb.EntryId, server_pb.Entry)
         self.ListEntries = UnaryUnaryMethod(channel, "/meshtls.server.v1.Entries/ListEntries", server_pb.ListEntriesRequest, server_pb.EntryList)
         self.UpdateEntry = UnaryUnaryMethod(channel, "/meshtls.server.v1.Entries/UpdateEntry", server_pb.Entry, server_pb.Entry)
+        self.UpdateEntries = UnaryUnaryMethod(channel, "/meshtls.server.v1.Entries/UpdateEntries", server_pb.EntryList, server_pb.EntryList)
         self.DeleteEntries = UnaryUnaryMethod(channel, "/meshtls.server.v1.Entries/DeleteEntries", server_pb.DeleteEntriesRequest, server_pb.Done)
         self.CountEntries = UnaryUnaryMethod(channel, "/meshtls.server.v1.Entries/CountEntries", server_pb.EntryFilter, server_pb.Count)
 

@@ -426,8 +426,14 @@ def test_a_server_whose_data_directory_another_one_uses_says_so_and_ends(server:
     assert "Traceback" not in done.stderr
 
 
-def test_explain_says_who_a_user_is_and_what_it_lacks_to_be_another(server: ServerProcess) -> None:
+def test_explain_shows_the_entries_of_a_user_and_what_is_missing_for_others(
+    server: ServerProcess, agent: AgentProcess
+) -> None:
     uid = str(os.getuid())
+    node = server.json(
+        *("entry", "create", "--spiffe-id", NODE, "--parent-id", agent.spiffe_id),
+        *("--selector", f"spiffe_id:{agent.spiffe_id}"),
+    )
     exact = server.json("entry", "create", *parented("/exact"), "--selector", f"unix:uid:{uid}")
     near = server.json(
         "entry", "create", *parented("/near"), "--selector", f"unix:uid:{uid}", "--selector", "unix:path:/bin/app"
@@ -440,15 +446,14 @@ def test_explain_says_who_a_user_is_and_what_it_lacks_to_be_another(server: Serv
     document = server.json("explain", "--pid", str(os.getpid()))
 
     assert told.code == 0
-    assert f"\nis\n  spiffe://example.org/exact (entry {exact['id']}, parent {NODE})\n" in told.out
-    assert (
-        f"is not\n  spiffe://example.org/near, for which it lacks unix:path:/bin/app (entry {near['id']})\n" in told.out
-    )
+    served = f"served by {agent.spiffe_id}"
+    assert f"\nidentities\n  spiffe://example.org/exact (entry {exact['id']}, parent {NODE}, {served})\n" in told.out
+    assert f"near misses\n  spiffe://example.org/near: missing unix:path:/bin/app (entry {near['id']})\n" in told.out
     assert told.out.startswith("selectors\n  unix:gid:7\n")
     assert f"unix:uid:{uid}" in document["selectors"]
     assert [one["spiffe_id"] for one in document["matching"]] == [exact["spiffe_id"], expired["spiffe_id"]]
     assert [(one["id"], one["missing"]) for one in document["near"]] == [(near["id"], ["unix:path:/bin/app"])]
-    ids = (word for one in (exact, near, expired) for word in ("--entry-id", one["id"]))
+    ids = (word for one in (exact, near, expired, node) for word in ("--entry-id", one["id"]))
     server.json("entry", "delete", *ids)
     assert server.tell("explain", "--uid", uid).code == 1
 
@@ -457,18 +462,180 @@ def parented(path: str) -> tuple[str, ...]:
     return ("--spiffe-id", f"spiffe://example.org{path}", "--parent-id", NODE)
 
 
+def test_explain_does_not_take_an_entry_for_a_match_that_no_agent_reaches(server: ServerProcess) -> None:
+    lost = server.json("entry", "create", *parented("/lost"), "--selector", "unix:uid:4242")
+
+    told = server.tell("explain", "--uid", "4242", "--gid", "7")
+    server.json("entry", "delete", "--entry-id", lost["id"])
+
+    assert told.code == 1
+    assert told.out.endswith(
+        "no matching registration entry\nnear misses\n  spiffe://example.org/lost: no agent and no entry has the ID of"
+        f" its parent {NODE} (entry {lost['id']})\n"
+    )
+
+
+def test_explain_takes_a_uid_without_a_name_and_says_that_its_group_is_unknown(server: ServerProcess) -> None:
+    told = server.tell("explain", "--uid", "4242")
+
+    assert told.out == "selectors\n  unix:uid:4242\nno matching registration entry\n"
+    assert told.err == "uid 4242 has no name here, and so no group: give --gid to match selectors of its group\n"
+
+
 def test_explain_for_one_agent_tells_entries_of_others_apart(server: ServerProcess, agent: AgentProcess) -> None:
-    uid = str(os.getuid())
-    other = server.json("entry", "create", *parented("/elsewhere"), "--selector", f"unix:uid:{uid}")
+    uid, other_agent = str(os.getuid()), "spiffe://example.org/meshtls/agent/join_token/other"
+    lost = server.json(
+        *("entry", "create", "--spiffe-id", "spiffe://example.org/elsewhere", "--parent-id", other_agent),
+        *("--selector", f"unix:uid:{uid}"),
+    )
     with agent.identity("/here"):
         found = server.json("explain", "--uid", uid, "--agent", agent.spiffe_id)
-    nobody = server.tell("explain", "--uid", uid, "--agent", agent.spiffe_id)
-    server.json("entry", "delete", "--entry-id", other["id"])
+    server.json("entry", "delete", "--entry-id", lost["id"])
+    unknown = server.tell("explain", "--uid", uid, "--agent", UNKNOWN)
 
-    assert [one["spiffe_id"] for one in found["matching"]] == ["spiffe://example.org/here"]
-    assert [one["spiffe_id"] for one in found["elsewhere"]] == ["spiffe://example.org/elsewhere"]
-    assert nobody.code == 1
-    assert nobody.out.endswith(
-        "is nobody: no entry matches\nis not\n"
-        f"  spiffe://example.org/elsewhere, which another agent serves: parent {NODE}\n"
+    assert [(one["spiffe_id"], one["agents"]) for one in found["matching"]] == [
+        ("spiffe://example.org/here", [agent.spiffe_id])
+    ]
+    assert [(one["spiffe_id"], one["obstacle"]) for one in found["unserved"]] == [
+        ("spiffe://example.org/elsewhere", f"no agent has attested as {other_agent}")
+    ]
+    assert (unknown.code, unknown.err) == (1, f"meshtls: agent {UNKNOWN}: there is none with this ID\n")
+
+
+def test_create_warns_of_what_no_agent_can_serve_and_refuses_it_when_strict(
+    server: ServerProcess, agent: AgentProcess
+) -> None:
+    lost = (*parented("/lost"), "--selector", "unix:uid:7", "--selector", "aws:id:1")
+    good = ("--spiffe-id", "spiffe://example.org/good", "--parent-id", agent.spiffe_id, "--selector", "unix:uid:7")
+    warnings = (
+        "entry spiffe://example.org/lost: no agent can serve it yet: no agent and no entry has the ID of its parent"
+        f" {NODE}",
+        "entry spiffe://example.org/lost: no workload attestor produces the selector aws:id:1; known: unix:uid,",
     )
+
+    refused = server.tell("entry", "create", "--strict", *lost)
+    made = server.tell("entry", "create", *lost, "--output", "json")
+    taken = server.tell("entry", "create", "--strict", *good, "--output", "json")
+    server.json("entry", "delete", "--entry-id", made.json["id"], "--entry-id", taken.json["id"])
+
+    assert (refused.code, refused.out) == (1, "")
+    assert refused.err.startswith(
+        f"meshtls: nothing was created, since --strict was given:\n  {warnings[0]}\n  {warnings[1]}"
+    )
+    assert made.code == 0
+    for line, warning in zip(made.err.splitlines(), warnings, strict=True):
+        assert json.loads(line)["notice"].startswith(warning)
+    assert (taken.code, taken.err) == (0, "")
+
+
+class TestManyEntries:
+    """``--data``: a file or standard input, each for itself or all or none."""
+
+    @staticmethod
+    def document(*paths: str, **more: object) -> bytes:
+        made = [
+            {"spiffe_id": f"spiffe://example.org{path}", "parent_id": NODE, "selectors": ["unix:uid:1"], **more}
+            for path in paths
+        ]
+        return json.dumps({"entries": made}).encode()
+
+    @staticmethod
+    def paths(server: ServerProcess) -> list[str]:
+        shown = server.json("entry", "show", "--parent-id", NODE)["entries"]
+        return sorted(one["spiffe_id"].rpartition("/")[2] for one in shown)
+
+    def test_entries_of_a_file_are_created_updated_by_the_export_and_deleted(
+        self, server: ServerProcess, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "entries.json"
+        file.write_bytes(self.document("/m1", "/m2", "/m3"))
+        created = server.json("entry", "create", "--data", file)
+        assert [one["spiffe_id"].rpartition("/")[2] for one in created["created"]] == ["m1", "m2", "m3"]
+        assert (created["failed"], self.paths(server)) == ([], ["m1", "m2", "m3"])
+
+        export = server.json("entry", "show", "--parent-id", NODE)
+        for one in export["entries"]:
+            one["hint"] = "changed"
+        told = server.tell("entry", "update", "--data", "-", given=json.dumps(export).encode())
+        assert (told.code, told.out) == (0, "updated 3 of 3 entries\n")
+        assert server.json("entry", "count", "--hint", "changed") == {"count": 3}
+
+        told = server.tell("entry", "delete", "--data", "-", given=json.dumps(export).encode())
+        assert (told.code, told.out) == (0, "deleted 3 of 3 entries\n")
+        assert self.paths(server) == []
+
+    def test_of_entries_each_for_itself_those_that_can_be_made_are_made(self, server: ServerProcess) -> None:
+        server.tell("entry", "create", "--data", "-", given=self.document("/m2"))
+        given = self.document("/m1", "/m2", "/m3")
+
+        told = server.tell("entry", "create", "--data", "-", "--output", "json", given=given)
+        try:
+            assert told.code == 1
+            assert [one["spiffe_id"].rpartition("/")[2] for one in told.json["created"]] == ["m1", "m3"]
+            [failed] = told.json["failed"]
+            assert failed["entry"] == "entries[1] (spiffe://example.org/m2)"
+            assert failed["message"].endswith("says the same already; update that one")
+            assert self.paths(server) == ["m1", "m2", "m3"]
+        finally:
+            self.clear(server)
+
+    @pytest.mark.parametrize("verb", ["create", "update", "delete"])
+    def test_all_or_none_changes_nothing_where_one_can_not_be_done(self, server: ServerProcess, verb: str) -> None:
+        server.tell("entry", "create", "--data", "-", given=self.document("/m2"))
+        [present] = server.json("entry", "show", "--parent-id", NODE)["entries"]
+        given = {
+            "create": self.document("/m1", "/m2"),
+            "update": json.dumps([{"id": present["id"], "hint": "x"}, {"id": "none", "hint": "x"}]).encode(),
+            "delete": json.dumps({"ids": [present["id"], "none"]}).encode(),
+        }[verb]
+
+        told = server.tell("entry", verb, "--data", "-", "--all-or-none", given=given)
+        try:
+            assert (told.code, told.out) == (1, "")
+            assert server.json("entry", "show", "--parent-id", NODE) == {"entries": [present]}
+        finally:
+            self.clear(server)
+
+    def test_an_update_of_an_outdated_revision_is_a_conflict(self, server: ServerProcess) -> None:
+        server.tell("entry", "create", "--data", "-", given=self.document("/m1"))
+        try:
+            [old] = server.json("entry", "show", "--parent-id", NODE)["entries"]
+            server.json("entry", "update", "--entry-id", old["id"], "--hint", "new")
+
+            told = server.tell("entry", "update", "--data", "-", given=json.dumps([old]).encode())
+
+            assert told.code == 1
+            assert "read it again and repeat your change" in told.err
+        finally:
+            self.clear(server)
+
+    @pytest.mark.parametrize(
+        ("arguments", "given", "code", "message"),
+        [
+            (("create", "--data", "/nonexistent"), b"", 2, "meshtls: /nonexistent: wanted JSON to read: No such file"),
+            (("create", "--data", "-"), b"[]", 2, "meshtls: -: wanted one entry at least, got none\n"),
+            (("create", "--data", "-"), b"[{}]", 2, "meshtls: -: it can't be used:\n  [0]: wanted spiffe_id\n  [0]: w"),
+            (("create", "--data", "-", "--hint", "x"), b"", 2, "wanted --data or the options of one entry, got both\n"),
+            (("update", "--data", "-"), b"[{}]", 2, "[0]: wanted id, that of the entry to update\n"),
+            (("update",), b"", 2, "Error: Missing option '--entry-id'.\n"),
+            (("delete",), b"", 2, "Error: Missing option '--entry-id'.\n"),
+            (("delete", "--all-or-none", "--entry-id", "x"), b"", 2, "Error: --all-or-none goes with --data\n"),
+            (
+                ("create", "--data", "-"),
+                b'[{"spiffe_id": "spiffe://a.org/x", "parent_id": "spiffe://b.org/y", "selectors": ["unix:uid:1"]}]',
+                2,
+                "[0]: entry spiffe://a.org/x: wanted a parent in the same trust domain, got spiffe://b.org/y\n",
+            ),
+        ],
+    )
+    def test_bad_input_is_a_sentence_and_a_code(
+        self, server: ServerProcess, arguments: tuple[str, ...], given: bytes, code: int, message: str
+    ) -> None:
+        told = server.tell("entry", *arguments, given=given)
+
+        assert (told.code, told.out) == (code, "")
+        assert message in told.err
+
+    def clear(self, server: ServerProcess) -> None:
+        shown = server.json("entry", "show", "--parent-id", NODE)
+        server.tell("entry", "delete", "--data", "-", given=json.dumps(shown).encode())

@@ -322,7 +322,7 @@ def test_explain_names_the_process_that_asks(agent: AgentProcess) -> None:
         told = agent.server.tell("explain", "--pid", str(os.getpid()), "--agent", agent.spiffe_id)
 
     assert told.code == 0
-    assert f"\nis\n  {WEB} (entry " in told.out
+    assert f"\nidentities\n  {WEB} (entry " in told.out
 
 
 def test_explain_says_that_a_process_is_no_more(agent: AgentProcess) -> None:

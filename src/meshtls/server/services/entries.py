@@ -55,6 +55,13 @@ class EntriesService(server_grpc.EntriesBase):
         await self._core.hub.written()
         await stream.send_message(entry_message(kept))
 
+    async def UpdateEntries(self, stream: Stream[server_pb.EntryList, server_pb.EntryList]) -> None:
+        changed = [self._ours(message) for message in (await received(stream)).entries]
+        async with self._core.database.write() as tx:
+            kept = [await entries.update_entry(tx, entry) for entry in changed]
+        await self._core.hub.written()
+        await stream.send_message(server_pb.EntryList(entries=map(entry_message, kept)))
+
     async def DeleteEntries(self, stream: Stream[server_pb.DeleteEntriesRequest, server_pb.Done]) -> None:
         ids = (await received(stream)).ids
         async with self._core.database.write() as tx:

@@ -1,0 +1,111 @@
+"""Which attested agents can serve an entry, and what is in the way where none can. Pure.
+
+An entry is of use only where the whole path holds: an agent has attested, the entry's parent leads to it, and an
+attestor produces the selectors that the entry asks for. The server takes an entry without that, since the agent may
+attest later; an operator wants to know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+
+from meshtls.ca.registration import AgentRecord, Entry, Selector, is_agent_id, server_id
+from meshtls.server.entries import EntryIndex, Node
+from meshtls.spiffeid import SpiffeId, TrustDomain
+
+__all__ = ["NODE_SELECTORS", "WORKLOAD_SELECTORS", "Reach", "unproduced"]
+
+#: What the agent's workload attestors produce: each type with the names that a value begins with.
+WORKLOAD_SELECTORS: Mapping[str, tuple[str, ...]] = {
+    "unix": (
+        "uid",
+        "user",
+        "gid",
+        "group",
+        "supplementary_gid",
+        "supplementary_group",
+        "path",
+        "sha256",
+    ),
+    "docker": ("container_id",),
+    "k8s": ("pod-uid", "container_id"),
+}
+#: The same for the server's node attestors, whose selectors a node alias asks for.
+NODE_SELECTORS: Mapping[str, tuple[str, ...]] = {"x509pop": ("subject:cn", "ca:fingerprint")}
+#: The type of the one selector of the alias that `token generate --spiffe-id` makes.
+_OWN_ALIAS = "spiffe_id"
+
+
+class Reach:
+    """The agents and all entries, at one time."""
+
+    def __init__(
+        self, trust_domain: TrustDomain, entries: Iterable[Entry], agents: Iterable[AgentRecord], now: datetime
+    ) -> None:
+        self._server = server_id(trust_domain)
+        self._entries = {entry.id: entry for entry in entries}
+        self._by_spiffe_id: dict[SpiffeId, list[Entry]] = {}
+        for entry in self._entries.values():
+            self._by_spiffe_id.setdefault(entry.spiffe_id, []).append(entry)
+        self._agents = {agent.spiffe_id: agent for agent in agents}
+        self._now = now
+        self._serving = {key: agent for key, agent in self._agents.items() if self._unable(key) is None}
+        self._served_by: dict[str, list[SpiffeId]] = {}
+        index = EntryIndex(trust_domain, self._entries.values())
+        for key, agent in self._serving.items():
+            for entry_id in index.reachable(Node(key, frozenset(agent.selectors))):
+                self._served_by.setdefault(entry_id, []).append(key)
+
+    def agents_of(self, entry_id: str) -> tuple[SpiffeId, ...]:
+        """The agents that may serve this entry now."""
+        return tuple(sorted(self._served_by.get(entry_id, ())))
+
+    def obstacle(self, entry: Entry) -> str | None:
+        """Why no agent can serve it, in words; None where one can."""
+        if self._served_by.get(entry.id):
+            return None
+        return self._obstacle(entry, frozenset())
+
+    def _obstacle(self, entry: Entry, below: frozenset[SpiffeId]) -> str:
+        parent = entry.parent_id
+        if parent == self._server:
+            return f"no attested agent has {' and '.join(map(str, entry.selectors))}"
+        if is_agent_id(parent):
+            return self._unable(parent) or f"agent {parent} does not reach it"
+        above = self._by_spiffe_id.get(parent, [])
+        if not above:
+            return f"no agent and no entry has the ID of its parent {parent}"
+        if parent in below:
+            return f"its parents lead back to {parent}"
+        return self._obstacle(above[0], below | {parent})
+
+    def _unable(self, agent_id: SpiffeId) -> str | None:
+        agent = self._agents.get(agent_id)
+        if agent is None:
+            return f"no agent has attested as {agent_id}"
+        if agent.banned:
+            return f"agent {agent_id} is banned"
+        if agent.not_after <= self._now:
+            return f"the SVID of agent {agent_id} expired at {agent.not_after:%Y-%m-%dT%H:%M:%SZ}"
+        return None
+
+
+def unproduced(entry: Entry, trust_domain: TrustDomain) -> Iterator[str]:
+    """For each selector of the entry that no attestor produces: which it is, and what there is instead."""
+    alias = entry.parent_id == server_id(trust_domain)
+    known = NODE_SELECTORS if alias else WORKLOAD_SELECTORS
+    for selector in entry.selectors:
+        if selector.type == _OWN_ALIAS and is_agent_id(entry.parent_id):
+            continue
+        if not _produced(selector, known):
+            attestor = "node attestor" if alias else "workload attestor"
+            yield f"no {attestor} produces the selector {selector}; known: {_described(known)}"
+
+
+def _produced(selector: Selector, known: Mapping[str, tuple[str, ...]]) -> bool:
+    return any(selector.value.startswith(f"{name}:") for name in known.get(selector.type, ()))
+
+
+def _described(known: Mapping[str, tuple[str, ...]]) -> str:
+    return ", ".join(f"{kind}:{name}" for kind, names in known.items() for name in names)
