@@ -15,7 +15,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from meshtls.errors import InvalidSvidError, LocalIdentityError, PeerError, UntrustedPeerError, ValidityError
+from meshtls.errors import (
+    InvalidSvidError,
+    LocalIdentityError,
+    PeerError,
+    PlaintextError,
+    UntrustedPeerError,
+    ValidityError,
+)
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.failures import RefusedHandshake, peer_error
 from meshtls.tls.peer import CERTIFICATE_MESSAGE, HANDSHAKE_RECORD, certificates_of_message, leaf_of, presented_chain
@@ -132,9 +139,11 @@ class _Judged:
     def _failure(self, error: ssl.SSLError) -> ssl.SSLError:
         """What to raise now for a handshake that failed with ``error``."""
         refused = RefusedHandshake(self.refusal) if self.refusal is not None else error
-        if not self.send_alert_first:
+        reason = peer_error(refused)
+        # Who speaks plaintext reads no alert and may wait for an answer: no second call would come for a long time.
+        if not self.send_alert_first or isinstance(reason, PlaintextError):
             return refused
-        log.info("refused: %s", peer_error(refused))
+        log.info("refused: %s", reason)
         self._late = refused
         return ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "the alert has to be sent")
 
