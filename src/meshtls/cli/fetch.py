@@ -11,11 +11,12 @@ from typing import TypeVar
 import click
 
 from meshtls.bundle import TrustBundle
-from meshtls.cli.options import SPIFFE_ID, output_option, workload_option
+from meshtls.cli.options import SPIFFE_ID, choice_options, output_option, workload_option
 from meshtls.cli.output import Output
 from meshtls.cli.records import bundle_record, jwt_record, x509_record
-from meshtls.cli.svid_files import contents, write_files
+from meshtls.cli.svid_files import Choice, contents, pinned, write_files
 from meshtls.cli.workload_socket import workload_address
+from meshtls.errors import LocalIdentityError
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import X509Context
 from meshtls.workload.client import WorkloadApiClient
@@ -36,12 +37,37 @@ def fetch() -> None:
     type=click.Path(path_type=Path, file_okay=False),
     help="Write svid.pem, key.pem and bundle.pem there, in place of those of before.",
 )
+@click.option("--all", "every", is_flag=True, help="With --write: each SVID also in files named after its identity.")
+@choice_options
 @workload_option
 @output_option
-def x509(out: Output, workload_socket: str | None, write: Path | None) -> None:
-    """The X509-SVIDs, the default first. A key is written where --write says so and never printed."""
-    context = _ask(workload_socket, lambda api: api.fetch_x509_context())
-    paths = write_files(write, contents(context)) if write else ()
+def x509(
+    out: Output,
+    workload_socket: str | None,
+    write: Path | None,
+    every: bool,
+    spiffe_id: SpiffeId | None,
+    hint: str | None,
+) -> None:
+    """The X509-SVIDs, the default first. A key is written where --write says so and never printed.
+
+    Files of one identity are not replaced by those of another, unless --spiffe-id or --hint says which is wanted.
+    """
+    if every and write is None:
+        raise click.UsageError("--all goes with --write")
+    asked = Choice(spiffe_id, hint)
+    choice = pinned(write, asked) if write else asked
+    given = _ask(workload_socket, lambda api: api.fetch_x509_context())
+    try:
+        context = choice.of(given)
+    except LocalIdentityError as error:
+        if asked:
+            raise
+        advice = f"the files in {write} are its own: say with --spiffe-id to write another's"
+        raise LocalIdentityError(f"{error}; {advice}") from error
+    paths = write_files(write, contents(context, every=every)) if write else ()
+    if asked:
+        context = replace(context, svids=context.svids[:1])
     if out.as_json:
         out.record(_document(context, paths))
         return

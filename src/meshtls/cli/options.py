@@ -27,6 +27,7 @@ __all__ = [
     "SPIFFE_ID",
     "TRUST_DOMAIN",
     "TTL",
+    "choice_options",
     "config_option",
     "log_to_stderr",
     "output_option",
@@ -80,6 +81,16 @@ def output_option(command: F) -> F:
         help="For people or for programs.",
     )
     return choice(command)
+
+
+def choice_options(command: F) -> F:
+    """``--spiffe-id`` and ``--hint``, given to the verb as ``spiffe_id`` and ``hint``: which of several SVIDs."""
+    for option in (
+        click.option("--hint", help="Take the SVID with this hint, not the default one."),
+        click.option("--spiffe-id", type=SPIFFE_ID, help="Take the SVID of this identity, not the default one."),
+    ):
+        command = option(command)
+    return command
 
 
 def workload_option(command: F) -> F:

@@ -13,38 +13,109 @@ from __future__ import annotations
 
 import errno
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
-from meshtls.ca.keys.files import SECRET, sync_directory, written
-from meshtls.errors import ConfigError
-from meshtls.svid.context import X509Context
+from cryptography import x509
 
-__all__ = ["BUNDLE", "KEY", "SVID", "contents", "only_mended_by_hand", "write_files"]
+from meshtls.ca.keys.files import SECRET, sync_directory, written
+from meshtls.errors import ConfigError, InvalidSvidError, LocalIdentityError
+from meshtls.spiffeid import SpiffeId
+from meshtls.svid.context import X509Context
+from meshtls.svid.x509 import X509Svid, spiffe_id_of
+
+__all__ = ["BUNDLE", "KEY", "SVID", "Choice", "contents", "only_mended_by_hand", "pinned", "write_files"]
 
 SVID, KEY, BUNDLE = "svid.pem", "key.pem", "bundle.pem"
 _LIST = ".meshtls-files"
-_COMES_AND_GOES = re.compile(r"(?:svid|key)\.[0-9]+\.pem|bundle\.[a-z0-9._-]+\.pem", re.ASCII)
+_COMES_AND_GOES = re.compile(r"(?:svid|key)\.[A-Za-z0-9._~-]+\.pem|bundle\.[a-z0-9._-]+\.pem", re.ASCII)
+_LONGEST_NAME = 200
 _BY_HAND = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
 )
 
 
-def contents(context: X509Context) -> dict[str, bytes]:
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which of several SVIDs is ``svid.pem``: of this ID, with this hint, or both; neither is the default SVID."""
+
+    spiffe_id: SpiffeId | None = None
+    hint: str | None = None
+
+    def __bool__(self) -> bool:
+        return self.spiffe_id is not None or self.hint is not None
+
+    def __str__(self) -> str:
+        of = f" of {self.spiffe_id}" if self.spiffe_id else ""
+        return f"an SVID{of}" + (f" with the hint {self.hint!r}" if self.hint is not None else "")
+
+    def of(self, context: X509Context) -> X509Context:
+        """The context with the chosen SVID first. Raises LocalIdentityError where there is none."""
+        chosen = [svid for svid in context.svids if self._fits(svid)]
+        if not chosen:
+            given = ", ".join(_described(svid) for svid in context.svids) or "none"
+            raise LocalIdentityError(f"wanted {self}, the Workload API gives this process {given}")
+        return replace(context, svids=(chosen[0], *(svid for svid in context.svids if svid is not chosen[0])))
+
+    def _fits(self, svid: X509Svid) -> bool:
+        return self.spiffe_id in (None, svid.spiffe_id) and self.hint in (None, svid.hint)
+
+
+def _described(svid: X509Svid) -> str:
+    return f"{svid.spiffe_id} (hint {svid.hint!r})" if svid.hint else str(svid.spiffe_id)
+
+
+def pinned(directory: Path, choice: Choice) -> Choice:
+    """``choice``, or where it leaves that open the identity whose files are there: they are not given to another one.
+
+    Raises ConfigError where ``svid.pem`` is there and is no SVID.
+    """
+    path = directory / SVID
+    if choice:
+        return choice
+    try:
+        certificates = x509.load_pem_x509_certificates(path.read_bytes())
+        return Choice(spiffe_id_of(certificates[0]))
+    except (FileNotFoundError, NotADirectoryError):
+        return choice
+    except OSError as error:
+        raise ConfigError(f"{path}: wanted to read whose it is: {error.strerror or error}") from error
+    except (ValueError, InvalidSvidError) as error:
+        raise ConfigError(
+            f"{path}: wanted an SVID or no file, found another one; move it away, or say with --spiffe-id what to write"
+        ) from error
+
+
+def contents(context: X509Context, *, every: bool = False) -> dict[str, bytes]:
     """Each file's name and content, in the order in which they are put in place.
 
-    ``svid.pem``, ``key.pem`` and ``bundle.pem`` are the default identity and its own trust domain's authorities. Of
-    several identities each is in ``svid.0.pem``, ``key.0.pem`` and so on, too; a federated trust domain's authorities
-    are in a file of their own, ``bundle.<trust domain>.pem``.
+    ``svid.pem``, ``key.pem`` and ``bundle.pem`` are the first identity and its own trust domain's authorities; a
+    federated trust domain's authorities are in a file of their own, ``bundle.<trust domain>.pem``. With ``every`` each
+    identity also has files named after it: ``svid.example.org~ns~web.pem`` and the key beside it.
     """
     own = context.svid.spiffe_id.trust_domain
     files = {
         BUNDLE if bundle.trust_domain == own else f"bundle.{bundle.trust_domain}.pem": bundle.to_pem()
         for bundle in context.bundles
     }
-    several = context.svids if len(context.svids) > 1 else ()
-    files |= {f"key.{place}.pem": svid.key_pem() for place, svid in enumerate(several)}
-    files |= {f"svid.{place}.pem": svid.chain_pem() for place, svid in enumerate(several)}
+    named = _named(context.svids) if every else {}
+    files |= {f"key.{name}.pem": svid.key_pem() for name, svid in named.items()}
+    files |= {f"svid.{name}.pem": svid.chain_pem() for name, svid in named.items()}
     return files | {KEY: context.svid.key_pem(), SVID: context.svid.chain_pem()}
+
+
+def _named(svids: Sequence[X509Svid]) -> dict[str, X509Svid]:
+    """By names that do not depend on their order. No two IDs have one: ``~`` is in none, and no segment is empty."""
+    named: dict[str, X509Svid] = {}
+    for svid in svids:
+        text = str(svid.spiffe_id).removeprefix("spiffe://").replace("/", "~")
+        if len(text) > _LONGEST_NAME:
+            text = f"{text[:_LONGEST_NAME]}~~{sha256(text.encode()).hexdigest()[:16]}"
+        twins = sum(other.spiffe_id == svid.spiffe_id for other in named.values())
+        named[f"{text}~~{twins + 1}" if twins else text] = svid
+    return named
 
 
 def write_files(directory: Path, files: dict[str, bytes]) -> tuple[Path, ...]:

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import click
 
-from meshtls.cli.options import log_to_stderr, output_option, workload_option
+from meshtls.cli.options import choice_options, log_to_stderr, output_option, workload_option
 from meshtls.cli.output import Output
 from meshtls.cli.signals import run_until_stopped
+from meshtls.cli.svid_files import Choice
 from meshtls.cli.telling import MOST_PID, RunProgram, SendSignal, Teller
 from meshtls.cli.watching import Watch
 from meshtls.cli.workload_socket import workload_address
+from meshtls.spiffeid import SpiffeId
 
 __all__ = ["watch"]
 
@@ -26,6 +28,8 @@ __all__ = ["watch"]
     type=click.Path(path_type=Path, file_okay=False),
     help="Keep svid.pem, key.pem and bundle.pem there up to date.",
 )
+@click.option("--all", "every", is_flag=True, help="With --write: each SVID also in files named after its identity.")
+@choice_options
 @click.option(
     "--exec", "program", metavar="CMD", help="Run this at each SVID, without a shell; MESHTLS_* say what is new."
 )
@@ -42,6 +46,9 @@ def watch(
     out: Output,
     workload_socket: str | None,
     write: Path | None,
+    every: bool,
+    spiffe_id: SpiffeId | None,
+    hint: str | None,
     program: str | None,
     signal_name: str | None,
     pid: int | None,
@@ -52,10 +59,17 @@ def watch(
     A program that fails is logged, and told of the next one all the same; while it runs the files are kept up to date,
     and then it is told of the newest. Files that can't be written are logged and tried again, unless nothing was ever
     written there and only you can mend that (no permission, no directory).
+
+    It stays with one identity: the one that --spiffe-id or --hint says, else that of the files in the directory, else
+    the default one at the start. While the Workload API does not give it, nothing is written and no program is told.
     """
+    if every and write is None:
+        raise click.UsageError("--all goes with --write")
     tellers = [*_program(program), *_signal(signal_name, pid, pid_file)]
     log_to_stderr(logging.WARNING)
-    watching = Watch(workload_address(workload_socket), write, tellers, out)
+    watching = Watch(
+        workload_address(workload_socket), write, tellers, out, choice=Choice(spiffe_id, hint), every=every
+    )
     asyncio.run(run_until_stopped(watching.follow(), "watch"))
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from meshtls.cli.output import Output
 from meshtls.cli.records import moment, x509_record
-from meshtls.cli.svid_files import BUNDLE, KEY, SVID, contents, only_mended_by_hand, write_files
+from meshtls.cli.svid_files import BUNDLE, KEY, SVID, Choice, contents, only_mended_by_hand, pinned, write_files
 from meshtls.cli.telling import Teller, Telling
-from meshtls.errors import ConfigError
+from meshtls.errors import ConfigError, LocalIdentityError
 from meshtls.svid.context import X509Context
 from meshtls.workload.address import Address
 from meshtls.workload.background import in_background
@@ -34,6 +34,9 @@ class Watch:
     tellers: Sequence[Teller]
     out: Output
     pauses: tuple[float, float] = (1.0, 60.0)
+    #: Which SVID; from the first one on, that one's identity.
+    choice: Choice = field(default_factory=Choice)
+    every: bool = False
     _ever_written: bool = field(default=False, init=False)
 
     async def follow(self) -> None:
@@ -43,20 +46,31 @@ class Watch:
         LocalIdentityError where no SVID will come.
         """
         telling = Telling(self.tellers)
+        if self.directory:
+            self.choice = pinned(self.directory, self.choice)
         async with X509Source(self.address, timeout=None) as source, in_background(telling.run(), "tell"):
-            context = await source.changed(0)
+            generation = 0
             while True:
+                newest = await source.changed(generation)
+                generation = newest.generation
+                try:
+                    context = self.choice.of(newest)
+                except LocalIdentityError as error:
+                    log.error("%s; nothing is written until it does", error)  # noqa: TRY400  # it says it all
+                    continue
+                # An SVID without a hint to go by is its identity's: another default is another identity.
+                self.choice = self.choice or Choice(context.svid.spiffe_id)
                 context, paths = await self._written(source, context)
+                generation = context.generation
                 self._print(context, paths)
                 telling.news(self._environment(context))
-                context = await source.changed(context.generation)
 
     async def _written(self, source: X509Source, context: X509Context) -> tuple[X509Context, tuple[Path, ...]]:
         """The newest context at the time when its files could be written, and these."""
         pause, longest = self.pauses
         while True:
             try:
-                paths = write_files(self.directory, contents(context)) if self.directory else ()
+                paths = write_files(self.directory, contents(context, every=self.every)) if self.directory else ()
             except ConfigError as error:
                 if not self._ever_written and only_mended_by_hand(error):
                     raise
@@ -64,8 +78,15 @@ class Watch:
             else:
                 self._ever_written = True
                 return context, paths
-            context = await _newer(source, context, pause)
+            context = self._still(await _newer(source, context, pause), context)
             pause = min(2 * pause, longest)
+
+    def _still(self, newer: X509Context, context: X509Context) -> X509Context:
+        """The newer one where it has our identity."""
+        try:
+            return self.choice.of(newer)
+        except LocalIdentityError:
+            return context
 
     def _print(self, context: X509Context, paths: Sequence[Path]) -> None:
         svid = context.svid

@@ -138,3 +138,24 @@ async def test_where_nothing_was_ever_written_what_only_people_can_mend_ends_the
             async with watching(watch(api, directory)):
                 await asyncio.Event().wait()
     assert raised.group_contains(ConfigError, match="wanted to write SVIDs there: Not a directory")
+
+
+async def test_the_files_stay_with_their_identity_when_the_default_changes(
+    authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    web, api_svid = (context_for(authority, path) for path in ("/web", "/api"))
+    later = context_for(authority, "/web")
+    directory = tmp_path / "svid"
+    async with workload_api(tmp_path / "api.sock", web) as api, watching(watch(api, directory)):
+        await written(directory, web)
+        api.push(api_svid)
+        await eventually(lambda: bool(caplog.messages))
+        assert caplog.messages == [
+            "wanted an SVID of spiffe://example.org/web, the Workload API gives this process spiffe://example.org/api;"
+            " nothing is written until it does"
+        ]
+        assert (directory / "svid.pem").read_bytes() == web.svid.chain_pem()
+        api.push(later)
+        await written(directory, later)
+
+    assert serials(capsys.readouterr().out) == [web.svid.serial, later.svid.serial]

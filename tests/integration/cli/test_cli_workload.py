@@ -161,15 +161,38 @@ def test_watch_writes_each_rotation_and_tells_a_program_where_it_is(agent: Agent
     assert second["files"] == [str(tmp_path / "svid" / name) for name in ("bundle.pem", "key.pem", "svid.pem")]
 
 
-def test_an_entry_made_now_is_in_a_watchers_hands_and_its_files_go_with_it(agent: AgentProcess, tmp_path: Path) -> None:
-    with agent.identity("/web"), watching(agent, "--write", tmp_path / "svid") as process:
+def test_an_entry_made_now_has_files_of_its_own_and_they_go_with_it(agent: AgentProcess, tmp_path: Path) -> None:
+    with agent.identity("/web"), watching(agent, "--write", tmp_path / "svid", "--all") as process:
         next_svid(process)
+        files = {"bundle.pem", "key.pem", "svid.pem", ".meshtls-files"}
+        web, api = ({f"{kind}.example.org~{name}.pem" for kind in ("svid", "key")} for name in ("web", "api"))
+        assert names(tmp_path / "svid") == files | web
         with agent.identity("/api"):
-            assert next_svid(process)["spiffe_id"] == "spiffe://example.org/api"
-            numbered = {f"{kind}.{place}.pem" for kind in ("svid", "key") for place in (0, 1)}
-            assert names(tmp_path / "svid") == {"bundle.pem", "key.pem", "svid.pem", ".meshtls-files", *numbered}
+            assert next_svid(process)["spiffe_id"] == WEB
+            assert names(tmp_path / "svid") == files | web | api
         assert next_svid(process)["spiffe_id"] == WEB
-        assert names(tmp_path / "svid") == {"bundle.pem", "key.pem", "svid.pem"}
+        assert names(tmp_path / "svid") == files | web
+
+
+def test_fetch_writes_the_chosen_identity_and_does_not_replace_one_by_another_unasked(
+    agent: AgentProcess, tmp_path: Path
+) -> None:
+    api = "spiffe://example.org/api"
+    with agent.identity("/api"), agent.identity("/web"):
+        chosen = agent.tell("fetch", "x509", "--write", tmp_path, "--spiffe-id", WEB, "--output", "json")
+        assert [one["spiffe_id"] for one in chosen.json["svids"]] == [WEB]
+        unasked = agent.tell("fetch", "x509", "--write", tmp_path, "--output", "json")
+        assert unasked.json["svids"][0]["spiffe_id"] == WEB
+    with agent.identity("/api"):
+        refused = agent.tell("fetch", "x509", "--write", tmp_path)
+        taken = agent.tell("fetch", "x509", "--write", tmp_path, "--spiffe-id", api)
+
+    assert (refused.code, refused.err) == (
+        1,
+        f"meshtls: wanted an SVID of {WEB}, the Workload API gives this process {api}; the files in {tmp_path} are its"
+        " own: say with --spiffe-id to write another's\n",
+    )
+    assert taken.code == 0
 
 
 WAITS_FOR_USR1 = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from meshtls.bundle import BundleSet
 from meshtls.ca.authority import Authority
-from meshtls.cli.svid_files import contents, only_mended_by_hand, write_files
-from meshtls.errors import ConfigError
+from meshtls.cli.svid_files import Choice, contents, only_mended_by_hand, pinned, write_files
+from meshtls.errors import ConfigError, LocalIdentityError
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import X509Context
 from meshtls.svid.x509 import X509Svid
@@ -46,14 +47,92 @@ def test_one_identity_is_three_files_with_the_certificates_last(authority: Autho
     assert files["bundle.pem"] == authority.bundle.to_pem()
 
 
-def test_several_identities_are_numbered_and_the_default_keeps_its_names(authority: Authority) -> None:
-    files = contents(context(authority, "/web", "/api"))
+def test_of_several_identities_the_first_is_written_and_the_others_only_when_asked_for(authority: Authority) -> None:
+    two = context(authority, "/ns/a/web", "/api")
 
+    assert list(contents(two)) == ["bundle.pem", "key.pem", "svid.pem"]
+    files = contents(two, every=True)
+
+    web, api = "example.org~ns~a~web", "example.org~api"
     assert list(files) == [
-        *("bundle.pem", "key.0.pem", "key.1.pem", "svid.0.pem", "svid.1.pem", "key.pem", "svid.pem"),
+        *(
+            "bundle.pem",
+            f"key.{web}.pem",
+            f"key.{api}.pem",
+            f"svid.{web}.pem",
+            f"svid.{api}.pem",
+            "key.pem",
+            "svid.pem",
+        ),
     ]
-    assert files["svid.pem"] == files["svid.0.pem"] != files["svid.1.pem"]
-    assert files["key.pem"] == files["key.0.pem"] != files["key.1.pem"]
+    assert files["svid.pem"] == files[f"svid.{web}.pem"] == two.svids[0].chain_pem()
+    assert files[f"key.{api}.pem"] == two.svids[1].key_pem()
+
+
+def test_names_of_identities_are_different_and_do_not_depend_on_the_order(authority: Authority) -> None:
+    long = "/x" * 120
+    paths = ("/a/b", "/a-b", "/a.b", "/web", "/web", "/web/2", long + "/a", long + "/b")
+    names = [name for name in contents(context(authority, *paths), every=True) if name.startswith("svid.example")]
+    turned = [
+        name for name in contents(context(authority, *paths[::-1]), every=True) if name.startswith("svid.example")
+    ]
+
+    assert len(set(names)) == len(paths)
+    assert set(names) == set(turned)
+    assert max(map(len, names)) <= 255
+
+
+class TestChoice:
+    def test_the_chosen_svid_comes_first(self, authority: Authority) -> None:
+        two = context(authority, "/web", "/api")
+        hinted = replace(two, svids=(two.svids[0], replace(two.svids[1], hint="internal")))
+
+        assert Choice().of(two) == two
+        assert Choice(SpiffeId(authority.trust_domain, "/api")).of(two).svids == two.svids[::-1]
+        assert Choice(hint="internal").of(hinted).svids == hinted.svids[::-1]
+
+    @pytest.mark.parametrize(
+        ("choice", "wanted"),
+        [
+            (Choice(SpiffeId.parse("spiffe://example.org/db")), "an SVID of spiffe://example.org/db"),
+            (Choice(hint="internal"), "an SVID with the hint 'internal'"),
+            (
+                Choice(SpiffeId.parse("spiffe://example.org/web"), "internal"),
+                "an SVID of spiffe://example.org/web with the hint 'internal'",
+            ),
+        ],
+    )
+    def test_a_choice_that_is_not_there_says_what_is(self, authority: Authority, choice: Choice, wanted: str) -> None:
+        with pytest.raises(LocalIdentityError) as refused:
+            choice.of(context(authority, "/web", "/api"))
+
+        assert str(refused.value) == (
+            f"wanted {wanted}, the Workload API gives this process spiffe://example.org/web, spiffe://example.org/api"
+        )
+
+    def test_files_of_an_identity_are_kept_for_it_unless_another_is_asked_for(
+        self, authority: Authority, tmp_path: Path
+    ) -> None:
+        web, api = (SpiffeId(authority.trust_domain, path) for path in ("/web", "/api"))
+        assert pinned(tmp_path, Choice()) == Choice()
+
+        write_files(tmp_path, contents(context(authority, "/web")))
+
+        assert pinned(tmp_path, Choice()) == Choice(web)
+        assert pinned(tmp_path, Choice(api)) == Choice(api)
+        assert pinned(tmp_path, Choice(hint="x")) == Choice(hint="x")
+
+    @pytest.mark.parametrize("content", [b"", b"no certificate"])
+    def test_a_file_that_is_no_svid_is_not_replaced(self, tmp_path: Path, content: bytes) -> None:
+        (tmp_path / "svid.pem").write_bytes(content)
+
+        with pytest.raises(ConfigError) as refused:
+            pinned(tmp_path, Choice())
+
+        assert str(refused.value) == (
+            f"{tmp_path}/svid.pem: wanted an SVID or no file, found another one; move it away, or say with --spiffe-id"
+            " what to write"
+        )
 
 
 def test_a_partners_authorities_are_never_beside_our_own(authority: Authority) -> None:
@@ -115,13 +194,13 @@ def test_what_belongs_to_an_identity_that_is_no_more_is_removed_and_nothing_else
 
 
 def test_what_was_written_before_a_set_that_failed_is_still_removed_later(authority: Authority, tmp_path: Path) -> None:
-    several, one = contents(context(authority, "/web", "/api")), contents(context(authority, "/web"))
+    several, one = contents(context(authority, "/web", "/api"), every=True), contents(context(authority, "/web"))
     write_files(tmp_path, several)
-    (tmp_path / "svid.1.pem").unlink()
-    (tmp_path / "svid.1.pem").mkdir()  # can't be removed as a file
+    (tmp_path / "svid.example.org~api.pem").unlink()
+    (tmp_path / "svid.example.org~api.pem").mkdir()  # can't be removed as a file
     with pytest.raises(ConfigError):
         write_files(tmp_path, one)
-    (tmp_path / "svid.1.pem").rmdir()
+    (tmp_path / "svid.example.org~api.pem").rmdir()
 
     write_files(tmp_path, one)
 
