@@ -106,7 +106,7 @@ class Mesh:
         directory = Path(serving.enter_context(tempfile.TemporaryDirectory(prefix="meshtls-")))
         api = MeshWorkloadApi(self._authority, self._jwt_key, self.id(name), directory / "api.sock", tuple(dns_names))
         api.stop = serving.close
-        return serving.enter_context(blocking(api))
+        return serving.enter_context(blocking(api, after_fork=False))
 
     def __enter__(self) -> Self:
         return self
