@@ -36,7 +36,6 @@ _LEVELS = {
     "ERROR": "ERROR",
 }
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)", re.ASCII)
-_DURATION = re.compile(rf"(?:{_PART.pattern})+", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DIGITS = 18
 _SHOWN = 60
@@ -74,15 +73,23 @@ def workload_id(text: str) -> SpiffeId:
 
 def duration(text: str) -> timedelta:
     """``100ms``, ``90s``, ``1.5h``, ``1h30m``, as Go writes them: from a millisecond to ``LONGEST``."""
-    parts = _PART.findall(text) if _DURATION.fullmatch(text) else []
     # A float of however many digits is at most infinite.
-    seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
+    seconds = sum(float(number) * _SECONDS[unit] for number, unit in _parts(text))
     if seconds < _SHORTEST.total_seconds():
         raise RequestError(f"wanted a time above 0 such as 100ms, 5s, 5m or 1h30m, got {shown(text)}")
     if seconds > LONGEST.total_seconds():
         hours = LONGEST.total_seconds() / _SECONDS["h"]
         raise RequestError(f"wanted a time of at most {hours:.0f}h, which is 100 years, got {shown(text)}")
     return timedelta(seconds=seconds)
+
+
+def _parts(text: str) -> list[tuple[str, str]]:
+    """Each number with its unit; none where something else stands in the text."""
+    parts, place = [], 0
+    while match := _PART.match(text, place):
+        parts.append((match[1], match[2]))
+        place = match.end()
+    return parts if place == len(text) else []
 
 
 def whole_number(lowest: int, highest: int) -> Callable[[str], int]:

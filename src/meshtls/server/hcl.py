@@ -29,7 +29,6 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-_FIRST = re.compile(r"(?:\s|\#[^\n]*|//[^\n]*)*[A-Za-z_]\w*\s*(?:\"[^\"\n]*\"\s*)*\{")
 _END = "the end of the file"
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", '"': '"', "\\": "\\"}
 _TEXT, _MAP, _LIST = "tag:yaml.org,2002:str", "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"
@@ -37,7 +36,10 @@ _TEXT, _MAP, _LIST = "tag:yaml.org,2002:str", "tag:yaml.org,2002:map", "tag:yaml
 
 def looks_like_hcl(text: str) -> bool:
     """Whether the document begins with a block, as no YAML document does."""
-    return _FIRST.match(text) is not None
+    tokens = (match for match in _matches(text) if match.lastgroup != "skip")
+    first = next(tokens, None)
+    after_labels = next((match for match in tokens if match.lastgroup != "string"), None)
+    return bool(first and first.lastgroup == "word" and after_labels and after_labels[0] == "{")
 
 
 def read_hcl(file: str, text: str, first_line: int = 1) -> yaml.MappingNode:
@@ -61,16 +63,23 @@ class _Token:
         return self.text if self.kind == "end" else repr(self.text)
 
 
+def _matches(text: str) -> Iterator[re.Match[str]]:
+    """Each token and what is between them, up to the first that is neither."""
+    place = 0
+    while match := _TOKEN.match(text, place):
+        yield match
+        place = match.end()
+
+
 def _tokens(file: str, text: str, line: int) -> Iterator[_Token]:
     place = 0
-    while place < len(text):
-        match = _TOKEN.match(text, place)
-        if match is None:
-            _complain(file, line, f"wanted HCL, got {text[place : place + 20].splitlines()[0]!r}")
+    for match in _matches(text):
         if match.lastgroup != "skip":
             yield _Token(match.lastgroup or "", match[0], line)
         line += match[0].count("\n")
         place = match.end()
+    if place < len(text):
+        _complain(file, line, f"wanted HCL, got {text[place : place + 20].splitlines()[0]!r}")
     yield _Token("end", _END, line)
 
 

@@ -17,7 +17,7 @@ import pytest
 from tests.support.require import require
 
 ROOT = Path(__file__).parents[3]
-LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
+LINK = re.compile(r"\]\(([^][()#\s]+)(?:#[^][()\s]*)?\)")
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,7 @@ which a crash leaves a key beside another key's certificate.
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from cryptography import x509
@@ -24,7 +23,7 @@ from meshtls.svid.x509 import PrivateKey
 
 __all__ = ["DiskKeys"]
 
-_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.+?-----END \1-----", re.DOTALL)
+_BEGIN, _END, _DASHES = b"-----BEGIN ", b"-----END ", b"-----"
 
 
 class DiskKeys:
@@ -76,9 +75,9 @@ def _serialize(signer: Signer) -> bytes:
 
 def _parse(path: Path) -> Signer:
     content = read_secret(path)
-    found = [(match[1], match[0]) for match in _BLOCK.finditer(content)]
+    found = list(_blocks(content))
     if sorted(label for label, _ in found) != [b"CERTIFICATE", b"PRIVATE KEY"]:
-        labels = ", ".join(label.decode() for label, _ in found) or "no PEM at all"
+        labels = ", ".join(ascii(label.decode("latin-1"))[1:-1] for label, _ in found) or "no PEM at all"
         raise _corrupt(path, f"wanted one CERTIFICATE and one PRIVATE KEY in PEM, got {labels}")
     blocks = dict(found)
     try:
@@ -91,6 +90,16 @@ def _parse(path: Path) -> Signer:
     if not isinstance(key, PrivateKey):
         raise _corrupt(path, f"wanted an EC or RSA key, got {type(key).__name__}")
     return Signer(certificate, key)
+
+
+def _blocks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The label and the whole text of each block that is complete (RFC 7468)."""
+    for part in content.split(_BEGIN)[1:]:
+        label, _, rest = part.partition(_DASHES)
+        end = _END + label + _DASHES
+        body, found, _ = rest.partition(end)
+        if found:
+            yield label, _BEGIN + label + _DASHES + body + end
 
 
 def _corrupt(path: Path, what: str) -> ConfigError:
