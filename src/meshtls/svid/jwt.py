@@ -18,11 +18,22 @@ from joserfc.jwk import ECKey, RSAKey
 from meshtls.bundle import BundleSet, JwtAuthority, TrustBundle
 from meshtls.errors import InvalidSvidError, NoBundleError, RequestError, UntrustedPeerError, ValidityError
 from meshtls.spiffeid import SpiffeId
-from meshtls.svid.jwt_format import ALGORITHMS, REGISTRY, JwtSvid, read_claims, read_parts
+from meshtls.svid.jwt_format import (
+    ALGORITHMS,
+    MAX_TOKEN_BYTES,
+    REGISTRY,
+    JwtSvid,
+    read_claims,
+    read_parts,
+    shortened,
+)
 from meshtls.svid.x509 import PrivateKey
 
 __all__ = ["ALGORITHMS", "JwtSvid", "parse_and_validate", "parse_unverified", "sign"]
 
+_SHOWN = 8
+# So that with its header and its signature, and in base64, it is a token that a reader takes.
+_MAX_PAYLOAD_BYTES = MAX_TOKEN_BYTES * 3 // 4 - 4096
 _BY_CURVE = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
 
 
@@ -37,8 +48,10 @@ def parse_and_validate(token: str, bundles: BundleSet, audience: str, now: datet
     _check_signature(svid.spiffe_id, parts, _bundle_of(svid.spiffe_id, bundles))
     _check_times(svid, now)
     if audience not in svid.audience:
-        meant_for = ", ".join(map(repr, svid.audience))
-        raise InvalidSvidError(f"JWT-SVID of {svid.spiffe_id}: it is meant for {meant_for}, not for {audience!r}")
+        meant_for = ", ".join(map(shortened, svid.audience[:_SHOWN])) + (", ..." if len(svid.audience) > _SHOWN else "")
+        raise InvalidSvidError(
+            f"JWT-SVID of {svid.spiffe_id}: it is meant for {meant_for}, not for {shortened(audience)}"
+        )
     return svid
 
 
@@ -69,15 +82,30 @@ def sign(
     claims = {"sub": str(spiffe_id), "aud": list(dict.fromkeys(audience)), "exp": expires, "iat": issued}
     header = {"alg": algorithm, "kid": key_id, "typ": "JWT"}
     payload = json.dumps(claims).encode()
+    if len(payload) > _MAX_PAYLOAD_BYTES:
+        raise RequestError(
+            f"JWT-SVID of {spiffe_id}: wanted claims of at most {_MAX_PAYLOAD_BYTES} bytes, got {len(payload)};"
+            " ask for fewer or shorter audiences"
+        )
     return read_claims(jws.serialize_compact(header, payload, _jwk(key), registry=REGISTRY), payload)
 
 
 def _unsignable(audience: Collection[str], seconds: int, key_id: str) -> str | None:
     if isinstance(audience, str) or not audience or not all(audience):
-        return f"wanted one or more audiences, none of them empty, got {audience!r}"
+        return f"wanted one or more audiences, none of them empty, got {shortened(audience)}"
+    if not all(map(_is_unicode, audience)):
+        return f"wanted audiences that UTF-8 can carry, got {shortened(audience)}"
     if seconds <= 0:
         return f"wanted a life of one second or more, got {seconds} s"
     return None if key_id else "wanted a key ID by which the bundle names the key, got an empty one"
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _bundle_of(spiffe_id: SpiffeId, bundles: BundleSet) -> TrustBundle:
@@ -100,17 +128,17 @@ def _check_signature(spiffe_id: SpiffeId, parts: jws.CompactSignature, bundle: T
     if key_id is not None:
         if key_id not in candidates:
             raise UntrustedPeerError(
-                f"JWT-SVID of {spiffe_id}: the bundle of trust domain {bundle.trust_domain} has no key {key_id!r};"
-                f" known: {', '.join(sorted(candidates))}"
+                f"JWT-SVID of {spiffe_id}: the bundle of trust domain {bundle.trust_domain} has no key"
+                f" {shortened(key_id)}; known: {', '.join(map(shortened, sorted(candidates)[:_SHOWN]))}"
             )
         wrong = _misfit(algorithm, candidates[key_id])
         if wrong:
-            raise UntrustedPeerError(f"JWT-SVID of {spiffe_id}: key {key_id!r}: {wrong}")
+            raise UntrustedPeerError(f"JWT-SVID of {spiffe_id}: key {shortened(key_id)}: {wrong}")
         candidates = {key_id: candidates[key_id]}
     if not any(_signed_by(parts, key) for key in candidates.values() if _fits(algorithm, key)):
         raise UntrustedPeerError(
             f"JWT-SVID of {spiffe_id}: its signature was not made by"
-            f" {f'key {key_id!r}' if key_id is not None else 'any fitting key'}"
+            f" {f'key {shortened(key_id)}' if key_id is not None else 'any fitting key'}"
             f" of the bundle of trust domain {bundle.trust_domain}"
         )
 

@@ -5,8 +5,10 @@ Nothing here proves anything: the signature, the times and the audience are judg
 
 from __future__ import annotations
 
-import json
+import base64
+import binascii
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,14 +19,18 @@ from joserfc import jws
 from joserfc.errors import JoseError
 
 from meshtls.errors import InvalidSpiffeIdError, InvalidSvidError
+from meshtls.json_text import read_json
 from meshtls.spiffeid import SpiffeId
 
-__all__ = ["ALGORITHMS", "REGISTRY", "JwtSvid", "read_claims", "read_parts"]
+__all__ = ["ALGORITHMS", "MAX_TOKEN_BYTES", "REGISTRY", "JwtSvid", "read_claims", "read_parts", "shortened"]
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512")
 REGISTRY = jws.JWSRegistry(algorithms=ALGORITHMS)
 _HEADER_MEMBERS = ("alg", "kid", "typ")
 _TYPES = ("JWT", "JOSE")
+#: A token that is longer is refused unread. HTTP servers take a quarter of this, and tokens travel in headers.
+MAX_TOKEN_BYTES = 1 << 16
+_SEGMENT = re.compile(r"[A-Za-z0-9_-]*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +48,48 @@ class JwtSvid:
 
 
 def read_parts(token: str) -> jws.CompactSignature:
-    """Split and decode a compact JWS and check its header. Raises InvalidSvidError."""
+    """Split and decode a compact JWS and check its header (RFC 7515, sections 3.1 and 5.2). Raises InvalidSvidError.
+
+    A token of any length costs at most what one of MAX_TOKEN_BYTES does.
+    """
+    if len(token) > MAX_TOKEN_BYTES:
+        raise InvalidSvidError(f"JWT-SVID: wanted at most {MAX_TOKEN_BYTES} bytes, got {len(token)}")
+    segments = token.split(".", 3)
+    if len(segments) != 3 or not all(map(_SEGMENT.fullmatch, segments)):
+        raise _no_compact_jws("wanted three parts of A-Z, a-z, 0-9, '-' and '_', with dots between them")
     try:
-        parts = jws.extract_compact(token.encode(), registry=REGISTRY)
-    except (JoseError, ValueError, TypeError, RecursionError) as error:
-        raise InvalidSvidError(f"JWT-SVID: wanted a JWS in compact form, got something else: {error}") from error
-    wrong = _header_violation(parts.protected)
+        decoded = list(map(_decoded, segments))
+        header = read_json(decoded[0])
+    except ValueError as error:
+        raise _no_compact_jws(error) from error
+    wrong = _header_violation(header)
     if wrong:
         raise InvalidSvidError(f"JWT-SVID: {wrong}")
-    return parts
+    try:
+        return jws.extract_compact(token.encode(), registry=REGISTRY)
+    except (JoseError, ValueError) as error:
+        raise _no_compact_jws(error) from error
+
+
+def _no_compact_jws(why: object) -> InvalidSvidError:
+    return InvalidSvidError(f"JWT-SVID: wanted a JWS in compact form, got something else: {why}")
+
+
+def _decoded(segment: str) -> bytes:
+    """Raises ValueError, also for a text that another one decodes to the same bytes as."""
+    content = base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
+    if base64.urlsafe_b64encode(content).rstrip(b"=") != segment.encode():
+        raise binascii.Error("its last character has bits that say nothing")
+    return content
 
 
 def read_claims(token: str, payload: bytes) -> JwtSvid:
-    """The claims of a token's payload. Raises InvalidSvidError for what is missing or of the wrong kind."""
+    """The claims of a token's payload (RFC 7519, section 7.2). Raises InvalidSvidError for what is missing or of the
+    wrong kind.
+    """
     try:
-        claims = json.loads(payload)
-    except (ValueError, RecursionError) as error:
+        claims = read_json(payload)
+    except ValueError as error:
         raise InvalidSvidError(f"JWT-SVID: wanted its claims as a JSON object: {error}") from error
     if not isinstance(claims, dict):
         raise InvalidSvidError(f"JWT-SVID: wanted its claims as a JSON object, got {type(claims).__name__}")
@@ -74,21 +106,21 @@ def _header_violation(header: object) -> str | None:
     if not isinstance(header, dict):
         return f"wanted its header as a JSON object, got {type(header).__name__}"
     if header.get("alg") not in ALGORITHMS:
-        return f"wanted the algorithm to be one of {', '.join(ALGORITHMS)}, got {_short(header.get('alg'))}"
+        return f"wanted the algorithm to be one of {', '.join(ALGORITHMS)}, got {shortened(header.get('alg'))}"
     others = sorted(set(header) - set(_HEADER_MEMBERS))
     if others:
-        return f"wanted no header but {', '.join(_HEADER_MEMBERS)}, got {_short(', '.join(others))}"
+        return f"wanted no header but {', '.join(_HEADER_MEMBERS)}, got {shortened(', '.join(others))}"
     if header.get("typ", "JWT") not in _TYPES:
-        return f"wanted the header 'typ' to be {' or '.join(_TYPES)} or not there, got {_short(header['typ'])}"
+        return f"wanted the header 'typ' to be {' or '.join(_TYPES)} or not there, got {shortened(header['typ'])}"
     if not isinstance(header.get("kid", "-"), str):
-        return f"wanted the header 'kid' to be a string, got {_short(header['kid'])}"
+        return f"wanted the header 'kid' to be a string, got {shortened(header['kid'])}"
     return None
 
 
 def _subject(claims: dict[str, Any]) -> SpiffeId:
     subject = claims.get("sub")
     if not isinstance(subject, str):
-        raise InvalidSvidError(f"JWT-SVID: wanted a SPIFFE ID in 'sub', got {_short(subject)}")
+        raise InvalidSvidError(f"JWT-SVID: wanted a SPIFFE ID in 'sub', got {shortened(subject)}")
     try:
         return SpiffeId.parse(subject)
     except InvalidSpiffeIdError as error:
@@ -99,7 +131,7 @@ def _audience(spiffe_id: SpiffeId, claims: dict[str, Any]) -> tuple[str, ...]:
     audience = claims.get("aud")
     values = audience if isinstance(audience, list) else [audience]
     if not values or not all(isinstance(one, str) and one for one in values):
-        raise InvalidSvidError(f"JWT-SVID of {spiffe_id}: wanted one or more names in 'aud', got {_short(audience)}")
+        raise InvalidSvidError(f"JWT-SVID of {spiffe_id}: wanted one or more names in 'aud', got {shortened(audience)}")
     return tuple(values)
 
 
@@ -112,11 +144,12 @@ def _moment(spiffe_id: SpiffeId, claims: dict[str, Any], name: str) -> datetime 
         return datetime.fromtimestamp(math.nan if isinstance(seconds, bool) else seconds, UTC)
     except (TypeError, ValueError, OverflowError, OSError) as error:
         raise InvalidSvidError(
-            f"JWT-SVID of {spiffe_id}: wanted seconds since 1970 in {name!r}, got {_short(seconds)}"
+            f"JWT-SVID of {spiffe_id}: wanted seconds since 1970 in {name!r}, got {shortened(seconds)}"
         ) from error
 
 
-def _short(value: object) -> str:
+def shortened(value: object) -> str:
+    """This value in a message, of bounded length and without control characters."""
     if value is None:
         return "nothing"
     text = repr(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache
@@ -30,6 +31,7 @@ from meshtls.errors import (
 )
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.svid.jwt import ALGORITHMS, parse_and_validate, parse_unverified, sign
+from meshtls.svid.jwt_format import MAX_TOKEN_BYTES
 from meshtls.svid.x509 import PrivateKey
 from tests.support.certs import NOW, key
 
@@ -121,6 +123,7 @@ class TestValidTokens:
 
 
 SHOWN = ", ".join(ALGORITHMS)
+NO_JSON = ": wanted its claims as a JSON object:"
 
 
 @pytest.mark.parametrize(
@@ -160,8 +163,9 @@ def test_a_header_that_breaks_a_rule_is_refused(header: object, message: str) ->
         (without(CLAIMS, "exp"), f" of {WEB}: wanted the time of its end in 'exp', got nothing"),
         (CLAIMS | {"exp": "never"}, f" of {WEB}: wanted seconds since 1970 in 'exp', got 'never'"),
         (CLAIMS | {"exp": True}, f" of {WEB}: wanted seconds since 1970 in 'exp', got True"),
-        (CLAIMS | {"exp": float("inf")}, f" of {WEB}: wanted seconds since 1970 in 'exp', got inf"),
-        (CLAIMS | {"exp": float("nan")}, f" of {WEB}: wanted seconds since 1970 in 'exp', got nan"),
+        (CLAIMS | {"exp": float("inf")}, f"{NO_JSON} Infinity is no number in JSON"),
+        (CLAIMS | {"exp": float("nan")}, f"{NO_JSON} NaN is no number in JSON"),
+        (CLAIMS | {"role": float("-inf")}, f"{NO_JSON} -Infinity is no number in JSON"),
         (CLAIMS | {"exp": 10**20}, f" of {WEB}: wanted seconds since 1970 in 'exp', got 100000000000000000000"),
         (CLAIMS | {"nbf": "x"}, f" of {WEB}: wanted seconds since 1970 in 'nbf', got 'x'"),
         ([], ": wanted its claims as a JSON object, got list"),
@@ -229,7 +233,7 @@ class TestTrust:
 
     def test_a_key_that_the_bundle_does_not_name(self) -> None:
         assert message_of(UntrustedPeerError, raw(HEADER | {"kid": "k2"}, CLAIMS)) == (
-            f"JWT-SVID of {WEB}: the bundle of trust domain example.org has no key 'k2'; known: k1"
+            f"JWT-SVID of {WEB}: the bundle of trust domain example.org has no key 'k2'; known: 'k1'"
         )
 
     def test_no_key_of_the_bundle_fits_a_token_without_kid(self) -> None:
@@ -290,7 +294,7 @@ class TestTrust:
 
 
 class TestForm:
-    @pytest.mark.parametrize("token", ["", "a.b", "a.b.c.d", "....", "é.é.é", "\ud800", "a" * 200_000])
+    @pytest.mark.parametrize("token", ["", "a.b", "a.b.c.d", "....", "é.é.é", "\ud800", "a" * 60_000, "A.A.A", "A ..A"])
     def test_what_is_no_compact_jws_is_refused(self, token: str) -> None:
         assert message_of(InvalidSvidError, token).startswith(
             "JWT-SVID: wanted a JWS in compact form, got something else: "
@@ -302,7 +306,73 @@ class TestForm:
         assert message_of(InvalidSvidError, whole).startswith("JWT-SVID: wanted a JWS in compact form")
 
     def test_deep_nesting_is_refused(self) -> None:
-        assert "wanted its claims as a JSON object" in message_of(InvalidSvidError, raw(HEADER, b"[" * 90_000))
+        deep = CLAIMS | {"role": nested(63)}
+        assert parse_and_validate(raw(HEADER, deep), bundles(), "db", NOW).claims == deep
+        assert message_of(InvalidSvidError, raw(HEADER, CLAIMS | {"role": nested(64)})) == (
+            f"JWT-SVID{NO_JSON} nested deeper than 64 levels"
+        )
+
+    @pytest.mark.parametrize("part", ["header", "claims"])
+    @pytest.mark.parametrize(
+        ("spoil", "why"),
+        [
+            (lambda text: b"\xef\xbb\xbf" + text, "BOM"),
+            (lambda text: text.decode().encode("utf-16"), "'utf-8' codec can't decode byte"),
+            (lambda text: text.decode().encode("utf-16-be"), "Expecting value"),
+            (lambda text: text[:-1] + b', "x": "\xff"}', "'utf-8' codec can't decode byte"),
+            (lambda text: text[:-1] + b', "x": "\xed\xa0\x80"}', "'utf-8' codec can't decode byte"),
+            (lambda text: text[:-1] + b', "x": "\\ud800"}', "surrogates not allowed"),
+            (lambda text: text[:-1] + b', "x": 1, "x": 1}', "the member 'x' is there twice"),
+            (lambda text: text[:-1] + b', "x": {"y": 1, "\\u0079": 2}}', "the member 'y' is there twice"),
+            (lambda text: text[:-1] + b', "x": NaN}', "NaN is no number in JSON"),
+            (lambda text: text[:-1] + b', "x": 1e999}', "the number 1e999 is too large"),
+            (lambda text: text[:-1] + b', "x": ' + b"9" * 65 + b"}", "a number of 65 digits, more than 64"),
+            (lambda text: text + b" {}", "Extra data"),
+        ],
+    )  # fmt: skip
+    def test_json_that_two_readers_may_take_for_different_things_is_refused(
+        self, part: str, spoil: Callable[[bytes], bytes], why: str
+    ) -> None:
+        good = [json.dumps(one).encode() for one in (HEADER, CLAIMS)]
+        assert parse_and_validate(raw(good[0], good[1]), bundles(), "db", NOW).spiffe_id == WEB
+        bad = [spoil(good[0]), good[1]] if part == "header" else [good[0], spoil(good[1])]
+        assert why in message_of(InvalidSvidError, raw(bad[0], bad[1]))
+
+    @pytest.mark.parametrize("place", [0, 1, 2])
+    @pytest.mark.parametrize("spoil", [lambda one: one + "=", lambda one: one + "\n", lambda one: one + "A" * 5])
+    def test_each_part_is_base64url_in_its_one_form(self, place: int, spoil: Callable[[str], str]) -> None:
+        parts = raw(HEADER, CLAIMS).split(".")
+        token = ".".join([*parts[:place], spoil(parts[place]), *parts[place + 1 :]])
+        with pytest.raises(PeerError):
+            parse_and_validate(token, bundles(), "db", NOW)
+
+    def test_bits_that_say_nothing_are_none(self) -> None:
+        head, body, signature = raw(HEADER, CLAIMS).split(".")
+        other = signature[:-1] + chr(ord(signature[-1]) + 1)  # 64 bytes leave four bits of the last character unused
+        assert base64.urlsafe_b64decode(other + "==") == base64.urlsafe_b64decode(signature + "==")
+        assert message_of(InvalidSvidError, f"{head}.{body}.{other}").endswith("has bits that say nothing")
+
+    def test_a_token_that_is_too_long_is_refused_unread(self) -> None:
+        room = MAX_TOKEN_BYTES - len(raw(HEADER, CLAIMS | {"role": ""}))
+        filled = CLAIMS | {"role": "x" * (room * 3 // 4)}
+        assert parse_and_validate(raw(HEADER, filled), bundles(), "db", NOW).claims == filled
+        token = raw(HEADER, filled | {"role": "x" * room})
+        assert message_of(InvalidSvidError, token) == (
+            f"JWT-SVID: wanted at most {MAX_TOKEN_BYTES} bytes, got {len(token)}"
+        )
+
+    def test_a_message_is_short_whatever_the_token_says(self) -> None:
+        audiences = ["x" * 200] * 200
+        for token in (
+            raw(HEADER, CLAIMS | {"aud": audiences}),
+            raw(HEADER | {"kid": "k" * 300}, CLAIMS),
+            raw(HEADER | {"k" * 300: 1}, CLAIMS),
+            raw(HEADER, CLAIMS | {"sub": "x" * 40_000}),
+            raw(HEADER, CLAIMS | {"exp": "x" * 40_000}),
+        ):
+            with pytest.raises(PeerError) as raised:
+                parse_and_validate(token, bundles(), "db", NOW)
+            assert len(str(raised.value)) < 1100
 
     @given(st.text(alphabet="ey.JhbGciOiJ_-=é", max_size=200) | st.text(max_size=200))
     def test_junk_is_refused_with_a_peer_error(self, token: str) -> None:
@@ -333,6 +403,11 @@ class TestSigning:
             ({"key_id": ""}, "wanted a key ID by which the bundle names the key, got an empty one"),
             ({"algorithm": "RS256"}, "algorithm 'RS256' does not fit an EC key on secp256r1"),
             ({"algorithm": "HS256"}, "algorithm 'HS256' does not fit an EC key on secp256r1"),
+            ({"audience": ["\ud800"]}, "wanted audiences that UTF-8 can carry, got ['\\ud800']"),
+            (
+                {"audience": ["x" * 50_000]},
+                "wanted claims of at most 45056 bytes, got 50086; ask for fewer or shorter audiences",
+            ),
             ({"algorithm": "none"}, "algorithm 'none' does not fit an EC key on secp256r1"),
         ],
     )
@@ -343,6 +418,12 @@ class TestSigning:
             sign(WEB, key=key(), now=NOW, **good | changes)
         assert str(raised.value) == f"JWT-SVID of {WEB}: {message}"
 
+    def test_the_longest_token_that_is_signed_is_one_that_is_taken(self) -> None:
+        long = "x" * 44_900
+        svid = sign(WEB, [long], key=key("jwt", "RSA"), key_id="k" * 64, now=NOW, ttl=timedelta(minutes=5))
+        trusted = BundleSet([TrustBundle(DOMAIN, jwt_authorities={"k" * 64: key("jwt", "RSA").public_key()})])
+        assert parse_and_validate(svid.token, trusted, long, NOW).audience == (long,)
+
     def test_an_audience_is_signed_once_and_in_order(self) -> None:
         svid = sign(WEB, ["b", "a", "b"], key=key(), key_id="k1", now=NOW, ttl=timedelta(minutes=5))
         assert svid.audience == ("b", "a")
@@ -351,6 +432,10 @@ class TestSigning:
         now: datetime = NOW + timedelta(milliseconds=900)
         svid = sign(WEB, ["db"], key=key(), key_id="k1", now=now, ttl=timedelta(seconds=2))
         assert (svid.issued_at, svid.expiry) == (NOW, NOW + timedelta(seconds=2))
+
+
+def nested(levels: int) -> object:
+    return [nested(levels - 1)] if levels else 1
 
 
 @cache
