@@ -2,30 +2,48 @@
 
 A bundle says which keys may vouch for the identities of ONE trust domain. Bundles are kept apart by trust domain and
 there is no way here to ask for the union of them: a federated domain's CA must never vouch for an identity of ours.
+
+A key that can't be used is left out and said in ``unusable``: if it kept the rest from being read, whoever publishes it
+would keep keys in use that others have withdrawn. A document that can't be read at all costs its own trust domain only,
+and costs it all: ``unreadable`` trusts nobody, since the bundle from before may hold what this one took away.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any, TypeVar
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, RSAKey
 
 from meshtls.errors import BundleError
+from meshtls.json_text import read_json
 from meshtls.spiffeid import TrustDomain
 
-__all__ = ["BundleSet", "JwtAuthority", "TrustBundle"]
+__all__ = ["BundleSet", "JwtAuthority", "TrustBundle", "usable_authorities"]
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 JwtAuthority = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
-_MAX_SEQUENCE = 2**63 - 1
-_MIN_RSA_BITS = 2048
+#: The standard says 64 bits, and SPIRE counts without a sign.
+_MAX_SEQUENCE = 2**64 - 1
+_MAX_REFRESH_HINT = 2**63 - 1
+_CURVES = ("P-256", "P-384", "P-521")
+# A stranger's token is checked with a key of its choice: what that costs has to have an end.
+_RSA_BITS = range(2048, 8192 + 1)
+_RSA_EXPONENT_BITS = 32
+_SHOWN = 8
+#: What reading a certificate or a key of somebody else's raises.
+_FAULTS = (ValueError, TypeError, KeyError, x509.InvalidVersion, UnsupportedAlgorithm, JoseError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +51,8 @@ class TrustBundle:
     """The authorities of one trust domain.
 
     ``x509_authorities`` are CA certificates in publication order, ``jwt_authorities`` public keys by ``kid``;
-    ``sequence`` grows with each change, ``refresh_hint`` is in seconds. An empty bundle trusts nobody.
+    ``sequence`` grows with each change, ``refresh_hint`` is in seconds. An empty bundle trusts nobody. ``unusable``
+    says what came with it and was left out, a line each, and is no part of what is compared.
     """
 
     trust_domain: TrustDomain
@@ -41,45 +60,62 @@ class TrustBundle:
     jwt_authorities: Mapping[str, JwtAuthority] = field(default_factory=dict)
     sequence: int | None = None
     refresh_hint: int | None = None
+    unusable: tuple[str, ...] = field(default=(), compare=False)
+
+    @classmethod
+    def unreadable(cls, trust_domain: TrustDomain, error: BundleError) -> TrustBundle:
+        """In place of what can't be read: it trusts nobody."""
+        return cls(trust_domain, unusable=(f"{error}; until another comes, nobody of {trust_domain} is trusted",))
 
     @classmethod
     def from_pem(cls, trust_domain: TrustDomain, pem: bytes) -> TrustBundle:
-        """Read concatenated PEM certificates. Raises BundleError."""
+        """Read concatenated PEM certificates, an operator's file: each has to be usable. Raises BundleError."""
         try:
-            return cls(trust_domain, tuple(x509.load_pem_x509_certificates(pem)))
-        except (ValueError, x509.InvalidVersion) as error:
+            return cls(trust_domain, tuple(map(_readable, x509.load_pem_x509_certificates(pem))))
+        except _FAULTS as error:
             raise BundleError(_message(trust_domain, "PEM certificates", str(error))) from error
 
     @classmethod
-    def from_jwks(cls, trust_domain: TrustDomain, document: bytes | str) -> TrustBundle:
-        """Read a SPIFFE bundle document. Keys of unknown ``kty`` or ``use`` are ignored, as the standard says.
+    def from_der(cls, trust_domain: TrustDomain, ders: Iterable[bytes]) -> TrustBundle:
+        """The bundle of these certificates; what can't be used is left out."""
+        authorities, unusable = usable_authorities(trust_domain, ders)
+        return cls(trust_domain, authorities, unusable=unusable)
 
-        Raises BundleError where a key that is meant for us can't be used.
+    @classmethod
+    def from_jwks(cls, trust_domain: TrustDomain, document: bytes | str) -> TrustBundle:
+        """Read a SPIFFE bundle document. Keys of unknown ``kty`` or ``use`` are ignored, as the standard says (WIT-SVID
+        keys among them), and keys that can't be used are left out.
+
+        Of two members of one name the last counts, as RFC 7517 allows. Raises BundleError for a document that is none.
         """
-        return cls._read(trust_domain, document, ("jwt-svid",))
+        members, keys = _document(trust_domain, document)
+        x509_authorities, no_roots = _read_each(trust_domain, "an X.509 authority", _x509_keys(keys), _x509_authority)
+        jwt_authorities, no_keys = _jwt_authorities(trust_domain, keys, ("jwt-svid",))
+        return cls(
+            trust_domain,
+            tuple(x509_authorities),
+            jwt_authorities,
+            _whole_number(trust_domain, members, "spiffe_sequence", _MAX_SEQUENCE),
+            _whole_number(trust_domain, members, "spiffe_refresh_hint", _MAX_REFRESH_HINT),
+            no_roots + no_keys,
+        )
 
     @classmethod
     def from_jwt_jwks(cls, trust_domain: TrustDomain, document: bytes | str) -> TrustBundle:
         """Read the JWT authorities that a Workload API sends: a JWK set (RFC 7517) of nothing else, so that a key need
-        not say what it is for, and SPIRE's do not. One for another ``use`` is ignored.
+        not say what it is for, and SPIRE's do not. One for another ``use`` is ignored, one that can't be used left out.
 
-        Raises BundleError where a key that is meant for us can't be used.
+        Raises BundleError for a document that is none.
         """
-        return replace(cls._read(trust_domain, document, ("jwt-svid", "sig", None)), x509_authorities=())
-
-    @classmethod
-    def _read(cls, trust_domain: TrustDomain, document: bytes | str, jwt_uses: tuple[str | None, ...]) -> TrustBundle:
-        members = _json_object(trust_domain, document)
-        keys = members.get("keys")
-        if not isinstance(keys, list) or not all(isinstance(key, dict) for key in keys):
-            raise BundleError(_message(trust_domain, "an array of objects in 'keys'", _kind(keys)))
-        known = [key for key in keys if key.get("kty") in ("EC", "RSA")]
+        members, keys = _document(trust_domain, document)
+        jwt_authorities, unusable = _jwt_authorities(trust_domain, keys, ("jwt-svid", "sig", None))
         return cls(
             trust_domain,
-            tuple(_x509_authorities(trust_domain, known)),
-            dict(_jwt_authorities(trust_domain, known, jwt_uses)),
-            _whole_number(trust_domain, members, "spiffe_sequence"),
-            _whole_number(trust_domain, members, "spiffe_refresh_hint"),
+            (),
+            jwt_authorities,
+            _whole_number(trust_domain, members, "spiffe_sequence", _MAX_SEQUENCE),
+            _whole_number(trust_domain, members, "spiffe_refresh_hint", _MAX_REFRESH_HINT),
+            unusable,
         )
 
     def to_jwks(self) -> str:
@@ -103,12 +139,21 @@ class TrustBundle:
 
 
 class BundleSet:
-    """Bundles by trust domain, frozen. ``bundles[td]`` and ``bundles.get(td)`` are the only ways in."""
+    """Bundles by trust domain, frozen. ``bundles[td]`` and ``bundles.get(td)`` are the only ways in.
 
-    __slots__ = ("_bundles",)
+    ``unusable`` says what came with them and belongs to no trust domain.
+    """
 
-    def __init__(self, bundles: Iterable[TrustBundle] = ()) -> None:
+    __slots__ = ("_bundles", "_unusable")
+
+    def __init__(self, bundles: Iterable[TrustBundle] = (), unusable: Iterable[str] = ()) -> None:
         self._bundles: Mapping[TrustDomain, TrustBundle] = {b.trust_domain: b for b in bundles}
+        self._unusable = tuple(unusable)
+
+    @property
+    def unusable(self) -> tuple[str, ...]:
+        """What was left out, of every bundle."""
+        return (*self._unusable, *chain.from_iterable(bundle.unusable for bundle in self))
 
     def get(self, trust_domain: TrustDomain) -> TrustBundle | None:
         return self._bundles.get(trust_domain)
@@ -132,58 +177,115 @@ class BundleSet:
         return f"<BundleSet {inside or 'empty'}>"
 
 
-def _json_object(trust_domain: TrustDomain, document: bytes | str) -> dict[str, Any]:
+def usable_authorities(
+    trust_domain: TrustDomain, ders: Iterable[bytes]
+) -> tuple[tuple[x509.Certificate, ...], tuple[str, ...]]:
+    """The certificates of these that can be used, and a line for each that can't."""
+    read, unusable = _read_each(trust_domain, "an X.509 authority", ders, _readable_der)
+    return tuple(read), unusable
+
+
+def _document(trust_domain: TrustDomain, document: bytes | str) -> tuple[dict[str, Any], list[Any]]:
     try:
-        members = json.loads(document)
-    except (ValueError, RecursionError) as error:
+        members = read_json(document, unique_names=False)
+    except ValueError as error:
         raise BundleError(_message(trust_domain, "a JSON object", str(error))) from error
     if not isinstance(members, dict):
         raise BundleError(_message(trust_domain, "a JSON object", _kind(members)))
-    return members
+    keys = members.get("keys")
+    if not isinstance(keys, list):
+        raise BundleError(_message(trust_domain, "an array of objects in 'keys'", _kind(keys)))
+    return members, [key for key in keys if isinstance(key, dict) and key.get("kty") in ("EC", "RSA")]
 
 
-def _x509_authorities(trust_domain: TrustDomain, keys: list[dict[str, Any]]) -> Iterator[x509.Certificate]:
-    for key in keys:
-        chain = key.get("x5c")
-        if key.get("use") != "x509-svid" or not chain:
-            continue
+def _read_each(
+    trust_domain: TrustDomain, what: str, values: Iterable[T], read: Callable[[T], U]
+) -> tuple[list[U], tuple[str, ...]]:
+    """What ``read`` makes of each value, without those that it can't read, and a line for each of those."""
+    found, faults = [], []
+    for value in values:
         try:
-            yield x509.load_der_x509_certificate(base64.b64decode(chain[0], validate=True))
-        except (ValueError, TypeError, KeyError, x509.InvalidVersion) as error:
-            raise BundleError(_message(trust_domain, "a base64 DER certificate in 'x5c'", str(error))) from error
+            found.append(read(value))
+        except _FAULTS as error:
+            faults.append(f"SPIFFE bundle of trust domain {trust_domain}: left out {what}: {_short(error)}")
+    if len(faults) > _SHOWN:
+        more = f"SPIFFE bundle of trust domain {trust_domain}: left out {len(faults) - _SHOWN} more"
+        faults[_SHOWN:] = [more]
+    return found, tuple(faults)
+
+
+def _x509_keys(keys: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    return (key for key in keys if key.get("use") == "x509-svid" and key.get("x5c"))
+
+
+def _x509_authority(key: dict[str, Any]) -> x509.Certificate:
+    authority = _readable_der(base64.b64decode(key["x5c"][0], validate=True))
+    _x509_entry(authority)  # what can't be written again can't be passed on
+    return authority
+
+
+def _readable_der(der: bytes) -> x509.Certificate:
+    return _readable(x509.load_der_x509_certificate(der))
+
+
+def _readable(authority: x509.Certificate) -> x509.Certificate:
+    # Names, extensions and the key are decoded on first use: what can't be must not fail each handshake after this.
+    _ = authority.subject, authority.issuer, authority.extensions, authority.public_key()
+    return authority
 
 
 def _jwt_authorities(
-    trust_domain: TrustDomain, keys: list[dict[str, Any]], uses: tuple[str | None, ...]
-) -> Iterator[tuple[str, JwtAuthority]]:
-    for key in keys:
-        if key.get("use") not in uses:
-            continue
-        kid = key.get("kid")
-        if not isinstance(kid, str) or not kid:
-            raise BundleError(_message(trust_domain, "a 'kid' with each jwt-svid key", _kind(kid)))
-        try:
-            yield kid, _public_key(key)
-        except (ValueError, TypeError, KeyError, JoseError) as error:
-            raise BundleError(_message(trust_domain, f"a public {key['kty']} key {kid!r}", str(error))) from error
+    trust_domain: TrustDomain, keys: Sequence[dict[str, Any]], uses: tuple[str | None, ...]
+) -> tuple[dict[str, JwtAuthority], tuple[str, ...]]:
+    ours = (key for key in keys if key.get("use") in uses)
+    found, unusable = _read_each(trust_domain, "a JWT authority", ours, _jwt_authority)
+    authorities = dict(found)
+    if len(authorities) < len(found):
+        twice = f"SPIFFE bundle of trust domain {trust_domain}: several JWT authorities have one 'kid'; the last counts"
+        unusable = (*unusable, twice)
+    return authorities, unusable
+
+
+def _jwt_authority(key: dict[str, Any]) -> tuple[str, JwtAuthority]:
+    kid = key.get("kid")
+    if not isinstance(kid, str) or not kid:
+        raise ValueError(f"wanted a 'kid' with each key, got {_kind(kid)}")
+    try:
+        return kid, _public_key(key)
+    except _FAULTS as error:
+        raise ValueError(f"wanted a public {key['kty']} key {_short(kid)}, got {error}") from error
 
 
 def _public_key(key: dict[str, Any]) -> JwtAuthority:
     # Only the members that make the public key: 'use' values of SPIFFE are unknown to JOSE libraries.
     if key["kty"] == "EC":
+        if key["crv"] not in _CURVES:
+            raise ValueError(f"curve {_short(key['crv'])}: wanted {', '.join(_CURVES)}")
         return ECKey.import_key({name: key[name] for name in ("kty", "crv", "x", "y")}).public_key
-    public_key = RSAKey.import_key({name: key[name] for name in ("kty", "n", "e")}).public_key
-    if public_key.key_size < _MIN_RSA_BITS:
-        raise ValueError(f"{public_key.key_size} bits, too few: {_MIN_RSA_BITS} are needed")
-    return public_key
+    bits, exponent_bits = _bits(key["n"]), _bits(key["e"])
+    if bits not in _RSA_BITS:
+        raise ValueError(f"{bits} bits: wanted {_RSA_BITS[0]} to {_RSA_BITS[-1]}")
+    if exponent_bits > _RSA_EXPONENT_BITS:
+        raise ValueError(f"an exponent of {exponent_bits} bits: wanted at most {_RSA_EXPONENT_BITS}")
+    return RSAKey.import_key({name: key[name] for name in ("kty", "n", "e")}).public_key
+
+
+def _bits(number: str) -> int:
+    """How long the number is that this base64url text says (RFC 7518, section 2)."""
+    return int.from_bytes(base64.urlsafe_b64decode(number + "=" * (-len(number) % 4))).bit_length()
 
 
 def _x509_entry(authority: x509.Certificate) -> dict[str, Any]:
-    key = authority.public_key()
-    if not isinstance(key, JwtAuthority):
-        raise BundleError(f"CA certificate {authority.subject.rfc4514_string()}: wanted an EC or RSA key")
+    try:
+        key = authority.public_key()
+        if not isinstance(key, JwtAuthority):
+            raise ValueError(f"got {type(key).__name__}")  # noqa: TRY004  # one refusal for both
+        members = _jwk(key)
+    except _FAULTS as error:
+        name = authority.subject.rfc4514_string()
+        raise BundleError(f"CA certificate {_short(name)}: wanted an EC or RSA key: {error}") from error
     der = base64.b64encode(authority.public_bytes(Encoding.DER)).decode()
-    return _jwk(key) | {"use": "x509-svid", "x5c": [der]}
+    return members | {"use": "x509-svid", "x5c": [der]}
 
 
 def _jwk(key: JwtAuthority) -> dict[str, Any]:
@@ -191,12 +293,13 @@ def _jwk(key: JwtAuthority) -> dict[str, Any]:
     return {name: value for name, value in jwk.as_dict(private=False).items() if name != "kid"}
 
 
-def _whole_number(trust_domain: TrustDomain, members: dict[str, Any], name: str) -> int | None:
+def _whole_number(trust_domain: TrustDomain, members: dict[str, Any], name: str, largest: int) -> int | None:
     value = members.get(name)
     if value is None:
         return None
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MAX_SEQUENCE:
-        raise BundleError(_message(trust_domain, f"a whole number below 2**63 in {name!r}", repr(value)))
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= largest:
+        bits = largest.bit_length()
+        raise BundleError(_message(trust_domain, f"a whole number below 2**{bits} in {name!r}", _short(value)))
     return value
 
 
@@ -206,3 +309,9 @@ def _message(trust_domain: TrustDomain, wanted: str, got: str) -> str:
 
 def _kind(value: object) -> str:
     return "nothing" if value is None else type(value).__name__
+
+
+def _short(value: object) -> str:
+    """This value in a message, of bounded length and without control characters."""
+    text = str(value) if isinstance(value, Exception) else repr(value)
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text[:160])

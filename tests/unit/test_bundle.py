@@ -48,6 +48,13 @@ def jwt_entry(**change: object) -> Entry:
     return json.loads(TrustBundle(TD, (), {"k1": EC_KEY}).to_jwks())["keys"][0] | change  # type: ignore[no-any-return]
 
 
+def rsa_entry(bits: int, exponent: int = 65537) -> Entry:
+    """The numbers of a key: no private key is needed."""
+    numbers = {"n": (1 << bits - 1 | 1).to_bytes(-(-bits // 8)), "e": exponent.to_bytes(8)}
+    coded = {name: base64.urlsafe_b64encode(value).decode().rstrip("=") for name, value in numbers.items()}
+    return {"kty": "RSA", "use": "jwt-svid", "kid": "k1"} | coded
+
+
 def without(entry: Entry, name: str) -> Entry:
     return {member: value for member, value in entry.items() if member != name}
 
@@ -178,16 +185,29 @@ PREFIX = "SPIFFE bundle of trust domain a.test: wanted "
         ("{}", "an array of objects in 'keys', got nothing"),
         ('{"keys": null}', "an array of objects in 'keys', got nothing"),
         ('{"keys": {}}', "an array of objects in 'keys', got dict"),
-        ('{"keys": ["k"]}', "an array of objects in 'keys', got list"),
-        ('{"keys": [], "spiffe_sequence": "7"}', "a whole number below 2**63 in 'spiffe_sequence', got '7'"),
-        ('{"keys": [], "spiffe_sequence": 1.5}', "a whole number below 2**63 in 'spiffe_sequence', got 1.5"),
-        ('{"keys": [], "spiffe_sequence": true}', "a whole number below 2**63 in 'spiffe_sequence', got True"),
-        ('{"keys": [], "spiffe_sequence": -1}', "a whole number below 2**63 in 'spiffe_sequence', got -1"),
+        ('{"keys": [], "spiffe_sequence": "7"}', "a whole number below 2**64 in 'spiffe_sequence', got '7'"),
+        ('{"keys": [], "spiffe_sequence": 1.5}', "a whole number below 2**64 in 'spiffe_sequence', got 1.5"),
+        ('{"keys": [], "spiffe_sequence": true}', "a whole number below 2**64 in 'spiffe_sequence', got True"),
+        ('{"keys": [], "spiffe_sequence": -1}', "a whole number below 2**64 in 'spiffe_sequence', got -1"),
         (
-            f'{{"keys": [], "spiffe_sequence": {2**63}}}',
-            f"a whole number below 2**63 in 'spiffe_sequence', got {2**63}",
+            f'{{"keys": [], "spiffe_sequence": {2**64}}}',
+            f"a whole number below 2**64 in 'spiffe_sequence', got {2**64}",
         ),
-        ('{"keys": [], "spiffe_refresh_hint": NaN}', "a whole number below 2**63 in 'spiffe_refresh_hint', got nan"),
+        (
+            f'{{"keys": [], "spiffe_refresh_hint": {2**63}}}',
+            f"a whole number below 2**63 in 'spiffe_refresh_hint', got {2**63}",
+        ),
+        ('{"keys": [], "spiffe_refresh_hint": -1}', "a whole number below 2**63 in 'spiffe_refresh_hint', got -1"),
+        ('{"keys": [], "spiffe_refresh_hint": 0.5}', "a whole number below 2**63 in 'spiffe_refresh_hint', got 0.5"),
+        ('{"keys": [], "spiffe_refresh_hint": NaN}', "a JSON object, got NaN is no number in JSON"),
+        (
+            '{"keys": [], "more": "\\ud800"}',
+            "a JSON object, got 'utf-8' codec can't encode character '\\ud800' in position 22: surrogates not allowed",
+        ),
+        (
+            '\ufeff{"keys": []}',
+            "a JSON object, got Unexpected UTF-8 BOM (decode using utf-8-sig): line 1 column 1 (char 0)",
+        ),
     ],
 )
 def test_what_is_no_bundle_document_is_refused(text: str, message: str) -> None:
@@ -199,48 +219,160 @@ def test_text_that_no_json_parser_takes_is_refused(text: bytes | str) -> None:
     assert refusal(lambda: TrustBundle.from_jwks(TD, text)).startswith(PREFIX + "a JSON object, got ")
 
 
-def test_the_largest_sequence_is_read() -> None:
-    assert parsed(spiffe_sequence=2**63 - 1, spiffe_refresh_hint=300) == TrustBundle(TD, (), {}, 2**63 - 1, 300)
+@pytest.mark.parametrize("sequence", [0, 2**31, 2**53 + 1, 2**63 - 1, 2**63, 2**64 - 1])
+def test_a_sequence_has_64_bits_and_no_sign(sequence: int) -> None:
+    bundle = TrustBundle(TD, (), {}, sequence, 300)
+    assert parsed(spiffe_sequence=sequence, spiffe_refresh_hint=300) == bundle
+    assert TrustBundle.from_jwks(TD, bundle.to_jwks()).sequence == sequence
 
 
-CERTIFICATE = "a base64 DER certificate in 'x5c', got "
-KID = "a 'kid' with each jwt-svid key, got "
+def test_the_largest_refresh_hint_is_read() -> None:
+    assert parsed(spiffe_refresh_hint=2**63 - 1).refresh_hint == 2**63 - 1
+
+
+ROOTS = "left out an X.509 authority: "
+KEYS = "left out a JWT authority: wanted "
+KID = KEYS + "a 'kid' with each key, got "
+RSA = KEYS + "a public RSA key 'k1', got "
+SAID = "SPIFFE bundle of trust domain a.test: "
+# The first boolean of the basic constraints: DER has no other truth than 0xff.
+EXTENSIONS, BROKEN = b"\x30\x03\x01\x01\xff", b"\x30\x03\x01\x01\x01"
+ODD = leaf(ROOT, subject="odd", own_key=ed25519.Ed25519PrivateKey.generate())  # type: ignore[arg-type]
 VERSION_9 = ROOT.der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x09")
 
 
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        pytest.param(x509_entry(x5c=["AAAA"]), CERTIFICATE + "error parsing asn1 value", id="x5c of junk"),
-        pytest.param(x509_entry(x5c=["é"]), CERTIFICATE + "string argument should contain only ASCII", id="x5c in é"),
-        pytest.param(x509_entry(x5c=[base64.encodebytes(ROOT.der).decode()]), CERTIFICATE, id="x5c with line breaks"),
-        pytest.param(x509_entry(x5c=[5]), CERTIFICATE + "argument should be a bytes-like object", id="x5c of a number"),
-        pytest.param(x509_entry(x5c=5), CERTIFICATE + "'int' object is not subscriptable", id="x5c is a number"),
-        pytest.param(x509_entry(x5c={"0": "AAAA"}), CERTIFICATE + "0", id="x5c is an object"),
+        pytest.param(x509_entry(x5c=["AAAA"]), ROOTS + "error parsing asn1 value", id="x5c of junk"),
+        pytest.param(x509_entry(x5c=["é"]), ROOTS + "string argument should contain only ASCII", id="x5c in é"),
+        pytest.param(x509_entry(x5c=[base64.encodebytes(ROOT.der).decode()]), ROOTS, id="x5c with line breaks"),
+        pytest.param(x509_entry(x5c=[5]), ROOTS + "argument should be a bytes-like object", id="x5c of a number"),
+        pytest.param(x509_entry(x5c=5), ROOTS + "'int' object is not subscriptable", id="x5c is a number"),
+        pytest.param(x509_entry(x5c={"0": "AAAA"}), ROOTS + "0", id="x5c is an object"),
         pytest.param(
             x509_entry(x5c=[base64.b64encode(VERSION_9).decode()]),
-            CERTIFICATE + "9 is not a valid X509 version",
+            ROOTS + "9 is not a valid X509 version",
             id="x5c of an unknown X.509 version",
+        ),
+        pytest.param(
+            x509_entry(x5c=[base64.b64encode(ROOT.der.replace(EXTENSIONS, BROKEN)).decode()]),
+            ROOTS + "error parsing asn1 value",
+            id="x5c with an extension that can't be parsed",
+        ),
+        pytest.param(
+            x509_entry(x5c=[base64.b64encode(ODD.der).decode()]),
+            ROOTS + "CA certificate 'CN=odd': wanted an EC or RSA key: got Ed25519PublicKey",
+            id="x5c with a key that is neither",
         ),
         pytest.param(without(jwt_entry(), "kid"), KID + "nothing", id="no kid"),
         pytest.param(jwt_entry(kid=""), KID + "str", id="an empty kid"),
         pytest.param(jwt_entry(kid=5), KID + "int", id="a kid that is no text"),
-        pytest.param(without(jwt_entry(), "y"), "a public EC key 'k1', got 'y'", id="no y"),
-        pytest.param(jwt_entry(crv="P-999"), "a public EC key 'k1', got ", id="an unknown curve"),
-        pytest.param(jwt_entry(x="AAAA"), "a public EC key 'k1', got ", id="a point off the curve"),
-        pytest.param(jwt_entry(x=5), "a public EC key 'k1', got ", id="x is a number"),
-        pytest.param(jwt_entry(kty="RSA"), "a public RSA key 'k1', got 'n'", id="an RSA key with no modulus"),
+        pytest.param(without(jwt_entry(), "y"), KEYS + "a public EC key 'k1', got 'y'", id="no y"),
+        pytest.param(
+            jwt_entry(crv="P-999"),
+            KEYS + "a public EC key 'k1', got curve 'P-999': wanted P-256, P-384, P-521",
+            id="an unknown curve",
+        ),
+        pytest.param(
+            {**ECKey.generate_key("secp256k1").as_dict(private=False), "use": "jwt-svid", "kid": "k1"},
+            KEYS + "a public EC key 'k1', got curve 'secp256k1': wanted P-256, P-384, P-521",
+            id="a curve that no algorithm of the standard has",
+        ),
+        pytest.param(jwt_entry(crv=["P-256"]), KEYS + "a public EC key 'k1', got curve ['P-256']", id="a listed curve"),
+        pytest.param(jwt_entry(x="AAAA"), KEYS + "a public EC key 'k1', got ", id="a point off the curve"),
+        pytest.param(jwt_entry(x=5), KEYS + "a public EC key 'k1', got ", id="x is a number"),
+        pytest.param(jwt_entry(kty="RSA"), KEYS + "a public RSA key 'k1', got 'n'", id="an RSA key with no modulus"),
+        pytest.param(rsa_entry(1024), RSA + "1024 bits: wanted 2048 to 8192", id="a short RSA key"),
+        pytest.param(rsa_entry(8193), RSA + "8193 bits: wanted 2048 to 8192", id="a long RSA key"),
+        pytest.param(rsa_entry(2048, 2**32 + 1), RSA + "an exponent of 33 bits: wanted at most 32", id="slow RSA"),
+        pytest.param(rsa_entry(2048, 2), RSA, id="an even exponent"),
+        pytest.param(rsa_entry(2048) | {"n": 5}, RSA, id="a modulus that is a number"),
     ],
-)
-def test_a_key_that_is_meant_for_us_and_can_t_be_used_is_refused(entry: Entry, message: str) -> None:
-    assert refusal(lambda: parsed(entry)).startswith(PREFIX + message)
+)  # fmt: skip
+@pytest.mark.parametrize("after", [False, True])
+def test_a_key_that_can_t_be_used_is_left_out_and_said_and_the_others_are_read(
+    entry: Entry, message: str, after: bool
+) -> None:
+    good = [jwt_entry(kid="good"), x509_entry()]
+    bundle = parsed(*([*good, entry] if after else [entry, *good]))
+    assert bundle == parsed(*good)
+    assert parsed(*good).unusable == ()
+    [line] = bundle.unusable
+    assert line.startswith(SAID + message)
+    assert TrustBundle.from_jwt_jwks(TD, document(*good, entry)) == TrustBundle.from_jwt_jwks(TD, document(*good))
 
 
-@pytest.mark.filterwarnings("ignore:Key size should be")
-def test_a_short_rsa_key_is_refused() -> None:
-    short = RSAKey.generate_key(1024).as_dict(private=False)
-    message = refusal(lambda: parsed({**short, "use": "jwt-svid", "kid": "k1"}))
-    assert message == PREFIX + "a public RSA key 'k1', got 1024 bits, too few: 2048 are needed"
+def test_rsa_keys_are_used_up_to_both_bounds() -> None:
+    for entry in (rsa_entry(2048, 2**32 - 1), rsa_entry(8192)):
+        [(kid, found)] = parsed(entry).jwt_authorities.items()
+        assert isinstance(found, rsa.RSAPublicKey)
+        assert (kid, f"{found.public_numbers().n:x}") == ("k1", base64.urlsafe_b64decode(entry["n"] + "==").hex())
+
+
+def test_wit_svid_keys_are_read_without_complaint() -> None:
+    wit = [jwt_entry(use="wit-svid"), rsa_entry(1024) | {"use": "wit-svid"}, {"kty": "OKP", "use": "wit-svid"}]
+    bundle = parsed(*wit, jwt_entry())
+    assert (bundle, bundle.unusable) == (parsed(jwt_entry()), ())
+    assert TrustBundle.from_jwt_jwks(TD, document(*wit)).unusable == ()
+
+
+def test_of_two_keys_with_one_kid_the_last_counts_and_that_is_said() -> None:
+    other = jwt_entry() | without(
+        json.loads(TrustBundle(TD, (), {"x": key("n").public_key()}).to_jwks())["keys"][0], "kid"
+    )
+    bundle = parsed(jwt_entry(), other)
+    assert bundle == parsed(other)
+    assert bundle.unusable == (SAID + "several JWT authorities have one 'kid'; the last counts",)
+
+
+def test_lines_about_what_is_left_out_are_few_and_short_whatever_there_is() -> None:
+    entry = jwt_entry(kid="\n\x1b\u2028" * 10_000, crv="\n" * 10_000)
+    bundle = parsed(*[entry] * 500, x509_entry())
+    assert bundle.x509_authorities == (ROOT.certificate,)
+    assert bundle.unusable[-1] == SAID + "left out 492 more"
+    assert len(bundle.unusable) == 9
+    assert all(line.isprintable() and len(line) < 400 for line in bundle.unusable)
+
+
+@pytest.mark.parametrize("use", [None, "", "jwt-svid", "sig", "enc", 0])
+def test_in_a_bundle_document_a_certificate_counts_only_where_its_use_says_so(use: object) -> None:
+    assert parsed(x509_entry(use=use), without(x509_entry(), "use")) == TrustBundle(TD)
+
+
+@pytest.mark.parametrize("use", [None, "", "sig", "enc", "x509-svid", 0, ["jwt-svid"]])
+def test_in_a_bundle_document_a_jwt_key_counts_only_where_its_use_says_so(use: object) -> None:
+    assert parsed(jwt_entry(use=use), without(jwt_entry(), "use")) == TrustBundle(TD)
+
+
+class TestJwtBundleOfTheWorkloadApi:
+    @pytest.mark.parametrize(
+        "entry", [jwt_entry(), jwt_entry(use="sig"), without(jwt_entry(), "use"), jwt_entry(use=None)]
+    )
+    def test_a_key_need_not_say_its_use(self, entry: Entry) -> None:
+        assert TrustBundle.from_jwt_jwks(TD, document(entry)).jwt_authorities == {"k1": EC_KEY}
+
+    @pytest.mark.parametrize("use", ["x509-svid", "wit-svid", "enc", "", 0])
+    def test_a_key_for_another_use_is_ignored(self, use: object) -> None:
+        bundle = TrustBundle.from_jwt_jwks(TD, document(jwt_entry(use=use)))
+        assert (bundle, bundle.unusable) == (TrustBundle(TD), ())
+
+    def test_certificates_are_not_even_looked_at(self) -> None:
+        bundle = TrustBundle.from_jwt_jwks(TD, document(x509_entry(), x509_entry(x5c=["junk"]), spiffe_sequence=3))
+        assert (bundle, bundle.unusable) == (TrustBundle(TD, sequence=3), ())
+
+
+def test_an_unreadable_bundle_trusts_nobody_and_says_why() -> None:
+    bundle = TrustBundle.unreadable(TD, BundleError("it is junk"))
+    assert bundle == TrustBundle(TD)
+    assert bundle.unusable == ("it is junk; until another comes, nobody of a.test is trusted",)
+    assert BundleSet([bundle], ["more"]).unusable == ("more", *bundle.unusable)
+
+
+def test_of_der_certificates_those_that_can_be_used_are_kept() -> None:
+    bundle = TrustBundle.from_der(TD, [ROOT.der, VERSION_9, b"", NEXT.der, ROOT.der.replace(EXTENSIONS, BROKEN)])
+    assert bundle.x509_authorities == (ROOT.certificate, NEXT.certificate)
+    assert [line.startswith(SAID + ROOTS) for line in bundle.unusable] == [True] * 3
 
 
 def test_pem_and_der_hold_the_authorities_in_order() -> None:
@@ -261,11 +393,19 @@ def test_pem_of_an_unknown_x509_version_is_refused() -> None:
 
 
 def test_an_authority_whose_key_is_neither_ec_nor_rsa_can_t_be_written() -> None:
-    odd_key: Any = ed25519.Ed25519PrivateKey.generate()
-    odd = leaf(ROOT, subject="odd", own_key=odd_key)
-    assert refusal(lambda: TrustBundle.from_jwks(TD, TrustBundle(TD, (odd.certificate,)).to_jwks())) == (
-        "CA certificate CN=odd: wanted an EC or RSA key"
+    assert refusal(lambda: TrustBundle.from_jwks(TD, TrustBundle(TD, (ODD.certificate,)).to_jwks())) == (
+        "CA certificate 'CN=odd': wanted an EC or RSA key: got Ed25519PublicKey"
     )
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_each_certificate_of_a_pem_file_has_to_be_usable(place: int) -> None:
+    broken = b"-----BEGIN CERTIFICATE-----\n%b-----END CERTIFICATE-----\n" % base64.encodebytes(
+        ROOT.der.replace(EXTENSIONS, BROKEN)
+    )
+    good = TrustBundle(TD, (ROOT.certificate,)).to_pem()
+    pem = broken + good if place else good + broken
+    assert refusal(lambda: TrustBundle.from_pem(TD, pem)).startswith(PREFIX + "PEM certificates, got error parsing")
 
 
 def test_bundles_are_found_by_their_own_trust_domain_only() -> None:

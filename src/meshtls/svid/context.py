@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from meshtls.bundle import BundleSet
@@ -14,11 +14,15 @@ __all__ = ["ConstantSource", "X509Context", "X509ContextSource"]
 
 @dataclass(frozen=True, slots=True)
 class X509Context:
-    """A snapshot. Readers take one and use it to the end; rotation makes a new one with a higher ``generation``."""
+    """A snapshot. Readers take one and use it to the end; rotation makes a new one with a higher ``generation``.
+
+    ``unusable`` says what came with it and was left out, a line each, and is no part of what is compared.
+    """
 
     generation: int
     svids: tuple[X509Svid, ...]
     bundles: BundleSet
+    unusable: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def svid(self) -> X509Svid:

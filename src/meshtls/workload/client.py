@@ -6,6 +6,7 @@ the identity is lost it tries again, with a backoff that doubles.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import AsyncGenerator, Callable, Collection
 from types import TracebackType
@@ -15,6 +16,7 @@ from grpclib.client import Channel
 
 from meshtls.bundle import BundleSet
 from meshtls.clock import Clock, SystemClock
+from meshtls.complaints import Complaints
 from meshtls.errors import InvalidSvidError, LocalIdentityError, RequestError
 from meshtls.proto import workload_pb as pb
 from meshtls.proto.workload_grpc import SpiffeWorkloadAPIStub
@@ -29,12 +31,15 @@ from meshtls.workload.failures import WorkloadApiError
 
 __all__ = ["WorkloadApiClient"]
 
+log = logging.getLogger("meshtls.workload")
+
 
 class WorkloadApiClient:
     """``async with WorkloadApiClient() as client``; the address is SPIFFE_ENDPOINT_SOCKET's unless given.
 
     ``timeout`` is in seconds, for each fetch and for the first message of each watch. Raises ConfigError for an address
-    that is none; the methods raise WorkloadApiError, a LocalIdentityError.
+    that is none; the methods raise WorkloadApiError, a LocalIdentityError. What can't be used of an answer is left out
+    (see ``BundleSet.unusable``) and logged when it comes and when it has gone.
     """
 
     def __init__(
@@ -48,6 +53,7 @@ class WorkloadApiClient:
         self.address = address_from(address, os.environ)
         self._stub: SpiffeWorkloadAPIStub | None = None
         self._calls = Calls(self.address, clock or SystemClock(), timeout, jitter or any_jitter)
+        self._contexts, self._x509, self._jwt = Complaints(log), Complaints(log), Complaints(log)
 
     async def __aenter__(self) -> WorkloadApiClient:
         if isinstance(self.address, UnixAddress):
@@ -66,16 +72,16 @@ class WorkloadApiClient:
     async def fetch_x509_context(self) -> X509Context:
         """All X509-SVIDs of this process and its X.509 bundles, as generation 1."""
         return await self._calls.first(
-            self._api.FetchX509SVID, pb.X509SVIDRequest(), lambda reply: x509_context(reply, 1)
+            self._api.FetchX509SVID, pb.X509SVIDRequest(), lambda reply: self._context(reply, 1)
         )
 
     async def fetch_x509_bundles(self) -> BundleSet:
         """The X.509 bundles alone; a Workload API may give them to a process without an identity."""
-        return await self._calls.first(self._api.FetchX509Bundles, pb.X509BundlesRequest(), x509_bundles)
+        return await self._calls.first(self._api.FetchX509Bundles, pb.X509BundlesRequest(), self._x509_bundles)
 
     async def fetch_jwt_bundles(self) -> BundleSet:
         """The bundles with JWT keys only."""
-        return await self._calls.first(self._api.FetchJWTBundles, pb.JWTBundlesRequest(), jwt_bundles)
+        return await self._calls.first(self._api.FetchJWTBundles, pb.JWTBundlesRequest(), self._jwt_bundles)
 
     async def fetch_jwt_svids(
         self, audience: Collection[str], spiffe_id: SpiffeId | None = None
@@ -110,7 +116,7 @@ class WorkloadApiClient:
 
         def convert(reply: pb.X509SVIDResponse) -> X509Context:
             nonlocal generation
-            context = x509_context(reply, generation + 1)
+            context = self._context(reply, generation + 1)
             generation += 1
             return context
 
@@ -120,16 +126,31 @@ class WorkloadApiClient:
         self, on_failure: Callable[[LocalIdentityError], None] | None = None
     ) -> AsyncGenerator[BundleSet]:
         """As watch_x509_contexts, for the X.509 bundles."""
-        return self._calls.watch(self._api.FetchX509Bundles, pb.X509BundlesRequest(), x509_bundles, on_failure)
+        return self._calls.watch(self._api.FetchX509Bundles, pb.X509BundlesRequest(), self._x509_bundles, on_failure)
 
     def watch_jwt_bundles(
         self, on_failure: Callable[[LocalIdentityError], None] | None = None
     ) -> AsyncGenerator[BundleSet]:
         """As watch_x509_contexts, for the JWT bundles."""
-        return self._calls.watch(self._api.FetchJWTBundles, pb.JWTBundlesRequest(), jwt_bundles, on_failure)
+        return self._calls.watch(self._api.FetchJWTBundles, pb.JWTBundlesRequest(), self._jwt_bundles, on_failure)
 
     def __repr__(self) -> str:
         return f"<WorkloadApiClient {self.address}>"
+
+    def _context(self, reply: pb.X509SVIDResponse, generation: int) -> X509Context:
+        context = x509_context(reply, generation)
+        self._contexts.update(context.unusable)
+        return context
+
+    def _x509_bundles(self, reply: pb.X509BundlesResponse) -> BundleSet:
+        bundles = x509_bundles(reply)
+        self._x509.update(bundles.unusable)
+        return bundles
+
+    def _jwt_bundles(self, reply: pb.JWTBundlesResponse) -> BundleSet:
+        bundles = jwt_bundles(reply)
+        self._jwt.update(bundles.unusable)
+        return bundles
 
     @property
     def _api(self) -> SpiffeWorkloadAPIStub:

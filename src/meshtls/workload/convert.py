@@ -1,19 +1,22 @@
 """X.509 messages of the Workload API <-> our own objects (SPIFFE Workload API, section 5). Pure.
 
-What comes in was made by our own agent, so what is wrong with it is a LocalIdentityError; none of it is used in part.
+What comes in was made by our own agent, so what is wrong with it is a LocalIdentityError. But one fault must not keep
+the rest of an update out, or a key that was withdrawn would stay in use. So an authority that can't be used is left
+out, and where a trust domain's bundle can't be read at all, nobody of that domain is trusted. Of several SVIDs one that
+can't be used is left out, unless it is the default one: to go on as somebody else is not ours to decide. Then the
+update is refused whole, and what came before is used no longer than its SVID lives.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from typing import Protocol, TypeVar
 
-from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 
 from meshtls.bundle import BundleSet, TrustBundle
-from meshtls.errors import InvalidSpiffeIdError, InvalidSvidError, LocalIdentityError
+from meshtls.errors import BundleError, InvalidSpiffeIdError, InvalidSvidError, LocalIdentityError
 from meshtls.proto import workload_pb as pb
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.svid.context import X509Context
@@ -21,8 +24,8 @@ from meshtls.svid.x509 import PrivateKey, X509Svid, parse_chain
 from meshtls.workload.der import split_der
 
 __all__ = [
+    "bundle_set",
     "first_of_each_hint",
-    "trust_domain_of",
     "x509_bundles",
     "x509_bundles_message",
     "x509_context",
@@ -43,12 +46,16 @@ def x509_context(message: pb.X509SVIDResponse, generation: int) -> X509Context:
 
     Raises LocalIdentityError.
     """
-    svids = first_of_each_hint(_svid(one) for one in message.svids)
-    if not svids:
-        raise LocalIdentityError("the Workload API sent no X509-SVID: no identity was issued to this process")
-    own = [_own_bundle(one) for one in reversed(message.svids)]
+    svids, unusable = _svids(message.svids)
     # Our own last: no federated bundle may take its place, and of two for one domain the default SVID's counts.
-    return X509Context(generation, svids, BundleSet([*_bundles(message.federated_bundles), *own]))
+    own = [(one.spiffe_id, one.bundle) for one in reversed(message.svids)]
+    bundles = bundle_set([*message.federated_bundles.items(), *own], _bundle)
+    missing = [
+        f"X509-SVID {name!r} of the Workload API: it came without a bundle; nobody of its trust domain is trusted"
+        for name, ders in own
+        if not ders
+    ]
+    return X509Context(generation, first_of_each_hint(svids), bundles, (*unusable, *missing, *bundles.unusable))
 
 
 def x509_context_message(context: X509Context) -> pb.X509SVIDResponse:
@@ -61,8 +68,8 @@ def x509_context_message(context: X509Context) -> pb.X509SVIDResponse:
 
 
 def x509_bundles(message: pb.X509BundlesResponse) -> BundleSet:
-    """Raises LocalIdentityError."""
-    return BundleSet(_bundles(message.bundles))
+    """The bundle of each trust domain."""
+    return bundle_set(message.bundles.items(), _bundle)
 
 
 def x509_bundles_message(bundles: BundleSet) -> pb.X509BundlesResponse:
@@ -78,12 +85,38 @@ def first_of_each_hint(svids: Iterable[H]) -> tuple[H, ...]:
     return tuple(kept)
 
 
-def trust_domain_of(name: str) -> TrustDomain:
-    """The trust domain that a bundle of a response is for. Raises LocalIdentityError."""
-    try:
-        return TrustDomain.parse(name)
-    except InvalidSpiffeIdError as error:
-        raise LocalIdentityError(f"bundle of the Workload API: {error}") from error
+def bundle_set(bundles: Iterable[tuple[str, bytes]], read: Callable[[TrustDomain, bytes], TrustBundle]) -> BundleSet:
+    """A response's bundles by the names of their trust domains, each by itself: one that ``read`` refuses with a
+    BundleError trusts nobody. Of two names for one trust domain the last counts.
+    """
+    found, nameless = [], []
+    for name, content in bundles:
+        try:
+            trust_domain = TrustDomain.parse(name)
+        except InvalidSpiffeIdError as error:
+            nameless.append(f"bundle of the Workload API: {error}")
+            continue
+        try:
+            found.append(read(trust_domain, content))
+        except BundleError as error:
+            found.append(TrustBundle.unreadable(trust_domain, error))
+    return BundleSet(found, nameless)
+
+
+def _svids(messages: Iterable[pb.X509SVID]) -> tuple[list[X509Svid], list[str]]:
+    """And a line for each that was left out."""
+    svids: list[X509Svid] = []
+    unusable = []
+    for message in messages:
+        try:
+            svids.append(_svid(message))
+        except LocalIdentityError as error:
+            if not svids:
+                raise
+            unusable.append(f"{error}; it is left out")
+    if not svids:
+        raise LocalIdentityError("the Workload API sent no X509-SVID: no identity was issued to this process")
+    return svids, unusable
 
 
 def _svid(message: pb.X509SVID) -> X509Svid:
@@ -115,20 +148,8 @@ def _svid_message(svid: X509Svid, bundles: BundleSet) -> pb.X509SVID:
     )
 
 
-def _own_bundle(message: pb.X509SVID) -> TrustBundle:
-    bundle = _bundle(SpiffeId.parse(message.spiffe_id).trust_domain, message.bundle)
-    if not bundle.x509_authorities:
-        raise LocalIdentityError(f"X509-SVID {message.spiffe_id!r} of the Workload API: it came without a bundle")
-    return bundle
-
-
-def _bundles(bundles: Mapping[str, bytes]) -> Iterator[TrustBundle]:
-    for name, ders in bundles.items():
-        yield _bundle(trust_domain_of(name), ders)
-
-
 def _bundle(trust_domain: TrustDomain, ders: bytes) -> TrustBundle:
     try:
-        return TrustBundle(trust_domain, tuple(map(x509.load_der_x509_certificate, split_der(ders))))
-    except (ValueError, x509.InvalidVersion) as error:
-        raise LocalIdentityError(f"X.509 bundle of {trust_domain} of the Workload API: {error}") from error
+        return TrustBundle.from_der(trust_domain, split_der(ders))
+    except ValueError as error:
+        raise BundleError(f"X.509 bundle of {trust_domain} of the Workload API: {error}") from error

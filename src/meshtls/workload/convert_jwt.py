@@ -6,17 +6,17 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from meshtls.bundle import BundleSet, TrustBundle
-from meshtls.errors import BundleError, InvalidSvidError, LocalIdentityError
+from meshtls.errors import InvalidSvidError, LocalIdentityError
 from meshtls.proto import workload_pb as pb
 from meshtls.svid.jwt import JwtSvid, parse_unverified
-from meshtls.workload.convert import first_of_each_hint, trust_domain_of
+from meshtls.workload.convert import bundle_set, first_of_each_hint
 
 __all__ = ["jwt_bundles", "jwt_bundles_message", "jwt_svids", "jwt_svids_message", "validated", "validated_message"]
 
 
 def jwt_bundles(message: pb.JWTBundlesResponse) -> BundleSet:
-    """Bundles with JWT keys only, whatever else the documents hold. Raises LocalIdentityError."""
-    return BundleSet(_bundle(name, document) for name, document in message.bundles.items())
+    """Bundles with JWT keys only, whatever else the documents hold; what can't be read costs its own trust domain."""
+    return bundle_set(message.bundles.items(), TrustBundle.from_jwt_jwks)
 
 
 def jwt_bundles_message(bundles: BundleSet) -> pb.JWTBundlesResponse:
@@ -60,13 +60,6 @@ def validated_message(svid: JwtSvid) -> pb.ValidateJWTSVIDResponse:
     except (OverflowError, UnicodeEncodeError, RecursionError) as error:
         raise InvalidSvidError(f"JWT-SVID of {svid.spiffe_id}: wanted claims that JSON can carry: {error}") from error
     return message
-
-
-def _bundle(name: str, document: bytes) -> TrustBundle:
-    try:
-        return TrustBundle.from_jwt_jwks(trust_domain_of(name), document)
-    except BundleError as error:
-        raise LocalIdentityError(f"JWT bundle of the Workload API: {error}") from error
 
 
 def _svid(message: pb.JWTSVID, audience: Collection[str]) -> JwtSvid:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 
@@ -30,6 +31,8 @@ from tests.support.authority import context_for, make_authority, svid_for
 from tests.support.certs import NOW, key
 
 OURS, PARTNER = make_authority(), make_authority("partner.test")
+OURSELVES, PARTNERS = (TrustBundle(one.trust_domain, one.bundle.x509_authorities) for one in (OURS, PARTNER))
+OURS_JWT, PARTNERS_JWT = (TrustBundle(one.trust_domain, (), {"k": key().public_key()}) for one in (OURS, PARTNER))
 WEB = SpiffeId.parse("spiffe://example.org/web")
 
 
@@ -90,15 +93,9 @@ class TestX509:
              f"X509-SVID '{WEB}' of the Workload API: wanted an EC or RSA key, got Ed25519PrivateKey"),
             (lambda m: spoil_svid(m, x509_svid_key=svid_for(OURS, "/web").key_der()),
              f"X509-SVID {WEB}: the private key does not belong to the certificate"),
-            (lambda m: spoil_svid(m, bundle=b""), f"X509-SVID '{WEB}' of the Workload API: it came without a bundle"),
-            (lambda m: spoil_svid(m, bundle=b"\x30\x00"), "X.509 bundle of example.org of the Workload API: "),
-            (lambda m: m.federated_bundles.update({"spiffe://": b""}),
-             "bundle of the Workload API: trust domain '': wanted one or more of"),
-            (lambda m: m.federated_bundles.update({"spiffe://partner.test": b"x"}),
-             "X.509 bundle of partner.test of the Workload API: byte 0 of the DER: wanted the start of a SEQUENCE"),
         ],
     )  # fmt: skip
-    def test_a_spoilt_response_is_refused_whole(
+    def test_a_response_with_a_spoilt_default_svid_is_refused_whole(
         self, spoil: Callable[[pb.X509SVIDResponse], object], message: str
     ) -> None:
         response = good_message()
@@ -107,6 +104,86 @@ class TestX509:
         with pytest.raises(LocalIdentityError) as raised:
             x509_context(response, 1)
         assert str(raised.value).startswith(message)
+
+    @pytest.mark.parametrize(
+        ("spoil", "message"),
+        [
+            (lambda m: spoil_svid(m, bundle=b""),
+             f"X509-SVID '{WEB}' of the Workload API: it came without a bundle; nobody of its trust domain is trusted"),
+            (lambda m: spoil_svid(m, bundle=OURS.bundle.to_der()[:-1]),
+             "X.509 bundle of example.org of the Workload API: byte 0 of the DER: the SEQUENCE there is cut off or has"
+             " no length; until another comes, nobody of example.org is trusted"),
+            (lambda m: spoil_svid(m, bundle=b"\x30\x00"),
+             "SPIFFE bundle of trust domain example.org: left out an X.509 authority: error parsing asn1 value"),
+        ],
+    )  # fmt: skip
+    def test_where_our_own_bundle_can_t_be_used_nobody_of_our_domain_is_trusted_and_the_rest_is_as_it_was(
+        self, spoil: Callable[[pb.X509SVIDResponse], object], message: str
+    ) -> None:
+        response = good_message()
+        good = x509_context(response, 1)
+        assert good.unusable == ()
+        spoil(response)
+        spoilt = x509_context(response, 1)
+        assert spoilt.svids == good.svids
+        assert spoilt.bundles == BundleSet([TrustBundle(OURS.trust_domain), PARTNERS])
+        [line] = spoilt.unusable
+        assert line.startswith(message)
+
+    @pytest.mark.parametrize(
+        ("ders", "kept", "message"),
+        [
+            (b"x", (), "X.509 bundle of partner.test of the Workload API: byte 0 of the DER: wanted the start"),
+            (b"\x30\x00", (), "SPIFFE bundle of trust domain partner.test: left out an X.509 authority: error parsing"),
+            (b"\x30\x00" + PARTNER.bundle.to_der(), PARTNERS.x509_authorities,
+             "SPIFFE bundle of trust domain partner.test: left out an X.509 authority: error parsing"),
+            (PARTNER.bundle.to_der() + b"\x30\x00", PARTNERS.x509_authorities,
+             "SPIFFE bundle of trust domain partner.test: left out an X.509 authority: error parsing"),
+            (PARTNER.bundle.to_der() + b"\x30\x05", (),
+             "X.509 bundle of partner.test of the Workload API: byte "),
+        ],
+    )  # fmt: skip
+    def test_a_partners_bundle_that_can_t_be_used_costs_that_partner_only(
+        self, ders: bytes, kept: tuple[x509.Certificate, ...], message: str
+    ) -> None:
+        response, alone = good_message(), x509_bundles_message(BundleSet([OURS.bundle, PARTNER.bundle]))
+        response.federated_bundles["spiffe://partner.test"] = alone.bundles["spiffe://partner.test"] = ders
+        for bundles, unusable in (
+            ((context := x509_context(response, 1)).bundles, context.unusable),
+            ((only := x509_bundles(alone)), only.unusable),
+        ):
+            assert bundles == BundleSet([OURSELVES, replace(PARTNERS, x509_authorities=kept)])
+            [line] = unusable
+            assert line.startswith(message)
+
+    def test_a_bundle_under_a_name_that_is_none_is_left_out(self) -> None:
+        message = good_message()
+        message.federated_bundles["spiffe://"] = PARTNER.bundle.to_der()
+        context = x509_context(message, 1)
+        assert context.bundles == x509_context(good_message(), 1).bundles
+        [line] = context.unusable
+        assert line.startswith("bundle of the Workload API: trust domain '': wanted one or more of")
+
+    def test_a_federated_bundle_under_an_id_of_ours_does_not_take_the_place_of_our_own(self) -> None:
+        message = good_message()
+        for name in (str(WEB), "spiffe://example.org", "EXAMPLE.ORG"):
+            message.federated_bundles[name] = PARTNER.bundle.to_der()
+        assert x509_context(message, 1).bundles[OURS.trust_domain].x509_authorities == OURS.bundle.x509_authorities
+
+    def test_a_further_svid_that_can_t_be_used_is_left_out_and_its_bundle_is_not(self) -> None:
+        message = good_message()
+        other = x509_context_message(context_for(PARTNER, "/odd")).svids[0]
+        del message.federated_bundles["spiffe://partner.test"]
+        message.svids.add().CopyFrom(other)
+        assert [str(svid.spiffe_id) for svid in x509_context(message, 1).svids] == [str(WEB), other.spiffe_id]
+        message.svids[1].x509_svid_key = edwards()
+        context = x509_context(message, 1)
+        assert [svid.spiffe_id for svid in context.svids] == [WEB]
+        assert context.unusable == (
+            "X509-SVID 'spiffe://partner.test/odd' of the Workload API: wanted an EC or RSA key, got Ed25519PrivateKey;"
+            " it is left out",
+        )
+        assert context.bundles == x509_context(good_message(), 1).bundles
 
     def test_bundles_alone_survive_the_wire(self) -> None:
         bundles = BundleSet([OURS.bundle, PARTNER.bundle])
@@ -135,9 +212,25 @@ class TestJwt:
         [read] = jwt_bundles(pb.JWTBundlesResponse(bundles={"spiffe://example.org": document}))
         assert list(read.jwt_authorities) == taken
 
-    def test_a_bundle_that_is_none_is_refused(self) -> None:
-        with pytest.raises(LocalIdentityError, match="^JWT bundle of the Workload API: SPIFFE bundle of trust domain"):
-            jwt_bundles(pb.JWTBundlesResponse(bundles={"spiffe://example.org": b"{}"}))
+    @pytest.mark.parametrize("document", [b"{}", b"", b"\xff", b'{"keys": [], "spiffe_sequence": -1}'])
+    def test_a_document_that_is_none_costs_its_own_trust_domain_only(self, document: bytes) -> None:
+        good = jwt_bundles_message(BundleSet([OURS_JWT, PARTNERS_JWT]))
+        assert jwt_bundles(good) == BundleSet([OURS_JWT, PARTNERS_JWT])
+        good.bundles["spiffe://partner.test"] = document
+        bundles = jwt_bundles(good)
+        assert bundles == BundleSet([OURS_JWT, TrustBundle(PARTNER.trust_domain)])
+        [line] = bundles.unusable
+        assert line.startswith("SPIFFE bundle of trust domain partner.test: wanted ")
+        assert line.endswith("; until another comes, nobody of partner.test is trusted")
+
+    def test_a_key_that_can_t_be_used_costs_itself_only(self) -> None:
+        good = jwt_bundles_message(BundleSet([OURS_JWT, PARTNERS_JWT]))
+        document = json.loads(good.bundles["spiffe://partner.test"])
+        document["keys"].insert(0, document["keys"][0] | {"x": "AAAA", "kid": "off the curve"})
+        good.bundles["spiffe://partner.test"] = json.dumps(document).encode()
+        bundles = jwt_bundles(good)
+        assert bundles == BundleSet([OURS_JWT, PARTNERS_JWT])
+        assert len(bundles.unusable) == 1
 
     def test_tokens_survive_the_wire(self) -> None:
         svid = replace(token("db", "mail"), hint="internal")
