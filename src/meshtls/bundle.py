@@ -118,6 +118,14 @@ class TrustBundle:
             unusable,
         )
 
+    @classmethod
+    def from_jwks_of_many(cls, trust_domain: TrustDomain, document: bytes | str) -> TrustBundle:
+        """As ``from_jwks``, and ``unreadable`` for a document that is none: the others of many must not pay for it."""
+        try:
+            return cls.from_jwks(trust_domain, document)
+        except BundleError as error:
+            return cls.unreadable(trust_domain, error)
+
     def to_jwks(self) -> str:
         """The SPIFFE bundle document of this bundle, as JSON text."""
         keys = [_x509_entry(authority) for authority in self.x509_authorities]

@@ -60,7 +60,10 @@ class _Server(Server):
 
 
 class WorkloadApi(SpiffeWorkloadAPIBase):
-    """One caller's view: every connection gets the same state. ``calls`` counts the calls by method name."""
+    """One caller's view: every connection gets the same state. ``calls`` counts the calls by method name.
+
+    ``ders`` and ``documents`` are federated bundles by name, X.509 and JWT, sent as they stand after the context's.
+    """
 
     def __init__(self, path: Path, context: X509Context, clock: Clock | None = None) -> None:
         self.path = path
@@ -68,6 +71,8 @@ class WorkloadApi(SpiffeWorkloadAPIBase):
         self.calls: Counter[str] = Counter()
         self.jwt_ttl = timedelta(minutes=5)
         self.silent = False
+        self.ders: dict[str, bytes] = {}
+        self.documents: dict[str, bytes] = {}
         self._clock = clock or SystemClock()
         self._refusal: Status | None = None
         self._changed = asyncio.Event()
@@ -120,17 +125,17 @@ class WorkloadApi(SpiffeWorkloadAPIBase):
             await self._called.wait()
 
     async def FetchX509SVID(self, stream: Stream[pb.X509SVIDRequest, pb.X509SVIDResponse]) -> None:  # noqa: N802
-        await self._serve("FetchX509SVID", stream, lambda: x509_context_message(self.context))
+        await self._serve("FetchX509SVID", stream, self._x509_svids)
 
     async def FetchX509Bundles(  # noqa: N802
         self, stream: Stream[pb.X509BundlesRequest, pb.X509BundlesResponse]
     ) -> None:
-        await self._serve("FetchX509Bundles", stream, lambda: x509_bundles_message(self.context.bundles))
+        await self._serve("FetchX509Bundles", stream, self._x509_bundles)
 
     async def FetchJWTBundles(  # noqa: N802
         self, stream: Stream[pb.JWTBundlesRequest, pb.JWTBundlesResponse]
     ) -> None:
-        await self._serve("FetchJWTBundles", stream, lambda: jwt_bundles_message(self.jwt_bundles))
+        await self._serve("FetchJWTBundles", stream, self._jwt_bundles)
 
     async def FetchJWTSVID(self, stream: Stream[pb.JWTSVIDRequest, pb.JWTSVIDResponse]) -> None:  # noqa: N802
         request = await self._admit("FetchJWTSVID", stream)
@@ -155,6 +160,21 @@ class WorkloadApi(SpiffeWorkloadAPIBase):
         """A good JWT-SVID that lives for ``jwt_ttl``."""
         signing_key = key("workload-api-jwt")
         return sign(spiffe_id, audience, key=signing_key, key_id=JWT_KEY_ID, now=self._clock.now(), ttl=self.jwt_ttl)
+
+    def _x509_svids(self) -> pb.X509SVIDResponse:
+        message = x509_context_message(self.context)
+        message.federated_bundles.update(self.ders)
+        return message
+
+    def _x509_bundles(self) -> pb.X509BundlesResponse:
+        message = x509_bundles_message(self.context.bundles)
+        message.bundles.update(self.ders)
+        return message
+
+    def _jwt_bundles(self) -> pb.JWTBundlesResponse:
+        message = jwt_bundles_message(self.jwt_bundles)
+        message.bundles.update(self.documents)
+        return message
 
     async def _serve(self, method: str, stream: Stream[Any, M], state: Callable[[], M]) -> None:
         await self._admit(method, stream)

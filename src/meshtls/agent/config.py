@@ -64,14 +64,15 @@ def parse_config(file: str, text: str) -> AgentConfig:
     top = read_yaml(file, text)
     trust_domain = top.required("trust_domain", TrustDomain.parse)
     data_dir = top.optional("data_dir", _path, None)
+    bundle = _bundle(top, trust_domain)
     config = AgentConfig(
-        bundle=_bundle(top, trust_domain),
+        bundle=bundle,
         server=_server(top),
         endpoint=_endpoint(top),
         proof=_proof(top, data_dir),
         data_dir=data_dir,
         log_level=top.optional("log_level", log_level, "INFO"),
-        notices=tuple(top.notices("log_level", log_level_notice)),
+        notices=(*top.notices("log_level", log_level_notice), *bundle.unusable),
     )
     top.finish()
     return config

@@ -2,6 +2,9 @@
 
 A validation context names the bundle of each trust domain by itself, for the validator that judges a peer by the
 bundle of its own trust domain: one flat list of roots would let a federated domain's CA vouch for our IDs.
+
+Envoy keeps a secret that is not sent any more, and refuses a bundle without roots. So a trust domain of which nobody is
+trusted has a root that nobody can sign with.
 """
 
 from __future__ import annotations
@@ -9,7 +12,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshtls.agent.cache import View
@@ -43,17 +51,16 @@ def secrets_of(view: View) -> Mapping[str, NamedSecret]:
     secrets = [_certificate(str(svid.spiffe_id), svid) for svid in reversed(view.svids)]
     if view.svids:
         secrets.append(_certificate(DEFAULT, view.svids[0]))
-    usable = [bundle for bundle in view.bundles if bundle.x509_authorities]
-    secrets += [_validation(str(bundle.trust_domain.id), [bundle]) for bundle in usable]
+    secrets += [_validation(str(bundle.trust_domain.id), [bundle]) for bundle in view.bundles]
     own = _own_bundle(view.bundles, view)
     if own:
-        secrets += [_validation(ROOT, [own]), _validation(ALL, usable)]
+        usable = [bundle for bundle in view.bundles if bundle.x509_authorities]
+        secrets += [_validation(ROOT, [own]), _validation(ALL, usable or [own])]
     return {secret.name: secret for secret in secrets}
 
 
 def _own_bundle(bundles: BundleSet, view: View) -> TrustBundle | None:
-    bundle = bundles.get(view.entries[0].spiffe_id.trust_domain) if view.entries else None
-    return bundle if bundle and bundle.x509_authorities else None
+    return bundles.get(view.entries[0].spiffe_id.trust_domain) if view.entries else None
 
 
 def _certificate(name: str, svid: X509Svid) -> NamedSecret:
@@ -68,13 +75,24 @@ def _certificate(name: str, svid: X509Svid) -> NamedSecret:
 def _validation(name: str, bundles: Iterable[TrustBundle]) -> NamedSecret:
     config = tls_pb.SPIFFECertValidatorConfig()
     for bundle in bundles:
-        source = core_pb.DataSource(inline_bytes=bundle.to_pem())
+        source = core_pb.DataSource(inline_bytes=bundle.to_pem() or _nobody())
         config.trust_domains.add(name=str(bundle.trust_domain), trust_bundle=source)
     packed = Any()
     packed.Pack(config)
     validator = core_pb.TypedExtensionConfig(name=_VALIDATOR, typed_config=packed)
     context = tls_pb.CertificateValidationContext(custom_validator_config=validator)
     return _named(tls_pb.Secret(name=name, validation_context=context), _version([packed.value]))
+
+
+@cache
+def _nobody() -> bytes:
+    """A certificate in PEM that is no CA, that has ended, and whose key is gone."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "nobody is trusted")])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    ended = builder.not_valid_before(datetime(2000, 1, 1, tzinfo=UTC)).not_valid_after(datetime(2000, 1, 2, tzinfo=UTC))
+    constraints = x509.BasicConstraints(ca=False, path_length=None)
+    return ended.add_extension(constraints, critical=True).sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
 
 def _named(secret: tls_pb.Secret, version: str) -> NamedSecret:

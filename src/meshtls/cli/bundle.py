@@ -63,6 +63,8 @@ def set_bundle(access: ServerAccess, out: Output, trust_domain: TrustDomain, pat
     read = TrustBundle.from_pem if form == "pem" else TrustBundle.from_jwks
     wanted = read(trust_domain, content)
     access.ask(lambda api: api.set_bundle(wanted))
+    for line in wanted.unusable:
+        click.echo(f"warning: {line}", err=True)
     out.record({"set": str(trust_domain)})
 
 

@@ -20,7 +20,7 @@ from meshtls.ca.registration import Entry
 from meshtls.errors import LocalIdentityError, MeshtlsError
 from meshtls.proto import server_grpc, server_pb
 from meshtls.proto.server_calls import CALL_SECONDS, error_of, our_errors
-from meshtls.proto.server_messages import bundle_of, chain_of, entry_of
+from meshtls.proto.server_messages import bundle_of, bundles_of, chain_of, entry_of
 from meshtls.spiffeid import TrustDomain
 from meshtls.svid.x509 import PrivateKey
 
@@ -151,5 +151,5 @@ def _update(message: server_pb.SyncResponse) -> SyncUpdate:
         whole=message.whole,
         entries=tuple(map(entry_of, message.entries)),
         removed=tuple(message.removed),
-        bundles=BundleSet(map(bundle_of, message.bundles)) if message.bundles else None,
+        bundles=bundles_of(message.bundles) if message.bundles else None,
     )

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from meshtls.bundle import TrustBundle
+from meshtls.bundle import BundleSet, TrustBundle
 from meshtls.ca.registration import AgentRecord, Entry, EntryFilter, Issuance, Selector
-from meshtls.errors import InvalidSvidError, RequestError
+from meshtls.errors import InvalidSpiffeIdError, InvalidSvidError, RequestError
 from meshtls.proto import server_pb
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.svid.jwt import JwtSvid
@@ -160,6 +160,19 @@ def bundle_message(bundle: TrustBundle) -> server_pb.Bundle:
 
 def bundle_of(message: server_pb.Bundle) -> TrustBundle:
     return TrustBundle.from_jwks(TrustDomain.parse(message.trust_domain), message.document)
+
+
+def bundles_of(messages: Iterable[server_pb.Bundle]) -> BundleSet:
+    """Each by itself: nobody is trusted of a trust domain whose document can't be read."""
+    found, nameless = [], []
+    for message in messages:
+        try:
+            trust_domain = TrustDomain.parse(message.trust_domain)
+        except InvalidSpiffeIdError as error:
+            nameless.append(f"bundle of the server: {error}")
+            continue
+        found.append(TrustBundle.from_jwks_of_many(trust_domain, message.document))
+    return BundleSet(found, nameless)
 
 
 def svid_message(spiffe_id: SpiffeId, chain: Iterable[x509.Certificate], entry_id: str = "") -> server_pb.X509Svid:

@@ -14,12 +14,13 @@ from contextlib import contextmanager
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from meshtls.bundle import TrustBundle
+from meshtls.bundle import BundleSet, TrustBundle
 from meshtls.ca.registration import Entry
 from meshtls.ca.store import bundles, changes, entries
 from meshtls.ca.store.changes import Change, ChangeKind
 from meshtls.ca.store.database import Database
 from meshtls.clock import Clock
+from meshtls.complaints import Complaints
 from meshtls.errors import StoreError
 from meshtls.server.entries import EntryIndex, Node
 from meshtls.server.subscription import Subscription
@@ -55,6 +56,7 @@ class Hub:
         self.expiring = asyncio.Event()
         self._database = database
         self._clock = clock
+        self._complaints = Complaints(log)
         self._catching_up = asyncio.Lock()
         self._nudged = asyncio.Event()
         self._subscriptions: dict[SpiffeId, set[Subscription]] = {}
@@ -152,6 +154,7 @@ class Hub:
         self.bundle = await bundles.own_bundle(tx, self.trust_domain, REFRESH_HINT)
         self._trust(self.bundle)
         self.federated = {one.trust_domain: one for one in await bundles.federated_bundles(tx)}
+        self._complaints.update(BundleSet([self.bundle, *self.federated.values()]).unusable)
 
     async def _take_in(self, tx: AsyncConnection, found: list[Change]) -> None:
         kinds = {change.kind for change in found}

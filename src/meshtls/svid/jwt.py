@@ -118,6 +118,7 @@ def _bundle_of(spiffe_id: SpiffeId, bundles: BundleSet) -> TrustBundle:
     if not bundle.jwt_authorities:
         raise NoBundleError(
             f"JWT-SVID of {spiffe_id}: the bundle of trust domain {bundle.trust_domain} has no JWT authority"
+            + "".join(f"; {line}" for line in bundle.unusable[:1])
         )
     return bundle
 

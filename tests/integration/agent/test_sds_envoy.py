@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from meshtls.bundle import TrustBundle
 from meshtls.errors import PeerError
 from meshtls.policy.authorizer import authorize_any, authorize_id
 from meshtls.svid.context import ConstantSource, X509Context, X509ContextSource
@@ -203,6 +204,30 @@ async def test_envoy_judges_a_peer_by_the_bundle_of_its_own_trust_domain(directo
             if not await refused(await to_envoy(envoy, ConstantSource(context), door.name))
         }
     assert got_in == {("our app", "all"), ("our app", "ours"), ("their app", "all"), ("their app", "theirs")}
+
+
+@pytest.mark.parametrize("delta", [False, True], ids=["state of the world", "delta"])
+async def test_envoy_forgets_the_roots_of_a_trust_domain_of_which_nobody_is_trusted(
+    directory: Path, delta: bool
+) -> None:
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    partners = "spiffe://partner.org/app"
+    doors = [
+        Door(name, server.sockets[0].getsockname()[1], "in", (partners,), trust=trust)
+        for name, trust in (("all", "ALL"), ("theirs", "spiffe://partner.org"))
+    ]
+    async with server, meshed_envoy(directory, *doors, delta=delta) as (mesh, envoy, _):
+        theirs = ConstantSource(context_for(PARTNER, partners, federated=[mesh.authority.bundle]))
+        for door in doors:
+            assert not await refused(await to_envoy(envoy, theirs, door.name))
+        mesh.upstream.put_bundle(TrustBundle(PARTNER.trust_domain))
+        for door in doors:
+            while not await refused(await to_envoy(envoy, theirs, door.name)):
+                pass
+        mesh.upstream.put_bundle(PARTNER.bundle)
+        for door in doors:
+            while await refused(await to_envoy(envoy, theirs, door.name)):
+                pass
 
 
 async def test_several_names_are_served_at_once_and_each_certificate_is_the_one_asked_for(directory: Path) -> None:

@@ -350,6 +350,47 @@ async def test_a_federated_bundle_is_set_replaced_listed_and_deleted(database: D
             await bundles.delete_bundle(tx, other)
 
 
+@pytest.mark.parametrize("sequence", [None, 0, 2**63 - 1, 2**63, 2**64 - 1])
+async def test_a_federated_bundles_sequence_is_kept_whatever_a_signed_number_can_hold(
+    database: Database, sequence: int | None
+) -> None:
+    kept = TrustBundle(TrustDomain("b.test"), (certs.ca().certificate,), sequence=sequence)
+    async with database.write() as tx:
+        await bundles.set_bundle(tx, kept)
+        assert await bundles.federated_bundles(tx) == [kept]
+
+
+async def test_a_stored_bundle_that_can_t_be_read_costs_its_own_trust_domain_only(database: Database) -> None:
+    first, second = (TrustBundle(TrustDomain(name), (certs.ca().certificate,)) for name in ("b.test", "c.test"))
+    async with database.write() as tx:
+        await bundles.set_bundle(tx, first)
+        await bundles.set_bundle(tx, second)
+        await tx.execute(text("UPDATE bundles SET document = 'junk' WHERE trust_domain = 'b.test'"))
+        spoilt, whole = await bundles.federated_bundles(tx)
+    assert (spoilt, whole) == (TrustBundle(first.trust_domain), second)
+    assert "nobody of b.test is trusted" in spoilt.unusable[0]
+
+
+async def test_an_authority_that_can_t_be_read_is_left_out_of_our_bundle(database: Database) -> None:
+    root = certs.ca().certificate
+    good = bundles.x509_authority(root)
+    published = [
+        replace(good, name="odd", der=b"junk"),
+        good,
+        bundles.Published("jwt", "odd", b"junk", NOW),
+        bundles.jwt_authority("k1", certs.key("jwt").public_key(), NOW),
+    ]
+    async with database.write() as tx:
+        for authority in published:
+            await bundles.publish(tx, TD, "s2", authority)
+        bundle = await bundles.own_bundle(tx, TD, 300)
+    assert bundle == TrustBundle(TD, (root,), {"k1": certs.key("jwt").public_key()}, bundle.sequence, 300)
+    assert [line[:60] for line in bundle.unusable] == [
+        "SPIFFE bundle of trust domain example.org: left out an X.509",
+        "JWT authority odd: wanted an EC or RSA key: Could not deseri",
+    ]
+
+
 async def test_entries_end_by_the_clock_and_that_is_a_change(database: Database) -> None:
     soon, late = NOW + timedelta(minutes=1), NOW + timedelta(minutes=2)
     one, two, three = await add(

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from grpclib import GRPCError
 from sqlalchemy import URL
 
-from meshtls.bundle import TrustBundle
+from meshtls.bundle import BundleSet, TrustBundle
 from meshtls.ca.registration import Entry
 from meshtls.errors import AccessError, LocalIdentityError, RequestError
+from meshtls.proto import server_grpc, server_pb
+from meshtls.proto.server_calls import local_channel
 from meshtls.proto.server_client import SyncUpdate
+from meshtls.proto.server_messages import bundle_message, bundles_of
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from tests.support.authority import make_authority
 from tests.support.clock import ManualClock
@@ -146,6 +151,43 @@ async def test_the_bundles_told_are_ours_and_those_that_the_agents_entries_need(
     await server.admin.delete_bundle(OTHER)
     assert [one.trust_domain for one in await server.admin.bundles()] == [TrustDomain("c.test")]
     await updates.aclose()
+
+
+async def test_a_key_that_can_t_be_used_is_left_out_of_what_an_administrator_sets_and_the_rest_reaches_the_agent(
+    server: ServerUnderTest, caplog: pytest.LogCaptureFixture
+) -> None:
+    agent = await server.new_agent()
+    await server.admin.create_entries([entry("/web", agent.spiffe_id, federates_with=(OTHER,))])
+    theirs = replace(make_authority("b.test").bundle, sequence=2**64 - 1)
+    document = json.loads(theirs.to_jwks())
+    document["keys"].insert(0, {"kty": "EC", "use": "jwt-svid", "kid": "odd"})
+    stub = server_grpc.BundlesStub(server.keep(local_channel(server.running.socket_path)))
+    await stub.SetBundle(server_pb.Bundle(trust_domain="b.test", document=json.dumps(document)))
+    assert await server.admin.bundles() == [theirs]
+    assert len([one for one in caplog.messages if "left out a JWT authority: wanted a public EC key 'odd'" in one]) == 1
+    updates = agent.client.sync()
+    told = (await anext(updates)).bundles
+    assert told is not None
+    assert told[OTHER] == theirs
+    await updates.aclose()
+    document["keys"] = document["keys"][:1]
+    with pytest.raises(
+        GRPCError, match="wanted at least one usable key, got none; SPIFFE bundle of trust domain b.test"
+    ):
+        await stub.SetBundle(server_pb.Bundle(trust_domain="b.test", document=json.dumps(document)))
+
+
+def test_a_document_of_the_server_that_can_t_be_read_costs_its_own_trust_domain_only() -> None:
+    ours, theirs = make_authority().bundle, make_authority("b.test").bundle
+    messages = [
+        server_pb.Bundle(trust_domain="", document="{}"),
+        server_pb.Bundle(trust_domain="b.test", document='{"keys": 1}'),
+        bundle_message(ours),
+    ]
+    found = bundles_of(messages)
+    assert found == BundleSet([TrustBundle(theirs.trust_domain), ours])
+    assert len(found.unusable) == 2
+    assert bundles_of([bundle_message(ours), bundle_message(theirs)]) == BundleSet([ours, theirs])
 
 
 def domains(update: SyncUpdate) -> list[str] | None:

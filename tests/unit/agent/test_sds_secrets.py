@@ -47,6 +47,7 @@ def test_every_name_that_a_workload_may_ask_for_is_there() -> None:
         "ALL",
         "spiffe://example.org",
         "spiffe://partner.org",
+        "spiffe://jwt.org",
     }
 
 
@@ -73,6 +74,26 @@ def test_a_validation_context_has_each_trust_domains_roots_by_themselves(name: s
     assert trusted(secrets_of(VIEW)[name]) == {domain: roots[domain] for domain in domains}
 
 
+def test_where_nobody_is_trusted_there_is_a_root_that_vouches_for_nobody() -> None:
+    # Envoy would keep the roots that it had, were there none.
+    ours, theirs = TrustBundle(OURS), TrustBundle(PARTNER.trust_domain)
+    cases = [
+        ([AUTHORITY.bundle, theirs], {"spiffe://partner.org": "partner.org"}),
+        ([ours, PARTNER], {"ROOTCA": "example.org", "spiffe://example.org": "example.org"}),
+        ([ours, theirs], {"ALL": "example.org", "ROOTCA": "example.org", "spiffe://partner.org": "partner.org"}),
+    ]
+    for bundles, names in cases:
+        secrets = secrets_of(replace(VIEW, bundles=BundleSet(bundles)))
+        for name, domain in names.items():
+            [(said, [root])] = trusted(secrets[name]).items()
+            assert said == domain
+            assert not root.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+            assert root.not_valid_after_utc.year == 2000
+            assert secrets[name] == secrets_of(replace(VIEW, bundles=BundleSet(bundles)))[name]
+    mixed = secrets_of(replace(VIEW, bundles=BundleSet([AUTHORITY.bundle, theirs])))
+    assert trusted(mixed["ALL"]) == {"example.org": [*AUTHORITY.bundle.x509_authorities]}
+
+
 def test_of_two_svids_of_one_id_the_first_is_the_one_of_that_name() -> None:
     again = svid_for(AUTHORITY, "/web")
     secrets = secrets_of(replace(VIEW, svids=(WEB, again)))
@@ -84,7 +105,7 @@ def test_a_version_changes_with_what_is_in_it_and_only_then() -> None:
     before, renewed = secrets_of(VIEW), secrets_of(replace(VIEW, svids=(svid_for(AUTHORITY, "/web"), DB)))
     assert secrets_of(VIEW) == before
     assert {name for name in before if before[name] != renewed[name]} == {"default", "spiffe://example.org/web"}
-    unfederated = secrets_of(replace(VIEW, bundles=BundleSet([AUTHORITY.bundle])))
+    unfederated = secrets_of(replace(VIEW, bundles=BundleSet([AUTHORITY.bundle, JWT_ONLY])))
     assert {name for name in before if before[name] != unfederated.get(name)} == {"ALL", "spiffe://partner.org"}
 
 

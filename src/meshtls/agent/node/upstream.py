@@ -23,6 +23,7 @@ from meshtls.agent.node.proof import NodeProof
 from meshtls.agent.rotation import backoff, next_rotation
 from meshtls.agent.upstream import EntryCsr, SigningResult, Update
 from meshtls.clock import Clock, SystemClock
+from meshtls.complaints import Complaints
 from meshtls.errors import AccessError, LocalIdentityError, MeshtlsError
 from meshtls.proto.server_calls import attest_channel, mutual_channel
 from meshtls.proto.server_client import AttestationClient, NodeClient, SyncUpdate
@@ -71,6 +72,7 @@ class ServerUpstream:
         self._proof = proof
         self._clock = clock or SystemClock()
         self._jitter = jitter
+        self._complaints = Complaints(log)
         self._attesting = asyncio.Lock()
         self._attested = asyncio.Event()
         self._channel: Channel | None = None
@@ -124,9 +126,12 @@ class ServerUpstream:
         if self.trouble:
             log.info("the server at %s answers again", self._address)
         self.trouble = None
-        own = update.bundles.get(self.trust_domain) if update.bundles else None
-        if own:
-            self._identity.trust(own)
+        if update.bundles:
+            self._complaints.update(update.bundles.unusable)
+            own = update.bundles.get(self.trust_domain)
+            # Workloads trust nobody by a bundle without roots; the agent has to find its way back to the server.
+            if own and own.x509_authorities:
+                self._identity.trust(own)
         return Update(entries=update.entries, removed=update.removed, bundles=update.bundles, whole=update.whole)
 
     def _note(self, error: MeshtlsError, failures: int) -> None:

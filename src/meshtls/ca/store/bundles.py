@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from meshtls.bundle import JwtAuthority, TrustBundle
+from meshtls.bundle import JwtAuthority, TrustBundle, usable_authorities
 from meshtls.ca.store.changes import ChangeKind, bundle_sequence, log_changes, note_bundle_change
 from meshtls.ca.store.rows import seconds
 from meshtls.ca.store.schema import authorities, bundles
@@ -85,15 +86,20 @@ async def expired_authorities(tx: AsyncConnection, trust_domain: TrustDomain, no
 
 
 async def own_bundle(tx: AsyncConnection, trust_domain: TrustDomain, refresh_hint: int) -> TrustBundle:
-    """Our bundle: what every server published, in that order; its sequence is the revision of its last change."""
+    """Our bundle: what every server published, in that order; its sequence is the revision of its last change.
+
+    What another server published and this one can't read is left out, and the others are not.
+    """
     found = list(await tx.execute(select(authorities).order_by(authorities.c.revision)))
-    return TrustBundle(
-        trust_domain,
-        tuple(x509.load_der_x509_certificate(row.der) for row in found if row.kind == "x509"),
-        {row.name: _public_key(row.name, row.der) for row in found if row.kind == "jwt"},
-        await bundle_sequence(tx),
-        refresh_hint,
-    )
+    roots, unusable = usable_authorities(trust_domain, [row.der for row in found if row.kind == "x509"])
+    keys: dict[str, JwtAuthority] = {}
+    for row in found:
+        if row.kind == "jwt":
+            try:
+                keys[row.name] = _public_key(row.name, row.der)
+            except StoreError as error:
+                unusable = (*unusable, f"{error}; it is left out")
+    return TrustBundle(trust_domain, roots, keys, await bundle_sequence(tx), refresh_hint, unusable)
 
 
 async def set_bundle(tx: AsyncConnection, bundle: TrustBundle) -> None:
@@ -114,11 +120,14 @@ async def delete_bundle(tx: AsyncConnection, trust_domain: TrustDomain) -> None:
 async def federated_bundles(tx: AsyncConnection) -> list[TrustBundle]:
     """Those of other trust domains, by name."""
     found = await tx.execute(select(bundles).order_by(bundles.c.trust_domain))
-    return [TrustBundle.from_jwks(TrustDomain(row.trust_domain), row.document) for row in found]
+    return [TrustBundle.from_jwks_of_many(TrustDomain(row.trust_domain), row.document) for row in found]
 
 
 def _public_key(name: str, der: bytes) -> JwtAuthority:
-    key = load_der_public_key(der)
+    try:
+        key = load_der_public_key(der)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise StoreError(f"JWT authority {name}: wanted an EC or RSA key: {error}; restore a backup") from error
     if not isinstance(key, JwtAuthority):
         raise StoreError(f"JWT authority {name}: wanted an EC or RSA key, got {type(key).__name__}; restore a backup")
     return key

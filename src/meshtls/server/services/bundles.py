@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from grpclib.server import Stream
 
 from meshtls.ca.store import bundles
@@ -13,6 +15,8 @@ from meshtls.server.services.received import received
 from meshtls.spiffeid import TrustDomain
 
 __all__ = ["BundlesService"]
+
+log = logging.getLogger("meshtls.server")
 
 
 class BundlesService(server_grpc.BundlesBase):
@@ -34,9 +38,12 @@ class BundlesService(server_grpc.BundlesBase):
     async def SetBundle(self, stream: Stream[server_pb.Bundle, server_pb.Done]) -> None:
         bundle = bundle_of(await received(stream))
         self._check_foreign(bundle.trust_domain)
+        for line in bundle.unusable:
+            log.warning("bundle set by an administrator: %s", line)
         if not bundle.x509_authorities and not bundle.jwt_authorities:
             raise RequestError(
                 f"bundle of trust domain {bundle.trust_domain}: wanted at least one usable key, got none"
+                + "".join(f"; {line}" for line in bundle.unusable)
             )
         async with self._core.database.write() as tx:
             await bundles.set_bundle(tx, bundle)
