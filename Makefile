@@ -4,6 +4,7 @@ VENV ?= .venv
 DEMO_VENV ?= .venv-demo
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+FUZZ_SECONDS ?= 20
 SVID_TTL ?= 1h
 
 BIN := $(VENV)/bin
@@ -11,7 +12,7 @@ STAMP := $(VENV)/.installed
 DEMO_STAMP := $(DEMO_VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo up test check format bench bench-identity clean
+.PHONY: help venv demo up test fuzz check format bench bench-identity clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10
@@ -37,6 +38,9 @@ up: $(DEMO_STAMP) ## The same mesh with a live table, until Ctrl-C; SVID_TTL=20s
 
 test: $(STAMP) ## The whole test suite
 	$(BIN)/pytest -n auto --dist loadfile $(PYTEST_ARGS)
+
+fuzz: $(STAMP) ## Hostile input for every parser, FUZZ_SECONDS each (20)
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/pytest -n auto --timeout 0 tests/fuzz $(PYTEST_ARGS)
 
 check: $(STAMP) ## Format, lint, types, import contracts
 	$(BIN)/ruff format --check .

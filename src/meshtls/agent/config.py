@@ -132,9 +132,11 @@ def _certificate(section: Section) -> NodeCertificate:
 
 def _chain(text: str) -> tuple[x509.Certificate, ...]:
     try:
-        return tuple(x509.load_pem_x509_certificates(_path(text).read_bytes()))
-    except (OSError, ValueError) as error:
+        chain = tuple(x509.load_pem_x509_certificates(_path(text).read_bytes()))
+        chain[0].public_key()  # decoded on first use, which has to be here
+    except (OSError, ValueError, x509.InvalidVersion, UnsupportedAlgorithm) as error:
         raise RequestError(f"{text}: wanted certificates in PEM, leaf first: {error}") from error
+    return chain
 
 
 def _key(text: str) -> PrivateKey:

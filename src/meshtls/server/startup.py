@@ -81,7 +81,7 @@ def node_roots(config: X509PopConfig | None) -> tuple[x509.Certificate, ...]:
         return ()
     try:
         found = tuple(x509.load_pem_x509_certificates(config.ca_bundle.read_bytes()))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, x509.InvalidVersion) as error:
         raise ConfigError(f"{config.ca_bundle}: wanted CA certificates in PEM for x509pop: {error}") from error
     return found
 

@@ -65,7 +65,7 @@ def certificates_of_message(version: int, message: bytes) -> list[bytes]:
     """
     rest = message[4:]
     if version >= _TLS13:
-        rest = rest[1 + rest[0] :]  # certificate_request_context
+        _, rest = _vector(rest, 1)  # certificate_request_context
     listed, tail = _vector(rest, 3)
     if tail:
         raise ValueError("bytes after the certificate list")

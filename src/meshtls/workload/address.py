@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from meshtls.errors import ConfigError
 
@@ -14,6 +14,8 @@ __all__ = ["ENVIRONMENT_VARIABLE", "Address", "TcpAddress", "UnixAddress", "addr
 ENVIRONMENT_VARIABLE = "SPIFFE_ENDPOINT_SOCKET"
 # Linux's limit, its closing zero counted out; a longer path fails at connect with an error that names no path.
 _MAX_UNIX_PATH = 107
+# What a path may hold as it stands (RFC 3986, section 3.3).
+_UNQUOTED = "/:@!$&'()*+,;="
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,7 @@ class UnixAddress:
     path: str
 
     def __str__(self) -> str:
-        return f"unix://{self.path}"
+        return f"unix://{quote(self.path, safe=_UNQUOTED)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -315,6 +315,11 @@ def test_the_smallest_spire_file_takes_no_node() -> None:
             "wanted postgresql://user:password@host:port/database or dbname=... user=... host=..., got a URL of mysql",
         ),
         (
+            "postgresql://u:secret@h:port/d",
+            "wanted postgresql://user:password@host:port/database or dbname=... user=... host=..., got"
+            " a text that is no URL",
+        ),
+        (
             "dbname",
             "wanted postgresql://user:password@host:port/database or dbname=... user=... host=...,"
             " got words without '='",

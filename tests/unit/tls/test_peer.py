@@ -42,8 +42,8 @@ def test_a_tls_1_2_message_gives_its_chain(chain: list[bytes]) -> None:
 @given(chain=st.lists(st.binary(min_size=1, max_size=40), min_size=1, max_size=3), data=st.data())
 def test_a_message_cut_short_is_an_error(version: int, chain: list[bytes], data: st.DataObject) -> None:
     whole = message(version, chain)
-    cut = data.draw(st.integers(min_value=4, max_value=len(whole) - 1))
-    with pytest.raises((ValueError, IndexError)):
+    cut = data.draw(st.integers(min_value=0, max_value=len(whole) - 1))
+    with pytest.raises(ValueError):
         certificates_of_message(version, whole[:cut])
 
 
@@ -57,7 +57,7 @@ def test_bytes_after_the_list_are_an_error(version: int) -> None:
 def test_junk_raises_nothing_else(junk: bytes, version: int) -> None:
     try:
         certificates_of_message(version, junk)
-    except (ValueError, IndexError):
+    except ValueError:
         return
 
 

@@ -89,6 +89,8 @@ def test_without_any_address_the_error_says_what_to_set(environment: dict[str, s
     )
 
 
-@pytest.mark.parametrize("text", ["unix:///run/agent.sock", "tcp://127.0.0.1:8081", "tcp://[::1]:8081"])
+@pytest.mark.parametrize(
+    "text", ["unix:///run/agent.sock", "unix:///a%20b%2541%3F%23%01:@", "tcp://127.0.0.1:8081", "tcp://[::1]:8081"]
+)
 def test_an_address_prints_as_it_was_read(text: str) -> None:
     assert str(parse_address(text)) == text

@@ -69,7 +69,7 @@ def _svid_of(file: Path, pem: bytes) -> X509Svid:
     try:
         key = load_pem_private_key(pem, None)
         chain = x509.load_pem_x509_certificates(pem)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm) as error:
         raise ConfigError(f"{file}: wanted a private key and certificates in PEM: {error}") from error
     if not isinstance(key, PrivateKey):
         raise ConfigError(f"{file}: wanted an EC or RSA key, got {type(key).__name__}")

@@ -39,7 +39,8 @@ def postgres_url(text: str) -> URL:
 def _from_url(text: str) -> URL:
     try:
         url = make_url(text)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:
+        # Not the reason, which quotes the text and so perhaps a password.
         raise RequestError(f"{_WANTED}, got a text that is no URL") from error
     if url.get_backend_name() not in ("postgresql", "postgres"):
         raise RequestError(f"{_WANTED}, got a URL of {url.drivername}")

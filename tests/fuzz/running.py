@@ -1,0 +1,98 @@
+"""How a fuzz target is run: a few examples in the suite, and for FUZZ_SECONDS each with ``make fuzz``.
+
+A target hands hostile input to a parser. What comes out is a value, or the parser's documented error; and the work is
+bounded. Work is counted in calls of functions, Python's and C's, and not in time: a machine may be slow. What a regular
+expression does is no call; ``tests/unit/test_regexes.py`` sees to those.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from types import FrameType
+from typing import Any, TypeVar
+
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as st
+
+__all__ = ["SECONDS", "documented", "fuzzed", "spliced"]
+
+T = TypeVar("T")
+
+SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
+_EXAMPLES = 100 if SECONDS else 25
+_CHECKS = [
+    HealthCheck.too_slow,
+    HealthCheck.data_too_large,
+    HealthCheck.filter_too_much,
+    HealthCheck.large_base_example,
+]
+_CALLS, _CALLS_PER_BYTE = 20_000, 100
+
+
+def fuzzed(target: Callable[..., None], *strategies: st.SearchStrategy[Any]) -> None:
+    """Run the target over examples of the strategies until its time is over; at least once."""
+    end = time.monotonic() + SECONDS
+    # Without FUZZ_SECONDS the same examples each time: a suite is to say what a change did.
+    rules = settings(
+        max_examples=_EXAMPLES, derandomize=not SECONDS, suppress_health_check=_CHECKS, deadline=None, database=None
+    )
+    while True:
+        run = given(*strategies)(target)
+        rules(seed(random.getrandbits(64))(run) if SECONDS else run)()
+        if time.monotonic() >= end:
+            return
+
+
+def documented(
+    read: Callable[[], T], *errors: type[Exception], size: int, calls: int = _CALLS, per_byte: int = _CALLS_PER_BYTE
+) -> T | None:
+    """What ``read`` gives; None where it raises one of its documented errors, which has to be one that can be shown.
+
+    ``size`` is how many bytes it was given: more calls than ``calls`` and ``per_byte`` for each are too many.
+    """
+    count = 0
+
+    def counted(_frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    value: T | None = None
+    before = sys.getprofile()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what cryptography says of odd certificates
+        sys.setprofile(counted)
+        try:
+            with suppress(*errors):
+                value = read()
+        finally:
+            sys.setprofile(before)
+    assert count <= calls + per_byte * size, f"{count} calls for {size} bytes"
+    return value
+
+
+@st.composite
+def spliced(draw: st.DrawFn, samples: Sequence[bytes]) -> bytes:
+    """One of the samples with a few places overwritten, cut out, doubled, or taken from another sample."""
+    data = bytearray(draw(st.sampled_from(samples)))
+    for _ in range(draw(st.integers(0, 4))):
+        at = draw(st.integers(0, len(data)))
+        length = draw(st.integers(0, 8) | st.integers(0, len(data)))
+        kind = draw(st.sampled_from(("flip", "bytes", "cut", "double", "other")))
+        if kind == "flip" and at < len(data):
+            data[at] ^= 1 << draw(st.integers(0, 7))
+        elif kind == "bytes":
+            data[at : at + length] = draw(st.binary(max_size=8))
+        elif kind == "cut":
+            del data[at : at + length]
+        elif kind == "double":
+            data[at:at] = data[at : at + length]
+        else:
+            other = draw(st.sampled_from(samples))
+            data[at:at] = other[at : at + length]
+    return bytes(data[: 1 << 16])
