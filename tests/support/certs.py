@@ -99,10 +99,11 @@ def ca(
     not_before: datetime = BEFORE,
     not_after: datetime = AFTER,
     kind: str = "P-256",
+    own_key: Key | None = None,
     extra: Sequence[Extension] = (),
 ) -> Issued:
-    """A CA certificate, self-signed without ``issuer``."""
-    own_key = key(slot, kind)
+    """A CA certificate, self-signed without ``issuer``; ``own_key`` is of this slot and kind unless given."""
+    own_key = own_key or key(slot, kind)
     extensions = [
         *([] if is_ca is None else [(x509.BasicConstraints(is_ca, path_length), True)]),
         *([] if usages is None else [(_key_usage(usages), True)]),

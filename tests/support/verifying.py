@@ -17,10 +17,8 @@ ROOT = ca(None, "spiffe://a.test", name="root a", slot="root a")
 INTERMEDIATE = ca(ROOT, "spiffe://a.test", name="intermediate", slot="intermediate")
 
 EXHAUSTED = "none of them is its issuer"
+OTHER_KEY = "one of them has its issuer's name and another key"
 NO_MATCH = "signature does not match"
-OUT_OF_TIME = "cert is not valid at validation time"
-IN_CIRCLES = "chain construction exceeds max depth"
-TOO_DEEP = "path length constraint violated"
 
 
 def trusting(*authorities: Issued, domain: TrustDomain = A) -> BundleSet:

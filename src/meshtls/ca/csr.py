@@ -6,31 +6,39 @@ The names that a request asks for are ignored: who the requester is was decided 
 from __future__ import annotations
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from meshtls.ca.profile import PublicKey
 from meshtls.errors import RequestError
+from meshtls.svid.keys import MAX_EXPONENT, MAX_RSA_BITS, MIN_RSA_BITS
+from meshtls.svid.presented import PARSE_ERRORS
 
-__all__ = ["check_public_key", "public_key_of_csr"]
+__all__ = ["MAX_REQUEST_BYTES", "check_public_key", "public_key_of_csr"]
 
+#: Of a request in PEM or DER. RSA-4096's is 1.7 KiB in PEM.
+MAX_REQUEST_BYTES = 16 << 10
 _CURVES = ("secp256r1", "secp384r1")
-_LEAST_RSA_BITS = 2048
-_WANTED_KEYS = f"wanted EC P-256, EC P-384 or RSA of at least {_LEAST_RSA_BITS} bits"
+_WANTED_KEYS = (
+    f"wanted EC P-256, EC P-384 or RSA of {MIN_RSA_BITS} to {MAX_RSA_BITS} bits with a public exponent below 2^32"
+)
 
 
 def public_key_of_csr(request: bytes) -> PublicKey:
     """The public key of a PKCS#10 request in PEM or DER whose own signature holds (RFC 2986).
 
-    Raises RequestError for bytes that are no request, a key of another kind, or a signature by another key.
+    Raises RequestError for bytes that are no request or too many of them, a key of another kind or size, or a signature
+    by another key. The key is looked at before anything is verified with it: it may be a stranger's.
     """
+    if len(request) > MAX_REQUEST_BYTES:
+        raise RequestError(f"CSR: wanted at most {MAX_REQUEST_BYTES} bytes, got {len(request)}")
     try:
         csr = _load(request)
         key = check_public_key(csr.public_key())
         signed = csr.is_signature_valid
-    except (ValueError, x509.InvalidVersion, UnsupportedAlgorithm, InvalidSignature) as error:
-        if isinstance(error, RequestError):
-            raise
+    except RequestError:
+        raise
+    except (InvalidSignature, *PARSE_ERRORS) as error:
         raise RequestError(f"CSR: wanted a PKCS#10 request in PEM or DER: {error}") from error
     if not signed:
         raise RequestError("CSR: its signature is not by the key it holds; sign it with that key")
@@ -44,8 +52,10 @@ def check_public_key(key: object) -> PublicKey:
             raise RequestError(f"public key: {_WANTED_KEYS}, got EC {key.curve.name}")
         return key
     if isinstance(key, rsa.RSAPublicKey):
-        if key.key_size < _LEAST_RSA_BITS:
+        if not MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS:
             raise RequestError(f"public key: {_WANTED_KEYS}, got RSA of {key.key_size} bits")
+        if (exponent := key.public_numbers().e) > MAX_EXPONENT:
+            raise RequestError(f"public key: {_WANTED_KEYS}, got one of {exponent.bit_length()} bits")
         return key
     raise RequestError(f"public key: {_WANTED_KEYS}, got {type(key).__name__.removesuffix('PublicKey')}")
 

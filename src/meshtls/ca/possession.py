@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Sequence
 from datetime import datetime
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.x509.verification import ExtensionPolicy, PolicyBuilder, Store, VerificationError
 
 from meshtls.errors import AccessError
 from meshtls.spiffeid import TrustDomain
-from meshtls.svid.leaf_rules import signing_violations
-from meshtls.svid.x509 import PrivateKey
+from meshtls.svid.leaf_rules import extension_of, readable_violations
+from meshtls.svid.path import NoPathError, find_path, trusted
+from meshtls.svid.presented import read_presented
+from meshtls.svid.x509 import PrivateKey, format_moment
 
 __all__ = ["NONCE_BYTES", "Challenge", "check_node_chain", "check_proof", "new_nonce", "prove"]
 
@@ -65,38 +67,37 @@ def check_proof(certificate: x509.Certificate, challenge: Challenge, signature: 
 
 
 def check_node_chain(
-    chain: tuple[x509.Certificate, ...], roots: tuple[x509.Certificate, ...], now: datetime
+    chain: Sequence[bytes], roots: tuple[x509.Certificate, ...], now: datetime
 ) -> tuple[x509.Certificate, ...]:
-    """The path from this chain's leaf, which is first, to one of the CAs that vouch for nodes. Raises AccessError.
+    """The path from this DER chain's leaf, which is first, to one of the CAs that vouch for nodes, which is last.
 
-    What else the node presented is not in it.
+    What else the node presented is not in it. The caller is anonymous: the bounds and the search are those of
+    ``svid.presented`` and ``svid.path``. Raises InvalidSvidError for a chain that is out of bounds or no certificates,
+    AccessError for one that is not to be trusted.
     """
-    leaf, *between = chain
-    _check_may_sign(leaf)
-    verifier = (
-        PolicyBuilder()
-        .store(Store(list(roots)))
-        .time(now)
-        .extension_policies(ca_policy=ExtensionPolicy.webpki_defaults_ca(), ee_policy=ExtensionPolicy.permit_all())
-        .build_client_verifier()
-    )
+    leaf, *others = read_presented(chain)
+    _check_may_sign(leaf.certificate)
     try:
-        return tuple(verifier.verify(leaf, between).chain)
-    except VerificationError as error:
+        path = find_path(leaf, others, trusted(roots), now)
+    except NoPathError as error:
         raise AccessError(
-            f"x509pop: no path from the node's certificate {leaf.subject.rfc4514_string()!r}"
-            f" to a CA of the configured bundle: {str(error).split(' (encountered')[0]}"
+            f"x509pop: no path from the node's certificate {leaf.certificate.subject.rfc4514_string()!r}"
+            f" to a CA of the configured bundle: {error}"
         ) from error
+    if not leaf.valid_at(now):
+        raise AccessError(
+            f"x509pop: the node's certificate is valid from {format_moment(leaf.not_before)}"
+            f" to {format_moment(leaf.not_after)}; our clock says {format_moment(now)}"
+        )
+    return tuple(one.certificate for one in path)
 
 
 def _check_may_sign(leaf: x509.Certificate) -> None:
-    if not signing_violations(leaf):
+    if broken := readable_violations(leaf):
+        raise AccessError(f"x509pop: the node's certificate can't be used: {'; '.join(broken)}")
+    constraints = extension_of(leaf, x509.BasicConstraints)
+    if constraints and constraints.value.ca:
         raise AccessError("x509pop: wanted a node's certificate, got a CA's")
-    try:
-        usage = leaf.extensions.get_extension_for_class(x509.KeyUsage).value
-    except x509.ExtensionNotFound:
-        return
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
-        raise AccessError(f"x509pop: the node certificate's extensions can't be read: {error}") from error
-    if not usage.digital_signature:
+    usage = extension_of(leaf, x509.KeyUsage)
+    if usage and not usage.value.digital_signature:
         raise AccessError("x509pop: the node's certificate may not sign: its keyUsage has no digitalSignature")

@@ -10,12 +10,23 @@ from collections.abc import Callable
 from typing import TypeVar, cast
 
 from cryptography import x509
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from meshtls.errors import InvalidSpiffeIdError
 from meshtls.spiffeid import SpiffeId
+from meshtls.svid.keys import key_violation
+from meshtls.svid.presented import PARSE_ERRORS, spki_of
 
-__all__ = ["LEAF_RULES", "SIGNING_RULES", "leaf_violations", "signing_violations", "uri_names"]
+__all__ = [
+    "LEAF_RULES",
+    "READABLE_RULES",
+    "SIGNING_RULES",
+    "extension_of",
+    "leaf_violations",
+    "readable_violations",
+    "signing_violations",
+    "uri_names",
+]
 
 T = TypeVar("T", bound=x509.ExtensionType)
 Rule = Callable[[x509.Certificate], str | None]
@@ -31,21 +42,31 @@ def signing_violations(certificate: x509.Certificate) -> list[str]:
     return _violations(SIGNING_RULES, certificate)
 
 
+def readable_violations(certificate: x509.Certificate) -> list[str]:
+    """Every rule that holds for any certificate, of an SVID or not, that this one breaks."""
+    return _violations(READABLE_RULES, certificate)
+
+
 def uri_names(certificate: x509.Certificate) -> list[str]:
     """The URI values of the subject alternative name, [] where there is none."""
-    names = _extension(certificate, x509.SubjectAlternativeName)
+    names = extension_of(certificate, x509.SubjectAlternativeName)
     return names.value.get_values_for_type(x509.UniformResourceIdentifier) if names else []
 
 
 def _violations(rules: tuple[Rule, ...], certificate: x509.Certificate) -> list[str]:
     try:
         _ = certificate.extensions
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+    except PARSE_ERRORS as error:
         return [f"its extensions can't be read: {error}"]
+    try:
+        _ = certificate.subject, certificate.issuer
+    except PARSE_ERRORS as error:
+        return [f"its names can't be read: {error}"]
     return [broken for rule in rules if (broken := rule(certificate))]
 
 
-def _extension(certificate: x509.Certificate, kind: type[T]) -> x509.Extension[T] | None:
+def extension_of(certificate: x509.Certificate, kind: type[T]) -> x509.Extension[T] | None:
+    """Its extension of this kind, None where there is none."""
     # By exact type: isinstance asks the abstract base class about every extension that it is not, a fifth of the
     # time that these rules take at each issuance and each handshake.
     for one in certificate.extensions:
@@ -68,12 +89,12 @@ def _valid_id(certificate: x509.Certificate) -> str | None:
 
 
 def _not_a_ca(certificate: x509.Certificate) -> str | None:
-    constraints = _extension(certificate, x509.BasicConstraints)
+    constraints = extension_of(certificate, x509.BasicConstraints)
     return "a CA certificate can't authenticate a workload" if constraints and constraints.value.ca else None
 
 
 def _key_usage(certificate: x509.Certificate) -> str | None:
-    usage = _extension(certificate, x509.KeyUsage)
+    usage = extension_of(certificate, x509.KeyUsage)
     if usage is None:
         return "wanted the keyUsage extension, got none"
     if not usage.critical:
@@ -89,7 +110,7 @@ def _signing_usages(usage: x509.KeyUsage) -> list[tuple[str, bool]]:
 
 
 def _extended_key_usage(certificate: x509.Certificate) -> str | None:
-    usage = _extension(certificate, x509.ExtendedKeyUsage)
+    usage = extension_of(certificate, x509.ExtendedKeyUsage)
     if usage is None:
         return None
     wanted = {"serverAuth": ExtendedKeyUsageOID.SERVER_AUTH, "clientAuth": ExtendedKeyUsageOID.CLIENT_AUTH}
@@ -98,19 +119,19 @@ def _extended_key_usage(certificate: x509.Certificate) -> str | None:
 
 
 def _critical_san(certificate: x509.Certificate) -> str | None:
-    names = _extension(certificate, x509.SubjectAlternativeName)
+    names = extension_of(certificate, x509.SubjectAlternativeName)
     if names is None or names.critical or len(certificate.subject) > 0:
         return None
     return "wanted the subject alternative name marked critical, since the subject is empty"
 
 
 def _is_a_ca(certificate: x509.Certificate) -> str | None:
-    constraints = _extension(certificate, x509.BasicConstraints)
+    constraints = extension_of(certificate, x509.BasicConstraints)
     return None if constraints and constraints.value.ca else "wanted a CA certificate as a signer"
 
 
 def _may_sign(certificate: x509.Certificate) -> str | None:
-    usage = _extension(certificate, x509.KeyUsage)
+    usage = extension_of(certificate, x509.KeyUsage)
     return None if usage and usage.value.key_cert_sign else "wanted keyCertSign in a signer's keyUsage"
 
 
@@ -123,6 +144,34 @@ def _signer_id(certificate: x509.Certificate) -> str | None:
     return f"wanted no path in a signer's SPIFFE ID, got {', '.join(with_path)}" if with_path else None
 
 
+def _usable_key(certificate: x509.Certificate) -> str | None:
+    try:
+        return key_violation(spki_of(certificate))
+    except ValueError as error:
+        return f"its public key can't be read: {error}"
+
+
+#: What may be critical: the extensions that these rules, name constraints and policies act on.
+_UNDERSTOOD = frozenset(
+    {
+        ExtensionOID.BASIC_CONSTRAINTS,
+        ExtensionOID.KEY_USAGE,
+        ExtensionOID.EXTENDED_KEY_USAGE,
+        ExtensionOID.SUBJECT_ALTERNATIVE_NAME,
+        ExtensionOID.NAME_CONSTRAINTS,
+        ExtensionOID.CERTIFICATE_POLICIES,
+        ExtensionOID.POLICY_CONSTRAINTS,
+        ExtensionOID.INHIBIT_ANY_POLICY,
+    }
+)
+
+
+def _understood(certificate: x509.Certificate) -> str | None:
+    unknown = [one.oid.dotted_string for one in certificate.extensions if one.critical and one.oid not in _UNDERSTOOD]
+    return f"its critical extension {', '.join(unknown)} is not one that is understood here" if unknown else None
+
+
+READABLE_RULES: tuple[Rule, ...] = (_usable_key, _understood)
 LEAF_RULES: tuple[Rule, ...] = (
     _one_uri,
     _valid_id,
@@ -130,5 +179,7 @@ LEAF_RULES: tuple[Rule, ...] = (
     _key_usage,
     _extended_key_usage,
     _critical_san,
+    *READABLE_RULES,
 )
-SIGNING_RULES: tuple[Rule, ...] = (_is_a_ca, _may_sign, _signer_id)
+# An intermediate's extendedKeyUsage limits what is below it, and a leaf is for both sides.
+SIGNING_RULES: tuple[Rule, ...] = (_is_a_ca, _may_sign, _signer_id, _extended_key_usage, *READABLE_RULES)

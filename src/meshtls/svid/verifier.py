@@ -20,6 +20,8 @@ from datetime import datetime
 from hashlib import sha256
 from typing import TypeVar
 
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from meshtls.bundle import BundleSet
 from meshtls.errors import UntrustedPeerError
 from meshtls.svid.verify import VerifiedPeer, verify_peer
@@ -66,8 +68,10 @@ class PeerVerifier:
         # Without the lock: it takes a millisecond, and that two threads do it for the same peer harms nobody.
         peer = verify_peer(chain, self._bundles, now)
         passed = _Passed(peer, now, self._until(peer, now))
+        # Under its path alone: what else came with it is the peer's choice, and would fill the memory.
+        path = tuple(one.public_bytes(Encoding.DER) for one in peer.chain)
         with self._lock:
-            self._remember(key, passed)
+            self._remember(path, passed)
         return peer
 
     def verify_again(self, leaf: bytes, now: datetime) -> VerifiedPeer:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from meshtls.errors import InvalidSvidError, LocalIdentityError
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.leaf_rules import leaf_violations, uri_names
+from meshtls.svid.presented import PARSE_ERRORS
 
-__all__ = ["PrivateKey", "X509Svid", "format_serial", "parse_chain", "spiffe_id_of"]
+__all__ = ["PrivateKey", "X509Svid", "format_moment", "format_serial", "parse_chain", "spiffe_id_of"]
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
@@ -40,7 +40,7 @@ class X509Svid:
             raise LocalIdentityError(f"our own {error}") from error
         try:
             theirs = chain[0].public_key()
-        except (ValueError, UnsupportedAlgorithm) as error:
+        except PARSE_ERRORS as error:
             raise LocalIdentityError(f"X509-SVID {spiffe_id}: its public key can't be read: {error}") from error
         if theirs != private_key.public_key():
             raise LocalIdentityError(f"X509-SVID {spiffe_id}: the private key does not belong to the certificate")
@@ -85,7 +85,7 @@ def parse_chain(ders: Sequence[bytes]) -> tuple[x509.Certificate, ...]:
     for place, der in enumerate(ders):
         try:
             chain.append(_parse(der))
-        except (ValueError, TypeError, KeyError, x509.InvalidVersion) as error:
+        except PARSE_ERRORS as error:
             raise InvalidSvidError(f"certificate {place} of the chain is no X.509 certificate: {error}") from error
     return tuple(chain)
 
@@ -109,3 +109,8 @@ def format_serial(certificate: x509.Certificate) -> str:
     """The serial number as lower-case hexadecimal, an even number of digits: what ``openssl x509 -serial`` shows."""
     digits = f"{certificate.serial_number:x}"
     return digits.zfill(len(digits) + len(digits) % 2)
+
+
+def format_moment(moment: datetime) -> str:
+    """An aware time in UTC, to the second (RFC 3339)."""
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -17,7 +17,7 @@ from meshtls.svid.context import X509Context, X509ContextSource
 from meshtls.svid.verify import VerifiedPeer, verify_peer
 from meshtls.tls.keys import load_svid
 from meshtls.tls.peer import watch_messages
-from meshtls.tls.verifying import VerifyingSSLObject, preview
+from meshtls.tls.verifying import VerifyingSSLObject, bounded, preview
 
 __all__ = ["AnonymousClientContext", "AnonymousClientsServerContext"]
 
@@ -92,6 +92,16 @@ class AnonymousClientContext(ssl.SSLContext):
             self.load_verify_locations(cadata=bundle.to_der())
         watch_messages(self, preview)
         return self
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        return bounded(super().wrap_bio(incoming, outgoing, server_side, server_hostname, session), incoming)
 
     def judge(self, chain: Sequence[bytes], port: int | None) -> VerifiedPeer:
         """Verify the server's chain by the bundle, then ask the authorizer. Raises PeerError."""

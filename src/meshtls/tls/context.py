@@ -28,7 +28,7 @@ from meshtls.tls.keys import load_svid
 from meshtls.tls.peer import set_context, watch_messages
 from meshtls.tls.sessions import Sessions
 from meshtls.tls.unusable import NoIdentityError
-from meshtls.tls.verifying import VerifyingSSLObject, VerifyingSSLSocket, preview
+from meshtls.tls.verifying import VerifyingSSLObject, VerifyingSSLSocket, bounded, preview
 
 __all__ = ["GenerationContext", "LateSSLSocket", "TlsContexts", "TlsOptions", "harden"]
 
@@ -119,6 +119,16 @@ class GenerationContext(ssl.SSLContext):
         load_svid(self, snapshot.svid)
         watch_messages(self, preview)
         return self
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        return bounded(super().wrap_bio(incoming, outgoing, server_side, server_hostname, session), incoming)
 
     def judge(self, chain: Sequence[bytes], port: int | None) -> VerifiedPeer:
         """Verify the chain by the bundles of this generation, then ask the authorizer. Raises PeerError."""

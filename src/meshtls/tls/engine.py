@@ -19,7 +19,7 @@ from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import GenerationContext
 from meshtls.tls.failures import peer_error
 from meshtls.tls.peer import leaf_of, unguarded
-from meshtls.tls.verifying import VerifyingSSLObject
+from meshtls.tls.verifying import IMPOSSIBLE, VerifyingSSLObject
 
 __all__ = ["MAX_OWED", "MAX_RECORD", "TlsEngine"]
 
@@ -29,8 +29,6 @@ MAX_RECORD = 1 << 14
 #: few it may owe: a peer that writes all before it reads may ask for a new key in between, and would wait for us as we
 #: for it.
 MAX_OWED = 1 << 14
-#: A KeyUpdate where there can be none, and enough behind it to end a record of which only a part had come.
-_IMPOSSIBLE = bytes((22, 3, 3, 0, 4, 24, 0, 0, 0)) + bytes(MAX_RECORD + 256)
 
 
 class _Wires(threading.local):
@@ -150,7 +148,7 @@ class TlsEngine:
 
         ``ssl`` has no call for it. But OpenSSL sends one by itself for a message that can't be.
         """
-        self.feed(_IMPOSSIBLE)
+        self.feed(IMPOSSIBLE)
         with contextlib.suppress(PeerError):
             self.handshake()
 

@@ -15,7 +15,7 @@ from tests.support.authority import csr_for
 
 P256 = ec.generate_private_key(ec.SECP256R1())
 TOO_FEW_BITS = 1024
-WANTED = "public key: wanted EC P-256, EC P-384 or RSA of at least 2048 bits"
+WANTED = "public key: wanted EC P-256, EC P-384 or RSA of 2048 to 4096 bits with a public exponent below 2^32"
 
 
 @pytest.mark.parametrize("encoding", [Encoding.PEM, Encoding.DER])

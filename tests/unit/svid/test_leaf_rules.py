@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, ObjectIdentifier
 
@@ -15,6 +16,7 @@ ID = "spiffe://a.test/web"
 ROOT = ca()
 SAN = ExtensionOID.SUBJECT_ALTERNATIVE_NAME
 Make = Callable[[], Issued]
+TOO_FEW_BITS = 1024
 
 
 def web(*uris: str, **change: object) -> Make:
@@ -214,10 +216,23 @@ def test_a_signer_that_breaks_one_rule_hears_of_that_one(make: Make, broken: lis
 
 def test_every_rule_of_both_lists_can_be_broken_and_kept() -> None:
     good_leaf, good_signer = web()().certificate, signer()().certificate
+    spoiled = [(x509.UnrecognizedExtension(ObjectIdentifier("1.3.6.1.4.1.55555.1"), b"\x05\x00"), True)]
+    weak = rsa.generate_private_key(65537, TOO_FEW_BITS)
     bad_leaf = leaf(
-        ROOT, "https://a", "b", subject=None, is_ca=True, usages=None, extended=[ExtendedKeyUsageOID.CLIENT_AUTH]
+        ROOT,
+        "https://a",
+        "b",
+        subject=None,
+        is_ca=True,
+        usages=None,
+        extended=[ExtendedKeyUsageOID.CLIENT_AUTH],
+        own_key=weak,
+        extra=spoiled,
     ).certificate
-    bad_signer = ca(ROOT, "spiffe://a.test/ca", is_ca=None, usages=None).certificate
+    client_only = (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), False)
+    bad_signer = ca(
+        ROOT, "spiffe://a.test/ca", is_ca=None, usages=None, own_key=weak, extra=[*spoiled, client_only]
+    ).certificate
     for rules, good, bad in ((LEAF_RULES, good_leaf, bad_leaf), (SIGNING_RULES, good_signer, bad_signer)):
         assert [rule.__name__ for rule in rules if rule(good)] == []
         assert [rule.__name__ for rule in rules if not rule(bad)] == []

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from meshtls.errors import InvalidSvidError, PeerError, UntrustedPeerError
 from meshtls.svid.verify import MAX_CHAIN, verify_peer
 from tests.support.certs import NOW, ca, leaf
-from tests.support.verifying import INTERMEDIATE, ROOT, WEB, accepted, no_path, refusal, trusting
+from tests.support.verifying import EXHAUSTED, INTERMEDIATE, ROOT, WEB, accepted, no_path, refusal, trusting
 
 LEAF = leaf(INTERMEDIATE, WEB, dns=["web.test"], ip=["10.0.0.1"])
 CHAIN = [LEAF.der, INTERMEDIATE.der]
@@ -34,7 +34,7 @@ def test_an_empty_chain_is_refused() -> None:
 
 def test_a_chain_that_is_too_long_is_refused_before_it_is_read() -> None:
     assert accepted([LEAF, *[INTERMEDIATE] * (MAX_CHAIN - 1)], TRUSTED)
-    assert answer(LEAF.der, *[b"junk"] * MAX_CHAIN) == "peer's chain: wanted 1 to 8 certificates, got 9"
+    assert answer(LEAF.der, *[b"junk"] * MAX_CHAIN) == "peer's chain: wanted 1 to 8 certificates, got more than 8"
 
 
 @pytest.mark.parametrize(
@@ -49,8 +49,7 @@ def test_a_chain_that_is_too_long_is_refused_before_it_is_read() -> None:
     ],
 )
 def test_what_is_no_certificate_is_refused_with_its_place(chain: list[bytes], place: int) -> None:
-    start = f"certificate {place} of the chain is no X.509 certificate: error parsing asn1 value: ParseError"
-    assert answer(*chain).startswith(start)
+    assert answer(*chain).startswith(f"certificate {place} of the chain is no X.509 certificate: ")
 
 
 def test_an_unknown_version_of_x509_is_refused() -> None:
@@ -68,8 +67,10 @@ def test_an_unknown_version_of_x509_is_refused() -> None:
 )
 def test_a_name_that_can_t_be_read_is_refused(name: bytes, tag: bytes) -> None:
     assert LEAF.der.count(name) == 1
-    start = "certificate 0 of the chain is no X.509 certificate: "
-    assert answer(LEAF.der.replace(name, tag + name[1:])).startswith(start)
+    message = answer(LEAF.der.replace(name, tag + name[1:]), INTERMEDIATE.der)
+    assert message.startswith(
+        ("certificate 0 of the chain is no X.509 certificate: ", "peer's certificate abc123 is no X509-SVID: its names")
+    )
 
 
 def test_a_certificate_that_keeps_no_leaf_rule_is_refused_with_all_that_it_breaks() -> None:
@@ -84,15 +85,15 @@ def test_a_certificate_that_keeps_no_leaf_rule_is_refused_with_all_that_it_break
 def test_a_leaf_with_an_unknown_critical_extension_is_refused() -> None:
     unknown = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.55555.1"), b"\x05\x00")
     assert accepted([leaf(INTERMEDIATE, WEB, extra=[(unknown, False)]), INTERMEDIATE], TRUSTED)
-    message = refusal(UntrustedPeerError, [leaf(INTERMEDIATE, WEB, extra=[(unknown, True)]), INTERMEDIATE], TRUSTED)
-    assert message.endswith("1.3.6.1.4.1.55555.1: certificate contains unaccounted-for critical extensions")
+    message = refusal(InvalidSvidError, [leaf(INTERMEDIATE, WEB, extra=[(unknown, True)]), INTERMEDIATE], TRUSTED)
+    assert message.endswith("its critical extension 1.3.6.1.4.1.55555.1 is not one that is understood here")
 
 
 def test_cas_that_vouch_for_each_other_in_circles_are_given_up_soon() -> None:
-    # Below version 49 the library tries every path: 7 such certificates are 7**7 signatures, which takes hours.
+    # A search from the leaf up can try every path: 7 such certificates are 7**7 signatures, which takes hours.
     circle = [ca(slot="evil", name="evil", not_after=NOW + timedelta(hours=hours)) for hours in range(1, MAX_CHAIN)]
     message = refusal(UntrustedPeerError, [leaf(circle[0], WEB), *circle], TRUSTED)
-    assert message == no_path("CN=evil", "fatal error: Exceeded maximum signature check limit")
+    assert message == no_path("CN=evil", EXHAUSTED)
 
 
 @given(st.lists(st.binary(max_size=80), max_size=MAX_CHAIN + 1))

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meshtls.svid.presented import MAX_CHAIN
 from meshtls.tls.peer import HANDSHAKE_RECORD, certificates_of_message, watch_messages
 
 TLS12, TLS13 = 0x0303, 0x0304
 CLIENT_HELLO = 1
-ders = st.lists(st.binary(min_size=1, max_size=400), max_size=6)
+ders = st.lists(st.binary(min_size=1, max_size=400), max_size=MAX_CHAIN)
 
 
 def vector(data: bytes, length_bytes: int) -> bytes:
@@ -43,7 +44,7 @@ def test_a_tls_1_2_message_gives_its_chain(chain: list[bytes]) -> None:
 def test_a_message_cut_short_is_an_error(version: int, chain: list[bytes], data: st.DataObject) -> None:
     whole = message(version, chain)
     cut = data.draw(st.integers(min_value=0, max_value=len(whole) - 1))
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"a vector is longer than the message|longer than the list"):
         certificates_of_message(version, whole[:cut])
 
 
@@ -59,6 +60,13 @@ def test_junk_raises_nothing_else(junk: bytes, version: int) -> None:
         certificates_of_message(version, junk)
     except ValueError:
         return
+
+
+@pytest.mark.parametrize("version", [TLS12, TLS13])
+def test_of_too_many_certificates_only_the_first_are_read(version: int) -> None:
+    chain = [b"%d" % number for number in range(MAX_CHAIN + 50)]
+    assert certificates_of_message(version, message(version, chain[:MAX_CHAIN])) == chain[:MAX_CHAIN]
+    assert certificates_of_message(version, message(version, chain)) == chain[: MAX_CHAIN + 1]
 
 
 class InItsPlace(ssl.SSLContext):

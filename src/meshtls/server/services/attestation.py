@@ -24,8 +24,6 @@ from meshtls.server.core import Core
 from meshtls.server.services.received import received
 from meshtls.server.signing import Signed
 from meshtls.spiffeid import SpiffeId
-from meshtls.svid.verify import MAX_CHAIN
-from meshtls.svid.x509 import parse_chain
 
 __all__ = ["AttestationService"]
 
@@ -75,7 +73,7 @@ class AttestationService(server_grpc.AttestationBase):
     async def _by_certificate(self, stream: AttestStream, request: server_pb.AttestRequest) -> server_pb.Attested:
         if not self._core.node_roots:
             raise AccessError("x509pop: this node attestor is not configured here")
-        path = check_node_chain(_chain(request.certificate), self._core.node_roots, self._core.clock.now())
+        path = _node_path(request.certificate, self._core)
         nonce = new_nonce()
         await stream.send_message(server_pb.AttestResponse(challenge=nonce))
         answer = (await received(stream)).answer
@@ -108,11 +106,9 @@ class AttestationService(server_grpc.AttestationBase):
         return server_pb.Attested(svid=svid, bundle=bundle_message(self._core.hub.bundle))
 
 
-def _chain(proof: server_pb.CertificateProof) -> tuple[x509.Certificate, ...]:
-    if not 0 < len(proof.chain) <= MAX_CHAIN:
-        raise RequestError(f"x509pop: wanted 1 to {MAX_CHAIN} certificates, got {len(proof.chain)}")
+def _node_path(proof: server_pb.CertificateProof, core: Core) -> tuple[x509.Certificate, ...]:
     try:
-        return parse_chain(proof.chain)
+        return check_node_chain(proof.chain, core.node_roots, core.clock.now())
     except InvalidSvidError as error:
         raise RequestError(f"x509pop: {error}") from error
 
