@@ -24,6 +24,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 __all__ = ["HostileChain", "hostile_chains", "ordinary"]
 
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+Digest = hashes.SHA256 | hashes.SHA384 | hashes.SHA512
 _P256_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")
 _USAGES = (
     "digital_signature",
@@ -106,7 +107,7 @@ class _Forge:
         signer = self.signed("stranger CA", "stranger root", middle, root, self.ca_extensions(middle, root))
         return self.signed("web", "stranger CA", _key("leaf"), middle, self.leaf_extensions(middle)), signer
 
-    def circle(self, key: Key, count: int, digest: hashes.HashAlgorithm | None = None) -> tuple[bytes, ...]:
+    def circle(self, key: Key, count: int, digest: Digest | None = None) -> tuple[bytes, ...]:
         """A leaf under self-issued CAs of one name and one key: each can be the issuer of each."""
         ca = self.ca_extensions(key, key)
         signers = [self.signed("evil", "evil", key, key, ca, digest) for _ in range(count)]
@@ -119,7 +120,7 @@ class _Forge:
         own: Key,
         signer: Key,
         extensions: Sequence[tuple[x509.ExtensionType, bool]],
-        digest: hashes.HashAlgorithm | None = None,
+        digest: Digest | None = None,
         lasting: timedelta = timedelta(hours=2),
     ) -> bytes:
         builder = (

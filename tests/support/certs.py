@@ -14,16 +14,20 @@ from ipaddress import ip_address
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 NOW = datetime(2030, 5, 1, 12, 0, 0, tzinfo=UTC)
 BEFORE, AFTER = NOW - timedelta(hours=1), NOW + timedelta(hours=1)
 SERIAL = 0xABC123
+_SHA256 = hashes.SHA256()
 BOTH_USES = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
 
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+#: Any that a certificate can be for, good for an SVID or not.
+AnyKey = Key | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey | dsa.DSAPrivateKey
+Digest = hashes.SHA224 | hashes.SHA256 | hashes.SHA384 | hashes.SHA512
 Extension = tuple[x509.ExtensionType, bool]
 _USAGES = (
     "digital_signature",
@@ -43,7 +47,13 @@ class Issued:
     """A certificate and its key: what signs the next one."""
 
     certificate: x509.Certificate
-    key: Key
+    key: AnyKey
+
+    @property
+    def private_key(self) -> Key:
+        """The key, where it is of a kind that an SVID of ours may have."""
+        assert isinstance(self.key, Key)
+        return self.key
 
     @property
     def der(self) -> bytes:
@@ -70,9 +80,11 @@ def leaf(
     extended: Sequence[ObjectIdentifier] | None = BOTH_USES,
     not_before: datetime = BEFORE,
     not_after: datetime = AFTER,
-    own_key: Key | None = None,
+    own_key: AnyKey | None = None,
     serial: int = SERIAL,
     extra: Sequence[Extension] = (),
+    key_ids: bool = True,
+    digest: Digest = _SHA256,
 ) -> Issued:
     """A leaf. Without ``uris`` it has no URI name, and without any name no SAN at all."""
     own_key = own_key or key("leaf")
@@ -85,28 +97,35 @@ def leaf(
         *([] if extended is None else [(x509.ExtendedKeyUsage(extended), False)]),
         *extra,
     ]
-    return _sign(issuer, own_key, _name(subject), not_before, not_after, extensions, serial)
+    ids = _key_ids(issuer, own_key) if key_ids else []
+    return _sign(issuer, own_key, _name(subject), not_before, not_after, [*ids, *extensions], serial, digest)
 
 
 def ca(
     issuer: Issued | None = None,
     *uris: str,
     slot: str = "root",
-    name: str = "root",
+    name: str | None = "root",
     is_ca: bool | None = True,
     path_length: int | None = None,
     usages: Iterable[str] | None = ("key_cert_sign", "crl_sign"),
     not_before: datetime = BEFORE,
     not_after: datetime = AFTER,
     kind: str = "P-256",
-    own_key: Key | None = None,
+    own_key: AnyKey | None = None,
     extra: Sequence[Extension] = (),
+    key_ids: bool = True,
+    critical: bool = True,
+    digest: Digest = _SHA256,
 ) -> Issued:
-    """A CA certificate, self-signed without ``issuer``; ``own_key`` is of this slot and kind unless given."""
+    """A CA certificate, self-signed without ``issuer``; ``own_key`` is of this slot and kind unless given.
+
+    ``critical``: whether basicConstraints and keyUsage are.
+    """
     own_key = own_key or key(slot, kind)
     extensions = [
-        *([] if is_ca is None else [(x509.BasicConstraints(is_ca, path_length), True)]),
-        *([] if usages is None else [(_key_usage(usages), True)]),
+        *([] if is_ca is None else [(x509.BasicConstraints(is_ca, path_length), critical)]),
+        *([] if usages is None else [(_key_usage(usages), critical)]),
         *(
             [(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri) for uri in uris]), False)]
             if uris
@@ -114,17 +133,27 @@ def ca(
         ),
         *extra,
     ]
-    return _sign(issuer, own_key, _name(name), not_before, not_after, extensions)
+    ids = _key_ids(issuer, own_key) if key_ids else []
+    return _sign(issuer, own_key, _name(name), not_before, not_after, [*ids, *extensions], SERIAL, digest)
+
+
+def _key_ids(issuer: Issued | None, own_key: AnyKey) -> list[Extension]:
+    signer = issuer.key if issuer else own_key
+    return [
+        (x509.SubjectKeyIdentifier.from_public_key(own_key.public_key()), False),
+        (x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), False),
+    ]
 
 
 def _sign(
     issuer: Issued | None,
-    own_key: Key,
+    own_key: AnyKey,
     subject: x509.Name,
     not_before: datetime,
     not_after: datetime,
     extensions: Iterable[Extension],
-    serial: int = SERIAL,
+    serial: int,
+    digest: Digest,
 ) -> Issued:
     signing_key = issuer.key if issuer else own_key
     builder = (
@@ -135,12 +164,12 @@ def _sign(
         .serial_number(serial)
         .not_valid_before(not_before)
         .not_valid_after(not_after)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(own_key.public_key()), False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signing_key.public_key()), False)
     )
     for extension, critical in extensions:
         builder = builder.add_extension(extension, critical)
-    return Issued(builder.sign(signing_key, hashes.SHA256()), own_key)
+    if isinstance(signing_key, ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey):
+        return Issued(builder.sign(signing_key, None), own_key)
+    return Issued(builder.sign(signing_key, digest), own_key)
 
 
 def _key_usage(on: Iterable[str]) -> x509.KeyUsage:

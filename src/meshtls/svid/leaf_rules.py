@@ -140,6 +140,8 @@ def _signer_id(certificate: x509.Certificate) -> str | None:
         ids = [SpiffeId.parse(uri) for uri in uri_names(certificate) if uri[:9].lower() == "spiffe://"]
     except InvalidSpiffeIdError as error:
         return str(error)
+    if len(ids) > 1:
+        return f"wanted at most one SPIFFE ID in a signer, got {', '.join(map(str, ids))}"
     with_path = [str(spiffe_id) for spiffe_id in ids if spiffe_id.path]
     return f"wanted no path in a signer's SPIFFE ID, got {', '.join(with_path)}" if with_path else None
 

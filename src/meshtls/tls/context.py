@@ -24,6 +24,7 @@ from meshtls.policy.authorizer import Authorizer, Target, check_authorizer, refu
 from meshtls.svid.context import X509Context, X509ContextSource
 from meshtls.svid.verifier import PeerVerifier
 from meshtls.svid.verify import VerifiedPeer
+from meshtls.tls.handshake_budget import LargeHandshakes
 from meshtls.tls.keys import load_svid
 from meshtls.tls.peer import set_context, watch_messages
 from meshtls.tls.sessions import Sessions
@@ -103,6 +104,7 @@ class GenerationContext(ssl.SSLContext):
     _authorizer: Authorizer
     _clock: Clock
     _verifier: PeerVerifier
+    _large: LargeHandshakes
 
     @classmethod
     def build(
@@ -113,6 +115,7 @@ class GenerationContext(ssl.SSLContext):
         self.snapshot, self.server_side = snapshot, server_side
         self._authorizer, self._clock = authorizer, clock
         self._verifier = PeerVerifier(snapshot.bundles)
+        self._large = LargeHandshakes(clock)
         self.sessions, self.resumption = Sessions(), options.resumption
         harden(self, options, server_side=server_side)
         self._load_authorities()
@@ -128,7 +131,8 @@ class GenerationContext(ssl.SSLContext):
         server_hostname: str | bytes | None = None,
         session: ssl.SSLSession | None = None,
     ) -> ssl.SSLObject:
-        return bounded(super().wrap_bio(incoming, outgoing, server_side, server_hostname, session), incoming)
+        connection = super().wrap_bio(incoming, outgoing, server_side, server_hostname, session)
+        return bounded(connection, incoming, self._large if server_side else None)
 
     def judge(self, chain: Sequence[bytes], port: int | None) -> VerifiedPeer:
         """Verify the chain by the bundles of this generation, then ask the authorizer. Raises PeerError."""

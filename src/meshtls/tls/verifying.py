@@ -26,13 +26,12 @@ from meshtls.errors import (
 )
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.failures import RefusedHandshake, peer_error
+from meshtls.tls.handshake_budget import LARGE_HANDSHAKE, SERVER_HANDSHAKE, SMALL_HANDSHAKE, LargeHandshakes
 from meshtls.tls.peer import CERTIFICATE_MESSAGE, HANDSHAKE_RECORD, certificates_of_message, leaf_of, presented_chain
 from meshtls.tls.unusable import NoIdentityError
 
 __all__ = [
     "IMPOSSIBLE",
-    "MAX_CLIENT_HANDSHAKE",
-    "MAX_SERVER_HANDSHAKE",
     "Judge",
     "LastingJudge",
     "VerifyingSSLObject",
@@ -43,9 +42,6 @@ __all__ = [
 
 log = logging.getLogger("meshtls.tls")
 
-#: The most bytes that a peer's part of a handshake may have. A client's is a ClientHello of 2 KB and its chain. A
-#: server may also list the CAs that it takes, and whom we dial is no stranger.
-MAX_CLIENT_HANDSHAKE, MAX_SERVER_HANDSHAKE = 16 << 10, 64 << 10
 #: A KeyUpdate where there can be none, and enough behind it to end a record of which only a part had come: OpenSSL
 #: sends an alert for it.
 IMPOSSIBLE = bytes((22, 3, 3, 0, 4, 24, 0, 0, 0)) + bytes((1 << 14) + 256)
@@ -190,13 +186,15 @@ class VerifyingSSLObject(_Judged, ssl.SSLObject):
     A peer that is refused late is not sent close_notify, by which the refusal would look like an answer that is empty
     and complete. What it has sent is dropped; where the caller puts behind it what can't be, OpenSSL sends an alert.
 
-    OpenSSL is shown no more of a handshake than ``allowance`` bytes: it decodes every certificate of a message before
-    anybody may refuse it, at 0.16 ms each (OpenSSL 3.0) for the 120 bytes of the smallest, and takes 100 KB of them.
+    OpenSSL is shown no more of the peer's part of a handshake than ``allowance`` bytes, or LARGE_HANDSHAKE where
+    ``large`` has room for one more such peer.
     """
 
     #: Where OpenSSL reads from, to be set by whoever makes the connection; without it the bound is OpenSSL's.
     incoming: ssl.MemoryBIO | None = None
-    allowance = MAX_CLIENT_HANDSHAKE
+    allowance = SMALL_HANDSHAKE
+    large: LargeHandshakes | None = None
+    _is_large = False
 
     def do_handshake(self) -> None:
         """Raises RefusedHandshake where the peer is not believed or not allowed, or says more than it may."""
@@ -204,30 +202,41 @@ class VerifyingSSLObject(_Judged, ssl.SSLObject):
         if incoming is None or self.peer is not None:
             self._judging(super().do_handshake)
             return
-        held = self._hold_back(incoming)
+        while not self._shown(incoming):
+            self._extend(incoming)
+        if self._is_large and self.large is not None:
+            self.large.give_back()
+
+    def _shown(self, incoming: ssl.MemoryBIO) -> bool:
+        """Let OpenSSL go on with what it may see; False where that was too little and there is more.
+
+        What is held back meanwhile may be application data, which is for later.
+        """
+        held = b""
+        if incoming.pending > self.allowance:
+            data = incoming.read()
+            incoming.write(data[: self.allowance])
+            held = data[self.allowance :]
         given = incoming.pending
         try:
             self._judging(super().do_handshake)
         except ssl.SSLWantReadError:
             if not held or self._late is not None:
                 raise
-            held = b""
-            self._refuse_length(incoming)
+            return False
         finally:
             self.allowance -= given - incoming.pending
             if held:
                 incoming.write(held)
+        return True
 
-    def _hold_back(self, incoming: ssl.MemoryBIO) -> bytes:
-        """Take out of the BIO what is beyond the allowance. It may be application data, which is for later."""
-        if incoming.pending <= self.allowance:
-            return b""
-        data = incoming.read()
-        incoming.write(data[: self.allowance])
-        return data[self.allowance :]
-
-    def _refuse_length(self, incoming: ssl.MemoryBIO) -> None:
-        self.refusal = HandshakeError("the peer's part of the handshake is longer than is allowed here")
+    def _extend(self, incoming: ssl.MemoryBIO) -> None:
+        if self.large is not None and not self._is_large and self.large.take():
+            self._is_large = True
+            self.allowance += LARGE_HANDSHAKE - SMALL_HANDSHAKE
+            return
+        self.refusal = HandshakeError("the peer's part of the handshake is longer than is allowed here now")
+        incoming.read()
         incoming.write(IMPOSSIBLE)
         try:
             super().do_handshake()
@@ -250,11 +259,11 @@ class VerifyingSSLObject(_Judged, ssl.SSLObject):
                 pass
 
 
-def bounded(connection: ssl.SSLObject, incoming: ssl.MemoryBIO) -> ssl.SSLObject:
-    """A new connection that reads from this BIO, with its allowance set."""
+def bounded(connection: ssl.SSLObject, incoming: ssl.MemoryBIO, large: LargeHandshakes | None = None) -> ssl.SSLObject:
+    """A new connection that reads from this BIO, with its allowance set; ``large`` is for a server."""
     if isinstance(connection, VerifyingSSLObject):
-        connection.incoming = incoming
-        connection.allowance = MAX_CLIENT_HANDSHAKE if connection.server_side else MAX_SERVER_HANDSHAKE
+        connection.incoming, connection.large = incoming, large
+        connection.allowance = SMALL_HANDSHAKE if connection.server_side else SERVER_HANDSHAKE
     return connection
 
 

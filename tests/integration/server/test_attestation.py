@@ -148,7 +148,9 @@ async def pop_server(tmp_path: Path, store_url: URL) -> AsyncIterator[ServerUnde
 
 async def attest_by(server: ServerUnderTest, holder: certs.Issued, key: certs.Key | None = None) -> Agent:
     client, own = await server.attestation(), ec.generate_private_key(ec.SECP256R1())
-    return server.agent(await client.with_certificate((holder.certificate,), key or holder.key, TD, new_csr(own)), own)
+    return server.agent(
+        await client.with_certificate((holder.certificate,), key or holder.private_key, TD, new_csr(own)), own
+    )
 
 
 async def test_a_node_that_proves_its_certificates_key_becomes_an_agent(pop_server: ServerUnderTest) -> None:
@@ -167,7 +169,7 @@ async def test_a_certificate_that_is_only_presented_gives_no_selector(pop_server
     client, own = await pop_server.attestation(), ec.generate_private_key(ec.SECP256R1())
     stranger = certs.ca(slot="stranger", not_before=STARTS, not_after=ENDS).certificate
     chain = (NODE.certificate, stranger)
-    agent = pop_server.agent(await client.with_certificate(chain, NODE.key, TD, new_csr(own)), own)
+    agent = pop_server.agent(await client.with_certificate(chain, NODE.private_key, TD, new_csr(own)), own)
     record = await pop_server.admin.agent(agent.spiffe_id)
     assert stranger.fingerprint(hashes.SHA256()).hex() not in str(record.selectors)
 

@@ -19,6 +19,7 @@ var commands = map[string]command{
 	"jwt":    jwt,
 	"listen": listen,
 	"dial":   dial,
+	"verify": verify,
 }
 
 func main() {
@@ -30,11 +31,11 @@ func main() {
 
 func run(arguments []string) error {
 	if len(arguments) == 0 {
-		return fmt.Errorf("wanted watch, jwt, listen or dial, got nothing")
+		return fmt.Errorf("wanted watch, jwt, listen, dial or verify, got nothing")
 	}
 	chosen, known := commands[arguments[0]]
 	if !known {
-		return fmt.Errorf("wanted watch, jwt, listen or dial, got %q", arguments[0])
+		return fmt.Errorf("wanted watch, jwt, listen, dial or verify, got %q", arguments[0])
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()

@@ -22,7 +22,7 @@ ROOT = certs.ca()
 def test_the_holder_of_the_key_proves_it(kind: str) -> None:
     node = certs.leaf(ROOT, own_key=certs.key("node", kind))
     challenge = Challenge(TD, b"csr", A, B)
-    check_proof(node.certificate, challenge, prove(node.key, challenge))
+    check_proof(node.certificate, challenge, prove(node.private_key, challenge))
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_the_holder_of_the_key_proves_it(kind: str) -> None:
 def test_a_proof_of_another_attestation_is_none(other: Challenge, kind: str) -> None:
     node = certs.leaf(ROOT, own_key=certs.key("node", kind))
     with pytest.raises(AccessError) as refused:
-        check_proof(node.certificate, Challenge(TD, b"csr", A, B), prove(node.key, other))
+        check_proof(node.certificate, Challenge(TD, b"csr", A, B), prove(node.private_key, other))
     assert str(refused.value) == "x509pop: the answer was not signed with the key of the node's certificate"
 
 

@@ -204,6 +204,11 @@ MAY_NOT = "wanted keyCertSign in a signer's keyUsage"
             id="an ID with a path behind another URI",
         ),
         pytest.param(
+            signer("spiffe://a.test", "spiffe://b.test"),
+            ["wanted at most one SPIFFE ID in a signer, got spiffe://a.test, spiffe://b.test"],
+            id="two IDs",
+        ),
+        pytest.param(
             signer("spiffe://a.test/"),
             ["path '/': wanted no empty segment and no trailing '/'"],
             id="a malformed ID",

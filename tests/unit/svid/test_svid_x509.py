@@ -18,7 +18,7 @@ from tests.support.certs import AFTER, BEFORE, Issued, ca, key, leaf
 WEB = "spiffe://a.test/web"
 INTERMEDIATE = ca(ca(), slot="intermediate", name="intermediate")
 LEAF = leaf(INTERMEDIATE, WEB)
-SVID = X509Svid.from_chain([LEAF.certificate, INTERMEDIATE.certificate], LEAF.key, hint="internal")
+SVID = X509Svid.from_chain([LEAF.certificate, INTERMEDIATE.certificate], LEAF.private_key, hint="internal")
 
 
 def refusal(*chain: Issued, slot: str = "leaf") -> str:
@@ -36,7 +36,7 @@ def test_an_svid_knows_its_id_its_serial_and_its_time() -> None:
 @pytest.mark.parametrize("kind", ["P-256", "P-384", "P-521", "RSA"])
 def test_the_key_comes_back_from_its_forms(kind: str) -> None:
     made = leaf(INTERMEDIATE, WEB, own_key=key("leaf", kind))
-    svid = X509Svid.from_chain([made.certificate], made.key)
+    svid = X509Svid.from_chain([made.certificate], made.private_key)
     for loaded in (load_der_private_key(svid.key_der(), None), load_pem_private_key(svid.key_pem(), None)):
         assert loaded.public_key() == svid.leaf.public_key()
 
