@@ -163,7 +163,7 @@ def _keys() -> Iterator[Case]:
         "P-384": ec.generate_private_key(ec.SECP384R1()),
         "P-521": ec.generate_private_key(ec.SECP521R1()),
         "RSA-2048": rsa.generate_private_key(65537, 2048),
-        "RSA-4096": rsa.generate_private_key(65537, 4096),
+        "RSA-3072": rsa.generate_private_key(65537, 3072),
         "RSA with exponent 3": rsa.generate_private_key(3, 2048),
         "Ed25519": ed25519.Ed25519PrivateKey.generate(),
     }

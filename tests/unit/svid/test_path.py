@@ -1,0 +1,130 @@
+"""What a search for a path may cost, and who may be in it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from bench.hostile_chains import HostileChain, hostile_chains, ordinary
+from meshtls.bundle import BundleSet
+from meshtls.errors import InvalidSvidError, PeerError, UntrustedPeerError
+from meshtls.svid import path
+from meshtls.svid.path import MAX_BAD_SIGNATURES
+from meshtls.svid.verify import verify_peer
+from tests.support.authority import make_authority, svid_for
+from tests.support.certs import AFTER, NOW, Issued, ca, leaf
+from tests.support.verifying import INTERMEDIATE, ROOT, WEB, accepted, no_path, refusal, trusting, verify
+
+AUTHORITY = make_authority("example.org")
+CLAIMED = "spiffe://example.org/web"
+CAPTURED = [one.public_bytes(Encoding.DER) for one in svid_for(AUTHORITY, "/web").chain]
+KNOWN = [*AUTHORITY.bundle.x509_authorities, AUTHORITY.intermediate.certificate]
+#: A captured chain is a good one; what its presenter lacks is the key.
+HOSTILE = [
+    ordinary(CLAIMED),
+    *(one for one in hostile_chains(CLAIMED, KNOWN, CAPTURED) if not one.name.startswith("a captured")),
+]
+
+
+@pytest.fixture
+def checked(monkeypatch: pytest.MonkeyPatch) -> list[x509.Certificate]:
+    """The issuers with whose keys signatures were checked."""
+    issuers: list[x509.Certificate] = []
+    really = path._signature_holds
+
+    def noted(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+        issuers.append(issuer)
+        return really(certificate, issuer)
+
+    monkeypatch.setattr(path, "_signature_holds", noted)
+    return issuers
+
+
+@pytest.mark.parametrize("chain", HOSTILE, ids=[chain.name for chain in HOSTILE])
+def test_a_stranger_s_keys_verify_nothing(chain: HostileChain, checked: list[x509.Certificate]) -> None:
+    with pytest.raises((InvalidSvidError, UntrustedPeerError)):
+        verify_peer(chain.certificates, BundleSet([AUTHORITY.bundle]), datetime.now(UTC))
+    assert len(checked) <= MAX_BAD_SIGNATURES + 1  # a captured intermediate is good
+    assert set(checked) <= set(KNOWN)
+
+
+def test_a_good_chain_costs_a_check_for_each_certificate(checked: list[x509.Certificate]) -> None:
+    assert accepted([leaf(INTERMEDIATE, WEB), INTERMEDIATE], trusting(ROOT))
+    assert checked == [ROOT.certificate, INTERMEDIATE.certificate]
+
+
+def test_unrelated_certificates_cost_nothing_and_are_not_in_the_peer_s_chain(checked: list[x509.Certificate]) -> None:
+    unrelated = [ca(slot=f"u{number}", name=f"u{number}") for number in range(5)]
+    web = leaf(INTERMEDIATE, WEB)
+    peer = verify([web, *unrelated, INTERMEDIATE], trusting(ROOT))
+    assert peer.chain == (web.certificate, INTERMEDIATE.certificate)
+    assert checked == [ROOT.certificate, INTERMEDIATE.certificate]
+
+
+def test_a_root_that_was_presented_is_in_the_peer_s_chain() -> None:
+    web = leaf(INTERMEDIATE, WEB)
+    chain = [web, INTERMEDIATE, ROOT]
+    assert verify(chain, trusting(ROOT)).chain == tuple(one.certificate for one in chain)
+
+
+def unnamed(slot: str) -> Issued:
+    """One of several roots of a name, without key identifiers to tell them apart."""
+    return ca(slot=slot, name="same", key_ids=False)
+
+
+def test_of_authorities_that_only_share_a_name_a_few_are_tried() -> None:
+    right = unnamed("right")
+    chain = [leaf(right, WEB, key_ids=False)]
+    others = [unnamed(f"wrong {number}") for number in range(MAX_BAD_SIGNATURES)]
+    assert accepted(chain, trusting(*others[:-1], right))
+    message = refusal(UntrustedPeerError, chain, trusting(*others, right))
+    assert message == no_path("CN=same", "signature does not match; gave up after 4 bad signatures", 5)
+
+
+def test_cas_that_vouch_for_each_other_and_for_which_a_root_vouches_are_given_up_soon() -> None:
+    """A CA of ours gone mad: each of these signs all of them, and none of them the leaf's issuer."""
+    names = [f"n{number}" for number in range(4)]
+    keys = {name: ca(ROOT, slot=name, name=name) for name in names}
+    tangle = [ca(keys[one], slot=other, name=other) for one in names for other in names if one < other][:5]
+    last = ca(keys["n3"], slot="last", name="last", is_ca=False)
+    message = refusal(UntrustedPeerError, [leaf(last, WEB), last, keys["n0"], *tangle], trusting(ROOT))
+    assert "CA certificate abc123 may not sign: wanted a CA certificate as a signer" in message
+
+
+def test_a_renewed_intermediate_beside_its_expired_self_is_found() -> None:
+    old = ca(ROOT, slot="renewed", name="renewed", not_after=NOW)
+    new = ca(ROOT, slot="renewed", name="renewed", not_after=AFTER)
+    chain = [leaf(new, WEB), old, new]
+    assert accepted(chain, trusting(ROOT), AFTER)
+    assert refusal(UntrustedPeerError, chain[:2], trusting(ROOT), AFTER).endswith(
+        "CA certificate abc123 expired at 2030-05-01T12:00:00Z; our clock says 2030-05-01T13:00:00Z"
+    )
+
+
+def test_an_authority_with_a_key_out_of_bounds_trusts_nobody() -> None:
+    """A federated partner's bundle is the partner's choice; what its key costs would be ours."""
+    bits = 1024
+    weak = ca(slot="weak", kind="RSA", name="weak")
+    assert accepted([leaf(weak, WEB)], trusting(weak))
+    weak = ca(slot="weaker", name="weak", own_key=rsa.generate_private_key(65537, bits))
+    message = refusal(UntrustedPeerError, [leaf(weak, WEB)], trusting(weak))
+    assert "may sign: wanted a public key that is RSA of 2048 to 4096 bits" in message
+    assert message.endswith("got RSA of 1024 bits")
+
+
+def test_no_odd_extension_raises_anything_but_a_peer_error() -> None:
+    for oid, value in (
+        ("1.3.6.1.5.5.7.1.24", b"\x30\x00"),
+        ("2.5.29.30", bytes.fromhex("300aa00830068704" + "01020304")),
+    ):
+        odd = (x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value), False)
+        for chain in (
+            [leaf(ROOT, WEB, extra=[odd])],
+            [leaf(ca(ROOT, slot="odd", name="odd", extra=[odd]), WEB), ca(ROOT, slot="odd", name="odd", extra=[odd])],
+        ):
+            with pytest.raises(PeerError):
+                verify(chain, trusting(ROOT))
