@@ -5,11 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from bench.hostile_chains import HostileChain, hostile_chains
 from meshtls.ca.possession import Challenge, check_node_chain, check_proof, new_nonce, prove
-from meshtls.errors import AccessError
+from meshtls.errors import AccessError, InvalidSvidError
 from meshtls.spiffeid import TrustDomain
+from meshtls.svid import path as search
 from tests.support import certs
 from tests.support.certs import NOW
 
@@ -80,3 +83,35 @@ def test_any_other_chain_is_refused(node: certs.Issued, message: str) -> None:
     with pytest.raises(AccessError) as refused:
         check_node_chain([node.der], (ROOT.certificate,), NOW)
     assert str(refused.value).startswith(message)
+
+
+def test_what_is_beside_the_path_is_not_in_it() -> None:
+    middle, other = certs.ca(ROOT, slot="middle", name="middle"), certs.ca(slot="other", name="other")
+    node = certs.leaf(middle)
+    path = check_node_chain([node.der, other.der, middle.der], (ROOT.certificate,), NOW)
+    assert path == (node.certificate, middle.certificate, ROOT.certificate)
+
+
+HOSTILE = [
+    one
+    for one in hostile_chains("spiffe://example.org/node", [ROOT.certificate])
+    if not one.name.startswith("a captured")
+]
+
+
+@pytest.mark.parametrize("chain", HOSTILE, ids=[one.name for one in HOSTILE])
+def test_a_chain_that_is_made_to_cost_much_is_refused_without_its_keys(
+    chain: HostileChain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issuers = []
+    really = search._signature_holds
+
+    def noted(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+        issuers.append(issuer)
+        return really(certificate, issuer)
+
+    monkeypatch.setattr(search, "_signature_holds", noted)
+    with pytest.raises((AccessError, InvalidSvidError)):
+        check_node_chain(chain.certificates, (ROOT.certificate,), NOW)
+    assert set(issuers) <= {ROOT.certificate}
+    assert len(issuers) <= search.MAX_BAD_SIGNATURES

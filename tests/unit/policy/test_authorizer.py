@@ -92,6 +92,30 @@ def test_decisions(authorizer: Authorizer, uri: str, decision: Decision) -> None
     assert decide(authorizer, uri) == decision
 
 
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "spiffe://a.test/web/admin",
+        "spiffe://a.test/web2",
+        "spiffe://a.test/we",
+        "spiffe://a.test/x/web",
+        "spiffe://a.test",
+        "spiffe://a.test.b/web",
+        "spiffe://xa.test/web",
+    ],
+)
+@pytest.mark.parametrize("make", [authorize_id, authorize_one_of])
+def test_an_id_that_begins_or_ends_like_the_allowed_one_is_denied(make: Callable[[str], Authorizer], uri: str) -> None:
+    assert decide(make(WEB), WEB).allowed
+    assert not decide(make(WEB), uri).allowed
+
+
+@pytest.mark.parametrize("domain", ["xa.test", "x.a.test", "-a.test", "a.test.b", "test", "a.tes"])
+def test_a_trust_domain_that_begins_or_ends_like_the_allowed_one_is_denied(domain: str) -> None:
+    assert decide(authorize_member_of("a.test"), WEB).allowed
+    assert not decide(authorize_member_of("a.test"), f"spiffe://{domain}/web").allowed
+
+
 def test_a_denial_is_false_and_an_allowance_true() -> None:
     assert decide(authorize_id(WEB), WEB)
     assert not decide(authorize_id(WEB), DB)

@@ -12,8 +12,10 @@ from meshtls.bundle import BundleSet
 from meshtls.errors import NoBundleError, UntrustedPeerError, ValidityError
 from meshtls.svid.verifier import PeerVerifier
 from meshtls.svid.x509 import X509Svid
+from tests.support import certs
 from tests.support.authority import Leaf, make_authority, mint_raw, svid_for
 from tests.support.clock import ManualClock
+from tests.support.verifying import trusting
 
 CLOCK = ManualClock()
 AUTHORITY = make_authority(clock=CLOCK)
@@ -48,6 +50,32 @@ def test_what_is_remembered_ends_with_the_first_certificate_above_the_leaf() -> 
     verifier.verify(chain, CLOCK.now() + timedelta(seconds=119))
     with pytest.raises(UntrustedPeerError, match="no path to a root"):
         verifier.verify(chain, CLOCK.now() + timedelta(seconds=121))
+
+
+def test_what_is_remembered_ends_with_the_root() -> None:
+    """The root is not in the chain, and ends before what it signed."""
+    ending = certs.NOW + timedelta(minutes=5)
+    root = certs.ca(slot="ending", name="ending", not_after=ending)
+    middle = certs.ca(root, slot="middle", name="middle")
+    chain = [certs.leaf(middle, "spiffe://a.test/web").der, middle.der]
+    verifier = PeerVerifier(trusting(root))
+    peer = verifier.verify(chain, certs.NOW)
+    assert verifier.verify(chain, ending) is peer
+    with pytest.raises(UntrustedPeerError, match="CA certificate abc123 expired at 2030-05-01T12:05:00Z"):
+        verifier.verify(chain, ending + timedelta(seconds=1))
+    with pytest.raises(UntrustedPeerError, match="CA certificate abc123 expired at 2030-05-01T12:05:00Z"):
+        verifier.verify_again(chain[0], ending + timedelta(seconds=1))
+
+
+def test_what_came_beside_the_path_is_not_remembered() -> None:
+    """Or one stranger with a captured chain could fill the memory, with a new company each time."""
+    verifier, chain = PeerVerifier(BUNDLES), chain_of(svid_for(AUTHORITY, "/web"))
+    for number in range(3):
+        company = certs.ca(slot=f"company {number}", name=f"company {number}").der
+        peer = verifier.verify([*chain, company], CLOCK.now())
+    assert repr(verifier) == "<PeerVerifier [1 of 1024 remembered]>"
+    assert verifier.verify(chain, CLOCK.now()) is peer
+    assert verifier.verify_again(chain[0], CLOCK.now()) is peer
 
 
 def test_a_clock_that_goes_back_is_no_way_around_not_before() -> None:
