@@ -1,7 +1,8 @@
 """Chains that are odd in one thing each, and who accepts them: ``verify_peer``, OpenSSL beside it, and go-spiffe.
 
-``docs/certificates.md`` says the same in words. ``verify_peer`` accepts no chain that OpenSSL, with the settings of our
-contexts, would refuse afterwards; where it refuses what another accepts, ``why`` is the reason.
+``docs/certificates.md`` holds the same table, as ``python -m tests.support.chain_table`` prints it. ``verify_peer``
+accepts no chain that OpenSSL, with the settings of our contexts, would refuse afterwards; where it refuses what another
+accepts, ``why`` is the reason.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from tests.support.certs import AnyKey, Extension, Issued
 from tests.support.certs import ca as any_ca
 from tests.support.certs import leaf as any_leaf
 
-__all__ = ["CASES", "WEB", "Case"]
+__all__ = ["CASES", "WEB", "Case", "table"]
 
 NOW = datetime.now(UTC).replace(microsecond=0)  # OpenSSL looks at the machine's clock
 START, END = NOW - timedelta(hours=1), NOW + timedelta(days=1)
@@ -337,3 +338,16 @@ def _policies() -> Iterator[Case]:
 
 _GROUPS: tuple[Callable[[], Iterator[Case]], ...] = (_shapes, _keys, _leaves, _signers, _constraints, _policies)
 CASES = [case for group in _GROUPS for case in group()]
+
+
+def table() -> str:
+    """The cases as a table in Markdown."""
+    lines = ["| chain | meshtls | OpenSSL | go-spiffe | why |", "|---|---|---|---|---|"]
+    for case in CASES:
+        verdicts = " | ".join("yes" if one else "no" for one in (case.accepted, case.openssl, case.go))
+        lines.append(f"| {case.name} | {verdicts} | {case.why} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(table())

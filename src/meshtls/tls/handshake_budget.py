@@ -13,7 +13,7 @@ from meshtls.clock import Clock
 __all__ = ["LARGE_HANDSHAKE", "SERVER_HANDSHAKE", "SMALL_HANDSHAKE", "LargeHandshakes"]
 
 #: Bytes of a client's part, which is a ClientHello of 0.3 to 1.7 KB, its chain and a signature.
-SMALL_HANDSHAKE, LARGE_HANDSHAKE = 4 << 10, 16 << 10
+SMALL_HANDSHAKE, LARGE_HANDSHAKE = 7 << 9, 16 << 10
 #: Of a server's part, which may list the CAs that it takes; whom we dial is no stranger.
 SERVER_HANDSHAKE = 64 << 10
 _BURST = 32.0

@@ -16,7 +16,7 @@ from meshtls.errors import PeerError
 from meshtls.spiffeid import TrustDomain
 from meshtls.svid.verify import verify_peer
 from meshtls.tls.context import TlsOptions, harden
-from tests.support.chain_table import CASES, WEB, Case
+from tests.support.chain_table import CASES, WEB, Case, table
 from tests.support.gospiffe import build_go_peer, go_peer
 
 A = TrustDomain("a.test")
@@ -56,6 +56,11 @@ def test_nothing_that_we_accept_is_refused_by_openssl_afterwards() -> None:
 
 def test_every_difference_has_its_reason() -> None:
     assert [case.name for case in CASES if not case.why and len({case.accepted, case.openssl, case.go}) > 1] == []
+
+
+def test_the_documentation_holds_the_table() -> None:
+    written = (Path(__file__).parents[3] / "docs" / "certificates.md").read_text()
+    assert table() in written, "put in what `python -m tests.support.chain_table` prints"
 
 
 @pytest.fixture(scope="module")
