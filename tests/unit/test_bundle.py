@@ -237,7 +237,7 @@ RSA = KEYS + "a public RSA key 'k1', got "
 SAID = "SPIFFE bundle of trust domain a.test: "
 # The first boolean of the basic constraints: DER has no other truth than 0xff.
 EXTENSIONS, BROKEN = b"\x30\x03\x01\x01\xff", b"\x30\x03\x01\x01\x01"
-ODD = leaf(ROOT, subject="odd", own_key=ed25519.Ed25519PrivateKey.generate())  # type: ignore[arg-type]
+ODD = leaf(ROOT, subject="odd", own_key=ed25519.Ed25519PrivateKey.generate())
 VERSION_9 = ROOT.der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x09")
 
 
