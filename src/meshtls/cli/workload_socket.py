@@ -13,6 +13,6 @@ __all__ = ["workload_address"]
 
 def workload_address(text: str | None) -> Address:
     """Of a path or an address; of the environment where there is none. Raises ConfigError."""
-    if text is None or "://" in text:
+    if text is None or "://" in text or text.lower().startswith("unix:"):
         return address_from(text, os.environ)
     return parse_address(f"unix://{quote(str(Path(text).absolute()))}")

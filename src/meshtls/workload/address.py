@@ -16,6 +16,7 @@ ENVIRONMENT_VARIABLE = "SPIFFE_ENDPOINT_SOCKET"
 _MAX_UNIX_PATH = 107
 # What a path may hold as it stands (RFC 3986, section 3.3).
 _UNQUOTED = "/:@!$&'()*+,;="
+_FORMS = "unix:///absolute/path, unix:/absolute/path or tcp://IP:port"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,30 +50,33 @@ def address_from(address: Address | str | None, environment: Mapping[str, str]) 
         return parse_address(address) if isinstance(address, str) else address
     text = environment.get(ENVIRONMENT_VARIABLE)
     if not text:
-        raise ConfigError(
-            f"no Workload API address: set {ENVIRONMENT_VARIABLE}, or give an address such as unix:///run/agent.sock"
-        )
+        raise ConfigError(f"no Workload API address: set {ENVIRONMENT_VARIABLE}, or give an address; wanted {_FORMS}")
     return parse_address(text)
 
 
 def parse_address(text: str) -> Address:
-    """Read ``unix:///absolute/path`` or ``tcp://IP:port``; nothing else is an endpoint. Raises ConfigError."""
-    scheme, separator, rest = text.partition("://")
+    """Read ``unix:///absolute/path``, ``unix:/absolute/path`` or ``tcp://IP:port``. Raises ConfigError.
+
+    A Unix socket's URI has no authority (SPIFFE Workload Endpoint, section 4), so RFC 3986, section 3 allows it with an
+    empty one and without any.
+    """
+    scheme, separator, rest = text.partition(":")
     try:
         # urlsplit would drop control characters without a word.
         if separator and scheme.lower() == "unix" and text.isprintable():
             return _unix(rest)
-        if separator and scheme.lower() == "tcp" and text.isprintable():
+        if rest.startswith("//") and scheme.lower() == "tcp" and text.isprintable():
             return _tcp(urlsplit(text))
     except ValueError as error:
         raise ConfigError(f"Workload API address {text!r}: {error}") from error
-    raise ConfigError(f"Workload API address {text!r}: wanted unix:///absolute/path or tcp://IP:port")
+    raise ConfigError(f"Workload API address {text!r}: wanted {_FORMS}")
 
 
 def _unix(rest: str) -> UnixAddress:
-    path = unquote(rest, errors="strict")
-    if not path.startswith("/"):
-        raise ValueError("wanted an absolute path and no host, as in unix:///run/agent.sock")
+    written = rest.removeprefix("//")
+    path = unquote(written, errors="strict")
+    if not written.startswith("/"):
+        raise ValueError("wanted an absolute path and no host, as in unix:///run/agent.sock or unix:/run/agent.sock")
     if "?" in rest or "#" in rest:
         raise ValueError("wanted no query and no fragment")
     if path.endswith("/") or "\0" in path:

@@ -109,7 +109,10 @@ def test_a_sidecar_without_an_identity_asks_where_its_workload_api_is(
 
     done = meshtls("sidecar", "run", "--config", file)
 
-    message = "set SPIFFE_ENDPOINT_SOCKET, or give an address such as unix:///run/agent.sock"
+    message = (
+        "set SPIFFE_ENDPOINT_SOCKET, or give an address; wanted unix:///absolute/path, unix:/absolute/path or"
+        " tcp://IP:port"
+    )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.strip().endswith(f"meshtls: no Workload API address: {message}")
 

@@ -282,8 +282,11 @@ def test_watch_ends_on_ctrl_c(agent: AgentProcess) -> None:
             "Error: Invalid value for --exec: wanted a program with its arguments, got nothing\n",
         ),
         (("fetch", "jwt"), "Error: Missing option '--audience'.\n"),
-        (("fetch", "x509", "--workload-socket", "http://x"), "wanted unix:///absolute/path or tcp://IP:port\n"),
-        (("fetch", "x509"), "no Workload API address: set SPIFFE_ENDPOINT_SOCKET, or give an address such as "),
+        (
+            ("fetch", "x509", "--workload-socket", "http://x"),
+            "wanted unix:///absolute/path, unix:/absolute/path or tcp://IP:port\n",
+        ),
+        (("fetch", "x509"), "no Workload API address: set SPIFFE_ENDPOINT_SOCKET, or give an address; "),
     ],
 )
 def test_a_bad_command_line_is_told(arguments: tuple[str, ...], words: str, monkeypatch: pytest.MonkeyPatch) -> None:

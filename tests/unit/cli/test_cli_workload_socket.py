@@ -17,6 +17,7 @@ from meshtls.workload.address import TcpAddress, UnixAddress
         ("/run/agent.sock", UnixAddress("/run/agent.sock")),
         ("/run/100%25 of it?#1", UnixAddress("/run/100%25 of it?#1")),
         ("unix:///run/agent.sock", UnixAddress("/run/agent.sock")),
+        ("unix:/run/agent.sock", UnixAddress("/run/agent.sock")),
         ("tcp://127.0.0.1:8081", TcpAddress("127.0.0.1", 8081)),
     ],
 )

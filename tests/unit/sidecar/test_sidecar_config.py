@@ -207,7 +207,7 @@ MISTAKES = {
     "a Workload API that is no address": (
         ("inbound:", "identity: {workload_api: /run/agent.sock}\ninbound:"),
         "a.yaml, line 3: identity.workload_api: Workload API address '/run/agent.sock':"
-        " wanted unix:///absolute/path or tcp://IP:port",
+        " wanted unix:///absolute/path, unix:/absolute/path or tcp://IP:port",
     ),
     "no listener": (
         (ONE_DOOR[ONE_DOOR.index("inbound:") :], "inbound: []\n"),

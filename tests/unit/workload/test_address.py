@@ -15,6 +15,9 @@ from meshtls.workload.address import TcpAddress, UnixAddress, address_from, pars
     [
         ("unix:///run/agent.sock", UnixAddress("/run/agent.sock")),
         ("UNIX:///run/agent.sock", UnixAddress("/run/agent.sock")),
+        ("unix:/run/agent.sock", UnixAddress("/run/agent.sock")),
+        ("Unix:/run/my%20agent.sock", UnixAddress("/run/my agent.sock")),
+        ("unix:/" + "a" * 106, UnixAddress("/" + "a" * 106)),
         ("unix:///run/my%20agent.sock", UnixAddress("/run/my agent.sock")),
         ("unix:///" + "a" * 106, UnixAddress("/" + "a" * 106)),
         ("tcp://127.0.0.1:8081", TcpAddress("127.0.0.1", 8081)),
@@ -25,9 +28,9 @@ def test_a_good_address_is_read(text: str, wanted: UnixAddress | TcpAddress) -> 
     assert parse_address(text) == wanted
 
 
-UNIX_FORM = "wanted an absolute path and no host, as in unix:///run/agent.sock"
+UNIX_FORM = "wanted an absolute path and no host, as in unix:///run/agent.sock or unix:/run/agent.sock"
 TCP_FORM = "wanted an IP address and a port, as in tcp://127.0.0.1:8081"
-EITHER = "wanted unix:///absolute/path or tcp://IP:port"
+EITHER = "wanted unix:///absolute/path, unix:/absolute/path or tcp://IP:port"
 
 
 @pytest.mark.parametrize(
@@ -35,12 +38,18 @@ EITHER = "wanted unix:///absolute/path or tcp://IP:port"
     [
         ("", EITHER),
         ("/run/agent.sock", EITHER),
-        ("unix:/run/agent.sock", EITHER),
+        ("tcp:127.0.0.1:8081", EITHER),
         ("http://127.0.0.1:80", EITHER),
         (" unix:///run/agent.sock", EITHER),
         ("unix:///run/agent.sock\n", EITHER),
         ("unix://run/agent.sock", UNIX_FORM),
         ("unix://", UNIX_FORM),
+        ("unix:", UNIX_FORM),
+        ("unix://%2Frun%2Fagent.sock", UNIX_FORM),
+        ("unix:run/agent.sock", UNIX_FORM),
+        ("unix:/run/agent.sock?x=1", "wanted no query and no fragment"),
+        ("unix:/", "wanted the path of a socket, not of a directory"),
+        ("unix:/" + "a" * 107, "wanted a path of at most 107 bytes, got 108"),
         ("unix:///run/agent.sock?x=1", "wanted no query and no fragment"),
         ("unix:///run/agent.sock#x", "wanted no query and no fragment"),
         ("unix:///", "wanted the path of a socket, not of a directory"),
@@ -64,7 +73,7 @@ def test_another_address_is_refused(text: str, message: str) -> None:
     assert str(raised.value) == f"Workload API address {text!r}: {message}"
 
 
-@given(st.text(max_size=60).map(lambda rest: f"unix://{rest}") | st.text(max_size=60).map(lambda rest: f"tcp://{rest}"))
+@given(st.text(max_size=60).map(lambda rest: f"unix:{rest}") | st.text(max_size=60).map(lambda rest: f"tcp://{rest}"))
 def test_junk_is_an_address_or_a_config_error(text: str) -> None:
     try:
         address = parse_address(text)
@@ -85,7 +94,8 @@ def test_without_any_address_the_error_says_what_to_set(environment: dict[str, s
     with pytest.raises(ConfigError) as raised:
         address_from(None, environment)
     assert str(raised.value) == (
-        "no Workload API address: set SPIFFE_ENDPOINT_SOCKET, or give an address such as unix:///run/agent.sock"
+        "no Workload API address: set SPIFFE_ENDPOINT_SOCKET, or give an address; wanted unix:///absolute/path,"
+        " unix:/absolute/path or tcp://IP:port"
     )
 
 
