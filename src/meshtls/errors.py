@@ -13,6 +13,7 @@ __all__ = [
     "ConflictError",
     "HandshakeError",
     "HandshakeTimeoutError",
+    "IdentityWithdrawnError",
     "InvalidSpiffeIdError",
     "InvalidSvidError",
     "LocalIdentityError",
@@ -68,6 +69,13 @@ class StoreError(MeshtlsError):
 
 class LocalIdentityError(MeshtlsError):
     """This side has no usable SVID: none issued yet, expired, or the CA can't be reached."""
+
+
+class IdentityWithdrawnError(LocalIdentityError):
+    """The Workload API says that this process has no such identity any more (SPIFFE Workload API, section 5.2.1).
+
+    Unlike an SVID that could not be renewed, one that was withdrawn is not used until its end.
+    """
 
 
 class PeerError(MeshtlsError):

@@ -70,6 +70,7 @@ class WorkloadApi(SpiffeWorkloadAPIBase):
         self.context = context
         self.calls: Counter[str] = Counter()
         self.jwt_ttl = timedelta(minutes=5)
+        self.jwt_age = timedelta(0)
         self.silent = False
         self.ders: dict[str, bytes] = {}
         self.documents: dict[str, bytes] = {}
@@ -118,6 +119,10 @@ class WorkloadApi(SpiffeWorkloadAPIBase):
         self._refusal = status
         self._wake()
 
+    def refuse_calls(self, status: Status) -> None:
+        """From now on every new call ends with this status; open streams go on."""
+        self._refusal = status
+
     async def until_called(self, method: str, times: int) -> None:
         """Wait until this method was called that often."""
         while self.calls[method] < times:
@@ -157,9 +162,9 @@ class WorkloadApi(SpiffeWorkloadAPIBase):
         await stream.send_message(validated_message(svid))
 
     def mint(self, spiffe_id: SpiffeId, *audience: str) -> JwtSvid:
-        """A good JWT-SVID that lives for ``jwt_ttl``."""
-        signing_key = key("workload-api-jwt")
-        return sign(spiffe_id, audience, key=signing_key, key_id=JWT_KEY_ID, now=self._clock.now(), ttl=self.jwt_ttl)
+        """A good JWT-SVID that lives for ``jwt_ttl``, unless it is older than that by ``jwt_age``."""
+        signing_key, now = key("workload-api-jwt"), self._clock.now() - self.jwt_age
+        return sign(spiffe_id, audience, key=signing_key, key_id=JWT_KEY_ID, now=now, ttl=self.jwt_ttl)
 
     def _x509_svids(self) -> pb.X509SVIDResponse:
         message = x509_context_message(self.context)

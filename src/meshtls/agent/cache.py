@@ -15,6 +15,7 @@ from meshtls.agent.subscribers import Subscribers
 from meshtls.agent.upstream import Update
 from meshtls.bundle import BundleSet, TrustBundle
 from meshtls.ca.registration import Entry, Selector
+from meshtls.observe.readiness import Readiness, readiness_of
 from meshtls.spiffeid import TrustDomain
 from meshtls.svid.x509 import X509Svid
 
@@ -49,9 +50,13 @@ class _Held:
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
+    """``since`` the first of the ``attempts``. ``refused``: it is for this entry alone, and nothing else is wrong."""
+
     attempts: int
+    since: datetime
     retry_at: datetime
     why: str
+    refused: bool
 
 
 class SvidCache:
@@ -98,17 +103,24 @@ class SvidCache:
         self._failures.pop(entry.id, None)
         return self.subscribers.concerned(present)
 
-    def failed(self, entry: Entry, retry_at: datetime, why: str) -> Set[int]:
-        """It could not be signed as ``entry``; what is held stays."""
+    def failed(self, entry: Entry, now: datetime, retry_at: datetime, why: str, *, refused: bool = False) -> Set[int]:
+        """It could not be signed as ``entry``; what is held stays. ``refused``: since it is as it is."""
         if self.entries.get(entry.id) != entry:
             return set()  # it was changed or removed meanwhile, and what it is now was not asked for
-        self._failures[entry.id] = _Failure(self.attempts(entry.id) + 1, retry_at, why)
+        before = self._failures.get(entry.id)
+        attempts, since = (before.attempts, before.since) if before else (0, now)
+        self._failures[entry.id] = _Failure(attempts + 1, since, retry_at, why, refused)
         return self.subscribers.concerned(entry)
 
     def attempts(self, entry_id: str) -> int:
         """How often signing failed since it last worked."""
         failure = self._failures.get(entry_id)
         return failure.attempts if failure else 0
+
+    def trouble_of(self, entry_id: str) -> str | None:
+        """Why the latest signing failed, None where it did not."""
+        failure = self._failures.get(entry_id)
+        return failure.why if failure else None
 
     def svid_of(self, entry_id: str) -> X509Svid | None:
         """The SVID that is held for this entry, valid or not."""
@@ -142,6 +154,31 @@ class SvidCache:
         trouble = failures[0].why if failures else None
         return View(entries, svids, BundleSet(self._bundles_of(entries)), len(entries) - known, trouble)
 
+    def readiness(self, now: datetime) -> Readiness:
+        """Whether every entry has a valid SVID now, or for how long.
+
+        An entry that is refused for what it is counts only where there is no other.
+        """
+        if self.untried:
+            return Readiness(False, f"{self.untried} SVIDs to be signed")
+        entries = [entry for entry in self.entries if not entry.expired(now)]
+        states = {entry.id: self._state_of(entry, now) for entry in entries}
+        lost = [key for key, state in states.items() if not state.ready]
+        missed = [key for key in lost if key not in self._failures or not self._failures[key].refused]
+        if missed or (lost and len(lost) == len(entries)):
+            first = states[(missed or lost)[0]].text
+            return Readiness(False, f"a valid SVID for {len(lost)} of {len(entries)} entries: {first}")
+        late = [key for key, state in states.items() if state.ready and state.text]
+        if not late:
+            return Readiness(True)
+        soonest = min(late, key=lambda key: self._held[key].svid.not_after)
+        return Readiness(True, f"{states[soonest].text} ({len(late)} of {len(entries)} entries)")
+
+    def first_end(self, now: datetime) -> datetime | None:
+        """When the first of the SVIDs that are valid now expires."""
+        ends = (held.svid.not_after for held in self._held.values())
+        return min((end for end in ends if now <= end), default=None)
+
     def __repr__(self) -> str:
         state = f"{len(self.entries)} entries, {len(self._held)} SVIDs, {len(self.subscribers)} subscribers"
         return f"<SvidCache {self._trust_domain} [{state if self.synced else 'not synced'}]>"
@@ -160,6 +197,13 @@ class SvidCache:
             return failure.retry_at
         # What is not valid yet was signed before the clock was set back.
         return held.renew_at if held and held.fits(entry) and held.svid.not_before <= now else now
+
+    def _state_of(self, entry: Entry, now: datetime) -> Readiness:
+        held, failure = self._held.get(entry.id), self._failures.get(entry.id)
+        if held is not None:
+            return readiness_of(held.svid, now, failure.since if failure else None, failure.why if failure else "")
+        why = f" since {failure.since:%Y-%m-%dT%H:%M:%SZ}: {failure.why}" if failure else ""
+        return Readiness(False, f"SVID {entry.spiffe_id} could not be signed{why}")
 
     def _urgency(self, entry: Entry) -> tuple[bool, float]:
         held = self.svid_of(entry.id)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import aclosing
 from datetime import datetime, timedelta
 
@@ -18,7 +18,9 @@ from meshtls.agent.rotation import next_rotation, retry_at
 from meshtls.agent.upstream import Upstream
 from meshtls.ca.registration import Entry, Selector
 from meshtls.clock import Clock
-from meshtls.errors import MeshtlsError
+from meshtls.errors import MeshtlsError, RequestError
+from meshtls.observe.outage import Outage
+from meshtls.observe.readiness import Readiness
 from meshtls.svid.x509 import X509Svid
 from meshtls.workload.background import in_background
 
@@ -52,6 +54,7 @@ class Identities:
         self.clock = clock
         self.cache = SvidCache(upstream.trust_domain)
         self._jitter = jitter
+        self._outage = Outage(log, clock)
         self._subscriptions: dict[int, Subscription] = {}
         self._work = asyncio.Event()
         self._stirred = asyncio.Event()
@@ -92,6 +95,18 @@ class Identities:
             return f"the entries: {self.upstream.trouble or 'the CA has not sent them yet'}"
         return None
 
+    def readiness(self) -> Readiness:
+        """Whether every entry has a valid SVID to serve now, why not, or for how long while the upstream is away."""
+        if self.waiting_for:
+            return Readiness(False, self.waiting_for)
+        now, trouble = self.clock.now(), self.upstream.trouble
+        state = self.cache.readiness(now)
+        if not state.ready or state.text or not trouble:
+            return state
+        first = self.cache.first_end(now)
+        end = f"; the first SVID expires in {int((first - now).total_seconds())} s" if first else ""
+        return Readiness(True, f"{trouble}{end}")
+
     def __repr__(self) -> str:
         return f"<Identities {self.cache!r}>"
 
@@ -115,6 +130,7 @@ class Identities:
     async def _renew(self, due: tuple[Entry, ...]) -> None:
         async with aclosing(renew(due, self.upstream, self.cache.bundles, self.clock)) as batches:
             async for batch in batches:
+                self._log_failures(batch)
                 self._tell({number for renewed in batch for number in self._keep(renewed)})
                 if self._work.is_set():
                     return  # the order may be another now
@@ -129,16 +145,30 @@ class Identities:
 
     def _note_failure(self, entry: Entry, error: MeshtlsError) -> Set[int]:
         held, now = self.cache.svid_of(entry.id), self.clock.now()
-        end = held.not_after if held else now
+        refused = _is_refusal(error)
+        # A refusal is for what the entry is, and asking every second would not change that.
+        end = held.not_after if held and not refused else None
         again = retry_at(now, end, self.cache.attempts(entry.id) + 1, self._jitter())
-        log.warning(
-            "SVID %s: could not be signed: %s; %s; next try at %s",
-            entry.spiffe_id,
-            error,
-            _state(held, now),
-            _clock(again),
-        )
-        return self.cache.failed(entry, again, str(error))
+        return self.cache.failed(entry, now, again, str(error), refused=refused)
+
+    def _log_failures(self, batch: Sequence[Renewed]) -> None:
+        """A refusal is told once for each entry and reason; all other failures are one outage."""
+        failed = []
+        for renewed in batch:
+            if not isinstance(renewed.svid, MeshtlsError):
+                continue
+            if not _is_refusal(renewed.svid):
+                failed.append(renewed)
+            elif self.cache.trouble_of(renewed.entry.id) != str(renewed.svid):
+                state = _state(self.cache.svid_of(renewed.entry.id), self.clock.now())
+                log.warning("SVID %s: refused: %s; %s", renewed.entry.spiffe_id, renewed.svid, state)
+        if not failed:
+            self._outage.ended("SVIDs are signed again")
+            return
+        first, now = failed[0], self.clock.now()
+        held = self.cache.svid_of(first.entry.id)
+        text = f"{len(failed)} SVIDs could not be signed: {first.svid}; of {first.entry.spiffe_id} {_state(held, now)}"
+        self._outage.failed((type(first.svid), held is not None and held.not_after < now), f"{text}; trying again")
 
     async def _until(self, when: datetime | None, now: datetime) -> None:
         seconds = min(((when or now + timedelta(days=1)) - now).total_seconds(), _LONGEST_SLEEP)
@@ -156,6 +186,11 @@ class Identities:
             subscription = self._subscriptions.get(number)
             if subscription is not None:
                 subscription.news.set()
+
+
+def _is_refusal(error: MeshtlsError) -> bool:
+    """It says that this entry can't have what it asks for, not that nobody can have anything now."""
+    return isinstance(error, RequestError)
 
 
 def _state(held: X509Svid | None, now: datetime) -> str:

@@ -11,12 +11,13 @@ __all__ = ["FIRST_BACKOFF", "LONGEST_BACKOFF", "backoff", "next_rotation", "retr
 _LEAST_WAIT = timedelta(seconds=1)
 
 
-def retry_at(now: datetime, not_after: datetime, attempt: int, jitter: float) -> datetime:
+def retry_at(now: datetime, not_after: datetime | None, attempt: int, jitter: float) -> datetime:
     """The next try: after the backoff, but sooner where half of what is left of the SVID's life is shorter.
 
-    Never sooner than one second, and by the backoff alone once the SVID has expired.
+    Never sooner than one second. About that often once the SVID has expired, for it is missed; by the backoff alone
+    where there never was one (``not_after`` None).
     """
     wait = timedelta(seconds=backoff(attempt, jitter))
-    if not_after > now:
-        wait = min(wait, (not_after - now) / 2)
+    if not_after is not None:
+        wait = min(wait, max((not_after - now) / 2, timedelta(seconds=backoff(1, jitter))))
     return now + max(wait, _LEAST_WAIT)

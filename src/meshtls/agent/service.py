@@ -19,6 +19,7 @@ from meshtls.agent.upstream import Upstream
 from meshtls.agent.workload_api import WorkloadApi
 from meshtls.clock import Clock, SystemClock
 from meshtls.errors import ConfigError
+from meshtls.observe.readiness import Readiness
 from meshtls.proto.unix_socket import bound
 from meshtls.workload.background import in_background
 from meshtls.workload.calls import any_jitter
@@ -66,7 +67,7 @@ class Agent:
             services = (WorkloadApi(self._admission, self._tokens), SecretDiscovery(self._admission))
             await opening.enter_async_context(serve_callers(services, listener))
             if self.endpoint.health:
-                health = serve_health(*self.endpoint.health, self.awaited)
+                health = serve_health(*self.endpoint.health, self.readiness)
                 self.health_port = await opening.enter_async_context(health)
             self._open = opening.pop_all()
         return self
@@ -80,10 +81,9 @@ class Agent:
         """Wait until the entries are known and every SVID was signed, or refused, once."""
         await self.identities.until_ready()
 
-    def awaited(self) -> str | None:
-        """What ``ready`` waits for, in words; None when nothing."""
-        untried = self.identities.cache.untried
-        return self.identities.waiting_for or (f"{untried} SVIDs to be signed" if untried else None)
+    def readiness(self) -> Readiness:
+        """Whether every entry has a valid SVID to serve now, why not, or for how long while the upstream is away."""
+        return self.identities.readiness()
 
     @property
     def address(self) -> str:

@@ -20,6 +20,8 @@ from meshtls.agent.issuer import Issuer
 from meshtls.agent.rotation import LONGEST_BACKOFF, next_rotation, retry_at
 from meshtls.clock import Clock, SystemClock
 from meshtls.errors import LocalIdentityError
+from meshtls.observe.outage import Outage
+from meshtls.observe.readiness import Readiness, readiness_of
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import X509Context
 from meshtls.workload.background import in_background
@@ -58,7 +60,7 @@ class RotatingSource:
         self._jitter = jitter or _any_jitter
         self._current: X509Context | None = None
         self._next_try = self._clock.now()
-        self._failures = 0
+        self._outage = Outage(log, self._clock)
         self._last_error: str | None = None
         self._rotating = asyncio.Lock()
         self._renewed = asyncio.Event()
@@ -105,6 +107,14 @@ class RotatingSource:
         async with self._rotating:
             return await self._renew()
 
+    def readiness(self) -> Readiness:
+        """Whether ``snapshot`` gives a valid SVID now, why not, and for how long where rotation fails."""
+        try:
+            svid = self.snapshot().svid
+        except LocalIdentityError as error:
+            return Readiness(False, f"a valid SVID: {error}")
+        return readiness_of(svid, self._clock.now(), self._outage.since, self._last_error)
+
     @property
     def last_error(self) -> str | None:
         """Why the latest try to rotate failed; None if it didn't."""
@@ -115,14 +125,14 @@ class RotatingSource:
         """What a person wants to see."""
         svid, generation = self._context.svid, self._context.generation
         return SourceStatus(
-            svid.spiffe_id, generation, svid.not_after, self._next_try, self._failures, self._last_error
+            svid.spiffe_id, generation, svid.not_after, self._next_try, self._outage.failures, self._last_error
         )
 
     def __repr__(self) -> str:
         if self._current is None:
             return "<RotatingSource not entered>"
         svid = self._current.svid
-        trouble = f", {self._failures} failed tries" if self._failures else ""
+        trouble = f", {self._outage.failures} failed tries" if self._outage.failures else ""
         return f"<RotatingSource {svid.spiffe_id} gen {self._generation} valid until {_clock(svid.not_after)}{trouble}>"
 
     @property
@@ -171,10 +181,9 @@ class RotatingSource:
     def _adopt(self, context: X509Context) -> X509Context:
         svid, now = context.svid, self._clock.now()
         self._next_try = next_rotation(max(svid.not_before, now), svid.not_after, self._jitter())
-        if self._failures:
-            log.warning("SVID %s: rotation works again after %d failed tries", svid.spiffe_id, self._failures)
+        self._outage.ended(f"SVID {svid.spiffe_id}: rotation works again")
         log.info("SVID %s: generation %d until %s", svid.spiffe_id, context.generation, _clock(svid.not_after))
-        self._failures, self._last_error = 0, None
+        self._last_error = None
         self._current = context
         self._renewed.set()
         self._renewed = asyncio.Event()
@@ -183,18 +192,13 @@ class RotatingSource:
     def _note_failure(self, error: LocalIdentityError) -> None:
         if self._current is None:
             return
-        self._failures += 1
         self._last_error = str(error)
         svid, now = self._current.svid, self._clock.now()
-        self._next_try = retry_at(now, svid.not_after, self._failures, self._jitter())
-        log.warning(
-            "SVID %s: rotation failed: %s; the present one %s %s; next try at %s",
-            svid.spiffe_id,
-            error,
-            "is valid until" if now <= svid.not_after else "expired at",
-            _clock(svid.not_after),
-            _clock(self._next_try),
-        )
+        expired = now > svid.not_after
+        state = f"the present one {'expired at' if expired else 'is valid until'} {_clock(svid.not_after)}"
+        # That it has expired since the failure before is another state.
+        self._outage.failed((str(error), expired), f"SVID {svid.spiffe_id}: rotation failed: {error}; {state}")
+        self._next_try = retry_at(now, svid.not_after, self._outage.failures, self._jitter())
 
 
 def _any_jitter() -> float:

@@ -13,12 +13,13 @@ from meshtls.agent.config import AgentConfig, load_config
 from meshtls.agent.node.proof import JoinToken
 from meshtls.agent.node.store import NodeStore
 from meshtls.agent.run import running_agent
-from meshtls.cli.health import awaited_at, tell_health
+from meshtls.cli.health import readiness_at, tell_health
 from meshtls.cli.options import config_option, log_to_stderr, output_option
 from meshtls.cli.output import Output
 from meshtls.cli.signals import run_until_stopped
 from meshtls.cli.workload_socket import workload_address
 from meshtls.errors import ConfigError
+from meshtls.observe.readiness import Readiness
 from meshtls.sidecar.address import Address
 from meshtls.workload.client import WorkloadApiClient
 from meshtls.workload.failures import WorkloadApiError
@@ -57,7 +58,7 @@ def validate(config: Path, out: Output) -> None:
 @output_option
 def healthcheck(config: Path, out: Output) -> int:
     """Ask the agent of this file whether it is ready."""
-    return tell_health(out, asyncio.run(_awaited(load_config(config))))
+    return tell_health(out, asyncio.run(_readiness(load_config(config))))
 
 
 async def _serve(config: AgentConfig, out: Output) -> None:
@@ -70,16 +71,16 @@ async def _serve(config: AgentConfig, out: Output) -> None:
         await asyncio.get_running_loop().create_future()
 
 
-async def _awaited(config: AgentConfig) -> str | None:
+async def _readiness(config: AgentConfig) -> Readiness:
     if config.endpoint.health:
-        return await awaited_at(Address(*config.endpoint.health), "/ready")
+        return await readiness_at(Address(*config.endpoint.health), "/ready")
     async with WorkloadApiClient(workload_address(str(config.endpoint.socket_path)), timeout=_SECONDS) as client:
         try:
-            await client.fetch_x509_bundles()
+            await client.fetch_x509_context()
         except WorkloadApiError as error:
             # It knows its entries, and that none of them is for whoever runs this check.
-            return None if error.status is Status.PERMISSION_DENIED else str(error)
-    return None
+            return Readiness(True) if error.status is Status.PERMISSION_DENIED else Readiness(False, str(error))
+    return Readiness(True)
 
 
 def _earlier(config: AgentConfig) -> str:

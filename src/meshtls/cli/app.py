@@ -7,7 +7,7 @@ import asyncio
 import click
 
 from meshtls.cli.demo_app import DemoApp, serve_app
-from meshtls.cli.health import awaited_at, tell_health
+from meshtls.cli.health import readiness_at, tell_health
 from meshtls.cli.options import ADDRESS, output_option
 from meshtls.cli.output import Output
 from meshtls.cli.signals import stop_signal
@@ -31,7 +31,7 @@ def app(
 ) -> int:
     """A small HTTP app to put behind a sidecar: GET / says its name, GET /call calls the other app."""
     if healthcheck:
-        return tell_health(out, asyncio.run(awaited_at(healthcheck, "/")))
+        return tell_health(out, asyncio.run(readiness_at(healthcheck, "/")))
     if listen is None or name is None:
         raise click.UsageError("wanted --listen and --name, or --healthcheck")
     asyncio.run(_serve(DemoApp(name, call), listen, out))

@@ -20,6 +20,7 @@ from meshtls.cli.output import Output
 from meshtls.cli.publish import publish
 from meshtls.cli.signals import stop_signal
 from meshtls.clock import SystemClock
+from meshtls.observe.readiness import Readiness
 
 __all__ = ["ca"]
 
@@ -43,17 +44,17 @@ def serve(config: Path, out: Output) -> None:
 @output_option
 def healthcheck(config: Path, out: Output) -> int:
     """Ask whether one answers on the socket of this file."""
-    return tell_health(out, _awaited(load_ca_config(config).socket))
+    return tell_health(out, _readiness(load_ca_config(config).socket))
 
 
-def _awaited(place: Path) -> str | None:
+def _readiness(place: Path) -> Readiness:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(3)
         try:
             probe.connect(str(place))
         except OSError as error:
-            return f"{place}: {error.strerror or error}"
-    return None
+            return Readiness(False, f"{place}: {error.strerror or error}")
+    return Readiness(True)
 
 
 async def _serve(config: CaConfig, out: Output) -> None:

@@ -17,6 +17,7 @@ from meshtls.cli.options import config_option, log_to_stderr, output_option
 from meshtls.cli.output import Output
 from meshtls.cli.signals import run_until_stopped
 from meshtls.errors import LocalIdentityError
+from meshtls.observe.readiness import Readiness
 from meshtls.server.config import load_config
 from meshtls.server.run import RunningServer, run_server
 from meshtls.server.settings import ServerConfig
@@ -60,8 +61,8 @@ def healthcheck(config: Path, out: Output) -> int:
     try:
         health = access.ask(lambda api: api.health())
     except LocalIdentityError as error:
-        return tell_health(out, str(error))
-    return tell_health(out, None if health.ready else health.waiting_for)
+        return tell_health(out, Readiness(False, str(error)))
+    return tell_health(out, Readiness(health.ready, health.waiting_for))
 
 
 def _tell_serving(config: ServerConfig, running: RunningServer, out: Output) -> None:

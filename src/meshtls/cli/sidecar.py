@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from meshtls.cli.health import awaited_at, tell_health
+from meshtls.cli.health import readiness_at, tell_health
 from meshtls.cli.options import config_option, log_to_stderr, output_option
 from meshtls.cli.output import Output
 from meshtls.cli.sidecar_record import config_record, config_text, serving_record
@@ -70,7 +70,7 @@ def healthcheck(config: Path, out: Output) -> int:
     loaded = load_config(config)
     if loaded.health is None:
         raise ConfigError(f"{config}: health: wanted the address that the sidecar answers probes on; it is missing")
-    return tell_health(out, asyncio.run(awaited_at(loaded.health, "/ready")))
+    return tell_health(out, asyncio.run(readiness_at(loaded.health, "/ready")))
 
 
 async def _run(config: SidecarConfig, lines: LineStream, out: Output, parent: int | None = None) -> None:

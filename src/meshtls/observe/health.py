@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from meshtls.observe.readiness import Readiness
+
 __all__ = ["END_OF_REQUEST", "LONGEST_REQUEST", "answer_probe"]
 
 LONGEST_REQUEST = 8192
@@ -11,20 +13,22 @@ END_OF_REQUEST = b"\r\n\r\n"
 _HEAD = "HTTP/1.1 {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\r\n"
 
 
-def answer_probe(request: bytes, awaited: Callable[[], str | None]) -> bytes:
-    """The whole answer to a request's head. ``awaited`` says in words what readiness waits for, None when nothing."""
+def answer_probe(request: bytes, readiness: Callable[[], Readiness]) -> bytes:
+    """The whole answer to a request's head."""
     method, _, rest = request.partition(b" ")
-    status, text = _judge(method, rest.partition(b" ")[0].partition(b"?")[0], awaited)
+    status, text = _judge(method, rest.partition(b" ")[0].partition(b"?")[0], readiness)
     content = text.encode()
     return _HEAD.format(status, len(content)).encode() + (b"" if method == b"HEAD" else content)
 
 
-def _judge(method: bytes, path: bytes, awaited: Callable[[], str | None]) -> tuple[str, str]:
+def _judge(method: bytes, path: bytes, readiness: Callable[[], Readiness]) -> tuple[str, str]:
     if method not in (b"GET", b"HEAD"):
         return "405 Method Not Allowed", "wanted GET\n"
     if path == b"/live":
         return "200 OK", "live\n"
     if path != b"/ready":
         return "404 Not Found", "wanted /live or /ready\n"
-    waits_for = awaited()
-    return ("200 OK", "ready\n") if waits_for is None else ("503 Service Unavailable", f"waiting for {waits_for}\n")
+    state = readiness()
+    if not state.ready:
+        return "503 Service Unavailable", f"waiting for {state.text}\n"
+    return "200 OK", f"ready; {state.text}\n" if state.text else "ready\n"

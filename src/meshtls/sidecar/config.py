@@ -162,6 +162,7 @@ def _limits(section: Section | None) -> Limits:
         idle_timeout=section.optional("idle_timeout", parse_duration, default.idle_timeout),
         detect_timeout=section.optional("detect_timeout", parse_duration, default.detect_timeout),
         drain=section.optional("drain", parse_duration, default.drain),
+        withdrawal_grace=section.optional("withdrawal_grace", parse_duration, default.withdrawal_grace),
     )
     section.finish()
     return limits

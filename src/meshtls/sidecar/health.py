@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 
 from meshtls.observe.health import END_OF_REQUEST, LONGEST_REQUEST, answer_probe
+from meshtls.observe.readiness import Readiness
 from meshtls.sidecar.sockets import linger
 
 __all__ = ["Health"]
@@ -17,10 +18,10 @@ _MAX_PROBES = 64
 
 
 class Health:
-    """Answers probes in tasks of ``tasks``. ``awaited`` says in words what readiness waits for, None when nothing."""
+    """Answers probes in tasks of ``tasks``."""
 
-    def __init__(self, awaited: Callable[[], str | None], tasks: asyncio.TaskGroup) -> None:
-        self._awaited = awaited
+    def __init__(self, readiness: Callable[[], Readiness], tasks: asyncio.TaskGroup) -> None:
+        self._readiness = readiness
         self._tasks = tasks
         self._probes = 0
 
@@ -38,7 +39,7 @@ class Health:
             with contextlib.suppress(OSError, TimeoutError):
                 async with asyncio.timeout(_SECONDS):
                     if request := await _request(sock):
-                        await loop.sock_sendall(sock, answer_probe(request, self._awaited))
+                        await loop.sock_sendall(sock, answer_probe(request, self._readiness))
         finally:
             self._probes -= 1
             await linger(sock)

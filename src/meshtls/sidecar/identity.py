@@ -1,14 +1,22 @@
-"""The sidecar's own identity, held to what its configuration says."""
+"""The sidecar's own identity: held to what its configuration says, and what a withdrawal of it does."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
+from meshtls.clock import Clock
 from meshtls.errors import LocalIdentityError
+from meshtls.observe.readiness import Readiness, ReportsReadiness, readiness_of
 from meshtls.spiffeid import SpiffeId
-from meshtls.svid.context import X509Context, X509ContextSource
+from meshtls.svid.context import WithdrawableSource, X509Context, X509ContextSource
 
-__all__ = ["NamedSource"]
+__all__ = ["NamedSource", "end_after_withdrawal"]
+
+log = logging.getLogger("meshtls.sidecar")
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +25,7 @@ class NamedSource:
 
     source: X509ContextSource
     spiffe_id: SpiffeId
+    clock: Clock
 
     def snapshot(self) -> X509Context:
         """Raises LocalIdentityError."""
@@ -28,3 +37,51 @@ class NamedSource:
                 " mend spiffe_id in the sidecar's file, or what the CA issues to it"
             )
         return context
+
+    def readiness(self) -> Readiness:
+        """Whether there is a valid SVID now, why not, and for how long where its renewal fails."""
+        try:
+            svid = self.snapshot().svid
+        except LocalIdentityError as error:
+            return Readiness(False, f"a valid SVID: {error}")
+        if isinstance(self.source, ReportsReadiness):
+            return self.source.readiness()
+        return readiness_of(svid, self.clock.now())
+
+
+async def end_after_withdrawal(
+    source: X509ContextSource, grace: float, clock: Clock, end: Callable[[str], None]
+) -> None:
+    """Call ``end``, with the reason, each time that the identity of ``source`` was withdrawn for ``grace`` seconds.
+
+    New connections need no such call: ``snapshot`` refuses them from the first moment on.
+    """
+    if not isinstance(source, WithdrawableSource):
+        return
+    with suppress(LocalIdentityError):  # the source was closed, or nothing can come from it any more
+        while True:
+            why = await source.withdrawn()
+            log.warning("our identity was withdrawn: live connections end in %g s unless it is given again", grace)
+            if not await _given_again_within(grace, source, clock):
+                end(f"our identity was withdrawn {grace:g} s ago: {why}")
+            await _given_again(source)
+            log.warning("our identity was given again")
+
+
+async def _given_again(source: WithdrawableSource) -> None:
+    try:
+        source.snapshot()
+    except LocalIdentityError:
+        await source.changed()
+
+
+async def _given_again_within(seconds: float, source: WithdrawableSource, clock: Clock) -> bool:
+    given = asyncio.ensure_future(_given_again(source))
+    over = asyncio.ensure_future(clock.sleep(seconds))
+    try:
+        await asyncio.wait((given, over), return_when=asyncio.FIRST_COMPLETED)
+        return given.done() and given.result() is None
+    finally:
+        given.cancel()
+        over.cancel()
+        await asyncio.wait((given, over))

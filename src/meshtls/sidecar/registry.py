@@ -63,6 +63,12 @@ class Registry:
         for connection in list(self._live):
             connection.end(outcome, detail)
 
+    def end_identified(self, outcome: Outcome, detail: str) -> None:
+        """End every connection that is mutual TLS on one of its sides, or is about to be."""
+        for connection in list(self._live):
+            if connection.engine is not None or connection.tunnel:
+                connection.end(outcome, detail)
+
     async def emptied(self) -> None:
         """Wait until no connection lives."""
         await self._empty.wait()

@@ -12,11 +12,12 @@ from types import TracebackType
 from meshtls.clock import Clock, SystemClock
 from meshtls.errors import LocalIdentityError
 from meshtls.observe.events import Direction, Outcome
+from meshtls.observe.readiness import Readiness
 from meshtls.policy.authorizer import Authorizer, authorize_one_of
 from meshtls.sidecar.address import Address
 from meshtls.sidecar.connection import Connection
 from meshtls.sidecar.health import Health
-from meshtls.sidecar.identity import NamedSource
+from meshtls.sidecar.identity import NamedSource, end_after_withdrawal
 from meshtls.sidecar.inbound import Inbound
 from meshtls.sidecar.lifecycle import OnResult, carry
 from meshtls.sidecar.listener import Listener
@@ -48,7 +49,7 @@ class Sidecar:
         self.outbound: tuple[Listener, ...] = ()
         self.health: Listener | None = None
         self._clock = clock or SystemClock()
-        self._source = NamedSource(source, config.spiffe_id)
+        self._source = NamedSource(source, config.spiffe_id, self._clock)
         self._on_result = on_result
         common = config.limits, self._source, self._clock, Ledger(self.registry, on_result)
         self._inbound_doors = [Inbound(c, *common) for c in config.inbound]
@@ -66,6 +67,9 @@ class Sidecar:
         self._accepting = [self._tasks.create_task(door.accept_forever()) for door in (*self.inbound, *self.outbound)]
         pools = [door.warm for door in self._outbound_doors if door.warm is not None]
         self._accepting += [self._tasks.create_task(pool.keep()) for pool in pools]
+        grace = self.config.limits.withdrawal_grace
+        ending = end_after_withdrawal(self._source.source, grace, self._clock, self._end_identified)
+        self._accepting.append(self._tasks.create_task(ending))
         if self.health:
             self._probing = [self._tasks.create_task(self.health.accept_forever())]
         self._state = "serving"
@@ -113,15 +117,18 @@ class Sidecar:
         self._inbound_doors[index].set_authorizer(authorizer)
         return self.registry.recheck()
 
-    def awaited(self) -> str | None:
-        """What readiness waits for, in words; None when the sidecar serves."""
+    def readiness(self) -> Readiness:
+        """Whether it accepts connections and has a valid identity for them, in words."""
         if self._state != "serving":
-            return f"nothing more: it is {self._state}" if self._state in ("draining", "stopped") else "its listeners"
-        try:
-            self._source.snapshot()
-        except LocalIdentityError as error:
-            return f"a valid SVID: {error}"
-        return None
+            stopping = self._state in ("draining", "stopped")
+            return Readiness(False, f"nothing more: it is {self._state}" if stopping else "its listeners")
+        return self._source.readiness()
+
+    def _end_identified(self, why: str) -> None:
+        """End what lives by our identity; plaintext that passes without any goes on."""
+        self.registry.end_identified(Outcome.LOCAL_IDENTITY, why)
+        for door in self._outbound_doors:
+            door.close()
 
     def __repr__(self) -> str:
         try:
@@ -148,7 +155,7 @@ class Sidecar:
             for place, door in enumerate(self._outbound_doors)
         )
         if self.config.health:
-            self.health = bind(self.config.health, "health", Health(self.awaited, self._tasks).take)
+            self.health = bind(self.config.health, "health", Health(self.readiness, self._tasks).take)
 
     def _take_inbound(self, door: Inbound, sock: socket.socket) -> None:
         self._take(sock, Direction.INBOUND, peer_of(sock), door)

@@ -81,7 +81,8 @@ class OutboundConfig(msgspec.Struct, frozen=True, kw_only=True):
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds of one sidecar; times in seconds, ``connections`` over all its listeners.
 
-    ``handshakes`` may wait for their turn. With workers, each has these bounds for itself.
+    ``handshakes`` may wait for their turn. ``withdrawal_grace`` is how long live connections may go on after the
+    Workload API withdrew our identity. With workers, each has these bounds for itself.
     """
 
     connections: int = 1024
@@ -91,6 +92,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     idle_timeout: float = 300.0
     detect_timeout: float = 0.1
     drain: float = 10.0
+    withdrawal_grace: float = 10.0
 
 
 class SidecarConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from meshtls.bundle import BundleSet
 from meshtls.errors import LocalIdentityError
 from meshtls.svid.x509 import X509Svid
 
-__all__ = ["ConstantSource", "X509Context", "X509ContextSource"]
+__all__ = ["ConstantSource", "WithdrawableSource", "X509Context", "X509ContextSource"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,20 @@ class X509ContextSource(Protocol):
 
     def snapshot(self) -> X509Context:
         """The newest context. Raises LocalIdentityError where no SVID is valid now."""
+
+
+@runtime_checkable
+class WithdrawableSource(X509ContextSource, Protocol):
+    """A source whose identity may be taken back before its end."""
+
+    async def withdrawn(self) -> LocalIdentityError:
+        """Wait until the identity is withdrawn, or was, and give the reason.
+
+        Raises LocalIdentityError as ``changed``.
+        """
+
+    async def changed(self, after_generation: int | None = None) -> X509Context:
+        """Wait for a context of a later generation. Raises LocalIdentityError when none can come any more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ one). It loosens nothing: the store is only the coarse filter, and the verdict g
 
 from __future__ import annotations
 
+import logging
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshtls.clock import Clock, SystemClock
 from meshtls.errors import ConfigError, LocalIdentityError, PeerError
+from meshtls.observe.outage import Outage
 from meshtls.policy.authorizer import Authorizer, Target, check_authorizer, refusal_by
 from meshtls.svid.context import X509Context, X509ContextSource
 from meshtls.svid.verifier import PeerVerifier
@@ -32,6 +34,8 @@ from meshtls.tls.unusable import NoIdentityError
 from meshtls.tls.verifying import VerifyingSSLObject, VerifyingSSLSocket, bounded, preview
 
 __all__ = ["GenerationContext", "LateSSLSocket", "TlsContexts", "TlsOptions", "harden"]
+
+log = logging.getLogger("meshtls.tls")
 
 # TLS 1.3's suites are all AEAD and not set by this call; for 1.2 the same is asked for.
 _TLS12_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
@@ -202,10 +206,17 @@ class TlsContexts:
         self.options = options
         self._clock = clock
         self._newest: GenerationContext | None = None
+        self._without_identity = Outage(log, clock)
 
     def current(self) -> GenerationContext:
-        """Raises LocalIdentityError where the source has no valid SVID now."""
-        snapshot = self.source.snapshot()
+        """Raises LocalIdentityError where the source has no valid SVID now; the log says so once until it has one."""
+        done = "accepted" if self.server_side else "made"
+        try:
+            snapshot = self.source.snapshot()
+        except LocalIdentityError as error:
+            self._without_identity.failed(type(error), f"no connection can be {done}: {error}")
+            raise
+        self._without_identity.ended(f"an identity is there again: connections can be {done}")
         newest = self._newest
         if newest is None or newest.snapshot is not snapshot:
             newest = self._newest = GenerationContext.build(

@@ -7,7 +7,6 @@ that would change who is trusted, or would be without effect, raises instead of 
 
 from __future__ import annotations
 
-import logging
 import ssl
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -22,8 +21,6 @@ from meshtls.tls.unusable import unusable
 from meshtls.tls.verifying import VerifyingSSLObject
 
 __all__ = ["RotatingContext", "client_context", "server_context"]
-
-log = logging.getLogger("meshtls.tls")
 
 
 def client_context(
@@ -94,7 +91,6 @@ class RotatingContext(ssl.SSLContext):
         try:
             generation = self.contexts.current()
         except LocalIdentityError as error:
-            log.warning("no connection: %s", error)
             return unusable(error, incoming, outgoing)
         connection = generation.wrap_bio(incoming, outgoing, server_side=server_side, server_hostname=server_hostname)
         if isinstance(connection, VerifyingSSLObject):

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from meshtls.clock import Clock, SystemClock
-from meshtls.errors import HandshakeTimeoutError, MeshtlsError, PeerError, RequestError
+from meshtls.errors import HandshakeTimeoutError, LocalIdentityError, MeshtlsError, PeerError, RequestError
 from meshtls.policy.authorizer import Authorizer
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import X509ContextSource
@@ -179,6 +179,8 @@ class Listener:
             log.warning("refused: the peer did not finish its handshake within %s s", self._timeout)
             protocol.give_up()
             await protocol.linger()
+        except LocalIdentityError:
+            pass  # it was cut off, and the log has said why no connection can be accepted
         except MeshtlsError as error:
             log.warning("refused: %s", error)
             await protocol.linger()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -15,14 +16,16 @@ from grpclib.client import UnaryStreamMethod, UnaryUnaryMethod
 from meshtls.clock import Clock
 from meshtls.errors import LocalIdentityError
 from meshtls.svid.lifetime import backoff
-from meshtls.workload.address import Address
+from meshtls.workload.address import Address, UnixAddress
 from meshtls.workload.failures import CALL_FAILURES, WorkloadApiError, failure_of
 
-__all__ = ["Calls", "any_jitter"]
+__all__ = ["Calls", "OnFailure", "Urgent", "any_jitter"]
 
 Q = TypeVar("Q", bound=Message)
 R = TypeVar("R", bound=Message)
 T = TypeVar("T")
+OnFailure = Callable[[LocalIdentityError], None]
+Urgent = Callable[[], bool]
 
 _METADATA = {"workload.spiffe.io": "true"}
 
@@ -53,14 +56,17 @@ class Calls:
         method: UnaryStreamMethod[Q, R],
         request: Q,
         convert: Callable[[R], T],
-        on_failure: Callable[[LocalIdentityError], None] | None,
+        on_failure: OnFailure | None,
+        urgent: Urgent | None = None,
     ) -> AsyncGenerator[T]:
         """A stream's values for ever. A LocalIdentityError of ``convert`` counts as a failure of the stream.
 
-        Ends only by raising a WorkloadApiError that is not temporary.
+        After a failure it waits for a backoff that doubles; for the first one only, where ``urgent`` says so or the
+        socket is another than at the last try. Ends only by raising a WorkloadApiError that is not temporary.
         """
         failures = 0
         while True:
+            tried = _socket(self.address)
             try:
                 async with aclosing(self._follow(method, request, convert)) as values:
                     async for value in values:
@@ -72,7 +78,20 @@ class Calls:
                 failures += 1
                 if on_failure:
                     on_failure(error)
-            await self.clock.sleep(backoff(failures, self.jitter()))
+            if await self._back_off(failures, tried, urgent):
+                failures = 0
+
+    async def _back_off(self, failures: int, tried: object, urgent: Urgent | None) -> bool:
+        """Wait before the next try. True where the socket of ``tried`` was replaced: something listens there anew."""
+        jitter = self.jitter()
+        until = self.clock.monotonic() + backoff(failures, jitter)
+        while (left := until - self.clock.monotonic()) > 0:
+            await self.clock.sleep(min(left, backoff(1, jitter)))
+            if _socket(self.address) not in (tried, None):
+                return True
+            if urgent is not None and urgent():
+                break
+        return False
 
     async def _follow(
         self, method: UnaryStreamMethod[Q, R], request: Q, convert: Callable[[R], T]
@@ -96,3 +115,14 @@ class Calls:
 def any_jitter() -> float:
     """A number in [-1, 1]."""
     return SystemRandom().uniform(-1, 1)
+
+
+def _socket(address: Address) -> tuple[int, int, int] | None:
+    """What tells one Unix socket from the next at the same path; None where there is none."""
+    if not isinstance(address, UnixAddress):
+        return None
+    try:
+        found = os.stat(address.path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_ctime_ns

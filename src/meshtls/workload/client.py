@@ -1,7 +1,8 @@
 """A client of any Workload API: its five methods, over a Unix socket or TCP.
 
 A ``fetch`` is one try. A ``watch`` goes on for ever: it gives each full state that comes, and where the connection or
-the identity is lost it tries again, with a backoff that doubles.
+the identity is lost it tries again: with a backoff that doubles, at once when the socket is made anew, and every second
+as long as the caller says that it is urgent.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import X509Context
 from meshtls.svid.jwt import JwtSvid
 from meshtls.workload.address import Address, UnixAddress, address_from
-from meshtls.workload.calls import Calls, any_jitter
-from meshtls.workload.convert import x509_bundles, x509_context
+from meshtls.workload.calls import Calls, OnFailure, Urgent, any_jitter
+from meshtls.workload.convert import spiffe_ids, x509_bundles, x509_context
 from meshtls.workload.convert_jwt import jwt_bundles, jwt_svids, validated
 from meshtls.workload.failures import WorkloadApiError
 
@@ -106,11 +107,13 @@ class WorkloadApiClient:
             raise
 
     def watch_x509_contexts(
-        self, on_failure: Callable[[LocalIdentityError], None] | None = None
+        self, on_failure: OnFailure | None = None, urgent: Urgent | None = None
     ) -> AsyncGenerator[X509Context]:
-        """Each state as it comes, generations counted from 1. ``on_failure`` hears of each failed try.
+        """Each state as it comes, generations counted from 1. ``on_failure`` hears of each failed try; ``urgent`` is
+        asked, each second until the next, whether there is no time to wait.
 
-        Ends only by raising a WorkloadApiError that is not temporary.
+        A WorkloadApiError that ``withdraws`` says that what came before is not to be used any more. Ends only by
+        raising a WorkloadApiError that is not temporary.
         """
         generation = 0
 
@@ -120,19 +123,25 @@ class WorkloadApiClient:
             generation += 1
             return context
 
-        return self._calls.watch(self._api.FetchX509SVID, pb.X509SVIDRequest(), convert, on_failure)
+        return self._calls.watch(self._api.FetchX509SVID, pb.X509SVIDRequest(), convert, on_failure, urgent)
+
+    def watch_spiffe_ids(self, on_failure: OnFailure | None = None) -> AsyncGenerator[frozenset[str]]:
+        """As watch_x509_contexts, for no more than which identities have an X509-SVID."""
+        return self._calls.watch(self._api.FetchX509SVID, pb.X509SVIDRequest(), spiffe_ids, on_failure)
 
     def watch_x509_bundles(
-        self, on_failure: Callable[[LocalIdentityError], None] | None = None
+        self, on_failure: OnFailure | None = None, urgent: Urgent | None = None
     ) -> AsyncGenerator[BundleSet]:
         """As watch_x509_contexts, for the X.509 bundles."""
-        return self._calls.watch(self._api.FetchX509Bundles, pb.X509BundlesRequest(), self._x509_bundles, on_failure)
+        method, request = self._api.FetchX509Bundles, pb.X509BundlesRequest()
+        return self._calls.watch(method, request, self._x509_bundles, on_failure, urgent)
 
     def watch_jwt_bundles(
-        self, on_failure: Callable[[LocalIdentityError], None] | None = None
+        self, on_failure: OnFailure | None = None, urgent: Urgent | None = None
     ) -> AsyncGenerator[BundleSet]:
         """As watch_x509_contexts, for the JWT bundles."""
-        return self._calls.watch(self._api.FetchJWTBundles, pb.JWTBundlesRequest(), self._jwt_bundles, on_failure)
+        method, request = self._api.FetchJWTBundles, pb.JWTBundlesRequest()
+        return self._calls.watch(method, request, self._jwt_bundles, on_failure, urgent)
 
     def __repr__(self) -> str:
         return f"<WorkloadApiClient {self.address}>"

@@ -26,6 +26,7 @@ from meshtls.workload.der import split_der
 __all__ = [
     "bundle_set",
     "first_of_each_hint",
+    "spiffe_ids",
     "x509_bundles",
     "x509_bundles_message",
     "x509_context",
@@ -56,6 +57,11 @@ def x509_context(message: pb.X509SVIDResponse, generation: int) -> X509Context:
         if not ders
     ]
     return X509Context(generation, first_of_each_hint(svids), bundles, (*unusable, *missing, *bundles.unusable))
+
+
+def spiffe_ids(message: pb.X509SVIDResponse) -> frozenset[str]:
+    """Which identities it is about, as it names them."""
+    return frozenset(svid.spiffe_id for svid in message.svids)
 
 
 def x509_context_message(context: X509Context) -> pb.X509SVIDResponse:

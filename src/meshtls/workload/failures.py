@@ -32,6 +32,11 @@ class WorkloadApiError(LocalIdentityError):
         self.temporary = temporary
         self.status = status
 
+    @property
+    def withdraws(self) -> bool:
+        """What was given before is not to be used any more (SPIFFE Workload API, sections 5.2 and 6.2)."""
+        return self.status is Status.PERMISSION_DENIED
+
 
 def failure_of(error: BaseException, method: str, address: object) -> WorkloadApiError:
     """The WorkloadApiError for one of CALL_FAILURES, in the words of a person who has to mend it."""

@@ -48,5 +48,13 @@ class JwtCache(Generic[W]):
         self._entries[wanted] = replace(entry, renew_at=now + wait, failures=entry.failures + 1)
         return entry.svid
 
+    def drop(self, wanted: W) -> None:
+        """Forget the token of this kind."""
+        self._entries.pop(wanted, None)
+
+    def forget(self, gone: Callable[[JwtSvid], bool]) -> None:
+        """Serve none of these any more."""
+        self._entries = {one: entry for one, entry in self._entries.items() if not gone(entry.svid)}
+
     def __len__(self) -> int:
         return len(self._entries)

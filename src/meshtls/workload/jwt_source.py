@@ -1,23 +1,32 @@
-"""A source of JWT-SVIDs over any Workload API: tokens from a cache, and peers' tokens validated on the spot."""
+"""A source of JWT-SVIDs over any Workload API: tokens from a cache, and peers' tokens validated on the spot.
+
+While the Workload API is away tokens and bundles serve as long as they are valid. Where it withdraws an identity, that
+identity's tokens serve no more from that moment on, and where it denies us everything, neither do the bundles (SPIFFE
+Workload API, sections 5.2 and 6.2). Nothing in the JWT profile tells of one identity of several that went, but every
+message of FetchX509SVID names all that there are: an identity that was named there and is no longer has been withdrawn.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from types import TracebackType
 from weakref import WeakValueDictionary
 
 from meshtls.bundle import BundleSet
 from meshtls.clock import Clock, SystemClock
 from meshtls.errors import LocalIdentityError
+from meshtls.observe.outage import Outage
+from meshtls.observe.readiness import Readiness
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.jwt import JwtSvid, parse_and_validate
 from meshtls.workload.address import Address
 from meshtls.workload.background import in_background
 from meshtls.workload.calls import any_jitter
 from meshtls.workload.client import WorkloadApiClient
+from meshtls.workload.failures import WorkloadApiError
 from meshtls.workload.jwt_cache import JwtCache
 from meshtls.workload.latest import Latest
 
@@ -49,16 +58,21 @@ class JwtSource:
         self._timeout = timeout
         self._cache: JwtCache[Wanted] = JwtCache(jitter or any_jitter)
         self._asking: WeakValueDictionary[Wanted, asyncio.Lock] = WeakValueDictionary()
-        self._latest: Latest[BundleSet] = Latest("JWT bundles")
+        self._latest: Latest[BundleSet] = Latest("JWT bundles", self._clock)
+        self._outage = Outage(log, self._clock)
+        self._named: frozenset[str] = frozenset()
+        #: How often tokens were withdrawn: what was asked for before that is not kept.
+        self._withdrawals = 0
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> JwtSource:
         self._latest.begin()
         async with AsyncExitStack() as opening:
             await opening.enter_async_context(self._client)
-            bundles = self._client.watch_jwt_bundles(self._latest.note_failure)
+            bundles = self._client.watch_jwt_bundles(self._note_failure, lambda: not self._latest.known)
             await opening.enter_async_context(in_background(self._latest.follow(bundles), "follow JWT bundles"))
-            await self._latest.first(self._clock, self._timeout)
+            await opening.enter_async_context(in_background(self._follow_identities(), "follow our identities"))
+            await self._latest.first(self._timeout)
             self._open = opening.pop_all()
         return self
 
@@ -72,8 +86,8 @@ class JwtSource:
         """A token of ours for these audiences, of the default identity or of ``spiffe_id``.
 
         From the cache until half of its life is over; after that the cached one still serves, as long as it is valid,
-        where the Workload API does not answer. Raises LocalIdentityError, also once the source is closed, and
-        RequestError without an audience.
+        where the Workload API does not answer. Raises LocalIdentityError, also once the source is closed and where the
+        Workload API gives us no such identity (any more), and RequestError for an audience that can't be.
         """
         wanted = (frozenset(audience), spiffe_id)
         # One question at a time for each kind of token: who comes meanwhile takes the answer from the cache.
@@ -84,7 +98,8 @@ class JwtSource:
     def validate(self, token: str, audience: str) -> JwtSvid:
         """Check a peer's token here and now, by the newest bundles. ``audience`` is who we are.
 
-        Raises InvalidSvidError, NoBundleError, UntrustedPeerError or ValidityError; LocalIdentityError unless open.
+        Raises InvalidSvidError, NoBundleError, UntrustedPeerError or ValidityError; LocalIdentityError unless open, and
+        IdentityWithdrawnError, which is one, where the bundles were withdrawn.
         """
         return parse_and_validate(token, self._latest.value, audience, self._clock.now())
 
@@ -92,21 +107,75 @@ class JwtSource:
         """Wait for the next bundles and give them. Raises LocalIdentityError when none can come any more."""
         return await self._latest.after(self._latest.generation)
 
+    def readiness(self) -> Readiness:
+        """Whether peers' tokens can be validated, and so tokens be asked for; why not, or what endangers it."""
+        try:
+            _ = self._latest.value
+        except LocalIdentityError as error:
+            return Readiness(False, f"JWT bundles: {error}")
+        if self._latest.failing_since is None:
+            return Readiness(True)
+        since = f"{self._latest.failing_since:%Y-%m-%dT%H:%M:%SZ}"
+        return Readiness(True, f"JWT bundles are not followed since {since}: {self._latest.last_error}")
+
     def __repr__(self) -> str:
         held = f"{len(self._cache)} tokens, bundles gen {self._latest.generation}"
         return f"<JwtSource {self._client.address} [{held}{self._latest.trouble}]>"
 
     async def _renew(self, wanted: Wanted, audience: tuple[str, ...]) -> JwtSvid:
+        withdrawals = self._withdrawals
         try:
-            svid = (await self._client.fetch_jwt_svids(audience, wanted[1]))[0]
+            svid = await self._fetched(wanted, audience)
         except LocalIdentityError as error:
             self._latest.check_open()
-            cached = self._cache.after_failure(wanted, self._clock.now())
-            if cached is None:
-                raise
-            log.warning("JWT-SVID of %s: %s; the present one is served", cached.spiffe_id, error)
-            return cached
+            return self._cached_despite(wanted, error)
+        self._outage.ended("JWT-SVIDs: the Workload API gives them again")
+        if withdrawals == self._withdrawals:
+            self._cache.put(wanted, svid, self._clock.now())
+        return svid
+
+    async def _fetched(self, wanted: Wanted, audience: tuple[str, ...]) -> JwtSvid:
+        svid = (await self._client.fetch_jwt_svids(audience, wanted[1]))[0]
         if svid.expiry <= self._clock.now():
             raise LocalIdentityError(f"JWT-SVID of {svid.spiffe_id}: the Workload API sent one that has expired")
-        self._cache.put(wanted, svid, self._clock.now())
         return svid
+
+    def _cached_despite(self, wanted: Wanted, error: LocalIdentityError) -> JwtSvid:
+        """The token that still serves. Raises ``error`` where there is none, or where the Workload API said no."""
+        if isinstance(error, WorkloadApiError) and (error.withdraws or not error.temporary):
+            self._cache.drop(wanted)
+            raise error
+        cached = self._cache.after_failure(wanted, self._clock.now())
+        if cached is None:
+            raise error
+        status = error.status if isinstance(error, WorkloadApiError) else None
+        self._outage.failed(status, f"JWT-SVID of {cached.spiffe_id}: {error}; the present one is served")
+        return cached
+
+    # -- what was withdrawn --
+
+    def _note_failure(self, error: LocalIdentityError) -> None:
+        self._latest.note_failure(error)
+        if isinstance(error, WorkloadApiError) and error.withdraws:
+            self._withdraw(lambda svid: True)
+
+    async def _follow_identities(self) -> None:
+        try:
+            async with aclosing(self._client.watch_spiffe_ids(self._note_no_identities)) as sets:
+                async for named in sets:
+                    self._take_named(named)
+        except LocalIdentityError as error:
+            log.info("our identities can't be followed; tokens of one that goes serve until their end: %s", error)
+
+    def _note_no_identities(self, error: LocalIdentityError) -> None:
+        if isinstance(error, WorkloadApiError) and error.withdraws:
+            self._take_named(frozenset())
+
+    def _take_named(self, named: frozenset[str]) -> None:
+        gone, self._named = self._named - named, named
+        if gone:
+            self._withdraw(lambda svid: str(svid.spiffe_id) in gone)
+
+    def _withdraw(self, gone: Callable[[JwtSvid], bool]) -> None:
+        self._withdrawals += 1
+        self._cache.forget(gone)

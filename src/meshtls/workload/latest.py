@@ -6,11 +6,14 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from datetime import datetime
 from typing import Generic, TypeVar
 
 from meshtls.clock import Clock
-from meshtls.errors import LocalIdentityError
+from meshtls.errors import IdentityWithdrawnError, LocalIdentityError
+from meshtls.observe.outage import Outage
 from meshtls.workload.background import in_background
+from meshtls.workload.failures import WorkloadApiError
 
 __all__ = ["Latest"]
 
@@ -22,34 +25,38 @@ log = logging.getLogger("meshtls.workload")
 class Latest(Generic[T]):
     """One value at a time, each with a higher ``generation``, from 1; the same value again is no new generation.
 
-    ``failures`` counts the tries that failed since the last value and ``last_error`` is the latest of them; ``over``
-    says why no further value can come.
+    ``outage`` counts the tries that failed since the last value and ``last_error`` is the latest of them; ``over`` says
+    why no further value can come. A value that was withdrawn is given to nobody any more; the next one heals that.
     """
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, clock: Clock) -> None:
         self._what = what
+        self._clock = clock
         self._value: T | None = None
         self._news = asyncio.Event()
         self.generation = 0
         self._began_at = 0
-        self.failures = 0
+        self.outage = Outage(log, clock)
         self.last_error: LocalIdentityError | None = None
+        self.withdrawn: LocalIdentityError | None = None
         self.over: LocalIdentityError | None = None
         self._closed = ""  # for a watch that was closed, whose it was
 
     @property
     def value(self) -> T:
-        """Raises LocalIdentityError where none has come yet, and after ``close``."""
+        """Raises LocalIdentityError where none has come yet and after ``close``, IdentityWithdrawnError."""
         self.check_open()
+        if self.withdrawn is not None:
+            raise IdentityWithdrawnError(f"{self._what} withdrawn: {self.withdrawn}") from self.withdrawn
         if self._value is None:
             raise self.over or LocalIdentityError(f"no {self._what} yet: enter the source with 'async with' first")
         return self._value
 
     def begin(self) -> None:
         """The watch begins, or begins again; then what came before is forgotten, but for its generation."""
-        self.over = self.last_error = None
+        self.over = self.last_error = self.withdrawn = None
         self._closed = ""
-        self.failures = 0
+        self.outage = Outage(log, self._clock)
         self._began_at = self.generation
         self._value = None
         self._news = asyncio.Event()
@@ -64,6 +71,11 @@ class Latest(Generic[T]):
         """There is a value."""
         return self._value is not None
 
+    @property
+    def ever_known(self) -> bool:
+        """There was a value since the watch began."""
+        return self.generation > self._began_at
+
     async def follow(self, values: AsyncGenerator[T]) -> None:
         """Take over each value until the watch ends for good."""
         try:
@@ -71,14 +83,32 @@ class Latest(Generic[T]):
                 async for value in values:
                     self._take(value)
         except LocalIdentityError as error:
-            log.error("%s: no further one will come: %s", self._what, error)  # noqa: TRY400  # the message says it all
+            self.outage.failed(_cause(error), f"{self._what}: no further one will come: {error}", logging.ERROR)
             self.end(error)
 
     def note_failure(self, error: LocalIdentityError) -> None:
-        """A try failed and will be repeated."""
-        self.failures += 1
+        """A try failed and will be repeated. Where the Workload API denied us, what it gave before is withdrawn."""
         self.last_error = error
-        log.warning("%s: try %d failed: %s", self._what, self.failures, error)
+        if isinstance(error, WorkloadApiError) and error.withdraws:
+            self.withdraw(error)
+        kept = "" if self.known or not self.ever_known else "; what it gave before is not used any more"
+        self.outage.failed(_cause(error), f"{self._what}: {error}{kept}; trying again")
+
+    def withdraw(self, why: LocalIdentityError) -> None:
+        """Nobody is given the present value any more, and whoever waits for this is told."""
+        if self._value is None:
+            return
+        self._value, self.withdrawn = None, why
+        self._tell()
+
+    async def until_withdrawn(self) -> LocalIdentityError:
+        """Wait until the value is withdrawn, or was, and give the reason. Raises LocalIdentityError as ``after``."""
+        while self.withdrawn is None:
+            self.check_open()
+            if self.over:
+                raise self.over
+            await self._news.wait()
+        return self.withdrawn
 
     def end(self, why: LocalIdentityError) -> None:
         """No further value; whoever waits for one is told ``why``."""
@@ -87,7 +117,7 @@ class Latest(Generic[T]):
 
     def close(self, whose: str) -> None:
         """As ``end``, and until the watch begins again nobody is served the last value any more."""
-        self._closed, self._value = whose, None
+        self._closed, self._value, self.withdrawn = whose, None, None
         self.end(self._was_closed())
 
     def check_open(self) -> None:
@@ -97,29 +127,35 @@ class Latest(Generic[T]):
 
     async def after(self, generation: int) -> T:
         """Wait for a value of a later generation. Raises LocalIdentityError when none can come any more."""
-        while self.generation <= generation:
+        while self.generation <= generation or self.withdrawn is not None:
             self.check_open()
             if self.over:
                 raise self.over
             await self._news.wait()
         return self.value
 
-    async def first(self, clock: Clock, timeout: float | None) -> T:
+    async def first(self, timeout: float | None) -> T:
         """Wait at most ``timeout`` seconds, None for ever, for a value. Raises LocalIdentityError where none came."""
         if timeout is None:
             return await self.after(self._began_at)
-        async with in_background(self._give_up(clock, timeout), "give up"):
+        async with in_background(self._give_up(timeout), "give up"):
             return await self.after(self._began_at)
+
+    @property
+    def failing_since(self) -> datetime | None:
+        """When the first of the tries failed that failed since the last value; None while all is well."""
+        return self.outage.since
 
     @property
     def trouble(self) -> str:
         """For a repr: empty where all is well."""
         if self.over:
             return ", closed" if self.closed else ", over"
-        return f", {self.failures} failed tries" if self.failures else ""
+        lost = ", withdrawn" if self.withdrawn else ""
+        return f"{lost}, {self.outage.failures} failed tries" if self.outage.failures else lost
 
-    async def _give_up(self, clock: Clock, timeout: float) -> None:
-        await clock.sleep(timeout)
+    async def _give_up(self, timeout: float) -> None:
+        await self._clock.sleep(timeout)
         if self.generation == self._began_at:
             why = self.last_error or "nothing was sent"
             self.end(LocalIdentityError(f"no {self._what} in {timeout:g} s: {why}"))
@@ -131,12 +167,19 @@ class Latest(Generic[T]):
     def _take(self, value: T) -> None:
         if self._closed:
             return  # it came while the watch was being taken down
-        if self.failures:
-            log.info("%s: the Workload API is back after %d failed tries", self._what, self.failures)
-        self.failures, self.last_error = 0, None
+        self.outage.ended(f"{self._what}: the Workload API gives it again")
+        self.last_error = None
         if value == self._value:
             return
-        self._value = value
+        self._value, self.withdrawn = value, None
         self.generation += 1
+        self._tell()
+
+    def _tell(self) -> None:
         self._news.set()
         self._news = asyncio.Event()
+
+
+def _cause(error: LocalIdentityError) -> object:
+    """Equal for failures that say the same to an operator, in whatever words."""
+    return (type(error), error.status if isinstance(error, WorkloadApiError) else None)

@@ -1,11 +1,13 @@
 """A source of X509-SVIDs over any Workload API: it follows the stream and swaps one frozen snapshot per update.
 
-While the Workload API is away, or has no identity for us any more, the present SVID is served as long as it is valid by
-the clock, and not a moment longer.
+While the Workload API is away the present SVID is served as long as it is valid by the clock, and not a moment longer.
+Where the Workload API withdraws it (PERMISSION_DENIED, or a message without its SPIFFE ID) it is not served any more,
+until the identity is given again (SPIFFE Workload API, section 5.2.1).
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
@@ -14,6 +16,8 @@ from types import TracebackType
 
 from meshtls.clock import Clock, SystemClock
 from meshtls.errors import LocalIdentityError
+from meshtls.observe.outage import Outage
+from meshtls.observe.readiness import Readiness, readiness_of
 from meshtls.svid.context import X509Context
 from meshtls.svid.x509 import X509Svid
 from meshtls.workload.address import Address
@@ -27,6 +31,12 @@ Picker = Callable[[tuple[X509Svid, ...]], X509Svid]
 # How a picker, or ``index`` for it, says that none of the SVIDs will do. Anything else is a fault of the picker's.
 _NONE_WILL_DO = (LookupError, ValueError, StopIteration)
 
+log = logging.getLogger("meshtls.workload")
+
+
+class _PickerFailedError(LocalIdentityError):
+    """A fault of the picker's, which no update mends."""
+
 
 class X509Source:
     """Meets X509ContextSource. ``async with`` waits for the first SVID or raises LocalIdentityError.
@@ -34,8 +44,9 @@ class X509Source:
     The address is SPIFFE_ENDPOINT_SOCKET's unless given (ConfigError where it is none). ``picker`` chooses which of
     several SVIDs is the default one, or raises LookupError; without it that is the Workload API's first. A picker that
     finds none is asked again at the next update, one that fails otherwise as well, where there is an SVID already: that
-    one is served as long as it is valid. Before the first such a failure comes out of ``async with``. ``timeout`` is
-    how many seconds to wait for the first SVID, None for ever. ``jitter`` gives a number in [-1, 1] for each retry.
+    one is served as long as it is valid and the Workload API goes on naming its SPIFFE ID. Before the first such a
+    failure comes out of ``async with``. ``timeout`` is how many seconds to wait for the first SVID, None for ever.
+    ``jitter`` gives a number in [-1, 1] for each retry.
     """
 
     def __init__(
@@ -51,7 +62,8 @@ class X509Source:
         self._client = WorkloadApiClient(address, clock=self._clock, jitter=jitter)
         self._picker = picker
         self._timeout = timeout
-        self._latest: Latest[X509Context] = Latest("X509-SVID")
+        self._latest: Latest[X509Context] = Latest("X509-SVID", self._clock)
+        self._stale = Outage(log, self._clock)
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> X509Source:
@@ -59,7 +71,7 @@ class X509Source:
         async with AsyncExitStack() as opening:
             await opening.enter_async_context(self._client)
             await opening.enter_async_context(in_background(self._latest.follow(self._contexts()), "follow X509-SVIDs"))
-            await self._latest.first(self._clock, self._timeout)
+            await self._latest.first(self._timeout)
             self._open = opening.pop_all()
         return self
 
@@ -72,7 +84,8 @@ class X509Source:
     def snapshot(self) -> X509Context:
         """The newest context.
 
-        Raises LocalIdentityError before the first, when the SVID has expired, and once the source is closed.
+        Raises LocalIdentityError before the first, when the SVID has expired, and once the source is closed;
+        IdentityWithdrawnError, which is one, as long as the Workload API gives this process no identity.
         """
         context, now = self._latest.value, self._clock.now()
         if now > context.svid.not_after:
@@ -89,6 +102,21 @@ class X509Source:
         """
         return await self._latest.after(self._latest.generation if after_generation is None else after_generation)
 
+    async def withdrawn(self) -> LocalIdentityError:
+        """Wait until the Workload API withdraws the identity, and give the reason; at once where it is withdrawn.
+
+        Raises LocalIdentityError as ``changed``, which waits for the identity to be given again.
+        """
+        return await self._latest.until_withdrawn()
+
+    def readiness(self) -> Readiness:
+        """Whether ``snapshot`` gives a valid SVID now, why not, and for how long where renewal fails."""
+        try:
+            svid = self.snapshot().svid
+        except LocalIdentityError as error:
+            return Readiness(False, f"a valid SVID: {error}")
+        return readiness_of(svid, self._clock.now(), self._latest.failing_since, self._latest.last_error)
+
     @property
     def last_error(self) -> LocalIdentityError | None:
         """Why the latest try to reach the Workload API failed; None while all is well."""
@@ -98,20 +126,53 @@ class X509Source:
         if self._latest.closed:
             return f"<X509Source {self._client.address} [closed]>"
         if not self._latest.known:
-            return f"<X509Source {self._client.address} [no SVID yet{self._latest.trouble}]>"
+            state = "no SVID" if self._latest.ever_known else "no SVID yet"
+            return f"<X509Source {self._client.address} [{state}{self._latest.trouble}]>"
         svid = self._latest.value.svid
         state = f"gen {self._latest.generation} until {_clock(svid.not_after)}{self._latest.trouble}"
         return f"<X509Source {svid.spiffe_id} [{state}]>"
 
     async def _contexts(self) -> AsyncGenerator[X509Context]:
-        async with aclosing(self._client.watch_x509_contexts(self._latest.note_failure)) as contexts:
-            async for context in contexts:
+        watched = self._client.watch_x509_contexts(self._latest.note_failure, self._is_urgent)
+        async with aclosing(watched) as contexts:
+            async for sent in contexts:
                 try:
+                    context = self._without_expired(sent)
                     yield self._numbered(replace(context, svids=self._picked_first(context.svids)))
                 except LocalIdentityError as error:
-                    if not self._latest.known and not isinstance(error.__cause__, _NONE_WILL_DO):
-                        raise  # no update mends a picker, and who waits for the first SVID shall hear of it
+                    if isinstance(error, _PickerFailedError) and not self._latest.ever_known:
+                        raise  # who waits for the first SVID shall hear of it
+                    self._keep_what_was_sent(sent, error)
                     self._latest.note_failure(error)
+
+    def _is_urgent(self) -> bool:
+        """There is no SVID to serve."""
+        return not self._latest.known or self._clock.now() > self._latest.value.svid.not_after
+
+    def _without_expired(self, sent: X509Context) -> X509Context:
+        """An SVID that has expired takes no valid one's place: not ours of the same identity, nor another as default.
+
+        Raises LocalIdentityError where no valid one is left.
+        """
+        now = self._clock.now()
+        expired = tuple(svid for svid in sent.svids if svid.not_after < now)
+        if not expired:
+            self._stale.ended("X509-SVIDs of the Workload API: all are valid again")
+            return sent
+        ours = {(svid.spiffe_id, svid.hint): svid for svid in self._latest.value.svids} if self._latest.known else {}
+        kept = (ours.get((svid.spiffe_id, svid.hint), svid) if svid in expired else svid for svid in sent.svids)
+        valid = tuple(svid for svid in kept if now <= svid.not_after)
+        words = ", ".join(f"{svid.spiffe_id} at {_clock(svid.not_after)}" for svid in expired)
+        if not valid:
+            raise LocalIdentityError(f"the Workload API sent only X509-SVIDs that have expired: {words}")
+        self._stale.failed(expired, f"the Workload API sent X509-SVIDs that have expired, which are not used: {words}")
+        return replace(sent, svids=valid)
+
+    def _keep_what_was_sent(self, sent: X509Context, why: LocalIdentityError) -> None:
+        """Of a message that can't be used at least this much is: an identity that it does not name is withdrawn."""
+        if self._latest.known and self._latest.value.svid.spiffe_id not in {svid.spiffe_id for svid in sent.svids}:
+            gone = self._latest.value.svid.spiffe_id
+            self._latest.withdraw(LocalIdentityError(f"the Workload API gives us {gone} no more; {why}"))
 
     def _numbered(self, context: X509Context) -> X509Context:
         # After a reconnect the same state comes again: that is no rotation.
@@ -130,7 +191,7 @@ class X509Source:
         except _NONE_WILL_DO as error:
             raise LocalIdentityError(f"the picker chose none of our X509-SVIDs: {_named(svids)}") from error
         except Exception as error:  # it is not ours, and whatever it raises must not end the watch
-            raise LocalIdentityError(
+            raise _PickerFailedError(
                 f"the picker failed on our X509-SVIDs {_named(svids)}: {type(error).__name__}: {error}; wanted one of"
                 " them, or a LookupError where none will do"
             ) from error

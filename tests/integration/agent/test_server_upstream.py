@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import stat
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
@@ -151,6 +152,51 @@ async def test_while_the_server_is_away_the_agent_serves_what_is_valid_and_it_re
         await serving.__aexit__(None, None, None)
 
 
+async def test_readiness_ends_with_the_svids_while_the_server_is_away_and_comes_back_with_it(
+    directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # OpenSSL looks at the machine's time: what the server is issued later is to be valid by it, too.
+    clock = ManualClock(datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=20))
+    config = config_for(directory)
+    async with started(config, clock) as server:
+        config = stable(config, server)
+    async with started(config, clock) as server:
+        token, parent = await token_and_parent(server)
+        await server.admin.create_entries([entry("/web", parent, SELF, x509_svid_ttl=600)])
+        serving = agent_of(address(server), await server.admin.bundle(), token, directory, clock)
+        agent = await serving.__aenter__()
+        await agent.ready()
+        assert await http_get(agent.health_port, "/ready") == ("HTTP/1.1 200 OK", "ready\n")
+    try:
+        await eventually(lambda: agent.identities.upstream.trouble is not None)
+        assert re.fullmatch(
+            rf"the server at {address(server)}, try 1 since [^ ]+Z: .*; the first SVID expires in 600 s",
+            agent.readiness().text,
+        )
+        clock.advance(560)
+        await eventually(lambda: "renewal failing" in agent.readiness().text)
+        status, body = await http_get(agent.health_port, "/ready")
+        assert status == "HTTP/1.1 200 OK"
+        assert body.startswith("ready; SVID spiffe://example.org/web expires in 40 s, renewal failing since ")
+        clock.advance(42)
+        with pytest.raises(WorkloadApiError, match="UNAVAILABLE: no X509-SVID is valid now: "):
+            await ids(agent)
+        status, body = await http_get(agent.health_port, "/ready")
+        assert status == "HTTP/1.1 503 Service Unavailable"
+        assert body.startswith(
+            "waiting for a valid SVID for 1 of 1 entries: SVID spiffe://example.org/web expired 2 s ago, renewal fail"
+        )
+        async with started(config, clock):
+            await eventually(lambda: agent.readiness().ready, clock)
+            assert await ids(agent) == [str(WEB)]
+    finally:
+        await serving.__aexit__(None, None, None)
+    # One for each state, not one for each try.
+    told = [one.getMessage() for one in caplog.records if one.name == "meshtls.agent" and one.levelname == "WARNING"]
+    assert [" is valid until " in one for one in told if "could not be signed" in one] == [True, False]
+    assert len([one for one in told if one.startswith("SVIDs are signed again after ")]) == 1
+
+
 async def test_before_the_server_was_heard_callers_are_told_so_and_afterwards_served(directory: Path) -> None:
     clock = ManualClock()
     config = config_for(directory)
@@ -163,9 +209,9 @@ async def test_before_the_server_was_heard_callers_are_told_so_and_afterwards_se
         await eventually(lambda: agent.identities.upstream.trouble is not None)
         with pytest.raises(WorkloadApiError, match="UNAVAILABLE: the agent waits for the entries: the server at"):
             await ids(agent)
-        assert "the server can't be reached" in str(agent.awaited())
+        assert "the server can't be reached" in agent.readiness().text
         async with started(config, clock):
-            await eventually(lambda: agent.awaited() is None, clock)
+            await eventually(lambda: agent.readiness().ready, clock)
             assert await ids(agent) == [str(WEB)]
 
 
@@ -210,10 +256,10 @@ async def test_a_banned_agent_serves_nobody(directory: Path) -> None:
             assert f"UNAVAILABLE: the agent waits for the entries: {agent.identities.upstream.trouble}" in str(
                 failures[0]
             )
-            assert str(agent.awaited()).endswith(f"try 1: agent {parent} is banned")
+            assert re.search(rf"try 1 since [^ ]+: agent {parent} is banned$", agent.readiness().text)
             assert await http_get(agent.health_port, "/ready") == (
                 "HTTP/1.1 503 Service Unavailable",
-                f"waiting for {agent.awaited()}\n",
+                f"waiting for {agent.readiness().text}\n",
             )
 
 
@@ -244,7 +290,7 @@ async def test_without_a_data_directory_a_token_that_was_used_does_not_bring_the
             await agent.ready()
         async with agent_of(where, bundle, token, directory, clock) as agent:
             await eventually(lambda: agent.identities.upstream.trouble is not None)
-            assert "join token: it is unknown, used or expired" in str(agent.awaited())
+            assert "join token: it is unknown, used or expired" in agent.readiness().text
 
 
 async def test_x509pop_attests_again_after_an_eviction(directory: Path) -> None:
@@ -293,7 +339,7 @@ async def test_a_server_that_the_bundle_does_not_vouch_for_is_not_believed(direc
         impostor = make_authority(str(TD), clock).bundle
         async with agent_of(address(server), impostor, token, directory, clock) as agent:
             await eventually(lambda: agent.identities.upstream.trouble is not None)
-            assert "no path to a root of the bundle of trust domain example.org" in str(agent.awaited())
+            assert "no path to a root of the bundle of trust domain example.org" in agent.readiness().text
         # The token was not shown to it: it is still good.
         async with agent_of(address(server), await server.admin.bundle(), token, directory, clock) as agent:
             await agent.ready()

@@ -104,4 +104,4 @@ async def test_a_server_whose_own_svid_has_ended_takes_no_connection_and_logs_wh
     async with served(pair.serving, server_context(Ended(), authorize_any(), options=pair.options)) as address:
         with pytest.raises((ConnectionError, ssl.SSLError)):
             await pair.fetch(asking, address)
-    assert "no connection: our SVID has expired" in [record.message for record in caplog.records]
+    assert "no connection can be accepted: our SVID has expired" in [record.message for record in caplog.records]

@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -239,22 +241,52 @@ class TestWatching:
     async def test_a_refusal_is_tried_again_with_a_backoff_that_doubles_and_starts_anew_after_success(
         self, api: WorkloadApi, clock: ManualClock, status: Status
     ) -> None:
-        failures: list[LocalIdentityError] = []
+        tried_at: list[float] = []
         client = WorkloadApiClient(api.address, clock=clock, jitter=lambda: 0)
-        async with client, aclosing(client.watch_x509_contexts(failures.append)) as contexts:
+        async with client, aclosing(client.watch_x509_contexts(noting(tried_at, clock))) as contexts:
             await anext(contexts)
-            for round_number in (1, 2):
+            for _ in range(2):
+                tried_at.clear()
                 api.refuse(status)
                 waiting = asyncio.ensure_future(anext(contexts))
-                for wanted in (1, 2, 4, 8):
-                    await clock.until_sleepers()
-                    assert clock.wakes_in == (wanted,)
-                    if wanted < 8:
-                        clock.advance(wanted)
+                await pass_seconds(clock, 7)
+                assert [after - before for before, after in pairwise(tried_at)] == [1, 2, 4]
                 api.push(api.context)
                 clock.advance(8)
                 assert (await waiting).svids == api.context.svids
-                assert len(failures) == 4 * round_number
+
+    async def test_what_is_urgent_is_tried_every_second(self, api: WorkloadApi, clock: ManualClock) -> None:
+        tried_at: list[float] = []
+        client = WorkloadApiClient(api.address, clock=clock, jitter=lambda: 0)
+        urgent = False
+        watched = partial(client.watch_x509_contexts, noting(tried_at, clock), lambda: urgent)
+        async with client, aclosing(watched()) as contexts:
+            await anext(contexts)
+            api.refuse(Status.UNAVAILABLE)
+            waiting = asyncio.ensure_future(anext(contexts))
+            await pass_seconds(clock, 8)  # tried at 0, 1, 3 and 7: the next would be at 15
+            urgent = True
+            await pass_seconds(clock, 3)
+            assert tried_at == [0, 1, 3, 7, 9, 10, 11]
+            waiting.cancel()
+            await asyncio.wait([waiting])
+
+    async def test_a_socket_that_is_made_anew_is_tried_within_a_second(
+        self, api: WorkloadApi, clock: ManualClock
+    ) -> None:
+        tried_at: list[float] = []
+        client = WorkloadApiClient(api.address, clock=clock, jitter=lambda: 0)
+        async with client, aclosing(client.watch_x509_contexts(noting(tried_at, clock))) as contexts:
+            await anext(contexts)
+            waiting = asyncio.ensure_future(anext(contexts))
+            await api.stop()
+            api.path.unlink(missing_ok=True)
+            await pass_seconds(clock, 17)
+            assert tried_at == [0, 1, 3, 7, 15]  # the next would be at 31
+            await api.start()
+            clock.advance(1)
+            assert (await asyncio.wait_for(waiting, 10)).svids == api.context.svids
+            assert clock.monotonic() == 18
 
     @pytest.mark.parametrize("status", [Status.UNIMPLEMENTED, Status.INVALID_ARGUMENT])
     async def test_what_can_not_get_better_ends_the_watch(self, api: WorkloadApi, status: Status) -> None:
@@ -277,6 +309,18 @@ class TestWatching:
             await api.start()
             clock.advance(1)
             assert (await waiting).svids == api.context.svids
+
+
+def noting(tried_at: list[float], clock: ManualClock) -> Callable[[LocalIdentityError], None]:
+    return lambda error: tried_at.append(clock.monotonic())
+
+
+async def pass_seconds(clock: ManualClock, seconds: int) -> None:
+    """One after the other, each when the watch sleeps."""
+    for _ in range(seconds):
+        await clock.until_sleepers()
+        clock.advance(1)
+    await clock.until_sleepers()
 
 
 def tampered(token: str) -> str:

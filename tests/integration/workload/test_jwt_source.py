@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,20 @@ from grpclib import Status
 
 from meshtls.bundle import BundleSet
 from meshtls.ca.authority import Authority
-from meshtls.errors import InvalidSvidError, LocalIdentityError, NoBundleError, RequestError, ValidityError
+from meshtls.errors import (
+    IdentityWithdrawnError,
+    InvalidSvidError,
+    LocalIdentityError,
+    NoBundleError,
+    RequestError,
+    ValidityError,
+)
 from meshtls.svid.context import X509Context
 from meshtls.workload.failures import WorkloadApiError
 from meshtls.workload.jwt_source import JwtSource
 from tests.support.authority import make_authority, svid_for
 from tests.support.clock import ManualClock
+from tests.support.waiting import until
 from tests.support.workload_api import WorkloadApi
 
 LIFE, HALF = 300, 150
@@ -94,6 +103,83 @@ async def test_an_empty_audience_is_refused(api: WorkloadApi) -> None:
     async with JwtSource(api.address) as source:
         with pytest.raises(RequestError, match="wanted one or more audiences"):
             await source.fetch()
+
+
+class TestWithdrawal:
+    """SPIFFE Workload API, sections 5.2 and 6.2: what the Workload API takes back is not used any more."""
+
+    async def test_permission_denied_takes_tokens_and_bundles_away_and_an_entry_made_again_heals(
+        self, api: WorkloadApi, clock: ManualClock
+    ) -> None:
+        token = api.mint(api.context.svid.spiffe_id, "db").token
+        async with source_of(api, clock) as source:
+            held = await source.fetch("db")
+            api.refuse(Status.PERMISSION_DENIED)
+            await until(lambda: not source.readiness().ready)
+            with pytest.raises(WorkloadApiError, match="PERMISSION_DENIED"):
+                await source.fetch("db")
+            with pytest.raises(IdentityWithdrawnError, match="^JWT bundles withdrawn: .*PERMISSION_DENIED"):
+                source.validate(token, "db")
+            assert "JWT bundles withdrawn" in source.readiness().text
+            assert repr(source) == f"<JwtSource {api.address} [0 tokens, bundles gen 1, withdrawn, 1 failed tries]>"
+            healed = asyncio.ensure_future(source.bundles_changed())
+            await clock.until_sleepers(2)
+            api.push(api.context)
+            clock.advance(1)
+            await asyncio.wait_for(healed, 10)
+            assert source.validate(token, "db").token == token
+            assert await source.fetch("db") is not held
+            assert source.readiness().ready
+
+    async def test_unavailable_takes_nothing_away(self, api: WorkloadApi, clock: ManualClock) -> None:
+        async with source_of(api, clock) as source:
+            held = await source.fetch("db")
+            api.refuse(Status.UNAVAILABLE)
+            await clock.until_sleepers(2)
+            assert await source.fetch("db") is held
+            assert source.validate(held.token, "db") == held
+            state = source.readiness()
+            assert state.ready
+            assert state.text.startswith("JWT bundles are not followed since ")
+
+    async def test_of_several_identities_only_the_one_that_goes_loses_its_tokens(
+        self, api: WorkloadApi, authority: Authority, clock: ManualClock
+    ) -> None:
+        web, admin = (svid_for(authority, path) for path in ("/web", "/admin"))
+        bundles = BundleSet([authority.bundle])
+        api.push(X509Context(1, (admin, web), bundles))
+        async with source_of(api, clock) as source:
+            await api.until_called("FetchX509SVID", 1)
+            default = await source.fetch("db")
+            kept = await source.fetch("db", spiffe_id=web.spiffe_id)
+            assert default.spiffe_id == admin.spiffe_id
+            api.push(X509Context(1, (web,), bundles))
+            await until(lambda: "[1 tokens" in repr(source))
+            assert (await source.fetch("db")).spiffe_id == web.spiffe_id
+            assert await source.fetch("db", spiffe_id=web.spiffe_id) is kept
+            with pytest.raises(WorkloadApiError, match="PERMISSION_DENIED"):
+                await source.fetch("db", spiffe_id=admin.spiffe_id)
+
+    @pytest.mark.parametrize("status", [Status.PERMISSION_DENIED, Status.INVALID_ARGUMENT])
+    async def test_a_token_whose_renewal_is_denied_is_not_served_again(
+        self, api: WorkloadApi, clock: ManualClock, status: Status
+    ) -> None:
+        async with source_of(api, clock) as source:
+            await source.fetch("db")
+            clock.advance(HALF)
+            api.refuse_calls(status)  # the streams go on: nothing else has told of it
+            for _ in range(2):
+                with pytest.raises(WorkloadApiError, match=status.name):
+                    await source.fetch("db")
+
+    async def test_an_expired_token_from_the_workload_api_takes_no_valid_ones_place(
+        self, api: WorkloadApi, clock: ManualClock
+    ) -> None:
+        async with source_of(api, clock) as source:
+            held = await source.fetch("db")
+            clock.advance(HALF)
+            api.jwt_age = timedelta(hours=1)
+            assert await source.fetch("db") is held
 
 
 class TestValidation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +13,8 @@ from grpclib import Status
 
 from meshtls.bundle import BundleSet
 from meshtls.ca.authority import Authority
-from meshtls.errors import LocalIdentityError
+from meshtls.errors import IdentityWithdrawnError, LocalIdentityError
+from meshtls.observe.readiness import Readiness
 from meshtls.policy.authorizer import authorize_any, authorize_id
 from meshtls.svid.context import X509Context, X509ContextSource
 from meshtls.svid.x509 import X509Svid
@@ -211,7 +213,7 @@ class TestOutages:
     ) -> None:
         api.push(context_for(authority, "/web", ttl=timedelta(seconds=100)))
         async with source_of(api, clock) as source:
-            api.refuse(Status.PERMISSION_DENIED)
+            api.refuse(Status.UNAVAILABLE)
             await clock.until_sleepers()
             end = source.snapshot().svid.not_after
             clock.advance((end - clock.now()).total_seconds())
@@ -222,10 +224,11 @@ class TestOutages:
             at, now = (f"{one:%Y-%m-%dT%H:%M:%SZ}" for one in (end, clock.now()))
             assert str(raised.value).startswith(
                 f"our SVID spiffe://example.org/web expired at {at}; our clock says {now};"
-                f" Workload API at {api.address}, FetchX509SVID: PERMISSION_DENIED"
+                f" Workload API at {api.address}, FetchX509SVID: UNAVAILABLE"
             )
+            await clock.until_sleepers()
             api.push(context_for(authority, "/web"))
-            clock.advance(60)
+            clock.advance(1)  # and not after a backoff
             assert (await source.changed(1)).svids == api.context.svids
             assert source.snapshot().generation == 2
 
@@ -268,6 +271,196 @@ class TestOutages:
             assert source.snapshot().svids == api.context.svids
             assert repr(source).endswith(", over]>")
         assert (api.calls["FetchX509SVID"], clock.wakes_in) == (1, ())
+
+
+class TestWithdrawal:
+    """SPIFFE Workload API, section 5.2.1: what the Workload API takes back is not used any more."""
+
+    async def test_permission_denied_takes_the_svid_away_at_once_and_an_entry_made_again_heals_within_a_second(
+        self, api: WorkloadApi, clock: ManualClock, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async with source_of(api, clock) as source:
+            held = source.snapshot()
+            api.refuse(Status.PERMISSION_DENIED)
+            denied = str(await asyncio.wait_for(source.withdrawn(), 10))
+            assert denied.startswith(
+                f"Workload API at {api.address}, FetchX509SVID: PERMISSION_DENIED: no identity issued"
+            )
+            with pytest.raises(IdentityWithdrawnError) as raised:
+                source.snapshot()
+            assert str(raised.value) == f"X509-SVID withdrawn: {denied}"
+            assert source.readiness() == Readiness(False, f"a valid SVID: X509-SVID withdrawn: {denied}")
+            assert repr(source) == f"<X509Source {api.address} [no SVID, withdrawn, 1 failed tries]>"
+            healed = asyncio.ensure_future(source.changed())
+            for _ in range(9):
+                await clock.until_sleepers()
+                clock.advance(1)
+            await clock.until_sleepers()
+            assert api.calls["FetchX509SVID"] == 10  # every second, and not after a backoff
+            api.push(api.context)
+            clock.advance(1)
+            context = await asyncio.wait_for(healed, 10)
+            assert (context.generation, context.svids) == (2, held.svids)
+            assert source.snapshot() is context
+            assert source.readiness() == Readiness(True)
+        since = f"{clock.now() - timedelta(seconds=10):%Y-%m-%dT%H:%M:%SZ}"
+        assert caplog.messages == [
+            f"X509-SVID: {denied}; what it gave before is not used any more; trying again",
+            f"X509-SVID: the Workload API gives it again after 10 failures since {since}",
+        ]
+
+    async def test_unavailable_takes_nothing_away(self, api: WorkloadApi, clock: ManualClock) -> None:
+        async with source_of(api, clock) as source:
+            held = source.snapshot()
+            api.refuse(Status.UNAVAILABLE)
+            await clock.until_sleepers()
+            assert source.snapshot() is held
+            state = source.readiness()
+            assert state.ready
+            left, now = 3600, f"{clock.now():%Y-%m-%dT%H:%M:%SZ}"
+            assert state.text.startswith(
+                f"SVID spiffe://example.org/web expires in {left} s, renewal failing since {now}: Workload API at "
+            )
+
+    async def test_denied_after_an_outage_it_is_taken_away_too(self, api: WorkloadApi, clock: ManualClock) -> None:
+        async with source_of(api, clock) as source:
+            await api.stop()
+            await clock.until_sleepers()
+            assert source.snapshot().svids == api.context.svids
+            api.refuse(Status.PERMISSION_DENIED)
+            await api.start()
+            clock.advance(1)
+            await asyncio.wait_for(source.withdrawn(), 10)
+            with pytest.raises(IdentityWithdrawnError):
+                source.snapshot()
+
+    async def test_an_identity_that_a_message_does_not_name_is_not_used_although_no_other_will_do(
+        self, api: WorkloadApi, authority: Authority, clock: ManualClock
+    ) -> None:
+        def web(svids: tuple[X509Svid, ...]) -> X509Svid:
+            return next(svid for svid in svids if svid.spiffe_id.path == "/web")
+
+        async with X509Source(api.address, picker=web, clock=clock) as source:
+            api.push(context_for(authority, "/db"))
+            why = str(await asyncio.wait_for(source.withdrawn(), 10))
+            assert why == (
+                "the Workload API gives us spiffe://example.org/web no more; the picker chose none of our X509-SVIDs:"
+                " spiffe://example.org/db"
+            )
+            with pytest.raises(IdentityWithdrawnError):
+                source.snapshot()
+            api.push(context_for(authority, "/web"))
+            assert (await source.changed()).svid.spiffe_id.path == "/web"
+
+    async def test_a_picker_that_fails_after_a_withdrawal_is_asked_again(
+        self, api: WorkloadApi, clock: ManualClock
+    ) -> None:
+        picker = Failing(None)
+        async with X509Source(api.address, picker=picker, clock=clock, jitter=lambda: 0) as source:
+            api.refuse(Status.PERMISSION_DENIED)
+            await source.withdrawn()
+            picker.error = AttributeError("hints")
+            await clock.until_sleepers()
+            api.push(api.context)
+            clock.advance(1)
+            await asyncio.wait_for(picker.failed.wait(), 10)
+            picker.error = None
+            api.push(api.context)
+            assert (await asyncio.wait_for(source.changed(), 10)).generation == 2
+
+    async def test_a_listener_without_an_identity_cuts_callers_off_and_dial_says_why(
+        self, api: WorkloadApi, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"hello")
+            writer.write_eof()
+
+        web = authorize_id("spiffe://example.org/web")
+        async with X509Source(api.address) as source, await listen("127.0.0.1", 0, source, web, greet) as listener:
+            host, port = listener.address
+            api.refuse(Status.PERMISSION_DENIED)
+            await source.withdrawn()
+            caplog.clear()
+            with pytest.raises(IdentityWithdrawnError, match="X509-SVID withdrawn: .*PERMISSION_DENIED"):
+                await dial(host, port, source, web)
+            for _ in range(5):
+                reader, writer = await asyncio.open_connection(host, port)
+                with contextlib.suppress(ConnectionResetError):
+                    assert await asyncio.wait_for(reader.read(), 10) == b""
+                writer.close()
+            tls = [one.getMessage() for one in caplog.records if one.name == "meshtls.tls"]
+            assert [one.partition(": ")[0] for one in tls] == [
+                "no connection can be made",
+                "no connection can be accepted",
+            ]
+            api.push(api.context)
+            await source.changed()
+            reader, writer = await dial(host, port, source, web)
+            assert await reader.read() == b"hello"
+            writer.close()
+            assert any(
+                "an identity is there again: connections can be accepted after 5 failures" in one
+                for one in caplog.messages
+            )
+
+
+class TestExpiredOnArrival:
+    async def test_an_expired_svid_takes_no_valid_ones_place(
+        self, api: WorkloadApi, authority: Authority, clock: ManualClock, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        stale = svid_for(authority, "/web", ttl=timedelta(seconds=60))
+        clock.advance(120)
+        valid = context_for(authority, "/web")
+        api.push(valid)
+        async with source_of(api, clock) as source:
+            partner = make_authority("partner.test").bundle
+            api.push(X509Context(1, (stale,), BundleSet([authority.bundle, partner])))
+            context = await asyncio.wait_for(source.changed(), 10)
+            # Ours goes on; what else was said is news.
+            assert (context.svids, len(context.bundles)) == (valid.svids, 2)
+            assert source.readiness() == Readiness(True)
+            assert [one for one in caplog.messages if "expired" in one] == [
+                "the Workload API sent X509-SVIDs that have expired, which are not used: spiffe://example.org/web at"
+                f" {stale.not_after:%Y-%m-%dT%H:%M:%SZ}"
+            ]
+
+    async def test_an_expired_svid_is_not_the_default_before_a_valid_one(
+        self, api: WorkloadApi, authority: Authority, clock: ManualClock
+    ) -> None:
+        stale = svid_for(authority, "/admin", ttl=timedelta(seconds=60))
+        clock.advance(120)
+        valid = svid_for(authority, "/web")
+        api.push(X509Context(1, (stale, valid), BundleSet([authority.bundle])))
+        async with source_of(api, clock) as source:
+            assert source.snapshot().svids == (valid,)
+
+    async def test_entering_waits_for_one_that_is_valid(
+        self, api: WorkloadApi, authority: Authority, clock: ManualClock
+    ) -> None:
+        api.push(context_for(authority, "/web", ttl=timedelta(seconds=60)))
+        clock.advance(120)
+        entering = asyncio.ensure_future(source_of(api, clock).__aenter__())
+        await api.until_called("FetchX509SVID", 1)
+        valid = context_for(authority, "/web")
+        api.push(valid)
+        source = await asyncio.wait_for(entering, 10)
+        assert source.snapshot().svids == valid.svids
+        await source.__aexit__(None, None, None)
+
+
+class TestReadiness:
+    async def test_it_says_before_the_end_that_no_newer_svid_has_come(
+        self, api: WorkloadApi, authority: Authority, clock: ManualClock
+    ) -> None:
+        api.push(context_for(authority, "/web", ttl=timedelta(seconds=90)))
+        async with source_of(api, clock) as source:
+            assert source.readiness() == Readiness(True)
+            clock.advance(70)
+            warned = Readiness(True, "SVID spiffe://example.org/web expires in 20 s, and no newer one has come")
+            assert source.readiness() == warned
+            clock.advance(21)
+            assert not source.readiness().ready
+            assert "expired at" in source.readiness().text
 
 
 class TestPicker:
@@ -349,7 +542,7 @@ class TestPicker:
             await asyncio.wait_for(picker.failed.wait(), 10)
             assert source.snapshot().svids == first
             assert str(source.last_error) == failed_on("spiffe://example.org/web", error)
-            assert caplog.messages == [f"X509-SVID: try 1 failed: {source.last_error}"]
+            assert caplog.messages == [f"X509-SVID: {source.last_error}; trying again"]
             picker.error = None
             api.push(context_for(authority, "/web"))
             assert (await asyncio.wait_for(source.changed(1), 10)).svids == api.context.svids

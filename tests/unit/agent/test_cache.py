@@ -12,6 +12,7 @@ from meshtls.agent.cache import SvidCache
 from meshtls.agent.upstream import Update
 from meshtls.bundle import BundleSet, TrustBundle
 from meshtls.ca.registration import Entry
+from meshtls.observe.readiness import Readiness
 from meshtls.spiffeid import TrustDomain
 from meshtls.svid.x509 import X509Svid
 from tests.support.agent import OURS, entry, selectors
@@ -54,8 +55,8 @@ def filled(*entries: Entry, bundles: BundleSet = BUNDLES) -> SvidCache:
         (lambda cache: cache.signed(SIDE, SVIDS["/side"], HALF), {"both"}),
         (lambda cache: cache.signed(WEB, SVIDS["/web"], HALF), {"web", "both"}),
         (lambda cache: cache.signed(WEB, SVIDS["/db"], HALF), set()),
-        (lambda cache: cache.failed(DB, HALF, "no"), {"db"}),
-        (lambda cache: cache.failed(entry("/none"), HALF, "no"), set()),
+        (lambda cache: cache.failed(DB, NOW, HALF, "no"), {"db"}),
+        (lambda cache: cache.failed(entry("/none"), NOW, HALF, "no"), set()),
         (lambda cache: cache.apply(Update(bundles=BundleSet([AUTHORITY.bundle]))), {"web", "both"}),
         (lambda cache: cache.apply(Update(bundles=BundleSet([AUTHORITY.bundle, PARTNER, OTHER]))), set()),
         (
@@ -115,7 +116,7 @@ def test_an_entry_that_was_changed_while_it_was_signed_for_does_not_wait_for_the
 ) -> None:
     cache = SvidCache(OURS)
     cache.apply(Update(whole=True, entries=(DB,), bundles=BUNDLES))
-    cache.failed(asked, NOW + timedelta(seconds=1), "it was changed")
+    cache.failed(asked, NOW, NOW + timedelta(seconds=1), "it was changed")
     assert cache.due(NOW) == ((DB,) if due else ())
 
 
@@ -213,14 +214,77 @@ def test_due_is_what_was_never_signed_what_is_past_its_time_and_what_failed_when
     cache.apply(Update(entries=(DB,)))
     assert (cache.due(NOW), cache.next_event(NOW), cache.untried) == ((DB,), NOW, 1)
     retry = NOW + timedelta(seconds=5)
-    cache.failed(DB, retry, "the server is down")
+    cache.failed(DB, NOW, retry, "the server is down")
     assert (cache.due(NOW), cache.next_event(NOW), cache.untried) == ((), retry, 0)
     assert cache.view(selectors("unix:uid:2"), NOW).trouble == "the server is down"
     assert cache.due(retry) == (DB,)
-    cache.failed(DB, retry, "the server is down")
+    cache.failed(DB, NOW, retry, "the server is down")
     assert cache.attempts("/db") == 2
     cache.signed(DB, SVIDS["/db"], HALF)
     assert (cache.attempts("/db"), cache.view(selectors("unix:uid:2"), NOW).trouble) == (0, None)
+
+
+LATER = NOW + timedelta(minutes=50)
+END = NOW + timedelta(hours=1)
+WEB_LATE = "SVID spiffe://example.org/web expires in 600 s"
+NO_SERVER = "renewal failing since 2030-01-01T00:30:00Z: no server"
+
+
+@pytest.mark.parametrize(
+    ("failing", "refused", "now", "wanted"),
+    [
+        ((), False, NOW, Readiness(True)),
+        ((WEB,), False, LATER, Readiness(True, f"{WEB_LATE}, {NO_SERVER} (2 of 2 entries)")),
+        ((), False, LATER, Readiness(True, f"{WEB_LATE}, and no newer one has come (2 of 2 entries)")),
+        (
+            (WEB, DB),
+            False,
+            END + timedelta(seconds=5),
+            Readiness(
+                False, f"a valid SVID for 2 of 2 entries: SVID spiffe://example.org/web expired 5 s ago, {NO_SERVER}"
+            ),
+        ),
+        (
+            (WEB, DB),
+            True,
+            END + timedelta(seconds=5),
+            Readiness(
+                False, f"a valid SVID for 2 of 2 entries: SVID spiffe://example.org/web expired 5 s ago, {NO_SERVER}"
+            ),
+        ),
+    ],
+)
+def test_readiness_is_a_valid_svid_for_each_entry_and_how_long_that_lasts(
+    failing: tuple[Entry, ...], refused: bool, now: datetime, wanted: Readiness
+) -> None:
+    cache = filled(WEB, DB)
+    for one in failing:
+        cache.failed(one, HALF, HALF, "no server", refused=refused)
+    assert cache.readiness(now) == wanted
+
+
+@pytest.mark.parametrize(
+    ("refused", "wanted"),
+    [
+        (True, Readiness(True)),
+        (
+            False,
+            Readiness(
+                False,
+                "a valid SVID for 1 of 2 entries: SVID spiffe://example.org/db could not be signed since"
+                " 2030-01-01T00:00:00Z: no",
+            ),
+        ),
+    ],
+)
+def test_an_entry_that_is_refused_for_what_it_is_leaves_the_agent_ready_for_the_others(
+    refused: bool, wanted: Readiness
+) -> None:
+    cache = filled(WEB)
+    cache.apply(Update(entries=(DB,)))
+    assert cache.readiness(NOW) == Readiness(False, "1 SVIDs to be signed")
+    cache.failed(DB, NOW, HALF, "no", refused=refused)
+    assert cache.readiness(NOW) == wanted
 
 
 def test_an_expired_entry_goes_with_its_svid_and_its_end_is_an_event() -> None:

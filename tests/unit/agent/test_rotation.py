@@ -41,10 +41,16 @@ def test_backoff_doubles_up_to_half_a_minute(attempt: int, seconds: float) -> No
 @given(left=st.timedeltas(timedelta(seconds=3), timedelta(minutes=2)), attempt=st.integers(1, 1000), jitter=JITTER)
 def test_a_retry_comes_before_the_svid_expires(left: timedelta, attempt: int, jitter: float) -> None:
     wait = retry_at(START, START + left, attempt, jitter) - START
-    assert timedelta(seconds=1) <= wait <= max(left / 2, timedelta(seconds=1))
+    assert timedelta(seconds=1) <= wait <= max(left / 2, timedelta(seconds=1.1))
 
 
 @given(past=st.timedeltas(timedelta(0), timedelta(days=30)), attempt=st.integers(1, 1000), jitter=JITTER)
-def test_after_expiry_the_backoff_alone_counts(past: timedelta, attempt: int, jitter: float) -> None:
+def test_after_expiry_it_is_tried_every_second(past: timedelta, attempt: int, jitter: float) -> None:
     wait = retry_at(START, START - past, attempt, jitter) - START
+    assert wait == timedelta(seconds=max(backoff(1, jitter), 1.0))
+
+
+@given(attempt=st.integers(1, 1000), jitter=JITTER)
+def test_where_there_never_was_an_svid_the_backoff_alone_counts(attempt: int, jitter: float) -> None:
+    wait = retry_at(START, None, attempt, jitter) - START
     assert wait == timedelta(seconds=max(backoff(attempt, jitter), 1.0))

@@ -16,6 +16,7 @@ from meshtls.agent.issuer import Issued, Issuer, LocalIssuer
 from meshtls.agent.source import RotatingSource
 from meshtls.bundle import BundleSet, TrustBundle
 from meshtls.errors import ConfigError, LocalIdentityError, RequestError
+from meshtls.observe.readiness import Readiness
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.svid.context import X509Context
 from tests.support.authority import make_authority
@@ -163,14 +164,16 @@ async def test_while_the_ca_fails_the_valid_svid_is_served_and_the_log_says_so(
     async with mesh.running() as source:
         first = source.snapshot()
         mesh.issuer.error = LocalIdentityError("no CA answers")
-        due = mesh.clock.now() + timedelta(seconds=1800)
         with caplog.at_level(logging.WARNING, "meshtls.agent"):
             await mesh.pass_time(1800)
         assert source.snapshot() is first
         assert caplog.messages == [
             "SVID spiffe://example.org/web: rotation failed: no CA answers; the present one is valid until"
-            f" {first.svid.not_after:%Y-%m-%dT%H:%M:%SZ}; next try at {due + timedelta(seconds=1):%Y-%m-%dT%H:%M:%SZ}"
+            f" {first.svid.not_after:%Y-%m-%dT%H:%M:%SZ}"
         ]
+        state, now = source.readiness(), f"{mesh.clock.now():%Y-%m-%dT%H:%M:%SZ}"
+        failing = f"expires in 1800 s, renewal failing since {now}: no CA answers"
+        assert state == Readiness(True, f"SVID spiffe://example.org/web {failing}")
         assert (source.status.failures, source.status.last_error) == (1, "no CA answers")
         assert source.last_error == "no CA answers"
         assert repr(source).endswith(f"until {first.svid.not_after:%Y-%m-%dT%H:%M:%SZ}, 1 failed tries>")
@@ -191,7 +194,25 @@ async def test_it_tries_again_with_backoff_and_recovers(caplog: pytest.LogCaptur
             await mesh.pass_time(30)
         assert source.snapshot().generation == 2
         assert (source.status.failures, source.last_error) == (0, None)
-        assert caplog.messages[-1] == "SVID spiffe://example.org/web: rotation works again after 8 failed tries"
+        assert [one.partition(" since ")[0] for one in caplog.messages[1:]] == [
+            "SVID spiffe://example.org/web: rotation works again after 8 failures"
+        ]
+
+
+async def test_with_an_expired_svid_it_tries_every_second(caplog: pytest.LogCaptureFixture) -> None:
+    mesh = Mesh()
+    async with mesh.running() as source:
+        mesh.issuer.error = LocalIdentityError("no CA answers")
+        await mesh.pass_time(3601)
+        assert not source.readiness().ready
+        for _ in range(40):
+            asked = mesh.issuer.asked
+            await mesh.pass_time(1)
+            assert mesh.issuer.asked == asked + 1
+        mesh.issuer.error = None
+        await mesh.pass_time(1)
+        assert source.snapshot().generation == 2
+    assert [one.partition("; the present one ")[2][:8] for one in caplog.messages[:-1]] == ["expired "]
 
 
 async def test_an_expired_svid_is_never_served(caplog: pytest.LogCaptureFixture) -> None:

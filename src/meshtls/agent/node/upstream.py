@@ -25,6 +25,7 @@ from meshtls.agent.upstream import EntryCsr, SigningResult, Update
 from meshtls.clock import Clock, SystemClock
 from meshtls.complaints import Complaints
 from meshtls.errors import AccessError, LocalIdentityError, MeshtlsError
+from meshtls.observe.outage import Outage
 from meshtls.proto.server_calls import attest_channel, mutual_channel
 from meshtls.proto.server_client import AttestationClient, NodeClient, SyncUpdate
 from meshtls.spiffeid import TrustDomain
@@ -73,6 +74,9 @@ class ServerUpstream:
         self._clock = clock or SystemClock()
         self._jitter = jitter
         self._complaints = Complaints(log)
+        self._outage = Outage(log, self._clock)
+        self._renewal_outage = Outage(log, self._clock)
+        self._reached = asyncio.Event()
         self._attesting = asyncio.Lock()
         self._attested = asyncio.Event()
         self._channel: Channel | None = None
@@ -106,11 +110,11 @@ class ServerUpstream:
                 if channel is not None and channel is not self._channel:
                     continue
                 failures += 1
-                self._note(error, failures)
+                self._note(error)
                 if isinstance(error, AccessError) and revision:
                     revision = 0
                     yield Update(refused=True)
-            await self._clock.sleep(backoff(failures, self._jitter()))
+            await self._back_off(backoff(failures, self._jitter()))
 
     async def sign_x509(self, requests: Sequence[EntryCsr]) -> Sequence[SigningResult]:
         asked = [(one.entry_id, one.csr) for one in requests]
@@ -123,8 +127,7 @@ class ServerUpstream:
         return f"<ServerUpstream {self._address} {self._identity!r}{': ' + self.trouble if self.trouble else ''}>"
 
     def _take(self, update: SyncUpdate) -> Update:
-        if self.trouble:
-            log.info("the server at %s answers again", self._address)
+        self._outage.ended(f"the server at {self._address} answers again")
         self.trouble = None
         if update.bundles:
             self._complaints.update(update.bundles.unusable)
@@ -134,11 +137,14 @@ class ServerUpstream:
                 self._identity.trust(own)
         return Update(entries=update.entries, removed=update.removed, bundles=update.bundles, whole=update.whole)
 
-    def _note(self, error: MeshtlsError, failures: int) -> None:
-        self.trouble = f"the server at {self._address}, try {failures}: {error}"
-        log.warning("%s", self.trouble)
-        if isinstance(error, AccessError):
-            log.error("the server refuses this agent: nothing is served until it is accepted again")
+    def _note(self, error: MeshtlsError) -> None:
+        refused = isinstance(error, AccessError)
+        meaning = "it refuses this agent, and nothing is served until it accepts it again: " if refused else ""
+        level = logging.ERROR if refused else logging.WARNING
+        self._outage.failed(type(error), f"the server at {self._address}: {meaning}{error}; trying again", level)
+        since = f"{self._outage.since:%Y-%m-%dT%H:%M:%SZ}"
+        self.trouble = f"the server at {self._address}, try {self._outage.failures} since {since}: {error}"
+        if refused:
             self._identity.forget()
             self._disconnect()
 
@@ -152,11 +158,23 @@ class ServerUpstream:
         """Ask on the present connection, and once more where that was replaced meanwhile."""
         channel = await self._connected()
         try:
-            return await ask(NodeClient(channel))
+            answer = await ask(NodeClient(channel))
         except (AccessError, LocalIdentityError):
             if channel is self._channel:
                 raise
-        return await ask(NodeClient(await self._connected()))
+            answer = await ask(NodeClient(await self._connected()))
+        self._reached.set()
+        return answer
+
+    async def _back_off(self, seconds: float) -> None:
+        """Wait so long, or until a call has reached the server: SVIDs that have expired are asked for every second."""
+        self._reached.clear()
+        async with in_background(self._reach_after(seconds), "back off"):
+            await self._reached.wait()
+
+    async def _reach_after(self, seconds: float) -> None:
+        await self._clock.sleep(seconds)
+        self._reached.set()
 
     async def _connected(self) -> Channel:
         async with self._attesting:
@@ -193,10 +211,12 @@ class ServerUpstream:
             await self._until_half_life(failures)
             try:
                 await self._renew()
+                self._renewal_outage.ended("the agent's SVID is renewed again")
                 failures = 0
             except MeshtlsError as error:
                 failures += 1
-                log.warning("the agent's SVID could not be renewed, try %d: %s", failures, error)
+                text = f"the agent's SVID could not be renewed: {error}; trying again"
+                self._renewal_outage.failed(type(error), text)
 
     async def _renew(self) -> None:
         key = new_key()
