@@ -26,7 +26,7 @@ from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import X509Context
 from meshtls.svid.x509 import X509Svid, spiffe_id_of
 
-__all__ = ["BUNDLE", "KEY", "SVID", "Choice", "contents", "only_mended_by_hand", "pinned", "write_files"]
+__all__ = ["BUNDLE", "KEY", "SVID", "Choice", "contents", "only_mended_by_hand", "pinned", "remove_keys", "write_files"]
 
 SVID, KEY, BUNDLE = "svid.pem", "key.pem", "bundle.pem"
 _LIST = ".meshtls-files"
@@ -131,6 +131,21 @@ def write_files(directory: Path, files: dict[str, bytes]) -> tuple[Path, ...]:
     except OSError as error:
         raise ConfigError(f"{directory}: wanted to write SVIDs there: {error.strerror or error}") from error
     return tuple(directory / name for name in files)
+
+
+def remove_keys(directory: Path) -> None:
+    """Remove the keys that ``write_files`` wrote there; certificates stay, and with them whose files these are.
+
+    Raises ConfigError.
+    """
+    try:
+        names = [KEY, *(name for name in _listed(directory) if name.startswith("key."))]
+        for name in names:
+            (directory / name).unlink(missing_ok=True)
+        if directory.is_dir():
+            sync_directory(directory)
+    except OSError as error:
+        raise ConfigError(f"{directory}: wanted to remove keys there: {error.strerror or error}") from error
 
 
 def only_mended_by_hand(error: ConfigError) -> bool:

@@ -62,6 +62,8 @@ def watch(
 
     It stays with one identity: the one that --spiffe-id or --hint says, else that of the files in the directory, else
     the default one at the start. While the Workload API does not give it, nothing is written and no program is told.
+    Where it takes the identity back (the entry was deleted), its key is removed from the directory until it is given
+    again.
     """
     if every and write is None:
         raise click.UsageError("--all goes with --write")

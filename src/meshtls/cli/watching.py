@@ -5,14 +5,25 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from meshtls.cli.output import Output
 from meshtls.cli.records import moment, x509_record
-from meshtls.cli.svid_files import BUNDLE, KEY, SVID, Choice, contents, only_mended_by_hand, pinned, write_files
+from meshtls.cli.svid_files import (
+    BUNDLE,
+    KEY,
+    SVID,
+    Choice,
+    contents,
+    only_mended_by_hand,
+    pinned,
+    remove_keys,
+    write_files,
+)
 from meshtls.cli.telling import Teller, Telling
-from meshtls.errors import ConfigError, LocalIdentityError
+from meshtls.errors import ConfigError, IdentityWithdrawnError, LocalIdentityError
 from meshtls.svid.context import X509Context
 from meshtls.workload.address import Address
 from meshtls.workload.background import in_background
@@ -48,7 +59,11 @@ class Watch:
         telling = Telling(self.tellers)
         if self.directory:
             self.choice = pinned(self.directory, self.choice)
-        async with X509Source(self.address, timeout=None) as source, in_background(telling.run(), "tell"):
+        async with (
+            X509Source(self.address, timeout=None) as source,
+            in_background(telling.run(), "tell"),
+            in_background(self._follow_withdrawals(source), "follow withdrawals"),
+        ):
             generation = 0
             while True:
                 newest = await source.changed(generation)
@@ -56,7 +71,7 @@ class Watch:
                 try:
                     context = self.choice.of(newest)
                 except LocalIdentityError as error:
-                    log.error("%s; nothing is written until it does", error)  # noqa: TRY400  # it says it all
+                    self._withdrawn(f"{error}; nothing is written until it does")
                     continue
                 # An SVID without a hint to go by is its identity's: another default is another identity.
                 self.choice = self.choice or Choice(context.svid.spiffe_id)
@@ -69,6 +84,12 @@ class Watch:
         """The newest context at the time when its files could be written, and these."""
         pause, longest = self.pauses
         while True:
+            try:
+                source.snapshot()
+            except IdentityWithdrawnError:
+                context = self._still(await source.changed(context.generation), context)
+            except LocalIdentityError:
+                pass  # it has expired: who reads the files sees that
             try:
                 paths = write_files(self.directory, contents(context, every=self.every)) if self.directory else ()
             except ConfigError as error:
@@ -87,6 +108,24 @@ class Watch:
             return self.choice.of(newer)
         except LocalIdentityError:
             return context
+
+    async def _follow_withdrawals(self, source: X509Source) -> None:
+        with suppress(LocalIdentityError):  # nothing can come any more, which ``follow`` itself is told
+            while True:
+                self._withdrawn(str(await source.withdrawn()))
+                await source.changed()
+
+    def _withdrawn(self, why: str) -> None:
+        """Nobody may use the identity any more. Its key does not stay on the disk, where a program would find it."""
+        log.error("%s", why)
+        if not self._ever_written:
+            return  # what is in the directory may be somebody else's
+        self.out.event({"event": "withdrawn", "reason": why}, f"withdrawn: {why}")
+        if self.directory:
+            try:
+                remove_keys(self.directory)
+            except ConfigError as error:
+                log.error("%s", error)  # noqa: TRY400  # it says it all
 
     def _print(self, context: X509Context, paths: Sequence[Path]) -> None:
         svid = context.svid

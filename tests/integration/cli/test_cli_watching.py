@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from grpclib import Status
 
 from meshtls.ca.authority import Authority
 from meshtls.cli.output import Output
@@ -66,7 +67,7 @@ async def written(directory: Path, context: X509Context) -> None:
 
 
 def serials(out: str) -> Sequence[str]:
-    return [json.loads(line)["serial"] for line in out.splitlines()]
+    return [event["serial"] for event in map(json.loads, out.splitlines()) if event["event"] == "svid"]
 
 
 async def test_files_are_kept_up_to_date_while_a_program_that_was_told_hangs(
@@ -159,3 +160,28 @@ async def test_the_files_stay_with_their_identity_when_the_default_changes(
         await written(directory, later)
 
     assert serials(capsys.readouterr().out) == [web.svid.serial, later.svid.serial]
+
+
+async def test_the_key_of_an_identity_that_was_withdrawn_does_not_stay_on_the_disk(
+    authority: Authority, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory, context = tmp_path / "svid", context_for(authority, "/web")
+    async with workload_api(tmp_path / "api.sock", context) as api, watching(watch(api, directory)):
+        await written(directory, context)
+        api.refuse(Status.PERMISSION_DENIED)
+        await eventually(lambda: not (directory / "key.pem").exists())
+        assert (directory / "svid.pem").exists()  # it says whose directory this is
+        api.push(context)
+        await eventually(lambda: (directory / "key.pem").exists())
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [event["event"] for event in events] == ["svid", "withdrawn", "svid"]
+    assert "PERMISSION_DENIED" in events[1]["reason"]
+
+
+async def test_the_key_stays_where_the_workload_api_is_only_away(authority: Authority, tmp_path: Path) -> None:
+    directory, context = tmp_path / "svid", context_for(authority, "/web")
+    async with workload_api(tmp_path / "api.sock", context) as api, watching(watch(api, directory)):
+        await written(directory, context)
+        api.refuse(Status.UNAVAILABLE)
+        await api.until_called("FetchX509SVID", 2)
+        assert (directory / "key.pem").exists()
