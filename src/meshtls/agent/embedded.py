@@ -50,19 +50,25 @@ class EmbeddedUpstream:
         self._jwt_key = jwt_key or ec.generate_private_key(ec.SECP256R1())
         self._jwt_key_id = _key_id(self._jwt_key)
         self._jwt_ttl = jwt_ttl
+        self._made = 0
         self._changed = asyncio.Event()
         for entry in entries:
             self.put_entry(entry)
 
     def put_entry(self, entry: Entry) -> Entry:
-        """Add it, or put it in place of the one with its id; one without an id gets a new one. Gives what is kept.
+        """Add it, or put it in place of the one with its id, which stays as old as it was; one without an id gets a new
+        one. Gives what is kept.
 
         Raises RequestError for an ID of another trust domain.
         """
         if not entry.spiffe_id.member_of(self.trust_domain):
             raise RequestError(f"entry {entry.spiffe_id}: this CA issues for trust domain {self.trust_domain} only")
-        kept = entry if entry.id else replace(entry, id=str(uuid.uuid4()))
-        self._entries[kept.id] = kept
+        key = entry.id or str(uuid.uuid4())
+        if key in self._entries:
+            created = self._entries[key].created
+        else:
+            created = self._made = self._made + 1
+        kept = self._entries[key] = replace(entry, id=key, created=created)
         self._wake()
         return kept
 

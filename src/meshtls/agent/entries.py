@@ -57,12 +57,12 @@ class EntrySet:
         return self._by_id.get(entry_id)
 
     def matching(self, selectors: Set[Selector], now: datetime) -> tuple[Entry, ...]:
-        """What a workload with these selectors is. The first is the default: the entry that asks for most, and of those
-        the first by SPIFFE ID.
+        """What a workload with these selectors is, the oldest entry first: that is the default, and a new one does not
+        change it.
         """
         candidates = [entry for one in selectors for entry in self._by_selector.get(one, {}).values()]
         found = [entry for entry in candidates if entry.matches(selectors) and not entry.expired(now)]
-        return tuple(sorted(found, key=_most_specific_first))
+        return tuple(sorted(found, key=_oldest_first))
 
     def next_expiry(self) -> datetime | None:
         """When the next entry ends by itself."""
@@ -86,6 +86,10 @@ def nearest(entries: Iterable[Entry], selectors: Set[Selector], most: int = 1) -
     misses = (NearMiss(entry, entry.missing(selectors)) for entry in entries)
     near = [miss for miss in misses if 0 < len(miss.missing) < len(miss.entry.selectors)]
     return tuple(sorted(near, key=lambda miss: (len(miss.missing), _most_specific_first(miss.entry)))[:most])
+
+
+def _oldest_first(entry: Entry) -> tuple[int, str, str]:
+    return (entry.created, str(entry.spiffe_id), entry.id)
 
 
 def _most_specific_first(entry: Entry) -> tuple[int, str, str]:

@@ -57,8 +57,9 @@ class Selector:
 class Entry:
     """A registration entry. TTLs are seconds, 0 for the server's default. Raises RequestError for one that can't be.
 
-    ``id`` and ``revision`` are the store's: the revision of the whole store at this entry's last change. ``admin`` lets
-    the workload administer the server; ``downstream`` marks one that may run a server below this one.
+    ``id``, ``revision`` and ``created`` are the store's: the revision of the whole store at this entry's last change
+    and when it was made; of two entries the one with the lower ``created`` is older. ``admin`` lets the workload
+    administer the server; ``downstream`` marks one that may run a server below this one.
     """
 
     spiffe_id: SpiffeId
@@ -74,6 +75,7 @@ class Entry:
     expires_at: datetime | None = None
     id: str = ""
     revision: int = 0
+    created: int = 0
 
     def __post_init__(self) -> None:
         # Sorted and without doubles, so that two spellings of one entry are equal.

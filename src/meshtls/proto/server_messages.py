@@ -61,6 +61,7 @@ def entry_message(entry: Entry) -> server_pb.Entry:
         downstream=entry.downstream,
         expires_at=seconds(entry.expires_at),
         revision=entry.revision,
+        created=entry.created,
     )
 
 
@@ -79,6 +80,7 @@ def entry_of(message: server_pb.Entry) -> Entry:
         downstream=message.downstream,
         expires_at=moment(message.expires_at) if message.expires_at else None,
         revision=message.revision,
+        created=message.created,
     )
 
 

@@ -33,7 +33,8 @@ class Entry(Message):
     downstream: bool
     expires_at: int
     revision: int
-    def __init__(self, *, id: str | None = ..., spiffe_id: str | None = ..., parent_id: str | None = ..., selectors: Iterable[Selector] | None = ..., x509_svid_ttl: int | None = ..., jwt_svid_ttl: int | None = ..., federates_with: Iterable[str] | None = ..., dns_names: Iterable[str] | None = ..., hint: str | None = ..., admin: bool | None = ..., downstream: bool | None = ..., expires_at: int | None = ..., revision: int | None = ...) -> None: ...
+    created: int
+    def __init__(self, *, id: str | None = ..., spiffe_id: str | None = ..., parent_id: str | None = ..., selectors: Iterable[Selector] | None = ..., x509_svid_ttl: int | None = ..., jwt_svid_ttl: int | None = ..., federates_with: Iterable[str] | None = ..., dns_names: Iterable[str] | None = ..., hint: str | None = ..., admin: bool | None = ..., downstream: bool | None = ..., expires_at: int | None = ..., revision: int | None = ..., created: int | None = ...) -> None: ...
 class EntryId(Message):
     id: str
     def __init__(self, *, id: str | None = ...) -> None: ...

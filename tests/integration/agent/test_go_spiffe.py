@@ -77,7 +77,7 @@ class TestWorkloadApi:
             assert (ids(first), first["domains"]) == (["spiffe://example.org/web"], ["example.org", "partner.org"])
             mesh.upstream.put_entry(entry("/db"))
             second = await peer.told()
-            assert ids(second) == ["spiffe://example.org/db", "spiffe://example.org/web"]
+            assert ids(second) == ["spiffe://example.org/web", "spiffe://example.org/db"]
             await mesh.clock.until_sleepers(1)
             mesh.clock.advance(1801)
             third = await peer.told()

@@ -102,7 +102,7 @@ async def test_an_entry_made_at_the_server_is_an_svid_in_the_workloads_hands_and
             async with WorkloadApiClient(agent.address) as client, aclosing(client.watch_x509_contexts()) as contexts:
                 assert [svid.spiffe_id for svid in (await anext(contexts)).svids] == [WEB]
                 [made] = await server.admin.create_entries([entry("/db", parent, SELF)])
-                assert [svid.spiffe_id for svid in (await anext(contexts)).svids] == [DB, WEB]
+                assert [svid.spiffe_id for svid in (await anext(contexts)).svids] == [WEB, DB]
                 await server.admin.delete_entries([made.id])
                 assert [svid.spiffe_id for svid in (await anext(contexts)).svids] == [WEB]
             # Nobody waited for a timer: every change was pushed.
@@ -146,7 +146,7 @@ async def test_while_the_server_is_away_the_agent_serves_what_is_valid_and_it_re
         async with started(config, clock) as server:
             await server.admin.create_entries([entry("/db", parent, SELF)])
             async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
-                arrives = tasks.create_task(until(agent, DB, WEB))
+                arrives = tasks.create_task(until(agent, WEB, DB))
                 await eventually(arrives.done, clock)
     finally:
         await serving.__aexit__(None, None, None)
@@ -232,7 +232,7 @@ async def test_the_agents_svid_is_renewed_at_half_life_and_its_work_goes_on(dire
             clock.advance(1801)
             await eventually(in_use)
             await server.admin.create_entries([entry("/db", parent, SELF)])
-            await until(agent, DB, WEB)
+            await until(agent, WEB, DB)
             await server.admin.ban_agent(parent)
             await eventually(lambda: _denied(agent))
 

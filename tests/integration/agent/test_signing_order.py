@@ -88,7 +88,7 @@ async def test_an_entry_that_comes_while_others_are_signed_is_next_where_it_is_w
         upstream.allow()
         assert (await upstream.asked.get())[0] == "/new"
         upstream.allow()
-        assert [svid.spiffe_id.path for svid in (await anext(contexts)).svids] == ["/new", "/web"]
+        assert [svid.spiffe_id.path for svid in (await anext(contexts)).svids] == ["/web", "/new"]
 
 
 @pytest.mark.parametrize("signed_in_time", [True, False])
@@ -111,10 +111,10 @@ async def test_a_new_caller_waits_a_second_for_an_svid_that_is_being_signed_if_i
             else:
                 clock.advance(1)
             paths = [svid.spiffe_id.path for svid in (await first).svids]
-            assert paths == (["/new", "/web"] if signed_in_time else ["/web"])
+            assert paths == (["/web", "/new"] if signed_in_time else ["/web"])
             if not signed_in_time:
                 upstream.allow()
-                assert [svid.spiffe_id.path for svid in (await anext(contexts)).svids] == ["/new", "/web"]
+                assert [svid.spiffe_id.path for svid in (await anext(contexts)).svids] == ["/web", "/new"]
 
 
 async def test_an_sds_fetch_waits_for_the_secret_that_is_being_signed(directory: Path) -> None:

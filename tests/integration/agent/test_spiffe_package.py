@@ -69,11 +69,11 @@ async def test_its_stream_sees_a_new_entry_and_a_rotation_and_is_denied_when_the
     assert (await paths_and_serials())[0] == ["/web"]
     mesh.upstream.put_entry(entry("/db"))
     paths, old = await paths_and_serials()
-    assert paths == ["/db", "/web"]
+    assert paths == ["/web", "/db"]
     await mesh.clock.until_sleepers(1)
     mesh.clock.advance(1801)
     paths, new = await paths_and_serials()
-    assert paths == ["/db", "/web"]
+    assert paths == ["/web", "/db"]
     assert not set(old) & set(new)
     mesh.upstream.remove_entry("/db")
     assert (await paths_and_serials())[0] == ["/web"]

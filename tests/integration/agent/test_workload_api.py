@@ -103,16 +103,16 @@ async def test_federated_bundles_come_with_the_entry_that_asks_for_them(mesh: Me
         assert {str(bundle.trust_domain) for bundle in bundles} == {"example.org", "partner.org"}
 
 
-async def test_several_svids_come_the_most_specific_first_with_hints_that_are_unique(directory: Path) -> None:
+async def test_several_svids_come_oldest_entry_first_with_hints_that_are_unique(directory: Path) -> None:
     entries = [
-        entry("/a", hint="x"),
+        entry("/z"),
         entry("/b", hint="x"),
-        entry("/c", hint="y"),
-        entry("/z", SELF, *_second_selector()),
+        entry("/a", hint="x"),
+        entry("/c", SELF, *_second_selector(), hint="y"),
     ]
     async with agent_at(directory / "agent.sock", *entries) as mesh, WorkloadApiClient(mesh.agent.address) as client:
         context = await client.fetch_x509_context()
-    assert [(svid.spiffe_id.path, svid.hint) for svid in context.svids] == [("/z", ""), ("/a", "x"), ("/c", "y")]
+    assert [(svid.spiffe_id.path, svid.hint) for svid in context.svids] == [("/z", ""), ("/b", "x"), ("/c", "y")]
 
 
 def _second_selector() -> tuple[str, ...]:
@@ -134,7 +134,7 @@ async def test_a_new_entry_is_pushed_and_one_that_goes_is_taken_back(mesh: Mesh,
     async with watching(client) as contexts:
         assert paths(await anext(contexts)) == ["/web"]
         mesh.upstream.put_entry(entry("/db"))
-        assert paths(await anext(contexts)) == ["/db", "/web"]
+        assert paths(await anext(contexts)) == ["/web", "/db"]
         mesh.upstream.remove_entry("/web")
         assert paths(await anext(contexts)) == ["/db"]
     assert mesh.clock.monotonic() == 0
@@ -186,7 +186,7 @@ async def test_what_concerns_others_is_not_pushed(mesh: Mesh, client: WorkloadAp
         mesh.upstream.put_entry(entry("/other", "unix:uid:4242"))
         mesh.upstream.put_bundle(make_authority("partner.org").bundle)
         mesh.upstream.put_entry(entry("/db"))
-        assert paths(await anext(contexts)) == ["/db", "/web"]
+        assert paths(await anext(contexts)) == ["/web", "/db"]
 
 
 async def test_a_slow_reader_gets_the_newest_state_and_not_all_those_before(mesh: Mesh) -> None:
@@ -301,7 +301,7 @@ async def test_an_entry_that_expires_is_taken_back_at_its_time(directory: Path) 
         async with watching(client) as contexts:
             await anext(contexts)
             mesh.upstream.put_entry(ends)
-            assert paths(await anext(contexts)) == ["/db", "/web"]
+            assert paths(await anext(contexts)) == ["/web", "/db"]
             await mesh.clock.until_sleepers(1)
             mesh.clock.advance(20)
             assert paths(await anext(contexts)) == ["/web"]
@@ -329,8 +329,8 @@ async def test_without_a_spiffe_id_all_of_the_callers_ids_get_a_token_and_with_o
     await eventually(lambda: len(mesh.agent.identities.cache.entries) == 2)
     both = await client.fetch_jwt_svids(["a", "b"])
     assert [(svid.spiffe_id.path, svid.audience, svid.hint) for svid in both] == [
-        ("/db", ("a", "b"), "internal"),
         ("/web", ("a", "b"), ""),
+        ("/db", ("a", "b"), "internal"),
     ]
     assert [svid.spiffe_id for svid in await client.fetch_jwt_svids(["a"], WEB)] == [WEB]
 

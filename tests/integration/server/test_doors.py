@@ -156,7 +156,7 @@ async def test_a_data_store_that_is_no_database_is_named(tmp_path: Path) -> None
 
 async def test_looking_at_the_data_store_makes_and_changes_nothing(tmp_path: Path, store_url: URL) -> None:
     config = config_for(tmp_path, store_url)
-    assert await datastore_version(config) == SchemaVersion(None, "0001")
+    assert await datastore_version(config) == SchemaVersion(None, "0002")
     assert not config.data_dir.exists()
     async with started(config):
         assert (await datastore_version(config)).current
@@ -169,7 +169,7 @@ async def test_looking_at_an_sqlite_file_leaves_its_every_byte(tmp_path: Path) -
     file = tmp_path / "old.sqlite3"
     with contextlib.closing(sqlite3.connect(file)) as connection:  # in SQLite's own journal mode
         connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
-        connection.execute("INSERT INTO alembic_version VALUES ('0001')")
+        connection.execute("INSERT INTO alembic_version VALUES ('0002')")
         connection.commit()
     before = file.read_bytes()
     assert (await datastore_version(config_for(tmp_path, sqlite_url(file)))).current

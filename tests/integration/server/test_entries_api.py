@@ -31,10 +31,12 @@ async def test_an_entry_is_made_shown_changed_counted_and_deleted(server: Server
     admin = server.admin
     wanted = entry("/web", NODE, federates_with=(TrustDomain("b.test"),), dns_names=("web",), hint="h", expires_at=NOW)
     [made] = await admin.create_entries([wanted])
-    assert made == replace(wanted, id=made.id, revision=made.revision)
+    assert made == replace(wanted, id=made.id, revision=made.revision, created=made.revision)
     assert await admin.entry(made.id) == made
     changed = await admin.update_entry(replace(made, hint="other", x509_svid_ttl=60))
     assert (changed.hint, changed.x509_svid_ttl, changed.revision > made.revision) == ("other", 60, True)
+    assert changed.created == made.created
+    assert (await admin.update_entry(replace(changed, created=99))).created == made.created
     assert await admin.count_entries() == 1
     await admin.delete_entries([made.id])
     assert await admin.count_entries() == 0

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import URL, Connection, text
+from sqlalchemy import URL, Connection, column, insert, table, text
 
 from meshtls.bundle import TrustBundle
 from meshtls.ca.registration import AgentRecord, Entry, EntryFilter, Issuance, Selector
@@ -22,6 +22,7 @@ from meshtls.ca.store.address import sqlite_url
 from meshtls.ca.store.changes import Change, ChangeKind
 from meshtls.ca.store.database import Database
 from meshtls.ca.store.migrate import migrate, schema_version
+from meshtls.ca.store.rows import entry_row
 from meshtls.ca.store.schema import METADATA
 from meshtls.errors import AccessError, ConfigError, ConflictError, MeshtlsError, NotFoundError, StoreError
 from meshtls.spiffeid import SpiffeId, TrustDomain
@@ -101,8 +102,29 @@ async def test_an_entry_comes_back_as_it_was_made(database: Database) -> None:
         expires_at=NOW,
     )
     [kept] = await add(database, made)
-    assert kept == replace(made, id=kept.id, revision=1)
+    assert kept == replace(made, id=kept.id, revision=1, created=1)
     assert await listed(database) == [kept]
+
+
+async def test_a_changed_entry_stays_as_old_as_it_was(database: Database) -> None:
+    first, second = await add(database, entry("/web"), entry("/db"))
+    assert first.created < second.created
+    async with database.write() as tx:
+        changed = await entries.update_entry(tx, replace(first, hint="changed", created=0))
+    assert (changed.created, changed.revision > second.revision) == (first.created, True)
+    assert [one.created for one in await listed(database, EntryFilter(hint="changed"))] == [first.created]
+
+
+async def test_entries_of_the_first_schema_are_as_old_as_their_last_change(store_url: URL) -> None:
+    database = Database(store_url)
+    await migrate(database, "0001")
+    now = entry_row(replace(entry("/web"), id="a", revision=7))
+    del now["created"]
+    async with database.write() as tx:
+        await tx.execute(insert(table("entries", *map(column, now))), [now])
+    await migrate(database)
+    assert [(one.id, one.created) for one in await listed(database)] == [("a", 7)]
+    await database.close()
 
 
 async def test_entries_are_listed_in_pages_and_by_filter(database: Database) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -21,26 +22,38 @@ ALL = (BY_UID, BY_BOTH, OTHER)
     [
         (("unix:uid:1000",), ["/web"]),
         (("unix:uid:1000", "unix:gid:1000"), ["/web"]),
-        (("unix:uid:1000", "unix:path:/bin/tool"), ["/web-tool", "/web"]),
+        (("unix:uid:1000", "unix:path:/bin/tool"), ["/web", "/web-tool"]),
         (("unix:path:/bin/tool",), []),
         (("unix:uid:70", "unix:path:/bin/tool"), ["/db"]),
         ((), []),
     ],
 )
-def test_a_workload_is_every_entry_all_of_whose_selectors_it_has_the_most_specific_first(
+def test_a_workload_is_every_entry_all_of_whose_selectors_it_has_oldest_first(
     has: tuple[str, ...], paths: list[str]
 ) -> None:
     assert [one.spiffe_id.path for one in EntrySet(ALL).matching(selectors(*has), NOW)] == paths
 
 
 def test_the_order_does_not_depend_on_the_order_of_arrival() -> None:
-    same = [entry(path, "unix:uid:1") for path in ("/b", "/a", "/c")]
+    same = [replace(entry(path, "unix:uid:1"), created=n) for n, path in enumerate(("/b", "/a", "/c"))]
     orders = [
         EntrySet(same).matching(selectors("unix:uid:1"), NOW),
         EntrySet(same[::-1]).matching(selectors("unix:uid:1"), NOW),
     ]
     assert orders[0] == orders[1]
-    assert [one.spiffe_id.path for one in orders[0]] == ["/a", "/b", "/c"]
+    assert [one.spiffe_id.path for one in orders[0]] == ["/b", "/a", "/c"]
+
+
+def test_the_default_stays_when_a_new_entry_comes_however_specific_it_is() -> None:
+    old = replace(entry("/web", "unix:uid:1"), created=7)
+    new = replace(entry("/a", "unix:uid:1", "unix:gid:1"), created=8)
+    workload = selectors("unix:uid:1", "unix:gid:1")
+    entries = EntrySet([old])
+    assert entries.matching(workload, NOW) == (old,)
+    entries.put(new)
+    assert entries.matching(workload, NOW) == (old, new)
+    entries.put(replace(old, hint="changed"))
+    assert [one.spiffe_id.path for one in entries.matching(workload, NOW)] == ["/web", "/a"]
 
 
 @pytest.mark.parametrize(("seconds", "served"), [(1, 1), (0, 0), (-1, 0)])

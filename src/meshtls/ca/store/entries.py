@@ -40,7 +40,8 @@ async def insert_entries(tx: AsyncConnection, new: Sequence[Entry]) -> list[Entr
     changed = [(key, str(entry.spiffe_id)) for key, entry in zip(ids, new, strict=True)]
     first = await log_changes(tx, ChangeKind.ENTRY, changed)
     kept = [
-        replace(entry, id=key, revision=first + place) for place, (key, entry) in enumerate(zip(ids, new, strict=True))
+        replace(entry, id=key, revision=number, created=number)
+        for number, (key, entry) in enumerate(zip(ids, new, strict=True), first)
     ]
     await _check_unlike(tx, kept)
     if kept:
@@ -49,7 +50,7 @@ async def insert_entries(tx: AsyncConnection, new: Sequence[Entry]) -> list[Entr
 
 
 async def update_entry(tx: AsyncConnection, entry: Entry) -> Entry:
-    """Replace the entry of this id. A ``revision`` above 0 has to be the present one.
+    """Replace the entry of this id; it stays as old as it was. A ``revision`` above 0 has to be the present one.
 
     Raises NotFoundError, and ConflictError where it was changed since or now equals another.
     """
@@ -63,7 +64,7 @@ async def update_entry(tx: AsyncConnection, entry: Entry) -> Entry:
             f"entry {entry.id}: it was changed to revision {present.revision} since you read {entry.revision};"
             " read it again and repeat your change"
         )
-    kept = replace(entry, revision=first + len(changed) - 1)
+    kept = replace(entry, revision=first + len(changed) - 1, created=present.created)
     await _check_unlike(tx, [kept])
     await tx.execute(update(entries).where(entries.c.id == kept.id).values(entry_row(kept)))
     return kept

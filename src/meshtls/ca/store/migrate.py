@@ -46,7 +46,7 @@ def wanted_schema() -> str:
     return _scripts().get_current_head() or ""
 
 
-async def migrate(database: Database) -> None:
+async def migrate(database: Database, to: str = "head") -> None:
     """Run the missing migrations, all or none; two servers that start at once run them once.
 
     Raises StoreError, and ConfigError where the database was made by a newer meshtls.
@@ -55,7 +55,7 @@ async def migrate(database: Database) -> None:
         if database.shared:
             await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         _check_known(_scripts(), await connection.run_sync(_present), database)
-        await connection.run_sync(_upgrade)
+        await connection.run_sync(_upgrade, to)
 
 
 def _scripts() -> ScriptDirectory:
@@ -72,10 +72,10 @@ def _present(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
 
 
-def _upgrade(connection: Connection) -> None:
+def _upgrade(connection: Connection, to: str) -> None:
     config = _config()
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, to)
 
 
 def _check_known(scripts: ScriptDirectory, present: str | None, database: Database) -> None:

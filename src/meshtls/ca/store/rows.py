@@ -63,6 +63,7 @@ def entry_row(entry: Entry) -> dict[str, Any]:
         "downstream": entry.downstream,
         "expires_at": None if entry.expires_at is None else seconds(entry.expires_at),
         "revision": entry.revision,
+        "created": entry.created,
         "likeness": likeness(entry),
     }
 
@@ -82,6 +83,7 @@ def entry_of(row: RowMapping) -> Entry:
         downstream=row["downstream"],
         expires_at=None if row["expires_at"] is None else moment(row["expires_at"]),
         revision=row["revision"],
+        created=row["created"],
     )
 
 

@@ -81,6 +81,8 @@ entries = Table(
     Column("downstream", Boolean, nullable=False),
     Column("expires_at", BigInteger),
     Column("revision", BigInteger, nullable=False),
+    # The revision at which it was made: which of two entries is older.
+    Column("created", BigInteger, nullable=False, server_default="0"),
     # Of parent, ID and selectors: two entries that say the same are refused. A hash, since an index has a largest key.
     Column("likeness", String(64), nullable=False),
     UniqueConstraint("likeness"),
