@@ -23,6 +23,7 @@ from meshtls.proto.workload_grpc import SpiffeWorkloadAPIBase
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import X509Context
 from meshtls.svid.jwt import JwtSvid, parse_and_validate
+from meshtls.workload.audience import audience_problem
 from meshtls.workload.convert import first_of_each_hint, x509_bundles_message, x509_context_message
 from meshtls.workload.convert_jwt import jwt_bundles_message, jwt_svids_message, validated_message
 
@@ -55,8 +56,9 @@ class WorkloadApi(SpiffeWorkloadAPIBase):
 
     async def FetchJWTSVID(self, stream: Stream[pb.JWTSVIDRequest, pb.JWTSVIDResponse]) -> None:  # noqa: N802
         request = await _request(stream)
-        if not request.audience or not all(request.audience):
-            raise GRPCError(Status.INVALID_ARGUMENT, "audience: wanted one or more, none of them empty")
+        problem = audience_problem(request.audience)
+        if problem:
+            raise GRPCError(Status.INVALID_ARGUMENT, f"audience: {problem}")
         wanted = _wanted_id(request.spiffe_id)
         entries = (await self._admission.view()).entries
         entries = first_of_each_hint(one for one in entries if wanted in (None, one.spiffe_id))

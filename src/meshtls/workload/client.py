@@ -25,6 +25,7 @@ from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import X509Context
 from meshtls.svid.jwt import JwtSvid
 from meshtls.workload.address import Address, UnixAddress, address_from
+from meshtls.workload.audience import audience_problem
 from meshtls.workload.calls import Calls, OnFailure, Urgent, any_jitter
 from meshtls.workload.convert import spiffe_ids, x509_bundles, x509_context
 from meshtls.workload.convert_jwt import jwt_bundles, jwt_svids, validated
@@ -89,10 +90,11 @@ class WorkloadApiClient:
     ) -> tuple[JwtSvid, ...]:
         """A token for all of ``audience`` per identity of this process, the default first, or of ``spiffe_id`` alone.
 
-        Also raises RequestError for an audience that is empty.
+        Also raises RequestError for an audience that no token can have: empty, or of more than 32 KiB as JSON.
         """
-        if isinstance(audience, str) or not audience or not all(audience):
-            raise RequestError(f"JWT-SVID: wanted one or more audiences, none of them empty, got {audience!r}")
+        problem = audience_problem(audience)
+        if problem:
+            raise RequestError(f"JWT-SVID: audience: {problem}")
         request = pb.JWTSVIDRequest(audience=audience, spiffe_id=str(spiffe_id or ""))
         return jwt_svids(await self._calls.ask(self._api.FetchJWTSVID, request), audience)
 

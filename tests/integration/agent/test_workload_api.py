@@ -18,11 +18,12 @@ from grpclib.client import Channel, UnaryUnaryMethod
 
 from meshtls.agent.service import Agent, Endpoint
 from meshtls.bundle import BundleSet
-from meshtls.errors import InvalidSvidError, LocalIdentityError
+from meshtls.errors import InvalidSvidError, LocalIdentityError, RequestError
 from meshtls.proto import workload_pb as pb
 from meshtls.proto.workload_grpc import SpiffeWorkloadAPIStub
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.svid.context import X509Context
+from meshtls.workload.audience import MOST_BYTES
 from meshtls.workload.client import WorkloadApiClient
 from meshtls.workload.failures import WorkloadApiError
 from meshtls.workload.x509_source import X509Source
@@ -335,6 +336,16 @@ async def test_without_a_spiffe_id_all_of_the_callers_ids_get_a_token_and_with_o
     assert [svid.spiffe_id for svid in await client.fetch_jwt_svids(["a"], WEB)] == [WEB]
 
 
+async def test_the_longest_audience_gets_a_token_that_validates_and_a_longer_one_is_refused_before_it_is_sent(
+    mesh: Mesh, client: WorkloadApiClient
+) -> None:
+    longest = "x" * (MOST_BYTES - 4)
+    [svid] = await client.fetch_jwt_svids([longest])
+    assert (await client.validate_jwt_svid(svid.token, longest)).audience == (longest,)
+    with pytest.raises(RequestError, match="^JWT-SVID: audience: wanted at most 32768 bytes as JSON, got 32769$"):
+        await client.fetch_jwt_svids([longest + "x"])
+
+
 async def test_of_two_ids_with_one_hint_the_second_gets_a_token_when_it_is_asked_for(directory: Path) -> None:
     entries = [entry("/a", hint="x"), entry("/b", hint="x")]
     async with agent_at(directory / "agent.sock", *entries) as mesh, WorkloadApiClient(mesh.agent.address) as client:
@@ -347,6 +358,16 @@ async def test_of_two_ids_with_one_hint_the_second_gets_a_token_when_it_is_asked
     ("request_", "status", "message"),
     [
         (pb.JWTSVIDRequest(), Status.INVALID_ARGUMENT, "audience: wanted one or more, none of them empty"),
+        (
+            pb.JWTSVIDRequest(audience=["x" * (MOST_BYTES - 3)]),
+            Status.INVALID_ARGUMENT,
+            "audience: wanted at most 32768 bytes as JSON, got 32769",
+        ),
+        (
+            pb.JWTSVIDRequest(audience=["x" * 100] * 10_000),
+            Status.INVALID_ARGUMENT,
+            "audience: wanted at most 32768 bytes as JSON, got 1040000",
+        ),
         (
             pb.JWTSVIDRequest(audience=["a", ""]),
             Status.INVALID_ARGUMENT,
@@ -363,7 +384,14 @@ async def test_of_two_ids_with_one_hint_the_second_gets_a_token_when_it_is_asked
             "no identity spiffe://example.org/db was issued to the caller",
         ),
     ],
-    ids=["no audience", "an empty audience", "no SPIFFE ID", "another's SPIFFE ID"],
+    ids=[
+        "no audience",
+        "an audience of one byte too much",
+        "many audiences",
+        "an empty audience",
+        "no SPIFFE ID",
+        "another's SPIFFE ID",
+    ],
 )
 async def test_a_jwt_svid_that_can_not_be_is_refused(
     api: SpiffeWorkloadAPIStub, request_: pb.JWTSVIDRequest, status: Status, message: str

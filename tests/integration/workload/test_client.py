@@ -177,9 +177,7 @@ class TestFailures:
             for audience in ([], [""], "db"):
                 with pytest.raises(RequestError) as raised:
                     await client.fetch_jwt_svids(audience)
-                assert str(raised.value) == (
-                    f"JWT-SVID: wanted one or more audiences, none of them empty, got {audience!r}"
-                )
+                assert str(raised.value) == "JWT-SVID: audience: wanted one or more, none of them empty"
         assert not api.calls
 
     @pytest.mark.parametrize(
