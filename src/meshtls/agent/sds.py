@@ -31,6 +31,9 @@ log = logging.getLogger("meshtls.agent")
 
 
 class _State(Protocol[Q_contra, R_co]):
+    @property
+    def sent(self) -> int: ...
+
     def take(self, request: Q_contra, /) -> str | None: ...
 
     def response(self, secrets: Mapping[str, NamedSecret], /) -> R_co | None: ...
@@ -73,7 +76,13 @@ class SecretDiscovery(SecretDiscoveryServiceBase):
             ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             async with in_background(_take_requests(stream, state, watch.news, ended), "read SDS requests"):
                 while True:
-                    await _respond(stream, state, await watch.settled())
+                    try:
+                        view = await watch.settled()
+                    except GRPCError as error:
+                        if error.status is Status.PERMISSION_DENIED:
+                            await _take_back(stream, state)
+                        raise
+                    await _respond(stream, state, view)
                     if ended.done():
                         return ended.result()
                     await watch.news.wait()
@@ -102,6 +111,12 @@ def _check_type(type_url: str) -> None:
     """Envoy leaves it out where the method says it all."""
     if type_url not in ("", SECRET_TYPE):
         raise GRPCError(Status.INVALID_ARGUMENT, f"type_url: wanted {SECRET_TYPE}, got {type_url}")
+
+
+async def _take_back(stream: Stream[Q, R], state: _State[Q, R]) -> None:
+    """The caller has lost all that it was sent. Only the incremental form has words for that."""
+    if state.sent and (response := state.response({})) is not None:
+        await stream.send_message(response)
 
 
 async def _respond(stream: Stream[Q, R], state: _State[Q, R], view: View) -> None:

@@ -36,14 +36,14 @@ def names_or_all(names: Sequence[str], secrets: Mapping[str, NamedSecret]) -> Se
 
 class WorldState:
     """State of the world: each response holds all that was asked for by name, or everything where the first request
-    gave no name, or one gives ``*``.
+    gave no name, or one gives ``*``. ``sent`` counts the responses.
     """
 
     def __init__(self) -> None:
         self._names: tuple[str, ...] | None = None
         self._everything = False
         self._told: frozenset[str] = frozenset()
-        self._sent = 0
+        self.sent = 0
         self._version = ""
 
     def take(self, request: pb.DiscoveryRequest) -> str | None:
@@ -61,10 +61,10 @@ class WorldState:
             return None
         names = names_or_all(self._names, secrets) if self._names or self._everything else ()
         wanted = [secrets[name] for name in names if name in secrets]
-        response = world(wanted, str(self._sent + 1))
+        response = world(wanted, str(self.sent + 1))
         if not wanted or response.version_info == self._version:
             return None
-        self._sent += 1
+        self.sent += 1
         self._version = response.version_info
         return response
 
@@ -76,11 +76,14 @@ class WorldState:
 
     @property
     def _nonce(self) -> str:
-        return str(self._sent) if self._sent else ""
+        return str(self.sent) if self.sent else ""
 
 
 class DeltaState:
-    """Incremental: each response holds what is new to the client, and names what is not there (any more)."""
+    """Incremental: each response holds what is new to the client, and names what is not there (any more).
+
+    ``sent`` counts the responses.
+    """
 
     def __init__(self) -> None:
         self._names: set[str] = set()
@@ -88,7 +91,7 @@ class DeltaState:
         self._known: dict[str, str | None] = {}
         self._told: frozenset[str] = frozenset()
         self._first = True
-        self._sent = 0
+        self.sent = 0
 
     def take(self, request: pb.DeltaDiscoveryRequest) -> str | None:
         """The next request. Gives the reason where it refuses a response."""
@@ -110,12 +113,12 @@ class DeltaState:
         if not new and not gone:
             return None
         self._known |= {one.name: one.version for one in new} | dict.fromkeys(gone)
-        self._sent += 1
+        self.sent += 1
         return pb.DeltaDiscoveryResponse(
-            system_version_info=str(self._sent),
+            system_version_info=str(self.sent),
             resources=[pb.Resource(name=one.name, version=one.version, resource=one.resource) for one in new],
             type_url=SECRET_TYPE,
-            nonce=str(self._sent),
+            nonce=str(self.sent),
             removed_resources=gone,
         )
 

@@ -93,6 +93,22 @@ async def test_a_delta_stream_brings_each_change(mesh: Mesh, sds: SecretDiscover
         await stream.cancel()
 
 
+async def test_a_delta_stream_names_what_was_taken_back_before_it_is_denied(
+    mesh: Mesh, sds: SecretDiscoveryServiceStub
+) -> None:
+    with denied():
+        async with sds.DeltaSecrets.open(timeout=20) as stream:
+            await stream.send_message(pb.DeltaDiscoveryRequest(resource_names_subscribe=["default", "ROOTCA"]))
+            first = await stream.recv_message()
+            assert first is not None
+            assert [one.name for one in first.resources] == ["ROOTCA", "default"]
+            mesh.upstream.remove_entry("/web")
+            second = await stream.recv_message()
+            assert second is not None
+            assert (len(second.resources), [*second.removed_resources]) == (0, ["ROOTCA", "default"])
+            await ended(stream)
+
+
 async def test_a_refusal_is_logged_with_its_reason_and_not_answered_before_something_changes(
     mesh: Mesh, sds: SecretDiscoveryServiceStub, caplog: pytest.LogCaptureFixture
 ) -> None:
