@@ -72,6 +72,8 @@ def our_errors() -> Iterator[None]:
         yield
     except GRPCError as error:
         raise error_of(error.status.value, error.message or error.status.name) from error
+    except errors.LocalIdentityError:
+        raise  # our own SVID ended before the connection was made; it is an ssl.SSLError, too
     except ssl.SSLError as error:
         raise errors.LocalIdentityError(f"no server to believe: {peer_error(error)}") from error
     except (TimeoutError, OSError, StreamTerminatedError, ProtocolError) as error:

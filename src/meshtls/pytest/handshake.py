@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass, field
 
-from meshtls.errors import HandshakeError, RequestError
+from meshtls.errors import HandshakeError, LocalIdentityError, RequestError
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.failures import peer_error
 
@@ -15,7 +15,10 @@ _ROUNDS = 8
 
 
 def handshake(client: ssl.SSLContext, server: ssl.SSLContext) -> VerifiedPeer:
-    """Carry bytes both ways until both sides are done. Raises the PeerError of the side that refused first."""
+    """Carry bytes both ways until both sides are done. Raises the PeerError of the side that refused first.
+
+    Raises LocalIdentityError where a side has no identity to show.
+    """
     there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
     caller = _Side(client.wrap_bio(back, there, server_side=False))
     callee = _Side(server.wrap_bio(there, back, server_side=True))
@@ -39,6 +42,8 @@ class _Side:
                 self.done = True
         except ssl.SSLWantReadError:
             return
+        except LocalIdentityError:
+            raise
         except ssl.SSLError as error:
             raise peer_error(error) from error
 

@@ -90,7 +90,8 @@ class Mesh:
     def handshake(self, client: X509ContextSource | ssl.SSLContext, server: ssl.SSLContext) -> VerifiedPeer:
         """Shake hands in memory, and give the client as the server verified and allowed it.
 
-        ``client`` is a context, or a source that takes any server. Raises the PeerError of the side that refused.
+        ``client`` is a context, or a source that takes any server. Raises the PeerError of the side that refused,
+        LocalIdentityError where a side has no identity to show.
         """
         if not isinstance(client, ssl.SSLContext):
             client = client_context(client, authorize_any())

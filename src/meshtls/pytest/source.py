@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from meshtls.bundle import BundleSet
+from meshtls.errors import IdentityWithdrawnError
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import X509Context
 from meshtls.svid.x509 import X509Svid
@@ -18,6 +19,7 @@ class MeshSource:
     def __init__(self, issue: Callable[[], X509Svid], bundles: BundleSet) -> None:
         self._issue = issue
         self._current = X509Context(1, (issue(),), bundles)
+        self._revoked = False
 
     @property
     def spiffe_id(self) -> SpiffeId:
@@ -29,13 +31,23 @@ class MeshSource:
         return self._current.svid.serial
 
     def snapshot(self) -> X509Context:
+        """Raises IdentityWithdrawnError after ``revoke``."""
+        if self._revoked:
+            raise IdentityWithdrawnError(f"X509-SVID withdrawn: {self.spiffe_id} was revoked by the test")
         return self._current
 
     def rotate(self) -> X509Context:
-        """From now on it is a new key and a new certificate under the same ID, one generation later."""
-        old = self._current
+        """From now on it is a new key and a new certificate under the same ID, one generation later.
+
+        It gives back what ``revoke`` took.
+        """
+        old, self._revoked = self._current, False
         self._current = X509Context(old.generation + 1, (self._issue(),), old.bundles)
         return self._current
+
+    def revoke(self) -> None:
+        """Take the identity away, as a Workload API does: new connections can't be made until ``rotate``."""
+        self._revoked = True
 
     def __repr__(self) -> str:
         svid = self._current.svid

@@ -67,9 +67,14 @@ class MeshWorkloadApi:
         self._wait_for(lambda: self._upstream.put_entry(self._entry), lambda: self.serial != before)
 
     def revoke(self) -> None:
-        """Take the identity away: callers get PermissionDenied, those that listen too."""
+        """Take the identity away: callers get PermissionDenied, those that listen too, and sources give it no more."""
         cache = self._agent.identities.cache
         self._wait_for(lambda: self._upstream.remove_entry(_ENTRY), lambda: cache.entries.get(_ENTRY) is None)
+
+    def restore(self) -> None:
+        """Give the identity back after ``revoke``, with a new SVID."""
+        cache = self._agent.identities.cache
+        self._wait_for(lambda: self._upstream.put_entry(self._entry), lambda: cache.svid_of(_ENTRY) is not None)
 
     def __enter__(self) -> Self:
         return self

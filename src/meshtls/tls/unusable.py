@@ -19,6 +19,7 @@ class NoIdentityError(LocalIdentityError, ssl.SSLError):
 
     def __init__(self, error: LocalIdentityError) -> None:
         super().__init__(1, str(error))
+        self.library, self.reason = "meshtls", "NO_IDENTITY"  # ssl sets both on its own, and its users read them
         self._error = error
 
     def __reduce__(self) -> tuple[type[NoIdentityError], tuple[LocalIdentityError]]:

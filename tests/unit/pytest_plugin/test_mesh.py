@@ -12,8 +12,10 @@ import pytest
 import meshtls
 from meshtls import X509Source, authorize_any, authorize_id, client_context, server_context
 from meshtls.errors import (
+    IdentityWithdrawnError,
     InvalidSpiffeIdError,
     InvalidSvidError,
+    LocalIdentityError,
     NoBundleError,
     NotAuthorizedError,
     PeerError,
@@ -139,8 +141,13 @@ class TestWorkloadApi:
             async with meshtls.WorkloadApiClient(api.address) as client:
                 with pytest.raises(WorkloadApiError, match="PERMISSION_DENIED"):
                     await client.fetch_x509_context()
-        with pytest.raises(RequestError, match="it was revoked"):
-            api.rotate()
+            with pytest.raises(IdentityWithdrawnError, match="PERMISSION_DENIED"):
+                await asyncio.wait_for(_until_lost(source), 20)
+            with pytest.raises(RequestError, match="it was revoked"):
+                api.rotate()
+            api.restore()
+            third = await source.changed(second.generation)
+            assert third.svid.serial == api.serial != second.svid.serial
 
     def test_as_a_context_manager_it_ends_with_the_block(self, mesh: Mesh) -> None:
         with mesh.workload_api("web") as api, meshtls.blocking(X509Source(api.address)) as source:
@@ -172,3 +179,21 @@ class TestWorkloadApi:
             api = mesh.workload_api("web")
         with pytest.raises(meshtls.LocalIdentityError, match="nobody answers"):
             asyncio.run(X509Source(api.address, timeout=0.01).__aenter__())
+
+
+async def _until_lost(source: X509Source) -> None:
+    await source.withdrawn()
+    source.snapshot()
+
+
+def test_a_source_that_was_revoked_makes_no_connection_until_it_is_rotated(mesh: Mesh) -> None:
+    client, server = mesh.source("web"), mesh.source("db")
+    context = server_context(server, authorize_id(mesh.id("web")))
+    assert mesh.handshake(client, context).spiffe_id == mesh.id("web")
+    client.revoke()
+    with pytest.raises(IdentityWithdrawnError, match="^X509-SVID withdrawn: .*/web was revoked by the test$"):
+        client.snapshot()
+    with pytest.raises(LocalIdentityError, match="was revoked by the test"):
+        mesh.handshake(client, context)
+    client.rotate()
+    assert mesh.handshake(client, context).spiffe_id == mesh.id("web")

@@ -1,0 +1,14 @@
+"""What a call of the server's API raises becomes one of our errors."""
+
+from __future__ import annotations
+
+import pytest
+
+from meshtls.errors import LocalIdentityError
+from meshtls.proto.server_calls import our_errors
+from meshtls.tls.unusable import NoIdentityError
+
+
+def test_a_channel_without_an_identity_of_its_own_says_so_and_blames_no_server() -> None:
+    with pytest.raises(LocalIdentityError, match="^the SVID of this agent has expired$"), our_errors():
+        raise NoIdentityError(LocalIdentityError("the SVID of this agent has expired"))
