@@ -1,10 +1,13 @@
 """Every exception of meshtls: one small tree that says whose fault it is.
 
 ``ConfigError`` is the operator's, ``RequestError`` the caller's, ``LocalIdentityError`` ours, ``PeerError`` the peer's.
-Each message says what was wanted, what came and what to do.
+Each message says what was wanted, what came and what to do. What came may hold any character; the error's text is
+printable all the same.
 """
 
 from __future__ import annotations
+
+from meshtls.printable import printable, printable_lines
 
 __all__ = [
     "AccessError",
@@ -32,11 +35,20 @@ __all__ = [
 
 
 class MeshtlsError(Exception):
-    """Root of the tree: ``except MeshtlsError`` catches all that meshtls raises on purpose."""
+    """Root of the tree: ``except MeshtlsError`` catches all that meshtls raises on purpose.
+
+    Its text is one line of printable characters, whatever a peer or a file had in the place that it quotes.
+    """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class ConfigError(MeshtlsError):
-    """A file, a flag or a stored key that the operator has to mend."""
+    """A file, a flag or a stored key that the operator has to mend. Its text may have several lines."""
+
+    def __str__(self) -> str:
+        return printable_lines(Exception.__str__(self))
 
 
 class RequestError(MeshtlsError, ValueError):

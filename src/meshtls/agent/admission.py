@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
 
@@ -16,11 +15,12 @@ from meshtls.agent.entries import nearest
 from meshtls.agent.identities import Identities, Subscription
 from meshtls.ca.registration import Selector
 from meshtls.errors import AccessError
+from meshtls.logs import logger
 from meshtls.workload.background import in_background
 
 __all__ = ["Admission", "Watch"]
 
-log = logging.getLogger("meshtls.agent")
+log = logger("meshtls.agent")
 
 _NO_IDENTITY = "no identity issued"
 _MOST_EXPLAINED = 1024

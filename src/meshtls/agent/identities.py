@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import aclosing
 from datetime import datetime, timedelta
@@ -21,6 +20,7 @@ from meshtls.clock import Clock
 from meshtls.errors import MeshtlsError, RequestError
 from meshtls.observe.outage import Outage
 from meshtls.observe.readiness import Readiness
+from meshtls.logs import logger
 from meshtls.svid.x509 import X509Svid
 from meshtls.workload.background import in_background
 
@@ -29,7 +29,7 @@ __all__ = ["Identities", "Subscription"]
 # Wall time is looked at again this often, since a sleep does not count the time that a suspended machine was away.
 _LONGEST_SLEEP = 30.0
 
-log = logging.getLogger("meshtls.agent")
+log = logger("meshtls.agent")
 
 
 class Subscription:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -13,10 +12,11 @@ from meshtls.agent.node.store import opened_store
 from meshtls.agent.node.upstream import ServerUpstream
 from meshtls.agent.service import Agent
 from meshtls.clock import Clock, SystemClock
+from meshtls.logs import logger
 
 __all__ = ["run_agent", "running_agent"]
 
-log = logging.getLogger("meshtls.agent")
+log = logger("meshtls.agent")
 
 
 async def run_agent(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping
 from typing import Protocol, TypeVar
 
@@ -16,6 +15,7 @@ from meshtls.agent.cache import View
 from meshtls.agent.callers import current_caller
 from meshtls.agent.sds_secrets import SECRET_TYPE, NamedSecret, secrets_of
 from meshtls.agent.sds_state import DeltaState, WorldState, names_or_all, world
+from meshtls.logs import logger
 from meshtls.proto.envoy import discovery_pb as pb
 from meshtls.proto.envoy.secret_grpc import SecretDiscoveryServiceBase
 from meshtls.workload.background import in_background
@@ -27,7 +27,7 @@ R = TypeVar("R", bound=Message)
 Q_contra = TypeVar("Q_contra", contravariant=True)
 R_co = TypeVar("R_co", covariant=True)
 
-log = logging.getLogger("meshtls.agent")
+log = logger("meshtls.agent")
 
 
 class _State(Protocol[Q_contra, R_co]):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +21,7 @@ from meshtls.clock import Clock, SystemClock
 from meshtls.errors import LocalIdentityError
 from meshtls.observe.outage import Outage
 from meshtls.observe.readiness import Readiness, readiness_of
+from meshtls.logs import logger
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import X509Context
 from meshtls.workload.background import in_background
@@ -31,7 +31,7 @@ __all__ = ["RotatingSource", "SourceStatus"]
 # Wall time is looked at again this often, since a sleep does not count the time that a suspended machine was away.
 _LONGEST_SLEEP = 30.0
 
-log = logging.getLogger("meshtls.agent")
+log = logger("meshtls.agent")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from weakref import WeakValueDictionary
 
@@ -11,6 +10,7 @@ from meshtls.agent.upstream import Upstream
 from meshtls.ca.registration import Entry
 from meshtls.clock import Clock
 from meshtls.errors import InvalidSvidError, LocalIdentityError
+from meshtls.logs import logger
 from meshtls.svid.jwt import JwtSvid, parse_unverified
 from meshtls.workload.jwt_cache import JwtCache
 
@@ -18,7 +18,7 @@ __all__ = ["Tokens"]
 
 _Wanted = tuple[frozenset[str], Entry]
 
-log = logging.getLogger("meshtls.agent")
+log = logger("meshtls.agent")
 
 
 class Tokens:

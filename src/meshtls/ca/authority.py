@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,12 +24,13 @@ from meshtls.ca.profile import (
 from meshtls.ca.records import IssuanceLog, IssuanceRecord, IssuanceRecorder
 from meshtls.clock import Clock
 from meshtls.errors import ConfigError, RequestError
+from meshtls.logs import logger
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.svid.x509 import format_serial
 
 __all__ = ["Authority", "Lifetimes"]
 
-log = logging.getLogger("meshtls.ca")
+log = logger("meshtls.ca")
 
 _INTERMEDIATE = timedelta(days=30)
 

@@ -10,7 +10,7 @@ import click
 from meshtls.bundle import TrustBundle
 from meshtls.cli.access import ServerAccess, server_options
 from meshtls.cli.options import TRUST_DOMAIN
-from meshtls.cli.output import Output
+from meshtls.cli.output import Output, tell
 from meshtls.cli.records import bundle_record
 from meshtls.errors import ConfigError, NotFoundError
 from meshtls.spiffeid import TrustDomain
@@ -49,7 +49,8 @@ def list_bundles(access: ServerAccess, out: Output, trust_domain: TrustDomain | 
     if out.as_json:
         out.records("bundles", list(map(bundle_record, found)))
         return
-    click.echo("\n\n".join(f"{one.trust_domain}\n{_text(one, form)}" for one in found) or "no bundles")
+    text = "\n\n".join(f"{one.trust_domain}\n{_text(one, form)}" for one in found)
+    tell(*(text or "no bundles").split("\n"))
 
 
 @bundle.command("set")

@@ -16,7 +16,7 @@ from meshtls.ca.registration import Entry, Selector, agent_id
 from meshtls.cli.ca_config import CaConfig, load_ca_config
 from meshtls.cli.health import tell_health
 from meshtls.cli.options import config_option, log_to_stderr, output_option
-from meshtls.cli.output import Output
+from meshtls.cli.output import Output, tell
 from meshtls.cli.publish import publish
 from meshtls.cli.signals import stop_signal
 from meshtls.clock import SystemClock
@@ -74,7 +74,7 @@ async def _serve(config: CaConfig, out: Output) -> None:
 
 def _tell_serving(config: CaConfig, authority: Authority, out: Output) -> None:
     if not out.as_json:
-        click.echo(f"serving: {authority!r} on {config.socket}", err=True)
+        tell(f"serving: {authority!r} on {config.socket}", err=True)
         return
     record = {"event": "serving", "trust_domain": str(config.trust_domain), "socket": str(config.socket)}
     out.event(record | {"identities": {str(uid): str(name) for uid, name in config.identities.items()}}, "")

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from meshtls.cli.demo_result import Demo, End, Hop, Refusal
+from meshtls.printable import printable_json
 
 __all__ = ["as_json", "duration", "show"]
 
@@ -16,7 +17,7 @@ __all__ = ["as_json", "duration", "show"]
 def as_json(demo: Demo) -> str:
     """One JSON document: ``ok``, ``hops``, ``refusals``, ``problems``."""
     parts = {"hops": [asdict(hop) for hop in demo.hops], "refusals": [asdict(one) for one in demo.refusals]}
-    return json.dumps({"ok": not demo.problems, **parts, "problems": list(demo.problems)}, indent=2)
+    return printable_json(json.dumps({"ok": not demo.problems, **parts, "problems": list(demo.problems)}, indent=2))
 
 
 def show(demo: Demo, console: Console) -> None:

@@ -7,9 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-import click
-
-from meshtls.cli.output import Output, Record
+from meshtls.cli.output import Output, Record, tell, tell_progress
 from meshtls.errors import RequestError
 
 __all__ = ["Batch", "apply_batch"]
@@ -32,9 +30,9 @@ class Batch:
         if out.as_json:
             out.record({verb: self.done, "failed": failed})
         else:
-            click.echo(f"{verb} {len(self.done)} of {len(self.done) + len(failed)} entries")
+            tell(f"{verb} {len(self.done)} of {len(self.done) + len(failed)} entries")
             for name, message in self.failed:
-                click.echo(f"{name}: {message}", err=True)
+                tell(f"{name}: {message}", err=True)
         return 1 if failed else 0
 
 
@@ -76,4 +74,4 @@ async def _apply_some(
 
 def _show_progress(done: int, of: int) -> None:
     if of > _CHUNK and sys.stderr.isatty():
-        click.echo(f"\r{done} of {of} entries", nl=done == of, err=True)
+        tell_progress(f"{done} of {of} entries", last=done == of)

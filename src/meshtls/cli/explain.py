@@ -15,7 +15,7 @@ from meshtls.ca.registration import Entry, Selector
 from meshtls.cli.access import ServerAccess, gathered, server_options
 from meshtls.cli.explanation import Explanation, explain_process
 from meshtls.cli.options import SPIFFE_ID
-from meshtls.cli.output import Output, Record
+from meshtls.cli.output import Output, Record, tell
 from meshtls.cli.records import entry_record, moment
 from meshtls.cli.telling import MOST_PID
 from meshtls.clock import SystemClock
@@ -44,7 +44,7 @@ def explain(
     """
     selectors = asyncio.run(_attested(_credentials(pid, uid, gid)))
     if uid is not None and gid is None and _own_group(uid) is None:
-        click.echo(f"uid {uid} has no name here, and so no group: give --gid to match selectors of its group", err=True)
+        tell(f"uid {uid} has no name here, and so no group: give --gid to match selectors of its group", err=True)
         selectors = frozenset(one for one in selectors if not _is_of_group(one))
     if pid is not None:
         _tell_what_is_wanting(pid, {one.value.partition(":")[0] for one in selectors})
@@ -66,9 +66,9 @@ def explain(
 
 def _tell_what_is_wanting(pid: int, kinds: set[str]) -> None:
     if "sha256" not in kinds:
-        click.echo(f"pid {pid}: its program can't be read by us; ask as root to know its path and sha256", err=True)
+        tell(f"pid {pid}: its program can't be read by us; ask as root to know its path and sha256", err=True)
     elif "path" not in kinds:
-        click.echo(
+        tell(
             f"pid {pid}: has no path: what it calls its program is another file here; was it replaced while it ran,"
             " or does it run in another mount namespace?",
             err=True,
@@ -135,22 +135,22 @@ def _document(found: Explanation) -> Record:
 
 
 def _show(found: Explanation) -> None:
-    click.echo("selectors")
+    tell("selectors")
     for selector in found.selectors:
-        click.echo(f"  {selector}")
-    click.echo("identities" if found.matching else "no matching registration entry")
+        tell(f"  {selector}")
+    tell("identities" if found.matching else "no matching registration entry")
     for entry in found.matching:
-        click.echo(f"  {entry.spiffe_id} (entry {entry.id}, parent {entry.parent_id}, {_agents(entry, found)})")
+        tell(f"  {entry.spiffe_id} (entry {entry.id}, parent {entry.parent_id}, {_agents(entry, found)})")
         if entry in found.hidden:
-            click.echo(f"    only when asked for by its ID: an entry above it has the same hint {entry.hint!r}")
+            tell(f"    only when asked for by its ID: an entry above it has the same hint {entry.hint!r}")
     misses = [f"{one.entry.spiffe_id}: {_missing(one, found)} (entry {one.entry.id})" for one in found.near]
     misses += [f"{one.spiffe_id}: {found.obstacles[one.id]} (entry {one.id})" for one in found.unserved]
     misses += [f"{one.spiffe_id}: expired at {_end(one)} (entry {one.id})" for one in found.expired]
     misses += [f"{one.spiffe_id}: {_agents(one, found)}, not by this one (entry {one.id})" for one in found.elsewhere]
     if misses:
-        click.echo("near misses")
+        tell("near misses")
     for line in misses:
-        click.echo(f"  {line}")
+        tell(f"  {line}")
 
 
 def _missing(miss: NearMiss, found: Explanation) -> str:

@@ -12,7 +12,7 @@ import click
 
 from meshtls.bundle import TrustBundle
 from meshtls.cli.options import SPIFFE_ID, choice_options, output_option, workload_option
-from meshtls.cli.output import Output
+from meshtls.cli.output import Output, tell
 from meshtls.cli.records import bundle_record, jwt_record, x509_record
 from meshtls.cli.svid_files import Choice, contents, pinned, write_files
 from meshtls.cli.workload_socket import workload_address
@@ -73,7 +73,7 @@ def x509(
         return
     out.records("svids", list(map(x509_record, context.svids)))
     for path in paths:
-        click.echo(f"wrote {path}")
+        tell(f"wrote {path}")
 
 
 @fetch.command()
@@ -97,7 +97,8 @@ def bundles(out: Output, workload_socket: str | None) -> None:
     if out.as_json:
         out.records("bundles", list(map(bundle_record, found)))
         return
-    click.echo("\n\n".join(f"{one.trust_domain}\n{one.to_pem().decode().rstrip()}" for one in found))
+    text = "\n\n".join(f"{one.trust_domain}\n{one.to_pem().decode().rstrip()}" for one in found)
+    tell(*text.split("\n"))
 
 
 def _ask(socket: str | None, question: Callable[[WorkloadApiClient], Awaitable[T]]) -> T:

@@ -10,6 +10,7 @@ import msgspec
 
 from meshtls.observe.access_log import access_line
 from meshtls.observe.events import ConnectionResult, Outcome
+from meshtls.printable import printable, printable_json
 from meshtls.svid.x509 import X509Svid
 
 __all__ = ["Journal", "Tell", "json_lines", "text_lines"]
@@ -54,7 +55,8 @@ def text_lines(write: Writer) -> Tell:
             write(f"{now} rotated {event.spiffe_id}: SVID {event.serial} until {event.not_after:%H:%M:%SZ}")
         else:
             ends = f"{event.source_id or 'nobody known'} -> {event.destination_id or 'nobody known'}"
-            write(f"{now} {event.sidecar} {event.direction.value} {event.outcome.name} {ends}: {event.detail}")
+            what = f"{event.sidecar} {event.direction.value} {event.outcome.name}"
+            write(f"{now} {what} {ends}: {printable(event.detail)}")
 
     return tell
 
@@ -66,9 +68,13 @@ def json_lines(write: Writer) -> Tell:
         if isinstance(event, X509Svid):
             ends = f"{event.not_after:%Y-%m-%dT%H:%M:%SZ}"
             fields = {"spiffe_id": str(event.spiffe_id), "serial": event.serial, "expiry": ends}
-            write(msgspec.json.encode({"event": "rotated", **fields}).decode())
+            write(_json({"event": "rotated", **fields}))
         else:
             fields = msgspec.to_builtins(access_line(event))
-            write(msgspec.json.encode({"event": "connection", **fields}).decode())
+            write(_json({"event": "connection", **fields}))
 
     return tell
+
+
+def _json(fields: object) -> str:
+    return printable_json(msgspec.json.encode(fields).decode())

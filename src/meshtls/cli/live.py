@@ -11,6 +11,7 @@ from meshtls.cli.demo_report import duration
 from meshtls.cli.journal import Journal
 from meshtls.cli.local_mesh import LocalMesh, Member
 from meshtls.errors import LocalIdentityError
+from meshtls.printable import printable
 
 __all__ = ["picture"]
 
@@ -56,7 +57,7 @@ def _refusals(journal: Journal) -> Table | Text:
     for name in ("time", "sidecar", "outcome", "why"):
         table.add_column(name, overflow="fold")
     for result in journal.refusals:
-        table.add_row(f"{result.started:%H:%M:%S}", result.sidecar, result.outcome.name, result.detail)
+        table.add_row(f"{result.started:%H:%M:%S}", result.sidecar, result.outcome.name, printable(result.detail))
     return table
 
 

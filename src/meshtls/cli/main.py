@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 
 import click
 from click.shell_completion import CompletionItem
 
-from meshtls.cli.output import Output, wants_json
+from meshtls.cli.output import Output, tell, wants_json
 from meshtls.errors import ConfigError, MeshtlsError
+from meshtls.logs import LineFormatter, traceback_text
+from meshtls.printable import printable
 
 __all__ = ["cli", "main"]
 
@@ -75,7 +80,17 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one verb and exit: 0 done, 1 it failed, 2 the configuration or the command line has to be mended."""
+    if arguments is None:  # the process is ours
+        _escape_what_python_prints()
     sys.exit(_run(arguments))
+
+
+def _escape_what_python_prints() -> None:
+    """Python's own ways to standard error: tracebacks, and the log of a verb that sets up none."""
+    sys.excepthook = lambda kind, error, where: tell(*traceback_text(error).split("\n"), err=True)
+    threading.excepthook = lambda thread: tell(*traceback_text(thread.exc_value).split("\n"), err=True)
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(LineFormatter())
 
 
 def _run(arguments: Sequence[str] | None) -> int:
@@ -87,7 +102,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         if out.as_json:
             out.error(type(error).__name__, error.format_message(), error.exit_code)
         else:
-            error.show()
+            tell(*_shown(error).split("\n"), err=True)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return _INTERRUPTED
@@ -103,6 +118,15 @@ def _run(arguments: Sequence[str] | None) -> int:
         advice = f"{error.name} is not installed; this verb needs pip install 'meshtls[server]'"
         out.error("ConfigError", advice, _CONFIG)
         return _CONFIG
+
+
+def _shown(error: click.ClickException) -> str:
+    shown, message = io.StringIO(), error.format_message()
+    error.show(shown)
+    text = shown.getvalue().rstrip("\n")
+    # A message that is the help has lines of its own; every other one is a sentence that quotes the command line.
+    is_help = isinstance(error, click.UsageError) and error.ctx is not None and message == error.ctx.get_help()
+    return text if is_help else text.replace(message, printable(message))
 
 
 def _explain(error: BaseException, out: Output) -> int:

@@ -11,6 +11,7 @@ import click
 
 from meshtls.cli.options import TRUST_DOMAIN, log_to_stderr
 from meshtls.errors import ConfigError
+from meshtls.logs import logger
 from meshtls.node.run import run_node
 from meshtls.spiffeid import TrustDomain
 
@@ -36,7 +37,7 @@ def node(envelope: bool, trust_domain: TrustDomain) -> None:
     error.
     """
     log_to_stderr(logging.ERROR)
-    logging.getLogger("meshtls.node").setLevel(logging.WARNING)
+    logger("meshtls.node").setLevel(logging.WARNING)
     stdin, stdout = _descriptor(sys.stdin, "input"), _descriptor(sys.stdout, "output")
     asyncio.run(run_node(stdin, stdout, trust_domain, envelope=envelope))
 

@@ -14,6 +14,7 @@ import click
 from meshtls.ca.registration import Selector
 from meshtls.cli.output import Output
 from meshtls.errors import RequestError
+from meshtls.logs import LineFormatter
 from meshtls.scalars import LONGEST, duration, shown, whole_number
 from meshtls.sidecar.address import Address
 from meshtls.spiffeid import SpiffeId, TrustDomain
@@ -101,7 +102,9 @@ def workload_option(command: F) -> F:
 
 def log_to_stderr(level: int = logging.INFO) -> None:
     """Log from this level on, one line a record. Standard output is for what was asked for."""
-    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
 
 
 def _seconds(text: str) -> int:

@@ -1,15 +1,22 @@
-"""What a verb says on standard output: for people, plain where that is no terminal, or JSON for programs."""
+"""What a verb says on standard output: for people, plain where that is no terminal, or JSON for programs.
+
+Nothing of the command line prints but by what is here: names, paths and messages come from anywhere, and none of them
+may rule the terminal or make up lines.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import click
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.text import Text
 
-__all__ = ["Output", "Record", "wants_json"]
+from meshtls.printable import printable, printable_json, printable_lines
+
+__all__ = ["Output", "Record", "Terminal", "tell", "tell_json", "tell_progress", "wants_json"]
 
 Record = Mapping[str, object]
 _WIDTH = 24
@@ -29,6 +36,29 @@ def wants_json(arguments: Sequence[str]) -> bool:
     return form == "json"
 
 
+def tell(*lines: str, err: bool = False) -> None:
+    """Print each of these as one line; without any, an empty one."""
+    click.echo("\n".join(map(printable, lines)), err=err)
+
+
+def tell_json(value: object, *, indent: int | None = None, err: bool = False) -> None:
+    """Print this as JSON, in one line where there is no ``indent``."""
+    click.echo(printable_json(json.dumps(value, indent=indent)), err=err)
+
+
+def tell_progress(text: str, *, last: bool) -> None:
+    """Print this on a terminal's standard error in place of the progress before it, and end the line with the last."""
+    click.echo(f"\r{printable(text)}", nl=last, err=True)
+
+
+class Terminal(Console):
+    """rich's console; the controls that it sends are its own, and none comes from what it is given to print."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else printable_lines(text), style, control)
+
+
 class Output:
     """A record is one JSON object. For people it is a line for each field that says something."""
 
@@ -38,42 +68,53 @@ class Output:
     def record(self, record: Record, text: str | None = None) -> None:
         """One answer; ``text`` is what people are told instead of the fields."""
         if self.as_json:
-            click.echo(json.dumps(record, indent=2))
+            tell_json(record, indent=2)
         elif text is not None:
-            click.echo(text)
+            tell(*text.split("\n"))
         else:
             self._block(record)
 
     def records(self, name: str, records: Sequence[Record]) -> None:
         """A list, in JSON as the one member ``name``."""
         if self.as_json:
-            click.echo(json.dumps({name: records}, indent=2))
+            tell_json({name: records}, indent=2)
             return
         for place, record in enumerate(records):
             if place:
-                click.echo()
+                tell()
             self._block(record)
         if not records:
-            click.echo(f"no {name}")
+            tell(f"no {name}")
 
     def event(self, record: Record, text: str) -> None:
         """One of several answers over time: a line each, in JSON too."""
-        click.echo(json.dumps(record) if self.as_json else text)
+        if self.as_json:
+            tell_json(record)
+        else:
+            tell(text)
 
     def notice(self, text: str) -> None:
         """What is to be known beside an answer that was given all the same; on standard error."""
-        click.echo(json.dumps({"notice": text}) if self.as_json else f"meshtls: {text}", err=True)
+        self._beside({"notice": text}, text)
 
     def error(self, kind: str, message: str, exit_code: int) -> None:
-        """Why there is no answer, as one line of JSON or as a sentence; on standard error."""
-        told = {"error": {"kind": kind, "message": message, "exit_code": exit_code}}
-        click.echo(json.dumps(told) if self.as_json else f"meshtls: {message}", err=True)
+        """Why there is no answer, as one line of JSON or as a sentence; on standard error. A sentence's further lines
+        are indented, so that none looks like another error.
+        """
+        self._beside({"error": {"kind": kind, "message": message, "exit_code": exit_code}}, message)
+
+    def _beside(self, record: Record, text: str) -> None:
+        if self.as_json:
+            tell_json(record, err=True)
+        else:
+            first, *others = text.split("\n")
+            tell(f"meshtls: {first}", *(f"  {line}" for line in others), err=True)
 
     def _block(self, record: Record) -> None:
-        console = Console(highlight=False, soft_wrap=True)
+        console = Terminal(highlight=False, soft_wrap=True)
         for name, value in record.items():
             if value:
-                console.print(Text.assemble((f"{name.replace('_', ' '):<{_WIDTH}}", "dim"), _words(value)))
+                console.print(Text.assemble((f"{name.replace('_', ' '):<{_WIDTH}}", "dim"), printable(_words(value))))
 
 
 def _words(value: object) -> str:

@@ -11,7 +11,7 @@ import click
 
 from meshtls.cli.health import readiness_at, tell_health
 from meshtls.cli.options import config_option, log_to_stderr, output_option
-from meshtls.cli.output import Output
+from meshtls.cli.output import Output, tell
 from meshtls.cli.sidecar_record import config_record, config_text, serving_record
 from meshtls.cli.sidecar_source import source_of
 from meshtls.errors import ConfigError
@@ -80,7 +80,7 @@ async def _run(config: SidecarConfig, lines: LineStream, out: Output, parent: in
             lines.write(json.dumps(serving_record(running)) + "\n")
             lines.flush()
         else:
-            click.echo(f"serving: {running!r}", err=True)
+            tell(f"serving: {running!r}", err=True)
 
     async with (
         source_of(config) as source,

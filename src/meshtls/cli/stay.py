@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-import click
 from rich.console import Console
 from rich.live import Live
 
@@ -16,6 +15,7 @@ from meshtls.cli.http import HttpError, get
 from meshtls.cli.journal import Journal, Tell, json_lines, text_lines
 from meshtls.cli.live import picture
 from meshtls.cli.local_mesh import LocalMesh, Member, local_mesh
+from meshtls.cli.output import Terminal, tell
 from meshtls.cli.publish import publish_bundle
 from meshtls.cli.signals import stop_signal
 from meshtls.sidecar.settings import SidecarConfig
@@ -39,7 +39,7 @@ class Plan:
 
 async def stay(plan: Plan) -> int:
     """Run until SIGTERM or SIGINT, then drain; the exit code."""
-    console = Console(highlight=False)
+    console = Terminal(highlight=False)
     watched = console.is_terminal and not plan.json
     journal = Journal(_tell(plan, watched))
     with stop_signal() as stopped:
@@ -60,11 +60,11 @@ async def stay(plan: Plan) -> int:
 def _tell(plan: Plan, watched: bool) -> Tell:
     if watched:
         return lambda event: None  # the table shows it
-    return (json_lines if plan.json else text_lines)(click.echo)
+    return (json_lines if plan.json else text_lines)(tell)
 
 
 def _say(text: str) -> None:
-    click.echo(text, err=True)
+    tell(text, err=True)
 
 
 def _work(

@@ -175,7 +175,7 @@ def _listed(directory: Path) -> frozenset[str]:
         text = (directory / _LIST).read_text("utf-8", errors="replace")
     except FileNotFoundError:
         return frozenset()
-    return frozenset(filter(_COMES_AND_GOES.fullmatch, text.splitlines()))
+    return frozenset(filter(_COMES_AND_GOES.fullmatch, text.split("\n")))
 
 
 def _write_list(directory: Path, names: frozenset[str]) -> None:

@@ -7,7 +7,6 @@ pid file is late (the program has not started yet, or is restarting) is tried ag
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 from collections.abc import Mapping, Sequence
@@ -15,12 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from meshtls.logs import logger
+
 __all__ = ["MOST_PID", "RunProgram", "SendSignal", "Teller", "Telling"]
 
 MOST_PID = 2**22
 _STDERR = 2
 
-log = logging.getLogger("meshtls.watch")
+log = logger("meshtls.watch")
 
 
 class Teller(Protocol):

@@ -15,6 +15,7 @@ from meshtls.cli.repeated import RepeatedOptions
 from meshtls.cli.signals import stop_signal
 from meshtls.cli.workload_socket import workload_address
 from meshtls.errors import ConfigError
+from meshtls.logs import logger
 from meshtls.policy.authorizer import authorize_one_of
 from meshtls.sidecar.address import Address
 from meshtls.spiffeid import SpiffeId
@@ -24,7 +25,7 @@ from meshtls.workload.x509_source import X509Source
 
 __all__ = ["tls_server"]
 
-log = logging.getLogger("meshtls.tls")
+log = logger("meshtls.tls")
 
 
 @click.command(cls=RepeatedOptions)

@@ -8,12 +8,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from meshtls.cli.demo import Results, run_demo
 from meshtls.cli.demo_report import as_json, show
 from meshtls.cli.local_mesh import load_directory, local_mesh
 from meshtls.cli.options import DURATION, log_to_stderr
+from meshtls.cli.output import Terminal, tell
 from meshtls.cli.publish import publish_bundle
 from meshtls.cli.stay import Plan, stay
 
@@ -59,7 +59,7 @@ async def _once(plan: Plan) -> int:
         publish_bundle(plan.certs, mesh.authority.bundle)
         demo = await run_demo(mesh, results)
     if plan.json:
-        click.echo(as_json(demo))
+        tell(*as_json(demo).split("\n"))
     else:
-        show(demo, Console(highlight=False, soft_wrap=True))
+        show(demo, Terminal(highlight=False, soft_wrap=True))
     return 1 if demo.problems else 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from meshtls.cli.svid_files import (
 )
 from meshtls.cli.telling import Teller, Telling
 from meshtls.errors import ConfigError, IdentityWithdrawnError, LocalIdentityError
+from meshtls.logs import logger
 from meshtls.svid.context import X509Context
 from meshtls.workload.address import Address
 from meshtls.workload.background import in_background
@@ -31,7 +31,7 @@ from meshtls.workload.x509_source import X509Source
 
 __all__ = ["Watch"]
 
-log = logging.getLogger("meshtls.watch")
+log = logger("meshtls.watch")
 
 
 @dataclass(slots=True)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import logging
 import os
 import threading
 from concurrent.futures import Future
@@ -25,12 +24,13 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from meshtls.errors import MeshtlsError
+from meshtls.logs import logger
 
 __all__ = ["Blocking", "blocking"]
 
 T = TypeVar("T")
 
-log = logging.getLogger("meshtls.workload")
+log = logger("meshtls.workload")
 #: Seconds that a forked child waits for its resource before it goes on without; the thread goes on trying.
 _FORK_WAIT = 5.0
 #: Seconds between two tries of a forked child.

@@ -7,7 +7,6 @@ sent to workers or to a reloader. Wants uvicorn 0.47 or newer, which takes a con
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Any, cast
 
 import uvicorn
@@ -16,11 +15,12 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from meshtls.errors import ConfigError, RequestError
 from meshtls.integrations.asgi import PEER
 from meshtls.integrations.peers import verified_peer
+from meshtls.logs import logger
 from meshtls.tls.rotating import RotatingContext
 
 __all__ = ["peer_config", "peer_protocol"]
 
-log = logging.getLogger("meshtls.tls")
+log = logger("meshtls.tls")
 
 
 def peer_config(

@@ -7,7 +7,6 @@ Attempts that are alike share two sidecars, one attempt at a time: so each of th
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from types import TracebackType
@@ -15,6 +14,7 @@ from typing import Self
 
 from meshtls.clock import Clock
 from meshtls.errors import ConfigError
+from meshtls.logs import logger
 from meshtls.node.capacity import pairs_at_once
 from meshtls.node.echo import comes_back, echo
 from meshtls.node.mesh import Attempt
@@ -27,7 +27,7 @@ from meshtls.svid.context import ConstantSource
 
 __all__ = ["Handshakes"]
 
-log = logging.getLogger("meshtls.node")
+log = logger("meshtls.node")
 _LOOPBACK = "127.0.0.1"
 _FREE = Address(_LOOPBACK, 0)
 _LIMITS = Limits(idle_timeout=5.0, drain=1.0)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Iterable, Iterator
 
 from meshtls.clock import Clock, SystemClock
 from meshtls.errors import MeshtlsError
+from meshtls.logs import logger
 from meshtls.node.decode import Request, decode
 from meshtls.node.dispatch import answer, failure_reply
 from meshtls.node.handshake import Handshakes
@@ -23,7 +23,7 @@ from meshtls.spiffeid import TrustDomain
 
 __all__ = ["run_node"]
 
-log = logging.getLogger("meshtls.node")
+log = logger("meshtls.node")
 #: Stands for a line that could not even be looked at.
 _UNREAD = Request({})
 #: Messages without a written reply; at this many the node stops reading.

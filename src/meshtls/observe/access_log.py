@@ -1,5 +1,7 @@
 """The access log: one JSON line for each connection, all of it from its ConnectionResult.
 
+The detail may quote the peer; like the rest of the line it has printable characters only.
+
 On a denial the peer's ID is what its certificate says: it was turned away before it proved that it holds the key.
 """
 
@@ -11,6 +13,7 @@ from typing import Protocol
 import msgspec
 
 from meshtls.observe.events import ConnectionResult, Outcome
+from meshtls.printable import printable, printable_json
 from meshtls.spiffeid import SpiffeId
 
 __all__ = ["AccessLine", "AccessLog", "LineStream", "access_line"]
@@ -61,7 +64,8 @@ class AccessLog:
         self._encoder = msgspec.json.Encoder()
 
     def __call__(self, result: ConnectionResult) -> None:
-        self._stream.write(self._encoder.encode(access_line(result)).decode() + "\n")
+        line = self._encoder.encode(access_line(result)).decode()
+        self._stream.write(printable_json(line) + "\n")
         self._stream.flush()
 
 
@@ -80,7 +84,7 @@ def access_line(result: ConnectionResult) -> AccessLine:
         verdict,
         name,
         reason,
-        result.detail,
+        printable(result.detail),
         _text(result.source_id),
         _text(result.destination_id),
         result.remote,

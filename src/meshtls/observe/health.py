@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from meshtls.observe.readiness import Readiness
+from meshtls.printable import printable
 
 __all__ = ["END_OF_REQUEST", "LONGEST_REQUEST", "answer_probe"]
 
@@ -30,5 +31,5 @@ def _judge(method: bytes, path: bytes, readiness: Callable[[], Readiness]) -> tu
         return "404 Not Found", "wanted /live or /ready\n"
     state = readiness()
     if not state.ready:
-        return "503 Service Unavailable", f"waiting for {state.text}\n"
-    return "200 OK", f"ready; {state.text}\n" if state.text else "ready\n"
+        return "503 Service Unavailable", f"waiting for {printable(state.text)}\n"
+    return "200 OK", f"ready; {printable(state.text)}\n" if state.text else "ready\n"

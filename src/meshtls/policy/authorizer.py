@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from meshtls.errors import InvalidSpiffeIdError, NotAuthorizedError
+from meshtls.logs import logger
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.svid.verify import VerifiedPeer
 
@@ -24,7 +24,7 @@ __all__ = [
     "refusal_by",
 ]
 
-log = logging.getLogger("meshtls.policy")
+log = logger("meshtls.policy")
 
 
 @dataclass(frozen=True, slots=True)

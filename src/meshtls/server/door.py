@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import ssl
 from collections.abc import Callable, Collection
@@ -15,6 +14,7 @@ from grpclib.events import RecvRequest
 from grpclib.server import Stream
 
 from meshtls.errors import AccessError, MeshtlsError
+from meshtls.logs import logger
 from meshtls.proto.grpc_listener import serve_grpc
 from meshtls.proto.peer_credentials import credentials_of
 from meshtls.server.access import Caller, Door, Gate, Role, may_call
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["current_caller", "open_door"]
 
-log = logging.getLogger("meshtls.server")
+log = logger("meshtls.server")
 
 _CALLER: ContextVar[Caller] = ContextVar("caller")
 _TRANSPORT: ContextVar[asyncio.BaseTransport] = ContextVar("transport")

@@ -79,7 +79,8 @@ def _tokens(file: str, text: str, line: int) -> Iterator[_Token]:
         line += match[0].count("\n")
         place = match.end()
     if place < len(text):
-        _complain(file, line, f"wanted HCL, got {text[place : place + 20].splitlines()[0]!r}")
+        rest, _, _ = text[place : place + 20].partition("\n")
+        _complain(file, line, f"wanted HCL, got {rest!r}")
     yield _Token("end", _END, line)
 
 

@@ -8,7 +8,6 @@ the agents that it concerns. Nothing here is newer than the database, and nothin
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
@@ -22,6 +21,7 @@ from meshtls.ca.store.database import Database
 from meshtls.clock import Clock
 from meshtls.complaints import Complaints
 from meshtls.errors import StoreError
+from meshtls.logs import logger
 from meshtls.server.entries import EntryIndex, Node
 from meshtls.server.subscription import Subscription
 from meshtls.server.syncing import Told, entries_to_tell, everything
@@ -34,7 +34,7 @@ REFRESH_HINT = 300
 _POLL_SECONDS = 0.25
 _RETRY_SECONDS = 1.0
 
-log = logging.getLogger("meshtls.server")
+log = logger("meshtls.server")
 
 
 class Hub:

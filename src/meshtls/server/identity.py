@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from datetime import timedelta
 from random import SystemRandom
@@ -15,6 +14,7 @@ from meshtls.ca.store.database import Database
 from meshtls.ca.store.issuances import record_issuances
 from meshtls.clock import Clock
 from meshtls.errors import LocalIdentityError, MeshtlsError
+from meshtls.logs import logger
 from meshtls.server.signing import Signing
 from meshtls.spiffeid import TrustDomain
 from meshtls.svid.context import X509Context
@@ -26,7 +26,7 @@ __all__ = ["ServerIdentity"]
 _LIFE = timedelta(hours=1)
 _LONGEST_SLEEP = 30.0
 
-log = logging.getLogger("meshtls.server")
+log = logger("meshtls.server")
 
 
 class ServerIdentity:

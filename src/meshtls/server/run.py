@@ -7,7 +7,6 @@ bundle that it hands out, its own SVID signed and recorded.
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from meshtls.ca.registration import is_agent_id
 from meshtls.clock import Clock, SystemClock
+from meshtls.logs import logger
 from meshtls.policy.authorizer import Authorizer, Decision, Target
 from meshtls.proto.unix_socket import bound
 from meshtls.server.access import Door, Gate
@@ -49,7 +49,7 @@ __all__ = ["RunningServer", "run_server", "running_server"]
 
 _ALPN = ("h2",)
 
-log = logging.getLogger("meshtls.server")
+log = logger("meshtls.server")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from datetime import timedelta
 
 from meshtls.ca.store import bundles, changes, entries, issuances, tokens
 from meshtls.ca.store.database import Database
 from meshtls.clock import Clock
 from meshtls.errors import StoreError
+from meshtls.logs import logger
 from meshtls.server.hub import Hub
 from meshtls.server.waits import first_of
 
@@ -20,7 +20,7 @@ _KEPT_ON_RECORD = timedelta(days=30)
 _OLDEST_ISSUANCES = 10_000
 _LONGEST_SLEEP = 30.0
 
-log = logging.getLogger("meshtls.server")
+log = logger("meshtls.server")
 
 
 async def clean_up(hub: Hub, database: Database, clock: Clock) -> None:

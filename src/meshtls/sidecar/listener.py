@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 from collections.abc import Callable
 
 from meshtls.clock import Clock
+from meshtls.logs import logger
 from meshtls.sidecar.address import Address
 from meshtls.sidecar.poller import poller
 from meshtls.sidecar.sockets import accept_ready, address_of, close, listen
 
 __all__ = ["Listener"]
 
-log = logging.getLogger("meshtls.sidecar")
+log = logger("meshtls.sidecar")
 #: Seconds without accepting after the machine had no file descriptor or memory left for a connection.
 PAUSE = 0.1
 

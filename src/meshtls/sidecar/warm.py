@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from functools import partial
 
 from meshtls.clock import Clock
 from meshtls.errors import HandshakeError, LocalIdentityError, MeshtlsError, PeerError
+from meshtls.logs import logger
 from meshtls.observe.events import Direction
 from meshtls.sidecar.connection import Connection
 from meshtls.sidecar.poller import poller
@@ -29,7 +29,7 @@ from meshtls.tls.engine import TlsEngine
 
 __all__ = ["WarmPool"]
 
-log = logging.getLogger("meshtls.sidecar")
+log = logger("meshtls.sidecar")
 
 #: Seconds between looks at the ages, and between tries while the peer can't be had.
 _LOOK = 1.0

@@ -8,7 +8,6 @@ stop.
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
@@ -19,10 +18,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from meshtls.errors import ConfigError
+from meshtls.logs import logger
 
 __all__ = ["Workers"]
 
-log = logging.getLogger("meshtls.sidecar")
+log = logger("meshtls.sidecar")
 
 _WATCHED = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGCHLD})
 #: A worker that lived less than this many seconds is replaced after a pause, which grows up to the longest.

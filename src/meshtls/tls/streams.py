@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 from types import TracebackType
@@ -11,6 +10,7 @@ from typing import Self
 
 from meshtls.clock import Clock, SystemClock
 from meshtls.errors import HandshakeTimeoutError, LocalIdentityError, MeshtlsError, PeerError, RequestError
+from meshtls.logs import logger
 from meshtls.policy.authorizer import Authorizer
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import X509ContextSource
@@ -22,7 +22,7 @@ from meshtls.tls.transport import TlsTransport
 
 __all__ = ["Handler", "Listener", "dial", "listen", "peer_id"]
 
-log = logging.getLogger("meshtls.tls")
+log = logger("meshtls.tls")
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 

@@ -7,7 +7,6 @@ uvloop, httpx, aiohttp, urllib3, grpclib ...) gets connections that verify and a
 from __future__ import annotations
 
 import contextlib
-import logging
 import socket
 import ssl
 import struct
@@ -24,6 +23,7 @@ from meshtls.errors import (
     UntrustedPeerError,
     ValidityError,
 )
+from meshtls.logs import logger
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.failures import RefusedHandshake, peer_error
 from meshtls.tls.handshake_budget import LARGE_HANDSHAKE, SERVER_HANDSHAKE, SMALL_HANDSHAKE, LargeHandshakes
@@ -40,7 +40,7 @@ __all__ = [
     "preview",
 ]
 
-log = logging.getLogger("meshtls.tls")
+log = logger("meshtls.tls")
 
 #: A KeyUpdate where there can be none, and enough behind it to end a record of which only a part had come: OpenSSL
 #: sends an alert for it.

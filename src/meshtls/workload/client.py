@@ -7,7 +7,6 @@ as long as the caller says that it is urgent.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import AsyncGenerator, Callable, Collection
 from types import TracebackType
@@ -19,6 +18,7 @@ from meshtls.bundle import BundleSet
 from meshtls.clock import Clock, SystemClock
 from meshtls.complaints import Complaints
 from meshtls.errors import InvalidSvidError, LocalIdentityError, RequestError
+from meshtls.logs import logger
 from meshtls.proto import workload_pb as pb
 from meshtls.proto.workload_grpc import SpiffeWorkloadAPIStub
 from meshtls.spiffeid import SpiffeId
@@ -33,7 +33,7 @@ from meshtls.workload.failures import WorkloadApiError
 
 __all__ = ["WorkloadApiClient"]
 
-log = logging.getLogger("meshtls.workload")
+log = logger("meshtls.workload")
 
 
 class WorkloadApiClient:

@@ -9,7 +9,6 @@ message of FetchX509SVID names all that there are: an identity that was named th
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack, aclosing
 from types import TracebackType
@@ -20,6 +19,7 @@ from meshtls.clock import Clock, SystemClock
 from meshtls.errors import LocalIdentityError
 from meshtls.observe.outage import Outage
 from meshtls.observe.readiness import Readiness
+from meshtls.logs import logger
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.jwt import JwtSvid, parse_and_validate
 from meshtls.workload.address import Address
@@ -35,7 +35,7 @@ __all__ = ["JwtSource"]
 Wanted = tuple[frozenset[str], SpiffeId | None]
 """The audiences and the identity."""
 
-log = logging.getLogger("meshtls.workload")
+log = logger("meshtls.workload")
 
 
 class JwtSource:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import datetime
@@ -12,6 +11,7 @@ from typing import Generic, TypeVar
 from meshtls.clock import Clock
 from meshtls.errors import IdentityWithdrawnError, LocalIdentityError
 from meshtls.observe.outage import Outage
+from meshtls.logs import logger
 from meshtls.workload.background import in_background
 from meshtls.workload.failures import WorkloadApiError
 
@@ -19,7 +19,7 @@ __all__ = ["Latest"]
 
 T = TypeVar("T")
 
-log = logging.getLogger("meshtls.workload")
+log = logger("meshtls.workload")
 
 
 class Latest(Generic[T]):

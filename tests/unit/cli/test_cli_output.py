@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import click
 import pytest
+from rich.text import Text
 
 from meshtls.cli.main import cli, main
-from meshtls.cli.output import wants_json
+from meshtls.cli.output import Output, Terminal, tell, wants_json
 
 # Each with the reason.
 WITHOUT = {
@@ -86,3 +87,55 @@ def test_without_the_option_it_is_a_sentence(capsys: pytest.CaptureFixture[str])
 )
 def test_what_a_line_asks_for_is_seen_before_it_is_parsed(line: str, wanted: bool) -> None:
     assert wants_json(line.split()) is wanted
+
+
+HOSTILE = "web\x1b[2J\x9b\u202e\x7f\nmeshtls: all is well"
+ESCAPED = r"web\x1b[2J\x9b\u202e\x7f\nmeshtls: all is well"
+
+
+def test_a_field_is_one_line_of_printable_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    out = Output(as_json=False)
+    out.record({"hint": HOSTILE})
+    out.records("entries", [{"selectors": [f"unix:path:/{HOSTILE}"]}])
+    assert capsys.readouterr().out == f"{'hint':<24}{ESCAPED}\n{'selectors':<24}unix:path:/{ESCAPED}\n"
+
+
+def test_each_line_that_is_told_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    tell(HOSTILE, "another")
+    Output(as_json=False).event({}, HOSTILE)
+    assert capsys.readouterr().out == f"{ESCAPED}\nanother\n{ESCAPED}\n"
+
+
+def test_further_lines_of_an_error_and_a_notice_are_indented(capsys: pytest.CaptureFixture[str]) -> None:
+    out = Output(as_json=False)
+    out.error("ConfigError", HOSTILE, 2)
+    out.notice(HOSTILE)
+    told = "meshtls: web\\x1b[2J\\x9b\\u202e\\x7f\n  meshtls: all is well\n"
+    assert capsys.readouterr().err == told * 2
+
+
+def test_json_is_printable_and_gives_the_value_back(capsys: pytest.CaptureFixture[str]) -> None:
+    out = Output(as_json=True)
+    out.record({"hint": HOSTILE})
+    out.event({"hint": HOSTILE}, "")
+    out.error("ConfigError", HOSTILE, 2)
+    said = capsys.readouterr()
+    assert all(line.isprintable() for line in (said.out + said.err).split("\n"))
+    document, _, event = said.out.rstrip("\n").rpartition("\n")
+    assert json.loads(document) == json.loads(event) == {"hint": HOSTILE}
+    assert json.loads(said.err)["error"]["message"] == HOSTILE
+
+
+def test_a_terminal_gets_no_controls_but_those_of_its_styles(capsys: pytest.CaptureFixture[str]) -> None:
+    Terminal(force_terminal=True, color_system="standard", width=200).print(Text(HOSTILE, style="bold"))
+    printed = capsys.readouterr().out
+    assert printed.replace("\x1b[1m", "").replace("\x1b[0m", "") == (
+        "web\\x1b[2J\\x9b\\u202e\\x7f\nmeshtls: all is well\n"
+    )
+    assert "\x1b[1m" in printed
+
+
+def test_the_command_line_is_quoted_in_printable_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["fetch", HOSTILE])
+    assert capsys.readouterr().err.endswith(f"\n\nError: No such command '{ESCAPED}'.\n")

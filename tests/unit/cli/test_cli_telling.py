@@ -34,7 +34,7 @@ async def test_a_program_gets_our_environment_and_the_variables(
     [
         (("/nonexistent",), "/nonexistent: could not be run: [Errno 2] No such file or directory: '/nonexistent'"),
         (("sh", "-c", "exit 3"), "sh ended with code 3"),
-        (("a\0b",), "a\0b: could not be run: embedded null byte"),
+        (("a\0b",), r"a\x00b: could not be run: embedded null byte"),
     ],
 )
 async def test_a_program_that_fails_is_logged(

@@ -68,3 +68,21 @@ def test_what_is_not_known_is_null_and_each_connection_is_one_line() -> None:
 @pytest.mark.parametrize("outcome", Outcome)
 def test_an_outcome_is_allowed_exactly_when_its_verdict_says_so(outcome: Outcome) -> None:
     assert outcome.allowed is (outcome.verdict is Verdict.ALLOWED)
+
+
+def test_what_a_peer_said_is_printable_and_ends_no_line_and_no_log() -> None:
+    stream = io.StringIO()
+    AccessLog(stream)(
+        ConnectionResult(
+            sidecar="b\x9b",
+            direction=Direction.INBOUND,
+            outcome=Outcome.HANDSHAKE_FAILED,
+            detail="got \ud800\x1b[2J\x85\u2028\u202e",
+            started=STARTED,
+            remote="127.0.0.1:4711",
+        )
+    )
+    line, end = stream.getvalue()[:-1], stream.getvalue()[-1]
+    assert (line.isprintable(), end) == (True, "\n")
+    assert json.loads(line)["sidecar"] == "b\x9b"
+    assert json.loads(line)["detail"] == r"got \ud800\x1b[2J\x85\u2028\u202e"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import grp
 import hashlib
-import logging
 import os
 import pwd
 import socket
@@ -18,6 +17,7 @@ from meshtls.agent.attest.proc_text import Owners
 from meshtls.agent.attest.process import ProcessDirectory, connector_runs
 from meshtls.ca.registration import Selector
 from meshtls.errors import AccessError, RequestError
+from meshtls.logs import logger
 from meshtls.proto.peer_credentials import Credentials, credentials_of
 
 __all__ = ["ATTESTORS", "Attestor", "Caller"]
@@ -25,7 +25,7 @@ __all__ = ["ATTESTORS", "Attestor", "Caller"]
 ATTESTORS = ("unix", "docker", "k8s")
 _MOST_HASHES = 1024
 
-log = logging.getLogger("meshtls.agent")
+log = logger("meshtls.agent")
 
 
 class Caller:

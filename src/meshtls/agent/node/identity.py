@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -13,12 +12,13 @@ from meshtls.agent.node.store import NodeStore
 from meshtls.bundle import BundleSet, TrustBundle
 from meshtls.clock import Clock
 from meshtls.errors import ConfigError, LocalIdentityError
+from meshtls.logs import logger
 from meshtls.svid.context import X509Context
 from meshtls.svid.x509 import PrivateKey, X509Svid
 
 __all__ = ["NodeIdentity"]
 
-log = logging.getLogger("meshtls.agent")
+log = logger("meshtls.agent")
 
 
 class NodeIdentity:

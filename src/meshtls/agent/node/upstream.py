@@ -7,7 +7,6 @@ before counts no more. While the server is away nothing is taken back; where it 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from meshtls.clock import Clock, SystemClock
 from meshtls.complaints import Complaints
 from meshtls.errors import AccessError, LocalIdentityError, MeshtlsError
 from meshtls.observe.outage import Outage
+from meshtls.logs import logger
 from meshtls.proto.server_calls import attest_channel, mutual_channel
 from meshtls.proto.server_client import AttestationClient, NodeClient, SyncUpdate
 from meshtls.spiffeid import TrustDomain
@@ -38,7 +38,7 @@ T = TypeVar("T")
 # Wall time is looked at again this often, since a sleep does not count the time that a suspended machine was away.
 _LONGEST_SLEEP = 30.0
 
-log = logging.getLogger("meshtls.agent")
+log = logger("meshtls.agent")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-
 from grpclib.server import Stream
 
 from meshtls.ca.store import bundles
 from meshtls.errors import RequestError
+from meshtls.logs import logger
 from meshtls.proto import server_grpc, server_pb
 from meshtls.proto.server_messages import bundle_message, bundle_of
 from meshtls.server.core import Core
@@ -16,7 +15,7 @@ from meshtls.spiffeid import TrustDomain
 
 __all__ = ["BundlesService"]
 
-log = logging.getLogger("meshtls.server")
+log = logger("meshtls.server")
 
 
 class BundlesService(server_grpc.BundlesBase):

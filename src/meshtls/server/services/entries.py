@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-
 from grpclib.server import Stream
 
 from meshtls.ca.registration import Entry
 from meshtls.ca.store import entries
 from meshtls.errors import NotFoundError, RequestError
+from meshtls.logs import logger
 from meshtls.proto import server_grpc, server_pb
 from meshtls.proto.server_messages import entry_message, entry_of, filter_of
 from meshtls.server.core import Core, page_size
@@ -16,7 +15,7 @@ from meshtls.server.services.received import received
 
 __all__ = ["EntriesService"]
 
-log = logging.getLogger("meshtls.server")
+log = logger("meshtls.server")
 
 
 class EntriesService(server_grpc.EntriesBase):
