@@ -12,6 +12,7 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import Callable, Set
 from datetime import datetime, timedelta
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -19,7 +20,7 @@ from weakref import WeakKeyDictionary
 from bench.certificates import TRUST_DOMAIN
 from bench.identity.site import entry
 from meshtls.agent.admission import Admission
-from meshtls.agent.attest.attestor import Attestor, Caller
+from meshtls.agent.attest.attestor import Attestor, Caller, always
 from meshtls.agent.callers import serve_callers
 from meshtls.agent.embedded import EmbeddedUpstream
 from meshtls.agent.identities import Identities
@@ -48,11 +49,13 @@ class _Numbering(Attestor):
         self._numbers: WeakKeyDictionary[Caller, int] = WeakKeyDictionary()
         self._last = 0
 
-    async def attest(self, caller: Caller) -> frozenset[Selector]:
+    async def attest(
+        self, caller: Caller, digest_wanted: Callable[[Set[Selector]], bool] = always
+    ) -> frozenset[Selector]:
         if caller not in self._numbers:
             self._numbers[caller] = self._last
             self._last += 1
-        return await super().attest(caller) | {_number(self._numbers[caller])}
+        return await super().attest(caller, digest_wanted) | {_number(self._numbers[caller])}
 
 
 async def _serve(path: Path) -> None:

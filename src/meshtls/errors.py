@@ -37,18 +37,19 @@ __all__ = [
 class MeshtlsError(Exception):
     """Root of the tree: ``except MeshtlsError`` catches all that meshtls raises on purpose.
 
-    Its text is one line of printable characters, whatever a peer or a file had in the place that it quotes.
+    Each argument is one line of its text, of printable characters, whatever a peer or a file had in the place that it
+    quotes.
     """
 
     def __str__(self) -> str:
-        return printable(super().__str__())
+        return "\n".join(printable(str(line)) for line in self.args)
 
 
 class ConfigError(MeshtlsError):
-    """A file, a flag or a stored key that the operator has to mend. Its text may have several lines."""
+    """A file, a flag or a stored key that the operator has to mend. An argument may have several lines."""
 
     def __str__(self) -> str:
-        return printable_lines(Exception.__str__(self))
+        return "\n".join(printable_lines(str(lines)) for lines in self.args)
 
 
 class RequestError(MeshtlsError, ValueError):

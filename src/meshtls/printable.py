@@ -8,7 +8,9 @@ can't be encoded at all. Whatever is not printable is shown as Python writes it 
 
 from __future__ import annotations
 
-__all__ = ["printable", "printable_json", "printable_lines"]
+from collections.abc import Iterable
+
+__all__ = ["indented", "printable", "printable_json", "printable_lines"]
 
 #: How ``surrogateescape`` keeps the bytes 0x80 to 0xff that are no UTF-8.
 _BYTE_BASE, _FIRST_BYTE, _LAST_BYTE = 0xDC00, 0xDC80, 0xDCFF
@@ -27,6 +29,11 @@ def printable_lines(text: str) -> str:
     go through ``printable`` first.
     """
     return "\n".join(map(printable, text.split("\n")))
+
+
+def indented(lines: Iterable[str]) -> tuple[str, ...]:
+    """The lines as those that belong to the one above them."""
+    return tuple(f"  {line}" for line in lines)
 
 
 def printable_json(document: str) -> str:

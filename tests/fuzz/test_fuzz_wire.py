@@ -339,7 +339,7 @@ def test_the_nodes_lines() -> None:
     )
 
 
-def test_texts_of_proc() -> None:
+def test_contents_of_proc() -> None:
     digits = "0123456789abcdef" * 4
     samples = [
         f"0::/system.slice/docker-{digits}.scope\n".encode(),
@@ -349,11 +349,11 @@ def test_texts_of_proc() -> None:
         b"1 (a) b) S " + b"1 " * 30,
     ]
 
-    def target(text: str) -> None:
-        found = documented(lambda: container_selectors(text), size=len(text))
+    def target(content: bytes) -> None:
+        found = documented(lambda: container_selectors(content), size=len(content))
         assert found is not None
         assert all(len(one.value) < 100 and one.value.isascii() for one in found)
         for read in (parse_stat, parse_status):
-            documented(partial(read, text), AccessError, size=len(text))
+            documented(partial(read, content), AccessError, size=len(content))
 
-    fuzzed(target, spliced(samples).map(lambda data: data.decode("latin-1")) | odd_text)
+    fuzzed(target, spliced(samples) | odd_text.map(lambda text: text.encode("utf-8", "surrogatepass")))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshtls.errors import ConfigError, NotFoundError, UntrustedPeerError
-from meshtls.printable import printable, printable_json, printable_lines
+from meshtls.printable import indented, printable, printable_json, printable_lines
 
 # Lone surrogates included: file names have them.
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
@@ -70,6 +70,13 @@ def test_the_text_of_an_error_is_one_printable_line(kind: type[Exception]) -> No
     assert str(kind("peer \x1b[2J\n2030-01-01 INFO meshtls: all is well")) == (
         r"peer \x1b[2J\n2030-01-01 INFO meshtls: all is well"
     )
+
+
+def test_each_argument_of_an_error_is_one_line() -> None:
+    assert str(NotFoundError("it can't be used:", *indented(["a\nb", "c\x9b"]))) == (
+        "it can't be used:\n  a\\nb\n  c\\x9b"
+    )
+    assert str(NotFoundError()) == ""
 
 
 def test_the_text_of_a_configuration_error_keeps_its_lines() -> None:

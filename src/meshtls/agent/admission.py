@@ -14,7 +14,7 @@ from meshtls.agent.callers import current_caller
 from meshtls.agent.entries import nearest
 from meshtls.agent.identities import Identities, Subscription
 from meshtls.ca.registration import Selector
-from meshtls.errors import AccessError
+from meshtls.errors import AccessError, LocalIdentityError
 from meshtls.logs import logger
 from meshtls.workload.background import in_background
 
@@ -96,9 +96,15 @@ class Admission:
         return f"<Admission {self.identities!r}>"
 
     async def attest(self, caller: Caller) -> frozenset[Selector]:
-        """What is true of the caller now. Raises GRPCError with PERMISSION_DENIED."""
+        """What is true of the caller now. Raises GRPCError with PERMISSION_DENIED, or UNAVAILABLE where this machine
+        has no room for the question.
+        """
         try:
-            return await self._attestor.attest(caller)
+            # What is asked for may change at each await: here, and then in ``judge``, it is that of one moment.
+            return await self._attestor.attest(caller, self.identities.cache.entries.ask_for_digest)
+        except LocalIdentityError as error:
+            log.warning("%s could not be attested now: %s", caller, error)
+            raise GRPCError(Status.UNAVAILABLE, "the agent can't look at its caller now") from error
         except AccessError as error:
             log.warning("%s could not be attested, and so gets nothing: %s", caller, error)
             raise GRPCError(Status.PERMISSION_DENIED, _NO_IDENTITY) from error

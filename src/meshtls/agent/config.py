@@ -14,13 +14,14 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from meshtls.agent.attest.attestor import ATTESTORS
+from meshtls.agent.attest.digests import DEFAULT_SIZE_LIMIT
 from meshtls.agent.node.proof import JoinToken, NodeCertificate, NodeProof
 from meshtls.agent.node.upstream import ServerAddress
 from meshtls.agent.service import Endpoint
 from meshtls.bundle import TrustBundle
 from meshtls.ca.keys.files import read_secret
 from meshtls.errors import BundleError, ConfigError, RequestError
-from meshtls.scalars import log_level, log_level_notice, port, word
+from meshtls.scalars import log_level, log_level_notice, port, whole_number, word
 from meshtls.spiffeid import TrustDomain
 from meshtls.svid.x509 import PrivateKey
 from meshtls.yaml_reader import Section, read_yaml
@@ -72,7 +73,11 @@ def parse_config(file: str, text: str) -> AgentConfig:
         proof=_proof(top, data_dir),
         data_dir=data_dir,
         log_level=top.optional("log_level", log_level, "INFO"),
-        notices=(*top.notices("log_level", log_level_notice), *bundle.unusable),
+        notices=(
+            *top.notices("log_level", log_level_notice),
+            *top.notices("workload_size_limit", _size_limit_notice),
+            *bundle.unusable,
+        ),
     )
     top.finish()
     return config
@@ -91,7 +96,8 @@ def _endpoint(top: Section) -> Endpoint:
     if section is not None:
         health = (section.optional("address", word, "127.0.0.1"), section.required("port", _port))
         section.finish()
-    return Endpoint(top.required("socket_path", _path), attestors, health)
+    size_limit = top.optional("workload_size_limit", _size_limit, DEFAULT_SIZE_LIMIT)
+    return Endpoint(top.required("socket_path", _path), attestors, health, size_limit)
 
 
 def _bundle(top: Section, trust_domain: TrustDomain) -> TrustBundle:
@@ -158,6 +164,16 @@ def _port(text: str) -> int:
     if not number:
         raise RequestError("wanted a port, 1 to 65535, got '0'")
     return number
+
+
+def _size_limit(text: str) -> int:
+    """Bytes, as SPIRE's: 0 is for no limit, a negative number for no hash at all."""
+    number = whole_number(0, 2**53)
+    return -number(text[1:]) if text.startswith("-") else number(text)
+
+
+def _size_limit_notice(text: str) -> str:
+    return "there is no limit: programs of any size are read to their end" if _size_limit(text) == 0 else ""
 
 
 def _attestor(text: str) -> str:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
 from meshtls.ca.registration import Entry, Selector
 
 __all__ = ["EntrySet", "NearMiss", "nearest"]
+
+K = TypeVar("K")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,8 @@ class EntrySet:
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self._by_id: dict[str, Entry] = {}
         self._by_selector: dict[Selector, dict[str, Entry]] = {}
+        #: Those that ask for a program's digest, by the first of their other selectors, if there is one.
+        self._by_other: dict[Selector | None, dict[str, Entry]] = {}
         #: Another number after each change.
         self.version = 0
         for entry in entries:
@@ -40,6 +45,8 @@ class EntrySet:
         replaced = self.remove(entry.id)
         self._by_id[entry.id] = entry
         self._by_selector.setdefault(entry.selectors[0], {})[entry.id] = entry
+        if any(selector.is_digest for selector in entry.selectors):
+            self._by_other.setdefault(_first_other(entry), {})[entry.id] = entry
         return replaced
 
     def remove(self, entry_id: str) -> Entry | None:
@@ -47,10 +54,9 @@ class EntrySet:
         self.version += 1
         entry = self._by_id.pop(entry_id, None)
         if entry is not None:
-            found_by = self._by_selector[entry.selectors[0]]
-            del found_by[entry_id]
-            if not found_by:
-                del self._by_selector[entry.selectors[0]]
+            _drop(self._by_selector, entry.selectors[0], entry_id)
+            if any(selector.is_digest for selector in entry.selectors):
+                _drop(self._by_other, _first_other(entry), entry_id)
         return entry
 
     def get(self, entry_id: str) -> Entry | None:
@@ -63,6 +69,11 @@ class EntrySet:
         candidates = [entry for one in selectors for entry in self._by_selector.get(one, {}).values()]
         found = [entry for entry in candidates if entry.matches(selectors) and not entry.expired(now)]
         return tuple(sorted(found, key=_oldest_first))
+
+    def ask_for_digest(self, selectors: Set[Selector]) -> bool:
+        """Whether a workload with these selectors lacks only its program's digest to be what some entry is about."""
+        candidates = (entry for one in (None, *selectors) for entry in self._by_other.get(one, {}).values())
+        return any(all(one.is_digest or one in selectors for one in entry.selectors) for entry in candidates)
 
     def next_expiry(self) -> datetime | None:
         """When the next entry ends by itself."""
@@ -88,8 +99,20 @@ def nearest(entries: Iterable[Entry], selectors: Set[Selector], most: int = 1) -
     return tuple(sorted(near, key=lambda miss: (len(miss.missing), _most_specific_first(miss.entry)))[:most])
 
 
+
 def _oldest_first(entry: Entry) -> tuple[int, str, str]:
     return (entry.created, str(entry.spiffe_id), entry.id)
+
+
+def _first_other(entry: Entry) -> Selector | None:
+    return next((selector for selector in entry.selectors if not selector.is_digest), None)
+
+
+def _drop(index: dict[K, dict[str, Entry]], key: K, entry_id: str) -> None:
+    del index[key][entry_id]
+    if not index[key]:
+        del index[key]
+
 
 
 def _most_specific_first(entry: Entry) -> tuple[int, str, str]:

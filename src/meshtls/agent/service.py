@@ -10,6 +10,7 @@ from types import TracebackType
 
 from meshtls.agent.admission import Admission
 from meshtls.agent.attest.attestor import ATTESTORS, Attestor
+from meshtls.agent.attest.digests import DEFAULT_SIZE_LIMIT
 from meshtls.agent.callers import serve_callers
 from meshtls.agent.health import serve_health
 from meshtls.agent.identities import Identities
@@ -30,12 +31,14 @@ __all__ = ["Agent", "Endpoint"]
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """Where an agent serves. ``attestors`` are the types of selectors that it looks for; ``health`` a host and a port
-    (0: any free one) for probes, None for none.
+    (0: any free one) for probes, None for none; ``size_limit`` the bytes of a program up to which it is hashed, as of
+    Digests.
     """
 
     socket_path: Path
     attestors: tuple[str, ...] = ATTESTORS
     health: tuple[str, int] | None = None
+    size_limit: int = DEFAULT_SIZE_LIMIT
 
 
 class Agent:
@@ -54,7 +57,7 @@ class Agent:
         self.endpoint = endpoint
         self.identities = Identities(upstream, clock or SystemClock(), jitter)
         self.health_port: int | None = None
-        self._admission = Admission(self.identities, Attestor(endpoint.attestors))
+        self._admission = Admission(self.identities, Attestor(endpoint.attestors, endpoint.size_limit))
         self._tokens = Tokens(upstream, self.identities.clock, jitter)
         self._open = AsyncExitStack()
 

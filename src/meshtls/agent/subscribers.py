@@ -15,6 +15,8 @@ class Subscribers:
     def __init__(self) -> None:
         self._selectors: dict[int, frozenset[Selector]] = {}
         self._having: dict[Selector, set[int]] = {}
+        #: Those whose program was not hashed, since no entry asked for it: a digest may be theirs.
+        self._undigested: set[int] = set()
         self._last = 0
 
     def add(self, selectors: frozenset[Selector] = frozenset()) -> int:
@@ -34,16 +36,25 @@ class Subscribers:
         for new in selectors - old:
             self._having.setdefault(new, set()).add(number)
         self._selectors[number] = selectors
+        if any(selector.is_digest for selector in selectors):
+            self._undigested.discard(number)
+        else:
+            self._undigested.add(number)
 
     def remove(self, number: int) -> None:
         """This one wants no more news."""
         self.change(number, frozenset())
         del self._selectors[number]
+        self._undigested.discard(number)
 
     def concerned(self, entry: Entry) -> Set[int]:
-        """All whose identity this entry is."""
-        first, *others = (self._having.get(selector, set()) for selector in entry.selectors)
+        """All whose identity this entry is, or may be once their program is hashed."""
+        first, *others = map(self._who_may_have, entry.selectors)
         return first.intersection(*others)
+
+    def _who_may_have(self, selector: Selector) -> set[int]:
+        having = self._having.get(selector, set())
+        return having | self._undigested if selector.is_digest else having
 
     def all(self) -> Set[int]:
         return set(self._selectors)

@@ -15,6 +15,7 @@ from meshtls.errors import RequestError
 from meshtls.spiffeid import SpiffeId, TrustDomain
 
 __all__ = [
+    "DIGEST",
     "RESERVED",
     "AgentRecord",
     "Entry",
@@ -27,6 +28,8 @@ __all__ = [
 ]
 
 RESERVED = "meshtls"
+#: The kind of ``unix`` selector that is the SHA-256 of a workload's program.
+DIGEST = "sha256"
 _AGENT = (RESERVED, "agent")
 _MAX_TTL = 10 * 365 * 24 * 3600
 _MAX_TEXT = 1024
@@ -48,6 +51,11 @@ class Selector:
         """Read ``type:value``; the value may hold colons. Raises RequestError."""
         kind, _, value = text.partition(":")
         return cls(kind, value)
+
+    @property
+    def is_digest(self) -> bool:
+        """Whether it is of a program's SHA-256, which an agent only finds out where an entry asks for it."""
+        return self.type == "unix" and self.value.startswith(f"{DIGEST}:")
 
     def __str__(self) -> str:
         return f"{self.type}:{self.value}"

@@ -102,6 +102,7 @@ def _settings(config: AgentConfig) -> dict[str, object]:
         "attest_port": config.server.attest_port,
         "socket": str(config.endpoint.socket_path),
         "workload_attestors": list(config.endpoint.attestors),
+        "workload_size_limit": config.endpoint.size_limit,
         "node_attestation": proof if config.proof else "the SVID of an earlier one",
         "x509_authorities": len(config.bundle.x509_authorities),
         "data_dir": str(config.data_dir or ""),

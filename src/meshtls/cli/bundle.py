@@ -65,7 +65,7 @@ def set_bundle(access: ServerAccess, out: Output, trust_domain: TrustDomain, pat
     wanted = read(trust_domain, content)
     access.ask(lambda api: api.set_bundle(wanted))
     for line in wanted.unusable:
-        click.echo(f"warning: {line}", err=True)
+        tell(f"warning: {line}", err=True)
     out.record({"set": str(trust_domain)})
 
 

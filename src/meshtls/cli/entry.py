@@ -19,6 +19,7 @@ from meshtls.cli.output import Output, Record
 from meshtls.cli.records import entry_record
 from meshtls.clock import SystemClock
 from meshtls.errors import ConfigError, RequestError
+from meshtls.printable import indented
 from meshtls.proto.server_admin import AdminClient
 from meshtls.server.reach import Reach, unproduced
 from meshtls.spiffeid import SpiffeId
@@ -121,7 +122,7 @@ def create(
 
     warnings = access.ask(warned)
     if warnings and strict:
-        raise RequestError("\n  ".join(["nothing was created, since --strict was given:", *warnings]))
+        raise RequestError("nothing was created, since --strict was given:", *indented(warnings))
     code = _apply(access, out, data, "created", wanted, change, all_or_none)
     for warning in warnings:
         out.notice(warning)
@@ -284,13 +285,13 @@ def _check_needed(told: dict[str, Any]) -> None:
 def _check_needed_of_data(data: Path, new: Sequence[EntryData]) -> None:
     missing = [f"{one.place}: wanted {name}" for one in new for name in _NEEDED if not one.fields.get(name)]
     if missing:
-        raise ConfigError("\n  ".join([f"{data}: it can't be used:", *missing]))
+        raise ConfigError(f"{data}: it can't be used:", *indented(missing))
 
 
 def _check_ids_of_data(data: Path, changes: Sequence[EntryData]) -> None:
     missing = [f"{one.place}: wanted id, that of the entry to update" for one in changes if not one.id]
     if missing:
-        raise ConfigError("\n  ".join([f"{data}: it can't be used:", *missing]))
+        raise ConfigError(f"{data}: it can't be used:", *indented(missing))
 
 
 def _entries(data: Path | None, new: Sequence[EntryData]) -> list[tuple[str, Entry]]:
@@ -303,7 +304,7 @@ def _entries(data: Path | None, new: Sequence[EntryData]) -> list[tuple[str, Ent
     if problems and data is None:
         raise click.UsageError(problems[0])
     if problems:
-        raise ConfigError("\n  ".join([f"{data}: it can't be used:", *problems]))
+        raise ConfigError(f"{data}: it can't be used:", *indented(problems))
     return found
 
 

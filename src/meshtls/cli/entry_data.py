@@ -14,6 +14,7 @@ from typing import Any
 
 from meshtls.ca.registration import Selector
 from meshtls.errors import RequestError
+from meshtls.printable import indented
 from meshtls.scalars import shown
 from meshtls.spiffeid import SpiffeId, TrustDomain
 
@@ -128,7 +129,7 @@ def _refuse(problems: list[str]) -> None:
     told = problems[:_MOST_PROBLEMS]
     if len(problems) > len(told):
         told.append(f"and {len(problems) - len(told)} more")
-    raise RequestError("\n  ".join(["it can't be used:", *told]))
+    raise RequestError("it can't be used:", *indented(told))
 
 
 def _text(value: object) -> str:

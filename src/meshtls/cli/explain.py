@@ -8,6 +8,7 @@ import pwd
 import click
 
 from meshtls.agent.attest.attestor import Attestor, Caller
+from meshtls.agent.attest.digests import DEFAULT_SIZE_LIMIT
 from meshtls.agent.attest.proc_text import parse_status
 from meshtls.agent.attest.process import ProcessDirectory
 from meshtls.agent.entries import NearMiss
@@ -66,8 +67,12 @@ def explain(
 
 def _tell_what_is_wanting(pid: int, kinds: set[str]) -> None:
     if "sha256" not in kinds:
-        tell(f"pid {pid}: its program can't be read by us; ask as root to know its path and sha256", err=True)
-    elif "path" not in kinds:
+        tell(
+            f"pid {pid}: no sha256: its program can't be read by us, where asking as root helps, or is larger than"
+            f" {DEFAULT_SIZE_LIMIT} bytes",
+            err=True,
+        )
+    if "path" not in kinds:
         tell(
             f"pid {pid}: has no path: what it calls its program is another file here; was it replaced while it ran,"
             " or does it run in another mount namespace?",
@@ -87,7 +92,7 @@ def _credentials(pid: int | None, uid: int | None, gid: int | None) -> Credentia
 def _of_process(pid: int) -> Credentials:
     with ProcessDirectory(pid) as process:
         try:
-            owners = parse_status(process.text("status"))
+            owners = parse_status(process.content("status"))
         except OSError as error:
             raise AccessError(f"pid {pid}: it has ended, or /proc hides it: {error.strerror}") from error
     return Credentials(pid, owners.uid, owners.gid)

@@ -108,7 +108,8 @@ class Output:
             tell_json(record, err=True)
         else:
             first, *others = text.split("\n")
-            tell(f"meshtls: {first}", *(f"  {line}" for line in others), err=True)
+            told = (line if line.startswith(" ") else f"  {line}" for line in others)
+            tell(f"meshtls: {first}", *told, err=True)
 
     def _block(self, record: Record) -> None:
         console = Terminal(highlight=False, soft_wrap=True)

@@ -196,7 +196,7 @@ async def test_no_path_is_believed_that_is_of_the_callers_own_making(directory: 
         assert await paths_of(caller) == {f"unix:path:{trusted}"}
     with echoing(forged) as caller:
         assert caller.process is not None
-        assert caller.process.link("exe") == str(trusted)
+        assert caller.process.link("exe") == os.fsencode(trusted)
         assert await paths_of(caller) == set()
 
 

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import grp
-import hashlib
+import logging
 import os
 import pwd
 import socket
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Set
 
 from meshtls.agent.attest.cgroup import container_selectors
+from meshtls.agent.attest.digests import DEFAULT_SIZE_LIMIT, Digests, UnhashedError
 from meshtls.agent.attest.facts import Facts, read_facts, started
-from meshtls.agent.attest.proc_text import Owners
+from meshtls.agent.attest.proc_text import Owners, text_of
 from meshtls.agent.attest.process import ProcessDirectory, connector_runs
-from meshtls.ca.registration import Selector
+from meshtls.agent.attest.turns import Turns
+from meshtls.ca.registration import DIGEST, Selector
 from meshtls.errors import AccessError, RequestError
 from meshtls.logs import logger
+from meshtls.printable import printable
 from meshtls.proto.peer_credentials import Credentials, credentials_of
 
 __all__ = ["ATTESTORS", "Attestor", "Caller"]
 
 ATTESTORS = ("unix", "docker", "k8s")
-_MOST_HASHES = 1024
+_MOST_TOLD = 1024
+_LOOKUP_THREADS = 32
+_LOOKUPS_OF_ONE = 4
 
 log = logger("meshtls.agent")
 
@@ -36,6 +41,8 @@ class Caller:
         self.process: ProcessDirectory | None = None
         self.started = 0
         self.why_unknown: str | None = None
+        #: One at a time: each holds a descriptor.
+        self.attesting = asyncio.Lock()
         # Nothing of a process in a namespace that we can't see has a number here.
         if credentials.pid:
             self._find()
@@ -67,93 +74,131 @@ class Caller:
             self.why_unknown = str(error)
 
 
+def always(selectors: Set[Selector]) -> bool:
+    """Hash every program: for one that is asked about by hand."""
+    return True
+
+
 class Attestor:
-    """``kinds`` are the types of selectors to give. Programs are hashed once, as long as the file stays as it is."""
+    """``kinds`` are the types of selectors to give; ``size_limit`` is that of programs that are hashed, as of Digests.
 
-    def __init__(self, kinds: Collection[str] = ATTESTORS) -> None:
-        self._kinds = frozenset(kinds)
-        self._hashes: OrderedDict[tuple[int, ...], str] = OrderedDict()
-
-    async def attest(self, caller: Caller) -> frozenset[Selector]:
-        """What is true of the caller now. Raises AccessError where that can't be said for sure.
-
-        Of a caller in a process namespace that we can't see it is only what the kernel says: its user and its group.
-        """
-        if caller.why_unknown:
-            raise AccessError(caller.why_unknown)
-        credentials = caller.credentials
-        if caller.process is None:
-            facts = Facts(Owners(credentials.uid, credentials.gid, ()), None, None, None)
-        else:
-            facts = read_facts(caller.process, credentials, caller.started)
-        # Names may come over a network and programs are long: neither may hold up other callers.
-        # Shielded, since the thread has to close what it reads.
-        selectors = await asyncio.shield(asyncio.to_thread(self._selectors, facts))
-        return frozenset(one for one in selectors if one.type in self._kinds)
-
-    def _selectors(self, facts: Facts) -> frozenset[Selector]:
-        try:
-            found = set(_selectors_of(facts))
-            digest = self._digest(facts.binary) if facts.binary is not None else None
-        finally:
-            if facts.binary is not None:
-                os.close(facts.binary)
-        if digest:
-            found.add(Selector("unix", f"sha256:{digest}"))
-        return frozenset(found)
-
-    def _digest(self, binary: int) -> str | None:
-        status = os.fstat(binary)
-        key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-        digest = self._hashes.get(key)
-        if digest is None:
-            with open(binary, "rb", closefd=False) as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            self._hashes[key] = digest
-            while len(self._hashes) > _MOST_HASHES:
-                self._hashes.popitem(last=False)
-        return digest
-
-
-def _selectors_of(facts: Facts) -> Iterator[Selector]:
-    owners = facts.owners
-    yield from _unix("uid", [owners.uid], "user", _user)
-    yield from _unix("gid", [owners.gid], "group", _group)
-    yield from _unix("supplementary_gid", owners.groups, "supplementary_group", _group)
-    if facts.path is not None and facts.binary is not None and _names(facts.path, facts.binary):
-        yield from _selector(f"path:{facts.path}")
-    if facts.cgroup is not None:
-        yield from container_selectors(facts.cgroup)
-
-
-def _names(path: str, binary: int) -> bool:
-    """Whether this path is the running program's for us, too.
-
-    It is what the caller's mount namespace calls it, and everybody may make one in which any file has any path. A
-    program that was replaced while it ran has no path either, until it is started anew.
+    Callers of one user in one container are a party: however many they are and whatever they do with their programs,
+    it costs no other party its turn.
     """
-    try:
-        same = os.path.samestat(os.stat(path), os.fstat(binary))
-    except OSError:
-        same = False
-    if not same:
-        log.info("a caller's path is left out: %s is another file to the agent than the one that runs", path)
-    return same
+
+    def __init__(self, kinds: Collection[str] = ATTESTORS, size_limit: int = DEFAULT_SIZE_LIMIT) -> None:
+        self._kinds = frozenset(kinds)
+        self._turns = Turns(_LOOKUP_THREADS, share=_LOOKUPS_OF_ONE)
+        self._digests = Digests(size_limit)
+        self._told: OrderedDict[str, None] = OrderedDict()
+
+    async def attest(
+        self, caller: Caller, digest_wanted: Callable[[Set[Selector]], bool] = always
+    ) -> frozenset[Selector]:
+        """What is true of the caller now. Raises AccessError where that can't be said for sure, LocalIdentityError
+        where this machine has no room for the question.
+
+        ``digest_wanted`` is given all other selectors, and says whether ``unix:sha256`` may matter beside them; where
+        it says no, nothing is awaited after it. Of a caller in a process namespace that we can't see it is only what
+        the kernel says: its user and its group.
+        """
+        async with caller.attesting:
+            if caller.why_unknown:
+                raise AccessError(caller.why_unknown)
+            credentials = caller.credentials
+            if caller.process is None:
+                facts = Facts(Owners(credentials.uid, credentials.gid, ()), None, None, None)
+            else:
+                facts = read_facts(caller.process, credentials, caller.started)
+            try:
+                return await self._selectors(facts, digest_wanted)
+            finally:
+                if facts.program is not None:
+                    os.close(facts.program)
+
+    async def _selectors(self, facts: Facts, digest_wanted: Callable[[Set[Selector]], bool]) -> frozenset[Selector]:
+        container = container_selectors(facts.cgroup) if facts.cgroup is not None else frozenset()
+        party = (facts.owners.uid, container)
+        found, notes = await self._turns.run(party, _Lookup(facts))
+        selectors = frozenset(one for one in found | container if one.type in self._kinds)
+        if facts.program is not None and "unix" in self._kinds and digest_wanted(selectors):
+            try:
+                digest = await self._digests.digest(facts.program, party)
+            except (UnhashedError, OSError) as error:
+                self._tell(logging.WARNING, facts.owners.uid, f"its program is not hashed: {error}")
+            else:
+                selectors |= {Selector("unix", f"{DIGEST}:{digest}")}
+        for note in notes:
+            self._tell(logging.INFO, facts.owners.uid, note)
+        return selectors
+
+    def _tell(self, level: int, uid: int, note: str) -> None:
+        """Once for each user: callers may ask without end."""
+        text = f"a caller of uid {uid}: {note}"
+        if text not in self._told:
+            log.log(level, "%s", text)
+        self._told[text] = None
+        self._told.move_to_end(text)
+        while len(self._told) > _MOST_TOLD:
+            self._told.popitem(last=False)
 
 
-def _unix(number: str, ids: Iterable[int], name: str, named: Callable[[int], str | None]) -> Iterator[Selector]:
-    for one in ids:
-        yield Selector("unix", f"{number}:{one}")
-        said = named(one)
-        if said:
-            yield from _selector(f"{name}:{said}")
+class _Lookup:
+    """Work for Turns: the selectors that names and paths give, and notes on those that are left out. Names may come
+    over a network, and a path may lead to a file system that does not answer.
+    """
 
+    def __init__(self, facts: Facts) -> None:
+        self._owners = facts.owners
+        self._path = facts.path
+        self._program = os.dup(facts.program) if facts.program is not None else None
+        self._found: set[Selector] = set()
+        self._notes: list[str] = []
 
-def _selector(value: str) -> Iterator[Selector]:
-    try:
-        yield Selector("unix", value)
-    except RequestError as error:
-        log.warning("a caller's selector is left out: %s", error)
+    def step(self) -> tuple[set[Selector], list[str]]:
+        self._add_ids("uid", [self._owners.uid], "user", _user)
+        self._add_ids("gid", [self._owners.gid], "group", _group)
+        self._add_ids("supplementary_gid", self._owners.groups, "supplementary_group", _group)
+        if self._path is not None and self._program is not None:
+            if self._leads_to_program(self._path, self._program):
+                self._add("path", self._path)
+            else:
+                what = f"{printable(self._path)} is another file to the agent than the one that runs"
+                self._notes.append(f"its path is left out: {what}")
+        return self._found, self._notes
+
+    def close(self) -> None:
+        if self._program is not None:
+            os.close(self._program)
+
+    @staticmethod
+    def _leads_to_program(path: bytes, program: int) -> bool:
+        """Whether this path is the running program's for us, too.
+
+        It is what the caller's mount namespace calls it, and everybody may make one in which any file has any path. A
+        program that was replaced while it ran has no path either, until it is started anew.
+        """
+        try:
+            return os.path.samestat(os.stat(path), os.fstat(program))
+        except OSError:
+            return False
+
+    def _add_ids(self, number: str, ids: Iterable[int], name: str, named: Callable[[int], str | None]) -> None:
+        for one in ids:
+            self._found.add(Selector("unix", f"{number}:{one}"))
+            said = named(one)
+            if said:
+                self._add(name, os.fsencode(said))
+
+    def _add(self, kind: str, name: bytes) -> None:
+        text = text_of(name)
+        if text is None:
+            self._notes.append(f"its {kind} is left out: {printable(name)}: wanted UTF-8 without control characters")
+            return
+        try:
+            self._found.add(Selector("unix", f"{kind}:{text}"))
+        except RequestError as error:
+            self._notes.append(f"its {kind} is left out: {error}")
 
 
 def _user(uid: int) -> str | None:

@@ -1,36 +1,43 @@
-"""Which container a process is in, by the text of ``/proc/PID/cgroup`` (cgroups(7)), version 1 and 2. Pure.
+"""Which container a process is in, by the content of ``/proc/PID/cgroup`` (cgroups(7)), version 1 and 2. Pure.
 
 A user may own a part of the cgroup tree and name groups there at will, ``docker-<any id>.scope`` among them. So only
 the places count which the container engines make and which belong to root: a path is read from its start, not searched.
 A path that starts with ``/..`` is relative to a cgroup namespace of our own, shows no start, and so proves nothing:
 an agent in a container needs the host's cgroup namespace to know others' containers.
+
+The kernel forbids only the line feed in a group's name. A content in which a name is no printable text proves nothing:
+no container engine makes such a name.
 """
 
 from __future__ import annotations
 
 import re
 
+from meshtls.agent.attest.proc_text import lines_of, text_of
 from meshtls.ca.registration import Selector
 
 __all__ = ["container_selectors"]
 
 _ID = r"[0-9a-f]{64}"
 _UID = r"[0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{12}"
-_DOCKER = re.compile(rf"/(?:docker/|system\.slice/docker-)(?P<id>{_ID})(?:\.scope)?(?:/|$)", re.ASCII)
+_DOCKER = re.compile(rf"/(?:docker/|system\.slice/docker-)(?P<id>{_ID})(?:\.scope)?(?:/|\Z)", re.ASCII)
 _POD = re.compile(
     r"/kubepods(?:\.slice)?/"
     r"(?:(?:kubepods-)?(?:burstable|besteffort)(?:\.slice)?/)?"
     rf"(?:kubepods-)?(?:(?:burstable|besteffort)-)?pod(?P<uid>{_UID})(?:\.slice)?"
-    rf"(?:/(?:[a-z-]+-)?(?P<id>{_ID})(?:\.scope)?)?(?:/|$)",
+    rf"(?:/(?:[a-z-]+-)?(?P<id>{_ID})(?:\.scope)?)?(?:/|\Z)",
     re.ASCII,
 )
 
 
-def container_selectors(text: str) -> frozenset[Selector]:
+def container_selectors(content: bytes) -> frozenset[Selector]:
     """``docker:container_id:...``, or ``k8s:pod-uid:...`` and ``k8s:container_id:...``; none outside of a container,
     and none where the lines of version 1's hierarchies speak of different containers.
     """
-    paths = [line.split(":", 2)[2] for line in text.splitlines() if line.count(":") >= 2]
+    lines = [text_of(line) for line in lines_of(content)]
+    if None in lines:
+        return frozenset()
+    paths = [line.split(":", 2)[2] for line in lines if line and line.count(":") >= 2]
     found = {selectors for path in paths if (selectors := _of(path))}
     return found.pop() if len(found) == 1 else frozenset()
 

@@ -23,14 +23,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """``path`` and ``cgroup`` are None where they can't be read. ``binary`` is a descriptor to read the program by,
+    """``path`` and ``cgroup`` are None where they can't be read. ``program`` is a descriptor that stands for its file,
     None likewise; whoever gets the facts closes it.
     """
 
     owners: Owners
-    path: str | None
-    binary: int | None
-    cgroup: str | None
+    path: bytes | None
+    program: int | None
+    cgroup: bytes | None
 
 
 def started(process: ProcessFiles, caller: Credentials) -> int:
@@ -42,20 +42,20 @@ def started(process: ProcessFiles, caller: Credentials) -> int:
 def read_facts(process: ProcessFiles, caller: Credentials, start: int) -> Facts:
     """``start`` is when it started, as read when it connected. Raises AccessError."""
     path = _if_readable(lambda: process.link("exe"))
-    cgroup = _if_readable(lambda: process.text("cgroup"))
-    binary = _if_readable(lambda: process.open("exe"))
+    cgroup = _if_readable(lambda: process.content("cgroup"))
+    program = _if_readable(process.program)
     try:
         _, owners = _check(process, caller, start)
     except AccessError:
-        if binary is not None:
-            os.close(binary)
+        if program is not None:
+            os.close(program)
         raise
-    return Facts(owners, path, binary, cgroup)
+    return Facts(owners, path, program, cgroup)
 
 
 def _check(process: ProcessFiles, caller: Credentials, start: int | None = None) -> tuple[Life, Owners]:
     try:
-        life, owners = parse_stat(process.text("stat")), parse_status(process.text("status"))
+        life, owners = parse_stat(process.content("stat")), parse_status(process.content("status"))
     except OSError as error:
         raise AccessError(f"{caller}: it has ended, or /proc hides it: {error.strerror}") from error
     if not life.running:

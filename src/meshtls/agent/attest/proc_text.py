@@ -1,14 +1,19 @@
-"""The text of ``/proc/PID/stat`` and ``/proc/PID/status`` (proc(5)). Pure."""
+"""The content of ``/proc/PID/stat`` and ``/proc/PID/status`` (proc(5)), and how anything of ``/proc`` is read. Pure.
+
+All of it is bytes from a stranger: names of programs, paths and cgroups hold whatever their owner likes. So lines end
+at the line feed alone, and a name is text only where it is UTF-8 without a control character.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from meshtls.errors import AccessError
+from meshtls.printable import printable
 
-__all__ = ["Life", "Owners", "parse_stat", "parse_status"]
+__all__ = ["Life", "Owners", "lines_of", "parse_stat", "parse_status", "text_of"]
 
-_DEAD = ("Z", "X", "x")
+_DEAD = (b"Z", b"X", b"x")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,23 +33,38 @@ class Owners:
     groups: tuple[int, ...]
 
 
-def parse_stat(text: str) -> Life:
+def lines_of(content: bytes) -> list[bytes]:
+    """The lines without their ends; what follows the last line feed is one, too, unless it is empty."""
+    lines = content.split(b"\n")
+    return lines if lines[-1] else lines[:-1]
+
+
+def text_of(name: bytes) -> str | None:
+    """The name as text; None where it is no UTF-8 or has a character that can't be printed, and so names nothing."""
+    try:
+        text = name.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    return text if text.isprintable() else None
+
+
+def parse_stat(content: bytes) -> Life:
     """Fields 3 and 22. The second field, the program's name, may hold blanks and parentheses of its choice.
 
     Raises AccessError.
     """
-    fields = text[text.rfind(")") + 1 :].split()
+    fields = content[content.rfind(b")") + 1 :].split()
     try:
         return Life(int(fields[19]), fields[0] not in _DEAD)
     except (IndexError, ValueError) as error:
-        raise AccessError(f"/proc/PID/stat: wanted a state and a start time, got {text[:80]!r}") from error
+        raise AccessError(f"/proc/PID/stat: wanted a state and a start time, got {printable(content[:80])}") from error
 
 
-def parse_status(text: str) -> Owners:
+def parse_status(content: bytes) -> Owners:
     """The second of the four user and group IDs is the effective one. Raises AccessError."""
-    lines = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    lines = dict(line.split(b":", 1) for line in lines_of(content) if b":" in line)
     try:
-        uid, gid = int(lines["Uid"].split()[1]), int(lines["Gid"].split()[1])
-        return Owners(uid, gid, tuple(map(int, lines["Groups"].split())))
+        uid, gid = int(lines[b"Uid"].split()[1]), int(lines[b"Gid"].split()[1])
+        return Owners(uid, gid, tuple(map(int, lines[b"Groups"].split())))
     except (KeyError, IndexError, ValueError) as error:
-        raise AccessError(f"/proc/PID/status: wanted Uid, Gid and Groups, got {text[:80]!r}") from error
+        raise AccessError(f"/proc/PID/status: wanted Uid, Gid and Groups, got {printable(content[:80])}") from error

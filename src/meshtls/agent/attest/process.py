@@ -2,6 +2,8 @@
 
 A number alone would not do: the process may end and its number go to another, which would then be taken for it. What
 is read through the directory is of the process that had it when it was opened, or nothing.
+
+This is the only module that reads ``/proc``, and it gives bytes: what they mean is for ``proc_text`` to say.
 """
 
 from __future__ import annotations
@@ -9,17 +11,19 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
+from meshtls.agent.attest.proc_text import lines_of
 from meshtls.errors import AccessError
 from meshtls.proto.peer_credentials import credentials_of
 
-__all__ = ["ProcessDirectory", "ProcessFiles", "connector_runs"]
+__all__ = ["ProcessDirectory", "ProcessFiles", "connector_runs", "reopened"]
 
 # Of asm-generic/socket.h, from Linux 6.5 on; the socket module has no name for it.
 _SO_PEERPIDFD = 77
+#: Bytes of a file; the longest is the status of a process in 65,536 groups.
+_LONGEST = 2**20
 
 
 def connector_runs(connection: socket.socket) -> bool:
@@ -29,25 +33,32 @@ def connector_runs(connection: socket.socket) -> bool:
     try:
         pidfd = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
         try:
-            told = Path(f"/proc/self/fdinfo/{pidfd}").read_text(encoding="ascii")
+            told = _content(os.open(f"/proc/self/fdinfo/{pidfd}", os.O_RDONLY | os.O_CLOEXEC))
         finally:
             os.close(pidfd)
     except OSError as error:
         return error.errno == errno.ENOPROTOOPT
-    return f"Pid:\t{credentials_of(connection).pid}\n" in told
+    return f"Pid:\t{credentials_of(connection).pid}".encode() in lines_of(told)
+
+
+def reopened(program: int) -> int:
+    """A descriptor to read by, the caller's to close, of a program that ``ProcessFiles.program`` gave."""
+    return os.open(f"/proc/self/fd/{program}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
 
 
 class ProcessFiles(Protocol):
     """The files below ``/proc/PID``. Each raises OSError, the process's end included."""
 
-    def text(self, name: str) -> str:
+    def content(self, name: str) -> bytes:
         """The content of a small file."""
 
-    def link(self, name: str) -> str:
+    def link(self, name: str) -> bytes:
         """Where a symbolic link leads."""
 
-    def open(self, name: str) -> int:
-        """A descriptor to read the file by, the caller's to close."""
+    def program(self) -> int:
+        """A descriptor that stands for the program's file, the caller's to close. Its file system is asked nothing, for
+        that may take as long as its owner likes; ``reopened`` gives one to read by.
+        """
 
 
 class ProcessDirectory:
@@ -59,15 +70,14 @@ class ProcessDirectory:
         except OSError as error:
             raise AccessError(f"pid {pid}: its /proc directory can't be opened: {error.strerror}") from error
 
-    def text(self, name: str) -> str:
-        with os.fdopen(self.open(name), encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
+    def content(self, name: str) -> bytes:
+        return _content(os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._directory))
 
-    def link(self, name: str) -> str:
-        return os.readlink(name, dir_fd=self._directory)
+    def link(self, name: str) -> bytes:
+        return os.readlink(os.fsencode(name), dir_fd=self._directory)
 
-    def open(self, name: str) -> int:
-        return os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._directory)
+    def program(self) -> int:
+        return os.open("exe", os.O_PATH | os.O_CLOEXEC, dir_fd=self._directory)
 
     def close(self) -> None:
         os.close(self._directory)
@@ -79,3 +89,13 @@ class ProcessDirectory:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _content(descriptor: int) -> bytes:
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        content = bytearray()
+        while part := file.read(_LONGEST + 1 - len(content)):
+            content += part
+            if len(content) > _LONGEST:
+                raise OSError(errno.EFBIG, f"it has more than {_LONGEST} bytes")
+        return bytes(content)

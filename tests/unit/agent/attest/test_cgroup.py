@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from meshtls.agent.attest.cgroup import container_selectors
 
@@ -33,7 +35,7 @@ K8S = [f"k8s:container_id:{A}", f"k8s:pod-uid:{POD}"]
     ],
 )
 def test_a_container_that_root_made_is_known(text: str, expected: list[str]) -> None:
-    assert sorted(map(str, container_selectors(text))) == expected
+    assert sorted(map(str, container_selectors(text.encode()))) == expected
 
 
 @pytest.mark.parametrize(
@@ -70,4 +72,63 @@ def test_a_container_that_root_made_is_known(text: str, expected: list[str]) -> 
     ],
 )
 def test_what_a_user_can_make_or_what_is_unclear_proves_nothing(text: str) -> None:
-    assert container_selectors(text) == frozenset()
+    assert container_selectors(text.encode()) == frozenset()
+
+
+# Whatever some splitter of lines, of blanks or of fields takes for an end, but for the kernel's own.
+SEPARATORS = [
+    b"\r",
+    b"\r\r",
+    b"\x0b",
+    b"\x0c",
+    b"\x1c",
+    b"\x1d",
+    b"\x1e",
+    "\x85".encode(),
+    "\u2028".encode(),
+    "\u2029".encode(),
+]
+
+
+@pytest.mark.parametrize("separator", [*SEPARATORS, b"\x85", b"\x00", b"\t"], ids=repr)
+@pytest.mark.parametrize("forged", [f"0::/docker/{A}", f"0::/kubepods/pod{POD}/{A}"])
+def test_a_name_of_a_group_forges_no_line(separator: bytes, forged: str) -> None:
+    name = b"x" + separator + forged.encode()
+    assert container_selectors(b"0::/user.slice/" + name + b"\n") == frozenset()
+    assert container_selectors(b"0::/user.slice/" + name + separator + b"y\n") == frozenset()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [b"\x1b[2J", b"\xff", "\u202e".encode(), "\u2066".encode(), "\x9b".encode(), b"\xed\xa0\x80"],
+    ids=repr,
+)
+def test_beside_a_name_that_is_no_text_nothing_is_proven(name: bytes) -> None:
+    kernels = f"0::/docker/{A}".encode()
+    assert container_selectors(kernels + b"/" + name + b"\n") == frozenset()
+    assert container_selectors(kernels + b"\n1:cpu:/" + name + b"\n") == frozenset()
+    assert sorted(map(str, container_selectors(kernels + "/grün\n".encode()))) == DOCKER
+
+
+# What the kernel lets a user name a group: any bytes but NUL, the slash and the line feed.
+NAMES = st.binary(max_size=40).map(lambda name: name.translate(None, b"\0/\n"))
+PIECES = st.sampled_from([*SEPARATORS, b"0::", b":", b"docker", f"docker-{A}.scope".encode(), A.encode(), b"kubepods"])
+HOSTILE = st.lists(NAMES | PIECES, max_size=8).map(b"".join).filter(lambda name: name not in (b"", b".", b".."))
+
+
+@given(st.lists(HOSTILE, min_size=1, max_size=6))
+def test_no_names_below_a_users_own_group_make_it_a_container(names: list[bytes]) -> None:
+    path = b"/user.slice/user-1000.slice/user@1000.service/" + b"/".join(names)
+    assert container_selectors(b"0::" + path + b"\n") == frozenset()
+    assert container_selectors(b"1:name=systemd:" + path + b"\n0::" + path + b"\n") == frozenset()
+
+
+@given(st.lists(HOSTILE, max_size=6))
+def test_no_names_below_a_containers_group_make_it_another_container(names: list[bytes]) -> None:
+    found = container_selectors(b"0::" + b"/".join([f"/docker/{B}".encode(), *names]) + b"\n")
+    assert sorted(map(str, found)) in ([], [f"docker:container_id:{B}"])
+
+
+@given(st.binary())
+def test_any_content_is_read_without_an_error(content: bytes) -> None:
+    container_selectors(content)

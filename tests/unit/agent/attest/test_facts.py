@@ -16,33 +16,38 @@ CALLER = Credentials(42, 1000, 100)
 START = 4711
 
 
-def stat(start: int = START, state: str = "S") -> str:
-    return f"42 (web) {state} 1 2 2 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 {start} 999"
+def stat(start: int = START, state: str = "S") -> bytes:
+    return f"42 (web) {state} 1 2 2 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 {start} 999".encode()
 
 
-def status(uid: int = 1000, gid: int = 100) -> str:
-    return f"Name:\tweb\nUid:\t0\t{uid}\t0\t0\nGid:\t0\t{gid}\t0\t0\nGroups:\t24\n"
+def status(uid: int = 1000, gid: int = 100) -> bytes:
+    return f"Name:\tweb\nUid:\t0\t{uid}\t0\t0\nGid:\t0\t{gid}\t0\t0\nGroups:\t24\n".encode()
 
 
 class Files:
     """Meets ProcessFiles with the files of a table; one that holds an error raises it."""
 
-    def __init__(self, binary: Path, **changed: str | OSError) -> None:
-        good: Mapping[str, str | OSError] = {"stat": stat(), "status": status(), "cgroup": "0::/\n", "exe": "/bin/web"}
+    def __init__(self, binary: Path, **changed: bytes | OSError) -> None:
+        good: Mapping[str, bytes | OSError] = {
+            "stat": stat(),
+            "status": status(),
+            "cgroup": b"0::/\n",
+            "exe": b"/bin/web",
+        }
         self._content = {**good, **changed}
         self._binary = binary
         self.opened: list[int] = []
 
-    def text(self, name: str) -> str:
+    def content(self, name: str) -> bytes:
         content = self._content[name]
         if isinstance(content, OSError):
             raise content
         return content
 
-    link = text
+    link = content
 
-    def open(self, name: str) -> int:
-        self.text(name)
+    def program(self) -> int:
+        self.content("exe")
         self.opened.append(os.open(self._binary, os.O_RDONLY))
         return self.opened[-1]
 
@@ -59,7 +64,7 @@ def test_facts_of_a_process_that_stays_itself(binary: Path) -> None:
     assert started(files, CALLER) == START
     facts = read_facts(files, CALLER, START)
     assert (facts.owners.uid, facts.owners.gid, facts.owners.groups) == (1000, 100, (24,))
-    assert (facts.path, facts.cgroup, facts.binary) == ("/bin/web", "0::/\n", files.opened[0])
+    assert (facts.path, facts.cgroup, facts.program) == (b"/bin/web", b"0::/\n", files.opened[0])
     os.close(files.opened[0])
 
 
@@ -79,7 +84,7 @@ def test_facts_of_a_process_that_stays_itself(binary: Path) -> None:
     ids=["number reused", "zombie", "gone", "another user", "another group"],
 )
 def test_no_facts_of_a_process_that_is_not_itself_any_more_and_no_descriptor_is_left(
-    binary: Path, name: str, content: str | OSError, message: str
+    binary: Path, name: str, content: bytes | OSError, message: str
 ) -> None:
     files = Files(binary, **{name: content})
     with pytest.raises(AccessError) as raised:
@@ -93,7 +98,7 @@ def test_no_facts_of_a_process_that_is_not_itself_any_more_and_no_descriptor_is_
 @pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), FileNotFoundError(2, "No such file")])
 @pytest.mark.parametrize(
     ("name", "gone"),
-    [("exe", lambda facts: (facts.path, facts.binary)), ("cgroup", lambda facts: (facts.cgroup,))],
+    [("exe", lambda facts: (facts.path, facts.program)), ("cgroup", lambda facts: (facts.cgroup,))],
 )
 def test_what_may_not_be_read_is_left_out(
     binary: Path, error: OSError, name: str, gone: Callable[[object], tuple[object, ...]]
@@ -102,5 +107,5 @@ def test_what_may_not_be_read_is_left_out(
     facts = read_facts(files, CALLER, START)
     assert set(gone(facts)) == {None}
     assert facts.owners.uid == 1000
-    if facts.binary is not None:
-        os.close(facts.binary)
+    if facts.program is not None:
+        os.close(facts.program)

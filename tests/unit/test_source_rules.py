@@ -1,0 +1,115 @@
+"""Rules that the whole source keeps, so that what comes from outside has one way in and one way out."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import meshtls
+
+SOURCE = Path(meshtls.__file__).parent
+#: A tool of the repository, which prints the names of our own files.
+_BUILD = "proto/build.py"
+_PROC = "agent/attest/process.py"
+#: It takes the path of a memory file of our own, and reads nothing there.
+_MEMORY_FILES = "tls/keys.py"
+_PRINTS = "cli/output.py"
+_LOGS = "logs.py"
+
+SPLIT = "bytes from outside have lines that end at \\n alone: split at that"
+PROC = f"/proc is read by {_PROC} alone, as bytes"
+LOGGER = f"a logger comes from meshtls.logs.logger ({_LOGS}), whose records can't be forged"
+PRINT = f"what is printed goes through {_PRINTS}, which escapes it"
+
+
+def complaints(file: str, source: str) -> list[str]:
+    """What breaks a rule in a file of the package."""
+    tree = ast.parse(source)
+    return [f"{file}:{line}: {why}" for line, why in sorted(set(_complaints(file, tree)))]
+
+
+def _complaints(file: str, tree: ast.Module) -> Iterator[tuple[int, str]]:
+    documentation = set(_docstrings(tree))
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(attr="splitlines"):
+                yield node.lineno, SPLIT
+            case ast.Constant(value=str() | bytes() as value) if node not in documentation:
+                names = value if isinstance(value, str) else value.decode("latin-1")
+                if "/proc/" in f"{names}/" and not _may_name_proc(file, names):
+                    yield node.lineno, PROC
+            case ast.Attribute(attr="getLogger") | ast.Name(id="getLogger") if file != _LOGS:
+                yield node.lineno, LOGGER
+            case ast.Call(func=ast.Name(id="print" | "Console")) | ast.Call(func=ast.Attribute(attr="Console")):
+                if file not in (_BUILD, _PRINTS):
+                    yield node.lineno, PRINT
+            case ast.Attribute(value=ast.Name(id="click"), attr="echo" | "secho") if file != _PRINTS:
+                yield node.lineno, PRINT
+            case ast.Attribute(value=ast.Attribute(value=ast.Name(id="sys"), attr="stdout" | "stderr"), attr="write"):
+                yield node.lineno, PRINT
+
+
+def _docstrings(tree: ast.Module) -> Iterator[ast.expr]:
+    """Every text that is a statement: what documents, and does nothing."""
+    return (node.value for node in ast.walk(tree) if isinstance(node, ast.Expr))
+
+
+def _may_name_proc(file: str, text: str) -> bool:
+    # A message may say what /proc had, or had for a PID; a path starts with it, and has the number.
+    return (
+        file == _PROC
+        or (file == _MEMORY_FILES and text.startswith("/proc/self/fd"))
+        or not text.startswith("/proc")
+        or "/proc/PID" in text
+    )
+
+
+def test_every_file_of_the_package_keeps_the_rules() -> None:
+    found = [
+        complaint
+        for path in sorted(SOURCE.rglob("*.py"))
+        for complaint in complaints(path.relative_to(SOURCE).as_posix(), path.read_text("utf-8"))
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("lines = text.splitlines()", SPLIT),
+        ("lines = map(str.splitlines, texts)", SPLIT),
+        ("open('/proc/self/status')", PROC),
+        ("Path(f'/proc/{pid}/cgroup').read_text()", PROC),
+        ("os.open(b'/proc/1', 0)", PROC),
+        ("Path('/proc') / str(pid)", PROC),
+        ("log = logging.getLogger('meshtls.new')", LOGGER),
+        ("from logging import getLogger\nlog = getLogger('meshtls.new')", LOGGER),
+        ("print(text)", PRINT),
+        ("click.echo(text)", PRINT),
+        ("sys.stderr.write(text)", PRINT),
+        ("Console().print(text)", PRINT),
+        ("rich.console.Console().print(text)", PRINT),
+    ],
+)
+def test_a_file_that_breaks_a_rule_is_found(source: str, why: str) -> None:
+    line = source.count("\n") + 1
+    assert complaints("cli/new.py", source) == [f"cli/new.py:{line}: {why}"]
+
+
+@pytest.mark.parametrize(
+    ("file", "source"),
+    [
+        (_PROC, "os.open(f'/proc/{pid}', 0)"),
+        (_MEMORY_FILES, "path = f'/proc/self/fd/{number}'"),
+        (_LOGS, "log = logging.getLogger(name)"),
+        (_PRINTS, "click.echo(text)"),
+        ("cli/new.py", '"""Splits the text of /proc/PID/cgroup."""'),
+        ("cli/new.py", "raise AccessError('it has ended, or /proc/PID hides it')"),
+        ("cli/new.py", "lines = content.split(b'\\n')"),
+    ],
+)
+def test_what_a_rule_allows_is_no_complaint(file: str, source: str) -> None:
+    assert complaints(file, source) == []
