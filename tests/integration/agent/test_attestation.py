@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import pwd
+import secrets
 import shutil
 import socket
 import subprocess
@@ -237,3 +238,101 @@ async def _workload(address: str, uid: int) -> object:
     )
     out, _ = await process.communicate()
     return json.loads(out)
+
+
+@pytest.mark.parametrize("name", [b"a\nb", b"a\x1b[2J", b"\xff", "\u202e".encode(), "\x85".encode()], ids=repr)
+async def test_a_path_that_is_no_printable_text_is_none_and_forges_no_log(
+    directory: Path, name: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    program = os.path.join(os.fsencode(directory), name)
+    await asyncio.to_thread(shutil.copy, b"/bin/sleep", program)
+    with running(os.fsdecode(program)) as (caller, _, _):
+        found = set(map(str, await Attestor().attest(caller)))
+    assert not {one for one in found if one.startswith("unix:path:")}
+    assert {one for one in found if one.startswith("unix:sha256:")}
+    (message,) = caplog.messages
+    assert message.isprintable()
+    assert "its path is left out: " in message
+
+
+@contextmanager
+def groups(*names: bytes) -> Iterator[bytes]:
+    """Nested control groups of these names at the root of a hierarchy, which are gone after; the innermost."""
+    root = next(filter(_takes_groups, _hierarchies()), None)
+    require("cgroup", root is not None, "no cgroup hierarchy can be written here")
+    assert root is not None
+    made: list[bytes] = []
+    place = root
+    try:
+        for name in names:
+            place = os.path.join(place, name)
+            if not os.path.exists(place):
+                os.mkdir(place)
+                made.append(place)
+        yield place
+    finally:
+        for one in reversed(made):
+            os.rmdir(one)
+
+
+def _hierarchies() -> Iterator[bytes]:
+    """Where control groups are mounted; none whose own controllers could touch the processes of this machine."""
+    for line in Path("/proc/self/mounts").read_bytes().split(b"\n"):
+        fields = line.split(b" ")
+        if len(fields) > 3 and (fields[2] == b"cgroup2" or (fields[2] == b"cgroup" and b"name=" in fields[3])):
+            yield fields[1]
+
+
+def _takes_groups(root: bytes) -> bool:
+    probe = os.path.join(root, f"meshtls-test-{os.getpid()}".encode())
+    try:
+        os.mkdir(probe)
+        os.rmdir(probe)
+    except OSError:
+        return False
+    return True
+
+
+async def containers_in(group: bytes) -> set[str]:
+    """What is found of a process in this group."""
+    with running() as (caller, end, notice):
+        _enter(group, caller.credentials.pid)
+        assert caller.process is not None
+        assert os.path.basename(group) in caller.process.content("cgroup")
+        found = {str(one) for one in await Attestor().attest(caller) if one.type != "unix"}
+        end()
+        notice()
+    return found
+
+
+def _enter(group: bytes, pid: int) -> None:
+    Path(os.fsdecode(group), "cgroup.procs").write_bytes(str(pid).encode())
+
+
+@pytest.mark.parametrize(
+    "separator",
+    [
+        b"\r",
+        b"\x0b",
+        b"\x0c",
+        b"\x1c",
+        b"\x1d",
+        b"\x1e",
+        b"\x85",
+        "\x85".encode(),
+        "\u2028".encode(),
+        "\u2029".encode(),
+    ],
+    ids=repr,
+)
+async def test_no_group_of_a_real_kernel_is_a_container_by_its_name(separator: bytes) -> None:
+    forged = secrets.token_hex(32)
+    with groups(b"meshtls-test" + separator + b"0::", b"docker", forged.encode()) as group:
+        assert await containers_in(group) == set()
+
+
+async def test_a_group_of_a_real_kernel_is_a_container_where_the_kernel_says_so() -> None:
+    container = secrets.token_hex(32)
+    with groups(b"docker", container.encode()) as group:
+        assert await containers_in(group) == {f"docker:container_id:{container}"}
