@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -82,7 +83,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one verb and exit: 0 done, 1 it failed, 2 the configuration or the command line has to be mended."""
     if arguments is None:  # the process is ours
         _escape_what_python_prints()
+        _end_by_sigterm()
     sys.exit(_run(arguments))
+
+
+def _end_by_sigterm() -> None:
+    """Linux keeps a signal without a handler from the first process of a container."""
+    if os.getpid() == 1:
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
 
 def _escape_what_python_prints() -> None:

@@ -14,6 +14,7 @@ from meshtls.cli.options import config_option, log_to_stderr, output_option
 from meshtls.cli.output import Output, tell
 from meshtls.cli.sidecar_record import config_record, config_text, serving_record
 from meshtls.cli.sidecar_source import source_of
+from meshtls.cli.signals import GRACE, end_within
 from meshtls.errors import ConfigError
 from meshtls.observe.access_log import AccessLog, LineStream
 from meshtls.sidecar.config import MOST_WORKERS, load_config, with_workers
@@ -86,4 +87,5 @@ async def _run(config: SidecarConfig, lines: LineStream, out: Output, parent: in
         source_of(config) as source,
         Sidecar(config, source, on_result=AccessLog(lines)) as running,
     ):
-        await run_until_signal(running, parent, tell_serving)
+        drained = config.limits.drain + GRACE
+        await run_until_signal(running, parent, tell_serving, lambda number: end_within(drained, number))

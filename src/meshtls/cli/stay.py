@@ -17,7 +17,7 @@ from meshtls.cli.live import picture
 from meshtls.cli.local_mesh import LocalMesh, Member, local_mesh
 from meshtls.cli.output import Terminal, tell
 from meshtls.cli.publish import publish_bundle
-from meshtls.cli.signals import stop_signal
+from meshtls.cli.signals import GRACE, stop_signal
 from meshtls.sidecar.settings import SidecarConfig
 
 __all__ = ["Plan", "stay"]
@@ -42,7 +42,8 @@ async def stay(plan: Plan) -> int:
     console = Terminal(highlight=False)
     watched = console.is_terminal and not plan.json
     journal = Journal(_tell(plan, watched))
-    with stop_signal() as stopped:
+    drained = max((config.limits.drain for config in plan.sidecars), default=0.0)
+    with stop_signal(drained + GRACE) as stopped:
         async with local_mesh(plan.sidecars, plan.svid_ttl, plan.data_dir, journal.connection) as mesh:
             publish_bundle(plan.certs, mesh.authority.bundle)
             _say(f"serving {', '.join(member.name for member in mesh.members)}")

@@ -15,32 +15,37 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 async def run_until_signal(
-    sidecar: Sidecar, parent: int | None = None, ready: Callable[[], None] | None = None
+    sidecar: Sidecar,
+    parent: int | None = None,
+    ready: Callable[[], None] | None = None,
+    stopping: Callable[[signal.Signals], None] | None = None,
 ) -> None:
     """Wait for a signal, then drain the entered sidecar within its configured deadline. Main thread only.
 
     ``parent`` is a file descriptor whose end counts as a signal: a worker's parent has gone. ``ready`` is called once a
-    signal would drain.
+    signal would drain, ``stopping`` at the first one.
     """
     # What a sidecar is made of stays to its end: the collector need not look at it again and again.
     gc.collect()
     gc.freeze()
     loop = asyncio.get_running_loop()
-    stopping = asyncio.Event()
+    stopped = asyncio.Event()
 
-    def on_signal() -> None:
-        if stopping.is_set():
+    def on_signal(number: signal.Signals) -> None:
+        if stopped.is_set():
             sidecar.abort("the sidecar was told twice to stop")
-        stopping.set()
+        elif stopping is not None:
+            stopping(number)
+        stopped.set()
 
     for number in _SIGNALS:
-        loop.add_signal_handler(number, on_signal)
+        loop.add_signal_handler(number, on_signal, number)
     if parent is not None:
-        loop.add_reader(parent, stopping.set)
+        loop.add_reader(parent, stopped.set)
     try:
         if ready is not None:
             ready()
-        await stopping.wait()
+        await stopped.wait()
         if parent is not None:
             loop.remove_reader(parent)
         await sidecar.drain()

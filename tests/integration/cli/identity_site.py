@@ -129,7 +129,8 @@ class AgentProcess:
 
 
 @contextmanager
-def running_agent(server: ServerProcess) -> Iterator[AgentProcess]:
+def running_agent(server: ServerProcess, extra: str = "") -> Iterator[AgentProcess]:
+    """``extra`` are more lines of its file."""
     directory = server.directory
     joined = server.json("token", "generate")
     (directory / "bundle.pem").write_text(server.tell("bundle", "show").out)
@@ -137,7 +138,7 @@ def running_agent(server: ServerProcess) -> Iterator[AgentProcess]:
     (directory / "agent.yaml").write_text(
         f"trust_domain: example.org\nserver_address: {host}\nserver_port: {port}\nlog_level: ERROR\n"
         f"attest_port: {server.said['attest_address'].split(':')[1]}\njoin_token: {joined['token']}\n"
-        f"trust_bundle_path: {directory / 'bundle.pem'}\nsocket_path: {directory / 'agent.sock'}\n"
+        f"trust_bundle_path: {directory / 'bundle.pem'}\nsocket_path: {directory / 'agent.sock'}\n{extra}"
     )
     with started("agent", "run", "--config", directory / "agent.yaml") as process:
         process.line(f"serving: Workload API and SDS on unix://{directory}/agent.sock", "stdout")
