@@ -18,10 +18,12 @@ _PROC = "agent/attest/process.py"
 _MEMORY_FILES = "tls/keys.py"
 _PRINTS = "cli/output.py"
 _LOGS = "logs.py"
+_ERRORS = "errors.py"
 
 SPLIT = "bytes from outside have lines that end at \\n alone: split at that"
 PROC = f"/proc is read by {_PROC} alone, as bytes"
 LOGGER = f"a logger comes from meshtls.logs.logger ({_LOGS}), whose records can't be forged"
+TEXT = f"the text of an error is escaped in {_ERRORS}: give it as arguments, one for each line"
 PRINT = f"what is printed goes through {_PRINTS}, which escapes it"
 
 
@@ -43,6 +45,8 @@ def _complaints(file: str, tree: ast.Module) -> Iterator[tuple[int, str]]:
                     yield node.lineno, PROC
             case ast.Attribute(attr="getLogger") | ast.Name(id="getLogger") if file != _LOGS:
                 yield node.lineno, LOGGER
+            case ast.ClassDef(name=name) if name.endswith("Error") and file != _ERRORS:
+                yield from ((one.lineno, TEXT) for one in node.body if _is_str_method(one))
             case ast.Call(func=ast.Name(id="print" | "Console")) | ast.Call(func=ast.Attribute(attr="Console")):
                 if file not in (_BUILD, _PRINTS):
                     yield node.lineno, PRINT
@@ -50,6 +54,10 @@ def _complaints(file: str, tree: ast.Module) -> Iterator[tuple[int, str]]:
                 yield node.lineno, PRINT
             case ast.Attribute(value=ast.Attribute(value=ast.Name(id="sys"), attr="stdout" | "stderr"), attr="write"):
                 yield node.lineno, PRINT
+
+
+def _is_str_method(node: ast.stmt) -> bool:
+    return isinstance(node, ast.FunctionDef) and node.name in ("__str__", "__repr__")
 
 
 def _docstrings(tree: ast.Module) -> Iterator[ast.expr]:
@@ -87,6 +95,7 @@ def test_every_file_of_the_package_keeps_the_rules() -> None:
         ("Path('/proc') / str(pid)", PROC),
         ("log = logging.getLogger('meshtls.new')", LOGGER),
         ("from logging import getLogger\nlog = getLogger('meshtls.new')", LOGGER),
+        ("class NewError(Exception):\n    def __str__(self): return self.text", TEXT),
         ("print(text)", PRINT),
         ("click.echo(text)", PRINT),
         ("sys.stderr.write(text)", PRINT),
@@ -106,6 +115,7 @@ def test_a_file_that_breaks_a_rule_is_found(source: str, why: str) -> None:
         (_MEMORY_FILES, "path = f'/proc/self/fd/{number}'"),
         (_LOGS, "log = logging.getLogger(name)"),
         (_PRINTS, "click.echo(text)"),
+        (_ERRORS, "class NewError(Exception):\n    def __str__(self): return printable(self.text)"),
         ("cli/new.py", '"""Splits the text of /proc/PID/cgroup."""'),
         ("cli/new.py", "raise AccessError('it has ended, or /proc/PID hides it')"),
         ("cli/new.py", "lines = content.split(b'\\n')"),

@@ -13,6 +13,7 @@ from meshtls.clock import Clock
 from meshtls.errors import MeshtlsError, NotAuthorizedError
 from meshtls.observe.events import ConnectionResult, Direction, Outcome, Phases
 from meshtls.policy.authorizer import Authorizer, Target, refusal_by
+from meshtls.printable import printable
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.engine import TlsEngine
@@ -154,7 +155,7 @@ class Connection:
             sidecar=self.sidecar,
             direction=self.direction,
             outcome=outcome,
-            detail=detail,
+            detail=printable(detail),
             started=self.started,
             remote=self.remote,
             source_id=peer_id if inbound else self.local_id,

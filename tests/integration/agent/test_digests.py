@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import shutil
@@ -52,6 +53,15 @@ def running(program: Path | str) -> Iterator[Caller]:
         caller.close()
         process.kill()
         process.wait()
+
+
+def descriptors_of(file: Path) -> int:
+    """How many descriptors of this process are of this file."""
+    count = 0
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            count += descriptor.readlink() == file
+    return count
 
 
 def digests_of(found: object) -> set[str]:
@@ -125,14 +135,14 @@ async def test_a_party_has_one_thread_and_its_own_programs_take_turns(directory:
 async def test_nothing_is_read_for_a_caller_that_has_gone_and_no_descriptor_is_left(sparse: Path) -> None:
     digests = Digests(limit=0)
     with opened(sparse) as long:
-        before = len(os.listdir("/proc/self/fd"))
+        assert descriptors_of(sparse) == 1
         waiting = [asyncio.create_task(digests.digest(long, party)) for party in range(8)]
         await until(lambda: "4 of 4 threads, 4 waiting" in repr(digests))
         for task in waiting:
             task.cancel()
         await asyncio.wait(waiting)
         await until(lambda: "0 of 4 threads, 0 waiting" in repr(digests))
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert descriptors_of(sparse) == 1
 
 
 async def test_a_digest_is_remembered_until_the_file_is_another(directory: Path) -> None:

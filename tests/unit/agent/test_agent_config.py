@@ -66,6 +66,26 @@ def test_a_log_level_that_is_taken_for_another_is_said_to_be(
     assert (config.log_level, config.notices) == (taken, notices)
 
 
+@pytest.mark.parametrize(
+    ("said", "limit", "notices"),
+    [
+        ("", 2**29, ()),
+        ("workload_size_limit: 1000000\n", 1_000_000, ()),
+        ("workload_size_limit: -1\n", -1, ()),
+        (
+            "workload_size_limit: 0\n",
+            0,
+            ("f, line 6: workload_size_limit: there is no limit: programs of any size are read to their end",),
+        ),
+    ],
+)
+def test_the_size_limit_of_programs_is_in_bytes_and_none_is_told(
+    directory: Path, said: str, limit: int, notices: tuple[str, ...]
+) -> None:
+    config = parse_config("f", GOOD.format(directory=directory) + said)
+    assert (config.endpoint.size_limit, config.notices) == (limit, notices)
+
+
 def test_everything_that_can_be_said(directory: Path) -> None:
     text = GOOD.replace("join_token: s3cret\n", "").replace("bundle.pem", "bundle.json") + (
         "server_port: 9001\nattest_port: 9100\ndata_dir: /var/lib/meshtls\nlog_level: debug\n"
@@ -135,6 +155,10 @@ POP = "x509pop:\n  certificate_path: {directory}/node.pem\n  private_key_path: {
         (
             lambda text: text + "workload_attestors: [unix, windows]\n",
             "line 6: workload_attestors[1]: wanted one of unix, docker, k8s, got 'windows'",
+        ),
+        (
+            lambda text: text + "workload_size_limit: 1MB\n",
+            "line 6: workload_size_limit: wanted a whole number from 0 to 9007199254740992, got '1MB'",
         ),
         (lambda text: text + "log_level: loud\n", "line 6: log_level: wanted DEBUG, INFO, WARN or ERROR, got 'loud'"),
         (lambda text: text + "health: {{}}\n", "line 6: health.port: this key is required, and it is missing"),
