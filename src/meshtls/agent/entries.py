@@ -99,7 +99,6 @@ def nearest(entries: Iterable[Entry], selectors: Set[Selector], most: int = 1) -
     return tuple(sorted(near, key=lambda miss: (len(miss.missing), _most_specific_first(miss.entry)))[:most])
 
 
-
 def _oldest_first(entry: Entry) -> tuple[int, str, str]:
     return (entry.created, str(entry.spiffe_id), entry.id)
 
@@ -112,7 +111,6 @@ def _drop(index: dict[K, dict[str, Entry]], key: K, entry_id: str) -> None:
     del index[key][entry_id]
     if not index[key]:
         del index[key]
-
 
 
 def _most_specific_first(entry: Entry) -> tuple[int, str, str]:

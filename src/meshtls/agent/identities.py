@@ -18,9 +18,9 @@ from meshtls.agent.upstream import Upstream
 from meshtls.ca.registration import Entry, Selector
 from meshtls.clock import Clock
 from meshtls.errors import MeshtlsError, RequestError
+from meshtls.logs import logger
 from meshtls.observe.outage import Outage
 from meshtls.observe.readiness import Readiness
-from meshtls.logs import logger
 from meshtls.svid.x509 import X509Svid
 from meshtls.workload.background import in_background
 

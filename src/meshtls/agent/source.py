@@ -19,9 +19,9 @@ from meshtls.agent.issuer import Issuer
 from meshtls.agent.rotation import LONGEST_BACKOFF, next_rotation, retry_at
 from meshtls.clock import Clock, SystemClock
 from meshtls.errors import LocalIdentityError
+from meshtls.logs import logger
 from meshtls.observe.outage import Outage
 from meshtls.observe.readiness import Readiness, readiness_of
-from meshtls.logs import logger
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import X509Context
 from meshtls.workload.background import in_background

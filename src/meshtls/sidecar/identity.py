@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
 from meshtls.clock import Clock
 from meshtls.errors import LocalIdentityError
+from meshtls.logs import logger
 from meshtls.observe.readiness import Readiness, ReportsReadiness, readiness_of
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import WithdrawableSource, X509Context, X509ContextSource
 
 __all__ = ["NamedSource", "end_after_withdrawal"]
 
-log = logging.getLogger("meshtls.sidecar")
+log = logger("meshtls.sidecar")
 
 
 @dataclass(frozen=True, slots=True)

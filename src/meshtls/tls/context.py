@@ -11,7 +11,6 @@ one). It loosens nothing: the store is only the coarse filter, and the verdict g
 
 from __future__ import annotations
 
-import logging
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshtls.clock import Clock, SystemClock
 from meshtls.errors import ConfigError, LocalIdentityError, PeerError
+from meshtls.logs import logger
 from meshtls.observe.outage import Outage
 from meshtls.policy.authorizer import Authorizer, Target, check_authorizer, refusal_by
 from meshtls.svid.context import X509Context, X509ContextSource
@@ -35,7 +35,7 @@ from meshtls.tls.verifying import VerifyingSSLObject, VerifyingSSLSocket, bounde
 
 __all__ = ["GenerationContext", "LateSSLSocket", "TlsContexts", "TlsOptions", "harden"]
 
-log = logging.getLogger("meshtls.tls")
+log = logger("meshtls.tls")
 
 # TLS 1.3's suites are all AEAD and not set by this call; for 1.2 the same is asked for.
 _TLS12_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"

@@ -14,7 +14,6 @@ from typing import Any, NoReturn, Self
 
 from meshtls.clock import Clock, SystemClock
 from meshtls.errors import LocalIdentityError
-from meshtls.logs import logger
 from meshtls.policy.authorizer import Authorizer
 from meshtls.svid.context import X509ContextSource
 from meshtls.tls.context import LateSSLSocket, TlsContexts, TlsOptions, harden

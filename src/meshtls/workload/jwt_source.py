@@ -17,9 +17,9 @@ from weakref import WeakValueDictionary
 from meshtls.bundle import BundleSet
 from meshtls.clock import Clock, SystemClock
 from meshtls.errors import LocalIdentityError
+from meshtls.logs import logger
 from meshtls.observe.outage import Outage
 from meshtls.observe.readiness import Readiness
-from meshtls.logs import logger
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.jwt import JwtSvid, parse_and_validate
 from meshtls.workload.address import Address

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import datetime
@@ -10,8 +11,8 @@ from typing import Generic, TypeVar
 
 from meshtls.clock import Clock
 from meshtls.errors import IdentityWithdrawnError, LocalIdentityError
-from meshtls.observe.outage import Outage
 from meshtls.logs import logger
+from meshtls.observe.outage import Outage
 from meshtls.workload.background import in_background
 from meshtls.workload.failures import WorkloadApiError
 

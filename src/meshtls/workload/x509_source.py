@@ -7,7 +7,6 @@ until the identity is given again (SPIFFE Workload API, section 5.2.1).
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
@@ -16,6 +15,7 @@ from types import TracebackType
 
 from meshtls.clock import Clock, SystemClock
 from meshtls.errors import LocalIdentityError
+from meshtls.logs import logger
 from meshtls.observe.outage import Outage
 from meshtls.observe.readiness import Readiness, readiness_of
 from meshtls.svid.context import X509Context
@@ -31,7 +31,7 @@ Picker = Callable[[tuple[X509Svid, ...]], X509Svid]
 # How a picker, or ``index`` for it, says that none of the SVIDs will do. Anything else is a fault of the picker's.
 _NONE_WILL_DO = (LookupError, ValueError, StopIteration)
 
-log = logging.getLogger("meshtls.workload")
+log = logger("meshtls.workload")
 
 
 class _PickerFailedError(LocalIdentityError):

@@ -7,6 +7,7 @@ before counts no more. While the server is away nothing is taken back; where it 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
@@ -24,8 +25,8 @@ from meshtls.agent.upstream import EntryCsr, SigningResult, Update
 from meshtls.clock import Clock, SystemClock
 from meshtls.complaints import Complaints
 from meshtls.errors import AccessError, LocalIdentityError, MeshtlsError
-from meshtls.observe.outage import Outage
 from meshtls.logs import logger
+from meshtls.observe.outage import Outage
 from meshtls.proto.server_calls import attest_channel, mutual_channel
 from meshtls.proto.server_client import AttestationClient, NodeClient, SyncUpdate
 from meshtls.spiffeid import TrustDomain
