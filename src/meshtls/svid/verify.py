@@ -70,10 +70,19 @@ def verify_peer(chain: Sequence[bytes], bundles: BundleSet, now: datetime) -> Ve
     leaf, *others = read_presented(chain)
     spiffe_id = _named(leaf)
     bundle = _bundle_of(spiffe_id, bundles)
-    # A leaf out of its time has an end anyway, and its issuers often end with it. Their path is asked for all the same:
-    # a ValidityError is of a chain that is good but for the clock, and so OpenSSL may go on and refuse it by itself.
-    path = _path(spiffe_id, leaf, others, bundle, now if leaf.valid_at(now) else None)
-    _check_validity(spiffe_id, leaf, now)
+    out_of_time = _out_of_time(leaf, now)
+    # The issuers of a leaf out of its time often end with it. Its path is asked for all the same: a ValidityError is of
+    # a chain that is good but for the clock, and so OpenSSL may go on and refuse it by itself.
+    try:
+        path = find_path(leaf, others, _authorities(spiffe_id, bundle), None if out_of_time else now)
+    except NoPathError as error:
+        raise UntrustedPeerError(
+            f"peer {spiffe_id}: no path to a root of the bundle of trust domain {bundle.trust_domain}"
+            f" ({len(bundle.x509_authorities)} known, issuer {_issuer((leaf, *others)[-1])}): {error}"
+            f"{f'; and its certificate {out_of_time}' if out_of_time else ''}"
+        ) from error
+    if out_of_time:
+        raise ValidityError(f"peer {spiffe_id}: its certificate {out_of_time}")
     presented = [one.certificate for one in path if one in (leaf, *others)]
     return VerifiedPeer(spiffe_id, tuple(presented))
 
@@ -99,36 +108,23 @@ def _bundle_of(spiffe_id: SpiffeId, bundles: BundleSet) -> TrustBundle:
     return bundle
 
 
-def _path(
-    spiffe_id: SpiffeId, leaf: Presented, others: Sequence[Presented], bundle: TrustBundle, now: datetime | None
-) -> tuple[Presented, ...]:
+def _authorities(spiffe_id: SpiffeId, bundle: TrustBundle) -> tuple[Presented, ...]:
     authorities = trusted(bundle.x509_authorities)
     if not authorities:
         broken = "; ".join(signing_violations(bundle.x509_authorities[0]))
         raise UntrustedPeerError(
             f"peer {spiffe_id}: no authority in the bundle of trust domain {bundle.trust_domain} may sign: {broken}"
         )
-    try:
-        return find_path(leaf, others, authorities, now)
-    except NoPathError as error:
-        raise UntrustedPeerError(
-            f"peer {spiffe_id}: no path to a root of the bundle of trust domain {bundle.trust_domain}"
-            f" ({len(bundle.x509_authorities)} known, issuer {_issuer((leaf, *others)[-1])}): {error}"
-        ) from error
+    return authorities
 
 
-def _check_validity(spiffe_id: SpiffeId, leaf: Presented, now: datetime) -> None:
-    certificate = format_serial(leaf.certificate)
+def _out_of_time(leaf: Presented, now: datetime) -> str | None:
+    serial = format_serial(leaf.certificate)
     if now > leaf.not_after:
-        raise ValidityError(
-            f"peer {spiffe_id}: its certificate {certificate} expired at"
-            f" {format_moment(leaf.not_after)}; our clock says {format_moment(now)}"
-        )
+        return f"{serial} expired at {format_moment(leaf.not_after)}; our clock says {format_moment(now)}"
     if now < leaf.not_before:
-        raise ValidityError(
-            f"peer {spiffe_id}: its certificate {certificate} is not valid before"
-            f" {format_moment(leaf.not_before)}; our clock says {format_moment(now)}"
-        )
+        return f"{serial} is not valid before {format_moment(leaf.not_before)}; our clock says {format_moment(now)}"
+    return None
 
 
 def _issuer(last: Presented) -> str:

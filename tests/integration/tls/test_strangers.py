@@ -203,7 +203,7 @@ def test_a_handshake_that_comes_byte_by_byte_is_taken() -> None:
 
 
 async def test_an_extension_that_can_t_be_read_is_refused_with_an_alert() -> None:
-    """TLSFeature as an empty SEQUENCE made cryptography raise a KeyError out of the callback."""
+    """An unknown TLSFeature made cryptography raise a KeyError out of the callback."""
     odd = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.5.5.7.1.24"), b"\x30\x03\x02\x01\x7f")
     spoiled = leaf(ROOT, CLIENT, extra=[(odd, False)])
     server = context_of(context_for(OURS, SERVER), server_side=True)

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from bench.hostile_chains import HostileChain, hostile_chains, ordinary
@@ -128,3 +129,26 @@ def test_no_odd_extension_raises_anything_but_a_peer_error() -> None:
         ):
             with pytest.raises(PeerError):
                 verify(chain, trusting(ROOT))
+
+
+def test_a_signature_of_rsa_pss_is_taken() -> None:
+    root = ca(slot="pss", name="pss", kind="RSA")
+    web = leaf(root, WEB).certificate
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(web.subject)
+        .issuer_name(web.issuer)
+        .public_key(web.public_key())
+        .serial_number(web.serial_number)
+        .not_valid_before(web.not_valid_before_utc)
+        .not_valid_after(web.not_valid_after_utc)
+    )
+    for extension in web.extensions:
+        builder = builder.add_extension(extension.value, extension.critical)
+    assert isinstance(root.key, rsa.RSAPrivateKey)
+    pss = padding.PSS(padding.MGF1(hashes.SHA256()), hashes.SHA256.digest_size)
+    signed = Issued(builder.sign(root.key, hashes.SHA256(), rsa_padding=pss), root.key)
+    assert accepted([signed], trusting(root))
+    other = ca(slot="pss 2", name="pss", kind="RSA", key_ids=False)
+    assert "another key" in refusal(UntrustedPeerError, [signed], trusting(ca(slot="pss 3", name="pss", kind="RSA")))
+    assert refusal(UntrustedPeerError, [signed], trusting(other)) == no_path("CN=pss", "signature does not match")

@@ -192,3 +192,14 @@ def test_a_leaf_counts_from_its_first_moment_to_its_last_in_any_time_zone(now: d
 def test_a_leaf_out_of_its_time_is_refused_with_both_clocks(now: datetime, message: str) -> None:
     refused = refusal(ValidityError, [LEAF, INTERMEDIATE], trusting(ROOT), now)
     assert refused == f"peer {WEB}: its certificate abc123 {message}"
+
+
+def test_a_foreign_leaf_out_of_its_time_is_refused_as_foreign_and_told_of_both() -> None:
+    message = refusal(UntrustedPeerError, [leaf(OTHER_ROOT, WEB)], trusting(ROOT), AFTER + SECOND)
+    times = "its certificate abc123 expired at 2030-05-01T13:00:00Z; our clock says 2030-05-01T13:00:01Z"
+    assert message == no_path("CN=root b", f"{EXHAUSTED}; and {times}")
+
+
+def test_a_leaf_that_ended_with_all_that_is_above_it_is_refused_for_its_time() -> None:
+    assert accepted([LEAF, INTERMEDIATE], trusting(ROOT), AFTER)
+    assert "expired at" in refusal(ValidityError, [LEAF, INTERMEDIATE], trusting(ROOT), AFTER + SECOND)
