@@ -7,6 +7,7 @@ them is a stranger. Here a part is skipped by its length.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 __all__ = ["BIT_STRING", "INTEGER", "OBJECT_IDENTIFIER", "OCTET_STRING", "SEQUENCE", "Element", "elements", "parts"]
 
@@ -20,40 +21,31 @@ Element = tuple[int, bytes, bytes]
 
 def elements(data: bytes) -> Iterator[Element]:
     """The elements that stand one after the other in ``data``. Raises ValueError where one ends beyond it."""
-    start = 0
-    while start < len(data):
-        begin, end = _bounds(data, start)
-        yield data[start], data[begin:end], data[start:end]
+    start, size = 0, len(data)
+    while start < size:
+        begin = start + 2
+        if begin > size:
+            raise ValueError("an element is cut short")
+        tag, length = data[start], data[start + 1]
+        if tag & _MULTI_BYTE_TAG == _MULTI_BYTE_TAG:
+            raise ValueError("a tag of more than one byte")
+        if length >= _LONG_LENGTH:
+            count = length - _LONG_LENGTH
+            if not 0 < count <= 4 or begin + count > size:
+                raise ValueError("a length of a form that DER does not have, or longer than the data")
+            length = int.from_bytes(data[begin : begin + count], "big")
+            begin += count
+        end = begin + length
+        if end > size:
+            raise ValueError("an element is longer than what it stands in")
+        yield tag, data[begin:end], data[start:end]
         start = end
 
 
 def parts(content: bytes, *wanted: int) -> list[Element]:
     """The first elements of a SEQUENCE's content, which have to have these tags. Raises ValueError."""
-    found: list[Element] = []
-    inside = elements(content)
-    for tag in wanted:
-        element = next(inside, None)
-        if element is None or element[0] != tag:
-            raise ValueError(
-                f"wanted an element with tag {tag:#04x}, got {f'{element[0]:#04x}' if element else 'none'}"
-            )
-        found.append(element)
+    found = list(islice(elements(content), len(wanted)))
+    if [tag for tag, _, _ in found] != list(wanted):
+        tags = ", ".join(f"{tag:#04x}" for tag in wanted)
+        raise ValueError(f"wanted elements {tags}, got {', '.join(f'{tag:#04x}' for tag, _, _ in found) or 'none'}")
     return found
-
-
-def _bounds(data: bytes, start: int) -> tuple[int, int]:
-    """Where the content of the element at ``start`` begins and ends."""
-    if start + 2 > len(data):
-        raise ValueError("an element is cut short")
-    if data[start] & _MULTI_BYTE_TAG == _MULTI_BYTE_TAG:
-        raise ValueError("a tag of more than one byte")
-    begin, length = start + 2, data[start + 1]
-    if length >= _LONG_LENGTH:
-        count = length - _LONG_LENGTH
-        begin += count
-        if not 0 < count <= 4 or begin > len(data):
-            raise ValueError("a length of a form that DER does not have, or longer than the data")
-        length = int.from_bytes(data[start + 2 : begin], "big")
-    if begin + length > len(data):
-        raise ValueError("an element is longer than what it stands in")
-    return begin, begin + length

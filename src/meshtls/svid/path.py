@@ -113,7 +113,8 @@ class _Search:
         """The rest of the path, where this part, an authority first, leads to the leaf."""
         self._spend_step()
         issuer = path[-1]
-        wrong = _signer_violation(issuer, self._now)
+        # An authority's other rules were looked at when its bundle was: see ``trusted``.
+        wrong = _time_violation(issuer, self._now) if len(path) == 1 else _signer_violation(issuer, self._now)
         if wrong:
             self._reason = self._reason or wrong
             return None
@@ -161,9 +162,19 @@ def _signature_holds(certificate: x509.Certificate, issuer: x509.Certificate) ->
 
 
 def _signer_violation(signer: Presented, now: datetime | None) -> str | None:
-    """Why a CA that an authority vouches for, or that is one, may not sign what is below it."""
-    if broken := signing_violations(signer.certificate):
+    """Why a CA that an authority vouches for may not sign what is below it."""
+    if broken := _broken_rules(signer.certificate):
         return f"{_called(signer)} may not sign: {'; '.join(broken)}"
+    return _time_violation(signer, now)
+
+
+@lru_cache(maxsize=256)
+def _broken_rules(vouched_for: x509.Certificate) -> tuple[str, ...]:
+    """Kept, for most peers come by the same signers; a stranger can't fill it, as an authority signed what is here."""
+    return tuple(signing_violations(vouched_for))
+
+
+def _time_violation(signer: Presented, now: datetime | None) -> str | None:
     if now is None:
         return None
     if now > signer.not_after:
@@ -178,8 +189,7 @@ def _signer_violation(signer: Presented, now: datetime | None) -> str | None:
 
 def _path_violation(path: Sequence[Presented]) -> str | None:
     """What a path of good signatures and good signers, authority first, breaks as a whole."""
-    certificates = [one.certificate for one in path]
-    return _depth_violation(path) or _names_violation(certificates) or policy_violation(certificates[1:])
+    return _depth_violation(path) or _names_violation(path) or policy_violation(path[1:])
 
 
 def _depth_violation(path: Sequence[Presented]) -> str | None:
@@ -193,23 +203,23 @@ def _depth_violation(path: Sequence[Presented]) -> str | None:
     return None
 
 
-def _names_violation(path: Sequence[x509.Certificate]) -> str | None:
+def _names_violation(path: Sequence[Presented]) -> str | None:
     compared = 0
     for place, signer in enumerate(path[:-1]):
-        constraints = extension_of(signer, x509.NameConstraints)
+        constraints = extension_of(signer.certificate, x509.NameConstraints)
         if constraints is None:
             continue
         subtrees = (constraints.value.permitted_subtrees or []) + (constraints.value.excluded_subtrees or [])
         for below in path[place + 1 :]:
             if below.issuer == below.subject and below is not path[-1]:
                 continue  # self-issued (RFC 5280, section 6.1.3 (b))
-            alternatives = extension_of(below, x509.SubjectAlternativeName)
-            names = names_of(below, alternatives.value if alternatives else ())
+            alternatives = extension_of(below.certificate, x509.SubjectAlternativeName)
+            names = names_of(below.certificate, alternatives.value if alternatives else ())
             compared += len(names) * len(subtrees)
             if compared > MAX_COMPARISONS:
                 return f"its names and its issuers' name constraints make more than {MAX_COMPARISONS} pairs to compare"
             if wrong := constraint_violation(constraints.value, names):
-                return f"certificate {format_serial(below)} has {wrong}"
+                return f"certificate {format_serial(below.certificate)} has {wrong}"
     return None
 
 

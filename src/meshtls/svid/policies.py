@@ -13,18 +13,21 @@ from cryptography import x509
 from cryptography.x509.oid import CertificatePoliciesOID
 
 from meshtls.svid.leaf_rules import extension_of
+from meshtls.svid.presented import Presented
 
 __all__ = ["policy_violation"]
 
 _ANY = CertificatePoliciesOID.ANY_POLICY
 
 
-def policy_violation(path: Sequence[x509.Certificate]) -> str | None:
+def policy_violation(path: Sequence[Presented]) -> str | None:
     """What is wrong with the policies of this path, which is without its authority and ends in the leaf."""
+    if not any(extension_of(one.certificate, x509.PolicyConstraints) for one in path):
+        return None
     explicit_policy = inhibit_any_policy = math.inf  # how many more certificates until it has an effect
     valid: frozenset[x509.ObjectIdentifier] = frozenset({_ANY})
-    for certificate in path:
-        self_issued, last = certificate.issuer == certificate.subject, certificate is path[-1]
+    for one in path:
+        certificate, self_issued, last = one.certificate, one.issuer == one.subject, one is path[-1]
         said = _policies(certificate)
         if _ANY in said and (inhibit_any_policy > 0 or (self_issued and not last)):
             valid |= said if _ANY in valid else frozenset()

@@ -16,7 +16,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshtls.errors import InvalidSvidError
-from meshtls.svid.der import BIT_STRING, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, elements, parts
+from meshtls.svid.der import BIT_STRING, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, Element, elements, parts
 from meshtls.svid.keys import key_violation
 
 __all__ = [
@@ -180,7 +180,8 @@ def _violation(outline: _Outline) -> str | None:
 
 def spki_of(certificate: x509.Certificate) -> bytes:
     """The SubjectPublicKeyInfo of a certificate as it stands in it, also of a key that no library loads."""
-    return _outline(certificate.public_bytes(Encoding.DER)).spki
+    [(_, tbs, _)] = parts(certificate.tbs_certificate_bytes, SEQUENCE)
+    return _fields(tbs)[5][2]
 
 
 def _read(place: int, der: bytes, outline: _Outline) -> Presented:
@@ -210,15 +211,20 @@ def _outline(der: bytes) -> _Outline:
     if len(whole) != len(der):
         raise ValueError(f"{len(der) - len(whole)} bytes behind its end")
     (_, tbs, _), (_, _, algorithm), (_, signature, _) = parts(body, SEQUENCE, SEQUENCE, BIT_STRING)
+    serial, _, issuer, _, subject, spki, *others = _fields(tbs)
+    listed = next((content for tag, content, _ in others if tag == _EXTENSIONS), None)
+    extensions = () if listed is None else tuple(_extensions(listed))
+    return _Outline(serial[1], issuer[2], subject[2], spki[2], algorithm, signature, extensions)
+
+
+def _fields(tbs: bytes) -> list[Element]:
+    """What stands in a TBSCertificate behind the version."""
     fields = list(islice(elements(tbs), _MOST_FIELDS))
     if fields and fields[0][0] == _VERSION:
         del fields[0]
     if [tag for tag, _, _ in fields[: len(_FIELDS)]] != _FIELDS:
         raise ValueError("wanted a serial number, an algorithm, an issuer, a validity, a subject and a key")
-    serial, _, issuer, _, subject, spki, *others = fields
-    listed = next((content for tag, content, _ in others if tag == _EXTENSIONS), None)
-    extensions = () if listed is None else tuple(_extensions(listed))
-    return _Outline(serial[1], issuer[2], subject[2], spki[2], algorithm, signature, extensions)
+    return fields
 
 
 def _extensions(tagged: bytes) -> Iterator[tuple[bytes, bytes]]:
