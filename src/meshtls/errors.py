@@ -25,6 +25,7 @@ __all__ = [
     "NoCertificateError",
     "NotAuthorizedError",
     "NotFoundError",
+    "OverloadError",
     "PeerError",
     "PlaintextError",
     "RequestError",
@@ -74,6 +75,10 @@ class ConflictError(RequestError):
 
 class AccessError(MeshtlsError):
     """The caller is not who may ask for this: not attested, banned, or no administrator."""
+
+
+class OverloadError(MeshtlsError):
+    """The caller asks for more than its share: it may ask again later."""
 
 
 class StoreError(MeshtlsError):

@@ -14,7 +14,9 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from meshtls.agent.attest.attestor import Caller
-from meshtls.proto.grpc_listener import serve_grpc
+from meshtls.rpc.descriptors import within_descriptors
+from meshtls.rpc.grpc_listener import Listening, serve_grpc
+from meshtls.rpc.limits import DEFAULT_LIMITS, Limits
 
 if TYPE_CHECKING:
     from grpclib._typing import IServable
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["current_caller", "serve_callers"]
 
 _CALLER: ContextVar[Caller] = ContextVar("caller")
-# Requests are short.
-_LONGEST_MESSAGE = 2**18
+#: A connection, and the caller's directory in /proc.
+_DESCRIPTORS = 2
 
 
 def current_caller() -> Caller:
@@ -31,9 +33,12 @@ def current_caller() -> Caller:
     return _CALLER.get()
 
 
-def serve_callers(services: Collection[IServable], listener: socket.socket) -> AbstractAsyncContextManager[None]:
+def serve_callers(
+    services: Collection[IServable], listener: socket.socket, limits: Limits = DEFAULT_LIMITS
+) -> AbstractAsyncContextManager[None]:
     """Answer on ``listener``, a Unix socket that listens, while the body runs; then every connection is cut."""
-    return serve_grpc(services, listener, _entered, longest_message=_LONGEST_MESSAGE)
+    listening = Listening(name="agent socket", limits=within_descriptors(limits, _DESCRIPTORS))
+    return serve_grpc(services, listener, _entered, listening)
 
 
 def _entered(transport: asyncio.BaseTransport) -> Callable[[], None]:

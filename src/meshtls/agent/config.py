@@ -22,6 +22,7 @@ from meshtls.bundle import TrustBundle
 from meshtls.ca.keys.files import read_secret
 from meshtls.errors import BundleError, ConfigError, RequestError
 from meshtls.scalars import log_level, log_level_notice, port, whole_number, word
+from meshtls.rpc.limits import DEFAULT_LIMITS, read_limits
 from meshtls.spiffeid import TrustDomain
 from meshtls.svid.x509 import PrivateKey
 from meshtls.yaml_reader import Section, read_yaml

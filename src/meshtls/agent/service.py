@@ -22,6 +22,7 @@ from meshtls.clock import Clock, SystemClock
 from meshtls.errors import ConfigError
 from meshtls.observe.readiness import Readiness
 from meshtls.proto.unix_socket import bound
+from meshtls.rpc.limits import DEFAULT_LIMITS, Limits
 from meshtls.workload.background import in_background
 from meshtls.workload.calls import any_jitter
 
@@ -68,7 +69,7 @@ class Agent:
             listener = opening.enter_context(bound(self.endpoint.socket_path, 0o666))
             await opening.enter_async_context(in_background(self.identities.run(), "identities"))
             services = (WorkloadApi(self._admission, self._tokens), SecretDiscovery(self._admission))
-            await opening.enter_async_context(serve_callers(services, listener))
+            await opening.enter_async_context(serve_callers(services, listener, self.endpoint.limits))
             if self.endpoint.health:
                 health = serve_health(*self.endpoint.health, self.readiness)
                 self.health_port = await opening.enter_async_context(health)

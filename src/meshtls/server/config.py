@@ -15,10 +15,11 @@ import yaml
 from meshtls.ca.keys.manager import KeyAlgorithm
 from meshtls.ca.profile import CaSubject
 from meshtls.errors import ConfigError
+from meshtls.rpc.limits import read_limits
 from meshtls.scalars import log_level, log_level_notice, port, word
 from meshtls.server.hcl import looks_like_hcl, read_hcl
 from meshtls.server.plugins import Plugins, our_plugins, spire_plugins
-from meshtls.server.settings import ServerConfig, country, key_type, lifetime, name
+from meshtls.server.settings import DEFAULT_LIMITS, ServerConfig, country, key_type, lifetime, name
 from meshtls.spiffeid import TrustDomain
 from meshtls.yaml_reader import Section, as_section, composed, read_yaml
 
@@ -80,6 +81,7 @@ def _server(section: Section, plugins: Plugins) -> ServerConfig:
         default_x509_svid_ttl=section.optional("default_x509_svid_ttl", lifetime, timedelta(hours=1)),
         default_jwt_svid_ttl=section.optional("default_jwt_svid_ttl", lifetime, timedelta(minutes=5)),
         datastore=plugins.datastore(data_dir),
+        limits=read_limits(section.section("limits"), DEFAULT_LIMITS),
         key_place=key_place,
         keys_dir=keys_dir,
         join_token=join_token,

@@ -16,6 +16,7 @@ _STATUS: dict[type[errors.MeshtlsError], Status] = {
     errors.AccessError: Status.PERMISSION_DENIED,
     errors.ValidityError: Status.UNAUTHENTICATED,
     errors.PeerError: Status.PERMISSION_DENIED,
+    errors.OverloadError: Status.RESOURCE_EXHAUSTED,
     errors.StoreError: Status.UNAVAILABLE,
     errors.LocalIdentityError: Status.UNAVAILABLE,
     errors.ConfigError: Status.FAILED_PRECONDITION,

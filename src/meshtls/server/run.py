@@ -10,7 +10,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,9 +19,12 @@ from meshtls.clock import Clock, SystemClock
 from meshtls.logs import logger
 from meshtls.policy.authorizer import Authorizer, Decision, Target
 from meshtls.proto.unix_socket import bound
+from meshtls.rpc.descriptors import within_descriptors
+from meshtls.rpc.shedding import Refusal, Refusals
+from meshtls.rpc.turns import Turns
 from meshtls.server.access import Door, Gate
 from meshtls.server.core import Core
-from meshtls.server.door import open_door
+from meshtls.server.door import Shared, open_door
 from meshtls.server.hub import Hub
 from meshtls.server.identity import ServerIdentity
 from meshtls.server.keys import opened_signing
@@ -48,18 +51,24 @@ if TYPE_CHECKING:
 __all__ = ["RunningServer", "run_server", "running_server"]
 
 _ALPN = ("h2",)
+#: For each connection of the server port; the attestation port takes a quarter as many.
+_DESCRIPTORS = 2
 
 log = logger("meshtls.server")
 
 
 @dataclass(frozen=True, slots=True)
 class RunningServer:
-    """Where a running server answers: ``address`` for agents and administrators, ``attest_address`` for new nodes."""
+    """Where a running server answers: ``address`` for agents and administrators, ``attest_address`` for new nodes.
+
+    ``refusals`` counts what its listeners turned away.
+    """
 
     address: tuple[str, int]
     attest_address: tuple[str, int]
     socket_path: Path
     server_id: str
+    refusals: Refusals = field(default_factory=Refusals)
 
 
 async def run_server(
@@ -73,13 +82,17 @@ async def run_server(
 
 
 @asynccontextmanager
-async def running_server(config: ServerConfig, clock: Clock = SystemClock()) -> AsyncIterator[RunningServer]:
-    """The same for the length of a body."""
+async def running_server(
+    config: ServerConfig, clock: Clock = SystemClock(), refused: Callable[[str, Refusal], None] | None = None
+) -> AsyncIterator[RunningServer]:
+    """The same for the length of a body. ``refused`` is called with the listener's name and the reason of each refusal:
+    a hook for metrics.
+    """
     for notice in config.notices:
         log.warning("%s", notice)
     async with AsyncExitStack() as opened:
         core, identity = await _core(config, clock, opened)
-        listening = await _listen(core, identity, opened)
+        listening = await _listen(core, identity, opened, Refusals(refused))
         for name, work in (
             ("follow changes", core.hub.follow()),
             ("keep the own SVID", identity.keep()),
@@ -103,23 +116,25 @@ async def _core(config: ServerConfig, clock: Clock, opened: AsyncExitStack) -> t
     return Core(config, database, hub, signing, Gate(hub, database, clock), clock, roots), identity
 
 
-async def _listen(core: Core, identity: ServerIdentity, opened: AsyncExitStack) -> RunningServer:
+async def _listen(core: Core, identity: ServerIdentity, opened: AsyncExitStack, refusals: Refusals) -> RunningServer:
     config = core.config
     mutual = server_context(identity, _welcome(core.hub), options=TlsOptions(alpn=_ALPN), clock=core.clock)
     anonymous = AnonymousClientsServerContext.over(identity, _ALPN)
     administration: list[IServable] = [
         service(core) for service in (EntriesService, AgentsService, SvidsService, BundlesService, HealthService)
     ]
+    limits = within_descriptors(config.limits, _DESCRIPTORS)
+    shared = Shared(limits, Turns(), refusals)
     tls = opened.enter_context(tcp_socket(config.bind_address, config.bind_port))
     attest = opened.enter_context(tcp_socket(config.bind_address, config.attest_port))
     local = opened.enter_context(bound(config.socket_path, 0o600))
     for door, services, listener, context in (
         (Door.SOCKET, administration, local, None),
         (Door.MTLS, [NodeService(core), *administration], tls, mutual),
-        (Door.ATTESTATION, [AttestationService(core)], attest, anonymous),
+        (Door.ATTESTATION, [AttestationService(core, refusals)], attest, anonymous),
     ):
-        await opened.enter_async_context(open_door(door, services, core.gate, listener, context))
-    return RunningServer(_address(tls), _address(attest), config.socket_path, core.signing.server_id)
+        await opened.enter_async_context(open_door(door, services, core.gate, listener, shared, context))
+    return RunningServer(_address(tls), _address(attest), config.socket_path, core.signing.server_id, refusals)
 
 
 def _welcome(hub: Hub) -> Authorizer:

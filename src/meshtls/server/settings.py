@@ -13,10 +13,12 @@ from sqlalchemy import URL
 from meshtls.ca.keys.manager import KeyAlgorithm
 from meshtls.ca.profile import CaSubject
 from meshtls.errors import RequestError
+from meshtls.rpc.limits import Limits
 from meshtls.scalars import duration, shown
 from meshtls.spiffeid import TrustDomain
 
 __all__ = [
+    "DEFAULT_LIMITS",
     "KeyPlace",
     "ServerConfig",
     "X509PopConfig",
@@ -25,6 +27,10 @@ __all__ = [
     "lifetime",
     "name",
 ]
+
+
+#: An agent keeps a connection open.
+DEFAULT_LIMITS = Limits(connections=8192)
 
 
 class KeyPlace(Enum):
@@ -54,6 +60,7 @@ class ServerConfig:
     data_dir: Path
     socket_path: Path
     datastore: URL
+    limits: Limits
     bind_address: str
     bind_port: int
     attest_port: int

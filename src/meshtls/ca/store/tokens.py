@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime
 
-from sqlalchemy import delete, insert, update
+from sqlalchemy import ColumnElement, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meshtls.ca.store.rows import seconds
 from meshtls.ca.store.schema import join_tokens
 from meshtls.spiffeid import SpiffeId
 
-__all__ = ["add_token", "consume_token", "prune_tokens"]
+__all__ = ["add_token", "consume_token", "is_usable_token", "prune_tokens"]
 
 
 async def add_token(tx: AsyncConnection, token: str, agent: SpiffeId, expires_at: datetime) -> None:
@@ -21,13 +21,18 @@ async def add_token(tx: AsyncConnection, token: str, agent: SpiffeId, expires_at
     await tx.execute(insert(join_tokens), row)
 
 
+async def is_usable_token(tx: AsyncConnection, token: str, now: datetime) -> bool:
+    """Whether ``consume_token`` would find it now. For a transaction that only looks: a guess costs no writer."""
+    found = await tx.execute(select(join_tokens.c.token_hash).where(_usable(token, now)))
+    return found.first() is not None
+
+
 async def consume_token(tx: AsyncConnection, token: str, now: datetime) -> SpiffeId | None:
     """The agent that this token is for, and the token is used; None where it is unknown, used or expired.
 
     One statement finds and marks it, so of two tries at once one finds it marked.
     """
-    unused = join_tokens.c.used_at.is_(None) & (join_tokens.c.expires_at > seconds(now))
-    mark = update(join_tokens).where((join_tokens.c.token_hash == _hash(token)) & unused).values(used_at=seconds(now))
+    mark = update(join_tokens).where(_usable(token, now)).values(used_at=seconds(now))
     agent = (await tx.execute(mark.returning(join_tokens.c.agent_id))).scalar_one_or_none()
     return None if agent is None else SpiffeId.parse(agent)
 
@@ -35,6 +40,11 @@ async def consume_token(tx: AsyncConnection, token: str, now: datetime) -> Spiff
 async def prune_tokens(tx: AsyncConnection, now: datetime) -> None:
     """Forget those whose time is over; used ones among them, which nobody could use again anyway."""
     await tx.execute(delete(join_tokens).where(join_tokens.c.expires_at <= seconds(now)))
+
+
+def _usable(token: str, now: datetime) -> ColumnElement[bool]:
+    unused = join_tokens.c.used_at.is_(None) & (join_tokens.c.expires_at > seconds(now))
+    return (join_tokens.c.token_hash == _hash(token)) & unused
 
 
 def _hash(token: str) -> str:

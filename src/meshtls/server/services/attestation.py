@@ -7,6 +7,8 @@ when the certificate that it gave is on record.
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -17,9 +19,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from meshtls.ca.possession import Challenge, check_node_chain, check_proof, new_nonce
 from meshtls.ca.registration import AgentRecord, Selector, agent_id
 from meshtls.ca.store import agents, issuances, tokens
-from meshtls.errors import AccessError, InvalidSvidError, RequestError
+from meshtls.errors import AccessError, InvalidSvidError, OverloadError, RequestError
 from meshtls.proto import server_grpc, server_pb
 from meshtls.proto.server_messages import bundle_message, svid_message
+from meshtls.rpc.admission import address_caller
+from meshtls.rpc.budget import Budgets
+from meshtls.rpc.shedding import Refusal, Refusals
 from meshtls.server.core import Core
 from meshtls.server.services.received import received
 from meshtls.server.signing import Signed
@@ -28,14 +33,25 @@ from meshtls.spiffeid import SpiffeId
 __all__ = ["AttestationService"]
 
 _DEADLINE = 15.0
+#: Of one address, which may save up ten seconds of it.
+_WRONG_TOKENS_PER_SECOND = 2.0
+#: Of the store's eight connections that read; administrators and agents have the others.
+_LOOKS_AT_ONCE = 4
+_WRONG_TOKEN = "join token: it is unknown, used or expired; make a new one with `meshtls token generate`"  # noqa: S105
 AttestStream = Stream[server_pb.AttestRequest, server_pb.AttestResponse]
 
 
 class AttestationService(server_grpc.AttestationBase):
-    """Callers are anonymous here. An attestation ends within 15 seconds, done or not."""
+    """Callers are anonymous here. An attestation ends within 15 seconds, done or not.
 
-    def __init__(self, core: Core) -> None:
+    A wrong token costs a look into the store and a share of what its address may guess.
+    """
+
+    def __init__(self, core: Core, refusals: Refusals) -> None:
         self._core = core
+        self._refusals = refusals
+        self._wrong_tokens = Budgets(_WRONG_TOKENS_PER_SECOND)
+        self._looks = asyncio.Semaphore(_LOOKS_AT_ONCE)
 
     async def GetBundle(self, stream: Stream[server_pb.GetBundleRequest, server_pb.Bundle]) -> None:
         await received(stream)
@@ -53,22 +69,34 @@ class AttestationService(server_grpc.AttestationBase):
         request = await received(stream)
         kind = request.WhichOneof("proof")
         if kind == "join_token":
-            return await self._by_token(request)
+            return await self._by_token(stream, request)
         if kind == "certificate":
             return await self._by_certificate(stream, request)
         raise RequestError("attestation: wanted a join token or a certificate in the first message")
 
-    async def _by_token(self, request: server_pb.AttestRequest) -> server_pb.Attested:
+    async def _by_token(self, stream: AttestStream, request: server_pb.AttestRequest) -> server_pb.Attested:
         if not self._core.config.join_token:
             raise AccessError("join_token: this node attestor is not configured here")
+        await self._check_token(_address(stream), request.join_token)
         async with self._core.database.write() as tx:
             spiffe_id = await tokens.consume_token(tx, request.join_token, self._core.clock.now())
             if spiffe_id is None:
-                raise AccessError(
-                    "join token: it is unknown, used or expired; make a new one with `meshtls token generate`"
-                )
+                raise AccessError(_WRONG_TOKEN)
             signed = await self._enrol(tx, spiffe_id, "join_token", request.csr)
         return await self._welcome(signed)
+
+    async def _check_token(self, address: str, token: str) -> None:
+        """A guess is refused without the store's one writer (SQLite). Raises AccessError, OverloadError."""
+        guesses, now = self._wrong_tokens.of(address, time.monotonic()), time.monotonic()
+        seconds = guesses.seconds_until(1, now)
+        if seconds:
+            self._refusals.count("attestation port", Refusal.GUESSES)
+            raise OverloadError(f"join token: too many wrong ones from {address}; try again in {math.ceil(seconds)} s")
+        async with self._looks, self._core.database.read() as tx:
+            usable = await tokens.is_usable_token(tx, token, self._core.clock.now())
+        if not usable:
+            guesses.take(1, now)
+            raise AccessError(_WRONG_TOKEN)
 
     async def _by_certificate(self, stream: AttestStream, request: server_pb.AttestRequest) -> server_pb.Attested:
         if not self._core.node_roots:
@@ -104,6 +132,11 @@ class AttestationService(server_grpc.AttestationBase):
         await self._core.hub.written()
         svid = svid_message(signed.record.spiffe_id, signed.chain)
         return server_pb.Attested(svid=svid, bundle=bundle_message(self._core.hub.bundle))
+
+
+def _address(stream: AttestStream) -> str:
+    address = stream.peer.addr()
+    return address_caller(address[0]) if address else "an unknown address"
 
 
 def _node_path(proof: server_pb.CertificateProof, core: Core) -> tuple[x509.Certificate, ...]:

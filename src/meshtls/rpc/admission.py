@@ -1,0 +1,186 @@
+"""Who may have a connection: budgets of each caller, and of the listener, whose largest holder gives way. Pure.
+
+A caller is whatever a listener can tell apart for sure: a uid, a remote address (IPv6: a /64, which one host may have
+whole), or after mutual TLS a SPIFFE ID.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import Counter, OrderedDict
+from typing import Protocol
+
+from meshtls.rpc.budget import Budget
+from meshtls.rpc.limits import Limits
+from meshtls.rpc.shedding import Refusal
+
+__all__ = ["Admission", "Caller", "Member", "address_caller"]
+
+#: Callers without a connection whose budgets are remembered.
+_MOST_REMEMBERED = 4096
+_BITS_OF_A_HOST = 64
+_ABSENT = object()
+
+
+class Member(Protocol):
+    """A connection, as far as admission is concerned."""
+
+    caller: Caller
+    proven: bool
+    """Whether it is known for sure whose it is."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether calls are open on it."""
+
+    def evict(self, refusal: Refusal) -> None:
+        """End it. It leaves the admission at once."""
+
+
+class Caller:
+    """One caller's budgets and what it holds now, connections oldest first."""
+
+    __slots__ = ("bytes", "calls", "connections", "idle_frames", "name", "new_connections", "resets", "streams")
+
+    def __init__(self, name: str, limits: Limits, now: float) -> None:
+        self.name = name
+        self.connections: dict[Member, object] = {}
+        self.streams = 0
+        self.bytes = 0
+        self.new_connections = Budget(limits.connections_per_second, now)
+        self.resets = Budget(limits.resets_per_second, now)
+        self.idle_frames = Budget(limits.idle_frames_per_second, now)
+        self.calls = None if limits.calls_per_second is None else Budget(limits.calls_per_second, now)
+
+    def oldest_to_evict(self) -> Member | None:
+        """The oldest connection without calls, else the oldest."""
+        idle = (one for one in self.connections if not one.busy)
+        return next(idle, None) or next(iter(self.connections), None)
+
+    def __repr__(self) -> str:
+        return f"<Caller {self.name} [{len(self.connections)} connections, {self.streams} streams]>"
+
+
+class Admission:
+    """One listener's. Connections enter by ``admit`` and leave by ``leave``."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.bytes = 0
+        self._connections = 0
+        #: Oldest first.
+        self._unproven: dict[Member, None] = {}
+        self._callers: OrderedDict[str, Caller] = OrderedDict()
+
+    def __len__(self) -> int:
+        return self._connections
+
+    def caller(self, name: str, now: float) -> Caller:
+        """This caller, with what it has spent."""
+        known = self._callers.get(name)
+        if known is None:
+            known = self._callers[name] = Caller(name, self.limits, now)
+            self._forget()
+        else:
+            self._callers.move_to_end(name)
+        return known
+
+    def admit(self, name: str, member: Member, now: float) -> Refusal | None:
+        """List this new connection of the caller's, or say why not. It may cost another one its place."""
+        caller = self.caller(name, now)
+        if not caller.new_connections.take(1, now):
+            return Refusal.CONNECTION_RATE
+        refusal = self._make_room_within(caller) or self._make_room(caller, member)
+        if refusal is None:
+            self._enter(caller, member)
+        return refusal
+
+    def prove(self, member: Member, name: str, now: float) -> Refusal | None:
+        """The connection has turned out to be this caller's: it counts there from now on."""
+        caller = self.caller(name, now)
+        refusal = self._make_room_within(caller)
+        if refusal is None:
+            self.leave(member)
+            member.proven = True
+            self._enter(caller, member)
+        return refusal
+
+    def leave(self, member: Member) -> None:
+        """The connection is over; again is nothing."""
+        if member.caller.connections.pop(member, _ABSENT) is not _ABSENT:
+            self._connections -= 1
+            self._unproven.pop(member, None)
+
+    def reserve(self, caller: Caller, count: int) -> bool:
+        """Take room for a message that is about to come; ``free`` gives it back."""
+        room = min(self.limits.bytes_per_caller - caller.bytes, self.limits.bytes_in_all - self.bytes)
+        if count > room:
+            return False
+        caller.bytes += count
+        self.bytes += count
+        return True
+
+    def free(self, caller: Caller, count: int) -> None:
+        caller.bytes -= count
+        self.bytes -= count
+
+    def _enter(self, caller: Caller, member: Member) -> None:
+        member.caller = caller
+        caller.connections[member] = None
+        self._connections += 1
+        if not member.proven:
+            self._unproven[member] = None
+
+    def _make_room_within(self, caller: Caller) -> Refusal | None:
+        """A caller's own oldest idle connection gives way: leaving some lying about shuts nobody out."""
+        if len(caller.connections) < self.limits.connections_per_caller:
+            return None
+        oldest = caller.oldest_to_evict()
+        if oldest is None or oldest.busy:
+            return Refusal.CONNECTIONS_PER_CALLER
+        oldest.evict(Refusal.CONNECTIONS_PER_CALLER)
+        return None
+
+    def _make_room(self, caller: Caller, member: Member) -> Refusal | None:
+        """Whoever holds the most gives way; among strangers, who may be as many as they like, then the oldest idle."""
+        strangers = not member.proven and len(self._unproven) >= max(1, self.limits.connections // 2)
+        if self._connections < self.limits.connections and not strangers:
+            return None
+        # A stranger takes no place of those who have proven who they are.
+        holders = Counter(one.caller for one in self._unproven) if self._unproven else self._holders()
+        largest, held = max(holders.items(), key=lambda item: item[1])
+        if held > len(caller.connections) + 1:
+            victim = largest.oldest_to_evict()
+        else:
+            victim = next((one for one in self._unproven if not one.busy), None)
+        if victim is None:
+            return Refusal.CONNECTIONS
+        victim.evict(Refusal.EVICTED)
+        return None
+
+    def _holders(self) -> Counter[Caller]:
+        return Counter({one: len(one.connections) for one in self._callers.values()})
+
+    def _forget(self) -> None:
+        """The longest unheard of, where there are too many; not one that has something here."""
+        if len(self._callers) - self._connections <= _MOST_REMEMBERED:
+            return
+        for name, caller in self._callers.items():
+            if not caller.connections and not caller.streams:
+                del self._callers[name]
+                return
+
+    def __repr__(self) -> str:
+        return (
+            f"<Admission [{self._connections} of {self.limits.connections} connections, {len(self._callers)} callers]>"
+        )
+
+
+def address_caller(host: str) -> str:
+    """The name of whoever has this IP address."""
+    address = ipaddress.ip_address(host.partition("%")[0])
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.ip_network((address, _BITS_OF_A_HOST), strict=False))

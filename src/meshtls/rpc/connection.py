@@ -1,0 +1,482 @@
+"""One connection of a gRPC listener: bytes through the frame guard into h2, calls out of it, and its phases' deadlines.
+
+grpclib runs the calls. Its server and protocol classes are not used: they have no bounds, forget to release a stream
+whose call was reset before its task had begun, and end with a traceback on frames that they don't know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Mapping
+from contextvars import copy_context
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from typing import Any, cast
+
+import grpclib.protocol
+from grpclib import Status
+from grpclib.config import Configuration
+from grpclib.const import Handler
+from grpclib.encoding.proto import ProtoCodec
+from grpclib.events import _DispatchServerEvents
+from grpclib.metadata import encode_grpc_message
+from grpclib.protocol import AbstractHandler, EventsProcessor
+from grpclib.server import request_handler
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+from h2.events import Event
+from h2.exceptions import H2Error
+from h2.settings import SettingCodes
+
+from meshtls.rpc.admission import Admission, Caller
+from meshtls.rpc.frame_guard import ENHANCE_YOUR_CALM, NO_ERROR, PROTOCOL_ERROR, FloodError, FrameGuard, goaway
+from meshtls.rpc.inbox import Inbox
+from meshtls.rpc.request_head import refusal_of
+from meshtls.rpc.shedding import Refusal
+from meshtls.rpc.turns import Turns
+
+__all__ = ["Connection", "Enter", "Service"]
+
+#: Called with each new connection, in the context that all its calls will have; gives what to call when it has ended.
+Enter = Callable[[asyncio.BaseTransport], Callable[[], None]]
+
+#: What is handled of one connection before another has its turn, in frames; see ``frame_guard.CALL_COST``.
+_STEP = 48
+#: Bytes that wait for their turn before no more are read.
+_MOST_WAITING = 1 << 16
+_WRITE_BUFFER = 1 << 16
+#: How long the peer has for reading our GOAWAY.
+_PARTING_SECONDS = 0.5
+#: A connection's window before the first WINDOW_UPDATE (RFC 9113, section 6.9.2).
+_FIRST_WINDOW = (1 << 16) - 1
+_H2 = H2Configuration(client_side=False, header_encoding="ascii")
+
+
+class State(Enum):
+    """What a connection is in the middle of."""
+
+    HANDSHAKE = "TLS handshake"
+    OPEN = "open"
+    PARTING = "told to go"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What the connections of one listener share. ``identify`` tells the name of a caller that its handshake has
+    proven, None for one that stays what it was; ``proven`` says that every caller is known for sure.
+    """
+
+    mapping: Mapping[str, Handler]
+    codec: ProtoCodec
+    dispatch: _DispatchServerEvents
+    admission: Admission
+    turns: Turns
+    enter: Enter
+    identify: Callable[[asyncio.BaseTransport], str | None]
+    proven: bool
+    #: Counts a refusal and tells of it; by whom, and in more words where there are some.
+    refused: Callable[[Refusal, str, str], None]
+    received: memoryview
+    now: Callable[[], float]
+
+
+class Connection(asyncio.BufferedProtocol):
+    """Made when the socket is accepted, and admitted then; asyncio has it when TLS is up."""
+
+    caller: Caller
+
+    def __init__(self, service: Service, sock: socket.socket) -> None:
+        self.state = State.HANDSHAKE
+        self.proven = service.proven
+        self.service = service
+        self._sock = sock
+        self._since = service.now()
+        self._waiting = bytearray()
+        self._enqueued = self._reading_paused = False
+        self._blocked_since: float | None = None
+        self._idle_since = self._since
+        self._context = copy_context()
+        self._leave: Callable[[], None] | None = None
+        self._transport: asyncio.Transport
+        self.guard: FrameGuard
+        self.http: _Http
+        self._calls: _Calls | None = None
+        self._events: _Events
+
+    # -- for the listener --
+
+    @property
+    def busy(self) -> bool:
+        return self._calls is not None and bool(self._calls.tasks)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing of it is left to look after."""
+        return self.state is State.CLOSED and not self.tasks
+
+    @property
+    def tasks(self) -> set[asyncio.Task[None]]:
+        return {task for task, _ in self._calls.tasks.values()} if self._calls is not None else set()
+
+    def note(self, refusal: Refusal, detail: str = "") -> None:
+        """Count a refusal, and tell of it."""
+        self.service.refused(refusal, self.caller.name, detail)
+
+    def evict(self, refusal: Refusal) -> None:
+        self.note(refusal)
+        self.end(ENHANCE_YOUR_CALM, refusal.value)
+
+    def end(self, code: int = NO_ERROR, reason: str = "") -> None:
+        """Cancel its calls, say GOAWAY, and close soon. It gives its place free at once."""
+        if self.state is State.HANDSHAKE:
+            self._shut_down()
+        elif self.state is State.OPEN:
+            self.state = State.PARTING
+            self._release()
+            self._cancel_calls()
+            self._transport.write(goaway(code, self.guard.highest, reason))
+            self._pause_reading()
+            asyncio.get_running_loop().call_later(_PARTING_SECONDS, self._transport.abort)
+
+    def abort(self) -> None:
+        """Cut it now."""
+        if self.state is State.HANDSHAKE:
+            self._shut_down()
+        elif self.state is not State.CLOSED:
+            self._release()
+            self._cancel_calls()
+            self._transport.abort()
+
+    def tick(self, now: float) -> None:
+        """End it where a phase has lasted too long."""
+        limits = self.service.admission.limits
+        if self.state is State.HANDSHAKE:
+            if now - self._since > limits.handshake_timeout:
+                self._late(Refusal.HANDSHAKE_TIMEOUT)
+        elif self.state is State.OPEN:
+            guard = self.guard
+            unfinished = guard.unfinished_since
+            if not guard.greeted and now - self._since > limits.handshake_timeout:
+                self._late(Refusal.HANDSHAKE_TIMEOUT)
+            elif unfinished is not None and not self._waiting and now - unfinished > limits.request_timeout:
+                self._late(Refusal.REQUEST_TIMEOUT)
+            elif self._blocked_since is not None and now - self._blocked_since > limits.write_timeout:
+                self._late(Refusal.WRITE_TIMEOUT)
+                self._transport.abort()
+            elif self._calls is not None and self._calls.tasks:
+                self._idle_since = now
+                self._calls.end_late(now)
+            elif now - self._idle_since > limits.idle_timeout:
+                # Usual, and nobody's fault: no line in the log.
+                self.end(NO_ERROR, Refusal.IDLE_TIMEOUT.value)
+
+    def failed(self) -> None:
+        """The handshake did not succeed."""
+        self.state = State.CLOSED
+        self._release()
+
+    # -- for asyncio --
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        if self.state is not State.HANDSHAKE:
+            self._transport.abort()
+            return
+        service, now = self.service, self.service.now()
+        try:
+            self._leave = self._context.run(service.enter, transport)
+        except OSError as error:
+            self._refuse(Refusal.RESOURCES, str(error))
+            return
+        name = service.identify(transport)
+        if name is not None and (refusal := service.admission.prove(self, name, now)) is not None:
+            self._refuse(refusal)
+            return
+        self.state, self._since, self._idle_since = State.OPEN, now, now
+        self._transport.set_write_buffer_limits(_WRITE_BUFFER)
+        self.guard = FrameGuard(self.caller, service.admission.limits, now)
+        self._begin()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self.service.received
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self.state is not State.OPEN:
+            return
+        self._waiting += self.service.received[:nbytes]
+        if len(self._waiting) >= _MOST_WAITING:
+            self._pause_reading()
+        self._enqueue()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def pause_writing(self) -> None:
+        self._blocked_since = self.service.now()
+        if self.state is State.OPEN:
+            self.http.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._blocked_since = None
+        if self.state is State.OPEN:
+            self.http.resume_writing()
+            self._enqueue()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.state = State.CLOSED
+        self._release()
+        self._cancel_calls()
+        self._waiting.clear()
+
+    # -- what came --
+
+    def step(self) -> bool:
+        """Handle a little of what waits. For Turns."""
+        # Whoever does not read is not listened to: each PING would add to what is kept for it.
+        if not self._is_open() or self._blocked_since is not None:
+            self._enqueued = False
+            return False
+        try:
+            # Of each frame no more than h2 would take whole; it keeps what is unfinished, one frame at most.
+            taken = self.guard.scan(self._waiting, _STEP, self.service.now())
+            data = bytes(self._waiting[:taken])
+            del self._waiting[:taken]
+            self._context.run(self._feed, data)
+        except FloodError as flood:
+            self._refuse(flood.refusal, code=flood.code)
+        except (H2Error, UnicodeDecodeError) as error:
+            self._refuse(Refusal.PROTOCOL, type(error).__name__, code=PROTOCOL_ERROR)
+        except BaseException:
+            # A fault of ours ends this connection, and is told of by the event loop.
+            self._transport.abort()
+            raise
+        if self._reading_paused and self._is_open() and len(self._waiting) < _MOST_WAITING // 2:
+            self._reading_paused = False
+            self._transport.resume_reading()
+        self._enqueued = self._is_open() and bool(self._waiting)
+        return self._enqueued
+
+    def _is_open(self) -> bool:
+        return self.state is State.OPEN
+
+    def _begin(self) -> None:
+        limits = self.service.admission.limits
+        http = _H2Connection(_H2)
+        http.decoder.max_header_list_size = limits.header_bytes
+        http.local_settings[SettingCodes.MAX_HEADER_LIST_SIZE] = limits.header_bytes
+        http.local_settings[SettingCodes.MAX_CONCURRENT_STREAMS] = limits.streams_per_connection
+        http.local_settings[SettingCodes.INITIAL_WINDOW_SIZE] = limits.window
+        http.local_settings.acknowledge()
+        http.initiate_connection()
+        if limits.window > _FIRST_WINDOW:
+            http.increment_flow_control_window(limits.window - _FIRST_WINDOW)
+        self.http = _Http(http, self._transport, self)
+        self.http.flush()
+        self._calls = _Calls(self)
+        self._events = _Events(self._calls, self.http)
+
+    def _feed(self, data: bytes) -> None:
+        events = self.http.feed(data)
+        self.http.flush()
+        for event in events:
+            self._events.process(event)
+        self.http.flush()
+
+    def _enqueue(self) -> None:
+        if not self._enqueued and self._waiting:
+            self._enqueued = True
+            self.service.turns.enqueue(self, self.caller, proven=self.proven)
+
+    def _pause_reading(self) -> None:
+        if not self._reading_paused:
+            self._reading_paused = True
+            self._transport.pause_reading()
+
+    # -- its end --
+
+    def _refuse(self, refusal: Refusal, detail: str = "", *, code: int = ENHANCE_YOUR_CALM) -> None:
+        self.note(refusal, detail)
+        if self.state is State.OPEN:
+            self.end(code, refusal.value)
+        else:
+            self.state = State.CLOSED
+            self._release()
+            self._transport.abort()
+
+    def _late(self, refusal: Refusal) -> None:
+        self.note(refusal)
+        self.end(ENHANCE_YOUR_CALM, refusal.value)
+
+    def _shut_down(self) -> None:
+        """End it before asyncio has handed it over: its handshake then fails."""
+        self.state = State.CLOSED
+        self._release()
+        try:
+            self._sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return  # the peer was quicker
+
+    def _cancel_calls(self) -> None:
+        if self._calls is not None:
+            self._calls.close()
+
+    def _release(self) -> None:
+        self.service.admission.leave(self)
+        if self._leave is not None:
+            self._leave()
+            self._leave = None
+
+    def __repr__(self) -> str:
+        return f"<Connection of {self.caller.name}: {self.state.value}>"
+
+
+class _H2Connection(H2Connection):
+    #: How each was closed is remembered of so many streams; h2 itself remembers 65,536, some 6 MB a connection.
+    MAX_CLOSED_STREAMS = 1000
+
+
+class _Http(grpclib.protocol.Connection):
+    """grpclib's connection, which tells the guard what was sent and gives its streams a bounded inbox."""
+
+    def __init__(self, http: H2Connection, transport: asyncio.Transport, owner: Connection) -> None:
+        super().__init__(http, transport, config=_CONFIGURATION)
+        self.h2 = http
+        self.owner = owner
+
+    def create_stream(self, *, stream_id: int | None = None, wrapper: Any = None) -> grpclib.protocol.Stream:
+        return _Stream(self, self._connection, self._transport, stream_id=stream_id, wrapper=wrapper)
+
+    def data_send_process(self) -> None:
+        super().data_send_process()
+        self.owner.guard.sent_data()
+
+
+_CONFIGURATION = Configuration().__for_server__()
+
+
+class _Stream(grpclib.protocol.Stream):
+    def init_stream(self, stream_id: int, connection: grpclib.protocol.Connection) -> None:
+        super().init_stream(stream_id, connection)
+        owner = cast("_Http", connection).owner
+        inbox = Inbox(owner.service.admission, owner.caller, partial(connection.ack, stream_id), owner.note)
+        self.buffer = cast("grpclib.protocol.Buffer", inbox)
+
+    async def send_headers(self, headers: list[tuple[str, str]], end_stream: bool = False) -> None:
+        await super().send_headers(headers, end_stream)
+        if self.id is not None:
+            cast("_Http", self.connection).owner.guard.answered(self.id)
+
+
+class _Events(EventsProcessor):
+    def register(self, stream: grpclib.protocol.Stream) -> Callable[[], None]:
+        self.streams[_id(stream)] = stream
+        return partial(self._ended, stream)
+
+    def process(self, event: Event) -> None:
+        # Frames of unknown types are ignored (RFC 9113, section 4.1).
+        if event.__class__ in getattr(self, "processors", ()):
+            super().process(event)
+
+    def process_connection_terminated(self, event: Any) -> None:
+        cast("_Http", self.connection).owner.end()
+
+    def _ended(self, stream: grpclib.protocol.Stream) -> None:
+        number = _id(stream)
+        self.streams.pop(number, None)
+        left = stream.buffer.unacked_size()
+        connection = cast("_Http", self.connection)
+        connection.owner.guard.ended(number)
+        if connection.owner.state is State.OPEN and not connection.is_closing():
+            connection.ack(number, left)
+
+
+class _Calls(AbstractHandler):
+    """The tasks of a connection's calls."""
+
+    def __init__(self, owner: Connection) -> None:
+        self._owner = owner
+        #: Each call's task, and when it began.
+        self.tasks: dict[grpclib.protocol.Stream, tuple[asyncio.Task[None], float]] = {}
+
+    def accept(self, stream: grpclib.protocol.Stream, headers: Any, release_stream: Callable[[], None]) -> None:
+        owner, service = self._owner, self._owner.service
+        caller, limits = owner.caller, service.admission.limits
+        refusal = refusal_of(headers)
+        if caller.streams >= limits.streams_per_caller:
+            owner.note(Refusal.STREAMS_PER_CALLER)
+            words = f"{caller.name} has {caller.streams} calls open, wanted at most {limits.streams_per_caller}"
+            refusal = (Status.RESOURCE_EXHAUSTED, f"{words} (limits.streams_per_caller)")
+        if refusal is not None:
+            self._answer(stream, *refusal)
+            release_stream()
+            return
+        work = request_handler(
+            cast("dict[str, Handler]", service.mapping),
+            stream,
+            headers,
+            service.codec,
+            None,
+            service.dispatch,
+            _nothing,
+        )
+        caller.streams += 1
+        task = asyncio.get_running_loop().create_task(work)
+        self.tasks[stream] = task, service.now()
+        # Also for a task that is cancelled before it has begun.
+        task.add_done_callback(partial(self._done, stream, caller, release_stream))
+
+    def cancel(self, stream: grpclib.protocol.Stream) -> None:
+        found = self.tasks.get(stream)
+        if found is not None:
+            found[0].cancel()
+
+    def close(self) -> None:
+        for task, _ in self.tasks.values():
+            task.cancel()
+
+    def end_late(self, now: float) -> None:
+        """Reset the calls that have lasted too long."""
+        longest = self._owner.service.admission.limits.call_timeout
+        if longest is None:
+            return
+        for stream, (task, begun) in list(self.tasks.items()):
+            if now - begun > longest and not task.done():
+                if stream.closable:
+                    stream.reset_nowait(ErrorCodes.CANCEL)
+                task.cancel()
+
+    def _answer(self, stream: grpclib.protocol.Stream, status: Status, message: str) -> None:
+        """Trailers alone, and no more of its request."""
+        http = self._owner.http.h2
+        headers = [
+            (":status", "200"),
+            ("content-type", "application/grpc+proto"),
+            ("grpc-status", str(status.value)),
+            ("grpc-message", encode_grpc_message(message)),
+        ]
+        http.send_headers(_id(stream), headers, end_stream=True)
+        if stream.closable:
+            http.reset_stream(_id(stream), ErrorCodes.NO_ERROR)
+
+    def _done(
+        self, stream: grpclib.protocol.Stream, caller: Caller, release: Callable[[], None], task: asyncio.Task[None]
+    ) -> None:
+        caller.streams -= 1
+        del self.tasks[stream]
+        release()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            task.get_loop().call_exception_handler({"message": "a call failed", "exception": error, "task": task})
+
+
+def _nothing() -> None:
+    """The stream is released when its task is done."""
+
+
+def _id(stream: grpclib.protocol.Stream) -> int:
+    if stream.id is None:
+        raise RuntimeError("wanted a stream with its number, got one without")
+    return stream.id

@@ -1,0 +1,44 @@
+"""File descriptors for as many connections as a listener is to take, and some to spare."""
+
+from __future__ import annotations
+
+import logging
+import resource
+from dataclasses import replace
+
+from meshtls.rpc.limits import Limits
+
+__all__ = ["RESERVE", "within_descriptors"]
+
+#: For the database, logs, keys, outgoing connections, what is looked up of a caller: never given to connections.
+RESERVE = 256
+
+log = logging.getLogger("meshtls.rpc")
+
+
+def within_descriptors(limits: Limits, each: int) -> Limits:
+    """``limits`` with no more connections than this process may have descriptors for, ``each`` for one.
+
+    The soft limit is raised first, as far as it must be and may be (setrlimit(2)).
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    need = limits.connections * each + RESERVE
+    if soft == resource.RLIM_INFINITY or soft >= need:
+        return limits
+    may = need if hard == resource.RLIM_INFINITY else min(need, hard)
+    if may > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (may, hard))
+    if may == need:
+        return limits
+    room = max(1, max(may - RESERVE, may // 2) // each)
+    log.warning(
+        "limits.connections: %d connections need %d file descriptors, and this process may have %d; %d are taken"
+        " (ulimit -n, LimitNOFILE=)",
+        limits.connections,
+        need,
+        may,
+        room,
+    )
+    return replace(
+        limits, connections=room, connections_per_caller=min(limits.connections_per_caller, max(1, room // 2))
+    )

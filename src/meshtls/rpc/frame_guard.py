@@ -1,0 +1,199 @@
+"""Looks at each HTTP/2 frame's header before h2 sees a byte of it, and bounds what it counts (RFC 9113, sections 4 and
+10.5). Pure.
+
+h2 and grpclib take a task, some objects and half a millisecond for what costs a caller 40 bytes: a HEADERS frame. What
+brings no call further has a budget here, the caller's and not the connection's: a new connection brings no new one.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+
+from meshtls.rpc.admission import Caller
+from meshtls.rpc.limits import Limits
+from meshtls.rpc.shedding import Refusal
+
+__all__ = ["ENHANCE_YOUR_CALM", "NO_ERROR", "PROTOCOL_ERROR", "FloodError", "FrameGuard", "goaway"]
+
+NO_ERROR, PROTOCOL_ERROR, ENHANCE_YOUR_CALM = 0x0, 0x1, 0xB
+
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_HEADER = struct.Struct(">HBBBL")
+_GOAWAY = struct.Struct(">LL")
+_ID_BITS = (1 << 31) - 1
+_LONGEST_FRAME = 1 << 14
+_LONGEST_DEBUG_DATA = 256
+_MOST_CONTINUATIONS = 16
+_END_STREAM, _END_HEADERS = 0x1, 0x4
+#: DATA of fewer bytes, unless it ends its stream, brings a call hardly further.
+_TINY = 64
+#: A connection's first frames are no burden: SETTINGS, its acknowledgement, WINDOW_UPDATE.
+_FREE_FRAMES = 8
+#: For each frame of DATA that we send a client answers with WINDOW_UPDATE on stream and connection, some with a PING.
+_FRAMES_FOR_DATA_SENT = 4
+_FRAMES_FOR_A_CALL = 2
+#: What the h2 library and a handler need for a call, measured in other frames.
+CALL_COST = 16
+
+
+class _Kind(IntEnum):
+    DATA = 0x0
+    HEADERS = 0x1
+    RST_STREAM = 0x3
+    SETTINGS = 0x4
+    CONTINUATION = 0x9
+
+
+class FloodError(Exception):
+    """The connection is to end: ``refusal`` says why, ``code`` is what GOAWAY says."""
+
+    def __init__(self, refusal: Refusal, code: int = ENHANCE_YOUR_CALM) -> None:
+        super().__init__(refusal.value)
+        self.refusal = refusal
+        self.code = code
+
+
+class FrameGuard:
+    """One connection's. ``caller`` has the budgets."""
+
+    def __init__(self, caller: Caller, limits: Limits, now: float) -> None:
+        self.caller = caller
+        #: Calls that are open, and whether we have answered.
+        self.streams: dict[int, bool] = {}
+        #: Since when a frame, or a header block, lacks its end; None where none does.
+        self.unfinished_since: float | None = None
+        self.greeted = False
+        self._limits = limits
+        self._preface = _PREFACE
+        self._header = bytearray()
+        self._payload_left = 0
+        self._block: int | None = None
+        self._block_frames = self.highest = 0
+        self._free = _FREE_FRAMES
+        self._discarded = 0
+        self._idle_credit = 0
+
+    def scan(self, data: memoryview | bytearray, most: int, now: float) -> int:
+        """How many bytes of ``data`` may go on now: frames that cost about ``most`` together. Raises FloodError."""
+        at = self._skip_preface(data)
+        end = len(data)
+        while at < end and most > 0:
+            if self._payload_left:
+                passed = min(self._payload_left, end - at)
+                self._payload_left -= passed
+                at += passed
+                continue
+            wanted = _HEADER.size - len(self._header)
+            self._header += data[at : at + wanted]
+            at = min(end, at + wanted)
+            if len(self._header) == _HEADER.size:
+                most -= self._judge(now)
+                self._header.clear()
+        self._note_unfinished(now)
+        return at
+
+    def sent_data(self) -> None:
+        """We sent a frame of DATA."""
+        self._idle_credit = min(self._idle_credit + _FRAMES_FOR_DATA_SENT, 1 << 14)
+
+    def answered(self, stream: int) -> None:
+        """We sent HEADERS on this stream: a reset is now the caller's right."""
+        if stream in self.streams:
+            self.streams[stream] = True
+
+    def ended(self, stream: int) -> None:
+        """The call is over on our side."""
+        self.streams.pop(stream, None)
+
+    def _skip_preface(self, data: memoryview | bytearray) -> int:
+        if not self._preface:
+            return 0
+        came = bytes(data[: len(self._preface)])
+        if not self._preface.startswith(came):
+            raise FloodError(Refusal.NOT_HTTP2, PROTOCOL_ERROR)
+        self._preface = self._preface[len(came) :]
+        return len(came)
+
+    def _note_unfinished(self, now: float) -> None:
+        if not (self._header or self._payload_left or self._block is not None):
+            self.unfinished_since = None
+        elif self.unfinished_since is None:
+            self.unfinished_since = now
+
+    def _judge(self, now: float) -> int:
+        """Count the frame whose header is complete; what it costs. Raises FloodError."""
+        high, low, kind, flags, number = _HEADER.unpack(self._header)
+        length, number = high << 8 | low, number & _ID_BITS
+        if length > _LONGEST_FRAME:
+            raise FloodError(Refusal.PROTOCOL, PROTOCOL_ERROR)
+        if not self.greeted:
+            if kind != _Kind.SETTINGS:
+                raise FloodError(Refusal.NOT_HTTP2, PROTOCOL_ERROR)
+            self.greeted = True
+        self._payload_left = length
+        # A frame that came in pieces has been waited for; the next one begins its own time.
+        self.unfinished_since = None if self._block is None else self.unfinished_since
+        if kind in (_Kind.HEADERS, _Kind.CONTINUATION):
+            return self._judge_headers(kind, flags, number, length, now)
+        if kind == _Kind.DATA:
+            return self._judge_data(flags, number, length, now)
+        if kind == _Kind.RST_STREAM:
+            self._judge_reset(number, now)
+        else:
+            self._count_idle_frame(now)
+        return 1
+
+    def _judge_headers(self, kind: int, flags: int, number: int, length: int, now: float) -> int:
+        if kind == _Kind.HEADERS:
+            self._block, self._block_frames = 0, 0
+        if self._block is None:
+            raise FloodError(Refusal.PROTOCOL, PROTOCOL_ERROR)
+        self._block += length
+        self._block_frames += 1
+        if self._block > self._limits.header_bytes or self._block_frames > _MOST_CONTINUATIONS:
+            raise FloodError(Refusal.HEADERS)
+        if flags & _END_HEADERS:
+            self._block = None
+        if kind == _Kind.CONTINUATION or number <= self.highest:
+            self._count_idle_frame(now)
+            return CALL_COST
+        self.highest = number
+        calls = self.caller.calls
+        if calls is not None and not calls.take(1, now):
+            raise FloodError(Refusal.CALL_RATE)
+        self.streams[number] = False
+        self._idle_credit += _FRAMES_FOR_A_CALL
+        return CALL_COST
+
+    def _judge_data(self, flags: int, number: int, length: int, now: float) -> int:
+        if number not in self.streams:
+            # Some may be on its way when we end a call; not more than the window that it had.
+            self._discarded += length
+            if self._discarded > self._limits.window:
+                raise FloodError(Refusal.DISCARDED_DATA)
+            self._count_idle_frame(now)
+        elif length < _TINY and not flags & _END_STREAM:
+            self._count_idle_frame(now)
+        return 1
+
+    def _judge_reset(self, number: int, now: float) -> None:
+        answered = self.streams.pop(number, None)
+        if answered is None:
+            self._count_idle_frame(now)
+        elif not answered and not self.caller.resets.take(1, now):
+            raise FloodError(Refusal.RESETS)
+
+    def _count_idle_frame(self, now: float) -> None:
+        if self._free:
+            self._free -= 1
+        elif self._idle_credit:
+            self._idle_credit -= 1
+        elif not self.caller.idle_frames.take(1, now):
+            raise FloodError(Refusal.IDLE_FRAMES)
+
+
+def goaway(code: int, last_stream: int, reason: str) -> bytes:
+    """A whole GOAWAY frame (RFC 9113, section 6.8) with the reason as its debug data."""
+    payload = _GOAWAY.pack(last_stream, code) + reason.encode()[:_LONGEST_DEBUG_DATA]
+    return _HEADER.pack(len(payload) >> 8, len(payload) & 0xFF, 7, 0, 0) + payload

@@ -1,0 +1,198 @@
+"""A gRPC server on one listening socket: whom it admits, what it takes of each, and when it gives up on one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf.message import DecodeError
+from grpclib import GRPCError, Status
+from grpclib.const import Handler
+from grpclib.encoding.proto import ProtoCodec
+from grpclib.events import RecvRequest, _DispatchServerEvents, listen
+
+from meshtls.errors import MeshtlsError
+from meshtls.proto.peer_credentials import credentials_of
+from meshtls.rpc.acceptor import Acceptor
+from meshtls.rpc.admission import Admission, address_caller
+from meshtls.rpc.connection import Connection, Enter, Service
+from meshtls.rpc.frame_guard import ENHANCE_YOUR_CALM, goaway
+from meshtls.rpc.limits import Limits
+from meshtls.rpc.shedding import CountedLog, Refusal, Refusals
+from meshtls.rpc.turns import Turns
+
+if TYPE_CHECKING:
+    from grpclib._typing import IProtoMessage, IServable
+
+__all__ = ["Admit", "Listening", "serve_grpc"]
+
+#: Called before each method; a GRPCError that it raises is the answer.
+Admit = Callable[[RecvRequest], Coroutine[Any, Any, None]]
+
+_BUFFER = 1 << 16
+_EMPTY_SETTINGS = b"\0\0\0\4\0\0\0\0\0"
+_TICK = 1.0
+_TICKS = 4
+
+log = logging.getLogger("meshtls.rpc")
+
+
+def _nobody(transport: asyncio.BaseTransport) -> str | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listening:
+    """How one listener is known and what it takes. ``identify`` names a caller whom the TLS handshake has proven.
+
+    ``turns`` and ``refusals`` may be shared by the listeners of a process.
+    """
+
+    name: str
+    limits: Limits
+    turns: Turns = field(default_factory=Turns)
+    refusals: Refusals = field(default_factory=Refusals)
+    identify: Callable[[asyncio.BaseTransport], str | None] = _nobody
+
+
+@asynccontextmanager
+async def serve_grpc(
+    services: Collection[IServable],
+    listener: socket.socket,
+    enter: Enter,
+    listening: Listening,
+    *,
+    admit: Admit | None = None,
+    context: ssl.SSLContext | None = None,
+) -> AsyncIterator[None]:
+    """Answer on ``listener``, which listens, while the body runs; then every connection is cut."""
+    server = _Server(services, listener, enter, listening, context)
+    if admit is not None:
+        listen(server, RecvRequest, admit)
+    server.start()
+    try:
+        yield
+    finally:
+        await server.close()
+
+
+class _Codec(ProtoCodec):
+    def decode(self, data: bytes, message_type: type[IProtoMessage]) -> IProtoMessage:
+        try:
+            return super().decode(data, message_type)
+        except DecodeError as error:
+            raise GRPCError(Status.INVALID_ARGUMENT, f"the request is no {message_type.__name__}: {error}") from error
+
+
+class _Server:
+    def __init__(
+        self,
+        services: Collection[IServable],
+        listener: socket.socket,
+        enter: Enter,
+        listening: Listening,
+        context: ssl.SSLContext | None,
+    ) -> None:
+        mapping: dict[str, Handler] = {}
+        for service in services:
+            mapping |= service.__mapping__()
+        # Where grpclib's ``listen`` looks for it.
+        self.__dispatch__ = _DispatchServerEvents()
+        self._listener = listener
+        self._local = listener.family == socket.AF_UNIX
+        self._listening = listening
+        self._context = context
+        self._log = CountedLog(log)
+        self._connections: set[Connection] = set()
+        self._handovers: set[asyncio.Task[None]] = set()
+        self._service = Service(
+            mapping=mapping,
+            codec=_Codec(),
+            dispatch=self.__dispatch__,
+            admission=Admission(listening.limits),
+            turns=listening.turns,
+            enter=enter,
+            identify=listening.identify,
+            proven=self._local,
+            refused=self._refused,
+            received=memoryview(bytearray(_BUFFER)),
+            now=time.monotonic,
+        )
+
+    def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._acceptor = Acceptor(self._listener, self._take, self._stuck)
+        limits = self._listening.limits
+        times = (limits.handshake_timeout, limits.request_timeout, limits.write_timeout, limits.idle_timeout)
+        self._pace = min(_TICK, min(times) / _TICKS)
+        self._timer = self._loop.call_later(self._pace, self._tick)
+
+    async def close(self) -> None:
+        self._acceptor.close()
+        self._timer.cancel()
+        for connection in list(self._connections):
+            connection.abort()
+        for handover in self._handovers:
+            handover.cancel()
+        ending = {task for connection in self._connections for task in connection.tasks} | self._handovers
+        if ending:
+            await asyncio.wait(ending)
+        self._log.flush()
+
+    def _take(self, sock: socket.socket, address: Any) -> None:
+        connection = Connection(self._service, sock)
+        try:
+            caller = f"uid {credentials_of(sock).uid}" if self._local else address_caller(address[0])
+        except OSError:
+            sock.close()  # it has gone already
+            return
+        refusal = self._service.admission.admit(caller, connection, self._service.now())
+        if refusal is not None:
+            self._refused(refusal, caller, "")
+            self._turn_away(sock, refusal)
+            return
+        self._connections.add(connection)
+        task = self._loop.create_task(self._hand_over(connection, sock))
+        self._handovers.add(task)
+        task.add_done_callback(self._handovers.discard)
+
+    def _turn_away(self, sock: socket.socket, refusal: Refusal) -> None:
+        """Local callers are told why; for others that would take a TLS handshake."""
+        if self._local:
+            with contextlib.suppress(OSError):  # it has gone already
+                sock.send(_EMPTY_SETTINGS + goaway(ENHANCE_YOUR_CALM, 0, refusal.value))
+        sock.close()
+
+    async def _hand_over(self, connection: Connection, sock: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(lambda: connection, sock, ssl=self._context)
+        except (OSError, MeshtlsError) as error:
+            if not connection.over:  # else it was ended here
+                self._refused(Refusal.TLS, connection.caller.name, str(error))
+                connection.failed()
+            sock.close()
+
+    def _stuck(self, error: OSError) -> None:
+        self._refused(Refusal.RESOURCES, "the machine", errno.errorcode.get(error.errno or 0, str(error)))
+
+    def _refused(self, refusal: Refusal, caller: str, detail: str) -> None:
+        self._listening.refusals.count(self._listening.name, refusal)
+        words = f"{self._listening.name}: {caller}: {refusal.value}{f' ({detail})' if detail else ''}"
+        self._log.warning(refusal, words)
+
+    def _tick(self) -> None:
+        now = self._service.now()
+        for connection in list(self._connections):
+            connection.tick(now)
+        self._connections = {one for one in self._connections if not one.over}
+        self._log.flush()
+        self._timer = self._loop.call_later(self._pace, self._tick)

@@ -1,0 +1,132 @@
+"""What has arrived of one call's messages. Takes the place of grpclib's buffer, which has no bounds.
+
+The window is given back only while a message is read whose length was looked at and allowed: so what a caller can have
+kept here is the window that it began with, and the messages that there was room for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from grpclib import GRPCError, Status
+
+from meshtls.rpc.admission import Admission, Caller
+from meshtls.rpc.shedding import Refusal
+
+__all__ = ["Inbox"]
+
+#: The flag of compression and the length (gRPC over HTTP/2, Length-Prefixed-Message).
+_PREFIX = 5
+
+
+class Inbox:
+    """Meets what grpclib asks of a stream's buffer: ``add``, ``eof``, ``read``, ``unacked_size``.
+
+    ``refused`` is called with what is refused here, before the GRPCError that tells the caller.
+    """
+
+    def __init__(
+        self,
+        admission: Admission,
+        caller: Caller,
+        acknowledge: Callable[[int], None],
+        refused: Callable[[Refusal], None],
+    ) -> None:
+        self._admission = admission
+        self._caller = caller
+        self._acknowledge = acknowledge
+        self._refused = refused
+        self._data = bytearray()
+        self._unacknowledged = 0
+        self._reserved = 0
+        self._ended = self._begun = False
+        self._arrived = asyncio.Event()
+
+    def add(self, data: bytes, ack_size: int) -> None:
+        self._data += data
+        self._unacknowledged += ack_size
+        self._arrived.set()
+
+    def eof(self) -> None:
+        self._ended = True
+        self._arrived.set()
+
+    def unacked_size(self) -> int:
+        """What is left to give back when the call is over, and the room that its message had."""
+        self._free()
+        left, self._unacknowledged = self._unacknowledged, 0
+        return left
+
+    async def read(self, size: int) -> bytes:
+        """The next bytes; none at the end of the messages. grpclib reads a prefix, then the message.
+
+        Raises GRPCError for what is too long, too late, cut short or compressed.
+        """
+        if size == _PREFIX and not self._reserved:
+            return await self._prefix()
+        return await self._message(size)
+
+    async def _prefix(self) -> bytes:
+        # A caller may say nothing for as long as it likes once it has said something.
+        prefix = await (self._taken(_PREFIX) if self._begun else self._in_time(_PREFIX))
+        self._begun = True
+        if prefix:
+            if prefix[0]:
+                raise GRPCError(Status.UNIMPLEMENTED, "wanted a message without compression")
+            self._reserve(int.from_bytes(prefix[1:], "big"))
+        return prefix
+
+    async def _message(self, size: int) -> bytes:
+        try:
+            return await self._in_time(size)
+        finally:
+            self._free()
+
+    def _reserve(self, size: int) -> None:
+        limits = self._admission.limits
+        if size > limits.message_bytes:
+            self._refused(Refusal.MESSAGE)
+            raise GRPCError(
+                Status.RESOURCE_EXHAUSTED,
+                f"wanted a message of at most {limits.message_bytes} bytes, got one of {size}",
+            )
+        if not self._admission.reserve(self._caller, size):
+            self._refused(Refusal.MESSAGES_PER_CALLER)
+            raise GRPCError(Status.RESOURCE_EXHAUSTED, f"{self._caller.name} sends too many messages at once")
+        self._reserved = size
+
+    def _free(self) -> None:
+        self._admission.free(self._caller, self._reserved)
+        self._reserved = 0
+
+    async def _in_time(self, size: int) -> bytes:
+        seconds = self._admission.limits.request_timeout
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._taken(size)
+        except TimeoutError as error:
+            self._refused(Refusal.REQUEST_TIMEOUT)
+            raise GRPCError(Status.DEADLINE_EXCEEDED, f"wanted a request message within {seconds:g} s") from error
+
+    async def _taken(self, size: int) -> bytes:
+        while len(self._data) < size and not self._ended:
+            self._arrived.clear()
+            self._give_back()
+            await self._arrived.wait()
+        if len(self._data) < size:
+            if self._data:
+                raise GRPCError(Status.INVALID_ARGUMENT, "the request message was cut short")
+            return self._nothing(size)
+        taken = bytes(self._data[:size])
+        del self._data[:size]
+        return taken
+
+    def _nothing(self, size: int) -> bytes:
+        if self._reserved and size:
+            raise GRPCError(Status.INVALID_ARGUMENT, "the request message was cut short")
+        return b""
+
+    def _give_back(self) -> None:
+        size, self._unacknowledged = self._unacknowledged, 0
+        self._acknowledge(size)
