@@ -7,7 +7,8 @@ whose call was reset before its task had begun, and end with a traceback on fram
 from __future__ import annotations
 
 import asyncio
-import socket
+import contextlib
+import ssl
 from collections.abc import Callable, Mapping
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -31,11 +32,13 @@ from h2.events import Event
 from h2.exceptions import H2Error
 from h2.settings import SettingCodes
 
+from meshtls.errors import MeshtlsError
 from meshtls.rpc.admission import Admission, Caller
 from meshtls.rpc.frame_guard import ENHANCE_YOUR_CALM, NO_ERROR, PROTOCOL_ERROR, FloodError, FrameGuard, goaway
 from meshtls.rpc.inbox import Inbox
 from meshtls.rpc.request_head import refusal_of
 from meshtls.rpc.shedding import Refusal
+from meshtls.rpc.tls_link import TlsLink
 from meshtls.rpc.turns import Turns
 
 __all__ = ["Connection", "Enter", "Service"]
@@ -78,6 +81,8 @@ class Service:
     enter: Enter
     identify: Callable[[asyncio.BaseTransport], str | None]
     proven: bool
+    #: None for plaintext.
+    context: ssl.SSLContext | None
     #: Counts a refusal and tells of it; by whom, and in more words where there are some.
     refused: Callable[[Refusal, str, str], None]
     received: memoryview
@@ -85,17 +90,19 @@ class Service:
 
 
 class Connection(asyncio.BufferedProtocol):
-    """Made when the socket is accepted, and admitted then; asyncio has it when TLS is up."""
+    """Made when a socket is accepted, and admitted before the event loop has it."""
 
     caller: Caller
 
-    def __init__(self, service: Service, sock: socket.socket) -> None:
+    def __init__(self, service: Service) -> None:
         self.state = State.HANDSHAKE
         self.proven = service.proven
         self.service = service
-        self._sock = sock
         self._since = service.now()
-        self._waiting = bytearray()
+        self._made = False
+        self._tls: TlsLink | None = None
+        #: What came and was not looked at yet; with TLS its plaintext is in ``_plain``.
+        self._waiting, self._plain = bytearray(), bytearray()
         self._enqueued = self._reading_paused = False
         self._blocked_since: float | None = None
         self._idle_since = self._since
@@ -135,12 +142,8 @@ class Connection(asyncio.BufferedProtocol):
         if self.state is State.HANDSHAKE:
             self._shut_down()
         elif self.state is State.OPEN:
-            self.state = State.PARTING
-            self._release()
-            self._cancel_calls()
-            self._transport.write(goaway(code, self.guard.highest, reason))
-            self._pause_reading()
-            asyncio.get_running_loop().call_later(_PARTING_SECONDS, self._transport.abort)
+            self._say(goaway(code, self.guard.highest, reason))
+            self._part()
 
     def abort(self) -> None:
         """Cut it now."""
@@ -162,7 +165,7 @@ class Connection(asyncio.BufferedProtocol):
             unfinished = guard.unfinished_since
             if not guard.greeted and now - self._since > limits.handshake_timeout:
                 self._late(Refusal.HANDSHAKE_TIMEOUT)
-            elif unfinished is not None and not self._waiting and now - unfinished > limits.request_timeout:
+            elif unfinished is not None and not self._enqueued and now - unfinished > limits.request_timeout:
                 self._late(Refusal.REQUEST_TIMEOUT)
             elif self._blocked_since is not None and now - self._blocked_since > limits.write_timeout:
                 self._late(Refusal.WRITE_TIMEOUT)
@@ -174,38 +177,28 @@ class Connection(asyncio.BufferedProtocol):
                 # Usual, and nobody's fault: no line in the log.
                 self.end(NO_ERROR, Refusal.IDLE_TIMEOUT.value)
 
-    def failed(self) -> None:
-        """The handshake did not succeed."""
-        self.state = State.CLOSED
-        self._release()
-
     # -- for asyncio --
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self._made = True
         if self.state is not State.HANDSHAKE:
             self._transport.abort()
             return
-        service, now = self.service, self.service.now()
-        try:
-            self._leave = self._context.run(service.enter, transport)
-        except OSError as error:
-            self._refuse(Refusal.RESOURCES, str(error))
-            return
-        name = service.identify(transport)
-        if name is not None and (refusal := service.admission.prove(self, name, now)) is not None:
-            self._refuse(refusal)
-            return
-        self.state, self._since, self._idle_since = State.OPEN, now, now
         self._transport.set_write_buffer_limits(_WRITE_BUFFER)
-        self.guard = FrameGuard(self.caller, service.admission.limits, now)
-        self._begin()
+        if self.service.context is None:
+            self._opened()
+            return
+        try:
+            self._transport = self._tls = TlsLink(self._transport, self.service.context)
+        except MeshtlsError as error:
+            self._refuse(Refusal.TLS, str(error))
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self.service.received
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self.state is not State.OPEN:
+        if not self._takes_bytes():
             return
         self._waiting += self.service.received[:nbytes]
         if len(self._waiting) >= _MOST_WAITING:
@@ -224,7 +217,7 @@ class Connection(asyncio.BufferedProtocol):
         self._blocked_since = None
         if self.state is State.OPEN:
             self.http.resume_writing()
-            self._enqueue()
+        self._enqueue()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.state = State.CLOSED
@@ -237,31 +230,67 @@ class Connection(asyncio.BufferedProtocol):
     def step(self) -> bool:
         """Handle a little of what waits. For Turns."""
         # Whoever does not read is not listened to: each PING would add to what is kept for it.
-        if not self._is_open() or self._blocked_since is not None:
-            self._enqueued = False
-            return False
-        try:
-            # Of each frame no more than h2 would take whole; it keeps what is unfinished, one frame at most.
-            taken = self.guard.scan(self._waiting, _STEP, self.service.now())
-            data = bytes(self._waiting[:taken])
-            del self._waiting[:taken]
-            self._context.run(self._feed, data)
-        except FloodError as flood:
-            self._refuse(flood.refusal, code=flood.code)
-        except (H2Error, UnicodeDecodeError) as error:
-            self._refuse(Refusal.PROTOCOL, type(error).__name__, code=PROTOCOL_ERROR)
-        except BaseException:
-            # A fault of ours ends this connection, and is told of by the event loop.
-            self._transport.abort()
-            raise
-        if self._reading_paused and self._is_open() and len(self._waiting) < _MOST_WAITING // 2:
+        if self._blocked_since is None:
+            try:
+                self._advance()
+            except FloodError as flood:
+                self._refuse(flood.refusal, code=flood.code)
+            except (H2Error, UnicodeDecodeError) as error:
+                self._refuse(Refusal.PROTOCOL, type(error).__name__, code=PROTOCOL_ERROR)
+            except (ssl.SSLError, MeshtlsError) as error:
+                self._refuse(Refusal.TLS, str(error))
+            except BaseException:
+                # A fault of ours ends this connection, and is told of by the event loop.
+                self._transport.abort()
+                raise
+        if self._reading_paused and self._takes_bytes() and len(self._waiting) < _MOST_WAITING // 2:
             self._reading_paused = False
             self._transport.resume_reading()
-        self._enqueued = self._is_open() and bool(self._waiting)
+        self._enqueued = self._takes_bytes() and self._blocked_since is None and bool(self._waiting or self._plain)
         return self._enqueued
 
-    def _is_open(self) -> bool:
-        return self.state is State.OPEN
+    def _advance(self) -> None:
+        if self.state is State.HANDSHAKE:
+            if self._tls is not None and self._tls.handshake(self._take_waiting()):
+                self._opened()
+        elif self.state is State.OPEN:
+            if self._tls is not None and not self._plain:
+                self._plain += self._tls.read(self._take_waiting())
+            self._handle(self._waiting if self._tls is None else self._plain)
+            if self._tls is not None and self._tls.peer_closed:
+                self.abort()
+
+    def _take_waiting(self) -> bytes:
+        data = bytes(self._waiting)
+        self._waiting.clear()
+        return data
+
+    def _handle(self, plain: bytearray) -> None:
+        # h2 keeps what is unfinished: one frame at most, and a header block.
+        taken = self.guard.scan(plain, _STEP, self.service.now())
+        data = bytes(plain[:taken])
+        del plain[:taken]
+        if data:
+            self._context.run(self._feed, data)
+
+    def _opened(self) -> None:
+        """TLS is up, where there is TLS: HTTP/2 begins."""
+        service, now, transport = self.service, self.service.now(), self._transport
+        try:
+            self._leave = self._context.run(service.enter, transport)
+        except OSError as error:
+            self._refuse(Refusal.RESOURCES, str(error))
+            return
+        name = service.identify(transport)
+        if name is not None and (refusal := service.admission.prove(self, name, now)) is not None:
+            self._refuse(refusal)
+            return
+        self.state, self._since, self._idle_since = State.OPEN, now, now
+        self.guard = FrameGuard(self.caller, service.admission.limits, now)
+        self._begin()
+
+    def _takes_bytes(self) -> bool:
+        return self.state in (State.HANDSHAKE, State.OPEN)
 
     def _begin(self) -> None:
         limits = self.service.admission.limits
@@ -287,7 +316,7 @@ class Connection(asyncio.BufferedProtocol):
         self.http.flush()
 
     def _enqueue(self) -> None:
-        if not self._enqueued and self._waiting:
+        if not self._enqueued and (self._waiting or self._plain):
             self._enqueued = True
             self.service.turns.enqueue(self, self.caller, proven=self.proven)
 
@@ -300,25 +329,36 @@ class Connection(asyncio.BufferedProtocol):
 
     def _refuse(self, refusal: Refusal, detail: str = "", *, code: int = ENHANCE_YOUR_CALM) -> None:
         self.note(refusal, detail)
-        if self.state is State.OPEN:
-            self.end(code, refusal.value)
+        if self.state is State.HANDSHAKE and self._made:
+            # An alert has been sent where TLS has one.
+            self._part()
         else:
-            self.state = State.CLOSED
-            self._release()
-            self._transport.abort()
+            self.end(code, refusal.value)
+
+    def _part(self) -> None:
+        """Listen no more, and close when the peer has had a moment to read what we said last."""
+        self.state = State.PARTING
+        self._release()
+        self._cancel_calls()
+        self._waiting.clear()
+        self._plain.clear()
+        self._pause_reading()
+        asyncio.get_running_loop().call_later(_PARTING_SECONDS, self._transport.abort)
 
     def _late(self, refusal: Refusal) -> None:
         self.note(refusal)
         self.end(ENHANCE_YOUR_CALM, refusal.value)
 
+    def _say(self, data: bytes) -> None:
+        with contextlib.suppress(ssl.SSLError):  # TLS is broken, and cannot say it
+            self._transport.write(data)
+
     def _shut_down(self) -> None:
-        """End it before asyncio has handed it over: its handshake then fails."""
+        """End it before HTTP/2 has begun."""
         self.state = State.CLOSED
         self._release()
-        try:
-            self._sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            return  # the peer was quicker
+        if self._made:
+            self._transport.abort()
 
     def _cancel_calls(self) -> None:
         if self._calls is not None:

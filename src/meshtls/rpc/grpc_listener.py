@@ -20,7 +20,6 @@ from grpclib.const import Handler
 from grpclib.encoding.proto import ProtoCodec
 from grpclib.events import RecvRequest, _DispatchServerEvents, listen
 
-from meshtls.errors import MeshtlsError
 from meshtls.proto.peer_credentials import credentials_of
 from meshtls.rpc.acceptor import Acceptor
 from meshtls.rpc.admission import Admission, address_caller
@@ -110,7 +109,6 @@ class _Server:
         self._listener = listener
         self._local = listener.family == socket.AF_UNIX
         self._listening = listening
-        self._context = context
         self._log = CountedLog(log)
         self._connections: set[Connection] = set()
         self._handovers: set[asyncio.Task[None]] = set()
@@ -123,6 +121,7 @@ class _Server:
             enter=enter,
             identify=listening.identify,
             proven=self._local,
+            context=context,
             refused=self._refused,
             received=memoryview(bytearray(_BUFFER)),
             now=time.monotonic,
@@ -149,7 +148,7 @@ class _Server:
         self._log.flush()
 
     def _take(self, sock: socket.socket, address: Any) -> None:
-        connection = Connection(self._service, sock)
+        connection = Connection(self._service)
         try:
             caller = f"uid {credentials_of(sock).uid}" if self._local else address_caller(address[0])
         except OSError:
@@ -174,11 +173,9 @@ class _Server:
 
     async def _hand_over(self, connection: Connection, sock: socket.socket) -> None:
         try:
-            await self._loop.connect_accepted_socket(lambda: connection, sock, ssl=self._context)
-        except (OSError, MeshtlsError) as error:
-            if not connection.over:  # else it was ended here
-                self._refused(Refusal.TLS, connection.caller.name, str(error))
-                connection.failed()
+            await self._loop.connect_accepted_socket(lambda: connection, sock)
+        except OSError:
+            connection.abort()
             sock.close()
 
     def _stuck(self, error: OSError) -> None:

@@ -1,0 +1,94 @@
+"""The server's side of TLS over an asyncio transport, taken a step at a time.
+
+asyncio's own has a buffer of 256 KiB for each connection, so a thousand strangers in the middle of a handshake cost
+300 MB; and it does each handshake the moment that its bytes arrive, so they cost everybody's time too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import Any
+
+__all__ = ["TlsLink"]
+
+_RECORD = 1 << 14
+
+
+class TlsLink(asyncio.Transport):
+    """What a connection writes to, and what it gives its ciphertext. Calls raise ssl.SSLError where TLS is broken.
+
+    Raises what the context raises where it has no identity to show.
+    """
+
+    def __init__(self, tcp: asyncio.Transport, context: ssl.SSLContext) -> None:
+        super().__init__()
+        self._tcp = tcp
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self.peer_closed = False
+
+    def handshake(self, data: bytes) -> bool:
+        """Go on with these bytes; whether it is done."""
+        self._incoming.write(data)
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            # Contexts of ours say this once before they raise, for asyncio, which would otherwise not send the alert.
+            return self._handshake_again()
+        finally:
+            self._flush()
+        return True
+
+    def read(self, data: bytes) -> bytes:
+        """The plaintext of these bytes and of what came before."""
+        self._incoming.write(data)
+        plain = bytearray()
+        try:
+            while piece := self._tls.read(_RECORD):
+                plain += piece
+            self.peer_closed = True
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:
+            self.peer_closed = True
+        finally:
+            self._flush()
+        return bytes(plain)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if data and not self._tcp.is_closing():
+            self._tls.write(data)  # a memory BIO takes all of it in one call
+            self._flush()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self._tls if name == "ssl_object" else self._tcp.get_extra_info(name, default)
+
+    def is_closing(self) -> bool:
+        return self._tcp.is_closing()
+
+    def close(self) -> None:
+        self._tcp.close()
+
+    def abort(self) -> None:
+        self._tcp.abort()
+
+    def pause_reading(self) -> None:
+        self._tcp.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._tcp.resume_reading()
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self._tcp.set_write_buffer_limits(high, low)
+
+    def _handshake_again(self) -> bool:
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        return True
+
+    def _flush(self) -> None:
+        if self._outgoing.pending:
+            self._tcp.write(self._outgoing.read())
