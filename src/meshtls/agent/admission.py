@@ -16,6 +16,7 @@ from meshtls.agent.identities import Identities, Subscription
 from meshtls.ca.registration import Selector
 from meshtls.errors import AccessError, LocalIdentityError
 from meshtls.logs import logger
+from meshtls.rpc.shedding import CountedLog
 from meshtls.workload.background import in_background
 
 __all__ = ["Admission", "Watch"]
@@ -71,6 +72,7 @@ class Admission:
     def __init__(self, identities: Identities, attestor: Attestor) -> None:
         self.identities = identities
         self._attestor = attestor
+        self._log = CountedLog(log)
         #: Oldest first, at which version of the entries it was.
         self._explained: dict[frozenset[Selector], int] = {}
 
@@ -106,7 +108,10 @@ class Admission:
             log.warning("%s could not be attested now: %s", caller, error)
             raise GRPCError(Status.UNAVAILABLE, "the agent can't look at its caller now") from error
         except AccessError as error:
-            log.warning("%s could not be attested, and so gets nothing: %s", caller, error)
+            self._log.warning(
+                ("not attested", caller.credentials.uid),
+                f"{caller} could not be attested, and so gets nothing: {error}",
+            )
             raise GRPCError(Status.PERMISSION_DENIED, _NO_IDENTITY) from error
 
     def judge(self, caller: Caller, selectors: Set[Selector]) -> View:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from meshtls.errors import ConfigError
 from meshtls.observe.health import END_OF_REQUEST, LONGEST_REQUEST, answer_probe
 from meshtls.observe.readiness import Readiness
+from meshtls.rpc.probes import serve_probes
 
 __all__ = ["serve_health"]
 
-_SECONDS = 5.0
+_BACKLOG = 128
 
 
 @asynccontextmanager
@@ -30,9 +30,11 @@ async def serve_health(host: str, port: int, readiness: Callable[[], Readiness])
             writer.close()
 
     try:
-        server = await asyncio.start_server(answer, host, port, limit=LONGEST_REQUEST)
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise ConfigError(f"health {host}:{port}: could not listen there: {error.strerror or error}") from error
-    async with server:
-        yield server.sockets[0].getsockname()[1]
-        server.close()
+    with listener:
+        listener.setblocking(False)
+        async with serve_probes(listener, lambda request: answer_probe(request, awaited)):
+            yield listener.getsockname()[1]

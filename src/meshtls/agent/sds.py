@@ -18,6 +18,7 @@ from meshtls.agent.sds_state import DeltaState, WorldState, names_or_all, world
 from meshtls.logs import logger
 from meshtls.proto.envoy import discovery_pb as pb
 from meshtls.proto.envoy.secret_grpc import SecretDiscoveryServiceBase
+from meshtls.rpc.shedding import CountedLog
 from meshtls.workload.background import in_background
 
 __all__ = ["SecretDiscovery"]
@@ -46,6 +47,7 @@ class SecretDiscovery(SecretDiscoveryServiceBase):
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
+        self._log = CountedLog(log)
 
     async def StreamSecrets(  # noqa: N802
         self, stream: Stream[pb.DiscoveryRequest, pb.DiscoveryResponse]
@@ -74,7 +76,7 @@ class SecretDiscovery(SecretDiscoveryServiceBase):
     async def _follow(self, stream: Stream[Q, R], state: _State[Q, R]) -> None:
         with self._admission.watch() as watch:
             ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            async with in_background(_take_requests(stream, state, watch.news, ended), "read SDS requests"):
+            async with in_background(_take_requests(stream, state, watch.news, ended, self._log), "read SDS requests"):
                 while True:
                     try:
                         view = await watch.settled()
@@ -89,7 +91,7 @@ class SecretDiscovery(SecretDiscoveryServiceBase):
 
 
 async def _take_requests(
-    stream: Stream[Q, R], state: _State[Q, R], news: asyncio.Event, ended: asyncio.Future[None]
+    stream: Stream[Q, R], state: _State[Q, R], news: asyncio.Event, ended: asyncio.Future[None], counted: CountedLog
 ) -> None:
     caller = current_caller()
     async for request in stream:
@@ -100,7 +102,10 @@ async def _take_requests(
             break
         refused = state.take(request)
         if refused is not None:
-            log.warning("Envoy, %s, refused its secrets, and keeps those it had: %s", caller, refused)
+            counted.warning(
+                ("refused", caller.credentials.uid),
+                f"Envoy, {caller}, refused its secrets, and keeps those it had: {refused}",
+            )
         news.set()
     else:
         ended.set_result(None)
@@ -124,7 +129,11 @@ async def _respond(stream: Stream[Q, R], state: _State[Q, R], view: View) -> Non
     missing = state.newly_missing(secrets)
     if missing:
         has = ", ".join(secrets) or "none yet"
-        log.warning("Envoy, %s, asks for %s; the secrets it may have: %s", current_caller(), ", ".join(missing), has)
+        caller = current_caller()
+        counted.warning(
+            ("missing", caller.credentials.uid),
+            f"Envoy, {caller}, asks for {', '.join(missing)}; the secrets it may have: {has}",
+        )
     response = state.response(secrets)
     if response is not None:
         await stream.send_message(response)

@@ -1,4 +1,4 @@
-"""The agent: an upstream on one side, the Workload API and SDS on a Unix socket on the other."""
+"""The agent: an upstream on one side, the Workload API, SDS and gRPC's health service on a Unix socket on the other."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from meshtls.agent.attest.attestor import ATTESTORS, Attestor
 from meshtls.agent.attest.digests import DEFAULT_SIZE_LIMIT
 from meshtls.agent.callers import serve_callers
 from meshtls.agent.health import serve_health
+from meshtls.agent.health_check import HealthCheck
 from meshtls.agent.identities import Identities
 from meshtls.agent.sds import SecretDiscovery
 from meshtls.agent.tokens import Tokens
@@ -68,7 +69,11 @@ class Agent:
             # For all users: what each may have is decided by its own credentials.
             listener = opening.enter_context(bound(self.endpoint.socket_path, 0o666))
             await opening.enter_async_context(in_background(self.identities.run(), "identities"))
-            services = (WorkloadApi(self._admission, self._tokens), SecretDiscovery(self._admission))
+            services = (
+                WorkloadApi(self._admission, self._tokens),
+                SecretDiscovery(self._admission),
+                HealthCheck(self.awaited, self.identities.clock),
+            )
             await opening.enter_async_context(serve_callers(services, listener, self.endpoint.limits))
             if self.endpoint.health:
                 health = serve_health(*self.endpoint.health, self.readiness)

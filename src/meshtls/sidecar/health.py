@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable
+from functools import partial
 
 from meshtls.observe.health import END_OF_REQUEST, LONGEST_REQUEST, answer_probe
 from meshtls.observe.readiness import Readiness
-from meshtls.sidecar.sockets import linger
+from meshtls.sidecar.sockets import linger, close
 
 __all__ = ["Health"]
 
@@ -23,15 +24,23 @@ class Health:
     def __init__(self, readiness: Callable[[], Readiness], tasks: asyncio.TaskGroup) -> None:
         self._readiness = readiness
         self._tasks = tasks
-        self._probes = 0
+        #: Oldest first.
+        self._probes: dict[asyncio.Task[None], None] = {}
 
     def take(self, sock: socket.socket) -> None:
-        """Answer on this connection."""
-        if self._probes >= _MAX_PROBES:
-            sock.close()
-            return
-        self._probes += 1
-        self._tasks.create_task(self._answer(sock))
+        """Answer on this connection. The oldest gives way where there are too many: none can keep the others out."""
+        if len(self._probes) >= _MAX_PROBES:
+            oldest = next(iter(self._probes))
+            del self._probes[oldest]
+            oldest.cancel()
+        task = self._tasks.create_task(self._answer(sock))
+        self._probes[task] = None
+        task.add_done_callback(partial(self._done, sock))
+
+    def _done(self, sock: socket.socket, task: asyncio.Task[None]) -> None:
+        """Also for a task that was cancelled before it began."""
+        self._probes.pop(task, None)
+        close(sock)
 
     async def _answer(self, sock: socket.socket) -> None:
         loop = asyncio.get_running_loop()

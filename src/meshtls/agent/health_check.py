@@ -1,0 +1,66 @@
+"""gRPC's health checking protocol on the agent's socket, for probes that speak gRPC; it needs no security header.
+
+As at SPIRE's agent a service's own health is not told, only the whole agent's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import IntEnum
+
+from grpclib import GRPCError, Status
+from grpclib.server import Stream
+
+from meshtls.clock import Clock
+from meshtls.proto import health_pb as pb
+from meshtls.proto.health_grpc import HealthBase
+
+__all__ = ["HealthCheck", "ServingStatus"]
+
+_LOOK_EVERY = 1.0
+
+
+class ServingStatus(IntEnum):
+    """What is answered."""
+
+    SERVING = 1
+    NOT_SERVING = 2
+
+
+class HealthCheck(HealthBase):
+    """SERVING while ``awaited`` says None: what ``/ready`` waits for, in words."""
+
+    def __init__(self, awaited: Callable[[], str | None], clock: Clock) -> None:
+        self._awaited = awaited
+        self._clock = clock
+
+    async def Check(  # noqa: N802
+        self, stream: Stream[pb.HealthCheckRequest, pb.HealthCheckResponse]
+    ) -> None:
+        await _check_request(stream)
+        await stream.send_message(pb.HealthCheckResponse(status=self._status()))
+
+    async def Watch(  # noqa: N802
+        self, stream: Stream[pb.HealthCheckRequest, pb.HealthCheckResponse]
+    ) -> None:
+        await _check_request(stream)
+        told: ServingStatus | None = None
+        while True:
+            status = self._status()
+            if status is not told:
+                await stream.send_message(pb.HealthCheckResponse(status=status))
+                told = status
+            # An identity's end is no event, so it is looked for.
+            await self._clock.sleep(_LOOK_EVERY)
+
+    def _status(self) -> ServingStatus:
+        return ServingStatus.SERVING if self._awaited() is None else ServingStatus.NOT_SERVING
+
+
+async def _check_request(stream: Stream[pb.HealthCheckRequest, pb.HealthCheckResponse]) -> None:
+    """Raises GRPCError for a call that is about one service."""
+    request = await stream.recv_message()
+    if request is None:
+        raise GRPCError(Status.INVALID_ARGUMENT, "wanted a request message, got none")
+    if request.service:
+        raise GRPCError(Status.INVALID_ARGUMENT, "service: wanted none, the health of single services is not told")
