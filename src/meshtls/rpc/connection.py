@@ -253,6 +253,8 @@ class Connection(asyncio.BufferedProtocol):
         if self.state is State.HANDSHAKE:
             if self._tls is not None and self._tls.handshake(self._take_waiting()):
                 self._opened()
+                # What came behind the client's Finished is in TLS already.
+                self._plain += self._tls.read(b"")
         elif self.state is State.OPEN:
             if self._tls is not None and not self._plain:
                 self._plain += self._tls.read(self._take_waiting())
@@ -490,7 +492,9 @@ class _Calls(AbstractHandler):
                 task.cancel()
 
     def _answer(self, stream: grpclib.protocol.Stream, status: Status, message: str) -> None:
-        """Trailers alone, and no more of its request."""
+        """Trailers alone, and no more of its request; nothing where the caller has reset it meanwhile."""
+        if not stream.closable:
+            return
         http = self._owner.http.h2
         headers = [
             (":status", "200"),

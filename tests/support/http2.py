@@ -1,0 +1,106 @@
+"""A client that says what it likes over HTTP/2, frame by frame, and hears what is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import struct
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import hpack
+
+from tests.support.waiting import SECONDS
+
+__all__ = ["PREFACE", "Frame", "RawHttp2", "frame", "raw_http2"]
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 2, 3, 4, 6, 7, 8, 9
+END_STREAM, END_HEADERS = 1, 4
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    kind: int
+    flags: int
+    stream: int
+    payload: bytes
+
+
+class RawHttp2:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+        self._encoder = hpack.Encoder()
+        self._decoder = hpack.Decoder()
+
+    def block(self, path: str, extra: Iterable[tuple[str, str]] = ()) -> bytes:
+        """The headers of a gRPC call, compressed."""
+        headers = [(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "x")]
+        headers += [("content-type", "application/grpc"), ("te", "trailers"), *extra]
+        return bytes(self._encoder.encode(headers))
+
+    def call(self, stream: int, path: str, message: bytes | None = None, *, end: bool = True) -> bytes:
+        """HEADERS, and a message where there is one."""
+        said = frame(HEADERS, END_HEADERS, stream, self.block(path))
+        if message is not None:
+            said += frame(DATA, END_STREAM if end else 0, stream, struct.pack(">BI", 0, len(message)) + message)
+        return said
+
+    async def send(self, data: bytes) -> None:
+        """Raises ConnectionError where the other side has cut the connection."""
+        self.writer.write(data)
+        async with asyncio.timeout(SECONDS):
+            await self.writer.drain()
+
+    async def next(self) -> Frame | None:
+        """The next frame; None at the end of the connection."""
+        async with asyncio.timeout(SECONDS):
+            try:
+                head = await self.reader.readexactly(9)
+                payload = await self.reader.readexactly(int.from_bytes(head[:3], "big"))
+            except (asyncio.IncompleteReadError, ConnectionError):
+                return None
+        return Frame(head[3], head[4], int.from_bytes(head[5:], "big"), payload)
+
+    async def next_of(self, kind: int) -> Frame:
+        """The next frame of this kind, whatever comes before it."""
+        while (found := await self.next()) is not None:
+            if found.kind == kind:
+                return found
+        raise AssertionError(f"wanted a frame of kind {kind}, got the end of the connection")
+
+    async def next_headers(self) -> dict[str, str]:
+        found = await self.next_of(HEADERS)
+        return {str(name): str(value) for name, value in self._decoder.decode(found.payload)}
+
+    async def farewell(self) -> tuple[int, str]:
+        """The code and the reason of the GOAWAY that ends the connection; it does end."""
+        found = await self.next_of(GOAWAY)
+        while await self.next() is not None:
+            pass
+        return int.from_bytes(found.payload[4:8], "big"), found.payload[8:].decode()
+
+
+@asynccontextmanager
+async def raw_http2(
+    where: Path | tuple[str, int], tls: ssl.SSLContext | None = None, *, greet: bool = True
+) -> AsyncIterator[RawHttp2]:
+    """Connected to a Unix socket or a port; ``greet`` sends the preface and SETTINGS."""
+    if isinstance(where, Path):
+        reader, writer = await asyncio.open_unix_connection(str(where))
+    else:
+        reader, writer = await asyncio.open_connection(*where, ssl=tls)
+    client = RawHttp2(reader, writer)
+    try:
+        if greet:
+            await client.send(PREFACE + frame(SETTINGS, 0, 0))
+        yield client
+    finally:
+        writer.transport.abort()

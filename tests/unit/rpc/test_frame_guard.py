@@ -1,0 +1,89 @@
+"""The guard sees what it must whatever pieces the bytes come in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meshtls.rpc.admission import Caller
+from meshtls.rpc.frame_guard import CALL_COST, FloodError, FrameGuard
+from meshtls.rpc.limits import Limits
+from meshtls.rpc.shedding import Refusal
+from tests.support.http2 import DATA, END_HEADERS, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS, frame
+
+GREETING = PREFACE + frame(SETTINGS, 0, 0)
+PLENTY = 1 << 30
+
+
+def guard(**limits: float) -> FrameGuard:
+    chosen = replace(Limits(), **limits)  # type: ignore[arg-type]
+    return FrameGuard(Caller("uid 1", chosen, 0.0), chosen, 0.0)
+
+
+@given(st.lists(st.integers(1, 60), max_size=40))
+def test_a_flood_is_seen_in_any_pieces(pieces: list[int]) -> None:
+    judge = guard(idle_frames_per_second=1.0)
+    data = bytearray(GREETING + frame(PING, 0, 0, bytes(8)) * 40)
+
+    def feed() -> None:
+        rest = data
+        for piece in (*pieces, len(data)):
+            part, rest = rest[:piece], rest[piece:]
+            assert judge.scan(part, PLENTY, 0.0) == len(part)
+
+    with pytest.raises(FloodError, match=f"^{Refusal.IDLE_FRAMES.value}$"):
+        feed()
+
+
+def test_a_turn_takes_a_few_calls_and_the_next_turn_goes_on_where_it_ended() -> None:
+    judge = guard()
+    call = frame(HEADERS, END_HEADERS, 1, b"abc")
+    data = bytearray(GREETING + call + frame(HEADERS, END_HEADERS, 3, b"abc") * 1)
+    taken = judge.scan(data, CALL_COST, 0.0)
+    # The header of the second call's frame is not looked at yet.
+    assert taken < len(data)
+    del data[:taken]
+    assert list(judge.streams) == [1]
+    assert judge.scan(data, PLENTY, 0.0) == len(data)
+    assert list(judge.streams) == [1, 3]
+
+
+def test_frames_that_answer_what_we_sent_are_no_burden() -> None:
+    judge = guard(idle_frames_per_second=0.001)
+    judge.scan(bytearray(GREETING), PLENTY, 0.0)
+    for _ in range(100):
+        judge.sent_data()
+        judge.scan(bytearray(frame(8, 0, 0, b"\0\0\0\1") * 2), PLENTY, 0.0)
+    with pytest.raises(FloodError):
+        judge.scan(bytearray(frame(8, 0, 0, b"\0\0\0\1") * 1000), PLENTY, 0.0)
+
+
+def test_a_frame_that_lacks_its_end_is_known_since_when() -> None:
+    judge = guard()
+    judge.scan(bytearray(GREETING), PLENTY, 0.0)
+    assert judge.unfinished_since is None
+    whole = frame(HEADERS, END_HEADERS, 1, b"abc") + frame(DATA, 0, 1, bytes(100))
+    judge.scan(bytearray(whole[:50]), PLENTY, 1.0)
+    judge.scan(bytearray(whole[50:60]), PLENTY, 2.0)
+    assert judge.unfinished_since == 1.0
+    judge.scan(bytearray(whole[60:]), PLENTY, 3.0)
+    assert judge.unfinished_since is None
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_a_reset_costs_a_caller_nothing_once_it_was_answered(answered: bool) -> None:
+    judge = guard(resets_per_second=0.1)
+    judge.scan(bytearray(GREETING), PLENTY, 0.0)
+    for number in (1, 3):
+        judge.scan(bytearray(frame(HEADERS, END_HEADERS, number)), PLENTY, 0.0)
+        if answered:
+            judge.answered(number)
+    judge.scan(bytearray(frame(RST_STREAM, 0, 1, bytes(4))), PLENTY, 0.0)
+    if answered:
+        judge.scan(bytearray(frame(RST_STREAM, 0, 3, bytes(4))), PLENTY, 0.0)
+    else:
+        with pytest.raises(FloodError, match=f"^{Refusal.RESETS.value}$"):
+            judge.scan(bytearray(frame(RST_STREAM, 0, 3, bytes(4))), PLENTY, 0.0)
