@@ -334,6 +334,14 @@ async def test_health_says_live_at_once_and_ready_when_there_is_an_svid() -> Non
         assert await probe(b, "/live") == ("200 OK", "live\n")
 
 
+async def test_probes_that_say_nothing_give_way_to_one_that_asks() -> None:
+    async with side_b(ANYWHERE) as b, contextlib.AsyncExitStack() as opened:
+        assert b.sidecar.health is not None
+        silent = [await opened.enter_async_context(connected(b.sidecar.health.address)) for _ in range(80)]
+        assert await probe(b, "/live") == ("200 OK", "live\n")
+        assert await rest(silent[0]) == b""
+
+
 async def probe(node: Node, path: str) -> tuple[str, str]:
     assert node.sidecar.health is not None
     async with connected(node.sidecar.health.address) as streams:
