@@ -13,6 +13,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Set
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -30,9 +31,12 @@ from meshtls.ca.authority import Authority
 from meshtls.ca.registration import Selector, agent_id
 from meshtls.clock import SystemClock
 from meshtls.proto.unix_socket import bound
+from meshtls.rpc.limits import DEFAULT_LIMITS
 from meshtls.workload.background import in_background
 
 _PAST_HALF_LIFE = timedelta(minutes=31)  # of SVIDs that live an hour
+# All workloads of this agent are one uid.
+_LIMITS = replace(DEFAULT_LIMITS, connections_per_caller=DEFAULT_LIMITS.connections, streams_per_caller=10_000)
 _PARENT = agent_id(TRUST_DOMAIN, "join_token", "bench")
 
 
@@ -64,7 +68,7 @@ async def _serve(path: Path) -> None:
     identities = Identities(upstream, clock, lambda: 0.0)
     api = WorkloadApi(Admission(identities, _Numbering()), Tokens(upstream, clock, lambda: 0.0))
     with bound(path, 0o666) as listener:
-        async with in_background(identities.run(), "identities"), serve_callers([api], listener):
+        async with in_background(identities.run(), "identities"), serve_callers([api], listener, _LIMITS):
             await identities.until_ready()
             _say(0.0)
             while line := await asyncio.to_thread(sys.stdin.readline):

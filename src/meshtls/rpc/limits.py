@@ -20,8 +20,8 @@ class Limits:
     Times are seconds, rates are per second; a caller may save up ten seconds of a rate.
     """
 
-    connections: int = 1024
-    connections_per_caller: int = 256
+    connections: int = 2048
+    connections_per_caller: int = 512
     connections_per_second: float = 200.0
     """New connections of one caller, each of which may cost a TLS handshake."""
     streams_per_connection: int = 100

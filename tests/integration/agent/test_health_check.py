@@ -52,7 +52,9 @@ async def test_an_agent_that_can_serve_says_so_without_a_security_header(health:
 
 async def test_grpcs_own_client_understands_the_answer(mesh: Mesh) -> None:
     async with grpc.aio.insecure_channel(mesh.agent.address) as channel:
-        check = channel.unary_unary("/grpc.health.v1.Health/Check")
+        check = channel.unary_unary(
+            "/grpc.health.v1.Health/Check", request_serializer=bytes, response_deserializer=bytes
+        )
         assert await check(b"", timeout=SECONDS) == b"\x08\x01"
 
 

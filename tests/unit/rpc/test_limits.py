@@ -57,7 +57,10 @@ def test_a_server_takes_over_what_its_file_says() -> None:
     ("key", "message"),
     [
         ("connections: 0", "test.yaml, line 1: connections: wanted a whole number from 1 to 1000000, got '0'"),
-        ("idle_timeout: x", "test.yaml, line 1: idle_timeout: wanted a time above 0 such as 100ms, 5s, 5m or 1h30m, got 'x'"),
+        (
+            "idle_timeout: x",
+            "test.yaml, line 1: idle_timeout: wanted a time above 0 such as 100ms, 5s, 5m or 1h30m, got 'x'",
+        ),
     ],
 )
 def test_a_limit_that_is_none_is_named(key: str, message: str) -> None:
