@@ -30,6 +30,10 @@ class Budget:
         self._left -= count
         return True
 
+    def give_back(self, count: float) -> None:
+        """What was taken and not used after all."""
+        self._left = min(self.most, self._left + count)
+
     def seconds_until(self, count: float, now: float) -> float:
         """How long until so many can be spent."""
         self._refill(now)

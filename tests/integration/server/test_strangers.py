@@ -128,6 +128,13 @@ async def test_token_guesses_of_one_address_have_a_rate(server: ServerUnderTest)
     assert (await server.admin.health()).ready
 
 
+async def test_good_tokens_cost_nothing_of_what_an_address_may_guess(server: ServerUnderTest) -> None:
+    attestation = await server.attestation()
+    for _ in range(30):
+        token = await server.admin.create_join_token()
+        assert (await attestation.with_token(token.token, new_csr())).chain
+
+
 async def test_the_hook_is_called_with_each_refusal(tmp_path: Path) -> None:
     told: list[tuple[str, Refusal]] = []
     async with (

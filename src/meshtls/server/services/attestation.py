@@ -88,15 +88,16 @@ class AttestationService(server_grpc.AttestationBase):
     async def _check_token(self, address: str, token: str) -> None:
         """A guess is refused without the store's one writer (SQLite). Raises AccessError, OverloadError."""
         guesses, now = self._wrong_tokens.of(address, time.monotonic()), time.monotonic()
-        seconds = guesses.seconds_until(1, now)
-        if seconds:
+        # Taken before the look, so that guesses side by side share it too; a good token costs nothing in the end.
+        if not guesses.take(1, now):
             self._refusals.count("attestation port", Refusal.GUESSES)
-            raise OverloadError(f"join token: too many wrong ones from {address}; try again in {math.ceil(seconds)} s")
+            seconds = math.ceil(guesses.seconds_until(1, now))
+            raise OverloadError(f"join token: too many wrong ones from {address}; try again in {seconds} s")
         async with self._looks, self._core.database.read() as tx:
             usable = await tokens.is_usable_token(tx, token, self._core.clock.now())
         if not usable:
-            guesses.take(1, now)
             raise AccessError(_WRONG_TOKEN)
+        guesses.give_back(1)
 
     async def _by_certificate(self, stream: AttestStream, request: server_pb.AttestRequest) -> server_pb.Attested:
         if not self._core.node_roots:
