@@ -105,7 +105,9 @@ class Admission:
             # What is asked for may change at each await: here, and then in ``judge``, it is that of one moment.
             return await self._attestor.attest(caller, self.identities.cache.entries.ask_for_digest)
         except LocalIdentityError as error:
-            log.warning("%s could not be attested now: %s", caller, error)
+            self._log.warning(
+                ("not attested now", caller.credentials.uid), f"{caller} could not be attested now: {error}"
+            )
             raise GRPCError(Status.UNAVAILABLE, "the agent can't look at its caller now") from error
         except AccessError as error:
             self._log.warning(

@@ -21,8 +21,8 @@ from meshtls.agent.service import Endpoint
 from meshtls.bundle import TrustBundle
 from meshtls.ca.keys.files import read_secret
 from meshtls.errors import BundleError, ConfigError, RequestError
-from meshtls.scalars import log_level, log_level_notice, port, whole_number, word
 from meshtls.rpc.limits import DEFAULT_LIMITS, read_limits
+from meshtls.scalars import log_level, log_level_notice, port, whole_number, word
 from meshtls.spiffeid import TrustDomain
 from meshtls.svid.x509 import PrivateKey
 from meshtls.yaml_reader import Section, read_yaml
@@ -98,7 +98,8 @@ def _endpoint(top: Section) -> Endpoint:
         health = (section.optional("address", word, "127.0.0.1"), section.required("port", _port))
         section.finish()
     size_limit = top.optional("workload_size_limit", _size_limit, DEFAULT_SIZE_LIMIT)
-    return Endpoint(top.required("socket_path", _path), attestors, health, size_limit)
+    limits = read_limits(top.section("limits"), DEFAULT_LIMITS)
+    return Endpoint(top.required("socket_path", _path), attestors, health, size_limit, limits)
 
 
 def _bundle(top: Section, trust_domain: TrustDomain) -> TrustBundle:

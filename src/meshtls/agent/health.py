@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from meshtls.errors import ConfigError
-from meshtls.observe.health import END_OF_REQUEST, LONGEST_REQUEST, answer_probe
+from meshtls.observe.health import answer_probe
 from meshtls.observe.readiness import Readiness
 from meshtls.rpc.probes import serve_probes
 
@@ -19,16 +19,6 @@ _BACKLOG = 128
 @asynccontextmanager
 async def serve_health(host: str, port: int, readiness: Callable[[], Readiness]) -> AsyncIterator[int]:
     """Answer probes while the body runs; gives the port, a free one where 0 was asked for. Raises ConfigError."""
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-                async with asyncio.timeout(_SECONDS):
-                    writer.write(answer_probe(await reader.readuntil(END_OF_REQUEST), readiness))
-                    await writer.drain()
-        finally:
-            writer.close()
-
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
         listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
@@ -36,5 +26,5 @@ async def serve_health(host: str, port: int, readiness: Callable[[], Readiness])
         raise ConfigError(f"health {host}:{port}: could not listen there: {error.strerror or error}") from error
     with listener:
         listener.setblocking(False)
-        async with serve_probes(listener, lambda request: answer_probe(request, awaited)):
+        async with serve_probes(listener, lambda request: answer_probe(request, readiness)):
             yield listener.getsockname()[1]

@@ -12,6 +12,7 @@ from grpclib import GRPCError, Status
 from grpclib.server import Stream
 
 from meshtls.clock import Clock
+from meshtls.observe.readiness import Readiness
 from meshtls.proto import health_pb as pb
 from meshtls.proto.health_grpc import HealthBase
 
@@ -28,10 +29,10 @@ class ServingStatus(IntEnum):
 
 
 class HealthCheck(HealthBase):
-    """SERVING while ``awaited`` says None: what ``/ready`` waits for, in words."""
+    """SERVING while ``/ready`` says ready."""
 
-    def __init__(self, awaited: Callable[[], str | None], clock: Clock) -> None:
-        self._awaited = awaited
+    def __init__(self, readiness: Callable[[], Readiness], clock: Clock) -> None:
+        self._readiness = readiness
         self._clock = clock
 
     async def Check(  # noqa: N802
@@ -54,7 +55,7 @@ class HealthCheck(HealthBase):
             await self._clock.sleep(_LOOK_EVERY)
 
     def _status(self) -> ServingStatus:
-        return ServingStatus.SERVING if self._awaited() is None else ServingStatus.NOT_SERVING
+        return ServingStatus.SERVING if self._readiness().ready else ServingStatus.NOT_SERVING
 
 
 async def _check_request(stream: Stream[pb.HealthCheckRequest, pb.HealthCheckResponse]) -> None:

@@ -84,7 +84,7 @@ class SecretDiscovery(SecretDiscoveryServiceBase):
                         if error.status is Status.PERMISSION_DENIED:
                             await _take_back(stream, state)
                         raise
-                    await _respond(stream, state, view)
+                    await _respond(stream, state, view, self._log)
                     if ended.done():
                         return ended.result()
                     await watch.news.wait()
@@ -124,7 +124,7 @@ async def _take_back(stream: Stream[Q, R], state: _State[Q, R]) -> None:
         await stream.send_message(response)
 
 
-async def _respond(stream: Stream[Q, R], state: _State[Q, R], view: View) -> None:
+async def _respond(stream: Stream[Q, R], state: _State[Q, R], view: View, counted: CountedLog) -> None:
     secrets = secrets_of(view)
     missing = state.newly_missing(secrets)
     if missing:

@@ -34,13 +34,14 @@ __all__ = ["Agent", "Endpoint"]
 class Endpoint:
     """Where an agent serves. ``attestors`` are the types of selectors that it looks for; ``health`` a host and a port
     (0: any free one) for probes, None for none; ``size_limit`` the bytes of a program up to which it is hashed, as of
-    Digests.
+    Digests; ``limits`` what each caller may have of the socket.
     """
 
     socket_path: Path
     attestors: tuple[str, ...] = ATTESTORS
     health: tuple[str, int] | None = None
     size_limit: int = DEFAULT_SIZE_LIMIT
+    limits: Limits = DEFAULT_LIMITS
 
 
 class Agent:
@@ -72,7 +73,7 @@ class Agent:
             services = (
                 WorkloadApi(self._admission, self._tokens),
                 SecretDiscovery(self._admission),
-                HealthCheck(self.awaited, self.identities.clock),
+                HealthCheck(self.readiness, self.identities.clock),
             )
             await opening.enter_async_context(serve_callers(services, listener, self.endpoint.limits))
             if self.endpoint.health:

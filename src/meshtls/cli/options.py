@@ -14,7 +14,7 @@ import click
 from meshtls.ca.registration import Selector
 from meshtls.cli.output import Output
 from meshtls.errors import RequestError
-from meshtls.logs import LineFormatter
+from meshtls.logs import LineFormatter, logger
 from meshtls.scalars import LONGEST, duration, shown, whole_number
 from meshtls.sidecar.address import Address
 from meshtls.spiffeid import SpiffeId, TrustDomain
@@ -102,6 +102,8 @@ def workload_option(command: F) -> F:
 
 def log_to_stderr(level: int = logging.INFO) -> None:
     """Log from this level on, one line a record. Standard output is for what was asked for."""
+    # grpclib tells of each call that its caller ends early, which every caller may do at any rate.
+    logger("grpclib").setLevel(logging.WARNING)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=level, handlers=[handler])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import resource
 from dataclasses import replace
 
+from meshtls.logs import logger
 from meshtls.rpc.limits import Limits
 
 __all__ = ["RESERVE", "within_descriptors"]
@@ -13,7 +13,7 @@ __all__ = ["RESERVE", "within_descriptors"]
 #: For the database, logs, keys, outgoing connections, what is looked up of a caller: never given to connections.
 RESERVE = 256
 
-log = logging.getLogger("meshtls.rpc")
+log = logger("meshtls.rpc")
 
 
 def within_descriptors(limits: Limits, each: int) -> Limits:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import logging
 import socket
 import ssl
 import time
@@ -20,6 +19,7 @@ from grpclib.const import Handler
 from grpclib.encoding.proto import ProtoCodec
 from grpclib.events import RecvRequest, _DispatchServerEvents, listen
 
+from meshtls.logs import logger
 from meshtls.proto.peer_credentials import credentials_of
 from meshtls.rpc.acceptor import Acceptor
 from meshtls.rpc.admission import Admission, address_caller
@@ -42,7 +42,7 @@ _EMPTY_SETTINGS = b"\0\0\0\4\0\0\0\0\0"
 _TICK = 1.0
 _TICKS = 4
 
-log = logging.getLogger("meshtls.rpc")
+log = logger("meshtls.rpc")
 
 
 def _nobody(transport: asyncio.BaseTransport) -> str | None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import logging
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
+from meshtls.logs import logger
 from meshtls.observe.health import END_OF_REQUEST, LONGEST_REQUEST
 from meshtls.rpc.acceptor import Acceptor
 from meshtls.rpc.shedding import CountedLog
@@ -21,7 +21,7 @@ __all__ = ["MOST_PROBES", "serve_probes"]
 MOST_PROBES = 64
 _SECONDS = 5.0
 
-log = logging.getLogger("meshtls.rpc")
+log = logger("meshtls.rpc")
 
 
 @asynccontextmanager

@@ -16,7 +16,6 @@ from grpclib.server import Stream
 
 from meshtls.errors import AccessError, MeshtlsError
 from meshtls.logs import logger
-from meshtls.proto.grpc_listener import serve_grpc
 from meshtls.proto.peer_credentials import credentials_of
 from meshtls.rpc.grpc_listener import Listening, serve_grpc
 from meshtls.rpc.limits import Limits

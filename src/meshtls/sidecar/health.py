@@ -10,7 +10,7 @@ from functools import partial
 
 from meshtls.observe.health import END_OF_REQUEST, LONGEST_REQUEST, answer_probe
 from meshtls.observe.readiness import Readiness
-from meshtls.sidecar.sockets import linger, close
+from meshtls.sidecar.sockets import close, linger
 
 __all__ = ["Health"]
 
@@ -44,14 +44,11 @@ class Health:
 
     async def _answer(self, sock: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        try:
-            with contextlib.suppress(OSError, TimeoutError):
-                async with asyncio.timeout(_SECONDS):
-                    if request := await _request(sock):
-                        await loop.sock_sendall(sock, answer_probe(request, self._readiness))
-        finally:
-            self._probes -= 1
-            await linger(sock)
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(_SECONDS):
+                if request := await _request(sock):
+                    await loop.sock_sendall(sock, answer_probe(request, self._readiness))
+        await linger(sock)
 
 
 async def _request(sock: socket.socket) -> bytes:
