@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from grpclib import Status
 
-from meshtls.errors import InvalidSvidError, LocalIdentityError, NoBundleError
+from meshtls.errors import IdentityWithdrawnError, InvalidSvidError, LocalIdentityError, NoBundleError
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.svid.context import X509Context
 from meshtls.svid.jwt import sign
@@ -95,18 +95,24 @@ class TestX509Source:
         assert first.svid.not_after < second.svid.not_after
         assert first.bundles == second.bundles
 
-    async def test_it_sees_a_new_entry_and_is_denied_when_the_last_one_goes(self, spire: Spire) -> None:
+    async def test_it_sees_a_new_entry_loses_the_identity_with_the_last_one_and_has_it_again_with_a_new_one(
+        self, spire: Spire
+    ) -> None:
         with ExitStack() as web:
             web.enter_context(spire.entry("/web", PYTHON))
             async with X509Source(spire.workload_api) as source:
                 with spire.entry("/db", PYTHON):
                     await until(source, WEB, DB)
-                held = await until(source, WEB)
+                await until(source, WEB)
                 assert source.last_error is None
                 web.close()
-                await eventually(lambda: source.last_error is not None)
-                assert DENIED in str(source.last_error)
-                assert source.snapshot() is held
+                async with asyncio.timeout(SECONDS):
+                    assert DENIED in str(await source.withdrawn())
+                with pytest.raises(IdentityWithdrawnError, match=DENIED):
+                    source.snapshot()
+                web.enter_context(spire.entry("/web", PYTHON))
+                async with asyncio.timeout(SECONDS):
+                    assert (await source.changed()).svid.spiffe_id == WEB
 
     async def test_without_an_entry_it_does_not_enter_and_says_why(self, spire: Spire) -> None:
         with pytest.raises(LocalIdentityError, match="^no X509-SVID in 0.5 s: .*" + DENIED):
