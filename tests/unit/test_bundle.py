@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 from joserfc.jwk import ECKey, KeySet, RSAKey
@@ -148,6 +148,7 @@ def test_private_members_of_a_jwt_key_are_dropped() -> None:
 def test_a_key_that_is_not_meant_for_us_is_ignored_and_the_others_are_read(entry: Entry) -> None:
     assert parsed(entry, jwt_entry(), x509_entry()) == parsed(jwt_entry(), x509_entry())
     assert parsed(entry) == TrustBundle(TD)
+    assert parsed(entry).unusable == ()
 
 
 def test_an_unknown_kty_or_use_is_ignored_even_where_the_rest_is_malformed() -> None:
@@ -237,6 +238,7 @@ RSA = KEYS + "a public RSA key 'k1', got "
 SAID = "SPIFFE bundle of trust domain a.test: "
 # The first boolean of the basic constraints: DER has no other truth than 0xff.
 EXTENSIONS, BROKEN = b"\x30\x03\x01\x01\xff", b"\x30\x03\x01\x01\x01"
+POINT = ROOT.certificate.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)[1:]
 ODD = leaf(ROOT, subject="odd", own_key=ed25519.Ed25519PrivateKey.generate())
 VERSION_9 = ROOT.der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x09")
 
@@ -370,9 +372,17 @@ def test_an_unreadable_bundle_trusts_nobody_and_says_why() -> None:
 
 
 def test_of_der_certificates_those_that_can_be_used_are_kept() -> None:
-    bundle = TrustBundle.from_der(TD, [ROOT.der, VERSION_9, b"", NEXT.der, ROOT.der.replace(EXTENSIONS, BROKEN)])
+    off_the_curve = ROOT.der.replace(POINT[:8], bytes(8))
+    unusable = [VERSION_9, b"", ROOT.der.replace(EXTENSIONS, BROKEN), off_the_curve]
+    bundle = TrustBundle.from_der(TD, [ROOT.der, *unusable, NEXT.der])
     assert bundle.x509_authorities == (ROOT.certificate, NEXT.certificate)
-    assert [line.startswith(SAID + ROOTS) for line in bundle.unusable] == [True] * 3
+    assert [line.startswith(SAID + ROOTS) for line in bundle.unusable] == [True] * len(unusable)
+
+
+def test_of_two_members_of_one_name_the_last_counts() -> None:
+    assert (
+        TrustBundle.from_jwks(TD, '{"keys": 1, "keys": [], "spiffe_sequence": 1, "spiffe_sequence": 2}').sequence == 2
+    )
 
 
 def test_pem_and_der_hold_the_authorities_in_order() -> None:

@@ -40,6 +40,7 @@ def test_json_is_read_as_python_reads_it(text: str) -> None:
         ("0." + "1" * 63, "the number 0.111111111111111111 is too large or too long"),
         ("1" * 65, "a number of 65 digits, more than 64"),
         ('["\\ud800"]', "'utf-8' codec can't encode character '\\ud800' in position 2: surrogates not allowed"),
+        ('["\\uDFFF"]', "'utf-8' codec can't encode character '\\udfff' in position 2: surrogates not allowed"),
         ('{"\\udc00": 1}', "'utf-8' codec can't encode character '\\udc00' in position 2: surrogates not allowed"),
     ],
 )

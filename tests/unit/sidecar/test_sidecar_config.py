@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import meshtls.cli
-from meshtls.errors import ConfigError
+from meshtls.errors import ConfigError, RequestError
 from meshtls.sidecar.address import Address
 from meshtls.sidecar.config import load_config, parse_config
 from meshtls.sidecar.scalars import leads_back
@@ -325,3 +325,10 @@ def test_the_demo_pair_calls_each_other() -> None:
 def test_an_address_reads_and_writes_itself(text: str, address: Address) -> None:
     assert Address.parse(text) == address
     assert str(address) == text
+
+
+@pytest.mark.parametrize("text", ["[0%0]:80", "[1.2.3.4]:80", "[web]:80", "[]:80"])
+def test_only_an_address_of_ipv6_stands_in_brackets(text: str) -> None:
+    assert str(Address.parse("[::1%lo]:80")) == "[::1%lo]:80"
+    with pytest.raises(RequestError, match="^wanted host:port such as"):
+        Address.parse(text)
