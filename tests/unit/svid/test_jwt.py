@@ -236,6 +236,13 @@ class TestTrust:
             f"JWT-SVID of {WEB}: the bundle of trust domain example.org has no key 'k2'; known: 'k1'"
         )
 
+    def test_a_key_that_the_token_does_not_name_can_not_vouch_for_it(self) -> None:
+        trusted = bundles(k1=key("other").public_key(), k2=key().public_key())
+        assert parse_and_validate(raw(HEADER | {"kid": "k2"}, CLAIMS), trusted, "db", NOW).spiffe_id == WEB
+        assert message_of(UntrustedPeerError, raw(HEADER, CLAIMS), trusted) == (
+            f"JWT-SVID of {WEB}: its signature was not made by key 'k1' of the bundle of trust domain example.org"
+        )
+
     def test_no_key_of_the_bundle_fits_a_token_without_kid(self) -> None:
         trusted = bundles(a=key("other").public_key(), b=key("jwt", "RSA").public_key())
         assert message_of(UntrustedPeerError, raw({"alg": "ES256"}, CLAIMS), trusted) == (
@@ -350,7 +357,7 @@ class TestForm:
         head, body, signature = raw(HEADER, CLAIMS).split(".")
         other = signature[:-1] + chr(ord(signature[-1]) + 1)  # 64 bytes leave four bits of the last character unused
         assert base64.urlsafe_b64decode(other + "==") == base64.urlsafe_b64decode(signature + "==")
-        assert message_of(InvalidSvidError, f"{head}.{body}.{other}").endswith("has bits that say nothing")
+        assert message_of(InvalidSvidError, f"{head}.{body}.{other}").endswith("or bits that base64url has not")
 
     def test_a_token_that_is_too_long_is_refused_unread(self) -> None:
         room = MAX_TOKEN_BYTES - len(raw(HEADER, CLAIMS | {"role": ""}))

@@ -156,6 +156,14 @@ class TestX509:
             [line] = unusable
             assert line.startswith(message)
 
+    def test_of_two_bundles_of_our_own_the_default_svids_counts(self) -> None:
+        message = good_message()
+        message.svids.add().CopyFrom(x509_context_message(context_for(OURS, "/web2")).svids[0])
+        message.svids[1].bundle = PARTNER.bundle.to_der()
+        context = x509_context(message, 1)
+        assert len(context.svids) == 2
+        assert context.bundles[OURS.trust_domain] == OURSELVES
+
     def test_a_bundle_under_a_name_that_is_none_is_left_out(self) -> None:
         message = good_message()
         message.federated_bundles["spiffe://"] = PARTNER.bundle.to_der()
