@@ -6,27 +6,25 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from meshtls.errors import LocalIdentityError, PeerError
-from meshtls.observe.events import ConnectionResult, Outcome, outcome_of
+from meshtls.observe.events import Outcome, outcome_of
 from meshtls.sidecar.connection import Connection, EndedError
+from meshtls.sidecar.reporter import Reporter
 from meshtls.sidecar.sockets import abort, close, linger
 
-__all__ = ["OnResult", "carry"]
+__all__ = ["carry"]
 
-OnResult = Callable[[ConnectionResult], None]
 _Ending = tuple[Outcome, str]
 
 
-async def carry(connection: Connection, phases: Callable[[Connection], Awaitable[None]], on_result: OnResult) -> None:
+async def carry(connection: Connection, phases: Callable[[Connection], Awaitable[None]], report: Reporter) -> None:
     """Run the phases, report, close. An unforeseen error is reported as INTERNAL_ERROR and goes on up."""
     outcome, detail = Outcome.INTERNAL_ERROR, "the sidecar itself failed; its own log has the traceback"
     try:
         outcome, detail = await _ending(connection, phases)
     finally:
-        try:
-            if not (connection.quiet and outcome.allowed):
-                on_result(connection.result(outcome, detail))
-        finally:
-            await _close(connection, clean=outcome is Outcome.OK)
+        if not (connection.quiet and outcome.allowed):
+            report(connection.result(outcome, detail))
+        await _close(connection, clean=outcome is Outcome.OK)
 
 
 async def _ending(connection: Connection, phases: Callable[[Connection], Awaitable[None]]) -> _Ending:

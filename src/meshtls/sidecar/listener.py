@@ -1,4 +1,4 @@
-"""Accepts connections until it is closed, and outlives a machine that has run out of something."""
+"""Accepts connections until closed; neither a machine that has run out of something nor one connection ends it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from meshtls.clock import Clock
 from meshtls.logs import logger
 from meshtls.sidecar.address import Address
 from meshtls.sidecar.poller import poller
-from meshtls.sidecar.sockets import accept_ready, address_of, close, listen
+from meshtls.sidecar.sockets import abort, accept_ready, address_of, close, listen
 
 __all__ = ["Listener"]
 
@@ -39,6 +39,8 @@ class Listener:
         self.address = address_of(self._sock)
         self._clock = clock
         self._take = take
+        #: Tries in a row that failed.
+        self._failed = 0
         self._stuck: asyncio.Future[OSError]
         poller()  # it has a descriptor of its own, and is made before the machine may have run out of them
 
@@ -58,15 +60,28 @@ class Listener:
         self._stuck = asyncio.get_running_loop().create_future()
         poller().watch(self._sock, self._accept_waiting, None)
         error = await self._stuck
-        log.warning("%s: can't accept on %s, trying again in %g s: %s", self.name, self.address, PAUSE, error)
+        self._failed += 1
+        if self._failed == 1:
+            log.warning("%s: can't accept on %s, trying again every %g s: %s", self.name, self.address, PAUSE, error)
 
     def _accept_waiting(self) -> None:
         """Called by the poller: what is sent for new connections then leaves with what else this wake-up sends."""
         try:
             for sock in accept_ready(self._sock):
-                self._take(sock)
+                self._take_one(sock)
         except Exception as error:  # noqa: BLE001  # it is raised to the one who awaits ``accept_forever``
             self._stop(error)
+
+    def _take_one(self, sock: socket.socket) -> None:
+        if self._failed:
+            log.warning("%s: accepts on %s again, after %d failed tries", self.name, self.address, self._failed)
+            self._failed = 0
+        try:
+            self._take(sock)
+        except Exception as error:  # noqa: BLE001  # unforeseen: it ends this connection, and is seen
+            abort(sock)
+            message = f"{self.name}: a connection failed before its first phase"
+            asyncio.get_running_loop().call_exception_handler({"message": message, "exception": error})
 
     def _stop(self, error: Exception) -> None:
         poller().watch(self._sock, None, None)

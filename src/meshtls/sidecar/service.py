@@ -19,10 +19,11 @@ from meshtls.sidecar.connection import Connection
 from meshtls.sidecar.health import Health
 from meshtls.sidecar.identity import NamedSource, end_after_withdrawal
 from meshtls.sidecar.inbound import Inbound
-from meshtls.sidecar.lifecycle import OnResult, carry
+from meshtls.sidecar.lifecycle import carry
 from meshtls.sidecar.listener import Listener
 from meshtls.sidecar.outbound import Outbound
 from meshtls.sidecar.registry import Registry
+from meshtls.sidecar.reporter import OnResult, Reporter
 from meshtls.sidecar.settings import SidecarConfig
 from meshtls.sidecar.sockets import abort, peer_of
 from meshtls.sidecar.tunnel.ledger import Ledger
@@ -36,8 +37,8 @@ class Sidecar:
     """``async with Sidecar(...)`` enters with every listener bound, and leaves with every connection closed.
 
     ``inbound[i].address`` and ``outbound[i].address`` are the bound addresses, ``health`` the probes' one.
-    ``on_result`` gets one ConnectionResult for each connection. Entering raises ConfigError for an address that can't
-    be bound.
+    ``on_result`` gets one ConnectionResult for each connection; what it raises is logged and changes nothing. Entering
+    raises ConfigError for an address that can't be bound.
     """
 
     def __init__(
@@ -50,8 +51,8 @@ class Sidecar:
         self.health: Listener | None = None
         self._clock = clock or SystemClock()
         self._source = NamedSource(source, config.spiffe_id, self._clock)
-        self._on_result = on_result
-        common = config.limits, self._source, self._clock, Ledger(self.registry, on_result)
+        self._report = Reporter(on_result)
+        common = config.limits, self._source, self._clock, Ledger(self.registry, self._report)
         self._inbound_doors = [Inbound(c, *common) for c in config.inbound]
         self._outbound_doors = [Outbound(c, *common) for c in config.outbound]
         self._tasks = asyncio.TaskGroup()
@@ -84,6 +85,7 @@ class Sidecar:
             for door in self._outbound_doors:
                 door.close()
             await _cancelled(self._probing)
+            self._report.close(self.config.name)
             self._state = "stopped"
             await self._tasks.__aexit__(None, None, None)
 
@@ -169,9 +171,9 @@ class Sidecar:
         if self.registry.full:
             abort(sock)
             detail = f"one more than limits.connections, which is {self.registry.limit}"
-            self._on_result(connection.result(Outcome.CONNECTION_LIMIT, detail))
+            self._report(connection.result(Outcome.CONNECTION_LIMIT, detail))
         elif not door.take(connection):
-            self.registry.start(connection, partial(carry, phases=door.serve, on_result=self._on_result))
+            self.registry.start(connection, partial(carry, phases=door.serve, report=self._report))
 
 
 async def _cancelled(tasks: list[asyncio.Task[None]]) -> None:

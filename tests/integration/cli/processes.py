@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import Empty, Queue
+from typing import IO
 
 from tests.support.ports import free_ports
 
@@ -28,7 +29,9 @@ class Process:
 
     def __init__(self, popen: subprocess.Popen[str]) -> None:
         self.popen = popen
-        self._lines: dict[str, Queue[str | None]] = {"stdout": Queue(), "stderr": Queue()}
+        self._lines: dict[str, Queue[str | None]] = {
+            name: Queue() for name in ("stdout", "stderr") if getattr(popen, name) is not None
+        }
         self._readers = [threading.Thread(target=self._read, args=(name,)) for name in self._lines]
         for reader in self._readers:
             reader.start()
@@ -59,10 +62,10 @@ class Process:
 
 
 @contextmanager
-def started(*arguments: str | Path) -> Iterator[Process]:
+def started(*arguments: str | Path, stdout: int | IO[str] = subprocess.PIPE) -> Iterator[Process]:
     """Run beside the body; killed at its end if it still runs."""
     command = [sys.executable, "-m", "meshtls", *map(str, arguments)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as popen:
+    with subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, text=True) as popen:
         process = Process(popen)
         try:
             yield process

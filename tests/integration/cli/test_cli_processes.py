@@ -199,3 +199,28 @@ def test_an_app_whose_port_is_taken_says_so() -> None:
 
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"meshtls: app a: wanted to listen on 127.0.0.1:{port}: ")
+
+
+def test_a_sidecar_whose_access_log_can_not_be_written_goes_on_serving_and_says_so_once(tmp_path: Path) -> None:
+    identity = f"identity: {{workload_api: unix://{tmp_path / 'ca.sock'}}}\n"
+    ports = two_sidecars(tmp_path, ids=(WEB, WEB), extra=identity)
+    write_ca(tmp_path, os.getuid())
+    with ExitStack() as stack:
+        ca = stack.enter_context(started("ca", "serve", "--config", tmp_path / "ca.yaml"))
+        ca.line("serving: <Authority example.org")
+        full_disk = stack.enter_context(Path("/dev/full").open("w"))
+        sidecars = {
+            "a": stack.enter_context(started("sidecar", "run", "--config", tmp_path / "a.yaml")),
+            "b": stack.enter_context(started("sidecar", "run", "--config", tmp_path / "b.yaml", stdout=full_disk)),
+        }
+        for sidecar in sidecars.values():
+            sidecar.line("serving: <Sidecar")
+        listen = f"127.0.0.1:{ports['b_app']}"
+        app = stack.enter_context(started("app", "--listen", listen, "--name", "b"))
+        app.line(f"app b listens on {listen}", "stdout")
+        for _ in range(3):
+            assert fetch(ports["a_out"], "/") == {"app": "b", "path": "/"}
+            sidecars["a"].line("OK", "stdout")
+        sidecars["b"].line("sidecar b: on_result failed on a connection's result; connections go on unreported")
+        sidecars["b"].popen.terminate()
+        sidecars["b"].line("sidecar b: on_result did not work to the end; 3 results were lost")

@@ -1,4 +1,4 @@
-"""A listener outlives a machine that has no file descriptor left, and takes a storm in pieces."""
+"""A listener outlives a machine without file descriptors and a connection that fails, and takes a storm in pieces."""
 
 from __future__ import annotations
 
@@ -39,9 +39,39 @@ async def test_a_connection_that_finds_no_descriptor_waits_and_is_taken_later(
         with no_descriptor_left():
             client.connect((listener.address.host, listener.address.port))
             await clock.until_sleepers()
-        assert f"test: can't accept on {listener.address}, trying again in 0.1 s" in caplog.text
+            clock.advance(PAUSE)
+            await clock.until_sleepers()
         clock.advance(PAUSE)
         (await taken.get()).close()
+    assert [message.partition(": [")[0] for message in caplog.messages] == [
+        f"test: can't accept on {listener.address}, trying again every 0.1 s",
+        f"test: accepts on {listener.address} again, after 2 failed tries",
+    ]
+    accepting.cancel()
+    await asyncio.wait([accepting])
+
+
+@pytest.mark.parametrize("error", [OSError("no buffers"), ValueError("unforeseen")])
+async def test_a_connection_that_can_not_be_taken_is_reset_and_the_next_one_taken(error: Exception) -> None:
+    told: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    taken = asyncio.Queue[socket.socket]()
+
+    def take(sock: socket.socket) -> None:
+        if not told:
+            raise error
+        taken.put_nowait(sock)
+
+    listener = Listener(Address("127.0.0.1", 0), "test", ManualClock(), take)
+    accepting = asyncio.create_task(listener.accept_forever())
+    first, second = await asyncio.open_connection(listener.address.host, listener.address.port), socket.socket()
+    with second:
+        with pytest.raises(ConnectionResetError):
+            await first[0].read()
+        first[1].close()
+        second.connect((listener.address.host, listener.address.port))
+        (await taken.get()).close()
+    assert told == [{"message": "test: a connection failed before its first phase", "exception": error}]
     accepting.cancel()
     await asyncio.wait([accepting])
 

@@ -14,6 +14,7 @@ from meshtls.observe.events import ConnectionResult, Direction, Outcome
 from meshtls.sidecar.connection import Connection
 from meshtls.sidecar.lifecycle import carry
 from meshtls.sidecar.registry import Registry
+from meshtls.sidecar.reporter import Reporter
 from meshtls.spiffeid import SpiffeId
 from tests.support.clock import ManualClock
 
@@ -37,7 +38,7 @@ async def fails(connection: Connection) -> None:
 
 async def test_a_connection_that_is_ended_before_its_first_step_is_reported_and_closed(connection: Connection) -> None:
     registry, results = Registry(1), list[ConnectionResult]()
-    registry.start(connection, partial(carry, phases=forever, on_result=results.append))
+    registry.start(connection, partial(carry, phases=forever, report=Reporter(results.append)))
     assert registry.full
     registry.end_all(Outcome.DRAINED, "stopping")
     await registry.emptied()
@@ -48,7 +49,7 @@ async def test_a_connection_that_is_ended_before_its_first_step_is_reported_and_
 
 async def test_the_first_to_end_a_connection_says_how(connection: Connection) -> None:
     registry, results = Registry(1), list[ConnectionResult]()
-    registry.start(connection, partial(carry, phases=forever, on_result=results.append))
+    registry.start(connection, partial(carry, phases=forever, report=Reporter(results.append)))
     await asyncio.sleep(0)
     assert connection.end(Outcome.POLICY_DENIED, "first")
     assert not connection.end(Outcome.DRAINED, "second")
@@ -62,7 +63,7 @@ async def test_an_unforeseen_failure_is_reported_and_seen_and_takes_no_other_con
     seen: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: seen.append(context))
     registry, results = Registry(2), list[ConnectionResult]()
-    registry.start(connection, partial(carry, phases=fails, on_result=results.append))
+    registry.start(connection, partial(carry, phases=fails, report=Reporter(results.append)))
     await registry.emptied()
     assert [result.outcome for result in results] == [Outcome.INTERNAL_ERROR]
     assert [context["message"] for context in seen] == ["sidecar b: a connection failed"]

@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Callable
 
 from meshtls.errors import LocalIdentityError, PeerError
-from meshtls.observe.events import ConnectionResult, Outcome, outcome_of
+from meshtls.observe.events import Outcome, outcome_of
 from meshtls.sidecar.connection import Connection, EndedError
 from meshtls.sidecar.registry import Registry
+from meshtls.sidecar.reporter import Reporter
 
 __all__ = ["Ledger"]
 
@@ -16,9 +17,9 @@ __all__ = ["Ledger"]
 class Ledger:
     """What the streams of a sidecar's tunnels share."""
 
-    def __init__(self, registry: Registry, on_result: Callable[[ConnectionResult], None]) -> None:
+    def __init__(self, registry: Registry, report: Reporter) -> None:
         self._registry = registry
-        self._on_result = on_result
+        self._report = report
 
     @property
     def full(self) -> bool:
@@ -37,10 +38,7 @@ class Ledger:
         """Report how it ended; None is well."""
         self._registry.leave(connection)
         connection.break_off = None  # each knows the other: left so, they would be the garbage collector's work
-        try:
-            self._on_result(connection.result(*_ending(connection, error)))
-        except (OSError, ValueError) as failure:  # a log that can't be written to must not take a tunnel with it
-            _tell(connection, "a stream could not be reported", failure)
+        self._report(connection.result(*_ending(connection, error)))
 
 
 def _ending(connection: Connection, error: Exception | None) -> tuple[Outcome, str]:
@@ -50,10 +48,6 @@ def _ending(connection: Connection, error: Exception | None) -> tuple[Outcome, s
         return error.outcome, str(error)
     if isinstance(error, PeerError | LocalIdentityError):
         return outcome_of(error), str(error)
-    _tell(connection, "a stream failed", error)
-    return Outcome.INTERNAL_ERROR, "the sidecar itself failed; its own log has the traceback"
-
-
-def _tell(connection: Connection, what: str, error: Exception) -> None:
-    message = f"sidecar {connection.sidecar}: {what}"
+    message = f"sidecar {connection.sidecar}: a stream failed"
     asyncio.get_running_loop().call_exception_handler({"message": message, "exception": error})
+    return Outcome.INTERNAL_ERROR, "the sidecar itself failed; its own log has the traceback"

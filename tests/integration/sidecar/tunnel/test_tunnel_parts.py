@@ -21,6 +21,7 @@ from meshtls.sidecar.address import Address
 from meshtls.sidecar.connection import Connection, EndedError
 from meshtls.sidecar.poller import poller
 from meshtls.sidecar.registry import Registry
+from meshtls.sidecar.reporter import Reporter
 from meshtls.sidecar.settings import Limits
 from meshtls.sidecar.tunnel.dialler import LoopbackDialler
 from meshtls.sidecar.tunnel.frames import ErrorCode, Kind, frame
@@ -77,7 +78,7 @@ async def test_a_stream_is_listed_while_it_lives_and_reported_once(
     asyncio.get_running_loop().set_exception_handler(lambda _, what: told.append(what["message"]))
     results: list[ConnectionResult] = []
     registry, connection = Registry(1), a_stream(listener)
-    ledger = Ledger(registry, results.append)
+    ledger = Ledger(registry, Reporter(results.append))
     ledger.enter(connection, lambda error: None)
     assert (len(registry), ledger.full) == (1, True)
     ledger.leave(connection, error)
@@ -86,23 +87,10 @@ async def test_a_stream_is_listed_while_it_lives_and_reported_once(
     assert told == (["sidecar a: a stream failed"] if outcome is Outcome.INTERNAL_ERROR else [])
 
 
-async def test_a_log_that_fails_is_told_of_and_ends_nothing(listener: socket.socket) -> None:
-    def full_disk(result: ConnectionResult) -> None:
-        raise OSError("no space left")
-
-    told: list[str] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, what: told.append(what["message"]))
-    ledger = Ledger(Registry(1), full_disk)
-    connection = a_stream(listener)
-    ledger.enter(connection, lambda error: None)
-    ledger.leave(connection, None)
-    assert told == ["sidecar a: a stream could not be reported"]
-
-
 async def test_a_third_party_ends_a_stream_by_the_call_it_was_listed_with(listener: socket.socket) -> None:
     ended: list[EndedError] = []
     registry, connection = Registry(1), a_stream(listener)
-    Ledger(registry, lambda result: None).enter(connection, ended.append)
+    Ledger(registry, Reporter(lambda result: None)).enter(connection, ended.append)
     registry.end_all(Outcome.DRAINED, "stopping")
     registry.end_all(Outcome.RESET, "a second time")
     assert [(error.outcome, str(error)) for error in ended] == [(Outcome.DRAINED, "stopping")]
