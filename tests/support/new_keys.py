@@ -6,23 +6,28 @@ It shakes hands by OpenSSL and makes the records after that by itself, from the 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 import struct
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Self
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA384
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from meshtls.svid.context import X509Context
+from meshtls.tls.context import TlsOptions
 from meshtls.tls.engine import TlsEngine
 from tests.support.tls import Ends, context_of, shake
+from tests.support.waiting import SECONDS
 
-__all__ = ["Flood", "KeyAsker"]
+__all__ = ["BlockingAsker", "Flood", "KeyAsker"]
 
 _KEY_UPDATE = bytes((24, 0, 0, 1, 1))  # update_requested
 _HANDSHAKE, _APPLICATION_DATA = 22, 23
+_numbers = itertools.count()
 # The record that answers: a header, the message, its type and the tag.
 _ANSWER_BYTES = 5 + len(_KEY_UPDATE) + 1 + 16
 
@@ -31,17 +36,28 @@ class KeyAsker:
     """The client's side of a connection to ``server``, with the handshake done."""
 
     def __init__(self, snapshot: X509Context, server: TlsEngine, directory: Path) -> None:
-        context, log = context_of(snapshot, server_side=False), directory / "secrets"
-        context.keylog_filename = str(log)
-        self.engine = TlsEngine(context)
+        self._begin(snapshot, directory)
         assert shake(self.engine, server) == Ends()
+        self._shaken()
+
+    def _begin(self, snapshot: X509Context, directory: Path, options: TlsOptions = TlsOptions()) -> None:
+        context = context_of(snapshot, server_side=False, options=options)
+        self._log = directory / f"secrets-{next(_numbers)}"
+        context.keylog_filename = str(self._log)
+        self.engine = TlsEngine(context)
+
+    def _shaken(self) -> None:
         assert self.engine.cipher_suite == "TLS_AES_256_GCM_SHA384"
-        lines = (line.split() for line in log.read_text().splitlines())
+        lines = (line.split() for line in self._log.read_text().splitlines())
         self._take(next(bytes.fromhex(line[2]) for line in lines if line[0] == "CLIENT_TRAFFIC_SECRET_0"))
 
     def asks(self, count: int) -> bytes:
         """So many records, each of which wants an answer."""
         return b"".join(self._ask() for _ in range(count))
+
+    def breaks(self) -> bytes:
+        """A record that is refused with illegal_parameter: it asks for what is neither of the two (RFC 8446 4.6.3)."""
+        return self._record(bytes((24, 0, 0, 1, 7)), _HANDSHAKE)
 
     def says(self, data: bytes) -> bytes:
         """One record of application data, at most 2**14 bytes."""
@@ -67,6 +83,33 @@ class KeyAsker:
         self._number += 1
         header = struct.pack(">BHH", _APPLICATION_DATA, 0x0303, len(content) + 17)
         return header + self._cipher.encrypt(nonce, content + bytes((kind,)), header)
+
+
+class BlockingAsker(KeyAsker):
+    """The same at the other end of a TCP connection, on a blocking socket. ``with`` it: that closes the socket."""
+
+    def __init__(
+        self, snapshot: X509Context, host: str, port: int, directory: Path, options: TlsOptions = TlsOptions()
+    ) -> None:
+        self._begin(snapshot, directory, options)
+        self.sock = socket.create_connection((host, port), SECONDS)
+        while self.engine.handshake() is None:
+            self.sock.sendall(self.engine.outgoing())
+            self.engine.feed(self.sock.recv(1 << 14))
+        self.sock.sendall(self.engine.outgoing())
+        self._shaken()
+
+    def receive(self) -> bytes:
+        """What comes next, b"" at the end. Raises HandshakeError for an alert, OSError where the connection broke."""
+        while not (plain := self.engine.read()) and (data := self.sock.recv(1 << 16)):
+            self.engine.feed(data)
+        return plain
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.sock.close()
 
 
 class Flood:

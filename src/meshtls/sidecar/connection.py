@@ -18,15 +18,26 @@ from meshtls.spiffeid import SpiffeId
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.engine import TlsEngine
 
-__all__ = ["Connection", "EndedError", "Flow", "TlsFacts"]
+__all__ = ["Connection", "EndedError", "Flow", "Parting", "TlsFacts"]
+
+
+class Parting(NamedTuple):
+    """A socket whose other end still has to read why it was refused, by an alert. ``unsent`` ends with that alert."""
+
+    sock: socket.socket
+    unsent: bytes = b""
 
 
 class EndedError(MeshtlsError):
-    """A connection ended in a way that is no fault of a peer's identity; ``outcome`` says in which."""
+    """A connection ended in a way that is no fault of a peer's identity; ``outcome`` says in which.
 
-    def __init__(self, outcome: Outcome, detail: str) -> None:
+    ``parting``: an alert says it to the peer, too.
+    """
+
+    def __init__(self, outcome: Outcome, detail: str, parting: Parting | None = None) -> None:
         super().__init__(detail)
         self.outcome = outcome
+        self.parting = parting
 
 
 @dataclass(slots=True)
@@ -86,8 +97,8 @@ class Connection:
     clock: Clock
     flow: Flow = field(default_factory=Flow)
     dialled: socket.socket | None = None
-    #: The socket whose other end still has to read why it was refused.
-    lingering: socket.socket | None = None
+    #: What is not closed at once: a reset would overtake the alert.
+    partings: tuple[Parting, ...] = ()
     engine: TlsEngine | None = None
     peer: VerifiedPeer | None = None
     #: Set once a third party (drain, a policy change) has ended this connection.

@@ -8,13 +8,14 @@ decrypted from it; both are done with when a callback returns, so an idle connec
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from typing import Protocol
 
 from meshtls.errors import HandshakeError
 from meshtls.observe.events import Outcome
-from meshtls.sidecar.connection import EndedError
+from meshtls.sidecar.connection import EndedError, Parting
 from meshtls.sidecar.sockets import error_of
 from meshtls.tls.engine import MAX_RECORD, TlsEngine
 
@@ -188,7 +189,6 @@ class TlsEnd(_Socket):
         try:
             count = self._engine.open(self._buffer[:received], self._decrypted)
         except HandshakeError as error:
-            self._answer()
             raise self._broken(error) from error
         if not self._heard or self._engine.unsent or self._engine.peer_closed:
             self._after_opening(count)
@@ -229,10 +229,20 @@ class TlsEnd(_Socket):
         if answer and not self._finishing and not self._put(answer):
             self.owed += len(answer)
 
+    def parting(self) -> Parting:
+        """To be told to the peer to the end, rather than closed with a reset over what it still sends."""
+        return Parting(self.sock, bytes(self._rest))
+
     def _broken(self, error: HandshakeError) -> EndedError:
         self._forget_session()
         # To a TLS 1.3 client its handshake looks done before the server has judged it: the refusal comes here.
-        return EndedError(Outcome.RESET if self._heard else Outcome.HANDSHAKE_FAILED, str(error))
+        outcome = Outcome.RESET if self._heard else Outcome.HANDSHAKE_FAILED
+        alert = self._engine.outgoing()
+        if not alert or self._finishing:  # nothing follows a close_notify
+            return EndedError(outcome, str(error))
+        with contextlib.suppress(EndedError):
+            self._put(alert)
+        return EndedError(outcome, str(error), self.parting())
 
 
 def _kept(data: bytes | memoryview, sent: int) -> bytes | memoryview:

@@ -15,7 +15,7 @@ from meshtls.errors import (
     PeerError,
     PlaintextError,
 )
-from meshtls.sidecar.connection import Connection
+from meshtls.sidecar.connection import Connection, Parting
 from meshtls.sidecar.detect import Wire, wire_of
 from meshtls.sidecar.settings import InboundConfig, KeyExchange, Limits, OutboundConfig, TlsMinimum
 from meshtls.sidecar.turns import Patience, PeerTime, turns
@@ -23,6 +23,7 @@ from meshtls.sidecar.waiting import CHUNK, readable, receive, send_all
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import GenerationContext, TlsOptions
 from meshtls.tls.engine import TlsEngine
+from meshtls.tls.failures import INTERNAL_ERROR_ALERT
 
 __all__ = [
     "accept_tls",
@@ -34,8 +35,6 @@ __all__ = [
     "tls_options",
 ]
 
-# alert(21), legacy version 3.3, two bytes: fatal(2), internal_error(80) (RFC 8446, sections 5.1 and 6).
-_INTERNAL_ERROR_ALERT = bytes((21, 3, 3, 0, 2, 2, 80))
 _VERSIONS = {TlsMinimum.V1_2: ssl.TLSVersion.TLSv1_2, TlsMinimum.V1_3: ssl.TLSVersion.TLSv1_3}
 _GROUPS = {
     KeyExchange.LIBRARY: None,
@@ -95,15 +94,15 @@ async def dial_tls(connection: Connection, engine: TlsEngine, sock: socket.socke
 
 def tell_no_identity(connection: Connection) -> None:
     """Send the alert that needs no keys, for where there is no certificate to shake hands with."""
-    _send_now(connection.opener, _INTERNAL_ERROR_ALERT)
-    connection.lingering = connection.opener
+    _send_now(connection.opener, INTERNAL_ERROR_ALERT)
+    connection.partings += (Parting(connection.opener),)
 
 
 def refuse_late(connection: Connection, engine: TlsEngine) -> None:
     """Tell a peer whose handshake is done already that it is refused, by an alert: it is no answer that is over."""
     engine.give_up()
     _send_now(connection.opener, engine.outgoing())
-    connection.lingering = connection.opener
+    connection.partings += (Parting(connection.opener),)
 
 
 def tls_options(door: InboundConfig | OutboundConfig, alpn: tuple[str, ...] = ()) -> TlsOptions:
@@ -168,12 +167,12 @@ async def _explained(
         if connection.engine is not None:
             connection.engine.give_up()
             _send_now(sock, connection.engine.outgoing())
-            connection.lingering = sock
+            connection.partings += (Parting(sock),)
         raise HandshakeTimeoutError(f"the peer did not finish the handshake within {timeout:g} s") from error
     except OSError as error:
         raise HandshakeError(f"the connection broke in the middle of the handshake: {error}") from error
     except PeerError as error:
-        connection.lingering = sock
+        connection.partings += (Parting(sock),)
         if isinstance(error, NotAuthorizedError) and isinstance(error.peer, VerifiedPeer):
             connection.peer = error.peer
         raise

@@ -36,6 +36,8 @@ async def _ending(connection: Connection, phases: Callable[[Connection], Awaitab
     except (PeerError, LocalIdentityError) as error:
         return outcome_of(error), str(error)
     except EndedError as error:
+        if error.parting is not None and error.parting.sock in (connection.opener, connection.dialled):
+            connection.partings += (error.parting,)
         return error.outcome, str(error)
     except asyncio.CancelledError:
         if connection.ended_by is None:
@@ -47,12 +49,13 @@ async def _ending(connection: Connection, phases: Callable[[Connection], Awaitab
 
 
 async def _close(connection: Connection, *, clean: bool) -> None:
+    parting = {sock for sock, _ in connection.partings}
     for sock in (connection.opener, connection.dialled):
-        if sock is None or sock is connection.lingering:
+        if sock is None or sock in parting:
             continue
         if clean:
             close(sock)
         else:
             abort(sock)
-    if connection.lingering is not None:
-        await linger(connection.lingering)
+    if connection.partings:
+        await asyncio.gather(*(linger(sock, unsent) for sock, unsent in connection.partings))

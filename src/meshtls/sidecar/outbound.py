@@ -46,7 +46,8 @@ class Outbound:
         self._places = Places(_UNDER_WAY)
         self.tunnels = self._pool(ledger, clock) if config.tunnel else None
         dial = partial(self._dial, self._contexts)
-        self.warm = WarmPool(config.warm, self._contexts, dial, limits, clock) if config.warm else None
+        warm = WarmPool(config.warm, self._contexts, dial, limits, clock, ledger.partings) if config.warm else None
+        self.warm = warm
 
     def take(self, connection: Connection) -> bool:
         """Carry it without a task, where that can be done: through a tunnel that is there."""
@@ -79,9 +80,9 @@ class Outbound:
                 raise
             connection.engine.forget_session()
         # No byte of the app's has been sent.
-        if connection.dialled is not None:
+        if connection.dialled is not None and connection.dialled not in [sock for sock, _ in connection.partings]:
             abort(connection.dialled)
-        connection.dialled = connection.lingering = None
+        connection.dialled = None
         return await self._dial_once(contexts, connection)
 
     async def _dial_once(self, contexts: TlsContexts, connection: Connection) -> Dialled:

@@ -52,7 +52,8 @@ class Sidecar:
         self._clock = clock or SystemClock()
         self._source = NamedSource(source, config.spiffe_id, self._clock)
         self._report = Reporter(on_result)
-        common = config.limits, self._source, self._clock, Ledger(self.registry, self._report)
+        self._ledger = Ledger(self.registry, self._report)
+        common = config.limits, self._source, self._clock, self._ledger
         self._inbound_doors = [Inbound(c, *common) for c in config.inbound]
         self._outbound_doors = [Outbound(c, *common) for c in config.outbound]
         self._tasks = asyncio.TaskGroup()
@@ -84,6 +85,7 @@ class Sidecar:
         finally:
             for door in self._outbound_doors:
                 door.close()
+            await self._ledger.partings.over()
             await _cancelled(self._probing)
             self._report.close(self.config.name)
             self._state = "stopped"

@@ -17,7 +17,7 @@ from typing import Any
 from meshtls.errors import ConfigError
 from meshtls.sidecar.address import Address
 from meshtls.sidecar.poller import Poller, poller
-from meshtls.sidecar.waiting import receive, writable
+from meshtls.sidecar.waiting import ready, writable
 
 __all__ = [
     "abort",
@@ -34,9 +34,12 @@ __all__ = [
 _BACKLOG = 4096
 #: Connections accepted per wake-up: with more, those that are there would have to wait for those that come.
 _ACCEPTS = 64
-#: Seconds and bytes that a refused peer is listened to, so that our alert is read before our reset.
+#: Seconds for which a refused peer is listened to, so that it reads our alert: closing over unread bytes is a reset, by
+#: which its next send fails, and on some systems also its read of what came before.
 _LINGER_SECONDS = 1.0
-_LINGER_BYTES = 1 << 20
+#: Bytes that are dropped meanwhile; a peer that has sent as many is not read from any more, which costs nothing.
+_LINGER_BYTES = 1 << 24
+_DROPPED = memoryview(bytearray(1 << 18))
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _UNDERWAY = (errno.EINPROGRESS, errno.EALREADY)
 _Place = tuple[Any, ...]
@@ -128,17 +131,45 @@ def abort(sock: socket.socket, watcher: Poller | None = None) -> None:
     close(sock, watcher)
 
 
-async def linger(sock: socket.socket) -> None:
-    """Close so that what was sent last arrives: end our side, then drop what still comes, for a bounded while."""
+async def linger(sock: socket.socket, unsent: bytes = b"") -> None:
+    """Close so that what was sent last arrives: send the rest, end our side, and drop what still comes, for a bounded
+    while.
+    """
     try:
         with contextlib.suppress(OSError, TimeoutError):
-            sock.shutdown(socket.SHUT_WR)
             async with asyncio.timeout(_LINGER_SECONDS):
-                dropped = 0
-                while dropped < _LINGER_BYTES and (data := await receive(sock)):
-                    dropped += len(data)
+                await _end_last_words(sock, memoryview(unsent))
     finally:
         close(sock)
+
+
+async def _end_last_words(sock: socket.socket, rest: memoryview) -> None:
+    dropped, ended = 0, False
+    while True:
+        rest = rest[_sent(sock, rest) :]
+        if not rest:
+            sock.shutdown(socket.SHUT_WR)  # again and again is once
+        while not ended and dropped <= _LINGER_BYTES and (count := _dropped(sock)) is not None:
+            dropped, ended = dropped + count, not count
+        if ended and not rest:
+            return
+        # Both at once: a peer that writes all before it reads would wait for us, as we for it.
+        await ready(sock, read=not ended and dropped <= _LINGER_BYTES, write=bool(rest))
+
+
+def _sent(sock: socket.socket, data: memoryview) -> int:
+    try:
+        return sock.send(data) if data else 0
+    except (BlockingIOError, InterruptedError):
+        return 0
+
+
+def _dropped(sock: socket.socket) -> int | None:
+    """Take what there is: how much; 0 at the end, None for nothing yet."""
+    try:
+        return sock.recv_into(_DROPPED)
+    except (BlockingIOError, InterruptedError):
+        return None
 
 
 def error_of(sock: socket.socket) -> OSError | None:

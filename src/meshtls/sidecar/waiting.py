@@ -12,7 +12,7 @@ from functools import partial
 
 from meshtls.sidecar.poller import poller
 
-__all__ = ["CHUNK", "readable", "receive", "send_all", "writable"]
+__all__ = ["CHUNK", "readable", "ready", "receive", "send_all", "writable"]
 
 #: Bytes that one read takes at most before the relay begins.
 CHUNK = 1 << 14
@@ -20,22 +20,21 @@ CHUNK = 1 << 14
 
 async def readable(sock: socket.socket) -> None:
     """Wait until there is something to read or to accept. Cancelled, it loses nothing."""
-    ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    watcher = poller()
-    watcher.watch(sock, partial(_set_done, ready), None)
-    try:
-        await ready
-    finally:
-        watcher.watch(sock, None, None)
+    await ready(sock, read=True)
 
 
 async def writable(sock: socket.socket) -> None:
     """Wait until there is room to send."""
-    ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    watcher = poller()
-    watcher.watch(sock, None, partial(_set_done, ready))
+    await ready(sock, write=True)
+
+
+async def ready(sock: socket.socket, *, read: bool = False, write: bool = False) -> None:
+    """Wait until it is one of the two; for ever where neither is wanted."""
+    found: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    watcher, done = poller(), partial(_set_done, found)
+    watcher.watch(sock, done if read else None, done if write else None)
     try:
-        await ready
+        await found
     finally:
         watcher.watch(sock, None, None)
 
@@ -58,6 +57,6 @@ async def send_all(sock: socket.socket, data: bytes) -> None:
             await writable(sock)
 
 
-def _set_done(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)
+def _set_done(found: asyncio.Future[None]) -> None:
+    if not found.done():
+        found.set_result(None)

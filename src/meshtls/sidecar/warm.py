@@ -18,7 +18,8 @@ from meshtls.clock import Clock
 from meshtls.errors import HandshakeError, LocalIdentityError, MeshtlsError, PeerError
 from meshtls.logs import logger
 from meshtls.observe.events import Direction
-from meshtls.sidecar.connection import Connection
+from meshtls.sidecar.connection import Connection, Parting
+from meshtls.sidecar.partings import Partings
 from meshtls.sidecar.poller import poller
 from meshtls.sidecar.settings import Limits
 from meshtls.sidecar.sockets import abort, close
@@ -56,12 +57,14 @@ class WarmPool:
         dial: Callable[[Connection], Awaitable[_Dialled]],
         limits: Limits,
         clock: Clock,
+        partings: Partings,
     ) -> None:
         self.size = size
         self._contexts = contexts
         self._dial = dial
         self._longest = limits.idle_timeout / 2
         self._clock = clock
+        self._partings = partings
         self._ready: list[_Warm] = []
         self._wanted = asyncio.Event()
 
@@ -113,12 +116,17 @@ class WarmPool:
             except OSError as error:
                 raise HandshakeError(f"the connection broke at the end of the handshake: {error}") from error
             except BaseException:
-                if connection.dialled is not None:
-                    abort(connection.dialled)
+                self._give_up(connection)
                 raise
         one = _Warm((sock, engine, peer), self._clock.monotonic())
         self._ready.append(one)
         poller().watch(sock, partial(self._on_readable, one), None)
+
+    def _give_up(self, connection: Connection) -> None:
+        for parting in connection.partings:
+            self._partings.add(parting)
+        if connection.dialled is not None and connection.dialled not in [sock for sock, _ in connection.partings]:
+            abort(connection.dialled)
 
     def _prune(self) -> None:
         for one in [one for one in self._ready if not self._good(one)]:
@@ -145,7 +153,7 @@ class WarmPool:
         except (BlockingIOError, InterruptedError):
             return
         except (OSError, HandshakeError):
-            self._drop(one)
+            self._drop(one, broken=True)
             return
         one.kept += len(data)
         if not data or engine.peer_closed:
@@ -153,10 +161,16 @@ class WarmPool:
         elif one.kept > _MOST_KEPT:
             poller().watch(sock, None, None)
 
-    def _drop(self, one: _Warm) -> None:
+    def _drop(self, one: _Warm, *, broken: bool = False) -> None:
+        """``broken``: the peer has an alert to read."""
         self._ready.remove(one)
         self._wanted.set()
-        _close(one)
+        sock, engine, _ = one.dialled
+        if broken:
+            poller().watch(sock, None, None)
+            self._partings.add(Parting(sock, engine.outgoing()))
+        else:
+            _close(one)
 
     def __repr__(self) -> str:
         return f"<WarmPool [{len(self._ready)} of {self.size}]>"

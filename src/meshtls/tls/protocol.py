@@ -12,6 +12,7 @@ from typing import cast
 
 from meshtls.errors import HandshakeError, LocalIdentityError, PeerError
 from meshtls.tls.engine import TlsEngine
+from meshtls.tls.failures import INTERNAL_ERROR_ALERT
 from meshtls.tls.transport import TlsTransport
 
 __all__ = ["LINGER", "TlsProtocol"]
@@ -19,6 +20,8 @@ __all__ = ["LINGER", "TlsProtocol"]
 #: Seconds for which a refused peer's bytes are read and dropped: closing over unread bytes sends a reset, which
 #: overtakes the alert.
 LINGER = 2.0
+#: Bytes that are dropped meanwhile; a peer that has sent as many is not read from any more.
+_LINGER_BYTES = 1 << 24
 
 
 class TlsProtocol(asyncio.Protocol):
@@ -35,6 +38,9 @@ class TlsProtocol(asyncio.Protocol):
         self._make_engine = make_engine
         self._application = application
         self._made = self._cut = False
+        #: It broke, and the peer has an alert to read.
+        self.parting = False
+        self._dropped = 0
         self._tcp: asyncio.Transport
         self._engine: TlsEngine
         self._transport: TlsTransport
@@ -48,15 +54,17 @@ class TlsProtocol(asyncio.Protocol):
         try:
             self._engine = self._make_engine(self._tcp)
         except LocalIdentityError as error:
+            self._tcp.write(INTERNAL_ERROR_ALERT)
+            self._tcp.write_eof()
             self._settle(error)
-            self._tcp.abort()
             return
         self._transport = TlsTransport(self._tcp, self._engine)
         self._transport.set_protocol(self._application)
         self._handshake()
 
     def data_received(self, data: bytes) -> None:
-        if self._refused():
+        if self.parting or self._refused():
+            self._drop(len(data))
             return
         self._engine.feed(data)
         if not self.ready.done():
@@ -67,6 +75,8 @@ class TlsProtocol(asyncio.Protocol):
     def eof_received(self) -> bool:
         if not self.ready.done():
             self._settle(HandshakeError("the peer closed the connection in the middle of the handshake"))
+        elif self.parting:
+            return False
         elif self.established and not self._engine.peer_closed:
             self._fail(ConnectionResetError("the peer's TCP connection ended without TLS's close_notify"))
         return self.established and not self._transport.is_closing()
@@ -142,7 +152,7 @@ class TlsProtocol(asyncio.Protocol):
             plain = self._engine.read()
         except HandshakeError as error:
             self._transport.flush()
-            self._fail(error)
+            self._part(error)
             return
         self._transport.answer()
         if plain:
@@ -153,6 +163,22 @@ class TlsProtocol(asyncio.Protocol):
 
     def _fail(self, error: Exception) -> None:
         """Break the connection off; the application's reads and writes raise ``error``."""
+        self._lose(error)
+        self._tcp.abort()
+
+    def _part(self, error: HandshakeError) -> None:
+        """The same, but let the peer read the alert that was sent, whatever the application does now."""
+        self._lose(error)
+        self.parting = self._transport.parting = True
+        self._tcp.resume_reading()
+        self._tcp.write_eof()
+        asyncio.get_running_loop().call_later(LINGER, self._tcp.abort)
+
+    def _lose(self, error: Exception) -> None:
         application, self._application = self._application, asyncio.Protocol()
         application.connection_lost(error)
-        self._tcp.abort()
+
+    def _drop(self, count: int) -> None:
+        self._dropped += count
+        if self._dropped > _LINGER_BYTES:
+            self._tcp.pause_reading()

@@ -167,6 +167,8 @@ class Listener:
             log.exception("handler of %s failed", peer_id(writer))
         finally:
             writer.close()
+            if protocol.parting:
+                await protocol.linger()
 
     async def _accepted(self, protocol: TlsProtocol) -> TlsTransport | None:
         try:

@@ -34,6 +34,8 @@ class TlsTransport(asyncio.Transport):
         self._write_closed = False
         self._paused = self._held = self._full = False
         self._owed = 0
+        #: It broke, and the peer has an alert to read: closing is left to whoever set this.
+        self.parting = False
         # The connection gets another one, without roots and keys, once the peer is let in.
         self._context = engine.ssl_object.context
 
@@ -66,7 +68,7 @@ class TlsTransport(asyncio.Transport):
 
     def write_eof(self) -> None:
         """Send close_notify; reading goes on."""
-        if self._write_closed or self._tcp.is_closing():
+        if self._write_closed or self.is_closing():
             return
         self._write_closed = True
         try:
@@ -105,6 +107,8 @@ class TlsTransport(asyncio.Transport):
             self._tcp.write(data)
 
     def close(self) -> None:
+        if self.parting:
+            return
         try:
             self.write_eof()
         except HandshakeError:
@@ -115,13 +119,15 @@ class TlsTransport(asyncio.Transport):
         self._tcp.abort()
 
     def is_closing(self) -> bool:
-        return self._tcp.is_closing()
+        return self.parting or self._tcp.is_closing()
 
     def is_reading(self) -> bool:
-        return not self._paused and not self._tcp.is_closing()
+        return not self._paused and not self.is_closing()
 
     def pause_reading(self) -> None:
         self._paused = True
+        if self.parting:
+            return
         self._tcp.pause_reading()
 
     def resume_reading(self) -> None:

@@ -361,7 +361,7 @@ async def test_plaintext_to_a_listener_is_closed_cleanly_and_the_log_says_why(
 
 async def test_without_a_valid_svid_nobody_is_served_and_nobody_is_dialled() -> None:
     async with await listen("127.0.0.1", 0, Nothing(), authorize_any(), echo) as listener:
-        with pytest.raises(PeerError, match="in the middle of"):
+        with pytest.raises(PeerError, match="^the peer refused the connection with the alert 'internal error'$"):
             await dial(*listener.address, source(CLIENT), authorize_id(SERVER))
         with pytest.raises(LocalIdentityError, match="the SVID expired"):
             await dial(*listener.address, Nothing(), authorize_id(SERVER))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from meshtls.errors import LocalIdentityError, PeerError
 from meshtls.observe.events import Outcome, outcome_of
 from meshtls.sidecar.connection import Connection, EndedError
+from meshtls.sidecar.partings import Partings
 from meshtls.sidecar.registry import Registry
 from meshtls.sidecar.reporter import Reporter
 
@@ -20,6 +21,7 @@ class Ledger:
     def __init__(self, registry: Registry, report: Reporter) -> None:
         self._registry = registry
         self._report = report
+        self.partings = Partings()
 
     @property
     def full(self) -> bool:

@@ -204,7 +204,9 @@ class TunnelPool:
     def _ended(self, tunnel: _Tunnel, sock: socket.socket, error: Exception | None) -> None:
         self._tunnels.remove(tunnel)
         tunnel.failure = error
-        if error is None:
+        if isinstance(error, EndedError) and error.parting is not None:
+            self._route.ledger.partings.add(error.parting)
+        elif error is None:
             close(sock)
         else:
             abort(sock)

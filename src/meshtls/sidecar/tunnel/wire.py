@@ -248,7 +248,8 @@ class Wire:
                 self.flush_soon()
         except ProtocolError as error:
             self._farewell()
-            self._close(EndedError(Outcome.RESET, f"the tunnel's peer broke a rule of HTTP/2: {error}"))
+            detail = f"the tunnel's peer broke a rule of HTTP/2: {error}"
+            self._close(EndedError(Outcome.RESET, detail, self._end.parting()))
         except Exception as error:  # noqa: BLE001  # called from the poller: it ends this tunnel, and is raised to its owner
             self._close(error)
 

@@ -1,0 +1,31 @@
+"""Lingers on refused sockets that no connection's task ends: those of pools."""
+
+from __future__ import annotations
+
+import asyncio
+
+from meshtls.sidecar.connection import Parting
+from meshtls.sidecar.sockets import linger
+
+__all__ = ["Partings"]
+
+
+class Partings:
+    """``add`` hands one over; each is closed within the time of ``linger``, all at once by ``close``."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def add(self, parting: Parting) -> None:
+        """Send what is unsent, and close once the peer has read it."""
+        task = asyncio.get_running_loop().create_task(linger(parting.sock, parting.unsent))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def over(self) -> None:
+        """Wait for all; each is bounded in time. Cancelled, it closes them now."""
+        if self._tasks:
+            await asyncio.gather(*self._tasks)
+
+    def __repr__(self) -> str:
+        return f"<Partings [{len(self._tasks)}]>"
