@@ -156,6 +156,7 @@ def _limits(section: Section | None) -> Limits:
     number = whole_number(1, _MOST_CONNECTIONS)
     limits = Limits(
         connections=section.optional("connections", number, default.connections),
+        unproven=section.optional("unproven", number, default.unproven),
         handshakes=section.optional("handshakes", number, default.handshakes),
         handshake_timeout=section.optional("handshake_timeout", parse_duration, default.handshake_timeout),
         connect_timeout=section.optional("connect_timeout", parse_duration, default.connect_timeout),

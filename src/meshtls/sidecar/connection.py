@@ -17,6 +17,7 @@ from meshtls.printable import printable
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.engine import TlsEngine
+from meshtls.tls.unproven import Stage, Unproven
 
 __all__ = ["Connection", "EndedError", "Flow", "Parting", "TlsFacts"]
 
@@ -110,6 +111,10 @@ class Connection:
     #: It is a stream of a tunnel, whose TLS these facts are of.
     tunnel: bool = False
     facts: TlsFacts | None = None
+    #: Where it is listed while its peer has proven nothing yet.
+    unproven: Unproven[Connection] | None = None
+    #: It counts against the limit of connections.
+    counted: bool = False
     #: It is a tunnel itself, and its streams are reported one by one: only a refusal of all of it is worth a word.
     quiet: bool = False
     started: datetime = field(init=False)
@@ -120,6 +125,11 @@ class Connection:
     def __post_init__(self) -> None:
         self.started = self.clock.now()
         self._began = self.clock.monotonic()
+
+    def reach(self, stage: Stage) -> None:
+        """The handshake is at this stage."""
+        if self.unproven is not None:
+            self.unproven.reach(self, stage)
 
     def phase(self, name: str) -> _Phase:
         """Time a phase, also one that fails: ``handshake`` or ``connect``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 
 from meshtls.errors import ConfigError
-from meshtls.sidecar.settings import OutboundConfig, SidecarConfig
+from meshtls.sidecar.settings import Mode, OutboundConfig, SidecarConfig
 from meshtls.sidecar.tunnel.settings import MAX_STREAMS
 
 __all__ = ["make_room", "sockets_beside_connections"]
@@ -18,7 +18,7 @@ _OTHERS = 128
 def sockets_beside_connections(config: SidecarConfig) -> int:
     """How many sockets a sidecar of this configuration may have that ``limits.connections`` does not bound."""
     listeners = len(config.inbound) + len(config.outbound) + (config.health is not None)
-    return listeners + sum(_ahead(door, config.limits.connections) for door in config.outbound)
+    return listeners + _unproven(config) + sum(_ahead(door, config.limits.connections) for door in config.outbound)
 
 
 def make_room(connections: int, beside: int = 0) -> int:
@@ -35,12 +35,20 @@ def make_room(connections: int, beside: int = 0) -> int:
         # Only root may raise the hard limit.
         resource.setrlimit(resource.RLIMIT_NOFILE, (need, hard if unbounded else max(need, hard)))
     except (ValueError, OSError) as error:
-        others = f" ({beside} of them for listeners, warm connections and tunnels)" if beside else ""
+        others = f" ({beside} of them for listeners, unproven and warm connections, and tunnels)" if beside else ""
         raise ConfigError(
             f"limits.connections: {connections} connections need {need} file descriptors{others}, and this process may"
             f" have {hard}; raise its limit (ulimit -n, LimitNOFILE=), or lower limits.connections"
         ) from error
     return need
+
+
+def _unproven(config: SidecarConfig) -> int:
+    """The sockets of peers that have proven nothing yet; where plaintext is taken, each may have one to the app."""
+    if not config.inbound:
+        return 0
+    dialled = any(door.mode is not Mode.STRICT for door in config.inbound)
+    return config.limits.unproven * (_A_CONNECTION if dialled else 1)
 
 
 def _ahead(door: OutboundConfig, connections: int) -> int:

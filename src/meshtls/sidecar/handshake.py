@@ -24,11 +24,13 @@ from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import GenerationContext, TlsOptions
 from meshtls.tls.engine import TlsEngine
 from meshtls.tls.failures import INTERNAL_ERROR_ALERT
+from meshtls.tls.unproven import Stage
 
 __all__ = [
     "accept_tls",
     "dial_tls",
     "first_bytes",
+    "first_bytes_now",
     "open_tls",
     "refuse_late",
     "tell_no_identity",
@@ -46,12 +48,18 @@ _GROUPS = {
 
 async def first_bytes(sock: socket.socket, so_far: bytearray) -> Wire:
     """Read into ``so_far`` until it shows what the peer speaks, or the peer ends. Cancelled, it loses no byte."""
+    while (wire := first_bytes_now(sock, so_far)) is None:
+        await readable(sock)
+    return wire
+
+
+def first_bytes_now(sock: socket.socket, so_far: bytearray) -> Wire | None:
+    """The same of what is there: who dials mostly speaks with its first packet. None where that decides nothing."""
     while (wire := wire_of(bytes(so_far[:3]))) is Wire.UNDECIDED:
         try:
-            data = sock.recv(CHUNK)  # at once: who dials mostly speaks with its first packet
+            data = sock.recv(CHUNK)
         except (BlockingIOError, InterruptedError):
-            await readable(sock)
-            continue
+            return None
         if not data:
             break
         so_far += data
@@ -66,7 +74,7 @@ async def accept_tls(
     Raises PeerError, and EndedError where too many others wait for theirs, or this one has waited for too long.
     """
     engine = connection.engine = TlsEngine(context, port=port)
-    steps = partial(_accept, engine, connection.opener, so_far, limits)
+    steps = partial(_accept, engine, connection, so_far, limits)
     return engine, await _explained(connection, connection.opener, limits.handshake_timeout, steps)
 
 
@@ -111,16 +119,19 @@ def tls_options(door: InboundConfig | OutboundConfig, alpn: tuple[str, ...] = ()
 
 
 async def _accept(
-    engine: TlsEngine, sock: socket.socket, so_far: bytearray, limits: Limits, time: PeerTime
+    engine: TlsEngine, connection: Connection, so_far: bytearray, limits: Limits, time: PeerTime
 ) -> VerifiedPeer:
+    sock = connection.opener
     if await first_bytes(sock, so_far) is Wire.PLAINTEXT:
         raise PlaintextError(
             f"wanted a TLS ClientHello, got plaintext that starts with {bytes(so_far[:16])!r};"
             " send it through a sidecar, or set mode PERMISSIVE"
         )
     engine.feed(bytes(so_far))
+    connection.reach(Stage.QUEUED)
     # A peer that is a sidecar has given us up after as much time.
     await time.begin(limits.handshakes, Patience.of(limits.handshake_timeout))
+    connection.reach(Stage.HANDSHAKE)
     peer = _step(engine, sock)
     while peer is None:
         peer = await _exchange(engine, sock, time)

@@ -7,31 +7,37 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 
 from meshtls.clock import Clock
 from meshtls.errors import LocalIdentityError, NotAuthorizedError, RequestError
+from meshtls.observe.events import Outcome
 from meshtls.policy.authorizer import Authorizer, Decision, Target, authorize_one_of, check_authorizer
 from meshtls.sidecar.connect import connect
-from meshtls.sidecar.connection import Connection
+from meshtls.sidecar.connection import Connection, EndedError
 from meshtls.sidecar.detect import Wire
 from meshtls.sidecar.ends import End, PlainEnd, TlsEnd
 from meshtls.sidecar.handshake import (
     accept_tls,
     first_bytes,
+    first_bytes_now,
     refuse_late,
     tell_no_identity,
     tls_options,
 )
 from meshtls.sidecar.relay import relay
 from meshtls.sidecar.settings import InboundConfig, Limits, Mode
+from meshtls.sidecar.sockets import abort
 from meshtls.sidecar.tunnel.admission import Door
 from meshtls.sidecar.tunnel.ledger import Ledger
 from meshtls.sidecar.tunnel.pool import ALPN, speaks_http2
 from meshtls.sidecar.tunnel.server import Tunnels
+from meshtls.sidecar.waiting import either_readable
 from meshtls.svid.context import X509ContextSource
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import TlsContexts
 from meshtls.tls.engine import TlsEngine
+from meshtls.tls.unproven import Stage
 
 __all__ = ["Inbound"]
 
@@ -44,6 +50,7 @@ class Inbound:
     ) -> None:
         self.config = config
         self._limits = limits
+        self._ledger = ledger
         self._decide: Authorizer = authorize_one_of(*config.allow)
         options = tls_options(config, ALPN if config.tunnel else ())
         self._contexts = TlsContexts(source, self._authorize, server_side=True, options=options, clock=clock)
@@ -68,22 +75,46 @@ class Inbound:
         if await self._speaks_tls(connection, so_far):
             engine, peer = await self._accept(connection, so_far)
             if speaks_http2(engine):
-                await self.tunnels.serve(connection, engine, peer)
+                await self._serve_tunnel(connection, engine, peer)
                 return
+            self._prove(connection, engine)
             opener: End = TlsEnd(connection.opener, engine, "the peer")
         else:
+            self._ledger.prove(connection)
             opener = PlainEnd(connection.opener, "the client", bytes(so_far))
-        app = PlainEnd(await connect(connection, self.config.app, self._limits.connect_timeout), "the app")
-        await relay(opener, app, connection.flow, self._limits.idle_timeout)
+        sock = connection.dialled or await connect(connection, self.config.app, self._limits.connect_timeout)
+        await relay(opener, PlainEnd(sock, "the app"), connection.flow, self._limits.idle_timeout)
 
     async def _speaks_tls(self, connection: Connection, so_far: bytearray) -> bool:
-        if self.config.mode is not Mode.PERMISSIVE:
-            return self.config.mode is Mode.STRICT
-        # An app that speaks first leaves its client silent: silence is plaintext, after this short wait.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._limits.detect_timeout):
-                return await first_bytes(connection.opener, so_far) is Wire.TLS
-        return False
+        if self.config.mode is Mode.STRICT:
+            return True
+        if self.config.mode is Mode.PERMISSIVE:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._limits.detect_timeout):
+                    return await first_bytes(connection.opener, so_far) is Wire.TLS
+        # An app that speaks first leaves its client silent: it has to be dialled to find out.
+        app = await connect(connection, self.config.app, self._limits.connect_timeout)
+        return await self._first_to_speak(connection.opener, app, so_far) is Wire.TLS
+
+    async def _first_to_speak(self, client: socket.socket, app: socket.socket, so_far: bytearray) -> Wire:
+        """Wait until one of the two speaks, or ends. The client's first bytes are judged as long as the app has said
+        nothing: a ClientHello may be late. An app that speaks first speaks to a client's plaintext.
+        """
+        judged, limits = self.config.mode is Mode.PERMISSIVE, self._limits
+        try:
+            async with asyncio.timeout(limits.idle_timeout) as deadline:
+                while True:
+                    if judged and (wire := first_bytes_now(client, so_far)) is not None:
+                        return wire
+                    if _has_spoken(app) or (not judged and _has_spoken(client)):
+                        return Wire.PLAINTEXT
+                    if so_far:  # a record's first byte or two: whoever means TLS has sent the others by now
+                        deadline.reschedule(asyncio.get_running_loop().time() + limits.handshake_timeout)
+                    await either_readable(client, app)
+        except TimeoutError as error:
+            if not so_far:
+                raise EndedError(Outcome.IDLE_TIMEOUT, f"no byte moved for {limits.idle_timeout:g} s") from error
+            return Wire.PLAINTEXT
 
     async def _accept(self, connection: Connection, so_far: bytearray) -> tuple[TlsEngine, VerifiedPeer]:
         try:
@@ -104,5 +135,30 @@ class Inbound:
             refuse_late(connection, engine)
             raise
 
+    def _prove(self, connection: Connection, engine: TlsEngine) -> None:
+        try:
+            self._ledger.prove(connection)
+        except EndedError:
+            refuse_late(connection, engine)
+            raise
+
+    async def _serve_tunnel(self, connection: Connection, engine: TlsEngine, peer: VerifiedPeer) -> None:
+        if connection.dialled is not None:
+            abort(connection.dialled)  # in the name of a client that might not have spoken TLS
+            connection.dialled = None
+        connection.reach(Stage.SESSION)
+        await self.tunnels.serve(connection, engine, peer)
+
     def _authorize(self, peer: VerifiedPeer, target: Target) -> Decision:
         return self._decide(peer, target)
+
+
+def _has_spoken(sock: socket.socket) -> bool:
+    """Said something, ended or broke, which the relay will learn."""
+    try:
+        sock.recv(1, socket.MSG_PEEK)
+    except (BlockingIOError, InterruptedError):
+        return False
+    except OSError:
+        pass
+    return True

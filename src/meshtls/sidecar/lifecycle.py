@@ -57,5 +57,10 @@ async def _close(connection: Connection, *, clean: bool) -> None:
             close(sock)
         else:
             abort(sock)
-    if connection.partings:
-        await asyncio.gather(*(linger(sock, unsent) for sock, unsent in connection.partings))
+    partings = list(connection.partings)
+    try:
+        while partings:
+            await linger(*partings.pop())
+    finally:
+        for sock, _ in partings:
+            close(sock)

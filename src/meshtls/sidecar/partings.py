@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from functools import partial
 
 from meshtls.sidecar.connection import Parting
 from meshtls.sidecar.sockets import linger
@@ -20,12 +22,16 @@ class Partings:
         """Send what is unsent, and close once the peer has read it."""
         task = asyncio.get_running_loop().create_task(linger(parting.sock, parting.unsent))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(self._done, parting.sock))
 
     async def over(self) -> None:
         """Wait for all; each is bounded in time. Cancelled, it closes them now."""
         if self._tasks:
             await asyncio.gather(*self._tasks)
+
+    def _done(self, sock: socket.socket, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        sock.close()  # also where it was cancelled before its first step
 
     def __repr__(self) -> str:
         return f"<Partings [{len(self._tasks)}]>"

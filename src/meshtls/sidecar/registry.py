@@ -1,5 +1,9 @@
 """The connections that live now: how many there may be, and the one way to reach them all.
 
+``limits.connections`` bounds those that are proven: their peer is verified and authorized, or, where plaintext is
+taken, one of the two sides has spoken. The others have a bound of their own, at which the oldest give way
+(``tls/unproven.py``).
+
 A connection's task is not in a TaskGroup: that would end every connection for the unforeseen
 failure of one. Such a failure is still seen: it goes to the loop's exception handler.
 """
@@ -12,16 +16,20 @@ from functools import partial
 from typing import Any
 
 from meshtls.observe.events import Outcome
-from meshtls.sidecar.connection import Connection
+from meshtls.sidecar.connection import Connection, EndedError
+from meshtls.sidecar.settings import Limits
+from meshtls.tls.unproven import Unproven, source_of
 
 __all__ = ["Registry"]
 
 
 class Registry:
-    """At most ``limit`` connections; ``len`` of it says how many there are."""
+    """At most ``limit`` proven connections and ``unproven`` others; ``len`` of it says how many of both there are."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, unproven: int = Limits().unproven) -> None:
         self.limit = limit
+        self.unproven: Unproven[Connection] = Unproven(unproven)
+        self._proven = 0
         self._live: set[Connection] = set()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -31,7 +39,8 @@ class Registry:
 
     @property
     def full(self) -> bool:
-        return len(self._live) >= self.limit
+        """No proven connection more."""
+        return self._proven >= self.limit
 
     def start(self, connection: Connection, run: Callable[[Connection], Coroutine[Any, Any, None]]) -> None:
         """Run the connection; it is listed until ``run`` returns."""
@@ -39,15 +48,43 @@ class Registry:
         self.enter(connection)
         task.add_done_callback(partial(self._done, connection))
 
+    def start_unproven(self, connection: Connection, run: Callable[[Connection], Coroutine[Any, Any, None]]) -> None:
+        """The same with a connection from a peer that is still to prove itself; another may have to give way."""
+        oldest = self.unproven.enter(connection, source_of(_host(connection.remote)))
+        connection.unproven = self.unproven
+        self.start(connection, run)
+        if oldest is not None:
+            detail = f"gave way to a newer connection: unproven limit reached (limits.unproven={self.unproven.limit})"
+            oldest.end(Outcome.CONNECTION_LIMIT, detail)
+
+    def prove(self, connection: Connection) -> None:
+        """It counts against ``limit`` from now on. Raises EndedError where that is reached."""
+        if connection not in self.unproven:
+            return
+        if self.full:
+            raise self.too_many()
+        self.unproven.leave(connection)
+        self._count(connection)
+
     def enter(self, connection: Connection) -> None:
         """List a connection that no task carries, until ``leave``."""
         self._live.add(connection)
         self._empty.clear()
+        if connection not in self.unproven:
+            self._count(connection)
 
     def leave(self, connection: Connection) -> None:
         self._live.discard(connection)
+        self.unproven.leave(connection)
+        if connection.counted:
+            connection.counted = False
+            self._proven -= 1
         if not self._live:
             self._empty.set()
+
+    def too_many(self) -> EndedError:
+        """How a connection ends for which there is no room."""
+        return EndedError(Outcome.CONNECTION_LIMIT, f"connection limit reached (limits.connections={self.limit})")
 
     def recheck(self) -> int:
         """Ask every admitted connection's authorizer again and end those now forbidden; how many they were."""
@@ -73,6 +110,10 @@ class Registry:
         """Wait until no connection lives."""
         await self._empty.wait()
 
+    def _count(self, connection: Connection) -> None:
+        connection.counted = True
+        self._proven += 1
+
     def _done(self, connection: Connection, task: asyncio.Task[None]) -> None:
         self.leave(connection)
         if not task.cancelled() and (error := task.exception()):
@@ -81,4 +122,9 @@ class Registry:
             )
 
     def __repr__(self) -> str:
-        return f"<Registry [{len(self)} of {self.limit} connections]>"
+        return f"<Registry [{self._proven} of {self.limit} connections, {self.unproven!r}]>"
+
+
+def _host(remote: str) -> str:
+    """Of an address as text."""
+    return remote.rpartition(":")[0].strip("[]")

@@ -45,7 +45,7 @@ class Sidecar:
         self, config: SidecarConfig, source: X509ContextSource, *, on_result: OnResult, clock: Clock | None = None
     ) -> None:
         self.config = config
-        self.registry = Registry(config.limits.connections)
+        self.registry = Registry(config.limits.connections, config.limits.unproven)
         self.inbound: tuple[Listener, ...] = ()
         self.outbound: tuple[Listener, ...] = ()
         self.health: Listener | None = None
@@ -172,10 +172,10 @@ class Sidecar:
         connection = Connection(config.name, config.spiffe_id, direction, sock, remote, self._clock)
         if self.registry.full:
             abort(sock)
-            detail = f"one more than limits.connections, which is {self.registry.limit}"
-            self._report(connection.result(Outcome.CONNECTION_LIMIT, detail))
+            self._report(connection.result(Outcome.CONNECTION_LIMIT, str(self.registry.too_many())))
         elif not door.take(connection):
-            self.registry.start(connection, partial(carry, phases=door.serve, report=self._report))
+            start = self.registry.start_unproven if direction is Direction.INBOUND else self.registry.start
+            start(connection, partial(carry, phases=door.serve, report=self._report))
 
 
 async def _cancelled(tasks: list[asyncio.Task[None]]) -> None:

@@ -81,11 +81,14 @@ class OutboundConfig(msgspec.Struct, frozen=True, kw_only=True):
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds of one sidecar; times in seconds, ``connections`` over all its listeners.
 
-    ``handshakes`` may wait for their turn. ``withdrawal_grace`` is how long live connections may go on after the
-    Workload API withdrew our identity. With workers, each has these bounds for itself.
+    ``unproven`` inbound connections besides may be there whose peer is not verified and authorized yet, or, where
+    plaintext is taken, on which neither side has spoken; at the limit the oldest give way to new ones. ``handshakes``
+    may wait for their turn. ``withdrawal_grace`` is how long live connections may go on after the Workload API withdrew
+    our identity. With workers, each has these bounds for itself.
     """
 
     connections: int = 1024
+    unproven: int = 1024
     handshakes: int = 1024
     handshake_timeout: float = 5.0
     connect_timeout: float = 5.0

@@ -50,11 +50,6 @@ def queue_full(limit: int) -> EndedError:
     return EndedError(Outcome.CONNECTION_LIMIT, f"limits.handshakes, which is {limit}, wait for their turn")
 
 
-class _Beginner(NamedTuple):
-    turn: asyncio.Future[None]
-    until: float
-
-
 class Turns:
     """``a_round`` steps for each round of the loop; those who come when they are taken wait in one of two queues."""
 
@@ -62,7 +57,8 @@ class Turns:
         self._loop = loop
         self._a_round = self._left = a_round
         self._under_way: deque[asyncio.Future[None]] = deque()
-        self._beginners: deque[_Beginner] = deque()
+        #: Until when each waits; those first that came first. One that gives up is in it no more.
+        self._beginners: dict[asyncio.Future[None], float] = {}
 
     @property
     def waiting(self) -> int:
@@ -79,8 +75,11 @@ class Turns:
         if self._free():
             return
         turn: asyncio.Future[None] = self._loop.create_future()
-        self._beginners.append(_Beginner(turn, patience.until))
-        await turn
+        self._beginners[turn] = patience.until
+        try:
+            await turn
+        finally:
+            self._beginners.pop(turn, None)
         if self._loop.time() > patience.until:
             raise patience.exhausted()
 
@@ -115,15 +114,20 @@ class Turns:
 
     def _next(self) -> asyncio.Future[None]:
         reserved = self._left == 1 and self._beginners
-        return self._beginners.popleft().turn if reserved or not self._under_way else self._under_way.popleft()
+        return self._pop() if reserved or not self._under_way else self._under_way.popleft()
+
+    def _pop(self) -> asyncio.Future[None]:
+        turn = next(iter(self._beginners))
+        del self._beginners[turn]
+        return turn
 
     def _send_away(self) -> None:
         """Wake some of those who have waited for too long; it costs the others no turn."""
         now = self._loop.time()
         for _ in range(_SENT_AWAY):
-            if not self._beginners or self._beginners[0].until >= now:
+            if not self._beginners or next(iter(self._beginners.values())) >= now:
                 return
-            turn = self._beginners.popleft().turn
+            turn = self._pop()
             if not turn.done():
                 turn.set_result(None)
 

@@ -12,7 +12,7 @@ from functools import partial
 
 from meshtls.sidecar.poller import poller
 
-__all__ = ["CHUNK", "readable", "ready", "receive", "send_all", "writable"]
+__all__ = ["CHUNK", "either_readable", "readable", "ready", "receive", "send_all", "writable"]
 
 #: Bytes that one read takes at most before the relay begins.
 CHUNK = 1 << 14
@@ -37,6 +37,19 @@ async def ready(sock: socket.socket, *, read: bool = False, write: bool = False)
         await found
     finally:
         watcher.watch(sock, None, None)
+
+
+async def either_readable(one: socket.socket, other: socket.socket) -> None:
+    """Wait until there is something to read from at least one of the two."""
+    found: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    watcher, done = poller(), partial(_set_done, found)
+    for sock in (one, other):
+        watcher.watch(sock, done, None)
+    try:
+        await found
+    finally:
+        for sock in (one, other):
+            watcher.watch(sock, None, None)
 
 
 async def receive(sock: socket.socket) -> bytes:

@@ -25,18 +25,24 @@ _LINGER_BYTES = 1 << 24
 
 
 class TlsProtocol(asyncio.Protocol):
-    """What the TCP transport sees.
+    """What the TCP transport sees. ``began`` is called when the peer's first bytes have come.
 
     ``ready`` is done when the peer is verified and allowed, or holds the error with the reason why not; ``closed`` is
     done when the TCP connection is gone.
     """
 
-    def __init__(self, make_engine: Callable[[asyncio.Transport], TlsEngine], application: asyncio.Protocol) -> None:
+    def __init__(
+        self,
+        make_engine: Callable[[asyncio.Transport], TlsEngine],
+        application: asyncio.Protocol,
+        began: Callable[[], None] | None = None,
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[TlsTransport] = loop.create_future()
         self.closed: asyncio.Future[None] = loop.create_future()
         self._make_engine = make_engine
         self._application = application
+        self._began = began
         self._made = self._cut = False
         #: It broke, and the peer has an alert to read.
         self.parting = False
@@ -66,6 +72,9 @@ class TlsProtocol(asyncio.Protocol):
         if self.parting or self._refused():
             self._drop(len(data))
             return
+        if self._began is not None:
+            self._began()
+            self._began = None
         self._engine.feed(data)
         if not self.ready.done():
             self._handshake()

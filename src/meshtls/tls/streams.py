@@ -19,6 +19,7 @@ from meshtls.tls.context import TlsContexts, TlsOptions
 from meshtls.tls.engine import TlsEngine
 from meshtls.tls.protocol import LINGER, TlsProtocol
 from meshtls.tls.transport import TlsTransport
+from meshtls.tls.unproven import Stage, Unproven, source_of
 
 __all__ = ["Handler", "Listener", "dial", "listen", "peer_id"]
 
@@ -64,17 +65,19 @@ async def listen(
     handler: Handler,
     *,
     timeout: float = 10.0,
+    unproven: int = 1024,
     options: TlsOptions = TlsOptions(),
     clock: Clock = SystemClock(),
 ) -> Listener:
     """Serve ``handler(reader, writer)`` to clients that ``authorizer`` allows; each is closed when its handler returns.
 
-    ``port`` 0 takes a free one (see ``Listener.address``). ``timeout`` is in seconds, for one handshake. A refused
-    client gets an alert, and the reason goes to the log ``meshtls.tls``. Raises OSError where the address can't
-    be bound.
+    ``port`` 0 takes a free one (see ``Listener.address``). ``timeout`` is in seconds, for one handshake. So many
+    ``unproven`` connections may be there whose peer is not verified and authorized yet; then the oldest of the source
+    that has the most of them gives way to a new one. A refused client gets an alert, and the reason goes to the log
+    ``meshtls.tls``. Raises OSError where the address can't be bound.
     """
     contexts = TlsContexts(source, authorizer, server_side=True, options=options, clock=clock)
-    listener = Listener(contexts, handler, timeout)
+    listener = Listener(contexts, handler, timeout, unproven)
     await listener.start(host, port)
     return listener
 
@@ -94,10 +97,12 @@ def peer_id(writer: asyncio.StreamWriter) -> SpiffeId:
 class Listener:
     """A running server. ``async with`` closes it, with its connections, at the end."""
 
-    def __init__(self, contexts: TlsContexts, handler: Handler, timeout: float) -> None:
+    def __init__(self, contexts: TlsContexts, handler: Handler, timeout: float, unproven: int) -> None:
         self._contexts = contexts
         self._handler = handler
         self._timeout = timeout
+        self._unproven: Unproven[TlsProtocol] = Unproven(unproven)
+        self._shed = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._closed = False
@@ -137,7 +142,11 @@ class Listener:
 
     def _accept(self) -> TlsProtocol:
         reader, application = _stream()
-        protocol = TlsProtocol(self._engine, application)
+        protocol = TlsProtocol(
+            lambda tcp: self._engine(protocol, tcp),
+            application,
+            lambda: self._unproven.reach(protocol, Stage.HANDSHAKE),
+        )
         if self._closed:
             protocol.abort()  # asyncio had accepted it before
             return protocol
@@ -148,11 +157,24 @@ class Listener:
 
     def _served(self, protocol: TlsProtocol, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        self._unproven.leave(protocol)
         if not protocol.established:
             protocol.abort()  # also where the task was cancelled before its first step
 
-    def _engine(self, tcp: asyncio.Transport) -> TlsEngine:
+    def _engine(self, protocol: TlsProtocol, tcp: asyncio.Transport) -> TlsEngine:
+        host = (tcp.get_extra_info("peername") or ("",))[0]
+        oldest = self._unproven.enter(protocol, source_of(host))
+        if oldest is not None:
+            self._count_shed()
+            oldest.abort()
         return TlsEngine(self._contexts.current(), port=tcp.get_extra_info("sockname")[1])
+
+    def _count_shed(self) -> None:
+        """A line when it begins, and one for each time that so many more have gone as may be there."""
+        if self._shed % self._unproven.limit == 0:
+            message = "unproven connections at their limit (%d): the oldest give way; %d have so far"
+            log.warning(message, self._unproven.limit, self._shed)
+        self._shed += 1
 
     async def _serve(
         self, protocol: TlsProtocol, reader: asyncio.StreamReader, application: asyncio.StreamReaderProtocol
@@ -160,6 +182,7 @@ class Listener:
         transport = await self._accepted(protocol)
         if transport is None:
             return
+        self._unproven.leave(protocol)
         writer = _writer(transport, reader, application)
         try:
             await self._handler(reader, writer)

@@ -144,7 +144,7 @@ async def test_one_connection_too_many_is_refused_and_there_is_room_again_after_
                     await echoed(too_many)
             line = await b.lines.next()
             assert (line["outcome"], line["verdict"]) == ("CONNECTION_LIMIT", "failed")
-            assert line["detail"] == "one more than limits.connections, which is 1"
+            assert line["detail"] == "connection limit reached (limits.connections=1)"
         assert await b.lines.outcome() == "OK"
         await b.sidecar.registry.emptied()
         async with connected(a.outbound) as streams:

@@ -6,10 +6,12 @@ import asyncio
 
 import pytest
 
-from meshtls.errors import RequestError
+from meshtls.errors import HandshakeError, RequestError
 from meshtls.sidecar.settings import Limits, Mode
-from tests.integration.sidecar.mesh import A, B, an_app, connected, echoed, rest, side_a, side_b
-from tests.support.waiting import SECONDS
+from tests.integration.sidecar.mesh import A, B, an_app, as_a, connected, echoed, rest, side_a, side_b
+from tests.integration.sidecar.raw_peer import RawPeer
+from tests.support.tls import engine_of
+from tests.support.waiting import SECONDS, until
 
 
 async def test_plaintext_to_strict_is_closed_cleanly_and_never_reaches_the_app() -> None:
@@ -65,14 +67,99 @@ async def test_an_app_that_speaks_first_is_heard_through_permissive_after_the_de
 
 
 async def test_first_bytes_that_come_one_by_one_are_all_passed_on() -> None:
-    limits = Limits(detect_timeout=0.05)
+    limits = Limits(detect_timeout=0.05, handshake_timeout=0.05)
     async with (
         an_app() as app,
         side_b(app.address, mode=Mode.PERMISSIVE, limits=limits) as b,
         connected(b.inbound) as streams,
     ):
-        assert await echoed(streams, b"\x16") == b"\x16"  # held back as a possible ClientHello, until the timeout
+        assert await echoed(streams, b"\x16") == b"\x16"  # held back as a possible ClientHello, until the timeouts
         assert await echoed(streams, b"\x03more") == b"\x03more"
+
+
+#: So short that every client is late.
+LATE = Limits(detect_timeout=0.001)
+
+
+@pytest.mark.parametrize("split", [0, 1, 2, 3])
+async def test_a_client_hello_that_is_late_is_still_mutual_tls_and_the_app_gets_no_byte_of_it(split: int) -> None:
+    async with (
+        an_app() as app,
+        side_b(app.address, mode=Mode.PERMISSIVE, limits=LATE) as b,
+        connected(b.inbound) as late,
+    ):
+        await until(lambda: app.connections == 1)  # dialled, for it might have spoken first
+        peer = RawPeer(engine_of(as_a(), server_side=False), late)
+        assert peer.engine.handshake() is None
+        hello = peer.engine.outgoing()
+        for part in (hello[:split], hello[split:]):
+            late[1].write(part)
+            await late[1].drain()
+            await asyncio.sleep(0)
+        await peer.shake()
+        peer.send(b"ping")
+        assert await peer.receive() == b"ping"
+        assert (app.connections, app.received) == (1, 4)
+        late[1].close()
+        line = await b.lines.next()
+    assert (line["source_id"], line["tls_version"], line["bytes_in"]) == (str(A), "TLSv1.3", 4)
+
+
+async def test_a_late_client_hello_of_a_peer_that_is_not_listed_is_denied_and_the_app_gets_no_byte_of_it() -> None:
+    async with (
+        an_app() as app,
+        side_b(app.address, mode=Mode.PERMISSIVE, allow=(), limits=LATE) as b,
+        connected(b.inbound) as late,
+    ):
+        await until(lambda: app.connections == 1)
+        peer = RawPeer(engine_of(as_a(), server_side=False), late)
+        await peer.shake()  # a TLS 1.3 client has done its part before it is judged
+        with pytest.raises(HandshakeError, match="^the peer refused the connection with the alert"):
+            await peer.receive()
+        assert await b.lines.outcome() == "POLICY_DENIED"
+        assert await asyncio.wait_for(app.ended.get(), SECONDS) == "reset"
+    assert app.received == 0
+
+
+async def test_late_plaintext_is_still_plaintext() -> None:
+    async with (
+        an_app() as app,
+        side_b(app.address, mode=Mode.PERMISSIVE, limits=LATE) as b,
+        connected(b.inbound) as streams,
+    ):
+        await until(lambda: app.connections == 1)
+        assert await echoed(streams) == b"ping"
+        assert app.connections == 1
+
+
+async def test_after_a_greeting_of_the_app_a_client_hello_is_the_apps() -> None:
+    async with (
+        an_app(b"220 ready\r\n") as app,
+        side_b(app.address, mode=Mode.PERMISSIVE, limits=LATE) as b,
+        connected(b.inbound) as streams,
+    ):
+        assert await asyncio.wait_for(streams[0].readline(), SECONDS) == b"220 ready\r\n"
+        assert await echoed(streams, b"\x16\x03\x01\x00\x05hello") == b"\x16\x03\x01\x00\x05hello"
+
+
+@pytest.mark.parametrize("mode", [Mode.PERMISSIVE, Mode.DISABLE])
+async def test_a_connection_on_which_neither_side_speaks_ends_at_the_idle_timeout(mode: Mode) -> None:
+    limits = Limits(detect_timeout=0.001, idle_timeout=0.1)
+    async with an_app() as app, side_b(app.address, mode=mode, limits=limits) as b, connected(b.inbound) as streams:
+        with pytest.raises(ConnectionResetError):
+            await rest(streams)
+        line = await b.lines.next()
+    assert (line["outcome"], line["detail"]) == ("IDLE_TIMEOUT", "no byte moved for 0.1 s")
+
+
+@pytest.mark.parametrize("mode", [Mode.PERMISSIVE, Mode.DISABLE])
+async def test_a_client_that_ends_without_a_word_ends_the_apps_connection(mode: Mode) -> None:
+    async with an_app() as app, side_b(app.address, mode=mode, limits=LATE) as b, connected(b.inbound) as streams:
+        await until(lambda: app.connections == 1)
+        streams[1].write_eof()
+        assert await rest(streams) == b""
+        assert await asyncio.wait_for(app.ended.get(), SECONDS) == "EOF"
+        assert await b.lines.outcome() == "OK"
 
 
 async def test_disable_passes_plaintext_and_tls_bytes_as_they_come() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Iterator
 from functools import partial
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from meshtls.observe.events import ConnectionResult, Direction, Outcome
-from meshtls.sidecar.connection import Connection
+from meshtls.sidecar.connection import Connection, EndedError, Parting
 from meshtls.sidecar.lifecycle import carry
 from meshtls.sidecar.registry import Registry
 from meshtls.sidecar.reporter import Reporter
@@ -21,11 +22,18 @@ from tests.support.clock import ManualClock
 LOCAL = SpiffeId.parse("spiffe://example.org/b")
 
 
-@pytest.fixture
-def connection() -> Iterator[Connection]:
+@contextlib.contextmanager
+def a_connection() -> Iterator[Connection]:
     ours, theirs = socket.socketpair()
+    ours.setblocking(False)
     with ours, theirs:
         yield Connection("b", LOCAL, Direction.INBOUND, ours, "127.0.0.1:1", ManualClock())
+
+
+@pytest.fixture
+def connection() -> Iterator[Connection]:
+    with a_connection() as connection:
+        yield connection
 
 
 async def forever(connection: Connection) -> None:
@@ -44,7 +52,7 @@ async def test_a_connection_that_is_ended_before_its_first_step_is_reported_and_
     await registry.emptied()
     assert [(result.outcome, result.detail) for result in results] == [(Outcome.DRAINED, "stopping")]
     assert connection.opener.fileno() == -1
-    assert repr(registry) == "<Registry [0 of 1 connections]>"
+    assert repr(registry) == "<Registry [0 of 1 connections, <Unproven [0 of 1024 connections, 0 groups]>]>"
 
 
 async def test_the_first_to_end_a_connection_says_how(connection: Connection) -> None:
@@ -69,3 +77,49 @@ async def test_an_unforeseen_failure_is_reported_and_seen_and_takes_no_other_con
     assert [context["message"] for context in seen] == ["sidecar b: a connection failed"]
     assert repr(seen[0]["exception"]) == "KeyError('unforeseen')"
     assert connection.opener.fileno() == -1
+
+
+async def test_an_unproven_connection_gives_way_to_a_newer_one_and_does_not_count_until_it_is_proven() -> None:
+    registry, results = Registry(1, unproven=1), list[ConnectionResult]()
+    with contextlib.ExitStack() as stack:
+        first, second, third = (stack.enter_context(a_connection()) for _ in range(3))
+        run = partial(carry, phases=forever, report=Reporter(results.append))
+        registry.start_unproven(first, run)
+        registry.start_unproven(second, run)
+        assert not registry.full
+        registry.prove(second)
+        assert registry.full
+        registry.prove(second)  # once is enough
+        registry.start_unproven(third, run)
+        with pytest.raises(EndedError, match=r"^connection limit reached \(limits.connections=1\)$"):
+            registry.prove(third)
+        assert repr(registry) == "<Registry [1 of 1 connections, <Unproven [1 of 1 connections, 1 groups]>]>"
+        registry.end_all(Outcome.DRAINED, "stopping")
+        await registry.emptied()
+    assert [(result.outcome, result.detail) for result in results] == [
+        (
+            Outcome.CONNECTION_LIMIT,
+            "gave way to a newer connection: unproven limit reached (limits.unproven=1)",
+        ),
+        (Outcome.DRAINED, "stopping"),
+        (Outcome.DRAINED, "stopping"),
+    ]
+    assert repr(registry) == "<Registry [0 of 1 connections, <Unproven [0 of 1 connections, 0 groups]>]>"
+
+
+@pytest.mark.parametrize("count", [1, 2])
+async def test_a_connection_that_is_cancelled_while_its_peer_reads_the_alert_leaves_no_socket_open(count: int) -> None:
+    registry = Registry(1)
+    with a_connection() as connection, a_connection() as other:
+        sockets = [connection.opener, other.opener][:count]
+
+        async def refused(connection: Connection) -> None:
+            connection.partings = tuple(Parting(sock) for sock in sockets)
+            connection.dialled = other.opener
+            raise EndedError(Outcome.RESET, "broken")
+
+        registry.start(connection, partial(carry, phases=refused, report=Reporter(lambda result: None)))
+        await asyncio.sleep(0)
+        connection.end(Outcome.DRAINED, "stopping")
+        await registry.emptied()
+        assert [sock.fileno() for sock in sockets] == [-1] * count

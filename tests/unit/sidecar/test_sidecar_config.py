@@ -29,6 +29,7 @@ outbound:
   - {{listen: "127.0.0.1:15001", to: "127.0.0.1:15106", peer: "{B}", resumption: true, warm: 4}}
 limits:
   connections: 8
+  unproven: 7
   handshakes: 6
   handshake_timeout: 1s
   connect_timeout: 1.5s
@@ -72,6 +73,7 @@ def test_a_full_file_gives_all_that_it_says() -> None:
         ),
         limits=Limits(
             connections=8,
+            unproven=7,
             handshakes=6,
             handshake_timeout=1.0,
             connect_timeout=1.5,

@@ -12,12 +12,13 @@ from meshtls.cli.sidecar import sidecar
 from meshtls.errors import ConfigError
 from meshtls.sidecar.address import Address
 from meshtls.sidecar.descriptors import sockets_beside_connections
-from meshtls.sidecar.settings import InboundConfig, Limits, OutboundConfig, SidecarConfig
+from meshtls.sidecar.settings import InboundConfig, Limits, Mode, OutboundConfig, SidecarConfig
 from meshtls.spiffeid import SpiffeId
 
 PEER = SpiffeId.parse("spiffe://example.org/peer")
 ANYWHERE = Address("127.0.0.1", 0)
 IN = InboundConfig(listen=ANYWHERE, app=ANYWHERE, allow=(PEER,))
+PERMISSIVE = InboundConfig(listen=ANYWHERE, app=ANYWHERE, allow=(PEER,), mode=Mode.PERMISSIVE)
 # In a process of its own: a hard limit that was lowered stays so for all but root.
 TRY = """
 import os, resource, sys
@@ -40,13 +41,21 @@ def out(*, warm: int = 0, tunnel: bool = False) -> OutboundConfig:
 @pytest.mark.parametrize(
     ("inbound", "outbound", "health", "sockets"),
     [
-        ((IN,), (), None, 1),
-        ((IN, IN), (out(),), ANYWHERE, 4),
+        ((IN,), (), None, 1 + 300),
+        ((IN, IN), (out(),), ANYWHERE, 4 + 300),
+        ((IN, PERMISSIVE), (), None, 2 + 600),
         ((), (out(warm=50),), None, 1 + 51),
         ((), (out(warm=50), out(warm=7)), None, 2 + 51 + 8),
         ((), (out(tunnel=True),), None, 1 + 2 * 11),
     ],
-    ids=["a listener", "listeners", "warm connections", "of each door", "tunnels of 100 streams, of two generations"],
+    ids=[
+        "a listener",
+        "listeners",
+        "plaintext is taken",
+        "warm connections",
+        "of each door",
+        "tunnels of 100 streams, of two generations",
+    ],
 )
 def test_each_kind_is_counted(
     inbound: tuple[InboundConfig, ...], outbound: tuple[OutboundConfig, ...], health: Address | None, sockets: int
@@ -57,7 +66,7 @@ def test_each_kind_is_counted(
         inbound=inbound,
         outbound=outbound,
         health=health,
-        limits=Limits(connections=1001),
+        limits=Limits(connections=1001, unproven=300),
     )
     assert sockets_beside_connections(config) == sockets
 
@@ -68,9 +77,9 @@ def test_each_kind_is_counted(
         (2162, "2162"),
         (
             2161,
-            "limits.connections: 1000 connections need 2162 file descriptors (34 of them for listeners, warm"
-            " connections and tunnels), and this process may have 2161; raise its limit (ulimit -n, LimitNOFILE=), or"
-            " lower limits.connections",
+            "limits.connections: 1000 connections need 2162 file descriptors (34 of them for listeners, unproven"
+            " and warm connections, and tunnels), and this process may have 2161; raise its limit (ulimit -n,"
+            " LimitNOFILE=), or lower limits.connections",
         ),
     ],
 )

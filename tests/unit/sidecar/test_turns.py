@@ -61,5 +61,19 @@ async def test_one_that_gives_up_waiting_costs_no_turn() -> None:
     assert ours.waiting == 0
 
 
+async def test_a_beginner_that_gave_way_has_left_the_queue_to_the_next_one() -> None:
+    ours, patience = Turns(asyncio.get_running_loop(), a_round=1), Patience.of(60)
+    ours._left = 0
+    gone, stays = asyncio.create_task(ours.begin(1, patience)), None
+    await asyncio.sleep(0)
+    gone.cancel()
+    await asyncio.wait([gone])
+    assert ours.waiting == 0
+    stays = asyncio.create_task(ours.begin(1, patience))
+    await asyncio.sleep(0)
+    ours._next_round()
+    await stays
+
+
 async def test_a_loop_has_one() -> None:
     assert turns() is turns()

@@ -135,8 +135,11 @@ class Admission:
     def _authorize(self, connection: Connection) -> None:
         try:
             connection.admit(self._peer, self._door.authorize, self._target)
+            self._door.ledger.prove(self._tunnel)  # a session that never has an authorized stream proves nothing
         except NotAuthorizedError as error:
             raise _RefusedError(_FORBIDDEN, error) from error
+        except EndedError as error:
+            raise _RefusedError(_UNAVAILABLE, error) from error
 
     # -- the app --
 
@@ -185,7 +188,7 @@ def _names(config: InboundConfig, local: Address) -> frozenset[bytes]:
 
 
 def _too_many(limit: int) -> EndedError:
-    return EndedError(Outcome.CONNECTION_LIMIT, f"one more than limits.connections, which is {limit}")
+    return EndedError(Outcome.CONNECTION_LIMIT, f"connection limit reached (limits.connections={limit})")
 
 
 def _no_such_place(authority: bytes, names: frozenset[bytes]) -> EndedError:

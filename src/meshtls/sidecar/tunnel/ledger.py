@@ -31,6 +31,10 @@ class Ledger:
     def limit(self) -> int:
         return self._registry.limit
 
+    def prove(self, connection: Connection) -> None:
+        """``Registry.prove``; raises EndedError as that does."""
+        self._registry.prove(connection)
+
     def enter(self, connection: Connection, break_off: Callable[[EndedError], None]) -> None:
         """List it; a third party that ends it calls ``break_off``."""
         connection.break_off = break_off
