@@ -19,6 +19,7 @@ __all__ = [
     "log_level_notice",
     "port",
     "shown",
+    "size",
     "whole_number",
     "word",
     "workload_id",
@@ -38,6 +39,8 @@ _LEVELS = {
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DIGITS = 18
+_SIZE = re.compile(r"([0-9]{1,18})(|KiB|MiB|GiB)", re.ASCII)
+_UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _SHOWN = 60
 
 
@@ -102,6 +105,29 @@ def whole_number(lowest: int, highest: int) -> Callable[[str], int]:
         return number
 
     return parse
+
+
+def size(lowest: int, highest: int) -> Callable[[str], int]:
+    """A parser of sizes such as ``65536``, ``256KiB``, ``16MiB`` or ``1GiB`` between these two, in bytes."""
+
+    def parse(text: str) -> int:
+        found = _SIZE.fullmatch(text)
+        number = int(found[1]) * _UNITS[found[2] or ""] if found else -1
+        if not lowest <= number <= highest:
+            raise RequestError(
+                f"wanted a size from {_in_units(lowest)} to {_in_units(highest)} such as {_in_units(highest)},"
+                f" got {shown(text)}"
+            )
+        return number
+
+    return parse
+
+
+def _in_units(number: int) -> str:
+    for unit in ("GiB", "MiB", "KiB"):
+        if number and not number % _UNITS[unit]:
+            return f"{number // _UNITS[unit]}{unit}"
+    return str(number)
 
 
 def port(text: str) -> int:

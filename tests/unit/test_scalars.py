@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from meshtls.errors import RequestError
-from meshtls.scalars import LONGEST, duration, port, whole_number
+from meshtls.scalars import LONGEST, duration, port, size, whole_number
 
 
 @pytest.mark.parametrize(
@@ -61,3 +61,18 @@ def test_whole_numbers_and_ports_have_bounds() -> None:
             whole_number(1, 7)(text)
     with pytest.raises(RequestError, match=r"^wanted a port, 0 to 65535, got '1111111.*\(5000 characters\)$"):
         port("1" * 5000)
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("65536", 1 << 16), ("64KiB", 1 << 16), ("16MiB", 1 << 24), ("1GiB", 1 << 30), ("1073741824", 1 << 30)],
+)
+def test_a_size_is_bytes_or_has_a_unit(text: str, count: int) -> None:
+    assert size(1 << 16, 1 << 30)(text) == count
+
+
+@pytest.mark.parametrize("text", ["", "0", "65535", "63KiB", "2GiB", "1TiB", "1 MiB", "1.5MiB", "-1", "٣MiB", "9" * 30])
+def test_a_size_that_is_none_or_out_of_bounds_is_refused(text: str) -> None:
+    with pytest.raises(RequestError) as refused:
+        size(1 << 16, 1 << 30)(text)
+    assert str(refused.value) == f"wanted a size from 64KiB to 1GiB such as 1GiB, got {text!r}"

@@ -49,6 +49,7 @@ class Outcome(Enum):
     CONNECT_FAILED = "the destination could not be reached"
     IDLE_TIMEOUT = "no byte moved for the idle timeout"
     CONNECTION_LIMIT = "too many connections were open"
+    STREAM_REFUSED = "a stream of the tunnel was refused before it was looked at"
     RESET = "a side broke the connection off"
     DRAINED = "the sidecar was stopping and the drain deadline passed"
     INTERNAL_ERROR = "the sidecar itself failed"

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from meshtls.errors import ConfigError, RequestError
-from meshtls.scalars import whole_number, word, workload_id
+from meshtls.scalars import size, whole_number, word, workload_id
 from meshtls.sidecar.address import Address
 from meshtls.sidecar.scalars import flag, leads_back, one_of, parse_duration, unique_addresses
 from meshtls.sidecar.settings import (
@@ -33,6 +33,8 @@ __all__ = ["MOST_WORKERS", "load_config", "parse_config", "with_workers"]
 MOST_WORKERS = 1024
 _MOST_WARM = 10_000
 _MOST_CONNECTIONS = 10_000_000
+_MOST_STREAMS = 100_000
+_WINDOWS_IN_MEMORY = 4
 
 
 def load_config(path: Path) -> SidecarConfig:
@@ -164,6 +166,16 @@ def _limits(section: Section | None) -> Limits:
         detect_timeout=section.optional("detect_timeout", parse_duration, default.detect_timeout),
         drain=section.optional("drain", parse_duration, default.drain),
         withdrawal_grace=section.optional("withdrawal_grace", parse_duration, default.withdrawal_grace),
+        tunnel_streams=section.optional("tunnel_streams", whole_number(1, _MOST_STREAMS), default.tunnel_streams),
+        tunnel_window=section.optional("tunnel_window", size(1 << 16, 1 << 30), default.tunnel_window),
+        tunnel_memory=section.optional("tunnel_memory", size(1 << 20, 1 << 40), default.tunnel_memory),
     )
+    least = _WINDOWS_IN_MEMORY * limits.tunnel_window
+    if limits.tunnel_memory < least:
+        section.complain(
+            "tunnel_memory" if section.has("tunnel_memory") else "tunnel_window",
+            f"wanted tunnel_memory of at least {_WINDOWS_IN_MEMORY} times tunnel_window, which is {least} bytes,"
+            f" got {limits.tunnel_memory}: one stream whose app does not read must not use it up",
+        )
     section.finish()
     return limits

@@ -117,6 +117,9 @@ class Connection:
     counted: bool = False
     #: It is a tunnel itself, and its streams are reported one by one: only a refusal of all of it is worth a word.
     quiet: bool = False
+    #: What a tunnel's peer refused unseen of the opener's bytes, to be sent first elsewhere, and how often that was.
+    unsent: bytes = b""
+    refusals: int = 0
     started: datetime = field(init=False)
     _began: float = field(init=False)
     _phases: dict[str, float] = field(init=False, default_factory=dict)

@@ -6,7 +6,7 @@ import resource
 
 from meshtls.errors import ConfigError
 from meshtls.sidecar.settings import Mode, OutboundConfig, SidecarConfig
-from meshtls.sidecar.tunnel.settings import MAX_STREAMS
+from meshtls.sidecar.tunnel.settings import OPENED_STREAMS
 
 __all__ = ["make_room", "sockets_beside_connections"]
 
@@ -55,5 +55,5 @@ def _ahead(door: OutboundConfig, connections: int) -> int:
     """The sockets of an outbound door that are there before an app's connection, or stay when that has ended."""
     if door.tunnel:
         # Those that all connections could fill, and as many of an older generation, which go with their last stream.
-        return 2 * -(-connections // MAX_STREAMS)
+        return 2 * -(-connections // OPENED_STREAMS)
     return door.warm + 1 if door.warm else 0  # one stands in for the app while another is made

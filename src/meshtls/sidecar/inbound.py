@@ -30,6 +30,7 @@ from meshtls.sidecar.settings import InboundConfig, Limits, Mode
 from meshtls.sidecar.sockets import abort
 from meshtls.sidecar.tunnel.admission import Door
 from meshtls.sidecar.tunnel.ledger import Ledger
+from meshtls.sidecar.tunnel.memory import ReceiveMemory
 from meshtls.sidecar.tunnel.pool import ALPN, speaks_http2
 from meshtls.sidecar.tunnel.server import Tunnels
 from meshtls.sidecar.waiting import either_readable
@@ -46,7 +47,13 @@ class Inbound:
     """One inbound door. ``serve`` takes a connection through its phases and raises how it ended, if not well."""
 
     def __init__(
-        self, config: InboundConfig, limits: Limits, source: X509ContextSource, clock: Clock, ledger: Ledger
+        self,
+        config: InboundConfig,
+        limits: Limits,
+        source: X509ContextSource,
+        clock: Clock,
+        ledger: Ledger,
+        memory: ReceiveMemory,
     ) -> None:
         self.config = config
         self._limits = limits
@@ -54,7 +61,7 @@ class Inbound:
         self._decide: Authorizer = authorize_one_of(*config.allow)
         options = tls_options(config, ALPN if config.tunnel else ())
         self._contexts = TlsContexts(source, self._authorize, server_side=True, options=options, clock=clock)
-        self.tunnels = Tunnels(Door(config, limits, self._contexts, self._authorize, ledger))
+        self.tunnels = Tunnels(Door(config, limits, self._contexts, self._authorize, ledger, memory))
 
     def set_authorizer(self, authorizer: Authorizer) -> None:
         """Replace who decides on what comes; ``Registry.recheck`` asks it about what is there.

@@ -11,12 +11,13 @@ from meshtls.sidecar.connection import Connection, EndedError
 from meshtls.sidecar.reporter import Reporter
 from meshtls.sidecar.sockets import abort, close, linger
 
-__all__ = ["carry"]
+__all__ = ["Phases", "carry"]
 
+Phases = Callable[[Connection], Awaitable[None]]
 _Ending = tuple[Outcome, str]
 
 
-async def carry(connection: Connection, phases: Callable[[Connection], Awaitable[None]], report: Reporter) -> None:
+async def carry(connection: Connection, phases: Phases, report: Reporter) -> None:
     """Run the phases, report, close. An unforeseen error is reported as INTERNAL_ERROR and goes on up."""
     outcome, detail = Outcome.INTERNAL_ERROR, "the sidecar itself failed; its own log has the traceback"
     try:
@@ -27,7 +28,7 @@ async def carry(connection: Connection, phases: Callable[[Connection], Awaitable
         await _close(connection, clean=outcome is Outcome.OK)
 
 
-async def _ending(connection: Connection, phases: Callable[[Connection], Awaitable[None]]) -> _Ending:
+async def _ending(connection: Connection, phases: Phases) -> _Ending:
     connection.task = asyncio.current_task()
     try:
         if connection.ended_by is not None:

@@ -7,6 +7,7 @@ and not in the queue of the far side, where each would run against its own timeo
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 
 from meshtls.clock import Clock
@@ -16,10 +17,12 @@ from meshtls.sidecar.connect import connect
 from meshtls.sidecar.connection import Connection
 from meshtls.sidecar.ends import PlainEnd, TlsEnd
 from meshtls.sidecar.handshake import dial_tls, open_tls, tls_options
+from meshtls.sidecar.lifecycle import Phases
 from meshtls.sidecar.relay import relay
 from meshtls.sidecar.settings import Limits, OutboundConfig
 from meshtls.sidecar.sockets import abort
 from meshtls.sidecar.tunnel.ledger import Ledger
+from meshtls.sidecar.tunnel.memory import ReceiveMemory
 from meshtls.sidecar.tunnel.pool import ALPN, Dialled, Route, TunnelPool
 from meshtls.sidecar.turns import Patience, queue_full, turns
 from meshtls.sidecar.warm import WarmPool
@@ -36,15 +39,28 @@ class Outbound:
     """One outbound door. ``serve`` takes a connection through its phases and raises how it ended, if not well."""
 
     def __init__(
-        self, config: OutboundConfig, limits: Limits, source: X509ContextSource, clock: Clock, ledger: Ledger
+        self,
+        config: OutboundConfig,
+        limits: Limits,
+        source: X509ContextSource,
+        clock: Clock,
+        ledger: Ledger,
+        memory: ReceiveMemory,
+        *,
+        start: Callable[[Connection, Phases], None],
     ) -> None:
+        """``start`` gives a connection a task of its own, for these phases."""
         self.config = config
         self._limits = limits
         self._authorize = authorize_id(config.peer)
         options = tls_options(config)
         self._contexts = TlsContexts(source, self._authorize, server_side=False, options=options, clock=clock)
         self._places = Places(_UNDER_WAY)
-        self.tunnels = self._pool(ledger, clock) if config.tunnel else None
+        self.tunnels = (
+            self._pool(ledger, clock, memory, lambda connection: start(connection, self.serve))
+            if config.tunnel
+            else None
+        )
         dial = partial(self._dial, self._contexts)
         warm = WarmPool(config.warm, self._contexts, dial, limits, clock, ledger.partings) if config.warm else None
         self.warm = warm
@@ -102,13 +118,18 @@ class Outbound:
 
     async def _relay(self, connection: Connection, dialled: Dialled) -> None:
         sock, engine, _ = dialled
-        app, far = PlainEnd(connection.opener, "the app", waited=True), TlsEnd(sock, engine, "the peer")
+        unsent, connection.unsent = connection.unsent, b""
+        connection.flow.bytes_in -= len(unsent)  # the relay counts them again
+        app = PlainEnd(connection.opener, "the app", unsent, waited=not unsent)
+        far = TlsEnd(sock, engine, "the peer")
         await relay(app, far, connection.flow, self._limits.idle_timeout)
 
-    def _pool(self, ledger: Ledger, clock: Clock) -> TunnelPool:
+    def _pool(
+        self, ledger: Ledger, clock: Clock, memory: ReceiveMemory, start: Callable[[Connection], None]
+    ) -> TunnelPool:
         contexts = self._contexts.with_alpn(ALPN)
         dial = partial(self._dial, contexts)
-        return TunnelPool(Route(self.config, self._limits, contexts, ledger, clock, dial, self._relay))
+        return TunnelPool(Route(self.config, self._limits, contexts, ledger, clock, memory, dial, self._relay, start))
 
 
 class Places:

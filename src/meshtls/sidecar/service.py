@@ -19,7 +19,7 @@ from meshtls.sidecar.connection import Connection
 from meshtls.sidecar.health import Health
 from meshtls.sidecar.identity import NamedSource, end_after_withdrawal
 from meshtls.sidecar.inbound import Inbound
-from meshtls.sidecar.lifecycle import carry
+from meshtls.sidecar.lifecycle import Phases, carry
 from meshtls.sidecar.listener import Listener
 from meshtls.sidecar.outbound import Outbound
 from meshtls.sidecar.registry import Registry
@@ -27,6 +27,7 @@ from meshtls.sidecar.reporter import OnResult, Reporter
 from meshtls.sidecar.settings import SidecarConfig
 from meshtls.sidecar.sockets import abort, peer_of
 from meshtls.sidecar.tunnel.ledger import Ledger
+from meshtls.sidecar.tunnel.memory import ReceiveMemory
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import X509ContextSource
 
@@ -53,9 +54,9 @@ class Sidecar:
         self._source = NamedSource(source, config.spiffe_id, self._clock)
         self._report = Reporter(on_result)
         self._ledger = Ledger(self.registry, self._report)
-        common = config.limits, self._source, self._clock, self._ledger
+        common = config.limits, self._source, self._clock, self._ledger, ReceiveMemory(config.limits.tunnel_memory)
         self._inbound_doors = [Inbound(c, *common) for c in config.inbound]
-        self._outbound_doors = [Outbound(c, *common) for c in config.outbound]
+        self._outbound_doors = [Outbound(c, *common, start=self._start) for c in config.outbound]
         self._tasks = asyncio.TaskGroup()
         self._accepting: list[asyncio.Task[None]] = []
         self._probing: list[asyncio.Task[None]] = []
@@ -174,8 +175,12 @@ class Sidecar:
             abort(sock)
             self._report(connection.result(Outcome.CONNECTION_LIMIT, str(self.registry.too_many())))
         elif not door.take(connection):
-            start = self.registry.start_unproven if direction is Direction.INBOUND else self.registry.start
-            start(connection, partial(carry, phases=door.serve, report=self._report))
+            self._start(connection, door.serve)
+
+    def _start(self, connection: Connection, phases: Phases) -> None:
+        inbound = connection.direction is Direction.INBOUND
+        start = self.registry.start_unproven if inbound else self.registry.start
+        start(connection, partial(carry, phases=phases, report=self._report))
 
 
 async def _cancelled(tasks: list[asyncio.Task[None]]) -> None:

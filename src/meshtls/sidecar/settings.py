@@ -84,7 +84,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     ``unproven`` inbound connections besides may be there whose peer is not verified and authorized yet, or, where
     plaintext is taken, on which neither side has spoken; at the limit the oldest give way to new ones. ``handshakes``
     may wait for their turn. ``withdrawal_grace`` is how long live connections may go on after the Workload API withdrew
-    our identity. With workers, each has these bounds for itself.
+    our identity. A peer may have ``tunnel_streams`` open in one tunnel, and ``tunnel_window`` bytes under way on each;
+    ``tunnel_memory`` bytes are kept for apps that do not read, over all tunnels. With workers, each has these bounds for
+    itself.
     """
 
     connections: int = 1024
@@ -96,6 +98,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     detect_timeout: float = 0.1
     drain: float = 10.0
     withdrawal_grace: float = 10.0
+    tunnel_streams: int = 1024
+    tunnel_window: int = 1 << 24
+    tunnel_memory: int = 1 << 28
 
 
 class SidecarConfig(msgspec.Struct, frozen=True, kw_only=True):

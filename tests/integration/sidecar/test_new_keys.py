@@ -13,7 +13,9 @@ from meshtls.sidecar.connection import Flow
 from meshtls.sidecar.ends import PlainEnd, TlsEnd
 from meshtls.sidecar.relay import relay
 from meshtls.sidecar.tunnel.frames import Kind, frame
+from meshtls.sidecar.tunnel.memory import ReceiveMemory
 from meshtls.sidecar.tunnel.sending import PREFACE
+from meshtls.sidecar.tunnel.settings import TunnelBounds
 from meshtls.sidecar.tunnel.wire import Wire
 from meshtls.tls.engine import MAX_OWED
 from tests.integration.sidecar.mesh import as_a, as_b
@@ -87,7 +89,7 @@ async def test_a_tunnel_stops_to_read_a_peer_that_leaves_its_answers_unread(
     asker = KeyAsker(as_a(), server, tmp_path)
     end = TlsEnd(pairs[1], server, "the peer")
     ended: list[Exception | None] = []
-    wire = Wire(end, client=False, idle_timeout=30, on_end=ended.append)
+    wire = Wire(end, TunnelBounds(), ReceiveMemory(), client=False, idle_timeout=30, on_end=ended.append)
     wire.start()
     pairs[0].send(asker.says(PREFACE + frame(Kind.SETTINGS, 0, 0, b"")))
     flood = Flood(asker, pairs[0])

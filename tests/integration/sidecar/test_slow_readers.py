@@ -15,6 +15,8 @@ from meshtls.sidecar.ends import PlainEnd, TlsEnd
 from meshtls.sidecar.relay import _Relay
 from meshtls.sidecar.tunnel.client import TunnelClient
 from meshtls.sidecar.tunnel.headers import Request
+from meshtls.sidecar.tunnel.memory import ReceiveMemory
+from meshtls.sidecar.tunnel.settings import TunnelBounds
 from meshtls.sidecar.tunnel.splice import Splice
 from meshtls.sidecar.tunnel.streams import Stream
 from meshtls.sidecar.tunnel.wire import Wire
@@ -81,9 +83,17 @@ class Through:
         assert shake(client, server) == Ends()
         self.peer_is_away = False
         self.time, self.how = OwnTime(), list[Exception | None]()
-        self.server = Serving(TlsEnd(server_sock, server, "a"), client=False, idle_timeout=IDLE, on_end=self.how.append)
+        common = TunnelBounds(window=1 << 18), ReceiveMemory()
+        end = TlsEnd(server_sock, server, "a")
+        self.server = Serving(end, *common, client=False, idle_timeout=IDLE, on_end=self.how.append)
         self.client = TunnelClient(
-            TlsEnd(self.wire, client, "b"), b"b:1", idle_timeout=IDLE, answer_timeout=IDLE, on_end=self.how.append
+            TlsEnd(self.wire, client, "b"),
+            *common,
+            b"b:1",
+            expected_streams=1,
+            idle_timeout=IDLE,
+            answer_timeout=IDLE,
+            on_end=self.how.append,
         )
         self.server.app, self.server.now, self.client.now = other, self.time, self.time
         self.server.start()

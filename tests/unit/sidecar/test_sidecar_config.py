@@ -36,6 +36,9 @@ limits:
   idle_timeout: 2m
   detect_timeout: 50ms
   drain: 1h
+  tunnel_streams: 2000
+  tunnel_window: 256KiB
+  tunnel_memory: 64MiB
 health: "127.0.0.1:15021"
 workers: 2
 """
@@ -80,6 +83,9 @@ def test_a_full_file_gives_all_that_it_says() -> None:
             idle_timeout=120.0,
             detect_timeout=0.05,
             drain=3600.0,
+            tunnel_streams=2000,
+            tunnel_window=1 << 18,
+            tunnel_memory=1 << 26,
         ),
         health=Address("127.0.0.1", 15021),
         workers=2,
@@ -179,6 +185,16 @@ MISTAKES = {
     "no time at all": (
         ("inbound:", "limits: {drain: 0s}\ninbound:"),
         "a.yaml, line 3: limits.drain: wanted a time above 0 such as 100ms, 5s, 5m or 1h30m, got '0s'",
+    ),
+    "memory for fewer windows than are needed": (
+        ("inbound:", "limits: {tunnel_window: 32MiB, tunnel_memory: 100MiB}\ninbound:"),
+        "a.yaml, line 3: limits.tunnel_memory: wanted tunnel_memory of at least 4 times tunnel_window, which"
+        " is 134217728 bytes, got 104857600: one stream whose app does not read must not use it up",
+    ),
+    "a window that memory does not hold": (
+        ("inbound:", "limits: {tunnel_window: 65MiB}\ninbound:"),
+        "a.yaml, line 3: limits.tunnel_window: wanted tunnel_memory of at least 4 times tunnel_window, which"
+        " is 272629760 bytes, got 268435456: one stream whose app does not read must not use it up",
     ),
     "no connections": (
         ("inbound:", "limits: {connections: 0}\ninbound:"),

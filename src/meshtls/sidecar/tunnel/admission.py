@@ -22,8 +22,10 @@ from meshtls.sidecar.connection import Connection, EndedError, TlsFacts
 from meshtls.sidecar.settings import InboundConfig, Limits
 from meshtls.sidecar.sockets import abort, address_of, dial
 from meshtls.sidecar.tunnel.dialler import LoopbackDialler
+from meshtls.sidecar.tunnel.frames import ProtocolError
 from meshtls.sidecar.tunnel.headers import Request
 from meshtls.sidecar.tunnel.ledger import Ledger
+from meshtls.sidecar.tunnel.memory import ReceiveMemory
 from meshtls.sidecar.tunnel.splice import Splice
 from meshtls.sidecar.tunnel.streams import Stream
 from meshtls.sidecar.tunnel.terminator import TunnelServer
@@ -46,6 +48,7 @@ class Door:
     contexts: TlsContexts
     authorize: Authorizer
     ledger: Ledger
+    memory: ReceiveMemory
 
 
 class _RefusedError(MeshtlsError):
@@ -95,6 +98,12 @@ class Admission:
         if ended:
             splice.received(b"", True)
         self._connect(connection, splice)
+
+    def refused(self, error: ProtocolError) -> None:
+        """Report a stream that came to nothing: there was no room for it, or its request was malformed."""
+        connection = self._connection()
+        connection.peer = self._peer
+        self._door.ledger.leave(connection, EndedError(Outcome.STREAM_REFUSED, f"{error.code.name}: {error}"))
 
     def _connection(self) -> Connection:
         tunnel = self._tunnel

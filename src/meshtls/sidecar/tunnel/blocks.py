@@ -10,10 +10,10 @@ from meshtls.sidecar.tunnel.frames import (
     ProtocolError,
     unpadded,
 )
-from meshtls.sidecar.tunnel.headers import HeaderReader
+from meshtls.sidecar.tunnel.headers import HeaderReader, Request
 from meshtls.sidecar.tunnel.rules import check, check_calm
 from meshtls.sidecar.tunnel.sending import Sender
-from meshtls.sidecar.tunnel.settings import MAX_STREAMS, STREAM_WINDOW
+from meshtls.sidecar.tunnel.settings import TunnelBounds
 from meshtls.sidecar.tunnel.sink import Sink
 from meshtls.sidecar.tunnel.streams import Ended, Stream
 
@@ -21,6 +21,8 @@ __all__ = ["BlockTaker"]
 
 _MAX_BLOCK = 1 << 15
 _MAX_CONTINUATIONS = 16
+#: Resets in one receive: each has cost a connection to the app.
+_MOST_JUST_RESET = 100
 _FIRST_FINAL = 200
 _NEVER = (*range(100), 101)  # 101 is HTTP/1.1's alone (RFC 9113, section 8.6)
 
@@ -28,8 +30,8 @@ _NEVER = (*range(100), 101)  # 101 is HTTP/1.1's alone (RFC 9113, section 8.6)
 class BlockTaker(Sender):
     """A Sender that also takes header blocks. ``plain``: no block is unfinished, and SETTINGS have come."""
 
-    def __init__(self, sink: Sink, *, client: bool) -> None:
-        super().__init__(client=client)
+    def __init__(self, sink: Sink, bounds: TunnelBounds, *, client: bool) -> None:
+        super().__init__(bounds, client=client)
         self.sink = sink
         self.plain = False
         #: Streams that the peer has reset since ``feed`` was called: each has cost us a connection to the app.
@@ -69,14 +71,29 @@ class BlockTaker(Sender):
             self._take_unwanted(number, block)
             return
         self.highest = number
-        if self.leaving or len(self.streams) >= MAX_STREAMS or self.just_reset >= MAX_STREAMS:
-            self._headers.skip(block)
-            raise ProtocolError(ErrorCode.REFUSED_STREAM, "no more streams are taken", number)
-        request = self._headers.request(block, number)
-        stream = self.streams[number] = Stream(number, self.peer.initial_window, STREAM_WINDOW)
+        try:
+            request = self._admitted(number, block)
+        except ProtocolError as error:
+            if error.stream_id:
+                self.sink.refused(error)
+            raise
+        stream = self.streams[number] = Stream(number, self.peer.initial_window, self.bounds.window)
         if ended:
             stream.end(Ended.BY_PEER)
         self.sink.asked(stream, request, bool(ended))
+
+    def _admitted(self, number: int, block: bytes) -> Request:
+        """What the new stream asks for. Raises ProtocolError of the stream where there is no room for it."""
+        if self.leaving:
+            full = "the tunnel is draining and takes no more streams"
+        elif len(self.streams) >= self.bounds.streams:
+            full = f"stream limit reached (limits.tunnel_streams={self.bounds.streams})"
+        elif self.just_reset >= _MOST_JUST_RESET:
+            full = f"the peer reset more than {_MOST_JUST_RESET} streams at once"
+        else:
+            return self._headers.request(block, number)
+        self._headers.skip(block)
+        raise ProtocolError(ErrorCode.REFUSED_STREAM, full, number)
 
     def _take_answer(self, number: int, block: bytes, ended: int) -> None:
         stream = self.streams.get(number)

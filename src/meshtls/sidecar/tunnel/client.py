@@ -7,6 +7,9 @@ import socket
 from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import EndedError, Flow
 from meshtls.sidecar.ends import TlsEnd
+from meshtls.sidecar.tunnel.frames import ErrorCode
+from meshtls.sidecar.tunnel.memory import ReceiveMemory
+from meshtls.sidecar.tunnel.settings import TunnelBounds
 from meshtls.sidecar.tunnel.splice import OnDone, Splice
 from meshtls.sidecar.tunnel.streams import Stream
 from meshtls.sidecar.tunnel.wire import OnEnd, Wire
@@ -18,31 +21,49 @@ _DENIED = (401, 403, 404)
 
 
 class TunnelClient(Wire):
-    """``authority`` is what every stream asks for. An answer may take ``answer_timeout`` seconds.
+    """``authority`` is what every stream asks for. An answer may take ``answer_timeout`` seconds. The peer is taken to
+    allow ``expected_streams`` until it has said how many.
 
     The app's bytes are sent before the answer: the peer keeps them, within the stream's window, until it has decided.
     """
 
     def __init__(
-        self, end: TlsEnd, authority: bytes, *, idle_timeout: float, answer_timeout: float, on_end: OnEnd
+        self,
+        end: TlsEnd,
+        bounds: TunnelBounds,
+        memory: ReceiveMemory,
+        authority: bytes,
+        *,
+        expected_streams: int,
+        idle_timeout: float,
+        answer_timeout: float,
+        on_end: OnEnd,
     ) -> None:
         self._authority = authority
         self._answer_timeout = answer_timeout
-        super().__init__(end, client=True, idle_timeout=idle_timeout, on_end=on_end)
+        super().__init__(end, bounds, memory, client=True, idle_timeout=idle_timeout, on_end=on_end)
+        self.http.peer.max_streams = expected_streams
 
     @property
     def can_open(self) -> bool:
         return not self.ending and self.http.can_open
 
     @property
+    def allowed_streams(self) -> int:
+        """How many the peer allows, as far as it is known."""
+        return self.http.peer.max_streams
+
+    @property
     def empty(self) -> bool:
         """Nothing is on it."""
         return not self._splices
 
-    def open(self, sock: socket.socket, flow: Flow, on_done: OnDone) -> Splice:
-        """Carry this app's connection, where ``can_open``. The socket stays the caller's to close."""
+    def open(self, sock: socket.socket, flow: Flow, on_done: OnDone, again: bytes = b"") -> Splice:
+        """Carry this app's connection, where ``can_open``; ``again`` was received from the app before. The socket stays
+        the caller's to close.
+        """
         stream = self.http.open(self._authority)
-        splice = self._splices[stream.number] = Splice(self, stream, flow, on_done, from_opener=True)
+        splice = self._splices[stream.number] = Splice(self, stream, flow, on_done, from_opener=True, again=again)
         splice.join(sock)
         self.flush_soon()
         return splice
@@ -51,11 +72,24 @@ class TunnelClient(Wire):
         splice = self._splices.get(stream.number)
         if splice is None:
             return
-        splice.asked_at = None
+        splice.answered()
         if status not in _SUCCESS:
             splice.break_off(_refused(status))
         elif ended:
             splice.received(b"", True)
+
+    def broken(self, stream: Stream, code: ErrorCode, by_peer: bool) -> None:
+        splice = self._splices.get(stream.number)
+        if splice is None or not by_peer or code is not ErrorCode.REFUSED_STREAM or not splice.refusable:
+            super().broken(stream, code, by_peer)
+            return
+        if self.http.leaving:
+            detail = "the peer ended the tunnel before it looked at the stream (GOAWAY)"
+        else:
+            # As many as it has now are what it takes, until it says otherwise.
+            self.http.peer.max_streams = min(self.http.peer.max_streams, len(self.http.streams))
+            detail = "the peer refused the stream (REFUSED_STREAM)"
+        splice.refused(detail)
 
     def tick(self, now: float) -> None:
         late = now - self._answer_timeout

@@ -1,18 +1,19 @@
 """One HTTP/2 connection whose streams are all CONNECT: bytes in, calls and bytes out (RFC 9113). Pure.
 
 Strict: what breaks a rule ends the stream or the connection with the code that the standard names. Where it leaves the
-choice, the connection ends. Only the windows are generous: a connection's is given back as soon as bytes arrive, for
-what is kept here is bounded by the streams' windows alone, and were it held back as well, a few streams whose apps
-don't read would use it up and stall all others.
+choice, the connection ends. Only the windows are generous: a connection's is returned as soon as bytes arrive, for were
+it held back, a few streams whose apps don't read would use it up and stall all others. Where memory gets tight, it is
+returned only for what the apps have taken.
 """
 
 from __future__ import annotations
 
 from meshtls.sidecar.tunnel.blocks import BlockTaker
 from meshtls.sidecar.tunnel.frames import ACK, END_STREAM, ErrorCode, FrameReader, Kind, ProtocolError, frame, unpadded
+from meshtls.sidecar.tunnel.memory import ReceiveMemory
 from meshtls.sidecar.tunnel.rules import check, check_calm, check_size
 from meshtls.sidecar.tunnel.sending import DRAIN_PING, PREFACE
-from meshtls.sidecar.tunnel.settings import CONNECTION_WINDOW, MAX_FRAME, MAX_WINDOW
+from meshtls.sidecar.tunnel.settings import MAX_FRAME, MAX_WINDOW, TunnelBounds
 from meshtls.sidecar.tunnel.sink import Sink
 
 __all__ = ["Http2Connection"]
@@ -26,12 +27,19 @@ _Payload = memoryview | bytes
 
 
 class Http2Connection(BlockTaker):
-    """``feed`` what arrived; send what is in ``outgoing`` after every call, also after one that raised."""
+    """``feed`` what arrived; send what is in ``outgoing`` after every call, also after one that raised.
 
-    def __init__(self, sink: Sink, *, client: bool) -> None:
-        super().__init__(sink, client=client)
+    ``kept``: the bytes of all streams that came and that no app has taken yet, for the driver to count. ``memory`` is
+    what they are counted in beside those of other tunnels.
+    """
+
+    def __init__(self, sink: Sink, bounds: TunnelBounds, memory: ReceiveMemory, *, client: bool) -> None:
+        super().__init__(sink, bounds, client=client)
+        self.kept = 0
+        self._memory = memory
         self._reader = FrameReader(MAX_FRAME)
-        self._may_receive = CONNECTION_WINDOW
+        self._may_receive = bounds.connection_window
+        self._low_water = bounds.connection_window >> 1
         self._idle_talk = 0
         self._preface = b"" if client else PREFACE
         self._seen_settings = False
@@ -82,8 +90,10 @@ class Http2Connection(BlockTaker):
 
     def _on_data(self, flags: int, number: int, payload: _Payload, length: int) -> None:
         left = self._may_receive = self._may_receive - length
-        if left < CONNECTION_WINDOW >> 1:
-            self._return_window(left)
+        if left < self._low_water:
+            if left < 0:
+                raise ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window is exceeded")
+            self.renew_window()
         stream = self.streams.get(number)
         if stream is None:
             self.check_astray(number)
@@ -110,11 +120,15 @@ class Http2Connection(BlockTaker):
         self._idle_talk += 1
         check_calm(self._idle_talk <= _MAX_IDLE_TALK, "the peer sends too many frames that carry nothing")
 
-    def _return_window(self, left: int) -> None:
-        if left < 0:
-            raise ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window is exceeded")
-        self.return_window(0, CONNECTION_WINDOW - left)
-        self._may_receive = CONNECTION_WINDOW
+    def renew_window(self) -> None:
+        """Let the peer send more on this connection, where little is left of its window and memory allows it."""
+        left, whole = self._may_receive, self.bounds.connection_window
+        if left >= self._low_water:
+            return
+        more = (whole - self.kept if self._memory.tight else whole) - left
+        if more >= whole >> 3:
+            self.return_window(0, more)
+            self._may_receive += more
 
     def _on_window_update(self, _flags: int, number: int, payload: _Payload, length: int) -> None:
         check_size(Kind.WINDOW_UPDATE, length, 4)

@@ -22,7 +22,9 @@ from meshtls.sidecar.settings import Limits, OutboundConfig
 from meshtls.sidecar.sockets import abort, close, peer_of
 from meshtls.sidecar.tunnel.client import TunnelClient
 from meshtls.sidecar.tunnel.ledger import Ledger
-from meshtls.sidecar.tunnel.splice import OnDone, Splice
+from meshtls.sidecar.tunnel.memory import ReceiveMemory
+from meshtls.sidecar.tunnel.settings import OPENED_STREAMS, tunnel_bounds
+from meshtls.sidecar.tunnel.splice import OnDone, Splice, StreamRefusedError
 from meshtls.sidecar.tunnel.validity import first_end
 from meshtls.svid.context import X509Context
 from meshtls.svid.verify import VerifiedPeer
@@ -35,6 +37,8 @@ __all__ = ["ALPN", "Dialled", "Route", "TunnelPool", "speaks_http2"]
 ALPN = ("h2",)
 #: Seconds for which a peer that chose no HTTP/2 is not asked again.
 _PLAIN_SECONDS = 60.0
+#: Streams that are opened for one connection at most, where peers refuse them.
+_MOST_TRIES = 4
 
 Dialled = tuple[socket.socket, TlsEngine, VerifiedPeer]
 
@@ -47,7 +51,8 @@ def speaks_http2(engine: TlsEngine) -> bool:
 @dataclass(frozen=True, slots=True)
 class Route:
     """What a pool needs of its outbound door. ``dial`` makes a TLS connection that offers HTTP/2; ``relay`` carries an
-    app's connection over one that is not for tunnels.
+    app's connection over one that is not for tunnels. ``start`` gives a connection a task that takes it through all of
+    the door's phases.
     """
 
     config: OutboundConfig
@@ -55,8 +60,10 @@ class Route:
     contexts: TlsContexts
     ledger: Ledger
     clock: Clock
+    memory: ReceiveMemory
     dial: Callable[[Connection], Awaitable[Dialled]]
     relay: Callable[[Connection, Dialled], Awaitable[None]]
+    start: Callable[[Connection], None]
 
 
 @dataclass(eq=False, slots=True)
@@ -79,6 +86,8 @@ class TunnelPool:
         self._tunnels: list[_Tunnel] = []
         self._dialling: asyncio.Future[MeshtlsError | None] | None = None
         self._plain_until = float("-inf")
+        #: What the peer allowed on its latest tunnel: a new one is not asked for more before it has said so.
+        self._allowed_streams = OPENED_STREAMS
 
     def take(self, connection: Connection) -> bool:
         """Carry the connection through a tunnel that is there; False where there is none with room."""
@@ -95,6 +104,13 @@ class TunnelPool:
 
     async def carry(self, connection: Connection) -> bool:
         """Carry it to its end; False where this peer takes no tunnels. Raises how it ended, if not well."""
+        while True:
+            try:
+                return await self._carry_once(connection)
+            except StreamRefusedError as error:
+                _count_refusal(connection, error)
+
+    async def _carry_once(self, connection: Connection) -> bool:
         while True:
             tunnel = self._with_room(self._route.clock.now())
             if tunnel is not None:
@@ -132,9 +148,19 @@ class TunnelPool:
     def _ride(self, tunnel: _Tunnel, connection: Connection, on_done: OnDone) -> Splice:
         # Whether the peer is this route's one ID was asked when the tunnel was made, and no policy changes that.
         connection.peer, connection.facts, connection.tunnel = tunnel.peer, tunnel.facts, True
-        return tunnel.client.open(connection.opener, connection.flow, on_done)
+        unsent, connection.unsent = connection.unsent, b""
+        return tunnel.client.open(connection.opener, connection.flow, on_done, unsent)
 
     def _done(self, connection: Connection, splice: Splice, error: Exception | None) -> None:
+        if isinstance(error, StreamRefusedError):
+            try:
+                _count_refusal(connection, error)
+            except EndedError as final:
+                error = final
+            else:
+                connection.break_off = None
+                self._route.start(connection)
+                return
         splice.hang_up(error)
         self._route.ledger.leave(connection, error)
 
@@ -187,7 +213,13 @@ class TunnelPool:
         connection.dialled = None  # from here on the socket is the tunnel's
         client = TunnelClient(
             TlsEnd(sock, engine, "the tunnel's peer"),
+            tunnel_bounds(limits),
+            self._route.memory,
             self._authority(sock),
+            expected_streams=min(
+                (one.client.allowed_streams for one in self._tunnels if one.client.allowed_streams),
+                default=self._allowed_streams,
+            ),
             idle_timeout=limits.idle_timeout,
             answer_timeout=limits.connect_timeout + limits.handshake_timeout,
             on_end=lambda error: self._ended(tunnel, sock, error),
@@ -203,6 +235,7 @@ class TunnelPool:
 
     def _ended(self, tunnel: _Tunnel, sock: socket.socket, error: Exception | None) -> None:
         self._tunnels.remove(tunnel)
+        self._allowed_streams = tunnel.client.allowed_streams or 1
         tunnel.failure = error
         if isinstance(error, EndedError) and error.parting is not None:
             self._route.ledger.partings.add(error.parting)
@@ -214,3 +247,11 @@ class TunnelPool:
     def __repr__(self) -> str:
         config, streams = self._route.config, [tunnel.client for tunnel in self._tunnels]
         return f"<TunnelPool {config.peer} {config.to} {streams}>"
+
+
+def _count_refusal(connection: Connection, error: StreamRefusedError) -> None:
+    """Return where another stream may be opened for it, with the app's bytes of this one. Raises EndedError."""
+    connection.refusals += 1
+    connection.unsent = error.unsent
+    if connection.refusals >= _MOST_TRIES:
+        raise EndedError(error.outcome, f"{error}, the last of {connection.refusals} tunnels that were tried")

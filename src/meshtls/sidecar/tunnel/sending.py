@@ -13,15 +13,7 @@ from meshtls.sidecar.tunnel.frames import (
 )
 from meshtls.sidecar.tunnel.headers import NO_TABLE, connect_block, status_block
 from meshtls.sidecar.tunnel.rules import check
-from meshtls.sidecar.tunnel.settings import (
-    CONNECTION_WINDOW,
-    DEFAULT_WINDOW,
-    STREAM_WINDOW,
-    WIDE_STREAMS,
-    WIDE_WINDOW,
-    PeerSettings,
-    own_settings,
-)
+from meshtls.sidecar.tunnel.settings import DEFAULT_WINDOW, PeerSettings, TunnelBounds, own_settings
 from meshtls.sidecar.tunnel.streams import Ended, ForgottenStreams, Stream
 
 __all__ = ["DRAIN_PING", "HIGHEST_STREAM", "PREFACE", "Sender"]
@@ -36,7 +28,8 @@ DRAIN_PING = b"draining"
 class Sender:
     """Every call adds to ``outgoing``, which the driver empties onto the wire. ``streams`` are those not closed yet."""
 
-    def __init__(self, *, client: bool) -> None:
+    def __init__(self, bounds: TunnelBounds, *, client: bool) -> None:
+        self.bounds = bounds
         self.client = client
         self.outgoing = bytearray()
         self.streams: dict[int, Stream] = {}
@@ -60,7 +53,7 @@ class Sender:
     def open(self, authority: bytes) -> Stream:
         """CONNECT to ``authority``, where ``can_open``."""
         number = self.highest = self.highest + 2
-        stream = self.streams[number] = Stream(number, self.peer.initial_window, STREAM_WINDOW)
+        stream = self.streams[number] = Stream(number, self.peer.initial_window, self.bounds.window)
         self._send_block(number, connect_block(authority), END_HEADERS)
         return stream
 
@@ -99,10 +92,13 @@ class Sender:
         """The app has taken ``count`` bytes of what was received: the peer may send as many more."""
         stream.unreturned += count
         if stream.unreturned >= stream.window >> 1 and stream.receives:
-            more = stream.unreturned + self._growth(stream)
-            self.return_window(stream.number, more)
-            stream.may_receive += more
-            stream.unreturned = 0
+            self.return_stream_window(stream)
+
+    def return_stream_window(self, stream: Stream) -> None:
+        """Let the peer send as much again as the app has taken, also where that is little."""
+        self.return_window(stream.number, stream.unreturned)
+        stream.may_receive += stream.unreturned
+        stream.unreturned = 0
 
     def reset(self, stream: Stream, code: ErrorCode) -> None:
         """End the stream at once, in both directions. What the peer still sends on it is dropped."""
@@ -152,19 +148,12 @@ class Sender:
         self._reset_by_us.add(number)
         self.outgoing += frame(Kind.RST_STREAM, 0, number, code.to_bytes(4, "big"))
 
-    def _growth(self, stream: Stream) -> int:
-        """How much wider the window of a stream becomes whose app has taken half of it."""
-        wide = sum(other.window > STREAM_WINDOW for other in self.streams.values())
-        if stream.window > STREAM_WINDOW or wide >= WIDE_STREAMS:
-            return 0
-        stream.window = WIDE_WINDOW
-        return WIDE_WINDOW - STREAM_WINDOW
-
     def _begin(self) -> None:
         if self.client:
             self.outgoing += PREFACE
-        self.outgoing += frame(Kind.SETTINGS, 0, 0, own_settings(client=self.client))
-        self.return_window(0, CONNECTION_WINDOW - DEFAULT_WINDOW)
+        self.outgoing += frame(Kind.SETTINGS, 0, 0, own_settings(self.bounds, client=self.client))
+        if self.bounds.connection_window > DEFAULT_WINDOW:
+            self.return_window(0, self.bounds.connection_window - DEFAULT_WINDOW)
 
     def _send_block(self, number: int, block: bytes, flags: int) -> None:
         self.outgoing += frame(Kind.HEADERS, flags, number, self._first_block + block)

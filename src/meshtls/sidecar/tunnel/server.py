@@ -8,6 +8,7 @@ from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import Connection, EndedError
 from meshtls.sidecar.ends import TlsEnd
 from meshtls.sidecar.tunnel.admission import Admission, Door
+from meshtls.sidecar.tunnel.settings import tunnel_bounds
 from meshtls.sidecar.tunnel.terminator import TunnelServer
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.engine import TlsEngine
@@ -35,8 +36,15 @@ class Tunnels:
         async with asyncio.TaskGroup() as dials:
             admission = Admission(self._door, tunnel, engine, peer, dials)
             end = TlsEnd(tunnel.opener, engine, "the tunnel's peer")
-            idle = self._door.limits.idle_timeout
-            server = admission.server = TunnelServer(end, idle_timeout=idle, on_asked=admission.asked, on_end=on_end)
+            server = admission.server = TunnelServer(
+                end,
+                tunnel_bounds(self._door.limits),
+                self._door.memory,
+                idle_timeout=self._door.limits.idle_timeout,
+                on_asked=admission.asked,
+                on_refused=admission.refused,
+                on_end=on_end,
+            )
             error = await self._run(server, tunnel, ended)
         if error is not None:
             raise error

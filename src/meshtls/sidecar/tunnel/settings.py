@@ -3,37 +3,31 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from enum import IntEnum
 
+from meshtls.sidecar.settings import Limits
 from meshtls.sidecar.tunnel.frames import MIN_MAX_FRAME, ErrorCode, ProtocolError
 
 __all__ = [
-    "CONNECTION_WINDOW",
     "DEFAULT_WINDOW",
     "MAX_FRAME",
     "MAX_HEADER_LIST",
-    "MAX_STREAMS",
     "MAX_WINDOW",
-    "STREAM_WINDOW",
-    "WIDE_STREAMS",
-    "WIDE_WINDOW",
+    "OPENED_STREAMS",
     "PeerSettings",
     "Setting",
+    "TunnelBounds",
     "own_settings",
+    "tunnel_bounds",
 ]
 
 DEFAULT_WINDOW = (1 << 16) - 1
 MAX_WINDOW = (1 << 31) - 1
-#: Bytes that a peer may have under way on one stream at first. What a stalled app leaves here is at most this, times
-#: the streams. It also bounds how much bulk is queued ahead of another stream's message.
-STREAM_WINDOW = 1 << 18
-#: The window of a stream whose app has shown that it reads, for this many streams at a time: a tenth less CPU on bulk.
-WIDE_WINDOW = 1 << 20
-WIDE_STREAMS = 8
-CONNECTION_WINDOW = 1 << 22
 #: One receive of a bulk stream is one frame. Payloads are passed on in pieces, so a frame's length costs no memory.
 MAX_FRAME = 1 << 18
-MAX_STREAMS = 100
+#: Streams that we open on one tunnel, whatever its peer allows; the next ones go through another tunnel.
+OPENED_STREAMS = 100
 MAX_HEADER_LIST = 1 << 14
 
 _PAIR = struct.Struct(">HL")
@@ -49,14 +43,38 @@ class Setting(IntEnum):
     MAX_HEADER_LIST_SIZE = 0x6
 
 
-def own_settings(*, client: bool) -> bytes:
+@dataclass(frozen=True, slots=True)
+class TunnelBounds:
+    """What one tunnel takes: ``streams`` that its peer may have open, and the bytes that the peer may send on one of
+    them before its app has read any.
+
+    The defaults are Envoy's own (1024 streams, 16 MiB, and 24 MiB for the connection): an Envoy that has not read our
+    SETTINGS yet opens as many as it would take itself, and with smaller windows Envoy cuts an answer short when the
+    app behind it closes before all of it is sent.
+    """
+
+    streams: int = 1024
+    window: int = 1 << 24
+
+    @property
+    def connection_window(self) -> int:
+        """Bytes that a peer may send on all streams before any was taken from the socket."""
+        return max(min(self.window + (self.window >> 1), MAX_WINDOW), DEFAULT_WINDOW)
+
+
+def tunnel_bounds(limits: Limits) -> TunnelBounds:
+    """What the sidecar's limits say of tunnels."""
+    return TunnelBounds(limits.tunnel_streams, limits.tunnel_window)
+
+
+def own_settings(bounds: TunnelBounds, *, client: bool) -> bytes:
     """The payload of our SETTINGS."""
     asked = {
-        Setting.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
+        Setting.INITIAL_WINDOW_SIZE: bounds.window,
         Setting.MAX_FRAME_SIZE: MAX_FRAME,
         Setting.MAX_HEADER_LIST_SIZE: MAX_HEADER_LIST,
     }
-    asked[Setting.ENABLE_PUSH if client else Setting.MAX_CONCURRENT_STREAMS] = 0 if client else MAX_STREAMS
+    asked[Setting.ENABLE_PUSH if client else Setting.MAX_CONCURRENT_STREAMS] = 0 if client else bounds.streams
     return b"".join(_PAIR.pack(*item) for item in sorted(asked.items()))
 
 
@@ -66,12 +84,13 @@ class PeerSettings:
     The peer's table for header compression is not among them: what we send uses none (see ``headers``).
     """
 
-    __slots__ = ("initial_window", "max_frame", "max_streams")
+    __slots__ = ("_told", "initial_window", "max_frame", "max_streams")
 
     def __init__(self) -> None:
+        self._told = False
         self.initial_window = DEFAULT_WINDOW
         self.max_frame = MIN_MAX_FRAME
-        self.max_streams = MAX_STREAMS
+        self.max_streams = OPENED_STREAMS
 
     def update(self, payload: memoryview | bytes, *, from_server: bool) -> None:
         """Take the payload of a SETTINGS frame. Raises ProtocolError."""
@@ -79,9 +98,11 @@ class PeerSettings:
             raise ProtocolError(
                 ErrorCode.FRAME_SIZE_ERROR, f"wanted SETTINGS in units of 6 bytes, got {len(payload)} bytes"
             )
+        if not self._told:
+            self._told, self.max_streams = True, OPENED_STREAMS  # until now it was a guess
         for key, value in _PAIR.iter_unpack(payload):
             if key == Setting.MAX_CONCURRENT_STREAMS:
-                self.max_streams = min(value, MAX_STREAMS)
+                self.max_streams = min(value, OPENED_STREAMS)
             elif key == Setting.INITIAL_WINDOW_SIZE:
                 self.initial_window = _checked(key, value, 0, MAX_WINDOW, ErrorCode.FLOW_CONTROL_ERROR)
             elif key == Setting.MAX_FRAME_SIZE:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from meshtls.sidecar.tunnel.frames import ErrorCode
+from meshtls.sidecar.tunnel.frames import ErrorCode, ProtocolError
 from meshtls.sidecar.tunnel.headers import Request
 from meshtls.sidecar.tunnel.streams import Stream
 
@@ -20,6 +20,9 @@ class Sink(Protocol):
     def asked(self, stream: Stream, request: Request, ended: bool) -> None:
         """A client opened a stream. ``ended``: it has nothing to send."""
 
+    def refused(self, error: ProtocolError) -> None:
+        """A client could not open stream ``error.stream_id``, which is reset with ``error.code``."""
+
     def answered(self, stream: Stream, status: int, ended: bool) -> None:
         """The final answer to our CONNECT."""
 
@@ -27,7 +30,9 @@ class Sink(Protocol):
         """Bytes of a stream, a view that is good until the call returns; ``ended``: no more will come."""
 
     def broken(self, stream: Stream, code: ErrorCode, by_peer: bool) -> None:
-        """The stream is gone: the peer reset it, or broke a rule on it and was sent this code."""
+        """The stream is gone: the peer reset it, or broke a rule on it and was sent this code. What the peer had ended
+        before is complete, and NO_ERROR does not take it back (RFC 9113, section 8.1).
+        """
 
     def room(self, stream: Stream | None) -> None:
         """There may be room to send again: on this stream, or with None on any."""

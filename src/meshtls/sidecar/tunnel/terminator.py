@@ -6,7 +6,10 @@ from collections.abc import Callable
 
 from meshtls.sidecar.connection import Flow
 from meshtls.sidecar.ends import TlsEnd
+from meshtls.sidecar.tunnel.frames import ProtocolError
 from meshtls.sidecar.tunnel.headers import Request
+from meshtls.sidecar.tunnel.memory import ReceiveMemory
+from meshtls.sidecar.tunnel.settings import TunnelBounds
 from meshtls.sidecar.tunnel.splice import OnDone, Splice
 from meshtls.sidecar.tunnel.streams import Stream
 from meshtls.sidecar.tunnel.wire import OnEnd, Wire
@@ -14,16 +17,33 @@ from meshtls.sidecar.tunnel.wire import OnEnd, Wire
 __all__ = ["TunnelServer"]
 
 OnAsked = Callable[[Stream, Request, bool], None]
+OnRefused = Callable[[ProtocolError], None]
 #: A tunnel without streams is the client's to close: it knows best whether it is about to open one.
 _PATIENCE = 2
 
 
 class TunnelServer(Wire):
-    """``on_asked`` answers each CONNECT by ``carry`` and then ``accept`` or ``refuse``."""
+    """``on_asked`` answers each CONNECT by ``carry`` and then ``accept`` or ``refuse``. ``on_refused`` is told of each
+    that the protocol has refused already.
+    """
 
-    def __init__(self, end: TlsEnd, *, idle_timeout: float, on_asked: OnAsked, on_end: OnEnd) -> None:
+    def __init__(
+        self,
+        end: TlsEnd,
+        bounds: TunnelBounds,
+        memory: ReceiveMemory,
+        *,
+        idle_timeout: float,
+        on_asked: OnAsked,
+        on_refused: OnRefused,
+        on_end: OnEnd,
+    ) -> None:
         self._on_asked = on_asked
-        super().__init__(end, client=False, idle_timeout=idle_timeout, on_end=on_end)
+        self._on_refused = on_refused
+        super().__init__(end, bounds, memory, client=False, idle_timeout=idle_timeout, on_end=on_end)
+
+    def refused(self, error: ProtocolError) -> None:
+        self._on_refused(error)
 
     def asked(self, stream: Stream, request: Request, ended: bool) -> None:
         self._on_asked(stream, request, ended)

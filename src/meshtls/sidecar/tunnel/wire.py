@@ -19,7 +19,9 @@ from meshtls.sidecar.poller import poller
 from meshtls.sidecar.tunnel.connection import Http2Connection
 from meshtls.sidecar.tunnel.frames import HEADER_BYTES, ErrorCode, ProtocolError
 from meshtls.sidecar.tunnel.headers import Request
+from meshtls.sidecar.tunnel.memory import ReceiveMemory
 from meshtls.sidecar.tunnel.parting import Parting
+from meshtls.sidecar.tunnel.settings import TunnelBounds
 from meshtls.sidecar.tunnel.splice import Splice
 from meshtls.sidecar.tunnel.streams import Stream
 from meshtls.tls.engine import MAX_OWED
@@ -37,12 +39,22 @@ _LAST_PATIENCE = 3
 
 
 class Wire:
-    """``on_end`` is called once, when the connection is over and every stream on it has been told.
+    """``on_end`` is called once, when the connection is over and every stream on it has been told. A stream that the
+    peer had ended before goes on alone until its app has taken all of it.
 
     Streams are idle for at most ``idle_timeout`` seconds; so is a tunnel without streams.
     """
 
-    def __init__(self, end: TlsEnd, *, client: bool, idle_timeout: float, on_end: OnEnd) -> None:
+    def __init__(
+        self,
+        end: TlsEnd,
+        bounds: TunnelBounds,
+        memory: ReceiveMemory,
+        *,
+        client: bool,
+        idle_timeout: float,
+        on_end: OnEnd,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._end = end
         self._on_end = on_end
@@ -54,7 +66,8 @@ class Wire:
         self._last = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self.now = time.monotonic
-        self.http = Http2Connection(self, client=client)
+        self._memory = memory
+        self.http = Http2Connection(self, bounds, memory, client=client)
         self.poller = poller()
         self.blocked = False
         self.waiting: set[Splice] = set()
@@ -84,6 +97,8 @@ class Wire:
             return
         self.http.goaway(code)
         self._farewell()
+        for splice in list(self._splices.values()):
+            splice.lost(error)
         self._close(error)
 
     # -- for the splices --
@@ -114,6 +129,20 @@ class Wire:
         if not taken:
             self._block()
 
+    def keep(self, splice: Splice, count: int) -> None:
+        self.http.kept += count
+        self._memory.keep(splice, count)
+        if self._memory.tight and not self.over:
+            self._memory.when_eased(self._renew)
+
+    def release(self, splice: Splice, count: int) -> None:
+        self.http.kept -= count
+        self._memory.release(splice, count)
+        self._renew()
+
+    def _renew(self) -> None:
+        self._guarded(self.http.renew_window)
+
     def forget(self, splice: Splice) -> None:
         if self._splices.pop(splice.stream.number, None) is not None and not self._splices:
             self._last = self.now()
@@ -133,17 +162,17 @@ class Wire:
         first = self._end.first()
         if first:
             self.http.feed(memoryview(first))
-        self._settle_debt()
+        self._after_receiving()
 
     def _receive(self) -> None:
         data = self._end.receive()
         if data is not None:
             self.http.feed(data)
-        elif self._end.ended:
-            self._peer_ended()
-        self._settle_debt()
+        self._after_receiving()
 
-    def _settle_debt(self) -> None:
+    def _after_receiving(self) -> None:
+        if self._end.ended and not self.over:
+            self._peer_ended()
         if self._end.owed and not self.ending:
             self._block()
 
@@ -154,9 +183,14 @@ class Wire:
 
     def broken(self, stream: Stream, code: ErrorCode, by_peer: bool) -> None:
         splice = self._splices.get(stream.number)
-        if splice is not None:
-            who = "the peer reset the stream" if by_peer else "the peer broke a rule of HTTP/2 on the stream"
-            splice.lost(EndedError(Outcome.RESET, f"{who}: {code.name}"))
+        if splice is None:
+            return
+        who = "the peer reset the stream" if by_peer else "the peer broke a rule of HTTP/2 on the stream"
+        error = EndedError(Outcome.RESET, f"{who}: {code.name}")
+        if by_peer and code is ErrorCode.NO_ERROR:
+            splice.left(error)
+        else:
+            splice.lost(error)
 
     def room(self, stream: Stream | None) -> None:
         if stream is None:
@@ -168,6 +202,9 @@ class Wire:
     def asked(self, stream: Stream, request: Request, ended: bool) -> None:
         """A peer opened a stream: the server's to answer."""
 
+    def refused(self, error: ProtocolError) -> None:
+        """A peer could not open a stream: the server's to report."""
+
     def answered(self, stream: Stream, status: int, ended: bool) -> None:
         """A CONNECT has its answer: the client's to look at."""
 
@@ -175,7 +212,7 @@ class Wire:
         """A quarter of the shortest timeout is over."""
 
     def _peer_ended(self) -> None:
-        if self._splices:
+        if self.http.streams:
             raise EndedError(Outcome.RESET, "the tunnel's peer ended it in the middle of streams")
         self._finish()
 
@@ -266,14 +303,15 @@ class Wire:
         if self.over:
             return
         self.over = True
-        if self._timer is not None:
-            self._timer.cancel()
         self.poller.watch(self._end.sock, None, None)
+        self._memory.forget(self._renew)
         if error is not None and not isinstance(error, MeshtlsError):
             self._loop.call_exception_handler({"message": "a tunnel failed", "exception": error})
         lost = error or EndedError(Outcome.RESET, "the tunnel ended")
         for splice in list(self._splices.values()):
-            splice.lost(lost)
+            splice.left(lost)
+        if self._timer is not None and not self._splices:
+            self._timer.cancel()
         self._on_end(error)
 
     def _tick(self) -> None:
@@ -284,11 +322,13 @@ class Wire:
                 splice.break_off(EndedError(Outcome.IDLE_TIMEOUT, f"no byte moved for {self._idle:g} s"))
             else:
                 splice.return_little()
-        if self._parting is None:
+        if self.over:
+            pass  # some apps are still taking what came before
+        elif self._parting is None:
             self._tick_while_used(now)
         else:
             self._parting.tick(now)
-        if not self.over:
+        if not self.over or self._splices:
             self._timer = self._loop.call_later(self._pace(), self._tick)
 
     def _tick_while_used(self, now: float) -> None:

@@ -172,7 +172,7 @@ async def test_a_peer_that_takes_no_streams_is_not_hoarded_tunnels_to() -> None:
             async with connected(a.outbound) as streams:
                 with pytest.raises(ConnectionResetError):
                     await rest(streams)
-            assert await a.lines.outcome() == "RESET"
+            assert await a.lines.outcome() == "STREAM_REFUSED"
     assert max(most) <= 2, "the next one, and one that is just being left"
 
 

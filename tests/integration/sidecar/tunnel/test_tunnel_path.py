@@ -17,7 +17,6 @@ from meshtls.policy.authorizer import Decision, Target
 from meshtls.sidecar import sockets
 from meshtls.sidecar.address import Address
 from meshtls.sidecar.settings import Limits
-from meshtls.sidecar.tunnel.settings import STREAM_WINDOW, WIDE_STREAMS, WIDE_WINDOW
 from meshtls.svid.context import X509Context
 from meshtls.svid.verify import VerifiedPeer
 from tests.integration.sidecar.mesh import (
@@ -194,10 +193,10 @@ async def test_streams_whose_app_does_not_read_stall_no_other_and_keep_no_more_t
             writer.write(b"p" + await reader.readexactly(3))
         writer.close()
 
-    leave = asyncio.Event()
+    leave, window = asyncio.Event(), 1 << 18
     async with (
         small_buffers(app) as address,
-        side_b(address, tunnel=True) as b,
+        side_b(address, tunnel=True, limits=Limits(tunnel_window=window)) as b,
         side_a(b.inbound, tunnel=True) as a,
         asyncio.TaskGroup() as group,
         contextlib.AsyncExitStack() as stack,
@@ -206,13 +205,11 @@ async def test_streams_whose_app_does_not_read_stall_no_other_and_keep_no_more_t
             streams = await stack.enter_async_context(connected(a.outbound))
             group.create_task(_flood(streams, b"s" + bytes(8_000_000)))
         (tunnel,) = b.sidecar._inbound_doors[0].tunnels._live
-        await _until(lambda: sum(len(splice._rest) > STREAM_WINDOW / 2 for splice in tunnel._splices.values()) == 12)
+        await _until(lambda: sum(splice.kept > window / 2 for splice in tunnel._splices.values()) == 12)
         for _ in range(20):
             async with connected(a.outbound) as streams:
                 assert await echoed(streams) == b"ping"
-        kept = [len(splice._rest) for splice in tunnel._splices.values()]
-        assert sum(one > STREAM_WINDOW for one in kept) <= WIDE_STREAMS
-        assert max(kept) <= WIDE_WINDOW
+        assert max(splice.kept for splice in tunnel._splices.values()) <= window
         leave.set()
 
 

@@ -10,10 +10,13 @@ import pytest
 from meshtls.sidecar.tunnel.connection import Http2Connection
 from meshtls.sidecar.tunnel.frames import ErrorCode, Kind, ProtocolError, frame
 from meshtls.sidecar.tunnel.headers import NO_TABLE, Request, connect_block
+from meshtls.sidecar.tunnel.memory import ReceiveMemory
 from meshtls.sidecar.tunnel.sending import PREFACE
-from meshtls.sidecar.tunnel.settings import own_settings
+from meshtls.sidecar.tunnel.settings import TunnelBounds, own_settings
 from meshtls.sidecar.tunnel.streams import Stream
 
+#: Small enough for tests to reach.
+BOUNDS = TunnelBounds(streams=100, window=1 << 18)
 HERE = b"127.0.0.1:8080"
 CONNECT = NO_TABLE + connect_block(HERE)
 OK = b"\x88"
@@ -34,6 +37,9 @@ class Heard:
 
     def asked(self, stream: Stream, request: Request, ended: bool) -> None:
         self.events.append(("asked", stream.number, request.method, request.authority, ended))
+
+    def refused(self, error: ProtocolError) -> None:
+        self.events.append(("refused", error.stream_id, error.code, str(error)))
 
     def answered(self, stream: Stream, status: int, ended: bool) -> None:
         self.events.append(("answered", stream.number, status, ended))
@@ -58,12 +64,14 @@ class Side:
 
     client: bool
     crediting: bool = True
+    bounds: TunnelBounds = BOUNDS
+    memory: ReceiveMemory = field(default_factory=ReceiveMemory)
     heard: Heard = field(init=False)
     http: Http2Connection = field(init=False)
 
     def __post_init__(self) -> None:
         self.heard = Heard(self.crediting)
-        self.http = self.heard.http = Http2Connection(self.heard, client=self.client)
+        self.http = self.heard.http = Http2Connection(self.heard, self.bounds, self.memory, client=self.client)
 
     def says(self) -> bytes:
         """What is to go on the wire, taken."""
@@ -108,7 +116,7 @@ def connected(*, crediting: bool = True) -> tuple[Side, Side]:
 def a_server(*frames: bytes) -> Side:
     """A server to which a client said its preface and these frames."""
     server = Side(False)
-    server.hears(PREFACE + frame(Kind.SETTINGS, 0, 0, own_settings(client=True)) + b"".join(frames))
+    server.hears(PREFACE + frame(Kind.SETTINGS, 0, 0, own_settings(BOUNDS, client=True)) + b"".join(frames))
     return server
 
 

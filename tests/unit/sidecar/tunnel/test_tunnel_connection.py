@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from meshtls.sidecar.tunnel.frames import ACK, ErrorCode, Kind, ProtocolError, frame
 from meshtls.sidecar.tunnel.sending import HIGHEST_STREAM, PREFACE
-from meshtls.sidecar.tunnel.settings import CONNECTION_WINDOW, STREAM_WINDOW, WIDE_STREAMS, WIDE_WINDOW
+from meshtls.sidecar.tunnel.settings import TunnelBounds
 from tests.unit.sidecar.tunnel.ends import (
+    BOUNDS,
     HERE,
     SETTINGS,
     Side,
@@ -121,42 +122,17 @@ def test_settings_move_the_windows_of_streams_also_below_nothing() -> None:
     assert client.http.room(client.stream()) == 1
 
 
-def test_a_window_is_given_back_once_the_app_has_taken_half_of_it_and_wider_the_first_time() -> None:
+def test_a_window_is_returned_once_the_app_has_taken_half_of_it() -> None:
     _, server = connected(crediting=False)
     stream = server.stream()
     for _ in range(8):
         server.hears(data(1, bytes(1 << 14)))
-    assert stream.may_receive == STREAM_WINDOW - (1 << 17)
+    assert stream.may_receive == BOUNDS.window - (1 << 17)
     server.http.taken(stream, (1 << 17) - 1)
     assert server.says() == b"", "half of it is not yet taken"
     server.http.taken(stream, 1)
-    assert server.says() == window_update(1, (1 << 17) + WIDE_WINDOW - STREAM_WINDOW)
-    assert stream.may_receive == stream.window == WIDE_WINDOW
-    for _ in range(32):
-        server.hears(data(1, bytes(1 << 14)))
-        server.http.taken(stream, 1 << 14)
-    assert server.says() == window_update(1, WIDE_WINDOW >> 1)
-    assert stream.may_receive == stream.window == WIDE_WINDOW
-
-
-def test_only_so_many_streams_have_a_wide_window_at_a_time() -> None:
-    client, server = pair()
-    for _ in range(WIDE_STREAMS + 1):
-        stream = client.http.open(HERE)
-        while (room := client.http.room(stream)) > 0:
-            client.sends(stream, bytes(room))
-        exchange(client, server)
-    wide = [stream for stream in server.http.streams.values() if stream.window == WIDE_WINDOW]
-    narrow = [stream for stream in server.http.streams.values() if stream.window == STREAM_WINDOW]
-    assert (len(wide), len(narrow)) == (WIDE_STREAMS, 1)
-    assert narrow[0].may_receive + narrow[0].unreturned == STREAM_WINDOW, "it gets back what it sent, and no more"
-    client.http.reset(client.stream(1), ErrorCode.CANCEL)
-    exchange(client, server)
-    last = client.stream(narrow[0].number)
-    while (room := client.http.room(last)) > 0:
-        client.sends(last, bytes(room))
-    exchange(client, server)
-    assert narrow[0].window == WIDE_WINDOW
+    assert server.says() == window_update(1, 1 << 17)
+    assert stream.may_receive == stream.window == BOUNDS.window
 
 
 def test_padding_is_given_back_by_itself() -> None:
@@ -169,18 +145,59 @@ def test_padding_is_given_back_by_itself() -> None:
     assert server.stream().may_receive + server.stream().unreturned == server.stream().window - 520
 
 
-def test_the_connections_window_is_given_back_though_no_app_takes_a_byte() -> None:
-    client, server = pair(crediting=False)
+def pour(client: Side, server: Side, streams: int) -> int:
+    """Open streams and fill the window of each; the bytes that could be sent."""
     sent = 0
-    for _ in range(40):
+    for _ in range(streams):
         stream = client.http.open(HERE)
         while (room := client.http.room(stream)) > 0:
             client.sends(stream, bytes(room))
             sent += room
+            server.http.kept += room
+            server.memory.kept += room
         exchange(client, server)
-    assert sent == 40 * STREAM_WINDOW > 2 * CONNECTION_WINDOW
+    return sent
+
+
+def test_the_connections_window_is_returned_though_no_app_takes_a_byte() -> None:
+    client, server = pair(crediting=False)
+    assert pour(client, server, 40) == 40 * BOUNDS.window > 2 * BOUNDS.connection_window
     last = client.http.open(HERE)
     assert client.http.room(last) > 0, "forty streams that stand still don't stop this one"
+
+
+def test_in_tight_memory_the_connections_window_is_returned_only_for_what_the_apps_have_taken() -> None:
+    client, server = pair(crediting=False)
+    server.memory.size = 8 * BOUNDS.window
+    sent = pour(client, server, 40)
+    assert sent <= server.memory.size, "no stream has to be reset for it"
+    assert client.http.room(client.http.open(HERE)) == 0
+    server.http.kept -= sent
+    server.http.renew_window()
+    exchange(client, server)
+    assert client.http.room(client.stream(client.http.highest)) > 0, "still tight, by what others keep"
+
+
+@pytest.mark.parametrize(
+    ("bounds", "connection"),
+    [
+        (TunnelBounds(), 24 << 20),
+        (TunnelBounds(window=1 << 16), 3 << 15),
+        (TunnelBounds(window=1 << 10), (1 << 16) - 1),
+        (TunnelBounds(window=(1 << 31) - 1), (1 << 31) - 1),
+    ],
+)
+def test_the_windows_are_those_that_the_bounds_say(bounds: TunnelBounds, connection: int) -> None:
+    client, server = Side(True), Side(False, bounds=bounds)
+    exchange(client, server)
+    stream = client.http.open(HERE)
+    assert (stream.may_send, client.http.may_send) == (bounds.window, connection)
+
+
+def test_envoys_own_defaults_are_ours() -> None:
+    """As Envoy 1.40 documents Http2ProtocolOptions."""
+    bounds = TunnelBounds()
+    assert (bounds.streams, bounds.window, bounds.connection_window) == (1024, 16 << 20, 24 << 20)
 
 
 def test_what_a_peer_can_make_us_keep_is_bounded_by_its_streams_windows() -> None:
@@ -220,6 +237,17 @@ def test_streams_above_the_last_of_a_goaway_are_told_that_nothing_was_done() -> 
     client.hears(goaway(3))
     assert client.heard.events == [("broken", 5, ErrorCode.REFUSED_STREAM, True)]
     assert sorted(client.http.streams) == [1, 3]
+    assert not client.http.can_open
+
+
+def test_what_a_peer_allows_is_known_by_its_settings() -> None:
+    client = Side(True)
+    client.http.peer.max_streams = 1
+    client.http.open(HERE)
+    assert not client.http.can_open, "a guess"
+    client.hears(SETTINGS)
+    assert client.http.can_open, "it says nothing of a bound"
+    client.hears(settings((3, 1)))
     assert not client.http.can_open
 
 

@@ -22,6 +22,7 @@ from h2.events import (
 from h2.settings import SettingCodes
 
 from meshtls.sidecar.tunnel.frames import ErrorCode
+from meshtls.sidecar.tunnel.settings import TunnelBounds
 from tests.unit.sidecar.tunnel.ends import HERE, Side
 
 CONNECT = [(":method", "CONNECT"), (":authority", HERE.decode())]
@@ -53,11 +54,11 @@ class Peer:
 
 
 def test_h2_sees_our_settings() -> None:
-    server = Side(False)
+    server = Side(False, bounds=TunnelBounds())
     peer = Peer(server)
-    assert peer.h2.remote_settings.max_concurrent_streams == 100
-    assert peer.h2.remote_settings.initial_window_size == 1 << 18
-    assert peer.h2.outbound_flow_control_window == 1 << 22
+    assert peer.h2.remote_settings.max_concurrent_streams == 1024
+    assert peer.h2.remote_settings.initial_window_size == 1 << 24
+    assert peer.h2.outbound_flow_control_window == 3 << 23
     client = Peer(Side(True))
     assert client.h2.remote_settings[SettingCodes.ENABLE_PUSH] == 0
 
