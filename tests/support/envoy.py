@@ -18,13 +18,14 @@ from typing import Any
 
 from tests.support.require import require
 
-__all__ = ["Door", "Envoy", "envoy_binary", "running_envoy"]
+__all__ = ["Door", "Envoy", "envoy_binary", "running_envoy", "started_envoy"]
 
 Json = dict[str, Any]
 _ROOT = Path(__file__).resolve().parents[2]
 _EXTENSIONS = "type.googleapis.com/envoy.extensions"
 _TLS = f"{_EXTENSIONS}.transport_sockets.tls.v3"
 _SDS = "sds"
+_START_SECONDS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +80,25 @@ def envoy_binary() -> Path:
 async def running_envoy(
     directory: Path, socket: Path, doors: Sequence[Door], *, delta: bool = False, seconds: float = 20
 ) -> AsyncIterator[Envoy]:
-    """Enters when it is live, which it is not before every secret that it waits for has come."""
+    """Enters when it is live, which it is not before every secret that it waits for has come. For so many seconds."""
+    async with asyncio.timeout(seconds), started_envoy(directory, _bootstrap(socket, doors, delta)) as envoy:
+        yield envoy
+
+
+@asynccontextmanager
+async def started_envoy(directory: Path, bootstrap: Json) -> AsyncIterator[Envoy]:
+    """One with this bootstrap document, which has an admin listener. Enters when it is live."""
     config, admin, log = directory / "envoy.json", directory / "admin.txt", directory / "envoy.log"
-    config.write_text(json.dumps(_bootstrap(socket, doors, delta)))
+    config.write_text(json.dumps(bootstrap))
     flags = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "info", "--admin-address-path", str(admin)]
     with log.open("wb") as out:
         process = await asyncio.create_subprocess_exec(
             envoy_binary(), "--config-path", str(config), *flags, stdout=out, stderr=out
         )
     try:
-        async with asyncio.timeout(seconds):
-            yield await _live(process, admin, log)
+        async with asyncio.timeout(_START_SECONDS):
+            envoy = await _live(process, admin, log)
+        yield envoy
     except BaseException:
         print(_text(log)[-8000:])
         raise
