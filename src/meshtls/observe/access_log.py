@@ -44,6 +44,9 @@ class AccessLine(msgspec.Struct, frozen=True):
     handshake_ms: float | None
     connect_ms: float | None
     total_ms: float
+    traceparent: str | None
+    baggage: str | None
+    forwarded: str | None
 
 
 class LineStream(Protocol):
@@ -69,6 +72,7 @@ class AccessLog:
         self._stream.flush()
 
 
+_LONGEST_CLAIM = 256
 #: Asked of the enum each time, they are a fifth of the price of a line.
 _WORDS = {outcome: (outcome.verdict.value, outcome.name, outcome.value) for outcome in Outcome}
 
@@ -100,11 +104,18 @@ def access_line(result: ConnectionResult) -> AccessLine:
         _rounded(phases.handshake_ms),
         _rounded(phases.connect_ms),
         round(phases.total_ms, 3),
+        result.traceparent,
+        _shortened(result.baggage),
+        _shortened(result.forwarded),
     )
 
 
 def _text(spiffe_id: SpiffeId | None) -> str | None:
     return None if spiffe_id is None else str(spiffe_id)
+
+
+def _shortened(claim: str | None) -> str | None:
+    return claim if claim is None or len(claim) <= _LONGEST_CLAIM else claim[:_LONGEST_CLAIM] + "..."
 
 
 def _rounded(milliseconds: float | None) -> float | None:

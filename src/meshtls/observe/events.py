@@ -113,7 +113,8 @@ class ConnectionResult(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that is known of one connection at its end. ``detail`` is the verifier's or the policy's own
     words; ``bytes_in`` and ``bytes_out`` count application bytes read from and written to the connection's opener.
     ``tunnel``: it was a stream of a tunnel, whose handshake may be an earlier connection's. ``resumed``: its TLS took
-    up a session of an earlier connection.
+    up a session of an earlier connection. ``traceparent``, ``baggage`` and ``forwarded`` are printable ASCII: what a
+    tunnel's stream says of where it comes from, which on an inbound one is the peer's claim and no more.
     """
 
     sidecar: str
@@ -131,6 +132,9 @@ class ConnectionResult(msgspec.Struct, frozen=True, kw_only=True):
     generation: int | None = None
     tunnel: bool = False
     resumed: bool = False
+    traceparent: str | None = None
+    baggage: str | None = None
+    forwarded: str | None = None
     bytes_in: int = 0
     bytes_out: int = 0
     phases: Phases = Phases()

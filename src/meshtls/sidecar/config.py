@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from meshtls.errors import ConfigError, RequestError
-from meshtls.scalars import size, whole_number, word, workload_id
+from meshtls.scalars import shown, size, whole_number, word, workload_id
 from meshtls.sidecar.address import Address
 from meshtls.sidecar.scalars import flag, leads_back, one_of, parse_duration, unique_addresses
 from meshtls.sidecar.settings import (
@@ -22,6 +22,7 @@ from meshtls.sidecar.settings import (
     OutboundConfig,
     SidecarConfig,
     TlsMinimum,
+    Workload,
 )
 from meshtls.workload.address import Address as WorkloadAddress
 from meshtls.workload.address import parse_address
@@ -34,6 +35,7 @@ MOST_WORKERS = 1024
 _MOST_WARM = 10_000
 _MOST_CONNECTIONS = 10_000_000
 _MOST_STREAMS = 100_000
+_LONGEST_LABEL = 253  # that of a name in Kubernetes
 _WINDOWS_IN_MEMORY = 4
 
 
@@ -57,6 +59,7 @@ def parse_config(text: str, file: str = "sidecar.yaml") -> SidecarConfig:
         workload_api=_identity(top.section("identity")),
         inbound=tuple(_inbound(section, claim) for section in top.sections("inbound")),
         outbound=tuple(_outbound(section, claim) for section in top.sections("outbound")),
+        workload=_workload(top.part("workload")),
         limits=_limits(top.section("limits")),
         health=top.optional("health", claim, None),
         workers=top.optional("workers", whole_number(1, MOST_WORKERS), 1),
@@ -149,6 +152,24 @@ def _workload_api(text: str) -> WorkloadAddress:
         return parse_address(text)
     except ConfigError as error:
         raise RequestError(str(error)) from error  # the section adds the file, the line and the key
+
+
+def _workload(section: Section) -> Workload:
+    workload = Workload(
+        cluster=section.optional("cluster", _label, ""),
+        namespace=section.optional("namespace", _label, ""),
+        deployment=section.optional("deployment", _label, ""),
+        service=section.optional("service", _label, ""),
+        version=section.optional("version", _label, ""),
+    )
+    section.finish()
+    return workload
+
+
+def _label(text: str) -> str:
+    if not 0 < len(text) <= _LONGEST_LABEL:
+        raise RequestError(f"wanted 1 to {_LONGEST_LABEL} characters, got {shown(text)}")
+    return text
 
 
 def _limits(section: Section | None) -> Limits:

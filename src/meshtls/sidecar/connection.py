@@ -14,6 +14,7 @@ from meshtls.errors import MeshtlsError, NotAuthorizedError
 from meshtls.observe.events import ConnectionResult, Direction, Outcome, Phases
 from meshtls.policy.authorizer import Authorizer, Target, refusal_by
 from meshtls.printable import printable
+from meshtls.sidecar.tunnel.origin import NOWHERE, Origin
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.engine import TlsEngine
@@ -120,6 +121,8 @@ class Connection:
     #: What a tunnel's peer refused unseen of the opener's bytes, to be sent first elsewhere, and how often that was.
     unsent: bytes = b""
     refusals: int = 0
+    #: What its CONNECT says of where it comes from: ours where we call, and the peer's claim where we are called.
+    origin: Origin = NOWHERE
     started: datetime = field(init=False)
     _began: float = field(init=False)
     _phases: dict[str, float] = field(init=False, default_factory=dict)
@@ -190,6 +193,9 @@ class Connection:
             peer_serial=facts.peer_serial,
             generation=facts.generation,
             resumed=facts.resumed,
+            traceparent=_text(self.origin.traceparent),
+            baggage=_text(self.origin.baggage),
+            forwarded=_text(self.origin.forwarded),
             tunnel=self.tunnel,
             bytes_in=self.flow.bytes_in,
             bytes_out=self.flow.bytes_out,
@@ -199,3 +205,7 @@ class Connection:
                 total_ms=(self.clock.monotonic() - self._began) * 1000,
             ),
         )
+
+
+def _text(said: bytes) -> str | None:
+    return said.decode("ascii") if said else None

@@ -31,6 +31,7 @@ from meshtls.sidecar.sockets import abort
 from meshtls.sidecar.tunnel.admission import Door
 from meshtls.sidecar.tunnel.ledger import Ledger
 from meshtls.sidecar.tunnel.memory import ReceiveMemory
+from meshtls.sidecar.tunnel.origin import Handover
 from meshtls.sidecar.tunnel.pool import ALPN, speaks_http2
 from meshtls.sidecar.tunnel.server import Tunnels
 from meshtls.sidecar.waiting import either_readable
@@ -54,6 +55,8 @@ class Inbound:
         clock: Clock,
         ledger: Ledger,
         memory: ReceiveMemory,
+        *,
+        handover: Handover | None = None,
     ) -> None:
         self.config = config
         self._limits = limits
@@ -61,7 +64,7 @@ class Inbound:
         self._decide: Authorizer = authorize_one_of(*config.allow)
         options = tls_options(config, ALPN if config.tunnel else ())
         self._contexts = TlsContexts(source, self._authorize, server_side=True, options=options, clock=clock)
-        self.tunnels = Tunnels(Door(config, limits, self._contexts, self._authorize, ledger, memory))
+        self.tunnels = Tunnels(Door(config, limits, self._contexts, self._authorize, ledger, memory, handover))
 
     def set_authorizer(self, authorizer: Authorizer) -> None:
         """Replace who decides on what comes; ``Registry.recheck`` asks it about what is there.

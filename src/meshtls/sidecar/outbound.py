@@ -23,6 +23,7 @@ from meshtls.sidecar.settings import Limits, OutboundConfig
 from meshtls.sidecar.sockets import abort
 from meshtls.sidecar.tunnel.ledger import Ledger
 from meshtls.sidecar.tunnel.memory import ReceiveMemory
+from meshtls.sidecar.tunnel.origin import NOWHERE, Handover, Origin, forwarded_by, new_traceparent
 from meshtls.sidecar.tunnel.pool import ALPN, Dialled, Route, TunnelPool
 from meshtls.sidecar.turns import Patience, queue_full, turns
 from meshtls.sidecar.warm import WarmPool
@@ -48,14 +49,20 @@ class Outbound:
         memory: ReceiveMemory,
         *,
         start: Callable[[Connection, Phases], None],
+        baggage: bytes = b"",
+        handover: Handover | None = None,
     ) -> None:
-        """``start`` gives a connection a task of its own, for these phases."""
+        """``start`` gives a connection a task of its own, for these phases. ``baggage`` is what a tunnel's peers are
+        told of the workload. A connection from an inbound listener of this sidecar takes what ``handover`` has.
+        """
         self.config = config
         self._limits = limits
         self._authorize = authorize_id(config.peer)
         options = tls_options(config)
         self._contexts = TlsContexts(source, self._authorize, server_side=False, options=options, clock=clock)
         self._places = Places(_UNDER_WAY)
+        self._baggage = baggage
+        self._handover = handover
         self.tunnels = (
             self._pool(ledger, clock, memory, lambda connection: start(connection, self.serve))
             if config.tunnel
@@ -67,7 +74,22 @@ class Outbound:
 
     def take(self, connection: Connection) -> bool:
         """Carry it without a task, where that can be done: through a tunnel that is there."""
-        return self.tunnels is not None and self.tunnels.take(connection)
+        if self.tunnels is None:
+            return False
+        connection.origin = self._origin(connection)
+        return self.tunnels.take(connection)
+
+    def _origin(self, connection: Connection) -> Origin:
+        try:
+            host, port = connection.opener.getpeername()[:2]
+        except OSError:
+            return NOWHERE  # it has gone already
+        said = NOWHERE if self._handover is None else self._handover.take((host, port))
+        return Origin(
+            said.traceparent or new_traceparent(),
+            said.baggage or self._baggage,
+            said.forwarded or forwarded_by(said, host).forwarded,
+        )
 
     def close(self) -> None:
         """End the tunnels, whose streams are over."""

@@ -24,10 +24,12 @@ from meshtls.sidecar.listener import Listener
 from meshtls.sidecar.outbound import Outbound
 from meshtls.sidecar.registry import Registry
 from meshtls.sidecar.reporter import OnResult, Reporter
-from meshtls.sidecar.settings import SidecarConfig
+from meshtls.sidecar.scalars import leads_back
+from meshtls.sidecar.settings import InboundConfig, OutboundConfig, SidecarConfig
 from meshtls.sidecar.sockets import abort, peer_of
 from meshtls.sidecar.tunnel.ledger import Ledger
 from meshtls.sidecar.tunnel.memory import ReceiveMemory
+from meshtls.sidecar.tunnel.origin import Handover, baggage_of
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import X509ContextSource
 
@@ -55,8 +57,15 @@ class Sidecar:
         self._report = Reporter(on_result)
         self._ledger = Ledger(self.registry, self._report)
         common = config.limits, self._source, self._clock, self._ledger, ReceiveMemory(config.limits.tunnel_memory)
-        self._inbound_doors = [Inbound(c, *common) for c in config.inbound]
-        self._outbound_doors = [Outbound(c, *common, start=self._start) for c in config.outbound]
+        handover = Handover()
+        self._inbound_doors = [
+            Inbound(c, *common, handover=handover if _leads_through(c, config.outbound) else None)
+            for c in config.inbound
+        ]
+        baggage = baggage_of(config.workload, config.name, config.spiffe_id)
+        self._outbound_doors = [
+            Outbound(c, *common, start=self._start, baggage=baggage, handover=handover) for c in config.outbound
+        ]
         self._tasks = asyncio.TaskGroup()
         self._accepting: list[asyncio.Task[None]] = []
         self._probing: list[asyncio.Task[None]] = []
@@ -181,6 +190,11 @@ class Sidecar:
         inbound = connection.direction is Direction.INBOUND
         start = self.registry.start_unproven if inbound else self.registry.start
         start(connection, partial(carry, phases=phases, report=self._report))
+
+
+def _leads_through(door: InboundConfig, ways: Iterable[OutboundConfig]) -> bool:
+    """Whether a door's app is a way out of this sidecar, which then is a gateway."""
+    return any(leads_back(door.app, way.listen) for way in ways)
 
 
 async def _cancelled(tasks: list[asyncio.Task[None]]) -> None:

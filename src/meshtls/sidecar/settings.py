@@ -10,7 +10,16 @@ from meshtls.sidecar.address import Address
 from meshtls.spiffeid import SpiffeId
 from meshtls.workload.address import Address as WorkloadAddress
 
-__all__ = ["InboundConfig", "KeyExchange", "Limits", "Mode", "OutboundConfig", "SidecarConfig", "TlsMinimum"]
+__all__ = [
+    "InboundConfig",
+    "KeyExchange",
+    "Limits",
+    "Mode",
+    "OutboundConfig",
+    "SidecarConfig",
+    "TlsMinimum",
+    "Workload",
+]
 
 
 class Mode(Enum):
@@ -103,6 +112,18 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     tunnel_memory: int = 1 << 28
 
 
+class Workload(msgspec.Struct, frozen=True, kw_only=True):
+    """What a tunnel's peers are told of this workload, for their telemetry alone; "" is not said. ``namespace`` and
+    ``service`` are by default those of the SPIFFE ID and the sidecar's name.
+    """
+
+    cluster: str = ""
+    namespace: str = ""
+    deployment: str = ""
+    service: str = ""
+    version: str = ""
+
+
 class SidecarConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One sidecar. Its identity comes from the Workload API at ``workload_api``; without it, ``meshtls sidecar`` asks
     SPIFFE_ENDPOINT_SOCKET, and an embedding process gives the source itself.
@@ -115,6 +136,7 @@ class SidecarConfig(msgspec.Struct, frozen=True, kw_only=True):
     workload_api: WorkloadAddress | None = None
     inbound: tuple[InboundConfig, ...] = ()
     outbound: tuple[OutboundConfig, ...] = ()
+    workload: Workload = Workload()
     limits: Limits = Limits()
     health: Address | None = None
     workers: int = 1

@@ -81,4 +81,4 @@ async def test_a_refusal_at_the_limit_that_can_not_be_reported_does_not_end_the_
                             await rest(refused)
                     await until(partial(reported, report, number))
             assert report.outcomes[:3] == [Outcome.CONNECTION_LIMIT] * 3
-            assert a.readiness().text is None
+            assert a.readiness().ready

@@ -32,6 +32,7 @@ def test_a_line_holds_all_that_is_known() -> None:
             local_serial="0b",
             peer_serial="0a",
             generation=7,
+            baggage="service.name=a",
             bytes_in=3,
             bytes_out=4,
             phases=Phases(handshake_ms=1.23456, connect_ms=0.5, total_ms=2.0),
@@ -42,7 +43,8 @@ def test_a_line_holds_all_that_is_known() -> None:
         '"reason":"the connection was allowed and ended by its two sides","detail":"both sides ended it",'
         '"source_id":"spiffe://example.org/a","destination_id":"spiffe://example.org/b","remote":"127.0.0.1:4711",'
         '"tls_version":"TLSv1.3","cipher_suite":"TLS_AES_256_GCM_SHA384","local_serial":"0b","peer_serial":"0a",'
-        '"generation":7,"tunnel":false,"resumed":false,"bytes_in":3,"bytes_out":4,"handshake_ms":1.235,"connect_ms":0.5,"total_ms":2.0}\n'
+        '"generation":7,"tunnel":false,"resumed":false,"bytes_in":3,"bytes_out":4,"handshake_ms":1.235,"connect_ms":0.5,"total_ms":2.0,'
+        '"traceparent":null,"baggage":"service.name=a","forwarded":null}\n'
     )
 
 
@@ -86,3 +88,21 @@ def test_what_a_peer_said_is_printable_and_ends_no_line_and_no_log() -> None:
     assert (line.isprintable(), end) == (True, "\n")
     assert json.loads(line)["sidecar"] == "b\x9b"
     assert json.loads(line)["detail"] == r"got \ud800\x1b[2J\x85\u2028\u202e"
+
+
+def test_what_a_peer_claims_of_itself_is_shortened() -> None:
+    stream = io.StringIO()
+    AccessLog(stream)(
+        ConnectionResult(
+            sidecar="b",
+            direction=Direction.INBOUND,
+            outcome=Outcome.OK,
+            detail="",
+            started=STARTED,
+            remote="127.0.0.1:4711",
+            baggage="b" * 4096,
+            forwarded="f" * 256,
+        )
+    )
+    line = json.loads(stream.getvalue())
+    assert (line["baggage"], line["forwarded"]) == ("b" * 256 + "...", "f" * 256)

@@ -11,7 +11,16 @@ from meshtls.errors import ConfigError, RequestError
 from meshtls.sidecar.address import Address
 from meshtls.sidecar.config import load_config, parse_config
 from meshtls.sidecar.scalars import leads_back
-from meshtls.sidecar.settings import InboundConfig, KeyExchange, Limits, Mode, OutboundConfig, SidecarConfig, TlsMinimum
+from meshtls.sidecar.settings import (
+    InboundConfig,
+    KeyExchange,
+    Limits,
+    Mode,
+    OutboundConfig,
+    SidecarConfig,
+    TlsMinimum,
+    Workload,
+)
 from meshtls.spiffeid import SpiffeId
 from meshtls.workload.address import parse_address
 
@@ -27,6 +36,7 @@ inbound:
   - {{listen: "[::1]:15007", app: "web:80", mode: DISABLE}}
 outbound:
   - {{listen: "127.0.0.1:15001", to: "127.0.0.1:15106", peer: "{B}", resumption: true, warm: 4}}
+workload: {{cluster: east, namespace: shop, deployment: web-v2, service: web, version: v2}}
 limits:
   connections: 8
   unproven: 7
@@ -74,6 +84,7 @@ def test_a_full_file_gives_all_that_it_says() -> None:
                 listen=Address("127.0.0.1", 15001), to=Address("127.0.0.1", 15106), peer=B, resumption=True, warm=4
             ),
         ),
+        workload=Workload(cluster="east", namespace="shop", deployment="web-v2", service="web", version="v2"),
         limits=Limits(
             connections=8,
             unproven=7,
@@ -139,8 +150,8 @@ MISTAKES = {
     ),
     "an unknown key at the top": (
         ("name: a", "name: a\nnmae: a"),
-        "a.yaml, line 2: nmae: unknown key; wanted one of name, spiffe_id, identity, inbound, outbound, limits, "
-        "health, workers",
+        "a.yaml, line 2: nmae: unknown key; wanted one of name, spiffe_id, identity, inbound, outbound, "
+        "workload, limits, health, workers",
     ),
     "no allow-list": (
         ("    allow: []\n", ""),
@@ -195,6 +206,10 @@ MISTAKES = {
         ("inbound:", "limits: {tunnel_window: 65MiB}\ninbound:"),
         "a.yaml, line 3: limits.tunnel_window: wanted tunnel_memory of at least 4 times tunnel_window, which"
         " is 272629760 bytes, got 268435456: one stream whose app does not read must not use it up",
+    ),
+    "a workload's name that is none": (
+        ("inbound:", "workload: {service: ''}\ninbound:"),
+        "a.yaml, line 3: workload.service: wanted 1 to 253 characters, got ''",
     ),
     "no connections": (
         ("inbound:", "limits: {connections: 0}\ninbound:"),

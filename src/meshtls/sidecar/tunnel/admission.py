@@ -8,6 +8,7 @@ gets, or nothing.
 from __future__ import annotations
 
 import asyncio
+import socket
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -26,6 +27,7 @@ from meshtls.sidecar.tunnel.frames import ProtocolError
 from meshtls.sidecar.tunnel.headers import Request
 from meshtls.sidecar.tunnel.ledger import Ledger
 from meshtls.sidecar.tunnel.memory import ReceiveMemory
+from meshtls.sidecar.tunnel.origin import Handover, forwarded_by
 from meshtls.sidecar.tunnel.splice import Splice
 from meshtls.sidecar.tunnel.streams import Stream
 from meshtls.sidecar.tunnel.terminator import TunnelServer
@@ -49,6 +51,8 @@ class Door:
     authorize: Authorizer
     ledger: Ledger
     memory: ReceiveMemory
+    #: Where the app is one of the sidecar's own outbound listeners.
+    handover: Handover | None
 
 
 class _RefusedError(MeshtlsError):
@@ -82,6 +86,7 @@ class Admission:
 
     def asked(self, stream: Stream, request: Request, ended: bool) -> None:
         connection = self._connection()
+        connection.origin = request.origin
         splice = self.server.carry(stream, connection.flow, partial(self._done, connection))
         ledger = self._door.ledger
         crowded = ledger.full
@@ -157,10 +162,16 @@ class Admission:
         sock = self._dialler.at_once()
         if sock is not None:
             connection.timed("connect", began)
-            self.server.accept(splice)
-            splice.join(sock)
+            self._join(connection, splice, sock)
         else:
             self._dialling[splice] = self._dials.create_task(self._connect_later(connection, splice))
+
+    def _join(self, connection: Connection, splice: Splice, sock: socket.socket) -> None:
+        if self._door.handover is not None:
+            host = self._tunnel.remote.rpartition(":")[0].strip("[]")
+            self._door.handover.leave(sock.getsockname()[:2], forwarded_by(connection.origin, host))
+        self.server.accept(splice)
+        splice.join(sock)
 
     async def _connect_later(self, connection: Connection, splice: Splice) -> None:
         app, timeout = self._door.config.app, self._door.limits.connect_timeout
@@ -175,8 +186,7 @@ class Admission:
             if splice.over:
                 abort(sock)
                 return
-            self.server.accept(splice)
-            splice.join(sock)
+            self._join(connection, splice, sock)
 
     def _unreachable(self, splice: Splice, detail: str) -> None:
         if not splice.over:

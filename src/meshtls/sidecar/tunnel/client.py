@@ -9,6 +9,7 @@ from meshtls.sidecar.connection import EndedError, Flow
 from meshtls.sidecar.ends import TlsEnd
 from meshtls.sidecar.tunnel.frames import ErrorCode
 from meshtls.sidecar.tunnel.memory import ReceiveMemory
+from meshtls.sidecar.tunnel.origin import NOWHERE, Origin
 from meshtls.sidecar.tunnel.settings import TunnelBounds
 from meshtls.sidecar.tunnel.splice import OnDone, Splice
 from meshtls.sidecar.tunnel.streams import Stream
@@ -58,11 +59,13 @@ class TunnelClient(Wire):
         """Nothing is on it."""
         return not self._splices
 
-    def open(self, sock: socket.socket, flow: Flow, on_done: OnDone, again: bytes = b"") -> Splice:
+    def open(
+        self, sock: socket.socket, flow: Flow, on_done: OnDone, origin: Origin = NOWHERE, again: bytes = b""
+    ) -> Splice:
         """Carry this app's connection, where ``can_open``; ``again`` was received from the app before. The socket stays
         the caller's to close.
         """
-        stream = self.http.open(self._authority)
+        stream = self.http.open(self._authority, origin)
         splice = self._splices[stream.number] = Splice(self, stream, flow, on_done, from_opener=True, again=again)
         splice.join(sock)
         self.flush_soon()

@@ -1,13 +1,14 @@
 """The header blocks of CONNECT and of its answers (RFC 9113, sections 8.2, 8.3 and 8.5; HPACK is RFC 7541). Pure.
 
-What we send are literals that enter no table, so a block is the same bytes whatever was sent before it, and can be
-built once. Our encoder's table is put to size 0 at the start of the first block: that holds for any size a peer asks
-for later. What we receive may use the whole of HPACK; only a block of just our own form is read without the decoder,
-which is sound because such a block neither reads nor changes its table.
+What we send are literals that enter no table, so a block is the same bytes whatever was sent before it. Our encoder's
+table is put to size 0 at the start of the first block: that holds for any size a peer asks for later. What we receive
+may use the whole of HPACK; only a block of such literals is read without the decoder, which is sound because it neither
+reads nor changes the decoder's table.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
@@ -16,6 +17,7 @@ import hpack
 from hpack.hpack import encode_integer
 
 from meshtls.sidecar.tunnel.frames import ErrorCode, ProtocolError
+from meshtls.sidecar.tunnel.origin import NOWHERE, Origin, origin_of
 from meshtls.sidecar.tunnel.settings import MAX_HEADER_LIST
 
 __all__ = ["NO_TABLE", "HeaderReader", "Request", "connect_block", "status_block"]
@@ -26,24 +28,58 @@ NO_TABLE = b"\x20"
 _CONNECT = b"\x02\x07CONNECT\x01"
 _STATUS_200 = b"\x88"
 _INDEXED_STATUS = {200: _STATUS_200, 400: b"\x8c", 404: b"\x8d"}
-_LENGTH_AT = len(_CONNECT)
-_SHORT = 127  # from here on a length takes more than one byte (RFC 7541, section 5.1)
+_STATIC_NAMES = {1: b":authority", 2: b":method"}
+_SHORT = 127  # from here on a length takes more than one byte, and from 128 on it is Huffman code (RFC 7541, section 5)
+_LONGEST_PLAIN_BLOCK = 1 << 12
+_NAME = re.compile(rb"[\x21-\x39\x3b-\x40\x5b-\x7e]+")
+_BREAK = re.compile(rb"[\0\r\n]")
+_ORIGIN_FIELDS = (b"traceparent", b"baggage", b"forwarded")
 _PER_CONNECTION = {b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"}
 _REQUEST_FIELDS = {b":method", b":scheme", b":authority", b":path"}
 _STATUS_DIGITS = 3
+_Field = tuple[bytes, bytes]
 
 
 class Request(NamedTuple):
-    """What a peer asks for; ``authority`` is b"" where a request other than CONNECT names none."""
+    """What a peer asks for; ``authority`` is b"" where a request other than CONNECT names none. ``origin`` is what it
+    says of where the request comes from.
+    """
 
     method: bytes
     authority: bytes
+    origin: Origin = NOWHERE
+
+
+def connect_block(authority: bytes, origin: Origin = NOWHERE) -> bytes:
+    """CONNECT to ``authority``, from ``origin``."""
+    block = _connect(authority)
+    if origin is not NOWHERE:
+        # The baggage is a tunnel's, the others are the stream's own.
+        block += _literal(b"baggage", origin.baggage) if origin.baggage else b""
+        for name, value in ((b"forwarded", origin.forwarded), (b"traceparent", origin.traceparent)):
+            if value:
+                block += _name(name) + _length(value) + value
+    return block
 
 
 @lru_cache(maxsize=64)
-def connect_block(authority: bytes) -> bytes:
-    """CONNECT to ``authority``."""
-    return _CONNECT + bytes(encode_integer(len(authority), 7)) + authority
+def _connect(authority: bytes) -> bytes:
+    return _CONNECT + _length(authority) + authority
+
+
+@lru_cache(maxsize=64)
+def _literal(name: bytes, value: bytes) -> bytes:
+    return _name(name) + _length(value) + value
+
+
+@lru_cache(maxsize=8)
+def _name(name: bytes) -> bytes:
+    """A new name of a literal without indexing."""
+    return b"\0" + _length(name) + name
+
+
+def _length(text: bytes) -> bytes:
+    return bytes((len(text),)) if len(text) < _SHORT else bytes(encode_integer(len(text), 7))
 
 
 def status_block(status: int) -> bytes:
@@ -61,15 +97,15 @@ class HeaderReader:
 
     def request(self, block: bytes, stream_id: int) -> Request:
         """Raises ProtocolError: of the connection where it is no HPACK, of the stream where it is malformed."""
-        if block.startswith(_CONNECT) and _LENGTH_AT + 1 < len(block) == _LENGTH_AT + 1 + block[_LENGTH_AT] < _SHORT:
-            return Request(b"CONNECT", block[_LENGTH_AT + 1 :])
-        return _request(self._fields(block, stream_id, _REQUEST_FIELDS), stream_id)
+        fields = _plain_literals(block) or self._decoded(block)
+        pseudo, plain = _checked(fields, stream_id, _REQUEST_FIELDS)
+        return _request(pseudo, stream_id, origin_of(plain) if plain else NOWHERE)
 
     def status(self, block: bytes, stream_id: int) -> int:
         """Raises ProtocolError as ``request`` does."""
         if block == _STATUS_200:
             return 200
-        text = self._fields(block, stream_id, {b":status"}).get(b":status", b"")
+        text = _checked(self._decoded(block), stream_id, {b":status"})[0].get(b":status", b"")
         if len(text) != _STATUS_DIGITS or not text.isdigit():
             raise _malformed(stream_id, f"wanted one :status of three digits, got {text!r}")
         return int(text)
@@ -77,20 +113,6 @@ class HeaderReader:
     def skip(self, block: bytes) -> None:
         """Keep the table in step with a block that is not wanted. Raises ProtocolError of the connection."""
         self._decoded(block)
-
-    def _fields(self, block: bytes, stream_id: int, known: set[bytes]) -> dict[bytes, bytes]:
-        """The pseudo-header fields, once all fields are checked."""
-        pseudo: dict[bytes, bytes] = {}
-        plain = False
-        for name, value in self._decoded(block):
-            if name[:1] == b":":
-                if plain or name in pseudo or name not in known:
-                    raise _malformed(stream_id, f"wanted each of {_words(known)} at most once and first, got {name!r}")
-                pseudo[name] = value
-            else:
-                plain = True
-                _check_field(name, value, stream_id)
-        return pseudo
 
     def _decoded(self, block: bytes) -> Iterable[tuple[bytes, bytes]]:
         try:
@@ -101,19 +123,70 @@ class HeaderReader:
             raise ProtocolError(ErrorCode.COMPRESSION_ERROR, f"the peer's header block is no HPACK: {error}") from error
 
 
-def _request(fields: dict[bytes, bytes], stream_id: int) -> Request:
+def _checked(fields: Iterable[_Field], stream_id: int, known: set[bytes]) -> tuple[dict[bytes, bytes], list[_Field]]:
+    """The pseudo-header fields, and of the others those that say where a request comes from."""
+    pseudo: dict[bytes, bytes] = {}
+    origin: list[_Field] = []
+    plain = False
+    for name, value in fields:
+        if name[:1] == b":":
+            if plain or name in pseudo or name not in known:
+                raise _malformed(stream_id, f"wanted each of {_words(known)} at most once and first, got {name!r}")
+            pseudo[name] = value
+        else:
+            plain = True
+            _check_field(name, value, stream_id)
+            if name in _ORIGIN_FIELDS:
+                origin.append((name, value))
+    return pseudo, origin
+
+
+def _plain_literals(block: bytes) -> list[_Field] | None:
+    """The fields of a block that is nothing but literals without indexing and without Huffman code, with short names;
+    None for any other, which is the decoder's.
+    """
+    fields: list[_Field] = []
+    at, end = 0, len(block)
+    if end > _LONGEST_PLAIN_BLOCK:
+        return None
+    try:
+        while at < end:
+            name = _STATIC_NAMES.get(block[at])
+            at += 1
+            if name is None:
+                if block[at - 1] or block[at] >= _SHORT:
+                    return None
+                at, name = at + 1 + block[at], block[at + 1 : at + 1 + block[at]]
+            length = block[at]
+            at += 1
+            if length > _SHORT:
+                return None
+            if length == _SHORT:
+                low, high = block[at], block[at + 1]
+                if high >> 7 and low >> 7:
+                    return None
+                length += low & _SHORT | (high << 7 if low >> 7 else 0)
+                at += 2 if low >> 7 else 1
+            fields.append((name, block[at : at + length]))
+            at += length
+    except IndexError:
+        return None
+    return fields if at == end else None
+
+
+def _request(fields: dict[bytes, bytes], stream_id: int, origin: Origin) -> Request:
     connect = fields.get(b":method") == b"CONNECT"
     wanted = {b":method", b":authority"} if connect else {b":method", b":scheme", b":path"}
     optional = set() if connect else {b":authority"}
     if not wanted <= fields.keys() <= wanted | optional or not all(fields[name] for name in wanted):
         raise _malformed(stream_id, f"wanted a request with {_words(wanted)}, got {_words(fields)}")
-    return Request(fields[b":method"], fields.get(b":authority", b""))
+    return Request(fields[b":method"], fields.get(b":authority", b""), origin)
 
 
 def _check_field(name: bytes, value: bytes, stream_id: int) -> None:
-    if not name or name != name.lower() or any(byte <= 0x20 or byte >= 0x7F or byte == 0x3A for byte in name):
+    if not _NAME.fullmatch(name):
         raise _malformed(stream_id, f"wanted a field name in lower case, got {name!r}")
-    if any(byte in value for byte in b"\0\r\n") or value != value.strip(b" \t"):
+    if _BREAK.search(value) or value != value.strip(b" \t"):
         raise _malformed(stream_id, f"wanted no line break and no space around the value of {name!r}")
     if name in _PER_CONNECTION or (name == b"te" and value != b"trailers"):
         raise _malformed(stream_id, f"wanted no field of HTTP/1.1 connections, got {name!r}")

@@ -149,7 +149,7 @@ class TunnelPool:
         # Whether the peer is this route's one ID was asked when the tunnel was made, and no policy changes that.
         connection.peer, connection.facts, connection.tunnel = tunnel.peer, tunnel.facts, True
         unsent, connection.unsent = connection.unsent, b""
-        return tunnel.client.open(connection.opener, connection.flow, on_done, unsent)
+        return tunnel.client.open(connection.opener, connection.flow, on_done, connection.origin, unsent)
 
     def _done(self, connection: Connection, splice: Splice, error: Exception | None) -> None:
         if isinstance(error, StreamRefusedError):

@@ -12,6 +12,7 @@ from meshtls.sidecar.tunnel.frames import (
     frame_header,
 )
 from meshtls.sidecar.tunnel.headers import NO_TABLE, connect_block, status_block
+from meshtls.sidecar.tunnel.origin import NOWHERE, Origin
 from meshtls.sidecar.tunnel.rules import check
 from meshtls.sidecar.tunnel.settings import DEFAULT_WINDOW, PeerSettings, TunnelBounds, own_settings
 from meshtls.sidecar.tunnel.streams import Ended, ForgottenStreams, Stream
@@ -50,11 +51,11 @@ class Sender:
         """Whether a client may open one more stream now."""
         return not self.leaving and len(self.streams) < self.peer.max_streams and self.highest < HIGHEST_STREAM
 
-    def open(self, authority: bytes) -> Stream:
+    def open(self, authority: bytes, origin: Origin = NOWHERE) -> Stream:
         """CONNECT to ``authority``, where ``can_open``."""
         number = self.highest = self.highest + 2
         stream = self.streams[number] = Stream(number, self.peer.initial_window, self.bounds.window)
-        self._send_block(number, connect_block(authority), END_HEADERS)
+        self._send_block(number, connect_block(authority, origin), END_HEADERS)
         return stream
 
     def accept(self, stream: Stream) -> None:

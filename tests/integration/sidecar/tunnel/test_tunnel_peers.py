@@ -113,7 +113,10 @@ async def test_an_app_is_carried_through_a_tunnel_to_an_h2_server() -> None:
                 streams[1].write_eof()
                 assert await rest(streams) == b""
             assert await a.lines.outcome() == "OK"
-    assert asked == [{b":method": b"CONNECT", b":authority": b"db.example:5432"}] * 3
+    assert [(one[b":method"], one[b":authority"]) for one in asked] == [(b"CONNECT", b"db.example:5432")] * 3
+    assert {one[b"baggage"] for one in asked} == {b"k8s.namespace.name=default,service.name=a"}
+    assert {one[b"forwarded"] for one in asked} == {b"for=127.0.0.1"}
+    assert len({one[b"traceparent"] for one in asked}) == 3, "each is a trace of its own"
 
 
 @pytest.mark.parametrize(
