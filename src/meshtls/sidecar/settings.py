@@ -94,8 +94,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     plaintext is taken, on which neither side has spoken; at the limit the oldest give way to new ones. ``handshakes``
     may wait for their turn. ``withdrawal_grace`` is how long live connections may go on after the Workload API withdrew
     our identity. A peer may have ``tunnel_streams`` open in one tunnel, and ``tunnel_window`` bytes under way on each;
-    ``tunnel_memory`` bytes are kept for apps that do not read, over all tunnels. With workers, each has these bounds for
-    itself.
+    ``tunnel_memory`` bytes are kept for apps that do not read, over all tunnels. With workers, each has these bounds
+    for itself.
     """
 
     connections: int = 1024
