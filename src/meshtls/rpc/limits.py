@@ -34,7 +34,7 @@ class Limits:
     """RST_STREAM for a call that was not answered yet."""
     idle_frames_per_second: float = 100.0
     """Frames that bring a call no further: PING, SETTINGS, PRIORITY, tiny DATA, WINDOW_UPDATE beyond what we sent."""
-    message_bytes: int = 1 << 18
+    message_bytes: int = 1 << 20
     header_bytes: int = 1 << 14
     """One header block, compressed and uncompressed."""
     handshake_timeout: float = 10.0
@@ -51,7 +51,7 @@ class Limits:
     @property
     def window(self) -> int:
         """Bytes that may arrive on a connection before anybody has asked for them."""
-        return min(max(self.message_bytes, (1 << 16) - 1), 1 << 20)
+        return min(max(self.message_bytes, (1 << 16) - 1), 1 << 18)
 
     @property
     def bytes_per_caller(self) -> int:
