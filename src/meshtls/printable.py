@@ -12,6 +12,8 @@ from collections.abc import Iterable
 
 __all__ = ["indented", "printable", "printable_json", "printable_lines"]
 
+#: Of a million characters.
+_MOST_KEPT = 0x4000
 #: How ``surrogateescape`` keeps the bytes 0x80 to 0xff that are no UTF-8.
 _BYTE_BASE, _FIRST_BYTE, _LAST_BYTE = 0xDC00, 0xDC80, 0xDCFF
 
@@ -21,7 +23,7 @@ def printable(value: str | bytes) -> str:
     text = value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
     if text.isprintable():
         return text
-    return "".join(one if one.isprintable() else _escaped(one) for one in text)
+    return text.translate(_ESCAPES)
 
 
 def printable_lines(text: str) -> str:
@@ -41,6 +43,20 @@ def printable_json(document: str) -> str:
     if document.isascii() and "\x7f" not in document:
         return document
     return "".join(one if one.isprintable() or one == "\n" else _escaped_in_json(one) for one in document)
+
+
+class _Escapes(dict[int, str]):
+    """Each character as it is shown, for ``str.translate``, which takes a long text of a stranger's fastest."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        shown = character if character.isprintable() else _escaped(character)
+        if len(self) < _MOST_KEPT:
+            self[code] = shown
+        return shown
+
+
+_ESCAPES = _Escapes()
 
 
 def _escaped(character: str) -> str:
