@@ -85,11 +85,9 @@ class Outbound:
         except OSError:
             return NOWHERE  # it has gone already
         said = NOWHERE if self._handover is None else self._handover.take((host, port))
-        return Origin(
-            said.traceparent or new_traceparent(),
-            said.baggage or self._baggage,
-            said.forwarded or forwarded_by(said, host).forwarded,
-        )
+        if said is NOWHERE:
+            return Origin(new_traceparent(), self._baggage, forwarded_by(NOWHERE, host).forwarded)
+        return said._replace(traceparent=said.traceparent or new_traceparent(), baggage=said.baggage or self._baggage)
 
     def close(self) -> None:
         """End the tunnels, whose streams are over."""

@@ -12,6 +12,7 @@ import os
 import re
 from collections import OrderedDict
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -44,18 +45,20 @@ NOWHERE = Origin()
 
 def origin_of(fields: Iterable[tuple[bytes, bytes]]) -> Origin:
     """What a peer's header fields say, without what is malformed. ``traceparent`` twice is none."""
-    found: dict[bytes, list[bytes]] = {}
+    found: dict[bytes, bytes] = {}
     for name, value in fields:
-        found.setdefault(name, []).append(value)
-    trace = found.get(b"traceparent", [])
-    traceparent = trace[0] if len(trace) == 1 and _TRACEPARENT.fullmatch(trace[0]) else b""
-    baggage = _printable(found.get(b"baggage", []), _MOST_BAGGAGE)
-    return Origin(traceparent, baggage, _printable(found.get(b"forwarded", []), _MOST_FORWARDED))
+        found[name] = b"%s,%s" % (found[name], value) if name in found else value
+    trace = found.get(b"traceparent", b"")
+    return Origin(
+        trace if _TRACEPARENT.fullmatch(trace) else b"",
+        _printable(found.get(b"baggage", b""), _MOST_BAGGAGE),
+        _printable(found.get(b"forwarded", b""), _MOST_FORWARDED),
+    )
 
 
-def _printable(values: list[bytes], most: int) -> bytes:
-    joined = b",".join(values)
-    return joined if len(joined) <= most and _PRINTABLE.fullmatch(joined) else b""
+@lru_cache(maxsize=64)
+def _printable(value: bytes, most: int) -> bytes:
+    return value if len(value) <= most and _PRINTABLE.fullmatch(value) else b""
 
 
 def new_traceparent() -> bytes:
@@ -81,9 +84,14 @@ def baggage_of(workload: Workload, name: str, spiffe_id: SpiffeId) -> bytes:
 
 def forwarded_by(origin: Origin, host: str) -> Origin:
     """The same with one hop more (RFC 7239, section 4)."""
-    node = f'for="[{host}]"' if ":" in host else f"for={host}"
-    hops = b"%s,%s" % (origin.forwarded, node.encode()) if origin.forwarded else node.encode()
-    return origin._replace(forwarded=hops if len(hops) <= _MOST_FORWARDED else node.encode())
+    node = _node(host)
+    hops = b"%s,%s" % (origin.forwarded, node) if origin.forwarded else node
+    return origin._replace(forwarded=hops if len(hops) <= _MOST_FORWARDED else node)
+
+
+@lru_cache(maxsize=64)
+def _node(host: str) -> bytes:
+    return (f'for="[{host}]"' if ":" in host else f"for={host}").encode()
 
 
 class Handover:
