@@ -12,7 +12,7 @@ STAMP := $(VENV)/.installed
 DEMO_STAMP := $(DEMO_VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo up test fuzz check format bench bench-identity clean
+.PHONY: help venv demo up test fuzz check format reference bench bench-identity clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10
@@ -51,6 +51,10 @@ check: $(STAMP) ## Format, lint, types, import contracts
 format: $(STAMP) ## Format, and mend what lint can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+reference: $(STAMP) ## Write docs/reference anew, from the keys that the code declares
+	@mkdir -p docs/reference
+	@$(BIN)/python -m meshtls.cli.reference docs/reference
 
 bench: $(STAMP) ## The data path beside Envoy, nginx, haproxy and stunnel
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'

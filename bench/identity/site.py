@@ -110,6 +110,7 @@ async def agent_of(server: RunningServer, token: JoinToken, bundle_pem: bytes) -
         "trust_bundle_path": str(bundle),
         "socket_path": str(path),
         "join_token": token.token,
+        "data_dir": str(directory / "agent"),
     }
     _write(bundle, bundle_pem)
     _write(file, json.dumps(said).encode())

@@ -47,10 +47,24 @@ class MeshtlsError(Exception):
 
 
 class ConfigError(MeshtlsError):
-    """A file, a flag or a stored key that the operator has to mend. An argument may have several lines."""
+    """A file, a flag or a stored key that the operator has to mend. Each argument is a problem, or belongs to the one
+    before it if it is indented; it may have several lines.
+    """
 
     def __str__(self) -> str:
-        return "\n".join(printable_lines(str(lines)) for lines in self.args)
+        return "\n".join(self.problems)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """All that is wrong, one or more."""
+        found: list[str] = []
+        for one in self.args:
+            text = printable_lines(str(one))
+            if found and text.startswith(" "):
+                found[-1] += f"\n{text}"
+            else:
+                found.append(text)
+        return tuple(found)
 
 
 class RequestError(MeshtlsError, ValueError):

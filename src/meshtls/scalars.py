@@ -13,6 +13,7 @@ from meshtls.errors import InvalidSpiffeIdError, RequestError
 from meshtls.spiffeid import SpiffeId
 
 __all__ = [
+    "LEVELS",
     "LONGEST",
     "duration",
     "log_level",
@@ -20,6 +21,7 @@ __all__ = [
     "port",
     "shown",
     "size",
+    "size_text",
     "whole_number",
     "word",
     "workload_id",
@@ -28,7 +30,8 @@ __all__ = [
 #: A hundred years. Whatever is longer is a slip of the hand, and some of it has no date.
 LONGEST = timedelta(days=36525)
 _SHORTEST = timedelta(milliseconds=1)
-_LEVELS = {
+#: Names of log levels, and what ``logging`` calls each: its finest is DEBUG.
+LEVELS = {
     "TRACE": "DEBUG",
     "DEBUG": "DEBUG",
     "INFO": "INFO",
@@ -53,9 +56,9 @@ def word(text: str) -> str:
 
 def log_level(text: str) -> str:
     """By either of its names, and in any case; what ``logging`` calls it. Its finest is DEBUG, for TRACE too."""
-    if text.upper() not in _LEVELS:
+    if text.upper() not in LEVELS:
         raise RequestError(f"wanted DEBUG, INFO, WARN or ERROR, got {shown(text)}")
-    return _LEVELS[text.upper()]
+    return LEVELS[text.upper()]
 
 
 def log_level_notice(text: str) -> str:
@@ -115,7 +118,7 @@ def size(lowest: int, highest: int) -> Callable[[str], int]:
         number = int(found[1]) * _UNITS[found[2] or ""] if found else -1
         if not lowest <= number <= highest:
             raise RequestError(
-                f"wanted a size from {_in_units(lowest)} to {_in_units(highest)} such as {_in_units(highest)},"
+                f"wanted a size from {size_text(lowest)} to {size_text(highest)} such as {size_text(highest)},"
                 f" got {shown(text)}"
             )
         return number
@@ -123,7 +126,8 @@ def size(lowest: int, highest: int) -> Callable[[str], int]:
     return parse
 
 
-def _in_units(number: int) -> str:
+def size_text(number: int) -> str:
+    """The shortest way to write a size: ``16MiB``."""
     for unit in ("GiB", "MiB", "KiB"):
         if number and not number % _UNITS[unit]:
             return f"{number // _UNITS[unit]}{unit}"

@@ -18,20 +18,20 @@ from meshtls.ca.registration import Selector
 from meshtls.ca.store.address import postgres_url, sqlite_url
 from meshtls.cli.ca_config import parse_ca_config
 from meshtls.cli.entry_data import read_entries, read_ids
+from meshtls.config.document import yaml_document
+from meshtls.config.hcl import looks_like_hcl, read_hcl
 from meshtls.errors import ConfigError, RequestError
 from meshtls.scalars import duration, log_level, port, whole_number, word, workload_id
 from meshtls.server.config import parse_config as parse_server
-from meshtls.server.hcl import looks_like_hcl, read_hcl
 from meshtls.sidecar.address import Address
 from meshtls.sidecar.config import parse_config as parse_sidecar
-from meshtls.sidecar.scalars import flag, parse_duration
 from meshtls.spiffeid import TrustDomain
 from meshtls.workload.address import parse_address
-from meshtls.yaml_reader import read_yaml
 from tests.fuzz.running import documented, fuzzed, spliced
 from tests.fuzz.values import json_values, odd_text, spoilt
 from tests.support.certs import ca, leaf
 from tests.unit.server.test_config import SPIRE
+from tests.unit.server.test_server_spire_config import HELM
 
 ROOT = ca()
 SERVER = {
@@ -43,7 +43,7 @@ SERVER = {
     "default_x509_svid_ttl": "1h",
     "ca_subject": {"country": ["US"], "organization": ["x"], "common_name": "y"},
     "log_level": "DEBUG",
-    "datastore": {"database_type": "postgres", "connection_string": "postgresql://u:p@h/db"},
+    "datastore": {"postgres": {"connection_string": "postgresql://u:p@h/db"}},
     "key_manager": {"disk": {"keys_path": "keys.json"}},
     "node_attestors": {"join_token": {}, "x509pop": {"ca_bundle_path": "x.pem"}},
 }
@@ -59,8 +59,8 @@ SIDECAR = {
 }
 CA = {
     "trust_domain": "example.org",
-    "socket": "/run/agent.sock",
-    "svid_ttl": "1h",
+    "socket_path": "/run/agent.sock",
+    "default_x509_svid_ttl": "1h",
     "identities": [{"uid": 1000, "spiffe_id": "spiffe://example.org/web"}],
 }
 ENTRIES = {
@@ -94,7 +94,10 @@ def configurations(parse: Callable[[str], object], good: Any) -> None:
 
 
 def test_server_configurations() -> None:
+    parse_server("s.yaml", yaml.safe_dump(SERVER))
+    parse_server("s.json", json.dumps(HELM))
     configurations(lambda text: parse_server("s.yaml", text), SERVER)
+    configurations(lambda text: parse_server("s.json", text), HELM)
 
 
 def test_sidecar_configurations() -> None:
@@ -159,9 +162,9 @@ def test_hcl() -> None:
 
 def test_yaml_sections() -> None:
     def target(text: str) -> None:
-        section = documented(lambda: read_yaml("x.yaml", text), ConfigError, size=len(text), per_byte=400)
-        if section is not None:
-            documented(section.finish, ConfigError, size=len(text))
+        document = documented(lambda: yaml_document("x.yaml", text), ConfigError, size=len(text), per_byte=400)
+        if document is not None:
+            documented(document.problems.check, ConfigError, size=len(text))
 
     samples = [b"a: &x [*x, {<<: *x}]\n? [b]\n: !!int 0x\n--- %\n", b"a: |+2\n  x\nb: 'c\n\nd'\ne: !!binary =\n"]
     fuzzed(target, spliced(samples).map(lambda data: data.decode("latin-1")) | json_values.map(json.dumps))
@@ -182,9 +185,7 @@ def test_addresses_and_single_values() -> None:
         Address.parse,
         Selector.parse,
         duration,
-        flag,
         log_level,
-        parse_duration,
         port,
         whole_number(0, 9),
         word,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 from grpclib import Status
 
+from meshtls.address import Address
 from meshtls.agent.config import AgentConfig, load_config
 from meshtls.agent.node.proof import JoinToken
 from meshtls.agent.node.store import NodeStore
@@ -17,10 +19,10 @@ from meshtls.cli.health import readiness_at, tell_health
 from meshtls.cli.options import config_option, log_to_stderr, output_option
 from meshtls.cli.output import Output
 from meshtls.cli.signals import run_until_stopped
+from meshtls.cli.summary import summary
 from meshtls.cli.workload_socket import workload_address
 from meshtls.errors import ConfigError
 from meshtls.observe.readiness import Readiness
-from meshtls.sidecar.address import Address
 from meshtls.workload.client import WorkloadApiClient
 from meshtls.workload.failures import WorkloadApiError
 
@@ -48,9 +50,11 @@ def run(config: Path, out: Output) -> None:
 @config_option
 @output_option
 def validate(config: Path, out: Output) -> None:
-    """Read the file and what it names, and say what it configures or what is wrong with it."""
+    """Read the file and what it names, and say what it makes or all that is wrong with it."""
     loaded = load_config(config)
-    out.record(_settings(loaded) | {"agent_id": _earlier(loaded)})
+    earlier = _earlier(loaded)
+    told = summary(config, f"agent of {loaded.trust_domain}", tuple(_does(loaded, earlier)), loaded.notices)
+    out.record(_settings(loaded) | {"agent_id": earlier}, told)
 
 
 @agent.command()
@@ -63,8 +67,13 @@ def healthcheck(config: Path, out: Output) -> int:
 
 async def _serve(config: AgentConfig, out: Output) -> None:
     async with running_agent(config) as running:
-        record = {"event": "serving", "address": running.address, "health_port": running.health_port}
-        out.event(record, f"serving: Workload API and SDS on {running.address}")
+        record = {
+            "event": "serving",
+            "address": running.address,
+            "health_port": running.health_port,
+            "data_dir": str(config.data_dir or ""),
+        }
+        out.event(record, f"serving: Workload API and SDS on {running.address}; {_kept(config)}")
         await running.ready()
         entries = len(running.identities.cache.entries)
         out.event({"event": "ready", "entries": entries}, f"ready: {entries} entries")
@@ -92,6 +101,33 @@ def _earlier(config: AgentConfig) -> str:
     except OSError as error:
         raise ConfigError(f"data directory {config.data_dir}: wanted a directory to use: {error.strerror}") from error
     return str(kept[0].spiffe_id) if kept else ""
+
+
+def _kept(config: AgentConfig) -> str:
+    if config.data_dir is None:
+        return "its SVID is kept nowhere: a restart attests anew"
+    return f"its SVID is kept in {config.data_dir}, for a restart"
+
+
+def _does(config: AgentConfig, earlier: str) -> Iterator[str]:
+    yield f"serves the Workload API and SDS on {config.endpoint.socket_path}"
+    yield f"knows its callers by {', '.join(config.endpoint.attestors) or 'nothing: none has a selector'}"
+    roots = len(config.bundle.x509_authorities)
+    yield (
+        f"asks the server {config.server}, which it believes by {roots} X.509 authorit{'y' if roots == 1 else 'ies'}"
+    )
+    if earlier:
+        yield f"is {earlier}, as attested before"
+    else:
+        proof = "a join token" if isinstance(config.proof, JoinToken) else "a certificate (x509pop)"
+        where = f", on the server's port {config.server.attest_port}"
+        yield (
+            f"attests by {proof}{where}" if config.proof else "can't attest, and has no SVID of an earlier attestation"
+        )
+    yield _kept(config)
+    if config.endpoint.health:
+        yield f"answers probes on {Address(*config.endpoint.health)}"
+    yield f"logs from {config.log_level} on"
 
 
 def _settings(config: AgentConfig) -> dict[str, object]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -19,10 +21,15 @@ from meshtls.cli.options import config_option, log_to_stderr, output_option
 from meshtls.cli.output import Output, tell
 from meshtls.cli.publish import publish
 from meshtls.cli.signals import stop_signal
+from meshtls.cli.summary import summary
 from meshtls.clock import SystemClock
+from meshtls.config.keys import duration_text
+from meshtls.logs import logger
 from meshtls.observe.readiness import Readiness
 
 __all__ = ["ca"]
+
+log = logger("meshtls.ca")
 
 
 @click.group()
@@ -35,8 +42,31 @@ def ca() -> None:
 @output_option
 def serve(config: Path, out: Output) -> None:
     """Serve the Workload API and SDS until SIGTERM or SIGINT."""
-    log_to_stderr()
-    asyncio.run(_serve(load_ca_config(config), out))
+    loaded = load_ca_config(config)
+    log_to_stderr(logging.getLevelNamesMapping()[loaded.log_level])
+    for notice in loaded.notices:
+        log.warning("%s", notice)
+    asyncio.run(_serve(loaded, out))
+
+
+@ca.command()
+@config_option
+@output_option
+def validate(config: Path, out: Output) -> None:
+    """Read the file, and say what it makes or all that is wrong with it. Nothing is made."""
+    loaded = load_ca_config(config)
+    record = {
+        "trust_domain": str(loaded.trust_domain),
+        "socket": str(loaded.socket_path),
+        "identities": {str(uid): str(name) for uid, name in loaded.identities.items()},
+        "default_x509_svid_ttl": int(loaded.x509_svid_ttl.total_seconds()),
+        "default_jwt_svid_ttl": int(loaded.jwt_svid_ttl.total_seconds()),
+        "data_dir": str(loaded.data_dir or ""),
+        "trust_bundle_path": str(loaded.trust_bundle_path or ""),
+        "log_level": loaded.log_level,
+        "notices": list(loaded.notices),
+    }
+    out.record(record, summary(config, f"CA of {loaded.trust_domain}", tuple(_does(loaded)), loaded.notices))
 
 
 @ca.command()
@@ -44,7 +74,7 @@ def serve(config: Path, out: Output) -> None:
 @output_option
 def healthcheck(config: Path, out: Output) -> int:
     """Ask whether one answers on the socket of this file."""
-    return tell_health(out, _readiness(load_ca_config(config).socket))
+    return tell_health(out, _readiness(load_ca_config(config).socket_path))
 
 
 def _readiness(place: Path) -> Readiness:
@@ -57,15 +87,28 @@ def _readiness(place: Path) -> Readiness:
     return Readiness(True)
 
 
+def _does(config: CaConfig) -> Iterator[str]:
+    yield f"serves the Workload API and SDS on {config.socket_path}"
+    for uid, spiffe_id in config.identities.items():
+        yield f"gives {spiffe_id} to uid {uid}"
+    x509, jwt = duration_text(config.x509_svid_ttl), duration_text(config.jwt_svid_ttl)
+    yield f"signs X509-SVIDs of {x509} and JWT-SVIDs of {jwt}"
+    yield f"keeps its keys in {config.data_dir}" if config.data_dir else "keeps no key: each start makes a new CA"
+    if config.trust_bundle_path:
+        yield f"writes its trust bundle to {config.trust_bundle_path}"
+    yield f"logs from {config.log_level} on"
+
+
 async def _serve(config: CaConfig, out: Output) -> None:
     keys = DiskKeys(config.data_dir) if config.data_dir else None
     clock = SystemClock()
-    authority = Authority.create(config.trust_domain, clock, svid_ttl=config.svid_ttl, keys=keys)
+    authority = Authority.create(config.trust_domain, clock, svid_ttl=config.x509_svid_ttl, keys=keys)
     try:
-        if config.bundle_file:
-            publish(config.bundle_file, authority.bundle.to_pem())
+        if config.trust_bundle_path:
+            publish(config.trust_bundle_path, authority.bundle.to_pem())
         with stop_signal() as stopped:
-            async with Agent(Endpoint(config.socket), EmbeddedUpstream(authority, clock, _entries(config)), clock):
+            upstream = EmbeddedUpstream(authority, clock, _entries(config), jwt_ttl=config.jwt_svid_ttl)
+            async with Agent(Endpoint(config.socket_path), upstream, clock):
                 _tell_serving(config, authority, out)
                 await stopped.wait()
     finally:
@@ -74,9 +117,9 @@ async def _serve(config: CaConfig, out: Output) -> None:
 
 def _tell_serving(config: CaConfig, authority: Authority, out: Output) -> None:
     if not out.as_json:
-        tell(f"serving: {authority!r} on {config.socket}", err=True)
+        tell(f"serving: {authority!r} on {config.socket_path}", err=True)
         return
-    record = {"event": "serving", "trust_domain": str(config.trust_domain), "socket": str(config.socket)}
+    record = {"event": "serving", "trust_domain": str(config.trust_domain), "socket": str(config.socket_path)}
     out.event(record | {"identities": {str(uid): str(name) for uid, name in config.identities.items()}}, "")
 
 

@@ -1,4 +1,7 @@
-"""The configuration of ``meshtls ca serve``: one YAML file into one frozen struct. Pure."""
+"""The configuration of ``meshtls ca serve``: its keys, and the reading of one YAML file.
+
+The names are the server's and the agent's where those have the same thing.
+"""
 
 from __future__ import annotations
 
@@ -6,70 +9,103 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Annotated, ClassVar
 
-from meshtls.errors import ConfigError, RequestError
-from meshtls.scalars import duration, whole_number
+import msgspec
+
+from meshtls.config.document import read_text, yaml_document
+from meshtls.config.keys import DURATION, LOG_LEVEL, PATH, TRUST_DOMAIN, Key, Value, number
+from meshtls.config.reading import Found, Rule, RuleProblems, read
 from meshtls.spiffeid import SpiffeId, TrustDomain
-from meshtls.yaml_reader import Section, read_yaml
 
-__all__ = ["CaConfig", "load_ca_config", "parse_ca_config"]
+__all__ = ["CaConfig", "CaFile", "load_ca_config", "parse_ca_config"]
 
-_uid = whole_number(0, 2**32 - 2)
+_ID: Value[SpiffeId] = Value(
+    "SPIFFE ID with a path", SpiffeId.parse, {"type": "string", "pattern": "^spiffe://[^/]+/."}
+)
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """Which SPIFFE ID a local user's programs get."""
+
+    uid: Annotated[int, Key("The user.", number(0, 2**32 - 2))]
+    spiffe_id: Annotated[SpiffeId, Key("What its programs are; of this CA's trust domain.", _ID)]
+
+
+def _each_uid_has_one_id_of_ours(found: Found[CaFile]) -> RuleProblems:
+    seen = set()
+    for place, uid in found.every("identities.uid"):
+        if uid in seen:
+            yield place, f"wanted each uid once, got {uid} again"
+        seen.add(uid)
+    trust_domain = found.values.get("trust_domain")
+    for place, spiffe_id in found.every("identities.spiffe_id"):
+        if trust_domain and not (spiffe_id.member_of(trust_domain) and spiffe_id.path):
+            yield place, f"wanted an ID with a path in trust domain {trust_domain}, got {spiffe_id}"
+
+
+def _somebody_has_an_identity(identities: tuple[Identity, ...]) -> RuleProblems:
+    if not identities:
+        yield "identities", "wanted at least one uid with its spiffe_id, got none"
+
+
+class CaFile(msgspec.Struct, frozen=True, kw_only=True):
+    """The file of ``meshtls ca serve``, key by key."""
+
+    trust_domain: Annotated[TrustDomain, Key("The trust domain that this CA issues for.", TRUST_DOMAIN)]
+    socket_path: Annotated[Path, Key("Where the Workload API and SDS are served.", PATH, old=("socket",))]
+    identities: Annotated[tuple[Identity, ...], Key("Which user is whom.", live=True)]
+    default_x509_svid_ttl: Annotated[timedelta, Key("How long an X509-SVID is valid.", DURATION, old=("svid_ttl",))] = (
+        timedelta(hours=1)
+    )
+    default_jwt_svid_ttl: Annotated[timedelta, Key("How long a JWT-SVID is valid.", DURATION)] = timedelta(minutes=5)
+    data_dir: Annotated[
+        Path | None,
+        Key("Where the CA's keys are kept.", PATH, default="nowhere: each start makes a new CA, in memory"),
+    ] = None
+    trust_bundle_path: Annotated[
+        Path | None,
+        Key("The file that the trust bundle is written to, in PEM.", PATH, old=("bundle_file",), default="none"),
+    ] = None
+    log_level: Annotated[str, Key("The least that is logged on standard error.", LOG_LEVEL, live=True)] = "INFO"
+
+    RULES: ClassVar[tuple[Rule, ...]] = (_each_uid_has_one_id_of_ours, _somebody_has_an_identity)
 
 
 @dataclass(frozen=True, slots=True)
 class CaConfig:
-    """``identities`` says which SPIFFE ID each local uid gets; without ``data_dir`` the CA lives in memory."""
+    """What ``meshtls ca serve`` runs by. ``identities`` says which SPIFFE ID each local uid gets; without ``data_dir``
+    the CA lives in memory. ``notices`` are what the operator is to know about the file.
+    """
 
     trust_domain: TrustDomain
-    socket: Path
-    svid_ttl: timedelta
+    socket_path: Path
     identities: Mapping[int, SpiffeId]
+    x509_svid_ttl: timedelta = timedelta(hours=1)
+    jwt_svid_ttl: timedelta = timedelta(minutes=5)
     data_dir: Path | None = None
-    bundle_file: Path | None = None
+    trust_bundle_path: Path | None = None
+    log_level: str = "INFO"
+    notices: tuple[str, ...] = ()
 
 
 def load_ca_config(path: Path) -> CaConfig:
     """Read the file. Raises ConfigError."""
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: wanted a readable YAML file: {error}") from error
-    return parse_ca_config(text, str(path))
+    return parse_ca_config(read_text(path), str(path))
 
 
 def parse_ca_config(text: str, file: str = "ca.yaml") -> CaConfig:
     """Read the YAML; ``file`` is its name in messages. Raises ConfigError."""
-    top = read_yaml(file, text)
-    trust_domain = top.required("trust_domain", TrustDomain.parse)
-    config = CaConfig(
-        trust_domain=trust_domain,
-        socket=top.required("socket", _path),
-        svid_ttl=top.optional("svid_ttl", duration, timedelta(hours=1)),
-        identities=_identities(top, trust_domain),
-        data_dir=top.optional("data_dir", _path, None),
-        bundle_file=top.optional("bundle_file", _path, None),
+    document = yaml_document(file, text)
+    said = read(document, CaFile).value
+    return CaConfig(
+        trust_domain=said.trust_domain,
+        socket_path=said.socket_path,
+        identities={one.uid: one.spiffe_id for one in said.identities},
+        x509_svid_ttl=said.default_x509_svid_ttl,
+        jwt_svid_ttl=said.default_jwt_svid_ttl,
+        data_dir=said.data_dir,
+        trust_bundle_path=said.trust_bundle_path,
+        log_level=said.log_level,
+        notices=tuple(document.notices),
     )
-    top.finish()
-    return config
-
-
-def _identities(top: Section, trust_domain: TrustDomain) -> dict[int, SpiffeId]:
-    identities: dict[int, SpiffeId] = {}
-    for section in top.sections("identities"):
-        uid, spiffe_id = section.required("uid", _uid), section.required("spiffe_id", SpiffeId.parse)
-        section.finish()
-        if uid in identities:
-            section.complain("uid", f"wanted each uid once, got {uid} again")
-        if not spiffe_id.member_of(trust_domain) or not spiffe_id.path:
-            section.complain("spiffe_id", f"wanted an ID with a path in trust domain {trust_domain}, got {spiffe_id}")
-        identities[uid] = spiffe_id
-    if not identities:
-        top.complain("identities", "wanted at least one uid with its spiffe_id, got none")
-    return identities
-
-
-def _path(text: str) -> Path:
-    if not text:
-        raise RequestError("wanted a path, got an empty text")
-    return Path(text)

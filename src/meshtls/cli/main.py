@@ -44,6 +44,7 @@ _VERBS = {
     "ca": "A CA and its Workload API for one machine's users.",
     "app": "A small HTTP app to put behind a sidecar.",
     "node": "Answer JSON messages, one a line, by real handshakes.",
+    "config": "What the configuration files may say.",
     "completion": "Print the completion script of bash, zsh or fish.",
     "version": "Print the versions of meshtls, Python and OpenSSL.",
 }
@@ -144,7 +145,8 @@ def _explain(error: BaseException, out: Output) -> int:
         raise error
     code = _CONFIG if any(isinstance(leaf, ConfigError) for leaf in ours) else _FAILED
     for leaf in ours:
-        out.error(type(leaf).__name__, str(leaf), code)
+        problems = leaf.problems if isinstance(leaf, ConfigError) else ()
+        out.error(type(leaf).__name__, str(leaf), code, problems)
     return code
 
 

@@ -97,11 +97,16 @@ class Output:
         """What is to be known beside an answer that was given all the same; on standard error."""
         self._beside({"notice": text}, text)
 
-    def error(self, kind: str, message: str, exit_code: int) -> None:
-        """Why there is no answer, as one line of JSON or as a sentence; on standard error. A sentence's further lines
-        are indented, so that none looks like another error.
+    def error(self, kind: str, message: str, exit_code: int, problems: Sequence[str] = ()) -> None:
+        """Why there is no answer, as one line of JSON or as a sentence for each problem; on standard error. Further
+        lines of a sentence are indented, so that none looks like another error.
         """
-        self._beside({"error": {"kind": kind, "message": message, "exit_code": exit_code}}, message)
+        if self.as_json:
+            record = {"kind": kind, "message": message, "exit_code": exit_code}
+            tell_json({"error": record | ({"problems": list(problems)} if problems else {})}, err=True)
+            return
+        for one in problems or (message,):
+            self._beside({}, one)
 
     def _beside(self, record: Record, text: str) -> None:
         if self.as_json:

@@ -1,27 +1,32 @@
-"""``meshtls server``: run the CA server, look at its file, ask one that runs."""
+"""``meshtls server``: run the CA server, look at its file, ask one that runs.
+
+What needs the extra ``server`` is imported by the verb that runs: the help of each is there without it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from cryptography.x509 import Certificate
 
-from meshtls.ca.store.migrate import SchemaVersion
 from meshtls.cli.access import ServerAccess
 from meshtls.cli.health import tell_health
 from meshtls.cli.options import config_option, log_to_stderr, output_option
 from meshtls.cli.output import Output
 from meshtls.cli.signals import run_until_stopped
+from meshtls.cli.summary import summary
+from meshtls.config.keys import duration_text
 from meshtls.errors import LocalIdentityError
 from meshtls.observe.readiness import Readiness
-from meshtls.server.config import load_config
-from meshtls.server.run import RunningServer, run_server
-from meshtls.server.settings import ServerConfig
-from meshtls.server.startup import datastore_version, node_roots
+
+if TYPE_CHECKING:
+    from meshtls.ca.store.migrate import SchemaVersion
+    from meshtls.server.run import RunningServer
+    from meshtls.server.settings import ServerConfig
 
 __all__ = ["server"]
 
@@ -36,6 +41,9 @@ def server() -> None:
 @output_option
 def run(config: Path, out: Output) -> None:
     """Serve until SIGTERM or SIGINT. The file is YAML, or a server.conf of SPIRE's."""
+    from meshtls.server.config import load_config
+    from meshtls.server.run import run_server
+
     loaded = load_config(config)
     log_to_stderr(logging.getLevelNamesMapping()[loaded.log_level])
     serving = run_server(loaded, ready=lambda running: _tell_serving(loaded, running, out))
@@ -46,10 +54,16 @@ def run(config: Path, out: Output) -> None:
 @config_option
 @output_option
 def validate(config: Path, out: Output) -> None:
-    """Read the file and what it names, and say what it configures or what is wrong with it. Nothing is made."""
+    """Read the file and what it names, and say what it makes or all that is wrong with it. Nothing is made."""
+    from meshtls.server.config import load_config
+    from meshtls.server.startup import datastore_version, node_roots
+
     loaded = load_config(config)
-    roots, schema = node_roots(loaded.x509pop), asyncio.run(datastore_version(loaded))
-    out.record(_settings(loaded) | _found(roots, schema))
+    roots, schema = len(node_roots(loaded.x509pop)), asyncio.run(datastore_version(loaded))
+    # A data store has no schema before the first start, and may have an older one.
+    found = {"node_authorities": roots, "schema": schema.present, "wanted_schema": schema.wanted}
+    makes = f"server of {loaded.trust_domain}"
+    out.record(_settings(loaded) | found, summary(config, makes, tuple(_does(loaded, roots, schema)), loaded.notices))
 
 
 @server.command()
@@ -57,6 +71,8 @@ def validate(config: Path, out: Output) -> None:
 @output_option
 def healthcheck(config: Path, out: Output) -> int:
     """Ask the server of this file whether it is ready."""
+    from meshtls.server.config import load_config
+
     access = ServerAccess(load_config(config).socket_path, of_file=True)
     try:
         health = access.ask(lambda api: api.health())
@@ -79,9 +95,23 @@ def _tell_serving(config: ServerConfig, running: RunningServer, out: Output) -> 
     out.event(record, f"serving: server of {config.trust_domain} on {words}")
 
 
-def _found(roots: Sequence[Certificate], schema: SchemaVersion) -> dict[str, object]:
-    """What is where the file says; a data store has no schema before the first start, and may have an older one."""
-    return {"node_authorities": len(roots), "schema": schema.present, "wanted_schema": schema.wanted}
+def _does(config: ServerConfig, roots: int, schema: SchemaVersion) -> Iterator[str]:
+    attestors = ["join token"] * config.join_token
+    attestors += [f"certificate (x509pop, {roots} CAs)"] * bool(config.x509pop)
+    yield f"serves agents and administrators on {config.bind_address}:{config.bind_port}, over mutual TLS"
+    yield f"takes new nodes on port {config.attest_port}, by {' or '.join(attestors) or 'nothing: none can attest'}"
+    yield f"is administered on {config.socket_path}"
+    x509, jwt, agents = config.default_x509_svid_ttl, config.default_jwt_svid_ttl, config.agent_ttl
+    yield (
+        f"signs X509-SVIDs of {duration_text(x509)}, JWT-SVIDs of {duration_text(jwt)} and agents' SVIDs of"
+        f" {duration_text(agents)}, with an intermediate CA of {duration_text(config.ca_ttl)}"
+    )
+    memory = "keeps its CA's keys in memory: each start makes a new CA"
+    yield memory if config.key_place.value == "memory" else f"keeps its CA's keys in {config.keys_dir}"
+    present = f"schema {schema.present}" if schema.present else "made at the first start"
+    brought = f", brought to {schema.wanted}" if schema.present not in (None, schema.wanted) else ""
+    yield f"keeps entries in {config.datastore.render_as_string(hide_password=True)} ({present}{brought})"
+    yield f"logs from {config.log_level} on"
 
 
 def _settings(config: ServerConfig) -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sys
 from pathlib import Path
 
@@ -12,21 +13,25 @@ import click
 from meshtls.cli.health import readiness_at, tell_health
 from meshtls.cli.options import config_option, log_to_stderr, output_option
 from meshtls.cli.output import Output, tell
-from meshtls.cli.sidecar_record import config_record, config_text, serving_record
+from meshtls.cli.sidecar_record import config_does, config_record, serving_record
 from meshtls.cli.sidecar_source import source_of
 from meshtls.cli.signals import GRACE, end_within
+from meshtls.cli.summary import summary
 from meshtls.errors import ConfigError
+from meshtls.logs import logger
 from meshtls.observe.access_log import AccessLog, LineStream
-from meshtls.sidecar.config import MOST_WORKERS, load_config, with_workers
+from meshtls.sidecar.config import load_config, with_workers
 from meshtls.sidecar.descriptors import make_room, sockets_beside_connections
 from meshtls.sidecar.loop import run as run_on_own_loop
 from meshtls.sidecar.run import run_until_signal
 from meshtls.sidecar.service import Sidecar
-from meshtls.sidecar.settings import SidecarConfig
+from meshtls.sidecar.settings import MOST_WORKERS, SidecarConfig
 from meshtls.sidecar.whole_lines import WholeLines
 from meshtls.sidecar.workers import Workers
 
 __all__ = ["sidecar"]
+
+log = logger("meshtls.sidecar")
 
 
 @click.group()
@@ -43,8 +48,10 @@ def run(config: Path, workers: int | None, out: Output) -> None:
 
     With --output json a line on standard output, too, says that it serves: the one with an "event".
     """
-    log_to_stderr()
     loaded = with_workers(load_config(config), workers)
+    log_to_stderr(logging.getLevelNamesMapping()[loaded.log_level])
+    for notice in loaded.notices:
+        log.warning("%s", notice)
     make_room(loaded.limits.connections, sockets_beside_connections(loaded))
     if loaded.workers == 1:
         run_on_own_loop(_run(loaded, sys.stdout, out))
@@ -58,9 +65,10 @@ def run(config: Path, workers: int | None, out: Output) -> None:
 @config_option
 @output_option
 def validate(config: Path, out: Output) -> None:
-    """Read the file, and say what it configures or what is wrong with it."""
+    """Read the file, and say what it makes or all that is wrong with it."""
     loaded = load_config(config)
-    out.record(config_record(loaded), f"{config}: {config_text(loaded)}")
+    makes = f"sidecar {loaded.name} is {loaded.spiffe_id}"
+    out.record(config_record(loaded), summary(config, makes, tuple(config_does(loaded)), loaded.notices))
 
 
 @sidecar.command()

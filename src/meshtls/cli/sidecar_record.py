@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 from meshtls.cli.output import Record
 from meshtls.sidecar.service import Sidecar
-from meshtls.sidecar.settings import InboundConfig, OutboundConfig, SidecarConfig
+from meshtls.sidecar.settings import InboundConfig, Mode, OutboundConfig, SidecarConfig
+from meshtls.workload.address import ENVIRONMENT_VARIABLE
 
-__all__ = ["config_record", "config_text", "serving_record"]
+__all__ = ["config_does", "config_record", "serving_record"]
 
 
-def config_text(config: SidecarConfig) -> str:
-    """A line for the sidecar and one for each of its doors."""
-    lines = [f"sidecar {config.name} is {config.spiffe_id}"]
+def config_does(config: SidecarConfig) -> Iterator[str]:
+    """What a sidecar of this configuration does: a line for each listener, then for the rest."""
     for door in config.inbound:
         allowed = ", ".join(map(str, door.allow)) or "nobody"
-        lines.append(f"  inbound {door.listen} ({door.mode.value}) to the app at {door.app}; allowed: {allowed}")
-    lines += [f"  outbound {way.listen} to {way.to}, which must be {way.peer}" for way in config.outbound]
-    return "\n".join(lines)
+        allowed = "anybody, in plaintext" if door.mode is Mode.DISABLE else allowed
+        yield f"inbound {door.listen} ({door.mode.value}) to the app at {door.app}; allowed: {allowed}"
+    for way in config.outbound:
+        yield f"outbound {way.listen} to {way.to}, which must be {way.peer}"
+    yield f"gets its SVID from {config.workload_api or f'the Workload API that {ENVIRONMENT_VARIABLE} says'}"
+    limits = config.limits
+    each = f" in each of {config.workers} processes" if config.workers > 1 else ""
+    yield f"serves up to {limits.connections} connections{each}, and drains for {limits.drain:g} s at a stop"
+    if config.health:
+        yield f"answers probes on {config.health}"
+    yield f"logs from {config.log_level} on"
 
 
 def config_record(config: SidecarConfig) -> Record:
@@ -31,6 +40,8 @@ def config_record(config: SidecarConfig) -> Record:
         "outbound": [_outbound(way) for way in config.outbound],
         "health": str(config.health) if config.health else None,
         "workers": config.workers,
+        "log_level": config.log_level,
+        "notices": list(config.notices),
     }
 
 

@@ -1,16 +1,18 @@
-"""The bounds of a listener, as one frozen value. Pure."""
+"""The bounds of a listener, as one frozen value: the keys of a section ``limits``, and bounds that are not configured.
+Pure.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Annotated
 
-from meshtls.scalars import duration, whole_number
-from meshtls.yaml_reader import Section
+from meshtls.config.keys import SECONDS, Key, number, rate
 
-__all__ = ["DEFAULT_LIMITS", "Limits", "read_limits"]
+__all__ = ["DEFAULT_LIMITS", "Limits"]
 
-_MOST_CONNECTIONS = 1_000_000
-_MOST_PER_SECOND = 1_000_000
+_CONNECTIONS = number(1, 1_000_000)
+_RATE = rate(1_000_000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,31 +22,33 @@ class Limits:
     Times are seconds, rates are per second; a caller may save up ten seconds of a rate.
     """
 
-    connections: int = 2048
-    connections_per_caller: int = 512
-    connections_per_second: float = 200.0
-    """New connections of one caller, each of which may cost a TLS handshake."""
+    connections: Annotated[int, Key("Connections of a listener.", _CONNECTIONS)] = 2048
+    connections_per_caller: Annotated[int, Key("Connections of one caller.", _CONNECTIONS)] = 512
+    connections_per_second: Annotated[
+        float, Key("New connections of one caller, each of which may cost a TLS handshake.", _RATE)
+    ] = 200.0
     streams_per_connection: int = 100
-    streams_per_caller: int = 1024
+    streams_per_caller: Annotated[int, Key("Calls of one caller that are open at once.", _CONNECTIONS)] = 1024
     calls_per_second: float | None = None
     """None for a listener whose callers are known: they share its time fairly, at whatever rate they call."""
-    attestations_per_second: float = 50.0
-    """Calls of one address on a server's attestation port."""
-    resets_per_second: float = 20.0
-    """RST_STREAM for a call that was not answered yet."""
+    attestations_per_second: Annotated[
+        float, Key("Calls of one address on a server's attestation port; an agent has none.", _RATE)
+    ] = 50.0
+    resets_per_second: Annotated[float, Key("Calls that one caller resets before they were answered.", _RATE)] = 20.0
     idle_frames_per_second: float = 100.0
     """Frames that bring a call no further: PING, SETTINGS, PRIORITY, tiny DATA, WINDOW_UPDATE beyond what we sent."""
     message_bytes: int = 1 << 20
     header_bytes: int = 1 << 14
     """One header block, compressed and uncompressed."""
-    handshake_timeout: float = 10.0
-    """For the TLS handshake, and again for HTTP/2's preface and SETTINGS."""
-    request_timeout: float = 10.0
-    """For a call's first message, for the rest of a message that has begun, and for each frame."""
-    write_timeout: float = 30.0
-    """For a caller that does not read what it was sent."""
-    idle_timeout: float = 300.0
-    """For a connection without calls."""
+    handshake_timeout: Annotated[
+        float, Key("For the TLS handshake, and again for HTTP/2's preface and SETTINGS.", SECONDS)
+    ] = 10.0
+    request_timeout: Annotated[
+        float,
+        Key("For a call's first message, for the rest of a message that has begun, and for each frame.", SECONDS),
+    ] = 10.0
+    write_timeout: Annotated[float, Key("For a caller that does not read what it was sent.", SECONDS)] = 30.0
+    idle_timeout: Annotated[float, Key("For a connection without calls.", SECONDS)] = 300.0
     call_timeout: float | None = None
     """For a whole call; None where calls may last."""
 
@@ -64,29 +68,3 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
-
-
-def read_limits(section: Section | None, default: Limits) -> Limits:
-    """``default`` with what this section says instead. Raises ConfigError with file, line and key."""
-    if section is None:
-        return default
-    number, rate = whole_number(1, _MOST_CONNECTIONS), whole_number(1, _MOST_PER_SECOND)
-    limits = replace(
-        default,
-        connections=section.optional("connections", number, default.connections),
-        connections_per_caller=section.optional("connections_per_caller", number, default.connections_per_caller),
-        streams_per_caller=section.optional("streams_per_caller", number, default.streams_per_caller),
-        connections_per_second=section.optional("connections_per_second", rate, default.connections_per_second),
-        attestations_per_second=section.optional("attestations_per_second", rate, default.attestations_per_second),
-        resets_per_second=section.optional("resets_per_second", rate, default.resets_per_second),
-        handshake_timeout=section.optional("handshake_timeout", _seconds, default.handshake_timeout),
-        request_timeout=section.optional("request_timeout", _seconds, default.request_timeout),
-        write_timeout=section.optional("write_timeout", _seconds, default.write_timeout),
-        idle_timeout=section.optional("idle_timeout", _seconds, default.idle_timeout),
-    )
-    section.finish()
-    return limits
-
-
-def _seconds(text: str) -> float:
-    return duration(text).total_seconds()

@@ -1,127 +1,130 @@
-"""Reads a server's configuration: our YAML, SPIRE's ``server.conf``, and that file in its ConfigMap.
+"""Reads a server's configuration: our YAML, or SPIRE's ``server.conf`` in HCL, JSON or a ConfigMap.
 
-All three become one tree of sections, and the same code takes the settings out of it. Ours is flat, with ``datastore``,
-``key_manager`` and ``node_attestors`` beside the server's keys; SPIRE's has a block ``server`` and a block ``plugins``.
+Ours is flat, with ``datastore``, ``key_manager`` and ``node_attestors`` beside the server's keys (``config_keys``);
+SPIRE's is rearranged into that (``spire_config``), so that one reading takes the settings out of either.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
-import yaml
+from sqlalchemy import URL
 
-from meshtls.ca.keys.manager import KeyAlgorithm
 from meshtls.ca.profile import CaSubject
-from meshtls.errors import ConfigError
-from meshtls.rpc.limits import read_limits
-from meshtls.scalars import log_level, log_level_notice, port, word
-from meshtls.server.hcl import looks_like_hcl, read_hcl
-from meshtls.server.plugins import Plugins, our_plugins, spire_plugins
-from meshtls.server.settings import DEFAULT_LIMITS, ServerConfig, country, key_type, lifetime, name
-from meshtls.spiffeid import TrustDomain
-from meshtls.yaml_reader import Section, as_section, composed, read_yaml
+from meshtls.ca.store.address import postgres_url, sqlite_url
+from meshtls.config.document import Document, Section, read_text
+from meshtls.config.reading import Found, read
+from meshtls.config.spire import either_form
+from meshtls.server.config_keys import ServerFile
+from meshtls.server.settings import KeyPlace, ServerConfig, X509PopConfig
+from meshtls.server.spire_config import NOT_YET, from_spire
 
 __all__ = ["load_config", "parse_config"]
-
-_DEFAULT_PORT = 8081
 
 
 def load_config(path: Path) -> ServerConfig:
     """The configuration in this file. Raises ConfigError that names file, line and key."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: wanted a configuration file to read: {error}") from error
-    return parse_config(str(path), text)
+    return parse_config(str(path), read_text(path))
 
 
 def parse_config(file: str, text: str) -> ServerConfig:
     """The same of a text; ``file`` is its name in messages. Relative paths are as the process sees them."""
-    if looks_like_hcl(text):
-        return _spire(as_section(file, read_hcl(file, text)))
-    wrapped = _config_map(text)
-    if wrapped is not None:
-        return _spire(as_section(file, read_hcl(file, wrapped.value, _first_line(wrapped))))
-    top = read_yaml(file, text)
-    config = _server(top, our_plugins(top))
-    top.finish()
-    return config
-
-
-def _spire(top: Section) -> ServerConfig:
-    server = top.section("server")
-    if server is None:
-        top.complain("server", "this block is required, and it is missing")
-    config = _server(server, spire_plugins(top))
-    server.finish()
-    top.finish()
-    return config
-
-
-def _server(section: Section, plugins: Plugins) -> ServerConfig:
-    data_dir = section.optional("data_dir", _path, Path("meshtls-data"))
-    bind_port = section.optional("bind_port", port, _DEFAULT_PORT)
-    join_token, x509pop = plugins.attestors()
-    key_place, keys_dir, key_notices = plugins.keys(data_dir)
-    config = ServerConfig(
-        trust_domain=section.required("trust_domain", TrustDomain.parse),
-        data_dir=data_dir,
-        socket_path=section.optional("socket_path", _path, data_dir / "admin.sock"),
-        bind_address=section.optional("bind_address", word, "127.0.0.1"),
-        bind_port=bind_port,
-        attest_port=section.optional("attest_port", port, _beside(bind_port)),
-        log_level=section.optional("log_level", log_level, "INFO"),
-        ca_subject=_ca_subject(section),
-        ca_key_type=section.optional("ca_key_type", key_type, KeyAlgorithm.P256),
-        jwt_key_type=section.optional("jwt_key_type", key_type, KeyAlgorithm.P256),
-        ca_ttl=section.optional("ca_ttl", lifetime, timedelta(hours=24)),
-        agent_ttl=section.optional("agent_ttl", lifetime, timedelta(hours=1)),
-        default_x509_svid_ttl=section.optional("default_x509_svid_ttl", lifetime, timedelta(hours=1)),
-        default_jwt_svid_ttl=section.optional("default_jwt_svid_ttl", lifetime, timedelta(minutes=5)),
-        datastore=plugins.datastore(data_dir),
-        limits=read_limits(section.section("limits"), DEFAULT_LIMITS),
+    document, of_spire = either_form(file, text, "server")
+    found = read(from_spire(document) if of_spire else _without_attestors_to_come(document), ServerFile)
+    said = found.value
+    longest = _whole_seconds(said.ca_ttl / 2)
+    key_place, keys_dir = _keys(found)
+    return ServerConfig(
+        trust_domain=said.trust_domain,
+        data_dir=said.data_dir,
+        socket_path=said.socket_path or said.data_dir / "admin.sock",
+        bind_address=said.bind_address,
+        bind_port=said.bind_port,
+        attest_port=_beside(said.bind_port) if said.attest_port is None else said.attest_port,
+        log_level=said.log_level,
+        ca_subject=_ca_subject(said),
+        ca_key_type=said.ca_key_type,
+        jwt_key_type=said.jwt_key_type,
+        ca_ttl=said.ca_ttl,
+        # None is cut short by the end of the intermediate, which is renewed at half of its life.
+        agent_ttl=min(said.agent_ttl, longest),
+        default_x509_svid_ttl=min(said.default_x509_svid_ttl, longest),
+        default_jwt_svid_ttl=said.default_jwt_svid_ttl,
+        datastore=_datastore(said),
+        limits=said.limits,
         key_place=key_place,
         keys_dir=keys_dir,
-        join_token=join_token,
-        x509pop=x509pop,
-        notices=(*section.notices("log_level", log_level_notice), *plugins.notices, *key_notices),
+        join_token=said.node_attestors is None or said.node_attestors.join_token is not None,
+        x509pop=_x509pop(said),
+        notices=(*document.notices, *_shortened(found, longest), *_moved_keys(found, keys_dir)),
+        file=said,
     )
-    plugins.finish()
-    return _within_ca_ttl(section, config)
 
 
-def _ca_subject(section: Section) -> CaSubject:
-    subject = section.section("ca_subject")
-    if subject is None:
-        return CaSubject()
-    read = CaSubject(
-        subject.texts("country", country) if subject.has("country") else (),
-        subject.texts("organization", name) if subject.has("organization") else (),
-        subject.optional("common_name", name, ""),
-    )
-    subject.finish()
-    return read
+def _without_attestors_to_come(document: Document) -> Document:
+    attestors = document.root.keys.get("node_attestors")
+    if not isinstance(attestors, Section) or not attestors.keys.keys() & set(NOT_YET):
+        return document
+    for name in NOT_YET:
+        if name in attestors.keys:
+            document.notice(attestors.where(name), "recognised but not supported yet: no node can attest with it")
+    left = {name: node for name, node in attestors.keys.items() if name not in NOT_YET}
+    keys = {**document.root.keys, "node_attestors": Section(attestors.place, left)}
+    return Document(Section(document.root.place, keys), document.problems, document.notices)
 
 
-def _within_ca_ttl(section: Section, config: ServerConfig) -> ServerConfig:
-    """With no life of what is signed above half of the intermediate's, at which it is renewed: so none is cut short."""
-    longest = _whole_seconds(config.ca_ttl / 2)
-    if not longest:
-        section.complain("ca_ttl", f"wanted at least 2s, got {config.ca_ttl}")
-    lives = {"agent_ttl": config.agent_ttl, "default_x509_svid_ttl": config.default_x509_svid_ttl}
-    notices = [
-        f"{section.where('ca_ttl')}: {config.ca_ttl} is less than twice {key} ({life}), which is taken as {longest}"
-        for key, life in lives.items()
-        if life > longest
-    ]
-    return replace(
-        config,
-        agent_ttl=min(config.agent_ttl, longest),
-        default_x509_svid_ttl=min(config.default_x509_svid_ttl, longest),
-        notices=(*config.notices, *notices),
-    )
+def _ca_subject(said: ServerFile) -> CaSubject:
+    named = said.ca_subject
+    return CaSubject(named.country, named.organization, named.common_name) if named else CaSubject()
+
+
+def _datastore(said: ServerFile) -> URL:
+    chosen = said.datastore
+    if chosen and chosen.postgres:
+        return postgres_url(chosen.postgres.connection_string)
+    path = chosen.sqlite3.connection_string if chosen and chosen.sqlite3 else ""
+    return sqlite_url(path or said.data_dir / "datastore.sqlite3")
+
+
+def _keys(found: Found[ServerFile]) -> tuple[KeyPlace, Path]:
+    said, chosen = found.value, found.value.key_manager
+    place = KeyPlace.MEMORY if chosen and chosen.memory else KeyPlace.DISK
+    told = chosen.disk.keys_path if chosen and chosen.disk else None
+    return place, _directory_for(told) if told else said.data_dir / "keys"
+
+
+def _moved_keys(found: Found[ServerFile], directory: Path) -> Iterator[str]:
+    chosen = found.value.key_manager
+    told = chosen.disk.keys_path if chosen and chosen.disk else None
+    if told and directory != told:
+        where = found.where("key_manager.disk.keys_path")
+        yield f"{where}: {told} is the name of a file; keys are kept in the directory {directory}"
+
+
+def _directory_for(keys_path: Path) -> Path:
+    """SPIRE keeps all keys in one file. Ours go beside it: the file is SPIRE's still, and the directory around it,
+    which is the data directory as a rule, holds more than keys and is locked already.
+    """
+    named_as_file = bool(keys_path.suffix) and not keys_path.is_dir()
+    return keys_path.with_name(f"{keys_path.name}.d") if named_as_file or keys_path.is_file() else keys_path
+
+
+def _x509pop(said: ServerFile) -> X509PopConfig | None:
+    chosen = said.node_attestors.x509pop if said.node_attestors else None
+    if chosen is None:
+        return None
+    first = (chosen.ca_bundle_path,) if chosen.ca_bundle_path else ()
+    return X509PopConfig((*first, *chosen.ca_bundle_paths))
+
+
+def _shortened(found: Found[ServerFile], longest: timedelta) -> Iterator[str]:
+    said = found.value
+    for key, life in (("agent_ttl", said.agent_ttl), ("default_x509_svid_ttl", said.default_x509_svid_ttl)):
+        if life > longest:
+            place = found.where("ca_ttl")
+            yield f"{place}: {said.ca_ttl} is less than twice {key} ({life}), which is taken as {longest}"
 
 
 def _whole_seconds(time: timedelta) -> timedelta:
@@ -130,29 +133,3 @@ def _whole_seconds(time: timedelta) -> timedelta:
 
 def _beside(bind_port: int) -> int:
     return bind_port + (1 if bind_port < 65535 else -1) if bind_port else 0
-
-
-def _path(text: str) -> Path:
-    return Path(word(text))
-
-
-def _config_map(text: str) -> yaml.ScalarNode | None:
-    """The ``server.conf`` in a Kubernetes ConfigMap; None for any other document."""
-    try:
-        document = composed(text)
-    except yaml.YAMLError:
-        return None  # the reader of our own form says what is wrong with it
-    if not isinstance(document, yaml.MappingNode):
-        return None
-    members = {key.value: value for key, value in document.value if isinstance(key, yaml.ScalarNode)}
-    kind, data = members.get("kind"), members.get("data")
-    if not isinstance(kind, yaml.ScalarNode) or kind.value != "ConfigMap" or not isinstance(data, yaml.MappingNode):
-        return None
-    files = {key.value: value for key, value in data.value if isinstance(value, yaml.ScalarNode)}
-    found: yaml.ScalarNode | None = files.get("server.conf")
-    return found
-
-
-def _first_line(scalar: yaml.ScalarNode) -> int:
-    # A block scalar's text begins below the line of its '|'.
-    return int(scalar.start_mark.line) + (2 if scalar.style in ("|", ">") else 1)

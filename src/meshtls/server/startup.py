@@ -79,11 +79,14 @@ def node_roots(config: X509PopConfig | None) -> tuple[x509.Certificate, ...]:
     """The CAs that vouch for nodes, none where x509pop is not configured. Raises ConfigError."""
     if config is None:
         return ()
+    return tuple(root for file in config.ca_bundles for root in _roots_in(file))
+
+
+def _roots_in(file: Path) -> list[x509.Certificate]:
     try:
-        found = tuple(x509.load_pem_x509_certificates(config.ca_bundle.read_bytes()))
+        return x509.load_pem_x509_certificates(file.read_bytes())
     except (OSError, ValueError, x509.InvalidVersion) as error:
-        raise ConfigError(f"{config.ca_bundle}: wanted CA certificates in PEM for x509pop: {error}") from error
-    return found
+        raise ConfigError(f"{file}: wanted CA certificates in PEM for x509pop: {error}") from error
 
 
 def _is_missing_file(datastore: URL) -> bool:

@@ -300,7 +300,7 @@ async def test_x509pop_attests_again_after_an_eviction(directory: Path) -> None:
     roots.write_bytes(node_ca.bundle.to_pem())
     key = ec.generate_private_key(ec.SECP256R1())
     proof = NodeCertificate(node_ca.issue(SpiffeId(TrustDomain("nodes.test"), "/node-1"), key.public_key()), key)
-    config = config_for(directory, x509pop=X509PopConfig(roots))
+    config = config_for(directory, x509pop=X509PopConfig((roots,)))
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(started(config, clock))
         serving = agent_of(address(server), await server.admin.bundle(), proof, directory, clock)

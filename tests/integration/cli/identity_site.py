@@ -138,7 +138,8 @@ def running_agent(server: ServerProcess, extra: str = "") -> Iterator[AgentProce
     (directory / "agent.yaml").write_text(
         f"trust_domain: example.org\nserver_address: {host}\nserver_port: {port}\nlog_level: ERROR\n"
         f"attest_port: {server.said['attest_address'].split(':')[1]}\njoin_token: {joined['token']}\n"
-        f"trust_bundle_path: {directory / 'bundle.pem'}\nsocket_path: {directory / 'agent.sock'}\n{extra}"
+        f"trust_bundle_path: {directory / 'bundle.pem'}\nsocket_path: {directory / 'agent.sock'}\n"
+        f"data_dir: {directory / 'agent'}\n{extra}"
     )
     with started("agent", "run", "--config", directory / "agent.yaml") as process:
         process.line(f"serving: Workload API and SDS on unix://{directory}/agent.sock", "stdout")

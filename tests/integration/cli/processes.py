@@ -62,10 +62,12 @@ class Process:
 
 
 @contextmanager
-def started(*arguments: str | Path, stdout: int | IO[str] = subprocess.PIPE) -> Iterator[Process]:
-    """Run beside the body; killed at its end if it still runs."""
+def started(
+    *arguments: str | Path, stdout: int | IO[str] = subprocess.PIPE, directory: Path | None = None
+) -> Iterator[Process]:
+    """Run beside the body, in this directory if one is given; killed at its end if it still runs."""
     command = [sys.executable, "-m", "meshtls", *map(str, arguments)]
-    with subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, text=True) as popen:
+    with subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, text=True, cwd=directory) as popen:
         process = Process(popen)
         try:
             yield process

@@ -52,7 +52,8 @@ def mesh(tmp_path: Path) -> Iterator[Mesh]:
 
 def write_ca(directory: Path, uid: int) -> None:
     (directory / "ca.yaml").write_text(
-        f"trust_domain: example.org\nsocket: {directory / 'ca.sock'}\nbundle_file: {directory / 'bundle.pem'}\n"
+        f"trust_domain: example.org\nsocket_path: {directory / 'ca.sock'}\n"
+        f"trust_bundle_path: {directory / 'bundle.pem'}\n"
         f"identities: [{{uid: {uid}, spiffe_id: {WEB}}}]\n"
     )
 

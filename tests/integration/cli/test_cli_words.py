@@ -32,6 +32,9 @@ def test_a_good_file_is_told_back(tmp_path: Path) -> None:
     assert done.stdout == (
         f"{file}: sidecar a is spiffe://example.org/a\n"
         "  inbound 127.0.0.1:15006 (STRICT) to the app at 127.0.0.1:8080; allowed: spiffe://example.org/b\n"
+        "  gets its SVID from unix:///run/agent.sock\n"
+        "  serves up to 1024 connections, and drains for 10 s at a stop\n"
+        "  logs from INFO on\n"
     )
 
 
@@ -51,6 +54,8 @@ def test_a_good_file_is_told_to_programs(tmp_path: Path) -> None:
         "outbound": [],
         "health": None,
         "workers": 1,
+        "log_level": "INFO",
+        "notices": [],
     }
 
 
@@ -60,7 +65,9 @@ def test_a_good_file_is_told_to_programs(tmp_path: Path) -> None:
         (GOOD.replace("name: a\n", ""), "line 1: name: this key is required, and it is missing"),
         (
             GOOD.replace("app:", "ap:"),
-            "line 5: inbound[0].app: this key is required, and it is missing",
+            "line 5: inbound[0].app: this key is required, and it is missing\n"
+            "meshtls: {file}, line 5: inbound[0].ap: unknown key; wanted one of listen, app, mode, allow, tls_min,"
+            " key_exchange, tunnel, destinations, resumption",
         ),
         (
             GOOD.replace("spiffe://example.org/a", "example.org/a"),
@@ -77,7 +84,7 @@ def test_a_good_file_is_told_to_programs(tmp_path: Path) -> None:
         (
             GOOD + "colour: red\n",
             "line 6: colour: unknown key; wanted one of name, spiffe_id, identity, inbound, outbound, limits, health,"
-            " workers",
+            " workers, log_level",
         ),
     ],
 )
@@ -87,7 +94,11 @@ def test_a_bad_file_is_told_with_the_place_and_what_was_wanted(tmp_path: Path, t
 
     done = meshtls("sidecar", "validate", "--config", file)
 
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"meshtls: {file}, {message}\n")
+    assert (done.returncode, done.stdout, done.stderr) == (
+        2,
+        "",
+        f"meshtls: {file}, {message.format(file=file)}\n",
+    )
 
 
 def test_a_healthcheck_asks_for_the_address_to_ask(tmp_path: Path) -> None:
@@ -126,9 +137,7 @@ def test_every_verb_with_a_file_says_that_it_is_not_there(tmp_path: Path, verb: 
     done = meshtls(*verb, "--config", file)
 
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == (
-        f"meshtls: {file}: wanted a readable YAML file: [Errno 2] No such file or directory: '{file}'\n"
-    )
+    assert done.stderr == (f"meshtls: {file}: wanted a configuration file to read: No such file or directory\n")
 
 
 @pytest.mark.parametrize(
@@ -178,8 +187,51 @@ def test_the_list_of_verbs_is_whole_and_loads_none_of_them() -> None:
     assert loaded == "False"
 
 
-def test_a_verb_of_the_server_says_what_to_install_where_that_is_missing() -> None:
-    program = "import sys; sys.modules['alembic'] = None; from meshtls.cli.main import main; main(['server', 'run'])"
+# Without the packages of the extra `server`, as for whoever installed meshtls alone.
+BARE = """
+import sys
+for name in ("aiosqlite", "alembic", "asyncpg", "sqlalchemy"):
+    sys.modules[name] = None
+"""
+
+
+@pytest.mark.parametrize("verb", ["run", "validate", "healthcheck"])
+def test_a_verb_of_the_server_says_what_to_install_where_that_is_missing(tmp_path: Path, verb: str) -> None:
+    file = tmp_path / "server.yaml"
+    file.write_text("trust_domain: example.org\n")
+    program = f"{BARE}from meshtls.cli.main import main; main(['server', {verb!r}, '--config', {str(file)!r}])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "meshtls: alembic is not installed; this verb needs pip install 'meshtls[server]'\n"
+    assert done.stderr == "meshtls: sqlalchemy is not installed; this verb needs pip install 'meshtls[server]'\n"
+
+
+HELP_OF_ALL = """
+import click
+from meshtls.cli.main import cli
+
+def tell(command, context):
+    assert command.get_help(context).startswith("Usage: "), context.command_path
+    print(context.command_path)
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            tell(inner, click.Context(inner, info_name=name, parent=context))
+
+tell(cli, click.Context(cli, info_name="meshtls"))
+"""
+
+
+def test_the_help_of_every_verb_needs_no_extra() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BARE + HELP_OF_ALL], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {"meshtls server run", "meshtls server validate", "meshtls config schema"} <= set(done.stdout.splitlines())
+
+
+@pytest.mark.parametrize("file", ["sidecar", "agent", "server", "ca"])
+def test_the_keys_of_a_file_are_listed_without_any_extra(file: str) -> None:
+    program = f"{BARE}from meshtls.cli.main import main; main(['config', 'schema', {file!r}, '--output', 'json'])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "log_level" in json.loads(done.stdout)["properties"]

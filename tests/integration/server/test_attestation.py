@@ -142,7 +142,7 @@ async def pop_server(tmp_path: Path, store_url: URL) -> AsyncIterator[ServerUnde
     """Takes nodes with a certificate of ROOT, and no join tokens."""
     bundle = tmp_path / "nodes.pem"
     bundle.write_bytes(ROOT.certificate.public_bytes(Encoding.PEM))
-    async with started(config_for(tmp_path, store_url, x509pop=X509PopConfig(bundle), join_token=False)) as running:
+    async with started(config_for(tmp_path, store_url, x509pop=X509PopConfig((bundle,)), join_token=False)) as running:
         yield running
 
 

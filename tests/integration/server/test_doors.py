@@ -190,7 +190,7 @@ async def test_a_read_only_data_store_says_so(tmp_path: Path) -> None:
 async def test_a_file_of_node_cas_that_has_none_is_named(tmp_path: Path) -> None:
     path = tmp_path / "nodes.pem"
     path.write_text("no certificates")
-    error = await refusal(config_for(tmp_path, x509pop=X509PopConfig(path)))
+    error = await refusal(config_for(tmp_path, x509pop=X509PopConfig((path,))))
     assert str(error).startswith(f"{path}: wanted CA certificates in PEM for x509pop: ")
 
 

@@ -42,7 +42,7 @@ async def pair(directory: Path, app: Address) -> AsyncIterator[Pair]:
     identity = f"identity: {{workload_api: unix://{directory / 'ca.sock'}}}\n"
     common = f"spiffe_id: {WEB}\n{identity}limits: {{connections: {IDLE + 100}}}\n"
     files = {
-        "ca": f"trust_domain: example.org\nsocket: {directory / 'ca.sock'}\n"
+        "ca": f"trust_domain: example.org\nsocket_path: {directory / 'ca.sock'}\n"
         f"identities: [{{uid: {os.getuid()}, spiffe_id: {WEB}}}]\n",
         "a": f"name: a\n{common}outbound:\n"
         f'  - {{listen: "{LOOPBACK}:{entry}", to: "{LOOPBACK}:{mesh}", peer: "{WEB}"}}\n',

@@ -48,7 +48,11 @@ def test_the_least_that_an_agent_needs(directory: Path) -> None:
     assert (config.trust_domain, config.bundle) == (TrustDomain("example.org"), AUTHORITY.bundle)
     assert config.server == ServerAddress("ca.example.org", 8081, 8082)
     assert config.endpoint == Endpoint(Path("/run/meshtls/agent.sock"), ("unix", "docker", "k8s"), None)
-    assert (config.proof, config.data_dir, config.log_level) == (JoinToken("s3cret"), None, "INFO")
+    assert (config.proof, config.data_dir, config.log_level) == (
+        JoinToken("s3cret"),
+        Path("meshtls-agent-data"),
+        "INFO",
+    )
     assert "s3cret" not in repr(config)
 
 
@@ -137,7 +141,7 @@ POP = "x509pop:\n  certificate_path: {directory}/node.pem\n  private_key_path: {
         ),
         (
             lambda text: text + POP + "node.key\n",
-            "line 7: x509pop: wanted one way to attest, got join_token and x509pop",
+            "line 6: x509pop: wanted one way to attest, got join_token and x509pop",
         ),
         (
             lambda text: text.replace("join_token: s3cret\n", POP + "other.key\n"),

@@ -12,7 +12,7 @@ from meshtls.spiffeid import SpiffeId, TrustDomain
 A = 'uid: 10001, spiffe_id: "spiffe://example.org/a"'
 GOOD = f"""
 trust_domain: example.org
-socket: /run/ca.sock
+socket_path: /run/ca.sock
 identities:
   - {{{A}}}
 """
@@ -22,18 +22,41 @@ def test_a_file_with_what_is_needed() -> None:
     assert parse_ca_config(GOOD) == CaConfig(
         TrustDomain("example.org"),
         Path("/run/ca.sock"),
-        timedelta(hours=1),
         {10001: SpiffeId.parse("spiffe://example.org/a")},
+        timedelta(hours=1),
+        timedelta(minutes=5),
     )
 
 
 def test_a_file_with_all_there_is() -> None:
-    config = parse_ca_config(f"{GOOD}svid_ttl: 5m\ndata_dir: /var/ca\nbundle_file: /certs/ca.pem\n")
+    config = parse_ca_config(
+        f"{GOOD}default_x509_svid_ttl: 5m\ndefault_jwt_svid_ttl: 1m\ndata_dir: /var/ca\n"
+        "trust_bundle_path: /certs/ca.pem\nlog_level: warn\n"
+    )
 
-    assert (config.svid_ttl, config.data_dir, config.bundle_file) == (
+    assert (config.x509_svid_ttl, config.jwt_svid_ttl, config.data_dir, config.trust_bundle_path) == (
         timedelta(minutes=5),
+        timedelta(minutes=1),
         Path("/var/ca"),
         Path("/certs/ca.pem"),
+    )
+    assert (config.log_level, config.notices) == ("WARNING", ())
+
+
+def test_the_names_that_keys_had_before_are_read_with_a_notice() -> None:
+    text = GOOD.replace("socket_path", "socket") + "svid_ttl: 5m\nbundle_file: /certs/ca.pem\n"
+
+    config = parse_ca_config(text)
+
+    assert (config.socket_path, config.x509_svid_ttl, config.trust_bundle_path) == (
+        Path("/run/ca.sock"),
+        timedelta(minutes=5),
+        Path("/certs/ca.pem"),
+    )
+    assert config.notices == (
+        "ca.yaml, line 3: socket: this key is called socket_path now; the old name goes on to work",
+        "ca.yaml, line 6: svid_ttl: this key is called default_x509_svid_ttl now; the old name goes on to work",
+        "ca.yaml, line 7: bundle_file: this key is called trust_bundle_path now; the old name goes on to work",
     )
 
 
@@ -43,19 +66,20 @@ def test_a_file_with_all_there_is() -> None:
         (
             GOOD + "colour: red\n",
             "ca.yaml, line 6: colour: unknown key; wanted one of"
-            " trust_domain, socket, svid_ttl, identities, data_dir, bundle_file",
+            " trust_domain, socket_path, identities, default_x509_svid_ttl, default_jwt_svid_ttl, data_dir,"
+            " trust_bundle_path, log_level",
         ),
         (
-            GOOD.replace("socket: /run/ca.sock\n", ""),
-            "ca.yaml, line 2: socket: this key is required, and it is missing",
+            GOOD.replace("socket_path: /run/ca.sock\n", ""),
+            "ca.yaml, line 2: socket_path: this key is required, and it is missing",
         ),
         (
             GOOD.replace("example.org\n", "a b\n"),
             "ca.yaml, line 2: trust_domain: trust domain 'a b': wanted one or more of a-z, 0-9, '.', '_' and '-'",
         ),
         (
-            GOOD + "svid_ttl: 5\n",
-            "ca.yaml, line 6: svid_ttl: wanted a time above 0 such as 100ms, 5s, 5m or 1h30m, got '5'",
+            GOOD + "default_x509_svid_ttl: 5\n",
+            "ca.yaml, line 6: default_x509_svid_ttl: wanted a time above 0 such as 100ms, 5s, 5m or 1h30m, got '5'",
         ),
         (
             GOOD.replace("10001", "root"),
@@ -67,8 +91,9 @@ def test_a_file_with_all_there_is() -> None:
             f" got '{'1' * 60}'... (5000 characters)",
         ),
         (
-            GOOD + "svid_ttl: 99999999999h\n",
-            "ca.yaml, line 6: svid_ttl: wanted a time of at most 876600h, which is 100 years, got '99999999999h'",
+            GOOD + "default_x509_svid_ttl: 99999999999h\n",
+            "ca.yaml, line 6: default_x509_svid_ttl: wanted a time of at most 876600h, which is 100 years,"
+            " got '99999999999h'",
         ),
         (
             GOOD + f"  - {{{A}}}\n",
@@ -89,8 +114,16 @@ def test_a_file_with_all_there_is() -> None:
             "ca.yaml, line 5: identities[0].colour: unknown key; wanted one of uid, spiffe_id",
         ),
         (
+            GOOD.partition("identities")[0] + "identities: []\n",
+            "ca.yaml, line 4: identities: wanted at least one uid with its spiffe_id, got none",
+        ),
+        (
+            GOOD + "socket: /run/other.sock\n",
+            "ca.yaml, line 6: socket: wanted only one of socket_path and socket, which are names of the same key",
+        ),
+        (
             GOOD.partition("identities")[0],
-            "ca.yaml, line 2: identities: wanted at least one uid with its spiffe_id, got none",
+            "ca.yaml, line 2: identities: this key is required, and it is missing",
         ),
         ("", "ca.yaml: wanted keys with values, got an empty file"),
     ],
@@ -103,5 +136,5 @@ def test_a_mistake_is_told_with_its_line_and_key(text: str, message: str) -> Non
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"ca\.yaml: wanted a readable YAML file"):
+    with pytest.raises(ConfigError, match=r"ca\.yaml: wanted a configuration file to read"):
         load_ca_config(tmp_path / "ca.yaml")

@@ -49,7 +49,7 @@ def test_every_verb_has_the_option_but_those_with_a_reason() -> None:
         (
             ("sidecar", "validate", "--config", "/none.yaml", "--output", "json"),
             "ConfigError",
-            "/none.yaml: wanted a readable YAML file: [Errno 2] ",
+            "/none.yaml: wanted a configuration file to read: ",
         ),
     ],
 )
@@ -70,7 +70,7 @@ def test_without_the_option_it_is_a_sentence(capsys: pytest.CaptureFixture[str])
     with pytest.raises(SystemExit):
         main(["sidecar", "validate", "--config", "/none.yaml"])
 
-    assert capsys.readouterr().err.startswith("meshtls: /none.yaml: wanted a readable YAML file: ")
+    assert capsys.readouterr().err.startswith("meshtls: /none.yaml: wanted a configuration file to read: ")
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,13 @@ from dataclasses import replace
 
 import pytest
 
+from meshtls.config.document import yaml_document
+from meshtls.config.reading import read
 from meshtls.errors import ConfigError
 from meshtls.rpc.descriptors import RESERVE, within_descriptors
-from meshtls.rpc.limits import DEFAULT_LIMITS, Limits, read_limits
+from meshtls.rpc.limits import DEFAULT_LIMITS, Limits
 from meshtls.server.config import parse_config
-from meshtls.server.settings import DEFAULT_LIMITS as SERVER_LIMITS
-from meshtls.yaml_reader import read_yaml
+from meshtls.server.config_keys import DEFAULT_LIMITS as SERVER_LIMITS
 
 ALL = """
 connections: 10
@@ -30,7 +31,7 @@ idle_timeout: 1m30s
 
 
 def test_each_key_sets_its_limit() -> None:
-    assert read_limits(read_yaml("test.yaml", ALL), DEFAULT_LIMITS) == Limits(
+    assert read(yaml_document("test.yaml", ALL), Limits).value == Limits(
         connections=10,
         connections_per_caller=5,
         connections_per_second=20,
@@ -65,7 +66,7 @@ def test_a_server_takes_over_what_its_file_says() -> None:
 )
 def test_a_limit_that_is_none_is_named(key: str, message: str) -> None:
     with pytest.raises(ConfigError) as refused:
-        read_limits(read_yaml("test.yaml", key), DEFAULT_LIMITS)
+        read(yaml_document("test.yaml", key), Limits)
     assert str(refused.value) == message
 
 

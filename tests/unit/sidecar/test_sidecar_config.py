@@ -45,12 +45,13 @@ limits:
   connect_timeout: 1.5s
   idle_timeout: 2m
   detect_timeout: 50ms
-  drain: 1h
+  drain_timeout: 1h
   tunnel_streams: 2000
   tunnel_window: 256KiB
   tunnel_memory: 64MiB
 health: "127.0.0.1:15021"
 workers: 2
+log_level: debug
 """
 ONE_DOOR = f"""\
 name: a
@@ -100,6 +101,7 @@ def test_a_full_file_gives_all_that_it_says() -> None:
         ),
         health=Address("127.0.0.1", 15021),
         workers=2,
+        log_level="DEBUG",
     )
 
 
@@ -134,6 +136,7 @@ def test_several_listeners_may_ask_for_a_free_port() -> None:
     assert parse_config(text).health == Address("127.0.0.1", 0)
 
 
+INBOUND_KEYS = "listen, app, mode, allow, tls_min, key_exchange, tunnel, destinations, resumption"
 MISTAKES = {
     "an unknown mode": (
         ("    allow", "    mode: strict\n    allow"),
@@ -141,17 +144,17 @@ MISTAKES = {
     ),
     "an unknown key": (
         ("    allow", "    alow"),
-        "a.yaml, line 4: inbound[0].allow: this key is required, and it is missing",
+        "a.yaml, line 4: inbound[0].allow: this key is required, and it is missing\n"
+        f"a.yaml, line 6: inbound[0].alow: unknown key; wanted one of {INBOUND_KEYS}",
     ),
     "an unknown key beside all that is needed": (
         ("    allow", "    color: red\n    allow"),
-        "a.yaml, line 6: inbound[0].color: unknown key; wanted one of mode, listen, app, allow, tls_min, key_exchange,"
-        " tunnel, destinations, resumption",
+        f"a.yaml, line 6: inbound[0].color: unknown key; wanted one of {INBOUND_KEYS}",
     ),
     "an unknown key at the top": (
         ("name: a", "name: a\nnmae: a"),
-        "a.yaml, line 2: nmae: unknown key; wanted one of name, spiffe_id, identity, inbound, outbound, "
-        "workload, limits, health, workers",
+        "a.yaml, line 2: nmae: unknown key; wanted one of name, spiffe_id, identity, inbound, outbound, workload, "
+        "limits, health, workers, log_level",
     ),
     "no allow-list": (
         ("    allow: []\n", ""),
@@ -227,7 +230,7 @@ MISTAKES = {
     "an empty name": (("name: a", 'name: ""'), "a.yaml, line 1: name: wanted a word, got an empty text"),
     "a key twice": (
         ("name: a", "name: a\nname: b"),
-        "a.yaml, line 2: name: wanted each key once, and a plain word as key",
+        "a.yaml, line 2: name: wanted each key once, got it again",
     ),
     "an own ID that is none": (
         (f"spiffe_id: {A}", "spiffe_id: service-a"),
@@ -235,7 +238,8 @@ MISTAKES = {
     ),
     "an identity from nowhere": (
         ("inbound:", "identity: {socket: /run/ca.sock}\ninbound:"),
-        "a.yaml, line 3: identity.workload_api: this key is required, and it is missing",
+        "a.yaml, line 3: identity.workload_api: this key is required, and it is missing\n"
+        "a.yaml, line 3: identity.socket: unknown key; wanted one of workload_api",
     ),
     "a Workload API that is no address": (
         ("inbound:", "identity: {workload_api: /run/agent.sock}\ninbound:"),
@@ -318,8 +322,8 @@ def test_a_mistake_is_named_with_file_line_and_key(change: tuple[str, str], mess
     [
         ("", "a.yaml: wanted keys with values, got an empty file"),
         ("- a\n", "a.yaml, line 1: the file: wanted keys with values, got a list"),
-        ("a: [", "a.yaml: wanted a YAML document: "),
-        (f"name: {'[' * 3000}", "a.yaml: wanted a YAML document: nested deeper than 64 levels"),
+        ("a: [", "a.yaml, line 1: wanted a YAML document: "),
+        (f"name: {'[' * 3000}", "a.yaml, line 1: wanted a YAML document: nested deeper than 64 levels"),
     ],
 )
 def test_a_file_that_is_no_mapping_is_named(text: str, words: str) -> None:
@@ -329,7 +333,7 @@ def test_a_file_that_is_no_mapping_is_named(text: str, words: str) -> None:
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"none\.yaml: wanted a readable YAML file: .*No such file"):
+    with pytest.raises(ConfigError, match=r"none\.yaml: wanted a configuration file to read: No such file"):
         load_config(tmp_path / "none.yaml")
 
 

@@ -94,7 +94,7 @@ def test_a_sidecar_that_is_to_start_asks_for_all_of_them(tmp_path: Path, monkeyp
         raise ConfigError(f"asked for {connections} connections and {beside} sockets beside them")
 
     monkeypatch.setattr("meshtls.cli.sidecar.make_room", no_room)
-    monkeypatch.setattr("meshtls.cli.sidecar.log_to_stderr", lambda: None)
+    monkeypatch.setattr("meshtls.cli.sidecar.log_to_stderr", lambda level: None)
     config = tmp_path / "a.yaml"
     config.write_text(
         f"name: a\nspiffe_id: {PEER}\nlimits: {{connections: 1000}}\nidentity: {{workload_api: unix:///nowhere.sock}}\n"

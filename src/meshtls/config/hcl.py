@@ -14,8 +14,8 @@ from typing import NoReturn
 
 import yaml
 
+from meshtls.config.document import DEEPEST
 from meshtls.errors import ConfigError
-from meshtls.yaml_reader import DEEPEST
 
 __all__ = ["looks_like_hcl", "read_hcl"]
 

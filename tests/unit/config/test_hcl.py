@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from meshtls.config.hcl import looks_like_hcl, read_hcl
 from meshtls.errors import ConfigError
 from meshtls.server.config import parse_config
-from meshtls.server.hcl import looks_like_hcl, read_hcl
 
 BLOCK = 'server {\n  trust_domain = "example.org"\n}\nplugins {}\n'
 YAML = "trust_domain: example.org\n"

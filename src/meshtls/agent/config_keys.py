@@ -1,0 +1,261 @@
+"""The keys of an agent's file. Where SPIRE has the same thing, the name is SPIRE's.
+
+Files that the file names are read with it: a problem with one of them is a problem of its key.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import msgspec
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from meshtls.address import Address
+from meshtls.agent.attest.attestor import ATTESTORS
+from meshtls.agent.attest.digests import DEFAULT_SIZE_LIMIT
+from meshtls.bundle import TrustBundle
+from meshtls.ca.keys.files import read_secret
+from meshtls.config.keys import (
+    ADDRESS,
+    LISTENING_PORT,
+    LOG_LEVEL,
+    PATH,
+    TEXT,
+    TRUST_DOMAIN,
+    Key,
+    Value,
+)
+from meshtls.config.reading import Found, Rule, RuleProblems
+from meshtls.errors import BundleError, ConfigError, RequestError
+from meshtls.rpc.limits import DEFAULT_LIMITS, Limits
+from meshtls.scalars import shown, whole_number, word
+from meshtls.spiffeid import TrustDomain
+from meshtls.svid.x509 import PrivateKey
+
+__all__ = ["AgentFile", "BundleFile", "OldHealth"]
+
+
+@dataclass(frozen=True, slots=True)
+class BundleFile:
+    """A trust bundle's file, as it was when the configuration was read."""
+
+    path: Path
+    content: bytes = field(repr=False)
+
+    def bundle(self, trust_domain: TrustDomain) -> TrustBundle:
+        """What is in it. Raises RequestError if that is no bundle with an X.509 authority."""
+        try:
+            if self.content.lstrip().startswith(b"{"):
+                bundle = TrustBundle.from_jwks(trust_domain, self.content)
+            else:
+                bundle = TrustBundle.from_pem(trust_domain, self.content)
+        except BundleError as error:
+            raise RequestError(f"{self.path}: wanted PEM certificates or a SPIFFE bundle: {error}") from error
+        if not bundle.x509_authorities:
+            raise RequestError(f"{self.path}: wanted at least one X.509 authority, got none")
+        return bundle
+
+
+def _bundle_file(text: str) -> BundleFile:
+    path = Path(word(text))
+    try:
+        return BundleFile(path, path.read_bytes())
+    except OSError as error:
+        raise RequestError(f"{path}: wanted PEM certificates or a SPIFFE bundle: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """What a file of certificates holds, at least one."""
+
+    chain: tuple[x509.Certificate, ...]
+
+
+def _certificates(text: str) -> Certificates:
+    try:
+        chain = tuple(x509.load_pem_x509_certificates(Path(word(text)).read_bytes()))
+        chain[0].public_key()  # decoded on first use, which has to be here
+    except (OSError, ValueError, x509.InvalidVersion, UnsupportedAlgorithm) as error:
+        raise RequestError(f"{text}: wanted certificates in PEM, leaf first: {error}") from error
+    return Certificates(chain)
+
+
+def _private_key(text: str) -> PrivateKey:
+    try:
+        key = load_pem_private_key(read_secret(Path(word(text))), None)
+    except (ConfigError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise RequestError(f"{text}: wanted a private key in PEM, without a password: {error}") from error
+    if not isinstance(key, PrivateKey):
+        raise RequestError(f"{text}: wanted an EC or RSA key, got {type(key).__name__}")
+    return key
+
+
+def _token_in(text: str) -> str:
+    try:
+        token = read_secret(Path(word(text))).decode("ascii").strip()
+    except (ConfigError, UnicodeDecodeError) as error:
+        raise RequestError(f"{text}: wanted a file with a join token: {error}") from error
+    if not token:
+        raise RequestError(f"{text}: wanted a file with a join token, got an empty one")
+    return token
+
+
+def _attestor(text: str) -> str:
+    if text not in ATTESTORS:
+        raise RequestError(f"wanted one of {', '.join(ATTESTORS)}, got {shown(text)}")
+    return text
+
+
+def _size_limit(text: str) -> int:
+    """Bytes, as SPIRE's: 0 is for no limit, a negative number for no hash at all."""
+    number = whole_number(0, 2**53)
+    return -number(text[1:]) if text.startswith("-") else number(text)
+
+
+def _size_limit_notice(text: str) -> str:
+    return "there is no limit: programs of any size are read to their end" if _size_limit(text) == 0 else ""
+
+
+_SIZE_LIMIT: Value[int] = Value(
+    "number of bytes",
+    _size_limit,
+    {"type": "integer", "minimum": -(2**53), "maximum": 2**53},
+    notice=_size_limit_notice,
+)
+_FILE_JSON = {"type": "string", "minLength": 1}
+_BUNDLE: Value[BundleFile] = Value("path", _bundle_file, _FILE_JSON)
+_CERTIFICATES: Value[Certificates] = Value("path", _certificates, _FILE_JSON)
+_PRIVATE_KEY: Value[PrivateKey] = Value("path", _private_key, _FILE_JSON)
+_TOKEN_FILE: Value[str] = Value("path", _token_in, _FILE_JSON)
+_ATTESTOR: Value[str] = Value("unix, docker or k8s", _attestor, {"enum": list(ATTESTORS)})
+
+
+def _the_key_is_the_certificates(certificate_path: Certificates, private_key_path: PrivateKey) -> RuleProblems:
+    if certificate_path.chain[0].public_key() != private_key_path.public_key():
+        yield "private_key_path", "this key does not belong to the certificate"
+
+
+class X509Pop(msgspec.Struct, frozen=True, kw_only=True):
+    """A certificate that the node has from elsewhere, as its proof."""
+
+    certificate_path: Annotated[Certificates, Key("The certificates in PEM, leaf first.", _CERTIFICATES)]
+    private_key_path: Annotated[
+        PrivateKey, Key("The leaf's key in PEM; only the agent's user may read it.", _PRIVATE_KEY)
+    ]
+    intermediates_path: Annotated[
+        Certificates | None, Key("More certificates above the leaf, in PEM.", _CERTIFICATES, default="none")
+    ] = None
+
+    RULES: ClassVar[tuple[Rule, ...]] = (_the_key_is_the_certificates,)
+
+
+class OldHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``health`` was before it was one host:port."""
+
+    address: Annotated[str, Key("", TEXT)] = "127.0.0.1"
+    port: Annotated[int, Key("", LISTENING_PORT)]
+
+
+class Nothing(msgspec.Struct, frozen=True, kw_only=True):
+    """A choice that has no keys of its own."""
+
+
+def _one_place(found: Found[KeyManager]) -> RuleProblems:
+    given = tuple(found.section.keys)
+    if len(given) != 1:
+        yield "", f"wanted one of disk, memory, got {', '.join(given) or 'none'}"
+
+
+class KeyManager(msgspec.Struct, frozen=True, kw_only=True):
+    """One of two places for the agent's own SVID and key."""
+
+    disk: Annotated[Nothing | None, Key("In data_dir, in a file that only the agent's user can read.")] = None
+    memory: Annotated[Nothing | None, Key("Nowhere: each start attests the node anew.")] = None
+
+    RULES: ClassVar[tuple[Rule, ...]] = (_one_place,)
+
+
+def _the_bundle_is_one(trust_domain: TrustDomain, trust_bundle_path: BundleFile) -> RuleProblems:
+    try:
+        trust_bundle_path.bundle(trust_domain)
+    except RequestError as error:
+        yield "trust_bundle_path", str(error)
+
+
+def _one_proof(found: Found[AgentFile]) -> RuleProblems:
+    given = [one for one in ("join_token", "join_token_file", "x509pop") if one in found.given]
+    for other in given[1:]:
+        yield other, f"wanted one way to attest, got {' and '.join(given)}"
+    # A data directory that is named may have the SVID of an earlier attestation.
+    if not given and ("data_dir" not in found.given or _in_memory(found)):
+        yield (
+            "join_token",
+            "wanted join_token, x509pop, or a data_dir with the SVID of an earlier attestation",
+        )
+
+
+def _in_memory(found: Found[AgentFile]) -> bool:
+    keys: KeyManager | None = found.values.get("key_manager")
+    return keys is not None and keys.disk is None
+
+
+class AgentFile(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent's file, key by key."""
+
+    trust_domain: Annotated[TrustDomain, Key("The trust domain of this node.", TRUST_DOMAIN)]
+    data_dir: Annotated[
+        Path,
+        Key(
+            "The agent's own directory. It keeps its SVID there, and a restart needs no new attestation; it alone may"
+            " use it.",
+            PATH,
+        ),
+    ] = Path("meshtls-agent-data")
+    key_manager: Annotated[
+        KeyManager | None, Key("Where the agent's SVID and its key are kept: one of these.", default="disk")
+    ] = None
+    server_address: Annotated[str, Key("The server's host name or IP address.", TEXT)]
+    server_port: Annotated[int, Key("The server's port for agents.", LISTENING_PORT)] = 8081
+    attest_port: Annotated[
+        int | None,
+        Key("The server's port for nodes that have no SVID yet.", LISTENING_PORT, default="the one above server_port"),
+    ] = None
+    trust_bundle_path: Annotated[
+        BundleFile,
+        Key(
+            "The trust domain's bundle, in PEM or as a SPIFFE bundle document: the server is believed by it at first.",
+            _BUNDLE,
+        ),
+    ]
+    socket_path: Annotated[Path, Key("Where the Workload API and SDS are served.", PATH)]
+    join_token: Annotated[
+        str | None, Key("A token of `meshtls token generate`, good for one attestation.", TEXT, default="none")
+    ] = None
+    join_token_file: Annotated[
+        str | None, Key("A file with such a token; only the agent's user may read it.", _TOKEN_FILE, default="none")
+    ] = None
+    x509pop: Annotated[
+        X509Pop | None, Key("A certificate that the node has from elsewhere, as its proof.", default="none")
+    ] = None
+    workload_attestors: Annotated[
+        tuple[str, ...], Key("The types of selectors that are found out about callers.", _ATTESTOR, live=True)
+    ] = ATTESTORS
+    workload_size_limit: Annotated[
+        int,
+        Key(
+            "Bytes of a program up to which its SHA-256 is a selector; 0 is for no limit, a negative number for none at"
+            " all.",
+            _SIZE_LIMIT,
+        ),
+    ] = DEFAULT_SIZE_LIMIT
+    limits: Annotated[Limits, Key("What one caller may cost on the socket.")] = DEFAULT_LIMITS
+    health: Annotated[
+        Address | None, Key("Where /live and /ready are answered, in plaintext.", ADDRESS, default="nowhere")
+    ] = None
+    log_level: Annotated[str, Key("The least that is logged on standard error.", LOG_LEVEL, live=True)] = "INFO"
+
+    RULES: ClassVar[tuple[Rule, ...]] = (_the_bundle_is_one, _one_proof)

@@ -1,0 +1,290 @@
+"""A configuration file as a tree whose every node knows its file, line and path. Pure, but for ``read_text``.
+
+YAML's node tree is read, not the values that YAML makes of it: so each problem has its line, a key given twice is seen,
+and ``tls_min: 1.3`` is the text 1.3 and not a number that came close to it. What is wrong with a key is collected;
+what leaves no tree to read (bytes that are not text, a syntax error, too much of it) is raised at once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+import yaml
+
+from meshtls.errors import ConfigError
+from meshtls.scalars import shown
+
+__all__ = [
+    "DEEPEST",
+    "LARGEST",
+    "MOST_VALUES",
+    "Document",
+    "Items",
+    "Node",
+    "Nothing",
+    "Place",
+    "Problems",
+    "Section",
+    "Text",
+    "compose",
+    "described",
+    "document_of",
+    "read_text",
+    "yaml_document",
+]
+
+#: Levels of lists and mappings in one another. No file of ours has a dozen, and a reader calls itself for each.
+DEEPEST = 64
+#: Bytes of a file. YAML is parsed at about 100 kB a second; 1 MiB names some 10,000 identities.
+LARGEST = 1 << 20
+#: Values of a document once aliases are expanded: a few lines of aliases of aliases can stand for billions.
+MOST_VALUES = 200_000
+_MOST_PROBLEMS = 100
+_LONGEST_MESSAGE = 2000
+_SHOWN = 60
+_MAP = "tag:yaml.org,2002:map"
+_NULL = "tag:yaml.org,2002:null"
+#: What YAML finds out by itself of a value without a tag; ``<<`` is a key like any other here.
+_IMPLICIT = frozenset(
+    f"tag:yaml.org,2002:{one}"
+    for one in ("bool", "float", "int", "map", "merge", "null", "seq", "str", "timestamp", "value")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a value is: its file, its line (from 1), and its path, empty for the document itself."""
+
+    file: str
+    line: int
+    path: str
+
+    def below(self, name: str) -> Place:
+        """The place of a key that would be in this section."""
+        # Paths go into logs: a key may have any character, as many as the file.
+        plain = name if name.isprintable() and len(name) <= _SHOWN else shown(name)
+        return Place(self.file, self.line, f"{self.path}.{plain}" if self.path else plain)
+
+    def __str__(self) -> str:
+        return f"{self.file}, line {self.line}: {self.path or 'the file'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A single value, as it is written."""
+
+    place: Place
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """A key without a value."""
+
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """A list."""
+
+    place: Place
+    items: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Keys with values."""
+
+    place: Place
+    keys: Mapping[str, Node] = field(default_factory=dict)
+
+    def where(self, name: str) -> Place:
+        """The place of this key, and where it would be if it is missing."""
+        return self.keys[name].place if name in self.keys else self.place.below(name)
+
+
+Node = Text | Nothing | Items | Section
+
+
+class Problems:
+    """What is wrong with a file: collected, to be raised as one error."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, int] = {}
+
+    def add(self, place: Place, message: str) -> None:
+        """The same problem is kept once: an aliased value is read at each of its places."""
+        short = message if len(message) <= _LONGEST_MESSAGE else f"{message[:_LONGEST_MESSAGE]}..."
+        self._found.setdefault(f"{place}: {short}", place.line)
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def check(self) -> None:
+        """Raise ConfigError with all problems in the order of their lines, if there are any."""
+        told = sorted(self._found, key=lambda one: self._found[one])
+        if len(told) > _MOST_PROBLEMS:
+            told[_MOST_PROBLEMS:] = [f"and {len(told) - _MOST_PROBLEMS} more problems"]
+        if told:
+            raise ConfigError(*told)
+
+
+@dataclass(slots=True)
+class Document:
+    """A file's tree, and what is found out about it. ``notices`` are for the operator, of a file that is good."""
+
+    root: Section
+    problems: Problems = field(default_factory=Problems)
+    notices: list[str] = field(default_factory=list)
+
+    def notice(self, place: Place, message: str) -> None:
+        self.notices.append(f"{place}: {message}")
+
+
+def read_text(path: Path) -> str:
+    """A file's text, without a byte order mark. Raises ConfigError for what is not UTF-8 or too large."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
+    except OSError as error:
+        raise ConfigError(f"{path}: wanted a configuration file to read: {error.strerror or error}") from error
+    if len(content) > LARGEST:
+        raise ConfigError(f"{path}: wanted a configuration file of at most {LARGEST} bytes, got more")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}, line {line}: wanted UTF-8, got the byte 0x{content[error.start]:02x}") from error
+
+
+def yaml_document(file: str, text: str) -> Document:
+    """A YAML or JSON text's document; ``file`` is its name in messages. Raises ConfigError."""
+    return document_of(file, compose(file, text))
+
+
+def compose(file: str, text: str, first_line: int = 1) -> yaml.Node:
+    """The YAML node tree of a text that begins in this line of the file. Raises ConfigError."""
+    text = text.removeprefix("\ufeff")
+    if len(text) > LARGEST:
+        raise ConfigError(f"{file}: wanted a configuration of at most {LARGEST} bytes, got more")
+    if _is_json(text):
+        # JSON is YAML but for tabs, which it has between tokens only.
+        text = text.replace("\t", " ")
+    try:
+        node: yaml.Node | None = yaml.compose(text, Loader=_Loader)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + first_line
+        found = f"the character U+{ord(text[error.position]):04X} is not allowed"
+        raise ConfigError(f"{file}, line {line}: wanted a YAML document: {found}") from error
+    except yaml.MarkedYAMLError as error:
+        _refuse_syntax(file, error, first_line)
+    if node is None:
+        raise ConfigError(f"{file}: wanted keys with values, got an empty file")
+    return node
+
+
+def document_of(file: str, node: yaml.Node, first_line: int = 1) -> Document:
+    """The document of a node tree, of another parser's too. Raises ConfigError if it is no mapping or too large."""
+    conversion = _Conversion(file, first_line)
+    root = conversion.node(node, Place(file, conversion.line(node), ""))
+    if not isinstance(root, Section):
+        raise ConfigError(f"{root.place}: wanted keys with values, got {described(root)}")
+    return Document(root, conversion.problems)
+
+
+def described(node: Node) -> str:
+    """What a value is, for a message."""
+    match node:
+        case Text(text=text):
+            return shown(text)
+        case Nothing():
+            return "nothing"
+        case Items():
+            return "a list"
+        case Section():
+            return "keys with values"
+
+
+class _Conversion:
+    def __init__(self, file: str, first_line: int) -> None:
+        self.problems = Problems()
+        self._file = file
+        self._first_line = first_line
+        self._values = 0
+
+    def line(self, node: yaml.Node) -> int:
+        return int(node.start_mark.line) + self._first_line
+
+    def node(self, node: yaml.Node, place: Place, depth: int = 0) -> Node:
+        self._values += 1
+        if self._values > MOST_VALUES or depth > DEEPEST:
+            # An alias within what it stands for has no end either.
+            limit = f"{MOST_VALUES} values" if depth <= DEEPEST else f"{DEEPEST} levels"
+            raise ConfigError(f"{place}: wanted at most {limit} with aliases expanded, got more")
+        if node.tag not in _IMPLICIT:
+            self.problems.add(place, f"wanted a value without a tag, got {shown(node.tag)}")
+        if isinstance(node, yaml.MappingNode):
+            return Section(place, dict(self._pairs(node, place, depth)))
+        if isinstance(node, yaml.SequenceNode):
+            return Items(
+                place,
+                tuple(
+                    self.node(item, Place(self._file, self.line(item), f"{place.path}[{index}]"), depth + 1)
+                    for index, item in enumerate(node.value)
+                ),
+            )
+        return Nothing(place) if node.tag == _NULL else Text(place, node.value)
+
+    def _pairs(self, node: yaml.MappingNode, place: Place, depth: int) -> Iterator[tuple[str, Node]]:
+        seen = set()
+        for name, value in node.value:
+            here = Place(self._file, self.line(name), place.path)
+            if not isinstance(name, yaml.ScalarNode):
+                self.problems.add(here, "wanted a plain word as key, got a list or keys with values")
+                continue
+            here = here.below(name.value)
+            if name.value in seen:
+                self.problems.add(here, "wanted each key once, got it again")
+                continue
+            seen.add(name.value)
+            yield name.value, self.node(value, here, depth + 1)
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a document that is nested deeper than ``DEEPEST``, before it has called itself for each level."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.depth > DEEPEST:
+            mark = parent.start_mark if parent else None
+            raise yaml.composer.ComposerError(None, None, f"nested deeper than {DEEPEST} levels", mark)
+        self.depth += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
+
+
+def _is_json(text: str) -> bool:
+    if not text.lstrip().startswith("{"):
+        return False
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _refuse_syntax(file: str, error: yaml.MarkedYAMLError, first_line: int) -> NoReturn:
+    mark = error.problem_mark or error.context_mark
+    where = f"{file}, line {mark.line + first_line}" if mark else file
+    words = ", ".join(part for part in (error.context, error.problem) if part)
+    if "'\\t'" in words:
+        words = "a tab, where YAML takes spaces only"
+    raise ConfigError(f"{where}: wanted a YAML document: {words}") from error

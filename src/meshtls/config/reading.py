@@ -1,0 +1,155 @@
+"""Reads a document into the struct whose fields declare its keys; all that is wrong is found in one go. Pure.
+
+A rule is a function that looks at several keys at once. Its parameters are the fields that it looks at, and it is
+called if all of them could be read, whatever is wrong elsewhere; a parameter ``found`` is the whole section, as far as
+it could be read. It yields a pair for each problem: the key (or the Place) that it is to be told of, and the message.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from meshtls.config.document import Document, Items, Node, Nothing, Place, Section, Text, described
+from meshtls.config.keys import KeyField, Shape, Value, keys_of
+from meshtls.errors import RequestError
+
+__all__ = ["Found", "Rule", "RuleProblems", "read", "read_section"]
+
+S = TypeVar("S")
+RuleProblems = Iterator[tuple[str | Place, str]]
+Rule = Callable[..., Iterable[tuple[str | Place, str]]]
+
+
+@dataclass(slots=True)
+class Found(Generic[S]):
+    """A section as far as it could be read. ``values`` are by field, defaults included; ``inner`` are its sections."""
+
+    section: Section
+    kind: type[S]
+    values: dict[str, Any] = field(default_factory=dict)
+    inner: dict[str, list[Found[Any]]] = field(default_factory=dict)
+    places: dict[str, Place] = field(default_factory=dict)
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The fields whose keys are in the file, in its order or not."""
+        return tuple(self.places)
+
+    def where(self, path: str) -> Place:
+        """The place of a field, such as ``ca_ttl`` or ``key_manager.disk.keys_path``; where it would be, if missing."""
+        name, _, rest = path.partition(".")
+        if rest and name in self.inner:
+            return self.inner[name][0].where(rest)
+        keys = {one.field: one.name for one in keys_of(self.kind)}
+        return self.places.get(name) or self.section.where(keys.get(name, name))
+
+    def every(self, path: str) -> Iterator[tuple[Place, Any]]:
+        """Each value that was given for a field of the sections in a list, such as ``inbound.listen``."""
+        name, _, rest = path.partition(".")
+        if rest:
+            for inner in self.inner.get(name, ()):
+                yield from inner.every(rest)
+        elif name in self.places and name in self.values:
+            yield self.places[name], self.values[name]
+
+    @property
+    def complete(self) -> bool:
+        """Whether all keys could be read."""
+        return len(self.values) == len(keys_of(self.kind))
+
+    @property
+    def value(self) -> S:
+        """The struct, of a section that was read without a problem."""
+        return self.kind(**self.values)
+
+
+def read(document: Document, kind: type[S]) -> Found[S]:
+    """Read the document by the keys of this struct. Raises ConfigError with all of the document's problems."""
+    found = read_section(document, document.root, kind)
+    document.problems.check()
+    return found
+
+
+def read_section(document: Document, node: Node, kind: type[S], base: object | None = None) -> Found[S]:
+    """One section of it, as far as it can be read; its problems are added to the document's. A key that is missing is
+    as in ``base``, where that is given.
+    """
+    if isinstance(node, Nothing):
+        node = Section(node.place)
+    if not isinstance(node, Section):
+        document.problems.add(node.place, f"wanted keys with values, got {described(node)}")
+        return Found(Section(node.place), kind)
+    found = Found(node, kind)
+    known: set[str] = set()
+    for one in keys_of(kind):
+        known.update((one.name, *one.key.old))
+        given = _given(document, node, one)
+        if given is not None:
+            found.places[one.field] = given.place
+            _read_key(document, given, one, found, base)
+        elif one.required and base is None:
+            document.problems.add(node.place.below(one.name), "this key is required, and it is missing")
+        else:
+            found.values[one.field] = one.default(base)
+    for name, other in node.keys.items():
+        if name not in known:
+            names = ", ".join(one.name for one in keys_of(kind))
+            document.problems.add(other.place, f"unknown key; wanted one of {names}" if names else "wanted no key here")
+    for rule in getattr(kind, "RULES", ()):
+        _apply(document, found, rule)
+    return found
+
+
+def _given(document: Document, section: Section, one: KeyField) -> Node | None:
+    given = [name for name in (one.name, *one.key.old) if name in section.keys]
+    for name in given:
+        place = section.keys[name].place
+        if name is not given[0]:
+            document.problems.add(place, f"wanted only one of {' and '.join(given)}, which are names of the same key")
+        elif name != one.name:
+            document.notice(place, f"this key is called {one.name} now; the old name goes on to work")
+    return section.keys[given[0]] if given else None
+
+
+def _read_key(document: Document, node: Node, one: KeyField, found: Found[Any], base: object | None) -> None:
+    listed = one.shape in (Shape.VALUES, Shape.SECTIONS)
+    if listed and not isinstance(node, Items):
+        document.problems.add(node.place, f"wanted a list, got {described(node)}")
+        return
+    nodes = node.items if listed and isinstance(node, Items) else (node,)
+    if one.section is None:
+        values = [value for one_node in nodes for value in _read_value(document, one_node, one.key.value)]
+    else:
+        default = one.default_section(base)
+        inner = [read_section(document, one_node, one.section, default) for one_node in nodes]
+        found.inner[one.field] = inner
+        values = [section.value for section in inner if section.complete]
+    if len(values) == len(nodes):
+        found.values[one.field] = tuple(values) if listed else values[0]
+
+
+def _read_value(document: Document, node: Node, value: Value[Any] | None) -> Iterator[Any]:
+    """The value, none if it can't be read."""
+    if not isinstance(node, Text) or value is None:
+        document.problems.add(node.place, f"wanted a single value, got {described(node)}")
+        return
+    try:
+        yield value.parse(node.text)
+    except RequestError as error:
+        document.problems.add(node.place, str(error))
+        return
+    if notice := value.notice(node.text):
+        document.notice(node.place, notice)
+
+
+def _apply(document: Document, found: Found[Any], rule: Rule) -> None:
+    wanted = inspect.signature(rule).parameters
+    if wanted.keys() - {"found"} <= found.values.keys():
+        arguments = {name: found if name == "found" else found.values[name] for name in wanted}
+        for at, message in rule(**arguments):
+            document.problems.add(
+                at if isinstance(at, Place) else found.where(at) if at else found.section.place, message
+            )

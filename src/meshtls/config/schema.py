@@ -1,0 +1,140 @@
+"""What the declared keys of a file are, in words, in Markdown and as JSON Schema. Pure."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from meshtls.config.keys import KeyField, Shape, keys_of
+
+__all__ = ["DescribedKey", "describe", "json_schema", "markdown_table", "text_of"]
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_WIDTH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class DescribedKey:
+    """One key in words. ``path`` is as in messages, with ``[]`` for each item of a list; ``default`` is empty for none;
+    ``changes`` says what a running process does with a new value.
+    """
+
+    path: str
+    type: str
+    default: str
+    required: str
+    meaning: str
+    changes: str
+    old: tuple[str, ...]
+
+
+def describe(kind: type[Any], prefix: str = "", base: object | None = None) -> Iterator[DescribedKey]:
+    """All keys of a file, those of its sections after the section's own; ``base`` is the default of a section."""
+    for one in keys_of(kind):
+        path = f"{prefix}{one.name}"
+        yield DescribedKey(
+            path=path,
+            type=_type(one),
+            default=_default(one, base),
+            required="yes" if one.required else one.key.required,
+            meaning=one.key.meaning,
+            changes="reload" if one.key.live else "restart",
+            old=one.key.old,
+        )
+        if one.section:
+            below = f"{path}[]." if one.shape is Shape.SECTIONS else f"{path}."
+            yield from describe(one.section, below, one.default_section(base))
+
+
+def text_of(kind: type[Any]) -> str:
+    """For people: each key with its type and default, and below it its meaning."""
+    lines = []
+    for one in describe(kind):
+        words = [one.type]
+        if one.required:
+            words.append("required" if one.required == "yes" else f"required {one.required}")
+        elif one.default:
+            words.append(f"default: {one.default}")
+        lines.append(f"{one.path}  ({'; '.join(words)})")
+        told = one.meaning + (f" Was called {', '.join(one.old)} before." if one.old else "")
+        told += " A reload takes a new value." if one.changes == "reload" else ""
+        lines += textwrap.wrap(told, _WIDTH, initial_indent="    ", subsequent_indent="    ")
+    return "\n".join(lines)
+
+
+def markdown_table(kind: type[Any]) -> str:
+    """The same as a table."""
+    lines = ["| Key | Value | Default | A new value needs | Meaning |", "|---|---|---|---|---|"]
+    for one in describe(kind):
+        default = "**required**" if one.required == "yes" else one.default
+        if one.required not in ("", "yes"):
+            default = f"**required** {one.required}"
+        meaning = one.meaning + (f" Before: {', '.join(f'`{old}`' for old in one.old)}." if one.old else "")
+        cells = (f"`{one.path}`", one.type, default, f"a {one.changes}", meaning)
+        lines.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
+    return "\n".join(lines)
+
+
+def json_schema(kind: type[Any], title: str) -> dict[str, Any]:
+    """The file's JSON Schema (draft 2020-12). What keys have to do with each other is not in it."""
+    return {"$schema": _DIALECT, "title": title, **_object(kind)}
+
+
+def _object(kind: type[Any], base: object | None = None) -> dict[str, Any]:
+    properties: dict[str, Any] = {}
+    required: list[str] = []
+    either: list[dict[str, Any]] = []
+    for one in keys_of(kind):
+        properties[one.name] = _property(one, base)
+        for old in one.key.old:
+            properties[old] = {**_property(one, base), "deprecated": True}
+        if one.required and one.key.old:
+            either.append({"anyOf": [{"required": [name]} for name in (one.name, *one.key.old)]})
+        elif one.required:
+            required.append(one.name)
+    # A section whose keys are all commented out is null to YAML.
+    nullable = not required and not either
+    schema: dict[str, Any] = {"type": ["object", "null"] if nullable else "object", "properties": properties}
+    schema["additionalProperties"] = False
+    return schema | ({"required": required} if required else {}) | ({"allOf": either} if either else {})
+
+
+def _property(one: KeyField, base: object | None) -> dict[str, Any]:
+    single = (
+        _object(one.section, one.default_section(base))
+        if one.section
+        else dict(one.key.value.json if one.key.value else {})
+    )
+    listed = one.shape in (Shape.VALUES, Shape.SECTIONS)
+    schema = {"type": "array", "items": single} if listed else single
+    described = {"description": one.key.meaning}
+    if one.shape is Shape.VALUE and not one.required and not one.key.default:
+        default = one.default(base)
+        if isinstance(default, float) and schema.get("type") == "integer":
+            default = int(default)
+        plain = isinstance(default, bool | int | str)
+        return described | schema | {"default": default if plain or not one.key.value else one.key.value.show(default)}
+    return described | schema
+
+
+def _type(one: KeyField) -> str:
+    match one.shape:
+        case Shape.SECTION:
+            return "section"
+        case Shape.SECTIONS:
+            return "list of sections"
+        case Shape.VALUES:
+            return f"list: {one.key.value.name if one.key.value else ''}"
+        case Shape.VALUE:
+            return one.key.value.name if one.key.value else ""
+
+
+def _default(one: KeyField, base: object | None) -> str:
+    if one.required or one.key.default or one.section:
+        return one.key.default
+    default = one.default(base)
+    if one.shape is Shape.VALUES:
+        return ", ".join(map(one.key.value.show, default)) if one.key.value and default else "none"
+    return one.key.value.show(default) if one.key.value else ""
