@@ -126,6 +126,28 @@ def test_not_even_root_writes_to_the_root_filesystem(stack: Stack, service: str)
     assert "Read-only file system" in written.stderr
 
 
+def test_an_agent_told_to_stop_starts_again_with_the_svid_that_it_has(stack: Stack) -> None:
+    assert stack.stop("agent") == 0
+    stack.start("agent")  # its join token is used up
+
+    logs = stack.logs("agent")
+    assert "its SVID is kept in /var/lib/meshtls-agent, for a restart" in logs
+    assert "unknown, used or expired" not in logs
+    kept = stack.exec("agent", "stat", "-c", "%u %a", "/var/lib/meshtls-agent/agent-svid.pem")
+    assert kept.stdout == "10005 600\n"
+
+
+def test_a_server_told_to_stop_starts_again_with_the_same_ca(stack: Stack) -> None:
+    bundle = stack.exec("server", "meshtls", "bundle", "show", "--socket", "/var/lib/meshtls/admin.sock").stdout
+    assert "BEGIN CERTIFICATE" in bundle
+
+    assert stack.stop("server") == 0
+    stack.start("server")
+
+    again = stack.exec("server", "meshtls", "bundle", "show", "--socket", "/var/lib/meshtls/admin.sock").stdout
+    assert again == bundle
+
+
 def test_a_sidecar_told_to_stop_ends_well_and_starts_again(stack: Stack) -> None:
     assert stack.stop("outsider") == 0
 
