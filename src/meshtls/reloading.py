@@ -66,7 +66,8 @@ async def reload_on_change(
         try:
             await reload()
         except ConfigError as error:
-            log.error("%s; the configuration in use stays", error)  # noqa: TRY400  # the message says it all
+            told = "; ".join(error.problems)
+            log.error("%s; the configuration in use stays", told)  # noqa: TRY400  # the message says it all
 
 
 class FileWatch:

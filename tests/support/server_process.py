@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from meshtls.server.config import load_config
-from meshtls.server.run import RunningServer, run_server
+from meshtls.server.run import RunningServer, running_server
 
 __all__ = ["server_process"]
 
@@ -52,5 +52,11 @@ def _say(server: RunningServer) -> None:
     print(json.dumps(said), flush=True)
 
 
+async def _serve(config: Path) -> None:
+    async with running_server(load_config(config)) as server:
+        _say(server)
+        await asyncio.get_running_loop().create_future()
+
+
 if __name__ == "__main__":
-    asyncio.run(run_server(load_config(Path(sys.argv[1])), ready=_say))
+    asyncio.run(_serve(Path(sys.argv[1])))

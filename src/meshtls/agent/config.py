@@ -6,7 +6,7 @@ A server is believed by the trust bundle that the operator gives: there is no wa
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from meshtls.address import Address
@@ -16,12 +16,13 @@ from meshtls.agent.node.upstream import ServerAddress
 from meshtls.agent.service import Endpoint
 from meshtls.agent.spire_config import from_spire
 from meshtls.bundle import TrustBundle
+from meshtls.config.changes import Changes, check_same_domain, merged
 from meshtls.config.document import Document, Section, Text, read_text
 from meshtls.config.reading import Found, read, read_section
 from meshtls.config.spire import either_form
 from meshtls.spiffeid import TrustDomain
 
-__all__ = ["AgentConfig", "load_config", "parse_config"]
+__all__ = ["AgentConfig", "load_config", "parse_config", "reloaded"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,10 +36,16 @@ class AgentConfig:
     server: ServerAddress
     endpoint: Endpoint
     proof: NodeProof | None = field(repr=False)
-    data_dir: Path | None = None
-    log_level: str = "INFO"
-    notices: tuple[str, ...] = ()
-    file: AgentFile | None = field(default=None, repr=False, compare=False)
+    data_dir: Path | None
+    log_level: str
+    notices: tuple[str, ...]
+    file: AgentFile = field(repr=False, compare=False)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that it names and whose content a reload takes over."""
+        pop = self.file.x509pop
+        return (pop.certificate_path.path, pop.private_key_path.path) if pop else ()
 
     @property
     def trust_domain(self) -> TrustDomain:
@@ -57,9 +64,22 @@ def parse_config(file: str, text: str) -> AgentConfig:
     document, of_spire = either_form(file, text, "agent")
     found = read(from_spire(document) if of_spire else _with_health_as_address(document), AgentFile)
     said = found.value
+    config = _config(said, tuple(document.notices))
+    notices = (*config.notices, *_needs_a_token_each_time(found, config.data_dir), *config.bundle.unusable)
+    return replace(config, notices=notices)
+
+
+def reloaded(running: AgentConfig, wanted: AgentConfig) -> tuple[AgentConfig, Changes]:
+    """What a running agent goes on by when its file says ``wanted``, and which keys differ. Raises ConfigError."""
+    check_same_domain(running.trust_domain, wanted.trust_domain)
+    file, changes = merged(running.file, wanted.file)
+    return _config(file, wanted.notices), changes
+
+
+def _config(said: AgentFile, notices: tuple[str, ...]) -> AgentConfig:
+    bundle = said.trust_bundle_path.bundle(said.trust_domain)
     data_dir = None if said.key_manager and said.key_manager.memory else said.data_dir
     attest_port = said.attest_port or _beside(said.server_port)
-    bundle = said.trust_bundle_path.bundle(said.trust_domain)
     return AgentConfig(
         bundle=bundle,
         server=ServerAddress(said.server_address, said.server_port, attest_port),
@@ -73,7 +93,7 @@ def parse_config(file: str, text: str) -> AgentConfig:
         proof=_proof(said),
         data_dir=data_dir,
         log_level=said.log_level,
-        notices=(*document.notices, *_needs_a_token_each_time(found, data_dir), *bundle.unusable),
+        notices=notices,
         file=said,
     )
 
@@ -81,7 +101,7 @@ def parse_config(file: str, text: str) -> AgentConfig:
 def _proof(said: AgentFile) -> NodeProof | None:
     if said.x509pop:
         above = said.x509pop.intermediates_path.chain if said.x509pop.intermediates_path else ()
-        return NodeCertificate((*said.x509pop.certificate_path.chain, *above), said.x509pop.private_key_path)
+        return NodeCertificate((*said.x509pop.certificate_path.chain, *above), said.x509pop.private_key_path.key)
     token = said.join_token or said.join_token_file
     return JoinToken(token) if token else None
 

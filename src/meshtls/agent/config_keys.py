@@ -72,6 +72,7 @@ def _bundle_file(text: str) -> BundleFile:
 class Certificates:
     """What a file of certificates holds, at least one."""
 
+    path: Path
     chain: tuple[x509.Certificate, ...]
 
 
@@ -81,17 +82,27 @@ def _certificates(text: str) -> Certificates:
         chain[0].public_key()  # decoded on first use, which has to be here
     except (OSError, ValueError, x509.InvalidVersion, UnsupportedAlgorithm) as error:
         raise RequestError(f"{text}: wanted certificates in PEM, leaf first: {error}") from error
-    return Certificates(chain)
+    return Certificates(Path(text), chain)
 
 
-def _private_key(text: str) -> PrivateKey:
+@dataclass(frozen=True, slots=True)
+class KeyFile:
+    """A private key, and the PEM that it came in, by which two are the same."""
+
+    path: Path
+    key: PrivateKey = field(repr=False, compare=False)
+    pem: bytes = field(repr=False)
+
+
+def _private_key(text: str) -> KeyFile:
     try:
-        key = load_pem_private_key(read_secret(Path(word(text))), None)
+        pem = read_secret(Path(word(text)))
+        key = load_pem_private_key(pem, None)
     except (ConfigError, ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise RequestError(f"{text}: wanted a private key in PEM, without a password: {error}") from error
     if not isinstance(key, PrivateKey):
         raise RequestError(f"{text}: wanted an EC or RSA key, got {type(key).__name__}")
-    return key
+    return KeyFile(Path(text), key, pem)
 
 
 def _token_in(text: str) -> str:
@@ -129,13 +140,13 @@ _SIZE_LIMIT: Value[int] = Value(
 _FILE_JSON = {"type": "string", "minLength": 1}
 _BUNDLE: Value[BundleFile] = Value("path", _bundle_file, _FILE_JSON)
 _CERTIFICATES: Value[Certificates] = Value("path", _certificates, _FILE_JSON)
-_PRIVATE_KEY: Value[PrivateKey] = Value("path", _private_key, _FILE_JSON)
+_PRIVATE_KEY: Value[KeyFile] = Value("path", _private_key, _FILE_JSON)
 _TOKEN_FILE: Value[str] = Value("path", _token_in, _FILE_JSON)
 _ATTESTOR: Value[str] = Value("unix, docker or k8s", _attestor, {"enum": list(ATTESTORS)})
 
 
-def _the_key_is_the_certificates(certificate_path: Certificates, private_key_path: PrivateKey) -> RuleProblems:
-    if certificate_path.chain[0].public_key() != private_key_path.public_key():
+def _the_key_is_the_certificates(certificate_path: Certificates, private_key_path: KeyFile) -> RuleProblems:
+    if certificate_path.chain[0].public_key() != private_key_path.key.public_key():
         yield "private_key_path", "this key does not belong to the certificate"
 
 
@@ -143,9 +154,7 @@ class X509Pop(msgspec.Struct, frozen=True, kw_only=True):
     """A certificate that the node has from elsewhere, as its proof."""
 
     certificate_path: Annotated[Certificates, Key("The certificates in PEM, leaf first.", _CERTIFICATES)]
-    private_key_path: Annotated[
-        PrivateKey, Key("The leaf's key in PEM; only the agent's user may read it.", _PRIVATE_KEY)
-    ]
+    private_key_path: Annotated[KeyFile, Key("The leaf's key in PEM; only the agent's user may read it.", _PRIVATE_KEY)]
     intermediates_path: Annotated[
         Certificates | None, Key("More certificates above the leaf, in PEM.", _CERTIFICATES, default="none")
     ] = None
@@ -233,16 +242,19 @@ class AgentFile(msgspec.Struct, frozen=True, kw_only=True):
     ]
     socket_path: Annotated[Path, Key("Where the Workload API and SDS are served.", PATH)]
     join_token: Annotated[
-        str | None, Key("A token of `meshtls token generate`, good for one attestation.", TEXT, default="none")
+        str | None,
+        Key("A token of `meshtls token generate`, good for one attestation.", TEXT, default="none", live=True),
     ] = None
     join_token_file: Annotated[
-        str | None, Key("A file with such a token; only the agent's user may read it.", _TOKEN_FILE, default="none")
+        str | None,
+        Key("A file with such a token; only the agent's user may read it.", _TOKEN_FILE, default="none", live=True),
     ] = None
     x509pop: Annotated[
-        X509Pop | None, Key("A certificate that the node has from elsewhere, as its proof.", default="none")
+        X509Pop | None,
+        Key("A certificate that the node has from elsewhere, as its proof.", default="none", live=True),
     ] = None
     workload_attestors: Annotated[
-        tuple[str, ...], Key("The types of selectors that are found out about callers.", _ATTESTOR, live=True)
+        tuple[str, ...], Key("The types of selectors that are found out about callers.", _ATTESTOR)
     ] = ATTESTORS
     workload_size_limit: Annotated[
         int,

@@ -2,40 +2,53 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 
-from meshtls.agent.config import AgentConfig
+from meshtls.agent.config import AgentConfig, reloaded
 from meshtls.agent.node.identity import NodeIdentity
 from meshtls.agent.node.store import opened_store
 from meshtls.agent.node.upstream import ServerUpstream
 from meshtls.agent.service import Agent
 from meshtls.clock import Clock, SystemClock
+from meshtls.config.changes import Changes
 from meshtls.logs import logger
 
-__all__ = ["run_agent", "running_agent"]
+__all__ = ["RunningAgent", "running_agent"]
 
 log = logger("meshtls.agent")
 
 
-async def run_agent(
-    config: AgentConfig, clock: Clock = SystemClock(), opened: Callable[[Agent], None] | None = None
-) -> None:
-    """Serve until cancelled; ``opened`` is called once the socket is open. Raises ConfigError."""
-    async with running_agent(config, clock) as agent:
-        if opened is not None:
-            opened(agent)
-        await asyncio.get_running_loop().create_future()
+@dataclass(frozen=True, slots=True)
+class RunningAgent:
+    """A running agent. ``reload`` puts those keys of a configuration to work that it can take, and says what differs
+    from the one in use.
+    """
+
+    agent: Agent
+    reload: Callable[[AgentConfig], Changes]
 
 
 @asynccontextmanager
-async def running_agent(config: AgentConfig, clock: Clock = SystemClock()) -> AsyncIterator[Agent]:
-    """The same for the length of a body. Enters with the socket open, whether or not the server answers yet."""
+async def running_agent(config: AgentConfig, clock: Clock = SystemClock()) -> AsyncIterator[RunningAgent]:
+    """Run for the length of a body. Enters with the socket open, whether or not the server answers yet.
+
+    Raises ConfigError.
+    """
     for notice in config.notices:
         log.warning("%s", notice)
     async with AsyncExitStack() as stack:
         store = stack.enter_context(opened_store(config.data_dir)) if config.data_dir else None
         identity = NodeIdentity(config.bundle, store, clock)
         upstream = await stack.enter_async_context(ServerUpstream(config.server, identity, config.proof, clock))
-        yield await stack.enter_async_context(Agent(config.endpoint, upstream, clock))
+        agent = await stack.enter_async_context(Agent(config.endpoint, upstream, clock))
+        running = config
+
+        def reload(wanted: AgentConfig) -> Changes:
+            nonlocal running
+            running, changes = reloaded(running, wanted)
+            upstream.set_proof(running.proof)
+            return changes
+
+        yield RunningAgent(agent, reload)

@@ -15,14 +15,18 @@ from meshtls.agent.config import AgentConfig, load_config
 from meshtls.agent.node.proof import JoinToken
 from meshtls.agent.node.store import NodeStore
 from meshtls.agent.run import running_agent
+from meshtls.agent.service import Agent
 from meshtls.cli.health import readiness_at, tell_health
 from meshtls.cli.options import config_option, log_to_stderr, output_option
 from meshtls.cli.output import Output
+from meshtls.cli.reload import keep_reloading
 from meshtls.cli.signals import run_until_stopped
 from meshtls.cli.summary import summary
 from meshtls.cli.workload_socket import workload_address
 from meshtls.errors import ConfigError
 from meshtls.observe.readiness import Readiness
+from meshtls.reloading import hangup_signal
+from meshtls.workload.background import in_background
 from meshtls.workload.client import WorkloadApiClient
 from meshtls.workload.failures import WorkloadApiError
 
@@ -40,10 +44,10 @@ def agent() -> None:
 @config_option
 @output_option
 def run(config: Path, out: Output) -> None:
-    """Serve until SIGTERM or SIGINT, whether or not the server answers yet."""
+    """Serve until SIGTERM or SIGINT, whether or not the server answers yet. SIGHUP has the file read again."""
     loaded = load_config(config)
     log_to_stderr(logging.getLevelNamesMapping()[loaded.log_level])
-    asyncio.run(run_until_stopped(_serve(loaded, out), "serve"))
+    asyncio.run(run_until_stopped(_serve(config, loaded, out), "serve"))
 
 
 @agent.command()
@@ -65,19 +69,27 @@ def healthcheck(config: Path, out: Output) -> int:
     return tell_health(out, asyncio.run(_readiness(load_config(config))))
 
 
-async def _serve(config: AgentConfig, out: Output) -> None:
-    async with running_agent(config) as running:
-        record = {
-            "event": "serving",
-            "address": running.address,
-            "health_port": running.health_port,
-            "data_dir": str(config.data_dir or ""),
-        }
-        out.event(record, f"serving: Workload API and SDS on {running.address}; {_kept(config)}")
-        await running.ready()
-        entries = len(running.identities.cache.entries)
-        out.event({"event": "ready", "entries": entries}, f"ready: {entries} entries")
-        await asyncio.get_running_loop().create_future()
+async def _serve(file: Path, config: AgentConfig, out: Output) -> None:
+    with hangup_signal() as hangup:
+        async with running_agent(config) as running:
+            reloading = keep_reloading((file, *config.files), lambda: load_config(file), running.reload, hangup)
+            async with in_background(reloading, "reload"):
+                await _tell(config, running.agent, out)
+                await asyncio.get_running_loop().create_future()
+
+
+async def _tell(config: AgentConfig, running: Agent, out: Output) -> None:
+    """That it serves, and once it has heard of the server, that it is ready."""
+    record = {
+        "event": "serving",
+        "address": running.address,
+        "health_port": running.health_port,
+        "data_dir": str(config.data_dir or ""),
+    }
+    out.event(record, f"serving: Workload API and SDS on {running.address}; {_kept(config)}")
+    await running.ready()
+    entries = len(running.identities.cache.entries)
+    out.event({"event": "ready", "entries": entries}, f"ready: {entries} entries")
 
 
 async def _readiness(config: AgentConfig) -> Readiness:

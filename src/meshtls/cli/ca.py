@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -15,17 +15,21 @@ from meshtls.agent.service import Agent, Endpoint
 from meshtls.ca.authority import Authority
 from meshtls.ca.keys.disk import DiskKeys
 from meshtls.ca.registration import Entry, Selector, agent_id
-from meshtls.cli.ca_config import CaConfig, load_ca_config
+from meshtls.cli.ca_config import CaConfig, load_ca_config, reloaded
 from meshtls.cli.health import tell_health
 from meshtls.cli.options import config_option, log_to_stderr, output_option
 from meshtls.cli.output import Output, tell
 from meshtls.cli.publish import publish
+from meshtls.cli.reload import keep_reloading
 from meshtls.cli.signals import stop_signal
 from meshtls.cli.summary import summary
 from meshtls.clock import SystemClock
+from meshtls.config.changes import Changes
 from meshtls.config.keys import duration_text
 from meshtls.logs import logger
 from meshtls.observe.readiness import Readiness
+from meshtls.reloading import hangup_signal
+from meshtls.workload.background import in_background
 
 __all__ = ["ca"]
 
@@ -41,12 +45,12 @@ def ca() -> None:
 @config_option
 @output_option
 def serve(config: Path, out: Output) -> None:
-    """Serve the Workload API and SDS until SIGTERM or SIGINT."""
+    """Serve the Workload API and SDS until SIGTERM or SIGINT. SIGHUP has the file read again."""
     loaded = load_ca_config(config)
     log_to_stderr(logging.getLevelNamesMapping()[loaded.log_level])
     for notice in loaded.notices:
         log.warning("%s", notice)
-    asyncio.run(_serve(loaded, out))
+    asyncio.run(_serve(config, loaded, out))
 
 
 @ca.command()
@@ -99,16 +103,42 @@ def _does(config: CaConfig) -> Iterator[str]:
     yield f"logs from {config.log_level} on"
 
 
-async def _serve(config: CaConfig, out: Output) -> None:
+def _reloads(config: CaConfig, upstream: EmbeddedUpstream) -> Callable[[CaConfig], Changes]:
+    """How a running CA takes over who is whom."""
+    running = config
+
+    def reload(wanted: CaConfig) -> Changes:
+        nonlocal running
+        running, changes = reloaded(running, wanted)
+        _put_entries(upstream, _entries(running))
+        return changes
+
+    return reload
+
+
+def _put_entries(upstream: EmbeddedUpstream, wanted: Sequence[Entry]) -> None:
+    present = {entry.id: entry for entry in upstream.entries}
+    for entry in wanted:
+        if present.pop(entry.id, None) != entry:
+            upstream.put_entry(entry)
+    for gone in present:
+        upstream.remove_entry(gone)
+
+
+async def _serve(file: Path, config: CaConfig, out: Output) -> None:
     keys = DiskKeys(config.data_dir) if config.data_dir else None
     clock = SystemClock()
     authority = Authority.create(config.trust_domain, clock, svid_ttl=config.x509_svid_ttl, keys=keys)
     try:
         if config.trust_bundle_path:
             publish(config.trust_bundle_path, authority.bundle.to_pem())
-        with stop_signal() as stopped:
+        with stop_signal() as stopped, hangup_signal() as hangup:
             upstream = EmbeddedUpstream(authority, clock, _entries(config), jwt_ttl=config.jwt_svid_ttl)
-            async with Agent(Endpoint(config.socket_path), upstream, clock):
+            reloading = keep_reloading([file], lambda: load_ca_config(file), _reloads(config, upstream), hangup)
+            async with (
+                Agent(Endpoint(config.socket_path), upstream, clock),
+                in_background(reloading, "reload"),
+            ):
                 _tell_serving(config, authority, out)
                 await stopped.wait()
     finally:
@@ -126,6 +156,11 @@ def _tell_serving(config: CaConfig, authority: Authority, out: Output) -> None:
 def _entries(config: CaConfig) -> list[Entry]:
     here = agent_id(config.trust_domain, "local", "ca")
     return [
-        Entry(spiffe_id=spiffe_id, parent_id=here, selectors=(Selector("unix", f"uid:{uid}"),))
+        Entry(
+            id=f"uid:{uid}",
+            spiffe_id=spiffe_id,
+            parent_id=here,
+            selectors=(Selector("unix", f"uid:{uid}"),),
+        )
         for uid, spiffe_id in config.identities.items()
     ]

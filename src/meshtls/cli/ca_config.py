@@ -6,19 +6,20 @@ The names are the server's and the agent's where those have the same thing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, ClassVar
 
 import msgspec
 
+from meshtls.config.changes import Changes, check_same_domain, merged
 from meshtls.config.document import read_text, yaml_document
 from meshtls.config.keys import DURATION, LOG_LEVEL, PATH, TRUST_DOMAIN, Key, Value, number
 from meshtls.config.reading import Found, Rule, RuleProblems, read
 from meshtls.spiffeid import SpiffeId, TrustDomain
 
-__all__ = ["CaConfig", "CaFile", "load_ca_config", "parse_ca_config"]
+__all__ = ["CaConfig", "CaFile", "load_ca_config", "parse_ca_config", "reloaded"]
 
 _ID: Value[SpiffeId] = Value(
     "SPIFFE ID with a path", SpiffeId.parse, {"type": "string", "pattern": "^spiffe://[^/]+/."}
@@ -72,21 +73,23 @@ class CaFile(msgspec.Struct, frozen=True, kw_only=True):
     RULES: ClassVar[tuple[Rule, ...]] = (_each_uid_has_one_id_of_ours, _somebody_has_an_identity)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CaConfig:
     """What ``meshtls ca serve`` runs by. ``identities`` says which SPIFFE ID each local uid gets; without ``data_dir``
-    the CA lives in memory. ``notices`` are what the operator is to know about the file.
+    the CA lives in memory. ``notices`` are what the operator is to know about the file;
+    ``file`` is the file key by key, which a reload compares.
     """
 
     trust_domain: TrustDomain
     socket_path: Path
     identities: Mapping[int, SpiffeId]
-    x509_svid_ttl: timedelta = timedelta(hours=1)
-    jwt_svid_ttl: timedelta = timedelta(minutes=5)
-    data_dir: Path | None = None
-    trust_bundle_path: Path | None = None
-    log_level: str = "INFO"
-    notices: tuple[str, ...] = ()
+    x509_svid_ttl: timedelta
+    jwt_svid_ttl: timedelta
+    data_dir: Path | None
+    trust_bundle_path: Path | None
+    log_level: str
+    notices: tuple[str, ...]
+    file: CaFile = field(repr=False, compare=False)
 
 
 def load_ca_config(path: Path) -> CaConfig:
@@ -97,7 +100,17 @@ def load_ca_config(path: Path) -> CaConfig:
 def parse_ca_config(text: str, file: str = "ca.yaml") -> CaConfig:
     """Read the YAML; ``file`` is its name in messages. Raises ConfigError."""
     document = yaml_document(file, text)
-    said = read(document, CaFile).value
+    return _config(read(document, CaFile).value, tuple(document.notices))
+
+
+def reloaded(running: CaConfig, wanted: CaConfig) -> tuple[CaConfig, Changes]:
+    """What a running CA goes on by when its file says ``wanted``, and which keys differ. Raises ConfigError."""
+    check_same_domain(running.trust_domain, wanted.trust_domain)
+    file, changes = merged(running.file, wanted.file)
+    return _config(file, wanted.notices), changes
+
+
+def _config(said: CaFile, notices: tuple[str, ...]) -> CaConfig:
     return CaConfig(
         trust_domain=said.trust_domain,
         socket_path=said.socket_path,
@@ -107,5 +120,6 @@ def parse_ca_config(text: str, file: str = "ca.yaml") -> CaConfig:
         data_dir=said.data_dir,
         trust_bundle_path=said.trust_bundle_path,
         log_level=said.log_level,
-        notices=tuple(document.notices),
+        notices=notices,
+        file=said,
     )

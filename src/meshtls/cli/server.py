@@ -17,11 +17,13 @@ from meshtls.cli.access import ServerAccess
 from meshtls.cli.health import tell_health
 from meshtls.cli.options import config_option, log_to_stderr, output_option
 from meshtls.cli.output import Output
+from meshtls.cli.reload import keep_reloading
 from meshtls.cli.signals import run_until_stopped
 from meshtls.cli.summary import summary
 from meshtls.config.keys import duration_text
 from meshtls.errors import LocalIdentityError
 from meshtls.observe.readiness import Readiness
+from meshtls.reloading import hangup_signal
 
 if TYPE_CHECKING:
     from meshtls.ca.store.migrate import SchemaVersion
@@ -40,14 +42,12 @@ def server() -> None:
 @config_option
 @output_option
 def run(config: Path, out: Output) -> None:
-    """Serve until SIGTERM or SIGINT. The file is YAML, or a server.conf of SPIRE's."""
+    """Serve until SIGTERM or SIGINT. The file is YAML, or a server.conf of SPIRE's; SIGHUP has it read again."""
     from meshtls.server.config import load_config
-    from meshtls.server.run import run_server
 
     loaded = load_config(config)
     log_to_stderr(logging.getLevelNamesMapping()[loaded.log_level])
-    serving = run_server(loaded, ready=lambda running: _tell_serving(loaded, running, out))
-    asyncio.run(run_until_stopped(serving, "serve"))
+    asyncio.run(run_until_stopped(_serve(config, loaded, out), "serve"))
 
 
 @server.command()
@@ -79,6 +79,17 @@ def healthcheck(config: Path, out: Output) -> int:
     except LocalIdentityError as error:
         return tell_health(out, Readiness(False, str(error)))
     return tell_health(out, Readiness(health.ready, health.waiting_for))
+
+
+async def _serve(file: Path, loaded: ServerConfig, out: Output) -> None:
+    from meshtls.server.config import load_config
+    from meshtls.server.run import running_server
+
+    with hangup_signal() as hangup:
+        async with running_server(loaded) as running:
+            _tell_serving(loaded, running, out)
+            roots = loaded.x509pop.ca_bundles if loaded.x509pop else ()
+            await keep_reloading((file, *roots), lambda: load_config(file), running.reload, hangup)
 
 
 def _tell_serving(config: ServerConfig, running: RunningServer, out: Output) -> None:

@@ -7,6 +7,7 @@ SPIRE's is rearranged into that (``spire_config``), so that one reading takes th
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from sqlalchemy import URL
 
 from meshtls.ca.profile import CaSubject
 from meshtls.ca.store.address import postgres_url, sqlite_url
+from meshtls.config.changes import Changes, check_same_domain, merged
 from meshtls.config.document import Document, Section, read_text
 from meshtls.config.reading import Found, read
 from meshtls.config.spire import either_form
@@ -21,7 +23,7 @@ from meshtls.server.config_keys import ServerFile
 from meshtls.server.settings import KeyPlace, ServerConfig, X509PopConfig
 from meshtls.server.spire_config import NOT_YET, from_spire
 
-__all__ = ["load_config", "parse_config"]
+__all__ = ["load_config", "parse_config", "reloaded"]
 
 
 def load_config(path: Path) -> ServerConfig:
@@ -33,9 +35,20 @@ def parse_config(file: str, text: str) -> ServerConfig:
     """The same of a text; ``file`` is its name in messages. Relative paths are as the process sees them."""
     document, of_spire = either_form(file, text, "server")
     found = read(from_spire(document) if of_spire else _without_attestors_to_come(document), ServerFile)
-    said = found.value
-    longest = _whole_seconds(said.ca_ttl / 2)
-    key_place, keys_dir = _keys(found)
+    config = _config(found.value, tuple(document.notices))
+    return replace(config, notices=(*config.notices, *_shortened(found), *_moved_keys(found, config.keys_dir)))
+
+
+def reloaded(running: ServerConfig, wanted: ServerConfig) -> tuple[ServerConfig, Changes]:
+    """What a running server goes on by when its file says ``wanted``, and which keys differ. Raises ConfigError."""
+    check_same_domain(running.trust_domain, wanted.trust_domain)
+    file, changes = merged(running.file, wanted.file)
+    return _config(file, wanted.notices), changes
+
+
+def _config(said: ServerFile, notices: tuple[str, ...]) -> ServerConfig:
+    longest = _longest(said)
+    key_place, keys_dir = _keys(said)
     return ServerConfig(
         trust_domain=said.trust_domain,
         data_dir=said.data_dir,
@@ -48,7 +61,6 @@ def parse_config(file: str, text: str) -> ServerConfig:
         ca_key_type=said.ca_key_type,
         jwt_key_type=said.jwt_key_type,
         ca_ttl=said.ca_ttl,
-        # None is cut short by the end of the intermediate, which is renewed at half of its life.
         agent_ttl=min(said.agent_ttl, longest),
         default_x509_svid_ttl=min(said.default_x509_svid_ttl, longest),
         default_jwt_svid_ttl=said.default_jwt_svid_ttl,
@@ -58,7 +70,7 @@ def parse_config(file: str, text: str) -> ServerConfig:
         keys_dir=keys_dir,
         join_token=said.node_attestors is None or said.node_attestors.join_token is not None,
         x509pop=_x509pop(said),
-        notices=(*document.notices, *_shortened(found, longest), *_moved_keys(found, keys_dir)),
+        notices=notices,
         file=said,
     )
 
@@ -88,8 +100,8 @@ def _datastore(said: ServerFile) -> URL:
     return sqlite_url(path or said.data_dir / "datastore.sqlite3")
 
 
-def _keys(found: Found[ServerFile]) -> tuple[KeyPlace, Path]:
-    said, chosen = found.value, found.value.key_manager
+def _keys(said: ServerFile) -> tuple[KeyPlace, Path]:
+    chosen = said.key_manager
     place = KeyPlace.MEMORY if chosen and chosen.memory else KeyPlace.DISK
     told = chosen.disk.keys_path if chosen and chosen.disk else None
     return place, _directory_for(told) if told else said.data_dir / "keys"
@@ -119,16 +131,17 @@ def _x509pop(said: ServerFile) -> X509PopConfig | None:
     return X509PopConfig((*first, *chosen.ca_bundle_paths))
 
 
-def _shortened(found: Found[ServerFile], longest: timedelta) -> Iterator[str]:
-    said = found.value
+def _longest(said: ServerFile) -> timedelta:
+    """The longest life that the intermediate, which is renewed at half of its own, never cuts short: whole seconds."""
+    return timedelta(seconds=said.ca_ttl / 2 // timedelta(seconds=1))
+
+
+def _shortened(found: Found[ServerFile]) -> Iterator[str]:
+    said, longest = found.value, _longest(found.value)
     for key, life in (("agent_ttl", said.agent_ttl), ("default_x509_svid_ttl", said.default_x509_svid_ttl)):
         if life > longest:
             place = found.where("ca_ttl")
             yield f"{place}: {said.ca_ttl} is less than twice {key} ({life}), which is taken as {longest}"
-
-
-def _whole_seconds(time: timedelta) -> timedelta:
-    return timedelta(seconds=time // timedelta(seconds=1))
 
 
 def _beside(bind_port: int) -> int:

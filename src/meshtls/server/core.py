@@ -22,9 +22,11 @@ MAX_PAGE = 1000
 _LONGEST = 10 * 365 * 24 * 3600
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Core:
-    """One running server's parts. ``node_roots`` are the CAs that vouch for nodes that attest by certificate."""
+    """One running server's parts. ``node_roots`` are the CAs that vouch for nodes that attest by certificate; they and
+    ``config`` are what a reload exchanges.
+    """
 
     config: ServerConfig
     database: Database

@@ -6,7 +6,6 @@ bundle that it hands out, its own SVID signed and recorded.
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,6 +15,8 @@ from typing import TYPE_CHECKING
 
 from meshtls.ca.registration import is_agent_id
 from meshtls.clock import Clock, SystemClock
+from meshtls.config.changes import Changes
+from meshtls.errors import ConfigError
 from meshtls.logs import logger
 from meshtls.policy.authorizer import Authorizer, Decision, Target
 from meshtls.proto.unix_socket import bound
@@ -23,6 +24,7 @@ from meshtls.rpc.descriptors import within_descriptors
 from meshtls.rpc.shedding import Refusal, Refusals
 from meshtls.rpc.turns import Turns
 from meshtls.server.access import Door, Gate
+from meshtls.server.config import reloaded
 from meshtls.server.core import Core
 from meshtls.server.door import Shared, open_door
 from meshtls.server.hub import Hub
@@ -48,7 +50,7 @@ from meshtls.workload.background import in_background
 if TYPE_CHECKING:
     from grpclib._typing import IServable
 
-__all__ = ["RunningServer", "run_server", "running_server"]
+__all__ = ["RunningServer", "running_server"]
 
 _ALPN = ("h2",)
 #: For each connection of the server port; the attestation port takes a quarter as many.
@@ -57,11 +59,17 @@ _DESCRIPTORS = 2
 log = logger("meshtls.server")
 
 
+def _runs_elsewhere(wanted: ServerConfig) -> Changes:
+    raise ConfigError("this server runs in another process: send SIGHUP to that")
+
+
 @dataclass(frozen=True, slots=True)
 class RunningServer:
     """Where a running server answers: ``address`` for agents and administrators, ``attest_address`` for new nodes.
 
-    ``refusals`` counts what its listeners turned away.
+    ``refusals`` counts what its listeners turned away. ``reload`` puts those keys of a configuration to work that a
+    running server can take, and says what differs from the one in use. It raises ConfigError, and has changed nothing
+    then, where a file that is named can't be used.
     """
 
     address: tuple[str, int]
@@ -69,24 +77,15 @@ class RunningServer:
     socket_path: Path
     server_id: str
     refusals: Refusals = field(default_factory=Refusals)
-
-
-async def run_server(
-    config: ServerConfig, clock: Clock = SystemClock(), ready: Callable[[RunningServer], None] | None = None
-) -> None:
-    """Serve until cancelled; ``ready`` is called once it answers. Raises ConfigError or StoreError."""
-    async with running_server(config, clock) as server:
-        if ready is not None:
-            ready(server)
-        await asyncio.get_running_loop().create_future()
+    reload: Callable[[ServerConfig], Changes] = field(default=_runs_elsewhere, repr=False, compare=False)
 
 
 @asynccontextmanager
 async def running_server(
     config: ServerConfig, clock: Clock = SystemClock(), refused: Callable[[str, Refusal], None] | None = None
 ) -> AsyncIterator[RunningServer]:
-    """The same for the length of a body. ``refused`` is called with the listener's name and the reason of each refusal:
-    a hook for metrics.
+    """Serve for the length of a body, which is entered once the server answers. ``refused`` is called with the
+    listener's name and the reason of each refusal: a hook for metrics. Raises ConfigError or StoreError.
     """
     for notice in config.notices:
         log.warning("%s", notice)
@@ -134,7 +133,15 @@ async def _listen(core: Core, identity: ServerIdentity, opened: AsyncExitStack, 
         (Door.ATTESTATION, [AttestationService(core, refusals)], attest, anonymous),
     ):
         await opened.enter_async_context(open_door(door, services, core.gate, listener, shared, context))
-    return RunningServer(_address(tls), _address(attest), config.socket_path, core.signing.server_id, refusals)
+
+    def reload(wanted: ServerConfig) -> Changes:
+        config, changes = reloaded(core.config, wanted)
+        core.node_roots = node_roots(config.x509pop)
+        core.config = config
+        return changes
+
+    address, attest_address = _address(tls), _address(attest)
+    return RunningServer(address, attest_address, config.socket_path, core.signing.server_id, refusals, reload)
 
 
 def _welcome(hub: Hub) -> Authorizer:

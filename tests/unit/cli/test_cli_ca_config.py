@@ -19,12 +19,18 @@ identities:
 
 
 def test_a_file_with_what_is_needed() -> None:
-    assert parse_ca_config(GOOD) == CaConfig(
-        TrustDomain("example.org"),
-        Path("/run/ca.sock"),
-        {10001: SpiffeId.parse("spiffe://example.org/a")},
-        timedelta(hours=1),
-        timedelta(minutes=5),
+    config = parse_ca_config(GOOD)
+    assert config == CaConfig(
+        trust_domain=TrustDomain("example.org"),
+        socket_path=Path("/run/ca.sock"),
+        identities={10001: SpiffeId.parse("spiffe://example.org/a")},
+        x509_svid_ttl=timedelta(hours=1),
+        jwt_svid_ttl=timedelta(minutes=5),
+        data_dir=None,
+        trust_bundle_path=None,
+        log_level="INFO",
+        notices=(),
+        file=config.file,
     )
 
 

@@ -193,6 +193,10 @@ class ServerUpstream:
             self._channel.close()
             self._channel = None
 
+    def set_proof(self, proof: NodeProof | None) -> None:
+        """From the next attestation on the node proves itself by this."""
+        self._proof = proof
+
     async def _attest(self) -> None:
         if self._proof is None:
             raise AccessError("this agent has no valid SVID: give it a join token, or a certificate for x509pop")
