@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Collection
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from meshtls.agent.attest.attestor import Caller
 from meshtls.rpc.descriptors import within_descriptors
-from meshtls.rpc.grpc_listener import Listening, serve_grpc
+from meshtls.rpc.grpc_listener import Listening, SetLimits, serve_grpc
 from meshtls.rpc.limits import DEFAULT_LIMITS, Limits
 
 if TYPE_CHECKING:
@@ -33,12 +33,16 @@ def current_caller() -> Caller:
     return _CALLER.get()
 
 
-def serve_callers(
+@asynccontextmanager
+async def serve_callers(
     services: Collection[IServable], listener: socket.socket, limits: Limits = DEFAULT_LIMITS
-) -> AbstractAsyncContextManager[None]:
-    """Answer on ``listener``, a Unix socket that listens, while the body runs; then every connection is cut."""
+) -> AsyncIterator[SetLimits]:
+    """Answer on ``listener``, a Unix socket that listens, while the body runs; then every connection is cut. The body
+    gets what sets other limits.
+    """
     listening = Listening(name="agent socket", limits=within_descriptors(limits, _DESCRIPTORS))
-    return serve_grpc(services, listener, _entered, listening)
+    async with serve_grpc(services, listener, _entered, listening) as set_limits:
+        yield lambda limits: set_limits(within_descriptors(limits, _DESCRIPTORS))
 
 
 def _entered(transport: asyncio.BaseTransport) -> Callable[[], None]:

@@ -264,7 +264,7 @@ class AgentFile(msgspec.Struct, frozen=True, kw_only=True):
             _SIZE_LIMIT,
         ),
     ] = DEFAULT_SIZE_LIMIT
-    limits: Annotated[Limits, Key("What one caller may cost on the socket.")] = DEFAULT_LIMITS
+    limits: Annotated[Limits, Key("What one caller may cost on the socket.", live=True)] = DEFAULT_LIMITS
     health: Annotated[
         Address | None, Key("Where /live and /ready are answered, in plaintext.", ADDRESS, default="nowhere")
     ] = None

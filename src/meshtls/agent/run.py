@@ -49,6 +49,7 @@ async def running_agent(config: AgentConfig, clock: Clock = SystemClock()) -> As
             nonlocal running
             running, changes = reloaded(running, wanted)
             upstream.set_proof(running.proof)
+            agent.set_limits(running.endpoint.limits)
             return changes
 
         yield RunningAgent(agent, reload)

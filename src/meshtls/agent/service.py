@@ -23,6 +23,7 @@ from meshtls.clock import Clock, SystemClock
 from meshtls.errors import ConfigError
 from meshtls.observe.readiness import Readiness
 from meshtls.proto.unix_socket import bound
+from meshtls.rpc.grpc_listener import SetLimits
 from meshtls.rpc.limits import DEFAULT_LIMITS, Limits
 from meshtls.workload.background import in_background
 from meshtls.workload.calls import any_jitter
@@ -63,6 +64,7 @@ class Agent:
         self._admission = Admission(self.identities, Attestor(endpoint.attestors, endpoint.size_limit))
         self._tokens = Tokens(upstream, self.identities.clock, jitter)
         self._open = AsyncExitStack()
+        self._set_limits: SetLimits | None = None
 
     async def __aenter__(self) -> Agent:
         async with AsyncExitStack() as opening:
@@ -75,7 +77,8 @@ class Agent:
                 SecretDiscovery(self._admission),
                 HealthCheck(self.readiness, self.identities.clock),
             )
-            await opening.enter_async_context(serve_callers(services, listener, self.endpoint.limits))
+            serving = serve_callers(services, listener, self.endpoint.limits)
+            self._set_limits = await opening.enter_async_context(serving)
             if self.endpoint.health:
                 health = serve_health(*self.endpoint.health, self.readiness)
                 self.health_port = await opening.enter_async_context(health)
@@ -86,6 +89,11 @@ class Agent:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self._open.aclose()
+
+    def set_limits(self, limits: Limits) -> None:
+        """What each caller may have of the socket from now on. The agent has been entered."""
+        if self._set_limits:
+            self._set_limits(limits)
 
     async def ready(self) -> None:
         """Wait until the entries are known and every SVID was signed, or refused, once."""

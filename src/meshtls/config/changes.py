@@ -40,15 +40,16 @@ def merged(running: S, wanted: S) -> tuple[S, Changes]:
     return _merge(running, wanted), Changes(taken, restart)
 
 
-def _changes(running: Any, wanted: Any, prefix: str) -> Iterator[tuple[str, bool]]:
+def _changes(running: Any, wanted: Any, prefix: str, live: bool = False) -> Iterator[tuple[str, bool]]:
     for one in keys_of(type(running)):
         before, after = getattr(running, one.field), getattr(wanted, one.field)
         if before == after:
             continue
-        if one.shape is Shape.SECTION and before is not None and after is not None and not one.key.live:
-            yield from _changes(before, after, f"{prefix}{one.name}.")
+        taken = live or one.key.live
+        if one.shape is Shape.SECTION and before is not None and after is not None:
+            yield from _changes(before, after, f"{prefix}{one.name}.", taken)
         else:
-            yield f"{prefix}{one.name}", one.key.live
+            yield f"{prefix}{one.name}", taken
 
 
 def _merge(running: S, wanted: S) -> S:

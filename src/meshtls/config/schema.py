@@ -30,8 +30,12 @@ class DescribedKey:
     old: tuple[str, ...]
 
 
-def describe(kind: type[Any], prefix: str = "", base: object | None = None) -> Iterator[DescribedKey]:
-    """All keys of a file, those of its sections after the section's own; ``base`` is the default of a section."""
+def describe(
+    kind: type[Any], prefix: str = "", base: object | None = None, live: bool = False
+) -> Iterator[DescribedKey]:
+    """All keys of a file, those of its sections after the section's own; ``base`` is the default of a section, and one
+    that is ``live`` is as a whole.
+    """
     for one in keys_of(kind):
         path = f"{prefix}{one.name}"
         yield DescribedKey(
@@ -40,12 +44,12 @@ def describe(kind: type[Any], prefix: str = "", base: object | None = None) -> I
             default=_default(one, base),
             required="yes" if one.required else one.key.required,
             meaning=one.key.meaning,
-            changes="reload" if one.key.live else "restart",
+            changes="reload" if live or one.key.live else "restart",
             old=one.key.old,
         )
         if one.section:
             below = f"{path}[]." if one.shape is Shape.SECTIONS else f"{path}."
-            yield from describe(one.section, below, one.default_section(base))
+            yield from describe(one.section, below, one.default_section(base), live or one.key.live)
 
 
 def text_of(kind: type[Any]) -> str:

@@ -52,6 +52,13 @@ class Caller:
         self.idle_frames = Budget(limits.idle_frames_per_second, now)
         self.calls = None if limits.calls_per_second is None else Budget(limits.calls_per_second, now)
 
+    def set_limits(self, limits: Limits, now: float) -> None:
+        self.new_connections.set_rate(limits.connections_per_second, now)
+        self.resets.set_rate(limits.resets_per_second, now)
+        self.idle_frames.set_rate(limits.idle_frames_per_second, now)
+        if self.calls is not None and limits.calls_per_second is not None:
+            self.calls.set_rate(limits.calls_per_second, now)
+
     def oldest_to_evict(self) -> Member | None:
         """The oldest connection without calls, else the oldest."""
         idle = (one for one in self.connections if not one.busy)
@@ -74,6 +81,12 @@ class Admission:
 
     def __len__(self) -> int:
         return self._connections
+
+    def set_limits(self, limits: Limits, now: float) -> None:
+        """Admit by these from now on. Who holds more than they give keeps it until it is needed or given back."""
+        self.limits = limits
+        for caller in self._callers.values():
+            caller.set_limits(limits, now)
 
     def caller(self, name: str, now: float) -> Caller:
         """This caller, with what it has spent."""

@@ -22,6 +22,12 @@ class Budget:
         self._left = self.most
         self._at = now
 
+    def set_rate(self, rate: float, now: float) -> None:
+        """From now on it fills at this rate; what is left of the savings stays, as far as so many may be saved up."""
+        self._refill(now)
+        self.rate, self.most = rate, max(1.0, rate * SAVED_SECONDS)
+        self._left = min(self._left, self.most)
+
     def take(self, count: float, now: float) -> bool:
         """Spend so many, or nothing where there are fewer."""
         self._refill(now)

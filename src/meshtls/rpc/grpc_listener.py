@@ -32,10 +32,11 @@ from meshtls.rpc.turns import Turns
 if TYPE_CHECKING:
     from grpclib._typing import IProtoMessage, IServable
 
-__all__ = ["Admit", "Listening", "serve_grpc"]
+__all__ = ["Admit", "Listening", "SetLimits", "serve_grpc"]
 
 #: Called before each method; a GRPCError that it raises is the answer.
 Admit = Callable[[RecvRequest], Coroutine[Any, Any, None]]
+SetLimits = Callable[[Limits], None]
 
 _BUFFER = 1 << 16
 _EMPTY_SETTINGS = b"\0\0\0\4\0\0\0\0\0"
@@ -72,14 +73,16 @@ async def serve_grpc(
     *,
     admit: Admit | None = None,
     context: ssl.SSLContext | None = None,
-) -> AsyncIterator[None]:
-    """Answer on ``listener``, which listens, while the body runs; then every connection is cut."""
+) -> AsyncIterator[SetLimits]:
+    """Answer on ``listener``, which listens, while the body runs; then every connection is cut. The body gets what sets
+    other limits.
+    """
     server = _Server(services, listener, enter, listening, context)
     if admit is not None:
         listen(server, RecvRequest, admit)
     server.start()
     try:
-        yield
+        yield server.set_limits
     finally:
         await server.close()
 
@@ -130,10 +133,16 @@ class _Server:
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._acceptor = Acceptor(self._listener, self._take, self._stuck)
-        limits = self._listening.limits
+        self._set_pace(self._listening.limits)
+        self._timer = self._loop.call_later(self._pace, self._tick)
+
+    def set_limits(self, limits: Limits) -> None:
+        self._service.admission.set_limits(limits, self._service.now())
+        self._set_pace(limits)
+
+    def _set_pace(self, limits: Limits) -> None:
         times = (limits.handshake_timeout, limits.request_timeout, limits.write_timeout, limits.idle_timeout)
         self._pace = min(_TICK, min(times) / _TICKS)
-        self._timer = self._loop.call_later(self._pace, self._tick)
 
     async def close(self) -> None:
         self._acceptor.close()

@@ -212,7 +212,9 @@ class ServerFile(msgspec.Struct, frozen=True, kw_only=True):
     default_jwt_svid_ttl: Annotated[
         timedelta, Key("How long a JWT-SVID is valid unless its entry says.", _LIFETIME, live=True)
     ] = timedelta(minutes=5)
-    limits: Annotated[Limits, Key("What one caller may cost, on each of the three listeners.")] = DEFAULT_LIMITS
+    limits: Annotated[Limits, Key("What one caller may cost, on each of the three listeners.", live=True)] = (
+        DEFAULT_LIMITS
+    )
     datastore: Annotated[
         DatastoreKeys | None, Key("Where entries, agents and bundles are kept: one of these.", default="sqlite3")
     ] = None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable, Collection
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from grpclib.server import Stream
 from meshtls.errors import AccessError, MeshtlsError
 from meshtls.logs import logger
 from meshtls.proto.peer_credentials import credentials_of
-from meshtls.rpc.grpc_listener import Listening, serve_grpc
+from meshtls.rpc.grpc_listener import Listening, SetLimits, serve_grpc
 from meshtls.rpc.limits import Limits
 from meshtls.rpc.shedding import CountedLog, Refusals
 from meshtls.rpc.turns import Turns
@@ -52,15 +52,18 @@ class Shared:
     refusals: Refusals
 
 
-def open_door(
+@asynccontextmanager
+async def open_door(
     door: Door,
     services: Collection[IServable],
     gate: Gate,
     listener: socket.socket,
     shared: Shared,
     context: ssl.SSLContext | None = None,
-) -> AbstractAsyncContextManager[None]:
-    """Answer on ``listener`` while the body runs; then every connection is cut."""
+) -> AsyncIterator[SetLimits]:
+    """Answer on ``listener`` while the body runs; then every connection is cut. The body gets what sets other limits,
+    which are the server's.
+    """
     listening = Listening(
         name=_NAMES[door],
         limits=_limits_of(door, shared.limits),
@@ -68,7 +71,9 @@ def open_door(
         refusals=shared.refusals,
         identify=_proven_caller,
     )
-    return serve_grpc(services, listener, _entered, listening, admit=_Guard(door, gate).admit, context=context)
+    guard = _Guard(door, gate)
+    async with serve_grpc(services, listener, _entered, listening, admit=guard.admit, context=context) as set_limits:
+        yield lambda limits: set_limits(_limits_of(door, limits))
 
 
 def _limits_of(door: Door, limits: Limits) -> Limits:

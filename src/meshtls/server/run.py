@@ -21,6 +21,7 @@ from meshtls.logs import logger
 from meshtls.policy.authorizer import Authorizer, Decision, Target
 from meshtls.proto.unix_socket import bound
 from meshtls.rpc.descriptors import within_descriptors
+from meshtls.rpc.grpc_listener import SetLimits
 from meshtls.rpc.shedding import Refusal, Refusals
 from meshtls.rpc.turns import Turns
 from meshtls.server.access import Door, Gate
@@ -127,17 +128,21 @@ async def _listen(core: Core, identity: ServerIdentity, opened: AsyncExitStack, 
     tls = opened.enter_context(tcp_socket(config.bind_address, config.bind_port))
     attest = opened.enter_context(tcp_socket(config.bind_address, config.attest_port))
     local = opened.enter_context(bound(config.socket_path, 0o600))
+    doors: list[SetLimits] = []
     for door, services, listener, context in (
         (Door.SOCKET, administration, local, None),
         (Door.MTLS, [NodeService(core), *administration], tls, mutual),
         (Door.ATTESTATION, [AttestationService(core, refusals)], attest, anonymous),
     ):
-        await opened.enter_async_context(open_door(door, services, core.gate, listener, shared, context))
+        doors.append(await opened.enter_async_context(open_door(door, services, core.gate, listener, shared, context)))
 
     def reload(wanted: ServerConfig) -> Changes:
         config, changes = reloaded(core.config, wanted)
         core.node_roots = node_roots(config.x509pop)
         core.config = config
+        limits = within_descriptors(config.limits, _DESCRIPTORS)
+        for set_limits in doors:
+            set_limits(limits)
         return changes
 
     address, attest_address = _address(tls), _address(attest)

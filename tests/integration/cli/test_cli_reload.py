@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -107,6 +109,33 @@ def test_a_log_level_is_taken_over(tmp_path: Path) -> None:
         file.write_text("trust_domain: example.com\n")
         hang_up(process)
         assert "trust_domain: it is example.org as long as this process runs" in process.line(STAYS)
+        assert process.stop() == 0
+
+
+def ended(connection: socket.socket) -> None:
+    """Wait until the other side has ended it."""
+    connection.settimeout(30)
+    with suppress(ConnectionResetError):
+        while connection.recv(4096):
+            pass
+
+
+def test_limits_are_taken_over_by_listeners_that_serve(tmp_path: Path) -> None:
+    file, place = tmp_path / "server.yaml", tmp_path / "admin.sock"
+    text = f"trust_domain: example.org\nbind_port: 0\ndata_dir: {tmp_path / 'data'}\nsocket_path: {place}\n"
+    file.write_text(text)
+    with started("server", "run", "--config", file) as process, ExitStack() as stack:
+        process.line("serving: ", "stdout")
+        first, second, third = (stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(3))
+        first.connect(str(place))
+        second.connect(str(place))
+
+        file.write_text(f"{text}limits: {{connections_per_caller: 2}}\n")
+        hang_up(process)
+        process.line("in use from now on: limits.connections_per_caller")
+        third.connect(str(place))
+
+        ended(first)  # its caller's oldest
         assert process.stop() == 0
 
 

@@ -23,6 +23,7 @@ class Outer(msgspec.Struct, frozen=True, kw_only=True):
     live: Annotated[str, Key("Changes.", TEXT, name="alive", live=True)] = "a"
     inner: Annotated[Inner, Key("A section.")] = Inner()
     swapped: Annotated[Inner | None, Key("A section that is live as a whole.", live=True)] = None
+    whole: Annotated[Inner, Key("A section that is live as a whole, and is always there.", live=True)] = Inner()
     optional: Annotated[Inner | None, Key("A section that may be missing.")] = None
     many: Annotated[tuple[Inner, ...], Key("A list.", live=True)] = ()
 
@@ -39,6 +40,11 @@ class Outer(msgspec.Struct, frozen=True, kw_only=True):
             Changes(("alive", "inner.size"), ("fixed", "inner.name")),
         ),
         (Outer(swapped=Inner(name="y")), Outer(swapped=Inner(name="y")), Changes(("swapped",))),
+        (
+            Outer(whole=Inner(name="y")),
+            Outer(whole=Inner(name="y")),
+            Changes(("whole.name",)),
+        ),
         (Outer(optional=Inner()), Outer(), Changes((), ("optional",))),
         (Outer(many=(Inner(),)), Outer(many=(Inner(),)), Changes(("many",))),
     ],

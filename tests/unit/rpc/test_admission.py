@@ -48,6 +48,32 @@ def test_a_budget_can_be_saved_up_for_ten_seconds_and_no_longer() -> None:
     assert [budget.take(1, 1000.0) for _ in range(21)] == [True] * 20 + [False]
 
 
+def test_a_budget_whose_rate_changes_keeps_what_is_left_as_far_as_may_be_saved() -> None:
+    budget = Budget(2.0, 0.0)
+    budget.set_rate(1.0, 0.0)
+    assert [budget.take(1, 0.0) for _ in range(11)] == [True] * 10 + [False]
+    budget.set_rate(3.0, 0.0)
+    assert [budget.take(1, 1.0) for _ in range(4)] == [True] * 3 + [False]
+
+
+def test_other_limits_hold_from_the_next_connection_on_for_known_callers_too() -> None:
+    listener = admission(connections_per_caller=3, connections_per_second=100)
+    first, second, third = admitted(listener, "uid 1", 3)
+
+    listener.set_limits(replace(Limits(), connections_per_caller=2, connections_per_second=1), 0.0)
+    assert [one.evicted for one in (first, second, third)] == [None, None, None]
+
+    [fourth] = admitted(listener, "uid 1")
+    assert [one.evicted for one in (first, second, third, fourth)] == [
+        Refusal.CONNECTIONS_PER_CALLER,
+        None,
+        None,
+        None,
+    ]
+    admitted(listener, "uid 1", 9)
+    assert listener.admit("uid 1", Connection(listener), 0.0) is Refusal.CONNECTION_RATE
+
+
 def test_budgets_forget_those_longest_unheard_of() -> None:
     budgets = Budgets(1.0)
     assert budgets.of("first", 0.0).take(10, 0.0)
