@@ -105,6 +105,60 @@ def test_everything_that_can_be_said(directory: Path) -> None:
     assert len(config.proof.chain) == 2
 
 
+def test_health_is_one_address_and_its_old_form_is_read_with_a_notice(directory: Path) -> None:
+    good = GOOD.format(directory=directory)
+    new, old, bare = (
+        parse_config("f", f"{good}health: {text}\n")
+        for text in ("'[::1]:8090'", "{address: '::1', port: 8090}", "{port: 8090}")
+    )
+    assert [one.endpoint.health for one in (new, old, bare)] == [("::1", 8090), ("::1", 8090), ("127.0.0.1", 8090)]
+    assert [one.notices for one in (new, old)] == [
+        (),
+        ("f, line 6: health: this is one address now, such as [::1]:8090; the old form goes on to work",),
+    ]
+
+
+def test_an_agent_may_keep_its_svid_nowhere_and_is_told_what_that_means(directory: Path) -> None:
+    text = GOOD.format(directory=directory) + "key_manager: {memory: }\n"
+    config = parse_config("f", text)
+    assert (config.data_dir, config.proof) == (None, JoinToken("s3cret"))
+    assert config.notices == (
+        "f, line 6: key_manager.memory: a join token is good for one attestation:"
+        " each restart of this agent needs a new one",
+    )
+    with pytest.raises(ConfigError, match="join_token: wanted join_token, x509pop, or a data_dir"):
+        parse_config("f", text.replace("join_token: s3cret", "data_dir: /d"))
+
+
+def test_more_certificates_above_the_leaf_may_be_in_a_file_of_their_own(directory: Path) -> None:
+    pop = f"x509pop:\n  certificate_path: {directory}/node.pem\n  private_key_path: {directory}/node.key\n"
+    text = GOOD.format(directory=directory).replace("join_token: s3cret\n", pop)
+    proof = parse_config("f", f"{text}  intermediates_path: {directory}/bundle.pem\n").proof
+    assert isinstance(proof, NodeCertificate)
+    assert proof.chain[-1] == AUTHORITY.bundle.x509_authorities[0]
+
+
+def test_all_that_is_wrong_with_an_agents_file_is_told_at_once(directory: Path) -> None:
+    text = (
+        f"trust_domain: 'a b'\nserver_port: 0\ntrust_bundle_path: {directory}/none.pem\nsocket_path: ''\n"
+        "x509pop: {certificate_path: []}\njoin_token: x\nlimits: {connections: -1}\nworkload_size_limit: big\n"
+    )
+    with pytest.raises(ConfigError) as refused:
+        parse_config("f", text)
+    assert [one.split(": ")[:2] for one in refused.value.problems] == [
+        ["f, line 1", "trust_domain"],
+        ["f, line 1", "server_address"],
+        ["f, line 2", "server_port"],
+        ["f, line 3", "trust_bundle_path"],
+        ["f, line 4", "socket_path"],
+        ["f, line 5", "x509pop.certificate_path"],
+        ["f, line 5", "x509pop.private_key_path"],
+        ["f, line 5", "x509pop"],
+        ["f, line 7", "limits.connections"],
+        ["f, line 8", "workload_size_limit"],
+    ]
+
+
 def test_an_agent_that_was_attested_before_needs_no_proof(directory: Path) -> None:
     text = GOOD.replace("join_token: s3cret", "data_dir: /var/lib/meshtls")
     assert parse_config("agent.yaml", text.format(directory=directory)).proof is None
