@@ -113,7 +113,7 @@ def test_a_token_for_one_of_several_identities_is_that_ones(agent: AgentProcess)
         all_of_them = agent.tell("fetch", "jwt", "--audience", "db", "--output", "json").json["svids"]
         [one] = agent.tell("fetch", "jwt", "--audience", "db", "--spiffe-id", WEB, "--output", "json").json["svids"]
 
-    assert [svid["spiffe_id"] for svid in all_of_them] == ["spiffe://example.org/api", WEB]
+    assert [svid["spiffe_id"] for svid in all_of_them] == [WEB, "spiffe://example.org/api"]
     assert (one["spiffe_id"], one["audience"]) == (WEB, ["db"])
 
 
@@ -331,7 +331,7 @@ def test_an_agent_that_is_not_there_is_not_ready(agent: AgentProcess, tmp_path: 
     told = tell("agent", "healthcheck", "--config", file)
 
     assert (told.code, told.err) == (1, "")
-    assert told.out.startswith(f"not ready: Workload API at unix://{tmp_path / 'a.sock'}, FetchX509Bundles: ")
+    assert told.out.startswith(f"not ready: Workload API at unix://{tmp_path / 'a.sock'}, FetchX509SVID: ")
 
 
 def test_an_agents_file_is_validated_without_its_secrets(agent: AgentProcess) -> None:

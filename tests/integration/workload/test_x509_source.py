@@ -28,6 +28,9 @@ from tests.support.workload_api import WorkloadApi
 
 CLOSED = "this source of X509-SVIDs was closed; enter it again with 'async with'"
 
+#: A TLS record: alert, fatal, internal_error (RFC 8446, section 6).
+ALERT_INTERNAL_ERROR = b"\x15\x03\x03\x00\x02\x02\x50"
+
 
 def source_of(api: WorkloadApi, clock: ManualClock) -> X509Source:
     return X509Source(api.address, clock=clock, jitter=lambda: 0)
@@ -386,7 +389,7 @@ class TestWithdrawal:
             for _ in range(5):
                 reader, writer = await asyncio.open_connection(host, port)
                 with contextlib.suppress(ConnectionResetError):
-                    assert await asyncio.wait_for(reader.read(), 10) == b""
+                    assert await asyncio.wait_for(reader.read(), 10) == ALERT_INTERNAL_ERROR
                 writer.close()
             tls = [one.getMessage() for one in caplog.records if one.name == "meshtls.tls"]
             assert [one.partition(": ")[0] for one in tls] == [
