@@ -83,7 +83,7 @@ def test_a_good_file_is_told_to_programs(tmp_path: Path) -> None:
         ),
         (
             GOOD + "colour: red\n",
-            "line 6: colour: unknown key; wanted one of name, spiffe_id, identity, inbound, outbound, limits, health,"
+            "line 6: colour: unknown key; wanted one of name, spiffe_id, identity, inbound, outbound, workload, limits, health,"
             " workers, log_level",
         ),
     ],
