@@ -16,7 +16,7 @@ from meshtls.errors import (
     PlaintextError,
 )
 from meshtls.sidecar.connection import Connection, Parting
-from meshtls.sidecar.detect import Wire, wire_of
+from meshtls.sidecar.detect import Wire, alert_for, wire_of
 from meshtls.sidecar.settings import InboundConfig, KeyExchange, Limits, OutboundConfig, TlsMinimum
 from meshtls.sidecar.turns import Patience, PeerTime, turns
 from meshtls.sidecar.waiting import CHUNK, readable, receive, send_all
@@ -55,7 +55,7 @@ async def first_bytes(sock: socket.socket, so_far: bytearray) -> Wire:
 
 def first_bytes_now(sock: socket.socket, so_far: bytearray) -> Wire | None:
     """The same of what is there: who dials mostly speaks with its first packet. None where that decides nothing."""
-    while (wire := wire_of(bytes(so_far[:3]))) is Wire.UNDECIDED:
+    while (wire := wire_of(bytes(so_far[:2]))) is Wire.UNDECIDED:
         try:
             data = sock.recv(CHUNK)
         except (BlockingIOError, InterruptedError):
@@ -123,6 +123,7 @@ async def _accept(
 ) -> VerifiedPeer:
     sock = connection.opener
     if await first_bytes(sock, so_far) is Wire.PLAINTEXT:
+        _send_now(sock, alert_for(bytes(so_far[:3])))
         raise PlaintextError(
             f"wanted a TLS ClientHello, got plaintext that starts with {bytes(so_far[:16])!r};"
             " send it through a sidecar, or set mode PERMISSIVE"

@@ -118,7 +118,7 @@ class Inbound:
                         return wire
                     if _has_spoken(app) or (not judged and _has_spoken(client)):
                         return Wire.PLAINTEXT
-                    if so_far:  # a record's first byte or two: whoever means TLS has sent the others by now
+                    if so_far:  # a record's first byte: whoever means TLS has sent the others by now
                         deadline.reschedule(asyncio.get_running_loop().time() + limits.handshake_timeout)
                     await either_readable(client, app)
         except TimeoutError as error:
