@@ -204,7 +204,7 @@ class TlsEngine:
             if data:  # a memory BIO takes all of it in one call
                 self._records.write(data)
         except ssl.SSLError as error:
-            raise peer_error(error) from error
+            raise peer_error(error, established=True) from error
         finally:
             sealed = self._out.read()
         return self.outgoing() + sealed if self.unsent else sealed
@@ -228,7 +228,7 @@ class TlsEngine:
         except ssl.SSLZeroReturnError:
             self.peer_closed = True
         except ssl.SSLError as error:
-            raise peer_error(error) from error
+            raise peer_error(error, established=True) from error
         finally:
             self._leave()
         return done
@@ -243,7 +243,7 @@ class TlsEngine:
         except ssl.SSLWantReadError:
             return
         except ssl.SSLError as error:
-            raise peer_error(error) from error
+            raise peer_error(error, established=True) from error
         finally:
             self._leave()
 
@@ -255,7 +255,7 @@ class TlsEngine:
         try:
             self._decrypt()
         except ssl.SSLError as error:
-            raise peer_error(error) from error
+            raise peer_error(error, established=True) from error
         finally:
             self._leave()
 

@@ -35,8 +35,8 @@ class RefusedHandshake(ssl.SSLCertVerificationError):
         return type(self), (self.error,)  # an OSError's own would give ``args`` to a constructor that takes one error
 
 
-def peer_error(error: ssl.SSLError) -> PeerError:
-    """The PeerError that this failure of a TLS operation stands for."""
+def peer_error(error: ssl.SSLError, *, established: bool = False) -> PeerError:
+    """The PeerError that this failure of a TLS operation stands for; ``established``: its handshake was done before."""
     if isinstance(error, RefusedHandshake):
         return error.error
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -44,7 +44,7 @@ def peer_error(error: ssl.SSLError) -> PeerError:
     reason = error.reason or ""
     if reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
         return NoCertificateError("the peer presented no certificate; mutual TLS wants an X509-SVID from both sides")
-    if reason in _PLAINTEXT:
+    if reason in _PLAINTEXT and not established:
         return PlaintextError("the peer's first bytes are no TLS; mutual TLS is required here")
     if reason in _VERSION:
         return HandshakeError(f"no TLS version in common with the peer ({_words(reason)})")

@@ -238,6 +238,17 @@ def test_plaintext_is_named_as_such() -> None:
         server.handshake()
 
 
+@pytest.mark.parametrize("header", [b"\x17\x03\x03\xff\xff", b"\x17\x09\x03\x00\x20"], ids=["length", "version"])
+def test_a_bad_record_after_the_handshake_is_not_called_plaintext(header: bytes) -> None:
+    client = engine_of(context_for(OURS, CLIENT), server_side=False)
+    server = engine_of(server_context(), server_side=True)
+    shake(client, server)
+    server.feed(header + bytes(1 << 16))
+    with pytest.raises(HandshakeError, match="^TLS failed: ") as broken:
+        server.read()
+    assert not isinstance(broken.value, PlaintextError)
+
+
 def test_an_end_in_the_middle_of_the_handshake_is_an_error() -> None:
     client = engine_of(context_for(OURS, CLIENT), server_side=False)
     server = engine_of(server_context(), server_side=True)
