@@ -45,6 +45,7 @@ from tlslite.messages import (
     ClientKeyExchange,
     Finished,
     Message,
+    NewSessionTicket,
     ServerHello,
     ServerKeyExchange,
 )
@@ -268,6 +269,10 @@ class Client:
         self.greet()
         self.identify()
         self.finish()
+
+    def ticket(self) -> bytes:
+        """TLS 1.3, after the handshake: the ticket of the server's next NewSessionTicket."""
+        return bytes(NewSessionTicket().parse(self._expect(HandshakeType.new_session_ticket)).ticket)
 
     def answer(self, wanted: int | None = None) -> Answer:
         """Read to the end, or until so many bytes of application data are there."""

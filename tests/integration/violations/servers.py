@@ -74,6 +74,7 @@ async def _sidecar(minimum: TlsMinimum) -> AsyncIterator[Served]:
             app=Address(*app.sockets[0].getsockname()[:2]),
             allow=(A,),
             tls_min=minimum,
+            resumption=True,
         )
         config = SidecarConfig(
             name="b", spiffe_id=B, inbound=(door,), limits=Limits(handshake_timeout=HANDSHAKE_TIMEOUT)
@@ -94,7 +95,7 @@ async def _listen(minimum: ssl.TLSVersion) -> AsyncIterator[Served]:
         authorize_id(A),
         served.echo,
         timeout=HANDSHAKE_TIMEOUT,
-        options=TlsOptions(minimum),
+        options=TlsOptions(minimum, resumption=True),
     ) as listener:
         served.address = listener.address
         yield served

@@ -34,6 +34,7 @@ from tlslite.extensions import (
 from tlslite.messages import ClientHello
 
 from tests.integration.violations.client import HASH, V1_2, V1_3, Client, handshake_message
+from tests.integration.violations.servers import BOUND
 
 __all__ = ["PING", "VIOLATIONS", "Serves", "Violation"]
 
@@ -272,11 +273,13 @@ def key_share_of_small_order(client: Client) -> None:
     client.say(replaced(client.hello(), ClientKeyShareExtension().create([share])))
 
 
-def pre_shared(client: Client, *, modes: bool = True, binders: int = 1) -> ClientHello:
+def pre_shared(
+    client: Client, ticket: bytes = b"a ticket of nobody's" * 8, *, modes: bool = True, binders: int = 1
+) -> ClientHello:
     hello = client.hello()
     if modes:
         hello.extensions.append(PskKeyExchangeModesExtension().create([1]))
-    identity = PskIdentity().create(b"a ticket of nobody's" * 8, 0)
+    identity = PskIdentity().create(ticket, 0)
     hello.extensions.append(PreSharedKeyExtension().create([identity], [bytearray(os.urandom(HASH))] * binders))
     return hello
 
@@ -286,6 +289,15 @@ def binder_of_an_unknown_pre_shared_key(client: Client) -> None:
     client.greet(pre_shared(client))
     client.identify()
     client.finish()
+
+
+@violation("4.2.11, 6.2", "decrypt_error", openssl="illegal_parameter", established=True)
+def bad_binder_of_a_real_ticket(client: Client) -> None:
+    with socket.create_connection(client.socket.getpeername(), BOUND) as sock:
+        earlier = Client(sock, V1_3, client.svid)
+        earlier.shake()
+        ticket = earlier.ticket()
+    client.say(pre_shared(client, ticket))
 
 
 @violation("4.2.9", "missing_extension")
@@ -628,6 +640,17 @@ def certificate_without_certificate_verify(client: Client) -> None:
     client.say(client.finished_message())
 
 
+@violation("4 (a handshake that never goes on)")
+def silence_before_certificate(client: Client) -> None:
+    client.greet()
+
+
+@violation("4 (a handshake that never goes on)")
+def end_before_certificate(client: Client) -> None:
+    client.greet()
+    client.socket.shutdown(socket.SHUT_WR)
+
+
 @violation("4.4, 4.4.2", "unexpected_message")
 def finished_alone(client: Client) -> None:
     client.greet()
@@ -953,6 +976,53 @@ def tls_1_2_cbc_with_bad_padding(client: Client) -> None:
 def tls_1_2_renegotiation(client: Client) -> None:
     client.shake()
     client.record(HANDSHAKE, bytes(client.hello().write()))
+
+
+@violation("RFC 5246 6.2.1", "unexpected_message", "decode_error", version=V1_2)
+def tls_1_2_zero_length_handshake_record(client: Client) -> None:
+    client.greet()
+    client.raw(plain(HANDSHAKE, b"") * FLOOD)
+
+
+@violation("RFC 5246 7.1", "unexpected_message", version=V1_2, established=True)
+def tls_1_2_change_cipher_spec_after_the_handshake(client: Client) -> None:
+    client.shake()
+    client.record(CCS, b"\1")
+
+
+@violation("RFC 5246 7.1", "unexpected_message", "decode_error", "illegal_parameter", version=V1_2)
+def tls_1_2_change_cipher_spec_of_another_value(client: Client) -> None:
+    client.greet()
+    client.identify()
+    client.record(CCS, b"\2")
+
+
+@violation("RFC 5246 7.1", "unexpected_message", version=V1_2)
+def tls_1_2_change_cipher_spec_twice(client: Client) -> None:
+    client.greet()
+    client.identify()
+    client.change_cipher_spec()
+    client.record(CCS, b"\1")
+
+
+@violation("RFC 5246 7.2", "unexpected_message", version=V1_2, established=True, serves=Serves.MAY)
+def tls_1_2_flood_of_warnings(client: Client) -> None:
+    client.shake()
+    for _ in range(FLOOD):
+        client.alert(AlertDescription.user_canceled, AlertLevel.warning)
+
+
+@violation("RFC 5246 7.2.1", version=V1_2, established=True)
+def tls_1_2_data_after_close_notify(client: Client) -> None:
+    client.shake()
+    client.alert(AlertDescription.close_notify, AlertLevel.warning)
+    client.record(DATA, PING)
+
+
+@violation("RFC 5246 6.2.1", "unexpected_message", version=V1_2, established=True)
+def tls_1_2_record_of_unknown_type(client: Client) -> None:
+    client.shake()
+    client.record(UNKNOWN, PING)
 
 
 @violation("RFC 5246 7.4.1.1 (of a client)", "unexpected_message", version=V1_2, established=True)
