@@ -51,7 +51,7 @@ async def call(app: Any, scope: dict[str, Any]) -> list[MutableMapping[str, Any]
     sent: list[MutableMapping[str, Any]] = []
 
     async def receive() -> MutableMapping[str, Any]:
-        return {"type": "http.disconnect"}
+        return {"type": "websocket.connect" if scope["type"] == "websocket" else "http.disconnect"}
 
     async def send(message: MutableMapping[str, Any]) -> None:
         sent.append(message)
