@@ -1,7 +1,12 @@
 """uvicorn over mutual TLS: every request's scope says which verified peer sent it (see ``asgi.peer_of``).
 
-``context`` is a ``server_context``, so identities rotate while the server runs. One process serves: a context can't be
-sent to workers or to a reloader. Wants uvicorn 0.47 or newer, which takes a context that is ready-made.
+``context`` is a ``server_context``, so identities rotate while the server runs. A context can't be sent to workers or
+to a reloader, so ``peer_config`` is for one process. Several want what each can import by its name:
+
+uvicorn.run("app:app", workers=4, http="meshtls.integrations.uvicorn:PeerProtocol", ssl_context_factory=make_context)
+
+where ``make_context(config, default)``, a function of a module, gives a ``server_context`` over
+``blocking(X509Source()).enter()``. Wants uvicorn 0.47 or newer, which takes a context that is ready-made.
 """
 
 from __future__ import annotations
@@ -18,7 +23,7 @@ from meshtls.integrations.peers import verified_peer
 from meshtls.logs import logger
 from meshtls.tls.rotating import RotatingContext
 
-__all__ = ["peer_config", "peer_protocol"]
+__all__ = ["PeerProtocol", "peer_config", "peer_protocol"]
 
 log = logger("meshtls.tls")
 
@@ -32,7 +37,10 @@ def peer_config(
     """
     wrong = [name for name in settings if name.startswith("ssl_") or name in ("reload", "workers", "uds")]
     if wrong:
-        raise ConfigError(f"{', '.join(wrong)}: wanted none of these; TLS is the context's, in one process, over TCP")
+        raise ConfigError(
+            f"{', '.join(wrong)}: wanted none of these; TLS is the context's, in one process, over TCP;"
+            " for workers see PeerProtocol"
+        )
     return uvicorn.Config(
         app, http=peer_protocol(http), ssl_context_factory=lambda config, default: context, **settings
     )
@@ -58,3 +66,8 @@ class _KnowsPeer(asyncio.Protocol):
             log.warning("refused: %s", error)
             tcp.abort()
         super().connection_made(transport)
+
+
+#: For ``uvicorn.run(http="meshtls.integrations.uvicorn:PeerProtocol")``, with ``ssl_context_factory`` or without: what
+#: comes over any other context than ours is cut.
+PeerProtocol = peer_protocol(AutoHTTPProtocol)

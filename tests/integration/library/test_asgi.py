@@ -108,7 +108,8 @@ def test_settings_that_go_round_the_context_are_refused(mesh: Mesh, setting: dic
     with pytest.raises(ConfigError) as refused:
         peer_config(whoami, context, **setting)
     assert str(refused.value) == (
-        f"{next(iter(setting))}: wanted none of these; TLS is the context's, in one process, over TCP"
+        f"{next(iter(setting))}: wanted none of these; TLS is the context's, in one process, over TCP;"
+        " for workers see PeerProtocol"
     )
 
 

@@ -1,0 +1,44 @@
+"""gunicorn with uvicorn's worker: ``worker_class = "meshtls.integrations.gunicorn.UvicornPeerWorker"``.
+
+For WSGI gunicorn's own workers do: the application finds the connection in ``environ["gunicorn.socket"]``, which
+``verified_peer`` takes. Both get their context from the hook ``ssl_context`` of gunicorn's configuration file.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NoReturn
+
+from uvicorn_worker import UvicornWorker
+
+from meshtls.errors import ConfigError
+from meshtls.tls.rotating import RotatingContext
+
+__all__ = ["UvicornPeerWorker"]
+
+
+class UvicornPeerWorker(UvicornWorker):  # type: ignore[misc]  # it has no types
+    """Serves over the context that the hook ``ssl_context`` gives, and puts each connection's peer into the scope.
+
+    uvicorn-worker's own doesn't call the hook. This one calls it once, before it is ready: where that raises, or gives
+    anything but a ``server_context``, gunicorn ends. Never serves plaintext.
+    """
+
+    CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
+        **UvicornWorker.CONFIG_KWARGS,
+        "http": "meshtls.integrations.uvicorn:PeerProtocol",
+    }
+
+    def load_wsgi(self) -> None:
+        """Part of the worker's start, before it counts as ready; a worker that fails later is only started again."""
+        super().load_wsgi()
+        context = self.cfg.ssl_context(self.cfg, _no_default)
+        if not isinstance(context, RotatingContext):
+            _no_default(context)
+        self.config.ssl_context_factory = lambda config, default: context
+
+
+def _no_default(context: object = None) -> NoReturn:
+    raise ConfigError(
+        "UvicornPeerWorker: wanted a function ssl_context(config, default) in gunicorn's configuration that gives a"
+        f" server_context, got {'none' if context is None else type(context).__name__}"
+    )
