@@ -29,9 +29,13 @@ SERVERS = {
     "uvicorn": ["python", "fastapi_app.py", "127.0.0.1", "0"],
     "gunicorn, WSGI": ["gunicorn", "-c", "gunicorn_wsgi.py", "-b", "127.0.0.1:0", "wsgi_app:app"],
     "gunicorn, ASGI": ["gunicorn", "-c", "gunicorn_asgi.py", "-b", "127.0.0.1:0", "fastapi_app:app"],
+    "Django, WSGI": ["gunicorn", "-c", "gunicorn_wsgi.py", "-b", "127.0.0.1:0", "django_app:wsgi"],
+    "Django, ASGI": ["gunicorn", "-c", "gunicorn_asgi.py", "-b", "127.0.0.1:0", "django_app:asgi"],
     "hypercorn": ["python", "hypercorn_server.py", "127.0.0.1:0"],
 }
 TELLS_THE_PEER = [name for name in SERVERS if name != "hypercorn"]
+#: One for each way in which workers come to be; Django's are gunicorn's.
+STARTS_WORKERS = [name for name in SERVERS if not name.startswith("Django")]
 PORT = re.compile(r"https?://127\.0\.0\.1:(\d+)")
 
 
@@ -107,7 +111,7 @@ def test_the_application_is_told_the_peer_and_forbids_another(mesh: Mesh, name: 
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("name", SERVERS)
+@pytest.mark.parametrize("name", STARTS_WORKERS)
 def test_a_peer_without_a_valid_svid_of_the_mesh_is_refused_in_the_handshake(mesh: Mesh, name: str) -> None:
     with running(SERVERS[name], mesh.workload_api("server")) as url:
         assert get(mesh.source("client"), url)[0] == 200
@@ -119,6 +123,15 @@ def test_a_peer_without_a_valid_svid_of_the_mesh_is_refused_in_the_handshake(mes
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.parametrize("name", ["Django, WSGI", "Django, ASGI"])
+def test_a_django_view_that_requires_no_id_is_for_every_peer_of_the_context(mesh: Mesh, name: str) -> None:
+    with running(SERVERS[name], mesh.workload_api("server")) as url:
+        status, text = get(mesh.source("stranger"), url, "anyone")
+        assert (status, "hello spiffe://example.org/stranger from process" in text) == (200, True), text
+        assert get(mesh.source("stranger"), url) == (403, "forbidden\n")
+
+
+@pytest.mark.timeout(180)
 def test_hypercorn_refuses_an_id_that_its_context_does_not_allow(mesh: Mesh) -> None:
     with running(SERVERS["hypercorn"], mesh.workload_api("server")) as url:
         assert get(mesh.source("client"), url)[0] == 200
@@ -127,7 +140,7 @@ def test_hypercorn_refuses_an_id_that_its_context_does_not_allow(mesh: Mesh) -> 
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("name", TELLS_THE_PEER)
+@pytest.mark.parametrize("name", [name for name in STARTS_WORKERS if name in TELLS_THE_PEER])
 def test_every_worker_has_an_identity_and_so_has_the_one_that_takes_its_place(mesh: Mesh, name: str) -> None:
     with running(SERVERS[name], mesh.workload_api("server")) as url:
         client = mesh.source("client")
@@ -152,7 +165,7 @@ def another(caller: X509ContextSource, url: str, known: set[int]) -> int:
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("name", SERVERS)
+@pytest.mark.parametrize("name", STARTS_WORKERS)
 def test_the_workers_present_what_their_workload_api_pushed(mesh: Mesh, name: str) -> None:
     api = mesh.workload_api("server")
     with running(SERVERS[name], api) as url:
@@ -172,11 +185,17 @@ def presented(caller: X509ContextSource, url: str) -> str:
 
 
 @pytest.mark.timeout(180)
-def test_gunicorn_without_tls_forbids_what_a_header_claims(mesh: Mesh) -> None:
-    words = ["gunicorn", "-b", "127.0.0.1:0", "wsgi_app:app"]
-    headers = {"x-forwarded-client-cert": "URI=spiffe://example.org/client"}
+@pytest.mark.parametrize(
+    ("app", "path"), [("wsgi_app:app", ""), ("django_app:wsgi", ""), ("django_app:wsgi", "anyone")]
+)
+def test_gunicorn_without_tls_forbids_what_a_header_claims(mesh: Mesh, app: str, path: str) -> None:
+    words = ["gunicorn", "-b", "127.0.0.1:0", app]
+    headers = {
+        "x-forwarded-client-cert": "URI=spiffe://example.org/client",
+        "spiffe-peer": "spiffe://example.org/client",
+    }
     with running(words, mesh.workload_api("server")) as url:
-        answer = httpx.get(url.replace("https", "http"), headers=headers, timeout=DEADLINE)
+        answer = httpx.get(url.replace("https", "http") + path, headers=headers, timeout=DEADLINE)
     assert (answer.status_code, answer.text) == (403, "forbidden\n")
 
 
