@@ -83,8 +83,8 @@ def test_a_good_file_is_told_to_programs(tmp_path: Path) -> None:
         ),
         (
             GOOD + "colour: red\n",
-            "line 6: colour: unknown key; wanted one of name, spiffe_id, identity, inbound, outbound, workload, limits, health,"
-            " workers, log_level",
+            "line 6: colour: unknown key; wanted one of name, spiffe_id, identity, inbound, outbound, workload, limits,"
+            " health, workers, log_level",
         ),
     ],
 )
