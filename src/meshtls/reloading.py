@@ -48,14 +48,17 @@ def hangup_signal() -> Iterator[asyncio.Event]:
 
 
 async def reload_on_change(
-    files: Iterable[Path], reload: Callable[[], Awaitable[None]], hangup: asyncio.Event, clock: Clock
+    files: Iterable[Path] | FileWatch, reload: Callable[[], Awaitable[None]], hangup: asyncio.Event, clock: Clock
 ) -> NoReturn:
     """Call ``reload`` for each SIGHUP (``hangup``) and each change of a file's content, until cancelled.
+
+    Where much time may pass between the first reading of the files and this call, give a FileWatch that was made before
+    that reading.
 
     ``reload`` reads the files, and raises ConfigError where what they say cannot be used: that is logged, and whatever
     ran goes on.
     """
-    watch = FileWatch(files, clock)
+    watch = files if isinstance(files, FileWatch) else FileWatch(files, clock)
     while True:
         asked = await _hangup_within(INTERVAL, hangup, clock)
         if asked:

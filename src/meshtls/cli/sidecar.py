@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import signal
 import sys
 from pathlib import Path
 
@@ -14,20 +15,22 @@ from meshtls.cli.health import readiness_at, tell_health
 from meshtls.cli.options import config_option, log_to_stderr, output_option
 from meshtls.cli.output import Output, tell
 from meshtls.cli.sidecar_record import config_does, config_record, serving_record
+from meshtls.cli.sidecar_reload import ConfigFile, ConfigSource, SharedConfig, keep_reloading
 from meshtls.cli.sidecar_source import source_of
 from meshtls.cli.signals import GRACE, end_within
 from meshtls.cli.summary import summary
 from meshtls.errors import ConfigError
 from meshtls.logs import logger
 from meshtls.observe.access_log import AccessLog, LineStream
-from meshtls.sidecar.config import load_config, with_workers
-from meshtls.sidecar.descriptors import make_room, sockets_beside_connections
+from meshtls.reloading import hangup_signal
+from meshtls.sidecar.config import load_config
 from meshtls.sidecar.loop import run as run_on_own_loop
 from meshtls.sidecar.run import run_until_signal
 from meshtls.sidecar.service import Sidecar
-from meshtls.sidecar.settings import MOST_WORKERS, SidecarConfig
+from meshtls.sidecar.settings import MOST_WORKERS
 from meshtls.sidecar.whole_lines import WholeLines
 from meshtls.sidecar.workers import Workers
+from meshtls.workload.background import in_background
 
 __all__ = ["sidecar"]
 
@@ -46,18 +49,24 @@ def sidecar() -> None:
 def run(config: Path, workers: int | None, out: Output) -> None:
     """Serve until SIGTERM or SIGINT, then drain. Access log on standard output, logs on standard error.
 
+    At SIGHUP, and when the file changes, it is read again: listeners, allow lists and limits change without a restart,
+    and what a restart needs is logged.
+
     With --output json a line on standard output, too, says that it serves: the one with an "event".
     """
-    loaded = with_workers(load_config(config), workers)
-    log_to_stderr(logging.getLevelNamesMapping()[loaded.log_level])
-    for notice in loaded.notices:
+    file = ConfigFile(config, workers)
+    log_to_stderr(logging.getLevelNamesMapping()[file.running.log_level])
+    for notice in file.running.notices:
         log.warning("%s", notice)
-    make_room(loaded.limits.connections, sockets_beside_connections(loaded))
-    if loaded.workers == 1:
-        run_on_own_loop(_run(loaded, sys.stdout, out))
+    if file.running.workers == 1:
+        run_on_own_loop(_run(file, sys.stdout, out))
         return
-    with WholeLines(sys.stdout) as lines:
-        status = Workers(loaded.workers, lambda parent: run_on_own_loop(_run(loaded, lines, out, parent))).run()
+    with WholeLines(sys.stdout) as lines, SharedConfig(file) as shared:
+
+        def serve(parent: int) -> None:
+            run_on_own_loop(_run(shared, lines, out, parent))
+
+        status = Workers(file.running.workers, serve, shared.reread).run()
     sys.exit(status)
 
 
@@ -82,18 +91,26 @@ def healthcheck(config: Path, out: Output) -> int:
     return tell_health(out, asyncio.run(readiness_at(loaded.health, "/ready")))
 
 
-async def _run(config: SidecarConfig, lines: LineStream, out: Output, parent: int | None = None) -> None:
+async def _run(config: ConfigSource, lines: LineStream, out: Output, parent: int | None = None) -> None:
     def tell_serving() -> None:
-        if out.as_json:
+        if not out.as_json:
+            tell(f"serving: {running!r}", err=True)
+            return
+        try:
             # By the access log's own stream: several workers write whole lines to it.
             lines.write(json.dumps(serving_record(running)) + "\n")
             lines.flush()
-        else:
-            tell(f"serving: {running!r}", err=True)
+        except OSError as error:
+            log.error("could not write that it serves to standard output: %s", error)  # noqa: TRY400  # says it all
 
-    async with (
-        source_of(config) as source,
-        Sidecar(config, source, on_result=AccessLog(lines)) as running,
-    ):
-        drained = config.limits.drain + GRACE
-        await run_until_signal(running, parent, tell_serving, lambda number: end_within(drained, number))
+    def on_stop(number: signal.Signals) -> None:
+        end_within(running.config.limits.drain + GRACE, number)
+
+    with hangup_signal() as hangup:
+        loaded = config.load()
+        async with (
+            source_of(loaded) as source,
+            Sidecar(loaded, source, on_result=AccessLog(lines)) as running,
+            in_background(keep_reloading(running, config, hangup), "reload"),
+        ):
+            await run_until_signal(running, parent, tell_serving, on_stop)

@@ -114,6 +114,8 @@ class Connection:
     facts: TlsFacts | None = None
     #: Where it is listed while its peer has proven nothing yet.
     unproven: Unproven[Connection] | None = None
+    #: What it came through, also where that is configured anew.
+    gate: Authorizer | None = None
     #: It counts against the limit of connections.
     counted: bool = False
     #: It is a tunnel itself, and its streams are reported one by one: only a refusal of all of it is worth a word.

@@ -10,9 +10,9 @@ import contextlib
 import socket
 
 from meshtls.clock import Clock
-from meshtls.errors import LocalIdentityError, NotAuthorizedError, RequestError
+from meshtls.errors import LocalIdentityError, NotAuthorizedError
 from meshtls.observe.events import Outcome
-from meshtls.policy.authorizer import Authorizer, Decision, Target, authorize_one_of, check_authorizer
+from meshtls.policy.authorizer import Authorizer, Target
 from meshtls.sidecar.connect import connect
 from meshtls.sidecar.connection import Connection, EndedError
 from meshtls.sidecar.detect import Wire
@@ -55,26 +55,17 @@ class Inbound:
         clock: Clock,
         ledger: Ledger,
         memory: ReceiveMemory,
+        authorize: Authorizer,
         *,
         handover: Handover | None = None,
     ) -> None:
         self.config = config
         self._limits = limits
         self._ledger = ledger
-        self._decide: Authorizer = authorize_one_of(*config.allow)
+        self._authorize = authorize
         options = tls_options(config, ALPN if config.tunnel else ())
         self._contexts = TlsContexts(source, self._authorize, server_side=True, options=options, clock=clock)
         self.tunnels = Tunnels(Door(config, limits, self._contexts, self._authorize, ledger, memory, handover))
-
-    def set_authorizer(self, authorizer: Authorizer) -> None:
-        """Replace who decides on what comes; ``Registry.recheck`` asks it about what is there.
-
-        Raises RequestError on a door that takes plaintext only, and TypeError for what is no authorizer.
-        """
-        check_authorizer(authorizer)
-        if self.config.mode is Mode.DISABLE:
-            raise RequestError(f"inbound {self.config.listen}: mode DISABLE takes plaintext, which proves no identity")
-        self._decide = authorizer
 
     def take(self, connection: Connection) -> bool:
         """No connection of a peer's can do without a task."""
@@ -158,9 +149,6 @@ class Inbound:
             connection.dialled = None
         connection.reach(Stage.SESSION)
         await self.tunnels.serve(connection, engine, peer)
-
-    def _authorize(self, peer: VerifiedPeer, target: Target) -> Decision:
-        return self._decide(peer, target)
 
 
 def _has_spoken(sock: socket.socket) -> bool:

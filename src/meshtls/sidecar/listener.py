@@ -53,6 +53,10 @@ class Listener:
         finally:
             self.close()
 
+    def hand_to(self, take: Callable[[socket.socket], None]) -> None:
+        """What is accepted from now on goes there."""
+        self._take = take
+
     def close(self) -> None:
         close(self._sock)
 

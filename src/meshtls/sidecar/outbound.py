@@ -12,7 +12,7 @@ from functools import partial
 
 from meshtls.clock import Clock
 from meshtls.errors import HandshakeError, HandshakeTimeoutError, UntrustedPeerError
-from meshtls.policy.authorizer import Target, authorize_id
+from meshtls.policy.authorizer import Authorizer, Target
 from meshtls.sidecar.connect import connect
 from meshtls.sidecar.connection import Connection
 from meshtls.sidecar.ends import PlainEnd, TlsEnd
@@ -47,6 +47,7 @@ class Outbound:
         clock: Clock,
         ledger: Ledger,
         memory: ReceiveMemory,
+        authorize: Authorizer,
         *,
         start: Callable[[Connection, Phases], None],
         baggage: bytes = b"",
@@ -57,7 +58,7 @@ class Outbound:
         """
         self.config = config
         self._limits = limits
-        self._authorize = authorize_id(config.peer)
+        self._authorize = authorize
         options = tls_options(config)
         self._contexts = TlsContexts(source, self._authorize, server_side=False, options=options, clock=clock)
         self._places = Places(_UNDER_WAY)
@@ -93,6 +94,16 @@ class Outbound:
         """End the tunnels, whose streams are over."""
         if self.tunnels is not None:
             self.tunnels.close()
+
+    @property
+    def has_tunnels(self) -> bool:
+        """Some are there, or about to be."""
+        return self.tunnels is not None and not self.tunnels.empty
+
+    def drain(self) -> None:
+        """Open no new streams on the tunnels that are there; each ends with its last."""
+        if self.tunnels is not None:
+            self.tunnels.drain()
 
     async def serve(self, connection: Connection) -> None:
         if self.tunnels is None or not await self.tunnels.carry(connection):

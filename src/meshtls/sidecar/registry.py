@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 from meshtls.observe.events import Outcome
+from meshtls.policy.authorizer import Authorizer
 from meshtls.sidecar.connection import Connection, EndedError
 from meshtls.sidecar.settings import Limits
 from meshtls.tls.unproven import Unproven, source_of
@@ -94,6 +95,10 @@ class Registry:
             if refusal:
                 ended += connection.end(Outcome.POLICY_DENIED, str(refusal))
         return ended
+
+    def of(self, gate: Authorizer) -> list[Connection]:
+        """Those that came through this gate."""
+        return [connection for connection in self._live if connection.gate is gate]
 
     def end_all(self, outcome: Outcome, detail: str) -> None:
         """End every connection with this outcome."""

@@ -5,31 +5,31 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from types import TracebackType
 
 from meshtls.clock import Clock, SystemClock
-from meshtls.errors import LocalIdentityError
+from meshtls.errors import LocalIdentityError, RequestError
 from meshtls.observe.events import Direction, Outcome
 from meshtls.observe.readiness import Readiness
-from meshtls.policy.authorizer import Authorizer, authorize_one_of
-from meshtls.sidecar.address import Address
+from meshtls.policy.authorizer import Authorizer, authorize_one_of, check_authorizer
+from meshtls.sidecar.changes import Changes, changes, in_force
 from meshtls.sidecar.connection import Connection
+from meshtls.sidecar.gate import Gate
 from meshtls.sidecar.health import Health
 from meshtls.sidecar.identity import NamedSource, end_after_withdrawal
 from meshtls.sidecar.inbound import Inbound
 from meshtls.sidecar.lifecycle import Phases, carry
 from meshtls.sidecar.listener import Listener
+from meshtls.sidecar.listeners import Listeners, Surroundings
 from meshtls.sidecar.outbound import Outbound
 from meshtls.sidecar.registry import Registry
 from meshtls.sidecar.reporter import OnResult, Reporter
-from meshtls.sidecar.scalars import leads_back
-from meshtls.sidecar.settings import InboundConfig, OutboundConfig, SidecarConfig
-from meshtls.sidecar.sockets import abort, peer_of
+from meshtls.sidecar.settings import Limits, Mode, SidecarConfig
+from meshtls.sidecar.sockets import abort
 from meshtls.sidecar.tunnel.ledger import Ledger
 from meshtls.sidecar.tunnel.memory import ReceiveMemory
-from meshtls.sidecar.tunnel.origin import Handover, baggage_of
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import X509ContextSource
 
@@ -49,39 +49,49 @@ class Sidecar:
     ) -> None:
         self.config = config
         self.registry = Registry(config.limits.connections, config.limits.unproven)
-        self.inbound: tuple[Listener, ...] = ()
-        self.outbound: tuple[Listener, ...] = ()
         self.health: Listener | None = None
         self._clock = clock or SystemClock()
         self._source = NamedSource(source, config.spiffe_id, self._clock)
         self._report = Reporter(on_result)
         self._ledger = Ledger(self.registry, self._report)
-        common = config.limits, self._source, self._clock, self._ledger, ReceiveMemory(config.limits.tunnel_memory)
-        handover = Handover()
-        self._inbound_doors = [
-            Inbound(c, *common, handover=handover if _leads_through(c, config.outbound) else None)
-            for c in config.inbound
-        ]
-        baggage = baggage_of(config.workload, config.name, config.spiffe_id)
-        self._outbound_doors = [
-            Outbound(c, *common, start=self._start, baggage=baggage, handover=handover) for c in config.outbound
-        ]
         self._tasks = asyncio.TaskGroup()
-        self._accepting: list[asyncio.Task[None]] = []
+        shared = Surroundings(
+            name=config.name,
+            shared=config.workers > 1,
+            source=self._source,
+            clock=self._clock,
+            registry=self.registry,
+            ledger=self._ledger,
+            memory=ReceiveMemory(config.limits.tunnel_memory),
+            tasks=self._tasks,
+            take=self._take,
+            start=self._start,
+        )
+        self._listeners = Listeners(shared)
+        self._withdrawal: asyncio.Task[None] | None = None
         self._probing: list[asyncio.Task[None]] = []
         self._state = "new"
 
+    @property
+    def inbound(self) -> tuple[Listener, ...]:
+        """In the order of the configuration; none before it is entered."""
+        return tuple(place.listener for place in self._listeners.inbound)
+
+    @property
+    def outbound(self) -> tuple[Listener, ...]:
+        return tuple(place.listener for place in self._listeners.outbound)
+
     async def __aenter__(self) -> Sidecar:
+        config = self.config
         with contextlib.ExitStack() as undo:
-            self._bind(undo)
+            if config.health:
+                take = Health(self.readiness, self._tasks).take
+                self.health = self._listeners.listen(config.health, "health", take, undo)
+            self._listeners.bind(config)
             undo.pop_all()
         await self._tasks.__aenter__()
-        self._accepting = [self._tasks.create_task(door.accept_forever()) for door in (*self.inbound, *self.outbound)]
-        pools = [door.warm for door in self._outbound_doors if door.warm is not None]
-        self._accepting += [self._tasks.create_task(pool.keep()) for pool in pools]
-        grace = self.config.limits.withdrawal_grace
-        ending = end_after_withdrawal(self._source.source, grace, self._clock, self._end_identified)
-        self._accepting.append(self._tasks.create_task(ending))
+        self._listeners.serve()
+        self._watch_withdrawal(config.limits)
         if self.health:
             self._probing = [self._tasks.create_task(self.health.accept_forever())]
         self._state = "serving"
@@ -93,8 +103,7 @@ class Sidecar:
         try:
             await self.drain(0)
         finally:
-            for door in self._outbound_doors:
-                door.close()
+            self._listeners.close_tunnels()
             await self._ledger.partings.over()
             await _cancelled(self._probing)
             self._report.close(self.config.name)
@@ -105,9 +114,8 @@ class Sidecar:
         """Stop accepting, wait up to ``deadline`` seconds (the configured ones unless given), break off the rest."""
         seconds = self.config.limits.drain if deadline is None else deadline
         self._state = "draining"
-        await _cancelled(self._accepting)
-        for door in self._inbound_doors:
-            door.tunnels.drain()
+        await self._listeners.stop()
+        await _cancelled([self._withdrawal] if self._withdrawal else [])
         try:
             async with asyncio.timeout(seconds):
                 await self.registry.emptied()
@@ -128,8 +136,29 @@ class Sidecar:
 
     def set_authorizer(self, index: int, authorizer: Authorizer) -> int:
         """The same with any authorizer, such as one over a policy. Raises RequestError as ``set_allow`` does."""
-        self._inbound_doors[index].set_authorizer(authorizer)
+        place = self._listeners.inbound[index]
+        check_authorizer(authorizer)
+        if place.door.config.mode is Mode.DISABLE:
+            raise RequestError(
+                f"inbound {place.door.config.listen}: mode DISABLE takes plaintext, which proves no identity"
+            )
+        place.gate.replace(authorizer)
         return self.registry.recheck()
+
+    def reload(self, wanted: SidecarConfig) -> Changes:
+        """Take over what can be taken over while it serves, and tell that, what needs a restart, and what was ended.
+
+        Listeners come and go with their addresses. One that stays has its new configuration for new connections; a live
+        one goes on unless it is forbidden now: its peer is not in ``allow`` or not ``peer`` any more, or plaintext is
+        not taken. Raises ConfigError, and changes nothing, where an address can't be bound.
+        """
+        config, differing = in_force(self.config, wanted), changes(self.config, wanted)
+        ended, limits = self._listeners.renew(self.config, config), config.limits
+        self.registry.limit, self.registry.unproven.limit = limits.connections, limits.unproven
+        if limits.withdrawal_grace != self.config.limits.withdrawal_grace:
+            self._watch_withdrawal(limits)
+        self.config = config
+        return differing._replace(ended=ended + self.registry.recheck())
 
     def readiness(self) -> Readiness:
         """Whether it accepts connections and has a valid identity for them, in words."""
@@ -141,45 +170,29 @@ class Sidecar:
     def _end_identified(self, why: str) -> None:
         """End what lives by our identity; plaintext that passes without any goes on."""
         self.registry.end_identified(Outcome.LOCAL_IDENTITY, why)
-        for door in self._outbound_doors:
-            door.close()
+        self._listeners.close_tunnels()
+
+    def _watch_withdrawal(self, limits: Limits) -> None:
+        if self._withdrawal is not None:
+            self._withdrawal.cancel()
+        ending = end_after_withdrawal(self._source.source, limits.withdrawal_grace, self._clock, self._end_identified)
+        self._withdrawal = self._tasks.create_task(ending)
 
     def __repr__(self) -> str:
         try:
             generation = f"generation {self._source.snapshot().generation}"
         except LocalIdentityError:
             generation = "no SVID"
-        doors = len(self.inbound) + len(self.outbound)
+        doors = len(self._listeners.all)
         state = f"{self._state}, {doors} listeners, {len(self.registry)} connections, {generation}"
         return f"<Sidecar {self.config.name} [{state}]>"
 
-    def _bind(self, undo: contextlib.ExitStack) -> None:
-        def bind(address: Address, key: str, take: Callable[[socket.socket], None]) -> Listener:
-            name, shared = f"{self.config.name}: {key}", self.config.workers > 1
-            listener = Listener(address, name, self._clock, take, shared=shared)
-            undo.callback(listener.close)
-            return listener
-
-        self.inbound = tuple(
-            bind(door.config.listen, f"inbound[{place}].listen", partial(self._take_inbound, door))
-            for place, door in enumerate(self._inbound_doors)
-        )
-        self.outbound = tuple(
-            bind(door.config.listen, f"outbound[{place}].listen", partial(self._take_outbound, door))
-            for place, door in enumerate(self._outbound_doors)
-        )
-        if self.config.health:
-            self.health = bind(self.config.health, "health", Health(self.readiness, self._tasks).take)
-
-    def _take_inbound(self, door: Inbound, sock: socket.socket) -> None:
-        self._take(sock, Direction.INBOUND, peer_of(sock), door)
-
-    def _take_outbound(self, door: Outbound, sock: socket.socket) -> None:
-        self._take(sock, Direction.OUTBOUND, str(door.config.to), door)
-
-    def _take(self, sock: socket.socket, direction: Direction, remote: str, door: Inbound | Outbound) -> None:
+    def _take(
+        self, sock: socket.socket, direction: Direction, remote: str, door: Inbound | Outbound, gate: Gate
+    ) -> None:
         config = self.config
         connection = Connection(config.name, config.spiffe_id, direction, sock, remote, self._clock)
+        connection.gate = gate
         if self.registry.full:
             abort(sock)
             self._report(connection.result(Outcome.CONNECTION_LIMIT, str(self.registry.too_many())))
@@ -190,11 +203,6 @@ class Sidecar:
         inbound = connection.direction is Direction.INBOUND
         start = self.registry.start_unproven if inbound else self.registry.start
         start(connection, partial(carry, phases=phases, report=self._report))
-
-
-def _leads_through(door: InboundConfig, ways: Iterable[OutboundConfig]) -> bool:
-    """Whether a door's app is a way out of this sidecar, which then is a gateway."""
-    return any(leads_back(door.app, way.listen) for way in ways)
 
 
 async def _cancelled(tasks: list[asyncio.Task[None]]) -> None:

@@ -24,7 +24,9 @@ __all__ = ["Workers"]
 
 log = logger("meshtls.sidecar")
 
-_WATCHED = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGCHLD})
+_WATCHED = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP})
+#: Seconds between two calls of ``reread``.
+_LOOK = 1.0
 #: A worker that lived less than this many seconds is replaced after a pause, which grows up to the longest.
 _SOON = 10.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
@@ -47,11 +49,14 @@ class _Worker:
 class Workers:
     """``serve`` runs in each of ``count`` processes, and is given a file descriptor that ends when the parent has gone.
 
-    ``run`` in the main thread of a process that has no other, and no running loop.
+    ``reread`` is called about once a second, and with True for each SIGHUP; where it gives True, the workers get
+    SIGHUP. ``run`` in the main thread of a process that has no other, and no running loop.
     """
 
-    def __init__(self, count: int, serve: Callable[[int], None]) -> None:
+    def __init__(self, count: int, serve: Callable[[int], None], reread: Callable[[bool], bool] | None = None) -> None:
         self._serve = serve
+        self._reread = reread
+        self._next_look = time.monotonic() + _LOOK
         self._workers = [_Worker(number) for number in range(1, count + 1)]
         self._stopping = False
         self._status = 0
@@ -104,6 +109,7 @@ class Workers:
         try:
             os.setpgid(0, 0)  # a terminal's ^C is the parent's to pass on, once
             os.close(self._alive[1])
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is about a configuration that this one is yet to read
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
             self._serve(self._alive[0])
             status = 0
@@ -119,14 +125,26 @@ class Workers:
             os._exit(status)
 
     def _wait(self) -> None:
-        """Until a signal, or until a worker is due."""
+        """Until a signal, or until a worker or a look at the configuration is due."""
         due = [worker.due for worker in self._workers if not worker.pid and not self._stopping]
+        if self._reread is not None and not self._stopping:
+            due.append(self._next_look)
         got = signal.sigtimedwait(_WATCHED, max(0.0, min(due) - time.monotonic())) if due else signal.sigwait(_WATCHED)
         number = got if isinstance(got, int) or got is None else got.si_signo
         if number in (signal.SIGTERM, signal.SIGINT):
             self._stopping = True
             self._pass_on(signal.SIGTERM)
+        elif not self._stopping:
+            self._look(asked=number == signal.SIGHUP)
         self._bury()
+
+    def _look(self, *, asked: bool) -> None:
+        now = time.monotonic()
+        if self._reread is None or not (asked or now >= self._next_look):
+            return
+        self._next_look = now + _LOOK
+        if self._reread(asked):
+            self._pass_on(signal.SIGHUP)
 
     def _pass_on(self, number: signal.Signals) -> None:
         for worker in self._living():

@@ -93,7 +93,7 @@ def test_a_sidecar_that_is_to_start_asks_for_all_of_them(tmp_path: Path, monkeyp
     def no_room(connections: int, beside: int = 0) -> int:
         raise ConfigError(f"asked for {connections} connections and {beside} sockets beside them")
 
-    monkeypatch.setattr("meshtls.cli.sidecar.make_room", no_room)
+    monkeypatch.setattr("meshtls.cli.sidecar_reload.make_room", no_room)
     monkeypatch.setattr("meshtls.cli.sidecar.log_to_stderr", lambda level: None)
     config = tmp_path / "a.yaml"
     config.write_text(

@@ -42,6 +42,8 @@ def serve(parent):
             lines.write(f"_{os.getpid()}:" + "x" * (50 + 97 * number) + ":end\\n")
         return
     asked = []
+    if sys.argv[1] == "reread":
+        signal.signal(signal.SIGHUP, lambda *_: lines.write(f"reload {os.getpid()}\\n"))
     signal.signal(signal.SIGTERM, lambda *_: asked.append("stop"))
     lines.write(f"up {os.getpid()}\\n")
     told = 0
@@ -54,8 +56,15 @@ def serve(parent):
             return
     lines.write(f"stopped {os.getpid()}\\n")
 
+found = {True: iter([True, False]), False: iter([False, True])}
+
+def reread(asked):
+    result = next(found[asked], False)
+    lines.write(f"reread asked={asked} {result}\\n")
+    return result
+
 with WholeLines(sys.stdout) as lines:
-    sys.exit(Workers(2, serve).run())
+    sys.exit(Workers(2, serve, reread if sys.argv[1] == "reread" else None).run())
 """
 
 
@@ -156,3 +165,31 @@ def test_lines_longer_than_a_pipe_takes_at_once_stay_whole() -> None:
             assert re.fullmatch(r"_[0-9]+:x+:end", said(process, "_"))
         process.send_signal(signal.SIGTERM)
         process.communicate()
+
+
+def test_a_configuration_to_be_read_again_is_looked_at_by_the_parent_and_the_workers_follow_where_it_says_so() -> None:
+    with parent("reread", "1") as process:
+        pids = {said(process, "up").split()[1] for _ in range(2)}
+        said(process, "reread asked=False False")
+        said(process, "reread asked=False True")
+        assert {said(process, "reload").split()[1] for _ in range(2)} == pids
+        process.send_signal(signal.SIGHUP)
+        said(process, "reread asked=True True")
+        assert {said(process, "reload").split()[1] for _ in range(2)} == pids
+        process.send_signal(signal.SIGHUP)
+        said(process, "reread asked=True False")
+        process.terminate()
+        seen = [said(process, "stopped") for _ in range(2)]
+        assert len(set(seen)) == 2
+        assert process.wait(20) == 0
+
+
+def test_sighup_neither_ends_workers_nor_their_parent_where_there_is_nothing_to_read() -> None:
+    with parent("waits", "1") as process:
+        pids = {int(said(process, "up").split()[1]) for _ in range(2)}
+        process.send_signal(signal.SIGHUP)
+        for pid in pids:
+            os.kill(pid, signal.SIGHUP)
+        process.terminate()
+        assert len({said(process, "stopped") for _ in range(2)}) == 2
+        assert process.wait(20) == 0

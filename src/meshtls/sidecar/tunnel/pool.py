@@ -124,6 +124,16 @@ class TunnelPool:
             if failure is not None:
                 raise failure
 
+    @property
+    def empty(self) -> bool:
+        """No tunnel is there, or about to be."""
+        return not self._tunnels and self._dialling is None
+
+    def drain(self) -> None:
+        """Let every tunnel end with its last stream."""
+        for tunnel in list(self._tunnels):
+            tunnel.client.drain()
+
     def close(self) -> None:
         """End every tunnel now."""
         for tunnel in list(self._tunnels):

@@ -204,7 +204,7 @@ async def test_streams_whose_app_does_not_read_stall_no_other_and_keep_no_more_t
         for _ in range(12):
             streams = await stack.enter_async_context(connected(a.outbound))
             group.create_task(_flood(streams, b"s" + bytes(8_000_000)))
-        (tunnel,) = b.sidecar._inbound_doors[0].tunnels._live
+        (tunnel,) = b.sidecar._listeners.inbound[0].door.tunnels._live
         await _until(lambda: sum(splice.kept > window / 2 for splice in tunnel._splices.values()) == 12)
         for _ in range(20):
             async with connected(a.outbound) as streams:
@@ -353,10 +353,10 @@ async def test_each_stream_is_asked_about_anew() -> None:
     async with a_pair() as pair:
         await used_once(pair)
         allowed = iter([True, False, True])
-        door = pair.b.sidecar._inbound_doors[0]
-        decide = door._decide
+        gate = pair.b.sidecar._listeners.inbound[0].gate
+        decide = gate._decide
         # Not by set_authorizer, which asks about what is there: here only the streams to come are.
-        door._decide = lambda peer, target: decide(peer, target) if next(allowed) else _nobody(peer, target)
+        gate.replace(lambda peer, target: decide(peer, target) if next(allowed) else _nobody(peer, target))
         await used_once(pair)
         async with connected(pair.a.outbound) as streams:
             with contextlib.suppress(ConnectionResetError):
@@ -555,7 +555,7 @@ async def test_a_tunnel_that_is_cut_takes_its_streams_with_it_and_the_next_makes
     async with a_pair() as pair:
         async with connected(pair.a.outbound) as streams:
             assert await echoed(streams) == b"ping"
-            (tunnel,) = pair.b.sidecar._inbound_doors[0].tunnels._live
+            (tunnel,) = pair.b.sidecar._listeners.inbound[0].door.tunnels._live
             tunnel._end.sock.shutdown(socket.SHUT_RDWR)
             with pytest.raises(ConnectionResetError):
                 await rest(streams)

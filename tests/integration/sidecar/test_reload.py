@@ -1,0 +1,263 @@
+"""A running sidecar that is configured anew: what changes at once, what goes on, and what is ended."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any
+
+import msgspec
+import pytest
+
+from meshtls.errors import ConfigError
+from meshtls.sidecar.address import Address
+from meshtls.sidecar.changes import Changes
+from meshtls.sidecar.settings import InboundConfig, Limits, Mode, SidecarConfig
+from meshtls.sidecar.sockets import address_of
+from tests.integration.sidecar.mesh import (
+    ANYWHERE,
+    OTHER,
+    OURS,
+    A,
+    B,
+    Node,
+    Streams,
+    an_app,
+    connected,
+    echoed,
+    rest,
+    side_a,
+    side_b,
+)
+from tests.support.authority import context_for
+from tests.support.clock import ManualClock
+from tests.support.waiting import until
+
+
+def changed(node: Node, **door: Any) -> SidecarConfig:
+    """Its configuration with these keys of its one inbound."""
+    config = node.sidecar.config
+    (inbound,) = config.inbound
+    return msgspec.structs.replace(config, inbound=(msgspec.structs.replace(inbound, **door),))
+
+
+async def is_cut(streams: Streams) -> bool:
+    try:
+        return await rest(streams) == b""
+    except ConnectionResetError:
+        return True
+
+
+@pytest.mark.parametrize("tunnel", [False, True])
+async def test_an_allow_list_ends_what_it_forbids_and_leaves_the_others_and_may_be_changed_back(tunnel: bool) -> None:
+    async with (
+        an_app() as app,
+        side_b(app.address, allow=(A, OTHER), tunnel=tunnel) as b,
+        side_a(b.inbound, tunnel=tunnel) as a,
+        side_a(b.inbound, context_for(OURS, OTHER), tunnel=tunnel) as other,
+        connected(a.outbound) as forbidden,
+        connected(other.outbound) as allowed,
+    ):
+        assert await echoed(forbidden) == await echoed(allowed) == b"ping"
+        before = b.sidecar.config
+        told = b.sidecar.reload(changed(b, allow=(OTHER,)))
+        assert told.taken == (f"inbound {ANYWHERE} (allow)",)
+        # A tunnel is a connection besides its streams.
+        assert (told.restart, told.ended) == ((), 2 if tunnel else 1)
+        assert await is_cut(forbidden)
+        assert (await b.lines.the("POLICY_DENIED"))["source_id"] == str(A)
+        assert await echoed(allowed) == b"ping"
+        async with connected(a.outbound) as streams:
+            assert await is_cut(streams)
+        assert b.sidecar.reload(before).taken == told.taken
+        async with connected(a.outbound) as streams:
+            assert await echoed(streams) == b"ping"
+        assert b.sidecar.reload(changed(b, allow=())).ended
+        assert await is_cut(allowed)
+
+
+async def test_a_configuration_that_is_the_same_changes_nothing() -> None:
+    async with an_app() as app, side_b(app.address) as b, side_a(b.inbound) as a, connected(a.outbound) as streams:
+        assert await echoed(streams) == b"ping"
+        door = b.sidecar._listeners.inbound[0].door
+        assert b.sidecar.reload(b.sidecar.config) == Changes()
+        assert b.sidecar._listeners.inbound[0].door is door
+        assert await echoed(streams) == b"ping"
+
+
+def takes_streams(node: Node) -> bool:
+    """It has a tunnel that may be given another stream."""
+    pool = node.sidecar._listeners.outbound[0].door.tunnels
+    return pool is not None and any(tunnel.client.can_open for tunnel in pool._tunnels)
+
+
+@pytest.mark.parametrize("tunnel", [False, True])
+async def test_a_listener_takes_its_new_app_for_new_connections_and_live_ones_keep_the_old(tunnel: bool) -> None:
+    async with (
+        an_app() as old,
+        an_app() as new,
+        side_b(old.address, tunnel=tunnel) as b,
+        side_a(b.inbound, tunnel=tunnel) as a,
+        connected(a.outbound) as before,
+    ):
+        assert await echoed(before) == b"ping"
+        address = b.inbound
+        assert b.sidecar.reload(changed(b, app=new.address)).taken == (f"inbound {ANYWHERE} (app)",)
+        assert b.inbound == address
+        await until(lambda: not takes_streams(a))
+        async with connected(a.outbound) as after:
+            assert await echoed(after) == b"ping"
+        assert await echoed(before) == b"ping"
+        assert (old.connections, new.connections) == (1, 1)
+        # The policy is that of the listener, for what lives of its older configuration, too.
+        assert b.sidecar.reload(changed(b, allow=())).ended
+        assert await is_cut(before)
+
+
+async def test_plaintext_ends_where_a_listener_takes_mutual_tls_only_from_now_on() -> None:
+    async with (
+        an_app() as app,
+        side_b(app.address, mode=Mode.PERMISSIVE) as b,
+        side_a(b.inbound) as a,
+        connected(a.outbound) as mutual,
+        connected(b.inbound) as plain,
+    ):
+        assert await echoed(mutual) == await echoed(plain) == b"ping"
+        assert b.sidecar.reload(changed(b, mode=Mode.STRICT)).ended == 1
+        assert await is_cut(plain)
+        line = await b.lines.the("POLICY_DENIED")
+        assert line["detail"] == f"inbound {ANYWHERE} takes mutual TLS only now"
+        assert await echoed(mutual) == b"ping"
+        async with connected(b.inbound) as refused:
+            refused[1].write(b"GET / HTTP/1.1\r\n\r\n")
+            assert await is_cut(refused)
+        await b.lines.the("PLAINTEXT_REFUSED")
+
+
+async def test_listeners_come_and_go_and_what_lives_of_one_that_went_has_the_time_of_a_stop() -> None:
+    clock, limits = ManualClock(), Limits(drain=7)
+    async with (
+        an_app() as app,
+        side_b(app.address, limits=limits, clock=clock) as b,
+        side_a(b.inbound) as a,
+        connected(a.outbound) as lasting,
+    ):
+        assert await echoed(lasting) == b"ping"
+        gone, config = b.inbound, b.sidecar.config
+        with socket.create_server(("127.0.0.1", 0)) as held:
+            place = address_of(held)
+        new = InboundConfig(listen=place, app=app.address, allow=(A,))
+        told = b.sidecar.reload(msgspec.structs.replace(config, inbound=(new,)))
+        assert told.taken == (f"inbound {place} (new)", f"inbound {ANYWHERE} (removed)")
+        async with side_a(place) as other, connected(other.outbound) as streams:
+            assert await echoed(streams) == b"ping"
+        await until(lambda: refuses(gone))
+        assert await echoed(lasting) == b"ping"
+        await clock.until_sleepers()
+        clock.advance(7)
+        assert await is_cut(lasting)
+        assert (await b.lines.the("DRAINED"))["detail"] == "its listener was removed 7 s ago"
+
+
+def refuses(address: Address) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((address.host, address.port)) != 0
+
+
+async def test_an_address_that_can_not_be_bound_changes_nothing() -> None:
+    async with an_app() as app, side_b(app.address) as b, side_a(b.inbound) as a, connected(a.outbound) as streams:
+        assert await echoed(streams) == b"ping"
+        config = b.sidecar.config
+        free, taken = msgspec.structs.replace(config.inbound[0], allow=()), app.address
+        inbound = (free, InboundConfig(listen=taken, app=app.address, allow=(A,)))
+        with pytest.raises(
+            ConfigError, match=rf"^b: inbound\[1\].listen: wanted to listen on {taken}: Address already"
+        ):
+            b.sidecar.reload(msgspec.structs.replace(config, inbound=inbound, limits=Limits(connections=1)))
+        assert b.sidecar.config is config
+        assert (len(b.sidecar.inbound), b.sidecar.registry.limit) == (1, config.limits.connections)
+        async with connected(a.outbound) as more:
+            assert await echoed(more) == b"ping"
+        assert await echoed(streams) == b"ping"
+
+
+async def test_limits_hold_from_now_on() -> None:
+    async with an_app() as app, side_b(app.address) as b, side_a(b.inbound) as a, connected(a.outbound) as streams:
+        assert await echoed(streams) == b"ping"
+        limits = Limits(connections=1, unproven=5, idle_timeout=0.2)
+        told = b.sidecar.reload(msgspec.structs.replace(b.sidecar.config, limits=limits))
+        assert told.taken == ("limits.connections", "limits.unproven", "limits.idle_timeout")
+        async with connected(a.outbound) as too_many:
+            assert await is_cut(too_many)
+        assert (await b.lines.the("CONNECTION_LIMIT"))["detail"] == "connection limit reached (limits.connections=1)"
+        b.sidecar.reload(msgspec.structs.replace(b.sidecar.config, limits=Limits(idle_timeout=0.2)))
+        async with connected(a.outbound) as idle:
+            assert await echoed(idle) == b"ping"
+            assert await is_cut(idle)
+        assert (await b.lines.the("IDLE_TIMEOUT"))["detail"] == "no byte moved for 0.2 s"
+        assert await echoed(streams) == b"ping"
+
+
+@pytest.mark.parametrize("tunnel", [False, True])
+async def test_an_outbound_whose_peer_is_another_now_ends_what_leads_to_the_old_one(tunnel: bool) -> None:
+    async with (
+        an_app() as app,
+        side_b(app.address, tunnel=tunnel) as b,
+        side_b(app.address, tunnel=tunnel, source=None, allow=(A,)) as unused,
+        side_a(b.inbound, tunnel=tunnel) as a,
+        connected(a.outbound) as streams,
+    ):
+        assert await echoed(streams) == b"ping"
+        config = a.sidecar.config
+        way = msgspec.structs.replace(config.outbound[0], peer=OTHER)
+        a.sidecar.reload(msgspec.structs.replace(config, outbound=(way,)))
+        assert await is_cut(streams)
+        async with connected(a.outbound) as refused:
+            assert await is_cut(refused)
+        # And back, to another address of the same peer.
+        way = msgspec.structs.replace(config.outbound[0], to=unused.inbound)
+        told = a.sidecar.reload(msgspec.structs.replace(config, outbound=(way,)))
+        assert told.taken == (f"outbound {ANYWHERE} (to, peer)",)
+        async with connected(a.outbound) as again:
+            assert await echoed(again) == b"ping"
+            back = a.sidecar.reload(config)
+            assert back.taken == (f"outbound {ANYWHERE} (to)",)
+            assert await echoed(again) == b"ping"
+        assert (await unused.lines.next())["source_id"] == str(A)
+
+
+async def test_warm_connections_of_an_older_configuration_are_closed_and_new_ones_are_made() -> None:
+    async with an_app() as app, side_b(app.address) as b, side_a(b.inbound, warm=2) as a:
+        old = a.sidecar._listeners.outbound[0].door.warm
+        assert old is not None
+        await until(lambda: len(old) == 2)
+        config = a.sidecar.config
+        way = msgspec.structs.replace(config.outbound[0], warm=1)
+        a.sidecar.reload(msgspec.structs.replace(config, outbound=(way,)))
+        new = a.sidecar._listeners.outbound[0].door.warm
+        assert new is not None
+        await until(lambda: len(new) == 1 and len(old) == 0)
+        async with connected(a.outbound) as streams:
+            assert await echoed(streams) == b"ping"
+
+
+async def test_what_needs_a_restart_is_told_and_stays_as_it_is() -> None:
+    async with an_app() as app, side_b(app.address) as b, side_a(b.inbound) as a:
+        wanted = msgspec.structs.replace(changed(b, allow=(A, B)), spiffe_id=A, workers=3)
+        told = b.sidecar.reload(wanted)
+        assert told.restart == ("spiffe_id", "workers")
+        assert (b.sidecar.config.spiffe_id, b.sidecar.config.workers) == (B, 1)
+        assert b.sidecar.config.inbound[0].allow == (A, B)
+        async with connected(a.outbound) as streams:
+            assert await echoed(streams) == b"ping"
+
+
+async def test_a_withdrawal_is_watched_with_its_new_grace() -> None:
+    async with an_app() as app, side_b(app.address) as b:
+        watching = b.sidecar._withdrawal
+        b.sidecar.reload(msgspec.structs.replace(b.sidecar.config, limits=Limits(withdrawal_grace=1)))
+        assert b.sidecar._withdrawal is not watching
+        b.sidecar.reload(b.sidecar.config)
+        await asyncio.sleep(0)
+        assert watching is not None
+        assert watching.done()
