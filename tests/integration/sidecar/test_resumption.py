@@ -10,8 +10,10 @@ import pytest
 
 from meshtls.agent.issuer import LocalIssuer
 from meshtls.agent.source import RotatingSource
+from meshtls.policy.authorizer import Authorizer, Decision, Target
 from meshtls.sidecar.address import Address
 from meshtls.spiffeid import SpiffeId
+from meshtls.svid.verify import VerifiedPeer
 from tests.integration.sidecar.mesh import (
     OTHER,
     OURS,
@@ -21,6 +23,7 @@ from tests.integration.sidecar.mesh import (
     an_app,
     connected,
     echoed,
+    rest,
     side_a,
     side_b,
 )
@@ -101,6 +104,42 @@ async def test_a_resumed_peer_that_policy_forbids_meanwhile_is_refused_and_then_
         b.sidecar.set_allow(0, [A])
         assert [(await once(a, b)).resumed[0] for _ in range(2)] == [False, True]
     assert app.connections == 4
+
+
+@pytest.mark.parametrize("tunnel", [False, True])
+async def test_every_verdict_is_about_the_apps_port_resumed_or_not(tunnel: bool) -> None:
+    asked: list[Target] = []
+
+    def decide(peer: VerifiedPeer, target: Target) -> Decision:
+        asked.append(target)
+        return Decision(True, "asked")
+
+    async with an_app() as app, side_b(app.address, resumption=True, tunnel=tunnel) as b:
+        b.sidecar.set_authorizer(0, decide)
+        resumed = []
+        for _ in range(2):
+            async with side_a(b.inbound, resumption=True, tunnel=tunnel) as a:
+                resumed += [(await once(a, b)).resumed[1] for _ in range(2)]
+        b.sidecar.set_authorizer(0, decide)  # asks about what is there
+    assert resumed == ([False] * 4 if tunnel else [False, True] * 2)
+    assert set(asked) == {Target(B, app.address.port)}
+
+
+async def test_a_policy_by_port_holds_for_a_resumed_connection_and_ends_it_when_it_changes() -> None:
+    async with an_app() as app, side_b(app.address, resumption=True) as b, side_a(b.inbound, resumption=True) as a:
+
+        def only(port: int | None) -> Authorizer:
+            return lambda peer, target: Decision(target.port == port, f"port {target.port}")
+
+        b.sidecar.set_authorizer(0, only(app.address.port))
+        assert [(await once(a, b)).resumed[1] for _ in range(2)] == [False, True]
+        async with connected(a.outbound) as streams:
+            assert await echoed(streams) == b"ping"
+            assert b.sidecar.set_authorizer(0, only(None)) == 1
+            with pytest.raises(ConnectionResetError):
+                await rest(streams)
+        line = await b.lines.the("POLICY_DENIED")
+        assert (line["resumed"], line["detail"]) == (True, f"port {app.address.port}")
 
 
 async def test_more_clients_resume_than_chains_are_remembered() -> None:

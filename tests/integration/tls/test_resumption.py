@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 
 from meshtls.errors import NotAuthorizedError, PeerError, UntrustedPeerError, ValidityError
 from meshtls.policy.authorizer import Decision, Target
+from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import X509Context
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import GenerationContext, TlsContexts, TlsOptions
@@ -26,11 +27,13 @@ PLACE = "127.0.0.1:15006"
 
 @dataclass
 class Switch:
-    """An authorizer that a test can turn off."""
+    """An authorizer that a test can turn off. ``asked`` are the targets that it was asked about."""
 
     on: bool = True
+    asked: list[Target] = field(default_factory=list)
 
     def __call__(self, peer: VerifiedPeer, target: Target) -> Decision:
+        self.asked.append(target)
         return Decision(self.on, "allowed" if self.on else "not any more")
 
 
@@ -122,6 +125,19 @@ def test_a_server_refuses_a_resumed_client_that_is_not_allowed_any_more() -> Non
     assert str(ends.server) == "not any more"
     pair.server_allows.on = True
     assert pair.meet() == (Ends(), True)
+
+
+def test_every_verdict_is_about_the_identity_and_the_port_that_is_asked_for_resumed_or_not() -> None:
+    pair = Pair()
+    assert [pair.meet()[1] for _ in range(2)] == [False, True]
+    client, server = pair.engines()
+    assert shake(client, server) == Ends()
+    assert server.resumed
+    before = len(pair.server_allows.asked)
+    server.judge_again()
+    assert len(pair.server_allows.asked) == before + 1
+    assert set(pair.server_allows.asked) == {Target(SpiffeId.parse(SERVER), 80)}
+    assert set(pair.client_allows.asked) == {Target(SpiffeId.parse(CLIENT), None)}
 
 
 def test_a_client_refuses_a_resumed_server_that_is_not_allowed_any_more_and_forgets_the_session() -> None:

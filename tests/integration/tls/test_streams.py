@@ -431,17 +431,66 @@ async def test_blocking_sockets_over_our_context(allowed: str, answer: bytes | N
             assert await asyncio.to_thread(call, *listener.address) == answer
 
 
-async def test_a_blocking_socket_with_its_handshake_put_off_is_still_judged() -> None:
+FIRST_USES = [
+    lambda tls: tls.send(b"hello"),
+    lambda tls: tls.write(b"hello"),
+    lambda tls: tls.sendall(b"hello"),
+    lambda tls: tls.read(1),
+    lambda tls: tls.recv(1),
+    lambda tls: tls.do_handshake(),
+]
+FIRST_USES_IDS = ["send", "write", "sendall", "read", "recv", "do_handshake"]
+
+
+@pytest.mark.parametrize("early", [True, False], ids=["judged early", "judged late"])
+@pytest.mark.parametrize("use", FIRST_USES, ids=FIRST_USES_IDS)
+async def test_a_blocking_socket_with_its_handshake_put_off_is_judged_before_its_first_byte(
+    use: Callable[[ssl.SSLSocket], object], early: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not early:
+        monkeypatch.setattr("meshtls.tls.context.watch_messages", lambda context, callback: None)
     outside = client_context(source(CLIENT), authorize_id("spiffe://example.org/db"))
+    received: list[bytes] = []
 
     def call(host: str, port: int) -> None:
-        with socket.create_connection((host, port)) as plain:
+        with socket.create_connection((host, port), 10) as plain:
             tls = outside.wrap_socket(plain, do_handshake_on_connect=False)
             with tls, pytest.raises(ssl.SSLCertVerificationError, match="is not allowed to reach"):
-                tls.send(b"a secret")
+                use(tls)
 
-    async with await start() as listener:
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(PeerError, ConnectionError):
+            received.append(await reader.read())
+
+    async with await start(take) as listener:
         await asyncio.to_thread(call, *listener.address)
+    assert b"".join(received) == b""
+
+
+@pytest.mark.parametrize("use", FIRST_USES, ids=FIRST_USES_IDS)
+async def test_a_blocking_socket_with_its_handshake_put_off_knows_its_peer_after_its_first_use(
+    use: Callable[[ssl.SSLSocket], object],
+) -> None:
+    outside = client_context(source(CLIENT), authorize_id(SERVER))
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"welcome")
+        with contextlib.suppress(PeerError, ConnectionError):
+            await writer.drain()
+            await reader.read()
+
+    def call(host: str, port: int) -> object:
+        with (
+            socket.create_connection((host, port), 10) as plain,
+            outside.wrap_socket(plain, do_handshake_on_connect=False) as tls,
+        ):
+            use(tls)
+            return getattr(tls, "peer", None)
+
+    async with await start(greet) as listener:
+        peer = await asyncio.to_thread(call, *listener.address)
+    assert isinstance(peer, VerifiedPeer)
+    assert str(peer.spiffe_id) == SERVER
 
 
 def test_a_blocking_server_over_our_context_refuses_with_an_alert() -> None:

@@ -6,6 +6,7 @@ import ssl
 
 import pytest
 
+from meshtls.errors import ConfigError
 from meshtls.tls.context import TlsOptions
 from tests.support.authority import context_for, make_authority
 from tests.support.tls import context_of, engine_of
@@ -39,6 +40,22 @@ def test_certificates_are_not_compressed_by_a_library_that_could(
     monkeypatch.setattr(ssl, "OPENSSL_VERSION_INFO", library)
     context = context_of(SNAPSHOT, server_side=server_side)
     assert context.options & NO_CERTIFICATE_COMPRESSION == (NO_CERTIFICATE_COMPRESSION if known else 0)
+
+
+@pytest.mark.parametrize(
+    "version", [one for one in ssl.TLSVersion if one not in BOTH_VERSIONS], ids=lambda one: one.name
+)
+def test_no_version_but_1_2_and_1_3_is_a_minimum(version: ssl.TLSVersion) -> None:
+    with pytest.raises(ConfigError, match=f"^minimum TLS version: wanted TLSv1_2 or TLSv1_3, got {version.name}$"):
+        TlsOptions(minimum_version=version)
+
+
+@pytest.mark.parametrize("server_side", [False, True], ids=["client", "server"])
+@pytest.mark.parametrize("version", BOTH_VERSIONS)
+def test_a_context_speaks_no_older_version_than_its_minimum(server_side: bool, version: ssl.TLSVersion) -> None:
+    options = TlsOptions(minimum_version=version)
+    assert context_of(SNAPSHOT, server_side=server_side, options=options).minimum_version == version
+    assert context_of(SNAPSHOT, server_side=server_side).minimum_version == ssl.TLSVersion.TLSv1_3
 
 
 @pytest.mark.parametrize("server_side", [False, True], ids=["client", "server"])
