@@ -52,7 +52,7 @@ if __name__ == "__main__":
 
 def program(mesh_environment: dict[str, str], text: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-W", "error::ResourceWarning", "-c", text],
+        [sys.executable, "-W", "error::ResourceWarning", "-W", "ignore:This process:DeprecationWarning", "-c", text],
         env=mesh_environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

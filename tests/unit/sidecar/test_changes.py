@@ -63,7 +63,8 @@ def test_each_key_is_taken_over_or_needs_a_restart(
 
 
 def test_every_key_of_a_sidecar_is_one_or_the_other() -> None:
-    live = {"inbound", "outbound", "workload", "limits"}
+    live = {"inbound", "outbound", "workload", "limits", "log_level"}
+    told = {"notices"}  # the reading's own words, and no key
     others = {
         "name": "x",
         "spiffe_id": B,
@@ -71,7 +72,8 @@ def test_every_key_of_a_sidecar_is_one_or_the_other() -> None:
         "health": APP,
         "workers": 3,
     }
-    assert set(RUNNING.__struct_fields__) == live | set(others)
+    assert set(RUNNING.__struct_fields__) == live | told | set(others)
+    assert changes(RUNNING, msgspec.structs.replace(RUNNING, log_level="ERROR")).taken == ("log_level",)
     for field, value in others.items():
         assert len(changes(RUNNING, msgspec.structs.replace(RUNNING, **{field: value})).restart) == 1
 
