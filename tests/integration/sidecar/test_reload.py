@@ -205,13 +205,16 @@ async def test_an_outbound_whose_peer_is_another_now_ends_what_leads_to_the_old_
         side_b(app.address, tunnel=tunnel) as b,
         side_b(app.address, tunnel=tunnel, source=None, allow=(A,)) as unused,
         side_a(b.inbound, tunnel=tunnel) as a,
-        connected(a.outbound) as streams,
+        connected(a.outbound) as first,
     ):
-        assert await echoed(streams) == b"ping"
-        config = a.sidecar.config
-        way = msgspec.structs.replace(config.outbound[0], peer=OTHER)
-        a.sidecar.reload(msgspec.structs.replace(config, outbound=(way,)))
-        assert await is_cut(streams)
+        assert await echoed(first) == b"ping"
+        async with connected(a.outbound) as second:  # of a tunnel, a stream that has no verdict of its own
+            assert await echoed(second) == b"ping"
+            config = a.sidecar.config
+            way = msgspec.structs.replace(config.outbound[0], peer=OTHER)
+            a.sidecar.reload(msgspec.structs.replace(config, outbound=(way,)))
+            assert await is_cut(first)
+            assert await is_cut(second)
         async with connected(a.outbound) as refused:
             assert await is_cut(refused)
         # And back, to another address of the same peer.

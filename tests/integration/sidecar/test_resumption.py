@@ -125,6 +125,28 @@ async def test_every_verdict_is_about_the_apps_port_resumed_or_not(tunnel: bool)
     assert set(asked) == {Target(B, app.address.port)}
 
 
+async def test_a_tunnels_peer_that_is_verified_anew_is_judged_by_the_apps_port() -> None:
+    asked: list[Target] = []
+
+    def decide(peer: VerifiedPeer, target: Target) -> Decision:
+        asked.append(target)
+        return Decision(True, "asked")
+
+    async with (
+        RotatingSource(LocalIssuer(OURS, B)) as source,
+        an_app() as app,
+        side_b(app.address, tunnel=True, source=source) as b,
+        side_a(b.inbound, tunnel=True) as a,
+    ):
+        b.sidecar.set_authorizer(0, decide)
+        await once(a, b)
+        before = len(asked)
+        await source.rotate()
+        await once(a, b)
+    assert len(asked) >= before + 2, "the peer anew, and the stream"
+    assert set(asked) == {Target(B, app.address.port)}
+
+
 async def test_a_policy_by_port_holds_for_a_resumed_connection_and_ends_it_when_it_changes() -> None:
     async with an_app() as app, side_b(app.address, resumption=True) as b, side_a(b.inbound, resumption=True) as a:
 

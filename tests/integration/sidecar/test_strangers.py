@@ -100,6 +100,24 @@ async def test_silent_connections_to_a_plaintext_listener_give_way_and_those_tha
                     assert await echoed(streams) == b"ping"
 
 
+@pytest.mark.parametrize("mode", [Mode.PERMISSIVE, Mode.DISABLE])
+async def test_plaintext_that_was_spoken_counts_against_the_limit_and_gives_way_to_nobody(mode: Mode) -> None:
+    limits = Limits(connections=1, unproven=2, detect_timeout=0.001)
+    allow = () if mode is Mode.DISABLE else (A,)
+    async with an_app() as app, side_b(app.address, limits=limits, mode=mode, allow=allow) as b:
+        async with connected(b.inbound) as spoken:
+            assert await echoed(spoken) == b"ping"
+            with pytest.raises(ConnectionError):
+                async with connected(b.inbound) as too_many:
+                    await echoed(too_many)
+            line = await b.lines.the("CONNECTION_LIMIT")
+            assert line["detail"] == "connection limit reached (limits.connections=1)"
+        await b.sidecar.registry.emptied()
+        async with connected(b.inbound) as spoken:
+            assert await echoed(spoken) == b"ping"
+            assert (len(b.sidecar.registry), len(b.sidecar.registry.unproven)) == (1, 0)
+
+
 async def test_the_limit_of_connections_counts_the_proven_alone_and_holds_for_them() -> None:
     limits = Limits(connections=2, unproven=8)
     async with an_app() as app, side_b(app.address, limits=limits) as b, side_a(b.inbound) as a:
