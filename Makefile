@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 DEMO_VENV ?= .venv-demo
 PYTEST_ARGS ?=
+MUTANTS_ARGS ?=
 BENCH_ARGS ?=
 FUZZ_SECONDS ?= 20
 SVID_TTL ?= 1h
@@ -12,7 +13,7 @@ STAMP := $(VENV)/.installed
 DEMO_STAMP := $(DEMO_VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo up test fuzz check format reference bench bench-identity clean
+.PHONY: help venv demo up test fuzz mutants check format reference bench bench-identity clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10
@@ -41,6 +42,9 @@ test: $(STAMP) ## The whole test suite
 
 fuzz: $(STAMP) ## Hostile input for every parser, FUZZ_SECONDS each (20)
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/pytest -n auto --timeout 0 tests/fuzz $(PYTEST_ARGS)
+
+mutants: $(STAMP) ## Wrong edits of the code that decides who may talk: a test has to notice each (MUTANTS_ARGS=--help)
+	$(BIN)/python -m tests.mutants.run $(MUTANTS_ARGS)
 
 check: $(STAMP) ## Format, lint, types, import contracts
 	$(BIN)/ruff format --check .

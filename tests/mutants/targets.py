@@ -1,0 +1,73 @@
+"""Which files are mutated, which tests have to notice, and which mutants can't be noticed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import meshtls
+
+__all__ = ["EQUIVALENT", "PACKAGE", "TARGETS", "Target"]
+
+PACKAGE = Path(meshtls.__file__).parent
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """``tests`` run in this order until one fails: quick ones first."""
+
+    file: str
+    tests: tuple[str, ...]
+
+
+_SIDECAR = tuple(
+    f"tests/integration/sidecar/{name}.py"
+    for name in (
+        "test_who_gets_in",
+        "test_strangers",
+        "test_modes",
+        "test_resumption",
+        "test_reload",
+        "test_alerts_arrive",
+        "test_slow_handshakes",
+        "test_withdrawal",
+        "test_reporting",
+        "test_lifetimes",
+        "tunnel/test_tunnel_path",
+    )
+)
+_TLS = (
+    "tests/unit/tls",
+    "tests/unit/pytest_plugin",
+    *(
+        f"tests/integration/tls/{name}.py"
+        for name in (
+            "test_handshake",
+            "test_refused_late",
+            "test_resumption",
+            "test_coarse_store",
+            "test_streams",
+            "test_strangers",
+        )
+    ),
+    *(
+        f"tests/integration/library/{name}.py"
+        for name in ("test_context_settings", "test_listening_socket", "test_late_connect", "test_plaintext_client")
+    ),
+    "tests/integration/sidecar/test_resumption.py",
+)
+
+TARGETS = (
+    Target("sidecar/gate.py", ("tests/unit/sidecar/test_registry.py", *_SIDECAR)),
+    Target("sidecar/registry.py", ("tests/unit/sidecar/test_registry.py", *_SIDECAR)),
+    Target("sidecar/inbound.py", _SIDECAR),
+    Target("sidecar/handshake.py", ("tests/unit/sidecar/test_turns.py", *_SIDECAR)),
+    Target("sidecar/tunnel/validity.py", ("tests/unit/sidecar/tunnel", *_SIDECAR)),
+    Target("tls/unproven.py", ("tests/unit/tls/test_unproven.py", "tests/integration/sidecar/test_strangers.py")),
+    Target("tls/verifying.py", _TLS),
+    Target("tls/context.py", _TLS),
+)
+
+#: By file and name, why no test can tell the mutant from the code.
+EQUIVALENT: Mapping[str, Mapping[str, str]] = {}
