@@ -59,7 +59,7 @@ _TLS = (
 )
 
 TARGETS = (
-    Target("sidecar/gate.py", ("tests/unit/sidecar/test_registry.py", *_SIDECAR)),
+    Target("sidecar/gate.py", ("tests/unit/sidecar/test_gate.py", *_SIDECAR)),
     Target("sidecar/registry.py", ("tests/unit/sidecar/test_registry.py", *_SIDECAR)),
     Target("sidecar/inbound.py", _SIDECAR),
     Target("sidecar/handshake.py", ("tests/unit/sidecar/test_turns.py", *_SIDECAR)),
