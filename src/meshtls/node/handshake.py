@@ -90,8 +90,11 @@ class Handshakes:
     async def _serve_some(self, like: Attempt, jobs: deque[_Verdict]) -> None:
         try:
             await self._with_sidecars(like, jobs)
+        except _NoVerdictError as error:
+            # Its result may still come, so the next ones get sidecars of their own.
+            jobs.popleft().set_result(Verdict(False, Outcome.CONNECT_FAILED, str(error)))
         except (ConfigError, OSError) as error:
-            _fail(jobs, f"the sidecars could not be brought up or gave no verdict: {str(error) or repr(error)}")
+            _fail(jobs, f"the sidecars could not be brought up: {str(error) or repr(error)}")
         except Exception as error:  # noqa: BLE001  # it is raised to the one who awaits the verdict
             _raise(jobs, error)
 
@@ -113,7 +116,7 @@ class Handshakes:
                 client = await from_client.get()
                 server = None if client.outcome in _NOT_SENT else await from_server.get()
         except TimeoutError as error:
-            raise TimeoutError(f"it was not over within {self._patience:g} s") from error
+            raise _NoVerdictError(f"the sidecars gave no verdict within {self._patience:g} s") from error
         return Verdict.of(echoed, client, server)
 
     def _close(self, like: Attempt, jobs: deque[_Verdict]) -> None:
@@ -125,6 +128,10 @@ class Handshakes:
         app = Address(*self._echo.sockets[0].getsockname()[:2])
         inbound = InboundConfig(listen=_FREE, app=app, allow=attempt.allow)
         return SidecarConfig(name="server", spiffe_id=attempt.server.svid.spiffe_id, inbound=(inbound,), limits=_LIMITS)
+
+
+class _NoVerdictError(Exception):
+    """One attempt had no end: a fault of ours, and of no other attempt."""
 
 
 def _outbound(attempt: Attempt, to: Address) -> SidecarConfig:

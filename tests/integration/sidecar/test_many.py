@@ -23,6 +23,7 @@ from tests.support.waiting import until
 WEB = "spiffe://example.org/web"
 #: A fleet of 9,800 takes a minute, and twice as many descriptors for each of the three processes.
 IDLE = int(os.environ.get("MESHTLS_TEST_IDLE", "400"))
+WAVE = 100
 STALLED = 10
 LOOPBACK = "127.0.0.1"
 
@@ -40,7 +41,7 @@ class Pair:
 async def pair(directory: Path, app: Address) -> AsyncIterator[Pair]:
     entry, mesh = free_ports(2)
     identity = f"identity: {{workload_api: unix://{directory / 'ca.sock'}}}\n"
-    common = f"spiffe_id: {WEB}\n{identity}limits: {{connections: {IDLE + 100}}}\n"
+    common = f"spiffe_id: {WEB}\n{identity}limits: {{connections: {IDLE + 4}, unproven: {WAVE + 8}}}\n"
     files = {
         "ca": f"trust_domain: example.org\nsocket_path: {directory / 'ca.sock'}\n"
         f"identities: [{{uid: {os.getuid()}, spiffe_id: {WEB}}}]\n",
@@ -94,7 +95,7 @@ async def test_idle_connections_by_the_hundred_cost_little_and_are_all_alive(tmp
         before = memory_kib(both)
         fleet: list[Streams] = []
         while len(fleet) < IDLE:  # in waves: a storm is another test's
-            wave = [await stack.enter_async_context(connected(both.entry)) for _ in range(min(200, IDLE - len(fleet)))]
+            wave = [await stack.enter_async_context(connected(both.entry)) for _ in range(min(WAVE, IDLE - len(fleet)))]
             await all_echo(wave)
             fleet += wave
         grown = (memory_kib(both) - before) / IDLE
