@@ -18,7 +18,6 @@ from itertools import chain
 from typing import Any, TypeVar
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from joserfc.errors import JoseError
@@ -26,6 +25,7 @@ from joserfc.jwk import ECKey, RSAKey
 
 from meshtls.errors import BundleError
 from meshtls.json_text import read_json
+from meshtls.parse_errors import PARSE_ERRORS
 from meshtls.spiffeid import TrustDomain
 
 __all__ = ["BundleSet", "JwtAuthority", "TrustBundle", "usable_authorities"]
@@ -43,7 +43,7 @@ _RSA_BITS = range(2048, 8192 + 1)
 _RSA_EXPONENT_BITS = 32
 _SHOWN = 8
 #: What reading a certificate or a key of somebody else's raises.
-_FAULTS = (ValueError, TypeError, KeyError, x509.InvalidVersion, UnsupportedAlgorithm, JoseError)
+_FAULTS = (*PARSE_ERRORS, JoseError)
 
 
 @dataclass(frozen=True, slots=True)

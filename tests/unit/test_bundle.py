@@ -240,6 +240,8 @@ SAID = "SPIFFE bundle of trust domain a.test: "
 EXTENSIONS, BROKEN = b"\x30\x03\x01\x01\xff", b"\x30\x03\x01\x01\x01"
 POINT = ROOT.certificate.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)[1:]
 ODD = leaf(ROOT, subject="odd", own_key=ed25519.Ed25519PrivateKey.generate())
+#: With two basicConstraints: its key usage got their number.
+TWICE = ROOT.der.replace(b"\x06\x03\x55\x1d\x0f", b"\x06\x03\x55\x1d\x13")
 VERSION_9 = ROOT.der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x09")
 
 
@@ -261,6 +263,11 @@ VERSION_9 = ROOT.der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x09")
             x509_entry(x5c=[base64.b64encode(ROOT.der.replace(EXTENSIONS, BROKEN)).decode()]),
             ROOTS + "error parsing asn1 value",
             id="x5c with an extension that can't be parsed",
+        ),
+        pytest.param(
+            x509_entry(x5c=[base64.b64encode(TWICE).decode()]),
+            ROOTS + "Duplicate 2.5.29.19 extension found",
+            id="x5c with one extension twice",
         ),
         pytest.param(
             x509_entry(x5c=[base64.b64encode(ODD.der).decode()]),
@@ -373,7 +380,7 @@ def test_an_unreadable_bundle_trusts_nobody_and_says_why() -> None:
 
 def test_of_der_certificates_those_that_can_be_used_are_kept() -> None:
     off_the_curve = ROOT.der.replace(POINT[:8], bytes(8))
-    unusable = [VERSION_9, b"", ROOT.der.replace(EXTENSIONS, BROKEN), off_the_curve]
+    unusable = [VERSION_9, b"", ROOT.der.replace(EXTENSIONS, BROKEN), off_the_curve, TWICE]
     bundle = TrustBundle.from_der(TD, [ROOT.der, *unusable, NEXT.der])
     assert bundle.x509_authorities == (ROOT.certificate, NEXT.certificate)
     assert [line.startswith(SAID + ROOTS) for line in bundle.unusable] == [True] * len(unusable)
@@ -408,14 +415,16 @@ def test_an_authority_whose_key_is_neither_ec_nor_rsa_can_t_be_written() -> None
     )
 
 
+@pytest.mark.parametrize(
+    ("broken", "why"),
+    [(ROOT.der.replace(EXTENSIONS, BROKEN), "error parsing"), (TWICE, "Duplicate 2.5.29.19 extension found")],
+)
 @pytest.mark.parametrize("place", [0, 1])
-def test_each_certificate_of_a_pem_file_has_to_be_usable(place: int) -> None:
-    broken = b"-----BEGIN CERTIFICATE-----\n%b-----END CERTIFICATE-----\n" % base64.encodebytes(
-        ROOT.der.replace(EXTENSIONS, BROKEN)
-    )
+def test_each_certificate_of_a_pem_file_has_to_be_usable(place: int, broken: bytes, why: str) -> None:
+    other = b"-----BEGIN CERTIFICATE-----\n%b-----END CERTIFICATE-----\n" % base64.encodebytes(broken)
     good = TrustBundle(TD, (ROOT.certificate,)).to_pem()
-    pem = broken + good if place else good + broken
-    assert refusal(lambda: TrustBundle.from_pem(TD, pem)).startswith(PREFIX + "PEM certificates, got error parsing")
+    pem = other + good if place else good + other
+    assert refusal(lambda: TrustBundle.from_pem(TD, pem)).startswith(PREFIX + f"PEM certificates, got {why}")
 
 
 def test_bundles_are_found_by_their_own_trust_domain_only() -> None:

@@ -19,11 +19,13 @@ _MEMORY_FILES = "tls/keys.py"
 _PRINTS = "cli/output.py"
 _LOGS = "logs.py"
 _ERRORS = "errors.py"
+_PARSE_ERRORS = "parse_errors.py"
 
 SPLIT = "bytes from outside have lines that end at \\n alone: split at that"
 PROC = f"/proc is read by {_PROC} alone, as bytes"
 LOGGER = f"a logger comes from meshtls.logs.logger ({_LOGS}), whose records can't be forged"
 TEXT = f"the text of an error is escaped in {_ERRORS}: give it as arguments, one for each line"
+PARSE = f"what cryptography raises for bytes that it can't decode is one list, in {_PARSE_ERRORS}: catch PARSE_ERRORS"
 PRINT = f"what is printed goes through {_PRINTS}, which escapes it"
 
 
@@ -45,6 +47,9 @@ def _complaints(file: str, tree: ast.Module) -> Iterator[tuple[int, str]]:
                     yield node.lineno, PROC
             case ast.Attribute(attr="getLogger") | ast.Name(id="getLogger") if file != _LOGS:
                 yield node.lineno, LOGGER
+            case ast.Attribute(attr="InvalidVersion" | "DuplicateExtension" | "UnsupportedGeneralNameType"):
+                if file != _PARSE_ERRORS:
+                    yield node.lineno, PARSE
             case ast.ClassDef(name=name) if name.endswith("Error") and file != _ERRORS:
                 yield from ((one.lineno, TEXT) for one in node.body if _is_str_method(one))
             case ast.Call(func=ast.Name(id="print" | "Console")) | ast.Call(func=ast.Attribute(attr="Console")):
@@ -96,6 +101,7 @@ def test_every_file_of_the_package_keeps_the_rules() -> None:
         ("log = logging.getLogger('meshtls.new')", LOGGER),
         ("from logging import getLogger\nlog = getLogger('meshtls.new')", LOGGER),
         ("class NewError(Exception):\n    def __str__(self): return self.text", TEXT),
+        ("contextlib.suppress(ValueError, x509.InvalidVersion)", PARSE),
         ("print(text)", PRINT),
         ("click.echo(text)", PRINT),
         ("sys.stderr.write(text)", PRINT),
@@ -116,6 +122,7 @@ def test_a_file_that_breaks_a_rule_is_found(source: str, why: str) -> None:
         (_LOGS, "log = logging.getLogger(name)"),
         (_PRINTS, "click.echo(text)"),
         (_ERRORS, "class NewError(Exception):\n    def __str__(self): return printable(self.text)"),
+        (_PARSE_ERRORS, "PARSE_ERRORS = (ValueError, x509.DuplicateExtension)"),
         ("cli/new.py", '"""Splits the text of /proc/PID/cgroup."""'),
         ("cli/new.py", "raise AccessError('it has ended, or /proc/PID hides it')"),
         ("cli/new.py", "lines = content.split(b'\\n')"),

@@ -11,7 +11,6 @@ from typing import Annotated, ClassVar
 
 import msgspec
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from meshtls.address import Address
@@ -31,6 +30,7 @@ from meshtls.config.keys import (
 )
 from meshtls.config.reading import Found, Rule, RuleProblems
 from meshtls.errors import BundleError, ConfigError, RequestError
+from meshtls.parse_errors import PARSE_ERRORS
 from meshtls.rpc.limits import DEFAULT_LIMITS, Limits
 from meshtls.scalars import shown, whole_number, word
 from meshtls.spiffeid import TrustDomain
@@ -80,7 +80,7 @@ def _certificates(text: str) -> Certificates:
     try:
         chain = tuple(x509.load_pem_x509_certificates(Path(word(text)).read_bytes()))
         chain[0].public_key()  # decoded on first use, which has to be here
-    except (OSError, ValueError, x509.InvalidVersion, UnsupportedAlgorithm) as error:
+    except (OSError, *PARSE_ERRORS) as error:
         raise RequestError(f"{text}: wanted certificates in PEM, leaf first: {error}") from error
     return Certificates(Path(text), chain)
 
@@ -98,7 +98,7 @@ def _private_key(text: str) -> KeyFile:
     try:
         pem = read_secret(Path(word(text)))
         key = load_pem_private_key(pem, None)
-    except (ConfigError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except (ConfigError, *PARSE_ERRORS) as error:
         raise RequestError(f"{text}: wanted a private key in PEM, without a password: {error}") from error
     if not isinstance(key, PrivateKey):
         raise RequestError(f"{text}: wanted an EC or RSA key, got {type(key).__name__}")

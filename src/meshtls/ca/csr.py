@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from meshtls.ca.profile import PublicKey
 from meshtls.errors import RequestError
+from meshtls.parse_errors import PARSE_ERRORS
 from meshtls.svid.keys import MAX_EXPONENT, MAX_RSA_BITS, MIN_RSA_BITS
-from meshtls.svid.presented import PARSE_ERRORS
 
 __all__ = ["MAX_REQUEST_BYTES", "check_public_key", "public_key_of_csr"]
 

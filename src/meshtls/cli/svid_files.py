@@ -22,6 +22,7 @@ from cryptography import x509
 
 from meshtls.ca.keys.files import SECRET, sync_directory, written
 from meshtls.errors import ConfigError, InvalidSvidError, LocalIdentityError
+from meshtls.parse_errors import PARSE_ERRORS
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import X509Context
 from meshtls.svid.x509 import X509Svid, spiffe_id_of
@@ -82,7 +83,7 @@ def pinned(directory: Path, choice: Choice) -> Choice:
         return choice
     except OSError as error:
         raise ConfigError(f"{path}: wanted to read whose it is: {error.strerror or error}") from error
-    except (ValueError, InvalidSvidError) as error:
+    except (InvalidSvidError, *PARSE_ERRORS) as error:
         raise ConfigError(
             f"{path}: wanted an SVID or no file, found another one; move it away, or say with --spiffe-id what to write"
         ) from error

@@ -7,12 +7,12 @@ signed by a CA that nobody trusts and that is thrown away with it: the server ge
 from __future__ import annotations
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from meshtls.ca.authority import Authority
 from meshtls.clock import Clock
+from meshtls.parse_errors import PARSE_ERRORS
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.x509 import X509Svid
 
@@ -34,7 +34,7 @@ def foreign_copy(original: x509.Certificate, claimed: SpiffeId) -> X509Svid | No
     key, foreign = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     try:
         copy = _template(original).public_key(key.public_key()).sign(foreign, hashes.SHA256())
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+    except PARSE_ERRORS:
         return None
     return X509Svid(claimed, (copy,), key)
 

@@ -19,6 +19,7 @@ from meshtls.ca.authority import Authority
 from meshtls.clock import Clock
 from meshtls.node.identity import id_of
 from meshtls.node.impostor import foreign_copy, foreign_svid
+from meshtls.parse_errors import PARSE_ERRORS
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.svid.context import X509Context
 from meshtls.svid.x509 import X509Svid
@@ -154,7 +155,7 @@ class Mesh:
         try:
             original = x509.load_pem_x509_certificates(cert.encode())[0]
             fingerprint = original.fingerprint(hashes.SHA256())
-        except (ValueError, x509.InvalidVersion):
+        except PARSE_ERRORS:
             note = f"`{field}` is no PEM certificate, so one of a throw-away CA was presented"
             return foreign_svid(party, self._clock), False, note
         if fingerprint in self._held:

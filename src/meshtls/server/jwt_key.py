@@ -6,7 +6,6 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -19,6 +18,7 @@ from meshtls.ca.csr import check_public_key
 from meshtls.ca.keys.files import read_secret, replace_secrets
 from meshtls.ca.keys.manager import KeyAlgorithm
 from meshtls.errors import ConfigError, RequestError
+from meshtls.parse_errors import PARSE_ERRORS
 from meshtls.svid.x509 import PrivateKey
 
 __all__ = ["JwtKey", "jwt_key_in"]
@@ -53,7 +53,7 @@ def _parse(path: Path) -> PrivateKey:
     try:
         key = load_pem_private_key(read_secret(path), password=None)
         check_public_key(key.public_key())
-    except (ValueError, TypeError, UnsupportedAlgorithm, RequestError) as error:
+    except (RequestError, *PARSE_ERRORS) as error:
         raise ConfigError(f"{path}: {error}; restore the file from a backup") from error
     if not isinstance(key, PrivateKey):
         raise ConfigError(f"{path}: wanted an EC or RSA key, got {type(key).__name__}; restore the file from a backup")

@@ -19,6 +19,7 @@ from meshtls.ca.store.database import Database
 from meshtls.ca.store.issuances import last_not_after
 from meshtls.ca.store.migrate import SchemaVersion, migrate, schema_version, wanted_schema
 from meshtls.errors import ConfigError
+from meshtls.parse_errors import PARSE_ERRORS
 from meshtls.server.settings import ServerConfig, X509PopConfig
 from meshtls.server.signing import Signing
 
@@ -85,7 +86,7 @@ def node_roots(config: X509PopConfig | None) -> tuple[x509.Certificate, ...]:
 def _roots_in(file: Path) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(file.read_bytes())
-    except (OSError, ValueError, x509.InvalidVersion) as error:
+    except (OSError, *PARSE_ERRORS) as error:
         raise ConfigError(f"{file}: wanted CA certificates in PEM for x509pop: {error}") from error
 
 

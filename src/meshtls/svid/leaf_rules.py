@@ -13,9 +13,10 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from meshtls.errors import InvalidSpiffeIdError
+from meshtls.parse_errors import PARSE_ERRORS
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.keys import key_violation
-from meshtls.svid.presented import PARSE_ERRORS, spki_of
+from meshtls.svid.presented import spki_of
 
 __all__ = [
     "LEAF_RULES",

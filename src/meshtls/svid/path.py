@@ -19,10 +19,11 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import SignatureAlgorithmOID
 
+from meshtls.parse_errors import PARSE_ERRORS
 from meshtls.svid.leaf_rules import extension_of, signing_violations
 from meshtls.svid.name_constraints import MAX_COMPARISONS, constraint_violation, names_of
 from meshtls.svid.policies import policy_violation
-from meshtls.svid.presented import PARSE_ERRORS, Presented
+from meshtls.svid.presented import Presented
 from meshtls.svid.x509 import format_moment, format_serial
 
 __all__ = ["MAX_BAD_SIGNATURES", "MAX_STEPS", "NoPathError", "find_path", "trusted"]

@@ -12,10 +12,10 @@ from datetime import datetime
 from itertools import islice
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshtls.errors import InvalidSvidError
+from meshtls.parse_errors import PARSE_ERRORS
 from meshtls.svid.der import BIT_STRING, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, Element, elements, parts
 from meshtls.svid.keys import key_violation
 
@@ -28,7 +28,6 @@ __all__ = [
     "MAX_NAMES",
     "MAX_NAME_BYTES",
     "MAX_SUBTREES",
-    "PARSE_ERRORS",
     "Presented",
     "read_presented",
     "spki_of",
@@ -50,21 +49,6 @@ MAX_SUBTREES = 64
 _MAX_SERIAL = 21
 _MAX_ALGORITHM = 128
 _MAX_SIGNATURE = 520  # RSA-4096's is 512
-
-#: What cryptography raises for bytes that it can't decode as what they should be, the documented ones and the others:
-#: KeyError for a TLS feature that it has no name for, TypeError for an address range of the wrong length, and the
-#: warning about an attribute of an odd length where Python is told to make errors of warnings.
-PARSE_ERRORS = (
-    ValueError,
-    TypeError,
-    KeyError,
-    OverflowError,
-    UserWarning,
-    UnsupportedAlgorithm,
-    x509.InvalidVersion,
-    x509.DuplicateExtension,
-    x509.UnsupportedGeneralNameType,
-)
 
 _SUBJECT_ALTERNATIVE_NAME = bytes.fromhex("551d11")
 _NAME_CONSTRAINTS = bytes.fromhex("551d1e")

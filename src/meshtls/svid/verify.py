@@ -18,10 +18,11 @@ from cryptography.x509.oid import NameOID
 
 from meshtls.bundle import BundleSet, TrustBundle
 from meshtls.errors import InvalidSvidError, NoBundleError, UntrustedPeerError, ValidityError
+from meshtls.parse_errors import PARSE_ERRORS
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.leaf_rules import signing_violations
 from meshtls.svid.path import NoPathError, find_path, trusted
-from meshtls.svid.presented import MAX_CHAIN, PARSE_ERRORS, Presented, read_presented
+from meshtls.svid.presented import MAX_CHAIN, Presented, read_presented
 from meshtls.svid.x509 import format_moment, format_serial, parse_chain, spiffe_id_of
 
 __all__ = ["MAX_CHAIN", "VerifiedPeer", "verify_peer"]

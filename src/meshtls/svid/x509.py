@@ -11,9 +11,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from meshtls.errors import InvalidSvidError, LocalIdentityError
+from meshtls.parse_errors import PARSE_ERRORS
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.leaf_rules import leaf_violations, uri_names
-from meshtls.svid.presented import PARSE_ERRORS
 
 __all__ = ["PrivateKey", "X509Svid", "format_moment", "format_serial", "parse_chain", "spiffe_id_of"]
 

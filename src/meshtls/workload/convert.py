@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Protocol, TypeVar
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 
 from meshtls.bundle import BundleSet, TrustBundle
 from meshtls.errors import BundleError, InvalidSpiffeIdError, InvalidSvidError, LocalIdentityError
+from meshtls.parse_errors import PARSE_ERRORS
 from meshtls.proto import workload_pb as pb
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.svid.context import X509Context
@@ -131,7 +131,7 @@ def _svid(message: pb.X509SVID) -> X509Svid:
         spiffe_id = SpiffeId.parse(message.spiffe_id)
         chain = parse_chain(split_der(message.x509_svid))
         key = load_der_private_key(message.x509_svid_key, None)
-    except (InvalidSpiffeIdError, InvalidSvidError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except (InvalidSpiffeIdError, InvalidSvidError, *PARSE_ERRORS) as error:
         raise LocalIdentityError(f"{where}: {error}") from error
     if not isinstance(key, PrivateKey):
         raise LocalIdentityError(f"{where}: wanted an EC or RSA key, got {type(key).__name__}")

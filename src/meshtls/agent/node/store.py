@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from meshtls.bundle import TrustBundle
 from meshtls.ca.keys.files import lock_directory, read_secret, replace_secrets
 from meshtls.errors import BundleError, ConfigError, LocalIdentityError
+from meshtls.parse_errors import PARSE_ERRORS
 from meshtls.spiffeid import TrustDomain
 from meshtls.svid.x509 import PrivateKey, X509Svid
 
@@ -69,7 +69,7 @@ def _svid_of(file: Path, pem: bytes) -> X509Svid:
     try:
         key = load_pem_private_key(pem, None)
         chain = x509.load_pem_x509_certificates(pem)
-    except (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm) as error:
+    except PARSE_ERRORS as error:
         raise ConfigError(f"{file}: wanted a private key and certificates in PEM: {error}") from error
     if not isinstance(key, PrivateKey):
         raise ConfigError(f"{file}: wanted an EC or RSA key, got {type(key).__name__}")

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
 from meshtls.ca.csr import check_public_key
@@ -19,6 +18,7 @@ from meshtls.ca.keys.files import lock_directory, read_secret, replace_secrets
 from meshtls.ca.keys.manager import KeyAlgorithm, Slot
 from meshtls.ca.profile import Signer
 from meshtls.errors import ConfigError
+from meshtls.parse_errors import PARSE_ERRORS
 from meshtls.svid.x509 import PrivateKey
 
 __all__ = ["DiskKeys"]
@@ -85,7 +85,7 @@ def _parse(path: Path) -> Signer:
         key = load_pem_private_key(blocks[b"PRIVATE KEY"], password=None)
         check_public_key(key.public_key())
         check_public_key(certificate.public_key())
-    except (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm) as error:
+    except PARSE_ERRORS as error:
         raise _corrupt(path, str(error)) from error
     if not isinstance(key, PrivateKey):
         raise _corrupt(path, f"wanted an EC or RSA key, got {type(key).__name__}")

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 from sqlalchemy import delete, func, insert, select, update
@@ -17,6 +16,7 @@ from meshtls.ca.store.changes import ChangeKind, bundle_sequence, log_changes, n
 from meshtls.ca.store.rows import seconds
 from meshtls.ca.store.schema import authorities, bundles
 from meshtls.errors import NotFoundError, StoreError
+from meshtls.parse_errors import PARSE_ERRORS
 from meshtls.spiffeid import TrustDomain
 
 __all__ = [
@@ -126,7 +126,7 @@ async def federated_bundles(tx: AsyncConnection) -> list[TrustBundle]:
 def _public_key(name: str, der: bytes) -> JwtAuthority:
     try:
         key = load_der_public_key(der)
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except PARSE_ERRORS as error:
         raise StoreError(f"JWT authority {name}: wanted an EC or RSA key: {error}; restore a backup") from error
     if not isinstance(key, JwtAuthority):
         raise StoreError(f"JWT authority {name}: wanted an EC or RSA key, got {type(key).__name__}; restore a backup")
