@@ -40,7 +40,7 @@ up: $(DEMO_STAMP) ## The same mesh with a live table, until Ctrl-C; SVID_TTL=20s
 test: $(STAMP) ## The whole test suite
 	$(BIN)/pytest -n auto --dist loadfile $(PYTEST_ARGS)
 
-fuzz: $(STAMP) ## Hostile input for every parser, FUZZ_SECONDS each (20)
+fuzz: $(STAMP) ## Hostile input for every parser, FUZZ_SECONDS each (20); FUZZ_SEED=1 for the same each time
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/pytest -n auto --timeout 0 tests/fuzz $(PYTEST_ARGS)
 
 mutants: $(STAMP) ## Wrong edits of the code that decides who may talk: a test has to notice each (MUTANTS_ARGS=--help)

@@ -3,6 +3,9 @@
 A target hands hostile input to a parser. What comes out is a value, or the parser's documented error; and the work is
 bounded. Work is counted in calls of functions, Python's and C's, and not in time: a machine may be slow. What a regular
 expression does is no call; ``tests/unit/test_regexes.py`` sees to those.
+
+With ``FUZZ_SEED`` a target's examples come in the same order each time, so that a check of a change says what the
+change did. Without it each run makes new ones.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ __all__ = ["SECONDS", "documented", "fuzzed", "spliced"]
 T = TypeVar("T")
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
+_SEED = os.environ.get("FUZZ_SEED")
 _EXAMPLES = 100 if SECONDS else 25
 _CHECKS = [
     HealthCheck.too_slow,
@@ -38,13 +42,14 @@ _CALLS, _CALLS_PER_BYTE = 20_000, 100
 def fuzzed(target: Callable[..., None], *strategies: st.SearchStrategy[Any]) -> None:
     """Run the target over examples of the strategies until its time is over; at least once."""
     end = time.monotonic() + SECONDS
+    seeds = random.Random(f"{_SEED} {target.__module__} {target.__qualname__}" if _SEED else None)  # noqa: S311
     # Without FUZZ_SECONDS the same examples each time: a suite is to say what a change did.
     rules = settings(
         max_examples=_EXAMPLES, derandomize=not SECONDS, suppress_health_check=_CHECKS, deadline=None, database=None
     )
     while True:
         run = given(*strategies)(target)
-        rules(seed(random.getrandbits(64))(run) if SECONDS else run)()
+        rules(seed(seeds.getrandbits(64))(run) if SECONDS else run)()
         if time.monotonic() >= end:
             return
 

@@ -53,7 +53,7 @@ class Postgres:
 
     def stop(self) -> None:
         if (self.data / "postmaster.pid").exists():
-            self._run("pg_ctl", "stop", "-w", "-m", "fast", "-D", str(self.data))
+            self._run("pg_ctl", "stop", "-w", "-m", "immediate", "-D", str(self.data))
 
     @property
     def data(self) -> Path:
@@ -75,11 +75,13 @@ def running_postgres() -> Iterator[Postgres]:
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin")) or [Path(shutil.which("initdb") or "/").parent]
     binaries = found[-1]
     require("postgres", (binaries / "initdb").exists() and (binaries / "postgres").exists(), _MISSING)
+    name = "nobody" if os.geteuid() == 0 else _own_name()
+    require("postgres", name is not None, f"initdb wants a user with a name in passwd, and {os.geteuid()} has none")
+    assert name is not None
     # The server refuses to run as root, and a Unix socket's path has to be short.
     directory = Path(tempfile.mkdtemp(prefix="meshpg-", dir="/tmp"))
-    user = "nobody" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
-    shutil.chown(directory, user)
-    cluster = Postgres(directory, binaries, user)
+    shutil.chown(directory, name)
+    cluster = Postgres(directory, binaries, name)
     try:
         cluster.make()
         cluster.start()
@@ -87,3 +89,10 @@ def running_postgres() -> Iterator[Postgres]:
     finally:
         cluster.stop()
         shutil.rmtree(directory)
+
+
+def _own_name() -> str | None:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return None

@@ -1,6 +1,9 @@
 """What a test needs of the machine: missing means skipped, unless MESHTLS_REQUIRE says that it must be there."""
 
 import os
+import shutil
+import subprocess
+from collections.abc import Sequence
 
 import pytest
 
@@ -13,3 +16,8 @@ def require(name: str, present: bool, why: str) -> None:
     if required & {name, "all"}:
         pytest.fail(f"MESHTLS_REQUIRE asks for {name}: {why}", pytrace=False)
     pytest.skip(f"{name}: {why}")
+
+
+def succeeds(command: Sequence[str]) -> bool:
+    """Whether this command is there and ends well: what a test asks before it needs a right of the kernel's."""
+    return shutil.which(command[0]) is not None and subprocess.run(command, check=False).returncode == 0

@@ -17,7 +17,7 @@ import pytest
 
 from tests.integration.cli.identity_site import running_agent, running_server
 from tests.support.agent import SELF, eventually
-from tests.support.require import require
+from tests.support.require import require, succeeds
 
 _SECONDS = 60
 
@@ -124,17 +124,16 @@ def test_sigterm_ends_a_node() -> None:
 
 
 def test_sigterm_ends_a_node_that_is_the_first_process_of_its_container() -> None:
-    may = subprocess.run(["unshare", "--pid", "--fork", "true"], check=False).returncode == 0 if _unshare() else False
-    require("namespaces", may, "needs unshare and the right to make a process namespace")
+    require(
+        "namespaces",
+        succeeds(["unshare", "--pid", "--fork", "true"]),
+        "needs unshare and the right to make a process namespace",
+    )
     with running("unshare", "--pid", "--fork", sys.executable, "-m", "meshtls", "node") as process:
         _answered(process)
         (first,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         os.kill(int(first), signal.SIGTERM)
         assert process.wait(_SECONDS) == 128 + signal.SIGTERM
-
-
-def _unshare() -> bool:
-    return shutil.which("unshare") is not None
 
 
 def _answered(process: subprocess.Popen[str]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.require import require
+from tests.support.require import require, succeeds
 
 ROOT = Path(__file__).parents[3]
 LINK = re.compile(r"\]\(([^][()#\s]+)(?:#[^][()\s]*)?\)")
@@ -81,11 +80,7 @@ def test_every_relative_link_of_the_documents_leads_to_a_file_of_the_sdist(sdist
 def test_meshtls_up_works_from_a_wheel_in_an_empty_directory(wheel: Path, tmp_path: Path) -> None:
     # Its sidecars have fixed ports, so it gets a network of its own.
     own_network = ["unshare", "--map-root-user", "--net"]
-    able = (
-        shutil.which("unshare") is not None
-        and subprocess.run([*own_network, "ip", "link"], check=False).returncode == 0
-    )
-    require("unshare", able, "wanted to make a network namespace")
+    require("unshare", succeeds([*own_network, "ip", "link"]), "wanted to make a network namespace")
     mesh = "import sys; from meshtls.cli.main import main; main()"
     script = 'ip link set lo up && exec "$@"'
     done = subprocess.run(

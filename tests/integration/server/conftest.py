@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,16 @@ from tests.support.server import ServerUnderTest, config_for, started
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
+def postgres(pytestconfig: pytest.Config) -> Postgres:
+    # It is stopped when the run is over: a fixture's end would count as the time of whichever test came last.
+    opened = ExitStack()
+    pytestconfig.add_cleanup(opened.close)
+    return opened.enter_context(running_postgres())
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Postgres]:
+    """A cluster of the test's own, which it may crash."""
     with running_postgres() as cluster:
         yield cluster
 

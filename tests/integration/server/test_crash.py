@@ -19,7 +19,7 @@ from meshtls.proto.server_admin import AdminClient
 from meshtls.proto.server_calls import local_channel
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.x509 import format_serial
-from tests.support.require import require
+from tests.support.require import require, succeeds
 from tests.support.server import TD, entry, new_csr
 from tests.support.server_process import server_process
 
@@ -112,7 +112,7 @@ def small_disk(tmp_path: Path) -> Path:
     """Where ``in_small_disk`` may mount."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    able = os.geteuid() == 0 and subprocess.run([*in_small_disk(disk), "true"], check=False).returncode == 0
+    able = os.geteuid() == 0 and succeeds([*in_small_disk(disk), "true"])
     require("mounts", able, "needs root and the right to mount, to make a small file system")
     return disk
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -24,15 +24,21 @@ WEB = SpiffeId(TD, "/web")
 Pair = tuple[ServerUnderTest, ServerUnderTest]
 
 
+@asynccontextmanager
+async def pair_on(cluster: Postgres, directory: Path) -> AsyncIterator[Pair]:
+    """Started at the same moment on an empty database."""
+    url = postgres_url(cluster.new_database())
+    async with AsyncExitStack() as opened:
+        one, two = (started(config_for(directory / name, url)) for name in ("one", "two"))
+        for name in ("one", "two"):
+            (directory / name).mkdir()
+        yield await opened.enter_async_context(one), await opened.enter_async_context(two)
+
+
 @pytest.fixture
 async def pair(tmp_path: Path, postgres: Postgres) -> AsyncIterator[Pair]:
-    """Started at the same moment on an empty database."""
-    url = postgres_url(postgres.new_database())
-    async with AsyncExitStack() as opened:
-        one, two = (started(config_for(tmp_path / name, url)) for name in ("one", "two"))
-        for name in ("one", "two"):
-            (tmp_path / name).mkdir()
-        yield await opened.enter_async_context(one), await opened.enter_async_context(two)
+    async with pair_on(postgres, tmp_path) as both:
+        yield both
 
 
 async def both_know(pair: Pair) -> None:
@@ -101,15 +107,15 @@ async def test_a_join_token_of_one_is_good_once_at_both(pair: Pair) -> None:
     assert sorted(type(result).__name__ for result in tries) == ["AccessError"] * 3 + ["Attested"]
 
 
-async def test_a_database_that_crashes_and_comes_back_is_found_again(pair: Pair, postgres: Postgres) -> None:
-    one, two = pair
-    agent = await one.new_agent()
-    [made] = await one.admin.create_entries([entry("/web", agent.spiffe_id)])
-    postgres.kill()
-    with pytest.raises(LocalIdentityError, match="^data store postgresql://"):
+async def test_a_database_that_crashes_and_comes_back_is_found_again(tmp_path: Path, own_postgres: Postgres) -> None:
+    async with pair_on(own_postgres, tmp_path) as (one, two):
+        agent = await one.new_agent()
+        [made] = await one.admin.create_entries([entry("/web", agent.spiffe_id)])
+        own_postgres.kill()
+        with pytest.raises(LocalIdentityError, match="^data store postgresql://"):
+            await one.admin.create_entries([entry("/db", agent.spiffe_id)])
+        assert not (await one.admin.health()).ready
+        own_postgres.start()
         await one.admin.create_entries([entry("/db", agent.spiffe_id)])
-    assert not (await one.admin.health()).ready
-    postgres.start()
-    await one.admin.create_entries([entry("/db", agent.spiffe_id)])
-    assert await two.admin.entry(made.id) == made
-    assert (await one.admin.health()).ready
+        assert await two.admin.entry(made.id) == made
+        assert (await one.admin.health()).ready
