@@ -58,7 +58,39 @@ _TLS = (
     "tests/integration/sidecar/test_resumption.py",
 )
 
+_SVID = tuple(
+    f"tests/unit/svid/test_{name}.py"
+    for name in (
+        "verify",
+        "verify_input",
+        "verify_signers",
+        "verifier",
+        "verifier_memory",
+        "path",
+        "leaf_rules",
+        "presented",
+        "keys",
+        "svid_x509",
+        "verify_mutations",
+    )
+)
+
 TARGETS = (
+    Target("policy/authorizer.py", ("tests/unit/policy",)),
+    Target("bundle.py", ("tests/unit/test_bundle.py",)),
+    Target("server/access.py", ("tests/unit/server/test_access.py", "tests/unit/server/test_gate.py")),
+    Target("svid/jwt.py", ("tests/unit/svid/test_jwt.py",)),
+    Target("svid/jwt_format.py", ("tests/unit/svid/test_jwt.py",)),
+    Target("svid/verify.py", (*_SVID, "tests/unit/tls/test_error_copies.py")),
+    Target("svid/verifier.py", _SVID),
+    Target("svid/path.py", _SVID),
+    Target("svid/policies.py", _SVID),
+    Target("svid/name_constraints.py", _SVID),
+    Target("svid/leaf_rules.py", _SVID),
+    Target("svid/presented.py", _SVID),
+    Target("svid/keys.py", _SVID),
+    Target("svid/x509.py", _SVID),
+    Target("svid/der.py", _SVID),
     Target("sidecar/gate.py", ("tests/unit/sidecar/test_gate.py", *_SIDECAR)),
     Target("sidecar/registry.py", ("tests/unit/sidecar/test_registry.py", *_SIDECAR)),
     Target("sidecar/inbound.py", _SIDECAR),

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from meshtls.errors import InvalidSpiffeIdError
+from meshtls.errors import InvalidSpiffeIdError, NotAuthorizedError
 from meshtls.policy.authorizer import (
     Authorizer,
     Decision,
@@ -16,6 +16,7 @@ from meshtls.policy.authorizer import (
     authorize_member_of,
     authorize_one_of,
     check_authorizer,
+    refusal_by,
 )
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.svid.verify import VerifiedPeer
@@ -215,6 +216,14 @@ def test_whatever_is_no_decision_is_a_no(gives: Authorizer, why: str) -> None:
     peer = VerifiedPeer(SpiffeId.parse(WEB), (leaf(ROOT, WEB).certificate,))
     assert asked(gives, peer, TARGET) == Decision(False, f"peer {WEB} is not allowed: {why}")
     assert asked(lambda peer, target: Decision(True, "yes"), peer, TARGET) == Decision(True, "yes")
+
+
+def test_a_refusal_is_an_error_with_the_reason_and_the_peer_and_none_where_it_is_allowed() -> None:
+    web, db = (VerifiedPeer(SpiffeId.parse(uri), (leaf(ROOT, uri).certificate,)) for uri in (WEB, DB))
+    assert refusal_by(authorize_id(WEB), web, TARGET) is None
+    refusal = refusal_by(authorize_id(WEB), db, TARGET)
+    assert isinstance(refusal, NotAuthorizedError)
+    assert (str(refusal), refusal.peer) == (authorize_id(WEB)(db, TARGET).reason, db)
 
 
 @pytest.mark.parametrize("given", [None, WEB, Decision(True, "yes")])

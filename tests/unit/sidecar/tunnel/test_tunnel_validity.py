@@ -19,8 +19,15 @@ WEB = SpiffeId.parse("spiffe://example.org/web")
 
 @pytest.mark.parametrize(
     ("root_ends", "intermediate_ends", "leaf_ends", "wanted"),
-    [(3, 2, 1, 1), (3, 1, 2, 1), (1, 3, 2, 1), (-0.5, 3, 2, 2), (-0.5, -0.5, -0.5, 0)],
-    ids=["leaf", "intermediate", "root", "a root that has ended before is in no path", "all have ended"],
+    [(3, 2, 1, 1), (3, 1, 2, 1), (1, 3, 2, 1), (-0.5, 3, 2, 2), (0, 3, 2, 0), (-0.5, -0.5, -0.5, 0)],
+    ids=[
+        "leaf",
+        "intermediate",
+        "root",
+        "a root that has ended before is in no path",
+        "a root that ends now may be in it",
+        "all have ended",
+    ],
 )
 def test_the_first_to_end_is_the_end(
     root_ends: float, intermediate_ends: float, leaf_ends: float, wanted: float

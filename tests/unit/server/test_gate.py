@@ -1,0 +1,152 @@
+"""Who comes in by which door, and as what: every refusal beside the call that is let in but for that one thing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from meshtls.ca.registration import AgentRecord
+from meshtls.ca.store import agents, entries
+from meshtls.ca.store.address import sqlite_url
+from meshtls.ca.store.database import Database
+from meshtls.ca.store.migrate import migrate
+from meshtls.errors import AccessError, ValidityError
+from meshtls.server.access import Caller, Door, Gate, Role
+from meshtls.server.hub import Hub
+from meshtls.spiffeid import SpiffeId, TrustDomain
+from meshtls.svid.verify import VerifiedPeer
+from tests.support.certs import NOW, ca, leaf
+from tests.support.clock import ManualClock
+from tests.support.server import entry
+
+TD = TrustDomain("example.org")
+AGENT = SpiffeId(TD, "/meshtls/agent/join_token/1")
+ADMIN, WEB = SpiffeId(TD, "/admin"), SpiffeId(TD, "/web")
+ROOT = ca()
+SECOND = timedelta(seconds=1)
+
+
+def peer(spiffe_id: SpiffeId, *, ends: datetime = NOW + SECOND, serial: int = 1) -> VerifiedPeer:
+    return VerifiedPeer(spiffe_id, (leaf(ROOT, str(spiffe_id), not_after=ends, serial=serial).certificate,))
+
+
+PRESENT, NEXT, OTHER = (peer(AGENT, serial=serial) for serial in (2, 3, 4))
+RECORD = AgentRecord(
+    spiffe_id=AGENT, type="join_token", serials=(PRESENT.serial,), not_after=NOW + SECOND, attested_at=NOW
+)
+
+
+@dataclass
+class House:
+    """A gate before a store that knows one agent, whose next certificate is under way, and an administrator's entry."""
+
+    gate: Gate
+    database: Database
+
+    async def serials(self) -> tuple[str, ...]:
+        async with self.database.read() as tx:
+            found = await agents.find_agent(tx, AGENT)
+        assert found is not None
+        return found.serials
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    database, clock = Database(sqlite_url(tmp_path / "store.sqlite3")), ManualClock(NOW)
+    await migrate(database)
+    async with database.write() as tx:
+        await agents.put_agent(tx, RECORD)
+        await agents.renew_agent(tx, AGENT, NEXT.serial, NOW + SECOND)
+        await entries.insert_entries(tx, [entry("/admin", AGENT, admin=True), entry("/web", AGENT)])
+    hub = Hub(TD, database, clock, lambda _: None)
+    await hub.load()
+    yield House(Gate(hub, database, clock), database)
+    await database.close()
+
+
+async def test_at_the_attestation_port_everybody_is_anonymous(house: House) -> None:
+    for who in (None, PRESENT, peer(ADMIN)):
+        assert await house.gate.caller(Door.ATTESTATION, who, 0) == Caller(Role.ANONYMOUS, "a node that attests")
+
+
+@pytest.mark.parametrize("uid", sorted({0, os.geteuid()}))
+async def test_root_and_the_servers_own_user_administer_it_by_the_socket(house: House, uid: int) -> None:
+    assert await house.gate.caller(Door.SOCKET, None, uid) == Caller(Role.ADMIN, f"uid {uid}")
+
+
+@pytest.mark.parametrize("uid", [None, os.geteuid() + 1])
+async def test_no_other_user_comes_in_by_the_socket_whatever_it_shows(house: House, uid: int | None) -> None:
+    with pytest.raises(AccessError) as refused:
+        await house.gate.caller(Door.SOCKET, peer(ADMIN), uid)
+    own = os.geteuid()
+    message = f"uid {uid}: only root and the user that runs the server (uid {own}) administer it"
+    assert str(refused.value) == message
+
+
+async def test_an_identity_whose_entry_says_admin_administers_over_mtls(house: House) -> None:
+    assert await house.gate.caller(Door.MTLS, peer(ADMIN)) == Caller(Role.ADMIN, str(ADMIN))
+
+
+@pytest.mark.parametrize(
+    ("who", "message"),
+    [
+        (None, "wanted a verified client certificate, got none"),
+        (peer(WEB), f"{WEB}: wanted an agent, or an identity whose entry is marked admin"),
+        (OTHER, f"agent {AGENT}: certificate {OTHER.serial} is not its present one; attest again"),
+    ],
+    ids=["no certificate", "a workload that is no administrator", "an agent's certificate that was replaced"],
+)
+async def test_over_mtls_nobody_else_comes_in(house: House, who: VerifiedPeer | None, message: str) -> None:
+    with pytest.raises(AccessError) as refused:
+        await house.gate.caller(Door.MTLS, who, 0)
+    assert str(refused.value) == message
+
+
+@pytest.mark.parametrize("spiffe_id", [AGENT, ADMIN])
+@pytest.mark.parametrize("ends", [NOW, NOW - SECOND])
+async def test_a_certificate_that_ends_now_has_ended_on_an_open_connection_too(
+    house: House, spiffe_id: SpiffeId, ends: datetime
+) -> None:
+    who = peer(spiffe_id, ends=ends)
+    with pytest.raises(ValidityError) as refused:
+        await house.gate.caller(Door.MTLS, who)
+    assert str(refused.value) == (
+        f"{spiffe_id}: your certificate {who.serial} expired at {ends:%Y-%m-%dT%H:%M:%SZ};"
+        f" our clock says {NOW:%Y-%m-%dT%H:%M:%SZ}; connect again with a newer one"
+    )
+
+
+async def test_an_agent_comes_in_with_its_record(house: House) -> None:
+    known = replace(RECORD, serials=(PRESENT.serial, NEXT.serial))
+    assert await house.gate.caller(Door.MTLS, PRESENT) == Caller(Role.AGENT, str(AGENT), known, PRESENT)
+    assert await house.serials() == (PRESENT.serial, NEXT.serial)
+
+
+async def test_from_its_first_use_an_agents_next_certificate_is_the_only_one(house: House) -> None:
+    assert (await house.gate.caller(Door.MTLS, NEXT)).role is Role.AGENT
+    assert await house.serials() == (NEXT.serial,)
+    with pytest.raises(AccessError, match=f"certificate {PRESENT.serial} is not its present one"):
+        await house.gate.caller(Door.MTLS, PRESENT)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (agents.ban_agent, f"agent {AGENT} is banned"),
+        (agents.evict_agent, f"agent {AGENT} is not attested, or was evicted: attest again"),
+    ],
+    ids=["banned", "evicted"],
+)
+async def test_an_agent_that_was_sent_away_does_not_come_in(house: House, change: object, message: str) -> None:
+    assert callable(change)
+    assert (await house.gate.caller(Door.MTLS, PRESENT)).role is Role.AGENT
+    async with house.database.write() as tx:
+        await change(tx, AGENT)
+    with pytest.raises(AccessError) as refused:
+        await house.gate.caller(Door.MTLS, PRESENT)
+    assert str(refused.value) == message
