@@ -67,6 +67,16 @@ def test_what_is_remembered_ends_with_the_root() -> None:
         verifier.verify_again(chain[0], ending + timedelta(seconds=1))
 
 
+def test_a_chain_that_passed_in_its_roots_last_second_is_remembered_no_longer() -> None:
+    ending = certs.NOW + timedelta(minutes=5)
+    root = certs.ca(slot="ending", name="ending", not_after=ending)
+    chain = [certs.leaf(root, "spiffe://a.test/web").der]
+    verifier = PeerVerifier(trusting(root))
+    assert verifier.verify(chain, ending) is verifier.verify(chain, ending)
+    with pytest.raises(UntrustedPeerError, match="CA certificate abc123 expired at 2030-05-01T12:05:00Z"):
+        verifier.verify(chain, ending + timedelta(seconds=1))
+
+
 def test_what_came_beside_the_path_is_not_remembered() -> None:
     """Or one stranger with a captured chain could fill the memory, with a new company each time."""
     verifier, chain = PeerVerifier(BUNDLES), chain_of(svid_for(AUTHORITY, "/web"))

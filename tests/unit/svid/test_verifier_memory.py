@@ -62,6 +62,15 @@ def test_what_stands_above_many_leaves_is_kept_once() -> None:
     assert len({id(above) for above in verifier._above.values()}) == 1
 
 
+def test_of_what_stands_above_the_leaves_of_many_domains_no_more_is_kept_than_there_is_room() -> None:
+    domains = [make_authority(f"{number}.test", CLOCK) for number in range(5)]
+    verifier = PeerVerifier(BundleSet([one.bundle for one in domains]), size=2)
+    for authority in domains:
+        svid = svid_for(authority, "/web")
+        verifier.verify([one.public_bytes(Encoding.DER) for one in svid.chain], CLOCK.now())
+    assert len(verifier._shared) <= 2
+
+
 class GivesWay(OrderedDict[Any, Any]):
     """Lets another thread go on between any two steps."""
 
