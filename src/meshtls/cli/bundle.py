@@ -65,7 +65,7 @@ def set_bundle(access: ServerAccess, out: Output, trust_domain: TrustDomain, pat
     wanted = read(trust_domain, content)
     access.ask(lambda api: api.set_bundle(wanted))
     for line in wanted.unusable:
-        tell(f"warning: {line}", err=True)
+        out.notice(line)
     out.record({"set": str(trust_domain)})
 
 

@@ -45,10 +45,10 @@ def explain(
     """
     selectors = asyncio.run(_attested(_credentials(pid, uid, gid)))
     if uid is not None and gid is None and _own_group(uid) is None:
-        tell(f"uid {uid} has no name here, and so no group: give --gid to match selectors of its group", err=True)
+        out.notice(f"uid {uid} has no name here, and so no group: give --gid to match selectors of its group")
         selectors = frozenset(one for one in selectors if not _is_of_group(one))
     if pid is not None:
-        _tell_what_is_wanting(pid, {one.value.partition(":")[0] for one in selectors})
+        _say_what_is_wanting(out, pid, {one.value.partition(":")[0] for one in selectors})
 
     async def asked(api: AdminClient) -> Explanation:
         entries, agents = await gathered(api.entries()), await gathered(api.agents())
@@ -65,18 +65,16 @@ def explain(
     return 0 if found.matching else 1
 
 
-def _tell_what_is_wanting(pid: int, kinds: set[str]) -> None:
+def _say_what_is_wanting(out: Output, pid: int, kinds: set[str]) -> None:
     if "sha256" not in kinds:
-        tell(
+        out.notice(
             f"pid {pid}: no sha256: its program can't be read by us, where asking as root helps, or is larger than"
-            f" {DEFAULT_SIZE_LIMIT} bytes",
-            err=True,
+            f" {DEFAULT_SIZE_LIMIT} bytes"
         )
     if "path" not in kinds:
-        tell(
+        out.notice(
             f"pid {pid}: has no path: what it calls its program is another file here; was it replaced while it ran,"
-            " or does it run in another mount namespace?",
-            err=True,
+            " or does it run in another mount namespace?"
         )
 
 

@@ -11,9 +11,11 @@ one). It loosens nothing: the store is only the coarse filter, and the verdict g
 
 from __future__ import annotations
 
+import platform
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Self
 
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -67,6 +69,21 @@ class TlsOptions:
             raise ConfigError(f"minimum TLS version: wanted TLSv1_2 or TLSv1_3, got {self.minimum_version.name}")
         if self.group not in (None, *_GROUPS):
             raise ConfigError(f"key exchange group: wanted {', '.join(_GROUPS)} or None, got {self.group!r}")
+        if self.group and not _is_spoken(self.group):
+            raise ConfigError(
+                f"key exchange group: {self.group} is unknown to the ssl module of Python {platform.python_version()};"
+                " take another group, or a newer Python"
+            )
+
+
+@cache
+def _is_spoken(group: str) -> bool:
+    # Python before 3.11.4 knows the curves of the NIST alone.
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).set_ecdh_curve(group)
+    except (ssl.SSLError, ValueError):
+        return False
+    return True
 
 
 class LateSSLSocket(VerifyingSSLSocket):

@@ -481,7 +481,10 @@ def test_explain_takes_a_uid_without_a_name_and_says_that_its_group_is_unknown(s
     told = server.tell("explain", "--uid", "4242")
 
     assert told.out == "selectors\n  unix:uid:4242\nno matching registration entry\n"
-    assert told.err == "uid 4242 has no name here, and so no group: give --gid to match selectors of its group\n"
+    said = "uid 4242 has no name here, and so no group: give --gid to match selectors of its group"
+    assert told.err == f"meshtls: {said}\n"
+    in_json = server.tell("explain", "--uid", "4242", "--output", "json")
+    assert json.loads(in_json.err) == {"notice": said}
 
 
 def test_explain_for_one_agent_tells_entries_of_others_apart(server: ServerProcess, agent: AgentProcess) -> None:

@@ -42,7 +42,9 @@ def wheel(built: Path) -> Path:
 def sdist(built: Path) -> Path:
     (archive,) = built.glob("*.tar.gz")
     with tarfile.open(archive) as tar:
-        tar.extractall(built / "sdist", filter="data")
+        # Python before 3.11.4 has no such filter, and does not look at the attribute.
+        tar.extraction_filter = getattr(tarfile, "data_filter", None)
+        tar.extractall(built / "sdist")  # noqa: S202  # we built it
     (unpacked,) = (built / "sdist").iterdir()
     return unpacked
 

@@ -68,6 +68,11 @@ class Connection:
         self.says(Kind.SETTINGS, 0, 0, struct.pack(">HLHL", 4, WINDOW, 3, 1000))
         self.says(Kind.WINDOW_UPDATE, 0, 0, struct.pack(">L", 4 * WINDOW))
 
+    def abort(self) -> None:
+        # Python before 3.11.4 can't, where it is closed already.
+        with contextlib.suppress(AttributeError):
+            self.writer.transport.abort()
+
     def says(self, kind: Kind, flags: int, number: int, payload: bytes = b"") -> None:
         if not self.over:
             self.writer.write(frame(kind, flags, number, payload))
@@ -241,7 +246,7 @@ async def scripted_server(app: Address, ways: Ways) -> AsyncIterator[Address]:
         async with server:
             yield Address(*server.sockets[0].getsockname()[:2])
             for one in connections:
-                one.writer.transport.abort()
+                one.abort()
 
 
 @dataclass
@@ -273,4 +278,4 @@ async def scripted_client(to: Address, authority: str, ways: Ways) -> AsyncItera
         async with server:
             yield ScriptedClient(Address(*server.sockets[0].getsockname()[:2]), connections)
             for one in connections:
-                one.writer.transport.abort()
+                one.abort()
