@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.load import Generator, LoadError
-from bench.peers.base import Certs, Peer, Ports, Setup, Side, Site
+from bench.peers.base import Certs, Peer, Ports, Program, Setup, Side, Site
 from bench.processes import free_ports, started
 
-__all__ = ["Pair", "pair_of"]
+__all__ = ["Pair", "logged", "pair_of", "started_side"]
 
 _START_S = 30.0
 _ANSWER_S = 2.0
@@ -44,17 +44,28 @@ def pair_of(
         stack.enter_context(generator.server(site.ports.app))
         pids: list[int] = []
         for side in (Side.SERVER, Side.CLIENT):
-            log = workdir / f"{side.value}.out"
-            for program in peer.programs(side, setup, site):
-                process = stack.enter_context(started(program.argv, log))
-                pids += [process.pid] if program.counted else []
-                if program.socket is not None:
-                    _wait_for(program.socket)
+            pids += stack.enter_context(started_side(side, peer.programs(side, setup, site), workdir))
         try:
             _warm_up(peer, site.ports.entry, patience)
             yield Pair(site.ports.entry, pids)
         except LoadError as error:
-            raise LoadError(f"{error}\n{_logged(workdir)}".strip()) from error
+            raise LoadError(f"{error}\n{logged(workdir)}".strip()) from error
+
+
+@contextmanager
+def started_side(side: Side, programs: Sequence[Program], workdir: Path) -> Iterator[list[int]]:
+    """Run the programs of one side of a pair, and give the process ids of those whose cost counts.
+
+    Raises LoadError where a program's socket is not answered.
+    """
+    pids: list[int] = []
+    with ExitStack() as stack:
+        for program in programs:
+            process = stack.enter_context(started(program.argv, workdir / f"{side.value}.out"))
+            pids += [process.pid] if program.counted else []
+            if program.socket is not None:
+                _wait_for(program.socket)
+        yield pids
 
 
 def _warm_up(peer: Peer, port: int, patience: float) -> None:
@@ -91,6 +102,7 @@ def _echoes(port: int) -> bool:
         return False
 
 
-def _logged(workdir: Path) -> str:
+def logged(workdir: Path) -> str:
+    """The last line of each program's log."""
     logs = [(path.name, path.read_text(errors="replace").splitlines()) for path in sorted(workdir.glob("*.out"))]
     return "\n".join(f"{name}: {lines[-1][:_LINE]}" for name, lines in logs if lines)

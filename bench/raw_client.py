@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-__all__ = ["Answer", "certificate_message", "present"]
+__all__ = ["Answer", "certificate_message", "client_hello", "present", "present_on"]
 
 _SUITE, _X25519, _TLS12, _TLS13 = 0x1301, 0x001D, 0x0303, 0x0304
 _SCHEMES = (0x0403, 0x0503, 0x0603, 0x0804, 0x0805, 0x0806, 0x0807, 0x0401, 0x0501, 0x0601)
@@ -49,8 +49,21 @@ def present(address: tuple[str, int], message: bytes, timeout: float = 30.0) -> 
     Raises OSError, ValueError where the server speaks another dialect than this one.
     """
     with socket.create_connection(address, timeout=timeout) as sock:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return _Connection(sock).run(message)
+        return present_on(sock, message)
+
+
+def present_on(sock: socket.socket, message: bytes) -> Answer:
+    """The same on a connection that is open already, and stays so.
+
+    Raises EOFError besides, where the server ends it before its own part of the handshake is done.
+    """
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return _Connection(sock).run(message)
+
+
+def client_hello() -> bytes:
+    """The record with which this client begins, its key share new."""
+    return _record(_HANDSHAKE, _client_hello(X25519PrivateKey.generate().public_key().public_bytes_raw()))
 
 
 @dataclass(slots=True)

@@ -10,24 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import re
-import shutil
-import subprocess
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from bench.peers.go_spiffe import GoModulesError, build_go_program, go_missing
 from tests.support.require import require
 
 __all__ = ["GoPeer", "Json", "build_go_peer", "echo_line", "go_peer"]
 
 Json = dict[str, Any]
-_SOURCE = Path(__file__).resolve().parents[1] / "interop" / "go"
-_OLDEST = (1, 24)
-_BUILD_SECONDS = 240  # where Go's build cache is empty; a second or two where it is not
 _ANSWER_SECONDS = 20
 
 
@@ -78,32 +72,10 @@ async def echo_line(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
 
 def build_go_peer(directory: Path) -> Path:
     """Build the program into this directory; its modules come from Go's cache, or by its proxy."""
-    program = directory / "peer"
-    _require_go()
-    fetched = _go("mod", "download", cwd=_SOURCE)
-    require("go", fetched.returncode == 0, f"the modules of tests/interop/go can't be had: {fetched.stderr}")
-    built = _go("build", "-trimpath", "-o", str(program), ".", cwd=_SOURCE)
-    assert built.returncode == 0, built.stderr
-    return program.resolve()
-
-
-def _require_go() -> None:
-    wanted = ".".join(map(str, _OLDEST))
-    require("go", shutil.which("go") is not None, f"install Go {wanted} or newer, for the peer of go-spiffe")
-    said = _go("env", "GOVERSION", cwd=Path("/")).stdout.strip()
-    found = re.search(r"go(\d+)\.(\d+)", said)
-    version = tuple(map(int, found.groups())) if found else (0, 0)
-    require("go", version >= _OLDEST, f"wanted Go {wanted} or newer, for the peer of go-spiffe, got {said!r}")
-
-
-def _go(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"GOTOOLCHAIN": "local"}  # it is to fetch no other Go
-    return subprocess.run(
-        ["go", *arguments],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=_BUILD_SECONDS,
-        check=False,
-    )
+    missing = go_missing()
+    require("go", missing is None, f"{missing}, for the peer of go-spiffe")
+    try:
+        return build_go_program(directory)
+    except GoModulesError as error:
+        require("go", False, str(error))
+        raise

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.peers.spire import find_spire, spire_server_config
 from tests.support.ports import free_ports
 from tests.support.require import require
 
@@ -71,7 +71,7 @@ def running_spire(directory: Path) -> Iterator[Spire]:
     server, agent = _program("spire-server"), _program("spire-agent")
     port = free_ports(1)[0]
     with ExitStack() as stack:
-        (directory / "server.conf").write_text(_SERVER.format(directory=directory, domain=DOMAIN, port=port))
+        (directory / "server.conf").write_text(spire_server_config(directory, DOMAIN, port))
         stack.enter_context(_serving(directory, server))
         token = json.loads(_tell(server, directory, "token", "generate", "-output", "json"))["value"]
         (directory / "bundle.pem").write_text(_tell(server, directory, "bundle", "show"))
@@ -81,7 +81,7 @@ def running_spire(directory: Path) -> Iterator[Spire]:
 
 
 def _program(name: str) -> Path:
-    found = shutil.which(name, path=os.environ.get("MESHTLS_SPIRE_BIN") or os.environ.get("PATH"))
+    found = find_spire(name)
     require("spire", found is not None, f"set MESHTLS_SPIRE_BIN to a directory with {name}, or put it on PATH")
     assert found is not None
     return Path(found).resolve()
@@ -119,34 +119,6 @@ def _tell(server: Path, directory: Path, *arguments: str, given: str = "") -> st
     assert said.returncode == 0, f"{arguments}: {said.stdout}{said.stderr}"
     return said.stdout
 
-
-_SERVER = """
-server {{
-    bind_address = "127.0.0.1"
-    bind_port = "{port}"
-    socket_path = "{directory}/server.sock"
-    trust_domain = "{domain}"
-    data_dir = "{directory}/server"
-    log_level = "WARN"
-    experimental {{
-        cache_reload_interval = "500ms"
-    }}
-}}
-plugins {{
-    DataStore "sql" {{
-        plugin_data {{
-            database_type = "sqlite3"
-            connection_string = "{directory}/server.sqlite3"
-        }}
-    }}
-    KeyManager "memory" {{
-        plugin_data {{}}
-    }}
-    NodeAttestor "join_token" {{
-        plugin_data {{}}
-    }}
-}}
-"""
 
 _AGENT = """
 agent {{

@@ -13,11 +13,11 @@ import pytest
 from grpclib import GRPCError
 from grpclib.client import Channel
 
+from bench.raw_http2 import DATA, HEADERS, PREFACE, SETTINGS, frame, raw_http2
 from meshtls.proto import health_pb as pb
 from meshtls.proto.health_grpc import HealthStub
 from meshtls.rpc.shedding import Refusal
 from tests.integration.rpc.conftest import Serve
-from tests.support.http2 import DATA, HEADERS, PREFACE, SETTINGS, frame, raw_http2
 from tests.support.waiting import until
 
 CALM = 0xB

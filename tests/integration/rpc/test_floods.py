@@ -7,9 +7,7 @@ import struct
 
 import pytest
 
-from meshtls.rpc.shedding import Refusal
-from tests.integration.rpc.conftest import Serve
-from tests.support.http2 import (
+from bench.raw_http2 import (
     CONTINUATION,
     DATA,
     END_HEADERS,
@@ -24,6 +22,8 @@ from tests.support.http2 import (
     frame,
     raw_http2,
 )
+from meshtls.rpc.shedding import Refusal
+from tests.integration.rpc.conftest import Serve
 from tests.support.waiting import until
 
 CALM = 0xB

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from bench.raw_http2 import DATA, RST_STREAM, RawHttp2, frame, raw_http2
 from meshtls.errors import AccessError, LocalIdentityError
 from meshtls.rpc.shedding import Refusal
 from meshtls.server.config import parse_config
 from meshtls.server.run import running_server
-from tests.support.http2 import DATA, RST_STREAM, RawHttp2, frame, raw_http2
 from tests.support.server import ServerUnderTest, config_for, new_csr, started
 
 ATTEST, BUNDLE = "/meshtls.server.v1.Attestation/AttestAgent", "/meshtls.server.v1.Attestation/GetBundle"

@@ -15,11 +15,13 @@ import (
 type command func(ctx context.Context, arguments []string) error
 
 var commands = map[string]command{
-	"watch":  watch,
-	"jwt":    jwt,
-	"listen": listen,
-	"dial":   dial,
-	"verify": verify,
+	"watch":      watch,
+	"jwt":        jwt,
+	"listen":     listen,
+	"dial":       dial,
+	"verify":     verify,
+	"serve-tls":  serveTLS,
+	"serve-grpc": serveGRPC,
 }
 
 func main() {
@@ -31,11 +33,11 @@ func main() {
 
 func run(arguments []string) error {
 	if len(arguments) == 0 {
-		return fmt.Errorf("wanted watch, jwt, listen, dial or verify, got nothing")
+		return fmt.Errorf("wanted watch, jwt, listen, dial, verify, serve-tls or serve-grpc, got nothing")
 	}
 	chosen, known := commands[arguments[0]]
 	if !known {
-		return fmt.Errorf("wanted watch, jwt, listen, dial or verify, got %q", arguments[0])
+		return fmt.Errorf("wanted watch, jwt, listen, dial, verify, serve-tls or serve-grpc, got %q", arguments[0])
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.raw_http2 import DATA, END_HEADERS, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS, frame
 from meshtls.rpc.admission import Caller
 from meshtls.rpc.frame_guard import CALL_COST, FloodError, FrameGuard
 from meshtls.rpc.limits import Limits
 from meshtls.rpc.shedding import Refusal
-from tests.support.http2 import DATA, END_HEADERS, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS, frame
 
 GREETING = PREFACE + frame(SETTINGS, 0, 0)
 PLENTY = 1 << 30

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import hpack
 
-from tests.support.waiting import SECONDS
-
 __all__ = ["PREFACE", "Frame", "RawHttp2", "frame", "raw_http2"]
 
+_SECONDS = 10.0
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 2, 3, 4, 6, 7, 8, 9
 END_STREAM, END_HEADERS = 1, 4
@@ -56,12 +55,12 @@ class RawHttp2:
     async def send(self, data: bytes) -> None:
         """Raises ConnectionError where the other side has cut the connection."""
         self.writer.write(data)
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(_SECONDS):
             await self.writer.drain()
 
     async def next(self) -> Frame | None:
         """The next frame; None at the end of the connection."""
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(_SECONDS):
             try:
                 head = await self.reader.readexactly(9)
                 payload = await self.reader.readexactly(int.from_bytes(head[:3], "big"))
@@ -90,13 +89,13 @@ class RawHttp2:
 
 @asynccontextmanager
 async def raw_http2(
-    where: Path | tuple[str, int], tls: ssl.SSLContext | None = None, *, greet: bool = True
+    where: Path | tuple[str, int], tls: ssl.SSLContext | None = None, *, greet: bool = True, source: str | None = None
 ) -> AsyncIterator[RawHttp2]:
-    """Connected to a Unix socket or a port; ``greet`` sends the preface and SETTINGS."""
+    """Connected to a Unix socket or a port, from ``source``; ``greet`` sends the preface and SETTINGS."""
     if isinstance(where, Path):
         reader, writer = await asyncio.open_unix_connection(str(where))
     else:
-        reader, writer = await asyncio.open_connection(*where, ssl=tls)
+        reader, writer = await asyncio.open_connection(*where, ssl=tls, local_addr=(source, 0) if source else None)
     client = RawHttp2(reader, writer)
     try:
         if greet:
