@@ -13,7 +13,7 @@ STAMP := $(VENV)/.installed
 DEMO_STAMP := $(DEMO_VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo up test fuzz mutants check format reference bench bench-identity clean
+.PHONY: help venv demo up test fuzz mutants check format reference bench bench-identity bench-strangers clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10
@@ -66,6 +66,9 @@ bench: $(STAMP) ## The data path beside Envoy, nginx, haproxy and stunnel
 
 bench-identity: $(STAMP) ## The identity path: minting, and from an entry to the workload
 	$(BIN)/python -m bench.identity $(BENCH_ARGS)
+
+bench-strangers: $(STAMP) ## What a refused stranger costs, beside Envoy, nginx and go-spiffe
+	$(BIN)/python -m bench.strangers $(BENCH_ARGS)
 
 clean: ## Remove what the targets above made
 	rm -rf $(VENV) $(DEMO_VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

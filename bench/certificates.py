@@ -13,7 +13,7 @@ from meshtls.ca.authority import Authority
 from meshtls.clock import SystemClock
 from meshtls.spiffeid import SpiffeId, TrustDomain
 
-__all__ = ["TRUST_DOMAIN", "make_certs"]
+__all__ = ["TRUST_DOMAIN", "make_certs", "write_private"]
 
 TRUST_DOMAIN = TrustDomain.parse("bench.test")
 
@@ -41,11 +41,12 @@ def _issue(authority: Authority, directory: Path, side: Side) -> SideCerts:
     chain_pem = b"".join(certificate.public_bytes(Encoding.PEM) for certificate in chain)
     key_pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     certs.chain.write_bytes(chain_pem)
-    _write_private(certs.key, key_pem)
-    _write_private(certs.both, chain_pem + key_pem)
+    write_private(certs.key, key_pem)
+    write_private(certs.both, chain_pem + key_pem)
     return certs
 
 
-def _write_private(path: Path, content: bytes) -> None:
+def write_private(path: Path, content: bytes) -> None:
+    """A new file that its owner alone may read, before it has a byte."""
     path.touch(mode=0o600)
     path.write_bytes(content)

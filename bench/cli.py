@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import NoReturn, Protocol, TypeVar
 
 import click
 import msgspec
@@ -20,7 +20,7 @@ from bench.report import SUBJECT, Cell, PeerInfo, Report
 from bench.run import measure_all
 from bench.workloads import FULL, QUICK, WORKLOADS, Workload
 
-__all__ = ["main"]
+__all__ = ["Found", "chosen_of", "leave", "look_at", "main"]
 
 T = TypeVar("T")
 _ROOT = Path(__file__).resolve().parent.parent
@@ -39,11 +39,11 @@ def main(
     quick: bool, only: str | None, workload: str | None, rounds: int | None, load_in_python: bool, output: Path
 ) -> None:
     """Measure meshtls beside other proxies: pairs of them, mutual TLS in between, all on loopback."""
-    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGTERM, leave)
     console = Console(highlight=False)
-    chosen = _chosen("workload", workload, {one.name: one for one in WORKLOADS})
-    asked = _chosen("only", only, {peer.name: peer for peer in all_peers(_ROOT)})
-    infos = [_look(peer, console) for peer in asked]
+    chosen = chosen_of("workload", workload, {one.name: one for one in WORKLOADS})
+    asked = chosen_of("only", only, {peer.name: peer for peer in all_peers(_ROOT)})
+    infos = [look_at(peer, console) for peer in asked]
     peers = [peer for peer, info in zip(asked, infos, strict=True) if info.missing is None]
     if not peers:
         raise click.ClickException("none of these peers can be measured here")
@@ -76,11 +76,13 @@ class _Progress:
         self._console.print(f"{place}  {cell.workload:<10} {cell.peer:<8} {said}", markup=False)
 
 
-def _leave(number: int, _: object) -> NoReturn:
+def leave(number: int, _: object) -> NoReturn:
+    """On a signal: by an exception, so that what was started is stopped."""
     sys.exit(128 + number)
 
 
-def _chosen(option: str, text: str | None, known: dict[str, T]) -> Sequence[T]:
+def chosen_of(option: str, text: str | None, known: dict[str, T]) -> Sequence[T]:
+    """What a comma list names, or all. Raises click.BadParameter."""
     names = text.split(",") if text else list(known)
     for name in names:
         if name not in known:
@@ -88,7 +90,17 @@ def _chosen(option: str, text: str | None, known: dict[str, T]) -> Sequence[T]:
     return [known[name] for name in names]
 
 
-def _look(peer: Peer, console: Console) -> PeerInfo:
+class Found(Protocol):
+    """What can be looked for."""
+
+    @property
+    def name(self) -> str: ...
+    def missing(self) -> str | None: ...
+    def version(self) -> str: ...
+
+
+def look_at(peer: Found, console: Console) -> PeerInfo:
+    """Its version, or why it is missing; printed, too."""
     missing = peer.missing()
     info = PeerInfo(peer.name, None if missing else peer.version(), missing)
     console.print(f"{peer.name}: {info.version or f'not measured: {missing}'}", markup=False)

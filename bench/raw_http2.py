@@ -76,8 +76,11 @@ class RawHttp2:
         raise AssertionError(f"wanted a frame of kind {kind}, got the end of the connection")
 
     async def next_headers(self) -> dict[str, str]:
-        found = await self.next_of(HEADERS)
-        return {str(name): str(value) for name, value in self._decoder.decode(found.payload)}
+        return self.decoded(await self.next_of(HEADERS))
+
+    def decoded(self, headers: Frame) -> dict[str, str]:
+        """What a HEADERS frame says; each has to be decoded, in its turn (RFC 7541, section 2.2)."""
+        return {str(name): str(value) for name, value in self._decoder.decode(headers.payload)}
 
     async def farewell(self) -> tuple[int, str]:
         """The code and the reason of the GOAWAY that ends the connection; it does end."""

@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NoReturn
 
 import click
 import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from bench.cli import leave
 from bench.identity.arrival import measure_embedded_arrival, measure_server_arrival
 from bench.identity.crowd import measure_crowd
 from bench.identity.figures import FULL, QUICK, Figure, IdentityReport, Progress, Scale, UnmeasuredError
@@ -51,7 +50,7 @@ PARTS: Mapping[str, Part] = {
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False), default=_RESULTS, help="Where to write.")
 def main(quick: bool, output: Path) -> None:
     """Measure identities: minting, how soon an entry arrives, an agent's crowd, a server's registry."""
-    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGTERM, leave)
     logging.getLogger("meshtls").setLevel(logging.ERROR)
     console = Console(highlight=False)
     report = asyncio.run(measure(QUICK if quick else FULL, lambda line: console.print(line, markup=False)))
@@ -114,7 +113,3 @@ def _failures(report: IdentityReport) -> list[str]:
 
 def _load(report: IdentityReport) -> str:
     return f"load average before the run: {report.machine.load_average:.1f} on {report.machine.cpus} CPUs"
-
-
-def _leave(number: int, _: object) -> NoReturn:
-    sys.exit(128 + number)

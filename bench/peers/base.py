@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
-__all__ = ["CAPACITY", "Certs", "Peer", "Ports", "Program", "Setup", "Side", "SideCerts", "Site"]
+__all__ = ["CAPACITY", "MESSAGE_BYTES", "Certs", "Peer", "Ports", "Program", "Setup", "Side", "SideCerts", "Site"]
 
 CAPACITY = 4000
 """Connections that every peer is configured to hold: more than any workload opens."""
+
+MESSAGE_BYTES = 128 << 10
+"""The longest request that an HTTP/2 listener takes, where that can be set: what our attestation port has."""
 
 
 class Side(Enum):
@@ -79,6 +83,16 @@ class Site:
 
     def other(self, side: Side) -> SideCerts:
         return self.certs.sides[Side.SERVER if side is Side.CLIENT else Side.CLIENT]
+
+    @property
+    def app_socket(self) -> Path:
+        """Where ``http_app`` answers."""
+        return self.workdir / "app.sock"
+
+    def http_app(self) -> Program:
+        """The app behind an HTTP/2 listener."""
+        argv = [sys.executable, "-m", "bench.http_app", str(self.app_socket)]
+        return Program(argv, counted=False, socket=self.app_socket)
 
     def write(self, side: Side, suffix: str, text: str) -> Path:
         """Write one side's configuration and tell where it is."""

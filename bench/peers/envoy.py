@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.peers.base import Program, Setup, Side, Site
-from bench.peers.envoy_config import bootstrap
+from bench.peers.envoy_config import Json, bootstrap, http2_bootstrap
 from bench.peers.found import said
 
 __all__ = ["Envoy"]
@@ -43,9 +43,18 @@ class Envoy:
         return True
 
     def programs(self, side: Side, setup: Setup, site: Site) -> Sequence[Program]:
-        config = site.write(side, ".envoy.json", json.dumps(bootstrap(side, setup, site), indent=1))
+        return [self._program(side, site, bootstrap(side, setup, site))]
+
+    def mtls_programs(self, site: Site) -> Sequence[Program]:
+        return self.programs(Side.SERVER, Setup.FULL, site)
+
+    def http2_programs(self, site: Site) -> Sequence[Program]:
+        return [site.http_app(), self._program(Side.SERVER, site, http2_bootstrap(site, site.app_socket))]
+
+    def _program(self, side: Side, site: Site, document: Json) -> Program:
+        config = site.write(side, ".envoy.json", json.dumps(document, indent=1))
         flags = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "error", "--service-node", side.value]
-        return [Program([self._binary(), "--config-path", str(config), *flags])]
+        return Program([self._binary(), "--config-path", str(config), *flags])
 
     def _binary(self) -> str:
         python = self._venv / "bin" / "python"

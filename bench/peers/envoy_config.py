@@ -1,22 +1,31 @@
-"""Envoy's bootstrap document for one side of a pair: a TCP proxy, or an HTTP/2 CONNECT tunnel like Istio's HBONE."""
+"""Envoy's bootstrap documents: one side of a pair, as a TCP proxy or an HTTP/2 CONNECT tunnel like Istio's HBONE, and
+an HTTP/2 listener for anybody.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from bench.peers.base import CAPACITY, Setup, Side, Site
+from bench.peers.base import CAPACITY, MESSAGE_BYTES, Setup, Side, Site
 
-__all__ = ["bootstrap"]
+__all__ = ["Json", "bootstrap", "http2_bootstrap"]
 
 Json = dict[str, Any]
 _EXTENSIONS = "type.googleapis.com/envoy.extensions"
 _TCP_PROXY = f"{_EXTENSIONS}.filters.network.tcp_proxy.v3.TcpProxy"
 _HTTP_MANAGER = f"{_EXTENSIONS}.filters.network.http_connection_manager.v3.HttpConnectionManager"
+_BUFFER = f"{_EXTENSIONS}.filters.http.buffer.v3.Buffer"
 _ROUTER = f"{_EXTENSIONS}.filters.http.router.v3.Router"
 _HTTP_OPTIONS = f"{_EXTENSIONS}.upstreams.http.v3.HttpProtocolOptions"
 _UPSTREAM_TLS = f"{_EXTENSIONS}.transport_sockets.tls.v3.UpstreamTlsContext"
 _DOWNSTREAM_TLS = f"{_EXTENSIONS}.transport_sockets.tls.v3.DownstreamTlsContext"
 _CLUSTER = "next"
+_TLS_PARAMS: Json = {
+    "tls_minimum_protocol_version": "TLSv1_3",
+    "tls_maximum_protocol_version": "TLSv1_3",
+    "ecdh_curves": ["X25519"],
+}
 # A TLS 1.3 ticket is used once, and connections are opened side by side.
 _SESSIONS = 64
 
@@ -26,6 +35,46 @@ def bootstrap(side: Side, setup: Setup, site: Site) -> Json:
     return {
         "static_resources": {"listeners": [_listener(side, setup, site)], "clusters": [_cluster(side, setup, site)]}
     }
+
+
+def http2_bootstrap(site: Site, app: Path) -> Json:
+    """TLS without client certificates; requests of a bounded size go to the HTTP/1.1 app at a Unix socket."""
+    config: Json = {
+        "@type": _HTTP_MANAGER,
+        "stat_prefix": "http2",
+        "codec_type": "HTTP2",
+        "route_config": {
+            "virtual_hosts": [
+                {
+                    "name": "app",
+                    "domains": ["*"],
+                    "routes": [{"match": {"prefix": "/"}, "route": {"cluster": _CLUSTER}}],
+                }
+            ]
+        },
+        "http_filters": [
+            {
+                "name": "envoy.filters.http.buffer",
+                "typed_config": {"@type": _BUFFER, "max_request_bytes": MESSAGE_BYTES},
+            },
+            {"name": "envoy.filters.http.router", "typed_config": {"@type": _ROUTER}},
+        ],
+    }
+    tls: Json = {
+        "@type": _DOWNSTREAM_TLS,
+        "common_tls_context": {
+            "tls_params": _TLS_PARAMS,
+            "tls_certificates": _own_certificate(Side.SERVER, site),
+            "alpn_protocols": ["h2"],
+        },
+    }
+    chain: Json = {
+        "filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": config}],
+        "transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": tls},
+    }
+    listener: Json = {"name": "http2", "address": _address(site.listen(Side.SERVER)), "filter_chains": [chain]}
+    cluster = _cluster(Side.SERVER, Setup.FULL, site, {"pipe": {"path": str(app)}})
+    return {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
 
 
 def _listener(side: Side, setup: Setup, site: Site) -> Json:
@@ -60,8 +109,8 @@ def _http_connect() -> Json:
     return {"name": "envoy.filters.network.http_connection_manager", "typed_config": config}
 
 
-def _cluster(side: Side, setup: Setup, site: Site) -> Json:
-    endpoint = {"endpoint": {"address": _address(site.target(side))}}
+def _cluster(side: Side, setup: Setup, site: Site, address: Json | None = None) -> Json:
+    endpoint = {"endpoint": {"address": address or _address(site.target(side))}}
     cluster: Json = {
         "name": _CLUSTER,
         "connect_timeout": "5s",
@@ -101,22 +150,20 @@ def _downstream_tls(setup: Setup, site: Site) -> Json:
 
 
 def _common_tls(side: Side, setup: Setup, site: Site) -> Json:
-    own, other = site.own(side), site.other(side)
     return {
-        "tls_params": {
-            "tls_minimum_protocol_version": "TLSv1_3",
-            "tls_maximum_protocol_version": "TLSv1_3",
-            "ecdh_curves": ["X25519"],
-        },
-        "tls_certificates": [
-            {"certificate_chain": {"filename": str(own.chain)}, "private_key": {"filename": str(own.key)}}
-        ],
+        "tls_params": _TLS_PARAMS,
+        "tls_certificates": _own_certificate(side, site),
         "validation_context": {
             "trusted_ca": {"filename": str(site.certs.roots)},
-            "match_typed_subject_alt_names": [{"san_type": "URI", "matcher": {"exact": other.spiffe_id}}],
+            "match_typed_subject_alt_names": [{"san_type": "URI", "matcher": {"exact": site.other(side).spiffe_id}}],
         },
         **({"alpn_protocols": ["h2"]} if setup is Setup.TUNNEL else {}),
     }
+
+
+def _own_certificate(side: Side, site: Site) -> list[Json]:
+    own = site.own(side)
+    return [{"certificate_chain": {"filename": str(own.chain)}, "private_key": {"filename": str(own.key)}}]
 
 
 def _address(port: int) -> Json:

@@ -49,6 +49,9 @@ class Meshtls:
         run = Program(_argv("sidecar", "run", "--config", str(sidecar)))
         return [run] if side is Side.CLIENT else [_ca(site, socket), run]
 
+    def mtls_programs(self, site: Site) -> Sequence[Program]:
+        return self.programs(Side.SERVER, Setup.FULL, site)
+
 
 def _door(side: Side, setup: Setup, site: Site) -> dict[str, object]:
     listen, target = f"127.0.0.1:{site.listen(side)}", f"127.0.0.1:{site.target(side)}"

@@ -1,12 +1,13 @@
-"""nginx with its stream module."""
+"""nginx with its stream module, and as an HTTP/2 server."""
 
 from __future__ import annotations
 
+import getpass
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.peers.base import CAPACITY, Program, Setup, Side, Site
+from bench.peers.base import CAPACITY, MESSAGE_BYTES, Program, Setup, Side, Site
 from bench.peers.found import find, said
 
 __all__ = ["Nginx"]
@@ -23,6 +24,32 @@ stream {{
         listen 127.0.0.1:{listen}{ssl};
         proxy_pass 127.0.0.1:{target};
 {tls}
+    }}
+}}
+"""
+_HTTP = """\
+user {user};
+daemon off;
+worker_processes 1;
+pid {workdir}/http.pid;
+error_log {workdir}/http.log;
+events {{ worker_connections {connections}; }}
+http {{
+    access_log off;
+    client_body_temp_path {workdir}/body;
+    proxy_temp_path {workdir}/proxy;
+    fastcgi_temp_path {workdir}/fastcgi;
+    uwsgi_temp_path {workdir}/uwsgi;
+    scgi_temp_path {workdir}/scgi;
+    server {{
+        listen 127.0.0.1:{listen} ssl http2;
+        ssl_protocols TLSv1.3;
+        ssl_ecdh_curve X25519;
+        ssl_certificate {own.chain};
+        ssl_certificate_key {own.key};
+        ssl_session_tickets off;
+        client_max_body_size {message_bytes};
+        location / {{ proxy_pass http://unix:{app}; }}
     }}
 }}
 """
@@ -89,8 +116,27 @@ class Nginx:
             target=site.target(side),
             tls=tls,
         )
-        config = site.write(side, ".nginx", text)
-        return [Program(_argv("-p", str(site.workdir), "-e", f"{side.value}.log", "-c", str(config)))]
+        return [_program(side, site, text)]
+
+    def mtls_programs(self, site: Site) -> Sequence[Program]:
+        return self.programs(Side.SERVER, Setup.FULL, site)
+
+    def http2_programs(self, site: Site) -> Sequence[Program]:
+        text = _HTTP.format(
+            user=getpass.getuser(),  # or root's nginx has a worker that can't reach the app's socket
+            workdir=site.workdir,
+            connections=3 * CAPACITY,
+            listen=site.listen(Side.SERVER),
+            own=site.own(Side.SERVER),
+            message_bytes=MESSAGE_BYTES,
+            app=site.app_socket,
+        )
+        return [site.http_app(), _program(Side.SERVER, site, text)]
+
+
+def _program(side: Side, site: Site, text: str) -> Program:
+    config = site.write(side, ".nginx", text)
+    return Program(_argv("-p", str(site.workdir), "-e", f"{side.value}.log", "-c", str(config)))
 
 
 def _argv(*arguments: str) -> Sequence[str]:

@@ -1,0 +1,1 @@
+"""What a refused stranger costs: ``python -m bench.strangers``."""

@@ -1,0 +1,3 @@
+from bench.strangers.cli import main
+
+main(prog_name="python -m bench.strangers")

@@ -1,0 +1,46 @@
+"""What friendly clients and strangers do alike at an HTTP/2 listener that anybody may call."""
+
+from __future__ import annotations
+
+import ssl
+from enum import Enum
+
+from bench.raw_http2 import DATA, GOAWAY, HEADERS, PING, RST_STREAM, RawHttp2
+
+__all__ = ["ACK", "Ending", "anonymous_tls", "ending_of"]
+
+ACK = 1
+
+
+class Ending(Enum):
+    """How the server's part ends."""
+
+    ANSWERED = "a byte of the app came"
+    REFUSED = "the call was refused: by a status, an error page or RST_STREAM"
+    CUT = "the connection was ended"
+    IGNORED = "everything was read, and a PING answered"
+
+
+def anonymous_tls() -> ssl.SSLContext:
+    """Believes any server: who that is, is not what is measured."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    return context
+
+
+async def ending_of(client: RawHttp2) -> Ending:
+    """Read until one of them. An error page is not from the app."""
+
+    while (found := await client.next()) is not None and found.kind != GOAWAY:
+        if found.kind == HEADERS:
+            headers = client.decoded(found)
+            if headers.get(":status") != "200" or "grpc-status" in headers:
+                return Ending.REFUSED
+        elif found.kind == DATA and found.payload:
+            return Ending.ANSWERED
+        elif found.kind == RST_STREAM:
+            return Ending.REFUSED
+        elif found.kind == PING and found.flags & ACK:
+            return Ending.IGNORED
+    return Ending.CUT
