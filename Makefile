@@ -6,6 +6,8 @@ PYTEST_ARGS ?=
 MUTANTS_ARGS ?=
 BENCH_ARGS ?=
 FUZZ_SECONDS ?= 20
+SOAK_SECONDS ?= 600
+SOAK_ARGS ?=
 SVID_TTL ?= 1h
 
 BIN := $(VENV)/bin
@@ -13,7 +15,7 @@ STAMP := $(VENV)/.installed
 DEMO_STAMP := $(DEMO_VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo up test fuzz mutants check format reference bench bench-identity bench-strangers clean
+.PHONY: help venv demo up test fuzz soak mutants check format reference bench bench-identity bench-strangers clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10
@@ -42,6 +44,9 @@ test: $(STAMP) ## The whole test suite
 
 fuzz: $(STAMP) ## Hostile input for every parser, FUZZ_SECONDS each (20); FUZZ_SEED=1 for the same each time
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/pytest -n auto --timeout 0 tests/fuzz $(PYTEST_ARGS)
+
+soak: $(STAMP) ## A whole mesh under friendly and hostile load, with kill -9, SOAK_SECONDS long (600)
+	$(BIN)/python -m tests.soak --seconds $(SOAK_SECONDS) $(SOAK_ARGS)
 
 mutants: $(STAMP) ## Wrong edits of the code that decides who may talk: a test has to notice each (MUTANTS_ARGS=--help)
 	$(BIN)/python -m tests.mutants.run $(MUTANTS_ARGS)

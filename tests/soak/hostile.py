@@ -1,0 +1,158 @@
+"""Hostile load: what costs the mesh something and never was meant to be served. Each kind has a rate of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+import struct
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from bench.hostile_chains import HostileChain, hostile_chains
+from bench.raw_client import certificate_message, present
+from meshtls.errors import AccessError, MeshtlsError
+from meshtls.proto.server_calls import attest_channel
+from meshtls.proto.server_client import AttestationClient
+from meshtls.svid.x509 import X509Svid
+from tests.soak.mesh import ALLOWED, Mesh, id_of
+from tests.soak.stopping import Load
+from tests.soak.violations import Violations
+from tests.support.http2 import RST_STREAM, frame, raw_http2
+from tests.support.server import new_csr
+from tests.support.tls import SlowClient
+
+__all__ = ["HostileLoad", "chains_of"]
+
+_BUNDLE_CALL = "/meshtls.server.v1.Attestation/GetBundle"
+_RESETS = 300
+_CANCEL = struct.pack(">I", 8)
+#: Longer than the listeners wait for a handshake: it is theirs to hang up.
+_HELD_S = 8.0
+_MOST_HELD = 64
+
+
+def chains_of(mesh: Mesh, captured: X509Svid) -> list[HostileChain]:
+    """All hostile chains, about the mesh's own authorities; making them takes a second or two."""
+    chain = [one.public_bytes(Encoding.DER) for one in captured.chain]
+    authorities = [*mesh.bundle.x509_authorities, *captured.chain[1:]]
+    return list(hostile_chains(str(id_of("web")), authorities, chain))
+
+
+@dataclass(slots=True)
+class HostileLoad:
+    """``done`` counts by kind. What an attempt was answered does not matter, except a token that is accepted."""
+
+    mesh: Mesh
+    chains: list[HostileChain]
+    violations: Violations
+    load: Load
+    done: Counter[str] = field(default_factory=Counter)
+    _held: set[asyncio.Task[None]] = field(default_factory=set)
+
+    @property
+    def kinds(self) -> dict[str, tuple[float, Callable[[random.Random], Awaitable[None]]]]:
+        """Seconds between two attempts, and the attempt."""
+        return {
+            "half-open TCP": (0.15, self._half_open),
+            "half handshake": (0.15, self._half_handshake),
+            "garbage bytes": (0.15, self._garbage),
+            "hostile chain": (0.2, self._hostile_chain),
+            "rapid reset": (1.0, self._rapid_reset),
+            "token guess": (0.3, self._guess_token),
+        }
+
+    def begin(self, tasks: asyncio.TaskGroup) -> None:
+        for kind, (pause, attempt) in self.kinds.items():
+            tasks.create_task(self._again_and_again(kind, pause, attempt))
+
+    async def _again_and_again(
+        self, kind: str, pause: float, attempt: Callable[[random.Random], Awaitable[None]]
+    ) -> None:
+        chances = self.load.chances(kind)
+        while self.load.going:
+            try:
+                await attempt(chances)
+            except (OSError, EOFError, MeshtlsError, ValueError):
+                # Refused, cut, or the server is down just now: all of it is well.
+                self.done[f"{kind}, refused early"] += 1
+            self.done[kind] += 1
+            await self.load.pause(chances.uniform(0.5, 1.5) * pause)
+        for task in self._held:
+            task.cancel()
+
+    def _listener(self, chances: random.Random) -> tuple[str, int]:
+        listeners = [self.mesh.inbound(one) for one in ALLOWED]
+        return chances.choice([*listeners, self.mesh.server_port, self.mesh.attest_port])
+
+    async def _half_open(self, chances: random.Random) -> None:
+        await self._hold(self._listener(chances), b"")
+
+    async def _half_handshake(self, chances: random.Random) -> None:
+        hello = SlowClient().hello
+        await self._hold(self._listener(chances), hello[: chances.choice((3, len(hello) // 2, len(hello)))])
+
+    async def _hold(self, address: tuple[str, int], said: bytes) -> None:
+        """Say this and no more, until the other side hangs up."""
+        if len(self._held) < _MOST_HELD:
+            reader, writer = await asyncio.open_connection(*address)
+            writer.write(said)
+            task = asyncio.create_task(self._wait_for_end(reader, writer))
+            self._held.add(task)
+            task.add_done_callback(self._held.discard)
+
+    async def _wait_for_end(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(_HELD_S):
+                await reader.read()
+        except OSError:
+            return
+        finally:
+            writer.transport.abort()
+
+    async def _garbage(self, chances: random.Random) -> None:
+        if chances.random() < 0.2:
+            reader, writer = await asyncio.open_unix_connection(str(self.mesh.workload_socket))
+        else:
+            reader, writer = await asyncio.open_connection(*self._listener(chances))
+        head = chances.choice((b"", b"\x16\x03\x01", b"\x17\x03\x03", b"GET / HTTP/1.1\r\n", b"PRI * HTTP/2.0\r\n\r\n"))
+        try:
+            writer.write(head + chances.randbytes(chances.choice((1, 40, 1_500, 60_000))))
+            writer.write_eof()
+            async with asyncio.timeout(_HELD_S):
+                await reader.read()
+        finally:
+            writer.transport.abort()
+
+    async def _hostile_chain(self, chances: random.Random) -> None:
+        chain = chances.choice(self.chains)
+        listener = self.mesh.inbound(chances.choice(list(ALLOWED)))
+        await asyncio.to_thread(present, listener, certificate_message(chain.certificates))
+
+    async def _rapid_reset(self, chances: random.Random) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.set_alpn_protocols(["h2"])
+        async with raw_http2(self.mesh.attest_port, context) as client:
+            numbers = range(1, 2 * _RESETS, 2)
+            await client.send(
+                b"".join(
+                    client.call(number, _BUNDLE_CALL) + frame(RST_STREAM, 0, number, _CANCEL) for number in numbers
+                )
+            )
+            while await client.next() is not None:
+                pass
+
+    async def _guess_token(self, chances: random.Random) -> None:
+        guess = f"{chances.getrandbits(128):032x}"
+        with closing(attest_channel(*self.mesh.attest_port, self.mesh.bundle)) as channel:
+            try:
+                attested = await AttestationClient(channel).with_token(guess, new_csr())
+            except AccessError:
+                return
+        subject = attested.chain[0].subject.rfc4514_string()
+        self.violations.add("wrong admission", f"the server took the join token {guess}, and issued {subject}")
