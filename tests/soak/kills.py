@@ -36,13 +36,13 @@ class Kills:
     done: Counter[str] = field(default_factory=Counter)
 
     async def run_until(self, calm: float) -> None:
-        """Kill until this monotonic time; then nothing more is killed."""
+        """Kill until this monotonic time, and until each of the three kinds of kill was done once."""
         chances = self.load.chances("kills")
         choices = ((self.mesh.server,), (self.mesh.agent,), (self.mesh.server, self.mesh.agent))
         victims = chances.sample(choices, len(choices))  # each of them once, before chance is free
         while self.load.going:
             await self.load.pause(chances.uniform(*_APART_S))
-            if self.load.stopped.is_set() or time.monotonic() >= calm:
+            if self.load.stopped.is_set() or (not victims and time.monotonic() >= calm):
                 return
             chosen = victims.pop() if victims else chances.choice(choices)
             outage = Outage(tuple(one.name for one in chosen), time.time())

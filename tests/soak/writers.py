@@ -20,8 +20,8 @@ from tests.soak.writes_model import WritesModel
 
 __all__ = ["WritersLoad"]
 
-_WRITERS = 3
-_PAUSES_S = (0.01, 0.1)
+_WRITERS = 5
+_PAUSES_S = (0.0, 0.06)
 _MOST_KEPT = 25  # of each writer
 #: No process has it: these identities are signed by the agent and given to nobody.
 _NOBODY = (Selector.parse("unix:uid:4294967000"),)
@@ -74,7 +74,7 @@ class WritersLoad:
     ) -> None:
         """One call, and what its answer makes certain. Raises LocalIdentityError where there is none."""
         ttl = chances.randrange(60, 3_600)
-        weights = (6, 3, 1) if len(kept) < _MOST_KEPT else (0, 1, 3)
+        weights = (4, 3, 3) if len(kept) < _MOST_KEPT else (0, 1, 3)
         what = chances.choices(("create", "update", "delete"), weights)[0] if kept else "create"
         place = chances.randrange(len(kept)) if kept else 0
         wanted = None if what == "delete" else ttl
