@@ -33,8 +33,9 @@ DOMAIN = TrustDomain("example.org")
 WORKLOADS = ("web", "db", "brief", "outsider")
 #: Seconds. The shortest TTL that a file or an entry takes is 1 s, whose renewal no busy machine can do in time.
 LONG_TTL, BRIEF_TTL = 30, 6
-#: An intermediate is renewed at half of this, and an SVID has at most half of it.
-_CA_TTL, _AGENT_TTL = "60s", "30s"
+#: Each is renewed at its half. An agent that is cut off for longer than the other half can't come back, since its join
+#: token is used up: that is more than an outage lasts on a busy machine. The CA's has to be twice the agent's.
+_CA_TTL, _AGENT_TTL = "180s", "90s"
 _READY_S = 90.0
 
 

@@ -20,7 +20,7 @@ from grpclib.client import Channel
 from meshtls.agent.fetch import new_key, request_for
 from meshtls.agent.node.identity import NodeIdentity
 from meshtls.agent.node.proof import NodeProof
-from meshtls.agent.rotation import backoff, next_rotation
+from meshtls.agent.rotation import backoff, next_rotation, retry_at
 from meshtls.agent.upstream import EntryCsr, SigningResult, Update
 from meshtls.clock import Clock, SystemClock
 from meshtls.complaints import Complaints
@@ -231,7 +231,11 @@ class ServerUpstream:
 
     async def _until_half_life(self, failures: int) -> None:
         if failures:
-            await self._clock.sleep(backoff(failures, self._jitter()))
+            # Sooner where the SVID ends soon: without one, a node whose join token is used up can't come back.
+            life = self._identity.lifetime if self._identity.valid else None
+            now = self._clock.now()
+            due = retry_at(now, life[1] if life else None, failures, self._jitter())
+            await self._clock.sleep((due - now) / timedelta(seconds=1))
             return
         while (life := self._identity.lifetime) is None:
             self._attested.clear()
