@@ -34,6 +34,8 @@ class Kills:
     load: Load
     outages: list[Outage] = field(default_factory=list)
     done: Counter[str] = field(default_factory=Counter)
+    #: What the present outage waits for; empty when all is well.
+    unhealed: list[str] = field(default_factory=list)
 
     async def run_until(self, calm: float) -> None:
         """Kill until this monotonic time, and until each of the three kinds of kill was done once."""
@@ -47,6 +49,7 @@ class Kills:
             chosen = victims.pop() if victims else chances.choice(choices)
             outage = Outage(tuple(one.name for one in chosen), time.time())
             self.outages.append(outage)
+            self.unhealed = ["killed"]
             await asyncio.gather(*(one.kill() for one in chosen))
             await asyncio.sleep(chances.uniform(*_DOWN_S))
             restarted = [asyncio.create_task(one.start()) for one in chosen]
@@ -63,21 +66,20 @@ class Kills:
     async def _heal(self, outage: Outage) -> bool:
         back = time.time()
         deadline = time.monotonic() + _HEALS_S
-        wrong = ["not looked at"]
         while time.monotonic() < deadline:
-            wrong = await self._unhealed(back)
-            if not wrong:
+            self.unhealed = await self._look(back)
+            if not self.unhealed:
                 outage.healed = time.time()
                 return True
             await asyncio.sleep(0.1)
-        self.violations.add("not healed", f"{_HEALS_S:g} s after {', '.join(outage.victims)}: {'; '.join(wrong)}")
+        self.violations.add(
+            "not healed", f"{_HEALS_S:g} s after {', '.join(outage.victims)}: {'; '.join(self.unhealed)}"
+        )
         return False
 
-    async def _unhealed(self, back: float) -> list[str]:
+    async def _look(self, back: float) -> list[str]:
         if not self.rotation.renewed_since(back):
             return ["not every workload has an SVID of after the restart"]
         unready = await self.mesh.unready()
-        # A flow is well only by a connection that began after the SVIDs had come.
-        renewed = max(lives[-1].seen for lives in self.rotation.lives.of.values())
-        late = [flow.name for flow in FLOWS if self.friendly.last_served.get(flow.name, 0.0) < min(renewed, back)]
+        late = [flow.name for flow in FLOWS if self.friendly.last_served.get(flow.name, 0.0) < back]
         return [*unready, *(f"no connection {name} since" for name in late)]

@@ -102,12 +102,12 @@ class _Run:
         memory = " ".join(
             f"{program.name} {held.memory:.0f}" for program in self.mesh.programs if (held := held_by(program))
         )
-        down = [] if not self.kills.outages or self.kills.outages[-1].healed else self.kills.outages[-1].victims
+        away = f" ({'; '.join(self.kills.unhealed)})" if self.kills.unhealed else ""
         return (
             f"{seconds:4.0f} s  friendly {self.friendly.served.total():,} served {len(self.friendly.failures)} failed"
             f" | strangers {self.strangers.refused.total():,} refused | hostile {self.hostile.done.total():,}"
             f" | writes {self.writers.model.acknowledged:,} | rotations {self.rotation.seen.total()}"
-            f" | kills {self.kills.done.total()}{' (' + ' and '.join(down) + ' away)' if down else ''}"
+            f" | kills {self.kills.done.total()}{away}"
             f" | MiB: {memory} | violations {self.violations.counts.total()}"
         )
 
