@@ -3,7 +3,7 @@
 ``web`` calls ``db`` over mutual TLS, with a connection for each call and through a tunnel, and ``brief``, which calls
 ``db``. The SVIDs of web and db outlive every outage. Their entries are changed every two seconds, and each change
 makes new SVIDs: no call between these two may ever fail. The SVIDs of ``brief`` are as short as a busy machine can
-renew in time, and end in most outages.
+renew in time, and end in long outages.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ __all__ = ["ALLOWED", "BRIEF_TTL", "DOMAIN", "FLOWS", "LONG_TTL", "WORKLOADS", "
 
 DOMAIN = TrustDomain("example.org")
 WORKLOADS = ("web", "db", "brief", "outsider")
-#: Seconds. The shortest TTL that a file or an entry takes is 1 s, whose renewal no busy machine can do in time.
-LONG_TTL, BRIEF_TTL = 60, 6
+#: Seconds. An entry takes a TTL of 1 s, but half of a life is all the time that a renewal has: of 6 s, a machine with a
+#: load of 12 on two cores came a moment too late once.
+LONG_TTL, BRIEF_TTL = 60, 12
 #: Each is renewed at its half. An agent that is cut off for longer than the other half can't come back, since its join
 #: token is used up: that is more than an outage lasts on a busy machine. The CA's has to be twice the agent's.
 _CA_TTL, _AGENT_TTL = "180s", "90s"
