@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from bench.hostile_chains import HostileChain, hostile_chains
 from bench.raw_client import certificate_message, present
+from bench.raw_http2 import RST_STREAM, frame, raw_http2
 from meshtls.errors import AccessError, MeshtlsError
 from meshtls.proto.server_calls import attest_channel
 from meshtls.proto.server_client import AttestationClient
@@ -22,7 +23,6 @@ from meshtls.svid.x509 import X509Svid
 from tests.soak.mesh import ALLOWED, Mesh, id_of
 from tests.soak.stopping import Load
 from tests.soak.violations import Violations
-from tests.support.http2 import RST_STREAM, frame, raw_http2
 from tests.support.server import new_csr
 from tests.support.tls import SlowClient
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import hpack
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from bench.raw_http2 import DATA, END_HEADERS, HEADERS, PREFACE, SETTINGS, frame
 from meshtls.clock import SystemClock
 from meshtls.node.impostor import foreign_svid
 from meshtls.spiffeid import SpiffeId
@@ -24,7 +25,6 @@ from meshtls.tls.keys import load_svid
 from tests.soak.mesh import ALLOWED, Mesh, id_of
 from tests.soak.stopping import Load
 from tests.soak.violations import Violations
-from tests.support.http2 import DATA, END_HEADERS, HEADERS, PREFACE, SETTINGS, frame
 
 __all__ = ["Credentials", "StrangerLoad", "new_key", "probe"]
 
