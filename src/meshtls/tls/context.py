@@ -129,14 +129,24 @@ class GenerationContext(ssl.SSLContext):
 
     @classmethod
     def build(
-        cls, snapshot: X509Context, authorizer: Authorizer, *, server_side: bool, options: TlsOptions, clock: Clock
+        cls,
+        snapshot: X509Context,
+        authorizer: Authorizer,
+        *,
+        server_side: bool,
+        options: TlsOptions,
+        clock: Clock,
+        large: LargeHandshakes | None = None,
     ) -> Self:
-        """Raises LocalIdentityError where the snapshot has no SVID that OpenSSL takes."""
+        """``large`` is a budget of the generations before. Raises LocalIdentityError where the snapshot has no SVID
+        that OpenSSL takes.
+        """
         self = cls(ssl.PROTOCOL_TLS_SERVER if server_side else ssl.PROTOCOL_TLS_CLIENT)
         self.snapshot, self.server_side = snapshot, server_side
         self._authorizer, self._clock = authorizer, clock
         self._verifier = PeerVerifier(snapshot.bundles)
-        self._large = LargeHandshakes(clock)
+        self._large = large or LargeHandshakes(clock)
+        self._large.has_chain(sum(len(one.public_bytes(Encoding.DER)) for one in snapshot.svid.chain))
         self.sessions, self.resumption = Sessions(), options.resumption
         harden(self, options, server_side=server_side)
         self._load_authorities()
@@ -223,6 +233,7 @@ class TlsContexts:
         self.options = options
         self._clock = clock
         self._newest: GenerationContext | None = None
+        self._large = LargeHandshakes(clock)
         self._without_identity = Outage(log, clock)
 
     def current(self) -> GenerationContext:
@@ -237,7 +248,12 @@ class TlsContexts:
         newest = self._newest
         if newest is None or newest.snapshot is not snapshot:
             newest = self._newest = GenerationContext.build(
-                snapshot, self._authorizer, server_side=self.server_side, options=self.options, clock=self._clock
+                snapshot,
+                self._authorizer,
+                server_side=self.server_side,
+                options=self.options,
+                clock=self._clock,
+                large=self._large,
             )
         return newest
 

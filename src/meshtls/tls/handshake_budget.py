@@ -2,30 +2,54 @@
 
 OpenSSL decodes every certificate of a message before anybody may refuse it: 0.2 ms for the 120 bytes of the smallest
 (OpenSSL 3.0), and it takes 100 KB of them. Almost every peer's part of a handshake is small. A large one is let
-through, too, but once several of those have come to nothing the next are refused for a while: only whoever sends large
-chains is in the way of whoever does. A peer that is accepted costs this budget nothing.
+through, too, but once several of those have come to nothing the next are refused for a while. A peer that is accepted
+costs this budget nothing.
+
+What is large depends on the mesh, or strangers could use the budget up and keep out its own peers: RSA keys and many
+names make every chain long. So a part is small that is no longer than what our own SVID would need, or than what a peer
+needed that was accepted here. That has a bound as well: a single peer may not open the door to the largest.
 """
 
 from __future__ import annotations
 
 from meshtls.clock import Clock
 
-__all__ = ["LARGE_HANDSHAKE", "SERVER_HANDSHAKE", "SMALL_HANDSHAKE", "LargeHandshakes"]
+__all__ = ["LARGE_HANDSHAKE", "MOST_SMALL", "SERVER_HANDSHAKE", "SMALL_HANDSHAKE", "LargeHandshakes"]
 
-#: Bytes of a client's part, which is a ClientHello of 0.3 to 1.7 KB, its chain and a signature.
-SMALL_HANDSHAKE, LARGE_HANDSHAKE = 7 << 9, 16 << 10
+#: Bytes of a client's part, which is a ClientHello of 0.3 to 1.7 KB, its chain and a signature. In no mesh is one small
+#: that has more than MOST_SMALL.
+SMALL_HANDSHAKE, MOST_SMALL, LARGE_HANDSHAKE = 7 << 9, 8 << 10, 16 << 10
 #: Of a server's part, which may list the CAs that it takes; whom we dial is no stranger.
 SERVER_HANDSHAKE = 64 << 10
+#: Bytes beside a chain: the longest ClientHello, the signature of an RSA-4096 key, and what frames them.
+_BESIDE_CHAIN = 1728 + 512 + 160
+#: Two handshakes of one peer differ by a few bytes: an ECDSA signature has 70 to 72 of them.
+_MARGIN = 64
 _BURST = 32.0
 _PER_SECOND = 2.0
 
 
 class LargeHandshakes:
-    """How many large handshakes may be under way or have failed: 32, and 2 more each second."""
+    """How many large handshakes may be under way or have failed: 32, and 2 more each second.
+
+    ``small`` is up to how many bytes one is small.
+    """
 
     def __init__(self, clock: Clock) -> None:
+        self.small = SMALL_HANDSHAKE
         self._clock = clock
         self._left, self._since = _BURST, clock.monotonic()
+
+    def has_chain(self, size: int) -> None:
+        """Our own SVID's chain has that many bytes, as a peer's may have."""
+        self._needed(size + _BESIDE_CHAIN)
+
+    def accepted(self, size: int) -> None:
+        """A peer was, whose part had that many bytes."""
+        self._needed(size + _MARGIN)
+
+    def _needed(self, size: int) -> None:
+        self.small = max(self.small, min(size, MOST_SMALL))
 
     def take(self) -> bool:
         """Begin one; False where none is left."""
@@ -42,4 +66,4 @@ class LargeHandshakes:
         self._left = min(_BURST, self._left + 1)
 
     def __repr__(self) -> str:
-        return f"<LargeHandshakes [{self._left:g} left]>"
+        return f"<LargeHandshakes [{self._left:g} left, of more than {self.small} bytes]>"

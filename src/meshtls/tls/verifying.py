@@ -195,6 +195,7 @@ class VerifyingSSLObject(_Judged, ssl.SSLObject):
     allowance = SMALL_HANDSHAKE
     large: LargeHandshakes | None = None
     _is_large = False
+    _shown_bytes = 0
 
     def do_handshake(self) -> None:
         """Raises RefusedHandshake where the peer is not believed or not allowed, or says more than it may."""
@@ -204,8 +205,10 @@ class VerifyingSSLObject(_Judged, ssl.SSLObject):
             return
         while not self._shown(incoming):
             self._extend(incoming)
-        if self._is_large and self.large is not None:
-            self.large.give_back()
+        if self.large is not None:
+            self.large.accepted(self._shown_bytes)
+            if self._is_large:
+                self.large.give_back()
 
     def _shown(self, incoming: ssl.MemoryBIO) -> bool:
         """Let OpenSSL go on with what it may see; False where that was too little and there is more.
@@ -226,16 +229,25 @@ class VerifyingSSLObject(_Judged, ssl.SSLObject):
             return False
         finally:
             self.allowance -= given - incoming.pending
+            self._shown_bytes += given - incoming.pending
             if held:
                 incoming.write(held)
         return True
 
     def _extend(self, incoming: ssl.MemoryBIO) -> None:
-        if self.large is not None and not self._is_large and self.large.take():
+        large = self.large
+        if large is not None and not self._is_large and large.take():
             self._is_large = True
-            self.allowance += LARGE_HANDSHAKE - SMALL_HANDSHAKE
+            self.allowance = LARGE_HANDSHAKE - self._shown_bytes
             return
-        self.refusal = HandshakeError("the peer's part of the handshake is longer than is allowed here now")
+        why = "the peer's part of the handshake has more than"
+        if large is None or self._is_large:
+            self.refusal = HandshakeError(f"{why} {self._shown_bytes} bytes, which are the most that are read")
+        else:
+            self.refusal = HandshakeError(
+                f"{why} {self._shown_bytes} bytes, which no peer needed that was accepted here, and too many such came"
+                " to nothing just now"
+            )
         incoming.read()
         incoming.write(IMPOSSIBLE)
         try:
@@ -263,7 +275,8 @@ def bounded(connection: ssl.SSLObject, incoming: ssl.MemoryBIO, large: LargeHand
     """A new connection that reads from this BIO, with its allowance set; ``large`` is for a server."""
     if isinstance(connection, VerifyingSSLObject):
         connection.incoming, connection.large = incoming, large
-        connection.allowance = SMALL_HANDSHAKE if connection.server_side else SERVER_HANDSHAKE
+        small = large.small if large is not None else SMALL_HANDSHAKE
+        connection.allowance = small if connection.server_side else SERVER_HANDSHAKE
     return connection
 
 

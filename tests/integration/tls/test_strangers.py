@@ -9,6 +9,7 @@ import ssl
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
 
 import pytest
 from cryptography import x509
@@ -21,9 +22,9 @@ from meshtls.bundle import BundleSet
 from meshtls.errors import HandshakeError, InvalidSvidError, UntrustedPeerError
 from meshtls.svid.context import ConstantSource, X509Context
 from meshtls.tls.bootstrap import AnonymousClientsServerContext
-from meshtls.tls.context import GenerationContext
+from meshtls.tls.context import GenerationContext, TlsContexts
 from meshtls.tls.engine import TlsEngine
-from meshtls.tls.handshake_budget import LARGE_HANDSHAKE, SMALL_HANDSHAKE
+from meshtls.tls.handshake_budget import LARGE_HANDSHAKE, MOST_SMALL, SMALL_HANDSHAKE, LargeHandshakes
 from tests.support.authority import Leaf, context_for, make_authority, mint_raw, svid_for
 from tests.support.chain_table import ROOT, leaf
 from tests.support.clock import ManualClock
@@ -145,19 +146,69 @@ def test_a_large_handshake_of_a_good_peer_is_taken_as_often_as_it_comes() -> Non
         assert met(server, client_with(250)) == Ends()
 
 
-def test_after_many_large_ones_that_were_refused_the_next_have_to_wait_and_small_ones_have_not() -> None:
-    clock = ManualClock()
-    server = context_of(context_for(OURS, SERVER), server_side=True, clock=clock)
+def used_up(clock: ManualClock, ours: X509Context | None = None) -> GenerationContext:
+    """A server whose budget for large handshakes strangers have used up."""
+    server = context_of(ours or context_for(OURS, SERVER), server_side=True, clock=clock)
     for _ in range(32):
         assert type(met(server, client_with(250, foreign=True)).server) is UntrustedPeerError
+    return server
+
+
+def test_after_many_large_ones_that_were_refused_the_next_have_to_wait_and_small_ones_have_not() -> None:
+    clock = ManualClock()
+    server = used_up(clock)
     for client in (client_with(250, foreign=True), client_with(250)):
         ends = met(server, client)
         assert type(ends.server) is HandshakeError
-        assert str(ends.server) == "the peer's part of the handshake is longer than is allowed here now"
+        assert str(ends.server) == (
+            f"the peer's part of the handshake has more than {SMALL_HANDSHAKE} bytes, which no peer needed that was"
+            " accepted here, and too many such came to nothing just now"
+        )
         assert str(ends.client).startswith("the peer refused the connection with the alert")
     assert met(server, client_with(0)) == Ends()
     clock.advance(0.5)
     assert met(server, client_with(250)) == Ends()
+
+
+def test_strangers_do_not_keep_out_peers_as_large_as_one_that_was_accepted() -> None:
+    source = Source(context_for(OURS, SERVER))
+    contexts = TlsContexts(source, authorize_any(), server_side=True, clock=ManualClock())
+    assert met(contexts.current(), client_with(160)) == Ends()
+    for _ in range(32):
+        assert type(met(contexts.current(), client_with(250, foreign=True)).server) is UntrustedPeerError
+    assert type(met(contexts.current(), client_with(250)).server) is HandshakeError
+    assert met(contexts.current(), client_with(160)) == Ends()
+    source.context = context_for(OURS, SERVER)
+    assert met(contexts.current(), client_with(160)) == Ends()
+    assert type(met(contexts.current(), client_with(250)).server) is HandshakeError
+
+
+def test_strangers_do_not_keep_out_peers_whose_chain_is_as_long_as_our_own() -> None:
+    own = client_with(160)
+    assert met(used_up(ManualClock(), own), client_with(160)) == Ends()
+    assert type(met(used_up(ManualClock()), client_with(160)).server) is HandshakeError
+
+
+def test_what_one_accepted_peer_needed_opens_the_door_for_the_largest_to_nobody() -> None:
+    large = LargeHandshakes(ManualClock())
+    for size in (1, SMALL_HANDSHAKE - 64):
+        large.accepted(size)
+    assert large.small == SMALL_HANDSHAKE
+    large.accepted(5000)
+    assert large.small == 5064
+    large.accepted(LARGE_HANDSHAKE)
+    assert large.small == MOST_SMALL
+    assert repr(large) == f"<LargeHandshakes [32 left, of more than {MOST_SMALL} bytes]>"
+
+
+@dataclass
+class Source:
+    """Whose context may be exchanged."""
+
+    context: X509Context
+
+    def snapshot(self) -> X509Context:
+        return self.context
 
 
 def test_a_handshake_above_every_bound_is_refused_without_a_look_at_its_certificates() -> None:
