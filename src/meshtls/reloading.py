@@ -67,6 +67,7 @@ async def reload_on_change(
             continue
         log.info("%s: reading the configuration again", "SIGHUP" if asked else watch)
         try:
+            watch.check_regular()
             await reload()
         except ConfigError as error:
             told = "; ".join(error.problems)
@@ -89,6 +90,12 @@ class FileWatch:
         self._stats = [_stat(file) for file in self._files]
         self._content = self._digest()
         self._pending = None
+
+    def check_regular(self) -> None:
+        """Raises ConfigError where a file is there that is no regular one: to read a pipe could block for ever."""
+        odd = [f"{file}: wanted a regular file, since it is read again" for file in self._files if _is_odd(file)]
+        if odd:
+            raise ConfigError(*odd)
 
     def changed(self) -> bool:
         """Whether the content differs from the known, and did not change since the call before; it is known then."""
@@ -128,6 +135,13 @@ async def _hangup_within(seconds: float, hangup: asyncio.Event, clock: Clock) ->
     asked = hangup.is_set()
     hangup.clear()
     return asked
+
+
+def _is_odd(file: Path) -> bool:
+    try:
+        return not stat.S_ISREG(file.stat().st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def _stat(file: Path) -> _Stat | None:

@@ -173,6 +173,30 @@ async def test_a_refused_configuration_is_logged_and_the_next_one_is_taken(
         assert taken == ["bad", "two"]
 
 
+@pytest.mark.parametrize("hangup", [True, False], ids=["at SIGHUP", "by itself"])
+async def test_a_pipe_in_the_place_of_the_file_is_refused_unread_and_the_next_file_is_taken(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, hangup: bool
+) -> None:
+    file, clock = tmp_path / "file", ManualClock()
+    file.write_text("one")
+    async with reloading(file, clock) as taken:
+        file.unlink()
+        os.mkfifo(file)
+        if hangup:
+            os.kill(os.getpid(), signal.SIGHUP)
+        else:
+            await tick(clock)
+            await tick(clock)
+        await until(lambda: bool(caplog.messages))
+        refusal = f"{file}: wanted a regular file, since it is read again; the configuration in use stays"
+        assert (caplog.messages, taken) == ([refusal], [])
+        file.unlink()
+        file.write_text("two")
+        await tick(clock)
+        await tick(clock)
+        assert taken == ["two"]
+
+
 @contextmanager
 def default_hangup() -> Iterator[None]:
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
