@@ -7,6 +7,7 @@ attest later; an operator wants to know.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
@@ -33,6 +34,18 @@ WORKLOAD_SELECTORS: Mapping[str, tuple[str, ...]] = {
 }
 #: The same for the server's node attestors, whose selectors a node alias asks for.
 NODE_SELECTORS: Mapping[str, tuple[str, ...]] = {"x509pop": ("subject:cn", "ca:fingerprint")}
+_DECIMAL = (re.compile(r"\A(?:0|[1-9][0-9]{0,9})"), "a decimal number")
+_DIGEST = (re.compile(r"\A[0-9a-f]{64}"), "64 digits of lower-case hexadecimal")
+#: What comes behind a name where that is not free text: its pattern, and the same in words.
+_FORMS: Mapping[tuple[str, str], tuple[re.Pattern[str], str]] = {
+    ("unix", "uid"): _DECIMAL,
+    ("unix", "gid"): _DECIMAL,
+    ("unix", "supplementary_gid"): _DECIMAL,
+    ("unix", "sha256"): _DIGEST,
+    ("unix", "path"): (re.compile(r"\A/.*", re.DOTALL), "an absolute path"),
+    ("docker", "container_id"): _DIGEST,
+    ("k8s", "container_id"): _DIGEST,
+}
 #: The type of the one selector of the alias that `token generate --spiffe-id` makes.
 _OWN_ALIAS = "spiffe_id"
 
@@ -101,10 +114,19 @@ def unproduced(entry: Entry, trust_domain: TrustDomain) -> Iterator[str]:
         if not _produced(selector, known):
             attestor = "node attestor" if alias else "workload attestor"
             yield f"no {attestor} produces the selector {selector}; known: {_described(known)}"
+        elif (wanted := _misfit(selector)) is not None:
+            yield f"no attestor produces the selector {selector}: wanted {wanted}"
 
 
 def _produced(selector: Selector, known: Mapping[str, tuple[str, ...]]) -> bool:
     return any(selector.value.startswith(f"{name}:") for name in known.get(selector.type, ()))
+
+
+def _misfit(selector: Selector) -> str | None:
+    """What its value should be, where it is something else."""
+    name, _, value = selector.value.partition(":")
+    pattern, words = _FORMS.get((selector.type, name), (None, ""))
+    return None if pattern is None or pattern.fullmatch(value) else f"{words} behind '{selector.type}:{name}:'"
 
 
 def _described(known: Mapping[str, tuple[str, ...]]) -> str:

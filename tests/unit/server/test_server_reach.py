@@ -125,6 +125,32 @@ def test_a_selector_that_no_attestor_produces_is_named(wanted: Entry, messages: 
     assert list(unproduced(wanted, DOMAIN)) == messages
 
 
+DECIMAL, DIGEST = "a decimal number", "64 digits of lower-case hexadecimal"
+
+
+@pytest.mark.parametrize(
+    ("produced", "never", "wanted"),
+    [
+        ("unix:uid:0", "unix:uid:abc", DECIMAL),
+        ("unix:uid:1000", "unix:uid:01000", DECIMAL),
+        ("unix:gid:4294967295", "unix:gid:-1", DECIMAL),
+        ("unix:supplementary_gid:7", "unix:supplementary_gid:", DECIMAL),
+        (f"unix:sha256:{'a' * 64}", f"unix:sha256:{'A' * 64}", DIGEST),
+        ("unix:path:/bin/web", "unix:path:bin/web", "an absolute path"),
+        (f"docker:container_id:{'0' * 64}", f"docker:container_id:{'0' * 12}", DIGEST),
+        (f"k8s:container_id:{'0' * 64}", f"k8s:container_id:{'0' * 65}", DIGEST),
+    ],
+)
+def test_a_value_that_no_attestor_gives_is_named_beside_one_that_it_does(
+    produced: str, never: str, wanted: str
+) -> None:
+    assert list(unproduced(entry("/web", FIRST, produced), DOMAIN)) == []
+    begin = ":".join(never.split(":")[:2])
+    assert list(unproduced(entry("/web", FIRST, never), DOMAIN)) == [
+        f"no attestor produces the selector {never}: wanted {wanted} behind '{begin}:'"
+    ]
+
+
 async def test_the_known_selectors_are_those_that_the_attestor_produces() -> None:
     caller = Caller(Credentials(os.getpid(), os.getuid(), os.getgid()))
     try:
