@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from joserfc.jwk import ECKey, KeySet, RSAKey
 
-from meshtls.bundle import BundleSet, TrustBundle
+from meshtls.bundle import BundleSet, TrustBundle, _read_each
 from meshtls.errors import BundleError
 from meshtls.spiffeid import TrustDomain
 from tests.support.certs import ca, key, leaf
@@ -343,6 +343,18 @@ def test_lines_about_what_is_left_out_are_few_and_short_whatever_there_is() -> N
     assert bundle.unusable[-1] == SAID + "left out 492 more"
     assert len(bundle.unusable) == 9
     assert all(line.isprintable() and len(line) < 400 for line in bundle.unusable)
+
+
+def test_of_as_many_as_have_a_line_each_none_is_only_counted() -> None:
+    unusable = parsed(*[jwt_entry(kid=5)] * 8).unusable
+    assert unusable == (SAID + KID + "int",) * 8
+
+
+def test_the_text_of_an_error_is_shown_as_it_is_but_for_control_characters() -> None:
+    def broken(text: str) -> str:
+        raise ValueError(text)
+
+    assert _read_each(TD, "it", ["ä\n\x1b"], broken) == ([], (SAID + "left out it: ä\\n\\x1b",))
 
 
 @pytest.mark.parametrize("use", [None, "", "jwt-svid", "sig", "enc", 0])

@@ -307,6 +307,10 @@ class TestForm:
             "JWT-SVID: wanted a JWS in compact form, got something else: "
         )
 
+    @pytest.mark.parametrize("token", ["", "a.b", "a.b.c.d"])
+    def test_the_number_of_its_parts_is_what_is_said_first(self, token: str) -> None:
+        assert message_of(InvalidSvidError, token).endswith("something else: wanted three parts with dots between them")
+
     def test_the_json_form_of_a_jws_is_refused(self) -> None:
         head, body, signature = raw(HEADER, CLAIMS).split(".")
         whole = json.dumps({"protected": head, "payload": body, "signature": signature})

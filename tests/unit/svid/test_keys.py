@@ -112,3 +112,13 @@ def test_a_changed_byte_raises_nothing_but_value_error(data: st.DataObject) -> N
         key_violation(bytes(der))
     except ValueError:
         return
+
+
+@pytest.mark.parametrize("form", [0, 2, 6, 7], ids=["none", "compressed", "hybrid, even", "hybrid, odd"])
+def test_a_point_of_the_right_length_in_another_form_is_refused(form: int) -> None:
+    whole = spki(EC)
+    assert whole[-65] == 4
+    assert key_violation(whole) is None
+    assert key_violation(whole[:-65] + bytes((form,)) + whole[-64:]) == (
+        f"wanted a public key that is {WANTED_KEYS}, got EC P-256 with a point that is not uncompressed"
+    )

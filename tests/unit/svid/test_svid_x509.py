@@ -4,7 +4,12 @@ import dataclasses
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import load_der_private_key, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_private_key,
+    load_pem_private_key,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -100,3 +105,18 @@ def test_a_context_gives_its_first_svid_as_the_default() -> None:
 def test_a_context_without_an_svid_says_so() -> None:
     with pytest.raises(LocalIdentityError, match=r"^this workload has no X509-SVID: no identity was issued to it$"):
         _ = X509Context(1, (), BundleSet()).svid
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_parse_chain_refuses_what_is_no_certificate_at_its_place(place: int) -> None:
+    ders = [LEAF.der, INTERMEDIATE.der]
+    ders[place] = b"junk"
+    with pytest.raises(InvalidSvidError, match=f"^certificate {place} of the chain is no X.509 certificate: "):
+        parse_chain(ders)
+
+
+def test_an_svid_whose_public_key_can_not_be_read_is_refused() -> None:
+    point = LEAF.certificate.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)[1:]
+    off_the_curve = x509.load_der_x509_certificate(LEAF.der.replace(point[:8], bytes(8)))
+    with pytest.raises(LocalIdentityError, match=f"^X509-SVID {WEB}: its public key can't be read: "):
+        X509Svid.from_chain([off_the_curve], key("leaf"))
