@@ -107,7 +107,8 @@ async def test_token_guesses_do_not_need_the_stores_writer(server: ServerUnderTe
     token = await server.admin.create_join_token()
     key = ec.generate_private_key(ec.SECP256R1())
     # Another process that writes keeps every writer out meanwhile, and no reader.
-    with sqlite3.connect(str(config_for(tmp_path).datastore.database), isolation_level=None) as other:
+    path = str(config_for(tmp_path).datastore.database)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(AccessError, match="^join token: it is unknown, used or expired"):
             await asyncio.wait_for(attestation.with_token("a guess", new_csr(key)), 10)
