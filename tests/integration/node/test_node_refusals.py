@@ -133,7 +133,7 @@ async def test_a_foreign_certificate_is_refused_in_the_verifiers_words(make: Cal
 @pytest.mark.parametrize("octets", [1_000, 120_000, 700_000])
 async def test_a_foreign_certificate_is_refused_as_such_also_where_it_is_too_large_for_tls(octets: int) -> None:
     async with local_node(SystemClock()) as node:
-        words = "no path to a root" if octets < 2_000 else "the peer's part of the handshake is longer than"
+        words = "no path to a root" if octets < 2_000 else "the peer's part of the handshake has more than"
         refused(await node.ask({**HANDSHAKE, "cert": with_extension(octets)}), words)
 
 
