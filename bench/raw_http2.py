@@ -12,12 +12,22 @@ from pathlib import Path
 
 import hpack
 
-__all__ = ["PREFACE", "Frame", "RawHttp2", "frame", "raw_http2"]
+__all__ = ["CANCEL", "PREFACE", "Frame", "RawHttp2", "anonymous_tls", "frame", "raw_http2"]
 
 _SECONDS = 10.0
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 2, 3, 4, 6, 7, 8, 9
 END_STREAM, END_HEADERS = 1, 4
+#: The error code of RST_STREAM for a call that nobody wants any more.
+CANCEL = struct.pack(">I", 8)
+
+
+def anonymous_tls() -> ssl.SSLContext:
+    """Speaks HTTP/2, shows nothing, and believes any server: who that is, is not what is asked."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    return context
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
@@ -51,6 +61,11 @@ class RawHttp2:
         if message is not None:
             said += frame(DATA, END_STREAM if end else 0, stream, struct.pack(">BI", 0, len(message)) + message)
         return said
+
+    def reset_call(self, stream: int, path: str, *, end: bool = False) -> bytes:
+        """HEADERS, the whole request where ``end``, and RST_STREAM at once."""
+        flags = END_HEADERS | (END_STREAM if end else 0)
+        return frame(HEADERS, flags, stream, self.block(path)) + frame(RST_STREAM, 0, stream, CANCEL)
 
     async def send(self, data: bytes) -> None:
         """Raises ConnectionError where the other side has cut the connection."""

@@ -18,7 +18,6 @@ from bench.peers.base import SideCerts
 from bench.raw_client import certificate_message, client_hello, present_on
 from bench.raw_http2 import (
     DATA,
-    END_HEADERS,
     END_STREAM,
     GOAWAY,
     HEADERS,
@@ -27,11 +26,12 @@ from bench.raw_http2 import (
     SETTINGS,
     WINDOW_UPDATE,
     RawHttp2,
+    anonymous_tls,
     frame,
     raw_http2,
 )
 from bench.strangers.figures import FOREIGN, Scale
-from bench.strangers.http2 import Ending, anonymous_tls, ending_of
+from bench.strangers.http2 import Ending, ending_of
 from bench.strangers.targets import Calls, Listener, Target
 from bench.traffic import wire_bytes
 
@@ -41,7 +41,6 @@ _AT_ONCE = 8
 _PATIENCE_S = 30.0
 _HTTP_REQUEST = b"EGET / HTTP/1.1\r\nHost: app.bench.test\r\n\r\n"  # E: the app echoes what follows
 _ALERT, _HANDSHAKE, _CHANGE_CIPHER_SPEC, _APPLICATION_DATA = 21, 22, 20, 23
-_CANCEL = struct.pack(">I", 8)
 _FRAME = 1 << 14
 _WINDOW = 65535  # of a connection and a stream, before anybody has said another (RFC 9113, section 6.9.2)
 _INITIAL_WINDOW_SIZE = 4
@@ -254,11 +253,8 @@ async def _calling(attack: Attack, count: int, act: Callable[[RawHttp2, Calls], 
 
 async def _rapid_reset(attack: Attack, count: int) -> list[Ended]:
     async def act(client: RawHttp2, calls: Calls) -> Ending:
-        flags = END_HEADERS | (END_STREAM if calls.whole else 0)
-        said = b"".join(
-            frame(HEADERS, flags, stream, client.block(calls.reset)) + frame(RST_STREAM, 0, stream, _CANCEL)
-            for stream in range(1, 2 * attack.scale.resets, 2)
-        )
+        streams = range(1, 2 * attack.scale.resets, 2)
+        said = b"".join(client.reset_call(stream, calls.reset, end=calls.whole) for stream in streams)
         sending = asyncio.create_task(client.send(said + frame(PING, 0, 0, bytes(8))))
         try:
             return await _after_resets(client)

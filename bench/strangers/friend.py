@@ -17,8 +17,8 @@ from pathlib import Path
 import msgspec
 
 from bench.processes import started
-from bench.raw_http2 import raw_http2
-from bench.strangers.http2 import Ending, anonymous_tls, ending_of
+from bench.raw_http2 import anonymous_tls, raw_http2
+from bench.strangers.http2 import Ending, ending_of
 
 __all__ = ["Friend", "FriendError", "FriendProcess", "Waits", "friend_of"]
 

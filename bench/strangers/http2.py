@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ssl
 from enum import Enum
 
 from bench.raw_http2 import DATA, GOAWAY, HEADERS, PING, RST_STREAM, RawHttp2
 
-__all__ = ["ACK", "Ending", "anonymous_tls", "ending_of"]
+__all__ = ["ACK", "Ending", "ending_of"]
 
 ACK = 1
 
@@ -21,17 +20,8 @@ class Ending(Enum):
     IGNORED = "everything was read, and a PING answered"
 
 
-def anonymous_tls() -> ssl.SSLContext:
-    """Believes any server: who that is, is not what is measured."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    context.set_alpn_protocols(["h2"])
-    return context
-
-
 async def ending_of(client: RawHttp2) -> Ending:
     """Read until one of them. An error page is not from the app."""
-
     while (found := await client.next()) is not None and found.kind != GOAWAY:
         if found.kind == HEADERS:
             headers = client.decoded(found)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import ssl
-import struct
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import closing
@@ -15,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from bench.hostile_chains import HostileChain, hostile_chains
 from bench.raw_client import certificate_message, present
-from bench.raw_http2 import RST_STREAM, frame, raw_http2
+from bench.raw_http2 import anonymous_tls, raw_http2
 from meshtls.errors import AccessError, MeshtlsError
 from meshtls.proto.server_calls import attest_channel
 from meshtls.proto.server_client import AttestationClient
@@ -30,7 +28,6 @@ __all__ = ["HostileLoad", "chains_of"]
 
 _BUNDLE_CALL = "/meshtls.server.v1.Attestation/GetBundle"
 _RESETS = 300
-_CANCEL = struct.pack(">I", 8)
 #: Longer than the listeners wait for a handshake: it is theirs to hang up.
 _HELD_S = 8.0
 _MOST_HELD = 64
@@ -134,16 +131,9 @@ class HostileLoad:
         await asyncio.to_thread(present, listener, certificate_message(chain.certificates))
 
     async def _rapid_reset(self, chances: random.Random) -> None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        context.set_alpn_protocols(["h2"])
-        async with raw_http2(self.mesh.attest_port, context) as client:
-            numbers = range(1, 2 * _RESETS, 2)
-            await client.send(
-                b"".join(
-                    client.call(number, _BUNDLE_CALL) + frame(RST_STREAM, 0, number, _CANCEL) for number in numbers
-                )
-            )
+        async with raw_http2(self.mesh.attest_port, anonymous_tls()) as client:
+            streams = range(1, 2 * _RESETS, 2)
+            await client.send(b"".join(client.reset_call(stream, _BUNDLE_CALL) for stream in streams))
             while await client.next() is not None:
                 pass
 

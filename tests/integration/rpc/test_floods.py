@@ -8,6 +8,7 @@ import struct
 import pytest
 
 from bench.raw_http2 import (
+    CANCEL,
     CONTINUATION,
     DATA,
     END_HEADERS,
@@ -28,7 +29,6 @@ from tests.support.waiting import until
 
 CALM = 0xB
 CHECK, WATCH = "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"
-CANCEL = struct.pack(">I", 8)
 
 ENDLESS = {
     "PING": frame(PING, 0, 0, b"12345678"),
@@ -85,9 +85,7 @@ async def test_the_budget_is_the_callers_and_not_the_connections(serve: Serve) -
 
 async def test_calls_reset_before_their_answer_end_the_connection(serve: Serve) -> None:
     async with serve(resets_per_second=1.0) as under, raw_http2(under.path) as client:
-        resets = b"".join(
-            client.call(number, WATCH) + frame(RST_STREAM, 0, number, CANCEL) for number in range(1, 101, 2)
-        )
+        resets = b"".join(client.reset_call(number, WATCH) for number in range(1, 101, 2))
         sending = asyncio.create_task(flood(client, resets))
         assert await client.farewell() == (CALM, Refusal.RESETS.value)
         await sending
@@ -109,7 +107,7 @@ async def test_a_call_reset_at_once_leaves_nothing_behind(serve: Serve) -> None:
     async with serve(streams_per_caller=3) as under, raw_http2(under.path) as client:
         # In one piece: the call's task is cancelled before it has begun.
         for number in range(1, 41, 2):
-            await client.send(client.call(number, WATCH) + frame(RST_STREAM, 0, number, CANCEL))
+            await client.send(client.reset_call(number, WATCH))
         await client.send(client.call(41, CHECK, b""))
         assert (await client.next_headers())[":status"] == "200"
         assert under.service.begun == under.service.ended

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-import ssl
 import struct
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from bench.raw_http2 import DATA, RST_STREAM, RawHttp2, frame, raw_http2
+from bench.raw_http2 import DATA, RawHttp2, anonymous_tls, frame, raw_http2
 from meshtls.errors import AccessError, LocalIdentityError
 from meshtls.rpc.shedding import Refusal
 from meshtls.server.config import parse_config
@@ -31,24 +30,14 @@ async def server(tmp_path: Path) -> AsyncIterator[ServerUnderTest]:
         yield running
 
 
-def anonymous() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    context.set_alpn_protocols(["h2"])
-    return context
-
-
 async def flood(client: RawHttp2, data: bytes) -> None:
     with contextlib.suppress(ConnectionError):
         await client.send(data)
 
 
 async def test_rapid_reset_ends_the_connection_and_an_administrator_is_served(server: ServerUnderTest) -> None:
-    async with raw_http2(server.running.attest_address, anonymous()) as client:
-        resets = b"".join(
-            client.call(number, BUNDLE) + frame(RST_STREAM, 0, number, struct.pack(">I", 8))
-            for number in range(1, 4001, 2)
-        )
+    async with raw_http2(server.running.attest_address, anonymous_tls()) as client:
+        resets = b"".join(client.reset_call(number, BUNDLE) for number in range(1, 4001, 2))
         sending = asyncio.create_task(flood(client, resets))
         assert (await server.admin.health()).ready
         assert await client.farewell() == (0xB, Refusal.RESETS.value)
@@ -58,7 +47,7 @@ async def test_rapid_reset_ends_the_connection_and_an_administrator_is_served(se
 
 
 async def test_a_message_of_700_megabytes_is_refused_by_its_first_frame(server: ServerUnderTest) -> None:
-    async with raw_http2(server.running.attest_address, anonymous()) as client:
+    async with raw_http2(server.running.attest_address, anonymous_tls()) as client:
         begun = struct.pack(">BI", 0, 700 << 20) + bytes(1 << 13)
         await client.send(client.call(1, ATTEST) + frame(DATA, 0, 1, begun))
         answer = await client.next_headers()
@@ -70,7 +59,7 @@ async def test_calls_of_one_address_have_a_rate_on_the_attestation_port(tmp_path
     text = f"trust_domain: example.org\nbind_port: 0\ndata_dir: {tmp_path}/s\nlimits: {{attestations_per_second: 1}}\n"
     async with (
         running_server(parse_config("test.yaml", text)) as running,
-        raw_http2(running.attest_address, anonymous()) as client,
+        raw_http2(running.attest_address, anonymous_tls()) as client,
     ):
         for number in range(1, 21, 2):
             await client.send(client.call(number, BUNDLE, b""))
@@ -140,7 +129,7 @@ async def test_the_hook_is_called_with_each_refusal(tmp_path: Path) -> None:
     told: list[tuple[str, Refusal]] = []
     async with (
         running_server(config_for(tmp_path), refused=lambda listener, why: told.append((listener, why))) as running,
-        raw_http2(running.attest_address, anonymous(), greet=False) as client,
+        raw_http2(running.attest_address, anonymous_tls(), greet=False) as client,
     ):
         await client.send(b"GET / HTTP/1.1\r\n\r\n")
         await client.farewell()
