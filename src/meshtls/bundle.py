@@ -229,7 +229,8 @@ def _x509_keys(keys: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 def _x509_authority(key: dict[str, Any]) -> x509.Certificate:
     x5c = key["x5c"]
     if not isinstance(x5c, list) or not isinstance(x5c[0], str):
-        raise TypeError(f"wanted an array of base64 texts in 'x5c', got {_kind(x5c)}")
+        got = f"a list of {_kind(x5c[0])}" if isinstance(x5c, list) else _kind(x5c)
+        raise TypeError(f"wanted an array of base64 texts in 'x5c', got {got}")
     authority = _readable_der(base64.b64decode(x5c[0], validate=True))
     _x509_entry(authority)  # what can't be written again can't be passed on
     return authority
@@ -319,8 +320,6 @@ def _message(trust_domain: TrustDomain, wanted: str, got: str) -> str:
 
 
 def _kind(value: object) -> str:
-    if isinstance(value, list) and value:
-        return f"a list of {_kind(value[0])}"
     return "nothing" if value is None else type(value).__name__
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import signal
 import stat
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -138,20 +139,22 @@ async def _hangup_within(seconds: float, hangup: asyncio.Event, clock: Clock) ->
 
 
 def _is_odd(file: Path) -> bool:
-    try:
-        return not stat.S_ISREG(file.stat().st_mode)
-    except (OSError, ValueError):
-        return False
+    found = _found(file)
+    return found is not None and not stat.S_ISREG(found.st_mode)
 
 
 def _stat(file: Path) -> _Stat | None:
-    try:
-        found = file.stat()
-    except (OSError, ValueError):
-        return None
-    if not stat.S_ISREG(found.st_mode):
+    found = _found(file)
+    if found is None or not stat.S_ISREG(found.st_mode):
         return None  # reading a pipe could block for ever, and would take its content away
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _found(file: Path) -> os.stat_result | None:
+    try:
+        return file.stat()
+    except (OSError, ValueError):
+        return None
 
 
 def _content(file: Path) -> bytes:

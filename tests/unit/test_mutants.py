@@ -47,7 +47,7 @@ def test_a_condition_without_an_operator_has_a_contrary() -> None:
     assert "if not a:" in found["f: the contrary of `a`"]
 
 
-def test_what_people_read_and_functions_in_functions_are_told_apart() -> None:
+def test_reprs_have_no_mutants_and_a_nested_function_has_its_own_name() -> None:
     source = """
 class A:
     def __repr__(self):

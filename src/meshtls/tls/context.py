@@ -136,17 +136,17 @@ class GenerationContext(ssl.SSLContext):
         server_side: bool,
         options: TlsOptions,
         clock: Clock,
-        large: LargeHandshakes | None = None,
+        large: LargeHandshakes,
     ) -> Self:
-        """``large`` is a budget of the generations before. Raises LocalIdentityError where the snapshot has no SVID
+        """``large`` is the budget of all generations. Raises LocalIdentityError where the snapshot has no SVID
         that OpenSSL takes.
         """
         self = cls(ssl.PROTOCOL_TLS_SERVER if server_side else ssl.PROTOCOL_TLS_CLIENT)
         self.snapshot, self.server_side = snapshot, server_side
         self._authorizer, self._clock = authorizer, clock
         self._verifier = PeerVerifier(snapshot.bundles)
-        self._large = large or LargeHandshakes(clock)
-        self._large.has_chain(sum(len(one.public_bytes(Encoding.DER)) for one in snapshot.svid.chain))
+        self._large = large
+        large.has_chain(sum(len(one.public_bytes(Encoding.DER)) for one in snapshot.svid.chain))
         self.sessions, self.resumption = Sessions(), options.resumption
         harden(self, options, server_side=server_side)
         self._load_authorities()

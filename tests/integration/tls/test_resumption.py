@@ -14,6 +14,7 @@ from meshtls.svid.context import X509Context
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import GenerationContext, TlsContexts, TlsOptions
 from meshtls.tls.engine import TlsEngine
+from meshtls.tls.handshake_budget import LargeHandshakes
 from meshtls.tls.sessions import Sessions
 from tests.support.authority import context_for, make_authority
 from tests.support.clock import ManualClock
@@ -208,7 +209,9 @@ def test_a_judge_that_knows_no_sessions_refuses_a_resumed_one() -> None:
         judge_again = None  # type: ignore[assignment]  # as a context of another kind, which has no such method
 
     snapshot = context_for(OURS, SERVER)
-    server = OnlyChains.build(snapshot, Switch(), server_side=True, options=RESUMING, clock=ManualClock())
+    clock = ManualClock()
+    budget = LargeHandshakes(clock)
+    server = OnlyChains.build(snapshot, Switch(), server_side=True, options=RESUMING, clock=clock, large=budget)
     client = context_of(context_for(OURS, CLIENT), server_side=False, options=RESUMING)
     first = TlsEngine(client, place=PLACE)
     server_end = TlsEngine(server)

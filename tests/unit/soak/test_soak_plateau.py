@@ -30,7 +30,7 @@ def samples(value: Callable[[int], float], seconds: int = 60) -> list[Sample]:
     ],
     ids=["level", "warm-up", "peaks", "noise", "less than the bound", "shrinking"],
 )
-def test_what_has_come_to_rest_passes(value: Callable[[int], float]) -> None:
+def test_a_quantity_at_rest_passes(value: Callable[[int], float]) -> None:
     taken = samples(value)
     found = growth(taken)
     assert found is not None

@@ -31,7 +31,9 @@ def after(*calls: tuple[str, int | None]) -> WritesModel:
         ([], {}),
     ],
 )
-def test_what_the_calls_can_have_left_is_accepted(calls: list[tuple[str, int | None]], held: dict[str, int]) -> None:
+def test_each_value_that_the_calls_may_have_left_is_accepted(
+    calls: list[tuple[str, int | None]], held: dict[str, int]
+) -> None:
     assert after(*calls).observe_all(held) == []
 
 

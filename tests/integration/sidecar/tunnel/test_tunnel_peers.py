@@ -18,10 +18,10 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, RequestReceived, ResponseReceived, StreamEnded
 
-from meshtls.clock import SystemClock
 from meshtls.policy.authorizer import authorize_id
 from meshtls.sidecar.address import Address
-from meshtls.tls.context import GenerationContext, TlsOptions
+from meshtls.svid.context import ConstantSource
+from meshtls.tls.context import GenerationContext, TlsContexts, TlsOptions
 from tests.integration.sidecar.mesh import (
     OURS,
     A,
@@ -47,9 +47,8 @@ def context(*, server_side: bool, alpn: str = "h2") -> GenerationContext:
     """TLS as A or B has it, for a peer that is no sidecar."""
     snapshot, other = (as_b(), A) if server_side else (as_a(), B)
     options = TlsOptions(alpn=(alpn,))
-    return GenerationContext.build(
-        snapshot, authorize_id(other), server_side=server_side, options=options, clock=SystemClock()
-    )
+    source = ConstantSource(snapshot)
+    return TlsContexts(source, authorize_id(other), server_side=server_side, options=options).current()
 
 
 class H2Peer:
