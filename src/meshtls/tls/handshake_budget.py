@@ -38,7 +38,7 @@ class LargeHandshakes:
     def __init__(self, clock: Clock) -> None:
         self.small = SMALL_HANDSHAKE
         self._clock = clock
-        self._left, self._since = _BURST, clock.monotonic()
+        self._left, self._since = _BURST, 0.0  # it is full: since when does not matter
 
     def has_chain(self, size: int) -> None:
         """Our own SVID's chain has that many bytes, as a peer's may have."""
