@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-__all__ = ["SECONDS", "until"]
+__all__ = ["SECONDS", "SHORT_IDLE", "until"]
 
 SECONDS = 10.0
+#: Seconds of an idle timeout that a test waits for, and that a busy machine does not use up while bytes move.
+SHORT_IDLE = 2
 
 
 async def until(true: Callable[[], bool]) -> None:

@@ -106,7 +106,7 @@ async def test_an_idle_connection_is_ended_without_a_complaint(serve: Serve, cap
 
 async def test_a_call_that_lasts_is_no_idle_connection(serve: Serve) -> None:
     async with (
-        serve(idle_timeout=0.2, request_timeout=0.2) as under,
+        serve(idle_timeout=1, request_timeout=1) as under,
         raw_http2(under.path) as client,
         raw_http2(under.path) as idle,
     ):

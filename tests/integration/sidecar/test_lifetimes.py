@@ -39,7 +39,7 @@ from tests.integration.sidecar.mesh import (
 )
 from tests.support.authority import context_for
 from tests.support.tls import SlowClient
-from tests.support.waiting import SECONDS
+from tests.support.waiting import SECONDS, SHORT_IDLE
 
 
 async def test_rotation_keeps_live_connections_and_the_next_handshake_uses_the_new_svid() -> None:
@@ -114,11 +114,15 @@ async def test_a_peer_that_leaves_in_the_handshake_is_logged_as_failed() -> None
 
 
 async def test_a_connection_on_which_nothing_moves_is_closed_at_the_idle_timeout() -> None:
-    async with an_app() as app, side_b(app.address, limits=Limits(idle_timeout=0.1)) as b, side_a(b.inbound) as a:
+    async with (
+        an_app() as app,
+        side_b(app.address, limits=Limits(idle_timeout=SHORT_IDLE)) as b,
+        side_a(b.inbound) as a,
+    ):
         async with connected(a.outbound) as streams:
             assert await echoed(streams) == b"ping"
             line = await b.lines.next()
-            assert (line["outcome"], line["detail"]) == ("IDLE_TIMEOUT", "no byte moved for 0.1 s")
+            assert (line["outcome"], line["detail"]) == ("IDLE_TIMEOUT", f"no byte moved for {SHORT_IDLE} s")
             with pytest.raises(ConnectionResetError):
                 await rest(streams)
         assert await app.ended.get() == "reset"
@@ -126,10 +130,14 @@ async def test_a_connection_on_which_nothing_moves_is_closed_at_the_idle_timeout
 
 
 async def test_bytes_in_one_direction_keep_both_from_being_idle() -> None:
-    async with an_app() as app, side_b(app.address, limits=Limits(idle_timeout=0.2)) as b, side_a(b.inbound) as a:
+    async with (
+        an_app() as app,
+        side_b(app.address, limits=Limits(idle_timeout=SHORT_IDLE)) as b,
+        side_a(b.inbound) as a,
+    ):
         async with connected(a.outbound) as streams:
             loop = asyncio.get_running_loop()
-            until = loop.time() + 0.5
+            until = loop.time() + 2 * SHORT_IDLE
             while loop.time() < until:
                 assert await echoed(streams) == b"ping"
         assert await b.lines.outcome() == "OK"

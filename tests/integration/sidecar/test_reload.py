@@ -31,7 +31,7 @@ from tests.integration.sidecar.mesh import (
 )
 from tests.support.authority import context_for
 from tests.support.clock import ManualClock
-from tests.support.waiting import until
+from tests.support.waiting import SHORT_IDLE, until
 
 
 def changed(node: Node, **door: Any) -> SidecarConfig:
@@ -184,17 +184,17 @@ async def test_an_address_that_can_not_be_bound_changes_nothing() -> None:
 async def test_limits_hold_from_now_on() -> None:
     async with an_app() as app, side_b(app.address) as b, side_a(b.inbound) as a, connected(a.outbound) as streams:
         assert await echoed(streams) == b"ping"
-        limits = Limits(connections=1, unproven=5, idle_timeout=0.2)
+        limits = Limits(connections=1, unproven=5, idle_timeout=SHORT_IDLE)
         told = b.sidecar.reload(msgspec.structs.replace(b.sidecar.config, limits=limits))
         assert told.taken == ("limits.connections", "limits.unproven", "limits.idle_timeout")
         async with connected(a.outbound) as too_many:
             assert await is_cut(too_many)
         assert (await b.lines.the("CONNECTION_LIMIT"))["detail"] == "connection limit reached (limits.connections=1)"
-        b.sidecar.reload(msgspec.structs.replace(b.sidecar.config, limits=Limits(idle_timeout=0.2)))
+        b.sidecar.reload(msgspec.structs.replace(b.sidecar.config, limits=Limits(idle_timeout=SHORT_IDLE)))
         async with connected(a.outbound) as idle:
             assert await echoed(idle) == b"ping"
             assert await is_cut(idle)
-        assert (await b.lines.the("IDLE_TIMEOUT"))["detail"] == "no byte moved for 0.2 s"
+        assert (await b.lines.the("IDLE_TIMEOUT"))["detail"] == f"no byte moved for {SHORT_IDLE} s"
         assert await echoed(streams) == b"ping"
 
 

@@ -25,7 +25,7 @@ from tests.integration.sidecar.mesh import OURS, B, Streams, an_app, connected, 
 from tests.integration.sidecar.tunnel.test_tunnel_peers import H2Peer, context
 from tests.support.authority import context_for
 from tests.support.clock import ManualClock
-from tests.support.waiting import SECONDS, until
+from tests.support.waiting import SECONDS, SHORT_IDLE, until
 
 WIDEST = (1 << 31) - 1
 
@@ -93,7 +93,9 @@ async def test_a_tunnel_whose_peers_certificate_has_ended_takes_no_new_stream(se
     assert app.connections == (2 if outcome == "OK" else 1)
 
 
-@pytest.mark.parametrize(("caller", "called"), [(0.1, 300), (300, 0.1)], ids=["the caller's", "the called one's"])
+@pytest.mark.parametrize(
+    ("caller", "called"), [(SHORT_IDLE, 300), (300, SHORT_IDLE)], ids=["the caller's", "the called one's"]
+)
 async def test_one_side_s_idle_timeout_is_enough_to_release_a_tunnel_without_streams(
     caller: float, called: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:

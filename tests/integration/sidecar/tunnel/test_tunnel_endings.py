@@ -24,7 +24,7 @@ from tests.integration.sidecar.mesh import Node, an_app, connected, echoed, rest
 from tests.integration.sidecar.tunnel.test_tunnel_bounds import a_peer
 from tests.integration.sidecar.tunnel.test_tunnel_path import small_buffers
 from tests.integration.sidecar.tunnel.test_tunnel_peers import context
-from tests.support.waiting import SECONDS, until
+from tests.support.waiting import SECONDS, SHORT_IDLE, until
 
 SIZE = 8 << 20
 END_STREAM, END_HEADERS = 1, 4
@@ -203,7 +203,7 @@ async def test_an_app_that_never_takes_a_complete_answer_is_given_up_at_the_idle
         await peer.settled()
         peer.writer.transport.abort()
 
-    async with a_server(serve) as to, side_a(to, tunnel=True, limits=Limits(idle_timeout=0.5)) as a:
+    async with a_server(serve) as to, side_a(to, tunnel=True, limits=Limits(idle_timeout=SHORT_IDLE)) as a:
         with socket.socket() as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 12)
             sock.connect((a.outbound.host, a.outbound.port))

@@ -39,6 +39,7 @@ from tests.integration.sidecar.mesh import (
 )
 from tests.support.authority import context_for
 from tests.support.clock import ManualClock
+from tests.support.waiting import SHORT_IDLE
 
 NOBODY = Address("127.0.0.1", 1)  # nothing listens there
 
@@ -461,7 +462,7 @@ async def test_a_tunnel_of_a_peer_whose_certificate_has_expired_takes_no_more_st
 
 
 async def test_a_tunnel_without_streams_is_released() -> None:
-    limits = Limits(idle_timeout=0.2)
+    limits = Limits(idle_timeout=SHORT_IDLE)
     async with a_pair(limits=limits) as pair:
         await used_once(pair)
         await _until(lambda: len(pair.b.sidecar.registry) == 0)
@@ -469,7 +470,7 @@ async def test_a_tunnel_without_streams_is_released() -> None:
 
 
 async def test_a_stream_where_no_byte_moves_ends_as_idle_and_the_tunnel_does_not() -> None:
-    async with a_pair(limits=Limits(idle_timeout=0.5)) as pair, connected(pair.a.outbound) as busy:
+    async with a_pair(limits=Limits(idle_timeout=SHORT_IDLE)) as pair, connected(pair.a.outbound) as busy:
         assert await echoed(busy) == b"ping"
         async with connected(pair.a.outbound) as idle:
             assert await echoed(idle) == b"ping"
