@@ -35,7 +35,7 @@ class Verdict(Enum):
 class Outcome(Enum):
     """How a connection ended; the value is what people read."""
 
-    OK = "the connection was allowed and ended by its two sides"
+    OK = "the connection was allowed and closed by both sides"
     POLICY_DENIED = "the identity in the peer's certificate is not allowed here"
     NO_CLIENT_CERTIFICATE = "the peer presented no certificate"
     PEER_CERT_INVALID = "the peer's certificate is no valid X509-SVID"

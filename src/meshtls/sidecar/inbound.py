@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import socket
 
-from meshtls.clock import Clock
 from meshtls.errors import LocalIdentityError, NotAuthorizedError
 from meshtls.observe.events import Outcome
 from meshtls.policy.authorizer import Authorizer, Target
@@ -26,16 +25,14 @@ from meshtls.sidecar.handshake import (
     tls_options,
 )
 from meshtls.sidecar.relay import relay
+from meshtls.sidecar.runtime import Runtime
 from meshtls.sidecar.settings import InboundConfig, Limits, Mode
 from meshtls.sidecar.sockets import abort
-from meshtls.sidecar.tunnel.admission import Door
-from meshtls.sidecar.tunnel.ledger import Ledger
-from meshtls.sidecar.tunnel.memory import ReceiveMemory
+from meshtls.sidecar.tunnel.admission import InboundRoute
 from meshtls.sidecar.tunnel.origin import Handover
 from meshtls.sidecar.tunnel.pool import ALPN, speaks_http2
 from meshtls.sidecar.tunnel.server import Tunnels
 from meshtls.sidecar.waiting import either_readable
-from meshtls.svid.context import X509ContextSource
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import TlsContexts
 from meshtls.tls.engine import TlsEngine
@@ -51,21 +48,18 @@ class Inbound:
         self,
         config: InboundConfig,
         limits: Limits,
-        source: X509ContextSource,
-        clock: Clock,
-        ledger: Ledger,
-        memory: ReceiveMemory,
+        runtime: Runtime,
         authorize: Authorizer,
         *,
         handover: Handover | None = None,
     ) -> None:
         self.config = config
         self._limits = limits
-        self._ledger = ledger
+        self._registry = runtime.registry
         self._authorize = authorize
         options = tls_options(config, ALPN if config.tunnel else ())
-        self._contexts = TlsContexts(source, self._authorize, server_side=True, options=options, clock=clock)
-        self.tunnels = Tunnels(Door(config, limits, self._contexts, self._authorize, ledger, memory, handover))
+        self._contexts = TlsContexts(runtime.source, authorize, server_side=True, options=options, clock=runtime.clock)
+        self.tunnels = Tunnels(InboundRoute(config, limits, self._contexts, authorize, runtime, handover))
 
     def take(self, connection: Connection) -> bool:
         """No connection of a peer's can do without a task."""
@@ -81,7 +75,7 @@ class Inbound:
             self._prove(connection, engine)
             opener: End = TlsEnd(connection.opener, engine, "the peer")
         else:
-            self._ledger.prove(connection)
+            self._registry.prove(connection)
             opener = PlainEnd(connection.opener, "the client", bytes(so_far))
         sock = connection.dialled or await connect(connection, self.config.app, self._limits.connect_timeout)
         await relay(opener, PlainEnd(sock, "the app"), connection.flow, self._limits.idle_timeout)
@@ -138,7 +132,7 @@ class Inbound:
 
     def _prove(self, connection: Connection, engine: TlsEngine) -> None:
         try:
-            self._ledger.prove(connection)
+            self._registry.prove(connection)
         except EndedError:
             refuse_late(connection, engine)
             raise

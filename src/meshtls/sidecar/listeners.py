@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
-from meshtls.clock import Clock
 from meshtls.observe.events import Direction, Outcome
 from meshtls.policy.authorizer import authorize_id, authorize_one_of
 from meshtls.sidecar.address import Address
@@ -18,17 +17,14 @@ from meshtls.sidecar.changes import changed_keys, matched
 from meshtls.sidecar.connection import Connection
 from meshtls.sidecar.gate import Gate
 from meshtls.sidecar.inbound import Inbound
-from meshtls.sidecar.lifecycle import Phases
 from meshtls.sidecar.listener import Listener
 from meshtls.sidecar.outbound import Outbound
-from meshtls.sidecar.registry import Registry
+from meshtls.sidecar.reporter import Phases
+from meshtls.sidecar.runtime import Runtime
 from meshtls.sidecar.scalars import leads_back
 from meshtls.sidecar.settings import InboundConfig, Mode, OutboundConfig, SidecarConfig
 from meshtls.sidecar.sockets import peer_of
-from meshtls.sidecar.tunnel.ledger import Ledger
-from meshtls.sidecar.tunnel.memory import ReceiveMemory
 from meshtls.sidecar.tunnel.origin import Handover, baggage_of
-from meshtls.svid.context import X509ContextSource
 
 __all__ = ["Listeners", "Place", "Surroundings", "Take"]
 
@@ -49,11 +45,7 @@ class Surroundings:
 
     name: str
     shared: bool
-    source: X509ContextSource
-    clock: Clock
-    registry: Registry
-    ledger: Ledger
-    memory: ReceiveMemory
+    runtime: Runtime
     tasks: asyncio.TaskGroup
     take: Take
     #: Gives a connection a task of its own, for these phases.
@@ -126,7 +118,7 @@ class Listeners:
             undo.pop_all()
         before = self.all
         self.inbound, self.outbound = inbound, outbound
-        self._shared.memory.size = limits.tunnel_memory
+        self._shared.runtime.memory.size = limits.tunnel_memory
         for place in before:
             if place not in self.all:
                 self._remove(place, limits.drain)
@@ -164,7 +156,7 @@ class Listeners:
     ) -> Listener:
         """``key`` names it in messages. Raises ConfigError."""
         name = f"{self._shared.name}: {key}"
-        listener = Listener(address, name, self._shared.clock, take, shared=self._shared.shared)
+        listener = Listener(address, name, self._shared.runtime.clock, take, shared=self._shared.shared)
         undo.callback(listener.close)
         return listener
 
@@ -206,7 +198,7 @@ class Listeners:
         place.door.config = one
         if one.mode is not Mode.STRICT or before.mode is Mode.STRICT:
             return 0
-        plain = [connection for connection in self._shared.registry.of(place.gate) if connection.peer is None]
+        plain = [connection for connection in self._shared.runtime.registry.of(place.gate) if connection.peer is None]
         detail = f"inbound {one.listen} takes mutual TLS only now"
         return sum(connection.end(Outcome.POLICY_DENIED, detail) for connection in plain)
 
@@ -245,26 +237,20 @@ class Listeners:
         self._retired = [one for one in (*self._retired, door) if one.has_tunnels]
 
     async def _end_later(self, place: _AnyPlace, seconds: float) -> None:
-        await self._shared.clock.sleep(seconds)
-        for connection in self._shared.registry.of(place.gate):
+        await self._shared.runtime.clock.sleep(seconds)
+        for connection in self._shared.runtime.registry.of(place.gate):
             connection.end(Outcome.DRAINED, f"its listener was removed {seconds:g} s ago")
 
     def _inbound_door(self, one: InboundConfig, config: SidecarConfig, gate: Gate) -> Inbound:
-        shared = self._shared
         handover = self._handover if _is_gateway(one, config) else None
-        return Inbound(
-            one, config.limits, shared.source, shared.clock, shared.ledger, shared.memory, gate, handover=handover
-        )
+        return Inbound(one, config.limits, self._shared.runtime, gate, handover=handover)
 
     def _outbound_door(self, one: OutboundConfig, config: SidecarConfig, gate: Gate) -> Outbound:
         shared = self._shared
         return Outbound(
             one,
             config.limits,
-            shared.source,
-            shared.clock,
-            shared.ledger,
-            shared.memory,
+            shared.runtime,
             gate,
             start=shared.start,
             baggage=baggage_of(config.workload, config.name, config.spiffe_id),

@@ -10,24 +10,21 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
-from meshtls.clock import Clock
 from meshtls.errors import HandshakeError, HandshakeTimeoutError, UntrustedPeerError
 from meshtls.policy.authorizer import Authorizer, Target
 from meshtls.sidecar.connect import connect
 from meshtls.sidecar.connection import Connection
 from meshtls.sidecar.ends import PlainEnd, TlsEnd
 from meshtls.sidecar.handshake import dial_tls, open_tls, tls_options
-from meshtls.sidecar.lifecycle import Phases
 from meshtls.sidecar.relay import relay
+from meshtls.sidecar.reporter import Phases
+from meshtls.sidecar.runtime import Runtime
 from meshtls.sidecar.settings import Limits, OutboundConfig
 from meshtls.sidecar.sockets import abort
-from meshtls.sidecar.tunnel.ledger import Ledger
-from meshtls.sidecar.tunnel.memory import ReceiveMemory
 from meshtls.sidecar.tunnel.origin import NOWHERE, Handover, Origin, forwarded_by, new_traceparent
-from meshtls.sidecar.tunnel.pool import ALPN, Dialled, Route, TunnelPool
+from meshtls.sidecar.tunnel.pool import ALPN, Dialled, OutboundRoute, TunnelPool
 from meshtls.sidecar.turns import Patience, queue_full, turns
 from meshtls.sidecar.warm import WarmPool
-from meshtls.svid.context import X509ContextSource
 from meshtls.tls.context import TlsContexts
 
 __all__ = ["Outbound", "Places"]
@@ -43,10 +40,7 @@ class Outbound:
         self,
         config: OutboundConfig,
         limits: Limits,
-        source: X509ContextSource,
-        clock: Clock,
-        ledger: Ledger,
-        memory: ReceiveMemory,
+        runtime: Runtime,
         authorize: Authorizer,
         *,
         start: Callable[[Connection, Phases], None],
@@ -60,18 +54,17 @@ class Outbound:
         self._limits = limits
         self._authorize = authorize
         options = tls_options(config)
-        self._contexts = TlsContexts(source, self._authorize, server_side=False, options=options, clock=clock)
+        self._contexts = TlsContexts(runtime.source, authorize, server_side=False, options=options, clock=runtime.clock)
         self._places = Places(_UNDER_WAY)
         self._baggage = baggage
         self._handover = handover
-        self.tunnels = (
-            self._pool(ledger, clock, memory, lambda connection: start(connection, self.serve))
-            if config.tunnel
+        self.tunnels = self._pool(runtime, lambda connection: start(connection, self.serve)) if config.tunnel else None
+        dial = partial(self._dial, self._contexts)
+        self.warm = (
+            WarmPool(config.warm, self._contexts, dial, limits, runtime.clock, runtime.partings)
+            if config.warm
             else None
         )
-        dial = partial(self._dial, self._contexts)
-        warm = WarmPool(config.warm, self._contexts, dial, limits, clock, ledger.partings) if config.warm else None
-        self.warm = warm
 
     def take(self, connection: Connection) -> bool:
         """Carry it without a task, where that can be done: through a tunnel that is there."""
@@ -155,12 +148,10 @@ class Outbound:
         far = TlsEnd(sock, engine, "the peer")
         await relay(app, far, connection.flow, self._limits.idle_timeout)
 
-    def _pool(
-        self, ledger: Ledger, clock: Clock, memory: ReceiveMemory, start: Callable[[Connection], None]
-    ) -> TunnelPool:
+    def _pool(self, runtime: Runtime, start: Callable[[Connection], None]) -> TunnelPool:
         contexts = self._contexts.with_alpn(ALPN)
         dial = partial(self._dial, contexts)
-        return TunnelPool(Route(self.config, self._limits, contexts, ledger, clock, memory, dial, self._relay, start))
+        return TunnelPool(OutboundRoute(self.config, self._limits, contexts, runtime, dial, self._relay, start))
 
 
 class Places:

@@ -4,8 +4,7 @@
 taken, one of the two sides has spoken. The others have a bound of their own, at which the oldest give way
 (``tls/unproven.py``).
 
-A connection's task is not in a TaskGroup: that would end every connection for the unforeseen
-failure of one. Such a failure is still seen: it goes to the loop's exception handler.
+A connection's task is not in a TaskGroup: that would end every connection for the unforeseen failure of one.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ class Registry:
     def start(self, connection: Connection, run: Callable[[Connection], Coroutine[Any, Any, None]]) -> None:
         """Run the connection; it is listed until ``run`` returns."""
         task = asyncio.get_running_loop().create_task(run(connection))
-        self.enter(connection)
+        self._list(connection)
         task.add_done_callback(partial(self._done, connection))
 
     def start_unproven(self, connection: Connection, run: Callable[[Connection], Coroutine[Any, Any, None]]) -> None:
@@ -67,14 +66,19 @@ class Registry:
         self.unproven.leave(connection)
         self._count(connection)
 
-    def enter(self, connection: Connection) -> None:
-        """List a connection that no task carries, until ``leave``."""
+    def enter(self, connection: Connection, break_off: Callable[[EndedError], None]) -> None:
+        """List a connection without a task until ``leave``; a third party ends it by ``break_off``."""
+        connection.break_off = break_off
+        self._list(connection)
+
+    def _list(self, connection: Connection) -> None:
         self._live.add(connection)
         self._empty.clear()
         if connection not in self.unproven:
             self._count(connection)
 
     def leave(self, connection: Connection) -> None:
+        connection.break_off = None  # the stream knows its connection: a circle would be the garbage collector's work
         self._live.discard(connection)
         self.unproven.leave(connection)
         if connection.counted:
@@ -121,10 +125,6 @@ class Registry:
 
     def _done(self, connection: Connection, task: asyncio.Task[None]) -> None:
         self.leave(connection)
-        if not task.cancelled() and (error := task.exception()):
-            task.get_loop().call_exception_handler(
-                {"message": f"sidecar {connection.sidecar}: a connection failed", "exception": error, "task": task}
-            )
 
     def __repr__(self) -> str:
         return f"<Registry [{self._proven} of {self.limit} connections, {self.unproven!r}]>"

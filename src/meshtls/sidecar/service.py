@@ -20,15 +20,15 @@ from meshtls.sidecar.gate import Gate
 from meshtls.sidecar.health import Health
 from meshtls.sidecar.identity import NamedSource, end_after_withdrawal
 from meshtls.sidecar.inbound import Inbound
-from meshtls.sidecar.lifecycle import Phases, carry
 from meshtls.sidecar.listener import Listener
 from meshtls.sidecar.listeners import Listeners, Surroundings
 from meshtls.sidecar.outbound import Outbound
+from meshtls.sidecar.partings import Partings
 from meshtls.sidecar.registry import Registry
-from meshtls.sidecar.reporter import OnResult, Reporter
+from meshtls.sidecar.reporter import OnResult, Phases, Reporter
+from meshtls.sidecar.runtime import Runtime
 from meshtls.sidecar.settings import Limits, Mode, SidecarConfig
 from meshtls.sidecar.sockets import abort
-from meshtls.sidecar.tunnel.ledger import Ledger
 from meshtls.sidecar.tunnel.memory import ReceiveMemory
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import X509ContextSource
@@ -52,17 +52,19 @@ class Sidecar:
         self.health: Listener | None = None
         self._clock = clock or SystemClock()
         self._source = NamedSource(source, config.spiffe_id, self._clock)
-        self._report = Reporter(on_result)
-        self._ledger = Ledger(self.registry, self._report)
+        self.runtime = Runtime(
+            source=self._source,
+            clock=self._clock,
+            registry=self.registry,
+            reporter=Reporter(on_result),
+            partings=Partings(),
+            memory=ReceiveMemory(config.limits.tunnel_memory),
+        )
         self._tasks = asyncio.TaskGroup()
         shared = Surroundings(
             name=config.name,
             shared=config.workers > 1,
-            source=self._source,
-            clock=self._clock,
-            registry=self.registry,
-            ledger=self._ledger,
-            memory=ReceiveMemory(config.limits.tunnel_memory),
+            runtime=self.runtime,
             tasks=self._tasks,
             take=self._take,
             start=self._start,
@@ -104,9 +106,9 @@ class Sidecar:
             await self.drain(0)
         finally:
             self._listeners.close_tunnels()
-            await self._ledger.partings.over()
+            await self.runtime.partings.over()
             await _cancelled(self._probing)
-            self._report.close(self.config.name)
+            self.runtime.reporter.close(self.config.name)
             self._state = "stopped"
             await self._tasks.__aexit__(None, None, None)
 
@@ -195,14 +197,14 @@ class Sidecar:
         connection.gate = gate
         if self.registry.full:
             abort(sock)
-            self._report(connection.result(Outcome.CONNECTION_LIMIT, str(self.registry.too_many())))
+            self.runtime.reporter.report(connection, self.registry.too_many())
         elif not door.take(connection):
             self._start(connection, door.serve)
 
     def _start(self, connection: Connection, phases: Phases) -> None:
         inbound = connection.direction is Direction.INBOUND
         start = self.registry.start_unproven if inbound else self.registry.start
-        start(connection, partial(carry, phases=phases, report=self._report))
+        start(connection, partial(self.runtime.reporter.carry, phases=phases))
 
 
 async def _cancelled(tasks: list[asyncio.Task[None]]) -> None:

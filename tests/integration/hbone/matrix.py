@@ -27,7 +27,7 @@ BURST, CHURN = 300, 30
 LARGEST_OF_MANY = 100_000
 SECONDS = 50.0
 LIMIT = 1 << 20
-WELL = {("OK", "both sides ended it")}
+WELL = {("OK", "closed by both sides")}
 
 
 @dataclass

@@ -22,7 +22,7 @@ def test_a_line_holds_all_that_is_known() -> None:
             sidecar="b",
             direction=Direction.INBOUND,
             outcome=Outcome.OK,
-            detail="both sides ended it",
+            detail="closed by both sides",
             started=STARTED,
             remote="127.0.0.1:4711",
             source_id=SpiffeId.parse("spiffe://example.org/a"),
@@ -40,7 +40,7 @@ def test_a_line_holds_all_that_is_known() -> None:
     )
     assert stream.getvalue() == (
         '{"time":"2030-05-01T12:00:00.123456Z","sidecar":"b","direction":"inbound","verdict":"allowed","outcome":"OK",'
-        '"reason":"the connection was allowed and ended by its two sides","detail":"both sides ended it",'
+        '"reason":"the connection was allowed and closed by both sides","detail":"closed by both sides",'
         '"source_id":"spiffe://example.org/a","destination_id":"spiffe://example.org/b","remote":"127.0.0.1:4711",'
         '"tls_version":"TLSv1.3","cipher_suite":"TLS_AES_256_GCM_SHA384","local_serial":"0b","peer_serial":"0a",'
         '"generation":7,"tunnel":false,"resumed":false,"bytes_in":3,"bytes_out":4,"handshake_ms":1.235,"connect_ms":0.5,"total_ms":2.0,'

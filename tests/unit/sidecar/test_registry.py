@@ -13,7 +13,6 @@ import pytest
 
 from meshtls.observe.events import ConnectionResult, Direction, Outcome
 from meshtls.sidecar.connection import Connection, EndedError, Parting
-from meshtls.sidecar.lifecycle import carry
 from meshtls.sidecar.registry import Registry
 from meshtls.sidecar.reporter import Reporter
 from meshtls.spiffeid import SpiffeId
@@ -46,7 +45,7 @@ async def fails(connection: Connection) -> None:
 
 async def test_a_connection_that_is_ended_before_its_first_step_is_reported_and_closed(connection: Connection) -> None:
     registry, results = Registry(1), list[ConnectionResult]()
-    registry.start(connection, partial(carry, phases=forever, report=Reporter(results.append)))
+    registry.start(connection, partial(Reporter(results.append).carry, phases=forever))
     assert registry.full
     registry.end_all(Outcome.DRAINED, "stopping")
     await registry.emptied()
@@ -57,7 +56,7 @@ async def test_a_connection_that_is_ended_before_its_first_step_is_reported_and_
 
 async def test_the_first_to_end_a_connection_says_how(connection: Connection) -> None:
     registry, results = Registry(1), list[ConnectionResult]()
-    registry.start(connection, partial(carry, phases=forever, report=Reporter(results.append)))
+    registry.start(connection, partial(Reporter(results.append).carry, phases=forever))
     await asyncio.sleep(0)
     assert connection.end(Outcome.POLICY_DENIED, "first")
     assert not connection.end(Outcome.DRAINED, "second")
@@ -71,7 +70,7 @@ async def test_an_unforeseen_failure_is_reported_and_seen_and_takes_no_other_con
     seen: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: seen.append(context))
     registry, results = Registry(2), list[ConnectionResult]()
-    registry.start(connection, partial(carry, phases=fails, report=Reporter(results.append)))
+    registry.start(connection, partial(Reporter(results.append).carry, phases=fails))
     await registry.emptied()
     assert [result.outcome for result in results] == [Outcome.INTERNAL_ERROR]
     assert [context["message"] for context in seen] == ["sidecar b: a connection failed"]
@@ -83,7 +82,7 @@ async def test_an_unproven_connection_gives_way_to_a_newer_one_and_does_not_coun
     registry, results = Registry(1, unproven=1), list[ConnectionResult]()
     with contextlib.ExitStack() as stack:
         first, second, third = (stack.enter_context(a_connection()) for _ in range(3))
-        run = partial(carry, phases=forever, report=Reporter(results.append))
+        run = partial(Reporter(results.append).carry, phases=forever)
         registry.start_unproven(first, run)
         registry.start_unproven(second, run)
         assert not registry.full
@@ -118,7 +117,7 @@ async def test_a_connection_that_is_cancelled_while_its_peer_reads_the_alert_lea
             connection.dialled = other.opener
             raise EndedError(Outcome.RESET, "broken")
 
-        registry.start(connection, partial(carry, phases=refused, report=Reporter(lambda result: None)))
+        registry.start(connection, partial(Reporter(lambda result: None).carry, phases=refused))
         await asyncio.sleep(0)
         connection.end(Outcome.DRAINED, "stopping")
         await registry.emptied()

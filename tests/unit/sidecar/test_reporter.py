@@ -1,24 +1,27 @@
-"""What the consumer of results raises stays with it, and is told once when it begins and once when it is over."""
+"""What the consumer of results raises stays with it, and is logged once when it begins and once when it is over."""
 
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+import socket
+from collections.abc import Iterator
 
 import pytest
 
-from meshtls.observe.events import ConnectionResult, Direction, Outcome
+from meshtls.observe.events import ConnectionResult, Direction
+from meshtls.sidecar.connection import Connection
 from meshtls.sidecar.reporter import Reporter
+from meshtls.spiffeid import SpiffeId
+from tests.support.clock import ManualClock
 
-RESULT = ConnectionResult(
-    sidecar="b",
-    direction=Direction.INBOUND,
-    outcome=Outcome.OK,
-    detail="both sides ended it",
-    started=datetime(2030, 1, 1, tzinfo=UTC),
-    remote="127.0.0.1:1",
-)
 FAILED = "sidecar b: on_result failed on a connection's result; connections go on unreported"
+
+
+@pytest.fixture
+def connection() -> Iterator[Connection]:
+    with socket.socket() as opener:
+        local = SpiffeId.parse("spiffe://example.org/b")
+        yield Connection("b", local, Direction.INBOUND, opener, "127.0.0.1:1", ManualClock())
 
 
 class Consumer:
@@ -38,37 +41,37 @@ class Consumer:
     "error",
     [OSError("no space left"), ValueError("I/O operation on closed file"), KeyError("x"), asyncio.CancelledError()],
 )
-def test_a_failure_is_contained_and_told_once_with_the_number_of_lost_results(
-    error: BaseException, caplog: pytest.LogCaptureFixture
+def test_a_failure_is_contained_and_logged_once_with_the_number_of_lost_results(
+    error: BaseException, connection: Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
     consumer = Consumer(error)
-    report = Reporter(consumer)
+    reporter = Reporter(consumer)
     for _ in range(3):
-        report(RESULT)
+        reporter.report(connection, None)
     assert caplog.messages == [FAILED]
-    assert repr(report) == "<Reporter [3 lost]>"
+    assert repr(reporter) == "<Reporter [3 lost]>"
     consumer.error = None
-    report(RESULT)
-    report(RESULT)
+    reporter.report(connection, None)
+    reporter.report(connection, None)
     assert caplog.messages == [FAILED, "sidecar b: on_result works again; 3 results were lost"]
     assert consumer.taken == 2
     consumer.error = error
-    report(RESULT)
-    report.close("b")
+    reporter.report(connection, None)
+    reporter.close("b")
     assert caplog.messages[2:] == [
         FAILED,
         "sidecar b: on_result did not work to the end; 1 results were lost",
     ]
 
 
-def test_a_consumer_that_works_is_not_told_of(caplog: pytest.LogCaptureFixture) -> None:
-    report = Reporter(consumer := Consumer())
-    report(RESULT)
-    report.close("b")
+def test_a_consumer_that_works_leaves_no_log_line(connection: Connection, caplog: pytest.LogCaptureFixture) -> None:
+    reporter = Reporter(consumer := Consumer())
+    reporter.report(connection, None)
+    reporter.close("b")
     assert (consumer.taken, caplog.messages) == (1, [])
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
-def test_what_ends_the_process_is_not_contained(error: BaseException) -> None:
+def test_an_error_that_ends_the_process_is_not_contained(error: BaseException, connection: Connection) -> None:
     with pytest.raises(type(error)):
-        Reporter(Consumer(error))(RESULT)
+        Reporter(Consumer(error)).report(connection, None)

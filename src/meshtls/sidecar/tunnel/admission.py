@@ -20,13 +20,12 @@ from meshtls.observe.events import Direction, Outcome
 from meshtls.policy.authorizer import Authorizer, Target
 from meshtls.sidecar.address import Address
 from meshtls.sidecar.connection import Connection, EndedError, TlsFacts
+from meshtls.sidecar.runtime import Runtime
 from meshtls.sidecar.settings import InboundConfig, Limits
 from meshtls.sidecar.sockets import abort, address_of, dial
 from meshtls.sidecar.tunnel.dialler import LoopbackDialler
 from meshtls.sidecar.tunnel.frames import ProtocolError
 from meshtls.sidecar.tunnel.headers import Request
-from meshtls.sidecar.tunnel.ledger import Ledger
-from meshtls.sidecar.tunnel.memory import ReceiveMemory
 from meshtls.sidecar.tunnel.origin import Handover, forwarded_by
 from meshtls.sidecar.tunnel.splice import Splice
 from meshtls.sidecar.tunnel.streams import Stream
@@ -36,21 +35,20 @@ from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import TlsContexts
 from meshtls.tls.engine import TlsEngine
 
-__all__ = ["Admission", "Door"]
+__all__ = ["Admission", "InboundRoute"]
 
 _FORBIDDEN, _NOT_FOUND, _NOT_ALLOWED, _UNAVAILABLE = 403, 404, 405, 503
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
-    """What the tunnels into one inbound door share."""
+class InboundRoute:
+    """What the tunnels into one inbound listener share."""
 
     config: InboundConfig
     limits: Limits
     contexts: TlsContexts
     authorize: Authorizer
-    ledger: Ledger
-    memory: ReceiveMemory
+    runtime: Runtime
     #: Where the app is one of the sidecar's own outbound listeners.
     handover: Handover | None
 
@@ -68,10 +66,10 @@ class Admission:
     """One tunnel's. ``asked`` answers each CONNECT; ``dials`` runs what has to be waited for."""
 
     def __init__(
-        self, door: Door, tunnel: Connection, engine: TlsEngine, peer: VerifiedPeer, dials: asyncio.TaskGroup
+        self, route: InboundRoute, tunnel: Connection, engine: TlsEngine, peer: VerifiedPeer, dials: asyncio.TaskGroup
     ) -> None:
         self.server: TunnelServer
-        self._door = door
+        self._route = route
         self._tunnel = tunnel
         self._engine = engine
         self._peer = peer
@@ -80,19 +78,19 @@ class Admission:
         self._facts = TlsFacts.of(engine, peer)
         self._trusted = engine.context
         self._expires = first_end(peer, self._trusted, tunnel.clock.now())
-        self._target = Target(tunnel.local_id, door.config.app.port)
-        self._names = _names(door.config, address_of(tunnel.opener))
-        self._dialler = LoopbackDialler(door.config.app)
+        self._target = Target(tunnel.local_id, route.config.app.port)
+        self._names = _names(route.config, address_of(tunnel.opener))
+        self._dialler = LoopbackDialler(route.config.app)
 
     def asked(self, stream: Stream, request: Request, ended: bool) -> None:
         connection = self._connection()
         connection.origin = request.origin
         splice = self.server.carry(stream, connection.flow, partial(self._done, connection))
-        ledger = self._door.ledger
-        crowded = ledger.full
-        ledger.enter(connection, splice.break_off)
+        registry = self._route.runtime.registry
+        crowded = registry.full
+        registry.enter(connection, splice.break_off)
         if crowded:
-            self.server.refuse(splice, _UNAVAILABLE, _too_many(ledger.limit))
+            self.server.refuse(splice, _UNAVAILABLE, registry.too_many())
             return
         try:
             self._check(request, connection.started)
@@ -108,7 +106,8 @@ class Admission:
         """Report a stream that came to nothing: there was no room for it, or its request was malformed."""
         connection = self._connection()
         connection.peer = self._peer
-        self._door.ledger.leave(connection, EndedError(Outcome.STREAM_REFUSED, f"{error.code.name}: {error}"))
+        refusal = EndedError(Outcome.STREAM_REFUSED, f"{error.code.name}: {error}")
+        self._route.runtime.reporter.report(connection, refusal)
 
     def _connection(self) -> Connection:
         tunnel = self._tunnel
@@ -133,7 +132,7 @@ class Admission:
     def _check_current(self, now: datetime) -> None:
         """What the tunnel's handshake showed may be over by now; then no more streams come this way."""
         try:
-            context = self._door.contexts.current()
+            context = self._route.contexts.current()
             if context.snapshot is not self._trusted or now > self._expires:
                 self.server.drain()
                 chain = [certificate.public_bytes(Encoding.DER) for certificate in self._peer.chain]
@@ -148,8 +147,10 @@ class Admission:
 
     def _authorize(self, connection: Connection) -> None:
         try:
-            connection.admit(self._peer, self._door.authorize, self._target)
-            self._door.ledger.prove(self._tunnel)  # a session that never has an authorized stream proves nothing
+            connection.admit(self._peer, self._route.authorize, self._target)
+            self._route.runtime.registry.prove(
+                self._tunnel
+            )  # a session that never has an authorized stream proves nothing
         except NotAuthorizedError as error:
             raise _RefusedError(_FORBIDDEN, error) from error
         except EndedError as error:
@@ -167,14 +168,14 @@ class Admission:
             self._dialling[splice] = self._dials.create_task(self._connect_later(connection, splice))
 
     def _join(self, connection: Connection, splice: Splice, sock: socket.socket) -> None:
-        if self._door.handover is not None:
+        if self._route.handover is not None:
             host = self._tunnel.remote.rpartition(":")[0].strip("[]")
-            self._door.handover.leave(sock.getsockname()[:2], forwarded_by(connection.origin, host))
+            self._route.handover.leave(sock.getsockname()[:2], forwarded_by(connection.origin, host))
         self.server.accept(splice)
         splice.join(sock)
 
     async def _connect_later(self, connection: Connection, splice: Splice) -> None:
-        app, timeout = self._door.config.app, self._door.limits.connect_timeout
+        app, timeout = self._route.config.app, self._route.limits.connect_timeout
         try:
             with connection.phase("connect"):
                 sock = await dial(app, timeout)
@@ -197,17 +198,14 @@ class Admission:
         if task is not None and task is not asyncio.current_task():
             task.cancel()
         splice.hang_up(error)
-        self._door.ledger.leave(connection, error)
+        self._route.runtime.registry.leave(connection)
+        self._route.runtime.reporter.report(connection, error)
 
 
 def _names(config: InboundConfig, local: Address) -> frozenset[bytes]:
     """How peers may name this door's app: as we do, by where they reach us, as HBONE by our host and the app's port."""
     places = (config.app, config.listen, local, Address(local.host, config.app.port), *config.destinations)
     return frozenset(str(place).lower().encode() for place in places)
-
-
-def _too_many(limit: int) -> EndedError:
-    return EndedError(Outcome.CONNECTION_LIMIT, f"connection limit reached (limits.connections={limit})")
 
 
 def _no_such_place(authority: bytes, names: frozenset[bytes]) -> EndedError:

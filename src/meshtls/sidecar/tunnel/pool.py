@@ -13,16 +13,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
-from meshtls.clock import Clock
 from meshtls.errors import LocalIdentityError, MeshtlsError
 from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import Connection, EndedError, TlsFacts
 from meshtls.sidecar.ends import TlsEnd
+from meshtls.sidecar.runtime import Runtime
 from meshtls.sidecar.settings import Limits, OutboundConfig
 from meshtls.sidecar.sockets import abort, close, peer_of
 from meshtls.sidecar.tunnel.client import TunnelClient
-from meshtls.sidecar.tunnel.ledger import Ledger
-from meshtls.sidecar.tunnel.memory import ReceiveMemory
 from meshtls.sidecar.tunnel.settings import OPENED_STREAMS, tunnel_bounds
 from meshtls.sidecar.tunnel.splice import OnDone, Splice, StreamRefusedError
 from meshtls.sidecar.tunnel.validity import first_end
@@ -31,7 +29,7 @@ from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import TlsContexts
 from meshtls.tls.engine import TlsEngine
 
-__all__ = ["ALPN", "Dialled", "Route", "TunnelPool", "speaks_http2"]
+__all__ = ["ALPN", "Dialled", "OutboundRoute", "TunnelPool", "speaks_http2"]
 
 #: What HBONE peers agree on in the handshake (RFC 9113, section 3.2).
 ALPN = ("h2",)
@@ -49,7 +47,7 @@ def speaks_http2(engine: TlsEngine) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class OutboundRoute:
     """What a pool needs of its outbound door. ``dial`` makes a TLS connection that offers HTTP/2; ``relay`` carries an
     app's connection over one that is not for tunnels. ``start`` gives a connection a task that takes it through all of
     the door's phases.
@@ -58,9 +56,7 @@ class Route:
     config: OutboundConfig
     limits: Limits
     contexts: TlsContexts
-    ledger: Ledger
-    clock: Clock
-    memory: ReceiveMemory
+    runtime: Runtime
     dial: Callable[[Connection], Awaitable[Dialled]]
     relay: Callable[[Connection, Dialled], Awaitable[None]]
     start: Callable[[Connection], None]
@@ -81,7 +77,7 @@ class _Tunnel:
 class TunnelPool:
     """``take`` is the quick way, without a task; ``carry`` waits for a tunnel, or makes one."""
 
-    def __init__(self, route: Route) -> None:
+    def __init__(self, route: OutboundRoute) -> None:
         self._route = route
         self._tunnels: list[_Tunnel] = []
         self._dialling: asyncio.Future[MeshtlsError | None] | None = None
@@ -98,7 +94,7 @@ class TunnelPool:
         if tunnel is None:
             return False
         splice = self._ride(tunnel, connection, partial(self._done, connection))
-        self._route.ledger.enter(connection, splice.break_off)
+        self._route.runtime.registry.enter(connection, splice.break_off)
         splice.on_readable()
         return True
 
@@ -112,7 +108,7 @@ class TunnelPool:
 
     async def _carry_once(self, connection: Connection) -> bool:
         while True:
-            tunnel = self._with_room(self._route.clock.now())
+            tunnel = self._with_room(self._route.runtime.clock.now())
             if tunnel is not None:
                 await self._ride_to_the_end(tunnel, connection)
                 return True
@@ -151,7 +147,7 @@ class TunnelPool:
         return None
 
     def _is_plain(self) -> bool:
-        return self._route.clock.monotonic() < self._plain_until
+        return self._route.runtime.clock.monotonic() < self._plain_until
 
     # -- one connection on a tunnel --
 
@@ -172,7 +168,8 @@ class TunnelPool:
                 self._route.start(connection)
                 return
         splice.hang_up(error)
-        self._route.ledger.leave(connection, error)
+        self._route.runtime.registry.leave(connection)
+        self._route.runtime.reporter.report(connection, error)
 
     async def _ride_to_the_end(self, tunnel: _Tunnel, connection: Connection) -> None:
         done: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
@@ -204,7 +201,7 @@ class TunnelPool:
         else:
             tunnel = self._tunnel(connection, dialled) if speaks_http2(dialled[1]) else None
             if tunnel is None:
-                self._plain_until = self._route.clock.monotonic() + _PLAIN_SECONDS
+                self._plain_until = self._route.runtime.clock.monotonic() + _PLAIN_SECONDS
         finally:
             self._dialling = None
             dialling.set_result(failure)
@@ -219,12 +216,12 @@ class TunnelPool:
     def _tunnel(self, connection: Connection, dialled: Dialled) -> _Tunnel:
         sock, engine, peer = dialled
         limits = self._route.limits
-        expires = first_end(peer, engine.context, self._route.clock.now())
+        expires = first_end(peer, engine.context, self._route.runtime.clock.now())
         connection.dialled = None  # from here on the socket is the tunnel's
         client = TunnelClient(
             TlsEnd(sock, engine, "the tunnel's peer"),
             tunnel_bounds(limits),
-            self._route.memory,
+            self._route.runtime.memory,
             self._authority(sock),
             expected_streams=min(
                 (one.client.allowed_streams for one in self._tunnels if one.client.allowed_streams),
@@ -248,7 +245,7 @@ class TunnelPool:
         self._allowed_streams = tunnel.client.allowed_streams or 1
         tunnel.failure = error
         if isinstance(error, EndedError) and error.parting is not None:
-            self._route.ledger.partings.add(error.parting)
+            self._route.runtime.partings.add(error.parting)
         elif error is None:
             close(sock)
         else:

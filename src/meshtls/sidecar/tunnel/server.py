@@ -1,4 +1,4 @@
-"""The tunnels that peers have into one inbound door, each in the task of the connection that it rides on."""
+"""The tunnels that peers have into one inbound listener, each in the task of the connection that it rides on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import asyncio
 from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import Connection, EndedError
 from meshtls.sidecar.ends import TlsEnd
-from meshtls.sidecar.tunnel.admission import Admission, Door
+from meshtls.sidecar.tunnel.admission import Admission, InboundRoute
 from meshtls.sidecar.tunnel.settings import tunnel_bounds
 from meshtls.sidecar.tunnel.terminator import TunnelServer
 from meshtls.svid.verify import VerifiedPeer
@@ -17,10 +17,10 @@ __all__ = ["Tunnels"]
 
 
 class Tunnels:
-    """The tunnels that peers have into one inbound door."""
+    """The tunnels that peers have into one inbound listener."""
 
-    def __init__(self, door: Door) -> None:
-        self._door = door
+    def __init__(self, route: InboundRoute) -> None:
+        self._route = route
         self._live: set[TunnelServer] = set()
         self._draining = False
 
@@ -34,13 +34,13 @@ class Tunnels:
                 ended.set_result(error)
 
         async with asyncio.TaskGroup() as dials:
-            admission = Admission(self._door, tunnel, engine, peer, dials)
+            admission = Admission(self._route, tunnel, engine, peer, dials)
             end = TlsEnd(tunnel.opener, engine, "the tunnel's peer")
             server = admission.server = TunnelServer(
                 end,
-                tunnel_bounds(self._door.limits),
-                self._door.memory,
-                idle_timeout=self._door.limits.idle_timeout,
+                tunnel_bounds(self._route.limits),
+                self._route.runtime.memory,
+                idle_timeout=self._route.limits.idle_timeout,
                 on_asked=admission.asked,
                 on_refused=admission.refused,
                 on_end=on_end,
@@ -69,4 +69,4 @@ class Tunnels:
             server.drain()
 
     def __repr__(self) -> str:
-        return f"<Tunnels {self._door.config.listen} [{len(self._live)} live]>"
+        return f"<Tunnels {self._route.config.listen} [{len(self._live)} live]>"

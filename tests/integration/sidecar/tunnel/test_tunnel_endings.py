@@ -269,7 +269,7 @@ async def test_memory_is_bounded_over_all_tunnels_and_the_stream_that_keeps_the_
         side_a(b.inbound, tunnel=True) as a,
         contextlib.AsyncExitStack() as stack,
     ):
-        memory = b.sidecar._listeners.inbound[0].door.tunnels._door.memory
+        memory = b.sidecar.runtime.memory
         floods = [await stack.enter_async_context(a_client(b.inbound)) for _ in range(8)]
         stack.push_async_callback(_cancelled, [asyncio.create_task(_flood(one, address, window)) for one in floods])
         line = await b.lines.next()

@@ -1,4 +1,4 @@
-"""What the tests of the whole path do not show: dialling at once, the ledger, deferred calls, a silent peer."""
+"""What the tests of the whole path do not show: dialling at once, the exit, deferred calls, a silent peer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ from meshtls.sidecar.reporter import Reporter
 from meshtls.sidecar.settings import Limits
 from meshtls.sidecar.tunnel.dialler import LoopbackDialler
 from meshtls.sidecar.tunnel.frames import ErrorCode, Kind, frame
-from meshtls.sidecar.tunnel.ledger import Ledger
 from meshtls.sidecar.tunnel.sending import DRAIN_PING, PREFACE
 from meshtls.sidecar.tunnel.settings import Setting
 from meshtls.svid.context import ConstantSource, X509Context
@@ -59,7 +58,7 @@ def test_what_is_not_there_at_once_is_left_to_those_who_wait(address: Address) -
 
 
 def a_stream(sock: socket.socket) -> Connection:
-    return Connection("a", A, Direction.INBOUND, sock, "127.0.0.1:1", SystemClock())
+    return Connection("a", A, Direction.INBOUND, sock, "127.0.0.1:1", SystemClock(), tunnel=True)
 
 
 @pytest.mark.parametrize(
@@ -78,11 +77,11 @@ async def test_a_stream_is_listed_while_it_lives_and_reported_once(
     asyncio.get_running_loop().set_exception_handler(lambda _, what: told.append(what["message"]))
     results: list[ConnectionResult] = []
     registry, connection = Registry(1), a_stream(listener)
-    ledger = Ledger(registry, Reporter(results.append))
-    ledger.enter(connection, lambda error: None)
-    assert (len(registry), ledger.full) == (1, True)
-    ledger.leave(connection, error)
-    assert (len(registry), ledger.full) == (0, False)
+    registry.enter(connection, lambda error: None)
+    assert (len(registry), registry.full) == (1, True)
+    registry.leave(connection)
+    assert Reporter(results.append).report(connection, error) is outcome
+    assert (len(registry), registry.full) == (0, False)
     assert [result.outcome for result in results] == [outcome]
     assert told == (["sidecar a: a stream failed"] if outcome is Outcome.INTERNAL_ERROR else [])
 
@@ -90,7 +89,7 @@ async def test_a_stream_is_listed_while_it_lives_and_reported_once(
 async def test_a_third_party_ends_a_stream_by_the_call_it_was_listed_with(listener: socket.socket) -> None:
     ended: list[EndedError] = []
     registry, connection = Registry(1), a_stream(listener)
-    Ledger(registry, Reporter(lambda result: None)).enter(connection, ended.append)
+    registry.enter(connection, ended.append)
     registry.end_all(Outcome.DRAINED, "stopping")
     registry.end_all(Outcome.RESET, "a second time")
     assert [(error.outcome, str(error)) for error in ended] == [(Outcome.DRAINED, "stopping")]
