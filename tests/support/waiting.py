@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 __all__ = ["SECONDS", "SHORT_IDLE", "until"]
 
-SECONDS = 10.0
+SECONDS = 30.0
 #: Seconds of an idle timeout that a test waits for, and that a busy machine does not use up while bytes move.
 SHORT_IDLE = 2
 

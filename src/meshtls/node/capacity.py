@@ -6,7 +6,7 @@ import resource
 
 __all__ = ["pairs_at_once", "pairs_for"]
 
-_MOST = 64
+_MOST = 16
 #: What the process has open beside the pairs, and what of a pair that has ended is still being closed.
 _OTHERS = 24
 #: Two listening sockets, both ends of three connections, the memory file of a key that is loaded, and one spare.
@@ -20,5 +20,6 @@ def pairs_at_once() -> int:
 
 
 def pairs_for(descriptors: int) -> int:
-    """For a limit of so many: at least one pair, and never more than 64, with which the processor is busy already."""
+    """For a limit of so many: at least one pair, and never more than 16: one thread carries them all,
+    and on a busy machine more would only make each of them late."""
     return max(1, min(_MOST, (descriptors - _OTHERS) // _A_PAIR))

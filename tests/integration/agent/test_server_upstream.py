@@ -34,7 +34,6 @@ from tests.support.authority import make_authority
 from tests.support.clock import ManualClock
 from tests.support.server import TD, ServerUnderTest, config_for, entry, started
 
-pytestmark = pytest.mark.timeout(60)
 WEB, DB = SpiffeId(TD, "/web"), SpiffeId(TD, "/db")
 
 

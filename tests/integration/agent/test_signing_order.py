@@ -21,7 +21,6 @@ from tests.support.agent import entry, eventually
 from tests.support.authority import make_authority
 from tests.support.clock import ManualClock
 
-pytestmark = pytest.mark.timeout(60)
 OTHERS = "unix:uid:4294967294"
 
 

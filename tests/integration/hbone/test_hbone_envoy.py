@@ -25,8 +25,8 @@ from tests.support.envoy import envoy_binary, started_envoy
 from tests.support.envoy_hbone import Files, HboneEntry, hbone_bootstrap
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-LIMITS = Limits(drain=0.1)
-WIDE = Limits(drain=0.1, tunnel_window=1 << 26)
+LIMITS = Limits(drain=0.1, handshake_timeout=60, connect_timeout=60)
+WIDE = Limits(drain=0.1, handshake_timeout=60, connect_timeout=60, tunnel_window=1 << 26)
 
 
 def files_of(directory: Path, name: str, spiffe_id: SpiffeId) -> Files:

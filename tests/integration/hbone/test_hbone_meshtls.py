@@ -16,7 +16,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def world() -> AsyncIterator[World]:
-    limits = Limits(drain=0.1)
+    limits = Limits(drain=0.1, handshake_timeout=60, connect_timeout=60)
     async with (
         an_app() as app,
         side_b(app.address, tunnel=True, limits=limits) as b,

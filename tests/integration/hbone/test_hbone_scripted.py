@@ -13,7 +13,7 @@ from tests.integration.hbone.scripted import Ways, scripted_client, scripted_ser
 from tests.integration.sidecar.mesh import side_a, side_b
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-LIMITS = Limits(drain=0.1)
+LIMITS = Limits(drain=0.1, handshake_timeout=60, connect_timeout=60)
 Both = dict[str, tuple[World, Ways]]
 
 

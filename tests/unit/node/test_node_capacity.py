@@ -7,7 +7,7 @@ from meshtls.node.capacity import pairs_for
 
 @pytest.mark.parametrize(
     ("descriptors", "pairs"),
-    [(0, 1), (34, 1), (64, 4), (256, 23), (663, 63), (664, 64), (1024, 64), (1 << 20, 64)],
+    [(0, 1), (34, 1), (64, 4), (183, 15), (184, 16), (1024, 16), (1 << 20, 16)],
 )
 def test_the_pairs_are_as_many_as_there_are_descriptors_for(descriptors: int, pairs: int) -> None:
     assert pairs_for(descriptors) == pairs
