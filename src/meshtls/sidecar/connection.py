@@ -20,7 +20,7 @@ from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.engine import TlsEngine
 from meshtls.tls.unproven import Stage, Unproven
 
-__all__ = ["Connection", "EndedError", "Flow", "Parting", "TlsFacts"]
+__all__ = ["Connection", "Dialled", "EndedError", "Flow", "Parting", "TlsFacts"]
 
 
 class Parting(NamedTuple):
@@ -28,6 +28,14 @@ class Parting(NamedTuple):
 
     sock: socket.socket
     unsent: bytes = b""
+
+
+class Dialled(NamedTuple):
+    """A connection to a peer that is verified and authorized."""
+
+    sock: socket.socket
+    engine: TlsEngine
+    peer: VerifiedPeer
 
 
 class EndedError(MeshtlsError):

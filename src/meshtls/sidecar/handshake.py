@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
-from functools import partial
+from collections.abc import AsyncIterator
 
 from meshtls.errors import (
     HandshakeError,
@@ -17,8 +16,8 @@ from meshtls.errors import (
 )
 from meshtls.sidecar.connection import Connection, Parting
 from meshtls.sidecar.detect import Wire, alert_for, wire_of
+from meshtls.sidecar.scheduler import PeerTimeout, QueueDeadline, scheduler
 from meshtls.sidecar.settings import InboundConfig, KeyExchange, Limits, OutboundConfig, TlsMinimum
-from meshtls.sidecar.turns import Patience, PeerTime, turns
 from meshtls.sidecar.waiting import CHUNK, readable, receive, send_all
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import GenerationContext, TlsOptions
@@ -27,16 +26,20 @@ from meshtls.tls.failures import INTERNAL_ERROR_ALERT
 from meshtls.tls.unproven import Stage
 
 __all__ = [
+    "HTTP2",
     "accept_tls",
     "dial_tls",
     "first_bytes",
     "first_bytes_now",
     "open_tls",
     "refuse_late",
+    "speaks_http2",
     "tell_no_identity",
     "tls_options",
 ]
 
+#: The ALPN protocols by which HBONE peers agree on a tunnel (RFC 9113, section 3.2).
+HTTP2 = ("h2",)
 _VERSIONS = {TlsMinimum.V1_2: ssl.TLSVersion.TLSv1_2, TlsMinimum.V1_3: ssl.TLSVersion.TLSv1_3}
 _GROUPS = {
     KeyExchange.LIBRARY: None,
@@ -74,19 +77,40 @@ async def accept_tls(
     Raises PeerError, and EndedError where too many others wait for theirs, or this one has waited for too long.
     """
     engine = connection.engine = TlsEngine(context, port=port)
-    steps = partial(_accept, engine, connection, so_far, limits)
-    return engine, await _explained(connection, connection.opener, limits.handshake_timeout, steps)
+    sock = connection.opener
+    async with _handshake(connection, sock, limits.handshake_timeout) as time:
+        if await first_bytes(sock, so_far) is Wire.PLAINTEXT:
+            _send_now(sock, alert_for(bytes(so_far[:3])))
+            raise PlaintextError(
+                f"wanted a TLS ClientHello, got plaintext that starts with {bytes(so_far[:16])!r};"
+                " send it through a sidecar, or set mode PERMISSIVE"
+            )
+        engine.feed(bytes(so_far))
+        connection.reach(Stage.QUEUED)
+        # A peer that is a sidecar has given us up after as much time.
+        await time.begin(limits.handshakes, QueueDeadline.of(limits.handshake_timeout))
+        connection.reach(Stage.HANDSHAKE)
+        peer = _step(engine, sock)
+        while peer is None:
+            peer = await _exchange(engine, sock, time)
+        await send_all(sock, engine.outgoing())
+    return engine, peer
 
 
 async def open_tls(
-    connection: Connection, context: GenerationContext, *, limits: Limits, patience: Patience, place: str | None = None
+    connection: Connection,
+    context: GenerationContext,
+    *,
+    limits: Limits,
+    deadline: QueueDeadline,
+    place: str | None = None,
 ) -> TlsEngine:
     """A client's engine with its ClientHello made, to be sent the moment that the socket is connected.
 
     ``place`` names where it goes, for resumption. Raises EndedError where too many others wait for their handshake, or
-    ``patience`` ends in the queue.
+    ``deadline`` ends in the queue.
     """
-    await turns().begin(limits.handshakes, patience)
+    await scheduler().begin(limits.handshakes, deadline)
     engine = connection.engine = TlsEngine(context, place=place)
     engine.handshake()
     return engine
@@ -97,7 +121,11 @@ async def dial_tls(connection: Connection, engine: TlsEngine, sock: socket.socke
 
     Our last flight is left in the engine, to go with the application's first bytes.
     """
-    return await _explained(connection, sock, timeout, partial(_dial, engine, sock))
+    peer = None
+    async with _handshake(connection, sock, timeout) as time:
+        while peer is None:
+            peer = await _exchange(engine, sock, time)
+    return peer
 
 
 def tell_no_identity(connection: Connection) -> None:
@@ -107,54 +135,30 @@ def tell_no_identity(connection: Connection) -> None:
 
 
 def refuse_late(connection: Connection, engine: TlsEngine) -> None:
-    """Tell a peer whose handshake is done already that it is refused, by an alert: it is no answer that is over."""
+    """Refuse after the handshake, with a fatal alert: a close_notify would look like an empty, complete response."""
     engine.give_up()
     _send_now(connection.opener, engine.outgoing())
     connection.partings += (Parting(connection.opener),)
 
 
-def tls_options(door: InboundConfig | OutboundConfig, alpn: tuple[str, ...] = ()) -> TlsOptions:
-    """What the configuration of a door asks of its TLS."""
-    return TlsOptions(_VERSIONS[door.tls_min], alpn, door.resumption, _GROUPS[door.key_exchange])
+def speaks_http2(engine: TlsEngine) -> bool:
+    """Whether the handshake agreed on HTTP/2."""
+    return engine.ssl_object.selected_alpn_protocol() in HTTP2
 
 
-async def _accept(
-    engine: TlsEngine, connection: Connection, so_far: bytearray, limits: Limits, time: PeerTime
-) -> VerifiedPeer:
-    sock = connection.opener
-    if await first_bytes(sock, so_far) is Wire.PLAINTEXT:
-        _send_now(sock, alert_for(bytes(so_far[:3])))
-        raise PlaintextError(
-            f"wanted a TLS ClientHello, got plaintext that starts with {bytes(so_far[:16])!r};"
-            " send it through a sidecar, or set mode PERMISSIVE"
-        )
-    engine.feed(bytes(so_far))
-    connection.reach(Stage.QUEUED)
-    # A peer that is a sidecar has given us up after as much time.
-    await time.begin(limits.handshakes, Patience.of(limits.handshake_timeout))
-    connection.reach(Stage.HANDSHAKE)
-    peer = _step(engine, sock)
-    while peer is None:
-        peer = await _exchange(engine, sock, time)
-    await send_all(sock, engine.outgoing())
-    return peer
+def tls_options(config: InboundConfig | OutboundConfig, alpn: tuple[str, ...] = ()) -> TlsOptions:
+    """What the configuration of a listener asks of its TLS."""
+    return TlsOptions(_VERSIONS[config.tls_min], alpn, config.resumption, _GROUPS[config.key_exchange])
 
 
-async def _dial(engine: TlsEngine, sock: socket.socket, time: PeerTime) -> VerifiedPeer:
-    peer = None
-    while peer is None:
-        peer = await _exchange(engine, sock, time)
-    return peer
-
-
-async def _exchange(engine: TlsEngine, sock: socket.socket, time: PeerTime) -> VerifiedPeer | None:
+async def _exchange(engine: TlsEngine, sock: socket.socket, time: PeerTimeout) -> VerifiedPeer | None:
     """Send our flight, wait for the peer's and take it in."""
     await send_all(sock, engine.outgoing())
     if data := await receive(sock):
         engine.feed(data)
     else:
         engine.feed_eof()
-    await time.go_on()
+    await time.resume()
     return _step(engine, sock)
 
 
@@ -166,16 +170,15 @@ def _step(engine: TlsEngine, sock: socket.socket) -> VerifiedPeer | None:
         raise
 
 
-async def _explained(
-    connection: Connection, sock: socket.socket, timeout: float, steps: Callable[[PeerTime], Awaitable[VerifiedPeer]]
-) -> VerifiedPeer:
-    """Time and bound the phase, and leave only PeerErrors and the ending of others."""
+@contextlib.asynccontextmanager
+async def _handshake(connection: Connection, sock: socket.socket, timeout: float) -> AsyncIterator[PeerTimeout]:
+    """The phase, timed and bounded. Every failure of it leaves as a PeerError, and a refused peer reads why."""
     try:
         with connection.phase("handshake"):
-            async with PeerTime(timeout) as time:
-                return await steps(time)
+            async with PeerTimeout(timeout) as time:
+                yield time
     except TimeoutError as error:
-        await turns().go_on()  # those of a storm time out in the same moment, and each alert is a step
+        await scheduler().resume()  # those of a storm time out in the same moment, and each alert is a step
         if connection.engine is not None:
             connection.engine.give_up()
             _send_now(sock, connection.engine.outgoing())

@@ -17,10 +17,12 @@ from meshtls.sidecar.connection import Connection, EndedError
 from meshtls.sidecar.detect import Wire
 from meshtls.sidecar.ends import End, PlainEnd, TlsEnd
 from meshtls.sidecar.handshake import (
+    HTTP2,
     accept_tls,
     first_bytes,
     first_bytes_now,
     refuse_late,
+    speaks_http2,
     tell_no_identity,
     tls_options,
 )
@@ -30,8 +32,7 @@ from meshtls.sidecar.settings import InboundConfig, Limits, Mode
 from meshtls.sidecar.sockets import abort
 from meshtls.sidecar.tunnel.admission import InboundRoute
 from meshtls.sidecar.tunnel.origin import Handover
-from meshtls.sidecar.tunnel.pool import ALPN, speaks_http2
-from meshtls.sidecar.tunnel.server import Tunnels
+from meshtls.sidecar.tunnel.tunnels import Tunnels
 from meshtls.sidecar.waiting import either_readable
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import TlsContexts
@@ -57,7 +58,7 @@ class Inbound:
         self._limits = limits
         self._registry = runtime.registry
         self._authorize = authorize
-        options = tls_options(config, ALPN if config.tunnel else ())
+        options = tls_options(config, HTTP2 if config.tunnel else ())
         self._contexts = TlsContexts(runtime.source, authorize, server_side=True, options=options, clock=runtime.clock)
         self.tunnels = Tunnels(InboundRoute(config, limits, self._contexts, authorize, runtime, handover))
 

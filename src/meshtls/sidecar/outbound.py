@@ -1,7 +1,7 @@
 """Outbound: plaintext from the own app, mutual TLS to exactly one named identity. Connect, handshake, relay.
 
-So many handshakes of one door are under way at a time: the others of a storm wait here, where nothing is lost by it,
-and not in the queue of the far side, where each would run against its own timeout.
+Only so many handshakes of one listener are under way at a time. The others of a storm wait here, where it costs
+nothing, rather than in the queue of the far side, where each would run against its own timeout.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from functools import partial
 from meshtls.errors import HandshakeError, HandshakeTimeoutError, UntrustedPeerError
 from meshtls.policy.authorizer import Authorizer, Target
 from meshtls.sidecar.connect import connect
-from meshtls.sidecar.connection import Connection
+from meshtls.sidecar.connection import Connection, Dialled
 from meshtls.sidecar.ends import PlainEnd, TlsEnd
-from meshtls.sidecar.handshake import dial_tls, open_tls, tls_options
+from meshtls.sidecar.handshake import HTTP2, dial_tls, open_tls, tls_options
 from meshtls.sidecar.relay import relay
 from meshtls.sidecar.reporter import Phases
 from meshtls.sidecar.runtime import Runtime
+from meshtls.sidecar.scheduler import QueueDeadline, queue_full, scheduler
 from meshtls.sidecar.settings import Limits, OutboundConfig
 from meshtls.sidecar.sockets import abort
 from meshtls.sidecar.tunnel.origin import NOWHERE, Handover, Origin, forwarded_by, new_traceparent
-from meshtls.sidecar.tunnel.pool import ALPN, Dialled, OutboundRoute, TunnelPool
-from meshtls.sidecar.turns import Patience, queue_full, turns
+from meshtls.sidecar.tunnel.pool import OutboundRoute, TunnelPool
 from meshtls.sidecar.warm import WarmPool
 from meshtls.tls.context import TlsContexts
 
-__all__ = ["Outbound", "Places"]
+__all__ = ["HandshakeSlots", "Outbound"]
 
 #: More than the far side gets done in a tenth of a second or two, and more than this one in a round trip.
 _UNDER_WAY = 128
@@ -55,7 +55,7 @@ class Outbound:
         self._authorize = authorize
         options = tls_options(config)
         self._contexts = TlsContexts(runtime.source, authorize, server_side=False, options=options, clock=runtime.clock)
-        self._places = Places(_UNDER_WAY)
+        self._slots = HandshakeSlots(_UNDER_WAY)
         self._baggage = baggage
         self._handover = handover
         self.tunnels = self._pool(runtime, lambda connection: start(connection, self.serve)) if config.tunnel else None
@@ -128,17 +128,17 @@ class Outbound:
     async def _dial_once(self, contexts: TlsContexts, connection: Connection) -> Dialled:
         limits = self._limits
         # As long as a connection may take anyway.
-        patience = Patience.of(limits.connect_timeout + limits.handshake_timeout)
-        await self._places.take(limits.handshakes, patience)
+        deadline = QueueDeadline.of(limits.connect_timeout + limits.handshake_timeout)
+        await self._slots.take(limits.handshakes, deadline)
         try:
             place = str(self.config.to)
-            engine = await open_tls(connection, contexts.current(), limits=limits, patience=patience, place=place)
+            engine = await open_tls(connection, contexts.current(), limits=limits, deadline=deadline, place=place)
             sock = await connect(connection, self.config.to, limits.connect_timeout)
             peer = await dial_tls(connection, engine, sock, timeout=limits.handshake_timeout)
         finally:
-            self._places.give_back()
+            self._slots.release()
         connection.admit(peer, self._authorize, Target(connection.local_id))
-        return sock, engine, peer
+        return Dialled(sock, engine, peer)
 
     async def _relay(self, connection: Connection, dialled: Dialled) -> None:
         sock, engine, _ = dialled
@@ -149,21 +149,21 @@ class Outbound:
         await relay(app, far, connection.flow, self._limits.idle_timeout)
 
     def _pool(self, runtime: Runtime, start: Callable[[Connection], None]) -> TunnelPool:
-        contexts = self._contexts.with_alpn(ALPN)
+        contexts = self._contexts.with_alpn(HTTP2)
         dial = partial(self._dial, contexts)
         return TunnelPool(OutboundRoute(self.config, self._limits, contexts, runtime, dial, self._relay, start))
 
 
-class Places:
-    """``size`` places for handshakes under way; the others wait in the order in which they came."""
+class HandshakeSlots:
+    """``size`` slots for handshakes under way; the others wait in the order of their arrival."""
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._free = asyncio.Semaphore(size)
         self._waiting = 0
 
-    async def take(self, limit: int, patience: Patience) -> None:
-        """Raises EndedError where none gets free before ``patience`` ends, and at once where ``limit`` wait already."""
+    async def take(self, limit: int, deadline: QueueDeadline) -> None:
+        """Raises EndedError where none gets free before ``deadline`` ends, and at once where ``limit`` wait already."""
         if not self._free.locked():
             await self._free.acquire()  # without a wait
             return
@@ -171,17 +171,17 @@ class Places:
             raise queue_full(limit)
         self._waiting += 1
         try:
-            async with asyncio.timeout_at(patience.until):
+            async with asyncio.timeout_at(deadline.until):
                 await self._free.acquire()
         except TimeoutError:
-            await turns().go_on()  # who came in the same moment is late in the same moment, too
-            raise patience.exhausted() from None
+            await scheduler().resume()  # those that came in the same moment are late in the same moment
+            raise deadline.exhausted() from None
         finally:
             self._waiting -= 1
 
-    def give_back(self) -> None:
-        """Let the next one take the place."""
+    def release(self) -> None:
+        """Give the slot to the next in the queue."""
         self._free.release()
 
     def __repr__(self) -> str:
-        return f"<Places [{self._size}, {self._waiting} waiting]>"
+        return f"<HandshakeSlots [{self._size}, {self._waiting} waiting]>"

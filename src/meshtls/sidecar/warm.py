@@ -18,15 +18,13 @@ from meshtls.clock import Clock
 from meshtls.errors import HandshakeError, LocalIdentityError, MeshtlsError, PeerError
 from meshtls.logs import logger
 from meshtls.observe.events import Direction
-from meshtls.sidecar.connection import Connection, Parting
+from meshtls.sidecar.connection import Connection, Dialled, Parting
 from meshtls.sidecar.partings import Partings
 from meshtls.sidecar.poller import poller
 from meshtls.sidecar.settings import Limits
 from meshtls.sidecar.sockets import abort, close
 from meshtls.sidecar.waiting import CHUNK, send_all
-from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import TlsContexts
-from meshtls.tls.engine import TlsEngine
 
 __all__ = ["WarmPool"]
 
@@ -37,12 +35,11 @@ _LOOK = 1.0
 _LONGEST_PAUSE = 30.0
 #: Bytes of a far app that speaks first; more of them wait in the kernel.
 _MOST_KEPT = 1 << 16
-_Dialled = tuple[socket.socket, TlsEngine, VerifiedPeer]
 
 
 @dataclass(eq=False, slots=True)
 class _Warm:
-    dialled: _Dialled
+    dialled: Dialled
     since: float
     kept: int = 0
 
@@ -54,7 +51,7 @@ class WarmPool:
         self,
         size: int,
         contexts: TlsContexts,
-        dial: Callable[[Connection], Awaitable[_Dialled]],
+        dial: Callable[[Connection], Awaitable[Dialled]],
         limits: Limits,
         clock: Clock,
         partings: Partings,
@@ -71,12 +68,12 @@ class WarmPool:
     def __len__(self) -> int:
         return len(self._ready)
 
-    def take(self) -> _Dialled | None:
+    def take(self) -> Dialled | None:
         """The newest that is good now; those that are not are closed."""
         self._wanted.set()
         while self._ready:
             one = self._ready.pop()
-            poller().watch(one.dialled[0], None, None)
+            poller().watch(one.dialled.sock, None, None)
             if self._good(one):
                 return one.dialled
             _close(one)
@@ -111,16 +108,16 @@ class WarmPool:
         with socket.socket() as nobody:  # in the place of an app that is yet to come
             connection = Connection("ahead", local_id, Direction.OUTBOUND, nobody, "", self._clock)
             try:
-                sock, engine, peer = await self._dial(connection)
-                await send_all(sock, engine.outgoing())
+                dialled = await self._dial(connection)
+                await send_all(dialled.sock, dialled.engine.outgoing())
             except OSError as error:
                 raise HandshakeError(f"the connection broke at the end of the handshake: {error}") from error
             except BaseException:
                 self._give_up(connection)
                 raise
-        one = _Warm((sock, engine, peer), self._clock.monotonic())
+        one = _Warm(dialled, self._clock.monotonic())
         self._ready.append(one)
-        poller().watch(sock, partial(self._on_readable, one), None)
+        poller().watch(dialled.sock, partial(self._on_readable, one), None)
 
     def _give_up(self, connection: Connection) -> None:
         for parting in connection.partings:
@@ -133,7 +130,7 @@ class WarmPool:
             self._drop(one)
 
     def _good(self, one: _Warm) -> bool:
-        _, engine, _ = one.dialled
+        engine = one.dialled.engine
         if self._clock.monotonic() - one.since > self._longest or engine.peer_closed:
             return False
         try:

@@ -26,7 +26,7 @@ from meshtls.bundle import BundleSet
 from meshtls.errors import UntrustedPeerError
 from meshtls.svid.verify import VerifiedPeer, verify_peer
 
-__all__ = ["PeerVerifier"]
+__all__ = ["PeerVerifier", "valid_until"]
 
 
 _Chain = tuple[bytes, ...]
@@ -67,7 +67,7 @@ class PeerVerifier:
                 return passed.peer
         # Without the lock: it takes a millisecond, and that two threads do it for the same peer harms nobody.
         peer = verify_peer(chain, self._bundles, now)
-        passed = _Passed(peer, now, self._until(peer, now))
+        passed = _Passed(peer, now, valid_until(peer, self._bundles, now))
         # Under its path alone: what else came with it is the peer's choice, and would fill the memory.
         path = tuple(one.public_bytes(Encoding.DER) for one in peer.chain)
         with self._lock:
@@ -98,14 +98,19 @@ class PeerVerifier:
             self._shared.clear()  # the copies live on where they are used
         return self._shared.setdefault(above, above)
 
-    def _until(self, peer: VerifiedPeer, now: datetime) -> datetime:
-        """The first end among all that may be in the path, so that none of it is ever used beyond its time."""
-        authorities = self._bundles[peer.spiffe_id.trust_domain].x509_authorities
-        ends = [certificate.not_valid_after_utc for certificate in (*peer.chain, *authorities)]
-        return min(end for end in ends if end >= now)
-
     def __repr__(self) -> str:
         return f"<PeerVerifier [{len(self._passed)} of {self._size} remembered]>"
+
+
+def valid_until(peer: VerifiedPeer, bundles: BundleSet, now: datetime) -> datetime:
+    """When the first certificate ends that may be in the path of ``peer``, which was verified at ``now``.
+
+    The verdict holds until then: an intermediate or a root may end before the leaf. A certificate that had ended before
+    ``now`` is not in the path.
+    """
+    authorities = bundles[peer.spiffe_id.trust_domain].x509_authorities
+    ends = (certificate.not_valid_after_utc for certificate in (*peer.chain, *authorities))
+    return min((end for end in ends if end >= now), default=now)
 
 
 def _digest(leaf: bytes) -> bytes:

@@ -14,8 +14,8 @@ from meshtls.errors import HandshakeTimeoutError
 from meshtls.observe.events import Direction
 from meshtls.sidecar.connection import Connection
 from meshtls.sidecar.handshake import accept_tls
+from meshtls.sidecar.scheduler import scheduler
 from meshtls.sidecar.settings import Limits
-from meshtls.sidecar.turns import turns
 from meshtls.tls.context import GenerationContext
 from tests.integration.sidecar.mesh import B, as_b
 from tests.support.owned_loop import owned, run
@@ -56,7 +56,7 @@ def test_peers_that_stall_at_once_are_told_so_a_few_in_each_round_of_the_loop() 
             async with asyncio.TaskGroup() as group:
                 for client in clients:
                     group.create_task(serve(*client))
-                await until(lambda: all(_has_flight(socks) for _, socks in clients) and not turns().waiting)
+                await until(lambda: all(_has_flight(socks) for _, socks in clients) and not scheduler().waiting)
                 owned().now += 6
                 while told.count < STALLED:
                     before = told.count

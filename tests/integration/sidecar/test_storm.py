@@ -9,8 +9,8 @@ from collections import Counter
 import pytest
 
 from meshtls.sidecar.descriptors import make_room
+from meshtls.sidecar.scheduler import scheduler
 from meshtls.sidecar.settings import Limits
-from meshtls.sidecar.turns import turns
 from tests.integration.sidecar.mesh import Node, an_app, connected, echoed, side_a, side_b
 
 STORM = 150
@@ -54,7 +54,7 @@ class Storm:
 async def most_at_a_time(a_round: int | None) -> int:
     """How many connections of a storm come through, at most, between two round trips of one that is there."""
     if a_round is not None:
-        turns()._a_round = turns()._left = a_round
+        scheduler()._a_round = scheduler()._left = a_round
     most = 0
     async with an_app() as app, side_b(app.address, limits=MANY) as b, side_a(b.inbound, limits=MANY) as a:
         async with connected(a.outbound) as streams, asyncio.TaskGroup() as group:
@@ -103,6 +103,6 @@ async def test_over_the_limit_of_the_queue_new_ones_are_refused_and_the_others_s
         lines = [await a.lines.next() for _ in range(STORM + 1)]
         assert Counter(line["outcome"] for line in lines) == {"OK": served + 1, "CONNECTION_LIMIT": STORM - served}
         refused = next(line for line in lines if line["outcome"] == "CONNECTION_LIMIT")
-        assert refused["detail"] == "limits.handshakes, which is 20, wait for their turn"
+        assert refused["detail"] == "handshake queue full (limits.handshakes=20)"
         assert await Storm(a, 10).rage() == 10
     assert app.connections == served + 11

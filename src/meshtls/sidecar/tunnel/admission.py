@@ -27,10 +27,10 @@ from meshtls.sidecar.tunnel.dialler import LoopbackDialler
 from meshtls.sidecar.tunnel.frames import ProtocolError
 from meshtls.sidecar.tunnel.headers import Request
 from meshtls.sidecar.tunnel.origin import Handover, forwarded_by
+from meshtls.sidecar.tunnel.server import TunnelServer
 from meshtls.sidecar.tunnel.splice import Splice
 from meshtls.sidecar.tunnel.streams import Stream
-from meshtls.sidecar.tunnel.terminator import TunnelServer
-from meshtls.sidecar.tunnel.validity import first_end
+from meshtls.svid.verifier import valid_until
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import TlsContexts
 from meshtls.tls.engine import TlsEngine
@@ -77,7 +77,7 @@ class Admission:
         self._dialling: dict[Splice, asyncio.Task[None]] = {}
         self._facts = TlsFacts.of(engine, peer)
         self._trusted = engine.context
-        self._expires = first_end(peer, self._trusted, tunnel.clock.now())
+        self._expires = valid_until(peer, self._trusted.bundles, tunnel.clock.now())
         self._target = Target(tunnel.local_id, route.config.app.port)
         self._names = _names(route.config, address_of(tunnel.opener))
         self._dialler = LoopbackDialler(route.config.app)
@@ -137,7 +137,7 @@ class Admission:
                 self.server.drain()
                 chain = [certificate.public_bytes(Encoding.DER) for certificate in self._peer.chain]
                 context.judge(chain, self._target.port)
-                self._trusted, self._expires = context.snapshot, first_end(self._peer, context.snapshot, now)
+                self._trusted, self._expires = context.snapshot, valid_until(self._peer, context.snapshot.bundles, now)
         except LocalIdentityError as error:
             self.server.drain()
             raise _RefusedError(_UNAVAILABLE, error) from error

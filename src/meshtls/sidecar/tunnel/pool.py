@@ -15,35 +15,26 @@ from functools import partial
 
 from meshtls.errors import LocalIdentityError, MeshtlsError
 from meshtls.observe.events import Outcome
-from meshtls.sidecar.connection import Connection, EndedError, TlsFacts
+from meshtls.sidecar.connection import Connection, Dialled, EndedError, TlsFacts
 from meshtls.sidecar.ends import TlsEnd
+from meshtls.sidecar.handshake import speaks_http2
 from meshtls.sidecar.runtime import Runtime
 from meshtls.sidecar.settings import Limits, OutboundConfig
 from meshtls.sidecar.sockets import abort, close, peer_of
 from meshtls.sidecar.tunnel.client import TunnelClient
 from meshtls.sidecar.tunnel.settings import OPENED_STREAMS, tunnel_bounds
 from meshtls.sidecar.tunnel.splice import OnDone, Splice, StreamRefusedError
-from meshtls.sidecar.tunnel.validity import first_end
 from meshtls.svid.context import X509Context
+from meshtls.svid.verifier import valid_until
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import TlsContexts
-from meshtls.tls.engine import TlsEngine
 
-__all__ = ["ALPN", "Dialled", "OutboundRoute", "TunnelPool", "speaks_http2"]
+__all__ = ["OutboundRoute", "TunnelPool"]
 
-#: What HBONE peers agree on in the handshake (RFC 9113, section 3.2).
-ALPN = ("h2",)
 #: Seconds for which a peer that chose no HTTP/2 is not asked again.
 _PLAIN_SECONDS = 60.0
 #: Streams that are opened for one connection at most, where peers refuse them.
 _MOST_TRIES = 4
-
-Dialled = tuple[socket.socket, TlsEngine, VerifiedPeer]
-
-
-def speaks_http2(engine: TlsEngine) -> bool:
-    """Whether the handshake agreed on HTTP/2."""
-    return engine.ssl_object.selected_alpn_protocol() in ALPN
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +190,7 @@ class TunnelPool:
             failure = error
             raise
         else:
-            tunnel = self._tunnel(connection, dialled) if speaks_http2(dialled[1]) else None
+            tunnel = self._tunnel(connection, dialled) if speaks_http2(dialled.engine) else None
             if tunnel is None:
                 self._plain_until = self._route.runtime.clock.monotonic() + _PLAIN_SECONDS
         finally:
@@ -216,7 +207,7 @@ class TunnelPool:
     def _tunnel(self, connection: Connection, dialled: Dialled) -> _Tunnel:
         sock, engine, peer = dialled
         limits = self._route.limits
-        expires = first_end(peer, engine.context, self._route.runtime.clock.now())
+        expires = valid_until(peer, engine.context.bundles, self._route.runtime.clock.now())
         connection.dialled = None  # from here on the socket is the tunnel's
         client = TunnelClient(
             TlsEnd(sock, engine, "the tunnel's peer"),

@@ -1,72 +1,73 @@
-"""The tunnels that peers have into one inbound listener, each in the task of the connection that it rides on."""
+"""The serving side of a tunnel: takes the streams that a peer opens."""
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Callable
 
-from meshtls.observe.events import Outcome
-from meshtls.sidecar.connection import Connection, EndedError
+from meshtls.sidecar.connection import Flow
 from meshtls.sidecar.ends import TlsEnd
-from meshtls.sidecar.tunnel.admission import Admission, InboundRoute
-from meshtls.sidecar.tunnel.settings import tunnel_bounds
-from meshtls.sidecar.tunnel.terminator import TunnelServer
-from meshtls.svid.verify import VerifiedPeer
-from meshtls.tls.engine import TlsEngine
+from meshtls.sidecar.tunnel.frames import ProtocolError
+from meshtls.sidecar.tunnel.headers import Request
+from meshtls.sidecar.tunnel.memory import ReceiveMemory
+from meshtls.sidecar.tunnel.settings import TunnelBounds
+from meshtls.sidecar.tunnel.splice import OnDone, Splice
+from meshtls.sidecar.tunnel.streams import Stream
+from meshtls.sidecar.tunnel.wire import OnEnd, Wire
 
-__all__ = ["Tunnels"]
+__all__ = ["TunnelServer"]
+
+OnAsked = Callable[[Stream, Request, bool], None]
+OnRefused = Callable[[ProtocolError], None]
+#: A tunnel without streams is the client's to close: it knows best whether it is about to open one.
+_PATIENCE = 2
 
 
-class Tunnels:
-    """The tunnels that peers have into one inbound listener."""
+class TunnelServer(Wire):
+    """``on_asked`` answers each CONNECT by ``carry`` and then ``accept`` or ``refuse``. ``on_refused`` is told of each
+    that the protocol has refused already.
+    """
 
-    def __init__(self, route: InboundRoute) -> None:
-        self._route = route
-        self._live: set[TunnelServer] = set()
-        self._draining = False
+    def __init__(
+        self,
+        end: TlsEnd,
+        bounds: TunnelBounds,
+        memory: ReceiveMemory,
+        *,
+        idle_timeout: float,
+        on_asked: OnAsked,
+        on_refused: OnRefused,
+        on_end: OnEnd,
+    ) -> None:
+        self._on_asked = on_asked
+        self._on_refused = on_refused
+        super().__init__(end, bounds, memory, client=False, idle_timeout=idle_timeout, on_end=on_end)
 
-    async def serve(self, tunnel: Connection, engine: TlsEngine, peer: VerifiedPeer) -> None:
-        """Take the streams of an admitted peer until the tunnel ends. Raises EndedError where it broke."""
-        tunnel.quiet = True
-        ended: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+    def refused(self, error: ProtocolError) -> None:
+        self._on_refused(error)
 
-        def on_end(error: Exception | None) -> None:
-            if not ended.done():
-                ended.set_result(error)
+    def asked(self, stream: Stream, request: Request, ended: bool) -> None:
+        self._on_asked(stream, request, ended)
 
-        async with asyncio.TaskGroup() as dials:
-            admission = Admission(self._route, tunnel, engine, peer, dials)
-            end = TlsEnd(tunnel.opener, engine, "the tunnel's peer")
-            server = admission.server = TunnelServer(
-                end,
-                tunnel_bounds(self._route.limits),
-                self._route.runtime.memory,
-                idle_timeout=self._route.limits.idle_timeout,
-                on_asked=admission.asked,
-                on_refused=admission.refused,
-                on_end=on_end,
-            )
-            error = await self._run(server, tunnel, ended)
-        if error is not None:
-            raise error
+    def carry(self, stream: Stream, flow: Flow, on_done: OnDone) -> Splice:
+        """Take what comes on the stream; it goes to the app once ``Splice.join`` names its socket."""
+        splice = self._splices[stream.number] = Splice(self, stream, flow, on_done, from_opener=False)
+        return splice
 
-    async def _run(
-        self, server: TunnelServer, tunnel: Connection, ended: asyncio.Future[Exception | None]
-    ) -> Exception | None:
-        self._live.add(server)
-        try:
-            server.start()
-            if self._draining:
-                server.drain()
-            return await ended
-        finally:
-            self._live.discard(server)
-            server.break_off(tunnel.ended_by or EndedError(Outcome.RESET, "the tunnel ended"))
+    def accept(self, splice: Splice) -> None:
+        splice.asked_at = None
+        self.http.accept(splice.stream)
+        self.flush_soon()
 
-    def drain(self) -> None:
-        """Ask every peer to open no more streams; each tunnel ends with its last."""
-        self._draining = True
-        for server in list(self._live):
-            server.drain()
+    def refuse(self, splice: Splice, status: int, error: Exception) -> None:
+        """Answer with this status; ``error`` is how the splice ends."""
+        self.http.refuse(splice.stream, status)
+        self.flush_soon()
+        splice.lost(error)
+
+    def tick(self, now: float) -> None:
+        if not self._splices and self._last < now - _PATIENCE * self._idle:
+            self.drain()
 
     def __repr__(self) -> str:
-        return f"<Tunnels {self._route.config.listen} [{len(self._live)} live]>"
+        state = "over" if self.over else "leaving" if self.http.leaving else "open"
+        return f"<TunnelServer [{state}, {len(self._splices)} streams]>"

@@ -8,15 +8,15 @@ import pytest
 
 from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import EndedError
-from meshtls.sidecar.turns import Patience, Turns, turns
+from meshtls.sidecar.scheduler import HandshakeScheduler, QueueDeadline, scheduler
 
 
 async def test_so_many_go_in_each_round_of_the_loop_and_others_move_in_between() -> None:
-    ours = Turns(asyncio.get_running_loop(), a_round=2)
+    ours = HandshakeScheduler(asyncio.get_running_loop(), a_round=2)
     seen: list[str] = []
 
     async def one(number: int) -> None:
-        await ours.go_on()
+        await ours.resume()
         seen.append(str(number))
 
     async def somebody_else() -> None:
@@ -36,23 +36,23 @@ async def test_so_many_go_in_each_round_of_the_loop_and_others_move_in_between()
 
 
 async def test_a_full_queue_turns_a_beginner_away_and_nobody_who_has_begun() -> None:
-    ours, patience = Turns(asyncio.get_running_loop(), a_round=1), Patience.of(60)
-    first, waiting = (asyncio.create_task(ours.begin(1, patience)) for _ in range(2))
+    ours, deadline = HandshakeScheduler(asyncio.get_running_loop(), a_round=1), QueueDeadline.of(60)
+    first, waiting = (asyncio.create_task(ours.begin(1, deadline)) for _ in range(2))
     await asyncio.sleep(0)
     assert first.done()
-    assert repr(ours) == "<Turns [0 of 1 left, 1 waiting]>"
+    assert repr(ours) == "<HandshakeScheduler [0 of 1 left, 1 waiting]>"
     with pytest.raises(EndedError) as refused:
-        await ours.begin(1, patience)
+        await ours.begin(1, deadline)
     assert refused.value.outcome is Outcome.CONNECTION_LIMIT
-    assert str(refused.value) == "limits.handshakes, which is 1, wait for their turn"
-    await ours.go_on()
+    assert str(refused.value) == "handshake queue full (limits.handshakes=1)"
+    await ours.resume()
     assert waiting.done()
-    await ours.begin(1, patience)
+    await ours.begin(1, deadline)
 
 
 async def test_one_that_gives_up_waiting_costs_no_turn() -> None:
-    ours = Turns(asyncio.get_running_loop(), a_round=1)
-    first, second, third = (asyncio.create_task(ours.go_on()) for _ in range(3))
+    ours = HandshakeScheduler(asyncio.get_running_loop(), a_round=1)
+    first, second, third = (asyncio.create_task(ours.resume()) for _ in range(3))
     await asyncio.sleep(0)
     second.cancel()
     await third
@@ -62,18 +62,18 @@ async def test_one_that_gives_up_waiting_costs_no_turn() -> None:
 
 
 async def test_a_beginner_that_gave_way_has_left_the_queue_to_the_next_one() -> None:
-    ours, patience = Turns(asyncio.get_running_loop(), a_round=1), Patience.of(60)
+    ours, deadline = HandshakeScheduler(asyncio.get_running_loop(), a_round=1), QueueDeadline.of(60)
     ours._left = 0
-    gone, stays = asyncio.create_task(ours.begin(1, patience)), None
+    gone, stays = asyncio.create_task(ours.begin(1, deadline)), None
     await asyncio.sleep(0)
     gone.cancel()
     await asyncio.wait([gone])
     assert ours.waiting == 0
-    stays = asyncio.create_task(ours.begin(1, patience))
+    stays = asyncio.create_task(ours.begin(1, deadline))
     await asyncio.sleep(0)
     ours._next_round()
     await stays
 
 
 async def test_a_loop_has_one() -> None:
-    assert turns() is turns()
+    assert scheduler() is scheduler()

@@ -8,25 +8,25 @@ from collections import Counter
 import pytest
 
 from meshtls.sidecar.connection import EndedError
-from meshtls.sidecar.outbound import Places
-from meshtls.sidecar.turns import Patience
+from meshtls.sidecar.outbound import HandshakeSlots
+from meshtls.sidecar.scheduler import QueueDeadline
 from tests.support.owned_loop import owned, rounds, run
 
 
 def test_who_finds_no_place_waits_until_one_is_given_back_and_they_go_in_order() -> None:
     async def main() -> None:
-        places, order = Places(2), list[int]()
+        slots, order = HandshakeSlots(2), list[int]()
 
         async def one(number: int) -> None:
-            await places.take(100, Patience.of(5))
+            await slots.take(100, QueueDeadline.of(5))
             order.append(number)
 
         tasks = [asyncio.create_task(one(number)) for number in range(5)]
         await rounds(2)
         assert order == [0, 1]
-        assert repr(places) == "<Places [2, 3 waiting]>"
+        assert repr(slots) == "<HandshakeSlots [2, 3 waiting]>"
         for expected in ([0, 1, 2], [0, 1, 2, 3], [0, 1, 2, 3, 4]):
-            places.give_back()
+            slots.release()
             await rounds(3)
             assert order == expected
         await asyncio.gather(*tasks)
@@ -36,13 +36,13 @@ def test_who_finds_no_place_waits_until_one_is_given_back_and_they_go_in_order()
 
 def test_over_the_limit_of_those_that_wait_the_next_one_is_refused_at_once() -> None:
     async def main() -> None:
-        places = Places(1)
-        await places.take(1, Patience.of(5))
-        waits = asyncio.create_task(places.take(1, Patience.of(5)))
+        slots = HandshakeSlots(1)
+        await slots.take(1, QueueDeadline.of(5))
+        waits = asyncio.create_task(slots.take(1, QueueDeadline.of(5)))
         await rounds(1)
-        with pytest.raises(EndedError, match="^limits.handshakes, which is 1, wait for their turn$"):
-            await places.take(1, Patience.of(5))
-        places.give_back()
+        with pytest.raises(EndedError, match=r"^handshake queue full \(limits.handshakes=1\)$"):
+            await slots.take(1, QueueDeadline.of(5))
+        slots.release()
         await waits
 
     run(main())
@@ -53,14 +53,14 @@ def test_who_waits_for_longer_than_his_patience_is_refused_and_many_of_them_a_fe
     waited: float, refused: int
 ) -> None:
     async def main() -> None:
-        places, said, most = Places(1), Counter[str](), 0
-        await places.take(100, Patience.of(5))
+        slots, said, most = HandshakeSlots(1), Counter[str](), 0
+        await slots.take(100, QueueDeadline.of(5))
 
         async def one() -> None:
             try:
-                await places.take(100, Patience.of(5))
+                await slots.take(100, QueueDeadline.of(5))
                 said["begun"] += 1
-                places.give_back()
+                slots.release()
             except EndedError as error:
                 said[f"{error.outcome.name}: {error}"] += 1
 
@@ -71,12 +71,12 @@ def test_who_waits_for_longer_than_his_patience_is_refused_and_many_of_them_a_fe
             owned().now += waited
             await rounds(2)
             if not refused:
-                places.give_back()
+                slots.release()
             while said.total() < 40:
                 before = said.total()
                 await rounds(1)
                 most = max(most, said.total() - before)
-        words = "CONNECTION_LIMIT: its handshake could not begin within 5 s: too many others were before it"
+        words = "CONNECTION_LIMIT: handshake queue timeout: no slot within 5 s"
         assert said == Counter({words: refused, "begun": 40 - refused})
         assert most <= 2 * 4
 

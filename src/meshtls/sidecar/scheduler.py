@@ -1,12 +1,12 @@
-"""Handshakes take turns, so that a storm of new connections does not starve those that are there.
+"""Schedules the steps of handshakes, so that a storm of new connections does not starve the established ones.
 
-A step of a handshake is half a millisecond of arithmetic during which nothing else moves. A few of them are let through
-for each round of the event loop; in between, bytes flow. A handshake that is under way goes before one that is to
-begin, so that what was started gets finished while its peer is still there. One turn of each round is a beginner's all
-the same: peers that dribble their handshakes must not keep everybody else out.
+A step of a handshake is half a millisecond of computation during which no byte is relayed. Only a few steps run in each
+round of the event loop; in between, bytes flow. A handshake under way goes before one that is about to begin, so that
+it is finished while its peer is still there. One step of each round is reserved for beginners all the same: peers that
+dribble their handshakes must not keep everybody else out.
 
-The wait for a turn is our own slowness and does not count as the peer's (``PeerTime``). It has a bound of its own
-(``Patience``): who has waited for so long has mostly gone, and to serve him would make the next one late, too.
+The wait for a step is our own slowness and does not count against the peer (``PeerTimeout``). It has a bound of its own
+(``QueueDeadline``): a peer that has waited for so long has mostly given up, and serving it would delay the next one.
 """
 
 from __future__ import annotations
@@ -20,44 +20,44 @@ from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import EndedError
 from meshtls.sidecar.per_loop import PerLoop
 
-__all__ = ["Patience", "PeerTime", "Turns", "queue_full", "turns"]
+__all__ = ["HandshakeScheduler", "PeerTimeout", "QueueDeadline", "queue_full", "scheduler"]
 
 _A_ROUND = 4
-#: Beginners that are sent away in one round for having waited too long: each costs a tenth of a step.
+#: Beginners that are refused in one round because their deadline has passed: each costs a tenth of a step.
 _SENT_AWAY = 16
 
 
-class Patience(NamedTuple):
-    """``seconds`` that a connection may wait for us; they are over at ``until``, by the loop's clock."""
+class QueueDeadline(NamedTuple):
+    """How many ``seconds`` a connection may wait for us, and ``until`` when, by the loop's clock."""
 
     seconds: float
     until: float
 
     @classmethod
-    def of(cls, seconds: float) -> Patience:
-        """It begins now."""
+    def of(cls, seconds: float) -> QueueDeadline:
+        """The deadline that is so many seconds from now."""
         return cls(seconds, asyncio.get_running_loop().time() + seconds)
 
     def exhausted(self) -> EndedError:
         return EndedError(
             Outcome.CONNECTION_LIMIT,
-            f"its handshake could not begin within {self.seconds:g} s: too many others were before it",
+            f"handshake queue timeout: no slot within {self.seconds:g} s",
         )
 
 
 def queue_full(limit: int) -> EndedError:
-    """For the one too many: ``limits.handshakes`` wait already."""
-    return EndedError(Outcome.CONNECTION_LIMIT, f"limits.handshakes, which is {limit}, wait for their turn")
+    """For a connection that comes while ``limits.handshakes`` others wait already."""
+    return EndedError(Outcome.CONNECTION_LIMIT, f"handshake queue full (limits.handshakes={limit})")
 
 
-class Turns:
-    """``a_round`` steps for each round of the loop; those who come when they are taken wait in one of two queues."""
+class HandshakeScheduler:
+    """``a_round`` steps for each round of the loop; once they are taken, a connection waits in one of two queues."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, a_round: int = _A_ROUND) -> None:
         self._loop = loop
         self._a_round = self._left = a_round
         self._under_way: deque[asyncio.Future[None]] = deque()
-        #: Until when each waits; those first that came first. One that gives up is in it no more.
+        #: Until when each waits, in the order of their arrival. One that gives up is removed.
         self._beginners: dict[asyncio.Future[None], float] = {}
 
     @property
@@ -65,26 +65,26 @@ class Turns:
         """How many wait, in both queues."""
         return len(self._under_way) + len(self._beginners)
 
-    async def begin(self, limit: int, patience: Patience) -> None:
-        """Wait for the turn of a handshake's first step.
+    async def begin(self, limit: int, deadline: QueueDeadline) -> None:
+        """Wait until a handshake may take its first step.
 
-        Raises EndedError where ``patience`` ends before, and at once where ``limit`` wait already.
+        Raises EndedError where ``deadline`` ends before, and at once where ``limit`` wait already.
         """
         if len(self._beginners) >= limit:
             raise queue_full(limit)
         if self._free():
             return
         turn: asyncio.Future[None] = self._loop.create_future()
-        self._beginners[turn] = patience.until
+        self._beginners[turn] = deadline.until
         try:
             await turn
         finally:
             self._beginners.pop(turn, None)
-        if self._loop.time() > patience.until:
-            raise patience.exhausted()
+        if self._loop.time() > deadline.until:
+            raise deadline.exhausted()
 
-    async def go_on(self) -> None:
-        """Wait for the turn of another step."""
+    async def resume(self) -> None:
+        """Wait until a handshake under way may take its next step."""
         if self._free():
             return
         turn: asyncio.Future[None] = self._loop.create_future()
@@ -92,7 +92,7 @@ class Turns:
         await turn
 
     def _free(self) -> bool:
-        """Take a turn that is left and that nobody waits for."""
+        """Take a step that is left and that nobody waits for."""
         if not self._left or self._under_way or self._beginners:
             return False
         self._take()
@@ -122,7 +122,7 @@ class Turns:
         return turn
 
     def _send_away(self) -> None:
-        """Wake some of those who have waited for too long; it costs the others no turn."""
+        """Wake some of the beginners whose deadline has passed; it costs the others no step."""
         now = self._loop.time()
         for _ in range(_SENT_AWAY):
             if not self._beginners or next(iter(self._beginners.values())) >= now:
@@ -132,17 +132,17 @@ class Turns:
                 turn.set_result(None)
 
     def __repr__(self) -> str:
-        return f"<Turns [{self._left} of {self._a_round} left, {self.waiting} waiting]>"
+        return f"<HandshakeScheduler [{self._left} of {self._a_round} left, {self.waiting} waiting]>"
 
 
 #: The running loop's.
-turns: PerLoop[Turns] = PerLoop(Turns)
+scheduler: PerLoop[HandshakeScheduler] = PerLoop(HandshakeScheduler)
 
 
-class PeerTime:
-    """The seconds that a peer may take for its handshake: ``async with`` it, and it raises TimeoutError.
+class PeerTimeout:
+    """Bounds the seconds that a peer takes for its handshake: ``async with`` it, and it raises TimeoutError.
 
-    They stand still while the peer waits for us, and begin anew with the first turn.
+    The time stands still while the peer waits for us, and begins anew with the first step.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -150,7 +150,7 @@ class PeerTime:
         self._time = asyncio.get_running_loop().time
         self._deadline = asyncio.timeout(seconds)
 
-    async def __aenter__(self) -> PeerTime:
+    async def __aenter__(self) -> PeerTimeout:
         await self._deadline.__aenter__()
         return self
 
@@ -159,17 +159,17 @@ class PeerTime:
     ) -> None:
         await self._deadline.__aexit__(kind, error, trace)
 
-    async def begin(self, limit: int, patience: Patience) -> None:
-        """``Turns.begin``; raises EndedError as that does."""
+    async def begin(self, limit: int, deadline: QueueDeadline) -> None:
+        """``HandshakeScheduler.begin``; raises EndedError as that does."""
         self._deadline.reschedule(None)
-        await turns().begin(limit, patience)
+        await scheduler().begin(limit, deadline)
         self._deadline.reschedule(self._time() + self._seconds)
 
-    async def go_on(self) -> None:
-        """``Turns.go_on``."""
+    async def resume(self) -> None:
+        """``HandshakeScheduler.resume``."""
         left = self._left()
         self._deadline.reschedule(None)
-        await turns().go_on()
+        await scheduler().resume()
         self._deadline.reschedule(self._time() + left)
 
     def _left(self) -> float:
@@ -177,4 +177,4 @@ class PeerTime:
         return self._seconds if until is None else until - self._time()
 
     def __repr__(self) -> str:
-        return f"<PeerTime [{self._left():g} of {self._seconds:g} s left]>"
+        return f"<PeerTimeout [{self._left():g} of {self._seconds:g} s left]>"

@@ -8,20 +8,20 @@ from collections import Counter
 import pytest
 
 from meshtls.sidecar.connection import EndedError
-from meshtls.sidecar.turns import Patience, PeerTime, Turns, turns
+from meshtls.sidecar.scheduler import HandshakeScheduler, PeerTimeout, QueueDeadline, scheduler
 from tests.support.owned_loop import owned, rounds, run
 
 
 def test_those_under_way_go_before_those_that_begin_and_yet_one_of_these_goes_each_round() -> None:
     async def main() -> None:
-        ours, order = Turns(owned(), a_round=4), []
+        ours, order = HandshakeScheduler(owned(), a_round=4), []
 
         async def begins() -> None:
-            await ours.begin(100, Patience.of(60))
+            await ours.begin(100, QueueDeadline.of(60))
             order.append("b")
 
         async def goes_on() -> None:
-            await ours.go_on()
+            await ours.resume()
             order.append("g")
 
         async with asyncio.TaskGroup() as group:
@@ -39,12 +39,12 @@ def test_who_waits_for_longer_than_his_patience_is_sent_away_and_costs_the_other
     waited: float, refused: int
 ) -> None:
     async def main() -> None:
-        ours, said = Turns(owned(), a_round=4), Counter[str]()
+        ours, said = HandshakeScheduler(owned(), a_round=4), Counter[str]()
         ours._left = 0
 
         async def begins() -> None:
             try:
-                await ours.begin(100, Patience.of(5))
+                await ours.begin(100, QueueDeadline.of(5))
                 said["begun"] += 1
             except EndedError as error:
                 said[f"{error.outcome.name}: {error}"] += 1
@@ -54,14 +54,14 @@ def test_who_waits_for_longer_than_his_patience_is_sent_away_and_costs_the_other
                 group.create_task(begins())
             await rounds(1)
             owned().now += waited
-            group.create_task(ours.go_on())
+            group.create_task(ours.resume())
             await rounds(1)
             ours._next_round()
             await rounds(1)
             # One turn is of the handshake under way. Of the late ones some go beside the turns, and not all: that is
             # work, too, which holds up the others.
             assert said.total() == (3 + 16 if refused else 3)
-        words = "CONNECTION_LIMIT: its handshake could not begin within 5 s: too many others were before it"
+        words = "CONNECTION_LIMIT: handshake queue timeout: no slot within 5 s"
         assert said == Counter({words: refused, "begun": 40 - refused})
         assert ours.waiting == 0
 
@@ -81,11 +81,11 @@ def test_the_time_that_we_keep_a_peer_waiting_is_not_its_own(
     peer: tuple[float, float], queue: tuple[float, float], in_time: bool
 ) -> None:
     async def handshake(waits: list[asyncio.Event]) -> None:
-        async with PeerTime(5) as time:
+        async with PeerTimeout(5) as time:
             await waits[0].wait()
-            await time.begin(10, Patience.of(1000))
+            await time.begin(10, QueueDeadline.of(1000))
             await waits[1].wait()
-            await time.go_on()
+            await time.resume()
 
     async def main() -> None:
         waits = [asyncio.Event(), asyncio.Event()]
@@ -94,12 +94,12 @@ def test_the_time_that_we_keep_a_peer_waiting_is_not_its_own(
             await rounds(2)
             owned().now += theirs
             await rounds(3)  # whoever is late now is told now
-            turns()._left = 0
+            scheduler()._left = 0
             wait.set()
             await rounds(2)
             owned().now += ours
             await rounds(3)
-            turns()._next_round()
+            scheduler()._next_round()
         await rounds(2)
         assert task.done()
         assert isinstance(task.exception(), TimeoutError) is not in_time
@@ -109,15 +109,15 @@ def test_the_time_that_we_keep_a_peer_waiting_is_not_its_own(
 
 def test_the_time_of_a_peer_that_was_held_up_goes_on_where_it_stood() -> None:
     async def main() -> None:
-        async with PeerTime(5) as time:
+        async with PeerTimeout(5) as time:
             owned().now += 2
-            assert repr(time) == "<PeerTime [3 of 5 s left]>"
-            turns()._left = 0
-            waits = asyncio.create_task(time.go_on())
+            assert repr(time) == "<PeerTimeout [3 of 5 s left]>"
+            scheduler()._left = 0
+            waits = asyncio.create_task(time.resume())
             await rounds(1)
             owned().now += 60
-            turns()._next_round()
+            scheduler()._next_round()
             await waits
-            assert repr(time) == "<PeerTime [3 of 5 s left]>"
+            assert repr(time) == "<PeerTimeout [3 of 5 s left]>"
 
     run(main())

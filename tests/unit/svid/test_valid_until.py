@@ -8,9 +8,8 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshtls.bundle import BundleSet, TrustBundle
-from meshtls.sidecar.tunnel.validity import first_end
 from meshtls.spiffeid import SpiffeId
-from meshtls.svid.context import X509Context
+from meshtls.svid.verifier import valid_until
 from meshtls.svid.verify import VerifiedPeer
 from tests.support.certs import BEFORE, NOW, ca, leaf
 
@@ -40,4 +39,4 @@ def test_the_first_to_end_is_the_end(
     own = leaf(intermediate, str(WEB), not_before=BEFORE, not_after=NOW + at(leaf_ends))
     bundle = TrustBundle.from_der(WEB.trust_domain, [root.certificate.public_bytes(Encoding.DER)])
     peer = VerifiedPeer(WEB, (own.certificate, intermediate.certificate))
-    assert first_end(peer, X509Context(1, (), BundleSet([bundle])), NOW) == NOW + at(wanted)
+    assert valid_until(peer, BundleSet([bundle]), NOW) == NOW + at(wanted)

@@ -1,0 +1,72 @@
+"""The tunnels that peers have into one inbound listener, each in the task of the connection that it rides on."""
+
+from __future__ import annotations
+
+import asyncio
+
+from meshtls.observe.events import Outcome
+from meshtls.sidecar.connection import Connection, EndedError
+from meshtls.sidecar.ends import TlsEnd
+from meshtls.sidecar.tunnel.admission import Admission, InboundRoute
+from meshtls.sidecar.tunnel.server import TunnelServer
+from meshtls.sidecar.tunnel.settings import tunnel_bounds
+from meshtls.svid.verify import VerifiedPeer
+from meshtls.tls.engine import TlsEngine
+
+__all__ = ["Tunnels"]
+
+
+class Tunnels:
+    """The tunnels that peers have into one inbound listener."""
+
+    def __init__(self, route: InboundRoute) -> None:
+        self._route = route
+        self._live: set[TunnelServer] = set()
+        self._draining = False
+
+    async def serve(self, tunnel: Connection, engine: TlsEngine, peer: VerifiedPeer) -> None:
+        """Take the streams of an admitted peer until the tunnel ends. Raises EndedError where it broke."""
+        tunnel.quiet = True
+        ended: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+
+        def on_end(error: Exception | None) -> None:
+            if not ended.done():
+                ended.set_result(error)
+
+        async with asyncio.TaskGroup() as dials:
+            admission = Admission(self._route, tunnel, engine, peer, dials)
+            end = TlsEnd(tunnel.opener, engine, "the tunnel's peer")
+            server = admission.server = TunnelServer(
+                end,
+                tunnel_bounds(self._route.limits),
+                self._route.runtime.memory,
+                idle_timeout=self._route.limits.idle_timeout,
+                on_asked=admission.asked,
+                on_refused=admission.refused,
+                on_end=on_end,
+            )
+            error = await self._run(server, tunnel, ended)
+        if error is not None:
+            raise error
+
+    async def _run(
+        self, server: TunnelServer, tunnel: Connection, ended: asyncio.Future[Exception | None]
+    ) -> Exception | None:
+        self._live.add(server)
+        try:
+            server.start()
+            if self._draining:
+                server.drain()
+            return await ended
+        finally:
+            self._live.discard(server)
+            server.break_off(tunnel.ended_by or EndedError(Outcome.RESET, "the tunnel ended"))
+
+    def drain(self) -> None:
+        """Ask every peer to open no more streams; each tunnel ends with its last."""
+        self._draining = True
+        for server in list(self._live):
+            server.drain()
+
+    def __repr__(self) -> str:
+        return f"<Tunnels {self._route.config.listen} [{len(self._live)} live]>"
