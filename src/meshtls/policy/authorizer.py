@@ -15,12 +15,12 @@ __all__ = [
     "Authorizer",
     "Decision",
     "Target",
-    "asked",
     "authorize_any",
     "authorize_id",
     "authorize_member_of",
     "authorize_one_of",
     "check_authorizer",
+    "evaluate",
     "refusal_by",
 ]
 
@@ -49,29 +49,29 @@ class Target:
 Authorizer = Callable[[VerifiedPeer, Target], Decision]
 
 
-def asked(authorizer: Authorizer, peer: VerifiedPeer, target: Target) -> Decision:
-    """What the authorizer says; a no where it fails, or gives anything but a Decision.
+def evaluate(authorizer: Authorizer, peer: VerifiedPeer, target: Target) -> Decision:
+    """Ask the authorizer. Deny where it fails, or returns anything but a Decision.
 
     It may be anybody's function: a coroutine, a text that says "denied" or a pair would pass for a yes.
     """
     try:
         decision: object = authorizer(peer, target)
     except Exception as error:  # it is not ours, and whatever it raises is no yes
-        log.exception("the authorizer failed on peer %s, which is therefore refused", peer.spiffe_id)
+        log.exception("authorizer failed on peer %s; denying", peer.spiffe_id)
         return Decision(False, f"peer {peer.spiffe_id} is not allowed: the authorizer failed: {type(error).__name__}")
     if isinstance(decision, Decision) and isinstance(decision.allowed, bool):
         return decision
     if inspect.iscoroutine(decision):
         decision.close()
-    log.error("the authorizer has to give a Decision, got %s; so every peer is refused", type(decision).__name__)
+    log.error("authorizer returned %s, expected a Decision; denying", _kind(decision))
     return Decision(
-        False, f"peer {peer.spiffe_id} is not allowed: wanted a Decision of the authorizer, got {_kind(decision)}"
+        False, f"peer {peer.spiffe_id} is not allowed: authorizer returned {_kind(decision)}, expected a Decision"
     )
 
 
 def refusal_by(authorizer: Authorizer, peer: VerifiedPeer, target: Target) -> NotAuthorizedError | None:
     """What to raise where the authorizer does not allow this peer; None where it does."""
-    decision = asked(authorizer, peer, target)
+    decision = evaluate(authorizer, peer, target)
     return None if decision.allowed else NotAuthorizedError(decision.reason, peer)
 
 
@@ -139,7 +139,11 @@ def _domain(text: str) -> TrustDomain:
 
 
 def _kind(decision: object) -> str:
-    return "a coroutine; it can't be async" if inspect.iscoroutine(decision) else type(decision).__name__
+    if inspect.iscoroutine(decision):
+        return "a coroutine (it can't be async)"
+    if isinstance(decision, Decision):
+        return f"a Decision whose allowed is a {type(decision.allowed).__name__}"
+    return type(decision).__name__
 
 
 def _ids(spiffe_ids: Iterable[SpiffeId | str]) -> Iterable[SpiffeId]:

@@ -12,15 +12,16 @@ from typing import Any, NamedTuple
 from meshtls.clock import Clock
 from meshtls.errors import MeshtlsError, NotAuthorizedError
 from meshtls.observe.events import ConnectionResult, Direction, Outcome, Phases
-from meshtls.policy.authorizer import Authorizer, Target, refusal_by
+from meshtls.policy.request import Request
 from meshtls.printable import printable
+from meshtls.sidecar.gate import Gate
 from meshtls.sidecar.tunnel.origin import NOWHERE, Origin
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.engine import TlsEngine
 from meshtls.tls.unproven import Stage, Unproven
 
-__all__ = ["Connection", "Dialled", "EndedError", "Flow", "Parting", "TlsFacts"]
+__all__ = ["Connection", "Dialled", "EndedError", "Flow", "Parting", "TlsFacts", "host_of"]
 
 
 class Parting(NamedTuple):
@@ -123,7 +124,7 @@ class Connection:
     #: Where it is listed while its peer has proven nothing yet.
     unproven: Unproven[Connection] | None = None
     #: What it came through, also where that is configured anew.
-    gate: Authorizer | None = None
+    gate: Gate | None = None
     #: It counts against the limit of connections.
     counted: bool = False
     #: It is a tunnel itself, and its streams are reported one by one: only a refusal of all of it is worth a word.
@@ -136,7 +137,7 @@ class Connection:
     started: datetime = field(init=False)
     _began: float = field(init=False)
     _phases: dict[str, float] = field(init=False, default_factory=dict)
-    _admitted: tuple[Authorizer, VerifiedPeer, Target] | None = field(init=False, default=None)
+    _admitted: tuple[Gate, Request] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.started = self.clock.now()
@@ -155,22 +156,25 @@ class Connection:
         """Note a phase that began at this time of the clock's and ends now."""
         self._phases[name] = (self.clock.monotonic() - began) * 1000
 
-    def admit(self, peer: VerifiedPeer, authorizer: Authorizer, target: Target) -> None:
-        """Register the peer and only then authorize it, so that no policy change slips in between.
+    def admit(self, gate: Gate, peer: VerifiedPeer | None, port: int | None = None) -> None:
+        """Register what is to be judged and only then judge it, so that no change of policy slips in between.
 
-        Raises NotAuthorizedError.
+        ``peer`` is None for plaintext; ``port`` is the app's, where we are called. Raises NotAuthorizedError.
         """
         self.peer = peer
-        self._admitted = (authorizer, peer, target)
+        source_ip = None if self.direction is Direction.OUTBOUND else host_of(self.remote)
+        self._admitted = (gate, Request(peer, self.local_id, port, source_ip))
         refusal = self.recheck()
         if refusal:
             raise refusal
 
     def recheck(self) -> NotAuthorizedError | None:
-        """Ask again whether the peer may be here. None also where nobody is admitted: too early, or plaintext."""
+        """Judge it again; None where it is allowed, and where it has not been judged yet."""
         if self._admitted is None:
             return None
-        return refusal_by(*self._admitted)
+        gate, request = self._admitted
+        decision = gate.judge(request)
+        return None if decision.allowed else NotAuthorizedError(decision.reason, request.peer)
 
     def end(self, outcome: Outcome, detail: str) -> bool:
         """End it from outside, whatever phase it is in. False where it was ended before: the first says how."""
@@ -215,6 +219,11 @@ class Connection:
                 total_ms=(self.clock.monotonic() - self._began) * 1000,
             ),
         )
+
+
+def host_of(remote: str) -> str:
+    """The host of an address as text."""
+    return remote.rpartition(":")[0].strip("[]")
 
 
 def _text(said: bytes) -> str | None:

@@ -4,23 +4,41 @@ connections of an older configuration, too.
 
 from __future__ import annotations
 
-from meshtls.policy.authorizer import Authorizer, Decision, Target, check_authorizer
+from meshtls.policy.authorizer import Authorizer, Decision, Target, check_authorizer, evaluate
+from meshtls.policy.request import Request
 from meshtls.svid.verify import VerifiedPeer
 
 __all__ = ["Gate"]
 
+_PLAINTEXT_ALLOWED = Decision(True, "plaintext is allowed here")
+_PLAINTEXT_DENIED = Decision(False, "plaintext proves no identity, and this listener requires mutual TLS")
+
 
 class Gate:
-    """An Authorizer that asks another one, which may be replaced."""
+    """One listener's policy, which may be replaced: ``Registry.recheck`` then asks it about the live connections.
 
-    def __init__(self, decide: Authorizer) -> None:
-        check_authorizer(decide)
-        self._decide = decide
+    It is called as an Authorizer within a handshake, where a no is final and a yes is not: the connection's own verdict
+    is ``judge``. ``plaintext``: whether a connection without TLS may come through.
+    """
 
-    def replace(self, decide: Authorizer) -> None:
-        """From now on ask this one; ``Registry.recheck`` asks it about what is there. TypeError for no authorizer."""
-        check_authorizer(decide)
-        self._decide = decide
+    def __init__(self, authorizer: Authorizer, *, plaintext: bool = False) -> None:
+        check_authorizer(authorizer)
+        self._authorizer = authorizer
+        self.plaintext = plaintext
+
+    def replace(self, authorizer: Authorizer) -> None:
+        """Ask this one from now on. Raises TypeError for what is no authorizer."""
+        check_authorizer(authorizer)
+        self._authorizer = authorizer
 
     def __call__(self, peer: VerifiedPeer, target: Target) -> Decision:
-        return self._decide(peer, target)
+        return self._authorizer(peer, target)
+
+    def judge(self, request: Request) -> Decision:
+        """The verdict on a connection or a stream, when it begins and whenever the policy has changed."""
+        if request.peer is None:
+            return _PLAINTEXT_ALLOWED if self.plaintext else _PLAINTEXT_DENIED
+        return evaluate(self._authorizer, request.peer, Target(request.destination, request.port))
+
+    def __repr__(self) -> str:
+        return f"<Gate [{'mutual TLS or plaintext' if self.plaintext else 'mutual TLS'}]>"

@@ -11,11 +11,11 @@ import socket
 
 from meshtls.errors import LocalIdentityError, NotAuthorizedError
 from meshtls.observe.events import Outcome
-from meshtls.policy.authorizer import Authorizer, Target
 from meshtls.sidecar.connect import connect
 from meshtls.sidecar.connection import Connection, EndedError
 from meshtls.sidecar.detect import Wire
 from meshtls.sidecar.ends import End, PlainEnd, TlsEnd
+from meshtls.sidecar.gate import Gate
 from meshtls.sidecar.handshake import (
     HTTP2,
     accept_tls,
@@ -50,17 +50,17 @@ class Inbound:
         config: InboundConfig,
         limits: Limits,
         runtime: Runtime,
-        authorize: Authorizer,
+        gate: Gate,
         *,
         handover: Handover | None = None,
     ) -> None:
         self.config = config
         self._limits = limits
         self._registry = runtime.registry
-        self._authorize = authorize
+        self._gate = gate
         options = tls_options(config, HTTP2 if config.tunnel else ())
-        self._contexts = TlsContexts(runtime.source, authorize, server_side=True, options=options, clock=runtime.clock)
-        self.tunnels = Tunnels(InboundRoute(config, limits, self._contexts, authorize, runtime, handover))
+        self._contexts = TlsContexts(runtime.source, gate, server_side=True, options=options, clock=runtime.clock)
+        self.tunnels = Tunnels(InboundRoute(config, limits, self._contexts, gate, runtime, handover))
 
     def take(self, connection: Connection) -> bool:
         """No connection of a peer's can do without a task."""
@@ -76,6 +76,7 @@ class Inbound:
             self._prove(connection, engine)
             opener: End = TlsEnd(connection.opener, engine, "the peer")
         else:
+            connection.admit(self._gate, None, self.config.app.port)
             self._registry.prove(connection)
             opener = PlainEnd(connection.opener, "the client", bytes(so_far))
         sock = connection.dialled or await connect(connection, self.config.app, self._limits.connect_timeout)
@@ -126,7 +127,7 @@ class Inbound:
 
     def _admit(self, connection: Connection, engine: TlsEngine, peer: VerifiedPeer) -> None:
         try:
-            connection.admit(peer, self._authorize, Target(connection.local_id, self.config.app.port))
+            connection.admit(self._gate, peer, self.config.app.port)
         except NotAuthorizedError:
             refuse_late(connection, engine)
             raise

@@ -97,9 +97,10 @@ class Listeners:
         for place in self.all:
             self._serve(place)
 
-    def renew(self, running: SidecarConfig, config: SidecarConfig) -> int:
-        """Go on with this configuration; how many connections of plaintext were ended, where that is not taken any
-        more. Raises ConfigError where an address can't be bound; nothing has changed then.
+    def renew(self, running: SidecarConfig, config: SidecarConfig) -> None:
+        """Go on with this configuration; ``Registry.recheck`` then ends what it forbids.
+
+        Raises ConfigError where an address can't be bound; nothing has changed then.
         """
         limits = config.limits
         with contextlib.ExitStack() as undo:
@@ -129,11 +130,9 @@ class Listeners:
         said = renewed or config.workload != running.workload
         for way, there in zip(config.outbound, outbound, strict=True):
             self._renew_outbound(there, way, config, renewed=said)
-        ended = 0
         for one, place in zip(config.inbound, inbound, strict=True):
             turned = _is_gateway(one, running) != _is_gateway(one, config)
-            ended += self._renew_inbound(place, one, config, renewed=renewed or turned)
-        return ended
+            self._renew_inbound(place, one, config, renewed=renewed or turned)
 
     async def stop(self) -> None:
         """Accept no more, and take no more streams; what lives goes on."""
@@ -163,7 +162,7 @@ class Listeners:
     def _inbound(
         self, at: int, one: InboundConfig, config: SidecarConfig, undo: contextlib.ExitStack
     ) -> Place[Inbound]:
-        gate = Gate(authorize_one_of(*one.allow))
+        gate = Gate(authorize_one_of(*one.allow), plaintext=one.mode is not Mode.STRICT)
         door = self._inbound_door(one, config, gate)
         take = partial(self._take_inbound, door, gate)
         return Place(gate, door, self.listen(one.listen, f"inbound[{at}].listen", take, undo))
@@ -184,11 +183,12 @@ class Listeners:
         if isinstance(place.door, Outbound) and place.door.warm is not None:
             place.tasks.append(self._shared.tasks.create_task(place.door.warm.keep()))
 
-    def _renew_inbound(self, place: Place[Inbound], one: InboundConfig, config: SidecarConfig, *, renewed: bool) -> int:
-        """How many connections of plaintext were ended."""
+    def _renew_inbound(
+        self, place: Place[Inbound], one: InboundConfig, config: SidecarConfig, *, renewed: bool
+    ) -> None:
         before = place.door.config
         if one == before and not renewed:
-            return 0
+            return
         if one.allow != before.allow and one.mode is not Mode.DISABLE:
             place.gate.replace(authorize_one_of(*one.allow))
         if renewed or changed_keys(before, one) != ("allow",):
@@ -196,11 +196,7 @@ class Listeners:
             place.door = self._inbound_door(one, config, place.gate)
             place.listener.hand_to(partial(self._take_inbound, place.door, place.gate))
         place.door.config = one
-        if one.mode is not Mode.STRICT or before.mode is Mode.STRICT:
-            return 0
-        plain = [connection for connection in self._shared.runtime.registry.of(place.gate) if connection.peer is None]
-        detail = f"inbound {one.listen} takes mutual TLS only now"
-        return sum(connection.end(Outcome.POLICY_DENIED, detail) for connection in plain)
+        place.gate.plaintext = one.mode is not Mode.STRICT
 
     def _renew_outbound(
         self, place: Place[Outbound], one: OutboundConfig, config: SidecarConfig, *, renewed: bool

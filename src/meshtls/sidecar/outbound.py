@@ -11,10 +11,10 @@ from collections.abc import Callable
 from functools import partial
 
 from meshtls.errors import HandshakeError, HandshakeTimeoutError, UntrustedPeerError
-from meshtls.policy.authorizer import Authorizer, Target
 from meshtls.sidecar.connect import connect
 from meshtls.sidecar.connection import Connection, Dialled
 from meshtls.sidecar.ends import PlainEnd, TlsEnd
+from meshtls.sidecar.gate import Gate
 from meshtls.sidecar.handshake import HTTP2, dial_tls, open_tls, tls_options
 from meshtls.sidecar.relay import relay
 from meshtls.sidecar.reporter import Phases
@@ -41,7 +41,7 @@ class Outbound:
         config: OutboundConfig,
         limits: Limits,
         runtime: Runtime,
-        authorize: Authorizer,
+        gate: Gate,
         *,
         start: Callable[[Connection, Phases], None],
         baggage: bytes = b"",
@@ -52,9 +52,9 @@ class Outbound:
         """
         self.config = config
         self._limits = limits
-        self._authorize = authorize
+        self._gate = gate
         options = tls_options(config)
-        self._contexts = TlsContexts(runtime.source, authorize, server_side=False, options=options, clock=runtime.clock)
+        self._contexts = TlsContexts(runtime.source, gate, server_side=False, options=options, clock=runtime.clock)
         self._slots = HandshakeSlots(_UNDER_WAY)
         self._baggage = baggage
         self._handover = handover
@@ -107,7 +107,7 @@ class Outbound:
         taken = None if self.warm is None else self.warm.take()
         if taken is not None:
             connection.dialled, connection.engine, peer = taken
-            connection.admit(peer, self._authorize, Target(connection.local_id))
+            connection.admit(self._gate, peer)
         return taken
 
     async def _dial(self, contexts: TlsContexts, connection: Connection) -> Dialled:
@@ -137,7 +137,7 @@ class Outbound:
             peer = await dial_tls(connection, engine, sock, timeout=limits.handshake_timeout)
         finally:
             self._slots.release()
-        connection.admit(peer, self._authorize, Target(connection.local_id))
+        connection.admit(self._gate, peer)
         return Dialled(sock, engine, peer)
 
     async def _relay(self, connection: Connection, dialled: Dialled) -> None:

@@ -15,8 +15,8 @@ from functools import partial
 from typing import Any
 
 from meshtls.observe.events import Outcome
-from meshtls.policy.authorizer import Authorizer
-from meshtls.sidecar.connection import Connection, EndedError
+from meshtls.sidecar.connection import Connection, EndedError, host_of
+from meshtls.sidecar.gate import Gate
 from meshtls.sidecar.settings import Limits
 from meshtls.tls.unproven import Unproven, source_of
 
@@ -50,7 +50,7 @@ class Registry:
 
     def start_unproven(self, connection: Connection, run: Callable[[Connection], Coroutine[Any, Any, None]]) -> None:
         """The same with a connection from a peer that is still to prove itself; another may have to give way."""
-        oldest = self.unproven.enter(connection, source_of(_host(connection.remote)))
+        oldest = self.unproven.enter(connection, source_of(host_of(connection.remote)))
         connection.unproven = self.unproven
         self.start(connection, run)
         if oldest is not None:
@@ -92,7 +92,7 @@ class Registry:
         return EndedError(Outcome.CONNECTION_LIMIT, f"connection limit reached (limits.connections={self.limit})")
 
     def recheck(self) -> int:
-        """Ask every admitted connection's authorizer again and end those now forbidden; how many they were."""
+        """Judge every admitted connection again and end those that are forbidden now; how many they were."""
         ended = 0
         for connection in list(self._live):
             refusal = connection.recheck()
@@ -100,7 +100,7 @@ class Registry:
                 ended += connection.end(Outcome.POLICY_DENIED, str(refusal))
         return ended
 
-    def of(self, gate: Authorizer) -> list[Connection]:
+    def of(self, gate: Gate) -> list[Connection]:
         """Those that came through this gate."""
         return [connection for connection in self._live if connection.gate is gate]
 
@@ -128,8 +128,3 @@ class Registry:
 
     def __repr__(self) -> str:
         return f"<Registry [{self._proven} of {self.limit} connections, {self.unproven!r}]>"
-
-
-def _host(remote: str) -> str:
-    """Of an address as text."""
-    return remote.rpartition(":")[0].strip("[]")

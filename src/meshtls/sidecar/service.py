@@ -155,12 +155,13 @@ class Sidecar:
         not taken. Raises ConfigError, and changes nothing, where an address can't be bound.
         """
         config, differing = in_force(self.config, wanted), changes(self.config, wanted)
-        ended, limits = self._listeners.renew(self.config, config), config.limits
+        self._listeners.renew(self.config, config)
+        limits = config.limits
         self.registry.limit, self.registry.unproven.limit = limits.connections, limits.unproven
         if limits.withdrawal_grace != self.config.limits.withdrawal_grace:
             self._watch_withdrawal(limits)
         self.config = config
-        return differing._replace(ended=ended + self.registry.recheck())
+        return differing._replace(ended=self.registry.recheck())
 
     def readiness(self) -> Readiness:
         """Whether it accepts connections and has a valid identity for them, in words."""

@@ -126,7 +126,7 @@ async def test_plaintext_ends_where_a_listener_takes_mutual_tls_only_from_now_on
         assert b.sidecar.reload(changed(b, mode=Mode.STRICT)).ended == 1
         assert await is_cut(plain)
         line = await b.lines.the("POLICY_DENIED")
-        assert line["detail"] == f"inbound {ANYWHERE} takes mutual TLS only now"
+        assert line["detail"] == "plaintext proves no identity, and this listener requires mutual TLS"
         assert await echoed(mutual) == b"ping"
         async with connected(b.inbound) as refused:
             refused[1].write(b"GET / HTTP/1.1\r\n\r\n")

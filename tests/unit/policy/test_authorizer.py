@@ -10,12 +10,12 @@ from meshtls.policy.authorizer import (
     Authorizer,
     Decision,
     Target,
-    asked,
     authorize_any,
     authorize_id,
     authorize_member_of,
     authorize_one_of,
     check_authorizer,
+    evaluate,
     refusal_by,
 )
 from meshtls.spiffeid import SpiffeId, TrustDomain
@@ -202,20 +202,23 @@ def failing(peer: VerifiedPeer, target: Target) -> Decision:
 @pytest.mark.parametrize(
     ("gives", "why"),
     [
-        (lambda peer, target: (True, "yes"), "wanted a Decision of the authorizer, got tuple"),
-        (lambda peer, target: "denied", "wanted a Decision of the authorizer, got str"),
-        (lambda peer, target: True, "wanted a Decision of the authorizer, got bool"),
-        (lambda peer, target: None, "wanted a Decision of the authorizer, got NoneType"),
-        (lambda peer, target: Decision(NO_BOOL, "not a bool"), "wanted a Decision of the authorizer, got Decision"),
-        (never_awaited, "wanted a Decision of the authorizer, got a coroutine; it can't be async"),
+        (lambda peer, target: (True, "yes"), "authorizer returned tuple, expected a Decision"),
+        (lambda peer, target: "denied", "authorizer returned str, expected a Decision"),
+        (lambda peer, target: True, "authorizer returned bool, expected a Decision"),
+        (lambda peer, target: None, "authorizer returned NoneType, expected a Decision"),
+        (
+            lambda peer, target: Decision(NO_BOOL, "not a bool"),
+            "authorizer returned a Decision whose allowed is a str, expected a Decision",
+        ),
+        (never_awaited, "authorizer returned a coroutine (it can't be async), expected a Decision"),
         (failing, "the authorizer failed: LookupError"),
     ],
     ids=["a pair", "a text", "a bool", "nothing", "a verdict that is no bool", "a coroutine", "an error"],
 )
 def test_whatever_is_no_decision_is_a_no(gives: Authorizer, why: str) -> None:
     peer = VerifiedPeer(SpiffeId.parse(WEB), (leaf(ROOT, WEB).certificate,))
-    assert asked(gives, peer, TARGET) == Decision(False, f"peer {WEB} is not allowed: {why}")
-    assert asked(lambda peer, target: Decision(True, "yes"), peer, TARGET) == Decision(True, "yes")
+    assert evaluate(gives, peer, TARGET) == Decision(False, f"peer {WEB} is not allowed: {why}")
+    assert evaluate(lambda peer, target: Decision(True, "yes"), peer, TARGET) == Decision(True, "yes")
 
 
 def test_a_refusal_is_an_error_with_the_reason_and_the_peer_and_none_where_it_is_allowed() -> None:

@@ -1,10 +1,11 @@
-"""The gate of a listener: it asks what it was last given, and takes nothing that is no authorizer."""
+"""The gate of a listener: what it judges, and by which policy."""
 
 from __future__ import annotations
 
 import pytest
 
-from meshtls.policy.authorizer import Target, authorize_any, authorize_id
+from meshtls.policy.authorizer import Authorizer, Decision, Target, authorize_any, authorize_id
+from meshtls.policy.request import Request
 from meshtls.sidecar.gate import Gate
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.verify import VerifiedPeer
@@ -13,7 +14,7 @@ WEB = SpiffeId.parse("spiffe://example.org/web")
 PEER, TARGET = VerifiedPeer(WEB, ()), Target(SpiffeId.parse("spiffe://example.org/db"), 5432)
 
 
-def test_a_gate_asks_what_it_was_given_last() -> None:
+def test_a_gate_judges_by_the_policy_that_it_was_given_last() -> None:
     gate = Gate(authorize_any())
     assert gate(PEER, TARGET).allowed
 
@@ -23,10 +24,49 @@ def test_a_gate_asks_what_it_was_given_last() -> None:
 
 
 @pytest.mark.parametrize("wrong", [None, "spiffe://example.org/web", [WEB]])
-def test_a_gate_takes_no_authorizer_that_is_none_and_keeps_the_one_it_has(wrong: object) -> None:
+def test_a_gate_refuses_what_is_no_authorizer_and_keeps_the_one_it_has(wrong: object) -> None:
     with pytest.raises(TypeError):
         Gate(wrong)  # type: ignore[arg-type]
     gate = Gate(authorize_any())
     with pytest.raises(TypeError):
         gate.replace(wrong)  # type: ignore[arg-type]
     assert gate(PEER, TARGET).allowed
+
+
+def _broken(peer: VerifiedPeer, target: Target) -> Decision:
+    raise KeyError("a rule without a name")
+
+
+OTHER = authorize_id("spiffe://example.org/other")
+DB = TARGET.local_id
+
+
+@pytest.mark.parametrize(
+    ("authorizer", "plaintext", "peer", "allowed", "reason"),
+    [
+        (authorize_id(WEB), False, PEER, True, f"peer {WEB} is allowed to reach {DB}"),
+        (OTHER, False, PEER, False, f"peer {WEB} is not allowed to reach {DB}; allowed: spiffe://example.org/other"),
+        (OTHER, True, PEER, False, f"peer {WEB} is not allowed to reach {DB}; allowed: spiffe://example.org/other"),
+        (authorize_any(), True, None, True, "plaintext is allowed here"),
+        (OTHER, True, None, True, "plaintext is allowed here"),
+        (authorize_any(), False, None, False, "plaintext proves no identity, and this listener requires mutual TLS"),
+        (_broken, True, PEER, False, f"peer {WEB} is not allowed: the authorizer failed: KeyError"),
+    ],
+)
+def test_a_peer_is_judged_by_the_authorizer_and_plaintext_by_the_mode(
+    authorizer: Authorizer, plaintext: bool, peer: VerifiedPeer | None, allowed: bool, reason: str
+) -> None:
+    decision = Gate(authorizer, plaintext=plaintext).judge(Request(peer, DB, TARGET.port, "192.0.2.1"))
+
+    assert (decision.allowed, decision.reason) == (allowed, reason)
+
+
+def test_the_authorizer_is_given_this_side_s_id_and_the_app_s_port() -> None:
+    seen: list[tuple[VerifiedPeer, Target]] = []
+
+    def notes(peer: VerifiedPeer, target: Target) -> Decision:
+        seen.append((peer, target))
+        return Decision(True, "noted")
+
+    assert Gate(notes).judge(Request(PEER, DB, 5432, "192.0.2.1")).allowed
+    assert seen == [(PEER, TARGET)]

@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshtls.errors import LocalIdentityError, MeshtlsError, NotAuthorizedError, PeerError
 from meshtls.observe.events import Direction, Outcome
-from meshtls.policy.authorizer import Authorizer, Target
 from meshtls.sidecar.address import Address
-from meshtls.sidecar.connection import Connection, EndedError, TlsFacts
+from meshtls.sidecar.connection import Connection, EndedError, TlsFacts, host_of
+from meshtls.sidecar.gate import Gate
 from meshtls.sidecar.runtime import Runtime
 from meshtls.sidecar.settings import InboundConfig, Limits
 from meshtls.sidecar.sockets import abort, address_of, dial
@@ -47,7 +47,7 @@ class InboundRoute:
     config: InboundConfig
     limits: Limits
     contexts: TlsContexts
-    authorize: Authorizer
+    gate: Gate
     runtime: Runtime
     #: Where the app is one of the sidecar's own outbound listeners.
     handover: Handover | None
@@ -78,7 +78,7 @@ class Admission:
         self._facts = TlsFacts.of(engine, peer)
         self._trusted = engine.context
         self._expires = valid_until(peer, self._trusted.bundles, tunnel.clock.now())
-        self._target = Target(tunnel.local_id, route.config.app.port)
+        self._port = route.config.app.port
         self._names = _names(route.config, address_of(tunnel.opener))
         self._dialler = LoopbackDialler(route.config.app)
 
@@ -136,7 +136,7 @@ class Admission:
             if context.snapshot is not self._trusted or now > self._expires:
                 self.server.drain()
                 chain = [certificate.public_bytes(Encoding.DER) for certificate in self._peer.chain]
-                context.judge(chain, self._target.port)
+                context.judge(chain, self._port)
                 self._trusted, self._expires = context.snapshot, valid_until(self._peer, context.snapshot.bundles, now)
         except LocalIdentityError as error:
             self.server.drain()
@@ -147,7 +147,7 @@ class Admission:
 
     def _authorize(self, connection: Connection) -> None:
         try:
-            connection.admit(self._peer, self._route.authorize, self._target)
+            connection.admit(self._route.gate, self._peer, self._port)
             self._route.runtime.registry.prove(
                 self._tunnel
             )  # a session that never has an authorized stream proves nothing
@@ -169,8 +169,8 @@ class Admission:
 
     def _join(self, connection: Connection, splice: Splice, sock: socket.socket) -> None:
         if self._route.handover is not None:
-            host = self._tunnel.remote.rpartition(":")[0].strip("[]")
-            self._route.handover.leave(sock.getsockname()[:2], forwarded_by(connection.origin, host))
+            forwarded = forwarded_by(connection.origin, host_of(self._tunnel.remote))
+            self._route.handover.leave(sock.getsockname()[:2], forwarded)
         self.server.accept(splice)
         splice.join(sock)
 

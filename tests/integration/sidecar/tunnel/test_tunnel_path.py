@@ -355,7 +355,7 @@ async def test_each_stream_is_asked_about_anew() -> None:
         await used_once(pair)
         allowed = iter([True, False, True])
         gate = pair.b.sidecar._listeners.inbound[0].gate
-        decide = gate._decide
+        decide = gate._authorizer
         # Not by set_authorizer, which asks about what is there: here only the streams to come are.
         gate.replace(lambda peer, target: decide(peer, target) if next(allowed) else _nobody(peer, target))
         await used_once(pair)
