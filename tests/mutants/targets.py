@@ -95,7 +95,7 @@ TARGETS = (
     Target("sidecar/gate.py", ("tests/unit/sidecar/test_gate.py", *_SIDECAR)),
     Target("sidecar/registry.py", ("tests/unit/sidecar/test_registry.py", *_SIDECAR)),
     Target("sidecar/inbound.py", _SIDECAR),
-    Target("sidecar/handshake.py", ("tests/unit/sidecar/test_turns.py", *_SIDECAR)),
+    Target("sidecar/handshake.py", ("tests/unit/sidecar/test_scheduler.py", *_SIDECAR)),
     Target("tls/unproven.py", ("tests/unit/tls/test_unproven.py", "tests/integration/sidecar/test_strangers.py")),
     Target("tls/verifying.py", _TLS),
     Target("tls/context.py", _TLS),

@@ -15,10 +15,10 @@ __all__ = ["config_does", "config_record", "serving_record"]
 
 def config_does(config: SidecarConfig) -> Iterator[str]:
     """What a sidecar of this configuration does: a line for each listener, then for the rest."""
-    for door in config.inbound:
-        allowed = ", ".join(map(str, door.allow)) or "nobody"
-        allowed = "anybody, in plaintext" if door.mode is Mode.DISABLE else allowed
-        yield f"inbound {door.listen} ({door.mode.value}) to the app at {door.app}; allowed: {allowed}"
+    for listener in config.inbound:
+        allowed = ", ".join(map(str, listener.allow)) or "nobody"
+        allowed = "anybody, in plaintext" if listener.mode is Mode.DISABLE else allowed
+        yield f"inbound {listener.listen} ({listener.mode.value}) to the app at {listener.app}; allowed: {allowed}"
     for way in config.outbound:
         yield f"outbound {way.listen} to {way.to}, which must be {way.peer}"
     yield f"gets its SVID from {config.workload_api or f'the Workload API that {ENVIRONMENT_VARIABLE} says'}"
@@ -36,7 +36,7 @@ def config_record(config: SidecarConfig) -> Record:
         "name": config.name,
         "spiffe_id": str(config.spiffe_id),
         "workload_api": str(config.workload_api) if config.workload_api else None,
-        "inbound": [_inbound(door) for door in config.inbound],
+        "inbound": [_inbound(listener) for listener in config.inbound],
         "outbound": [_outbound(way) for way in config.outbound],
         "health": str(config.health) if config.health else None,
         "workers": config.workers,
@@ -51,16 +51,16 @@ def serving_record(sidecar: Sidecar) -> Record:
         "event": "serving",
         "sidecar": sidecar.config.name,
         "spiffe_id": str(sidecar.config.spiffe_id),
-        "inbound": [str(door.address) for door in sidecar.inbound],
+        "inbound": [str(listener.address) for listener in sidecar.inbound],
         "outbound": [str(way.address) for way in sidecar.outbound],
         "health": str(sidecar.health.address) if sidecar.health else None,
         "pid": os.getpid(),
     }
 
 
-def _inbound(door: InboundConfig) -> Record:
-    allowed = list(map(str, door.allow))
-    return {"listen": str(door.listen), "app": str(door.app), "mode": door.mode.value, "allow": allowed}
+def _inbound(listener: InboundConfig) -> Record:
+    allowed = list(map(str, listener.allow))
+    return {"listen": str(listener.listen), "app": str(listener.app), "mode": listener.mode.value, "allow": allowed}
 
 
 def _outbound(way: OutboundConfig) -> Record:

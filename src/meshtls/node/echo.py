@@ -22,9 +22,9 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
         writer.close()
 
 
-async def comes_back(door: Address) -> bool:
-    """Whether a random byte that is sent through this door comes back, and nothing else. Raises OSError."""
-    reader, writer = await asyncio.open_connection(door.host, door.port)
+async def comes_back(listener: Address) -> bool:
+    """Whether a random byte that is sent through this listener comes back, and nothing else. Raises OSError."""
+    reader, writer = await asyncio.open_connection(listener.host, listener.port)
     sent = secrets.token_bytes(1)
     try:
         writer.write(sent)

@@ -109,10 +109,10 @@ class Handshakes:
                     jobs.popleft()
                 self._close(like, jobs)
 
-    async def _try(self, door: Address, from_client: _Results, from_server: _Results) -> Verdict:
+    async def _try(self, listener: Address, from_client: _Results, from_server: _Results) -> Verdict:
         try:
             async with asyncio.timeout(self._patience):
-                echoed = await comes_back(door)
+                echoed = await comes_back(listener)
                 client = await from_client.get()
                 server = None if client.outcome in _NOT_SENT else await from_server.get()
         except TimeoutError as error:

@@ -18,7 +18,7 @@ __all__ = ["ConnectionResult", "Direction", "Outcome", "Phases", "Verdict", "out
 
 
 class Direction(Enum):
-    """Which of the sidecar's two doors a connection came through."""
+    """Whether a connection came to an inbound or an outbound listener."""
 
     INBOUND = "inbound"
     OUTBOUND = "outbound"

@@ -45,7 +45,7 @@ def with_workers(config: SidecarConfig, workers: int | None) -> SidecarConfig:
     """The same with so many workers, where a number is given. Raises ConfigError where they could not share a port."""
     if workers is None:
         return config
-    ports = [door.listen.port for door in config.inbound] + [way.listen.port for way in config.outbound]
+    ports = [listener.listen.port for listener in config.inbound] + [way.listen.port for way in config.outbound]
     ports += [config.health.port] if config.health else []
     if workers > 1 and not all(ports):
         raise ConfigError("workers: wanted a port other than 0 for each listener, since the workers share them")

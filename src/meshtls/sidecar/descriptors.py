@@ -18,7 +18,9 @@ _OTHERS = 128
 def sockets_beside_connections(config: SidecarConfig) -> int:
     """How many sockets a sidecar of this configuration may have that ``limits.connections`` does not bound."""
     listeners = len(config.inbound) + len(config.outbound) + (config.health is not None)
-    return listeners + _unproven(config) + sum(_ahead(door, config.limits.connections) for door in config.outbound)
+    return (
+        listeners + _unproven(config) + sum(_ahead(listener, config.limits.connections) for listener in config.outbound)
+    )
 
 
 def make_room(connections: int, beside: int = 0) -> int:
@@ -47,13 +49,13 @@ def _unproven(config: SidecarConfig) -> int:
     """The sockets of peers that have proven nothing yet; where plaintext is taken, each may have one to the app."""
     if not config.inbound:
         return 0
-    dialled = any(door.mode is not Mode.STRICT for door in config.inbound)
+    dialled = any(listener.mode is not Mode.STRICT for listener in config.inbound)
     return config.limits.unproven * (_A_CONNECTION if dialled else 1)
 
 
-def _ahead(door: OutboundConfig, connections: int) -> int:
-    """The sockets of an outbound door that are there before an app's connection, or stay when that has ended."""
-    if door.tunnel:
+def _ahead(listener: OutboundConfig, connections: int) -> int:
+    """The sockets of an outbound listener that are there before an app's connection, or stay when that has ended."""
+    if listener.tunnel:
         # Those that all connections could fill, and as many of an older generation, which go with their last stream.
         return 2 * -(-connections // OPENED_STREAMS)
-    return door.warm + 1 if door.warm else 0  # one stands in for the app while another is made
+    return listener.warm + 1 if listener.warm else 0  # one stands in for the app while another is made

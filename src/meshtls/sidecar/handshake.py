@@ -103,15 +103,15 @@ async def open_tls(
     *,
     limits: Limits,
     deadline: QueueDeadline,
-    place: str | None = None,
+    session_key: str | None = None,
 ) -> TlsEngine:
     """A client's engine with its ClientHello made, to be sent the moment that the socket is connected.
 
-    ``place`` names where it goes, for resumption. Raises EndedError where too many others wait for their handshake, or
-    ``deadline`` ends in the queue.
+    ``session_key`` names where it goes, for resumption. Raises EndedError where the queue of handshakes is full, or
+    ``deadline`` ends in it.
     """
     await scheduler().begin(limits.handshakes, deadline)
-    engine = connection.engine = TlsEngine(context, place=place)
+    engine = connection.engine = TlsEngine(context, session_key=session_key)
     engine.handshake()
     return engine
 

@@ -43,7 +43,9 @@ __all__ = ["Inbound"]
 
 
 class Inbound:
-    """One inbound door. ``serve`` takes a connection through its phases and raises how it ended, if not well."""
+    """What is behind one inbound listener. ``serve`` takes a connection through its phases.
+
+    It raises how the connection ended, if not well."""
 
     def __init__(
         self,

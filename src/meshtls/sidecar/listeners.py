@@ -26,7 +26,7 @@ from meshtls.sidecar.settings import InboundConfig, Mode, OutboundConfig, Sideca
 from meshtls.sidecar.sockets import peer_of
 from meshtls.sidecar.tunnel.origin import Handover, baggage_of
 
-__all__ = ["Listeners", "Place", "Surroundings", "Take"]
+__all__ = ["Binding", "Listeners", "Surroundings", "Take"]
 
 D = TypeVar("D", Inbound, Outbound)
 
@@ -35,7 +35,7 @@ class Take(Protocol):
     """Takes what a listener has accepted. ``remote`` is the address of the end that speaks TLS."""
 
     def __call__(
-        self, sock: socket.socket, direction: Direction, remote: str, door: Inbound | Outbound, gate: Gate, /
+        self, sock: socket.socket, direction: Direction, remote: str, handler: Inbound | Outbound, gate: Gate, /
     ) -> None: ...
 
 
@@ -53,16 +53,16 @@ class Surroundings:
 
 
 @dataclass(eq=False, slots=True)
-class Place(Generic[D]):
+class Binding(Generic[D]):
     """A listener, what is behind it now, who may come through it, and the tasks that serve it: first the listener's."""
 
     gate: Gate
-    door: D
+    handler: D
     listener: Listener
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
 
-_AnyPlace = Place[Inbound] | Place[Outbound]
+_AnyBinding = Binding[Inbound] | Binding[Outbound]
 
 
 class Listeners:
@@ -71,8 +71,8 @@ class Listeners:
     """
 
     def __init__(self, shared: Surroundings) -> None:
-        self.inbound: list[Place[Inbound]] = []
-        self.outbound: list[Place[Outbound]] = []
+        self.inbound: list[Binding[Inbound]] = []
+        self.outbound: list[Binding[Outbound]] = []
         #: Those of an older configuration, whose tunnels live until their last stream ends.
         self._retired: list[Outbound] = []
         #: They end what lives of removed listeners.
@@ -82,7 +82,7 @@ class Listeners:
         self._handover = Handover()
 
     @property
-    def all(self) -> list[_AnyPlace]:
+    def all(self) -> list[_AnyBinding]:
         return [*self.inbound, *self.outbound]
 
     def bind(self, config: SidecarConfig) -> None:
@@ -94,8 +94,8 @@ class Listeners:
 
     def serve(self) -> None:
         """Accept, within the running task group."""
-        for place in self.all:
-            self._serve(place)
+        for binding in self.all:
+            self._serve(binding)
 
     def renew(self, running: SidecarConfig, config: SidecarConfig) -> None:
         """Go on with this configuration; ``Registry.recheck`` then ends what it forbids.
@@ -105,14 +105,14 @@ class Listeners:
         limits = config.limits
         with contextlib.ExitStack() as undo:
             inbound = [
-                self._inbound(at, one, config, undo) if place is None else self.inbound[place]
-                for at, (one, place) in enumerate(
+                self._inbound(at, one, config, undo) if binding is None else self.inbound[binding]
+                for at, (one, binding) in enumerate(
                     zip(config.inbound, matched(running.inbound, config.inbound), strict=True)
                 )
             ]
             outbound = [
-                self._outbound(at, one, config, undo) if place is None else self.outbound[place]
-                for at, (one, place) in enumerate(
+                self._outbound(at, one, config, undo) if binding is None else self.outbound[binding]
+                for at, (one, binding) in enumerate(
                     zip(config.outbound, matched(running.outbound, config.outbound), strict=True)
                 )
             ]
@@ -120,34 +120,34 @@ class Listeners:
         before = self.all
         self.inbound, self.outbound = inbound, outbound
         self._shared.runtime.memory.size = limits.tunnel_memory
-        for place in before:
-            if place not in self.all:
-                self._remove(place, limits.drain)
-        for place in self.all:
-            if place not in before:
-                self._serve(place)
+        for binding in before:
+            if binding not in self.all:
+                self._remove(binding, limits.drain)
+        for binding in self.all:
+            if binding not in before:
+                self._serve(binding)
         renewed = limits != running.limits
         said = renewed or config.workload != running.workload
         for way, there in zip(config.outbound, outbound, strict=True):
             self._renew_outbound(there, way, config, renewed=said)
-        for one, place in zip(config.inbound, inbound, strict=True):
+        for one, binding in zip(config.inbound, inbound, strict=True):
             turned = _is_gateway(one, running) != _is_gateway(one, config)
-            self._renew_inbound(place, one, config, renewed=renewed or turned)
+            self._renew_inbound(binding, one, config, renewed=renewed or turned)
 
     async def stop(self) -> None:
         """Accept no more, and take no more streams; what lives goes on."""
-        tasks = [*(task for place in self.all for task in place.tasks), *self._endings]
+        tasks = [*(task for binding in self.all for task in binding.tasks), *self._endings]
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        for place in self.inbound:
-            place.door.tunnels.drain()
+        for binding in self.inbound:
+            binding.handler.tunnels.drain()
 
     def close_tunnels(self) -> None:
         """End those that we have dialled."""
-        for door in (*(place.door for place in self.outbound), *self._retired):
-            door.close()
+        for handler in (*(binding.handler for binding in self.outbound), *self._retired):
+            handler.close()
         self._retired.clear()
 
     def listen(
@@ -161,87 +161,87 @@ class Listeners:
 
     def _inbound(
         self, at: int, one: InboundConfig, config: SidecarConfig, undo: contextlib.ExitStack
-    ) -> Place[Inbound]:
+    ) -> Binding[Inbound]:
         gate = Gate(authorize_one_of(*one.allow), plaintext=one.mode is not Mode.STRICT)
-        door = self._inbound_door(one, config, gate)
-        take = partial(self._take_inbound, door, gate)
-        return Place(gate, door, self.listen(one.listen, f"inbound[{at}].listen", take, undo))
+        handler = self._inbound_handler(one, config, gate)
+        take = partial(self._take_inbound, handler, gate)
+        return Binding(gate, handler, self.listen(one.listen, f"inbound[{at}].listen", take, undo))
 
     def _outbound(
         self, at: int, one: OutboundConfig, config: SidecarConfig, undo: contextlib.ExitStack
-    ) -> Place[Outbound]:
+    ) -> Binding[Outbound]:
         gate = Gate(authorize_id(one.peer))
-        door = self._outbound_door(one, config, gate)
-        take = partial(self._take_outbound, door, gate)
-        return Place(gate, door, self.listen(one.listen, f"outbound[{at}].listen", take, undo))
+        handler = self._outbound_handler(one, config, gate)
+        take = partial(self._take_outbound, handler, gate)
+        return Binding(gate, handler, self.listen(one.listen, f"outbound[{at}].listen", take, undo))
 
-    def _serve(self, place: _AnyPlace) -> None:
-        place.tasks = [self._shared.tasks.create_task(place.listener.accept_forever())]
-        self._keep_warm(place)
+    def _serve(self, binding: _AnyBinding) -> None:
+        binding.tasks = [self._shared.tasks.create_task(binding.listener.accept_forever())]
+        self._keep_warm(binding)
 
-    def _keep_warm(self, place: _AnyPlace) -> None:
-        if isinstance(place.door, Outbound) and place.door.warm is not None:
-            place.tasks.append(self._shared.tasks.create_task(place.door.warm.keep()))
+    def _keep_warm(self, binding: _AnyBinding) -> None:
+        if isinstance(binding.handler, Outbound) and binding.handler.warm is not None:
+            binding.tasks.append(self._shared.tasks.create_task(binding.handler.warm.keep()))
 
     def _renew_inbound(
-        self, place: Place[Inbound], one: InboundConfig, config: SidecarConfig, *, renewed: bool
+        self, binding: Binding[Inbound], one: InboundConfig, config: SidecarConfig, *, renewed: bool
     ) -> None:
-        before = place.door.config
+        before = binding.handler.config
         if one == before and not renewed:
             return
         if one.allow != before.allow and one.mode is not Mode.DISABLE:
-            place.gate.replace(authorize_one_of(*one.allow))
+            binding.gate.replace(authorize_one_of(*one.allow))
         if renewed or changed_keys(before, one) != ("allow",):
-            place.door.tunnels.drain()
-            place.door = self._inbound_door(one, config, place.gate)
-            place.listener.hand_to(partial(self._take_inbound, place.door, place.gate))
-        place.door.config = one
-        place.gate.plaintext = one.mode is not Mode.STRICT
+            binding.handler.tunnels.drain()
+            binding.handler = self._inbound_handler(one, config, binding.gate)
+            binding.listener.hand_to(partial(self._take_inbound, binding.handler, binding.gate))
+        binding.handler.config = one
+        binding.gate.plaintext = one.mode is not Mode.STRICT
 
     def _renew_outbound(
-        self, place: Place[Outbound], one: OutboundConfig, config: SidecarConfig, *, renewed: bool
+        self, binding: Binding[Outbound], one: OutboundConfig, config: SidecarConfig, *, renewed: bool
     ) -> None:
-        door, before = place.door, place.door.config
+        handler, before = binding.handler, binding.handler.config
         if one == before and not renewed:
             return
-        for task in place.tasks[1:]:
+        for task in binding.tasks[1:]:
             task.cancel()  # warm connections of the older configuration
-        del place.tasks[1:]
-        place.door = self._outbound_door(one, config, place.gate)
-        place.listener.hand_to(partial(self._take_outbound, place.door, place.gate))
-        self._keep_warm(place)
+        del binding.tasks[1:]
+        binding.handler = self._outbound_handler(one, config, binding.gate)
+        binding.listener.hand_to(partial(self._take_outbound, binding.handler, binding.gate))
+        self._keep_warm(binding)
         if one.peer == before.peer:
-            self._retire(door)
+            self._retire(handler)
         else:
-            place.gate.replace(authorize_id(one.peer))
-            door.close()  # streams of a tunnel to a peer that it must not be any more
+            binding.gate.replace(authorize_id(one.peer))
+            handler.close()  # streams of a tunnel to a peer that it must not be any more
 
-    def _remove(self, place: _AnyPlace, seconds: float) -> None:
+    def _remove(self, binding: _AnyBinding, seconds: float) -> None:
         """Accept no more; what lives may end by itself for as long as at a stop."""
-        for task in place.tasks:
+        for task in binding.tasks:
             task.cancel()
-        if isinstance(place.door, Inbound):
-            place.door.tunnels.drain()
+        if isinstance(binding.handler, Inbound):
+            binding.handler.tunnels.drain()
         else:
-            self._retire(place.door)
-        ending = self._shared.tasks.create_task(self._end_later(place, seconds))
+            self._retire(binding.handler)
+        ending = self._shared.tasks.create_task(self._end_later(binding, seconds))
         self._endings.add(ending)
         ending.add_done_callback(self._endings.discard)
 
-    def _retire(self, door: Outbound) -> None:
-        door.drain()
-        self._retired = [one for one in (*self._retired, door) if one.has_tunnels]
+    def _retire(self, handler: Outbound) -> None:
+        handler.drain()
+        self._retired = [one for one in (*self._retired, handler) if one.has_tunnels]
 
-    async def _end_later(self, place: _AnyPlace, seconds: float) -> None:
+    async def _end_later(self, binding: _AnyBinding, seconds: float) -> None:
         await self._shared.runtime.clock.sleep(seconds)
-        for connection in self._shared.runtime.registry.of(place.gate):
+        for connection in self._shared.runtime.registry.of(binding.gate):
             connection.end(Outcome.DRAINED, f"its listener was removed {seconds:g} s ago")
 
-    def _inbound_door(self, one: InboundConfig, config: SidecarConfig, gate: Gate) -> Inbound:
+    def _inbound_handler(self, one: InboundConfig, config: SidecarConfig, gate: Gate) -> Inbound:
         handover = self._handover if _is_gateway(one, config) else None
         return Inbound(one, config.limits, self._shared.runtime, gate, handover=handover)
 
-    def _outbound_door(self, one: OutboundConfig, config: SidecarConfig, gate: Gate) -> Outbound:
+    def _outbound_handler(self, one: OutboundConfig, config: SidecarConfig, gate: Gate) -> Outbound:
         shared = self._shared
         return Outbound(
             one,
@@ -253,11 +253,11 @@ class Listeners:
             handover=self._handover,
         )
 
-    def _take_inbound(self, door: Inbound, gate: Gate, sock: socket.socket) -> None:
-        self._shared.take(sock, Direction.INBOUND, peer_of(sock), door, gate)
+    def _take_inbound(self, handler: Inbound, gate: Gate, sock: socket.socket) -> None:
+        self._shared.take(sock, Direction.INBOUND, peer_of(sock), handler, gate)
 
-    def _take_outbound(self, door: Outbound, gate: Gate, sock: socket.socket) -> None:
-        self._shared.take(sock, Direction.OUTBOUND, str(door.config.to), door, gate)
+    def _take_outbound(self, handler: Outbound, gate: Gate, sock: socket.socket) -> None:
+        self._shared.take(sock, Direction.OUTBOUND, str(handler.config.to), handler, gate)
 
 
 def _is_gateway(one: InboundConfig, config: SidecarConfig) -> bool:

@@ -34,7 +34,9 @@ _UNDER_WAY = 128
 
 
 class Outbound:
-    """One outbound door. ``serve`` takes a connection through its phases and raises how it ended, if not well."""
+    """What is behind one outbound listener. ``serve`` takes a connection through its phases.
+
+    It raises how the connection ended, if not well."""
 
     def __init__(
         self,
@@ -131,8 +133,10 @@ class Outbound:
         deadline = QueueDeadline.of(limits.connect_timeout + limits.handshake_timeout)
         await self._slots.take(limits.handshakes, deadline)
         try:
-            place = str(self.config.to)
-            engine = await open_tls(connection, contexts.current(), limits=limits, deadline=deadline, place=place)
+            session_key = str(self.config.to)
+            engine = await open_tls(
+                connection, contexts.current(), limits=limits, deadline=deadline, session_key=session_key
+            )
             sock = await connect(connection, self.config.to, limits.connect_timeout)
             peer = await dial_tls(connection, engine, sock, timeout=limits.handshake_timeout)
         finally:

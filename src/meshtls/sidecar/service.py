@@ -1,4 +1,4 @@
-"""The sidecar as a whole: binds its doors, starts what they accept, and stops in order."""
+"""The sidecar as a whole: binds its listeners, starts what they accept, and stops in order."""
 
 from __future__ import annotations
 
@@ -77,11 +77,11 @@ class Sidecar:
     @property
     def inbound(self) -> tuple[Listener, ...]:
         """In the order of the configuration; none before it is entered."""
-        return tuple(place.listener for place in self._listeners.inbound)
+        return tuple(binding.listener for binding in self._listeners.inbound)
 
     @property
     def outbound(self) -> tuple[Listener, ...]:
-        return tuple(place.listener for place in self._listeners.outbound)
+        return tuple(binding.listener for binding in self._listeners.outbound)
 
     async def __aenter__(self) -> Sidecar:
         config = self.config
@@ -138,13 +138,13 @@ class Sidecar:
 
     def set_authorizer(self, index: int, authorizer: Authorizer) -> int:
         """The same with any authorizer, such as one over a policy. Raises RequestError as ``set_allow`` does."""
-        place = self._listeners.inbound[index]
+        binding = self._listeners.inbound[index]
         check_authorizer(authorizer)
-        if place.door.config.mode is Mode.DISABLE:
+        if binding.handler.config.mode is Mode.DISABLE:
             raise RequestError(
-                f"inbound {place.door.config.listen}: mode DISABLE takes plaintext, which proves no identity"
+                f"inbound {binding.handler.config.listen}: mode DISABLE takes plaintext, which proves no identity"
             )
-        place.gate.replace(authorizer)
+        binding.gate.replace(authorizer)
         return self.registry.recheck()
 
     def reload(self, wanted: SidecarConfig) -> Changes:
@@ -186,12 +186,12 @@ class Sidecar:
             generation = f"generation {self._source.snapshot().generation}"
         except LocalIdentityError:
             generation = "no SVID"
-        doors = len(self._listeners.all)
-        state = f"{self._state}, {doors} listeners, {len(self.registry)} connections, {generation}"
+        listeners = len(self._listeners.all)
+        state = f"{self._state}, {listeners} listeners, {len(self.registry)} connections, {generation}"
         return f"<Sidecar {self.config.name} [{state}]>"
 
     def _take(
-        self, sock: socket.socket, direction: Direction, remote: str, door: Inbound | Outbound, gate: Gate
+        self, sock: socket.socket, direction: Direction, remote: str, handler: Inbound | Outbound, gate: Gate
     ) -> None:
         config = self.config
         connection = Connection(config.name, config.spiffe_id, direction, sock, remote, self._clock)
@@ -199,8 +199,8 @@ class Sidecar:
         if self.registry.full:
             abort(sock)
             self.runtime.reporter.report(connection, self.registry.too_many())
-        elif not door.take(connection):
-            self._start(connection, door.serve)
+        elif not handler.take(connection):
+            self._start(connection, handler.serve)
 
     def _start(self, connection: Connection, phases: Phases) -> None:
         inbound = connection.direction is Direction.INBOUND

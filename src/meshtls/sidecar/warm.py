@@ -1,4 +1,4 @@
-"""Connections of an outbound door that are handshaken ahead, so that the app does not wait for a handshake.
+"""Connections of an outbound listener that are handshaken ahead, so that the app does not wait for a handshake.
 
 The far sidecar treats one like any other: it has dialled its app, which sees a connection that says nothing yet. So
 they are few, and are given up before the far side's idle timeout. A warm connection is served only if all that let it

@@ -46,8 +46,8 @@ class TlsEngine:
     what is left there then is the alert that tells the peer. An engine stays in the thread that made it.
 
     ``context`` is our own snapshot; ``peer`` is None until the handshake is done and the peer verified and allowed.
-    ``unsent`` is what ``outgoing`` would give. ``place`` names where a client dials: it takes up a session that it has
-    of there, if the context resumes sessions.
+    ``unsent`` is what ``outgoing`` would give. ``session_key`` names where a client dials: a session from there is
+    resumed, if the context resumes sessions.
     """
 
     __slots__ = (
@@ -58,18 +58,18 @@ class TlsEngine:
         "_in",
         "_offered",
         "_out",
-        "_place",
         "_records",
+        "_session_key",
         "_tls",
         "context",
         "peer_closed",
         "unsent",
     )
 
-    def __init__(self, context: GenerationContext, *, port: int | None = None, place: str | None = None) -> None:
+    def __init__(self, context: GenerationContext, *, port: int | None = None, session_key: str | None = None) -> None:
         self._in, self._out = _wires.incoming, _wires.outgoing
-        self._place = place if context.resumption else None
-        session = context.sessions.get(self._place) if self._place else None
+        self._session_key = session_key if context.resumption else None
+        session = context.sessions.get(self._session_key) if self._session_key else None
         self._offered = session is not None
         tls = context.wrap_bio(self._in, self._out, server_side=context.server_side, session=session)
         assert isinstance(tls, VerifyingSSLObject)  # noqa: S101  # tells the type checker what sslobject_class made
@@ -159,18 +159,18 @@ class TlsEngine:
         return self.outgoing()
 
     def keep_session(self) -> None:
-        """Let the next connection to ``place`` resume this one. A server's ticket comes with its first data.
+        """Let the next connection to ``session_key`` resume this one. A server's ticket comes with its first data.
 
         A session that was resumed is kept as it is; one that the server did not want any more is replaced.
         """
-        if self._place is None or self._tls.session_reused:
+        if self._session_key is None or self._tls.session_reused:
             return
         # ``ssl`` binds a session to the context that its connection has when it is taken, and ours has been exchanged.
         accepted, self._tls.context = self._tls.context, self._generation
         session = self._tls.session
         self._tls.context = accepted
         if session is not None and session.has_ticket:
-            self._generation.sessions.keep(self._place, session)
+            self._generation.sessions.keep(self._session_key, session)
         else:
             self.forget_session()
 
@@ -179,9 +179,9 @@ class TlsEngine:
         return self._generation.judge_again(leaf_of(self._tls), self._tls.port)
 
     def forget_session(self) -> None:
-        """Make the next connection to ``place`` shake hands in full."""
-        if self._place is not None:
-            self._generation.sessions.drop(self._place)
+        """Make the next connection to ``session_key`` shake hands in full."""
+        if self._session_key is not None:
+            self._generation.sessions.drop(self._session_key)
 
     def read(self) -> bytes:
         """All plaintext there is; b"" for none yet, or none ever where ``peer_closed``. Raises HandshakeError."""

@@ -9,7 +9,7 @@ __all__ = ["Sessions"]
 
 
 class Sessions:
-    """One session for each place, a name of the caller's choice for where it dials; at most ``size`` of them.
+    """One session for each key, which is the caller's name for where it dials; at most ``size`` of them.
 
     A ticket is used until the server refuses it or it ends. RFC 8446 (C.4) advises to use each but once, so that nobody
     on the way can link connections: these are between the same two addresses anyway, and a ticket costs the server as
@@ -20,17 +20,17 @@ class Sessions:
         self._size = size
         self._kept: OrderedDict[str, ssl.SSLSession] = OrderedDict()
 
-    def get(self, place: str) -> ssl.SSLSession | None:
-        return self._kept.get(place)
+    def get(self, key: str) -> ssl.SSLSession | None:
+        return self._kept.get(key)
 
-    def keep(self, place: str, session: ssl.SSLSession) -> None:
-        self._kept[place] = session
-        self._kept.move_to_end(place)
+    def keep(self, key: str, session: ssl.SSLSession) -> None:
+        self._kept[key] = session
+        self._kept.move_to_end(key)
         if len(self._kept) > self._size:
             self._kept.popitem(last=False)
 
-    def drop(self, place: str) -> None:
-        self._kept.pop(place, None)
+    def drop(self, key: str) -> None:
+        self._kept.pop(key, None)
 
     def __len__(self) -> int:
         return len(self._kept)

@@ -79,15 +79,15 @@ async def test_an_allow_list_ends_what_it_forbids_and_leaves_the_others_and_may_
 async def test_a_configuration_that_is_the_same_changes_nothing() -> None:
     async with an_app() as app, side_b(app.address) as b, side_a(b.inbound) as a, connected(a.outbound) as streams:
         assert await echoed(streams) == b"ping"
-        door = b.sidecar._listeners.inbound[0].door
+        handler = b.sidecar._listeners.inbound[0].handler
         assert b.sidecar.reload(b.sidecar.config) == Changes()
-        assert b.sidecar._listeners.inbound[0].door is door
+        assert b.sidecar._listeners.inbound[0].handler is handler
         assert await echoed(streams) == b"ping"
 
 
 def takes_streams(node: Node) -> bool:
     """It has a tunnel that may be given another stream."""
-    pool = node.sidecar._listeners.outbound[0].door.tunnels
+    pool = node.sidecar._listeners.outbound[0].handler.tunnels
     return pool is not None and any(tunnel.client.can_open for tunnel in pool._tunnels)
 
 
@@ -231,13 +231,13 @@ async def test_an_outbound_whose_peer_is_another_now_ends_what_leads_to_the_old_
 
 async def test_warm_connections_of_an_older_configuration_are_closed_and_new_ones_are_made() -> None:
     async with an_app() as app, side_b(app.address) as b, side_a(b.inbound, warm=2) as a:
-        old = a.sidecar._listeners.outbound[0].door.warm
+        old = a.sidecar._listeners.outbound[0].handler.warm
         assert old is not None
         await until(lambda: len(old) == 2)
         config = a.sidecar.config
         way = msgspec.structs.replace(config.outbound[0], warm=1)
         a.sidecar.reload(msgspec.structs.replace(config, outbound=(way,)))
-        new = a.sidecar._listeners.outbound[0].door.warm
+        new = a.sidecar._listeners.outbound[0].handler.warm
         assert new is not None
         await until(lambda: len(new) == 1 and len(old) == 0)
         async with connected(a.outbound) as streams:

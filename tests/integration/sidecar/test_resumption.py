@@ -171,7 +171,7 @@ async def test_more_clients_resume_than_chains_are_remembered() -> None:
         side_b(app.address, allow=tuple(ids), resumption=True) as b,
         contextlib.AsyncExitStack() as stack,
     ):
-        b.sidecar._listeners.inbound[0].door._contexts.current()._verifier._size = 1
+        b.sidecar._listeners.inbound[0].handler._contexts.current()._verifier._size = 1
         sides = [
             await stack.enter_async_context(side_a(b.inbound, context_for(OURS, one), resumption=True)) for one in ids
         ]

@@ -19,7 +19,7 @@ from tests.support.waiting import SECONDS, until
 
 
 def pool_of(node: Node) -> WarmPool:
-    pool = node.sidecar._listeners.outbound[0].door.warm
+    pool = node.sidecar._listeners.outbound[0].handler.warm
     assert pool is not None
     return pool
 

@@ -31,7 +31,7 @@ async def at_rest(pool: WarmPool) -> int:
 async def test_of_an_app_that_speaks_first_a_bounded_part_is_kept_and_all_of_it_arrives(length: int) -> None:
     greeting = bytes(range(250)) * (length // 250)
     async with an_app(greeting) as app, side_b(app.address) as b, side_a(b.inbound, warm=1) as a:
-        pool = a.sidecar._listeners.outbound[0].door.warm
+        pool = a.sidecar._listeners.outbound[0].handler.warm
         assert pool is not None
         await until(lambda: bool(pool._ready) and pool._ready[0].kept > 0)
         kept = await at_rest(pool)

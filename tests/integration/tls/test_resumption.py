@@ -68,7 +68,7 @@ class Pair:
         return self._client.current().sessions
 
     def engines(self, place: str | None = PLACE) -> tuple[TlsEngine, TlsEngine]:
-        return TlsEngine(self._client.current(), place=place), TlsEngine(self._server.current(), port=80)
+        return TlsEngine(self._client.current(), session_key=place), TlsEngine(self._server.current(), port=80)
 
     def meet(self, place: str | None = PLACE) -> tuple[Ends, bool]:
         """Shake hands and let the server speak; how it ended, and whether the client took up a session."""
@@ -213,13 +213,13 @@ def test_a_judge_that_knows_no_sessions_refuses_a_resumed_one() -> None:
     budget = LargeHandshakes(clock)
     server = OnlyChains.build(snapshot, Switch(), server_side=True, options=RESUMING, clock=clock, large=budget)
     client = context_of(context_for(OURS, CLIENT), server_side=False, options=RESUMING)
-    first = TlsEngine(client, place=PLACE)
+    first = TlsEngine(client, session_key=PLACE)
     server_end = TlsEngine(server)
     assert shake(first, server_end) == Ends()
     first.feed(server_end.seal(b"x"))
     first.read()
     first.keep_session()
-    refused = shake(TlsEngine(client, place=PLACE), TlsEngine(server)).server
+    refused = shake(TlsEngine(client, session_key=PLACE), TlsEngine(server)).server
     assert isinstance(refused, PeerError)
     assert str(refused) == "the peer resumed a session, and no chain came with it to verify"
 

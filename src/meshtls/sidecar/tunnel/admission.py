@@ -1,8 +1,7 @@
 """The phases of an inbound connection, for each stream of one tunnel: register, authorize, connect, relay.
 
-The verdict is the stream's own: the tunnel's peer was verified once, but whether it may come in is asked for each
-stream, and so is whether what it was verified by still holds. Whatever a stream asks for, it is this door's app that it
-gets, or nothing.
+Each stream has a verdict of its own: the tunnel's peer was verified once, but each stream is authorized, and is refused
+where the peer's verification holds no more. Whatever a stream asks for, it gets this listener's app or nothing.
 """
 
 from __future__ import annotations
@@ -203,9 +202,9 @@ class Admission:
 
 
 def _names(config: InboundConfig, local: Address) -> frozenset[bytes]:
-    """How peers may name this door's app: as we do, by where they reach us, as HBONE by our host and the app's port."""
-    places = (config.app, config.listen, local, Address(local.host, config.app.port), *config.destinations)
-    return frozenset(str(place).lower().encode() for place in places)
+    """The authorities that name this listener's app: the app's own address, ours, and HBONE's (our host, its port)."""
+    known = (config.app, config.listen, local, Address(local.host, config.app.port), *config.destinations)
+    return frozenset(str(address).lower().encode() for address in known)
 
 
 def _no_such_place(authority: bytes, names: frozenset[bytes]) -> EndedError:

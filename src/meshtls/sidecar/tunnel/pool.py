@@ -39,9 +39,10 @@ _MOST_TRIES = 4
 
 @dataclass(frozen=True, slots=True)
 class OutboundRoute:
-    """What a pool needs of its outbound door. ``dial`` makes a TLS connection that offers HTTP/2; ``relay`` carries an
-    app's connection over one that is not for tunnels. ``start`` gives a connection a task that takes it through all of
-    the door's phases.
+    """What a pool needs of its outbound listener.
+
+    ``dial`` makes a TLS connection that offers HTTP/2, and ``relay`` carries an app's connection over one that is not
+    for tunnels. ``start`` gives a connection a task that takes it through all of the listener's phases.
     """
 
     config: OutboundConfig

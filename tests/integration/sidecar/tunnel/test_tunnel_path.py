@@ -205,7 +205,7 @@ async def test_streams_whose_app_does_not_read_stall_no_other_and_keep_no_more_t
         for _ in range(12):
             streams = await stack.enter_async_context(connected(a.outbound))
             group.create_task(_flood(streams, b"s" + bytes(8_000_000)))
-        (tunnel,) = b.sidecar._listeners.inbound[0].door.tunnels._live
+        (tunnel,) = b.sidecar._listeners.inbound[0].handler.tunnels._live
         await _until(lambda: sum(splice.kept > window / 2 for splice in tunnel._splices.values()) == 12)
         for _ in range(20):
             async with connected(a.outbound) as streams:
@@ -556,7 +556,7 @@ async def test_a_tunnel_that_is_cut_takes_its_streams_with_it_and_the_next_makes
     async with a_pair() as pair:
         async with connected(pair.a.outbound) as streams:
             assert await echoed(streams) == b"ping"
-            (tunnel,) = pair.b.sidecar._listeners.inbound[0].door.tunnels._live
+            (tunnel,) = pair.b.sidecar._listeners.inbound[0].handler.tunnels._live
             tunnel._end.sock.shutdown(socket.SHUT_RDWR)
             with pytest.raises(ConnectionResetError):
                 await rest(streams)
