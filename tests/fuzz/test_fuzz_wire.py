@@ -34,13 +34,13 @@ from meshtls.proto.server_messages import (
     filter_of,
     issuance_of,
 )
-from meshtls.sidecar.detect import Wire, wire_of
 from meshtls.sidecar.tunnel.frames import FrameReader, Kind, ProtocolError, frame
 from meshtls.sidecar.tunnel.headers import HeaderReader
 from meshtls.sidecar.tunnel.sending import PREFACE
 from meshtls.sidecar.tunnel.settings import MAX_FRAME
 from meshtls.svid.jwt import sign
-from meshtls.tls.peer import certificates_of_message
+from meshtls.svid.presented import MAX_CHAIN
+from meshtls.wire.tls import FirstBytes, certificates_of_message, first_bytes_of
 from meshtls.workload.convert import x509_bundles, x509_bundles_message, x509_context, x509_context_message
 from meshtls.workload.convert_jwt import jwt_bundles, jwt_bundles_message, jwt_svids, jwt_svids_message, validated
 from tests.fuzz.running import documented, fuzzed, spliced
@@ -60,9 +60,9 @@ TOKEN = sign(CONTEXT.svid.spiffe_id, ["db"], key=key(), key_id="k", now=NOW, ttl
 
 def test_the_first_bytes_of_a_connection() -> None:
     def target(data: bytes) -> None:
-        verdicts = [wire_of(data[:length]) for length in range(len(data) + 1)]
-        assert verdicts[0] is Wire.UNDECIDED
-        decided = [one for one in verdicts if one is not Wire.UNDECIDED]
+        verdicts = [first_bytes_of(data[:length]) for length in range(len(data) + 1)]
+        assert verdicts[0] is FirstBytes.UNDECIDED
+        decided = [one for one in verdicts if one is not FirstBytes.UNDECIDED]
         assert len(set(decided)) <= 1, "a verdict that later bytes change"
         assert len(data) < 3 or decided
 
@@ -80,12 +80,12 @@ def test_certificate_messages() -> None:
         return b"\x0b" + len(body).to_bytes(3) + body
 
     def target(version: int, data: bytes) -> None:
-        found = documented(lambda: certificates_of_message(version, data), ValueError, size=len(data))
+        found = documented(lambda: certificates_of_message(version, data, limit=MAX_CHAIN), ValueError, size=len(data))
         assert found is None or sum(map(len, found)) <= len(data)
 
     versions = (0x0303, 0x0304)
     for version in versions:
-        assert certificates_of_message(version, message(version, b"leaf", b"ca")) == [b"leaf", b"ca"]
+        assert certificates_of_message(version, message(version, b"leaf", b"ca"), limit=2) == [b"leaf", b"ca"]
     samples = [message(version, b"leaf", b"x" * 300) for version in versions]
     fuzzed(target, st.sampled_from(versions), spliced(samples) | st.binary(max_size=20))
 

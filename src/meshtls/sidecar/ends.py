@@ -17,7 +17,8 @@ from meshtls.errors import HandshakeError
 from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import EndedError, Parting
 from meshtls.sidecar.sockets import error_of
-from meshtls.tls.engine import MAX_RECORD, TlsEngine
+from meshtls.tls.engine import TlsEngine
+from meshtls.wire.tls import MAX_RECORD
 
 __all__ = ["End", "PlainEnd", "TlsEnd"]
 

@@ -1,4 +1,4 @@
-"""The phases before the relay: the first bytes, and a handshake whose refusal the peer gets to hear."""
+"""The phases before the relay: the first bytes, and a handshake that sends the peer an alert if it is refused."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ from meshtls.errors import (
     PlaintextError,
 )
 from meshtls.sidecar.connection import Connection, Parting
-from meshtls.sidecar.detect import Wire, alert_for, wire_of
 from meshtls.sidecar.scheduler import PeerTimeout, QueueDeadline, scheduler
 from meshtls.sidecar.settings import InboundConfig, KeyExchange, Limits, OutboundConfig, TlsMinimum
 from meshtls.sidecar.waiting import CHUNK, readable, receive, send_all
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import GenerationContext, TlsOptions
 from meshtls.tls.engine import TlsEngine
-from meshtls.tls.failures import INTERNAL_ERROR_ALERT
 from meshtls.tls.unproven import Stage
+from meshtls.wire.tls import INTERNAL_ERROR_ALERT, FirstBytes, alert_for, first_bytes_of
 
 __all__ = [
     "HTTP2",
@@ -49,16 +48,16 @@ _GROUPS = {
 }
 
 
-async def first_bytes(sock: socket.socket, so_far: bytearray) -> Wire:
-    """Read into ``so_far`` until it shows what the peer speaks, or the peer ends. Cancelled, it loses no byte."""
-    while (wire := first_bytes_now(sock, so_far)) is None:
+async def first_bytes(sock: socket.socket, so_far: bytearray) -> FirstBytes:
+    """Read into ``so_far`` until it shows what the peer speaks, or the peer ends. A cancelled call loses no byte."""
+    while (shown := first_bytes_now(sock, so_far)) is None:
         await readable(sock)
-    return wire
+    return shown
 
 
-def first_bytes_now(sock: socket.socket, so_far: bytearray) -> Wire | None:
-    """The same of what is there: who dials mostly speaks with its first packet. None where that decides nothing."""
-    while (wire := wire_of(bytes(so_far[:2]))) is Wire.UNDECIDED:
+def first_bytes_now(sock: socket.socket, so_far: bytearray) -> FirstBytes | None:
+    """The same, of what has arrived already: mostly a client's first packet is there. None if that is too little."""
+    while (shown := first_bytes_of(bytes(so_far[:2]))) is FirstBytes.UNDECIDED:
         try:
             data = sock.recv(CHUNK)
         except (BlockingIOError, InterruptedError):
@@ -66,7 +65,7 @@ def first_bytes_now(sock: socket.socket, so_far: bytearray) -> Wire | None:
         if not data:
             break
         so_far += data
-    return wire
+    return shown
 
 
 async def accept_tls(
@@ -79,7 +78,7 @@ async def accept_tls(
     engine = connection.engine = TlsEngine(context, port=port)
     sock = connection.opener
     async with _handshake(connection, sock, limits.handshake_timeout) as time:
-        if await first_bytes(sock, so_far) is Wire.PLAINTEXT:
+        if await first_bytes(sock, so_far) is FirstBytes.PLAINTEXT:
             _send_now(sock, alert_for(bytes(so_far[:3])))
             raise PlaintextError(
                 f"wanted a TLS ClientHello, got plaintext that starts with {bytes(so_far[:16])!r};"
@@ -129,7 +128,7 @@ async def dial_tls(connection: Connection, engine: TlsEngine, sock: socket.socke
 
 
 def tell_no_identity(connection: Connection) -> None:
-    """Send the alert that needs no keys, for where there is no certificate to shake hands with."""
+    """Send the alert that needs no keys, where there is no certificate to shake hands with."""
     _send_now(connection.opener, INTERNAL_ERROR_ALERT)
     connection.partings += (Parting(connection.opener),)
 

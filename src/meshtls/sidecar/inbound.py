@@ -13,7 +13,6 @@ from meshtls.errors import LocalIdentityError, NotAuthorizedError
 from meshtls.observe.events import Outcome
 from meshtls.sidecar.connect import connect
 from meshtls.sidecar.connection import Connection, EndedError
-from meshtls.sidecar.detect import Wire
 from meshtls.sidecar.ends import End, PlainEnd, TlsEnd
 from meshtls.sidecar.gate import Gate
 from meshtls.sidecar.handshake import (
@@ -38,6 +37,7 @@ from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import TlsContexts
 from meshtls.tls.engine import TlsEngine
 from meshtls.tls.unproven import Stage
+from meshtls.wire.tls import FirstBytes
 
 __all__ = ["Inbound"]
 
@@ -90,12 +90,12 @@ class Inbound:
         if self.config.mode is Mode.PERMISSIVE:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._limits.detect_timeout):
-                    return await first_bytes(connection.opener, so_far) is Wire.TLS
+                    return await first_bytes(connection.opener, so_far) is FirstBytes.TLS
         # An app that speaks first leaves its client silent: it has to be dialled to find out.
         app = await connect(connection, self.config.app, self._limits.connect_timeout)
-        return await self._first_to_speak(connection.opener, app, so_far) is Wire.TLS
+        return await self._first_to_speak(connection.opener, app, so_far) is FirstBytes.TLS
 
-    async def _first_to_speak(self, client: socket.socket, app: socket.socket, so_far: bytearray) -> Wire:
+    async def _first_to_speak(self, client: socket.socket, app: socket.socket, so_far: bytearray) -> FirstBytes:
         """Wait until one of the two speaks, or ends. The client's first bytes are judged as long as the app has said
         nothing: a ClientHello may be late. An app that speaks first speaks to a client's plaintext.
         """
@@ -106,14 +106,14 @@ class Inbound:
                     if judged and (wire := first_bytes_now(client, so_far)) is not None:
                         return wire
                     if _has_spoken(app) or (not judged and _has_spoken(client)):
-                        return Wire.PLAINTEXT
+                        return FirstBytes.PLAINTEXT
                     if so_far:  # a record's first byte: whoever means TLS has sent the others by now
                         deadline.reschedule(asyncio.get_running_loop().time() + limits.handshake_timeout)
                     await either_readable(client, app)
         except TimeoutError as error:
             if not so_far:
                 raise EndedError(Outcome.IDLE_TIMEOUT, f"no byte moved for {limits.idle_timeout:g} s") from error
-            return Wire.PLAINTEXT
+            return FirstBytes.PLAINTEXT
 
     async def _accept(self, connection: Connection, so_far: bytearray) -> tuple[TlsEngine, VerifiedPeer]:
         try:

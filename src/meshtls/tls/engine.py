@@ -19,15 +19,13 @@ from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import GenerationContext
 from meshtls.tls.failures import peer_error
 from meshtls.tls.peer import leaf_of, unguarded
-from meshtls.tls.verifying import IMPOSSIBLE, VerifyingSSLObject
+from meshtls.tls.verifying import VerifyingSSLObject
+from meshtls.wire.tls import IMPOSSIBLE_KEY_UPDATE, MAX_RECORD
 
-__all__ = ["MAX_OWED", "MAX_RECORD", "TlsEngine"]
+__all__ = ["MAX_OWED", "TlsEngine"]
 
-#: The most plaintext that one TLS record holds (RFC 8446 5.1), in bytes.
-MAX_RECORD = 1 << 14
-#: Who owes its peer more bytes of TLS's own answers (KeyUpdate) than this receives no more until the peer has read. A
-#: few it may owe: a peer that writes all before it reads may ask for a new key in between, and would wait for us as we
-#: for it.
+#: Stop reading while more than this many bytes of KeyUpdate responses are unsent. Not at the first byte: a peer may
+#: write all that it has before it reads, and ask for a new key in between; both sides would then wait for each other.
 MAX_OWED = 1 << 14
 
 
@@ -144,16 +142,13 @@ class TlsEngine:
         return self._tls.peer
 
     def give_up(self) -> None:
-        """Queue the alert that ends an unfinished handshake, for a peer that lets us wait.
-
-        ``ssl`` has no call for it. But OpenSSL sends one by itself for a message that can't be.
-        """
-        self.feed(IMPOSSIBLE)
+        """Abort the handshake: queue a fatal alert, for a peer that timed out."""
+        self.feed(IMPOSSIBLE_KEY_UPDATE)
         with contextlib.suppress(PeerError):
             self.handshake()
 
     def refusal(self) -> bytes:
-        """The last to put on the wire after ``handshake`` raised: the alert, also where OpenSSL had none to send."""
+        """What to send last after ``handshake`` raised: the alert, also where OpenSSL had none to send."""
         if self._tls.refused_late:
             self.give_up()
         return self.outgoing()

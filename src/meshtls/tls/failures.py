@@ -12,11 +12,7 @@ from meshtls.errors import (
     UntrustedPeerError,
 )
 
-__all__ = ["INTERNAL_ERROR_ALERT", "RefusedHandshake", "peer_error"]
-
-#: For where there is no certificate to shake hands with; it needs no keys. alert(21), legacy version 3.3, two bytes:
-#: fatal(2), internal_error(80) (RFC 8446, sections 5.1 and 6).
-INTERNAL_ERROR_ALERT = bytes((21, 3, 3, 0, 2, 2, 80))
+__all__ = ["RefusedHandshake", "peer_error"]
 
 _PLAINTEXT = {"HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG"}
 _VERSION = {"UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION", "VERSION_TOO_LOW"}

@@ -5,13 +5,7 @@ from __future__ import annotations
 import ssl
 from typing import Any
 
-from meshtls.svid.presented import MAX_CHAIN
-
-__all__ = ["certificates_of_message", "leaf_of", "presented_chain", "set_context", "unguarded", "watch_messages"]
-
-HANDSHAKE_RECORD = 22
-CERTIFICATE_MESSAGE = 11
-_TLS13 = 0x0304
+__all__ = ["leaf_of", "presented_chain", "set_context", "unguarded", "watch_messages"]
 
 
 def presented_chain(tls: ssl.SSLObject | ssl.SSLSocket) -> list[bytes]:
@@ -58,36 +52,3 @@ def watch_messages(context: ssl.SSLContext, callback: Any) -> None:
     hook = getattr(ssl.SSLContext.__mro__[-2], "_msg_callback", None)
     if hook is not None:
         hook.__set__(context, callback)
-
-
-def certificates_of_message(version: int, message: bytes) -> list[bytes]:
-    """The DER certificates inside a Certificate handshake message, header included (RFC 8446 4.4.2, RFC 5246 7.4.2).
-
-    Of more than MAX_CHAIN it gives the first MAX_CHAIN + 1, and looks no further. Raises ValueError where the lengths
-    don't add up.
-    """
-    place = 4
-    if version >= _TLS13:
-        _, place = _vector(message, place, 1)  # certificate_request_context
-    start, end = _vector(message, place, 3)
-    if end != len(message):
-        raise ValueError("bytes after the certificate list")
-    chain: list[bytes] = []
-    place = start
-    while place < end and len(chain) <= MAX_CHAIN:
-        start, place = _vector(message, place, 3)
-        chain.append(message[start:place])
-        if version >= _TLS13:
-            _, place = _vector(message, place, 2)  # the entry's extensions
-    if place > end:
-        raise ValueError("a certificate is longer than the list")
-    return chain
-
-
-def _vector(data: bytes, place: int, length_bytes: int) -> tuple[int, int]:
-    """Where the content of the vector at ``place`` starts and ends."""
-    start = place + length_bytes
-    end = start + int.from_bytes(data[place:start], "big")
-    if len(data) < max(start, end):
-        raise ValueError("a vector is longer than the message")
-    return start, end

@@ -12,8 +12,8 @@ from typing import cast
 
 from meshtls.errors import HandshakeError, LocalIdentityError, PeerError
 from meshtls.tls.engine import TlsEngine
-from meshtls.tls.failures import INTERNAL_ERROR_ALERT
 from meshtls.tls.transport import TlsTransport
+from meshtls.wire.tls import INTERNAL_ERROR_ALERT
 
 __all__ = ["LINGER", "TlsProtocol"]
 

@@ -24,14 +24,15 @@ from meshtls.errors import (
     ValidityError,
 )
 from meshtls.logs import logger
+from meshtls.svid.presented import MAX_CHAIN
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.failures import RefusedHandshake, peer_error
 from meshtls.tls.handshake_budget import LARGE_HANDSHAKE, SERVER_HANDSHAKE, SMALL_HANDSHAKE, LargeHandshakes
-from meshtls.tls.peer import CERTIFICATE_MESSAGE, HANDSHAKE_RECORD, certificates_of_message, leaf_of, presented_chain
+from meshtls.tls.peer import leaf_of, presented_chain
 from meshtls.tls.unusable import NoIdentityError
+from meshtls.wire.tls import IMPOSSIBLE_KEY_UPDATE, ContentType, HandshakeType, certificates_of_message
 
 __all__ = [
-    "IMPOSSIBLE",
     "Judge",
     "LastingJudge",
     "VerifyingSSLObject",
@@ -42,9 +43,8 @@ __all__ = [
 
 log = logger("meshtls.tls")
 
-#: A KeyUpdate where there can be none, and enough behind it to end a record of which only a part had come: OpenSSL
-#: sends an alert for it.
-IMPOSSIBLE = bytes((22, 3, 3, 0, 4, 24, 0, 0, 0)) + bytes((1 << 14) + 256)
+# The callback of a context is called with plain numbers, for each message of each handshake.
+_HANDSHAKE, _CERTIFICATE = int(ContentType.HANDSHAKE), int(HandshakeType.CERTIFICATE)
 
 # Stand-ins for a connection's context, exchanged for it by the ``context`` setter (SSL_set_SSL_CTX). The first has an
 # empty trust store, so that OpenSSL refuses; the second has no message callback, which would cost two calls a record.
@@ -166,12 +166,12 @@ def preview(
     connection: ssl.SSLObject | ssl.SSLSocket, direction: str, version: int, kind: int, message: int, data: bytes
 ) -> None:
     """The message callback of a context: passes the peer's Certificate message on to its connection."""
-    if message != CERTIFICATE_MESSAGE or kind != HANDSHAKE_RECORD or direction != "read":
+    if message != _CERTIFICATE or kind != _HANDSHAKE or direction != "read":
         return
     if not isinstance(connection, _Judged):
         return
     try:
-        chain = certificates_of_message(version, data)
+        chain = certificates_of_message(version, data, limit=MAX_CHAIN)
     except ValueError as error:
         connection.refusal = InvalidSvidError(f"the peer's Certificate message is malformed: {error}")
         connection.context = _REFUSES
@@ -249,7 +249,7 @@ class VerifyingSSLObject(_Judged, ssl.SSLObject):
                 " to nothing just now"
             )
         incoming.read()
-        incoming.write(IMPOSSIBLE)
+        incoming.write(IMPOSSIBLE_KEY_UPDATE)
         try:
             super().do_handshake()
         except ssl.SSLError as error:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from meshtls.errors import HandshakeError
-from meshtls.tls.engine import MAX_RECORD, TlsEngine
+from meshtls.tls.engine import TlsEngine
+from meshtls.wire.tls import MAX_RECORD
 from tests.support.authority import context_for, make_authority
 from tests.support.tls import Ends, engine_of, shake
 

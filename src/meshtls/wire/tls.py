@@ -1,0 +1,138 @@
+"""What is known here of TLS's own bytes: first records, alerts, the Certificate message. Pure.
+
+OpenSSL speaks TLS for us. These are the places where we have to read or write some of it ourselves: to tell TLS from
+plaintext, to send an alert where OpenSSL sends none, and to verify a peer's certificates within its handshake.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, IntEnum
+
+__all__ = [
+    "IMPOSSIBLE_KEY_UPDATE",
+    "INTERNAL_ERROR_ALERT",
+    "MAX_RECORD",
+    "TLS_1_3",
+    "Alert",
+    "ContentType",
+    "FirstBytes",
+    "HandshakeType",
+    "alert_for",
+    "certificates_of_message",
+    "fatal_alert",
+    "first_bytes_of",
+]
+
+#: The most plaintext that one record holds, in bytes (RFC 8446, section 5.1).
+MAX_RECORD = 1 << 14
+TLS_1_3 = 0x0304
+
+#: The version that every record claims (RFC 8446, section 5.1), and how much longer than its plaintext a record of
+#: TLS 1.3 may be (section 5.2).
+_LEGACY_VERSION = b"\x03\x03"
+_EXPANSION = 256
+_FATAL = 2
+
+
+class ContentType(IntEnum):
+    """What a record carries (RFC 8446, section 5.1)."""
+
+    ALERT = 21
+    HANDSHAKE = 22
+
+
+class HandshakeType(IntEnum):
+    """The handshake messages that are known here (RFC 8446, section 4)."""
+
+    CERTIFICATE = 11
+    KEY_UPDATE = 24
+
+
+class Alert(IntEnum):
+    """The alerts that are sent from here (RFC 8446, section 6)."""
+
+    UNEXPECTED_MESSAGE = 10
+    PROTOCOL_VERSION = 70
+    INTERNAL_ERROR = 80
+
+
+def fatal_alert(alert: Alert) -> bytes:
+    """A whole plaintext record with this alert: it needs no keys, so it can only be sent before a handshake has any."""
+    return bytes((ContentType.ALERT, *_LEGACY_VERSION, 0, 2, _FATAL, alert))
+
+
+#: For a listener that has no certificate to shake hands with.
+INTERNAL_ERROR_ALERT = fatal_alert(Alert.INTERNAL_ERROR)
+_UNEXPECTED_MESSAGE_ALERT = fatal_alert(Alert.UNEXPECTED_MESSAGE)
+_PROTOCOL_VERSION_ALERT = fatal_alert(Alert.PROTOCOL_VERSION)
+
+#: A KeyUpdate during the handshake, padded past any partial record: fed to OpenSSL it makes it send an
+#: unexpected_message alert, which ``ssl`` has no call for.
+IMPOSSIBLE_KEY_UPDATE = bytes(
+    (ContentType.HANDSHAKE, *_LEGACY_VERSION, 0, 4, HandshakeType.KEY_UPDATE, 0, 0, 0)
+) + bytes(MAX_RECORD + _EXPANSION)
+
+
+class FirstBytes(Enum):
+    """What the first bytes of a connection show."""
+
+    TLS = "TLS"
+    PLAINTEXT = "plaintext"
+    UNDECIDED = "undecided"
+
+
+#: TLS opens with a handshake record (RFC 8446, section 5.1): its type, then a legacy version with the major number 3
+#: and a minor number that has to be ignored. No text protocol starts so: byte 22 is a control character.
+_CLIENT_HELLO_STARTS = bytes((ContentType.HANDSHAKE, 3))
+
+
+def first_bytes_of(first: bytes) -> FirstBytes:
+    """What the bytes received so far show; two are enough."""
+    if not _CLIENT_HELLO_STARTS.startswith(first[:2]):
+        return FirstBytes.PLAINTEXT
+    return FirstBytes.UNDECIDED if len(first) < len(_CLIENT_HELLO_STARTS) else FirstBytes.TLS
+
+
+def alert_for(first: bytes) -> bytes:
+    """The alert for a peer whose first record is one of TLS that can't be first, or a ClientHello of SSL 2.0.
+
+    Empty for any other plaintext, whose protocol has no use for an alert. Three bytes are enough.
+    """
+    if first[:1] < b"\x80" and first[1:2] == b"\x03":
+        return _UNEXPECTED_MESSAGE_ALERT
+    if first[:1] >= b"\x80" and first[2:3] == b"\x01":
+        return _PROTOCOL_VERSION_ALERT
+    return b""
+
+
+def certificates_of_message(version: int, message: bytes, *, limit: int) -> list[bytes]:
+    """The DER certificates of a Certificate handshake message (RFC 8446, section 4.4.2; RFC 5246, section 7.4.2).
+
+    ``message`` includes the handshake header. ``limit`` is how many certificates are of interest: of a longer chain the
+    first ``limit + 1`` are read and no more. Raises ValueError where the lengths don't add up.
+    """
+    at = 4
+    if version >= TLS_1_3:
+        _, at = _vector(message, at, 1)  # certificate_request_context
+    start, end = _vector(message, at, 3)
+    if end != len(message):
+        raise ValueError("bytes after the certificate list")
+    chain: list[bytes] = []
+    at = start
+    while at < end and len(chain) <= limit:
+        start, at = _vector(message, at, 3)
+        chain.append(message[start:at])
+        if version >= TLS_1_3:
+            _, at = _vector(message, at, 2)  # the entry's extensions
+    if at > end:
+        raise ValueError("a certificate is longer than the list")
+    return chain
+
+
+def _vector(data: bytes, at: int, length_bytes: int) -> tuple[int, int]:
+    """Where the content of the vector at ``at`` starts and ends (RFC 8446, section 3.4)."""
+    start = at + length_bytes
+    end = start + int.from_bytes(data[at:start], "big")
+    if len(data) < max(start, end):
+        raise ValueError("a vector is longer than the message")
+    return start, end
