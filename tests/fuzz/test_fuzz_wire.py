@@ -34,12 +34,11 @@ from meshtls.proto.server_messages import (
     filter_of,
     issuance_of,
 )
-from meshtls.sidecar.tunnel.frames import FrameReader, Kind, ProtocolError, frame
-from meshtls.sidecar.tunnel.headers import HeaderReader
-from meshtls.sidecar.tunnel.sending import PREFACE
-from meshtls.sidecar.tunnel.settings import MAX_FRAME
 from meshtls.svid.jwt import sign
 from meshtls.svid.presented import MAX_CHAIN
+from meshtls.wire.http2.frames import PREFACE, FrameReader, Kind, ProtocolError, frame
+from meshtls.wire.http2.headers import HeaderDecoder
+from meshtls.wire.http2.settings import MAX_FRAME
 from meshtls.wire.tls import FirstBytes, certificates_of_message, first_bytes_of
 from meshtls.workload.convert import x509_bundles, x509_bundles_message, x509_context, x509_context_message
 from meshtls.workload.convert_jwt import jwt_bundles, jwt_bundles_message, jwt_svids, jwt_svids_message, validated
@@ -48,7 +47,7 @@ from tests.fuzz.values import json_values, odd_text, spoilt
 from tests.support.agent import entry
 from tests.support.authority import context_for, make_authority, svid_for
 from tests.support.certs import NOW, key
-from tests.unit.sidecar.tunnel.ends import CONNECT, Side, pair
+from tests.unit.wire.http2.ends import CONNECT, Side, pair
 
 M = TypeVar("M", bound=Message)
 
@@ -156,7 +155,7 @@ def _joined(found: list[Any]) -> list[tuple[int, int, bytes]]:
 
 def test_http2_header_blocks() -> None:
     def target(blocks: list[bytes]) -> None:
-        reader = HeaderReader()
+        reader = HeaderDecoder()
         for block in blocks:
             for read in (reader.request, reader.status):
                 decode_block = partial(read, block, 1)

@@ -15,11 +15,11 @@ from meshtls.observe.events import ConnectionResult, Direction, Outcome, Phases
 from meshtls.policy.request import Request
 from meshtls.printable import printable
 from meshtls.sidecar.gate import Gate
-from meshtls.sidecar.tunnel.origin import NOWHERE, Origin
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.engine import TlsEngine
 from meshtls.tls.unproven import Stage, Unproven
+from meshtls.wire.origin import NOWHERE, Origin
 
 __all__ = ["Connection", "Dialled", "EndedError", "Flow", "Parting", "TlsFacts", "host_of"]
 

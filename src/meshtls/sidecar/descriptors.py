@@ -6,7 +6,7 @@ import resource
 
 from meshtls.errors import ConfigError
 from meshtls.sidecar.settings import Mode, OutboundConfig, SidecarConfig
-from meshtls.sidecar.tunnel.settings import OPENED_STREAMS
+from meshtls.wire.http2.settings import OPENED_STREAMS
 
 __all__ = ["make_room", "sockets_beside_connections"]
 

@@ -22,10 +22,11 @@ from meshtls.sidecar.runtime import Runtime
 from meshtls.sidecar.scheduler import QueueDeadline, queue_full, scheduler
 from meshtls.sidecar.settings import Limits, OutboundConfig
 from meshtls.sidecar.sockets import abort
-from meshtls.sidecar.tunnel.origin import NOWHERE, Handover, Origin, forwarded_by, new_traceparent
+from meshtls.sidecar.tunnel.origin import Handover
 from meshtls.sidecar.tunnel.pool import OutboundRoute, TunnelPool
 from meshtls.sidecar.warm import WarmPool
 from meshtls.tls.context import TlsContexts
+from meshtls.wire.origin import NOWHERE, Origin, forwarded_by, new_traceparent
 
 __all__ = ["HandshakeSlots", "Outbound"]
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import hpack
 
 from meshtls.sidecar.address import Address
-from meshtls.sidecar.tunnel.frames import ErrorCode, Kind, frame
+from meshtls.wire.http2.frames import ErrorCode, Kind, frame
 from tests.integration.sidecar.tunnel.test_tunnel_peers import context
 
 __all__ = ["ScriptedClient", "Ways", "scripted_client", "scripted_server"]

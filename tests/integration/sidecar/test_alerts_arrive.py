@@ -16,11 +16,10 @@ from meshtls.errors import HandshakeError
 from meshtls.policy.authorizer import authorize_id
 from meshtls.sidecar.address import Address
 from meshtls.sidecar.settings import Limits
-from meshtls.sidecar.tunnel.frames import Kind, frame
-from meshtls.sidecar.tunnel.sending import PREFACE
 from meshtls.svid.context import ConstantSource
 from meshtls.tls.context import TlsOptions
 from meshtls.tls.streams import dial, listen
+from meshtls.wire.http2.frames import PREFACE, Kind, frame
 from tests.integration.sidecar.mesh import (
     A,
     B,

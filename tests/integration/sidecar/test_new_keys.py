@@ -12,12 +12,11 @@ import pytest
 from meshtls.sidecar.connection import Flow
 from meshtls.sidecar.ends import PlainEnd, TlsEnd
 from meshtls.sidecar.relay import relay
-from meshtls.sidecar.tunnel.frames import Kind, frame
 from meshtls.sidecar.tunnel.memory import ReceiveMemory
-from meshtls.sidecar.tunnel.sending import PREFACE
-from meshtls.sidecar.tunnel.settings import TunnelBounds
 from meshtls.sidecar.tunnel.wire import Wire
 from meshtls.tls.engine import MAX_OWED
+from meshtls.wire.http2.frames import PREFACE, Kind, frame
+from meshtls.wire.http2.settings import TunnelBounds
 from tests.integration.sidecar.mesh import as_a, as_b
 from tests.support.new_keys import Flood, KeyAsker
 from tests.support.tls import engine_of

@@ -14,12 +14,12 @@ from meshtls.sidecar.connection import EndedError, Flow
 from meshtls.sidecar.ends import PlainEnd, TlsEnd
 from meshtls.sidecar.relay import _Relay
 from meshtls.sidecar.tunnel.client import TunnelClient
-from meshtls.sidecar.tunnel.headers import Request
 from meshtls.sidecar.tunnel.memory import ReceiveMemory
-from meshtls.sidecar.tunnel.settings import TunnelBounds
 from meshtls.sidecar.tunnel.splice import Splice
-from meshtls.sidecar.tunnel.streams import Stream
 from meshtls.sidecar.tunnel.wire import Wire
+from meshtls.wire.http2.headers import Request
+from meshtls.wire.http2.settings import TunnelBounds
+from meshtls.wire.http2.streams import Stream
 from tests.integration.sidecar.mesh import as_a, as_b
 from tests.support.tls import Ends, engine_of, shake
 from tests.support.waiting import SECONDS, until

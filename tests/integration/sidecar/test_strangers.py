@@ -12,11 +12,10 @@ import pytest
 from meshtls.policy.authorizer import authorize_id
 from meshtls.sidecar.address import Address
 from meshtls.sidecar.settings import Limits, Mode
-from meshtls.sidecar.tunnel.frames import Kind, frame
-from meshtls.sidecar.tunnel.sending import PREFACE
 from meshtls.svid.context import ConstantSource
 from meshtls.tls.context import TlsOptions
 from meshtls.tls.streams import dial, listen
+from meshtls.wire.http2.frames import PREFACE, Kind, frame
 from tests.integration.sidecar.mesh import A, B, Node, an_app, as_a, as_b, connected, echoed, rest, side_a, side_b
 from tests.integration.sidecar.raw_peer import RawPeer
 from tests.support.tls import SlowClient, engine_of

@@ -23,16 +23,17 @@ from meshtls.sidecar.runtime import Runtime
 from meshtls.sidecar.settings import InboundConfig, Limits
 from meshtls.sidecar.sockets import abort, address_of, dial
 from meshtls.sidecar.tunnel.dialler import LoopbackDialler
-from meshtls.sidecar.tunnel.frames import ProtocolError
-from meshtls.sidecar.tunnel.headers import Request
-from meshtls.sidecar.tunnel.origin import Handover, forwarded_by
+from meshtls.sidecar.tunnel.origin import Handover
 from meshtls.sidecar.tunnel.server import TunnelServer
 from meshtls.sidecar.tunnel.splice import Splice
-from meshtls.sidecar.tunnel.streams import Stream
 from meshtls.svid.verifier import valid_until
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import TlsContexts
 from meshtls.tls.engine import TlsEngine
+from meshtls.wire.http2.frames import ProtocolError
+from meshtls.wire.http2.headers import Request
+from meshtls.wire.http2.streams import Stream
+from meshtls.wire.origin import forwarded_by
 
 __all__ = ["Admission", "InboundRoute"]
 

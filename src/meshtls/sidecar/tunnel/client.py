@@ -7,13 +7,13 @@ import socket
 from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import EndedError, Flow
 from meshtls.sidecar.ends import TlsEnd
-from meshtls.sidecar.tunnel.frames import ErrorCode
 from meshtls.sidecar.tunnel.memory import ReceiveMemory
-from meshtls.sidecar.tunnel.origin import NOWHERE, Origin
-from meshtls.sidecar.tunnel.settings import TunnelBounds
 from meshtls.sidecar.tunnel.splice import OnDone, Splice
-from meshtls.sidecar.tunnel.streams import Stream
 from meshtls.sidecar.tunnel.wire import OnEnd, Wire
+from meshtls.wire.http2.frames import ErrorCode
+from meshtls.wire.http2.settings import TunnelBounds
+from meshtls.wire.http2.streams import Stream
+from meshtls.wire.origin import NOWHERE, Origin
 
 __all__ = ["TunnelClient"]
 

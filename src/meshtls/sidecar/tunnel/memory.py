@@ -13,7 +13,7 @@ from typing import Protocol
 
 from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import EndedError
-from meshtls.sidecar.tunnel.frames import ErrorCode
+from meshtls.wire.http2.frames import ErrorCode
 
 __all__ = ["DEFAULT_MEMORY", "Keeper", "ReceiveMemory"]
 

@@ -22,12 +22,12 @@ from meshtls.sidecar.runtime import Runtime
 from meshtls.sidecar.settings import Limits, OutboundConfig
 from meshtls.sidecar.sockets import abort, close, peer_of
 from meshtls.sidecar.tunnel.client import TunnelClient
-from meshtls.sidecar.tunnel.settings import OPENED_STREAMS, tunnel_bounds
 from meshtls.sidecar.tunnel.splice import OnDone, Splice, StreamRefusedError
 from meshtls.svid.context import X509Context
 from meshtls.svid.verifier import valid_until
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import TlsContexts
+from meshtls.wire.http2.settings import OPENED_STREAMS, TunnelBounds
 
 __all__ = ["OutboundRoute", "TunnelPool"]
 
@@ -212,7 +212,7 @@ class TunnelPool:
         connection.dialled = None  # from here on the socket is the tunnel's
         client = TunnelClient(
             TlsEnd(sock, engine, "the tunnel's peer"),
-            tunnel_bounds(limits),
+            TunnelBounds(limits.tunnel_streams, limits.tunnel_window),
             self._route.runtime.memory,
             self._authority(sock),
             expected_streams=min(

@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 from meshtls.sidecar.connection import Flow
 from meshtls.sidecar.ends import TlsEnd
-from meshtls.sidecar.tunnel.frames import ProtocolError
-from meshtls.sidecar.tunnel.headers import Request
 from meshtls.sidecar.tunnel.memory import ReceiveMemory
-from meshtls.sidecar.tunnel.settings import TunnelBounds
 from meshtls.sidecar.tunnel.splice import OnDone, Splice
-from meshtls.sidecar.tunnel.streams import Stream
 from meshtls.sidecar.tunnel.wire import OnEnd, Wire
+from meshtls.wire.http2.frames import ProtocolError
+from meshtls.wire.http2.headers import Request
+from meshtls.wire.http2.settings import TunnelBounds
+from meshtls.wire.http2.streams import Stream
 
 __all__ = ["TunnelServer"]
 

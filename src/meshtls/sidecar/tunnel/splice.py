@@ -20,10 +20,10 @@ from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import EndedError, Flow
 from meshtls.sidecar.poller import Poller
 from meshtls.sidecar.sockets import abort, close, error_of
-from meshtls.sidecar.tunnel.connection import Http2Connection
-from meshtls.sidecar.tunnel.frames import HEADER_BYTES, ErrorCode
-from meshtls.sidecar.tunnel.settings import MAX_FRAME
-from meshtls.sidecar.tunnel.streams import Stream
+from meshtls.wire.http2.connection import Http2Connection
+from meshtls.wire.http2.frames import HEADER_BYTES, ErrorCode
+from meshtls.wire.http2.settings import MAX_FRAME
+from meshtls.wire.http2.streams import Stream
 
 __all__ = ["Carrier", "OnDone", "Splice", "StreamRefusedError"]
 
@@ -286,7 +286,7 @@ class Splice:
         """Credit the peer with less than half a window, where the app is slow: it learns so that the app reads."""
         stream, http = self.stream, self._carrier.http
         if self._rest and stream.unreturned and stream.number in http.streams:
-            http.return_stream_window(stream)
+            http.replenish_window(stream)
             self._carrier.flush_soon()
 
     def _send(self, data: memoryview | bytes | bytearray) -> int:

@@ -9,9 +9,9 @@ from meshtls.sidecar.connection import Connection, EndedError
 from meshtls.sidecar.ends import TlsEnd
 from meshtls.sidecar.tunnel.admission import Admission, InboundRoute
 from meshtls.sidecar.tunnel.server import TunnelServer
-from meshtls.sidecar.tunnel.settings import tunnel_bounds
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.engine import TlsEngine
+from meshtls.wire.http2.settings import TunnelBounds
 
 __all__ = ["Tunnels"]
 
@@ -38,7 +38,7 @@ class Tunnels:
             end = TlsEnd(tunnel.opener, engine, "the tunnel's peer")
             server = admission.server = TunnelServer(
                 end,
-                tunnel_bounds(self._route.limits),
+                TunnelBounds(self._route.limits.tunnel_streams, self._route.limits.tunnel_window),
                 self._route.runtime.memory,
                 idle_timeout=self._route.limits.idle_timeout,
                 on_asked=admission.asked,

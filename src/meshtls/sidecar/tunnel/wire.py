@@ -16,15 +16,15 @@ from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import EndedError
 from meshtls.sidecar.ends import TlsEnd
 from meshtls.sidecar.poller import poller
-from meshtls.sidecar.tunnel.connection import Http2Connection
-from meshtls.sidecar.tunnel.frames import HEADER_BYTES, ErrorCode, ProtocolError
-from meshtls.sidecar.tunnel.headers import Request
 from meshtls.sidecar.tunnel.memory import ReceiveMemory
 from meshtls.sidecar.tunnel.parting import Parting
-from meshtls.sidecar.tunnel.settings import TunnelBounds
 from meshtls.sidecar.tunnel.splice import Splice
-from meshtls.sidecar.tunnel.streams import Stream
 from meshtls.tls.engine import MAX_OWED
+from meshtls.wire.http2.connection import Http2Connection
+from meshtls.wire.http2.frames import HEADER_BYTES, ErrorCode, ProtocolError
+from meshtls.wire.http2.headers import Request
+from meshtls.wire.http2.settings import TunnelBounds
+from meshtls.wire.http2.streams import Stream
 
 __all__ = ["OnEnd", "Wire"]
 
@@ -95,7 +95,7 @@ class Wire:
         if self._parting is not None:
             self._close(None)
             return
-        self.http.goaway(code)
+        self.http.close(code)
         self._farewell()
         for splice in list(self._splices.values()):
             splice.lost(error)
@@ -141,7 +141,7 @@ class Wire:
         self._renew()
 
     def _renew(self) -> None:
-        self._guarded(self.http.renew_window)
+        self._guarded(self.http.replenish_connection_window)
 
     def forget(self, splice: Splice) -> None:
         if self._splices.pop(splice.stream.number, None) is not None and not self._splices:

@@ -18,9 +18,9 @@ from meshtls.sidecar.address import Address
 from meshtls.sidecar.settings import Limits
 from meshtls.sidecar.sockets import dial
 from meshtls.sidecar.tunnel import admission, wire
-from meshtls.sidecar.tunnel.frames import Kind, frame
-from meshtls.sidecar.tunnel.settings import Setting
 from meshtls.svid.context import ConstantSource
+from meshtls.wire.http2.frames import Kind, frame
+from meshtls.wire.http2.settings import Setting
 from tests.integration.sidecar.mesh import OURS, B, Streams, an_app, connected, echoed, rest, side_a, side_b
 from tests.integration.sidecar.tunnel.test_tunnel_peers import H2Peer, context
 from tests.support.authority import context_for

@@ -16,10 +16,9 @@ import pytest
 
 from meshtls.sidecar.address import Address
 from meshtls.sidecar.settings import Limits
-from meshtls.sidecar.tunnel.frames import ErrorCode, Kind, frame
-from meshtls.sidecar.tunnel.headers import NO_TABLE, connect_block
-from meshtls.sidecar.tunnel.sending import PREFACE
-from meshtls.sidecar.tunnel.settings import Setting
+from meshtls.wire.http2.frames import PREFACE, ErrorCode, Kind, frame
+from meshtls.wire.http2.headers import NO_TABLE, connect_block
+from meshtls.wire.http2.settings import Setting
 from tests.integration.sidecar.mesh import Node, an_app, connected, echoed, rest, side_a, side_b
 from tests.integration.sidecar.tunnel.test_tunnel_bounds import a_peer
 from tests.integration.sidecar.tunnel.test_tunnel_path import small_buffers

@@ -9,10 +9,10 @@ import pytest
 from meshtls.policy.authorizer import authorize_one_of
 from meshtls.sidecar.address import Address
 from meshtls.sidecar.settings import InboundConfig, OutboundConfig, SidecarConfig
-from meshtls.sidecar.tunnel.frames import Kind
-from meshtls.sidecar.tunnel.headers import NO_TABLE, connect_block
-from meshtls.sidecar.tunnel.origin import Origin
 from meshtls.svid.context import ConstantSource
+from meshtls.wire.http2.frames import Kind
+from meshtls.wire.http2.headers import NO_TABLE, connect_block
+from meshtls.wire.origin import Origin
 from tests.integration.sidecar.mesh import A, B, an_app, as_b, connected, echoed, rest, running, side_a, side_b
 from tests.integration.sidecar.tunnel.test_tunnel_endings import END_HEADERS, a_client
 from tests.support.ports import free_ports

@@ -24,10 +24,10 @@ from meshtls.sidecar.registry import Registry
 from meshtls.sidecar.reporter import Reporter
 from meshtls.sidecar.settings import Limits
 from meshtls.sidecar.tunnel.dialler import LoopbackDialler
-from meshtls.sidecar.tunnel.frames import ErrorCode, Kind, frame
-from meshtls.sidecar.tunnel.sending import DRAIN_PING, PREFACE
-from meshtls.sidecar.tunnel.settings import Setting
 from meshtls.svid.context import ConstantSource, X509Context
+from meshtls.wire.http2.connection import DRAIN_PING
+from meshtls.wire.http2.frames import PREFACE, ErrorCode, Kind, frame
+from meshtls.wire.http2.settings import Setting
 from tests.integration.sidecar.mesh import A, B, an_app, connected, echoed, rest, side_a, side_b
 from tests.integration.sidecar.tunnel.test_tunnel_peers import context
 from tests.support.authority import Leaf, make_authority, mint_raw

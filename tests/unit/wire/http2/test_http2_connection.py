@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from meshtls.sidecar.tunnel.frames import ACK, ErrorCode, Kind, ProtocolError, frame
-from meshtls.sidecar.tunnel.sending import HIGHEST_STREAM, PREFACE
-from meshtls.sidecar.tunnel.settings import TunnelBounds
-from tests.unit.sidecar.tunnel.ends import (
+from meshtls.wire.http2.frames import ACK, HIGHEST_STREAM, PREFACE, ErrorCode, Kind, ProtocolError, frame
+from meshtls.wire.http2.settings import TunnelBounds
+from meshtls.wire.http2.states import ConnectionState
+from tests.unit.wire.http2.ends import (
     BOUNDS,
     HERE,
     SETTINGS,
@@ -173,7 +173,7 @@ def test_in_tight_memory_the_connections_window_is_returned_only_for_what_the_ap
     assert sent <= server.memory.size, "no stream has to be reset for it"
     assert client.http.room(client.http.open(HERE)) == 0
     server.http.kept -= sent
-    server.http.renew_window()
+    server.http.replenish_connection_window()
     exchange(client, server)
     assert client.http.room(client.stream(client.http.highest)) > 0, "still tight, by what others keep"
 
@@ -215,6 +215,7 @@ def test_a_server_that_drains_says_so_twice_and_takes_what_crosses_the_first() -
     client, server = connected()
     server.http.drain()
     server.http.drain()
+    assert server.state()[0] is ConnectionState.DRAINING
     first = server.says()
     assert [kind for kind, _, _, _ in frames_of(first)] == [Kind.GOAWAY, Kind.PING]
     assert first[9:13] == HIGHEST_STREAM.to_bytes(4, "big")
@@ -224,6 +225,7 @@ def test_a_server_that_drains_says_so_twice_and_takes_what_crosses_the_first() -
     client.hears(first)
     assert not client.http.can_open
     server.hears(client.says())
+    assert server.state()[0] is ConnectionState.LEAVING
     assert frames_of(server.says()) == [(Kind.GOAWAY, 0, 0, (3).to_bytes(4, "big") + bytes(4))]
     server.hears(headers(5))
     assert frames_of(server.says())[-1] == (Kind.RST_STREAM, 0, 5, ErrorCode.REFUSED_STREAM.to_bytes(4, "big"))
@@ -256,7 +258,7 @@ def test_a_client_that_drains_opens_nothing_more() -> None:
     client.http.drain()
     assert not client.http.can_open
     exchange(client, server)
-    assert server.http.leaving
+    assert client.http.state is server.http.state is ConnectionState.LEAVING
 
 
 def test_a_client_opens_no_more_streams_than_the_server_allows() -> None:

@@ -6,12 +6,12 @@ from enum import IntEnum
 
 __all__ = ["NEXT", "Ended", "ForgottenStreams", "State", "Stream"]
 
-#: Streams that we reset and whose last frames may still be under way: this many at least are remembered.
+#: At least this many of the streams that we reset are remembered, since frames of them may still arrive.
 _REMEMBERED = 1000
 
 
 class State(IntEnum):
-    """Idle streams are those above the highest one opened; reserved ones don't exist without push."""
+    """Idle streams are those above the highest one that was opened; without push there are no reserved ones."""
 
     OPEN = 0
     HALF_CLOSED_LOCAL = 1
@@ -20,13 +20,13 @@ class State(IntEnum):
 
 
 class Ended(IntEnum):
-    """Which side has said END_STREAM."""
+    """Which side sent END_STREAM."""
 
     BY_US = 0
     BY_PEER = 1
 
 
-#: What END_STREAM leads to. What is not here is no step: after CLOSED there is none, and no side ends twice.
+#: What END_STREAM leads to. A step that is not here can't be taken: none after CLOSED, and no side ends twice.
 NEXT: dict[State, dict[Ended, State]] = {
     State.OPEN: {Ended.BY_US: State.HALF_CLOSED_LOCAL, Ended.BY_PEER: State.HALF_CLOSED_REMOTE},
     State.HALF_CLOSED_LOCAL: {Ended.BY_PEER: State.CLOSED},
@@ -36,9 +36,13 @@ NEXT: dict[State, dict[Ended, State]] = {
 
 
 class Stream:
-    """``may_send`` and ``may_receive`` are the bytes left in the windows, ``window`` the whole of the peer's;
-    ``unreturned`` those received that the app has taken and for which no WINDOW_UPDATE was sent. ``answered``: its
-    CONNECT has its final answer.
+    """One stream and its two windows, in bytes.
+
+    - ``may_send``, ``may_receive``: what is left of the windows; ``window`` is the whole of the peer's.
+    - ``unreturned``: what the app has taken and for which no WINDOW_UPDATE was sent yet.
+    - ``answered``: CONNECT has its final response.
+    - ``sends``, ``receives``: our side, the peer's side has not ended yet. Kept beside ``state``, because they are
+      asked for each frame.
     """
 
     __slots__ = ("answered", "may_receive", "may_send", "number", "receives", "sends", "state", "unreturned", "window")
@@ -52,10 +56,10 @@ class Stream:
         self.unreturned = 0
         self.answered = False
 
-    def end(self, who: Ended) -> bool:
-        """Take the table's step; True where the stream is closed by it. KeyError where there is no such step."""
-        state = self.state = NEXT[self.state][who]
-        if who:
+    def end(self, side: Ended) -> bool:
+        """Take the table's step; True if it closes the stream. Raises KeyError if there is no such step."""
+        state = self.state = NEXT[self.state][side]
+        if side:
             self.receives = False
         else:
             self.sends = False
@@ -66,7 +70,7 @@ class Stream:
 
 
 class ForgottenStreams:
-    """The streams that we reset not long ago. A bounded set: the older half is dropped when the newer is full."""
+    """The streams that we reset recently. A bounded set: the older half is dropped when the newer half is full."""
 
     __slots__ = ("_newer", "_older")
 
@@ -78,6 +82,9 @@ class ForgottenStreams:
         self._newer.add(number)
         if len(self._newer) >= _REMEMBERED:
             self._older, self._newer = self._newer, set()
+
+    def __len__(self) -> int:
+        return len(self._newer) + len(self._older)
 
     def __contains__(self, number: int) -> bool:
         return number in self._newer or number in self._older

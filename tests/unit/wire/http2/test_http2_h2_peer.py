@@ -21,9 +21,9 @@ from h2.events import (
 )
 from h2.settings import SettingCodes
 
-from meshtls.sidecar.tunnel.frames import ErrorCode
-from meshtls.sidecar.tunnel.settings import TunnelBounds
-from tests.unit.sidecar.tunnel.ends import HERE, Side
+from meshtls.wire.http2.frames import ErrorCode
+from meshtls.wire.http2.settings import TunnelBounds
+from tests.unit.wire.http2.ends import HERE, Side
 
 CONNECT = [(":method", "CONNECT"), (":authority", HERE.decode())]
 

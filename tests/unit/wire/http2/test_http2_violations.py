@@ -5,10 +5,9 @@ from __future__ import annotations
 import hpack
 import pytest
 
-from meshtls.sidecar.tunnel.frames import ErrorCode, Kind, ProtocolError, frame
-from meshtls.sidecar.tunnel.sending import PREFACE
-from tests.unit.sidecar.tunnel import ends
-from tests.unit.sidecar.tunnel.ends import (
+from meshtls.wire.http2.frames import PREFACE, ErrorCode, Kind, ProtocolError, frame
+from tests.unit.wire.http2 import ends
+from tests.unit.wire.http2.ends import (
     ACK,
     CONNECT,
     END_HEADERS,
@@ -224,10 +223,14 @@ def test_6_9_1_more_than_the_streams_window_ends_the_stream() -> None:
 
 
 def test_6_9_1_more_than_the_connections_window_ends_the_connection() -> None:
-    server = a_server(headers(1))
-    server.http.return_window = lambda number, count: None  # type: ignore[method-assign]  # gives nothing back
-    server.http._may_receive = 100
-    assert connection_error(server, data(1, bytes(101)))[0] is E.FLOW_CONTROL_ERROR
+    server = Side(False, crediting=False)
+    server.hears(PREFACE + SETTINGS + headers(1) + headers(3))
+    # Memory is used up by what other connections keep and this one: no window is returned.
+    server.memory.kept, server.http.kept = server.memory.size, ends.BOUNDS.connection_window
+    server.hears(data(1, bytes(1 << 14)) * 16 + data(3, bytes(1 << 14)) * 8)
+    assert server.http.may_receive == 0, "the whole window is taken"
+    assert server.stream(3).may_receive > 0
+    assert connection_error(server, data(3, b"x"))[0] is E.FLOW_CONTROL_ERROR
 
 
 def test_5_1_2_one_stream_too_many_is_refused_and_can_be_opened_later() -> None:

@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshtls.sidecar.tunnel.frames import ProtocolError
-from meshtls.sidecar.tunnel.headers import (
+from meshtls.wire.http2.frames import ProtocolError
+from meshtls.wire.http2.headers import (
     NO_TABLE,
-    HeaderReader,
+    HeaderDecoder,
     Request,
-    _plain_literals,
     connect_block,
+    plain_literals,
     status_block,
 )
-from meshtls.sidecar.tunnel.origin import Origin, new_traceparent
+from meshtls.wire.origin import Origin, new_traceparent
 
 AUTHORITIES = st.from_regex(r"[a-z0-9.-]{1,250}:[0-9]{1,5}", fullmatch=True).map(str.encode)
 
@@ -27,7 +27,7 @@ AUTHORITIES = st.from_regex(r"[a-z0-9.-]{1,250}:[0-9]{1,5}", fullmatch=True).map
 def test_our_connect_is_read_by_another_hpack_and_by_ours(authority: bytes) -> None:
     fields = hpack.Decoder().decode(connect_block(authority), raw=True)
     assert list(fields) == [(b":method", b"CONNECT"), (b":authority", authority)]
-    assert HeaderReader().request(connect_block(authority), 1) == Request(b"CONNECT", authority)
+    assert HeaderDecoder().request(connect_block(authority), 1) == Request(b"CONNECT", authority)
 
 
 @given(AUTHORITIES, st.integers(0, 4000), st.integers(0, 1000))
@@ -37,12 +37,12 @@ def test_our_connect_with_an_origin_is_read_by_another_hpack_and_by_ours(authori
     wanted = [(b"baggage", origin.baggage), (b"forwarded", origin.forwarded), (b"traceparent", origin.traceparent)]
     fields = list(hpack.Decoder().decode(block, raw=True))
     assert fields[2:] == [one for one in wanted if one[1]]
-    assert HeaderReader().request(block, 1) == Request(b"CONNECT", authority, origin)
+    assert HeaderDecoder().request(block, 1) == Request(b"CONNECT", authority, origin)
 
 
 @given(st.binary(max_size=200))
 def test_a_block_that_is_read_without_the_decoder_is_what_the_decoder_reads(block: bytes) -> None:
-    fields = _plain_literals(b"\x00\x04name" + block)
+    fields = plain_literals(b"\x00\x04name" + block)
     if fields is not None:
         assert fields == list(hpack.Decoder().decode(b"\x00\x04name" + block, raw=True))
 
@@ -50,7 +50,7 @@ def test_a_block_that_is_read_without_the_decoder_is_what_the_decoder_reads(bloc
 @pytest.mark.parametrize("status", [200, 400, 403, 404, 405, 503])
 def test_our_answers_are_read_by_another_hpack_and_by_ours(status: int) -> None:
     assert list(hpack.Decoder().decode(status_block(status), raw=True)) == [(b":status", str(status).encode())]
-    assert HeaderReader().status(status_block(status), 1) == status
+    assert HeaderDecoder().status(status_block(status), 1) == status
 
 
 @pytest.mark.parametrize("size", [0, 100, 4096, 65536])
@@ -63,7 +63,7 @@ def test_our_first_block_fits_any_table_that_a_peer_asks_for(size: int) -> None:
 
 @pytest.mark.parametrize("huffman", [False, True])
 def test_blocks_that_use_the_table_are_read_also_between_our_own(huffman: bool) -> None:
-    encoder, reader = hpack.Encoder(), HeaderReader()
+    encoder, reader = hpack.Encoder(), HeaderDecoder()
     fields = [(":method", "CONNECT"), (":authority", "app.example:443"), ("x-request-id", "abc")]
     for _ in range(3):
         assert reader.request(encoder.encode(fields, huffman=huffman), 1).authority == b"app.example:443"
@@ -74,7 +74,7 @@ def test_blocks_that_use_the_table_are_read_also_between_our_own(huffman: bool) 
 @given(block=st.binary(max_size=200))
 def test_junk_is_a_protocol_error_or_what_was_asked_for(kind: str, block: bytes) -> None:
     with contextlib.suppress(ProtocolError):
-        assert getattr(HeaderReader(), kind)(block, 1)
+        assert getattr(HeaderDecoder(), kind)(block, 1)
 
 
 @given(AUTHORITIES, st.integers(0, 40), st.integers(0, 255))
@@ -86,7 +86,7 @@ def test_our_form_with_a_byte_changed_means_what_hpack_says(authority: bytes, pl
     except (hpack.HPACKError, UnicodeDecodeError):
         fields = {}
     try:
-        request = HeaderReader().request(bytes(block), 1)
+        request = HeaderDecoder().request(bytes(block), 1)
     except ProtocolError:
         return
     assert request[:2] == (fields[b":method"], fields.get(b":authority", b""))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshtls.sidecar.tunnel.frames import MAX_CONTROL, Frame, FrameReader, Kind, ProtocolError, frame
+from meshtls.wire.http2.frames import MAX_CONTROL, Frame, FrameReader, Kind, ProtocolError, frame
 
 KINDS = st.sampled_from(list(Kind))
 FRAMES = st.lists(

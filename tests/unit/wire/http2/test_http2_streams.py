@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from meshtls.sidecar.tunnel.streams import NEXT, Ended, ForgottenStreams, State, Stream
+from meshtls.wire.http2.streams import NEXT, Ended, ForgottenStreams, State, Stream
 
 #: RFC 9113, figure 2, from open on: what END_STREAM by one side leads to, None where that side has ended before.
 FIGURE = {
@@ -52,4 +52,4 @@ def test_the_last_thousand_that_were_reset_are_remembered_and_memory_is_bounded(
         forgotten.add(number)
         assert number in forgotten
         assert max(0, number - 999) in forgotten
-    assert len(forgotten._newer) + len(forgotten._older) <= 2000
+    assert len(forgotten) <= 2000

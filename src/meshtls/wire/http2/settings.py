@@ -6,8 +6,7 @@ import struct
 from dataclasses import dataclass
 from enum import IntEnum
 
-from meshtls.sidecar.settings import Limits
-from meshtls.sidecar.tunnel.frames import MIN_MAX_FRAME, ErrorCode, ProtocolError
+from meshtls.wire.http2.frames import MIN_MAX_FRAME, ErrorCode, ProtocolError
 
 __all__ = [
     "DEFAULT_WINDOW",
@@ -19,14 +18,13 @@ __all__ = [
     "Setting",
     "TunnelBounds",
     "own_settings",
-    "tunnel_bounds",
 ]
 
 DEFAULT_WINDOW = (1 << 16) - 1
 MAX_WINDOW = (1 << 31) - 1
-#: One receive of a bulk stream is one frame. Payloads are passed on in pieces, so a frame's length costs no memory.
+#: A receive of a bulk stream fills one frame. Payloads are passed on in pieces, so a frame's length costs no memory.
 MAX_FRAME = 1 << 18
-#: Streams that we open on one tunnel, whatever its peer allows; the next ones go through another tunnel.
+#: Streams that a client opens on one connection, even if its peer allows more; the next need another connection.
 OPENED_STREAMS = 100
 MAX_HEADER_LIST = 1 << 14
 
@@ -45,12 +43,12 @@ class Setting(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class TunnelBounds:
-    """What one tunnel takes: ``streams`` that its peer may have open, and the bytes that the peer may send on one of
-    them before its app has read any.
+    """What one connection accepts: ``streams`` that its peer may have open, and ``window``, the bytes that the peer
+    may send on a stream before any of them is read.
 
-    The defaults are Envoy's own (1024 streams, 16 MiB, and 24 MiB for the connection): an Envoy that has not read our
-    SETTINGS yet opens as many as it would take itself, and with smaller windows Envoy cuts an answer short when the
-    app behind it closes before all of it is sent.
+    The defaults are Envoy's own (1024 streams, 16 MiB, and 24 MiB for the connection). An Envoy that has not read our
+    SETTINGS yet opens as many streams as it would itself accept, and with smaller windows Envoy truncates a response
+    if the app behind it closes before all of it is sent.
     """
 
     streams: int = 1024
@@ -58,36 +56,31 @@ class TunnelBounds:
 
     @property
     def connection_window(self) -> int:
-        """Bytes that a peer may send on all streams before any was taken from the socket."""
+        """Bytes that a peer may send on all streams before we return any of the window."""
         return max(min(self.window + (self.window >> 1), MAX_WINDOW), DEFAULT_WINDOW)
-
-
-def tunnel_bounds(limits: Limits) -> TunnelBounds:
-    """What the sidecar's limits say of tunnels."""
-    return TunnelBounds(limits.tunnel_streams, limits.tunnel_window)
 
 
 def own_settings(bounds: TunnelBounds, *, client: bool) -> bytes:
     """The payload of our SETTINGS."""
-    asked = {
+    ours = {
         Setting.INITIAL_WINDOW_SIZE: bounds.window,
         Setting.MAX_FRAME_SIZE: MAX_FRAME,
         Setting.MAX_HEADER_LIST_SIZE: MAX_HEADER_LIST,
     }
-    asked[Setting.ENABLE_PUSH if client else Setting.MAX_CONCURRENT_STREAMS] = 0 if client else bounds.streams
-    return b"".join(_PAIR.pack(*item) for item in sorted(asked.items()))
+    ours[Setting.ENABLE_PUSH if client else Setting.MAX_CONCURRENT_STREAMS] = 0 if client else bounds.streams
+    return b"".join(_PAIR.pack(*item) for item in sorted(ours.items()))
 
 
 class PeerSettings:
-    """What the peer has asked so far; the start values are the standard's. Unknown settings are skipped.
+    """What the peer has asked for so far; the initial values are the standard's. Unknown settings are ignored.
 
-    The peer's table for header compression is not among them: what we send uses none (see ``headers``).
+    The peer's table for header compression is not among them: what we send uses no table (see ``headers``).
     """
 
-    __slots__ = ("_told", "initial_window", "max_frame", "max_streams")
+    __slots__ = ("_known", "initial_window", "max_frame", "max_streams")
 
     def __init__(self) -> None:
-        self._told = False
+        self._known = False
         self.initial_window = DEFAULT_WINDOW
         self.max_frame = MIN_MAX_FRAME
         self.max_streams = OPENED_STREAMS
@@ -98,8 +91,8 @@ class PeerSettings:
             raise ProtocolError(
                 ErrorCode.FRAME_SIZE_ERROR, f"wanted SETTINGS in units of 6 bytes, got {len(payload)} bytes"
             )
-        if not self._told:
-            self._told, self.max_streams = True, OPENED_STREAMS  # until now it was a guess
+        if not self._known:
+            self._known, self.max_streams = True, OPENED_STREAMS  # until now it was a guess
         for key, value in _PAIR.iter_unpack(payload):
             if key == Setting.MAX_CONCURRENT_STREAMS:
                 self.max_streams = min(value, OPENED_STREAMS)

@@ -1,7 +1,7 @@
 """HTTP/2 frames: cut out of a byte stream, and built (RFC 9113, sections 4 and 6). Pure.
 
-The payload of a DATA frame is handed on in the pieces it comes in, as views without a copy: nothing of it is kept here,
-so a peer may be allowed large frames at no cost in memory. Every other frame is handed on whole.
+The payload of a DATA frame is passed on in the pieces in which it arrives, as views without a copy. None of it is kept
+here, so large frames can be allowed at no cost in memory. Every other frame is passed on whole.
 """
 
 from __future__ import annotations
@@ -13,29 +13,41 @@ __all__ = [
     "ACK",
     "END_HEADERS",
     "END_STREAM",
+    "FRAME_HEADER",
     "HEADER_BYTES",
+    "HIGHEST_STREAM",
     "MAX_CONTROL",
     "MIN_MAX_FRAME",
+    "PADDED",
+    "PREFACE",
+    "PRIORITY_FIELDS",
     "ErrorCode",
     "Frame",
     "FrameReader",
     "Kind",
     "ProtocolError",
+    "check",
+    "check_flood",
+    "check_size",
     "frame",
     "frame_header",
     "unpadded",
 ]
 
-HEADER_BYTES = 9
-#: What every peer takes without having said so (RFC 9113, section 6.5.2, SETTINGS_MAX_FRAME_SIZE).
+#: What a client sends before its first frame (RFC 9113, section 3.4).
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+#: A frame's header (RFC 9113, section 4.1): 16 and 8 bits of its length, kind, flags, and the stream's number, whose
+#: highest bit is reserved: take the number & HIGHEST_STREAM.
+FRAME_HEADER = struct.Struct(">HBBBL")
+HEADER_BYTES = FRAME_HEADER.size
+HIGHEST_STREAM = (1 << 31) - 1
+#: The length that every peer accepts without having said so (RFC 9113, section 6.5.2, SETTINGS_MAX_FRAME_SIZE).
 MIN_MAX_FRAME = 1 << 14
-#: The longest frame other than DATA that is taken here, since those are kept until they are whole.
+#: The longest frame other than DATA that is accepted here, since those are kept until they are whole.
 MAX_CONTROL = MIN_MAX_FRAME
 
 END_STREAM, END_HEADERS, PADDED, PRIORITY_FIELDS = 0x1, 0x4, 0x8, 0x20
 ACK = 0x1
-_HEADER = struct.Struct(">HBBBL")
-_ID_BITS = (1 << 31) - 1
 _PRIORITY_BYTES = 5
 
 
@@ -59,7 +71,7 @@ class ErrorCode(IntEnum):
 
 
 class Kind(IntEnum):
-    """The frame types that are known here; others are skipped (RFC 9113, section 4.1)."""
+    """The frame types that are known here; others are ignored (RFC 9113, section 4.1)."""
 
     DATA = 0x0
     HEADERS = 0x1
@@ -74,7 +86,7 @@ class Kind(IntEnum):
 
 
 class ProtocolError(Exception):
-    """The peer broke a rule. ``stream_id`` is 0 where that ends the connection, else the one stream that it ends."""
+    """The peer broke a rule. ``stream_id`` is the one stream that this ends; 0 if it ends the connection."""
 
     def __init__(self, code: ErrorCode, detail: str, stream_id: int = 0) -> None:
         super().__init__(detail)
@@ -82,15 +94,33 @@ class ProtocolError(Exception):
         self.stream_id = stream_id
 
 
+def check(kept: bool, rule: str) -> None:
+    """Raise ProtocolError of the connection (PROTOCOL_ERROR) unless the rule was kept."""
+    if not kept:
+        raise ProtocolError(ErrorCode.PROTOCOL_ERROR, rule)
+
+
+def check_flood(kept: bool, rule: str) -> None:
+    """The same with ENHANCE_YOUR_CALM, for bounds on what a peer may make us do."""
+    if not kept:
+        raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, rule)
+
+
+def check_size(kind: Kind, length: int, wanted: int) -> None:
+    """The same with FRAME_SIZE_ERROR, for frames of a fixed length."""
+    if length != wanted:
+        raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, f"wanted {kind.name} of {wanted} bytes, got {length}")
+
+
 #: Kind, flags, stream, payload, and the length that counts for flow control, which with padding is more than the
-#: payload's. A plain tuple: a named one costs as much again as all else that is done to cut a frame.
+#: payload's. A plain tuple: a named tuple costs as much again as everything else in cutting a frame.
 Frame = tuple[int, int, int, memoryview | bytes, int]
 
 
 class FrameReader:
-    """Feed bytes as they come; frames come out. A frame of DATA may come in several: END_STREAM is with the last.
+    """Feed bytes as they arrive; frames come out. A DATA frame may come out in pieces: END_STREAM is with the last.
 
-    At most one unfinished frame is kept: MAX_CONTROL bytes, or ``max_frame`` of DATA with padding.
+    At most one unfinished frame is kept: MAX_CONTROL bytes, or ``max_frame`` bytes of DATA with padding.
     """
 
     __slots__ = ("_data_flags", "_data_left", "_data_stream", "_held", "_max_frame")
@@ -117,18 +147,18 @@ class FrameReader:
         return frames
 
     def _cut(self, data: memoryview | bytes, at: int, end: int, frames: list[Frame]) -> int:
-        """Take all whole frames from here on, and give the place after them, or after a DATA frame's header."""
+        """Take all whole frames from ``at`` on; return the position after them, or after a DATA frame's header."""
         while (start := at + HEADER_BYTES) <= end:
-            high, low, kind, flags, number = _HEADER.unpack_from(data, at)
+            high, low, kind, flags, number = FRAME_HEADER.unpack_from(data, at)
             length = high << 8 | low
             if length > MAX_CONTROL:
                 self._check_length(kind, length)
             if (stop := start + length) > end:
                 if kind or flags & PADDED:
                     break
-                self._data_left, self._data_flags, self._data_stream = length, flags, number & _ID_BITS
+                self._data_left, self._data_flags, self._data_stream = length, flags, number & HIGHEST_STREAM
                 return start
-            frames.append((kind, flags, number & _ID_BITS, data[start:stop], length))
+            frames.append((kind, flags, number & HIGHEST_STREAM, data[start:stop], length))
             at = stop
         return at
 
@@ -140,12 +170,12 @@ class FrameReader:
         return stop
 
     def _fill(self, data: memoryview | bytes, at: int, frames: list[Frame]) -> int:
-        """Complete the frame whose beginning is held, or hold more of it."""
+        """Complete the frame whose beginning is kept, or keep more of it."""
         held = self._held
-        wanted = HEADER_BYTES if len(held) < HEADER_BYTES else HEADER_BYTES + _length(held)
-        stop = min(at + wanted - len(held), len(data))
+        needed = HEADER_BYTES if len(held) < HEADER_BYTES else HEADER_BYTES + _length(held)
+        stop = min(at + needed - len(held), len(data))
         held += data[at:stop]
-        if len(held) == wanted and self._cut(bytes(held), 0, wanted, frames):
+        if len(held) == needed and self._cut(bytes(held), 0, needed, frames):
             held.clear()
         return stop
 
@@ -156,7 +186,7 @@ class FrameReader:
 
 
 def unpadded(kind: int, flags: int, payload: memoryview | bytes) -> memoryview | bytes:
-    """The payload without padding and without HEADERS' priority fields (RFC 9113, sections 6.1 and 6.2).
+    """The payload without its padding and without the priority fields of HEADERS (RFC 9113, sections 6.1 and 6.2).
 
     Raises ProtocolError.
     """
@@ -173,12 +203,13 @@ def unpadded(kind: int, flags: int, payload: memoryview | bytes) -> memoryview |
 
 def frame_header(kind: int, flags: int, stream_id: int, length: int) -> bytes:
     """The nine bytes before a payload of ``length``."""
-    return _HEADER.pack(length >> 8, length & 0xFF, kind, flags, stream_id)
+    return FRAME_HEADER.pack(length >> 8, length & 0xFF, kind, flags, stream_id)
 
 
 def frame(kind: int, flags: int, stream_id: int, payload: bytes) -> bytes:
+    """A whole frame."""
     length = len(payload)
-    return _HEADER.pack(length >> 8, length & 0xFF, kind, flags, stream_id) + payload
+    return FRAME_HEADER.pack(length >> 8, length & 0xFF, kind, flags, stream_id) + payload
 
 
 def _length(held: bytearray) -> int:

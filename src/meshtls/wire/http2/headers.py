@@ -1,9 +1,8 @@
-"""The header blocks of CONNECT and of its answers (RFC 9113, sections 8.2, 8.3 and 8.5; HPACK is RFC 7541). Pure.
+"""The header blocks of CONNECT and its responses (RFC 9113, sections 8.2, 8.3 and 8.5; HPACK is RFC 7541). Pure.
 
-What we send are literals that enter no table, so a block is the same bytes whatever was sent before it. Our encoder's
-table is put to size 0 at the start of the first block: that holds for any size a peer asks for later. What we receive
-may use the whole of HPACK; only a block of such literals is read without the decoder, which is sound because it neither
-reads nor changes the decoder's table.
+We send literals without indexing, so a block is the same bytes whatever was sent before it. The first block sets our
+encoder's table to size 0, which fits any size that a peer asks for later. What we receive may use all of HPACK. A block
+that is nothing but such literals is read without the decoder: it neither reads nor changes the decoder's table.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ from typing import NamedTuple
 import hpack
 from hpack.hpack import encode_integer
 
-from meshtls.sidecar.tunnel.frames import ErrorCode, ProtocolError
-from meshtls.sidecar.tunnel.origin import NOWHERE, Origin, origin_of
-from meshtls.sidecar.tunnel.settings import MAX_HEADER_LIST
+from meshtls.wire.http2.frames import ErrorCode, ProtocolError
+from meshtls.wire.http2.settings import MAX_HEADER_LIST
+from meshtls.wire.origin import NOWHERE, Origin, origin_of
 
-__all__ = ["NO_TABLE", "HeaderReader", "Request", "connect_block", "status_block"]
+__all__ = ["NO_TABLE", "HeaderDecoder", "Request", "connect_block", "plain_literals", "status_block"]
 
 #: A dynamic table size update to 0 (RFC 7541, section 6.3).
 NO_TABLE = b"\x20"
@@ -29,7 +28,8 @@ _CONNECT = b"\x02\x07CONNECT\x01"
 _STATUS_200 = b"\x88"
 _INDEXED_STATUS = {200: _STATUS_200, 400: b"\x8c", 404: b"\x8d"}
 _STATIC_NAMES = {1: b":authority", 2: b":method"}
-_SHORT = 127  # from here on a length takes more than one byte, and from 128 on it is Huffman code (RFC 7541, section 5)
+#: A length from here on takes more than one byte; from 128 on the text is Huffman code (RFC 7541, section 5).
+_SHORT = 127
 _LONGEST_PLAIN_BLOCK = 1 << 12
 _NAME = re.compile(rb"[\x21-\x39\x3b-\x40\x5b-\x7e]+")
 _BREAK = re.compile(rb"[\0\r\n]")
@@ -41,8 +41,8 @@ _Field = tuple[bytes, bytes]
 
 
 class Request(NamedTuple):
-    """What a peer asks for; ``authority`` is b"" where a request other than CONNECT names none. ``origin`` is what it
-    says of where the request comes from.
+    """What a peer asks for. ``authority`` is b"" if a request other than CONNECT has none; ``origin`` is the peer's
+    claim about where the request comes from.
     """
 
     method: bytes
@@ -54,7 +54,7 @@ def connect_block(authority: bytes, origin: Origin = NOWHERE) -> bytes:
     """CONNECT to ``authority``, from ``origin``."""
     block = _connect(authority)
     if origin is not NOWHERE:
-        # The baggage is a tunnel's, the others are the stream's own.
+        # All streams of a tunnel have the same baggage, so its literal is cached; the others are the stream's own.
         block += _literal(b"baggage", origin.baggage) if origin.baggage else b""
         for name, value in ((b"forwarded", origin.forwarded), (b"traceparent", origin.traceparent)):
             if value:
@@ -74,7 +74,7 @@ def _literal(name: bytes, value: bytes) -> bytes:
 
 @lru_cache(maxsize=8)
 def _name(name: bytes) -> bytes:
-    """A new name of a literal without indexing."""
+    """The start of a literal without indexing that brings its own name."""
     return b"\0" + _length(name) + name
 
 
@@ -83,12 +83,12 @@ def _length(text: bytes) -> bytes:
 
 
 def status_block(status: int) -> bytes:
-    """An answer that is nothing but its status."""
+    """A response that is nothing but its status."""
     return _INDEXED_STATUS.get(status) or b"\x08\x03" + str(status).encode()
 
 
-class HeaderReader:
-    """Decodes one direction of one connection. Every block that comes has to go through it, also one of no interest."""
+class HeaderDecoder:
+    """Decodes one direction of one connection. Every block that arrives has to pass through it, for HPACK's table."""
 
     __slots__ = ("_decoder",)
 
@@ -96,8 +96,8 @@ class HeaderReader:
         self._decoder = hpack.Decoder(max_header_list_size=MAX_HEADER_LIST)
 
     def request(self, block: bytes, stream_id: int) -> Request:
-        """Raises ProtocolError: of the connection where it is no HPACK, of the stream where it is malformed."""
-        fields = _plain_literals(block) or self._decoded(block)
+        """Raises ProtocolError: of the connection if the block is no HPACK, of the stream if it is malformed."""
+        fields = plain_literals(block) or self._decoded(block)
         pseudo, plain = _checked(fields, stream_id, _REQUEST_FIELDS)
         return _request(pseudo, stream_id, origin_of(plain) if plain else NOWHERE)
 
@@ -111,7 +111,7 @@ class HeaderReader:
         return int(text)
 
     def skip(self, block: bytes) -> None:
-        """Keep the table in step with a block that is not wanted. Raises ProtocolError of the connection."""
+        """Keep the table in step with a block that is ignored. Raises ProtocolError of the connection."""
         self._decoded(block)
 
     def _decoded(self, block: bytes) -> Iterable[tuple[bytes, bytes]]:
@@ -124,7 +124,7 @@ class HeaderReader:
 
 
 def _checked(fields: Iterable[_Field], stream_id: int, known: set[bytes]) -> tuple[dict[bytes, bytes], list[_Field]]:
-    """The pseudo-header fields, and of the others those that say where a request comes from."""
+    """The pseudo-header fields, and those of the others that say where a request comes from."""
     pseudo: dict[bytes, bytes] = {}
     origin: list[_Field] = []
     plain = False
@@ -141,9 +141,10 @@ def _checked(fields: Iterable[_Field], stream_id: int, known: set[bytes]) -> tup
     return pseudo, origin
 
 
-def _plain_literals(block: bytes) -> list[_Field] | None:
-    """The fields of a block that is nothing but literals without indexing and without Huffman code, with short names;
-    None for any other, which is the decoder's.
+def plain_literals(block: bytes) -> list[_Field] | None:
+    """The fields of a block of literals without indexing, without Huffman code and with short names.
+
+    None for any other block: that is for the decoder.
     """
     fields: list[_Field] = []
     at, end = 0, len(block)

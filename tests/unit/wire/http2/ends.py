@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from meshtls.sidecar.tunnel.connection import Http2Connection
-from meshtls.sidecar.tunnel.frames import ErrorCode, Kind, ProtocolError, frame
-from meshtls.sidecar.tunnel.headers import NO_TABLE, Request, connect_block
 from meshtls.sidecar.tunnel.memory import ReceiveMemory
-from meshtls.sidecar.tunnel.sending import PREFACE
-from meshtls.sidecar.tunnel.settings import TunnelBounds, own_settings
-from meshtls.sidecar.tunnel.streams import Stream
+from meshtls.wire.http2.connection import Http2Connection
+from meshtls.wire.http2.frames import PREFACE, ErrorCode, Kind, ProtocolError, frame
+from meshtls.wire.http2.headers import NO_TABLE, Request, connect_block
+from meshtls.wire.http2.settings import TunnelBounds, own_settings
+from meshtls.wire.http2.states import ConnectionState, Expects
+from meshtls.wire.http2.streams import Stream
 
 #: Small enough for tests to reach.
 BOUNDS = TunnelBounds(streams=100, window=1 << 18)
@@ -84,6 +84,10 @@ class Side:
 
     def sends(self, stream: Stream, data: bytes) -> None:
         self.http.outgoing += self.http.data_header(stream, len(data)) + data
+
+    def state(self) -> tuple[ConnectionState, Expects]:
+        """Where the connection is in its tables."""
+        return self.http.state, self.http.expects
 
     def stream(self, number: int = 1) -> Stream:
         return self.http.streams[number]
