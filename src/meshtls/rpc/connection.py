@@ -34,12 +34,13 @@ from h2.settings import SettingCodes
 
 from meshtls.errors import MeshtlsError
 from meshtls.rpc.admission import Admission, Caller
-from meshtls.rpc.frame_guard import ENHANCE_YOUR_CALM, NO_ERROR, PROTOCOL_ERROR, FloodError, FrameGuard, goaway
+from meshtls.rpc.frame_guard import FloodError, FrameGuard
 from meshtls.rpc.inbox import Inbox
 from meshtls.rpc.request_head import refusal_of
 from meshtls.rpc.shedding import Refusal
 from meshtls.rpc.tls_link import TlsLink
 from meshtls.rpc.turns import Turns
+from meshtls.wire.http2.frames import ErrorCode, goaway_frame
 
 __all__ = ["Connection", "Enter", "Service"]
 
@@ -135,14 +136,14 @@ class Connection(asyncio.BufferedProtocol):
 
     def evict(self, refusal: Refusal) -> None:
         self.note(refusal)
-        self.end(ENHANCE_YOUR_CALM, refusal.value)
+        self.end(ErrorCode.ENHANCE_YOUR_CALM, refusal.value)
 
-    def end(self, code: int = NO_ERROR, reason: str = "") -> None:
+    def end(self, code: ErrorCode = ErrorCode.NO_ERROR, reason: str = "") -> None:
         """Cancel its calls, say GOAWAY, and close soon. It gives its place free at once."""
         if self.state is State.HANDSHAKE:
             self._shut_down()
         elif self.state is State.OPEN:
-            self._say(goaway(code, self.guard.highest, reason))
+            self._say(goaway_frame(code, self.guard.highest, reason))
             self._part()
 
     def abort(self) -> None:
@@ -175,7 +176,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._calls.end_late(now)
             elif now - self._idle_since > limits.idle_timeout:
                 # Usual, and nobody's fault: no line in the log.
-                self.end(NO_ERROR, Refusal.IDLE_TIMEOUT.value)
+                self.end(ErrorCode.NO_ERROR, Refusal.IDLE_TIMEOUT.value)
 
     # -- for asyncio --
 
@@ -236,7 +237,7 @@ class Connection(asyncio.BufferedProtocol):
             except FloodError as flood:
                 self._refuse(flood.refusal, code=flood.code)
             except (H2Error, UnicodeDecodeError) as error:
-                self._refuse(Refusal.PROTOCOL, type(error).__name__, code=PROTOCOL_ERROR)
+                self._refuse(Refusal.PROTOCOL, type(error).__name__, code=ErrorCode.PROTOCOL_ERROR)
             except (ssl.SSLError, MeshtlsError) as error:
                 self._refuse(Refusal.TLS, str(error))
             except BaseException:
@@ -329,7 +330,7 @@ class Connection(asyncio.BufferedProtocol):
 
     # -- its end --
 
-    def _refuse(self, refusal: Refusal, detail: str = "", *, code: int = ENHANCE_YOUR_CALM) -> None:
+    def _refuse(self, refusal: Refusal, detail: str = "", *, code: ErrorCode = ErrorCode.ENHANCE_YOUR_CALM) -> None:
         self.note(refusal, detail)
         if self.state is State.HANDSHAKE and self._made:
             # An alert has been sent where TLS has one.
@@ -349,7 +350,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _late(self, refusal: Refusal) -> None:
         self.note(refusal)
-        self.end(ENHANCE_YOUR_CALM, refusal.value)
+        self.end(ErrorCode.ENHANCE_YOUR_CALM, refusal.value)
 
     def _say(self, data: bytes) -> None:
         with contextlib.suppress(ssl.SSLError):  # TLS is broken, and cannot say it

@@ -7,25 +7,24 @@ brings no call further has a budget here, the caller's and not the connection's:
 
 from __future__ import annotations
 
-import struct
-from enum import IntEnum
-
 from meshtls.rpc.admission import Caller
 from meshtls.rpc.limits import Limits
 from meshtls.rpc.shedding import Refusal
+from meshtls.wire.http2.frames import (
+    END_HEADERS,
+    END_STREAM,
+    FRAME_HEADER,
+    HEADER_BYTES,
+    HIGHEST_STREAM,
+    MIN_MAX_FRAME,
+    PREFACE,
+    ErrorCode,
+    Kind,
+)
 
-__all__ = ["ENHANCE_YOUR_CALM", "NO_ERROR", "PROTOCOL_ERROR", "FloodError", "FrameGuard", "goaway"]
+__all__ = ["FloodError", "FrameGuard"]
 
-NO_ERROR, PROTOCOL_ERROR, ENHANCE_YOUR_CALM = 0x0, 0x1, 0xB
-
-_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_HEADER = struct.Struct(">HBBBL")
-_GOAWAY = struct.Struct(">LL")
-_ID_BITS = (1 << 31) - 1
-_LONGEST_FRAME = 1 << 14
-_LONGEST_DEBUG_DATA = 256
 _MOST_CONTINUATIONS = 16
-_END_STREAM, _END_HEADERS = 0x1, 0x4
 #: DATA of fewer bytes, unless it ends its stream, brings a call hardly further.
 _TINY = 64
 #: A connection's first frames are no burden: SETTINGS, its acknowledgement, WINDOW_UPDATE.
@@ -37,18 +36,10 @@ _FRAMES_FOR_A_CALL = 2
 CALL_COST = 16
 
 
-class _Kind(IntEnum):
-    DATA = 0x0
-    HEADERS = 0x1
-    RST_STREAM = 0x3
-    SETTINGS = 0x4
-    CONTINUATION = 0x9
-
-
 class FloodError(Exception):
     """The connection is to end: ``refusal`` says why, ``code`` is what GOAWAY says."""
 
-    def __init__(self, refusal: Refusal, code: int = ENHANCE_YOUR_CALM) -> None:
+    def __init__(self, refusal: Refusal, code: ErrorCode = ErrorCode.ENHANCE_YOUR_CALM) -> None:
         super().__init__(refusal.value)
         self.refusal = refusal
         self.code = code
@@ -65,7 +56,7 @@ class FrameGuard:
         self.unfinished_since: float | None = None
         self.greeted = False
         self._limits = limits
-        self._preface = _PREFACE
+        self._preface = PREFACE
         self._header = bytearray()
         self._payload_left = 0
         self._block: int | None = None
@@ -84,10 +75,10 @@ class FrameGuard:
                 self._payload_left -= passed
                 at += passed
                 continue
-            wanted = _HEADER.size - len(self._header)
+            wanted = HEADER_BYTES - len(self._header)
             self._header += data[at : at + wanted]
             at = min(end, at + wanted)
-            if len(self._header) == _HEADER.size:
+            if len(self._header) == HEADER_BYTES:
                 most -= self._judge(now)
                 self._header.clear()
         self._note_unfinished(now)
@@ -111,7 +102,7 @@ class FrameGuard:
             return 0
         came = bytes(data[: len(self._preface)])
         if not self._preface.startswith(came):
-            raise FloodError(Refusal.NOT_HTTP2, PROTOCOL_ERROR)
+            raise FloodError(Refusal.NOT_HTTP2, ErrorCode.PROTOCOL_ERROR)
         self._preface = self._preface[len(came) :]
         return len(came)
 
@@ -123,39 +114,39 @@ class FrameGuard:
 
     def _judge(self, now: float) -> int:
         """Count the frame whose header is complete; what it costs. Raises FloodError."""
-        high, low, kind, flags, number = _HEADER.unpack(self._header)
-        length, number = high << 8 | low, number & _ID_BITS
-        if length > _LONGEST_FRAME:
-            raise FloodError(Refusal.PROTOCOL, PROTOCOL_ERROR)
+        high, low, kind, flags, number = FRAME_HEADER.unpack(self._header)
+        length, number = high << 8 | low, number & HIGHEST_STREAM
+        if length > MIN_MAX_FRAME:
+            raise FloodError(Refusal.PROTOCOL, ErrorCode.PROTOCOL_ERROR)
         if not self.greeted:
-            if kind != _Kind.SETTINGS:
-                raise FloodError(Refusal.NOT_HTTP2, PROTOCOL_ERROR)
+            if kind != Kind.SETTINGS:
+                raise FloodError(Refusal.NOT_HTTP2, ErrorCode.PROTOCOL_ERROR)
             self.greeted = True
         self._payload_left = length
         # A frame that came in pieces has been waited for; the next one begins its own time.
         self.unfinished_since = None if self._block is None else self.unfinished_since
-        if kind in (_Kind.HEADERS, _Kind.CONTINUATION):
+        if kind in (Kind.HEADERS, Kind.CONTINUATION):
             return self._judge_headers(kind, flags, number, length, now)
-        if kind == _Kind.DATA:
+        if kind == Kind.DATA:
             return self._judge_data(flags, number, length, now)
-        if kind == _Kind.RST_STREAM:
+        if kind == Kind.RST_STREAM:
             self._judge_reset(number, now)
         else:
             self._count_idle_frame(now)
         return 1
 
     def _judge_headers(self, kind: int, flags: int, number: int, length: int, now: float) -> int:
-        if kind == _Kind.HEADERS:
+        if kind == Kind.HEADERS:
             self._block, self._block_frames = 0, 0
         if self._block is None:
-            raise FloodError(Refusal.PROTOCOL, PROTOCOL_ERROR)
+            raise FloodError(Refusal.PROTOCOL, ErrorCode.PROTOCOL_ERROR)
         self._block += length
         self._block_frames += 1
         if self._block > self._limits.header_bytes or self._block_frames > _MOST_CONTINUATIONS:
             raise FloodError(Refusal.HEADERS)
-        if flags & _END_HEADERS:
+        if flags & END_HEADERS:
             self._block = None
-        if kind == _Kind.CONTINUATION or number <= self.highest:
+        if kind == Kind.CONTINUATION or number <= self.highest:
             self._count_idle_frame(now)
             return CALL_COST
         self.highest = number
@@ -173,7 +164,7 @@ class FrameGuard:
             if self._discarded > self._limits.window:
                 raise FloodError(Refusal.DISCARDED_DATA)
             self._count_idle_frame(now)
-        elif length < _TINY and not flags & _END_STREAM:
+        elif length < _TINY and not flags & END_STREAM:
             self._count_idle_frame(now)
         return 1
 
@@ -191,9 +182,3 @@ class FrameGuard:
             self._idle_credit -= 1
         elif not self.caller.idle_frames.take(1, now):
             raise FloodError(Refusal.IDLE_FRAMES)
-
-
-def goaway(code: int, last_stream: int, reason: str) -> bytes:
-    """A whole GOAWAY frame (RFC 9113, section 6.8) with the reason as its debug data."""
-    payload = _GOAWAY.pack(last_stream, code) + reason.encode()[:_LONGEST_DEBUG_DATA]
-    return _HEADER.pack(len(payload) >> 8, len(payload) & 0xFF, 7, 0, 0) + payload

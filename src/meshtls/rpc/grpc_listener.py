@@ -24,10 +24,10 @@ from meshtls.proto.peer_credentials import credentials_of
 from meshtls.rpc.acceptor import Acceptor
 from meshtls.rpc.admission import Admission, address_caller
 from meshtls.rpc.connection import Connection, Enter, Service
-from meshtls.rpc.frame_guard import ENHANCE_YOUR_CALM, goaway
 from meshtls.rpc.limits import Limits
 from meshtls.rpc.shedding import CountedLog, Refusal, Refusals
 from meshtls.rpc.turns import Turns
+from meshtls.wire.http2.frames import ErrorCode, Kind, frame, goaway_frame
 
 if TYPE_CHECKING:
     from grpclib._typing import IProtoMessage, IServable
@@ -39,7 +39,7 @@ Admit = Callable[[RecvRequest], Coroutine[Any, Any, None]]
 SetLimits = Callable[[Limits], None]
 
 _BUFFER = 1 << 16
-_EMPTY_SETTINGS = b"\0\0\0\4\0\0\0\0\0"
+_EMPTY_SETTINGS = frame(Kind.SETTINGS, 0, 0, b"")
 _TICK = 1.0
 _TICKS = 4
 
@@ -177,7 +177,7 @@ class _Server:
         """Local callers are told why; for others that would take a TLS handshake."""
         if self._local:
             with contextlib.suppress(OSError):  # it has gone already
-                sock.send(_EMPTY_SETTINGS + goaway(ENHANCE_YOUR_CALM, 0, refusal.value))
+                sock.send(_EMPTY_SETTINGS + goaway_frame(ErrorCode.ENHANCE_YOUR_CALM, 0, refusal.value))
         sock.close()
 
     async def _hand_over(self, connection: Connection, sock: socket.socket) -> None:

@@ -23,6 +23,7 @@ from meshtls.wire.http2.frames import (
     check_size,
     frame,
     frame_header,
+    goaway_frame,
     unpadded,
 )
 from meshtls.wire.http2.headers import NO_TABLE, HeaderDecoder, Request, connect_block, status_block
@@ -184,18 +185,18 @@ class Http2Connection:
             self._leave()
         else:
             self.state = NEXT[self.state][Shutdown.ANNOUNCED]
-            self._send_goaway(ErrorCode.NO_ERROR, HIGHEST_STREAM)
+            self.outgoing += goaway_frame(ErrorCode.NO_ERROR, HIGHEST_STREAM)
             self.outgoing += frame(Kind.PING, 0, 0, DRAIN_PING)
 
     def close(self, code: ErrorCode, detail: str = "") -> None:
         """End the connection: queue GOAWAY with this code, and ``detail`` as its debug data."""
         if self.state is not ConnectionState.CLOSED:
             self.state = NEXT[self.state][Shutdown.FORCED]
-            self._send_goaway(code, self._last_accepted, detail)
+            self.outgoing += goaway_frame(code, self._last_accepted, detail)
 
     def _leave(self) -> None:
         self.state = NEXT[self.state][Shutdown.BEGUN]
-        self._send_goaway(ErrorCode.NO_ERROR, self._last_accepted)
+        self.outgoing += goaway_frame(ErrorCode.NO_ERROR, self._last_accepted)
 
     @property
     def _last_accepted(self) -> int:
@@ -458,10 +459,6 @@ class Http2Connection:
     def _send_reset(self, number: int, code: ErrorCode) -> None:
         self._reset_by_us.add(number)
         self.outgoing += frame(Kind.RST_STREAM, 0, number, code.to_bytes(4, "big"))
-
-    def _send_goaway(self, code: ErrorCode, last: int, detail: str = "") -> None:
-        payload = last.to_bytes(4, "big") + code.to_bytes(4, "big") + detail.encode()
-        self.outgoing += frame(Kind.GOAWAY, 0, 0, payload)
 
     def __repr__(self) -> str:
         role, streams = "client" if self.client else "server", len(self.streams)

@@ -31,6 +31,7 @@ __all__ = [
     "check_size",
     "frame",
     "frame_header",
+    "goaway_frame",
     "unpadded",
 ]
 
@@ -49,6 +50,9 @@ MAX_CONTROL = MIN_MAX_FRAME
 END_STREAM, END_HEADERS, PADDED, PRIORITY_FIELDS = 0x1, 0x4, 0x8, 0x20
 ACK = 0x1
 _PRIORITY_BYTES = 5
+_GOAWAY = struct.Struct(">LL")
+#: Bytes of a GOAWAY's debug data.
+_LONGEST_DETAIL = 256
 
 
 class ErrorCode(IntEnum):
@@ -210,6 +214,11 @@ def frame(kind: int, flags: int, stream_id: int, payload: bytes) -> bytes:
     """A whole frame."""
     length = len(payload)
     return FRAME_HEADER.pack(length >> 8, length & 0xFF, kind, flags, stream_id) + payload
+
+
+def goaway_frame(code: int, last: int, detail: str = "") -> bytes:
+    """GOAWAY (RFC 9113, section 6.8): no stream above ``last`` is handled. ``detail`` becomes its debug data."""
+    return frame(Kind.GOAWAY, 0, 0, _GOAWAY.pack(last, code) + detail.encode()[:_LONGEST_DETAIL])
 
 
 def _length(held: bytearray) -> int:

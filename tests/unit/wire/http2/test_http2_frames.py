@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshtls.wire.http2.frames import MAX_CONTROL, Frame, FrameReader, Kind, ProtocolError, frame
+from meshtls.wire.http2.frames import (
+    MAX_CONTROL,
+    ErrorCode,
+    Frame,
+    FrameReader,
+    Kind,
+    ProtocolError,
+    frame,
+    goaway_frame,
+)
 
 KINDS = st.sampled_from(list(Kind))
 FRAMES = st.lists(
@@ -81,3 +90,9 @@ def test_the_reserved_bit_of_the_stream_is_ignored() -> None:
     wire = bytearray(frame(Kind.PING, 0, 0, bytes(8)))
     wire[5] |= 0x80
     assert FrameReader(1 << 14).feed(bytes(wire))[0][2] == 0
+
+
+@pytest.mark.parametrize(("detail", "debug_data"), [("", b""), ("why", b"why"), ("x" * 300, b"x" * 256)])
+def test_a_goaway_names_a_stream_and_a_code_and_its_debug_data_is_bounded(detail: str, debug_data: bytes) -> None:
+    payload = b"\0\0\0\5" + b"\0\0\0\x0b" + debug_data
+    assert goaway_frame(ErrorCode.ENHANCE_YOUR_CALM, 5, detail) == frame(Kind.GOAWAY, 0, 0, payload)
