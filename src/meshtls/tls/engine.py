@@ -29,14 +29,14 @@ __all__ = ["MAX_OWED", "TlsEngine"]
 MAX_OWED = 1 << 14
 
 
-class _Wires(threading.local):
+class _SharedBios(threading.local):
     """The pair of BIOs of this thread."""
 
     def __init__(self) -> None:
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
 
 
-_wires = _Wires()
+_bios = _SharedBios()
 
 
 class TlsEngine:
@@ -65,7 +65,7 @@ class TlsEngine:
     )
 
     def __init__(self, context: GenerationContext, *, port: int | None = None, session_key: str | None = None) -> None:
-        self._in, self._out = _wires.incoming, _wires.outgoing
+        self._in, self._out = _bios.incoming, _bios.outgoing
         self._session_key = session_key if context.resumption else None
         session = context.sessions.get(self._session_key) if self._session_key else None
         self._offered = session is not None

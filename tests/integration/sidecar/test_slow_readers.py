@@ -68,7 +68,7 @@ class Serving(Wire):
 
     app: socket.socket
 
-    def asked(self, stream: Stream, request: Request, ended: bool) -> None:
+    def requested(self, stream: Stream, request: Request, ended: bool) -> None:
         splice = self._splices[stream.number] = Splice(self, stream, Flow(), lambda *how: None, from_opener=False)
         self.http.accept(stream)
         splice.join(self.app)

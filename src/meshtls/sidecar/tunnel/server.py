@@ -45,7 +45,7 @@ class TunnelServer(Wire):
     def refused(self, error: ProtocolError) -> None:
         self._on_refused(error)
 
-    def asked(self, stream: Stream, request: Request, ended: bool) -> None:
+    def requested(self, stream: Stream, request: Request, ended: bool) -> None:
         self._on_asked(stream, request, ended)
 
     def carry(self, stream: Stream, flow: Flow, on_done: OnDone) -> Splice:

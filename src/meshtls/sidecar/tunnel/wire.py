@@ -192,14 +192,14 @@ class Wire:
         else:
             splice.lost(error)
 
-    def room(self, stream: Stream | None) -> None:
+    def window_grew(self, stream: Stream | None) -> None:
         if stream is None:
             for splice in list(self.waiting):
                 splice.resume()
         elif (one := self._splices.get(stream.number)) is not None:
             one.credited()
 
-    def asked(self, stream: Stream, request: Request, ended: bool) -> None:
+    def requested(self, stream: Stream, request: Request, ended: bool) -> None:
         """A peer opened a stream: the server's to answer."""
 
     def refused(self, error: ProtocolError) -> None:
@@ -264,7 +264,7 @@ class Wire:
             self._part()
             return
         self.poller.watch(self._end.sock, self._on_readable, None)
-        self.room(None)
+        self.window_grew(None)
 
     def _count_partial_flush(self) -> None:
         """A peer that takes little at a time makes no stream idle that only waits for its turn."""

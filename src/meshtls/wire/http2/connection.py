@@ -312,7 +312,7 @@ class Http2Connection:
         stream = self.streams[number] = Stream(number, self.peer.initial_window, self.bounds.window)
         if ended:
             stream.end(Ended.BY_PEER)
-        self.sink.asked(stream, request, bool(ended))
+        self.sink.requested(stream, request, bool(ended))
 
     def _admitted(self, number: int, block: bytes) -> Request:
         """What the new stream asks for. Raises ProtocolError of the stream if there is no room for it."""
@@ -392,10 +392,10 @@ class Http2Connection:
         stream = self.streams.get(number)
         if not number:
             self.may_send = _widened(self.may_send, more, 0)
-            self.sink.room(None)
+            self.sink.window_grew(None)
         elif stream is not None:
             stream.may_send = _widened(stream.may_send, more, number)
-            self.sink.room(stream)
+            self.sink.window_grew(stream)
 
     # -- the other frames --
 
@@ -424,7 +424,7 @@ class Http2Connection:
         for stream in self.streams.values():
             stream.may_send = _widened(stream.may_send, self.peer.initial_window - before, 0)
         self.outgoing += frame(Kind.SETTINGS, ACK, 0, b"")
-        self.sink.room(None)
+        self.sink.window_grew(None)
 
     def _on_push_promise(self, _flags: int, _number: int, _payload: _Payload, _length: int) -> None:
         raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "wanted no PUSH_PROMISE, got one")

@@ -17,7 +17,7 @@ class Sink(Protocol):
     Calls rather than event objects: to make, keep and dispatch objects costs a third of what a small frame costs.
     """
 
-    def asked(self, stream: Stream, request: Request, ended: bool) -> None:
+    def requested(self, stream: Stream, request: Request, ended: bool) -> None:
         """A client opened a stream. ``ended``: it has nothing to send."""
 
     def refused(self, error: ProtocolError) -> None:
@@ -36,8 +36,8 @@ class Sink(Protocol):
         section 8.1).
         """
 
-    def room(self, stream: Stream | None) -> None:
-        """A send window grew: this stream's, or with None any stream's."""
+    def window_grew(self, stream: Stream | None) -> None:
+        """More can be sent: on this stream, or with None on any."""
 
 
 class MemoryPressure(Protocol):

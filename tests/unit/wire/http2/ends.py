@@ -35,8 +35,8 @@ class Heard:
     rooms: int = 0
     http: Http2Connection | None = None
 
-    def asked(self, stream: Stream, request: Request, ended: bool) -> None:
-        self.events.append(("asked", stream.number, request.method, request.authority, ended))
+    def requested(self, stream: Stream, request: Request, ended: bool) -> None:
+        self.events.append(("requested", stream.number, request.method, request.authority, ended))
 
     def refused(self, error: ProtocolError) -> None:
         self.events.append(("refused", error.stream_id, error.code, str(error)))
@@ -54,7 +54,7 @@ class Heard:
     def broken(self, stream: Stream, code: ErrorCode, by_peer: bool) -> None:
         self.events.append(("broken", stream.number, code, by_peer))
 
-    def room(self, stream: Stream | None) -> None:
+    def window_grew(self, stream: Stream | None) -> None:
         self.rooms += 1
 
 

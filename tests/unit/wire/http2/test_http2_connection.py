@@ -49,7 +49,7 @@ def test_a_stream_is_asked_for_answered_used_and_ended_from_both_sides() -> None
     stream = client.http.open(HERE)
     client.sends(stream, b"before the answer")
     exchange(client, server)
-    assert server.heard.events == [("asked", 1, b"CONNECT", HERE, False)]
+    assert server.heard.events == [("requested", 1, b"CONNECT", HERE, False)]
     server.http.accept(server.stream())
     server.sends(server.stream(), b"hello")
     client.http.finish(stream)
@@ -221,7 +221,7 @@ def test_a_server_that_drains_says_so_twice_and_takes_what_crosses_the_first() -
     assert first[9:13] == HIGHEST_STREAM.to_bytes(4, "big")
     client.http.open(HERE)
     server.hears(client.says())
-    assert server.heard.events[-1][:2] == ("asked", 3), "opened before the client knew"
+    assert server.heard.events[-1][:2] == ("requested", 3), "opened before the client knew"
     client.hears(first)
     assert not client.http.can_open
     server.hears(client.says())

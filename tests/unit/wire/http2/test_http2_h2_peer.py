@@ -69,7 +69,7 @@ def test_an_h2_client_opens_uses_and_ends_a_stream_of_ours() -> None:
     peer.h2.send_headers(1, CONNECT)
     peer.h2.send_data(1, b"to the app")
     peer.carry()
-    assert server.heard.events == [("asked", 1, b"CONNECT", HERE, False)]
+    assert server.heard.events == [("requested", 1, b"CONNECT", HERE, False)]
     server.http.accept(server.stream())
     server.sends(server.stream(), b"from the app")
     events = peer.carry()

@@ -94,7 +94,7 @@ def test_a_server_accepts_streams_until_it_leaves(state: ConnectionState, accept
     server = reached(state, client=False)
     server.hears(headers(1))
     assert (1 in server.http.streams) is accepts
-    assert server.heard.events[-1][0] == ("asked" if accepts else "refused")
+    assert server.heard.events[-1][0] == ("requested" if accepts else "refused")
 
 
 def test_a_server_expects_the_preface_then_settings_then_any_frame() -> None:

@@ -185,7 +185,7 @@ def test_a_malformed_request_is_reset_and_its_twin_is_heard(request_block: bytes
     assert stream_error(server, headers(1, request_block)) == (1, E.PROTOCOL_ERROR)
     assert [event[:3] for event in server.heard.events] == [("refused", 1, E.PROTOCOL_ERROR)]
     server.hears(headers(3, block(M, A, ("te", "trailers"), ("x-request-id", "1"))))
-    assert server.heard.events[1:] == [("asked", 3, b"CONNECT", b"a:1", False)]
+    assert server.heard.events[1:] == [("requested", 3, b"CONNECT", b"a:1", False)]
 
 
 #: What ends one stream of a server's, whose stream 1 is open, and the code of the RST_STREAM.
@@ -239,7 +239,7 @@ def test_5_1_2_one_stream_too_many_is_refused_and_can_be_opened_later() -> None:
     assert stream_error(server, headers(201)) == (201, E.REFUSED_STREAM)
     assert server.heard.events[-1][3] == "stream limit reached (limits.tunnel_streams=100)"
     server.hears(rst_stream(1) + headers(203))
-    assert server.heard.events[-1] == ("asked", 203, b"CONNECT", ends.HERE, False)
+    assert server.heard.events[-1] == ("requested", 203, b"CONNECT", ends.HERE, False)
 
 
 def test_10_5_answers_that_are_asked_for_and_not_read_end_the_connection() -> None:
@@ -253,14 +253,14 @@ def test_10_5_answers_that_are_asked_for_and_not_read_end_the_connection() -> No
 def test_10_5_1_streams_that_are_reset_at_once_open_no_more_connections_than_there_may_be_streams() -> None:
     server = a_server()
     server.hears(b"".join(headers(number) + rst_stream(number) for number in range(1, 1001, 2)))
-    asked = [event for event in server.heard.events if event[0] == "asked"]
+    asked = [event for event in server.heard.events if event[0] == "requested"]
     assert len(asked) == 100
     refused = [number for kind, _, number, _ in ends.frames_of(server.says()) if kind is Kind.RST_STREAM]
     assert refused == list(range(201, 1001, 2))
     told = [event[1:] for event in server.heard.events if event[0] == "refused"]
     assert told == [(number, E.REFUSED_STREAM, "the peer reset more than 100 streams at once") for number in refused]
     server.hears(headers(1001))
-    assert server.heard.events[-1] == ("asked", 1001, b"CONNECT", ends.HERE, False)
+    assert server.heard.events[-1] == ("requested", 1001, b"CONNECT", ends.HERE, False)
 
 
 #: What ends one stream of a client's, whose stream 1 is open and, where it says so, answered.
