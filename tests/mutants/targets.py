@@ -96,6 +96,7 @@ TARGETS = (
     Target("sidecar/registry.py", ("tests/unit/sidecar/test_registry.py", *_SIDECAR)),
     Target("sidecar/inbound.py", _SIDECAR),
     Target("sidecar/handshake.py", ("tests/unit/sidecar/test_scheduler.py", *_SIDECAR)),
+    Target("wire/tls.py", ("tests/unit/wire/test_tls_certificates.py", "tests/unit/wire/test_tls_first_bytes.py")),
     Target("tls/unproven.py", ("tests/unit/tls/test_unproven.py", "tests/integration/sidecar/test_strangers.py")),
     Target("tls/verifying.py", _TLS),
     Target("tls/context.py", _TLS),

@@ -38,6 +38,8 @@ UNEXPECTED_MESSAGE, PROTOCOL_VERSION = b"\x15\x03\x03\0\2\2\x0a", b"\x15\x03\x03
         (b"\x63\x03\x03", UNEXPECTED_MESSAGE),
         (b"\x80\x2e\x01", PROTOCOL_VERSION),
         (b"\x81\x03\x01", PROTOCOL_VERSION),
+        (b"\x7f\x03\x01", UNEXPECTED_MESSAGE),
+        (b"\x80\x03\x01", PROTOCOL_VERSION),
         (b"\x80\x2e\x02", b""),
         (b"\x80\x2e", b""),
         (b"\x17", b""),
