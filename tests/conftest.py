@@ -11,10 +11,13 @@ from typing import TypeVar
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support.transports import name_openers
+
 _R = TypeVar("_R", pytest.TestReport, pytest.CollectReport)
 
 settings.register_profile("meshtls", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("meshtls")
+name_openers()
 
 
 @pytest.hookimpl(wrapper=True)

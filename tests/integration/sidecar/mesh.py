@@ -28,7 +28,8 @@ A = SpiffeId.parse("spiffe://example.org/ns/default/sa/service-a")
 B = SpiffeId.parse("spiffe://example.org/ns/default/sa/service-b")
 OTHER = SpiffeId.parse("spiffe://example.org/ns/default/sa/other")
 ANYWHERE = Address("127.0.0.1", 0)
-DEFAULTS = Limits()
+#: A handshake of a test that is about something else may take as long as a busy machine needs.
+DEFAULTS = Limits(handshake_timeout=60, connect_timeout=60)
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 

@@ -132,7 +132,8 @@ async def test_a_server_for_anonymous_clients_reads_no_certificate(chain: list[b
 
 def client_with(names: int, *, foreign: bool = False) -> X509Context:
     """A client with that many DNS names in its SVID."""
-    leaf = Leaf(uris=(CLIENT,), dns_names=tuple(f"{number:05}.example.org" for number in range(names)))
+    names_of = tuple(f"{number:05}.example.org" for number in range(names))
+    leaf = Leaf(uris=(CLIENT,), dns_names=names_of, starts_in=-3600)  # before a clock that stands still
     return X509Context(1, (mint_raw(FOREIGN if foreign else OURS, leaf),), BundleSet([OURS.bundle]))
 
 

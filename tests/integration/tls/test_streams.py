@@ -74,7 +74,7 @@ async def who(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Non
 
 
 async def start(handler: Callable[..., object] = echo, server: Swapping | None = None, allow: str = CLIENT) -> Listener:
-    return await listen("127.0.0.1", 0, server or source(SERVER), authorize_id(allow), handler)  # type: ignore[arg-type]
+    return await listen("127.0.0.1", 0, server or source(SERVER), authorize_id(allow), handler, timeout=60)  # type: ignore[arg-type]
 
 
 async def test_each_side_knows_the_other_by_its_spiffe_id() -> None:
