@@ -18,9 +18,9 @@ from cryptography.x509.oid import NameOID
 
 from bench.certificates import TRUST_DOMAIN
 from bench.identity.figures import Figure, Progress, Scale, UnmeasuredError
-from meshtls.agent.fetch import new_key, request_for
 from meshtls.ca.authority import Authority
 from meshtls.clock import SystemClock
+from meshtls.identity.request import new_key, request_for
 from meshtls.spiffeid import SpiffeId
 
 __all__ = ["measure_minting"]

@@ -24,7 +24,7 @@ from bench.peers.nginx import Nginx
 from bench.peers.spire import Spire
 from bench.processes import free_ports
 from bench.strangers.friend import Friend
-from meshtls.agent.fetch import new_key, request_for
+from meshtls.identity.request import new_key, request_for
 from meshtls.proto import server_pb
 from meshtls.workload.x509_source import X509Source
 

@@ -55,7 +55,7 @@ class Watch:
         over = asyncio.Event()
         async with in_background(self._lose_patience(over), "wait for SVIDs that are being signed"):
             while view.pending and not (over.is_set() and view.svids):
-                self._admission.identities.hurry()
+                self._admission.identities.prioritize()
                 await self.news.wait()
                 view = await self.view()
         return view

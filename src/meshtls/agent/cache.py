@@ -15,9 +15,10 @@ from meshtls.agent.subscribers import Subscribers
 from meshtls.agent.upstream import Update
 from meshtls.bundle import BundleSet, TrustBundle
 from meshtls.ca.registration import Entry, Selector
+from meshtls.identity.schedule import Schedule
 from meshtls.observe.readiness import Readiness, readiness_of
 from meshtls.spiffeid import TrustDomain
-from meshtls.svid.x509 import X509Svid
+from meshtls.svid.x509 import X509Svid, format_moment
 
 __all__ = ["SvidCache", "View"]
 
@@ -41,22 +42,10 @@ class _Held:
 
     svid: X509Svid
     signed_for: Entry
-    renew_at: datetime
 
     def fits(self, entry: Entry) -> bool:
         old = self.signed_for
         return (old.dns_names, old.x509_svid_ttl) == (entry.dns_names, entry.x509_svid_ttl)
-
-
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    """``since`` the first of the ``attempts``. ``refused``: it is for this entry alone, and nothing else is wrong."""
-
-    attempts: int
-    since: datetime
-    retry_at: datetime
-    why: str
-    refused: bool
 
 
 class SvidCache:
@@ -69,7 +58,10 @@ class SvidCache:
         self.bundles = BundleSet()
         self._trust_domain = trust_domain
         self._held: dict[str, _Held] = {}
-        self._failures: dict[str, _Failure] = {}
+        #: Of every entry for which signing was tried.
+        self._schedules: dict[str, Schedule] = {}
+        #: Entries whose last failure was for what they are, and not because nothing can be signed now.
+        self._refused: set[str] = set()
 
     def apply(self, update: Update) -> Set[int]:
         """Take over a change of entries and bundles."""
@@ -94,33 +86,34 @@ class SvidCache:
         over = [entry.id for entry in self.entries if entry.expired(now)]
         return {number for entry_id in over for number in self._remove(entry_id)}
 
-    def signed(self, entry: Entry, svid: X509Svid, renew_at: datetime) -> Set[int]:
-        """Keep the SVID that was asked for when the entry was ``entry``; dropped where it is another ID by now."""
+    def signed(self, entry: Entry, svid: X509Svid, now: datetime, jitter: float) -> Set[int]:
+        """Keep the SVID that was asked for when the entry was ``entry``; dropped where it is another ID by now.
+
+        ``jitter`` is in [-1, 1], as for ``failed``.
+        """
         present = self.entries.get(entry.id)
         if present is None or present.spiffe_id != svid.spiffe_id:
             return set()
-        self._held[entry.id] = _Held(svid, entry, renew_at)
-        self._failures.pop(entry.id, None)
+        self._held[entry.id] = _Held(svid, entry)
+        self._schedules[entry.id] = Schedule.of(svid, now, jitter)
+        self._refused.discard(entry.id)
         return self.subscribers.concerned(present)
 
-    def failed(self, entry: Entry, now: datetime, retry_at: datetime, why: str, *, refused: bool = False) -> Set[int]:
-        """It could not be signed as ``entry``; what is held stays. ``refused``: since it is as it is."""
+    def failed(self, entry: Entry, now: datetime, jitter: float, why: str, *, refused: bool = False) -> Set[int]:
+        """It could not be signed as ``entry``; the present SVID is kept.
+
+        ``refused``: for what the entry is. Trying more often as the SVID's end comes near would not change that.
+        """
         if self.entries.get(entry.id) != entry:
             return set()  # it was changed or removed meanwhile, and what it is now was not asked for
-        before = self._failures.get(entry.id)
-        attempts, since = (before.attempts, before.since) if before else (0, now)
-        self._failures[entry.id] = _Failure(attempts + 1, since, retry_at, why, refused)
+        schedule = self._schedules.get(entry.id, Schedule(now))
+        self._schedules[entry.id] = schedule.failed(now, why, jitter, patient=refused)
+        (self._refused.add if refused else self._refused.discard)(entry.id)
         return self.subscribers.concerned(entry)
 
-    def attempts(self, entry_id: str) -> int:
-        """How often signing failed since it last worked."""
-        failure = self._failures.get(entry_id)
-        return failure.attempts if failure else 0
-
-    def trouble_of(self, entry_id: str) -> str | None:
-        """Why the latest signing failed, None where it did not."""
-        failure = self._failures.get(entry_id)
-        return failure.why if failure else None
+    def schedule_of(self, entry_id: str) -> Schedule | None:
+        """When this entry's SVID is renewed, and how that fares; None where it was never tried."""
+        return self._schedules.get(entry_id)
 
     def svid_of(self, entry_id: str) -> X509Svid | None:
         """The SVID that is held for this entry, valid or not."""
@@ -130,7 +123,7 @@ class SvidCache:
     @property
     def untried(self) -> int:
         """For how many entries no SVID was signed nor refused yet."""
-        return sum(entry.id not in self._held and entry.id not in self._failures for entry in self.entries)
+        return sum(entry.id not in self._schedules for entry in self.entries)
 
     def due(self, now: datetime) -> tuple[Entry, ...]:
         """Every entry that needs an SVID signed now: first those that a workload waits for, then other new ones, then
@@ -149,10 +142,9 @@ class SvidCache:
         """What a workload with these selectors gets."""
         entries = self.entries.matching(selectors, now)
         svids = tuple(svid for entry in entries if (svid := self._usable(entry, now)))
-        failures = [self._failures[entry.id] for entry in entries if entry.id in self._failures]
-        known = sum(entry.id in self._held or entry.id in self._failures for entry in entries)
-        trouble = failures[0].why if failures else None
-        return View(entries, svids, BundleSet(self._bundles_of(entries)), len(entries) - known, trouble)
+        schedules = [self._schedules[entry.id] for entry in entries if entry.id in self._schedules]
+        trouble = next((schedule.last_error for schedule in schedules if schedule.failures), None)
+        return View(entries, svids, BundleSet(self._bundles_of(entries)), len(entries) - len(schedules), trouble)
 
     def readiness(self, now: datetime) -> Readiness:
         """Whether every entry has a valid SVID now, or for how long.
@@ -164,7 +156,7 @@ class SvidCache:
         entries = [entry for entry in self.entries if not entry.expired(now)]
         states = {entry.id: self._state_of(entry, now) for entry in entries}
         lost = [key for key, state in states.items() if not state.ready]
-        missed = [key for key in lost if key not in self._failures or not self._failures[key].refused]
+        missed = [key for key in lost if key not in self._refused]
         if missed or (lost and len(lost) == len(entries)):
             first = states[(missed or lost)[0]].text
             return Readiness(False, f"a valid SVID for {len(lost)} of {len(entries)} entries: {first}")
@@ -192,18 +184,18 @@ class SvidCache:
         return [bundle for domain in domains if (bundle := self.bundles.get(domain))]
 
     def _due_at(self, entry: Entry, now: datetime) -> datetime:
-        held, failure = self._held.get(entry.id), self._failures.get(entry.id)
-        if failure:
-            return failure.retry_at
-        # What is not valid yet was signed before the clock was set back.
-        return held.renew_at if held and held.fits(entry) and held.svid.not_before <= now else now
+        held, schedule = self._held.get(entry.id), self._schedules.get(entry.id)
+        if schedule is None or (not schedule.failures and held is not None and not held.fits(entry)):
+            return now
+        return schedule.due_at(now)
 
     def _state_of(self, entry: Entry, now: datetime) -> Readiness:
-        held, failure = self._held.get(entry.id), self._failures.get(entry.id)
+        held, schedule = self._held.get(entry.id), self._schedules.get(entry.id, Schedule(now))
+        since, why = schedule.failing_since, schedule.last_error
         if held is not None:
-            return readiness_of(held.svid, now, failure.since if failure else None, failure.why if failure else "")
-        why = f" since {failure.since:%Y-%m-%dT%H:%M:%SZ}: {failure.why}" if failure else ""
-        return Readiness(False, f"SVID {entry.spiffe_id} could not be signed{why}")
+            return readiness_of(held.svid, now, received=schedule.received, failing_since=since, why=why)
+        reason = f" since {format_moment(since)}: {why}" if since else ""
+        return Readiness(False, f"SVID {entry.spiffe_id} could not be signed{reason}")
 
     def _urgency(self, entry: Entry) -> tuple[bool, float]:
         held = self.svid_of(entry.id)
@@ -227,7 +219,8 @@ class SvidCache:
 
     def _forget(self, entry_id: str) -> None:
         self._held.pop(entry_id, None)
-        self._failures.pop(entry_id, None)
+        self._schedules.pop(entry_id, None)
+        self._refused.discard(entry_id)
 
     def _take_back(self) -> Set[int]:
         for entry in list(self.entries):

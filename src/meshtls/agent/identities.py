@@ -7,27 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import aclosing
-from datetime import datetime, timedelta
 
 from meshtls.agent.cache import SvidCache, View
-from meshtls.agent.renewal import Renewed, renew
-from meshtls.agent.rotation import next_rotation, retry_at
+from meshtls.agent.signing import SigningOutcome, sign
 from meshtls.agent.upstream import Upstream
-from meshtls.ca.registration import Entry, Selector
+from meshtls.ca.registration import Selector
 from meshtls.clock import Clock
 from meshtls.errors import MeshtlsError, RequestError
+from meshtls.identity.renewal import RenewalLoop, fate_of
+from meshtls.identity.schedule import Schedule
 from meshtls.logs import logger
 from meshtls.observe.outage import Outage
 from meshtls.observe.readiness import Readiness
-from meshtls.svid.x509 import X509Svid
+from meshtls.svid.x509 import format_moment
 from meshtls.workload.background import in_background
 
 __all__ = ["Identities", "Subscription"]
-
-# Wall time is looked at again this often, since a sleep does not count the time that a suspended machine was away.
-_LONGEST_SLEEP = 30.0
 
 log = logger("meshtls.agent")
 
@@ -56,13 +53,13 @@ class Identities:
         self._jitter = jitter
         self._outage = Outage(log, clock)
         self._subscriptions: dict[int, Subscription] = {}
-        self._work = asyncio.Event()
-        self._stirred = asyncio.Event()
+        self._loop = RenewalLoop(clock)
+        self._state_changed = asyncio.Event()
 
     async def run(self) -> None:
         """Follow the upstream and renew, for ever."""
         async with in_background(self._follow(), "follow the upstream"):
-            await self._keep_renewing()
+            await self._loop.run(self.cache.next_event, self._renew_due)
 
     def view(self, selectors: Set[Selector]) -> View:
         """What a workload with these selectors gets now."""
@@ -79,14 +76,14 @@ class Identities:
             del self._subscriptions[number]
             self.cache.subscribers.remove(number)
 
-    def hurry(self) -> None:
-        """A workload waits for an SVID: it is signed before those that nobody waits for."""
-        self._work.set()
+    def prioritize(self) -> None:
+        """A workload waits for an SVID: sign that before those that no workload waits for."""
+        self._loop.wake()
 
     async def until_ready(self) -> None:
         """Wait until all is heard and every SVID was signed, or refused, once."""
         while self.waiting_for or self.cache.untried:
-            await self._stirred.wait()
+            await self._state_changed.wait()
 
     @property
     def waiting_for(self) -> str | None:
@@ -113,75 +110,58 @@ class Identities:
     async def _follow(self) -> None:
         async with aclosing(self.upstream.watch()) as updates:
             async for update in updates:
-                self._tell(self.cache.apply(update))
-                self._work.set()
+                self._notify(self.cache.apply(update))
+                self._loop.wake()
 
-    async def _keep_renewing(self) -> None:
-        while True:
-            self._work.clear()
-            now = self.clock.now()
-            self._tell(self.cache.expire(now))
-            due = self.cache.due(now)
-            if due:
-                await self._renew(due)
-            else:
-                await self._until(self.cache.next_event(now), now)
-
-    async def _renew(self, due: tuple[Entry, ...]) -> None:
-        async with aclosing(renew(due, self.upstream, self.cache.bundles, self.clock)) as batches:
+    async def _renew_due(self) -> None:
+        now = self.clock.now()
+        self._notify(self.cache.expire(now))
+        due = self.cache.due(now)
+        async with aclosing(sign(due, self.upstream, self.cache.bundles, self.clock)) as batches:
             async for batch in batches:
-                self._log_failures(batch)
-                self._tell({number for renewed in batch for number in self._keep(renewed)})
-                if self._work.is_set():
+                before = {signed.entry.id: self.cache.schedule_of(signed.entry.id) for signed in batch}
+                self._notify({number for signed in batch for number in self._keep(signed)})
+                self._log_failures(batch, before)
+                if self._loop.woken:
                     return  # the order may be another now
 
-    def _keep(self, renewed: Renewed) -> Set[int]:
-        if isinstance(renewed.svid, MeshtlsError):
-            return self._note_failure(renewed.entry, renewed.svid)
-        svid, now = renewed.svid, self.clock.now()
-        log.info("SVID %s: %s until %s", svid.spiffe_id, svid.serial, _clock(svid.not_after))
-        renew_at = next_rotation(max(svid.not_before, now), svid.not_after, self._jitter())
-        return self.cache.signed(renewed.entry, svid, renew_at)
+    def _keep(self, signed: SigningOutcome) -> Set[int]:
+        entry, svid, now = signed.entry, signed.svid, self.clock.now()
+        if isinstance(svid, MeshtlsError):
+            return self.cache.failed(entry, now, self._jitter(), str(svid), refused=_is_refusal(svid))
+        log.info("SVID %s: %s until %s", svid.spiffe_id, svid.serial, format_moment(svid.not_after))
+        return self.cache.signed(entry, svid, now, self._jitter())
 
-    def _note_failure(self, entry: Entry, error: MeshtlsError) -> Set[int]:
-        held, now = self.cache.svid_of(entry.id), self.clock.now()
-        refused = _is_refusal(error)
-        # A refusal is for what the entry is, and asking every second would not change that.
-        end = held.not_after if held and not refused else None
-        again = retry_at(now, end, self.cache.attempts(entry.id) + 1, self._jitter())
-        return self.cache.failed(entry, now, again, str(error), refused=refused)
+    def _log_failures(self, batch: Sequence[SigningOutcome], before: Mapping[str, Schedule | None]) -> None:
+        """A refusal is logged once for each entry and reason; all other failures are one outage.
 
-    def _log_failures(self, batch: Sequence[Renewed]) -> None:
-        """A refusal is told once for each entry and reason; all other failures are one outage."""
+        ``before``: the schedules of the batch's entries before it was signed.
+        """
+        now = self.clock.now()
         failed = []
-        for renewed in batch:
-            if not isinstance(renewed.svid, MeshtlsError):
+        for signed in batch:
+            if not isinstance(signed.svid, MeshtlsError):
                 continue
-            if not _is_refusal(renewed.svid):
-                failed.append(renewed)
-            elif self.cache.trouble_of(renewed.entry.id) != str(renewed.svid):
-                state = _state(self.cache.svid_of(renewed.entry.id), self.clock.now())
-                log.warning("SVID %s: refused: %s; %s", renewed.entry.spiffe_id, renewed.svid, state)
+            if not _is_refusal(signed.svid):
+                failed.append(signed)
+                continue
+            schedule = before[signed.entry.id]
+            if schedule is None or schedule.last_error != str(signed.svid):
+                fate = fate_of(self.cache.svid_of(signed.entry.id), now)
+                log.warning("SVID %s: refused: %s; %s", signed.entry.spiffe_id, signed.svid, fate)
         if not failed:
             self._outage.ended("SVIDs are signed again")
             return
-        first, now = failed[0], self.clock.now()
+        first = failed[0]
         held = self.cache.svid_of(first.entry.id)
-        text = f"{len(failed)} SVIDs could not be signed: {first.svid}; of {first.entry.spiffe_id} {_state(held, now)}"
-        self._outage.failed((type(first.svid), held is not None and held.not_after < now), f"{text}; trying again")
+        text = f"{len(failed)} SVIDs could not be signed: {first.svid}; of {first.entry.spiffe_id} {fate_of(held, now)}"
+        schedule = self.cache.schedule_of(first.entry.id)
+        again = f"next attempt at {format_moment(schedule.due)}" if schedule else "trying again"
+        self._outage.failed((type(first.svid), held is not None and held.not_after < now), f"{text}; {again}")
 
-    async def _until(self, when: datetime | None, now: datetime) -> None:
-        seconds = min(((when or now + timedelta(days=1)) - now).total_seconds(), _LONGEST_SLEEP)
-        async with in_background(self._wake_after(seconds), "wait for the next renewal"):
-            await self._work.wait()
-
-    async def _wake_after(self, seconds: float) -> None:
-        await self.clock.sleep(seconds)
-        self._work.set()
-
-    def _tell(self, numbers: Set[int]) -> None:
-        self._stirred.set()
-        self._stirred = asyncio.Event()
+    def _notify(self, numbers: Set[int]) -> None:
+        self._state_changed.set()
+        self._state_changed = asyncio.Event()
         for number in numbers:
             subscription = self._subscriptions.get(number)
             if subscription is not None:
@@ -191,13 +171,3 @@ class Identities:
 def _is_refusal(error: MeshtlsError) -> bool:
     """It says that this entry can't have what it asks for, not that nobody can have anything now."""
     return isinstance(error, RequestError)
-
-
-def _state(held: X509Svid | None, now: datetime) -> str:
-    if held is None:
-        return "there is none yet"
-    return f"the present one {'is valid until' if now <= held.not_after else 'expired at'} {_clock(held.not_after)}"
-
-
-def _clock(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"

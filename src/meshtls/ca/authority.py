@@ -14,6 +14,7 @@ from meshtls.ca.hierarchy import check_hierarchy
 from meshtls.ca.keys.manager import KeyManager, Slot
 from meshtls.ca.keys.memory import MemoryKeys
 from meshtls.ca.profile import (
+    BACKDATE,
     CaSubject,
     PublicKey,
     Signer,
@@ -182,7 +183,8 @@ class Authority:
         lasts as long as the root: it gains nothing from a renewal.
         """
         present = self._intermediate.certificate
-        start, end = present.not_valid_before_utc, present.not_valid_after_utc
+        # Without the backdating, which is no life: counted as one, it is half of all where the CA lives 10 s.
+        start, end = present.not_valid_before_utc + BACKDATE, present.not_valid_after_utc
         if end >= self._root.certificate.not_valid_after_utc:
             return None
         return min(start + (end - start) / 2, end - self._lifetimes.svid)

@@ -21,6 +21,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from meshtls.errors import ConfigError, RequestError
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.svid.leaf_rules import leaf_violations
+from meshtls.svid.lifetime import BACKDATE
 from meshtls.svid.x509 import PrivateKey, format_serial
 
 __all__ = [
@@ -36,7 +37,6 @@ __all__ = [
 ]
 
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
-BACKDATE = timedelta(seconds=10)
 _DNS_NAME = re.compile(
     r"(?!.{254})([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.I | re.A
 )

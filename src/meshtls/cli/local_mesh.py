@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from meshtls.agent.issuer import LocalIssuer
-from meshtls.agent.source import RotatingSource
 from meshtls.ca.authority import Authority
 from meshtls.ca.keys.disk import DiskKeys
 from meshtls.ca.records import IssuanceLog
 from meshtls.cli.demo_app import DemoApp, serve_app
 from meshtls.clock import Clock, SystemClock
 from meshtls.errors import ConfigError
+from meshtls.identity.issuer import LocalIssuer
+from meshtls.identity.rotating import RotatingSource
 from meshtls.observe.events import ConnectionResult
 from meshtls.sidecar.address import Address
 from meshtls.sidecar.config import load_config

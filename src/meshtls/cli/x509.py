@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 
-from meshtls.agent.fetch import checked_svid, new_key, request_for
 from meshtls.bundle import BundleSet
 from meshtls.ca.profile import BACKDATE
 from meshtls.cli.access import ServerAccess, server_options
@@ -16,6 +15,7 @@ from meshtls.cli.output import Output
 from meshtls.cli.records import moment, x509_record
 from meshtls.cli.svid_files import contents, write_files
 from meshtls.clock import SystemClock
+from meshtls.identity.request import checked_svid, new_key, request_for
 from meshtls.proto.server_admin import AdminClient
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import X509Context

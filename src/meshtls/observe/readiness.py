@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Protocol, runtime_checkable
 
-from meshtls.svid.x509 import X509Svid
+from meshtls.svid.lifetime import BACKDATE, overdue_at
+from meshtls.svid.x509 import X509Svid, format_moment
 
 __all__ = ["Readiness", "ReportsReadiness", "readiness_of"]
-
-#: A holder renews at half of an SVID's life, give or take 10 % of that; after this part of the life it is late.
-_OVERDUE = 2 / 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +28,24 @@ class ReportsReadiness(Protocol):
         """Whether ``snapshot`` gives a valid SVID now, and how its renewal fares."""
 
 
-def readiness_of(svid: X509Svid, now: datetime, failing_since: datetime | None = None, why: object = "") -> Readiness:
-    """Of one SVID that was not withdrawn. ``failing_since`` is when its renewal began to fail, None if it does not."""
+def readiness_of(
+    svid: X509Svid,
+    now: datetime,
+    *,
+    received: datetime | None = None,
+    failing_since: datetime | None = None,
+    why: object = "",
+) -> Readiness:
+    """Of one SVID that was not withdrawn.
+
+    - ``received``: when its holder got it; None where that is not known. Its life counts from then, without backdating.
+    - ``failing_since``: when its renewal began to fail, ``why`` it failed last; None if it does not.
+    """
     left = int((svid.not_after - now).total_seconds())
-    if now > svid.not_after:
-        when = f"SVID {svid.spiffe_id} expired {-left} s ago"
-    else:
-        when = f"SVID {svid.spiffe_id} expires in {left} s"
+    valid = now <= svid.not_after
+    when = f"SVID {svid.spiffe_id} {f'expires in {left} s' if valid else f'expired {-left} s ago'}"
     if failing_since is not None:
-        return Readiness(
-            now <= svid.not_after, f"{when}, renewal failing since {failing_since:%Y-%m-%dT%H:%M:%SZ}: {why}"
-        )
-    if now > svid.not_before + timedelta(seconds=_OVERDUE * (svid.not_after - svid.not_before).total_seconds()):
-        return Readiness(now <= svid.not_after, f"{when}, and no newer one has come")
+        return Readiness(valid, f"{when}, renewal failing since {format_moment(failing_since)}: {why}")
+    if not valid or now > overdue_at(received or svid.not_before + BACKDATE, svid.not_after):
+        return Readiness(valid, f"{when}, and no newer one has come")
     return Readiness(True)

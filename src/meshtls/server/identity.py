@@ -2,41 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
-from random import SystemRandom
-
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from meshtls.bundle import BundleSet, TrustBundle
 from meshtls.ca.registration import server_id
 from meshtls.ca.store.database import Database
 from meshtls.ca.store.issuances import record_issuances
 from meshtls.clock import Clock
-from meshtls.errors import LocalIdentityError, MeshtlsError
+from meshtls.errors import LocalIdentityError
+from meshtls.identity.renewal import SvidRenewal
+from meshtls.identity.request import new_key
 from meshtls.logs import logger
 from meshtls.server.signing import Signing
 from meshtls.spiffeid import TrustDomain
 from meshtls.svid.context import X509Context
-from meshtls.svid.lifetime import backoff, next_rotation
 from meshtls.svid.x509 import X509Svid
+from meshtls.workload.calls import any_jitter
 
 __all__ = ["ServerIdentity"]
 
 _LIFE = timedelta(hours=1)
-_LONGEST_SLEEP = 30.0
 
 log = logger("meshtls.server")
 
 
 class ServerIdentity:
-    """Meets X509ContextSource. ``renew`` it before use; ``trust`` tells it of each new bundle."""
+    """Meets X509ContextSource. ``renew`` it before use; ``trust`` tells it of each new bundle.
 
-    def __init__(self, trust_domain: TrustDomain, signing: Signing, database: Database, clock: Clock) -> None:
+    ``life`` is how long each SVID is valid: no longer than the intermediate that signs it. ``jitter`` gives a number in
+    [-1, 1] for each renewal.
+    """
+
+    def __init__(
+        self,
+        trust_domain: TrustDomain,
+        signing: Signing,
+        database: Database,
+        clock: Clock,
+        *,
+        life: timedelta = _LIFE,
+        jitter: Callable[[], float] = any_jitter,
+    ) -> None:
         self._spiffe_id = server_id(trust_domain)
         self._signing = signing
         self._database = database
         self._clock = clock
+        self._life = life
+        self._renewal = SvidRenewal(self._next_svid, clock, jitter, log)
         self._context: X509Context | None = None
         self._bundle = TrustBundle(trust_domain)
 
@@ -55,32 +69,18 @@ class ServerIdentity:
 
     async def renew(self) -> None:
         """Sign a new SVID. Raises StoreError or ConfigError; the present one is then kept."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        signed = self._signing.x509(self._spiffe_id, key.public_key(), _LIFE)
+        await self._renewal.renew()
+
+    async def keep(self) -> None:
+        """Renew at half-life, for ever; where that fails try again until it works."""
+        await self._renewal.run()
+
+    async def _next_svid(self) -> X509Svid:
+        key = new_key()
+        signed = self._signing.x509(self._spiffe_id, key.public_key(), self._life)
         async with self._database.write() as tx:
             await record_issuances(tx, [signed.record])
         generation = self._context.generation + 1 if self._context else 1
         svid = X509Svid.from_chain(signed.chain, key)
         self._context = X509Context(generation, (svid,), BundleSet([self._bundle]))
-
-    async def keep(self) -> None:
-        """Renew at half-life, for ever; where that fails try again until it works."""
-        failures = 0
-        while True:
-            await self._until_due(failures)
-            try:
-                await self.renew()
-                failures = 0
-            except MeshtlsError as error:
-                failures += 1
-                log.warning("the server's own SVID could not be renewed, trying again: %s", error)
-
-    async def _until_due(self, failures: int) -> None:
-        if failures:
-            await self._clock.sleep(backoff(failures, SystemRandom().uniform(-1, 1)))
-            return
-        svid = self.snapshot().svid
-        due = next_rotation(svid.not_before, svid.not_after, SystemRandom().uniform(-1, 1))
-        # Wall time is looked at again this often: a sleep does not count the time that the machine was suspended.
-        while (seconds := (due - self._clock.now()).total_seconds()) > 0:
-            await self._clock.sleep(min(seconds, _LONGEST_SLEEP))
+        return svid

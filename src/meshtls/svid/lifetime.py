@@ -1,27 +1,61 @@
-"""When to renew and when to try again. Pure: time and chance come as arguments. ``jitter`` is always in [-1, 1]."""
+"""When to renew and when to try again. Pure: time and chance are arguments. ``jitter`` is always in [-1, 1].
+
+A life counts from the moment at which the holder received the SVID, never from ``not_before``: a CA backdates that, so
+that peers whose clocks are slow accept the SVID. Of an SVID of 4 s with 10 s of backdating, half of the time between
+``not_before`` and ``not_after`` is over before it is received.
+"""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-__all__ = ["FIRST_BACKOFF", "LONGEST_BACKOFF", "backoff", "next_rotation"]
+__all__ = ["BACKDATE", "FIRST_BACKOFF", "LONGEST_BACKOFF", "backoff", "next_rotation", "overdue_at", "retry_at"]
 
+#: What our CA, and SPIRE's, put ``not_before`` before the moment of issuance.
+BACKDATE = timedelta(seconds=10)
 FIRST_BACKOFF = 1.0
 LONGEST_BACKOFF = 30.0
 _JITTER = 0.1
-_LEAST_WAIT = timedelta(seconds=1)
+#: Between any two attempts, however short the life: without it, an SVID that is received expired makes a busy loop.
+_LEAST_WAIT = timedelta(milliseconds=250)
+#: Between two attempts while no SVID is at stake or the present one has expired.
+_STEADY_WAIT = timedelta(seconds=1)
+#: A holder renews at half of the life, give or take 10 % of that; after this part of the life it is late.
+_OVERDUE = 2 / 3
 
 
-def next_rotation(not_before: datetime, not_after: datetime, jitter: float) -> datetime:
-    """Half of the life after ``not_before``, give or take 10 % of that half; a fleet must not renew as one.
+def next_rotation(start: datetime, not_after: datetime, jitter: float) -> datetime:
+    """Half of the life after ``start``, give or take 10 % of that half; a fleet must not renew as one.
 
-    At least one second after ``not_before``, so that lives too short for the rule make no busy loop.
+    ``start`` is when the SVID was received. At least 250 ms later.
     """
-    half = (not_after - not_before) / 2
-    return not_before + max(half * (1 + _JITTER * jitter), _LEAST_WAIT)
+    half = (not_after - start) / 2
+    return start + max(half * (1 + _JITTER * jitter), _LEAST_WAIT)
+
+
+def overdue_at(start: datetime, not_after: datetime) -> datetime:
+    """From when on the absence of a newer SVID is worth a warning."""
+    return start + max(not_after - start, timedelta(0)) * _OVERDUE
 
 
 def backoff(attempt: int, jitter: float) -> float:
     """Seconds to wait after the ``attempt``-th failure in a row (from 1): doubling from 1 s to 30 s, +-10 %."""
     doubled = FIRST_BACKOFF * 2.0 ** min(attempt - 1, 16)
     return min(doubled, LONGEST_BACKOFF) * (1 + _JITTER * jitter)
+
+
+def retry_at(now: datetime, not_after: datetime | None, attempt: int, jitter: float) -> datetime:
+    """The next attempt after the ``attempt``-th failure in a row (from 1).
+
+    - Before ``not_after``: after the backoff, or after half of the time left where that is shorter, but at least 250 ms
+      later. So an attempt always comes before the SVID expires, as long as more than 250 ms are left.
+    - From ``not_after`` on: every second, since the SVID is missed.
+    - ``not_after`` None: no SVID is at stake, and the backoff alone counts; at least a second.
+    """
+    wait = max(timedelta(seconds=backoff(attempt, jitter)), _STEADY_WAIT)
+    if not_after is None:
+        return now + wait
+    left = not_after - now
+    if left <= timedelta(0):
+        return now + max(timedelta(seconds=backoff(1, jitter)), _STEADY_WAIT)
+    return now + min(wait, max(left / 2, _LEAST_WAIT))

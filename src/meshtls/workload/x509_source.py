@@ -64,6 +64,8 @@ class X509Source:
         self._timeout = timeout
         self._latest: Latest[X509Context] = Latest("X509-SVID", self._clock)
         self._stale = Outage(log, self._clock)
+        #: When the present default SVID came first.
+        self._received: datetime | None = None
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> X509Source:
@@ -115,7 +117,13 @@ class X509Source:
             svid = self.snapshot().svid
         except LocalIdentityError as error:
             return Readiness(False, f"a valid SVID: {error}")
-        return readiness_of(svid, self._clock.now(), self._latest.failing_since, self._latest.last_error)
+        return readiness_of(
+            svid,
+            self._clock.now(),
+            received=self._received,
+            failing_since=self._latest.failing_since,
+            why=self._latest.last_error,
+        )
 
     @property
     def last_error(self) -> LocalIdentityError | None:
@@ -138,7 +146,10 @@ class X509Source:
             async for sent in contexts:
                 try:
                     context = self._without_expired(sent)
-                    yield self._numbered(replace(context, svids=self._picked_first(context.svids)))
+                    picked = replace(context, svids=self._picked_first(context.svids))
+                    if not self._latest.known or self._latest.value.svid != picked.svid:
+                        self._received = self._clock.now()
+                    yield self._numbered(picked)
                 except LocalIdentityError as error:
                     if isinstance(error, _PickerFailedError) and not self._latest.ever_known:
                         raise  # who waits for the first SVID shall hear of it

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from meshtls.agent.issuer import LocalIssuer
-from meshtls.agent.source import RotatingSource
 from meshtls.errors import ConfigError, LocalIdentityError
+from meshtls.identity.issuer import LocalIssuer
+from meshtls.identity.rotating import RotatingSource
 from meshtls.policy.authorizer import Authorizer, Decision, Target
 from meshtls.sidecar.address import Address
 from meshtls.sidecar.run import run_until_signal

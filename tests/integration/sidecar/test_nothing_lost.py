@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from meshtls.agent.issuer import LocalIssuer
-from meshtls.agent.source import RotatingSource
+from meshtls.identity.issuer import LocalIssuer
+from meshtls.identity.rotating import RotatingSource
 from meshtls.sidecar.address import Address
 from tests.integration.sidecar.mesh import OTHER, OURS, A, B, Streams, an_app, connected, echoed, rest, side_a, side_b
 from tests.support.waiting import until

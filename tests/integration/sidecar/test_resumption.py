@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from meshtls.agent.issuer import LocalIssuer
-from meshtls.agent.source import RotatingSource
+from meshtls.identity.issuer import LocalIssuer
+from meshtls.identity.rotating import RotatingSource
 from meshtls.policy.authorizer import Authorizer, Decision, Target
 from meshtls.sidecar.address import Address
 from meshtls.spiffeid import SpiffeId

@@ -7,8 +7,8 @@ import errno
 
 import pytest
 
-from meshtls.agent.issuer import LocalIssuer
-from meshtls.agent.source import RotatingSource
+from meshtls.identity.issuer import LocalIssuer
+from meshtls.identity.rotating import RotatingSource
 from meshtls.policy.authorizer import Decision, Target
 from meshtls.sidecar.settings import Limits
 from meshtls.sidecar.warm import WarmPool

@@ -12,6 +12,7 @@ from meshtls.agent.cache import SvidCache
 from meshtls.agent.upstream import Update
 from meshtls.bundle import BundleSet, TrustBundle
 from meshtls.ca.registration import Entry
+from meshtls.identity.schedule import Schedule
 from meshtls.observe.readiness import Readiness
 from meshtls.spiffeid import TrustDomain
 from meshtls.svid.x509 import X509Svid
@@ -36,7 +37,7 @@ def filled(*entries: Entry, bundles: BundleSet = BUNDLES) -> SvidCache:
     cache = SvidCache(OURS)
     cache.apply(Update(whole=True, entries=entries, bundles=bundles))
     for one in entries:
-        cache.signed(one, SVIDS[one.id], HALF)
+        cache.signed(one, SVIDS[one.id], NOW, 0.0)
     return cache
 
 
@@ -52,11 +53,11 @@ def filled(*entries: Entry, bundles: BundleSet = BUNDLES) -> SvidCache:
         (lambda cache: cache.apply(Update(removed=("/none",))), set()),
         (lambda cache: cache.apply(Update(whole=True, entries=(WEB, SIDE))), {"db"}),
         (lambda cache: cache.apply(Update(whole=True, entries=(WEB, DB, SIDE), bundles=BUNDLES)), set()),
-        (lambda cache: cache.signed(SIDE, SVIDS["/side"], HALF), {"both"}),
-        (lambda cache: cache.signed(WEB, SVIDS["/web"], HALF), {"web", "both"}),
-        (lambda cache: cache.signed(WEB, SVIDS["/db"], HALF), set()),
-        (lambda cache: cache.failed(DB, NOW, HALF, "no"), {"db"}),
-        (lambda cache: cache.failed(entry("/none"), NOW, HALF, "no"), set()),
+        (lambda cache: cache.signed(SIDE, SVIDS["/side"], NOW, 0.0), {"both"}),
+        (lambda cache: cache.signed(WEB, SVIDS["/web"], NOW, 0.0), {"web", "both"}),
+        (lambda cache: cache.signed(WEB, SVIDS["/db"], NOW, 0.0), set()),
+        (lambda cache: cache.failed(DB, NOW, 0.0, "no"), {"db"}),
+        (lambda cache: cache.failed(entry("/none"), NOW, 0.0, "no"), set()),
         (lambda cache: cache.apply(Update(bundles=BundleSet([AUTHORITY.bundle]))), {"web", "both"}),
         (lambda cache: cache.apply(Update(bundles=BundleSet([AUTHORITY.bundle, PARTNER, OTHER]))), set()),
         (
@@ -116,7 +117,7 @@ def test_an_entry_that_was_changed_while_it_was_signed_for_does_not_wait_for_the
 ) -> None:
     cache = SvidCache(OURS)
     cache.apply(Update(whole=True, entries=(DB,), bundles=BUNDLES))
-    cache.failed(asked, NOW, NOW + timedelta(seconds=1), "it was changed")
+    cache.failed(asked, NOW, 0.0, "it was changed")
     assert cache.due(NOW) == ((DB,) if due else ())
 
 
@@ -128,9 +129,9 @@ def test_what_is_waited_for_is_due_first_then_what_is_new_then_what_ends_soonest
     cache.apply(Update(whole=True, entries=(late, soon, new, waited), bundles=BUNDLES))
     for one, ttl in ((late, 2), (soon, 1)):
         svid = svid_for(AUTHORITY, one.spiffe_id, ttl=timedelta(hours=ttl))
-        cache.signed(one, svid, NOW)
+        cache.signed(one, svid, NOW, 0.0)
     cache.subscribers.add(selectors("unix:uid:1"))
-    assert cache.due(NOW) == (waited, new, soon, late)
+    assert cache.due(NOW + timedelta(hours=1)) == (waited, new, soon, late)
 
 
 @pytest.mark.parametrize(("seconds", "due"), [(10, False), (11, True)])
@@ -152,8 +153,8 @@ def test_a_subscriber_that_left_or_changed_hears_no_more_of_what_it_was() -> Non
     left, changed = cache.subscribers.add(selectors("unix:uid:1")), cache.subscribers.add(selectors("unix:uid:1"))
     cache.subscribers.remove(left)
     cache.subscribers.change(changed, selectors("unix:uid:2"))
-    assert cache.signed(WEB, SVIDS["/web"], HALF) == set()
-    assert cache.signed(DB, SVIDS["/db"], HALF) == {changed}
+    assert cache.signed(WEB, SVIDS["/web"], NOW, 0.0) == set()
+    assert cache.signed(DB, SVIDS["/db"], NOW, 0.0) == {changed}
     assert repr(cache.subscribers) == "<Subscribers 1 with 1 selectors>"
 
 
@@ -183,7 +184,7 @@ def test_an_entry_that_becomes_another_id_never_shows_the_old_one() -> None:
     cache.apply(Update(entries=(replace(DB, id="/web", selectors=WEB.selectors),)))
     view = cache.view(selectors("unix:uid:1"), NOW)
     assert (view.svids, view.pending) == ((), 1)
-    assert cache.signed(WEB, SVIDS["/web"], HALF) == set()
+    assert cache.signed(WEB, SVIDS["/web"], NOW, 0.0) == set()
     assert cache.svid_of("/web") is None
 
 
@@ -213,15 +214,19 @@ def test_due_is_what_was_never_signed_what_is_past_its_time_and_what_failed_when
     assert cache.due(HALF) == (WEB,)
     cache.apply(Update(entries=(DB,)))
     assert (cache.due(NOW), cache.next_event(NOW), cache.untried) == ((DB,), NOW, 1)
-    retry = NOW + timedelta(seconds=5)
-    cache.failed(DB, NOW, retry, "the server is down")
+    retry = NOW + timedelta(seconds=1)
+    cache.failed(DB, NOW, 0.0, "the server is down")
     assert (cache.due(NOW), cache.next_event(NOW), cache.untried) == ((), retry, 0)
     assert cache.view(selectors("unix:uid:2"), NOW).trouble == "the server is down"
     assert cache.due(retry) == (DB,)
-    cache.failed(DB, NOW, retry, "the server is down")
-    assert cache.attempts("/db") == 2
-    cache.signed(DB, SVIDS["/db"], HALF)
-    assert (cache.attempts("/db"), cache.view(selectors("unix:uid:2"), NOW).trouble) == (0, None)
+    cache.failed(DB, retry, 0.0, "the server is down")
+    failing = cache.schedule_of("/db")
+    assert failing == Schedule(
+        retry + timedelta(seconds=2), failures=2, failing_since=NOW, last_error="the server is down"
+    )
+    cache.signed(DB, SVIDS["/db"], NOW, 0.0)
+    assert cache.schedule_of("/db") == Schedule.of(SVIDS["/db"], NOW, 0.0)
+    assert cache.view(selectors("unix:uid:2"), NOW).trouble is None
 
 
 LATER = NOW + timedelta(minutes=50)
@@ -259,7 +264,7 @@ def test_readiness_is_a_valid_svid_for_each_entry_and_how_long_that_lasts(
 ) -> None:
     cache = filled(WEB, DB)
     for one in failing:
-        cache.failed(one, HALF, HALF, "no server", refused=refused)
+        cache.failed(one, HALF, 0.0, "no server", refused=refused)
     assert cache.readiness(now) == wanted
 
 
@@ -283,7 +288,7 @@ def test_an_entry_that_is_refused_for_what_it_is_leaves_the_agent_ready_for_the_
     cache = filled(WEB)
     cache.apply(Update(entries=(DB,)))
     assert cache.readiness(NOW) == Readiness(False, "1 SVIDs to be signed")
-    cache.failed(DB, NOW, HALF, "no", refused=refused)
+    cache.failed(DB, NOW, 0.0, "no", refused=refused)
     assert cache.readiness(NOW) == wanted
 
 

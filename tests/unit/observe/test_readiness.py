@@ -11,7 +11,8 @@ from tests.support.authority import make_authority, svid_for
 from tests.support.clock import ManualClock
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
-SVID = svid_for(make_authority("example.org", ManualClock(START)), "/web", ttl=timedelta(seconds=290))
+AUTHORITY = make_authority("example.org", ManualClock(START))
+SVID = svid_for(AUTHORITY, "/web", ttl=timedelta(seconds=290))
 WEB = "SVID spiffe://example.org/web"
 SINCE = "renewal failing since 2030-01-01T00:01:00Z: no server"
 
@@ -29,6 +30,37 @@ SINCE = "renewal failing since 2030-01-01T00:01:00Z: no server"
         (300, False, Readiness(False, f"{WEB} expired 10 s ago, and no newer one has come")),
     ],
 )
-def test_it_is_ready_while_valid_and_says_what_endangers_it(seconds: int, failing: bool, wanted: Readiness) -> None:
+@pytest.mark.parametrize("received", [START, None], ids=["receipt known", "receipt unknown"])
+def test_it_is_ready_while_valid_and_says_what_endangers_it(
+    received: datetime | None, seconds: int, failing: bool, wanted: Readiness
+) -> None:
     since = START + timedelta(seconds=60) if failing else None
-    assert readiness_of(SVID, START + timedelta(seconds=seconds), since, "no server") == wanted
+    now = START + timedelta(seconds=seconds)
+    assert readiness_of(SVID, now, received=received, failing_since=since, why="no server") == wanted
+
+
+@pytest.mark.parametrize("life", [2, 4, 20, 3600])
+@pytest.mark.parametrize("received", [START, None], ids=["receipt known", "receipt unknown"])
+def test_a_newer_svid_is_missed_after_two_thirds_of_the_life_without_the_backdating(
+    received: datetime | None, life: int
+) -> None:
+    svid = svid_for(AUTHORITY, "/web", ttl=timedelta(seconds=life))
+    in_time, late = START + timedelta(seconds=life * 0.66), START + timedelta(seconds=life * 0.67)
+    assert readiness_of(svid, in_time, received=received) == Readiness(True)
+    missed = f"{WEB} expires in {int(life * 0.33)} s, and no newer one has come"
+    assert readiness_of(svid, late, received=received) == Readiness(True, missed)
+
+
+def test_a_life_counts_from_when_the_svid_was_received() -> None:
+    received = START + timedelta(seconds=200)
+    assert readiness_of(SVID, START + timedelta(seconds=250), received=received) == Readiness(True)
+    missed = Readiness(True, f"{WEB} expires in 29 s, and no newer one has come")
+    assert readiness_of(SVID, START + timedelta(seconds=261), received=received) == missed
+
+
+def test_an_svid_that_was_not_backdated_is_not_ready_once_it_has_expired() -> None:
+    now = svid_for(AUTHORITY, "/web", ttl=timedelta(seconds=1)).not_after + timedelta(seconds=1)
+    brief = svid_for(AUTHORITY, "/web", ttl=timedelta(seconds=1))
+    assert readiness_of(brief, now, received=now + timedelta(hours=1)) == Readiness(
+        False, f"{WEB} expired 1 s ago, and no newer one has come"
+    )

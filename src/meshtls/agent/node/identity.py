@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 
 from cryptography import x509
 
-from meshtls.agent.fetch import checked_svid
 from meshtls.agent.node.store import NodeStore
 from meshtls.bundle import BundleSet, TrustBundle
 from meshtls.clock import Clock
 from meshtls.errors import ConfigError, LocalIdentityError
+from meshtls.identity.request import checked_svid
 from meshtls.logs import logger
 from meshtls.svid.context import X509Context
-from meshtls.svid.x509 import PrivateKey, X509Svid
+from meshtls.svid.x509 import PrivateKey, X509Svid, format_moment
 
 __all__ = ["NodeIdentity"]
 
@@ -52,19 +51,21 @@ class NodeIdentity:
         return self._context is not None and self._clock.now() <= self._context.svid.not_after
 
     @property
-    def lifetime(self) -> tuple[datetime, datetime] | None:
-        """When the present SVID begins and ends."""
-        svid = self._context.svid if self._context else None
-        return (svid.not_before, svid.not_after) if svid else None
+    def svid(self) -> X509Svid | None:
+        """The present SVID, valid or not; None before the attestation and after ``forget``."""
+        return self._context.svid if self._context else None
 
-    def adopt(self, chain: Sequence[x509.Certificate], key: PrivateKey, bundle: TrustBundle | None = None) -> None:
-        """Take over what the server signed for this key. Raises LocalIdentityError where it is no good."""
+    def adopt(self, chain: Sequence[x509.Certificate], key: PrivateKey, bundle: TrustBundle | None = None) -> X509Svid:
+        """Use the chain that the server signed for this key, and give the SVID. Raises LocalIdentityError where no peer
+        would accept it.
+        """
         bundle = bundle or self.bundle
         svid = checked_svid(chain, key, BundleSet([bundle]), self._clock)
         self.bundle = bundle
         self._set(svid)
-        log.info("this agent is %s until %s", svid.spiffe_id, f"{svid.not_after:%Y-%m-%dT%H:%M:%SZ}")
+        log.info("this agent is %s until %s", svid.spiffe_id, format_moment(svid.not_after))
         self._save()
+        return svid
 
     def trust(self, bundle: TrustBundle) -> None:
         """From now on this is the trust domain's bundle."""

@@ -11,33 +11,32 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
-from datetime import timedelta
 from types import TracebackType
 from typing import TypeVar
 
 from grpclib.client import Channel
 
-from meshtls.agent.fetch import new_key, request_for
 from meshtls.agent.node.identity import NodeIdentity
 from meshtls.agent.node.proof import NodeProof
-from meshtls.agent.rotation import backoff, next_rotation, retry_at
 from meshtls.agent.upstream import EntryCsr, SigningResult, Update
 from meshtls.clock import Clock, SystemClock
 from meshtls.complaints import Complaints
 from meshtls.errors import AccessError, LocalIdentityError, MeshtlsError
+from meshtls.identity.renewal import SvidRenewal
+from meshtls.identity.request import new_key, request_for
 from meshtls.logs import logger
 from meshtls.observe.outage import Outage
 from meshtls.proto.server_calls import attest_channel, mutual_channel
 from meshtls.proto.server_client import AttestationClient, NodeClient, SyncUpdate
 from meshtls.spiffeid import TrustDomain
+from meshtls.svid.lifetime import backoff
+from meshtls.svid.x509 import X509Svid
 from meshtls.workload.background import in_background
 from meshtls.workload.calls import any_jitter
 
 __all__ = ["ServerAddress", "ServerUpstream"]
 
 T = TypeVar("T")
-# Wall time is looked at again this often, since a sleep does not count the time that a suspended machine was away.
-_LONGEST_SLEEP = 30.0
 
 log = logger("meshtls.agent")
 
@@ -76,15 +75,17 @@ class ServerUpstream:
         self._jitter = jitter
         self._complaints = Complaints(log)
         self._outage = Outage(log, self._clock)
-        self._renewal_outage = Outage(log, self._clock)
         self._reached = asyncio.Event()
         self._attesting = asyncio.Lock()
-        self._attested = asyncio.Event()
         self._channel: Channel | None = None
         self._open = AsyncExitStack()
+        self._renewal = SvidRenewal(self._renewed_svid, self._clock, jitter, log)
+        if identity.svid is not None:
+            # From before a restart. When it was received is not known, so it is renewed rather too early.
+            self._renewal.replaced(identity.svid, identity.svid.not_before)
 
     async def __aenter__(self) -> ServerUpstream:
-        await self._open.enter_async_context(in_background(self._keep_renewing(), "renew the agent's SVID"))
+        await self._open.enter_async_context(in_background(self._renewal.run(), "renew the agent's SVID"))
         return self
 
     async def __aexit__(
@@ -147,6 +148,7 @@ class ServerUpstream:
         self.trouble = f"the server at {self._address}, try {self._outage.failures} since {since}: {error}"
         if refused:
             self._identity.forget()
+            self._renewal.lost()
             self._disconnect()
 
     async def _call(self, ask: Callable[[NodeClient], Awaitable[T]]) -> T:
@@ -207,39 +209,11 @@ class ServerUpstream:
             attested = await self._proof.attest(AttestationClient(channel), self.trust_domain, request_for(key))
         finally:
             channel.close()
-        self._identity.adopt(attested.chain, key, attested.bundle)
-        self._attested.set()
+        self._renewal.replaced(self._identity.adopt(attested.chain, key, attested.bundle))
 
-    async def _keep_renewing(self) -> None:
-        failures = 0
-        while True:
-            await self._until_half_life(failures)
-            try:
-                await self._renew()
-                self._renewal_outage.ended("the agent's SVID is renewed again")
-                failures = 0
-            except MeshtlsError as error:
-                failures += 1
-                text = f"the agent's SVID could not be renewed: {error}; trying again"
-                self._renewal_outage.failed(type(error), text)
-
-    async def _renew(self) -> None:
+    async def _renewed_svid(self) -> X509Svid:
         key = new_key()
         csr = request_for(key)
-        self._identity.adopt(await self._call(lambda node: node.renew(csr)), key)
+        svid = self._identity.adopt(await self._call(lambda node: node.renew(csr)), key)
         self._disconnect()
-
-    async def _until_half_life(self, failures: int) -> None:
-        if failures:
-            # Sooner where the SVID ends soon: without one, a node whose join token is used up can't come back.
-            life = self._identity.lifetime if self._identity.valid else None
-            now = self._clock.now()
-            due = retry_at(now, life[1] if life else None, failures, self._jitter())
-            await self._clock.sleep((due - now) / timedelta(seconds=1))
-            return
-        while (life := self._identity.lifetime) is None:
-            self._attested.clear()
-            await self._attested.wait()
-        when = next_rotation(*life, self._jitter())
-        while (left := (when - self._clock.now()) / timedelta(seconds=1)) > 0:
-            await self._clock.sleep(min(left, _LONGEST_SLEEP))
+        return svid

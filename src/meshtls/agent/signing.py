@@ -1,42 +1,42 @@
-"""Has SVIDs signed in batches: a new key for each, the answers checked as a peer would, each one judged for itself."""
+"""SVIDs signed in batches: a new key for each, each answer verified as a peer would. One failure costs one entry."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
-from meshtls.agent.fetch import checked_svid, new_key, request_for
 from meshtls.agent.upstream import EntryCsr, SigningResult, Upstream
 from meshtls.bundle import BundleSet
 from meshtls.ca.registration import Entry
 from meshtls.clock import Clock
 from meshtls.errors import LocalIdentityError, MeshtlsError
+from meshtls.identity.request import checked_svid, new_key, request_for
 from meshtls.svid.x509 import PrivateKey, X509Svid
 
-__all__ = ["Renewed", "renew"]
+__all__ = ["SigningOutcome", "sign"]
 
-# The loop is ours alone for the time that a batch's keys take: about 100 us each.
+# Making the keys of a batch blocks the event loop: about 100 us each.
 _BATCH = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Renewed:
-    """``svid`` is what came for this entry, or the error why nothing did."""
+class SigningOutcome:
+    """``svid`` is the new SVID of ``entry``, or why there is none."""
 
     entry: Entry
     svid: X509Svid | MeshtlsError
 
 
-async def renew(
+async def sign(
     entries: Sequence[Entry], upstream: Upstream, bundles: BundleSet, clock: Clock
-) -> AsyncGenerator[tuple[Renewed, ...]]:
-    """The results for these entries, a batch at a time."""
+) -> AsyncGenerator[tuple[SigningOutcome, ...]]:
+    """The outcomes for these entries, a batch at a time."""
     for start in range(0, len(entries), _BATCH):
         batch = entries[start : start + _BATCH]
         keys = [new_key() for _ in batch]
         answers = await _ask(upstream, batch, keys)
         yield tuple(
-            Renewed(entry, _judged(entry, key, answer, bundles, clock))
+            SigningOutcome(entry, _judged(entry, key, answer, bundles, clock))
             for entry, key, answer in zip(batch, keys, answers, strict=True)
         )
 

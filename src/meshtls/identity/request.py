@@ -9,10 +9,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from meshtls.agent.issuer import Issuer
 from meshtls.bundle import BundleSet
 from meshtls.clock import Clock
 from meshtls.errors import LocalIdentityError, MeshtlsError, PeerError
+from meshtls.identity.issuer import Issuer
 from meshtls.svid.verify import verify_peer
 from meshtls.svid.x509 import PrivateKey, X509Svid
 

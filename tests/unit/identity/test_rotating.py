@@ -12,10 +12,10 @@ from datetime import timedelta
 import pytest
 from cryptography import x509
 
-from meshtls.agent.issuer import Issued, Issuer, LocalIssuer
-from meshtls.agent.source import RotatingSource
 from meshtls.bundle import BundleSet, TrustBundle
 from meshtls.errors import ConfigError, LocalIdentityError, RequestError
+from meshtls.identity.issuer import Issued, Issuer, LocalIssuer
+from meshtls.identity.rotating import RotatingSource
 from meshtls.observe.readiness import Readiness
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.svid.context import X509Context
@@ -164,12 +164,13 @@ async def test_while_the_ca_fails_the_valid_svid_is_served_and_the_log_says_so(
     async with mesh.running() as source:
         first = source.snapshot()
         mesh.issuer.error = LocalIdentityError("no CA answers")
-        with caplog.at_level(logging.WARNING, "meshtls.agent"):
+        with caplog.at_level(logging.WARNING, "meshtls.identity"):
             await mesh.pass_time(1800)
         assert source.snapshot() is first
         assert caplog.messages == [
-            "SVID spiffe://example.org/web: rotation failed: no CA answers; the present one is valid until"
-            f" {first.svid.not_after:%Y-%m-%dT%H:%M:%SZ}"
+            "SVID spiffe://example.org/web: renewal failed: no CA answers; the present one is valid until"
+            f" {first.svid.not_after:%Y-%m-%dT%H:%M:%SZ}; next attempt at"
+            f" {mesh.clock.now() + timedelta(seconds=1):%Y-%m-%dT%H:%M:%SZ}"
         ]
         state, now = source.readiness(), f"{mesh.clock.now():%Y-%m-%dT%H:%M:%SZ}"
         failing = f"expires in 1800 s, renewal failing since {now}: no CA answers"
@@ -190,12 +191,12 @@ async def test_it_tries_again_with_backoff_and_recovers(caplog: pytest.LogCaptur
             await mesh.pass_time(wait)
             assert mesh.issuer.asked == asked + 1
         mesh.issuer.error = None
-        with caplog.at_level(logging.WARNING, "meshtls.agent"):
+        with caplog.at_level(logging.WARNING, "meshtls.identity"):
             await mesh.pass_time(30)
         assert source.snapshot().generation == 2
         assert (source.status.failures, source.last_error) == (0, None)
         assert [one.partition(" since ")[0] for one in caplog.messages[1:]] == [
-            "SVID spiffe://example.org/web: rotation works again after 8 failures"
+            "SVID spiffe://example.org/web: renewal works again after 8 failures"
         ]
 
 
@@ -258,7 +259,7 @@ async def test_a_clock_set_back_before_the_svids_time_makes_it_rotate_at_the_nex
         context = source.snapshot()
         assert context.generation == generation
         assert context.svid.not_before <= mesh.clock.now()
-        assert ("and our clock, set back, says" in caplog.text) is (generation == 2)
+        assert ("but our clock, set back, says" in caplog.text) is (generation == 2)
 
 
 async def test_it_looks_at_the_wall_clock_often_since_a_sleep_may_not_count_suspended_time() -> None:

@@ -1,0 +1,68 @@
+"""When one SVID is renewed next, and how its renewal fares. Pure: time and chance are arguments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from meshtls.svid.lifetime import LONGEST_BACKOFF, next_rotation, retry_at
+from meshtls.svid.x509 import X509Svid
+
+__all__ = ["Schedule"]
+
+#: No retry is planned further ahead: one that is was planned before the clock was set back.
+_FARTHEST_RETRY = timedelta(seconds=2 * LONGEST_BACKOFF)
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """The renewal of one SVID: ``Schedule.of`` a new SVID, then ``failed`` for each attempt that fails.
+
+    - ``due``: the next attempt.
+    - ``received``, ``not_before``, ``not_after``: of the present SVID; None where there is none yet.
+    - ``failures``: attempts since the last success; ``failing_since`` is when the first of them failed, ``last_error``
+      why the latest did; None where none did.
+    """
+
+    due: datetime
+    received: datetime | None = None
+    not_before: datetime | None = None
+    not_after: datetime | None = None
+    failures: int = 0
+    failing_since: datetime | None = None
+    last_error: str | None = None
+
+    @classmethod
+    def of(cls, svid: X509Svid, received: datetime, jitter: float) -> Schedule:
+        """For an SVID received at this time."""
+        due = next_rotation(received, svid.not_after, jitter)
+        return cls(due, received, svid.not_before, svid.not_after)
+
+    def failed(self, now: datetime, error: str, jitter: float, *, patient: bool = False) -> Schedule:
+        """One more attempt has failed. ``patient``: trying more often as the SVID's end comes near would not help."""
+        failures = self.failures + 1
+        return replace(
+            self,
+            due=retry_at(now, None if patient else self.not_after, failures, jitter),
+            failures=failures,
+            failing_since=self.failing_since or now,
+            last_error=error,
+        )
+
+    def due_at(self, now: datetime) -> datetime:
+        """The next attempt as seen at ``now``: at once where the clock was set back.
+
+        It was where the SVID is not valid yet (every SVID is valid when it is received), and where a retry is further
+        ahead than any is planned.
+        """
+        if self.failures:
+            return now if self.due - now > _FARTHEST_RETRY else self.due
+        return now if self.is_not_valid_yet(now) else self.due
+
+    def is_not_valid_yet(self, now: datetime) -> bool:
+        """Whether the present SVID is not valid yet at ``now``."""
+        return self.not_before is not None and now < self.not_before
+
+    def has_expired(self, now: datetime) -> bool:
+        """Whether the present SVID is over at ``now``."""
+        return self.not_after is not None and self.not_after < now
