@@ -61,6 +61,11 @@ class ServerIdentity:
             raise LocalIdentityError(f"{self._spiffe_id}: the server has no valid SVID of its own now")
         return context
 
+    @property
+    def svid(self) -> X509Svid | None:
+        """The present SVID, valid or not; None before the first."""
+        return self._context.svid if self._context else None
+
     def trust(self, bundle: TrustBundle) -> None:
         """Believe the agents that this bundle vouches for: those of all servers of the domain."""
         self._bundle = bundle

@@ -1,0 +1,185 @@
+"""The four that keep SVIDs renewed, each over a real CA, a real store or a real server, on the test's own clock."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from meshtls.agent.embedded import EmbeddedUpstream
+from meshtls.agent.identities import Identities
+from meshtls.agent.node.identity import NodeIdentity
+from meshtls.agent.node.proof import NodeCertificate
+from meshtls.agent.node.upstream import ServerAddress, ServerUpstream
+from meshtls.agent.upstream import EntryCsr, SigningResult
+from meshtls.ca.authority import Authority
+from meshtls.ca.store.address import sqlite_url
+from meshtls.errors import LocalIdentityError
+from meshtls.identity.issuer import Issued, LocalIssuer
+from meshtls.identity.rotating import RotatingSource
+from meshtls.server.identity import ServerIdentity
+from meshtls.server.jwt_key import JwtKey
+from meshtls.server.settings import ServerConfig, X509PopConfig
+from meshtls.server.signing import LatestIssuance, Signing
+from meshtls.server.startup import opened_database
+from meshtls.spiffeid import SpiffeId, TrustDomain
+from meshtls.workload.background import in_background
+from tests.support.agent import OURS, entry
+from tests.support.authority import make_authority
+from tests.support.clock import ManualClock
+from tests.support.server import ServerUnderTest, config_for, started
+
+__all__ = ["HOLDERS", "Holder", "Plan"]
+
+WEB = SpiffeId(OURS, "/web")
+
+
+def no_jitter() -> float:
+    return 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Each SVID lives ``life`` seconds. No CA answers from second ``fails`` until second ``works``.
+
+    ``start`` is where the clock starts, in seconds from the machine's time, by which OpenSSL judges the certificates of
+    the agent and its server.
+    """
+
+    life: int
+    start: float
+    fails: float = float("inf")
+    works: float = float("inf")
+
+
+@dataclass(slots=True)
+class Holder:
+    """``present`` gives something that every renewal changes; ``failing`` switches an outage of the CA on and off.
+
+    ``also_moves`` are clocks that keep the same time.
+    """
+
+    clock: ManualClock
+    present: Callable[[], object]
+    failing: Callable[[bool], object]
+    also_moves: list[ManualClock] = field(default_factory=list)
+
+
+class FailingUpstream(EmbeddedUpstream):
+    failing = False
+
+    def set_failing(self, failing: bool) -> None:
+        self.failing = failing
+
+    async def sign_x509(self, requests: Sequence[EntryCsr]) -> Sequence[SigningResult]:
+        if self.failing:
+            raise LocalIdentityError("no CA answers")
+        return await super().sign_x509(requests)
+
+
+class FailingIssuer(LocalIssuer):
+    failing = False
+
+    def set_failing(self, failing: bool) -> None:
+        self.failing = failing
+
+    async def issue(self, csr_der: bytes) -> Issued:
+        if self.failing:
+            raise LocalIdentityError("no CA answers")
+        return await super().issue(csr_der)
+
+
+@asynccontextmanager
+async def source_in_process(plan: Plan, clock: ManualClock, _: Path) -> AsyncIterator[Holder]:
+    issuer = FailingIssuer(make_authority(clock=clock), WEB, ttl=timedelta(seconds=plan.life))
+    async with RotatingSource(issuer, clock, no_jitter) as source:
+        yield Holder(clock, lambda: source.status.generation, issuer.set_failing)
+
+
+@asynccontextmanager
+async def agents_svids(plan: Plan, clock: ManualClock, _: Path) -> AsyncIterator[Holder]:
+    upstream = FailingUpstream(make_authority(clock=clock), clock, [entry("/web", ttl=plan.life)])
+    identities = Identities(upstream, clock, no_jitter)
+    async with in_background(identities.run(), "identities"):
+        await identities.until_ready()
+        yield Holder(clock, lambda: identities.cache.svid_of("/web"), upstream.set_failing)
+
+
+@asynccontextmanager
+async def servers_own_svid(plan: Plan, clock: ManualClock, directory: Path) -> AsyncIterator[Holder]:
+    issued = LatestIssuance()
+    authority = Authority.create(OURS, clock, recorder=issued)
+    signing = Signing("server-1", authority, issued, JwtKey(ec.generate_private_key(ec.SECP256R1())), clock)
+
+    def set_failing(failing: bool) -> None:
+        # One issuance that nobody has put on record: no other can be made before that.
+        if failing:
+            authority.issue(WEB, ec.generate_private_key(ec.SECP256R1()).public_key())
+        else:
+            issued.take()
+
+    async with opened_database(config_for(directory, sqlite_url(directory / "store.sqlite3"))) as database:
+        life = timedelta(seconds=plan.life)
+        identity = ServerIdentity(OURS, signing, database, clock, life=life, jitter=no_jitter)
+        await identity.renew()
+        async with in_background(identity.keep(), "keep"):
+            yield Holder(clock, lambda: identity.svid, set_failing)
+
+
+class _Server:
+    """A server that can go and come back on the same ports, for nodes that have a certificate of their own."""
+
+    def __init__(self, config: ServerConfig, clock: ManualClock) -> None:
+        self.config = config
+        self._clock = clock
+        self._open = AsyncExitStack()
+
+    async def start(self) -> ServerUnderTest:
+        server = await self._open.enter_async_context(started(self.config, self._clock))
+        running = server.running
+        self.config = replace(self.config, bind_port=running.address[1], attest_port=running.attest_address[1])
+        return server
+
+    async def stop(self) -> None:
+        await self._open.aclose()
+
+    async def set_failing(self, failing: bool) -> None:
+        if failing:
+            await self.stop()
+        else:
+            await self.start()
+
+
+@asynccontextmanager
+async def agents_own_svid(plan: Plan, clock: ManualClock, directory: Path) -> AsyncIterator[Holder]:
+    nodes = make_authority("nodes.test", clock)
+    roots = directory / "nodes.pem"
+    roots.write_bytes(nodes.bundle.to_pem())
+    key = ec.generate_private_key(ec.SECP256R1())
+    proof = NodeCertificate(nodes.issue(SpiffeId(TrustDomain("nodes.test"), "/node-1"), key.public_key()), key)
+    # A clock of its own: the test waits for whoever sleeps on the agent's.
+    servers_clock = ManualClock(clock.now())
+    life = timedelta(seconds=plan.life)
+    server = _Server(config_for(directory, agent_ttl=life, x509pop=X509PopConfig((roots,))), servers_clock)
+    try:
+        running = await server.start()
+        host, port = running.running.address
+        where = ServerAddress(host, port, running.running.attest_address[1])
+        identity = NodeIdentity(await running.admin.bundle(), None, clock)
+        async with ServerUpstream(where, identity, proof, clock, no_jitter) as upstream:
+            await upstream.sign_x509([])
+            yield Holder(clock, lambda: identity.svid, server.set_failing, [servers_clock])
+    finally:
+        await server.stop()
+
+
+HOLDERS = (source_in_process, agents_svids, agents_own_svid, servers_own_svid)
+
+
+def clock_for(plan: Plan) -> ManualClock:
+    """Whole seconds: a certificate has no others."""
+    return ManualClock(datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=plan.start))
