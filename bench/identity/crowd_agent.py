@@ -20,8 +20,8 @@ from weakref import WeakKeyDictionary
 
 from bench.certificates import TRUST_DOMAIN
 from bench.identity.site import entry
-from meshtls.agent.admission import Admission
 from meshtls.agent.attest.attestor import Attestor, Caller, always
+from meshtls.agent.caller_views import CallerViews
 from meshtls.agent.callers import serve_callers
 from meshtls.agent.embedded import EmbeddedUpstream
 from meshtls.agent.identities import Identities
@@ -66,7 +66,7 @@ async def _serve(path: Path) -> None:
     clock = _ClockAhead()
     upstream = EmbeddedUpstream(Authority.create(TRUST_DOMAIN, clock), clock)
     identities = Identities(upstream, clock, lambda: 0.0)
-    api = WorkloadApi(Admission(identities, _Numbering()), Tokens(upstream, clock, lambda: 0.0))
+    api = WorkloadApi(CallerViews(identities, _Numbering()), Tokens(upstream, clock, lambda: 0.0))
     with bound(path, 0o666) as listener:
         async with in_background(identities.run(), "identities"), serve_callers([api], listener, _LIMITS):
             await identities.until_ready()
@@ -82,7 +82,7 @@ async def _serve(path: Path) -> None:
 
 
 async def _fill(upstream: EmbeddedUpstream, identities: Identities, count: int) -> None:
-    with identities.subscribe() as last:
+    with identities.watching() as last:
         last.follow(frozenset([_number(count - 1)]))
         for number in range(count):
             upstream.put_entry(entry(f"/crowd/{number}", _PARENT, str(_number(number))))

@@ -1,7 +1,7 @@
 """What an agent holds: entries, an SVID for each, bundles; and who has to hear of a change. Pure.
 
-Every method that changes something gives the numbers of the subscribers whose view may have changed. It costs with the
-change and those it concerns, not with all entries or all subscribers.
+Every method that changes something gives the numbers of the watchers whose view may have changed. It costs with the
+change and those it concerns, not with all entries or all watchers.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from meshtls.agent.entries import EntrySet
-from meshtls.agent.subscribers import Subscribers
 from meshtls.agent.upstream import Update
+from meshtls.agent.watchers import Watchers
 from meshtls.bundle import BundleSet, TrustBundle
 from meshtls.ca.registration import Entry, Selector
 from meshtls.identity.schedule import Schedule
@@ -54,7 +54,7 @@ class SvidCache:
     def __init__(self, trust_domain: TrustDomain) -> None:
         self.synced = False
         self.entries = EntrySet()
-        self.subscribers = Subscribers()
+        self.watchers = Watchers()
         self.bundles = BundleSet()
         self._trust_domain = trust_domain
         self._held: dict[str, _Held] = {}
@@ -78,7 +78,7 @@ class SvidCache:
             concerned |= self._put(entry)
         if update.whole and not self.synced:
             self.synced = True
-            concerned |= self.subscribers.all()
+            concerned |= self.watchers.all()
         return concerned
 
     def expire(self, now: datetime) -> Set[int]:
@@ -97,7 +97,7 @@ class SvidCache:
         self._held[entry.id] = _Held(svid, entry)
         self._schedules[entry.id] = Schedule.of(svid, now, jitter)
         self._refused.discard(entry.id)
-        return self.subscribers.concerned(present)
+        return self.watchers.concerned(present)
 
     def failed(self, entry: Entry, now: datetime, jitter: float, why: str, *, refused: bool = False) -> Set[int]:
         """It could not be signed as ``entry``; the present SVID is kept.
@@ -109,7 +109,7 @@ class SvidCache:
         schedule = self._schedules.get(entry.id, Schedule(now))
         self._schedules[entry.id] = schedule.failed(now, why, jitter, patient=refused)
         (self._refused.add if refused else self._refused.discard)(entry.id)
-        return self.subscribers.concerned(entry)
+        return self.watchers.concerned(entry)
 
     def schedule_of(self, entry_id: str) -> Schedule | None:
         """When this entry's SVID is renewed, and how that fares; None where it was never tried."""
@@ -172,7 +172,7 @@ class SvidCache:
         return min((end for end in ends if now <= end), default=None)
 
     def __repr__(self) -> str:
-        state = f"{len(self.entries)} entries, {len(self._held)} SVIDs, {len(self.subscribers)} subscribers"
+        state = f"{len(self.entries)} entries, {len(self._held)} SVIDs, {len(self.watchers)} watchers"
         return f"<SvidCache {self._trust_domain} [{state if self.synced else 'not synced'}]>"
 
     def _usable(self, entry: Entry, now: datetime) -> X509Svid | None:
@@ -200,7 +200,7 @@ class SvidCache:
     def _urgency(self, entry: Entry) -> tuple[bool, float]:
         held = self.svid_of(entry.id)
         if held is None:
-            return (False, 0.0 if self.subscribers.concerned(entry) else 1.0)
+            return (False, 0.0 if self.watchers.concerned(entry) else 1.0)
         return (True, held.not_after.timestamp())
 
     def _put(self, entry: Entry) -> Set[int]:
@@ -209,13 +209,13 @@ class SvidCache:
             return set()
         if old is None or old.spiffe_id != entry.spiffe_id:
             self._forget(entry.id)
-        before = self.subscribers.concerned(old) if old else set()
-        return before | self.subscribers.concerned(entry)
+        before = self.watchers.concerned(old) if old else set()
+        return before | self.watchers.concerned(entry)
 
     def _remove(self, entry_id: str) -> Set[int]:
         old = self.entries.remove(entry_id)
         self._forget(entry_id)
-        return self.subscribers.concerned(old) if old else set()
+        return self.watchers.concerned(old) if old else set()
 
     def _forget(self, entry_id: str) -> None:
         self._held.pop(entry_id, None)
@@ -226,13 +226,13 @@ class SvidCache:
         for entry in list(self.entries):
             self._remove(entry.id)
         self.synced = False
-        return self.subscribers.all()
+        return self.watchers.all()
 
     def _replace_bundles(self, bundles: BundleSet) -> Set[int]:
         old, self.bundles = self.bundles, bundles
         domains = {bundle.trust_domain for bundle in (*old, *bundles)}
         changed = {domain for domain in domains if old.get(domain) != bundles.get(domain)}
         if self._trust_domain in changed:
-            return self.subscribers.all()
+            return self.watchers.all()
         federated = [entry for entry in self.entries if changed.intersection(entry.federates_with)]
-        return {number for entry in federated for number in self.subscribers.concerned(entry)}
+        return {number for entry in federated for number in self.watchers.concerned(entry)}

@@ -24,12 +24,12 @@ from meshtls.observe.readiness import Readiness
 from meshtls.svid.x509 import format_moment
 from meshtls.workload.background import in_background
 
-__all__ = ["Identities", "Subscription"]
+__all__ = ["Identities", "Watcher"]
 
 log = logger("meshtls.agent")
 
 
-class Subscription:
+class Watcher:
     """One workload's wait for news. ``news`` is set when its view may have changed."""
 
     def __init__(self, cache: SvidCache, number: int) -> None:
@@ -40,7 +40,7 @@ class Subscription:
     def follow(self, selectors: frozenset[Selector]) -> None:
         """From now on it is about a workload with these selectors; what was known before is no news any more."""
         self.news.clear()
-        self._cache.subscribers.change(self._number, selectors)
+        self._cache.watchers.change(self._number, selectors)
 
 
 class Identities:
@@ -52,7 +52,7 @@ class Identities:
         self.cache = SvidCache(upstream.trust_domain)
         self._jitter = jitter
         self._outage = Outage(log, clock)
-        self._subscriptions: dict[int, Subscription] = {}
+        self._watchers: dict[int, Watcher] = {}
         self._loop = RenewalLoop(clock)
         self._state_changed = asyncio.Event()
 
@@ -66,15 +66,15 @@ class Identities:
         return self.cache.view(selectors, self.clock.now())
 
     @contextlib.contextmanager
-    def subscribe(self) -> Iterator[Subscription]:
+    def watching(self) -> Iterator[Watcher]:
         """Hear of changes while the body runs."""
-        number = self.cache.subscribers.add()
-        subscription = self._subscriptions[number] = Subscription(self.cache, number)
+        number = self.cache.watchers.add()
+        watcher = self._watchers[number] = Watcher(self.cache, number)
         try:
-            yield subscription
+            yield watcher
         finally:
-            del self._subscriptions[number]
-            self.cache.subscribers.remove(number)
+            del self._watchers[number]
+            self.cache.watchers.remove(number)
 
     def prioritize(self) -> None:
         """A workload waits for an SVID: sign that before those that no workload waits for."""
@@ -163,9 +163,9 @@ class Identities:
         self._state_changed.set()
         self._state_changed = asyncio.Event()
         for number in numbers:
-            subscription = self._subscriptions.get(number)
-            if subscription is not None:
-                subscription.news.set()
+            watcher = self._watchers.get(number)
+            if watcher is not None:
+                watcher.news.set()
 
 
 def _is_refusal(error: MeshtlsError) -> bool:

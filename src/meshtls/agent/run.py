@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from meshtls.agent.config import AgentConfig, reloaded
-from meshtls.agent.node.identity import NodeIdentity
+from meshtls.agent.node.own_svid import NodeIdentity
 from meshtls.agent.node.store import opened_store
 from meshtls.agent.node.upstream import ServerUpstream
 from meshtls.agent.service import Agent

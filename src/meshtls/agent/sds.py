@@ -10,8 +10,8 @@ from google.protobuf.message import Message
 from grpclib import GRPCError, Status
 from grpclib.server import Stream
 
-from meshtls.agent.admission import Admission
 from meshtls.agent.cache import View
+from meshtls.agent.caller_views import CallerViews
 from meshtls.agent.callers import current_caller
 from meshtls.agent.sds_secrets import SECRET_TYPE, NamedSecret, secrets_of
 from meshtls.agent.sds_state import DeltaState, WorldState, names_or_all, world
@@ -45,8 +45,8 @@ class _State(Protocol[Q_contra, R_co]):
 class SecretDiscovery(SecretDiscoveryServiceBase):
     """Serve it with ``serve_callers``. A caller gets the secrets of its own entries, whatever it asks for."""
 
-    def __init__(self, admission: Admission) -> None:
-        self._admission = admission
+    def __init__(self, callers: CallerViews) -> None:
+        self._callers = callers
         self._log = CountedLog(log)
 
     async def StreamSecrets(  # noqa: N802
@@ -66,7 +66,7 @@ class SecretDiscovery(SecretDiscoveryServiceBase):
         if request is None:
             raise GRPCError(Status.INVALID_ARGUMENT, "wanted a request message, got none")
         _check_type(request.type_url)
-        secrets = secrets_of(await self._admission.settled())
+        secrets = secrets_of(await self._callers.settled())
         wanted = names_or_all(request.resource_names, secrets)
         found = [secrets[name] for name in wanted if name in secrets]
         if not found:
@@ -74,7 +74,7 @@ class SecretDiscovery(SecretDiscoveryServiceBase):
         await stream.send_message(world(found, "1"))
 
     async def _follow(self, stream: Stream[Q, R], state: _State[Q, R]) -> None:
-        with self._admission.watch() as watch:
+        with self._callers.watch() as watch:
             ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             async with in_background(_take_requests(stream, state, watch.news, ended, self._log), "read SDS requests"):
                 while True:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from meshtls.agent.admission import Admission
 from meshtls.agent.attest.attestor import ATTESTORS, Attestor
 from meshtls.agent.attest.digests import DEFAULT_SIZE_LIMIT
+from meshtls.agent.caller_views import CallerViews
 from meshtls.agent.callers import serve_callers
-from meshtls.agent.health import serve_health
 from meshtls.agent.health_check import HealthCheck
 from meshtls.agent.identities import Identities
+from meshtls.agent.probes import serve_health
 from meshtls.agent.sds import SecretDiscovery
 from meshtls.agent.tokens import Tokens
 from meshtls.agent.upstream import Upstream
@@ -61,7 +61,7 @@ class Agent:
         self.endpoint = endpoint
         self.identities = Identities(upstream, clock or SystemClock(), jitter)
         self.health_port: int | None = None
-        self._admission = Admission(self.identities, Attestor(endpoint.attestors, endpoint.size_limit))
+        self._callers = CallerViews(self.identities, Attestor(endpoint.attestors, endpoint.size_limit))
         self._tokens = Tokens(upstream, self.identities.clock, jitter)
         self._open = AsyncExitStack()
         self._set_limits: SetLimits | None = None
@@ -73,8 +73,8 @@ class Agent:
             listener = opening.enter_context(bound(self.endpoint.socket_path, 0o666))
             await opening.enter_async_context(in_background(self.identities.run(), "identities"))
             services = (
-                WorkloadApi(self._admission, self._tokens),
-                SecretDiscovery(self._admission),
+                WorkloadApi(self._callers, self._tokens),
+                SecretDiscovery(self._callers),
                 HealthCheck(self.readiness, self.identities.clock),
             )
             serving = serve_callers(services, listener, self.endpoint.limits)

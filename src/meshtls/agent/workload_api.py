@@ -13,8 +13,8 @@ from google.protobuf.message import Message
 from grpclib import GRPCError, Status
 from grpclib.server import Stream
 
-from meshtls.agent.admission import Admission, Watch
 from meshtls.agent.cache import View
+from meshtls.agent.caller_views import CallerViews, Watch
 from meshtls.agent.tokens import Tokens
 from meshtls.ca.registration import Entry
 from meshtls.errors import MeshtlsError, NotFoundError, PeerError, RequestError
@@ -37,8 +37,8 @@ _HEADER = "workload.spiffe.io"
 class WorkloadApi(SpiffeWorkloadAPIBase):
     """Serve it with ``serve_callers``. Raises GRPCErrors, as the standard has them, and nothing else on purpose."""
 
-    def __init__(self, admission: Admission, tokens: Tokens) -> None:
-        self._admission = admission
+    def __init__(self, callers: CallerViews, tokens: Tokens) -> None:
+        self._callers = callers
         self._tokens = tokens
 
     async def FetchX509SVID(self, stream: Stream[pb.X509SVIDRequest, pb.X509SVIDResponse]) -> None:  # noqa: N802
@@ -60,7 +60,7 @@ class WorkloadApi(SpiffeWorkloadAPIBase):
         if problem:
             raise GRPCError(Status.INVALID_ARGUMENT, f"audience: {problem}")
         wanted = _wanted_id(request.spiffe_id)
-        entries = (await self._admission.view()).entries
+        entries = (await self._callers.view()).entries
         entries = first_of_each_hint(one for one in entries if wanted in (None, one.spiffe_id))
         if not entries:
             raise GRPCError(Status.PERMISSION_DENIED, f"no identity {wanted} was issued to the caller")
@@ -72,9 +72,9 @@ class WorkloadApi(SpiffeWorkloadAPIBase):
         request = await _request(stream)
         if not request.audience:
             raise GRPCError(Status.INVALID_ARGUMENT, "audience: wanted the caller's own name, got nothing")
-        bundles = (await self._admission.view()).bundles
+        bundles = (await self._callers.view()).bundles
         try:
-            svid = parse_and_validate(request.svid, bundles, request.audience, self._admission.identities.clock.now())
+            svid = parse_and_validate(request.svid, bundles, request.audience, self._callers.identities.clock.now())
             message = validated_message(svid)
         except PeerError as error:
             raise GRPCError(Status.INVALID_ARGUMENT, str(error)) from error
@@ -85,7 +85,7 @@ class WorkloadApi(SpiffeWorkloadAPIBase):
     ) -> None:
         await _request(stream)
         last: R | None = None
-        with self._admission.watch() as watch:
+        with self._callers.watch() as watch:
             while True:
                 message = convert(await look(watch))
                 if message != last:

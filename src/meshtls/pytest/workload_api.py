@@ -104,12 +104,12 @@ class MeshWorkloadApi:
         asyncio.run_coroutine_threadsafe(self._change(change, effect), self._loop).result()
 
     async def _change(self, change: Callable[[], object], effect: Callable[[], bool]) -> None:
-        with self._agent.identities.subscribe() as subscription:
-            subscription.follow(frozenset(self._entry.selectors))
+        with self._agent.identities.watching() as watcher:
+            watcher.follow(frozenset(self._entry.selectors))
             change()
             while not effect():
-                await subscription.news.wait()
-                subscription.news.clear()
+                await watcher.news.wait()
+                watcher.news.clear()
 
 
 def _entry_of(spiffe_id: SpiffeId, dns_names: tuple[str, ...]) -> Entry:

@@ -29,8 +29,8 @@ from meshtls.server.config import reloaded
 from meshtls.server.core import Core
 from meshtls.server.door import Shared, open_door
 from meshtls.server.hub import Hub
-from meshtls.server.identity import ServerIdentity
 from meshtls.server.keys import opened_signing
+from meshtls.server.own_svid import ServerIdentity
 from meshtls.server.services.agents import AgentsService
 from meshtls.server.services.attestation import AttestationService
 from meshtls.server.services.bundles import BundlesService

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from meshtls.agent.node.identity import NodeIdentity
+from meshtls.agent.node.own_svid import NodeIdentity
 from meshtls.agent.node.proof import JoinToken, NodeCertificate, NodeProof
 from meshtls.agent.node.store import NodeStore, opened_store
 from meshtls.agent.node.upstream import ServerAddress, ServerUpstream

@@ -51,7 +51,7 @@ async def slow_agent(directory: Path, *entries: Entry) -> AsyncIterator[tuple[Ag
 
 
 def waited_for(agent: Agent, wanted: Entry) -> bool:
-    return bool(agent.identities.cache.subscribers.concerned(wanted))
+    return bool(agent.identities.cache.watchers.concerned(wanted))
 
 
 async def test_what_a_workload_waits_for_is_signed_before_what_was_due_earlier(directory: Path) -> None:

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from meshtls.agent.embedded import EmbeddedUpstream
 from meshtls.agent.identities import Identities
-from meshtls.agent.node.identity import NodeIdentity
+from meshtls.agent.node.own_svid import NodeIdentity
 from meshtls.agent.node.proof import NodeCertificate
 from meshtls.agent.node.upstream import ServerAddress, ServerUpstream
 from meshtls.agent.upstream import EntryCsr, SigningResult
@@ -21,8 +21,8 @@ from meshtls.ca.store.address import sqlite_url
 from meshtls.errors import LocalIdentityError
 from meshtls.identity.issuer import Issued, LocalIssuer
 from meshtls.identity.rotating import RotatingSource
-from meshtls.server.identity import ServerIdentity
 from meshtls.server.jwt_key import JwtKey
+from meshtls.server.own_svid import ServerIdentity
 from meshtls.server.settings import ServerConfig, X509PopConfig
 from meshtls.server.signing import LatestIssuance, Signing
 from meshtls.server.startup import opened_database

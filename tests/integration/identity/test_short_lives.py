@@ -12,7 +12,7 @@ from math import ceil
 import pytest
 from cryptography import x509
 
-from meshtls.agent.node.identity import NodeIdentity
+from meshtls.agent.node.own_svid import NodeIdentity
 from meshtls.agent.node.proof import JoinToken
 from meshtls.agent.node.upstream import ServerAddress, ServerUpstream
 from meshtls.agent.service import Agent, Endpoint

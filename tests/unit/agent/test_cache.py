@@ -92,17 +92,17 @@ def test_exactly_those_hear_of_a_change_whose_view_it_may_change(
 ) -> None:
     cache = filled(WEB, DB, SIDE)
     names = {
-        cache.subscribers.add(selectors("unix:uid:1")): "web",
-        cache.subscribers.add(selectors("unix:uid:1", "unix:gid:9")): "both",
-        cache.subscribers.add(selectors("unix:uid:2")): "db",
-        cache.subscribers.add(selectors("unix:uid:3")): "nobody",
+        cache.watchers.add(selectors("unix:uid:1")): "web",
+        cache.watchers.add(selectors("unix:uid:1", "unix:gid:9")): "both",
+        cache.watchers.add(selectors("unix:uid:2")): "db",
+        cache.watchers.add(selectors("unix:uid:3")): "nobody",
     }
     assert {names[number] for number in change(cache)} == heard_by
 
 
 def test_a_refused_agent_serves_nobody_until_it_has_heard_everything_again() -> None:
     cache = filled(WEB, DB)
-    numbers = {cache.subscribers.add(selectors("unix:uid:1")), cache.subscribers.add(selectors("unix:uid:3"))}
+    numbers = {cache.watchers.add(selectors("unix:uid:1")), cache.watchers.add(selectors("unix:uid:3"))}
     assert cache.apply(Update(refused=True)) == numbers
     assert not cache.synced
     assert not cache.view(selectors("unix:uid:1"), NOW).entries
@@ -130,7 +130,7 @@ def test_what_is_waited_for_is_due_first_then_what_is_new_then_what_ends_soonest
     for one, ttl in ((late, 2), (soon, 1)):
         svid = svid_for(AUTHORITY, one.spiffe_id, ttl=timedelta(hours=ttl))
         cache.signed(one, svid, NOW, 0.0)
-    cache.subscribers.add(selectors("unix:uid:1"))
+    cache.watchers.add(selectors("unix:uid:1"))
     assert cache.due(NOW + timedelta(hours=1)) == (waited, new, soon, late)
 
 
@@ -142,20 +142,20 @@ def test_an_svid_is_due_when_the_clock_was_set_back_before_its_time(seconds: int
 
 def test_the_first_word_of_the_upstream_concerns_all() -> None:
     cache = SvidCache(OURS)
-    numbers = {cache.subscribers.add(selectors("unix:uid:1")), cache.subscribers.add(selectors("unix:uid:3"))}
+    numbers = {cache.watchers.add(selectors("unix:uid:1")), cache.watchers.add(selectors("unix:uid:3"))}
     assert not cache.synced
     assert cache.apply(Update(whole=True, entries=(WEB,), bundles=BUNDLES)) == numbers
     assert cache.synced
 
 
-def test_a_subscriber_that_left_or_changed_hears_no_more_of_what_it_was() -> None:
+def test_a_watcher_that_left_or_changed_hears_no_more_of_what_it_was() -> None:
     cache = filled(WEB, DB)
-    left, changed = cache.subscribers.add(selectors("unix:uid:1")), cache.subscribers.add(selectors("unix:uid:1"))
-    cache.subscribers.remove(left)
-    cache.subscribers.change(changed, selectors("unix:uid:2"))
+    left, changed = cache.watchers.add(selectors("unix:uid:1")), cache.watchers.add(selectors("unix:uid:1"))
+    cache.watchers.remove(left)
+    cache.watchers.change(changed, selectors("unix:uid:2"))
     assert cache.signed(WEB, SVIDS["/web"], NOW, 0.0) == set()
     assert cache.signed(DB, SVIDS["/db"], NOW, 0.0) == {changed}
-    assert repr(cache.subscribers) == "<Subscribers 1 with 1 selectors>"
+    assert repr(cache.watchers) == "<Watchers 1 with 1 selectors>"
 
 
 def test_a_view_has_the_callers_svids_with_their_hints_and_the_bundles_of_its_entries_only() -> None:
@@ -295,7 +295,7 @@ def test_an_entry_that_is_refused_for_what_it_is_leaves_the_agent_ready_for_the_
 def test_an_expired_entry_goes_with_its_svid_and_its_end_is_an_event() -> None:
     ends = replace(WEB, expires_at=NOW + timedelta(seconds=10))
     cache = filled(ends)
-    number = cache.subscribers.add(selectors("unix:uid:1"))
+    number = cache.watchers.add(selectors("unix:uid:1"))
     assert cache.next_event(NOW) == ends.expires_at
     assert cache.expire(NOW) == set()
     assert cache.expire(NOW + timedelta(seconds=10)) == {number}
@@ -305,7 +305,7 @@ def test_an_expired_entry_goes_with_its_svid_and_its_end_is_an_event() -> None:
 def test_no_key_shows_in_a_repr() -> None:
     svid: X509Svid = SVIDS["/web"]
     cache = filled(WEB)
-    assert repr(cache) == "<SvidCache example.org [1 entries, 1 SVIDs, 0 subscribers]>"
+    assert repr(cache) == "<SvidCache example.org [1 entries, 1 SVIDs, 0 watchers]>"
     assert repr(SvidCache(OURS)) == "<SvidCache example.org [not synced]>"
     assert "private" not in repr(cache.view(selectors("unix:uid:1"), NOW)).lower()
     assert svid.serial not in repr(cache)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshtls.agent.entries import EntrySet
-from meshtls.agent.subscribers import Subscribers
+from meshtls.agent.watchers import Watchers
 from tests.support.agent import entry, selectors
 
 D, E = f"unix:sha256:{'d' * 64}", f"unix:sha256:{'e' * 64}"
@@ -43,19 +43,19 @@ def test_an_entry_that_asks_for_no_digest_any_more_asks_for_none() -> None:
 
 
 def test_a_change_concerns_those_that_have_the_digest_or_were_never_hashed() -> None:
-    subscribers = Subscribers()
-    hashed = subscribers.add(selectors(D, "unix:uid:1"))
-    another = subscribers.add(selectors(E, "unix:uid:1"))
-    unhashed = subscribers.add(selectors("unix:uid:1"))
-    stranger = subscribers.add(selectors("unix:uid:2"))
+    watchers = Watchers()
+    hashed = watchers.add(selectors(D, "unix:uid:1"))
+    another = watchers.add(selectors(E, "unix:uid:1"))
+    unhashed = watchers.add(selectors("unix:uid:1"))
+    stranger = watchers.add(selectors("unix:uid:2"))
     asking = entry("/a", D, "unix:uid:1")
-    assert subscribers.concerned(asking) == {hashed, unhashed}
-    assert subscribers.concerned(entry("/b", D)) == {hashed, unhashed, stranger}
-    assert subscribers.concerned(entry("/c", "unix:uid:1")) == {hashed, another, unhashed}
-    subscribers.change(unhashed, selectors(E, "unix:uid:1"))
-    subscribers.remove(stranger)
-    assert subscribers.concerned(asking) == {hashed}
-    assert subscribers.concerned(entry("/b", D)) == {hashed}
+    assert watchers.concerned(asking) == {hashed, unhashed}
+    assert watchers.concerned(entry("/b", D)) == {hashed, unhashed, stranger}
+    assert watchers.concerned(entry("/c", "unix:uid:1")) == {hashed, another, unhashed}
+    watchers.change(unhashed, selectors(E, "unix:uid:1"))
+    watchers.remove(stranger)
+    assert watchers.concerned(asking) == {hashed}
+    assert watchers.concerned(entry("/b", D)) == {hashed}
 
 
 FACTS = [D, E, "unix:uid:1", "unix:uid:2", "unix:gid:1"]

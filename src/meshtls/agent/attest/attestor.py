@@ -14,9 +14,9 @@ from collections.abc import Callable, Collection, Iterable, Set
 from meshtls.agent.attest.cgroup import container_selectors
 from meshtls.agent.attest.digests import DEFAULT_SIZE_LIMIT, Digests, UnhashedError
 from meshtls.agent.attest.facts import Facts, read_facts, started
+from meshtls.agent.attest.fair_threads import FairThreads
 from meshtls.agent.attest.proc_text import Owners, text_of
 from meshtls.agent.attest.process import ProcessDirectory, connector_runs
-from meshtls.agent.attest.turns import Turns
 from meshtls.ca.registration import DIGEST, Selector
 from meshtls.errors import AccessError, RequestError
 from meshtls.logs import logger
@@ -88,7 +88,7 @@ class Attestor:
 
     def __init__(self, kinds: Collection[str] = ATTESTORS, size_limit: int = DEFAULT_SIZE_LIMIT) -> None:
         self._kinds = frozenset(kinds)
-        self._turns = Turns(_LOOKUP_THREADS, share=_LOOKUPS_OF_ONE)
+        self._threads = FairThreads(_LOOKUP_THREADS, share=_LOOKUPS_OF_ONE)
         self._digests = Digests(size_limit)
         self._told: OrderedDict[str, None] = OrderedDict()
 
@@ -119,7 +119,7 @@ class Attestor:
     async def _selectors(self, facts: Facts, digest_wanted: Callable[[Set[Selector]], bool]) -> frozenset[Selector]:
         container = container_selectors(facts.cgroup) if facts.cgroup is not None else frozenset()
         party = (facts.owners.uid, container)
-        found, notes = await self._turns.run(party, _Lookup(facts))
+        found, notes = await self._threads.run(party, _Lookup(facts))
         selectors = frozenset(one for one in found | container if one.type in self._kinds)
         if facts.program is not None and "unix" in self._kinds and digest_wanted(selectors):
             try:
@@ -144,8 +144,9 @@ class Attestor:
 
 
 class _Lookup:
-    """Work for Turns: the selectors that names and paths give, and notes on those that are left out. Names may come
-    over a network, and a path may lead to a file system that does not answer.
+    """Work for FairThreads: the selectors that names and paths give, and notes on those that are omitted.
+
+    Names may come over a network, and a path may lead to a file system that does not answer.
     """
 
     def __init__(self, facts: Facts) -> None:

@@ -15,8 +15,8 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from weakref import WeakValueDictionary
 
+from meshtls.agent.attest.fair_threads import FairThreads
 from meshtls.agent.attest.process import reopened
-from meshtls.agent.attest.turns import Turns
 
 __all__ = ["DEFAULT_SIZE_LIMIT", "Digests", "UnhashedError"]
 
@@ -44,7 +44,7 @@ class Digests:
     def __init__(self, limit: int = DEFAULT_SIZE_LIMIT) -> None:
         self._limit = limit
         self._known: OrderedDict[_File, str] = OrderedDict()
-        self._turns = Turns(_THREADS, share=1)
+        self._threads = FairThreads(_THREADS, share=1)
         #: One party reads one file once, however many of its callers wait for that.
         self._locks: WeakValueDictionary[tuple[Hashable, _File], asyncio.Lock] = WeakValueDictionary()
 
@@ -62,14 +62,14 @@ class Digests:
         async with lock:
             digest = self._known.get(file)
             if digest is None:
-                digest = await self._turns.run(party, _Reading(program, file))
+                digest = await self._threads.run(party, _Reading(program, file))
                 self._remember(file, digest)
             else:
                 self._known.move_to_end(file)
             return digest
 
     def __repr__(self) -> str:
-        return f"<Digests [{len(self._known)} known] {self._turns!r}>"
+        return f"<Digests [{len(self._known)} known] {self._threads!r}>"
 
     def _remember(self, file: _File, digest: str) -> None:
         *_, changed = file
@@ -81,7 +81,7 @@ class Digests:
 
 
 class _Reading:
-    """Work for Turns: reads one file to its end."""
+    """Work for FairThreads: reads one file to its end."""
 
     def __init__(self, program: int, file: _File) -> None:
         self._file = file

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from grpclib.client import Channel
 
-from meshtls.agent.node.identity import NodeIdentity
+from meshtls.agent.node.own_svid import NodeIdentity
 from meshtls.agent.node.proof import NodeProof
 from meshtls.agent.upstream import EntryCsr, SigningResult, Update
 from meshtls.clock import Clock, SystemClock

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 from meshtls.errors import LocalIdentityError
 
-__all__ = ["Turns", "Work"]
+__all__ = ["FairThreads", "Work"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -38,7 +38,7 @@ class _Job:
         self.result = result
 
 
-class Turns:
+class FairThreads:
     """At most ``threads`` at a time, of which one party has at most ``share``."""
 
     def __init__(self, threads: int, share: int) -> None:
@@ -64,7 +64,7 @@ class Turns:
 
     def __repr__(self) -> str:
         waiting = sum(map(len, self._waiting.values()))
-        return f"<Turns [{self._running.total()} of {self._threads} threads, {waiting} waiting]>"
+        return f"<FairThreads [{self._running.total()} of {self._threads} threads, {waiting} waiting]>"
 
     def _withdraw(self, job: _Job) -> None:
         waiting = self._waiting.get(job.party, ())

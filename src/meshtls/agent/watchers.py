@@ -6,10 +6,10 @@ from collections.abc import Set
 
 from meshtls.ca.registration import Entry, Selector
 
-__all__ = ["Subscribers"]
+__all__ = ["Watchers"]
 
 
-class Subscribers:
+class Watchers:
     """Numbers, each with the selectors of one workload that wants to hear of changes."""
 
     def __init__(self) -> None:
@@ -63,4 +63,4 @@ class Subscribers:
         return len(self._selectors)
 
     def __repr__(self) -> str:
-        return f"<Subscribers {len(self)} with {len(self._having)} selectors>"
+        return f"<Watchers {len(self)} with {len(self._having)} selectors>"

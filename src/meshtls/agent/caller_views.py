@@ -12,14 +12,14 @@ from meshtls.agent.attest.attestor import Attestor, Caller
 from meshtls.agent.cache import View
 from meshtls.agent.callers import current_caller
 from meshtls.agent.entries import nearest
-from meshtls.agent.identities import Identities, Subscription
+from meshtls.agent.identities import Identities, Watcher
 from meshtls.ca.registration import Selector
 from meshtls.errors import AccessError, LocalIdentityError
 from meshtls.logs import logger
 from meshtls.rpc.shedding import CountedLog
 from meshtls.workload.background import in_background
 
-__all__ = ["Admission", "Watch"]
+__all__ = ["CallerViews", "Watch"]
 
 log = logger("meshtls.agent")
 
@@ -32,17 +32,17 @@ _PATIENCE = 1.0
 class Watch:
     """One stream's look at what its caller gets. ``news`` is set when that may have changed; others may set it too."""
 
-    def __init__(self, admission: Admission, caller: Caller, subscription: Subscription) -> None:
-        self.news = subscription.news
-        self._admission = admission
+    def __init__(self, callers: CallerViews, caller: Caller, watcher: Watcher) -> None:
+        self.news = watcher.news
+        self._callers = callers
         self._caller = caller
-        self._subscription = subscription
+        self._watcher = watcher
 
     async def view(self) -> View:
-        """What the caller, attested anew, gets now; it is no news any more. Raises GRPCError as Admission.view."""
-        selectors = await self._admission.attest(self._caller)
-        self._subscription.follow(selectors)
-        return self._admission.judge(self._caller, selectors)
+        """What the caller, attested anew, gets now; it is no news any more. Raises GRPCError as CallerViews.view."""
+        selectors = await self._callers.attest(self._caller)
+        self._watcher.follow(selectors)
+        return self._callers.judge(self._caller, selectors)
 
     async def settled(self) -> View:
         """The view when none of its SVIDs is being signed any more; a second later what there is, if there is one.
@@ -55,18 +55,18 @@ class Watch:
         over = asyncio.Event()
         async with in_background(self._lose_patience(over), "wait for SVIDs that are being signed"):
             while view.pending and not (over.is_set() and view.svids):
-                self._admission.identities.prioritize()
+                self._callers.identities.prioritize()
                 await self.news.wait()
                 view = await self.view()
         return view
 
     async def _lose_patience(self, over: asyncio.Event) -> None:
-        await self._admission.identities.clock.sleep(_PATIENCE)
+        await self._callers.identities.clock.sleep(_PATIENCE)
         over.set()
         self.news.set()
 
 
-class Admission:
+class CallerViews:
     """The callers' side of ``Identities``: every answer is for the process that asks, attested when it asks."""
 
     def __init__(self, identities: Identities, attestor: Attestor) -> None:
@@ -91,11 +91,11 @@ class Admission:
     @contextmanager
     def watch(self) -> Iterator[Watch]:
         """The same again and again, for the caller of the method that runs here."""
-        with self.identities.subscribe() as subscription:
-            yield Watch(self, current_caller(), subscription)
+        with self.identities.watching() as watcher:
+            yield Watch(self, current_caller(), watcher)
 
     def __repr__(self) -> str:
-        return f"<Admission {self.identities!r}>"
+        return f"<CallerViews {self.identities!r}>"
 
     async def attest(self, caller: Caller) -> frozenset[Selector]:
         """What is true of the caller now. Raises GRPCError with PERMISSION_DENIED, or UNAVAILABLE where this machine
