@@ -119,6 +119,21 @@ def test_the_intermediate_is_renewed_with_a_new_key_past_half_its_life() -> None
     assert authority.intermediate.certificate.not_valid_after_utc == clock.now() + timedelta(days=30)
 
 
+@pytest.mark.parametrize("life", [4, 10, 40])
+def test_the_backdating_of_an_intermediate_that_lives_for_seconds_counts_as_no_life(life: int) -> None:
+    clock = ManualClock()
+    half = timedelta(seconds=life / 2)
+    authority = make_authority(clock=clock, svid_ttl=half, intermediate_ttl=2 * half)
+    first = authority.intermediate
+    authority.issue(WEB, KEY.public_key())
+    clock.advance(half.total_seconds())
+    authority.issue(WEB, KEY.public_key())
+    assert authority.intermediate is first
+    clock.advance(0.1)
+    authority.issue(WEB, KEY.public_key())
+    assert authority.intermediate is not first
+
+
 def test_a_mesh_that_runs_for_years_never_runs_out_of_intermediates() -> None:
     clock = ManualClock()
     authority = make_authority(clock=clock)
