@@ -1,1 +1,1 @@
-"""The agent: where a workload's SVID comes from, and its rotation."""
+"""The agent: attests workloads and serves them SVIDs over the Workload API and SDS."""

@@ -1,7 +1,7 @@
-"""What an agent holds: entries, an SVID for each, bundles; and who has to hear of a change. Pure.
+"""The agent's state: entries, an SVID for each, bundles, and the watchers to notify of a change. Pure.
 
-Every method that changes something gives the numbers of the watchers whose view may have changed. It costs with the
-change and those it concerns, not with all entries or all watchers.
+Every method that changes something returns the numbers of the watchers whose view may have changed. Its cost grows with
+the change and the watchers that it concerns, not with all entries or all watchers.
 """
 
 from __future__ import annotations
@@ -25,8 +25,11 @@ __all__ = ["SvidCache", "View"]
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What one workload gets now. ``entries`` are all that it is, the default first; ``svids`` those of them that are
-    valid; ``pending`` how many were never signed nor refused yet; ``trouble`` why the latest signing failed.
+    """What one workload gets now.
+
+    - ``entries``: all that it matches, the default first; ``svids``: those of their SVIDs that are valid.
+    - ``pending``: the number of entries for which no SVID was signed or refused yet.
+    - ``trouble``: why the latest signing failed.
     """
 
     entries: tuple[Entry, ...]
@@ -49,7 +52,7 @@ class _Held:
 
 
 class SvidCache:
-    """``synced`` says whether the upstream was heard at all; before that nobody's entries are known."""
+    """``synced``: the upstream has sent the entries. Before that nothing is known of any workload."""
 
     def __init__(self, trust_domain: TrustDomain) -> None:
         self.synced = False
@@ -64,9 +67,9 @@ class SvidCache:
         self._refused: set[str] = set()
 
     def apply(self, update: Update) -> Set[int]:
-        """Take over a change of entries and bundles."""
+        """Apply a change of entries and bundles."""
         if update.refused:
-            return self._take_back()
+            return self._withdraw_all()
         concerned: set[int] = set()
         if update.bundles is not None:
             concerned |= self._replace_bundles(update.bundles)
@@ -82,12 +85,12 @@ class SvidCache:
         return concerned
 
     def expire(self, now: datetime) -> Set[int]:
-        """Forget the entries whose time is over."""
+        """Remove the entries that have expired."""
         over = [entry.id for entry in self.entries if entry.expired(now)]
         return {number for entry_id in over for number in self._remove(entry_id)}
 
     def signed(self, entry: Entry, svid: X509Svid, now: datetime, jitter: float) -> Set[int]:
-        """Keep the SVID that was asked for when the entry was ``entry``; dropped where it is another ID by now.
+        """Keep the SVID that was requested when the entry was ``entry``; dropped where it has another ID by now.
 
         ``jitter`` is in [-1, 1], as for ``failed``.
         """
@@ -105,7 +108,7 @@ class SvidCache:
         ``refused``: for what the entry is. Trying more often as the SVID's end comes near would not change that.
         """
         if self.entries.get(entry.id) != entry:
-            return set()  # it was changed or removed meanwhile, and what it is now was not asked for
+            return set()  # it was changed or removed meanwhile; nothing was requested for it as it is now
         schedule = self._schedules.get(entry.id, Schedule(now))
         self._schedules[entry.id] = schedule.failed(now, why, jitter, patient=refused)
         (self._refused.add if refused else self._refused.discard)(entry.id)
@@ -116,30 +119,30 @@ class SvidCache:
         return self._schedules.get(entry_id)
 
     def svid_of(self, entry_id: str) -> X509Svid | None:
-        """The SVID that is held for this entry, valid or not."""
+        """The present SVID of this entry, valid or not."""
         held = self._held.get(entry_id)
         return held.svid if held else None
 
     @property
     def untried(self) -> int:
-        """For how many entries no SVID was signed nor refused yet."""
+        """The number of entries for which no SVID was signed or refused yet."""
         return sum(entry.id not in self._schedules for entry in self.entries)
 
     def due(self, now: datetime) -> tuple[Entry, ...]:
-        """Every entry that needs an SVID signed now: first those that a workload waits for, then other new ones, then
-        those that end soonest.
+        """Every entry that needs an SVID now: first those that a workload waits for, then other new ones, then those
+        whose SVIDs expire soonest.
         """
         due = (entry for entry in self.entries if self._due_at(entry, now) <= now and not entry.expired(now))
         return tuple(sorted(due, key=self._urgency))
 
     def next_event(self, now: datetime) -> datetime | None:
-        """When the next SVID is due or the next entry ends."""
+        """When the next SVID is due or the next entry expires."""
         times = [self._due_at(entry, now) for entry in self.entries]
         ends = self.entries.next_expiry()
         return min((*times, ends) if ends else times, default=None)
 
     def view(self, selectors: Set[Selector], now: datetime) -> View:
-        """What a workload with these selectors gets."""
+        """What a workload with these selectors gets now."""
         entries = self.entries.matching(selectors, now)
         svids = tuple(svid for entry in entries if (svid := self._usable(entry, now)))
         schedules = [self._schedules[entry.id] for entry in entries if entry.id in self._schedules]
@@ -147,7 +150,7 @@ class SvidCache:
         return View(entries, svids, BundleSet(self._bundles_of(entries)), len(entries) - len(schedules), trouble)
 
     def readiness(self, now: datetime) -> Readiness:
-        """Whether every entry has a valid SVID now, or for how long.
+        """Whether every entry has a valid SVID now, and what endangers that.
 
         An entry that is refused for what it is counts only where there is no other.
         """
@@ -222,7 +225,7 @@ class SvidCache:
         self._schedules.pop(entry_id, None)
         self._refused.discard(entry_id)
 
-    def _take_back(self) -> Set[int]:
+    def _withdraw_all(self) -> Set[int]:
         for entry in list(self.entries):
             self._remove(entry.id)
         self.synced = False

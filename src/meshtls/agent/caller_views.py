@@ -1,4 +1,4 @@
-"""Who calls, what that caller gets, and with which words it is turned away."""
+"""What each caller of the agent gets, or the status and message with which it is refused."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ log = logger("meshtls.agent")
 _NO_IDENTITY = "no identity issued"
 _MOST_EXPLAINED = 1024
 #: Seconds for which a caller's other SVIDs are held back while one of them is being signed.
-_PATIENCE = 1.0
+_LONGEST_DELAY = 1.0
 
 
 class Watch:
-    """One stream's look at what its caller gets. ``news`` is set when that may have changed; others may set it too."""
+    """What the caller of one stream gets. ``news`` is set when that may have changed; the stream may set it, too."""
 
     def __init__(self, callers: CallerViews, caller: Caller, watcher: Watcher) -> None:
         self.news = watcher.news
@@ -39,46 +39,46 @@ class Watch:
         self._watcher = watcher
 
     async def view(self) -> View:
-        """What the caller, attested anew, gets now; it is no news any more. Raises GRPCError as CallerViews.view."""
+        """Attest the caller anew and return what it gets now; clears ``news``. Raises GRPCError as CallerViews.view."""
         selectors = await self._callers.attest(self._caller)
         self._watcher.follow(selectors)
         return self._callers.judge(self._caller, selectors)
 
     async def settled(self) -> View:
-        """The view when none of its SVIDs is being signed any more; a second later what there is, if there is one.
+        """The view once none of its SVIDs is being signed; after a second the view as it is, if it has an SVID.
 
         Raises GRPCError as ``view``.
         """
         view = await self.view()
         if not view.pending:
             return view
-        over = asyncio.Event()
-        async with in_background(self._lose_patience(over), "wait for SVIDs that are being signed"):
-            while view.pending and not (over.is_set() and view.svids):
+        timed_out = asyncio.Event()
+        async with in_background(self._time_out(timed_out), "wait for SVIDs that are being signed"):
+            while view.pending and not (timed_out.is_set() and view.svids):
                 self._callers.identities.prioritize()
                 await self.news.wait()
                 view = await self.view()
         return view
 
-    async def _lose_patience(self, over: asyncio.Event) -> None:
-        await self._callers.identities.clock.sleep(_PATIENCE)
-        over.set()
+    async def _time_out(self, timed_out: asyncio.Event) -> None:
+        await self._callers.identities.clock.sleep(_LONGEST_DELAY)
+        timed_out.set()
         self.news.set()
 
 
 class CallerViews:
-    """The callers' side of ``Identities``: every answer is for the process that asks, attested when it asks."""
+    """``Identities`` for callers: each view is for the process that calls, attested when it calls."""
 
     def __init__(self, identities: Identities, attestor: Attestor) -> None:
         self.identities = identities
         self._attestor = attestor
         self._log = CountedLog(log)
-        #: Oldest first, at which version of the entries it was.
+        #: The version of the entries for which it was logged why these selectors match none; the oldest first.
         self._explained: dict[frozenset[Selector], int] = {}
 
     async def view(self) -> View:
-        """What the caller of the method that runs here gets. Raises GRPCError with PERMISSION_DENIED where it has no
-        identity, UNAVAILABLE as long as that isn't known.
+        """What the caller of the current method gets. Raises GRPCError: PERMISSION_DENIED where it has no identity,
+        UNAVAILABLE as long as that is not known.
         """
         caller = current_caller()
         return self.judge(caller, await self.attest(caller))
@@ -90,7 +90,7 @@ class CallerViews:
 
     @contextmanager
     def watch(self) -> Iterator[Watch]:
-        """The same again and again, for the caller of the method that runs here."""
+        """The same repeatedly, for the caller of the current method."""
         with self.identities.watching() as watcher:
             yield Watch(self, current_caller(), watcher)
 
@@ -98,21 +98,21 @@ class CallerViews:
         return f"<CallerViews {self.identities!r}>"
 
     async def attest(self, caller: Caller) -> frozenset[Selector]:
-        """What is true of the caller now. Raises GRPCError with PERMISSION_DENIED, or UNAVAILABLE where this machine
-        has no room for the question.
+        """The caller's selectors now. Raises GRPCError: PERMISSION_DENIED, or UNAVAILABLE where this machine has no
+        thread left for the lookups.
         """
         try:
-            # What is asked for may change at each await: here, and then in ``judge``, it is that of one moment.
+            # The entries may change at each await. There is none between this question and ``judge``.
             return await self._attestor.attest(caller, self.identities.cache.entries.ask_for_digest)
         except LocalIdentityError as error:
             self._log.warning(
                 ("not attested now", caller.credentials.uid), f"{caller} could not be attested now: {error}"
             )
-            raise GRPCError(Status.UNAVAILABLE, "the agent can't look at its caller now") from error
+            raise GRPCError(Status.UNAVAILABLE, "the agent cannot attest its caller now") from error
         except AccessError as error:
             self._log.warning(
                 ("not attested", caller.credentials.uid),
-                f"{caller} could not be attested, and so gets nothing: {error}",
+                f"{caller} could not be attested and gets nothing: {error}",
             )
             raise GRPCError(Status.PERMISSION_DENIED, _NO_IDENTITY) from error
 
@@ -120,7 +120,7 @@ class CallerViews:
         """What a caller with these selectors gets. Raises GRPCError as ``view``."""
         waiting = self.identities.waiting_for
         if waiting:
-            raise GRPCError(Status.UNAVAILABLE, f"the agent waits for {waiting}")
+            raise GRPCError(Status.UNAVAILABLE, f"the agent is waiting for {waiting}")
         view = self.identities.view(selectors)
         if not view.entries:
             self._explain(caller, frozenset(selectors))
@@ -128,7 +128,9 @@ class CallerViews:
         return view
 
     def _explain(self, caller: Caller, selectors: frozenset[Selector]) -> None:
-        """Once as long as no entry changes: it costs with all entries, and whoever is denied may ask without end."""
+        """Log why, once until an entry changes: the cost grows with all entries, and a denied caller may call without
+        end.
+        """
         entries = self.identities.cache.entries
         if self._explained.get(selectors) == entries.version:
             log.debug("%s has no identity", caller)
@@ -140,6 +142,6 @@ class CallerViews:
         log.warning("%s has no identity: %s", caller, self._why(selectors))
 
     def _why(self, selectors: Set[Selector]) -> str:
-        has = f"no entry matches its selectors {', '.join(sorted(map(str, selectors))) or '(none)'}"
+        none = f"no registration entry matches its selectors {', '.join(sorted(map(str, selectors))) or '(none)'}"
         near = nearest(self.identities.cache.entries, selectors)
-        return f"{has}; the nearest is {near[0]}" if near else f"{has}, and none comes near"
+        return f"{none}; near miss: {near[0]}" if near else f"{none}; no near miss"

@@ -1,7 +1,7 @@
-"""The agent's gRPC door: a Unix socket whose handlers know who calls.
+"""The agent's gRPC listener: a Unix socket whose handlers know their caller.
 
-grpclib tells a handler the peer's address, which for a Unix socket is empty. The socket itself is at hand when a
-connection is made; what is learnt from it there goes with every call of that connection, in a context variable.
+grpclib gives a handler the peer's address, which is empty for a Unix socket. So the caller is looked up when a
+connection is made, while its socket is at hand, and is passed to every call of that connection in a context variable.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _DESCRIPTORS = 2
 
 
 def current_caller() -> Caller:
-    """Who called the method that runs here. Raises LookupError outside of one."""
+    """The caller of the current method. Raises LookupError outside of one."""
     return _CALLER.get()
 
 
@@ -37,8 +37,8 @@ def current_caller() -> Caller:
 async def serve_callers(
     services: Collection[IServable], listener: socket.socket, limits: Limits = DEFAULT_LIMITS
 ) -> AsyncIterator[SetLimits]:
-    """Answer on ``listener``, a Unix socket that listens, while the body runs; then every connection is cut. The body
-    gets what sets other limits.
+    """Serve on ``listener``, a listening Unix socket, while the body runs; then cut every connection. The body gets a
+    function that changes the limits.
     """
     listening = Listening(name="agent socket", limits=within_descriptors(limits, _DESCRIPTORS))
     async with serve_grpc(services, listener, _entered, listening) as set_limits:

@@ -1,6 +1,6 @@
 """Reads an agent's configuration: our YAML, or SPIRE's ``agent.conf`` in HCL, JSON or a ConfigMap.
 
-A server is believed by the trust bundle that the operator gives: there is no way to believe whoever answers first.
+A server is authenticated by the trust bundle that the operator gives; there is no trust on first use.
 """
 
 from __future__ import annotations
@@ -27,9 +27,12 @@ __all__ = ["AgentConfig", "load_config", "parse_config", "reloaded"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentConfig:
-    """Everything that an agent runs by. ``bundle`` is what the server is believed by at first; without ``data_dir`` the
-    agent's SVID is never on disk and each start needs ``proof``. ``notices`` are what the file says that has another
-    effect than it says, in words for the operator; ``file`` is the file key by key, which a reload compares.
+    """An agent's configuration.
+
+    - ``bundle``: authenticates the server at first.
+    - ``data_dir``: without it the agent's SVID is never on disk, and each start needs ``proof``.
+    - ``notices``: keys whose effect differs from what the file says, for the operator.
+    - ``file``: the file key by key, which a reload compares.
     """
 
     bundle: TrustBundle
@@ -43,7 +46,7 @@ class AgentConfig:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files that it names and whose content a reload takes over."""
+        """The files that it names and that a reload reads again."""
         pop = self.file.x509pop
         return (pop.certificate_path.path, pop.private_key_path.path) if pop else ()
 
@@ -70,7 +73,7 @@ def parse_config(file: str, text: str) -> AgentConfig:
 
 
 def reloaded(running: AgentConfig, wanted: AgentConfig) -> tuple[AgentConfig, Changes]:
-    """What a running agent goes on by when its file says ``wanted``, and which keys differ. Raises ConfigError."""
+    """The configuration of a running agent once its file says ``wanted``, and which keys differ. Raises ConfigError."""
     check_same_domain(running.trust_domain, wanted.trust_domain)
     file, changes = merged(running.file, wanted.file)
     return _config(file, wanted.notices), changes

@@ -26,8 +26,10 @@ __all__ = ["EmbeddedUpstream"]
 
 
 class EmbeddedUpstream:
-    """Meets Upstream over an authority and a list of entries that may be changed meanwhile; each change is heard at
-    once. ``jwt_key`` is a new P-256 key unless given; ``federated`` are bundles of other trust domains.
+    """Meets Upstream over an authority and a list of entries that may be changed meanwhile; each change is pushed at
+    once.
+
+    ``jwt_key`` is a new P-256 key unless given; ``federated`` are bundles of other trust domains.
     """
 
     trouble: str | None = None
@@ -56,10 +58,9 @@ class EmbeddedUpstream:
             self.put_entry(entry)
 
     def put_entry(self, entry: Entry) -> Entry:
-        """Add it, or put it in place of the one with its id, which stays as old as it was; one without an id gets a new
-        one. Gives what is kept.
+        """Add the entry, or replace the one with its id and keep that one's age. An entry without an id gets a new id.
 
-        Raises RequestError for an ID of another trust domain.
+        Returns the entry as it is kept. Raises RequestError for an ID of another trust domain.
         """
         if not entry.spiffe_id.member_of(self.trust_domain):
             raise RequestError(f"entry {entry.spiffe_id}: this CA issues for trust domain {self.trust_domain} only")
@@ -79,7 +80,7 @@ class EmbeddedUpstream:
         self._wake()
 
     def put_bundle(self, bundle: TrustBundle) -> None:
-        """Federate with this trust domain, or take over its new bundle. Raises RequestError for our own domain."""
+        """Federate with this trust domain, or replace its bundle. Raises RequestError for our own trust domain."""
         if bundle.trust_domain == self.trust_domain:
             raise RequestError(f"bundle of {bundle.trust_domain}: our own is the authority's, wanted another domain's")
         self._federated[bundle.trust_domain] = bundle
@@ -96,7 +97,7 @@ class EmbeddedUpstream:
         return BundleSet([own, *self._federated.values()])
 
     async def watch(self) -> AsyncGenerator[Update]:
-        """All of it, each time: here it costs nothing to say, and who hears it finds out what is new."""
+        """A whole update after each change: it costs nothing in one process, and the cache finds out what is new."""
         while True:
             changed = self._changed
             yield Update(entries=self.entries, bundles=self.bundles, whole=True)

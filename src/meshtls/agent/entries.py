@@ -1,4 +1,4 @@
-"""The entries that an agent may serve: which of them a workload is, and which one it just misses. Pure."""
+"""The entries that an agent may serve: which of them a workload matches, and its near misses. Pure."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ K = TypeVar("K")
 
 @dataclass(frozen=True, slots=True)
 class NearMiss:
-    """An entry that a workload is not, and what it lacks to be it."""
+    """An entry that a workload does not match, and the selectors that it lacks."""
 
     entry: Entry
     missing: tuple[Selector, ...]
 
     def __str__(self) -> str:
-        return f"{self.entry.spiffe_id}, for which it lacks {' and '.join(map(str, self.missing))}"
+        return f"{self.entry.spiffe_id}, missing {' and '.join(map(str, self.missing))}"
 
 
 class EntrySet:
-    """Entries by id. A question costs with the workload's selectors, not with the number of entries: each entry is
-    found by the first of its selectors.
+    """Entries by id. The cost of a lookup grows with the workload's selectors, not with the number of entries: each
+    entry is indexed by the first of its selectors.
     """
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self._by_id: dict[str, Entry] = {}
         self._by_selector: dict[Selector, dict[str, Entry]] = {}
-        #: Those that ask for a program's digest, by the first of their other selectors, if there is one.
+        #: Entries with a program's digest among their selectors, by the first of the others; None where there is none.
         self._by_other: dict[Selector | None, dict[str, Entry]] = {}
-        #: Another number after each change.
+        #: Increased by each change.
         self.version = 0
         for entry in entries:
             self.put(entry)
 
     def put(self, entry: Entry) -> Entry | None:
-        """Keep this one and give the one of the same id that it replaces."""
+        """Add this entry and return the one of the same id that it replaces."""
         replaced = self.remove(entry.id)
         self._by_id[entry.id] = entry
         self._by_selector.setdefault(entry.selectors[0], {})[entry.id] = entry
@@ -50,7 +50,7 @@ class EntrySet:
         return replaced
 
     def remove(self, entry_id: str) -> Entry | None:
-        """Forget it and give what it was."""
+        """Remove the entry and return it."""
         self.version += 1
         entry = self._by_id.pop(entry_id, None)
         if entry is not None:
@@ -63,20 +63,20 @@ class EntrySet:
         return self._by_id.get(entry_id)
 
     def matching(self, selectors: Set[Selector], now: datetime) -> tuple[Entry, ...]:
-        """What a workload with these selectors is, the oldest entry first: that is the default, and a new one does not
-        change it.
+        """The entries that a workload with these selectors matches, the oldest first: that is the default identity, and
+        a new entry does not change it.
         """
         candidates = [entry for one in selectors for entry in self._by_selector.get(one, {}).values()]
         found = [entry for entry in candidates if entry.matches(selectors) and not entry.expired(now)]
         return tuple(sorted(found, key=_oldest_first))
 
     def ask_for_digest(self, selectors: Set[Selector]) -> bool:
-        """Whether a workload with these selectors lacks only its program's digest to be what some entry is about."""
+        """Whether a workload with these selectors lacks only its program's digest to match some entry."""
         candidates = (entry for one in (None, *selectors) for entry in self._by_other.get(one, {}).values())
         return any(all(one.is_digest or one in selectors for one in entry.selectors) for entry in candidates)
 
     def next_expiry(self) -> datetime | None:
-        """When the next entry ends by itself."""
+        """When the next entry expires."""
         return min((one.expires_at for one in self._by_id.values() if one.expires_at is not None), default=None)
 
     def __iter__(self) -> Iterator[Entry]:
@@ -90,9 +90,9 @@ class EntrySet:
 
 
 def nearest(entries: Iterable[Entry], selectors: Set[Selector], most: int = 1) -> tuple[NearMiss, ...]:
-    """The entries that a workload with these selectors misses by least, at most ``most``; the nearest first.
+    """The near misses of a workload with these selectors, the nearest first, at most ``most``.
 
-    Only such as it has at least one selector of: all others are about somebody else.
+    Only entries of which it has at least one selector count.
     """
     misses = (NearMiss(entry, entry.missing(selectors)) for entry in entries)
     near = [miss for miss in misses if 0 < len(miss.missing) < len(miss.entry.selectors)]

@@ -1,6 +1,6 @@
-"""gRPC's health checking protocol on the agent's socket, for probes that speak gRPC; it needs no security header.
+"""gRPC's health checking protocol on the agent's socket, for gRPC probes; it needs no security header.
 
-As at SPIRE's agent a service's own health is not told, only the whole agent's.
+As with SPIRE's agent, the health of single services is not reported, only that of the whole agent.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LOOK_EVERY = 1.0
 
 
 class ServingStatus(IntEnum):
-    """What is answered."""
+    """The values of gRPC's HealthCheckResponse that the agent uses."""
 
     SERVING = 1
     NOT_SERVING = 2
@@ -45,13 +45,13 @@ class HealthCheck(HealthBase):
         self, stream: Stream[pb.HealthCheckRequest, pb.HealthCheckResponse]
     ) -> None:
         await _check_request(stream)
-        told: ServingStatus | None = None
+        sent: ServingStatus | None = None
         while True:
             status = self._status()
-            if status is not told:
+            if status is not sent:
                 await stream.send_message(pb.HealthCheckResponse(status=status))
-                told = status
-            # An identity's end is no event, so it is looked for.
+                sent = status
+            # The expiry of an SVID is no event, so readiness is polled.
             await self._clock.sleep(_LOOK_EVERY)
 
     def _status(self) -> ServingStatus:
@@ -59,9 +59,9 @@ class HealthCheck(HealthBase):
 
 
 async def _check_request(stream: Stream[pb.HealthCheckRequest, pb.HealthCheckResponse]) -> None:
-    """Raises GRPCError for a call that is about one service."""
+    """Raises GRPCError for a call about a single service."""
     request = await stream.recv_message()
     if request is None:
         raise GRPCError(Status.INVALID_ARGUMENT, "wanted a request message, got none")
     if request.service:
-        raise GRPCError(Status.INVALID_ARGUMENT, "service: wanted none, the health of single services is not told")
+        raise GRPCError(Status.INVALID_ARGUMENT, "service: wanted none, the health of single services is not reported")

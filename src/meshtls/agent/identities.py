@@ -1,6 +1,6 @@
-"""The agent's one piece of state at work: it follows the upstream, keeps every SVID renewed and wakes who waits.
+"""Follows the upstream, keeps every SVID renewed and notifies the watchers.
 
-All that decides is in the cache, which is pure; here are the waits.
+The cache decides, and is pure; this module waits.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ log = logger("meshtls.agent")
 
 
 class Watcher:
-    """One workload's wait for news. ``news`` is set when its view may have changed."""
+    """One workload's wait for changes. ``news`` is set when its view may have changed."""
 
     def __init__(self, cache: SvidCache, number: int) -> None:
         self.news = asyncio.Event()
@@ -38,13 +38,13 @@ class Watcher:
         self._number = number
 
     def follow(self, selectors: frozenset[Selector]) -> None:
-        """From now on it is about a workload with these selectors; what was known before is no news any more."""
+        """Watch the view of a workload with these selectors from now on, and clear ``news``."""
         self.news.clear()
         self._cache.watchers.change(self._number, selectors)
 
 
 class Identities:
-    """``run`` does the work; the rest answers from what is there. ``jitter`` gives a number in [-1, 1]."""
+    """``run`` does the work; all else answers from the cache. ``jitter`` gives a number in [-1, 1]."""
 
     def __init__(self, upstream: Upstream, clock: Clock, jitter: Callable[[], float]) -> None:
         self.upstream = upstream
@@ -57,7 +57,7 @@ class Identities:
         self._state_changed = asyncio.Event()
 
     async def run(self) -> None:
-        """Follow the upstream and renew, for ever."""
+        """Follow the upstream and renew; for ever."""
         async with in_background(self._follow(), "follow the upstream"):
             await self._loop.run(self.cache.next_event, self._renew_due)
 
@@ -67,7 +67,7 @@ class Identities:
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[Watcher]:
-        """Hear of changes while the body runs."""
+        """Be notified of changes while the body runs."""
         number = self.cache.watchers.add()
         watcher = self._watchers[number] = Watcher(self.cache, number)
         try:
@@ -81,13 +81,13 @@ class Identities:
         self._loop.wake()
 
     async def until_ready(self) -> None:
-        """Wait until all is heard and every SVID was signed, or refused, once."""
+        """Wait until the upstream has sent the entries and every SVID was signed, or refused, once."""
         while self.waiting_for or self.cache.untried:
             await self._state_changed.wait()
 
     @property
     def waiting_for(self) -> str | None:
-        """What is awaited before workloads can be served, None when nothing."""
+        """What has to come before workloads can be served; None where nothing has to."""
         if not self.cache.synced:
             return f"the entries: {self.upstream.trouble or 'the CA has not sent them yet'}"
         return None
@@ -123,7 +123,7 @@ class Identities:
                 self._notify({number for signed in batch for number in self._keep(signed)})
                 self._log_failures(batch, before)
                 if self._loop.woken:
-                    return  # the order may be another now
+                    return  # the order may have changed
 
     def _keep(self, signed: SigningOutcome) -> Set[int]:
         entry, svid, now = signed.entry, signed.svid, self.clock.now()
@@ -169,5 +169,5 @@ class Identities:
 
 
 def _is_refusal(error: MeshtlsError) -> bool:
-    """It says that this entry can't have what it asks for, not that nobody can have anything now."""
+    """Whether the error is about this entry, and not about signing as such."""
     return isinstance(error, RequestError)

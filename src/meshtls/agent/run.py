@@ -22,8 +22,8 @@ log = logger("meshtls.agent")
 
 @dataclass(frozen=True, slots=True)
 class RunningAgent:
-    """A running agent. ``reload`` puts those keys of a configuration to work that it can take, and says what differs
-    from the one in use.
+    """A running agent. ``reload`` applies the keys of a configuration that can change at run time, and returns what
+    differs from the one in use.
     """
 
     agent: Agent

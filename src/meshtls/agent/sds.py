@@ -1,4 +1,4 @@
-"""Envoy's secret discovery service (SDS v3) on the Workload API's socket: who calls is attested in the same way."""
+"""Envoy's secret discovery service (SDS v3) on the Workload API's socket; callers are attested in the same way."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class _State(Protocol[Q_contra, R_co]):
 
 
 class SecretDiscovery(SecretDiscoveryServiceBase):
-    """Serve it with ``serve_callers``. A caller gets the secrets of its own entries, whatever it asks for."""
+    """Serve it with ``serve_callers``. A caller gets secrets of its own entries only, whatever it asks for."""
 
     def __init__(self, callers: CallerViews) -> None:
         self._callers = callers
@@ -70,7 +70,9 @@ class SecretDiscovery(SecretDiscoveryServiceBase):
         wanted = names_or_all(request.resource_names, secrets)
         found = [secrets[name] for name in wanted if name in secrets]
         if not found:
-            raise GRPCError(Status.NOT_FOUND, f"no such secret; the caller's are {', '.join(secrets) or 'none yet'}")
+            raise GRPCError(
+                Status.NOT_FOUND, f"no such secret; available to the caller: {', '.join(secrets) or 'none yet'}"
+            )
         await stream.send_message(world(found, "1"))
 
     async def _follow(self, stream: Stream[Q, R], state: _State[Q, R]) -> None:
@@ -82,7 +84,7 @@ class SecretDiscovery(SecretDiscoveryServiceBase):
                         view = await watch.settled()
                     except GRPCError as error:
                         if error.status is Status.PERMISSION_DENIED:
-                            await _take_back(stream, state)
+                            await _remove_all(stream, state)
                         raise
                     await _respond(stream, state, view, self._log)
                     if ended.done():
@@ -104,7 +106,7 @@ async def _take_requests(
         if refused is not None:
             counted.warning(
                 ("refused", caller.credentials.uid),
-                f"Envoy, {caller}, refused its secrets, and keeps those it had: {refused}",
+                f"Envoy, {caller}, rejected the update and keeps its present secrets: {refused}",
             )
         news.set()
     else:
@@ -113,13 +115,13 @@ async def _take_requests(
 
 
 def _check_type(type_url: str) -> None:
-    """Envoy leaves it out where the method says it all."""
+    """Envoy leaves the type out where the method implies it."""
     if type_url not in ("", SECRET_TYPE):
         raise GRPCError(Status.INVALID_ARGUMENT, f"type_url: wanted {SECRET_TYPE}, got {type_url}")
 
 
-async def _take_back(stream: Stream[Q, R], state: _State[Q, R]) -> None:
-    """The caller has lost all that it was sent. Only the incremental form has words for that."""
+async def _remove_all(stream: Stream[Q, R], state: _State[Q, R]) -> None:
+    """Remove everything that the caller was sent. Only the incremental protocol can express that."""
     if state.sent and (response := state.response({})) is not None:
         await stream.send_message(response)
 
@@ -132,7 +134,7 @@ async def _respond(stream: Stream[Q, R], state: _State[Q, R], view: View, counte
         caller = current_caller()
         counted.warning(
             ("missing", caller.credentials.uid),
-            f"Envoy, {caller}, asks for {', '.join(missing)}; the secrets it may have: {has}",
+            f"Envoy, {caller}, requests unknown secrets {', '.join(missing)}; available to it: {has}",
         )
     response = state.response(secrets)
     if response is not None:

@@ -1,10 +1,10 @@
-"""A workload's identities as Envoy's secrets, by the names that Envoy asks for. Pure.
+"""A workload's identities as Envoy secrets, by the names that Envoy requests. Pure.
 
-A validation context names the bundle of each trust domain by itself, for the validator that judges a peer by the
-bundle of its own trust domain: one flat list of roots would let a federated domain's CA vouch for our IDs.
+A validation context lists the bundle of each trust domain separately, for the validator that verifies a peer against
+the bundle of its own trust domain: one flat list of roots would let a federated domain's CA vouch for our IDs.
 
-Envoy keeps a secret that is not sent any more, and refuses a bundle without roots. So a trust domain of which nobody is
-trusted has a root that nobody can sign with.
+Envoy keeps a secret that is no longer sent, and rejects a bundle without roots. So a trust domain without any authority
+gets a root that has expired and whose key is gone.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _VALIDATOR = "envoy.tls.cert_validator.spiffe"
 
 @dataclass(frozen=True, slots=True)
 class NamedSecret:
-    """``version`` changes exactly when what is in it does; it gives nothing of the key away."""
+    """``version`` changes exactly when the content does; it reveals nothing of the key."""
 
     name: str
     version: str
@@ -75,7 +75,7 @@ def _certificate(name: str, svid: X509Svid) -> NamedSecret:
 def _validation(name: str, bundles: Iterable[TrustBundle]) -> NamedSecret:
     config = tls_pb.SPIFFECertValidatorConfig()
     for bundle in bundles:
-        source = core_pb.DataSource(inline_bytes=bundle.to_pem() or _nobody())
+        source = core_pb.DataSource(inline_bytes=bundle.to_pem() or _unusable_root())
         config.trust_domains.add(name=str(bundle.trust_domain), trust_bundle=source)
     packed = Any()
     packed.Pack(config)
@@ -85,8 +85,8 @@ def _validation(name: str, bundles: Iterable[TrustBundle]) -> NamedSecret:
 
 
 @cache
-def _nobody() -> bytes:
-    """A certificate in PEM that is no CA, that has ended, and whose key is gone."""
+def _unusable_root() -> bytes:
+    """A certificate in PEM that is no CA, that has expired, and whose key is gone."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "nobody is trusted")])
     builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())

@@ -1,7 +1,7 @@
-"""What an SDS stream has to send next, in both forms of the xDS protocol. Pure.
+"""What an SDS stream has to send next, in both variants of the xDS protocol. Pure.
 
-Envoy answers each response with its nonce: accepted, or refused with a reason. A refused response would be refused
-again, so it is not repeated; the next change is sent as ever. An answer to an older response than the last one is void.
+Envoy answers each response with its nonce: ACK, or NACK with a reason. A rejected response would be rejected again, so
+it is not repeated; the next change is sent as usual. A request with a stale nonce is ignored.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ def world(secrets: Iterable[NamedSecret], nonce: str) -> pb.DiscoveryResponse:
 
 
 def names_or_all(names: Sequence[str], secrets: Mapping[str, NamedSecret]) -> Sequence[str]:
-    """The names, each one once; all that there are where none is given, or ``*`` among them."""
+    """The names without duplicates; all that there are where none is given, or ``*`` is among them."""
     return sorted(secrets) if not names or _WILDCARD in names else tuple(dict.fromkeys(names))
 
 
 class WorldState:
-    """State of the world: each response holds all that was asked for by name, or everything where the first request
-    gave no name, or one gives ``*``. ``sent`` counts the responses.
+    """State of the world: each response holds all that was requested by name, or everything where the first request
+    gave no name, or a request gives ``*``. ``sent`` counts the responses.
     """
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class WorldState:
         self._version = ""
 
     def take(self, request: pb.DiscoveryRequest) -> str | None:
-        """The next request. Gives the reason where it refuses the last response."""
+        """Take the next request. Returns the reason where it rejects the last response."""
         if request.response_nonce not in ("", self._nonce):
             return None
         if self._names is None:
@@ -56,7 +56,7 @@ class WorldState:
         return request.error_detail.message if request.HasField("error_detail") else None
 
     def response(self, secrets: Mapping[str, NamedSecret]) -> pb.DiscoveryResponse | None:
-        """What to send now that these are all the secrets there are; None where nothing of it is new."""
+        """The response for these secrets, which are all there are; None where nothing in it is new."""
         if self._names is None:
             return None
         names = names_or_all(self._names, secrets) if self._names or self._everything else ()
@@ -69,7 +69,7 @@ class WorldState:
         return response
 
     def newly_missing(self, secrets: Mapping[str, NamedSecret]) -> tuple[str, ...]:
-        """Names that were asked for and are none of these, each one once."""
+        """Requested names that are not among these secrets; each is returned once."""
         missing = frozenset(self._names or ()) - secrets.keys() - {_WILDCARD}
         new, self._told = missing - self._told, missing
         return tuple(sorted(new))
@@ -80,7 +80,7 @@ class WorldState:
 
 
 class DeltaState:
-    """Incremental: each response holds what is new to the client, and names what is not there (any more).
+    """Incremental: each response holds what is new to the client, and names what was removed or does not exist.
 
     ``sent`` counts the responses.
     """
@@ -94,7 +94,7 @@ class DeltaState:
         self.sent = 0
 
     def take(self, request: pb.DeltaDiscoveryRequest) -> str | None:
-        """The next request. Gives the reason where it refuses a response."""
+        """Take the next request. Returns the reason where it rejects a response."""
         if self._first:
             self._known.update(request.initial_resource_versions)
             self._everything = not request.resource_names_subscribe
@@ -107,7 +107,7 @@ class DeltaState:
         """As in WorldState."""
         present = {name: one for name, one in secrets.items() if self._everything or name in self._names}
         new = [one for name, one in sorted(present.items()) if self._known.get(name) != one.version]
-        # A name that was asked for and never sent is said to be missing once: None stands for "told so".
+        # A name that was requested and never sent is reported as removed once: None stands for "reported".
         asked = {name for name in self._names if name not in self._known} | {n for n, v in self._known.items() if v}
         gone = sorted(asked - present.keys())
         if not new and not gone:
@@ -134,7 +134,7 @@ class DeltaState:
                 self._everything = True
                 continue
             if not self._first:
-                # Who asks again for what it has, has lost it.
+                # A re-subscribe means that the client dropped the resource: send it again.
                 self._known.pop(name, None)
             self._names.add(name)
 

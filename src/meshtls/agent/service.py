@@ -33,9 +33,12 @@ __all__ = ["Agent", "Endpoint"]
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where an agent serves. ``attestors`` are the types of selectors that it looks for; ``health`` a host and a port
-    (0: any free one) for probes, None for none; ``size_limit`` the bytes of a program up to which it is hashed, as of
-    Digests; ``limits`` what each caller may have of the socket.
+    """Where and how an agent serves.
+
+    - ``attestors``: the types of selectors that it finds out.
+    - ``health``: host and port (0: any free one) for probes, None for no probes.
+    - ``size_limit``: programs of more bytes are not hashed, as for Digests.
+    - ``limits``: the share of the socket that each caller may use.
     """
 
     socket_path: Path
@@ -46,8 +49,9 @@ class Endpoint:
 
 
 class Agent:
-    """``async with`` enters with the socket open; who calls before the upstream was heard is told so, and may wait for
-    ``ready``. Raises ConfigError where the socket can't be made. ``jitter`` gives a number in [-1, 1] for each renewal.
+    """``async with`` enters with the socket open. Until the upstream has sent the entries callers get UNAVAILABLE; wait
+    for that with ``ready``. Raises ConfigError where the socket can't be made. ``jitter`` gives a number in [-1, 1] for
+    each renewal.
     """
 
     def __init__(
@@ -69,7 +73,7 @@ class Agent:
     async def __aenter__(self) -> Agent:
         async with AsyncExitStack() as opening:
             _make_directory(self.endpoint.socket_path.parent)
-            # For all users: what each may have is decided by its own credentials.
+            # Any user may connect: what a caller gets is decided by its own credentials.
             listener = opening.enter_context(bound(self.endpoint.socket_path, 0o666))
             await opening.enter_async_context(in_background(self.identities.run(), "identities"))
             services = (
@@ -91,7 +95,7 @@ class Agent:
         await self._open.aclose()
 
     def set_limits(self, limits: Limits) -> None:
-        """What each caller may have of the socket from now on. The agent has been entered."""
+        """Change the share of the socket that each caller may use. The agent has been entered."""
         if self._set_limits:
             self._set_limits(limits)
 
@@ -105,7 +109,7 @@ class Agent:
 
     @property
     def address(self) -> str:
-        """What a workload's SPIFFE_ENDPOINT_SOCKET has to say."""
+        """The value for a workload's SPIFFE_ENDPOINT_SOCKET."""
         return f"unix://{self.endpoint.socket_path}"
 
     def __repr__(self) -> str:

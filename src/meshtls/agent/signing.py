@@ -34,14 +34,14 @@ async def sign(
     for start in range(0, len(entries), _BATCH):
         batch = entries[start : start + _BATCH]
         keys = [new_key() for _ in batch]
-        answers = await _ask(upstream, batch, keys)
+        answers = await _requested(upstream, batch, keys)
         yield tuple(
-            SigningOutcome(entry, _judged(entry, key, answer, bundles, clock))
+            SigningOutcome(entry, _checked(entry, key, answer, bundles, clock))
             for entry, key, answer in zip(batch, keys, answers, strict=True)
         )
 
 
-async def _ask(upstream: Upstream, batch: Sequence[Entry], keys: Sequence[PrivateKey]) -> Sequence[SigningResult]:
+async def _requested(upstream: Upstream, batch: Sequence[Entry], keys: Sequence[PrivateKey]) -> Sequence[SigningResult]:
     requests = [EntryCsr(entry.id, request_for(key)) for entry, key in zip(batch, keys, strict=True)]
     try:
         answers = await upstream.sign_x509(requests)
@@ -52,7 +52,7 @@ async def _ask(upstream: Upstream, batch: Sequence[Entry], keys: Sequence[Privat
     return answers
 
 
-def _judged(
+def _checked(
     entry: Entry, key: PrivateKey, answer: SigningResult, bundles: BundleSet, clock: Clock
 ) -> X509Svid | MeshtlsError:
     if isinstance(answer, MeshtlsError):
@@ -62,7 +62,5 @@ def _judged(
     except LocalIdentityError as error:
         return error
     if svid.spiffe_id != entry.spiffe_id:
-        return LocalIdentityError(
-            f"the CA gave us a certificate of {svid.spiffe_id} for the entry of {entry.spiffe_id}"
-        )
+        return LocalIdentityError(f"wanted an SVID of {entry.spiffe_id}, the CA issued one of {svid.spiffe_id}")
     return svid

@@ -1,4 +1,4 @@
-"""SPIRE's ``agent.conf`` as an agent's file of ours. Pure."""
+"""Converts SPIRE's ``agent.conf`` to our own agent file. Pure."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _SDS = {
     "default_svid_name": "the name is default",
 }
 _BUNDLE = "wanted trust_bundle_path instead: the bundle's file is what the server is believed by"
-# What restricts or protects must not be dropped with a notice, and there is no way to believe whoever answers first.
+# A key that restricts or protects must not be dropped with a notice, and there is no trust on first use.
 _REFUSED = {
     "insecure_bootstrap": "wanted false: whoever answered first would be believed; give trust_bundle_path",
     "trust_bundle_unix_socket": _BUNDLE,

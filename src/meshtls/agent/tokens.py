@@ -1,4 +1,4 @@
-"""JWT-SVIDs for workloads: from a cache until half of their life is over, signed by the upstream after that."""
+"""JWT-SVIDs for workloads: from a cache until half of their life is over, then signed anew by the upstream."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = logger("meshtls.agent")
 
 
 class Tokens:
-    """``jitter`` gives a number in [-1, 1]. Which tokens a caller may have was decided before."""
+    """``jitter`` gives a number in [-1, 1]. The caller is authorized elsewhere."""
 
     def __init__(self, upstream: Upstream, clock: Clock, jitter: Callable[[], float]) -> None:
         self._upstream = upstream
@@ -36,9 +36,9 @@ class Tokens:
 
         Raises LocalIdentityError, RequestError for an audience that can't be.
         """
-        # The whole entry, since one that was changed may give another ID or life.
+        # Keyed by the whole entry: a changed one may give another ID or life.
         wanted = (frozenset(audience), entry)
-        # One question at a time for each kind of token: who comes meanwhile takes the answer from the cache.
+        # One request at a time for each kind of token: callers that wait for it take the token from the cache.
         async with self._asking.setdefault(wanted, asyncio.Lock()):
             return self._cache.fresh(wanted, self._clock.now()) or await self._renew(wanted)
 
@@ -62,12 +62,12 @@ class Tokens:
         try:
             svid = parse_unverified(token, entry.hint)
         except InvalidSvidError as error:
-            raise LocalIdentityError(f"the CA gave us a token that nobody would accept: {error}") from error
+            raise LocalIdentityError(f"issued JWT-SVID is malformed: {error}") from error
         if svid.spiffe_id != entry.spiffe_id or not audience.issubset(svid.audience):
             raise LocalIdentityError(
-                f"wanted a token of {entry.spiffe_id} for {', '.join(sorted(audience))}, the CA gave us one"
+                f"wanted a JWT-SVID of {entry.spiffe_id} for {', '.join(sorted(audience))}, the CA issued one"
                 f" of {svid.spiffe_id} for {', '.join(svid.audience)}"
             )
         if svid.expiry <= self._clock.now():
-            raise LocalIdentityError(f"the CA gave us a token of {svid.spiffe_id} that has expired")
+            raise LocalIdentityError(f"the CA issued a JWT-SVID of {svid.spiffe_id} that has expired")
         return svid

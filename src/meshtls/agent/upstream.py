@@ -1,7 +1,7 @@
-"""Where an agent gets from what it may serve: a CA server, or a CA in the same process.
+"""The source of what an agent serves: a CA server, or a CA in the same process.
 
-One stream says which entries and bundles there are; keys stay with the agent, so certificates are asked for by CSR, and
-JWT-SVIDs, whose key is the server's, by entry.
+One stream gives the entries and bundles. Private keys stay with the agent, so X509-SVIDs are requested by CSR;
+JWT-SVIDs, whose key is the server's, are requested by entry.
 """
 
 from __future__ import annotations
@@ -25,9 +25,11 @@ SigningResult = tuple[x509.Certificate, ...] | MeshtlsError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Update:
-    """A change of what may be served. ``entries`` are new or changed, ``removed`` are ids; with ``whole`` the entries
-    are all there are. ``bundles`` are all there are, ours among them; None where none of them changed. ``refused``:
-    this agent may serve nobody, until a whole update comes.
+    """A change of what may be served.
+
+    - ``entries``: new or changed ones; ``removed``: ids. With ``whole``, ``entries`` are all there are.
+    - ``bundles``: all there are, our own among them; None where none of them changed.
+    - ``refused``: this agent may not serve any workload until a whole update comes.
     """
 
     entries: tuple[Entry, ...] = ()
@@ -50,15 +52,15 @@ class Upstream(Protocol):
 
     @property
     def trust_domain(self) -> TrustDomain:
-        """The one whose SVIDs it signs."""
+        """The trust domain whose SVIDs it signs."""
 
     @property
     def trouble(self) -> str | None:
-        """Why it can't be reached now, in words for an operator; None while all is well."""
+        """Why it can't be reached now, for an operator; None while it can."""
 
     def watch(self) -> AsyncGenerator[Update]:
-        """First all there is, with the bundles, then each change as it comes. Ends only when closed: what is lost on
-        the way is asked for again.
+        """First a whole update with the bundles, then each change as it comes. Ends only when closed: a lost connection
+        is made again.
         """
 
     async def sign_x509(self, requests: Sequence[EntryCsr]) -> Sequence[SigningResult]:

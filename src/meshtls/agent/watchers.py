@@ -1,4 +1,4 @@
-"""Who waits for news, found by the selectors of an entry that changed. Pure."""
+"""The watchers that a changed entry concerns, found by its selectors. Pure."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ __all__ = ["Watchers"]
 
 
 class Watchers:
-    """Numbers, each with the selectors of one workload that wants to hear of changes."""
+    """Each watcher is a number with the selectors of one workload."""
 
     def __init__(self) -> None:
         self._selectors: dict[int, frozenset[Selector]] = {}
         self._having: dict[Selector, set[int]] = {}
-        #: Those whose program was not hashed, since no entry asked for it: a digest may be theirs.
+        #: Watchers whose program was not hashed because no entry asked for it: any digest may be theirs.
         self._undigested: set[int] = set()
         self._last = 0
 
     def add(self, selectors: frozenset[Selector] = frozenset()) -> int:
-        """A new one."""
+        """A new watcher's number."""
         self._last += 1
         self._selectors[self._last] = frozenset()
         self.change(self._last, selectors)
         return self._last
 
     def change(self, number: int, selectors: frozenset[Selector]) -> None:
-        """This one has these selectors now."""
+        """The watcher's workload has these selectors from now on."""
         old = self._selectors[number]
         for gone in old - selectors:
             self._having[gone].discard(number)
@@ -42,17 +42,17 @@ class Watchers:
             self._undigested.add(number)
 
     def remove(self, number: int) -> None:
-        """This one wants no more news."""
+        """Forget the watcher."""
         self.change(number, frozenset())
         del self._selectors[number]
         self._undigested.discard(number)
 
     def concerned(self, entry: Entry) -> Set[int]:
-        """All whose identity this entry is, or may be once their program is hashed."""
-        first, *others = map(self._who_may_have, entry.selectors)
+        """Every watcher whose workload matches this entry, or may match it once its program is hashed."""
+        first, *others = map(self._may_have, entry.selectors)
         return first.intersection(*others)
 
-    def _who_may_have(self, selector: Selector) -> set[int]:
+    def _may_have(self, selector: Selector) -> set[int]:
         having = self._having.get(selector, set())
         return having | self._undigested if selector.is_digest else having
 

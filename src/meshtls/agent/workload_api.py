@@ -1,7 +1,7 @@
 """The SPIFFE Workload API (SPIFFE Workload API, sections 4 to 6): five methods, for the process that calls.
 
-Each message of a stream is the caller's whole state. It is computed when the one before it was taken, so a slow reader
-skips what it missed.
+Each message of a stream is the caller's whole state. It is computed once the previous one was sent, so a slow reader
+skips intermediate states.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _HEADER = "workload.spiffe.io"
 
 
 class WorkloadApi(SpiffeWorkloadAPIBase):
-    """Serve it with ``serve_callers``. Raises GRPCErrors, as the standard has them, and nothing else on purpose."""
+    """Serve it with ``serve_callers``. Refuses with the statuses of the standard, raised as GRPCError."""
 
     def __init__(self, callers: CallerViews, tokens: Tokens) -> None:
         self._callers = callers
@@ -97,7 +97,7 @@ class WorkloadApi(SpiffeWorkloadAPIBase):
         try:
             return await self._tokens.fetch(entry, audience)
         except MeshtlsError as error:
-            # An entry that is not found has just gone: the caller will be told so when it asks again.
+            # An entry that is not found was removed just now: the caller gets PERMISSION_DENIED when it calls again.
             wrong = isinstance(error, RequestError) and not isinstance(error, NotFoundError)
             status = Status.INVALID_ARGUMENT if wrong else Status.UNAVAILABLE
             raise GRPCError(status, f"JWT-SVID of {entry.spiffe_id}: {error}") from error

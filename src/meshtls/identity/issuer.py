@@ -1,4 +1,4 @@
-"""Who answers a CSR: the seam between rotation and a CA, and the CA in this process."""
+"""The interface between rotation and a CA, and a CA in this process that implements it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["Issued", "Issuer", "LocalIssuer"]
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A certificate chain, leaf first, and all the bundles that its holder trusts, its own domain's among them."""
+    """A certificate chain, leaf first, and the bundles that its holder trusts, its own trust domain's among them."""
 
     chain: tuple[x509.Certificate, ...]
     bundles: BundleSet
 
 
 class Issuer(Protocol):
-    """Turns a CSR into a certificate for whoever the issuer knows the caller to be."""
+    """Signs CSRs for one identity, which the issuer knows from elsewhere."""
 
     async def issue(self, csr_der: bytes) -> Issued:
         """Sign. Ends in bounded time; raises LocalIdentityError or RequestError where there is no certificate."""

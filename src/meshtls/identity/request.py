@@ -1,4 +1,4 @@
-"""One SVID from an issuer: a new key, a CSR, and a look at the answer with a peer's eyes."""
+"""One SVID from an issuer: a new key, a CSR, and verification of the answer as a peer would do it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["checked_svid", "fetch_svid", "new_key", "request_for"]
 
 
 async def fetch_svid(issuer: Issuer, clock: Clock) -> tuple[X509Svid, BundleSet]:
-    """Make a P-256 key, have it certified and give the SVID with the bundles that came with it.
+    """Make a P-256 key, have it certified and return the SVID with the bundles that came with it.
 
     Raises LocalIdentityError, whatever went wrong: the issuer, the answer's certificate, or the clocks.
     """
@@ -30,7 +30,7 @@ async def fetch_svid(issuer: Issuer, clock: Clock) -> tuple[X509Svid, BundleSet]
     except LocalIdentityError:
         raise
     except (MeshtlsError, OSError) as error:
-        raise LocalIdentityError(f"the CA refused us a certificate: {error}") from error
+        raise LocalIdentityError(f"certificate request failed: {error}") from error
     return checked_svid(issued.chain, key, issued.bundles, clock), issued.bundles
 
 
@@ -41,7 +41,7 @@ def new_key() -> PrivateKey:
 
 def request_for(key: PrivateKey) -> bytes:
     """A PKCS#10 request for this key, DER."""
-    # It asks for no name: who this is, the issuer knows from elsewhere.
+    # It names no subject: the issuer knows the identity from elsewhere.
     request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
     return request.public_bytes(Encoding.DER)
 
@@ -49,10 +49,10 @@ def request_for(key: PrivateKey) -> bytes:
 def checked_svid(
     chain: Sequence[x509.Certificate], key: PrivateKey, bundles: BundleSet, clock: Clock, hint: str = ""
 ) -> X509Svid:
-    """The SVID of a chain that a CA gave us for this key. Raises LocalIdentityError where no peer would accept it."""
+    """The SVID of a chain that a CA issued for this key. Raises LocalIdentityError where no peer would accept it."""
     svid = X509Svid.from_chain(chain, key, hint)
     try:
         verify_peer([one.public_bytes(Encoding.DER) for one in svid.chain], bundles, clock.now())
     except PeerError as error:
-        raise LocalIdentityError(f"the CA gave us a certificate that every peer would refuse: {error}") from error
+        raise LocalIdentityError(f"issued SVID fails verification: {error}") from error
     return svid

@@ -12,9 +12,9 @@ from meshtls.errors import ConfigError
 __all__ = ["ENVIRONMENT_VARIABLE", "Address", "TcpAddress", "UnixAddress", "address_from", "parse_address"]
 
 ENVIRONMENT_VARIABLE = "SPIFFE_ENDPOINT_SOCKET"
-# Linux's limit, its closing zero counted out; a longer path fails at connect with an error that names no path.
+# Linux's limit without the closing zero; a longer path fails at connect with an error that names no path.
 _MAX_UNIX_PATH = 107
-# What a path may hold as it stands (RFC 3986, section 3.3).
+# Characters that a path may hold unquoted (RFC 3986, section 3.3).
 _UNQUOTED = "/:@!$&'()*+,;="
 _FORMS = "unix:///absolute/path, unix:/absolute/path or tcp://IP:port"
 
@@ -45,7 +45,7 @@ Address = UnixAddress | TcpAddress
 
 
 def address_from(address: Address | str | None, environment: Mapping[str, str]) -> Address:
-    """``address`` where one is given, else what the environment says. Raises ConfigError."""
+    """``address`` if given, else the environment's. Raises ConfigError."""
     if address is not None:
         return parse_address(address) if isinstance(address, str) else address
     text = environment.get(ENVIRONMENT_VARIABLE)
@@ -62,7 +62,7 @@ def parse_address(text: str) -> Address:
     """
     scheme, separator, rest = text.partition(":")
     try:
-        # urlsplit would drop control characters without a word.
+        # urlsplit would drop control characters silently.
         if separator and scheme.lower() == "unix" and text.isprintable():
             return _unix(rest)
         if rest.startswith("//") and scheme.lower() == "tcp" and text.isprintable():

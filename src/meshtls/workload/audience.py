@@ -1,4 +1,4 @@
-"""Which audiences a JWT-SVID may be asked for (SPIFFE Workload API, section 6.2.1), on both sides of the API. Pure."""
+"""Which audiences a JWT-SVID may be requested for (SPIFFE Workload API, section 6.2.1), for client and server. Pure."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Collection
 
 __all__ = ["MOST_BYTES", "audience_problem"]
 
-#: As JSON, which is how a token carries them: with the rest, signed and in base64, it is a header that servers take.
+#: As JSON, the form in which a token carries them. A token of that size, signed and in base64, fits in an HTTP header.
 MOST_BYTES = 1 << 15
 
 
 def audience_problem(audience: Collection[str]) -> str | None:
-    """What is wrong with it, None where a token may be asked for."""
+    """What is wrong with the audience; None where a token may be requested for it."""
     if isinstance(audience, str) or not audience or not all(audience):
         return "wanted one or more, none of them empty"
     size = len(json.dumps(list(audience)))

@@ -1,4 +1,4 @@
-"""Work that runs beside a body and ends with it."""
+"""A task that runs beside a body and ends with it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from contextlib import asynccontextmanager
 
 __all__ = ["in_background"]
 
-#: Seconds for what is cancelled to clean up.
-_PATIENCE = 3.0
+#: Seconds for cancelled work to clean up.
+_CLEAN_UP = 3.0
 
 
 @asynccontextmanager
 async def in_background(work: Coroutine[None, None, None], name: str) -> AsyncIterator[None]:
-    """Run ``work`` while the body runs and cancel it at the end. If it dies first the body is cancelled and its
-    exception comes out, in a group; the body's own exceptions come out as they are.
+    """Run ``work`` while the body runs and cancel it at the end. If it fails first, the body is cancelled and the
+    failure is raised in a group; the body's own exceptions are raised as they are.
     """
     tasks = asyncio.TaskGroup()
     await tasks.__aenter__()
@@ -31,7 +31,7 @@ async def in_background(work: Coroutine[None, None, None], name: str) -> AsyncIt
 
 
 async def _ended(running: asyncio.Task[None]) -> None:
-    """Cancel it until it has ended: a library may take that for a lost connection, and go on (grpclib's streams do)."""
+    """Cancel until it has ended: a library may take a cancellation for a lost connection (grpclib's streams do)."""
     while not running.done():
         running.cancel()
-        await asyncio.wait([running], timeout=_PATIENCE)
+        await asyncio.wait([running], timeout=_CLEAN_UP)

@@ -1,4 +1,4 @@
-"""How a Workload API is called: the header that it wants, deadlines, failures in our words, and coming back."""
+"""Calls of a Workload API: the security header, deadlines, translated failures, and reconnection."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ class Calls:
     jitter: Callable[[], float]
 
     async def ask(self, method: UnaryUnaryMethod[Q, R], request: Q) -> R:
-        """One try. Raises WorkloadApiError."""
+        """One attempt. Raises WorkloadApiError."""
         try:
             return await method(request, timeout=self.timeout, metadata=_METADATA)
         except CALL_FAILURES as error:
             raise failure_of(error, method.name, self.address) from error
 
     async def first(self, method: UnaryStreamMethod[Q, R], request: Q, convert: Callable[[R], T]) -> T:
-        """One try for a stream's first value. Raises WorkloadApiError, and what ``convert`` raises."""
+        """One attempt to get a stream's first value. Raises WorkloadApiError, and what ``convert`` raises."""
         async with aclosing(self._follow(method, request, convert)) as values:
             return await anext(values)
 
@@ -61,8 +61,8 @@ class Calls:
     ) -> AsyncGenerator[T]:
         """A stream's values for ever. A LocalIdentityError of ``convert`` counts as a failure of the stream.
 
-        After a failure it waits for a backoff that doubles; for the first one only, where ``urgent`` says so or the
-        socket is another than at the last try. Ends only by raising a WorkloadApiError that is not temporary.
+        A failure is retried after a backoff that doubles; after a second only where ``urgent`` says so or the socket
+        was created anew since the last attempt. Ends only by raising a WorkloadApiError that is not temporary.
         """
         failures = 0
         while True:
@@ -82,7 +82,7 @@ class Calls:
                 failures = 0
 
     async def _back_off(self, failures: int, tried: object, urgent: Urgent | None) -> bool:
-        """Wait before the next try. True where the socket of ``tried`` was replaced: something listens there anew."""
+        """Wait before the next attempt. True where the socket of ``tried`` was replaced: a new server listens there."""
         jitter = self.jitter()
         until = self.clock.monotonic() + backoff(failures, jitter)
         while (left := until - self.clock.monotonic()) > 0:
@@ -96,7 +96,7 @@ class Calls:
     async def _follow(
         self, method: UnaryStreamMethod[Q, R], request: Q, convert: Callable[[R], T]
     ) -> AsyncGenerator[T]:
-        """One stream's values, and at its end an error whatever the end was."""
+        """One stream's values, then an error however the stream ended."""
         try:
             async with method.open(metadata=_METADATA) as stream:
                 async with asyncio.timeout(self.timeout):
@@ -118,7 +118,7 @@ def any_jitter() -> float:
 
 
 def _socket(address: Address) -> tuple[int, int, int] | None:
-    """What tells one Unix socket from the next at the same path; None where there is none."""
+    """Identifies a Unix socket among those at the same path over time; None where there is none."""
     if not isinstance(address, UnixAddress):
         return None
     try:

@@ -1,8 +1,8 @@
 """A client of any Workload API: its five methods, over a Unix socket or TCP.
 
-A ``fetch`` is one try. A ``watch`` goes on for ever: it gives each full state that comes, and where the connection or
-the identity is lost it tries again: with a backoff that doubles, at once when the socket is made anew, and every second
-as long as the caller says that it is urgent.
+A ``fetch`` is one attempt. A ``watch`` goes on for ever: it yields each full state, and retries where the connection or
+the identity is lost: with a backoff that doubles, at once when the socket is created anew, and every second as long as
+the caller says that it is urgent.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class WorkloadApiClient:
     """``async with WorkloadApiClient() as client``; the address is SPIFFE_ENDPOINT_SOCKET's unless given.
 
     ``timeout`` is in seconds, for each fetch and for the first message of each watch. Raises ConfigError for an address
-    that is none; the methods raise WorkloadApiError, a LocalIdentityError. What can't be used of an answer is left out
-    (see ``BundleSet.unusable``) and logged when it comes and when it has gone.
+    that is none; the methods raise WorkloadApiError, a LocalIdentityError. Unusable parts of an answer are left out
+    (see ``BundleSet.unusable``) and logged when they appear and when they are gone.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class WorkloadApiClient:
         return jwt_svids(await self._calls.ask(self._api.FetchJWTSVID, request), audience)
 
     async def validate_jwt_svid(self, token: str, audience: str) -> JwtSvid:
-        """Let the Workload API judge a peer's token. Also raises InvalidSvidError where it refuses the token."""
+        """Have the Workload API validate a peer's token. Also raises InvalidSvidError where it rejects the token."""
         request = pb.ValidateJWTSVIDRequest(svid=token, audience=audience)
         try:
             return validated(await self._calls.ask(self._api.ValidateJWTSVID, request), token)
@@ -111,11 +111,11 @@ class WorkloadApiClient:
     def watch_x509_contexts(
         self, on_failure: OnFailure | None = None, urgent: Urgent | None = None
     ) -> AsyncGenerator[X509Context]:
-        """Each state as it comes, generations counted from 1. ``on_failure`` hears of each failed try; ``urgent`` is
-        asked, each second until the next, whether there is no time to wait.
+        """Each state as it comes, generations counted from 1. ``on_failure`` is called with each failed attempt;
+        ``urgent`` is called each second until the next one, and ends the wait by returning True.
 
-        A WorkloadApiError that ``withdraws`` says that what came before is not to be used any more. Ends only by
-        raising a WorkloadApiError that is not temporary.
+        A WorkloadApiError that ``withdraws`` means that what came before must no longer be used. Ends only by raising a
+        WorkloadApiError that is not temporary.
         """
         generation = 0
 
@@ -128,7 +128,7 @@ class WorkloadApiClient:
         return self._calls.watch(self._api.FetchX509SVID, pb.X509SVIDRequest(), convert, on_failure, urgent)
 
     def watch_spiffe_ids(self, on_failure: OnFailure | None = None) -> AsyncGenerator[frozenset[str]]:
-        """As watch_x509_contexts, for no more than which identities have an X509-SVID."""
+        """As watch_x509_contexts, with only the IDs that have an X509-SVID."""
         return self._calls.watch(self._api.FetchX509SVID, pb.X509SVIDRequest(), spiffe_ids, on_failure)
 
     def watch_x509_bundles(

@@ -1,10 +1,10 @@
 """X.509 messages of the Workload API <-> our own objects (SPIFFE Workload API, section 5). Pure.
 
-What comes in was made by our own agent, so what is wrong with it is a LocalIdentityError. But one fault must not keep
-the rest of an update out, or a key that was withdrawn would stay in use. So an authority that can't be used is left
-out, and where a trust domain's bundle can't be read at all, nobody of that domain is trusted. Of several SVIDs one that
-can't be used is left out, unless it is the default one: to go on as somebody else is not ours to decide. Then the
-update is refused whole, and what came before is used no longer than its SVID lives.
+A message comes from our own agent, so a fault in it is a LocalIdentityError. But one fault must not keep out the rest
+of an update, or a withdrawn key would stay in use. So an unusable authority is left out, and where a trust domain's
+bundle can't be read at all, no peer of that domain is trusted. Of several SVIDs an unusable one is left out, unless it
+is the default one: another identity must not silently take its place. Then the whole update is refused, and the state
+before it is used no longer than its SVID lives.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def x509_context(message: pb.X509SVIDResponse, generation: int) -> X509Context:
     own = [(one.spiffe_id, one.bundle) for one in reversed(message.svids)]
     bundles = bundle_set([*message.federated_bundles.items(), *own], _bundle)
     missing = [
-        f"X509-SVID {name!r} of the Workload API: it came without a bundle; nobody of its trust domain is trusted"
+        f"X509-SVID {name!r} of the Workload API: it came without a bundle; no peer of its trust domain is trusted"
         for name, ders in own
         if not ders
     ]
@@ -60,12 +60,12 @@ def x509_context(message: pb.X509SVIDResponse, generation: int) -> X509Context:
 
 
 def spiffe_ids(message: pb.X509SVIDResponse) -> frozenset[str]:
-    """Which identities it is about, as it names them."""
+    """The IDs in the message, as it spells them."""
     return frozenset(svid.spiffe_id for svid in message.svids)
 
 
 def x509_context_message(context: X509Context) -> pb.X509SVIDResponse:
-    """The other way round: what a Workload API sends for this context. Raises LocalIdentityError without a bundle."""
+    """The inverse of ``x509_context``. Raises LocalIdentityError where an SVID has no bundle."""
     own = {svid.spiffe_id.trust_domain for svid in context.svids}
     federated = {str(b.trust_domain.id): b.to_der() for b in context.bundles if b.trust_domain not in own}
     return pb.X509SVIDResponse(
@@ -83,7 +83,7 @@ def x509_bundles_message(bundles: BundleSet) -> pb.X509BundlesResponse:
 
 
 def first_of_each_hint(svids: Iterable[H]) -> tuple[H, ...]:
-    """All, but of several with one hint only the first; an empty hint says nothing and may repeat."""
+    """Of several with the same hint only the first; an empty hint may repeat."""
     kept: list[H] = []
     for svid in svids:
         if not svid.hint or all(svid.hint != other.hint for other in kept):
@@ -92,8 +92,8 @@ def first_of_each_hint(svids: Iterable[H]) -> tuple[H, ...]:
 
 
 def bundle_set(bundles: Iterable[tuple[str, bytes]], read: Callable[[TrustDomain, bytes], TrustBundle]) -> BundleSet:
-    """A response's bundles by the names of their trust domains, each by itself: one that ``read`` refuses with a
-    BundleError trusts nobody. Of two names for one trust domain the last counts.
+    """A response's bundles, each read by itself: one for which ``read`` raises BundleError trusts no peer. Of two names
+    for one trust domain the last counts.
     """
     found, nameless = [], []
     for name, content in bundles:
@@ -110,7 +110,7 @@ def bundle_set(bundles: Iterable[tuple[str, bytes]], read: Callable[[TrustDomain
 
 
 def _svids(messages: Iterable[pb.X509SVID]) -> tuple[list[X509Svid], list[str]]:
-    """And a line for each that was left out."""
+    """The SVIDs, and a line for each that was left out."""
     svids: list[X509Svid] = []
     unusable = []
     for message in messages:

@@ -15,7 +15,7 @@ __all__ = ["jwt_bundles", "jwt_bundles_message", "jwt_svids", "jwt_svids_message
 
 
 def jwt_bundles(message: pb.JWTBundlesResponse) -> BundleSet:
-    """Bundles with JWT keys only, whatever else the documents hold; what can't be read costs its own trust domain."""
+    """Bundles with JWT keys only, whatever else the documents hold. An unreadable one trusts no peer."""
     return bundle_set(message.bundles.items(), TrustBundle.from_jwt_jwks)
 
 
@@ -40,20 +40,20 @@ def jwt_svids_message(svids: Collection[JwtSvid]) -> pb.JWTSVIDResponse:
 
 
 def validated(message: pb.ValidateJWTSVIDResponse, token: str) -> JwtSvid:
-    """The token that the Workload API vouches for. Raises LocalIdentityError where it speaks of another."""
+    """The token that the Workload API has validated. Raises LocalIdentityError where the answer names another ID."""
     try:
         svid = parse_unverified(token)
     except InvalidSvidError as error:
-        raise LocalIdentityError(f"the Workload API passed a token that breaks the rules: {error}") from error
+        raise LocalIdentityError(f"the Workload API accepted an invalid token: {error}") from error
     if str(svid.spiffe_id) != message.spiffe_id:
         raise LocalIdentityError(
-            f"the Workload API passed a token of {svid.spiffe_id} as one of {message.spiffe_id!r}; it is not used"
+            f"the Workload API accepted a token of {svid.spiffe_id} as one of {message.spiffe_id!r}; it is not used"
         )
     return svid
 
 
 def validated_message(svid: JwtSvid) -> pb.ValidateJWTSVIDResponse:
-    """Raises InvalidSvidError where a claim is none that the message can carry: its numbers are doubles."""
+    """Raises InvalidSvidError for a claim that the message can't carry: its numbers are doubles."""
     message = pb.ValidateJWTSVIDResponse(spiffe_id=str(svid.spiffe_id))
     try:
         message.claims.update(svid.claims)

@@ -9,7 +9,7 @@ _LONG_FORM = 0x80
 
 
 def split_der(data: bytes) -> list[bytes]:
-    """Cut concatenated DER SEQUENCEs apart (X.690, section 8.1.3). Raises ValueError for what is none."""
+    """Split concatenated DER SEQUENCEs (X.690, section 8.1.3). Raises ValueError for anything else."""
     values, start = [], 0
     while start < len(data):
         end = _end(data, start)

@@ -1,4 +1,4 @@
-"""What can go wrong between us and a Workload API, in one error that knows whether to try again."""
+"""The failures of a Workload API call, as one error that knows whether a retry may help."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["CALL_FAILURES", "WorkloadApiError", "failure_of"]
 # What a call through grpclib raises; TimeoutError is an OSError.
 CALL_FAILURES = (GRPCError, StreamTerminatedError, OSError, DecodeError)
 
-# The same call would get the same answer (SPIFFE Workload API, section 4.5).
+# A retry would get the same answer (SPIFFE Workload API, section 4.5).
 _FINAL = (Status.INVALID_ARGUMENT, Status.UNIMPLEMENTED)
 _ADVICE = {
     Status.PERMISSION_DENIED: "it knows no identity for this process; make an entry that its selectors match",
@@ -23,8 +23,8 @@ _ADVICE = {
 
 
 class WorkloadApiError(LocalIdentityError):
-    """The Workload API can't be reached, or said no. ``temporary`` tells whether a later try may do better;
-    ``status`` is the gRPC status, where one came.
+    """The Workload API can't be reached, or refused. ``temporary``: a later attempt may succeed; ``status``: the gRPC
+    status, if there was one.
     """
 
     def __init__(self, message: str, *, temporary: bool = True, status: Status | None = None) -> None:
@@ -34,12 +34,12 @@ class WorkloadApiError(LocalIdentityError):
 
     @property
     def withdraws(self) -> bool:
-        """What was given before is not to be used any more (SPIFFE Workload API, sections 5.2 and 6.2)."""
+        """What was received before must no longer be used (SPIFFE Workload API, sections 5.2 and 6.2)."""
         return self.status is Status.PERMISSION_DENIED
 
 
 def failure_of(error: BaseException, method: str, address: object) -> WorkloadApiError:
-    """The WorkloadApiError for one of CALL_FAILURES, in the words of a person who has to mend it."""
+    """The WorkloadApiError for one of CALL_FAILURES, in words for an operator."""
     where = f"Workload API at {address}, {method.rpartition('/')[2]}"
     if isinstance(error, GRPCError):
         words = f"{error.status.name}: {error.message or 'no reason given'}"
@@ -54,5 +54,5 @@ def failure_of(error: BaseException, method: str, address: object) -> WorkloadAp
     if isinstance(error, StreamTerminatedError):
         return WorkloadApiError(f"{where}: the connection was lost")
     if isinstance(error, OSError):
-        return WorkloadApiError(f"{where}: nobody answers ({error.strerror or error}); start the agent there")
+        return WorkloadApiError(f"{where}: cannot connect ({error.strerror or error}); check that the agent is running")
     return WorkloadApiError(f"{where}: the answer can't be read: {error}")

@@ -1,4 +1,4 @@
-"""Which of our JWT-SVIDs still serves and when to ask for the next one. Pure: the time comes as an argument."""
+"""Which of our JWT-SVIDs can still be used, and when to request the next one. Pure: the time is an argument."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class _Entry:
 
 
 class JwtCache(Generic[W]):
-    """The newest token of each kind that is wanted. ``jitter`` gives a number in [-1, 1]."""
+    """The newest token of each kind. ``jitter`` gives a number in [-1, 1]."""
 
     def __init__(self, jitter: Callable[[], float]) -> None:
         self._jitter = jitter
@@ -35,12 +35,12 @@ class JwtCache(Generic[W]):
         return entry.svid if entry and now < min(entry.renew_at, entry.svid.expiry) else None
 
     def put(self, wanted: W, svid: JwtSvid, now: datetime) -> None:
-        """Keep a new token until half of what is left of its life is over, and forget all that have expired."""
+        """Keep a new token, fresh until half of the rest of its life is over, and drop all that have expired."""
         self._entries = {one: entry for one, entry in self._entries.items() if now < entry.svid.expiry}
         self._entries[wanted] = _Entry(svid, next_rotation(now, svid.expiry, self._jitter()))
 
     def after_failure(self, wanted: W, now: datetime) -> JwtSvid | None:
-        """The token that serves although it could not be renewed now, None where it has expired; the next try waits."""
+        """The present token after a failed renewal, None where it has expired. Delays the next attempt."""
         entry = self._entries.get(wanted)
         if entry is None or now >= entry.svid.expiry:
             return None
@@ -49,11 +49,11 @@ class JwtCache(Generic[W]):
         return entry.svid
 
     def drop(self, wanted: W) -> None:
-        """Forget the token of this kind."""
+        """Drop the token of this kind."""
         self._entries.pop(wanted, None)
 
     def forget(self, gone: Callable[[JwtSvid], bool]) -> None:
-        """Serve none of these any more."""
+        """Drop every token for which ``gone`` is true."""
         self._entries = {one: entry for one, entry in self._entries.items() if not gone(entry.svid)}
 
     def __len__(self) -> int:

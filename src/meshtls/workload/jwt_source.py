@@ -1,9 +1,9 @@
-"""A source of JWT-SVIDs over any Workload API: tokens from a cache, and peers' tokens validated on the spot.
+"""A source of JWT-SVIDs over any Workload API: tokens from a cache, and local validation of peers' tokens.
 
-While the Workload API is away tokens and bundles serve as long as they are valid. Where it withdraws an identity, that
-identity's tokens serve no more from that moment on, and where it denies us everything, neither do the bundles (SPIFFE
-Workload API, sections 5.2 and 6.2). Nothing in the JWT profile tells of one identity of several that went, but every
-message of FetchX509SVID names all that there are: an identity that was named there and is no longer has been withdrawn.
+While the Workload API is away, tokens and bundles are used as long as they are valid. Where it withdraws an identity,
+that identity's tokens are no longer used, and where it denies us everything, neither are the bundles (SPIFFE Workload
+API, sections 5.2 and 6.2). The JWT profile has no message for the withdrawal of one identity of several, but every
+message of FetchX509SVID names all that there are: an identity that was named there and no longer is has been withdrawn.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class JwtSource:
         self._latest: Latest[BundleSet] = Latest("JWT bundles", self._clock)
         self._outage = Outage(log, self._clock)
         self._named: frozenset[str] = frozenset()
-        #: How often tokens were withdrawn: what was asked for before that is not kept.
+        #: How often tokens were withdrawn: a token requested before the last withdrawal is not cached.
         self._withdrawals = 0
         self._open = AsyncExitStack()
 
@@ -83,20 +83,20 @@ class JwtSource:
         await self._open.aclose()
 
     async def fetch(self, *audience: str, spiffe_id: SpiffeId | None = None) -> JwtSvid:
-        """A token of ours for these audiences, of the default identity or of ``spiffe_id``.
+        """Our own token for these audiences, of the default identity or of ``spiffe_id``.
 
         From the cache until half of its life is over; after that the cached one still serves, as long as it is valid,
         where the Workload API does not answer. Raises LocalIdentityError, also once the source is closed and where the
         Workload API gives us no such identity (any more), and RequestError for an audience that can't be.
         """
         wanted = (frozenset(audience), spiffe_id)
-        # One question at a time for each kind of token: who comes meanwhile takes the answer from the cache.
+        # One request at a time for each kind of token: callers that wait for it take the token from the cache.
         async with self._asking.setdefault(wanted, asyncio.Lock()):
             self._latest.check_open()
             return self._cache.fresh(wanted, self._clock.now()) or await self._renew(wanted, audience)
 
     def validate(self, token: str, audience: str) -> JwtSvid:
-        """Check a peer's token here and now, by the newest bundles. ``audience`` is who we are.
+        """Validate a peer's token locally, against the newest bundles. ``audience`` is our own name.
 
         Raises InvalidSvidError, NoBundleError, UntrustedPeerError or ValidityError; LocalIdentityError unless open, and
         IdentityWithdrawnError, which is one, where the bundles were withdrawn.
@@ -129,7 +129,7 @@ class JwtSource:
         except LocalIdentityError as error:
             self._latest.check_open()
             return self._cached_despite(wanted, error)
-        self._outage.ended("JWT-SVIDs: the Workload API gives them again")
+        self._outage.ended("JWT-SVIDs: the Workload API sends them again")
         if withdrawals == self._withdrawals:
             self._cache.put(wanted, svid, self._clock.now())
         return svid
@@ -141,7 +141,7 @@ class JwtSource:
         return svid
 
     def _cached_despite(self, wanted: Wanted, error: LocalIdentityError) -> JwtSvid:
-        """The token that still serves. Raises ``error`` where there is none, or where the Workload API said no."""
+        """The cached token. Raises ``error`` where there is none, or where the Workload API refused."""
         if isinstance(error, WorkloadApiError) and (error.withdraws or not error.temporary):
             self._cache.drop(wanted)
             raise error
@@ -152,7 +152,7 @@ class JwtSource:
         self._outage.failed(status, f"JWT-SVID of {cached.spiffe_id}: {error}; the present one is served")
         return cached
 
-    # -- what was withdrawn --
+    # -- withdrawals --
 
     def _note_failure(self, error: LocalIdentityError) -> None:
         self._latest.note_failure(error)

@@ -1,4 +1,4 @@
-"""The newest value of a watch that is followed in the background, and how the watch fares."""
+"""The newest value of a watch that runs in the background, and the state of the watch."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ log = logger("meshtls.workload")
 
 
 class Latest(Generic[T]):
-    """One value at a time, each with a higher ``generation``, from 1; the same value again is no new generation.
+    """One value at a time, each with a higher ``generation``, from 1; an equal value is no new generation.
 
-    ``outage`` counts the tries that failed since the last value and ``last_error`` is the latest of them; ``over`` says
-    why no further value can come. A value that was withdrawn is given to nobody any more; the next one heals that.
+    - ``outage`` counts the attempts that failed since the last value; ``last_error`` is the latest failure.
+    - ``over``: why no further value can come.
+    - ``withdrawn``: why the value must no longer be used; None once the next one has come.
     """
 
     def __init__(self, what: str, clock: Clock) -> None:
@@ -41,7 +42,7 @@ class Latest(Generic[T]):
         self.last_error: LocalIdentityError | None = None
         self.withdrawn: LocalIdentityError | None = None
         self.over: LocalIdentityError | None = None
-        self._closed = ""  # for a watch that was closed, whose it was
+        self._closed = ""  # the owner's name, once the watch was closed
 
     @property
     def value(self) -> T:
@@ -54,7 +55,7 @@ class Latest(Generic[T]):
         return self._value
 
     def begin(self) -> None:
-        """The watch begins, or begins again; then what came before is forgotten, but for its generation."""
+        """Start the watch, or start it again: everything from before is dropped, except for the generation."""
         self.over = self.last_error = self.withdrawn = None
         self._closed = ""
         self.outage = Outage(log, self._clock)
@@ -78,29 +79,29 @@ class Latest(Generic[T]):
         return self.generation > self._began_at
 
     async def follow(self, values: AsyncGenerator[T]) -> None:
-        """Take over each value until the watch ends for good."""
+        """Take each value until the watch ends for good."""
         try:
             async with aclosing(values):
                 async for value in values:
                     self._take(value)
         except LocalIdentityError as error:
-            self.outage.failed(_cause(error), f"{self._what}: no further one will come: {error}", logging.ERROR)
+            self.outage.failed(_cause(error), f"{self._what}: giving up: {error}", logging.ERROR)
             self.end(error)
 
     def note_failure(self, error: LocalIdentityError) -> None:
-        """A try failed and will be repeated. Where the Workload API denied us, what it gave before is withdrawn."""
+        """An attempt failed and will be repeated. Where the Workload API denied us, the present value is withdrawn."""
         self.last_error = error
         if isinstance(error, WorkloadApiError) and error.withdraws:
             self.withdraw(error)
-        kept = "" if self.known or not self.ever_known else "; what it gave before is not used any more"
+        kept = "" if self.known or not self.ever_known else "; the previous one is no longer used"
         self.outage.failed(_cause(error), f"{self._what}: {error}{kept}; trying again")
 
     def withdraw(self, why: LocalIdentityError) -> None:
-        """Nobody is given the present value any more, and whoever waits for this is told."""
+        """Stop giving out the present value, and wake ``until_withdrawn``."""
         if self._value is None:
             return
         self._value, self.withdrawn = None, why
-        self._tell()
+        self._notify()
 
     async def until_withdrawn(self) -> LocalIdentityError:
         """Wait until the value is withdrawn, or was, and give the reason. Raises LocalIdentityError as ``after``."""
@@ -112,12 +113,12 @@ class Latest(Generic[T]):
         return self.withdrawn
 
     def end(self, why: LocalIdentityError) -> None:
-        """No further value; whoever waits for one is told ``why``."""
+        """No further value will come: every wait for one raises ``why``."""
         self.over = self.last_error = why
         self._news.set()
 
     def close(self, whose: str) -> None:
-        """As ``end``, and until the watch begins again nobody is served the last value any more."""
+        """As ``end``; the last value is not given out any more until the watch starts again."""
         self._closed, self._value, self.withdrawn = whose, None, None
         self.end(self._was_closed())
 
@@ -144,7 +145,7 @@ class Latest(Generic[T]):
 
     @property
     def failing_since(self) -> datetime | None:
-        """When the first of the tries failed that failed since the last value; None while all is well."""
+        """When the first attempt since the last value failed; None while none has."""
         return self.outage.since
 
     @property
@@ -162,25 +163,25 @@ class Latest(Generic[T]):
             self.end(LocalIdentityError(f"no {self._what} in {timeout:g} s: {why}"))
 
     def _was_closed(self) -> LocalIdentityError:
-        # A new one each time: an exception keeps the frames of all places that it was raised at.
+        # A new one each time: an exception keeps the frames of all places where it was raised.
         return LocalIdentityError(f"{self._closed} was closed; enter it again with 'async with'")
 
     def _take(self, value: T) -> None:
         if self._closed:
-            return  # it came while the watch was being taken down
-        self.outage.ended(f"{self._what}: the Workload API gives it again")
+            return  # it came while the watch was being closed
+        self.outage.ended(f"{self._what}: the Workload API sends it again")
         self.last_error = None
         if value == self._value:
             return
         self._value, self.withdrawn = value, None
         self.generation += 1
-        self._tell()
+        self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         self._news.set()
         self._news = asyncio.Event()
 
 
 def _cause(error: LocalIdentityError) -> object:
-    """Equal for failures that say the same to an operator, in whatever words."""
+    """Equal for failures that mean the same to an operator, whatever their text."""
     return (type(error), error.status if isinstance(error, WorkloadApiError) else None)

@@ -1,8 +1,8 @@
 """A source of X509-SVIDs over any Workload API: it follows the stream and swaps one frozen snapshot per update.
 
-While the Workload API is away the present SVID is served as long as it is valid by the clock, and not a moment longer.
-Where the Workload API withdraws it (PERMISSION_DENIED, or a message without its SPIFFE ID) it is not served any more,
-until the identity is given again (SPIFFE Workload API, section 5.2.1).
+While the Workload API is away, the present SVID is used as long as it is valid by the clock and not a moment longer.
+Where the Workload API withdraws it (PERMISSION_DENIED, or a message without its SPIFFE ID), it is no longer used until
+the identity is granted again (SPIFFE Workload API, section 5.2.1).
 """
 
 from __future__ import annotations
@@ -28,25 +28,26 @@ from meshtls.workload.latest import Latest
 __all__ = ["Picker", "X509Source"]
 
 Picker = Callable[[tuple[X509Svid, ...]], X509Svid]
-# How a picker, or ``index`` for it, says that none of the SVIDs will do. Anything else is a fault of the picker's.
-_NONE_WILL_DO = (LookupError, ValueError, StopIteration)
+# Raised by a picker, or by ``index`` for it, where none of the SVIDs fits. Any other error is a bug of the picker.
+_NONE_FITS = (LookupError, ValueError, StopIteration)
 
 log = logger("meshtls.workload")
 
 
 class _PickerFailedError(LocalIdentityError):
-    """A fault of the picker's, which no update mends."""
+    """A bug of the picker, which no update mends."""
 
 
 class X509Source:
     """Meets X509ContextSource. ``async with`` waits for the first SVID or raises LocalIdentityError.
 
-    The address is SPIFFE_ENDPOINT_SOCKET's unless given (ConfigError where it is none). ``picker`` chooses which of
-    several SVIDs is the default one, or raises LookupError; without it that is the Workload API's first. A picker that
-    finds none is asked again at the next update, one that fails otherwise as well, where there is an SVID already: that
-    one is served as long as it is valid and the Workload API goes on naming its SPIFFE ID. Before the first such a
-    failure comes out of ``async with``. ``timeout`` is how many seconds to wait for the first SVID, None for ever.
-    ``jitter`` gives a number in [-1, 1] for each retry.
+    - The address is SPIFFE_ENDPOINT_SOCKET's unless given (ConfigError where it is none).
+    - ``picker`` chooses which of several SVIDs is the default one, or raises LookupError; without it that is the
+      Workload API's first. A picker that raises is called again at the next update; the present SVID is used meanwhile,
+      as long as it is valid and the Workload API goes on naming its SPIFFE ID. Before the first SVID, ``async with``
+      raises any error of the picker's except for a LookupError.
+    - ``timeout`` is how many seconds to wait for the first SVID, None for ever.
+    - ``jitter`` gives a number in [-1, 1] for each retry.
     """
 
     def __init__(
@@ -152,16 +153,16 @@ class X509Source:
                     yield self._numbered(picked)
                 except LocalIdentityError as error:
                     if isinstance(error, _PickerFailedError) and not self._latest.ever_known:
-                        raise  # who waits for the first SVID shall hear of it
+                        raise  # to the wait for the first SVID
                     self._keep_what_was_sent(sent, error)
                     self._latest.note_failure(error)
 
     def _is_urgent(self) -> bool:
-        """There is no SVID to serve."""
+        """There is no valid SVID."""
         return not self._latest.known or self._clock.now() > self._latest.value.svid.not_after
 
     def _without_expired(self, sent: X509Context) -> X509Context:
-        """An SVID that has expired takes no valid one's place: not ours of the same identity, nor another as default.
+        """Replace each expired SVID by our own valid one of the same identity, or drop it.
 
         Raises LocalIdentityError where no valid one is left.
         """
@@ -180,13 +181,13 @@ class X509Source:
         return replace(sent, svids=valid)
 
     def _keep_what_was_sent(self, sent: X509Context, why: LocalIdentityError) -> None:
-        """Of a message that can't be used at least this much is: an identity that it does not name is withdrawn."""
+        """Even where a message can't be used, an identity that it does not name is withdrawn."""
         if self._latest.known and self._latest.value.svid.spiffe_id not in {svid.spiffe_id for svid in sent.svids}:
             gone = self._latest.value.svid.spiffe_id
-            self._latest.withdraw(LocalIdentityError(f"the Workload API gives us {gone} no more; {why}"))
+            self._latest.withdraw(LocalIdentityError(f"the Workload API no longer names {gone}; {why}"))
 
     def _numbered(self, context: X509Context) -> X509Context:
-        # After a reconnect the same state comes again: that is no rotation.
+        # After a reconnect the same state is sent again, which is no rotation.
         generation = self._latest.generation
         same = replace(context, generation=generation)
         return (
@@ -199,7 +200,7 @@ class X509Source:
         try:
             picked = self._picker(svids)
             place = svids.index(picked)
-        except _NONE_WILL_DO as error:
+        except _NONE_FITS as error:
             raise LocalIdentityError(f"the picker chose none of our X509-SVIDs: {_named(svids)}") from error
         except Exception as error:  # it is not ours, and whatever it raises must not end the watch
             raise _PickerFailedError(

@@ -253,7 +253,7 @@ async def test_a_path_that_is_no_printable_text_is_none_and_forges_no_log(
     assert {one for one in found if one.startswith("unix:sha256:")}
     (message,) = caplog.messages
     assert message.isprintable()
-    assert "its path is left out: " in message
+    assert "omitting unix:path: " in message
 
 
 @contextmanager

@@ -81,8 +81,8 @@ async def test_a_program_above_the_limit_is_known_by_all_but_its_digest(
         found = [await attestor.attest(caller) for _ in range(2)]
     assert digests_of(found[0]) == set()
     assert f"unix:path:{sparse}" in set(map(str, found[0]))
-    why = f"its program is not hashed: it has {ENDLESS} bytes, and workload_size_limit is {2**29}"
-    assert caplog.messages == [f"a caller of uid {os.geteuid()}: {why}"]
+    why = f"omitting unix:sha256: it has {ENDLESS} bytes, and workload_size_limit is {2**29}"
+    assert caplog.messages == [f"caller with uid {os.geteuid()}: {why}"]
 
 
 @pytest.mark.parametrize(

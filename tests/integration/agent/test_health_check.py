@@ -63,7 +63,7 @@ async def test_the_health_of_one_service_is_not_told(health: HealthStub) -> None
         await health.Check(pb.HealthCheckRequest(service="SpiffeWorkloadAPI"), timeout=SECONDS)
     assert (refused.value.status, refused.value.message) == (
         Status.INVALID_ARGUMENT,
-        "service: wanted none, the health of single services is not told",
+        "service: wanted none, the health of single services is not reported",
     )
 
 

@@ -53,7 +53,7 @@ async def test_a_fetch_has_what_was_asked_for_and_is_the_callers(sds: SecretDisc
 
 async def test_a_fetch_of_what_is_not_there_is_not_found(sds: SecretDiscoveryServiceStub) -> None:
     with pytest.raises(
-        GRPCError, match="no such secret; the caller's are spiffe://example.org/web, default,"
+        GRPCError, match="no such secret; available to the caller: spiffe://example.org/web, default,"
     ) as raised:
         await sds.FetchSecrets(pb.DiscoveryRequest(resource_names=["spiffe://example.org/db"]), timeout=10)
     assert raised.value.status is Status.NOT_FOUND
@@ -120,7 +120,7 @@ async def test_a_refusal_is_logged_with_its_reason_and_not_answered_before_somet
         await stream.send_message(
             pb.DiscoveryRequest(resource_names=["default"], response_nonce=first.nonce, error_detail=refusal)
         )
-        await eventually(lambda: "refused its secrets, and keeps those it had: no such curve" in caplog.text)
+        await eventually(lambda: "rejected the update and keeps its present secrets: no such curve" in caplog.text)
         mesh.upstream.put_entry(entry("/web", dns_names=("web.example.org",)))
         second = await stream.recv_message()
         assert second is not None
@@ -143,7 +143,9 @@ async def test_an_unknown_name_is_logged_once_with_those_that_there_are(
             assert names(await stream.recv_message()) == ["default", "ROOTCA"]
             await stream.cancel()
     [record] = caplog.records
-    assert "asks for defualt; the secrets it may have: spiffe://example.org/web, default, " in record.getMessage()
+    assert (
+        "requests unknown secrets defualt; available to it: spiffe://example.org/web, default, " in record.getMessage()
+    )
 
 
 @pytest.mark.parametrize("method", ["StreamSecrets", "DeltaSecrets", "FetchSecrets"])

@@ -206,7 +206,7 @@ async def test_before_the_server_was_heard_callers_are_told_so_and_afterwards_se
         where, bundle = address(server), await server.admin.bundle()
     async with agent_of(where, bundle, token, directory, clock) as agent:
         await eventually(lambda: agent.identities.upstream.trouble is not None)
-        with pytest.raises(WorkloadApiError, match="UNAVAILABLE: the agent waits for the entries: the server at"):
+        with pytest.raises(WorkloadApiError, match="UNAVAILABLE: the agent is waiting for the entries: the server at"):
             await ids(agent)
         assert "the server can't be reached" in agent.readiness().text
         async with started(config, clock):
@@ -284,7 +284,7 @@ async def test_a_banned_agent_serves_nobody(directory: Path) -> None:
                     await eventually(lambda: bool(failures))
                     waiting.cancel()
                     await asyncio.wait([waiting])
-            assert f"UNAVAILABLE: the agent waits for the entries: {agent.identities.upstream.trouble}" in str(
+            assert f"UNAVAILABLE: the agent is waiting for the entries: {agent.identities.upstream.trouble}" in str(
                 failures[0]
             )
             assert re.search(rf"try 1 since [^ ]+: agent {parent} is banned$", agent.readiness().text)
@@ -404,5 +404,5 @@ async def test_an_svid_that_can_not_be_kept_serves_all_the_same(
         identity = NodeIdentity(authority.bundle, store, ManualClock())
         identity.adopt(chain, key)
         assert identity.snapshot().svid.spiffe_id == agent_id(TD, "join_token", "x")
-    assert "the agent's SVID could not be kept: " in caplog.text
+    assert "the agent's SVID could not be saved: " in caplog.text
     assert "BEGIN" not in caplog.text

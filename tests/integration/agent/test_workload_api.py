@@ -262,14 +262,12 @@ async def test_the_log_says_which_selectors_a_denied_caller_had_and_which_entry_
             await CALLS["FetchX509SVID"](api, HEADER)
     [record] = caplog.records
     assert SELF in record.getMessage()
-    assert record.getMessage().endswith(
-        "the nearest is spiffe://example.org/web, for which it lacks unix:path:/no/such/program"
-    )
+    assert record.getMessage().endswith("near miss: spiffe://example.org/web, missing unix:path:/no/such/program")
     mesh.upstream.put_entry(entry("/web", SELF, "unix:path:/neither/this"))
     await eventually(lambda: mesh.agent.identities.cache.entries.get("/web") == mesh.upstream.entries[0])
     with caplog.at_level(logging.WARNING, "meshtls.agent"), pytest.raises(GRPCError):
         await CALLS["FetchX509SVID"](api, HEADER)
-    assert caplog.records[-1].getMessage().endswith("for which it lacks unix:path:/neither/this")
+    assert caplog.records[-1].getMessage().endswith("missing unix:path:/neither/this")
 
 
 @pytest.mark.parametrize("method", ["FetchX509SVID", "FetchX509Bundles", "FetchJWTBundles"])

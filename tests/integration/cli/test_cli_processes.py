@@ -146,7 +146,7 @@ def test_a_sidecar_waits_for_its_ca_and_says_so(tmp_path: Path) -> None:
     two_sidecars(tmp_path, ids=(WEB, WEB), extra=f"identity: {{workload_api: unix://{tmp_path / 'ca.sock'}}}\n")
     write_ca(tmp_path, os.getuid())
     with started("sidecar", "run", "--config", tmp_path / "a.yaml") as sidecar:
-        sidecar.line("FetchX509SVID: nobody answers (No such file or directory); start the agent there")
+        sidecar.line("FetchX509SVID: cannot connect (No such file or directory); check that the agent is running")
         with started("ca", "serve", "--config", tmp_path / "ca.yaml"):
             sidecar.line("serving: <Sidecar a")
             assert sidecar.stop() == 0

@@ -129,7 +129,8 @@ class TestFailures:
             with pytest.raises(WorkloadApiError) as raised:
                 await FETCHES[method](client)
         assert str(raised.value) == (
-            f"Workload API at {address}, {method}: nobody answers (No such file or directory); start the agent there"
+            f"Workload API at {address}, {method}: cannot connect (No such file or directory);"
+            " check that the agent is running"
         )
 
     @EVERY_FETCH

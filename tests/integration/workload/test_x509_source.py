@@ -124,8 +124,8 @@ class TestEntering:
         with pytest.raises(LocalIdentityError) as raised:
             await entering
         assert str(raised.value) == (
-            f"no X509-SVID in 30 s: Workload API at {address}, FetchX509SVID: nobody answers"
-            " (No such file or directory); start the agent there"
+            f"no X509-SVID in 30 s: Workload API at {address}, FetchX509SVID: cannot connect"
+            " (No such file or directory); check that the agent is running"
         )
 
     async def test_it_gives_up_on_a_workload_api_that_says_nothing(self, api: WorkloadApi, clock: ManualClock) -> None:
@@ -308,8 +308,8 @@ class TestWithdrawal:
             assert source.readiness() == Readiness(True)
         since = f"{clock.now() - timedelta(seconds=10):%Y-%m-%dT%H:%M:%SZ}"
         assert caplog.messages == [
-            f"X509-SVID: {denied}; what it gave before is not used any more; trying again",
-            f"X509-SVID: the Workload API gives it again after 10 failures since {since}",
+            f"X509-SVID: {denied}; the previous one is no longer used; trying again",
+            f"X509-SVID: the Workload API sends it again after 10 failures since {since}",
         ]
 
     async def test_unavailable_takes_nothing_away(self, api: WorkloadApi, clock: ManualClock) -> None:
@@ -347,7 +347,7 @@ class TestWithdrawal:
             api.push(context_for(authority, "/db"))
             why = str(await asyncio.wait_for(source.withdrawn(), 10))
             assert why == (
-                "the Workload API gives us spiffe://example.org/web no more; the picker chose none of our X509-SVIDs:"
+                "the Workload API no longer names spiffe://example.org/web; the picker chose none of our X509-SVIDs:"
                 " spiffe://example.org/db"
             )
             with pytest.raises(IdentityWithdrawnError):

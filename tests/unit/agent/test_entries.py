@@ -78,9 +78,9 @@ def test_a_replaced_or_removed_entry_is_not_found_by_what_it_asked_for_before() 
     [
         (
             ("unix:path:/bin/tool", "unix:uid:7"),
-            ["spiffe://example.org/web-tool, for which it lacks unix:uid:1000"],
+            ["spiffe://example.org/web-tool, missing unix:uid:1000"],
         ),
-        (("unix:uid:1000",), ["spiffe://example.org/web-tool, for which it lacks unix:path:/bin/tool"]),
+        (("unix:uid:1000",), ["spiffe://example.org/web-tool, missing unix:path:/bin/tool"]),
         (("unix:uid:7",), []),
         (("unix:uid:1000", "unix:path:/bin/tool"), []),
     ],

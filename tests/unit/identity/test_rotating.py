@@ -78,9 +78,9 @@ async def test_it_enters_with_an_svid_and_its_bundle() -> None:
     ("error", "message"),
     [
         (LocalIdentityError("no CA answers"), "no CA answers"),
-        (RequestError("the CSR is bad"), "the CA refused us a certificate: the CSR is bad"),
-        (ConfigError("the CA is broken"), "the CA refused us a certificate: the CA is broken"),
-        (ConnectionResetError("reset"), "the CA refused us a certificate: reset"),
+        (RequestError("the CSR is bad"), "certificate request failed: the CSR is bad"),
+        (ConfigError("the CA is broken"), "certificate request failed: the CA is broken"),
+        (ConnectionResetError("reset"), "certificate request failed: reset"),
     ],
 )
 async def test_it_does_not_enter_without_an_svid(error: Exception, message: str) -> None:
@@ -311,7 +311,7 @@ async def test_an_svid_that_its_own_bundle_does_not_vouch_for_is_not_adopted(
     async with mesh.running() as source:
         first = source.snapshot()
         mesh.issuer.bundles = BundleSet([TrustBundle(WEB.trust_domain, authorities)])
-        with pytest.raises(LocalIdentityError, match="a certificate that every peer would refuse: peer spiffe"):
+        with pytest.raises(LocalIdentityError, match="issued SVID fails verification: peer spiffe"):
             await source.rotate()
         assert source.snapshot() is first
 

@@ -177,7 +177,7 @@ class TestWorkloadApi:
     def test_it_is_gone_after_the_test(self) -> None:
         with Mesh() as mesh:
             api = mesh.workload_api("web")
-        with pytest.raises(meshtls.LocalIdentityError, match="nobody answers"):
+        with pytest.raises(meshtls.LocalIdentityError, match="cannot connect"):
             asyncio.run(X509Source(api.address, timeout=0.01).__aenter__())
 
 

@@ -14,7 +14,7 @@ from meshtls.workload.background import in_background
 async def test_work_ends_with_its_body_though_it_takes_a_cancellation_for_something_else(
     swallows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(background, "_PATIENCE", 0.01)
+    monkeypatch.setattr(background, "_CLEAN_UP", 0.01)
     cancelled = 0
 
     async def work() -> None:

@@ -109,7 +109,8 @@ class TestX509:
         ("spoil", "message"),
         [
             (lambda m: spoil_svid(m, bundle=b""),
-             f"X509-SVID '{WEB}' of the Workload API: it came without a bundle; nobody of its trust domain is trusted"),
+             f"X509-SVID '{WEB}' of the Workload API: it came without a bundle;"
+             " no peer of its trust domain is trusted"),
             (lambda m: spoil_svid(m, bundle=OURS.bundle.to_der()[:-1]),
              "X.509 bundle of example.org of the Workload API: byte 0 of the DER: the SEQUENCE there is cut off or has"
              " no length; until another comes, nobody of example.org is trusted"),
@@ -297,13 +298,11 @@ class TestJwt:
         with pytest.raises(LocalIdentityError) as raised:
             validated(message, token("db").token)
         assert str(raised.value) == (
-            f"the Workload API passed a token of {WEB} as one of 'spiffe://example.org/db'; it is not used"
+            f"the Workload API accepted a token of {WEB} as one of 'spiffe://example.org/db'; it is not used"
         )
 
     def test_a_verdict_about_junk_is_refused(self) -> None:
-        with pytest.raises(
-            LocalIdentityError, match="^the Workload API passed a token that breaks the rules: JWT-SVID"
-        ):
+        with pytest.raises(LocalIdentityError, match="^the Workload API accepted an invalid token: JWT-SVID"):
             validated(pb.ValidateJWTSVIDResponse(spiffe_id=str(WEB)), "junk")
 
 

@@ -1,1 +1,1 @@
-"""Workload attestation: what is true of the process at the other end of a Unix socket, as selectors. Linux only."""
+"""Workload attestation: the selectors of the process at the other end of a Unix socket. Linux only."""

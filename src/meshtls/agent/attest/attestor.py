@@ -26,7 +26,7 @@ from meshtls.proto.peer_credentials import Credentials, credentials_of
 __all__ = ["ATTESTORS", "Attestor", "Caller"]
 
 ATTESTORS = ("unix", "docker", "k8s")
-_MOST_TOLD = 1024
+_MOST_LOGGED = 1024
 _LOOKUP_THREADS = 32
 _LOOKUPS_OF_ONE = 4
 
@@ -41,19 +41,19 @@ class Caller:
         self.process: ProcessDirectory | None = None
         self.started = 0
         self.why_unknown: str | None = None
-        #: One at a time: each holds a descriptor.
+        #: One attestation at a time: each holds a descriptor.
         self.attesting = asyncio.Lock()
-        # Nothing of a process in a namespace that we can't see has a number here.
+        # A process in a PID namespace that we can't see has no PID here.
         if credentials.pid:
             self._find()
 
     @classmethod
     def of(cls, connection: socket.socket) -> Caller:
-        """Whoever made this connection, accepted a moment ago."""
+        """The caller of this connection, which was accepted a moment ago."""
         caller = cls(credentials_of(connection))
         if caller.process is not None and not connector_runs(connection):
             caller.close()
-            caller.why_unknown = f"{caller}: it ended before it was looked at"
+            caller.why_unknown = f"{caller}: it ended before it could be attested"
         return caller
 
     def close(self) -> None:
@@ -75,32 +75,32 @@ class Caller:
 
 
 def always(selectors: Set[Selector]) -> bool:
-    """Hash every program: for one that is asked about by hand."""
+    """Hash every program, whatever its other selectors."""
     return True
 
 
 class Attestor:
-    """``kinds`` are the types of selectors to give; ``size_limit`` is that of programs that are hashed, as of Digests.
+    """``kinds`` are the types of selectors to return; ``size_limit`` is in bytes of a program, as for Digests.
 
-    Callers of one user in one container are a party: however many they are and whatever they do with their programs,
-    it costs no other party its turn.
+    Callers of one user in one container are one party: however many they are and whatever they do with their programs,
+    no other party has to wait for them.
     """
 
     def __init__(self, kinds: Collection[str] = ATTESTORS, size_limit: int = DEFAULT_SIZE_LIMIT) -> None:
         self._kinds = frozenset(kinds)
         self._threads = FairThreads(_LOOKUP_THREADS, share=_LOOKUPS_OF_ONE)
         self._digests = Digests(size_limit)
-        self._told: OrderedDict[str, None] = OrderedDict()
+        self._logged: OrderedDict[str, None] = OrderedDict()
 
     async def attest(
         self, caller: Caller, digest_wanted: Callable[[Set[Selector]], bool] = always
     ) -> frozenset[Selector]:
-        """What is true of the caller now. Raises AccessError where that can't be said for sure, LocalIdentityError
-        where this machine has no room for the question.
+        """The caller's selectors now. Raises AccessError where they can't be established, LocalIdentityError where this
+        machine has no thread left for the lookups.
 
-        ``digest_wanted`` is given all other selectors, and says whether ``unix:sha256`` may matter beside them; where
-        it says no, nothing is awaited after it. Of a caller in a process namespace that we can't see it is only what
-        the kernel says: its user and its group.
+        ``digest_wanted`` gets all other selectors and returns whether ``unix:sha256`` may matter beside them; where it
+        does not, nothing is awaited after the call. A caller in a PID namespace that we can't see has only the
+        selectors that the kernel's credentials give: its user and its group.
         """
         async with caller.attesting:
             if caller.why_unknown:
@@ -125,22 +125,22 @@ class Attestor:
             try:
                 digest = await self._digests.digest(facts.program, party)
             except (UnhashedError, OSError) as error:
-                self._tell(logging.WARNING, facts.owners.uid, f"its program is not hashed: {error}")
+                self._log_once(logging.WARNING, facts.owners.uid, f"omitting unix:sha256: {error}")
             else:
                 selectors |= {Selector("unix", f"{DIGEST}:{digest}")}
         for note in notes:
-            self._tell(logging.INFO, facts.owners.uid, note)
+            self._log_once(logging.INFO, facts.owners.uid, note)
         return selectors
 
-    def _tell(self, level: int, uid: int, note: str) -> None:
-        """Once for each user: callers may ask without end."""
-        text = f"a caller of uid {uid}: {note}"
-        if text not in self._told:
+    def _log_once(self, level: int, uid: int, note: str) -> None:
+        """Log a note once for each user: callers may call without end."""
+        text = f"caller with uid {uid}: {note}"
+        if text not in self._logged:
             log.log(level, "%s", text)
-        self._told[text] = None
-        self._told.move_to_end(text)
-        while len(self._told) > _MOST_TOLD:
-            self._told.popitem(last=False)
+        self._logged[text] = None
+        self._logged.move_to_end(text)
+        while len(self._logged) > _MOST_LOGGED:
+            self._logged.popitem(last=False)
 
 
 class _Lookup:
@@ -164,8 +164,8 @@ class _Lookup:
             if self._leads_to_program(self._path, self._program):
                 self._add("path", self._path)
             else:
-                what = f"{printable(self._path)} is another file to the agent than the one that runs"
-                self._notes.append(f"its path is left out: {what}")
+                reason = f"{printable(self._path)} is not the running executable in the agent's mount namespace"
+                self._notes.append(f"omitting unix:path: {reason}")
         return self._found, self._notes
 
     def close(self) -> None:
@@ -174,10 +174,10 @@ class _Lookup:
 
     @staticmethod
     def _leads_to_program(path: bytes, program: int) -> bool:
-        """Whether this path is the running program's for us, too.
+        """Whether this path leads to the running program in the agent's mount namespace, too.
 
-        It is what the caller's mount namespace calls it, and everybody may make one in which any file has any path. A
-        program that was replaced while it ran has no path either, until it is started anew.
+        The path is that of the caller's mount namespace, and any user may create one in which any file has any path. A
+        program that was replaced while it runs has no path either, until it is restarted.
         """
         try:
             return os.path.samestat(os.stat(path), os.fstat(program))
@@ -194,12 +194,12 @@ class _Lookup:
     def _add(self, kind: str, name: bytes) -> None:
         text = text_of(name)
         if text is None:
-            self._notes.append(f"its {kind} is left out: {printable(name)}: wanted UTF-8 without control characters")
+            self._notes.append(f"omitting unix:{kind}: {printable(name)}: wanted UTF-8 without control characters")
             return
         try:
             self._found.add(Selector("unix", f"{kind}:{text}"))
         except RequestError as error:
-            self._notes.append(f"its {kind} is left out: {error}")
+            self._notes.append(f"omitting unix:{kind}: {error}")
 
 
 def _user(uid: int) -> str | None:

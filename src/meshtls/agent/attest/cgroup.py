@@ -1,12 +1,12 @@
 """Which container a process is in, by the content of ``/proc/PID/cgroup`` (cgroups(7)), version 1 and 2. Pure.
 
 A user may own a part of the cgroup tree and name groups there at will, ``docker-<any id>.scope`` among them. So only
-the places count which the container engines make and which belong to root: a path is read from its start, not searched.
-A path that starts with ``/..`` is relative to a cgroup namespace of our own, shows no start, and so proves nothing:
-an agent in a container needs the host's cgroup namespace to know others' containers.
+paths that the container engines create, and that belong to root, count: a path is matched from its start, not searched.
+A path that starts with ``/..`` is relative to our own cgroup namespace, hides its start, and so proves nothing: an
+agent in a container needs the host's cgroup namespace to recognise the containers of others.
 
-The kernel forbids only the line feed in a group's name. A content in which a name is no printable text proves nothing:
-no container engine makes such a name.
+The kernel forbids only the line feed in a group's name. A file with a name that is not printable proves nothing: no
+container engine creates such a name.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _POD = re.compile(
 
 def container_selectors(content: bytes) -> frozenset[Selector]:
     """``docker:container_id:...``, or ``k8s:pod-uid:...`` and ``k8s:container_id:...``; none outside of a container,
-    and none where the lines of version 1's hierarchies speak of different containers.
+    and none where the lines of version 1's hierarchies name different containers.
     """
     lines = [text_of(line) for line in lines_of(content)]
     if None in lines:

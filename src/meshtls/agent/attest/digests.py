@@ -1,8 +1,8 @@
-"""The SHA-256 of callers' programs, at a bounded price.
+"""The SHA-256 of callers' programs, at a bounded cost.
 
-A program is as long as its user likes, and a sparse file of any length costs that user nothing. So programs above a
-limit have no digest; reading is in steps, so that another party's program passes a longer one and nothing is read for
-a caller that has gone; and a digest is remembered as long as the file stays as it is.
+A user chooses the size of a program, and a sparse file of any size costs that user nothing. So programs above a limit
+have no digest; a file is read in steps, so that another party's program need not wait for a longer one and reading
+stops when the caller has gone; and a digest is cached as long as the file does not change.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _THREADS = 4
 _STEP = 2**24
 _READ = 2**20
 _MOST_REMEMBERED = 1024
-#: A file that changed so short a time ago may change again without another time stamp: file systems' clocks are coarse.
+#: A file that changed less than this ago may change again without a new time stamp: file systems' clocks are coarse.
 _SETTLED_NS = 2 * 10**9
-#: What others do comes first.
+#: All other work comes first.
 _NICE = 10
 
 _File = tuple[int, int, int, int, int]
@@ -39,18 +39,18 @@ class UnhashedError(Exception):
 
 
 class Digests:
-    """``limit`` is in bytes; 0 is for no limit, and a negative one for no digests at all."""
+    """``limit`` is in bytes; 0 for no limit, negative for no digests at all."""
 
     def __init__(self, limit: int = DEFAULT_SIZE_LIMIT) -> None:
         self._limit = limit
         self._known: OrderedDict[_File, str] = OrderedDict()
         self._threads = FairThreads(_THREADS, share=1)
-        #: One party reads one file once, however many of its callers wait for that.
+        #: A party reads each file once, however many of its callers wait for it.
         self._locks: WeakValueDictionary[tuple[Hashable, _File], asyncio.Lock] = WeakValueDictionary()
 
     async def digest(self, program: int, party: Hashable) -> str:
-        """Hexadecimal, of the file that this descriptor stands for. Raises UnhashedError, and OSError where it can't be
-        read.
+        """The digest, hexadecimal, of the file behind this descriptor. Raises UnhashedError, and OSError where it can't
+        be read.
         """
         if self._limit < 0:
             raise UnhashedError("workload_size_limit says that no program is hashed")
@@ -91,7 +91,7 @@ class _Reading:
         self._read = 0
 
     def step(self) -> str | None:
-        # Of this thread alone, on Linux, and it does nothing else.
+        # On Linux this is the niceness of this thread alone, which does nothing else.
         os.nice(_NICE)
         if self._descriptor is None:
             self._descriptor = reopened(self._program)

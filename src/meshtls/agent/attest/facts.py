@@ -1,7 +1,7 @@
-"""What ``/proc`` says of one process, read so that it is all of the same process and of the user who connected.
+"""What ``/proc`` says of one process, read so that all of it is of the same process and of the user that connected.
 
-Start time and user are read again at the end: a process that meanwhile ended, or took on another user's identity, has
-no facts. Nothing here may block, so it is done in one go.
+Start time and user are read again at the end: a process that has ended meanwhile, or changed its user, has no facts.
+Nothing here may block, so it is done at once, without an await.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """``path`` and ``cgroup`` are None where they can't be read. ``program`` is a descriptor that stands for its file,
-    None likewise; whoever gets the facts closes it.
+    """``path`` and ``cgroup`` are None where they can't be read. ``program`` is a descriptor of the program's file, or
+    None; the caller of ``read_facts`` closes it.
     """
 
     owners: Owners
@@ -68,7 +68,7 @@ def _check(process: ProcessFiles, caller: Credentials, start: int | None = None)
 
 
 def _if_readable(read: Callable[[], T]) -> T | None:
-    # Not ours to read, or not there: the process may be known by other facts. Whether it still runs is asked last.
+    # Not readable, or not there: other facts may identify the process. Whether it still runs is checked last.
     try:
         return read()
     except OSError:

@@ -1,8 +1,8 @@
 """Blocking work for callers, in threads, with a share for each party.
 
-What is asked of a caller's file system or of a name service may take as long as somebody else likes. So a party never
-has more than its share of the threads, however much it asks for; parties take turns; long work is cut in steps, with
-a turn each; and the threads are daemons, so that none of them keeps the process from its end.
+A caller's file system and a name service may block for any length of time. So a party never has more than its share of
+the threads, however much it asks for; parties are served in turn; long work is cut into steps that are queued one by
+one; and the threads are daemons, so that none of them keeps the process from ending.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Work(Protocol[T_co]):
-    """Something that blocks. Its steps are in threads, one at a time."""
+    """Something that blocks. Its steps run in threads, one at a time."""
 
     def step(self) -> T_co | None:
-        """Do a part of it; the result, or None where another step is needed."""
+        """Do a part of the work. Returns the result, or None where another step is needed."""
 
     def close(self) -> None:
-        """Let go of what it holds. Called once, when no step runs or will run."""
+        """Release its resources. Called once, when no step runs or will run."""
 
 
 class _Job:
@@ -39,18 +39,18 @@ class _Job:
 
 
 class FairThreads:
-    """At most ``threads`` at a time, of which one party has at most ``share``."""
+    """At most ``threads`` at a time, of which each party has at most ``share``."""
 
     def __init__(self, threads: int, share: int) -> None:
         self._threads = threads
         self._share = share
-        #: The party whose turn is next comes first.
+        #: The party that is served next comes first.
         self._waiting: dict[Hashable, deque[_Job]] = {}
         self._running: Counter[Hashable] = Counter()
 
     async def run(self, party: Hashable, work: Work[T]) -> T:
-        """The result of the work, which is closed whatever happens; a step that runs when this is cancelled is its
-        last. Raises what a step raises, and LocalIdentityError where the system has no thread for it.
+        """Do the work and return its result. The work is closed in any case; a step that runs when this is cancelled is
+        its last. Raises what a step raises, and LocalIdentityError where the system has no thread for it.
         """
         job = _Job(party, work, asyncio.get_running_loop().create_future())
         self._waiting.setdefault(party, deque()).append(job)
@@ -73,7 +73,7 @@ class FairThreads:
             job.work.close()
 
     def _take(self, job: _Job) -> None:
-        """Out of its party's queue; the party goes behind all others."""
+        """Remove the job from its party's queue; the party goes behind all others."""
         queue = self._waiting.pop(job.party)
         queue.remove(job)
         if queue:
@@ -94,7 +94,7 @@ class FairThreads:
                 threading.Thread(target=self._step, args=(first, loop), name="meshtls-attest", daemon=True).start()
             except RuntimeError as error:
                 first.work.close()
-                first.result.set_exception(LocalIdentityError(f"no thread to look at a caller in: {error}"))
+                first.result.set_exception(LocalIdentityError(f"no thread to attest a caller in: {error}"))
             else:
                 self._running[first.party] += 1
 
@@ -102,7 +102,7 @@ class FairThreads:
         result, failure = None, None
         try:
             result = job.work.step()
-        except BaseException as error:  # noqa: BLE001  # whatever it is, the one who waits for it is told
+        except BaseException as error:  # noqa: BLE001  # passed on to the task that waits for it
             failure = error
         try:
             loop.call_soon_threadsafe(self._ended, job, result, failure)

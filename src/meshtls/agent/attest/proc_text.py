@@ -1,7 +1,7 @@
-"""The content of ``/proc/PID/stat`` and ``/proc/PID/status`` (proc(5)), and how anything of ``/proc`` is read. Pure.
+"""Parses ``/proc/PID/stat`` and ``/proc/PID/status`` (proc(5)), and the lines and names of any file of ``/proc``. Pure.
 
-All of it is bytes from a stranger: names of programs, paths and cgroups hold whatever their owner likes. So lines end
-at the line feed alone, and a name is text only where it is UTF-8 without a control character.
+All of it is hostile bytes: names of programs, paths and cgroups hold whatever their owner likes. So a line ends at the
+line feed alone, and a name is text only where it is UTF-8 without control characters.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _DEAD = (b"Z", b"X", b"x")
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """When a process started, in clock ticks since the machine did, and whether it still runs."""
+    """When a process started, in clock ticks since boot, and whether it still runs."""
 
     started: int
     running: bool
@@ -34,13 +34,13 @@ class Owners:
 
 
 def lines_of(content: bytes) -> list[bytes]:
-    """The lines without their ends; what follows the last line feed is one, too, unless it is empty."""
+    """The lines without their line feeds; bytes after the last line feed are a line, too."""
     lines = content.split(b"\n")
     return lines if lines[-1] else lines[:-1]
 
 
 def text_of(name: bytes) -> str | None:
-    """The name as text; None where it is no UTF-8 or has a character that can't be printed, and so names nothing."""
+    """The name as text; None where it is not UTF-8 or has a character that is not printable."""
     try:
         text = name.decode("utf-8")
     except UnicodeDecodeError:

@@ -1,9 +1,9 @@
-"""A process of this machine, held by its ``/proc`` directory: a descriptor that stays that process's for ever.
+"""A process of this machine, held by a descriptor of its ``/proc`` directory.
 
-A number alone would not do: the process may end and its number go to another, which would then be taken for it. What
-is read through the directory is of the process that had it when it was opened, or nothing.
+A PID alone is not enough: the process may end and another may get its PID. A read through the directory gives data of
+the process that had the PID when the directory was opened, or fails.
 
-This is the only module that reads ``/proc``, and it gives bytes: what they mean is for ``proc_text`` to say.
+This is the only module that reads ``/proc``, and it returns bytes; ``proc_text`` parses them.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ _LONGEST = 2**20
 
 
 def connector_runs(connection: socket.socket) -> bool:
-    """Whether the process that connected still has its number, by the kernel's own hold on it; so asked after its
-    ``/proc`` directory was opened, that directory is its own. True where the kernel can't tell (before Linux 6.5).
+    """Whether the process that connected still has its PID, by the kernel's pidfd of the peer. Called after the
+    ``/proc`` directory was opened, this shows that the directory is that process's. True where the kernel can't tell
+    (before Linux 6.5).
     """
     try:
         pidfd = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
@@ -42,7 +43,7 @@ def connector_runs(connection: socket.socket) -> bool:
 
 
 def reopened(program: int) -> int:
-    """A descriptor to read by, the caller's to close, of a program that ``ProcessFiles.program`` gave."""
+    """A readable descriptor of a program that ``ProcessFiles.program`` returned; the caller closes it."""
     return os.open(f"/proc/self/fd/{program}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
 
 
@@ -56,8 +57,8 @@ class ProcessFiles(Protocol):
         """Where a symbolic link leads."""
 
     def program(self) -> int:
-        """A descriptor that stands for the program's file, the caller's to close. Its file system is asked nothing, for
-        that may take as long as its owner likes; ``reopened`` gives one to read by.
+        """A descriptor of the program's file, which the caller closes. It can't be read: opening it does not touch the
+        file's file system, which may block as long as its owner likes. ``reopened`` gives one that can be read.
         """
 
 

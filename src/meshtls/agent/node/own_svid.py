@@ -1,4 +1,4 @@
-"""The agent's own SVID: what it shows to the server, and the bundle by which it believes the server."""
+"""The agent's own SVID, which it presents to the server, and the bundle against which it verifies the server."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ log = logger("meshtls.agent")
 
 
 class NodeIdentity:
-    """Meets X509ContextSource. ``bundle`` is what the operator gave to start with, then the newest heard of the server.
+    """Meets X509ContextSource. ``bundle`` is the operator's at first, then the newest that the server sent.
 
-    What ``store`` holds is taken over, as far as it is still valid. Raises ConfigError where it can't be read.
+    An SVID in ``store`` is used where it is still valid. Raises ConfigError where it can't be read.
     """
 
     def __init__(self, bundle: TrustBundle, store: NodeStore | None, clock: Clock) -> None:
@@ -42,12 +42,14 @@ class NodeIdentity:
         if self._context is None:
             raise LocalIdentityError("this agent is not attested yet")
         if self._clock.now() > self._context.svid.not_after:
-            raise LocalIdentityError(f"the SVID of {self._context.svid.spiffe_id} has expired; it has to attest again")
+            raise LocalIdentityError(
+                f"the SVID of {self._context.svid.spiffe_id} has expired; the node has to attest again"
+            )
         return self._context
 
     @property
     def valid(self) -> bool:
-        """Whether there is an SVID to show now."""
+        """Whether there is an SVID that is valid now."""
         return self._context is not None and self._clock.now() <= self._context.svid.not_after
 
     @property
@@ -68,7 +70,7 @@ class NodeIdentity:
         return svid
 
     def trust(self, bundle: TrustBundle) -> None:
-        """From now on this is the trust domain's bundle."""
+        """Use this bundle of the trust domain from now on."""
         if bundle != self.bundle:
             self.bundle = bundle
             if self._context:
@@ -76,12 +78,12 @@ class NodeIdentity:
                 self._save()
 
     def forget(self) -> None:
-        """The server does not accept this SVID any more."""
+        """Drop the SVID: the server no longer accepts it."""
         self._context = None
 
     def __repr__(self) -> str:
-        who = str(self._context.svid.spiffe_id) if self._context else "not attested"
-        return f"<NodeIdentity {who} [gen {self._generation}]>"
+        name = str(self._context.svid.spiffe_id) if self._context else "not attested"
+        return f"<NodeIdentity {name} [gen {self._generation}]>"
 
     def _set(self, svid: X509Svid) -> None:
         self._generation += 1
@@ -93,5 +95,5 @@ class NodeIdentity:
         try:
             self._store.save(self._context.svid, self.bundle)
         except ConfigError as error:
-            # It serves without; only a restart would need a new attestation.
-            log.warning("the agent's SVID could not be kept: %s", error)
+            # The agent goes on without; only a restart would need a new attestation.
+            log.warning("the agent's SVID could not be saved: %s", error)

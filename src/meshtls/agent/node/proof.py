@@ -1,4 +1,4 @@
-"""By what a node proves itself to the server when it has no SVID yet."""
+"""Node attestation: how a node without an SVID proves its identity to the server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["JoinToken", "NodeCertificate", "NodeProof"]
 
 
 class NodeProof(Protocol):
-    """One way of node attestation."""
+    """One method of node attestation."""
 
     async def attest(self, client: AttestationClient, trust_domain: TrustDomain, csr: bytes) -> Attested:
         """Have the CSR, DER, signed for this node. Raises as AttestationClient."""
@@ -23,7 +23,7 @@ class NodeProof(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class JoinToken:
-    """A secret that the server gave out for one attestation: once used it proves nothing any more."""
+    """A secret that the server issued for one attestation; it can be used once."""
 
     token: str = field(repr=False)
 
@@ -33,7 +33,7 @@ class JoinToken:
 
 @dataclass(frozen=True, slots=True)
 class NodeCertificate:
-    """A certificate that the node has from elsewhere, leaf first, with its key (x509pop)."""
+    """A certificate chain from another CA, leaf first, with its key (x509pop)."""
 
     chain: tuple[x509.Certificate, ...]
     key: PrivateKey = field(repr=False)

@@ -1,6 +1,7 @@
 """The agent's own SVID and its trust domain's bundle on disk, so that a restart needs no new attestation.
 
-Written only where a data directory was given. The key's file is 0600 from its first byte and replaced whole.
+Written only where a data directory was given. The key's file has mode 0600 before its first byte and is replaced
+atomically.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class NodeStore:
         self._bundle = directory / _BUNDLE
 
     def load(self, trust_domain: TrustDomain) -> tuple[X509Svid, TrustBundle] | None:
-        """What was saved last; None where nothing was."""
+        """The SVID and bundle that were saved last; None where none were."""
         if not self._svid.exists():
             return None
         svid = _svid_of(self._svid, read_secret(self._svid))
@@ -54,7 +55,7 @@ class NodeStore:
 
 @contextmanager
 def opened_store(directory: Path) -> Iterator[NodeStore]:
-    """The store in this directory, which is made where it is missing and is this process's alone while the body runs.
+    """The store in this directory, which is created if missing and locked for this process while the body runs.
 
     Raises ConfigError.
     """

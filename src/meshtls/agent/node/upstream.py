@@ -1,7 +1,7 @@
-"""A CA server as upstream: attests the node, keeps the agent's SVID renewed, follows, and comes back after a failure.
+"""A CA server as upstream: attests the node, keeps the agent's SVID renewed, follows changes, and reconnects.
 
-Each SVID of the agent has a connection of its own: from the moment that the server first sees the next one, the one
-before counts no more. While the server is away nothing is taken back; where it refuses the agent, everything is.
+Each SVID of the agent has a connection of its own: once the server has seen the next SVID, it no longer accepts the one
+before. While the server is away nothing is withdrawn; where it refuses the agent, everything is.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class ServerAddress:
 
 
 class ServerUpstream:
-    """Meets Upstream. ``async with`` keeps the agent's SVID renewed meanwhile; the server need not be there yet.
+    """Meets Upstream. ``async with`` keeps the agent's SVID renewed; the server need not be reachable yet.
 
     ``proof`` may be missing where ``identity`` has an SVID from before. ``jitter`` gives a number in [-1, 1].
     """
@@ -81,7 +81,7 @@ class ServerUpstream:
         self._open = AsyncExitStack()
         self._renewal = SvidRenewal(self._renewed_svid, self._clock, jitter, log)
         if identity.svid is not None:
-            # From before a restart. When it was received is not known, so it is renewed rather too early.
+            # Kept from before a restart. When it was received is not known, so it is renewed rather too early.
             self._renewal.replaced(identity.svid, identity.svid.not_before)
 
     async def __aenter__(self) -> ServerUpstream:
@@ -119,8 +119,8 @@ class ServerUpstream:
             await self._back_off(backoff(failures, self._jitter()))
 
     async def sign_x509(self, requests: Sequence[EntryCsr]) -> Sequence[SigningResult]:
-        asked = [(one.entry_id, one.csr) for one in requests]
-        return await self._call(lambda node: node.sign_x509(asked))
+        pairs = [(one.entry_id, one.csr) for one in requests]
+        return await self._call(lambda node: node.sign_x509(pairs))
 
     async def sign_jwt(self, entry_id: str, audience: Sequence[str]) -> str:
         return await self._call(lambda node: node.sign_jwt(entry_id, audience))
@@ -134,14 +134,14 @@ class ServerUpstream:
         if update.bundles:
             self._complaints.update(update.bundles.unusable)
             own = update.bundles.get(self.trust_domain)
-            # Workloads trust nobody by a bundle without roots; the agent has to find its way back to the server.
+            # A bundle without roots lets workloads trust no peer; the agent must still be able to reach the server.
             if own and own.x509_authorities:
                 self._identity.trust(own)
         return Update(entries=update.entries, removed=update.removed, bundles=update.bundles, whole=update.whole)
 
     def _note(self, error: MeshtlsError) -> None:
         refused = isinstance(error, AccessError)
-        meaning = "it refuses this agent, and nothing is served until it accepts it again: " if refused else ""
+        meaning = "it refuses this agent, which serves no identities until it is accepted again: " if refused else ""
         level = logging.ERROR if refused else logging.WARNING
         self._outage.failed(type(error), f"the server at {self._address}: {meaning}{error}; trying again", level)
         since = f"{self._outage.since:%Y-%m-%dT%H:%M:%SZ}"
@@ -158,7 +158,7 @@ class ServerUpstream:
             raise LocalIdentityError(f"the server at {self._address} refuses this agent: {error}") from error
 
     async def _asked(self, ask: Callable[[NodeClient], Awaitable[T]]) -> T:
-        """Ask on the present connection, and once more where that was replaced meanwhile."""
+        """Call on the present connection, and once more where that was replaced meanwhile."""
         channel = await self._connected()
         try:
             answer = await ask(NodeClient(channel))
@@ -170,7 +170,7 @@ class ServerUpstream:
         return answer
 
     async def _back_off(self, seconds: float) -> None:
-        """Wait so long, or until a call has reached the server: SVIDs that have expired are asked for every second."""
+        """Wait so long, or until another call reaches the server: renewals of expired SVIDs try it every second."""
         self._reached.clear()
         async with in_background(self._reach_after(seconds), "back off"):
             await self._reached.wait()
@@ -196,7 +196,7 @@ class ServerUpstream:
             self._channel = None
 
     def set_proof(self, proof: NodeProof | None) -> None:
-        """From the next attestation on the node proves itself by this."""
+        """Use this proof from the next attestation on."""
         self._proof = proof
 
     async def _attest(self) -> None:
