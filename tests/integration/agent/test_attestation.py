@@ -117,7 +117,7 @@ async def test_a_process_that_ended_has_no_selectors_whether_or_not_its_parent_t
             await Attestor().attest(caller)
 
 
-async def test_who_ended_before_the_connection_was_accepted_is_nobody(directory: Path) -> None:
+async def test_a_process_that_ended_before_the_accept_has_no_identity(directory: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(directory / "s"))
         listener.listen()

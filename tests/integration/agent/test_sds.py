@@ -161,14 +161,14 @@ METHODS = ["StreamSecrets", "DeltaSecrets", "FetchSecrets"]
 
 
 @pytest.mark.parametrize("method", METHODS)
-async def test_who_asks_for_another_type_of_resource_is_told_so(sds: SecretDiscoveryServiceStub, method: str) -> None:
+async def test_a_request_for_another_resource_type_is_refused(sds: SecretDiscoveryServiceStub, method: str) -> None:
     with pytest.raises(GRPCError, match=f"^.*type_url: wanted {SECRET_TYPE}, got {CLUSTERS}") as raised:
         await call(getattr(sds, method), typed(method, CLUSTERS))
     assert raised.value.status is Status.INVALID_ARGUMENT
 
 
 @pytest.mark.parametrize("method", METHODS)
-async def test_who_names_the_type_of_secrets_gets_them(sds: SecretDiscoveryServiceStub, method: str) -> None:
+async def test_a_request_that_names_the_secret_type_is_served(sds: SecretDiscoveryServiceStub, method: str) -> None:
     async with getattr(sds, method).open(timeout=20) as stream:
         await stream.send_message(typed(method, SECRET_TYPE), end=True)
         assert (await stream.recv_message()).type_url == SECRET_TYPE

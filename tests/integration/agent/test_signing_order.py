@@ -54,7 +54,7 @@ def waited_for(agent: Agent, wanted: Entry) -> bool:
     return bool(agent.identities.cache.watchers.concerned(wanted))
 
 
-async def test_what_a_workload_waits_for_is_signed_before_what_was_due_earlier(directory: Path) -> None:
+async def test_an_awaited_svid_is_signed_before_those_that_were_due_earlier(directory: Path) -> None:
     many = [entry(f"/other/{n}", OTHERS) for n in range(500)]
     async with (
         slow_agent(directory, *many, entry("/late")) as (agent, upstream, _),

@@ -181,7 +181,7 @@ async def test_a_new_federated_bundle_is_pushed_to_those_it_concerns(mesh: Mesh,
         assert (await anext(contexts)).bundles[TrustDomain("partner.org")] == newer
 
 
-async def test_what_concerns_others_is_not_pushed(mesh: Mesh, client: WorkloadApiClient) -> None:
+async def test_a_change_that_concerns_other_workloads_is_not_pushed(mesh: Mesh, client: WorkloadApiClient) -> None:
     async with watching(client) as contexts:
         await anext(contexts)
         mesh.upstream.put_entry(entry("/other", "unix:uid:4242"))

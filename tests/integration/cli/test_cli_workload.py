@@ -311,7 +311,7 @@ def test_nobody_at_the_workload_socket_is_told(tmp_path: Path) -> None:
     assert (told.code, told.out) == (1, "")
     assert told.err == (
         f"meshtls: Workload API at unix://{tmp_path / 'a.sock'}, FetchX509Bundles: cannot connect"
-        " (No such file or directory); start the agent there\n"
+        " (No such file or directory); check that the agent is running\n"
     )
 
 

@@ -254,7 +254,7 @@ class TestWatching:
                 clock.advance(8)
                 assert (await waiting).svids == api.context.svids
 
-    async def test_what_is_urgent_is_tried_every_second(self, api: WorkloadApi, clock: ManualClock) -> None:
+    async def test_an_urgent_watch_is_retried_every_second(self, api: WorkloadApi, clock: ManualClock) -> None:
         tried_at: list[float] = []
         client = WorkloadApiClient(api.address, clock=clock, jitter=lambda: 0)
         urgent = False
@@ -288,7 +288,7 @@ class TestWatching:
             assert clock.monotonic() == 18
 
     @pytest.mark.parametrize("status", [Status.UNIMPLEMENTED, Status.INVALID_ARGUMENT])
-    async def test_what_can_not_get_better_ends_the_watch(self, api: WorkloadApi, status: Status) -> None:
+    async def test_a_permanent_failure_ends_the_watch(self, api: WorkloadApi, status: Status) -> None:
         async with WorkloadApiClient(api.address) as client, aclosing(client.watch_x509_contexts()) as contexts:
             await anext(contexts)
             api.refuse(status)

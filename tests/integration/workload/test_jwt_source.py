@@ -242,7 +242,7 @@ class TestEntering:
             assert await source.fetch("db") is token
             assert source.validate(token.token, "db") == token
 
-    async def test_who_waits_for_a_token_when_it_is_left_gets_none_from_the_cache(
+    async def test_a_fetch_that_waits_when_the_source_closes_gets_no_token_from_the_cache(
         self, api: WorkloadApi, clock: ManualClock
     ) -> None:
         async with source_of(api, clock) as source:

@@ -121,7 +121,7 @@ def test_an_entry_that_was_changed_while_it_was_signed_for_does_not_wait_for_the
     assert cache.due(NOW) == ((DB,) if due else ())
 
 
-def test_what_is_waited_for_is_due_first_then_what_is_new_then_what_ends_soonest() -> None:
+def test_entries_are_due_in_order_awaited_then_new_then_soonest_to_expire() -> None:
     new, waited, late, soon = (
         entry(f"/{name}", f"unix:uid:{n}") for n, name in enumerate(("new", "waited", "late", "soon"))
     )
@@ -199,7 +199,7 @@ def test_an_entry_that_becomes_another_id_never_shows_the_old_one() -> None:
     ],
     ids=["unchanged", "hint", "selectors", "ttl", "dns names"],
 )
-def test_what_stands_in_the_certificate_is_signed_anew_when_it_changes_and_the_old_one_serves_meanwhile(
+def test_a_change_of_a_certificate_field_renews_the_svid_and_the_old_one_is_served_meanwhile(
     changed: Entry, due: bool
 ) -> None:
     cache = filled(WEB)

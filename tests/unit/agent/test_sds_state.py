@@ -65,7 +65,7 @@ def test_no_name_later_asks_for_nothing_any_more() -> None:
     assert state.response(secrets(a="2")) is None
 
 
-def test_what_was_accepted_is_not_sent_again_and_what_changed_is() -> None:
+def test_an_accepted_secret_is_sent_again_only_once_it_changes() -> None:
     state = WorldState()
     state.take(asks("a"))
     first = state.response(secrets(a="1"))
@@ -78,7 +78,7 @@ def test_what_was_accepted_is_not_sent_again_and_what_changed_is() -> None:
     assert first.version_info != second.version_info
 
 
-def test_what_was_refused_is_not_sent_again_and_the_reason_is_told() -> None:
+def test_a_rejected_response_is_not_repeated_and_its_reason_is_returned() -> None:
     state = WorldState()
     state.take(asks("a"))
     state.response(secrets(a="1"))
@@ -105,7 +105,7 @@ def test_a_name_added_later_is_sent_with_the_others() -> None:
     assert names_in(state.response(secrets(a="1", b="1"))) == ["a", "b"]
 
 
-def test_what_is_not_there_yet_is_sent_when_it_comes() -> None:
+def test_a_missing_secret_is_sent_when_it_appears() -> None:
     state = WorldState()
     state.take(asks("a"))
     assert state.response(secrets()) is None
@@ -193,7 +193,7 @@ def test_a_delta_that_was_refused_is_not_sent_again() -> None:
     assert told(state.response(secrets(a="2"))) == (["a"], [])
 
 
-def test_who_unsubscribes_hears_no_more_and_who_subscribes_again_gets_it_again() -> None:
+def test_an_unsubscribed_secret_is_not_sent_and_a_resubscribed_one_is_sent_again() -> None:
     state = DeltaState()
     state.take(delta("a", "b"))
     state.response(secrets(a="1", b="1"))

@@ -148,7 +148,7 @@ async def test_everyone_who_waits_for_a_change_gets_the_same_new_context() -> No
         assert (await patient).generation == 3
 
 
-async def test_who_waits_for_a_change_of_a_source_that_closes_is_told() -> None:
+async def test_a_wait_for_a_change_ends_with_an_error_when_the_source_closes() -> None:
     async with Mesh().running() as source:
         waiting = asyncio.ensure_future(source.changed())
         await asyncio.sleep(0)

@@ -18,7 +18,7 @@ def sequence(content: bytes) -> bytes:
 
 
 @given(st.lists(st.binary(max_size=600)))
-def test_what_was_put_together_comes_apart(contents: list[bytes]) -> None:
+def test_concatenated_sequences_are_split_again(contents: list[bytes]) -> None:
     values = [sequence(content) for content in contents]
     assert split_der(b"".join(values)) == values
 
@@ -44,7 +44,7 @@ CUT = "byte 3 of the DER: the SEQUENCE there is cut off or has no length"
         (b"\x30\xff" + b"\xff" * 200, CUT),
     ],
 )
-def test_what_is_no_sequence_or_cut_off_is_refused(rest: bytes, message: str) -> None:
+def test_a_value_that_is_no_sequence_or_is_cut_off_is_refused(rest: bytes, message: str) -> None:
     with pytest.raises(ValueError) as raised:
         split_der(sequence(b"a") + rest)
     assert str(raised.value) == message

@@ -71,7 +71,7 @@ def test_a_container_that_root_made_is_known(text: str, expected: list[str]) -> 
         "a container and a pod at once",
     ],
 )
-def test_what_a_user_can_make_or_what_is_unclear_proves_nothing(text: str) -> None:
+def test_a_path_that_a_user_can_create_or_that_is_ambiguous_proves_nothing(text: str) -> None:
     assert container_selectors(text.encode()) == frozenset()
 
 

@@ -100,7 +100,7 @@ def test_no_facts_of_a_process_that_is_not_itself_any_more_and_no_descriptor_is_
     ("name", "gone"),
     [("exe", lambda facts: (facts.path, facts.program)), ("cgroup", lambda facts: (facts.cgroup,))],
 )
-def test_what_may_not_be_read_is_left_out(
+def test_an_unreadable_fact_is_left_out(
     binary: Path, error: OSError, name: str, gone: Callable[[object], tuple[object, ...]]
 ) -> None:
     files = Files(binary, **{name: error})
