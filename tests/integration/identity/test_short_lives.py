@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from math import ceil
 
-import pytest
 from cryptography import x509
 
 from meshtls.agent.node.own_svid import NodeIdentity
@@ -21,12 +20,10 @@ from meshtls.workload.x509_source import X509Source
 from tests.support.agent import SELF, short_directory
 from tests.support.server import config_for, entry, started
 
-pytestmark = pytest.mark.timeout(60)
-
-LIFE = timedelta(seconds=4)
-RENEWALS = 3
-#: Seconds. A certificate's times are whole seconds, so a life of 4 s may be one of 3 s; and 10 % is jitter.
-SHORTEST_HALF_LIFE = 1.35
+LIFE = timedelta(seconds=10)  # a machine that stalls for seconds misses no renewal
+RENEWALS = 2
+#: Seconds. A certificate's times are whole seconds, so a life of 10 s may be one of 9 s; and 10 % is jitter.
+SHORTEST_HALF_LIFE = 4.05
 
 
 @dataclass(slots=True)
@@ -53,7 +50,7 @@ async def leaf_shown_at(address: tuple[str, int]) -> x509.Certificate:
         writer.close()
 
 
-async def test_svids_of_four_seconds_are_renewed_again_and_again_without_a_gap() -> None:
+async def test_svids_of_ten_seconds_are_renewed_again_and_again_without_a_gap() -> None:
     clock, begun = SystemClock(), datetime.now(UTC)
     with short_directory() as directory:
         config = config_for(directory, ca_ttl=2 * LIFE, agent_ttl=LIFE, default_x509_svid_ttl=LIFE)
