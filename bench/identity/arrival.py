@@ -12,8 +12,8 @@ from bench.identity.site import Place, agent_of, entry, opened_server
 from meshtls.agent.embedded import EmbeddedUpstream
 from meshtls.agent.service import Agent, Endpoint
 from meshtls.ca.authority import Authority
-from meshtls.ca.registration import Entry, agent_id
 from meshtls.clock import SystemClock
+from meshtls.registration import Entry, agent_id
 from meshtls.spiffeid import SpiffeId
 from meshtls.workload.x509_source import X509Source
 

@@ -28,9 +28,9 @@ from meshtls.agent.identities import Identities
 from meshtls.agent.tokens import Tokens
 from meshtls.agent.workload_api import WorkloadApi
 from meshtls.ca.authority import Authority
-from meshtls.ca.registration import Selector, agent_id
 from meshtls.clock import SystemClock
 from meshtls.proto.unix_socket import bound
+from meshtls.registration import Selector, agent_id
 from meshtls.rpc.limits import DEFAULT_LIMITS
 from meshtls.workload.background import in_background
 

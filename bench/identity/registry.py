@@ -14,14 +14,14 @@ from bench.clocks import cpu_seconds, pss_kib, settled_cpu_seconds
 from bench.identity.figures import Figure, Progress, Scale, UnmeasuredError, latencies
 from bench.identity.site import Place, RunningServer, entry, id_at, opened_server
 from meshtls.bundle import BundleSet, TrustBundle
-from meshtls.ca.registration import Entry, EntryFilter
-from meshtls.ca.store import entries
 from meshtls.errors import MeshtlsError
 from meshtls.identity.request import new_key, request_for
 from meshtls.proto.server_calls import attest_channel, mutual_channel
 from meshtls.proto.server_client import AttestationClient, NodeClient, SyncUpdate
+from meshtls.registration import Entry, EntryFilter
 from meshtls.server.config import load_config
 from meshtls.server.startup import opened_database
+from meshtls.server.store import entries
 from meshtls.svid.context import ConstantSource, X509Context
 from meshtls.svid.x509 import X509Svid
 

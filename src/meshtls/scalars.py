@@ -15,6 +15,7 @@ from meshtls.spiffeid import SpiffeId
 __all__ = [
     "LEVELS",
     "LONGEST",
+    "dns_name",
     "duration",
     "log_level",
     "log_level_notice",
@@ -45,6 +46,9 @@ _DIGITS = 18
 _SIZE = re.compile(r"([0-9]{1,18})(|KiB|MiB|GiB)", re.ASCII)
 _UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _SHOWN = 60
+_DNS_NAME = re.compile(
+    r"(?!.{254})([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.I | re.A
+)
 
 
 def word(text: str) -> str:
@@ -140,6 +144,13 @@ def port(text: str) -> int:
         return whole_number(0, 65535)(text)
     except RequestError as error:
         raise RequestError(f"wanted a port, 0 to 65535, got {shown(text)}") from error
+
+
+def dns_name(text: str) -> str:
+    """A DNS name that a certificate may carry: no wildcard and no trailing dot (RFC 5280, section 4.2.1.6)."""
+    if not _DNS_NAME.fullmatch(text):
+        raise RequestError(f"DNS name {text!r}: wanted labels of a-z, 0-9 and '-', at most 253 bytes, no wildcard")
+    return text
 
 
 def shown(text: str) -> str:

@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 
 from meshtls.agent.config import parse_config as parse_agent
 from meshtls.bundle import TrustBundle
-from meshtls.ca.registration import Selector
-from meshtls.ca.store.address import postgres_url, sqlite_url
 from meshtls.cli.ca_config import parse_ca_config
 from meshtls.cli.entry_data import read_entries, read_ids
 from meshtls.config.document import yaml_document
 from meshtls.config.hcl import looks_like_hcl, read_hcl
 from meshtls.errors import ConfigError, RequestError
+from meshtls.registration import Selector
 from meshtls.scalars import duration, log_level, port, whole_number, word, workload_id
 from meshtls.server.config import parse_config as parse_server
+from meshtls.server.store.address import postgres_url, sqlite_url
 from meshtls.sidecar.address import Address
 from meshtls.sidecar.config import parse_config as parse_sidecar
 from meshtls.spiffeid import TrustDomain

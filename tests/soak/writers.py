@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
-from meshtls.ca.registration import Entry, EntryFilter, Selector
 from meshtls.errors import LocalIdentityError, MeshtlsError
 from meshtls.proto.server_admin import AdminClient
 from meshtls.proto.server_calls import local_channel
+from meshtls.registration import Entry, EntryFilter, Selector
 from meshtls.spiffeid import SpiffeId
 from tests.soak.mesh import DOMAIN, Mesh, id_of
 from tests.soak.stopping import Load

@@ -21,7 +21,7 @@ from meshtls.agent.embedded import EmbeddedUpstream
 from meshtls.agent.service import Agent, Endpoint
 from meshtls.bundle import TrustBundle
 from meshtls.ca.authority import Authority
-from meshtls.ca.registration import Entry, Selector, agent_id
+from meshtls.registration import Entry, Selector, agent_id
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from tests.support.authority import make_authority
 from tests.support.clock import ManualClock

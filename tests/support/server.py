@@ -14,11 +14,11 @@ from grpclib.client import Channel
 from sqlalchemy import URL
 
 from meshtls.bundle import BundleSet, TrustBundle
-from meshtls.ca.registration import Entry, Selector
 from meshtls.clock import Clock, SystemClock
 from meshtls.proto.server_admin import AdminClient
 from meshtls.proto.server_calls import attest_channel, local_channel, mutual_channel
 from meshtls.proto.server_client import AttestationClient, Attested, NodeClient
+from meshtls.registration import Entry, Selector
 from meshtls.server.config import parse_config
 from meshtls.server.run import RunningServer, running_server
 from meshtls.server.settings import ServerConfig

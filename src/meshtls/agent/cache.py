@@ -14,9 +14,9 @@ from meshtls.agent.entries import EntrySet
 from meshtls.agent.upstream import Update
 from meshtls.agent.watchers import Watchers
 from meshtls.bundle import BundleSet, TrustBundle
-from meshtls.ca.registration import Entry, Selector
 from meshtls.identity.schedule import Schedule
 from meshtls.observe.readiness import Readiness, readiness_of
+from meshtls.registration import Entry, Selector
 from meshtls.spiffeid import TrustDomain
 from meshtls.svid.x509 import X509Svid, format_moment
 

@@ -13,9 +13,9 @@ from meshtls.agent.cache import View
 from meshtls.agent.callers import current_caller
 from meshtls.agent.entries import nearest
 from meshtls.agent.identities import Identities, Watcher
-from meshtls.ca.registration import Selector
 from meshtls.errors import AccessError, LocalIdentityError
 from meshtls.logs import logger
+from meshtls.registration import Selector
 from meshtls.rpc.shedding import CountedLog
 from meshtls.workload.background import in_background
 

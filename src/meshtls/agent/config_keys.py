@@ -17,7 +17,6 @@ from meshtls.address import Address
 from meshtls.agent.attest.attestor import ATTESTORS
 from meshtls.agent.attest.digests import DEFAULT_SIZE_LIMIT
 from meshtls.bundle import TrustBundle
-from meshtls.ca.keys.files import read_secret
 from meshtls.config.keys import (
     ADDRESS,
     LISTENING_PORT,
@@ -31,6 +30,7 @@ from meshtls.config.keys import (
 from meshtls.config.reading import Found, Rule, RuleProblems
 from meshtls.errors import BundleError, ConfigError, RequestError
 from meshtls.parse_errors import PARSE_ERRORS
+from meshtls.private_files import read_secret
 from meshtls.rpc.limits import DEFAULT_LIMITS, Limits
 from meshtls.scalars import shown, whole_number, word
 from meshtls.spiffeid import TrustDomain

@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from meshtls.agent.upstream import EntryCsr, SigningResult, Update
 from meshtls.bundle import BundleSet, TrustBundle
 from meshtls.ca.authority import Authority
-from meshtls.ca.registration import Entry
 from meshtls.clock import Clock
 from meshtls.errors import ConfigError, LocalIdentityError, NotFoundError, RequestError
+from meshtls.registration import Entry
 from meshtls.spiffeid import TrustDomain
 from meshtls.svid.jwt import sign
 from meshtls.svid.x509 import PrivateKey

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
-from meshtls.ca.registration import Entry, Selector
+from meshtls.registration import Entry, Selector
 
 __all__ = ["EntrySet", "NearMiss", "nearest"]
 

@@ -13,7 +13,6 @@ from contextlib import aclosing
 from meshtls.agent.cache import SvidCache, View
 from meshtls.agent.signing import SigningOutcome, sign
 from meshtls.agent.upstream import Upstream
-from meshtls.ca.registration import Selector
 from meshtls.clock import Clock
 from meshtls.errors import MeshtlsError, RequestError
 from meshtls.identity.renewal import RenewalLoop, fate_of
@@ -21,6 +20,7 @@ from meshtls.identity.schedule import Schedule
 from meshtls.logs import logger
 from meshtls.observe.outage import Outage
 from meshtls.observe.readiness import Readiness
+from meshtls.registration import Selector
 from meshtls.svid.x509 import format_moment
 from meshtls.workload.background import in_background
 

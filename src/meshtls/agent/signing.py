@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from meshtls.agent.upstream import EntryCsr, SigningResult, Upstream
 from meshtls.bundle import BundleSet
-from meshtls.ca.registration import Entry
 from meshtls.clock import Clock
 from meshtls.errors import LocalIdentityError, MeshtlsError
 from meshtls.identity.request import checked_svid, new_key, request_for

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from weakref import WeakValueDictionary
 
 from meshtls.agent.upstream import Upstream
-from meshtls.ca.registration import Entry
 from meshtls.clock import Clock
 from meshtls.errors import InvalidSvidError, LocalIdentityError
 from meshtls.logs import logger
+from meshtls.registration import Entry
 from meshtls.svid.jwt import JwtSvid, parse_unverified
 from meshtls.workload.jwt_cache import JwtCache
 

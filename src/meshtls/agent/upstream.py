@@ -13,8 +13,8 @@ from typing import Protocol
 from cryptography import x509
 
 from meshtls.bundle import BundleSet
-from meshtls.ca.registration import Entry
 from meshtls.errors import MeshtlsError
+from meshtls.registration import Entry
 from meshtls.spiffeid import TrustDomain
 
 __all__ = ["EntryCsr", "SigningResult", "Update", "Upstream"]

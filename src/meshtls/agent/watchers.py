@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Set
 
-from meshtls.ca.registration import Entry, Selector
+from meshtls.registration import Entry, Selector
 
 __all__ = ["Watchers"]
 

@@ -16,10 +16,10 @@ from grpclib.server import Stream
 from meshtls.agent.cache import View
 from meshtls.agent.caller_views import CallerViews, Watch
 from meshtls.agent.tokens import Tokens
-from meshtls.ca.registration import Entry
 from meshtls.errors import MeshtlsError, NotFoundError, PeerError, RequestError
 from meshtls.proto import workload_pb as pb
 from meshtls.proto.workload_grpc import SpiffeWorkloadAPIBase
+from meshtls.registration import Entry
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import X509Context
 from meshtls.svid.jwt import JwtSvid, parse_and_validate

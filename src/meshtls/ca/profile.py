@@ -6,7 +6,6 @@ domain in a URI SAN, a leaf names one workload (X509-SVID, sections 2 to 5; RFC 
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from meshtls.errors import ConfigError, RequestError
+from meshtls.scalars import dns_name
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.svid.leaf_rules import leaf_violations
 from meshtls.svid.lifetime import BACKDATE
@@ -29,7 +29,6 @@ __all__ = [
     "CaSubject",
     "PublicKey",
     "Signer",
-    "dns_name",
     "intermediate_certificate",
     "leaf_certificate",
     "new_serial",
@@ -37,9 +36,6 @@ __all__ = [
 ]
 
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
-_DNS_NAME = re.compile(
-    r"(?!.{254})([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.I | re.A
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +162,7 @@ def _leaf_template(issuer: x509.Certificate) -> x509.CertificateBuilder:
 
 
 def _leaf_names(spiffe_id: SpiffeId, dns_names: Iterable[str]) -> x509.SubjectAlternativeName:
-    names = (dns_name(name) for name in dict.fromkeys(dns_names))
+    names = (x509.DNSName(dns_name(name)) for name in dict.fromkeys(dns_names))
     return x509.SubjectAlternativeName([x509.UniformResourceIdentifier(str(spiffe_id)), *names])
 
 
@@ -191,13 +187,6 @@ def _key_usage(*, ca: bool) -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
-
-
-def dns_name(name: str) -> x509.DNSName:
-    """This name as a leaf may carry it. Raises RequestError."""
-    if not _DNS_NAME.fullmatch(name):
-        raise RequestError(f"DNS name {name!r}: wanted labels of a-z, 0-9 and '-', at most 253 bytes, no wildcard")
-    return x509.DNSName(name)
 
 
 def _hash_for(key: PrivateKey) -> hashes.SHA256 | hashes.SHA384:

@@ -14,7 +14,6 @@ from meshtls.agent.embedded import EmbeddedUpstream
 from meshtls.agent.service import Agent, Endpoint
 from meshtls.ca.authority import Authority
 from meshtls.ca.keys.disk import DiskKeys
-from meshtls.ca.registration import Entry, Selector, agent_id
 from meshtls.cli.ca_config import CaConfig, load_ca_config, reloaded
 from meshtls.cli.health import tell_health
 from meshtls.cli.options import config_option, log_to_stderr, output_option
@@ -28,6 +27,7 @@ from meshtls.config.changes import Changes
 from meshtls.config.keys import duration_text
 from meshtls.logs import logger
 from meshtls.observe.readiness import Readiness
+from meshtls.registration import Entry, Selector, agent_id
 from meshtls.reloading import hangup_signal
 from meshtls.workload.background import in_background
 

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 import click
 
-from meshtls.ca.registration import Entry, EntryFilter, Selector
 from meshtls.cli.access import ServerAccess, gathered, server_options
 from meshtls.cli.entry_batch import apply_batch
 from meshtls.cli.entry_data import EntryData, read_entries, read_ids
@@ -21,6 +20,7 @@ from meshtls.clock import SystemClock
 from meshtls.errors import ConfigError, RequestError
 from meshtls.printable import indented
 from meshtls.proto.server_admin import AdminClient
+from meshtls.registration import Entry, EntryFilter, Selector
 from meshtls.server.reach import Reach, unproduced
 from meshtls.spiffeid import SpiffeId
 

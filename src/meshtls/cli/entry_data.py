@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from meshtls.ca.registration import Selector
 from meshtls.errors import RequestError
 from meshtls.printable import indented
+from meshtls.registration import Selector
 from meshtls.scalars import shown
 from meshtls.spiffeid import SpiffeId, TrustDomain
 

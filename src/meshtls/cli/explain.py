@@ -12,7 +12,6 @@ from meshtls.agent.attest.digests import DEFAULT_SIZE_LIMIT
 from meshtls.agent.attest.proc_text import parse_status
 from meshtls.agent.attest.process import ProcessDirectory
 from meshtls.agent.entries import NearMiss
-from meshtls.ca.registration import Entry, Selector
 from meshtls.cli.access import ServerAccess, gathered, server_options
 from meshtls.cli.explanation import Explanation, explain_process
 from meshtls.cli.options import SPIFFE_ID
@@ -23,6 +22,7 @@ from meshtls.clock import SystemClock
 from meshtls.errors import AccessError
 from meshtls.proto.peer_credentials import Credentials
 from meshtls.proto.server_admin import AdminClient
+from meshtls.registration import Entry, Selector
 from meshtls.server.reach import Reach
 from meshtls.spiffeid import SpiffeId, TrustDomain
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from meshtls.agent.entries import EntrySet, NearMiss, nearest
-from meshtls.ca.registration import Entry, Selector
+from meshtls.registration import Entry, Selector
 from meshtls.server.reach import Reach
 from meshtls.spiffeid import SpiffeId
 from meshtls.workload.convert import first_of_each_hint

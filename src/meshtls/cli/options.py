@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 
 import click
 
-from meshtls.ca.registration import Selector
 from meshtls.cli.output import Output
 from meshtls.errors import RequestError
 from meshtls.logs import LineFormatter, logger
+from meshtls.registration import Selector
 from meshtls.scalars import LONGEST, duration, shown, whole_number
 from meshtls.sidecar.address import Address
 from meshtls.spiffeid import SpiffeId, TrustDomain

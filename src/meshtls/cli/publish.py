@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from meshtls.bundle import TrustBundle
-from meshtls.ca.keys.files import written
 from meshtls.errors import ConfigError
+from meshtls.private_files import written
 
 __all__ = ["publish", "publish_bundle"]
 

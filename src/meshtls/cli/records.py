@@ -6,8 +6,8 @@ import json
 from datetime import UTC, datetime
 
 from meshtls.bundle import TrustBundle
-from meshtls.ca.registration import AgentRecord, Entry
 from meshtls.cli.output import Record
+from meshtls.registration import AgentRecord, Entry
 from meshtls.svid.jwt import JwtSvid
 from meshtls.svid.x509 import X509Svid
 

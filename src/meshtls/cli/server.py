@@ -26,9 +26,9 @@ from meshtls.observe.readiness import Readiness
 from meshtls.reloading import hangup_signal
 
 if TYPE_CHECKING:
-    from meshtls.ca.store.migrate import SchemaVersion
     from meshtls.server.run import RunningServer
     from meshtls.server.settings import ServerConfig
+    from meshtls.server.store.migrate import SchemaVersion
 
 __all__ = ["server"]
 

@@ -20,9 +20,9 @@ from pathlib import Path
 
 from cryptography import x509
 
-from meshtls.ca.keys.files import SECRET, sync_directory, written
 from meshtls.errors import ConfigError, InvalidSvidError, LocalIdentityError
 from meshtls.parse_errors import PARSE_ERRORS
+from meshtls.private_files import SECRET, sync_directory, written
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import X509Context
 from meshtls.svid.x509 import X509Svid, spiffe_id_of

@@ -12,7 +12,6 @@ from cryptography import x509
 from grpclib.client import Channel
 
 from meshtls.bundle import TrustBundle
-from meshtls.ca.registration import AgentRecord, Entry, EntryFilter, Issuance
 from meshtls.proto import server_grpc, server_pb
 from meshtls.proto.server_calls import CALL_SECONDS, our_errors
 from meshtls.proto.server_messages import (
@@ -26,6 +25,7 @@ from meshtls.proto.server_messages import (
     issuance_of,
     moment,
 )
+from meshtls.registration import AgentRecord, Entry, EntryFilter, Issuance
 from meshtls.spiffeid import SpiffeId, TrustDomain
 
 __all__ = ["AdminClient", "Health", "JoinToken"]

@@ -14,10 +14,10 @@ from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
 
 from meshtls import errors
 from meshtls.bundle import TrustBundle
-from meshtls.ca.registration import server_id
 from meshtls.clock import Clock, SystemClock
 from meshtls.policy.authorizer import authorize_id
 from meshtls.proto.tls_channel import TlsChannel
+from meshtls.registration import server_id
 from meshtls.spiffeid import TrustDomain
 from meshtls.svid.context import X509ContextSource
 from meshtls.tls.bootstrap import AnonymousClientContext

@@ -15,14 +15,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from grpclib.client import Channel
 
 from meshtls.bundle import BundleSet, TrustBundle
-from meshtls.ca.possession import Challenge, new_nonce, prove
-from meshtls.ca.registration import Entry
 from meshtls.errors import LocalIdentityError, MeshtlsError
 from meshtls.proto import server_grpc, server_pb
 from meshtls.proto.server_calls import CALL_SECONDS, error_of, our_errors
 from meshtls.proto.server_messages import bundle_of, bundles_of, chain_of, entry_of
+from meshtls.registration import Entry
 from meshtls.spiffeid import TrustDomain
 from meshtls.svid.x509 import PrivateKey
+from meshtls.x509pop import Challenge, new_nonce, prove
 
 __all__ = ["AttestationClient", "Attested", "NodeClient", "SyncUpdate"]
 

@@ -9,9 +9,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshtls.bundle import BundleSet, TrustBundle
-from meshtls.ca.registration import AgentRecord, Entry, EntryFilter, Issuance, Selector
 from meshtls.errors import InvalidSpiffeIdError, InvalidSvidError, RequestError
 from meshtls.proto import server_pb
+from meshtls.registration import AgentRecord, Entry, EntryFilter, Issuance, Selector
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.svid.jwt import JwtSvid
 from meshtls.svid.x509 import parse_chain

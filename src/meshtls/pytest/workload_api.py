@@ -14,9 +14,9 @@ from typing import Self
 from meshtls.agent.embedded import EmbeddedUpstream
 from meshtls.agent.service import Agent, Endpoint
 from meshtls.ca.authority import Authority
-from meshtls.ca.registration import Entry, Selector, agent_id
 from meshtls.clock import SystemClock
 from meshtls.errors import RequestError
+from meshtls.registration import Entry, Selector, agent_id
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.x509 import PrivateKey
 

@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from meshtls.ca.registration import AgentRecord, is_agent_id
-from meshtls.ca.store import agents
-from meshtls.ca.store.database import Database
 from meshtls.clock import Clock
 from meshtls.errors import AccessError, ValidityError
+from meshtls.registration import AgentRecord, is_agent_id
 from meshtls.server.hub import Hub
+from meshtls.server.store import agents
+from meshtls.server.store.database import Database
 from meshtls.svid.verify import VerifiedPeer
 
 __all__ = ["Caller", "Door", "Gate", "Role", "may_call"]

@@ -14,7 +14,6 @@ from pathlib import Path
 from sqlalchemy import URL
 
 from meshtls.ca.profile import CaSubject
-from meshtls.ca.store.address import postgres_url, sqlite_url
 from meshtls.config.changes import Changes, check_same_domain, merged
 from meshtls.config.document import Document, Section, read_text
 from meshtls.config.reading import Found, read
@@ -22,6 +21,7 @@ from meshtls.config.spire import either_form
 from meshtls.server.config_keys import ServerFile
 from meshtls.server.settings import KeyPlace, ServerConfig, X509PopConfig
 from meshtls.server.spire_config import NOT_YET, from_spire
+from meshtls.server.store.address import postgres_url, sqlite_url
 
 __all__ = ["load_config", "parse_config", "reloaded"]
 

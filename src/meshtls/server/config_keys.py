@@ -57,14 +57,14 @@ def _lifetime(text: str) -> timedelta:
 
 def _sqlite(text: str) -> str:
     # Judging an address needs the data store's packages, which the list of keys does not.
-    from meshtls.ca.store.address import sqlite_url
+    from meshtls.server.store.address import sqlite_url
 
     sqlite_url(text)
     return text
 
 
 def _postgres(text: str) -> str:
-    from meshtls.ca.store.address import postgres_url
+    from meshtls.server.store.address import postgres_url
 
     postgres_url(text)
     return text

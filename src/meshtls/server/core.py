@@ -7,14 +7,14 @@ from datetime import timedelta
 
 from cryptography import x509
 
-from meshtls.ca.registration import Entry
-from meshtls.ca.store.database import Database
 from meshtls.clock import Clock
 from meshtls.errors import RequestError
+from meshtls.registration import Entry
 from meshtls.server.access import Gate
 from meshtls.server.hub import Hub
 from meshtls.server.settings import ServerConfig
 from meshtls.server.signing import Signing
+from meshtls.server.store.database import Database
 
 __all__ = ["MAX_PAGE", "Core", "lifetime", "page_size"]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from meshtls.ca.registration import Entry, Selector, server_id
+from meshtls.registration import Entry, Selector, server_id
 from meshtls.spiffeid import SpiffeId, TrustDomain
 
 __all__ = ["EntryIndex", "Node"]

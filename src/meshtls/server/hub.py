@@ -14,15 +14,15 @@ from contextlib import contextmanager
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meshtls.bundle import BundleSet, TrustBundle
-from meshtls.ca.registration import Entry
-from meshtls.ca.store import bundles, changes, entries
-from meshtls.ca.store.changes import Change, ChangeKind
-from meshtls.ca.store.database import Database
 from meshtls.clock import Clock
 from meshtls.complaints import Complaints
 from meshtls.errors import StoreError
 from meshtls.logs import logger
+from meshtls.registration import Entry
 from meshtls.server.entries import EntryIndex, Node
+from meshtls.server.store import bundles, changes, entries
+from meshtls.server.store.changes import Change, ChangeKind
+from meshtls.server.store.database import Database
 from meshtls.server.subscription import Subscription
 from meshtls.server.syncing import Told, entries_to_tell, everything
 from meshtls.server.waits import first_of

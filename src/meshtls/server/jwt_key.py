@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from meshtls.ca.csr import check_public_key
-from meshtls.ca.keys.files import read_secret, replace_secrets
 from meshtls.ca.keys.manager import KeyAlgorithm
 from meshtls.errors import ConfigError, RequestError
 from meshtls.parse_errors import PARSE_ERRORS
+from meshtls.private_files import read_secret, replace_secrets
 from meshtls.svid.x509 import PrivateKey
 
 __all__ = ["JwtKey", "jwt_key_in"]

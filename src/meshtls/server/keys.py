@@ -9,10 +9,10 @@ from pathlib import Path
 
 from meshtls.ca.authority import Authority
 from meshtls.ca.keys.disk import DiskKeys
-from meshtls.ca.keys.files import read_secret, replace_secrets
 from meshtls.ca.keys.memory import MemoryKeys
 from meshtls.clock import Clock
 from meshtls.errors import ConfigError
+from meshtls.private_files import read_secret, replace_secrets
 from meshtls.server.jwt_key import JwtKey, jwt_key_in
 from meshtls.server.settings import KeyPlace, ServerConfig
 from meshtls.server.signing import LatestIssuance, Signing

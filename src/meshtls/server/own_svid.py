@@ -7,15 +7,15 @@ from dataclasses import replace
 from datetime import timedelta
 
 from meshtls.bundle import BundleSet, TrustBundle
-from meshtls.ca.registration import server_id
-from meshtls.ca.store.database import Database
-from meshtls.ca.store.issuances import record_issuances
 from meshtls.clock import Clock
 from meshtls.errors import LocalIdentityError
 from meshtls.identity.renewal import SvidRenewal
 from meshtls.identity.request import new_key
 from meshtls.logs import logger
+from meshtls.registration import server_id
 from meshtls.server.signing import Signing
+from meshtls.server.store.database import Database
+from meshtls.server.store.issuances import record_issuances
 from meshtls.spiffeid import TrustDomain
 from meshtls.svid.context import X509Context
 from meshtls.svid.x509 import X509Svid

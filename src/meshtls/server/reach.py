@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
-from meshtls.ca.registration import AgentRecord, Entry, Selector, is_agent_id, server_id
+from meshtls.registration import AgentRecord, Entry, Selector, is_agent_id, server_id
 from meshtls.server.entries import EntryIndex, Node
 from meshtls.spiffeid import SpiffeId, TrustDomain
 

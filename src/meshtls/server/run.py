@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from meshtls.ca.registration import is_agent_id
 from meshtls.clock import Clock, SystemClock
 from meshtls.config.changes import Changes
 from meshtls.errors import ConfigError
 from meshtls.logs import logger
 from meshtls.policy.authorizer import Authorizer, Decision, Target
 from meshtls.proto.unix_socket import bound
+from meshtls.registration import is_agent_id
 from meshtls.rpc.descriptors import within_descriptors
 from meshtls.rpc.grpc_listener import SetLimits
 from meshtls.rpc.shedding import Refusal, Refusals

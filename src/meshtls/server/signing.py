@@ -12,9 +12,9 @@ from cryptography import x509
 from meshtls.ca.authority import Authority
 from meshtls.ca.profile import PublicKey
 from meshtls.ca.records import IssuanceRecord
-from meshtls.ca.registration import Issuance
 from meshtls.clock import Clock
 from meshtls.errors import StoreError
+from meshtls.registration import Issuance
 from meshtls.server.jwt_key import JwtKey
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid import jwt

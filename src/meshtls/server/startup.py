@@ -12,16 +12,16 @@ from pathlib import Path
 from cryptography import x509
 from sqlalchemy import URL
 
-from meshtls.ca.keys.files import lock_directory
-from meshtls.ca.store import bundles
-from meshtls.ca.store.bundles import jwt_authority, x509_authority
-from meshtls.ca.store.database import Database
-from meshtls.ca.store.issuances import last_not_after
-from meshtls.ca.store.migrate import SchemaVersion, migrate, schema_version, wanted_schema
 from meshtls.errors import ConfigError
 from meshtls.parse_errors import PARSE_ERRORS
+from meshtls.private_files import lock_directory
 from meshtls.server.settings import ServerConfig, X509PopConfig
 from meshtls.server.signing import Signing
+from meshtls.server.store import bundles
+from meshtls.server.store.bundles import jwt_authority, x509_authority
+from meshtls.server.store.database import Database
+from meshtls.server.store.issuances import last_not_after
+from meshtls.server.store.migrate import SchemaVersion, migrate, schema_version, wanted_schema
 
 __all__ = ["datastore_version", "locked_data_dir", "node_roots", "opened_database", "publish_authorities"]
 

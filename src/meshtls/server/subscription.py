@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from meshtls.ca.store.changes import Change
 from meshtls.server.entries import Node
+from meshtls.server.store.changes import Change
 
 __all__ = ["Subscription"]
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from meshtls.ca.registration import Entry
-from meshtls.ca.store.changes import Change, ChangeKind
+from meshtls.registration import Entry
 from meshtls.server.entries import EntryIndex, Node
+from meshtls.server.store.changes import Change, ChangeKind
 from meshtls.spiffeid import SpiffeId
 
 __all__ = ["Told", "entries_to_tell", "everything"]

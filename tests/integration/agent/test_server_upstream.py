@@ -21,8 +21,8 @@ from meshtls.agent.node.store import NodeStore, opened_store
 from meshtls.agent.node.upstream import ServerAddress, ServerUpstream
 from meshtls.agent.service import Agent, Endpoint
 from meshtls.bundle import TrustBundle
-from meshtls.ca.registration import agent_id
 from meshtls.errors import ConfigError
+from meshtls.registration import agent_id
 from meshtls.server.settings import ServerConfig, X509PopConfig
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.svid.context import X509Context

@@ -13,9 +13,9 @@ from grpclib.client import Channel
 from meshtls.agent.embedded import EmbeddedUpstream
 from meshtls.agent.service import Agent, Endpoint
 from meshtls.agent.upstream import EntryCsr, SigningResult
-from meshtls.ca.registration import Entry
 from meshtls.proto.envoy import discovery_pb as pb
 from meshtls.proto.envoy.secret_grpc import SecretDiscoveryServiceStub
+from meshtls.registration import Entry
 from meshtls.workload.client import WorkloadApiClient
 from tests.support.agent import entry, eventually
 from tests.support.authority import make_authority

@@ -79,6 +79,38 @@ def test_every_relative_link_of_the_documents_leads_to_a_file_of_the_sdist(sdist
     assert [(document, link) for document, link in links if not (sdist / document.parent / link).exists()] == []
 
 
+def test_a_server_of_the_wheel_migrates_an_empty_data_store(wheel: Path, tmp_path: Path) -> None:
+    config = tmp_path / "server.yaml"
+    config.write_text(f"trust_domain: example.org\ndata_dir: {tmp_path}/data\nbind_port: 0\n", "utf-8")
+    start = """\
+import asyncio, pathlib, sys, meshtls
+from meshtls.server.config import load_config
+from meshtls.server.startup import datastore_version, locked_data_dir, opened_database
+
+async def versions():
+    config = load_config(pathlib.Path(sys.argv[1]))
+    with locked_data_dir(config):
+        async with opened_database(config):
+            pass
+    return await datastore_version(config)
+
+found = asyncio.run(versions())
+print(pathlib.Path(meshtls.__file__).parents[1], found.present, found.current)
+"""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", start, str(config)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(wheel)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    newest = max(file.name for file in (wheel / "meshtls/server/store/migrations/versions").glob("v*.py"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == [str(wheel), newest[1:5], "True"]
+
+
 def test_meshtls_up_works_from_a_wheel_in_an_empty_directory(wheel: Path, tmp_path: Path) -> None:
     # Its sidecars have fixed ports, so it gets a network of its own.
     own_network = ["unshare", "--map-root-user", "--net"]

@@ -17,7 +17,6 @@ from meshtls.agent.node.proof import NodeCertificate
 from meshtls.agent.node.upstream import ServerAddress, ServerUpstream
 from meshtls.agent.upstream import EntryCsr, SigningResult
 from meshtls.ca.authority import Authority
-from meshtls.ca.store.address import sqlite_url
 from meshtls.errors import LocalIdentityError
 from meshtls.identity.issuer import Issued, LocalIssuer
 from meshtls.identity.rotating import RotatingSource
@@ -26,6 +25,7 @@ from meshtls.server.own_svid import ServerIdentity
 from meshtls.server.settings import ServerConfig, X509PopConfig
 from meshtls.server.signing import LatestIssuance, Signing
 from meshtls.server.startup import opened_database
+from meshtls.server.store.address import sqlite_url
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.workload.background import in_background
 from tests.support.agent import OURS, entry

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL
 
-from meshtls.ca.store.address import postgres_url, sqlite_url
-from meshtls.ca.store.database import Database
-from meshtls.ca.store.migrate import migrate
+from meshtls.server.store.address import postgres_url, sqlite_url
+from meshtls.server.store.database import Database
+from meshtls.server.store.migrate import migrate
 from tests.support.postgres import Postgres, running_postgres
 from tests.support.server import ServerUnderTest, config_for, started
 

@@ -13,12 +13,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import URL
 
-from meshtls.ca.registration import Selector, agent_id, server_id
 from meshtls.errors import AccessError, LocalIdentityError, MeshtlsError, RequestError
 from meshtls.proto import server_grpc, server_pb
 from meshtls.proto.server_admin import AdminClient
 from meshtls.proto.server_calls import attest_channel, our_errors
 from meshtls.proto.server_client import AttestationClient, NodeClient
+from meshtls.registration import Selector, agent_id, server_id
 from meshtls.server.settings import X509PopConfig
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.x509 import X509Svid

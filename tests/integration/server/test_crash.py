@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL
 
-from meshtls.ca.registration import Entry
 from meshtls.errors import LocalIdentityError
 from meshtls.proto.server_admin import AdminClient
 from meshtls.proto.server_calls import local_channel
+from meshtls.registration import Entry
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.x509 import format_serial
 from tests.support.require import require, succeeds

@@ -16,9 +16,6 @@ from sqlalchemy import URL
 
 from meshtls.bundle import BundleSet
 from meshtls.ca.profile import CaSubject
-from meshtls.ca.store.address import sqlite_url
-from meshtls.ca.store.database import Database
-from meshtls.ca.store.migrate import SchemaVersion
 from meshtls.errors import AccessError, ConfigError, LocalIdentityError, MeshtlsError, StoreError
 from meshtls.proto.server_admin import AdminClient
 from meshtls.proto.server_calls import local_channel, mutual_channel
@@ -27,6 +24,9 @@ from meshtls.server.access import Door, Gate, Role
 from meshtls.server.hub import Hub
 from meshtls.server.settings import KeyPlace, ServerConfig, X509PopConfig
 from meshtls.server.startup import datastore_version
+from meshtls.server.store.address import sqlite_url
+from meshtls.server.store.database import Database
+from meshtls.server.store.migrate import SchemaVersion
 from meshtls.svid.context import ConstantSource, X509Context
 from tests.support.clock import ManualClock
 from tests.support.server import TD, config_for, started

@@ -16,15 +16,15 @@ from alembic.migration import MigrationContext
 from sqlalchemy import URL, Connection, column, insert, table, text
 
 from meshtls.bundle import TrustBundle
-from meshtls.ca.registration import AgentRecord, Entry, EntryFilter, Issuance, Selector
-from meshtls.ca.store import agents, bundles, changes, entries, issuances, tokens
-from meshtls.ca.store.address import sqlite_url
-from meshtls.ca.store.changes import Change, ChangeKind
-from meshtls.ca.store.database import Database
-from meshtls.ca.store.migrate import migrate, schema_version
-from meshtls.ca.store.rows import entry_row
-from meshtls.ca.store.schema import METADATA
 from meshtls.errors import AccessError, ConfigError, ConflictError, MeshtlsError, NotFoundError, StoreError
+from meshtls.registration import AgentRecord, Entry, EntryFilter, Issuance, Selector
+from meshtls.server.store import agents, bundles, changes, entries, issuances, tokens
+from meshtls.server.store.address import sqlite_url
+from meshtls.server.store.changes import Change, ChangeKind
+from meshtls.server.store.database import Database
+from meshtls.server.store.migrate import migrate, schema_version
+from meshtls.server.store.rows import entry_row
+from meshtls.server.store.schema import METADATA
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from tests.support import certs
 from tests.support.certs import NOW

@@ -11,8 +11,8 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshtls.bundle import BundleSet
-from meshtls.ca.store.address import postgres_url
 from meshtls.errors import AccessError, LocalIdentityError, MeshtlsError
+from meshtls.server.store.address import postgres_url
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.jwt import parse_and_validate
 from meshtls.svid.verify import verify_peer

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from meshtls.ca.registration import Issuance
-from meshtls.ca.store import issuances
-from meshtls.ca.store.database import Database
+from meshtls.registration import Issuance
 from meshtls.server.hub import Hub
+from meshtls.server.store import issuances
+from meshtls.server.store.database import Database
 from meshtls.server.upkeep import clean_up
 from meshtls.spiffeid import SpiffeId
 from tests.support.clock import ManualClock

@@ -11,9 +11,9 @@ import pytest
 from meshtls.agent.cache import SvidCache
 from meshtls.agent.upstream import Update
 from meshtls.bundle import BundleSet, TrustBundle
-from meshtls.ca.registration import Entry
 from meshtls.identity.schedule import Schedule
 from meshtls.observe.readiness import Readiness
+from meshtls.registration import Entry
 from meshtls.spiffeid import TrustDomain
 from meshtls.svid.x509 import X509Svid
 from tests.support.agent import OURS, entry, selectors

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshtls.ca.registration import Entry, Selector
 from meshtls.cli.entry_data import read_entries, read_ids
 from meshtls.cli.records import entry_record
 from meshtls.errors import RequestError
+from meshtls.registration import Entry, Selector
 from meshtls.spiffeid import SpiffeId, TrustDomain
 
 WEB, NODE = SpiffeId.parse("spiffe://example.org/web"), SpiffeId.parse("spiffe://example.org/node")

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from meshtls.ca.registration import AgentRecord, Entry
 from meshtls.cli.explanation import Explanation, explain_process
+from meshtls.registration import AgentRecord, Entry
 from meshtls.server.reach import Reach
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from tests.support.agent import entry, selectors

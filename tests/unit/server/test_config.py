@@ -11,11 +11,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from meshtls.ca.keys.manager import KeyAlgorithm
 from meshtls.ca.profile import CaSubject
-from meshtls.ca.store.address import postgres_url, sqlite_url
 from meshtls.errors import ConfigError, RequestError
 from meshtls.server.config import load_config, parse_config
 from meshtls.server.keys import opened_signing
 from meshtls.server.settings import KeyPlace, X509PopConfig
+from meshtls.server.store.address import postgres_url, sqlite_url
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from tests.support.clock import ManualClock
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from meshtls.ca.registration import Entry, Selector, agent_id, server_id
-from meshtls.ca.store.changes import Change, ChangeKind
 from meshtls.errors import RequestError
+from meshtls.registration import Entry, Selector, agent_id, server_id
 from meshtls.server.entries import EntryIndex, Node
+from meshtls.server.store.changes import Change, ChangeKind
 from meshtls.server.syncing import Told, entries_to_tell, everything
 from meshtls.spiffeid import SpiffeId, TrustDomain
 

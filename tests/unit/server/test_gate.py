@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from meshtls.ca.registration import AgentRecord
-from meshtls.ca.store import agents, entries
-from meshtls.ca.store.address import sqlite_url
-from meshtls.ca.store.database import Database
-from meshtls.ca.store.migrate import migrate
 from meshtls.errors import AccessError, ValidityError
+from meshtls.registration import AgentRecord
 from meshtls.server.access import Caller, Door, Gate, Role
 from meshtls.server.hub import Hub
+from meshtls.server.store import agents, entries
+from meshtls.server.store.address import sqlite_url
+from meshtls.server.store.database import Database
+from meshtls.server.store.migrate import migrate
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.svid.verify import VerifiedPeer
 from tests.support.certs import NOW, ca, leaf

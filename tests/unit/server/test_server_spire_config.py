@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from meshtls.ca.profile import CaSubject
-from meshtls.ca.store.address import sqlite_url
 from meshtls.errors import ConfigError
 from meshtls.server.config import parse_config
 from meshtls.server.settings import KeyPlace, X509PopConfig
+from meshtls.server.store.address import sqlite_url
 
 # As the Helm chart writes it: a list of one where HCL has a block, each plugin below its kind.
 HELM = {

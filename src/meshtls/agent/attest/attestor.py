@@ -17,11 +17,11 @@ from meshtls.agent.attest.facts import Facts, read_facts, started
 from meshtls.agent.attest.fair_threads import FairThreads
 from meshtls.agent.attest.proc_text import Owners, text_of
 from meshtls.agent.attest.process import ProcessDirectory, connector_runs
-from meshtls.ca.registration import DIGEST, Selector
 from meshtls.errors import AccessError, RequestError
 from meshtls.logs import logger
 from meshtls.printable import printable
 from meshtls.proto.peer_credentials import Credentials, credentials_of
+from meshtls.registration import DIGEST, Selector
 
 __all__ = ["ATTESTORS", "Attestor", "Caller"]
 

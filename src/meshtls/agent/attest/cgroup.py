@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 
 from meshtls.agent.attest.proc_text import lines_of, text_of
-from meshtls.ca.registration import Selector
+from meshtls.registration import Selector
 
 __all__ = ["container_selectors"]
 

@@ -15,9 +15,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from meshtls.bundle import TrustBundle
-from meshtls.ca.keys.files import lock_directory, read_secret, replace_secrets
 from meshtls.errors import BundleError, ConfigError, LocalIdentityError
 from meshtls.parse_errors import PARSE_ERRORS
+from meshtls.private_files import lock_directory, read_secret, replace_secrets
 from meshtls.spiffeid import TrustDomain
 from meshtls.svid.x509 import PrivateKey, X509Svid
 

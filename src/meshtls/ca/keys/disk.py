@@ -14,11 +14,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
 from meshtls.ca.csr import check_public_key
-from meshtls.ca.keys.files import lock_directory, read_secret, replace_secrets
 from meshtls.ca.keys.manager import KeyAlgorithm, Slot
 from meshtls.ca.profile import Signer
 from meshtls.errors import ConfigError
 from meshtls.parse_errors import PARSE_ERRORS
+from meshtls.private_files import lock_directory, read_secret, replace_secrets
 from meshtls.svid.x509 import PrivateKey
 
 __all__ = ["DiskKeys"]

@@ -6,11 +6,11 @@ from importlib.metadata import version
 
 from grpclib.server import Stream
 
-from meshtls.ca.store.changes import current_revision
 from meshtls.errors import StoreError
 from meshtls.proto import server_grpc, server_pb
 from meshtls.server.core import Core
 from meshtls.server.services.received import received
+from meshtls.server.store.changes import current_revision
 
 __all__ = ["HealthService"]
 

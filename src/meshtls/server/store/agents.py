@@ -8,11 +8,11 @@ from typing import Any
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from meshtls.ca.registration import AgentRecord
-from meshtls.ca.store.changes import ChangeKind, log_changes
-from meshtls.ca.store.rows import agent_of, agent_row, seconds
-from meshtls.ca.store.schema import agents
 from meshtls.errors import AccessError, NotFoundError
+from meshtls.registration import AgentRecord
+from meshtls.server.store.changes import ChangeKind, log_changes
+from meshtls.server.store.rows import agent_of, agent_row, seconds
+from meshtls.server.store.schema import agents
 from meshtls.spiffeid import SpiffeId
 
 __all__ = ["ban_agent", "evict_agent", "find_agent", "list_agents", "note_serial_in_use", "put_agent", "renew_agent"]

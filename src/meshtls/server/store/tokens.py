@@ -8,8 +8,8 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from meshtls.ca.store.rows import seconds
-from meshtls.ca.store.schema import join_tokens
+from meshtls.server.store.rows import seconds
+from meshtls.server.store.schema import join_tokens
 from meshtls.spiffeid import SpiffeId
 
 __all__ = ["add_token", "consume_token", "is_usable_token", "prune_tokens"]

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from datetime import datetime
 
-from meshtls.ca.profile import dns_name
 from meshtls.errors import RequestError
+from meshtls.scalars import dns_name
 from meshtls.spiffeid import SpiffeId, TrustDomain
 
 __all__ = [

@@ -9,9 +9,9 @@ from typing import Any
 from sqlalchemy import delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from meshtls.ca.registration import Issuance
-from meshtls.ca.store.rows import moment, seconds
-from meshtls.ca.store.schema import issuances
+from meshtls.registration import Issuance
+from meshtls.server.store.rows import moment, seconds
+from meshtls.server.store.schema import issuances
 from meshtls.spiffeid import SpiffeId
 
 __all__ = ["last_not_after", "list_issuances", "prune_issuances", "record_issuances", "record_token"]

@@ -9,10 +9,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from bench.hostile_chains import HostileChain, hostile_chains
-from meshtls.ca.possession import Challenge, check_node_chain, check_proof, new_nonce, prove
 from meshtls.errors import AccessError, InvalidSvidError
 from meshtls.spiffeid import TrustDomain
 from meshtls.svid import path as search
+from meshtls.x509pop import Challenge, check_node_chain, check_proof, new_nonce, prove
 from tests.support import certs
 from tests.support.certs import NOW
 

@@ -1,8 +1,8 @@
-"""What Alembic runs: in the transaction that ``meshtls.ca.store.migrate`` opened."""
+"""What Alembic runs: in the transaction that ``meshtls.server.store.migrate`` opened."""
 
 from alembic import context
 
-from meshtls.ca.store.schema import METADATA
+from meshtls.server.store.schema import METADATA
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=METADATA)
 context.run_migrations()

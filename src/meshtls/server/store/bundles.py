@@ -12,11 +12,11 @@ from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meshtls.bundle import JwtAuthority, TrustBundle, usable_authorities
-from meshtls.ca.store.changes import ChangeKind, bundle_sequence, log_changes, note_bundle_change
-from meshtls.ca.store.rows import seconds
-from meshtls.ca.store.schema import authorities, bundles
 from meshtls.errors import NotFoundError, StoreError
 from meshtls.parse_errors import PARSE_ERRORS
+from meshtls.server.store.changes import ChangeKind, bundle_sequence, log_changes, note_bundle_change
+from meshtls.server.store.rows import seconds
+from meshtls.server.store.schema import authorities, bundles
 from meshtls.spiffeid import TrustDomain
 
 __all__ = [

@@ -11,11 +11,11 @@ from typing import Any
 from sqlalchemy import Select, delete, exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from meshtls.ca.registration import Entry, EntryFilter
-from meshtls.ca.store.changes import ChangeKind, log_changes
-from meshtls.ca.store.rows import entry_of, entry_row, likeness, seconds, selector_text
-from meshtls.ca.store.schema import entries
 from meshtls.errors import ConflictError, NotFoundError
+from meshtls.registration import Entry, EntryFilter
+from meshtls.server.store.changes import ChangeKind, log_changes
+from meshtls.server.store.rows import entry_of, entry_row, likeness, seconds, selector_text
+from meshtls.server.store.schema import entries
 
 __all__ = [
     "all_entries",

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import RowMapping
 
-from meshtls.ca.registration import AgentRecord, Entry, Selector
+from meshtls.registration import AgentRecord, Entry, Selector
 from meshtls.spiffeid import SpiffeId, TrustDomain
 
 __all__ = ["agent_of", "agent_row", "entry_of", "entry_row", "likeness", "moment", "seconds", "selector_text"]

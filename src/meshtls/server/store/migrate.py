@@ -10,12 +10,12 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
-from meshtls.ca.store.database import Database
 from meshtls.errors import ConfigError
+from meshtls.server.store.database import Database
 
 __all__ = ["SchemaVersion", "migrate", "schema_version", "wanted_schema"]
 
-_MIGRATIONS = "meshtls.ca.store:migrations"
+_MIGRATIONS = "meshtls.server.store:migrations"
 # Any number will do, as long as all servers ask for the same.
 _LOCK = 0x6D657368
 

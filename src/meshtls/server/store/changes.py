@@ -9,7 +9,7 @@ from enum import Enum
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from meshtls.ca.store.schema import changes, counters
+from meshtls.server.store.schema import changes, counters
 from meshtls.spiffeid import TrustDomain
 
 __all__ = [
