@@ -29,9 +29,9 @@ from meshtls.agent.tokens import Tokens
 from meshtls.agent.workload_api import WorkloadApi
 from meshtls.ca.authority import Authority
 from meshtls.clock import SystemClock
-from meshtls.proto.unix_socket import bound
 from meshtls.registration import Selector, agent_id
 from meshtls.rpc.limits import DEFAULT_LIMITS
+from meshtls.rpc.sockets import unix_listener
 from meshtls.workload.background import in_background
 
 _PAST_HALF_LIFE = timedelta(minutes=31)  # of SVIDs that live an hour
@@ -67,7 +67,7 @@ async def _serve(path: Path) -> None:
     upstream = EmbeddedUpstream(Authority.create(TRUST_DOMAIN, clock), clock)
     identities = Identities(upstream, clock, lambda: 0.0)
     api = WorkloadApi(CallerViews(identities, _Numbering()), Tokens(upstream, clock, lambda: 0.0))
-    with bound(path, 0o666) as listener:
+    with unix_listener(path, 0o666) as listener:
         async with in_background(identities.run(), "identities"), serve_callers([api], listener, _LIMITS):
             await identities.until_ready()
             _say(0.0)

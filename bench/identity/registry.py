@@ -16,12 +16,12 @@ from bench.identity.site import Place, RunningServer, entry, id_at, opened_serve
 from meshtls.bundle import BundleSet, TrustBundle
 from meshtls.errors import MeshtlsError
 from meshtls.identity.request import new_key, request_for
-from meshtls.proto.server_calls import attest_channel, mutual_channel
-from meshtls.proto.server_client import AttestationClient, NodeClient, SyncUpdate
 from meshtls.registration import Entry, EntryFilter
 from meshtls.server.config import load_config
 from meshtls.server.startup import opened_database
 from meshtls.server.store import entries
+from meshtls.serverapi.channels import attest_channel, mutual_channel
+from meshtls.serverapi.node import AttestationClient, NodeClient, SyncUpdate
 from meshtls.svid.context import ConstantSource, X509Context
 from meshtls.svid.x509 import X509Svid
 

@@ -18,9 +18,9 @@ from bench.certificates import TRUST_DOMAIN
 from bench.clocks import cpu_seconds
 from bench.identity.figures import UnmeasuredError
 from bench.processes import free_ports, started
-from meshtls.proto.server_admin import AdminClient, JoinToken
-from meshtls.proto.server_calls import local_channel
 from meshtls.registration import Entry, Selector
+from meshtls.serverapi.admin import AdminClient, JoinToken
+from meshtls.serverapi.channels import local_channel
 from meshtls.spiffeid import SpiffeId
 
 __all__ = ["ME", "Place", "RunningServer", "agent_of", "entry", "id_at", "last_line", "opened_server", "until_answers"]

@@ -24,7 +24,7 @@ from meshtls.node.lines import LineCutter
 from meshtls.proto import server_pb
 from meshtls.proto import workload_pb as pb
 from meshtls.proto.envoy import discovery_pb
-from meshtls.proto.server_messages import (
+from meshtls.serverapi.messages import (
     agent_of,
     bundle_of,
     bundles_of,

@@ -15,8 +15,8 @@ from bench.hostile_chains import HostileChain, hostile_chains
 from bench.raw_client import certificate_message, present
 from bench.raw_http2 import anonymous_tls, raw_http2
 from meshtls.errors import AccessError, MeshtlsError
-from meshtls.proto.server_calls import attest_channel
-from meshtls.proto.server_client import AttestationClient
+from meshtls.serverapi.channels import attest_channel
+from meshtls.serverapi.node import AttestationClient
 from meshtls.svid.x509 import X509Svid
 from tests.soak.mesh import ALLOWED, Mesh, id_of
 from tests.soak.stopping import Load

@@ -19,9 +19,9 @@ from typing import Any
 
 from bench.identity.site import until_answers
 from meshtls.bundle import TrustBundle
-from meshtls.proto.server_admin import AdminClient
-from meshtls.proto.server_calls import local_channel
 from meshtls.registration import Entry, Selector
+from meshtls.serverapi.admin import AdminClient
+from meshtls.serverapi.channels import local_channel
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from tests.soak.programs import Program, running
 from tests.support.agent import SELF, http_get

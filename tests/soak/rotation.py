@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from meshtls.errors import LocalIdentityError
-from meshtls.proto.server_admin import AdminClient
-from meshtls.proto.server_calls import local_channel
+from meshtls.serverapi.admin import AdminClient
+from meshtls.serverapi.channels import local_channel
 from meshtls.svid.x509 import X509Svid
 from meshtls.workload.x509_source import X509Source
 from tests.soak.mesh import LONG_TTL, WORKLOADS, Mesh

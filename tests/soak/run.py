@@ -13,8 +13,8 @@ from pathlib import Path
 import msgspec
 
 from meshtls.observe.access_log import AccessLine
-from meshtls.proto.server_admin import AdminClient
-from meshtls.proto.server_calls import local_channel
+from meshtls.serverapi.admin import AdminClient
+from meshtls.serverapi.channels import local_channel
 from meshtls.svid.x509 import X509Svid
 from tests.soak.app import App, serving
 from tests.soak.friendly import FriendlyLoad

@@ -9,9 +9,9 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 
 from meshtls.errors import LocalIdentityError, MeshtlsError
-from meshtls.proto.server_admin import AdminClient
-from meshtls.proto.server_calls import local_channel
 from meshtls.registration import Entry, EntryFilter, Selector
+from meshtls.serverapi.admin import AdminClient
+from meshtls.serverapi.channels import local_channel
 from meshtls.spiffeid import SpiffeId
 from tests.soak.mesh import DOMAIN, Mesh, id_of
 from tests.soak.stopping import Load

@@ -15,13 +15,13 @@ from sqlalchemy import URL
 
 from meshtls.bundle import BundleSet, TrustBundle
 from meshtls.clock import Clock, SystemClock
-from meshtls.proto.server_admin import AdminClient
-from meshtls.proto.server_calls import attest_channel, local_channel, mutual_channel
-from meshtls.proto.server_client import AttestationClient, Attested, NodeClient
 from meshtls.registration import Entry, Selector
 from meshtls.server.config import parse_config
 from meshtls.server.run import RunningServer, running_server
 from meshtls.server.settings import ServerConfig
+from meshtls.serverapi.admin import AdminClient
+from meshtls.serverapi.channels import attest_channel, local_channel, mutual_channel
+from meshtls.serverapi.node import AttestationClient, Attested, NodeClient
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.svid.context import ConstantSource, X509Context
 from meshtls.svid.x509 import PrivateKey, X509Svid

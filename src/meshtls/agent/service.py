@@ -22,9 +22,9 @@ from meshtls.agent.workload_api import WorkloadApi
 from meshtls.clock import Clock, SystemClock
 from meshtls.errors import ConfigError
 from meshtls.observe.readiness import Readiness
-from meshtls.proto.unix_socket import bound
 from meshtls.rpc.grpc_listener import SetLimits
 from meshtls.rpc.limits import DEFAULT_LIMITS, Limits
+from meshtls.rpc.sockets import unix_listener
 from meshtls.workload.background import in_background
 from meshtls.workload.calls import any_jitter
 
@@ -74,7 +74,7 @@ class Agent:
         async with AsyncExitStack() as opening:
             _make_directory(self.endpoint.socket_path.parent)
             # Any user may connect: what a caller gets is decided by its own credentials.
-            listener = opening.enter_context(bound(self.endpoint.socket_path, 0o666))
+            listener = opening.enter_context(unix_listener(self.endpoint.socket_path, 0o666))
             await opening.enter_async_context(in_background(self.identities.run(), "identities"))
             services = (
                 WorkloadApi(self._callers, self._tokens),

@@ -17,8 +17,8 @@ from grpclib.exceptions import GRPCError
 from meshtls.cli.options import ADDRESS, SPIFFE_ID, output_option, workload_option
 from meshtls.cli.workload_socket import workload_address
 from meshtls.errors import LocalIdentityError
-from meshtls.proto.server_admin import AdminClient
-from meshtls.proto.server_calls import local_channel, mutual_channel
+from meshtls.serverapi.admin import AdminClient
+from meshtls.serverapi.channels import local_channel, mutual_channel
 from meshtls.sidecar.address import Address
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import ConstantSource, X509Context, X509ContextSource

@@ -19,9 +19,9 @@ from meshtls.cli.records import entry_record
 from meshtls.clock import SystemClock
 from meshtls.errors import ConfigError, RequestError
 from meshtls.printable import indented
-from meshtls.proto.server_admin import AdminClient
 from meshtls.registration import Entry, EntryFilter, Selector
 from meshtls.server.reach import Reach, unproduced
+from meshtls.serverapi.admin import AdminClient
 from meshtls.spiffeid import SpiffeId
 
 __all__ = ["entry"]

@@ -20,10 +20,10 @@ from meshtls.cli.records import entry_record, moment
 from meshtls.cli.telling import MOST_PID
 from meshtls.clock import SystemClock
 from meshtls.errors import AccessError
-from meshtls.proto.peer_credentials import Credentials
-from meshtls.proto.server_admin import AdminClient
 from meshtls.registration import Entry, Selector
+from meshtls.rpc.peer_credentials import Credentials
 from meshtls.server.reach import Reach
+from meshtls.serverapi.admin import AdminClient
 from meshtls.spiffeid import SpiffeId, TrustDomain
 
 __all__ = ["explain"]

@@ -16,7 +16,7 @@ from meshtls.cli.records import moment, x509_record
 from meshtls.cli.svid_files import contents, write_files
 from meshtls.clock import SystemClock
 from meshtls.identity.request import checked_svid, new_key, request_for
-from meshtls.proto.server_admin import AdminClient
+from meshtls.serverapi.admin import AdminClient
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import X509Context
 from meshtls.svid.x509 import X509Svid

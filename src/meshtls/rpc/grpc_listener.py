@@ -20,11 +20,11 @@ from grpclib.encoding.proto import ProtoCodec
 from grpclib.events import RecvRequest, _DispatchServerEvents, listen
 
 from meshtls.logs import logger
-from meshtls.proto.peer_credentials import credentials_of
 from meshtls.rpc.acceptor import Acceptor
 from meshtls.rpc.admission import Admission, address_caller
 from meshtls.rpc.connection import Connection, Enter, Service
 from meshtls.rpc.limits import Limits
+from meshtls.rpc.peer_credentials import credentials_of
 from meshtls.rpc.shedding import CountedLog, Refusal, Refusals
 from meshtls.rpc.turns import Turns
 from meshtls.wire.http2.frames import ErrorCode, Kind, frame, goaway_frame

@@ -16,13 +16,13 @@ from grpclib.server import Stream
 
 from meshtls.errors import AccessError, MeshtlsError
 from meshtls.logs import logger
-from meshtls.proto.peer_credentials import credentials_of
+from meshtls.rpc.calls import grpc_error
 from meshtls.rpc.grpc_listener import Listening, SetLimits, serve_grpc
 from meshtls.rpc.limits import Limits
+from meshtls.rpc.peer_credentials import credentials_of
 from meshtls.rpc.shedding import CountedLog, Refusals
 from meshtls.rpc.turns import Turns
 from meshtls.server.access import Caller, Door, Gate, Role, may_call
-from meshtls.server.faults import grpc_error
 from meshtls.svid.verify import VerifiedPeer
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meshtls.bundle import BundleSet, TrustBundle
-from meshtls.clock import Clock
+from meshtls.clock import Clock, first_of
 from meshtls.complaints import Complaints
 from meshtls.errors import StoreError
 from meshtls.logs import logger
@@ -25,7 +25,6 @@ from meshtls.server.store.changes import Change, ChangeKind
 from meshtls.server.store.database import Database
 from meshtls.server.subscription import Subscription
 from meshtls.server.syncing import Told, entries_to_tell, everything
-from meshtls.server.waits import first_of
 from meshtls.spiffeid import SpiffeId, TrustDomain
 
 __all__ = ["REFRESH_HINT", "Hub"]

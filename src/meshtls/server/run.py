@@ -18,11 +18,11 @@ from meshtls.config.changes import Changes
 from meshtls.errors import ConfigError
 from meshtls.logs import logger
 from meshtls.policy.authorizer import Authorizer, Decision, Target
-from meshtls.proto.unix_socket import bound
 from meshtls.registration import is_agent_id
 from meshtls.rpc.descriptors import within_descriptors
 from meshtls.rpc.grpc_listener import SetLimits
 from meshtls.rpc.shedding import Refusal, Refusals
+from meshtls.rpc.sockets import tcp_listener, unix_listener
 from meshtls.rpc.turns import Turns
 from meshtls.server.access import Door, Gate
 from meshtls.server.config import reloaded
@@ -39,7 +39,6 @@ from meshtls.server.services.health import HealthService
 from meshtls.server.services.node import NodeService
 from meshtls.server.services.svids import SvidsService
 from meshtls.server.settings import ServerConfig
-from meshtls.server.sockets import tcp_socket
 from meshtls.server.startup import locked_data_dir, node_roots, opened_database, publish_authorities
 from meshtls.server.upkeep import keep_clean
 from meshtls.svid.verify import VerifiedPeer
@@ -125,9 +124,9 @@ async def _listen(core: Core, identity: ServerIdentity, opened: AsyncExitStack, 
     ]
     limits = within_descriptors(config.limits, _DESCRIPTORS)
     shared = Shared(limits, Turns(), refusals)
-    tls = opened.enter_context(tcp_socket(config.bind_address, config.bind_port))
-    attest = opened.enter_context(tcp_socket(config.bind_address, config.attest_port))
-    local = opened.enter_context(bound(config.socket_path, 0o600))
+    tls = opened.enter_context(tcp_listener(config.bind_address, config.bind_port))
+    attest = opened.enter_context(tcp_listener(config.bind_address, config.attest_port))
+    local = opened.enter_context(unix_listener(config.socket_path, 0o600))
     doors: list[SetLimits] = []
     for door, services, listener, context in (
         (Door.SOCKET, administration, local, None),

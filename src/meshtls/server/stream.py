@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from meshtls.bundle import TrustBundle
 from meshtls.proto import server_pb
-from meshtls.proto.server_messages import bundle_message, entry_message
 from meshtls.server.hub import Hub
 from meshtls.server.subscription import Subscription
 from meshtls.server.syncing import Told, entries_to_tell, everything
+from meshtls.serverapi.messages import bundle_message, entry_message
 from meshtls.spiffeid import TrustDomain
 
 __all__ = ["SyncStream", "says_something"]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from meshtls.clock import Clock
+from meshtls.clock import Clock, first_of
 from meshtls.errors import StoreError
 from meshtls.logs import logger
 from meshtls.server.hub import Hub
 from meshtls.server.store import bundles, changes, entries, issuances, tokens
 from meshtls.server.store.database import Database
-from meshtls.server.waits import first_of
 
 __all__ = ["clean_up", "keep_clean"]
 

@@ -22,7 +22,7 @@ import pytest
 from meshtls.agent.attest.attestor import Attestor, Caller
 from meshtls.agent.attest.process import connector_runs
 from meshtls.errors import AccessError
-from meshtls.proto.peer_credentials import Credentials
+from meshtls.rpc.peer_credentials import Credentials
 from tests.support.agent import agent_at, entry
 from tests.support.require import require, succeeds
 

@@ -16,7 +16,7 @@ import pytest
 
 from meshtls.agent.attest.attestor import Attestor, Caller
 from meshtls.agent.attest.digests import Digests, UnhashedError
-from meshtls.proto.peer_credentials import Credentials
+from meshtls.rpc.peer_credentials import Credentials
 from meshtls.workload.x509_source import X509Source
 from tests.support.agent import SELF, agent_at, entry
 from tests.support.waiting import until

@@ -15,10 +15,10 @@ from grpclib.server import Stream
 
 from meshtls.proto import health_pb as pb
 from meshtls.proto.health_grpc import HealthBase, HealthStub
-from meshtls.proto.unix_socket import bound
 from meshtls.rpc.grpc_listener import Listening, serve_grpc
 from meshtls.rpc.limits import Limits
 from meshtls.rpc.shedding import Refusals
+from meshtls.rpc.sockets import unix_listener
 from tests.support.agent import short_directory
 from tests.support.loops import pytest_asyncio_loop_factories as pytest_asyncio_loop_factories
 from tests.support.waiting import SECONDS
@@ -72,7 +72,7 @@ def serve() -> Iterator[Serve]:
         async def serving(**limits: Any) -> AsyncIterator[Under]:
             path, service, refusals = directory / "test.sock", Service(), Refusals()
             listening = Listening(name="test", limits=replace(Limits(), **limits), refusals=refusals)
-            with bound(path, 0o600) as listener:
+            with unix_listener(path, 0o600) as listener:
                 async with serve_grpc([service], listener, lambda transport: lambda: None, listening):
                     yield Under(path, service, refusals)
 

@@ -15,11 +15,11 @@ from sqlalchemy import URL
 
 from meshtls.errors import AccessError, LocalIdentityError, MeshtlsError, RequestError
 from meshtls.proto import server_grpc, server_pb
-from meshtls.proto.server_admin import AdminClient
-from meshtls.proto.server_calls import attest_channel, our_errors
-from meshtls.proto.server_client import AttestationClient, NodeClient
 from meshtls.registration import Selector, agent_id, server_id
 from meshtls.server.settings import X509PopConfig
+from meshtls.serverapi.admin import AdminClient
+from meshtls.serverapi.channels import attest_channel, our_errors
+from meshtls.serverapi.node import AttestationClient, NodeClient
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.x509 import X509Svid
 from tests.support import certs
@@ -108,7 +108,7 @@ async def test_a_server_of_another_ca_is_not_given_the_token(server: ServerUnder
     foreign = make_authority().bundle
     channel = server.keep(attest_channel(*server.running.attest_address, foreign))
     with pytest.raises(
-        LocalIdentityError, match="no server to believe: peer spiffe://example.org/meshtls/server: no path"
+        LocalIdentityError, match="server authentication failed: peer spiffe://example.org/meshtls/server: no path"
     ):
         await AttestationClient(channel).with_token("secret", new_csr())
 

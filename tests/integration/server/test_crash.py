@@ -14,9 +14,9 @@ import pytest
 from sqlalchemy import URL
 
 from meshtls.errors import LocalIdentityError
-from meshtls.proto.server_admin import AdminClient
-from meshtls.proto.server_calls import local_channel
 from meshtls.registration import Entry
+from meshtls.serverapi.admin import AdminClient
+from meshtls.serverapi.channels import local_channel
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.x509 import format_serial
 from tests.support.require import require, succeeds

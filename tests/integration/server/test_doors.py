@@ -17,9 +17,7 @@ from sqlalchemy import URL
 from meshtls.bundle import BundleSet
 from meshtls.ca.profile import CaSubject
 from meshtls.errors import AccessError, ConfigError, LocalIdentityError, MeshtlsError, StoreError
-from meshtls.proto.server_admin import AdminClient
-from meshtls.proto.server_calls import local_channel, mutual_channel
-from meshtls.proto.unix_socket import bound
+from meshtls.rpc.sockets import unix_listener
 from meshtls.server.access import Door, Gate, Role
 from meshtls.server.hub import Hub
 from meshtls.server.settings import KeyPlace, ServerConfig, X509PopConfig
@@ -27,6 +25,8 @@ from meshtls.server.startup import datastore_version
 from meshtls.server.store.address import sqlite_url
 from meshtls.server.store.database import Database
 from meshtls.server.store.migrate import SchemaVersion
+from meshtls.serverapi.admin import AdminClient
+from meshtls.serverapi.channels import local_channel, mutual_channel
 from meshtls.svid.context import ConstantSource, X509Context
 from tests.support.clock import ManualClock
 from tests.support.server import TD, config_for, started
@@ -70,7 +70,7 @@ async def test_a_dead_socket_is_replaced_and_a_living_one_is_not(tmp_path: Path)
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(config.socket_path))
     async with started(config) as server:
-        with pytest.raises(ConfigError) as refused, bound(server.running.socket_path, 0o600):
+        with pytest.raises(ConfigError) as refused, unix_listener(server.running.socket_path, 0o600):
             pytest.fail("it was taken away from a living server")
         assert str(refused.value) == (
             f"{config.socket_path}: another process listens there; stop it or give another path"

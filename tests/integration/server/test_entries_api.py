@@ -11,8 +11,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from meshtls.errors import ConflictError, LocalIdentityError, MeshtlsError, NotFoundError, RequestError
-from meshtls.proto.server_admin import AdminClient
 from meshtls.registration import Entry, EntryFilter, Selector
+from meshtls.serverapi.admin import AdminClient
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.svid.x509 import X509Svid
 from tests.support.certs import NOW

@@ -16,8 +16,8 @@ from sqlalchemy import URL, text
 from meshtls.bundle import BundleSet
 from meshtls.ca.keys.manager import KeyAlgorithm
 from meshtls.errors import InvalidSvidError, LocalIdentityError, MeshtlsError, NotFoundError, RequestError
-from meshtls.proto.server_client import Chain
 from meshtls.server.store.database import Database
+from meshtls.serverapi.node import Chain
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.jwt import parse_and_validate
 from meshtls.svid.verify import VerifiedPeer, verify_peer

@@ -14,10 +14,10 @@ from sqlalchemy import URL
 from meshtls.bundle import BundleSet, TrustBundle
 from meshtls.errors import AccessError, LocalIdentityError, RequestError
 from meshtls.proto import server_grpc, server_pb
-from meshtls.proto.server_calls import local_channel
-from meshtls.proto.server_client import SyncUpdate
-from meshtls.proto.server_messages import bundle_message, bundles_of
 from meshtls.registration import Entry
+from meshtls.serverapi.channels import local_channel
+from meshtls.serverapi.messages import bundle_message, bundles_of
+from meshtls.serverapi.node import SyncUpdate
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from tests.support.authority import make_authority
 from tests.support.clock import ManualClock

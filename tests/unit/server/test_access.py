@@ -9,8 +9,8 @@ from grpclib.const import Status
 
 from meshtls import errors
 from meshtls.proto import server_grpc
+from meshtls.rpc.calls import status_of
 from meshtls.server.access import Role, may_call
-from meshtls.server.faults import status_of
 
 SERVICES = {
     "Attestation": Role.ANONYMOUS,

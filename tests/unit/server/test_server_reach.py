@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from meshtls.agent.attest.attestor import ATTESTORS, Attestor, Caller
-from meshtls.proto.peer_credentials import Credentials
 from meshtls.registration import AgentRecord, Entry, Selector, agent_id, server_id
+from meshtls.rpc.peer_credentials import Credentials
 from meshtls.server.reach import NODE_SELECTORS, WORKLOAD_SELECTORS, Reach, unproduced
 from meshtls.spiffeid import SpiffeId, TrustDomain
 

@@ -20,8 +20,8 @@ from meshtls.agent.attest.process import ProcessDirectory, connector_runs
 from meshtls.errors import AccessError, RequestError
 from meshtls.logs import logger
 from meshtls.printable import printable
-from meshtls.proto.peer_credentials import Credentials, credentials_of
 from meshtls.registration import DIGEST, Selector
+from meshtls.rpc.peer_credentials import Credentials, credentials_of
 
 __all__ = ["ATTESTORS", "Attestor", "Caller"]
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 from meshtls.agent.attest.proc_text import Life, Owners, parse_stat, parse_status
 from meshtls.agent.attest.process import ProcessFiles
 from meshtls.errors import AccessError
-from meshtls.proto.peer_credentials import Credentials
+from meshtls.rpc.peer_credentials import Credentials
 
 __all__ = ["Facts", "read_facts", "started"]
 

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from meshtls.agent.attest.proc_text import lines_of
 from meshtls.errors import AccessError
-from meshtls.proto.peer_credentials import credentials_of
+from meshtls.rpc.peer_credentials import credentials_of
 
 __all__ = ["ProcessDirectory", "ProcessFiles", "connector_runs", "reopened"]
 

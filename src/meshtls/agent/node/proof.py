@@ -7,7 +7,7 @@ from typing import Protocol
 
 from cryptography import x509
 
-from meshtls.proto.server_client import AttestationClient, Attested
+from meshtls.serverapi.node import AttestationClient, Attested
 from meshtls.spiffeid import TrustDomain
 from meshtls.svid.x509 import PrivateKey
 

@@ -26,8 +26,8 @@ from meshtls.identity.renewal import SvidRenewal
 from meshtls.identity.request import new_key, request_for
 from meshtls.logs import logger
 from meshtls.observe.outage import Outage
-from meshtls.proto.server_calls import attest_channel, mutual_channel
-from meshtls.proto.server_client import AttestationClient, NodeClient, SyncUpdate
+from meshtls.serverapi.channels import attest_channel, mutual_channel
+from meshtls.serverapi.node import AttestationClient, NodeClient, SyncUpdate
 from meshtls.spiffeid import TrustDomain
 from meshtls.svid.lifetime import backoff
 from meshtls.svid.x509 import X509Svid

@@ -10,11 +10,11 @@ from grpclib.server import Stream
 
 from meshtls.errors import NotFoundError, RequestError
 from meshtls.proto import server_grpc, server_pb
-from meshtls.proto.server_messages import agent_message, seconds
 from meshtls.registration import Entry, Selector, agent_id
+from meshtls.rpc.calls import received
 from meshtls.server.core import Core, lifetime, page_size
-from meshtls.server.services.received import received
 from meshtls.server.store import agents, entries, tokens
+from meshtls.serverapi.messages import agent_message, seconds
 from meshtls.spiffeid import SpiffeId
 
 __all__ = ["AgentsService"]

@@ -18,15 +18,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meshtls.errors import AccessError, InvalidSvidError, OverloadError, RequestError
 from meshtls.proto import server_grpc, server_pb
-from meshtls.proto.server_messages import bundle_message, svid_message
 from meshtls.registration import AgentRecord, Selector, agent_id
 from meshtls.rpc.admission import address_caller
 from meshtls.rpc.budget import Budgets
+from meshtls.rpc.calls import received
 from meshtls.rpc.shedding import Refusal, Refusals
 from meshtls.server.core import Core
-from meshtls.server.services.received import received
 from meshtls.server.signing import Signed
 from meshtls.server.store import agents, issuances, tokens
+from meshtls.serverapi.messages import bundle_message, svid_message
 from meshtls.spiffeid import SpiffeId
 from meshtls.x509pop import Challenge, check_node_chain, check_proof, new_nonce
 

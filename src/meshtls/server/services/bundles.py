@@ -7,10 +7,10 @@ from grpclib.server import Stream
 from meshtls.errors import RequestError
 from meshtls.logs import logger
 from meshtls.proto import server_grpc, server_pb
-from meshtls.proto.server_messages import bundle_message, bundle_of
+from meshtls.rpc.calls import received
 from meshtls.server.core import Core
-from meshtls.server.services.received import received
 from meshtls.server.store import bundles
+from meshtls.serverapi.messages import bundle_message, bundle_of
 from meshtls.spiffeid import TrustDomain
 
 __all__ = ["BundlesService"]

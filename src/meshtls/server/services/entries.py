@@ -7,11 +7,11 @@ from grpclib.server import Stream
 from meshtls.errors import NotFoundError, RequestError
 from meshtls.logs import logger
 from meshtls.proto import server_grpc, server_pb
-from meshtls.proto.server_messages import entry_message, entry_of, filter_of
 from meshtls.registration import Entry
+from meshtls.rpc.calls import received
 from meshtls.server.core import Core, page_size
-from meshtls.server.services.received import received
 from meshtls.server.store import entries
+from meshtls.serverapi.messages import entry_message, entry_of, filter_of
 
 __all__ = ["EntriesService"]
 

@@ -8,8 +8,8 @@ from grpclib.server import Stream
 
 from meshtls.errors import StoreError
 from meshtls.proto import server_grpc, server_pb
+from meshtls.rpc.calls import received
 from meshtls.server.core import Core
-from meshtls.server.services.received import received
 from meshtls.server.store.changes import current_revision
 
 __all__ = ["HealthService"]

@@ -6,19 +6,18 @@ import asyncio
 
 from grpclib.server import Stream
 
+from meshtls.clock import first_of
 from meshtls.errors import AccessError, MeshtlsError, NotFoundError
 from meshtls.proto import server_grpc, server_pb
-from meshtls.proto.server_messages import bundle_message, svid_message, token_message
 from meshtls.registration import AgentRecord, Entry, Issuance
+from meshtls.rpc.calls import received, status_of
 from meshtls.server.core import Core
 from meshtls.server.door import current_caller
 from meshtls.server.entries import Node
-from meshtls.server.faults import status_of
-from meshtls.server.services.received import received
 from meshtls.server.store import agents, issuances
 from meshtls.server.stream import SyncStream, says_something
 from meshtls.server.subscription import Subscription
-from meshtls.server.waits import first_of
+from meshtls.serverapi.messages import bundle_message, svid_message, token_message
 from meshtls.svid.verify import VerifiedPeer
 
 __all__ = ["NodeService"]

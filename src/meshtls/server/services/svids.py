@@ -6,11 +6,11 @@ from grpclib.server import Stream
 
 from meshtls.errors import RequestError
 from meshtls.proto import server_grpc, server_pb
-from meshtls.proto.server_messages import issuance_message, svid_message, token_message
 from meshtls.registration import RESERVED
+from meshtls.rpc.calls import received
 from meshtls.server.core import Core, lifetime, page_size
-from meshtls.server.services.received import received
 from meshtls.server.store import issuances
+from meshtls.serverapi.messages import issuance_message, svid_message, token_message
 from meshtls.spiffeid import SpiffeId
 
 __all__ = ["SvidsService"]

@@ -10,7 +10,7 @@ import pytest
 
 from meshtls.agent.attest.facts import read_facts, started
 from meshtls.errors import AccessError
-from meshtls.proto.peer_credentials import Credentials
+from meshtls.rpc.peer_credentials import Credentials
 
 CALLER = Credentials(42, 1000, 100)
 START = 4711

@@ -1,5 +1,5 @@
-"""The server API for administrators, over a channel of ``server_calls``. Raises as ``server_client`` does, and
-ConflictError for what is there already.
+"""The server's API for administrators. Its calls raise as those of ``serverapi.node`` do, and ConflictError for
+something that exists already.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from grpclib.client import Channel
 
 from meshtls.bundle import TrustBundle
 from meshtls.proto import server_grpc, server_pb
-from meshtls.proto.server_calls import CALL_SECONDS, our_errors
-from meshtls.proto.server_messages import (
+from meshtls.registration import AgentRecord, Entry, EntryFilter, Issuance
+from meshtls.serverapi.channels import CALL_SECONDS, our_errors
+from meshtls.serverapi.messages import (
     agent_of,
     bundle_message,
     bundle_of,
@@ -25,7 +26,6 @@ from meshtls.proto.server_messages import (
     issuance_of,
     moment,
 )
-from meshtls.registration import AgentRecord, Entry, EntryFilter, Issuance
 from meshtls.spiffeid import SpiffeId, TrustDomain
 
 __all__ = ["AdminClient", "Health", "JoinToken"]
@@ -36,7 +36,7 @@ _DEFAULT = timedelta()
 
 @dataclass(frozen=True, slots=True)
 class JoinToken:
-    """A token, for one use before ``expires_at``, and the agent that it makes."""
+    """A token for one use before ``expires_at``, and the ID of the agent that attests with it."""
 
     token: str = field(repr=False)
     agent_id: SpiffeId
@@ -45,7 +45,7 @@ class JoinToken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """``waiting_for`` says in words what a server that isn't ready waits for."""
+    """``waiting_for`` says why a server is not ready; it is empty for one that is."""
 
     ready: bool
     waiting_for: str
@@ -58,7 +58,7 @@ class Health:
 
 
 class AdminClient:
-    """One method for each of the API's. A TTL of zero is the server's default; lists fetch page after page."""
+    """One method for each call of the API. A TTL of zero means the server's default; lists fetch page by page."""
 
     def __init__(self, channel: Channel) -> None:
         self._entries = server_grpc.EntriesStub(channel)
@@ -78,7 +78,7 @@ class AdminClient:
             return entry_of(await self._entries.GetEntry(server_pb.EntryId(id=key), timeout=CALL_SECONDS))
 
     async def entries(self, wanted: EntryFilter = _EVERYTHING, page_size: int = 0) -> AsyncGenerator[Entry]:
-        """Those that the filter lets through, by id."""
+        """The entries that match the filter, ordered by id."""
         request = server_pb.ListEntriesRequest(filter=filter_message(wanted), page_size=page_size)
         while True:
             with our_errors():
@@ -90,12 +90,12 @@ class AdminClient:
             request.page_token = page.next_page_token
 
     async def update_entry(self, entry: Entry) -> Entry:
-        """Replace the entry of this id; a revision above 0 has to be the present one."""
+        """Replace the entry with this id. A revision above 0 must be the entry's current one."""
         with our_errors():
             return entry_of(await self._entries.UpdateEntry(entry_message(entry), timeout=CALL_SECONDS))
 
     async def update_entries(self, entries: Iterable[Entry]) -> list[Entry]:
-        """All or none, as ``update_entry``."""
+        """``update_entry`` for several: all or none."""
         request = server_pb.EntryList(entries=map(entry_message, entries))
         with our_errors():
             return [entry_of(one) for one in (await self._entries.UpdateEntries(request, timeout=CALL_SECONDS)).entries]
@@ -110,7 +110,7 @@ class AdminClient:
             return (await self._entries.CountEntries(filter_message(wanted), timeout=CALL_SECONDS)).count
 
     async def create_join_token(self, ttl: timedelta = _DEFAULT, spiffe_id: SpiffeId | None = None) -> JoinToken:
-        """``spiffe_id`` is a name of the node's own, as parent of its entries."""
+        """``spiffe_id`` is an alias of the node, which can be the parent of its entries."""
         request = server_pb.CreateJoinTokenRequest(ttl=_seconds(ttl), spiffe_id=str(spiffe_id or ""))
         with our_errors():
             made = await self._agents.CreateJoinToken(request, timeout=CALL_SECONDS)
@@ -132,12 +132,12 @@ class AdminClient:
             request.page_token = page.next_page_token
 
     async def ban_agent(self, spiffe_id: SpiffeId) -> None:
-        """Refuse it from now on, its next attestation too."""
+        """Refuse the agent from now on, and also when it attests again."""
         with our_errors():
             await self._agents.BanAgent(_agent(spiffe_id), timeout=CALL_SECONDS)
 
     async def evict_agent(self, spiffe_id: SpiffeId) -> None:
-        """Forget it: it has to attest again, and may."""
+        """Delete the agent's record: it must attest again, and may."""
         with our_errors():
             await self._agents.EvictAgent(_agent(spiffe_id), timeout=CALL_SECONDS)
 
@@ -150,7 +150,7 @@ class AdminClient:
             return chain_of(await self._svids.MintX509(request, timeout=CALL_SECONDS))
 
     async def mint_jwt(self, spiffe_id: SpiffeId, audience: Collection[str], ttl: timedelta = _DEFAULT) -> str:
-        """A token for any workload ID of the trust domain."""
+        """A JWT-SVID for any workload ID of the trust domain."""
         request = server_pb.MintJwtRequest(spiffe_id=str(spiffe_id), audience=audience, ttl=_seconds(ttl))
         with our_errors():
             return (await self._svids.MintJwt(request, timeout=CALL_SECONDS)).token
@@ -158,7 +158,7 @@ class AdminClient:
     async def issuances(
         self, *, spiffe_id: SpiffeId | None = None, serial: str = "", after: int = 0, page_size: int = 0
     ) -> AsyncGenerator[Issuance]:
-        """What was issued, oldest first, from the one numbered ``after`` on."""
+        """The record of issued SVIDs, oldest first, those with a number above ``after``."""
         request = server_pb.ListIssuancesRequest(
             after=after, spiffe_id=str(spiffe_id or ""), serial=serial, page_size=page_size
         )
@@ -172,12 +172,12 @@ class AdminClient:
             request.after = page.issuances[-1].number
 
     async def bundle(self) -> TrustBundle:
-        """The server's own."""
+        """The bundle of the server's own trust domain."""
         with our_errors():
             return bundle_of(await self._bundles.GetBundle(server_pb.GetBundleRequest(), timeout=CALL_SECONDS))
 
     async def bundles(self) -> list[TrustBundle]:
-        """Those of other trust domains."""
+        """The bundles of other trust domains."""
         with our_errors():
             found = await self._bundles.ListBundles(server_pb.ListBundlesRequest(), timeout=CALL_SECONDS)
         return [bundle_of(one) for one in found.bundles]

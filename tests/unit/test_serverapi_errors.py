@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from meshtls.errors import LocalIdentityError
-from meshtls.proto.server_calls import our_errors
+from meshtls.serverapi.channels import our_errors
 from meshtls.tls.unusable import NoIdentityError
 
 

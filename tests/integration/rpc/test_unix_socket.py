@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from meshtls.errors import ConfigError
-from meshtls.proto.unix_socket import bound
+from meshtls.rpc.sockets import unix_listener
 from tests.support.agent import short_directory
 
 
@@ -27,14 +27,14 @@ def answers(path: Path) -> bool:
 
 
 def refusal(path: Path) -> str:
-    with pytest.raises(ConfigError) as raised, bound(path, 0o666):
+    with pytest.raises(ConfigError) as raised, unix_listener(path, 0o666):
         pass
     return str(raised.value)
 
 
 @pytest.mark.parametrize("mode", [0o666, 0o600])
 def test_the_socket_has_its_mode_and_is_gone_afterwards(path: Path, mode: int) -> None:
-    with bound(path, mode):
+    with unix_listener(path, mode):
         assert stat.S_IMODE(path.stat().st_mode) == mode
         assert answers(path)
     assert not path.exists()
@@ -44,12 +44,12 @@ def test_a_dead_socket_is_replaced(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
     assert not answers(path)
-    with bound(path, 0o666):
+    with unix_listener(path, 0o666):
         assert answers(path)
 
 
 def test_a_socket_that_someone_answers_on_is_left_alone(path: Path) -> None:
-    with bound(path, 0o666):
+    with unix_listener(path, 0o666):
         assert refusal(path) == f"{path}: another process listens there; stop it or give another path"
         assert answers(path)
 

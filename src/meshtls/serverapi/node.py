@@ -1,7 +1,8 @@
-"""The server API for agents: attest, renew, sign, follow. Over a channel of ``server_calls``.
+"""The server's API for agents: attest, renew, sign, sync. Each client takes a channel of ``serverapi.channels``.
 
-Each call ends within 15 seconds. All raise AccessError where the server refuses the caller, RequestError (with
-NotFoundError) for what can't be done, and LocalIdentityError where the server can't be reached or can't serve now.
+Each call but ``sync`` ends within 15 seconds. All raise AccessError where the server refuses the caller, RequestError
+or NotFoundError for a request that can't be carried out, and LocalIdentityError where the server can't be reached or
+can't serve now.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ from grpclib.client import Channel
 from meshtls.bundle import BundleSet, TrustBundle
 from meshtls.errors import LocalIdentityError, MeshtlsError
 from meshtls.proto import server_grpc, server_pb
-from meshtls.proto.server_calls import CALL_SECONDS, error_of, our_errors
-from meshtls.proto.server_messages import bundle_of, bundles_of, chain_of, entry_of
 from meshtls.registration import Entry
+from meshtls.serverapi.channels import CALL_SECONDS, error_of, our_errors
+from meshtls.serverapi.messages import bundle_of, bundles_of, chain_of, entry_of
 from meshtls.spiffeid import TrustDomain
 from meshtls.svid.x509 import PrivateKey
 from meshtls.x509pop import Challenge, new_nonce, prove
 
 __all__ = ["AttestationClient", "Attested", "NodeClient", "SyncUpdate"]
 
-# The server speaks at least every 30 seconds.
+# The server sends a message at least every 30 seconds.
 _SILENCE_SECONDS = 90.0
 
 Chain = tuple[x509.Certificate, ...]
@@ -42,8 +43,9 @@ class Attested:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncUpdate:
-    """``whole``: the entries are all there are; else they are new or changed, and ``removed`` are ids. ``bundles`` are
-    all there are; None where none of them changed. ``revision`` is where a next sync may go on from.
+    """One message of a sync. With ``whole`` the entries are all that the agent may serve; otherwise they are the new
+    and changed ones, and ``removed`` are ids. ``bundles`` are all bundles, None where none changed. A later sync may
+    resume at ``revision``.
     """
 
     revision: int
@@ -54,7 +56,7 @@ class SyncUpdate:
 
 
 class AttestationClient:
-    """For a node without SVID."""
+    """For a node that has no SVID yet."""
 
     def __init__(self, channel: Channel) -> None:
         self._stub = server_grpc.AttestationStub(channel)
@@ -64,18 +66,18 @@ class AttestationClient:
             return bundle_of(await self._stub.GetBundle(server_pb.GetBundleRequest(), timeout=CALL_SECONDS))
 
     async def with_token(self, token: str, csr: bytes) -> Attested:
-        """Use up a join token; ``csr`` is DER."""
+        """Attest by a join token, which is then used up; ``csr`` is DER."""
         request = server_pb.AttestRequest(csr=csr, join_token=token)
         with our_errors():
             async with self._stub.AttestAgent.open(timeout=CALL_SECONDS) as stream:
                 await stream.send_message(request, end=True)
                 answered = await stream.recv_message()
-            return _attested(answered)  # after the stream's end, which raises what the server refused with
+            return _attested(answered)  # after the stream's end, which raises the server's refusal
 
     async def with_certificate(
         self, chain: Sequence[x509.Certificate], key: PrivateKey, trust_domain: TrustDomain, csr: bytes
     ) -> Attested:
-        """Prove to hold the key of the node's own certificate, ``chain``, leaf first."""
+        """Attest by proving possession of the key of the node's own certificate; ``chain`` is leaf first."""
         proof = server_pb.CertificateProof(chain=[one.public_bytes(Encoding.DER) for one in chain])
         with our_errors():
             async with self._stub.AttestAgent.open(timeout=CALL_SECONDS) as stream:
@@ -100,12 +102,12 @@ class NodeClient:
             return bundle_of(await self._stub.GetBundle(server_pb.GetBundleRequest(), timeout=CALL_SECONDS))
 
     async def renew(self, csr: bytes) -> Chain:
-        """The agent's next certificate; the present one is good until the next is first used."""
+        """The agent's next certificate; the current one stays valid until the next is first used."""
         with our_errors():
             return chain_of(await self._stub.RenewAgent(server_pb.RenewAgentRequest(csr=csr), timeout=CALL_SECONDS))
 
     async def sign_x509(self, requests: Sequence[tuple[str, bytes]]) -> list[Chain | MeshtlsError]:
-        """Certificates for (entry id, CSR) in their order: a chain, leaf first, or why there is none for this one."""
+        """For each (entry id, CSR), in order, a chain, leaf first, or the error that refused this one."""
         asked = [server_pb.EntryCsr(entry_id=key, csr=csr) for key, csr in requests]
         with our_errors():
             answer = await self._stub.SignX509(server_pb.SignX509Request(requests=asked), timeout=CALL_SECONDS)
@@ -114,13 +116,15 @@ class NodeClient:
         return [_signed(result) for result in answer.results]
 
     async def sign_jwt(self, entry_id: str, audience: Collection[str]) -> str:
-        """A token for the entry's ID."""
+        """A JWT-SVID for the entry's SPIFFE ID."""
         request = server_pb.SignJwtRequest(entry_id=entry_id, audience=audience)
         with our_errors():
             return (await self._stub.SignJwt(request, timeout=CALL_SECONDS)).token
 
     async def sync(self, revision: int = 0) -> AsyncGenerator[SyncUpdate]:
-        """What the agent may serve, all at first or from ``revision`` on, then each change. Ends by an error only."""
+        """The entries and bundles of this agent: all of them, or the changes since ``revision``, then each
+        later change. It ends only by an error.
+        """
         with our_errors():
             async with self._stub.Sync.open() as stream:
                 await stream.send_message(server_pb.SyncRequest(revision=revision), end=True)

@@ -1,7 +1,7 @@
-"""A grpclib channel over TLS whose end can be waited for.
+"""A grpclib channel over TLS that closes its socket before ``async with`` returns.
 
-grpclib closes without waiting, and TLS says goodbye to the peer first: a loop that ends in between, as a command's may,
-leaves the socket open.
+grpclib closes without waiting, while TLS still exchanges close_notify. An event loop that ends in between, as that of a
+command does, would leave the socket open.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from grpclib.protocol import H2Protocol
 
 __all__ = ["TlsChannel"]
 
-_GOODBYE_SECONDS = 1.0
+_CLOSE_SECONDS = 1.0
 
 
 class TlsChannel(Channel):
-    """``async with`` leaves when the connection has ended, a second later at most."""
+    """``async with`` waits until the connection is closed, for at most one second."""
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -28,7 +28,7 @@ class TlsChannel(Channel):
         self.close()
         if isinstance(protocol, _Protocol):
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_GOODBYE_SECONDS):
+                async with asyncio.timeout(_CLOSE_SECONDS):
                     await protocol.lost.wait()
 
     def _protocol_factory(self) -> H2Protocol:

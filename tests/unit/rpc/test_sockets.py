@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import socket
 
-from meshtls.server.sockets import tcp_socket
+from meshtls.rpc.sockets import tcp_listener
 
 
 def test_what_the_tcp_listener_accepts_sends_at_once_and_not_when_the_other_side_has_acknowledged() -> None:
-    with tcp_socket("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+    with tcp_listener("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
         listener.setblocking(True)
         accepted, _ = listener.accept()
         with accepted:

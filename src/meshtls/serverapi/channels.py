@@ -1,4 +1,4 @@
-"""Calls of the server API: where to call, and each failure as one of our errors."""
+"""gRPC channels to the server, and the errors of a call as ours."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from meshtls import errors
 from meshtls.bundle import TrustBundle
 from meshtls.clock import Clock, SystemClock
 from meshtls.policy.authorizer import authorize_id
-from meshtls.proto.tls_channel import TlsChannel
 from meshtls.registration import server_id
+from meshtls.serverapi.tls_channel import TlsChannel
 from meshtls.spiffeid import TrustDomain
 from meshtls.svid.context import X509ContextSource
 from meshtls.tls.bootstrap import AnonymousClientContext
@@ -29,7 +29,7 @@ __all__ = ["CALL_SECONDS", "attest_channel", "error_of", "local_channel", "mutua
 
 CALL_SECONDS = 15.0
 _ALPN = ("h2",)
-# As large as the server takes: a batch of entries is one message.
+# As large as the largest message that the server accepts: a batch of entries is one message.
 _WINDOWS = Configuration(http2_connection_window_size=2**24, http2_stream_window_size=2**24)
 _ERRORS: dict[int, type[errors.MeshtlsError]] = {
     Status.NOT_FOUND.value: errors.NotFoundError,
@@ -41,40 +41,40 @@ _ERRORS: dict[int, type[errors.MeshtlsError]] = {
 
 
 def local_channel(path: Path) -> Channel:
-    """To the admin socket. Connects at the first call; close it after use."""
+    """A channel to the admin socket. It connects at the first call; close it after use."""
     return Channel(path=str(path), config=_WINDOWS)
 
 
 def mutual_channel(
     host: str, port: int, source: X509ContextSource, trust_domain: TrustDomain, clock: Clock = SystemClock()
 ) -> Channel:
-    """To the port of mutual TLS, with the source's newest SVID, and to a server of this trust domain only."""
+    """A channel over mutual TLS with the source's current SVID; only a server of this trust domain is accepted."""
     options = TlsOptions(alpn=_ALPN)
     context = client_context(source, authorize_id(server_id(trust_domain)), options=options, clock=clock)
     return TlsChannel(host, port, ssl=context, config=_WINDOWS)
 
 
 def attest_channel(host: str, port: int, bundle: TrustBundle, clock: Clock = SystemClock()) -> Channel:
-    """To the attestation port, anonymously, and to a server that this bundle vouches for only."""
+    """A channel without client certificate; only a server that this bundle verifies is accepted."""
     wanted = authorize_id(server_id(bundle.trust_domain))
     return TlsChannel(host, port, ssl=AnonymousClientContext.trusting(bundle, wanted, _ALPN, clock), config=_WINDOWS)
 
 
 def error_of(status: int, message: str) -> errors.MeshtlsError:
-    """What a status of the server means here; LocalIdentityError where it may be better another time."""
+    """Our error for a gRPC status; LocalIdentityError for one that a retry may cure."""
     return _ERRORS.get(status, errors.LocalIdentityError)(message)
 
 
 @contextmanager
 def our_errors() -> Iterator[None]:
-    """Turn what a call raises into our errors: the server's refusals by their status, all else LocalIdentityError."""
+    """Translate what a call raises: a gRPC status by ``error_of``, any other failure to LocalIdentityError."""
     try:
         yield
     except GRPCError as error:
         raise error_of(error.status.value, error.message or error.status.name) from error
     except errors.LocalIdentityError:
-        raise  # our own SVID ended before the connection was made; it is an ssl.SSLError, too
+        raise  # our own SVID expired before the connection was made; the error is an ssl.SSLError, too
     except ssl.SSLError as error:
-        raise errors.LocalIdentityError(f"no server to believe: {peer_error(error)}") from error
+        raise errors.LocalIdentityError(f"server authentication failed: {peer_error(error)}") from error
     except (TimeoutError, OSError, StreamTerminatedError, ProtocolError) as error:
         raise errors.LocalIdentityError(f"the server can't be reached: {str(error) or type(error).__name__}") from error

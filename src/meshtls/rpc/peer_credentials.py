@@ -1,4 +1,4 @@
-"""Who is at the other end of a Unix socket, by the kernel's word."""
+"""The credentials of a Unix socket's peer, as the kernel reports them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CREDENTIALS = struct.Struct("iII")
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What the kernel says of the process that connected; ``pid`` is 0 where we can't see its namespace."""
+    """The process that connected. ``pid`` is 0 for a process of a PID namespace that is not visible to us."""
 
     pid: int
     uid: int
@@ -24,6 +24,6 @@ class Credentials:
 
 
 def credentials_of(connection: socket.socket) -> Credentials:
-    """The peer's as they were at its connect (unix(7), SO_PEERCRED)."""
+    """The peer's credentials at the time of its connect (unix(7), SO_PEERCRED)."""
     data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     return Credentials(*_CREDENTIALS.unpack(data))

@@ -1,4 +1,7 @@
-"""Between the server API's messages and our own values, for both ends. Raises RequestError for what can't be read."""
+"""Conversion between the server API's messages and our values, for client and server.
+
+A message that can't be converted raises RequestError.
+"""
 
 from __future__ import annotations
 

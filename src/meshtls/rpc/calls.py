@@ -1,13 +1,21 @@
-"""From our errors to gRPC's status codes, once for all methods."""
+"""What each method of a gRPC service needs: the one request message of its call, and our errors as gRPC statuses."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, TypeVar
+
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
+from grpclib.server import Stream
 
 from meshtls import errors
 
-__all__ = ["grpc_error", "status_of"]
+if TYPE_CHECKING:
+    from grpclib._typing import IProtoMessage
+
+__all__ = ["grpc_error", "received", "status_of"]
+
+M = TypeVar("M", bound="IProtoMessage")
 
 _STATUS: dict[type[errors.MeshtlsError], Status] = {
     errors.NotFoundError: Status.NOT_FOUND,
@@ -25,9 +33,17 @@ _STATUS: dict[type[errors.MeshtlsError], Status] = {
 
 
 def status_of(error: errors.MeshtlsError) -> Status:
-    """The status of its most specific class."""
+    """The status of the error's most specific class."""
     return next(_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS)
 
 
 def grpc_error(error: errors.MeshtlsError) -> GRPCError:
     return GRPCError(status_of(error), str(error))
+
+
+async def received(stream: Stream[M, Any]) -> M:
+    """The request message of a call. Raises RequestError where the caller ended the call without one."""
+    message = await stream.recv_message()
+    if message is None:
+        raise errors.RequestError("wanted a message, got the end of the call")
+    return message
