@@ -29,7 +29,7 @@ from meshtls.logs import logger
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.svid.x509 import format_serial
 
-__all__ = ["Authority", "Lifetimes"]
+__all__ = ["Authority", "Issued", "Lifetimes"]
 
 log = logger("meshtls.ca")
 
@@ -56,8 +56,16 @@ class Lifetimes:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A signed leaf with its intermediate, leaf first, and the record to keep of it."""
+
+    chain: tuple[x509.Certificate, ...]
+    record: IssuanceRecord
+
+
 class Authority:
-    """Issues the X509-SVIDs of one trust domain. Made with ``create``; ``close`` frees the place of its keys."""
+    """Issues the X509-SVIDs of one trust domain. Made with ``create``; ``close`` releases its keys."""
 
     def __init__(
         self,
@@ -74,7 +82,7 @@ class Authority:
         self._keys = keys
         self._recorder = recorder
         self._subject = subject
-        self._root, self._intermediate = self._load() or self._found()
+        self._root, self._intermediate = self._load() or self._create()
         self._renew_after = self._half_life()
 
     @classmethod
@@ -113,7 +121,20 @@ class Authority:
         ttl: timedelta | None = None,
         dns_names: Iterable[str] = (),
     ) -> tuple[x509.Certificate, ...]:
-        """Sign a leaf for this ID and give it with its intermediate, leaf first. It is recorded before it is given.
+        """``sign`` a leaf, record it, and return its chain, leaf first. Raises as ``sign`` and the recorder do."""
+        issued = self.sign(spiffe_id, key_or_csr, ttl=ttl, dns_names=dns_names)
+        self._recorder.record(issued.record)
+        return issued.chain
+
+    def sign(
+        self,
+        spiffe_id: SpiffeId,
+        key_or_csr: PublicKey | bytes,
+        *,
+        ttl: timedelta | None = None,
+        dns_names: Iterable[str] = (),
+    ) -> Issued:
+        """Sign a leaf for this ID. The caller must record it before the certificate leaves the process.
 
         ``key_or_csr`` is a public key or a CSR in PEM or DER, of which only the key is taken; ``ttl`` counts from now
         and is capped by the intermediate's end. Raises RequestError for an ID, key, CSR, TTL or DNS name that can't be
@@ -124,8 +145,7 @@ class Authority:
         signer = self._signer()
         wanted = self._lifetimes.svid if ttl is None else ttl
         leaf = leaf_certificate(spiffe_id, key, dns_names, signer, self._clock.now(), wanted)
-        self._recorder.record(IssuanceRecord.of(spiffe_id, leaf))
-        return (leaf, signer.certificate)
+        return Issued((leaf, signer.certificate), IssuanceRecord.of(spiffe_id, leaf))
 
     @property
     def bundle(self) -> TrustBundle:
@@ -159,7 +179,7 @@ class Authority:
         check_hierarchy(self.trust_domain, root, intermediate, self._keys)
         return root, intermediate
 
-    def _found(self) -> tuple[Signer, Signer]:
+    def _create(self) -> tuple[Signer, Signer]:
         key = self._keys.generate(Slot.ROOT)
         now, ttl = self._clock.now(), self._lifetimes.root
         root = Signer(root_certificate(self.trust_domain, key, now, ttl, self._subject), key)

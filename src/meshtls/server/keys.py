@@ -1,4 +1,4 @@
-"""Opens the place of a server's keys: the CA, the JWT key, and the name by which the store knows this server."""
+"""Opens a server's keys: the CA's, the JWT key, and the ID by which the store knows this server."""
 
 from __future__ import annotations
 
@@ -15,31 +15,29 @@ from meshtls.errors import ConfigError
 from meshtls.private_files import read_secret, replace_secrets
 from meshtls.server.jwt_key import JwtKey, jwt_key_in
 from meshtls.server.settings import KeyPlace, ServerConfig
-from meshtls.server.signing import LatestIssuance, Signing
+from meshtls.server.signing import Signing
 
 __all__ = ["opened_signing"]
 
 
 @contextlib.contextmanager
 def opened_signing(config: ServerConfig, clock: Clock) -> Iterator[Signing]:
-    """The server's keys, made at the first start. Raises ConfigError for what can't be read, used or written."""
+    """The server's keys, created at the first start. Raises ConfigError where they can't be read, used or written."""
     name = _server_id(config.data_dir / "server-id")
     on_disk = config.key_place is KeyPlace.DISK
     keys = DiskKeys(config.keys_dir, config.ca_key_type) if on_disk else MemoryKeys(config.ca_key_type)
-    issued = LatestIssuance()
     authority = Authority.create(
         config.trust_domain,
         clock,
         svid_ttl=config.default_x509_svid_ttl,
         intermediate_ttl=config.ca_ttl,
         keys=keys,
-        recorder=issued,
         subject=config.ca_subject,
     )
     try:
         jwt_type = config.jwt_key_type
         jwt_key = jwt_key_in(config.keys_dir, jwt_type) if on_disk else JwtKey(jwt_type.generate())
-        yield Signing(name, authority, issued, jwt_key, clock)
+        yield Signing(name, authority, jwt_key, clock)
     finally:
         authority.close()
 

@@ -1,4 +1,4 @@
-"""Signs SVIDs and says what was signed; the caller keeps the record before it hands anything out."""
+"""Signs SVIDs. Each comes with its record, which the caller must commit before the SVID leaves the server."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ from cryptography import x509
 
 from meshtls.ca.authority import Authority
 from meshtls.ca.profile import PublicKey
-from meshtls.ca.records import IssuanceRecord
 from meshtls.clock import Clock
-from meshtls.errors import StoreError
 from meshtls.registration import Issuance
 from meshtls.server.jwt_key import JwtKey
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid import jwt
 from meshtls.svid.jwt import JwtSvid
 
-__all__ = ["LatestIssuance", "Signed", "SignedJwt", "Signing"]
+__all__ = ["Signed", "SignedJwt", "Signing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,37 +37,13 @@ class SignedJwt:
     record: Issuance
 
 
-class LatestIssuance:
-    """The authority's recorder on a server: holds what was issued last for the call that asked for it, which puts it
-    into the store.
-    """
-
-    def __init__(self) -> None:
-        self._latest: IssuanceRecord | None = None
-
-    def record(self, record: IssuanceRecord) -> None:
-        if self._latest is not None:
-            raise StoreError(f"certificate {self._latest.serial} was issued and nobody put it on record")
-        self._latest = record
-
-    def take(self) -> IssuanceRecord:
-        """What was issued since the last call: exactly one."""
-        latest, self._latest = self._latest, None
-        if latest is None:
-            raise StoreError("nothing was issued that could go on record")
-        return latest
-
-
 class Signing:
-    """This server's two signing keys. ``issued`` is the recorder that ``authority`` was made with."""
+    """This server's two signing keys. What they sign goes on record with ``server_id``."""
 
-    def __init__(
-        self, server_id: str, authority: Authority, issued: LatestIssuance, jwt_key: JwtKey, clock: Clock
-    ) -> None:
+    def __init__(self, server_id: str, authority: Authority, jwt_key: JwtKey, clock: Clock) -> None:
         self.server_id = server_id
         self.authority = authority
         self.jwt_key = jwt_key
-        self._issued = issued
         self._clock = clock
 
     def x509(
@@ -83,8 +57,8 @@ class Signing:
         entry_id: str | None = None,
     ) -> Signed:
         """Raises RequestError for a CSR or name that can't be certified, ConfigError where the CA has expired."""
-        chain = self.authority.issue(spiffe_id, key_or_csr, ttl=ttl, dns_names=dns_names)
-        leaf = self._issued.take()
+        issued = self.authority.sign(spiffe_id, key_or_csr, ttl=ttl, dns_names=dns_names)
+        leaf = issued.record
         record = Issuance(
             kind="x509",
             serial=leaf.serial,
@@ -96,7 +70,7 @@ class Signing:
             agent_id=agent_id,
             entry_id=entry_id,
         )
-        return Signed(chain, record)
+        return Signed(issued.chain, record)
 
     def jwt(
         self,
