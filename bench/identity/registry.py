@@ -21,7 +21,8 @@ from meshtls.server.config import load_config
 from meshtls.server.startup import opened_database
 from meshtls.server.store import entries
 from meshtls.serverapi.channels import attest_channel, mutual_channel
-from meshtls.serverapi.node import AttestationClient, NodeClient, SyncUpdate
+from meshtls.serverapi.node import AttestationClient, NodeClient
+from meshtls.serverapi.values import SyncUpdate
 from meshtls.svid.context import ConstantSource, X509Context
 from meshtls.svid.x509 import X509Svid
 

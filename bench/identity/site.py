@@ -19,8 +19,9 @@ from bench.clocks import cpu_seconds
 from bench.identity.figures import UnmeasuredError
 from bench.processes import free_ports, started
 from meshtls.registration import Entry, Selector
-from meshtls.serverapi.admin import AdminClient, JoinToken
+from meshtls.serverapi.admin import AdminClient
 from meshtls.serverapi.channels import local_channel
+from meshtls.serverapi.values import JoinToken
 from meshtls.spiffeid import SpiffeId
 
 __all__ = ["ME", "Place", "RunningServer", "agent_of", "entry", "id_at", "last_line", "opened_server", "until_answers"]

@@ -41,7 +41,7 @@ async def serve_callers(
     function that changes the limits.
     """
     listening = Listening(name="agent socket", limits=within_descriptors(limits, _DESCRIPTORS))
-    async with serve_grpc(services, listener, _entered, listening) as set_limits:
+    async with serve_grpc(services, listener, listening, enter=_entered) as set_limits:
         yield lambda limits: set_limits(within_descriptors(limits, _DESCRIPTORS))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextvars import copy_context
 from dataclasses import dataclass
 from enum import Enum
@@ -21,7 +21,7 @@ from grpclib import Status
 from grpclib.config import Configuration
 from grpclib.const import Handler
 from grpclib.encoding.proto import ProtoCodec
-from grpclib.events import _DispatchServerEvents
+from grpclib.events import RecvRequest, _DispatchServerEvents
 from grpclib.metadata import encode_grpc_message
 from grpclib.protocol import AbstractHandler, EventsProcessor
 from grpclib.server import request_handler
@@ -42,10 +42,13 @@ from meshtls.rpc.tls_link import TlsLink
 from meshtls.rpc.turns import Turns
 from meshtls.wire.http2.frames import ErrorCode, goaway_frame
 
-__all__ = ["Connection", "Enter", "Service"]
+__all__ = ["Connection", "Enter", "Intercept", "Service"]
 
 #: Called with each new connection, in the context that all its calls will have; gives what to call when it has ended.
 Enter = Callable[[asyncio.BaseTransport], Callable[[], None]]
+
+#: Called before each method, with the connection that the call came on; a GRPCError that it raises is the answer.
+Intercept = Callable[[asyncio.BaseTransport, RecvRequest], Coroutine[Any, Any, None]]
 
 #: What is handled of one connection before another has its turn, in frames; see ``frame_guard.CALL_COST``.
 _STEP = 48
@@ -76,7 +79,7 @@ class Service:
 
     mapping: Mapping[str, Handler]
     codec: ProtoCodec
-    dispatch: _DispatchServerEvents
+    intercept: Intercept | None
     admission: Admission
     turns: Turns
     enter: Enter
@@ -308,7 +311,7 @@ class Connection(asyncio.BufferedProtocol):
             http.increment_flow_control_window(limits.window - _FIRST_WINDOW)
         self.http = _Http(http, self._transport, self)
         self.http.flush()
-        self._calls = _Calls(self)
+        self._calls = _Calls(self, self._transport)
         self._events = _Events(self._calls, self.http)
 
     def _feed(self, data: bytes) -> None:
@@ -440,10 +443,13 @@ class _Events(EventsProcessor):
 class _Calls(AbstractHandler):
     """The tasks of a connection's calls."""
 
-    def __init__(self, owner: Connection) -> None:
+    def __init__(self, owner: Connection, transport: asyncio.Transport) -> None:
         self._owner = owner
         #: Each call's task, and when it began.
         self.tasks: dict[grpclib.protocol.Stream, tuple[asyncio.Task[None], float]] = {}
+        self._dispatch = _DispatchServerEvents()
+        if owner.service.intercept is not None:
+            self._dispatch.add_listener(RecvRequest, partial(owner.service.intercept, transport))
 
     def accept(self, stream: grpclib.protocol.Stream, headers: Any, release_stream: Callable[[], None]) -> None:
         owner, service = self._owner, self._owner.service
@@ -463,7 +469,7 @@ class _Calls(AbstractHandler):
             headers,
             service.codec,
             None,
-            service.dispatch,
+            self._dispatch,
             _nothing,
         )
         caller.streams += 1

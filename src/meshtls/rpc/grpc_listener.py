@@ -8,7 +8,7 @@ import errno
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,12 +17,11 @@ from google.protobuf.message import DecodeError
 from grpclib import GRPCError, Status
 from grpclib.const import Handler
 from grpclib.encoding.proto import ProtoCodec
-from grpclib.events import RecvRequest, _DispatchServerEvents, listen
 
 from meshtls.logs import logger
 from meshtls.rpc.acceptor import Acceptor
 from meshtls.rpc.admission import Admission, address_caller
-from meshtls.rpc.connection import Connection, Enter, Service
+from meshtls.rpc.connection import Connection, Enter, Intercept, Service
 from meshtls.rpc.limits import Limits
 from meshtls.rpc.peer_credentials import credentials_of
 from meshtls.rpc.shedding import CountedLog, Refusal, Refusals
@@ -32,10 +31,8 @@ from meshtls.wire.http2.frames import ErrorCode, Kind, frame, goaway_frame
 if TYPE_CHECKING:
     from grpclib._typing import IProtoMessage, IServable
 
-__all__ = ["Admit", "Listening", "SetLimits", "serve_grpc"]
+__all__ = ["Listening", "SetLimits", "serve_grpc"]
 
-#: Called before each method; a GRPCError that it raises is the answer.
-Admit = Callable[[RecvRequest], Coroutine[Any, Any, None]]
 SetLimits = Callable[[Limits], None]
 
 _BUFFER = 1 << 16
@@ -48,6 +45,10 @@ log = logger("meshtls.rpc")
 
 def _nobody(transport: asyncio.BaseTransport) -> str | None:
     return None
+
+
+def _entered(transport: asyncio.BaseTransport) -> Callable[[], None]:
+    return lambda: None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,18 +69,16 @@ class Listening:
 async def serve_grpc(
     services: Collection[IServable],
     listener: socket.socket,
-    enter: Enter,
     listening: Listening,
     *,
-    admit: Admit | None = None,
+    enter: Enter = _entered,
+    intercept: Intercept | None = None,
     context: ssl.SSLContext | None = None,
 ) -> AsyncIterator[SetLimits]:
-    """Answer on ``listener``, which listens, while the body runs; then every connection is cut. The body gets what sets
-    other limits.
+    """Serve on ``listener``, which listens already, while the body runs, then cut every connection. The body gets a
+    function that sets new limits.
     """
-    server = _Server(services, listener, enter, listening, context)
-    if admit is not None:
-        listen(server, RecvRequest, admit)
+    server = _Server(services, listener, listening, enter, intercept, context)
     server.start()
     try:
         yield server.set_limits
@@ -100,15 +99,14 @@ class _Server:
         self,
         services: Collection[IServable],
         listener: socket.socket,
-        enter: Enter,
         listening: Listening,
+        enter: Enter,
+        intercept: Intercept | None,
         context: ssl.SSLContext | None,
     ) -> None:
         mapping: dict[str, Handler] = {}
         for service in services:
             mapping |= service.__mapping__()
-        # Where grpclib's ``listen`` looks for it.
-        self.__dispatch__ = _DispatchServerEvents()
         self._listener = listener
         self._local = listener.family == socket.AF_UNIX
         self._listening = listening
@@ -118,7 +116,7 @@ class _Server:
         self._service = Service(
             mapping=mapping,
             codec=_Codec(),
-            dispatch=self.__dispatch__,
+            intercept=intercept,
             admission=Admission(listening.limits),
             turns=listening.turns,
             enter=enter,

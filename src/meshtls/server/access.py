@@ -1,8 +1,8 @@
-"""Who calls, and may they: asked before each method, in one place. What is in no list is refused.
+"""Authentication of callers, and which methods each role may call. A method that is not listed is refused.
 
-An administrator comes through the local socket (its uid is asked of the kernel) or shows an SVID of an entry marked
-admin. An agent shows an agent SVID whose serial the store knows and that is not banned; that is asked of the store on
-each call, so a ban on one server holds on all of them at once.
+An administrator connects to the local socket (the kernel reports its uid) or presents an SVID of an entry marked admin.
+An agent presents an agent SVID whose serial the store knows and that is not banned. The store is asked on each call, so
+a ban on one server takes effect on all of them at once.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from meshtls.server.store import agents
 from meshtls.server.store.database import Database
 from meshtls.svid.verify import VerifiedPeer
 
-__all__ = ["Caller", "Door", "Gate", "Role", "may_call"]
+__all__ = ["Authenticator", "Caller", "Listener", "Role", "may_call"]
 
 _PACKAGE = "/meshtls.server.v1."
 
 
-class Door(Enum):
-    """Where a call came in."""
+class Listener(Enum):
+    """The listener that accepted a call."""
 
-    SOCKET = "the local socket"
-    MTLS = "mutual TLS"
+    ADMIN_SOCKET = "the local socket"
+    MUTUAL_TLS = "mutual TLS"
     ATTESTATION = "the attestation port, where clients are anonymous"
 
 
 class Role(Enum):
-    """What a caller is."""
+    """The role of a caller."""
 
     ANONYMOUS = "an anonymous client"
     AGENT = "an agent"
@@ -54,33 +54,41 @@ _SERVICES: Mapping[str, Role] = {
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """``name`` is for the log; ``agent`` is an agent's record, ``peer`` what came with the connection it calls on."""
+    """An authenticated caller. ``name`` is for the log; an agent also has its record and the peer of its connection."""
 
     role: Role
     name: str
     agent: AgentRecord | None = None
     peer: VerifiedPeer | None = None
 
+    def as_agent(self) -> tuple[AgentRecord, VerifiedPeer]:
+        """The agent's record and its verified certificate. Raises AccessError for any other caller."""
+        if self.agent is None or self.peer is None:
+            raise AccessError(f"permission denied: {self.name} is not an agent")
+        return self.agent, self.peer
+
 
 def may_call(role: Role, method: str) -> bool:
-    """Whether this method (``/package.Service/Method``) is for callers of this role."""
+    """Whether callers of this role may call this method (``/package.Service/Method``)."""
     service = method.removeprefix(_PACKAGE).partition("/")[0] if method.startswith(_PACKAGE) else ""
     return _SERVICES.get(service) is role
 
 
-class Gate:
-    """Tells who a caller is. Each call raises AccessError or ValidityError for one who may not come in."""
+class Authenticator:
+    """Establishes the identity and role of a caller. Raises AccessError or ValidityError for one that is refused."""
 
     def __init__(self, hub: Hub, database: Database, clock: Clock) -> None:
         self._hub = hub
         self._database = database
         self._clock = clock
 
-    async def caller(self, door: Door, peer: VerifiedPeer | None = None, uid: int | None = None) -> Caller:
-        """Who comes through this door: a peer that the handshake has verified, or this uid. Raises StoreError too."""
-        if door is Door.ATTESTATION:
+    async def authenticate(
+        self, listener: Listener, peer: VerifiedPeer | None = None, uid: int | None = None
+    ) -> Caller:
+        """The caller on this listener: a peer that the handshake has verified, or a local uid. Can raise StoreError."""
+        if listener is Listener.ATTESTATION:
             return Caller(Role.ANONYMOUS, "a node that attests")
-        if door is Door.SOCKET:
+        if listener is Listener.ADMIN_SOCKET:
             return _administrator(uid)
         if peer is None:
             raise AccessError("wanted a verified client certificate, got none")
@@ -92,7 +100,7 @@ class Gate:
         raise AccessError(f"{peer.spiffe_id}: wanted an agent, or an identity whose entry is marked admin")
 
     async def agent(self, peer: VerifiedPeer) -> AgentRecord:
-        """The record of an agent that may come in now with this certificate. Raises ValidityError, StoreError too."""
+        """The record of an agent that is admitted with this certificate. Also raises ValidityError and StoreError."""
         self.check_current(peer)
         spiffe_id, serial = peer.spiffe_id, peer.serial
         async with self._database.read() as tx:
@@ -109,7 +117,7 @@ class Gate:
         return agent
 
     def check_current(self, peer: VerifiedPeer) -> None:
-        """Raises ValidityError where the certificate has ended, which its connection may outlive."""
+        """Raises ValidityError for an expired certificate: a connection may outlive it."""
         now = self._clock.now()
         if peer.not_after <= now:
             raise ValidityError(

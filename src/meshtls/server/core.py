@@ -1,16 +1,18 @@
-"""What the API's services share: the store and what is seen of it, the keys, the clock, the settings."""
+"""What the operations share: the store and the view of it, the keys, the clock, the settings."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
 from cryptography import x509
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meshtls.clock import Clock
 from meshtls.errors import RequestError
-from meshtls.registration import Entry
-from meshtls.server.access import Gate
+from meshtls.server.access import Authenticator
 from meshtls.server.hub import Hub
 from meshtls.server.settings import ServerConfig
 from meshtls.server.signing import Signing
@@ -24,34 +26,37 @@ _LONGEST = 10 * 365 * 24 * 3600
 
 @dataclass(slots=True)
 class Core:
-    """One running server's parts. ``node_roots`` are the CAs that vouch for nodes that attest by certificate; they and
-    ``config`` are what a reload exchanges.
+    """The parts of one running server. ``node_roots`` are the CAs of nodes that attest by certificate. A reload
+    replaces them and ``config``.
     """
 
     config: ServerConfig
     database: Database
     hub: Hub
     signing: Signing
-    gate: Gate
+    authenticator: Authenticator
     clock: Clock
     node_roots: tuple[x509.Certificate, ...]
 
-    def x509_life(self, entry: Entry) -> timedelta:
-        return timedelta(seconds=entry.x509_svid_ttl) if entry.x509_svid_ttl else self.config.default_x509_svid_ttl
-
-    def jwt_life(self, entry: Entry) -> timedelta:
-        return timedelta(seconds=entry.jwt_svid_ttl) if entry.jwt_svid_ttl else self.config.default_jwt_svid_ttl
+    @asynccontextmanager
+    async def change(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction of the store. Once it is committed the hub takes the changes in and wakes the agents that they
+        concern, before this ends. Raises StoreError.
+        """
+        async with self.database.write() as tx:
+            yield tx
+        await self.hub.written()
 
 
 def lifetime(seconds: int, default: timedelta) -> timedelta:
-    """What a caller asked for, 0 for the default. Raises RequestError."""
+    """A TTL in seconds that a caller asked for, 0 for the default. Raises RequestError."""
     if not 0 <= seconds <= _LONGEST:
         raise RequestError(f"TTL of {seconds} s: wanted 0 (the default) to {_LONGEST}")
     return timedelta(seconds=seconds) if seconds else default
 
 
 def page_size(wanted: int) -> int:
-    """How many to list at once. Raises RequestError."""
+    """The size of a page that a caller asked for, 0 for the largest. Raises RequestError."""
     if not 0 <= wanted <= MAX_PAGE:
         raise RequestError(f"page size {wanted}: wanted 0 (for {MAX_PAGE}) to {MAX_PAGE}")
     return wanted or MAX_PAGE

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from meshtls.registration import Entry, Selector, server_id
+from meshtls.registration import AgentRecord, Entry, Selector, server_id
 from meshtls.spiffeid import SpiffeId, TrustDomain
 
 __all__ = ["EntryIndex", "Node"]
@@ -19,10 +19,14 @@ __all__ = ["EntryIndex", "Node"]
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """An agent as matching sees it."""
+    """The part of an agent's record that decides which entries it may serve."""
 
     spiffe_id: SpiffeId
     selectors: frozenset[Selector] = frozenset()
+
+    @classmethod
+    def of(cls, agent: AgentRecord) -> Node:
+        return cls(agent.spiffe_id, frozenset(agent.selectors))
 
 
 class EntryIndex:

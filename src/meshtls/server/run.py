@@ -1,7 +1,7 @@
-"""A running server: opens everything in order, keeps itself up, and ends with nothing left open.
+"""A running server: opens everything in order, runs its background tasks, and closes everything at the end.
 
-A server answers only when it can keep its promises: its place is locked, its schema current, its authorities in the
-bundle that it hands out, its own SVID signed and recorded.
+A server accepts calls only once it is ready: its data directory is locked, its schema current, its authorities are in
+the bundle that it gives out, and its own SVID is signed and recorded.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from meshtls.clock import Clock, SystemClock
 from meshtls.config.changes import Changes
@@ -24,12 +24,12 @@ from meshtls.rpc.grpc_listener import SetLimits
 from meshtls.rpc.shedding import Refusal, Refusals
 from meshtls.rpc.sockets import tcp_listener, unix_listener
 from meshtls.rpc.turns import Turns
-from meshtls.server.access import Door, Gate
+from meshtls.server.access import Listener
 from meshtls.server.config import reloaded
 from meshtls.server.core import Core
-from meshtls.server.door import Shared, open_door
 from meshtls.server.hub import Hub
-from meshtls.server.keys import opened_signing
+from meshtls.server.listeners import ServiceFor, Shared, serve_listener
+from meshtls.server.operations.attestation import Attestation
 from meshtls.server.own_svid import ServerIdentity
 from meshtls.server.services.agents import AgentsService
 from meshtls.server.services.attestation import AttestationService
@@ -39,16 +39,13 @@ from meshtls.server.services.health import HealthService
 from meshtls.server.services.node import NodeService
 from meshtls.server.services.svids import SvidsService
 from meshtls.server.settings import ServerConfig
-from meshtls.server.startup import locked_data_dir, node_roots, opened_database, publish_authorities
+from meshtls.server.startup import node_roots, opened_core
 from meshtls.server.upkeep import keep_clean
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.bootstrap import AnonymousClientsServerContext
 from meshtls.tls.context import TlsOptions
 from meshtls.tls.rotating import server_context
 from meshtls.workload.background import in_background
-
-if TYPE_CHECKING:
-    from grpclib._typing import IServable
 
 __all__ = ["RunningServer", "running_server"]
 
@@ -65,11 +62,11 @@ def _runs_elsewhere(wanted: ServerConfig) -> Changes:
 
 @dataclass(frozen=True, slots=True)
 class RunningServer:
-    """Where a running server answers: ``address`` for agents and administrators, ``attest_address`` for new nodes.
+    """Where a running server listens: ``address`` for agents and administrators, ``attest_address`` for new nodes.
 
-    ``refusals`` counts what its listeners turned away. ``reload`` puts those keys of a configuration to work that a
-    running server can take, and says what differs from the one in use. It raises ConfigError, and has changed nothing
-    then, where a file that is named can't be used.
+    ``refusals`` counts what its listeners refused. ``reload`` applies those keys of a configuration that a running
+    server can change, and returns what differs from the one in use. It raises ConfigError, and changes nothing, where
+    a file that the configuration names can't be used.
     """
 
     address: tuple[str, int]
@@ -84,13 +81,13 @@ class RunningServer:
 async def running_server(
     config: ServerConfig, clock: Clock = SystemClock(), refused: Callable[[str, Refusal], None] | None = None
 ) -> AsyncIterator[RunningServer]:
-    """Serve for the length of a body, which is entered once the server answers. ``refused`` is called with the
-    listener's name and the reason of each refusal: a hook for metrics. Raises ConfigError or StoreError.
+    """Serve while the body runs, which is entered once the server is ready. ``refused`` is called with the listener's
+    name and the reason of each refusal: a hook for metrics. Raises ConfigError or StoreError.
     """
     for notice in config.notices:
         log.warning("%s", notice)
     async with AsyncExitStack() as opened:
-        core, identity = await _core(config, clock, opened)
+        core, identity = await opened.enter_async_context(opened_core(config, clock))
         listening = await _listen(core, identity, opened, Refusals(refused))
         for name, work in (
             ("follow changes", core.hub.follow()),
@@ -102,45 +99,36 @@ async def running_server(
         yield listening
 
 
-async def _core(config: ServerConfig, clock: Clock, opened: AsyncExitStack) -> tuple[Core, ServerIdentity]:
-    roots = node_roots(config.x509pop)
-    opened.enter_context(locked_data_dir(config))
-    signing = opened.enter_context(opened_signing(config, clock))
-    database = await opened.enter_async_context(opened_database(config))
-    await publish_authorities(database, config, signing, clock.now())
-    identity = ServerIdentity(config.trust_domain, signing, database, clock)
-    hub = Hub(config.trust_domain, database, clock, identity.trust)
-    await hub.load()
-    await identity.renew()
-    return Core(config, database, hub, signing, Gate(hub, database, clock), clock, roots), identity
-
-
 async def _listen(core: Core, identity: ServerIdentity, opened: AsyncExitStack, refusals: Refusals) -> RunningServer:
     config = core.config
-    mutual = server_context(identity, _welcome(core.hub), options=TlsOptions(alpn=_ALPN), clock=core.clock)
+    mutual = server_context(identity, _admitted(core.hub), options=TlsOptions(alpn=_ALPN), clock=core.clock)
     anonymous = AnonymousClientsServerContext.over(identity, _ALPN)
-    administration: list[IServable] = [
-        service(core) for service in (EntriesService, AgentsService, SvidsService, BundlesService, HealthService)
+    administration: list[ServiceFor] = [
+        partial(service, core)
+        for service in (EntriesService, AgentsService, SvidsService, BundlesService, HealthService)
     ]
+    node: ServiceFor = partial(NodeService, core)
+    attestation: ServiceFor = partial(AttestationService, core, Attestation(core, refusals))
     limits = within_descriptors(config.limits, _DESCRIPTORS)
     shared = Shared(limits, Turns(), refusals)
     tls = opened.enter_context(tcp_listener(config.bind_address, config.bind_port))
     attest = opened.enter_context(tcp_listener(config.bind_address, config.attest_port))
     local = opened.enter_context(unix_listener(config.socket_path, 0o600))
-    doors: list[SetLimits] = []
-    for door, services, listener, context in (
-        (Door.SOCKET, administration, local, None),
-        (Door.MTLS, [NodeService(core), *administration], tls, mutual),
-        (Door.ATTESTATION, [AttestationService(core, refusals)], attest, anonymous),
+    setters: list[SetLimits] = []
+    for listener, services, sock, context in (
+        (Listener.ADMIN_SOCKET, administration, local, None),
+        (Listener.MUTUAL_TLS, [node, *administration], tls, mutual),
+        (Listener.ATTESTATION, [attestation], attest, anonymous),
     ):
-        doors.append(await opened.enter_async_context(open_door(door, services, core.gate, listener, shared, context)))
+        serving = serve_listener(listener, services, core.authenticator, sock, shared, context)
+        setters.append(await opened.enter_async_context(serving))
 
     def reload(wanted: ServerConfig) -> Changes:
         config, changes = reloaded(core.config, wanted)
         core.node_roots = node_roots(config.x509pop)
         core.config = config
         limits = within_descriptors(config.limits, _DESCRIPTORS)
-        for set_limits in doors:
+        for set_limits in setters:
             set_limits(limits)
         return changes
 
@@ -148,8 +136,8 @@ async def _listen(core: Core, identity: ServerIdentity, opened: AsyncExitStack, 
     return RunningServer(address, attest_address, config.socket_path, core.signing.server_id, refusals, reload)
 
 
-def _welcome(hub: Hub) -> Authorizer:
-    """Who may complete a handshake at all; each call is asked about again."""
+def _admitted(hub: Hub) -> Authorizer:
+    """Which peers may complete a handshake at all; each call is authenticated again."""
 
     def decide(peer: VerifiedPeer, target: Target) -> Decision:
         if is_agent_id(peer.spiffe_id) or hub.index.is_admin(peer.spiffe_id):

@@ -1,4 +1,4 @@
-"""What a server does before it answers anyone: schema, its authorities in the bundle, the CAs that vouch for nodes."""
+"""Opens the parts of a server in order: data directory, keys, schema, authorities in the bundle, hub, its own SVID."""
 
 from __future__ import annotations
 
@@ -12,9 +12,15 @@ from pathlib import Path
 from cryptography import x509
 from sqlalchemy import URL
 
+from meshtls.clock import Clock
 from meshtls.errors import ConfigError
 from meshtls.parse_errors import PARSE_ERRORS
 from meshtls.private_files import lock_directory
+from meshtls.server.access import Authenticator
+from meshtls.server.core import Core
+from meshtls.server.hub import Hub
+from meshtls.server.own_svid import ServerIdentity
+from meshtls.server.keys import opened_signing
 from meshtls.server.settings import ServerConfig, X509PopConfig
 from meshtls.server.signing import Signing
 from meshtls.server.store import bundles
@@ -23,12 +29,33 @@ from meshtls.server.store.database import Database
 from meshtls.server.store.issuances import last_not_after
 from meshtls.server.store.migrate import SchemaVersion, migrate, schema_version, wanted_schema
 
-__all__ = ["datastore_version", "locked_data_dir", "node_roots", "opened_database", "publish_authorities"]
+__all__ = [
+    "datastore_version",
+    "locked_data_dir",
+    "node_roots",
+    "opened_core",
+    "opened_database",
+    "publish_authorities",
+]
+
+
+@asynccontextmanager
+async def opened_core(config: ServerConfig, clock: Clock) -> AsyncIterator[tuple[Core, ServerIdentity]]:
+    """Everything that operations need, without listeners, and the server's own SVID. Raises ConfigError, StoreError."""
+    roots = node_roots(config.x509pop)
+    with locked_data_dir(config), opened_signing(config, clock) as signing:
+        async with opened_database(config) as database:
+            await publish_authorities(database, config, signing, clock.now())
+            identity = ServerIdentity(config.trust_domain, signing, database, clock)
+            hub = Hub(config.trust_domain, database, clock, identity.trust)
+            await hub.load()
+            await identity.renew()
+            yield Core(config, database, hub, signing, Authenticator(hub, database, clock), clock, roots), identity
 
 
 @contextlib.contextmanager
 def locked_data_dir(config: ServerConfig) -> Iterator[None]:
-    """The data directory, this user's alone, for this process alone. Raises ConfigError."""
+    """The data directory, private to this user and locked for this process. Raises ConfigError."""
     descriptor = lock_directory(config.data_dir)
     try:
         yield
@@ -48,7 +75,7 @@ async def opened_database(config: ServerConfig) -> AsyncIterator[Database]:
 
 
 async def datastore_version(config: ServerConfig) -> SchemaVersion:
-    """Which schema the data store has; nothing is made or changed. Raises StoreError or ConfigError."""
+    """The schema of the data store, which is neither created nor changed. Raises StoreError or ConfigError."""
     if _is_missing_file(config.datastore):
         return SchemaVersion(None, wanted_schema())
     database = Database(config.datastore)
@@ -59,8 +86,8 @@ async def datastore_version(config: ServerConfig) -> SchemaVersion:
 
 
 async def publish_authorities(database: Database, config: ServerConfig, signing: Signing, now: datetime) -> None:
-    """Put this server's root and JWT key into the bundle of all servers; the ones that it signed with before leave it
-    when the last of what they signed has ended. Raises StoreError.
+    """Publish this server's root and JWT key in the bundle of all servers. Those that it signed with before stay there
+    until the last SVID that they signed has expired. Raises StoreError.
     """
     [root] = signing.authority.bundle.x509_authorities
     key = signing.jwt_key
@@ -77,7 +104,7 @@ async def publish_authorities(database: Database, config: ServerConfig, signing:
 
 
 def node_roots(config: X509PopConfig | None) -> tuple[x509.Certificate, ...]:
-    """The CAs that vouch for nodes, none where x509pop is not configured. Raises ConfigError."""
+    """The CAs of nodes that attest by certificate; none where x509pop is not configured. Raises ConfigError."""
     if config is None:
         return ()
     return tuple(root for file in config.ca_bundles for root in _roots_in(file))

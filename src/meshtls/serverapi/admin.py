@@ -5,8 +5,7 @@ something that exists already.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Collection, Iterable
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from cryptography import x509
 from grpclib.client import Channel
@@ -23,38 +22,17 @@ from meshtls.serverapi.messages import (
     entry_message,
     entry_of,
     filter_message,
+    health_of,
     issuance_of,
-    moment,
+    join_token_of,
 )
+from meshtls.serverapi.values import Health, JoinToken
 from meshtls.spiffeid import SpiffeId, TrustDomain
 
-__all__ = ["AdminClient", "Health", "JoinToken"]
+__all__ = ["AdminClient"]
 
 _EVERYTHING = EntryFilter()
 _DEFAULT = timedelta()
-
-
-@dataclass(frozen=True, slots=True)
-class JoinToken:
-    """A token for one use before ``expires_at``, and the ID of the agent that attests with it."""
-
-    token: str = field(repr=False)
-    agent_id: SpiffeId
-    expires_at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Health:
-    """``waiting_for`` says why a server is not ready; it is empty for one that is."""
-
-    ready: bool
-    waiting_for: str
-    trust_domain: str
-    server_id: str
-    version: str
-    revision: int
-    entries: int
-    agents_connected: int
 
 
 class AdminClient:
@@ -113,8 +91,7 @@ class AdminClient:
         """``spiffe_id`` is an alias of the node, which can be the parent of its entries."""
         request = server_pb.CreateJoinTokenRequest(ttl=_seconds(ttl), spiffe_id=str(spiffe_id or ""))
         with our_errors():
-            made = await self._agents.CreateJoinToken(request, timeout=CALL_SECONDS)
-        return JoinToken(made.token, SpiffeId.parse(made.agent_id), moment(made.expires_at))
+            return join_token_of(await self._agents.CreateJoinToken(request, timeout=CALL_SECONDS))
 
     async def agent(self, spiffe_id: SpiffeId) -> AgentRecord:
         with our_errors():
@@ -193,17 +170,7 @@ class AdminClient:
 
     async def health(self) -> Health:
         with our_errors():
-            found = await self._health.GetHealth(server_pb.GetHealthRequest(), timeout=CALL_SECONDS)
-        return Health(
-            ready=found.ready,
-            waiting_for=found.waiting_for,
-            trust_domain=found.trust_domain,
-            server_id=found.server_id,
-            version=found.version,
-            revision=found.revision,
-            entries=found.entries,
-            agents_connected=found.agents_connected,
-        )
+            return health_of(await self._health.GetHealth(server_pb.GetHealthRequest(), timeout=CALL_SECONDS))
 
 
 def _agent(spiffe_id: SpiffeId) -> server_pb.AgentId:

@@ -15,6 +15,7 @@ from meshtls.bundle import BundleSet, TrustBundle
 from meshtls.errors import InvalidSpiffeIdError, InvalidSvidError, RequestError
 from meshtls.proto import server_pb
 from meshtls.registration import AgentRecord, Entry, EntryFilter, Issuance, Selector
+from meshtls.serverapi.values import Health, JoinToken, SyncUpdate
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.svid.jwt import JwtSvid
 from meshtls.svid.x509 import parse_chain
@@ -29,12 +30,18 @@ __all__ = [
     "entry_of",
     "filter_message",
     "filter_of",
+    "health_message",
+    "health_of",
     "issuance_message",
     "issuance_of",
+    "join_token_message",
+    "join_token_of",
     "moment",
     "seconds",
     "svid_message",
     "token_message",
+    "update_message",
+    "update_of",
 ]
 
 
@@ -204,6 +211,60 @@ def chain_of(message: server_pb.X509Svid) -> tuple[x509.Certificate, ...]:
         return parse_chain(message.chain)
     except InvalidSvidError as error:
         raise RequestError(f"the server's answer for {message.spiffe_id}: {error}") from error
+
+
+def join_token_message(made: JoinToken) -> server_pb.JoinToken:
+    return server_pb.JoinToken(token=made.token, agent_id=str(made.agent_id), expires_at=seconds(made.expires_at))
+
+
+def join_token_of(message: server_pb.JoinToken) -> JoinToken:
+    return JoinToken(message.token, SpiffeId.parse(message.agent_id), moment(message.expires_at))
+
+
+def health_message(health: Health) -> server_pb.HealthStatus:
+    return server_pb.HealthStatus(
+        ready=health.ready,
+        waiting_for=health.waiting_for,
+        trust_domain=health.trust_domain,
+        server_id=health.server_id,
+        version=health.version,
+        revision=health.revision,
+        entries=health.entries,
+        agents_connected=health.agents_connected,
+    )
+
+
+def health_of(message: server_pb.HealthStatus) -> Health:
+    return Health(
+        ready=message.ready,
+        waiting_for=message.waiting_for,
+        trust_domain=message.trust_domain,
+        server_id=message.server_id,
+        version=message.version,
+        revision=message.revision,
+        entries=message.entries,
+        agents_connected=message.agents_connected,
+    )
+
+
+def update_message(update: SyncUpdate) -> server_pb.SyncResponse:
+    return server_pb.SyncResponse(
+        revision=update.revision,
+        whole=update.whole,
+        entries=map(entry_message, update.entries),
+        removed=update.removed,
+        bundles=map(bundle_message, update.bundles or ()),
+    )
+
+
+def update_of(message: server_pb.SyncResponse) -> SyncUpdate:
+    return SyncUpdate(
+        revision=message.revision,
+        whole=message.whole,
+        entries=tuple(map(entry_of, message.entries)),
+        removed=tuple(message.removed),
+        bundles=bundles_of(message.bundles) if message.bundles else None,
+    )
 
 
 def _selector_messages(selectors: Iterable[Selector]) -> list[server_pb.Selector]:

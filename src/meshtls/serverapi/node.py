@@ -15,17 +15,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from grpclib.client import Channel
 
-from meshtls.bundle import BundleSet, TrustBundle
+from meshtls.bundle import TrustBundle
 from meshtls.errors import LocalIdentityError, MeshtlsError
 from meshtls.proto import server_grpc, server_pb
-from meshtls.registration import Entry
 from meshtls.serverapi.channels import CALL_SECONDS, error_of, our_errors
-from meshtls.serverapi.messages import bundle_of, bundles_of, chain_of, entry_of
+from meshtls.serverapi.messages import bundle_of, chain_of, update_of
+from meshtls.serverapi.values import SyncUpdate
 from meshtls.spiffeid import TrustDomain
 from meshtls.svid.x509 import PrivateKey
 from meshtls.x509pop import Challenge, new_nonce, prove
 
-__all__ = ["AttestationClient", "Attested", "NodeClient", "SyncUpdate"]
+__all__ = ["AttestationClient", "Attested", "NodeClient"]
 
 # The server sends a message at least every 30 seconds.
 _SILENCE_SECONDS = 90.0
@@ -39,20 +39,6 @@ class Attested:
 
     chain: Chain
     bundle: TrustBundle
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SyncUpdate:
-    """One message of a sync. With ``whole`` the entries are all that the agent may serve; otherwise they are the new
-    and changed ones, and ``removed`` are ids. ``bundles`` are all bundles, None where none changed. A later sync may
-    resume at ``revision``.
-    """
-
-    revision: int
-    whole: bool
-    entries: tuple[Entry, ...]
-    removed: tuple[str, ...]
-    bundles: BundleSet | None
 
 
 class AttestationClient:
@@ -133,7 +119,7 @@ class NodeClient:
                         message = await stream.recv_message()
                     if message is None:
                         break
-                    yield _update(message)
+                    yield update_of(message)
         raise LocalIdentityError("the server ended the sync")
 
 
@@ -147,13 +133,3 @@ def _signed(result: server_pb.SignedEntry) -> Chain | MeshtlsError:
     if result.WhichOneof("result") == "svid":
         return chain_of(result.svid)
     return error_of(result.refusal.status, result.refusal.message)
-
-
-def _update(message: server_pb.SyncResponse) -> SyncUpdate:
-    return SyncUpdate(
-        revision=message.revision,
-        whole=message.whole,
-        entries=tuple(map(entry_of, message.entries)),
-        removed=tuple(message.removed),
-        bundles=bundles_of(message.bundles) if message.bundles else None,
-    )

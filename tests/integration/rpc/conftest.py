@@ -73,7 +73,7 @@ def serve() -> Iterator[Serve]:
             path, service, refusals = directory / "test.sock", Service(), Refusals()
             listening = Listening(name="test", limits=replace(Limits(), **limits), refusals=refusals)
             with unix_listener(path, 0o600) as listener:
-                async with serve_grpc([service], listener, lambda transport: lambda: None, listening):
+                async with serve_grpc([service], listener, listening):
                     yield Under(path, service, refusals)
 
         yield serving

@@ -17,7 +17,7 @@ from meshtls.proto import server_grpc, server_pb
 from meshtls.registration import Entry
 from meshtls.serverapi.channels import local_channel
 from meshtls.serverapi.messages import bundle_message, bundles_of
-from meshtls.serverapi.node import SyncUpdate
+from meshtls.serverapi.values import SyncUpdate
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from tests.support.authority import make_authority
 from tests.support.clock import ManualClock

@@ -27,7 +27,8 @@ from meshtls.identity.request import new_key, request_for
 from meshtls.logs import logger
 from meshtls.observe.outage import Outage
 from meshtls.serverapi.channels import attest_channel, mutual_channel
-from meshtls.serverapi.node import AttestationClient, NodeClient, SyncUpdate
+from meshtls.serverapi.node import AttestationClient, NodeClient
+from meshtls.serverapi.values import SyncUpdate
 from meshtls.spiffeid import TrustDomain
 from meshtls.svid.lifetime import backoff
 from meshtls.svid.x509 import X509Svid

@@ -1,1 +1,4 @@
-"""The methods of the server's API: each reads a message, does one thing, answers."""
+"""The gRPC API: each method reads its message, runs an operation for its caller, and converts the result.
+
+A service is made for each call. What may be called at all is decided in ``server.access``, before a service is made.
+"""

@@ -1,47 +1,23 @@
-"""How the server is."""
+"""The state of the server, over gRPC."""
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 from grpclib.server import Stream
 
-from meshtls.errors import StoreError
 from meshtls.proto import server_grpc, server_pb
 from meshtls.rpc.calls import received
+from meshtls.server.access import Caller
 from meshtls.server.core import Core
-from meshtls.server.store.changes import current_revision
+from meshtls.server.operations.health import get_health
+from meshtls.serverapi.messages import health_message
 
 __all__ = ["HealthService"]
 
 
 class HealthService(server_grpc.HealthBase):
-    """Ready means that the database answers; the rest of a server answers at all only once it is ready."""
-
-    def __init__(self, core: Core) -> None:
-        self._core = core
+    def __init__(self, core: Core, caller: Caller) -> None:
+        self._core, self._caller = core, caller
 
     async def GetHealth(self, stream: Stream[server_pb.GetHealthRequest, server_pb.HealthStatus]) -> None:
         await received(stream)
-        waiting_for = await self._trouble()
-        hub = self._core.hub
-        await stream.send_message(
-            server_pb.HealthStatus(
-                ready=not waiting_for,
-                waiting_for=waiting_for,
-                trust_domain=str(hub.trust_domain),
-                server_id=self._core.signing.server_id,
-                version=version("meshtls"),
-                revision=hub.revision,
-                entries=len(hub.index),
-                agents_connected=hub.listening,
-            )
-        )
-
-    async def _trouble(self) -> str:
-        try:
-            async with self._core.database.read() as tx:
-                await current_revision(tx)
-        except StoreError as error:
-            return str(error)
-        return ""
+        await stream.send_message(health_message(await get_health(self._core, self._caller)))

@@ -1,4 +1,4 @@
-"""Who comes in by which door, and as what: every refusal beside the call that is let in but for that one thing."""
+"""Authentication per listener: each refusal beside the call that is admitted but for that one thing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from meshtls.errors import AccessError, ValidityError
 from meshtls.registration import AgentRecord
-from meshtls.server.access import Caller, Door, Gate, Role
+from meshtls.server.access import Authenticator, Caller, Listener, Role
 from meshtls.server.hub import Hub
 from meshtls.server.store import agents, entries
 from meshtls.server.store.address import sqlite_url
@@ -43,9 +43,9 @@ RECORD = AgentRecord(
 
 @dataclass
 class House:
-    """A gate before a store that knows one agent, whose next certificate is under way, and an administrator's entry."""
+    """An authenticator over a store with one agent, which has been sent its next certificate, and an admin entry."""
 
-    gate: Gate
+    authenticator: Authenticator
     database: Database
 
     async def serials(self) -> tuple[str, ...]:
@@ -65,31 +65,33 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
         await entries.insert_entries(tx, [entry("/admin", AGENT, admin=True), entry("/web", AGENT)])
     hub = Hub(TD, database, clock, lambda _: None)
     await hub.load()
-    yield House(Gate(hub, database, clock), database)
+    yield House(Authenticator(hub, database, clock), database)
     await database.close()
 
 
 async def test_at_the_attestation_port_everybody_is_anonymous(house: House) -> None:
     for who in (None, PRESENT, peer(ADMIN)):
-        assert await house.gate.caller(Door.ATTESTATION, who, 0) == Caller(Role.ANONYMOUS, "a node that attests")
+        assert await house.authenticator.authenticate(Listener.ATTESTATION, who, 0) == Caller(
+            Role.ANONYMOUS, "a node that attests"
+        )
 
 
 @pytest.mark.parametrize("uid", sorted({0, os.geteuid()}))
 async def test_root_and_the_servers_own_user_administer_it_by_the_socket(house: House, uid: int) -> None:
-    assert await house.gate.caller(Door.SOCKET, None, uid) == Caller(Role.ADMIN, f"uid {uid}")
+    assert await house.authenticator.authenticate(Listener.ADMIN_SOCKET, None, uid) == Caller(Role.ADMIN, f"uid {uid}")
 
 
 @pytest.mark.parametrize("uid", [None, os.geteuid() + 1])
 async def test_no_other_user_comes_in_by_the_socket_whatever_it_shows(house: House, uid: int | None) -> None:
     with pytest.raises(AccessError) as refused:
-        await house.gate.caller(Door.SOCKET, peer(ADMIN), uid)
+        await house.authenticator.authenticate(Listener.ADMIN_SOCKET, peer(ADMIN), uid)
     own = os.geteuid()
     message = f"uid {uid}: only root and the user that runs the server (uid {own}) administer it"
     assert str(refused.value) == message
 
 
 async def test_an_identity_whose_entry_says_admin_administers_over_mtls(house: House) -> None:
-    assert await house.gate.caller(Door.MTLS, peer(ADMIN)) == Caller(Role.ADMIN, str(ADMIN))
+    assert await house.authenticator.authenticate(Listener.MUTUAL_TLS, peer(ADMIN)) == Caller(Role.ADMIN, str(ADMIN))
 
 
 @pytest.mark.parametrize(
@@ -103,7 +105,7 @@ async def test_an_identity_whose_entry_says_admin_administers_over_mtls(house: H
 )
 async def test_over_mtls_nobody_else_comes_in(house: House, who: VerifiedPeer | None, message: str) -> None:
     with pytest.raises(AccessError) as refused:
-        await house.gate.caller(Door.MTLS, who, 0)
+        await house.authenticator.authenticate(Listener.MUTUAL_TLS, who, 0)
     assert str(refused.value) == message
 
 
@@ -114,7 +116,7 @@ async def test_a_certificate_that_ends_now_has_ended_on_an_open_connection_too(
 ) -> None:
     who = peer(spiffe_id, ends=ends)
     with pytest.raises(ValidityError) as refused:
-        await house.gate.caller(Door.MTLS, who)
+        await house.authenticator.authenticate(Listener.MUTUAL_TLS, who)
     assert str(refused.value) == (
         f"{spiffe_id}: your certificate {who.serial} expired at {ends:%Y-%m-%dT%H:%M:%SZ};"
         f" our clock says {NOW:%Y-%m-%dT%H:%M:%SZ}; connect again with a newer one"
@@ -123,15 +125,17 @@ async def test_a_certificate_that_ends_now_has_ended_on_an_open_connection_too(
 
 async def test_an_agent_comes_in_with_its_record(house: House) -> None:
     known = replace(RECORD, serials=(PRESENT.serial, NEXT.serial))
-    assert await house.gate.caller(Door.MTLS, PRESENT) == Caller(Role.AGENT, str(AGENT), known, PRESENT)
+    assert await house.authenticator.authenticate(Listener.MUTUAL_TLS, PRESENT) == Caller(
+        Role.AGENT, str(AGENT), known, PRESENT
+    )
     assert await house.serials() == (PRESENT.serial, NEXT.serial)
 
 
 async def test_from_its_first_use_an_agents_next_certificate_is_the_only_one(house: House) -> None:
-    assert (await house.gate.caller(Door.MTLS, NEXT)).role is Role.AGENT
+    assert (await house.authenticator.authenticate(Listener.MUTUAL_TLS, NEXT)).role is Role.AGENT
     assert await house.serials() == (NEXT.serial,)
     with pytest.raises(AccessError, match=f"certificate {PRESENT.serial} is not its present one"):
-        await house.gate.caller(Door.MTLS, PRESENT)
+        await house.authenticator.authenticate(Listener.MUTUAL_TLS, PRESENT)
 
 
 @pytest.mark.parametrize(
@@ -144,9 +148,9 @@ async def test_from_its_first_use_an_agents_next_certificate_is_the_only_one(hou
 )
 async def test_an_agent_that_was_sent_away_does_not_come_in(house: House, change: object, message: str) -> None:
     assert callable(change)
-    assert (await house.gate.caller(Door.MTLS, PRESENT)).role is Role.AGENT
+    assert (await house.authenticator.authenticate(Listener.MUTUAL_TLS, PRESENT)).role is Role.AGENT
     async with house.database.write() as tx:
         await change(tx, AGENT)
     with pytest.raises(AccessError) as refused:
-        await house.gate.caller(Door.MTLS, PRESENT)
+        await house.authenticator.authenticate(Listener.MUTUAL_TLS, PRESENT)
     assert str(refused.value) == message

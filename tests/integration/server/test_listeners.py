@@ -1,4 +1,4 @@
-"""The admin socket, the ports, and the data directory: who gets in, and what is said where something is in the way."""
+"""The admin socket, the ports and the data directory: which callers are admitted, and the errors of a failed start."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from meshtls.bundle import BundleSet
 from meshtls.ca.profile import CaSubject
 from meshtls.errors import AccessError, ConfigError, LocalIdentityError, MeshtlsError, StoreError
 from meshtls.rpc.sockets import unix_listener
-from meshtls.server.access import Door, Gate, Role
+from meshtls.server.access import Authenticator, Listener, Role
 from meshtls.server.hub import Hub
 from meshtls.server.settings import KeyPlace, ServerConfig, X509PopConfig
 from meshtls.server.startup import datastore_version
@@ -33,10 +33,10 @@ from tests.support.server import TD, config_for, started
 
 
 @pytest.fixture
-async def gate(tmp_path: Path) -> AsyncIterator[Gate]:
+async def authenticator(tmp_path: Path) -> AsyncIterator[Authenticator]:
     clock = ManualClock()
-    database = Database(sqlite_url(tmp_path / "gate.sqlite3"))
-    yield Gate(Hub(TD, database, clock, lambda bundle: None), database, clock)
+    database = Database(sqlite_url(tmp_path / "store.sqlite3"))
+    yield Authenticator(Hub(TD, database, clock, lambda bundle: None), database, clock)
     await database.close()
 
 
@@ -51,17 +51,17 @@ async def test_the_admin_socket_is_its_owners_alone_and_goes_with_the_server(tmp
 
 
 @pytest.mark.parametrize("uid", [None, 12345])
-async def test_another_uid_administers_nothing(uid: int | None, gate: Gate) -> None:
+async def test_another_uid_administers_nothing(uid: int | None, authenticator: Authenticator) -> None:
     with pytest.raises(AccessError, match=f"^uid {uid}: only root and the user that runs the server"):
-        await gate.caller(Door.SOCKET, uid=uid)
+        await authenticator.authenticate(Listener.ADMIN_SOCKET, uid=uid)
     for allowed in (0, os.geteuid()):
-        assert (await gate.caller(Door.SOCKET, uid=allowed)).role is Role.ADMIN
+        assert (await authenticator.authenticate(Listener.ADMIN_SOCKET, uid=allowed)).role is Role.ADMIN
 
 
-async def test_no_certificate_is_no_caller(gate: Gate) -> None:
+async def test_no_certificate_is_no_caller(authenticator: Authenticator) -> None:
     with pytest.raises(AccessError, match="^wanted a verified client certificate, got none$"):
-        await gate.caller(Door.MTLS)
-    assert (await gate.caller(Door.ATTESTATION)).role is Role.ANONYMOUS
+        await authenticator.authenticate(Listener.MUTUAL_TLS)
+    assert (await authenticator.authenticate(Listener.ATTESTATION)).role is Role.ANONYMOUS
 
 
 async def test_a_dead_socket_is_replaced_and_a_living_one_is_not(tmp_path: Path) -> None:

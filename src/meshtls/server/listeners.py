@@ -1,0 +1,150 @@
+"""The server's gRPC listeners. An interceptor authenticates the caller of each call before its method runs.
+
+A service is made for each call, with its caller: no method learns from anywhere else who called it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from grpclib.events import RecvRequest
+from grpclib.server import Stream
+
+from meshtls.errors import AccessError, MeshtlsError
+from meshtls.logs import logger
+from meshtls.rpc.calls import grpc_error
+from meshtls.rpc.grpc_listener import Listening, SetLimits, serve_grpc
+from meshtls.rpc.limits import Limits
+from meshtls.rpc.peer_credentials import credentials_of
+from meshtls.rpc.shedding import CountedLog, Refusals
+from meshtls.rpc.turns import Turns
+from meshtls.server.access import Authenticator, Caller, Listener, Role, may_call
+from meshtls.svid.verify import VerifiedPeer
+
+if TYPE_CHECKING:
+    from grpclib._typing import IServable, IServerMethodFunc
+
+__all__ = ["ServiceFor", "Shared", "serve_listener"]
+
+#: Makes the service that handles one call of this caller.
+ServiceFor = Callable[[Caller], "IServable"]
+
+log = logger("meshtls.server")
+
+_NAMES = {
+    Listener.ADMIN_SOCKET: "admin socket",
+    Listener.MUTUAL_TLS: "server port",
+    Listener.ATTESTATION: "attestation port",
+}
+_MOST_ADMINISTRATORS = 256
+#: Services are asked for their methods before there is a call.
+_NOBODY = Caller(Role.ANONYMOUS, "nobody")
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What a server's listeners share: its limits, the scheduling of its event loop, and the counts of refusals."""
+
+    limits: Limits
+    turns: Turns
+    refusals: Refusals
+
+
+@asynccontextmanager
+async def serve_listener(
+    listener: Listener,
+    services: Collection[ServiceFor],
+    authenticator: Authenticator,
+    sock: socket.socket,
+    shared: Shared,
+    context: ssl.SSLContext | None = None,
+) -> AsyncIterator[SetLimits]:
+    """Serve on ``sock`` while the body runs, then cut every connection. The body gets a function that sets new limits,
+    which are those of the server.
+    """
+    listening = Listening(
+        name=_NAMES[listener],
+        limits=_limits_of(listener, shared.limits),
+        turns=shared.turns,
+        refusals=shared.refusals,
+        identify=_proven_caller,
+    )
+    interceptor = _Interceptor(listener, services, authenticator)
+    methods = [service_for(_NOBODY) for service_for in services]
+    async with serve_grpc(methods, sock, listening, intercept=interceptor, context=context) as set_limits:
+        yield lambda limits: set_limits(_limits_of(listener, limits))
+
+
+def _limits_of(listener: Listener, limits: Limits) -> Limits:
+    if listener is Listener.ADMIN_SOCKET:
+        return replace(limits, connections=min(limits.connections, _MOST_ADMINISTRATORS), message_bytes=2**24)
+    if listener is Listener.MUTUAL_TLS:
+        return replace(limits, message_bytes=2**22)
+    # Anonymous callers get little: an attestation is one call of a few kilobytes.
+    return replace(
+        limits,
+        connections=max(1, limits.connections // 4),
+        connections_per_caller=min(limits.connections_per_caller, 64),
+        streams_per_connection=16,
+        streams_per_caller=min(limits.streams_per_caller, 64),
+        calls_per_second=limits.attestations_per_second,
+        message_bytes=2**17,
+        idle_timeout=min(limits.idle_timeout, 30.0),
+        call_timeout=30.0,
+    )
+
+
+def _proven_caller(transport: asyncio.BaseTransport) -> str | None:
+    peer = _peer(transport)
+    return str(peer.spiffe_id) if peer is not None else None
+
+
+def _peer(transport: asyncio.BaseTransport) -> VerifiedPeer | None:
+    peer = getattr(transport.get_extra_info("ssl_object"), "peer", None)
+    return peer if isinstance(peer, VerifiedPeer) else None
+
+
+class _Interceptor:
+    """Runs before each method of one listener: a call that it does not refuse gets the service made for its caller."""
+
+    def __init__(self, listener: Listener, services: Collection[ServiceFor], authenticator: Authenticator) -> None:
+        self._listener = listener
+        self._services = {path: make for make in services for path in make(_NOBODY).__mapping__()}
+        self._authenticator = authenticator
+        self._log = CountedLog(log)
+
+    async def __call__(self, transport: asyncio.BaseTransport, event: RecvRequest) -> None:
+        try:
+            caller = await self._caller(transport)
+            # Checked here before a byte of the request is decoded; the operation behind the method checks it again.
+            if not may_call(caller.role, event.method_name):
+                raise AccessError(f"{event.method_name} is not for {caller.role.value} ({caller.name})")
+        except MeshtlsError as error:
+            # Each authenticated peer has log lines of its own; all others share theirs.
+            key = (_proven_caller(transport), type(error))
+            self._log.warning(key, f"refused {event.method_name} through {self._listener.value}: {error}")
+            raise grpc_error(error) from error
+        method = self._services[event.method_name](caller).__mapping__()[event.method_name].func
+        event.method_func = _translated(method, event.method_name, caller, self._log)
+
+    async def _caller(self, transport: asyncio.BaseTransport) -> Caller:
+        local = self._listener is Listener.ADMIN_SOCKET
+        uid = credentials_of(transport.get_extra_info("socket")).uid if local else None
+        return await self._authenticator.authenticate(self._listener, _peer(transport), uid)
+
+
+def _translated(method: IServerMethodFunc, name: str, caller: Caller, failures: CountedLog) -> IServerMethodFunc:
+    async def call(stream: Stream[Any, Any]) -> None:
+        try:
+            await method(stream)
+        except MeshtlsError as error:
+            failures.warning((name, caller.name, type(error)), f"{name} by {caller.name} failed: {error}")
+            raise grpc_error(error) from error
+
+    return call

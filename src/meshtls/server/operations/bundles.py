@@ -1,0 +1,57 @@
+"""The bundle of the server's trust domain, for every caller, and those of other trust domains, for administrators."""
+
+from __future__ import annotations
+
+from meshtls.bundle import TrustBundle
+from meshtls.errors import RequestError
+from meshtls.logs import logger
+from meshtls.server.access import Caller, Role
+from meshtls.server.core import Core
+from meshtls.server.operations.permission import allowed_to
+from meshtls.server.store import bundles
+from meshtls.spiffeid import TrustDomain
+
+__all__ = ["delete_bundle", "get_bundle", "list_bundles", "set_bundle"]
+
+log = logger("meshtls.server")
+
+
+@allowed_to(*Role)
+async def get_bundle(core: Core, caller: Caller) -> TrustBundle:
+    """The bundle of the server's own trust domain."""
+    return core.hub.bundle
+
+
+@allowed_to(Role.ADMIN)
+async def list_bundles(core: Core, caller: Caller) -> list[TrustBundle]:
+    """The bundles of other trust domains. Raises StoreError."""
+    async with core.database.read() as tx:
+        return await bundles.federated_bundles(tx)
+
+
+@allowed_to(Role.ADMIN)
+async def set_bundle(core: Core, caller: Caller, bundle: TrustBundle) -> None:
+    """Set the bundle of another trust domain. Raises RequestError, StoreError."""
+    _check_foreign(core, bundle.trust_domain)
+    for line in bundle.unusable:
+        log.warning("bundle set by an administrator: %s", line)
+    if not bundle.x509_authorities and not bundle.jwt_authorities:
+        raise RequestError(
+            f"bundle of trust domain {bundle.trust_domain}: wanted at least one usable key, got none"
+            + "".join(f"; {line}" for line in bundle.unusable)
+        )
+    async with core.change() as tx:
+        await bundles.set_bundle(tx, bundle)
+
+
+@allowed_to(Role.ADMIN)
+async def delete_bundle(core: Core, caller: Caller, trust_domain: TrustDomain) -> None:
+    """Delete the bundle of another trust domain. Raises RequestError, NotFoundError, StoreError."""
+    _check_foreign(core, trust_domain)
+    async with core.change() as tx:
+        await bundles.delete_bundle(tx, trust_domain)
+
+
+def _check_foreign(core: Core, trust_domain: TrustDomain) -> None:
+    if trust_domain == core.hub.trust_domain:
+        raise RequestError(f"trust domain {trust_domain}: its bundle is this server's own and made by its servers")

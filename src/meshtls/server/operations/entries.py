@@ -1,0 +1,96 @@
+"""Registration entries, for administrators."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from meshtls.errors import NotFoundError, RequestError
+from meshtls.logs import logger
+from meshtls.registration import Entry, EntryFilter
+from meshtls.server.access import Caller, Role
+from meshtls.server.core import Core, page_size
+from meshtls.server.operations.permission import allowed_to
+from meshtls.server.store import entries
+
+__all__ = ["count_entries", "create_entries", "delete_entries", "get_entry", "list_entries", "update_entries"]
+
+log = logger("meshtls.server")
+
+
+@allowed_to(Role.ADMIN)
+async def create_entries(core: Core, caller: Caller, new: Sequence[Entry]) -> list[Entry]:
+    """All or none; the entries as they are kept. Raises RequestError, ConflictError, StoreError."""
+    for entry in new:
+        _check(core, entry)
+    async with core.change() as tx:
+        return await entries.insert_entries(tx, new)
+
+
+@allowed_to(Role.ADMIN)
+async def get_entry(core: Core, caller: Caller, key: str) -> Entry:
+    """The entry with this id. Raises NotFoundError, StoreError."""
+    async with core.database.read() as tx:
+        found = await entries.get_entries(tx, [key])
+    if not found:
+        raise NotFoundError(f"entry {key}: there is none with this id")
+    return found[0]
+
+
+@allowed_to(Role.ADMIN)
+async def list_entries(
+    core: Core, caller: Caller, wanted: EntryFilter, after: str = "", limit: int = 0
+) -> tuple[list[Entry], str]:
+    """A page of the matching entries, ordered by id, and the ``after`` of the next page; empty for the last page.
+
+    ``limit`` of 0 means the largest page. Raises RequestError, StoreError.
+    """
+    size = page_size(limit)
+    async with core.database.read() as tx:
+        page = await entries.list_entries(tx, wanted, after, size)
+    return page, page[-1].id if len(page) == size else ""
+
+
+@allowed_to(Role.ADMIN)
+async def update_entries(core: Core, caller: Caller, changed: Collection[Entry]) -> list[Entry]:
+    """Replace the entries of these ids, all or none. A revision above 0 must be the entry's current one.
+
+    Raises RequestError, NotFoundError, ConflictError, StoreError.
+    """
+    for entry in changed:
+        _check(core, entry)
+    async with core.change() as tx:
+        return [await entries.update_entry(tx, entry) for entry in changed]
+
+
+@allowed_to(Role.ADMIN)
+async def delete_entries(core: Core, caller: Caller, ids: Collection[str]) -> None:
+    """All or none. Raises NotFoundError, StoreError."""
+    async with core.change() as tx:
+        await entries.delete_entries(tx, ids)
+
+
+@allowed_to(Role.ADMIN)
+async def count_entries(core: Core, caller: Caller, wanted: EntryFilter) -> int:
+    """How many entries match. Raises StoreError."""
+    async with core.database.read() as tx:
+        return await entries.count_entries(tx, wanted)
+
+
+def _check(core: Core, entry: Entry) -> None:
+    if not entry.spiffe_id.member_of(core.hub.trust_domain):
+        raise RequestError(f"{entry.spiffe_id}: this server registers for {core.hub.trust_domain} only")
+    now = core.clock.now()
+    if entry.expires_at is not None and entry.expired(now):
+        raise RequestError(
+            f"{entry.spiffe_id}: expires_at: wanted a time to come, or the entry is gone as soon as it is made,"
+            f" got {entry.expires_at:%Y-%m-%dT%H:%M:%SZ}; our clock says {now:%Y-%m-%dT%H:%M:%SZ}"
+        )
+    full = core.config.ca_ttl / 2  # the intermediate is renewed when it has this much left
+    if entry.x509_svid_ttl > full.total_seconds():
+        log.warning(
+            "entry of %s: x509_svid_ttl of %d s is more than half of ca_ttl (%d s): an SVID ends with the"
+            " certificate that signed it, and may have that little",
+            entry.spiffe_id,
+            entry.x509_svid_ttl,
+            full.total_seconds(),
+        )

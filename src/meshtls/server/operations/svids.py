@@ -1,0 +1,118 @@
+"""SVIDs: those that agents request for their entries, those that administrators mint, and the record of all.
+
+Every SVID is on record before its operation returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+
+from meshtls.errors import MeshtlsError, NotFoundError, RequestError
+from meshtls.registration import RESERVED, AgentRecord, Entry, Issuance
+from meshtls.server.access import Caller, Role
+from meshtls.server.core import Core, lifetime, page_size
+from meshtls.server.entries import Node
+from meshtls.server.operations.permission import allowed_to
+from meshtls.server.signing import Signed, SignedJwt
+from meshtls.server.store import issuances
+from meshtls.spiffeid import SpiffeId
+
+__all__ = ["list_issuances", "mint_jwt", "mint_x509", "sign_jwt", "sign_x509"]
+
+# Signatures that are made before the event loop runs other tasks: about 3 ms.
+_SLICE = 16
+
+
+@allowed_to(Role.AGENT)
+async def sign_x509(core: Core, caller: Caller, requests: Sequence[tuple[str, bytes]]) -> list[Signed | MeshtlsError]:
+    """For each (entry id, CSR), in order, an SVID of the entry or the error that refused it. Raises StoreError."""
+    agent, _ = caller.as_agent()
+    results: list[Signed | MeshtlsError] = []
+    for start in range(0, len(requests), _SLICE):
+        for key, csr in requests[start : start + _SLICE]:
+            try:
+                results.append(_signed(core, agent, key, csr))
+            except MeshtlsError as error:
+                results.append(error)
+        await asyncio.sleep(0)
+    async with core.database.write() as tx:
+        await issuances.record_issuances(tx, [one.record for one in results if isinstance(one, Signed)])
+    return results
+
+
+@allowed_to(Role.AGENT)
+async def sign_jwt(core: Core, caller: Caller, key: str, audience: Collection[str]) -> SignedJwt:
+    """A JWT-SVID of the entry with this id. Raises NotFoundError, RequestError, StoreError."""
+    agent, _ = caller.as_agent()
+    entry = _served_entry(core, agent, key)
+    ttl = timedelta(seconds=entry.jwt_svid_ttl) if entry.jwt_svid_ttl else core.config.default_jwt_svid_ttl
+    signed = core.signing.jwt(entry.spiffe_id, audience, ttl, agent_id=agent.spiffe_id, entry_id=entry.id)
+    async with core.database.write() as tx:
+        await issuances.record_token(tx, signed.record)
+    return signed
+
+
+@allowed_to(Role.ADMIN)
+async def mint_x509(
+    core: Core, caller: Caller, spiffe_id: SpiffeId, csr: bytes, ttl: int = 0, dns_names: Collection[str] = ()
+) -> Signed:
+    """An SVID without entry. ``ttl`` is in seconds, 0 for the default. Raises RequestError, ConfigError, StoreError."""
+    _check_mintable(spiffe_id)
+    life = lifetime(ttl, core.config.default_x509_svid_ttl)
+    signed = core.signing.x509(spiffe_id, csr, life, dns_names=dns_names)
+    async with core.database.write() as tx:
+        await issuances.record_issuances(tx, [signed.record])
+    return signed
+
+
+@allowed_to(Role.ADMIN)
+async def mint_jwt(
+    core: Core, caller: Caller, spiffe_id: SpiffeId, audience: Collection[str], ttl: int = 0
+) -> SignedJwt:
+    """A JWT-SVID without entry. ``ttl`` is in seconds, 0 for the default. Raises RequestError, StoreError."""
+    _check_mintable(spiffe_id)
+    if not spiffe_id.member_of(core.hub.trust_domain):
+        raise RequestError(f"{spiffe_id}: this CA issues for trust domain {core.hub.trust_domain} only")
+    signed = core.signing.jwt(spiffe_id, audience, lifetime(ttl, core.config.default_jwt_svid_ttl))
+    async with core.database.write() as tx:
+        await issuances.record_token(tx, signed.record)
+    return signed
+
+
+@allowed_to(Role.ADMIN)
+async def list_issuances(
+    core: Core, caller: Caller, after: int = 0, limit: int = 0, *, spiffe_id: SpiffeId | None = None, serial: str = ""
+) -> list[Issuance]:
+    """A page of the record, oldest first, of numbers above ``after``. Raises RequestError, StoreError."""
+    async with core.database.read() as tx:
+        return await issuances.list_issuances(tx, after, page_size(limit), spiffe_id=spiffe_id, serial=serial or None)
+
+
+def _signed(core: Core, agent: AgentRecord, key: str, csr: bytes) -> Signed:
+    entry = _served_entry(core, agent, key)
+    return core.signing.x509(
+        entry.spiffe_id,
+        csr,
+        timedelta(seconds=entry.x509_svid_ttl) if entry.x509_svid_ttl else core.config.default_x509_svid_ttl,
+        dns_names=entry.dns_names,
+        agent_id=agent.spiffe_id,
+        entry_id=entry.id,
+    )
+
+
+def _served_entry(core: Core, agent: AgentRecord, key: str) -> Entry:
+    """The entry with this id, if this agent may serve it now."""
+    entry = core.hub.index.get(key)
+    # The same answer for an entry that does not exist and for another agent's: an agent learns nothing about those.
+    if entry is None or not core.hub.index.is_reachable(entry, Node.of(agent)):
+        raise NotFoundError(f"entry {key}: agent {agent.spiffe_id} may serve none with this id")
+    if entry.expired(core.clock.now()):
+        raise NotFoundError(f"entry {key} of {entry.spiffe_id} has expired")
+    return entry
+
+
+def _check_mintable(spiffe_id: SpiffeId) -> None:
+    if not spiffe_id.path or spiffe_id.segments[:1] == (RESERVED,):
+        raise RequestError(f"{spiffe_id}: wanted a workload's ID; those below /{RESERVED}/ are servers and agents")
