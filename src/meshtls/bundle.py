@@ -1,4 +1,4 @@
-"""Trust bundles, the set of them, and the SPIFFE JWKS document (SPIFFE Trust Domain and Bundle, section 4).
+"""Trust bundles, the set of them, and the SPIFFE JWKS document (SPIFFE Trust Domain and Bundle, section 4). Pure.
 
 A bundle says which keys may vouch for the identities of ONE trust domain. Bundles are kept apart by trust domain and
 there is no way here to ask for the union of them: a federated domain's CA must never vouch for an identity of ours.

@@ -1,4 +1,4 @@
-"""Every exception of meshtls: one small tree that says whose fault it is.
+"""Every exception of meshtls: one small tree that says whose fault it is. Pure.
 
 ``ConfigError`` is the operator's, ``RequestError`` the caller's, ``LocalIdentityError`` ours, ``PeerError`` the peer's.
 Each message says what was wanted, what came and what to do. What came may hold any character; the error's text is

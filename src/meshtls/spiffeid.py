@@ -1,4 +1,4 @@
-"""SPIFFE IDs and trust domains: parsed once, passed as objects, never as strings (SPIFFE-ID, section 2).
+"""SPIFFE IDs and trust domains: parsed once, passed as objects, never as strings (SPIFFE-ID, section 2). Pure.
 
 The standard is stricter than RFC 3986, so no URI parser is used: one would accept userinfo, ports and
 percent-encoding, and each of them is a way to make two texts look like one identity.

@@ -1,4 +1,4 @@
-"""The proof of x509pop: that a node holds the key of the certificate that it shows. For both ends; pure.
+"""The proof of x509pop, for both ends: a node proves possession of the key of its certificate. Pure.
 
 What is signed names the purpose and the trust domain, holds a nonce of each side and the hash of the CSR: a proof
 is good for one attestation, of one new key, to one trust domain, and a signature made elsewhere is none.

@@ -1,4 +1,4 @@
-"""The source of what an agent serves: a CA server, or a CA in the same process.
+"""The source of what an agent serves: a CA server, or a CA in the same process. Pure.
 
 One stream gives the entries and bundles. Private keys stay with the agent, so X509-SVIDs are requested by CSR;
 JWT-SVIDs, whose key is the server's, are requested by entry.

@@ -1,4 +1,4 @@
-"""From a compiled .proto to Python source: the messages, their types and the gRPC services. Pure text."""
+"""From a compiled .proto to Python source: the messages, their types and the gRPC services. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with a call's headers, before a task is made for it. Pure.
+"""What is wrong with a call's headers, before a task is made for it.
 
 grpclib would answer most of this too, but some of it with a traceback in the log for each call.
 """

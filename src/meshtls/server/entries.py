@@ -1,4 +1,4 @@
-"""Which entries an agent may serve, and which agents a change concerns. Pure, in memory.
+"""Which entries an agent may serve, and which agents a change concerns. Pure.
 
 An agent may serve an entry that is reachable from it: whose parent is the agent's own ID, an alias that the agent's
 selectors match (an entry whose parent is the server), or the ID of another reachable entry. The index answers from

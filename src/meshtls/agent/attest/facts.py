@@ -1,5 +1,7 @@
 """What ``/proc`` says of one process, read so that all of it is of the same process and of the user that connected.
 
+Pure, but for the files that it reads.
+
 Start time and user are read again at the end: a process that has ended meanwhile, or changed its user, has no facts.
 Nothing here may block, so it is done at once, without an await.
 """
