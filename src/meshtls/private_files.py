@@ -1,5 +1,5 @@
-"""Files on a POSIX file system that are replaced whole or not at all; secret ones are private from the first byte, and
-refused if others can read them.
+"""Atomic replacement of files on a POSIX file system. Secret files are private before their first byte is written, and
+refused when others can read them.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from meshtls.errors import ConfigError
 
 __all__ = ["SECRET", "lock_directory", "read_secret", "replace_secrets", "sync_directory", "written"]
 
-#: The mode of a file that only its owner reads.
+#: The mode of a file that only its owner can read.
 SECRET = 0o600
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def lock_directory(directory: Path) -> int:
-    """Make the directory (0700) if it isn't there, check that it is ours alone and lock it against other processes.
+    """Create the directory (0700) if needed, check that it is private, and lock it against other processes.
 
-    The lock lasts until the descriptor is closed. Raises ConfigError. The lock is on the directory itself, so
-    that looking at a directory that is refused writes nothing into it.
+    The lock lasts until the returned descriptor is closed. It is on the directory itself, so nothing is written to a
+    directory that is refused. Raises ConfigError.
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -48,7 +48,7 @@ def lock_directory(directory: Path) -> int:
 
 
 def read_secret(path: Path) -> bytes:
-    """The bytes of a regular file that nobody but its owner, us, can read. Raises ConfigError."""
+    """The content of a regular file that we own and nobody else can read. Raises ConfigError."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
@@ -59,9 +59,9 @@ def read_secret(path: Path) -> bytes:
 
 
 def replace_secrets(contents: dict[Path, bytes]) -> None:
-    """Write each file (0600), then put all in place: what was there is lost only when all the new is on the disk.
+    """Write each file (0600), then rename all into place: the old content is lost only once all the new is on disk.
 
-    All paths are of one directory. Raises ConfigError; no half-written file is left.
+    All paths must be in one directory. Raises ConfigError, and leaves no partial file.
     """
     try:
         with written(contents, lambda _path: SECRET) as temporary:
@@ -77,7 +77,7 @@ def replace_secrets(contents: dict[Path, bytes]) -> None:
 
 @contextlib.contextmanager
 def written(contents: Mapping[Path, bytes], mode_of: Callable[[Path], int]) -> Iterator[dict[Path, Path]]:
-    """Each file's content on the disk under another name beside it, which does not outlive the body: move it there.
+    """Each file's content on disk under a temporary name beside it. The body renames it; what is left is removed.
 
     Raises OSError.
     """
@@ -102,7 +102,7 @@ def _write_new(path: Path, content: bytes, mode: int) -> None:
 
 
 def sync_directory(directory: Path) -> None:
-    """Have what was moved there survive a power cut. Raises OSError."""
+    """Flush the directory to disk, so that renames into it survive a power cut. Raises OSError."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

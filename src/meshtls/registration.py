@@ -1,7 +1,7 @@
-"""Who shall get which identity: selectors and registration entries, and the agents that carry them out. Pure.
+"""The registration model: entries and selectors, agents, and records of issued SVIDs. Pure.
 
-An entry says: a workload that has all of these selectors, on a node that is reachable through ``parent_id``, is this
-SPIFFE ID. The store keeps entries, the server hands them to the agents they are for, and the agent matches.
+An entry says: a workload that has all of these selectors, on a node that is reachable through ``parent_id``, gets this
+SPIFFE ID. The store keeps entries, the server sends them to the agents that may serve them, and the agent matches.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 RESERVED = "meshtls"
-#: The kind of ``unix`` selector that is the SHA-256 of a workload's program.
+#: The kind of ``unix`` selector that holds the SHA-256 of a workload's program.
 DIGEST = "sha256"
 _AGENT = (RESERVED, "agent")
 _MAX_TTL = 10 * 365 * 24 * 3600
@@ -54,7 +54,7 @@ class Selector:
 
     @property
     def is_digest(self) -> bool:
-        """Whether it is of a program's SHA-256, which an agent only finds out where an entry asks for it."""
+        """Whether it holds a program's SHA-256, which an agent computes only where an entry asks for it."""
         return self.type == "unix" and self.value.startswith(f"{DIGEST}:")
 
     def __str__(self) -> str:
@@ -63,11 +63,11 @@ class Selector:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A registration entry. TTLs are seconds, 0 for the server's default. Raises RequestError for one that can't be.
+    """A registration entry. TTLs are in seconds, 0 for the server's default. Raises RequestError for an invalid one.
 
-    ``id``, ``revision`` and ``created`` are the store's: the revision of the whole store at this entry's last change
-    and when it was made; of two entries the one with the lower ``created`` is older. ``admin`` lets the workload
-    administer the server; ``downstream`` marks one that may run a server below this one.
+    The store sets ``id``, ``revision`` and ``created``: the latter two are the store's revisions at this entry's last
+    change and at its creation, so the entry with the lower ``created`` is older. ``admin`` lets the workload administer
+    the server; ``downstream`` marks a workload that may run a server below this one.
     """
 
     spiffe_id: SpiffeId
@@ -86,7 +86,7 @@ class Entry:
     created: int = 0
 
     def __post_init__(self) -> None:
-        # Sorted and without doubles, so that two spellings of one entry are equal.
+        # Sorted and deduplicated, so that two spellings of one entry are equal.
         object.__setattr__(self, "selectors", tuple(sorted(set(self.selectors))))
         object.__setattr__(self, "federates_with", tuple(sorted(set(self.federates_with))))
         for wrong in _wrongs(self):
@@ -94,11 +94,11 @@ class Entry:
         _check_dns_names(self)
 
     def matches(self, selectors: Set[Selector]) -> bool:
-        """Whether a workload with these selectors is this ID: it has every one that the entry asks for."""
+        """Whether a workload with these selectors gets this ID: it has each selector of the entry."""
         return all(selector in selectors for selector in self.selectors)
 
     def missing(self, selectors: Set[Selector]) -> tuple[Selector, ...]:
-        """What a workload with these selectors lacks to be this ID."""
+        """The selectors of the entry that a workload with these selectors lacks."""
         return tuple(selector for selector in self.selectors if selector not in selectors)
 
     def expired(self, now: datetime) -> bool:
@@ -107,8 +107,8 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentRecord:
-    """An attested node. ``serials`` are the certificates it may present: the present one and, from a renewal until
-    the agent first uses it, the next (its reply may have been lost).
+    """An attested node. ``serials`` are the certificates that it may present: the current one and, from a renewal until
+    the agent first uses it, the next (the response with it may have been lost).
     """
 
     spiffe_id: SpiffeId
@@ -122,7 +122,7 @@ class AgentRecord:
 
 @dataclass(frozen=True, slots=True)
 class EntryFilter:
-    """Which entries to list: every condition that is set has to hold; ``selectors`` are a subset of the entry's."""
+    """Which entries to list: all conditions that are set must hold; ``selectors`` must be a subset of the entry's."""
 
     spiffe_id: SpiffeId | None = None
     parent_id: SpiffeId | None = None
@@ -134,8 +134,8 @@ class EntryFilter:
 class Issuance:
     """One X509-SVID (``kind`` x509; ``serial`` hexadecimal) or JWT-SVID (jwt; the first 128 bits of its SHA-256).
 
-    ``agent_id`` asked for it and ``entry_id`` allowed it; neither where an administrator or the server itself did.
-    ``server_id`` is whose key signed. ``number`` is the store's and grows.
+    ``agent_id`` requested it for ``entry_id``; both are None where an administrator or the server itself did.
+    ``server_id`` is the server whose key signed. ``number`` is assigned by the store and increases.
     """
 
     kind: str
@@ -151,12 +151,12 @@ class Issuance:
 
 
 def server_id(trust_domain: TrustDomain) -> SpiffeId:
-    """The ID that servers of this trust domain present; entries with it as parent alias nodes."""
+    """The ID that servers of this trust domain present; an entry with it as parent is an alias of nodes."""
     return SpiffeId(trust_domain, f"/{RESERVED}/server")
 
 
 def agent_id(trust_domain: TrustDomain, attestor: str, name: str) -> SpiffeId:
-    """The ID of the node that this attestor knows by this name."""
+    """The agent ID of the node that this attestor identifies by this name."""
     return SpiffeId(trust_domain, f"/{'/'.join(_AGENT)}/{attestor}/{name}")
 
 

@@ -1,7 +1,7 @@
 """The proof of x509pop, for both ends: a node proves possession of the key of its certificate. Pure.
 
-What is signed names the purpose and the trust domain, holds a nonce of each side and the hash of the CSR: a proof
-is good for one attestation, of one new key, to one trust domain, and a signature made elsewhere is none.
+The signed text has the purpose, the trust domain, a nonce of each side and the hash of the CSR. So a proof is valid for
+one attestation, of one new key, to one trust domain, and a signature made for another purpose is no proof.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _PSS = padding.PSS(padding.MGF1(hashes.SHA256()), hashes.SHA256.digest_size)
 
 
 class Challenge:
-    """What one attestation is about; ``signed`` is what the node signs."""
+    """The subject of one attestation; ``signed`` is what the node signs."""
 
     def __init__(self, trust_domain: TrustDomain, csr: bytes, server_nonce: bytes, node_nonce: bytes) -> None:
         if len(server_nonce) != NONCE_BYTES or len(node_nonce) != NONCE_BYTES:
@@ -45,14 +45,14 @@ def new_nonce() -> bytes:
 
 
 def prove(key: PrivateKey, challenge: Challenge) -> bytes:
-    """The node's answer."""
+    """The node's signature."""
     if isinstance(key, rsa.RSAPrivateKey):
         return key.sign(challenge.signed, _PSS, hashes.SHA256())
     return key.sign(challenge.signed, ec.ECDSA(hashes.SHA256()))
 
 
 def check_proof(certificate: x509.Certificate, challenge: Challenge, signature: bytes) -> None:
-    """Raises AccessError where the answer was not made with this certificate's key."""
+    """Raises AccessError for a signature that this certificate's key did not make."""
     key = certificate.public_key()
     try:
         if isinstance(key, rsa.RSAPublicKey):
@@ -69,11 +69,11 @@ def check_proof(certificate: x509.Certificate, challenge: Challenge, signature: 
 def check_node_chain(
     chain: Sequence[bytes], roots: tuple[x509.Certificate, ...], now: datetime
 ) -> tuple[x509.Certificate, ...]:
-    """The path from this DER chain's leaf, which is first, to one of the CAs that vouch for nodes, which is last.
+    """The path from this DER chain's leaf, which is first, to one of the node CAs, which is last.
 
-    What else the node presented is not in it. The caller is anonymous: the bounds and the search are those of
-    ``svid.presented`` and ``svid.path``. Raises InvalidSvidError for a chain that is out of bounds or no certificates,
-    AccessError for one that is not to be trusted.
+    Other certificates that the node presented are not in it. The caller is anonymous: the bounds and the search are
+    those of ``svid.presented`` and ``svid.path``. Raises InvalidSvidError for a chain that is out of bounds or can't be
+    decoded, AccessError for one that is not trusted.
     """
     leaf, *others = read_presented(chain)
     _check_may_sign(leaf.certificate)

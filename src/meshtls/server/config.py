@@ -27,12 +27,12 @@ __all__ = ["load_config", "parse_config", "reloaded"]
 
 
 def load_config(path: Path) -> ServerConfig:
-    """The configuration in this file. Raises ConfigError that names file, line and key."""
+    """The configuration in this file. Raises ConfigError, which names file, line and key."""
     return parse_config(str(path), read_text(path))
 
 
 def parse_config(file: str, text: str) -> ServerConfig:
-    """The same of a text; ``file`` is its name in messages. Relative paths are as the process sees them."""
+    """The configuration in this text; ``file`` names it in messages. Relative paths are those of the process."""
     document, of_spire = either_form(file, text, "server")
     found = read(from_spire(document) if of_spire else _without_attestors_to_come(document), ServerFile)
     config = _config(found.value, tuple(document.notices))
@@ -40,7 +40,7 @@ def parse_config(file: str, text: str) -> ServerConfig:
 
 
 def reloaded(running: ServerConfig, wanted: ServerConfig) -> tuple[ServerConfig, Changes]:
-    """What a running server goes on by when its file says ``wanted``, and which keys differ. Raises ConfigError."""
+    """The configuration of a running server after a reload to ``wanted``, and the changed keys. Raises ConfigError."""
     check_same_domain(running.trust_domain, wanted.trust_domain)
     file, changes = merged(running.file, wanted.file)
     return _config(file, wanted.notices), changes
@@ -132,7 +132,7 @@ def _x509pop(said: ServerFile) -> X509PopConfig | None:
 
 
 def _longest(said: ServerFile) -> timedelta:
-    """The longest life that the intermediate, which is renewed at half of its own, never cuts short: whole seconds."""
+    """The longest TTL, in whole seconds, that the intermediate, renewed at half of its life, never cuts short."""
     return timedelta(seconds=said.ca_ttl / 2 // timedelta(seconds=1))
 
 

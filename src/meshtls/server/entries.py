@@ -1,9 +1,9 @@
 """Which entries an agent may serve, and which agents a change concerns. Pure.
 
-An agent may serve an entry that is reachable from it: whose parent is the agent's own ID, an alias that the agent's
-selectors match (an entry whose parent is the server), or the ID of another reachable entry. The index answers from
-parent to children and from child to parents, so that a question costs with an agent's own entries or with the depth of
-the tree, never with all entries.
+An agent may serve an entry that is reachable from it: its parent is the agent's own ID, an alias that the agent's
+selectors match (an entry whose parent is the server), or the ID of another reachable entry. The index leads from parent
+to children and from child to parents, so the cost of a query grows with the agent's own entries or with the depth of
+the tree, never with the number of all entries.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Node:
 
 
 class EntryIndex:
-    """All entries, by id, by parent and by the ID that they give."""
+    """All entries, by id, by parent and by SPIFFE ID."""
 
     def __init__(self, trust_domain: TrustDomain, entries: Iterable[Entry] = ()) -> None:
         self._server = server_id(trust_domain)
@@ -41,14 +41,14 @@ class EntryIndex:
             self.put(entry)
 
     def put(self, entry: Entry) -> None:
-        """Keep this one in place of what has its id."""
+        """Add this entry, or replace the one with its id."""
         self.remove(entry.id)
         self._by_id[entry.id] = entry
         self._by_parent.setdefault(entry.parent_id, {})[entry.id] = entry
         self._by_spiffe_id.setdefault(entry.spiffe_id, {})[entry.id] = entry
 
     def remove(self, key: str) -> None:
-        """Forget it; nothing happens where it isn't there."""
+        """Remove the entry with this id, if there is one."""
         entry = self._by_id.pop(key, None)
         if entry is not None:
             _drop(self._by_parent, entry.parent_id, key)
@@ -58,7 +58,7 @@ class EntryIndex:
         return self._by_id.get(key)
 
     def has_children(self, spiffe_id: SpiffeId) -> bool:
-        """Whether entries hang below this ID."""
+        """Whether an entry has this ID as parent."""
         return spiffe_id in self._by_parent
 
     def is_admin(self, spiffe_id: SpiffeId) -> bool:
@@ -83,8 +83,8 @@ class EntryIndex:
         mine = set(self._own_ids(node))
         return any(parent in mine for parent in self._ancestors(entry.parent_id))
 
-    def concerned(self, entry: Entry, nodes: Mapping[SpiffeId, Node]) -> set[SpiffeId]:
-        """Which of these nodes a change of this entry may concern: those above it, by ID or by an alias."""
+    def affected(self, entry: Entry, nodes: Mapping[SpiffeId, Node]) -> set[SpiffeId]:
+        """The nodes that a change of this entry may affect: its ancestors, by ID or by an alias."""
         above = set(self._ancestors(entry.parent_id))
         found = above & nodes.keys()
         aliases = [one for one in self._by_parent.get(self._server, {}).values() if one.spiffe_id in above]

@@ -1,8 +1,9 @@
-"""The store as this server sees it, in memory, and who has to hear of each change.
+"""An in-memory view of the store, and the subscriptions of agents to its changes.
 
-Whoever writes calls ``written`` after its commit; where other servers write to the same database, ``follow`` looks for
-their changes too. Both read the change log from the revision that is known here, so a change costs with itself and with
-the agents that it concerns. Nothing here is newer than the database, and nothing is told before it was committed.
+A writer calls ``written`` after its commit. Where other servers write to the same database, ``follow`` polls for their
+changes. Both read the change log from the revision of the view on, so the cost of a change grows with the change and
+the agents it affects, not with the store. The view is never newer than the database, and agents are notified of
+committed changes only.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from meshtls.server.store import bundles, changes, entries
 from meshtls.server.store.changes import Change, ChangeKind
 from meshtls.server.store.database import Database
 from meshtls.server.subscription import Subscription
-from meshtls.server.syncing import Told, entries_to_tell, everything
+from meshtls.server.syncing import Update, full_update, update_for
 from meshtls.spiffeid import SpiffeId, TrustDomain
 
 __all__ = ["REFRESH_HINT", "Hub"]
@@ -37,10 +38,10 @@ log = logger("meshtls.server")
 
 
 class Hub:
-    """``index``, ``bundle`` and ``federated`` as of ``revision``. ``load`` it before use.
+    """``index``, ``bundle`` and ``federated`` as of ``revision``. Call ``load`` before use.
 
-    ``expiring`` is set when an entry with an end has come, and another event takes its place. ``trust`` is told each
-    new bundle.
+    ``expiring`` is set, and replaced by a new event, when an entry that expires is created or changed. ``trust`` is
+    called with each new bundle.
     """
 
     def __init__(
@@ -57,90 +58,90 @@ class Hub:
         self._clock = clock
         self._complaints = Complaints(log)
         self._catching_up = asyncio.Lock()
-        self._nudged = asyncio.Event()
+        self._wakeup = asyncio.Event()
         self._subscriptions: dict[SpiffeId, set[Subscription]] = {}
         self._nodes: dict[SpiffeId, Node] = {}
 
     async def load(self) -> None:
-        """Read everything. Raises StoreError."""
+        """Read the whole store. Raises StoreError."""
         async with self._catching_up, self._database.read() as tx:
             await self._load(tx)
 
     async def catch_up(self) -> None:
-        """Take in what was committed since, and wake the agents that it concerns. Raises StoreError."""
+        """Apply what was committed since, and notify the agents that it affects. Raises StoreError."""
         async with self._catching_up, self._database.read() as tx:
             found = await changes.changes_since(tx, self.revision)
             if found and found[0].revision > self.revision + 1:
                 await self._load(tx)
                 self._wake_all(reload=True)
             elif found:
-                await self._take_in(tx, found)
+                await self._apply(tx, found)
 
     async def written(self) -> None:
-        """Something was committed here: see it before the writer gets its answer.
+        """Catch up after a commit of this server, so that a writer sees its own change in the view.
 
-        It stays written where that fails or the writer is gone; ``follow`` then sees it.
+        Where that fails, or the writer is cancelled, the change stays committed and ``follow`` catches up.
         """
-        self._nudged.set()
+        self._wakeup.set()
         try:
             await self.catch_up()
         except StoreError as error:
-            log.warning("what was just written can't be read back yet: %s", error)
+            log.warning("a committed change can't be read back yet: %s", error)
 
     async def follow(self) -> None:
-        """Take changes in as they come, for ever; a database that is away is asked again."""
+        """Catch up with each change, forever; retry while the database is unavailable."""
         while True:
             await self._until_due()
-            self._nudged.clear()
+            self._wakeup.clear()
             try:
                 await self.catch_up()
             except StoreError as error:
-                log.warning("changes can't be read, trying again: %s", error)
+                log.warning("changes can't be read, retrying: %s", error)
                 await self._clock.sleep(_RETRY_SECONDS)
-                self._nudged.set()
+                self._wakeup.set()
 
     @contextmanager
     def subscription(self, node: Node) -> Iterator[Subscription]:
-        """While this is open the agent's changes are kept for it; open it before asking what it has to hear."""
+        """Collect the agent's changes while this is open. Open it before ``update_since``, so that none is missed."""
         opened = Subscription(node)
         self._nodes[node.spiffe_id] = node
-        listeners = self._subscriptions.setdefault(node.spiffe_id, set())
-        listeners.add(opened)
+        subscriptions = self._subscriptions.setdefault(node.spiffe_id, set())
+        subscriptions.add(opened)
         try:
             yield opened
         finally:
-            listeners.discard(opened)
-            if not listeners:
+            subscriptions.discard(opened)
+            if not subscriptions:
                 del self._subscriptions[node.spiffe_id], self._nodes[node.spiffe_id]
 
-    async def told_since(self, node: Node, revision: int) -> Told:
-        """What an agent has to hear that heard all up to ``revision``, 0 for nothing. Raises StoreError."""
+    async def update_since(self, node: Node, revision: int) -> Update:
+        """What an agent must be sent that knows everything up to ``revision``, 0 for nothing. Raises StoreError."""
         async with self._database.read() as tx:
             oldest = await changes.oldest_change(tx)
             found = await changes.changes_since(tx, revision) if revision else []
         forgotten = oldest is None or oldest > revision + 1
         if not revision or revision > self.revision or (forgotten and revision < self.revision):
-            return everything(self.index, node)
-        return entries_to_tell(self.index, node, found)
+            return full_update(self.index, node)
+        return update_for(self.index, node, found)
 
     @property
-    def listening(self) -> int:
-        """How many agents have a sync open."""
+    def subscribers(self) -> int:
+        """The number of agents with an open sync."""
         return len(self._subscriptions)
 
     def __repr__(self) -> str:
         return (
-            f"<Hub {self.trust_domain} revision {self.revision} [{len(self.index)} entries, {self.listening} agents]>"
+            f"<Hub {self.trust_domain} revision {self.revision} [{len(self.index)} entries, {self.subscribers} agents]>"
         )
 
     async def _until_due(self) -> None:
         if not self._database.shared:
-            await self._nudged.wait()
+            await self._wakeup.wait()
             return
-        await first_of(self._nudged.wait(), self._clock.sleep(_POLL_SECONDS))
+        await first_of(self._wakeup.wait(), self._clock.sleep(_POLL_SECONDS))
 
     async def _load(self, tx: AsyncConnection) -> None:
-        # The revision first: what is committed while we read is read again, and that does no harm.
+        # The revision first: a change that is committed meanwhile is then applied twice, which is harmless.
         revision = await changes.current_revision(tx)
         index = EntryIndex(self.trust_domain)
         async for entry in entries.all_entries(tx):
@@ -155,22 +156,22 @@ class Hub:
         self.federated = {one.trust_domain: one for one in await bundles.federated_bundles(tx)}
         self._complaints.update(BundleSet([self.bundle, *self.federated.values()]).unusable)
 
-    async def _take_in(self, tx: AsyncConnection, found: list[Change]) -> None:
+    async def _apply(self, tx: AsyncConnection, found: list[Change]) -> None:
         kinds = {change.kind for change in found}
         keys = {change.key for change in found if change.kind is ChangeKind.ENTRY}
         present = {entry.id: entry for entry in await entries.get_entries(tx, sorted(keys))}
         if ChangeKind.BUNDLE in kinds:
             await self._load_bundles(tx)
             self._wake_all()
-        self._take_in_entries([change for change in found if change.kind is ChangeKind.ENTRY], present)
+        self._apply_entries([change for change in found if change.kind is ChangeKind.ENTRY], present)
         for change in found:
             if change.kind is ChangeKind.AGENT:
                 self._recheck(change)
         self.revision = found[-1].revision
 
-    def _take_in_entries(self, found: list[Change], present: dict[str, Entry]) -> None:
-        # All befores are asked before anything is changed: who loses an entry has to hear of it as who gets one does.
-        losing = {change: self._concerned(self.index.get(change.key)) for change in found}
+    def _apply_entries(self, found: list[Change], present: dict[str, Entry]) -> None:
+        # Compute affected agents before and after the change: an agent that loses an entry must be notified too.
+        before = {change: self._affected(self.index.get(change.key)) for change in found}
         carried = {change for change in found if self.index.has_children(SpiffeId.parse(change.subject))}
         for change in found:
             if change.key in present:
@@ -182,11 +183,11 @@ class Hub:
             self.expiring = asyncio.Event()
         for change in found:
             carries = change in carried or self.index.has_children(SpiffeId.parse(change.subject))
-            for subscription in self._of(losing[change] | self._concerned(present.get(change.key))):
-                subscription.tell(change, reload=carries)
+            for subscription in self._of(before[change] | self._affected(present.get(change.key))):
+                subscription.notify(change, reload=carries)
 
-    def _concerned(self, entry: Entry | None) -> set[SpiffeId]:
-        return self.index.concerned(entry, self._nodes) if entry else set()
+    def _affected(self, entry: Entry | None) -> set[SpiffeId]:
+        return self.index.affected(entry, self._nodes) if entry else set()
 
     def _recheck(self, change: Change) -> None:
         for subscription in self._of([SpiffeId.parse(change.key)]):

@@ -1,4 +1,4 @@
-"""The key that signs this server's JWT-SVIDs: kept where the CA's keys are kept."""
+"""The key that signs this server's JWT-SVIDs, stored with the CA's keys."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["JwtKey", "jwt_key_in"]
 
 @dataclass(frozen=True, slots=True)
 class JwtKey:
-    """A signing key and the ``kid`` by which bundle and tokens name it: from the key itself, so it is never reused."""
+    """A signing key. Bundle and tokens refer to it by ``kid``, which is derived from the key and so never reused."""
 
     private_key: PrivateKey = field(repr=False)
 
@@ -37,7 +37,7 @@ class JwtKey:
 
 
 def jwt_key_in(directory: Path, algorithm: KeyAlgorithm) -> JwtKey:
-    """The key in ``jwt.pem`` of this directory, made where there is none (0600, whole or not at all).
+    """The key in ``jwt.pem`` of this directory, created where there is none (0600, atomically).
 
     Raises ConfigError for one that can't be read, used or written.
     """

@@ -1,4 +1,4 @@
-"""The server's own X509-SVID: what it shows to agents. Signed by itself, recorded, renewed at half its life."""
+"""The server's own X509-SVID, which it presents to agents: signed by itself, recorded, renewed at half of its life."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ log = logger("meshtls.server")
 
 
 class ServerIdentity:
-    """Meets X509ContextSource. ``renew`` it before use; ``trust`` tells it of each new bundle.
+    """An X509ContextSource. Call ``renew`` before use, and ``trust`` with each new bundle.
 
     ``life`` is how long each SVID is valid: no longer than the intermediate that signs it. ``jitter`` gives a number in
     [-1, 1] for each renewal.
@@ -55,7 +55,7 @@ class ServerIdentity:
         self._bundle = TrustBundle(trust_domain)
 
     def snapshot(self) -> X509Context:
-        """Raises LocalIdentityError where there is none yet, or where it has expired by the clock."""
+        """Raises LocalIdentityError where there is no SVID yet, or where it has expired."""
         context = self._context
         if context is None or self._clock.now() > context.svid.not_after:
             raise LocalIdentityError(f"{self._spiffe_id}: the server has no valid SVID of its own now")
@@ -67,7 +67,7 @@ class ServerIdentity:
         return self._context.svid if self._context else None
 
     def trust(self, bundle: TrustBundle) -> None:
-        """Believe the agents that this bundle vouches for: those of all servers of the domain."""
+        """Verify agents against this bundle, which has the authorities of all servers of the trust domain."""
         self._bundle = bundle
         if self._context is not None:
             self._context = replace(self._context, generation=self._context.generation + 1, bundles=BundleSet([bundle]))

@@ -1,4 +1,4 @@
-"""Which attested agents can serve an entry, and what is in the way where none can. Pure.
+"""Which attested agents can serve an entry, and why none can. Pure.
 
 An entry is of use only where the whole path holds: an agent has attested, the entry's parent leads to it, and an
 attestor produces the selectors that the entry asks for. The server takes an entry without that, since the agent may
@@ -51,7 +51,7 @@ _OWN_ALIAS = "spiffe_id"
 
 
 class Reach:
-    """The agents and all entries, at one time."""
+    """A snapshot of all agents and entries."""
 
     def __init__(
         self, trust_domain: TrustDomain, entries: Iterable[Entry], agents: Iterable[AgentRecord], now: datetime
@@ -75,7 +75,7 @@ class Reach:
         return tuple(sorted(self._served_by.get(entry_id, ())))
 
     def obstacle(self, entry: Entry) -> str | None:
-        """Why no agent can serve it, in words; None where one can."""
+        """The reason that no agent can serve it; None where one can."""
         if self._served_by.get(entry.id):
             return None
         return self._obstacle(entry, frozenset())

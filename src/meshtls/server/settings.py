@@ -25,7 +25,7 @@ __all__ = [
 
 
 class KeyPlace(Enum):
-    """Where the server's keys are kept."""
+    """Where the server's keys are stored."""
 
     MEMORY = "memory"
     DISK = "disk"
@@ -33,14 +33,14 @@ class KeyPlace(Enum):
 
 @dataclass(frozen=True, slots=True)
 class X509PopConfig:
-    """``ca_bundles`` are PEM files: nodes whose certificate leads to one of their CAs may attest with it."""
+    """``ca_bundles`` are PEM files. A node may attest with a certificate that chains to one of their CAs."""
 
     ca_bundles: tuple[Path, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
-    """Everything that a server runs by. Its defaults, which are in ``config``, are good for a laptop.
+    """The settings of a server. Their defaults, which are in ``config``, suit a laptop.
 
     ``bind_port`` speaks mutual TLS; ``attest_port`` takes nodes that have no SVID yet and serves nothing but their
     attestation. 0 takes a free port. ``ca_ttl`` is how long an intermediate, which signs, lives; it renews itself.

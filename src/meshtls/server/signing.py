@@ -23,7 +23,7 @@ __all__ = ["Signed", "SignedJwt", "Signing"]
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """A chain, leaf first, and its record."""
+    """An X509-SVID, leaf first, and its record."""
 
     chain: tuple[x509.Certificate, ...]
     record: Issuance
@@ -31,7 +31,7 @@ class Signed:
 
 @dataclass(frozen=True, slots=True)
 class SignedJwt:
-    """A token and its record."""
+    """A JWT-SVID and its record."""
 
     svid: JwtSvid
     record: Issuance
@@ -56,7 +56,7 @@ class Signing:
         agent_id: SpiffeId | None = None,
         entry_id: str | None = None,
     ) -> Signed:
-        """Raises RequestError for a CSR or name that can't be certified, ConfigError where the CA has expired."""
+        """Sign an X509-SVID. Raises RequestError for an invalid CSR or name, ConfigError for an expired CA."""
         issued = self.authority.sign(spiffe_id, key_or_csr, ttl=ttl, dns_names=dns_names)
         leaf = issued.record
         record = Issuance(
@@ -81,7 +81,7 @@ class Signing:
         agent_id: SpiffeId | None = None,
         entry_id: str | None = None,
     ) -> SignedJwt:
-        """Raises RequestError for an audience or a life that no token may have."""
+        """Sign a JWT-SVID. Raises RequestError for an invalid audience or lifetime."""
         now = self._clock.now()
         key = self.jwt_key
         svid = jwt.sign(spiffe_id, audience, key=key.private_key, key_id=key.kid, now=now, ttl=ttl)

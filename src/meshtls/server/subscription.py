@@ -1,4 +1,4 @@
-"""One agent's open sync: what it has still to hear, and that it must be looked at anew."""
+"""One agent's open sync: its pending changes, and whether its access must be checked again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Subscription"]
 
 
 class Subscription:
-    """``recheck`` says that the agent itself changed: whether it may still listen has to be asked again."""
+    """``recheck``: the agent's record changed, so its access must be checked again. ``reload``: send it everything."""
 
     def __init__(self, node: Node) -> None:
         self.node = node
@@ -20,28 +20,28 @@ class Subscription:
         self._pending: list[Change] = []
         self._woken = asyncio.Event()
 
-    def tell(self, change: Change, *, reload: bool) -> None:
-        """This change may concern the agent; with ``reload`` it may have moved a whole branch of entries."""
+    def notify(self, change: Change, *, reload: bool) -> None:
+        """Add a change that may affect the agent; with ``reload`` it may have moved a whole branch of entries."""
         self._pending.append(change)
         self.wake(reload=reload)
 
     def wake(self, *, recheck: bool = False, reload: bool = False) -> None:
-        """Something that is no entry changed; with ``reload`` the agent is to hear everything anew."""
+        """Wake the sync for a change other than an entry's; with ``reload`` the agent is sent everything again."""
         self.recheck |= recheck
         self.reload |= reload
         self._woken.set()
 
-    async def woken(self) -> None:
-        """Wait until there is something to look at."""
+    async def wait(self) -> None:
+        """Wait until the subscription is woken."""
         await self._woken.wait()
 
     @property
-    def awake(self) -> bool:
-        """Whether there is something to look at now."""
+    def is_woken(self) -> bool:
+        """Whether it was woken since the last ``take``."""
         return self._woken.is_set()
 
     def take(self) -> list[Change]:
-        """What has come since the last call; the marks are the caller's to reset."""
+        """The changes since the last call. The caller resets ``recheck`` and ``reload``."""
         self._woken.clear()
         taken, self._pending = self._pending, []
         return taken

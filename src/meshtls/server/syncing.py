@@ -1,7 +1,8 @@
-"""What an agent has to hear, given what changed since it last heard. Pure.
+"""What an agent must be sent, given what changed since its last update. Pure.
 
-A changed entry that nothing hangs below concerns only itself: it is told, or taken back. One that carries others (an
-alias, an intermediate step) may have moved a whole branch, so the agent is told everything that it may serve now.
+A changed entry without children affects only itself: it is sent, or its id is sent as removed. The change of an entry
+with children (an alias, an intermediate) may have moved a whole branch, so the agent is sent everything that it may
+serve now.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from meshtls.server.entries import EntryIndex, Node
 from meshtls.server.store.changes import Change, ChangeKind
 from meshtls.spiffeid import SpiffeId
 
-__all__ = ["Told", "entries_to_tell", "everything"]
+__all__ = ["Update", "full_update", "update_for"]
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """``whole``: ``entries`` are all there are, forget others. Else they are the new and changed ones, and
-    ``removed`` are ids of entries that the agent may not serve (any more; some it may never have heard of).
+class Update:
+    """With ``whole``, ``entries`` are all that the agent may serve. Otherwise they are the new and changed ones, and
+    ``removed`` are ids of entries that it may not serve; it need not have known all of them.
     """
 
     whole: bool
@@ -31,22 +32,22 @@ class Told:
         return bool(self.whole or self.entries or self.removed)
 
 
-def everything(index: EntryIndex, node: Node) -> Told:
-    """All that this node may serve."""
-    return Told(True, tuple(index.reachable(node).values()))
+def full_update(index: EntryIndex, node: Node) -> Update:
+    """Every entry that this node may serve."""
+    return Update(True, tuple(index.reachable(node).values()))
 
 
-def entries_to_tell(index: EntryIndex, node: Node, changes: Sequence[Change]) -> Told:
-    """What of these changes this node has to hear, by the index as it is after them."""
+def update_for(index: EntryIndex, node: Node, changes: Sequence[Change]) -> Update:
+    """What this node must be sent for these changes; ``index`` has them applied."""
     changed = [change for change in changes if change.kind is ChangeKind.ENTRY]
     mine = str(node.spiffe_id)
-    attested_anew = any(change.kind is ChangeKind.AGENT and change.key == mine for change in changes)
-    if attested_anew or any(_carries(index, change) for change in changed):
-        return everything(index, node)
+    reattested = any(change.kind is ChangeKind.AGENT and change.key == mine for change in changes)
+    if reattested or any(_has_children(index, change) for change in changed):
+        return full_update(index, node)
     keys = list(dict.fromkeys(change.key for change in changed))
     present = {key: entry for key in keys if (entry := index.get(key)) and index.is_reachable(entry, node)}
-    return Told(False, tuple(present.values()), tuple(key for key in keys if key not in present))
+    return Update(False, tuple(present.values()), tuple(key for key in keys if key not in present))
 
 
-def _carries(index: EntryIndex, change: Change) -> bool:
+def _has_children(index: EntryIndex, change: Change) -> bool:
     return index.has_children(SpiffeId.parse(change.subject))

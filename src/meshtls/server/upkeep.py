@@ -1,4 +1,4 @@
-"""What time does by itself: entries, tokens and authorities end, and the logs of changes and issuances forget."""
+"""Periodic cleanup: expired entries, tokens and authorities are removed, and the logs are pruned."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from meshtls.server.store.database import Database
 __all__ = ["clean_up", "keep_clean"]
 
 _KEPT_CHANGES = 100_000
-#: How long what has ended stays on record, and how many are looked at in one go: more than a server signs meanwhile.
+#: How long the record of an expired SVID is kept, and how many records one run looks at: more than are signed between
+#: two runs.
 _KEPT_ON_RECORD = timedelta(days=30)
 _OLDEST_ISSUANCES = 10_000
 _LONGEST_SLEEP = 30.0
@@ -23,7 +24,7 @@ log = logger("meshtls.server")
 
 
 async def clean_up(hub: Hub, database: Database, clock: Clock) -> None:
-    """Take out what has ended by now. Raises StoreError."""
+    """Remove what has expired by now. Raises StoreError."""
     now = clock.now()
     async with database.write() as tx:
         ended = await entries.end_entries(tx, now)
@@ -32,19 +33,19 @@ async def clean_up(hub: Hub, database: Database, clock: Clock) -> None:
         await changes.prune_changes(tx, _KEPT_CHANGES)
         await issuances.prune_issuances(tx, now - _KEPT_ON_RECORD, _OLDEST_ISSUANCES)
     if ended:
-        log.info("%d entries have ended", ended)
+        log.info("%d entries expired", ended)
     await hub.written()
 
 
 async def keep_clean(hub: Hub, database: Database, clock: Clock) -> None:
-    """Clean up when the next entry ends, and every 30 seconds, for ever."""
+    """Clean up when the next entry expires, and at least every 30 seconds, forever."""
     while True:
         expiring = hub.expiring
         try:
             await clean_up(hub, database, clock)
             seconds = await _until_expiry(database, clock)
         except StoreError as error:
-            log.warning("could not clean up, trying again: %s", error)
+            log.warning("cleanup failed, retrying: %s", error)
             seconds = _LONGEST_SLEEP
         await first_of(expiring.wait(), clock.sleep(seconds))
 

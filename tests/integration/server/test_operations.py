@@ -103,7 +103,7 @@ async def test_an_entry_that_an_operation_creates_reaches_the_agent_that_syncs(c
     await delete_entries(core, ADMIN, [created.id])
     assert (await anext(updates)).removed == (created.id,)
     await updates.aclose()
-    assert core.hub.listening == 0
+    assert core.hub.subscribers == 0
 
 
 async def test_a_change_that_is_refused_wakes_nobody_and_keeps_nothing(core: Core) -> None:
@@ -114,10 +114,10 @@ async def test_a_change_that_is_refused_wakes_nobody_and_keeps_nothing(core: Cor
     with core.hub.subscription(Node.of(agent.agent)) as subscription:
         with pytest.raises(ConflictError):
             await create_entries(core, ADMIN, [entry("/db", me), entry("/web", me)])
-        assert not subscription.awake
+        assert not subscription.is_woken
         assert await count_entries(core, ADMIN, ANYTHING) == 1
         await create_entries(core, ADMIN, [entry("/db", me)])
-        assert subscription.awake
+        assert subscription.is_woken
     assert core.hub.index.get(web.id) == web
 
 

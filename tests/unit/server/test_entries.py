@@ -10,7 +10,7 @@ from meshtls.errors import RequestError
 from meshtls.registration import Entry, Selector, agent_id, server_id
 from meshtls.server.entries import EntryIndex, Node
 from meshtls.server.store.changes import Change, ChangeKind
-from meshtls.server.syncing import Told, entries_to_tell, everything
+from meshtls.server.syncing import Update, full_update, update_for
 from meshtls.spiffeid import SpiffeId, TrustDomain
 
 TD = TrustDomain("example.org")
@@ -92,36 +92,36 @@ def test_a_change_concerns_the_nodes_above_it() -> None:
     index = index_of(entry("m", "/cluster"), ALIAS)
     third = agent_id(TD, "join_token", "n3")
     nodes = {AGENT: NODE, OTHER: OTHER_NODE, third: Node(third, frozenset(ALIAS.selectors))}
-    assert index.concerned(entry("e", "/web", OTHER), nodes) == {OTHER}
-    assert index.concerned(entry("e", "/web", SpiffeId(TD, "/elsewhere")), nodes) == set()
-    assert index.concerned(entry("e", "/web", CLUSTER), nodes) == {AGENT, third}, "by ID, and by the alias"
-    assert index.concerned(ALIAS, nodes) == {third}
+    assert index.affected(entry("e", "/web", OTHER), nodes) == {OTHER}
+    assert index.affected(entry("e", "/web", SpiffeId(TD, "/elsewhere")), nodes) == set()
+    assert index.affected(entry("e", "/web", CLUSTER), nodes) == {AGENT, third}, "by ID, and by the alias"
+    assert index.affected(ALIAS, nodes) == {third}
 
 
 def test_an_agent_hears_of_a_new_a_changed_and_a_removed_entry_and_of_no_more() -> None:
     web, other = entry("e", "/web"), entry("o", "/other", OTHER)
     index = index_of(web, other, entry("untouched", "/db"))
-    assert entries_to_tell(index, NODE, [changed(web), changed(web, 2)]) == Told(False, (web,))
-    assert entries_to_tell(index, NODE, [changed(other)]) == Told(False, (), ("o",))
+    assert update_for(index, NODE, [changed(web), changed(web, 2)]) == Update(False, (web,))
+    assert update_for(index, NODE, [changed(other)]) == Update(False, (), ("o",))
     index.remove("e")
-    assert entries_to_tell(index, NODE, [changed(web)]) == Told(False, (), ("e",))
-    assert not entries_to_tell(index, NODE, [])
+    assert update_for(index, NODE, [changed(web)]) == Update(False, (), ("e",))
+    assert not update_for(index, NODE, [])
 
 
 def test_a_change_of_an_entry_that_carries_others_tells_everything() -> None:
     middle, leaf = entry("m", "/cluster"), entry("l", "/web", CLUSTER)
     index = index_of(middle, leaf)
-    assert entries_to_tell(index, NODE, [changed(middle)]) == Told(True, (middle, leaf))
+    assert update_for(index, NODE, [changed(middle)]) == Update(True, (middle, leaf))
     index.remove("m")
-    assert entries_to_tell(index, NODE, [changed(middle)]) == Told(True, ())
+    assert update_for(index, NODE, [changed(middle)]) == Update(True, ())
 
 
 def test_an_agent_that_attested_anew_hears_everything() -> None:
     web = entry("e", "/web")
     index = index_of(web)
-    for who, told in ((AGENT, Told(True, (web,))), (OTHER, Told(False, ()))):
-        assert entries_to_tell(index, NODE, [Change(3, ChangeKind.AGENT, str(who))]) == told
-    assert everything(index, NODE) == Told(True, (web,))
+    for who, told in ((AGENT, Update(True, (web,))), (OTHER, Update(False, ()))):
+        assert update_for(index, NODE, [Change(3, ChangeKind.AGENT, str(who))]) == told
+    assert full_update(index, NODE) == Update(True, (web,))
 
 
 @pytest.mark.parametrize(

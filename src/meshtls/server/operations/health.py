@@ -31,5 +31,5 @@ async def get_health(core: Core, caller: Caller) -> Health:
         version=version("meshtls"),
         revision=core.hub.revision,
         entries=len(core.hub.index),
-        agents_connected=core.hub.listening,
+        agents_connected=core.hub.subscribers,
     )

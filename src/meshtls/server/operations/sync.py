@@ -12,7 +12,7 @@ from meshtls.server.entries import Node
 from meshtls.server.hub import Hub
 from meshtls.server.operations.permission import check_role
 from meshtls.server.subscription import Subscription
-from meshtls.server.syncing import Told, entries_to_tell, everything
+from meshtls.server.syncing import Update, full_update, update_for
 from meshtls.serverapi.values import SyncUpdate
 from meshtls.spiffeid import TrustDomain
 from meshtls.svid.verify import VerifiedPeer
@@ -37,8 +37,8 @@ async def sync(core: Core, caller: Caller, revision: int = 0) -> AsyncGenerator[
         await _check(core, subscription, peer)
         yield await updates.first(revision)
         while True:
-            await first_of(subscription.woken(), core.clock.sleep(_HEARTBEAT_SECONDS))
-            heartbeat = not subscription.awake
+            await first_of(subscription.wait(), core.clock.sleep(_HEARTBEAT_SECONDS))
+            heartbeat = not subscription.is_woken
             await _check(core, subscription, peer)
             update = updates.next()
             if heartbeat or update.whole or update.entries or update.removed or update.bundles:
@@ -63,7 +63,7 @@ class _Updates:
 
     async def first(self, revision: int) -> SyncUpdate:
         """For an agent that knows everything up to ``revision``, 0 for nothing. Raises StoreError."""
-        told = await self._hub.told_since(self._subscription.node, revision)
+        told = await self._hub.update_since(self._subscription.node, revision)
         serving = self._hub.index.reachable(self._subscription.node)
         self._federation = {key: entry.federates_with for key, entry in serving.items()}
         return self._update(told)
@@ -73,7 +73,7 @@ class _Updates:
         reload, self._subscription.reload = self._subscription.reload, False
         changes = self._subscription.take()
         node, index = self._subscription.node, self._hub.index
-        told = everything(index, node) if reload else entries_to_tell(index, node, changes)
+        told = full_update(index, node) if reload else update_for(index, node, changes)
         if told.whole:
             self._federation.clear()
         for key in told.removed:
@@ -81,7 +81,7 @@ class _Updates:
         self._federation |= {entry.id: entry.federates_with for entry in told.entries}
         return self._update(told)
 
-    def _update(self, told: Told) -> SyncUpdate:
+    def _update(self, told: Update) -> SyncUpdate:
         wanted = sorted({domain for domains in self._federation.values() for domain in domains})
         federated = self._hub.federated
         bundles = [self._hub.bundle, *(federated[domain] for domain in wanted if domain in federated)]

@@ -1,4 +1,4 @@
-"""Attested nodes in the store. Each call is part of the caller's transaction."""
+"""Attested agents in the store. Each call is part of the caller's transaction."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["ban_agent", "evict_agent", "find_agent", "list_agents", "note_serial
 
 
 async def put_agent(tx: AsyncConnection, agent: AgentRecord) -> None:
-    """Keep an agent that attested, in place of what was known of it. Raises AccessError where it is banned."""
+    """Insert or replace an agent's record at its attestation. Raises AccessError where the agent is banned."""
     await log_changes(tx, ChangeKind.AGENT, [(str(agent.spiffe_id), "")])
     present = await find_agent(tx, agent.spiffe_id)
     if present is not None and present.banned:
@@ -34,7 +34,7 @@ async def find_agent(tx: AsyncConnection, spiffe_id: SpiffeId) -> AgentRecord | 
 
 
 async def list_agents(tx: AsyncConnection, after: str, limit: int, *, banned: bool | None = None) -> list[AgentRecord]:
-    """A page: up to ``limit`` agents by ID, those after ``after`` ("" for the first page)."""
+    """A page of up to ``limit`` agents, ordered by ID, of those after ``after`` ("" for the first page)."""
     query = select(agents).where(agents.c.spiffe_id > after).order_by(agents.c.spiffe_id).limit(limit)
     if banned is not None:
         query = query.where(agents.c.banned == banned)
@@ -42,25 +42,25 @@ async def list_agents(tx: AsyncConnection, after: str, limit: int, *, banned: bo
 
 
 async def renew_agent(tx: AsyncConnection, spiffe_id: SpiffeId, serial: str, not_after: datetime) -> None:
-    """Let the agent's next certificate in beside the present one. Raises NotFoundError."""
+    """Accept the agent's next certificate as well as the current one. Raises NotFoundError."""
     changed = update(agents).where(_is(spiffe_id)).values(next_serial=serial, not_after=seconds(not_after))
     _check_found(spiffe_id, (await tx.execute(changed)).rowcount)
 
 
 async def note_serial_in_use(tx: AsyncConnection, spiffe_id: SpiffeId, serial: str) -> None:
-    """The agent has its next certificate: the one before may not come in any more."""
+    """The agent has used its next certificate: the one before is no longer accepted."""
     mine = _is(spiffe_id) & (agents.c.next_serial == serial)
     await tx.execute(update(agents).where(mine).values(serial=serial, next_serial=None))
 
 
 async def ban_agent(tx: AsyncConnection, spiffe_id: SpiffeId) -> None:
-    """Refuse it from now on, a new attestation included. Raises NotFoundError."""
+    """Refuse the agent from now on, including a new attestation. Raises NotFoundError."""
     await log_changes(tx, ChangeKind.AGENT, [(str(spiffe_id), "")])
     _check_found(spiffe_id, (await tx.execute(update(agents).where(_is(spiffe_id)).values(banned=True))).rowcount)
 
 
 async def evict_agent(tx: AsyncConnection, spiffe_id: SpiffeId) -> None:
-    """Forget it: it has to attest again, and may. Raises NotFoundError."""
+    """Delete the agent's record: it must attest again, and may. Raises NotFoundError."""
     await log_changes(tx, ChangeKind.AGENT, [(str(spiffe_id), "")])
     _check_found(spiffe_id, (await tx.execute(delete(agents).where(_is(spiffe_id)))).rowcount)
 

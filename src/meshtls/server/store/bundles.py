@@ -1,4 +1,4 @@
-"""Bundles in the store: those of other trust domains, and our own as the authorities of all servers."""
+"""Bundles in the store: those of other trust domains, and ours, which is made of the authorities of all servers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """An authority as the bundle shows it. ``kind`` is x509 or jwt, ``name`` a fingerprint or the ``kid``."""
+    """An authority in the bundle. ``kind`` is x509 or jwt, ``name`` a fingerprint or the ``kid``."""
 
     kind: str
     name: str
@@ -76,7 +76,7 @@ async def retire_others(tx: AsyncConnection, server_id: str, signing: Published,
 
 
 async def expired_authorities(tx: AsyncConnection, trust_domain: TrustDomain, now: datetime) -> int:
-    """Take those whose time is over out of our bundle; how many they were."""
+    """Remove expired authorities from our bundle, and return how many they were."""
     over = authorities.c.expires_at <= seconds(now)
     count: int = (await tx.execute(select(func.count()).select_from(authorities).where(over))).scalar_one()
     if count:
@@ -103,7 +103,7 @@ async def own_bundle(tx: AsyncConnection, trust_domain: TrustDomain, refresh_hin
 
 
 async def set_bundle(tx: AsyncConnection, bundle: TrustBundle) -> None:
-    """Keep the bundle of another trust domain in place of the one known."""
+    """Insert or replace the bundle of another trust domain."""
     revision = await log_changes(tx, ChangeKind.BUNDLE, [(str(bundle.trust_domain), "")])
     await tx.execute(delete(bundles).where(bundles.c.trust_domain == str(bundle.trust_domain)))
     row = {"trust_domain": str(bundle.trust_domain), "document": bundle.to_jwks(), "revision": revision}
@@ -111,14 +111,14 @@ async def set_bundle(tx: AsyncConnection, bundle: TrustBundle) -> None:
 
 
 async def delete_bundle(tx: AsyncConnection, trust_domain: TrustDomain) -> None:
-    """Trust that domain no more. Raises NotFoundError."""
+    """Delete the bundle of another trust domain. Raises NotFoundError."""
     await log_changes(tx, ChangeKind.BUNDLE, [(str(trust_domain), "")])
     if not (await tx.execute(delete(bundles).where(bundles.c.trust_domain == str(trust_domain)))).rowcount:
         raise NotFoundError(f"bundle of trust domain {trust_domain}: there is none")
 
 
 async def federated_bundles(tx: AsyncConnection) -> list[TrustBundle]:
-    """Those of other trust domains, by name."""
+    """The bundles of other trust domains, ordered by name."""
     found = await tx.execute(select(bundles).order_by(bundles.c.trust_domain))
     return [TrustBundle.from_jwks_of_many(TrustDomain(row.trust_domain), row.document) for row in found]
 

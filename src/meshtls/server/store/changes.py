@@ -1,4 +1,4 @@
-"""The change log: what was changed since a revision. A sync reads it, so it costs with changes and not with entries."""
+"""The change log. A sync reads it, so that its cost grows with the changes and not with the entries."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = [
 
 
 class ChangeKind(Enum):
-    """What changed."""
+    """The kind of thing that changed."""
 
     ENTRY = "entry"
     AGENT = "agent"
@@ -63,12 +63,12 @@ async def log_changes(tx: AsyncConnection, kind: ChangeKind, changed: Iterable[t
 
 
 async def current_revision(tx: AsyncConnection) -> int:
-    """The number of the latest change, 0 before the first."""
+    """The revision of the latest change, 0 before the first."""
     return await _counter(tx, "log")
 
 
 async def note_bundle_change(tx: AsyncConnection, trust_domain: TrustDomain) -> int:
-    """Our own bundle changes in this transaction; gives its new sequence."""
+    """Log a change of our own bundle in this transaction, and return its new sequence."""
     revision = await log_changes(tx, ChangeKind.BUNDLE, [(str(trust_domain), "")])
     await tx.execute(update(counters).where(counters.c.name == "bundle").values(value=revision))
     return revision
@@ -80,19 +80,19 @@ async def bundle_sequence(tx: AsyncConnection) -> int:
 
 
 async def changes_since(tx: AsyncConnection, revision: int) -> list[Change]:
-    """All with a higher number, in order."""
+    """All changes with a higher revision, in order."""
     rows = await tx.execute(select(changes).where(changes.c.revision > revision).order_by(changes.c.revision))
     return [Change(row.revision, ChangeKind(row.kind), row.key, row.subject) for row in rows]
 
 
 async def oldest_change(tx: AsyncConnection) -> int | None:
-    """The lowest number that is kept, None where the log is empty."""
+    """The lowest revision in the log, None where it is empty."""
     oldest: int | None = (await tx.execute(select(func.min(changes.c.revision)))).scalar_one()
     return oldest
 
 
 async def prune_changes(tx: AsyncConnection, keep: int) -> None:
-    """Keep the newest ``keep``; who knew less than the oldest of them gets everything anew."""
+    """Delete all but the newest ``keep``. An agent that knows less than the oldest of them is sent everything again."""
     limit = select(counters.c.value - keep).where(counters.c.name == "log").scalar_subquery()
     await tx.execute(delete(changes).where(changes.c.revision <= limit))
 

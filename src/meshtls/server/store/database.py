@@ -1,8 +1,8 @@
-"""Opens the SQL database and gives transactions; the one place that knows SQLAlchemy's and the drivers' errors.
+"""Transactions on the SQL database. Only this module handles errors of SQLAlchemy and the drivers.
 
-SQLite: write-ahead log, so that readers don't wait, and ``synchronous=FULL``, so that what was committed survives a
-power cut. Its writers queue for one connection instead of for the file's lock, and take that lock when they begin: a
-transaction that starts reading and then writes may be refused in the middle.
+SQLite runs with a write-ahead log, so that readers don't wait, and with ``synchronous=FULL``, so that a committed
+transaction survives a power cut. Writers queue for one connection instead of the file's lock, and take that lock at
+their beginning: SQLite may refuse a transaction that reads first and writes later.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _POOL = 8
 
 
 class Database:
-    """Transactions on one database. ``close`` frees its connections. Nothing is opened before the first transaction."""
+    """Transactions on one database. The first one opens a connection; ``close`` closes all."""
 
     def __init__(self, url: URL) -> None:
         self.url = url
@@ -42,20 +42,20 @@ class Database:
         arguments = {"timeout": _BUSY_SECONDS}
         self._reader = create_async_engine(url, pool_size=_POOL, max_overflow=0, connect_args=arguments)
         self._writer = create_async_engine(url, pool_size=1, max_overflow=0, connect_args=arguments)
-        _configure_sqlite(self._reader, "BEGIN", ())  # who only looks leaves the file as it is
+        _configure_sqlite(self._reader, "BEGIN", ())  # a reader must not change the file
         _configure_sqlite(self._writer, "BEGIN IMMEDIATE", ("journal_mode = WAL", "synchronous = FULL"))
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that only looks. Raises StoreError."""
+        """A read-only transaction. Raises StoreError."""
         async with _Translated(self), self._connected(self._reader) as connection:
             yield connection
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that commits at the end of the block, or leaves nothing where the block raises.
+        """A transaction that commits at the end of the block, and is rolled back where the block raises.
 
-        Raises StoreError where the database refuses; then nothing of the block was kept.
+        Raises StoreError where the database fails; then nothing of the block was kept.
         """
         async with _Translated(self), self._connected(self._writer) as connection, connection.begin():
             yield connection
@@ -76,8 +76,8 @@ class Database:
             await asyncio.shield(self._handover(connection.close()))
 
     async def _take(self, engine: AsyncEngine) -> AsyncConnection:
-        """A connection of the pool. Whoever is cancelled meanwhile leaves it to the pool: a driver whose opening is cut
-        short forgets the connection that its thread, or its server, has just made.
+        """A connection of the pool. Where the caller is cancelled meanwhile the connection still opens, and returns to
+        the pool: a driver that is cancelled while it connects leaks the connection.
         """
         taking = self._handover(engine.connect().start())
         try:
@@ -94,7 +94,7 @@ class Database:
 
     @property
     def where(self) -> str:
-        """The database's address for people, without its password."""
+        """The database's address, for messages: without its password."""
         if not self.shared:
             return f"SQLite file {self.url.database}"
         return self.url.set(drivername="postgresql").render_as_string(hide_password=True)
@@ -104,12 +104,12 @@ class Database:
 
 
 async def _given_back(taking: asyncio.Task[AsyncConnection]) -> None:
-    with contextlib.suppress(SQLAlchemyError, OSError, sqlite3.Error):  # a connection that could not be had
+    with contextlib.suppress(SQLAlchemyError, OSError, sqlite3.Error):  # the connection failed to open
         await (await taking).close()
 
 
 class _Translated:
-    """Turns what the database raises into StoreError."""
+    """Translates what the database raises to StoreError."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -146,7 +146,7 @@ _ADVICE = {
 def _configure_sqlite(engine: AsyncEngine, begin: str, pragmas: tuple[str, ...]) -> None:
     @event.listens_for(engine.sync_engine, "connect")
     def configure(connection: Any, _record: object) -> None:
-        connection.isolation_level = None  # the driver must not begin transactions by itself
+        connection.isolation_level = None  # the driver must not begin transactions on its own
         cursor = connection.cursor()
         for pragma in pragmas:
             cursor.execute(f"PRAGMA {pragma}")
@@ -158,11 +158,11 @@ def _configure_sqlite(engine: AsyncEngine, begin: str, pragmas: tuple[str, ...])
 
     @event.listens_for(engine.sync_engine, "invalidate")
     def end(connection: Any, _record: object, _error: BaseException | None) -> None:
-        # Whoever is cancelled within a statement leaves its cursor in his traceback, and SQLite keeps a connection that
-        # was closed, with the lock of its transaction, until the last cursor is gone. So the transaction ends first.
+        # The traceback of a task that is cancelled within a statement holds the cursor, and SQLite keeps a closed
+        # connection, with the lock of its transaction, until the last cursor is gone. So roll back first.
         connection.run_async(_rolled_back)
 
 
 async def _rolled_back(driver: aiosqlite.Connection) -> None:
-    with contextlib.suppress(sqlite3.Error, ValueError):  # what is broken or closed holds no lock
+    with contextlib.suppress(sqlite3.Error, ValueError):  # a broken or closed connection holds no lock
         await driver.rollback()

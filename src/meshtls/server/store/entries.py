@@ -35,7 +35,7 @@ _EVERYTHING = EntryFilter()
 
 
 async def insert_entries(tx: AsyncConnection, new: Sequence[Entry]) -> list[Entry]:
-    """Keep these and give them with id and revision, all or none. Raises ConflictError where one is there already."""
+    """Insert these, all or none, and return them with id and revision. Raises ConflictError for one that exists."""
     ids = [str(uuid.uuid4()) for _ in new]
     changed = [(key, str(entry.spiffe_id)) for key, entry in zip(ids, new, strict=True)]
     first = await log_changes(tx, ChangeKind.ENTRY, changed)
@@ -71,7 +71,7 @@ async def update_entry(tx: AsyncConnection, entry: Entry) -> Entry:
 
 
 async def delete_entries(tx: AsyncConnection, ids: Iterable[str]) -> None:
-    """Forget these, all or none. Raises NotFoundError for one that isn't there."""
+    """Delete these, all or none. Raises NotFoundError for one that does not exist."""
     wanted = list(dict.fromkeys(ids))
     found = {entry.id: entry for entry in await get_entries(tx, wanted)}
     missing = [key for key in wanted if key not in found]
@@ -83,7 +83,7 @@ async def delete_entries(tx: AsyncConnection, ids: Iterable[str]) -> None:
 
 
 async def get_entries(tx: AsyncConnection, ids: Iterable[str]) -> list[Entry]:
-    """Those of these ids that are there, in no order."""
+    """The entries with these ids that exist, in no order."""
     found = []
     for chunk in _chunks(list(ids)):
         rows = (await tx.execute(select(entries).where(entries.c.id.in_(chunk)))).mappings()
@@ -92,7 +92,7 @@ async def get_entries(tx: AsyncConnection, ids: Iterable[str]) -> list[Entry]:
 
 
 async def list_entries(tx: AsyncConnection, wanted: EntryFilter, after: str, limit: int) -> list[Entry]:
-    """A page: up to ``limit`` entries by id, those after ``after`` ("" for the first page)."""
+    """A page of up to ``limit`` matching entries, ordered by id, of those after ``after`` ("" for the first page)."""
     query = _filtered(select(entries), wanted).where(entries.c.id > after).order_by(entries.c.id).limit(limit)
     return [entry_of(row) for row in (await tx.execute(query)).mappings()]
 
@@ -103,7 +103,7 @@ async def count_entries(tx: AsyncConnection, wanted: EntryFilter) -> int:
 
 
 async def all_entries(tx: AsyncConnection) -> AsyncIterator[Entry]:
-    """Every entry, without holding all their rows at once."""
+    """Every entry, streamed: their rows are not held in memory at once."""
     last = ""
     while page := await list_entries(tx, _EVERYTHING, last, _PAGE):
         for entry in page:
@@ -112,11 +112,11 @@ async def all_entries(tx: AsyncConnection) -> AsyncIterator[Entry]:
 
 
 async def end_entries(tx: AsyncConnection, now: datetime) -> int:
-    """Forget those whose time is over; gives how many they were."""
+    """Delete expired entries, and return how many they were."""
     over = entries.c.expires_at <= seconds(now)
     if not (await tx.execute(select(exists().where(over)))).scalar_one():
         return 0
-    await log_changes(tx, ChangeKind.ENTRY, [])  # only now: others may have ended the same, or given one more time
+    await log_changes(tx, ChangeKind.ENTRY, [])  # only now: another server may have deleted the same, or extended one
     rows = await tx.execute(delete(entries).where(over).returning(entries.c.id, entries.c.spiffe_id))
     ended = [(row.id, row.spiffe_id) for row in rows]
     await log_changes(tx, ChangeKind.ENTRY, ended)
@@ -124,7 +124,7 @@ async def end_entries(tx: AsyncConnection, now: datetime) -> int:
 
 
 async def next_expiry(tx: AsyncConnection) -> int | None:
-    """When the next entry's time is over, in seconds since 1970; None where none has an end."""
+    """When the next entry expires, in seconds since 1970; None where no entry does."""
     soonest: int | None = (await tx.execute(select(func.min(entries.c.expires_at)))).scalar_one()
     return soonest
 

@@ -1,4 +1,4 @@
-"""What was issued, in the store: the record is there before the certificate or token leaves the server."""
+"""The record of issued SVIDs in the store. It is committed before the SVID leaves the server."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ __all__ = ["last_not_after", "list_issuances", "prune_issuances", "record_issuan
 
 
 async def record_issuances(tx: AsyncConnection, issued: Sequence[Issuance]) -> None:
-    """Keep these, all or none: a serial that is there already fails the transaction."""
+    """Insert these, all or none: a serial that exists already fails the transaction."""
     if issued:
         await tx.execute(insert(issuances), [_row(one) for one in issued])
 
 
 async def record_token(tx: AsyncConnection, issued: Issuance) -> None:
-    """Keep the record of a token. RSA signs the same claims to the same token: asked for twice, it is one."""
+    """Insert the record of a token. RSA signs equal claims to equal tokens, so two requests may give one token."""
     known = select(issuances.c.serial).where(issuances.c.serial == issued.serial)
     if (await tx.execute(known)).first() is None:
         await record_issuances(tx, [issued])
@@ -33,7 +33,7 @@ async def record_token(tx: AsyncConnection, issued: Issuance) -> None:
 async def list_issuances(
     tx: AsyncConnection, after: int, limit: int, *, spiffe_id: SpiffeId | None = None, serial: str | None = None
 ) -> list[Issuance]:
-    """A page, oldest first: up to ``limit`` of those numbered above ``after`` (0 for the first page)."""
+    """A page of up to ``limit`` records, oldest first, with numbers above ``after`` (0 for the first page)."""
     query = select(issuances).where(issuances.c.number > after).order_by(issuances.c.number).limit(limit)
     if spiffe_id is not None:
         query = query.where(issuances.c.spiffe_id == str(spiffe_id))
@@ -43,7 +43,7 @@ async def list_issuances(
 
 
 async def last_not_after(tx: AsyncConnection, server_id: str, kind: str) -> datetime | None:
-    """When the last of what this server signed ends; None where it signed nothing of this kind."""
+    """When the last SVID of this kind that this server signed expires; None where it signed none."""
     mine = (issuances.c.server_id == server_id) & (issuances.c.kind == kind)
     last: int | None = (await tx.execute(select(func.max(issuances.c.not_after)).where(mine))).scalar_one()
     return None if last is None else moment(last)

@@ -1,4 +1,4 @@
-"""Brings the schema to this version by the Alembic migrations that come with the package, and says where it stands."""
+"""Migrates the schema to this version with the package's Alembic migrations, and reports its version."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from meshtls.server.store.database import Database
 __all__ = ["SchemaVersion", "migrate", "schema_version", "wanted_schema"]
 
 _MIGRATIONS = "meshtls.server.store:migrations"
-# Any number will do, as long as all servers ask for the same.
+# An arbitrary number, the same for all servers.
 _LOCK = 0x6D657368
 
 
 @dataclass(frozen=True, slots=True)
 class SchemaVersion:
-    """``present`` is what the database has (None: nothing yet), ``wanted`` what this meshtls works with."""
+    """``present`` is the database's (None: it has no schema yet), ``wanted`` the one of this meshtls."""
 
     present: str | None
     wanted: str
@@ -33,7 +33,7 @@ class SchemaVersion:
 
 
 async def schema_version(database: Database) -> SchemaVersion:
-    """Where the schema stands; nothing is changed. Raises StoreError, and ConfigError as ``migrate`` does."""
+    """The version of the schema; nothing is changed. Raises StoreError, and ConfigError as ``migrate`` does."""
     async with database.read() as connection:
         present = await connection.run_sync(_present)
     scripts = _scripts()
@@ -42,12 +42,12 @@ async def schema_version(database: Database) -> SchemaVersion:
 
 
 def wanted_schema() -> str:
-    """The schema that this meshtls works with."""
+    """The schema version of this meshtls."""
     return _scripts().get_current_head() or ""
 
 
 async def migrate(database: Database, to: str = "head") -> None:
-    """Run the missing migrations, all or none; two servers that start at once run them once.
+    """Run the missing migrations, all or none. Of two servers that start at once only one runs them.
 
     Raises StoreError, and ConfigError where the database was made by a newer meshtls.
     """

@@ -1,4 +1,4 @@
-"""How times, IDs and lists stand in a row. Pure."""
+"""Conversion of entries and agents to rows, and back. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from meshtls.spiffeid import SpiffeId, TrustDomain
 
 __all__ = ["agent_of", "agent_row", "entry_of", "entry_row", "likeness", "moment", "seconds", "selector_text"]
 
-# A hundred thousand entries have few parents and few selectors: those are shared, not read a hundred thousand times.
+# A hundred thousand entries have few distinct parents and selectors: parse each once, and share it.
 _parse_id = lru_cache(maxsize=65536)(SpiffeId.parse)
 _parse_domain = lru_cache(maxsize=1024)(TrustDomain.parse)
 
@@ -34,7 +34,7 @@ def moment(stored: int) -> datetime:
 
 
 def selector_text(selector: Selector) -> str:
-    """One selector as it stands within a row's list; no other selector's text holds this one."""
+    """The text of one selector within a row's list. It is never part of another selector's text."""
     return json.dumps([selector.type, selector.value], separators=(",", ":"))
 
 
@@ -43,7 +43,7 @@ def _selectors_text(selectors: tuple[Selector, ...]) -> str:
 
 
 def likeness(entry: Entry) -> str:
-    """Equal for entries that give the same ID to the same workloads of the same parent."""
+    """A hash that is equal for entries with the same parent, SPIFFE ID and selectors."""
     said = "\n".join((str(entry.parent_id), str(entry.spiffe_id), _selectors_text(entry.selectors)))
     return hashlib.sha256(said.encode()).hexdigest()
 

@@ -1,13 +1,14 @@
-"""The tables. Keys never go into SQL: of an authority only what the bundle publishes is here.
+"""The tables. Private keys are never in SQL: of an authority only what the bundle publishes is stored.
 
-Each server has a root, an intermediate and a JWT key of its own, kept by its KeyManager, and under its ``server_id`` it
-publishes root and JWT key in ``authorities``. So two servers on one database sign independently and every bundle
-holds the authorities of both; neither can sign in the other's name, and a stolen database signs nothing.
+Each server has a root, an intermediate and a JWT key of its own, kept by its KeyManager, and publishes root and JWT key
+in ``authorities`` under its ``server_id``. So two servers on one database sign independently, and the bundle has the
+authorities of both. Neither can sign in the other's name, and a stolen database can sign nothing.
 
 ``changes`` is the log that a sync reads: a row for each entry, agent or bundle that changed, numbered by ``counters``'
-row ``log``. A writer takes the counter's row lock before it numbers, so numbers become visible in order: who has
-seen revision 7 will never find a 6 that came later. The other counter, ``bundle``, is our own bundle's sequence: the
-revision of its last change, which the log may have forgotten. Times are whole seconds since 1970, UTC; ids are text.
+row ``log``. A writer takes the counter's row lock before it numbers, so revisions become visible in order: a reader
+that has seen revision 7 will never find a 6 that was committed later. The other counter, ``bundle``, is the sequence of
+our own bundle: the revision of its last change, which may have been pruned from the log. Times are whole seconds since
+1970, UTC; ids are text.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ METADATA = MetaData(
         "ix": "ix_%(table_name)s_%(column_0_name)s",
     }
 )
-# SQLite numbers rows by itself only where the key is an INTEGER; 64 bits it has there anyway.
+# SQLite assigns row numbers only to an INTEGER key, which has 64 bits there.
 _ROW_NUMBER = BigInteger().with_variant(Integer, "sqlite")
 
 counters = Table(
@@ -61,7 +62,7 @@ changes = Table(
     Column("revision", BigInteger, primary_key=True, autoincrement=False),
     Column("kind", String(16), nullable=False),
     Column("key", Text, nullable=False),
-    # The SPIFFE ID of a changed entry: whether something hangs below it must be known when the entry is gone, too.
+    # The SPIFFE ID of a changed entry: needed to find its children when the entry itself is deleted.
     Column("subject", Text, nullable=False),
 )
 
@@ -81,9 +82,9 @@ entries = Table(
     Column("downstream", Boolean, nullable=False),
     Column("expires_at", BigInteger),
     Column("revision", BigInteger, nullable=False),
-    # The revision at which it was made: which of two entries is older.
+    # The revision at which it was created: tells which of two entries is older.
     Column("created", BigInteger, nullable=False, server_default="0"),
-    # Of parent, ID and selectors: two entries that say the same are refused. A hash, since an index has a largest key.
+    # Hash of parent, SPIFFE ID and selectors, which must be unique. A hash, since the size of an index key is limited.
     Column("likeness", String(64), nullable=False),
     UniqueConstraint("likeness"),
     Index(None, "spiffe_id"),
@@ -145,7 +146,7 @@ authorities = Table(
     Column("name", String(64), primary_key=True),
     Column("server_id", String(36), nullable=False),
     Column("der", LargeBinary, nullable=False),
-    # When it leaves the bundle: the end of its certificate, or of the last thing it signed once another signs.
+    # When it leaves the bundle: when its certificate expires, or, once retired, the last SVID that it signed.
     Column("expires_at", BigInteger, nullable=False),
     Column("revision", BigInteger, nullable=False),
 )

@@ -1,4 +1,4 @@
-"""Join tokens in the store: only their hash, good once and for a time."""
+"""Join tokens in the store, as hashes. A token is valid once, until it expires."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ __all__ = ["add_token", "consume_token", "is_usable_token", "prune_tokens"]
 
 
 async def add_token(tx: AsyncConnection, token: str, agent: SpiffeId, expires_at: datetime) -> None:
-    """From now until ``expires_at`` this token makes its bearer this agent, once."""
+    """Store a token. Until ``expires_at`` a node can attest with it, once, as this agent."""
     row = {"token_hash": _hash(token), "agent_id": str(agent), "expires_at": seconds(expires_at)}
     await tx.execute(insert(join_tokens), row)
 
 
 async def is_usable_token(tx: AsyncConnection, token: str, now: datetime) -> bool:
-    """Whether ``consume_token`` would find it now. For a transaction that only looks: a guess costs no writer."""
+    """Whether ``consume_token`` would accept it now. It only reads, so that a guess does not occupy a writer."""
     found = await tx.execute(select(join_tokens.c.token_hash).where(_usable(token, now)))
     return found.first() is not None
 
 
 async def consume_token(tx: AsyncConnection, token: str, now: datetime) -> SpiffeId | None:
-    """The agent that this token is for, and the token is used; None where it is unknown, used or expired.
+    """Mark the token as used, and return its agent's ID; None for a token that is unknown, used or expired.
 
-    One statement finds and marks it, so of two tries at once one finds it marked.
+    One statement finds and marks it, so of two concurrent attempts only one succeeds.
     """
     mark = update(join_tokens).where(_usable(token, now)).values(used_at=seconds(now))
     agent = (await tx.execute(mark.returning(join_tokens.c.agent_id))).scalar_one_or_none()
@@ -38,7 +38,7 @@ async def consume_token(tx: AsyncConnection, token: str, now: datetime) -> Spiff
 
 
 async def prune_tokens(tx: AsyncConnection, now: datetime) -> None:
-    """Forget those whose time is over; used ones among them, which nobody could use again anyway."""
+    """Delete expired tokens, used or not."""
     await tx.execute(delete(join_tokens).where(join_tokens.c.expires_at <= seconds(now)))
 
 
