@@ -48,7 +48,7 @@ def test_a_dead_socket_is_replaced(path: Path) -> None:
         assert answers(path)
 
 
-def test_a_socket_that_someone_answers_on_is_left_alone(path: Path) -> None:
+def test_a_socket_with_a_listening_process_is_left_alone(path: Path) -> None:
     with unix_listener(path, 0o666):
         assert refusal(path) == f"{path}: another process listens there; stop it or give another path"
         assert answers(path)

@@ -51,7 +51,7 @@ async def test_a_join_token_is_good_once(server: ServerUnderTest) -> None:
     assert str(refused.value) == USED
 
 
-async def test_of_many_who_try_one_token_at_once_one_becomes_an_agent(server: ServerUnderTest) -> None:
+async def test_of_many_concurrent_uses_of_a_token_exactly_one_succeeds(server: ServerUnderTest) -> None:
     token = (await server.admin.create_join_token()).token
     clients = [await server.attestation() for _ in range(6)]
     tries = await asyncio.gather(*(one.with_token(token, new_csr()) for one in clients), return_exceptions=True)
@@ -120,7 +120,7 @@ async def test_the_attestation_port_serves_nothing_but_attestation(server: Serve
         await NodeClient(channel).renew(new_csr())
 
 
-async def test_the_port_of_mutual_tls_takes_no_one_without_a_certificate(server: ServerUnderTest) -> None:
+async def test_the_mutual_tls_port_refuses_a_client_without_a_certificate(server: ServerUnderTest) -> None:
     anonymous = server.keep(attest_channel(*server.running.address, await server.admin.bundle()))
     with pytest.raises(LocalIdentityError):
         await AttestationClient(anonymous).bundle()
@@ -275,7 +275,7 @@ async def test_a_workloads_svid_is_no_agents(server: ServerUnderTest) -> None:
         await server.node_client(X509Svid.from_chain(chain, key), agent.bundle).bundle()
 
 
-async def test_an_agent_administers_nothing(server: ServerUnderTest) -> None:
+async def test_an_agent_is_no_administrator(server: ServerUnderTest) -> None:
     agent = await server.new_agent()
     with pytest.raises(AccessError, match=r"^/meshtls.server.v1.Entries/CountEntries is not for an agent"):
         await AdminClient(server.mutual(agent.svid, agent.bundle)).count_entries()

@@ -103,7 +103,7 @@ async def test_a_batch_with_one_bad_entry_leaves_none(server: ServerUnderTest) -
     assert await server.admin.count_entries() == 1
 
 
-async def test_two_who_change_one_entry_do_not_overwrite_each_other(server: ServerUnderTest) -> None:
+async def test_two_concurrent_updates_of_an_entry_do_not_overwrite_each_other(server: ServerUnderTest) -> None:
     [read] = await server.admin.create_entries([entry("/web", NODE)])
     newer = await server.admin.update_entry(replace(read, hint="theirs"))
     with pytest.raises(ConflictError, match="it was changed to revision"):

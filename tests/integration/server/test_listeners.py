@@ -51,14 +51,14 @@ async def test_the_admin_socket_is_its_owners_alone_and_goes_with_the_server(tmp
 
 
 @pytest.mark.parametrize("uid", [None, 12345])
-async def test_another_uid_administers_nothing(uid: int | None, authenticator: Authenticator) -> None:
+async def test_another_uid_is_refused_on_the_admin_socket(uid: int | None, authenticator: Authenticator) -> None:
     with pytest.raises(AccessError, match=f"^uid {uid}: only root and the user that runs the server"):
         await authenticator.authenticate(Listener.ADMIN_SOCKET, uid=uid)
     for allowed in (0, os.geteuid()):
         assert (await authenticator.authenticate(Listener.ADMIN_SOCKET, uid=allowed)).role is Role.ADMIN
 
 
-async def test_no_certificate_is_no_caller(authenticator: Authenticator) -> None:
+async def test_a_client_without_a_certificate_is_refused(authenticator: Authenticator) -> None:
     with pytest.raises(AccessError, match="^wanted a verified client certificate, got none$"):
         await authenticator.authenticate(Listener.MUTUAL_TLS)
     assert (await authenticator.authenticate(Listener.ATTESTATION)).role is Role.ANONYMOUS

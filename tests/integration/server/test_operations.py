@@ -106,7 +106,7 @@ async def test_an_entry_that_an_operation_creates_reaches_the_agent_that_syncs(c
     assert core.hub.subscribers == 0
 
 
-async def test_a_change_that_is_refused_wakes_nobody_and_keeps_nothing(core: Core) -> None:
+async def test_a_change_that_is_refused_wakes_no_agent_and_keeps_nothing(core: Core) -> None:
     agent = await attested(core)
     assert agent.agent is not None
     me = agent.agent.spiffe_id
@@ -121,7 +121,7 @@ async def test_a_change_that_is_refused_wakes_nobody_and_keeps_nothing(core: Cor
     assert core.hub.index.get(web.id) == web
 
 
-async def test_an_agent_signs_for_its_entries_and_hears_why_it_may_not_for_others(core: Core) -> None:
+async def test_an_agent_gets_svids_of_its_entries_and_a_reason_for_those_of_others(core: Core) -> None:
     mine, other = await attested(core), await attested(core)
     assert mine.agent is not None
     assert other.agent is not None
@@ -145,7 +145,7 @@ async def test_a_ban_ends_the_sync_of_an_agent(core: Core) -> None:
         await anext(updates)
 
 
-async def test_what_an_administrator_does_is_logged_and_what_is_refused_is_not(
+async def test_an_administrators_changes_are_logged_and_refused_ones_are_not(
     core: Core, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "meshtls.server")

@@ -87,7 +87,7 @@ async def test_an_entry_that_was_deleted_is_signed_no_more(server: ServerUnderTe
     assert isinstance(refused, NotFoundError)
 
 
-async def test_each_issuance_is_on_record_with_agent_entry_and_times(server: ServerUnderTest) -> None:
+async def test_each_issued_svid_is_recorded_with_agent_entry_and_times(server: ServerUnderTest) -> None:
     agent = await server.new_agent()
     [made] = await server.admin.create_entries([entry("/web", agent.spiffe_id)])
     [chain] = await agent.client.sign_x509([(made.id, new_csr())])
@@ -165,7 +165,7 @@ async def test_an_entry_whose_time_is_over_is_signed_no_more_and_goes(tmp_path: 
         await updates.aclose()
 
 
-async def test_what_can_not_be_recorded_is_not_given_out(server: ServerUnderTest, store_url: URL) -> None:
+async def test_an_svid_that_can_not_be_recorded_is_not_returned(server: ServerUnderTest, store_url: URL) -> None:
     agent = await server.new_agent()
     [made] = await server.admin.create_entries([entry("/web", agent.spiffe_id)])
     token = await server.admin.create_join_token()

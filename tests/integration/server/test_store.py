@@ -174,7 +174,7 @@ async def test_an_update_of_a_newer_revision_is_refused(database: Database) -> N
     assert [one.hint for one in await listed(database)] == ["mine"]
 
 
-async def test_deleting_what_is_not_there_deletes_nothing(database: Database) -> None:
+async def test_deleting_an_unknown_entry_deletes_nothing(database: Database) -> None:
     [kept] = await add(database, entry())
     with pytest.raises(NotFoundError, match=r"^entry nowhere: there is none with this id$"):
         async with database.write() as tx:
@@ -439,7 +439,7 @@ async def changed(database: Database) -> list[str]:
 
 
 @pytest.mark.parametrize("more", [timedelta(hours=1), timedelta(0)], ids=["extended", "renamed only"])
-async def test_who_gives_an_ending_entry_more_time_first_keeps_it(
+async def test_an_expiring_entry_that_is_extended_first_is_kept(
     database: Database, store_url: URL, more: timedelta
 ) -> None:
     """Though the other server saw it as ended before that was committed."""
@@ -503,7 +503,7 @@ async def test_a_writer_cancelled_in_a_statement_leaves_no_lock_behind(tmp_path:
 
 
 @pytest.mark.parametrize("way", ["read", "write"])
-async def test_who_is_cancelled_while_a_connection_opens_leaves_none_open(tmp_path: Path, way: str) -> None:
+async def test_a_task_cancelled_while_a_connection_opens_leaves_none_open(tmp_path: Path, way: str) -> None:
     """At whichever of its steps: there are some forty before the first statement, each a wait for the driver."""
     remembered = []
     for step in range(80):
@@ -520,7 +520,7 @@ async def test_who_is_cancelled_while_a_connection_opens_leaves_none_open(tmp_pa
         assert not _opened(file)
 
 
-async def test_who_is_not_cancelled_has_an_open_one(tmp_path: Path) -> None:
+async def test_a_task_that_is_not_cancelled_has_an_open_connection(tmp_path: Path) -> None:
     file = tmp_path / "store.sqlite3"
     database = Database(sqlite_url(file))
     async with database.read():

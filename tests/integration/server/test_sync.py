@@ -38,7 +38,7 @@ async def heard(updates: Updates) -> tuple[bool, list[str], tuple[str, ...]]:
     return update.whole, paths(update), update.removed
 
 
-async def test_an_agent_hears_first_all_and_then_each_change_as_it_happens(server: ServerUnderTest) -> None:
+async def test_an_agent_is_sent_everything_first_and_then_each_change_as_it_happens(server: ServerUnderTest) -> None:
     agent = await server.new_agent()
     [web] = await server.admin.create_entries([entry("/web", agent.spiffe_id)])
     updates = agent.client.sync()
@@ -55,7 +55,7 @@ async def test_an_agent_hears_first_all_and_then_each_change_as_it_happens(serve
     await updates.aclose()
 
 
-async def test_a_new_entry_is_told_without_the_clock_moving(tmp_path: Path) -> None:
+async def test_a_new_entry_is_sent_without_the_clock_moving(tmp_path: Path) -> None:
     clock = ManualClock()
     async with started(config_for(tmp_path), clock) as server:
         agent = await server.new_agent()
@@ -68,7 +68,7 @@ async def test_a_new_entry_is_told_without_the_clock_moving(tmp_path: Path) -> N
         await updates.aclose()
 
 
-async def test_an_agent_hears_nothing_of_others_entries(server: ServerUnderTest) -> None:
+async def test_an_agent_is_not_sent_entries_of_others(server: ServerUnderTest) -> None:
     mine, other = await server.new_agent(), await server.new_agent()
     updates = mine.client.sync()
     await anext(updates)
@@ -104,7 +104,7 @@ async def test_a_branch_comes_and_goes_with_the_entry_that_carries_it(server: Se
     await updates.aclose()
 
 
-async def test_an_agent_that_comes_back_hears_only_what_it_missed(server: ServerUnderTest) -> None:
+async def test_an_agent_that_reconnects_is_sent_only_the_changes_it_missed(server: ServerUnderTest) -> None:
     agent = await server.new_agent()
     kept, gone = await server.admin.create_entries([entry("/kept", agent.spiffe_id), entry("/gone", agent.spiffe_id)])
     updates = agent.client.sync()
@@ -123,7 +123,7 @@ async def test_an_agent_that_comes_back_hears_only_what_it_missed(server: Server
     assert kept.id not in update.removed
 
 
-async def test_an_agent_that_knows_of_a_future_or_a_forgotten_past_hears_all(server: ServerUnderTest) -> None:
+async def test_an_agent_with_a_future_or_a_pruned_revision_is_sent_everything(server: ServerUnderTest) -> None:
     agent = await server.new_agent()
     await server.admin.create_entries([entry("/web", agent.spiffe_id)])
     for revision in (0, 10**9):
@@ -225,7 +225,7 @@ async def test_the_stream_of_an_agent_that_is_banned_or_evicted_ends(
     await others.aclose()
 
 
-async def test_a_quiet_stream_shows_that_it_lives(tmp_path: Path) -> None:
+async def test_an_idle_sync_sends_heartbeats(tmp_path: Path) -> None:
     clock = ManualClock()
     async with started(config_for(tmp_path), clock) as server:
         agent = await server.new_agent()

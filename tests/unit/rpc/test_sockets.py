@@ -7,7 +7,7 @@ import socket
 from meshtls.rpc.sockets import tcp_listener
 
 
-def test_what_the_tcp_listener_accepts_sends_at_once_and_not_when_the_other_side_has_acknowledged() -> None:
+def test_connections_accepted_by_the_tcp_listener_have_no_nagle_delay() -> None:
     with tcp_listener("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
         listener.setblocking(True)
         accepted, _ = listener.accept()

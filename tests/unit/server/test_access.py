@@ -30,13 +30,13 @@ def methods() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("service", "method"), methods())
-def test_a_method_is_for_its_own_kind_of_caller_and_for_no_other(service: str, method: str) -> None:
+def test_a_method_is_allowed_to_exactly_one_role(service: str, method: str) -> None:
     path = f"/meshtls.server.v1.{service}/{method}"
     assert [role for role in Role if may_call(role, path)] == [SERVICES[service]]
 
 
 @pytest.mark.parametrize("path", ["", "/", "/Node/Sync", "/meshtls.server.v2.Node/Sync", "/meshtls.server.v1.Other/X"])
-def test_a_method_that_is_in_no_list_is_for_nobody(path: str) -> None:
+def test_a_method_that_is_not_listed_is_refused_to_every_role(path: str) -> None:
     assert not any(may_call(role, path) for role in Role)
 
 

@@ -69,7 +69,7 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
     await database.close()
 
 
-async def test_at_the_attestation_port_everybody_is_anonymous(house: House) -> None:
+async def test_every_caller_of_the_attestation_port_is_anonymous(house: House) -> None:
     for who in (None, PRESENT, peer(ADMIN)):
         assert await house.authenticator.authenticate(Listener.ATTESTATION, who, 0) == Caller(
             Role.ANONYMOUS, "a node that attests"
@@ -77,12 +77,12 @@ async def test_at_the_attestation_port_everybody_is_anonymous(house: House) -> N
 
 
 @pytest.mark.parametrize("uid", sorted({0, os.geteuid()}))
-async def test_root_and_the_servers_own_user_administer_it_by_the_socket(house: House, uid: int) -> None:
+async def test_root_and_the_servers_own_user_are_administrators_on_the_socket(house: House, uid: int) -> None:
     assert await house.authenticator.authenticate(Listener.ADMIN_SOCKET, None, uid) == Caller(Role.ADMIN, f"uid {uid}")
 
 
 @pytest.mark.parametrize("uid", [None, os.geteuid() + 1])
-async def test_no_other_user_comes_in_by_the_socket_whatever_it_shows(house: House, uid: int | None) -> None:
+async def test_every_other_user_of_the_socket_is_refused_whatever_it_presents(house: House, uid: int | None) -> None:
     with pytest.raises(AccessError) as refused:
         await house.authenticator.authenticate(Listener.ADMIN_SOCKET, peer(ADMIN), uid)
     own = os.geteuid()
@@ -90,7 +90,7 @@ async def test_no_other_user_comes_in_by_the_socket_whatever_it_shows(house: Hou
     assert str(refused.value) == message
 
 
-async def test_an_identity_whose_entry_says_admin_administers_over_mtls(house: House) -> None:
+async def test_an_identity_whose_entry_is_marked_admin_is_an_administrator_over_mutual_tls(house: House) -> None:
     assert await house.authenticator.authenticate(Listener.MUTUAL_TLS, peer(ADMIN)) == Caller(Role.ADMIN, str(ADMIN))
 
 
@@ -103,7 +103,9 @@ async def test_an_identity_whose_entry_says_admin_administers_over_mtls(house: H
     ],
     ids=["no certificate", "a workload that is no administrator", "an agent's certificate that was replaced"],
 )
-async def test_over_mtls_nobody_else_comes_in(house: House, who: VerifiedPeer | None, message: str) -> None:
+async def test_over_mutual_tls_every_other_caller_is_refused(
+    house: House, who: VerifiedPeer | None, message: str
+) -> None:
     with pytest.raises(AccessError) as refused:
         await house.authenticator.authenticate(Listener.MUTUAL_TLS, who, 0)
     assert str(refused.value) == message
@@ -123,7 +125,7 @@ async def test_a_certificate_that_ends_now_has_ended_on_an_open_connection_too(
     )
 
 
-async def test_an_agent_comes_in_with_its_record(house: House) -> None:
+async def test_an_agent_is_authenticated_with_its_record(house: House) -> None:
     known = replace(RECORD, serials=(PRESENT.serial, NEXT.serial))
     assert await house.authenticator.authenticate(Listener.MUTUAL_TLS, PRESENT) == Caller(
         Role.AGENT, str(AGENT), known, PRESENT
@@ -146,7 +148,7 @@ async def test_from_its_first_use_an_agents_next_certificate_is_the_only_one(hou
     ],
     ids=["banned", "evicted"],
 )
-async def test_an_agent_that_was_sent_away_does_not_come_in(house: House, change: object, message: str) -> None:
+async def test_a_banned_or_evicted_agent_is_refused(house: House, change: object, message: str) -> None:
     assert callable(change)
     assert (await house.authenticator.authenticate(Listener.MUTUAL_TLS, PRESENT)).role is Role.AGENT
     async with house.database.write() as tx:

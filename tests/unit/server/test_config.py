@@ -247,7 +247,7 @@ def test_lives_that_the_intermediate_would_cut_short_are_shortened_with_a_notice
     assert config.notices == notices
 
 
-def test_what_is_signed_under_a_short_ca_ttl_ends_before_its_issuer(tmp_path: Path) -> None:
+def test_an_svid_signed_under_a_short_ca_ttl_expires_before_its_issuer(tmp_path: Path) -> None:
     config, clock = parse_config("f", f"{OURS}ca_ttl: 1m\ndata_dir: {tmp_path}\n"), ManualClock()
     name = SpiffeId.parse("spiffe://example.org/web")
     with opened_signing(config, clock) as signing:

@@ -72,7 +72,7 @@ def test_entries_that_are_each_others_parents_end_the_search() -> None:
     assert not index.is_reachable(one, OTHER_NODE)
 
 
-def test_what_is_put_twice_is_there_once_and_as_last_put() -> None:
+def test_an_entry_that_is_put_twice_is_indexed_once_as_last_put() -> None:
     index = index_of(entry("e", "/web"))
     index.put(entry("e", "/web", OTHER))
     assert (len(index), list(index.reachable(NODE)), list(index.reachable(OTHER_NODE))) == (1, [], ["e"])
@@ -88,7 +88,7 @@ def test_only_an_entry_marked_admin_makes_an_administrator() -> None:
     assert not index_of(replace(plain, admin=True)).is_admin(CLUSTER)
 
 
-def test_a_change_concerns_the_nodes_above_it() -> None:
+def test_a_change_affects_the_nodes_above_the_entry() -> None:
     index = index_of(entry("m", "/cluster"), ALIAS)
     third = agent_id(TD, "join_token", "n3")
     nodes = {AGENT: NODE, OTHER: OTHER_NODE, third: Node(third, frozenset(ALIAS.selectors))}
@@ -98,7 +98,7 @@ def test_a_change_concerns_the_nodes_above_it() -> None:
     assert index.affected(ALIAS, nodes) == {third}
 
 
-def test_an_agent_hears_of_a_new_a_changed_and_a_removed_entry_and_of_no_more() -> None:
+def test_an_agent_is_sent_a_new_a_changed_and_a_removed_entry_and_nothing_else() -> None:
     web, other = entry("e", "/web"), entry("o", "/other", OTHER)
     index = index_of(web, other, entry("untouched", "/db"))
     assert update_for(index, NODE, [changed(web), changed(web, 2)]) == Update(False, (web,))
@@ -108,7 +108,7 @@ def test_an_agent_hears_of_a_new_a_changed_and_a_removed_entry_and_of_no_more() 
     assert not update_for(index, NODE, [])
 
 
-def test_a_change_of_an_entry_that_carries_others_tells_everything() -> None:
+def test_a_change_of_an_entry_with_children_sends_everything() -> None:
     middle, leaf = entry("m", "/cluster"), entry("l", "/web", CLUSTER)
     index = index_of(middle, leaf)
     assert update_for(index, NODE, [changed(middle)]) == Update(True, (middle, leaf))
@@ -116,7 +116,7 @@ def test_a_change_of_an_entry_that_carries_others_tells_everything() -> None:
     assert update_for(index, NODE, [changed(middle)]) == Update(True, ())
 
 
-def test_an_agent_that_attested_anew_hears_everything() -> None:
+def test_an_agent_that_attested_again_is_sent_everything() -> None:
     web = entry("e", "/web")
     index = index_of(web)
     for who, told in ((AGENT, Update(True, (web,))), (OTHER, Update(False, ()))):

@@ -215,7 +215,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("text", "message", "good"), REFUSED.values(), ids=REFUSED)
-def test_what_would_protect_or_is_not_known_is_refused(text: str, message: str, good: str) -> None:
+def test_a_key_that_protects_or_is_unknown_is_refused(text: str, message: str, good: str) -> None:
     with pytest.raises(ConfigError) as refused:
         parse_config("f", text)
     assert refused.value.problems[0] == message
