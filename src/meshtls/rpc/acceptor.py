@@ -1,4 +1,4 @@
-"""Accepts connections on any event loop, and outlives a machine that has run out of something.
+"""Accepts connections on any event loop, and recovers when the machine runs out of descriptors or memory.
 
 asyncio's own accept loop writes a traceback for each place of its backlog at the descriptor limit, and knows nothing of
 who connects until it has made all that a connection needs.
@@ -14,15 +14,15 @@ from typing import Any
 
 __all__ = ["Acceptor"]
 
-#: Connections that are accepted before others have their turn.
+#: Connections that are accepted before the event loop runs other callbacks.
 _AT_ONCE = 64
-#: Seconds without accepting after the machine had nothing left for a connection.
+#: Seconds to pause accepting after the machine ran out of resources for a connection.
 PAUSE = 0.1
 _GONE = {errno.ECONNABORTED, errno.EINTR, errno.EPROTO, errno.EPERM}
 
 
 class Acceptor:
-    """``take`` gets each connection, non-blocking, with its address; ``stuck`` is told of what is missing. Close it."""
+    """Calls ``take`` with each connection, non-blocking, and its address, and ``stuck`` with an error. Close it."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Who may have a connection: budgets of each caller, and of the listener, whose largest holder gives way. Pure.
+"""Admission of connections: budgets per caller and per listener. At the limit the largest holder loses one. Pure.
 
 A caller is whatever a listener can tell apart for sure: a uid, a remote address (IPv6: a /64, which one host may have
 whole), or after mutual TLS a SPIFFE ID.
@@ -16,29 +16,29 @@ from meshtls.rpc.shedding import Refusal
 
 __all__ = ["Admission", "Caller", "Member", "address_caller"]
 
-#: Callers without a connection whose budgets are remembered.
+#: The number of callers without a connection whose budgets are kept.
 _MOST_REMEMBERED = 4096
 _BITS_OF_A_HOST = 64
 _ABSENT = object()
 
 
 class Member(Protocol):
-    """A connection, as far as admission is concerned."""
+    """A connection, as admission sees it."""
 
     caller: Caller
     proven: bool
-    """Whether it is known for sure whose it is."""
+    """Whether its caller is authenticated."""
 
     @property
     def busy(self) -> bool:
         """Whether calls are open on it."""
 
     def evict(self, refusal: Refusal) -> None:
-        """End it. It leaves the admission at once."""
+        """End the connection, which leaves the admission at once."""
 
 
 class Caller:
-    """One caller's budgets and what it holds now, connections oldest first."""
+    """One caller's budgets and what it holds, connections oldest first."""
 
     __slots__ = ("bytes", "calls", "connections", "idle_frames", "name", "new_connections", "resets", "streams")
 
@@ -83,13 +83,13 @@ class Admission:
         return self._connections
 
     def set_limits(self, limits: Limits, now: float) -> None:
-        """Admit by these from now on. Who holds more than they give keeps it until it is needed or given back."""
+        """Use these limits from now on. A caller above them keeps what it holds until that is needed or given back."""
         self.limits = limits
         for caller in self._callers.values():
             caller.set_limits(limits, now)
 
     def caller(self, name: str, now: float) -> Caller:
-        """This caller, with what it has spent."""
+        """The caller of this name, with its budgets."""
         known = self._callers.get(name)
         if known is None:
             known = self._callers[name] = Caller(name, self.limits, now)
@@ -99,7 +99,7 @@ class Admission:
         return known
 
     def admit(self, name: str, member: Member, now: float) -> Refusal | None:
-        """List this new connection of the caller's, or say why not. It may cost another one its place."""
+        """Add a new connection of this caller, or return the reason to refuse it. It may evict another connection."""
         caller = self.caller(name, now)
         if not caller.new_connections.take(1, now):
             return Refusal.CONNECTION_RATE
@@ -109,7 +109,7 @@ class Admission:
         return refusal
 
     def prove(self, member: Member, name: str, now: float) -> Refusal | None:
-        """The connection has turned out to be this caller's: it counts there from now on."""
+        """Move a connection to the caller that its handshake has authenticated."""
         caller = self.caller(name, now)
         refusal = self._make_room_within(caller)
         if refusal is None:
@@ -119,13 +119,13 @@ class Admission:
         return refusal
 
     def leave(self, member: Member) -> None:
-        """The connection is over; again is nothing."""
+        """Remove an ended connection. A second call does nothing."""
         if member.caller.connections.pop(member, _ABSENT) is not _ABSENT:
             self._connections -= 1
             self._unproven.pop(member, None)
 
     def reserve(self, caller: Caller, count: int) -> bool:
-        """Take room for a message that is about to come; ``free`` gives it back."""
+        """Reserve memory for a message that is about to arrive; ``free`` releases it."""
         room = min(self.limits.bytes_per_caller - caller.bytes, self.limits.bytes_in_all - self.bytes)
         if count > room:
             return False
@@ -145,7 +145,7 @@ class Admission:
             self._unproven[member] = None
 
     def _make_room_within(self, caller: Caller) -> Refusal | None:
-        """A caller's own oldest idle connection gives way: leaving some lying about shuts nobody out."""
+        """Evict the caller's own oldest idle connection, so that idle ones never lock a caller out."""
         if len(caller.connections) < self.limits.connections_per_caller:
             return None
         oldest = caller.oldest_to_evict()
@@ -155,11 +155,11 @@ class Admission:
         return None
 
     def _make_room(self, caller: Caller, member: Member) -> Refusal | None:
-        """Whoever holds the most gives way; among strangers, who may be as many as they like, then the oldest idle."""
+        """Evict from the largest holder; among unauthenticated callers, whose number is unbounded, the oldest idle."""
         strangers = not member.proven and len(self._unproven) >= max(1, self.limits.connections // 2)
         if self._connections < self.limits.connections and not strangers:
             return None
-        # A stranger takes no place of those who have proven who they are.
+        # An unauthenticated caller never evicts an authenticated one.
         holders = Counter(one.caller for one in self._unproven) if self._unproven else self._holders()
         largest, held = max(holders.items(), key=lambda item: item[1])
         if held > len(caller.connections) + 1:
@@ -175,7 +175,7 @@ class Admission:
         return Counter({one: len(one.connections) for one in self._callers.values()})
 
     def _forget(self) -> None:
-        """The longest unheard of, where there are too many; not one that has something here."""
+        """Forget the callers that were idle the longest, if there are too many, but none that holds something."""
         if len(self._callers) - self._connections <= _MOST_REMEMBERED:
             return
         for name, caller in self._callers.items():
@@ -190,7 +190,7 @@ class Admission:
 
 
 def address_caller(host: str) -> str:
-    """The name of whoever has this IP address."""
+    """The caller name of this IP address."""
     address = ipaddress.ip_address(host.partition("%")[0])
     if isinstance(address, ipaddress.IPv4Address):
         return str(address)

@@ -1,4 +1,4 @@
-"""A rate with savings: the token bucket. Pure."""
+"""Token buckets. Pure."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections import OrderedDict
 
 __all__ = ["SAVED_SECONDS", "Budget", "Budgets"]
 
-#: A caller may save up a rate for so long, and then spend it at once.
+#: The size of a bucket, as seconds of its rate.
 SAVED_SECONDS = 10.0
 _MOST_REMEMBERED = 4096
 
 
 class Budget:
-    """``rate`` a second, and at most ten seconds of it saved up. It begins full."""
+    """A token bucket with ``rate`` tokens a second, ten seconds' worth at most. It begins full."""
 
     __slots__ = ("_at", "_left", "most", "rate")
 
@@ -23,13 +23,13 @@ class Budget:
         self._at = now
 
     def set_rate(self, rate: float, now: float) -> None:
-        """From now on it fills at this rate; what is left of the savings stays, as far as so many may be saved up."""
+        """Fill at this rate from now on. Tokens that are left stay, up to the new size."""
         self._refill(now)
         self.rate, self.most = rate, max(1.0, rate * SAVED_SECONDS)
         self._left = min(self._left, self.most)
 
     def take(self, count: float, now: float) -> bool:
-        """Spend so many, or nothing where there are fewer."""
+        """Take this many tokens, or none where there are fewer; return whether they were taken."""
         self._refill(now)
         if self._left < count:
             return False
@@ -37,11 +37,11 @@ class Budget:
         return True
 
     def give_back(self, count: float) -> None:
-        """What was taken and not used after all."""
+        """Return tokens that were taken and not used."""
         self._left = min(self.most, self._left + count)
 
     def seconds_until(self, count: float, now: float) -> float:
-        """How long until so many can be spent."""
+        """Seconds until this many tokens can be taken."""
         self._refill(now)
         return max(0.0, (count - self._left) / self.rate)
 
@@ -51,7 +51,7 @@ class Budget:
 
 
 class Budgets:
-    """One for each name, all of one rate; of those longest unheard of nothing is remembered."""
+    """One bucket per name, all with one rate; those that were idle the longest are forgotten."""
 
     def __init__(self, rate: float) -> None:
         self._rate = rate

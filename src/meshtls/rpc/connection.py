@@ -1,4 +1,4 @@
-"""One connection of a gRPC listener: bytes through the frame guard into h2, calls out of it, and its phases' deadlines.
+"""One connection of a gRPC listener: bytes pass the frame guard to h2, calls start, and each phase has a deadline.
 
 grpclib runs the calls. Its server and protocol classes are not used: they have no bounds, forget to release a stream
 whose call was reset before its task had begun, and end with a traceback on frames that they don't know.
@@ -44,18 +44,18 @@ from meshtls.wire.http2.frames import ErrorCode, goaway_frame
 
 __all__ = ["Connection", "Enter", "Intercept", "Service"]
 
-#: Called with each new connection, in the context that all its calls will have; gives what to call when it has ended.
+#: Called with each new connection, in the context of all its calls; returns what to call when the connection ends.
 Enter = Callable[[asyncio.BaseTransport], Callable[[], None]]
 
-#: Called before each method, with the connection that the call came on; a GRPCError that it raises is the answer.
+#: Called before each method with the transport of its connection. A GRPCError that it raises is the response.
 Intercept = Callable[[asyncio.BaseTransport, RecvRequest], Coroutine[Any, Any, None]]
 
-#: What is handled of one connection before another has its turn, in frames; see ``frame_guard.CALL_COST``.
+#: Frames handled of one connection before the next has its turn; see ``frame_guard.CALL_COST``.
 _STEP = 48
-#: Bytes that wait for their turn before no more are read.
+#: Reading pauses while this many bytes wait for their turn.
 _MOST_WAITING = 1 << 16
 _WRITE_BUFFER = 1 << 16
-#: How long the peer has for reading our GOAWAY.
+#: How long the peer has to read our GOAWAY.
 _PARTING_SECONDS = 0.5
 #: A connection's window before the first WINDOW_UPDATE (RFC 9113, section 6.9.2).
 _FIRST_WINDOW = (1 << 16) - 1
@@ -63,7 +63,7 @@ _H2 = H2Configuration(client_side=False, header_encoding="ascii")
 
 
 class State(Enum):
-    """What a connection is in the middle of."""
+    """The phase of a connection."""
 
     HANDSHAKE = "TLS handshake"
     OPEN = "open"
@@ -73,7 +73,7 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What the connections of one listener share. ``identify`` tells the name of a caller that its handshake has
+    """What the connections of one listener share. ``identify`` returns the name of a caller that its handshake has
     proven, None for one that stays what it was; ``proven`` says that every caller is known for sure.
     """
 
@@ -87,14 +87,14 @@ class Service:
     proven: bool
     #: None for plaintext.
     context: ssl.SSLContext | None
-    #: Counts a refusal and tells of it; by whom, and in more words where there are some.
+    #: Counts and logs a refusal: its reason, the caller, and details where there are any.
     refused: Callable[[Refusal, str, str], None]
     received: memoryview
     now: Callable[[], float]
 
 
 class Connection(asyncio.BufferedProtocol):
-    """Made when a socket is accepted, and admitted before the event loop has it."""
+    """Created when a socket is accepted, and admitted before it is handed to the event loop."""
 
     caller: Caller
 
@@ -105,7 +105,7 @@ class Connection(asyncio.BufferedProtocol):
         self._since = service.now()
         self._made = False
         self._tls: TlsLink | None = None
-        #: What came and was not looked at yet; with TLS its plaintext is in ``_plain``.
+        #: Received bytes that have not been handled yet; with TLS their plaintext is in ``_plain``.
         self._waiting, self._plain = bytearray(), bytearray()
         self._enqueued = self._reading_paused = False
         self._blocked_since: float | None = None
@@ -126,7 +126,7 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def over(self) -> bool:
-        """Whether nothing of it is left to look after."""
+        """Whether it is closed and all its calls have ended."""
         return self.state is State.CLOSED and not self.tasks
 
     @property
@@ -134,7 +134,7 @@ class Connection(asyncio.BufferedProtocol):
         return {task for task, _ in self._calls.tasks.values()} if self._calls is not None else set()
 
     def note(self, refusal: Refusal, detail: str = "") -> None:
-        """Count a refusal, and tell of it."""
+        """Count and log a refusal."""
         self.service.refused(refusal, self.caller.name, detail)
 
     def evict(self, refusal: Refusal) -> None:
@@ -142,7 +142,7 @@ class Connection(asyncio.BufferedProtocol):
         self.end(ErrorCode.ENHANCE_YOUR_CALM, refusal.value)
 
     def end(self, code: ErrorCode = ErrorCode.NO_ERROR, reason: str = "") -> None:
-        """Cancel its calls, say GOAWAY, and close soon. It gives its place free at once."""
+        """Cancel its calls, send GOAWAY, and close soon. Its slot is free at once."""
         if self.state is State.HANDSHAKE:
             self._shut_down()
         elif self.state is State.OPEN:
@@ -150,7 +150,7 @@ class Connection(asyncio.BufferedProtocol):
             self._part()
 
     def abort(self) -> None:
-        """Cut it now."""
+        """Abort the connection now."""
         if self.state is State.HANDSHAKE:
             self._shut_down()
         elif self.state is not State.CLOSED:
@@ -159,7 +159,7 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.abort()
 
     def tick(self, now: float) -> None:
-        """End it where a phase has lasted too long."""
+        """End the connection where a phase has exceeded its deadline."""
         limits = self.service.admission.limits
         if self.state is State.HANDSHAKE:
             if now - self._since > limits.handshake_timeout:
@@ -178,7 +178,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._idle_since = now
                 self._calls.end_late(now)
             elif now - self._idle_since > limits.idle_timeout:
-                # Usual, and nobody's fault: no line in the log.
+                # This is normal: no log line.
                 self.end(ErrorCode.NO_ERROR, Refusal.IDLE_TIMEOUT.value)
 
     # -- for asyncio --
@@ -229,11 +229,11 @@ class Connection(asyncio.BufferedProtocol):
         self._cancel_calls()
         self._waiting.clear()
 
-    # -- what came --
+    # -- received bytes --
 
     def step(self) -> bool:
-        """Handle a little of what waits. For Turns."""
-        # Whoever does not read is not listened to: each PING would add to what is kept for it.
+        """Handle some of the waiting bytes. Called by Turns."""
+        # Stop reading from a peer that does not read: each of its PINGs would add to the unsent output.
         if self._blocked_since is None:
             try:
                 self._advance()
@@ -244,7 +244,7 @@ class Connection(asyncio.BufferedProtocol):
             except (ssl.SSLError, MeshtlsError) as error:
                 self._refuse(Refusal.TLS, str(error))
             except BaseException:
-                # A fault of ours ends this connection, and is told of by the event loop.
+                # A bug of ours ends this connection, and is reported by the event loop.
                 self._transport.abort()
                 raise
         if self._reading_paused and self._takes_bytes() and len(self._waiting) < _MOST_WAITING // 2:
@@ -257,7 +257,7 @@ class Connection(asyncio.BufferedProtocol):
         if self.state is State.HANDSHAKE:
             if self._tls is not None and self._tls.handshake(self._take_waiting()):
                 self._opened()
-                # What came behind the client's Finished is in TLS already.
+                # Data that followed the client's Finished is in the TLS object already.
                 self._plain += self._tls.read(b"")
         elif self.state is State.OPEN:
             if self._tls is not None and not self._plain:
@@ -272,7 +272,7 @@ class Connection(asyncio.BufferedProtocol):
         return data
 
     def _handle(self, plain: bytearray) -> None:
-        # h2 keeps what is unfinished: one frame at most, and a header block.
+        # h2 buffers what is incomplete: at most one frame and one header block.
         taken = self.guard.scan(plain, _STEP, self.service.now())
         data = bytes(plain[:taken])
         del plain[:taken]
@@ -280,7 +280,7 @@ class Connection(asyncio.BufferedProtocol):
             self._context.run(self._feed, data)
 
     def _opened(self) -> None:
-        """TLS is up, where there is TLS: HTTP/2 begins."""
+        """Begin HTTP/2, after the TLS handshake if there is one."""
         service, now, transport = self.service, self.service.now(), self._transport
         try:
             self._leave = self._context.run(service.enter, transport)
@@ -331,18 +331,18 @@ class Connection(asyncio.BufferedProtocol):
             self._reading_paused = True
             self._transport.pause_reading()
 
-    # -- its end --
+    # -- closing --
 
     def _refuse(self, refusal: Refusal, detail: str = "", *, code: ErrorCode = ErrorCode.ENHANCE_YOUR_CALM) -> None:
         self.note(refusal, detail)
         if self.state is State.HANDSHAKE and self._made:
-            # An alert has been sent where TLS has one.
+            # TLS has sent its alert, if it has one.
             self._part()
         else:
             self.end(code, refusal.value)
 
     def _part(self) -> None:
-        """Listen no more, and close when the peer has had a moment to read what we said last."""
+        """Stop reading, and close after a moment for the peer to read our last frames."""
         self.state = State.PARTING
         self._release()
         self._cancel_calls()
@@ -356,11 +356,11 @@ class Connection(asyncio.BufferedProtocol):
         self.end(ErrorCode.ENHANCE_YOUR_CALM, refusal.value)
 
     def _say(self, data: bytes) -> None:
-        with contextlib.suppress(ssl.SSLError):  # TLS is broken, and cannot say it
+        with contextlib.suppress(ssl.SSLError):  # TLS is broken and can't send it
             self._transport.write(data)
 
     def _shut_down(self) -> None:
-        """End it before HTTP/2 has begun."""
+        """End the connection before HTTP/2 has begun."""
         self.state = State.CLOSED
         self._release()
         if self._made:
@@ -381,12 +381,12 @@ class Connection(asyncio.BufferedProtocol):
 
 
 class _H2Connection(H2Connection):
-    #: How each was closed is remembered of so many streams; h2 itself remembers 65,536, some 6 MB a connection.
+    #: The number of closed streams whose state is kept. h2's default is 65,536, some 6 MB a connection.
     MAX_CLOSED_STREAMS = 1000
 
 
 class _Http(grpclib.protocol.Connection):
-    """grpclib's connection, which tells the guard what was sent and gives its streams a bounded inbox."""
+    """grpclib's connection, which reports sent frames to the guard and gives its streams a bounded inbox."""
 
     def __init__(self, http: H2Connection, transport: asyncio.Transport, owner: Connection) -> None:
         super().__init__(http, transport, config=_CONFIGURATION)
@@ -445,7 +445,7 @@ class _Calls(AbstractHandler):
 
     def __init__(self, owner: Connection, transport: asyncio.Transport) -> None:
         self._owner = owner
-        #: Each call's task, and when it began.
+        #: Each call's task and start time.
         self.tasks: dict[grpclib.protocol.Stream, tuple[asyncio.Task[None], float]] = {}
         self._dispatch = _DispatchServerEvents()
         if owner.service.intercept is not None:
@@ -475,7 +475,7 @@ class _Calls(AbstractHandler):
         caller.streams += 1
         task = asyncio.get_running_loop().create_task(work)
         self.tasks[stream] = task, service.now()
-        # Also for a task that is cancelled before it has begun.
+        # This runs also for a task that is cancelled before it has started.
         task.add_done_callback(partial(self._done, stream, caller, release_stream))
 
     def cancel(self, stream: grpclib.protocol.Stream) -> None:
@@ -488,7 +488,7 @@ class _Calls(AbstractHandler):
             task.cancel()
 
     def end_late(self, now: float) -> None:
-        """Reset the calls that have lasted too long."""
+        """Reset the calls that have exceeded their deadline."""
         longest = self._owner.service.admission.limits.call_timeout
         if longest is None:
             return
@@ -499,7 +499,7 @@ class _Calls(AbstractHandler):
                 task.cancel()
 
     def _answer(self, stream: grpclib.protocol.Stream, status: Status, message: str) -> None:
-        """Trailers alone, and no more of its request; nothing where the caller has reset it meanwhile."""
+        """Send a Trailers-Only response and refuse the rest of the request, unless the caller has reset the stream."""
         if not stream.closable:
             return
         http = self._owner.http.h2

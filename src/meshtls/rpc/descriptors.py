@@ -1,4 +1,4 @@
-"""File descriptors for as many connections as a listener is to take, and some to spare."""
+"""Raises the limit of file descriptors for the connections of a listener, and keeps a reserve."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from meshtls.rpc.limits import Limits
 
 __all__ = ["RESERVE", "within_descriptors"]
 
-#: For the database, logs, keys, outgoing connections, what is looked up of a caller: never given to connections.
+#: The reserve, for the database, logs, keys, outgoing connections and attestation: never used for connections.
 RESERVE = 256
 
 log = logger("meshtls.rpc")

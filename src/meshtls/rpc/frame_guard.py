@@ -25,19 +25,19 @@ from meshtls.wire.http2.frames import (
 __all__ = ["FloodError", "FrameGuard"]
 
 _MOST_CONTINUATIONS = 16
-#: DATA of fewer bytes, unless it ends its stream, brings a call hardly further.
+#: A DATA frame with fewer bytes counts as idle, unless it ends its stream.
 _TINY = 64
-#: A connection's first frames are no burden: SETTINGS, its acknowledgement, WINDOW_UPDATE.
+#: A connection's first frames are not counted: SETTINGS, its acknowledgement, WINDOW_UPDATE.
 _FREE_FRAMES = 8
 #: For each frame of DATA that we send a client answers with WINDOW_UPDATE on stream and connection, some with a PING.
 _FRAMES_FOR_DATA_SENT = 4
 _FRAMES_FOR_A_CALL = 2
-#: What the h2 library and a handler need for a call, measured in other frames.
+#: The CPU cost of a call in the h2 library and the handler, as a number of other frames.
 CALL_COST = 16
 
 
 class FloodError(Exception):
-    """The connection is to end: ``refusal`` says why, ``code`` is what GOAWAY says."""
+    """The connection must end, for the reason ``refusal``; ``code`` is for GOAWAY."""
 
     def __init__(self, refusal: Refusal, code: ErrorCode = ErrorCode.ENHANCE_YOUR_CALM) -> None:
         super().__init__(refusal.value)
@@ -46,13 +46,13 @@ class FloodError(Exception):
 
 
 class FrameGuard:
-    """One connection's. ``caller`` has the budgets."""
+    """The guard of one connection. ``caller`` has the budgets."""
 
     def __init__(self, caller: Caller, limits: Limits, now: float) -> None:
         self.caller = caller
-        #: Calls that are open, and whether we have answered.
+        #: Open calls, and whether we have responded.
         self.streams: dict[int, bool] = {}
-        #: Since when a frame, or a header block, lacks its end; None where none does.
+        #: When the current incomplete frame or header block began; None where there is none.
         self.unfinished_since: float | None = None
         self.greeted = False
         self._limits = limits
@@ -66,7 +66,7 @@ class FrameGuard:
         self._idle_credit = 0
 
     def scan(self, data: memoryview | bytearray, most: int, now: float) -> int:
-        """How many bytes of ``data`` may go on now: frames that cost about ``most`` together. Raises FloodError."""
+        """How many bytes of ``data`` may be handled now: frames that cost about ``most`` in sum. Raises FloodError."""
         at = self._skip_preface(data)
         end = len(data)
         while at < end and most > 0:
@@ -89,7 +89,7 @@ class FrameGuard:
         self._idle_credit = min(self._idle_credit + _FRAMES_FOR_DATA_SENT, 1 << 14)
 
     def answered(self, stream: int) -> None:
-        """We sent HEADERS on this stream: a reset is now the caller's right."""
+        """We sent HEADERS on this stream: a reset by the caller no longer counts."""
         if stream in self.streams:
             self.streams[stream] = True
 
@@ -113,7 +113,7 @@ class FrameGuard:
             self.unfinished_since = now
 
     def _judge(self, now: float) -> int:
-        """Count the frame whose header is complete; what it costs. Raises FloodError."""
+        """Count a frame whose header is complete, and return its cost. Raises FloodError."""
         high, low, kind, flags, number = FRAME_HEADER.unpack(self._header)
         length, number = high << 8 | low, number & HIGHEST_STREAM
         if length > MIN_MAX_FRAME:
@@ -123,7 +123,7 @@ class FrameGuard:
                 raise FloodError(Refusal.NOT_HTTP2, ErrorCode.PROTOCOL_ERROR)
             self.greeted = True
         self._payload_left = length
-        # A frame that came in pieces has been waited for; the next one begins its own time.
+        # A frame that arrived in pieces is complete; the time of the next one begins.
         self.unfinished_since = None if self._block is None else self.unfinished_since
         if kind in (Kind.HEADERS, Kind.CONTINUATION):
             return self._judge_headers(kind, flags, number, length, now)
@@ -159,7 +159,7 @@ class FrameGuard:
 
     def _judge_data(self, flags: int, number: int, length: int, now: float) -> int:
         if number not in self.streams:
-            # Some may be on its way when we end a call; not more than the window that it had.
+            # Some data may be in flight when we end a call, but no more than its window.
             self._discarded += length
             if self._discarded > self._limits.window:
                 raise FloodError(Refusal.DISCARDED_DATA)

@@ -1,4 +1,4 @@
-"""A gRPC server on one listening socket: whom it admits, what it takes of each, and when it gives up on one."""
+"""A gRPC server on one listening socket, with limits for each caller and deadlines for each connection."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _entered(transport: asyncio.BaseTransport) -> Callable[[], None]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listening:
-    """How one listener is known and what it takes. ``identify`` names a caller whom the TLS handshake has proven.
+    """A listener's name and limits. ``identify`` returns the name of a caller that TLS has authenticated, or None.
 
     ``turns`` and ``refusals`` may be shared by the listeners of a process.
     """
@@ -159,7 +159,7 @@ class _Server:
         try:
             caller = f"uid {credentials_of(sock).uid}" if self._local else address_caller(address[0])
         except OSError:
-            sock.close()  # it has gone already
+            sock.close()  # the peer has closed it already
             return
         refusal = self._service.admission.admit(caller, connection, self._service.now())
         if refusal is not None:
@@ -172,9 +172,9 @@ class _Server:
         task.add_done_callback(self._handovers.discard)
 
     def _turn_away(self, sock: socket.socket, refusal: Refusal) -> None:
-        """Local callers are told why; for others that would take a TLS handshake."""
+        """Tell a local caller why. For others that would take a TLS handshake."""
         if self._local:
-            with contextlib.suppress(OSError):  # it has gone already
+            with contextlib.suppress(OSError):  # the peer has closed it already
                 sock.send(_EMPTY_SETTINGS + goaway_frame(ErrorCode.ENHANCE_YOUR_CALM, 0, refusal.value))
         sock.close()
 

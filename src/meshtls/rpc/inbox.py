@@ -1,4 +1,4 @@
-"""What has arrived of one call's messages. Takes the place of grpclib's buffer, which has no bounds.
+"""The received bytes of one call's messages. It replaces grpclib's buffer, which is unbounded.
 
 The window is given back only while a message is read whose length was looked at and allowed: so what a caller can have
 kept here is the window that it began with, and the messages that there was room for.
@@ -21,7 +21,7 @@ _PREFIX = 5
 
 
 class Inbox:
-    """Meets what grpclib asks of a stream's buffer: ``add``, ``eof``, ``read``, ``unacked_size``.
+    """Has the interface of grpclib's stream buffer: ``add``, ``eof``, ``read``, ``unacked_size``.
 
     ``refused`` is called with what is refused here, before the GRPCError that tells the caller.
     """
@@ -53,13 +53,13 @@ class Inbox:
         self._arrived.set()
 
     def unacked_size(self) -> int:
-        """What is left to give back when the call is over, and the room that its message had."""
+        """The bytes to acknowledge when the call is over. It also releases the memory that its message had reserved."""
         self._free()
         left, self._unacknowledged = self._unacknowledged, 0
         return left
 
     async def read(self, size: int) -> bytes:
-        """The next bytes; none at the end of the messages. grpclib reads a prefix, then the message.
+        """The next bytes, empty at the end of the messages. grpclib reads a prefix, then the message.
 
         Raises GRPCError for what is too long, too late, cut short or compressed.
         """
@@ -68,7 +68,7 @@ class Inbox:
         return await self._message(size)
 
     async def _prefix(self) -> bytes:
-        # A caller may say nothing for as long as it likes once it has said something.
+        # After its first message a caller may be silent for any time.
         prefix = await (self._taken(_PREFIX) if self._begun else self._in_time(_PREFIX))
         self._begun = True
         if prefix:

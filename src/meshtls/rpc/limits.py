@@ -36,7 +36,7 @@ class Limits:
     ] = 50.0
     resets_per_second: Annotated[float, Key("Calls that one caller resets before they were answered.", _RATE)] = 20.0
     idle_frames_per_second: float = 100.0
-    """Frames that bring a call no further: PING, SETTINGS, PRIORITY, tiny DATA, WINDOW_UPDATE beyond what we sent."""
+    """Frames without progress of a call: PING, SETTINGS, PRIORITY, tiny DATA, WINDOW_UPDATE beyond what we sent."""
     message_bytes: int = 1 << 20
     header_bytes: int = 1 << 14
     """One header block, compressed and uncompressed."""
@@ -50,11 +50,11 @@ class Limits:
     write_timeout: Annotated[float, Key("For a caller that does not read what it was sent.", SECONDS)] = 30.0
     idle_timeout: Annotated[float, Key("For a connection without calls.", SECONDS)] = 300.0
     call_timeout: float | None = None
-    """For a whole call; None where calls may last."""
+    """For a whole call; None for no deadline."""
 
     @property
     def window(self) -> int:
-        """Bytes that may arrive on a connection before anybody has asked for them."""
+        """Bytes that may arrive on a connection before a call reads them."""
         return min(max(self.message_bytes, (1 << 16) - 1), 1 << 18)
 
     @property

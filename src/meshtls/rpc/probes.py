@@ -1,4 +1,4 @@
-"""A listener for HTTP probes: one short request a connection, and of many connections the oldest gives way."""
+"""A listener for HTTP probes: one short request per connection; at the limit the oldest connection is closed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = logger("meshtls.rpc")
 
 @asynccontextmanager
 async def serve_probes(listener: socket.socket, answer: Callable[[bytes], bytes]) -> AsyncIterator[None]:
-    """Answer each request's head on ``listener``, which listens, while the body runs."""
+    """Respond to each request on ``listener``, which listens already, while the body runs."""
     probes = _Probes(answer)
     acceptor = Acceptor(listener, probes.take, probes.stuck)
     try:
@@ -50,7 +50,7 @@ class _Probes:
             oldest.cancel()
         task = asyncio.get_running_loop().create_task(self._serve(sock))
         self._tasks[task] = None
-        # A task that is cancelled before it has begun closes nothing.
+        # A task that is cancelled before it has started closes nothing.
         task.add_done_callback(partial(self._done, sock))
 
     def stuck(self, error: OSError) -> None:

@@ -1,4 +1,4 @@
-"""Why a listener refused something: one enum for log lines and counters, and the counts."""
+"""The reasons for which a listener refuses something: one enum for log lines and counters, and the counts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST_KEYS = 1024
 
 
 class Refusal(Enum):
-    """What a caller did too much of, or did not do in time."""
+    """The limit or deadline that a caller exceeded."""
 
     CONNECTIONS = "connection limit of the listener reached"
     CONNECTIONS_PER_CALLER = "connection limit of the caller reached"
@@ -41,7 +41,7 @@ class Refusal(Enum):
 
 
 class Refusals:
-    """Counts by listener and reason. ``hook`` is called with each, for a metric."""
+    """Counts by listener and reason. ``hook`` is called with each refusal, for a metric."""
 
     def __init__(self, hook: Callable[[str, Refusal], None] | None = None) -> None:
         self.counts: Counter[tuple[str, Refusal]] = Counter()
@@ -58,7 +58,7 @@ class Refusals:
 
 
 class CountedLog:
-    """A warning of each key at once, and then at most one in ten seconds, which tells how many were left out.
+    """Logs the first warning of each key at once, then at most one in ten seconds, with the number of those left out.
 
     So strangers write no more lines than there are keys: let no part of a key be of their choice.
     """
@@ -79,7 +79,7 @@ class CountedLog:
             self._keys.popitem(last=False)
 
     def flush(self) -> None:
-        """Write what was left out, of each key whose ten seconds are over."""
+        """Log the warnings that were left out, for each key whose ten seconds are over."""
         now = self._now()
         for key, (written, left_out, message) in list(self._keys.items()):
             if now - written < _SECONDS:

@@ -1,4 +1,4 @@
-"""The server's side of TLS over an asyncio transport, taken a step at a time.
+"""The server side of TLS over an asyncio transport, driven step by step.
 
 asyncio's own has a buffer of 256 KiB for each connection, so a thousand strangers in the middle of a handshake cost
 300 MB; and it does each handshake the moment that its bytes arrive, so they cost everybody's time too.
@@ -16,7 +16,7 @@ _RECORD = 1 << 14
 
 
 class TlsLink(asyncio.Transport):
-    """What a connection writes to, and what it gives its ciphertext. Calls raise ssl.SSLError where TLS is broken.
+    """A transport that encrypts what is written, and decrypts what it is given. Raises ssl.SSLError for broken TLS.
 
     Raises what the context raises where it has no identity to show.
     """
@@ -29,19 +29,19 @@ class TlsLink(asyncio.Transport):
         self.peer_closed = False
 
     def handshake(self, data: bytes) -> bool:
-        """Go on with these bytes; whether it is done."""
+        """Continue the handshake with these bytes; return whether it is done."""
         self._incoming.write(data)
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
-            # Contexts of ours say this once before they raise, for asyncio, which would otherwise not send the alert.
+            # Our contexts raise this once before the real error, so that asyncio sends the alert.
             return self._handshake_again()
         finally:
             self._flush()
         return True
 
     def read(self, data: bytes) -> bytes:
-        """The plaintext of these bytes and of what came before."""
+        """The plaintext that these bytes complete."""
         self._incoming.write(data)
         plain = bytearray()
         try:

@@ -1,8 +1,8 @@
-"""Shares the event loop among callers: what they sent waits here, and each turn of the loop takes a little of it.
+"""Schedules callers fairly on one event loop: received bytes wait here, and each iteration handles some of them.
 
 Without it one connection that brings 64 KiB of small frames holds the loop until all are handled, and a caller with 200
-connections holds it 200 times. Here callers take turns, and so do the connections of each. Those who have proven who
-they are have a turn of their own, so that no number of strangers is before them.
+connections holds it 200 times. Here callers take turns, and so do the connections of each. Authenticated
+callers have a queue of their own, so that no number of others is ahead of them.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ class Reader(Protocol):
     """A connection with something to handle."""
 
     def step(self) -> bool:
-        """Handle a little; whether there is more to handle now."""
+        """Handle some bytes; return whether there are more to handle now."""
 
 
 class Turns:
-    """What the listeners of one event loop share."""
+    """The scheduler that the listeners of one event loop share."""
 
     def __init__(self) -> None:
         self._proven: _Queue = _Queue()
@@ -31,7 +31,7 @@ class Turns:
         self._scheduled = False
 
     def enqueue(self, reader: Reader, caller: Hashable, *, proven: bool) -> None:
-        """Have ``step`` called soon, until it says that there is no more. Not for one that waits already."""
+        """Call ``step`` soon, and again until it returns False. The reader must not be in a queue already."""
         (self._proven if proven else self._unproven).put(caller, reader)
         self._schedule()
 
