@@ -80,6 +80,7 @@ TARGETS = (
     Target("policy/authorizer.py", ("tests/unit/policy",)),
     Target("bundle.py", ("tests/unit/test_bundle.py",)),
     Target("server/access.py", ("tests/unit/server/test_access.py", "tests/unit/server/test_authenticator.py")),
+    Target("server/operations/permission.py", ("tests/integration/server/test_operations.py",)),
     Target("svid/jwt.py", ("tests/unit/svid/test_jwt.py",)),
     Target("svid/jwt_format.py", ("tests/unit/svid/test_jwt.py",)),
     Target("svid/verify.py", (*_SVID, "tests/unit/tls/test_error_copies.py")),

@@ -156,3 +156,10 @@ async def test_a_banned_or_evicted_agent_is_refused(house: House, change: object
     with pytest.raises(AccessError) as refused:
         await house.authenticator.authenticate(Listener.MUTUAL_TLS, PRESENT)
     assert str(refused.value) == message
+
+
+def test_a_caller_is_an_agent_with_its_record_and_its_certificate_only() -> None:
+    assert Caller(Role.AGENT, "a", RECORD, PRESENT).as_agent() == (RECORD, PRESENT)
+    for record, certificate in ((None, PRESENT), (RECORD, None), (None, None)):
+        with pytest.raises(AccessError, match=r"^permission denied: a is not an agent$"):
+            Caller(Role.AGENT, "a", record, certificate).as_agent()
