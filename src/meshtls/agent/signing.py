@@ -10,6 +10,7 @@ from meshtls.bundle import BundleSet
 from meshtls.clock import Clock
 from meshtls.errors import LocalIdentityError, MeshtlsError
 from meshtls.identity.request import checked_svid, new_key, request_for
+from meshtls.registration import Entry
 from meshtls.svid.x509 import PrivateKey, X509Svid
 
 __all__ = ["SigningOutcome", "sign"]

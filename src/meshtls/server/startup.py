@@ -19,8 +19,8 @@ from meshtls.private_files import lock_directory
 from meshtls.server.access import Authenticator
 from meshtls.server.core import Core
 from meshtls.server.hub import Hub
-from meshtls.server.own_svid import ServerIdentity
 from meshtls.server.keys import opened_signing
+from meshtls.server.own_svid import ServerIdentity
 from meshtls.server.settings import ServerConfig, X509PopConfig
 from meshtls.server.signing import Signing
 from meshtls.server.store import bundles

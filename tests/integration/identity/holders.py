@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,7 +24,7 @@ from meshtls.identity.rotating import RotatingSource
 from meshtls.server.jwt_key import JwtKey
 from meshtls.server.own_svid import ServerIdentity
 from meshtls.server.settings import ServerConfig, X509PopConfig
-from meshtls.server.signing import LatestIssuance, Signing
+from meshtls.server.signing import Signing
 from meshtls.server.startup import opened_database
 from meshtls.server.store.address import sqlite_url
 from meshtls.spiffeid import SpiffeId, TrustDomain
@@ -111,18 +112,17 @@ async def agents_svids(plan: Plan, clock: ManualClock, _: Path) -> AsyncIterator
 
 @asynccontextmanager
 async def servers_own_svid(plan: Plan, clock: ManualClock, directory: Path) -> AsyncIterator[Holder]:
-    issued = LatestIssuance()
-    authority = Authority.create(OURS, clock, recorder=issued)
-    signing = Signing("server-1", authority, issued, JwtKey(ec.generate_private_key(ec.SECP256R1())), clock)
+    jwt_key = JwtKey(ec.generate_private_key(ec.SECP256R1()))
+    signing = Signing("server-1", Authority.create(OURS, clock), jwt_key, clock)
+    store = directory / "store.sqlite3"
 
     def set_failing(failing: bool) -> None:
-        # One issuance that nobody has put on record: no other can be made before that.
-        if failing:
-            authority.issue(WEB, ec.generate_private_key(ec.SECP256R1()).public_key())
-        else:
-            issued.take()
+        # No issuance can be recorded while its table is away.
+        renamed = ("issuances", "issuances_away") if failing else ("issuances_away", "issuances")
+        with closing(sqlite3.connect(store)) as connection:
+            connection.execute("ALTER TABLE {} RENAME TO {}".format(*renamed))
 
-    async with opened_database(config_for(directory, sqlite_url(directory / "store.sqlite3"))) as database:
+    async with opened_database(config_for(directory, sqlite_url(store))) as database:
         life = timedelta(seconds=plan.life)
         identity = ServerIdentity(OURS, signing, database, clock, life=life, jitter=no_jitter)
         await identity.renew()

@@ -52,7 +52,7 @@ async def _pass_time(holder: Holder, until: float, seconds: list[float]) -> None
         (Plan(20, start=-1), 25, [10, 20]),
         (Plan(3600, start=-1791), 2700, [1800]),
         # Attempts at 20, 21, 23, 27 and 33.5 fail; by the backoff alone the next one comes after the end, at 40.
-        (Plan(40, start=-25, fails=19, works=35), 57, [36.75, 56.375]),
+        (Plan(40, start=-28, fails=19, works=35), 57, [36.75, 56.375]),
         # Attempts at 2, 3, 3.5, 3.75, 4, 5 and 6 fail, the last three after the end.
         (Plan(4, start=3, fails=1, works=6.5), 9.5, [7, 9]),
     ],
