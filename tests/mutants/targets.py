@@ -76,6 +76,12 @@ _SVID = tuple(
     )
 )
 
+_RPC = ("tests/unit/rpc", "tests/integration/rpc")
+_AGENT = tuple(
+    f"tests/integration/agent/{name}.py"
+    for name in ("test_workload_api", "test_attestation", "test_digests", "test_signing_order", "test_sds")
+)
+
 TARGETS = (
     Target("policy/authorizer.py", ("tests/unit/policy",)),
     Target("bundle.py", ("tests/unit/test_bundle.py",)),
@@ -98,6 +104,19 @@ TARGETS = (
     Target("sidecar/inbound.py", _SIDECAR),
     Target("sidecar/handshake.py", ("tests/unit/sidecar/test_scheduler.py", *_SIDECAR)),
     Target("wire/tls.py", ("tests/unit/wire/test_tls_certificates.py", "tests/unit/wire/test_tls_first_bytes.py")),
+    Target("agent/admission.py", _AGENT),
+    Target("rpc/admission.py", _RPC),
+    Target("rpc/budget.py", _RPC),
+    Target("rpc/shedding.py", _RPC),
+    Target("rpc/turns.py", _RPC),
+    Target(
+        "tls/handshake_budget.py",
+        (
+            "tests/unit/tls/test_handshake_budget.py",
+            "tests/integration/tls/test_strangers.py",
+            "tests/integration/tls/test_resumption.py",
+        ),
+    ),
     Target("tls/unproven.py", ("tests/unit/tls/test_unproven.py", "tests/integration/sidecar/test_strangers.py")),
     Target("tls/verifying.py", _TLS),
     Target("tls/context.py", _TLS),

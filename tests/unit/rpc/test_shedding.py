@@ -34,6 +34,58 @@ def test_what_was_left_out_is_told_when_its_time_is_over(caplog: pytest.LogCaptu
     assert caplog.messages[1:] == ["uid 3: too much (2 more like it)"]
 
 
+def test_ten_seconds_after_a_line_of_a_key_the_next_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    now = 0.0
+    counted = CountedLog(logging.getLogger("test"), lambda: now)
+    counted.warning("a", "first")
+    now = 9.5
+    counted.warning("a", "second")
+    assert caplog.messages == ["first"]
+    now = 10.0
+    counted.warning("a", "third")
+    assert caplog.messages[1:] == ["third (1 more like it)"]
+
+
+def test_ten_seconds_after_a_line_of_a_key_what_was_left_out_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    now = 0.0
+    counted = CountedLog(logging.getLogger("test"), lambda: now)
+    for text in ("first", "second"):
+        counted.warning("a", text)
+    now = 9.5
+    counted.flush()
+    assert caplog.messages == ["first"]
+    now = 10.0
+    counted.flush()
+    assert caplog.messages[1:] == ["second"]
+
+
+@pytest.mark.parametrize(("others", "told"), [(1023, []), (1024, ["again"])])
+def test_the_last_lines_of_1024_keys_are_remembered(
+    caplog: pytest.LogCaptureFixture, others: int, told: list[str]
+) -> None:
+    counted = CountedLog(logging.getLogger("test"), lambda: 0.0)
+    counted.warning("first", "said")
+    for number in range(others):
+        counted.warning(number, "other")
+    caplog.clear()
+    counted.warning("first", "again")
+    assert caplog.messages == told
+
+
+def test_the_key_whose_last_line_is_the_oldest_is_forgotten_first(caplog: pytest.LogCaptureFixture) -> None:
+    now = 0.0
+    counted = CountedLog(logging.getLogger("test"), lambda: now)
+    counted.warning("first", "said")
+    for number in range(1023):
+        counted.warning(number, "other")
+    now = 11.0
+    counted.warning("first", "said again")
+    counted.warning("one more", "other")
+    caplog.clear()
+    counted.warning("first", "said too often")
+    assert caplog.messages == []
+
+
 def test_refusals_are_counted_by_listener_and_reason() -> None:
     told: list[tuple[str, Refusal]] = []
     refusals = Refusals(lambda listener, why: told.append((listener, why)))

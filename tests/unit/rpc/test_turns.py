@@ -27,6 +27,24 @@ async def test_callers_take_turns_however_many_connections_each_has() -> None:
     assert order == ["a1", "b1", "a2", "b1", "a3", "a1", "a2", "a3"]
 
 
+async def test_a_turn_of_the_loop_takes_one_step_of_proven_callers_and_one_of_strangers() -> None:
+    turns, order = Turns(), list[str]()
+    for number in range(3):
+        turns.enqueue(Reader(f"agent {number}", 1, order), f"agent {number}", proven=True)
+        turns.enqueue(Reader(f"stranger {number}", 1, order), number, proven=False)
+    for number in range(3):
+        await asyncio.sleep(0)
+        assert order[2 * number :] == [f"agent {number}", f"stranger {number}"]
+
+
+async def test_a_connection_that_had_no_more_is_handled_when_it_has_more_again() -> None:
+    turns, order = Turns(), list[str]()
+    turns.enqueue(Reader("first", 1, order), "a", proven=True)
+    await until(lambda: order == ["first"])
+    turns.enqueue(Reader("second", 1, order), "a", proven=True)
+    await until(lambda: order == ["first", "second"])
+
+
 async def test_strangers_are_not_before_those_who_have_proven_themselves() -> None:
     turns, order = Turns(), list[str]()
     for number in range(5):

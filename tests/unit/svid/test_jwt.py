@@ -31,7 +31,7 @@ from meshtls.errors import (
 )
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.svid.jwt import ALGORITHMS, parse_and_validate, parse_unverified, sign
-from meshtls.svid.jwt_format import MAX_TOKEN_BYTES
+from meshtls.svid.jwt_format import MAX_TOKEN_BYTES, shortened
 from meshtls.svid.x509 import PrivateKey
 from tests.support.certs import NOW, key
 
@@ -181,6 +181,17 @@ def test_a_token_for_another_audience_is_refused() -> None:
     token = raw(HEADER, CLAIMS | {"aud": ["db", "mail"]})
     assert message_of(InvalidSvidError, token, audience="d") == (
         f"JWT-SVID of {WEB}: it is meant for 'db', 'mail', not for 'd'"
+    )
+
+
+def test_up_to_eight_audiences_of_a_token_are_named() -> None:
+    named = [f"a{number}" for number in range(8)]
+    shown = ", ".join(map(repr, named))
+    assert message_of(InvalidSvidError, raw(HEADER, CLAIMS | {"aud": named})) == (
+        f"JWT-SVID of {WEB}: it is meant for {shown}, not for 'db'"
+    )
+    assert message_of(InvalidSvidError, raw(HEADER, CLAIMS | {"aud": [*named, "a8"]})) == (
+        f"JWT-SVID of {WEB}: it is meant for {shown}, ..., not for 'db'"
     )
 
 
@@ -385,6 +396,18 @@ class TestForm:
                 parse_and_validate(token, bundles(), "db", NOW)
             assert len(str(raised.value)) < 1100
 
+    def test_a_value_in_a_message_has_at_most_80_characters(self) -> None:
+        assert shortened("x" * 78) == f"'{'x' * 78}'"
+        assert shortened("x" * 79) == f"'{'x' * 76}..."
+
+    def test_a_key_id_that_is_longer_than_a_header_may_be_is_refused(self) -> None:
+        known, too_long = "k" * 300, "k" * 600
+        trusted = BundleSet([TrustBundle(DOMAIN, jwt_authorities=dict.fromkeys((known, too_long), key().public_key()))])
+        assert parse_and_validate(raw(HEADER | {"kid": known}, CLAIMS), trusted, "db", NOW).spiffe_id == WEB
+        assert message_of(InvalidSvidError, raw(HEADER | {"kid": too_long}, CLAIMS), trusted).startswith(
+            "JWT-SVID: wanted a JWS in compact form, got something else: "
+        )
+
     @given(st.text(alphabet="ey.JhbGciOiJ_-=é", max_size=200) | st.text(max_size=200))
     def test_junk_is_refused_with_a_peer_error(self, token: str) -> None:
         with pytest.raises(PeerError):
@@ -434,6 +457,12 @@ class TestSigning:
         svid = sign(WEB, [long], key=key("jwt", "RSA"), key_id="k" * 64, now=NOW, ttl=timedelta(minutes=5))
         trusted = BundleSet([TrustBundle(DOMAIN, jwt_authorities={"k" * 64: key("jwt", "RSA").public_key()})])
         assert parse_and_validate(svid.token, trusted, long, NOW).audience == (long,)
+
+    def test_claims_are_signed_up_to_the_bytes_that_a_reader_takes(self) -> None:
+        ttl, room = timedelta(minutes=5), 45_056 - 86  # the other claims need 86
+        assert sign(WEB, ["x" * room], key=key(), key_id="k1", now=NOW, ttl=ttl).audience == ("x" * room,)
+        with pytest.raises(RequestError, match="wanted claims of at most 45056 bytes, got 45057"):
+            sign(WEB, ["x" * (room + 1)], key=key(), key_id="k1", now=NOW, ttl=ttl)
 
     def test_an_audience_is_signed_once_and_in_order(self) -> None:
         svid = sign(WEB, ["b", "a", "b"], key=key(), key_id="k1", now=NOW, ttl=timedelta(minutes=5))
