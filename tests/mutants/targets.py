@@ -98,7 +98,7 @@ TARGETS = (
     Target("svid/presented.py", _SVID),
     Target("svid/keys.py", _SVID),
     Target("svid/x509.py", _SVID),
-    Target("svid/der.py", _SVID),
+    Target("svid/der.py", ("tests/unit/svid/test_der.py",)),
     Target("sidecar/gate.py", ("tests/unit/sidecar/test_gate.py", *_SIDECAR)),
     Target("sidecar/registry.py", ("tests/unit/sidecar/test_registry.py", *_SIDECAR)),
     Target("sidecar/inbound.py", _SIDECAR),
