@@ -92,8 +92,8 @@ TARGETS = (
     Target("svid/verify.py", (*_SVID, "tests/unit/tls/test_error_copies.py")),
     Target("svid/verifier.py", _SVID),
     Target("svid/path.py", _SVID),
-    Target("svid/policies.py", _SVID),
-    Target("svid/name_constraints.py", _SVID),
+    Target("svid/policies.py", ("tests/unit/svid/test_policies.py", *_SVID)),
+    Target("svid/name_constraints.py", ("tests/unit/svid/test_name_constraints.py", *_SVID)),
     Target("svid/leaf_rules.py", _SVID),
     Target("svid/presented.py", _SVID),
     Target("svid/keys.py", _SVID),
@@ -127,6 +127,21 @@ EQUIVALENT: Mapping[str, Mapping[str, str]] = {
     "svid/verifier.py": {
         "PeerVerifier._one_copy: the boundary of `len(self._shared) >= self._size`": (
             "one shared copy more: what is remembered, and for how long, is the same"
+        ),
+    },
+    "svid/policies.py": {
+        "policy_violation: the boundary of `explicit_policy <= 0` #2": (
+            "it leaves off later: once no policy is valid none becomes so again, and the last line says the same"
+        ),
+    },
+    "rpc/budget.py": {
+        "Budget.set_rate: without `self._left = min(self._left, self.most)`": (
+            "whatever looks at what is left fills up first, and that has the same bound"
+        ),
+    },
+    "rpc/shedding.py": {
+        "CountedLog.flush: without `del self._keys[key]`": (
+            "a key whose ten seconds are over is told at once, whether it is listed or not, and is dropped first"
         ),
     },
 }
