@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
 from bench.hostile_chains import HostileChain, hostile_chains, ordinary
 from meshtls.bundle import BundleSet
 from meshtls.errors import InvalidSvidError, PeerError, UntrustedPeerError
 from meshtls.svid import path
-from meshtls.svid.path import MAX_BAD_SIGNATURES
+from meshtls.svid.name_constraints import MAX_COMPARISONS
+from meshtls.svid.path import MAX_BAD_SIGNATURES, MAX_STEPS
 from meshtls.svid.verify import verify_peer
 from tests.support.authority import make_authority, svid_for
-from tests.support.certs import AFTER, NOW, Issued, ca, leaf
+from tests.support.certs import AFTER, BEFORE, NOW, Issued, ca, leaf
 from tests.support.verifying import INTERMEDIATE, ROOT, WEB, accepted, no_path, refusal, trusting, verify
 
 AUTHORITY = make_authority("example.org")
@@ -104,6 +106,72 @@ def test_a_renewed_intermediate_beside_its_expired_self_is_found() -> None:
     assert refusal(UntrustedPeerError, chain[:2], trusting(ROOT), AFTER).endswith(
         "CA certificate abc123 expired at 2030-05-01T12:00:00Z; our clock says 2030-05-01T13:00:00Z"
     )
+
+
+def test_of_several_valid_intermediates_with_one_name_and_key_the_first_counts() -> None:
+    foreign = ca(ca(slot="other", name="other"), slot="intermediate", name="intermediate")
+    chain = [leaf(INTERMEDIATE, WEB), INTERMEDIATE, foreign]
+    assert accepted(chain, trusting(ROOT))
+    assert refusal(UntrustedPeerError, [chain[0], foreign, INTERMEDIATE], trusting(ROOT)) == no_path(
+        "CN=root a", "none of them is its issuer"
+    )
+
+
+def test_an_authority_that_has_the_key_identifier_comes_before_those_without_one() -> None:
+    right = ca(slot="right", name="same")
+    others = [unnamed(f"wrong {number}") for number in range(MAX_BAD_SIGNATURES)]
+    assert accepted([leaf(right, WEB)], trusting(*others, right))
+
+
+def test_a_search_is_given_up_after_as_many_steps_as_it_may_have() -> None:
+    right = unnamed("right")
+    expired = [ca(slot=f"old {number}", name="same", key_ids=False, not_after=BEFORE) for number in range(MAX_STEPS)]
+    chain = [leaf(right, WEB, key_ids=False)]
+    assert accepted(chain, trusting(*expired[1:], right))
+    message = refusal(UntrustedPeerError, chain, trusting(*expired, right))
+    assert message == no_path("CN=same", "gave up after 32 certificates that lead nowhere", 33)
+
+
+def test_a_self_issued_ca_is_not_judged_by_its_issuer_s_name_constraints_and_a_self_issued_leaf_is() -> None:
+    permitted = x509.DirectoryName(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "web")]))
+    narrow = ca(slot="narrow", name="narrow", extra=[(x509.NameConstraints([permitted], None), True)])
+    renewed, other = ca(narrow, slot="renewed", name="narrow"), ca(narrow, slot="other", name="other")
+    assert accepted([leaf(renewed, WEB), renewed], trusting(narrow))
+    broken = "has a name that its issuer's name constraints do not permit"
+    for chain, name in (([leaf(other, WEB), other], "other"), ([leaf(narrow, WEB, subject="narrow")], "narrow")):
+        assert refusal(UntrustedPeerError, chain, trusting(narrow)).endswith(f"{broken}: 'CN={name}'")
+
+
+def test_a_self_issued_ca_is_not_counted_by_a_path_length() -> None:
+    short = ca(slot="short", name="short", path_length=0)
+    renewed, other = ca(short, slot="renewed", name="short"), ca(short, slot="other", name="other")
+    assert accepted([leaf(renewed, WEB), renewed], trusting(short))
+    assert refusal(UntrustedPeerError, [leaf(other, WEB), other], trusting(short)).endswith(
+        "allows 0 CAs below it, got 1"
+    )
+
+
+def test_names_and_constraints_are_compared_up_to_a_bound() -> None:
+    subtrees = [x509.DNSName("a.test"), *(x509.DNSName(f"{number}.b.test") for number in range(63))]
+    narrow = ca(slot="narrow", name="narrow", extra=[(x509.NameConstraints(subtrees[:32], subtrees[32:]), True)])
+    # Beside them a leaf has its URI and its subject.
+    names = [f"{number}.a.test" for number in range(MAX_COMPARISONS // len(subtrees) - 2)]
+    assert accepted([leaf(narrow, WEB, dns=names)], trusting(narrow))
+    message = refusal(UntrustedPeerError, [leaf(narrow, WEB, dns=[*names, "x.a.test"])], trusting(narrow))
+    assert message.endswith("its names and its issuers' name constraints make more than 4096 pairs to compare")
+
+
+def test_a_signature_with_a_digest_that_is_too_short_is_refused() -> None:
+    assert accepted([leaf(ROOT, WEB, digest=hashes.SHA384())], trusting(ROOT))
+    message = refusal(UntrustedPeerError, [leaf(ROOT, WEB, digest=hashes.SHA224())], trusting(ROOT))
+    assert message == no_path("CN=root a", "signature does not match")
+
+
+def test_an_intermediate_is_valid_from_the_second_of_its_beginning_on() -> None:
+    middle = ca(ROOT, slot="middle", name="middle", not_before=NOW)
+    chain = [leaf(middle, WEB), middle]
+    assert accepted(chain, trusting(ROOT), NOW)
+    assert "is not valid before" in refusal(UntrustedPeerError, chain, trusting(ROOT), NOW - timedelta(seconds=1))
 
 
 def test_an_authority_with_a_key_out_of_bounds_trusts_nobody() -> None:
