@@ -105,6 +105,7 @@ TARGETS = (
     Target("sidecar/handshake.py", ("tests/unit/sidecar/test_scheduler.py", *_SIDECAR)),
     Target("wire/tls.py", ("tests/unit/wire/test_tls_certificates.py", "tests/unit/wire/test_tls_first_bytes.py")),
     Target("agent/admission.py", _AGENT),
+    Target("agent/admission.py", ("tests/unit/agent/test_admission.py", *_AGENT)),
     Target("rpc/admission.py", _RPC),
     Target("rpc/budget.py", _RPC),
     Target("rpc/shedding.py", _RPC),
@@ -128,6 +129,9 @@ EQUIVALENT: Mapping[str, Mapping[str, str]] = {
         "PeerVerifier._one_copy: the boundary of `len(self._shared) >= self._size`": (
             "one shared copy more: what is remembered, and for how long, is the same"
         ),
+    },
+    "svid/presented.py": {
+        "read_presented: False for True": "there is one outline for each certificate, so the two are of one length",
     },
     "svid/policies.py": {
         "policy_violation: the boundary of `explicit_policy <= 0` #2": (

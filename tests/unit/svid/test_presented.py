@@ -25,7 +25,7 @@ from meshtls.svid.presented import (
     read_presented,
     spki_of,
 )
-from tests.support.certs import Extension, Issued, ca, leaf
+from tests.support.certs import SERIAL, Extension, Issued, ca, key, leaf
 
 ROOT = ca()
 WEB = "spiffe://a.test/web"
@@ -136,6 +136,13 @@ def test_certificates_and_chains_are_read_up_to_their_sizes() -> None:
     assert refusal(*[GOOD.der] * (MAX_CHAIN + 1)) == "peer's chain: wanted 1 to 8 certificates, got more than 8"
 
 
+def test_bytes_behind_the_end_of_a_certificate_are_refused() -> None:
+    assert read_presented([GOOD.der])
+    assert refusal(GOOD.der + b"\x05\x00") == (
+        "certificate 0 of the chain is no X.509 certificate: 2 bytes behind its end"
+    )
+
+
 def test_a_chain_that_is_too_large_is_refused_before_it_is_read() -> None:
     assert refusal(bytes(MAX_CHAIN_BYTES + 1)) == "peer's chain: wanted at most 12288 bytes, got 12289"
 
@@ -172,6 +179,47 @@ def sequence(*inside: bytes) -> bytes:
 def test_the_key_of_a_certificate_is_the_one_in_it() -> None:
     assert spki_of(GOOD.certificate) in GOOD.der
     assert spki_of(GOOD.certificate) == read_presented([GOOD.der])[0].spki
+
+
+def names(kind: type[x509.DNSName] | None, name: str) -> list[x509.GeneralName]:
+    if kind is not None:
+        return [kind(name)]
+    return [x509.DirectoryName(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))]
+
+
+OTHER_KEY_ID = x509.SubjectKeyIdentifier.from_public_key(key("other").public_key()).digest
+OWN_KEY_ID = x509.SubjectKeyIdentifier.from_public_key(key("middle", "P-256").public_key()).digest
+
+
+@pytest.mark.parametrize(
+    ("said", "is_issuer"),
+    [
+        pytest.param((None, None, None), True, id="nothing"),
+        pytest.param((OWN_KEY_ID, None, None), True, id="its key"),
+        pytest.param((OTHER_KEY_ID, None, None), False, id="another key"),
+        pytest.param((None, names(None, "root"), SERIAL), True, id="its issuer and number"),
+        pytest.param((OWN_KEY_ID, names(None, "root"), SERIAL), True, id="all of it"),
+        pytest.param((None, names(None, "other"), SERIAL), False, id="another issuer"),
+        pytest.param((None, names(None, "root"), SERIAL + 1), False, id="another number"),
+        pytest.param((OTHER_KEY_ID, names(None, "root"), SERIAL), False, id="another key beside its issuer and number"),
+        pytest.param((None, names(x509.DNSName, "other"), SERIAL), True, id="an issuer by a name of another kind"),
+    ],
+)
+def test_an_issuer_is_what_the_authority_key_identifier_says(
+    said: tuple[bytes | None, list[x509.GeneralName] | None, int | None], is_issuer: bool
+) -> None:
+    middle = ca(ROOT, slot="middle", name="middle")
+    below = leaf(middle, WEB, key_ids=False, extra=[(x509.AuthorityKeyIdentifier(*said), False)])
+    [web, issuer, root] = read_presented([below.der, middle.der, ROOT.der])
+    assert web.names_as_issuer(issuer) == is_issuer
+    assert not web.names_as_issuer(root)
+
+
+def test_an_issuer_without_a_key_identifier_may_be_one_by_its_name() -> None:
+    plain = ca(ROOT, slot="middle", name="middle", key_ids=False)
+    [web, issuer] = read_presented([leaf(plain, WEB).der, plain.der])
+    assert web.authority[0] is not None
+    assert web.names_as_issuer(issuer)
 
 
 @given(st.binary(max_size=300))

@@ -1,0 +1,159 @@
+"""Admission of callers: how often one is attested, what it is told, and what the log says of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence, Set
+from contextlib import asynccontextmanager
+
+import pytest
+from grpclib import GRPCError, Status
+
+from meshtls.agent.admission import Admission, Watch
+from meshtls.agent.attest.attestor import Attestor, Caller, always
+from meshtls.agent.embedded import EmbeddedUpstream
+from meshtls.agent.identities import Identities
+from meshtls.agent.upstream import EntryCsr, SigningResult
+from meshtls.ca.registration import Entry, Selector
+from meshtls.errors import AccessError, LocalIdentityError, MeshtlsError
+from meshtls.proto.peer_credentials import Credentials
+from meshtls.workload.background import in_background
+from tests.support.agent import SELF, entry, eventually, selectors
+from tests.support.authority import make_authority
+from tests.support.clock import ManualClock
+
+CALLER = Caller(Credentials(0, 7, 8))
+
+
+class CountingAttestor(Attestor):
+    """Says of every caller what it is told to, or raises that; counts the questions."""
+
+    def __init__(self, said: frozenset[Selector] | MeshtlsError) -> None:
+        super().__init__()
+        self.said = said
+        self.asked = 0
+
+    async def attest(
+        self, caller: Caller, digest_wanted: Callable[[Set[Selector]], bool] = always
+    ) -> frozenset[Selector]:
+        self.asked += 1
+        await asyncio.sleep(0)
+        if isinstance(self.said, MeshtlsError):
+            raise self.said
+        return self.said
+
+
+class HeldUpstream(EmbeddedUpstream):
+    """Signs nothing until ``signing`` is set."""
+
+    def __init__(self, clock: ManualClock, entries: Sequence[Entry]) -> None:
+        super().__init__(make_authority("example.org", clock), clock, entries)
+        self.signing = asyncio.Event()
+
+    async def sign_x509(self, requests: Sequence[EntryCsr]) -> Sequence[SigningResult]:
+        await self.signing.wait()
+        return await super().sign_x509(requests)
+
+
+@asynccontextmanager
+async def admission(*entries: Entry, attestor: Attestor | None = None) -> AsyncIterator[tuple[Admission, HeldUpstream]]:
+    """One that knows its entries, of which none is signed yet."""
+    clock = ManualClock()
+    upstream = HeldUpstream(clock, entries)
+    identities = Identities(upstream, clock, lambda: 0.0)
+    async with in_background(identities.run(), "identities"):
+        await eventually(lambda: identities.waiting_for is None)
+        yield Admission(identities, attestor or CountingAttestor(selectors(SELF))), upstream
+
+
+async def test_a_caller_that_waits_for_its_svid_is_attested_anew_only_when_there_is_news() -> None:
+    attestor = CountingAttestor(selectors(SELF))
+    async with admission(entry("/web"), attestor=attestor) as (admits, upstream):
+        with admits.identities.subscribe() as subscription:
+            waiting = asyncio.create_task(Watch(admits, CALLER, subscription).settled())
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert (attestor.asked, waiting.done()) == (1, False)
+            upstream.signing.set()
+            assert [str(svid.spiffe_id) for svid in (await waiting).svids] == ["spiffe://example.org/web"]
+            assert attestor.asked == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message", "line"),
+    [
+        (
+            LocalIdentityError("no thread"),
+            Status.UNAVAILABLE,
+            "the agent can't look at its caller now",
+            f"{CALLER} could not be attested now: no thread",
+        ),
+        (
+            AccessError("it has ended"),
+            Status.PERMISSION_DENIED,
+            "no identity issued",
+            f"{CALLER} could not be attested, and so gets nothing: it has ended",
+        ),
+    ],
+)
+async def test_a_caller_that_can_not_be_attested_is_turned_away_and_the_log_says_why_once(
+    error: MeshtlsError, status: Status, message: str, line: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    attestor = CountingAttestor(error)
+    async with admission(entry("/web"), attestor=attestor) as (admits, _):
+        for _ in range(3):
+            with pytest.raises(GRPCError) as raised:
+                await admits.attest(CALLER)
+            assert (raised.value.status, raised.value.message) == (status, message)
+        assert caplog.messages == [line]
+        attestor.said = selectors(SELF)
+        assert await admits.attest(CALLER) == selectors(SELF)
+
+
+def turned_away(admits: Admission, number: int, log: pytest.LogCaptureFixture) -> bool:
+    """Whether the log says why, of a caller with selectors of its own."""
+    log.clear()
+    with pytest.raises(GRPCError) as raised:
+        admits.judge(CALLER, selectors(f"unix:uid:{number}"))
+    assert (raised.value.status, raised.value.message) == (Status.PERMISSION_DENIED, "no identity issued")
+    return bool([record for record in log.records if record.levelno >= logging.WARNING])
+
+
+@pytest.mark.parametrize(("others", "remembered"), [(1023, True), (1024, False)])
+async def test_the_log_remembers_of_1024_kinds_of_callers_that_it_has_said_why_they_have_no_identity(
+    others: int, remembered: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with admission(entry("/web", "unix:uid:4242424")) as (admits, _):
+        assert turned_away(admits, 1, caplog)
+        assert not turned_away(admits, 1, caplog)
+        for number in range(2, 2 + others):
+            assert turned_away(admits, number, caplog)
+        assert turned_away(admits, 1, caplog) is not remembered
+
+
+async def test_the_kind_of_caller_that_the_log_spoke_of_longest_ago_is_forgotten_first(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with admission(entry("/web", "unix:uid:4242424")) as (admits, upstream):
+        for number in range(1, 1025):
+            assert turned_away(admits, number, caplog)
+        before = admits.identities.cache.entries.version
+        upstream.put_entry(entry("/db", "unix:uid:4242425"))
+        await eventually(lambda: admits.identities.cache.entries.version != before)
+        assert turned_away(admits, 1, caplog)
+        assert turned_away(admits, 5000, caplog)
+        assert not turned_away(admits, 1, caplog)
+
+
+async def test_a_caller_that_no_entry_comes_near_is_told_apart_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async with admission(entry("/web", "unix:uid:1", "unix:path:/bin/web")) as (admits, _):
+        assert turned_away(admits, 2, caplog)
+        assert caplog.messages == [
+            f"{CALLER} has no identity: no entry matches its selectors unix:uid:2, and none comes near"
+        ]
+        assert turned_away(admits, 1, caplog)
+        assert caplog.messages == [
+            f"{CALLER} has no identity: no entry matches its selectors unix:uid:1; the nearest is"
+            " spiffe://example.org/web, for which it lacks unix:path:/bin/web"
+        ]
