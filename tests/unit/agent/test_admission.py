@@ -111,6 +111,22 @@ async def test_a_caller_that_can_not_be_attested_is_turned_away_and_the_log_says
         assert await admits.attest(CALLER) == selectors(SELF)
 
 
+async def test_before_the_entries_are_known_a_caller_is_told_that_they_are_awaited() -> None:
+    clock = ManualClock()
+    upstream = HeldUpstream(clock, [entry("/web")])
+    identities = Identities(upstream, clock, lambda: 0.0)
+    admits = Admission(identities, CountingAttestor(selectors(SELF)))
+    with pytest.raises(GRPCError) as raised:
+        admits.judge(CALLER, selectors(SELF))
+    assert (raised.value.status, raised.value.message) == (
+        Status.UNAVAILABLE,
+        "the agent waits for the entries: the CA has not sent them yet",
+    )
+    async with in_background(identities.run(), "identities"):
+        await eventually(lambda: identities.waiting_for is None)
+        assert [one.id for one in admits.judge(CALLER, selectors(SELF)).entries] == ["/web"]
+
+
 def turned_away(admits: Admission, number: int, log: pytest.LogCaptureFixture) -> bool:
     """Whether the log says why, of a caller with selectors of its own."""
     log.clear()

@@ -38,6 +38,13 @@ def refusal(*chain: bytes) -> str:
     return str(caught.value)
 
 
+def sequence(*inside: bytes, tag: int = 0x30) -> bytes:
+    content = b"".join(inside)
+    size = len(content)
+    length = size.to_bytes((size.bit_length() + 7) // 8)
+    return bytes((tag, size) if size < 0x80 else (tag, 0x80 + len(length), *length)) + content
+
+
 def own(number: int, size: int = 2) -> Extension:
     """One that nobody knows."""
     return x509.UnrecognizedExtension(ObjectIdentifier(f"1.3.6.1.4.1.55555.{number}"), bytes(size)), False
@@ -164,16 +171,60 @@ def test_a_serial_number_that_is_none_is_refused(octets: bytes, message: str) ->
 
 
 def with_serial(octets: bytes) -> bytes:
+    return with_fields(lambda fields: [fields[0], bytes((2, len(octets))) + octets, *fields[2:]])
+
+
+def with_fields(change: Callable[[list[bytes]], list[bytes]]) -> bytes:
+    """A leaf with other fields in its TBSCertificate: version, serial number, ..., key, extensions."""
     [(_, body, _)] = parts(GOOD.der, 0x30)
     (_, tbs, _), *rest = elements(body)
-    fields = [whole for _, _, whole in elements(tbs)]
-    fields[1] = bytes((2, len(octets))) + octets
+    fields = change([whole for _, _, whole in elements(tbs)])
     return sequence(sequence(*fields), *(whole for _, _, whole in rest))
 
 
-def sequence(*inside: bytes) -> bytes:
-    content = b"".join(inside)
-    return b"\x30\x82" + len(content).to_bytes(2, "big") + content
+def with_extension(whole: bytes) -> bytes:
+    return with_fields(lambda fields: [*fields[:7], sequence(sequence(whole), tag=0xA3)])
+
+
+def test_a_certificate_of_version_1_has_no_version_and_no_extensions() -> None:
+    [presented] = read_presented([with_fields(lambda fields: fields[1:7])])
+    assert presented.certificate.version is x509.Version.v1
+    assert (presented.subject, presented.key_id) == (read_presented([GOOD.der])[0].subject, None)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda fields: [], id="none"),
+        pytest.param(lambda fields: fields[:6], id="the key missing"),
+        pytest.param(lambda fields: [fields[0], *fields[2:]], id="the serial number missing"),
+    ],
+)
+def test_a_certificate_without_its_fields_is_refused(change: Callable[[list[bytes]], list[bytes]]) -> None:
+    assert refusal(with_fields(change)) == (
+        "certificate 0 of the chain is no X.509 certificate: wanted a serial number, an algorithm, an issuer,"
+        " a validity, a subject and a key"
+    )
+
+
+_OID, _OCTETS, _NULL = b"\x06\x03\x2a\x03\x04", b"\x04\x02\x05\x00", b"\x05\x00"
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pytest.param(sequence(_OID, _OCTETS, tag=0x31), id="no sequence"),
+        pytest.param(sequence(), id="empty"),
+        pytest.param(sequence(_NULL, _OCTETS), id="no identifier"),
+        pytest.param(sequence(_OID, _NULL), id="no octets"),
+        pytest.param(sequence(_OID), id="no value"),
+    ],
+)
+def test_an_extension_without_its_identifier_or_its_value_is_refused(broken: bytes) -> None:
+    assert read_presented([with_extension(sequence(_OID, _OCTETS))])
+    assert refusal(with_extension(broken)) == (
+        "certificate 0 of the chain is no X.509 certificate: wanted an extension with an identifier and a value"
+    )
 
 
 def test_the_key_of_a_certificate_is_the_one_in_it() -> None:
