@@ -12,13 +12,19 @@ from typing import Any
 import pytest
 
 from meshtls.observe.events import ConnectionResult, Direction, Outcome
+from meshtls.policy.authorizer import Target, authorize_any, authorize_id
 from meshtls.sidecar.connection import Connection, EndedError, Parting
+from meshtls.sidecar.gate import Gate
 from meshtls.sidecar.registry import Registry
 from meshtls.sidecar.reporter import Reporter
 from meshtls.spiffeid import SpiffeId
+from meshtls.svid.verify import VerifiedPeer
+from tests.support.authority import context_for, make_authority
 from tests.support.clock import ManualClock
+from tests.support.tls import engine_of
 
 LOCAL = SpiffeId.parse("spiffe://example.org/b")
+TARGET = Target(LOCAL, 5432)
 
 
 @contextlib.contextmanager
@@ -122,3 +128,84 @@ async def test_a_connection_that_is_cancelled_while_its_peer_reads_the_alert_lea
         connection.end(Outcome.DRAINED, "stopping")
         await registry.emptied()
         assert [sock.fileno() for sock in sockets] == [-1] * count
+
+
+def ignored(ended: EndedError) -> None:
+    """What ends a connection without a task."""
+
+
+async def test_a_recheck_ends_the_connections_that_their_gate_lets_in_no_longer_and_counts_them() -> None:
+    registry, gate = Registry(4), Gate(authorize_any())
+    with contextlib.ExitStack() as stack:
+        web, other, db, plain = (stack.enter_context(a_connection()) for _ in range(4))
+        for connection, path in ((web, "/web"), (other, "/web"), (db, "/db")):
+            connection.admit(VerifiedPeer(SpiffeId.parse(f"spiffe://example.org{path}"), ()), gate, TARGET)
+            registry.enter(connection, ignored)
+        registry.enter(plain, ignored)
+        assert registry.recheck() == 0
+        gate.replace(authorize_id("spiffe://example.org/db"))
+        assert registry.recheck() == 2
+        assert registry.recheck() == 0
+        for connection in (web, other):
+            assert connection.ended_by is not None
+            assert connection.ended_by.outcome is Outcome.POLICY_DENIED
+            assert "spiffe://example.org/web" in str(connection.ended_by)
+        assert (db.ended_by, plain.ended_by) == (None, None)
+
+
+async def test_the_connections_of_a_gate_are_those_that_came_through_it() -> None:
+    registry, gate, another = Registry(2), Gate(authorize_any()), Gate(authorize_any())
+    with a_connection() as first, a_connection() as second:
+        first.gate, second.gate = gate, another
+        registry.enter(first, ignored)
+        registry.enter(second, ignored)
+        assert (registry.of(gate), registry.of(another)) == ([first], [second])
+        registry.leave(first)
+        assert (registry.of(gate), registry.of(another)) == ([], [second])
+
+
+async def test_connections_that_are_or_will_be_mutual_tls_are_ended_and_plaintext_is_not() -> None:
+    registry = Registry(3)
+    with a_connection() as tls, a_connection() as stream, a_connection() as plain:
+        tls.engine = engine_of(context_for(make_authority("example.org"), "/b"), server_side=True)
+        stream.tunnel = True
+        for connection in (tls, stream, plain):
+            registry.enter(connection, ignored)
+        registry.end_identified(Outcome.DRAINED, "no identity")
+        for connection in (tls, stream):
+            assert connection.ended_by is not None
+            assert (connection.ended_by.outcome, str(connection.ended_by)) == (Outcome.DRAINED, "no identity")
+        assert plain.ended_by is None
+
+
+async def test_a_connection_that_no_task_carries_counts_from_enter_to_leave_and_leaves_once() -> None:
+    registry = Registry(1)
+    with a_connection() as first, a_connection() as second:
+        registry.enter(first, ignored)
+        empty = asyncio.create_task(registry.emptied())
+        await asyncio.sleep(0)
+        assert (len(registry), registry.full, empty.done()) == (1, True, False)
+        registry.enter(second, ignored)
+        registry.leave(first)
+        registry.leave(first)
+        await asyncio.sleep(0)
+        assert (len(registry), registry.full, empty.done()) == (1, True, False)
+        registry.leave(second)
+        await empty
+        assert (len(registry), registry.full) == (0, False)
+
+
+async def test_an_unproven_connection_that_is_gone_takes_no_place_of_the_next() -> None:
+    registry = Registry(1, unproven=1)
+    with a_connection() as first, a_connection() as second:
+
+        async def ends(connection: Connection) -> None:
+            return
+
+        registry.start_unproven(first, ends)
+        assert first.unproven is registry.unproven
+        await registry.emptied()
+        registry.start_unproven(second, ends)
+        assert first.ended_by is None
+        await registry.emptied()
+        assert second.ended_by is None
