@@ -96,8 +96,9 @@ async def test_an_unproven_connection_gives_way_to_a_newer_one_and_does_not_coun
         assert registry.full
         registry.prove(second)  # once is enough
         registry.start_unproven(third, run)
-        with pytest.raises(EndedError, match=r"^connection limit reached \(limits.connections=1\)$"):
+        with pytest.raises(EndedError, match=r"^connection limit reached \(limits.connections=1\)$") as refused:
             registry.prove(third)
+        assert refused.value.outcome is Outcome.CONNECTION_LIMIT
         assert repr(registry) == "<Registry [1 of 1 connections, <Unproven [1 of 1 connections, 1 groups]>]>"
         registry.end_all(Outcome.DRAINED, "stopping")
         await registry.emptied()
@@ -180,6 +181,8 @@ async def test_connections_that_are_or_will_be_mutual_tls_are_ended_and_plaintex
 
 async def test_a_connection_that_no_task_carries_counts_from_enter_to_leave_and_leaves_once() -> None:
     registry = Registry(1)
+    async with asyncio.timeout(20):
+        await registry.emptied()  # it has had none yet
     with a_connection() as first, a_connection() as second:
         registry.enter(first, ignored)
         empty = asyncio.create_task(registry.emptied())

@@ -58,6 +58,7 @@ def test_the_proven_and_the_gone_leave_room() -> None:
     assert unproven.leave("one")
     assert not unproven.leave("one")
     unproven.reach("one", Stage.HANDSHAKE)  # of one that is no member: nothing
+    assert repr(unproven) == "<Unproven [0 of 1 connections, 0 groups]>"
     assert len(unproven) == 0
     assert unproven.enter("two", "a") is None
 
