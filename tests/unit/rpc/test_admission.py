@@ -28,7 +28,7 @@ class Connection:
         self._admission.leave(self)
 
 
-def admission(**limits: float) -> Admission:
+def admission(**limits: int) -> Admission:
     return Admission(replace(Limits(), **limits))
 
 

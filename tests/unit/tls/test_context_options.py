@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import platform
 import ssl
+from collections.abc import Iterator
 
 import pytest
 
 from meshtls.errors import ConfigError
-from meshtls.tls.context import TlsOptions
+from meshtls.tls.context import TlsOptions, _is_spoken
 from tests.support.authority import context_for, make_authority
 from tests.support.tls import context_of, engine_of
 
@@ -56,6 +58,33 @@ def test_a_context_speaks_no_older_version_than_its_minimum(server_side: bool, v
     options = TlsOptions(minimum_version=version)
     assert context_of(SNAPSHOT, server_side=server_side, options=options).minimum_version == version
     assert context_of(SNAPSHOT, server_side=server_side).minimum_version == ssl.TLSVersion.TLSv1_3
+
+
+@pytest.fixture
+def afresh() -> Iterator[None]:
+    """What the library speaks is asked anew in the test, and again afterwards."""
+    _is_spoken.cache_clear()
+    yield
+    _is_spoken.cache_clear()
+
+
+@pytest.mark.usefixtures("afresh")
+@pytest.mark.parametrize("error", [ssl.SSLError, ValueError])
+def test_a_group_that_the_ssl_module_does_not_know_is_refused(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def only_nist(context: ssl.SSLContext, group: str) -> None:
+        if group == "X25519":
+            raise error(group)
+
+    monkeypatch.setattr(ssl.SSLContext, "set_ecdh_curve", only_nist)
+    assert TlsOptions(group="prime256v1").group == "prime256v1"
+    with pytest.raises(ConfigError) as raised:
+        TlsOptions(group="X25519")
+    assert str(raised.value) == (
+        f"key exchange group: X25519 is unknown to the ssl module of Python {platform.python_version()};"
+        " take another group, or a newer Python"
+    )
 
 
 @pytest.mark.parametrize("server_side", [False, True], ids=["client", "server"])
