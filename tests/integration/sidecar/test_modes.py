@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 
+from meshtls.clock import SystemClock
 from meshtls.errors import HandshakeError, RequestError
+from meshtls.observe.events import Direction
+from meshtls.sidecar.connection import Connection
 from meshtls.sidecar.settings import Limits, Mode
 from tests.integration.sidecar.mesh import A, B, an_app, as_a, connected, echoed, rest, side_a, side_b
 from tests.integration.sidecar.raw_peer import RawPeer
@@ -150,6 +154,25 @@ async def test_a_connection_on_which_neither_side_speaks_ends_at_the_idle_timeou
             await rest(streams)
         line = await b.lines.next()
     assert (line["outcome"], line["detail"]) == ("IDLE_TIMEOUT", "no byte moved for 0.1 s")
+
+
+@pytest.mark.parametrize("mode", [Mode.PERMISSIVE, Mode.DISABLE])
+async def test_a_connection_on_which_neither_side_speaks_takes_no_place_of_those_that_do(mode: Mode) -> None:
+    limits = Limits(connections=1, detect_timeout=0.001, idle_timeout=0.5)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        other = Connection("b", B, Direction.INBOUND, ours, "127.0.0.1:1", SystemClock())
+        async with an_app() as app, side_b(app.address, mode=mode, limits=limits) as b:
+            try:
+                async with connected(b.inbound) as streams:
+                    await until(lambda: app.connections == 1)
+                    b.sidecar.registry.enter(other, lambda ended: None)  # the one that may be proven is
+                    with pytest.raises(ConnectionResetError):
+                        await rest(streams)
+                    line = await b.lines.next()
+            finally:
+                b.sidecar.registry.leave(other)
+    assert (line["outcome"], line["detail"]) == ("IDLE_TIMEOUT", "no byte moved for 0.5 s")
 
 
 @pytest.mark.parametrize("mode", [Mode.PERMISSIVE, Mode.DISABLE])
