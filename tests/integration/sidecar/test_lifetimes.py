@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from meshtls.errors import ConfigError, LocalIdentityError
+from meshtls.errors import ConfigError, HandshakeError, LocalIdentityError
 from meshtls.identity.issuer import LocalIssuer
 from meshtls.identity.rotating import RotatingSource
 from meshtls.policy.authorizer import Authorizer, Decision, Target
@@ -29,6 +29,7 @@ from tests.integration.sidecar.mesh import (
     B,
     Node,
     an_app,
+    as_a,
     as_b,
     connected,
     echoed,
@@ -37,9 +38,10 @@ from tests.integration.sidecar.mesh import (
     side_a,
     side_b,
 )
+from tests.integration.sidecar.raw_peer import RawPeer, a_raw_client
 from tests.support.authority import context_for
-from tests.support.tls import SlowClient
-from tests.support.waiting import SECONDS, SHORT_IDLE
+from tests.support.tls import SlowClient, engine_of
+from tests.support.waiting import SECONDS, SHORT_IDLE, until
 
 
 async def test_rotation_keeps_live_connections_and_the_next_handshake_uses_the_new_svid() -> None:
@@ -234,6 +236,45 @@ async def test_a_policy_change_between_handshake_and_registration_does_not_slip_
         line = await b.lines.next()
         assert (line["outcome"], line["source_id"], line["detail"]) == ("POLICY_DENIED", str(A), "changed meanwhile")
     assert app.connections == 0
+
+
+async def test_a_peer_that_is_refused_when_its_handshake_is_done_reads_an_alert_though_it_sends_on() -> None:
+    async with an_app() as app, side_b(app.address) as b:
+        async with a_raw_client(b.inbound) as peer:
+            peer.send(b"ping")
+            assert await peer.receive() == b"ping"
+        await b.sidecar.registry.emptied()
+        b.sidecar.set_authorizer(0, allowed_until_the_handshake_is_done())
+        async with a_raw_client(b.inbound) as peer:
+            for _ in range(16):
+                peer.send(bytes(1 << 14))
+            with pytest.raises(
+                HandshakeError, match="^the peer refused the connection with the alert 'bad record mac'$"
+            ):
+                await peer.receive()
+        assert (await b.lines.the("POLICY_DENIED"))["detail"] == "changed meanwhile"
+        assert app.connections == 1
+
+
+async def test_a_peer_that_no_place_is_left_for_when_its_handshake_is_done_reads_an_alert() -> None:
+    async with (
+        an_app() as app,
+        side_b(app.address, limits=Limits(connections=1)) as b,
+        connected(b.inbound) as streams,
+    ):
+        await until(lambda: len(b.sidecar.registry.unproven) == 1)
+        async with a_raw_client(b.inbound) as first:
+            first.send(b"ping")
+            assert await first.receive() == b"ping"
+            late = RawPeer(engine_of(as_a(), server_side=False), streams)
+            await late.shake()
+            for _ in range(16):
+                late.send(bytes(1 << 14))
+            with pytest.raises(
+                HandshakeError, match="^the peer refused the connection with the alert 'bad record mac'$"
+            ):
+                await late.receive()
+            assert (await b.lines.next())["detail"] == "connection limit reached (limits.connections=1)"
 
 
 def allowed_until_the_handshake_is_done() -> Authorizer:

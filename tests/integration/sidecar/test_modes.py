@@ -32,6 +32,21 @@ async def test_plaintext_to_strict_is_closed_cleanly_and_never_reaches_the_app()
     assert app.connections == 0
 
 
+@pytest.mark.parametrize(
+    ("first", "alert"),
+    [
+        (b"\x17\x03\x03\x00\x05hello", b"\x15\x03\x03\x00\x02\x02\x0a"),
+        (b"\x80\x2e\x01\x00\x02", b"\x15\x03\x03\x00\x02\x02\x46"),
+    ],
+    ids=["application data", "a ClientHello of SSL 2.0"],
+)
+async def test_a_record_that_can_not_be_first_is_answered_with_an_alert(first: bytes, alert: bytes) -> None:
+    async with an_app() as app, side_b(app.address) as b, connected(b.inbound) as streams:
+        streams[1].write(first)
+        assert await rest(streams) == alert
+        assert await b.lines.outcome() == "PLAINTEXT_REFUSED"
+
+
 async def test_the_same_plaintext_to_permissive_reaches_the_app_without_an_identity() -> None:
     async with an_app() as app, side_b(app.address, mode=Mode.PERMISSIVE) as b:
         async with connected(b.inbound) as streams:

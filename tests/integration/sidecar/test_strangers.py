@@ -99,6 +99,24 @@ async def test_silent_connections_to_a_plaintext_listener_give_way_and_those_tha
                     assert await echoed(streams) == b"ping"
 
 
+async def test_silent_connections_give_way_before_an_older_one_that_shakes_hands() -> None:
+    limits = Limits(connections=4, unproven=3, handshake_timeout=30)
+    async with an_app() as app, side_b(app.address, limits=limits) as b, contextlib.AsyncExitStack() as stack:
+        streams = await stack.enter_async_context(connected(b.inbound))
+        peer = RawPeer(engine_of(as_a(), server_side=False), streams)
+        assert peer.engine.handshake() is None
+        streams[1].write(peer.engine.outgoing())
+        async with asyncio.timeout(SECONDS):
+            peer.engine.feed(await streams[0].read(1 << 14))
+        silent = [await stack.enter_async_context(connected(b.inbound)) for _ in range(3)]
+        with pytest.raises(ConnectionResetError):
+            await rest(silent[0])
+        assert len(b.sidecar.registry.unproven) == 3
+        await peer.shake()
+        peer.send(b"ping")
+        assert await peer.receive() == b"ping"
+
+
 @pytest.mark.parametrize("mode", [Mode.PERMISSIVE, Mode.DISABLE])
 async def test_plaintext_that_was_spoken_counts_against_the_limit_and_gives_way_to_nobody(mode: Mode) -> None:
     limits = Limits(connections=1, unproven=2, detect_timeout=0.001)
