@@ -138,6 +138,11 @@ EQUIVALENT: Mapping[str, Mapping[str, str]] = {
             "it leaves off later: once no policy is valid none becomes so again, and the last line says the same"
         ),
     },
+    "tls/context.py": {
+        "harden: the boundary of `ssl.OPENSSL_VERSION_INFO >= _COMPRESSES_SINCE`": (
+            "a library's version has five numbers, and so is never equal to one of two"
+        ),
+    },
     "rpc/budget.py": {
         "Budget.set_rate: without `self._left = min(self._left, self.most)`": (
             "whatever looks at what is left fills up first, and that has the same bound"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import socket
 import ssl
 from collections.abc import Iterator
 
@@ -58,6 +59,24 @@ def test_a_context_speaks_no_older_version_than_its_minimum(server_side: bool, v
     options = TlsOptions(minimum_version=version)
     assert context_of(SNAPSHOT, server_side=server_side, options=options).minimum_version == version
     assert context_of(SNAPSHOT, server_side=server_side).minimum_version == ssl.TLSVersion.TLSv1_3
+
+
+@pytest.mark.parametrize("server_side", [False, True], ids=["client", "server"])
+def test_an_authority_of_a_bundle_may_be_an_intermediate(server_side: bool) -> None:
+    flags = context_of(SNAPSHOT, server_side=server_side).verify_flags
+    assert flags & ssl.VERIFY_X509_PARTIAL_CHAIN
+
+
+@pytest.mark.parametrize("connect", ["connect", "connect_ex"])
+def test_a_socket_of_one_generation_connects_and_keeps_it(connect: str) -> None:
+    context = context_of(SNAPSHOT, server_side=False)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        context.wrap_socket(socket.socket(), do_handshake_on_connect=False) as tls,
+    ):
+        getattr(tls, connect)(listening.getsockname())
+        assert tls.getpeername() == listening.getsockname()
+        assert tls.context is context
 
 
 @pytest.fixture
