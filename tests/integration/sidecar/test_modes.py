@@ -12,6 +12,9 @@ from meshtls.errors import HandshakeError, RequestError
 from meshtls.observe.events import Direction
 from meshtls.sidecar.connection import Connection
 from meshtls.sidecar.settings import Limits, Mode
+from meshtls.sidecar.tunnel.frames import Kind, frame
+from meshtls.sidecar.tunnel.sending import PREFACE
+from meshtls.tls.context import TlsOptions
 from tests.integration.sidecar.mesh import A, B, an_app, as_a, connected, echoed, rest, side_a, side_b
 from tests.integration.sidecar.raw_peer import RawPeer
 from tests.support.tls import engine_of
@@ -122,6 +125,21 @@ async def test_a_client_hello_that_is_late_is_still_mutual_tls_and_the_app_gets_
         late[1].close()
         line = await b.lines.next()
     assert (line["source_id"], line["tls_version"], line["bytes_in"]) == (str(A), "TLSv1.3", 4)
+
+
+async def test_a_late_client_hello_of_a_tunnel_resets_the_connection_that_was_made_to_the_app() -> None:
+    async with (
+        an_app() as app,
+        side_b(app.address, mode=Mode.PERMISSIVE, limits=LATE, tunnel=True) as b,
+        connected(b.inbound) as late,
+    ):
+        await until(lambda: app.connections == 1)
+        peer = RawPeer(engine_of(as_a(), server_side=False, options=TlsOptions(alpn=("h2",))), late)
+        await peer.shake()
+        peer.send(PREFACE + frame(Kind.SETTINGS, 0, 0, b""))
+        assert await peer.receive()
+        assert await asyncio.wait_for(app.ended.get(), SECONDS) == "reset"
+        assert (len(b.sidecar.registry), app.received) == (1, 0)
 
 
 async def test_a_late_client_hello_of_a_peer_that_is_not_listed_is_denied_and_the_app_gets_no_byte_of_it() -> None:

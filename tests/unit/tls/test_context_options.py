@@ -12,7 +12,7 @@ import pytest
 from meshtls.errors import ConfigError
 from meshtls.tls.context import TlsOptions, _is_spoken
 from tests.support.authority import context_for, make_authority
-from tests.support.tls import context_of, engine_of
+from tests.support.tls import Ends, context_of, engine_of, shake
 
 SNAPSHOT = context_for(make_authority("example.org"), "/web")
 #: From OpenSSL's ssl.h: compressed certificates, sent and received (RFC 8879), which 3.2 brought.
@@ -59,6 +59,14 @@ def test_a_context_speaks_no_older_version_than_its_minimum(server_side: bool, v
     options = TlsOptions(minimum_version=version)
     assert context_of(SNAPSHOT, server_side=server_side, options=options).minimum_version == version
     assert context_of(SNAPSHOT, server_side=server_side).minimum_version == ssl.TLSVersion.TLSv1_3
+
+
+@pytest.mark.parametrize(("theirs", "selected"), [(("http/1.1", "h2"), "h2"), (("http/1.1",), None), ((), None)])
+def test_a_protocol_that_both_sides_offer_is_selected(theirs: tuple[str, ...], selected: str | None) -> None:
+    server = engine_of(SNAPSHOT, server_side=True, options=TlsOptions(alpn=("h2",)))
+    client = engine_of(SNAPSHOT, server_side=False, options=TlsOptions(alpn=theirs))
+    assert shake(client, server) == Ends()
+    assert [one.ssl_object.selected_alpn_protocol() for one in (client, server)] == [selected] * 2
 
 
 @pytest.mark.parametrize("server_side", [False, True], ids=["client", "server"])
