@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import socket
 import ssl
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from meshtls.errors import ConfigError
-from meshtls.tls.context import TlsOptions, _is_spoken
+from meshtls.errors import ConfigError, LocalIdentityError
+from meshtls.policy.authorizer import Decision, Target, authorize_any
+from meshtls.svid.context import ConstantSource, X509Context
+from meshtls.svid.verify import VerifiedPeer
+from meshtls.tls.context import TlsContexts, TlsOptions, _is_spoken
 from tests.support.authority import context_for, make_authority
 from tests.support.tls import Ends, context_of, engine_of, shake
 
@@ -59,6 +65,56 @@ def test_a_context_speaks_no_older_version_than_its_minimum(server_side: bool, v
     options = TlsOptions(minimum_version=version)
     assert context_of(SNAPSHOT, server_side=server_side, options=options).minimum_version == version
     assert context_of(SNAPSHOT, server_side=server_side).minimum_version == ssl.TLSVersion.TLSv1_3
+
+
+@pytest.mark.parametrize("wrong", [None, "spiffe://example.org/web"])
+def test_contexts_are_made_with_an_authorizer_alone(wrong: Any) -> None:
+    source = ConstantSource(SNAPSHOT)
+    assert TlsContexts(source, authorize_any(), server_side=True).current().server_side
+    with pytest.raises(TypeError):
+        TlsContexts(source, wrong, server_side=True)
+
+
+@pytest.mark.parametrize("server_side", [False, True], ids=["client", "server"])
+def test_contexts_that_offer_other_protocols_keep_everything_else(server_side: bool) -> None:
+    asked: list[VerifiedPeer] = []
+
+    def noted(peer: VerifiedPeer, target: Target) -> Decision:
+        asked.append(peer)
+        return Decision(True, "noted")
+
+    options = TlsOptions(minimum_version=ssl.TLSVersion.TLSv1_2, alpn=("h2",))
+    contexts = TlsContexts(ConstantSource(SNAPSHOT), noted, server_side=server_side, options=options)
+    assert contexts.with_alpn(("h2",)) is contexts
+    other = contexts.with_alpn(("http/1.1",))
+    assert other.options == TlsOptions(minimum_version=ssl.TLSVersion.TLSv1_2, alpn=("http/1.1",))
+    assert (other.current().snapshot, other.server_side) == (SNAPSHOT, server_side)
+    other.current().judge([one.public_bytes(Encoding.DER) for one in SNAPSHOT.svid.chain], None)
+    assert [peer.spiffe_id for peer in asked] == [SNAPSHOT.svid.spiffe_id]
+
+
+@pytest.mark.parametrize(("server_side", "done"), [(False, "made"), (True, "accepted")])
+def test_the_log_says_when_there_is_no_identity_and_when_there_is_one_again(
+    server_side: bool, done: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Source:
+        error: LocalIdentityError | None = LocalIdentityError("our SVID has expired")
+
+        def snapshot(self) -> X509Context:
+            if self.error is not None:
+                raise self.error
+            return SNAPSHOT
+
+    source = Source()
+    contexts = TlsContexts(source, authorize_any(), server_side=server_side)
+    with caplog.at_level(logging.INFO, "meshtls"):
+        for _ in range(2):
+            with pytest.raises(LocalIdentityError, match="^our SVID has expired$"):
+                contexts.current()
+        assert caplog.messages == [f"no connection can be {done}: our SVID has expired"]
+        source.error = None
+        assert contexts.current() is contexts.current()
+    assert caplog.messages[1].startswith(f"an identity is there again: connections can be {done}")
 
 
 @pytest.mark.parametrize(("theirs", "selected"), [(("http/1.1", "h2"), "h2"), (("http/1.1",), None), ((), None)])
