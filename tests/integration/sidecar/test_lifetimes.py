@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import ssl
+import struct
 from collections.abc import Iterator
 
 import pytest
@@ -21,6 +22,8 @@ from meshtls.sidecar.run import run_until_signal
 from meshtls.sidecar.settings import InboundConfig, Limits, Mode, SidecarConfig, TlsMinimum
 from meshtls.svid.context import ConstantSource, X509Context
 from meshtls.svid.verify import VerifiedPeer
+from meshtls.tls.context import TlsOptions
+from meshtls.tls.engine import TlsEngine
 from tests.integration.sidecar.mesh import (
     ANYWHERE,
     OTHER,
@@ -40,7 +43,7 @@ from tests.integration.sidecar.mesh import (
 )
 from tests.integration.sidecar.raw_peer import RawPeer, a_raw_client
 from tests.support.authority import context_for
-from tests.support.tls import SlowClient, engine_of
+from tests.support.tls import SlowClient, context_of, engine_of
 from tests.support.waiting import SECONDS, SHORT_IDLE, until
 
 
@@ -113,6 +116,18 @@ async def test_a_peer_that_leaves_in_the_handshake_is_logged_as_failed() -> None
         line = await b.lines.next()
     assert line["outcome"] == "HANDSHAKE_FAILED"
     assert line["detail"] == "the peer closed the connection in the middle of TLS"
+
+
+async def test_a_peer_that_resets_in_the_handshake_is_logged_as_failed() -> None:
+    async with an_app() as app, side_b(app.address) as b, connected(b.inbound) as streams:
+        streams[1].write(b"\x16\x03\x01")
+        await until(lambda: len(b.sidecar.registry) == 1)
+        sock = streams[1].get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        streams[1].transport.abort()
+        line = await b.lines.next()
+    assert line["outcome"] == "HANDSHAKE_FAILED"
+    assert line["detail"].startswith("the connection broke in the middle of the handshake: ")
 
 
 async def test_a_connection_on_which_nothing_moves_is_closed_at_the_idle_timeout() -> None:
@@ -196,6 +211,21 @@ async def test_an_app_that_does_not_answer_is_given_up_at_the_connect_timeout() 
                 await echoed(streams)
             line = await b.lines.next()
     assert (line["outcome"], line["detail"]) == ("CONNECT_FAILED", f"{app} did not answer within 0.1 s")
+
+
+async def test_a_tls_1_2_handshake_is_finished_before_the_app_answers() -> None:
+    options = TlsOptions(minimum_version=ssl.TLSVersion.TLSv1_2)
+    with unanswering() as app:
+        async with (
+            side_b(app, tls_min=TlsMinimum.V1_2, limits=Limits(connect_timeout=1)) as b,
+            connected(b.inbound) as streams,
+        ):
+            context = context_of(as_a(), server_side=False, options=options)
+            context.maximum_version = ssl.TLSVersion.TLSv1_2
+            peer = RawPeer(TlsEngine(context), streams)
+            await peer.shake()
+            assert peer.engine.tls_version == "TLSv1.2"
+            assert await b.lines.outcome() == "CONNECT_FAILED"
 
 
 async def test_a_sidecar_that_does_not_answer_is_given_up_at_the_connect_timeout() -> None:
