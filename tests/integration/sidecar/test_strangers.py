@@ -16,7 +16,20 @@ from meshtls.svid.context import ConstantSource
 from meshtls.tls.context import TlsOptions
 from meshtls.tls.streams import dial, listen
 from meshtls.wire.http2.frames import PREFACE, Kind, frame
-from tests.integration.sidecar.mesh import A, B, Node, an_app, as_a, as_b, connected, echoed, rest, side_a, side_b
+from tests.integration.sidecar.mesh import (
+    A,
+    B,
+    Node,
+    Streams,
+    an_app,
+    as_a,
+    as_b,
+    connected,
+    echoed,
+    rest,
+    side_a,
+    side_b,
+)
 from tests.integration.sidecar.raw_peer import RawPeer
 from tests.support.tls import SlowClient, engine_of
 from tests.support.waiting import SECONDS, until
@@ -99,15 +112,20 @@ async def test_silent_connections_to_a_plaintext_listener_give_way_and_those_tha
                     assert await echoed(streams) == b"ping"
 
 
+async def half_handshaken(streams: Streams) -> RawPeer:
+    """A peer that has said its ClientHello and has the answer."""
+    peer = RawPeer(engine_of(as_a(), server_side=False), streams)
+    assert peer.engine.handshake() is None
+    streams[1].write(peer.engine.outgoing())
+    async with asyncio.timeout(SECONDS):
+        peer.engine.feed(await streams[0].read(1 << 14))
+    return peer
+
+
 async def test_silent_connections_give_way_before_an_older_one_that_shakes_hands() -> None:
     limits = Limits(connections=4, unproven=3, handshake_timeout=30)
     async with an_app() as app, side_b(app.address, limits=limits) as b, contextlib.AsyncExitStack() as stack:
-        streams = await stack.enter_async_context(connected(b.inbound))
-        peer = RawPeer(engine_of(as_a(), server_side=False), streams)
-        assert peer.engine.handshake() is None
-        streams[1].write(peer.engine.outgoing())
-        async with asyncio.timeout(SECONDS):
-            peer.engine.feed(await streams[0].read(1 << 14))
+        peer = await half_handshaken(await stack.enter_async_context(connected(b.inbound)))
         silent = [await stack.enter_async_context(connected(b.inbound)) for _ in range(3)]
         with pytest.raises(ConnectionResetError):
             await rest(silent[0])
@@ -170,6 +188,23 @@ async def test_a_session_without_an_authorized_stream_gives_way_and_one_with_it_
                 await rest(session.streams)  # it ends
         assert await echoed(used) == b"ping"
         assert len(b.sidecar.registry.unproven) == 3
+
+
+async def test_half_handshakes_give_way_before_an_older_session_without_a_stream() -> None:
+    limits = Limits(connections=8, unproven=3, handshake_timeout=30)
+    async with an_app() as app, side_b(app.address, limits=limits, tunnel=True) as b, contextlib.AsyncExitStack() as st:
+        options = TlsOptions(alpn=("h2",))
+        streams = await st.enter_async_context(connected(b.inbound))
+        session = RawPeer(engine_of(as_a(), server_side=False, options=options), streams)
+        await session.shake()
+        session.send(PREFACE + frame(Kind.SETTINGS, 0, 0, b""))
+        assert await session.receive()
+        halves = [await half_handshaken(await st.enter_async_context(connected(b.inbound))) for _ in range(2)]
+        await st.enter_async_context(connected(b.inbound))
+        with pytest.raises(ConnectionResetError):
+            await rest(halves[0].streams)
+        session.send(frame(Kind.PING, 0, 0, bytes(8)))
+        assert await session.receive()
 
 
 async def test_a_probe_is_answered_beside_very_many_silent_ones() -> None:
