@@ -138,6 +138,22 @@ EQUIVALENT: Mapping[str, Mapping[str, str]] = {
             "it leaves off later: once no policy is valid none becomes so again, and the last line says the same"
         ),
     },
+    "sidecar/inbound.py": {
+        "Inbound._serve_tunnel: without `connection.dialled = None`": (
+            "the socket is closed already, and to close it again does nothing"
+        ),
+        "Inbound._serve_tunnel: None for Stage.SESSION in `connection.reach(Stage.SESSION)`": (
+            "a stage only tells one group of connections from another, and None does so as well"
+        ),
+    },
+    "sidecar/handshake.py": {
+        "_accept: None for Stage.QUEUED in `connection.reach(Stage.QUEUED)`": (
+            "a stage only tells one group of connections from another, and None does so as well"
+        ),
+        "_accept: None for Stage.HANDSHAKE in `connection.reach(Stage.HANDSHAKE)`": (
+            "a stage only tells one group of connections from another, and None does so as well"
+        ),
+    },
     "tls/context.py": {
         "harden: the boundary of `ssl.OPENSSL_VERSION_INFO >= _COMPRESSES_SINCE`": (
             "a library's version has five numbers, and so is never equal to one of two"

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 
-from meshtls.observe.events import Outcome
-from meshtls.sidecar.connection import EndedError
+from meshtls.clock import SystemClock
+from meshtls.observe.events import Direction, Outcome
+from meshtls.sidecar.connection import Connection, EndedError
+from meshtls.sidecar.handshake import accept_tls
+from meshtls.sidecar.settings import Limits
 from meshtls.sidecar.scheduler import HandshakeScheduler, QueueDeadline, scheduler
+from meshtls.spiffeid import SpiffeId
+from meshtls.tls.unproven import Unproven
+from tests.support.authority import context_for, make_authority
+from tests.support.tls import SlowClient, context_of
+
+LOCAL = SpiffeId.parse("spiffe://example.org/b")
 
 
 async def test_so_many_go_in_each_round_of_the_loop_and_others_move_in_between() -> None:
@@ -77,3 +87,21 @@ async def test_a_beginner_that_gave_way_has_left_the_queue_to_the_next_one() -> 
 
 async def test_a_loop_has_one() -> None:
     assert scheduler() is scheduler()
+
+
+async def test_a_peer_whose_handshake_waits_for_its_turn_does_not_give_way_before_silent_ones() -> None:
+    ours, theirs = socket.socketpair()
+    snapshot = context_for(make_authority("example.org"), "/b")
+    with ours, theirs:
+        ours.setblocking(False)
+        connection = Connection("b", LOCAL, Direction.INBOUND, ours, "192.0.2.1:1", SystemClock())
+        silent = [Connection("b", LOCAL, Direction.INBOUND, ours, "192.0.2.1:1", SystemClock()) for _ in range(3)]
+        unproven = connection.unproven = Unproven[Connection](3)
+        unproven.enter(connection, "192.0.2.1")
+        context = context_of(snapshot, server_side=True)
+        # The queue takes nobody: the peer is where it would wait.
+        with pytest.raises(EndedError, match=r"^handshake queue full \(limits.handshakes=0\)$"):
+            await accept_tls(
+                connection, context, port=80, limits=Limits(handshakes=0), so_far=bytearray(SlowClient().hello)
+            )
+        assert [unproven.enter(one, "192.0.2.1") for one in silent] == [None, None, silent[0]]
