@@ -282,6 +282,7 @@ async def test_a_peer_that_is_refused_when_its_handshake_is_done_reads_an_alert_
                 HandshakeError, match="^the peer refused the connection with the alert 'bad record mac'$"
             ):
                 await peer.receive()
+            assert await rest(peer.streams) == b""  # an end, and no reset
         assert (await b.lines.the("POLICY_DENIED"))["detail"] == "changed meanwhile"
         assert app.connections == 1
 
@@ -304,6 +305,7 @@ async def test_a_peer_that_no_place_is_left_for_when_its_handshake_is_done_reads
                 HandshakeError, match="^the peer refused the connection with the alert 'bad record mac'$"
             ):
                 await late.receive()
+            assert await rest(late.streams) == b""  # an end, and no reset
             assert (await b.lines.next())["detail"] == "connection limit reached (limits.connections=1)"
 
 
