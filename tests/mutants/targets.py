@@ -35,6 +35,7 @@ _SIDECAR = tuple(
         "test_reporting",
         "test_lifetimes",
         "tunnel/test_tunnel_path",
+        "test_storm",
     )
 )
 _TLS = (
@@ -152,6 +153,14 @@ EQUIVALENT: Mapping[str, Mapping[str, str]] = {
         ),
         "_accept: None for Stage.HANDSHAKE in `connection.reach(Stage.HANDSHAKE)`": (
             "a stage only tells one group of connections from another, and None does so as well"
+        ),
+    },
+    "tls/verifying.py": {
+        "_Judged._finish: without `self._previewed = None`": (
+            "it frees memory: once there is a peer the early verdict is not looked at"
+        ),
+        "_Judged._finish: without `self.context = _QUIET`": (
+            "it saves the callback for each later message, of which none is a Certificate"
         ),
     },
     "tls/context.py": {

@@ -198,6 +198,17 @@ async def test_a_connection_that_no_task_carries_counts_from_enter_to_leave_and_
         assert (len(registry), registry.full) == (0, False)
 
 
+async def test_a_connection_that_no_task_carries_is_broken_off_when_it_is_ended_unless_it_has_left() -> None:
+    registry, broken_off = Registry(2), list[EndedError]()
+    with a_connection() as listed, a_connection() as left:
+        for connection in (listed, left):
+            registry.enter(connection, broken_off.append)
+        registry.leave(left)
+        for connection in (listed, left):
+            assert connection.end(Outcome.DRAINED, "stopping")
+    assert broken_off == [listed.ended_by]
+
+
 async def test_an_unproven_connection_that_is_gone_takes_no_place_of_the_next() -> None:
     registry = Registry(1, unproven=1)
     with a_connection() as first, a_connection() as second:
