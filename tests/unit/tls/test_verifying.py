@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import ssl
+from datetime import datetime, timedelta
 
 import pytest
 
-from meshtls.errors import HandshakeError
-from meshtls.policy.authorizer import authorize_any, authorize_one_of
+from meshtls.errors import HandshakeError, ValidityError
+from meshtls.policy.authorizer import Decision, Target, authorize_any, authorize_one_of
+from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.failures import RefusedHandshake
 from meshtls.tls.verifying import VerifyingSSLObject
 from tests.support.authority import context_for, make_authority
-from tests.support.tls import context_of, engine_of
+from tests.support.clock import ManualClock
+from tests.support.tls import Ends, context_of, engine_of, shake
 
+SIDES = (False, True)
 OURS = context_for(make_authority("example.org"), "/web")
 
 
@@ -57,3 +61,38 @@ def test_a_refusal_whose_alert_is_sent_first_is_raised_by_the_next_call(allowed:
         client.read()
     with pytest.raises(RefusedHandshake):
         server.do_handshake()
+
+
+@pytest.mark.parametrize("server_side", [False, True], ids=["client", "server"])
+def test_the_authorizer_is_asked_once_for_a_handshake(server_side: bool) -> None:
+    asked: list[VerifiedPeer] = []
+
+    def noted(peer: VerifiedPeer, target: Target) -> Decision:
+        asked.append(peer)
+        return Decision(True, "noted")
+
+    ends = {
+        side: engine_of(OURS, server_side=side, authorizer=noted if side is server_side else None) for side in SIDES
+    }
+    assert shake(ends[False], ends[True]) == Ends()
+    assert [peer.spiffe_id for peer in asked] == [OURS.svid.spiffe_id]
+
+
+class SetBackClock(ManualClock):
+    """Set right after it was read once while it was ``ahead``."""
+
+    ahead = False
+
+    def now(self) -> datetime:
+        ahead, self.ahead = self.ahead, False
+        return super().now() + timedelta(days=365 if ahead else 0)
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_peer_that_was_refused_within_its_handshake_stays_so(ahead: bool) -> None:
+    clock = SetBackClock()
+    server = engine_of(OURS, server_side=True, clock=clock)
+    clock.ahead = ahead
+    ends = shake(engine_of(OURS, server_side=False), server)
+    assert isinstance(ends.server, ValidityError) is ahead
+    assert (server.peer is None) is ahead
