@@ -7,11 +7,12 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from meshtls.errors import HandshakeError, ValidityError
+from meshtls.errors import HandshakeError, InvalidSvidError, ValidityError
 from meshtls.policy.authorizer import Decision, Target, authorize_any, authorize_one_of
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.failures import RefusedHandshake
-from meshtls.tls.verifying import VerifyingSSLObject
+from meshtls.tls.peer import CERTIFICATE_MESSAGE, HANDSHAKE_RECORD
+from meshtls.tls.verifying import VerifyingSSLObject, preview
 from tests.support.authority import context_for, make_authority
 from tests.support.clock import ManualClock
 from tests.support.tls import Ends, context_of, engine_of, shake
@@ -96,3 +97,16 @@ def test_a_peer_that_was_refused_within_its_handshake_stays_so(ahead: bool) -> N
     ends = shake(engine_of(OURS, server_side=False), server)
     assert isinstance(ends.server, ValidityError) is ahead
     assert (server.peer is None) is ahead
+
+
+def test_a_malformed_certificate_message_is_refused_within_the_handshake() -> None:
+    client, server = engine_of(OURS, server_side=False), engine_of(OURS, server_side=True)
+    client.handshake()
+    server.feed(client.outgoing())
+    assert server.handshake() is None
+    version, malformed = ssl.TLSVersion.TLSv1_3, b"\x0b\x00\x00\x01"
+    preview(server.ssl_object, "read", version, HANDSHAKE_RECORD, CERTIFICATE_MESSAGE, malformed)
+    ends = shake(client, server)
+    assert isinstance(ends.server, InvalidSvidError)
+    assert str(ends.server).startswith("the peer's Certificate message is malformed: ")
+    assert str(ends.client) == "the peer refused the connection with the alert 'unknown ca'"
