@@ -105,8 +105,7 @@ TARGETS = (
     Target("sidecar/inbound.py", _SIDECAR),
     Target("sidecar/handshake.py", ("tests/unit/sidecar/test_scheduler.py", *_SIDECAR)),
     Target("wire/tls.py", ("tests/unit/wire/test_tls_certificates.py", "tests/unit/wire/test_tls_first_bytes.py")),
-    Target("agent/admission.py", _AGENT),
-    Target("agent/admission.py", ("tests/unit/agent/test_admission.py", *_AGENT)),
+    Target("agent/caller_views.py", ("tests/unit/agent/test_caller_views.py", *_AGENT)),
     Target("rpc/admission.py", _RPC),
     Target("rpc/budget.py", _RPC),
     Target("rpc/shedding.py", _RPC),
@@ -148,10 +147,10 @@ EQUIVALENT: Mapping[str, Mapping[str, str]] = {
         ),
     },
     "sidecar/handshake.py": {
-        "_accept: None for Stage.QUEUED in `connection.reach(Stage.QUEUED)`": (
+        "accept_tls: None for Stage.QUEUED in `connection.reach(Stage.QUEUED)`": (
             "a stage only tells one group of connections from another, and None does so as well"
         ),
-        "_accept: None for Stage.HANDSHAKE in `connection.reach(Stage.HANDSHAKE)`": (
+        "accept_tls: None for Stage.HANDSHAKE in `connection.reach(Stage.HANDSHAKE)`": (
             "a stage only tells one group of connections from another, and None does so as well"
         ),
     },

@@ -12,9 +12,8 @@ from meshtls.errors import HandshakeError, RequestError
 from meshtls.observe.events import Direction
 from meshtls.sidecar.connection import Connection
 from meshtls.sidecar.settings import Limits, Mode
-from meshtls.sidecar.tunnel.frames import Kind, frame
-from meshtls.sidecar.tunnel.sending import PREFACE
 from meshtls.tls.context import TlsOptions
+from meshtls.wire.http2.frames import PREFACE, Kind, frame
 from tests.integration.sidecar.mesh import A, B, an_app, as_a, connected, echoed, rest, side_a, side_b
 from tests.integration.sidecar.raw_peer import RawPeer
 from tests.support.tls import engine_of

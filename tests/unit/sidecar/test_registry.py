@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from meshtls.observe.events import ConnectionResult, Direction, Outcome
-from meshtls.policy.authorizer import Target, authorize_any, authorize_id
+from meshtls.policy.authorizer import authorize_any, authorize_id
 from meshtls.sidecar.connection import Connection, EndedError, Parting
 from meshtls.sidecar.gate import Gate
 from meshtls.sidecar.registry import Registry
@@ -24,7 +24,6 @@ from tests.support.clock import ManualClock
 from tests.support.tls import engine_of
 
 LOCAL = SpiffeId.parse("spiffe://example.org/b")
-TARGET = Target(LOCAL, 5432)
 
 
 @contextlib.contextmanager
@@ -140,7 +139,7 @@ async def test_a_recheck_ends_the_connections_that_their_gate_lets_in_no_longer_
     with contextlib.ExitStack() as stack:
         web, other, db, plain = (stack.enter_context(a_connection()) for _ in range(4))
         for connection, path in ((web, "/web"), (other, "/web"), (db, "/db")):
-            connection.admit(VerifiedPeer(SpiffeId.parse(f"spiffe://example.org{path}"), ()), gate, TARGET)
+            connection.admit(gate, VerifiedPeer(SpiffeId.parse(f"spiffe://example.org{path}"), ()), 80)
             registry.enter(connection, ignored)
         registry.enter(plain, ignored)
         assert registry.recheck() == 0

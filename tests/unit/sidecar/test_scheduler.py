@@ -11,8 +11,8 @@ from meshtls.clock import SystemClock
 from meshtls.observe.events import Direction, Outcome
 from meshtls.sidecar.connection import Connection, EndedError
 from meshtls.sidecar.handshake import accept_tls
-from meshtls.sidecar.settings import Limits
 from meshtls.sidecar.scheduler import HandshakeScheduler, QueueDeadline, scheduler
+from meshtls.sidecar.settings import Limits
 from meshtls.spiffeid import SpiffeId
 from meshtls.tls.unproven import Unproven
 from tests.support.authority import context_for, make_authority

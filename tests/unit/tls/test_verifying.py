@@ -11,8 +11,8 @@ from meshtls.errors import HandshakeError, InvalidSvidError, ValidityError
 from meshtls.policy.authorizer import Decision, Target, authorize_any, authorize_one_of
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.failures import RefusedHandshake
-from meshtls.tls.peer import CERTIFICATE_MESSAGE, HANDSHAKE_RECORD
 from meshtls.tls.verifying import VerifyingSSLObject, preview
+from meshtls.wire.tls import ContentType, HandshakeType
 from tests.support.authority import context_for, make_authority
 from tests.support.clock import ManualClock
 from tests.support.tls import Ends, context_of, engine_of, shake
@@ -105,7 +105,7 @@ def test_a_malformed_certificate_message_is_refused_within_the_handshake() -> No
     server.feed(client.outgoing())
     assert server.handshake() is None
     version, malformed = ssl.TLSVersion.TLSv1_3, b"\x0b\x00\x00\x01"
-    preview(server.ssl_object, "read", version, HANDSHAKE_RECORD, CERTIFICATE_MESSAGE, malformed)
+    preview(server.ssl_object, "read", version, ContentType.HANDSHAKE, HandshakeType.CERTIFICATE, malformed)
     ends = shake(client, server)
     assert isinstance(ends.server, InvalidSvidError)
     assert str(ends.server).startswith("the peer's Certificate message is malformed: ")

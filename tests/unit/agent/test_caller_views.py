@@ -1,4 +1,4 @@
-"""Admission of callers: how often one is attested, what it is told, and what the log says of it."""
+"""What a caller of the agent gets: how often it is attested, what it is told, and what the log says of it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from contextlib import asynccontextmanager
 import pytest
 from grpclib import GRPCError, Status
 
-from meshtls.agent.admission import Admission, Watch
 from meshtls.agent.attest.attestor import Attestor, Caller, always
+from meshtls.agent.caller_views import CallerViews, Watch
 from meshtls.agent.embedded import EmbeddedUpstream
 from meshtls.agent.identities import Identities
 from meshtls.agent.upstream import EntryCsr, SigningResult
-from meshtls.ca.registration import Entry, Selector
 from meshtls.errors import AccessError, LocalIdentityError, MeshtlsError
-from meshtls.proto.peer_credentials import Credentials
+from meshtls.registration import Entry, Selector
+from meshtls.rpc.peer_credentials import Credentials
 from meshtls.workload.background import in_background
 from tests.support.agent import SELF, entry, eventually, selectors
 from tests.support.authority import make_authority
@@ -57,21 +57,23 @@ class HeldUpstream(EmbeddedUpstream):
 
 
 @asynccontextmanager
-async def admission(*entries: Entry, attestor: Attestor | None = None) -> AsyncIterator[tuple[Admission, HeldUpstream]]:
+async def caller_views(
+    *entries: Entry, attestor: Attestor | None = None
+) -> AsyncIterator[tuple[CallerViews, HeldUpstream]]:
     """One that knows its entries, of which none is signed yet."""
     clock = ManualClock()
     upstream = HeldUpstream(clock, entries)
     identities = Identities(upstream, clock, lambda: 0.0)
     async with in_background(identities.run(), "identities"):
         await eventually(lambda: identities.waiting_for is None)
-        yield Admission(identities, attestor or CountingAttestor(selectors(SELF))), upstream
+        yield CallerViews(identities, attestor or CountingAttestor(selectors(SELF))), upstream
 
 
 async def test_a_caller_that_waits_for_its_svid_is_attested_anew_only_when_there_is_news() -> None:
     attestor = CountingAttestor(selectors(SELF))
-    async with admission(entry("/web"), attestor=attestor) as (admits, upstream):
-        with admits.identities.subscribe() as subscription:
-            waiting = asyncio.create_task(Watch(admits, CALLER, subscription).settled())
+    async with caller_views(entry("/web"), attestor=attestor) as (views, upstream):
+        with views.identities.watching() as watcher:
+            waiting = asyncio.create_task(Watch(views, CALLER, watcher).settled())
             for _ in range(100):
                 await asyncio.sleep(0)
             assert (attestor.asked, waiting.done()) == (1, False)
@@ -86,14 +88,14 @@ async def test_a_caller_that_waits_for_its_svid_is_attested_anew_only_when_there
         (
             LocalIdentityError("no thread"),
             Status.UNAVAILABLE,
-            "the agent can't look at its caller now",
+            "the agent cannot attest its caller now",
             f"{CALLER} could not be attested now: no thread",
         ),
         (
             AccessError("it has ended"),
             Status.PERMISSION_DENIED,
             "no identity issued",
-            f"{CALLER} could not be attested, and so gets nothing: it has ended",
+            f"{CALLER} could not be attested and gets nothing: it has ended",
         ),
     ],
 )
@@ -101,37 +103,37 @@ async def test_a_caller_that_can_not_be_attested_is_turned_away_and_the_log_says
     error: MeshtlsError, status: Status, message: str, line: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     attestor = CountingAttestor(error)
-    async with admission(entry("/web"), attestor=attestor) as (admits, _):
+    async with caller_views(entry("/web"), attestor=attestor) as (views, _):
         for _ in range(3):
             with pytest.raises(GRPCError) as raised:
-                await admits.attest(CALLER)
+                await views.attest(CALLER)
             assert (raised.value.status, raised.value.message) == (status, message)
         assert caplog.messages == [line]
         attestor.said = selectors(SELF)
-        assert await admits.attest(CALLER) == selectors(SELF)
+        assert await views.attest(CALLER) == selectors(SELF)
 
 
 async def test_before_the_entries_are_known_a_caller_is_told_that_they_are_awaited() -> None:
     clock = ManualClock()
     upstream = HeldUpstream(clock, [entry("/web")])
     identities = Identities(upstream, clock, lambda: 0.0)
-    admits = Admission(identities, CountingAttestor(selectors(SELF)))
+    views = CallerViews(identities, CountingAttestor(selectors(SELF)))
     with pytest.raises(GRPCError) as raised:
-        admits.judge(CALLER, selectors(SELF))
+        views.judge(CALLER, selectors(SELF))
     assert (raised.value.status, raised.value.message) == (
         Status.UNAVAILABLE,
-        "the agent waits for the entries: the CA has not sent them yet",
+        "the agent is waiting for the entries: the CA has not sent them yet",
     )
     async with in_background(identities.run(), "identities"):
         await eventually(lambda: identities.waiting_for is None)
-        assert [one.id for one in admits.judge(CALLER, selectors(SELF)).entries] == ["/web"]
+        assert [one.id for one in views.judge(CALLER, selectors(SELF)).entries] == ["/web"]
 
 
-def turned_away(admits: Admission, number: int, log: pytest.LogCaptureFixture) -> bool:
+def turned_away(views: CallerViews, number: int, log: pytest.LogCaptureFixture) -> bool:
     """Whether the log says why, of a caller with selectors of its own."""
     log.clear()
     with pytest.raises(GRPCError) as raised:
-        admits.judge(CALLER, selectors(f"unix:uid:{number}"))
+        views.judge(CALLER, selectors(f"unix:uid:{number}"))
     assert (raised.value.status, raised.value.message) == (Status.PERMISSION_DENIED, "no identity issued")
     return bool([record for record in log.records if record.levelno >= logging.WARNING])
 
@@ -140,36 +142,36 @@ def turned_away(admits: Admission, number: int, log: pytest.LogCaptureFixture) -
 async def test_the_log_remembers_of_1024_kinds_of_callers_that_it_has_said_why_they_have_no_identity(
     others: int, remembered: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with admission(entry("/web", "unix:uid:4242424")) as (admits, _):
-        assert turned_away(admits, 1, caplog)
-        assert not turned_away(admits, 1, caplog)
+    async with caller_views(entry("/web", "unix:uid:4242424")) as (views, _):
+        assert turned_away(views, 1, caplog)
+        assert not turned_away(views, 1, caplog)
         for number in range(2, 2 + others):
-            assert turned_away(admits, number, caplog)
-        assert turned_away(admits, 1, caplog) is not remembered
+            assert turned_away(views, number, caplog)
+        assert turned_away(views, 1, caplog) is not remembered
 
 
 async def test_the_kind_of_caller_that_the_log_spoke_of_longest_ago_is_forgotten_first(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with admission(entry("/web", "unix:uid:4242424")) as (admits, upstream):
+    async with caller_views(entry("/web", "unix:uid:4242424")) as (views, upstream):
         for number in range(1, 1025):
-            assert turned_away(admits, number, caplog)
-        before = admits.identities.cache.entries.version
+            assert turned_away(views, number, caplog)
+        before = views.identities.cache.entries.version
         upstream.put_entry(entry("/db", "unix:uid:4242425"))
-        await eventually(lambda: admits.identities.cache.entries.version != before)
-        assert turned_away(admits, 1, caplog)
-        assert turned_away(admits, 5000, caplog)
-        assert not turned_away(admits, 1, caplog)
+        await eventually(lambda: views.identities.cache.entries.version != before)
+        assert turned_away(views, 1, caplog)
+        assert turned_away(views, 5000, caplog)
+        assert not turned_away(views, 1, caplog)
 
 
 async def test_a_caller_that_no_entry_comes_near_is_told_apart_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    async with admission(entry("/web", "unix:uid:1", "unix:path:/bin/web")) as (admits, _):
-        assert turned_away(admits, 2, caplog)
+    async with caller_views(entry("/web", "unix:uid:1", "unix:path:/bin/web")) as (views, _):
+        assert turned_away(views, 2, caplog)
         assert caplog.messages == [
-            f"{CALLER} has no identity: no entry matches its selectors unix:uid:2, and none comes near"
+            f"{CALLER} has no identity: no registration entry matches its selectors unix:uid:2; no near miss"
         ]
-        assert turned_away(admits, 1, caplog)
+        assert turned_away(views, 1, caplog)
         assert caplog.messages == [
-            f"{CALLER} has no identity: no entry matches its selectors unix:uid:1; the nearest is"
-            " spiffe://example.org/web, for which it lacks unix:path:/bin/web"
+            f"{CALLER} has no identity: no registration entry matches its selectors unix:uid:1;"
+            " near miss: spiffe://example.org/web, missing unix:path:/bin/web"
         ]
