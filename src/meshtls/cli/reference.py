@@ -1,13 +1,16 @@
-"""Writes docs/reference from the declared keys: ``python -m meshtls.cli.reference docs/reference``."""
+"""Writes docs/reference from the declared keys and states: ``python -m meshtls.cli.reference docs/reference``."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from enum import Enum
 from pathlib import Path
+from typing import Any
 
 from meshtls.cli.config import FILES
 from meshtls.config.schema import markdown_table
+from meshtls.wire.http2 import states, streams
 
 __all__ = ["pages"]
 
@@ -21,6 +24,18 @@ _SPIRE = """\
 
 SPIRE's `{name}.conf` is read as well: in HCL, as JSON, and in a Kubernetes ConfigMap. What SPIRE has and what has no
 effect here is named in a notice with the reason; what would protect or restrict and is not there is refused."""
+_STATES_HEAD = """\
+<!-- Made by `make reference` from the tables that the code works by. Change those, not this page. -->
+
+# States
+
+A row is a state, a column what happens, a cell the state that follows. Where a cell is empty, the code can't take that
+step: it raises, and a test shows it."""
+_Table = Mapping[Any, Mapping[Any, Enum]]  # keys of a Mapping are invariant
+_TABLES: tuple[tuple[str, str, _Table], ...] = (
+    ("The HTTP/2 connection of a tunnel", "wire/http2/states.py", states.NEXT),
+    ("A stream of a tunnel", "wire/http2/streams.py", streams.NEXT),
+)
 
 
 def pages() -> Iterator[tuple[str, str]]:
@@ -31,6 +46,18 @@ def pages() -> Iterator[tuple[str, str]]:
             f"{name}.md",
             f"{_HEAD}\n\n# The file of `{file.verb}`\n\n{reading}\n\n{markdown_table(file.keys())}\n",
         )
+    tables = "\n\n".join(f"## {title}\n\n`{module}`\n\n{_state_table(table)}" for title, module, table in _TABLES)
+    yield "states.md", f"{_STATES_HEAD}\n\n{tables}\n"
+
+
+def _state_table(table: _Table) -> str:
+    events = sorted({event for steps in table.values() for event in steps}, key=lambda event: int(event.value))
+    rows = [
+        [state.name, *(steps[event].name if event in steps else "" for event in events)]
+        for state, steps in table.items()
+    ]
+    head = ["", *(event.name for event in events)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows))
 
 
 if __name__ == "__main__":
