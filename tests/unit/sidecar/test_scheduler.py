@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 
 import pytest
@@ -10,13 +11,14 @@ import pytest
 from meshtls.clock import SystemClock
 from meshtls.observe.events import Direction, Outcome
 from meshtls.sidecar.connection import Connection, EndedError
-from meshtls.sidecar.handshake import accept_tls
+from meshtls.sidecar.handshake import accept_tls, dial_tls
 from meshtls.sidecar.scheduler import HandshakeScheduler, QueueDeadline, scheduler
 from meshtls.sidecar.settings import Limits
 from meshtls.spiffeid import SpiffeId
-from meshtls.tls.unproven import Unproven
+from meshtls.tls.unproven import Stage, Unproven
 from tests.support.authority import context_for, make_authority
-from tests.support.tls import SlowClient, context_of
+from tests.support.tls import SlowClient, context_of, engine_of
+from tests.support.waiting import until
 
 LOCAL = SpiffeId.parse("spiffe://example.org/b")
 
@@ -105,3 +107,49 @@ async def test_a_peer_whose_handshake_waits_for_its_turn_does_not_give_way_befor
                 connection, context, port=80, limits=Limits(handshakes=0), so_far=bytearray(SlowClient().hello)
             )
         assert [unproven.enter(one, "192.0.2.1") for one in silent] == [None, None, silent[0]]
+
+
+async def test_a_peer_in_the_middle_of_its_handshake_does_not_give_way_before_those_in_the_queue() -> None:
+    ours, theirs = socket.socketpair()
+    context = context_of(context_for(make_authority("example.org"), "/b"), server_side=True)
+    with ours, theirs:
+        ours.setblocking(False)
+        connection, *others = (
+            Connection("b", LOCAL, Direction.INBOUND, ours, "192.0.2.1:1", SystemClock()) for _ in range(4)
+        )
+        unproven = connection.unproven = Unproven[Connection](3)
+        unproven.enter(connection, "192.0.2.1")
+        hello = bytearray(SlowClient().hello)
+        accepting = asyncio.create_task(accept_tls(connection, context, port=80, limits=Limits(), so_far=hello))
+        await until(lambda: connection.engine is not None and not scheduler().waiting and _is_readable(theirs))
+        for one in others[:2]:
+            unproven.enter(one, "192.0.2.1")
+            unproven.reach(one, Stage.QUEUED)
+        assert unproven.enter(others[2], "192.0.2.1") is others[0]
+        accepting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await accepting
+
+
+async def test_the_next_step_of_a_handshake_waits_until_the_scheduler_gives_it_one() -> None:
+    authority = make_authority("example.org")
+    server, client = (engine_of(context_for(authority, name), server_side=name == "/b") for name in ("/b", "/a"))
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        connection = Connection("a", LOCAL, Direction.OUTBOUND, ours, "192.0.2.1:1", SystemClock())
+        client.handshake()
+        server.feed(client.outgoing())
+        server.handshake()
+        dialling = asyncio.create_task(dial_tls(connection, client, ours, timeout=60))
+        await asyncio.sleep(0)
+        scheduler()._left = 0
+        theirs.sendall(server.outgoing())
+        await until(lambda: scheduler().waiting == 1)
+        assert client.peer is None
+        scheduler()._next_round()
+        assert str((await dialling).spiffe_id) == "spiffe://example.org/b"
+
+
+def _is_readable(sock: socket.socket) -> bool:
+    return bool(select.select([sock], [], [], 0)[0])
