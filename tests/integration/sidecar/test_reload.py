@@ -184,7 +184,8 @@ async def test_an_address_that_can_not_be_bound_changes_nothing() -> None:
 async def test_limits_hold_from_now_on() -> None:
     async with an_app() as app, side_b(app.address) as b, side_a(b.inbound) as a, connected(a.outbound) as streams:
         assert await echoed(streams) == b"ping"
-        limits = Limits(connections=1, unproven=5, idle_timeout=SHORT_IDLE)
+        before = b.sidecar.config.limits
+        limits = msgspec.structs.replace(before, connections=1, unproven=5, idle_timeout=SHORT_IDLE)
         told = b.sidecar.reload(msgspec.structs.replace(b.sidecar.config, limits=limits))
         assert told.taken == ("limits.connections", "limits.unproven", "limits.idle_timeout")
         async with connected(a.outbound) as too_many:
