@@ -262,7 +262,7 @@ async def test_the_log_says_which_selectors_a_denied_caller_had_and_which_entry_
         with pytest.raises(GRPCError):
             await CALLS["FetchX509SVID"](api, HEADER)
     [record] = caplog.records
-    caller = f"(uid {os.getuid()}, gid {os.getgid()}) has no identity: no entry matches its selectors "
+    caller = f"(uid {os.getuid()}, gid {os.getgid()}) has no identity: no registration entry matches its selectors "
     assert caller in record.getMessage()
     assert SELF in record.getMessage()
     assert record.getMessage().endswith("near miss: spiffe://example.org/web, missing unix:path:/no/such/program")
