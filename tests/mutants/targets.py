@@ -161,6 +161,9 @@ EQUIVALENT: Mapping[str, Mapping[str, str]] = {
         "_Judged._finish: without `self.context = _QUIET`": (
             "it saves the callback for each later message, of which none is a Certificate"
         ),
+        "VerifyingSSLObject._shown: the boundary of `incoming.pending > self.allowance`": (
+            "where the two are equal nothing is held back, and the same bytes are written again"
+        ),
     },
     "tls/context.py": {
         "harden: the boundary of `ssl.OPENSSL_VERSION_INFO >= _COMPRESSES_SINCE`": (

@@ -10,6 +10,7 @@ import pytest
 from meshtls.errors import HandshakeError, InvalidSvidError, ValidityError
 from meshtls.policy.authorizer import Decision, Target, authorize_any, authorize_one_of
 from meshtls.svid.verify import VerifiedPeer
+from meshtls.tls.engine import TlsEngine
 from meshtls.tls.failures import RefusedHandshake
 from meshtls.tls.verifying import VerifyingSSLObject, preview
 from meshtls.wire.tls import ContentType, HandshakeType
@@ -55,8 +56,9 @@ def test_a_refusal_whose_alert_is_sent_first_is_raised_by_the_next_call(allowed:
         server.do_handshake()
         assert server.peer is not None
         return
-    with pytest.raises(ssl.SSLWantReadError):
+    with pytest.raises(ssl.SSLWantReadError) as wanted:
         server.do_handshake()
+    assert wanted.value.errno == ssl.SSL_ERROR_WANT_READ
     client.feed(outgoing.read())
     with pytest.raises(HandshakeError, match="^the peer refused the connection with the alert"):
         client.read()
@@ -110,3 +112,32 @@ def test_a_malformed_certificate_message_is_refused_within_the_handshake() -> No
     assert isinstance(ends.server, InvalidSvidError)
     assert str(ends.server).startswith("the peer's Certificate message is malformed: ")
     assert str(ends.client) == "the peer refused the connection with the alert 'unknown ca'"
+
+
+@pytest.mark.parametrize("early", [True, False], ids=["within the handshake", "after it"])
+def test_the_authorizer_is_given_the_port_that_the_peer_asks_for(early: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not early:
+        monkeypatch.setattr("meshtls.tls.context.watch_messages", lambda context, callback: None)
+    targets: list[Target] = []
+
+    def noted(peer: VerifiedPeer, target: Target) -> Decision:
+        targets.append(target)
+        return Decision(True, "noted")
+
+    server = TlsEngine(context_of(OURS, server_side=True, authorizer=noted), port=5432)
+    assert shake(engine_of(OURS, server_side=False), server) == Ends()
+    assert targets == [Target(OURS.svid.spiffe_id, 5432)]
+
+
+def test_a_part_of_a_handshake_as_long_as_the_allowance_is_shown_to_openssl_whole() -> None:
+    client = engine_of(OURS, server_side=False)
+    client.handshake()
+    hello = client.outgoing()
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = context_of(OURS, server_side=True).wrap_bio(incoming, outgoing, server_side=True)
+    assert isinstance(server, VerifyingSSLObject)
+    server.allowance, server.large = len(hello), None
+    incoming.write(hello)
+    with pytest.raises(ssl.SSLWantReadError):
+        server.do_handshake()
+    assert (server.allowance, server.refusal, outgoing.pending > 0) == (0, None, True)
