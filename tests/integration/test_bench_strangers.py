@@ -22,6 +22,9 @@ from bench.strangers.figures import Scale, StrangersReport
 from bench.strangers.friend import Friend
 from bench.strangers.run import measure_all
 from bench.strangers.targets import Contender, Ground, Listener, Target, all_contenders
+from meshtls.errors import ConfigError
+from meshtls.tls.context import TlsOptions
+from tests.support.require import require
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = Scale(
@@ -41,6 +44,15 @@ TINY = Scale(
 )
 MESHTLS = next(one for one in all_contenders(ROOT) if one.name == "meshtls")
 pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture(autouse=True)
+def x25519() -> None:
+    """All contenders speak one group, which the ``ssl`` module of Python before 3.11.4 does not know."""
+    try:
+        TlsOptions(group="X25519")
+    except ConfigError as error:
+        require("x25519", False, str(error))
 
 
 async def measured(contender: Contender, stranger: Stranger) -> StrangersReport:

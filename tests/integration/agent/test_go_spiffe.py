@@ -23,7 +23,7 @@ PEER, APP, OTHER = (f"spiffe://example.org/{name}" for name in ("peer", "app", "
 SECONDS = 20
 #: OpenSSL as a client sends this alert before it encrypts, and Go takes that for a broken record.
 REFUSED_BY_A_CLIENT = ("local error: tls: bad record MAC", "remote error: tls: unknown certificate authority")
-pytestmark = pytest.mark.timeout(300)  # the first build compiles gRPC
+pytestmark = pytest.mark.timeout(900)  # the first build compiles gRPC
 
 
 @pytest.fixture(scope="module")

@@ -68,7 +68,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_go_peer(tmp_path_factory.mktemp("go"))
 
 
-@pytest.mark.timeout(300)  # the first build compiles gRPC
+@pytest.mark.timeout(900)  # the first build compiles gRPC
 async def test_go_spiffe_accepts_what_the_table_says(program: Path) -> None:
     wrong = {}
     async with go_peer(program, "unix:///nowhere", "verify") as peer:

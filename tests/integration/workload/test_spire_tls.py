@@ -25,7 +25,7 @@ from tests.support.spire import DOMAIN, PYTHON, Spire, running_spire
 APP, PEER, OTHER = (f"spiffe://{DOMAIN}/{name}" for name in ("app", "peer", "other"))
 pytestmark = [
     pytest.mark.asyncio(loop_factories=["asyncio"]),
-    pytest.mark.timeout(300),  # the first build of the Go program compiles gRPC
+    pytest.mark.timeout(900),  # the first build of the Go program compiles gRPC
 ]
 
 
