@@ -190,7 +190,7 @@ def test_strangers_do_not_keep_out_peers_whose_chain_is_as_long_as_our_own() -> 
     assert type(met(used_up(ManualClock()), client_with(160)).server) is HandshakeError
 
 
-def test_what_an_accepted_peer_needed_is_small_from_then_on_up_to_a_bound() -> None:
+def test_the_size_that_an_accepted_peer_needed_counts_as_small_up_to_a_bound() -> None:
     large = LargeHandshakes(ManualClock())
     for size in (1, SMALL_HANDSHAKE - 64):
         large.accepted(size)

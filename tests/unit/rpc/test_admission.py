@@ -70,7 +70,7 @@ def test_the_time_until_a_budget_has_enough_counts_what_has_come_in_since() -> N
     assert budget.seconds_until(1, 5.0) == 0.0
 
 
-def test_what_is_given_back_can_be_spent_again_up_to_a_full_budget() -> None:
+def test_a_refund_can_be_spent_again_up_to_a_full_budget() -> None:
     budget = Budget(2.0, 0.0)
     assert budget.take(20, 0.0)
     budget.give_back(3)
@@ -132,7 +132,7 @@ def test_budgets_of_4096_names_are_remembered(others: int, remembered: bool) -> 
 
 
 @pytest.mark.parametrize(("others", "remembered"), [(4095, True), (4096, False)])
-def test_what_4096_callers_without_connections_have_spent_is_remembered(others: int, remembered: bool) -> None:
+def test_the_budgets_of_4096_callers_without_connections_are_remembered(others: int, remembered: bool) -> None:
     listener = admission()
     first = listener.caller("first", 0.0)
     for number in range(others):

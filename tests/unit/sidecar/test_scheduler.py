@@ -62,7 +62,7 @@ async def test_a_full_queue_turns_a_beginner_away_and_nobody_who_has_begun() -> 
     await ours.begin(1, deadline)
 
 
-async def test_one_that_gives_up_waiting_costs_no_turn() -> None:
+async def test_a_handshake_that_gives_up_waiting_costs_no_step() -> None:
     ours = HandshakeScheduler(asyncio.get_running_loop(), a_round=1)
     first, second, third = (asyncio.create_task(ours.resume()) for _ in range(3))
     await asyncio.sleep(0)

@@ -62,7 +62,7 @@ def test_a_subtree_permits_or_excludes_the_names_within_it_and_no_others(
         )
 
 
-def test_one_of_the_subtrees_that_permit_is_enough_and_one_that_excludes_prevails() -> None:
+def test_a_single_permitting_subtree_suffices_and_a_single_excluding_one_prevails() -> None:
     both = x509.NameConstraints([DNS("a.test"), DNS("b.test")], [DNS("x.a.test")])
     assert constraint_violation(both, [DNS("a.test"), DNS("b.test")]) is None
     assert constraint_violation(both, [DNS("a.test"), DNS("c.test")]) == (

@@ -38,7 +38,7 @@ def test_an_accepted_large_handshake_costs_nothing() -> None:
     assert [budget.take() for _ in range(2)] == [True, False]
 
 
-def test_what_is_given_back_fills_the_budget_no_further_than_full() -> None:
+def test_a_refund_fills_the_budget_no_further_than_full() -> None:
     budget = LargeHandshakes(ManualClock())
     budget.give_back()
     assert [budget.take() for _ in range(33)] == [True] * 32 + [False]
