@@ -10,6 +10,7 @@ from typing import Any
 
 from meshtls.cli.config import FILES
 from meshtls.config.schema import markdown_table
+from meshtls.tls import states as tls_states
 from meshtls.wire.http2 import states, streams
 
 __all__ = ["pages"]
@@ -35,6 +36,7 @@ _Table = Mapping[Any, Mapping[Any, Enum]]  # keys of a Mapping are invariant
 _TABLES: tuple[tuple[str, str, _Table], ...] = (
     ("The HTTP/2 connection of a tunnel", "wire/http2/states.py", states.NEXT),
     ("A stream of a tunnel", "wire/http2/streams.py", streams.NEXT),
+    ("A connection of the library's `listen` or `dial`", "tls/states.py", tls_states.NEXT),
 )
 
 

@@ -12,6 +12,7 @@ from typing import cast
 
 from meshtls.errors import HandshakeError, LocalIdentityError, PeerError
 from meshtls.tls.engine import TlsEngine
+from meshtls.tls.states import NEXT, StreamEvent, StreamState
 from meshtls.tls.transport import TlsTransport
 from meshtls.wire.tls import INTERNAL_ERROR_ALERT
 
@@ -27,8 +28,10 @@ _LINGER_BYTES = 1 << 24
 class TlsProtocol(asyncio.Protocol):
     """What the TCP transport sees. ``began`` is called when the peer's first bytes have come.
 
-    ``ready`` is done when the peer is verified and allowed, or holds the error with the reason why not; ``closed`` is
-    done when the TCP connection is gone.
+    - ``state``: see ``meshtls.tls.states``.
+    - ``ready``: done when the peer is verified and allowed, or holds the error with the reason why not. Wait for it
+      through ``asyncio.shield``: the handshake is not over because somebody stops waiting for it.
+    - ``closed``: done when the TCP connection is gone.
     """
 
     def __init__(
@@ -38,14 +41,14 @@ class TlsProtocol(asyncio.Protocol):
         began: Callable[[], None] | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
+        self.state = StreamState.CONNECTING
         self.ready: asyncio.Future[TlsTransport] = loop.create_future()
         self.closed: asyncio.Future[None] = loop.create_future()
         self._make_engine = make_engine
-        self._application = application
         self._began = began
-        self._made = self._cut = False
-        #: It broke, and the peer has an alert to read.
-        self.parting = False
+        self._waiting = application
+        #: Told what happens. Nobody, until the connection is open and after it broke.
+        self._application = asyncio.Protocol()
         self._dropped = 0
         self._tcp: asyncio.Transport
         self._engine: TlsEngine
@@ -53,8 +56,9 @@ class TlsProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # A stream transport, by how it was made; uvloop's are of no class of asyncio's.
-        self._made, self._tcp = True, cast("asyncio.Transport", transport)
-        if self._cut:
+        self._tcp = cast("asyncio.Transport", transport)
+        self._step(StreamEvent.CONNECTED)
+        if self.state is StreamState.CUT:
             self._tcp.abort()
             return
         try:
@@ -62,55 +66,56 @@ class TlsProtocol(asyncio.Protocol):
         except LocalIdentityError as error:
             self._tcp.write(INTERNAL_ERROR_ALERT)
             self._tcp.write_eof()
-            self._settle(error)
+            self._refuse(error)
             return
         self._transport = TlsTransport(self._tcp, self._engine)
-        self._transport.set_protocol(self._application)
+        self._transport.set_protocol(self._waiting)
         self._handshake()
 
     def data_received(self, data: bytes) -> None:
-        if self.parting or self._refused():
+        if self.state not in (StreamState.HANDSHAKING, StreamState.OPEN):
             self._drop(len(data))
             return
         if self._began is not None:
             self._began()
             self._began = None
         self._engine.feed(data)
-        if not self.ready.done():
+        if self.state is StreamState.HANDSHAKING:
             self._handshake()
-        if self.established:
+        if self.state is StreamState.OPEN:
             self._deliver()
 
     def eof_received(self) -> bool:
-        if not self.ready.done():
-            self._settle(HandshakeError("the peer closed the connection in the middle of the handshake"))
-        elif self.parting:
+        if self.state is StreamState.HANDSHAKING:
+            self._refuse(HandshakeError("the peer closed the connection in the middle of the handshake"))
+        if self.state is not StreamState.OPEN:
             return False
-        elif self.established and not self._engine.peer_closed:
-            self._fail(ConnectionResetError("the peer's TCP connection ended without TLS's close_notify"))
-        return self.established and not self._transport.is_closing()
+        if not self._engine.peer_closed:
+            self._lose(ConnectionResetError("the peer's TCP connection ended without TLS's close_notify"))
+            self.abort()
+        return not self._transport.is_closing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self.ready.done():
-            self._settle(HandshakeError("the connection broke in the middle of the handshake"))
-        elif self.established:
-            self._application.connection_lost(exc)
+        if self.state is StreamState.HANDSHAKING:
+            self._fail(HandshakeError("the connection broke in the middle of the handshake"))
+        self._step(StreamEvent.LOST)
+        self._application.connection_lost(exc)
         self.closed.set_result(None)
 
     def pause_writing(self) -> None:
-        if self.established:
+        if self.state is StreamState.OPEN:
             self._transport.writable(yes=False)
             self._application.pause_writing()
 
     def resume_writing(self) -> None:
-        if self.established:
+        if self.state is StreamState.OPEN:
             self._transport.writable(yes=True)
             self._application.resume_writing()
 
     def give_up(self) -> None:
-        """Tell the peer that its handshake took too long."""
+        """Refuse a peer whose handshake took too long, by an alert."""
         self._engine.give_up()
-        self._end_refused()
+        self._refuse_with_alert(HandshakeError("the handshake took too long"))
 
     async def linger(self, seconds: float = LINGER) -> None:
         """Wait for the peer to take the alert and go, at most so long; the connection is closed after."""
@@ -121,40 +126,40 @@ class TlsProtocol(asyncio.Protocol):
 
     def abort(self) -> None:
         """Cut it now, or the moment that it is made."""
-        self._cut = True
+        self._step(StreamEvent.ABORTED)
         self.ready.cancel()
-        if self._made:
+        if self.state is not StreamState.CANCELLED:
             self._tcp.abort()
 
-    @property
-    def established(self) -> bool:
-        """The peer was let in."""
-        return self.ready.done() and not self._refused()
-
-    def _refused(self) -> bool:
-        return self.ready.done() and (self.ready.cancelled() or self.ready.exception() is not None)
-
-    def _end_refused(self) -> None:
-        if alert := self._engine.refusal():
-            self._tcp.write(alert)
-        self._tcp.write_eof()
+    def _step(self, event: StreamEvent) -> None:
+        self.state = NEXT[self.state][event]
 
     def _handshake(self) -> None:
         try:
             peer = self._engine.handshake()
         except PeerError as error:
-            self._end_refused()
-            self._settle(error)
+            self._refuse_with_alert(error)
             return
         self._transport.flush()
         if peer is not None:
+            self._step(StreamEvent.PROVEN)
+            self._application = self._waiting
             self._application.connection_made(self._transport)
             self.ready.set_result(self._transport)
 
-    def _settle(self, error: PeerError | LocalIdentityError) -> None:
-        if not self.ready.done():
-            self.ready.set_exception(error)
-            self.ready.exception()  # else asyncio complains where nobody waits any more, as after a cancelled dial
+    def _refuse_with_alert(self, error: PeerError) -> None:
+        if alert := self._engine.refusal():
+            self._tcp.write(alert)
+        self._tcp.write_eof()
+        self._refuse(error)
+
+    def _refuse(self, error: PeerError | LocalIdentityError) -> None:
+        self._step(StreamEvent.REFUSED)
+        self._fail(error)
+
+    def _fail(self, error: PeerError | LocalIdentityError) -> None:
+        self.ready.set_exception(error)
+        self.ready.exception()  # else asyncio complains where nobody waits any more, as after a cancelled dial
 
     def _deliver(self) -> None:
         try:
@@ -170,20 +175,17 @@ class TlsProtocol(asyncio.Protocol):
             self._application.eof_received()
             self._transport.peer_closed()
 
-    def _fail(self, error: Exception) -> None:
-        """Break the connection off; the application's reads and writes raise ``error``."""
-        self._lose(error)
-        self._tcp.abort()
-
     def _part(self, error: HandshakeError) -> None:
-        """The same, but let the peer read the alert that was sent, whatever the application does now."""
+        """Break it off, but let the peer read the alert that was sent, whatever the application does now."""
+        self._step(StreamEvent.BROKEN)
         self._lose(error)
-        self.parting = self._transport.parting = True
+        self._transport.parting = True
         self._tcp.resume_reading()
         self._tcp.write_eof()
         asyncio.get_running_loop().call_later(LINGER, self._tcp.abort)
 
     def _lose(self, error: Exception) -> None:
+        """The application's reads and writes raise ``error`` from now on."""
         application, self._application = self._application, asyncio.Protocol()
         application.connection_lost(error)
 
@@ -191,3 +193,6 @@ class TlsProtocol(asyncio.Protocol):
         self._dropped += count
         if self._dropped > _LINGER_BYTES:
             self._tcp.pause_reading()
+
+    def __repr__(self) -> str:
+        return f"<TlsProtocol {self.state.name}>"

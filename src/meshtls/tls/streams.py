@@ -18,6 +18,7 @@ from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import TlsContexts, TlsOptions
 from meshtls.tls.engine import TlsEngine
 from meshtls.tls.protocol import LINGER, TlsProtocol
+from meshtls.tls.states import StreamState
 from meshtls.tls.transport import TlsTransport
 from meshtls.tls.unproven import Stage, Unproven, source_of
 
@@ -158,7 +159,7 @@ class Listener:
     def _served(self, protocol: TlsProtocol, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._unproven.leave(protocol)
-        if not protocol.established:
+        if protocol.state in (StreamState.CONNECTING, StreamState.HANDSHAKING, StreamState.REFUSED):
             protocol.abort()  # also where the task was cancelled before its first step
 
     def _engine(self, protocol: TlsProtocol, tcp: asyncio.Transport) -> TlsEngine:
@@ -190,19 +191,22 @@ class Listener:
             log.exception("handler of %s failed", peer_id(writer))
         finally:
             writer.close()
-            if protocol.parting:
+            if protocol.state is StreamState.PARTING:
                 await protocol.linger()
 
     async def _accepted(self, protocol: TlsProtocol) -> TlsTransport | None:
         try:
             async with asyncio.timeout(self._timeout):
-                return await protocol.ready
+                return await asyncio.shield(protocol.ready)
         except asyncio.CancelledError:
             protocol.abort()
             raise
         except TimeoutError:
+            if protocol.state is StreamState.OPEN:
+                return protocol.ready.result()  # in the last moment
             log.warning("refused: the peer did not finish its handshake within %s s", self._timeout)
-            protocol.give_up()
+            if protocol.state is StreamState.HANDSHAKING:
+                protocol.give_up()
             await protocol.linger()
         except LocalIdentityError:
             pass  # it was cut off, and the log has said why no connection can be accepted
@@ -242,7 +246,7 @@ def _left(limit: asyncio.Timeout) -> float:
 async def _connected(host: str, port: int, protocol: TlsProtocol) -> TlsTransport:
     await asyncio.get_running_loop().create_connection(lambda: protocol, host, port)
     try:
-        return await protocol.ready
+        return await asyncio.shield(protocol.ready)
     except asyncio.CancelledError:
         protocol.abort()
         raise
