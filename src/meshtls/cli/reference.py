@@ -10,6 +10,7 @@ from typing import Any
 
 from meshtls.cli.config import FILES
 from meshtls.config.schema import markdown_table
+from meshtls.sidecar.tunnel import states as session
 from meshtls.tls import states as tls_states
 from meshtls.wire.http2 import states, streams
 
@@ -34,6 +35,7 @@ A row is a state, a column what happens, a cell the state that follows. Where a 
 step: it raises, and a test shows it."""
 _Table = Mapping[Any, Mapping[Any, Enum]]  # keys of a Mapping are invariant
 _TABLES: tuple[tuple[str, str, _Table], ...] = (
+    ("The session of a tunnel", "sidecar/tunnel/states.py", session.NEXT),
     ("The HTTP/2 connection of a tunnel", "wire/http2/states.py", states.NEXT),
     ("A stream of a tunnel", "wire/http2/streams.py", streams.NEXT),
     ("A connection of the library's `listen` or `dial`", "tls/states.py", tls_states.NEXT),

@@ -1,9 +1,12 @@
-"""The two kinds of ends that a relay joins: a plain TCP socket, and one with TLS over it.
+"""What a relay joins: ``End``, and the two kinds that have a socket, plain TCP and TLS over it.
 
-Nothing here waits. ``receive`` takes what is there, once; ``transmit`` sends what the kernel takes and keeps the rest,
-and is not called again before ``flush`` has sent that: so an end holds at most what one ``receive`` gave, and a bounded
-rest of what TLS answers by itself. All ends of a thread share one buffer for what comes in and one for what is
-decrypted from it; both are done with when a callback returns, so an idle connection holds none.
+The third kind is a stream of a tunnel (``tunnel/stream_end.py``). Nothing here waits: ``receive`` takes what is there,
+once, and ``transmit`` sends what the kernel takes and keeps the rest for ``flush``. A relay receives no more for an end
+that has a rest, so an end holds at most what one ``receive`` gave, and a bounded rest of what TLS answers by itself.
+Only a source that can't be stopped (``End.pushes``) adds to a rest, and it is bounded by the window that it has given.
+
+All ends of a thread share one buffer for what comes in and one for what is decrypted from it. Both are free again when
+a callback returns, so an idle connection holds none.
 """
 
 from __future__ import annotations
@@ -11,50 +14,92 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+from collections.abc import Callable
 from typing import Protocol
 
 from meshtls.errors import HandshakeError
 from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import EndedError, Parting
+from meshtls.sidecar.poller import Poller
 from meshtls.sidecar.sockets import error_of
 from meshtls.tls.engine import TlsEngine
+from meshtls.wire.http2.frames import HEADER_BYTES
 from meshtls.wire.tls import MAX_RECORD
 
-__all__ = ["End", "PlainEnd", "TlsEnd"]
+__all__ = ["LARGE", "SMALL", "Callback", "End", "PlainEnd", "TlsEnd", "with_headroom"]
 
 # Keeps close_notify back for the FIN behind it, so that the peer is woken once for both.
 _WITH_FIN: int = getattr(socket, "MSG_MORE", 0)
 
 #: Bytes of one receive. A stream that fills the smaller is given the larger; one that does not goes back.
-_SMALL, _LARGE = 1 << 16, 1 << 18
+SMALL, LARGE = 1 << 16, 1 << 18
+
+Callback = Callable[[], None] | None
 
 
-class _Buffers(threading.local):
+class _Buffers:
+    """``received`` has room for a frame's header before it; ``latest`` is the part of it that was given out last."""
+
+    __slots__ = ("decrypted", "framed", "latest", "received")
+
     def __init__(self) -> None:
-        self.received = memoryview(bytearray(_LARGE))
-        self.decrypted = memoryview(bytearray(_LARGE + MAX_RECORD))
+        self.framed = memoryview(bytearray(HEADER_BYTES + LARGE))
+        self.received = self.framed[HEADER_BYTES:]
+        self.latest = self.received[:0]
+        self.decrypted = memoryview(bytearray(LARGE + MAX_RECORD))
 
 
-_buffers = _Buffers()
+class _ThreadsOwn(threading.local):
+    def __init__(self) -> None:
+        self.buffers = _Buffers()
+
+
+_threads_own = _ThreadsOwn()
+
+
+def with_headroom(data: bytes | memoryview) -> memoryview | None:
+    """The same bytes behind HEADER_BYTES that are free, where they are what a plain socket has just given: a frame is
+    then built around them without a copy. None for any others.
+    """
+    buffers = _threads_own.buffers
+    return buffers.framed[: HEADER_BYTES + len(data)] if data is buffers.latest else None
 
 
 class End(Protocol):
-    """One side of a relay. Every call raises EndedError where the connection broke."""
+    """One side of a relay. Every call but ``room`` and ``watch`` raises EndedError where the connection broke."""
 
-    sock: socket.socket
-    #: The other side of this socket has properly ended: no more will be received.
+    #: The other side of this end has properly ended: no more will be received.
     ended: bool
     #: Bytes of answers of TLS's own (KeyUpdate) that wait for ``flush`` to send them.
     owed: int
 
-    def first(self) -> bytes | memoryview:
-        """Application bytes that arrived before the relay began, good until the next call of any end."""
+    @property
+    def pushes(self) -> bool:
+        """``receive`` has to be called whenever there is something, also while the sink has a rest. What may come is
+        limited by ``settle``, which returns credit for what the sink has sent.
+        """
 
-    def receive(self) -> memoryview | None:
+    @property
+    def discards(self) -> bool:
+        """Nobody takes what is transmitted any more. It is dropped, and is no movement of bytes."""
+
+    @property
+    def unsent(self) -> int:
+        """Bytes of the rest that ``flush`` has to send."""
+
+    def room(self) -> int:
+        """How many bytes ``transmit`` can take now without a rest on account of a window; none at 0 or less."""
+
+    def first(self, limit: int) -> bytes | memoryview:
+        """Application bytes that arrived before the relay began, good until the next call of any end. ``limit`` is for
+        what is received on this occasion.
+        """
+
+    def receive(self, limit: int) -> bytes | memoryview | None:
         """What has arrived, good until the next call of any end; None where there is nothing yet or ``ended``."""
 
     def transmit(self, data: bytes | memoryview) -> bool:
-        """Send; False where a rest is kept that ``flush`` has to send when the socket is writable."""
+        """Send; False where a rest is kept that ``flush`` has to send."""
 
     def flush(self) -> bool:
         """Send the rest; True where none is left."""
@@ -62,24 +107,41 @@ class End(Protocol):
     def finish(self) -> bool:
         """Tell this side that no more comes; what it sends can still be received. False as ``transmit``."""
 
+    def settle(self, unsent: int) -> None:
+        """Of all that ``receive`` gave, the sink has sent all but this many bytes."""
+
     def check(self) -> None:
-        """Nothing but raise: for a socket that is neither received from nor sent to, where a reset shows in no call."""
+        """Only raise: for an end that is neither received from nor sent to, where a reset shows in no call."""
+
+    def watch(self, poller: Poller, read: Callback, write: Callback, broken: Callback = None) -> None:
+        """Replace the callbacks: for something to receive, for something to flush, and, where both are None, for a
+        connection that broke. They must not raise. Without any, this end is left alone.
+        """
 
 
 class _Socket:
     """What both kinds do with their socket."""
 
-    __slots__ = ("_buffer", "_finishing", "_name", "_rest", "_size", "ended", "owed", "sock")
+    __slots__ = ("_buffers", "_finishing", "_name", "_rest", "_size", "ended", "owed", "sock")
+
+    pushes = discards = False
 
     def __init__(self, sock: socket.socket, name: str) -> None:
         self.sock = sock
         self.ended = False
         self.owed = 0
         self._name = name
-        self._buffer = _buffers.received
-        self._size = _SMALL
-        self._rest: bytes | memoryview = b""
+        self._buffers = _threads_own.buffers
+        self._size = SMALL
+        self._rest: bytes | bytearray | memoryview = b""
         self._finishing = False
+
+    @property
+    def unsent(self) -> int:
+        return len(self._rest)
+
+    def room(self) -> int:
+        return LARGE
 
     def flush(self) -> bool:
         rest, self._rest = self._rest, b""
@@ -88,29 +150,37 @@ class _Socket:
         self.owed = 0
         return True
 
+    def settle(self, unsent: int) -> None:
+        """TCP gives the credit itself, by what is read."""
+
+    def watch(self, poller: Poller, read: Callback, write: Callback, broken: Callback = None) -> None:
+        poller.watch(self.sock, read, write, broken)
+
     def check(self) -> None:
         error = error_of(self.sock)
         if error is not None:
             raise EndedError(Outcome.RESET, f"{self._name} broke off: {error}")
 
-    def _take(self) -> int:
+    def _take(self, limit: int) -> int:
         """Receive into the shared buffer; the count, -1 for nothing yet. 0 is the end of TCP."""
         size = self._size
         try:
-            count = self.sock.recv_into(self._buffer, size)
+            count = self.sock.recv_into(self._buffers.received, size if size < limit else limit)
         except (BlockingIOError, InterruptedError):
             return -1
         except OSError as error:
             raise EndedError(Outcome.RESET, f"{self._name} broke off: {error}") from error
         if count == size:
-            self._size = _LARGE
-        elif count < _SMALL:
-            self._size = _SMALL
+            self._size = LARGE
+        elif count < SMALL:
+            self._size = SMALL
         return count
 
-    def _put(self, data: bytes | memoryview) -> bool:
+    def _put(self, data: bytes | bytearray | memoryview) -> bool:
         if self._rest:
-            self._rest = bytes(self._rest) + data
+            if not isinstance(self._rest, bytearray):
+                self._rest = bytearray(self._rest)
+            self._rest += data
             return False
         try:
             sent = self.sock.send(data, _WITH_FIN if self._finishing else 0) if data else 0
@@ -129,7 +199,8 @@ class _Socket:
         try:
             self.sock.shutdown(socket.SHUT_WR)
         except OSError as error:
-            raise EndedError(Outcome.RESET, f"{self._name} is gone: {error}") from error
+            if not self.ended:  # else it said all that it had to, and left: nothing is cut off
+                raise EndedError(Outcome.RESET, f"{self._name} is gone: {error}") from error
 
 
 class PlainEnd(_Socket):
@@ -142,14 +213,16 @@ class PlainEnd(_Socket):
         self._first = first
         self._waited = waited
 
-    def first(self) -> bytes | memoryview:
+    def first(self, limit: int = LARGE) -> bytes | memoryview:
         first, self._first = self._first, b""
-        return first or (self._waited and self.receive()) or b""
+        return first or (self._waited and limit > 0 and self.receive(limit)) or b""
 
-    def receive(self) -> memoryview | None:
-        count = self._take()
+    def receive(self, limit: int = LARGE) -> memoryview | None:
+        count = self._take(limit)
         if count > 0:
-            return self._buffer[:count]
+            buffers = self._buffers
+            latest = buffers.latest = buffers.received[:count]
+            return latest
         self.ended = count == 0
         return None
 
@@ -164,15 +237,14 @@ class PlainEnd(_Socket):
 class TlsEnd(_Socket):
     """A TCP socket and the TLS over it. What the handshake left to send goes with the first bytes, if there are any."""
 
-    __slots__ = ("_decrypted", "_engine", "_heard")
+    __slots__ = ("_engine", "_heard")
 
     def __init__(self, sock: socket.socket, engine: TlsEngine, name: str) -> None:
         super().__init__(sock, name)
         self._engine = engine
-        self._decrypted = _buffers.decrypted
         self._heard = False
 
-    def first(self) -> bytes:
+    def first(self, limit: int = LARGE) -> bytes:
         try:
             plain = self._engine.read()
         except HandshakeError as error:
@@ -180,20 +252,20 @@ class TlsEnd(_Socket):
         self._after_opening(len(plain))
         return plain
 
-    def receive(self) -> memoryview | None:
-        received = self._take()
+    def receive(self, limit: int = LARGE) -> memoryview | None:
+        buffers, received = self._buffers, self._take(limit)
         if received < 0:
             return None
         if received == 0:
             self._forget_session()
             raise EndedError(Outcome.RESET, f"{self._name} ended its TCP connection without close_notify")
         try:
-            count = self._engine.open(self._buffer[:received], self._decrypted)
+            count = self._engine.open(buffers.received[:received], buffers.decrypted)
         except HandshakeError as error:
             raise self._broken(error) from error
         if not self._heard or self._engine.unsent or self._engine.peer_closed:
             self._after_opening(count)
-        return self._decrypted[:count] if count else None
+        return buffers.decrypted[:count] if count else None
 
     def transmit(self, data: bytes | memoryview) -> bool:
         try:
@@ -246,7 +318,10 @@ class TlsEnd(_Socket):
         return EndedError(outcome, str(error), self.parting())
 
 
-def _kept(data: bytes | memoryview, sent: int) -> bytes | memoryview:
+def _kept(data: bytes | bytearray | memoryview, sent: int) -> bytes | bytearray | memoryview:
+    if isinstance(data, bytearray):  # a rest that grew, and is this end's own
+        del data[:sent]
+        return data
     # A view of bytes keeps them alive without a copy; a view of a shared buffer has to be copied out of it.
     rest = memoryview(data)[sent:]
     return rest if isinstance(rest.obj, bytes) else bytes(rest)

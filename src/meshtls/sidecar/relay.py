@@ -1,28 +1,30 @@
-"""Moves application bytes between two ends, as they come, until both have ended.
+"""Moves application bytes between two ends, as they come, until both have ended. The only loop that does.
 
 Each direction takes one receive per wake-up, which keeps the many fair to each other, and stops receiving while its
-sink has a rest to send: a slow reader slows its writer and nothing piles up here. Nor does it receive from a peer
-that asks TLS for answers and does not read them. The end of one direction is passed on as a half-close (FIN or
-close_notify) while the other goes on. A TLS peer whose TCP ends without close_notify was cut off, so its bytes must not
-look complete to the other side.
+sink has a rest to send or no room: a slow reader slows its writer and nothing piles up here. Nor does it receive from a
+peer that asks TLS for answers and does not read them. The end of one direction is passed on as a half-close (FIN,
+close_notify, END_STREAM) while the other goes on. A TLS peer whose TCP ends without close_notify was cut off, so its
+bytes must not look complete to the other side.
 
-From here on there is no task switch per message: the poller calls straight into ``_Pump``, and the connection's task
-sleeps until the relay is over.
+There is no task switch per message: the poller, or the tunnel that a stream belongs to, calls straight into ``_Pump``.
+Of two sockets the connection's task sleeps until the relay is over; a stream has no task at all.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
+from functools import partial
 
 from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import EndedError, Flow
 from meshtls.sidecar.ends import End
 from meshtls.sidecar.idle import idle_watch
-from meshtls.sidecar.poller import poller
+from meshtls.sidecar.poller import Poller, poller
 from meshtls.tls.engine import MAX_OWED
 
-__all__ = ["relay"]
+__all__ = ["Relay", "relay"]
 
 
 async def relay(opener: End, other: End, flow: Flow, idle_timeout: float) -> None:
@@ -30,38 +32,65 @@ async def relay(opener: End, other: End, flow: Flow, idle_timeout: float) -> Non
 
     ``flow`` is counted up as bytes move; ``idle_timeout`` is in seconds and counts both directions together.
     """
-    await _Relay(opener, other, flow, idle_timeout).run()
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    joined = Relay(opener, other, flow, poller(), partial(_set_done, done))
+    watch = idle_watch()
+    watch.add(joined, idle_timeout)
+    try:
+        joined.start()
+        await done
+    finally:
+        watch.remove(joined, idle_timeout)
+        joined.end(None)
 
 
-class _Relay:
-    """Two pumps and what they share: the sockets' watch, the time of the last byte and the one end."""
+def _set_done(done: asyncio.Future[None], error: Exception | None) -> None:
+    if done.done():
+        return
+    if error is None:
+        done.set_result(None)
+    else:
+        done.set_exception(error)
 
-    __slots__ = ("_done", "_idle", "_pumps", "last", "poller")
 
-    def __init__(self, opener: End, other: End, flow: Flow, idle_timeout: float) -> None:
-        loop = asyncio.get_running_loop()
-        self._done: asyncio.Future[None] = loop.create_future()
-        self._idle = idle_timeout
-        #: When a byte last moved, by the loop's clock.
-        self.last = loop.time()
-        self.poller = poller()
-        self._pumps = (_Pump(self, opener, other, flow, inward=True), _Pump(self, other, opener, flow, inward=False))
+class Relay:
+    """Two pumps and what they share. ``on_end`` is called once; its error is None where both directions have ended.
 
-    async def run(self) -> None:
-        watch = idle_watch()
-        watch.add(self, self._idle)
-        try:
-            for pump in self._pumps:
-                pump.start()
-            self.changed()
-            await self._done
-        finally:
-            watch.remove(self, self._idle)
-            for pump in self._pumps:
-                self.poller.watch(pump.source.sock, None, None)
+    - ``last``: when a byte last moved, by ``now``, in seconds of a monotonic clock.
+    - ``over``: ``on_end`` was called, and both ends are left alone.
+    """
+
+    __slots__ = ("_on_end", "_poller", "_pumps", "last", "now", "over")
+
+    def __init__(
+        self,
+        opener: End,
+        other: End,
+        flow: Flow,
+        poller: Poller,
+        on_end: Callable[[Exception | None], None],
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._on_end = on_end
+        self._poller = poller
+        self._pumps: tuple[_Pump, ...] = (
+            _Pump(self, opener, other, flow, inward=True),
+            _Pump(self, other, opener, flow, inward=False),
+        )
+        self.now = now
+        self.last = now()
+        self.over = False
+
+    def start(self) -> None:
+        """Pass on what came before, and from now on what comes. It may be over when this returns."""
+        for pump in self._pumps:
+            pump.start()
+        self.changed()
 
     def changed(self) -> None:
         """What a pump waits for has changed."""
+        if self.over:
+            return
         inward, outward = self._pumps
         if inward.over and outward.over:
             self.end(None)
@@ -70,135 +99,145 @@ class _Relay:
         self._watch(outward, inward)
 
     def _watch(self, reading: _Pump, writing: _Pump) -> None:
-        read, write = reading.waits_to_read, writing.waits_to_write
-        if reading.source.owed > MAX_OWED:
-            read = None
-        # Only for a socket that we neither read nor write: the other calls learn of a reset themselves.
-        broken = None if read or write else reading.on_broken
-        self.poller.watch(reading.source.sock, read, write, broken)
+        source = reading.source
+        read = reading.on_readable if reading.reads and source.owed <= MAX_OWED else None
+        write = writing.on_writable if writing.waits else None
+        # Only for an end that we neither read nor write: the other calls learn of a reset themselves.
+        source.watch(self._poller, read, write, None if read or write else reading.on_broken)
 
-    def other(self, pump: _Pump) -> _Pump:
-        """The pump of the other direction, whose sink is this one's source."""
-        inward, outward = self._pumps
-        return outward if pump is inward else inward
+    def wait_for(self, end: End) -> None:
+        """Receive no more for this end until it has sent its rest."""
+        for pump in self._pumps:
+            if pump.sink is end:
+                pump.wait_for_sink()
 
     def end_idle(self, timeout: float) -> None:
         self.end(EndedError(Outcome.IDLE_TIMEOUT, f"no byte moved for {timeout:g} s"))
 
     def end(self, error: Exception | None) -> None:
-        if self._done.done():
+        """End it now."""
+        if self.over:
             return
-        if error is None:
-            self._done.set_result(None)
-        else:
-            self._done.set_exception(error)
+        self.over = True
+        # Without the pumps there is no circle of objects, which would be the garbage collector's work.
+        pumps, self._pumps = self._pumps, ()
+        for pump in pumps:
+            pump.source.watch(self._poller, None, None)
+        self._on_end(error)
 
 
 class _Pump:
-    """One direction. ``waits_to_read`` and ``waits_to_write`` are the callbacks it wants, None while it does not.
+    """One direction. ``reads``: it wants what its source has. ``waits``: its sink has a rest, or had no room.
 
-    The callbacks catch every exception: what they raised would end not this relay but the poller's whole batch. It goes
-    to the one who awaits the relay.
+    The callbacks catch every exception: what they raised would end not this relay but the poller's whole batch, or the
+    tunnel. It goes to whoever has the relay.
     """
 
-    __slots__ = (
-        "_finishing",
-        "_flow",
-        "_inward",
-        "_relay",
-        "_sink",
-        "over",
-        "source",
-        "waits_to_read",
-        "waits_to_write",
-    )
+    __slots__ = ("_finishing", "_flow", "_inward", "_relay", "over", "reads", "sink", "source", "waits")
 
-    def __init__(self, relay: _Relay, source: End, sink: End, flow: Flow, *, inward: bool) -> None:
+    def __init__(self, relay: Relay, source: End, sink: End, flow: Flow, *, inward: bool) -> None:
         self._relay = relay
-        self._sink = sink
         self._flow = flow
         self._inward = inward
         self._finishing = False
         self.source = source
+        self.sink = sink
         self.over = False
-        self.waits_to_read: Callable[[], None] | None = self._on_readable
-        self.waits_to_write: Callable[[], None] | None = None
+        self.reads = True
+        self.waits = False
 
     def start(self) -> None:
         """Pass on what came before the relay began."""
+        relay, source = self._relay, self.source
+        if relay.over:
+            return
         try:
-            self._pass(self.source.first())
-            self._settle_debt()
+            self._pass(source.first(self.sink.room()))
+            if source.owed:
+                relay.wait_for(source)
         except Exception as error:  # noqa: BLE001  # see above
-            self._relay.end(error)
+            relay.end(error)
 
-    def _on_readable(self) -> None:
+    def on_readable(self) -> None:
+        relay, source = self._relay, self.source
         try:
-            data = self.source.receive()
+            room = self.sink.room()
+            if room <= 0 and not source.pushes:
+                self.wait_for_sink()
+                return
+            data = source.receive(room)
             if data is not None:
-                self._relay.last = self._relay.poller.now
+                if self.sink.discards:
+                    return
+                relay.last = relay.now()
                 self._pass(data)
-            elif self.source.ended:
+            elif source.ended:
                 self._finish()
-            self._settle_debt()
+            if source.owed:
+                relay.wait_for(source)
         except Exception as error:  # noqa: BLE001  # see above
-            self._relay.end(error)
+            relay.end(error)
 
-    def _on_writable(self) -> None:
+    def on_writable(self) -> None:
+        relay, source, sink = self._relay, self.source, self.sink
         try:
-            flushed = self._sink.flush()
-            self._relay.last = self._relay.poller.now  # a reader so slow that a rest stays is not idle
+            before = sink.unsent
+            flushed = sink.flush()
+            if sink.unsent < before:
+                relay.last = relay.now()  # a reader so slow that a rest stays is not idle
+                if source.pushes:
+                    source.settle(sink.unsent)
             if flushed:
                 self._resume()
         except Exception as error:  # noqa: BLE001  # see above
-            self._relay.end(error)
+            relay.end(error)
 
     def on_broken(self) -> None:
-        """The source's socket is neither read nor written, and has news."""
+        """The source is neither read nor written, and has news."""
         try:
             self.source.check()
         except Exception as error:  # noqa: BLE001  # see above
             self._relay.end(error)
 
-    def _settle_debt(self) -> None:
-        if self.source.owed:
-            self._relay.other(self).wait_for_sink()
-
     def _pass(self, data: bytes | memoryview) -> None:
+        source = self.source
         if data:
             if self._inward:
                 self._flow.bytes_in += len(data)
             else:
                 self._flow.bytes_out += len(data)
-            if not self._sink.transmit(data):
+            sent = self.sink.transmit(data)
+            if source.pushes:
+                source.settle(0 if sent else self.sink.unsent)
+            if not sent:
                 self.wait_for_sink()
                 return
-        if self.source.ended:
+        if source.ended:
             self._finish()
 
     def wait_for_sink(self) -> None:
-        """Receive no more until the sink has sent its rest."""
-        self.waits_to_read, self.waits_to_write = None, self._on_writable
+        """Receive no more until the sink has sent its rest, or has room."""
+        self.reads, self.waits = self.source.pushes, True
         self._relay.changed()
 
     def _resume(self) -> None:
-        self.waits_to_write = None
+        self.waits = False
         if self._finishing:
             self._end()
         elif self.source.ended:
             self._finish()
         else:
-            self.waits_to_read = self._on_readable
+            self.reads = True
             self._relay.changed()
 
     def _finish(self) -> None:
         self._finishing = True
-        if self._sink.finish():
+        if self.sink.finish():
             self._end()
         else:
             self.wait_for_sink()
 
     def _end(self) -> None:
         self.over = True
-        self.waits_to_read = None
+        self.reads = self.waits = False
         self._relay.changed()

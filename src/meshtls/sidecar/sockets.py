@@ -26,6 +26,7 @@ __all__ = [
     "close",
     "dial",
     "error_of",
+    "hang_up",
     "linger",
     "listen",
     "peer_of",
@@ -129,6 +130,14 @@ def abort(sock: socket.socket, watcher: Poller | None = None) -> None:
     with contextlib.suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
     close(sock, watcher)
+
+
+def hang_up(sock: socket.socket, error: Exception | None, watcher: Poller | None = None) -> None:
+    """Close a socket as its relay ended: with a reset, unless both sides were done."""
+    if error is None:
+        close(sock, watcher)
+    else:
+        abort(sock, watcher)
 
 
 async def linger(sock: socket.socket, unsent: bytes = b"") -> None:

@@ -13,7 +13,7 @@ from meshtls.sidecar.connection import Flow
 from meshtls.sidecar.ends import PlainEnd, TlsEnd
 from meshtls.sidecar.relay import relay
 from meshtls.sidecar.tunnel.memory import ReceiveMemory
-from meshtls.sidecar.tunnel.wire import Wire
+from meshtls.sidecar.tunnel.session import Session
 from meshtls.tls.engine import MAX_OWED
 from meshtls.wire.http2.frames import PREFACE, Kind, frame
 from meshtls.wire.http2.settings import TunnelBounds
@@ -88,15 +88,15 @@ async def test_a_tunnel_stops_to_read_a_peer_that_leaves_its_answers_unread(
     asker = KeyAsker(as_a(), server, tmp_path)
     end = TlsEnd(pairs[1], server, "the peer")
     ended: list[Exception | None] = []
-    wire = Wire(end, TunnelBounds(), ReceiveMemory(), client=False, idle_timeout=30, on_end=ended.append)
-    wire.start()
+    session = Session(end, TunnelBounds(), ReceiveMemory(), client=False, idle_timeout=30, on_end=ended.append)
+    session.start()
     pairs[0].send(asker.says(PREFACE + frame(Kind.SETTINGS, 0, 0, b"")))
     flood = Flood(asker, pairs[0])
     await owes_little(end, flood)
-    assert wire.blocked
+    assert session.blocked
     async with asyncio.timeout(20):
         reading = asyncio.create_task(flood.read_answers())
-        await until(lambda: end.owed == 0 and not wire.blocked)
+        await until(lambda: end.owed == 0 and not session.blocked)
         await reading
     assert ended == []
-    wire.break_off(ConnectionError("the test is over"))
+    session.break_off(ConnectionError("the test is over"))

@@ -13,7 +13,7 @@ import pytest
 from meshtls.observe.events import Outcome
 from meshtls.sidecar import poller
 from meshtls.sidecar.connection import EndedError, Flow
-from meshtls.sidecar.ends import PlainEnd, TlsEnd
+from meshtls.sidecar.ends import LARGE, PlainEnd, TlsEnd
 from meshtls.sidecar.loop import selector_of
 from meshtls.sidecar.poller import EpollPoller, LoopPoller
 from meshtls.sidecar.relay import relay
@@ -124,7 +124,7 @@ async def test_a_failure_inside_ends_that_relay_and_no_other(
     pairs: list[socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Faulty(PlainEnd):
-        def receive(self) -> memoryview | None:
+        def receive(self, limit: int = LARGE) -> memoryview | None:
             raise ZeroDivisionError("a defect")
 
     others = [*socket.socketpair(), *socket.socketpair()]

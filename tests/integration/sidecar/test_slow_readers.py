@@ -1,4 +1,4 @@
-"""Who reads slower than the buffers in between is not idle, alone and in a tunnel; who stops is."""
+"""A reader slower than the buffers in between is not idle, alone and in a tunnel; one that stops is."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import pytest
 from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import EndedError, Flow
 from meshtls.sidecar.ends import PlainEnd, TlsEnd
-from meshtls.sidecar.relay import _Relay
+from meshtls.sidecar.poller import poller
+from meshtls.sidecar.relay import Relay
 from meshtls.sidecar.tunnel.client import TunnelClient
 from meshtls.sidecar.tunnel.memory import ReceiveMemory
-from meshtls.sidecar.tunnel.splice import Splice
-from meshtls.sidecar.tunnel.wire import Wire
+from meshtls.sidecar.tunnel.session import Session
+from meshtls.sidecar.tunnel.stream_end import StreamEnd
 from meshtls.wire.http2.headers import Request
 from meshtls.wire.http2.settings import TunnelBounds
 from meshtls.wire.http2.streams import Stream
@@ -42,17 +43,17 @@ def sockets() -> Iterator[list[socket.socket]]:
 
 async def test_a_reader_so_slow_that_a_rest_stays_keeps_its_relay_from_being_idle(sockets: list[socket.socket]) -> None:
     app = PlainEnd(sockets[2], "the app")
-    joined = _Relay(PlainEnd(sockets[1], "the client", bytes(1 << 18)), app, Flow(), IDLE)
-    task = asyncio.create_task(joined.run())
-    await asyncio.sleep(0)
+    ended: list[Exception | None] = []
+    joined = Relay(PlainEnd(sockets[1], "the client", bytes(1 << 18)), app, Flow(), poller(), ended.append)
+    joined.start()
     for _ in range(3):
         joined.last = 0.0
         async with asyncio.timeout(SECONDS):
             while not joined.last:
                 await asyncio.get_running_loop().sock_recv(sockets[3], 1 << 10)
-        assert app._rest, "it has not taken all"
-    task.cancel()
-    await asyncio.wait([task])
+        assert app.unsent, "it has not taken all"
+    joined.end(None)
+    assert ended == [None]
 
 
 @dataclass
@@ -63,15 +64,17 @@ class OwnTime:
         return self.seconds
 
 
-class Serving(Wire):
+class Serving(Session):
     """Joins each stream to ``app``."""
 
     app: socket.socket
+    flow: Flow
 
     def requested(self, stream: Stream, request: Request, ended: bool) -> None:
-        splice = self._splices[stream.number] = Splice(self, stream, Flow(), lambda *how: None, from_opener=False)
+        end = self._streams[stream.number] = StreamEnd(self, stream, lambda *how: None, remembers=False)
         self.http.accept(stream)
-        splice.join(self.app)
+        self.flow = Flow()
+        end.join(PlainEnd(self.app, "the app"), self.flow, app_opened=False)
 
 
 class Through:
@@ -98,12 +101,13 @@ class Through:
         self.server.app, self.server.now, self.client.now = other, self.time, self.time
         self.server.start()
         self.client.start()
-        self.near = self.client.open(own, Flow(), lambda _, error: self.how.append(error))
+        self.near = self.client.open(lambda _, error: self.how.append(error))
+        self.near.join(PlainEnd(own, "the reader"), Flow(), app_opened=True)
 
     async def opened(self) -> None:
-        await until(lambda: bool(self.server._splices))
-        (self.far,) = self.server._splices.values()
-        self.flow = self.far._flow
+        await until(lambda: bool(self.server._streams))
+        (self.far,) = self.server._streams.values()
+        self.flow = self.server.flow
 
     async def fill(self) -> None:
         """Let the app write until the stream's window is used up, or the tunnel's peer takes no more."""
@@ -126,16 +130,16 @@ class Through:
 
     async def read_a_little(self) -> None:
         """So much that the near end could send some of what it kept."""
-        while self.near.last < self.time.seconds:
+        while self.near.is_idle_since(self.time.seconds):
             await asyncio.get_running_loop().sock_recv(self.reader, 1 << 10)
 
     def tick(self) -> None:
-        for wire in (self.client, self.server):
-            wire._tick()
+        for session in (self.client, self.server):
+            session._tick()
 
     def close(self) -> None:
-        for wire in (self.client, self.server):
-            wire.break_off(EndedError(Outcome.RESET, "the test is over"))
+        for session in (self.client, self.server):
+            session.break_off(EndedError(Outcome.RESET, "the test is over"))
 
 
 async def test_a_reader_slower_than_the_window_keeps_its_stream_from_being_idle_at_both_ends(
@@ -148,9 +152,9 @@ async def test_a_reader_slower_than_the_window_keeps_its_stream_from_being_idle_
         for _ in range(4):
             through.time.seconds += IDLE * 0.75
             await through.read_a_little()
-            assert through.near._rest, "it has not taken all"
+            assert through.near.kept, "it has not taken all"
             through.client._tick()
-            await until(lambda: through.far.last == through.time.seconds)
+            await until(lambda: not through.far.is_idle_since(through.time.seconds))
             through.tick()
             await through.fill()
     assert through.how == []
@@ -166,11 +170,11 @@ async def test_a_reader_that_still_has_to_take_what_came_before_the_end_keeps_th
         await through.opened()
         await loop.sock_sendall(through.app, bytes(100_000))
         through.app.shutdown(socket.SHUT_WR)
-        await until(lambda: through.near._peer_ended)
+        await until(lambda: through.near.ended)
         through.time.seconds += IDLE * 0.75
         await through.read_a_little()
         through.client._tick()
-        await until(lambda: through.far.last == through.time.seconds)
+        await until(lambda: not through.far.is_idle_since(through.time.seconds))
     assert through.how == []
     through.close()
 
@@ -183,7 +187,7 @@ async def test_a_tunnel_s_peer_that_takes_little_at_a_time_leaves_no_stream_idle
         await through.fill()
         sent = through.flow.bytes_out
         through.time.seconds += IDLE * 0.75
-        while through.far.last < through.time.seconds:
+        while through.far.is_idle_since(through.time.seconds):
             await asyncio.get_running_loop().sock_recv(through.wire, 1 << 10)
     assert through.flow.bytes_out == sent, "the peer has not taken all, and nothing more was read"
     through.close()

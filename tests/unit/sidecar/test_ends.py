@@ -1,15 +1,17 @@
-"""How much one receive takes: little of a conversation, more of bulk. Real sockets."""
+"""Ends over real sockets: how much one receive takes, what a rest is, and how a side that is gone is found out."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from meshtls.sidecar.ends import PlainEnd, TlsEnd
+from meshtls.sidecar.connection import EndedError
+from meshtls.sidecar.ends import PlainEnd, TlsEnd, with_headroom
 from meshtls.tls.engine import TlsEngine
+from meshtls.wire.http2.frames import HEADER_BYTES
 from tests.support.authority import context_for, make_authority
 from tests.support.tls import Ends, engine_of, shake
 
@@ -94,3 +96,63 @@ def test_over_tls_as_well_and_the_largest_piece_there_is_finds_room(roomy: Pair)
     assert whole == 3_000_000
     assert took[0] <= SMALL
     assert max(took) > 2 * SMALL
+
+
+@pytest.fixture
+def gone() -> Iterator[socket.socket]:
+    """A TCP socket whose other side has closed: it has sent FIN, and answers what it is sent with a reset."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        socket.create_connection(listener.getsockname()).close()
+        sock, _ = listener.accept()
+    with sock:
+        sock.setblocking(False)
+        yield sock
+
+
+@pytest.mark.parametrize("heard", [True, False], ids=["whose end was received", "whose end was not received"])
+def test_an_app_that_left_before_the_last_bytes_is_a_reset_unless_it_had_ended_its_side(
+    gone: socket.socket, heard: bool
+) -> None:
+    end = PlainEnd(gone, "the app")
+    if heard:
+        assert end.receive() is None
+    assert end.ended is heard
+    assert end.transmit(b"late")
+    if heard:
+        assert end.finish()
+    else:
+        with pytest.raises(EndedError, match="the app is gone"):
+            end.finish()
+
+
+def test_a_frame_is_built_around_what_a_plain_socket_gave_without_a_copy(pair: Pair) -> None:
+    ours, theirs = pair
+    theirs.send(b"a message")
+    data = PlainEnd(ours, "the app").receive()
+    assert data is not None
+    framed = with_headroom(data)
+    assert framed is not None
+    framed[:HEADER_BYTES] = bytes(HEADER_BYTES)
+    assert bytes(framed) == bytes(HEADER_BYTES) + b"a message"
+    framed[HEADER_BYTES] = ord("A")
+    assert bytes(data) == b"A message", "they are the same bytes"
+    for other in (data[2:], bytes(data)):
+        assert with_headroom(other) is None, "what lies before other bytes is not free"
+
+
+def test_an_end_adds_to_its_rest_what_is_pushed_and_sends_all_in_order(pair: Pair) -> None:
+    ours, theirs = pair
+    end, sent = PlainEnd(ours, "the app"), bytearray()
+    while not end.unsent:
+        sent += b"%06d" % len(sent) * 5000
+        end.transmit(bytes(sent[-30000:]))
+    for piece in (b"one", memoryview(bytearray(b"two")), bytes(70_000)):
+        kept = end.unsent
+        assert not end.transmit(piece)
+        assert end.unsent == kept + len(piece)
+        sent += piece
+    took = bytearray()
+    while not end.flush() or len(took) < len(sent):
+        took += theirs.recv(1 << 16)
+    assert took == sent
+    assert end.unsent == 0

@@ -18,14 +18,15 @@ from meshtls.errors import LocalIdentityError, MeshtlsError, NotAuthorizedError,
 from meshtls.observe.events import Direction, Outcome
 from meshtls.sidecar.address import Address
 from meshtls.sidecar.connection import Connection, EndedError, TlsFacts, host_of
+from meshtls.sidecar.ends import PlainEnd
 from meshtls.sidecar.gate import Gate
 from meshtls.sidecar.runtime import Runtime
 from meshtls.sidecar.settings import InboundConfig, Limits
-from meshtls.sidecar.sockets import abort, address_of, dial
+from meshtls.sidecar.sockets import abort, address_of, dial, hang_up
 from meshtls.sidecar.tunnel.dialler import LoopbackDialler
 from meshtls.sidecar.tunnel.origin import Handover
 from meshtls.sidecar.tunnel.server import TunnelServer
-from meshtls.sidecar.tunnel.splice import Splice
+from meshtls.sidecar.tunnel.stream_end import StreamEnd
 from meshtls.svid.verifier import valid_until
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import TlsContexts
@@ -74,7 +75,7 @@ class Admission:
         self._engine = engine
         self._peer = peer
         self._dials = dials
-        self._dialling: dict[Splice, asyncio.Task[None]] = {}
+        self._dialling: dict[StreamEnd, asyncio.Task[None]] = {}
         self._facts = TlsFacts.of(engine, peer)
         self._trusted = engine.context
         self._expires = valid_until(peer, self._trusted.bundles, tunnel.clock.now())
@@ -85,22 +86,22 @@ class Admission:
     def asked(self, stream: Stream, request: Request, ended: bool) -> None:
         connection = self._connection()
         connection.origin = request.origin
-        splice = self.server.carry(stream, connection.flow, partial(self._done, connection))
+        end = self.server.carry(stream, partial(self._done, connection))
         registry = self._route.runtime.registry
         crowded = registry.full
-        registry.enter(connection, splice.break_off)
+        registry.enter(connection, end.break_off)
         if crowded:
-            self.server.refuse(splice, _UNAVAILABLE, registry.too_many())
+            self.server.refuse(end, _UNAVAILABLE, registry.too_many())
             return
         try:
             self._check(request, connection.started)
             self._authorize(connection)
         except _RefusedError as error:
-            self.server.refuse(splice, error.status, error.why)
+            self.server.refuse(end, error.status, error.why)
             return
         if ended:
-            splice.received(b"", True)
-        self._connect(connection, splice)
+            end.deliver(b"", True)
+        self._connect(connection, end)
 
     def refused(self, error: ProtocolError) -> None:
         """Report a stream that came to nothing: there was no room for it, or its request was malformed."""
@@ -158,46 +159,48 @@ class Admission:
 
     # -- the app --
 
-    def _connect(self, connection: Connection, splice: Splice) -> None:
+    def _connect(self, connection: Connection, end: StreamEnd) -> None:
         began = connection.clock.monotonic()
         sock = self._dialler.at_once()
         if sock is not None:
             connection.timed("connect", began)
-            self._join(connection, splice, sock)
+            self._join(connection, end, sock)
         else:
-            self._dialling[splice] = self._dials.create_task(self._connect_later(connection, splice))
+            self._dialling[end] = self._dials.create_task(self._connect_later(connection, end))
 
-    def _join(self, connection: Connection, splice: Splice, sock: socket.socket) -> None:
+    def _join(self, connection: Connection, end: StreamEnd, sock: socket.socket) -> None:
         if self._route.handover is not None:
             forwarded = forwarded_by(connection.origin, host_of(self._tunnel.remote))
             self._route.handover.leave(sock.getsockname()[:2], forwarded)
-        self.server.accept(splice)
-        splice.join(sock)
+        connection.dialled = sock
+        self.server.accept(end)
+        end.join(PlainEnd(sock, "the app"), connection.flow, app_opened=False)
 
-    async def _connect_later(self, connection: Connection, splice: Splice) -> None:
+    async def _connect_later(self, connection: Connection, end: StreamEnd) -> None:
         app, timeout = self._route.config.app, self._route.limits.connect_timeout
         try:
             with connection.phase("connect"):
                 sock = await dial(app, timeout)
         except TimeoutError:
-            self._unreachable(splice, f"{app} did not answer within {timeout:g} s")
+            self._unreachable(end, f"{app} did not answer within {timeout:g} s")
         except OSError as error:
-            self._unreachable(splice, f"{app} can't be reached: {error}")
+            self._unreachable(end, f"{app} can't be reached: {error}")
         else:
-            if splice.over:
+            if end.over:
                 abort(sock)
                 return
-            self._join(connection, splice, sock)
+            self._join(connection, end, sock)
 
-    def _unreachable(self, splice: Splice, detail: str) -> None:
-        if not splice.over:
-            self.server.refuse(splice, _UNAVAILABLE, EndedError(Outcome.CONNECT_FAILED, detail))
+    def _unreachable(self, end: StreamEnd, detail: str) -> None:
+        if not end.over:
+            self.server.refuse(end, _UNAVAILABLE, EndedError(Outcome.CONNECT_FAILED, detail))
 
-    def _done(self, connection: Connection, splice: Splice, error: Exception | None) -> None:
-        task = self._dialling.pop(splice, None)
+    def _done(self, connection: Connection, end: StreamEnd, error: Exception | None) -> None:
+        task = self._dialling.pop(end, None)
         if task is not None and task is not asyncio.current_task():
             task.cancel()
-        splice.hang_up(error)
+        if connection.dialled is not None:
+            hang_up(connection.dialled, error, self.server.poller)
         self._route.runtime.registry.leave(connection)
         self._route.runtime.reporter.report(connection, error)
 

@@ -16,13 +16,13 @@ from functools import partial
 from meshtls.errors import LocalIdentityError, MeshtlsError
 from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import Connection, Dialled, EndedError, TlsFacts
-from meshtls.sidecar.ends import TlsEnd
+from meshtls.sidecar.ends import PlainEnd, TlsEnd
 from meshtls.sidecar.handshake import speaks_http2
 from meshtls.sidecar.runtime import Runtime
 from meshtls.sidecar.settings import Limits, OutboundConfig
-from meshtls.sidecar.sockets import abort, close, peer_of
+from meshtls.sidecar.sockets import abort, close, hang_up, peer_of
 from meshtls.sidecar.tunnel.client import TunnelClient
-from meshtls.sidecar.tunnel.splice import OnDone, Splice, StreamRefusedError
+from meshtls.sidecar.tunnel.stream_end import OnDone, StreamEnd, StreamRefusedError
 from meshtls.svid.context import X509Context
 from meshtls.svid.verifier import valid_until
 from meshtls.svid.verify import VerifiedPeer
@@ -85,9 +85,9 @@ class TunnelPool:
             return False  # the slow way will say so
         if tunnel is None:
             return False
-        splice = self._ride(tunnel, connection, partial(self._done, connection))
-        self._route.runtime.registry.enter(connection, splice.break_off)
-        splice.on_readable()
+        end = self._open(tunnel, connection, partial(self._done, tunnel, connection))
+        self._route.runtime.registry.enter(connection, end.break_off)
+        _join(end, connection)
         return True
 
     async def carry(self, connection: Connection) -> bool:
@@ -143,13 +143,12 @@ class TunnelPool:
 
     # -- one connection on a tunnel --
 
-    def _ride(self, tunnel: _Tunnel, connection: Connection, on_done: OnDone) -> Splice:
+    def _open(self, tunnel: _Tunnel, connection: Connection, on_done: OnDone) -> StreamEnd:
         # Whether the peer is this route's one ID was asked when the tunnel was made, and no policy changes that.
         connection.peer, connection.facts, connection.tunnel = tunnel.peer, tunnel.facts, True
-        unsent, connection.unsent = connection.unsent, b""
-        return tunnel.client.open(connection.opener, connection.flow, on_done, connection.origin, unsent)
+        return tunnel.client.open(on_done, connection.origin)
 
-    def _done(self, connection: Connection, splice: Splice, error: Exception | None) -> None:
+    def _done(self, tunnel: _Tunnel, connection: Connection, end: StreamEnd, error: Exception | None) -> None:
         if isinstance(error, StreamRefusedError):
             try:
                 _count_refusal(connection, error)
@@ -159,22 +158,23 @@ class TunnelPool:
                 connection.break_off = None
                 self._route.start(connection)
                 return
-        splice.hang_up(error)
+        hang_up(connection.opener, error, tunnel.client.poller)
         self._route.runtime.registry.leave(connection)
         self._route.runtime.reporter.report(connection, error)
 
     async def _ride_to_the_end(self, tunnel: _Tunnel, connection: Connection) -> None:
         done: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
 
-        def on_done(splice: Splice, error: Exception | None) -> None:
+        def on_done(end: StreamEnd, error: Exception | None) -> None:
             if not done.done():
                 done.set_result(error)
 
-        splice = self._ride(tunnel, connection, on_done)
+        stream = self._open(tunnel, connection, on_done)
+        _join(stream, connection)
         try:
             error = await done
         except asyncio.CancelledError:
-            splice.break_off(connection.ended_by or EndedError(Outcome.DRAINED, "the sidecar is stopping"))
+            stream.break_off(connection.ended_by or EndedError(Outcome.DRAINED, "the sidecar is stopping"))
             raise
         if error is not None:
             raise error
@@ -246,6 +246,12 @@ class TunnelPool:
     def __repr__(self) -> str:
         config, streams = self._route.config, [tunnel.client for tunnel in self._tunnels]
         return f"<TunnelPool {config.peer} {config.to} {streams}>"
+
+
+def _join(end: StreamEnd, connection: Connection) -> None:
+    unsent, connection.unsent = connection.unsent, b""
+    connection.flow.bytes_in -= len(unsent)  # the relay counts them again
+    end.join(PlainEnd(connection.opener, "the app", unsent, waited=not unsent), connection.flow, app_opened=True)
 
 
 def _count_refusal(connection: Connection, error: StreamRefusedError) -> None:

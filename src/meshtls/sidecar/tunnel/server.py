@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from meshtls.sidecar.connection import Flow
 from meshtls.sidecar.ends import TlsEnd
 from meshtls.sidecar.tunnel.memory import ReceiveMemory
-from meshtls.sidecar.tunnel.splice import OnDone, Splice
-from meshtls.sidecar.tunnel.wire import OnEnd, Wire
+from meshtls.sidecar.tunnel.session import OnEnd, Session
+from meshtls.sidecar.tunnel.stream_end import OnDone, StreamEnd
 from meshtls.wire.http2.frames import ProtocolError
 from meshtls.wire.http2.headers import Request
 from meshtls.wire.http2.settings import TunnelBounds
@@ -22,7 +21,7 @@ OnRefused = Callable[[ProtocolError], None]
 _PATIENCE = 2
 
 
-class TunnelServer(Wire):
+class TunnelServer(Session):
     """``on_asked`` answers each CONNECT by ``carry`` and then ``accept`` or ``refuse``. ``on_refused`` is told of each
     that the protocol has refused already.
     """
@@ -48,26 +47,22 @@ class TunnelServer(Wire):
     def requested(self, stream: Stream, request: Request, ended: bool) -> None:
         self._on_asked(stream, request, ended)
 
-    def carry(self, stream: Stream, flow: Flow, on_done: OnDone) -> Splice:
-        """Take what comes on the stream; it goes to the app once ``Splice.join`` names its socket."""
-        splice = self._splices[stream.number] = Splice(self, stream, flow, on_done, from_opener=False)
-        return splice
+    def carry(self, stream: Stream, on_done: OnDone) -> StreamEnd:
+        """Take what arrives on the stream; it goes to the app once ``StreamEnd.join`` names it."""
+        end = self._streams[stream.number] = StreamEnd(self, stream, on_done, remembers=False)
+        return end
 
-    def accept(self, splice: Splice) -> None:
-        splice.asked_at = None
-        self.http.accept(splice.stream)
+    def accept(self, end: StreamEnd) -> None:
+        end.asked_at = None
+        self.http.accept(end.stream)
         self.flush_soon()
 
-    def refuse(self, splice: Splice, status: int, error: Exception) -> None:
-        """Answer with this status; ``error`` is how the splice ends."""
-        self.http.refuse(splice.stream, status)
+    def refuse(self, end: StreamEnd, status: int, error: Exception) -> None:
+        """Answer with this status; ``error`` is how the stream ends."""
+        self.http.refuse(end.stream, status)
         self.flush_soon()
-        splice.lost(error)
+        end.lost(error)
 
     def tick(self, now: float) -> None:
-        if not self._splices and self._last < now - _PATIENCE * self._idle:
+        if not self._streams and self._last < now - _PATIENCE * self._idle:
             self.drain()
-
-    def __repr__(self) -> str:
-        state = "over" if self.over else "leaving" if self.http.leaving else "open"
-        return f"<TunnelServer [{state}, {len(self._splices)} streams]>"

@@ -206,11 +206,11 @@ async def test_streams_whose_app_does_not_read_stall_no_other_and_keep_no_more_t
             streams = await stack.enter_async_context(connected(a.outbound))
             group.create_task(_flood(streams, b"s" + bytes(8_000_000)))
         (tunnel,) = b.sidecar._listeners.inbound[0].handler.tunnels._live
-        await _until(lambda: sum(splice.kept > window / 2 for splice in tunnel._splices.values()) == 12)
+        await _until(lambda: sum(stream.kept > window / 2 for stream in tunnel._streams.values()) == 12)
         for _ in range(20):
             async with connected(a.outbound) as streams:
                 assert await echoed(streams) == b"ping"
-        assert max(splice.kept for splice in tunnel._splices.values()) <= window
+        assert max(stream.kept for stream in tunnel._streams.values()) <= window
         leave.set()
 
 

@@ -8,17 +8,19 @@ a quarter of itself late.
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable
+from functools import partial
 
 from meshtls.errors import HandshakeError, MeshtlsError
 from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import EndedError
-from meshtls.sidecar.ends import TlsEnd
+from meshtls.sidecar.ends import TlsEnd, with_headroom
 from meshtls.sidecar.poller import poller
 from meshtls.sidecar.tunnel.memory import ReceiveMemory
-from meshtls.sidecar.tunnel.parting import Parting
-from meshtls.sidecar.tunnel.splice import Splice
+from meshtls.sidecar.tunnel.states import NEXT, SessionState, Step
+from meshtls.sidecar.tunnel.stream_end import StreamEnd
 from meshtls.tls.engine import MAX_OWED
 from meshtls.wire.http2.connection import Http2Connection
 from meshtls.wire.http2.frames import HEADER_BYTES, ErrorCode, ProtocolError
@@ -26,9 +28,9 @@ from meshtls.wire.http2.headers import Request
 from meshtls.wire.http2.settings import TunnelBounds
 from meshtls.wire.http2.streams import Stream
 
-__all__ = ["OnEnd", "Wire"]
+__all__ = ["OnEnd", "Session"]
 
-#: Told once how a tunnel ended; None is well.
+#: Called once with how a tunnel ended; None is well.
 OnEnd = Callable[[Exception | None], None]
 
 #: A frame shorter than this waits for the end of the wake-up, to share a record with others.
@@ -36,9 +38,12 @@ _SMALL = 1 << 12
 _TICKS = 4
 #: Times the idle timeout after which a tunnel without streams is closed, whatever its peer still owes us.
 _LAST_PATIENCE = 3
+#: Seconds for which a peer may keep its side open after we have ended ours.
+_LINGER_SECONDS = 30.0
+_DROPPED = 1 << 12
 
 
-class Wire:
+class Session:
     """``on_end`` is called once, when the connection is over and every stream on it has been told. A stream that the
     peer had ended before goes on alone until its app has taken all of it.
 
@@ -59,30 +64,33 @@ class Wire:
         self._end = end
         self._on_end = on_end
         self._idle = idle_timeout
-        self._splices: dict[int, Splice] = {}
-        self._scheduled = False
-        self._finishing = False
-        self._parting: Parting | None = None
+        self._streams: dict[int, StreamEnd] = {}
+        self._flush_is_scheduled = False
+        self._lingers_until = 0.0
         self._last = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self.now = time.monotonic
         self._memory = memory
+        self.now = time.monotonic
+        self.state = SessionState.OPEN
         self.http = Http2Connection(self, bounds, memory, client=client)
         self.poller = poller()
         self.blocked = False
-        self.waiting: set[Splice] = set()
-        self.over = False
+        self.waiting: set[StreamEnd] = set()
 
     def start(self) -> None:
-        """Speak, listen, and take in what came with the handshake."""
+        """Send our preface, receive, and take in what came with the handshake."""
         self._last = self.now()
         self._tick()
         self._guarded(self._begin)
 
     @property
-    def ending(self) -> bool:
-        """No more streams come or go; only what was sent is waited for."""
-        return self.over or self._finishing
+    def over(self) -> bool:
+        return self.state is SessionState.OVER
+
+    @property
+    def empty(self) -> bool:
+        """It carries no stream."""
+        return not self._streams
 
     def drain(self) -> None:
         """Take no new streams, and end with the last of those that are."""
@@ -90,66 +98,54 @@ class Wire:
 
     def break_off(self, error: Exception, code: ErrorCode = ErrorCode.NO_ERROR) -> None:
         """End it now, and every stream with it. ``code`` is what the peer is told."""
-        if self.over:
-            return
-        if self._parting is not None:
+        if self.state is SessionState.LINGERING:
             self._close(None)
-            return
-        self.http.close(code)
-        self._farewell()
-        for splice in list(self._splices.values()):
-            splice.lost(error)
-        self._close(error)
+        elif not self.over:
+            self.http.close(code)
+            self._farewell()
+            for end in list(self._streams.values()):
+                end.lost(error)
+            self._close(error)
 
-    # -- for the splices --
+    # -- for its streams --
 
-    def put(self, stream: Stream, framed: memoryview, count: int) -> None:
-        header = self.http.data_header(stream, count)
-        if count < _SMALL:
+    def put(self, stream: Stream, data: bytes | memoryview) -> None:
+        header = self.http.data_header(stream, len(data))
+        framed = with_headroom(data) if len(data) >= _SMALL else None
+        if framed is None:
             self.http.outgoing += header
-            self.http.outgoing += framed[HEADER_BYTES : HEADER_BYTES + count]
+            self.http.outgoing += data
             self.flush_soon()
         else:
             framed[:HEADER_BYTES] = header
-            self._guarded(lambda: self._put_now(framed[: HEADER_BYTES + count]))
+            self._guarded(partial(self._put_now, framed))
 
     def flush_soon(self) -> None:
-        if not self._scheduled:
-            self._scheduled = True
+        if not self._flush_is_scheduled:
+            self._flush_is_scheduled = True
             self.poller.defer(self._flush_now)
 
-    def flush(self) -> None:
-        """Send what is in ``http.outgoing``, unless the socket is full. Raises EndedError."""
-        outgoing = self.http.outgoing
-        if not outgoing or self.blocked or self.over or self._parting is not None:
-            return
-        with memoryview(outgoing) as data:
-            taken = self._end.transmit(data)
-        outgoing.clear()
-        if not taken:
-            self._block()
-
-    def keep(self, splice: Splice, count: int) -> None:
+    def keep(self, end: StreamEnd, count: int) -> None:
         self.http.kept += count
-        self._memory.keep(splice, count)
+        self._memory.keep(end, count)
         if self._memory.tight and not self.over:
             self._memory.when_eased(self._renew)
 
-    def release(self, splice: Splice, count: int) -> None:
+    def release(self, end: StreamEnd, count: int) -> None:
         self.http.kept -= count
-        self._memory.release(splice, count)
+        self._memory.release(end, count)
         self._renew()
 
     def _renew(self) -> None:
         self._guarded(self.http.replenish_connection_window)
 
-    def forget(self, splice: Splice) -> None:
-        if self._splices.pop(splice.stream.number, None) is not None and not self._splices:
+    def forget(self, end: StreamEnd) -> None:
+        if self._streams.pop(end.stream.number, None) is not None and not self._streams:
             self._last = self.now()
             if self.http.leaving:
                 self.flush_soon()
 
-    # -- what comes --
+    # -- what arrives --
 
     def _on_readable(self) -> None:
         self._guarded(self._receive)
@@ -158,7 +154,7 @@ class Wire:
         self._guarded(self._resume)
 
     def _begin(self) -> None:
-        self.poller.watch(self._end.sock, self._on_readable, None)
+        self._end.watch(self.poller, self._on_readable, None)
         first = self._end.first()
         if first:
             self.http.feed(memoryview(first))
@@ -172,31 +168,33 @@ class Wire:
 
     def _after_receiving(self) -> None:
         if self._end.ended and not self.over:
-            self._peer_ended()
-        if self._end.owed and not self.ending:
+            if self.http.streams:
+                raise EndedError(Outcome.RESET, "the tunnel's peer ended it in the middle of streams")
+            self._finish()
+        if self._end.owed and self.state is SessionState.OPEN:
             self._block()
 
     def received(self, stream: Stream, data: memoryview | bytes, ended: bool) -> None:
-        splice = self._splices.get(stream.number)
-        if splice is not None:
-            splice.received(data, ended)
+        end = self._streams.get(stream.number)
+        if end is not None:
+            end.deliver(data, ended)
 
     def broken(self, stream: Stream, code: ErrorCode, by_peer: bool) -> None:
-        splice = self._splices.get(stream.number)
-        if splice is None:
+        end = self._streams.get(stream.number)
+        if end is None:
             return
-        who = "the peer reset the stream" if by_peer else "the peer broke a rule of HTTP/2 on the stream"
-        error = EndedError(Outcome.RESET, f"{who}: {code.name}")
+        how = "the peer reset the stream" if by_peer else "the peer broke a rule of HTTP/2 on the stream"
+        error = EndedError(Outcome.RESET, f"{how}: {code.name}")
         if by_peer and code is ErrorCode.NO_ERROR:
-            splice.left(error)
+            end.left(error)
         else:
-            splice.lost(error)
+            end.lost(error)
 
     def window_grew(self, stream: Stream | None) -> None:
         if stream is None:
-            for splice in list(self.waiting):
-                splice.resume()
-        elif (one := self._splices.get(stream.number)) is not None:
+            for end in list(self.waiting):
+                end.resume()
+        elif (one := self._streams.get(stream.number)) is not None:
             one.credited()
 
     def requested(self, stream: Stream, request: Request, ended: bool) -> None:
@@ -211,12 +209,18 @@ class Wire:
     def tick(self, now: float) -> None:
         """A quarter of the shortest timeout is over."""
 
-    def _peer_ended(self) -> None:
-        if self.http.streams:
-            raise EndedError(Outcome.RESET, "the tunnel's peer ended it in the middle of streams")
-        self._finish()
+    # -- what is sent --
 
-    # -- what goes --
+    def flush(self) -> None:
+        """Send what is in ``http.outgoing``, unless the socket is full. Raises EndedError."""
+        outgoing = self.http.outgoing
+        if not outgoing or self.blocked or self.state >= SessionState.LINGERING:
+            return
+        with memoryview(outgoing) as data:
+            taken = self._end.transmit(data)
+        outgoing.clear()
+        if not taken:
+            self._block()
 
     def _put_now(self, framed: memoryview) -> None:
         self.flush()
@@ -225,55 +229,73 @@ class Wire:
 
     def _flush_now(self) -> None:
         self._guarded(self._settle)
-        self._scheduled = False
+        self._flush_is_scheduled = False
 
     def _settle(self) -> None:
         self.flush()
-        if not self.over and self.http.leaving and not self._splices and not self.http.streams:
+        if not self.over and self.http.leaving and not self._streams and not self.http.streams:
             self._finish()
-
-    def _finish(self) -> None:
-        if self._finishing:
-            return
-        self._finishing = True
-        try:
-            finished = self._end.finish()
-        except EndedError:
-            finished = True  # the peer was quicker, and there is nothing left to lose
-        if finished:
-            self._part()
-        else:
-            self._block()
-
-    def _part(self) -> None:
-        self.blocked = False
-        self._parting = Parting(self._end.sock, self.poller, self.now(), lambda: self._close(None))
-        self._parting.begin()
 
     def _block(self) -> None:
         self.blocked = True
         read = None if self._end.owed > MAX_OWED else self._on_readable
-        self.poller.watch(self._end.sock, read, self._on_writable)
+        self._end.watch(self.poller, read, self._on_writable)
 
     def _resume(self) -> None:
         if not self._end.flush():
             self._count_partial_flush()
             return
         self.blocked = False
-        if self._finishing:
-            self._part()
+        if self.state is SessionState.FINISHING:
+            self._linger()
             return
-        self.poller.watch(self._end.sock, self._on_readable, None)
+        self._end.watch(self.poller, self._on_readable, None)
         self.window_grew(None)
 
     def _count_partial_flush(self) -> None:
         """A peer that takes little at a time makes no stream idle that only waits for its turn."""
-        now = self.now()
-        for splice in self.waiting:
-            if self.http.room(splice.stream) > 0:
-                splice.last = now
+        for end in self.waiting:
+            if self.http.room(end.stream) > 0:
+                end.touch()
 
     # -- the end --
+
+    def _step(self, step: Step) -> None:
+        self.state = NEXT[self.state][step]
+
+    def _finish(self) -> None:
+        if self.state is not SessionState.OPEN:
+            return
+        self._step(Step.EMPTIED)
+        try:
+            finished = self._end.finish()
+        except EndedError:
+            finished = True  # the peer was quicker, and there is nothing left to lose
+        if finished:
+            self._linger()
+        else:
+            self._block()
+
+    def _linger(self) -> None:
+        self._step(Step.FLUSHED)
+        self.blocked = False
+        self._lingers_until = self.now() + _LINGER_SECONDS
+        try:
+            self._end.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._close(None)
+        else:
+            self._end.watch(self.poller, self._drop, None)
+
+    def _drop(self) -> None:
+        try:
+            if self._end.sock.recv(_DROPPED):
+                return
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            pass  # a reset ends it as well
+        self._close(None)
 
     def _guarded(self, step: Callable[[], None]) -> None:
         """Take a step from outside; what it has put out is sent when the wake-up ends."""
@@ -291,7 +313,7 @@ class Wire:
             self._close(error)
 
     def _farewell(self) -> None:
-        """Send what is left to say, if the socket takes it."""
+        """Send GOAWAY and close_notify, if the socket takes them."""
         try:
             self.flush()
             if not self.blocked:
@@ -302,40 +324,44 @@ class Wire:
     def _close(self, error: Exception | None) -> None:
         if self.over:
             return
-        self.over = True
-        self.poller.watch(self._end.sock, None, None)
+        self._step(Step.CLOSED)
+        self._end.watch(self.poller, None, None)
         self._memory.forget(self._renew)
         if error is not None and not isinstance(error, MeshtlsError):
             self._loop.call_exception_handler({"message": "a tunnel failed", "exception": error})
         lost = error or EndedError(Outcome.RESET, "the tunnel ended")
-        for splice in list(self._splices.values()):
-            splice.left(lost)
-        if self._timer is not None and not self._splices:
+        for end in list(self._streams.values()):
+            end.left(lost)
+        if self._timer is not None and not self._streams:
             self._timer.cancel()
         self._on_end(error)
 
+    # -- time --
+
     def _tick(self) -> None:
         now = self.now()
-        idle_since = now - self._idle
-        for splice in list(self._splices.values()):
-            if splice.last < idle_since:
-                splice.break_off(EndedError(Outcome.IDLE_TIMEOUT, f"no byte moved for {self._idle:g} s"))
+        for end in list(self._streams.values()):
+            if end.is_idle_since(now - self._idle):
+                end.break_off(EndedError(Outcome.IDLE_TIMEOUT, f"no byte moved for {self._idle:g} s"))
             else:
-                splice.return_little()
-        if self.over:
-            pass  # some apps are still taking what came before
-        elif self._parting is None:
+                end.return_little()
+        if self.state is SessionState.LINGERING:
+            if now > self._lingers_until:
+                self._close(None)
+        elif not self.over:
             self._tick_while_used(now)
-        else:
-            self._parting.tick(now)
-        if not self.over or self._splices:
+        if not self.over or self._streams:
             self._timer = self._loop.call_later(self._pace(), self._tick)
 
     def _tick_while_used(self, now: float) -> None:
         self.tick(now)
-        if not self._splices and self._last < now - _LAST_PATIENCE * self._idle:
+        if not self._streams and self._last < now - _LAST_PATIENCE * self._idle:
             # Asked to go, it neither went nor let us go: a peer that reads nothing, or answers no PING.
             self.break_off(EndedError(Outcome.IDLE_TIMEOUT, "the tunnel had no streams, and its peer did not let go"))
 
     def _pace(self) -> float:
         return self._idle / _TICKS
+
+    def __repr__(self) -> str:
+        session, http = self.state.name, self.http.state.name
+        return f"<{type(self).__name__} {session}, HTTP/2 {http} [{len(self._streams)} streams]>"
