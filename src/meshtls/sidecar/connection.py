@@ -7,11 +7,13 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import count
 from typing import Any, NamedTuple
 
 from meshtls.clock import Clock
 from meshtls.errors import MeshtlsError, NotAuthorizedError
 from meshtls.observe.events import ConnectionResult, Direction, Outcome, Phases
+from meshtls.observe.live import Events, Live, PhaseEnded
 from meshtls.policy.request import Request
 from meshtls.printable import printable
 from meshtls.sidecar.gate import Gate
@@ -22,6 +24,9 @@ from meshtls.tls.unproven import Stage, Unproven
 from meshtls.wire.origin import NOWHERE, Origin
 
 __all__ = ["Connection", "Dialled", "EndedError", "Flow", "Parting", "TlsFacts", "host_of"]
+
+
+_numbers = count(1)
 
 
 class Parting(NamedTuple):
@@ -134,6 +139,9 @@ class Connection:
     refusals: int = 0
     #: What its CONNECT says of where it comes from: ours where we call, and the peer's claim where we are called.
     origin: Origin = NOWHERE
+    #: Who is told of its phases.
+    events: Events | None = None
+    number: int = field(init=False, default_factory=_numbers.__next__)
     started: datetime = field(init=False)
     _began: float = field(init=False)
     _phases: dict[str, float] = field(init=False, default_factory=dict)
@@ -154,7 +162,9 @@ class Connection:
 
     def timed(self, name: str, began: float) -> None:
         """Note a phase that began at this time of the clock's and ends now."""
-        self._phases[name] = (self.clock.monotonic() - began) * 1000
+        ms = self._phases[name] = (self.clock.monotonic() - began) * 1000
+        if self.events is not None and self.events.observed:
+            self.events.tell(PhaseEnded(self.number, name, ms), self.sidecar)
 
     def admit(self, gate: Gate, peer: VerifiedPeer | None, port: int | None = None) -> None:
         """Register what is to be judged and only then judge it, so that no change of policy slips in between.
@@ -187,6 +197,29 @@ class Connection:
             self.break_off(self.ended_by)
         return True
 
+    def live(self) -> Live:
+        """What is known of it now."""
+        return Live(
+            number=self.number,
+            sidecar=self.sidecar,
+            direction=self.direction,
+            started=self.started,
+            remote=self.remote,
+            local_id=self.local_id,
+            peer_id=self.peer.spiffe_id if self.peer else None,
+            tunnel=self.tunnel,
+            bytes_in=self.flow.bytes_in,
+            bytes_out=self.flow.bytes_out,
+            phases=self._timings(),
+        )
+
+    def _timings(self) -> Phases:
+        return Phases(
+            handshake_ms=self._phases.get("handshake"),
+            connect_ms=self._phases.get("connect"),
+            total_ms=(self.clock.monotonic() - self._began) * 1000,
+        )
+
     def result(self, outcome: Outcome, detail: str) -> ConnectionResult:
         """Everything that is known, with this ending."""
         facts = self.facts or TlsFacts.of(self.engine, self.peer)
@@ -213,11 +246,7 @@ class Connection:
             tunnel=self.tunnel,
             bytes_in=self.flow.bytes_in,
             bytes_out=self.flow.bytes_out,
-            phases=Phases(
-                handshake_ms=self._phases.get("handshake"),
-                connect_ms=self._phases.get("connect"),
-                total_ms=(self.clock.monotonic() - self._began) * 1000,
-            ),
+            phases=self._timings(),
         )
 
 

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from meshtls.observe.events import Outcome
+from meshtls.observe.live import Live
 from meshtls.sidecar.connection import Connection, EndedError, host_of
 from meshtls.sidecar.gate import Gate
 from meshtls.sidecar.settings import Limits
@@ -103,6 +104,10 @@ class Registry:
     def of(self, gate: Gate) -> list[Connection]:
         """Those that came through this gate."""
         return [connection for connection in self._live if connection.gate is gate]
+
+    def live(self) -> list[Live]:
+        """Each connection as of now, with its bytes so far, in the order in which they were opened."""
+        return [connection.live() for connection in sorted(self._live, key=lambda one: one.number)]
 
     def end_all(self, outcome: Outcome, detail: str) -> None:
         """End every connection with this outcome."""

@@ -3,19 +3,21 @@
 A connection with a task of its own leaves through ``carry``, which closes its sockets as well. A stream of a tunnel and
 a connection that is refused before it has a task leave through ``report``.
 
-The consumer is anybody's function. A closed log or a full disk must not end a tunnel, a listener or the sidecar, so
-what it raises is contained here: it is logged once when it begins to fail, and once when it works again, with the
-number of results that were lost in between.
+The consumer is anybody's function, and so is each observer of what happens to connections before their end. A closed
+log or a full disk must not end a tunnel, a listener or the sidecar, so what one raises is contained here: it is logged
+once when it begins to fail, and once when it works again, with the number of results or events that were lost between.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
 
 from meshtls.errors import LocalIdentityError, PeerError
 from meshtls.logs import logger
 from meshtls.observe.events import ConnectionResult, Outcome, outcome_of
+from meshtls.observe.live import Ended, Event, Observer, Opened
 from meshtls.sidecar.connection import Connection, EndedError
 from meshtls.sidecar.sockets import abort, close, linger
 
@@ -28,12 +30,76 @@ OnResult = Callable[[ConnectionResult], None]
 Phases = Callable[[Connection], Awaitable[None]]
 
 
+_T = TypeVar("_T")
+
+
+class _Contained(Generic[_T]):
+    """A consumer whose errors end nothing: ``lost`` counts what it failed on since it last worked."""
+
+    __slots__ = ("_consume", "_each", "_name", "lost")
+
+    def __init__(self, consume: Callable[[_T], None], name: str, each: str) -> None:
+        self.lost = 0
+        self._consume = consume
+        self._name = name
+        self._each = each
+
+    def give(self, item: _T, sidecar: str) -> None:
+        try:
+            self._consume(item)
+        except (Exception, asyncio.CancelledError):  # it is anybody's function; see above
+            self.lost += 1
+            if self.lost == 1:
+                log.exception(
+                    "sidecar %s: %s failed on a connection's %s; connections go on unreported",
+                    sidecar,
+                    self._name,
+                    self._each,
+                )
+        else:
+            if self.lost:
+                log.warning("sidecar %s: %s works again; %d %ss were lost", sidecar, self._name, self.lost, self._each)
+                self.lost = 0
+
+    def close(self, sidecar: str) -> None:
+        if self.lost:
+            message = "sidecar %s: %s did not work to the end; %d %ss were lost"
+            log.warning(message, sidecar, self._name, self.lost, self._each)
+            self.lost = 0
+
+
 class Reporter:
-    """``lost`` counts the results that ``on_result`` failed on since it last worked."""
+    """Tells ``on_result`` of each end, and observers of all that happens to connections (``observe/live.py``)."""
 
     def __init__(self, on_result: OnResult) -> None:
-        self.lost = 0
-        self._on_result = on_result
+        self._results = _Contained(on_result, "on_result", "result")
+        self._observers: tuple[_Contained[Event], ...] = ()
+
+    @property
+    def observed(self) -> bool:
+        return bool(self._observers)
+
+    def observe(self, observer: Observer) -> Callable[[], None]:
+        """Tell ``observer`` of every event from now on, until what this returns is called. What it raises is logged and
+        changes nothing. ``Registry.live`` has what was opened before.
+        """
+        contained = _Contained(observer, "an observer", "event")
+        self._observers += (contained,)
+
+        def stop() -> None:
+            self._observers = tuple(one for one in self._observers if one is not contained)
+
+        return stop
+
+    def tell(self, event: Event, sidecar: str) -> None:
+        for observer in self._observers:
+            observer.give(event, sidecar)
+
+    def opened(self, connection: Connection) -> None:
+        """A connection begins, or a stream."""
+        connection.events = self
+        if self._observers:
+            self.tell(Opened(connection.live()), connection.sidecar)
 
     async def carry(self, connection: Connection, phases: Phases) -> None:
         """Take the connection through its phases in this task, report how it ended, and close its sockets."""
@@ -56,33 +122,22 @@ class Reporter:
     def report(self, connection: Connection, error: BaseException | None) -> Outcome:
         """Report how a connection ended; None is well. Never raises, except what ends the process."""
         outcome, detail = _ending(connection, error)
-        if not (connection.quiet and outcome.allowed):
-            self._deliver(connection.result(outcome, detail))
+        wanted = not (connection.quiet and outcome.allowed)
+        if wanted or self._observers:
+            result = connection.result(outcome, detail)
+            if wanted:
+                self._results.give(result, connection.sidecar)
+            self.tell(Ended(connection.number, result), connection.sidecar)
         return outcome
 
-    def _deliver(self, result: ConnectionResult) -> None:
-        try:
-            self._on_result(result)
-        except (Exception, asyncio.CancelledError):  # it is anybody's function; see above
-            self.lost += 1
-            if self.lost == 1:
-                log.exception(
-                    "sidecar %s: on_result failed on a connection's result; connections go on unreported",
-                    result.sidecar,
-                )
-        else:
-            if self.lost:
-                log.warning("sidecar %s: on_result works again; %d results were lost", result.sidecar, self.lost)
-                self.lost = 0
-
     def close(self, sidecar: str) -> None:
-        """Say how many results were lost, where that has not been said."""
-        if self.lost:
-            log.warning("sidecar %s: on_result did not work to the end; %d results were lost", sidecar, self.lost)
-            self.lost = 0
+        """Say how many results and events were lost, where that has not been said."""
+        self._results.close(sidecar)
+        for observer in self._observers:
+            observer.close(sidecar)
 
     def __repr__(self) -> str:
-        return f"<Reporter [{self.lost} lost]>"
+        return f"<Reporter [{self._results.lost} lost, {len(self._observers)} observers]>"
 
 
 def _ending(connection: Connection, error: BaseException | None) -> tuple[Outcome, str]:

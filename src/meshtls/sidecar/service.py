@@ -196,6 +196,7 @@ class Sidecar:
         config = self.config
         connection = Connection(config.name, config.spiffe_id, direction, sock, remote, self._clock)
         connection.gate = gate
+        self.runtime.reporter.opened(connection)
         if self.registry.full:
             abort(sock)
             self.runtime.reporter.report(connection, self.registry.too_many())

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from meshtls.observe.events import ConnectionResult, Direction
+from meshtls.observe.events import ConnectionResult, Direction, Outcome
+from meshtls.observe.live import Ended, Event, Opened, PhaseEnded
 from meshtls.sidecar.connection import Connection
 from meshtls.sidecar.reporter import Reporter
 from meshtls.spiffeid import SpiffeId
@@ -49,7 +50,7 @@ def test_a_failure_is_contained_and_logged_once_with_the_number_of_lost_results(
     for _ in range(3):
         reporter.report(connection, None)
     assert caplog.messages == [FAILED]
-    assert repr(reporter) == "<Reporter [3 lost]>"
+    assert repr(reporter) == "<Reporter [3 lost, 0 observers]>"
     consumer.error = None
     reporter.report(connection, None)
     reporter.report(connection, None)
@@ -75,3 +76,55 @@ def test_a_consumer_that_works_leaves_no_log_line(connection: Connection, caplog
 def test_an_error_that_ends_the_process_is_not_contained(error: BaseException, connection: Connection) -> None:
     with pytest.raises(type(error)):
         Reporter(Consumer(error)).report(connection, None)
+
+
+def test_an_observer_gets_each_event_until_it_stops_and_on_result_what_it_always_got(connection: Connection) -> None:
+    reporter, seen = Reporter(consumer := Consumer()), list[Event]()
+    assert not reporter.observed
+    stop = reporter.observe(seen.append)
+    assert reporter.observed
+    reporter.opened(connection)
+    with connection.phase("connect"):
+        pass
+    reporter.report(connection, None)
+    opened, phase, ended = seen
+    assert isinstance(opened, Opened)
+    assert (opened.connection.number, opened.connection.remote) == (connection.number, "127.0.0.1:1")
+    assert phase == PhaseEnded(connection.number, "connect", 0.0)
+    assert isinstance(ended, Ended)
+    assert (ended.number, ended.result.outcome) == (connection.number, Outcome.OK)
+    assert consumer.taken == 1
+    stop()
+    with connection.phase("handshake"):
+        reporter.report(connection, None)
+    assert (len(seen), consumer.taken) == (3, 2)
+
+
+def test_the_end_of_a_tunnel_itself_is_an_event_and_no_result(connection: Connection) -> None:
+    reporter, seen = Reporter(consumer := Consumer()), list[Event]()
+    reporter.observe(seen.append)
+    connection.quiet = True
+    reporter.report(connection, None)
+    assert [type(event) for event in seen] == [Ended]
+    assert consumer.taken == 0
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("a defect"), asyncio.CancelledError()])
+def test_what_an_observer_raises_is_contained_and_the_others_are_told(
+    error: BaseException, connection: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(event: Event) -> None:
+        raise error
+
+    reporter, seen = Reporter(consumer := Consumer()), list[Event]()
+    reporter.observe(fails)
+    reporter.observe(seen.append)
+    for _ in range(2):
+        reporter.opened(connection)
+    reporter.report(connection, None)
+    reporter.close("b")
+    assert (len(seen), consumer.taken) == (3, 1)
+    assert caplog.messages == [
+        "sidecar b: an observer failed on a connection's event; connections go on unreported",
+        "sidecar b: an observer did not work to the end; 3 events were lost",
+    ]

@@ -117,6 +117,7 @@ class Admission:
         )
         connection.facts = self._facts
         connection.tunnel = True
+        self._route.runtime.reporter.opened(connection)
         return connection
 
     # -- the verdict --

@@ -1,0 +1,78 @@
+"""What happens to connections while they live, as one stream of values. Pure.
+
+For whatever shows them: metrics, an admin page, a dashboard. A consumer that comes late asks for what lives now
+(``Live``) before it takes its first event; the two agree, since both come from one thread.
+
+There is no event for bytes, which would be one for each receive: ``Live`` has them as of when it was asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Protocol
+
+import msgspec
+
+from meshtls.observe.events import ConnectionResult, Direction, Phases
+from meshtls.spiffeid import SpiffeId
+
+__all__ = ["Ended", "Event", "Events", "Live", "Observer", "Opened", "PhaseEnded"]
+
+
+class Live(msgspec.Struct, frozen=True, kw_only=True):
+    """One connection, or one stream of a tunnel (``tunnel``), as of now.
+
+    - ``number``: its own within the process; ``remote``: the address of the end that speaks TLS.
+    - ``peer_id``: None until the peer is verified, and for plaintext.
+    - ``bytes_in``, ``bytes_out``: application bytes from and to the connection's opener so far.
+    - ``phases``: those that are over; ``total_ms`` is the time since it was opened.
+    """
+
+    number: int
+    sidecar: str
+    direction: Direction
+    started: datetime
+    remote: str
+    local_id: SpiffeId
+    peer_id: SpiffeId | None
+    tunnel: bool
+    bytes_in: int
+    bytes_out: int
+    phases: Phases
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """A connection was accepted, or a peer or an app opened a stream."""
+
+    connection: Live
+
+
+class PhaseEnded(msgspec.Struct, frozen=True):
+    """``handshake`` or ``connect`` is over, well or not, after ``ms`` milliseconds."""
+
+    number: int
+    phase: str
+    ms: float
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """The last event of a connection. ``result`` is also that of a tunnel itself, which the access log leaves out."""
+
+    number: int
+    result: ConnectionResult
+
+
+Event = Opened | PhaseEnded | Ended
+Observer = Callable[[Event], None]
+
+
+class Events(Protocol):
+    """Where events go."""
+
+    @property
+    def observed(self) -> bool:
+        """Somebody takes them: without, none has to be made."""
+
+    def tell(self, event: Event, sidecar: str) -> None:
+        """Give it to every observer. Never raises."""
