@@ -25,6 +25,7 @@ __all__ = [
     "address_of",
     "close",
     "dial",
+    "dial_at_once",
     "error_of",
     "hang_up",
     "linger",
@@ -43,6 +44,9 @@ _LINGER_BYTES = 1 << 24
 _DROPPED = memoryview(bytearray(1 << 18))
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _UNDERWAY = (errno.EINPROGRESS, errno.EALREADY)
+_CONNECTED = (0, errno.EISCONN)
+# A type with this flag is born non-blocking, which saves a call into the kernel; where there is none, it is made so.
+_NONBLOCK: int = getattr(socket, "SOCK_NONBLOCK", 0)
 _Place = tuple[Any, ...]
 _Target = tuple[int, _Place]
 
@@ -103,17 +107,42 @@ async def dial(address: Address, timeout: float | None = None) -> socket.socket:
     raise failure
 
 
-async def _connected(sock: socket.socket, place: _Place, deadline: float | None) -> None:
+def dial_at_once(address: Address) -> socket.socket | None:
+    """Connect without waiting: on loopback a connection is there when ``connect`` returns. None for any other address,
+    for a name, and where it is not there; ``dial`` waits for it, or finds out why it can't be had.
+    """
+    for family, place in _loopback(address):
+        try:
+            sock = socket.socket(family, socket.SOCK_STREAM | _NONBLOCK)
+        except OSError:
+            return None
+        try:
+            if not _NONBLOCK:
+                sock.setblocking(False)
+            if _connect(sock, place) in _CONNECTED:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                return sock
+        except OSError:
+            pass
+        sock.close()
+    return None
+
+
+def _connect(sock: socket.socket, place: _Place) -> int:
+    """The error number of ``connect``; 0 or EISCONN where it is connected."""
     code = sock.connect_ex(place)
-    if code == errno.EINPROGRESS:
-        # On this machine it is done by the time that the call returns: to ask again is cheaper than to wait.
-        code = sock.connect_ex(place)
+    # On this machine it is done by the time that the call returns: to ask again is cheaper than to wait.
+    return sock.connect_ex(place) if code == errno.EINPROGRESS else code
+
+
+async def _connected(sock: socket.socket, place: _Place, deadline: float | None) -> None:
+    code = _connect(sock, place)
     if code in _UNDERWAY:
         async with asyncio.timeout_at(deadline):
             await writable(sock)
         if error := error_of(sock):
             raise error
-    elif code and code != errno.EISCONN:
+    elif code not in _CONNECTED:
         raise OSError(code, os.strerror(code))
 
 
@@ -214,6 +243,15 @@ def _literal(address: Address) -> tuple[_Target, ...]:
     except socket.gaierror:
         return ()
     return _targets(found)
+
+
+@lru_cache(maxsize=256)
+def _loopback(address: Address) -> tuple[_Target, ...]:
+    """The same where the address is this machine's own."""
+    try:
+        return _literal(address) if ipaddress.ip_address(address.host).is_loopback else ()
+    except ValueError:
+        return ()
 
 
 async def _resolved(address: Address, deadline: float | None) -> tuple[_Target, ...]:

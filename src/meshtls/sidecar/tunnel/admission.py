@@ -22,8 +22,7 @@ from meshtls.sidecar.ends import PlainEnd
 from meshtls.sidecar.gate import Gate
 from meshtls.sidecar.runtime import Runtime
 from meshtls.sidecar.settings import InboundConfig, Limits
-from meshtls.sidecar.sockets import abort, address_of, dial, hang_up
-from meshtls.sidecar.tunnel.dialler import LoopbackDialler
+from meshtls.sidecar.sockets import abort, address_of, dial, dial_at_once, hang_up
 from meshtls.sidecar.tunnel.origin import Handover
 from meshtls.sidecar.tunnel.server import TunnelServer
 from meshtls.sidecar.tunnel.stream_end import StreamEnd
@@ -81,7 +80,6 @@ class Admission:
         self._expires = valid_until(peer, self._trusted.bundles, tunnel.clock.now())
         self._port = route.config.app.port
         self._names = _names(route.config, address_of(tunnel.opener))
-        self._dialler = LoopbackDialler(route.config.app)
 
     def asked(self, stream: Stream, request: Request, ended: bool) -> None:
         connection = self._connection()
@@ -162,7 +160,7 @@ class Admission:
 
     def _connect(self, connection: Connection, end: StreamEnd) -> None:
         began = connection.clock.monotonic()
-        sock = self._dialler.at_once()
+        sock = dial_at_once(self._route.config.app)
         if sock is not None:
             connection.timed("connect", began)
             self._join(connection, end, sock)

@@ -23,7 +23,7 @@ from meshtls.sidecar.poller import poller
 from meshtls.sidecar.registry import Registry
 from meshtls.sidecar.reporter import Reporter
 from meshtls.sidecar.settings import Limits
-from meshtls.sidecar.tunnel.dialler import LoopbackDialler
+from meshtls.sidecar.sockets import dial_at_once
 from meshtls.svid.context import ConstantSource, X509Context
 from meshtls.wire.http2.connection import DRAIN_PING
 from meshtls.wire.http2.frames import PREFACE, ErrorCode, Kind, frame
@@ -42,7 +42,7 @@ def listener() -> Iterator[socket.socket]:
 
 
 def test_a_listening_app_on_loopback_is_connected_at_once(listener: socket.socket) -> None:
-    sock = LoopbackDialler(Address("127.0.0.1", listener.getsockname()[1])).at_once()
+    sock = dial_at_once(Address("127.0.0.1", listener.getsockname()[1]))
     assert sock is not None
     with sock:
         assert sock.getpeername() == listener.getsockname()
@@ -53,8 +53,8 @@ def test_a_listening_app_on_loopback_is_connected_at_once(listener: socket.socke
 @pytest.mark.parametrize(
     "address", [Address("127.0.0.1", 1), Address("localhost", 1), Address("192.0.2.1", 1), Address("::1", 1)]
 )
-def test_what_is_not_there_at_once_is_left_to_those_who_wait(address: Address) -> None:
-    assert LoopbackDialler(address).at_once() is None
+def test_an_address_that_is_not_there_at_once_is_left_to_dial(address: Address) -> None:
+    assert dial_at_once(address) is None
 
 
 def a_stream(sock: socket.socket) -> Connection:
