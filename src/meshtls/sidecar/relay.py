@@ -19,7 +19,7 @@ from functools import partial
 
 from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import EndedError, Flow
-from meshtls.sidecar.ends import End
+from meshtls.sidecar.ends import LARGE, End
 from meshtls.sidecar.idle import idle_watch
 from meshtls.sidecar.poller import Poller, poller
 from meshtls.tls.engine import MAX_OWED
@@ -60,7 +60,7 @@ class Relay:
     - ``over``: ``on_end`` was called, and both ends are left alone.
     """
 
-    __slots__ = ("_on_end", "_poller", "_pumps", "last", "now", "over")
+    __slots__ = ("_on_end", "_pumps", "last", "now", "over", "poller")
 
     def __init__(
         self,
@@ -72,44 +72,23 @@ class Relay:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._on_end = on_end
-        self._poller = poller
-        self._pumps: tuple[_Pump, ...] = (
-            _Pump(self, opener, other, flow, inward=True),
-            _Pump(self, other, opener, flow, inward=False),
-        )
+        self.poller = poller
+        inward = _Pump(self, opener, other, flow, inward=True)
+        outward = _Pump(self, other, opener, flow, inward=False)
+        inward.twin, outward.twin = outward, inward
+        self._pumps: tuple[_Pump, ...] = (inward, outward)
         self.now = now
         self.last = now()
         self.over = False
 
     def start(self) -> None:
         """Pass on what came before, and from now on what comes. It may be over when this returns."""
-        for pump in self._pumps:
-            pump.start()
-        self.changed()
-
-    def changed(self) -> None:
-        """What a pump waits for has changed."""
-        if self.over:
-            return
-        inward, outward = self._pumps
-        if inward.over and outward.over:
-            self.end(None)
-            return
-        self._watch(inward, outward)
-        self._watch(outward, inward)
-
-    def _watch(self, reading: _Pump, writing: _Pump) -> None:
-        source = reading.source
-        read = reading.on_readable if reading.reads and source.owed <= MAX_OWED else None
-        write = writing.on_writable if writing.waits else None
-        # Only for an end that we neither read nor write: the other calls learn of a reset themselves.
-        source.watch(self._poller, read, write, None if read or write else reading.on_broken)
-
-    def wait_for(self, end: End) -> None:
-        """Receive no more for this end until it has sent its rest."""
-        for pump in self._pumps:
-            if pump.sink is end:
-                pump.wait_for_sink()
+        pumps = self._pumps
+        for pump in pumps:
+            if not self.over:
+                pump.on_readable(first=True)
+        for pump in pumps:
+            pump.watch_source()
 
     def end_idle(self, timeout: float) -> None:
         self.end(EndedError(Outcome.IDLE_TIMEOUT, f"no byte moved for {timeout:g} s"))
@@ -122,59 +101,77 @@ class Relay:
         # Without the pumps there is no circle of objects, which would be the garbage collector's work.
         pumps, self._pumps = self._pumps, ()
         for pump in pumps:
-            pump.source.watch(self._poller, None, None)
+            pump.twin = None
+            pump.source.watch(self.poller, None, None)
         self._on_end(error)
 
 
 class _Pump:
-    """One direction. ``reads``: it wants what its source has. ``waits``: its sink has a rest, or had no room.
+    """One direction; ``twin`` is the other, whose sink is this one's source. It is None once the relay is over.
+
+    ``reads``: it wants what its source has. ``waits``: its sink has a rest, or had no room.
 
     The callbacks catch every exception: what they raised would end not this relay but the poller's whole batch, or the
     tunnel. It goes to whoever has the relay.
     """
 
-    __slots__ = ("_finishing", "_flow", "_inward", "_relay", "over", "reads", "sink", "source", "waits")
+    __slots__ = (
+        "_finishing",
+        "_flow",
+        "_inward",
+        "_pushed",
+        "_relay",
+        "_windowed",
+        "over",
+        "reads",
+        "sink",
+        "source",
+        "twin",
+        "waits",
+    )
 
     def __init__(self, relay: Relay, source: End, sink: End, flow: Flow, *, inward: bool) -> None:
         self._relay = relay
         self._flow = flow
         self._inward = inward
         self._finishing = False
+        self._pushed, self._windowed = source.pushes, sink.windowed
         self.source = source
         self.sink = sink
+        self.twin: _Pump | None = None
         self.over = False
         self.reads = True
         self.waits = False
 
-    def start(self) -> None:
-        """Pass on what came before the relay began."""
-        relay, source = self._relay, self.source
-        if relay.over:
-            return
-        try:
-            self._pass(source.first(self.sink.room()))
-            if source.owed:
-                relay.wait_for(source)
-        except Exception as error:  # noqa: BLE001  # see above
-            relay.end(error)
-
-    def on_readable(self) -> None:
+    def on_readable(self, *, first: bool = False) -> None:
+        """``first``: pass on what came before."""
         relay, source = self._relay, self.source
         try:
-            room = self.sink.room()
-            if room <= 0 and not source.pushes:
-                self.wait_for_sink()
-                return
-            data = source.receive(room)
-            if data is not None:
-                if self.sink.discards:
+            room, sink = LARGE, self.sink
+            if self._windowed:
+                room = sink.room()
+                if room <= 0 and not self._pushed and not first:
+                    self._wait_for_sink()
                     return
+            data = (source.first(room) or None) if first else source.receive(room)
+            if data is None:
+                if source.ended:
+                    self._finish()
+            elif not (self._windowed and sink.discards):
                 relay.last = relay.now()
-                self._pass(data)
-            elif source.ended:
-                self._finish()
+                if self._inward:
+                    self._flow.bytes_in += len(data)
+                else:
+                    self._flow.bytes_out += len(data)
+                sent = sink.transmit(data)
+                if self._pushed:
+                    source.settle(0 if sent else sink.unsent)
+                if not sent:
+                    self._wait_for_sink()
+                elif source.ended:
+                    self._finish()
             if source.owed:
-                relay.wait_for(source)
+                self._wait_for_source()
         except Exception as error:  # noqa: BLE001  # see above
             relay.end(error)
 
@@ -185,7 +182,7 @@ class _Pump:
             flushed = sink.flush()
             if sink.unsent < before:
                 relay.last = relay.now()  # a reader so slow that a rest stays is not idle
-                if source.pushes:
+                if self._pushed:
                     source.settle(sink.unsent)
             if flushed:
                 self._resume()
@@ -199,26 +196,25 @@ class _Pump:
         except Exception as error:  # noqa: BLE001  # see above
             self._relay.end(error)
 
-    def _pass(self, data: bytes | memoryview) -> None:
-        source = self.source
-        if data:
-            if self._inward:
-                self._flow.bytes_in += len(data)
-            else:
-                self._flow.bytes_out += len(data)
-            sent = self.sink.transmit(data)
-            if source.pushes:
-                source.settle(0 if sent else self.sink.unsent)
-            if not sent:
-                self.wait_for_sink()
-                return
-        if source.ended:
-            self._finish()
+    def watch_source(self) -> None:
+        """What is wanted of the source has changed: by this pump, which reads it, or by the twin, which writes it."""
+        twin = self.twin
+        if twin is None:
+            return
+        read = self.on_readable if self.reads and self.source.owed <= MAX_OWED else None
+        write = twin.on_writable if twin.waits else None
+        # Only for an end that we neither read nor write: the other calls learn of a reset themselves.
+        self.source.watch(self._relay.poller, read, write, None if read or write else self.on_broken)
 
-    def wait_for_sink(self) -> None:
+    def _wait_for_sink(self) -> None:
         """Receive no more until the sink has sent its rest, or has room."""
-        self.reads, self.waits = self.source.pushes, True
-        self._relay.changed()
+        self.reads, self.waits = self._pushed, True
+        self._changed()
+
+    def _wait_for_source(self) -> None:
+        """The source owes its peer an answer: receive no more for it until that is sent."""
+        if self.twin is not None:
+            self.twin._wait_for_sink()
 
     def _resume(self) -> None:
         self.waits = False
@@ -228,16 +224,24 @@ class _Pump:
             self._finish()
         else:
             self.reads = True
-            self._relay.changed()
+        self._changed()
 
     def _finish(self) -> None:
         self._finishing = True
         if self.sink.finish():
             self._end()
         else:
-            self.wait_for_sink()
+            self._wait_for_sink()
 
     def _end(self) -> None:
         self.over = True
-        self.reads = self.waits = False
-        self._relay.changed()
+        self.reads = False
+        if self.twin is not None and self.twin.over:
+            self._relay.end(None)
+        else:
+            self.watch_source()
+
+    def _changed(self) -> None:
+        self.watch_source()
+        if self.twin is not None:
+            self.twin.watch_source()

@@ -74,10 +74,7 @@ class Reporter:
     def __init__(self, on_result: OnResult) -> None:
         self._results = _Contained(on_result, "on_result", "result")
         self._observers: tuple[_Contained[Event], ...] = ()
-
-    @property
-    def observed(self) -> bool:
-        return bool(self._observers)
+        self.observed = False
 
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Tell ``observer`` of every event from now on, until what this returns is called. What it raises is logged and
@@ -85,9 +82,11 @@ class Reporter:
         """
         contained = _Contained(observer, "an observer", "event")
         self._observers += (contained,)
+        self.observed = True
 
         def stop() -> None:
             self._observers = tuple(one for one in self._observers if one is not contained)
+            self.observed = bool(self._observers)
 
         return stop
 
@@ -98,7 +97,7 @@ class Reporter:
     def opened(self, connection: Connection) -> None:
         """A connection begins, or a stream."""
         connection.events = self
-        if self._observers:
+        if self.observed:
             self.tell(Opened(connection.live()), connection.sidecar)
 
     async def carry(self, connection: Connection, phases: Phases) -> None:
@@ -123,11 +122,12 @@ class Reporter:
         """Report how a connection ended; None is well. Never raises, except what ends the process."""
         outcome, detail = _ending(connection, error)
         wanted = not (connection.quiet and outcome.allowed)
-        if wanted or self._observers:
+        if wanted or self.observed:
             result = connection.result(outcome, detail)
             if wanted:
                 self._results.give(result, connection.sidecar)
-            self.tell(Ended(connection.number, result), connection.sidecar)
+            if self.observed:
+                self.tell(Ended(connection.number, result), connection.sidecar)
         return outcome
 
     def close(self, sidecar: str) -> None:

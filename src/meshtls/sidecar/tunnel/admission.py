@@ -54,7 +54,7 @@ class InboundRoute:
 
 
 class _RefusedError(MeshtlsError):
-    """A stream gets this status; ``why`` goes to our own log."""
+    """Answer the stream with this status; ``why`` is for our own log."""
 
     def __init__(self, status: int, why: MeshtlsError) -> None:
         super().__init__(str(why))
@@ -63,7 +63,7 @@ class _RefusedError(MeshtlsError):
 
 
 class Admission:
-    """One tunnel's. ``asked`` answers each CONNECT; ``dials`` runs what has to be waited for."""
+    """Of one tunnel. ``on_request`` answers each CONNECT; ``dials`` runs the dials that have to wait."""
 
     def __init__(
         self, route: InboundRoute, tunnel: Connection, engine: TlsEngine, peer: VerifiedPeer, dials: asyncio.TaskGroup
@@ -81,7 +81,7 @@ class Admission:
         self._port = route.config.app.port
         self._names = _names(route.config, address_of(tunnel.opener))
 
-    def asked(self, stream: Stream, request: Request, ended: bool) -> None:
+    def on_request(self, stream: Stream, request: Request, ended: bool) -> None:
         connection = self._connection()
         connection.origin = request.origin
         end = self.server.carry(stream, partial(self._done, connection))
@@ -101,7 +101,7 @@ class Admission:
             end.deliver(b"", True)
         self._connect(connection, end)
 
-    def refused(self, error: ProtocolError) -> None:
+    def on_refused(self, error: ProtocolError) -> None:
         """Report a stream that came to nothing: there was no room for it, or its request was malformed."""
         connection = self._connection()
         connection.peer = self._peer
@@ -121,16 +121,16 @@ class Admission:
     # -- the verdict --
 
     def _check(self, request: Request, now: datetime) -> None:
-        """Is it asked for what we have, by whom we still believe? Raises _RefusedError."""
+        """Check method and authority, and that the peer's verification holds. Raises _RefusedError."""
         if request.method != b"CONNECT":
             wanted = f"wanted CONNECT through a tunnel, got {_shown(request.method)}"
             raise _RefusedError(_NOT_ALLOWED, EndedError(Outcome.POLICY_DENIED, wanted))
         if request.authority not in self._names and request.authority.lower() not in self._names:
-            raise _RefusedError(_NOT_FOUND, _no_such_place(request.authority, self._names))
+            raise _RefusedError(_NOT_FOUND, _unknown_authority(request.authority, self._names))
         self._check_current(now)
 
     def _check_current(self, now: datetime) -> None:
-        """What the tunnel's handshake showed may be over by now; then no more streams come this way."""
+        """Verify the peer again, and drain the tunnel, if trust has changed or its chain has ended since."""
         try:
             context = self._route.contexts.current()
             if context.snapshot is not self._trusted or now > self._expires:
@@ -210,7 +210,7 @@ def _names(config: InboundConfig, local: Address) -> frozenset[bytes]:
     return frozenset(str(address).lower().encode() for address in known)
 
 
-def _no_such_place(authority: bytes, names: frozenset[bytes]) -> EndedError:
+def _unknown_authority(authority: bytes, names: frozenset[bytes]) -> EndedError:
     known = ", ".join(sorted(map(_shown, names)))
     return EndedError(
         Outcome.POLICY_DENIED,

@@ -85,7 +85,7 @@ class TunnelClient(Session):
 
     def tick(self, now: float) -> None:
         late = now - self._answer_timeout
-        if any(end.asked_at is not None and end.asked_at < late for end in self._streams.values()):
+        if any(end.unanswered_since is not None and end.unanswered_since < late for end in self._streams.values()):
             self._give_up_on(late)
         elif not self._streams and self._last < now - self._idle:
             self.drain()
@@ -95,7 +95,7 @@ class TunnelClient(Session):
         self.drain()
         error = EndedError(Outcome.CONNECT_FAILED, f"the peer did not answer CONNECT within {self._answer_timeout:g} s")
         for end in list(self._streams.values()):
-            if end.asked_at is not None and end.asked_at < late:
+            if end.unanswered_since is not None and end.unanswered_since < late:
                 end.break_off(error)
 
     def _pace(self) -> float:

@@ -15,15 +15,15 @@ from meshtls.wire.http2.streams import Stream
 
 __all__ = ["TunnelServer"]
 
-OnAsked = Callable[[Stream, Request, bool], None]
+OnRequest = Callable[[Stream, Request, bool], None]
 OnRefused = Callable[[ProtocolError], None]
 #: A tunnel without streams is the client's to close: it knows best whether it is about to open one.
 _PATIENCE = 2
 
 
 class TunnelServer(Session):
-    """``on_asked`` answers each CONNECT by ``carry`` and then ``accept`` or ``refuse``. ``on_refused`` is told of each
-    that the protocol has refused already.
+    """``on_request`` answers each CONNECT by ``carry`` and then ``accept`` or ``refuse``. ``on_refused`` is called
+    for each that HTTP/2 has refused already.
     """
 
     def __init__(
@@ -33,11 +33,11 @@ class TunnelServer(Session):
         memory: ReceiveMemory,
         *,
         idle_timeout: float,
-        on_asked: OnAsked,
+        on_request: OnRequest,
         on_refused: OnRefused,
         on_end: OnEnd,
     ) -> None:
-        self._on_asked = on_asked
+        self._on_request = on_request
         self._on_refused = on_refused
         super().__init__(end, bounds, memory, client=False, idle_timeout=idle_timeout, on_end=on_end)
 
@@ -45,7 +45,7 @@ class TunnelServer(Session):
         self._on_refused(error)
 
     def requested(self, stream: Stream, request: Request, ended: bool) -> None:
-        self._on_asked(stream, request, ended)
+        self._on_request(stream, request, ended)
 
     def carry(self, stream: Stream, on_done: OnDone) -> StreamEnd:
         """Take what arrives on the stream; it goes to the app once ``StreamEnd.join`` names it."""
@@ -53,7 +53,7 @@ class TunnelServer(Session):
         return end
 
     def accept(self, end: StreamEnd) -> None:
-        end.asked_at = None
+        end.unanswered_since = None
         self.http.accept(end.stream)
         self.flush_soon()
 

@@ -43,6 +43,9 @@ _LINGER_SECONDS = 30.0
 _DROPPED = 1 << 12
 
 
+_OPEN, _FINISHING, _LINGERING, _OVER = SessionState
+
+
 class Session:
     """``on_end`` is called once, when the connection is over and every stream on it has been told. A stream that the
     peer had ended before goes on alone until its app has taken all of it.
@@ -71,7 +74,7 @@ class Session:
         self._timer: asyncio.TimerHandle | None = None
         self._memory = memory
         self.now = time.monotonic
-        self.state = SessionState.OPEN
+        self.state = _OPEN
         self.http = Http2Connection(self, bounds, memory, client=client)
         self.poller = poller()
         self.blocked = False
@@ -85,7 +88,7 @@ class Session:
 
     @property
     def over(self) -> bool:
-        return self.state is SessionState.OVER
+        return self.state is _OVER
 
     @property
     def empty(self) -> bool:
@@ -98,11 +101,11 @@ class Session:
 
     def break_off(self, error: Exception, code: ErrorCode = ErrorCode.NO_ERROR) -> None:
         """End it now, and every stream with it. ``code`` is what the peer is told."""
-        if self.state is SessionState.LINGERING:
+        if self.state is _LINGERING:
             self._close(None)
         elif not self.over:
             self.http.close(code)
-            self._farewell()
+            self._send_goaway()
             for end in list(self._streams.values()):
                 end.lost(error)
             self._close(error)
@@ -110,8 +113,9 @@ class Session:
     # -- for its streams --
 
     def put(self, stream: Stream, data: bytes | memoryview) -> None:
-        header = self.http.data_header(stream, len(data))
-        framed = with_headroom(data) if len(data) >= _SMALL else None
+        count = len(data)
+        header = self.http.data_header(stream, count)
+        framed = with_headroom(data) if count >= _SMALL else None
         if framed is None:
             self.http.outgoing += header
             self.http.outgoing += data
@@ -167,11 +171,11 @@ class Session:
         self._after_receiving()
 
     def _after_receiving(self) -> None:
-        if self._end.ended and not self.over:
+        if self._end.ended and self.state is not _OVER:
             if self.http.streams:
                 raise EndedError(Outcome.RESET, "the tunnel's peer ended it in the middle of streams")
             self._finish()
-        if self._end.owed and self.state is SessionState.OPEN:
+        if self._end.owed and self.state is _OPEN:
             self._block()
 
     def received(self, stream: Stream, data: memoryview | bytes, ended: bool) -> None:
@@ -214,7 +218,7 @@ class Session:
     def flush(self) -> None:
         """Send what is in ``http.outgoing``, unless the socket is full. Raises EndedError."""
         outgoing = self.http.outgoing
-        if not outgoing or self.blocked or self.state >= SessionState.LINGERING:
+        if not outgoing or self.blocked or self.state >= _LINGERING:
             return
         with memoryview(outgoing) as data:
             taken = self._end.transmit(data)
@@ -228,12 +232,12 @@ class Session:
             self._block()
 
     def _flush_now(self) -> None:
-        self._guarded(self._settle)
+        self._guarded(self._flush_or_finish)
         self._flush_is_scheduled = False
 
-    def _settle(self) -> None:
+    def _flush_or_finish(self) -> None:
         self.flush()
-        if not self.over and self.http.leaving and not self._streams and not self.http.streams:
+        if self.http.leaving and self.state is not _OVER and not self._streams and not self.http.streams:
             self._finish()
 
     def _block(self) -> None:
@@ -246,7 +250,7 @@ class Session:
             self._count_partial_flush()
             return
         self.blocked = False
-        if self.state is SessionState.FINISHING:
+        if self.state is _FINISHING:
             self._linger()
             return
         self._end.watch(self.poller, self._on_readable, None)
@@ -264,7 +268,7 @@ class Session:
         self.state = NEXT[self.state][step]
 
     def _finish(self) -> None:
-        if self.state is not SessionState.OPEN:
+        if self.state is not _OPEN:
             return
         self._step(Step.EMPTIED)
         try:
@@ -299,21 +303,21 @@ class Session:
 
     def _guarded(self, step: Callable[[], None]) -> None:
         """Take a step from outside; what it has put out is sent when the wake-up ends."""
-        if self.over:
+        if self.state is _OVER:
             return
         try:
             step()
             if self.http.outgoing or self.http.leaving:
                 self.flush_soon()
         except ProtocolError as error:
-            self._farewell()
+            self._send_goaway()
             detail = f"the tunnel's peer broke a rule of HTTP/2: {error}"
             self._close(EndedError(Outcome.RESET, detail, self._end.parting()))
         except Exception as error:  # noqa: BLE001  # called from the poller: it ends this tunnel, and is raised to its owner
             self._close(error)
 
-    def _farewell(self) -> None:
-        """Send GOAWAY and close_notify, if the socket takes them."""
+    def _send_goaway(self) -> None:
+        """Send what is queued, GOAWAY last, and close_notify, if the socket takes them."""
         try:
             self.flush()
             if not self.blocked:
@@ -344,8 +348,8 @@ class Session:
             if end.is_idle_since(now - self._idle):
                 end.break_off(EndedError(Outcome.IDLE_TIMEOUT, f"no byte moved for {self._idle:g} s"))
             else:
-                end.return_little()
-        if self.state is SessionState.LINGERING:
+                end.replenish()
+        if self.state is _LINGERING:
             if now > self._lingers_until:
                 self._close(None)
         elif not self.over:

@@ -75,7 +75,7 @@ class StreamEnd:
     """``on_done`` is called once, when the stream and, once it has been joined, its relay are over.
 
     - ``kept``: bytes that arrived and that the app has not taken.
-    - ``asked_at``: when the stream was opened, by the session's clock, as long as CONNECT has no answer.
+    - ``unanswered_since``: when the stream was opened, by the session's clock, as long as CONNECT has no answer.
     - ``ended``: the peer has sent END_STREAM.
     - ``discards``: the peer has left after that; see ``left``.
     - ``over``: ``on_done`` was called.
@@ -95,15 +95,15 @@ class StreamEnd:
         "_rest",
         "_room",
         "_write",
-        "asked_at",
         "discards",
         "ended",
         "kept",
         "over",
         "stream",
+        "unanswered_since",
     )
 
-    pushes = True
+    pushes = windowed = True
     owed = 0
 
     def __init__(self, carrier: Carrier, stream: Stream, on_done: OnDone, *, remembers: bool) -> None:
@@ -128,7 +128,7 @@ class StreamEnd:
         self.stream = stream
         self.kept = 0
         self.ended = self.discards = self.over = False
-        self.asked_at: float | None = carrier.now()
+        self.unanswered_since: float | None = carrier.now()
 
     def join(self, app: End, flow: Flow, *, app_opened: bool) -> None:
         """From now on move bytes between the stream and the app. It may be over when this returns."""
@@ -143,7 +143,7 @@ class StreamEnd:
 
     def is_idle_since(self, moment: float) -> bool:
         """No byte has moved, and the stream was not opened, after ``moment``."""
-        last = self.asked_at if self._relay is None else self._relay.last
+        last = self.unanswered_since if self._relay is None else self._relay.last
         return last is not None and last < moment
 
     def touch(self) -> None:
@@ -199,13 +199,17 @@ class StreamEnd:
         return memoryview(early)
 
     def receive(self, limit: int = LARGE) -> bytes | memoryview | None:
-        self.check()
+        if self._error is not None:
+            raise self._error
         data, self._pushed = self._pushed, b""
         self._fresh = len(data)
         return data or None
 
     def settle(self, unsent: int) -> None:
         before, fresh = self.kept, self._fresh
+        if not unsent and not before:
+            self._carrier.http.taken(self.stream, fresh)
+            return
         self._fresh = 0
         unsent = min(unsent, before + fresh)  # the rest of a TLS end is ciphertext, and longer
         self.kept = unsent
@@ -248,7 +252,7 @@ class StreamEnd:
 
     def answered(self) -> None:
         """The peer has accepted the stream: what is sent now is not sent again."""
-        self.asked_at = self._remembered = None
+        self.unanswered_since = self._remembered = None
         self.resume()
 
     def resume(self) -> None:
@@ -261,7 +265,7 @@ class StreamEnd:
         self.touch()
         self.resume()
 
-    def return_little(self) -> None:
+    def replenish(self) -> None:
         """Credit the peer with less than half a window, where the app is slow: it learns so that the app reads."""
         stream, http = self.stream, self._carrier.http
         if self.kept and stream.unreturned and stream.number in http.streams:

@@ -41,8 +41,8 @@ class Tunnels:
                 TunnelBounds(self._route.limits.tunnel_streams, self._route.limits.tunnel_window),
                 self._route.runtime.memory,
                 idle_timeout=self._route.limits.idle_timeout,
-                on_asked=admission.asked,
-                on_refused=admission.refused,
+                on_request=admission.on_request,
+                on_refused=admission.on_refused,
                 on_end=on_end,
             )
             error = await self._run(server, tunnel, ended)
