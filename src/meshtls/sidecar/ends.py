@@ -34,6 +34,9 @@ _WITH_FIN: int = getattr(socket, "MSG_MORE", 0)
 #: Bytes of one receive. A stream that fills the smaller is given the larger; one that does not goes back.
 SMALL, LARGE = 1 << 16, 1 << 18
 
+#: What is received begins at a multiple of this: kernel and AES copy slower to and from odd addresses.
+_ALIGNMENT = 64
+
 Callback = Callable[[], None] | None
 
 
@@ -43,8 +46,9 @@ class _Buffers:
     __slots__ = ("decrypted", "framed", "latest", "received")
 
     def __init__(self) -> None:
-        self.framed = memoryview(bytearray(HEADER_BYTES + LARGE))
-        self.received = self.framed[HEADER_BYTES:]
+        whole = memoryview(bytearray(_ALIGNMENT + LARGE))
+        self.framed = whole[_ALIGNMENT - HEADER_BYTES :]
+        self.received = whole[_ALIGNMENT:]
         self.latest = self.received[:0]
         self.decrypted = memoryview(bytearray(LARGE + MAX_RECORD))
 
@@ -340,4 +344,4 @@ def _kept(data: bytes | bytearray | memoryview, sent: int) -> bytes | bytearray 
         return data
     # A view of bytes keeps them alive without a copy; a view of a shared buffer has to be copied out of it.
     rest = memoryview(data)[sent:]
-    return rest if isinstance(rest.obj, bytes) else bytes(rest)
+    return rest if isinstance(rest.obj, bytes) else bytearray(rest)
