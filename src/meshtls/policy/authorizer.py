@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from meshtls.errors import InvalidSpiffeIdError, NotAuthorizedError
 from meshtls.logs import logger
+from meshtls.policy.decision import Decision, PolicyVerdict
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.svid.verify import VerifiedPeer
 
@@ -28,17 +29,6 @@ log = logger("meshtls.policy")
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """A verdict and, in words that stand in the log and the reply, why. False in a boolean context where denied."""
-
-    allowed: bool
-    reason: str
-
-    def __bool__(self) -> bool:
-        return self.allowed
-
-
-@dataclass(frozen=True, slots=True)
 class Target:
     """What the peer asks for: this side's own ID, and the local port where there is one."""
 
@@ -52,14 +42,14 @@ Authorizer = Callable[[VerifiedPeer, Target], Decision]
 def evaluate(authorizer: Authorizer, peer: VerifiedPeer, target: Target) -> Decision:
     """Ask the authorizer. Deny where it fails, or returns anything but a Decision.
 
-    It may be anybody's function: a coroutine, a text that says "denied" or a pair would pass for a yes.
+    It may be a user's function. A coroutine, a text that says "denied" or a pair are all true in a boolean context.
     """
     try:
         decision: object = authorizer(peer, target)
-    except Exception as error:  # it is not ours, and whatever it raises is no yes
+    except Exception as error:  # a user's function: whatever it raises, the peer is denied
         log.exception("authorizer failed on peer %s; denying", peer.spiffe_id)
         return Decision(False, f"peer {peer.spiffe_id} is not allowed: the authorizer failed: {type(error).__name__}")
-    if isinstance(decision, Decision) and isinstance(decision.allowed, bool):
+    if isinstance(decision, Decision):
         return decision
     if inspect.iscoroutine(decision):
         decision.close()
@@ -70,7 +60,10 @@ def evaluate(authorizer: Authorizer, peer: VerifiedPeer, target: Target) -> Deci
 
 
 def refusal_by(authorizer: Authorizer, peer: VerifiedPeer, target: Target) -> NotAuthorizedError | None:
-    """What to raise where the authorizer does not allow this peer; None where it does."""
+    """What to raise where the authorizer does not allow this peer; None where it does.
+
+    NEEDS_HTTP is no permission: what asks here has no request to show.
+    """
     decision = evaluate(authorizer, peer, target)
     return None if decision.allowed else NotAuthorizedError(decision.reason, peer)
 
@@ -85,7 +78,7 @@ def check_authorizer(authorizer: object) -> None:
 
 
 def authorize_any() -> Authorizer:
-    """Allow every peer that a known bundle vouches for, of any trust domain."""
+    """Allow every verified peer, of any trust domain whose bundle is known."""
     return lambda peer, target: Decision(True, "any verified peer is allowed")
 
 
@@ -106,8 +99,10 @@ def authorize_one_of(*spiffe_ids: SpiffeId | str) -> Authorizer:
 
     def decide(peer: VerifiedPeer, target: Target) -> Decision:
         if peer.spiffe_id in allowed:
-            return Decision(True, f"peer {peer.spiffe_id} is allowed to reach {target.local_id}")
-        return Decision(False, f"peer {peer.spiffe_id} is not allowed to reach {target.local_id}; allowed: {listed}")
+            return _decision(True, lambda: f"peer {peer.spiffe_id} is allowed to reach {target.local_id}")
+        return _decision(
+            False, lambda: f"peer {peer.spiffe_id} is not allowed to reach {target.local_id}; allowed: {listed}"
+        )
 
     return decide
 
@@ -127,9 +122,13 @@ def authorize_member_of(trust_domain: TrustDomain | str) -> Authorizer:
     def decide(peer: VerifiedPeer, target: Target) -> Decision:
         allowed = peer.spiffe_id.member_of(wanted)
         word = "is" if allowed else "is not"
-        return Decision(allowed, f"peer {peer.spiffe_id} {word} a member of trust domain {wanted}")
+        return _decision(allowed, lambda: f"peer {peer.spiffe_id} {word} a member of trust domain {wanted}")
 
     return decide
+
+
+def _decision(allowed: bool, reason: Callable[[], str]) -> Decision:
+    return Decision.of(PolicyVerdict.ALLOW if allowed else PolicyVerdict.DENY, reason)
 
 
 def _domain(text: str) -> TrustDomain:
@@ -141,8 +140,6 @@ def _domain(text: str) -> TrustDomain:
 def _kind(decision: object) -> str:
     if inspect.iscoroutine(decision):
         return "a coroutine (it can't be async)"
-    if isinstance(decision, Decision):
-        return f"a Decision whose allowed is a {type(decision.allowed).__name__}"
     return type(decision).__name__
 
 

@@ -208,7 +208,7 @@ def failing(peer: VerifiedPeer, target: Target) -> Decision:
         (lambda peer, target: None, "authorizer returned NoneType, expected a Decision"),
         (
             lambda peer, target: Decision(NO_BOOL, "not a bool"),
-            "authorizer returned a Decision whose allowed is a str, expected a Decision",
+            "the authorizer failed: TypeError",
         ),
         (never_awaited, "authorizer returned a coroutine (it can't be async), expected a Decision"),
         (failing, "the authorizer failed: LookupError"),
