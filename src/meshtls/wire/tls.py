@@ -1,7 +1,8 @@
-"""What is known here of TLS's own bytes: first records, alerts, the Certificate message. Pure.
+"""TLS's own bytes, as far as they are read and written here: first records, alerts, two messages. Pure.
 
 OpenSSL speaks TLS for us. These are the places where we have to read or write some of it ourselves: to tell TLS from
-plaintext, to send an alert where OpenSSL sends none, and to verify a peer's certificates within its handshake.
+plaintext, to send an alert where OpenSSL sends none, to verify a peer's certificates within its handshake, and to know
+the name that a client asked for.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ __all__ = [
     "certificates_of_message",
     "fatal_alert",
     "first_bytes_of",
+    "server_name_of_message",
 ]
 
 #: The most plaintext that one record holds, in bytes (RFC 8446, section 5.1).
@@ -44,6 +46,7 @@ class ContentType(IntEnum):
 class HandshakeType(IntEnum):
     """The handshake messages that are known here (RFC 8446, section 4)."""
 
+    CLIENT_HELLO = 1
     CERTIFICATE = 11
     KEY_UPDATE = 24
 
@@ -125,6 +128,37 @@ def certificates_of_message(version: int, message: bytes, *, limit: int) -> list
         if version >= TLS_1_3:
             _, at = _vector(message, at, 2)  # the entry's extensions
     return chain
+
+
+def server_name_of_message(message: bytes) -> str | None:
+    """The host name that a ClientHello asks for (RFC 8446, section 4.1.2; RFC 6066, section 3), in lower case.
+
+    ``message`` includes the handshake header. None where there is none, and for what is no ClientHello or no printable
+    ASCII: OpenSSL judges the message itself.
+    """
+    try:
+        at = 4 + 2 + 32  # the header, legacy_version, random
+        for length_bytes in (1, 2, 1):  # legacy_session_id, cipher_suites, legacy_compression_methods
+            _, at = _vector(message, at, length_bytes)
+        at, end = _vector(message, at, 2)
+        while at < end:
+            kind = message[at : at + 2]
+            start, at = _vector(message, at + 2, 2)
+            if kind == _SERVER_NAME:
+                # One host_name is all that a list can hold: there may be one of each kind, and no other was defined.
+                list_start, _ = _vector(message, start, 2)
+                if message[list_start : list_start + 1] != _HOST_NAME:
+                    return None
+                name_start, name_end = _vector(message, list_start + 1, 2)
+                name = message[name_start:name_end]
+                return name.decode().lower() if name and _PRINTABLE.issuperset(name) else None
+    except ValueError:
+        pass
+    return None
+
+
+_SERVER_NAME, _HOST_NAME = b"\0\0", b"\0"
+_PRINTABLE = frozenset(range(0x21, 0x7F))
 
 
 def _vector(data: bytes, at: int, length_bytes: int) -> tuple[int, int]:
