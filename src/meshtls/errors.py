@@ -29,6 +29,7 @@ __all__ = [
     "PeerError",
     "PlaintextError",
     "RequestError",
+    "RevokedError",
     "StoreError",
     "UntrustedPeerError",
     "ValidityError",
@@ -144,6 +145,10 @@ class NoBundleError(PeerError):
 
 class UntrustedPeerError(PeerError):
     """No path from the peer's certificate to a root of its own trust domain's bundle."""
+
+
+class RevokedError(PeerError):
+    """The peer's certificate, or a CA certificate above it, was revoked by its issuer (RFC 5280, section 6.3)."""
 
 
 class NotAuthorizedError(PeerError):

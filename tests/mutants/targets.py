@@ -32,6 +32,7 @@ _SIDECAR = tuple(
         "test_alerts_arrive",
         "test_slow_handshakes",
         "test_withdrawal",
+        "test_trust_changes",
         "test_reporting",
         "test_lifetimes",
         "tunnel/test_tunnel_path",
@@ -67,6 +68,7 @@ _SVID = tuple(
         "verify_signers",
         "verifier",
         "verifier_memory",
+        "trust",
         "valid_until",
         "path",
         "leaf_rules",
@@ -85,12 +87,14 @@ _AGENT = tuple(
 
 TARGETS = (
     Target("policy/authorizer.py", ("tests/unit/policy",)),
+    Target("policy/decision.py", ("tests/unit/policy",)),
     Target("bundle.py", ("tests/unit/test_bundle.py",)),
     Target("server/access.py", ("tests/unit/server/test_access.py", "tests/unit/server/test_authenticator.py")),
     Target("server/operations/permission.py", ("tests/integration/server/test_operations.py",)),
     Target("svid/jwt.py", ("tests/unit/svid/test_jwt.py",)),
     Target("svid/jwt_format.py", ("tests/unit/svid/test_jwt.py",)),
     Target("svid/verify.py", (*_SVID, "tests/unit/tls/test_error_copies.py")),
+    Target("svid/trust.py", _SVID),
     Target("svid/verifier.py", _SVID),
     Target("svid/path.py", _SVID),
     Target("svid/policies.py", ("tests/unit/svid/test_policies.py", *_SVID)),
@@ -104,7 +108,14 @@ TARGETS = (
     Target("sidecar/registry.py", ("tests/unit/sidecar/test_registry.py", *_SIDECAR)),
     Target("sidecar/inbound.py", _SIDECAR),
     Target("sidecar/handshake.py", ("tests/unit/sidecar/test_scheduler.py", *_SIDECAR)),
-    Target("wire/tls.py", ("tests/unit/wire/test_tls_certificates.py", "tests/unit/wire/test_tls_first_bytes.py")),
+    Target(
+        "wire/tls.py",
+        (
+            "tests/unit/wire/test_tls_certificates.py",
+            "tests/unit/wire/test_tls_first_bytes.py",
+            "tests/unit/wire/test_tls_server_name.py",
+        ),
+    ),
     Target("agent/caller_views.py", ("tests/unit/agent/test_caller_views.py", *_AGENT)),
     Target("rpc/admission.py", _RPC),
     Target("rpc/budget.py", _RPC),
@@ -155,10 +166,10 @@ EQUIVALENT: Mapping[str, Mapping[str, str]] = {
         ),
     },
     "tls/verifying.py": {
-        "_Judged._finish: without `self._previewed = None`": (
+        "_ChecksPeer._accept_peer: without `self._checked_early = None`": (
             "it frees memory: once there is a peer the early verdict is not looked at"
         ),
-        "_Judged._finish: without `self.context = _QUIET`": (
+        "_ChecksPeer._accept_peer: without `self.context = _QUIET`": (
             "it saves the callback for each later message, of which none is a Certificate"
         ),
         "VerifyingSSLObject._shown: the boundary of `incoming.pending > self.allowance`": (

@@ -17,6 +17,7 @@ _REASONS = {
     Outcome.PEER_CERT_INVALID: _INVALID,
     Outcome.PEER_CERT_NOT_CURRENT: _INVALID,
     Outcome.PEER_UNTRUSTED: _INVALID,
+    Outcome.PEER_REVOKED: _INVALID,
     Outcome.NO_BUNDLE: _INVALID,
 }
 _OTHERWISE = "Handshake failed"

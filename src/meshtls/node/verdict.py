@@ -25,6 +25,7 @@ _REFUSALS = frozenset(
         Outcome.PEER_CERT_INVALID,
         Outcome.PEER_CERT_NOT_CURRENT,
         Outcome.PEER_UNTRUSTED,
+        Outcome.PEER_REVOKED,
         Outcome.NO_BUNDLE,
     }
 )

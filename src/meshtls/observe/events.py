@@ -41,6 +41,7 @@ class Outcome(Enum):
     PEER_CERT_INVALID = "the peer's certificate is no valid X509-SVID"
     PEER_CERT_NOT_CURRENT = "the peer's certificate is expired or not yet valid"
     PEER_UNTRUSTED = "the peer's certificate leads to no root of its trust domain's bundle"
+    PEER_REVOKED = "the peer's certificate, or a CA certificate above it, was revoked"
     NO_BUNDLE = "no bundle is known for the peer's trust domain"
     PLAINTEXT_REFUSED = "the peer spoke plaintext where mutual TLS is required"
     HANDSHAKE_FAILED = "the TLS handshake failed"
@@ -74,6 +75,7 @@ _DENIALS = frozenset(
         Outcome.PEER_CERT_INVALID,
         Outcome.PEER_CERT_NOT_CURRENT,
         Outcome.PEER_UNTRUSTED,
+        Outcome.PEER_REVOKED,
         Outcome.NO_BUNDLE,
         Outcome.PLAINTEXT_REFUSED,
     }
@@ -85,6 +87,7 @@ _BY_ERROR: dict[type[errors.MeshtlsError], Outcome] = {
     errors.InvalidSvidError: Outcome.PEER_CERT_INVALID,
     errors.ValidityError: Outcome.PEER_CERT_NOT_CURRENT,
     errors.UntrustedPeerError: Outcome.PEER_UNTRUSTED,
+    errors.RevokedError: Outcome.PEER_REVOKED,
     errors.NoBundleError: Outcome.NO_BUNDLE,
     errors.PlaintextError: Outcome.PLAINTEXT_REFUSED,
     errors.HandshakeTimeoutError: Outcome.HANDSHAKE_TIMEOUT,

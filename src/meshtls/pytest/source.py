@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from meshtls.bundle import BundleSet
 from meshtls.errors import IdentityWithdrawnError
@@ -42,7 +43,7 @@ class MeshSource:
         It gives back what ``revoke`` took.
         """
         old, self._revoked = self._current, False
-        self._current = X509Context(old.generation + 1, (self._issue(),), old.bundles)
+        self._current = replace(old, generation=old.generation + 1, svids=(self._issue(),))
         return self._current
 
     def revoke(self) -> None:

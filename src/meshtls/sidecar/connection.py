@@ -11,13 +11,14 @@ from itertools import count
 from typing import Any, NamedTuple
 
 from meshtls.clock import Clock
-from meshtls.errors import MeshtlsError, NotAuthorizedError
+from meshtls.errors import MeshtlsError, NotAuthorizedError, PeerError
 from meshtls.observe.events import ConnectionResult, Direction, Outcome, Phases
 from meshtls.observe.live import Events, Live, PhaseEnded
 from meshtls.policy.request import Request
 from meshtls.printable import printable
 from meshtls.sidecar.gate import Gate
 from meshtls.spiffeid import SpiffeId
+from meshtls.svid.trust import Trust
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.engine import TlsEngine
 from meshtls.tls.unproven import Stage, Unproven
@@ -117,7 +118,9 @@ class Connection:
     partings: tuple[Parting, ...] = ()
     engine: TlsEngine | None = None
     peer: VerifiedPeer | None = None
-    #: Set once a third party (drain, a policy change) has ended this connection.
+    #: What the peer was verified by most recently.
+    trust: Trust | None = None
+    #: Set once a third party (drain, a policy or trust change) has ended this connection.
     ended_by: EndedError | None = None
     #: Set by the task itself: one that is cancelled before its first step would never report and close.
     task: asyncio.Task[Any] | None = None
@@ -166,25 +169,52 @@ class Connection:
         if self.events is not None and self.events.observed:
             self.events.tell(PhaseEnded(self.number, name, ms), self.sidecar)
 
-    def admit(self, gate: Gate, peer: VerifiedPeer | None, port: int | None = None) -> None:
-        """Register what is to be judged and only then judge it, so that no change of policy slips in between.
+    def admit(self, gate: Gate, request: Request, trust: Trust | None = None) -> None:
+        """Register what is to be judged and only then judge it, so that no change of policy or trust slips in between.
 
-        ``peer`` is None for plaintext; ``port`` is the app's, where we are called. Raises NotAuthorizedError.
+        ``trust`` is what ``request.peer`` was verified by. Raises PeerError: NotAuthorizedError by the policy, and what
+        ``check_trust`` raises where the trust has changed since the handshake.
         """
-        self.peer = peer
-        source_ip = None if self.direction is Direction.OUTBOUND else host_of(self.remote)
-        self._admitted = (gate, Request(peer, self.local_id, port, source_ip))
+        self.peer, self.trust = request.peer, trust
+        self._admitted = (gate, request)
         refusal = self.recheck()
         if refusal:
             raise refusal
 
-    def recheck(self) -> NotAuthorizedError | None:
+    def admit_stream_of(self, tunnel: Connection) -> None:
+        """Admit this stream of an admitted tunnel: the request and the trust are the tunnel's. Raises PeerError."""
+        assert tunnel._admitted is not None  # noqa: S101  # a tunnel is served once it is admitted
+        self.admit(*tunnel._admitted, tunnel.trust)
+
+    def recheck(self) -> PeerError | None:
+        """Check it again by the newest trust, and judge it by the present policy; None where it may go on."""
+        return self._recheck_trust() or self.recheck_policy()
+
+    def recheck_policy(self) -> NotAuthorizedError | None:
         """Judge it again; None where it is allowed, and where it has not been judged yet."""
         if self._admitted is None:
             return None
         gate, request = self._admitted
         decision = gate.judge(request)
         return None if decision.allowed else NotAuthorizedError(decision.reason, request.peer)
+
+    @property
+    def trusted_peer(self) -> VerifiedPeer | None:
+        """The peer that this connection goes on trusting; None for plaintext, and before it is admitted."""
+        # A stream of a tunnel that we dialled is not admitted by itself: the tunnel's peer was, when it was dialled.
+        return self.peer if self._admitted is not None or self.tunnel else None
+
+    def _recheck_trust(self) -> PeerError | None:
+        gate = self._admitted[0] if self._admitted is not None else self.gate
+        peer, verifier = self.trusted_peer, gate.verifier.newest if gate is not None else None
+        if peer is None or verifier is None or self.trust is verifier.trust:
+            return None
+        try:
+            verifier.check_trust(peer)
+        except PeerError as error:
+            return error
+        self.trust = verifier.trust
+        return None
 
     def end(self, outcome: Outcome, detail: str) -> bool:
         """End it from outside, whatever phase it is in. False where it was ended before: the first says how."""

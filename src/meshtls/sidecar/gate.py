@@ -1,11 +1,15 @@
-"""Who may come through a listener: shared by all that was ever configured behind it, so that a change of policy reaches
-connections of an older configuration, too.
+"""Who may come through a listener. A gate is shared by all that was ever configured behind its listener, so that a
+change of policy reaches connections of an older configuration, too.
+
+The sidecar authorizes here, and once: each connection and each stream of a tunnel, plaintext included, when it is
+registered (``Connection.admit``). What TLS asks within a handshake, the ``precheck``, can only refuse.
 """
 
 from __future__ import annotations
 
 from meshtls.policy.authorizer import Authorizer, Decision, Target, check_authorizer, evaluate
 from meshtls.policy.request import Request
+from meshtls.svid.verifier import CurrentVerifier
 from meshtls.svid.verify import VerifiedPeer
 
 __all__ = ["Gate"]
@@ -17,25 +21,34 @@ _PLAINTEXT_DENIED = Decision(False, "plaintext proves no identity, and this list
 class Gate:
     """One listener's policy, which may be replaced: ``Registry.recheck`` then asks it about the live connections.
 
-    It is called as an Authorizer within a handshake, where a no is final and a yes is not: the connection's own verdict
-    is ``judge``. ``plaintext``: whether a connection without TLS may come through.
+    ``plaintext``: whether a connection without TLS may come through. ``verifier`` has what the sidecar trusts.
     """
 
-    def __init__(self, authorizer: Authorizer, *, plaintext: bool = False) -> None:
+    def __init__(
+        self, authorizer: Authorizer, *, plaintext: bool = False, verifier: CurrentVerifier | None = None
+    ) -> None:
         check_authorizer(authorizer)
         self._authorizer = authorizer
         self.plaintext = plaintext
+        self.verifier = verifier or CurrentVerifier()
 
     def replace(self, authorizer: Authorizer) -> None:
         """Ask this one from now on. Raises TypeError for what is no authorizer."""
         check_authorizer(authorizer)
         self._authorizer = authorizer
 
-    def __call__(self, peer: VerifiedPeer, target: Target) -> Decision:
+    def precheck(self, peer: VerifiedPeer, target: Target) -> Decision:
+        """An Authorizer for TLS to ask within the handshake, so that a denied peer gets an alert there.
+
+        A denial is final. Anything else is no verdict yet: nothing is registered that a change of policy could reach.
+        """
         return self._authorizer(peer, target)
 
     def judge(self, request: Request) -> Decision:
-        """The verdict on a connection or a stream, when it begins and whenever the policy has changed."""
+        """The verdict on a connection or a stream, when it begins and whenever the policy has changed.
+
+        No listener reads HTTP requests, so NEEDS_HTTP is a denial like any other that does not allow.
+        """
         if request.peer is None:
             return _PLAINTEXT_ALLOWED if self.plaintext else _PLAINTEXT_DENIED
         return evaluate(self._authorizer, request.peer, Target(request.destination, request.port))

@@ -1,9 +1,11 @@
-"""The sidecar's own identity: held to what its configuration says, and what a withdrawal of it does."""
+"""The sidecar's own identity: held to what its configuration says, what a withdrawal of it does, and what a change of
+the trust that comes with it does.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -13,8 +15,9 @@ from meshtls.logs import logger
 from meshtls.observe.readiness import Readiness, ReportsReadiness, readiness_of
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import WithdrawableSource, X509Context, X509ContextSource
+from meshtls.svid.verifier import CurrentVerifier
 
-__all__ = ["NamedSource", "end_after_withdrawal"]
+__all__ = ["NamedSource", "end_after_withdrawal", "follow_trust"]
 
 log = logger("meshtls.sidecar")
 
@@ -66,6 +69,30 @@ async def end_after_withdrawal(
                 end(f"our identity was withdrawn {grace:g} s ago: {why}")
             await _given_again(source)
             log.warning("our identity was given again")
+
+
+async def follow_trust(
+    source: X509ContextSource, verifier: CurrentVerifier, recheck: Callable[[], Awaitable[int]]
+) -> None:
+    """Take over what ``source`` trusts each time that it changes, and call ``recheck``, which ends the live connections
+    that are no longer trusted and returns how many they were.
+
+    New connections need no such call: each handshake uses the newest context.
+    """
+    if not isinstance(source, WithdrawableSource):
+        return
+    generation, rechecked = -1, None
+    with suppress(LocalIdentityError):  # as above
+        while True:
+            context = await source.changed(generation)
+            generation = context.generation
+            # A handshake may have taken it over before us, so the verifier itself can't tell whether it is new.
+            trust = verifier.follow(context).trust
+            if trust is rechecked:
+                continue
+            rechecked = trust
+            if ended := await recheck():
+                log.warning("bundles or revocations changed: %d live connections ended", ended)
 
 
 async def _given_again(source: WithdrawableSource) -> None:

@@ -9,10 +9,11 @@ import asyncio
 import contextlib
 import socket
 
-from meshtls.errors import LocalIdentityError, NotAuthorizedError
+from meshtls.errors import LocalIdentityError, PeerError
 from meshtls.observe.events import Outcome
+from meshtls.policy.request import Request
 from meshtls.sidecar.connect import connect
-from meshtls.sidecar.connection import Connection, EndedError
+from meshtls.sidecar.connection import Connection, EndedError, host_of
 from meshtls.sidecar.ends import End, PlainEnd, TlsEnd
 from meshtls.sidecar.gate import Gate
 from meshtls.sidecar.handshake import (
@@ -61,7 +62,14 @@ class Inbound:
         self._registry = runtime.registry
         self._gate = gate
         options = tls_options(config, HTTP2 if config.tunnel else ())
-        self._contexts = TlsContexts(runtime.source, gate, server_side=True, options=options, clock=runtime.clock)
+        self._contexts = TlsContexts(
+            runtime.source,
+            gate.precheck,
+            server_side=True,
+            options=options,
+            clock=runtime.clock,
+            verifier=runtime.verifier,
+        )
         self.tunnels = Tunnels(InboundRoute(config, limits, self._contexts, gate, runtime, handover))
 
     def take(self, connection: Connection) -> bool:
@@ -78,7 +86,7 @@ class Inbound:
             self._prove(connection, engine)
             opener: End = TlsEnd(connection.opener, engine, "the peer")
         else:
-            connection.admit(self._gate, None, self.config.app.port)
+            connection.admit(self._gate, self._request(connection, None, None))
             self._registry.prove(connection)
             opener = PlainEnd(connection.opener, "the client", bytes(so_far))
         sock = connection.dialled or await connect(connection, self.config.app, self._limits.connect_timeout)
@@ -129,10 +137,13 @@ class Inbound:
 
     def _admit(self, connection: Connection, engine: TlsEngine, peer: VerifiedPeer) -> None:
         try:
-            connection.admit(self._gate, peer, self.config.app.port)
-        except NotAuthorizedError:
+            connection.admit(self._gate, self._request(connection, peer, engine.sni), engine.trust)
+        except PeerError:
             refuse_late(connection, engine)
             raise
+
+    def _request(self, connection: Connection, peer: VerifiedPeer | None, sni: str | None) -> Request:
+        return Request(peer, connection.local_id, self.config.app.port, host_of(connection.remote), sni)
 
     def _prove(self, connection: Connection, engine: TlsEngine) -> None:
         try:

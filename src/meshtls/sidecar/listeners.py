@@ -162,7 +162,8 @@ class Listeners:
     def _inbound(
         self, at: int, one: InboundConfig, config: SidecarConfig, undo: contextlib.ExitStack
     ) -> Binding[Inbound]:
-        gate = Gate(authorize_one_of(*one.allow), plaintext=one.mode is not Mode.STRICT)
+        verifier = self._shared.runtime.verifier
+        gate = Gate(authorize_one_of(*one.allow), plaintext=one.mode is not Mode.STRICT, verifier=verifier)
         handler = self._inbound_handler(one, config, gate)
         take = partial(self._take_inbound, handler, gate)
         return Binding(gate, handler, self.listen(one.listen, f"inbound[{at}].listen", take, undo))
@@ -170,7 +171,7 @@ class Listeners:
     def _outbound(
         self, at: int, one: OutboundConfig, config: SidecarConfig, undo: contextlib.ExitStack
     ) -> Binding[Outbound]:
-        gate = Gate(authorize_id(one.peer))
+        gate = Gate(authorize_id(one.peer), verifier=self._shared.runtime.verifier)
         handler = self._outbound_handler(one, config, gate)
         take = partial(self._take_outbound, handler, gate)
         return Binding(gate, handler, self.listen(one.listen, f"outbound[{at}].listen", take, undo))

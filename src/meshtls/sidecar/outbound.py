@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 
 from meshtls.errors import HandshakeError, HandshakeTimeoutError, UntrustedPeerError
+from meshtls.policy.request import Request
 from meshtls.sidecar.connect import connect
 from meshtls.sidecar.connection import Connection, Dialled
 from meshtls.sidecar.ends import PlainEnd, TlsEnd
@@ -57,7 +58,14 @@ class Outbound:
         self._limits = limits
         self._gate = gate
         options = tls_options(config)
-        self._contexts = TlsContexts(runtime.source, gate, server_side=False, options=options, clock=runtime.clock)
+        self._contexts = TlsContexts(
+            runtime.source,
+            gate.precheck,
+            server_side=False,
+            options=options,
+            clock=runtime.clock,
+            verifier=runtime.verifier,
+        )
         self._slots = HandshakeSlots(_UNDER_WAY)
         self._baggage = baggage
         self._handover = handover
@@ -110,7 +118,7 @@ class Outbound:
         taken = None if self.warm is None else self.warm.take()
         if taken is not None:
             connection.dialled, connection.engine, peer = taken
-            connection.admit(self._gate, peer)
+            connection.admit(self._gate, Request(peer, connection.local_id), taken.engine.trust)
         return taken
 
     async def _dial(self, contexts: TlsContexts, connection: Connection) -> Dialled:
@@ -142,7 +150,7 @@ class Outbound:
             peer = await dial_tls(connection, engine, sock, timeout=limits.handshake_timeout)
         finally:
             self._slots.release()
-        connection.admit(self._gate, peer)
+        connection.admit(self._gate, Request(peer, connection.local_id), engine.trust)
         return Dialled(sock, engine, peer)
 
     async def _relay(self, connection: Connection, dialled: Dialled) -> None:

@@ -10,15 +10,17 @@ A connection's task is not in a TaskGroup: that would end every connection for t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any
 
-from meshtls.observe.events import Outcome
+from meshtls.errors import PeerError
+from meshtls.observe.events import Outcome, outcome_of
 from meshtls.observe.live import Live
 from meshtls.sidecar.connection import Connection, EndedError, host_of
 from meshtls.sidecar.gate import Gate
 from meshtls.sidecar.settings import Limits
+from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.unproven import Unproven, source_of
 
 __all__ = ["Registry"]
@@ -93,12 +95,26 @@ class Registry:
         return EndedError(Outcome.CONNECTION_LIMIT, f"connection limit reached (limits.connections={self.limit})")
 
     def recheck(self) -> int:
-        """Judge every admitted connection again and end those that are forbidden now; how many they were."""
+        """Judge every admitted connection by the present policy and end those that it forbids; how many they were."""
+        return sum(_end_refused(connection, connection.recheck_policy()) for connection in list(self._live))
+
+    async def recheck_trust(self, step: Callable[[], Awaitable[None]]) -> int:
+        """Check every admitted connection by the newest trust as well, and end those that are refused; how many.
+
+        Connections with the same peer share one verification, which costs as much as a step of a handshake: ``step``
+        waits until the next one may be taken. New connections are checked when they are admitted.
+        """
+        of_peer: dict[int, tuple[VerifiedPeer, list[Connection]]] = {}
+        for connection in self._live:
+            peer = connection.trusted_peer
+            if peer is not None:
+                of_peer.setdefault(id(peer), (peer, []))[1].append(connection)
         ended = 0
-        for connection in list(self._live):
-            refusal = connection.recheck()
-            if refusal:
-                ended += connection.end(Outcome.POLICY_DENIED, str(refusal))
+        for _, connections in of_peer.values():
+            await step()
+            for connection in connections:
+                if connection in self._live:
+                    ended += _end_refused(connection, connection.recheck())
         return ended
 
     def of(self, gate: Gate) -> list[Connection]:
@@ -133,3 +149,7 @@ class Registry:
 
     def __repr__(self) -> str:
         return f"<Registry [{self._proven} of {self.limit} connections, {self.unproven!r}]>"
+
+
+def _end_refused(connection: Connection, refusal: PeerError | None) -> bool:
+    return refusal is not None and connection.end(outcome_of(refusal), str(refusal))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from meshtls.clock import Clock
 from meshtls.sidecar.partings import Partings
@@ -10,6 +10,7 @@ from meshtls.sidecar.registry import Registry
 from meshtls.sidecar.reporter import Reporter
 from meshtls.sidecar.tunnel.memory import ReceiveMemory
 from meshtls.svid.context import X509ContextSource
+from meshtls.svid.verifier import CurrentVerifier
 
 __all__ = ["Runtime"]
 
@@ -24,3 +25,5 @@ class Runtime:
     reporter: Reporter
     partings: Partings
     memory: ReceiveMemory
+    #: What all listeners verify peers by.
+    verifier: CurrentVerifier = field(default_factory=CurrentVerifier)

@@ -18,7 +18,7 @@ from meshtls.sidecar.changes import Changes, changes, in_force
 from meshtls.sidecar.connection import Connection
 from meshtls.sidecar.gate import Gate
 from meshtls.sidecar.health import Health
-from meshtls.sidecar.identity import NamedSource, end_after_withdrawal
+from meshtls.sidecar.identity import NamedSource, end_after_withdrawal, follow_trust
 from meshtls.sidecar.inbound import Inbound
 from meshtls.sidecar.listener import Listener
 from meshtls.sidecar.listeners import Listeners, Surroundings
@@ -27,6 +27,7 @@ from meshtls.sidecar.partings import Partings
 from meshtls.sidecar.registry import Registry
 from meshtls.sidecar.reporter import OnResult, Phases, Reporter
 from meshtls.sidecar.runtime import Runtime
+from meshtls.sidecar.scheduler import scheduler
 from meshtls.sidecar.settings import Limits, Mode, SidecarConfig
 from meshtls.sidecar.sockets import abort
 from meshtls.sidecar.tunnel.memory import ReceiveMemory
@@ -71,7 +72,8 @@ class Sidecar:
         )
         self._listeners = Listeners(shared)
         self._withdrawal: asyncio.Task[None] | None = None
-        self._probing: list[asyncio.Task[None]] = []
+        #: What goes on while the sidecar drains: the probes are answered, and trust may change.
+        self._until_stopped: list[asyncio.Task[None]] = []
         self._state = "new"
 
     @property
@@ -94,8 +96,9 @@ class Sidecar:
         await self._tasks.__aenter__()
         self._listeners.serve()
         self._watch_withdrawal(config.limits)
+        self._until_stopped = [self._tasks.create_task(self._follow_trust())]
         if self.health:
-            self._probing = [self._tasks.create_task(self.health.accept_forever())]
+            self._until_stopped.append(self._tasks.create_task(self.health.accept_forever()))
         self._state = "serving"
         return self
 
@@ -107,7 +110,7 @@ class Sidecar:
         finally:
             self._listeners.close_tunnels()
             await self.runtime.partings.over()
-            await _cancelled(self._probing)
+            await _cancelled(self._until_stopped)
             self.runtime.reporter.close(self.config.name)
             self._state = "stopped"
             await self._tasks.__aexit__(None, None, None)
@@ -169,6 +172,10 @@ class Sidecar:
             stopping = self._state in ("draining", "stopped")
             return Readiness(False, f"nothing more: it is {self._state}" if stopping else "its listeners")
         return self._source.readiness()
+
+    async def _follow_trust(self) -> None:
+        recheck = partial(self.registry.recheck_trust, scheduler().resume)
+        await follow_trust(self._source.source, self.runtime.verifier, recheck)
 
     def _end_identified(self, why: str) -> None:
         """End what lives by our identity; plaintext that passes without any goes on."""

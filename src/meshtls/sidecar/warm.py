@@ -136,7 +136,7 @@ class WarmPool:
         try:
             if engine.context is not self._contexts.current().snapshot:
                 return False
-            engine.judge_again()
+            engine.check_peer_again()
         except (PeerError, LocalIdentityError):
             return False
         return True

@@ -1,4 +1,4 @@
-"""The one frozen value that rotates: our SVIDs and the bundles that we trust, with a generation number."""
+"""The one frozen value that rotates: our SVIDs and what we trust, with a generation number."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 
 from meshtls.bundle import BundleSet
 from meshtls.errors import LocalIdentityError
+from meshtls.svid.trust import NO_REVOCATIONS, Revocations
 from meshtls.svid.x509 import X509Svid
 
 __all__ = ["ConstantSource", "WithdrawableSource", "X509Context", "X509ContextSource"]
@@ -17,12 +18,14 @@ class X509Context:
     """A snapshot. Readers take one and use it to the end; rotation makes a new one with a higher ``generation``.
 
     ``unusable`` says what came with it and was left out, a line each, and is no part of what is compared.
+    ``revocations`` are the certificates that the bundles' authorities, or CAs below them, have revoked.
     """
 
     generation: int
     svids: tuple[X509Svid, ...]
     bundles: BundleSet
     unusable: tuple[str, ...] = field(default=(), compare=False)
+    revocations: Revocations = NO_REVOCATIONS
 
     @property
     def svid(self) -> X509Svid:

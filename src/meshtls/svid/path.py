@@ -13,6 +13,7 @@ import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
+from itertools import pairwise
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -24,9 +25,10 @@ from meshtls.svid.leaf_rules import extension_of, signing_violations
 from meshtls.svid.name_constraints import MAX_COMPARISONS, constraint_violation, names_of
 from meshtls.svid.policies import policy_violation
 from meshtls.svid.presented import Presented
+from meshtls.svid.trust import NO_REVOCATIONS, Revocations, issuer_key_id
 from meshtls.svid.x509 import format_moment, format_serial
 
-__all__ = ["MAX_BAD_SIGNATURES", "MAX_STEPS", "NoPathError", "find_path", "trusted"]
+__all__ = ["MAX_BAD_SIGNATURES", "MAX_STEPS", "NoPathError", "RevokedPathError", "find_path", "trusted"]
 
 #: Signatures that do not hold, after which the answer is no. Honest peers cause none, but for authorities that share
 #: a name and have no key identifiers.
@@ -41,16 +43,25 @@ class NoPathError(Exception):
     """No path; its text is why, for the message of whoever asked."""
 
 
+class RevokedPathError(NoPathError):
+    """There is a path, and a certificate of it was revoked."""
+
+
 def find_path(
-    leaf: Presented, others: Sequence[Presented], authorities: Iterable[Presented], now: datetime | None
+    leaf: Presented,
+    others: Sequence[Presented],
+    authorities: Iterable[Presented],
+    now: datetime | None,
+    revocations: Revocations = NO_REVOCATIONS,
 ) -> tuple[Presented, ...]:
     """The path from ``leaf`` to one of the ``authorities``, which ends it.
 
     ``others`` are what the peer presented beside its leaf, in any order; those that do not belong to the path are
     ignored, and of several with one subject and key the first that is valid ``now`` counts. The leaf's own time and
-    what makes it an SVID are the caller's to judge. With ``now`` None nobody's time is. Raises NoPathError.
+    what makes it an SVID are the caller's to judge. With ``now`` None nobody's time is. A path with a revoked
+    certificate is none. Raises NoPathError, and of those RevokedPathError where revocation alone is in the way.
     """
-    return _Search(leaf, _ancestors(leaf, others, now), now).path(list(authorities))
+    return _Search(leaf, _ancestors(leaf, others, now), now, revocations).path(list(authorities))
 
 
 @lru_cache(maxsize=64)
@@ -88,12 +99,16 @@ def _ancestors(leaf: Presented, others: Sequence[Presented], now: datetime | Non
 class _Search:
     """One walk from the authorities down to the leaf, with its budget."""
 
-    def __init__(self, leaf: Presented, ancestors: Sequence[Presented], now: datetime | None) -> None:
-        self._leaf, self._ancestors, self._now = leaf, ancestors, now
+    def __init__(
+        self, leaf: Presented, ancestors: Sequence[Presented], now: datetime | None, revocations: Revocations
+    ) -> None:
+        self._leaf, self._ancestors, self._now, self._revocations = leaf, ancestors, now, revocations
         self._signed: dict[tuple[int, int], bool] = {}
         self._bad_signatures = self._steps = 0
         #: The first reason that was met.
         self._reason = ""
+        #: What was revoked of the first path that is good but for that.
+        self._revoked = ""
 
     def path(self, authorities: Sequence[Presented]) -> tuple[Presented, ...]:
         named = [one for one in authorities if any(below.names_as_issuer(one) for below in self._candidates())]
@@ -102,6 +117,8 @@ class _Search:
             found = self._below((authority,))
             if found is not None:
                 return found[::-1]
+        if self._revoked:
+            raise RevokedPathError(self._revoked)
         if not named and any(one.subject == below.issuer for one in authorities for below in self._candidates()):
             raise NoPathError("one of them has its issuer's name and another key")
         raise NoPathError(self._reason or "none of them is its issuer")
@@ -132,6 +149,10 @@ class _Search:
         if wrong:
             self._reason = self._reason or wrong
             return None
+        for issuer, one in pairwise(path):
+            if self._revocations.is_revoked(issuer_key_id(issuer.spki), one.certificate.serial_number):
+                self._revoked = self._revoked or f"certificate {format_serial(one.certificate)} was revoked"
+                return None
         return path
 
     def _is_signed(self, one: Presented, issuer: Presented) -> bool:

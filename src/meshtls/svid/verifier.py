@@ -1,11 +1,13 @@
 """``verify_peer`` with a memory: a chain that passed is not parsed and its signatures are not checked again.
 
-Bundles are frozen, so the same chain under the same bundles can only fail later by the clock. What is remembered is
+A Trust is frozen, so the same chain under the same Trust can only fail later by the clock. What is remembered is
 therefore kept with the time at which the first certificate that could have had a part in the path ends. The parse and
 the signatures are half the work of a whole handshake; a mesh's peers are few and come back often.
 
 Of many more peers, what stood above their leaf is remembered: a peer that resumes a session shows its leaf alone, and
-would be refused for nothing but that others had come since. That is a hundred bytes a peer, for most share their CA.
+would be refused only because others had come since. That is a hundred bytes a peer, for most share their CA.
+
+The memory belongs to a Trust, not to a generation of our own SVID: ``CurrentVerifier`` keeps it when only that rotates.
 
 One verifier may serve many threads at once, as the one of a context does in a threading HTTP server.
 """
@@ -22,11 +24,12 @@ from typing import TypeVar
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from meshtls.bundle import BundleSet
 from meshtls.errors import UntrustedPeerError
-from meshtls.svid.verify import VerifiedPeer, verify_peer
+from meshtls.svid.context import X509Context
+from meshtls.svid.trust import Trust
+from meshtls.svid.verify import VerifiedPeer, check_trust, verify_peer
 
-__all__ = ["PeerVerifier", "valid_until"]
+__all__ = ["CurrentVerifier", "PeerVerifier", "valid_until"]
 
 
 _Chain = tuple[bytes, ...]
@@ -42,13 +45,13 @@ class _Passed:
 
 
 class PeerVerifier:
-    """Verifies by one set of bundles and remembers the ``size`` chains that passed most recently. Failures are not.
+    """Verifies by one Trust and remembers the ``size`` chains that passed most recently. Failures are not remembered.
 
     The ``leaves`` that passed most recently are known by the chain that they came with, for ``verify_again``.
     """
 
-    def __init__(self, bundles: BundleSet, size: int = 1024, leaves: int = 1 << 16) -> None:
-        self._bundles = bundles
+    def __init__(self, trust: Trust, size: int = 1024, leaves: int = 1 << 16) -> None:
+        self.trust = trust
         self._size, self._leaves = size, leaves
         self._lock = threading.Lock()
         self._passed: OrderedDict[_Chain, _Passed] = OrderedDict()
@@ -66,27 +69,33 @@ class PeerVerifier:
                 self._remember(key, passed)
                 return passed.peer
         # Without the lock: it takes a millisecond, and that two threads do it for the same peer harms nobody.
-        peer = verify_peer(chain, self._bundles, now)
-        passed = _Passed(peer, now, valid_until(peer, self._bundles, now))
-        # Under its path alone: what else came with it is the peer's choice, and would fill the memory.
-        path = tuple(one.public_bytes(Encoding.DER) for one in peer.chain)
+        peer = verify_peer(chain, self.trust, now)
+        passed = _Passed(peer, now, valid_until(peer, self.trust, now))
         with self._lock:
-            self._remember(path, passed)
+            # Under its path alone: what else came with it is the peer's choice, and would fill the memory.
+            self._remember(_path_of(peer), passed)
         return peer
 
     def verify_again(self, leaf: bytes, now: datetime) -> VerifiedPeer:
-        """The same for a peer of whom only the leaf is known, by the chain that it passed with before.
+        """The same for a peer of which only the leaf is known, by the chain that it passed with before.
 
-        Also raises UntrustedPeerError where it did not pass here, or too long ago to be remembered.
+        Also raises UntrustedPeerError where it did not pass under this Trust, or too long ago to be remembered.
         """
         with self._lock:
             above = self._above.get(_digest(leaf))
         if above is None:
             raise UntrustedPeerError(
-                "the peer resumed a session, and its certificate was not verified under this generation;"
+                "the peer resumed a session, and its certificate was not verified under the present trust;"
                 " it has to shake hands in full"
             )
         return self.verify((leaf, *above), now)
+
+    def check_trust(self, peer: VerifiedPeer) -> None:
+        """``svid.verify.check_trust`` by this Trust: for a live connection, whose peer passed under an earlier one."""
+        with self._lock:
+            known = _path_of(peer) in self._passed
+        if not known:
+            check_trust(peer, self.trust)
 
     def _remember(self, key: _Chain, passed: _Passed) -> None:
         """As the most recent, in the place of the least recent where there are too many. The lock is held."""
@@ -102,15 +111,48 @@ class PeerVerifier:
         return f"<PeerVerifier [{len(self._passed)} of {self._size} remembered]>"
 
 
-def valid_until(peer: VerifiedPeer, bundles: BundleSet, now: datetime) -> datetime:
+class CurrentVerifier:
+    """The PeerVerifier of the newest Trust: one for all that take their trust from the same source."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._verifier: PeerVerifier | None = None
+
+    @property
+    def newest(self) -> PeerVerifier | None:
+        """None before the first ``follow``."""
+        return self._verifier
+
+    def follow(self, context: X509Context) -> PeerVerifier:
+        """Take over what this context trusts: a new verifier if that has changed, the one from before if not."""
+        with self._lock:
+            verifier = self._verifier
+            if verifier is None:
+                verifier = PeerVerifier(Trust(1, context.bundles, context.revocations))
+            else:
+                trust = verifier.trust.followed_by(context.bundles, context.revocations)
+                if trust is not verifier.trust:
+                    verifier = PeerVerifier(trust)
+            self._verifier = verifier
+            return verifier
+
+    def __repr__(self) -> str:
+        return f"<CurrentVerifier [{self._verifier.trust if self._verifier else 'no trust yet'}]>"
+
+
+def valid_until(peer: VerifiedPeer, trust: Trust, now: datetime) -> datetime:
     """When the first certificate ends that may be in the path of ``peer``, which was verified at ``now``.
 
     The verdict holds until then: an intermediate or a root may end before the leaf. A certificate that had ended before
     ``now`` is not in the path.
     """
-    authorities = bundles[peer.spiffe_id.trust_domain].x509_authorities
+    authorities = trust.bundles[peer.spiffe_id.trust_domain].x509_authorities
     ends = (certificate.not_valid_after_utc for certificate in (*peer.chain, *authorities))
     return min((end for end in ends if end >= now), default=now)
+
+
+def _path_of(peer: VerifiedPeer) -> _Chain:
+    return tuple(one.public_bytes(Encoding.DER) for one in peer.chain)
 
 
 def _digest(leaf: bytes) -> bytes:

@@ -1,8 +1,8 @@
-"""Is this peer who its certificate says, at this time, by the bundle of its own trust domain?
+"""Verifies a peer's chain: at this time, by the bundle of its own trust domain, and by what was revoked.
 
-OpenSSL's trust store is one flat set of roots and so can't answer that: with a federated domain's root beside ours it
-accepts an ID of ours signed by them. Signatures are cryptography's; ours is which roots may count, and what a stranger
-may cost (``presented``, ``path``).
+OpenSSL's trust store is one flat set of roots and can't do that: with a federated domain's root beside ours it accepts
+an ID of ours that they signed. Signatures are cryptography's; which roots count, and what a stranger may cost, is
+decided here and in ``presented`` and ``path``.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from meshtls.bundle import BundleSet, TrustBundle
-from meshtls.errors import InvalidSvidError, NoBundleError, UntrustedPeerError, ValidityError
+from meshtls.errors import InvalidSvidError, NoBundleError, RevokedError, UntrustedPeerError, ValidityError
 from meshtls.parse_errors import PARSE_ERRORS
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.leaf_rules import signing_violations
-from meshtls.svid.path import NoPathError, find_path, trusted
+from meshtls.svid.path import NoPathError, RevokedPathError, find_path, trusted
 from meshtls.svid.presented import MAX_CHAIN, Presented, read_presented
+from meshtls.svid.trust import NO_REVOCATIONS, Trust
 from meshtls.svid.x509 import format_moment, format_serial, parse_chain, spiffe_id_of
 
-__all__ = ["MAX_CHAIN", "VerifiedPeer", "verify_peer"]
+__all__ = ["MAX_CHAIN", "VerifiedPeer", "check_trust", "verify_peer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,31 +62,57 @@ def _unpickled(spiffe_id: SpiffeId, chain: Sequence[bytes]) -> VerifiedPeer:
     return VerifiedPeer(spiffe_id, parse_chain(chain))
 
 
-def verify_peer(chain: Sequence[bytes], bundles: BundleSet, now: datetime) -> VerifiedPeer:
+def verify_peer(chain: Sequence[bytes], trust: Trust | BundleSet, now: datetime) -> VerifiedPeer:
     """Verify the DER chain that a peer presented, leaf first (X509-SVID, section 5; docs/certificates.md).
 
-    ``bundles`` are all that this side trusts; only the one of the leaf's own trust domain is used. ``now`` is aware.
-    Raises a PeerError: InvalidSvidError, NoBundleError, UntrustedPeerError, or ValidityError for a leaf that is good
-    but for its time.
+    ``trust`` is all that this side trusts: bundles, or a Trust with revocations beside them. Only the bundle of the
+    leaf's own trust domain is used. ``now`` is aware.
+
+    Raises a PeerError: InvalidSvidError, NoBundleError, UntrustedPeerError, RevokedError, or ValidityError for a leaf
+    that is good but for its time.
     """
     leaf, *others = read_presented(chain)
     spiffe_id = _named(leaf)
-    bundle = _bundle_of(spiffe_id, bundles)
     out_of_time = _out_of_time(leaf, now)
     # The issuers of a leaf out of its time often end with it. Its path is asked for all the same: a ValidityError is of
     # a chain that is good but for the clock, and so OpenSSL may go on and refuse it by itself.
-    try:
-        path = find_path(leaf, others, _authorities(spiffe_id, bundle), None if out_of_time else now)
-    except NoPathError as error:
-        raise UntrustedPeerError(
-            f"peer {spiffe_id}: no path to a root of the bundle of trust domain {bundle.trust_domain}"
-            f" ({len(bundle.x509_authorities)} known, issuer {_issuer((leaf, *others)[-1])}): {error}"
-            f"{f'; and its certificate {out_of_time}' if out_of_time else ''}"
-        ) from error
+    path = _path(spiffe_id, leaf, others, trust, None if out_of_time else now, out_of_time)
     if out_of_time:
         raise ValidityError(f"peer {spiffe_id}: its certificate {out_of_time}")
     presented = [one.certificate for one in path if one in (leaf, *others)]
     return VerifiedPeer(spiffe_id, tuple(presented))
+
+
+def check_trust(peer: VerifiedPeer, trust: Trust) -> None:
+    """Check a peer that was verified before by another Trust: is there still a path, and nothing of it revoked?
+
+    No certificate's time is looked at: a live connection may outlive its peer's certificate. Raises a PeerError:
+    NoBundleError, UntrustedPeerError or RevokedError.
+    """
+    leaf, *others = map(Presented.of, peer.chain)
+    _path(peer.spiffe_id, leaf, others, trust, None)
+
+
+def _path(
+    spiffe_id: SpiffeId,
+    leaf: Presented,
+    others: Sequence[Presented],
+    trust: Trust | BundleSet,
+    now: datetime | None,
+    out_of_time: str | None = None,
+) -> tuple[Presented, ...]:
+    bundles, revocations = (trust.bundles, trust.revocations) if isinstance(trust, Trust) else (trust, NO_REVOCATIONS)
+    bundle = _bundle_of(spiffe_id, bundles)
+    also = f"; and its certificate {out_of_time}" if out_of_time else ""
+    try:
+        return find_path(leaf, others, _authorities(spiffe_id, bundle), now, revocations)
+    except RevokedPathError as error:
+        raise RevokedError(f"peer {spiffe_id}: {error} by its issuer{also}") from error
+    except NoPathError as error:
+        raise UntrustedPeerError(
+            f"peer {spiffe_id}: no path to a root of the bundle of trust domain {bundle.trust_domain}"
+            f" ({len(bundle.x509_authorities)} known, issuer {_issuer((leaf, *others)[-1])}): {error}{also}"
+        ) from error
 
 
 def _named(leaf: Presented) -> SpiffeId:

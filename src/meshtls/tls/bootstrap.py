@@ -17,7 +17,7 @@ from meshtls.svid.context import X509Context, X509ContextSource
 from meshtls.svid.verify import VerifiedPeer, verify_peer
 from meshtls.tls.keys import load_svid
 from meshtls.tls.peer import watch_messages
-from meshtls.tls.verifying import VerifyingSSLObject, bounded, preview
+from meshtls.tls.verifying import VerifyingSSLObject, bounded, on_message
 
 __all__ = ["AnonymousClientContext", "AnonymousClientsServerContext"]
 
@@ -90,7 +90,7 @@ class AnonymousClientContext(ssl.SSLContext):
             self.set_alpn_protocols(list(alpn))
         if bundle.x509_authorities:
             self.load_verify_locations(cadata=bundle.to_der())
-        watch_messages(self, preview)
+        watch_messages(self, on_message)
         return self
 
     def wrap_bio(
@@ -103,7 +103,7 @@ class AnonymousClientContext(ssl.SSLContext):
     ) -> ssl.SSLObject:
         return bounded(super().wrap_bio(incoming, outgoing, server_side, server_hostname, session), incoming)
 
-    def judge(self, chain: Sequence[bytes], port: int | None) -> VerifiedPeer:
+    def check_peer(self, chain: Sequence[bytes], port: int | None) -> VerifiedPeer:
         """Verify the server's chain by the bundle, then ask the authorizer. Raises PeerError."""
         peer = verify_peer(chain, BundleSet([self._bundle]), self._clock.now())
         refusal = refusal_by(self._authorizer, peer, Target(self._bundle.trust_domain.id, port))

@@ -26,14 +26,15 @@ from meshtls.logs import logger
 from meshtls.observe.outage import Outage
 from meshtls.policy.authorizer import Authorizer, Target, check_authorizer, refusal_by
 from meshtls.svid.context import X509Context, X509ContextSource
-from meshtls.svid.verifier import PeerVerifier
+from meshtls.svid.trust import Trust
+from meshtls.svid.verifier import CurrentVerifier, PeerVerifier
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.handshake_budget import LargeHandshakes
 from meshtls.tls.keys import load_svid
 from meshtls.tls.peer import set_context, watch_messages
 from meshtls.tls.sessions import Sessions
 from meshtls.tls.unusable import NoIdentityError
-from meshtls.tls.verifying import VerifyingSSLObject, VerifyingSSLSocket, bounded, preview
+from meshtls.tls.verifying import VerifyingSSLObject, VerifyingSSLSocket, bounded, on_message
 
 __all__ = ["GenerationContext", "LateSSLSocket", "TlsContexts", "TlsOptions", "harden"]
 
@@ -109,11 +110,11 @@ class LateSSLSocket(VerifyingSSLSocket):
         except LocalIdentityError as error:
             raise NoIdentityError(error) from error
         if set_context(self, newest):
-            self._judge = None  # the judge of the generation that it was wrapped with
+            self._check = None  # the check of the generation that it was wrapped with
 
 
 class GenerationContext(ssl.SSLContext):
-    """The SSLContext of one snapshot for one side: its connections verify and authorize (see VerifyingSSLObject)."""
+    """The SSLContext of one snapshot for one side. It is the PeerCheck of its connections (``tls/verifying.py``)."""
 
     sslobject_class = VerifyingSSLObject
     sslsocket_class = LateSSLSocket
@@ -122,7 +123,7 @@ class GenerationContext(ssl.SSLContext):
     #: What a client with ``resumption`` keeps; empty otherwise.
     sessions: Sessions
     resumption: bool
-    _authorizer: Authorizer
+    _precheck: Authorizer
     _clock: Clock
     _verifier: PeerVerifier
     _large: LargeHandshakes
@@ -131,27 +132,28 @@ class GenerationContext(ssl.SSLContext):
     def build(
         cls,
         snapshot: X509Context,
-        authorizer: Authorizer,
+        precheck: Authorizer,
+        verifier: PeerVerifier,
         *,
         server_side: bool,
         options: TlsOptions,
         clock: Clock,
         large: LargeHandshakes,
     ) -> Self:
-        """``large`` is the budget of all generations. Raises LocalIdentityError where the snapshot has no SVID
-        that OpenSSL takes.
+        """``verifier`` has the trust of this snapshot, and ``large`` is the budget of all generations.
+
+        Raises LocalIdentityError where the snapshot has no SVID that OpenSSL takes.
         """
         self = cls(ssl.PROTOCOL_TLS_SERVER if server_side else ssl.PROTOCOL_TLS_CLIENT)
         self.snapshot, self.server_side = snapshot, server_side
-        self._authorizer, self._clock = authorizer, clock
-        self._verifier = PeerVerifier(snapshot.bundles)
+        self._precheck, self._clock, self._verifier = precheck, clock, verifier
         self._large = large
         large.has_chain(sum(len(one.public_bytes(Encoding.DER)) for one in snapshot.svid.chain))
         self.sessions, self.resumption = Sessions(), options.resumption
         harden(self, options, server_side=server_side)
         self._load_authorities()
         load_svid(self, snapshot.svid)
-        watch_messages(self, preview)
+        watch_messages(self, on_message)
         return self
 
     def wrap_bio(
@@ -165,16 +167,21 @@ class GenerationContext(ssl.SSLContext):
         connection = super().wrap_bio(incoming, outgoing, server_side, server_hostname, session)
         return bounded(connection, incoming, self._large if server_side else None)
 
-    def judge(self, chain: Sequence[bytes], port: int | None) -> VerifiedPeer:
-        """Verify the chain by the bundles of this generation, then ask the authorizer. Raises PeerError."""
-        return self._authorized(self._verifier.verify(chain, self._clock.now()), port)
+    @property
+    def trust(self) -> Trust:
+        """What its peers are verified by."""
+        return self._verifier.trust
 
-    def judge_again(self, leaf: bytes, port: int | None) -> VerifiedPeer:
-        """The same for a resumed session: verify by the chain that this leaf came with under this generation."""
-        return self._authorized(self._verifier.verify_again(leaf, self._clock.now()), port)
+    def check_peer(self, chain: Sequence[bytes], port: int | None) -> VerifiedPeer:
+        """Verify the chain by this generation's trust, then ask the precheck. Raises PeerError."""
+        return self._prechecked(self._verifier.verify(chain, self._clock.now()), port)
 
-    def _authorized(self, peer: VerifiedPeer, port: int | None) -> VerifiedPeer:
-        refusal = refusal_by(self._authorizer, peer, Target(self.snapshot.svid.spiffe_id, port))
+    def check_resumed_peer(self, leaf: bytes, port: int | None) -> VerifiedPeer:
+        """The same for a resumed session: verify by the chain that this leaf came with under the same trust."""
+        return self._prechecked(self._verifier.verify_again(leaf, self._clock.now()), port)
+
+    def _prechecked(self, peer: VerifiedPeer, port: int | None) -> VerifiedPeer:
+        refusal = refusal_by(self._precheck, peer, Target(self.snapshot.svid.spiffe_id, port))
         if refusal is not None:
             raise refusal
         return peer
@@ -189,7 +196,7 @@ class GenerationContext(ssl.SSLContext):
         try:
             self._verifier.verify(own, self._clock.now())
         except PeerError:
-            return b""  # others will refuse us; it says nothing of them
+            return b""  # peers will refuse us; which of them are trusted does not depend on it
         return b"".join(own[1:])
 
 
@@ -215,23 +222,32 @@ def harden(context: ssl.SSLContext, options: TlsOptions, *, server_side: bool) -
 
 
 class TlsContexts:
-    """The context of the source's newest generation, made on first use of each. TypeError for what is no authorizer."""
+    """The context of the source's newest generation, made on first use of each.
+
+    ``precheck`` is asked within each handshake about the verified peer, and can only refuse. In the library it is the
+    user's authorizer, which nothing asks later. In the sidecar it is a gate's, and the verdict is made once the
+    connection or stream is registered, so that a change of policy reaches it (``sidecar/gate.py``).
+
+    ``verifier`` is shared by all that take their trust from this source. Raises TypeError for what is no authorizer.
+    """
 
     def __init__(
         self,
         source: X509ContextSource,
-        authorizer: Authorizer,
+        precheck: Authorizer,
         *,
         server_side: bool,
         options: TlsOptions = TlsOptions(),
         clock: Clock = SystemClock(),
+        verifier: CurrentVerifier | None = None,
     ) -> None:
-        check_authorizer(authorizer)
+        check_authorizer(precheck)
         self.source = source
         self.server_side = server_side
-        self._authorizer = authorizer
+        self._precheck = precheck
         self.options = options
         self._clock = clock
+        self._verifier = verifier or CurrentVerifier()
         self._newest: GenerationContext | None = None
         self._large = LargeHandshakes(clock)
         self._without_identity = Outage(log, clock)
@@ -249,7 +265,8 @@ class TlsContexts:
         if newest is None or newest.snapshot is not snapshot:
             newest = self._newest = GenerationContext.build(
                 snapshot,
-                self._authorizer,
+                self._precheck,
+                self._verifier.follow(snapshot),
                 server_side=self.server_side,
                 options=self.options,
                 clock=self._clock,
@@ -263,5 +280,10 @@ class TlsContexts:
             return self  # HTTP libraries say it again for each connection
         options = replace(self.options, alpn=alpn)
         return TlsContexts(
-            self.source, self._authorizer, server_side=self.server_side, options=options, clock=self._clock
+            self.source,
+            self._precheck,
+            server_side=self.server_side,
+            options=options,
+            clock=self._clock,
+            verifier=self._verifier,
         )

@@ -15,6 +15,7 @@ from typing import Any
 
 from meshtls.errors import HandshakeError, PeerError
 from meshtls.svid.context import X509Context
+from meshtls.svid.trust import Trust
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import GenerationContext
 from meshtls.tls.failures import peer_error
@@ -84,6 +85,16 @@ class TlsEngine:
     @property
     def peer(self) -> VerifiedPeer | None:
         return self._tls.peer
+
+    @property
+    def trust(self) -> Trust:
+        """What the peer was verified by."""
+        return self._generation.trust
+
+    @property
+    def sni(self) -> str | None:
+        """The server name that the client's ClientHello asked for; None where we are the client."""
+        return self._tls.sni
 
     @property
     def tls_version(self) -> str | None:
@@ -169,9 +180,9 @@ class TlsEngine:
         else:
             self.forget_session()
 
-    def judge_again(self) -> VerifiedPeer:
-        """The verdict on the accepted peer as of now. Raises PeerError."""
-        return self._generation.judge_again(leaf_of(self._tls), self._tls.port)
+    def check_peer_again(self) -> VerifiedPeer:
+        """Check the accepted peer as of now, by the trust of the handshake. Raises PeerError."""
+        return self._generation.check_resumed_peer(leaf_of(self._tls), self._tls.port)
 
     def forget_session(self) -> None:
         """Make the next connection to ``session_key`` shake hands in full."""

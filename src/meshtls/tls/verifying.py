@@ -1,7 +1,21 @@
-"""An ``ssl.SSLObject`` and an ``ssl.SSLSocket`` that do not finish a handshake before the peer is judged.
+"""An ``ssl.SSLObject`` and an ``ssl.SSLSocket`` that do not finish a handshake before the peer is checked.
 
 ``SSLContext.sslobject_class`` and ``sslsocket_class`` are public hooks, so whatever uses a context of ours (asyncio,
-uvloop, httpx, aiohttp, urllib3, grpclib ...) gets connections that verify and authorize by themselves.
+uvloop, httpx, aiohttp, urllib3, grpclib ...) gets connections that verify their peers by themselves.
+
+A peer is checked once, and accepted once it has also proven its key:
+
+1. ``on_message`` is OpenSSL's message callback. When the peer's Certificate message arrives, before OpenSSL acts on it,
+   ``_check_early`` has the context verify the chain and ask its precheck. If that fails, the connection's trust store
+   is exchanged for an empty one, and OpenSSL refuses by itself, with a fatal alert. If it succeeds, nothing is accepted
+   yet: anyone can send a certificate.
+2. ``_accept_peer`` runs when the handshake is complete, which proves that the peer holds the key of its leaf (by its
+   CertificateVerify or, in a resumed session, by the session's secret). If the leaf is the one that was checked early,
+   that result now counts. Otherwise the check is made now: where the early one was not, and for a resumed session, in
+   which no Certificate message is sent.
+
+The check is the context's (``PeerCheck``): verification, and a precheck that can only refuse. A refusal in step 2 comes
+too late for an alert within the handshake; see ``refused_late``.
 """
 
 from __future__ import annotations
@@ -30,21 +44,28 @@ from meshtls.tls.failures import RefusedHandshake, peer_error
 from meshtls.tls.handshake_budget import LARGE_HANDSHAKE, SERVER_HANDSHAKE, SMALL_HANDSHAKE, LargeHandshakes
 from meshtls.tls.peer import leaf_of, presented_chain
 from meshtls.tls.unusable import NoIdentityError
-from meshtls.wire.tls import IMPOSSIBLE_KEY_UPDATE, ContentType, HandshakeType, certificates_of_message
+from meshtls.wire.tls import (
+    IMPOSSIBLE_KEY_UPDATE,
+    ContentType,
+    HandshakeType,
+    certificates_of_message,
+    server_name_of_message,
+)
 
 __all__ = [
-    "Judge",
-    "LastingJudge",
+    "PeerCheck",
+    "ResumedPeerCheck",
     "VerifyingSSLObject",
     "VerifyingSSLSocket",
     "bounded",
-    "preview",
+    "on_message",
 ]
 
 log = logger("meshtls.tls")
 
 # The callback of a context is called with plain numbers, for each message of each handshake.
-_HANDSHAKE, _CERTIFICATE = int(ContentType.HANDSHAKE), int(HandshakeType.CERTIFICATE)
+_HANDSHAKE = int(ContentType.HANDSHAKE)
+_CLIENT_HELLO, _CERTIFICATE = int(HandshakeType.CLIENT_HELLO), int(HandshakeType.CERTIFICATE)
 
 # Stand-ins for a connection's context, exchanged for it by the ``context`` setter (SSL_set_SSL_CTX). The first has an
 # empty trust store, so that OpenSSL refuses; the second has no message callback, which would cost two calls a record.
@@ -54,35 +75,40 @@ _QUIET.verify_mode = ssl.CERT_REQUIRED  # the connection's is set already; by th
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
-class Judge(Protocol):
-    """Decides whether a presented chain may talk to us: met by the context of one generation."""
+class PeerCheck(Protocol):
+    """Verifies a presented chain and asks the precheck: met by the context of one generation."""
 
-    def judge(self, chain: Sequence[bytes], port: int | None) -> VerifiedPeer:
-        """Raises PeerError where it may not."""
+    def check_peer(self, chain: Sequence[bytes], port: int | None) -> VerifiedPeer:
+        """``port`` is the local port that the peer asks for. Raises PeerError."""
 
 
 @runtime_checkable
-class LastingJudge(Judge, Protocol):
-    """One that takes resumed sessions, too."""
+class ResumedPeerCheck(PeerCheck, Protocol):
+    """One whose connections may be resumed sessions."""
 
-    def judge_again(self, leaf: bytes, port: int | None) -> VerifiedPeer:
-        """The same of a peer that resumed a session, which shows its leaf and no chain."""
+    def check_resumed_peer(self, leaf: bytes, port: int | None) -> VerifiedPeer:
+        """The same for a peer that resumed a session, which shows its leaf and no chain."""
 
 
-class _Judged:
-    """What the two classes share. ``peer`` is set exactly when the peer is verified and authorized."""
+class _ChecksPeer:
+    """What the two classes share. ``peer`` is set exactly when the peer is verified, passed the precheck and has proven
+    its key.
+    """
 
     peer: VerifiedPeer | None = None
     refusal: PeerError | None = None
-    #: The peer was refused when the handshake was over, and has heard no alert.
+    #: The peer was refused when the handshake was over, and has received no alert.
     refused_late = False
     port: int | None = None
+    #: What the client asked for in its ClientHello, as a server received it (RFC 6066, section 3).
+    sni: str | None = None
     #: Callers that own the wire (asyncio) drop what OpenSSL still wants to send when a handshake raises. Where this is
-    #: set they are first told "want read", on which they do send it, and hear of the failure on their next call.
+    #: set they first get "want read", on which they do send it, and the failure on their next call.
     send_alert_first = False
 
-    _judge: Judge | None = None
-    _previewed: tuple[bytes, VerifiedPeer] | None = None
+    _check: PeerCheck | None = None
+    #: The leaf that was checked early, and the result.
+    _checked_early: tuple[bytes, VerifiedPeer] | None = None
     _late: ssl.SSLError | None = None
 
     if TYPE_CHECKING:
@@ -91,70 +117,69 @@ class _Judged:
 
         def _cut_off(self) -> None: ...
 
-    def _preview(self, chain: list[bytes]) -> None:
-        """The early verdict, when the Certificate message has arrived: refuse within the handshake."""
+    def _peer_check(self) -> PeerCheck:
+        """The check of the context that the connection began with: later the connection has another context."""
+        if self._check is None:
+            context = self.context
+            if not hasattr(context, "check_peer"):  # isinstance(context, PeerCheck) costs 20 µs
+                raise TypeError(f"wanted the context of one generation, got {type(context).__name__}")
+            self._check = context
+        return self._check
+
+    def _check_early(self, chain: list[bytes]) -> None:
+        """The Certificate message has arrived: check the chain, and refuse within the handshake."""
         try:
-            self._previewed = chain[0], self._the_judge().judge(chain, self.port)
+            self._checked_early = chain[0], self._peer_check().check_peer(chain, self.port)
         except PeerError as error:
             self.refusal = error
             if not isinstance(error, ValidityError):  # for that one OpenSSL has an alert of its own, and a clock
                 self.context = _REFUSES
 
-    def _the_judge(self) -> Judge:
-        if self._judge is None:
-            context = self.context
-            if not hasattr(context, "judge"):  # isinstance(context, Judge) costs 20 µs
-                raise TypeError(f"wanted the context of one generation, got {type(context).__name__}")
-            self._judge = context
-        return self._judge
-
-    def _judging(self, handshake: Callable[[], None]) -> None:
-        """Take OpenSSL's step, and let it end with our verdict."""
-        self._the_judge()
+    def _run_handshake(self, step: Callable[[], None]) -> None:
+        """Take OpenSSL's next step of the handshake. The last one ends with the peer accepted, or raises."""
+        self._peer_check()
         if self._late is not None:
             raise self._late
         try:
-            handshake()
+            step()
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise
         except ssl.SSLError as error:
             raise self._failure(error) from error
-        self._finish(resumed=self.session_reused)
+        if self.peer is None:
+            self._accept_peer()
 
-    def _finish(self, *, resumed: bool | None) -> None:
-        """The verdict that counts: the handshake is over, so the peer holds the key of what it presented."""
-        if self.peer is not None:
-            return
+    def _accept_peer(self) -> None:
+        """The handshake is complete, and so the peer holds the key of its leaf: accept it if it passes the check."""
         try:
             if self.refusal is not None:
                 raise self.refusal
-            self.peer = self._judged_again() if resumed else self._judged_peer()
+            leaf = leaf_of(self)  # type: ignore[arg-type]  # the mixin is always an SSLObject or SSLSocket
+            if self.session_reused:
+                self.peer = self._check_resumed(leaf)
+            elif self._checked_early is not None and self._checked_early[0] == leaf:
+                self.peer = self._checked_early[1]
+            else:
+                chain = presented_chain(self)  # type: ignore[arg-type]  # as above
+                self.peer = self._peer_check().check_peer(chain, self.port)
         except PeerError as error:
             self.refusal, self.refused_late = error, True
             self._cut_off()
             raise self._failure(RefusedHandshake(error)) from error
-        self._previewed = None
+        self._checked_early = None
         self.context = _QUIET
 
-    def _judged_peer(self) -> VerifiedPeer:
-        leaf = leaf_of(self)  # type: ignore[arg-type]  # the mixin is always an SSLObject or SSLSocket
-        if self._previewed is not None and self._previewed[0] == leaf:
-            # What the peer has proven is that it holds this leaf's key. The chain was only the way to a root.
-            return self._previewed[1]
-        chain = presented_chain(self)  # type: ignore[arg-type]  # as above
-        return self._the_judge().judge(chain, self.port)
-
-    def _judged_again(self) -> VerifiedPeer:
-        judge = self._the_judge()
-        if not isinstance(judge, LastingJudge):
+    def _check_resumed(self, leaf: bytes) -> VerifiedPeer:
+        check = self._peer_check()
+        if not isinstance(check, ResumedPeerCheck):
             raise UntrustedPeerError("the peer resumed a session, and no chain came with it to verify")
-        return judge.judge_again(leaf_of(self), self.port)  # type: ignore[arg-type]  # as above
+        return check.check_resumed_peer(leaf, self.port)
 
     def _failure(self, error: ssl.SSLError) -> ssl.SSLError:
         """What to raise now for a handshake that failed with ``error``."""
         refused = RefusedHandshake(self.refusal) if self.refusal is not None else error
         reason = peer_error(refused)
-        # Who speaks plaintext reads no alert and may wait for an answer: no second call would come for a long time.
+        # A peer that speaks plaintext reads no alert, and may wait for an answer: no second call would come for long.
         if not self.send_alert_first or isinstance(reason, PlaintextError):
             return refused
         log.info("refused: %s", reason)
@@ -162,13 +187,16 @@ class _Judged:
         return ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "the alert has to be sent")
 
 
-def preview(
+def on_message(
     connection: ssl.SSLObject | ssl.SSLSocket, direction: str, version: int, kind: int, message: int, data: bytes
 ) -> None:
-    """The message callback of a context: passes the peer's Certificate message on to its connection."""
-    if message != _CERTIFICATE or kind != _HANDSHAKE or direction != "read":
+    """The message callback of a context: notes a ClientHello's server name, and checks the peer's certificates."""
+    if kind != _HANDSHAKE or message not in (_CERTIFICATE, _CLIENT_HELLO) or direction != "read":
         return
-    if not isinstance(connection, _Judged):
+    if not isinstance(connection, _ChecksPeer):
+        return
+    if message == _CLIENT_HELLO:
+        connection.sni = server_name_of_message(data)
         return
     try:
         chain = certificates_of_message(version, data, limit=MAX_CHAIN)
@@ -177,20 +205,20 @@ def preview(
         connection.context = _REFUSES
         return
     if chain:  # an empty list is OpenSSL's to refuse, with the alert for just that
-        connection._preview(chain)
+        connection._check_early(chain)
 
 
-class VerifyingSSLObject(_Judged, ssl.SSLObject):
+class VerifyingSSLObject(_ChecksPeer, ssl.SSLObject):
     """Memory-BIO TLS, as asyncio and the sidecar use it.
 
-    A peer that is refused late is not sent close_notify, by which the refusal would look like an answer that is empty
-    and complete. What it has sent is dropped; where the caller puts behind it what can't be, OpenSSL sends an alert.
+    A peer that is refused late is not sent close_notify, which would make the refusal look like an empty, complete
+    response. What it has sent is dropped. If the caller then feeds an impossible message, OpenSSL sends an alert.
 
-    OpenSSL is shown no more of the peer's part of a handshake than ``allowance`` bytes, or LARGE_HANDSHAKE where
-    ``large`` has room for one more such peer.
+    OpenSSL is shown at most ``allowance`` bytes of the peer's part of a handshake, or LARGE_HANDSHAKE where ``large``
+    has room for one more such peer.
     """
 
-    #: Where OpenSSL reads from, to be set by whoever makes the connection; without it the bound is OpenSSL's.
+    #: Where OpenSSL reads from (see ``bounded``); without it, the limit is OpenSSL's own.
     incoming: ssl.MemoryBIO | None = None
     allowance = SMALL_HANDSHAKE
     large: LargeHandshakes | None = None
@@ -198,10 +226,10 @@ class VerifyingSSLObject(_Judged, ssl.SSLObject):
     _shown_bytes = 0
 
     def do_handshake(self) -> None:
-        """Raises RefusedHandshake where the peer is not believed or not allowed, or says more than it may."""
+        """Raises RefusedHandshake where the peer is not verified or not allowed, or sends more than it may."""
         incoming = self.incoming
         if incoming is None or self.peer is not None:
-            self._judging(super().do_handshake)
+            self._run_handshake(super().do_handshake)
             return
         while not self._shown(incoming):
             self._extend(incoming)
@@ -213,7 +241,7 @@ class VerifyingSSLObject(_Judged, ssl.SSLObject):
     def _shown(self, incoming: ssl.MemoryBIO) -> bool:
         """Let OpenSSL go on with what it may see; False where that was too little and there is more.
 
-        What is held back meanwhile may be application data, which is for later.
+        What is held back may be application data, to be read after the handshake.
         """
         held = b""
         if incoming.pending > self.allowance:
@@ -222,7 +250,7 @@ class VerifyingSSLObject(_Judged, ssl.SSLObject):
             held = data[self.allowance :]
         given = incoming.pending
         try:
-            self._judging(super().do_handshake)
+            self._run_handshake(super().do_handshake)
         except ssl.SSLWantReadError:
             if not held or self._late is not None:
                 raise
@@ -242,11 +270,11 @@ class VerifyingSSLObject(_Judged, ssl.SSLObject):
             return
         why = "the peer's part of the handshake has more than"
         if large is None or self._is_large:
-            self.refusal = HandshakeError(f"{why} {self._shown_bytes} bytes, which are the most that are read")
+            self.refusal = HandshakeError(f"{why} {self._shown_bytes} bytes, which is the limit")
         else:
             self.refusal = HandshakeError(
-                f"{why} {self._shown_bytes} bytes, which no peer needed that was accepted here, and too many such came"
-                " to nothing just now"
+                f"{why} {self._shown_bytes} bytes, more than any accepted peer needed, and too many such handshakes"
+                " have just failed"
             )
         incoming.read()
         incoming.write(IMPOSSIBLE_KEY_UPDATE)
@@ -280,13 +308,13 @@ def bounded(connection: ssl.SSLObject, incoming: ssl.MemoryBIO, large: LargeHand
     return connection
 
 
-class VerifyingSSLSocket(_Judged, ssl.SSLSocket):
+class VerifyingSSLSocket(_ChecksPeer, ssl.SSLSocket):
     """Blocking TLS on a socket, as urllib3 uses it. OpenSSL writes to the socket itself, so its alerts are sent.
 
     Closing one whose peer was refused late resets the connection, for the reason that VerifyingSSLObject gives.
     """
 
-    #: Wraps what a listening socket accepts: the context of the whole life and not of the generation of its beginning.
+    #: Wraps what a listening socket accepts: a context that follows the generations, not the one it was wrapped with.
     accepting: ssl.SSLContext | None = None
     # ssl's own, which its stubs leave out.
     do_handshake_on_connect: bool
@@ -313,9 +341,9 @@ class VerifyingSSLSocket(_Judged, ssl.SSLSocket):
             raise NoIdentityError(error) from error
 
     def do_handshake(self, block: bool = False) -> None:
-        """Raises RefusedHandshake where the peer is not believed or not allowed."""
+        """Raises RefusedHandshake where the peer is not verified or not allowed."""
         # gevent's takes no ``block``.
-        self._judging(partial(super().do_handshake, block) if block else super().do_handshake)
+        self._run_handshake(partial(super().do_handshake, block) if block else super().do_handshake)
 
     def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002  # ssl's own name
         if self.peer is None:

@@ -125,7 +125,7 @@ async def test_one_whose_peer_is_not_allowed_any_more_is_not_served() -> None:
         def nobody(peer: VerifiedPeer, target: Target) -> Decision:
             return Decision(False, "nobody is allowed")
 
-        pool._contexts.current()._authorizer = nobody
+        pool._contexts.current()._precheck = nobody
         assert pool.take() is None
         async with connected(a.outbound) as streams:
             with pytest.raises(ConnectionResetError):

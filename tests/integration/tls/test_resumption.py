@@ -11,6 +11,8 @@ from meshtls.errors import NotAuthorizedError, PeerError, UntrustedPeerError, Va
 from meshtls.policy.authorizer import Decision, Target
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import X509Context
+from meshtls.svid.trust import Trust
+from meshtls.svid.verifier import PeerVerifier
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import GenerationContext, TlsContexts, TlsOptions
 from meshtls.tls.engine import TlsEngine
@@ -135,7 +137,7 @@ def test_every_verdict_is_about_the_identity_and_the_port_that_is_asked_for_resu
     assert shake(client, server) == Ends()
     assert server.resumed
     before = len(pair.server_allows.asked)
-    server.judge_again()
+    server.check_peer_again()
     assert len(pair.server_allows.asked) == before + 1
     assert set(pair.server_allows.asked) == {Target(SpiffeId.parse(SERVER), 80)}
     assert set(pair.client_allows.asked) == {Target(SpiffeId.parse(CLIENT), None)}
@@ -180,7 +182,7 @@ def test_a_new_generation_of_the_server_takes_no_ticket_of_the_old_one_and_the_s
     assert pair.meet() == (Ends(), True)
 
 
-def test_a_session_whose_certificate_this_generation_did_not_verify_is_refused() -> None:
+def test_a_session_whose_certificate_was_not_verified_under_this_trust_is_refused() -> None:
     """OpenSSL resumes it, for its keys are this context's: what is missing is our own verdict."""
     pair = Pair()
     pair.meet()
@@ -189,7 +191,7 @@ def test_a_session_whose_certificate_this_generation_did_not_verify_is_refused()
     ends, _ = pair.meet()
     assert type(ends.server) is UntrustedPeerError
     assert str(ends.server) == (
-        "the peer resumed a session, and its certificate was not verified under this generation;"
+        "the peer resumed a session, and its certificate was not verified under the present trust;"
         " it has to shake hands in full"
     )
 
@@ -204,14 +206,22 @@ def test_a_client_resumes_though_more_others_were_verified_since_than_are_rememb
     assert [pair.meet(), pair.meet()] == [(Ends(), True), (Ends(), True)]
 
 
-def test_a_judge_that_knows_no_sessions_refuses_a_resumed_one() -> None:
+def test_a_context_that_can_not_check_resumed_peers_refuses_a_resumed_session() -> None:
     class OnlyChains(GenerationContext):
-        judge_again = None  # type: ignore[assignment]  # as a context of another kind, which has no such method
+        check_resumed_peer = None  # type: ignore[assignment]  # as a context of another kind, which has no such method
 
     snapshot = context_for(OURS, SERVER)
     clock = ManualClock()
     budget = LargeHandshakes(clock)
-    server = OnlyChains.build(snapshot, Switch(), server_side=True, options=RESUMING, clock=clock, large=budget)
+    server = OnlyChains.build(
+        snapshot,
+        Switch(),
+        PeerVerifier(Trust(1, snapshot.bundles)),
+        server_side=True,
+        options=RESUMING,
+        clock=clock,
+        large=budget,
+    )
     client = context_of(context_for(OURS, CLIENT), server_side=False, options=RESUMING)
     first = TlsEngine(client, session_key=PLACE)
     server_end = TlsEngine(server)

@@ -260,6 +260,6 @@ async def test_an_extension_that_can_t_be_read_is_refused_with_an_alert() -> Non
     spoiled = leaf(ROOT, CLIENT, extra=[(odd, False)])
     server = context_of(context_for(OURS, SERVER), server_side=True)
     with pytest.raises(InvalidSvidError, match="its extensions can't be read"):
-        server.judge([spoiled.der], None)
+        server.check_peer([spoiled.der], None)
     async with echoing() as address:
         assert (await presented(address, [spoiled.der])).alert in FATAL

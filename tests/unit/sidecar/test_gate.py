@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from meshtls.policy.authorizer import Authorizer, Decision, Target, authorize_any, authorize_id
+from meshtls.policy.decision import PolicyVerdict
 from meshtls.policy.request import Request
 from meshtls.sidecar.gate import Gate
 from meshtls.spiffeid import SpiffeId
@@ -16,11 +17,11 @@ PEER, TARGET = VerifiedPeer(WEB, ()), Target(SpiffeId.parse("spiffe://example.or
 
 def test_a_gate_judges_by_the_policy_that_it_was_given_last() -> None:
     gate = Gate(authorize_any())
-    assert gate(PEER, TARGET).allowed
+    assert gate.precheck(PEER, TARGET).allowed
 
     gate.replace(authorize_id("spiffe://example.org/other"))
 
-    assert not gate(PEER, TARGET).allowed
+    assert not gate.precheck(PEER, TARGET).allowed
 
 
 @pytest.mark.parametrize("wrong", [None, "spiffe://example.org/web", [WEB]])
@@ -30,7 +31,7 @@ def test_a_gate_refuses_what_is_no_authorizer_and_keeps_the_one_it_has(wrong: ob
     gate = Gate(authorize_any())
     with pytest.raises(TypeError):
         gate.replace(wrong)  # type: ignore[arg-type]
-    assert gate(PEER, TARGET).allowed
+    assert gate.precheck(PEER, TARGET).allowed
 
 
 def _broken(peer: VerifiedPeer, target: Target) -> Decision:
@@ -70,3 +71,14 @@ def test_the_authorizer_is_given_this_side_s_id_and_the_app_s_port() -> None:
 
     assert Gate(notes).judge(Request(PEER, DB, 5432, "192.0.2.1")).allowed
     assert seen == [(PEER, TARGET)]
+
+
+def test_a_listener_that_reads_no_http_denies_what_needs_an_http_request() -> None:
+    def by_method(peer: VerifiedPeer, target: Target) -> Decision:
+        return Decision.of(PolicyVerdict.NEEDS_HTTP, policy="ns[a]-policy[get]")
+
+    decision = Gate(by_method).judge(Request(PEER, DB, 5432))
+    assert (bool(decision), decision.reason) == (
+        False,
+        "denied: the policy decides on HTTP requests, and none is read here by policy ns[a]-policy[get]",
+    )

@@ -10,16 +10,24 @@ from functools import partial
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
+from meshtls.bundle import BundleSet, TrustBundle
+from meshtls.ca.authority import Authority
+from meshtls.clock import SystemClock
+from meshtls.errors import UntrustedPeerError
 from meshtls.observe.events import ConnectionResult, Direction, Outcome
 from meshtls.policy.authorizer import authorize_any, authorize_id
+from meshtls.policy.request import Request
 from meshtls.sidecar.connection import Connection, EndedError, Parting
 from meshtls.sidecar.gate import Gate
 from meshtls.sidecar.registry import Registry
 from meshtls.sidecar.reporter import Reporter
 from meshtls.spiffeid import SpiffeId
+from meshtls.svid.context import X509Context
+from meshtls.svid.verifier import CurrentVerifier, PeerVerifier
 from meshtls.svid.verify import VerifiedPeer
-from tests.support.authority import context_for, make_authority
+from tests.support.authority import context_for, make_authority, svid_for
 from tests.support.clock import ManualClock
 from tests.support.tls import engine_of
 
@@ -139,7 +147,8 @@ async def test_a_recheck_ends_the_connections_that_their_gate_lets_in_no_longer_
     with contextlib.ExitStack() as stack:
         web, other, db, plain = (stack.enter_context(a_connection()) for _ in range(4))
         for connection, path in ((web, "/web"), (other, "/web"), (db, "/db")):
-            connection.admit(gate, VerifiedPeer(SpiffeId.parse(f"spiffe://example.org{path}"), ()), 80)
+            peer = VerifiedPeer(SpiffeId.parse(f"spiffe://example.org{path}"), ())
+            connection.admit(gate, Request(peer, connection.local_id, 80))
             registry.enter(connection, ignored)
         registry.enter(plain, ignored)
         assert registry.recheck() == 0
@@ -151,6 +160,88 @@ async def test_a_recheck_ends_the_connections_that_their_gate_lets_in_no_longer_
             assert connection.ended_by.outcome is Outcome.POLICY_DENIED
             assert "spiffe://example.org/web" in str(connection.ended_by)
         assert (db.ended_by, plain.ended_by) == (None, None)
+
+
+FIRST, SECOND = make_authority("example.org"), make_authority("example.org")
+
+
+def trusting(*authorities: Authority) -> X509Context:
+    """What a side trusts whose bundle has the roots of these."""
+    roots = tuple(root for one in authorities for root in one.bundle.x509_authorities)
+    return X509Context(1, (), BundleSet([TrustBundle(LOCAL.trust_domain, roots)]))
+
+
+def verified(verifier: PeerVerifier, authority: Authority, path: str) -> VerifiedPeer:
+    chain = [one.public_bytes(Encoding.DER) for one in svid_for(authority, path).chain]
+    return verifier.verify(chain, SystemClock().now())
+
+
+async def test_a_change_of_trust_ends_the_connections_of_peers_that_lost_it_in_one_step_for_each_peer() -> None:
+    registry, current = Registry(8), CurrentVerifier()
+    gate = Gate(authorize_any(), plaintext=True, verifier=current)
+    verifier = current.follow(trusting(FIRST, SECOND))
+    going, staying = verified(verifier, FIRST, "/going"), verified(verifier, SECOND, "/staying")
+    steps: list[int] = []
+
+    async def step() -> None:
+        steps.append(len(steps))
+
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(a_connection()) for _ in range(7)]
+        *of_going, stream, of_staying, plain, handshaking = connections
+        for connection in (*of_going, of_staying, plain):
+            peer = None if connection is plain else staying if connection is of_staying else going
+            connection.admit(gate, Request(peer, LOCAL, 80), None if peer is None else verifier.trust)
+        stream.gate, stream.peer, stream.tunnel = gate, going, True  # of a tunnel that we dialled
+        handshaking.gate, handshaking.peer = gate, going  # about to be refused for another reason
+        for connection in connections:
+            registry.enter(connection, ignored)
+
+        assert await registry.recheck_trust(step) == 0
+        current.follow(trusting(SECOND))
+        assert registry.recheck() == 0, "a change of policy verifies nobody: it may be asked for all in one go"
+        steps.clear()
+        assert await registry.recheck_trust(step) == 4
+        assert len(steps) == 2, "the peers, not their connections"
+        assert await registry.recheck_trust(step) == 0
+        for connection in (*of_going, stream):
+            assert connection.ended_by is not None
+            assert connection.ended_by.outcome is Outcome.PEER_UNTRUSTED
+            assert str(connection.ended_by).startswith("peer spiffe://example.org/going: no path to a root")
+        assert [one.ended_by for one in (of_staying, plain, handshaking)] == [None] * 3
+
+
+async def test_a_connection_that_ends_while_another_is_checked_is_left_alone() -> None:
+    registry, current = Registry(2), CurrentVerifier()
+    gate, verifier = Gate(authorize_any(), verifier=current), current.follow(trusting(FIRST))
+    with a_connection() as connection:
+        connection.admit(gate, Request(verified(verifier, FIRST, "/going"), LOCAL, 80), verifier.trust)
+        registry.enter(connection, ignored)
+        current.follow(trusting(SECOND))
+
+        async def leaves() -> None:
+            registry.leave(connection)
+
+        assert await registry.recheck_trust(leaves) == 0
+        assert connection.ended_by is None
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_trust_that_changed_between_the_handshake_and_the_admission_is_what_counts(kept: bool) -> None:
+    current = CurrentVerifier()
+    gate, verifier = Gate(authorize_any(), verifier=current), current.follow(trusting(FIRST))
+    peer = verified(verifier, FIRST, "/web")
+    newest = current.follow(trusting(FIRST, SECOND) if kept else trusting(SECOND))
+    with a_connection() as connection, a_connection() as stream:
+        if kept:
+            connection.admit(gate, Request(peer, LOCAL, 80), verifier.trust)
+            stream.admit_stream_of(connection)
+            assert connection.trust is stream.trust is newest.trust
+            return
+        with pytest.raises(UntrustedPeerError):
+            connection.admit(gate, Request(peer, LOCAL, 80), verifier.trust)
+        with pytest.raises(UntrustedPeerError):
+            stream.admit_stream_of(connection)
 
 
 async def test_the_connections_of_a_gate_are_those_that_came_through_it() -> None:

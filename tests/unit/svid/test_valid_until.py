@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshtls.bundle import BundleSet, TrustBundle
 from meshtls.spiffeid import SpiffeId
+from meshtls.svid.trust import Trust
 from meshtls.svid.verifier import valid_until
 from meshtls.svid.verify import VerifiedPeer
 from tests.support.certs import BEFORE, NOW, ca, leaf
@@ -39,4 +40,4 @@ def test_the_first_to_end_is_the_end(
     own = leaf(intermediate, str(WEB), not_before=BEFORE, not_after=NOW + at(leaf_ends))
     bundle = TrustBundle.from_der(WEB.trust_domain, [root.certificate.public_bytes(Encoding.DER)])
     peer = VerifiedPeer(WEB, (own.certificate, intermediate.certificate))
-    assert valid_until(peer, BundleSet([bundle]), NOW) == NOW + at(wanted)
+    assert valid_until(peer, Trust(1, BundleSet([bundle])), NOW) == NOW + at(wanted)

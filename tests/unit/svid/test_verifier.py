@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshtls.bundle import BundleSet
 from meshtls.errors import NoBundleError, UntrustedPeerError, ValidityError
+from meshtls.svid.trust import Trust
 from meshtls.svid.verifier import PeerVerifier
 from meshtls.svid.x509 import X509Svid
 from tests.support import certs
@@ -20,7 +21,7 @@ from tests.support.verifying import trusting
 CLOCK = ManualClock()
 AUTHORITY = make_authority(clock=CLOCK)
 OTHER = make_authority(clock=CLOCK)
-BUNDLES = BundleSet([AUTHORITY.bundle])
+TRUST = Trust(1, BundleSet([AUTHORITY.bundle]))
 
 
 def chain_of(svid: X509Svid) -> list[bytes]:
@@ -28,13 +29,13 @@ def chain_of(svid: X509Svid) -> list[bytes]:
 
 
 def test_a_chain_that_passed_is_remembered_as_the_same_peer() -> None:
-    verifier, chain = PeerVerifier(BUNDLES), chain_of(svid_for(AUTHORITY, "/web"))
+    verifier, chain = PeerVerifier(TRUST), chain_of(svid_for(AUTHORITY, "/web"))
     assert verifier.verify(chain, CLOCK.now()) is verifier.verify(chain, CLOCK.now())
     assert repr(verifier) == "<PeerVerifier [1 of 1024 remembered]>"
 
 
 def test_what_is_remembered_ends_with_the_leaf() -> None:
-    verifier, chain = PeerVerifier(BUNDLES), chain_of(svid_for(AUTHORITY, "/web", ttl=timedelta(minutes=5)))
+    verifier, chain = PeerVerifier(TRUST), chain_of(svid_for(AUTHORITY, "/web", ttl=timedelta(minutes=5)))
     verifier.verify(chain, CLOCK.now())
     verifier.verify(chain, CLOCK.now() + timedelta(minutes=5))
     with pytest.raises(ValidityError, match="expired at"):
@@ -46,7 +47,7 @@ def test_what_is_remembered_ends_with_the_first_certificate_above_the_leaf() -> 
         clock=CLOCK, svid_ttl=timedelta(minutes=1), intermediate_ttl=timedelta(minutes=2), ca_ttl=timedelta(hours=1)
     )
     chain = chain_of(mint_raw(short, replace(Leaf(), ends_in=1800), CLOCK))
-    verifier = PeerVerifier(BundleSet([short.bundle]))
+    verifier = PeerVerifier(Trust(1, BundleSet([short.bundle])))
     verifier.verify(chain, CLOCK.now() + timedelta(seconds=119))
     with pytest.raises(UntrustedPeerError, match="no path to a root"):
         verifier.verify(chain, CLOCK.now() + timedelta(seconds=121))
@@ -58,7 +59,7 @@ def test_what_is_remembered_ends_with_the_root() -> None:
     root = certs.ca(slot="ending", name="ending", not_after=ending)
     middle = certs.ca(root, slot="middle", name="middle")
     chain = [certs.leaf(middle, "spiffe://a.test/web").der, middle.der]
-    verifier = PeerVerifier(trusting(root))
+    verifier = PeerVerifier(Trust(1, trusting(root)))
     peer = verifier.verify(chain, certs.NOW)
     assert verifier.verify(chain, ending) is peer
     with pytest.raises(UntrustedPeerError, match="CA certificate abc123 expired at 2030-05-01T12:05:00Z"):
@@ -71,7 +72,7 @@ def test_a_chain_that_passed_in_its_roots_last_second_is_remembered_no_longer() 
     ending = certs.NOW + timedelta(minutes=5)
     root = certs.ca(slot="ending", name="ending", not_after=ending)
     chain = [certs.leaf(root, "spiffe://a.test/web").der]
-    verifier = PeerVerifier(trusting(root))
+    verifier = PeerVerifier(Trust(1, trusting(root)))
     assert verifier.verify(chain, ending) is verifier.verify(chain, ending)
     with pytest.raises(UntrustedPeerError, match="CA certificate abc123 expired at 2030-05-01T12:05:00Z"):
         verifier.verify(chain, ending + timedelta(seconds=1))
@@ -79,7 +80,7 @@ def test_a_chain_that_passed_in_its_roots_last_second_is_remembered_no_longer() 
 
 def test_what_came_beside_the_path_is_not_remembered() -> None:
     """Or one stranger with a captured chain could fill the memory, with a new company each time."""
-    verifier, chain = PeerVerifier(BUNDLES), chain_of(svid_for(AUTHORITY, "/web"))
+    verifier, chain = PeerVerifier(TRUST), chain_of(svid_for(AUTHORITY, "/web"))
     for number in range(3):
         company = certs.ca(slot=f"company {number}", name=f"company {number}").der
         peer = verifier.verify([*chain, company], CLOCK.now())
@@ -89,7 +90,7 @@ def test_what_came_beside_the_path_is_not_remembered() -> None:
 
 
 def test_a_clock_that_goes_back_is_no_way_around_not_before() -> None:
-    verifier = PeerVerifier(BUNDLES)
+    verifier = PeerVerifier(TRUST)
     chain = chain_of(mint_raw(AUTHORITY, replace(Leaf(), starts_in=60), CLOCK))
     verifier.verify(chain, CLOCK.now() + timedelta(seconds=61))
     with pytest.raises(ValidityError, match="is not valid before"):
@@ -97,7 +98,7 @@ def test_a_clock_that_goes_back_is_no_way_around_not_before() -> None:
 
 
 def test_a_chain_that_failed_is_not_remembered() -> None:
-    verifier, chain = PeerVerifier(BUNDLES), chain_of(svid_for(OTHER, "/web"))
+    verifier, chain = PeerVerifier(TRUST), chain_of(svid_for(OTHER, "/web"))
     for _ in range(2):
         with pytest.raises(UntrustedPeerError):
             verifier.verify(chain, CLOCK.now())
@@ -105,7 +106,7 @@ def test_a_chain_that_failed_is_not_remembered() -> None:
 
 
 def test_the_same_leaf_with_another_intermediate_is_another_chain() -> None:
-    verifier = PeerVerifier(BUNDLES)
+    verifier = PeerVerifier(TRUST)
     leaf, intermediate = chain_of(svid_for(AUTHORITY, "/web"))
     verifier.verify([leaf, intermediate], CLOCK.now())
     with pytest.raises(UntrustedPeerError):
@@ -115,7 +116,7 @@ def test_the_same_leaf_with_another_intermediate_is_another_chain() -> None:
 
 
 def test_the_least_recent_is_forgotten_first() -> None:
-    verifier = PeerVerifier(BUNDLES, size=2)
+    verifier = PeerVerifier(TRUST, size=2)
     first, second, third = (chain_of(svid_for(AUTHORITY, f"/{name}")) for name in ("a", "b", "c"))
     kept = verifier.verify(first, CLOCK.now())
     gone = verifier.verify(second, CLOCK.now())
@@ -128,4 +129,4 @@ def test_the_least_recent_is_forgotten_first() -> None:
 def test_a_verifier_without_the_peers_bundle_refuses_it() -> None:
     chain = chain_of(svid_for(AUTHORITY, "/web"))
     with pytest.raises(NoBundleError):
-        PeerVerifier(BundleSet()).verify(chain, CLOCK.now())
+        PeerVerifier(Trust(1, BundleSet())).verify(chain, CLOCK.now())

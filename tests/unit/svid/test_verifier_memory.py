@@ -12,13 +12,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshtls.bundle import BundleSet
 from meshtls.errors import UntrustedPeerError
+from meshtls.svid.trust import Trust
 from meshtls.svid.verifier import PeerVerifier
 from tests.support.authority import make_authority, svid_for
 from tests.support.clock import ManualClock
 
 CLOCK = ManualClock()
 AUTHORITY = make_authority(clock=CLOCK)
-BUNDLES = BundleSet([AUTHORITY.bundle])
+TRUST = Trust(1, BundleSet([AUTHORITY.bundle]))
 THREADS, TIMES = 8, 150
 CHAINS = 3
 
@@ -30,7 +31,7 @@ def chains(count: int) -> list[list[bytes]]:
 
 @pytest.mark.parametrize(("leaves", "known"), [(3, True), (2, False)], ids=["room for all", "one too many"])
 def test_a_leaf_is_known_again_though_more_chains_passed_since_than_are_remembered(leaves: int, known: bool) -> None:
-    verifier, all_of_them = PeerVerifier(BUNDLES, size=1, leaves=leaves), chains(3)
+    verifier, all_of_them = PeerVerifier(TRUST, size=1, leaves=leaves), chains(3)
     first, *_ = peers = [verifier.verify(chain, CLOCK.now()) for chain in all_of_them]
     assert repr(verifier) == "<PeerVerifier [1 of 1 remembered]>"
     if not known:
@@ -44,7 +45,7 @@ def test_a_leaf_is_known_again_though_more_chains_passed_since_than_are_remember
 
 
 def test_a_leaf_that_comes_back_is_not_the_one_that_is_forgotten() -> None:
-    verifier, (first, second, third) = PeerVerifier(BUNDLES, leaves=2), chains(3)
+    verifier, (first, second, third) = PeerVerifier(TRUST, leaves=2), chains(3)
     verifier.verify(first, CLOCK.now())
     verifier.verify(second, CLOCK.now())
     verifier.verify_again(first[0], CLOCK.now())
@@ -55,7 +56,7 @@ def test_a_leaf_that_comes_back_is_not_the_one_that_is_forgotten() -> None:
 
 
 def test_what_stands_above_many_leaves_is_kept_once() -> None:
-    verifier = PeerVerifier(BUNDLES)
+    verifier = PeerVerifier(TRUST)
     for chain in chains(3):
         verifier.verify([bytes(bytearray(one)) for one in chain], CLOCK.now())
     assert len(verifier._above) == 3
@@ -64,7 +65,7 @@ def test_what_stands_above_many_leaves_is_kept_once() -> None:
 
 def test_of_what_stands_above_the_leaves_of_many_domains_no_more_is_kept_than_there_is_room() -> None:
     domains = [make_authority(f"{number}.test", CLOCK) for number in range(5)]
-    verifier = PeerVerifier(BundleSet([one.bundle for one in domains]), size=2)
+    verifier = PeerVerifier(Trust(1, BundleSet([one.bundle for one in domains])), size=2)
     for authority in domains:
         svid = svid_for(authority, "/web")
         verifier.verify([one.public_bytes(Encoding.DER) for one in svid.chain], CLOCK.now())
@@ -86,10 +87,10 @@ class GivesWay(OrderedDict[Any, Any]):
 
 def test_threads_that_ask_at_once_get_the_answers_that_one_would(monkeypatch: pytest.MonkeyPatch) -> None:
     all_of_them = chains(CHAINS)
-    answers = {chain[0]: PeerVerifier(BUNDLES).verify(chain, CLOCK.now()) for chain in all_of_them}
+    answers = {chain[0]: PeerVerifier(TRUST).verify(chain, CLOCK.now()) for chain in all_of_them}
     # The signatures are the same work for all; without it more of the time is spent where threads can meet.
     monkeypatch.setattr("meshtls.svid.verifier.verify_peer", lambda chain, bundles, now: answers[chain[0]])
-    verifier = PeerVerifier(BUNDLES, size=CHAINS - 1, leaves=CHAINS)
+    verifier = PeerVerifier(TRUST, size=CHAINS - 1, leaves=CHAINS)
     verifier._passed, verifier._above = GivesWay(), GivesWay()
 
     def hammer(number: int) -> None:

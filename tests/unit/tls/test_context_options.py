@@ -89,7 +89,7 @@ def test_contexts_that_offer_other_protocols_keep_everything_else(server_side: b
     other = contexts.with_alpn(("http/1.1",))
     assert other.options == TlsOptions(minimum_version=ssl.TLSVersion.TLSv1_2, alpn=("http/1.1",))
     assert (other.current().snapshot, other.server_side) == (SNAPSHOT, server_side)
-    other.current().judge([one.public_bytes(Encoding.DER) for one in SNAPSHOT.svid.chain], None)
+    other.current().check_peer([one.public_bytes(Encoding.DER) for one in SNAPSHOT.svid.chain], None)
     assert [peer.spiffe_id for peer in asked] == [SNAPSHOT.svid.spiffe_id]
 
 

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import ssl
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 
-from meshtls.errors import HandshakeError, InvalidSvidError, ValidityError
+from meshtls.errors import HandshakeError, InvalidSvidError, NotAuthorizedError, RevokedError, ValidityError
 from meshtls.policy.authorizer import Decision, Target, authorize_any, authorize_one_of
+from meshtls.policy.decision import PolicyVerdict
+from meshtls.svid.trust import Revocations, RevokedCertificate
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.engine import TlsEngine
 from meshtls.tls.failures import RefusedHandshake
-from meshtls.tls.verifying import VerifyingSSLObject, preview
+from meshtls.tls.verifying import VerifyingSSLObject, on_message
 from meshtls.wire.tls import ContentType, HandshakeType
 from tests.support.authority import context_for, make_authority
 from tests.support.clock import ManualClock
 from tests.support.tls import Ends, context_of, engine_of, shake
 
 SIDES = (False, True)
-OURS = context_for(make_authority("example.org"), "/web")
+AUTHORITY = make_authority("example.org")
+OURS = context_for(AUTHORITY, "/web")
 
 
-def test_a_context_that_judges_nobody_is_refused_before_a_byte_is_sent() -> None:
+def test_a_context_that_checks_no_peer_is_refused_before_a_byte_is_sent() -> None:
     plain = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     plain.check_hostname = False
     plain.sslobject_class = VerifyingSSLObject
@@ -107,7 +111,7 @@ def test_a_malformed_certificate_message_is_refused_within_the_handshake() -> No
     server.feed(client.outgoing())
     assert server.handshake() is None
     version, malformed = ssl.TLSVersion.TLSv1_3, b"\x0b\x00\x00\x01"
-    preview(server.ssl_object, "read", version, ContentType.HANDSHAKE, HandshakeType.CERTIFICATE, malformed)
+    on_message(server.ssl_object, "read", version, ContentType.HANDSHAKE, HandshakeType.CERTIFICATE, malformed)
     ends = shake(client, server)
     assert isinstance(ends.server, InvalidSvidError)
     assert str(ends.server).startswith("the peer's Certificate message is malformed: ")
@@ -141,3 +145,49 @@ def test_a_part_of_a_handshake_as_long_as_the_allowance_is_shown_to_openssl_whol
     with pytest.raises(ssl.SSLWantReadError):
         server.do_handshake()
     assert (server.allowance, server.refusal, outgoing.pending > 0) == (0, None, True)
+
+
+@pytest.mark.parametrize("name", ["db.example.org", None])
+def test_a_server_knows_the_name_that_its_client_asked_for(name: str | None) -> None:
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = context_of(OURS, server_side=False).wrap_bio(incoming, outgoing, server_hostname=name)
+    server = engine_of(OURS, server_side=True)
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    server.feed(outgoing.read())
+    assert server.handshake() is None
+    incoming.write(server.outgoing())
+    client.do_handshake()
+    server.feed(outgoing.read())
+    assert server.handshake() is not None
+    assert server.sni == name
+    assert isinstance(client, VerifyingSSLObject)
+    assert client.sni is None
+
+
+@pytest.mark.parametrize("early", [True, False], ids=["within the handshake", "after it"])
+@pytest.mark.parametrize("verdict", PolicyVerdict)
+def test_a_peer_is_accepted_only_where_the_authorizer_allows_it(
+    verdict: PolicyVerdict, early: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not early:
+        monkeypatch.setattr("meshtls.tls.context.watch_messages", lambda context, callback: None)
+    decision = Decision.of(verdict, "as the test says")
+    server = engine_of(OURS, server_side=True, authorizer=lambda peer, target: decision)
+    ends = shake(engine_of(OURS, server_side=False), server)
+    if verdict is PolicyVerdict.ALLOW:
+        assert (ends.server, server.peer is not None) == (None, True)
+    else:
+        assert isinstance(ends.server, NotAuthorizedError)
+        assert (str(ends.server), server.peer) == (decision.reason, None)
+
+
+@pytest.mark.parametrize("revoked", [False, True])
+def test_a_revoked_peer_is_refused_within_the_handshake(revoked: bool) -> None:
+    client = context_for(AUTHORITY, "/web")
+    leaf, issuer = client.svid.chain[:2]
+    revocations = Revocations.of([RevokedCertificate.of(leaf, issuer)] if revoked else [])
+    server = engine_of(replace(OURS, revocations=revocations), server_side=True)
+    ends = shake(engine_of(client, server_side=False), server)
+    assert isinstance(ends.server, RevokedError) is revoked
+    assert (server.peer is None, ends.client is not None) == (revoked, revoked)

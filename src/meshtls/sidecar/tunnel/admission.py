@@ -14,7 +14,7 @@ from functools import partial
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from meshtls.errors import LocalIdentityError, MeshtlsError, NotAuthorizedError, PeerError
+from meshtls.errors import LocalIdentityError, MeshtlsError, PeerError
 from meshtls.observe.events import Direction, Outcome
 from meshtls.sidecar.address import Address
 from meshtls.sidecar.connection import Connection, EndedError, TlsFacts, host_of
@@ -77,7 +77,7 @@ class Admission:
         self._dialling: dict[StreamEnd, asyncio.Task[None]] = {}
         self._facts = TlsFacts.of(engine, peer)
         self._trusted = engine.context
-        self._expires = valid_until(peer, self._trusted.bundles, tunnel.clock.now())
+        self._expires = valid_until(peer, engine.trust, tunnel.clock.now())
         self._port = route.config.app.port
         self._names = _names(route.config, address_of(tunnel.opener))
 
@@ -136,8 +136,8 @@ class Admission:
             if context.snapshot is not self._trusted or now > self._expires:
                 self.server.drain()
                 chain = [certificate.public_bytes(Encoding.DER) for certificate in self._peer.chain]
-                context.judge(chain, self._port)
-                self._trusted, self._expires = context.snapshot, valid_until(self._peer, context.snapshot.bundles, now)
+                context.check_peer(chain, self._port)
+                self._trusted, self._expires = context.snapshot, valid_until(self._peer, context.trust, now)
         except LocalIdentityError as error:
             self.server.drain()
             raise _RefusedError(_UNAVAILABLE, error) from error
@@ -147,11 +147,11 @@ class Admission:
 
     def _authorize(self, connection: Connection) -> None:
         try:
-            connection.admit(self._route.gate, self._peer, self._port)
+            connection.admit_stream_of(self._tunnel)
             self._route.runtime.registry.prove(
                 self._tunnel
             )  # a session that never has an authorized stream proves nothing
-        except NotAuthorizedError as error:
+        except PeerError as error:
             raise _RefusedError(_FORBIDDEN, error) from error
         except EndedError as error:
             raise _RefusedError(_UNAVAILABLE, error) from error

@@ -208,7 +208,7 @@ class TunnelPool:
     def _tunnel(self, connection: Connection, dialled: Dialled) -> _Tunnel:
         sock, engine, peer = dialled
         limits = self._route.limits
-        expires = valid_until(peer, engine.context.bundles, self._route.runtime.clock.now())
+        expires = valid_until(peer, engine.trust, self._route.runtime.clock.now())
         connection.dialled = None  # from here on the socket is the tunnel's
         client = TunnelClient(
             TlsEnd(sock, engine, "the tunnel's peer"),
