@@ -68,7 +68,7 @@ class AnonymousClientsServerContext(ssl.SSLContext):
 
 
 class AnonymousClientContext(ssl.SSLContext):
-    """For a client that shows NO certificate, and believes a server of this bundle that ``authorizer`` allows."""
+    """For a client that shows NO certificate, and connects to a server of this bundle that ``authorizer`` allows."""
 
     sslobject_class = VerifyingSSLObject
     _bundle: TrustBundle

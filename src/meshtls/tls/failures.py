@@ -1,4 +1,4 @@
-"""From OpenSSL's words to meshtls's errors and back: nothing outside ``tls/`` names ``ssl.SSLError``."""
+"""Converts OpenSSL's errors to ours and back: nothing outside ``tls/`` names ``ssl.SSLError``."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
 """How many bytes of a stranger's handshake OpenSSL is shown.
 
-OpenSSL decodes every certificate of a message before anybody may refuse it: 0.2 ms for the 120 bytes of the smallest
-(OpenSSL 3.0), and it takes 100 KB of them. Almost every peer's part of a handshake is small. A large one is let
-through, too, but once several of those have come to nothing the next are refused for a while. A peer that is accepted
-costs this budget nothing.
+OpenSSL decodes every certificate of a message before anything can refuse it: 0.2 ms for the 120 bytes of the smallest
+(OpenSSL 3.0), and it takes 100 KB of them. Almost every peer's part of a handshake is small. A large one is read as
+well, but once several large ones have failed, the next are refused for a while. A peer that is accepted uses up nothing
+of this budget.
 
-What is large depends on the mesh, or strangers could use the budget up and keep out its own peers: RSA keys and many
-names make every chain long. So a part is small that is no longer than what our own SVID would need, or than what a peer
-needed that was accepted here. That has a bound as well: a single peer may not open the door to the largest.
+What is large depends on the mesh: RSA keys and many names make every chain long, and with a fixed size strangers
+could use up the budget and keep out the mesh's own peers. So a part counts as small if it is no longer than our own
+SVID would need, or than an accepted peer has needed. MOST_SMALL bounds that: one peer can't make the largest small.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from meshtls.clock import Clock
 
 __all__ = ["LARGE_HANDSHAKE", "MOST_SMALL", "SERVER_HANDSHAKE", "SMALL_HANDSHAKE", "LargeHandshakes"]
 
-#: Bytes of a client's part, which is a ClientHello of 0.3 to 1.7 KB, its chain and a signature. In no mesh is one small
-#: that has more than MOST_SMALL.
+#: Bytes of a client's part, which is a ClientHello of 0.3 to 1.7 KB, its chain and a signature. One of more than
+#: MOST_SMALL is large in every mesh.
 SMALL_HANDSHAKE, MOST_SMALL, LARGE_HANDSHAKE = 7 << 9, 8 << 10, 16 << 10
-#: Of a server's part, which may list the CAs that it takes; whom we dial is no stranger.
+#: Of a server's part, which may list the CAs that it accepts. A server that we dial is no stranger.
 SERVER_HANDSHAKE = 64 << 10
 #: Bytes beside a chain: the longest ClientHello, the signature of an RSA-4096 key, and what frames them.
 _BESIDE_CHAIN = 1728 + 512 + 160
@@ -32,20 +32,20 @@ _PER_SECOND = 2.0
 class LargeHandshakes:
     """How many large handshakes may be under way or have failed: 32, and 2 more each second.
 
-    ``small`` is up to how many bytes one is small.
+    A handshake of at most ``small`` bytes is not large.
     """
 
     def __init__(self, clock: Clock) -> None:
         self.small = SMALL_HANDSHAKE
         self._clock = clock
-        self._left, self._since = _BURST, 0.0  # it is full: since when does not matter
+        self._left, self._since = _BURST, 0.0  # full, so the time does not matter
 
     def has_chain(self, size: int) -> None:
-        """Our own SVID's chain has that many bytes, as a peer's may have."""
+        """Our own SVID's chain has this many bytes, so a peer's may have as many."""
         self._needed(size + _BESIDE_CHAIN)
 
     def accepted(self, size: int) -> None:
-        """A peer was, whose part had that many bytes."""
+        """A peer was accepted whose part had this many bytes."""
         self._needed(size + _MARGIN)
 
     def _needed(self, size: int) -> None:

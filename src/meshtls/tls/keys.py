@@ -1,4 +1,4 @@
-"""Hand a certificate chain and its key to OpenSSL without leaving the key on a disk.
+"""Loads a certificate chain and its key into OpenSSL without leaving the key on a disk.
 
 ``SSLContext.load_cert_chain`` takes nothing but paths. An anonymous memory file has one, under /proc, and is gone when
 closed; where there is none (no Linux, or /proc not mounted) a temporary file stands in, 0600 from its creation.

@@ -10,8 +10,8 @@ __all__ = ["leaf_of", "presented_chain", "set_context", "unguarded", "watch_mess
 
 def presented_chain(tls: ssl.SSLObject | ssl.SSLSocket) -> list[bytes]:
     """What the peer sent in this handshake; [] where it sent nothing, as on a resumed session."""
-    # Public on the object itself from Python 3.13, and on its inner object before. There a server's list lacks nothing
-    # either: it holds the leaf, unlike OpenSSL's own SSL_get_peer_cert_chain.
+    # Public on the object itself from Python 3.13, and on its inner object before. A server's list has the leaf, too,
+    # unlike that of OpenSSL's SSL_get_peer_cert_chain.
     inner: Any = tls if hasattr(tls, "get_unverified_chain") else tls._sslobj  # type: ignore[union-attr]
     if inner is None:
         return []
@@ -47,8 +47,8 @@ def watch_messages(context: ssl.SSLContext, callback: Any) -> None:
 
     This sets the callback of the C class: the Python one turns each argument into an enum, 5 µs a message.
     """
-    # Not the class above ssl.SSLContext: that is a Python one, too, where a library put a subclass of its own in that
-    # place (gevent does), and its setter then calls itself for ever.
+    # Not the class above ssl.SSLContext: where a library has replaced that by a subclass of its own (gevent does), the
+    # class above is a Python one, too, and its setter calls itself for ever.
     hook = getattr(ssl.SSLContext.__mro__[-2], "_msg_callback", None)
     if hook is not None:
         hook.__set__(context, callback)

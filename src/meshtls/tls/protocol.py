@@ -21,7 +21,7 @@ __all__ = ["LINGER", "TlsProtocol"]
 #: Seconds for which a refused peer's bytes are read and dropped: closing over unread bytes sends a reset, which
 #: overtakes the alert.
 LINGER = 2.0
-#: Bytes that are dropped meanwhile; a peer that has sent as many is not read from any more.
+#: Most bytes that are dropped meanwhile. After that the peer is not read from.
 _LINGER_BYTES = 1 << 24
 
 
@@ -113,7 +113,7 @@ class TlsProtocol(asyncio.Protocol):
             self._application.resume_writing()
 
     def give_up(self) -> None:
-        """Refuse a peer whose handshake took too long, by an alert."""
+        """Refuse a peer whose handshake took too long, with an alert."""
         self._engine.give_up()
         self._refuse_with_alert(HandshakeError("the handshake took too long"))
 
@@ -159,7 +159,7 @@ class TlsProtocol(asyncio.Protocol):
 
     def _fail(self, error: PeerError | LocalIdentityError) -> None:
         self.ready.set_exception(error)
-        self.ready.exception()  # else asyncio complains where nobody waits any more, as after a cancelled dial
+        self.ready.exception()  # retrieved, or asyncio logs it where nothing waits, as after a cancelled dial
 
     def _deliver(self) -> None:
         try:

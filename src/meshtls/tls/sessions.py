@@ -11,9 +11,9 @@ __all__ = ["Sessions"]
 class Sessions:
     """One session for each key, which is the caller's name for where it dials; at most ``size`` of them.
 
-    A ticket is used until the server refuses it or it ends. RFC 8446 (C.4) advises to use each but once, so that nobody
-    on the way can link connections: these are between the same two addresses anyway, and a ticket costs the server as
-    much as a signature.
+    A ticket is used until the server refuses it or it expires. RFC 8446 (C.4) advises to use each only once, so that an
+    observer can't link connections. These are between the same two addresses anyway, and a new ticket costs the server
+    as much as a signature.
     """
 
     def __init__(self, size: int = 256) -> None:

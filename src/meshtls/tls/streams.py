@@ -72,10 +72,11 @@ async def listen(
 ) -> Listener:
     """Serve ``handler(reader, writer)`` to clients that ``authorizer`` allows; each is closed when its handler returns.
 
-    ``port`` 0 takes a free one (see ``Listener.address``). ``timeout`` is in seconds, for one handshake. So many
-    ``unproven`` connections may be there whose peer is not verified and authorized yet; then the oldest of the source
-    that has the most of them gives way to a new one. A refused client gets an alert, and the reason goes to the log
-    ``meshtls.tls``. Raises OSError where the address can't be bound.
+    ``port`` 0 takes a free one (see ``Listener.address``). ``timeout`` is in seconds, for one handshake.
+
+    At most ``unproven`` connections are open whose peer is not verified and authorized yet; at the limit, the oldest of
+    the source that has the most of them gives way to a new one. A refused client gets an alert, and the reason goes to
+    the log ``meshtls.tls``. Raises OSError where the address can't be bound.
     """
     contexts = TlsContexts(source, authorizer, server_side=True, options=options, clock=clock)
     listener = Listener(contexts, handler, timeout, unproven)
@@ -120,7 +121,7 @@ class Listener:
         return host, port
 
     async def close(self) -> None:
-        """Stop listening, cancel the handlers that still run, and wait for them. Who is half-way in is cut off."""
+        """Stop listening, cancel the handlers that still run, and wait for them. Handshakes under way are cut off."""
         self._closed = True
         if self._server is not None:
             await _accept_no_more(self._server)
@@ -171,7 +172,7 @@ class Listener:
         return TlsEngine(self._contexts.current(), port=tcp.get_extra_info("sockname")[1])
 
     def _count_shed(self) -> None:
-        """A line when it begins, and one for each time that so many more have gone as may be there."""
+        """Log when it begins, and again after each ``limit`` more."""
         if self._shed % self._unproven.limit == 0:
             message = "unproven connections at their limit (%d): the oldest give way; %d have so far"
             log.warning(message, self._unproven.limit, self._shed)
@@ -217,8 +218,10 @@ class Listener:
 
 
 async def _accept_no_more(server: asyncio.Server) -> None:
-    """asyncio accepts in one turn of its loop and makes the transport in the next; a server that is closed in between
-    leaves a connection that nobody has, open until the garbage collector comes by.
+    """Let what asyncio has accepted get its transport.
+
+    It accepts in one turn of its loop and makes the transport in the next: if the server is closed in between, the
+    connection stays open until the garbage collector runs.
     """
     for sock in server.sockets:
         asyncio.get_running_loop().remove_reader(sock.fileno())

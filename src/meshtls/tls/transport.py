@@ -1,6 +1,6 @@
 """What an application's protocol writes to: asyncio's transport with TLS over it, and what asyncio's own lacks.
 
-``write_eof`` works (TLS half-close), and a peer that asks TLS for answers and reads none of them is not read from.
+``write_eof`` works (TLS half-close), and a peer that causes TLS responses and reads none of them is not read from.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class TlsTransport(asyncio.Transport):
         self._write_closed = False
         self._paused = self._held = self._full = False
         self._owed = 0
-        #: It broke, and the peer has an alert to read: closing is left to whoever set this.
+        #: The connection failed, and the peer still has to read the alert. What set this closes the connection.
         self.parting = False
-        # The connection gets another one, without roots and keys, once the peer is let in.
+        # The connection gets another context, without roots and keys, once the peer is accepted.
         self._context = engine.ssl_object.context
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
@@ -84,7 +84,7 @@ class TlsTransport(asyncio.Transport):
             self._tcp.close()
 
     def answer(self) -> None:
-        """Send what TLS answers by itself. A peer that asks for more and more and reads nothing is not read from."""
+        """Send TLS's own responses. A peer that causes more and more of them and reads none is not read from."""
         waiting = self._tcp.get_write_buffer_size()
         self.flush()
         self._owed = self._owed + self._tcp.get_write_buffer_size() - waiting if waiting else 0

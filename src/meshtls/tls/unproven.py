@@ -1,9 +1,9 @@
 """Connections whose peers have not proven an identity yet: a bound of their own, and which of them gives way. Pure.
 
-Who has not proven anything must not keep out who could. So a new connection is always taken, and at the bound another
-one gives way: the oldest of the largest group, where a group is a source (an address) at a stage of its handshake. A
-flood is the largest group, whatever it sends, and gives way to itself; a peer that finishes its handshake is never
-among the oldest of it.
+A peer that has proven nothing must not keep out one that could. So a new connection is always taken, and at the limit
+another one gives way: the oldest of the largest group, where a group is a source (an address) at a stage of its
+handshake. A flood is the largest group, whatever it sends, and gives way to itself; a peer that finishes its handshake
+is never among the oldest of it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Stage(Enum):
 
 
 class Unproven(Generic[T]):
-    """At most ``limit`` members. Its cost is bounded by that, and by the number of groups for the one to give way."""
+    """At most ``limit`` members. Finding the one that gives way takes a step for each group."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -46,7 +46,7 @@ class Unproven(Generic[T]):
         return member in self._group_of
 
     def enter(self, member: T, source: str) -> T | None:
-        """Take a new connection from ``source``; the one that has to give way for it, which is no member any more."""
+        """Take a new connection from ``source``. Returns the one that has to give way, which is no member any more."""
         gone = None
         if len(self._group_of) >= self.limit:
             largest = max(self._groups, key=lambda group: len(self._groups[group]))
@@ -56,14 +56,14 @@ class Unproven(Generic[T]):
         return gone
 
     def reach(self, member: T, stage: Stage) -> None:
-        """The member is at this stage now; nothing where it is none any more."""
+        """The member is at this stage now. Does nothing for one that has left."""
         group = self._group_of.get(member)
         if group is not None and group[1] is not stage:
             self.leave(member)
             self._put(member, (group[0], stage))
 
     def leave(self, member: T) -> bool:
-        """Proven, or gone. False where it was no member."""
+        """Remove a connection that is proven, or has ended. False where it was no member."""
         group = self._group_of.pop(member, None)
         if group is None:
             return False
@@ -83,8 +83,8 @@ class Unproven(Generic[T]):
 
 @lru_cache(maxsize=4096)
 def source_of(host: str) -> str:
-    """Who shares a budget with this peer address: the address; of IPv6 its /64; of loopback all, for who is there can
-    have each of these addresses. What is no address stands for itself.
+    """The key of those that share a budget: an IPv4 address, an IPv6 /64, or all of loopback, where each peer may have
+    any address. What is no address stands for itself.
     """
     try:
         address = ipaddress.ip_address(host.partition("%")[0])

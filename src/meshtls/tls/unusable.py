@@ -1,7 +1,7 @@
-"""A connection that can't be made since our own side has no identity to show, in the form that TLS libraries expect.
+"""A connection that can't be made because our own side has no identity, in the form that TLS libraries expect.
 
 asyncio asks a context for a connection before it knows the socket: an exception there leaves the socket open, and the
-peer waiting, until the garbage collector comes by. One in the handshake it handles, if it is an ``ssl.SSLError``.
+peer waiting, until the garbage collector runs. It handles an ``ssl.SSLError`` that is raised in the handshake.
 """
 
 from __future__ import annotations

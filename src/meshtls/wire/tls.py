@@ -133,8 +133,8 @@ def certificates_of_message(version: int, message: bytes, *, limit: int) -> list
 def server_name_of_message(message: bytes) -> str | None:
     """The host name that a ClientHello asks for (RFC 8446, section 4.1.2; RFC 6066, section 3), in lower case.
 
-    ``message`` includes the handshake header. None where there is none, and for what is no ClientHello or no printable
-    ASCII: OpenSSL judges the message itself.
+    ``message`` includes the handshake header. None where there is none, for a malformed ClientHello, which OpenSSL will
+    refuse, and for a name that is not 1 to 255 printable ASCII characters.
     """
     try:
         at = 4 + 2 + 32  # the header, legacy_version, random
@@ -151,7 +151,7 @@ def server_name_of_message(message: bytes) -> str | None:
                     return None
                 name_start, name_end = _vector(message, list_start + 1, 2)
                 name = message[name_start:name_end]
-                return name.decode().lower() if name and _PRINTABLE.issuperset(name) else None
+                return name.decode().lower() if 0 < len(name) <= 255 and _PRINTABLE.issuperset(name) else None
     except ValueError:
         pass
     return None

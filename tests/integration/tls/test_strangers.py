@@ -162,8 +162,8 @@ def test_after_many_large_ones_that_were_refused_the_next_have_to_wait_and_small
         ends = met(server, client)
         assert type(ends.server) is HandshakeError
         assert str(ends.server) == (
-            f"the peer's part of the handshake has more than {SMALL_HANDSHAKE} bytes, which no peer needed that was"
-            " accepted here, and too many such came to nothing just now"
+            f"the peer's part of the handshake has more than {SMALL_HANDSHAKE} bytes, more than any accepted"
+            " peer needed, and too many such handshakes have just failed"
         )
         assert str(ends.client).startswith("the peer refused the connection with the alert")
     assert met(server, client_with(0)) == Ends()
