@@ -19,8 +19,7 @@ from meshtls.agent.sds_secrets import secrets_of
 from meshtls.agent.sds_state import DeltaState, WorldState
 from meshtls.bundle import BundleSet, TrustBundle
 from meshtls.errors import AccessError, LocalIdentityError, RequestError
-from meshtls.node.decode import decode
-from meshtls.node.lines import LineCutter
+from meshtls.node.decode import LineCutter, decode
 from meshtls.proto import server_pb
 from meshtls.proto import workload_pb as pb
 from meshtls.proto.envoy import discovery_pb

@@ -1,1 +1,1 @@
-"""The JSON-over-stdio adapter: a message a line in, a reply a line out, real mutual TLS connections behind them."""
+"""The JSON-over-stdio adapter: a message per line in, a reply per line out, and each handshake a real connection."""

@@ -1,15 +1,18 @@
-"""From a line of text to a typed message, or to the error reply that says what is wrong with it and where. Pure."""
+"""Decodes standard input: bytes into lines, a line into JSON, JSON into a typed message or an error reply. Pure."""
 
 from __future__ import annotations
 
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from enum import Enum
+from typing import Any, NoReturn
 
 import msgspec
 
 from meshtls.errors import RequestError
-from meshtls.node.json_line import read_json
-from meshtls.node.lines import MAX_LINE, Oversized
 from meshtls.node.messages import (
     ErrorCode,
     Handshake,
@@ -23,15 +26,11 @@ from meshtls.node.messages import (
 )
 from meshtls.scalars import shown
 
-__all__ = ["Request", "decode"]
+__all__ = ["MAX_LINE", "LineCutter", "Oversized", "Request", "decode", "read_json"]
 
-
-class _Envelope(msgspec.Struct, frozen=True):
-    body: dict[str, Any]
-    src: str | None = None
-    dest: str | None = None
-
-
+MAX_LINE = 1 << 20
+#: An integer with more digits is out of the range of a double.
+_MOST_DIGITS = 308
 _KINDS: dict[str, type[Message]] = {
     "handshake": Handshake,
     "issue_certificate": IssueCertificate,
@@ -41,11 +40,61 @@ _KINDS: dict[str, type[Message]] = {
 }
 
 
+class Oversized(Enum):
+    """Stands for a line that was dropped."""
+
+    LINE = "a line over the limit"
+
+
+class LineCutter:
+    """Cuts a byte stream into lines. ``feed`` yields each complete line without its line feed.
+
+    Nothing is kept of a line of more than ``limit`` bytes: ``Oversized.LINE`` is yielded once, when the limit is
+    exceeded, and the rest of the line is skipped. ``finish`` yields a last line that has no line feed.
+    """
+
+    def __init__(self, limit: int = MAX_LINE) -> None:
+        self._limit = limit
+        self._rest = bytearray()
+        self._skipping = False
+
+    def feed(self, data: bytes) -> Iterator[bytes | Oversized]:
+        *complete, rest = data.split(b"\n")
+        for piece in complete:
+            yield from self._take(piece)
+            if not self._skipping:
+                yield bytes(self._rest)
+            self._rest.clear()
+            self._skipping = False
+        yield from self._take(rest)
+
+    def finish(self) -> Iterator[bytes | Oversized]:
+        if self._rest:
+            yield bytes(self._rest)
+        self._rest.clear()
+
+    def _take(self, piece: bytes) -> Iterator[Oversized]:
+        if self._skipping:
+            return
+        if len(self._rest) + len(piece) > self._limit:
+            self._rest.clear()
+            self._skipping = True
+            yield Oversized.LINE
+        else:
+            self._rest += piece
+
+
+class _Envelope(msgspec.Struct, frozen=True):
+    body: dict[str, Any]
+    src: str | None = None
+    dest: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One line: its message, or the error reply to it; ``src`` and ``dest`` of its envelope if it had one.
+    """One line: its message, or the error reply to it; ``src`` and ``dest`` are those of its envelope, if it had one.
 
-    ``unknown`` are the fields, as ``handshake.colour``, that were ignored because no message of this type has them.
+    ``unknown`` lists the fields, such as ``handshake.colour``, that were ignored because the message type lacks them.
     """
 
     content: Message | Reply
@@ -55,12 +104,12 @@ class Request:
     unknown: tuple[str, ...] = ()
 
     def wrap(self, reply: Reply) -> Reply:
-        """The reply in an envelope on the way back; bare where the request was bare."""
+        """The reply in an envelope with ``src`` and ``dest`` swapped, or bare if the request was bare."""
         return {"src": self.dest, "dest": self.src, "body": reply} if self.enveloped else reply
 
 
 def decode(line: bytes | Oversized) -> Request:
-    """Read one line, bare or in a ``{src, dest, body}`` envelope. Unknown fields are ignored, and named."""
+    """Read one line, bare or in a ``{src, dest, body}`` envelope. Unknown fields are ignored and listed."""
     if isinstance(line, Oversized):
         return Request(_malformed(None, f"line: wanted at most {MAX_LINE} bytes, got more; it was skipped"))
     try:
@@ -69,27 +118,21 @@ def decode(line: bytes | Oversized) -> Request:
         return Request(_malformed(None, f"line: {error}"))
     if not isinstance(top, dict):
         return Request(_malformed(None, f"line: wanted a JSON object, got {_kind(top)}"))
-    if "type" not in top and any(name in top for name in _Envelope.__struct_fields__):
-        return _enveloped(top, twice)
-    return Request(_malformed(top, f"line: {twice}") if twice else _content(top, "$"), unknown=_unknown(top))
-
-
-def _enveloped(top: dict[str, Any], twice: str | None) -> Request:
-    # Whom to answer is known even where the envelope will not do.
+    if "type" in top or not any(name in top for name in _Envelope.__struct_fields__):
+        return Request(_malformed(top, f"line: {twice}") if twice else _content(top, "$"), unknown=_unknown(top))
+    body = top.get("body")
+    # An invalid envelope may still say whom to answer.
     src, dest = (one if isinstance(one, str) else None for one in (top.get("src"), top.get("dest")))
     beside = tuple(f"envelope.{name}" for name in top if name not in _Envelope.__struct_fields__)
-    return Request(_inside(top, twice), True, src, dest, beside + _unknown(top.get("body")))
-
-
-def _inside(top: dict[str, Any], twice: str | None) -> Message | Reply:
-    body = top.get("body")
+    content: Message | Reply
     if twice:
-        return _malformed(body, f"line: {twice}")
-    try:
-        envelope = msgspec.convert(top, _Envelope)
-    except msgspec.ValidationError as error:
-        return _malformed(body, f"envelope: {_place(str(error), '$')}")
-    return _content(envelope.body, "$.body")
+        content = _malformed(body, f"line: {twice}")
+    else:
+        try:
+            content = _content(msgspec.convert(top, _Envelope).body, "$.body")
+        except msgspec.ValidationError as error:
+            content = _malformed(body, f"envelope: {_place(str(error), '$')}")
+    return Request(content, True, src, dest, beside + _unknown(body))
 
 
 def _content(body: dict[str, Any], path: str) -> Message | Reply:
@@ -125,7 +168,7 @@ def _msg_id(body: object) -> int | None:
 
 
 def _place(text: str, path: str) -> str:
-    # msgspec names a place within what it was given, and none for the whole of it.
+    # msgspec gives a path relative to the object that it converts, and none for the object itself.
     what, at, place = text.rpartition(" - at `$")
     return f"{what}{at.removesuffix('$')}{path}{place}" if at else f"{text} - at `{path}`"
 
@@ -133,3 +176,65 @@ def _place(text: str, path: str) -> str:
 def _kind(value: object) -> str:
     names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
     return names.get(type(value), "a number")
+
+
+def read_json(line: bytes) -> tuple[Any, str | None]:
+    """Read one line of JSON (RFC 8259), and reject what two readers could interpret differently.
+
+    Returns the value, and a complaint if an object has a duplicate key. That key is then missing from the object, but
+    the message's ID and the envelope's addresses can still be read for the error reply.
+
+    Raises RequestError for invalid UTF-8 or JSON, half of a surrogate pair, and a number out of the range of a double.
+    """
+    twice: list[str] = []
+
+    def read_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        fields = dict(pairs)
+        if len(fields) < len(pairs):
+            for key, times in Counter(key for key, _ in pairs).items():
+                if times > 1:
+                    del fields[key]
+                    twice.append(key)
+        return fields
+
+    def read_float(text: str) -> float:
+        number = float(text)
+        if math.isinf(number):
+            refuse_number(text)
+        return number
+
+    def read_int(text: str) -> int:
+        if len(text.lstrip("-")) > _MOST_DIGITS:
+            refuse_number(text)
+        return int(text)
+
+    def refuse_number(text: str) -> NoReturn:
+        raise RequestError(f"wanted numbers between -1e308 and 1e308, got {shown(text)}")
+
+    def refuse_constant(name: str) -> NoReturn:
+        raise RequestError(f"wanted a JSON object, got invalid JSON: {name} is not a JSON value")
+
+    try:
+        value = json.loads(
+            line.decode(),
+            object_pairs_hook=read_object,
+            parse_float=read_float,
+            parse_int=read_int,
+            parse_constant=refuse_constant,
+        )
+        if b"\\u" in line:  # UTF-8 itself can't encode half of a pair
+            json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError as error:
+        raise RequestError("wanted a JSON object, got one that is nested too deeply") from error
+    except UnicodeDecodeError as error:
+        found = f"the byte 0x{error.object[error.start]:02x} at position {error.start + 1}"
+        raise RequestError(f"wanted a JSON object in UTF-8, got {found}") from error
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(error.object[error.start]):04x}"
+        raise RequestError(
+            f"wanted characters in each string, got {half}, which is half of a surrogate pair"
+        ) from error
+    except json.JSONDecodeError as error:
+        what = f"{error.msg.removesuffix(' at')} at character {error.pos + 1}"
+        raise RequestError(f"wanted a JSON object, got invalid JSON: {what}") from error
+    return value, f"wanted each key once in an object, got {shown(twice[0])} twice" if twice else None

@@ -1,10 +1,9 @@
-"""From a message to its reply, or, for a handshake, to the Attempt that has to be made first. Pure but for the mesh."""
+"""Answers a message: with its reply or, for a handshake, with the Attempt to make. Does no I/O."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshtls.errors import InvalidSpiffeIdError, RequestError
@@ -20,21 +19,23 @@ from meshtls.node.messages import (
     Reply,
     Rotate,
     VerifyIdentity,
+    bounded,
     error_reply,
 )
-from meshtls.node.words import bounded
 from meshtls.scalars import workload_id
-from meshtls.spiffeid import SpiffeId
 
 __all__ = ["answer", "failure_reply"]
 
 
 def answer(message: Message, mesh: Mesh) -> Reply | Attempt:
-    """Do what the message asks, at once; of a handshake only what has to be decided now."""
+    """Do what the message asks. Of a handshake, only what must be decided before the next message is read."""
     try:
         match message:
             case Handshake():
-                return _handshake(message, mesh)
+                place = message.namespace, message.trust_domain
+                client = mesh.id_of(message.client, *place)
+                server = mesh.id_of(DEFAULT_SERVER if message.server is None else message.server, *place)
+                return mesh.attempt(client, server, message.cert, message.server_cert)
             case IssueCertificate():
                 return _issue(message, mesh)
             case VerifyIdentity():
@@ -49,18 +50,11 @@ def answer(message: Message, mesh: Mesh) -> Reply | Attempt:
 
 
 def failure_reply(content: Message | Reply) -> Reply:
-    """To a message, or an error reply already, on which the node itself has failed."""
+    """The reply to a message, or to a line that got an error reply already, when the node itself failed."""
     about = _type(content) if isinstance(content, Message) else "line"
     msg_id = content.msg_id if isinstance(content, Message) else content.get("in_reply_to")
-    text = f"{about}: the node itself failed; its own log, on standard error, has the traceback"
+    text = f"{about}: internal error of the node; the traceback is in its log, on standard error"
     return error_reply(msg_id, ErrorCode.MALFORMED, text)
-
-
-def _handshake(message: Handshake, mesh: Mesh) -> Attempt:
-    place = message.namespace, message.trust_domain
-    client = mesh.id_of(message.client, *place)
-    server = mesh.id_of(DEFAULT_SERVER if message.server is None else message.server, *place)
-    return mesh.attempt(client, server, message.cert, message.server_cert)
 
 
 def _issue(message: IssueCertificate, mesh: Mesh) -> Reply:
@@ -73,7 +67,7 @@ def _issue(message: IssueCertificate, mesh: Mesh) -> Reply:
         "type": "certificate_issued",
         "in_reply_to": message.msg_id,
         "service": message.service,
-        "certificate": _pem(chain),
+        "certificate": b"".join(one.public_bytes(Encoding.PEM) for one in chain).decode("ascii"),
         "expiry": _timestamp(chain[0].not_valid_after_utc),
         "spiffe_id": str(spiffe_id),
     }
@@ -111,7 +105,10 @@ def _rotate(message: Rotate, mesh: Mesh) -> Reply:
 
 def _policy(message: Policy, mesh: Mesh) -> Reply:
     server = mesh.id_of(message.server, message.namespace, message.trust_domain)
-    allow = [_allowed(one, message, mesh) for one in message.allow]
+    allow = [
+        workload_id(one) if "://" in one else mesh.id_of(one, message.namespace, message.trust_domain)
+        for one in message.allow
+    ]
     mesh.set_policy(server, allow)
     return {
         "type": "policy_set",
@@ -122,18 +119,8 @@ def _policy(message: Policy, mesh: Mesh) -> Reply:
     }
 
 
-def _allowed(entry: str, message: Policy, mesh: Mesh) -> SpiffeId:
-    if "://" in entry:
-        return workload_id(entry)
-    return mesh.id_of(entry, message.namespace, message.trust_domain)
-
-
 def _type(message: Message) -> str:
     return str(message.__struct_config__.tag)
-
-
-def _pem(chain: tuple[x509.Certificate, ...]) -> str:
-    return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in chain).decode("ascii")
 
 
 def _timestamp(moment: datetime) -> str:

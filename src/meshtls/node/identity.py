@@ -1,4 +1,4 @@
-"""Which SPIFFE ID a service has, and which service a SPIFFE ID names: two functions, each the other's inverse. Pure.
+"""Maps a service to its SPIFFE ID and a SPIFFE ID to its service; the two functions are inverse. Pure.
 
 ==============  ========================  =====================
 namespace       path of service-a         form
@@ -32,7 +32,7 @@ class Named:
 
 
 def id_of(service: str, namespace: str | None, trust_domain: TrustDomain) -> SpiffeId:
-    """The SPIFFE ID of this service. Raises InvalidSpiffeIdError for a name that no single path segment may have."""
+    """The SPIFFE ID of this service. Raises InvalidSpiffeIdError for a name that is not a single path segment."""
     for name in (service, namespace):
         if name is not None and (not name or "/" in name):
             raise InvalidSpiffeIdError(f"name {shown(name)}: wanted one or more characters and no '/'")
@@ -44,7 +44,7 @@ def id_of(service: str, namespace: str | None, trust_domain: TrustDomain) -> Spi
 
 
 def named_by(spiffe_id: SpiffeId) -> Named:
-    """What this ID names. Raises InvalidSpiffeIdError where its path has another form than ``id_of`` gives."""
+    """What this ID names. Raises InvalidSpiffeIdError if ``id_of`` gives no path of this form."""
     match spiffe_id.segments:
         case (service,):
             return Named(service, None)
@@ -59,9 +59,9 @@ def named_by(spiffe_id: SpiffeId) -> Named:
 def verify_identity(
     spiffe_id: str, trust_domain: str, service: str | None = None, namespace: str | None = None
 ) -> Named:
-    """Whose identity this is, if it is one of this trust domain, and of this service and namespace where given.
+    """The service that this ID names, in this trust domain and, if they are given, this service and namespace.
 
-    Raises InvalidSpiffeIdError with what is wrong.
+    Raises InvalidSpiffeIdError that says what is wrong.
     """
     parsed, wanted = SpiffeId.parse(spiffe_id), TrustDomain.parse(trust_domain)
     if not parsed.member_of(wanted):

@@ -1,7 +1,7 @@
-"""A certificate to attempt a handshake with where the node holds no key for the one that it was given.
+"""A stand-in for a certificate whose key the node does not hold, for a handshake that must be refused.
 
-TLS presents nothing without the key's proof. So the attempt is made with a copy that says the same under a new key,
-signed by a CA that nobody trusts and that is thrown away with it: the server gets to judge the same names and times.
+TLS can't present a certificate without its private key. So the attempt is made with a copy that has the same contents
+with a new key, signed by a throw-away CA that nobody trusts: the server judges the same names and times.
 """
 
 from __future__ import annotations
@@ -20,34 +20,31 @@ __all__ = ["foreign_copy", "foreign_svid"]
 
 
 def foreign_svid(claimed: SpiffeId, clock: Clock) -> X509Svid:
-    """An SVID of this ID that is right in all but its CA."""
+    """An SVID of this ID that is valid except for its CA, which nobody trusts."""
     key = ec.generate_private_key(ec.SECP256R1())
     chain = Authority.create(claimed.trust_domain, clock).issue(claimed, key.public_key())
     return X509Svid.from_chain(chain, key)
 
 
 def foreign_copy(original: x509.Certificate, claimed: SpiffeId) -> X509Svid | None:
-    """All that ``original`` says, for a new key and by another CA; None where it holds what can't be written again.
+    """A copy of ``original`` for a new key, signed by another key; None if an extension can't be encoded again.
 
-    ``claimed`` is who the copy is presented as; its own names stay whatever they are.
+    ``claimed`` is the ID that the copy is presented as. The names in the certificate stay as they are.
     """
     key, foreign = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     try:
-        copy = _template(original).public_key(key.public_key()).sign(foreign, hashes.SHA256())
+        template = (
+            x509.CertificateBuilder()
+            .subject_name(original.subject)
+            .issuer_name(original.issuer)
+            .serial_number(original.serial_number)
+            .not_valid_before(original.not_valid_before_utc)
+            .not_valid_after(original.not_valid_after_utc)
+            .public_key(key.public_key())
+        )
+        for extension in original.extensions:
+            template = template.add_extension(extension.value, extension.critical)
+        copy = template.sign(foreign, hashes.SHA256())
     except PARSE_ERRORS:
         return None
     return X509Svid(claimed, (copy,), key)
-
-
-def _template(original: x509.Certificate) -> x509.CertificateBuilder:
-    template = (
-        x509.CertificateBuilder()
-        .subject_name(original.subject)
-        .issuer_name(original.issuer)
-        .serial_number(original.serial_number)
-        .not_valid_before(original.not_valid_before_utc)
-        .not_valid_after(original.not_valid_after_utc)
-    )
-    for extension in original.extensions:
-        template = template.add_extension(extension.value, extension.critical)
-    return template

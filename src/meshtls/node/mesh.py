@@ -1,7 +1,7 @@
-"""What the node knows: a CA per trust domain, each service's SVID, the keys it made, and the policies.
+"""The node's state: a CA per trust domain, each service's SVID, the keys that it generated, and the policies.
 
-No call here waits, so what a line changes is changed before the next line is read; and a handshake takes with it, as
-one frozen ``Attempt``, all that it needs from here.
+Nothing here is async, so that a message has taken effect before the next one is read. A handshake gets everything that
+it needs from this state as one frozen ``Attempt``.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _LONGEST_TTL = timedelta(days=3650)
 
 @dataclass(frozen=True, slots=True)
 class Presented:
-    """What one party of a handshake shows: its own SVID, or what stands for the certificate that it was given.
+    """What a party of a handshake presents: its own SVID, or a stand-in for the certificate in the message.
 
-    ``note`` says which that is, where one was given. ``own``: the node issued it, to the party that presents it.
+    ``note`` describes the stand-in. ``own`` is true if the node issued the certificate to the party that presents it.
     """
 
     context: X509Context
@@ -48,10 +48,10 @@ class Presented:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A handshake as it was decided when its line was read.
+    """A handshake to make, as decided when its message was read.
 
-    ``claimed`` is the client by its message and ``target`` the server; ``client`` and ``server`` are what they present,
-    ``allow`` the clients that the server lets in.
+    ``claimed`` is the ID of the client in the message, ``target`` that of the server. ``client`` and ``server`` are
+    what they present. ``allow`` are the clients that the server accepts.
     """
 
     claimed: SpiffeId
@@ -62,7 +62,7 @@ class Attempt:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """Attempts with equal keys are alike in all that the two sidecars look at."""
+        """Attempts with equal keys are the same to both sidecars."""
         leaves = (presented.svid.leaf.fingerprint(hashes.SHA256()) for presented in (self.client, self.server))
         return (self.claimed, self.target, *leaves, self.allow)
 
@@ -74,7 +74,7 @@ class _Current:
 
 
 class Mesh:
-    """The state. Its calls raise RequestError for what can't be done as asked, ConfigError where a CA has expired."""
+    """The state. Methods raise RequestError for an invalid request, ConfigError if a CA has expired."""
 
     def __init__(self, trust_domain: TrustDomain, clock: Clock) -> None:
         self._default = trust_domain
@@ -85,18 +85,18 @@ class Mesh:
         self._policies: dict[SpiffeId, tuple[SpiffeId, ...]] = {}
 
     def id_of(self, service: str, namespace: str | None, trust_domain: str | None) -> SpiffeId:
-        """The ID of a service; the node's own trust domain where none is given."""
+        """The ID of a service, in the node's own trust domain unless another is given."""
         return id_of(service, namespace, TrustDomain.parse(trust_domain) if trust_domain is not None else self._default)
 
     def identity(self, spiffe_id: SpiffeId) -> X509Context:
-        """The service's present SVID; minted on first use, and anew once half of its life is over."""
+        """The service's current SVID, issued on first use and renewed after half of its lifetime."""
         current = self._current.get(spiffe_id)
         if current is None or self._clock.now() >= current.renew_at:
             return self.mint(spiffe_id)
         return current.context
 
     def mint(self, spiffe_id: SpiffeId, ttl: float | None = None) -> X509Context:
-        """A new key and SVID for this service, from now on its present ones. ``ttl`` is in seconds."""
+        """Make a new key and SVID the current ones of this service. ``ttl`` is in seconds."""
         authority, now = self._authority(spiffe_id.trust_domain), self._clock.now()
         key = ec.generate_private_key(ec.SECP256R1())
         svid = X509Svid.from_chain(authority.issue(spiffe_id, key.public_key(), ttl=_lifetime(ttl)), key)
@@ -104,25 +104,27 @@ class Mesh:
         generation = before.context.generation + 1 if before else 1
         context = X509Context(generation, (svid,), BundleSet([authority.bundle]))
         self._current[spiffe_id] = _Current(context, now + (svid.not_after - now) / 2)
-        self._hold(svid)
+        self._held[svid.leaf.fingerprint(hashes.SHA256())] = svid
+        if len(self._held) > _MOST_KEYS:
+            del self._held[next(iter(self._held))]
         return context
 
     def rotate(self, spiffe_id: SpiffeId) -> tuple[X509Svid, X509Svid]:
-        """The service's last SVID, also where it is due to be renewed (one is minted on first use), and a new one."""
+        """The service's last SVID, even if its renewal is due (issued now on first use), and a new one."""
         current = self._current.get(spiffe_id)
         last = current.context if current else self.mint(spiffe_id)
         return last.svid, self.mint(spiffe_id).svid
 
     def certify(self, spiffe_id: SpiffeId, csr: str, ttl: float | None) -> tuple[x509.Certificate, ...]:
-        """A chain for the key of this CSR, which is the requester's: the service's present SVID stays."""
+        """Issue a chain for the key of this CSR, which the requester holds. The service's current SVID is unchanged."""
         return self._authority(spiffe_id.trust_domain).issue(spiffe_id, csr.encode(), ttl=_lifetime(ttl))
 
     def set_policy(self, server: SpiffeId, allow: Sequence[SpiffeId]) -> None:
-        """From now on only these may reach this server."""
+        """Allow only these to connect to this server."""
         self._policies[server] = tuple(dict.fromkeys(allow))
 
     def attempt(self, claimed: SpiffeId, server: SpiffeId, cert: str | None, server_cert: str | None = None) -> Attempt:
-        """Decide now how the handshake of ``claimed`` with ``server`` will be tried."""
+        """Decide what the handshake of ``claimed`` with ``server`` will present and allow."""
         trusted = self.identity(server)
         if server_cert is None:
             shown_by_server = Presented(trusted)
@@ -132,7 +134,7 @@ class Mesh:
         if cert is None:
             return Attempt(claimed, server, Presented(self.identity(claimed)), shown_by_server, policy)
         shown_by_client = self._presented("cert", cert, claimed, trusted.bundles)
-        # A client that shows another's certificate is not the one that it says it is: only that one is let in.
+        # A client that presents another's certificate is not the one it claims to be: allow only the claimed one.
         allow = policy if shown_by_client.svid.spiffe_id == claimed else (claimed,)
         return Attempt(claimed, server, shown_by_client, shown_by_server, allow)
 
@@ -141,32 +143,25 @@ class Mesh:
             self._authorities[trust_domain] = Authority.create(trust_domain, self._clock)
         return self._authorities[trust_domain]
 
-    def _hold(self, svid: X509Svid) -> None:
-        self._held[svid.leaf.fingerprint(hashes.SHA256())] = svid
-        if len(self._held) > _MOST_KEYS:
-            del self._held[next(iter(self._held))]
-
     def _presented(self, field: str, cert: str, party: SpiffeId, bundles: BundleSet) -> Presented:
-        """What ``party`` presents for the certificate of this field."""
-        svid, own, note = self._presentable(field, cert, party)
-        return Presented(X509Context(1, (svid,), bundles), note, own)
-
-    def _presentable(self, field: str, cert: str, party: SpiffeId) -> tuple[X509Svid, bool, str]:
+        """What ``party`` presents for the certificate in this field of the message."""
         try:
             original = x509.load_pem_x509_certificates(cert.encode())[0]
-            fingerprint = original.fingerprint(hashes.SHA256())
+            held = self._held.get(original.fingerprint(hashes.SHA256()))
         except PARSE_ERRORS:
-            note = f"`{field}` is no PEM certificate, so one of a throw-away CA was presented"
-            return foreign_svid(party, self._clock), False, note
-        if fingerprint in self._held:
-            svid = self._held[fingerprint]
-            return svid, svid.spiffe_id == party, f"`{field}` was presented, issued here to {svid.spiffe_id}"
-        copy = foreign_copy(original, party)
-        if copy:
-            note = f"the node has no key for `{field}`, so a copy signed by a throw-away CA was presented"
-            return copy, False, note
-        note = f"`{field}` can't be copied, so one of a throw-away CA was presented"
-        return foreign_svid(party, self._clock), False, note
+            svid, own = foreign_svid(party, self._clock), False
+            note = f"`{field}` is not a PEM certificate, so one of a throw-away CA was presented"
+        else:
+            if held:
+                svid, own = held, held.spiffe_id == party
+                note = f"`{field}` was presented, issued here to {svid.spiffe_id}"
+            elif copy := foreign_copy(original, party):
+                svid, own = copy, False
+                note = f"the node has no key for `{field}`, so a copy signed by a throw-away CA was presented"
+            else:
+                svid, own = foreign_svid(party, self._clock), False
+                note = f"`{field}` can't be copied, so one of a throw-away CA was presented"
+        return Presented(X509Context(1, (svid,), bundles), note, own)
 
 
 def _lifetime(ttl: float | None) -> timedelta | None:

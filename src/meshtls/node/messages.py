@@ -1,4 +1,4 @@
-"""The messages that the node takes, typed, and the replies that it gives. Pure."""
+"""The messages that the node accepts and the replies that it sends. Pure."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import msgspec
 
-from meshtls.node.words import bounded
-
 __all__ = [
     "DEFAULT_SERVER",
+    "LONGEST_DETAIL",
+    "LONGEST_TEXT",
     "ErrorCode",
     "Handshake",
     "IssueCertificate",
@@ -20,11 +20,18 @@ __all__ = [
     "Reply",
     "Rotate",
     "VerifyIdentity",
+    "bounded",
     "encode",
     "error_reply",
 ]
 
 DEFAULT_SERVER = "default-server"
+#: Characters of a text that quotes its input.
+LONGEST_TEXT = 2000
+#: Characters of the detail of a refusal, which holds two IDs of up to 2,048 bytes each.
+LONGEST_DETAIL = 5000
+_TAIL = 500
+_CUT = " ... "
 Reply = dict[str, Any]
 _Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
@@ -32,7 +39,7 @@ _Seconds = Annotated[float, msgspec.Meta(gt=0)]
 class ErrorCode(IntEnum):
     """The two codes of an error reply.
 
-    MALFORMED also says that the node itself failed on the message: of the two it tells not to send the same again.
+    MALFORMED is also the code for an internal error of the node: it tells the client not to send the message again.
     """
 
     UNSUPPORTED = 10
@@ -40,7 +47,7 @@ class ErrorCode(IntEnum):
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
-    """What every message has. ``trust_domain`` and ``namespace`` say where the services that it names live."""
+    """The field of every message. Most also have the ``trust_domain`` and ``namespace`` of the services they name."""
 
     msg_id: int
 
@@ -48,7 +55,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
 class Handshake(Message, frozen=True, kw_only=True, tag="handshake"):
     """Connect ``client`` to ``server``.
 
-    ``cert`` and ``server_cert`` (PEM) are what the client and the server present in place of their own SVIDs.
+    ``cert`` and ``server_cert`` (PEM) are what the client and the server present instead of their own SVIDs.
     """
 
     client: str
@@ -60,7 +67,7 @@ class Handshake(Message, frozen=True, kw_only=True, tag="handshake"):
 
 
 class IssueCertificate(Message, frozen=True, kw_only=True, tag="issue_certificate"):
-    """Certify ``service``, for the key of ``csr`` (PEM) or else for a new one; ``ttl`` is in seconds."""
+    """Issue a certificate to ``service``, for the key of ``csr`` (PEM) or a new one; ``ttl`` is in seconds."""
 
     service: str
     namespace: str | None = None
@@ -70,9 +77,9 @@ class IssueCertificate(Message, frozen=True, kw_only=True, tag="issue_certificat
 
 
 class VerifyIdentity(Message, frozen=True, kw_only=True, tag="verify_identity"):
-    """Is ``spiffe_id`` a service of ``trust_domain``, and which?
+    """Check that ``spiffe_id`` names a service of ``trust_domain``, and report which.
 
-    Where ``service`` or ``namespace`` is given, the ID has to name just that one.
+    If ``service`` or ``namespace`` is set, the ID must name that service or namespace.
     """
 
     spiffe_id: str
@@ -90,7 +97,7 @@ class Rotate(Message, frozen=True, kw_only=True, tag="rotate"):
 
 
 class Policy(Message, frozen=True, kw_only=True, tag="policy"):
-    """From now on only ``allow``, SPIFFE IDs or services, may reach ``server``."""
+    """Allow only ``allow``, SPIFFE IDs or service names, to connect to ``server``."""
 
     server: str
     allow: list[str]
@@ -99,10 +106,15 @@ class Policy(Message, frozen=True, kw_only=True, tag="policy"):
 
 
 def error_reply(in_reply_to: int | None, code: ErrorCode, text: str) -> Reply:
-    """``code`` says whose fault it is, ``text`` what was wrong and where."""
+    """An error reply. ``text`` says what was wrong, and where."""
     return {"type": "error", "in_reply_to": in_reply_to, "code": int(code), "text": bounded(text)}
 
 
 def encode(reply: Reply) -> bytes:
-    """One line of JSON, with its end. ASCII only, so that no reader has to guess an encoding."""
+    """One line of JSON with its line feed. ASCII only, so that a reader need not know the encoding."""
     return json.dumps(reply).encode() + b"\n"
+
+
+def bounded(text: str, most: int = LONGEST_TEXT) -> str:
+    """``text`` cut to ``most`` characters (more than 505). The middle, which holds the quoted values, is cut out."""
+    return text if len(text) <= most else text[: most - len(_CUT) - _TAIL] + _CUT + text[-_TAIL:]

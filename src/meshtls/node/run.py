@@ -1,50 +1,60 @@
-"""The loop between standard input and standard output."""
+"""The loop from standard input to standard output, on file descriptors that may be shared with other processes.
+
+The descriptors' flags stay as they are, since O_NONBLOCK would affect those processes too; no read or write blocks.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Iterator
+import os
+import select
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
 from meshtls.clock import Clock, SystemClock
 from meshtls.errors import MeshtlsError
 from meshtls.logs import logger
-from meshtls.node.decode import Request, decode
+from meshtls.node.decode import LineCutter, Oversized, Request, decode
 from meshtls.node.dispatch import answer, failure_reply
 from meshtls.node.handshake import Handshakes
-from meshtls.node.handshake_reply import handshake_reply
-from meshtls.node.lines import LineCutter, Oversized
 from meshtls.node.mesh import Attempt, Mesh
 from meshtls.node.messages import Message, Reply, encode
-from meshtls.node.stdio import chunks, write_all
-from meshtls.node.verdict import Verdict
+from meshtls.node.verdict import Verdict, handshake_reply
 from meshtls.scalars import shown
 from meshtls.spiffeid import TrustDomain
 
-__all__ = ["run_node"]
+__all__ = ["chunks", "run_node", "write_all"]
 
 log = logger("meshtls.node")
-#: Stands for a line that could not even be looked at.
+_CHUNK = 1 << 16
+#: Stands for a line that could not be decoded because of an internal error.
 _UNREAD = Request({})
-#: Messages without a written reply; at this many the node stops reading.
-_MOST_OPEN = 4096
-#: Seconds of reading before the handshakes under way and the replies get their turn.
+#: Messages whose reply is not written yet; at this number the node stops reading.
+_MOST_PENDING = 4096
+#: Seconds of reading before handshakes and replies get a turn of the event loop.
 _READING = 0.02
-#: Each unknown field is named once, and at most so many are.
+#: Each unknown field is logged once, up to this number of fields.
 _MOST_UNKNOWN = 1000
 
 
 async def run_node(
     stdin: int, stdout: int, trust_domain: TrustDomain, *, envelope: bool = False, clock: Clock | None = None
 ) -> None:
-    """Answer each line of ``stdin`` (a file descriptor) on ``stdout`` until the end of it, then finish what is open.
+    """Answer each line of ``stdin`` (a file descriptor) on ``stdout``, until the end of input and the last reply.
 
-    ``envelope`` puts a reply in an envelope where its message had one. Raises MeshtlsError, in an ExceptionGroup, where
-    nobody reads the replies any more.
+    ``envelope`` puts a reply into an envelope if its message had one.
+    Raises MeshtlsError, in an ExceptionGroup, if the reader of the replies has gone.
     """
     clock = clock or SystemClock()
     node = _Node(Mesh(trust_domain, clock), envelope)
-    await node.run(stdin, stdout, clock)
+    async with asyncio.TaskGroup() as writing:
+        writing.create_task(node.write(stdout))
+        async with Handshakes(clock) as handshakes, asyncio.TaskGroup() as pending:
+            cutter = LineCutter()
+            async for data in chunks(stdin):
+                await node.take(cutter.feed(data), handshakes, pending)
+            await node.take(cutter.finish(), handshakes, pending)
+        node.end()
 
 
 class _Node:
@@ -52,81 +62,106 @@ class _Node:
         self._mesh = mesh
         self._envelope = envelope
         self._replies: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self._room = asyncio.Semaphore(_MOST_OPEN)
+        self._slots = asyncio.Semaphore(_MOST_PENDING)
         self._unknown: set[str] = set()
 
-    async def run(self, stdin: int, stdout: int, clock: Clock) -> None:
-        async with asyncio.TaskGroup() as writing:
-            writing.create_task(self._write(stdout))
-            async with Handshakes(clock) as handshakes, asyncio.TaskGroup() as open_:
-                await self._read(stdin, handshakes, open_)
-            self._replies.put_nowait(None)
-
-    async def _read(self, stdin: int, handshakes: Handshakes, open_: asyncio.TaskGroup) -> None:
-        cutter = LineCutter()
-        async for data in chunks(stdin):
-            await self._take(cutter.feed(data), handshakes, open_)
-        await self._take(cutter.finish(), handshakes, open_)
-
-    async def _take(self, lines: Iterable[bytes | Oversized], handshakes: Handshakes, open_: asyncio.TaskGroup) -> None:
+    async def take(
+        self, lines: Iterable[bytes | Oversized], handshakes: Handshakes, pending: asyncio.TaskGroup
+    ) -> None:
+        """Handle each line. Replies, and failures, go to the queue that ``write`` empties."""
         loop = asyncio.get_running_loop()
         pause_at = loop.time() + _READING
         for line in lines:
             if isinstance(line, bytes) and not line.strip():
                 continue  # a blank line holds no message
-            await self._room.acquire()
-            with self._answering(_UNREAD):
+            await self._slots.acquire()
+            with self._reply_on_failure(_UNREAD):
                 request = decode(line)
-                self._warn_of(request.unknown)
-                with self._answering(request):
-                    self._handle(request, handshakes, open_)
-            # Not after each line: one turn of a loop with many handshakes takes long, and the reply to a message that
-            # needs none would wait for a turn for every line before it.
+                for field in request.unknown:
+                    if field not in self._unknown and len(self._unknown) < _MOST_UNKNOWN:
+                        self._unknown.add(field)
+                        log.warning("ignoring the unknown field %s", shown(field))
+                with self._reply_on_failure(request):
+                    self._handle(request, handshakes, pending)
+            # Not after each line: with many handshakes a turn of the loop takes long, and the reply to a message that
+            # needs no handshake would be delayed by one turn for each line before it.
             if loop.time() >= pause_at:
                 await asyncio.sleep(0)
                 pause_at = loop.time() + _READING
 
-    def _warn_of(self, unknown: Iterable[str]) -> None:
-        for field in unknown:
-            if field not in self._unknown and len(self._unknown) < _MOST_UNKNOWN:
-                self._unknown.add(field)
-                log.warning("ignoring the unknown field %s", shown(field))
+    def end(self) -> None:
+        """Let ``write`` return after the last reply."""
+        self._replies.put_nowait(None)
 
-    def _handle(self, request: Request, handshakes: Handshakes, open_: asyncio.TaskGroup) -> None:
+    async def write(self, stdout: int) -> None:
+        """Write replies until ``end``. Raises MeshtlsError if the reader has gone."""
+        while (reply := await self._replies.get()) is not None:
+            try:
+                await write_all(stdout, reply)
+            except OSError as error:
+                raise MeshtlsError(f"standard output: wanted someone to read the replies: {error.strerror}") from error
+            self._slots.release()
+
+    def _handle(self, request: Request, handshakes: Handshakes, pending: asyncio.TaskGroup) -> None:
         message = request.content
         if not isinstance(message, Message):
             self._reply(request, message)
             return
         answered = answer(message, self._mesh)
-        if isinstance(answered, Attempt):
-            verdict = handshakes.submit(answered)
-            open_.create_task(self._reply_later(request, message.msg_id, answered, verdict))
-        else:
+        if not isinstance(answered, Attempt):
             self._reply(request, answered)
+            return
+        verdict = handshakes.submit(answered)
+        pending.create_task(self._reply_later(request, message.msg_id, answered, verdict))
 
     async def _reply_later(
         self, request: Request, msg_id: int, attempt: Attempt, verdict: asyncio.Future[Verdict]
     ) -> None:
-        with self._answering(request):
+        with self._reply_on_failure(request):
             self._reply(request, handshake_reply(msg_id, attempt, await verdict))
 
     @contextlib.contextmanager
-    def _answering(self, request: Request) -> Iterator[None]:
+    def _reply_on_failure(self, request: Request) -> Iterator[None]:
         try:
             yield
         except Exception:
-            # The one place where whatever it is will do: a fault of ours in one message must not take the replies to
-            # all the others with it, nor the node. Each message comes through here until its reply is in the queue.
+            # The only place that catches everything: an internal error in one message must not lose the replies to the
+            # others, nor end the node. Each message is in this block until its reply is queued.
             log.exception("a message could not be answered")
             self._reply(request, failure_reply(request.content))
 
     def _reply(self, request: Request, reply: Reply) -> None:
         self._replies.put_nowait(encode(request.wrap(reply) if self._envelope else reply))
 
-    async def _write(self, stdout: int) -> None:
-        while (reply := await self._replies.get()) is not None:
-            try:
-                await write_all(stdout, reply)
-            except OSError as error:
-                raise MeshtlsError(f"standard output: wanted someone to read the replies: {error.strerror}") from error
-            self._room.release()
+
+async def chunks(descriptor: int) -> AsyncIterator[bytes]:
+    """The input as it arrives, until the end. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    while True:
+        await _ready(loop.add_reader, loop.remove_reader, descriptor)
+        data = os.read(descriptor, _CHUNK)
+        if not data:
+            return
+        yield data
+
+
+async def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of ``data``. Raises OSError if the reader has gone."""
+    loop = asyncio.get_running_loop()
+    rest = memoryview(data)
+    while rest:
+        await _ready(loop.add_writer, loop.remove_writer, descriptor)
+        # A pipe that is ready takes PIPE_BUF bytes without blocking; one byte more may block.
+        rest = rest[os.write(descriptor, rest[: select.PIPE_BUF]) :]
+
+
+async def _ready(add: Callable[..., object], remove: Callable[[int], object], descriptor: int) -> None:
+    ready = asyncio.Event()
+    try:
+        add(descriptor, ready.set)
+    except PermissionError:
+        return  # a regular file: always ready, and refused by epoll
+    try:
+        await ready.wait()
+    finally:
+        remove(descriptor)

@@ -12,8 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from meshtls.clock import Clock
-from meshtls.node.run import run_node
-from meshtls.node.stdio import chunks, write_all
+from meshtls.node.run import chunks, run_node, write_all
 from meshtls.spiffeid import TrustDomain
 
 __all__ = ["NODE", "Body", "LocalNode", "ask", "lines_of", "local_node", "pipe"]

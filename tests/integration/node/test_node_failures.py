@@ -21,7 +21,7 @@ def broken(config: pytest.Config, what: str, *messages: Body) -> tuple[list[Body
 
 
 def failure(kind: str, number: int) -> Body:
-    text = f"{kind}: the node itself failed; its own log, on standard error, has the traceback"
+    text = f"{kind}: internal error of the node; the traceback is in its log, on standard error"
     return {"type": "error", "in_reply_to": number, "code": 12, "text": text}
 
 

@@ -3,8 +3,7 @@
 import asyncio
 
 from meshtls.clock import SystemClock
-from meshtls.node.echo import echo
-from meshtls.node.handshake import Handshakes
+from meshtls.node.handshake import Handshakes, echo
 from meshtls.node.mesh import Attempt, Mesh
 from meshtls.observe.events import Outcome
 from meshtls.spiffeid import TrustDomain

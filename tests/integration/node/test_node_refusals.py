@@ -110,8 +110,11 @@ def foreign(leaf: Leaf) -> str:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: "", "`cert` is no PEM certificate"),
-        (lambda: "-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n", "`cert` is no PEM certificate"),
+        (lambda: "", "`cert` is not a PEM certificate"),
+        (
+            lambda: "-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n",
+            "`cert` is not a PEM certificate",
+        ),
         (lambda: foreign(Leaf((A,))), f"peer {A}: no path to a root of the bundle of trust domain example.com"),
         (lambda: foreign(Leaf((A,), ends_in=-5)), "none of them is its issuer; and its certificate"),
         (lambda: foreign(Leaf((A, A))), "wanted exactly one URI SAN, got 2"),
@@ -215,7 +218,7 @@ async def test_a_refusal_names_the_party_whose_certificate_was_refused(certifica
     async with local_node(SystemClock()) as node:
         refused(
             await node.ask({**HANDSHAKE, **certificates}),
-            f"`{field}` is no PEM certificate, so one of a throw-away CA was presented: peer"
+            f"`{field}` is not a PEM certificate, so one of a throw-away CA was presented: peer"
             f" {A if party == 'client' else B}: no path to a root of the bundle of trust domain example.com",
             party=party,
         )

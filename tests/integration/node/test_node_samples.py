@@ -84,7 +84,7 @@ def test_an_invalid_certificate_is_rejected_as_in_the_sample() -> None:
         ("success", False),
     ]
     assert reply["detail"].startswith(
-        "`cert` is no PEM certificate, so one of a throw-away CA was presented: peer spiffe://example.com/attacker:"
+        "`cert` is not a PEM certificate, so one of a throw-away CA was presented: peer spiffe://example.com/attacker:"
         " no path to a root of the bundle of trust domain example.com"
     )
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from meshtls.node.capacity import pairs_for
+from meshtls.node.handshake import pairs_for
 
 
 @pytest.mark.parametrize(

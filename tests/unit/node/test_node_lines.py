@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshtls.node.lines import LineCutter, Oversized
+from meshtls.node.decode import LineCutter, Oversized
 
 LIMIT = 8
 
