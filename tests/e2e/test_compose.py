@@ -131,7 +131,7 @@ def test_an_agent_told_to_stop_starts_again_with_the_svid_that_it_has(stack: Sta
     stack.start("agent")  # its join token is used up
 
     logs = stack.logs("agent")
-    assert "its SVID is kept in /var/lib/meshtls-agent, for a restart" in logs
+    assert "its SVID is stored in /var/lib/meshtls-agent, for a restart" in logs
     assert "unknown, used or expired" not in logs
     kept = stack.exec("agent", "stat", "-c", "%u %a", "/var/lib/meshtls-agent/agent-svid.pem")
     assert kept.stdout == "10005 600\n"

@@ -1,4 +1,4 @@
-"""How a verb asks the server: over its admin socket, or over mutual TLS as an identity whose entry is marked admin."""
+"""Connects a verb to the server: over its admin socket, or over mutual TLS as an identity with an admin entry."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ import click
 from grpclib.client import Channel
 from grpclib.exceptions import GRPCError
 
-from meshtls.cli.options import ADDRESS, SPIFFE_ID, output_option, workload_option
-from meshtls.cli.workload_socket import workload_address
+from meshtls.address import Address
+from meshtls.cli.options import ADDRESS, SPIFFE_ID, output_option, workload_address, workload_option
 from meshtls.errors import LocalIdentityError
 from meshtls.serverapi.admin import AdminClient
 from meshtls.serverapi.channels import local_channel, mutual_channel
-from meshtls.sidecar.address import Address
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import ConstantSource, X509Context, X509ContextSource
 from meshtls.workload.x509_source import X509Source
@@ -32,8 +31,11 @@ _SOCKET_VARIABLE = "MESHTLS_ADMIN_SOCKET"
 
 @dataclass(frozen=True, slots=True)
 class ServerAccess:
-    """``server`` is asked over mutual TLS where it is given, else ``socket``; ``of_file`` says that a configuration
-    file named it, and no option. ``identity`` is who asks over mutual TLS: the Workload API's default unless given.
+    """Where the server is.
+
+    - ``socket``: its admin socket, used unless ``server`` is set.
+    - ``server``: its address, for mutual TLS as ``identity`` (default: the Workload API's default identity).
+    - ``of_file``: the socket comes from a configuration file, not from an option.
     """
 
     socket: Path
@@ -43,7 +45,7 @@ class ServerAccess:
     of_file: bool = False
 
     def ask(self, question: Callable[[AdminClient], Awaitable[T]]) -> T:
-        """The answer. Raises what the client raises; that nobody answers, with where that was and what to do."""
+        """Call the server. Raises what the client raises; an unanswered call, with the server's address and advice."""
         return asyncio.run(self._ask(question))
 
     def __str__(self) -> str:
@@ -54,12 +56,12 @@ class ServerAccess:
         if self.of_file:
             return ""
         if self.server:
-            # A refusal at the end of TLS 1.3's handshake looks like a connection that broke.
+            # A refusal at the end of a TLS 1.3 handshake looks like a broken connection.
             return (
-                "; start the server there, and ask as an identity whose entry is marked admin: it lets in no other;"
-                " of several identities, --as says which"
+                "; is the server running, and is the entry of this identity marked admin?"
+                " If there are several identities, select one with --as"
             )
-        return f"; start the server there, or say with --socket or {_SOCKET_VARIABLE} where it is"
+        return f"; is the server running? Give its socket with --socket or {_SOCKET_VARIABLE}"
 
     async def _ask(self, question: Callable[[AdminClient], Awaitable[T]]) -> T:
         async with self._channel() as channel:
@@ -79,27 +81,27 @@ class ServerAccess:
         async with X509Source(workload_address(self.workload_socket)) as source:
             asking: X509ContextSource = source
             if self.identity:
-                # One verb is over long before its SVID is.
-                asking = ConstantSource(_led_by(source.snapshot(), self.identity))
+                # A verb ends long before its SVID expires.
+                asking = ConstantSource(_with_first(source.snapshot(), self.identity))
             domain = asking.snapshot().svid.spiffe_id.trust_domain
             async with mutual_channel(self.server.host, self.server.port, asking, domain) as channel:
                 yield channel
 
 
-def _led_by(context: X509Context, spiffe_id: SpiffeId) -> X509Context:
-    """With the SVID of this identity first. Raises LocalIdentityError where there is none."""
+def _with_first(context: X509Context, spiffe_id: SpiffeId) -> X509Context:
+    """The context with the SVID of this identity first. Raises LocalIdentityError if there is none."""
     mine = tuple(svid for svid in context.svids if svid.spiffe_id == spiffe_id)
     if not mine:
         given = ", ".join(str(svid.spiffe_id) for svid in context.svids)
         raise LocalIdentityError(
             f"--as: wanted an SVID of {spiffe_id}, the Workload API gives this process {given};"
-            " name one of these, or make an entry for it"
+            " name one of these, or create an entry for it"
         )
     return replace(context, svids=mine + tuple(svid for svid in context.svids if svid not in mine))
 
 
 def server_options(command: Callable[..., T]) -> Callable[..., T]:
-    """The options of every verb that asks the server; it is given ``access`` and ``out``."""
+    """The options of every verb that calls the server; it is passed ``access`` and ``out``."""
 
     @click.option(
         "--socket",
@@ -110,8 +112,12 @@ def server_options(command: Callable[..., T]) -> Callable[..., T]:
         show_default=True,
         help="The server's admin socket.",
     )
-    @click.option("--server", type=ADDRESS, help="Ask there over mutual TLS, as an identity whose entry says --admin.")
-    @click.option("--as", "identity", type=SPIFFE_ID, help="With --server: as this one of our identities.")
+    @click.option(
+        "--server",
+        type=ADDRESS,
+        help="Connect to this address over mutual TLS, as an identity whose entry is marked --admin.",
+    )
+    @click.option("--as", "identity", type=SPIFFE_ID, help="With --server: the identity to connect as.")
     @workload_option
     @output_option
     @functools.wraps(command)
@@ -119,12 +125,14 @@ def server_options(command: Callable[..., T]) -> Callable[..., T]:
         socket: Path, server: Address | None, identity: SpiffeId | None, workload_socket: str | None, **rest: Any
     ) -> T:
         if identity is not None and server is None:
-            raise click.UsageError("wanted --as together with --server: on the admin socket it is the user who counts")
+            raise click.UsageError(
+                "wanted --as together with --server: the admin socket identifies callers by their user"
+            )
         return command(access=ServerAccess(socket, server, workload_socket, identity), **rest)
 
     return call
 
 
 async def gathered(items: AsyncIterable[T]) -> list[T]:
-    """All of them."""
+    """All items as a list."""
     return [item async for item in items]

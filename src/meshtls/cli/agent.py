@@ -1,9 +1,8 @@
-"""``meshtls agent``: run a node's agent, look at its file, ask one that runs."""
+"""``meshtls agent``: run a node's agent, check its file, ask a running one for its health."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,14 +14,16 @@ from meshtls.agent.config import AgentConfig, load_config
 from meshtls.agent.node.proof import JoinToken
 from meshtls.agent.node.store import NodeStore
 from meshtls.agent.run import running_agent
-from meshtls.agent.service import Agent
-from meshtls.cli.health import readiness_at, tell_health
-from meshtls.cli.options import config_option, log_to_stderr, output_option
+from meshtls.cli.options import config_option, output_option, workload_address
 from meshtls.cli.output import Output
-from meshtls.cli.reload import keep_reloading
-from meshtls.cli.signals import run_until_stopped
-from meshtls.cli.summary import summary
-from meshtls.cli.workload_socket import workload_address
+from meshtls.cli.serving import (
+    keep_reloading,
+    log_as_configured,
+    readiness_at,
+    run_until_stopped,
+    tell_health,
+    tell_valid,
+)
 from meshtls.errors import ConfigError
 from meshtls.observe.readiness import Readiness
 from meshtls.reloading import hangup_signal
@@ -44,9 +45,9 @@ def agent() -> None:
 @config_option
 @output_option
 def run(config: Path, out: Output) -> None:
-    """Serve until SIGTERM or SIGINT, whether or not the server answers yet. SIGHUP has the file read again."""
+    """Serve until SIGTERM or SIGINT, even while the server does not answer. SIGHUP reloads the file."""
     loaded = load_config(config)
-    log_to_stderr(logging.getLevelNamesMapping()[loaded.log_level])
+    log_as_configured(loaded)
     asyncio.run(run_until_stopped(_serve(config, loaded, out), "serve"))
 
 
@@ -54,18 +55,27 @@ def run(config: Path, out: Output) -> None:
 @config_option
 @output_option
 def validate(config: Path, out: Output) -> None:
-    """Read the file and what it names, and say what it makes or all that is wrong with it."""
+    """Read the file and the files that it names, and print what it configures, or everything that is wrong with it."""
     loaded = load_config(config)
-    earlier = _earlier(loaded)
-    told = summary(config, f"agent of {loaded.trust_domain}", tuple(_does(loaded, earlier)), loaded.notices)
-    out.record(_settings(loaded) | {"agent_id": earlier}, told)
+    agent_id = ""
+    if loaded.data_dir is not None:
+        try:
+            kept = NodeStore(loaded.data_dir).load(loaded.trust_domain)
+        except OSError as error:
+            raise ConfigError(
+                f"data directory {loaded.data_dir}: wanted a directory to use: {error.strerror}"
+            ) from error
+        agent_id = str(kept[0].spiffe_id) if kept else ""
+    makes = f"agent of {loaded.trust_domain}"
+    record = _settings(loaded) | {"agent_id": agent_id}
+    tell_valid(out, config, makes, _does(loaded, agent_id), loaded.notices, record)
 
 
 @agent.command()
 @config_option
 @output_option
 def healthcheck(config: Path, out: Output) -> int:
-    """Ask the agent of this file whether it is ready."""
+    """Ask the agent that runs with this file whether it is ready."""
     return tell_health(out, asyncio.run(_readiness(load_config(config))))
 
 
@@ -74,22 +84,18 @@ async def _serve(file: Path, config: AgentConfig, out: Output) -> None:
         async with running_agent(config) as running:
             reloading = keep_reloading((file, *config.files), lambda: load_config(file), running.reload, hangup)
             async with in_background(reloading, "reload"):
-                await _tell(config, running.agent, out)
+                agent = running.agent
+                record = {
+                    "event": "serving",
+                    "address": agent.address,
+                    "health_port": agent.health_port,
+                    "data_dir": str(config.data_dir or ""),
+                }
+                out.event(record, f"serving: Workload API and SDS on {agent.address}; {_kept(config)}")
+                await agent.ready()
+                entries = len(agent.identities.cache.entries)
+                out.event({"event": "ready", "entries": entries}, f"ready: {entries} entries")
                 await asyncio.get_running_loop().create_future()
-
-
-async def _tell(config: AgentConfig, running: Agent, out: Output) -> None:
-    """That it serves, and once it has heard of the server, that it is ready."""
-    record = {
-        "event": "serving",
-        "address": running.address,
-        "health_port": running.health_port,
-        "data_dir": str(config.data_dir or ""),
-    }
-    out.event(record, f"serving: Workload API and SDS on {running.address}; {_kept(config)}")
-    await running.ready()
-    entries = len(running.identities.cache.entries)
-    out.event({"event": "ready", "entries": entries}, f"ready: {entries} entries")
 
 
 async def _readiness(config: AgentConfig) -> Readiness:
@@ -99,47 +105,36 @@ async def _readiness(config: AgentConfig) -> Readiness:
         try:
             await client.fetch_x509_context()
         except WorkloadApiError as error:
-            # It knows its entries, and that none of them is for whoever runs this check.
+            # The agent knows its entries, and none of them matches the process of this check.
             return Readiness(True) if error.status is Status.PERMISSION_DENIED else Readiness(False, str(error))
     return Readiness(True)
 
 
-def _earlier(config: AgentConfig) -> str:
-    """Whom the SVID of an earlier attestation is of, if there is one. Raises ConfigError where it can't be used."""
-    if config.data_dir is None:
-        return ""
-    try:
-        kept = NodeStore(config.data_dir).load(config.trust_domain)
-    except OSError as error:
-        raise ConfigError(f"data directory {config.data_dir}: wanted a directory to use: {error.strerror}") from error
-    return str(kept[0].spiffe_id) if kept else ""
-
-
 def _kept(config: AgentConfig) -> str:
     if config.data_dir is None:
-        return "its SVID is kept nowhere: a restart attests anew"
-    return f"its SVID is kept in {config.data_dir}, for a restart"
+        return "its SVID is not stored: a restart attests again"
+    return f"its SVID is stored in {config.data_dir}, for a restart"
 
 
-def _does(config: AgentConfig, earlier: str) -> Iterator[str]:
+def _does(config: AgentConfig, agent_id: str) -> Iterator[str]:
     yield f"serves the Workload API and SDS on {config.endpoint.socket_path}"
-    yield f"knows its callers by {', '.join(config.endpoint.attestors) or 'nothing: none has a selector'}"
+    yield f"attests its callers by {', '.join(config.endpoint.attestors) or 'nothing: no caller has a selector'}"
     roots = len(config.bundle.x509_authorities)
-    yield (
-        f"asks the server {config.server}, which it believes by {roots} X.509 authorit{'y' if roots == 1 else 'ies'}"
-    )
-    if earlier:
-        yield f"is {earlier}, as attested before"
+    yield (f"connects to the server {config.server}, and trusts {roots} X.509 authorit{'y' if roots == 1 else 'ies'}")
+    if agent_id:
+        yield f"is {agent_id}, by an earlier attestation"
     else:
         proof = "a join token" if isinstance(config.proof, JoinToken) else "a certificate (x509pop)"
         where = f", on the server's port {config.server.attest_port}"
         yield (
-            f"attests by {proof}{where}" if config.proof else "can't attest, and has no SVID of an earlier attestation"
+            f"attests by {proof}{where}"
+            if config.proof
+            else "can't attest: it has neither a proof nor the SVID of an earlier attestation"
         )
     yield _kept(config)
     if config.endpoint.health:
         yield f"answers probes on {Address(*config.endpoint.health)}"
-    yield f"logs from {config.log_level} on"
+    yield f"logs at level {config.log_level}"
 
 
 def _settings(config: AgentConfig) -> dict[str, object]:

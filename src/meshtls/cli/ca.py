@@ -1,11 +1,10 @@
-"""``meshtls ca``: a CA and its Workload API in one process, for the programs of one machine."""
+"""``meshtls ca``: a CA and its Workload API in one process, for the users of one machine."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -15,13 +14,10 @@ from meshtls.agent.service import Agent, Endpoint
 from meshtls.ca.authority import Authority
 from meshtls.ca.keys.disk import DiskKeys
 from meshtls.cli.ca_config import CaConfig, load_ca_config, reloaded
-from meshtls.cli.health import tell_health
-from meshtls.cli.options import config_option, log_to_stderr, output_option
+from meshtls.cli.options import config_option, output_option
 from meshtls.cli.output import Output, tell
-from meshtls.cli.publish import publish
-from meshtls.cli.reload import keep_reloading
-from meshtls.cli.signals import stop_signal
-from meshtls.cli.summary import summary
+from meshtls.cli.serving import keep_reloading, log_as_configured, stop_signal, tell_health, tell_valid
+from meshtls.cli.svid_files import publish
 from meshtls.clock import SystemClock
 from meshtls.config.changes import Changes
 from meshtls.config.keys import duration_text
@@ -38,16 +34,16 @@ log = logger("meshtls.ca")
 
 @click.group()
 def ca() -> None:
-    """A CA that gives each local uid its identity, by the Workload API and SDS."""
+    """A CA that issues an identity to each local uid, over the Workload API and SDS."""
 
 
 @ca.command()
 @config_option
 @output_option
 def serve(config: Path, out: Output) -> None:
-    """Serve the Workload API and SDS until SIGTERM or SIGINT. SIGHUP has the file read again."""
+    """Serve the Workload API and SDS until SIGTERM or SIGINT. SIGHUP reloads the file."""
     loaded = load_ca_config(config)
-    log_to_stderr(logging.getLevelNamesMapping()[loaded.log_level])
+    log_as_configured(loaded)
     for notice in loaded.notices:
         log.warning("%s", notice)
     asyncio.run(_serve(config, loaded, out))
@@ -57,7 +53,7 @@ def serve(config: Path, out: Output) -> None:
 @config_option
 @output_option
 def validate(config: Path, out: Output) -> None:
-    """Read the file, and say what it makes or all that is wrong with it. Nothing is made."""
+    """Read the file, and print what it configures, or everything that is wrong with it. Nothing is created."""
     loaded = load_ca_config(config)
     record = {
         "trust_domain": str(loaded.trust_domain),
@@ -70,59 +66,38 @@ def validate(config: Path, out: Output) -> None:
         "log_level": loaded.log_level,
         "notices": list(loaded.notices),
     }
-    out.record(record, summary(config, f"CA of {loaded.trust_domain}", tuple(_does(loaded)), loaded.notices))
+    tell_valid(out, config, f"CA of {loaded.trust_domain}", _does(loaded), loaded.notices, record)
 
 
 @ca.command()
 @config_option
 @output_option
 def healthcheck(config: Path, out: Output) -> int:
-    """Ask whether one answers on the socket of this file."""
-    return tell_health(out, _readiness(load_ca_config(config).socket_path))
-
-
-def _readiness(place: Path) -> Readiness:
+    """Check whether a CA accepts connections on the socket of this file."""
+    place = load_ca_config(config).socket_path
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(3)
         try:
             probe.connect(str(place))
         except OSError as error:
-            return Readiness(False, f"{place}: {error.strerror or error}")
-    return Readiness(True)
+            return tell_health(out, Readiness(False, f"{place}: {error.strerror or error}"))
+    return tell_health(out, Readiness(True))
 
 
 def _does(config: CaConfig) -> Iterator[str]:
     yield f"serves the Workload API and SDS on {config.socket_path}"
     for uid, spiffe_id in config.identities.items():
-        yield f"gives {spiffe_id} to uid {uid}"
+        yield f"issues {spiffe_id} to uid {uid}"
     x509, jwt = duration_text(config.x509_svid_ttl), duration_text(config.jwt_svid_ttl)
     yield f"signs X509-SVIDs of {x509} and JWT-SVIDs of {jwt}"
-    yield f"keeps its keys in {config.data_dir}" if config.data_dir else "keeps no key: each start makes a new CA"
+    yield (
+        f"keeps its keys in {config.data_dir}"
+        if config.data_dir
+        else "keeps its keys in memory: each start creates a new CA"
+    )
     if config.trust_bundle_path:
         yield f"writes its trust bundle to {config.trust_bundle_path}"
-    yield f"logs from {config.log_level} on"
-
-
-def _reloads(config: CaConfig, upstream: EmbeddedUpstream) -> Callable[[CaConfig], Changes]:
-    """How a running CA takes over who is whom."""
-    running = config
-
-    def reload(wanted: CaConfig) -> Changes:
-        nonlocal running
-        running, changes = reloaded(running, wanted)
-        _put_entries(upstream, _entries(running))
-        return changes
-
-    return reload
-
-
-def _put_entries(upstream: EmbeddedUpstream, wanted: Sequence[Entry]) -> None:
-    present = {entry.id: entry for entry in upstream.entries}
-    for entry in wanted:
-        if present.pop(entry.id, None) != entry:
-            upstream.put_entry(entry)
-    for gone in present:
-        upstream.remove_entry(gone)
+    yield f"logs at level {config.log_level}"
 
 
 async def _serve(file: Path, config: CaConfig, out: Output) -> None:
@@ -134,32 +109,48 @@ async def _serve(file: Path, config: CaConfig, out: Output) -> None:
             publish(config.trust_bundle_path, authority.bundle.to_pem())
         with stop_signal() as stopped, hangup_signal() as hangup:
             upstream = EmbeddedUpstream(authority, clock, _entries(config), jwt_ttl=config.jwt_svid_ttl)
-            reloading = keep_reloading([file], lambda: load_ca_config(file), _reloads(config, upstream), hangup)
+            running = config
+
+            def reload(wanted: CaConfig) -> Changes:
+                nonlocal running
+                running, changes = reloaded(running, wanted)
+                present = {entry.id: entry for entry in upstream.entries}
+                for entry in _entries(running):
+                    if present.pop(entry.id, None) != entry:
+                        upstream.put_entry(entry)
+                for removed in present:
+                    upstream.remove_entry(removed)
+                return changes
+
+            reloading = keep_reloading([file], lambda: load_ca_config(file), reload, hangup)
             async with (
                 Agent(Endpoint(config.socket_path), upstream, clock),
                 in_background(reloading, "reload"),
             ):
-                _tell_serving(config, authority, out)
+                if out.as_json:
+                    out.event(
+                        {
+                            "event": "serving",
+                            "trust_domain": str(config.trust_domain),
+                            "socket": str(config.socket_path),
+                            "identities": {str(uid): str(name) for uid, name in config.identities.items()},
+                        },
+                        "",
+                    )
+                else:
+                    tell(f"serving: {authority!r} on {config.socket_path}", err=True)
                 await stopped.wait()
     finally:
         authority.close()
 
 
-def _tell_serving(config: CaConfig, authority: Authority, out: Output) -> None:
-    if not out.as_json:
-        tell(f"serving: {authority!r} on {config.socket_path}", err=True)
-        return
-    record = {"event": "serving", "trust_domain": str(config.trust_domain), "socket": str(config.socket_path)}
-    out.event(record | {"identities": {str(uid): str(name) for uid, name in config.identities.items()}}, "")
-
-
 def _entries(config: CaConfig) -> list[Entry]:
-    here = agent_id(config.trust_domain, "local", "ca")
+    parent = agent_id(config.trust_domain, "local", "ca")
     return [
         Entry(
             id=f"uid:{uid}",
             spiffe_id=spiffe_id,
-            parent_id=here,
+            parent_id=parent,
             selectors=(Selector("unix", f"uid:{uid}"),),
         )
         for uid, spiffe_id in config.identities.items()

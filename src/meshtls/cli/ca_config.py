@@ -1,6 +1,6 @@
-"""The configuration of ``meshtls ca serve``: its keys, and the reading of one YAML file.
+"""The configuration of ``meshtls ca serve``: its keys, and the reader of its YAML file.
 
-The names are the server's and the agent's where those have the same thing.
+A key that the server or the agent has, too, has the same name here.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _ID: Value[SpiffeId] = Value(
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """Which SPIFFE ID a local user's programs get."""
+    """The SPIFFE ID of a local user's programs."""
 
-    uid: Annotated[int, Key("The user.", number(0, 2**32 - 2))]
-    spiffe_id: Annotated[SpiffeId, Key("What its programs are; of this CA's trust domain.", _ID)]
+    uid: Annotated[int, Key("The local user.", number(0, 2**32 - 2))]
+    spiffe_id: Annotated[SpiffeId, Key("The ID of the user's programs, in the trust domain of this CA.", _ID)]
 
 
-def _each_uid_has_one_id_of_ours(found: Found[CaFile]) -> RuleProblems:
+def _uids_are_unique_and_ids_in_the_trust_domain(found: Found[CaFile]) -> RuleProblems:
     seen = set()
     for place, uid in found.every("identities.uid"):
         if uid in seen:
@@ -45,7 +45,7 @@ def _each_uid_has_one_id_of_ours(found: Found[CaFile]) -> RuleProblems:
             yield place, f"wanted an ID with a path in trust domain {trust_domain}, got {spiffe_id}"
 
 
-def _somebody_has_an_identity(identities: tuple[Identity, ...]) -> RuleProblems:
+def _identities_are_not_empty(identities: tuple[Identity, ...]) -> RuleProblems:
     if not identities:
         yield "identities", "wanted at least one uid with its spiffe_id, got none"
 
@@ -54,30 +54,35 @@ class CaFile(msgspec.Struct, frozen=True, kw_only=True):
     """The file of ``meshtls ca serve``, key by key."""
 
     trust_domain: Annotated[TrustDomain, Key("The trust domain that this CA issues for.", TRUST_DOMAIN)]
-    socket_path: Annotated[Path, Key("Where the Workload API and SDS are served.", PATH, old=("socket",))]
-    identities: Annotated[tuple[Identity, ...], Key("Which user is whom.", live=True)]
-    default_x509_svid_ttl: Annotated[timedelta, Key("How long an X509-SVID is valid.", DURATION, old=("svid_ttl",))] = (
+    socket_path: Annotated[
+        Path, Key("The Unix socket on which the Workload API and SDS are served.", PATH, old=("socket",))
+    ]
+    identities: Annotated[tuple[Identity, ...], Key("The SPIFFE ID of each user.", live=True)]
+    default_x509_svid_ttl: Annotated[timedelta, Key("The lifetime of an X509-SVID.", DURATION, old=("svid_ttl",))] = (
         timedelta(hours=1)
     )
-    default_jwt_svid_ttl: Annotated[timedelta, Key("How long a JWT-SVID is valid.", DURATION)] = timedelta(minutes=5)
+    default_jwt_svid_ttl: Annotated[timedelta, Key("The lifetime of a JWT-SVID.", DURATION)] = timedelta(minutes=5)
     data_dir: Annotated[
         Path | None,
-        Key("Where the CA's keys are kept.", PATH, default="nowhere: each start makes a new CA, in memory"),
+        Key("The directory of the CA's keys.", PATH, default="in memory: each start creates a new CA"),
     ] = None
     trust_bundle_path: Annotated[
         Path | None,
         Key("The file that the trust bundle is written to, in PEM.", PATH, old=("bundle_file",), default="none"),
     ] = None
-    log_level: Annotated[str, Key("The least that is logged on standard error.", LOG_LEVEL, live=True)] = "INFO"
+    log_level: Annotated[str, Key("The lowest level that is logged on standard error.", LOG_LEVEL, live=True)] = "INFO"
 
-    RULES: ClassVar[tuple[Rule, ...]] = (_each_uid_has_one_id_of_ours, _somebody_has_an_identity)
+    RULES: ClassVar[tuple[Rule, ...]] = (_uids_are_unique_and_ids_in_the_trust_domain, _identities_are_not_empty)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaConfig:
-    """What ``meshtls ca serve`` runs by. ``identities`` says which SPIFFE ID each local uid gets; without ``data_dir``
-    the CA lives in memory. ``notices`` are what the operator is to know about the file;
-    ``file`` is the file key by key, which a reload compares.
+    """The configuration of ``meshtls ca serve``.
+
+    - ``identities``: the SPIFFE ID of each local uid.
+    - ``data_dir``: None keeps the CA in memory.
+    - ``notices``: remarks on the file for the operator.
+    - ``file``: the values of the file by key, which a reload compares.
     """
 
     trust_domain: TrustDomain
@@ -104,22 +109,22 @@ def parse_ca_config(text: str, file: str = "ca.yaml") -> CaConfig:
 
 
 def reloaded(running: CaConfig, wanted: CaConfig) -> tuple[CaConfig, Changes]:
-    """What a running CA goes on by when its file says ``wanted``, and which keys differ. Raises ConfigError."""
+    """The configuration that a reload puts into use, and the keys that differ. Raises ConfigError."""
     check_same_domain(running.trust_domain, wanted.trust_domain)
     file, changes = merged(running.file, wanted.file)
     return _config(file, wanted.notices), changes
 
 
-def _config(said: CaFile, notices: tuple[str, ...]) -> CaConfig:
+def _config(file: CaFile, notices: tuple[str, ...]) -> CaConfig:
     return CaConfig(
-        trust_domain=said.trust_domain,
-        socket_path=said.socket_path,
-        identities={one.uid: one.spiffe_id for one in said.identities},
-        x509_svid_ttl=said.default_x509_svid_ttl,
-        jwt_svid_ttl=said.default_jwt_svid_ttl,
-        data_dir=said.data_dir,
-        trust_bundle_path=said.trust_bundle_path,
-        log_level=said.log_level,
+        trust_domain=file.trust_domain,
+        socket_path=file.socket_path,
+        identities={one.uid: one.spiffe_id for one in file.identities},
+        x509_svid_ttl=file.default_x509_svid_ttl,
+        jwt_svid_ttl=file.default_jwt_svid_ttl,
+        data_dir=file.data_dir,
+        trust_bundle_path=file.trust_bundle_path,
+        log_level=file.log_level,
         notices=notices,
-        file=said,
+        file=file,
     )

@@ -1,4 +1,4 @@
-"""``meshtls config``: what the configuration files may say."""
+"""``meshtls config``: the keys of the configuration files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["FILES", "ConfigFile", "config"]
 
 @dataclass(frozen=True, slots=True)
 class ConfigFile:
-    """A kind of configuration file: who reads it, and the module and the struct that declare its keys."""
+    """A kind of configuration file: the verb that reads it, and the module and struct that declare its keys."""
 
     verb: str
     module: str

@@ -1,7 +1,7 @@
 """Reads the JSON of ``entry create|update|delete --data``: ours, as ``entry show`` prints it, and SPIRE's. Pure.
 
-SPIRE has two forms, that of its ``-data`` files and that which its ``entry show -output json`` prints. They differ from
-ours in names (``entry_id``), in selectors as objects, in IDs as objects, and in integers as strings.
+SPIRE has two forms: its ``-data`` files, and the output of its ``entry show -output json``. They differ from ours in
+names (``entry_id``), in selectors and IDs as objects, and in integers as strings.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from meshtls.spiffeid import SpiffeId, TrustDomain
 
 __all__ = ["EntryData", "read_entries", "read_ids"]
 
-#: Names of SPIRE's for what has another name here.
+#: SPIRE's names of fields that have another name here.
 _OTHER_NAMES = {
     "entry_id": "id",
     "revision_number": "revision",
     "entry_expiry": "expires_at",
     "ttl": "x509_svid_ttl",
 }
-#: The server's own, which an export has: of no effect in a file.
+#: Fields that the server sets. An export has them; in a file they are ignored.
 _OF_THE_SERVER = ("created_at",)
 _MOST_PROBLEMS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class EntryData:
-    """One entry of a file. ``place`` is where it stands; ``fields`` are those of Entry that it gives."""
+    """One entry of a file. ``place`` is its position in the file; ``fields`` are the fields of Entry that it sets."""
 
     place: str
     id: str
@@ -42,7 +42,7 @@ class EntryData:
 
     @property
     def name(self) -> str:
-        """For a message: where it stands and which it is."""
+        """Its position and identity, for a message."""
         which = self.id or self.fields.get("spiffe_id")
         return f"{self.place} ({which})" if which else self.place
 
@@ -75,26 +75,22 @@ def _items(text: bytes, *names: str) -> list[tuple[str, Any]]:
     try:
         value = json.loads(text, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
-        raise RequestError(f"wanted JSON, got none: {error}") from error
+        raise RequestError(f"wanted JSON, got invalid JSON: {error}") from error
     if isinstance(value, list):
         return [(f"[{place}]", one) for place, one in enumerate(value)]
     if isinstance(value, dict):
         for name in names:
             listed = value.get(name)
             if isinstance(listed, list):
-                _only(value, name)
+                # SPIRE's list has a page token beside the entries.
+                others = [other for other in value if other not in (name, "next_page_token")]
+                if others:
+                    raise RequestError(f"wanted {name} alone, got {shown(others[0])} beside it")
                 return [(f"{name}[{place}]", one) for place, one in enumerate(listed)]
         if "spiffe_id" in value or "id" in value or "entry_id" in value:
             return [("entry", value)]
     wanted = " or ".join(f'{{"{name}": [...]}}' for name in names)
     raise RequestError(f"wanted {wanted} or a list, got {_kind(value)}")
-
-
-def _only(value: Mapping[str, Any], name: str) -> None:
-    # SPIRE's list has a page token beside the entries.
-    others = [other for other in value if other not in (name, "next_page_token")]
-    if others:
-        raise RequestError(f"wanted {name} alone, got {shown(others[0])} beside it")
 
 
 def _entry(place: str, value: object, problems: list[str]) -> EntryData | None:
@@ -108,13 +104,13 @@ def _entry(place: str, value: object, problems: list[str]) -> EntryData | None:
             continue
         if name == "store_svid":
             if given:
-                problems.append(f"{place}.store_svid: SVIDs are not stored anywhere here; leave it out")
+                problems.append(f"{place}.store_svid: storing SVIDs is not supported; remove this key")
             continue
         reader = _FIELDS.get(name)
         if reader is None:
             problems.append(f"{place}.{key}: unknown key; wanted one of {', '.join(_FIELDS)}")
         elif name in fields:
-            problems.append(f"{place}.{key}: the same as another key of this entry")
+            problems.append(f"{place}.{key}: this key is another name of a key that is already given")
         elif given is not None or name == "expires_at":
             try:
                 fields[name] = reader(given)
@@ -194,7 +190,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {shown(twice)} stands twice in an object")
+        raise ValueError(f"duplicate key {shown(twice)} in an object")
     return found
 
 

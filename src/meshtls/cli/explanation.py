@@ -1,7 +1,7 @@
-"""Which entries a process with these selectors gets, and for each that it nearly gets, what is missing. Pure.
+"""The entries that match a process with these selectors, and what is missing for the near misses. Pure.
 
-An entry is a process's only where the whole path holds: an agent that has attested, a parent that leads to it, and
-every selector. Each of the three can be what is missing.
+An entry matches if an agent has attested, the entry's parents lead to that agent, and the process has every selector.
+Each of the three may be missing.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ _MOST = 5
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """``matching`` is what the process gets, the default first.
+    """The entries by what they mean for the process.
 
-    ``hidden`` are those of them that it only gets when it asks for them by ID, since of several with one hint the first
-    counts. It would get ``expired``; ``elsewhere``, which other agents serve; and ``unserved``, which no agent does.
-    ``near`` are the entries that lack least, the nearest first. ``served_by`` has the agents of each entry by its id,
-    ``obstacles`` why there is none.
+    - ``matching``: those that match, the default first.
+    - ``hidden``: matching ones that are only issued on request by ID, since an earlier one has the same hint.
+    - ``near``: near misses, those with the fewest missing selectors first.
+    - ``expired``, ``elsewhere``, ``unserved``: the selectors match, but the entry has expired, only other agents serve
+      it, or no agent does.
+    - ``served_by``: the agents that serve each entry, by entry id; ``obstacles``: the reason why none does.
     """
 
     selectors: tuple[Selector, ...]
@@ -45,7 +47,7 @@ class Explanation:
 def explain_process(
     selectors: Set[Selector], entries: Iterable[Entry], reach: Reach, agent: SpiffeId | None, now: datetime
 ) -> Explanation:
-    """For a process of ``agent``'s node; of the node of any agent where that is None."""
+    """Explain for a process on the node of ``agent``, or on any node if that is None."""
     known = list(entries)
     present = [one for one in known if not one.expired(now)]
     obstacles = {one.id: why for one in present if (why := reach.obstacle(one)) is not None}

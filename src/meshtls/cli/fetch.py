@@ -1,8 +1,9 @@
-"""``meshtls fetch``: what this process is, by the Workload API."""
+"""``meshtls fetch`` and ``meshtls validate-jwt``: one call to the Workload API."""
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,34 +11,34 @@ from typing import TypeVar
 
 import click
 
-from meshtls.bundle import TrustBundle
-from meshtls.cli.options import SPIFFE_ID, choice_options, output_option, workload_option
+from meshtls.bundle import BundleSet
+from meshtls.cli.options import SPIFFE_ID, choice_options, output_option, workload_address, workload_option
 from meshtls.cli.output import Output, tell
 from meshtls.cli.records import bundle_record, jwt_record, x509_record
 from meshtls.cli.svid_files import Choice, contents, pinned, write_files
-from meshtls.cli.workload_socket import workload_address
-from meshtls.errors import LocalIdentityError
+from meshtls.errors import InvalidSvidError, LocalIdentityError, RequestError
 from meshtls.spiffeid import SpiffeId
-from meshtls.svid.context import X509Context
 from meshtls.workload.client import WorkloadApiClient
 
-__all__ = ["fetch"]
+__all__ = ["fetch", "validate_jwt"]
 
 T = TypeVar("T")
 
 
 @click.group()
 def fetch() -> None:
-    """Ask the Workload API once: SVIDs, tokens and bundles of this process."""
+    """Fetch the SVIDs, tokens and bundles of this process once from the Workload API."""
 
 
 @fetch.command()
 @click.option(
     "--write",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Write svid.pem, key.pem and bundle.pem there, in place of those of before.",
+    help="Write svid.pem, key.pem and bundle.pem to this directory, replacing older ones.",
 )
-@click.option("--all", "every", is_flag=True, help="With --write: each SVID also in files named after its identity.")
+@click.option(
+    "--all", "every", is_flag=True, help="With --write: also write each SVID to files named after its identity."
+)
 @choice_options
 @workload_option
 @output_option
@@ -49,9 +50,9 @@ def x509(
     spiffe_id: SpiffeId | None,
     hint: str | None,
 ) -> None:
-    """The X509-SVIDs, the default first. A key is written where --write says so and never printed.
+    """Fetch the X509-SVIDs, the default first. A key is only written to a file (--write), never printed.
 
-    Files of one identity are not replaced by those of another, unless --spiffe-id or --hint says which is wanted.
+    Files of one identity are not replaced by those of another, unless --spiffe-id or --hint selects it.
     """
     if every and write is None:
         raise click.UsageError("--all goes with --write")
@@ -63,13 +64,21 @@ def x509(
     except LocalIdentityError as error:
         if asked:
             raise
-        advice = f"the files in {write} are its own: say with --spiffe-id to write another's"
+        advice = f"the files in {write} belong to it: select another identity with --spiffe-id"
         raise LocalIdentityError(f"{error}; {advice}") from error
     paths = write_files(write, contents(context, every=every)) if write else ()
     if asked:
         context = replace(context, svids=context.svids[:1])
     if out.as_json:
-        out.record(_document(context, paths))
+        out.record(
+            {
+                "svids": [{**x509_record(svid), "chain": svid.chain_pem().decode()} for svid in context.svids],
+                "bundles": [
+                    {"trust_domain": str(one.trust_domain), "pem": one.to_pem().decode()} for one in context.bundles
+                ],
+                "files": [str(path) for path in paths],
+            }
+        )
         return
     out.records("svids", list(map(x509_record, context.svids)))
     for path in paths:
@@ -77,12 +86,12 @@ def x509(
 
 
 @fetch.command()
-@click.option("--audience", required=True, multiple=True, help="Whom the token is for.")
-@click.option("--spiffe-id", type=SPIFFE_ID, help="Of this identity alone.")
+@click.option("--audience", required=True, multiple=True, help="An audience of the token.")
+@click.option("--spiffe-id", type=SPIFFE_ID, help="Only the token of this identity.")
 @workload_option
 @output_option
 def jwt(out: Output, workload_socket: str | None, audience: tuple[str, ...], spiffe_id: SpiffeId | None) -> None:
-    """A token of each identity, a line each, the default first."""
+    """Fetch a token of each identity, one per line, the default first."""
     svids = _ask(workload_socket, lambda api: api.fetch_jwt_svids(audience, spiffe_id))
     told = [{**jwt_record(svid), "token": svid.token} for svid in svids]
     out.record({"svids": told}, "\n".join(svid.token for svid in svids))
@@ -92,8 +101,17 @@ def jwt(out: Output, workload_socket: str | None, audience: tuple[str, ...], spi
 @workload_option
 @output_option
 def bundles(out: Output, workload_socket: str | None) -> None:
-    """Whom this process may believe: for people PEM certificates, in JSON SPIFFE bundles with the JWT keys."""
-    found = _ask(workload_socket, _bundles)
+    """Fetch the trust bundles of this process: as text PEM certificates, as JSON SPIFFE bundles with the JWT keys."""
+
+    async def fetch_both(api: WorkloadApiClient) -> tuple[BundleSet, BundleSet]:
+        return await api.fetch_x509_bundles(), await api.fetch_jwt_bundles()
+
+    x509_bundles, jwt_bundles = _ask(workload_socket, fetch_both)
+    by_domain = {one.trust_domain: one for one in x509_bundles}
+    for one in jwt_bundles:
+        known = by_domain.get(one.trust_domain, one)
+        by_domain[one.trust_domain] = replace(known, jwt_authorities=one.jwt_authorities)
+    found = list(by_domain.values())
     if out.as_json:
         out.records("bundles", list(map(bundle_record, found)))
         return
@@ -109,18 +127,23 @@ def _ask(socket: str | None, question: Callable[[WorkloadApiClient], Awaitable[T
     return asyncio.run(ask())
 
 
-async def _bundles(api: WorkloadApiClient) -> list[TrustBundle]:
-    x509_bundles, jwt_bundles = await api.fetch_x509_bundles(), await api.fetch_jwt_bundles()
-    found = {one.trust_domain: one for one in x509_bundles}
-    for one in jwt_bundles:
-        known = found.get(one.trust_domain, one)
-        found[one.trust_domain] = replace(known, jwt_authorities=one.jwt_authorities)
-    return list(found.values())
-
-
-def _document(context: X509Context, paths: tuple[Path, ...]) -> dict[str, object]:
-    return {
-        "svids": [{**x509_record(svid), "chain": svid.chain_pem().decode()} for svid in context.svids],
-        "bundles": [{"trust_domain": str(one.trust_domain), "pem": one.to_pem().decode()} for one in context.bundles],
-        "files": [str(path) for path in paths],
-    }
+@click.command()
+@click.option("--audience", required=True, help="The audience that the token must have: this program.")
+@click.option("--token", default="-", help="The token; - reads it from standard input, hidden from other users.")
+@workload_option
+@output_option
+def validate_jwt(out: Output, workload_socket: str | None, audience: str, token: str) -> int:
+    """Have the Workload API validate a token against the bundles of this process. Exit code 1: it is invalid."""
+    given = sys.stdin.buffer.read().decode("utf-8", "replace") if token == "-" else token  # noqa: S105  # "-" is no secret
+    text = given.strip()
+    if not text:
+        raise RequestError("validate-jwt: wanted a token, got nothing")
+    try:
+        svid = _ask(workload_socket, lambda api: api.validate_jwt_svid(text, audience))
+    except InvalidSvidError as error:
+        if not out.as_json:
+            raise
+        out.record({"valid": False, "reason": str(error)})
+        return 1
+    out.record({"valid": True, **jwt_record(svid)})
+    return 0

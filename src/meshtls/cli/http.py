@@ -1,4 +1,4 @@
-"""As much HTTP/1.1 as the demo app and the health checks need: one GET a connection."""
+"""The part of HTTP/1.1 that the demo app and the health checks need: one GET per connection."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import re
 from dataclasses import dataclass
 
-from meshtls.sidecar.address import Address
+from meshtls.address import Address
 
 __all__ = ["HttpError", "Response", "get", "read_request", "response"]
 
@@ -16,7 +16,7 @@ _MAX_BODY = 1 << 20
 
 
 class HttpError(Exception):
-    """No response came, or one that can't be read."""
+    """There was no response, or an invalid one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +28,27 @@ class Response:
 
 
 async def get(address: Address, path: str, timeout: float = 10.0) -> Response:
-    """One GET request, answered within ``timeout`` seconds. Raises HttpError."""
+    """Send one GET request. Raises HttpError, also after ``timeout`` seconds without a whole response."""
     try:
         async with asyncio.timeout(timeout):
-            return _parse(
-                await _exchange(address, f"GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")
-            )
+            reader, writer = await asyncio.open_connection(address.host, address.port)
+            try:
+                writer.write(f"GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
+                await writer.drain()
+                data = bytearray()
+                while chunk := await reader.read(1 << 16):
+                    data += chunk
+                    if len(data) > _MAX_BODY:
+                        raise HttpError(f"wanted an answer of at most {_MAX_BODY} bytes")
+            finally:
+                writer.close()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
+            return _parse(bytes(data))
     except TimeoutError as error:
         raise HttpError(f"{address} gave no answer within {timeout:g} s") from error
     except OSError as error:
-        # asyncio puts words of its own in place of the system's.
+        # asyncio's message differs from the system's.
         raise HttpError(f"{address}: {os.strerror(error.errno) if error.errno else error}") from error
 
 
@@ -54,30 +65,9 @@ async def read_request(reader: asyncio.StreamReader) -> tuple[str, str]:
 
 
 def response(status: int, reason: str, body: bytes) -> bytes:
-    """A JSON response with its head."""
+    """A response with its head and a JSON body."""
     head = f"HTTP/1.1 {status} {reason}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
     return head.encode() + b"Connection: close\r\n\r\n" + body
-
-
-async def _exchange(address: Address, request: str) -> bytes:
-    reader, writer = await asyncio.open_connection(address.host, address.port)
-    try:
-        writer.write(request.encode())
-        await writer.drain()
-        return await _read_to_end(reader)
-    finally:
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
-
-
-async def _read_to_end(reader: asyncio.StreamReader) -> bytes:
-    data = bytearray()
-    while chunk := await reader.read(1 << 16):
-        data += chunk
-        if len(data) > _MAX_BODY:
-            raise HttpError(f"wanted an answer of at most {_MAX_BODY} bytes")
-    return bytes(data)
 
 
 def _parse(data: bytes) -> Response:
@@ -90,15 +80,11 @@ def _parse(data: bytes) -> Response:
         or not re.fullmatch(rb"[0-9]{3}", words[1])
     ):
         raise HttpError("the connection was closed without an HTTP answer")
-    length = _content_length(head)
-    if length is not None and len(body) != length:
-        raise HttpError(f"wanted {length} bytes of an answer, got {len(body)}")
-    return Response(int(words[1]), body)
-
-
-def _content_length(head: bytes) -> int | None:
     for line in head.split(b"\r\n")[1:]:
         name, _, value = line.partition(b":")
         if name.strip().lower() == b"content-length" and re.fullmatch(rb"[0-9]{1,18}", value.strip()):
-            return int(value)
-    return None
+            length = int(value)
+            if len(body) != length:
+                raise HttpError(f"wanted {length} bytes of an answer, got {len(body)}")
+            break
+    return Response(int(words[1]), body)

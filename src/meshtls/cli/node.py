@@ -19,22 +19,25 @@ __all__ = ["node"]
 
 
 @click.command()
-@click.option("--envelope", is_flag=True, help="Answer {src, dest, body} with an envelope on the way back.")
+@click.option(
+    "--envelope",
+    is_flag=True,
+    help="Answer a message in a {src, dest, body} envelope with an envelope, src and dest swapped.",
+)
 @click.option(
     "--trust-domain",
     type=TRUST_DOMAIN,
     default="example.com",
     show_default=True,
-    help="Where services live whose message names no trust domain.",
+    help="The trust domain of services whose message names none.",
 )
 def node(envelope: bool, trust_domain: TrustDomain) -> None:
-    """Answer one JSON message a line on standard input with one reply a line on standard output.
+    """Answer JSON messages on standard input, one per line, with replies on standard output, one per line.
 
     Messages: handshake, issue_certificate, verify_identity, rotate, policy. Every handshake is a real mutual TLS
-    connection between two sidecars on the loopback interface. A blank line holds no message and gets no reply. Messages
-    that change something are done in the order of their lines; replies come as soon as they are known, so that of a
-    handshake comes after those of the quick messages behind it. An unknown field is ignored, and named once on standard
-    error.
+    connection between two sidecars on the loopback interface. Messages take effect in the order of their lines. A reply
+    is written as soon as it is ready, so the reply to a handshake may come after those to later messages. A blank line
+    gets no reply. An unknown field is ignored, and logged once on standard error.
     """
     log_to_stderr(logging.ERROR)
     logger("meshtls.node").setLevel(logging.WARNING)
@@ -43,7 +46,9 @@ def node(envelope: bool, trust_domain: TrustDomain) -> None:
 
 
 def _descriptor(stream: TextIO | None, name: str) -> int:
-    # Python has None for a stream that was closed when it started.
+    # A stream that was closed when Python started is None.
     if stream is None:
-        raise ConfigError(f"standard {name}: wanted it open, got it closed; redirect it to a file or to /dev/null")
+        raise ConfigError(
+            f"standard {name}: wanted an open stream, got a closed one; redirect it to a file or to /dev/null"
+        )
     return stream.fileno()

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import click
 
+from meshtls.address import Address
 from meshtls.cli.output import Output
 from meshtls.errors import RequestError
 from meshtls.logs import LineFormatter, logger
 from meshtls.registration import Selector
 from meshtls.scalars import LONGEST, duration, shown, whole_number
-from meshtls.sidecar.address import Address
 from meshtls.spiffeid import SpiffeId, TrustDomain
-from meshtls.workload.address import ENVIRONMENT_VARIABLE
+from meshtls.workload.address import ENVIRONMENT_VARIABLE, address_from, parse_address
+from meshtls.workload.address import Address as WorkloadAddress
 
 __all__ = [
     "ADDRESS",
@@ -28,10 +31,12 @@ __all__ = [
     "SPIFFE_ID",
     "TRUST_DOMAIN",
     "TTL",
+    "RepeatedOptions",
     "choice_options",
     "config_option",
     "log_to_stderr",
     "output_option",
+    "workload_address",
     "workload_option",
 ]
 
@@ -40,7 +45,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _Parsed(click.ParamType[T]):
-    """A value read by a function that raises RequestError for what won't do."""
+    """A value parsed by a function that raises RequestError for an invalid one."""
 
     def __init__(self, name: str, parse: Callable[[str], T]) -> None:
         self.name = name
@@ -56,61 +61,8 @@ class _Parsed(click.ParamType[T]):
             self.fail(str(error), param, ctx)
 
 
-ADDRESS = _Parsed("HOST:PORT", Address.parse)
-DURATION = _Parsed("DURATION", duration)
-TRUST_DOMAIN = _Parsed("DOMAIN", TrustDomain.parse)
-SPIFFE_ID = _Parsed("ID", SpiffeId.parse)
-SELECTOR = _Parsed("TYPE:VALUE", Selector.parse)
-TTL = _Parsed("TTL", lambda text: _seconds(text))
-MOMENT = _Parsed("TIME", lambda text: _moment(text))
-
-
-def config_option(command: F) -> F:
-    """``--config FILE``; whether it can be read is said by whoever reads it."""
-    return click.option("--config", required=True, type=click.Path(path_type=Path), help="The YAML file.")(command)
-
-
-def output_option(command: F) -> F:
-    """``--output text|json``, given to the verb as ``out``."""
-    choice = click.option(
-        "--output",
-        "out",
-        type=click.Choice(["text", "json"]),
-        default="text",
-        show_default=True,
-        callback=lambda ctx, param, value: Output(as_json=value == "json"),
-        help="For people or for programs.",
-    )
-    return choice(command)
-
-
-def choice_options(command: F) -> F:
-    """``--spiffe-id`` and ``--hint``, given to the verb as ``spiffe_id`` and ``hint``: which of several SVIDs."""
-    for option in (
-        click.option("--hint", help="Take the SVID with this hint, not the default one."),
-        click.option("--spiffe-id", type=SPIFFE_ID, help="Take the SVID of this identity, not the default one."),
-    ):
-        command = option(command)
-    return command
-
-
-def workload_option(command: F) -> F:
-    """``--workload-socket``, a path or an address; None leaves it to the environment."""
-    where = f"The Workload API's socket; where it is not given, {ENVIRONMENT_VARIABLE} says it."
-    return click.option("--workload-socket", metavar="PATH|ADDRESS", help=where)(command)
-
-
-def log_to_stderr(level: int = logging.INFO) -> None:
-    """Log from this level on, one line a record. Standard output is for what was asked for."""
-    # grpclib tells of each call that its caller ends early, which every caller may do at any rate.
-    logger("grpclib").setLevel(logging.WARNING)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=level, handlers=[handler])
-
-
 def _seconds(text: str) -> int:
-    """Whole seconds: a number of them, or such as 5m or 1h."""
+    """Whole seconds: a plain number, or a duration such as 5m or 1h."""
     if text.isascii() and text.isdigit():
         return whole_number(0, int(LONGEST.total_seconds()))(text)
     seconds = duration(text).total_seconds()
@@ -120,7 +72,7 @@ def _seconds(text: str) -> int:
 
 
 def _moment(text: str) -> datetime:
-    """ISO 8601 with its offset from UTC, or seconds since 1970."""
+    """ISO 8601 with a UTC offset, or seconds since 1970."""
     wanted = f"wanted a time such as 2030-01-31T12:00:00Z, or seconds since 1970, got {shown(text)}"
     try:
         number = text.isascii() and text.isdigit()
@@ -130,3 +82,87 @@ def _moment(text: str) -> datetime:
     if moment.tzinfo is None:
         raise RequestError(wanted)
     return moment.astimezone(UTC)
+
+
+ADDRESS = _Parsed("HOST:PORT", Address.parse)
+DURATION = _Parsed("DURATION", duration)
+TRUST_DOMAIN = _Parsed("DOMAIN", TrustDomain.parse)
+SPIFFE_ID = _Parsed("ID", SpiffeId.parse)
+SELECTOR = _Parsed("TYPE:VALUE", Selector.parse)
+TTL = _Parsed("TTL", _seconds)
+MOMENT = _Parsed("TIME", _moment)
+
+
+def config_option(command: F) -> F:
+    """``--config FILE``. The reader of the file reports whether it can be read."""
+    return click.option("--config", required=True, type=click.Path(path_type=Path), help="The YAML file.")(command)
+
+
+def output_option(command: F) -> F:
+    """``--output text|json``, passed to the verb as ``out``."""
+    choice = click.option(
+        "--output",
+        "out",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        callback=lambda ctx, param, value: Output(as_json=value == "json"),
+        help="Text for people, or JSON for programs.",
+    )
+    return choice(command)
+
+
+def choice_options(command: F) -> F:
+    """``--spiffe-id`` and ``--hint``, passed as ``spiffe_id`` and ``hint``: which of several SVIDs to use."""
+    for option in (
+        click.option("--hint", help="Use the SVID with this hint instead of the default one."),
+        click.option("--spiffe-id", type=SPIFFE_ID, help="Use the SVID of this identity instead of the default one."),
+    ):
+        command = option(command)
+    return command
+
+
+def workload_option(command: F) -> F:
+    """``--workload-socket``, a path or an address; None means that of the environment."""
+    where = f"The Workload API's socket; the default is {ENVIRONMENT_VARIABLE}."
+    return click.option("--workload-socket", metavar="PATH|ADDRESS", help=where)(command)
+
+
+def log_to_stderr(level: int = logging.INFO) -> None:
+    """Log on standard error from this level on, one line per record. Standard output is for answers."""
+    # grpclib logs each call that its caller cancels, and callers may do that at any rate.
+    logger("grpclib").setLevel(logging.WARNING)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
+
+
+class RepeatedOptions(click.Command):
+    """A command whose options with ``multiple`` take several values: ``--allow A B`` is ``--allow A --allow B``.
+
+    click gives an option a fixed number of values. The command must have no arguments, which could be taken for values.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        several = [param for param in self.params if isinstance(param, click.Option) and param.multiple]
+        names = frozenset(name for option in several for name in option.opts)
+        repeated: list[str] = []
+        # The option whose further values may follow. Its first value is its own, even if it begins with a dash.
+        name, first = "", False
+        for arg in args:
+            if first:
+                first = False
+            elif arg.startswith("-"):
+                name, joined, _ = arg.partition("=")
+                first = not joined and name in names
+            elif name in names:
+                repeated.append(name)
+            repeated.append(arg)
+        return super().parse_args(ctx, repeated)
+
+
+def workload_address(text: str | None) -> WorkloadAddress:
+    """The Workload API's address: this path or address, or else that of the environment. Raises ConfigError."""
+    if text is None or "://" in text or text.lower().startswith("unix:"):
+        return address_from(text, os.environ)
+    return parse_address(f"unix://{quote(str(Path(text).absolute()))}")

@@ -1,7 +1,7 @@
-"""What a verb says on standard output: for people, plain where that is no terminal, or JSON for programs.
+"""The output of the command line: text for people (plain if not on a terminal), or JSON for programs.
 
-Nothing of the command line prints but by what is here: names, paths and messages come from anywhere, and none of them
-may rule the terminal or make up lines.
+Everything that the command line prints goes through this module. Names, paths and messages may come from anywhere, and
+must not control the terminal or forge lines.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _WIDTH = 24
 
 
 def wants_json(arguments: Sequence[str]) -> bool:
-    """Whether this command line says ``--output json``: also one that is wrong, whose options nobody has read."""
+    """Whether this command line has ``--output json``, even if it is otherwise invalid and was not parsed."""
     form = ""
     words = iter(arguments)
     for word in words:
@@ -37,22 +37,22 @@ def wants_json(arguments: Sequence[str]) -> bool:
 
 
 def tell(*lines: str, err: bool = False) -> None:
-    """Print each of these as one line; without any, an empty one."""
+    """Print each argument as one line, or an empty line if there is none."""
     click.echo("\n".join(map(printable, lines)), err=err)
 
 
 def tell_json(value: object, *, indent: int | None = None, err: bool = False) -> None:
-    """Print this as JSON, in one line where there is no ``indent``."""
+    """Print ``value`` as JSON, in one line without ``indent``."""
     click.echo(printable_json(json.dumps(value, indent=indent)), err=err)
 
 
 def tell_progress(text: str, *, last: bool) -> None:
-    """Print this on a terminal's standard error in place of the progress before it, and end the line with the last."""
+    """Print progress on standard error, a terminal, over the progress before; ``last`` ends the line."""
     click.echo(f"\r{printable(text)}", nl=last, err=True)
 
 
 class Terminal(Console):
-    """rich's console; the controls that it sends are its own, and none comes from what it is given to print."""
+    """rich's console, which sends its own control codes but none from the text that it prints."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for text, style, control in super().render(renderable, options):
@@ -60,13 +60,13 @@ class Terminal(Console):
 
 
 class Output:
-    """A record is one JSON object. For people it is a line for each field that says something."""
+    """The answers of a verb. A record is one JSON object, or as text one line for each field that is not empty."""
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
 
     def record(self, record: Record, text: str | None = None) -> None:
-        """One answer; ``text`` is what people are told instead of the fields."""
+        """One answer; ``text`` replaces the fields as text."""
         if self.as_json:
             tell_json(record, indent=2)
         elif text is not None:
@@ -75,7 +75,7 @@ class Output:
             self._block(record)
 
     def records(self, name: str, records: Sequence[Record]) -> None:
-        """A list, in JSON as the one member ``name``."""
+        """A list of records, in JSON the single member ``name``."""
         if self.as_json:
             tell_json({name: records}, indent=2)
             return
@@ -87,19 +87,20 @@ class Output:
             tell(f"no {name}")
 
     def event(self, record: Record, text: str) -> None:
-        """One of several answers over time: a line each, in JSON too."""
+        """One of several answers over time, one line each, also in JSON."""
         if self.as_json:
             tell_json(record)
         else:
             tell(text)
 
     def notice(self, text: str) -> None:
-        """What is to be known beside an answer that was given all the same; on standard error."""
+        """A remark beside an answer, on standard error."""
         self._beside({"notice": text}, text)
 
     def error(self, kind: str, message: str, exit_code: int, problems: Sequence[str] = ()) -> None:
-        """Why there is no answer, as one line of JSON or as a sentence for each problem; on standard error. Further
-        lines of a sentence are indented, so that none looks like another error.
+        """The reason why there is no answer, on standard error: one line of JSON, or a sentence for each problem.
+
+        Further lines of a sentence are indented, so that they don't look like other errors.
         """
         if self.as_json:
             record = {"kind": kind, "message": message, "exit_code": exit_code}
@@ -120,10 +121,6 @@ class Output:
         console = Terminal(highlight=False, soft_wrap=True)
         for name, value in record.items():
             if value:
-                console.print(Text.assemble((f"{name.replace('_', ' '):<{_WIDTH}}", "dim"), printable(_words(value))))
-
-
-def _words(value: object) -> str:
-    if value is True:
-        return "yes"
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+                words = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+                words = "yes" if value is True else printable(words)
+                console.print(Text.assemble((f"{name.replace('_', ' '):<{_WIDTH}}", "dim"), words))

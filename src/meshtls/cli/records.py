@@ -1,4 +1,4 @@
-"""What is told of each thing: its fields, by the names that programs read, as values that JSON has. Pure."""
+"""The fields of each thing that verbs print, under the names that programs read, as JSON values. Pure."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def agent_record(agent: AgentRecord) -> Record:
 
 
 def bundle_record(bundle: TrustBundle) -> Record:
-    """``bundle`` is the SPIFFE bundle document."""
+    """The field ``bundle`` is the SPIFFE bundle document."""
     return {"trust_domain": str(bundle.trust_domain), "bundle": json.loads(bundle.to_jwks())}
 
 
 def x509_record(svid: X509Svid) -> Record:
-    """Never the key."""
+    """Without the key."""
     return {
         "spiffe_id": str(svid.spiffe_id),
         "serial": svid.serial,
@@ -66,7 +66,7 @@ def x509_record(svid: X509Svid) -> Record:
 
 
 def jwt_record(svid: JwtSvid) -> Record:
-    """Never the token."""
+    """Without the token."""
     return {
         "spiffe_id": str(svid.spiffe_id),
         "audience": list(svid.audience),

@@ -1,12 +1,11 @@
-"""``meshtls server``: run the CA server, look at its file, ask one that runs.
+"""``meshtls server``: run the CA server, check its file, ask a running one for its health.
 
-What needs the extra ``server`` is imported by the verb that runs: the help of each is there without it.
+Modules that need the extra ``server`` are imported when a verb runs, so that its help works without the extra.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,19 +13,15 @@ from typing import TYPE_CHECKING
 import click
 
 from meshtls.cli.access import ServerAccess
-from meshtls.cli.health import tell_health
-from meshtls.cli.options import config_option, log_to_stderr, output_option
+from meshtls.cli.options import config_option, output_option
 from meshtls.cli.output import Output
-from meshtls.cli.reload import keep_reloading
-from meshtls.cli.signals import run_until_stopped
-from meshtls.cli.summary import summary
+from meshtls.cli.serving import keep_reloading, log_as_configured, run_until_stopped, tell_health, tell_valid
 from meshtls.config.keys import duration_text
 from meshtls.errors import LocalIdentityError
 from meshtls.observe.readiness import Readiness
 from meshtls.reloading import hangup_signal
 
 if TYPE_CHECKING:
-    from meshtls.server.run import RunningServer
     from meshtls.server.settings import ServerConfig
     from meshtls.server.store.migrate import SchemaVersion
 
@@ -42,11 +37,11 @@ def server() -> None:
 @config_option
 @output_option
 def run(config: Path, out: Output) -> None:
-    """Serve until SIGTERM or SIGINT. The file is YAML, or a server.conf of SPIRE's; SIGHUP has it read again."""
+    """Serve until SIGTERM or SIGINT. The file is YAML, or a server.conf of SPIRE. SIGHUP reloads it."""
     from meshtls.server.config import load_config
 
     loaded = load_config(config)
-    log_to_stderr(logging.getLevelNamesMapping()[loaded.log_level])
+    log_as_configured(loaded)
     asyncio.run(run_until_stopped(_serve(config, loaded, out), "serve"))
 
 
@@ -54,23 +49,26 @@ def run(config: Path, out: Output) -> None:
 @config_option
 @output_option
 def validate(config: Path, out: Output) -> None:
-    """Read the file and what it names, and say what it makes or all that is wrong with it. Nothing is made."""
+    """Read the file and the files that it names, and print what it configures, or everything that is wrong with it.
+
+    Nothing is created.
+    """
     from meshtls.server.config import load_config
     from meshtls.server.startup import datastore_version, node_roots
 
     loaded = load_config(config)
     roots, schema = len(node_roots(loaded.x509pop)), asyncio.run(datastore_version(loaded))
-    # A data store has no schema before the first start, and may have an older one.
+    # The data store has no schema before the first start, and may have one of an older version.
     found = {"node_authorities": roots, "schema": schema.present, "wanted_schema": schema.wanted}
     makes = f"server of {loaded.trust_domain}"
-    out.record(_settings(loaded) | found, summary(config, makes, tuple(_does(loaded, roots, schema)), loaded.notices))
+    tell_valid(out, config, makes, _does(loaded, roots, schema), loaded.notices, _settings(loaded) | found)
 
 
 @server.command()
 @config_option
 @output_option
 def healthcheck(config: Path, out: Output) -> int:
-    """Ask the server of this file whether it is ready."""
+    """Ask the server that runs with this file whether it is ready."""
     from meshtls.server.config import load_config
 
     access = ServerAccess(load_config(config).socket_path, of_file=True)
@@ -87,42 +85,38 @@ async def _serve(file: Path, loaded: ServerConfig, out: Output) -> None:
 
     with hangup_signal() as hangup:
         async with running_server(loaded) as running:
-            _tell_serving(loaded, running, out)
+            address, attest = (f"{host}:{port}" for host, port in (running.address, running.attest_address))
+            record = {
+                "event": "serving",
+                "trust_domain": str(loaded.trust_domain),
+                "server_id": running.server_id,
+                "address": address,
+                "attest_address": attest,
+                "socket": str(running.socket_path),
+            }
+            words = f"{address}, new nodes on {attest}, administrators on {running.socket_path}"
+            out.event(record, f"serving: server of {loaded.trust_domain} on {words}")
             roots = loaded.x509pop.ca_bundles if loaded.x509pop else ()
             await keep_reloading((file, *roots), lambda: load_config(file), running.reload, hangup)
-
-
-def _tell_serving(config: ServerConfig, running: RunningServer, out: Output) -> None:
-    address, attest = (f"{host}:{port}" for host, port in (running.address, running.attest_address))
-    record = {
-        "event": "serving",
-        "trust_domain": str(config.trust_domain),
-        "server_id": running.server_id,
-        "address": address,
-        "attest_address": attest,
-        "socket": str(running.socket_path),
-    }
-    words = f"{address}, new nodes on {attest}, administrators on {running.socket_path}"
-    out.event(record, f"serving: server of {config.trust_domain} on {words}")
 
 
 def _does(config: ServerConfig, roots: int, schema: SchemaVersion) -> Iterator[str]:
     attestors = ["join token"] * config.join_token
     attestors += [f"certificate (x509pop, {roots} CAs)"] * bool(config.x509pop)
     yield f"serves agents and administrators on {config.bind_address}:{config.bind_port}, over mutual TLS"
-    yield f"takes new nodes on port {config.attest_port}, by {' or '.join(attestors) or 'nothing: none can attest'}"
-    yield f"is administered on {config.socket_path}"
+    yield f"attests new nodes on port {config.attest_port}, by {' or '.join(attestors) or 'nothing: none can attest'}"
+    yield f"serves local administrators on {config.socket_path}"
     x509, jwt, agents = config.default_x509_svid_ttl, config.default_jwt_svid_ttl, config.agent_ttl
     yield (
         f"signs X509-SVIDs of {duration_text(x509)}, JWT-SVIDs of {duration_text(jwt)} and agents' SVIDs of"
         f" {duration_text(agents)}, with an intermediate CA of {duration_text(config.ca_ttl)}"
     )
-    memory = "keeps its CA's keys in memory: each start makes a new CA"
+    memory = "keeps its CA's keys in memory: each start creates a new CA"
     yield memory if config.key_place.value == "memory" else f"keeps its CA's keys in {config.keys_dir}"
-    present = f"schema {schema.present}" if schema.present else "made at the first start"
-    brought = f", brought to {schema.wanted}" if schema.present not in (None, schema.wanted) else ""
+    present = f"schema {schema.present}" if schema.present else "created at the first start"
+    brought = f", migrated to {schema.wanted} at the start" if schema.present not in (None, schema.wanted) else ""
     yield f"keeps entries in {config.datastore.render_as_string(hide_password=True)} ({present}{brought})"
-    yield f"logs from {config.log_level} on"
+    yield f"logs at level {config.log_level}"
 
 
 def _settings(config: ServerConfig) -> dict[str, object]:

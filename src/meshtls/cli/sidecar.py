@@ -1,24 +1,23 @@
-"""``meshtls sidecar``: run one, look at its file, ask one that runs."""
+"""``meshtls sidecar``: run a sidecar, check its file, ask a running one for its health."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import logging
+import os
 import signal
 import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import click
 
-from meshtls.cli.health import readiness_at, tell_health
 from meshtls.cli.options import config_option, log_to_stderr, output_option
-from meshtls.cli.output import Output, tell
-from meshtls.cli.sidecar_record import config_does, config_record, serving_record
+from meshtls.cli.output import Output, Record, tell
+from meshtls.cli.serving import GRACE, end_within, readiness_at, tell_health, tell_valid
 from meshtls.cli.sidecar_reload import ConfigFile, ConfigSource, SharedConfig, keep_reloading
-from meshtls.cli.sidecar_source import source_of
-from meshtls.cli.signals import GRACE, end_within
-from meshtls.cli.summary import summary
 from meshtls.errors import ConfigError
 from meshtls.logs import logger
 from meshtls.observe.access_log import AccessLog, LineStream
@@ -27,32 +26,36 @@ from meshtls.sidecar.config import load_config
 from meshtls.sidecar.loop import run as run_on_own_loop
 from meshtls.sidecar.run import run_until_signal
 from meshtls.sidecar.service import Sidecar
-from meshtls.sidecar.settings import MOST_WORKERS
+from meshtls.sidecar.settings import MOST_WORKERS, Mode, SidecarConfig
 from meshtls.sidecar.whole_lines import WholeLines
 from meshtls.sidecar.workers import Workers
+from meshtls.svid.context import X509ContextSource
+from meshtls.svid.x509 import X509Svid
+from meshtls.workload.address import ENVIRONMENT_VARIABLE
 from meshtls.workload.background import in_background
+from meshtls.workload.x509_source import X509Source
 
-__all__ = ["sidecar"]
+__all__ = ["config_does", "config_record", "serving_record", "sidecar", "source_of"]
 
 log = logger("meshtls.sidecar")
 
 
 @click.group()
 def sidecar() -> None:
-    """One sidecar: plaintext to its app, mutual TLS to its peers."""
+    """A sidecar: plaintext to its app, mutual TLS to its peers."""
 
 
 @sidecar.command()
 @config_option
-@click.option("--workers", type=click.IntRange(1, MOST_WORKERS), help="Processes that serve; 1, or what the file says.")
+@click.option("--workers", type=click.IntRange(1, MOST_WORKERS), help="Worker processes; default: the file's, or 1.")
 @output_option
 def run(config: Path, workers: int | None, out: Output) -> None:
     """Serve until SIGTERM or SIGINT, then drain. Access log on standard output, logs on standard error.
 
-    At SIGHUP, and when the file changes, it is read again: listeners, allow lists and limits change without a restart,
-    and what a restart needs is logged.
+    On SIGHUP, and when the file changes, it is read again: listeners, allow lists and limits change without a restart.
+    Changes that need a restart are logged.
 
-    With --output json a line on standard output, too, says that it serves: the one with an "event".
+    With --output json, a line with an "event" on standard output reports that the sidecar serves.
     """
     file = ConfigFile(config, workers)
     log_to_stderr(logging.getLevelNamesMapping()[file.running.log_level])
@@ -74,17 +77,17 @@ def run(config: Path, workers: int | None, out: Output) -> None:
 @config_option
 @output_option
 def validate(config: Path, out: Output) -> None:
-    """Read the file, and say what it makes or all that is wrong with it."""
+    """Read the file, and print what it configures, or everything that is wrong with it."""
     loaded = load_config(config)
     makes = f"sidecar {loaded.name} is {loaded.spiffe_id}"
-    out.record(config_record(loaded), summary(config, makes, tuple(config_does(loaded)), loaded.notices))
+    tell_valid(out, config, makes, config_does(loaded), loaded.notices, config_record(loaded))
 
 
 @sidecar.command()
 @config_option
 @output_option
 def healthcheck(config: Path, out: Output) -> int:
-    """Ask the sidecar of this file whether it is ready."""
+    """Ask the sidecar that runs with this file whether it is ready."""
     loaded = load_config(config)
     if loaded.health is None:
         raise ConfigError(f"{config}: health: wanted the address that the sidecar answers probes on; it is missing")
@@ -97,11 +100,11 @@ async def _run(config: ConfigSource, lines: LineStream, out: Output, parent: int
             tell(f"serving: {running!r}", err=True)
             return
         try:
-            # By the access log's own stream: several workers write whole lines to it.
+            # On the access log's stream, since several workers write whole lines to it.
             lines.write(json.dumps(serving_record(running)) + "\n")
             lines.flush()
         except OSError as error:
-            log.error("could not write that it serves to standard output: %s", error)  # noqa: TRY400  # says it all
+            log.error('could not write the event "serving" to standard output: %s', error)  # noqa: TRY400  # says all
 
     def on_stop(number: signal.Signals) -> None:
         end_within(running.config.limits.drain + GRACE, number)
@@ -114,3 +117,79 @@ async def _run(config: ConfigSource, lines: LineStream, out: Output, parent: int
             in_background(keep_reloading(running, config, hangup), "reload"),
         ):
             await run_until_signal(running, parent, tell_serving, on_stop)
+
+
+@asynccontextmanager
+async def source_of(config: SidecarConfig) -> AsyncIterator[X509ContextSource]:
+    """The source of the identity that the file names, with its first SVID.
+
+    Raises ConfigError without an address, LocalIdentityError without an SVID.
+    """
+
+    def pick(svids: Sequence[X509Svid]) -> X509Svid:
+        for svid in svids:
+            if svid.spiffe_id == config.spiffe_id:
+                return svid
+        given = ", ".join(str(svid.spiffe_id) for svid in svids)
+        raise LookupError(
+            f"wanted an SVID of {config.spiffe_id}, got {given}; create an entry for it, or correct spiffe_id"
+        )
+
+    async with X509Source(config.workload_api, picker=pick) as source:
+        yield source
+
+
+def config_does(config: SidecarConfig) -> Iterator[str]:
+    """What a sidecar with this configuration does: a line for each listener and each other effect."""
+    for listener in config.inbound:
+        allowed = ", ".join(map(str, listener.allow)) or "nobody"
+        allowed = "anybody, in plaintext" if listener.mode is Mode.DISABLE else allowed
+        yield f"inbound {listener.listen} ({listener.mode.value}) to the app at {listener.app}; allowed: {allowed}"
+    for outbound in config.outbound:
+        yield f"outbound {outbound.listen} to {outbound.to}, which must be {outbound.peer}"
+    yield f"gets its SVID from {config.workload_api or f'the Workload API at {ENVIRONMENT_VARIABLE}'}"
+    limits = config.limits
+    each = f" in each of {config.workers} processes" if config.workers > 1 else ""
+    yield f"serves up to {limits.connections} connections{each}, and drains for {limits.drain:g} s before it stops"
+    if config.health:
+        yield f"answers probes on {config.health}"
+    yield f"logs at level {config.log_level}"
+
+
+def config_record(config: SidecarConfig) -> Record:
+    """The configuration as fields."""
+    return {
+        "name": config.name,
+        "spiffe_id": str(config.spiffe_id),
+        "workload_api": str(config.workload_api) if config.workload_api else None,
+        "inbound": [
+            {
+                "listen": str(listener.listen),
+                "app": str(listener.app),
+                "mode": listener.mode.value,
+                "allow": list(map(str, listener.allow)),
+            }
+            for listener in config.inbound
+        ],
+        "outbound": [
+            {"listen": str(outbound.listen), "to": str(outbound.to), "peer": str(outbound.peer)}
+            for outbound in config.outbound
+        ],
+        "health": str(config.health) if config.health else None,
+        "workers": config.workers,
+        "log_level": config.log_level,
+        "notices": list(config.notices),
+    }
+
+
+def serving_record(sidecar: Sidecar) -> Record:
+    """The addresses that a running sidecar listens on. ``pid`` distinguishes worker processes."""
+    return {
+        "event": "serving",
+        "sidecar": sidecar.config.name,
+        "spiffe_id": str(sidecar.config.spiffe_id),
+        "inbound": [str(listener.address) for listener in sidecar.inbound],
+        "outbound": [str(outbound.address) for outbound in sidecar.outbound],
+        "health": str(sidecar.health.address) if sidecar.health else None,
+        "pid": os.getpid(),
+    }

@@ -1,7 +1,7 @@
-"""How ``meshtls watch`` notifies a program that does not speak SPIFFE of a new SVID.
+"""Notifies a program that does not support SPIFFE of a new SVID, for ``meshtls watch``.
 
-A failure is logged and never stops the watch. A program that fails is run again at the next rotation; a signal whose
-pid file is late (the program has not started yet, or is restarting) is tried again until it is sent.
+A failure is logged and never stops the watch. A command that fails is run again at the next rotation. A signal whose
+pid file names no running process (the program has not started yet, or is restarting) is retried until it is sent.
 """
 
 from __future__ import annotations
@@ -25,16 +25,18 @@ log = logger("meshtls.watch")
 
 
 class Teller(Protocol):
-    """Notified of each new SVID, one at a time."""
+    """Notifies a program of each new SVID, one at a time."""
 
     async def tell(self, environment: Mapping[str, str]) -> bool:
-        """``environment`` has what is new, and where its files are. False: try again later."""
+        """``environment`` describes the SVID and names its files. Returns False to be called again later."""
 
 
 class Telling:
-    """Notifies the tellers in their order, in rounds. What came during a round is the next round, and of that only the
-    newest. Between two rounds those that asked for it are tried again: after ``pauses[0]`` seconds, then after twice as
-    long each time, up to ``pauses[1]``.
+    """Calls the tellers in order, in rounds.
+
+    An SVID that arrives during a round starts the next one; of several, only the newest. Between two rounds, tellers
+    that returned False are retried: after ``pauses[0]`` seconds, then after twice as long each time, up to
+    ``pauses[1]``.
     """
 
     def __init__(self, tellers: Sequence[Teller], pauses: tuple[float, float] = (1.0, 10.0)) -> None:
@@ -43,36 +45,31 @@ class Telling:
         self._next: asyncio.Queue[Mapping[str, str]] = asyncio.Queue(maxsize=1)
 
     def news(self, environment: Mapping[str, str]) -> None:
-        """To be told next, in place of what still waits for it."""
+        """Start the next round with this, replacing one that has not started."""
         if self._next.full():
             self._next.get_nowait()
         self._next.put_nowait(environment)
 
     async def run(self) -> None:
-        """For ever."""
+        """Run until cancelled."""
         first, longest = self._pauses
         environment, pending, pause = await self._next.get(), list(self._tellers), first
         while True:
             pending = [teller for teller in pending if not await teller.tell(environment)]
-            newer = await self._newer(pause if pending else None)
-            if newer is None:
+            try:
+                async with asyncio.timeout(pause if pending else None):
+                    environment = await self._next.get()
+            except TimeoutError:
                 pause = min(2 * pause, longest)
             else:
-                environment, pending, pause = newer, list(self._tellers), first
-
-    async def _newer(self, seconds: float | None) -> Mapping[str, str] | None:
-        """What is new, or None after so many seconds."""
-        try:
-            async with asyncio.timeout(seconds):
-                return await self._next.get()
-        except TimeoutError:
-            return None
+                pending, pause = list(self._tellers), first
 
 
 @dataclass(frozen=True, slots=True)
 class RunProgram:
-    """Runs a program, without a shell, with our environment and the variables, and kills it where it takes longer than
-    ``seconds``. Its output goes to our standard error.
+    """Runs a command without a shell, with our environment and the variables of the SVID.
+
+    It is killed after ``seconds``. Its output goes to our standard error.
     """
 
     words: Sequence[str]
@@ -86,18 +83,26 @@ class RunProgram:
         except (OSError, ValueError) as error:
             log.error("%s: could not be run: %s", self.words[0], error)  # noqa: TRY400  # the message says it all
             return True
-        code = await _ended(running, self.seconds)
-        if code != 0:
-            ended = f"ended with code {code}" if code is not None else f"did not end within {self.seconds:g} s"
-            log.error("%s %s", self.words[0], ended)
+        try:
+            async with asyncio.timeout(self.seconds):
+                code = await running.wait()
+        except TimeoutError:
+            log.error("%s did not end within %g s", self.words[0], self.seconds)  # noqa: TRY400  # the message says it all
+        else:
+            if code != 0:
+                log.error("%s ended with code %d", self.words[0], code)
+        finally:
+            if running.returncode is None:
+                running.kill()
+                await running.wait()
         return True
 
 
 @dataclass(slots=True)
 class SendSignal:
-    """Sends a signal to a process: by its pid, or by the pid that a file holds at that time.
+    """Sends a signal to a process, given by its pid or by a file that holds the pid at that time.
 
-    A pid file that is missing, half written or out of date is tried again, with one log line for each reason and SVID.
+    A pid file that is missing, partly written or out of date is retried, with one log line per reason and SVID.
     """
 
     number: signal.Signals
@@ -109,7 +114,7 @@ class SendSignal:
             os.kill(self._pid(), self.number)
         except (OSError, ValueError) as error:
             again = isinstance(self.process, Path)
-            complaint = f"{self.number.name} could not be sent: {error}{'; trying again' if again else ''}"
+            complaint = f"{self.number.name} could not be sent: {error}{'; retrying' if again else ''}"
             if self._logged[0] != complaint or self._logged[1] is not environment:
                 log.error(complaint)  # noqa: TRY400  # the message says it all
             self._logged = complaint, environment
@@ -120,20 +125,7 @@ class SendSignal:
         if isinstance(self.process, int):
             return self.process
         text = self.process.read_text("utf-8").strip()
-        # 0 and below are groups of processes, ours among them.
+        # 0 and negative numbers are process groups, ours among them.
         if not (text.isascii() and text.isdigit() and 0 < int(text) <= MOST_PID):
-            raise ValueError(f"{self.process}: wanted the number of a process, got {text[:40]!r}")
+            raise ValueError(f"{self.process}: wanted a process ID, got {text[:40]!r}")
         return int(text)
-
-
-async def _ended(running: asyncio.subprocess.Process, seconds: float) -> int | None:
-    """Its exit code; None where it had to be killed."""
-    try:
-        async with asyncio.timeout(seconds):
-            return await running.wait()
-    except TimeoutError:
-        return None
-    finally:
-        if running.returncode is None:
-            running.kill()
-            await running.wait()

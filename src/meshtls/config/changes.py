@@ -1,4 +1,4 @@
-"""What a reload finds changed: the keys that a running process takes over, and those that need a restart. Pure."""
+"""Compares two configurations on reload: which keys take effect now, and which need a restart. Pure."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ S = TypeVar("S")
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """The paths of keys whose values differ."""
+    """The paths of the keys whose values differ: ``taken`` are in effect now, ``restart`` need a restart."""
 
     taken: tuple[str, ...] = ()
     restart: tuple[str, ...] = ()
 
 
 def check_same_domain(running: TrustDomain, wanted: TrustDomain) -> None:
-    """Raise ConfigError where they differ: what is known of one trust domain is of no use in another."""
+    """Raise ConfigError if they differ: keys and entries of one trust domain are useless in another."""
     if running != wanted:
-        raise ConfigError(f"trust_domain: it is {running} as long as this process runs; restart it for {wanted}")
+        raise ConfigError(f"trust_domain: {running} can't change to {wanted} in a running process; restart it")
 
 
 def merged(running: S, wanted: S) -> tuple[S, Changes]:
-    """The file that a process runs by, with the values of ``wanted`` in each key that is live; and what differs."""
+    """The configuration to run with after a reload: ``running`` with the live keys of ``wanted``. And what differs."""
     changes = list(_changes(running, wanted, ""))
     taken = tuple(path for path, live in changes if live)
     restart = tuple(path for path, live in changes if not live)

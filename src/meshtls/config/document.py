@@ -1,17 +1,17 @@
-"""A configuration file as a tree whose every node knows its file, line and path. Pure, but for ``read_text``.
+"""A configuration file as a tree in which every node has its file, line and path. Pure, except for ``read_text``.
 
-YAML's node tree is read, not the values that YAML makes of it: so each problem has its line, a key given twice is seen,
-and ``tls_min: 1.3`` is the text 1.3 and not a number that came close to it. What is wrong with a key is collected;
-what leaves no tree to read (bytes that are not text, a syntax error, too much of it) is raised at once.
+The tree is made from YAML's nodes, not from the values that YAML constructs. So each problem has a line, a duplicate
+key is detected, and ``tls_min: 1.3`` is the text 1.3, not a float. Problems with keys are collected. What prevents
+reading the file at all (bytes that are not text, a syntax error, a file that is too large) is raised immediately.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
 
 import yaml
 
@@ -37,18 +37,18 @@ __all__ = [
     "yaml_document",
 ]
 
-#: Levels of lists and mappings in one another. No file of ours has a dozen, and a reader calls itself for each.
+#: Levels of nested lists and mappings. Our files have fewer than twelve; readers recurse once per level.
 DEEPEST = 64
-#: Bytes of a file. YAML is parsed at about 100 kB a second; 1 MiB names some 10,000 identities.
+#: Bytes of a file. YAML is parsed at about 100 kB per second; 1 MiB is enough for some 10,000 identities.
 LARGEST = 1 << 20
-#: Values of a document once aliases are expanded: a few lines of aliases of aliases can stand for billions.
+#: Values of a document with its aliases expanded: a few lines of nested aliases can expand to billions.
 MOST_VALUES = 200_000
 _MOST_PROBLEMS = 100
 _LONGEST_MESSAGE = 2000
 _SHOWN = 60
 _MAP = "tag:yaml.org,2002:map"
 _NULL = "tag:yaml.org,2002:null"
-#: What YAML finds out by itself of a value without a tag; ``<<`` is a key like any other here.
+#: The tags that YAML infers for a value without a tag. ``<<`` is an ordinary key here.
 _IMPLICIT = frozenset(
     f"tag:yaml.org,2002:{one}"
     for one in ("bool", "float", "int", "map", "merge", "null", "seq", "str", "timestamp", "value")
@@ -57,15 +57,15 @@ _IMPLICIT = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a value is: its file, its line (from 1), and its path, empty for the document itself."""
+    """The position of a value: its file, its line (from 1), and its path, empty for the document itself."""
 
     file: str
     line: int
     path: str
 
     def below(self, name: str) -> Place:
-        """The place of a key that would be in this section."""
-        # Paths go into logs: a key may have any character, as many as the file.
+        """The place of a key of this name in this section."""
+        # Paths are logged, and a key may contain any character and be as long as the file.
         plain = name if name.isprintable() and len(name) <= _SHOWN else shown(name)
         return Place(self.file, self.line, f"{self.path}.{plain}" if self.path else plain)
 
@@ -75,7 +75,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A single value, as it is written."""
+    """A single value, as written in the file."""
 
     place: Place
     text: str
@@ -104,7 +104,7 @@ class Section:
     keys: Mapping[str, Node] = field(default_factory=dict)
 
     def where(self, name: str) -> Place:
-        """The place of this key, and where it would be if it is missing."""
+        """The place of this key, even if the key is missing."""
         return self.keys[name].place if name in self.keys else self.place.below(name)
 
 
@@ -112,13 +112,13 @@ Node = Text | Nothing | Items | Section
 
 
 class Problems:
-    """What is wrong with a file: collected, to be raised as one error."""
+    """The problems of a file, collected to be raised as one error."""
 
     def __init__(self) -> None:
         self._found: dict[str, int] = {}
 
     def add(self, place: Place, message: str) -> None:
-        """The same problem is kept once: an aliased value is read at each of its places."""
+        """Add a problem. The same problem is kept once, since an aliased value is read several times."""
         short = message if len(message) <= _LONGEST_MESSAGE else f"{message[:_LONGEST_MESSAGE]}..."
         self._found.setdefault(f"{place}: {short}", place.line)
 
@@ -126,7 +126,7 @@ class Problems:
         return bool(self._found)
 
     def check(self) -> None:
-        """Raise ConfigError with all problems in the order of their lines, if there are any."""
+        """Raise ConfigError with all problems, ordered by line, if there are any."""
         told = sorted(self._found, key=lambda one: self._found[one])
         if len(told) > _MOST_PROBLEMS:
             told[_MOST_PROBLEMS:] = [f"and {len(told) - _MOST_PROBLEMS} more problems"]
@@ -136,7 +136,7 @@ class Problems:
 
 @dataclass(slots=True)
 class Document:
-    """A file's tree, and what is found out about it. ``notices`` are for the operator, of a file that is good."""
+    """A file's tree, its problems, and ``notices`` for the operator, which are not problems."""
 
     root: Section
     problems: Problems = field(default_factory=Problems)
@@ -147,7 +147,7 @@ class Document:
 
 
 def read_text(path: Path) -> str:
-    """A file's text, without a byte order mark. Raises ConfigError for what is not UTF-8 or too large."""
+    """A file's text, without a byte order mark. Raises ConfigError for a file that is not UTF-8, or too large."""
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST + 1)
@@ -163,18 +163,20 @@ def read_text(path: Path) -> str:
 
 
 def yaml_document(file: str, text: str) -> Document:
-    """A YAML or JSON text's document; ``file`` is its name in messages. Raises ConfigError."""
+    """Parse YAML or JSON; ``file`` is the file's name in messages. Raises ConfigError."""
     return document_of(file, compose(file, text))
 
 
 def compose(file: str, text: str, first_line: int = 1) -> yaml.Node:
-    """The YAML node tree of a text that begins in this line of the file. Raises ConfigError."""
+    """The YAML nodes of a text that begins at this line of the file. Raises ConfigError."""
     text = text.removeprefix("\ufeff")
     if len(text) > LARGEST:
         raise ConfigError(f"{file}: wanted a configuration of at most {LARGEST} bytes, got more")
-    if _is_json(text):
-        # JSON is YAML but for tabs, which it has between tokens only.
-        text = text.replace("\t", " ")
+    if text.lstrip().startswith("{"):
+        # Valid JSON is YAML, except that it allows tabs, and only between tokens.
+        with contextlib.suppress(ValueError, RecursionError):
+            json.loads(text)
+            text = text.replace("\t", " ")
     try:
         node: yaml.Node | None = yaml.compose(text, Loader=_Loader)
     except yaml.reader.ReaderError as error:
@@ -182,14 +184,19 @@ def compose(file: str, text: str, first_line: int = 1) -> yaml.Node:
         found = f"the character U+{ord(text[error.position]):04X} is not allowed"
         raise ConfigError(f"{file}, line {line}: wanted a YAML document: {found}") from error
     except yaml.MarkedYAMLError as error:
-        _refuse_syntax(file, error, first_line)
+        mark = error.problem_mark or error.context_mark
+        where = f"{file}, line {mark.line + first_line}" if mark else file
+        words = ", ".join(part for part in (error.context, error.problem) if part)
+        if "'\\t'" in words:
+            words = "a tab, where YAML allows only spaces"
+        raise ConfigError(f"{where}: wanted a YAML document: {words}") from error
     if node is None:
         raise ConfigError(f"{file}: wanted keys with values, got an empty file")
     return node
 
 
 def document_of(file: str, node: yaml.Node, first_line: int = 1) -> Document:
-    """The document of a node tree, of another parser's too. Raises ConfigError if it is no mapping or too large."""
+    """The document of YAML nodes, also another parser's. Raises ConfigError if it is too large or not a mapping."""
     conversion = _Conversion(file, first_line)
     root = conversion.node(node, Place(file, conversion.line(node), ""))
     if not isinstance(root, Section):
@@ -198,7 +205,7 @@ def document_of(file: str, node: yaml.Node, first_line: int = 1) -> Document:
 
 
 def described(node: Node) -> str:
-    """What a value is, for a message."""
+    """A description of a value, for a message."""
     match node:
         case Text(text=text):
             return shown(text)
@@ -223,7 +230,7 @@ class _Conversion:
     def node(self, node: yaml.Node, place: Place, depth: int = 0) -> Node:
         self._values += 1
         if self._values > MOST_VALUES or depth > DEEPEST:
-            # An alias within what it stands for has no end either.
+            # This also ends the expansion of an alias that contains itself.
             limit = f"{MOST_VALUES} values" if depth <= DEEPEST else f"{DEEPEST} levels"
             raise ConfigError(f"{place}: wanted at most {limit} with aliases expanded, got more")
         if node.tag not in _IMPLICIT:
@@ -256,7 +263,7 @@ class _Conversion:
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a document that is nested deeper than ``DEEPEST``, before it has called itself for each level."""
+    """Refuses a document that is nested deeper than ``DEEPEST``, before the parser recurses that deep."""
 
     depth = 0
 
@@ -269,22 +276,3 @@ class _Loader(yaml.SafeLoader):
             return super().compose_node(parent, index)
         finally:
             self.depth -= 1
-
-
-def _is_json(text: str) -> bool:
-    if not text.lstrip().startswith("{"):
-        return False
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
-def _refuse_syntax(file: str, error: yaml.MarkedYAMLError, first_line: int) -> NoReturn:
-    mark = error.problem_mark or error.context_mark
-    where = f"{file}, line {mark.line + first_line}" if mark else file
-    words = ", ".join(part for part in (error.context, error.problem) if part)
-    if "'\\t'" in words:
-        words = "a tab, where YAML takes spaces only"
-    raise ConfigError(f"{where}: wanted a YAML document: {words}") from error

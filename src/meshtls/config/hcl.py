@@ -1,8 +1,8 @@
-"""Reads SPIRE's configuration language, HCL version 1, into the node tree that YAML is read into. Pure.
+"""Parses SPIRE's configuration language, HCL version 1, into the same nodes as YAML. Pure.
 
-The readers of HCL that Python has are of version 2: they refuse quoted keys and commas, which version 1 allows, and
-SPIRE reads version 1. What is read here is the whole of its block, object, list and scalar syntax; heredocs and
-``${...}`` are refused with their line. A labelled block (``DataStore "sql" {``) is a mapping in a mapping, as in HCL.
+SPIRE uses version 1. Python's HCL parsers are for version 2, and refuse quoted keys and commas, which version 1 allows.
+This parser accepts the whole syntax of blocks, objects, lists and scalars. Heredocs and ``${...}`` are refused with
+their line. A labelled block (``DataStore "sql" {``) is a mapping in a mapping, as in HCL.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _TEXT, _MAP, _LIST = "tag:yaml.org,2002:str", "tag:yaml.org,2002:map", "tag:yaml
 
 
 def looks_like_hcl(text: str) -> bool:
-    """Whether the document begins with a block, as no YAML document does."""
+    """Whether the text begins with a block, as no YAML document does."""
     tokens = (match for match in _matches(text) if match.lastgroup != "skip")
     first = next(tokens, None)
     after_labels = next((match for match in tokens if match.lastgroup != "string"), None)
@@ -43,10 +43,14 @@ def looks_like_hcl(text: str) -> bool:
 
 
 def read_hcl(file: str, text: str, first_line: int = 1) -> yaml.MappingNode:
-    """The tree of this document; ``first_line`` is where it stands in ``file``. Raises ConfigError with the line."""
+    """The nodes of this document, which begins at ``first_line`` of ``file``. Raises ConfigError with the line."""
     tokens = list(_tokens(file, text, first_line))
-    _check_depth(file, tokens)
-    return _Reader(file, tokens).document()
+    depth = 0  # the parser recurses once per level
+    for token in tokens:
+        depth += (token.text in ("{", "[")) - (token.text in ("}", "]"))
+        if depth > DEEPEST:
+            _complain(file, token.line, f"wanted at most {DEEPEST} levels of nested blocks and lists, got more")
+    return _Parser(file, tokens).document()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,7 @@ class _Token:
 
 
 def _matches(text: str) -> Iterator[re.Match[str]]:
-    """Each token and what is between them, up to the first that is neither."""
+    """Each token and the space between tokens, up to the first character that is neither."""
     place = 0
     while match := _TOKEN.match(text, place):
         yield match
@@ -84,16 +88,7 @@ def _tokens(file: str, text: str, line: int) -> Iterator[_Token]:
     yield _Token("end", _END, line)
 
 
-def _check_depth(file: str, tokens: list[_Token]) -> None:
-    # The reader calls itself for each level.
-    depth = 0
-    for token in tokens:
-        depth += (token.text in ("{", "[")) - (token.text in ("}", "]"))
-        if depth > DEEPEST:
-            _complain(file, token.line, f"wanted at most {DEEPEST} levels of blocks and lists in one another, got more")
-
-
-class _Reader:
+class _Parser:
     def __init__(self, file: str, tokens: list[_Token]) -> None:
         self._file = file
         self._tokens = tokens
@@ -127,7 +122,15 @@ class _Reader:
             keys.append(self._key())
         target = items
         for label in keys[:-1]:
-            target = _inner(target, label)
+            # Labelled blocks with the same name share a mapping.
+            for key, value in target.value:
+                if key.value == label.value and isinstance(value, yaml.MappingNode):
+                    inner = value
+                    break
+            else:
+                inner = yaml.MappingNode(_MAP, [], label.start_mark)
+                target.value.append((label, inner))
+            target = inner
         if len(keys) == 1 and self._take("="):
             target.value.append((keys[-1], self._value()))
         elif opening := self._take("{"):
@@ -144,18 +147,15 @@ class _Reader:
         if opening := self._take("{"):
             return self._items(opening, "}")
         if opening := self._take("["):
-            return self._list(opening)
+            values = []
+            while not self._take("]"):
+                values.append(self._value())
+                if not self._take(",") and self._next.text != "]":
+                    self._wanted("',' or ']'")
+            return yaml.SequenceNode(_LIST, values, opening.mark)
         if self._next.kind not in ("string", "number") and self._next.text not in ("true", "false"):
-            self._wanted("a value: a text in quotes, a number, true, false, a list or an object")
+            self._wanted("a value: a quoted string, a number, true, false, a list or an object")
         return self._text()
-
-    def _list(self, opening: _Token) -> yaml.SequenceNode:
-        values = []
-        while not self._take("]"):
-            values.append(self._value())
-            if not self._take(",") and self._next.text != "]":
-                self._wanted("',' or ']'")
-        return yaml.SequenceNode(_LIST, values, opening.mark)
 
     def _text(self) -> yaml.ScalarNode:
         token = self._tokens[self._place]
@@ -163,22 +163,12 @@ class _Reader:
         if token.kind != "string":
             return yaml.ScalarNode(_TEXT, token.text, token.mark)
         if "${" in token.text:
-            _complain(self._file, token.line, f"wanted a plain text, got {token}; variables are not put in here")
+            _complain(self._file, token.line, f"wanted a plain string, got {token}; variables are not expanded")
         unquoted = re.sub(r"\\(.)", lambda found: _ESCAPES.get(found[1], found[0]), token.text[1:-1])
         return yaml.ScalarNode(_TEXT, unquoted, token.mark)
 
     def _wanted(self, what: str) -> NoReturn:
         _complain(self._file, self._next.line, f"wanted {what}, got {self._next}")
-
-
-def _inner(items: yaml.MappingNode, label: yaml.ScalarNode) -> yaml.MappingNode:
-    """The mapping that labelled blocks of one name share."""
-    for key, value in items.value:
-        if key.value == label.value and isinstance(value, yaml.MappingNode):
-            return value
-    inner = yaml.MappingNode(_MAP, [], label.start_mark)
-    items.value.append((label, inner))
-    return inner
 
 
 def _complain(file: str, line: int, what: str) -> NoReturn:

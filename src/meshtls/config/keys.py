@@ -1,22 +1,23 @@
-"""The keys of a configuration file, declared once: on the fields of the struct that the file is read into.
+"""Declares the keys of a configuration file, once: on the fields of the struct that the file is read into.
 
-A field says all that there is to a key::
+The annotation of a field describes its key completely::
 
     class Limits(msgspec.Struct, frozen=True, kw_only=True):
         connections: Annotated[int, Key("Connections at once, over all listeners.", COUNT)] = 1024
 
-From that come the reading (``reading``), its messages, ``meshtls config schema`` and docs/reference (``schema``). A
-field of a struct type is a section, of a tuple of structs a list of them, of a tuple with a ``value`` a list of single
-values. What keys have to do with each other is a rule: a function in the struct's ``RULES`` (see ``reading``). Pure.
+The reader and its messages (``reading``), ``meshtls config schema`` and docs/reference (``schema``) derive from it. A
+field whose type is a struct is a section; a tuple of structs is a list of sections; a tuple with a ``value`` is a list
+of single values. A constraint between keys is a rule: a function in the struct's ``RULES`` (see ``reading``). Pure.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -67,15 +68,18 @@ __all__ = [
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Enum)
-#: The most connections, streams and the like that a limit takes.
+#: The largest value of a limit such as connections or streams.
 MOST = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Value(Generic[T]):
-    """A kind of single value. ``parse`` takes the text as written, or raises RequestError that says what was wanted;
-    ``show`` is its inverse; ``json`` is its JSON Schema; ``notice`` is what the operator is told of a text, if
-    anything.
+    """A type of single value.
+
+    - ``parse``: converts the text as written in the file. Raises RequestError that says what was wanted.
+    - ``show``: the inverse of ``parse``.
+    - ``json``: the JSON Schema.
+    - ``notice``: a remark for the operator on a text, or an empty string.
     """
 
     name: str
@@ -87,11 +91,13 @@ class Value(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What a key means, and what kind of value it takes: none for a section or a list of sections.
+    """A key's meaning and the type of its value.
 
-    ``name`` is the key in the file where it is not the field's, ``old`` what it was called before. ``default`` says in
-    words a default that is worked out, ``required`` when a key that has a default must be there. ``live``: a reload
-    puts a new value to work; without it, a changed value needs a restart.
+    - ``value``: None for a section or a list of sections.
+    - ``name``: the key in the file, if it differs from the field's name; ``old``: former names, which still work.
+    - ``default``: describes a default that is computed.
+    - ``required``: the condition under which a key with a default is required.
+    - ``live``: a reload applies a new value; otherwise a new value needs a restart.
     """
 
     meaning: str
@@ -104,7 +110,7 @@ class Key:
 
 
 class Shape(Enum):
-    """What stands under a key."""
+    """The kinds of keys."""
 
     VALUE = "value"
     VALUES = "list of values"
@@ -114,7 +120,7 @@ class Shape(Enum):
 
 @dataclass(frozen=True, slots=True)
 class KeyField:
-    """A key as its struct declares it. ``section`` is the struct of a section, or of each in a list of them."""
+    """A key as declared by its struct. ``section`` is the struct of the section, or of each section in a list."""
 
     field: str
     key: Key
@@ -128,11 +134,11 @@ class KeyField:
         return self.key.name or self.field
 
     def default(self, base: object | None) -> Any:
-        """What holds where the key is missing: as in ``base``, the default of its section, if that has one."""
+        """The value if the key is missing: that of ``base``, the default of its section, if there is one."""
         return self.make_default() if base is None else getattr(base, self.field)
 
     def default_section(self, base: object | None) -> object | None:
-        """The default of a section under this key; None where a section without keys would not be the same as none."""
+        """The default of this section; None if an empty section differs from a missing one."""
         return None if self.required or self.shape is not Shape.SECTION else self.default(base)
 
 
@@ -140,62 +146,54 @@ _KNOWN: dict[type[Any], tuple[KeyField, ...]] = {}
 
 
 def keys_of(kind: type[Any]) -> tuple[KeyField, ...]:
-    """The keys of a section, in the order of the fields of its struct, or dataclass. A field that is not annotated with
-    a Key is none.
+    """The keys of a section, in the order of the fields of its struct or dataclass.
+
+    Fields without a Key in their annotation are not keys.
     """
-    if kind not in _KNOWN:
-        hints = get_type_hints(kind, include_extras=True)
-        _KNOWN[kind] = tuple(
-            _key_field(name, required, make_default, *get_args(hints[name])[:2])
-            for name, required, make_default in _fields(kind)
-            if get_origin(hints[name]) is Annotated
-        )
+    if kind in _KNOWN:
+        return _KNOWN[kind]
+    keys = []
+    hints = get_type_hints(kind, include_extras=True)
+    fields: Iterable[Any] = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else msgspec.structs.fields(kind)
+    for one in fields:
+        if get_origin(hints[one.name]) is not Annotated:
+            continue
+        hint, key = get_args(hints[one.name])[:2]
+        if get_origin(hint) in (Union, UnionType):
+            hint = next(member for member in get_args(hint) if member is not NoneType)
+        listed = get_origin(hint) is tuple
+        section = None if key.value else get_args(hint)[0] if listed else hint
+        value_shape, section_shape = (Shape.VALUES, Shape.SECTIONS) if listed else (Shape.VALUE, Shape.SECTION)
+        shape = value_shape if key.value else section_shape
+        has_default = one.default not in (msgspec.NODEFAULT, dataclasses.MISSING)
+        has_factory = one.default_factory not in (msgspec.NODEFAULT, dataclasses.MISSING)
+        make_default = one.default_factory if has_factory else partial(getattr, one, "default")
+        keys.append(KeyField(one.name, key, shape, section, not has_default and not has_factory, make_default))
+    _KNOWN[kind] = tuple(keys)
     return _KNOWN[kind]
 
 
-def _key_field(name: str, required: bool, make_default: Callable[[], Any], hint: Any, key: Key) -> KeyField:
-    if get_origin(hint) in (Union, UnionType):
-        hint = next(one for one in get_args(hint) if one is not NoneType)
-    listed = get_origin(hint) is tuple
-    section = None if key.value else get_args(hint)[0] if listed else hint
-    shape = (Shape.VALUES if listed else Shape.VALUE) if key.value else (Shape.SECTIONS if listed else Shape.SECTION)
-    return KeyField(name, key, shape, section, required, make_default)
-
-
-def _fields(kind: type[Any]) -> Iterator[tuple[str, bool, Callable[[], Any]]]:
-    """The name of each field, whether it has no default, and what makes its default."""
-    fields: Iterable[Any] = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else msgspec.structs.fields(kind)
-    for one in fields:
-        given = one.default not in (msgspec.NODEFAULT, dataclasses.MISSING)
-        made = one.default_factory not in (msgspec.NODEFAULT, dataclasses.MISSING)
-        yield one.name, not given and not made, one.default_factory if made else _constant(one.default)
-
-
-def _constant(value: T) -> Callable[[], T]:
-    return lambda: value
-
-
 def number(lowest: int, highest: int) -> Value[int]:
-    """Whole numbers from one to the other, both included."""
+    """Integers from ``lowest`` to ``highest``, both included."""
     schema = {"type": "integer", "minimum": lowest, "maximum": highest}
     return Value(f"number, {lowest} to {highest}", whole_number(lowest, highest), schema)
 
 
 def rate(highest: int) -> Value[float]:
-    """Whole numbers a second."""
+    """Integers per second, from 1 to ``highest``."""
     schema = {"type": "integer", "minimum": 1, "maximum": highest}
     parse = whole_number(1, highest)
-    return Value(f"number a second, 1 to {highest}", lambda text: float(parse(text)), schema, lambda one: f"{one:g}")
+    return Value(f"number per second, 1 to {highest}", lambda text: float(parse(text)), schema, lambda one: f"{one:g}")
 
 
 def size_between(lowest: int, highest: int) -> Value[int]:
-    """Bytes, such as ``256KiB``, from one to the other, both included."""
+    """Sizes in bytes, such as ``256KiB``, from ``lowest`` to ``highest``, both included."""
     schema = {"type": ["integer", "string"], "minimum": lowest, "maximum": highest, "pattern": "^[0-9]+(KiB|MiB|GiB)?$"}
     return Value(f"size, {size_text(lowest)} to {size_text(highest)}", size(lowest, highest), schema, size_text)
 
 
 def choice(kind: type[E]) -> Value[E]:
-    """The values of this enum, which are texts."""
+    """The values of this enum, which are strings."""
     words = [str(member.value) for member in kind]
     wanted = f"{', '.join(words[:-1])} or {words[-1]}"
 
@@ -204,13 +202,13 @@ def choice(kind: type[E]) -> Value[E]:
             raise RequestError(f"wanted {wanted}, got {shown(text)}")
         return kind(text)
 
-    # What looks like a number is one to a YAML reader that gives values.
+    # A YAML parser that constructs values reads a word such as 1.3 as a number.
     numbers = [float(one) for one in words if one.replace(".", "", 1).isdecimal()]
     return Value(wanted, parse, {"enum": [*words, *numbers]}, lambda member: str(member.value))
 
 
 def duration_text(time: timedelta) -> str:
-    """The shortest way to write it: ``1h30m``, ``5s``, ``100ms``."""
+    """The duration in its shortest form: ``1h30m``, ``5s``, ``100ms``."""
     left, text = time // timedelta(milliseconds=1), ""
     for unit, milliseconds in (("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
         count, left = divmod(left, milliseconds)
@@ -236,19 +234,19 @@ _DURATION_JSON = {"type": "string", "pattern": r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+
 ADDRESS: Value[Address] = Value("host:port", Address.parse, {"type": "string", "pattern": "^.+:[0-9]{1,5}$"})
 TEXT: Value[str] = Value("text", word, {"type": "string", "minLength": 1})
 PATH: Value[Path] = Value("path", lambda text: Path(word(text)), {"type": "string", "minLength": 1})
-#: A port to bind, where 0 takes a free one.
+#: A port to bind; 0 selects a free one.
 PORT: Value[int] = Value("port, 0 to 65535", port, {"type": "integer", "minimum": 0, "maximum": 65535})
-#: A port that somebody listens on.
+#: A port to connect to.
 LISTENING_PORT: Value[int] = Value(
     "port, 1 to 65535", _listening_port, {"type": "integer", "minimum": 1, "maximum": 65535}
 )
 COUNT = number(1, MOST)
 FLAG: Value[bool] = Value("true or false", _flag, {"type": "boolean"}, lambda value: "true" if value else "false")
-#: A time of at most ``LONGEST``, as a timedelta.
-DURATION: Value[timedelta] = Value("time such as 1h30m", duration, _DURATION_JSON, duration_text)
-#: The same in seconds.
+#: A duration of at most ``LONGEST``, as a timedelta.
+DURATION: Value[timedelta] = Value("duration such as 1h30m", duration, _DURATION_JSON, duration_text)
+#: The same as a float, in seconds.
 SECONDS: Value[float] = Value(
-    "time such as 1h30m",
+    "duration such as 1h30m",
     lambda text: duration(text).total_seconds(),
     _DURATION_JSON,
     lambda seconds: duration_text(timedelta(seconds=seconds)),

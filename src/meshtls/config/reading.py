@@ -1,8 +1,8 @@
-"""Reads a document into the struct whose fields declare its keys; all that is wrong is found in one go. Pure.
+"""Reads a document into the struct whose fields declare its keys, and collects all problems. Pure.
 
-A rule is a function that looks at several keys at once. Its parameters are the fields that it looks at, and it is
-called if all of them could be read, whatever is wrong elsewhere; a parameter ``found`` is the whole section, as far as
-it could be read. It yields a pair for each problem: the key (or the Place) that it is to be told of, and the message.
+A rule is a function that checks a constraint between keys. Its parameters are the names of fields, and it is called if
+all of these could be read, even if there are problems elsewhere. A parameter ``found`` is the whole section, as far as
+it could be read. A rule yields a pair for each problem: the key (or the Place) that it concerns, and the message.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Rule = Callable[..., Iterable[tuple[str | Place, str]]]
 
 @dataclass(slots=True)
 class Found(Generic[S]):
-    """A section as far as it could be read. ``values`` are by field, defaults included; ``inner`` are its sections."""
+    """A section as far as it could be read: ``values`` (with defaults) and ``inner`` sections, by field."""
 
     section: Section
     kind: type[S]
@@ -35,11 +35,11 @@ class Found(Generic[S]):
 
     @property
     def given(self) -> tuple[str, ...]:
-        """The fields whose keys are in the file, in its order or not."""
+        """The fields whose keys are in the file, in no particular order."""
         return tuple(self.places)
 
     def where(self, path: str) -> Place:
-        """The place of a field, such as ``ca_ttl`` or ``key_manager.disk.keys_path``; where it would be, if missing."""
+        """The place of a field such as ``ca_ttl`` or ``key_manager.disk.keys_path``, even if its key is missing."""
         name, _, rest = path.partition(".")
         if rest and name in self.inner:
             return self.inner[name][0].where(rest)
@@ -47,7 +47,7 @@ class Found(Generic[S]):
         return self.places.get(name) or self.section.where(keys.get(name, name))
 
     def every(self, path: str) -> Iterator[tuple[Place, Any]]:
-        """Each value that was given for a field of the sections in a list, such as ``inbound.listen``."""
+        """Each value in the file for a field of the sections in a list, such as ``inbound.listen``."""
         name, _, rest = path.partition(".")
         if rest:
             for inner in self.inner.get(name, ()):
@@ -62,7 +62,7 @@ class Found(Generic[S]):
 
     @property
     def value(self) -> S:
-        """The struct, of a section that was read without a problem."""
+        """The struct. The section must be complete."""
         return self.kind(**self.values)
 
 
@@ -74,8 +74,9 @@ def read(document: Document, kind: type[S]) -> Found[S]:
 
 
 def read_section(document: Document, node: Node, kind: type[S], base: object | None = None) -> Found[S]:
-    """One section of it, as far as it can be read; its problems are added to the document's. A key that is missing is
-    as in ``base``, where that is given.
+    """Read one section as far as possible, and add its problems to the document's.
+
+    A missing key has the value of ``base``, if that is given.
     """
     if isinstance(node, Nothing):
         node = Section(node.place)
@@ -99,7 +100,12 @@ def read_section(document: Document, node: Node, kind: type[S], base: object | N
             names = ", ".join(one.name for one in keys_of(kind))
             document.problems.add(other.place, f"unknown key; wanted one of {names}" if names else "wanted no key here")
     for rule in getattr(kind, "RULES", ()):
-        _apply(document, found, rule)
+        wanted = inspect.signature(rule).parameters
+        if wanted.keys() - {"found"} <= found.values.keys():
+            arguments = {name: found if name == "found" else found.values[name] for name in wanted}
+            for at, message in rule(**arguments):
+                place = at if isinstance(at, Place) else found.where(at) if at else found.section.place
+                document.problems.add(place, message)
     return found
 
 
@@ -110,7 +116,7 @@ def _given(document: Document, section: Section, one: KeyField) -> Node | None:
         if name is not given[0]:
             document.problems.add(place, f"wanted only one of {' and '.join(given)}, which are names of the same key")
         elif name != one.name:
-            document.notice(place, f"this key is called {one.name} now; the old name goes on to work")
+            document.notice(place, f"this key was renamed to {one.name}; the old name still works")
     return section.keys[given[0]] if given else None
 
 
@@ -132,7 +138,7 @@ def _read_key(document: Document, node: Node, one: KeyField, found: Found[Any], 
 
 
 def _read_value(document: Document, node: Node, value: Value[Any] | None) -> Iterator[Any]:
-    """The value, none if it can't be read."""
+    """Yield the value, unless it can't be read."""
     if not isinstance(node, Text) or value is None:
         document.problems.add(node.place, f"wanted a single value, got {described(node)}")
         return
@@ -143,13 +149,3 @@ def _read_value(document: Document, node: Node, value: Value[Any] | None) -> Ite
         return
     if notice := value.notice(node.text):
         document.notice(node.place, notice)
-
-
-def _apply(document: Document, found: Found[Any], rule: Rule) -> None:
-    wanted = inspect.signature(rule).parameters
-    if wanted.keys() - {"found"} <= found.values.keys():
-        arguments = {name: found if name == "found" else found.values[name] for name in wanted}
-        for at, message in rule(**arguments):
-            document.problems.add(
-                at if isinstance(at, Place) else found.where(at) if at else found.section.place, message
-            )

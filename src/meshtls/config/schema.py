@@ -1,4 +1,4 @@
-"""What the declared keys of a file are, in words, in Markdown and as JSON Schema. Pure."""
+"""The documentation of a file's declared keys as text, as Markdown and as JSON Schema. Pure."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ _WIDTH = 100
 
 @dataclass(frozen=True, slots=True)
 class DescribedKey:
-    """One key in words. ``path`` is as in messages, with ``[]`` for each item of a list; ``default`` is empty for none;
-    ``changes`` says what a running process does with a new value.
+    """The description of one key.
+
+    - ``path``: as in messages, with ``[]`` for an item of a list.
+    - ``default``: empty if there is none.
+    - ``changes``: what a new value needs, ``reload`` or ``restart``.
     """
 
     path: str
@@ -33,8 +36,9 @@ class DescribedKey:
 def describe(
     kind: type[Any], prefix: str = "", base: object | None = None, live: bool = False
 ) -> Iterator[DescribedKey]:
-    """All keys of a file, those of its sections after the section's own; ``base`` is the default of a section, and one
-    that is ``live`` is as a whole.
+    """All keys of a file, each section followed by its keys.
+
+    ``base`` is the default of the section, and ``live`` is true in a section that is live as a whole.
     """
     for one in keys_of(kind):
         path = f"{prefix}{one.name}"
@@ -53,7 +57,7 @@ def describe(
 
 
 def text_of(kind: type[Any]) -> str:
-    """For people: each key with its type and default, and below it its meaning."""
+    """Each key with its type and default, and its meaning below it."""
     lines = []
     for one in describe(kind):
         words = [one.type]
@@ -62,27 +66,27 @@ def text_of(kind: type[Any]) -> str:
         elif one.default:
             words.append(f"default: {one.default}")
         lines.append(f"{one.path}  ({'; '.join(words)})")
-        told = one.meaning + (f" Was called {', '.join(one.old)} before." if one.old else "")
-        told += " A reload takes a new value." if one.changes == "reload" else ""
+        told = one.meaning + (f" Former name: {', '.join(one.old)}." if one.old else "")
+        told += " A reload applies a new value." if one.changes == "reload" else ""
         lines += textwrap.wrap(told, _WIDTH, initial_indent="    ", subsequent_indent="    ")
     return "\n".join(lines)
 
 
 def markdown_table(kind: type[Any]) -> str:
-    """The same as a table."""
+    """The keys as a Markdown table."""
     lines = ["| Key | Value | Default | A new value needs | Meaning |", "|---|---|---|---|---|"]
     for one in describe(kind):
         default = "**required**" if one.required == "yes" else one.default
         if one.required not in ("", "yes"):
             default = f"**required** {one.required}"
-        meaning = one.meaning + (f" Before: {', '.join(f'`{old}`' for old in one.old)}." if one.old else "")
+        meaning = one.meaning + (f" Former name: {', '.join(f'`{old}`' for old in one.old)}." if one.old else "")
         cells = (f"`{one.path}`", one.type, default, f"a {one.changes}", meaning)
         lines.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
     return "\n".join(lines)
 
 
 def json_schema(kind: type[Any], title: str) -> dict[str, Any]:
-    """The file's JSON Schema (draft 2020-12). What keys have to do with each other is not in it."""
+    """The file's JSON Schema (draft 2020-12), without constraints between keys."""
     return {"$schema": _DIALECT, "title": title, **_object(kind)}
 
 
@@ -98,7 +102,7 @@ def _object(kind: type[Any], base: object | None = None) -> dict[str, Any]:
             either.append({"anyOf": [{"required": [name]} for name in (one.name, *one.key.old)]})
         elif one.required:
             required.append(one.name)
-    # A section whose keys are all commented out is null to YAML.
+    # YAML reads a section whose keys are all commented out as null.
     nullable = not required and not either
     schema: dict[str, Any] = {"type": ["object", "null"] if nullable else "object", "properties": properties}
     schema["additionalProperties"] = False

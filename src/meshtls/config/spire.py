@@ -1,8 +1,8 @@
-"""SPIRE's files (HCL, JSON or YAML, alone or in a Kubernetes ConfigMap) as the tree that our keys are read from. Pure.
+"""Converts SPIRE's files (HCL, JSON or YAML, alone or in a Kubernetes ConfigMap) into the tree of our files. Pure.
 
-SPIRE's file has one block for the program's keys and one, ``plugins``, for its parts; ours has both beside each other.
-So SPIRE's tree is rearranged into ours, each value with the place where it is in SPIRE's file, and read as ours is.
-Blocks and keys that SPIRE knows and that have no effect here are named in a notice, with the reason.
+SPIRE's file has one block with the program's keys and another, ``plugins``; in ours, both are on one level. So SPIRE's
+tree is rearranged, each value keeping its place in SPIRE's file, and then read like ours. SPIRE's blocks and keys that
+have no effect here are reported in a notice with the reason.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from meshtls.config.hcl import looks_like_hcl, read_hcl
 __all__ = ["FOR_ALL", "Block", "Plugin", "SpireFile", "either_form"]
 
 _OFF = ("false", "", "0")
-#: Keys of both programs that have no effect here, and why.
+#: Keys of SPIRE's server and agent that have no effect here, with the reason.
 FOR_ALL = {
-    "log_file": "logs go to standard error; let the service manager keep them",
+    "log_file": "logs go to standard error, for the service manager to store",
     "log_format": "a log record is one line of text",
-    "log_source_location": "a log record names its module",
+    "log_source_location": "each log record has its module's name",
     "profiling_enabled": "there is no profiling port",
     "profiling_port": "there is no profiling port",
     "profiling_freq": "there is no profiling port",
@@ -42,7 +42,7 @@ FOR_ALL = {
 
 
 class Block:
-    """The keys of one block of SPIRE's, while they are rearranged: some are taken out, the rest is read as ours."""
+    """The keys of one of SPIRE's blocks while they are rearranged: some are removed, the rest is read like ours."""
 
     def __init__(self, document: Document, node: Node) -> None:
         section = _as_section(document, node)
@@ -55,34 +55,34 @@ class Block:
         return Section(self.place, self.keys)
 
     def take(self, name: str) -> Block:
-        """Take an inner block out; one without keys where it is not there."""
+        """Remove and return an inner block, an empty one if there is none."""
         return Block(self.document, self.keys.pop(name, Nothing(self.place.below(name))))
 
     def unfold(self, name: str) -> None:
-        """Have the block of this name read as a section also where it is a list of one."""
+        """Turn the block of this name into a section if it is a list of one."""
         if name in self.keys:
             self.keys[name] = _as_section(self.document, self.keys[name])
 
     def without_effect(self, reasons: Mapping[str, str]) -> None:
-        """Take these keys out, with a notice for each that is there."""
+        """Remove these keys, with a notice for each."""
         for name in [name for name in self.keys if name in reasons]:
             self.document.notice(self.keys.pop(name).place, f"loads; no effect here because {reasons[name]}")
 
     def refused(self, reasons: Mapping[str, str]) -> None:
-        """Take these keys out: one that is switched on is a problem."""
+        """Remove these keys. A key that is not off is a problem."""
         for name in [name for name in self.keys if name in reasons]:
             node = self.keys.pop(name)
             if not isinstance(node, Text) or node.text not in _OFF:
                 self.document.problems.add(node.place, reasons[name])
 
     def refuse_ours(self, names: Iterable[str]) -> None:
-        """Take keys of ours out that SPIRE's block does not have: plugins and blocks stand for them."""
+        """Remove keys of ours that SPIRE's block does not have, since they are plugins or blocks there."""
         for name in names:
             if name in self.keys:
                 self.document.problems.add(self.keys.pop(name).place, "unknown key; it is a block of its own")
 
     def unknown(self, wanted: Iterable[str]) -> None:
-        """Take all keys out that are left: each is a problem."""
+        """Remove all remaining keys. Each is a problem."""
         for node in self.keys.values():
             known = ", ".join(wanted)
             self.document.problems.add(
@@ -93,14 +93,14 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """One plugin: where it is, and what is in its ``plugin_data``."""
+    """One plugin: its place, and its ``plugin_data``."""
 
     place: Place
     data: Block
 
 
 class SpireFile:
-    """SPIRE's file: ``block`` has the keys of the program, which is called ``name``."""
+    """SPIRE's file. ``block`` has the keys of the program, ``name`` (``server`` or ``agent``)."""
 
     def __init__(self, document: Document, name: str) -> None:
         self.document = document
@@ -113,7 +113,7 @@ class SpireFile:
         self._kinds: dict[str, Place] = {}
 
     def plugins(self, kind: str, known: Iterable[str]) -> dict[str, Plugin]:
-        """Take the plugins of a kind out, each by its name; one of another name is a problem."""
+        """Remove and return the plugins of a kind, by name. An unknown name is a problem."""
         found: dict[str, Plugin] = {}
         node = self._plugins.keys.pop(kind, None)
         self._kinds[kind] = node.place if node else self._plugins.place.below(kind)
@@ -122,7 +122,7 @@ class SpireFile:
                 plugin = Block(self.document, inner)
                 if name not in known:
                     wanted = ", ".join(known)
-                    self.document.problems.add(plugin.place, f"this plugin is not there; wanted one of {wanted}")
+                    self.document.problems.add(plugin.place, f"unknown plugin; wanted one of {wanted}")
                     continue
                 if name in found:
                     self.document.problems.add(plugin.place, "wanted each plugin once, got it again")
@@ -130,23 +130,24 @@ class SpireFile:
                 data = plugin.take("plugin_data")
                 plugin.unknown(("plugin_data", "enabled"))
                 if isinstance(enabled, Text) and enabled.text == "false":
-                    self.document.notice(enabled.place, "this plugin is switched off, and not looked at")
+                    self.document.notice(enabled.place, "this plugin is disabled, and was not checked")
                 else:
                     found[name] = Plugin(plugin.place, data)
         return found
 
     def take(self, name: str) -> Block:
-        """Take one of the other blocks out; one without keys where it is not there."""
+        """Remove and return one of the other blocks, an empty one if there is none."""
         self._wanted.append(name)
         return self._top.take(name)
 
     def where(self, kind: str) -> Place:
-        """The place of the plugins of a kind that were taken out, for a section that stands for them."""
+        """The place of the plugins of a kind that were removed, for the section made from them."""
         return self._kinds[kind]
 
     def finish(self, blocks: Mapping[str, str], kinds: Mapping[str, str]) -> Document:
-        """The document in our form. Of what is left, ``blocks`` and ``kinds`` of plugins have no effect, for reasons;
-        anything else is a problem.
+        """The document in our form. Remaining blocks and plugins are problems, except these.
+
+        ``blocks`` and ``kinds`` (of plugins) have no effect here; their values are the reasons.
         """
         self._top.without_effect(blocks)
         self._top.unknown((*self._wanted, *blocks))
@@ -156,7 +157,7 @@ class SpireFile:
 
 
 def _as_section(document: Document, node: Node) -> Section:
-    """A block, which HCL and its JSON form also have as a list of one."""
+    """The section of a block, which in HCL and its JSON form may be a list of one."""
     if isinstance(node, Items) and len(node.items) == 1:
         [node] = node.items
     if isinstance(node, Section):
@@ -167,7 +168,7 @@ def _as_section(document: Document, node: Node) -> Section:
 
 
 def either_form(file: str, text: str, block: str) -> tuple[Document, bool]:
-    """The document, and whether it is in SPIRE's form: HCL, or with a block of this name. Raises ConfigError."""
+    """The document, and whether it has SPIRE's form: HCL, or with a block of this name. Raises ConfigError."""
     if looks_like_hcl(text):
         return document_of(file, read_hcl(file, text)), True
     node = compose(file, text)
@@ -175,7 +176,7 @@ def either_form(file: str, text: str, block: str) -> tuple[Document, bool]:
     if wrapped is None:
         document = document_of(file, node)
         return document, block in document.root.keys
-    # A block scalar's text begins below the line of its '|'.
+    # The text of a block scalar begins in the line after its '|'.
     first_line = int(wrapped.start_mark.line) + (2 if wrapped.style in ("|", ">") else 1)
     if looks_like_hcl(wrapped.value):
         return document_of(file, read_hcl(file, wrapped.value, first_line)), True
@@ -183,7 +184,7 @@ def either_form(file: str, text: str, block: str) -> tuple[Document, bool]:
 
 
 def _in_config_map(document: yaml.Node, name: str) -> yaml.ScalarNode | None:
-    """The file of this name in a Kubernetes ConfigMap; None for any other document."""
+    """The file of this name in a Kubernetes ConfigMap; None if the document is not a ConfigMap."""
     if not isinstance(document, yaml.MappingNode):
         return None
     members = {key.value: value for key, value in document.value if isinstance(key, yaml.ScalarNode)}

@@ -143,7 +143,7 @@ def test_people_are_told_a_line_for_each_field_that_says_something(server: Serve
         (
             ("bundle", "list", "--id", "nobody.test"),
             1,
-            "meshtls: bundle of trust domain nobody.test: there is none; see `meshtls bundle list`\n",
+            "meshtls: bundle of trust domain nobody.test: not found; see `meshtls bundle list`\n",
         ),
         (
             ("bundle", "set", "--id", "partner.test", "--path", "/nonexistent"),
@@ -290,7 +290,7 @@ def test_a_minted_x509_svid_that_was_cut_short_is_said_to_be(server: ServerProce
 
     assert (cut.code, whole.code, whole.err) == (0, 0, "")
     notice = json.loads(cut.err)["notice"] if form == "json" else cut.err.removeprefix("meshtls: ")
-    assert notice.startswith("--ttl: asked for 4 days, 4:00:00, given ")
+    assert notice.startswith("--ttl: requested 4 days, 4:00:00, got ")
     assert notice.rstrip().endswith(": no SVID outlives the server's own CA certificate (ca_ttl)")
 
 
@@ -334,9 +334,9 @@ def test_over_mutual_tls_an_identity_marked_admin_may_ask_and_another_may_not(
     assert (allowed.code, allowed.out) == (0, "0\n")
     assert (refused.code, refused.out) == (1, "")
     assert refused.err == (
-        f"meshtls: server {server.said['address']}: the server can't be reached: Connection lost; start the server"
-        " there, and ask as an identity whose entry is marked admin: it lets in no other;"
-        " of several identities, --as says which\n"
+        f"meshtls: server {server.said['address']}: the server can't be reached: Connection lost; is the server"
+        " running, and is the entry of this identity marked admin?"
+        " If there are several identities, select one with --as\n"
     )
 
 
@@ -355,7 +355,7 @@ def test_of_two_identities_the_one_named_asks_and_the_other_is_refused(
     assert (absent.code, absent.out) == (1, "")
     assert absent.err == (
         "meshtls: --as: wanted an SVID of spiffe://example.org/third, the Workload API gives this process"
-        f" {first}, {second}; name one of these, or make an entry for it\n"
+        f" {first}, {second}; name one of these, or create an entry for it\n"
     )
 
 
@@ -364,7 +364,7 @@ def test_an_identity_to_ask_as_is_refused_on_the_admin_socket(server: ServerProc
 
     assert (told.code, told.out) == (2, "")
     assert told.err.endswith(
-        "Error: wanted --as together with --server: on the admin socket it is the user who counts\n"
+        "Error: wanted --as together with --server: the admin socket identifies callers by their user\n"
     )
 
 
@@ -374,7 +374,7 @@ def test_nobody_at_the_admin_socket_is_told_with_its_path(tmp_path: Path) -> Non
     assert (told.code, told.out) == (1, "")
     assert told.err == (
         f"meshtls: admin socket {tmp_path / 'admin.sock'}: the server can't be reached: [Errno 2] No such file or"
-        " directory; start the server there, or say with --socket or MESHTLS_ADMIN_SOCKET where it is\n"
+        " directory; is the server running? Give its socket with --socket or MESHTLS_ADMIN_SOCKET\n"
     )
 
 
@@ -481,7 +481,7 @@ def test_explain_takes_a_uid_without_a_name_and_says_that_its_group_is_unknown(s
     told = server.tell("explain", "--uid", "4242")
 
     assert told.out == "selectors\n  unix:uid:4242\nno matching registration entry\n"
-    said = "uid 4242 has no name here, and so no group: give --gid to match selectors of its group"
+    said = "uid 4242 has no account on this machine, so its group is unknown: use --gid to match group selectors"
     assert told.err == f"meshtls: {said}\n"
     in_json = server.tell("explain", "--uid", "4242", "--output", "json")
     assert json.loads(in_json.err) == {"notice": said}
@@ -526,7 +526,7 @@ def test_create_warns_of_what_no_agent_can_serve_and_refuses_it_when_strict(
 
     assert (refused.code, refused.out) == (1, "")
     assert refused.err.startswith(
-        f"meshtls: nothing was created, since --strict was given:\n  {warnings[0]}\n  {warnings[1]}"
+        f"meshtls: nothing was created, because of --strict:\n  {warnings[0]}\n  {warnings[1]}"
     )
     assert made.code == 0
     for line, warning in zip(made.err.splitlines(), warnings, strict=True):
@@ -619,13 +619,18 @@ class TestManyEntries:
         ("arguments", "given", "code", "message"),
         [
             (("create", "--data", "/nonexistent"), b"", 2, "meshtls: /nonexistent: wanted JSON to read: No such file"),
-            (("create", "--data", "-"), b"[]", 2, "meshtls: -: wanted one entry at least, got none\n"),
+            (("create", "--data", "-"), b"[]", 2, "meshtls: -: wanted at least one entry, got none\n"),
             (("create", "--data", "-"), b"[{}]", 2, "meshtls: -: it can't be used:\n  [0]: wanted spiffe_id\n  [0]: w"),
             (("create", "--data", "-", "--hint", "x"), b"", 2, "wanted --data or the options of one entry, got both\n"),
             (("update", "--data", "-"), b"[{}]", 2, "[0]: wanted id, that of the entry to update\n"),
             (("update",), b"", 2, "Error: Missing option '--entry-id'.\n"),
             (("delete",), b"", 2, "Error: Missing option '--entry-id'.\n"),
-            (("delete", "--all-or-none", "--entry-id", "x"), b"", 2, "Error: --all-or-none goes with --data\n"),
+            (
+                ("delete", "--all-or-none", "--entry-id", "x"),
+                b"",
+                2,
+                "Error: wanted --all-or-none together with --data\n",
+            ),
             (
                 ("create", "--data", "-"),
                 b'[{"spiffe_id": "spiffe://a.org/x", "parent_id": "spiffe://b.org/y", "selectors": ["unix:uid:1"]}]',

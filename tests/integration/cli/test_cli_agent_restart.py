@@ -26,7 +26,7 @@ def test_an_agent_with_a_join_token_and_no_data_dir_starts_again(server: ServerP
     for _ in range(2):
         with started("agent", "run", "--config", file, directory=tmp_path) as process:
             said = process.line("serving: ", "stdout")
-            assert "; its SVID is kept in meshtls-agent-data, for a restart" in said
+            assert "; its SVID is stored in meshtls-agent-data, for a restart" in said
             process.line("ready: 0 entries", "stdout")
             assert process.stop() == 0
     kept = tmp_path / "meshtls-agent-data"
@@ -42,7 +42,7 @@ def test_an_agent_that_keeps_its_svid_nowhere_says_so_and_needs_another_token(
 
     with started("agent", "run", "--config", file, directory=tmp_path) as process:
         assert notice in process.line("join token is good")
-        assert "; its SVID is kept nowhere: a restart attests anew" in process.line("serving: ", "stdout")
+        assert "; its SVID is not stored: a restart attests again" in process.line("serving: ", "stdout")
         process.line("ready: 0 entries", "stdout")
         assert process.stop() == 0
     with started("agent", "run", "--config", file, directory=tmp_path) as process:
@@ -58,9 +58,9 @@ def test_validate_says_where_the_svid_is_kept(server: ServerProcess, tmp_path: P
     file.write_text(text)
     told = tell("agent", "validate", "--config", file)
     assert (told.code, told.err) == (0, "")
-    assert f"  its SVID is kept in {tmp_path / 'kept'}, for a restart\n" in told.out
+    assert f"  its SVID is stored in {tmp_path / 'kept'}, for a restart\n" in told.out
     assert told.out.startswith(f"{file}: agent of example.org\n  serves the Workload API and SDS on agent.sock\n")
     file.write_text(text.replace(f"data_dir: {tmp_path / 'kept'}\n", ""))
     assert (
-        "  its SVID is kept in meshtls-agent-data, for a restart\n" in tell("agent", "validate", "--config", file).out
+        "  its SVID is stored in meshtls-agent-data, for a restart\n" in tell("agent", "validate", "--config", file).out
     )

@@ -24,7 +24,7 @@ _SECONDS = 60
 # Work whose end waits for a thread that never ends, as that of a name service that does not answer.
 STUCK = """
 import asyncio, sys, threading
-from meshtls.cli.signals import stop_signal
+from meshtls.cli.serving import stop_signal
 
 async def main(grace):
     with stop_signal(grace) as stopped:
@@ -104,7 +104,7 @@ def test_what_does_not_stop_in_time_is_ended(number: signal.Signals, more: tuple
         assert line_of(process) == "stopping"
         assert process.wait(_SECONDS) == 128 + number
         assert process.stderr is not None
-        assert process.stderr.read() == f"meshtls: not stopped within 0.5 s of {number.name}: ended\n"
+        assert process.stderr.read() == f"meshtls: not stopped within 0.5 s of {number.name}: exiting\n"
 
 
 def test_a_second_signal_ends_a_process_at_once() -> None:

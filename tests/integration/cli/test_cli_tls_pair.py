@@ -22,7 +22,7 @@ NOBODY_S_UIDS = (60_001, 60_002)
 # Everything is imported while files of ours can still be read; cryptography imports some of it when it first verifies.
 AS_ANOTHER_USER = """
 import os, sys
-import meshtls.cli.tls_client, meshtls.cli.tls_server, asyncio.unix_events, encodings.idna
+import meshtls.cli.tls_pair, meshtls.cli.tls_pair, asyncio.unix_events, encodings.idna
 from meshtls.cli.main import main
 from meshtls.policy.authorizer import authorize_any
 from meshtls.pytest.mesh import Mesh
@@ -182,7 +182,7 @@ def test_an_address_that_is_taken_and_one_where_nobody_answers_are_told(agent: A
 
     assert (occupied.code, absent.code) == (2, 1)
     assert occupied.err.startswith(f"meshtls: {address}: could not listen there: ")
-    assert absent.err.startswith(f"meshtls: {address}: nobody answers: ")
+    assert absent.err.startswith(f"meshtls: {address}: could not connect: ")
 
 
 def test_who_is_allowed_and_who_is_expected_have_to_be_said(agent: AgentProcess) -> None:

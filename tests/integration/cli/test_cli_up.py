@@ -37,7 +37,7 @@ def test_the_walk_shows_each_hop_and_both_refusals(mesh: tuple[str, ...], tmp_pa
         f"verdict   POLICY_DENIED: peer spiffe://example.org/outsider is not allowed to reach {B}; allowed: {A}\n",
         "Refused: an impostor with an allowed identity\n",
         f"verdict   PEER_UNTRUSTED: peer {A}: no path to a root of the bundle of trust domain example.org",
-        "it heard  the peer refused the connection with the alert ",
+        "it saw    the peer refused the connection with the alert ",
         "2 calls served over mutual TLS, 2 callers refused.\n",
     ):
         assert part in done.stdout
@@ -106,7 +106,7 @@ def test_the_mesh_that_stays_rotates_calls_refuses_and_drains(mesh: tuple[str, .
         up.line(f"b inbound OK {A} -> {B}", "stdout")
         with socket.create_connection(("127.0.0.1", port)) as plain:
             plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
-            up.line("b inbound PLAINTEXT_REFUSED nobody known -> ", "stdout")
+            up.line("b inbound PLAINTEXT_REFUSED unknown -> ", "stdout")
 
         assert up.stop() == 0
         up.line("draining")
@@ -127,7 +127,7 @@ def test_events_can_be_read_by_a_program_and_ctrl_c_drains(mesh: tuple[str, ...]
     [
         (
             lambda d: (d / "a.yaml").unlink() or (d / "b.yaml").unlink(),
-            "wanted at least one sidecar's file, *.yaml; found none",
+            "wanted at least one sidecar file, *.yaml; found none",
         ),
         (
             lambda d: (d / "c.yaml").write_text(

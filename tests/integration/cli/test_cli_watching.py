@@ -16,7 +16,7 @@ from grpclib import Status
 from meshtls.ca.authority import Authority
 from meshtls.cli.output import Output
 from meshtls.cli.telling import Teller
-from meshtls.cli.watching import Watch
+from meshtls.cli.watch import Watch
 from meshtls.errors import ConfigError
 from meshtls.svid.context import X509Context
 from meshtls.workload.address import parse_address
@@ -153,7 +153,7 @@ async def test_the_files_stay_with_their_identity_when_the_default_changes(
         await eventually(lambda: bool(caplog.messages))
         assert caplog.messages == [
             "wanted an SVID of spiffe://example.org/web, the Workload API gives this process spiffe://example.org/api;"
-            " nothing is written until it does"
+            " nothing is written until then"
         ]
         assert (directory / "svid.pem").read_bytes() == web.svid.chain_pem()
         api.push(later)

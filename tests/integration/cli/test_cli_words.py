@@ -33,8 +33,8 @@ def test_a_good_file_is_told_back(tmp_path: Path) -> None:
         f"{file}: sidecar a is spiffe://example.org/a\n"
         "  inbound 127.0.0.1:15006 (STRICT) to the app at 127.0.0.1:8080; allowed: spiffe://example.org/b\n"
         "  gets its SVID from unix:///run/agent.sock\n"
-        "  serves up to 1024 connections, and drains for 10 s at a stop\n"
-        "  logs from INFO on\n"
+        "  serves up to 1024 connections, and drains for 10 s before it stops\n"
+        "  logs at level INFO\n"
     )
 
 

@@ -189,8 +189,8 @@ def test_fetch_writes_the_chosen_identity_and_does_not_replace_one_by_another_un
 
     assert (refused.code, refused.err) == (
         1,
-        f"meshtls: wanted an SVID of {WEB}, the Workload API gives this process {api}; the files in {tmp_path} are its"
-        " own: say with --spiffe-id to write another's\n",
+        f"meshtls: wanted an SVID of {WEB}, the Workload API gives this process {api}; the files in {tmp_path} belong"
+        " to it: select another identity with --spiffe-id\n",
     )
     assert taken.code == 0
 
@@ -225,7 +225,7 @@ def test_watch_signals_a_program_at_each_svid(agent: AgentProcess, tmp_path: Pat
         (("--exec", "/nonexistent --reload"), "ERROR meshtls.watch: /nonexistent: could not be run: "),
         (("--exec", "sh -c 'exit 3'"), "ERROR meshtls.watch: sh ended with code 3"),
         (("--signal", "HUP", "--pid-file", "/nonexistent"), "SIGHUP could not be sent: [Errno 2] No such file or"),
-        (("--signal", "HUP", "--pid-file", "/dev/null"), "/dev/null: wanted the number of a process, got ''"),
+        (("--signal", "HUP", "--pid-file", "/dev/null"), "/dev/null: wanted a process ID, got ''"),
     ],
 )
 def test_a_program_that_can_not_be_told_is_logged_and_told_of_the_next_one(

@@ -133,12 +133,12 @@ REFUSED = {
     "a proof that is not there yet": (
         "",
         'NodeAttestor "k8s_psat" { plugin_data { cluster = "x" } }',
-        "f, line 15: plugins.NodeAttestor.k8s_psat: this plugin is not there; wanted one of join_token, x509pop",
+        "f, line 15: plugins.NodeAttestor.k8s_psat: unknown plugin; wanted one of join_token, x509pop",
     ),
     "a selector type that nobody knows": (
         "",
         'WorkloadAttestor "zork" {}',
-        "f, line 15: plugins.WorkloadAttestor.zork: this plugin is not there; wanted one of unix, docker, k8s",
+        "f, line 15: plugins.WorkloadAttestor.zork: unknown plugin; wanted one of unix, docker, k8s",
     ),
     "a key of ours that is a plugin": (
         "workload_attestors = []",

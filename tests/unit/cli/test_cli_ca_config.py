@@ -60,9 +60,9 @@ def test_the_names_that_keys_had_before_are_read_with_a_notice() -> None:
         Path("/certs/ca.pem"),
     )
     assert config.notices == (
-        "ca.yaml, line 3: socket: this key is called socket_path now; the old name goes on to work",
-        "ca.yaml, line 6: svid_ttl: this key is called default_x509_svid_ttl now; the old name goes on to work",
-        "ca.yaml, line 7: bundle_file: this key is called trust_bundle_path now; the old name goes on to work",
+        "ca.yaml, line 3: socket: this key was renamed to socket_path; the old name still works",
+        "ca.yaml, line 6: svid_ttl: this key was renamed to default_x509_svid_ttl; the old name still works",
+        "ca.yaml, line 7: bundle_file: this key was renamed to trust_bundle_path; the old name still works",
     )
 
 

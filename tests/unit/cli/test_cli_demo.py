@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from meshtls.cli.demo import refusal_problem
+from meshtls.cli.demo.walk import refusal_problem
 from meshtls.observe.events import ConnectionResult, Direction, Outcome
 
 ALERT = "the peer refused the connection with the alert 'unknown ca'"
@@ -31,7 +31,7 @@ def result(outcome: Outcome) -> ConnectionResult:
             result(Outcome.POLICY_DENIED),
             b"",
             "the connection was closed",
-            "x: wanted the caller to hear an alert, it heard: the connection was closed",
+            "x: wanted the caller to receive an alert, it saw: the connection was closed",
         ),
         (
             result(Outcome.POLICY_DENIED),

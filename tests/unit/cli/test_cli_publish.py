@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from meshtls.bundle import TrustBundle
-from meshtls.cli.publish import publish, publish_bundle
+from meshtls.cli.svid_files import publish, publish_bundle
 from meshtls.errors import ConfigError
 from tests.support.authority import make_authority
 

@@ -6,7 +6,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from meshtls.cli.repeated import RepeatedOptions
+from meshtls.cli.options import RepeatedOptions
 
 
 @click.command(cls=RepeatedOptions)

@@ -7,8 +7,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from meshtls.cli.demo_report import as_json, duration, show
-from meshtls.cli.demo_result import Demo, End, Hop, Refusal
+from meshtls.cli.demo.report import Demo, End, Hop, Refusal, as_json, duration, show
 
 HOP = Hop(
     caller=End("a", "spiffe://example.org/a", "01", 3599.9),
@@ -41,7 +40,7 @@ def test_a_report_is_plain_text_where_the_output_is_no_terminal() -> None:
         "  presented spiffe://example.org/x\n"
         "  to        spiffe://example.org/b\n"
         "  verdict   POLICY_DENIED: no\n"
-        "  it heard  alert\n"
+        "  it saw    alert\n"
         "\n"
         "1 calls served over mutual TLS, 1 callers refused.\n"
     )

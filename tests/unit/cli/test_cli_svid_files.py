@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from meshtls.bundle import BundleSet
 from meshtls.ca.authority import Authority
-from meshtls.cli.svid_files import Choice, contents, only_mended_by_hand, pinned, write_files
+from meshtls.cli.svid_files import Choice, contents, is_permanent, pinned, write_files
 from meshtls.errors import ConfigError, LocalIdentityError
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import X509Context
@@ -130,8 +130,8 @@ class TestChoice:
             pinned(tmp_path, Choice())
 
         assert str(refused.value) == (
-            f"{tmp_path}/svid.pem: wanted an SVID or no file, found another one; move it away, or say with --spiffe-id"
-            " what to write"
+            f"{tmp_path}/svid.pem: wanted an SVID or no file, got something else; move it away, or select an SVID"
+            " with --spiffe-id"
         )
 
 
@@ -234,7 +234,7 @@ def test_what_time_can_mend_is_told_from_what_it_can_not(code: str, by_hand: boo
     error = ConfigError("failed")
     error.__cause__ = OSError(getattr(errno, code), "failed")
 
-    assert only_mended_by_hand(error) is by_hand
+    assert is_permanent(error) is by_hand
 
 
 def test_where_one_file_can_not_be_written_the_old_set_is_whole(authority: Authority, tmp_path: Path) -> None:

@@ -54,12 +54,12 @@ async def test_a_program_that_does_not_end_is_killed_and_logged(caplog: pytest.L
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ("0\n", "SIGHUP could not be sent: {file}: wanted the number of a process, got '0'; trying again"),
-        ("-1\n", "SIGHUP could not be sent: {file}: wanted the number of a process, got '-1'; trying again"),
-        ("", "SIGHUP could not be sent: {file}: wanted the number of a process, got ''; trying again"),
+        ("0\n", "SIGHUP could not be sent: {file}: wanted a process ID, got '0'; retrying"),
+        ("-1\n", "SIGHUP could not be sent: {file}: wanted a process ID, got '-1'; retrying"),
+        ("", "SIGHUP could not be sent: {file}: wanted a process ID, got ''; retrying"),
         (
             "9" * 30,
-            "SIGHUP could not be sent: {file}: wanted the number of a process, got '" + "9" * 30 + "'; trying again",
+            "SIGHUP could not be sent: {file}: wanted a process ID, got '" + "9" * 30 + "'; retrying",
         ),
     ],
 )
@@ -122,8 +122,8 @@ async def test_a_signal_is_sent_once_the_pid_file_names_a_process(
 
     # One line for each reason, however often it was tried.
     assert [record.getMessage() for record in caplog.records] == [
-        f"SIGUSR1 could not be sent: [Errno 2] No such file or directory: '{file}'; trying again",
-        f"SIGUSR1 could not be sent: {file}: wanted the number of a process, got ''; trying again",
+        f"SIGUSR1 could not be sent: [Errno 2] No such file or directory: '{file}'; retrying",
+        f"SIGUSR1 could not be sent: {file}: wanted a process ID, got ''; retrying",
     ]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from meshtls.cli.workload_socket import workload_address
+from meshtls.cli.options import workload_address
 from meshtls.errors import ConfigError
 from meshtls.workload.address import TcpAddress, UnixAddress
 

@@ -63,5 +63,5 @@ def test_a_running_ca_takes_other_identities_and_no_other_trust_domain() -> None
     with pytest.raises(ConfigError) as refused:
         reloaded(running, parse_ca_config(CA.format(domain="example.com", name="a")))
     assert str(refused.value) == (
-        "trust_domain: it is example.org as long as this process runs; restart it for example.com"
+        "trust_domain: example.org can't change to example.com in a running process; restart it"
     )

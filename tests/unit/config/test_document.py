@@ -27,7 +27,7 @@ SYNTAX = {
         "a:\n" + "".join(f"{' ' * n}a:\n" for n in range(1, 500)),
         "f, line 65: wanted a YAML document: nested deeper than 64 levels",
     ),
-    "a tab": ("a:\n\tb: c\n", "f, line 2: wanted a YAML document: a tab, where YAML takes spaces only"),
+    "a tab": ("a:\n\tb: c\n", "f, line 2: wanted a YAML document: a tab, where YAML allows only spaces"),
     "a control character": (
         "a: b\nc: \x00\n",
         "f, line 2: wanted a YAML document: the character U+0000 is not allowed",

@@ -61,7 +61,7 @@ def test_a_good_file_gives_the_struct() -> None:
         one=Inner(name="x", size=2),
         many=(Inner(name="a"), Inner(name="b", parts=(1, 2))),
     )
-    assert document.notices == ["f, line 4: one.length: this key is called size now; the old name goes on to work"]
+    assert document.notices == ["f, line 4: one.length: this key was renamed to size; the old name still works"]
 
 
 def test_all_that_is_wrong_is_told_in_one_run_in_the_order_of_lines() -> None:

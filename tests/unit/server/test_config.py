@@ -149,7 +149,7 @@ HIS = 'server {\n  trust_domain = "example.org"\n'
         ),
         (
             HIS + f"  a = {'[' * 3000}{']' * 3000}\n}}\n",
-            "line 3: wanted at most 64 levels of blocks and lists in one another, got more",
+            "line 3: wanted at most 64 levels of nested blocks and lists, got more",
         ),
         (OURS + "datastore: {mysql: {}}\n", "line 2: datastore.mysql: unknown key; wanted one of sqlite3, postgres"),
         (
@@ -184,12 +184,12 @@ HIS = 'server {\n  trust_domain = "example.org"\n'
         (HIS + "  bind_port 80\n}\n", "line 3: wanted '=' and a value, or a block in braces, got '80'"),
         (
             HIS + "  bind_port =\n}\n",
-            "line 4: wanted a value: a text in quotes, a number, true, false, a list or an object",
+            "line 4: wanted a value: a quoted string, a number, true, false, a list or an object",
         ),
         (HIS + '  ca_subject = { country = ["US" "FR"] }\n}\n', "line 3: wanted ',' or ']', got '\"FR\"'"),
         (
             HIS + '  data_dir = "${HOME}"\n}\n',
-            "line 3: wanted a plain text, got '\"${HOME}\"'; variables are not put in here",
+            "line 3: wanted a plain string, got '\"${HOME}\"'; variables are not expanded",
         ),
         (HIS + "  data_dir = <<EOF\nx\nEOF\n}\n", "line 3: wanted HCL, got '<<EOF'"),
         (

@@ -182,12 +182,12 @@ REFUSED = {
     ),
     "keys in a cloud": (
         with_keys(plugins='KeyManager "aws_kms" { plugin_data { region = "r" } }'),
-        "f, line 6: plugins.KeyManager.aws_kms: this plugin is not there; wanted one of disk, memory",
+        "f, line 6: plugins.KeyManager.aws_kms: unknown plugin; wanted one of disk, memory",
         with_keys(plugins='KeyManager "memory" { plugin_data { } }'),
     ),
     "a node attestor that nobody knows": (
         with_keys(plugins='NodeAttestor "zork" {}'),
-        "f, line 6: plugins.NodeAttestor.zork: this plugin is not there; wanted one of join_token, x509pop, aws_iid,"
+        "f, line 6: plugins.NodeAttestor.zork: unknown plugin; wanted one of join_token, x509pop, aws_iid,"
         " azure_imds, azure_msi, gcp_iit, http_challenge, k8s_psat, k8s_sat, sshpop, tpm_devid",
         with_keys(plugins='NodeAttestor "aws_iid" {}'),
     ),
@@ -247,7 +247,7 @@ def test_a_plugin_that_is_switched_off_is_not_there() -> None:
     )
     assert (config.join_token, config.key_place) == (False, KeyPlace.MEMORY)
     assert config.notices == (
-        "f, line 6: plugins.NodeAttestor.join_token.enabled: this plugin is switched off, and not looked at",
+        "f, line 6: plugins.NodeAttestor.join_token.enabled: this plugin is disabled, and was not checked",
     )
 
 

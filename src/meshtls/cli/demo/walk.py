@@ -1,6 +1,7 @@
-"""The demo's walk: every call that the mesh allows, then a caller it does not, then an impostor; each one for real.
+"""The demo's walk: every call that the mesh allows, then a caller that is not allowed, then an impostor.
 
-Nothing is reported that a sidecar did not see: each step waits for the ConnectionResult of the sidecar that judged.
+Each connection is real, and each result is what a sidecar reported: a step waits for the ConnectionResult of the
+sidecar that accepted or refused.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from collections import defaultdict
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from meshtls.bundle import BundleSet
-from meshtls.cli.demo_result import Demo, End, Hop, Refusal
+from meshtls.cli.demo.mesh import LocalMesh, Member
+from meshtls.cli.demo.report import Demo, End, Hop, Refusal
 from meshtls.cli.http import HttpError, get
-from meshtls.cli.local_mesh import LocalMesh, Member
 from meshtls.errors import ConfigError, PeerError
 from meshtls.node.impostor import foreign_svid
 from meshtls.observe.events import ConnectionResult, Direction, Outcome
@@ -32,7 +33,7 @@ _REQUEST = b"GET / HTTP/1.1\r\nHost: demo\r\nConnection: close\r\n\r\n"
 
 
 class Results:
-    """Takes each sidecar's ConnectionResults and gives them in their order."""
+    """Queues of each sidecar's ConnectionResults, in order."""
 
     def __init__(self) -> None:
         self._queues: defaultdict[tuple[str, Direction], asyncio.Queue[ConnectionResult]] = defaultdict(asyncio.Queue)
@@ -41,7 +42,7 @@ class Results:
         self._queues[result.sidecar, result.direction].put_nowait(result)
 
     async def next(self, member: Member, direction: Direction) -> ConnectionResult | None:
-        """The next one of this sidecar; None if none comes in time."""
+        """The next result of this sidecar; None after 15 s without one."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_SECONDS):
                 return await self._queues[member.name, direction].get()
@@ -49,12 +50,15 @@ class Results:
 
 
 async def run_demo(mesh: LocalMesh, results: Results) -> Demo:
-    """Walk through the mesh. Raises ConfigError where no sidecar of it calls another."""
+    """Walk through the mesh. Raises ConfigError if no sidecar calls another."""
     if not mesh.calls:
-        raise ConfigError("wanted a sidecar whose first outbound leads to another one's inbound; there is none")
+        raise ConfigError("wanted a sidecar whose first outbound leads to another's first inbound, found none")
     hops = [await _hop(mesh, results, *pair) for pair in mesh.calls]
     caller, callee = mesh.calls[0]
-    outsider, impostor = _outsider(mesh), foreign_svid(caller.config.spiffe_id, mesh.clock)
+    key = ec.generate_private_key(ec.SECP256R1())
+    outsider_id = SpiffeId(mesh.authority.trust_domain, "/outsider")
+    outsider = X509Svid.from_chain(mesh.authority.issue(outsider_id, key.public_key()), key)
+    impostor = foreign_svid(caller.config.spiffe_id, mesh.clock)
     refusals = [
         await _refusal(mesh, results, callee, outsider, Outcome.POLICY_DENIED, title="an identity that is not allowed"),
         await _refusal(
@@ -65,11 +69,15 @@ async def run_demo(mesh: LocalMesh, results: Results) -> Demo:
 
 
 async def _hop(mesh: LocalMesh, results: Results, caller: Member, callee: Member) -> Hop:
-    answer = await _call(caller)
+    assert caller.app is not None  # noqa: S101  # LocalMesh.calls lists no other
+    try:
+        answer = (await get(caller.app, "/call", _SECONDS)).body.decode("utf-8", "replace").strip()
+    except HttpError as error:
+        answer = str(error)
     sent = await results.next(caller, Direction.OUTBOUND)
     received = await results.next(callee, Direction.INBOUND)
     return Hop(
-        # Each serial as the far end saw it.
+        # Each ID and serial as the peer verified it.
         caller=_end(mesh, caller, received.source_id if received else None, received.peer_serial if received else None),
         callee=_end(mesh, callee, sent.destination_id if sent else None, sent.peer_serial if sent else None),
         tls_version=received.tls_version if received else None,
@@ -79,20 +87,16 @@ async def _hop(mesh: LocalMesh, results: Results, caller: Member, callee: Member
     )
 
 
-async def _call(caller: Member) -> str:
-    assert caller.app is not None  # noqa: S101  # LocalMesh.calls lists no other
-    try:
-        return (await get(caller.app, "/call", _SECONDS)).body.decode("utf-8", "replace").strip()
-    except HttpError as error:
-        return str(error)
-
-
 def _hop_problem(
     caller: Member, callee: Member, answer: str, sent: ConnectionResult | None, received: ConnectionResult | None
 ) -> str | None:
     wanted = {"app": caller.name, "called": {"app": callee.name, "path": "/"}}
     name = f"{caller.name} calls {callee.name}"
-    if _json(answer) != wanted:
+    try:
+        answered = json.loads(answer)
+    except ValueError:
+        answered = None
+    if answered != wanted:
         return f"{name}: wanted the answer {json.dumps(wanted)}, got {answer}"
     ids = (caller.config.spiffe_id, callee.config.spiffe_id)
     for result in (sent, received):
@@ -109,46 +113,38 @@ def _end(mesh: LocalMesh, member: Member, spiffe_id: SpiffeId | None, serial: st
     return End(member.name, str(spiffe_id) if spiffe_id else None, serial, left)
 
 
-def _outsider(mesh: LocalMesh) -> X509Svid:
-    key = ec.generate_private_key(ec.SECP256R1())
-    spiffe_id = SpiffeId(mesh.authority.trust_domain, "/outsider")
-    return X509Svid.from_chain(mesh.authority.issue(spiffe_id, key.public_key()), key)
-
-
 async def _refusal(
     mesh: LocalMesh, results: Results, server: Member, svid: X509Svid, wanted: Outcome, *, title: str
 ) -> Refusal:
-    got, heard = await _knock(server, svid)
+    got, seen = await _request(server, svid)
+    ours = svid.leaf.issuer == mesh.authority.intermediate.certificate.subject
+    issuer = "this mesh's CA" if ours else "a foreign CA"
     result = await results.next(server, Direction.INBOUND)
     return Refusal(
         title=title,
-        presented=f"{svid.spiffe_id}, SVID {svid.serial} of {_issuer(mesh, svid)}",
+        presented=f"{svid.spiffe_id}, SVID {svid.serial} of {issuer}",
         server=str(server.config.spiffe_id),
         outcome=result.outcome.name if result else "none",
         detail=result.detail if result else "",
-        client_saw=heard,
-        problem=refusal_problem(title, wanted, result, got, heard),
+        client_saw=seen,
+        problem=refusal_problem(title, wanted, result, got, seen),
     )
 
 
-def refusal_problem(title: str, wanted: Outcome, result: ConnectionResult | None, got: bytes, heard: str) -> str | None:
-    """What is wrong with how this caller was refused; None where the server's sidecar had ``wanted`` to say of it, and
-    the caller got no byte but an alert.
+def refusal_problem(title: str, wanted: Outcome, result: ConnectionResult | None, got: bytes, seen: str) -> str | None:
+    """What is wrong with this refusal.
+
+    None if the server's sidecar reported ``wanted``, and the caller received an alert and no data.
     """
     if result is None or result.outcome is not wanted or got:
         ended = f"{result.outcome.name}: {result.detail}" if result else "no connection"
         return f"{title}: wanted {wanted.name} and no byte, got {len(got)} bytes and {ended}"
-    return None if "with the alert" in heard else f"{title}: wanted the caller to hear an alert, it heard: {heard}"
+    return None if "with the alert" in seen else f"{title}: wanted the caller to receive an alert, it saw: {seen}"
 
 
-def _issuer(mesh: LocalMesh, svid: X509Svid) -> str:
-    ours = svid.leaf.issuer == mesh.authority.intermediate.certificate.subject
-    return "this mesh's CA" if ours else "a foreign CA"
-
-
-async def _knock(server: Member, svid: X509Svid) -> tuple[bytes, str]:
-    """What came back, and what was said, to a client that presents this and asks as an app would."""
-    # It trusts the mesh, so that it is the server who has to refuse.
+async def _request(server: Member, svid: X509Svid) -> tuple[bytes, str]:
+    """Send a request as a client with this SVID. Returns the response and how the connection ended."""
+    # The client trusts the mesh, so that only the server can refuse.
     context = X509Context(1, (svid,), BundleSet(server.source.snapshot().bundles))
     address = server.sidecar.inbound[0].address
     try:
@@ -164,10 +160,3 @@ async def _knock(server: Member, svid: X509Svid) -> tuple[bytes, str]:
                 writer.close()
     except (PeerError, OSError) as error:
         return b"", str(error)
-
-
-def _json(text: str) -> object:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None

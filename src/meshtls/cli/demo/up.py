@@ -1,4 +1,4 @@
-"""``meshtls up``: the whole mesh in one process, for a walk through it or to stay."""
+"""``meshtls up``: a whole mesh in one process, for one walk through it or until a signal."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 
 import click
 
-from meshtls.cli.demo import Results, run_demo
-from meshtls.cli.demo_report import as_json, show
-from meshtls.cli.local_mesh import load_directory, local_mesh
+from meshtls.cli.demo.mesh import load_directory, local_mesh
+from meshtls.cli.demo.report import as_json, show
+from meshtls.cli.demo.stay import Plan, stay
+from meshtls.cli.demo.walk import Results, run_demo
 from meshtls.cli.options import DURATION, log_to_stderr
 from meshtls.cli.output import Terminal, tell
-from meshtls.cli.publish import publish_bundle
-from meshtls.cli.stay import Plan, stay
+from meshtls.cli.svid_files import publish_bundle
 
 __all__ = ["up"]
 
@@ -23,17 +23,21 @@ _DIRECTORY = click.Path(path_type=Path, file_okay=False)
 
 
 @click.command()
-@click.option("--once", is_flag=True, help="Walk through the mesh, print what happened, and exit: 0 if all of it did.")
-@click.option("--svid-ttl", type=DURATION, default="1h", show_default=True, help="How long an SVID lives.")
+@click.option(
+    "--once", is_flag=True, help="Walk through the mesh, print the results, and exit: 0 if all steps went as expected."
+)
+@click.option("--svid-ttl", type=DURATION, default="1h", show_default=True, help="The lifetime of an SVID.")
 @click.option(
     "--sidecars",
     type=_DIRECTORY,
-    default=Path(__file__).with_name("sidecars"),
-    show_default="two of meshtls's own",
-    help="Where the *.yaml are.",
+    default=Path(__file__).parent.with_name("sidecars"),
+    show_default="two that come with meshtls",
+    help="The directory of the sidecars' *.yaml files.",
 )
-@click.option("--data-dir", type=_DIRECTORY, help="Keep the CA here; without it the CA lives in memory.")
-@click.option("--certs", type=_DIRECTORY, default="certs", show_default=True, help="Where the trust bundle goes.")
+@click.option("--data-dir", type=_DIRECTORY, help="Keep the CA's keys here; without it they are in memory.")
+@click.option(
+    "--certs", type=_DIRECTORY, default="certs", show_default=True, help="The directory to write the trust bundle to."
+)
 @click.option(
     "--call-every", type=DURATION, default="2s", show_default=True, help="How often the apps call each other."
 )
@@ -47,13 +51,13 @@ def up(
     call_every: timedelta,
     output: str,
 ) -> int:
-    """Start a CA, the sidecars of a directory, and a small app behind each of them."""
+    """Start a CA, the sidecars of a directory, and a small app behind each sidecar."""
     log_to_stderr(logging.ERROR)
     plan = Plan(load_directory(sidecars), svid_ttl, data_dir, certs, call_every, output == "json")
-    return asyncio.run(_once(plan) if once else stay(plan))
+    return asyncio.run(_walk(plan) if once else stay(plan))
 
 
-async def _once(plan: Plan) -> int:
+async def _walk(plan: Plan) -> int:
     results = Results()
     async with local_mesh(plan.sidecars, plan.svid_ttl, plan.data_dir, results) as mesh:
         publish_bundle(plan.certs, mesh.authority.bundle)
