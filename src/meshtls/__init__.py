@@ -1,9 +1,9 @@
 """meshtls: a SPIFFE service mesh in one pip install.
 
-The library's calls, with names that people of this field know from go-spiffe: a source of X509-SVIDs, an authorizer
-that says which peers are welcome, and ``listen``/``dial`` or an ``ssl.SSLContext`` that combine them.
+The library's API, with names as in go-spiffe: a source of X509-SVIDs, an authorizer that decides which peers are
+allowed, and ``listen``/``dial`` or an ``ssl.SSLContext`` that use both.
 
-A name is loaded when it is first used: ``import meshtls`` alone loads neither gRPC nor cryptography.
+A name is imported when it is first used: ``import meshtls`` alone imports neither gRPC nor cryptography.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 
     __version__: str
 
-# What TYPE_CHECKING shows to type checkers, for __getattr__; a test holds the two and __all__ together.
+# The same names as under TYPE_CHECKING, for __getattr__; a test compares both with __all__.
 _MODULES = {
     "bundle": ("BundleSet", "TrustBundle"),
     "errors": (

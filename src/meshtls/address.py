@@ -18,7 +18,7 @@ _MAX_PORT = 65535
 
 @dataclass(frozen=True, slots=True, order=True)
 class Address:
-    """Where to listen or to dial. ``host`` is a name or an IP address without brackets."""
+    """An address to listen on or to connect to. ``host`` is a name, or an IP address without brackets."""
 
     host: str
     port: int

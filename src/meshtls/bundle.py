@@ -1,11 +1,11 @@
 """Trust bundles, the set of them, and the SPIFFE JWKS document (SPIFFE Trust Domain and Bundle, section 4). Pure.
 
-A bundle says which keys may vouch for the identities of ONE trust domain. Bundles are kept apart by trust domain and
-there is no way here to ask for the union of them: a federated domain's CA must never vouch for an identity of ours.
+A bundle has the keys that may issue identities of ONE trust domain. Bundles are kept separate by trust domain, and
+there is no way to get their union: a federated domain's CA must never be trusted for an identity of ours.
 
-A key that can't be used is left out and said in ``unusable``: if it kept the rest from being read, whoever publishes it
-would keep keys in use that others have withdrawn. A document that can't be read at all costs its own trust domain only,
-and costs it all: ``unreadable`` trusts nobody, since the bundle from before may hold what this one took away.
+A key that can't be used is left out and reported in ``unusable``. If one unusable key made the whole bundle unreadable,
+keys that were withdrawn in the same update would stay in use. A document that can't be read at all affects only its own
+trust domain, and all of it: ``unreadable`` trusts nobody, since the update may have withdrawn any key of the last one.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 JwtAuthority = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
-#: The standard says 64 bits, and SPIRE counts without a sign.
+#: The standard says 64 bits; SPIRE uses an unsigned integer.
 _MAX_SEQUENCE = 2**64 - 1
 _MAX_REFRESH_HINT = 2**63 - 1
 _CURVES = ("P-256", "P-384", "P-521")
-# A stranger's token is checked with a key of its choice: what that costs has to have an end.
+# Bounds the cost of verification: an untrusted token selects the key that it is verified with.
 _RSA_BITS = range(2048, 8192 + 1)
 _RSA_EXPONENT_BITS = 32
 _SHOWN = 8
-#: What reading a certificate or a key of somebody else's raises.
+#: The exceptions for an invalid certificate or key.
 _FAULTS = (*PARSE_ERRORS, JoseError)
 
 
@@ -50,9 +50,11 @@ _FAULTS = (*PARSE_ERRORS, JoseError)
 class TrustBundle:
     """The authorities of one trust domain.
 
-    ``x509_authorities`` are CA certificates in publication order, ``jwt_authorities`` public keys by ``kid``;
-    ``sequence`` grows with each change, ``refresh_hint`` is in seconds. An empty bundle trusts nobody. ``unusable``
-    says what came with it and was left out, a line each, and is no part of what is compared.
+    - ``x509_authorities``: CA certificates in publication order. A bundle without authorities trusts nobody.
+    - ``jwt_authorities``: public keys by ``kid``.
+    - ``sequence``: increases with each change.
+    - ``refresh_hint``: in seconds.
+    - ``unusable``: a line for each key that was left out. Not compared by ``==``.
     """
 
     trust_domain: TrustDomain
@@ -64,12 +66,12 @@ class TrustBundle:
 
     @classmethod
     def unreadable(cls, trust_domain: TrustDomain, error: BundleError) -> TrustBundle:
-        """In place of what can't be read: it trusts nobody."""
+        """The bundle that replaces an unreadable one. It trusts nobody."""
         return cls(trust_domain, unusable=(f"{error}; until another comes, nobody of {trust_domain} is trusted",))
 
     @classmethod
     def from_pem(cls, trust_domain: TrustDomain, pem: bytes) -> TrustBundle:
-        """Read concatenated PEM certificates, an operator's file: each has to be usable. Raises BundleError."""
+        """Read concatenated PEM certificates from an operator's file. Raises BundleError if one is unusable."""
         try:
             return cls(trust_domain, tuple(map(_readable, x509.load_pem_x509_certificates(pem))))
         except _FAULTS as error:
@@ -77,19 +79,21 @@ class TrustBundle:
 
     @classmethod
     def from_der(cls, trust_domain: TrustDomain, ders: Iterable[bytes]) -> TrustBundle:
-        """The bundle of these certificates; what can't be used is left out."""
+        """The bundle of these certificates, without unusable ones."""
         authorities, unusable = usable_authorities(trust_domain, ders)
         return cls(trust_domain, authorities, unusable=unusable)
 
     @classmethod
     def from_jwks(cls, trust_domain: TrustDomain, document: bytes | str) -> TrustBundle:
-        """Read a SPIFFE bundle document. Keys of unknown ``kty`` or ``use`` are ignored, as the standard says (WIT-SVID
-        keys among them), and keys that can't be used are left out.
+        """Read a SPIFFE bundle document.
 
-        Of two members of one name the last counts, as RFC 7517 allows. Raises BundleError for a document that is none.
+        Keys of unknown ``kty`` or ``use`` (such as WIT-SVID keys) are ignored, as the standard requires, and unusable
+        keys are left out. The last of duplicate members counts, as RFC 7517 allows. Raises BundleError if the document
+        is not a bundle.
         """
         members, keys = _document(trust_domain, document)
-        x509_authorities, no_roots = _read_each(trust_domain, "an X.509 authority", _x509_keys(keys), _x509_authority)
+        x509_keys = [key for key in keys if key.get("use") == "x509-svid" and key.get("x5c")]
+        x509_authorities, no_roots = _read_each(trust_domain, "an X.509 authority", x509_keys, _x509_authority)
         jwt_authorities, no_keys = _jwt_authorities(trust_domain, keys, ("jwt-svid",))
         return cls(
             trust_domain,
@@ -102,10 +106,10 @@ class TrustBundle:
 
     @classmethod
     def from_jwt_jwks(cls, trust_domain: TrustDomain, document: bytes | str) -> TrustBundle:
-        """Read the JWT authorities that a Workload API sends: a JWK set (RFC 7517) of nothing else, so that a key need
-        not say what it is for, and SPIRE's do not. One for another ``use`` is ignored, one that can't be used left out.
+        """Read the JWT authorities that a Workload API sends, a JWK set (RFC 7517).
 
-        Raises BundleError for a document that is none.
+        The set has only JWT authorities, so ``use`` may be missing, as in SPIRE's sets. Keys with another ``use`` are
+        ignored, unusable keys are left out. Raises BundleError if the document is not a JWK set.
         """
         members, keys = _document(trust_domain, document)
         jwt_authorities, unusable = _jwt_authorities(trust_domain, keys, ("jwt-svid", "sig", None))
@@ -120,7 +124,7 @@ class TrustBundle:
 
     @classmethod
     def from_jwks_of_many(cls, trust_domain: TrustDomain, document: bytes | str) -> TrustBundle:
-        """As ``from_jwks``, and ``unreadable`` for a document that is none: the others of many must not pay for it."""
+        """As ``from_jwks``, but an invalid document gives ``unreadable``, so that it does not affect other bundles."""
         try:
             return cls.from_jwks(trust_domain, document)
         except BundleError as error:
@@ -147,9 +151,9 @@ class TrustBundle:
 
 
 class BundleSet:
-    """Bundles by trust domain, frozen. ``bundles[td]`` and ``bundles.get(td)`` are the only ways in.
+    """An immutable set of bundles by trust domain, for lookup by ``bundles[td]`` and ``bundles.get(td)`` only.
 
-    ``unusable`` says what came with them and belongs to no trust domain.
+    The argument ``unusable`` has lines about what was left out and belongs to no trust domain.
     """
 
     __slots__ = ("_bundles", "_unusable")
@@ -160,7 +164,7 @@ class BundleSet:
 
     @property
     def unusable(self) -> tuple[str, ...]:
-        """What was left out, of every bundle."""
+        """A line for everything that was left out, of all bundles."""
         return (*self._unusable, *chain.from_iterable(bundle.unusable for bundle in self))
 
     def get(self, trust_domain: TrustDomain) -> TrustBundle | None:
@@ -188,7 +192,7 @@ class BundleSet:
 def usable_authorities(
     trust_domain: TrustDomain, ders: Iterable[bytes]
 ) -> tuple[tuple[x509.Certificate, ...], tuple[str, ...]]:
-    """The certificates of these that can be used, and a line for each that can't."""
+    """The usable ones of these certificates, and a line for each unusable one."""
     read, unusable = _read_each(trust_domain, "an X.509 authority", ders, _readable_der)
     return tuple(read), unusable
 
@@ -209,7 +213,7 @@ def _document(trust_domain: TrustDomain, document: bytes | str) -> tuple[dict[st
 def _read_each(
     trust_domain: TrustDomain, what: str, values: Iterable[T], read: Callable[[T], U]
 ) -> tuple[list[U], tuple[str, ...]]:
-    """What ``read`` makes of each value, without those that it can't read, and a line for each of those."""
+    """The result of ``read`` for each value that it can read, and a line for each that it can't."""
     found, faults = [], []
     for value in values:
         try:
@@ -222,17 +226,13 @@ def _read_each(
     return found, tuple(faults)
 
 
-def _x509_keys(keys: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    return (key for key in keys if key.get("use") == "x509-svid" and key.get("x5c"))
-
-
 def _x509_authority(key: dict[str, Any]) -> x509.Certificate:
     x5c = key["x5c"]
     if not isinstance(x5c, list) or not isinstance(x5c[0], str):
         got = f"a list of {_kind(x5c[0])}" if isinstance(x5c, list) else _kind(x5c)
         raise TypeError(f"wanted an array of base64 texts in 'x5c', got {got}")
     authority = _readable_der(base64.b64decode(x5c[0], validate=True))
-    _x509_entry(authority)  # what can't be written again can't be passed on
+    _x509_entry(authority)  # a key that can't be encoded again can't be passed on
     return authority
 
 
@@ -241,7 +241,7 @@ def _readable_der(der: bytes) -> x509.Certificate:
 
 
 def _readable(authority: x509.Certificate) -> x509.Certificate:
-    # Names, extensions and the key are decoded on first use: what can't be must not fail each handshake after this.
+    # These are decoded lazily. Decode them now, so that an invalid one does not fail each later handshake.
     _ = authority.subject, authority.issuer, authority.extensions, authority.public_key()
     return authority
 
@@ -269,7 +269,7 @@ def _jwt_authority(key: dict[str, Any]) -> tuple[str, JwtAuthority]:
 
 
 def _public_key(key: dict[str, Any]) -> JwtAuthority:
-    # Only the members that make the public key: 'use' values of SPIFFE are unknown to JOSE libraries.
+    # Only the members of the public key, since JOSE libraries don't know SPIFFE's values of 'use'.
     if key["kty"] == "EC":
         if key["crv"] not in _CURVES:
             raise ValueError(f"curve {_short(key['crv'])}: wanted {', '.join(_CURVES)}")
@@ -283,7 +283,7 @@ def _public_key(key: dict[str, Any]) -> JwtAuthority:
 
 
 def _bits(number: str) -> int:
-    """How long the number is that this base64url text says (RFC 7518, section 2)."""
+    """The bit length of a number in base64url (RFC 7518, section 2)."""
     return int.from_bytes(base64.urlsafe_b64decode(number + "=" * (-len(number) % 4))).bit_length()
 
 
@@ -324,6 +324,6 @@ def _kind(value: object) -> str:
 
 
 def _short(value: object) -> str:
-    """This value in a message, of bounded length and without control characters."""
+    """The value for a message, shortened and without control characters."""
     text = str(value) if isinstance(value, Exception) else repr(value)
     return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text[:160])

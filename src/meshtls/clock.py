@@ -1,4 +1,4 @@
-"""Time: what decides or waits takes a Clock, so that a test can own it."""
+"""Time. Code that depends on time or waits takes a Clock, so that tests can control it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Clock", "SystemClock", "first_of"]
 
 
 class Clock(Protocol):
-    """Wall time for certificates, monotonic time for durations, and the one way to wait."""
+    """Wall-clock time for certificates, monotonic time for durations, and sleep."""
 
     def now(self) -> datetime:
         """Wall-clock time, aware, UTC."""
@@ -38,7 +38,7 @@ class SystemClock:
 
 
 async def first_of(*waits: Coroutine[Any, Any, object]) -> None:
-    """Return when the first of these does; the others are cancelled, and have ended. Raises what the first raises."""
+    """Return when the first of these returns, after cancelling the others. Raises what the first raises."""
     tasks = [asyncio.ensure_future(wait) for wait in waits]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""Complaints about a state that is told again and again: each is logged when it comes, and when it has gone."""
+"""Logs complaints about a state that is reported repeatedly: each once when it appears, and once when it is gone."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ __all__ = ["Complaints"]
 
 
 class Complaints:
-    """What is wrong with the newest state, in the words that were logged."""
+    """The complaints about the latest state, as logged."""
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
         self._present: tuple[str, ...] = ()
 
     def update(self, present: Iterable[str]) -> None:
-        """``present`` is all that is wrong now: what is new is a warning, what has gone is logged as that."""
+        """Log what has changed: ``present`` are all current complaints."""
         before, self._present = self._present, tuple(dict.fromkeys(present))
         for one in self._present:
             if one not in before:

@@ -1,8 +1,7 @@
-"""Every exception of meshtls: one small tree that says whose fault it is. Pure.
+"""The exceptions of meshtls, in a small tree by whose fault it is. Pure.
 
-``ConfigError`` is the operator's, ``RequestError`` the caller's, ``LocalIdentityError`` ours, ``PeerError`` the peer's.
-Each message says what was wanted, what came and what to do. What came may hold any character; the error's text is
-printable all the same.
+``ConfigError`` is the operator's fault, ``RequestError`` the caller's, ``LocalIdentityError`` ours, ``PeerError`` the
+peer's. Each message says what was wanted, what came and what to do. It may quote any input, but its text is printable.
 """
 
 from __future__ import annotations
@@ -37,10 +36,9 @@ __all__ = [
 
 
 class MeshtlsError(Exception):
-    """Root of the tree: ``except MeshtlsError`` catches all that meshtls raises on purpose.
+    """The base class of all exceptions that meshtls raises on purpose.
 
-    Each argument is one line of its text, of printable characters, whatever a peer or a file had in the place that it
-    quotes.
+    Each argument is one line of the text. Characters that are not printable, in quoted input, are escaped.
     """
 
     def __str__(self) -> str:
@@ -48,8 +46,9 @@ class MeshtlsError(Exception):
 
 
 class ConfigError(MeshtlsError):
-    """A file, a flag or a stored key that the operator has to mend. Each argument is a problem, or belongs to the one
-    before it if it is indented; it may have several lines.
+    """The operator has to correct a file, an option or a stored key.
+
+    Each argument is a problem, which may have several lines, or a continuation of the one before if it is indented.
     """
 
     def __str__(self) -> str:
@@ -57,7 +56,7 @@ class ConfigError(MeshtlsError):
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """All that is wrong, one or more."""
+        """The problems, one or more."""
         found: list[str] = []
         for one in self.args:
             text = printable_lines(str(one))
@@ -69,35 +68,35 @@ class ConfigError(MeshtlsError):
 
 
 class RequestError(MeshtlsError, ValueError):
-    """What a caller asked for can't be done as asked (a malformed CSR, an unknown service)."""
+    """The request is invalid, such as a malformed CSR or an unknown service."""
 
 
 class InvalidSpiffeIdError(RequestError):
-    """The text is no SPIFFE ID or trust domain name (SPIFFE-ID, sections 2 and 2.3)."""
+    """The text is not a SPIFFE ID or trust domain name (SPIFFE-ID, sections 2 and 2.3)."""
 
 
 class BundleError(RequestError):
-    """The bytes are no SPIFFE bundle (SPIFFE Trust Domain and Bundle, section 4)."""
+    """The bytes are not a SPIFFE bundle (SPIFFE Trust Domain and Bundle, section 4)."""
 
 
 class NotFoundError(RequestError):
-    """What a caller named is not there."""
+    """The requested object does not exist."""
 
 
 class ConflictError(RequestError):
-    """What a caller wants to make is there already, or was changed since the caller looked at it."""
+    """The object exists already, or was changed since the caller read it."""
 
 
 class AccessError(MeshtlsError):
-    """The caller is not who may ask for this: not attested, banned, or no administrator."""
+    """Permission denied: the caller is not attested, is banned, or is not an administrator."""
 
 
 class OverloadError(MeshtlsError):
-    """The caller asks for more than its share: it may ask again later."""
+    """The caller exceeds its limit, and may retry later."""
 
 
 class StoreError(MeshtlsError):
-    """The server's data store can't be reached or can't write now; nothing of the change was kept."""
+    """The server's data store can't be reached or written at present. No part of the change was stored."""
 
 
 class LocalIdentityError(MeshtlsError):
@@ -105,9 +104,9 @@ class LocalIdentityError(MeshtlsError):
 
 
 class IdentityWithdrawnError(LocalIdentityError):
-    """The Workload API says that this process has no such identity any more (SPIFFE Workload API, section 5.2.1).
+    """The Workload API has withdrawn the identity of this process (SPIFFE Workload API, section 5.2.1).
 
-    Unlike an SVID that could not be renewed, one that was withdrawn is not used until its end.
+    A withdrawn SVID is not used any more, unlike one that could not be renewed, which is used until it expires.
     """
 
 
@@ -116,7 +115,7 @@ class PeerError(MeshtlsError):
 
 
 class HandshakeError(PeerError):
-    """The TLS handshake did not complete: an alert, a timeout, or bytes that are no TLS."""
+    """The TLS handshake did not complete: an alert, a timeout, or bytes that are not TLS."""
 
 
 class HandshakeTimeoutError(HandshakeError):
@@ -124,7 +123,7 @@ class HandshakeTimeoutError(HandshakeError):
 
 
 class NoCertificateError(HandshakeError):
-    """The peer completed its part of the handshake without a certificate."""
+    """The peer presented no certificate."""
 
 
 class PlaintextError(HandshakeError):
@@ -152,10 +151,10 @@ class RevokedError(PeerError):
 
 
 class NotAuthorizedError(PeerError):
-    """A peer with a good certificate that may not talk to this workload.
+    """The peer has a valid certificate but is not authorized to connect to this workload.
 
-    ``peer`` is the VerifiedPeer, for the log. Where the refusal came within the handshake, the peer had shown the
-    certificate and not yet that it holds the key.
+    ``peer`` is the VerifiedPeer, for the log. If it was refused during the handshake, it had presented the certificate
+    but not yet proven possession of the key.
     """
 
     def __init__(self, message: str, peer: object = None) -> None:

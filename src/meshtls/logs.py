@@ -1,8 +1,8 @@
-"""Loggers whose records can't forge others, whatever is in them.
+"""Loggers whose messages can't forge other log records.
 
-Messages quote what peers, callers and files say. Every logger of meshtls comes from ``logger``, which escapes what is
-not printable where the record is made: so it holds under any handler and formatter that a program has.
-``LineFormatter`` does the same for all that the command line logs, other packages' records included.
+Messages quote peers, callers and files. Every logger of meshtls is made by ``logger``, which escapes characters that
+are not printable when the record is created, so that it works with any handler and formatter of a program.
+``LineFormatter`` does the same for everything that the command line logs, including records of other packages.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ __all__ = ["LineFormatter", "logger", "traceback_text"]
 
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 _INDENT = "  "
-#: Characters of one message; the rest is counted.
+#: Characters of one message; of the rest only the number is logged.
 _LONGEST = 16384
 
 
 def logger(name: str) -> logging.Logger:
-    """The logger of this name, with messages that are one line of printable characters. A message that is one already
-    stays as it is, arguments and all.
+    """The logger of this name. Its messages are escaped to one line of printable characters.
+
+    A message that needs no escaping is unchanged, including its arguments.
     """
     log = logging.getLogger(name)
     log.addFilter(_escape)
@@ -31,10 +32,10 @@ def logger(name: str) -> logging.Logger:
 
 
 class LineFormatter(logging.Formatter):
-    """A line for each record; a traceback follows on lines that are indented, as no record's first line is."""
+    """Formats a record as one line. A traceback follows on indented lines, unlike the first line of any record."""
 
     def format(self, record: logging.LogRecord) -> str:
-        record.exc_text = None  # another formatter's
+        record.exc_text = None  # may be from another formatter
         return super().format(record)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's
@@ -49,7 +50,7 @@ class LineFormatter(logging.Formatter):
 
 
 def traceback_text(error: BaseException | None) -> str:
-    """The traceback of this error, every line of it printable and indented."""
+    """The traceback of this error, with every line printable and indented."""
     return _indented("".join(traceback.format_exception(error)).rstrip("\n"))
 
 

@@ -1,4 +1,4 @@
-"""What cryptography raises for bytes that it can't decode as the certificate, request or key that they should be."""
+"""The exceptions that cryptography raises for bytes that are not a valid certificate, request or key."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from cryptography.exceptions import UnsupportedAlgorithm
 
 __all__ = ["PARSE_ERRORS"]
 
-#: The documented ones and the others: KeyError for a TLS feature that it has no name for, TypeError for an address
-#: range of the wrong length, and the warning about an attribute of an odd length where Python is told to make errors
-#: of warnings. Two of its own are no ValueError: InvalidVersion and DuplicateExtension.
+#: Documented and undocumented ones: KeyError for an unknown TLS feature, TypeError for an address range of the wrong
+#: length, and UserWarning about an attribute's length if Python turns warnings into errors. InvalidVersion and
+#: DuplicateExtension are not ValueErrors.
 PARSE_ERRORS = (
     ValueError,
     TypeError,

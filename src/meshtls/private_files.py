@@ -1,5 +1,6 @@
-"""Atomic replacement of files on a POSIX file system. Secret files are private before their first byte is written, and
-refused when others can read them.
+"""Atomic replacement of files on a POSIX file system.
+
+Secret files are private before their first byte is written, and are refused if other users can access them.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 def lock_directory(directory: Path) -> int:
     """Create the directory (0700) if needed, check that it is private, and lock it against other processes.
 
-    The lock lasts until the returned descriptor is closed. It is on the directory itself, so nothing is written to a
-    directory that is refused. Raises ConfigError.
+    The lock lasts until the returned descriptor is closed. It is on the directory itself, so that nothing is written to
+    a directory that is refused. Raises ConfigError.
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -39,7 +40,7 @@ def lock_directory(directory: Path) -> int:
     except BlockingIOError as error:
         os.close(descriptor)
         raise ConfigError(
-            f"data directory {directory}: another process uses it; stop that one or give another directory"
+            f"data directory {directory}: another process uses it; stop that process or use another directory"
         ) from error
     except BaseException:
         os.close(descriptor)
@@ -48,7 +49,7 @@ def lock_directory(directory: Path) -> int:
 
 
 def read_secret(path: Path) -> bytes:
-    """The content of a regular file that we own and nobody else can read. Raises ConfigError."""
+    """The content of a regular file that this user owns and no other can access. Raises ConfigError."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
@@ -59,7 +60,7 @@ def read_secret(path: Path) -> bytes:
 
 
 def replace_secrets(contents: dict[Path, bytes]) -> None:
-    """Write each file (0600), then rename all into place: the old content is lost only once all the new is on disk.
+    """Write all files (0600), then rename them into place: old content is replaced only when all new is on disk.
 
     All paths must be in one directory. Raises ConfigError, and leaves no partial file.
     """
@@ -77,28 +78,25 @@ def replace_secrets(contents: dict[Path, bytes]) -> None:
 
 @contextlib.contextmanager
 def written(contents: Mapping[Path, bytes], mode_of: Callable[[Path], int]) -> Iterator[dict[Path, Path]]:
-    """Each file's content on disk under a temporary name beside it. The body renames it; what is left is removed.
+    """Write each file under a temporary name in its directory. Gives the temporary path of each path.
 
-    Raises OSError.
+    The body renames the files; those that it leaves are deleted. Raises OSError.
     """
     temporary = {path: path.with_name(f".{path.name}.{secrets.token_hex(8)}") for path in contents}
     try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         for path, content in contents.items():
-            _write_new(temporary[path], content, mode_of(path))
+            descriptor = os.open(temporary[path], flags, SECRET)
+            with open(descriptor, "wb") as file:
+                os.fchmod(descriptor, mode_of(path))
+                file.write(content)
+                file.flush()
+                os.fsync(descriptor)
         yield temporary
     finally:
         for one in temporary.values():
             with contextlib.suppress(OSError):
                 one.unlink(missing_ok=True)
-
-
-def _write_new(path: Path, content: bytes, mode: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, SECRET)
-    with open(descriptor, "wb") as file:
-        os.fchmod(descriptor, mode)
-        file.write(content)
-        file.flush()
-        os.fsync(descriptor)
 
 
 def sync_directory(directory: Path) -> None:
@@ -115,9 +113,9 @@ def _check_private(path: Path, status: os.stat_result, wanted: str) -> None:
         raise ConfigError(f"{path}: wanted a regular file, got something else; move it away")
     if status.st_uid != os.geteuid():
         raise ConfigError(
-            f"{path}: wanted it owned by uid {os.geteuid()}, which runs this, got uid {status.st_uid};"
+            f"{path}: wanted owner uid {os.geteuid()}, the user of this process, got uid {status.st_uid};"
             f" run as that user or chown {os.geteuid()} {path}"
         )
     mode = stat.S_IMODE(status.st_mode)
     if mode & _OTHERS:
-        raise ConfigError(f"{path}: mode {mode:04o} lets others at a CA key; run chmod {wanted} {path}")
+        raise ConfigError(f"{path}: mode {mode:04o} gives other users access to a CA key; run chmod {wanted} {path}")

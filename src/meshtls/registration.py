@@ -1,7 +1,7 @@
 """The registration model: entries and selectors, agents, and records of issued SVIDs. Pure.
 
-An entry says: a workload that has all of these selectors, on a node that is reachable through ``parent_id``, gets this
-SPIFFE ID. The store keeps entries, the server sends them to the agents that may serve them, and the agent matches.
+An entry means that a workload with all of its selectors, on a node that is reachable through ``parent_id``, gets its
+SPIFFE ID. The store keeps entries, the server sends them to the agents that may serve them, and agents match workloads.
 """
 
 from __future__ import annotations
@@ -89,12 +89,16 @@ class Entry:
         # Sorted and deduplicated, so that two spellings of one entry are equal.
         object.__setattr__(self, "selectors", tuple(sorted(set(self.selectors))))
         object.__setattr__(self, "federates_with", tuple(sorted(set(self.federates_with))))
-        for wrong in _wrongs(self):
-            raise RequestError(f"entry {self.spiffe_id}: {wrong}")
-        _check_dns_names(self)
+        for violation in _violations(self):
+            raise RequestError(f"entry {self.spiffe_id}: {violation}")
+        try:
+            for name in self.dns_names:
+                dns_name(name)
+        except RequestError as error:
+            raise RequestError(f"entry {self.spiffe_id}: {error}") from error
 
     def matches(self, selectors: Set[Selector]) -> bool:
-        """Whether a workload with these selectors gets this ID: it has each selector of the entry."""
+        """Whether a workload with these selectors matches: it has each selector of the entry."""
         return all(selector in selectors for selector in self.selectors)
 
     def missing(self, selectors: Set[Selector]) -> tuple[Selector, ...]:
@@ -164,29 +168,21 @@ def is_agent_id(spiffe_id: SpiffeId) -> bool:
     return spiffe_id.segments[: len(_AGENT)] == _AGENT
 
 
-def _wrongs(entry: Entry) -> Iterable[str]:
+def _violations(entry: Entry) -> Iterable[str]:
     if not entry.spiffe_id.path:
         yield "wanted an ID with a path; the trust domain's own ID is no workload's"
     if entry.spiffe_id.segments[:1] == (RESERVED,):
-        yield f"IDs below /{RESERVED}/ are the server's and the agents' own; choose another"
+        yield f"IDs below /{RESERVED}/ are reserved for the server and the agents; choose another"
     if entry.parent_id.trust_domain != entry.spiffe_id.trust_domain:
         yield f"wanted a parent in the same trust domain, got {entry.parent_id}"
     if entry.parent_id == entry.spiffe_id:
         yield "an entry can't be its own parent"
     if not entry.selectors:
-        yield "wanted at least one selector; without any, every process would be this ID"
+        yield "wanted at least one selector; without any, every process would get this ID"
     if entry.spiffe_id.trust_domain in entry.federates_with:
-        yield "federates_with is for other trust domains; its own bundle it has anyway"
+        yield "federates_with is for other trust domains; a workload always gets the bundle of its own"
     for name, ttl in (("x509_svid_ttl", entry.x509_svid_ttl), ("jwt_svid_ttl", entry.jwt_svid_ttl)):
         if not 0 <= ttl <= _MAX_TTL:
             yield f"{name}: wanted 0 (the server's default) to {_MAX_TTL} seconds, got {ttl}"
     if len(entry.hint) > _MAX_TEXT:
         yield f"hint: wanted at most {_MAX_TEXT} characters"
-
-
-def _check_dns_names(entry: Entry) -> None:
-    try:
-        for name in entry.dns_names:
-            dns_name(name)
-    except RequestError as error:
-        raise RequestError(f"entry {entry.spiffe_id}: {error}") from error

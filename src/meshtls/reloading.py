@@ -1,8 +1,8 @@
-"""When a running program reads its configuration again: on SIGHUP, and when one of its files has changed.
+"""Triggers a reload of the configuration of a running program: on SIGHUP, and when one of its files has changed.
 
-Files are polled, not watched by inotify: that misses what is replaced under a directory (a Kubernetes ConfigMap is a
-chain of symbolic links) and what another machine writes. A change is taken once two looks in a row see the same, so
-that a file that is being written is not read half-way.
+Files are polled. inotify would miss a replaced symbolic link on the path (a Kubernetes ConfigMap is a chain of these)
+and writes by other machines. A change counts once two polls in a row see the same content, so that a file is not read
+while it is being written.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ __all__ = ["FileWatch", "hangup_signal", "reload_on_change"]
 
 log = logger("meshtls.reload")
 
-#: Seconds between two looks at the files.
+#: Seconds between two polls of the files.
 INTERVAL = 1.0
-#: A file written so recently, in seconds, may be written again without its times showing it.
+#: Seconds after a write during which another write may leave the file's times unchanged.
 _RECENT = 2.0
-#: Bytes of a configuration file; what is larger is told apart by its inode and times alone.
+#: Bytes of a configuration file. Changes of larger files are detected by inode and times only.
 _LARGEST = 1 << 24
 _Stat = tuple[int, int, int, int, int]
 
@@ -38,7 +38,7 @@ _Stat = tuple[int, int, int, int, int]
 def hangup_signal() -> Iterator[asyncio.Event]:
     """The event that SIGHUP sets while the body runs, instead of ending the process. Main thread only.
 
-    Enter it before anything else: until then SIGHUP kills. Whoever acts on the event clears it.
+    Enter it before anything else, since until then SIGHUP kills the process. The code that handles the event clears it.
     """
     loop, hangup = asyncio.get_running_loop(), asyncio.Event()
     loop.add_signal_handler(signal.SIGHUP, hangup.set)
@@ -53,15 +53,22 @@ async def reload_on_change(
 ) -> NoReturn:
     """Call ``reload`` for each SIGHUP (``hangup``) and each change of a file's content, until cancelled.
 
-    Where much time may pass between the first reading of the files and this call, give a FileWatch that was made before
-    that reading.
+    ``reload`` reads the files. If it raises ConfigError, the error is logged, and the running configuration stays.
 
-    ``reload`` reads the files, and raises ConfigError where what they say cannot be used: that is logged, and whatever
-    ran goes on.
+    If much time may pass between the first reading of the files and this call, pass a FileWatch that was created before
+    that reading, so that changes in between are noticed.
     """
     watch = files if isinstance(files, FileWatch) else FileWatch(files, clock)
     while True:
-        asked = await _hangup_within(INTERVAL, hangup, clock)
+        sleep = asyncio.ensure_future(clock.sleep(INTERVAL))
+        hung_up = asyncio.ensure_future(hangup.wait())
+        try:
+            await asyncio.wait((sleep, hung_up), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleep.cancel()
+            hung_up.cancel()
+        asked = hangup.is_set()
+        hangup.clear()
         if asked:
             watch.look()
         elif not watch.changed():
@@ -76,7 +83,7 @@ async def reload_on_change(
 
 
 class FileWatch:
-    """Files, and what was in them at the latest look. A file that is missing or no regular one is empty to it."""
+    """Detects changes of files. A file that is missing or not regular counts as empty."""
 
     def __init__(self, files: Iterable[Path], clock: Clock) -> None:
         self._files = tuple(files)
@@ -87,21 +94,27 @@ class FileWatch:
         self.look()
 
     def look(self) -> None:
-        """Take what is there now for known: ``changed`` is about what comes after."""
+        """Take the current content as known: ``changed`` reports later changes."""
         self._stats = [_stat(file) for file in self._files]
         self._content = self._digest()
         self._pending = None
 
     def check_regular(self) -> None:
-        """Raises ConfigError where a file is there that is no regular one: to read a pipe could block for ever."""
-        odd = [f"{file}: wanted a regular file, since it is read again" for file in self._files if _is_odd(file)]
-        if odd:
-            raise ConfigError(*odd)
+        """Raises ConfigError for files that exist and are not regular: reading a pipe could block forever."""
+        irregular = [
+            f"{file}: wanted a regular file, since it is read again"
+            for file in self._files
+            if (found := _found(file)) is not None and not stat.S_ISREG(found.st_mode)
+        ]
+        if irregular:
+            raise ConfigError(*irregular)
 
     def changed(self) -> bool:
-        """Whether the content differs from the known, and did not change since the call before; it is known then."""
+        """Whether the content differs from the known one and is the same as at the last call. It is then known."""
         stats = [_stat(file) for file in self._files]
-        if stats == self._stats and self._pending is None and not self._recent(stats):
+        now = self._clock.now().timestamp()
+        recent = any(one is not None and now - one[-1] / 1e9 < _RECENT for one in stats)
+        if stats == self._stats and self._pending is None and not recent:
             return False
         self._stats, content = stats, self._digest()
         if content == self._content:
@@ -113,40 +126,18 @@ class FileWatch:
         self._content, self._pending = content, None
         return True
 
-    def _recent(self, stats: Iterable[_Stat | None]) -> bool:
-        now = self._clock.now().timestamp()
-        return any(stat is not None and now - stat[-1] / 1e9 < _RECENT for stat in stats)
-
     def _digest(self) -> bytes:
-        """Of all files, each by its own digest: no byte can move from one file to the next unseen."""
+        """The digests of all files. One digest of all content would not show bytes that move between files."""
         return b"".join(hashlib.sha256(_content(file)).digest() for file in self._files)
 
     def __str__(self) -> str:
         return ", ".join(map(str, self._files))
 
 
-async def _hangup_within(seconds: float, hangup: asyncio.Event, clock: Clock) -> bool:
-    """Wait for the event, at most so long; clear it."""
-    sleep, heard = asyncio.ensure_future(clock.sleep(seconds)), asyncio.ensure_future(hangup.wait())
-    try:
-        await asyncio.wait((sleep, heard), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        sleep.cancel()
-        heard.cancel()
-    asked = hangup.is_set()
-    hangup.clear()
-    return asked
-
-
-def _is_odd(file: Path) -> bool:
-    found = _found(file)
-    return found is not None and not stat.S_ISREG(found.st_mode)
-
-
 def _stat(file: Path) -> _Stat | None:
     found = _found(file)
     if found is None or not stat.S_ISREG(found.st_mode):
-        return None  # reading a pipe could block for ever, and would take its content away
+        return None  # reading a pipe could block forever, and would consume its content
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 

@@ -1,6 +1,6 @@
-"""The single values that several kinds of configuration files have. Pure: each takes a text, or raises RequestError.
+"""Parsers of the single values in configuration files and options. Each takes a text, or raises RequestError. Pure.
 
-Each is bounded before it is made a number: neither Python's limit of digits nor an overflow is what a user is told.
+The length is checked before conversion, so that a user never sees Python's errors about digits or overflow.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ __all__ = [
     "workload_id",
 ]
 
-#: A hundred years. Whatever is longer is a slip of the hand, and some of it has no date.
+#: A hundred years. Longer durations are mistakes, and some of them overflow a date.
 LONGEST = timedelta(days=36525)
 _SHORTEST = timedelta(milliseconds=1)
-#: Names of log levels, and what ``logging`` calls each: its finest is DEBUG.
+#: The names of log levels, and their names in ``logging``, whose lowest is DEBUG.
 LEVELS = {
     "TRACE": "DEBUG",
     "DEBUG": "DEBUG",
@@ -52,26 +52,26 @@ _DNS_NAME = re.compile(
 
 
 def word(text: str) -> str:
-    """Any text but the empty one."""
+    """Any text that is not empty."""
     if not text:
         raise RequestError("wanted a word, got an empty text")
     return text
 
 
 def log_level(text: str) -> str:
-    """By either of its names, and in any case; what ``logging`` calls it. Its finest is DEBUG, for TRACE too."""
+    """A log level's name, in upper or lower case, converted to its name in ``logging``; TRACE becomes DEBUG."""
     if text.upper() not in LEVELS:
         raise RequestError(f"wanted DEBUG, INFO, WARN or ERROR, got {shown(text)}")
     return LEVELS[text.upper()]
 
 
 def log_level_notice(text: str) -> str:
-    """What is to be said of a level that ``log_level`` took for another one; empty for the rest."""
-    return "there is nothing below DEBUG here; taken as DEBUG" if text.upper() == "TRACE" else ""
+    """A notice on a level that ``log_level`` replaces by another one; empty for the others."""
+    return "there is no level below DEBUG; using DEBUG" if text.upper() == "TRACE" else ""
 
 
 def workload_id(text: str) -> SpiffeId:
-    """A SPIFFE ID with a path: one without is the trust domain's own, which no workload can have.
+    """A workload's SPIFFE ID, which has a path: an ID without one is the trust domain's own.
 
     Raises InvalidSpiffeIdError.
     """
@@ -82,9 +82,13 @@ def workload_id(text: str) -> SpiffeId:
 
 
 def duration(text: str) -> timedelta:
-    """``100ms``, ``90s``, ``1.5h``, ``1h30m``, as Go writes them: from a millisecond to ``LONGEST``."""
-    # A float of however many digits is at most infinite.
-    seconds = sum(float(number) * _SECONDS[unit] for number, unit in _parts(text))
+    """A duration in Go's format, such as ``100ms``, ``1.5h`` or ``1h30m``, from a millisecond to ``LONGEST``."""
+    seconds, place = 0.0, 0
+    while match := _PART.match(text, place):
+        seconds += float(match[1]) * _SECONDS[match[2]]  # a number with many digits is infinite at most
+        place = match.end()
+    if place != len(text):
+        seconds = 0.0
     if seconds < _SHORTEST.total_seconds():
         raise RequestError(f"wanted a time above 0 such as 100ms, 5s, 5m or 1h30m, got {shown(text)}")
     if seconds > LONGEST.total_seconds():
@@ -93,17 +97,8 @@ def duration(text: str) -> timedelta:
     return timedelta(seconds=seconds)
 
 
-def _parts(text: str) -> list[tuple[str, str]]:
-    """Each number with its unit; none where something else stands in the text."""
-    parts, place = [], 0
-    while match := _PART.match(text, place):
-        parts.append((match[1], match[2]))
-        place = match.end()
-    return parts if place == len(text) else []
-
-
 def whole_number(lowest: int, highest: int) -> Callable[[str], int]:
-    """A parser of decimal numbers between these two, both included."""
+    """A parser of decimal integers from ``lowest`` to ``highest``, both included."""
 
     def parse(text: str) -> int:
         number = int(text) if len(text) <= _DIGITS and text.isascii() and text.isdigit() else None
@@ -115,7 +110,7 @@ def whole_number(lowest: int, highest: int) -> Callable[[str], int]:
 
 
 def size(lowest: int, highest: int) -> Callable[[str], int]:
-    """A parser of sizes such as ``65536``, ``256KiB``, ``16MiB`` or ``1GiB`` between these two, in bytes."""
+    """A parser of sizes such as ``65536``, ``256KiB``, ``16MiB`` or ``1GiB``, in bytes, within these bounds."""
 
     def parse(text: str) -> int:
         found = _SIZE.fullmatch(text)
@@ -131,7 +126,7 @@ def size(lowest: int, highest: int) -> Callable[[str], int]:
 
 
 def size_text(number: int) -> str:
-    """The shortest way to write a size: ``16MiB``."""
+    """The size in its shortest form, such as ``16MiB``."""
     for unit in ("GiB", "MiB", "KiB"):
         if number and not number % _UNITS[unit]:
             return f"{number // _UNITS[unit]}{unit}"
@@ -139,7 +134,7 @@ def size_text(number: int) -> str:
 
 
 def port(text: str) -> int:
-    """0 to 65535."""
+    """A port, 0 to 65535."""
     try:
         return whole_number(0, 65535)(text)
     except RequestError as error:
@@ -154,5 +149,5 @@ def dns_name(text: str) -> str:
 
 
 def shown(text: str) -> str:
-    """This text in quotes, for a message: the beginning of a long one."""
+    """The text in quotes for a message; only the beginning if it is long."""
     return repr(text) if len(text) <= _SHOWN else f"{text[:_SHOWN]!r}... ({len(text)} characters)"

@@ -1,7 +1,7 @@
 """SPIFFE IDs and trust domains: parsed once, passed as objects, never as strings (SPIFFE-ID, section 2). Pure.
 
-The standard is stricter than RFC 3986, so no URI parser is used: one would accept userinfo, ports and
-percent-encoding, and each of them is a way to make two texts look like one identity.
+The standard is stricter than RFC 3986, so no URI parser is used: it would accept userinfo, ports and percent-encoding,
+by each of which different texts could be taken for the same identity.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class TrustDomain:
 class SpiffeId:
     """``spiffe://<trust domain><path>``; ``path`` is empty or starts with a slash. Equal IDs are equal objects.
 
-    A text is read with ``parse``. Comparing an ID with a text raises TypeError: a plain False would make every check
-    of the form ``peer_id != "spiffe://..."`` pass.
+    Use ``parse`` to read a text. Comparing an ID with a text raises TypeError: with False, every check of the form
+    ``peer_id != "spiffe://..."`` would pass.
     """
 
     trust_domain: TrustDomain
@@ -88,9 +88,9 @@ class SpiffeId:
 
     @classmethod
     def parse(cls, text: str) -> SpiffeId:
-        """Read a SPIFFE ID. The scheme and the trust domain are taken in any case, the path as it stands.
+        """Read a SPIFFE ID. Scheme and trust domain are not case-sensitive, the path is.
 
-        Raises InvalidSpiffeIdError with the part that is wrong.
+        Raises InvalidSpiffeIdError with the invalid part.
         """
         if text[: len(_SCHEME)].lower() != _SCHEME:
             raise InvalidSpiffeIdError(f"SPIFFE ID {_shorten(text)}: wanted it to start with {_SCHEME!r}")
@@ -128,7 +128,7 @@ def _check_path(path: str) -> None:
 
 
 def _ascii_lower(text: str) -> str:
-    # str.lower() maps the Kelvin sign to an ASCII k: only ASCII letters may be folded before the check.
+    # str.lower() maps the Kelvin sign to an ASCII k, so only ASCII text is lowered before it is checked.
     return text.lower() if text.isascii() else text
 
 

@@ -1,7 +1,7 @@
-"""The proof of x509pop, for both ends: a node proves possession of the key of its certificate. Pure.
+"""The x509pop proof, for both sides: a node proves possession of its certificate's private key. Pure.
 
-The signed text has the purpose, the trust domain, a nonce of each side and the hash of the CSR. So a proof is valid for
-one attestation, of one new key, to one trust domain, and a signature made for another purpose is no proof.
+The node signs the purpose, the trust domain, a nonce from each side and the hash of the CSR. So a proof is valid for
+one attestation of one new key in one trust domain, and a signature made for another purpose is not a proof.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _PSS = padding.PSS(padding.MGF1(hashes.SHA256()), hashes.SHA256.digest_size)
 
 
 class Challenge:
-    """The subject of one attestation; ``signed`` is what the node signs."""
+    """The challenge of one attestation. ``signed`` are the bytes that the node signs."""
 
     def __init__(self, trust_domain: TrustDomain, csr: bytes, server_nonce: bytes, node_nonce: bytes) -> None:
         if len(server_nonce) != NONCE_BYTES or len(node_nonce) != NONCE_BYTES:
@@ -52,7 +52,7 @@ def prove(key: PrivateKey, challenge: Challenge) -> bytes:
 
 
 def check_proof(certificate: x509.Certificate, challenge: Challenge, signature: bytes) -> None:
-    """Raises AccessError for a signature that this certificate's key did not make."""
+    """Raises AccessError unless the signature was made by this certificate's key."""
     key = certificate.public_key()
     try:
         if isinstance(key, rsa.RSAPublicKey):
@@ -69,14 +69,21 @@ def check_proof(certificate: x509.Certificate, challenge: Challenge, signature: 
 def check_node_chain(
     chain: Sequence[bytes], roots: tuple[x509.Certificate, ...], now: datetime
 ) -> tuple[x509.Certificate, ...]:
-    """The path from this DER chain's leaf, which is first, to one of the node CAs, which is last.
+    """The path from the leaf of this DER chain (first) to one of the node CAs (last).
 
-    Other certificates that the node presented are not in it. The caller is anonymous: the bounds and the search are
-    those of ``svid.presented`` and ``svid.path``. Raises InvalidSvidError for a chain that is out of bounds or can't be
+    The path has no other certificates that the node presented. The caller is anonymous, so ``svid.presented`` bounds
+    the input and ``svid.path`` the search. Raises InvalidSvidError for a chain that is out of bounds or can't be
     decoded, AccessError for one that is not trusted.
     """
     leaf, *others = read_presented(chain)
-    _check_may_sign(leaf.certificate)
+    if broken := readable_violations(leaf.certificate):
+        raise AccessError(f"x509pop: the node's certificate can't be used: {'; '.join(broken)}")
+    constraints = extension_of(leaf.certificate, x509.BasicConstraints)
+    if constraints and constraints.value.ca:
+        raise AccessError("x509pop: wanted a node's certificate, got a CA's")
+    usage = extension_of(leaf.certificate, x509.KeyUsage)
+    if usage and not usage.value.digital_signature:
+        raise AccessError("x509pop: the node's certificate may not sign: its keyUsage has no digitalSignature")
     try:
         path = find_path(leaf, others, trusted(roots), now)
     except NoPathError as error:
@@ -90,14 +97,3 @@ def check_node_chain(
             f" to {format_moment(leaf.not_after)}; our clock says {format_moment(now)}"
         )
     return tuple(one.certificate for one in path)
-
-
-def _check_may_sign(leaf: x509.Certificate) -> None:
-    if broken := readable_violations(leaf):
-        raise AccessError(f"x509pop: the node's certificate can't be used: {'; '.join(broken)}")
-    constraints = extension_of(leaf, x509.BasicConstraints)
-    if constraints and constraints.value.ca:
-        raise AccessError("x509pop: wanted a node's certificate, got a CA's")
-    usage = extension_of(leaf, x509.KeyUsage)
-    if usage and not usage.value.digital_signature:
-        raise AccessError("x509pop: the node's certificate may not sign: its keyUsage has no digitalSignature")

@@ -1,4 +1,4 @@
-"""The certificate authority of one trust domain: a root, an intermediate that renews itself, and what it signs."""
+"""The certificate authority of one trust domain: a root, an intermediate that is renewed, and the leaves it signs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _INTERMEDIATE = timedelta(days=30)
 
 @dataclass(frozen=True, slots=True)
 class Lifetimes:
-    """How long each kind of certificate is made to live; none outlives its issuer. Raises ConfigError."""
+    """The lifetime of each kind of certificate; none outlives its issuer. Raises ConfigError if they don't fit."""
 
     svid: timedelta
     intermediate: timedelta
@@ -58,14 +58,14 @@ class Lifetimes:
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A signed leaf with its intermediate, leaf first, and the record to keep of it."""
+    """A signed leaf with its intermediate, leaf first, and the record to store."""
 
     chain: tuple[x509.Certificate, ...]
     record: IssuanceRecord
 
 
 class Authority:
-    """Issues the X509-SVIDs of one trust domain. Made with ``create``; ``close`` releases its keys."""
+    """Issues the X509-SVIDs of one trust domain. Construct it with ``create``; ``close`` releases its keys."""
 
     def __init__(
         self,
@@ -82,7 +82,15 @@ class Authority:
         self._keys = keys
         self._recorder = recorder
         self._subject = subject
-        self._root, self._intermediate = self._load() or self._create()
+        stored = keys.load()
+        if stored:
+            self._root, self._intermediate = stored[Slot.ROOT], stored[Slot.INTERMEDIATE]
+            check_hierarchy(trust_domain, self._root, self._intermediate, keys)
+        else:
+            key = keys.generate(Slot.ROOT)
+            self._root = Signer(root_certificate(trust_domain, key, clock.now(), lifetimes.root, subject), key)
+            self._intermediate = self._new_intermediate(self._root)
+            keys.save({Slot.ROOT: self._root, Slot.INTERMEDIATE: self._intermediate})
         self._renew_after = self._half_life()
 
     @classmethod
@@ -98,12 +106,14 @@ class Authority:
         recorder: IssuanceRecorder | None = None,
         subject: CaSubject = CaSubject(),
     ) -> Authority:
-        """Load the CA that ``keys`` holds, or make one where they hold none. Default: keys and records in memory.
+        """Load the CA that ``keys`` stores, or create one if there is none.
 
-        ``intermediate_ttl`` is 30 days unless given, or twice ``svid_ttl`` where that is longer: no leaf is cut short.
-        ``subject`` is what CA certificates made from now on are called.
-        Raises ConfigError for TTLs that can't be kept and for stored keys that can't be used; those stay as they are,
-        and ``keys`` is closed.
+        - ``intermediate_ttl``: default 30 days, or twice ``svid_ttl`` if that is longer, so that no leaf is cut short.
+        - ``keys``, ``recorder``: by default in memory.
+        - ``subject``: the subject of CA certificates that are created from now on.
+
+        Raises ConfigError for invalid TTLs and for stored keys that can't be used. The stored keys then stay as they
+        are, and ``keys`` is closed.
         """
         place = keys or MemoryKeys()
         try:
@@ -136,56 +146,41 @@ class Authority:
     ) -> Issued:
         """Sign a leaf for this ID. The caller must record it before the certificate leaves the process.
 
-        ``key_or_csr`` is a public key or a CSR in PEM or DER, of which only the key is taken; ``ttl`` counts from now
-        and is capped by the intermediate's end. Raises RequestError for an ID, key, CSR, TTL or DNS name that can't be
-        certified, ConfigError where the CA has expired.
+        - ``key_or_csr``: a public key, or a CSR in PEM or DER, of which only the key is used.
+        - ``ttl``: counts from now; the leaf ends with the intermediate at the latest.
+
+        Raises RequestError for an ID, key, CSR, TTL or DNS name that can't be certified, ConfigError if the CA has
+        expired.
         """
-        self._check_id(spiffe_id)
+        if not spiffe_id.member_of(self.trust_domain):
+            raise RequestError(f"{spiffe_id}: this CA issues for trust domain {self.trust_domain} only")
+        if not spiffe_id.path:
+            raise RequestError(f"{spiffe_id}: wanted an ID with a path; the trust domain's own ID is no workload's")
         key = public_key_of_csr(key_or_csr) if isinstance(key_or_csr, bytes) else check_public_key(key_or_csr)
-        signer = self._signer()
+        if self._renew_after is not None and self._clock.now() > self._renew_after:
+            self._renew()
+        signer = self._intermediate
         wanted = self._lifetimes.svid if ttl is None else ttl
         leaf = leaf_certificate(spiffe_id, key, dns_names, signer, self._clock.now(), wanted)
         return Issued((leaf, signer.certificate), IssuanceRecord.of(spiffe_id, leaf))
 
     @property
     def bundle(self) -> TrustBundle:
-        """What a peer needs to verify this CA's leaves: the root."""
+        """The bundle that verifies this CA's leaves: the root."""
         return TrustBundle(self.trust_domain, (self._root.certificate,))
 
     @property
     def intermediate(self) -> Signer:
-        """What signs leaves now."""
+        """The current signer of leaves."""
         return self._intermediate
 
     def close(self) -> None:
-        """Free the place of the keys for another process. The authority must not be used afterwards."""
+        """Release the keys for another process. The authority must not be used afterwards."""
         self._keys.close()
 
     def __repr__(self) -> str:
         until = self._root.certificate.not_valid_after_utc
         return f"<Authority {self.trust_domain} root {format_serial(self._root.certificate)} until {until:%Y-%m-%d}>"
-
-    def _check_id(self, spiffe_id: SpiffeId) -> None:
-        if not spiffe_id.member_of(self.trust_domain):
-            raise RequestError(f"{spiffe_id}: this CA issues for trust domain {self.trust_domain} only")
-        if not spiffe_id.path:
-            raise RequestError(f"{spiffe_id}: wanted an ID with a path; the trust domain's own ID is no workload's")
-
-    def _load(self) -> tuple[Signer, Signer] | None:
-        stored = self._keys.load()
-        if not stored:
-            return None
-        root, intermediate = stored[Slot.ROOT], stored[Slot.INTERMEDIATE]
-        check_hierarchy(self.trust_domain, root, intermediate, self._keys)
-        return root, intermediate
-
-    def _create(self) -> tuple[Signer, Signer]:
-        key = self._keys.generate(Slot.ROOT)
-        now, ttl = self._clock.now(), self._lifetimes.root
-        root = Signer(root_certificate(self.trust_domain, key, now, ttl, self._subject), key)
-        intermediate = self._new_intermediate(root)
-        self._keys.save({Slot.ROOT: root, Slot.INTERMEDIATE: intermediate})
-        return root, intermediate
 
     def _new_intermediate(self, root: Signer) -> Signer:
         key = self._keys.generate(Slot.INTERMEDIATE)
@@ -193,17 +188,13 @@ class Authority:
         public_key = key.public_key()
         return Signer(intermediate_certificate(self.trust_domain, public_key, root, now, ttl, self._subject), key)
 
-    def _signer(self) -> Signer:
-        if self._renew_after is not None and self._clock.now() > self._renew_after:
-            self._renew()
-        return self._intermediate
-
     def _half_life(self) -> datetime | None:
-        """Of the present intermediate, or earlier where a stored one was made for shorter leaves; None for one that
-        lasts as long as the root: it gains nothing from a renewal.
+        """When to renew the intermediate: after half of its lifetime, or earlier if a leaf would outlive it.
+
+        None if the intermediate lasts as long as the root, since a new one would not last longer.
         """
         present = self._intermediate.certificate
-        # Without the backdating, which is no life: counted as one, it is half of all where the CA lives 10 s.
+        # Without the backdating: for a CA with a TTL of 10 s, that would be half of the validity period.
         start, end = present.not_valid_before_utc + BACKDATE, present.not_valid_after_utc
         if end >= self._root.certificate.not_valid_after_utc:
             return None
@@ -214,7 +205,7 @@ class Authority:
         try:
             self._keys.save({Slot.INTERMEDIATE: renewed})
         except ConfigError as error:
-            # The present one still signs, and where it has expired the next step refuses: nobody is cut off early.
+            # The current intermediate still signs until it expires; then signing fails with its own error.
             log.warning("the intermediate CA of %s could not be renewed: %s", self.trust_domain, error)
             return
         self._intermediate = renewed

@@ -1,6 +1,6 @@
-"""What the CA takes from a certificate signing request: the public key, proven to be the requester's, and nothing else.
+"""Takes the public key from a certificate signing request, whose signature proves that the requester has the key.
 
-The names that a request asks for are ignored: who the requester is was decided before, by something it can't write.
+Names in the request are ignored: the requester's identity was established before, by means that it does not control.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from meshtls.svid.keys import MAX_EXPONENT, MAX_RSA_BITS, MIN_RSA_BITS
 
 __all__ = ["MAX_REQUEST_BYTES", "check_public_key", "public_key_of_csr"]
 
-#: Of a request in PEM or DER. RSA-4096's is 1.7 KiB in PEM.
+#: The limit for a request in PEM or DER. A request for RSA-4096 has 1.7 KiB in PEM.
 MAX_REQUEST_BYTES = 16 << 10
 _CURVES = ("secp256r1", "secp384r1")
 _WANTED_KEYS = (
@@ -25,15 +25,16 @@ _WANTED_KEYS = (
 
 
 def public_key_of_csr(request: bytes) -> PublicKey:
-    """The public key of a PKCS#10 request in PEM or DER whose own signature holds (RFC 2986).
+    """The public key of a PKCS#10 request in PEM or DER, after its signature is verified (RFC 2986).
 
-    Raises RequestError for bytes that are no request or too many of them, a key of another kind or size, or a signature
-    by another key. The key is looked at before anything is verified with it: it may be a stranger's.
+    Raises RequestError for an invalid or too large request, an unsupported key, or a signature by another key.
     """
     if len(request) > MAX_REQUEST_BYTES:
         raise RequestError(f"CSR: wanted at most {MAX_REQUEST_BYTES} bytes, got {len(request)}")
     try:
-        csr = _load(request)
+        pem = b"-----BEGIN" in request
+        csr = x509.load_pem_x509_csr(request) if pem else x509.load_der_x509_csr(request)
+        # Checked before it verifies anything: with a large key of a stranger, verification is expensive.
         key = check_public_key(csr.public_key())
         signed = csr.is_signature_valid
     except RequestError:
@@ -46,7 +47,7 @@ def public_key_of_csr(request: bytes) -> PublicKey:
 
 
 def check_public_key(key: object) -> PublicKey:
-    """This key, if the CA certifies such keys. Raises RequestError that names the kind that came."""
+    """Return this key if the CA certifies keys of its kind. Raises RequestError that names the kind."""
     if isinstance(key, ec.EllipticCurvePublicKey):
         if key.curve.name not in _CURVES:
             raise RequestError(f"public key: {_WANTED_KEYS}, got EC {key.curve.name}")
@@ -58,9 +59,3 @@ def check_public_key(key: object) -> PublicKey:
             raise RequestError(f"public key: {_WANTED_KEYS}, got one of {exponent.bit_length()} bits")
         return key
     raise RequestError(f"public key: {_WANTED_KEYS}, got {type(key).__name__.removesuffix('PublicKey')}")
-
-
-def _load(request: bytes) -> x509.CertificateSigningRequest:
-    if b"-----BEGIN" in request:
-        return x509.load_pem_x509_csr(request)
-    return x509.load_der_x509_csr(request)

@@ -1,4 +1,4 @@
-"""Do a stored root and intermediate belong together, to their keys and to this trust domain? Pure."""
+"""Checks that a stored root and intermediate match each other, their keys and the trust domain. Pure."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["check_hierarchy"]
 
 
 def check_hierarchy(trust_domain: TrustDomain, root: Signer, intermediate: Signer, keys: KeyManager) -> None:
-    """Raises ConfigError that names the place and what is wrong with it."""
+    """Raises ConfigError with the place of the key and what is wrong."""
     for slot, signer in ((Slot.ROOT, root), (Slot.INTERMEDIATE, intermediate)):
-        for wrong in _wrongs(trust_domain, signer, root.certificate):
-            raise ConfigError(f"{keys.where(slot)}: {wrong}")
+        for violation in _violations(trust_domain, signer, root.certificate):
+            raise ConfigError(f"{keys.where(slot)}: {violation}")
 
 
-def _wrongs(trust_domain: TrustDomain, signer: Signer, root: x509.Certificate) -> Iterator[str]:
+def _violations(trust_domain: TrustDomain, signer: Signer, root: x509.Certificate) -> Iterator[str]:
     certificate = signer.certificate
     if certificate.public_key() != signer.private_key.public_key():
         yield "the private key does not belong to the certificate; restore the file from a backup"

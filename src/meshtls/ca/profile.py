@@ -1,7 +1,7 @@
-"""Certificate templates of the three kinds the CA signs: root, intermediate, leaf. Pure.
+"""Certificate templates of the three kinds that the CA signs: root, intermediate, leaf. Pure.
 
-The shape is SPIRE's, so a bundle or a chain of ours can stand in for one of theirs: a CA certificate names its trust
-domain in a URI SAN, a leaf names one workload (X509-SVID, sections 2 to 5; RFC 5280, section 4.2).
+The profile is SPIRE's, so that chains and bundles are interchangeable: a CA certificate has its trust domain in a URI
+SAN, a leaf has one workload's ID (X509-SVID, sections 2 to 5; RFC 5280, section 4.2).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """A CA certificate and the key that signs in its name; only ``sign`` is asked of the key."""
+    """A CA certificate and its private key, of which only ``sign`` is used."""
 
     certificate: x509.Certificate
     private_key: PrivateKey = field(repr=False, compare=False)
@@ -48,7 +48,7 @@ class Signer:
 
 @dataclass(frozen=True, slots=True)
 class CaSubject:
-    """What CA certificates are called. ``country`` is two letters each; without ``common_name`` the role names it."""
+    """The subject of CA certificates. A country has two letters; an empty common name means ``meshtls <role>``."""
 
     country: tuple[str, ...] = ()
     organization: tuple[str, ...] = ("meshtls",)
@@ -79,7 +79,7 @@ def intermediate_certificate(
     ttl: timedelta,
     named: CaSubject = CaSubject(),
 ) -> x509.Certificate:
-    """A CA certificate below ``root`` that may sign leaves only. Raises ConfigError where the root has expired."""
+    """A CA certificate, issued by ``root``, that may only sign leaves. Raises ConfigError if the root has expired."""
     serial = new_serial()
     not_after = _capped(now, ttl, root.certificate)
     template = _below(root.certificate).subject_name(_ca_subject(named, "intermediate", serial))
@@ -90,14 +90,16 @@ def intermediate_certificate(
 def leaf_certificate(
     spiffe_id: SpiffeId, public_key: PublicKey, dns_names: Iterable[str], issuer: Signer, now: datetime, ttl: timedelta
 ) -> x509.Certificate:
-    """An X509-SVID: the URI SAN first, then the DNS names; it ends when its issuer does, at the latest.
+    """An X509-SVID with the URI SAN first, then the DNS names. It does not outlive its issuer.
 
-    Raises RequestError for an ID, a DNS name or a TTL that no leaf may have, ConfigError where the issuer has expired.
+    Raises RequestError for an ID, a DNS name or a TTL that a leaf can't have, ConfigError if the issuer has expired.
     """
     if ttl < timedelta(seconds=1):
         raise RequestError(f"TTL of {ttl.total_seconds():g} s: wanted at least one second")
     not_after = _capped(now, ttl, issuer.certificate)
-    template = _leaf_template(issuer.certificate).add_extension(_leaf_names(spiffe_id, dns_names), critical=False)
+    dns = (x509.DNSName(dns_name(name)) for name in dict.fromkeys(dns_names))
+    names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(str(spiffe_id)), *dns])
+    template = _leaf_template(issuer.certificate).add_extension(names, critical=False)
     template = _for_key(template, new_serial(), public_key, now, not_after)
     leaf = template.sign(issuer.private_key, _hash_for(issuer.private_key))
     broken = leaf_violations(leaf)
@@ -107,7 +109,7 @@ def leaf_certificate(
 
 
 def _ca_subject(named: CaSubject, role: str, serial: int) -> x509.Name:
-    # The serial number makes the names of successive CAs differ: a path is never built by name to the wrong one.
+    # The serial number makes the names of successive CAs distinct, so that path building by name finds the right one.
     return x509.Name(
         [
             *(x509.NameAttribute(NameOID.COUNTRY_NAME, one) for one in named.country),
@@ -147,8 +149,8 @@ def _as_ca(
     )
 
 
-# All but key, names and times is the same in every leaf of an issuer, and builders are immutable. Made anew for each it
-# would be a tenth of a leaf's price. Room for several: a process may hold more than one CA, and each renews itself.
+# Only key, names and times differ between the leaves of an issuer, and builders are immutable. Building the rest for
+# each leaf would take a tenth of the signing time. The cache has several, since a process may have more than one CA.
 @lru_cache(maxsize=16)
 def _leaf_template(issuer: x509.Certificate) -> x509.CertificateBuilder:
     usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
@@ -159,11 +161,6 @@ def _leaf_template(issuer: x509.Certificate) -> x509.CertificateBuilder:
         .add_extension(_key_usage(ca=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
     )
-
-
-def _leaf_names(spiffe_id: SpiffeId, dns_names: Iterable[str]) -> x509.SubjectAlternativeName:
-    names = (x509.DNSName(dns_name(name)) for name in dict.fromkeys(dns_names))
-    return x509.SubjectAlternativeName([x509.UniformResourceIdentifier(str(spiffe_id)), *names])
 
 
 def _capped(now: datetime, ttl: timedelta, issuer: x509.Certificate) -> datetime:

@@ -1,4 +1,4 @@
-"""What is kept of each certificate that was issued. Nothing leaves the CA before it was recorded."""
+"""Records of issued certificates. No certificate leaves the CA before it is recorded."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ class IssuanceRecord:
 
 
 class IssuanceRecorder(Protocol):
-    """Where records go: a list in memory, a database."""
+    """Stores records, in memory or in a database."""
 
     def record(self, record: IssuanceRecord) -> None:
-        """Keep it. What this raises stops the issuance."""
+        """Store the record. An exception prevents the issuance."""
 
 
 class IssuanceLog:
-    """Records in memory, oldest first; those of expired leaves are dropped when a new one comes."""
+    """Records in memory, oldest first. Records of expired leaves are dropped when a new one is added."""
 
     def __init__(self) -> None:
-        # By their ends, so that a new record costs with those that it drops and not with all that are kept.
+        # A heap by expiry, so that adding a record takes time for those that it drops, not for all.
         self._by_end: list[tuple[datetime, int, IssuanceRecord]] = []
         self._count = 0
 

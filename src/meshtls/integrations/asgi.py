@@ -1,6 +1,6 @@
-"""The peer of an ASGI request: put into its scope by a server that knows it, and asked for by the application.
+"""The peer of an ASGI request, which the server puts into the scope and the application reads.
 
-In the scope it stands in ``state``, so in Starlette and FastAPI it is ``request.state.spiffe_peer``.
+It is in the scope's ``state``, so in Starlette and FastAPI it is ``request.state.spiffe_peer``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Allow = Callable[[VerifiedPeer, Scope], bool]
 
 
 def peer_of(scope: Mapping[str, Any]) -> VerifiedPeer:
-    """The verified peer that sent this request. Raises RequestError where the server has verified none."""
+    """The verified peer that sent this request. Raises RequestError if the server has verified none."""
     peer = (scope.get("state") or {}).get(PEER)
     if not isinstance(peer, VerifiedPeer):
         raise RequestError(
@@ -34,10 +34,10 @@ def peer_of(scope: Mapping[str, Any]) -> VerifiedPeer:
 
 
 class RequirePeer:
-    """Middleware: without a verified peer, or where ``allow(peer, scope)`` is false, the application is not called.
+    """Middleware that calls the application only if there is a verified peer and ``allow(peer, scope)`` is True.
 
-    An HTTP request gets 403, a WebSocket is closed before it is accepted (which servers answer with 403). An exception
-    in ``allow`` is the server's to answer (500): the application is not called then either.
+    Otherwise an HTTP request gets 403, and a WebSocket is closed before it is accepted (servers answer it with 403). An
+    exception in ``allow`` propagates to the server (500), and the application is not called.
     """
 
     def __init__(self, app: App, allow: Allow = lambda peer, scope: True) -> None:
@@ -45,22 +45,18 @@ class RequirePeer:
         self._allow = allow
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or self._welcome(scope):
+        if scope["type"] == "lifespan" or self._allows(scope):
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008, "reason": ""})
         else:
-            await _forbid(send)
+            headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"10")]
+            await send({"type": "http.response.start", "status": 403, "headers": headers})
+            await send({"type": "http.response.body", "body": b"forbidden\n"})
 
-    def _welcome(self, scope: Scope) -> bool:
+    def _allows(self, scope: Scope) -> bool:
         try:
             peer = peer_of(scope)
         except RequestError:
             return False
         return self._allow(peer, scope) is True
-
-
-async def _forbid(send: Send) -> None:
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"10")]
-    await send({"type": "http.response.start", "status": 403, "headers": headers})
-    await send({"type": "http.response.body", "body": b"forbidden\n"})

@@ -1,4 +1,4 @@
-"""Async sources for programs without an event loop: one runs in a thread, for as long as it is needed.
+"""Runs an async source in a thread, for programs without an event loop.
 
 with blocking(X509Source()) as source:
     context = client_context(source, authorize_id("spiffe://example.org/db"))
@@ -7,9 +7,9 @@ or, for the rest of the process:
 
 source = blocking(X509Source()).enter()
 
-The thread is a daemon: it never keeps a process from ending, and at its end the resource is left in good order. A fork
-copies the value and not the thread, so in a forked child (gunicorn --preload, Celery, multiprocessing) the resource is
-entered again, in a thread of the child's own. Contexts over the source go on working there.
+The thread is a daemon: it does not keep the process from ending, and the resource is exited properly at the end. A fork
+copies the value but not the thread, so in a forked child (gunicorn --preload, Celery, multiprocessing) the resource is
+entered again in a new thread. TLS contexts over the source continue to work there.
 """
 
 from __future__ import annotations
@@ -31,27 +31,28 @@ __all__ = ["Blocking", "blocking"]
 T = TypeVar("T")
 
 log = logger("meshtls.workload")
-#: Seconds that a forked child waits for its resource before it goes on without; the thread goes on trying.
+#: Seconds that a forked child waits for its resource before it continues without; the thread continues to try.
 _FORK_WAIT = 5.0
-#: Seconds between two tries of a forked child.
+#: Seconds between two attempts of a forked child.
 _RETRY = 1.0
-#: Seconds that the end of the process waits for all resources to be left.
+#: Seconds to wait for each resource to exit at the end of the process.
 _EXIT_WAIT = 2.0
 
 
 def blocking(resource: AbstractAsyncContextManager[T], *, after_fork: bool = True) -> Blocking[T]:
-    """Run ``resource`` in an event loop of its own thread, from ``with`` or ``enter`` on.
+    """Run ``resource`` in a thread with its own event loop, from ``with`` or ``enter`` on.
 
-    Of the value only what needs no event loop may be called: a source's ``snapshot``, so also a context over it.
-    ``after_fork``: enter it again in a forked child; it has to be one that can be entered twice, as the sources can.
+    Only use methods of the value that need no event loop, such as a source's ``snapshot``, and contexts over a source.
+
+    ``after_fork``: enter the resource again in a forked child. It must support being entered twice, as sources do.
     """
     return Blocking(resource, after_fork=after_fork)
 
 
 class Blocking(Generic[T]):
-    """A context manager whose value is what entering ``resource`` gives.
+    """A context manager whose value is that of ``resource``.
 
-    What entering or leaving raises is raised here, and at the end of the body so is what ended the resource meanwhile.
+    It raises what entering and exiting the resource raise, and at the end of the body an error that ended the resource.
     """
 
     def __init__(self, resource: AbstractAsyncContextManager[T], *, after_fork: bool) -> None:
@@ -60,7 +61,7 @@ class Blocking(Generic[T]):
         self._run: _Run[T] | None = None
 
     def enter(self) -> T:
-        """For the rest of the process, or until ``close``."""
+        """Enter the resource for the rest of the process, or until ``close``."""
         self._run = _Run(self._resource)
         _running.add(self)
         try:
@@ -70,7 +71,7 @@ class Blocking(Generic[T]):
             raise
 
     def close(self) -> None:
-        """Leave the resource. Raises what leaving raises, or what has ended it before."""
+        """Exit the resource. Raises what that raises, or the error that has ended the resource."""
         _running.discard(self)
         run, self._run = self._run, None
         if run is not None:
@@ -88,12 +89,14 @@ class Blocking(Generic[T]):
     def __repr__(self) -> str:
         return f"<Blocking {self._resource!r} [{'running' if self._run else 'not running'}]>"
 
-    def _again(self) -> None:
-        """In a forked child. The parent's loop, its sockets and its epoll are left alone: they are shared with it."""
+    def _restart(self) -> None:
+        """Restart in a forked child. The parent's loop, sockets and epoll are shared with it, and are not touched."""
         run = self._run
         if run is None:
             return
-        _of_the_parent.append((run, _parts(self._resource)))
+        # Keep also what the resource and its parts hold, which entering it again replaces.
+        held = _attributes(self._resource)
+        _of_the_parent.append((run, held, [_attributes(part) for part in held]))
         if not self._after_fork:
             self._run = None
             _running.discard(self)
@@ -103,7 +106,7 @@ class Blocking(Generic[T]):
 
 
 class _Run(Generic[T]):
-    """One thread with its loop, from entering the resource to leaving it."""
+    """One thread with its loop, from entering the resource to exiting it."""
 
     def __init__(self, resource: AbstractAsyncContextManager[T], *, insistent: bool = False) -> None:
         self._resource = resource
@@ -115,18 +118,18 @@ class _Run(Generic[T]):
         self._thread.start()
 
     def value(self) -> T:
-        """Waits. Raises what entering raises."""
+        """Wait for the value. Raises what entering raises."""
         return self._entered.result()
 
     def wait(self, seconds: float) -> None:
-        """Until it was entered, and no longer than this."""
+        """Wait until the resource is entered, at most this long."""
         try:
             self._entered.exception(seconds)
         except TimeoutError:
-            log.warning("in a forked child: %r is not ready after %g s; trying on", self._resource, seconds)
+            log.warning("in a forked child: %r is not ready after %g s; still trying", self._resource, seconds)
 
     def stop(self) -> None:
-        """Ask it to end; it may have ended."""
+        """Request the end, without waiting for it. It may have ended already."""
         loop, task = self._started.result()
         try:
             loop.call_soon_threadsafe(task.cancel)
@@ -134,7 +137,7 @@ class _Run(Generic[T]):
             return
 
     def join(self, seconds: float | None = None) -> None:
-        """Wait for the end. Raises what ended it, unless that was ``stop``."""
+        """Wait for the end. Raises the error that ended it, unless that was ``stop``."""
         self._thread.join(seconds)
         if self._error is not None and not isinstance(self._error, asyncio.CancelledError):
             raise self._error
@@ -142,7 +145,7 @@ class _Run(Generic[T]):
     def _work(self) -> None:
         try:
             asyncio.run(self._hold())
-        except BaseException as error:  # noqa: BLE001  # it is raised to whoever enters or leaves
+        except BaseException as error:  # noqa: BLE001  # raised to the caller of enter or close
             self._error = error
             if not self._entered.done():
                 self._entered.set_exception(error)
@@ -158,31 +161,25 @@ class _Run(Generic[T]):
                         self._entered.set_result(value)
                     await asyncio.get_running_loop().create_future()
             except MeshtlsError as error:
-                # Nobody waits for the failure in a forked child: it may be better in a moment.
+                # In a forked child there is no caller to raise to, and the error may be temporary.
                 if not self._insistent:
                     raise
                 log.warning("in a forked child: %s; next try in %g s", error, _RETRY)
                 await asyncio.sleep(_RETRY)
 
 
-def _parts(resource: object) -> list[object]:
-    """What the resource and its parts hold now."""
-    parts = [part for one in (resource, *_held_by(resource)) for part in _held_by(one)]
-    return [*parts, *_held_by(resource)]
-
-
-def _held_by(one: object) -> list[object]:
+def _attributes(one: object) -> list[object]:
     return list(getattr(one, "__dict__", {}).values())
 
 
 _running: set[Blocking[Any]] = set()
-#: What a fork copied and must not be collected: a channel, say, would then say goodbye on the parent's connection.
+#: Objects copied by a fork that must not be garbage-collected: a channel would then send GOAWAY to the parent's peer.
 _of_the_parent: list[object] = []
 
 
 def _restart_all() -> None:
     for one in tuple(_running):
-        one._again()
+        one._restart()
 
 
 def _stop_all() -> None:

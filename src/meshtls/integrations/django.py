@@ -2,8 +2,8 @@
 
 MIDDLEWARE = ["meshtls.integrations.django.peer_middleware", ...]
 
-The peer comes from the connection: under WSGI of gunicorn, which hands it out, under ASGI of
-``meshtls.integrations.uvicorn``. Under any other server every request is refused.
+The peer is that of the connection. For WSGI, serve with gunicorn, which exposes the connection; for ASGI, with
+``meshtls.integrations.uvicorn``. With any other server every request is refused.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ View = Callable[..., Any]
 
 
 def peer_of_request(request: Any) -> VerifiedPeer:
-    """The verified peer that sent this request. Raises RequestError where the server has verified none."""
+    """The verified peer that sent this request. Raises RequestError if the server has verified none."""
     if hasattr(request, "scope"):
         return peer_of(request.scope)
     connection = request.META.get("gunicorn.socket")
@@ -41,7 +41,7 @@ def peer_of_request(request: Any) -> VerifiedPeer:
 
 @sync_and_async_middleware  # type: ignore[untyped-decorator]  # Django has no types
 def peer_middleware(get_response: View) -> View:
-    """Answers a request without a verified peer with 403; no view is called then."""
+    """Middleware that answers a request without a verified peer with 403, without calling a view."""
 
     def admit(request: Any) -> HttpResponse | None:
         try:
@@ -65,9 +65,9 @@ def peer_middleware(get_response: View) -> View:
 
 
 def require(*spiffe_ids: SpiffeId | str) -> Callable[[View], View]:
-    """A view's decorator: peers of other IDs get 403, with ``peer_middleware`` or without.
+    """Decorator of a view: only peers with these IDs may call it, others get 403. Works without ``peer_middleware``.
 
-    Raises TypeError without an ID and InvalidSpiffeIdError for a text that is none.
+    Raises TypeError without an ID, and InvalidSpiffeIdError for an invalid one.
     """
     wanted = required_ids(*spiffe_ids)
 

@@ -1,6 +1,7 @@
-"""FastAPI: ``Depends(require("spiffe://example.org/web"))`` lets these peers call a route, and gives it the peer.
+"""FastAPI: ``Depends(require("spiffe://example.org/web"))`` allows these peers to call a route, and passes the peer.
 
-The server has to put the peer into the scope: see ``meshtls.integrations.uvicorn``. Under any other, all are refused.
+The server must put the peer into the scope: see ``meshtls.integrations.uvicorn``. With any other server, all requests
+are refused.
 """
 
 from __future__ import annotations
@@ -25,16 +26,16 @@ log = logger("meshtls.policy")
 def require(
     *spiffe_ids: SpiffeId | str, allow: Allow | None = None
 ) -> Callable[[HTTPConnection], Awaitable[VerifiedPeer]]:
-    """A dependency: the verified peer, where it has one of these IDs or ``allow(peer, scope)`` is True.
+    """A dependency whose value is the verified peer, if it has one of these IDs or ``allow(peer, scope)`` is True.
 
-    Give IDs or ``allow``, not both. Everybody else gets 403 (RFC 9110, section 15.5.4); a WebSocket is closed with 1008
-    (RFC 6455, section 7.4.1) before it is accepted. The reason is in our log and not in the answer.
+    Pass IDs or ``allow``, not both. Other requests get 403 (RFC 9110, section 15.5.4); a WebSocket is closed with 1008
+    (RFC 6455, section 7.4.1) before it is accepted. The reason is logged, and not in the answer.
 
-    Raises TypeError without either, for none is a default that is safe, and InvalidSpiffeIdError for what is no ID.
+    Raises TypeError without either, since there is no safe default, and InvalidSpiffeIdError for an invalid ID.
     """
     if allow is None:
         wanted = required_ids(*spiffe_ids)
-        allow = lambda peer, scope: peer.spiffe_id in wanted  # noqa: E731  # one of two forms of the same rule
+        allow = lambda peer, scope: peer.spiffe_id in wanted  # noqa: E731  # the default of the parameter
     elif spiffe_ids or not callable(allow):
         raise TypeError(f"require: wanted SPIFFE IDs or a function allow(peer, scope), one of the two, got {allow!r}")
 

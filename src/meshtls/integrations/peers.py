@@ -1,4 +1,4 @@
-"""Who is at the other end of a connection, whatever library carries it."""
+"""The verified peer of a connection, for any library."""
 
 from __future__ import annotations
 
@@ -17,17 +17,22 @@ class Carrier(Protocol):
     """asyncio's StreamWriter and transports, uvloop's, and httpx's ``response.extensions["network_stream"]``."""
 
     def get_extra_info(self, name: str, /) -> Any:
-        """What the carrier has under this name, None for nothing."""
+        """The carrier's object of this name, or None."""
 
 
 def verified_peer(connection: Carrier | socket.socket) -> VerifiedPeer:
-    """The peer at the other end, as a context of ours verified and authorized it.
+    """The peer of the connection, as verified and authorized by a meshtls context.
 
-    A socket is an ``ssl.SSLSocket`` of ours, as in gunicorn's ``environ["gunicorn.socket"]``. Raises RequestError where
-    the connection is not TLS, its handshake is not over or its context none of ours: never an unverified peer.
+    A socket must be an ``ssl.SSLSocket`` of such a context, as in gunicorn's ``environ["gunicorn.socket"]``.
+
+    Raises RequestError if the connection is not TLS, its handshake is not complete, or its context is not one of
+    meshtls. An unverified peer is never returned.
     """
-    tls = _tls_of(connection)
-    # httpcore's sync backend hands out the C object, which knows the SSLSocket that it belongs to.
+    if isinstance(connection, socket.socket):
+        tls: Any = connection if isinstance(connection, ssl.SSLSocket) else None
+    else:
+        tls = connection.get_extra_info("ssl_object")
+    # httpcore's sync backend returns the C object, whose owner is the SSLSocket.
     peer = getattr(getattr(tls, "owner", tls), "peer", None)
     if not isinstance(peer, VerifiedPeer):
         raise RequestError(
@@ -37,19 +42,13 @@ def verified_peer(connection: Carrier | socket.socket) -> VerifiedPeer:
     return peer
 
 
-def _tls_of(connection: Carrier | socket.socket) -> Any:
-    if isinstance(connection, socket.socket):
-        return connection if isinstance(connection, ssl.SSLSocket) else None
-    return connection.get_extra_info("ssl_object")
-
-
 def required_ids(*spiffe_ids: SpiffeId | str) -> frozenset[SpiffeId]:
-    """What a ``require`` takes. Raises TypeError for none at all and InvalidSpiffeIdError for a text that is no ID."""
+    """The IDs passed to ``require``. Raises TypeError without an ID, InvalidSpiffeIdError for an invalid one."""
     if not spiffe_ids:
-        raise TypeError("require: wanted one or more SPIFFE IDs, got none; name each peer that is welcome")
+        raise TypeError("require: wanted one or more SPIFFE IDs, got none; pass the ID of each peer to allow")
     for one in spiffe_ids:
         if not isinstance(one, SpiffeId | str):
             raise TypeError(
-                f"require: wanted SPIFFE IDs, each a str or SpiffeId, got {one!r}; give each as an argument"
+                f"require: wanted SPIFFE IDs, each a str or SpiffeId, got {one!r}; pass each as an argument"
             )
     return frozenset(SpiffeId.parse(one) if isinstance(one, str) else one for one in spiffe_ids)

@@ -16,18 +16,18 @@ __all__ = ["MeshAdapter"]
 
 
 class MeshAdapter(HTTPAdapter):
-    """Talks to https URLs with a ``client_context``; the server is judged by its SPIFFE ID, not by its host name.
+    """Connects to https URLs with a ``client_context``, which verifies the server's SPIFFE ID instead of its host name.
 
-    ``verify`` can't turn that off: False raises ConfigError, and so does ``cert``. A path in ``verify`` has no effect,
-    since requests puts REQUESTS_CA_BUNDLE there: who is trusted comes from the context's source.
+    Verification can't be disabled: ``verify=False`` raises ConfigError, and so does ``cert``. A path in ``verify`` is
+    ignored, since requests puts REQUESTS_CA_BUNDLE there; the context's source has the trust bundles.
 
-    A redirect to anything but https leads out of the mesh, where nobody is verified: it raises requests' InvalidSchema,
-    unless ``insecure_redirects`` is set.
+    A redirect to a URL that is not https would leave the mesh, without verification. It raises requests'
+    InvalidSchema, unless ``insecure_redirects`` is set.
     """
 
     def __init__(self, context: RotatingContext, *, insecure_redirects: bool = False, **settings: Any) -> None:
         self._insecure_redirects = insecure_redirects
-        # urllib3 would compare the host name with the certificate's DNS names; an SVID needs none.
+        # urllib3 would match the host name against the certificate's DNS names, which an SVID need not have.
         self._tls: dict[str, Any] = {"ssl_context": context, "assert_hostname": False, "cert_reqs": "CERT_REQUIRED"}
         super().__init__(**settings)
 
@@ -44,29 +44,22 @@ class MeshAdapter(HTTPAdapter):
         return host, dict(self._tls)
 
     def send(self, request: PreparedRequest, *args: Any, **settings: Any) -> Response:
-        """Raises what requests does, and InvalidSchema for a redirect out of the mesh."""
+        """As in requests; also raises InvalidSchema for a redirect out of the mesh."""
         response = super().send(request, *args, **settings)
         if response.is_redirect and not self._insecure_redirects:
-            try:
-                _check_redirect(str(request.url), response.headers["location"])
-            except InvalidSchema:
+            target = urljoin(str(request.url), response.headers["location"])
+            if urlsplit(target).scheme != "https":
                 response.close()
-                raise
+                raise InvalidSchema(
+                    f"{request.url} redirects to {target}: wanted https, since other schemes are not verified;"
+                    " to allow it, create the MeshAdapter with insecure_redirects=True"
+                )
         return response
 
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
-        """What requests calls with the settings of one request."""
+        """Called by requests with the settings of one request."""
         if verify is False or cert:
             raise ConfigError(
                 f"{'verify=False' if verify is False else 'cert'}: wanted neither; a meshtls context always verifies"
                 " the server, and presents its source's own SVID"
             )
-
-
-def _check_redirect(url: str, location: str) -> None:
-    target = urljoin(url, location)
-    if urlsplit(target).scheme != "https":
-        raise InvalidSchema(
-            f"{url} redirects to {target}: wanted https, for elsewhere nobody is verified; if that is meant to be, make"
-            " the MeshAdapter with insecure_redirects=True"
-        )

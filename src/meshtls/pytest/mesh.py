@@ -1,4 +1,4 @@
-"""What the fixture ``mesh`` gives: identities that a test needs, each really signed, the bad ones too."""
+"""The fixture ``mesh``: valid and invalid identities for tests, all of them really signed."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ _HOUR = timedelta(hours=1)
 
 
 class Mesh:
-    """A CA in memory. Wherever a method takes a ``name``, a path like ``/ns/a/sa/b`` and a whole SPIFFE ID do as well.
+    """A CA in memory. A ``name`` may also be a path such as ``/ns/a/sa/b`` or a whole SPIFFE ID.
 
-    ``async`` code uses what it gives as it is: sources are asked without waiting, and Workload APIs have an address.
+    Async code may use it as it is: sources don't block, and Workload APIs have an address.
     """
 
     def __init__(self, trust_domain: str = "example.org") -> None:
@@ -49,14 +49,14 @@ class Mesh:
         self._open = ExitStack()
 
     def id(self, name: SpiffeId | str) -> SpiffeId:
-        """``service-a`` is ``spiffe://example.org/service-a``. Raises InvalidSpiffeIdError for what can't be an ID."""
+        """The ID of a name: ``spiffe://example.org/service-a`` for ``service-a``. Raises InvalidSpiffeIdError."""
         if isinstance(name, SpiffeId):
             return name
         return SpiffeId.parse(name) if "://" in name else SpiffeId(self.trust_domain, "/" + name.removeprefix("/"))
 
     @property
     def bundle(self) -> TrustBundle:
-        """What verifies every good SVID of this mesh."""
+        """The bundle that verifies every valid SVID of this mesh."""
         return self._authority.bundle
 
     def source(
@@ -67,15 +67,15 @@ class Mesh:
         dns_names: Iterable[str] = (),
         trusts: Iterable[TrustBundle] = (),
     ) -> MeshSource:
-        """A good identity, which lasts for ``ttl`` and changes when told to ``rotate``.
+        """A valid identity, which lasts for ``ttl`` and is renewed by ``rotate``.
 
-        ``trusts`` are bundles of other trust domains that it knows. Raises RequestError for an ID that is not ours.
+        ``trusts`` are the bundles of other trust domains. Raises RequestError for an ID of another trust domain.
         """
         spiffe_id, names = self.id(name), tuple(dns_names)
         return MeshSource(lambda: _issued(self._authority, spiffe_id, ttl, names), BundleSet([*trusts, self.bundle]))
 
     def foreign(self, name: SpiffeId | str = "foreign") -> MeshSource:
-        """An identity under our names that somebody else's CA signed. It trusts ours: who refuses is the other side."""
+        """An identity of this trust domain signed by a foreign CA. It trusts our CA, so that only its peer refuses."""
         spiffe_id = self.id(name)
         if self._foreign is None:
             self._foreign = Authority.create(self.trust_domain, self._clock)
@@ -83,25 +83,34 @@ class Mesh:
         return MeshSource(lambda: _issued(authority, spiffe_id, _HOUR, ()), BundleSet([self.bundle]))
 
     def expired(self, name: SpiffeId | str) -> MeshSource:
-        """An identity that our own CA signed and that ended an hour ago; it is presented nevertheless."""
+        """An identity that our CA signed and that expired an hour ago; it is presented nevertheless."""
         spiffe_id = self.id(name)
-        return MeshSource(lambda: self._ended(spiffe_id), BundleSet([self.bundle]))
+
+        def issue() -> X509Svid:
+            if not spiffe_id.member_of(self.trust_domain):
+                raise RequestError(f"{spiffe_id}: this mesh issues for trust domain {self.trust_domain} only")
+            key, signer = ec.generate_private_key(ec.SECP256R1()), self._authority.intermediate
+            then = self._clock.now() - 2 * _HOUR
+            leaf = leaf_certificate(spiffe_id, key.public_key(), (), signer, then, _HOUR)
+            return X509Svid.from_chain((leaf, signer.certificate), key)
+
+        return MeshSource(issue, BundleSet([self.bundle]))
 
     def handshake(self, client: X509ContextSource | ssl.SSLContext, server: ssl.SSLContext) -> VerifiedPeer:
-        """Shake hands in memory, and give the client as the server verified and allowed it.
+        """Make a handshake in memory, and return the client as the server verified and authorized it.
 
-        ``client`` is a context, or a source that takes any server. Raises the PeerError of the side that refused,
-        LocalIdentityError where a side has no identity to show.
+        ``client`` is a context, or a source, which then accepts any server. Raises the PeerError of the side that
+        refused, and LocalIdentityError if a side has no identity.
         """
         if not isinstance(client, ssl.SSLContext):
             client = client_context(client, authorize_any())
         return handshake(client, server)
 
     def workload_api(self, name: SpiffeId | str, *, dns_names: Iterable[str] = ()) -> MeshWorkloadApi:
-        """A Workload API on a temporary socket: every process of this user is ``name`` there.
+        """A Workload API on a temporary socket, which gives the identity ``name`` to every process of this user.
 
-        It runs until the end of the test, or of the ``with`` block that it is used in. Each call makes another one:
-        start one program per identity. Raises ConfigError where it can't be served here.
+        It runs until the end of the test, or of its ``with`` block. Each call starts another one, for a program with
+        another identity. Raises ConfigError if it can't be served on this machine.
         """
         serving = self._open.enter_context(ExitStack())
         directory = Path(serving.enter_context(tempfile.TemporaryDirectory(prefix="meshtls-")))
@@ -119,14 +128,6 @@ class Mesh:
 
     def __repr__(self) -> str:
         return f"<Mesh {self.trust_domain}>"
-
-    def _ended(self, spiffe_id: SpiffeId) -> X509Svid:
-        if not spiffe_id.member_of(self.trust_domain):
-            raise RequestError(f"{spiffe_id}: this mesh issues for trust domain {self.trust_domain} only")
-        key, signer = ec.generate_private_key(ec.SECP256R1()), self._authority.intermediate
-        then = self._clock.now() - 2 * _HOUR
-        leaf = leaf_certificate(spiffe_id, key.public_key(), (), signer, then, _HOUR)
-        return X509Svid.from_chain((leaf, signer.certificate), key)
 
 
 def _issued(authority: Authority, spiffe_id: SpiffeId, ttl: timedelta, dns_names: tuple[str, ...]) -> X509Svid:

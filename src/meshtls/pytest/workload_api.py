@@ -1,4 +1,4 @@
-"""A real Workload API for one identity, in a thread of its own, so that plain tests can have one."""
+"""A real Workload API for one identity, in a thread of its own, so that plain tests can use it."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _TTL = 3600
 
 
 class MeshWorkloadApi:
-    """``address`` is what SPIFFE_ENDPOINT_SOCKET has to say, and ``environment`` says it, for a program to be started.
+    """A running Workload API. ``address`` is the value for SPIFFE_ENDPOINT_SOCKET, and ``environment`` sets it.
 
-    ``Mesh.workload_api`` has started it, in an event loop of its own. As a context manager it ends with the block, else
-    with the test. Its methods are for every other thread, and wait for what they say.
+    ``Mesh.workload_api`` starts it in a thread with its own event loop. As a context manager it ends with the block,
+    otherwise with the test. Call its methods from other threads; they return when their effect is visible.
     """
 
     def __init__(
@@ -38,9 +38,16 @@ class MeshWorkloadApi:
     ) -> None:
         self.spiffe_id = spiffe_id
         self.address = f"unix://{path}"
-        self._entry = _entry_of(spiffe_id, dns_names)
+        self._entry = Entry(
+            id=_ENTRY,
+            spiffe_id=spiffe_id,
+            parent_id=agent_id(spiffe_id.trust_domain, "join_token", "pytest"),
+            selectors=(Selector("unix", f"uid:{os.getuid()}"),),
+            x509_svid_ttl=_TTL,
+            dns_names=dns_names,
+        )
         self._authority, self._jwt_key, self._path = authority, jwt_key, path
-        #: Ends what serves this; set by who started it, and harmless the second time.
+        #: Ends the server. Set by its starter; a second call has no effect.
         self.stop: Callable[[], object] = lambda: None
         self._open = AsyncExitStack()
         self._loop: asyncio.AbstractEventLoop
@@ -53,26 +60,26 @@ class MeshWorkloadApi:
 
     @property
     def serial(self) -> str:
-        """Of the certificate that is served, hexadecimal. Raises RequestError after ``revoke``."""
+        """The serial number of the served certificate, in hexadecimal. Raises RequestError after ``revoke``."""
         svid = self._agent.identities.cache.svid_of(_ENTRY)
         if svid is None:
-            raise RequestError(f"{self.spiffe_id}: it was revoked, there is no certificate any more")
+            raise RequestError(f"{self.spiffe_id}: there is no certificate: the identity was revoked")
         return svid.serial
 
     def rotate(self) -> None:
-        """Serve a new SVID, pushed to whoever listens. Raises RequestError after ``revoke``."""
+        """Serve a new SVID, and push it to all watchers. Raises RequestError after ``revoke``."""
         before = self.serial
-        # An SVID of another lifetime was not signed for the entry as it now is: the agent has it signed anew at once.
+        # With another TTL the entry has changed, so the agent requests a new SVID immediately.
         self._entry = replace(self._entry, x509_svid_ttl=self._entry.x509_svid_ttl - 1)
         self._wait_for(lambda: self._upstream.put_entry(self._entry), lambda: self.serial != before)
 
     def revoke(self) -> None:
-        """Take the identity away: callers get PermissionDenied, those that listen too, and sources give it no more."""
+        """Withdraw the identity: callers and watchers get PermissionDenied, and sources withdraw it."""
         cache = self._agent.identities.cache
         self._wait_for(lambda: self._upstream.remove_entry(_ENTRY), lambda: cache.entries.get(_ENTRY) is None)
 
     def restore(self) -> None:
-        """Give the identity back after ``revoke``, with a new SVID."""
+        """Restore the identity after ``revoke``, with a new SVID."""
         cache = self._agent.identities.cache
         self._wait_for(lambda: self._upstream.put_entry(self._entry), lambda: cache.svid_of(_ENTRY) is not None)
 
@@ -101,23 +108,12 @@ class MeshWorkloadApi:
         return f"<MeshWorkloadApi {self.spiffe_id} at {self.address}>"
 
     def _wait_for(self, change: Callable[[], object], effect: Callable[[], bool]) -> None:
-        asyncio.run_coroutine_threadsafe(self._change(change, effect), self._loop).result()
+        async def change_and_wait() -> None:
+            with self._agent.identities.watching() as watcher:
+                watcher.follow(frozenset(self._entry.selectors))
+                change()
+                while not effect():
+                    await watcher.news.wait()
+                    watcher.news.clear()
 
-    async def _change(self, change: Callable[[], object], effect: Callable[[], bool]) -> None:
-        with self._agent.identities.watching() as watcher:
-            watcher.follow(frozenset(self._entry.selectors))
-            change()
-            while not effect():
-                await watcher.news.wait()
-                watcher.news.clear()
-
-
-def _entry_of(spiffe_id: SpiffeId, dns_names: tuple[str, ...]) -> Entry:
-    return Entry(
-        id=_ENTRY,
-        spiffe_id=spiffe_id,
-        parent_id=agent_id(spiffe_id.trust_domain, "join_token", "pytest"),
-        selectors=(Selector("unix", f"uid:{os.getuid()}"),),
-        x509_svid_ttl=_TTL,
-        dns_names=dns_names,
-    )
+        asyncio.run_coroutine_threadsafe(change_and_wait(), self._loop).result()

@@ -423,7 +423,7 @@ def test_a_server_whose_data_directory_another_one_uses_says_so_and_ends(server:
 
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.endswith(
-        "another process uses it; stop that one or give another directory\n",
+        "another process uses it; stop that process or use another directory\n",
     )
     assert "Traceback" not in done.stderr
 

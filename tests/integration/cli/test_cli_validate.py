@@ -107,7 +107,7 @@ def test_a_log_level_that_an_agent_takes_for_another_is_told_by_validate_and_run
     file.write_text(
         file.read_text().replace("log_level: ERROR", f"log_level: {level}") + f"join_token: x\nserver_port: {port}\n"
     )
-    notice = f"{file}, line 6: log_level: there is nothing below DEBUG here; taken as DEBUG"
+    notice = f"{file}, line 6: log_level: there is no level below DEBUG; using DEBUG"
 
     validated = tell("agent", "validate", "--config", file, "--output", "json")
     with started("agent", "run", "--config", file) as process:

@@ -105,12 +105,12 @@ async def test_a_websocket_is_accepted_from_the_peer_that_it_requires(
 @pytest.mark.parametrize(
     ("ids", "settings", "error", "message"),
     [
-        ((), {}, TypeError, "require: wanted one or more SPIFFE IDs, got none; name each peer that is welcome"),
+        ((), {}, TypeError, "require: wanted one or more SPIFFE IDs, got none; pass the ID of each peer to allow"),
         (
             ([WEB],),
             {},
             TypeError,
-            f"require: wanted SPIFFE IDs, each a str or SpiffeId, got ['{WEB}']; give each as an argument",
+            f"require: wanted SPIFFE IDs, each a str or SpiffeId, got ['{WEB}']; pass each as an argument",
         ),
         (
             (WEB,),

@@ -119,7 +119,7 @@ async def test_a_second_server_on_one_data_directory_is_refused(tmp_path: Path) 
     async with started(config) as server:
         error = await refusal(replace(config, socket_path=tmp_path / "other.sock"))
         assert str(error) == (
-            f"data directory {config.data_dir}: another process uses it; stop that one or give another directory"
+            f"data directory {config.data_dir}: another process uses it; stop that process or use another directory"
         )
         assert (await server.admin.health()).ready
     async with started(config):
@@ -143,7 +143,10 @@ async def test_a_data_directory_that_others_can_read_is_refused(tmp_path: Path) 
     config = config_for(tmp_path)
     config.data_dir.mkdir(mode=0o755)
     error = await refusal(config)
-    assert str(error) == f"{config.data_dir}: mode 0755 lets others at a CA key; run chmod 700 {config.data_dir}"
+    assert (
+        str(error)
+        == f"{config.data_dir}: mode 0755 gives other users access to a CA key; run chmod 700 {config.data_dir}"
+    )
 
 
 async def test_a_data_store_that_is_no_database_is_named(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_the_least_that_an_agent_needs(directory: Path) -> None:
     ("level", "taken", "notices"),
     [
         ("Info", "INFO", ()),
-        ("trace", "DEBUG", ("f, line 6: log_level: there is nothing below DEBUG here; taken as DEBUG",)),
+        ("trace", "DEBUG", ("f, line 6: log_level: there is no level below DEBUG; using DEBUG",)),
     ],
 )
 def test_a_log_level_that_is_taken_for_another_is_said_to_be(
@@ -208,7 +208,7 @@ POP = "x509pop:\n  certificate_path: {directory}/node.pem\n  private_key_path: {
         (
             lambda text: text.replace("join_token: s3cret\n", POP + "open.key\n"),
             "line 7: x509pop.private_key_path: {directory}/open.key: wanted a private key in PEM, without a password:"
-            " {directory}/open.key: mode 0644 lets others at",
+            " {directory}/open.key: mode 0644 gives other users access to a CA key",
         ),
         (
             lambda text: text + "workload_attestors: [unix, windows]\n",

@@ -100,7 +100,7 @@ def test_a_key_file_that_others_can_reach_is_refused(tmp_path: Path, name: str, 
     directory = found(tmp_path / "ca")
     (directory / name).chmod(mode)
     assert refusal(directory) == (
-        f"{directory / name}: mode {mode:04o} lets others at a CA key; run chmod 600 {directory / name}"
+        f"{directory / name}: mode {mode:04o} gives other users access to a CA key; run chmod 600 {directory / name}"
     )
     (directory / name).chmod(0o600)
     start(directory).close()
@@ -110,7 +110,9 @@ def test_a_key_file_that_others_can_reach_is_refused(tmp_path: Path, name: str, 
 def test_a_directory_that_others_can_reach_is_refused(tmp_path: Path, mode: int) -> None:
     directory = found(tmp_path / "ca")
     directory.chmod(mode)
-    assert refusal(directory) == (f"{directory}: mode {mode:04o} lets others at a CA key; run chmod 700 {directory}")
+    assert refusal(directory) == (
+        f"{directory}: mode {mode:04o} gives other users access to a CA key; run chmod 700 {directory}"
+    )
     directory.chmod(0o700)
     start(directory).close()
 
@@ -120,7 +122,7 @@ def test_a_key_file_of_another_user_is_refused(tmp_path: Path) -> None:
     directory = found(tmp_path / "ca")
     os.chown(directory / "root.pem", 12345, -1)
     assert refusal(directory) == (
-        f"{directory}/root.pem: wanted it owned by uid 0, which runs this, got uid 12345;"
+        f"{directory}/root.pem: wanted owner uid 0, the user of this process, got uid 12345;"
         f" run as that user or chown 0 {directory}/root.pem"
     )
 
@@ -271,7 +273,7 @@ def test_two_authorities_cant_have_one_directory(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as raised:
         start(tmp_path / "ca")
     assert str(raised.value) == (
-        f"data directory {tmp_path}/ca: another process uses it; stop that one or give another directory"
+        f"data directory {tmp_path}/ca: another process uses it; stop that process or use another directory"
     )
     first.close()
     start(tmp_path / "ca").close()

@@ -143,7 +143,7 @@ class TestWorkloadApi:
                     await client.fetch_x509_context()
             with pytest.raises(IdentityWithdrawnError, match="PERMISSION_DENIED"):
                 await asyncio.wait_for(_until_lost(source), 20)
-            with pytest.raises(RequestError, match="it was revoked"):
+            with pytest.raises(RequestError, match="the identity was revoked"):
                 api.rotate()
             api.restore()
             third = await source.changed(second.generation)

@@ -267,7 +267,7 @@ def test_an_svid_signed_under_a_short_ca_ttl_expires_before_its_issuer(tmp_path:
         ("debug", "DEBUG", ()),
         ("Info", "INFO", ()),
         ("warning", "WARNING", ()),
-        ("trace", "DEBUG", ("f, line 3: server.log_level: there is nothing below DEBUG here; taken as DEBUG",)),
+        ("trace", "DEBUG", ("f, line 3: server.log_level: there is no level below DEBUG; using DEBUG",)),
     ],
 )
 def test_a_log_level_is_taken_in_any_case(level: str, taken: str, notices: tuple[str, ...]) -> None:

@@ -154,7 +154,7 @@ GOOD = entry("e", "/web")
         ),
         (
             {"spiffe_id": AGENT, "parent_id": OTHER},
-            f"entry {AGENT}: IDs below /meshtls/ are the server's and the agents' own; choose another",
+            f"entry {AGENT}: IDs below /meshtls/ are reserved for the server and the agents; choose another",
         ),
         (
             {"parent_id": SpiffeId(TrustDomain("b.test"), "/x")},
@@ -163,11 +163,13 @@ GOOD = entry("e", "/web")
         ({"parent_id": GOOD.spiffe_id}, "entry spiffe://example.org/web: an entry can't be its own parent"),
         (
             {"selectors": ()},
-            "entry spiffe://example.org/web: wanted at least one selector; without any, every process would be this ID",
+            "entry spiffe://example.org/web: wanted at least one selector;"
+            " without any, every process would get this ID",
         ),
         (
             {"federates_with": (TD,)},
-            "entry spiffe://example.org/web: federates_with is for other trust domains; its own bundle it has anyway",
+            "entry spiffe://example.org/web: federates_with is for other trust domains;"
+            " a workload always gets the bundle of its own",
         ),
         (
             {"x509_svid_ttl": -1},

@@ -1,13 +1,13 @@
 """CA keys in a data directory: ``root.pem`` and ``intermediate.pem``, each one certificate and its private key.
 
-Certificate and key share a file so that renewing an intermediate is one atomic replacement: there is no moment at
-which a crash leaves a key beside another key's certificate.
+Certificate and key share a file so that renewing an intermediate is one atomic replacement: a crash can't leave a key
+with the certificate of another key.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from cryptography import x509
@@ -27,8 +27,9 @@ _BEGIN, _END, _DASHES = b"-----BEGIN ", b"-----END ", b"-----"
 
 
 class DiskKeys:
-    """A KeyManager in a directory, which it locks until ``close``. Raises ConfigError where another process has it,
-    where it isn't this user's alone, or where it can't be made.
+    """A KeyManager in a directory, which it locks until ``close``.
+
+    Raises ConfigError if another process has locked the directory, other users can access it, or it can't be created.
     """
 
     def __init__(self, directory: Path, algorithm: KeyAlgorithm = KeyAlgorithm.P256) -> None:
@@ -51,7 +52,13 @@ class DiskKeys:
         return self._algorithm.generate()
 
     def save(self, signers: Mapping[Slot, Signer]) -> None:
-        replace_secrets({self._path(slot): _serialize(signer) for slot, signer in signers.items()})
+        replace_secrets(
+            {
+                self._path(slot): signer.certificate.public_bytes(Encoding.PEM)
+                + signer.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+                for slot, signer in signers.items()
+            }
+        )
 
     def where(self, slot: Slot) -> str:
         return str(self._path(slot))
@@ -68,14 +75,16 @@ class DiskKeys:
         return self._directory / f"{slot.value}.pem"
 
 
-def _serialize(signer: Signer) -> bytes:
-    key = signer.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    return signer.certificate.public_bytes(Encoding.PEM) + key
-
-
 def _parse(path: Path) -> Signer:
     content = read_secret(path)
-    found = list(_blocks(content))
+    # The label and the text of each complete block (RFC 7468).
+    found = []
+    for part in content.split(_BEGIN)[1:]:
+        label, _, rest = part.partition(_DASHES)
+        end = _END + label + _DASHES
+        body, complete, _ = rest.partition(end)
+        if complete:
+            found.append((label, _BEGIN + label + _DASHES + body + end))
     if sorted(label for label, _ in found) != [b"CERTIFICATE", b"PRIVATE KEY"]:
         labels = ", ".join(ascii(label.decode("latin-1"))[1:-1] for label, _ in found) or "no PEM at all"
         raise _corrupt(path, f"wanted one CERTIFICATE and one PRIVATE KEY in PEM, got {labels}")
@@ -90,16 +99,6 @@ def _parse(path: Path) -> Signer:
     if not isinstance(key, PrivateKey):
         raise _corrupt(path, f"wanted an EC or RSA key, got {type(key).__name__}")
     return Signer(certificate, key)
-
-
-def _blocks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The label and the whole text of each block that is complete (RFC 7468)."""
-    for part in content.split(_BEGIN)[1:]:
-        label, _, rest = part.partition(_DASHES)
-        end = _END + label + _DASHES
-        body, found, _ = rest.partition(end)
-        if found:
-            yield label, _BEGIN + label + _DASHES + body + end
 
 
 def _corrupt(path: Path, what: str) -> ConfigError:

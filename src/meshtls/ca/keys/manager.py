@@ -1,4 +1,4 @@
-"""The seam between the authority and the place that keeps its keys."""
+"""The interface between the authority and the storage of its keys."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Slot(Enum):
 
 
 class KeyAlgorithm(Enum):
-    """What kind of CA key to make; keys that are there already are used as they are."""
+    """The kind of CA key to generate. Stored keys of another kind are used as they are."""
 
     P256 = "ec-p256"
     P384 = "ec-p384"
@@ -38,19 +38,19 @@ class KeyAlgorithm(Enum):
 
 
 class KeyManager(Protocol):
-    """Makes and keeps signing keys. A key it gives needs only ``public_key`` and ``sign``: it may stay in a token."""
+    """Generates and stores signing keys. A key needs only ``public_key`` and ``sign``, so it may be in a token."""
 
     def load(self) -> Mapping[Slot, Signer]:
-        """What is kept: both slots, or none of them at the first start. Raises ConfigError where they can't be used."""
+        """The stored keys: both slots, or none at the first start. Raises ConfigError if they can't be used."""
 
     def generate(self, slot: Slot) -> PrivateKey:
-        """A new key for this slot; not kept before ``save`` gets it with its certificate."""
+        """Generate a key for this slot. It is not stored until ``save`` is called with its certificate."""
 
     def save(self, signers: Mapping[Slot, Signer]) -> None:
-        """Keep these in place of what their slots held. Raises ConfigError where that fails; the old ones then stay."""
+        """Store these, replacing their slots. Raises ConfigError if that fails; the old ones then stay."""
 
     def where(self, slot: Slot) -> str:
-        """The place of this slot in words for a message: a file's path."""
+        """The place of this slot, such as a file's path, for a message."""
 
     def close(self) -> None:
-        """Give the place free for another process."""
+        """Release the storage for another process."""

@@ -1,4 +1,4 @@
-"""CA keys that die with the process."""
+"""CA keys in memory, lost when the process ends."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class MemoryKeys:
         return f"the {slot.value} key in memory"
 
     def close(self) -> None:
-        """Nothing is held."""
+        """There is nothing to release."""
 
     def __repr__(self) -> str:
         return f"<MemoryKeys {self._algorithm.value} [{', '.join(slot.value for slot in self._signers) or 'empty'}]>"
