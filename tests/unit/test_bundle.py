@@ -387,7 +387,7 @@ class TestJwtBundleOfTheWorkloadApi:
 def test_an_unreadable_bundle_trusts_nobody_and_says_why() -> None:
     bundle = TrustBundle.unreadable(TD, BundleError("it is junk"))
     assert bundle == TrustBundle(TD)
-    assert bundle.unusable == ("it is junk; until another comes, nobody of a.test is trusted",)
+    assert bundle.unusable == ("it is junk; no peer of a.test is trusted until a readable one arrives",)
     assert BundleSet([bundle], ["more"]).unusable == ("more", *bundle.unusable)
 
 

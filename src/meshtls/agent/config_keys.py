@@ -236,7 +236,7 @@ class AgentFile(msgspec.Struct, frozen=True, kw_only=True):
     trust_bundle_path: Annotated[
         BundleFile,
         Key(
-            "The trust domain's bundle, in PEM or as a SPIFFE bundle document: the server is believed by it at first.",
+            "The trust domain's bundle, in PEM or as a SPIFFE bundle document; it authenticates the server at first.",
             _BUNDLE,
         ),
     ]
@@ -254,7 +254,7 @@ class AgentFile(msgspec.Struct, frozen=True, kw_only=True):
         Key("A certificate that the node has from elsewhere, as its proof.", default="none", live=True),
     ] = None
     workload_attestors: Annotated[
-        tuple[str, ...], Key("The types of selectors that are found out about callers.", _ATTESTOR)
+        tuple[str, ...], Key("The types of selectors that attestation determines for a caller.", _ATTESTOR)
     ] = ATTESTORS
     workload_size_limit: Annotated[
         int,
@@ -264,10 +264,10 @@ class AgentFile(msgspec.Struct, frozen=True, kw_only=True):
             _SIZE_LIMIT,
         ),
     ] = DEFAULT_SIZE_LIMIT
-    limits: Annotated[Limits, Key("What one caller may cost on the socket.", live=True)] = DEFAULT_LIMITS
+    limits: Annotated[Limits, Key("Limits for each caller of the socket.", live=True)] = DEFAULT_LIMITS
     health: Annotated[
         Address | None, Key("Where /live and /ready are answered, in plaintext.", ADDRESS, default="nowhere")
     ] = None
-    log_level: Annotated[str, Key("The least that is logged on standard error.", LOG_LEVEL, live=True)] = "INFO"
+    log_level: Annotated[str, Key("The lowest level that is logged on standard error.", LOG_LEVEL, live=True)] = "INFO"
 
     RULES: ClassVar[tuple[Rule, ...]] = (_the_bundle_is_one, _one_proof)

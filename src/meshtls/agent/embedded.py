@@ -76,13 +76,15 @@ class EmbeddedUpstream:
     def remove_entry(self, entry_id: str) -> None:
         """Raises NotFoundError."""
         if self._entries.pop(entry_id, None) is None:
-            raise NotFoundError(f"entry {entry_id}: there is none; known: {', '.join(self._entries) or 'none'}")
+            raise NotFoundError(f"entry {entry_id}: not found; known: {', '.join(self._entries) or 'none'}")
         self._wake()
 
     def put_bundle(self, bundle: TrustBundle) -> None:
         """Federate with this trust domain, or replace its bundle. Raises RequestError for our own trust domain."""
         if bundle.trust_domain == self.trust_domain:
-            raise RequestError(f"bundle of {bundle.trust_domain}: our own is the authority's, wanted another domain's")
+            raise RequestError(
+                f"bundle of {bundle.trust_domain}: wanted another trust domain's; the authority provides our own"
+            )
         self._federated[bundle.trust_domain] = bundle
         self._wake()
 
@@ -130,7 +132,7 @@ class EmbeddedUpstream:
     def _entry(self, entry_id: str) -> Entry:
         entry = self._entries.get(entry_id)
         if entry is None:
-            raise NotFoundError(f"entry {entry_id}: there is none any more")
+            raise NotFoundError(f"entry {entry_id}: it no longer exists")
         return entry
 
     def _wake(self) -> None:

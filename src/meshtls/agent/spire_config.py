@@ -12,21 +12,21 @@ _SPIRE_SOCKET = "/tmp/spire-agent/public/api.sock"  # noqa: S108  # SPIRE's defa
 _NO_EFFECT = FOR_ALL | {
     "admin_socket_path": "the agent has no socket for administrators",
     "allow_unauthenticated_verifiers": "a caller without an entry gets nothing",
-    "allowed_foreign_jwt_claims": "a validated token's claims are all given",
+    "allowed_foreign_jwt_claims": "all claims of a validated token are returned",
     "authorized_delegates": "there is no Delegated Identity API",
     "availability_target": "SVIDs are renewed at half of their life",
-    "jwt_svid_cache_max_size": "the cache bounds itself",
-    "rebootstrap_delay": "an agent that the server does not know attests again by itself",
-    "rebootstrap_mode": "an agent that the server does not know attests again by itself",
-    "retry_bootstrap": "the agent tries until the server answers",
+    "jwt_svid_cache_max_size": "the cache has a fixed bound",
+    "rebootstrap_delay": "an agent that the server does not know attests again automatically",
+    "rebootstrap_mode": "an agent that the server does not know attests again automatically",
+    "retry_bootstrap": "the agent retries until the server answers",
     "trust_bundle_format": "PEM and SPIFFE bundle documents are told apart by their content",
     "workload_x509_svid_key_type": "workloads get EC P-256 keys",
     "x509_svid_cache_max_size": "every SVID that this agent may have is kept",
 }
 _EXPERIMENTAL = {
-    "admin_named_pipe_name": "it is for Windows",
-    "feature_flags": "they are features of SPIRE",
-    "named_pipe_name": "it is for Windows",
+    "admin_named_pipe_name": "it applies to Windows only",
+    "feature_flags": "these are features of SPIRE",
+    "named_pipe_name": "it applies to Windows only",
     "sync_interval": "the server pushes changes",
     "use_sync_authorized_entries": "the server pushes changes",
 }
@@ -35,10 +35,10 @@ _SDS = {
     "default_bundle_name": "the name is ROOTCA",
     "default_svid_name": "the name is default",
 }
-_BUNDLE = "wanted trust_bundle_path instead: the bundle's file is what the server is believed by"
+_BUNDLE = "wanted trust_bundle_path instead: the bundle in that file authenticates the server"
 # A key that restricts or protects must not be dropped with a notice, and there is no trust on first use.
 _REFUSED = {
-    "insecure_bootstrap": "wanted false: whoever answered first would be believed; give trust_bundle_path",
+    "insecure_bootstrap": "wanted false: the first server to answer would be trusted; give trust_bundle_path",
     "trust_bundle_unix_socket": _BUNDLE,
     "trust_bundle_url": _BUNDLE,
 }
@@ -52,8 +52,8 @@ _BLOCKS = {
 _KINDS = {"SVIDStore": "SVIDs go to workloads over the Workload API and SDS only"}
 _KEYS = {"directory": "the key is kept with its SVID in data_dir"}
 _NOT_YET = ("slurm", "systemd", "windows")
-_UNIX = {"discover_workload_path": "a workload's path is always found out"}
-_CONTAINERS = "a container is known by its cgroup; its runtime is not asked"
+_UNIX = {"discover_workload_path": "a workload's path is always determined"}
+_CONTAINERS = "a container is identified by its cgroup; its runtime is not queried"
 
 
 def from_spire(document: Document) -> Document:
@@ -108,7 +108,7 @@ def _workload_attestors(file: SpireFile) -> None:
     chosen: list[Node] = []
     for name, plugin in file.plugins("WorkloadAttestor", (*ATTESTORS, *_NOT_YET)).items():
         if name in _NOT_YET:
-            file.document.notice(plugin.place, "recognised but not supported yet: it finds no selectors")
+            file.document.notice(plugin.place, "recognised but not supported yet: it yields no selectors")
             continue
         if name == "unix":
             plugin.data.without_effect(_UNIX)

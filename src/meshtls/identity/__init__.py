@@ -1,1 +1,1 @@
-"""How a program of the mesh comes by an SVID of its own, and keeps it fresh: one renewal loop for all of them."""
+"""Obtaining and renewing a program's own SVID, with one renewal loop for all programs of the mesh."""

@@ -26,10 +26,10 @@ class Issued:
 
 
 class Issuer(Protocol):
-    """Signs CSRs for one identity, which the issuer knows from elsewhere."""
+    """Signs CSRs for one identity, which is bound to the issuer and not taken from the CSR."""
 
     async def issue(self, csr_der: bytes) -> Issued:
-        """Sign. Ends in bounded time; raises LocalIdentityError or RequestError where there is no certificate."""
+        """Sign within bounded time. Raises LocalIdentityError or RequestError if no certificate is issued."""
 
 
 class LocalIssuer:

@@ -1,6 +1,6 @@
-"""The one renewal loop: of the sources in this process, the agent's SVIDs, the agent's own SVID and the server's.
+"""The renewal loop for in-process sources, the agent's SVIDs, the agent's own SVID and the server's.
 
-When to renew and when to try again is decided by ``Schedule``, which is pure; here are the waits and the reports.
+``Schedule``, which is pure, decides when to renew and when to retry; this module waits and logs.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ _LONGEST_SLEEP = 30.0
 
 
 class RenewalLoop:
-    """Waits until something is due, or until ``wake`` is called, and has it renewed; for ever."""
+    """Waits until something is due or ``wake`` is called, then calls ``renew``; forever."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._wakeup = asyncio.Event()
 
     def wake(self) -> None:
-        """What is due, or in which order, may have changed: ask again."""
+        """Evaluate ``due`` again: what is due, or the order, may have changed."""
         self._wakeup.set()
 
     @property
     def woken(self) -> bool:
-        """``wake`` was called since ``due`` was last asked. A long renewal may end early for that."""
+        """Whether ``wake`` was called since the last call of ``due``. A long renewal may then end early."""
         return self._wakeup.is_set()
 
     async def run(self, due: Callable[[datetime], datetime | None], renew: Callable[[], Awaitable[None]]) -> None:
-        """``due`` says, at a time, when ``renew`` is to be called next; None for not before the next ``wake``.
+        """Renew forever. ``due(now)`` returns when to call ``renew`` next, None for not before the next ``wake``.
 
-        ``renew`` must leave nothing due that it has tried: a failure plans the next attempt.
+        After ``renew`` nothing that it has tried may be due still: a failure has to schedule the next attempt.
         """
         while True:
             self._wakeup.clear()
@@ -62,11 +62,12 @@ class RenewalLoop:
 
 
 class SvidRenewal:
-    """Keeps one SVID renewed. ``run`` does so for ever; ``renew`` does it now.
+    """Keeps one SVID renewed. ``run`` does so forever; ``renew`` renews once, now.
 
-    ``make`` gets the next SVID and puts it to use, or raises a MeshtlsError; the present one is then kept. An outage is
-    logged when it begins, when its cause changes, when the SVID expires, and when it ends. ``jitter`` gives a number in
-    [-1, 1], asked for at each attempt.
+    - ``make`` obtains the next SVID and puts it to use, or raises a MeshtlsError; the present one is then kept.
+    - ``jitter`` returns a number in [-1, 1]; it is called for each attempt.
+
+    An outage is logged when it begins, when its cause changes, when the SVID expires, and when it ends.
     """
 
     def __init__(
@@ -83,16 +84,16 @@ class SvidRenewal:
         self._renewing = asyncio.Lock()
 
     async def run(self) -> None:
-        """Renew whenever it is due. Until there is a first SVID nothing is."""
+        """Renew whenever it is due. Nothing is due before there is a first SVID."""
         await self._loop.run(self._due, self._renew_if_due)
 
     async def renew(self) -> X509Svid:
-        """Renew now. Raises what ``make`` raises; the next attempt is then planned."""
+        """Renew now. Raises what ``make`` raises, after scheduling the next attempt."""
         async with self._renewing:
             return await self._renew()
 
     def replaced(self, svid: X509Svid, received: datetime | None = None) -> None:
-        """This SVID is in use from now on. ``received``: if not just now."""
+        """This SVID is in use from now on. ``received`` is when it arrived, now by default."""
         self._svid = svid
         self.schedule = Schedule.of(svid, received or self._clock.now(), self._jitter())
         self._outage.ended(f"SVID {svid.spiffe_id}: renewal works again")
@@ -117,12 +118,12 @@ class SvidRenewal:
             now = self._clock.now()
             due = self._due(now)
             if due is None or now < due:
-                return  # it was renewed, or lost, while this waited for the lock
+                return  # renewed or lost while this task waited for the lock
             self._warn_if_set_back(now)
             try:
                 await self._renew()
             except MeshtlsError:
-                return  # it is in the log and in the schedule
+                return  # already logged, and the schedule has the next attempt
 
     async def _renew(self) -> X509Svid:
         try:
@@ -139,7 +140,7 @@ class SvidRenewal:
             return
         self.schedule = schedule.failed(now, str(error), self._jitter())
         text = f"SVID {svid.spiffe_id}: renewal failed: {error}; {fate_of(svid, now)}"
-        # Not by its text, which may hold the time. That the SVID has expired since the last failure is another state.
+        # Not the error's text, which may hold the time. Whether the SVID has expired is part of the cause.
         cause = (type(error), schedule.has_expired(now))
         self._outage.failed(cause, f"{text}; next attempt at {format_moment(self.schedule.due)}")
 
@@ -156,7 +157,7 @@ class SvidRenewal:
 
 
 def fate_of(svid: X509Svid | None, now: datetime) -> str:
-    """Until when the present SVID serves, for a log line about a renewal that failed."""
+    """When the present SVID expires, for a log line about a failed renewal."""
     if svid is None:
         return "there is none yet"
     state = "is valid until" if now <= svid.not_after else "expired at"

@@ -22,7 +22,7 @@ __all__ = ["checked_svid", "fetch_svid", "new_key", "request_for"]
 async def fetch_svid(issuer: Issuer, clock: Clock) -> tuple[X509Svid, BundleSet]:
     """Make a P-256 key, have it certified and return the SVID with the bundles that came with it.
 
-    Raises LocalIdentityError, whatever went wrong: the issuer, the answer's certificate, or the clocks.
+    Raises LocalIdentityError for every failure: of the issuer, of the issued certificate, or of the clocks.
     """
     key = new_key()
     try:
@@ -41,7 +41,7 @@ def new_key() -> PrivateKey:
 
 def request_for(key: PrivateKey) -> bytes:
     """A PKCS#10 request for this key, DER."""
-    # It names no subject: the issuer knows the identity from elsewhere.
+    # The subject stays empty: the identity is bound to the issuer, not requested.
     request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
     return request.public_bytes(Encoding.DER)
 
@@ -49,7 +49,7 @@ def request_for(key: PrivateKey) -> bytes:
 def checked_svid(
     chain: Sequence[x509.Certificate], key: PrivateKey, bundles: BundleSet, clock: Clock, hint: str = ""
 ) -> X509Svid:
-    """The SVID of a chain that a CA issued for this key. Raises LocalIdentityError where no peer would accept it."""
+    """The SVID of a chain that a CA issued for this key. Raises LocalIdentityError if it fails verification."""
     svid = X509Svid.from_chain(chain, key, hint)
     try:
         verify_peer([one.public_bytes(Encoding.DER) for one in svid.chain], bundles, clock.now())

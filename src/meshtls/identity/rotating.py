@@ -1,7 +1,7 @@
 """An in-process X509 source that rotates: a snapshot to read, ``changed`` to wait on, a new key each time.
 
-While the CA fails, the present SVID is served as long as it is valid by the clock and not a moment longer: a mesh
-outlives its CA's restart, and an expired identity is never shown to a peer.
+While the CA fails, the present SVID is served until it expires, and not after: a mesh survives a restart of its CA, and
+never presents an expired identity to a peer.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ log = logger("meshtls.identity")
 
 @dataclass(frozen=True, slots=True)
 class SourceStatus:
-    """A source, for people. ``failures`` counts attempts since the last success; ``last_error`` is why the latest of
-    them failed.
+    """A source's state, for people.
+
+    ``failures`` counts the attempts since the last success; ``last_error`` is the latest failure.
     """
 
     spiffe_id: SpiffeId
@@ -48,7 +49,7 @@ class SourceStatus:
 class RotatingSource:
     """Meets X509ContextSource over an Issuer. ``async with`` enters with an SVID or raises LocalIdentityError.
 
-    ``jitter`` gives a number in [-1, 1], asked for at each rotation and each retry.
+    ``jitter`` returns a number in [-1, 1]; it is called for each rotation and each retry.
     """
 
     def __init__(self, issuer: Issuer, clock: Clock | None = None, jitter: Callable[[], float] | None = None) -> None:
@@ -73,7 +74,7 @@ class RotatingSource:
         await self._background.__aexit__(kind, error, traceback)
 
     def snapshot(self) -> X509Context:
-        """The newest context. Raises LocalIdentityError where its SVID has expired by the clock."""
+        """The newest context. Raises LocalIdentityError if its SVID has expired by the clock."""
         context = self._context
         now = self._clock.now()
         if now > context.svid.not_after:
@@ -84,9 +85,9 @@ class RotatingSource:
         return context
 
     async def changed(self, after_generation: int | None = None) -> X509Context:
-        """Wait for a generation above ``after_generation`` (default: above the present one) and give it.
+        """Wait for a generation above ``after_generation`` (default: the present one) and return it.
 
-        Raises LocalIdentityError when the source is closed before that.
+        Raises LocalIdentityError if the source is closed first.
         """
         after = self._context.generation if after_generation is None else after_generation
         while self._context.generation <= after:
@@ -96,12 +97,12 @@ class RotatingSource:
         return self._context
 
     async def rotate(self) -> X509Context:
-        """Rotate now. Raises LocalIdentityError where that fails; the present SVID is then kept."""
+        """Rotate now. Raises LocalIdentityError if that fails; the present SVID is then kept."""
         await self._renewal.renew()
         return self._context
 
     def readiness(self) -> Readiness:
-        """Whether ``snapshot`` gives a valid SVID now, why not, and for how long where rotation fails."""
+        """Whether ``snapshot`` returns a valid SVID now, why not, and for how long if rotation fails."""
         try:
             svid = self.snapshot().svid
         except LocalIdentityError as error:
@@ -117,12 +118,12 @@ class RotatingSource:
 
     @property
     def last_error(self) -> str | None:
-        """Why the latest attempt to rotate failed; None if it didn't."""
+        """The error of the latest rotation; None if it succeeded."""
         return self._renewal.schedule.last_error if self._renewal.schedule else None
 
     @property
     def status(self) -> SourceStatus:
-        """The present SVID and how its rotation fares."""
+        """The present SVID and the state of its rotation."""
         svid, schedule = self._context.svid, self._schedule
         return SourceStatus(
             svid.spiffe_id,

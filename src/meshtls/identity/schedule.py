@@ -1,4 +1,4 @@
-"""When one SVID is renewed next, and how its renewal fares. Pure: time and chance are arguments."""
+"""When one SVID is renewed next, and the state of its renewal. Pure: time and jitter are arguments."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from meshtls.svid.x509 import X509Svid
 
 __all__ = ["Schedule"]
 
-#: No retry is planned further ahead: one that is was planned before the clock was set back.
+#: The longest delay of a retry. A retry further ahead was scheduled before the clock was set back.
 _FARTHEST_RETRY = timedelta(seconds=2 * LONGEST_BACKOFF)
 
 
@@ -19,9 +19,10 @@ class Schedule:
     """The renewal of one SVID: ``Schedule.of`` a new SVID, then ``failed`` for each attempt that fails.
 
     - ``due``: the next attempt.
-    - ``received``, ``not_before``, ``not_after``: of the present SVID; None where there is none yet.
-    - ``failures``: attempts since the last success; ``failing_since`` is when the first of them failed, ``last_error``
-      why the latest did; None where none did.
+    - ``received``, ``not_before``, ``not_after``: of the present SVID; None before the first.
+    - ``failures``: failed attempts since the last success.
+    - ``failing_since``, ``last_error``: when the first of them failed, and the error of the latest; None without
+      failures.
     """
 
     due: datetime
@@ -39,7 +40,7 @@ class Schedule:
         return cls(due, received, svid.not_before, svid.not_after)
 
     def failed(self, now: datetime, error: str, jitter: float, *, patient: bool = False) -> Schedule:
-        """One more attempt has failed. ``patient``: trying more often as the SVID's end comes near would not help."""
+        """One more attempt has failed. ``patient``: retrying more often as the SVID's expiry nears would not help."""
         failures = self.failures + 1
         return replace(
             self,
@@ -50,10 +51,10 @@ class Schedule:
         )
 
     def due_at(self, now: datetime) -> datetime:
-        """The next attempt as seen at ``now``: at once where the clock was set back.
+        """The next attempt as seen at ``now``: at once if the clock was set back.
 
-        It was where the SVID is not valid yet (every SVID is valid when it is received), and where a retry is further
-        ahead than any is planned.
+        That shows in an SVID that is not valid yet (every SVID is valid when it is received), and in a retry that is
+        further ahead than the longest delay.
         """
         if self.failures:
             return now if self.due - now > _FARTHEST_RETRY else self.due
@@ -64,5 +65,5 @@ class Schedule:
         return self.not_before is not None and now < self.not_before
 
     def has_expired(self, now: datetime) -> bool:
-        """Whether the present SVID is over at ``now``."""
+        """Whether the present SVID has expired at ``now``."""
         return self.not_after is not None and self.not_after < now

@@ -1,1 +1,1 @@
-"""Where a library needs more than an SSLContext. Each module here imports its library; the rest of meshtls doesn't."""
+"""Adapters for libraries that need more than an SSLContext. Only the module of a library imports it."""

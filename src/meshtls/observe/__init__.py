@@ -1,1 +1,1 @@
-"""What happened, said once: one result a connection, from which log, metric and reply are made."""
+"""What happened: one result for each connection, from which the access log, metrics and replies are derived."""

@@ -2,7 +2,7 @@
 
 The detail may quote the peer; like the rest of the line it has printable characters only.
 
-On a denial the peer's ID is what its certificate says: it was turned away before it proved that it holds the key.
+On a denial the peer's ID is the one in its certificate: it was refused before it proved possession of the key.
 """
 
 from __future__ import annotations
@@ -50,17 +50,17 @@ class AccessLine(msgspec.Struct, frozen=True):
 
 
 class LineStream(Protocol):
-    """What an AccessLog writes to: any text stream is one."""
+    """The output of an AccessLog; any text stream will do."""
 
     def write(self, text: str, /) -> object:
-        """Take a line, its end included."""
+        """Write a line, with its line feed."""
 
     def flush(self) -> None:
-        """Send it on."""
+        """Flush the line."""
 
 
 class AccessLog:
-    """Call it with each ConnectionResult: it writes one line to ``stream`` and flushes."""
+    """Called with each ConnectionResult: writes one line to ``stream`` and flushes."""
 
     def __init__(self, stream: LineStream) -> None:
         self._stream = stream
@@ -73,14 +73,14 @@ class AccessLog:
 
 
 _LONGEST_CLAIM = 256
-#: Asked of the enum each time, they are a fifth of the price of a line.
+#: Cached, since looking them up in the enum takes a fifth of the cost of a line.
 _WORDS = {outcome: (outcome.verdict.value, outcome.name, outcome.value) for outcome in Outcome}
 
 
 def access_line(result: ConnectionResult) -> AccessLine:
     """The line for this result."""
     (verdict, name, reason), phases = _WORDS[result.outcome], result.phases
-    # By place: for so many names Python and msgspec would take longer than for all the rest.
+    # Positional: with this many keywords, Python and msgspec would spend more time on them than on everything else.
     return AccessLine(
         result.started,
         result.sidecar,

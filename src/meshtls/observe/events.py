@@ -1,7 +1,7 @@
 """One connection's result and the one list of its possible outcomes. Pure.
 
-``Outcome`` is the reason in the access log, in a metric's label and in the JSON adapter's reply: no reason is typed
-twice. ``outcome_of`` is the only place where an exception becomes an Outcome.
+``Outcome`` is the reason in the access log, in a metric's label and in the JSON adapter's reply. ``outcome_of`` is the
+only place that maps an exception to an Outcome.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Direction(Enum):
 
 
 class Verdict(Enum):
-    """The three-word summary of an Outcome."""
+    """The summary of an Outcome, one of three words."""
 
     ALLOWED = "allowed"
     DENIED = "denied"
@@ -62,7 +62,7 @@ class Outcome(Enum):
 
     @property
     def verdict(self) -> Verdict:
-        """Whose doing the outcome is: the peer was let in, was turned away, or something else was in the way."""
+        """The summary: the peer was allowed, was denied, or the connection failed for another reason."""
         if self.allowed:
             return Verdict.ALLOWED
         return Verdict.DENIED if self in _DENIALS else Verdict.FAILED
@@ -97,15 +97,15 @@ _BY_ERROR: dict[type[errors.MeshtlsError], Outcome] = {
 
 
 def outcome_of(error: errors.MeshtlsError) -> Outcome:
-    """The outcome that this error stands for, by its most specific class; LookupError if none."""
+    """The outcome of this error, by its most specific class. Raises LookupError if there is none."""
     for kind in type(error).__mro__:
         if kind in _BY_ERROR:
             return _BY_ERROR[kind]
-    raise LookupError(f"{type(error).__name__} is no way for a connection to end") from error
+    raise LookupError(f"{type(error).__name__} has no Outcome") from error
 
 
 class Phases(msgspec.Struct, frozen=True):
-    """Milliseconds spent in each phase; None for a phase that was not reached."""
+    """Milliseconds spent in each phase; None for a phase that the connection did not reach."""
 
     handshake_ms: float | None = None
     connect_ms: float | None = None
@@ -113,11 +113,14 @@ class Phases(msgspec.Struct, frozen=True):
 
 
 class ConnectionResult(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that is known of one connection at its end. ``detail`` is the verifier's or the policy's own
-    words; ``bytes_in`` and ``bytes_out`` count application bytes read from and written to the connection's opener.
-    ``tunnel``: it was a stream of a tunnel, whose handshake may be an earlier connection's. ``resumed``: its TLS took
-    up a session of an earlier connection. ``traceparent``, ``baggage`` and ``forwarded`` are printable ASCII: what a
-    tunnel's stream says of where it comes from, which on an inbound one is the peer's claim and no more.
+    """The result of one connection at its end.
+
+    - ``detail``: the verifier's or the policy's message.
+    - ``bytes_in``, ``bytes_out``: application bytes read from, and written to, the connection's initiator.
+    - ``tunnel``: the connection is a stream of a tunnel; its handshake may belong to an earlier connection.
+    - ``resumed``: its TLS resumed a session of an earlier connection.
+    - ``traceparent``, ``baggage``, ``forwarded``: the origin that a tunnel's stream carries, printable ASCII. Inbound
+      it is an unverified claim of the peer.
     """
 
     sidecar: str

@@ -1,4 +1,4 @@
-"""What a probe is answered: ``GET /live`` and ``GET /ready`` of HTTP/1.1, one request a connection. Pure."""
+"""Responses to probes: ``GET /live`` and ``GET /ready`` over HTTP/1.1, one request per connection. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _HEAD = "HTTP/1.1 {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Lengt
 
 
 def answer_probe(request: bytes, readiness: Callable[[], Readiness]) -> bytes:
-    """The whole answer to a request's head."""
+    """The whole response to a request's head."""
     method, _, rest = request.partition(b" ")
     status, text = _judge(method, rest.partition(b" ")[0].partition(b"?")[0], readiness)
     content = text.encode()

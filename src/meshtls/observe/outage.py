@@ -1,4 +1,4 @@
-"""A failure that lasts is told once when it begins, once when its cause changes and once when it ends, with a count."""
+"""Logs a lasting failure once when it begins, once when its cause changes, and once when it ends, with a count."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Outage"]
 
 
 class Outage:
-    """The failures of one thing. ``failures`` counts them since it last worked, ``since`` is when the first came."""
+    """Consecutive failures of one operation: ``failures`` since the last success, the first of them at ``since``."""
 
     def __init__(self, log: logging.Logger, clock: Clock) -> None:
         self.failures = 0
@@ -21,20 +21,20 @@ class Outage:
         self._cause: object = None
 
     def failed(self, cause: object, text: str, level: int = logging.WARNING) -> None:
-        """One more failure. ``text`` is logged at ``level`` if ``cause`` is not the one of the failure before."""
+        """Count a failure. ``text`` is logged at ``level`` if ``cause`` differs from that of the previous failure."""
         if self.since is None:
             self.since = self._clock.now()
         if self.failures and cause == self._cause:
             self._log.debug("%s", text)
         elif self.failures:
-            self._log.log(level, "%s (%d failures before it, of another kind)", text, self.failures)
+            self._log.log(level, "%s (%d earlier failures with another cause)", text, self.failures)
         else:
             self._log.log(level, "%s", text)
         self.failures += 1
         self._cause = cause
 
     def ended(self, text: str) -> None:
-        """It works: ``text`` is logged, with the number of failures, if there were any."""
+        """Note a success: if there were failures, ``text`` is logged with their number."""
         if self.since is None:
             return
         self._log.warning("%s after %d failures since %s", text, self.failures, f"{self.since:%Y-%m-%dT%H:%M:%SZ}")

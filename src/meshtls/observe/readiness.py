@@ -1,4 +1,4 @@
-"""Whether a valid identity can be served now, why not, and for how long. Pure."""
+"""Whether there is a valid identity to serve now, why not, and for how long. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Readiness", "ReportsReadiness", "readiness_of"]
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """``text`` says what is awaited or, where ``ready``, what endangers it; empty where nothing does."""
+    """``text`` says what is missing or, if ``ready``, what endangers it; empty if nothing does."""
 
     ready: bool
     text: str = ""
@@ -22,10 +22,10 @@ class Readiness:
 
 @runtime_checkable
 class ReportsReadiness(Protocol):
-    """Met by sources that renew by themselves."""
+    """Implemented by sources that renew by themselves."""
 
     def readiness(self) -> Readiness:
-        """Whether ``snapshot`` gives a valid SVID now, and how its renewal fares."""
+        """Whether ``snapshot`` returns a valid SVID now, and the state of its renewal."""
 
 
 def readiness_of(
@@ -36,10 +36,10 @@ def readiness_of(
     failing_since: datetime | None = None,
     why: object = "",
 ) -> Readiness:
-    """Of one SVID that was not withdrawn.
+    """The readiness of one SVID that was not withdrawn.
 
-    - ``received``: when its holder got it; None where that is not known. Its life counts from then, without backdating.
-    - ``failing_since``: when its renewal began to fail, ``why`` it failed last; None if it does not.
+    - ``received``: when its holder got it, None if unknown. Its lifetime counts from then, which ignores backdating.
+    - ``failing_since``, ``why``: since when its renewal fails, and the latest error; None if it does not fail.
     """
     left = int((svid.not_after - now).total_seconds())
     valid = now <= svid.not_after
@@ -47,5 +47,5 @@ def readiness_of(
     if failing_since is not None:
         return Readiness(valid, f"{when}, renewal failing since {format_moment(failing_since)}: {why}")
     if not valid or now > overdue_at(received or svid.not_before + BACKDATE, svid.not_after):
-        return Readiness(valid, f"{when}, and no newer one has come")
+        return Readiness(valid, f"{when}, and no newer one was received")
     return Readiness(True)

@@ -1,4 +1,4 @@
-"""A source of X509-SVIDs that a test controls."""
+"""A source of X509-SVIDs that a test rotates by hand."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["MeshSource"]
 
 
 class MeshSource:
-    """An X509ContextSource. Unlike a source in production it also returns an expired SVID."""
+    """Implements X509ContextSource. Unlike a real program's source it also returns an expired SVID."""
 
     def __init__(self, issue: Callable[[], X509Svid], bundles: BundleSet) -> None:
         self._issue = issue
@@ -28,23 +28,23 @@ class MeshSource:
 
     @property
     def serial(self) -> str:
-        """The serial number of the current certificate, in hexadecimal."""
+        """The serial number of the present certificate, hexadecimal."""
         return self._current.svid.serial
 
     def snapshot(self) -> X509Context:
-        """Raises IdentityWithdrawnError after ``revoke``."""
+        """The present context. Raises IdentityWithdrawnError after ``revoke``."""
         if self._revoked:
             raise IdentityWithdrawnError(f"X509-SVID withdrawn: {self.spiffe_id} was revoked by the test")
         return self._current
 
     def rotate(self) -> X509Context:
-        """Issue a new key and certificate for the same ID, as the next generation. Also undoes ``revoke``."""
+        """Replace key and certificate under the same ID, one generation later. Undoes ``revoke``."""
         old, self._revoked = self._current, False
         self._current = replace(old, generation=old.generation + 1, svids=(self._issue(),))
         return self._current
 
     def revoke(self) -> None:
-        """Withdraw the identity, as a Workload API does: new connections fail until ``rotate``."""
+        """Withdraw the identity, as a Workload API does: no new connections until ``rotate``."""
         self._revoked = True
 
     def __repr__(self) -> str:

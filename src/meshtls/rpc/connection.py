@@ -67,7 +67,7 @@ class State(Enum):
 
     HANDSHAKE = "TLS handshake"
     OPEN = "open"
-    PARTING = "told to go"
+    PARTING = "GOAWAY sent"
     CLOSED = "closed"
 
 

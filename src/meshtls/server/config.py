@@ -141,7 +141,7 @@ def _shortened(found: Found[ServerFile]) -> Iterator[str]:
     for key, life in (("agent_ttl", said.agent_ttl), ("default_x509_svid_ttl", said.default_x509_svid_ttl)):
         if life > longest:
             place = found.where("ca_ttl")
-            yield f"{place}: {said.ca_ttl} is less than twice {key} ({life}), which is taken as {longest}"
+            yield f"{place}: {said.ca_ttl} is less than twice {key} ({life}), which is reduced to {longest}"
 
 
 def _beside(bind_port: int) -> int:

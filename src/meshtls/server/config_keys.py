@@ -178,7 +178,7 @@ class ServerFile(msgspec.Struct, frozen=True, kw_only=True):
     socket_path: Annotated[
         Path | None, Key("The administrators' Unix socket.", PATH, default="admin.sock in data_dir")
     ] = None
-    bind_address: Annotated[str, Key("The address that both ports are on.", TEXT)] = "127.0.0.1"
+    bind_address: Annotated[str, Key("The address that both ports listen on.", TEXT)] = "127.0.0.1"
     bind_port: Annotated[
         int, Key("The port of agents and administrators, over mutual TLS; 0 takes a free one.", PORT)
     ] = 8081
@@ -188,16 +188,14 @@ class ServerFile(msgspec.Struct, frozen=True, kw_only=True):
             "The port of nodes that have no SVID yet; it serves nothing else.", PORT, default="the one above bind_port"
         ),
     ] = None
-    log_level: Annotated[str, Key("The least that is logged on standard error.", LOG_LEVEL, live=True)] = "INFO"
+    log_level: Annotated[str, Key("The lowest level that is logged on standard error.", LOG_LEVEL, live=True)] = "INFO"
     ca_subject: Annotated[
         CaSubjectKeys | None, Key("What the CA's certificates are called.", default="organization meshtls")
     ] = None
-    ca_key_type: Annotated[KeyAlgorithm, Key("What kind of keys the CA makes for itself.", _KEY_TYPE)] = (
-        KeyAlgorithm.P256
-    )
+    ca_key_type: Annotated[KeyAlgorithm, Key("The type of the CA's own keys.", _KEY_TYPE)] = KeyAlgorithm.P256
     jwt_key_type: Annotated[
         KeyAlgorithm,
-        Key("What kind of key signs JWT-SVIDs: EC types sign ES256 or ES384, RSA types RS256.", _KEY_TYPE),
+        Key("The type of the key that signs JWT-SVIDs: EC types sign ES256 or ES384, RSA types RS256.", _KEY_TYPE),
     ] = KeyAlgorithm.P256
     ca_ttl: Annotated[
         timedelta, Key("How long the intermediate that signs is valid; it is renewed at half of that.", _LIFETIME)
@@ -207,12 +205,14 @@ class ServerFile(msgspec.Struct, frozen=True, kw_only=True):
     ] = timedelta(hours=1)
     default_x509_svid_ttl: Annotated[
         timedelta,
-        Key("How long an X509-SVID is valid unless its entry says: at most half of ca_ttl.", _LIFETIME, live=True),
+        Key(
+            "How long an X509-SVID is valid unless its entry sets a TTL: at most half of ca_ttl.", _LIFETIME, live=True
+        ),
     ] = timedelta(hours=1)
     default_jwt_svid_ttl: Annotated[
-        timedelta, Key("How long a JWT-SVID is valid unless its entry says.", _LIFETIME, live=True)
+        timedelta, Key("How long a JWT-SVID is valid unless its entry sets a TTL.", _LIFETIME, live=True)
     ] = timedelta(minutes=5)
-    limits: Annotated[Limits, Key("What one caller may cost, on each of the three listeners.", live=True)] = (
+    limits: Annotated[Limits, Key("Limits for each caller, on each of the three listeners.", live=True)] = (
         DEFAULT_LIMITS
     )
     datastore: Annotated[
@@ -223,7 +223,7 @@ class ServerFile(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     node_attestors: Annotated[
         NodeAttestors | None,
-        Key("By what nodes may prove themselves: any of these.", default="join_token", live=True),
+        Key("The ways in which nodes may attest: any of these.", default="join_token", live=True),
     ] = None
 
     RULES: ClassVar[tuple[Rule, ...]] = (_half_of_ca_ttl_is_a_life,)

@@ -24,14 +24,14 @@ _EXPERIMENTAL = {
     "events_based_cache": "changes are pushed",
     "prune_events_older_than": "changes are pushed",
     "event_timeout": "changes are pushed",
-    "feature_flags": "they are features of SPIRE",
-    "named_pipe_name": "it is for Windows",
-    "sql_transaction_timeout": "the data store's own timeouts hold",
+    "feature_flags": "these are features of SPIRE",
+    "named_pipe_name": "it applies to Windows only",
+    "sql_transaction_timeout": "the data store's own timeouts apply",
 }
 # What restricts or protects must not be dropped with a notice.
 _REFUSED = {"disable_jwt_svids": "wanted false: JWT-SVIDs can't be switched off here"}
 _EXPERIMENTAL_REFUSED = {
-    "auth_opa_policy_engine": "this policy would restrict callers, and there is no policy engine here; take it out",
+    "auth_opa_policy_engine": "this policy would restrict callers, and there is no policy engine here; remove this key",
     "require_pq_kem": "wanted false: a post-quantum key exchange can't be required here",
 }
 _BLOCKS = {
@@ -40,22 +40,22 @@ _BLOCKS = {
 }
 _KINDS = {
     "UpstreamAuthority": _OWN_ROOT,
-    "Notifier": "whoever wants the bundle gets it by meshtls bundle show",
-    "BundlePublisher": "whoever wants the bundle gets it by meshtls bundle show",
+    "Notifier": "meshtls bundle show exports the bundle",
+    "BundlePublisher": "meshtls bundle show exports the bundle",
     "CredentialComposer": "SVIDs are what their entries say",
     "WorkloadAttestor": "workloads are attested by the agent",
 }
 _SQL = {
     "ro_connection_string": "reads go to connection_string",
-    "max_open_conns": "the pool has a size of its own",
-    "max_idle_conns": "the pool has a size of its own",
-    "conn_max_lifetime": "the pool has a size of its own",
+    "max_open_conns": "the pool's size is fixed",
+    "max_idle_conns": "the pool's size is fixed",
+    "conn_max_lifetime": "the pool's size is fixed",
     "log_sql": "statements are not logged",
 }
 _SQL_REFUSED = {
-    "root_ca_path": "certificates of the database can't be configured here; take it out",
-    "client_cert_path": "certificates of the database can't be configured here; take it out",
-    "client_key_path": "certificates of the database can't be configured here; take it out",
+    "root_ca_path": "TLS files for the database can't be configured here; remove this key",
+    "client_cert_path": "TLS files for the database can't be configured here; remove this key",
+    "client_key_path": "TLS files for the database can't be configured here; remove this key",
     "disable_migration": "wanted false: the server brings its schema up to date when it starts",
 }
 _X509POP = {"agent_path_template": "an agent is named after its certificate's fingerprint"}

@@ -1,5 +1,6 @@
-"""The server's API for administrators. Its calls raise as those of ``serverapi.node`` do, and ConflictError for
-something that exists already.
+"""The server's API for administrators.
+
+Its calls raise the errors of ``serverapi.node``, and ConflictError for something that exists already.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _DEFAULT = timedelta()
 
 
 class AdminClient:
-    """One method for each call of the API. A TTL of zero means the server's default; lists fetch page by page."""
+    """One method for each call of the API. A TTL of zero means the server's default; lists are fetched page by page."""
 
     def __init__(self, channel: Channel) -> None:
         self._entries = server_grpc.EntriesStub(channel)

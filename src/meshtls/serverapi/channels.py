@@ -61,7 +61,7 @@ def attest_channel(host: str, port: int, bundle: TrustBundle, clock: Clock = Sys
 
 
 def error_of(status: int, message: str) -> errors.MeshtlsError:
-    """Our error for a gRPC status; LocalIdentityError for one that a retry may cure."""
+    """Our error for a gRPC status; LocalIdentityError for a temporary failure."""
     return _ERRORS.get(status, errors.LocalIdentityError)(message)
 
 

@@ -175,7 +175,7 @@ def bundle_of(message: server_pb.Bundle) -> TrustBundle:
 
 
 def bundles_of(messages: Iterable[server_pb.Bundle]) -> BundleSet:
-    """Each by itself: nobody is trusted of a trust domain whose document can't be read."""
+    """The bundles, each read by itself: no peer is trusted in a trust domain whose document is unreadable."""
     found, nameless = [], []
     for message in messages:
         try:

@@ -1,8 +1,7 @@
 """The server's API for agents: attest, renew, sign, sync. Each client takes a channel of ``serverapi.channels``.
 
-Each call but ``sync`` ends within 15 seconds. All raise AccessError where the server refuses the caller, RequestError
-or NotFoundError for a request that can't be carried out, and LocalIdentityError where the server can't be reached or
-can't serve now.
+Each call but ``sync`` ends within 15 seconds. All raise AccessError if the server refuses the caller, RequestError or
+NotFoundError for an invalid request, and LocalIdentityError if the server can't be reached or can't serve now.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ class AttestationClient:
             return bundle_of(await self._stub.GetBundle(server_pb.GetBundleRequest(), timeout=CALL_SECONDS))
 
     async def with_token(self, token: str, csr: bytes) -> Attested:
-        """Attest by a join token, which is then used up; ``csr`` is DER."""
+        """Attest by a join token, which can be used once; ``csr`` is DER."""
         request = server_pb.AttestRequest(csr=csr, join_token=token)
         with our_errors():
             async with self._stub.AttestAgent.open(timeout=CALL_SECONDS) as stream:
@@ -93,7 +92,7 @@ class NodeClient:
             return chain_of(await self._stub.RenewAgent(server_pb.RenewAgentRequest(csr=csr), timeout=CALL_SECONDS))
 
     async def sign_x509(self, requests: Sequence[tuple[str, bytes]]) -> list[Chain | MeshtlsError]:
-        """For each (entry id, CSR), in order, a chain, leaf first, or the error that refused this one."""
+        """For each (entry id, CSR), in order: a chain, leaf first, or the error for this request."""
         asked = [server_pb.EntryCsr(entry_id=key, csr=csr) for key, csr in requests]
         with our_errors():
             answer = await self._stub.SignX509(server_pb.SignX509Request(requests=asked), timeout=CALL_SECONDS)
@@ -108,8 +107,9 @@ class NodeClient:
             return (await self._stub.SignJwt(request, timeout=CALL_SECONDS)).token
 
     async def sync(self, revision: int = 0) -> AsyncGenerator[SyncUpdate]:
-        """The entries and bundles of this agent: all of them, or the changes since ``revision``, then each
-        later change. It ends only by an error.
+        """The entries and bundles of this agent: all, or the changes since ``revision``, then each later change.
+
+        Ends only by an error.
         """
         with our_errors():
             async with self._stub.Sync.open() as stream:

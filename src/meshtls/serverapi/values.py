@@ -1,4 +1,4 @@
-"""Values that the server's API gives beside bundles and the model of ``registration``. Pure."""
+"""Values of the server's API, beside bundles and the model of ``registration``. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Health", "JoinToken", "SyncUpdate"]
 
 @dataclass(frozen=True, slots=True)
 class JoinToken:
-    """A token for one use before ``expires_at``, and the ID of the agent that attests with it."""
+    """A token that is valid once, until ``expires_at``, and the ID of the agent that attests with it."""
 
     token: str = field(repr=False)
     agent_id: SpiffeId
@@ -23,7 +23,7 @@ class JoinToken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """``waiting_for`` says why a server is not ready; it is empty for one that is."""
+    """The server's state. ``waiting_for`` says why it is not ready; empty if it is."""
 
     ready: bool
     waiting_for: str
@@ -37,9 +37,12 @@ class Health:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncUpdate:
-    """One message of a sync. With ``whole`` the entries are all that the agent may serve; otherwise they are the new
-    and changed ones, and ``removed`` are ids. ``bundles`` are all bundles, None where none changed. A later sync may
-    resume at ``revision``.
+    """One message of a sync.
+
+    - ``entries``: with ``whole`` all that the agent may serve, otherwise the new and changed ones.
+    - ``removed``: ids of removed entries.
+    - ``bundles``: all bundles; None if none changed.
+    - ``revision``: a later sync may resume here.
     """
 
     revision: int

@@ -328,7 +328,7 @@ class SidecarFile(msgspec.Struct, frozen=True, kw_only=True):
         Address | None, Key("Where /live and /ready are answered, in plaintext.", ADDRESS, default="nowhere")
     ] = None
     workers: Annotated[int, Key("Processes that serve.", number(1, MOST_WORKERS))] = 1
-    log_level: Annotated[str, Key("The least that is logged on standard error.", LOG_LEVEL)] = "INFO"
+    log_level: Annotated[str, Key("The lowest level that is logged on standard error.", LOG_LEVEL)] = "INFO"
 
     RULES: ClassVar[tuple[Rule, ...]] = (_each_address_once, _has_a_listener, _workers_share_ports)
 

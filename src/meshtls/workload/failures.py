@@ -16,9 +16,9 @@ CALL_FAILURES = (GRPCError, StreamTerminatedError, OSError, DecodeError)
 # A retry would get the same answer (SPIFFE Workload API, section 4.5).
 _FINAL = (Status.INVALID_ARGUMENT, Status.UNIMPLEMENTED)
 _ADVICE = {
-    Status.PERMISSION_DENIED: "it knows no identity for this process; make an entry that its selectors match",
-    Status.INVALID_ARGUMENT: "the request breaks a rule of the Workload API, so it is not sent again",
-    Status.UNIMPLEMENTED: "what listens there is no Workload API or has no such method, so it is not asked again",
+    Status.PERMISSION_DENIED: "no identity for this process; create an entry that matches its selectors",
+    Status.INVALID_ARGUMENT: "the request breaks a rule of the Workload API, so it is not retried",
+    Status.UNIMPLEMENTED: "the server there is not a Workload API or lacks this method, so it is not retried",
 }
 
 

@@ -165,7 +165,9 @@ class JwtSource:
                 async for named in sets:
                     self._take_named(named)
         except LocalIdentityError as error:
-            log.info("our identities can't be followed; tokens of one that goes serve until their end: %s", error)
+            log.info(
+                "our identities can't be watched; tokens of a withdrawn identity are used until they expire: %s", error
+            )
 
     def _note_no_identities(self, error: LocalIdentityError) -> None:
         if isinstance(error, WorkloadApiError) and error.withdraws:

@@ -205,7 +205,7 @@ class X509Source:
         except Exception as error:  # it is not ours, and whatever it raises must not end the watch
             raise _PickerFailedError(
                 f"the picker failed on our X509-SVIDs {_named(svids)}: {type(error).__name__}: {error}; wanted one of"
-                " them, or a LookupError where none will do"
+                " them, or a LookupError if none fits"
             ) from error
         return (picked, *svids[:place], *svids[place + 1 :])
 

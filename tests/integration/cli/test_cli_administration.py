@@ -100,9 +100,9 @@ def test_people_are_told_a_line_for_each_field_that_says_something(server: Serve
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("entry", "show", "--entry-id", "none"), 1, "meshtls: entry none: there is none with this id\n"),
-        (("entry", "delete", "--entry-id", "none"), 1, "meshtls: entry none: there is none with this id\n"),
-        (("entry", "update", "--entry-id", "none"), 1, "meshtls: entry none: there is none with this id\n"),
+        (("entry", "show", "--entry-id", "none"), 1, "meshtls: entry none: no entry has this id\n"),
+        (("entry", "delete", "--entry-id", "none"), 1, "meshtls: entry none: no entry has this id\n"),
+        (("entry", "update", "--entry-id", "none"), 1, "meshtls: entry none: no entry has this id\n"),
         (
             ("entry", "create", "--spiffe-id", "spiffe://example.org/x", "--parent-id", NODE),
             2,
@@ -139,7 +139,7 @@ def test_people_are_told_a_line_for_each_field_that_says_something(server: Serve
             1,
             "meshtls: spiffe://other.org/x: this server registers for example.org only\n",
         ),
-        (("agents", "show", "--spiffe-id", UNKNOWN), 1, f"meshtls: agent {UNKNOWN}: there is none with this ID\n"),
+        (("agents", "show", "--spiffe-id", UNKNOWN), 1, f"meshtls: agent {UNKNOWN}: no agent has this ID\n"),
         (
             ("bundle", "list", "--id", "nobody.test"),
             1,
@@ -182,7 +182,8 @@ def test_an_entry_that_is_there_already_is_a_conflict(server: ServerProcess) -> 
 
     assert (again.code, again.out) == (1, "")
     assert again.err == (
-        f"meshtls: entry spiffe://example.org/twice: entry {made['id']} says the same already; update that one\n"
+        f"meshtls: entry spiffe://example.org/twice: entry {made['id']} already has this parent, ID and selectors;"
+        " update that one\n"
     )
     server.json("entry", "delete", "--entry-id", made["id"])
 
@@ -304,7 +305,7 @@ def test_an_entry_whose_end_is_past_is_refused(server: ServerProcess, verb: str)
     taken = server.json("entry", verb, *which, "--expires-at", "2100-01-01T00:00:00Z")
 
     assert (refused.code, refused.out) == (1, "")
-    assert "expires_at: wanted a time to come, or the entry is gone as soon as it is made" in refused.err
+    assert "expires_at: wanted a time in the future, as an expired entry is deleted at once" in refused.err
     assert kept == [made]
     assert taken["expires_at"] == "2100-01-01T00:00:00Z"
     server.json("entry", "delete", *(word for one in {made["id"], taken["id"]} for word in ("--entry-id", one)))
@@ -505,7 +506,7 @@ def test_explain_for_one_agent_tells_entries_of_others_apart(server: ServerProce
     assert [(one["spiffe_id"], one["obstacle"]) for one in found["unserved"]] == [
         ("spiffe://example.org/elsewhere", f"no agent has attested as {other_agent}")
     ]
-    assert (unknown.code, unknown.err) == (1, f"meshtls: agent {UNKNOWN}: there is none with this ID\n")
+    assert (unknown.code, unknown.err) == (1, f"meshtls: agent {UNKNOWN}: no agent has this ID\n")
 
 
 def test_create_warns_of_what_no_agent_can_serve_and_refuses_it_when_strict(
@@ -580,7 +581,7 @@ class TestManyEntries:
             assert [one["spiffe_id"].rpartition("/")[2] for one in told.json["created"]] == ["m1", "m3"]
             [failed] = told.json["failed"]
             assert failed["entry"] == "entries[1] (spiffe://example.org/m2)"
-            assert failed["message"].endswith("says the same already; update that one")
+            assert failed["message"].endswith("already has this parent, ID and selectors; update that one")
             assert self.paths(server) == ["m1", "m2", "m3"]
         finally:
             self.clear(server)

@@ -82,7 +82,7 @@ def test_a_process_without_an_entry_gets_nothing_and_is_told(agent: AgentProcess
     assert (told.code, told.out) == (1, "")
     assert told.err == (
         f"meshtls: Workload API at unix://{agent.socket}, FetchX509SVID: PERMISSION_DENIED: no identity issued"
-        " (it knows no identity for this process; make an entry that its selectors match)\n"
+        " (no identity for this process; create an entry that matches its selectors)\n"
     )
     assert not (tmp_path / "svid").exists()
 

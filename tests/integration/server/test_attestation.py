@@ -199,7 +199,7 @@ async def test_an_entry_below_an_alias_is_for_the_nodes_that_its_selectors_match
     [chain] = await inside.client.sign_x509([(web.id, new_csr())])
     assert not isinstance(chain, MeshtlsError)
     [refused] = await outside.client.sign_x509([(web.id, new_csr())])
-    assert str(refused) == f"entry {web.id}: agent {outside.spiffe_id} may serve none with this id"
+    assert str(refused) == f"entry {web.id}: agent {outside.spiffe_id} may serve no entry with this id"
 
 
 async def test_a_join_token_is_refused_where_it_is_not_configured(pop_server: ServerUnderTest) -> None:

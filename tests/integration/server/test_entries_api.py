@@ -40,7 +40,7 @@ async def test_an_entry_is_made_shown_changed_counted_and_deleted(server: Server
     assert await admin.count_entries() == 1
     await admin.delete_entries([made.id])
     assert await admin.count_entries() == 0
-    with pytest.raises(NotFoundError, match=f"^entry {made.id}: there is none with this id$"):
+    with pytest.raises(NotFoundError, match=f"^entry {made.id}: no entry has this id$"):
         await admin.entry(made.id)
 
 
@@ -64,7 +64,7 @@ async def test_a_life_that_the_ca_may_have_to_cut_is_told_in_the_log(
             await server.admin.update_entry(replace(made, x509_svid_ttl=seconds))
     warning = (
         "entry of spiffe://example.org/web: x509_svid_ttl of 43201 s is more than half of ca_ttl (43200 s): an SVID"
-        " ends with the certificate that signed it, and may have that little"
+        " expires with the certificate that signed it, so it may live no longer than that"
     )
     assert caplog.messages == [warning] * told
 
@@ -82,9 +82,7 @@ async def test_an_end_that_is_not_to_come_is_refused(tmp_path: Path, seconds: in
             lambda: server.admin.create_entries([entry("/web", NODE, expires_at=end)]),
             lambda: server.admin.update_entry(replace(lasting, expires_at=end)),
         ):
-            with pytest.raises(
-                RequestError, match=r": expires_at: wanted a time to come, or the entry is gone as soon"
-            ):
+            with pytest.raises(RequestError, match=r": expires_at: wanted a time in the future, as an expired entry"):
                 await call()
         assert await listed(server.admin) == [lasting]
 
@@ -98,7 +96,7 @@ async def test_a_batch_with_one_bad_entry_leaves_none(server: ServerUnderTest) -
     assert str(refused.value) == "spiffe://b.test/b: this server registers for example.org only"
     assert await server.admin.count_entries() == 0
     await server.admin.create_entries([entry("/a", NODE)])
-    with pytest.raises(ConflictError, match="says the same already"):
+    with pytest.raises(ConflictError, match="already has this parent, ID and selectors"):
         await server.admin.create_entries([entry("/b", NODE), entry("/a", NODE)])
     assert await server.admin.count_entries() == 1
 

@@ -132,7 +132,7 @@ async def test_an_agent_gets_svids_of_its_entries_and_a_reason_for_those_of_othe
     signed, refused = await sign_x509(core, mine, [(web.id, csr), (theirs.id, csr)])
     assert isinstance(signed, Signed)
     assert (signed.record.spiffe_id, signed.record.entry_id) == (web.spiffe_id, web.id)
-    assert str(refused) == f"entry {theirs.id}: agent {mine.name} may serve none with this id"
+    assert str(refused) == f"entry {theirs.id}: agent {mine.name} may serve no entry with this id"
 
 
 async def test_a_ban_ends_the_sync_of_an_agent(core: Core) -> None:

@@ -70,8 +70,8 @@ async def test_an_agent_gets_no_svid_of_another_agents_entry(server: ServerUnder
     [made] = await server.admin.create_entries([entry("/web", other.spiffe_id)])
     [refused] = await mine.client.sign_x509([(made.id, new_csr())])
     assert isinstance(refused, NotFoundError)
-    assert str(refused) == f"entry {made.id}: agent {mine.spiffe_id} may serve none with this id"
-    with pytest.raises(NotFoundError, match="may serve none with this id"):
+    assert str(refused) == f"entry {made.id}: agent {mine.spiffe_id} may serve no entry with this id"
+    with pytest.raises(NotFoundError, match="may serve no entry with this id"):
         await mine.client.sign_jwt(made.id, ["db"])
     [chain] = await other.client.sign_x509([(made.id, new_csr())])
     assert (await verified(server, chain)).spiffe_id == WEB

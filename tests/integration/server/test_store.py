@@ -152,7 +152,7 @@ async def test_an_entry_that_says_the_same_is_refused_and_one_that_differs_is_no
     with pytest.raises(ConflictError) as refused:
         await add(database, entry("/other"), entry("/web", "unix:gid:2", "unix:uid:1"))
     assert str(refused.value) == (
-        f"entry spiffe://example.org/web: entry {kept.id} says the same already; update that one"
+        f"entry spiffe://example.org/web: entry {kept.id} already has this parent, ID and selectors; update that one"
     )
     assert await listed(database) == [kept], "the other of the two was not kept either"
     await add(database, entry("/other"), entry("/web", "unix:gid:3", "unix:uid:1"))
@@ -176,7 +176,7 @@ async def test_an_update_of_a_newer_revision_is_refused(database: Database) -> N
 
 async def test_deleting_an_unknown_entry_deletes_nothing(database: Database) -> None:
     [kept] = await add(database, entry())
-    with pytest.raises(NotFoundError, match=r"^entry nowhere: there is none with this id$"):
+    with pytest.raises(NotFoundError, match=r"^entry nowhere: no entry has this id$"):
         async with database.write() as tx:
             await entries.delete_entries(tx, [kept.id, "nowhere"])
     assert await listed(database) == [kept]
@@ -324,7 +324,7 @@ async def test_an_agent_renews_is_banned_and_is_evicted(database: Database) -> N
 
 @pytest.mark.parametrize("change", [agents.ban_agent, agents.evict_agent])
 async def test_an_agent_that_is_not_there_is_named(change: Any, database: Database) -> None:
-    with pytest.raises(NotFoundError, match=f"^agent {NODE}: there is none with this ID$"):
+    with pytest.raises(NotFoundError, match=f"^agent {NODE}: no agent has this ID$"):
         async with database.write() as tx:
             await change(tx, NODE)
 
@@ -390,7 +390,7 @@ async def test_a_stored_bundle_that_can_t_be_read_costs_its_own_trust_domain_onl
         await tx.execute(text("UPDATE bundles SET document = 'junk' WHERE trust_domain = 'b.test'"))
         spoilt, whole = await bundles.federated_bundles(tx)
     assert (spoilt, whole) == (TrustBundle(first.trust_domain), second)
-    assert "nobody of b.test is trusted" in spoilt.unusable[0]
+    assert "no peer of b.test is trusted" in spoilt.unusable[0]
 
 
 async def test_an_authority_that_can_t_be_read_is_left_out_of_our_bundle(database: Database) -> None:

@@ -195,7 +195,7 @@ def domains(update: SyncUpdate) -> list[str] | None:
 
 
 async def test_our_own_bundle_can_not_be_set_or_deleted_and_an_empty_one_is_none(server: ServerUnderTest) -> None:
-    message = "^trust domain example.org: its bundle is this server's own and made by its servers$"
+    message = "^trust domain example.org: its bundle is this server's own; the servers maintain it$"
     with pytest.raises(RequestError, match=message):
         await server.admin.set_bundle(make_authority().bundle)
     with pytest.raises(RequestError, match=message):

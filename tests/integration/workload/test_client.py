@@ -99,13 +99,13 @@ class TestFailures:
         ("status", "temporary", "words"),
         [
             (Status.PERMISSION_DENIED, True,
-             " (it knows no identity for this process; make an entry that its selectors match)"),
+             " (no identity for this process; create an entry that matches its selectors)"),
             (Status.UNAVAILABLE, True, ""),
             (Status.INTERNAL, True, ""),
             (Status.INVALID_ARGUMENT, False,
-             " (the request breaks a rule of the Workload API, so it is not sent again)"),
+             " (the request breaks a rule of the Workload API, so it is not retried)"),
             (Status.UNIMPLEMENTED, False,
-             " (what listens there is no Workload API or has no such method, so it is not asked again)"),
+             " (the server there is not a Workload API or lacks this method, so it is not retried)"),
         ],
     )  # fmt: skip
     async def test_a_status_becomes_an_error_that_knows_whether_to_try_again(

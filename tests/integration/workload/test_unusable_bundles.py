@@ -101,7 +101,7 @@ async def test_a_document_that_can_t_be_read_ends_the_trust_in_its_own_domain_at
         api.documents[THEIRS] = broken
         api.push(api.context)
         await source.bundles_changed()
-        with pytest.raises(NoBundleError, match="nobody of partner.test is trusted"):
+        with pytest.raises(NoBundleError, match="no peer of partner.test is trusted"):
             source.validate(theirs.token, "db")
         assert source.validate(others.token, "db") == others
         own = api.mint(api.context.svid.spiffe_id, "db")

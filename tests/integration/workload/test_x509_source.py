@@ -459,7 +459,7 @@ class TestReadiness:
         async with source_of(api, clock) as source:
             assert source.readiness() == Readiness(True)
             clock.advance(70)
-            warned = Readiness(True, "SVID spiffe://example.org/web expires in 20 s, and no newer one has come")
+            warned = Readiness(True, "SVID spiffe://example.org/web expires in 20 s, and no newer one was received")
             assert source.readiness() == warned
             clock.advance(21)
             assert not source.readiness().ready
@@ -569,5 +569,5 @@ class Failing:
 def failed_on(svids: str, error: Exception) -> str:
     return (
         f"the picker failed on our X509-SVIDs {svids}: {type(error).__name__}: {error}; wanted one of them,"
-        " or a LookupError where none will do"
+        " or a LookupError if none fits"
     )

@@ -112,17 +112,17 @@ def test_a_token_in_a_file_is_read_from_it(bundle: Path, tmp_path: Path) -> None
 
 
 REFUSED = {
-    "a server that is believed whoever it is": (
+    "a server that is not authenticated": (
         "insecure_bootstrap = true",
         "",
-        "f, line 9: agent.insecure_bootstrap: wanted false: whoever answered first would be believed;"
+        "f, line 9: agent.insecure_bootstrap: wanted false: the first server to answer would be trusted;"
         " give trust_bundle_path",
     ),
     "a bundle from the web": (
         'trust_bundle_url = "https://x"',
         "",
-        "f, line 9: agent.trust_bundle_url: wanted trust_bundle_path instead: the bundle's file is what the server is"
-        " believed by",
+        "f, line 9: agent.trust_bundle_url: wanted trust_bundle_path instead: the bundle in that file"
+        " authenticates the server",
     ),
     "Envoy that does not check": (
         "sds { disable_spiffe_cert_validation = true }",

@@ -240,7 +240,7 @@ NO_SERVER = "renewal failing since 2030-01-01T00:30:00Z: no server"
     [
         ((), False, NOW, Readiness(True)),
         ((WEB,), False, LATER, Readiness(True, f"{WEB_LATE}, {NO_SERVER} (2 of 2 entries)")),
-        ((), False, LATER, Readiness(True, f"{WEB_LATE}, and no newer one has come (2 of 2 entries)")),
+        ((), False, LATER, Readiness(True, f"{WEB_LATE}, and no newer one was received (2 of 2 entries)")),
         (
             (WEB, DB),
             False,

@@ -98,9 +98,9 @@ async def test_an_outage_is_logged_when_it_begins_when_its_cause_changes_when_th
     assert caplog.messages == [
         f"{web}: renewal failed: no CA answers; the present one is valid until {end}; next attempt at {again[0]}",
         f"{web}: renewal failed: the disk is full; the present one is valid until {end}; next attempt at {again[1]}"
-        " (2 failures before it, of another kind)",
+        " (2 earlier failures with another cause)",
         f"{web}: renewal failed: the disk is full; the present one expired at {end}; next attempt at {again[2]}"
-        " (8 failures before it, of another kind)",
+        " (8 earlier failures with another cause)",
         f"{web}: renewal works again after 13 failures since {start}",
     ]
 

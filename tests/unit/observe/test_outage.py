@@ -26,7 +26,7 @@ def test_a_thousand_failures_are_one_warning_each_cause_and_one_at_the_end(caplo
     outage.failed("silent", "it is silent")
     assert [(one.levelname, one.getMessage()) for one in caplog.records] == [
         ("WARNING", "it refuses"),
-        ("ERROR", "it is silent (1000 failures before it, of another kind)"),
+        ("ERROR", "it is silent (1000 earlier failures with another cause)"),
         ("WARNING", "it works again after 1001 failures since 2030-01-01T00:00:00Z"),
         ("WARNING", "it is silent"),
     ]

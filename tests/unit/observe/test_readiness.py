@@ -22,12 +22,12 @@ SINCE = "renewal failing since 2030-01-01T00:01:00Z: no server"
     [
         (0, False, Readiness(True)),
         (150, False, Readiness(True)),
-        (250, False, Readiness(True, f"{WEB} expires in 40 s, and no newer one has come")),
+        (250, False, Readiness(True, f"{WEB} expires in 40 s, and no newer one was received")),
         (70, True, Readiness(True, f"{WEB} expires in 220 s, {SINCE}")),
         (250, True, Readiness(True, f"{WEB} expires in 40 s, {SINCE}")),
         (290, True, Readiness(True, f"{WEB} expires in 0 s, {SINCE}")),
         (300, True, Readiness(False, f"{WEB} expired 10 s ago, {SINCE}")),
-        (300, False, Readiness(False, f"{WEB} expired 10 s ago, and no newer one has come")),
+        (300, False, Readiness(False, f"{WEB} expired 10 s ago, and no newer one was received")),
     ],
 )
 @pytest.mark.parametrize("received", [START, None], ids=["receipt known", "receipt unknown"])
@@ -47,14 +47,14 @@ def test_a_newer_svid_is_missed_after_two_thirds_of_the_life_without_the_backdat
     svid = svid_for(AUTHORITY, "/web", ttl=timedelta(seconds=life))
     in_time, late = START + timedelta(seconds=life * 0.66), START + timedelta(seconds=life * 0.67)
     assert readiness_of(svid, in_time, received=received) == Readiness(True)
-    missed = f"{WEB} expires in {int(life * 0.33)} s, and no newer one has come"
+    missed = f"{WEB} expires in {int(life * 0.33)} s, and no newer one was received"
     assert readiness_of(svid, late, received=received) == Readiness(True, missed)
 
 
 def test_a_life_counts_from_when_the_svid_was_received() -> None:
     received = START + timedelta(seconds=200)
     assert readiness_of(SVID, START + timedelta(seconds=250), received=received) == Readiness(True)
-    missed = Readiness(True, f"{WEB} expires in 29 s, and no newer one has come")
+    missed = Readiness(True, f"{WEB} expires in 29 s, and no newer one was received")
     assert readiness_of(SVID, START + timedelta(seconds=261), received=received) == missed
 
 
@@ -62,5 +62,5 @@ def test_an_svid_that_was_not_backdated_is_not_ready_once_it_has_expired() -> No
     now = svid_for(AUTHORITY, "/web", ttl=timedelta(seconds=1)).not_after + timedelta(seconds=1)
     brief = svid_for(AUTHORITY, "/web", ttl=timedelta(seconds=1))
     assert readiness_of(brief, now, received=now + timedelta(hours=1)) == Readiness(
-        False, f"{WEB} expired 1 s ago, and no newer one has come"
+        False, f"{WEB} expired 1 s ago, and no newer one was received"
     )

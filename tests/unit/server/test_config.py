@@ -224,16 +224,16 @@ def test_a_complaint_names_file_line_and_key(text: str, message: str) -> None:
             OURS + "ca_ttl: 1h\nagent_ttl: 1h30m\ndefault_x509_svid_ttl: 30m\n",
             timedelta(hours=1),
             (timedelta(minutes=30), timedelta(minutes=30)),
-            ("f, line 2: ca_ttl: 1:00:00 is less than twice agent_ttl (1:30:00), which is taken as 0:30:00",),
+            ("f, line 2: ca_ttl: 1:00:00 is less than twice agent_ttl (1:30:00), which is reduced to 0:30:00",),
         ),
         (
             HIS + '  ca_ttl = "1.5h"\n}\n',
             timedelta(minutes=90),
             (timedelta(minutes=45), timedelta(minutes=45)),
             (
-                "f, line 3: server.ca_ttl: 1:30:00 is less than twice agent_ttl (1:00:00), which is taken as 0:45:00",
+                "f, line 3: server.ca_ttl: 1:30:00 is less than twice agent_ttl (1:00:00), which is reduced to 0:45:00",
                 "f, line 3: server.ca_ttl: 1:30:00 is less than twice default_x509_svid_ttl (1:00:00),"
-                " which is taken as 0:45:00",
+                " which is reduced to 0:45:00",
             ),
         ),
     ],
@@ -322,7 +322,7 @@ def test_the_smallest_spire_file_takes_no_node() -> None:
         (
             "postgresql://u:secret@h:port/d",
             "wanted postgresql://user:password@host:port/database or dbname=... user=... host=..., got"
-            " a text that is no URL",
+            " a text that is not a URL",
         ),
         (
             "dbname",

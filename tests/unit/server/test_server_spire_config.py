@@ -153,7 +153,7 @@ REFUSED = {
     "a policy engine": (
         with_keys('experimental { auth_opa_policy_engine { local { rego_path = "r" } } }'),
         "f, line 3: server.experimental.auth_opa_policy_engine: this policy would restrict callers, and there is no"
-        " policy engine here; take it out",
+        " policy engine here; remove this key",
         with_keys("experimental { }"),
     ),
     "a post-quantum key exchange": (
@@ -173,8 +173,8 @@ REFUSED = {
             plugins='DataStore "sql" { plugin_data { database_type = "postgres" connection_string = "dbname=d"'
             ' root_ca_path = "c" } }'
         ),
-        "f, line 6: plugins.DataStore.sql.plugin_data.root_ca_path: certificates of the database can't be configured"
-        " here; take it out",
+        "f, line 6: plugins.DataStore.sql.plugin_data.root_ca_path: TLS files for the database can't be configured"
+        " here; remove this key",
         with_keys(
             plugins='DataStore "sql" { plugin_data { database_type = "postgres" connection_string = "dbname=d"'
             ' root_ca_path = "" } }'

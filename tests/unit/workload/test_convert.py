@@ -113,7 +113,7 @@ class TestX509:
              " no peer of its trust domain is trusted"),
             (lambda m: spoil_svid(m, bundle=OURS.bundle.to_der()[:-1]),
              "X.509 bundle of example.org of the Workload API: byte 0 of the DER: the SEQUENCE there is cut off or has"
-             " no length; until another comes, nobody of example.org is trusted"),
+             " no length; no peer of example.org is trusted until a readable one arrives"),
             (lambda m: spoil_svid(m, bundle=b"\x30\x00"),
              "SPIFFE bundle of trust domain example.org: left out an X.509 authority: error parsing asn1 value"),
         ],
@@ -230,7 +230,7 @@ class TestJwt:
         assert bundles == BundleSet([OURS_JWT, TrustBundle(PARTNER.trust_domain)])
         [line] = bundles.unusable
         assert line.startswith("SPIFFE bundle of trust domain partner.test: wanted ")
-        assert line.endswith("; until another comes, nobody of partner.test is trusted")
+        assert line.endswith("; no peer of partner.test is trusted until a readable one arrives")
 
     def test_a_key_that_can_t_be_used_costs_itself_only(self) -> None:
         good = jwt_bundles_message(BundleSet([OURS_JWT, PARTNERS_JWT]))

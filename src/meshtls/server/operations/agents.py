@@ -46,7 +46,7 @@ async def get_agent(core: Core, caller: Caller, spiffe_id: SpiffeId) -> AgentRec
     async with core.database.read() as tx:
         agent = await agents.find_agent(tx, spiffe_id)
     if agent is None:
-        raise NotFoundError(f"agent {spiffe_id}: there is none with this ID")
+        raise NotFoundError(f"agent {spiffe_id}: no agent has this ID")
     return agent
 
 

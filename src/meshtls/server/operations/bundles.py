@@ -54,4 +54,4 @@ async def delete_bundle(core: Core, caller: Caller, trust_domain: TrustDomain) -
 
 def _check_foreign(core: Core, trust_domain: TrustDomain) -> None:
     if trust_domain == core.hub.trust_domain:
-        raise RequestError(f"trust domain {trust_domain}: its bundle is this server's own and made by its servers")
+        raise RequestError(f"trust domain {trust_domain}: its bundle is this server's own; the servers maintain it")

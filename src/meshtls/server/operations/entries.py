@@ -32,7 +32,7 @@ async def get_entry(core: Core, caller: Caller, key: str) -> Entry:
     async with core.database.read() as tx:
         found = await entries.get_entries(tx, [key])
     if not found:
-        raise NotFoundError(f"entry {key}: there is none with this id")
+        raise NotFoundError(f"entry {key}: no entry has this id")
     return found[0]
 
 
@@ -82,14 +82,14 @@ def _check(core: Core, entry: Entry) -> None:
     now = core.clock.now()
     if entry.expires_at is not None and entry.expired(now):
         raise RequestError(
-            f"{entry.spiffe_id}: expires_at: wanted a time to come, or the entry is gone as soon as it is made,"
+            f"{entry.spiffe_id}: expires_at: wanted a time in the future, as an expired entry is deleted at once,"
             f" got {entry.expires_at:%Y-%m-%dT%H:%M:%SZ}; our clock says {now:%Y-%m-%dT%H:%M:%SZ}"
         )
     full = core.config.ca_ttl / 2  # the intermediate is renewed when it has this much left
     if entry.x509_svid_ttl > full.total_seconds():
         log.warning(
-            "entry of %s: x509_svid_ttl of %d s is more than half of ca_ttl (%d s): an SVID ends with the"
-            " certificate that signed it, and may have that little",
+            "entry of %s: x509_svid_ttl of %d s is more than half of ca_ttl (%d s): an SVID expires"
+            " with the certificate that signed it, so it may live no longer than that",
             entry.spiffe_id,
             entry.x509_svid_ttl,
             full.total_seconds(),

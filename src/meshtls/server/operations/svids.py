@@ -107,7 +107,7 @@ def _served_entry(core: Core, agent: AgentRecord, key: str) -> Entry:
     entry = core.hub.index.get(key)
     # The same answer for an entry that does not exist and for another agent's: an agent learns nothing about those.
     if entry is None or not core.hub.index.is_reachable(entry, Node.of(agent)):
-        raise NotFoundError(f"entry {key}: agent {agent.spiffe_id} may serve none with this id")
+        raise NotFoundError(f"entry {key}: agent {agent.spiffe_id} may serve no entry with this id")
     if entry.expired(core.clock.now()):
         raise NotFoundError(f"entry {key} of {entry.spiffe_id} has expired")
     return entry

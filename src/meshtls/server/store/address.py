@@ -41,7 +41,7 @@ def _from_url(text: str) -> URL:
         url = make_url(text)
     except (ArgumentError, ValueError) as error:
         # Not the reason, which quotes the text and so perhaps a password.
-        raise RequestError(f"{_WANTED}, got a text that is no URL") from error
+        raise RequestError(f"{_WANTED}, got a text that is not a URL") from error
     if url.get_backend_name() not in ("postgresql", "postgres"):
         raise RequestError(f"{_WANTED}, got a URL of {url.drivername}")
     return url

@@ -71,4 +71,4 @@ def _is(spiffe_id: SpiffeId) -> Any:
 
 def _check_found(spiffe_id: SpiffeId, count: int) -> None:
     if not count:
-        raise NotFoundError(f"agent {spiffe_id}: there is none with this ID")
+        raise NotFoundError(f"agent {spiffe_id}: no agent has this ID")

@@ -139,7 +139,7 @@ _ADVICE = {
     "is locked": "another process holds the file; stop it",
     "malformed": "restore the file from a backup",
     "not a database": "restore the file from a backup",
-    "refused": "start the database, or mend its address",
+    "refused": "start the database, or correct its address",
 }
 
 

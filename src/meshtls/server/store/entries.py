@@ -50,9 +50,9 @@ async def insert_entries(tx: AsyncConnection, new: Sequence[Entry]) -> list[Entr
 
 
 async def update_entry(tx: AsyncConnection, entry: Entry) -> Entry:
-    """Replace the entry of this id; it stays as old as it was. A ``revision`` above 0 has to be the present one.
+    """Replace the entry with this id, keeping its creation revision. A ``revision`` above 0 must be the current one.
 
-    Raises NotFoundError, and ConflictError where it was changed since or now equals another.
+    Raises NotFoundError, and ConflictError if the entry was changed meanwhile or now equals another.
     """
     changed = {(entry.id, str(entry.spiffe_id))}
     for old in await get_entries(tx, [entry.id]):
@@ -76,7 +76,7 @@ async def delete_entries(tx: AsyncConnection, ids: Iterable[str]) -> None:
     found = {entry.id: entry for entry in await get_entries(tx, wanted)}
     missing = [key for key in wanted if key not in found]
     if missing:
-        raise NotFoundError(f"entry {missing[0]}: there is none with this id")
+        raise NotFoundError(f"entry {missing[0]}: no entry has this id")
     await log_changes(tx, ChangeKind.ENTRY, [(key, str(found[key].spiffe_id)) for key in wanted])
     for chunk in _chunks(wanted):
         await tx.execute(delete(entries).where(entries.c.id.in_(chunk)))
@@ -116,7 +116,8 @@ async def end_entries(tx: AsyncConnection, now: datetime) -> int:
     over = entries.c.expires_at <= seconds(now)
     if not (await tx.execute(select(exists().where(over)))).scalar_one():
         return 0
-    await log_changes(tx, ChangeKind.ENTRY, [])  # only now: another server may have deleted the same, or extended one
+    # This takes the writers' lock, so that no other server deletes or extends these entries meanwhile.
+    await log_changes(tx, ChangeKind.ENTRY, [])
     rows = await tx.execute(delete(entries).where(over).returning(entries.c.id, entries.c.spiffe_id))
     ended = [(row.id, row.spiffe_id) for row in rows]
     await log_changes(tx, ChangeKind.ENTRY, ended)
@@ -144,7 +145,7 @@ def _filtered(query: Select[Any], wanted: EntryFilter) -> Select[Any]:
 async def _present(tx: AsyncConnection, key: str) -> Entry:
     found = await get_entries(tx, [key])
     if not found:
-        raise NotFoundError(f"entry {key}: there is none with this id")
+        raise NotFoundError(f"entry {key}: no entry has this id")
     return found[0]
 
 
@@ -153,13 +154,18 @@ async def _check_unlike(tx: AsyncConnection, kept: Sequence[Entry]) -> None:
     for entry in kept:
         twin = by_likeness.setdefault(likeness(entry), entry)
         if twin is not entry:
-            raise ConflictError(f"entry {entry.spiffe_id}: the same stands twice in this request")
+            raise ConflictError(
+                f"entry {entry.spiffe_id}: another entry of this request has the same parent, SPIFFE ID and selectors"
+            )
     for chunk in _chunks(list(by_likeness)):
         query = select(entries.c.id, entries.c.likeness).where(entries.c.likeness.in_(chunk))
         for row in await tx.execute(query):
             entry = by_likeness[row.likeness]
             if row.id != entry.id:
-                raise ConflictError(f"entry {entry.spiffe_id}: entry {row.id} says the same already; update that one")
+                raise ConflictError(
+                    f"entry {entry.spiffe_id}: entry {row.id} already has this parent, ID and selectors;"
+                    " update that one"
+                )
 
 
 def _chunks(items: list[str]) -> Iterable[list[str]]:

@@ -1,9 +1,9 @@
 """One HTTP/2 connection whose streams are all CONNECT: bytes in, calls and bytes out (RFC 9113). Pure.
 
-Strict: whatever breaks a rule ends the stream or the connection with the code that the standard names; where it leaves
-the choice, the connection ends. Only the windows are generous. The connection's window is returned as soon as bytes
-arrive: if it were held back, a few streams whose apps don't read could use it up and stall all others. Where memory is
-short, it is returned only for what the apps have taken.
+Strict: a violation ends the stream or the connection with the error code that the standard names; if the standard
+leaves the choice, the connection ends. Only the windows are generous. The connection's window is returned as soon as
+bytes arrive: if it were held back, a few streams whose apps don't read could use it up and stall all others. When
+memory is short, it is returned only for what the apps have taken.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from meshtls.wire.origin import NOWHERE, Origin
 
 __all__ = ["DRAIN_PING", "Http2Connection"]
 
-#: A server's PING after it announced to leave: the answer shows that the peer has seen the GOAWAY before it.
+#: A server sends this PING after its first GOAWAY: the ACK shows that the peer has seen the GOAWAY.
 DRAIN_PING = b"draining"
 #: Bytes of responses (to PING, SETTINGS, bad streams) that may be unsent because the peer does not read.
 _MAX_UNSENT = 1 << 20
 #: Frames in one receive that carry nothing for an app.
 _MAX_EMPTY_FRAMES = 1000
-#: Resets in one receive: each has cost us a connection to the app.
+#: Resets by the peer in one receive: each has cost us a connection to the app.
 _MAX_RESETS = 100
-#: A header block, over all its frames.
+#: Bytes of a header block, over all its frames.
 _MAX_BLOCK, _MAX_CONTINUATIONS = 1 << 15, 16
 _PRIORITY_SIZE, _SMALLEST_GOAWAY, _PING_SIZE = 5, 8, 8
 _FIRST_FINAL = 200
@@ -79,11 +79,11 @@ class Http2Connection:
         self._low_water = bounds.connection_window >> 1
         self._reader = FrameReader(MAX_FRAME)
         self._headers = HeaderDecoder()
-        #: What is missing of the client's preface.
+        #: The part of the client's preface that has not arrived yet.
         self._preface = b"" if client else PREFACE
         #: Of an unfinished header block the stream, its END_STREAM, and the fragments so far.
         self._block: tuple[int, int, list[bytes]] | None = None
-        #: What begins our first header block.
+        #: The beginning of our first header block.
         self._first_block = NO_TABLE
         self._reset_by_us = ForgottenStreams()
         #: Streams that the peer reset, and frames that carried nothing, since ``feed`` was called.
@@ -113,12 +113,12 @@ class Http2Connection:
         return stream
 
     def accept(self, stream: Stream) -> None:
-        """Answer 200: from here on the stream is the app's connection."""
+        """Respond with 200: from here on the stream is the app's connection."""
         stream.answered = True
         self._send_block(stream.number, status_block(200), END_HEADERS)
 
     def refuse(self, stream: Stream, status: int) -> None:
-        """Answer with another status, and accept nothing more of this stream (RFC 9113, section 8.1)."""
+        """Respond with another status, and accept nothing more on this stream (RFC 9113, section 8.1)."""
         self._send_block(stream.number, status_block(status), END_HEADERS | END_STREAM)
         if stream.end(Ended.BY_US):
             self.streams.pop(stream.number, None)
@@ -126,7 +126,7 @@ class Http2Connection:
             self.reset(stream, ErrorCode.NO_ERROR)
 
     def room(self, stream: Stream) -> int:
-        """How many bytes the next DATA frame of this stream may carry; none if it is 0 or less."""
+        """The most bytes that the next DATA frame of this stream may carry; none may be sent if it is 0 or less."""
         return min(stream.may_send, self.may_send, self.peer.max_frame) if stream.sends else 0
 
     def data_header(self, stream: Stream, count: int) -> bytes:
@@ -149,7 +149,7 @@ class Http2Connection:
         if self.streams.pop(stream.number, None) is not None:
             self._send_reset(stream.number, code)
 
-    # -- the windows that we give --
+    # -- our receive windows --
 
     def taken(self, stream: Stream, count: int) -> None:
         """The app has taken ``count`` bytes of what was received: the peer may send as many more."""
@@ -158,7 +158,7 @@ class Http2Connection:
             self.replenish_window(stream)
 
     def replenish_window(self, stream: Stream) -> None:
-        """Return of the stream's window what the app has taken, even if that is little."""
+        """Return the part of the stream's window that the app has taken, however small."""
         self._send_window_update(stream.number, stream.unreturned)
         stream.may_receive += stream.unreturned
         stream.unreturned = 0
@@ -176,8 +176,8 @@ class Http2Connection:
     # -- the end of the connection --
 
     def drain(self) -> None:
-        """Ask the peer to open no more streams. A server still accepts those that the peer opened before it heard of
-        this (RFC 9113, section 6.8).
+        """Ask the peer to open no more streams. A server still accepts those that the peer opened before it received
+        the GOAWAY (RFC 9113, section 6.8).
         """
         if self.state is not ConnectionState.OPEN:
             return
@@ -200,14 +200,14 @@ class Http2Connection:
 
     @property
     def _last_accepted(self) -> int:
-        """A client accepts none."""
+        """The highest stream of the peer that was accepted; 0 for a client, which accepts none."""
         return 0 if self.client else self.highest
 
     # -- receiving --
 
     def feed(self, data: memoryview) -> None:
-        """Tell ``sink`` what ``data`` means. Raises ProtocolError if the connection is over, with GOAWAY queued; it is
-        not fed again then.
+        """Decode ``data``, calling ``sink``. Raises ProtocolError if the connection ends, with GOAWAY queued; do not
+        feed it again then.
         """
         self._resets = self._empty_frames = 0
         try:
@@ -225,7 +225,7 @@ class Http2Connection:
                     if not error.stream_id:
                         raise
                     self._break_stream(error.stream_id, error.code)
-            check_flood(len(self.outgoing) <= _MAX_UNSENT, "the peer asks for answers and does not read them")
+            check_flood(len(self.outgoing) <= _MAX_UNSENT, "the peer requests responses and does not read them")
         except ProtocolError as error:
             self.close(error.code, str(error))
             raise
@@ -254,11 +254,11 @@ class Http2Connection:
             self.sink.broken(stream, code, False)
 
     def _is_idle(self, number: int) -> bool:
-        """Nobody has opened this stream, or ever will: we push nothing and accept no push."""
+        """Whether this stream was never opened. A server's stream always is: neither side may push."""
         return number > self.highest or not number & 1
 
     def _check_closed_stream(self, number: int) -> None:
-        """A frame of a stream that is gone is fine only where our reset crossed it. Raises ProtocolError."""
+        """Accept a frame on a closed stream only if it crossed our reset. Raises ProtocolError."""
         check(not self._is_idle(number), "wanted an open stream, got a frame on an idle one")
         if number not in self._reset_by_us:
             raise ProtocolError(ErrorCode.STREAM_CLOSED, "wanted an open stream, got a frame on a closed one")
@@ -315,7 +315,7 @@ class Http2Connection:
         self.sink.requested(stream, request, bool(ended))
 
     def _admitted(self, number: int, block: bytes) -> Request:
-        """What the new stream asks for. Raises ProtocolError of the stream if there is no room for it."""
+        """The new stream's request. Raises ProtocolError for the stream if it can't be admitted."""
         if self.leaving:
             full = "the tunnel is draining and takes no more streams"
         elif len(self.streams) >= self.bounds.streams:
@@ -490,6 +490,6 @@ def _widened(window: int, more: int, number: int) -> int:
 
 
 def _code(payload: _Payload) -> ErrorCode:
-    """A code that is not known means INTERNAL_ERROR (RFC 9113, section 7)."""
+    """The error code; an unknown one counts as INTERNAL_ERROR (RFC 9113, section 7)."""
     value = int.from_bytes(payload, "big")
     return ErrorCode(value) if value <= max(ErrorCode) else ErrorCode.INTERNAL_ERROR

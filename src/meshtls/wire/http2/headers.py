@@ -120,7 +120,9 @@ class HeaderDecoder:
         except hpack.OversizedHeaderListError as error:
             raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, f"the peer's header list is too long: {error}") from error
         except hpack.HPACKError as error:
-            raise ProtocolError(ErrorCode.COMPRESSION_ERROR, f"the peer's header block is no HPACK: {error}") from error
+            raise ProtocolError(
+                ErrorCode.COMPRESSION_ERROR, f"the peer's header block is not valid HPACK: {error}"
+            ) from error
 
 
 def _checked(fields: Iterable[_Field], stream_id: int, known: set[bytes]) -> tuple[dict[bytes, bytes], list[_Field]]:

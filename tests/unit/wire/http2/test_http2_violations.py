@@ -246,7 +246,7 @@ def test_10_5_answers_that_are_asked_for_and_not_read_end_the_connection() -> No
     server, pings = a_server(), frame(Kind.PING, 0, 0, bytes(8)) * 500
     while len(server.http.outgoing) + len(pings) <= 1 << 20:
         server.hears(pings)
-    with pytest.raises(ProtocolError, match="asks for answers and does not read them"):
+    with pytest.raises(ProtocolError, match="requests responses and does not read them"):
         server.hears(pings)
 
 
