@@ -25,11 +25,11 @@ __all__ = ["SvidCache", "View"]
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What one workload gets now.
+    """The identities of one workload now.
 
     - ``entries``: all that it matches, the default first; ``svids``: those of their SVIDs that are valid.
     - ``pending``: the number of entries for which no SVID was signed or refused yet.
-    - ``trouble``: why the latest signing failed.
+    - ``trouble``: the error of the latest signing.
     """
 
     entries: tuple[Entry, ...]
@@ -41,7 +41,7 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """The SVID of an entry, as the entry was when it was signed."""
+    """The SVID of an entry, with the entry for which it was signed."""
 
     svid: X509Svid
     signed_for: Entry
@@ -52,7 +52,7 @@ class _Held:
 
 
 class SvidCache:
-    """``synced``: the upstream has sent the entries. Before that nothing is known of any workload."""
+    """``synced``: the upstream has sent the entries. Before that no workload's entries are known."""
 
     def __init__(self, trust_domain: TrustDomain) -> None:
         self.synced = False
@@ -63,7 +63,7 @@ class SvidCache:
         self._held: dict[str, _Held] = {}
         #: Of every entry for which signing was tried.
         self._schedules: dict[str, Schedule] = {}
-        #: Entries whose last failure was for what they are, and not because nothing can be signed now.
+        #: Entries whose last failure was a refusal of the entry itself, not an outage of signing.
         self._refused: set[str] = set()
 
     def apply(self, update: Update) -> Set[int]:
@@ -90,7 +90,7 @@ class SvidCache:
         return {number for entry_id in over for number in self._remove(entry_id)}
 
     def signed(self, entry: Entry, svid: X509Svid, now: datetime, jitter: float) -> Set[int]:
-        """Keep the SVID that was requested when the entry was ``entry``; dropped where it has another ID by now.
+        """Keep the SVID that was requested for ``entry``; it is dropped if the entry has another ID by now.
 
         ``jitter`` is in [-1, 1], as for ``failed``.
         """
@@ -103,19 +103,19 @@ class SvidCache:
         return self.watchers.concerned(present)
 
     def failed(self, entry: Entry, now: datetime, jitter: float, why: str, *, refused: bool = False) -> Set[int]:
-        """It could not be signed as ``entry``; the present SVID is kept.
+        """Signing for ``entry`` failed; the present SVID is kept.
 
-        ``refused``: for what the entry is. Trying more often as the SVID's end comes near would not change that.
+        ``refused``: the entry itself was refused, so retrying more often as the SVID's expiry nears would not help.
         """
         if self.entries.get(entry.id) != entry:
-            return set()  # it was changed or removed meanwhile; nothing was requested for it as it is now
+            return set()  # changed or removed meanwhile: the failure is not about the present entry
         schedule = self._schedules.get(entry.id, Schedule(now))
         self._schedules[entry.id] = schedule.failed(now, why, jitter, patient=refused)
         (self._refused.add if refused else self._refused.discard)(entry.id)
         return self.watchers.concerned(entry)
 
     def schedule_of(self, entry_id: str) -> Schedule | None:
-        """When this entry's SVID is renewed, and how that fares; None where it was never tried."""
+        """The renewal schedule of this entry's SVID; None if signing was never tried."""
         return self._schedules.get(entry_id)
 
     def svid_of(self, entry_id: str) -> X509Svid | None:
@@ -129,8 +129,8 @@ class SvidCache:
         return sum(entry.id not in self._schedules for entry in self.entries)
 
     def due(self, now: datetime) -> tuple[Entry, ...]:
-        """Every entry that needs an SVID now: first those that a workload waits for, then other new ones, then those
-        whose SVIDs expire soonest.
+        """Every entry that needs an SVID now: first those awaited by a workload, then other new ones, then by expiry of
+        the present SVID, soonest first.
         """
         due = (entry for entry in self.entries if self._due_at(entry, now) <= now and not entry.expired(now))
         return tuple(sorted(due, key=self._urgency))
@@ -142,7 +142,7 @@ class SvidCache:
         return min((*times, ends) if ends else times, default=None)
 
     def view(self, selectors: Set[Selector], now: datetime) -> View:
-        """What a workload with these selectors gets now."""
+        """The view of a workload with these selectors."""
         entries = self.entries.matching(selectors, now)
         svids = tuple(svid for entry in entries if (svid := self._usable(entry, now)))
         schedules = [self._schedules[entry.id] for entry in entries if entry.id in self._schedules]
@@ -152,7 +152,7 @@ class SvidCache:
     def readiness(self, now: datetime) -> Readiness:
         """Whether every entry has a valid SVID now, and what endangers that.
 
-        An entry that is refused for what it is counts only where there is no other.
+        A refused entry counts only if there is no other.
         """
         if self.untried:
             return Readiness(False, f"{self.untried} SVIDs to be signed")

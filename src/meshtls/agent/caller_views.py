@@ -1,4 +1,4 @@
-"""What each caller of the agent gets, or the status and message with which it is refused."""
+"""The identities of each caller of the agent, or the status and message with which it is refused."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LONGEST_DELAY = 1.0
 
 
 class Watch:
-    """What the caller of one stream gets. ``news`` is set when that may have changed; the stream may set it, too."""
+    """The view of one stream's caller. ``news`` is set when it may have changed; the stream may set it, too."""
 
     def __init__(self, callers: CallerViews, caller: Caller, watcher: Watcher) -> None:
         self.news = watcher.news
@@ -39,7 +39,7 @@ class Watch:
         self._watcher = watcher
 
     async def view(self) -> View:
-        """Attest the caller anew and return what it gets now; clears ``news``. Raises GRPCError as CallerViews.view."""
+        """Attest the caller again and return its view; clears ``news``. Raises GRPCError as CallerViews.view."""
         selectors = await self._callers.attest(self._caller)
         self._watcher.follow(selectors)
         return self._callers.judge(self._caller, selectors)
@@ -67,18 +67,19 @@ class Watch:
 
 
 class CallerViews:
-    """``Identities`` for callers: each view is for the process that calls, attested when it calls."""
+    """``Identities`` for callers: each view is for the calling process, attested at the call."""
 
     def __init__(self, identities: Identities, attestor: Attestor) -> None:
         self.identities = identities
         self._attestor = attestor
         self._log = CountedLog(log)
-        #: The version of the entries for which it was logged why these selectors match none; the oldest first.
+        #: By selectors without a match: the version of the entries when that was logged; the oldest first.
         self._explained: dict[frozenset[Selector], int] = {}
 
     async def view(self) -> View:
-        """What the caller of the current method gets. Raises GRPCError: PERMISSION_DENIED where it has no identity,
-        UNAVAILABLE as long as that is not known.
+        """The view of the current method's caller.
+
+        Raises GRPCError: PERMISSION_DENIED if it has no identity, UNAVAILABLE as long as that is not known.
         """
         caller = current_caller()
         return self.judge(caller, await self.attest(caller))
@@ -98,11 +99,12 @@ class CallerViews:
         return f"<CallerViews {self.identities!r}>"
 
     async def attest(self, caller: Caller) -> frozenset[Selector]:
-        """The caller's selectors now. Raises GRPCError: PERMISSION_DENIED, or UNAVAILABLE where this machine has no
-        thread left for the lookups.
+        """The caller's selectors now.
+
+        Raises GRPCError: PERMISSION_DENIED, or UNAVAILABLE if this machine has no thread left for the lookups.
         """
         try:
-            # The entries may change at each await. There is none between this question and ``judge``.
+            # The entries may change at each await, and there is none between this check and ``judge``.
             return await self._attestor.attest(caller, self.identities.cache.entries.ask_for_digest)
         except LocalIdentityError as error:
             self._log.warning(
@@ -117,7 +119,7 @@ class CallerViews:
             raise GRPCError(Status.PERMISSION_DENIED, _NO_IDENTITY) from error
 
     def judge(self, caller: Caller, selectors: Set[Selector]) -> View:
-        """What a caller with these selectors gets. Raises GRPCError as ``view``."""
+        """The view of a caller with these selectors. Raises GRPCError as ``view``."""
         waiting = self.identities.waiting_for
         if waiting:
             raise GRPCError(Status.UNAVAILABLE, f"the agent is waiting for {waiting}")
@@ -128,8 +130,9 @@ class CallerViews:
         return view
 
     def _explain(self, caller: Caller, selectors: frozenset[Selector]) -> None:
-        """Log why, once until an entry changes: the cost grows with all entries, and a denied caller may call without
-        end.
+        """Log why the caller has no identity, once until an entry changes.
+
+        The cost grows with the number of entries, and a denied caller may call again and again.
         """
         entries = self.identities.cache.entries
         if self._explained.get(selectors) == entries.version:

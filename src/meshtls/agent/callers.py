@@ -1,4 +1,4 @@
-"""The agent's gRPC listener: a Unix socket whose handlers know their caller.
+"""The agent's gRPC listener: a Unix socket whose handlers have their caller at hand.
 
 grpclib gives a handler the peer's address, which is empty for a Unix socket. So the caller is looked up when a
 connection is made, while its socket is at hand, and is passed to every call of that connection in a context variable.
@@ -37,8 +37,9 @@ def current_caller() -> Caller:
 async def serve_callers(
     services: Collection[IServable], listener: socket.socket, limits: Limits = DEFAULT_LIMITS
 ) -> AsyncIterator[SetLimits]:
-    """Serve on ``listener``, a listening Unix socket, while the body runs; then cut every connection. The body gets a
-    function that changes the limits.
+    """Serve on ``listener``, a listening Unix socket, while the body runs; then abort every connection.
+
+    Yields a function that changes the limits.
     """
     listening = Listening(name="agent socket", limits=within_descriptors(limits, _DESCRIPTORS))
     async with serve_grpc(services, listener, listening, enter=_entered) as set_limits:

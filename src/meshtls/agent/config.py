@@ -30,8 +30,8 @@ class AgentConfig:
     """An agent's configuration.
 
     - ``bundle``: authenticates the server at first.
-    - ``data_dir``: without it the agent's SVID is never on disk, and each start needs ``proof``.
-    - ``notices``: keys whose effect differs from what the file says, for the operator.
+    - ``data_dir``: without it the agent's SVID is never stored on disk, and each start needs ``proof``.
+    - ``notices``: keys whose effect differs from the file's value, for the operator.
     - ``file``: the file key by key, which a reload compares.
     """
 
@@ -46,7 +46,7 @@ class AgentConfig:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files that it names and that a reload reads again."""
+        """The files named in it that a reload reads again."""
         pop = self.file.x509pop
         return (pop.certificate_path.path, pop.private_key_path.path) if pop else ()
 
@@ -61,8 +61,9 @@ def load_config(path: Path) -> AgentConfig:
 
 
 def parse_config(file: str, text: str) -> AgentConfig:
-    """The same of a text; ``file`` is its name in messages. Files that it names are read now, relative paths as the
-    process sees them.
+    """The configuration in this text; ``file`` is its name in messages.
+
+    Files that it names are read now; a relative path is relative to the working directory.
     """
     document, of_spire = either_form(file, text, "agent")
     found = read(from_spire(document) if of_spire else _with_health_as_address(document), AgentFile)
@@ -117,7 +118,7 @@ def _needs_a_token_each_time(found: Found[AgentFile], data_dir: Path | None) -> 
 
 
 def _with_health_as_address(document: Document) -> Document:
-    """The same where ``health`` has an address and a port, which were keys of their own before."""
+    """The same file with the former keys of ``health``, an address and a port, joined into one address."""
     health = document.root.keys.get("health")
     if not isinstance(health, Section):
         return document
@@ -126,7 +127,7 @@ def _with_health_as_address(document: Document) -> Document:
     if found.complete:
         address = str(Address(found.value.address, found.value.port))
         keys["health"] = Text(health.place, address)
-        document.notice(health.place, f"this is one address now, such as {address}; the old form goes on to work")
+        document.notice(health.place, f"this is one address now, such as {address}; the old form still works")
     else:
         del keys["health"]
     return Document(Section(document.root.place, keys), document.problems, document.notices)

@@ -47,7 +47,7 @@ class BundleFile:
     content: bytes = field(repr=False)
 
     def bundle(self, trust_domain: TrustDomain) -> TrustBundle:
-        """What is in it. Raises RequestError if that is no bundle with an X.509 authority."""
+        """The bundle in the file. Raises RequestError if it is not a bundle with an X.509 authority."""
         try:
             if self.content.lstrip().startswith(b"{"):
                 bundle = TrustBundle.from_jwks(trust_domain, self.content)
@@ -70,7 +70,7 @@ def _bundle_file(text: str) -> BundleFile:
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """What a file of certificates holds, at least one."""
+    """The certificates of a file, at least one."""
 
     path: Path
     chain: tuple[x509.Certificate, ...]
@@ -79,7 +79,7 @@ class Certificates:
 def _certificates(text: str) -> Certificates:
     try:
         chain = tuple(x509.load_pem_x509_certificates(Path(word(text)).read_bytes()))
-        chain[0].public_key()  # decoded on first use, which has to be here
+        chain[0].public_key()  # cryptography decodes it on first use, and an error has to come here
     except (OSError, *PARSE_ERRORS) as error:
         raise RequestError(f"{text}: wanted certificates in PEM, leaf first: {error}") from error
     return Certificates(Path(text), chain)
@@ -87,7 +87,7 @@ def _certificates(text: str) -> Certificates:
 
 @dataclass(frozen=True, slots=True)
 class KeyFile:
-    """A private key, and the PEM that it came in, by which two are the same."""
+    """A private key, and its PEM, by which two keys are compared."""
 
     path: Path
     key: PrivateKey = field(repr=False, compare=False)
@@ -122,7 +122,7 @@ def _attestor(text: str) -> str:
 
 
 def _size_limit(text: str) -> int:
-    """Bytes, as SPIRE's: 0 is for no limit, a negative number for no hash at all."""
+    """Bytes, as in SPIRE: 0 for no limit, a negative number for no digests at all."""
     number = whole_number(0, 2**53)
     return -number(text[1:]) if text.startswith("-") else number(text)
 
@@ -163,7 +163,7 @@ class X509Pop(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OldHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """What ``health`` was before it was one host:port."""
+    """The former form of ``health``, before it was one host:port."""
 
     address: Annotated[str, Key("", TEXT)] = "127.0.0.1"
     port: Annotated[int, Key("", LISTENING_PORT)]

@@ -1,4 +1,4 @@
-"""A CA in the agent's own process as its upstream: for `meshtls up`, for tests, for machines without a server."""
+"""A CA in the agent's process as its upstream: for `meshtls up`, for tests, for machines without a server."""
 
 from __future__ import annotations
 
@@ -26,8 +26,7 @@ __all__ = ["EmbeddedUpstream"]
 
 
 class EmbeddedUpstream:
-    """Meets Upstream over an authority and a list of entries that may be changed meanwhile; each change is pushed at
-    once.
+    """Implements Upstream over an authority and a list of entries. Each change of the entries is pushed at once.
 
     ``jwt_key`` is a new P-256 key unless given; ``federated`` are bundles of other trust domains.
     """
@@ -58,9 +57,9 @@ class EmbeddedUpstream:
             self.put_entry(entry)
 
     def put_entry(self, entry: Entry) -> Entry:
-        """Add the entry, or replace the one with its id and keep that one's age. An entry without an id gets a new id.
+        """Add the entry, or replace the one with its id, keeping its creation order. Without an id it gets a new one.
 
-        Returns the entry as it is kept. Raises RequestError for an ID of another trust domain.
+        Returns the entry as stored. Raises RequestError for an ID of another trust domain.
         """
         if not entry.spiffe_id.member_of(self.trust_domain):
             raise RequestError(f"entry {entry.spiffe_id}: this CA issues for trust domain {self.trust_domain} only")
@@ -94,23 +93,23 @@ class EmbeddedUpstream:
 
     @property
     def bundles(self) -> BundleSet:
-        """The authority's, with the JWT key, and those of federated trust domains."""
+        """The authority's bundle, with the JWT key, and those of federated trust domains."""
         own = replace(self._authority.bundle, jwt_authorities={self._jwt_key_id: self._jwt_key.public_key()})
         return BundleSet([own, *self._federated.values()])
 
     async def watch(self) -> AsyncGenerator[Update]:
-        """A whole update after each change: it costs nothing in one process, and the cache finds out what is new."""
+        """A whole update after each change: that is cheap within one process, and the cache finds the differences."""
         while True:
             changed = self._changed
             yield Update(entries=self.entries, bundles=self.bundles, whole=True)
             await changed.wait()
 
     async def sign_x509(self, requests: Sequence[EntryCsr]) -> Sequence[SigningResult]:
-        """Each is recorded by the authority before it is given."""
+        """Sign. The authority records each SVID before it is returned."""
         return [self._sign(request) for request in requests]
 
     async def sign_jwt(self, entry_id: str, audience: Sequence[str]) -> str:
-        """Raises NotFoundError, RequestError for an audience that can't be."""
+        """Sign a token. Raises NotFoundError, RequestError for an invalid audience."""
         entry = self._entry(entry_id)
         ttl = timedelta(seconds=entry.jwt_svid_ttl) or self._jwt_ttl
         now, key, key_id = self._clock.now(), self._jwt_key, self._jwt_key_id

@@ -26,14 +26,15 @@ class NearMiss:
 
 
 class EntrySet:
-    """Entries by id. The cost of a lookup grows with the workload's selectors, not with the number of entries: each
-    entry is indexed by the first of its selectors.
+    """Entries by id, each indexed by the first of its selectors.
+
+    So the cost of a lookup grows with the workload's selectors, not with the number of entries.
     """
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self._by_id: dict[str, Entry] = {}
         self._by_selector: dict[Selector, dict[str, Entry]] = {}
-        #: Entries with a program's digest among their selectors, by the first of the others; None where there is none.
+        #: Entries with a program's digest among their selectors, by the first other selector, or None without one.
         self._by_other: dict[Selector | None, dict[str, Entry]] = {}
         #: Increased by each change.
         self.version = 0
@@ -41,7 +42,7 @@ class EntrySet:
             self.put(entry)
 
     def put(self, entry: Entry) -> Entry | None:
-        """Add this entry and return the one of the same id that it replaces."""
+        """Add this entry and return the one with the same id that it replaces, if any."""
         replaced = self.remove(entry.id)
         self._by_id[entry.id] = entry
         self._by_selector.setdefault(entry.selectors[0], {})[entry.id] = entry
@@ -63,8 +64,9 @@ class EntrySet:
         return self._by_id.get(entry_id)
 
     def matching(self, selectors: Set[Selector], now: datetime) -> tuple[Entry, ...]:
-        """The entries that a workload with these selectors matches, the oldest first: that is the default identity, and
-        a new entry does not change it.
+        """The entries that a workload with these selectors matches, the oldest first.
+
+        The oldest is the default identity, so a new entry does not change it.
         """
         candidates = [entry for one in selectors for entry in self._by_selector.get(one, {}).values()]
         found = [entry for entry in candidates if entry.matches(selectors) and not entry.expired(now)]
@@ -92,7 +94,7 @@ class EntrySet:
 def nearest(entries: Iterable[Entry], selectors: Set[Selector], most: int = 1) -> tuple[NearMiss, ...]:
     """The near misses of a workload with these selectors, the nearest first, at most ``most``.
 
-    Only entries of which it has at least one selector count.
+    An entry counts only if the workload has at least one of its selectors.
     """
     misses = (NearMiss(entry, entry.missing(selectors)) for entry in entries)
     near = [miss for miss in misses if 0 < len(miss.missing) < len(miss.entry.selectors)]

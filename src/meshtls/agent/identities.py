@@ -30,7 +30,7 @@ log = logger("meshtls.agent")
 
 
 class Watcher:
-    """One workload's wait for changes. ``news`` is set when its view may have changed."""
+    """Watches one workload's view. ``news`` is set when the view may have changed."""
 
     def __init__(self, cache: SvidCache, number: int) -> None:
         self.news = asyncio.Event()
@@ -44,7 +44,7 @@ class Watcher:
 
 
 class Identities:
-    """``run`` does the work; all else answers from the cache. ``jitter`` gives a number in [-1, 1]."""
+    """``run`` does the work; everything else reads the cache. ``jitter`` returns a number in [-1, 1]."""
 
     def __init__(self, upstream: Upstream, clock: Clock, jitter: Callable[[], float]) -> None:
         self.upstream = upstream
@@ -57,12 +57,12 @@ class Identities:
         self._state_changed = asyncio.Event()
 
     async def run(self) -> None:
-        """Follow the upstream and renew; for ever."""
+        """Follow the upstream and renew, forever."""
         async with in_background(self._follow(), "follow the upstream"):
             await self._loop.run(self.cache.next_event, self._renew_due)
 
     def view(self, selectors: Set[Selector]) -> View:
-        """What a workload with these selectors gets now."""
+        """The view of a workload with these selectors."""
         return self.cache.view(selectors, self.clock.now())
 
     @contextlib.contextmanager
@@ -77,23 +77,23 @@ class Identities:
             self.cache.watchers.remove(number)
 
     def prioritize(self) -> None:
-        """A workload waits for an SVID: sign that before those that no workload waits for."""
+        """Sign the awaited SVIDs before all others."""
         self._loop.wake()
 
     async def until_ready(self) -> None:
-        """Wait until the upstream has sent the entries and every SVID was signed, or refused, once."""
+        """Wait until the upstream has sent the entries, and every SVID was signed or refused once."""
         while self.waiting_for or self.cache.untried:
             await self._state_changed.wait()
 
     @property
     def waiting_for(self) -> str | None:
-        """What has to come before workloads can be served; None where nothing has to."""
+        """What is awaited before workloads can be served; None if nothing is."""
         if not self.cache.synced:
             return f"the entries: {self.upstream.trouble or 'the CA has not sent them yet'}"
         return None
 
     def readiness(self) -> Readiness:
-        """Whether every entry has a valid SVID to serve now, why not, or for how long while the upstream is away."""
+        """Whether every entry has a valid SVID now, why not, or for how long while the upstream is away."""
         if self.waiting_for:
             return Readiness(False, self.waiting_for)
         now, trouble = self.clock.now(), self.upstream.trouble

@@ -18,7 +18,7 @@ _BACKLOG = 128
 
 @asynccontextmanager
 async def serve_health(host: str, port: int, readiness: Callable[[], Readiness]) -> AsyncIterator[int]:
-    """Answer probes while the body runs; gives the port, a free one where 0 was asked for. Raises ConfigError."""
+    """Respond to probes while the body runs. Yields the port: a free one if 0 was requested. Raises ConfigError."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
         listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)

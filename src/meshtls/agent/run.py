@@ -22,9 +22,7 @@ log = logger("meshtls.agent")
 
 @dataclass(frozen=True, slots=True)
 class RunningAgent:
-    """A running agent. ``reload`` applies the keys of a configuration that can change at run time, and returns what
-    differs from the one in use.
-    """
+    """A running agent. ``reload`` applies the live keys of a configuration, and returns the keys that differ."""
 
     agent: Agent
     reload: Callable[[AgentConfig], Changes]
@@ -32,7 +30,7 @@ class RunningAgent:
 
 @asynccontextmanager
 async def running_agent(config: AgentConfig, clock: Clock = SystemClock()) -> AsyncIterator[RunningAgent]:
-    """Run for the length of a body. Enters with the socket open, whether or not the server answers yet.
+    """Run while the body runs. Enters with the socket open, whether or not the server is reachable yet.
 
     Raises ConfigError.
     """

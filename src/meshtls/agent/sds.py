@@ -43,7 +43,7 @@ class _State(Protocol[Q_contra, R_co]):
 
 
 class SecretDiscovery(SecretDiscoveryServiceBase):
-    """Serve it with ``serve_callers``. A caller gets secrets of its own entries only, whatever it asks for."""
+    """Serve it with ``serve_callers``. A caller gets secrets of its own entries only, whatever it requests."""
 
     def __init__(self, callers: CallerViews) -> None:
         self._callers = callers
@@ -115,7 +115,7 @@ async def _take_requests(
 
 
 def _check_type(type_url: str) -> None:
-    """Envoy leaves the type out where the method implies it."""
+    """Envoy omits the type if the method implies it."""
     if type_url not in ("", SECRET_TYPE):
         raise GRPCError(Status.INVALID_ARGUMENT, f"type_url: wanted {SECRET_TYPE}, got {type_url}")
 

@@ -3,8 +3,8 @@
 A validation context lists the bundle of each trust domain separately, for the validator that verifies a peer against
 the bundle of its own trust domain: one flat list of roots would let a federated domain's CA vouch for our IDs.
 
-Envoy keeps a secret that is no longer sent, and rejects a bundle without roots. So a trust domain without any authority
-gets a root that has expired and whose key is gone.
+Envoy keeps a secret that is no longer sent, and rejects a bundle without roots. So a trust domain without authorities
+gets an expired root whose key was discarded.
 """
 
 from __future__ import annotations
@@ -45,8 +45,10 @@ class NamedSecret:
 
 
 def secrets_of(view: View) -> Mapping[str, NamedSecret]:
-    """Every secret that this workload may have, by name: ``default`` and each SPIFFE ID are certificates with keys;
-    ``ROOTCA`` is our own trust domain's bundle, ``ALL`` all bundles and ``spiffe://<trust domain>`` that one's.
+    """Every secret that this workload may have, by name.
+
+    ``default`` and each SPIFFE ID name certificates with keys; ``ROOTCA`` is our own trust domain's bundle, ``ALL`` all
+    bundles, and ``spiffe://<trust domain>`` the bundle of that trust domain.
     """
     secrets = [_certificate(str(svid.spiffe_id), svid) for svid in reversed(view.svids)]
     if view.svids:
@@ -86,7 +88,7 @@ def _validation(name: str, bundles: Iterable[TrustBundle]) -> NamedSecret:
 
 @cache
 def _unusable_root() -> bytes:
-    """A certificate in PEM that is no CA, that has expired, and whose key is gone."""
+    """An expired certificate in PEM that is not a CA, and whose key was discarded."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "nobody is trusted")])
     builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())

@@ -1,4 +1,4 @@
-"""What an SDS stream has to send next, in both variants of the xDS protocol. Pure.
+"""The state of an SDS stream, which decides the next response, in both variants of the xDS protocol. Pure.
 
 Envoy answers each response with its nonce: ACK, or NACK with a reason. A rejected response would be rejected again, so
 it is not repeated; the next change is sent as usual. A request with a stale nonce is ignored.
@@ -30,13 +30,14 @@ def world(secrets: Iterable[NamedSecret], nonce: str) -> pb.DiscoveryResponse:
 
 
 def names_or_all(names: Sequence[str], secrets: Mapping[str, NamedSecret]) -> Sequence[str]:
-    """The names without duplicates; all that there are where none is given, or ``*`` is among them."""
+    """The names without duplicates; all names if none is given, or ``*`` is among them."""
     return sorted(secrets) if not names or _WILDCARD in names else tuple(dict.fromkeys(names))
 
 
 class WorldState:
-    """State of the world: each response holds all that was requested by name, or everything where the first request
-    gave no name, or a request gives ``*``. ``sent`` counts the responses.
+    """State of the world: each response holds all secrets that were requested by name.
+
+    It holds all secrets if the first request named none, or a request names ``*``. ``sent`` counts the responses.
     """
 
     def __init__(self) -> None:
@@ -47,7 +48,7 @@ class WorldState:
         self._version = ""
 
     def take(self, request: pb.DiscoveryRequest) -> str | None:
-        """Take the next request. Returns the reason where it rejects the last response."""
+        """Take the next request. Returns the reason if it rejects the last response."""
         if request.response_nonce not in ("", self._nonce):
             return None
         if self._names is None:
@@ -56,7 +57,7 @@ class WorldState:
         return request.error_detail.message if request.HasField("error_detail") else None
 
     def response(self, secrets: Mapping[str, NamedSecret]) -> pb.DiscoveryResponse | None:
-        """The response for these secrets, which are all there are; None where nothing in it is new."""
+        """The response for these secrets, the complete set; None if nothing in it is new."""
         if self._names is None:
             return None
         names = names_or_all(self._names, secrets) if self._names or self._everything else ()
@@ -69,7 +70,7 @@ class WorldState:
         return response
 
     def newly_missing(self, secrets: Mapping[str, NamedSecret]) -> tuple[str, ...]:
-        """Requested names that are not among these secrets; each is returned once."""
+        """Requested names without a secret; each is returned once."""
         missing = frozenset(self._names or ()) - secrets.keys() - {_WILDCARD}
         new, self._told = missing - self._told, missing
         return tuple(sorted(new))
@@ -80,7 +81,7 @@ class WorldState:
 
 
 class DeltaState:
-    """Incremental: each response holds what is new to the client, and names what was removed or does not exist.
+    """Incremental: each response holds new and changed secrets, and the names of removed and unknown ones.
 
     ``sent`` counts the responses.
     """
@@ -94,7 +95,7 @@ class DeltaState:
         self.sent = 0
 
     def take(self, request: pb.DeltaDiscoveryRequest) -> str | None:
-        """Take the next request. Returns the reason where it rejects a response."""
+        """Take the next request. Returns the reason if it rejects a response."""
         if self._first:
             self._known.update(request.initial_resource_versions)
             self._everything = not request.resource_names_subscribe

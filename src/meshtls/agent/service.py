@@ -35,9 +35,9 @@ __all__ = ["Agent", "Endpoint"]
 class Endpoint:
     """Where and how an agent serves.
 
-    - ``attestors``: the types of selectors that it finds out.
+    - ``attestors``: the types of selectors that attestation returns.
     - ``health``: host and port (0: any free one) for probes, None for no probes.
-    - ``size_limit``: programs of more bytes are not hashed, as for Digests.
+    - ``size_limit``: larger programs are not hashed, in bytes as for Digests.
     - ``limits``: the share of the socket that each caller may use.
     """
 
@@ -49,9 +49,10 @@ class Endpoint:
 
 
 class Agent:
-    """``async with`` enters with the socket open. Until the upstream has sent the entries callers get UNAVAILABLE; wait
-    for that with ``ready``. Raises ConfigError where the socket can't be made. ``jitter`` gives a number in [-1, 1] for
-    each renewal.
+    """``async with`` enters with the socket open, and raises ConfigError if the socket can't be created.
+
+    Callers get UNAVAILABLE until the upstream has sent the entries; ``ready`` waits for that. ``jitter`` returns a
+    number in [-1, 1] for each renewal.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class Agent:
     async def __aenter__(self) -> Agent:
         async with AsyncExitStack() as opening:
             _make_directory(self.endpoint.socket_path.parent)
-            # Any user may connect: what a caller gets is decided by its own credentials.
+            # Any user may connect: the response depends on the caller's credentials.
             listener = opening.enter_context(unix_listener(self.endpoint.socket_path, 0o666))
             await opening.enter_async_context(in_background(self.identities.run(), "identities"))
             services = (
@@ -95,7 +96,7 @@ class Agent:
         await self._open.aclose()
 
     def set_limits(self, limits: Limits) -> None:
-        """Change the share of the socket that each caller may use. The agent has been entered."""
+        """Change the share of the socket that each caller may use. Call it while the agent is entered."""
         if self._set_limits:
             self._set_limits(limits)
 
@@ -104,7 +105,7 @@ class Agent:
         await self.identities.until_ready()
 
     def readiness(self) -> Readiness:
-        """Whether every entry has a valid SVID to serve now, why not, or for how long while the upstream is away."""
+        """Whether every entry has a valid SVID now, why not, or for how long while the upstream is away."""
         return self.identities.readiness()
 
     @property

@@ -1,4 +1,4 @@
-"""SVIDs signed in batches: a new key for each, each answer verified as a peer would. One failure costs one entry."""
+"""Signs SVIDs in batches: each with a new key, and verified as a peer would. A failure affects one entry only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BATCH = 64
 
 @dataclass(frozen=True, slots=True)
 class SigningOutcome:
-    """``svid`` is the new SVID of ``entry``, or why there is none."""
+    """``svid`` is the new SVID of ``entry``, or the error."""
 
     entry: Entry
     svid: X509Svid | MeshtlsError

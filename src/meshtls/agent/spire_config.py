@@ -57,7 +57,7 @@ _CONTAINERS = "a container is identified by its cgroup; its runtime is not queri
 
 
 def from_spire(document: Document) -> Document:
-    """The same in our form; what is wrong is added to the document's problems."""
+    """The file in our form. Errors are added to the document's problems."""
     file = SpireFile(document, "agent")
     agent = file.block
     agent.without_effect(_NO_EFFECT)
@@ -118,12 +118,12 @@ def _workload_attestors(file: SpireFile) -> None:
         else:
             plugin.data.without_effect(dict.fromkeys(plugin.data.keys, _CONTAINERS))
         chosen.append(Text(plugin.place, name))
-    # An attestor that SPIRE's file does not name is not there; ours takes all of them where none is named.
+    # SPIRE runs only the attestors that the file names; ours runs all if none is named.
     file.block.keys["workload_attestors"] = Items(file.where("WorkloadAttestor"), tuple(chosen))
 
 
 def _health(file: SpireFile) -> None:
-    """SPIRE's listener for probes is ours, but for the names of its paths."""
+    """SPIRE's listener for probes, which differs from ours in its paths only."""
     health = file.take("health_checks")
     enabled, host, port = (health.keys.pop(name, None) for name in ("listener_enabled", "bind_address", "bind_port"))
     paths = {"live_path": "the path is /live", "ready_path": "the path is /ready"}

@@ -1,4 +1,4 @@
-"""JWT-SVIDs for workloads: from a cache until half of their life is over, then signed anew by the upstream."""
+"""JWT-SVIDs for workloads: cached until half-life, then signed again by the upstream."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = logger("meshtls.agent")
 
 
 class Tokens:
-    """``jitter`` gives a number in [-1, 1]. The caller is authorized elsewhere."""
+    """``jitter`` returns a number in [-1, 1]. Callers are authorized elsewhere."""
 
     def __init__(self, upstream: Upstream, clock: Clock, jitter: Callable[[], float]) -> None:
         self._upstream = upstream
@@ -31,10 +31,10 @@ class Tokens:
         self._asking: WeakValueDictionary[_Wanted, asyncio.Lock] = WeakValueDictionary()
 
     async def fetch(self, entry: Entry, audience: Sequence[str]) -> JwtSvid:
-        """A token of this entry's ID for all of ``audience``. While the upstream fails, the present one serves as long
-        as it is valid.
+        """A token of this entry's ID for all of ``audience``.
 
-        Raises LocalIdentityError, RequestError for an audience that can't be.
+        While the upstream fails, the present token is returned as long as it is valid. Raises LocalIdentityError,
+        RequestError for an invalid audience.
         """
         # Keyed by the whole entry: a changed one may give another ID or life.
         wanted = (frozenset(audience), entry)

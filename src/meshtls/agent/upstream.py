@@ -1,6 +1,6 @@
-"""The source of what an agent serves: a CA server, or a CA in the same process. Pure.
+"""The upstream of an agent: a CA server, or a CA in the same process. Pure.
 
-One stream gives the entries and bundles. Private keys stay with the agent, so X509-SVIDs are requested by CSR;
+One stream delivers entries and bundles. Private keys stay with the agent, so X509-SVIDs are requested by CSR;
 JWT-SVIDs, whose key is the server's, are requested by entry.
 """
 
@@ -20,16 +20,17 @@ from meshtls.spiffeid import TrustDomain
 __all__ = ["EntryCsr", "SigningResult", "Update", "Upstream"]
 
 SigningResult = tuple[x509.Certificate, ...] | MeshtlsError
-"""A chain, leaf first, or why there is none for this entry."""
+"""A chain, leaf first, or the error for this entry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Update:
-    """A change of what may be served.
+    """A change of the entries or bundles that the agent may serve.
 
-    - ``entries``: new or changed ones; ``removed``: ids. With ``whole``, ``entries`` are all there are.
-    - ``bundles``: all there are, our own among them; None where none of them changed.
-    - ``refused``: this agent may not serve any workload until a whole update comes.
+    - ``entries``: new or changed ones; with ``whole``, the complete set.
+    - ``removed``: ids of removed entries.
+    - ``bundles``: the complete set, our own among them; None if none changed.
+    - ``refused``: the agent must not serve any workload until a whole update arrives.
     """
 
     entries: tuple[Entry, ...] = ()
@@ -41,7 +42,7 @@ class Update:
 
 @dataclass(frozen=True, slots=True)
 class EntryCsr:
-    """A PKCS#10 request, DER, for the SVID of one entry; it needs no names, the entry decides."""
+    """A PKCS#10 request, DER, for the SVID of one entry. It needs no names: the entry determines them."""
 
     entry_id: str
     csr: bytes
@@ -56,15 +57,15 @@ class Upstream(Protocol):
 
     @property
     def trouble(self) -> str | None:
-        """Why it can't be reached now, for an operator; None while it can."""
+        """Why the upstream is unreachable, for an operator; None while it is reachable."""
 
     def watch(self) -> AsyncGenerator[Update]:
-        """First a whole update with the bundles, then each change as it comes. Ends only when closed: a lost connection
-        is made again.
+        """First a whole update with the bundles, then each change. Ends only when closed: a lost connection is made
+        again.
         """
 
     async def sign_x509(self, requests: Sequence[EntryCsr]) -> Sequence[SigningResult]:
-        """One result for each request, in their order. Raises LocalIdentityError where none was answered."""
+        """One result for each request, in order. Raises LocalIdentityError if the whole call failed."""
 
     async def sign_jwt(self, entry_id: str, audience: Sequence[str]) -> str:
-        """A token. Raises LocalIdentityError, RequestError for an audience that can't be, NotFoundError."""
+        """A token. Raises LocalIdentityError, NotFoundError, RequestError for an invalid audience."""

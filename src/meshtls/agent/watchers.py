@@ -15,12 +15,12 @@ class Watchers:
     def __init__(self) -> None:
         self._selectors: dict[int, frozenset[Selector]] = {}
         self._having: dict[Selector, set[int]] = {}
-        #: Watchers whose program was not hashed because no entry asked for it: any digest may be theirs.
+        #: Watchers whose program was not hashed because no entry needed it: its digest is unknown.
         self._undigested: set[int] = set()
         self._last = 0
 
     def add(self, selectors: frozenset[Selector] = frozenset()) -> int:
-        """A new watcher's number."""
+        """Add a watcher and return its number."""
         self._last += 1
         self._selectors[self._last] = frozenset()
         self.change(self._last, selectors)

@@ -1,6 +1,6 @@
-"""The SPIFFE Workload API (SPIFFE Workload API, sections 4 to 6): five methods, for the process that calls.
+"""The SPIFFE Workload API (SPIFFE Workload API, sections 4 to 6): five methods, for the calling process.
 
-Each message of a stream is the caller's whole state. It is computed once the previous one was sent, so a slow reader
+Each message of a stream is the caller's whole state. It is computed after the previous one was sent, so a slow reader
 skips intermediate states.
 """
 

@@ -1,1 +1,1 @@
-"""gRPC listeners whose cost for a stranger is bounded: admission, frame guard, fair reading, phases with deadlines."""
+"""gRPC listeners that bound what a caller may cost: admission, frame guard, fair reading, phases with deadlines."""

@@ -1,7 +1,7 @@
 """Accepts connections on any event loop, and recovers when the machine runs out of descriptors or memory.
 
-asyncio's own accept loop writes a traceback for each place of its backlog at the descriptor limit, and knows nothing of
-who connects until it has made all that a connection needs.
+At the descriptor limit, asyncio's own accept loop logs a traceback for each slot of its backlog; and it creates a
+transport and protocol before the peer's address is known.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _GONE = {errno.ECONNABORTED, errno.EINTR, errno.EPROTO, errno.EPERM}
 
 
 class Acceptor:
-    """Calls ``take`` with each connection, non-blocking, and its address, and ``stuck`` with an error. Close it."""
+    """Calls ``take`` with each non-blocking connection and its address, and ``stuck`` with an error. Close it."""
 
     def __init__(
         self,

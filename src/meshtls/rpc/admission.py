@@ -1,7 +1,7 @@
 """Admission of connections: budgets per caller and per listener. At the limit the largest holder loses one. Pure.
 
-A caller is whatever a listener can tell apart for sure: a uid, a remote address (IPv6: a /64, which one host may have
-whole), or after mutual TLS a SPIFFE ID.
+A caller is identified by what can't be forged: a uid, a remote address (IPv6: a /64, since one host may have a whole
+one), or after mutual TLS a SPIFFE ID.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _ABSENT = object()
 
 
 class Member(Protocol):
-    """A connection, as admission sees it."""
+    """A connection, from the view of admission."""
 
     caller: Caller
     proven: bool
@@ -34,11 +34,11 @@ class Member(Protocol):
         """Whether calls are open on it."""
 
     def evict(self, refusal: Refusal) -> None:
-        """End the connection, which leaves the admission at once."""
+        """End the connection and leave the admission at once."""
 
 
 class Caller:
-    """One caller's budgets and what it holds, connections oldest first."""
+    """One caller's budgets, connections (oldest first) and streams."""
 
     __slots__ = ("bytes", "calls", "connections", "idle_frames", "name", "new_connections", "resets", "streams")
 
@@ -69,7 +69,7 @@ class Caller:
 
 
 class Admission:
-    """One listener's. Connections enter by ``admit`` and leave by ``leave``."""
+    """The admission of one listener. Connections enter by ``admit`` and leave by ``leave``."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -83,7 +83,7 @@ class Admission:
         return self._connections
 
     def set_limits(self, limits: Limits, now: float) -> None:
-        """Use these limits from now on. A caller above them keeps what it holds until that is needed or given back."""
+        """Use these limits from now on. A caller above them keeps its connections until they are evicted or end."""
         self.limits = limits
         for caller in self._callers.values():
             caller.set_limits(limits, now)
@@ -175,7 +175,7 @@ class Admission:
         return Counter({one: len(one.connections) for one in self._callers.values()})
 
     def _forget(self) -> None:
-        """Forget the callers that were idle the longest, if there are too many, but none that holds something."""
+        """Forget the longest idle callers, if there are too many; never one that holds a connection or a stream."""
         if len(self._callers) - self._connections <= _MOST_REMEMBERED:
             return
         for name, caller in self._callers.items():

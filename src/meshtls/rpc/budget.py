@@ -23,13 +23,13 @@ class Budget:
         self._at = now
 
     def set_rate(self, rate: float, now: float) -> None:
-        """Fill at this rate from now on. Tokens that are left stay, up to the new size."""
+        """Fill at this rate from now on. Remaining tokens are kept, up to the new size."""
         self._refill(now)
         self.rate, self.most = rate, max(1.0, rate * SAVED_SECONDS)
         self._left = min(self._left, self.most)
 
     def take(self, count: float, now: float) -> bool:
-        """Take this many tokens, or none where there are fewer; return whether they were taken."""
+        """Take this many tokens, or none if there are fewer; return whether they were taken."""
         self._refill(now)
         if self._left < count:
             return False
@@ -37,7 +37,7 @@ class Budget:
         return True
 
     def give_back(self, count: float) -> None:
-        """Return tokens that were taken and not used."""
+        """Refund tokens that were not used."""
         self._left = min(self.most, self._left + count)
 
     def seconds_until(self, count: float, now: float) -> float:
@@ -51,7 +51,7 @@ class Budget:
 
 
 class Budgets:
-    """One bucket per name, all with one rate; those that were idle the longest are forgotten."""
+    """One bucket per name, all with one rate; the longest idle ones are forgotten."""
 
     def __init__(self, rate: float) -> None:
         self._rate = rate

@@ -1,4 +1,4 @@
-"""What each method of a gRPC service needs: the one request message of its call, and our errors as gRPC statuses."""
+"""Helpers for methods of gRPC services: the request message of a unary call, and our errors as gRPC statuses."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def grpc_error(error: errors.MeshtlsError) -> GRPCError:
 
 
 async def received(stream: Stream[M, Any]) -> M:
-    """The request message of a call. Raises RequestError where the caller ended the call without one."""
+    """The request message of a call. Raises RequestError if the caller ended the call without one."""
     message = await stream.recv_message()
     if message is None:
         raise errors.RequestError("wanted a message, got the end of the call")

@@ -50,7 +50,7 @@ Enter = Callable[[asyncio.BaseTransport], Callable[[], None]]
 #: Called before each method with the transport of its connection. A GRPCError that it raises is the response.
 Intercept = Callable[[asyncio.BaseTransport, RecvRequest], Coroutine[Any, Any, None]]
 
-#: Frames handled of one connection before the next has its turn; see ``frame_guard.CALL_COST``.
+#: Frames of one connection that are handled in one turn; see ``frame_guard.CALL_COST``.
 _STEP = 48
 #: Reading pauses while this many bytes wait for their turn.
 _MOST_WAITING = 1 << 16
@@ -73,8 +73,10 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What the connections of one listener share. ``identify`` returns the name of a caller that its handshake has
-    proven, None for one that stays what it was; ``proven`` says that every caller is known for sure.
+    """Shared by the connections of one listener.
+
+    ``identify`` returns the name of a caller that its handshake has authenticated, None to leave the caller as it is.
+    ``proven``: every caller of this listener is authenticated.
     """
 
     mapping: Mapping[str, Handler]
@@ -126,7 +128,7 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def over(self) -> bool:
-        """Whether it is closed and all its calls have ended."""
+        """Whether the connection is closed and all its calls have ended."""
         return self.state is State.CLOSED and not self.tasks
 
     @property
@@ -142,7 +144,7 @@ class Connection(asyncio.BufferedProtocol):
         self.end(ErrorCode.ENHANCE_YOUR_CALM, refusal.value)
 
     def end(self, code: ErrorCode = ErrorCode.NO_ERROR, reason: str = "") -> None:
-        """Cancel its calls, send GOAWAY, and close soon. Its slot is free at once."""
+        """Cancel the calls, send GOAWAY, and close soon. The slot is free at once."""
         if self.state is State.HANDSHAKE:
             self._shut_down()
         elif self.state is State.OPEN:
@@ -159,7 +161,7 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.abort()
 
     def tick(self, now: float) -> None:
-        """End the connection where a phase has exceeded its deadline."""
+        """End the connection if a phase has exceeded its deadline."""
         limits = self.service.admission.limits
         if self.state is State.HANDSHAKE:
             if now - self._since > limits.handshake_timeout:
@@ -244,7 +246,7 @@ class Connection(asyncio.BufferedProtocol):
             except (ssl.SSLError, MeshtlsError) as error:
                 self._refuse(Refusal.TLS, str(error))
             except BaseException:
-                # A bug of ours ends this connection, and is reported by the event loop.
+                # A bug in our code: end this connection; the event loop reports the exception.
                 self._transport.abort()
                 raise
         if self._reading_paused and self._takes_bytes() and len(self._waiting) < _MOST_WAITING // 2:
@@ -336,7 +338,7 @@ class Connection(asyncio.BufferedProtocol):
     def _refuse(self, refusal: Refusal, detail: str = "", *, code: ErrorCode = ErrorCode.ENHANCE_YOUR_CALM) -> None:
         self.note(refusal, detail)
         if self.state is State.HANDSHAKE and self._made:
-            # TLS has sent its alert, if it has one.
+            # TLS has already sent its alert, if any.
             self._part()
         else:
             self.end(code, refusal.value)
@@ -356,7 +358,7 @@ class Connection(asyncio.BufferedProtocol):
         self.end(ErrorCode.ENHANCE_YOUR_CALM, refusal.value)
 
     def _say(self, data: bytes) -> None:
-        with contextlib.suppress(ssl.SSLError):  # TLS is broken and can't send it
+        with contextlib.suppress(ssl.SSLError):  # TLS is broken and can't send the alert
             self._transport.write(data)
 
     def _shut_down(self) -> None:
@@ -475,7 +477,7 @@ class _Calls(AbstractHandler):
         caller.streams += 1
         task = asyncio.get_running_loop().create_task(work)
         self.tasks[stream] = task, service.now()
-        # This runs also for a task that is cancelled before it has started.
+        # Also called for a task that is cancelled before it has started.
         task.add_done_callback(partial(self._done, stream, caller, release_stream))
 
     def cancel(self, stream: grpclib.protocol.Stream) -> None:
@@ -524,7 +526,7 @@ class _Calls(AbstractHandler):
 
 
 def _nothing() -> None:
-    """The stream is released when its task is done."""
+    """grpclib's callback to release a stream: here the end of its task does that."""
 
 
 def _id(stream: grpclib.protocol.Stream) -> int:

@@ -17,9 +17,9 @@ log = logger("meshtls.rpc")
 
 
 def within_descriptors(limits: Limits, each: int) -> Limits:
-    """``limits`` with no more connections than this process may have descriptors for, ``each`` for one.
+    """``limits`` with the number of connections bounded by this process's descriptors, ``each`` per connection.
 
-    The soft limit is raised first, as far as it must be and may be (setrlimit(2)).
+    The soft limit is raised first, as far as needed and permitted (setrlimit(2)).
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     need = limits.connections * each + RESERVE

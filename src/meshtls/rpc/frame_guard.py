@@ -1,8 +1,8 @@
-"""Looks at each HTTP/2 frame's header before h2 sees a byte of it, and bounds what it counts (RFC 9113, sections 4 and
-10.5). Pure.
+"""Inspects each HTTP/2 frame header before h2 gets the frame, and bounds costly frames (RFC 9113, sections 4 and 10.5).
+Pure.
 
-h2 and grpclib take a task, some objects and half a millisecond for what costs a caller 40 bytes: a HEADERS frame. What
-brings no call further has a budget here, the caller's and not the connection's: a new connection brings no new one.
+A HEADERS frame costs a caller 40 bytes, and h2 and grpclib a task, some objects and half a millisecond. Frames that
+advance no call have a budget here. It belongs to the caller, so that a new connection brings no new budget.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _MOST_CONTINUATIONS = 16
 _TINY = 64
 #: A connection's first frames are not counted: SETTINGS, its acknowledgement, WINDOW_UPDATE.
 _FREE_FRAMES = 8
-#: For each frame of DATA that we send a client answers with WINDOW_UPDATE on stream and connection, some with a PING.
+#: A client responds to each DATA frame with WINDOW_UPDATE on stream and connection; some clients also send a PING.
 _FRAMES_FOR_DATA_SENT = 4
 _FRAMES_FOR_A_CALL = 2
 #: The CPU cost of a call in the h2 library and the handler, as a number of other frames.
@@ -66,7 +66,7 @@ class FrameGuard:
         self._idle_credit = 0
 
     def scan(self, data: memoryview | bytearray, most: int, now: float) -> int:
-        """How many bytes of ``data`` may be handled now: frames that cost about ``most`` in sum. Raises FloodError."""
+        """The number of bytes of ``data`` to handle now: frames of a total cost of ``most``. Raises FloodError."""
         at = self._skip_preface(data)
         end = len(data)
         while at < end and most > 0:
@@ -94,7 +94,7 @@ class FrameGuard:
             self.streams[stream] = True
 
     def ended(self, stream: int) -> None:
-        """The call is over on our side."""
+        """The call has ended on our side."""
         self.streams.pop(stream, None)
 
     def _skip_preface(self, data: memoryview | bytearray) -> int:

@@ -75,8 +75,9 @@ async def serve_grpc(
     intercept: Intercept | None = None,
     context: ssl.SSLContext | None = None,
 ) -> AsyncIterator[SetLimits]:
-    """Serve on ``listener``, which listens already, while the body runs, then cut every connection. The body gets a
-    function that sets new limits.
+    """Serve on ``listener``, which is listening already, while the body runs, then abort every connection.
+
+    Yields a function that sets new limits.
     """
     server = _Server(services, listener, listening, enter, intercept, context)
     server.start()
@@ -172,7 +173,7 @@ class _Server:
         task.add_done_callback(self._handovers.discard)
 
     def _turn_away(self, sock: socket.socket, refusal: Refusal) -> None:
-        """Tell a local caller why. For others that would take a TLS handshake."""
+        """Send a local caller the reason. For remote callers that would take a TLS handshake."""
         if self._local:
             with contextlib.suppress(OSError):  # the peer has closed it already
                 sock.send(_EMPTY_SETTINGS + goaway_frame(ErrorCode.ENHANCE_YOUR_CALM, 0, refusal.value))

@@ -1,7 +1,7 @@
 """The received bytes of one call's messages. It replaces grpclib's buffer, which is unbounded.
 
-The window is given back only while a message is read whose length was looked at and allowed: so what a caller can have
-kept here is the window that it began with, and the messages that there was room for.
+The window is returned only while a message is read whose length was checked. So at most the initial window and the
+admitted messages of a caller are buffered here.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PREFIX = 5
 class Inbox:
     """Has the interface of grpclib's stream buffer: ``add``, ``eof``, ``read``, ``unacked_size``.
 
-    ``refused`` is called with what is refused here, before the GRPCError that tells the caller.
+    ``refused`` is called with each refusal, before the GRPCError for the caller is raised.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Inbox:
         self._arrived.set()
 
     def unacked_size(self) -> int:
-        """The bytes to acknowledge when the call is over. It also releases the memory that its message had reserved."""
+        """The bytes to acknowledge when the call ends. Also releases the memory reserved for its message."""
         self._free()
         left, self._unacknowledged = self._unacknowledged, 0
         return left
@@ -61,14 +61,14 @@ class Inbox:
     async def read(self, size: int) -> bytes:
         """The next bytes, empty at the end of the messages. grpclib reads a prefix, then the message.
 
-        Raises GRPCError for what is too long, too late, cut short or compressed.
+        Raises GRPCError for a message that is too long, too late, cut short or compressed.
         """
         if size == _PREFIX and not self._reserved:
             return await self._prefix()
         return await self._message(size)
 
     async def _prefix(self) -> bytes:
-        # After its first message a caller may be silent for any time.
+        # After its first message a caller may be silent for any length of time.
         prefix = await (self._taken(_PREFIX) if self._begun else self._in_time(_PREFIX))
         self._begun = True
         if prefix:

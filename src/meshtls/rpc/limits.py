@@ -17,9 +17,9 @@ _RATE = rate(1_000_000)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one listener takes, in all and from each caller: a uid, an address (IPv6: a /64), or a SPIFFE ID.
+    """The limits of one listener, in total and per caller: a uid, an address (IPv6: a /64), or a SPIFFE ID.
 
-    Times are seconds, rates are per second; a caller may save up ten seconds of a rate.
+    Times are seconds, rates are per second; a caller may accumulate ten seconds of a rate.
     """
 
     connections: Annotated[int, Key("Connections of a listener.", _CONNECTIONS)] = 2048
@@ -59,7 +59,7 @@ class Limits:
 
     @property
     def bytes_per_caller(self) -> int:
-        """Of messages that are being received."""
+        """The total size of one caller's messages that are being received."""
         return 4 * self.message_bytes
 
     @property

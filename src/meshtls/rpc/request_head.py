@@ -1,6 +1,6 @@
-"""What is wrong with a call's headers, before a task is made for it.
+"""Checks a call's headers before a task is created for it.
 
-grpclib would answer most of this too, but some of it with a traceback in the log for each call.
+grpclib refuses most bad headers too, but logs a traceback for some of them at each call.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _TIMEOUT = re.compile(r"([0-9]{1,8})[HMSmun]")
 
 
 def refusal_of(headers: Collection[tuple[str, str]]) -> tuple[Status, str] | None:
-    """The status and the words that the caller gets; None where all is well."""
+    """The status and message of a refusal; None if the headers are valid."""
     missing = set(_NEEDED)
     for name, value in headers:
         missing.discard(name)

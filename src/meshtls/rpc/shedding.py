@@ -1,4 +1,4 @@
-"""The reasons for which a listener refuses something: one enum for log lines and counters, and the counts."""
+"""The reasons for a listener's refusals: one enum for log lines and counters, and the counts."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Refusal(Enum):
 
 
 class Refusals:
-    """Counts by listener and reason. ``hook`` is called with each refusal, for a metric."""
+    """Counts refusals by listener and reason. ``hook`` is called with each, for a metric."""
 
     def __init__(self, hook: Callable[[str, Refusal], None] | None = None) -> None:
         self.counts: Counter[tuple[str, Refusal]] = Counter()
@@ -58,15 +58,15 @@ class Refusals:
 
 
 class CountedLog:
-    """Logs the first warning of each key at once, then at most one in ten seconds, with the number of those left out.
+    """Logs the first warning of each key at once, then at most one in ten seconds, with the number of suppressed ones.
 
-    So strangers write no more lines than there are keys: let no part of a key be of their choice.
+    So the number of keys bounds the number of lines: no part of a key may be chosen by a stranger.
     """
 
     def __init__(self, log: logging.Logger, now: Callable[[], float] = time.monotonic) -> None:
         self._log = log
         self._now = now
-        #: When the last line of a key was written, how many were left out since, and the newest of those.
+        #: By key: when its last line was written, the number of warnings suppressed since, and the newest of those.
         self._keys: OrderedDict[Hashable, tuple[float, int, str]] = OrderedDict()
 
     def warning(self, key: Hashable, message: str) -> None:
@@ -79,7 +79,7 @@ class CountedLog:
             self._keys.popitem(last=False)
 
     def flush(self) -> None:
-        """Log the warnings that were left out, for each key whose ten seconds are over."""
+        """Log the suppressed warnings of each key whose ten seconds have passed."""
         now = self._now()
         for key, (written, left_out, message) in list(self._keys.items()):
             if now - written < _SECONDS:

@@ -14,13 +14,13 @@ from meshtls.errors import ConfigError
 __all__ = ["tcp_listener", "unix_listener"]
 
 _TCP_BACKLOG = 512
-# A Unix socket with a full queue refuses at once, and a whole mesh may connect at the same moment.
+# A Unix socket with a full backlog refuses at once, and a whole mesh may connect at the same moment.
 _UNIX_BACKLOG = 1024
 
 
 @contextlib.contextmanager
 def tcp_listener(host: str, port: int) -> Iterator[socket.socket]:
-    """A non-blocking listener; port 0 takes a free one. Raises ConfigError."""
+    """A non-blocking listener; port 0 means any free port. Raises ConfigError."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
         listener = socket.create_server((host, port), family=family, backlog=_TCP_BACKLOG)
@@ -37,10 +37,10 @@ def tcp_listener(host: str, port: int) -> Iterator[socket.socket]:
 
 @contextlib.contextmanager
 def unix_listener(path: Path, mode: int) -> Iterator[socket.socket]:
-    """A non-blocking listener at ``path``, which has this mode before anybody can connect.
+    """A non-blocking listener at ``path``, which gets this mode before it accepts connections.
 
-    The path is removed at the end. Raises ConfigError where something else than a socket stands there, or a socket on
-    which another process listens.
+    The path is removed at the end. Raises ConfigError if there is a file at ``path`` that is not a socket, or a socket
+    on which another process listens.
     """
     _remove_stale(path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:

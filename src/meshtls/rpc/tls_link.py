@@ -1,7 +1,7 @@
 """The server side of TLS over an asyncio transport, driven step by step.
 
-asyncio's own has a buffer of 256 KiB for each connection, so a thousand strangers in the middle of a handshake cost
-300 MB; and it does each handshake the moment that its bytes arrive, so they cost everybody's time too.
+asyncio's own TLS has a buffer of 256 KiB for each connection, so a thousand pending handshakes cost 300 MB; and it runs
+each handshake step as soon as bytes arrive, so handshakes delay all other callers.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ _RECORD = 1 << 14
 
 
 class TlsLink(asyncio.Transport):
-    """A transport that encrypts what is written, and decrypts what it is given. Raises ssl.SSLError for broken TLS.
+    """A transport that encrypts what is written, and decrypts received bytes.
 
-    Raises what the context raises where it has no identity to show.
+    Raises ssl.SSLError for broken TLS, and the context's error if it has no identity to present.
     """
 
     def __init__(self, tcp: asyncio.Transport, context: ssl.SSLContext) -> None:
@@ -34,7 +34,7 @@ class TlsLink(asyncio.Transport):
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
-            # Our contexts raise this once before the real error, so that asyncio sends the alert.
+            # Our contexts raise this once before the actual error, so that asyncio sends the alert.
             return self._handshake_again()
         finally:
             self._flush()

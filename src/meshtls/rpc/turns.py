@@ -1,8 +1,8 @@
-"""Schedules callers fairly on one event loop: received bytes wait here, and each iteration handles some of them.
+"""Schedules callers fairly on one event loop: received bytes are queued, and each iteration handles some of them.
 
-Without it one connection that brings 64 KiB of small frames holds the loop until all are handled, and a caller with 200
-connections holds it 200 times. Here callers take turns, and so do the connections of each. Authenticated
-callers have a queue of their own, so that no number of others is ahead of them.
+Otherwise a connection that sends 64 KiB of small frames would occupy the loop until all are handled, and a caller with
+200 connections 200 times as long. Callers are served round robin, and so are the connections of each. Authenticated
+callers have a separate queue, so that no number of other callers is ahead of them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["Reader", "Turns"]
 
 
 class Reader(Protocol):
-    """A connection with something to handle."""
+    """A connection with received bytes to handle."""
 
     def step(self) -> bool:
         """Handle some bytes; return whether there are more to handle now."""
@@ -31,7 +31,7 @@ class Turns:
         self._scheduled = False
 
     def enqueue(self, reader: Reader, caller: Hashable, *, proven: bool) -> None:
-        """Call ``step`` soon, and again until it returns False. The reader must not be in a queue already."""
+        """Call ``step`` soon, and again until it returns False. The reader must not be queued already."""
         (self._proven if proven else self._unproven).put(caller, reader)
         self._schedule()
 

@@ -1,8 +1,8 @@
 """Authentication of callers, and which methods each role may call. A method that is not listed is refused.
 
 An administrator connects to the local socket (the kernel reports its uid) or presents an SVID of an entry marked admin.
-An agent presents an agent SVID whose serial the store knows and that is not banned. The store is asked on each call, so
-a ban on one server takes effect on all of them at once.
+An agent presents an agent SVID whose serial is in the store and that is not banned. Each call queries the store, so a
+ban on one server takes effect on all of them at once.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _SERVICES: Mapping[str, Role] = {
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """An authenticated caller. ``name`` is for the log; an agent also has its record and the peer of its connection."""
+    """An authenticated caller. ``name`` is for the log; an agent also has its record and its connection's peer."""
 
     role: Role
     name: str

@@ -1,7 +1,7 @@
 """Reads a server's configuration: our YAML, or SPIRE's ``server.conf`` in HCL, JSON or a ConfigMap.
 
-Ours is flat, with ``datastore``, ``key_manager`` and ``node_attestors`` beside the server's keys (``config_keys``);
-SPIRE's is rearranged into that (``spire_config``), so that one reading takes the settings out of either.
+Ours is flat, with ``datastore``, ``key_manager`` and ``node_attestors`` beside the server's keys (``config_keys``).
+SPIRE's form is converted to ours first (``spire_config``), so that both are read by the same code.
 """
 
 from __future__ import annotations
@@ -116,8 +116,10 @@ def _moved_keys(found: Found[ServerFile], directory: Path) -> Iterator[str]:
 
 
 def _directory_for(keys_path: Path) -> Path:
-    """SPIRE keeps all keys in one file. Ours go beside it: the file is SPIRE's still, and the directory around it,
-    which is the data directory as a rule, holds more than keys and is locked already.
+    """The directory for our keys beside the one file in which SPIRE keeps its keys.
+
+    The file itself stays SPIRE's, and its directory, usually the data directory, holds other files and is locked
+    already.
     """
     named_as_file = bool(keys_path.suffix) and not keys_path.is_dir()
     return keys_path.with_name(f"{keys_path.name}.d") if named_as_file or keys_path.is_file() else keys_path
@@ -132,7 +134,7 @@ def _x509pop(said: ServerFile) -> X509PopConfig | None:
 
 
 def _longest(said: ServerFile) -> timedelta:
-    """The longest TTL, in whole seconds, that the intermediate, renewed at half of its life, never cuts short."""
+    """The longest TTL, in whole seconds, that the intermediate never shortens; it is renewed at half of its life."""
     return timedelta(seconds=said.ca_ttl / 2 // timedelta(seconds=1))
 
 

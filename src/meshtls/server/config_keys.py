@@ -56,7 +56,7 @@ def _lifetime(text: str) -> timedelta:
 
 
 def _sqlite(text: str) -> str:
-    # Judging an address needs the data store's packages, which the list of keys does not.
+    # Imported here: checking an address needs the data store's packages, and listing the keys does not.
     from meshtls.server.store.address import sqlite_url
 
     sqlite_url(text)
@@ -87,7 +87,7 @@ _KEY_TYPE = choice(KeyAlgorithm)
 
 
 class CaSubjectKeys(msgspec.Struct, frozen=True, kw_only=True):
-    """What the CA's certificates are called."""
+    """The subject of the CA's certificates."""
 
     country: Annotated[tuple[str, ...], Key("Countries, two letters each.", _COUNTRY)] = ()
     organization: Annotated[tuple[str, ...], Key("Organizations.", _NAME)] = ()
@@ -159,7 +159,7 @@ class X509Pop(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NodeAttestors(msgspec.Struct, frozen=True, kw_only=True):
-    """By what a node proves itself; what is not named is not taken."""
+    """The methods of node attestation; one that is not named is not accepted."""
 
     join_token: Annotated[Nothing | None, Key("A token of `meshtls token generate`, good for one node.")] = None
     x509pop: Annotated[X509Pop | None, Key("A certificate that the node has from elsewhere.")] = None
@@ -190,7 +190,7 @@ class ServerFile(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     log_level: Annotated[str, Key("The lowest level that is logged on standard error.", LOG_LEVEL, live=True)] = "INFO"
     ca_subject: Annotated[
-        CaSubjectKeys | None, Key("What the CA's certificates are called.", default="organization meshtls")
+        CaSubjectKeys | None, Key("The subject of the CA's certificates.", default="organization meshtls")
     ] = None
     ca_key_type: Annotated[KeyAlgorithm, Key("The type of the CA's own keys.", _KEY_TYPE)] = KeyAlgorithm.P256
     jwt_key_type: Annotated[

@@ -1,4 +1,4 @@
-"""What the operations share: the store and the view of it, the keys, the clock, the settings."""
+"""Shared by the operations: the store and the view of it, the keys, the clock, the settings."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Core:
 
     @asynccontextmanager
     async def change(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction of the store. Once it is committed the hub takes the changes in and wakes the agents that they
-        concern, before this ends. Raises StoreError.
+        """A transaction of the store. After the commit the hub applies the changes and wakes the agents concerned,
+        before this ends. Raises StoreError.
         """
         async with self.database.write() as tx:
             yield tx
@@ -49,14 +49,14 @@ class Core:
 
 
 def lifetime(seconds: int, default: timedelta) -> timedelta:
-    """A TTL in seconds that a caller asked for, 0 for the default. Raises RequestError."""
+    """A requested TTL in seconds, 0 for the default. Raises RequestError."""
     if not 0 <= seconds <= _LONGEST:
         raise RequestError(f"TTL of {seconds} s: wanted 0 (the default) to {_LONGEST}")
     return timedelta(seconds=seconds) if seconds else default
 
 
 def page_size(wanted: int) -> int:
-    """The size of a page that a caller asked for, 0 for the largest. Raises RequestError."""
+    """A requested page size, 0 for the largest. Raises RequestError."""
     if not 0 <= wanted <= MAX_PAGE:
         raise RequestError(f"page size {wanted}: wanted 0 (for {MAX_PAGE}) to {MAX_PAGE}")
     return wanted or MAX_PAGE

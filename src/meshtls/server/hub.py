@@ -80,7 +80,7 @@ class Hub:
     async def written(self) -> None:
         """Catch up after a commit of this server, so that a writer sees its own change in the view.
 
-        Where that fails, or the writer is cancelled, the change stays committed and ``follow`` catches up.
+        If that fails, or the writer is cancelled, the change stays committed and ``follow`` catches up.
         """
         self._wakeup.set()
         try:
@@ -115,7 +115,7 @@ class Hub:
                 del self._subscriptions[node.spiffe_id], self._nodes[node.spiffe_id]
 
     async def update_since(self, node: Node, revision: int) -> Update:
-        """What an agent must be sent that knows everything up to ``revision``, 0 for nothing. Raises StoreError."""
+        """The update for an agent that has everything up to ``revision``, 0 for nothing. Raises StoreError."""
         async with self._database.read() as tx:
             oldest = await changes.oldest_change(tx)
             found = await changes.changes_since(tx, revision) if revision else []
@@ -141,7 +141,7 @@ class Hub:
         await first_of(self._wakeup.wait(), self._clock.sleep(_POLL_SECONDS))
 
     async def _load(self, tx: AsyncConnection) -> None:
-        # The revision first: a change that is committed meanwhile is then applied twice, which is harmless.
+        # Read the revision first: a change committed meanwhile is then applied twice, which is harmless.
         revision = await changes.current_revision(tx)
         index = EntryIndex(self.trust_domain)
         async for entry in entries.all_entries(tx):

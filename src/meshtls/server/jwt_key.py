@@ -37,9 +37,9 @@ class JwtKey:
 
 
 def jwt_key_in(directory: Path, algorithm: KeyAlgorithm) -> JwtKey:
-    """The key in ``jwt.pem`` of this directory, created where there is none (0600, atomically).
+    """The key in ``jwt.pem`` of this directory, created if missing (0600, atomically).
 
-    Raises ConfigError for one that can't be read, used or written.
+    Raises ConfigError if it can't be read, used or written.
     """
     path = directory / "jwt.pem"
     if path.exists():

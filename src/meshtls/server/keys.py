@@ -1,4 +1,4 @@
-"""Opens a server's keys: the CA's, the JWT key, and the ID by which the store knows this server."""
+"""Opens a server's keys: the CA's, the JWT key, and the ID of this server in the store."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The server's gRPC listeners. An interceptor authenticates the caller of each call before its method runs.
 
-A service is made for each call, with its caller: no method learns from anywhere else who called it.
+A service is created for each call, with its caller: methods have no other source for the caller's identity.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ _NAMES = {
     Listener.ATTESTATION: "attestation port",
 }
 _MOST_ADMINISTRATORS = 256
-#: Services are asked for their methods before there is a call.
+#: Stands for the caller while the methods of a service are listed, before there is a call.
 _NOBODY = Caller(Role.ANONYMOUS, "nobody")
 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What a server's listeners share: its limits, the scheduling of its event loop, and the counts of refusals."""
+    """Shared by a server's listeners: limits, the scheduling of its event loop, and the counts of refusals."""
 
     limits: Limits
     turns: Turns
@@ -65,8 +65,9 @@ async def serve_listener(
     shared: Shared,
     context: ssl.SSLContext | None = None,
 ) -> AsyncIterator[SetLimits]:
-    """Serve on ``sock`` while the body runs, then cut every connection. The body gets a function that sets new limits,
-    which are those of the server.
+    """Serve on ``sock`` while the body runs, then abort every connection.
+
+    Yields a function that sets new limits, given the server's.
     """
     listening = Listening(
         name=_NAMES[listener],
@@ -86,7 +87,7 @@ def _limits_of(listener: Listener, limits: Limits) -> Limits:
         return replace(limits, connections=min(limits.connections, _MOST_ADMINISTRATORS), message_bytes=2**24)
     if listener is Listener.MUTUAL_TLS:
         return replace(limits, message_bytes=2**22)
-    # Anonymous callers get little: an attestation is one call of a few kilobytes.
+    # Anonymous callers need little: an attestation is one call of a few kilobytes.
     return replace(
         limits,
         connections=max(1, limits.connections // 4),

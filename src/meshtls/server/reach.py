@@ -1,8 +1,8 @@
 """Which attested agents can serve an entry, and why none can. Pure.
 
-An entry is of use only where the whole path holds: an agent has attested, the entry's parent leads to it, and an
-attestor produces the selectors that the entry asks for. The server takes an entry without that, since the agent may
-attest later; an operator wants to know.
+An entry takes effect only if the whole path exists: an agent has attested, the entry's parent leads to it, and an
+attestor produces the entry's selectors. The server accepts an entry without that, since the agent may attest later, but
+an operator needs to know.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from meshtls.spiffeid import SpiffeId, TrustDomain
 
 __all__ = ["NODE_SELECTORS", "WORKLOAD_SELECTORS", "Reach", "unproduced"]
 
-#: What the agent's workload attestors produce: each type with the names that a value begins with.
+#: The selectors of the agent's workload attestors: each type with the names that a value begins with.
 WORKLOAD_SELECTORS: Mapping[str, tuple[str, ...]] = {
     "unix": (
         "uid",
@@ -32,11 +32,11 @@ WORKLOAD_SELECTORS: Mapping[str, tuple[str, ...]] = {
     "docker": ("container_id",),
     "k8s": ("pod-uid", "container_id"),
 }
-#: The same for the server's node attestors, whose selectors a node alias asks for.
+#: The same for the server's node attestors, whose selectors a node alias matches.
 NODE_SELECTORS: Mapping[str, tuple[str, ...]] = {"x509pop": ("subject:cn", "ca:fingerprint")}
 _DECIMAL = (re.compile(r"\A(?:0|[1-9][0-9]{0,9})"), "a decimal number")
 _DIGEST = (re.compile(r"\A[0-9a-f]{64}"), "64 digits of lower-case hexadecimal")
-#: What comes behind a name where that is not free text: its pattern, and the same in words.
+#: The form of a value after its name, unless it is free text: a pattern, and the same in words.
 _FORMS: Mapping[tuple[str, str], tuple[re.Pattern[str], str]] = {
     ("unix", "uid"): _DECIMAL,
     ("unix", "gid"): _DECIMAL,
@@ -46,7 +46,7 @@ _FORMS: Mapping[tuple[str, str], tuple[re.Pattern[str], str]] = {
     ("docker", "container_id"): _DIGEST,
     ("k8s", "container_id"): _DIGEST,
 }
-#: The type of the one selector of the alias that `token generate --spiffe-id` makes.
+#: The type of the only selector of an alias that `token generate --spiffe-id` creates.
 _OWN_ALIAS = "spiffe_id"
 
 
@@ -75,7 +75,7 @@ class Reach:
         return tuple(sorted(self._served_by.get(entry_id, ())))
 
     def obstacle(self, entry: Entry) -> str | None:
-        """The reason that no agent can serve it; None where one can."""
+        """The reason that no agent can serve the entry; None if one can."""
         if self._served_by.get(entry.id):
             return None
         return self._obstacle(entry, frozenset())
@@ -105,7 +105,7 @@ class Reach:
 
 
 def unproduced(entry: Entry, trust_domain: TrustDomain) -> Iterator[str]:
-    """For each selector of the entry that no attestor produces: which it is, and what there is instead."""
+    """For each selector of the entry that no attestor produces: the selector, and the known ones."""
     alias = entry.parent_id == server_id(trust_domain)
     known = NODE_SELECTORS if alias else WORKLOAD_SELECTORS
     for selector in entry.selectors:
@@ -123,7 +123,7 @@ def _produced(selector: Selector, known: Mapping[str, tuple[str, ...]]) -> bool:
 
 
 def _misfit(selector: Selector) -> str | None:
-    """What its value should be, where it is something else."""
+    """The wanted form of the selector's value, if it has another one."""
     name, _, value = selector.value.partition(":")
     pattern, words = _FORMS.get((selector.type, name), (None, ""))
     return None if pattern is None or pattern.fullmatch(value) else f"{words} behind '{selector.type}:{name}:'"

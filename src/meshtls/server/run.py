@@ -1,7 +1,7 @@
-"""A running server: opens everything in order, runs its background tasks, and closes everything at the end.
+"""A running server: opens its parts in order, runs its background tasks, and closes everything at the end.
 
 A server accepts calls only once it is ready: its data directory is locked, its schema current, its authorities are in
-the bundle that it gives out, and its own SVID is signed and recorded.
+the published bundle, and its own SVID is signed and recorded.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from meshtls.workload.background import in_background
 __all__ = ["RunningServer", "running_server"]
 
 _ALPN = ("h2",)
-#: For each connection of the server port; the attestation port takes a quarter as many.
+#: Descriptors per connection of the server port; the attestation port accepts a quarter as many connections.
 _DESCRIPTORS = 2
 
 log = logger("meshtls.server")
@@ -62,11 +62,12 @@ def _runs_elsewhere(wanted: ServerConfig) -> Changes:
 
 @dataclass(frozen=True, slots=True)
 class RunningServer:
-    """Where a running server listens: ``address`` for agents and administrators, ``attest_address`` for new nodes.
+    """A running server.
 
-    ``refusals`` counts what its listeners refused. ``reload`` applies those keys of a configuration that a running
-    server can change, and returns what differs from the one in use. It raises ConfigError, and changes nothing, where
-    a file that the configuration names can't be used.
+    - ``address``: the listener for agents and administrators; ``attest_address``: the one for new nodes.
+    - ``refusals``: counts the listeners' refusals.
+    - ``reload``: applies the live keys of a configuration, and returns the keys that differ. Raises ConfigError, and
+      changes nothing, if a file that the configuration names can't be used.
     """
 
     address: tuple[str, int]
@@ -81,8 +82,9 @@ class RunningServer:
 async def running_server(
     config: ServerConfig, clock: Clock = SystemClock(), refused: Callable[[str, Refusal], None] | None = None
 ) -> AsyncIterator[RunningServer]:
-    """Serve while the body runs, which is entered once the server is ready. ``refused`` is called with the listener's
-    name and the reason of each refusal: a hook for metrics. Raises ConfigError or StoreError.
+    """Serve while the body runs, which is entered once the server is ready. Raises ConfigError or StoreError.
+
+    ``refused`` is a hook for metrics, called with the listener's name and the reason of each refusal.
     """
     for notice in config.notices:
         log.warning("%s", notice)
@@ -137,7 +139,7 @@ async def _listen(core: Core, identity: ServerIdentity, opened: AsyncExitStack, 
 
 
 def _admitted(hub: Hub) -> Authorizer:
-    """Which peers may complete a handshake at all; each call is authenticated again."""
+    """The authorizer of the handshake; each call is authenticated again."""
 
     def decide(peer: VerifiedPeer, target: Target) -> Decision:
         if is_agent_id(peer.spiffe_id) or hub.index.is_admin(peer.spiffe_id):

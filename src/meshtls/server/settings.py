@@ -42,10 +42,11 @@ class X509PopConfig:
 class ServerConfig:
     """The settings of a server. Their defaults, which are in ``config``, suit a laptop.
 
-    ``bind_port`` speaks mutual TLS; ``attest_port`` takes nodes that have no SVID yet and serves nothing but their
-    attestation. 0 takes a free port. ``ca_ttl`` is how long an intermediate, which signs, lives; it renews itself.
-    ``notices`` are what the file says that has no effect here, or another one than it says, in words for the operator;
-    ``file`` is the file key by key, which a reload compares.
+    - ``bind_port`` speaks mutual TLS; ``attest_port`` serves only the attestation of nodes that have no SVID yet. 0
+      means any free port.
+    - ``ca_ttl``: the lifetime of an intermediate, which signs SVIDs and is renewed automatically.
+    - ``notices``: keys without effect, or with another effect than the file's value, for the operator.
+    - ``file``: the file key by key, which a reload compares.
     """
 
     trust_domain: TrustDomain

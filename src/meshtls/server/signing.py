@@ -1,4 +1,4 @@
-"""Signs SVIDs. Each comes with its record, which the caller must commit before the SVID leaves the server."""
+"""Signs SVIDs. Each is returned with its record, which the caller must commit before the SVID leaves the server."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class SignedJwt:
 
 
 class Signing:
-    """This server's two signing keys. What they sign goes on record with ``server_id``."""
+    """This server's two signing keys. Each SVID they sign is recorded with ``server_id``."""
 
     def __init__(self, server_id: str, authority: Authority, jwt_key: JwtKey, clock: Clock) -> None:
         self.server_id = server_id

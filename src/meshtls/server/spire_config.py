@@ -1,4 +1,4 @@
-"""SPIRE's ``server.conf`` as a server's file of ours. Pure."""
+"""Converts SPIRE's ``server.conf`` to our own server file. Pure."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _EXPERIMENTAL = {
     "named_pipe_name": "it applies to Windows only",
     "sql_transaction_timeout": "the data store's own timeouts apply",
 }
-# What restricts or protects must not be dropped with a notice.
+# A key that restricts or protects must not be dropped with a notice.
 _REFUSED = {"disable_jwt_svids": "wanted false: JWT-SVIDs can't be switched off here"}
 _EXPERIMENTAL_REFUSED = {
     "auth_opa_policy_engine": "this policy would restrict callers, and there is no policy engine here; remove this key",
@@ -59,7 +59,7 @@ _SQL_REFUSED = {
     "disable_migration": "wanted false: the server brings its schema up to date when it starts",
 }
 _X509POP = {"agent_path_template": "an agent is named after its certificate's fingerprint"}
-#: Node attestors that SPIRE has and that are not here.
+#: SPIRE's node attestors that are not supported.
 NOT_YET = (
     "aws_iid",
     "azure_imds",
@@ -77,7 +77,7 @@ _MODE = "wanted external_pki: SPIFFE IDs of a node's certificate are not taken o
 
 
 def from_spire(document: Document) -> Document:
-    """The same in our form; what is wrong is added to the document's problems."""
+    """The file in our form. Errors are added to the document's problems."""
     file = SpireFile(document, "server")
     server = file.block
     server.without_effect(_NO_EFFECT)
@@ -92,7 +92,7 @@ def from_spire(document: Document) -> Document:
         server.keys["datastore"] = Section(file.where("DataStore"), stores)
     if keys := {name: plugin.data.section for name, plugin in file.plugins("KeyManager", ("disk", "memory")).items()}:
         server.keys["key_manager"] = Section(file.where("KeyManager"), keys)
-    # A node attestor that SPIRE's file does not name is not there; ours takes join tokens where none is named.
+    # SPIRE accepts only the node attestors that the file names; ours accepts join tokens if none is named.
     attestors = _node_attestors(file)
     server.keys["node_attestors"] = Section(file.where("NodeAttestor"), attestors)
     return file.finish(_BLOCKS, _KINDS)

@@ -41,7 +41,7 @@ __all__ = [
 
 @asynccontextmanager
 async def opened_core(config: ServerConfig, clock: Clock) -> AsyncIterator[tuple[Core, ServerIdentity]]:
-    """Everything that operations need, without listeners, and the server's own SVID. Raises ConfigError, StoreError."""
+    """The parts that operations need, without listeners, and the server's own SVID. Raises ConfigError, StoreError."""
     roots = node_roots(config.x509pop)
     with locked_data_dir(config), opened_signing(config, clock) as signing:
         async with opened_database(config) as database:
@@ -86,8 +86,9 @@ async def datastore_version(config: ServerConfig) -> SchemaVersion:
 
 
 async def publish_authorities(database: Database, config: ServerConfig, signing: Signing, now: datetime) -> None:
-    """Publish this server's root and JWT key in the bundle of all servers. Those that it signed with before stay there
-    until the last SVID that they signed has expired. Raises StoreError.
+    """Publish this server's root and JWT key in the bundle of all servers. Raises StoreError.
+
+    Its former ones stay in the bundle until the last SVID that they signed has expired.
     """
     [root] = signing.authority.bundle.x509_authorities
     key = signing.jwt_key

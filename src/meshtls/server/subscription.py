@@ -21,12 +21,12 @@ class Subscription:
         self._woken = asyncio.Event()
 
     def notify(self, change: Change, *, reload: bool) -> None:
-        """Add a change that may affect the agent; with ``reload`` it may have moved a whole branch of entries."""
+        """Add a change that may affect the agent. ``reload``: it may have moved a whole branch of entries."""
         self._pending.append(change)
         self.wake(reload=reload)
 
     def wake(self, *, recheck: bool = False, reload: bool = False) -> None:
-        """Wake the sync for a change other than an entry's; with ``reload`` the agent is sent everything again."""
+        """Wake the sync for a change other than an entry's. ``reload``: the agent is sent everything again."""
         self.recheck |= recheck
         self.reload |= reload
         self._woken.set()

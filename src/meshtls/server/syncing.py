@@ -1,4 +1,4 @@
-"""What an agent must be sent, given what changed since its last update. Pure.
+"""The next update for an agent, given the changes since its last one. Pure.
 
 A changed entry without children affects only itself: it is sent, or its id is sent as removed. The change of an entry
 with children (an alias, an intermediate) may have moved a whole branch, so the agent is sent everything that it may
@@ -38,7 +38,7 @@ def full_update(index: EntryIndex, node: Node) -> Update:
 
 
 def update_for(index: EntryIndex, node: Node, changes: Sequence[Change]) -> Update:
-    """What this node must be sent for these changes; ``index`` has them applied."""
+    """The update for this node after these changes, which ``index`` has applied."""
     changed = [change for change in changes if change.kind is ChangeKind.ENTRY]
     mine = str(node.spiffe_id)
     reattested = any(change.kind is ChangeKind.AGENT and change.key == mine for change in changes)

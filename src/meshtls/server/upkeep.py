@@ -24,7 +24,7 @@ log = logger("meshtls.server")
 
 
 async def clean_up(hub: Hub, database: Database, clock: Clock) -> None:
-    """Remove what has expired by now. Raises StoreError."""
+    """Remove everything that has expired. Raises StoreError."""
     now = clock.now()
     async with database.write() as tx:
         ended = await entries.end_entries(tx, now)

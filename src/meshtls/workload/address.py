@@ -12,7 +12,7 @@ from meshtls.errors import ConfigError
 __all__ = ["ENVIRONMENT_VARIABLE", "Address", "TcpAddress", "UnixAddress", "address_from", "parse_address"]
 
 ENVIRONMENT_VARIABLE = "SPIFFE_ENDPOINT_SOCKET"
-# Linux's limit without the closing zero; a longer path fails at connect with an error that names no path.
+# Linux's limit without the terminating NUL; a longer path fails at connect with an error that names no path.
 _MAX_UNIX_PATH = 107
 # Characters that a path may hold unquoted (RFC 3986, section 3.3).
 _UNQUOTED = "/:@!$&'()*+,;="
@@ -57,8 +57,8 @@ def address_from(address: Address | str | None, environment: Mapping[str, str]) 
 def parse_address(text: str) -> Address:
     """Read ``unix:///absolute/path``, ``unix:/absolute/path`` or ``tcp://IP:port``. Raises ConfigError.
 
-    A Unix socket's URI has no authority (SPIFFE Workload Endpoint, section 4), so RFC 3986, section 3 allows it with an
-    empty one and without any.
+    A Unix socket's URI has no authority (SPIFFE Workload Endpoint, section 4), so RFC 3986, section 3 allows both
+    forms: with an empty authority and without any.
     """
     scheme, separator, rest = text.partition(":")
     try:

@@ -12,7 +12,7 @@ MOST_BYTES = 1 << 15
 
 
 def audience_problem(audience: Collection[str]) -> str | None:
-    """What is wrong with the audience; None where a token may be requested for it."""
+    """Why the audience is invalid; None if a token may be requested for it."""
     if isinstance(audience, str) or not audience or not all(audience):
         return "wanted one or more, none of them empty"
     size = len(json.dumps(list(audience)))

@@ -14,8 +14,10 @@ _CLEAN_UP = 3.0
 
 @asynccontextmanager
 async def in_background(work: Coroutine[None, None, None], name: str) -> AsyncIterator[None]:
-    """Run ``work`` while the body runs and cancel it at the end. If it fails first, the body is cancelled and the
-    failure is raised in a group; the body's own exceptions are raised as they are.
+    """Run ``work`` while the body runs and cancel it at the end.
+
+    If ``work`` fails first, the body is cancelled and the failure is raised in a group; the body's own exceptions are
+    raised unchanged.
     """
     tasks = asyncio.TaskGroup()
     await tasks.__aenter__()
@@ -26,12 +28,12 @@ async def in_background(work: Coroutine[None, None, None], name: str) -> AsyncIt
         try:
             await _ended(running)
         finally:
-            # Not given the body's exception, which it would wrap in a group.
+            # The TaskGroup must not see the body's exception: it would wrap it in a group.
             await tasks.__aexit__(None, None, None)
 
 
 async def _ended(running: asyncio.Task[None]) -> None:
-    """Cancel until it has ended: a library may take a cancellation for a lost connection (grpclib's streams do)."""
+    """Cancel again until the task ends: a library may treat a cancellation as a lost connection (grpclib's streams)."""
     while not running.done():
         running.cancel()
         await asyncio.wait([running], timeout=_CLEAN_UP)

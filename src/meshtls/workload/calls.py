@@ -59,10 +59,10 @@ class Calls:
         on_failure: OnFailure | None,
         urgent: Urgent | None = None,
     ) -> AsyncGenerator[T]:
-        """A stream's values for ever. A LocalIdentityError of ``convert`` counts as a failure of the stream.
+        """A stream's values, forever. A LocalIdentityError of ``convert`` counts as a failure of the stream.
 
-        A failure is retried after a backoff that doubles; after a second only where ``urgent`` says so or the socket
-        was created anew since the last attempt. Ends only by raising a WorkloadApiError that is not temporary.
+        A failure is retried after a backoff that doubles, or within a second if ``urgent()`` is true or the socket was
+        created again since the last attempt. Ends only by raising a WorkloadApiError that is not temporary.
         """
         failures = 0
         while True:
@@ -82,7 +82,7 @@ class Calls:
                 failures = 0
 
     async def _back_off(self, failures: int, tried: object, urgent: Urgent | None) -> bool:
-        """Wait before the next attempt. True where the socket of ``tried`` was replaced: a new server listens there."""
+        """Wait before the next attempt. True if the socket ``tried`` was replaced, so that a new server listens."""
         jitter = self.jitter()
         until = self.clock.monotonic() + backoff(failures, jitter)
         while (left := until - self.clock.monotonic()) > 0:
@@ -96,7 +96,7 @@ class Calls:
     async def _follow(
         self, method: UnaryStreamMethod[Q, R], request: Q, convert: Callable[[R], T]
     ) -> AsyncGenerator[T]:
-        """One stream's values, then an error however the stream ended."""
+        """One stream's values, then an error, however the stream ended."""
         try:
             async with method.open(metadata=_METADATA) as stream:
                 async with asyncio.timeout(self.timeout):
@@ -118,7 +118,7 @@ def any_jitter() -> float:
 
 
 def _socket(address: Address) -> tuple[int, int, int] | None:
-    """Identifies a Unix socket among those at the same path over time; None where there is none."""
+    """Identifies a Unix socket among those at the same path over time; None if there is no socket."""
     if not isinstance(address, UnixAddress):
         return None
     try:

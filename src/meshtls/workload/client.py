@@ -1,8 +1,8 @@
 """A client of any Workload API: its five methods, over a Unix socket or TCP.
 
-A ``fetch`` is one attempt. A ``watch`` goes on for ever: it yields each full state, and retries where the connection or
-the identity is lost: with a backoff that doubles, at once when the socket is created anew, and every second as long as
-the caller says that it is urgent.
+A ``fetch`` is one attempt. A ``watch`` runs forever: it yields each full state, and retries when the connection or the
+identity is lost: with a backoff that doubles, at once when the socket is created again, and every second while the
+caller's ``urgent()`` is true.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ log = logger("meshtls.workload")
 class WorkloadApiClient:
     """``async with WorkloadApiClient() as client``; the address is SPIFFE_ENDPOINT_SOCKET's unless given.
 
-    ``timeout`` is in seconds, for each fetch and for the first message of each watch. Raises ConfigError for an address
-    that is none; the methods raise WorkloadApiError, a LocalIdentityError. Unusable parts of an answer are left out
-    (see ``BundleSet.unusable``) and logged when they appear and when they are gone.
+    ``timeout`` is in seconds, for each fetch and for the first message of each watch. Raises ConfigError for an invalid
+    address; the methods raise WorkloadApiError, a LocalIdentityError. Unusable parts of a response are left out (see
+    ``BundleSet.unusable``), and logged when they appear and when they are gone.
     """
 
     def __init__(
@@ -111,11 +111,13 @@ class WorkloadApiClient:
     def watch_x509_contexts(
         self, on_failure: OnFailure | None = None, urgent: Urgent | None = None
     ) -> AsyncGenerator[X509Context]:
-        """Each state as it comes, generations counted from 1. ``on_failure`` is called with each failed attempt;
-        ``urgent`` is called each second until the next one, and ends the wait by returning True.
+        """Each state as it arrives, with generations counted from 1.
 
-        A WorkloadApiError that ``withdraws`` means that what came before must no longer be used. Ends only by raising a
-        WorkloadApiError that is not temporary.
+        Ends only by raising a WorkloadApiError that is not temporary.
+
+        - ``on_failure`` is called with the error of each failed attempt. If it ``withdraws``, earlier states must no
+          longer be used.
+        - ``urgent`` is called each second before the next attempt, and ends the wait by returning True.
         """
         generation = 0
 

@@ -1,10 +1,10 @@
 """X.509 messages of the Workload API <-> our own objects (SPIFFE Workload API, section 5). Pure.
 
-A message comes from our own agent, so a fault in it is a LocalIdentityError. But one fault must not keep out the rest
-of an update, or a withdrawn key would stay in use. So an unusable authority is left out, and where a trust domain's
-bundle can't be read at all, no peer of that domain is trusted. Of several SVIDs an unusable one is left out, unless it
-is the default one: another identity must not silently take its place. Then the whole update is refused, and the state
-before it is used no longer than its SVID lives.
+A message comes from our own agent, so a fault in it is a LocalIdentityError. But one fault must not discard the rest of
+an update, or a withdrawn key would stay in use. So an unusable authority is left out, and if a trust domain's bundle is
+unreadable, no peer of that domain is trusted. An unusable SVID is left out, unless it is the default one: another
+identity must not silently take its place. In that case the whole update is refused, and the previous state is used
+until its SVID expires.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def x509_context(message: pb.X509SVIDResponse, generation: int) -> X509Context:
     Raises LocalIdentityError.
     """
     svids, unusable = _svids(message.svids)
-    # Our own last: no federated bundle may take its place, and of two for one domain the default SVID's counts.
+    # Our own last: no federated bundle may replace it, and the default SVID's bundle takes precedence for its domain.
     own = [(one.spiffe_id, one.bundle) for one in reversed(message.svids)]
     bundles = bundle_set([*message.federated_bundles.items(), *own], _bundle)
     missing = [
@@ -83,7 +83,7 @@ def x509_bundles_message(bundles: BundleSet) -> pb.X509BundlesResponse:
 
 
 def first_of_each_hint(svids: Iterable[H]) -> tuple[H, ...]:
-    """Of several with the same hint only the first; an empty hint may repeat."""
+    """The SVIDs without those that repeat a hint; an empty hint may repeat."""
     kept: list[H] = []
     for svid in svids:
         if not svid.hint or all(svid.hint != other.hint for other in kept):
@@ -92,8 +92,9 @@ def first_of_each_hint(svids: Iterable[H]) -> tuple[H, ...]:
 
 
 def bundle_set(bundles: Iterable[tuple[str, bytes]], read: Callable[[TrustDomain, bytes], TrustBundle]) -> BundleSet:
-    """A response's bundles, each read by itself: one for which ``read`` raises BundleError trusts no peer. Of two names
-    for one trust domain the last counts.
+    """A response's bundles, each read by itself: one for which ``read`` raises BundleError trusts no peer.
+
+    The last of several names for one trust domain counts.
     """
     found, nameless = [], []
     for name, content in bundles:

@@ -40,7 +40,7 @@ def jwt_svids_message(svids: Collection[JwtSvid]) -> pb.JWTSVIDResponse:
 
 
 def validated(message: pb.ValidateJWTSVIDResponse, token: str) -> JwtSvid:
-    """The token that the Workload API has validated. Raises LocalIdentityError where the answer names another ID."""
+    """The token that the Workload API validated. Raises LocalIdentityError if the response names another ID."""
     try:
         svid = parse_unverified(token)
     except InvalidSvidError as error:

@@ -1,4 +1,4 @@
-"""The failures of a Workload API call, as one error that knows whether a retry may help."""
+"""The failures of a Workload API call, as one error that says whether they are temporary."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from meshtls.errors import LocalIdentityError
 
 __all__ = ["CALL_FAILURES", "WorkloadApiError", "failure_of"]
 
-# What a call through grpclib raises; TimeoutError is an OSError.
+# The exceptions of a call through grpclib; TimeoutError is an OSError.
 CALL_FAILURES = (GRPCError, StreamTerminatedError, OSError, DecodeError)
 
 # A retry would get the same answer (SPIFFE Workload API, section 4.5).
@@ -23,8 +23,9 @@ _ADVICE = {
 
 
 class WorkloadApiError(LocalIdentityError):
-    """The Workload API can't be reached, or refused. ``temporary``: a later attempt may succeed; ``status``: the gRPC
-    status, if there was one.
+    """The Workload API can't be reached, or refused.
+
+    ``temporary``: a later attempt may succeed. ``status``: the gRPC status, if there was one.
     """
 
     def __init__(self, message: str, *, temporary: bool = True, status: Status | None = None) -> None:
@@ -34,7 +35,7 @@ class WorkloadApiError(LocalIdentityError):
 
     @property
     def withdraws(self) -> bool:
-        """What was received before must no longer be used (SPIFFE Workload API, sections 5.2 and 6.2)."""
+        """Whether earlier states must no longer be used (SPIFFE Workload API, sections 5.2 and 6.2)."""
         return self.status is Status.PERMISSION_DENIED
 
 

@@ -23,7 +23,7 @@ class _Entry:
 
 
 class JwtCache(Generic[W]):
-    """The newest token of each kind. ``jitter`` gives a number in [-1, 1]."""
+    """The newest token of each kind. ``jitter`` returns a number in [-1, 1]."""
 
     def __init__(self, jitter: Callable[[], float]) -> None:
         self._jitter = jitter
@@ -35,12 +35,12 @@ class JwtCache(Generic[W]):
         return entry.svid if entry and now < min(entry.renew_at, entry.svid.expiry) else None
 
     def put(self, wanted: W, svid: JwtSvid, now: datetime) -> None:
-        """Keep a new token, fresh until half of the rest of its life is over, and drop all that have expired."""
+        """Keep a new token, fresh for half of its remaining life, and drop all expired ones."""
         self._entries = {one: entry for one, entry in self._entries.items() if now < entry.svid.expiry}
         self._entries[wanted] = _Entry(svid, next_rotation(now, svid.expiry, self._jitter()))
 
     def after_failure(self, wanted: W, now: datetime) -> JwtSvid | None:
-        """The present token after a failed renewal, None where it has expired. Delays the next attempt."""
+        """The present token after a failed renewal, None if it has expired. Delays the next attempt."""
         entry = self._entries.get(wanted)
         if entry is None or now >= entry.svid.expiry:
             return None

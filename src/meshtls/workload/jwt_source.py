@@ -1,9 +1,9 @@
 """A source of JWT-SVIDs over any Workload API: tokens from a cache, and local validation of peers' tokens.
 
-While the Workload API is away, tokens and bundles are used as long as they are valid. Where it withdraws an identity,
-that identity's tokens are no longer used, and where it denies us everything, neither are the bundles (SPIFFE Workload
-API, sections 5.2 and 6.2). The JWT profile has no message for the withdrawal of one identity of several, but every
-message of FetchX509SVID names all that there are: an identity that was named there and no longer is has been withdrawn.
+While the Workload API is unreachable, tokens and bundles are used as long as they are valid. When it withdraws an
+identity, that identity's tokens are no longer used; when it answers PERMISSION_DENIED, neither are the bundles (SPIFFE
+Workload API, sections 5.2 and 6.2). The JWT profile has no message for the withdrawal of one identity of several, but
+every message of FetchX509SVID names all identities: one that was named there and no longer is has been withdrawn.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ log = logger("meshtls.workload")
 class JwtSource:
     """``async with`` waits for the first JWT bundles or raises LocalIdentityError; they then follow the stream.
 
-    The address is SPIFFE_ENDPOINT_SOCKET's unless given (ConfigError where it is none). ``timeout`` is how many seconds
-    to wait for the first bundles, None for ever. ``jitter`` gives a number in [-1, 1].
+    - The address is SPIFFE_ENDPOINT_SOCKET's unless given (ConfigError if it is invalid).
+    - ``timeout``: seconds to wait for the first bundles, None for no limit.
+    - ``jitter`` returns a number in [-1, 1].
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class JwtSource:
         self._latest: Latest[BundleSet] = Latest("JWT bundles", self._clock)
         self._outage = Outage(log, self._clock)
         self._named: frozenset[str] = frozenset()
-        #: How often tokens were withdrawn: a token requested before the last withdrawal is not cached.
+        #: The number of withdrawals: a token requested before the latest one is not cached.
         self._withdrawals = 0
         self._open = AsyncExitStack()
 
@@ -85,12 +86,12 @@ class JwtSource:
     async def fetch(self, *audience: str, spiffe_id: SpiffeId | None = None) -> JwtSvid:
         """Our own token for these audiences, of the default identity or of ``spiffe_id``.
 
-        From the cache until half of its life is over; after that the cached one still serves, as long as it is valid,
-        where the Workload API does not answer. Raises LocalIdentityError, also once the source is closed and where the
-        Workload API gives us no such identity (any more), and RequestError for an audience that can't be.
+        From the cache until half-life; after that the cached token is still returned, as long as it is valid, if the
+        Workload API is unreachable. Raises LocalIdentityError, also once the source is closed or if this process does
+        not have the identity (any more), and RequestError for an invalid audience.
         """
         wanted = (frozenset(audience), spiffe_id)
-        # One request at a time for each kind of token: callers that wait for it take the token from the cache.
+        # One request at a time for each kind of token: waiting callers then take the token from the cache.
         async with self._asking.setdefault(wanted, asyncio.Lock()):
             self._latest.check_open()
             return self._cache.fresh(wanted, self._clock.now()) or await self._renew(wanted, audience)
@@ -99,16 +100,16 @@ class JwtSource:
         """Validate a peer's token locally, against the newest bundles. ``audience`` is our own name.
 
         Raises InvalidSvidError, NoBundleError, UntrustedPeerError or ValidityError; LocalIdentityError unless open, and
-        IdentityWithdrawnError, which is one, where the bundles were withdrawn.
+        its subclass IdentityWithdrawnError if the bundles were withdrawn.
         """
         return parse_and_validate(token, self._latest.value, audience, self._clock.now())
 
     async def bundles_changed(self) -> BundleSet:
-        """Wait for the next bundles and give them. Raises LocalIdentityError when none can come any more."""
+        """Wait for the next bundles and return them. Raises LocalIdentityError if there can be no more."""
         return await self._latest.after(self._latest.generation)
 
     def readiness(self) -> Readiness:
-        """Whether peers' tokens can be validated, and so tokens be asked for; why not, or what endangers it."""
+        """Whether peers' tokens can be validated and own ones requested; why not, or what endangers it."""
         try:
             _ = self._latest.value
         except LocalIdentityError as error:
@@ -141,7 +142,7 @@ class JwtSource:
         return svid
 
     def _cached_despite(self, wanted: Wanted, error: LocalIdentityError) -> JwtSvid:
-        """The cached token. Raises ``error`` where there is none, or where the Workload API refused."""
+        """The cached token. Raises ``error`` if there is none, or if the Workload API refused."""
         if isinstance(error, WorkloadApiError) and (error.withdraws or not error.temporary):
             self._cache.drop(wanted)
             raise error

@@ -24,11 +24,11 @@ log = logger("meshtls.workload")
 
 
 class Latest(Generic[T]):
-    """One value at a time, each with a higher ``generation``, from 1; an equal value is no new generation.
+    """The latest value of a watch. Each has a higher ``generation``, from 1; an equal value is no new generation.
 
     - ``outage`` counts the attempts that failed since the last value; ``last_error`` is the latest failure.
-    - ``over``: why no further value can come.
-    - ``withdrawn``: why the value must no longer be used; None once the next one has come.
+    - ``over``: why there can be no further value.
+    - ``withdrawn``: why the value must no longer be used; None once there is a newer one.
     """
 
     def __init__(self, what: str, clock: Clock) -> None:
@@ -46,7 +46,7 @@ class Latest(Generic[T]):
 
     @property
     def value(self) -> T:
-        """Raises LocalIdentityError where none has come yet and after ``close``, IdentityWithdrawnError."""
+        """The value. Raises LocalIdentityError before the first and after ``close``, or IdentityWithdrawnError."""
         self.check_open()
         if self.withdrawn is not None:
             raise IdentityWithdrawnError(f"{self._what} withdrawn: {self.withdrawn}") from self.withdrawn
@@ -55,7 +55,7 @@ class Latest(Generic[T]):
         return self._value
 
     def begin(self) -> None:
-        """Start the watch, or start it again: everything from before is dropped, except for the generation."""
+        """Start the watch, or restart it: all state except the generation is dropped."""
         self.over = self.last_error = self.withdrawn = None
         self._closed = ""
         self.outage = Outage(log, self._clock)
@@ -65,21 +65,21 @@ class Latest(Generic[T]):
 
     @property
     def closed(self) -> bool:
-        """``close`` was called since the watch began."""
+        """Whether ``close`` was called since the watch began."""
         return bool(self._closed)
 
     @property
     def known(self) -> bool:
-        """There is a value."""
+        """Whether there is a value."""
         return self._value is not None
 
     @property
     def ever_known(self) -> bool:
-        """There was a value since the watch began."""
+        """Whether there was a value since the watch began."""
         return self.generation > self._began_at
 
     async def follow(self, values: AsyncGenerator[T]) -> None:
-        """Take each value until the watch ends for good."""
+        """Take each value until the watch ends permanently."""
         try:
             async with aclosing(values):
                 async for value in values:
@@ -89,7 +89,7 @@ class Latest(Generic[T]):
             self.end(error)
 
     def note_failure(self, error: LocalIdentityError) -> None:
-        """An attempt failed and will be repeated. Where the Workload API denied us, the present value is withdrawn."""
+        """Note a failed attempt, which will be repeated. PERMISSION_DENIED withdraws the present value."""
         self.last_error = error
         if isinstance(error, WorkloadApiError) and error.withdraws:
             self.withdraw(error)
@@ -97,14 +97,14 @@ class Latest(Generic[T]):
         self.outage.failed(_cause(error), f"{self._what}: {error}{kept}; trying again")
 
     def withdraw(self, why: LocalIdentityError) -> None:
-        """Stop giving out the present value, and wake ``until_withdrawn``."""
+        """Withdraw the present value, and wake ``until_withdrawn``."""
         if self._value is None:
             return
         self._value, self.withdrawn = None, why
         self._notify()
 
     async def until_withdrawn(self) -> LocalIdentityError:
-        """Wait until the value is withdrawn, or was, and give the reason. Raises LocalIdentityError as ``after``."""
+        """Wait until the value is withdrawn, and return the reason. Raises LocalIdentityError as ``after``."""
         while self.withdrawn is None:
             self.check_open()
             if self.over:
@@ -113,12 +113,12 @@ class Latest(Generic[T]):
         return self.withdrawn
 
     def end(self, why: LocalIdentityError) -> None:
-        """No further value will come: every wait for one raises ``why``."""
+        """End the watch permanently: every wait for a value raises ``why``."""
         self.over = self.last_error = why
         self._news.set()
 
     def close(self, whose: str) -> None:
-        """As ``end``; the last value is not given out any more until the watch starts again."""
+        """As ``end``; the last value is not returned any more until the watch is restarted."""
         self._closed, self._value, self.withdrawn = whose, None, None
         self.end(self._was_closed())
 
@@ -128,7 +128,7 @@ class Latest(Generic[T]):
             raise self._was_closed()
 
     async def after(self, generation: int) -> T:
-        """Wait for a value of a later generation. Raises LocalIdentityError when none can come any more."""
+        """Wait for a value of a later generation. Raises LocalIdentityError if there can be no more."""
         while self.generation <= generation or self.withdrawn is not None:
             self.check_open()
             if self.over:
@@ -137,7 +137,7 @@ class Latest(Generic[T]):
         return self.value
 
     async def first(self, timeout: float | None) -> T:
-        """Wait at most ``timeout`` seconds, None for ever, for a value. Raises LocalIdentityError where none came."""
+        """Wait for a value, at most ``timeout`` seconds, None for no limit. Raises LocalIdentityError after that."""
         if timeout is None:
             return await self.after(self._began_at)
         async with in_background(self._give_up(timeout), "give up"):
@@ -145,12 +145,12 @@ class Latest(Generic[T]):
 
     @property
     def failing_since(self) -> datetime | None:
-        """When the first attempt since the last value failed; None while none has."""
+        """When the first attempt since the last value failed; None if none has."""
         return self.outage.since
 
     @property
     def trouble(self) -> str:
-        """For a repr: empty where all is well."""
+        """For a repr; empty without failures."""
         if self.over:
             return ", closed" if self.closed else ", over"
         lost = ", withdrawn" if self.withdrawn else ""
@@ -163,7 +163,7 @@ class Latest(Generic[T]):
             self.end(LocalIdentityError(f"no {self._what} in {timeout:g} s: {why}"))
 
     def _was_closed(self) -> LocalIdentityError:
-        # A new one each time: an exception keeps the frames of all places where it was raised.
+        # A new exception each time, since one that is raised again accumulates the frames of every place.
         return LocalIdentityError(f"{self._closed} was closed; enter it again with 'async with'")
 
     def _take(self, value: T) -> None:
@@ -183,5 +183,5 @@ class Latest(Generic[T]):
 
 
 def _cause(error: LocalIdentityError) -> object:
-    """Equal for failures that mean the same to an operator, whatever their text."""
+    """A key that is equal for failures with the same meaning to an operator, whatever their text."""
     return (type(error), error.status if isinstance(error, WorkloadApiError) else None)

@@ -1,8 +1,8 @@
 """A source of X509-SVIDs over any Workload API: it follows the stream and swaps one frozen snapshot per update.
 
-While the Workload API is away, the present SVID is used as long as it is valid by the clock and not a moment longer.
-Where the Workload API withdraws it (PERMISSION_DENIED, or a message without its SPIFFE ID), it is no longer used until
-the identity is granted again (SPIFFE Workload API, section 5.2.1).
+While the Workload API is unreachable, the present SVID is used until it expires, and not after. When the Workload API
+withdraws it (PERMISSION_DENIED, or a message without its SPIFFE ID), it is no longer used until the identity is granted
+again (SPIFFE Workload API, section 5.2.1).
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ from meshtls.workload.latest import Latest
 __all__ = ["Picker", "X509Source"]
 
 Picker = Callable[[tuple[X509Svid, ...]], X509Svid]
-# Raised by a picker, or by ``index`` for it, where none of the SVIDs fits. Any other error is a bug of the picker.
+# Raised by a picker, or by ``index`` on its result, if none of the SVIDs fits. Any other error is a bug in the picker.
 _NONE_FITS = (LookupError, ValueError, StopIteration)
 
 log = logger("meshtls.workload")
 
 
 class _PickerFailedError(LocalIdentityError):
-    """A bug of the picker, which no update mends."""
+    """A bug in the picker, which no update fixes."""
 
 
 class X509Source:
-    """Meets X509ContextSource. ``async with`` waits for the first SVID or raises LocalIdentityError.
+    """Implements X509ContextSource. ``async with`` waits for the first SVID or raises LocalIdentityError.
 
-    - The address is SPIFFE_ENDPOINT_SOCKET's unless given (ConfigError where it is none).
-    - ``picker`` chooses which of several SVIDs is the default one, or raises LookupError; without it that is the
-      Workload API's first. A picker that raises is called again at the next update; the present SVID is used meanwhile,
-      as long as it is valid and the Workload API goes on naming its SPIFFE ID. Before the first SVID, ``async with``
-      raises any error of the picker's except for a LookupError.
-    - ``timeout`` is how many seconds to wait for the first SVID, None for ever.
-    - ``jitter`` gives a number in [-1, 1] for each retry.
+    - The address is SPIFFE_ENDPOINT_SOCKET's unless given (ConfigError if it is invalid).
+    - ``picker`` chooses the default one of several SVIDs, or raises LookupError; without a picker the Workload API's
+      first is the default. A picker that raises is called again at the next update; meanwhile the present SVID is used,
+      as long as it is valid and the Workload API still names its SPIFFE ID. Before the first SVID, ``async with``
+      raises any error of the picker except a LookupError.
+    - ``timeout``: seconds to wait for the first SVID, None for no limit.
+    - ``jitter`` returns a number in [-1, 1] for each retry.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class X509Source:
         self._timeout = timeout
         self._latest: Latest[X509Context] = Latest("X509-SVID", self._clock)
         self._stale = Outage(log, self._clock)
-        #: When the present default SVID came first.
+        #: When the present default SVID was first received.
         self._received: datetime | None = None
         self._open = AsyncExitStack()
 
@@ -87,8 +87,8 @@ class X509Source:
     def snapshot(self) -> X509Context:
         """The newest context.
 
-        Raises LocalIdentityError before the first, when the SVID has expired, and once the source is closed;
-        IdentityWithdrawnError, which is one, as long as the Workload API gives this process no identity.
+        Raises LocalIdentityError before the first, after the SVID has expired, and once the source is closed; its
+        subclass IdentityWithdrawnError as long as the Workload API denies this process an identity.
         """
         context, now = self._latest.value, self._clock.now()
         if now > context.svid.not_after:
@@ -99,21 +99,21 @@ class X509Source:
         return context
 
     async def changed(self, after_generation: int | None = None) -> X509Context:
-        """Wait for a generation above ``after_generation`` (default: above the present one) and give it.
+        """Wait for a generation above ``after_generation`` (default: the present one) and return it.
 
-        Raises LocalIdentityError when none can come any more: the source was closed, or the Workload API is none.
+        Raises LocalIdentityError if there can be no more: the source was closed, or the server is not a Workload API.
         """
         return await self._latest.after(self._latest.generation if after_generation is None else after_generation)
 
     async def withdrawn(self) -> LocalIdentityError:
-        """Wait until the Workload API withdraws the identity, and give the reason; at once where it is withdrawn.
+        """Wait until the Workload API withdraws the identity, and return the reason; at once if it is withdrawn.
 
-        Raises LocalIdentityError as ``changed``, which waits for the identity to be given again.
+        Raises LocalIdentityError as ``changed``, which waits until the identity is granted again.
         """
         return await self._latest.until_withdrawn()
 
     def readiness(self) -> Readiness:
-        """Whether ``snapshot`` gives a valid SVID now, why not, and for how long where renewal fails."""
+        """Whether ``snapshot`` returns a valid SVID now, why not, and for how long if renewal fails."""
         try:
             svid = self.snapshot().svid
         except LocalIdentityError as error:
@@ -128,7 +128,7 @@ class X509Source:
 
     @property
     def last_error(self) -> LocalIdentityError | None:
-        """Why the latest try to reach the Workload API failed; None while all is well."""
+        """The error of the latest attempt to reach the Workload API; None if it succeeded."""
         return self._latest.last_error
 
     def __repr__(self) -> str:
@@ -158,7 +158,7 @@ class X509Source:
                     self._latest.note_failure(error)
 
     def _is_urgent(self) -> bool:
-        """There is no valid SVID."""
+        """Whether there is no valid SVID."""
         return not self._latest.known or self._clock.now() > self._latest.value.svid.not_after
 
     def _without_expired(self, sent: X509Context) -> X509Context:
@@ -181,13 +181,13 @@ class X509Source:
         return replace(sent, svids=valid)
 
     def _keep_what_was_sent(self, sent: X509Context, why: LocalIdentityError) -> None:
-        """Even where a message can't be used, an identity that it does not name is withdrawn."""
+        """Withdraw an identity that a message does not name, even if the message is unusable."""
         if self._latest.known and self._latest.value.svid.spiffe_id not in {svid.spiffe_id for svid in sent.svids}:
             gone = self._latest.value.svid.spiffe_id
             self._latest.withdraw(LocalIdentityError(f"the Workload API no longer names {gone}; {why}"))
 
     def _numbered(self, context: X509Context) -> X509Context:
-        # After a reconnect the same state is sent again, which is no rotation.
+        # After a reconnect the same state is sent again; that is not a rotation.
         generation = self._latest.generation
         same = replace(context, generation=generation)
         return (
@@ -202,7 +202,7 @@ class X509Source:
             place = svids.index(picked)
         except _NONE_FITS as error:
             raise LocalIdentityError(f"the picker chose none of our X509-SVIDs: {_named(svids)}") from error
-        except Exception as error:  # it is not ours, and whatever it raises must not end the watch
+        except Exception as error:  # the caller's code: no exception of it may end the watch
             raise _PickerFailedError(
                 f"the picker failed on our X509-SVIDs {_named(svids)}: {type(error).__name__}: {error}; wanted one of"
                 " them, or a LookupError if none fits"

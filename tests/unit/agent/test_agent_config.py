@@ -114,7 +114,7 @@ def test_health_is_one_address_and_its_old_form_is_read_with_a_notice(directory:
     assert [one.endpoint.health for one in (new, old, bare)] == [("::1", 8090), ("::1", 8090), ("127.0.0.1", 8090)]
     assert [one.notices for one in (new, old)] == [
         (),
-        ("f, line 6: health: this is one address now, such as [::1]:8090; the old form goes on to work",),
+        ("f, line 6: health: this is one address now, such as [::1]:8090; the old form still works",),
     ]
 
 

@@ -80,10 +80,10 @@ def always(selectors: Set[Selector]) -> bool:
 
 
 class Attestor:
-    """``kinds`` are the types of selectors to return; ``size_limit`` is in bytes of a program, as for Digests.
+    """Attests callers. ``kinds`` are the types of selectors to return; ``size_limit`` is as for Digests, in bytes.
 
-    Callers of one user in one container are one party: however many they are and whatever they do with their programs,
-    no other party has to wait for them.
+    Callers of one user in one container are one party: no other party waits for them, however many they are and
+    whatever they do with their programs.
     """
 
     def __init__(self, kinds: Collection[str] = ATTESTORS, size_limit: int = DEFAULT_SIZE_LIMIT) -> None:
@@ -95,12 +95,13 @@ class Attestor:
     async def attest(
         self, caller: Caller, digest_wanted: Callable[[Set[Selector]], bool] = always
     ) -> frozenset[Selector]:
-        """The caller's selectors now. Raises AccessError where they can't be established, LocalIdentityError where this
-        machine has no thread left for the lookups.
+        """The caller's selectors now.
 
-        ``digest_wanted`` gets all other selectors and returns whether ``unix:sha256`` may matter beside them; where it
-        does not, nothing is awaited after the call. A caller in a PID namespace that we can't see has only the
-        selectors that the kernel's credentials give: its user and its group.
+        ``digest_wanted`` gets all other selectors and returns whether ``unix:sha256`` may matter beside them; if it
+        does not, nothing is awaited after the call. A caller in a PID namespace that is not visible here has only the
+        selectors of the kernel's credentials: user and group.
+
+        Raises AccessError if the selectors can't be established, LocalIdentityError if no thread is left for lookups.
         """
         async with caller.attesting:
             if caller.why_unknown:
@@ -133,7 +134,7 @@ class Attestor:
         return selectors
 
     def _log_once(self, level: int, uid: int, note: str) -> None:
-        """Log a note once for each user: callers may call without end."""
+        """Log a note once for each user: a caller may call again and again."""
         text = f"caller with uid {uid}: {note}"
         if text not in self._logged:
             log.log(level, "%s", text)
@@ -144,9 +145,9 @@ class Attestor:
 
 
 class _Lookup:
-    """Work for FairThreads: the selectors that names and paths give, and notes on those that are omitted.
+    """Work for FairThreads: the selectors from names and paths, and notes on omitted ones.
 
-    Names may come over a network, and a path may lead to a file system that does not answer.
+    Both may block: names may be looked up over a network, and a path may lead to a file system that does not respond.
     """
 
     def __init__(self, facts: Facts) -> None:
@@ -176,8 +177,8 @@ class _Lookup:
     def _leads_to_program(path: bytes, program: int) -> bool:
         """Whether this path leads to the running program in the agent's mount namespace, too.
 
-        The path is that of the caller's mount namespace, and any user may create one in which any file has any path. A
-        program that was replaced while it runs has no path either, until it is restarted.
+        The path is from the caller's mount namespace, and any user may create one in which any file has any path. A
+        program whose file was replaced has no path either, until it is restarted.
         """
         try:
             return os.path.samestat(os.stat(path), os.fstat(program))

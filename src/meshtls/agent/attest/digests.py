@@ -28,7 +28,7 @@ _READ = 2**20
 _MOST_REMEMBERED = 1024
 #: A file that changed less than this ago may change again without a new time stamp: file systems' clocks are coarse.
 _SETTLED_NS = 2 * 10**9
-#: All other work comes first.
+#: Niceness of a hashing thread: all other work comes first.
 _NICE = 10
 
 _File = tuple[int, int, int, int, int]
@@ -39,7 +39,7 @@ class UnhashedError(Exception):
 
 
 class Digests:
-    """``limit`` is in bytes; 0 for no limit, negative for no digests at all."""
+    """Computes and caches digests. ``limit`` is in bytes; 0 for no limit, negative for no digests at all."""
 
     def __init__(self, limit: int = DEFAULT_SIZE_LIMIT) -> None:
         self._limit = limit
@@ -49,8 +49,9 @@ class Digests:
         self._locks: WeakValueDictionary[tuple[Hashable, _File], asyncio.Lock] = WeakValueDictionary()
 
     async def digest(self, program: int, party: Hashable) -> str:
-        """The digest, hexadecimal, of the file behind this descriptor. Raises UnhashedError, and OSError where it can't
-        be read.
+        """The digest, hexadecimal, of the file behind this descriptor.
+
+        Raises UnhashedError, and OSError if the file can't be read.
         """
         if self._limit < 0:
             raise UnhashedError("workload_size_limit says that no program is hashed")

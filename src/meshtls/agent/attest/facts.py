@@ -1,9 +1,9 @@
-"""What ``/proc`` says of one process, read so that all of it is of the same process and of the user that connected.
+"""The facts about one process in ``/proc``, all of the same process and of the user that connected.
 
 Pure, but for the files that it reads.
 
 Start time and user are read again at the end: a process that has ended meanwhile, or changed its user, has no facts.
-Nothing here may block, so it is done at once, without an await.
+None of these reads can block, so they are made without an await.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """``path`` and ``cgroup`` are None where they can't be read. ``program`` is a descriptor of the program's file, or
-    None; the caller of ``read_facts`` closes it.
+    """Facts about one process.
+
+    - ``path``, ``cgroup``: None if they can't be read.
+    - ``program``: a descriptor of the program's file, or None; the caller of ``read_facts`` closes it.
     """
 
     owners: Owners
@@ -36,13 +38,13 @@ class Facts:
 
 
 def started(process: ProcessFiles, caller: Credentials) -> int:
-    """When it started, in clock ticks. Raises AccessError where it has ended or is not the caller's user's."""
+    """The start time, in clock ticks. Raises AccessError if the process has ended or runs as another user."""
     life, _ = _check(process, caller)
     return life.started
 
 
 def read_facts(process: ProcessFiles, caller: Credentials, start: int) -> Facts:
-    """``start`` is when it started, as read when it connected. Raises AccessError."""
+    """Read the facts. ``start`` is the start time as read when the caller connected. Raises AccessError."""
     path = _if_readable(lambda: process.link("exe"))
     cgroup = _if_readable(lambda: process.content("cgroup"))
     program = _if_readable(process.program)
@@ -70,7 +72,7 @@ def _check(process: ProcessFiles, caller: Credentials, start: int | None = None)
 
 
 def _if_readable(read: Callable[[], T]) -> T | None:
-    # Not readable, or not there: other facts may identify the process. Whether it still runs is checked last.
+    # Unreadable or missing: other facts may identify the process. Whether it still runs is checked last.
     try:
         return read()
     except OSError:

@@ -39,7 +39,7 @@ class _Job:
 
 
 class FairThreads:
-    """At most ``threads`` at a time, of which each party has at most ``share``."""
+    """At most ``threads`` threads, of which each party uses at most ``share``."""
 
     def __init__(self, threads: int, share: int) -> None:
         self._threads = threads
@@ -49,8 +49,9 @@ class FairThreads:
         self._running: Counter[Hashable] = Counter()
 
     async def run(self, party: Hashable, work: Work[T]) -> T:
-        """Do the work and return its result. The work is closed in any case; a step that runs when this is cancelled is
-        its last. Raises what a step raises, and LocalIdentityError where the system has no thread for it.
+        """Do the work, close it, and return its result. After a cancellation the running step is the last.
+
+        Raises what a step raises, and LocalIdentityError if the system has no thread for it.
         """
         job = _Job(party, work, asyncio.get_running_loop().create_future())
         self._waiting.setdefault(party, deque()).append(job)

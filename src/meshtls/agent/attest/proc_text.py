@@ -1,7 +1,7 @@
 """Parses ``/proc/PID/stat`` and ``/proc/PID/status`` (proc(5)), and the lines and names of any file of ``/proc``. Pure.
 
-All of it is hostile bytes: names of programs, paths and cgroups hold whatever their owner likes. So a line ends at the
-line feed alone, and a name is text only where it is UTF-8 without control characters.
+The input is hostile: the owner of a program, path or cgroup chooses its name freely. So a line ends at the line feed
+alone, and a name is text only if it is UTF-8 without control characters.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def lines_of(content: bytes) -> list[bytes]:
 
 
 def text_of(name: bytes) -> str | None:
-    """The name as text; None where it is not UTF-8 or has a character that is not printable."""
+    """The name as text; None if it is not UTF-8 or has an unprintable character."""
     try:
         text = name.decode("utf-8")
     except UnicodeDecodeError:

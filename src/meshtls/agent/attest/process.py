@@ -27,9 +27,10 @@ _LONGEST = 2**20
 
 
 def connector_runs(connection: socket.socket) -> bool:
-    """Whether the process that connected still has its PID, by the kernel's pidfd of the peer. Called after the
-    ``/proc`` directory was opened, this shows that the directory is that process's. True where the kernel can't tell
-    (before Linux 6.5).
+    """Whether the process that connected still has its PID, by the kernel's pidfd of the peer.
+
+    Called after the ``/proc`` directory was opened, this shows that the directory is that process's. True if the kernel
+    can't tell (before Linux 6.5).
     """
     try:
         pidfd = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
@@ -57,8 +58,9 @@ class ProcessFiles(Protocol):
         """Where a symbolic link leads."""
 
     def program(self) -> int:
-        """A descriptor of the program's file, which the caller closes. It can't be read: opening it does not touch the
-        file's file system, which may block as long as its owner likes. ``reopened`` gives one that can be read.
+        """A descriptor of the program's file, opened with O_PATH; the caller closes it. ``reopened`` makes it readable.
+
+        Opening it does not access the file's file system, which may block for as long as its owner likes.
         """
 
 

@@ -1,1 +1,1 @@
-"""The agent as a client of a CA server: how it proves its node, keeps its own SVID, and follows what it may serve."""
+"""The agent as a client of a CA server: node attestation, the agent's own SVID, and the sync of its entries."""

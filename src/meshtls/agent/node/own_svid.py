@@ -21,9 +21,9 @@ log = logger("meshtls.agent")
 
 
 class NodeIdentity:
-    """Meets X509ContextSource. ``bundle`` is the operator's at first, then the newest that the server sent.
+    """Implements X509ContextSource. ``bundle`` is the operator's at first, then the newest that the server sent.
 
-    An SVID in ``store`` is used where it is still valid. Raises ConfigError where it can't be read.
+    An SVID in ``store`` is used if it is still valid. Raises ConfigError if it can't be read.
     """
 
     def __init__(self, bundle: TrustBundle, store: NodeStore | None, clock: Clock) -> None:
@@ -38,7 +38,7 @@ class NodeIdentity:
             self._set(kept[0])
 
     def snapshot(self) -> X509Context:
-        """Raises LocalIdentityError where the node has no SVID that is valid now."""
+        """The present context. Raises LocalIdentityError if the node has no valid SVID."""
         if self._context is None:
             raise LocalIdentityError("this agent is not attested yet")
         if self._clock.now() > self._context.svid.not_after:
@@ -58,8 +58,9 @@ class NodeIdentity:
         return self._context.svid if self._context else None
 
     def adopt(self, chain: Sequence[x509.Certificate], key: PrivateKey, bundle: TrustBundle | None = None) -> X509Svid:
-        """Use the chain that the server signed for this key, and give the SVID. Raises LocalIdentityError where no peer
-        would accept it.
+        """Use the chain that the server signed for this key, and return the SVID.
+
+        Raises LocalIdentityError if the SVID fails verification.
         """
         bundle = bundle or self.bundle
         svid = checked_svid(chain, key, BundleSet([bundle]), self._clock)
@@ -95,5 +96,5 @@ class NodeIdentity:
         try:
             self._store.save(self._context.svid, self.bundle)
         except ConfigError as error:
-            # The agent goes on without; only a restart would need a new attestation.
+            # The agent continues with the SVID in memory; only a restart would need a new attestation.
             log.warning("the agent's SVID could not be saved: %s", error)

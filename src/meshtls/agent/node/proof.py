@@ -18,7 +18,7 @@ class NodeProof(Protocol):
     """One method of node attestation."""
 
     async def attest(self, client: AttestationClient, trust_domain: TrustDomain, csr: bytes) -> Attested:
-        """Have the CSR, DER, signed for this node. Raises as AttestationClient."""
+        """Attest, and return the chain for the CSR (DER). Raises as AttestationClient."""
 
 
 @dataclass(frozen=True, slots=True)

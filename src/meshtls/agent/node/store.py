@@ -1,7 +1,6 @@
 """The agent's own SVID and its trust domain's bundle on disk, so that a restart needs no new attestation.
 
-Written only where a data directory was given. The key's file has mode 0600 before its first byte and is replaced
-atomically.
+Used only with a data directory. The key's file has mode 0600 before its first byte and is replaced atomically.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ class NodeStore:
         self._bundle = directory / _BUNDLE
 
     def load(self, trust_domain: TrustDomain) -> tuple[X509Svid, TrustBundle] | None:
-        """The SVID and bundle that were saved last; None where none were."""
+        """The SVID and bundle that were saved last, or None."""
         if not self._svid.exists():
             return None
         svid = _svid_of(self._svid, read_secret(self._svid))

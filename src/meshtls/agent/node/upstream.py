@@ -1,7 +1,7 @@
 """A CA server as upstream: attests the node, keeps the agent's SVID renewed, follows changes, and reconnects.
 
-Each SVID of the agent has a connection of its own: once the server has seen the next SVID, it no longer accepts the one
-before. While the server is away nothing is withdrawn; where it refuses the agent, everything is.
+Each SVID of the agent has its own connection: once the server has seen the next SVID, it no longer accepts the previous
+one. While the server is unreachable nothing is withdrawn; if it refuses the agent, everything is.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ class ServerAddress:
 
 
 class ServerUpstream:
-    """Meets Upstream. ``async with`` keeps the agent's SVID renewed; the server need not be reachable yet.
+    """Implements Upstream. ``async with`` keeps the agent's SVID renewed; the server need not be reachable yet.
 
-    ``proof`` may be missing where ``identity`` has an SVID from before. ``jitter`` gives a number in [-1, 1].
+    ``proof`` is optional if ``identity`` has a stored SVID. ``jitter`` returns a number in [-1, 1].
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class ServerUpstream:
         self._open = AsyncExitStack()
         self._renewal = SvidRenewal(self._renewed_svid, self._clock, jitter, log)
         if identity.svid is not None:
-            # Kept from before a restart. When it was received is not known, so it is renewed rather too early.
+            # Stored before a restart. The time of its receipt is unknown, so it may be renewed earlier than needed.
             self._renewal.replaced(identity.svid, identity.svid.not_before)
 
     async def __aenter__(self) -> ServerUpstream:
@@ -135,7 +135,7 @@ class ServerUpstream:
         if update.bundles:
             self._complaints.update(update.bundles.unusable)
             own = update.bundles.get(self.trust_domain)
-            # A bundle without roots lets workloads trust no peer; the agent must still be able to reach the server.
+            # With a bundle without roots workloads trust no peer, but the agent must still be able to reach the server.
             if own and own.x509_authorities:
                 self._identity.trust(own)
         return Update(entries=update.entries, removed=update.removed, bundles=update.bundles, whole=update.whole)
@@ -159,7 +159,7 @@ class ServerUpstream:
             raise LocalIdentityError(f"the server at {self._address} refuses this agent: {error}") from error
 
     async def _asked(self, ask: Callable[[NodeClient], Awaitable[T]]) -> T:
-        """Call on the present connection, and once more where that was replaced meanwhile."""
+        """Call on the present connection, and once more if it was replaced meanwhile."""
         channel = await self._connected()
         try:
             answer = await ask(NodeClient(channel))
@@ -171,7 +171,7 @@ class ServerUpstream:
         return answer
 
     async def _back_off(self, seconds: float) -> None:
-        """Wait so long, or until another call reaches the server: renewals of expired SVIDs try it every second."""
+        """Wait this long, or until another call reaches the server: renewals of expired SVIDs try every second."""
         self._reached.clear()
         async with in_background(self._reach_after(seconds), "back off"):
             await self._reached.wait()

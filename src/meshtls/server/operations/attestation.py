@@ -1,7 +1,7 @@
-"""Node attestation: by a join token, or by a certificate of the node's own whose key it proves to hold.
+"""Node attestation: by a join token, or by proving possession of the key of the node's own certificate.
 
-The token or proof, the agent's record and the record of its certificate are one transaction: a token is used up exactly
-when the certificate that it gave is on record.
+The use of the token or proof, the agent's record and the record of its certificate are one transaction: a token is used
+up exactly when the certificate that it gave is on record.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from meshtls.x509pop import Challenge, check_node_chain, check_proof, new_nonce
 
 __all__ = ["Attestation", "Attested", "Challenged"]
 
-#: Per client address, which may save up ten seconds' worth.
+#: Per second and client address, which may accumulate ten seconds' worth.
 _WRONG_TOKENS_PER_SECOND = 2.0
-#: Of the store's eight connections that read; the others are left to administrators and agents.
+#: Concurrent lookups, out of the store's eight read connections; the others are left to administrators and agents.
 _LOOKUPS_AT_ONCE = 4
 _WRONG_TOKEN = "join token: it is unknown, used or expired; make a new one with `meshtls token generate`"  # noqa: S105
 
@@ -47,8 +47,9 @@ class Attested:
 
 @dataclass(frozen=True, slots=True)
 class Challenged:
-    """An attestation by certificate that waits for the node's proof. ``path`` is verified and begins with the node's
-    certificate; ``nonce`` is the challenge to send.
+    """A pending attestation by certificate.
+
+    ``path`` is verified and begins with the node's certificate; ``nonce`` is the challenge to send.
     """
 
     path: tuple[x509.Certificate, ...]
@@ -57,7 +58,7 @@ class Challenged:
 
 
 class Attestation:
-    """Operations for anonymous callers. A wrong token costs one lookup, which is charged to the client's address."""
+    """Operations for anonymous callers. A wrong token costs one lookup, charged to the client's address."""
 
     def __init__(self, core: Core, refusals: Refusals) -> None:
         self._core = core
@@ -100,9 +101,9 @@ class Attestation:
         return Attested(signed, self._core.hub.bundle)
 
     async def _check_token(self, address: str, token: str) -> None:
-        """Refuse a guess without the store's only writer (SQLite). Raises AccessError, OverloadError."""
+        """Refuse a wrong token without the store's only writer (SQLite). Raises AccessError, OverloadError."""
         guesses, now = self._wrong_tokens.of(address, time.monotonic()), time.monotonic()
-        # Charged before the lookup, so that concurrent guesses share the budget too; refunded for a good token.
+        # Charged before the lookup, so that concurrent guesses share the budget; refunded for a valid token.
         if not guesses.take(1, now):
             self._refusals.count("attestation port", Refusal.GUESSES)
             seconds = math.ceil(guesses.seconds_until(1, now))

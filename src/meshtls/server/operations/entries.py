@@ -19,7 +19,7 @@ log = logger("meshtls.server")
 
 @allowed_to(Role.ADMIN)
 async def create_entries(core: Core, caller: Caller, new: Sequence[Entry]) -> list[Entry]:
-    """All or none; the entries as they are kept. Raises RequestError, ConflictError, StoreError."""
+    """Create all or none; returns the entries as stored. Raises RequestError, ConflictError, StoreError."""
     for entry in new:
         _check(core, entry)
     async with core.change() as tx:
@@ -52,7 +52,7 @@ async def list_entries(
 
 @allowed_to(Role.ADMIN)
 async def update_entries(core: Core, caller: Caller, changed: Collection[Entry]) -> list[Entry]:
-    """Replace the entries of these ids, all or none. A revision above 0 must be the entry's current one.
+    """Replace the entries with these ids, all or none. A revision above 0 must be the entry's current one.
 
     Raises RequestError, NotFoundError, ConflictError, StoreError.
     """
@@ -64,14 +64,14 @@ async def update_entries(core: Core, caller: Caller, changed: Collection[Entry])
 
 @allowed_to(Role.ADMIN)
 async def delete_entries(core: Core, caller: Caller, ids: Collection[str]) -> None:
-    """All or none. Raises NotFoundError, StoreError."""
+    """Delete all or none. Raises NotFoundError, StoreError."""
     async with core.change() as tx:
         await entries.delete_entries(tx, ids)
 
 
 @allowed_to(Role.ADMIN)
 async def count_entries(core: Core, caller: Caller, wanted: EntryFilter) -> int:
-    """How many entries match. Raises StoreError."""
+    """The number of matching entries. Raises StoreError."""
     async with core.database.read() as tx:
         return await entries.count_entries(tx, wanted)
 

@@ -16,7 +16,7 @@ __all__ = ["get_health"]
 
 @allowed_to(Role.ADMIN)
 async def get_health(core: Core, caller: Caller) -> Health:
-    """A server is ready while its database answers; it does not serve at all before everything else is ready."""
+    """The server is ready while its database responds; it does not listen before everything else is ready."""
     waiting_for = ""
     try:
         async with core.database.read() as tx:

@@ -1,4 +1,4 @@
-"""Which role may run an operation, and the log of what administrators did."""
+"""Which roles may run an operation, and the log of administrators' operations."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logger("meshtls.server")
 
 
 def allowed_to(*roles: Role) -> Callable[[Operation[P, T]], Operation[P, T]]:
-    """The operation raises AccessError for callers of other roles. What an administrator did is logged."""
+    """Decorator: the operation raises AccessError for callers of other roles, and logs administrators' calls."""
 
     def decorate(operation: Operation[P, T]) -> Operation[P, T]:
         name = operation.__name__.replace("_", " ")
@@ -40,6 +40,6 @@ def allowed_to(*roles: Role) -> Callable[[Operation[P, T]], Operation[P, T]]:
 
 
 def check_role(caller: Caller, operation: str, *roles: Role) -> None:
-    """Raises AccessError where the caller has none of these roles."""
+    """Raises AccessError if the caller has none of these roles."""
     if caller.role not in roles:
         raise AccessError(f"permission denied: {operation} is not for {caller.role.value} ({caller.name})")

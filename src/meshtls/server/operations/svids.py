@@ -27,7 +27,7 @@ _SLICE = 16
 
 @allowed_to(Role.AGENT)
 async def sign_x509(core: Core, caller: Caller, requests: Sequence[tuple[str, bytes]]) -> list[Signed | MeshtlsError]:
-    """For each (entry id, CSR), in order, an SVID of the entry or the error that refused it. Raises StoreError."""
+    """For each (entry id, CSR), in order: an SVID of the entry, or the error. Raises StoreError."""
     agent, _ = caller.as_agent()
     results: list[Signed | MeshtlsError] = []
     for start in range(0, len(requests), _SLICE):
@@ -105,7 +105,7 @@ def _signed(core: Core, agent: AgentRecord, key: str, csr: bytes) -> Signed:
 def _served_entry(core: Core, agent: AgentRecord, key: str) -> Entry:
     """The entry with this id, if this agent may serve it now."""
     entry = core.hub.index.get(key)
-    # The same answer for an entry that does not exist and for another agent's: an agent learns nothing about those.
+    # The same error for a missing entry and for another agent's: an agent learns nothing about other agents' entries.
     if entry is None or not core.hub.index.is_reachable(entry, Node.of(agent)):
         raise NotFoundError(f"entry {key}: agent {agent.spiffe_id} may serve no entry with this id")
     if entry.expired(core.clock.now()):

@@ -23,15 +23,15 @@ _HEARTBEAT_SECONDS = 30.0
 
 
 async def sync(core: Core, caller: Caller, revision: int = 0) -> AsyncGenerator[SyncUpdate]:
-    """What an agent must know that knows everything up to ``revision`` (0: nothing), then each change as it happens.
+    """The update for an agent that has everything up to ``revision`` (0: nothing), then each change as it happens.
 
-    Where nothing changes there is an empty update every 30 seconds. It never ends by itself. Raises AccessError and
-    ValidityError as soon as the agent is no longer admitted, StoreError where the store can't be read.
+    Without changes there is an empty update every 30 seconds. The stream never ends by itself. Raises AccessError and
+    ValidityError as soon as the agent is no longer admitted, StoreError if the store can't be read.
     """
     check_role(caller, "sync", Role.AGENT)
     agent, peer = caller.as_agent()
     with core.hub.subscription(Node.of(agent)) as subscription:
-        # A ban that was committed before the subscription opened woke nobody: check the agent once more.
+        # A ban that was committed before the subscription opened did not wake it: check the agent once more.
         subscription.recheck = True
         updates = _Updates(core.hub, subscription)
         await _check(core, subscription, peer)
@@ -53,7 +53,7 @@ async def _check(core: Core, subscription: Subscription, peer: VerifiedPeer) -> 
 
 
 class _Updates:
-    """Remembers which bundles the agent's entries need and which it was sent, so that only changes are sent again."""
+    """Tracks which bundles the agent's entries need and which were sent, so that only changed ones are sent again."""
 
     def __init__(self, hub: Hub, subscription: Subscription) -> None:
         self._hub = hub
@@ -62,14 +62,14 @@ class _Updates:
         self._sent: list[TrustBundle] = []
 
     async def first(self, revision: int) -> SyncUpdate:
-        """For an agent that knows everything up to ``revision``, 0 for nothing. Raises StoreError."""
+        """The first update for an agent that has everything up to ``revision``, 0 for nothing. Raises StoreError."""
         told = await self._hub.update_since(self._subscription.node, revision)
         serving = self._hub.index.reachable(self._subscription.node)
         self._federation = {key: entry.federates_with for key, entry in serving.items()}
         return self._update(told)
 
     def next(self) -> SyncUpdate:
-        """What has changed since the last update; only the revision where nothing has."""
+        """The changes since the last update; only the revision if there are none."""
         reload, self._subscription.reload = self._subscription.reload, False
         changes = self._subscription.take()
         node, index = self._subscription.node, self._hub.index

@@ -1,4 +1,4 @@
-"""What an attested agent may call: renewal, signing and sync, over gRPC."""
+"""The calls of an attested agent: renewal, signing and sync, over gRPC."""
 
 from __future__ import annotations
 

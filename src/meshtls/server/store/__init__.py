@@ -1,1 +1,1 @@
-"""The CA's memory in SQL: registration entries, agents, join tokens, bundles, authorities and every issuance."""
+"""The server's data in SQL: registration entries, agents, join tokens, bundles, authorities and every issuance."""

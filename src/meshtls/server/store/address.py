@@ -1,4 +1,4 @@
-"""From what a configuration says of its data store to SQLAlchemy's URL. Pure.
+"""Converts the data store's address in a configuration to SQLAlchemy's URL. Pure.
 
 SPIRE's two types: ``sqlite3`` with a path, ``postgres`` with a URL or libpq's ``key=value`` words.
 """
@@ -20,7 +20,7 @@ _WANTED = "wanted postgresql://user:password@host:port/database or dbname=... us
 
 
 def sqlite_url(path: str | Path) -> URL:
-    """The URL of a SQLite file. Raises RequestError for what is no path of a file."""
+    """The URL of a SQLite file. Raises RequestError if the text is not a path of a file."""
     text = str(path)
     if not text or text.startswith("file:") or ":memory:" in text:
         raise RequestError(f"wanted the path of a SQLite file, got {text!r}; what is in memory is lost at a restart")
@@ -28,7 +28,7 @@ def sqlite_url(path: str | Path) -> URL:
 
 
 def postgres_url(text: str) -> URL:
-    """The URL for asyncpg. A password never shows in a message. Raises RequestError."""
+    """The URL for asyncpg. Raises RequestError, whose message never shows a password."""
     url = _from_url(text) if "://" in text else _from_words(text)
     query = dict(url.query)
     if "sslmode" in query:
@@ -40,7 +40,7 @@ def _from_url(text: str) -> URL:
     try:
         url = make_url(text)
     except (ArgumentError, ValueError) as error:
-        # Not the reason, which quotes the text and so perhaps a password.
+        # Without the reason, which quotes the text and so perhaps a password.
         raise RequestError(f"{_WANTED}, got a text that is not a URL") from error
     if url.get_backend_name() not in ("postgresql", "postgres"):
         raise RequestError(f"{_WANTED}, got a URL of {url.drivername}")

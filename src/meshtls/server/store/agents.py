@@ -19,7 +19,7 @@ __all__ = ["ban_agent", "evict_agent", "find_agent", "list_agents", "note_serial
 
 
 async def put_agent(tx: AsyncConnection, agent: AgentRecord) -> None:
-    """Insert or replace an agent's record at its attestation. Raises AccessError where the agent is banned."""
+    """Insert or replace an agent's record at its attestation. Raises AccessError if the agent is banned."""
     await log_changes(tx, ChangeKind.AGENT, [(str(agent.spiffe_id), "")])
     present = await find_agent(tx, agent.spiffe_id)
     if present is not None and present.banned:

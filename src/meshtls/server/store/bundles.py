@@ -1,4 +1,4 @@
-"""Bundles in the store: those of other trust domains, and ours, which is made of the authorities of all servers."""
+"""Bundles in the store: those of other trust domains, and ours, which has the authorities of all servers."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def jwt_authority(kid: str, key: JwtAuthority, expires_at: datetime) -> Publishe
 
 
 async def publish(tx: AsyncConnection, trust_domain: TrustDomain, server_id: str, authority: Published) -> bool:
-    """Put it into our bundle; False where it is there already, and stays though it was retired."""
+    """Add an authority to our bundle. If it is there already, undo its retirement and return False."""
     known = (authorities.c.kind == authority.kind) & (authorities.c.name == authority.name)
     stays = update(authorities).where(known).values(expires_at=seconds(authority.expires_at))
     if (await tx.execute(stays)).rowcount:
@@ -65,7 +65,7 @@ async def publish(tx: AsyncConnection, trust_domain: TrustDomain, server_id: str
 
 
 async def retire_others(tx: AsyncConnection, server_id: str, signing: Published, last_signed: datetime) -> None:
-    """This server signs with ``signing`` now: its older ones of that kind leave when what they signed has ended."""
+    """Retire this server's other authorities of that kind: each leaves when the last SVID that it signed expires."""
     older = (
         (authorities.c.server_id == server_id)
         & (authorities.c.kind == signing.kind)
@@ -76,7 +76,7 @@ async def retire_others(tx: AsyncConnection, server_id: str, signing: Published,
 
 
 async def expired_authorities(tx: AsyncConnection, trust_domain: TrustDomain, now: datetime) -> int:
-    """Remove expired authorities from our bundle, and return how many they were."""
+    """Remove expired authorities from our bundle, and return their number."""
     over = authorities.c.expires_at <= seconds(now)
     count: int = (await tx.execute(select(func.count()).select_from(authorities).where(over))).scalar_one()
     if count:
@@ -86,9 +86,9 @@ async def expired_authorities(tx: AsyncConnection, trust_domain: TrustDomain, no
 
 
 async def own_bundle(tx: AsyncConnection, trust_domain: TrustDomain, refresh_hint: int) -> TrustBundle:
-    """Our bundle: what every server published, in that order; its sequence is the revision of its last change.
+    """Our bundle: the authorities that the servers published, in that order.
 
-    What another server published and this one can't read is left out, and the others are not.
+    Its sequence is the revision of its last change. An unreadable authority of another server is left out.
     """
     found = list(await tx.execute(select(authorities).order_by(authorities.c.revision)))
     roots, unusable = usable_authorities(trust_domain, [row.der for row in found if row.kind == "x509"])

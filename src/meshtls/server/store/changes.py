@@ -44,9 +44,9 @@ class Change:
 
 
 async def log_changes(tx: AsyncConnection, kind: ChangeKind, changed: Iterable[tuple[str, str]]) -> int:
-    """Number these (key, subject) in order and give the first number; other writers wait until ``tx`` ends.
+    """Number these (key, subject) in order and return the first number. Other writers wait until ``tx`` ends.
 
-    So whoever logs before it looks at other rows can rely on what it sees.
+    So a transaction that calls this first sees rows that no other writer changes meanwhile.
     """
     pairs = list(changed)
     count = len(pairs)
@@ -92,7 +92,7 @@ async def oldest_change(tx: AsyncConnection) -> int | None:
 
 
 async def prune_changes(tx: AsyncConnection, keep: int) -> None:
-    """Delete all but the newest ``keep``. An agent that knows less than the oldest of them is sent everything again."""
+    """Delete all but the newest ``keep``. An agent whose revision is older than those is sent everything again."""
     limit = select(counters.c.value - keep).where(counters.c.name == "log").scalar_subquery()
     await tx.execute(delete(changes).where(changes.c.revision <= limit))
 

@@ -1,8 +1,8 @@
 """Transactions on the SQL database. Only this module handles errors of SQLAlchemy and the drivers.
 
 SQLite runs with a write-ahead log, so that readers don't wait, and with ``synchronous=FULL``, so that a committed
-transaction survives a power cut. Writers queue for one connection instead of the file's lock, and take that lock at
-their beginning: SQLite may refuse a transaction that reads first and writes later.
+transaction survives a power failure. Writers queue for one connection rather than for the file's lock, and take that
+lock at their beginning: SQLite may refuse a transaction that reads first and writes later.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ class Database:
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that commits at the end of the block, and is rolled back where the block raises.
+        """A transaction that commits at the end of the block, and is rolled back if the block raises.
 
-        Raises StoreError where the database fails; then nothing of the block was kept.
+        Raises StoreError if the database fails; then no change of the block was kept.
         """
         async with _Translated(self), self._connected(self._writer) as connection, connection.begin():
             yield connection
@@ -76,8 +76,10 @@ class Database:
             await asyncio.shield(self._handover(connection.close()))
 
     async def _take(self, engine: AsyncEngine) -> AsyncConnection:
-        """A connection of the pool. Where the caller is cancelled meanwhile the connection still opens, and returns to
-        the pool: a driver that is cancelled while it connects leaks the connection.
+        """A connection of the pool.
+
+        If the caller is cancelled meanwhile, the connection is still opened and returned to the pool: cancelling a
+        driver while it connects would leak the connection.
         """
         taking = self._handover(engine.connect().start())
         try:
@@ -109,7 +111,7 @@ async def _given_back(taking: asyncio.Task[AsyncConnection]) -> None:
 
 
 class _Translated:
-    """Translates what the database raises to StoreError."""
+    """Translates database errors to StoreError."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -112,7 +112,7 @@ async def all_entries(tx: AsyncConnection) -> AsyncIterator[Entry]:
 
 
 async def end_entries(tx: AsyncConnection, now: datetime) -> int:
-    """Delete expired entries, and return how many they were."""
+    """Delete expired entries, and return their number."""
     over = entries.c.expires_at <= seconds(now)
     if not (await tx.execute(select(exists().where(over)))).scalar_one():
         return 0
@@ -125,7 +125,7 @@ async def end_entries(tx: AsyncConnection, now: datetime) -> int:
 
 
 async def next_expiry(tx: AsyncConnection) -> int | None:
-    """When the next entry expires, in seconds since 1970; None where no entry does."""
+    """When the next entry expires, in seconds since 1970; None if no entry does."""
     soonest: int | None = (await tx.execute(select(func.min(entries.c.expires_at)))).scalar_one()
     return soonest
 

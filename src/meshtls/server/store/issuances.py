@@ -43,15 +43,16 @@ async def list_issuances(
 
 
 async def last_not_after(tx: AsyncConnection, server_id: str, kind: str) -> datetime | None:
-    """When the last SVID of this kind that this server signed expires; None where it signed none."""
+    """When the last SVID of this kind that this server signed expires; None if it signed none."""
     mine = (issuances.c.server_id == server_id) & (issuances.c.kind == kind)
     last: int | None = (await tx.execute(select(func.max(issuances.c.not_after)).where(mine))).scalar_one()
     return None if last is None else moment(last)
 
 
 async def prune_issuances(tx: AsyncConnection, ended_before: datetime, most: int) -> None:
-    """Forget what ended before then, among the ``most`` oldest: in the order in which they were issued, which is nearly
-    that of their ends. The rest is for another time, so that no other writer has to wait long.
+    """Delete the records that expired before then, among the ``most`` oldest; later calls delete the rest.
+
+    The order is that of issuance, which is nearly that of expiry. The bound keeps other writers from waiting long.
     """
     oldest = select(issuances.c.number).order_by(issuances.c.number).limit(most).subquery()
     last = select(func.max(oldest.c.number)).scalar_subquery()

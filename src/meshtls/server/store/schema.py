@@ -1,7 +1,7 @@
-"""The tables. Private keys are never in SQL: of an authority only what the bundle publishes is stored.
+"""The tables. Private keys are never in SQL: of an authority only the published part is stored.
 
-Each server has a root, an intermediate and a JWT key of its own, kept by its KeyManager, and publishes root and JWT key
-in ``authorities`` under its ``server_id``. So two servers on one database sign independently, and the bundle has the
+Each server has its own root, intermediate and JWT key, kept by its KeyManager, and publishes root and JWT key in
+``authorities`` under its ``server_id``. So two servers on one database sign independently, and the bundle has the
 authorities of both. Neither can sign in the other's name, and a stolen database can sign nothing.
 
 ``changes`` is the log that a sync reads: a row for each entry, agent or bundle that changed, numbered by ``counters``'
@@ -146,7 +146,7 @@ authorities = Table(
     Column("name", String(64), primary_key=True),
     Column("server_id", String(36), nullable=False),
     Column("der", LargeBinary, nullable=False),
-    # When it leaves the bundle: when its certificate expires, or, once retired, the last SVID that it signed.
+    # When it leaves the bundle: at the expiry of its certificate or, once retired, of the last SVID that it signed.
     Column("expires_at", BigInteger, nullable=False),
     Column("revision", BigInteger, nullable=False),
 )

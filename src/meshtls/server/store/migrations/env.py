@@ -1,4 +1,4 @@
-"""What Alembic runs: in the transaction that ``meshtls.server.store.migrate`` opened."""
+"""Run by Alembic, in the transaction that ``meshtls.server.store.migrate`` opened."""
 
 from alembic import context
 

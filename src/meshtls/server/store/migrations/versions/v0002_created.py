@@ -1,4 +1,4 @@
-"""Entries know in which order they were made: the oldest that fits a workload is its default identity."""
+"""Records the order in which entries were created: the oldest that a workload matches is its default identity."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ depends_on = None
 
 def upgrade() -> None:
     op.add_column("entries", sa.Column("created", sa.BigInteger, nullable=False, server_default="0"))
-    # When the present ones were made nobody wrote down; their last change is the nearest to it that is known.
+    # The creation of the present entries was not recorded; their last change is the best known approximation.
     op.execute("UPDATE entries SET created = revision")
