@@ -29,11 +29,11 @@ _QUIET_LOAD = 0.5
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="One round of little: under two minutes, and rough.")
-@click.option("--only", metavar="NAME,...", help="These peers instead of all that are found.")
+@click.option("--quick", is_flag=True, help="One round on a small scale: under two minutes, and rough.")
+@click.option("--only", metavar="NAME,...", help="These peers instead of all installed ones.")
 @click.option("--workload", metavar="NAME,...", help="These workloads instead of all.")
 @click.option("--rounds", type=click.IntRange(1, 50), help="Default: 3, with --quick 1.")
-@click.option("--load-in-python", is_flag=True, help="Don't compile load.c, though there is a compiler.")
+@click.option("--load-in-python", is_flag=True, help="Don't compile load.c, even if there is a compiler.")
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False), default=_RESULTS, help="Where to write.")
 def main(
     quick: bool, only: str | None, workload: str | None, rounds: int | None, load_in_python: bool, output: Path
@@ -77,12 +77,12 @@ class _Progress:
 
 
 def leave(number: int, _: object) -> NoReturn:
-    """On a signal: by an exception, so that what was started is stopped."""
+    """Exit on a signal by an exception, so that all started processes are stopped."""
     sys.exit(128 + number)
 
 
 def chosen_of(option: str, text: str | None, known: dict[str, T]) -> Sequence[T]:
-    """What a comma list names, or all. Raises click.BadParameter."""
+    """The items of a comma-separated list, or all. Raises click.BadParameter."""
     names = text.split(",") if text else list(known)
     for name in names:
         if name not in known:
@@ -91,7 +91,7 @@ def chosen_of(option: str, text: str | None, known: dict[str, T]) -> Sequence[T]
 
 
 class Found(Protocol):
-    """What can be looked for."""
+    """Something that may be installed here: a peer or a contender."""
 
     @property
     def name(self) -> str: ...
@@ -100,7 +100,7 @@ class Found(Protocol):
 
 
 def look_at(peer: Found, console: Console) -> PeerInfo:
-    """Its version, or why it is missing; printed, too."""
+    """Its version, or why it is missing; also prints that."""
     missing = peer.missing()
     info = PeerInfo(peer.name, None if missing else peer.version(), missing)
     console.print(f"{peer.name}: {info.version or f'not measured: {missing}'}", markup=False)
@@ -112,7 +112,7 @@ def _total(peers: Iterable[Peer], workloads: Sequence[Workload], rounds: int) ->
 
 
 def _table(report: Report) -> Table:
-    table = Table(caption=f"Medians; in brackets what {SUBJECT} costs of that: under 1, {SUBJECT} is cheaper.")
+    table = Table(caption=f"Medians; in brackets {SUBJECT}'s cost divided by that: under 1, {SUBJECT} is cheaper.")
     measured = [peer.name for peer in report.peers if peer.missing is None]
     table.add_column("workload", no_wrap=True)
     for name in measured:

@@ -1,4 +1,4 @@
-"""What a process costs: CPU time and memory of it and of its children, as the Linux kernel counts them."""
+"""CPU time and memory of a process and its children, as the Linux kernel counts them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _PATIENCE_S = 2.0
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
-    """User and system time of these processes, their children and all their threads, ended threads too."""
+    """User and system time of these processes, their children and all their threads, including ended threads."""
     return sum(time.clock_gettime(_cpu_clock(pid)) for pid in _with_children(pids))
 
 
 def settled_cpu_seconds(pids: Iterable[int], sleep: Callable[[float], None] = time.sleep) -> float:
-    """The same, once the processes have come to rest: closing a connection is part of its price.
+    """The same, once the processes are idle: closing a connection is part of its cost.
 
     Waits 2 s at most.
     """
@@ -40,7 +40,7 @@ def pss_kib(pids: Iterable[int]) -> int:
 
 
 def _cpu_clock(pid: int) -> int:
-    # What clock_getcpuclockid(3) gives on Linux: nanoseconds, where /proc/PID/stat counts in ticks of 10 ms.
+    # The clock of clock_getcpuclockid(3) on Linux: nanoseconds, while /proc/PID/stat counts in ticks of 10 ms.
     return (~pid << 3) | 2
 
 

@@ -1,8 +1,8 @@
-"""Certificate chains from a stranger that make a verifier work: each with a name, none ever to be accepted.
+"""Certificate chains from a stranger that are costly to verify: each has a name, and none may be accepted.
 
-They claim an ID of the verifier's own trust domain, or it would refuse before it looks at anything else, and where it
-helps them they name its real authorities as their issuers, whose certificates are no secret. Present one with
-``bench.raw_client``; ``ordinary`` is the measure for the others: an honest certificate of somebody else's CA.
+They claim an ID of the verifier's own trust domain, since it would refuse any other at once, and some name its real
+authorities, whose certificates are public, as their issuers. Present one with ``bench.raw_client``; ``ordinary`` is the
+reference for the others: an honest certificate of a foreign CA.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _LARGE = 88_000  # bytes; OpenSSL reads no Certificate message above 100 KB
 
 @dataclass(frozen=True, slots=True)
 class HostileChain:
-    """``certificates`` is DER, or what is in its place, leaf first."""
+    """``certificates`` are DER, or other bytes in its place, leaf first."""
 
     name: str
     certificates: tuple[bytes, ...]
@@ -60,10 +60,10 @@ def ordinary(spiffe_id: str) -> HostileChain:
 def hostile_chains(
     spiffe_id: str, authorities: Sequence[x509.Certificate], captured: Sequence[bytes] | None = None
 ) -> Iterator[HostileChain]:
-    """All of them, cheap to make ones first.
+    """All hostile chains, those that are cheap to make first.
 
-    ``authorities`` are the verifier's own: its root, and intermediates that it may know. ``captured`` is the chain of
-    a real peer as DER, as anybody sees it who has once shaken hands with that peer; without it a few are left out.
+    - ``authorities``: the verifier's own root, and intermediates that it may know.
+    - ``captured``: a real peer's chain as DER, which every TLS client of that peer sees; without it a few are omitted.
     """
     forge = _Forge(spiffe_id, tuple(authorities), captured)
     for name, make in _KINDS.items():
@@ -94,7 +94,7 @@ def _dear_key(bits: int) -> rsa.RSAPrivateKey:
 
 
 class _Forge:
-    """Makes certificates that say whatever is wanted, with a signature or with junk in its place."""
+    """Makes certificates with any content, with a signature or with junk in its place."""
 
     def __init__(
         self, spiffe_id: str, authorities: tuple[x509.Certificate, ...], captured: Sequence[bytes] | None
@@ -108,7 +108,7 @@ class _Forge:
         return self.signed("web", "stranger CA", _key("leaf"), middle, self.leaf_extensions(middle)), signer
 
     def circle(self, key: Key, count: int, digest: Digest | None = None) -> tuple[bytes, ...]:
-        """A leaf under self-issued CAs of one name and one key: each can be the issuer of each."""
+        """A leaf under self-issued CAs with one name and one key: each can be the issuer of every other."""
         ca = self.ca_extensions(key, key)
         signers = [self.signed("evil", "evil", key, key, ca, digest) for _ in range(count)]
         return self.signed("web", "evil", _key("leaf"), key, self.leaf_extensions(key), digest), *signers
@@ -165,7 +165,7 @@ class _Forge:
         signature: bytes = b"",
         bare: bool = False,
     ) -> bytes:
-        """A certificate put together by hand, by default a leaf with the claimed ID, with a junk signature."""
+        """A certificate assembled by hand, by default a leaf with the claimed ID, with a junk signature."""
         tbs = _der(
             0x30,
             _der(0xA0, b"\x02\x01\x02"),
@@ -199,10 +199,10 @@ class _Forge:
     def _moment(self, away: timedelta) -> bytes:
         return _der(0x17, f"{self.now + away:%y%m%d%H%M%SZ}".encode())
 
-    # The chains that need the verifier's authorities by name.
+    # Chains that use the names of the verifier's authorities.
 
     def claimants(self, count: int) -> list[bytes]:
-        """CAs of one name that each say that a real authority signed them, in turn, and a leaf below all of them."""
+        """CAs with one name that claim the real authorities as issuers in turn, and a leaf below all of them."""
         if not self.authorities:
             return []
         signers = []
@@ -225,9 +225,7 @@ class _Forge:
         return [leaf, *signers]
 
     def constrained(self, constraints: int, names: int, *, claiming: bool) -> list[bytes]:
-        """A CA with name constraints above a leaf with DNS names; ``claiming``: a real authority seems to have signed
-        the CA.
-        """
+        """A CA with name constraints above a leaf with DNS names; ``claiming``: with a real authority as issuer."""
         if claiming and not self.authorities:
             return []
         real = self.authorities[0] if claiming else None
@@ -250,7 +248,7 @@ class _Forge:
         return [leaf, middle]
 
     def signed_constraints(self, constraints: int, names: int) -> list[bytes]:
-        """The same with good signatures, to the root of a stranger that is presented too."""
+        """The same with good signatures, up to a stranger's root, which is presented too."""
         key = _key("narrow root")
         excluded = [x509.DNSName(f"x{one}.no") for one in range(constraints)]
         root = self.signed(
@@ -279,7 +277,7 @@ class _Forge:
         return [leaf, *self.captured[1:]]
 
     def captured_with_company(self) -> list[bytes]:
-        """A real peer's chain, whose key the stranger lacks, and unrelated CAs that are new each time."""
+        """A real peer's chain, whose key the stranger does not have, and new unrelated CAs each time."""
         if not self.captured:
             return []
         extra = [
@@ -289,7 +287,7 @@ class _Forge:
         return [*self.captured, *extra]
 
     def tiny(self, spki: bytes, size: int) -> list[bytes]:
-        """As many of the smallest certificates with this key as fit."""
+        """As many minimal certificates with this key as fit."""
         one = self.raw(subject=_der(0x30), issuer=_der(0x30), spki=spki, signature=b"s", bare=True)
         return [one] * (size // (len(one) + 5))
 
@@ -298,7 +296,7 @@ class _Forge:
 
 
 def _filled(item: Callable[[int], bytes], size: int = _LARGE) -> bytes:
-    """Items one after the other up to this size."""
+    """Concatenated items up to this size."""
     made, length, place = [], 0, 0
     while length < size:
         made.append(item(place))
@@ -379,7 +377,7 @@ def _pss(salt: int) -> bytes:
     return _der(0x30, bytes.fromhex("06092a864886f70d01010a"), parameters)
 
 
-#: A key that OpenSSL's decoders each try in vain.
+#: A key that each of OpenSSL's decoders fails to decode.
 _BROKEN_RSA = bytes.fromhex("3012300d06092a864886f70d0101010500030100")
 _OWN_OID = bytes.fromhex("06082b06010401b20301")
 _KINDS: dict[str, Callable[[_Forge], Sequence[bytes]]] = {
@@ -495,7 +493,7 @@ def _spki(key: Key, point: PublicFormat | None = None) -> bytes:
     plain = _spki_of(key.public_key())
     if point is None:
         return plain
-    # The same algorithm, another form of the point.
+    # The same algorithm with another form of the point.
     algorithm = plain[plain.index(b"\x30", 1) :][: 2 + plain[plain.index(b"\x30", 1) + 1]]
     return _der(0x30, algorithm, _der(0x03, b"\0", key.public_key().public_bytes(Encoding.X962, point)))
 

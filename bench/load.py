@@ -1,4 +1,4 @@
-"""The load generator: load.c compiled now where there is a compiler, else the same in Python in two processes."""
+"""The load generator: load.c, compiled at the start, or without a compiler the same in Python in two processes."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _PYTHON_PROCESSES = 2
 
 
 class LoadError(Exception):
-    """The load could not be brought to its end: a proxy refused, broke off or hung."""
+    """The load could not be completed: a proxy refused, reset or stalled a connection."""
 
 
 class LoadResult(msgspec.Struct, frozen=True):
-    """What was done between "go" and the last answer; latencies where the job has any."""
+    """The work between "go" and the last response; with latencies if the job measures them."""
 
     units: int
     bytes: int
@@ -37,7 +37,7 @@ class LoadResult(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One mode of the generator. ``units`` is shared out among its processes, ``each`` goes to every one of them."""
+    """One mode of the generator. ``units`` is divided among its processes, ``each`` is passed to every one."""
 
     mode: str
     connections: int
@@ -62,7 +62,7 @@ class Job:
 
 
 class Load:
-    """A job whose connections are up. ``go`` once."""
+    """A job whose connections are open. Call ``go`` once."""
 
     def __init__(self, processes: Sequence[subprocess.Popen[str]], log: Path) -> None:
         self._processes = processes
@@ -71,12 +71,12 @@ class Load:
             self._line(process)
 
     def go(self) -> LoadResult:
-        """Work, and tell. Raises LoadError."""
+        """Run the job and return its result. Raises LoadError."""
         self.begin()
         return _merged([msgspec.json.decode(self._line(process), type=LoadResult) for process in self._processes])
 
     def begin(self) -> None:
-        """Work in the background until this load is left."""
+        """Run in the background until this load is left."""
         for process in self._processes:
             if process.stdin is not None:
                 process.stdin.write("go\n")
@@ -90,7 +90,7 @@ class Load:
 
 
 class Generator:
-    """Starts loads and the server that they reach in the end."""
+    """Starts loads, and the server behind the proxies."""
 
     def __init__(self, argv: Sequence[str], processes: int, log: Path) -> None:
         self._argv = argv
@@ -99,7 +99,7 @@ class Generator:
 
     @classmethod
     def build(cls, directory: Path, *, compiler: str | None = None) -> Generator:
-        """Compile into ``directory`` with this compiler or the one that is here."""
+        """Compile into ``directory`` with this compiler or the installed one."""
         found = compiler or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
         log = directory / "load.log"
         if found is None:
@@ -110,7 +110,7 @@ class Generator:
 
     @classmethod
     def in_python(cls, directory: Path) -> Generator:
-        """The one that needs no compiler."""
+        """The generator that needs no compiler."""
         return cls([sys.executable, "-m", "bench.load_in_python"], _PYTHON_PROCESSES, directory / "load.log")
 
     @property
@@ -119,7 +119,7 @@ class Generator:
 
     @contextmanager
     def server(self, port: int) -> Iterator[None]:
-        """Echo and swallow on this port."""
+        """Run the server, which echoes and discards, on this port."""
         with self._opened([["serve", str(port)]]):
             yield
 

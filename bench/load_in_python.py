@@ -1,4 +1,4 @@
-"""load.c's modes in Python, for machines without a compiler: the same arguments and lines, a tenth of the speed."""
+"""load.c's modes in Python, for machines without a compiler: the same arguments and output, a tenth of the speed."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ async def _idle(port: int, count: int) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """MODE PORT NUMBER...: as load.c has them."""
+    """Arguments: MODE PORT NUMBER..., as for load.c."""
     mode, port, *numbers = arguments
     first, second, third = (int(float(number)) for number in [*numbers, "0", "0", "0"][:3])
     if mode != "serve":

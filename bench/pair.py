@@ -35,9 +35,9 @@ class Pair:
 def pair_of(
     peer: Peer, setup: Setup, certs: Certs, generator: Generator, workdir: Path, *, patience: float = _START_S
 ) -> Iterator[Pair]:
-    """Put both sides up, and prove with an echo that they work together.
+    """Start both sides, and prove with an echo that they work together.
 
-    Raises LoadError with what they logged; where no echo has come within ``patience`` seconds, too.
+    Raises LoadError with their logs, also if there is no echo within ``patience`` seconds.
     """
     site = Site(Ports(*free_ports(3)), certs, workdir)
     with ExitStack() as stack:
@@ -54,9 +54,9 @@ def pair_of(
 
 @contextmanager
 def started_side(side: Side, programs: Sequence[Program], workdir: Path) -> Iterator[list[int]]:
-    """Run the programs of one side of a pair, and give the process ids of those whose cost counts.
+    """Run the programs of one side of a pair, and yield the process ids of those whose cost counts.
 
-    Raises LoadError where a program's socket is not answered.
+    Raises LoadError if a program does not accept connections on its socket.
     """
     pids: list[int] = []
     with ExitStack() as stack:

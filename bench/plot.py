@@ -1,4 +1,4 @@
-"""Draws a report: one panel of bars for each workload. ``python -m bench.plot RESULTS.json`` draws one again."""
+"""Draws a report: one panel of bars for each workload. ``python -m bench.plot RESULTS.json`` redraws one."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _INK = "#1e293b"
 
 
 def draw(report: Report, path: Path) -> Path:
-    """Write the plot, in the format that the suffix names. Raises ModuleNotFoundError where matplotlib is missing."""
+    """Write the plot, in the format of the suffix. Raises ModuleNotFoundError without matplotlib."""
     import matplotlib as mpl
 
     mpl.use("agg")
-    # The same results give the same file, so a commit shows only what changed.
+    # The same results give the same file, so that a diff shows only changes.
     mpl.rcParams["svg.hashsalt"] = "meshtls"
     from matplotlib.figure import Figure
 

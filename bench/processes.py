@@ -1,4 +1,4 @@
-"""Starts programs, each in a process group of its own, and stops every one of them, whatever happens in between."""
+"""Starts programs, each in its own process group, and stops every one of them, whatever happens in between."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["free_ports", "running", "started"]
 
 _PATIENCE_S = 5.0
 _ROOT = Path(__file__).resolve().parent.parent
-# Below the range that the kernel takes outgoing connections' ports from: none of them can be in the way.
+# Below the kernel's range of ports for outgoing connections, which could otherwise occupy them.
 _PORTS = range(15000, 32000)
 
 
@@ -35,13 +35,13 @@ def started(argv: Sequence[str], log: Path, *, piped: bool = False) -> Iterator[
 
 @contextmanager
 def running(programs: Sequence[Sequence[str]], log: Path) -> Iterator[list[int]]:
-    """Run these in this order and give their process ids."""
+    """Run these in this order and yield their process ids."""
     with ExitStack() as stack:
         yield [stack.enter_context(started(argv, log)).pid for argv in programs]
 
 
 def free_ports(count: int) -> list[int]:
-    """Loopback ports where nobody listens now."""
+    """Loopback ports without a listener."""
     found: list[int] = []
     for port in random.sample(_PORTS, len(_PORTS)):
         with socket.socket() as probe:
@@ -57,7 +57,7 @@ def _stop(process: subprocess.Popen[str]) -> None:
         if pipe is not None:
             pipe.close()
     for wish in (signal.SIGTERM, signal.SIGKILL):
-        # The group outlives its leader, so a worker whose master has died is reached too.
+        # The group outlives its leader, so a worker of an ended master gets the signal too.
         try:
             os.killpg(process.pid, wish)
         except ProcessLookupError:

@@ -1,7 +1,7 @@
-"""A TLS 1.3 client that presents any bytes as its certificates: what a library's client would refuse to send.
+"""A TLS 1.3 client that can present any bytes as its certificates, which a library's client would refuse to send.
 
-It speaks X25519 and TLS_AES_128_GCM_SHA256 (RFC 8446), checks nothing about the server, and proves nothing about
-itself: its CertificateVerify is junk, for a server that means to refuse it has to do so before.
+It supports X25519 and TLS_AES_128_GCM_SHA256 (RFC 8446), and does not verify the server. Its CertificateVerify is junk:
+a server should refuse the chain before that.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ _MAX_RECORD = 1 << 14
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the server said: ``alert`` by its number (RFC 8446, section 6), None where the connection just ended.
+    """The server's reaction.
 
-    ``asked``: whether it asked for a certificate at all.
+    - ``alert``: its number (RFC 8446, section 6); None if the connection ended without one.
+    - ``asked``: whether the server requested a certificate.
     """
 
     alert: int | None
@@ -44,25 +45,25 @@ def certificate_message(certificates: Sequence[bytes], context: bytes = b"") -> 
 
 
 def present(address: tuple[str, int], message: bytes, timeout: float = 30.0) -> Answer:
-    """Shake hands, send ``message`` in the place of the client's Certificate, and wait for the server's answer.
+    """Shake hands, send ``message`` in place of the client's Certificate, and wait for the server's reaction.
 
-    Raises OSError, ValueError where the server speaks another dialect than this one.
+    Raises OSError, and ValueError if the server does not support this client's group and suite.
     """
     with socket.create_connection(address, timeout=timeout) as sock:
         return present_on(sock, message)
 
 
 def present_on(sock: socket.socket, message: bytes) -> Answer:
-    """The same on a connection that is open already, and stays so.
+    """The same on an open connection, which stays open.
 
-    Raises EOFError besides, where the server ends it before its own part of the handshake is done.
+    Also raises EOFError if the server ends it before its own part of the handshake is done.
     """
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return _Connection(sock).run(message)
 
 
 def client_hello() -> bytes:
-    """The record with which this client begins, its key share new."""
+    """The client's first record, with a new key share."""
     return _record(_HANDSHAKE, _client_hello(X25519PrivateKey.generate().public_key().public_bytes_raw()))
 
 
@@ -88,7 +89,7 @@ class _Connection:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._transcript = hashlib.sha256()
-        self._plain = b""  # handshake messages that are not read yet
+        self._plain = b""  # unread handshake messages
         self._theirs: _Keys | None = None
 
     def run(self, message: bytes) -> Answer:
@@ -114,7 +115,7 @@ class _Connection:
         return hmac.digest(_expand(ours.secret, b"finished", b"", 32), self._transcript.digest(), "sha256")
 
     def _say(self, keys: _Keys, message: bytes) -> None:
-        """Send a handshake message; a server that has refused already is no error."""
+        """Send a handshake message; ignores that the server has closed the connection already."""
         self._transcript.update(message)
         sealed = b""
         for start in range(0, len(message), _MAX_RECORD):
@@ -148,7 +149,7 @@ class _Connection:
         return inner[-1], inner[:-1]
 
     def _alert(self) -> int | None:
-        """Read to the end; the alert among what comes."""
+        """Read to the end, and return the alert, if any."""
         try:
             while True:
                 kind, data = self._next_record()
@@ -180,7 +181,7 @@ def _client_hello(share: bytes) -> bytes:
 
 
 def _share_of(hello: bytes) -> bytes:
-    """The server's X25519 share out of its ServerHello."""
+    """The server's X25519 share in its ServerHello."""
     place = 4 + 2 + 32
     place += 1 + hello[place] + 2 + 1 + 2
     while place < len(hello):
@@ -213,6 +214,6 @@ def _extract(salt: bytes, secret: bytes) -> bytes:
 
 
 def _expand(secret: bytes, label: bytes, context: bytes, length: int) -> bytes:
-    """HKDF-Expand-Label (RFC 8446, section 7.1) for what fits into one hash."""
+    """HKDF-Expand-Label (RFC 8446, section 7.1), for lengths up to one hash."""
     info = struct.pack(">H", length) + _vector(1, b"tls13 " + label) + _vector(1, context)
     return hmac.digest(secret, info + b"\x01", "sha256")[:length]

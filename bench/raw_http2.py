@@ -1,4 +1,4 @@
-"""A client that says what it likes over HTTP/2, frame by frame, and hears what is answered."""
+"""An HTTP/2 client that sends arbitrary frames, and reads the responses."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _SECONDS = 10.0
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 2, 3, 4, 6, 7, 8, 9
 END_STREAM, END_HEADERS = 1, 4
-#: The error code of RST_STREAM for a call that nobody wants any more.
+#: The error code of RST_STREAM for a call that is no longer wanted.
 CANCEL = struct.pack(">I", 8)
 
 
 def anonymous_tls() -> ssl.SSLContext:
-    """Speaks HTTP/2, shows nothing, and believes any server: who that is, is not what is asked."""
+    """A client context for HTTP/2 without a certificate, which accepts any server: identities are not tested here."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_alpn_protocols(["h2"])
@@ -56,19 +56,19 @@ class RawHttp2:
         return bytes(self._encoder.encode(headers))
 
     def call(self, stream: int, path: str, message: bytes | None = None, *, end: bool = True) -> bytes:
-        """HEADERS, and a message where there is one."""
+        """HEADERS, and a message if given."""
         said = frame(HEADERS, END_HEADERS, stream, self.block(path))
         if message is not None:
             said += frame(DATA, END_STREAM if end else 0, stream, struct.pack(">BI", 0, len(message)) + message)
         return said
 
     def reset_call(self, stream: int, path: str, *, end: bool = False) -> bytes:
-        """HEADERS, the whole request where ``end``, and RST_STREAM at once."""
+        """HEADERS, with ``end`` the whole request, and RST_STREAM at once."""
         flags = END_HEADERS | (END_STREAM if end else 0)
         return frame(HEADERS, flags, stream, self.block(path)) + frame(RST_STREAM, 0, stream, CANCEL)
 
     async def send(self, data: bytes) -> None:
-        """Raises ConnectionError where the other side has cut the connection."""
+        """Send. Raises ConnectionError if the other side has closed the connection."""
         self.writer.write(data)
         async with asyncio.timeout(_SECONDS):
             await self.writer.drain()
@@ -84,7 +84,7 @@ class RawHttp2:
         return Frame(head[3], head[4], int.from_bytes(head[5:], "big"), payload)
 
     async def next_of(self, kind: int) -> Frame:
-        """The next frame of this kind, whatever comes before it."""
+        """The next frame of this kind; others before it are dropped."""
         while (found := await self.next()) is not None:
             if found.kind == kind:
                 return found
@@ -94,11 +94,11 @@ class RawHttp2:
         return self.decoded(await self.next_of(HEADERS))
 
     def decoded(self, headers: Frame) -> dict[str, str]:
-        """What a HEADERS frame says; each has to be decoded, in its turn (RFC 7541, section 2.2)."""
+        """The fields of a HEADERS frame. Every block must be decoded, in order (RFC 7541, section 2.2)."""
         return {str(name): str(value) for name, value in self._decoder.decode(headers.payload)}
 
     async def farewell(self) -> tuple[int, str]:
-        """The code and the reason of the GOAWAY that ends the connection; it does end."""
+        """The code and reason of the GOAWAY; checks that the connection ends after it."""
         found = await self.next_of(GOAWAY)
         while await self.next() is not None:
             pass
@@ -109,7 +109,7 @@ class RawHttp2:
 async def raw_http2(
     where: Path | tuple[str, int], tls: ssl.SSLContext | None = None, *, greet: bool = True, source: str | None = None
 ) -> AsyncIterator[RawHttp2]:
-    """Connected to a Unix socket or a port, from ``source``; ``greet`` sends the preface and SETTINGS."""
+    """Connect to a Unix socket or a port, from ``source``; ``greet`` sends the preface and SETTINGS."""
     if isinstance(where, Path):
         reader, writer = await asyncio.open_unix_connection(str(where))
     else:

@@ -1,4 +1,4 @@
-"""The result of a run: every single measurement, and what follows from them. Pure but for the machine's description."""
+"""The result of a run: every measurement, and the summaries. Pure but for the machine's description."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SUBJECT = "meshtls"
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """Where it ran. ``load_average`` is that of the minute before: other work makes every figure worse."""
+    """The machine. ``load_average`` is that of the minute before the run: other work makes every figure worse."""
 
     cpu: str
     cpus: int
@@ -30,7 +30,7 @@ class Machine(msgspec.Struct, frozen=True):
 
 
 class PeerInfo(msgspec.Struct, frozen=True):
-    """A peer that was asked for; ``missing`` says why it was not measured."""
+    """A requested peer; ``missing`` says why it was not measured."""
 
     name: str
     version: str | None = None
@@ -38,7 +38,7 @@ class PeerInfo(msgspec.Struct, frozen=True):
 
 
 class WorkloadInfo(msgspec.Struct, frozen=True):
-    """A workload's words; lower is better in every unit."""
+    """A workload's name and unit; lower is better in every unit."""
 
     name: str
     title: str
@@ -74,7 +74,7 @@ class Summary(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """All of it, as written to JSON."""
+    """The whole report, as written to JSON."""
 
     started: str
     machine: Machine
@@ -124,7 +124,7 @@ def _median(values: Iterable[float | None]) -> float | None:
 
 
 def this_machine() -> Machine:
-    """What can be told without asking anybody."""
+    """The description of this machine."""
     return Machine(
         cpu=_cpu_model(),
         cpus=len(os.sched_getaffinity(0)),

@@ -1,4 +1,4 @@
-"""Goes through rounds, workloads and peers, and notes every measurement or why there is none."""
+"""Iterates over rounds, workloads and peers, and records every measurement or its error."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def measure_all(
     infos: Sequence[PeerInfo],
     in_python: bool = False,
 ) -> Report:
-    """Measure each peer in each workload ``rounds`` times; a pair is put up afresh for every measurement."""
+    """Measure each peer in each workload ``rounds`` times; every measurement starts a new pair."""
     machine, started = this_machine(), datetime.now(UTC).isoformat(timespec="seconds")
     cells: list[Cell] = []
     with tempfile.TemporaryDirectory(prefix="meshtls-bench-") as name:
@@ -55,7 +55,7 @@ def measure_all(
 def _interleaved(
     peers: Sequence[Peer], workloads: Sequence[Workload], rounds: int
 ) -> Iterator[tuple[int, Workload, Peer]]:
-    # A neighbour's noise then falls on all peers alike, and none is always the first.
+    # So other load affects all peers alike, and no peer is always the first.
     for number in range(rounds):
         first = number % len(peers)
         for workload in workloads:

@@ -1,4 +1,4 @@
-"""Bytes that a TCP connection has carried, as the kernel counts them: payload, with TLS's own bytes in it."""
+"""Bytes carried by a TCP connection, as the kernel counts them: the payload, including TLS's own bytes."""
 
 from __future__ import annotations
 

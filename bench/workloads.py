@@ -1,4 +1,4 @@
-"""What is measured: eight workloads, each with its unit, the setup it needs and the way to its number."""
+"""The eight workloads, each with its unit, its setup and its measurement."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LIMIT_S = 60.0
 
 
 class Scale(msgspec.Struct, frozen=True, kw_only=True):
-    """How much of each: what one measurement of one peer does."""
+    """The scale of each workload, for one measurement of one peer."""
 
     bulk_bytes: int
     connections: int

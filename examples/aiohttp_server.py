@@ -1,4 +1,4 @@
-"""aiohttp as a server: the peer is asked of the request's transport.
+"""aiohttp as a server: the peer comes from the request's transport.
 
 python examples/aiohttp_server.py 127.0.0.1:8443 spiffe://example.org/client
 """

@@ -1,4 +1,4 @@
-"""asyncio streams: a client that talks to one SPIFFE ID and to nobody else.
+"""asyncio streams: a client that accepts one SPIFFE ID only.
 
 python examples/asyncio_client.py 127.0.0.1:8443 spiffe://example.org/server
 """
@@ -13,7 +13,7 @@ import meshtls
 
 
 async def fetch(context: ssl.SSLContext, address: str) -> str:
-    """What the server answers. TLS 1.3 tells a client "done" first: a server's refusal comes with the first read."""
+    """The server's response. In TLS 1.3 the client finishes first: a server's refusal arrives with the first read."""
     host, _, port = address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port), ssl=context)
     writer.write(b"who am I?\n")

@@ -1,17 +1,17 @@
-"""grpc.aio as a client: as much as its credentials allow, which is less than a server's.
+"""grpc.aio as a client, with what its credentials support, which is less than a server's do.
 
 python examples/grpc_aio_client.py 127.0.0.1:8443 server.example.org
 
 grpcio brings a TLS of its own and takes PEM bytes, no SSLContext. What that means here:
 
-- It can't check the server's SPIFFE ID, and does not show it. It checks a DNS name of the certificate, so the server's
-  entry needs one (``dns_names``), and the CA must give that name to nobody else. Only the roots of our own trust domain
-  are trusted.
+- It can't check the server's SPIFFE ID, and does not expose it. It checks a DNS name of the certificate, so the
+  server's entry needs one (``dns_names``), and the CA must give that name to no other entry. Only the roots of our own
+  trust domain are trusted.
 - A channel keeps the certificate that it was made with, also when it connects again: make a new channel for each
   generation (``await source.changed()``), as here for each call.
 - The private key is copied into grpcio's own memory.
 
-Where that is too little, take grpclib (see ``grpclib_client.py``), or a sidecar.
+If that is too little, use grpclib (see ``grpclib_client.py``) or a sidecar.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import meshtls
 
 
 def own_roots(context: meshtls.X509Context) -> bytes:
-    """As PEM. Raises LocalIdentityError where there are none: grpcio would then trust the Web's."""
+    """Our roots as PEM. Raises LocalIdentityError if there are none: grpcio would then trust the Web's."""
     bundle = context.bundles.get(context.svid.spiffe_id.trust_domain)
     if bundle is None or not bundle.x509_authorities:
         raise meshtls.LocalIdentityError(f"{context.svid.spiffe_id}: wanted a bundle of its own trust domain, got none")

@@ -1,17 +1,17 @@
-"""grpc.aio as a server: as much as its credentials allow.
+"""grpc.aio as a server, with what its credentials support.
 
 python examples/grpc_aio_server.py 127.0.0.1:8443 spiffe://example.org/client
 
 grpcio brings a TLS of its own and takes PEM bytes, no SSLContext. What that means here:
 
 - Rotation works: ``dynamic_ssl_server_credentials`` asks for the newest certificate and roots at each handshake.
-- Its check of a client knows roots and no SPIFFE. So it gets the roots of our own trust domain and of no other: beside
-  ours, a partner's CA could sign our IDs. Clients of other trust domains are refused.
-- It asks no authorizer within the handshake. The interceptor verifies and authorizes every call before the handler
-  runs, and a client that is not welcome is connected until then.
+- It verifies a client against a flat list of roots, without SPIFFE's rules. So it gets only the roots of our own trust
+  domain: a partner's CA beside ours could sign our IDs. Clients of other trust domains are refused.
+- It calls no authorizer within the handshake. The interceptor verifies and authorizes every call before the handler
+  runs; until then a client that is not allowed is connected.
 - The private key is copied into grpcio's own memory.
 
-Where that is too little, take grpclib (see ``grpclib_server.py``), or a sidecar.
+If that is too little, use grpclib (see ``grpclib_server.py``) or a sidecar.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from meshtls.policy.authorizer import Target
 
 
 def own_roots(context: meshtls.X509Context) -> bytes:
-    """As PEM. Raises LocalIdentityError where there are none: grpcio would take that for leave to trust others."""
+    """Our roots as PEM. Raises LocalIdentityError if there are none: grpcio would then trust other roots."""
     bundle = context.bundles.get(context.svid.spiffe_id.trust_domain)
     if bundle is None or not bundle.x509_authorities:
         raise meshtls.LocalIdentityError(f"{context.svid.spiffe_id}: wanted a bundle of its own trust domain, got none")
@@ -41,9 +41,9 @@ def own_roots(context: meshtls.X509Context) -> bytes:
 
 
 def credentials(source: meshtls.X509ContextSource) -> grpc.ServerCredentials:
-    """Raises LocalIdentityError where there is no SVID to begin with.
+    """Raises LocalIdentityError if there is no SVID at the start.
 
-    Where there is none later, grpcio goes on with the last one, and ``Authorize`` refuses all calls.
+    If there is none later, grpcio continues with the last one, and ``Authorize`` refuses all calls.
     """
 
     def newest() -> grpc.ServerCertificateConfiguration:
@@ -55,7 +55,7 @@ def credentials(source: meshtls.X509ContextSource) -> grpc.ServerCredentials:
 
 
 def caller(source: meshtls.X509ContextSource, call: grpc.aio.ServicerContext[Any, Any]) -> meshtls.VerifiedPeer:
-    """Who calls, by all the rules of SPIFFE. Raises PeerError."""
+    """The caller, verified by all rules of SPIFFE. Raises PeerError."""
     shown = call.auth_context()
     pem = b"".join(b"".join(shown.get(name, ())) for name in ("x509_pem_cert", "x509_pem_cert_chain"))
     chain = [one.public_bytes(Encoding.DER) for one in x509.load_pem_x509_certificates(pem)] if pem else []
@@ -63,7 +63,7 @@ def caller(source: meshtls.X509ContextSource, call: grpc.aio.ServicerContext[Any
 
 
 class Authorize(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in its stubs only
-    """No call of a peer that ``authorizer`` does not allow reaches a handler. Streaming methods are not served here."""
+    """Refuses the calls of peers that ``authorizer`` does not allow. Streaming methods are not served here."""
 
     def __init__(self, source: meshtls.X509ContextSource, authorizer: meshtls.Authorizer) -> None:
         self._source = source

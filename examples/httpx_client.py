@@ -1,10 +1,10 @@
-"""httpx, async and sync: the context goes where a CA file would.
+"""httpx, async and sync: the context takes the place of a CA file.
 
 python examples/httpx_client.py https://127.0.0.1:8443/ spiffe://example.org/server
 
-A connection that is kept alive keeps the certificate that it was made with; each new one shows the newest.
+A connection that is kept alive keeps its certificate; each new one presents the newest.
 
-A server that we refuse is an ``httpx.ConnectError``. A server that refuses us says so after TLS 1.3's client is done:
+A server that we refuse is an ``httpx.ConnectError``. A server that refuses us does so after TLS 1.3's client is done:
 that is an ``httpx.ReadError`` or, from httpx's async client, the ``ssl.SSLError`` itself.
 """
 

@@ -2,9 +2,9 @@
 
 python examples/requests_client.py https://127.0.0.1:8443/ spiffe://example.org/server
 
-Both compare a certificate's DNS names with the URL's host unless told not to. An SVID's name is its SPIFFE ID, which
-the authorizer compares, so here they are told: ``MeshAdapter`` does it for requests, ``assert_hostname=False`` for
-urllib3. What would turn verification off raises an error.
+By default both compare a certificate's DNS names with the URL's host. An SVID's name is its SPIFFE ID, which the
+authorizer checks, so that comparison is turned off: by ``MeshAdapter`` for requests, by ``assert_hostname=False`` for
+urllib3. A setting that would turn verification off raises an error.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 python examples/uvicorn_server.py 127.0.0.1:8443 spiffe://example.org/client
 
-Who may connect at all is the context's authorizer's to say; who may do what, ``RequirePeer``'s. Should the application
-ever be served without ``peer_config``, that middleware answers every request with 403.
+The context's authorizer decides who may connect, and ``RequirePeer`` who may make a request. If the application is
+served without ``peer_config``, that middleware answers every request with 403.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Measures identities: how fast they are minted, how soon they arrive, and what many of them cost."""
+"""Measures identities: the rate of minting, the delay until they arrive, and the cost of many."""

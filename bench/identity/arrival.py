@@ -45,7 +45,7 @@ async def measure_embedded_arrival(directory: Path, scale: Scale, progress: Prog
 
 
 async def measure_server_arrival(directory: Path, scale: Scale, progress: Progress) -> list[Figure]:
-    """Server, agent and workload in a process each; the server's store is SQLite."""
+    """Server, agent and workload in separate processes; the server's store is SQLite."""
     async with opened_server(Place.make(directory / "arrival")) as server:
         token = await server.admin.create_join_token()
 

@@ -67,7 +67,7 @@ def main(quick: bool, output: Path) -> None:
 
 
 async def measure(scale: Scale, progress: Progress, parts: Mapping[str, Part] = PARTS) -> IdentityReport:
-    """Each part on its own: one that fails is named, and the others go on."""
+    """Run each part separately: a failing one is named, and the others continue."""
     machine, began = this_machine(), datetime.now(UTC).isoformat(timespec="seconds")
     figures: list[Figure] = []
     failed: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""An agent with many workloads: what it weighs, and how long until every one of them has its next SVID."""
+"""An agent with many workloads: its memory, and the time until every workload has its next SVID."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ __all__ = ["measure_crowd"]
 
 _AT_ONCE = 50
 _PATIENCE_S = 120.0
-# Two a connection in the agent, and some for itself.
+# Two for each connection of the agent, and some for itself.
 _DESCRIPTORS = 4096
 
 
 async def measure_crowd(directory: Path, scale: Scale, progress: Progress) -> list[Figure]:
-    """Memory when it is empty, with an SVID for each, with a stream for each; then all are rotated at once."""
+    """Memory without workloads, with an SVID for each, with a stream for each; then all are rotated at once."""
     _allow_descriptors()
     path, log, count = directory / "crowd.sock", directory / "crowd.out", scale.workloads
     part = f"agent, {count:,} workloads"
@@ -74,7 +74,7 @@ async def _rotate(agent: subprocess.Popen[str], log: Path, sources: list[X509Sou
         later = await asyncio.gather(*(source.changed(context.generation) for source, context in pairs))
     seconds = time.perf_counter() - began
     if any(new.svid.serial == old.svid.serial for new, old in zip(later, contexts, strict=True)):
-        raise UnmeasuredError("a workload heard of a change and still has its old SVID")
+        raise UnmeasuredError("a workload got an update and still has its old SVID")
     return seconds, cpu_seconds([agent.pid]) - before
 
 

@@ -1,9 +1,9 @@
-"""An agent, in a process of its own, that tells its callers apart by their connections.
+"""An agent, in its own process, that distinguishes its callers by their connections.
 
-``python -m bench.identity.crowd_agent SOCKET``. One process then plays a thousand workloads: each connection is
-attested as always, and then has its number as one selector more. It obeys lines on stdin and answers each with the
-seconds that it took: ``fill COUNT`` makes the entries of so many workloads and waits until each has its SVID, and
-``rotate`` puts the clock past the half-life of them all.
+``python -m bench.identity.crowd_agent SOCKET``. So one process can play a thousand workloads: each connection is
+attested as usual, and gets its number as an additional selector. The agent executes commands from stdin and prints the
+seconds that each took: ``fill COUNT`` creates the entries of this many workloads and waits until each has its SVID, and
+``rotate`` sets the clock past the half-life of all.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ async def _fill(upstream: EmbeddedUpstream, identities: Identities, count: int) 
 
 def _rotate(upstream: EmbeddedUpstream, clock: _ClockAhead) -> None:
     clock.ahead += _PAST_HALF_LIFE
-    # What is due is looked for when there is news, and every half minute. One entry of nobody's is news.
+    # Due renewals are looked for after a change, and every half minute. An unused entry is a change.
     upstream.put_entry(entry("/nobody", _PARENT, "bench:workload:nobody"))
 
 

@@ -1,4 +1,4 @@
-"""What a run gives: figures, each with its unit and what has to be known to read it. Pure."""
+"""The results of a run: figures, each with its unit and a note for the reader. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Progress = Callable[[str], None]
 
 
 class UnmeasuredError(Exception):
-    """A part could not be brought to its end."""
+    """A part could not be completed."""
 
 
 class Figure(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -28,7 +28,7 @@ class Figure(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Scale(msgspec.Struct, frozen=True, kw_only=True):
-    """How much of each. ``entries`` are the sizes of the server's store that are compared."""
+    """The scale of each part. ``entries`` are the sizes of the server's store that are compared."""
 
     mint_rounds: int
     mint_batch: int
@@ -63,7 +63,7 @@ QUICK = Scale(
 
 
 class IdentityReport(msgspec.Struct, frozen=True):
-    """All of it, as written to JSON. ``failed`` says of each part without figures why it has none."""
+    """The whole report, as written to JSON. ``failed`` has the error of each part without figures."""
 
     started: str
     machine: Machine
@@ -73,7 +73,7 @@ class IdentityReport(msgspec.Struct, frozen=True):
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The value below which this share of them lies: 0.5 for the median. Raises ValueError for no values."""
+    """The value below which this share of the values lies: 0.5 for the median. Raises ValueError without values."""
     if not values:
         raise ValueError("wanted at least one value, got none")
     return sorted(values)[min(int(len(values) * share), len(values) - 1)]

@@ -1,4 +1,4 @@
-"""How many leaves a second from CSRs, beside what ``cryptography`` alone would do in the same seconds."""
+"""The rate of leaves from CSRs, beside the rate of ``cryptography`` alone in the same seconds."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _PART = "minting"
 _PROCESSES = 2
 _LIMIT_S = 60.0
 _WEB = SpiffeId(TRUST_DOMAIN, "/bench/web")
-# In a process of several, what it meets the others at.
+# In one of several processes: the barrier at which they meet.
 _others: list[Barrier] = []
 
 
@@ -53,7 +53,7 @@ def measure_minting(scale: Scale, progress: Progress) -> list[Figure]:
 
 
 def _mint_for(seconds: float) -> tuple[int, float]:
-    """How many leaves this process makes within ``seconds`` once all others are ready, and how many a second of CPU."""
+    """The leaves of this process within ``seconds``, once all processes are ready, and its rate per second of CPU."""
     requests = [request_for(new_key()) for _ in range(50)]
     authority = Authority.create(TRUST_DOMAIN, SystemClock())
     _others[0].wait(_LIMIT_S)
@@ -87,7 +87,7 @@ def _several(scale: Scale, progress: Progress) -> list[Figure]:
 
 
 def _rates(requests: Sequence[bytes], *mints: Callable[[bytes], object]) -> tuple[float, ...]:
-    """Leaves a second of CPU, of each of these. Turn about, leaf by leaf: what else runs here falls on all alike."""
+    """Leaves per second of CPU of each of these, in turns leaf by leaf, so that other load affects all alike."""
     spent = [0.0] * len(mints)
     for csr in requests:
         for place, mint in enumerate(mints):
@@ -98,7 +98,7 @@ def _rates(requests: Sequence[bytes], *mints: Callable[[bytes], object]) -> tupl
 
 
 def _floor(authority: Authority) -> Callable[[bytes], x509.Certificate]:
-    """What cannot be left out: a leaf by the same key whose names, times and extensions are ready, unchecked."""
+    """The minimum: a leaf by the same key with prepared names, times and extensions, unchecked."""
     issuer = authority.intermediate
     now = datetime.now(UTC)
     prebuilt = (

@@ -42,11 +42,11 @@ class _Listener:
         self.updates: AsyncGenerator[SyncUpdate] = client.sync()
 
     async def first(self) -> tuple[Entry, ...]:
-        """All that it may serve."""
+        """All entries that the agent may serve."""
         return (await self._next()).entries
 
     async def hears(self, key: str) -> None:
-        """Wait until it is told of this entry."""
+        """Wait for the update with this entry."""
         while all(one.id != key for one in (await self._next()).entries):
             pass
 
@@ -56,7 +56,7 @@ class _Listener:
 
 
 async def measure_registry(directory: Path, scale: Scale, progress: Progress) -> list[Figure]:
-    """The same on a store of each size; what grows from one to the next grows with the entries."""
+    """The same on a store of each size; a figure that grows from one to the next depends on the entries."""
     figures: list[Figure] = []
     for count in scale.entries:
         place = Place.make(directory / f"registry-{count}")
@@ -124,7 +124,7 @@ async def _listening(server: RunningServer, node: int, bundle: TrustBundle) -> A
     channel = mutual_channel("127.0.0.1", server.place.port, source, TRUST_DOMAIN)
     listener = _Listener(node, NodeClient(channel))
     try:
-        await listener.client.bundle()  # connected: what follows is the call alone
+        await listener.client.bundle()  # connects, so that only the next call is measured
         yield listener
     finally:
         await listener.updates.aclose()

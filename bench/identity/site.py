@@ -1,4 +1,4 @@
-"""Servers and agents in processes of their own, started as a user starts them, and the clients that ask them."""
+"""Servers and agents in separate processes, started as a user starts them, and their clients."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _LOOK_S = 0.005
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A server's directory and ports; it may be started there again and again."""
+    """A server's directory and ports, where it may be started repeatedly."""
 
     directory: Path
     port: int
@@ -68,7 +68,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class RunningServer:
-    """``seconds`` passed from the start of its process to its first answer, and ``cpu_seconds`` of its CPU."""
+    """``seconds`` and ``cpu_seconds`` are the time and CPU from the start of the process to its first response."""
 
     place: Place
     admin: AdminClient
@@ -82,14 +82,14 @@ def id_at(path: str) -> SpiffeId:
 
 
 def entry(path: str, parent: SpiffeId, *selectors: str) -> Entry:
-    """An entry for who measures, unless selectors are given."""
+    """An entry, by default with the selector of the user that measures."""
     wanted = tuple(map(Selector.parse, selectors or (ME,)))
     return Entry(spiffe_id=id_at(path), parent_id=parent, selectors=wanted)
 
 
 @asynccontextmanager
 async def opened_server(place: Place) -> AsyncIterator[RunningServer]:
-    """``meshtls server run``, ready. Raises UnmeasuredError with what it said last."""
+    """``meshtls server run``, ready. Raises UnmeasuredError with its last output."""
     began = time.perf_counter()
     with started(_meshtls("server", place.config()), place.log) as process:
         await until_answers(place.socket_path, process, place.log)
@@ -100,7 +100,7 @@ async def opened_server(place: Place) -> AsyncIterator[RunningServer]:
 
 @asynccontextmanager
 async def agent_of(server: RunningServer, token: JoinToken, bundle_pem: bytes) -> AsyncIterator[Path]:
-    """``meshtls agent run``, its socket open. Raises UnmeasuredError with what it said last."""
+    """``meshtls agent run``, its socket open. Raises UnmeasuredError with its last output."""
     directory = server.place.directory
     bundle, file, path = directory / "bundle.pem", directory / "agent.yaml", directory / "agent.sock"
     said = {
@@ -122,7 +122,7 @@ async def agent_of(server: RunningServer, token: JoinToken, bundle_pem: bytes) -
 
 
 async def until_answers(path: Path, process: subprocess.Popen[str], log: Path) -> None:
-    """Wait until somebody listens at this socket. Raises UnmeasuredError."""
+    """Wait until a process listens on this socket. Raises UnmeasuredError."""
     deadline = time.monotonic() + _START_S
     while not _answers(path):
         if process.poll() is not None:
@@ -133,7 +133,7 @@ async def until_answers(path: Path, process: subprocess.Popen[str], log: Path) -
 
 
 def last_line(log: Path) -> str:
-    """What a process said last."""
+    """The last line of a process's log."""
     lines = log.read_text(errors="replace").splitlines()
     return lines[-1] if lines else "it said nothing"
 

@@ -16,5 +16,5 @@ __all__ = ["all_peers"]
 
 
 def all_peers(root: Path) -> list[Peer]:
-    """All that the harness knows; ``root`` is where Envoy's virtual environment is made."""
+    """All peers; ``root`` is the directory for Envoy's virtual environment."""
     return [Meshtls(), Envoy(root / ".venv-envoy"), Nginx(), HAProxy(), Stunnel(), AsyncioStreams()]

@@ -1,4 +1,4 @@
-"""What the harness asks of a peer: is it here, what can it do, and which programs make one side of a pair."""
+"""The harness's interface to a peer: whether it is installed, its capabilities, and the programs of one side."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Side(Enum):
 
 
 class Setup(Enum):
-    """What crosses between the halves when an app opens a connection."""
+    """The connection between the two sides when an app connects."""
 
     FULL = "full"
     """A TLS connection of its own, with a full handshake: resumption is off."""
     RESUMED = "resumed"
     """A TLS connection of its own, resumed from an earlier one."""
     TUNNEL = "tunnel"
-    """A stream in a TLS connection that is up already (HTTP/2 CONNECT)."""
+    """A stream in an existing TLS connection (HTTP/2 CONNECT)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class SideCerts:
 
 @dataclass(frozen=True, slots=True)
 class Certs:
-    """What both sides verify with, and who they are."""
+    """The roots and the identities of both sides."""
 
     roots: Path
     sides: Mapping[Side, SideCerts]
@@ -66,7 +66,7 @@ class Certs:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where a pair is put up. ``workdir`` is empty, the pair's own, and gone afterwards."""
+    """The place of a pair. ``workdir`` is an empty directory for this pair alone, removed afterwards."""
 
     ports: Ports
     certs: Certs
@@ -86,7 +86,7 @@ class Site:
 
     @property
     def app_socket(self) -> Path:
-        """Where ``http_app`` answers."""
+        """The socket of ``http_app``."""
         return self.workdir / "app.sock"
 
     def http_app(self) -> Program:
@@ -95,7 +95,7 @@ class Site:
         return Program(argv, counted=False, socket=self.app_socket)
 
     def write(self, side: Side, suffix: str, text: str) -> Path:
-        """Write one side's configuration and tell where it is."""
+        """Write one side's configuration and return its path."""
         path = self.workdir / f"{side.value}{suffix}"
         path.write_text(text)
         return path
@@ -103,8 +103,10 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A program to start in the foreground. ``counted`` is False for one that no application byte passes through;
-    with ``socket``, the next program is started once somebody answers there.
+    """A program to start in the foreground.
+
+    - ``counted``: False for a program that carries no application bytes.
+    - ``socket``: the next program is started once this socket accepts connections.
     """
 
     argv: Sequence[str]
@@ -113,20 +115,20 @@ class Program:
 
 
 class Peer(Protocol):
-    """A proxy that can be put up as a pair with one worker on each side."""
+    """A proxy that can run as a pair with one worker on each side."""
 
     @property
     def name(self) -> str:
         """A word, as in ``--only``."""
 
     def missing(self) -> str | None:
-        """Why it can't be measured here, and what to do about it; None if it can."""
+        """Why the peer can't be measured here, and what to do; None if it can."""
 
     def version(self) -> str:
-        """The peer's version and its TLS library's; asked only if it isn't missing."""
+        """The versions of the peer and its TLS library; called only if it isn't missing."""
 
     def supports(self, setup: Setup) -> bool:
-        """Can a pair of it do this?"""
+        """Whether a pair of this peer supports the setup."""
 
     def programs(self, side: Side, setup: Setup, site: Site) -> Sequence[Program]:
-        """Write the configuration of one side and tell what to start."""
+        """Write the configuration of one side and return the programs to start."""

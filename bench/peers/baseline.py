@@ -1,4 +1,4 @@
-"""What one writes first: asyncio streams with ``ssl=``, and two tasks that copy. Started as a program of its own."""
+"""The naive proxy: asyncio streams with ``ssl=``, and two tasks that copy. Started as a separate program."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BACKLOG = 1024
 
 
 class AsyncioStreams:
-    """The naive baseline: it resumes no session, and checks the DNS name on the client side alone."""
+    """The baseline: it resumes no session, and checks the DNS name on the client side only."""
 
     name = "asyncio"
 

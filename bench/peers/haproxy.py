@@ -31,7 +31,7 @@ _SERVER = " ssl ssl-min-ver TLSv1.3 curves X25519 crt {own.both} ca-file {roots}
 
 
 class HAProxy:
-    """As with nginx, the client side checks the DNS name and the server side the chain alone."""
+    """As with nginx, the client side checks the DNS name and the server side only the chain."""
 
     name = "haproxy"
 

@@ -16,12 +16,12 @@ from bench.peers.base import CAPACITY, Program, Setup, Side, Site
 __all__ = ["Meshtls"]
 
 _TRUST_DOMAIN = "bench.test"
-# The CA knows a caller by its uid, and both sides run under the uid of who measures: so they share one identity.
+# The CA identifies a caller by its uid, and both sides run as the user that measures: so they share one identity.
 _ID = f"spiffe://{_TRUST_DOMAIN}/pair"
 
 
 class Meshtls:
-    """Its leaves come from its own CA; the shape is that of the other peers', because the same code makes them."""
+    """Its leaves come from its own CA, with the shape of the other peers', since the same code makes those."""
 
     name = "meshtls"
 

@@ -77,7 +77,7 @@ _SERVER = """\
 
 
 class Nginx:
-    """It can't check a URI SAN: the client side checks the DNS name, the server side the chain alone."""
+    """nginx can't check a URI SAN: the client side checks the DNS name, the server side only the chain."""
 
     name = "nginx"
 
@@ -91,7 +91,7 @@ class Nginx:
     def version(self) -> str:
         told = said(_argv("-V"))
         number, *libraries = re.findall(r"nginx/\d\S*|OpenSSL \d[\w.]*", told)
-        # Built with one, and perhaps running with another, which is named last.
+        # If nginx runs with another OpenSSL than it was built with, the running one is named last.
         return " ".join((number, *libraries[-1:]))
 
     def supports(self, setup: Setup) -> bool:
@@ -123,7 +123,7 @@ class Nginx:
 
     def http2_programs(self, site: Site) -> Sequence[Program]:
         text = _HTTP.format(
-            user=getpass.getuser(),  # or root's nginx has a worker that can't reach the app's socket
+            user=getpass.getuser(),  # otherwise the worker of root's nginx can't reach the app's socket
             workdir=site.workdir,
             connections=3 * CAPACITY,
             listen=site.listen(Side.SERVER),

@@ -1,4 +1,4 @@
-"""A SPIRE server, for the listener where nodes attest. Its programs are those of MESHTLS_SPIRE_BIN, or of PATH."""
+"""A SPIRE server, for the listener where nodes attest. The programs are those of MESHTLS_SPIRE_BIN, or of PATH."""
 
 from __future__ import annotations
 
@@ -61,10 +61,10 @@ class Spire:
 
 
 def find_spire(program: str) -> str | None:
-    """Where ``spire-server`` or ``spire-agent`` is."""
+    """The path of ``spire-server`` or ``spire-agent``."""
     return shutil.which(program, path=os.environ.get("MESHTLS_SPIRE_BIN") or os.environ.get("PATH"))
 
 
 def spire_server_config(directory: Path, trust_domain: str, port: int) -> str:
-    """For a server whose files and socket are all in ``directory``."""
+    """The configuration of a server with its files and socket in ``directory``."""
     return _CONFIG.format(directory=directory, domain=trust_domain, port=port)

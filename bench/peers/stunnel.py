@@ -1,4 +1,4 @@
-"""stunnel, one thread a connection."""
+"""stunnel, with a thread for each connection."""
 
 from __future__ import annotations
 

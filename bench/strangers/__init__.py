@@ -1,1 +1,1 @@
-"""What a refused stranger costs: ``python -m bench.strangers``."""
+"""The cost of a refused stranger: ``python -m bench.strangers``."""

@@ -1,4 +1,4 @@
-"""The strangers: what each does to a listener, and whether it was refused."""
+"""The strangers: what each does at a listener, and whether it was refused."""
 
 from __future__ import annotations
 
@@ -42,14 +42,15 @@ _PATIENCE_S = 30.0
 _HTTP_REQUEST = b"EGET / HTTP/1.1\r\nHost: app.bench.test\r\n\r\n"  # E: the app echoes what follows
 _ALERT, _HANDSHAKE, _CHANGE_CIPHER_SPEC, _APPLICATION_DATA = 21, 22, 20, 23
 _FRAME = 1 << 14
-_WINDOW = 65535  # of a connection and a stream, before anybody has said another (RFC 9113, section 6.9.2)
+_WINDOW = 65535  # the initial window of a connection and a stream (RFC 9113, section 6.9.2)
 _INITIAL_WINDOW_SIZE = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """Strangers at one listener, all of the address ``source``. ``foreign`` is a certificate of another CA, ``chain``
-    the one that was chosen for this peer.
+    """Strangers at one listener, all from the address ``source``.
+
+    ``foreign`` is a certificate of another CA; ``chain`` is the one chosen for this peer.
     """
 
     target: Target
@@ -61,7 +62,7 @@ class Attack:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """One stranger: bytes that it sent and received, whether the app served it, whether the server had ended its
+    """The result of one stranger: bytes sent and received, whether the app served it, and whether the server closed its
     connection.
     """
 
@@ -76,8 +77,11 @@ Storm = Callable[[Attack, int], Awaitable[list[Ended]]]
 
 @dataclass(frozen=True, slots=True)
 class Stranger:
-    """``storm`` is so many of it, or as many as time allows. ``chosen_chain``: it presents the one that is dearest for
-    the peer. ``burst``: it is the first at its listener, and no friendly client is asked meanwhile.
+    """One kind of stranger.
+
+    - ``storm``: runs this many of them, or as many as time allows.
+    - ``chosen_chain``: it presents the costliest chain for the peer.
+    - ``burst``: it is the first at its listener, without a friendly client beside it.
     """
 
     name: str
@@ -94,11 +98,11 @@ def _connected(attack: Attack) -> socket.socket:
     return socket.create_connection(address, timeout=_PATIENCE_S, source_address=(attack.source, 0))
 
 
-# Over TCP and TLS. Each of them returns whether a byte of the app came.
+# Over TCP and TLS. Each of these returns whether the stranger received a byte of the app.
 
 
 async def _one_by_one(attack: Attack, count: int, act: Callable[[socket.socket], bool]) -> list[Ended]:
-    """So many strangers, a few at a time, each until the server is done with it."""
+    """This many strangers, a few at a time, each until the server is done with it."""
 
     def meet() -> Ended:
         try:
@@ -120,7 +124,7 @@ async def _one_by_one(attack: Attack, count: int, act: Callable[[socket.socket],
 
 
 async def _as_time_allows(attack: Attack, count: int, meet: Callable[[], Awaitable[Ended]]) -> list[Ended]:
-    """So many of them, a few at a time; fewer where a server keeps each waiting."""
+    """This many strangers, a few at a time; fewer if a server keeps each waiting."""
     until = time.monotonic() + attack.scale.storm_seconds
     left = iter(range(count))
 
@@ -131,11 +135,11 @@ async def _as_time_allows(attack: Attack, count: int, meet: Callable[[], Awaitab
 
 
 async def chains_presented(attack: Attack, count: int, chain: HostileChain) -> list[Ended]:
-    """So many strangers that present this chain."""
+    """This many strangers that present this chain."""
     message = certificate_message(chain.certificates)
 
     def act(sock: socket.socket) -> bool:
-        # Without the leaf's key there is nothing to be served for; the client reads until the end.
+        # Without the leaf's key it can't be served; the client reads until the end.
         present_on(sock, message)
         return False
 
@@ -149,14 +153,14 @@ async def _chosen_chain(attack: Attack, count: int) -> list[Ended]:
 
 
 async def foreign_certificates(attack: Attack, count: int) -> list[Ended]:
-    """So many strangers with a good certificate, and its key, of a CA that the server does not know."""
+    """This many strangers with a good certificate and key of a CA that the server does not know."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.load_cert_chain(attack.foreign.chain, attack.foreign.key)
 
     def act(sock: socket.socket) -> bool:
-        # A TLS object over bytes, so that the socket stays ours to be asked for its counters.
+        # An SSLObject over memory, so that the socket stays accessible for its counters.
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         tls = context.wrap_bio(incoming, outgoing)
         greeted = False
@@ -191,7 +195,7 @@ async def _plaintext(attack: Attack, count: int) -> list[Ended]:
 
 
 def _held(first: Callable[[], bytes], usual: Sequence[int]) -> Storm:
-    """Connect, send ``first`` and nothing more; all are there at once. Records of ``usual`` types are not the app's."""
+    """Connect, send ``first`` and nothing more; all at once. Records of ``usual`` types do not come from the app."""
 
     async def storm(attack: Attack, count: int) -> list[Ended]:
         def meet() -> list[Ended]:
@@ -265,8 +269,9 @@ async def _rapid_reset(attack: Attack, count: int) -> list[Ended]:
 
 
 async def _after_resets(client: RawHttp2) -> Ending:
-    """As ``ending_of``, but to the end of all streams. What is asked for is there for anybody, and an answer that is
-    quicker than its reset is none that a stranger must not have.
+    """As ``ending_of``, but to the end of all streams.
+
+    The requested resource is public, so a response that arrives before the reset is not a wrong admission.
     """
     while (ending := await ending_of(client)) in (Ending.REFUSED, Ending.ANSWERED):
         pass
@@ -284,7 +289,7 @@ async def _large_message(attack: Attack, count: int) -> list[Ended]:
 
 
 async def _pour(client: RawHttp2, beginning: bytes, total: int) -> Ending:
-    """Send so many bytes of DATA on stream 1 as fast as the server's windows allow, until it refuses."""
+    """Send this many bytes of DATA on stream 1 as fast as the server's windows allow, until it refuses."""
     windows, initial, sent = {0: _WINDOW, 1: _WINDOW}, _WINDOW, 0
     while True:
         while sent < total and (room := min(_FRAME, total - sent, *windows.values())) > 0:

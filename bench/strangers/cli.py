@@ -36,14 +36,14 @@ _COLUMNS = (
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="One round of little: rough.")
-@click.option("--only", metavar="NAME,...", help="These peers instead of all that are found.")
+@click.option("--quick", is_flag=True, help="One round on a small scale: rough.")
+@click.option("--only", metavar="NAME,...", help="These peers instead of all installed ones.")
 @click.option("--stranger", metavar="NAME,...", help="These strangers instead of all.")
 @click.option("--rounds", type=click.IntRange(1, 50), help="Default: 3, with --quick 1.")
 @click.option("--output", type=click.Choice(["table", "json"]), default="table", help="What to print.")
 @click.option("--results", type=click.Path(path_type=Path, file_okay=False), default=_RESULTS, help="Where to write.")
 def main(quick: bool, only: str | None, stranger: str | None, rounds: int | None, output: str, results: Path) -> None:
-    """Measure what refused strangers cost a server, and the friendly clients beside them."""
+    """Measure the cost of refused strangers for a server, and for friendly clients beside them."""
     signal.signal(signal.SIGTERM, leave)
     logging.getLogger("meshtls").setLevel(logging.ERROR)
     console = Console(highlight=False, stderr=True)

@@ -1,4 +1,4 @@
-"""What strangers cost a server while they come and until it has come to rest: CPU, and the most memory."""
+"""The cost of strangers for a server, from their arrival until it is idle again: CPU, and peak memory."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _LOOK_S = 0.05
 
 @dataclass(slots=True)
 class Costs:
-    """Complete once the body is left."""
+    """The costs, complete once the body is left."""
 
     cpu_s: float = 0.0
     grown_kib: int = 0
 
 
 async def rested_cpu(pids: Sequence[int]) -> float:
-    """CPU seconds of these processes and their children, once they have come to rest."""
+    """CPU seconds of these processes and their children, once they are idle."""
     return await asyncio.to_thread(settled_cpu_seconds, pids)
 
 
 @asynccontextmanager
 async def costs_of(pids: Sequence[int]) -> AsyncIterator[Costs]:
-    """What the body makes these processes and their children spend."""
+    """The costs of the body for these processes and their children."""
     costs = Costs()
     cpu, memory = await rested_cpu(pids), await asyncio.to_thread(pss_kib, pids)
 

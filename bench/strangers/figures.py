@@ -1,4 +1,4 @@
-"""What a run gives: for each stranger at each peer what it costs, round by round, and the ranges. Pure."""
+"""The results of a run: the cost of each stranger at each peer, round by round, and the ranges. Pure."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ FOREIGN = "foreign-certificate"
 
 
 class Scale(msgspec.Struct, frozen=True, kw_only=True):
-    """How much of each. ``sweep`` strangers present each kind of chain before the dearest is chosen; no new
-    strangers come after ``storm_seconds``, which a server that keeps each of them waiting needs. ``kinds``: the
-    first so many kinds of chains are tried instead of all.
+    """The scale of a run.
+
+    - ``sweep``: this many strangers present each kind of chain before the costliest is chosen.
+    - ``storm_seconds``: no new strangers arrive after that, which bounds a storm if a server keeps each waiting.
+    - ``kinds``: the number of kinds of chains to try, instead of all.
     """
 
     handshakes: int
@@ -66,7 +68,7 @@ QUICK = Scale(
 
 
 class StrangerInfo(msgspec.Struct, frozen=True):
-    """A stranger's words."""
+    """A stranger's name and description."""
 
     name: str
     title: str
@@ -74,13 +76,15 @@ class StrangerInfo(msgspec.Struct, frozen=True):
 
 
 class Cell(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One stranger at one peer in one round, or why there is no figure.
+    """One stranger at one peer in one round, or the error.
 
-    ``cpu_ms``, ``sent_bytes``, ``received_bytes`` (both by the server) and ``memory_kib`` are for each refused
-    stranger; the last is the most that the server had grown by, divided by ``strangers``. ``wait_s`` is the longest
-    time that a friendly client waited for a byte of the app while strangers came, ``calm_wait_s`` the same without
-    any; ``friends`` calls were made beside them, of which ``friends_failed`` failed, the last with
-    ``friend_error``. ``cut`` strangers had been disconnected by the server when they left.
+    - ``cpu_ms``, ``sent_bytes``, ``received_bytes`` (both by the server): for each refused stranger.
+    - ``memory_kib``: the server's peak growth, divided by ``strangers``.
+    - ``wait_s``, ``calm_wait_s``: the longest time that a friendly client waited for a byte of the app, with strangers
+      and without.
+    - ``friends``, ``friends_failed``: the friendly calls beside the strangers, and the failed ones among them;
+      ``friend_error`` is the error of the last.
+    - ``cut``: the strangers that the server had disconnected when they left.
     """
 
     peer: str
@@ -102,7 +106,7 @@ class Cell(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Range(msgspec.Struct, frozen=True):
-    """Median, least and most over the rounds."""
+    """Median, minimum and maximum over the rounds."""
 
     median: float
     low: float
@@ -136,7 +140,7 @@ class Summary(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class StrangersReport(msgspec.Struct, frozen=True):
-    """All of it, as written to JSON."""
+    """The whole report, as written to JSON."""
 
     started: str
     machine: Machine

@@ -1,5 +1,5 @@
-"""The friendly client beside the strangers: a process of its own that makes one fresh connection after the other, and
-tells how long it had to wait for the first byte of the app.
+"""The friendly client beside the strangers: a separate process that makes one new connection after the other, and
+reports how long it waited for the first byte of the app.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _ECHOED = b"Ehello"
 
 
 class FriendError(Exception):
-    """A friendly client is not served, with no stranger about."""
+    """A friendly client is not served although there is no stranger."""
 
 
 class Friend(msgspec.Struct, frozen=True):
-    """How it asks: with mutual TLS and PEM files ``chain``, ``key`` and ``roots``, or with a gRPC call of ``path``. It
-    has to be served once within ``start_s`` seconds.
+    """The friendly client's call: over mutual TLS with the PEM files ``chain``, ``key`` and ``roots``, or gRPC to
+    ``path``. It has to be served once within ``start_s`` seconds.
     """
 
     port: int
@@ -44,8 +44,10 @@ class Friend(msgspec.Struct, frozen=True):
 
 
 class Waits(msgspec.Struct, frozen=True):
-    """``longest_s`` runs from a call's beginning to its answer, or to that of the first call after it that has one. A
-    client that has to stop while it is not served goes on for 10 s, or until it is.
+    """The waits of a friendly client.
+
+    ``longest_s`` is the longest time from a call's start to its response or, if it failed, to the next response. A
+    client that is to stop while it is not served continues until it is, for at most 10 s.
     """
 
     calls: int
@@ -55,14 +57,14 @@ class Waits(msgspec.Struct, frozen=True):
 
 
 class FriendProcess:
-    """In another process, so that what strangers are played by does not hold it up."""
+    """The friendly client in a separate process, so that the process of the strangers does not delay it."""
 
     def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
         self._process, self._log = process, log
 
     @asynccontextmanager
     async def asking(self) -> AsyncIterator[FriendAnswer]:
-        """It asks while the body runs; then ``waits`` is set. Raises FriendError."""
+        """Make calls while the body runs; ``waits`` is set afterwards. Raises FriendError."""
         answer = FriendAnswer()
         self._say("go")
         yield answer
@@ -70,7 +72,7 @@ class FriendProcess:
         answer.found = msgspec.json.decode(await self.line(), type=Waits)
 
     async def line(self) -> str:
-        """The next that it says. Raises FriendError where it has ended."""
+        """The process's next line. Raises FriendError if the process has ended."""
         stdout = self._process.stdout
         line = await asyncio.to_thread(stdout.readline) if stdout is not None else ""
         if not line:
@@ -99,7 +101,7 @@ class FriendAnswer:
 
 @contextmanager
 def friend_of(friend: Friend, log: Path) -> Iterator[FriendProcess]:
-    """Run it; its first line says that it was served once."""
+    """Run the friendly client; returns once it was served for the first time."""
     argv = [sys.executable, "-m", "bench.strangers.friend", msgspec.json.encode(friend).decode()]
     with started(argv, log, piped=True) as process:
         yield FriendProcess(process, log)
@@ -134,7 +136,7 @@ async def _asked(friend: Friend, stop: asyncio.Future[str]) -> Waits:
 
 
 async def _failure(friend: Friend) -> str:
-    """Why a call got no answer; empty if it did."""
+    """Why a call got no response; empty if it did."""
     try:
         async with asyncio.timeout(_CALL_S):
             answered = await (_call(friend) if friend.path else _echo(friend))

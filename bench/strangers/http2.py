@@ -1,4 +1,4 @@
-"""What friendly clients and strangers do alike at an HTTP/2 listener that anybody may call."""
+"""Shared by friendly clients and strangers at an HTTP/2 listener without client authentication."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ACK = 1
 
 
 class Ending(Enum):
-    """How the server's part ends."""
+    """How the server's side of the exchange ends."""
 
     ANSWERED = "a byte of the app came"
     REFUSED = "the call was refused: by a status, an error page or RST_STREAM"
@@ -21,7 +21,7 @@ class Ending(Enum):
 
 
 async def ending_of(client: RawHttp2) -> Ending:
-    """Read until one of them. An error page is not from the app."""
+    """Read until one of the endings. An error page is not from the app."""
     while (found := await client.next()) is not None and found.kind != GOAWAY:
         if found.kind == HEADERS:
             headers = client.decoded(found)

@@ -1,4 +1,4 @@
-"""Goes through rounds, strangers and peers: first what strangers cost, then how long others wait beside them."""
+"""Iterates over rounds, strangers and peers: first the cost of strangers, then the waits of others beside them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _WARM = 4
 
 
 class ServedError(Exception):
-    """A stranger was not refused, or a friendly client not served: the figures would say nothing."""
+    """A stranger was not refused, or a friendly client not served: the figures would be meaningless."""
 
 
 _FAILURES = (ServedError, FriendError, LoadError, UnmeasuredError, MeshtlsError, OSError, ValueError, EOFError)
@@ -44,7 +44,7 @@ _FAILURES = (ServedError, FriendError, LoadError, UnmeasuredError, MeshtlsError,
 
 @dataclass(frozen=True, slots=True)
 class _Bench:
-    """What all measurements of a run share."""
+    """Shared by all measurements of a run."""
 
     scale: Scale
     certs: Certs
@@ -55,7 +55,7 @@ class _Bench:
 
     @asynccontextmanager
     async def opened(self, opener: Opener) -> AsyncIterator[tuple[Attack, FriendProcess]]:
-        """A listener that serves a friendly client, and strangers of an address that no others had before."""
+        """A listener that serves a friendly client, and strangers with an address that was not used before."""
         with tempfile.TemporaryDirectory(prefix="meshtls-bench-") as name:
             directory = Path(name)
             try:
@@ -72,8 +72,8 @@ class _Bench:
             yield attack
 
     def _source(self) -> str:
-        # Not the friendly client's, which a server may hold to limits for each address; new for each case, or the
-        # thousands of connections would run out of ports.
+        # Not the friendly client's address, since a server may have limits per address; new for each case, since
+        # thousands of connections would exhaust the ports.
         number = next(self.sources)
         return f"127.0.{1 + number // 250 % 250}.{2 + number % 250}"
 
@@ -87,7 +87,7 @@ async def measure_all(
     progress: Progress,
     infos: Sequence[PeerInfo],
 ) -> StrangersReport:
-    """Measure each stranger at each peer that has its listener; that is put up afresh for every measurement."""
+    """Measure each stranger at each peer with such a listener; every measurement starts a new one."""
     machine, started = this_machine(), datetime.now(UTC).isoformat(timespec="seconds")
     cells: list[Cell] = []
     with tempfile.TemporaryDirectory(prefix="meshtls-bench-") as name:
@@ -126,7 +126,7 @@ async def measure_all(
 async def _chosen(
     bench: _Bench, contenders: Sequence[Contender], strangers: Sequence[Stranger]
 ) -> Mapping[tuple[str, str], str]:
-    """The dearest chain of each peer, for each stranger that presents it."""
+    """The costliest chain of each peer, for each stranger that presents it."""
     found: dict[tuple[str, str], str] = {}
     for stranger in (one for one in strangers if one.chosen_chain):
         for contender in contenders:

@@ -1,4 +1,4 @@
-"""The listeners that strangers come to: each peer's, put up afresh, with what a friendly client and a stranger need."""
+"""The listeners under attack: each peer's, newly started, with the data for a friendly client and a stranger."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ __all__ = ["Calls", "Claims", "Contender", "Ground", "Listener", "Target", "all_
 
 
 class Listener(Enum):
-    """What a stranger needs to find at a peer."""
+    """The kind of listener that a stranger needs."""
 
     MTLS = "mutual TLS"
-    HTTP2 = "HTTP/2 for anybody"
+    HTTP2 = "HTTP/2 without client certificates"
     TOKEN = "join tokens"  # noqa: S105
 
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a stranger knows who makes a chain for a server: an ID that it takes, its CAs, a chain that it has seen."""
+    """A stranger's knowledge for making a chain: an ID that the server allows, its CAs, and a captured chain."""
 
     spiffe_id: str
     authorities: Sequence[x509.Certificate]
@@ -50,8 +50,10 @@ class Claims:
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """Paths at an HTTP/2 listener. A request that is reset is sent to its end first where ``whole``: a proxy passes
-    only those on. ``guess`` makes the message for ``message`` out of a token.
+    """Paths at an HTTP/2 listener.
+
+    - ``whole``: a request is sent to its end before its reset, since a proxy forwards only those.
+    - ``guess``: makes the message for ``message`` from a token.
     """
 
     reset: str
@@ -62,7 +64,7 @@ class Calls:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A listener. It is up once ``friend`` is served; ``pids`` are the processes whose cost counts."""
+    """A listener, ready once ``friend`` is served; ``pids`` are the processes whose cost counts."""
 
     port: int
     pids: Sequence[int]
@@ -73,7 +75,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """Where one listener is put up; ``directory`` is empty, its own, and gone afterwards."""
+    """The place of one listener; ``directory`` is empty, for this listener alone, and removed afterwards."""
 
     directory: Path
     certs: Certs
@@ -99,7 +101,7 @@ class Contender:
 
 
 def all_contenders(root: Path) -> list[Contender]:
-    """All that are known; ``root`` is where Envoy's virtual environment is made."""
+    """All contenders; ``root`` is the directory for Envoy's virtual environment."""
     envoy, nginx, go, spire = Envoy(root / ".venv-envoy"), Nginx(), GoSpiffe(), Spire()
     health = Calls("/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Check")
     page = Calls("/", "/", whole=True)
@@ -139,7 +141,7 @@ def _mtls(programs: Callable[[Site], Sequence[Program]]) -> Opener:
 
 @asynccontextmanager
 async def _sidecar(ground: Ground) -> AsyncIterator[Target]:
-    """Its CA knows the friendly client as it knows the sidecar, by the uid."""
+    """A sidecar whose CA identifies the friendly client, like the sidecar, by the uid."""
     async with _mtls(Meshtls().mtls_programs)(ground) as target:
         async with X509Source(f"unix://{ground.directory}/ca.sock") as source:
             context = source.snapshot()

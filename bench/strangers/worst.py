@@ -1,4 +1,4 @@
-"""Which chain of ``bench.hostile_chains`` is the dearest for a peer: all are tried."""
+"""Finds the costliest chain of ``bench.hostile_chains`` for a peer, by trying all."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from bench.strangers.targets import Target
 __all__ = ["chain_named", "dearest_at_first", "dearest_sustained"]
 
 Opening = Callable[[], AbstractAsyncContextManager[Attack]]
-# Ours takes 32 large handshakes before it asks for patience: as many kinds meet one listener as get by with that.
+# Ours accepts 32 large handshakes before it limits them: the number of kinds at one listener stays within that.
 _FIRST, _KINDS_AT_A_LISTENER = 4, 7
 _SPENT = 48
 
 
 def chain_named(name: str, target: Target) -> HostileChain:
-    """Made anew for this listener."""
+    """The chain with this name, made anew for this listener."""
     return next(chain for chain in _chains(target) if chain.name == name)
 
 
 async def dearest_sustained(opening: Opening, count: int) -> str:
-    """The name of the one that costs most CPU for each of ``count`` strangers, once budgets for the first are spent."""
+    """The chain that costs most CPU for each of ``count`` strangers, once the budgets for the first are used up."""
     async with opening() as attack:
         chains = _tried(attack)
         largest = max(chains, key=lambda chain: sum(map(len, chain.certificates)))
@@ -35,7 +35,7 @@ async def dearest_sustained(opening: Opening, count: int) -> str:
 
 
 async def dearest_at_first(opening: Opening) -> str:
-    """The same for the first few of a listener that has just been put up."""
+    """The same for the first few strangers at a newly started listener."""
     spent: list[tuple[float, str]] = []
     names: list[str] | None = None
     while names is None or len(spent) < len(names):

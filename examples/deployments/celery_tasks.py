@@ -24,7 +24,7 @@ app = Celery("celery_tasks", broker="amqp://", backend="rpc://")
 
 @cache
 def source() -> meshtls.X509Source:
-    """Not when this is imported: a program that sends tasks needs no identity."""
+    """The source, not created at import: a program that sends tasks needs no identity."""
     return meshtls.blocking(meshtls.X509Source()).enter()
 
 
@@ -32,13 +32,13 @@ def source() -> meshtls.X509Source:
 def enter_source(**_: Any) -> None:
     try:
         source()
-    except meshtls.MeshtlsError as error:  # Celery logs what a handler raises, and goes on
+    except meshtls.MeshtlsError as error:  # Celery would log an exception of this handler and continue
         raise SystemExit(f"no identity: {error}") from error
 
 
 @cache
 def session() -> requests.Session:
-    """Of one forked process: connections aren't shared."""
+    """The session of one forked process: connections aren't shared."""
     made = requests.Session()
     context = meshtls.client_context(source(), meshtls.authorize_id("spiffe://example.org/server"))
     made.mount("https://", MeshAdapter(context))

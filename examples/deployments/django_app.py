@@ -1,4 +1,4 @@
-"""Django, a project in one file: the middleware takes the peer from the connection, and views say whom they are for.
+"""Django, a project in one file: the middleware takes the peer from the connection, and views name their callers.
 
 gunicorn -c gunicorn_wsgi.py -b 127.0.0.1:8443 django_app:wsgi
 gunicorn -c gunicorn_asgi.py -b 127.0.0.1:8443 django_app:asgi
@@ -27,7 +27,7 @@ settings.configure(
 
 
 def anyone(request: Any) -> HttpResponse:
-    """For every peer that the server's context lets in."""
+    """For every peer that the server's context authorizes."""
     return HttpResponse(f"hello {request.spiffe_peer.spiffe_id} from process {os.getpid()}")
 
 

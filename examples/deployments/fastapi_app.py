@@ -1,4 +1,4 @@
-"""FastAPI behind several uvicorn workers: who may connect at all is said once, who may call a route, at the route.
+"""FastAPI behind several uvicorn workers: the context authorizes connections, and each route names its callers.
 
 python fastapi_app.py 127.0.0.1 8443
 
@@ -28,7 +28,7 @@ async def greet(peer: Annotated[meshtls.VerifiedPeer, Depends(require("spiffe://
 
 
 def context(*_: object) -> RotatingContext:
-    """In each worker, once, when it starts."""
+    """Called in each worker, once, when it starts."""
     source = meshtls.blocking(meshtls.X509Source()).enter()
     return meshtls.server_context(source, meshtls.authorize_member_of("example.org"))
 

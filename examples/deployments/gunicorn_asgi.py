@@ -15,6 +15,6 @@ worker_class = "meshtls.integrations.gunicorn.UvicornPeerWorker"
 
 
 def ssl_context(config: Any, default: Any) -> RotatingContext:
-    """In each worker, once, when it starts."""
+    """Called in each worker, once, when it starts."""
     source = meshtls.blocking(meshtls.X509Source()).enter()
     return meshtls.server_context(source, meshtls.authorize_member_of("example.org"))

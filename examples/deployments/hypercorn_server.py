@@ -1,9 +1,9 @@
-"""hypercorn with several workers: who may connect is decided in the handshake.
+"""hypercorn with several workers: peers are authorized in the handshake only.
 
 python hypercorn_server.py 127.0.0.1:8443
 
-hypercorn gives an application no access to its connection, so the application can't be told which peer calls:
-``require`` and ``RequirePeer`` refuse all. Serve with uvicorn where routes are for different peers.
+hypercorn gives an application no access to its connection, so the application can't know its peer: ``require`` and
+``RequirePeer`` refuse all. Serve with uvicorn if routes are for different peers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ app = Starlette(routes=[Route("/", greet)])
 
 
 class MeshConfig(Config):
-    """Each worker makes its context when it starts; hypercorn has no setting for that, but a method."""
+    """Each worker creates its context when it starts; hypercorn has no setting for that, only this method."""
 
     @property
     def ssl_enabled(self) -> bool:

@@ -1,4 +1,4 @@
-"""A WSGI application: gunicorn hands out the connection, and the connection knows its peer (see gunicorn_wsgi.py)."""
+"""A WSGI application: gunicorn provides the connection, and the connection has its peer (see gunicorn_wsgi.py)."""
 
 from __future__ import annotations
 
