@@ -1,5 +1,5 @@
-"""What every test shares: nothing skips where everything is required, and property tests are judged by what they find
-and never by how long a busy machine takes.
+"""Hooks for all tests: a skip fails if MESHTLS_REQUIRE is "all", and property tests have no deadline, since a busy
+machine may be slow.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def pytest_make_collect_report(
 
 
 def _no_skip(report: _R) -> _R:
-    """Also one that did not ask ``require``."""
+    """Turn a skip into a failure, also one that was not made by ``require``."""
     if report.outcome == "skipped" and os.environ.get("MESHTLS_REQUIRE") == "all":
         why = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome, report.longrepr = "failed", f"MESHTLS_REQUIRE asks for all: {why}"

@@ -1,4 +1,4 @@
-"""Docker Compose as the tests drive it: its logs and events are followed, not polled."""
+"""Docker Compose for the tests: logs and events are followed, not polled."""
 
 import json
 import os
@@ -56,7 +56,7 @@ class Stack:
         self._compose("down", "--volumes", "--remove-orphans", "--timeout", "5", timeout=120)
 
     def logs(self, *services: str) -> str:
-        """What these services printed, or all of them if none is named."""
+        """The output of these services, or of all if none is named."""
         return self._compose("logs", "--no-color", *services).stdout
 
     def container(self, service: str) -> str:
@@ -71,7 +71,7 @@ class Stack:
         return found[0]
 
     def address(self, service: str) -> str:
-        """The service's address on the mesh's network; "" for one that has none of its own."""
+        """The service's address on the mesh's network; "" if it has none of its own."""
         networks = self.inspect(service)["NetworkSettings"]["Networks"]
         return str(networks.get(f"{self.project}_mesh", {}).get("IPAddress", ""))
 
@@ -83,7 +83,7 @@ class Stack:
         return run(["docker", "exec", "--interactive", *options, self.container(service), *command], stdin=stdin)
 
     def stop(self, service: str) -> int:
-        """Tell the service to stop, and kill it when it has not in ten seconds; its exit status."""
+        """Stop the service, and kill it after ten seconds; returns its exit status."""
         checked(["docker", "stop", "--time=10", self.container(service)])
         return int(self.inspect(service)["State"]["ExitCode"])
 
@@ -93,7 +93,7 @@ class Stack:
         self.wait_healthy(service)
 
     def wait_healthy(self, *services: str) -> None:
-        """Return once each service's container is healthy; raise with the logs if one died or none came so far."""
+        """Return once each service's container is healthy. Raises with the logs if one dies or takes too long."""
         found = {service: self.inspect(service) for service in services}
         pending = {
             details["Id"]: service

@@ -1,4 +1,4 @@
-"""Run inside a container, from standard input: knock at a sidecar's door as no sidecar would, and print the answer.
+"""Run inside a container, from standard input: connect to a sidecar as no sidecar would, and print the response.
 
 Usage: python3 - HOST PORT plaintext|anonymous|forged
 """
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def _context(way: str) -> ssl.SSLContext:
-    """A client that believes any server; with `forged`, one that has an SVID of a CA of its own making."""
+    """A client that accepts any server; with `forged`, it presents an SVID of its own CA."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -49,7 +49,7 @@ def _context(way: str) -> ssl.SSLContext:
 
 
 def _forged() -> bytes:
-    """Key and certificate in PEM: service a's ID in an SVID that is right in all but who signed it."""
+    """Key and certificate in PEM: an SVID with service a's ID that is valid but for its signer."""
     ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     ca_name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "SPIFFE")])
     now = dt.datetime.now(dt.UTC)

@@ -1,4 +1,4 @@
-"""docker-compose.yml for real: two apps in containers of their own, and mutual TLS between their sidecars."""
+"""docker-compose.yml, run for real: two apps in separate containers, and mutual TLS between their sidecars."""
 
 import json
 from pathlib import Path

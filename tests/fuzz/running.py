@@ -1,11 +1,11 @@
 """How a fuzz target is run: a few examples in the suite, and for FUZZ_SECONDS each with ``make fuzz``.
 
-A target hands hostile input to a parser. What comes out is a value, or the parser's documented error; and the work is
-bounded. Work is counted in calls of functions, Python's and C's, and not in time: a machine may be slow. What a regular
-expression does is no call; ``tests/unit/test_regexes.py`` sees to those.
+A target passes hostile input to a parser. The result has to be a value, or the parser's documented error, and the work
+has to be bounded. Work is counted in function calls, Python's and C's, and not in time, since a machine may be slow.
+Matching a regular expression is a single call; ``tests/unit/test_regexes.py`` covers those.
 
-With ``FUZZ_SEED`` a target's examples come in the same order each time, so that a check of a change says what the
-change did. Without it each run makes new ones.
+With ``FUZZ_SEED`` a target runs the same examples in the same order each time, so that a failure is caused by the
+change under test. Without it each run generates new ones.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ _CALLS, _CALLS_PER_BYTE = 20_000, 100
 
 
 def fuzzed(target: Callable[..., None], *strategies: st.SearchStrategy[Any]) -> None:
-    """Run the target over examples of the strategies until its time is over; at least once."""
+    """Run the target on examples of the strategies until its time is up; at least once."""
     end = time.monotonic() + SECONDS
     seeds = random.Random(f"{_SEED} {target.__module__} {target.__qualname__}" if _SEED else None)  # noqa: S311
-    # Without FUZZ_SECONDS the same examples each time: a suite is to say what a change did.
+    # Without FUZZ_SECONDS the same examples each time: a failure of the suite has to be caused by the change.
     rules = settings(
         max_examples=_EXAMPLES, derandomize=not SECONDS, suppress_health_check=_CHECKS, deadline=None, database=None
     )
@@ -57,9 +57,9 @@ def fuzzed(target: Callable[..., None], *strategies: st.SearchStrategy[Any]) -> 
 def documented(
     read: Callable[[], T], *errors: type[Exception], size: int, calls: int = _CALLS, per_byte: int = _CALLS_PER_BYTE
 ) -> T | None:
-    """What ``read`` gives; None where it raises one of its documented errors, which has to be one that can be shown.
+    """The result of ``read``; None if it raises one of its documented errors, whose text has to be printable.
 
-    ``size`` is how many bytes it was given: more calls than ``calls`` and ``per_byte`` for each are too many.
+    ``size`` is the input's length in bytes: ``read`` may make at most ``calls`` calls, and ``per_byte`` for each byte.
     """
     count = 0
 
@@ -83,7 +83,7 @@ def documented(
 
 @st.composite
 def spliced(draw: st.DrawFn, samples: Sequence[bytes]) -> bytes:
-    """One of the samples with a few places overwritten, cut out, doubled, or taken from another sample."""
+    """One of the samples with a few parts overwritten, removed, doubled, or taken from another sample."""
     data = bytearray(draw(st.sampled_from(samples)))
     for _ in range(draw(st.integers(0, 4))):
         at = draw(st.integers(0, len(data)))

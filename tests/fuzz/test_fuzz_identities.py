@@ -69,7 +69,7 @@ PEM = b"".join(one.certificate.public_bytes(Encoding.PEM) for one in (LEAF, INTE
 
 
 def signed(header: bytes, claims: bytes) -> str:
-    """A token of the bundle's own key, whatever it says: what is behind the signature check has to be reached."""
+    """A token with any content, signed by the bundle's key, so that the code after the signature check is reached."""
     text = b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in (header, claims))
     signer = key("jwt")
     assert isinstance(signer, ec.EllipticCurvePrivateKey)

@@ -1,4 +1,4 @@
-"""Fuzz targets: what comes over a connection: TLS's first bytes, HTTP/2, protobuf messages, JSON lines, /proc."""
+"""Fuzz targets for input from connections: TLS's first bytes, HTTP/2, protobuf messages, JSON lines, /proc."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_the_first_bytes_of_a_connection() -> None:
         verdicts = [first_bytes_of(data[:length]) for length in range(len(data) + 1)]
         assert verdicts[0] is FirstBytes.UNDECIDED
         decided = [one for one in verdicts if one is not FirstBytes.UNDECIDED]
-        assert len(set(decided)) <= 1, "a verdict that later bytes change"
+        assert len(set(decided)) <= 1, "later bytes changed the verdict"
         assert len(data) < 3 or decided
 
     fuzzed(

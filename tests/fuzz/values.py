@@ -1,4 +1,4 @@
-"""What the targets share: values of JSON and YAML that nobody expects, and texts that parsers get wrong."""
+"""Shared by the targets: unexpected values of JSON and YAML, and texts that parsers tend to get wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmark works from end to end, on a tiny amount; how fast anything is, no test asks."""
+"""The benchmark works from end to end on a tiny scale; speed is not asserted."""
 
 import shutil
 from pathlib import Path
@@ -63,7 +63,7 @@ def test_a_measurement_that_breaks_is_an_error_in_the_report_and_not_a_number() 
 
 @pytest.fixture(scope="module")
 def both_cas(tmp_path_factory: pytest.TempPathFactory) -> tuple[Certs, Certs]:
-    """Certificates of our CA, and of one that nobody trusts."""
+    """Certificates of our CA, and of a CA that no peer trusts."""
     return make_certs(tmp_path_factory.mktemp("ours")), make_certs(tmp_path_factory.mktemp("theirs"))
 
 

@@ -1,4 +1,4 @@
-"""The strangers' benchmark works from end to end, on a tiny amount; what anything costs, no test asks."""
+"""The strangers' benchmark works from end to end on a tiny scale; costs are not asserted."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ pytestmark = pytest.mark.timeout(180)
 
 @pytest.fixture(autouse=True)
 def x25519() -> None:
-    """All contenders speak one group, which the ``ssl`` module of Python before 3.11.4 does not know."""
+    """Skip without X25519: all contenders use it, and the ``ssl`` module before Python 3.11.4 does not know it."""
     try:
         TlsOptions(group="X25519")
     except ConfigError as error:
@@ -86,7 +86,7 @@ class Lenient:
 
 @asynccontextmanager
 async def lenient(ground: Ground) -> AsyncIterator[Target]:
-    """A server that asks for a certificate and serves whoever comes."""
+    """A server that requests a certificate and serves every client."""
     own, friend = ground.certs.sides[Side.SERVER], ground.certs.sides[Side.CLIENT]
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(own.chain, own.key)

@@ -1,4 +1,4 @@
-"""Each check of the soak run can fail: it is shown what it looks for, by the same code, and tells of it."""
+"""Each check of the soak run can fail: the same code is given a violation, and has to report it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def nothing(*_: object) -> None:
 
 
 def mesh_of(directory: Path, **ports: Any) -> Mesh:
-    """A mesh that is not started, with these ports for the flow and the listener under test."""
+    """An unstarted mesh with these ports for the flow and the listener under test."""
     server, agent, *sidecars = (
         Program(name, [], directory / f"{name}.out", nothing) for name in ("server", "agent", "web", "db", "brief")
     )
@@ -50,7 +50,7 @@ def mesh_of(directory: Path, **ports: Any) -> Mesh:
 
 @asynccontextmanager
 async def open_to_all() -> AsyncIterator[int]:
-    """A TLS listener that verifies nobody and echoes."""
+    """A TLS listener that verifies no client and echoes."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     load_svid(context, foreign_svid(id_of("db"), SystemClock()))
     app = App("open to all", Violations())

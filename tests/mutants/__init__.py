@@ -1,5 +1,5 @@
-"""Mutation tests: small wrong edits of the code that decides who may talk, each of which some test has to notice.
+"""Mutation tests: small wrong edits of the code that verifies and authorizes peers, each of which a test must detect.
 
-``make mutants`` runs them. ``edits`` makes the mutants of a file, ``targets`` says which files and which of their
-tests, and which mutants change nothing that can be observed; ``run`` runs the tests on each.
+``make mutants`` runs them. ``edits`` makes the mutants of a file, ``targets`` lists files, their tests, and mutants
+without an observable effect; ``run`` runs the tests on each.
 """

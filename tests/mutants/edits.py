@@ -1,6 +1,6 @@
 """The mutants of a source file: one small edit each, by its syntax tree. Pure.
 
-Not edited: what only people read (messages of errors and of the log, ``__repr__``), defaults and annotations.
+Not edited: text for people (messages of errors and of the log, ``__repr__``), defaults and annotations.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LONGEST_NAME = 100
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """``name`` says where and what, and stays when lines move; ``source`` is the whole file with the edit."""
+    """``name`` identifies place and edit, and does not change when lines move; ``source`` is the whole edited file."""
 
     name: str
     line: int
@@ -95,7 +95,7 @@ def _of_statement(block: list[ast.stmt], place: int, statement: ast.stmt, where:
 
         yield _Site(where, f"without {_shown(statement)}", statement.lineno, drop)
     if isinstance(statement, ast.Raise):
-        return  # its words are for people
+        return  # its message is for people
     if isinstance(statement, ast.AugAssign) and isinstance(statement.op, ast.Add | ast.Sub):
         other = ast.Sub() if isinstance(statement.op, ast.Add) else ast.Add()
 
@@ -110,7 +110,7 @@ def _of_statement(block: list[ast.stmt], place: int, statement: ast.stmt, where:
 
 
 def _of_condition(statement: ast.If | ast.While, where: str) -> Iterator[_Site]:
-    """The contrary of one that has no contrary of its own among its expressions."""
+    """The negation of a condition that has no negation among its expressions."""
     test = statement.test
     if isinstance(test, ast.Compare | ast.UnaryOp | ast.Constant):
         return
@@ -131,7 +131,7 @@ def _is_left_out(statement: ast.stmt) -> bool:
 
 
 def _may_go(statement: ast.stmt) -> bool:
-    """Whether the rest is still a function without it."""
+    """Whether the rest is still a valid function without this statement."""
     if isinstance(statement, ast.Assign):
         return all(isinstance(target, ast.Attribute | ast.Subscript) for target in statement.targets)
     if isinstance(statement, ast.AugAssign):
@@ -142,7 +142,7 @@ def _may_go(statement: ast.stmt) -> bool:
 
 
 def _expressions(statement: ast.AST) -> Iterator[ast.expr]:
-    """Those of the statement itself, not of the statements in it, of a text, or of a lambda's default."""
+    """The expressions of the statement itself, without nested statements, f-strings and defaults of lambdas."""
     for child in ast.iter_child_nodes(statement):
         if isinstance(child, ast.stmt | ast.excepthandler | ast.JoinedStr | ast.arguments):
             continue
@@ -208,7 +208,7 @@ def _of_comparison(node: ast.Compare, where: str) -> Iterator[_Site]:
 
 
 def _of_call(node: ast.Call, where: str) -> Iterator[_Site]:
-    """An argument that is somebody's attribute: a verdict is about just that peer, port or time."""
+    """Replaces an argument that is an attribute: a verdict must depend on exactly that peer, port or time."""
     for place, argument in enumerate(node.args):
         if isinstance(argument, ast.Attribute):
 

@@ -1,7 +1,7 @@
 """Runs the tests of each mutant, on a copy of the package. ``python -m tests.mutants.run --help``.
 
-A mutant is killed when a test fails or takes too long, and survives when all pass. Exit status 1: one survived that
-``targets.EQUIVALENT`` gives no reason for.
+A mutant is killed when a test fails or takes too long, and survives when all pass. Exit status 1: a mutant survived for
+which ``targets.EQUIVALENT`` has no reason.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from tests.mutants.targets import EQUIVALENT, PACKAGE, TARGETS, Target
 __all__ = ["main"]
 
 _ROOT = Path(__file__).parents[2]
-#: Seconds for one test; a mutant whose test hangs is killed by that.
+#: Timeout of one test in seconds; a mutant whose test hangs is killed by that.
 _A_TEST = 30
-#: How much longer than the unchanged code a mutant's tests may take, in times and in seconds beside.
+#: How much longer than the unchanged code a mutant's tests may take: a factor, and seconds on top.
 _TIMES, _BESIDE = 4, 60
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run them; gives the exit status."""
+    """Run the mutants; returns the exit status."""
     parser = argparse.ArgumentParser(description="Mutation tests of the code that decides who may talk.")
     parser.add_argument("files", nargs="*", help="only these, such as sidecar/registry.py")
     parser.add_argument("--like", default="", help="only mutants with this text in their name")
@@ -77,7 +77,7 @@ def _run_target(target: Target, like: str, jobs: int, *, only_list: bool) -> int
 
 
 def _time_unchanged(target: Target) -> float:
-    """Of the tests on the code as it is. They have to pass, and to be run on the copy: one that is broken fails."""
+    """The time of the tests on unchanged code. They have to pass, and to run on the copy: a broken copy fails."""
     began = time.monotonic()
     unchanged = (PACKAGE / target.file).read_text("utf-8")
     if not _passes(target, unchanged, None):

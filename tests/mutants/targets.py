@@ -1,4 +1,4 @@
-"""Which files are mutated, which tests have to notice, and which mutants can't be noticed."""
+"""Which files are mutated, which tests must detect the mutants, and which mutants are equivalent."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ TARGETS = (
     Target("tls/context.py", _TLS),
 )
 
-#: By file and name, why no test can tell the mutant from the code.
+#: By file and name, why no test can distinguish the mutant from the code.
 EQUIVALENT: Mapping[str, Mapping[str, str]] = {
     "svid/verifier.py": {
         "PeerVerifier._one_copy: the boundary of `len(self._shared) >= self._size`": (

@@ -1,7 +1,7 @@
-"""The apps behind the sidecars: they echo, and remember who came.
+"""The apps behind the sidecars: they echo, and record their callers.
 
-A caller opens with a line. Only a line that a friendly client announced beforehand is one that may arrive, and once.
-Whatever else arrives was let in wrongly: it is recorded here even where the stranger itself saw nothing of it.
+A caller opens with a line. Only a line that a friendly client has announced may arrive, and only once. Any other line
+is a wrong admission: it is recorded here even if the stranger itself reads no response.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class App:
         else:
             self.strangers += 1
             self._violations.add("wrong admission", f"the app {self.name} got {line[:80]!r} of a stranger")
-        # A stranger is answered, too: so that it can see that it was let in.
+        # A stranger gets a response too, so that it notices its admission.
         writer.write(line)
         while chunk := await reader.read(_CHUNK):
             writer.write(chunk)

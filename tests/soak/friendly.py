@@ -1,6 +1,6 @@
-"""Friendly clients: they dial their own sidecar in clear, all the time, and want every byte back.
+"""Friendly clients: they keep dialling their own sidecar in plaintext, and expect every byte back.
 
-Beside the many short connections each flow between web and db has one that stays open for the whole run, through every
+Beside the many short connections, each flow between web and db has one that stays open for the whole run, through every
 rotation and every kill.
 """
 
@@ -22,13 +22,13 @@ __all__ = ["FriendlyLoad"]
 _AT_ONCE = 2  # of each flow
 _PAUSES_S = (0.02, 0.15)
 _SIZES = (16, 2_000, 60_000, 300_000)
-#: Not a bound on speed: what has no answer by then hangs.
+#: Not a bound on speed: a call without a response by then counts as hanging.
 _TIMEOUT_S = 90.0
 
 
 @dataclass(slots=True)
 class FriendlyLoad:
-    """``served`` counts by flow, ``last_served`` is the time at which the last one of a flow began that was."""
+    """``served`` counts by flow; ``last_served`` is when the last served connection of a flow began."""
 
     mesh: Mesh
     apps: dict[tuple[str, bool], App]
@@ -80,7 +80,7 @@ class FriendlyLoad:
         return None if heard == said else f"{len(said)} bytes sent, {len(heard)} came back, or others"
 
     async def _stay(self, flow: Flow) -> None:
-        """One connection for the whole run: it says something twice a second, and has it back."""
+        """One connection for the whole run, which sends a line twice a second and reads its echo."""
         line, began = self._announce(flow, "long"), time.time()
         try:
             reader, writer = await asyncio.open_connection(*self.mesh.outbound(flow))

@@ -1,4 +1,4 @@
-"""Hostile load: what costs the mesh something and never was meant to be served. Each kind has a rate of its own."""
+"""Hostile load: attempts that cost the mesh work and must not be served. Each kind has its own rate."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ __all__ = ["HostileLoad", "chains_of"]
 
 _BUNDLE_CALL = "/meshtls.server.v1.Attestation/GetBundle"
 _RESETS = 300
-#: Longer than the listeners wait for a handshake: it is theirs to hang up.
+#: Longer than the listeners' handshake timeout: they have to close the connection.
 _HELD_S = 8.0
 _MOST_HELD = 64
 
 
 def chains_of(mesh: Mesh, captured: X509Svid) -> list[HostileChain]:
-    """All hostile chains, about the mesh's own authorities; making them takes a second or two."""
+    """All hostile chains against the mesh's own authorities; making them takes a second or two."""
     chain = [one.public_bytes(Encoding.DER) for one in captured.chain]
     authorities = [*mesh.bundle.x509_authorities, *captured.chain[1:]]
     return list(hostile_chains(str(id_of("web")), authorities, chain))
@@ -42,7 +42,7 @@ def chains_of(mesh: Mesh, captured: X509Svid) -> list[HostileChain]:
 
 @dataclass(slots=True)
 class HostileLoad:
-    """``done`` counts by kind. What an attempt was answered does not matter, except a token that is accepted."""
+    """``done`` counts by kind. The response to an attempt does not matter, except an accepted token."""
 
     mesh: Mesh
     chains: list[HostileChain]
@@ -75,7 +75,7 @@ class HostileLoad:
             try:
                 await attempt(chances)
             except (OSError, EOFError, MeshtlsError, ValueError):
-                # Refused, cut, or the server is down just now: all of it is well.
+                # Refused, reset, or the server is down at the moment: each is acceptable.
                 self.done[f"{kind}, refused early"] += 1
             self.done[kind] += 1
             await self.load.pause(chances.uniform(0.5, 1.5) * pause)
@@ -94,7 +94,7 @@ class HostileLoad:
         await self._hold(self._listener(chances), hello[: chances.choice((3, len(hello) // 2, len(hello)))])
 
     async def _hold(self, address: tuple[str, int], said: bytes) -> None:
-        """Say this and no more, until the other side hangs up."""
+        """Send this and no more, until the other side closes the connection."""
         if len(self._held) < _MOST_HELD:
             reader, writer = await asyncio.open_connection(*address)
             writer.write(said)

@@ -19,7 +19,7 @@ __all__ = ["Kills"]
 
 _APART_S = (1.0, 6.0)
 _DOWN_S = (0.0, 1.5)
-#: No bound on speed: a mesh that is not well by then does not heal.
+#: Not a bound on speed: a mesh that has not healed by then does not heal.
 _HEALS_S = 180.0
 
 
@@ -34,14 +34,14 @@ class Kills:
     load: Load
     outages: list[Outage] = field(default_factory=list)
     done: Counter[str] = field(default_factory=Counter)
-    #: What the present outage waits for; empty when all is well.
+    #: The missing conditions for the end of the present outage; empty outside of one.
     unhealed: list[str] = field(default_factory=list)
 
     async def run_until(self, calm: float) -> None:
-        """Kill until this monotonic time, and until each of the three kinds of kill was done once."""
+        """Kill until this monotonic time, and at least until each of the three kinds of kill was done once."""
         chances = self.load.chances("kills")
         choices = ((self.mesh.server,), (self.mesh.agent,), (self.mesh.server, self.mesh.agent))
-        victims = chances.sample(choices, len(choices))  # each of them once, before chance is free
+        victims = chances.sample(choices, len(choices))  # each kind once, then at random
         while self.load.going:
             await self.load.pause(chances.uniform(*_APART_S))
             if self.load.stopped.is_set() or (not victims and time.monotonic() >= calm):

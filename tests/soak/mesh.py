@@ -31,11 +31,11 @@ __all__ = ["ALLOWED", "BRIEF_TTL", "DOMAIN", "FLOWS", "LONG_TTL", "WORKLOADS", "
 
 DOMAIN = TrustDomain("example.org")
 WORKLOADS = ("web", "db", "brief", "outsider")
-#: Seconds. An entry takes a TTL of 1 s, but half of a life is all the time that a renewal has: of 6 s, a machine with a
-#: load of 12 on two cores came a moment too late once.
+#: Seconds. An entry's TTL may be 1 s, but a renewal has only half of the lifetime: with 6 s, a machine with a load of
+#: 12 on two cores was once a moment too late.
 LONG_TTL, BRIEF_TTL = 60, 12
-#: Each is renewed at its half. An agent that is cut off for longer than the other half can't come back, since its join
-#: token is used up: that is more than an outage lasts on a busy machine. The CA's has to be twice the agent's.
+#: Each is renewed at half-life. An agent that is disconnected for longer than the other half can't return, since its
+#: join token is used up: that is longer than an outage on a busy machine. The CA's has to be twice the agent's.
 _CA_TTL, _AGENT_TTL = "180s", "90s"
 _READY_S = 90.0
 
@@ -60,7 +60,7 @@ FLOWS = (
     Flow("web to brief", "web", "brief"),
     Flow("brief to db", "brief", "db"),
 )
-#: Whom the listeners that are called by these flows let in; the two plain ones of db are one listener.
+#: The callers that the listeners of these flows allow; the two flows to db without a tunnel use one listener.
 ALLOWED = {("db", False): ("web", "brief"), ("db", True): ("web",), ("brief", False): ("web",)}
 
 
@@ -93,11 +93,11 @@ class Mesh:
         return self.directory / "agent.sock"
 
     def outbound(self, flow: Flow) -> tuple[str, int]:
-        """Where the caller's app dials."""
+        """The address that the caller's app dials."""
         return "127.0.0.1", self.ports["outbound", flow.name]
 
     def inbound(self, listener: tuple[str, bool]) -> tuple[str, int]:
-        """Where peers and strangers dial."""
+        """The address that peers and strangers dial."""
         return "127.0.0.1", self.ports["inbound", listener]
 
     def app(self, listener: tuple[str, bool]) -> int:
@@ -112,7 +112,7 @@ class Mesh:
         return "127.0.0.1", self.ports["attest"]
 
     async def unready(self) -> list[str]:
-        """What is wrong with the sidecars by their own word; a renewal that fails is, too."""
+        """The problems that the sidecars report, a failing renewal among them."""
         said = [await _readiness(self.ports["health", sidecar.name]) for sidecar in self.sidecars]
         return [
             f"{sidecar.name}: {words}"
@@ -123,7 +123,7 @@ class Mesh:
 
 @asynccontextmanager
 async def running_mesh(directory: Path) -> AsyncIterator[Mesh]:
-    """All of it, ready. Raises UnmeasuredError with what a program said last."""
+    """The whole mesh, ready. Raises UnmeasuredError with a program's last output."""
     ports = _ports()
     admin_socket, agent_socket = directory / "admin.sock", directory / "agent.sock"
     server = _program(directory, "server", _server(directory, ports), admin_socket)
@@ -189,7 +189,7 @@ def _entry(workload: str, parent: SpiffeId) -> Entry:
 
 
 def _program(directory: Path, name: str, config: dict[str, Any], path: Path) -> Program:
-    """A server or an agent: ready when it answers at this socket."""
+    """A server or an agent, which is ready once it responds on this socket."""
     file = directory / f"{name}.yaml"
     _write(file, json.dumps(config).encode())  # JSON is YAML too
 
@@ -241,7 +241,7 @@ def _sidecar(directory: Path, name: str, ports: dict[Any, int]) -> Program:
 
 
 def _is_well(readiness: str) -> bool:
-    """Whether a sidecar has an identity and hears its agent; that a short one ends soon is in the nature of it."""
+    """Whether a sidecar has an identity and a connection to its agent; a short-lived SVID always expires soon."""
     return readiness.startswith("ready") and "failing" not in readiness
 
 

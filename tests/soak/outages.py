@@ -1,9 +1,9 @@
-"""When a friendly connection may fail: only where the server or the agent was away for longer than an SVID lives. Pure.
+"""When a friendly connection may fail: only if the server or the agent was down for longer than an SVID lives. Pure.
 
 An outage begins with a kill and ends when the mesh has healed: every sidecar is ready, every workload has an SVID that
-was signed after the restart, and each flow has carried a connection since. Within it, a connection may fail from the
-moment on at which the SVID of one of its two ends is over that was known when the outage began. Before that moment and
-outside of outages none may. Times are seconds since the epoch.
+was signed after the restart, and each flow has carried a connection since. Within it, a connection may fail once the
+SVID of one of its two sides that was known at the beginning has expired. Before that, and outside of outages, no
+connection may fail. Times are seconds since the epoch.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from itertools import pairwise
 
 __all__ = ["Connection", "Life", "Outage", "SvidLives", "may_fail"]
 
-#: An SVID that came in the last moment before a kill may have reached one subscriber of the agent and not the next.
+#: An SVID issued just before a kill may have reached one watcher of the agent and not another.
 _DELIVERY_S = 1.0
 
 
@@ -39,7 +39,7 @@ class Outage:
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """An SVID: when it was first seen, and when it is over."""
+    """An SVID: when it was first seen, and when it expires."""
 
     seen: float
     not_after: float
@@ -55,18 +55,18 @@ class SvidLives:
         self.of.setdefault(workload, []).append(life)
 
     def end_known_at(self, workload: str, moment: float) -> float:
-        """When the newest SVID is over that everybody had at this moment; at once where there is none."""
+        """When the newest SVID that every watcher had at this moment expires; this moment if there is none."""
         known = [life.not_after for life in self.of.get(workload, []) if life.seen <= moment - _DELIVERY_S]
         return known[-1] if known else moment
 
     def least_left(self, workload: str) -> float | None:
-        """How many seconds were left of an SVID when the next one was seen, at the least; below 0 it came too late."""
+        """The least remaining seconds of an SVID when the next one was first seen; negative if that was too late."""
         lives = self.of.get(workload, [])
         return min((old.not_after - new.seen for old, new in pairwise(lives)), default=None)
 
 
 def may_fail(connection: Connection, outages: Iterable[Outage], lives: SvidLives) -> bool:
-    """Whether an SVID of an end was over, for want of a server or an agent, while this connection lasted."""
+    """Whether the SVID of a side expired in an outage while this connection lasted."""
     return any(_without_identity(connection.ends, connection, outage, lives) for outage in outages)
 
 

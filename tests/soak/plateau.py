@@ -1,9 +1,9 @@
-"""Whether a quantity of a process has come to rest. Pure.
+"""Whether a quantity of a process has reached a plateau. Pure.
 
 The first third of a process's life is its warm-up. Over the rest the slope is the median of the slopes between all
-pairs of samples (Theil and Sen): a peak, or a sample that came late on a busy machine, does not move it, and a leak
-does. The growth is that slope times the time that was judged. A process that lived shorter than ``LEAST_S`` seconds is
-not judged; that the longest life of each process is long enough is a check of its own.
+pairs of samples (Theil and Sen), which a leak changes, but not a peak, or a sample that was late on a busy machine. The
+growth is that slope times the judged time. A process that lived shorter than ``LEAST_S`` seconds is not judged; a
+separate check ensures that the longest life of each process is long enough.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """Growth up to the larger of these two is none: ``absolute``, and this share of the median."""
+    """Growth up to the larger of these two is permitted: ``absolute``, and this share of the median."""
 
     absolute: float
     share: float
@@ -41,7 +41,7 @@ class Bound:
 
 
 def growth(samples: Sequence[Sample]) -> float | None:
-    """By how much the value grew after the warm-up; None where the samples are too few to tell."""
+    """The growth of the value after the warm-up; None if there are too few samples."""
     if not samples or samples[-1].seconds - samples[0].seconds < LEAST_S:
         return None
     begin = samples[0].seconds + (samples[-1].seconds - samples[0].seconds) / 3

@@ -1,4 +1,4 @@
-"""A program of the ``meshtls`` command that is killed and started again, always by its own process id."""
+"""A program of the ``meshtls`` command that is killed and restarted, always by its process id."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Ready = Callable[[subprocess.Popen[str], Path], Awaitable[None]]
 
 
 class Program:
-    """``life`` counts its starts. ``ready`` waits until it serves; raises UnmeasuredError where it never does."""
+    """``life`` counts the starts. ``ready`` waits until the program serves; raises UnmeasuredError if it never does."""
 
     def __init__(self, name: str, argv: list[str], log: Path, ready: Ready) -> None:
         self.name = name
@@ -35,11 +35,11 @@ class Program:
 
     @property
     def pid(self) -> int | None:
-        """None while it is down on purpose."""
+        """The process id; None while the program is down on purpose."""
         return self._process.pid if self._process else None
 
     async def start(self) -> None:
-        """Start it and wait until it serves."""
+        """Start the program and wait until it serves."""
         self.life += 1
         self.began = time.monotonic()
         self._process = self._stack.enter_context(started(self._argv, self.log))
@@ -52,12 +52,12 @@ class Program:
         await self.stop()
 
     async def stop(self) -> None:
-        """SIGTERM where it still runs, and wait."""
+        """Send SIGTERM if the program runs, and wait for its end."""
         self._process = None
         await asyncio.to_thread(self._stack.close)
 
     def end_of(self) -> str | None:
-        """How it ended on its own; None while it runs, or is down on purpose."""
+        """A message about an unexpected end; None while the program runs, or is down on purpose."""
         if self._process is None or self._process.poll() is None:
             return None
         return f"{self.name} ended with status {self._process.returncode}: {last_line(self.log)}"
@@ -65,7 +65,7 @@ class Program:
 
 @asynccontextmanager
 async def running(program: Program) -> AsyncIterator[Program]:
-    """Started; whatever of it runs at the end is stopped."""
+    """The program, started; it is stopped at the end if it runs."""
     try:
         await program.start()
         yield program

@@ -1,4 +1,4 @@
-"""What a run found: a table for people, JSON for programs. Pure."""
+"""The result of a run: a table for people, JSON for programs. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Figure", "Report", "rows", "table"]
 
 
 class Figure(msgspec.Struct, frozen=True):
-    """One line of the table: what was counted or measured, and where it needs words, what it means."""
+    """One line of the table: a count or measurement, with a note if it needs one."""
 
     part: str
     name: str
@@ -22,7 +22,7 @@ class Figure(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """``violations`` are named one by one; a run without any has passed. ``kept`` is the directory of a failed one."""
+    """``violations`` are listed one by one; a run without any has passed. ``kept`` is the directory of a failed run."""
 
     seed: int
     seconds: float

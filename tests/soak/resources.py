@@ -18,7 +18,7 @@ __all__ = ["Held", "Resources", "Trend"]
 _EVERY_S = 0.5
 _MIB = float(1 << 20)
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-#: An idle process has as many descriptors as when it was ready, and a few that come with the first work.
+#: An idle process has as many descriptors as when it became ready, plus a few that its first work opens.
 _IDLE_MORE = 16
 _RSS, _DESCRIPTORS = "memory", "descriptors"
 _BOUNDS = {_RSS: Bound(absolute=8.0, share=0.1), _DESCRIPTORS: Bound(absolute=24.0, share=0.25)}
@@ -27,7 +27,7 @@ _UNITS = {_RSS: "MiB", _DESCRIPTORS: ""}
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What a process has now; memory in MiB (resident set size)."""
+    """The present resources of a process; memory in MiB (resident set size)."""
 
     memory: float
     descriptors: int
@@ -56,7 +56,7 @@ class Resources:
     _idle: dict[str, int] = field(default_factory=dict)
 
     def note_idle(self) -> None:
-        """Remember what each process has before there is any load."""
+        """Record the resources of each process before any load."""
         for program in self.mesh.programs:
             if held := held_by(program):
                 self._idle[program.name] = held.descriptors
@@ -79,7 +79,7 @@ class Resources:
         return found
 
     def judge(self) -> list[Trend]:
-        """The trends, each growth above its bound noted as a violation."""
+        """The trends; a growth above its bound is recorded as a violation."""
         trends = list(self._trends())
         for one in trends:
             if one.growth is None:
@@ -116,12 +116,12 @@ class Resources:
 
 
 def held_by(program: Program) -> Held | None:
-    """None where it does not run."""
+    """The resources of this process; None if it does not run."""
     if program.pid is None:
         return None
     place = Path(f"/proc/{program.pid}")
     try:
         pages = int((place / "statm").read_text().split()[1])
         return Held(pages * _PAGE / _MIB, len(os.listdir(place / "fd")))
-    except (FileNotFoundError, ProcessLookupError, PermissionError):  # it is just being killed
+    except (FileNotFoundError, ProcessLookupError, PermissionError):  # being killed at this moment
         return None

@@ -1,4 +1,4 @@
-"""Rotation: the entries of web and db are changed every two seconds, and what the agent serves is watched."""
+"""Rotation: the entries of web and db are changed every two seconds, and the agent's SVIDs are watched."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FORCED = ("web", "db")
 
 @dataclass(slots=True)
 class Rotation:
-    """``newest`` is the present SVID of each workload, ``seen`` how many there were."""
+    """``newest`` is the present SVID of each workload, ``seen`` the number of its SVIDs so far."""
 
     mesh: Mesh
     load: Load
@@ -76,7 +76,7 @@ class Rotation:
             self.lives.add(workload, Life(time.time(), _seconds(svid.not_after)))
 
     async def _force(self) -> None:
-        """An SVID fits its entry only as long as that has the same TTL: one second more or less has it signed anew."""
+        """Change the TTL of an entry by a second: its SVID no longer fits the entry, and is signed again."""
         with closing(local_channel(self.mesh.admin_socket)) as channel:
             admin = AdminClient(channel)
             count = 0
@@ -88,7 +88,7 @@ class Rotation:
                         replace(one, x509_svid_ttl=LONG_TTL - count % 2, revision=0) for one in entries
                     )
                 except LocalIdentityError:
-                    await self.load.pause(0.2)  # the server is down: it has to be told once it is back
+                    await self.load.pause(0.2)  # the server is down: repeat the change once it is back
                     continue
                 await self.load.pause(_EVERY_S)
 

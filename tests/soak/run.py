@@ -33,11 +33,11 @@ from tests.support.server import new_csr
 
 __all__ = ["soak"]
 
-#: After this share of the time nothing is killed any more: the server and the agent live long enough to be judged.
+#: No process is killed after this share of the time, so that server and agent live long enough to be judged.
 _KILLING = 0.55
 _PROGRESS_S = 5.0
 _SAMPLE_S = 0.5
-#: Long enough for every connection without handshake to be hung up on.
+#: Long enough for every connection without a handshake to be closed by its listener.
 _SETTLES_S = 60.0
 _EXPIRED_TTL = timedelta(seconds=2)
 
@@ -71,7 +71,7 @@ class _Run:
                 load.begin(tasks)
             tasks.create_task(self._watch(began))
             await self.kills.run_until(began + self.seconds * _KILLING)
-            # On a busy machine an outage may be long; the calm after the last one is as long as it was to be.
+            # On a busy machine an outage may be long; the calm after the last one still has its planned length.
             calm = time.monotonic() + self.seconds * (1 - _KILLING)
             await self.load.pause(max(began + self.seconds, calm) - time.monotonic())
             self.load.stop()
@@ -112,7 +112,7 @@ class _Run:
         )
 
     async def _settle(self) -> None:
-        """Without load every process gives its descriptors back."""
+        """Check that every process releases its descriptors without load."""
         deadline = time.monotonic() + _SETTLES_S
         while (above := self.resources.above_idle()) and time.monotonic() < deadline:  # noqa: ASYNC110  # no event
             await asyncio.sleep(0.2)
@@ -120,7 +120,7 @@ class _Run:
             self.violations.add("descriptors leak", one)
 
     def judge(self) -> tuple[int, int]:
-        """The checks on all that was recorded; how many friendly failures were permitted, and how many were not."""
+        """Run the checks on the records; returns the numbers of permitted and of other friendly failures."""
         permitted = forbidden = 0
         for flow, connection in self.friendly.failures:
             if may_fail(connection, self.kills.outages, self.rotation.lives):
@@ -141,7 +141,7 @@ class _Run:
         return permitted, forbidden
 
     def _untested(self) -> Iterator[str]:
-        """What has to have happened for the run to mean anything."""
+        """What the run has not exercised, so that its result means nothing."""
         counts: dict[str, Mapping[str, int]] = {
             "friendly": self.friendly.served,
             "strangers": self.strangers.refused,
@@ -231,7 +231,7 @@ async def _prepared(seed: int, seconds: float, directory: Path, say: Say) -> Asy
 
 
 async def _short_lived(mesh: Mesh) -> X509Svid:
-    """A real SVID of an identity that is allowed; it is over in two seconds."""
+    """A real SVID of an allowed identity, which expires in two seconds."""
     key = new_key()
     with closing(local_channel(mesh.admin_socket)) as channel:
         chain = await AdminClient(channel).mint_x509(id_of("web"), new_csr(key), _EXPIRED_TTL)
@@ -239,13 +239,13 @@ async def _short_lived(mesh: Mesh) -> X509Svid:
 
 
 async def soak(seed: int, seconds: float, directory: Path, say: Say) -> Report:
-    """Raises UnmeasuredError where the mesh does not start at all."""
+    """Run it all. Raises UnmeasuredError if the mesh does not start."""
     async with _prepared(seed, seconds, directory, say) as run:
         say(f"the mesh is ready in {directory}; {len(run.hostile.chains)} hostile chains")
         began = time.monotonic()
         await run.run()
         took = time.monotonic() - began
-    # All processes have ended, and their logs are whole.
+    # All processes have ended, so their logs are complete.
     permitted, forbidden = run.judge()
     log = _read_access_logs(run.mesh, run.violations)
     trends = run.resources.judge()
@@ -254,7 +254,7 @@ async def soak(seed: int, seconds: float, directory: Path, say: Say) -> Report:
 
 
 def _read_access_logs(mesh: Mesh, violations: Violations) -> dict[str, int]:
-    """The sidecars' own word: whom they let in. It has to be one of those that may."""
+    """Check the sidecars' access logs: each admitted identity must be an allowed one."""
     counts = {"allowed": 0, "denied": 0, "failed": 0}
     serials = set()
     decoder = msgspec.json.Decoder(AccessLine)

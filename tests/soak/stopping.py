@@ -1,4 +1,4 @@
-"""Loops that go on until the load is to end."""
+"""Loops that run until the load is stopped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["Load"]
 
 
 class Load:
-    """``stop`` ends every loop between two of its rounds. Each loop has its own chances, from the seed."""
+    """``stop`` ends every loop between two of its rounds. Each loop has its own random generator, from the seed."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -26,7 +26,7 @@ class Load:
         return random.Random(f"{self.seed} {name}")  # noqa: S311  # chances, not secrets
 
     async def pause(self, seconds: float) -> None:
-        """Wait so long, or until the end."""
+        """Wait this long, or until the stop."""
         try:
             async with asyncio.timeout(seconds):
                 await self.stopped.wait()

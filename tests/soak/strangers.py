@@ -1,7 +1,7 @@
-"""Strangers: complete clients with the wrong credentials, or none. Not one byte of theirs may be echoed.
+"""Strangers: complete clients with the wrong credentials, or none. No byte of theirs may be echoed.
 
-Each opens with a line of its own and looks for that line in whatever comes back. ``probe`` is the same code with a good
-identity: a stranger that is let in would be seen.
+Each opens with a unique line and looks for that line in the response. ``probe`` is the same code with a good identity,
+which shows that an admitted stranger would be detected.
 """
 
 from __future__ import annotations
@@ -35,8 +35,10 @@ _H2 = "h2"
 
 @dataclass(slots=True)
 class Credentials:
-    """What strangers have got hold of. ``outsider`` follows the present SVID of an identity that nobody allows;
-    ``expired`` is a real SVID of an allowed one, whose time is over.
+    """The strangers' credentials.
+
+    - ``outsider``: a source of the present SVID of an identity that no policy allows.
+    - ``expired``: a real but expired SVID of an allowed identity.
     """
 
     outsider: Callable[[], X509Svid]
@@ -61,7 +63,7 @@ def new_key() -> ec.EllipticCurvePrivateKey:
 
 
 def _context(svid: X509Svid | None, alpn: str | None) -> ssl.SSLContext:
-    """A client that presents this and checks nothing itself."""
+    """A client context that presents this and verifies nothing."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     if svid is not None:
@@ -72,7 +74,7 @@ def _context(svid: X509Svid | None, alpn: str | None) -> ssl.SSLContext:
 
 
 async def probe(address: tuple[str, int], line: bytes, tls: ssl.SSLContext | None, *, alpn: str | None = None) -> bool:
-    """Whether this line comes back from this listener; it hangs up as soon as it does."""
+    """Whether this listener echoes this line; the connection is closed as soon as it does."""
     try:
         async with asyncio.timeout(_TIMEOUT_S):
             reader, writer = await asyncio.open_connection(*address, ssl=tls)
@@ -83,13 +85,13 @@ async def probe(address: tuple[str, int], line: bytes, tls: ssl.SSLContext | Non
                     heard += more
             finally:
                 writer.transport.abort()
-    except OSError:  # refused in whatever way; a TimeoutError is one
+    except OSError:  # any kind of refusal; TimeoutError is an OSError
         return False
     return line in heard
 
 
 def _connect(line: bytes, address: tuple[str, int]) -> bytes:
-    """A stream of a tunnel that says this."""
+    """A tunnel stream that sends this."""
     block = hpack.Encoder().encode([(":method", "CONNECT"), (":authority", f"{address[0]}:{address[1]}")])
     return PREFACE + frame(SETTINGS, 0, 0) + frame(HEADERS, END_HEADERS, 1, bytes(block)) + frame(DATA, 0, 1, line)
 
@@ -123,7 +125,7 @@ class StrangerLoad:
     async def attempt(
         self, kind: str, listener: tuple[str, bool], address: tuple[str, int], *, as_tunnel: bool
     ) -> None:
-        """One stranger of this kind, as a peer in a tunnel where the listener takes one."""
+        """One stranger of this kind, through a tunnel if the listener accepts one."""
         self._count += 1
         line = f"stranger {self._count} {kind}\n".encode()
         alpn = _H2 if listener[1] and as_tunnel and kind != _PLAINTEXT else None
@@ -135,6 +137,6 @@ class StrangerLoad:
             self.refused[kind] += 1
 
     async def check_twin(self, svid: X509Svid, line: bytes, listener: tuple[str, bool], alpn: str | None) -> None:
-        """The same client with an identity that is allowed is served, or the strangers show nothing."""
+        """Check that the same client with an allowed identity is served: otherwise the refusals would prove nothing."""
         if not await probe(self.mesh.inbound(listener), line, _context(svid, alpn), alpn=alpn):
             self.violations.add("friendly failure", f"the strangers' client with a good identity: {line!r} was lost")

@@ -1,4 +1,4 @@
-"""What must not happen and did. Pure."""
+"""Violations of the soak run's checks. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Violation:
 
 
 class Violations:
-    """All are counted; of each check the first twenty are kept in words."""
+    """All violations are counted; the texts of the first twenty of each check are kept."""
 
     def __init__(self) -> None:
         self.found: list[Violation] = []
@@ -34,6 +34,6 @@ class Violations:
             self.found.append(Violation(check, detail))
 
     def lines(self) -> list[str]:
-        """Each violation that was kept, and how many more there were of its check."""
+        """Each kept violation, and the number of further ones of its check."""
         more = [f"{check}: {count - _KEPT} more" for check, count in self.counts.items() if count > _KEPT]
         return [*map(str, self.found), *more]

@@ -1,4 +1,4 @@
-"""Administrators who create, change and delete entries while the server is killed, and hold it to its answers."""
+"""Administrators that create, change and delete entries while the server is killed, and check acknowledged writes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["WritersLoad"]
 _WRITERS = 5
 _PAUSES_S = (0.0, 0.06)
 _MOST_KEPT = 25  # of each writer
-#: No process has it: these identities are signed by the agent and given to nobody.
+#: No process has this selector: the agent signs these identities, and no workload gets them.
 _NOBODY = (Selector.parse("unix:uid:4294967000"),)
 _ELSEWHERE = id_of("node-elsewhere")
 LOST = "lost write"
@@ -31,7 +31,7 @@ LOST = "lost write"
 
 @dataclass(slots=True)
 class WritersLoad:
-    """Each writer has entries of its own, so the order of the calls on one entry is known."""
+    """Each writer has its own entries, so the order of the calls on one entry is known."""
 
     mesh: Mesh
     violations: Violations
@@ -46,7 +46,7 @@ class WritersLoad:
             tasks.create_task(self._write(number, parent, self.load.chances(f"writer {number}")))
 
     async def compare(self, admin: AdminClient) -> None:
-        """The whole store with the model; no call of a writer may be under way."""
+        """Compare the whole store with the model, while no call of a writer is in progress."""
         held = {str(one.spiffe_id): one.x509_svid_ttl async for one in admin.entries() if one.selectors == _NOBODY}
         for wrong in self.model.observe_all(held):
             self.violations.add(LOST, wrong)
@@ -72,7 +72,7 @@ class WritersLoad:
     async def _change(
         self, admin: AdminClient, kept: list[Entry], name: SpiffeId, parent: SpiffeId, chances: random.Random
     ) -> None:
-        """One call, and what its answer makes certain. Raises LocalIdentityError where there is none."""
+        """One call, whose response is recorded in the model. Raises LocalIdentityError if there is no response."""
         ttl = chances.randrange(60, 3_600)
         weights = (4, 3, 3) if len(kept) < _MOST_KEPT else (0, 1, 3)
         what = chances.choices(("create", "update", "delete"), weights)[0] if kept else "create"
@@ -94,7 +94,7 @@ class WritersLoad:
         self.model.acknowledge(str(entry.spiffe_id), wanted)
 
     async def _found_again(self, admin: AdminClient, prefix: str, parent: SpiffeId) -> list[Entry]:
-        """The writer's own entries once the server is back; each has to be one that the model has."""
+        """The writer's entries once the server is back; each must match the model."""
         while True:
             try:
                 found = [one async for one in admin.entries(EntryFilter(parent_id=parent))]

@@ -1,7 +1,7 @@
-"""What the data store may hold after the calls that were made, by what is known of their outcome. Pure.
+"""The possible contents of the data store after a series of calls, given their known outcomes. Pure.
 
-An entry is named by its SPIFFE ID and has a value, here its TTL; None is: there is none. A call that was acknowledged
-leaves one possible value. A call without an answer may have been carried out or not, so it leaves both.
+An entry is identified by its SPIFFE ID and has a value, here its TTL; None means no entry. An acknowledged call leaves
+one possible value. A call without a response may have been executed or not, so it leaves both.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Value = int | None
 
 
 class WritesModel:
-    """``acknowledged`` counts the calls by whose answer the store is held."""
+    """``acknowledged`` counts the calls whose effect the store must have."""
 
     def __init__(self) -> None:
         self.acknowledged = 0
@@ -22,21 +22,21 @@ class WritesModel:
         self._possible: dict[str, frozenset[Value]] = {}
 
     def acknowledge(self, name: str, value: Value) -> None:
-        """The call that sets this value was answered with success."""
+        """The call that sets this value was acknowledged."""
         self.acknowledged += 1
         self._possible[name] = frozenset({value})
 
     def leave_open(self, name: str, value: Value) -> None:
-        """The call that sets this value was sent and not answered."""
+        """The call that sets this value was sent, without a response."""
         self.unknown += 1
         self._possible[name] = self.possible(name) | {value}
 
     def possible(self, name: str) -> frozenset[Value]:
-        """The values that this entry may have."""
+        """The possible values of this entry."""
         return self._possible.get(name, frozenset({None}))
 
     def observe(self, name: str, value: Value) -> str | None:
-        """Take over what the store holds. Gives what is wrong with it where that can't be."""
+        """Record the store's value. Returns the violation if the value is impossible."""
         possible = self.possible(name)
         self._possible[name] = frozenset({value})
         if value in possible:
@@ -45,7 +45,7 @@ class WritesModel:
         return f"{name}: wanted {wanted} by the calls that were answered, found {_words(value)}"
 
     def observe_all(self, held: Mapping[str, int], under: str = "") -> list[str]:
-        """The same for all entries whose names begin so: one that the store lacks is one that is not there."""
+        """The same for all entries with this prefix: an entry missing from the store has the value None."""
         names = sorted(name for name in {*self._possible, *held} if name.startswith(under))
         return [wrong for name in names if (wrong := self.observe(name, held.get(name))) is not None]
 

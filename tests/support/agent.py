@@ -52,7 +52,7 @@ def entry(
     dns_names: tuple[str, ...] = (),
     expires_at: datetime | None = None,
 ) -> Entry:
-    """An entry for ``spiffe://example.org<path>``; who runs the test is meant unless selectors are given."""
+    """An entry for ``spiffe://example.org<path>``, by default with the selector of the user that runs the test."""
     return Entry(
         id=entry_id or path,
         spiffe_id=SpiffeId(OURS, path),
@@ -74,7 +74,7 @@ def selectors(*texts: str) -> frozenset[Selector]:
 async def eventually(
     holds: Callable[[], bool | Awaitable[bool]], clock: ManualClock | None = None, seconds: float = 20
 ) -> None:
-    """Wait until this holds, where no event says so. ``clock`` is moved on meanwhile, a second each time."""
+    """Poll until this holds, for conditions without an event. ``clock`` is advanced a second each time."""
     async with asyncio.timeout(seconds):
         while not await _truth(holds()):
             if clock is not None:
@@ -98,7 +98,7 @@ async def http_get(port: int | None, path: str) -> tuple[str, str]:
 
 @contextmanager
 def short_directory() -> Iterator[Path]:
-    """A directory that every user may look into; a socket's path may have 107 bytes, fewer than pytest's own need."""
+    """A directory that every user can read, with a path short enough for a socket's, which has at most 107 bytes."""
     with TemporaryDirectory(prefix="meshtls-") as name:
         directory = Path(name)
         directory.chmod(0o755)

@@ -1,7 +1,7 @@
 """Real identities for tests: an authority in memory, contexts of SVIDs it issued, and leaves that break one rule.
 
-``mint_raw`` signs with the real intermediate whatever a ``Leaf`` says, so a refusal test can differ from its
-succeeding twin in that one thing::
+``mint_raw`` signs any ``Leaf`` with the real intermediate, so that a refusal test can differ from its succeeding twin
+in one thing only::
 
     good = mint_raw(authority, Leaf())
     bad = mint_raw(authority, replace(Leaf(), uris=("spiffe://example.org/a", "spiffe://example.org/b")))
@@ -35,7 +35,7 @@ OWN_NAME = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "meshtls")])
 
 @dataclass(slots=True)
 class Swapping:
-    """A source whose context, or lack of one, a test exchanges."""
+    """A source whose context, or lack of one, a test can change."""
 
     now: X509Context | LocalIdentityError
 
@@ -47,10 +47,10 @@ class Swapping:
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """What a raw leaf shall say; the default keeps every rule. Times are seconds from the clock's now.
+    """The content of a raw leaf; the default keeps every rule. Times are in seconds from the clock's now.
 
-    ``key_usage`` names the bits that are set, None leaves the extension out; so does an empty ``extended_key_usage``.
-    ``signer`` is the authority's intermediate unless given.
+    - ``key_usage``: the bits to set; None omits the extension, as does an empty ``extended_key_usage``.
+    - ``signer``: the authority's intermediate unless given.
     """
 
     uris: tuple[str, ...] = ("spiffe://example.org/web",)
@@ -87,7 +87,7 @@ def make_authority(
 def svid_for(
     authority: Authority, spiffe_id: str | SpiffeId, *, ttl: timedelta | None = None, dns_names: Iterable[str] = ()
 ) -> X509Svid:
-    """A good SVID with a new P-256 key. A text that starts with a slash is a path in the authority's trust domain."""
+    """A good SVID with a new P-256 key. An ID that starts with a slash is a path in the authority's trust domain."""
     key = ec.generate_private_key(ec.SECP256R1())
     chain = authority.issue(_as_id(authority, spiffe_id), key.public_key(), ttl=ttl, dns_names=dns_names)
     return X509Svid.from_chain(chain, key)
@@ -108,7 +108,7 @@ def context_for(
 
 
 def csr_for(key: PrivateKey, uri: str | None = None) -> x509.CertificateSigningRequest:
-    """A CSR signed by this key that asks, where ``uri`` is given, for that name."""
+    """A CSR signed by this key that requests the URI name ``uri``, if given."""
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
     if uri is not None:
         names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)])
@@ -117,7 +117,7 @@ def csr_for(key: PrivateKey, uri: str | None = None) -> x509.CertificateSigningR
 
 
 def mint_raw(authority: Authority, leaf: Leaf, clock: Clock | None = None) -> X509Svid:
-    """What ``leaf`` says, signed by the real intermediate and checked by nobody, with its key."""
+    """A certificate for ``leaf``, signed by the real intermediate without any check, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     signer = leaf.signer or authority.intermediate
     certificate = _raw_builder(leaf, key.public_key(), signer, clock or SystemClock()).sign(

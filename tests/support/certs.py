@@ -1,7 +1,7 @@
-"""Certificates with any rule broken, made by cryptography alone, so that nothing of ours is judged by itself.
+"""Certificates that break any rule, made with cryptography alone, so that our code is not tested by itself.
 
-``ca()`` and ``leaf()`` make good ones in SPIRE's shape; each keyword changes one thing. None leaves an extension out.
-Keys are cached by slot and kind: a test that needs two keys names two slots.
+``ca()`` and ``leaf()`` make good ones in SPIRE's shape; each keyword changes one thing. None omits an extension. Keys
+are cached by slot and kind: a test that needs two keys names two slots.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SHA256 = hashes.SHA256()
 BOTH_USES = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
 
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
-#: Any that a certificate can be for, good for an SVID or not.
+#: Any key that a certificate can have, permitted in an SVID or not.
 AnyKey = Key | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey | dsa.DSAPrivateKey
 Digest = hashes.SHA224 | hashes.SHA256 | hashes.SHA384 | hashes.SHA512
 Extension = tuple[x509.ExtensionType, bool]
@@ -44,14 +44,14 @@ _USAGES = (
 
 @dataclass(frozen=True)
 class Issued:
-    """A certificate and its key: what signs the next one."""
+    """A certificate and its key, which can sign another one."""
 
     certificate: x509.Certificate
     key: AnyKey
 
     @property
     def private_key(self) -> Key:
-        """The key, where it is of a kind that an SVID of ours may have."""
+        """The key, which must be of a kind permitted in our SVIDs."""
         assert isinstance(self.key, Key)
         return self.key
 

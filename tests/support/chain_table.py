@@ -1,8 +1,8 @@
-"""Chains that are odd in one thing each, and who accepts them: ``verify_peer``, OpenSSL beside it, and go-spiffe.
+"""Chains that are each unusual in one thing, and which of ``verify_peer``, OpenSSL and go-spiffe accept them.
 
-``docs/certificates.md`` holds the same table, as ``python -m tests.support.chain_table`` prints it. ``verify_peer``
-accepts no chain that OpenSSL, with the settings of our contexts, would refuse afterwards; where it refuses what another
-accepts, ``why`` is the reason.
+``docs/certificates.md`` holds the same table, as printed by ``python -m tests.support.chain_table``. ``verify_peer``
+accepts no chain that OpenSSL, with the settings of our contexts, would refuse afterwards; if it refuses a chain that
+another accepts, ``why`` is the reason.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.support.certs import leaf as any_leaf
 
 __all__ = ["CASES", "WEB", "Case", "table"]
 
-NOW = datetime.now(UTC).replace(microsecond=0)  # OpenSSL looks at the machine's clock
+NOW = datetime.now(UTC).replace(microsecond=0)  # OpenSSL uses the machine's clock
 START, END = NOW - timedelta(hours=1), NOW + timedelta(days=1)
 WEB = "spiffe://a.test/web"
 CLIENT, SERVER = ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH
@@ -66,7 +66,7 @@ def _bad(
 
 
 def below(*extra: Extension, **change: object) -> list[Issued]:
-    """A leaf below an intermediate that has something odd."""
+    """A leaf below an intermediate with these unusual properties."""
     middle = MIDDLE(ROOT, extra=extra, **change)
     return [leaf(middle, WEB), middle]
 

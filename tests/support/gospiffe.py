@@ -1,9 +1,9 @@
-"""go-spiffe, unmodified, as the other side: our small program in ``tests/interop/go``, which says in JSON what it sees.
+"""go-spiffe, unmodified, as the other side: our small program in ``tests/interop/go``, which reports events as JSON.
 
 async with go_peer(program, mesh.agent.address, "watch") as peer:
     assert (await peer.told())["event"] == "x509"
 
-Skip the test where there is no Go that can build it, or fail it where MESHTLS_REQUIRE asks for ``go``.
+Without a Go that can build it the test is skipped, or fails if MESHTLS_REQUIRE includes ``go``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ANSWER_SECONDS = 20
 
 
 class GoPeer:
-    """A running one."""
+    """A running Go program."""
 
     def __init__(self, process: Process) -> None:
         assert process.stdin is not None
@@ -34,26 +34,26 @@ class GoPeer:
         self._told, self._asked = process.stdout, process.stdin
 
     async def told(self) -> Json:
-        """The next that it says; fails where it says nothing more."""
+        """The program's next event; fails if it has ended."""
         line = await asyncio.wait_for(self._told.readline(), _ANSWER_SECONDS)
         assert line, "the Go program has ended; why is on standard error"
         said: Json = json.loads(line)
         return said
 
     async def address(self) -> tuple[str, int]:
-        """Where ``listen`` listens, which is the first that it says."""
+        """The address of ``listen``, which is its first event."""
         host, _, port = str((await self.told())["address"]).rpartition(":")
         return host, int(port)
 
     async def ask(self, *words: str) -> Json:
-        """Give it a line, and its next answer."""
+        """Send a line, and return the next event."""
         self._asked.write(" ".join(words).encode() + b"\n")
         return await self.told()
 
 
 @asynccontextmanager
 async def go_peer(program: Path, workload_api: str, *arguments: str) -> AsyncIterator[GoPeer]:
-    """Run it beside the body with this address of a Workload API; killed at the end."""
+    """Run the program while the body runs, with this address of a Workload API; killed at the end."""
     environment = {"SPIFFE_ENDPOINT_SOCKET": workload_api}
     process = await asyncio.create_subprocess_exec(program, *arguments, stdin=PIPE, stdout=PIPE, env=environment)
     try:
@@ -65,13 +65,13 @@ async def go_peer(program: Path, workload_api: str, *arguments: str) -> AsyncIte
 
 
 async def echo_line(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """What the program's ``dial`` expects of a listener."""
+    """Echo a line, as the program's ``dial`` expects from a listener."""
     writer.write(await reader.readline())
     writer.close()
 
 
 def build_go_peer(directory: Path) -> Path:
-    """Build the program into this directory; its modules come from Go's cache, or by its proxy."""
+    """Build the program into this directory; its modules come from Go's cache or proxy."""
     missing = go_missing()
     require("go", missing is None, f"{missing}, for the peer of go-spiffe")
     try:

@@ -1,6 +1,6 @@
-"""A TLS 1.3 client that asks for new keys again and again (RFC 8446 4.6.3), which Python's ``ssl`` has no call for.
+"""A TLS 1.3 client that repeatedly requests KeyUpdate (RFC 8446 4.6.3), for which Python's ``ssl`` has no call.
 
-It shakes hands by OpenSSL and makes the records after that by itself, from the secret that OpenSSL logs.
+OpenSSL does the handshake; the client builds the records after that itself, from the secret that OpenSSL logs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["BlockingAsker", "Flood", "KeyAsker"]
 _KEY_UPDATE = bytes((24, 0, 0, 1, 1))  # update_requested
 _HANDSHAKE, _APPLICATION_DATA = 22, 23
 _numbers = itertools.count()
-# The record that answers: a header, the message, its type and the tag.
+# The size of the record in response: a header, the message, its type and the tag.
 _ANSWER_BYTES = 5 + len(_KEY_UPDATE) + 1 + 16
 
 
@@ -52,11 +52,11 @@ class KeyAsker:
         self._take(next(bytes.fromhex(line[2]) for line in lines if line[0] == "CLIENT_TRAFFIC_SECRET_0"))
 
     def asks(self, count: int) -> bytes:
-        """So many records, each of which wants an answer."""
+        """This many records, each with a KeyUpdate that requests a response."""
         return b"".join(self._ask() for _ in range(count))
 
     def breaks(self) -> bytes:
-        """A record that is refused with illegal_parameter: it asks for what is neither of the two (RFC 8446 4.6.3)."""
+        """A record that is refused with illegal_parameter: its request_update is neither 0 nor 1 (RFC 8446 4.6.3)."""
         return self._record(bytes((24, 0, 0, 1, 7)), _HANDSHAKE)
 
     def says(self, data: bytes) -> bytes:
@@ -86,7 +86,7 @@ class KeyAsker:
 
 
 class BlockingAsker(KeyAsker):
-    """The same at the other end of a TCP connection, on a blocking socket. ``with`` it: that closes the socket."""
+    """The same over a TCP connection, on a blocking socket. Use it in a ``with``, which closes the socket."""
 
     def __init__(
         self, snapshot: X509Context, host: str, port: int, directory: Path, options: TlsOptions = TlsOptions()
@@ -100,7 +100,7 @@ class BlockingAsker(KeyAsker):
         self._shaken()
 
     def receive(self) -> bytes:
-        """What comes next, b"" at the end. Raises HandshakeError for an alert, OSError where the connection broke."""
+        """The next bytes, b"" at the end. Raises HandshakeError for an alert, OSError for a broken connection."""
         while not (plain := self.engine.read()) and (data := self.sock.recv(1 << 16)):
             self.engine.feed(data)
         return plain
@@ -113,7 +113,7 @@ class BlockingAsker(KeyAsker):
 
 
 class Flood:
-    """Asks through ``sock`` as fast as it takes it."""
+    """Sends KeyUpdate requests through ``sock`` as fast as possible."""
 
     def __init__(self, asker: KeyAsker, sock: socket.socket) -> None:
         self.asked = 0
@@ -121,7 +121,7 @@ class Flood:
         self._rest = b""
 
     def go_on(self, *, more: bool = True) -> None:
-        """Send until the socket is full; not ``more``: what was begun."""
+        """Send until the socket is full; without ``more`` only the unsent rest."""
         try:
             while self._rest or more:
                 if not self._rest:
@@ -132,14 +132,14 @@ class Flood:
             return
 
     async def rage(self, rounds: int) -> AsyncIterator[int]:
-        """Ask on, a round of the loop at a time; the number of each."""
+        """Keep sending, one iteration of the loop at a time; yields the number of each."""
         for number in range(rounds):
             self.go_on()
             await asyncio.sleep(0)
             yield number
 
     async def read_answers(self) -> None:
-        """Read all but one, which OpenSSL keeps back for the next bytes."""
+        """Read all responses but one, which OpenSSL sends only with the next bytes."""
         missing, loop = (self.asked - 1) * _ANSWER_BYTES, asyncio.get_running_loop()
         while missing:
             self.go_on(more=False)

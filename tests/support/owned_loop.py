@@ -1,4 +1,4 @@
-"""An event loop whose time a test owns, for what measures by the loop's clock and not by one that it is given."""
+"""An event loop whose time a test owns, for code that uses the loop's clock instead of a Clock."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["OwnedLoop", "owned", "rounds", "run"]
 
 
 class OwnedLoop(asyncio.SelectorEventLoop):
-    """Its time stands still unless a test moves ``now``, in seconds. Who sleeps on it has to be woken by that."""
+    """Its time stands still until a test advances ``now``, in seconds."""
 
     now = 0.0
 
@@ -19,7 +19,7 @@ class OwnedLoop(asyncio.SelectorEventLoop):
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
-    """As ``asyncio.run``, on such a loop."""
+    """As ``asyncio.run``, on an OwnedLoop."""
     with asyncio.Runner(loop_factory=OwnedLoop) as runner:
         runner.run(main)
 
@@ -32,6 +32,6 @@ def owned() -> OwnedLoop:
 
 
 async def rounds(count: int) -> None:
-    """Let the loop go round so often."""
+    """Let the loop run this many iterations."""
     for _ in range(count):
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Ports for programs that can't be asked which one they were given."""
+"""Ports for programs that don't report the port that they got."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ __all__ = ["free_ports"]
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listened on a moment ago; all different.
+    """Different ports without a listener a moment ago.
 
-    Below those that systems give to outgoing connections: one of these could be taken before it is listened on.
+    They are below the range of outgoing connections, any of which could be taken before the program listens.
     """
     found: dict[int, None] = {}
     while len(found) < count:

@@ -1,4 +1,4 @@
-"""A real PostgreSQL of the machine's own binaries: in a temporary directory, on a Unix socket, ended by its pid."""
+"""A real PostgreSQL from the machine's binaries: in a temporary directory, on a Unix socket, stopped by its pid."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SETTINGS = {"fsync": "on", "max_connections": "60", "shared_buffers": "16MB"}
 
 @dataclass
 class Postgres:
-    """A running cluster. ``new_database`` makes an empty database and gives its URL; ``kill`` crashes it."""
+    """A running cluster. ``new_database`` creates an empty database and returns its URL; ``kill`` simulates a crash."""
 
     directory: Path
     binaries: Path
@@ -46,9 +46,9 @@ class Postgres:
         self._run("pg_ctl", "start", "-w", "-D", str(self.data), "-l", log, "-o", options)
 
     def kill(self) -> None:
-        """Kill it hard, all of its processes, as a machine that fails would."""
+        """Kill all of its processes without cleanup, as a failing machine would."""
         pid = int((self.data / "postmaster.pid").read_text().split()[0])
-        os.kill(pid, signal.SIGQUIT)  # its immediate shutdown: no process of it cleans up
+        os.kill(pid, signal.SIGQUIT)  # immediate shutdown: none of its processes cleans up
         self._run("pg_ctl", "stop", "-w", "-m", "immediate", "-D", str(self.data), check=False)
 
     def stop(self) -> None:
@@ -62,7 +62,7 @@ class Postgres:
     def _run(self, program: str, *arguments: str, check: bool = True) -> None:
         command = [str(self.binaries / program), *arguments]
         user = self.user if os.geteuid() == 0 else None
-        # Its output goes to no pipe: the server would inherit it, and who reads it would wait for the server's end.
+        # No pipe for its output: the server would inherit it, and a reader would wait until the server ends.
         with (self.directory / f"{program}.out").open("w+") as out:
             done = subprocess.run(command, stdout=out, stderr=out, check=False, user=user, cwd=self.directory)
             out.seek(0)
@@ -71,7 +71,7 @@ class Postgres:
 
 @contextmanager
 def running_postgres() -> Iterator[Postgres]:
-    """Skip the test where there is none, or fail it where MESHTLS_REQUIRE asks for ``postgres``."""
+    """A running cluster. Without PostgreSQL the test is skipped, or fails if MESHTLS_REQUIRE includes ``postgres``."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin")) or [Path(shutil.which("initdb") or "/").parent]
     binaries = found[-1]
     require("postgres", (binaries / "initdb").exists() and (binaries / "postgres").exists(), _MISSING)

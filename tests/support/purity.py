@@ -17,7 +17,7 @@ from importlinter import Contract, ContractCheck, fields, output
 __all__ = ["PurityContract", "claimants", "claims", "impure_imports"]
 
 SOURCE = Path(__file__).parents[2] / "src"
-#: A sentence that begins with the word, with an explanation or a named exception at most.
+#: A sentence that begins with the word; it may continue with an explanation or a named exception.
 CLAIM = re.compile(r"(?:^|(?<=[.?!)] ))Pure(?:[.:;]|,? but for )")
 
 
@@ -27,7 +27,7 @@ def claims(source: str) -> bool:
 
 
 def claimants(root: Path = SOURCE) -> Iterator[str]:
-    """The modules under ``root`` that claim it. A package that does stands for all of its modules."""
+    """The modules under ``root`` that claim purity. The claim of a package covers all of its modules."""
     for path in root.rglob("*.py"):
         if claims(path.read_text("utf-8")):
             yield ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")

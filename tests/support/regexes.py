@@ -33,7 +33,7 @@ Pattern = str | bytes
 
 @dataclass(frozen=True)
 class Use:
-    """A regular expression at a place of the source: whether its match begins at one fixed place, and whether it has to
+    """A use of a regular expression in the source: whether its match begins at a fixed position, and whether it has to
     reach the end of the text.
     """
 
@@ -46,7 +46,7 @@ class Use:
 
 @dataclass
 class _Part:
-    nullable: int = 1  # in how many ways it matches nothing
+    nullable: int = 1  # the number of ways to match the empty text
     first: Counter[int] = field(default_factory=Counter)
     last: Counter[int] = field(default_factory=Counter)
 
@@ -99,7 +99,7 @@ class _Automaton:
         return _Part(0, Counter([place]), Counter([place]))
 
     def _characters(self, parsed: list[tuple[Any, Any]]) -> int:
-        # One character is what the parser's own description of it matches.
+        # Let ``re`` itself decide which characters one item matches.
         if parsed[0][0] is sre.ANY:
             return sum(1 << bit for bit, one in enumerate(_ALPHABET) if self.flags & re.DOTALL or one != "\n")
         source = _source(*parsed[0])
@@ -142,9 +142,10 @@ def _times(counted: Counter[int], ways: int) -> Counter[int]:
 
 
 def superlinear(pattern: Pattern, flags: int = 0, *, anchored: bool = False, whole: bool = True) -> str | None:
-    """Why matching may take more than linear time; None where it can't.
+    """Why matching may take more than linear time; None if it can't.
 
-    ``anchored``: it begins at one place only. Unless ``whole``, nothing is tried again once the pattern's end is met.
+    ``anchored``: the match begins at one position only. Unless ``whole``, there is no backtracking after the pattern's
+    end is reached.
     """
     automaton = _Automaton(pattern, flags, anchored=anchored)
     reached = [_reached([one], lambda place: automaton.next[place]) for one in range(len(automaton.sets))]
@@ -173,7 +174,7 @@ def _twice(automaton: _Automaton, reached: Sequence[set[int]], state: int) -> bo
 
 
 def _steps(automaton: _Automaton, at: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """All that one character can lead these states to, together."""
+    """The successors of these states, together, after one character."""
     found: list[tuple[tuple[int, ...], int]] = [((), -1)]
     for state in at:
         found = [
@@ -186,7 +187,7 @@ def _steps(automaton: _Automaton, at: tuple[int, ...]) -> Iterator[tuple[int, ..
 
 
 def _reached(start: list[Any], steps: Any) -> set[Any]:
-    """What one step or more leads to."""
+    """The states reachable in one step or more."""
     seen: set[Any] = set()
     waiting = list(start)
     while waiting:
@@ -202,7 +203,7 @@ def _either(left: _Part, right: _Part) -> _Part:
 
 
 def _source(op: Any, value: Any) -> str:
-    """One character's description, as a pattern again."""
+    """The parsed item of one character, converted back to a pattern."""
     if op in (sre.LITERAL, sre.NOT_LITERAL):
         return f"[{'^' if op is sre.NOT_LITERAL else ''}{re.escape(chr(value))}]"
     inside = ""
@@ -221,10 +222,11 @@ def _source(op: Any, value: Any) -> str:
 
 
 def uses(file: Path) -> Iterator[Use]:
-    """Every regular expression that this file hands to ``re``. What a format string puts in counts as one character.
+    """Every regular expression that this file passes to ``re``. A replacement field of an f-string counts as one
+    character.
 
-    One that is only known when the program runs is given with an empty pattern; ``compile`` by a name is anchored where
-    that name is only asked to ``match`` or ``fullmatch``.
+    A pattern that is only known at run time is returned as an empty one. A compiled and named pattern counts as
+    anchored if only ``match`` or ``fullmatch`` is called on that name.
     """
     tree = ast.parse(file.read_text(encoding="utf-8"))
     texts: dict[str, Pattern] = {}

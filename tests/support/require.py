@@ -1,4 +1,4 @@
-"""What a test needs of the machine: missing means skipped, unless MESHTLS_REQUIRE says that it must be there."""
+"""Requirements of tests on the machine: a missing one skips the test, or fails it if MESHTLS_REQUIRE includes it."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ import pytest
 
 
 def require(name: str, present: bool, why: str) -> None:
-    """Skip the test unless `present`; fail it where MESHTLS_REQUIRE (a comma list, or "all") has `name`."""
+    """Skip the test unless `present`; fail it if MESHTLS_REQUIRE (a comma-separated list, or "all") has `name`."""
     if present:
         return
     required = {entry.strip() for entry in os.environ.get("MESHTLS_REQUIRE", "").split(",")}
@@ -19,5 +19,5 @@ def require(name: str, present: bool, why: str) -> None:
 
 
 def succeeds(command: Sequence[str]) -> bool:
-    """Whether this command is there and ends well: what a test asks before it needs a right of the kernel's."""
+    """Whether this command exists and succeeds; for tests that need a privilege from the kernel."""
     return shutil.which(command[0]) is not None and subprocess.run(command, check=False).returncode == 0

@@ -36,7 +36,7 @@ def new_csr(key: PrivateKey | None = None, uri: str | None = None) -> bytes:
 
 
 def entry(path: str, parent: SpiffeId, *selectors: str, **more: Any) -> Entry:
-    """An entry of example.org; uid 1000 where no selectors are told."""
+    """An entry of example.org, by default with the selector of uid 1000."""
     parsed = tuple(map(Selector.parse, selectors or ("unix:uid:1000",)))
     return Entry(spiffe_id=SpiffeId(TD, path), parent_id=parent, selectors=parsed, **more)
 
@@ -50,7 +50,7 @@ def config_for(directory: Path, datastore: URL | None = None, **changed: Any) ->
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """An attested agent: who it is, its client, and its identity."""
+    """An attested agent: its SPIFFE ID, its client, and its identity."""
 
     spiffe_id: SpiffeId
     client: NodeClient
@@ -72,12 +72,12 @@ class ServerUnderTest:
         return channel
 
     async def attestation(self) -> AttestationClient:
-        """For a node that was given the server's bundle."""
+        """A client for a node that has the server's bundle."""
         bundle = await self.admin.bundle()
         return AttestationClient(self.keep(attest_channel(*self.running.attest_address, bundle, self._clock)))
 
     async def new_agent(self) -> Agent:
-        """Attested by a new join token."""
+        """An agent that was attested by a new join token."""
         key = ec.generate_private_key(ec.SECP256R1())
         token = await self.admin.create_join_token()
         return self.agent(await (await self.attestation()).with_token(token.token, new_csr(key)), key)
@@ -90,14 +90,14 @@ class ServerUnderTest:
         return NodeClient(self.mutual(svid, bundle))
 
     def mutual(self, svid: X509Svid, bundle: TrustBundle) -> Channel:
-        """A channel over mutual TLS for whoever has this SVID."""
+        """A channel over mutual TLS for the holder of this SVID."""
         source = ConstantSource(X509Context(1, (svid,), BundleSet([bundle])))
         return self.keep(mutual_channel(*self.running.address, source, TD, self._clock))
 
 
 @asynccontextmanager
 async def started(config: ServerConfig, clock: Clock | None = None) -> AsyncIterator[ServerUnderTest]:
-    """Run this server for the length of the body."""
+    """Run this server while the body runs."""
     clock = clock or SystemClock()
     async with running_server(config, clock) as running, AsyncExitStack() as opened:
         yield ServerUnderTest(running, clock, opened)

@@ -21,7 +21,7 @@ _ROOT = Path(__file__).parents[2]
 
 @contextmanager
 def server_process(config: Path, wrapper: Sequence[str] = ()) -> Iterator[tuple[subprocess.Popen[str], RunningServer]]:
-    """Run a server on this file, started through ``wrapper`` where there is one; it is killed hard at the end."""
+    """Run a server with this file, started through ``wrapper`` if given; SIGKILL ends it."""
     command = [*wrapper, sys.executable, "-m", "tests.support.server_process", str(config)]
     with subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

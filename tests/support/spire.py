@@ -5,8 +5,8 @@ with running_spire(directory) as spire:
     with spire.entry("/web", PYTHON): ...       # for this very program
     async with X509Source(spire.workload_api) as source: ...
 
-Skip the test where there is none, or fail it where MESHTLS_REQUIRE asks for ``spire``. The programs ``spire-server``
-and ``spire-agent`` are those of the directory MESHTLS_SPIRE_BIN, or of PATH; ``.ci/spire.sh`` builds them.
+Without SPIRE the test is skipped, or fails if MESHTLS_REQUIRE includes ``spire``. The programs ``spire-server`` and
+``spire-agent`` are those of the directory MESHTLS_SPIRE_BIN, or of PATH; ``.ci/spire.sh`` builds them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SECONDS = 30
 
 @dataclass(frozen=True, slots=True)
 class Spire:
-    """A running one. ``parent`` is its agent's SPIFFE ID."""
+    """A running SPIRE. ``parent`` is its agent's SPIFFE ID."""
 
     server: Path
     directory: Path
@@ -46,7 +46,7 @@ class Spire:
 
     @contextmanager
     def entry(self, path: str, selector: str, *more: str) -> Iterator[None]:
-        """A registration entry while the body runs; the agent hears of it, and of its end, within a second or so."""
+        """A registration entry while the body runs; the agent syncs its creation and deletion within about a second."""
         who = ("-parentID", self.parent, "-spiffeID", f"spiffe://{DOMAIN}{path}", "-selector", selector)
         made = json.loads(self.tell("entry", "create", *who, *more, "-output", "json"))["results"][0]
         assert made["status"]["code"] == 0, made
@@ -57,17 +57,17 @@ class Spire:
             self.tell("entry", "delete", "-entryID", entry_id)
 
     def federate(self, trust_domain: str, jwks: str) -> None:
-        """Make a partner's bundle known."""
+        """Set a partner's bundle."""
         self.tell("bundle", "set", "-id", f"spiffe://{trust_domain}", "-format", "spiffe", given=jwks)
 
     def tell(self, *arguments: str, given: str = "") -> str:
-        """Run a verb of its server; it has to succeed."""
+        """Run a command of ``spire-server``, which must succeed."""
         return _tell(self.server, self.directory, *arguments, given=given)
 
 
 @contextmanager
 def running_spire(directory: Path) -> Iterator[Spire]:
-    """Enters when the agent serves. The directory's name has to be short: sockets are in it."""
+    """Enters when the agent serves. The directory's path must be short, since it holds sockets."""
     server, agent = _program("spire-server"), _program("spire-agent")
     port = free_ports(1)[0]
     with ExitStack() as stack:
@@ -89,7 +89,7 @@ def _program(name: str) -> Path:
 
 @contextmanager
 def _serving(directory: Path, program: Path, *arguments: str) -> Iterator[None]:
-    """Run it beside the body, which begins when it answers; killed at the end."""
+    """Run the program while the body runs, which is entered once the program is healthy; killed at the end."""
     name = program.name.removeprefix("spire-")
     command = [str(program), "run", "-config", f"{name}.conf", *arguments]
     log = directory / f"{name}.log"

@@ -1,4 +1,4 @@
-"""Two engines joined without a wire, and contexts in one line, for tests of TLS."""
+"""Two engines joined in memory, and contexts in one line, for tests of TLS."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def context_of(
     options: TlsOptions = TlsOptions(),
     clock: Clock = SystemClock(),
 ) -> GenerationContext:
-    """The context of this snapshot; every verified peer is allowed unless an authorizer is given."""
+    """A context with this snapshot; it allows every verified peer unless an authorizer is given."""
     contexts = TlsContexts(
         ConstantSource(snapshot),
         authorizer or authorize_any(),
@@ -56,7 +56,7 @@ def engine_of(
 
 
 def shake(client: TlsEngine, server: TlsEngine) -> Ends:
-    """Carry bytes both ways until nobody has more to say; then each side reads once, to meet a late alert."""
+    """Carry bytes both ways until neither side sends; then each side reads once, for a late alert."""
     ends = Ends()
     for _ in range(8):
         ends.client = ends.client or _step(client)
@@ -67,7 +67,7 @@ def shake(client: TlsEngine, server: TlsEngine) -> Ends:
 
 
 class SlowClient:
-    """A plain OpenSSL client that says no more than its ClientHello."""
+    """A plain OpenSSL client that sends only its ClientHello."""
 
     def __init__(self, maximum: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -80,7 +80,7 @@ class SlowClient:
         self.hello = outgoing.read()
 
     def alert_in(self, received: bytes) -> str:
-        """The alert that ends what the server sent, as OpenSSL calls it; what it says where there is none."""
+        """OpenSSL's name of the alert at the end of the server's bytes, or its message if there is none."""
         self._incoming.write(received)
         self._incoming.write_eof()
         try:

@@ -1,7 +1,7 @@
 """Makes the repr of an asyncio transport name the test that opened it.
 
-A transport that is never closed is reported when the garbage collector finds it, which is mostly in a later test. The
-ResourceWarning shows the transport's repr, and so tells where to look.
+A transport that is never closed is reported when the garbage collector finds it, usually in a later test. The
+ResourceWarning shows the transport's repr, and with it the test that opened it.
 """
 
 from __future__ import annotations

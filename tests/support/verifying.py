@@ -1,4 +1,4 @@
-"""Words for tests of ``verify_peer``: who presents what to whom, and the message of a refusal."""
+"""Helpers for tests of ``verify_peer``: bundles, verdicts, and the message of a refusal."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -22,7 +22,7 @@ NO_MATCH = "signature does not match"
 
 
 def trusting(*authorities: Issued, domain: TrustDomain = A) -> BundleSet:
-    """What a side knows that has only this bundle."""
+    """A bundle set with only this bundle."""
     return BundleSet([TrustBundle(domain, tuple(one.certificate for one in authorities))])
 
 
@@ -31,12 +31,12 @@ def verify(chain: Sequence[Issued], bundles: BundleSet, now: datetime = NOW) -> 
 
 
 def accepted(chain: Sequence[Issued], bundles: BundleSet, now: datetime = NOW) -> bool:
-    """Whether the peer is verified, and as the workload that these tests are about."""
+    """Whether the peer is verified as the workload of these tests."""
     return verify(chain, bundles, now).spiffe_id == SpiffeId.parse(WEB)
 
 
 def refusal(kind: type[PeerError], chain: Sequence[Issued], bundles: BundleSet, now: datetime = NOW) -> str:
-    """The message of the refusal, which has to be of exactly this kind."""
+    """The message of the refusal, which must be exactly of this class."""
     with pytest.raises(PeerError) as caught:
         verify(chain, bundles, now)
     assert type(caught.value) is kind

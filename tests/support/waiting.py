@@ -1,4 +1,4 @@
-"""Waiting for what nothing tells of, and how long that may take."""
+"""Polling for conditions without an event, and its time limit."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Callable
 __all__ = ["SECONDS", "SHORT_IDLE", "until"]
 
 SECONDS = 30.0
-#: Seconds of an idle timeout that a test waits for, and that a busy machine does not use up while bytes move.
+#: An idle timeout in seconds, short enough to wait for, and longer than a busy machine's pauses between bytes.
 SHORT_IDLE = 2
 
 
 async def until(true: Callable[[], bool]) -> None:
-    """Wait for what nothing tells of: it is looked at after every round of the loop."""
+    """Wait for a condition without an event, which is checked after every iteration of the loop."""
     async with asyncio.timeout(SECONDS):
         while not true():  # noqa: ASYNC110  # there is no event
             await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""A real Workload API on a socket of its own, whose state a test sets: SVIDs, bundles, refusals, silence.
+"""A real Workload API on its own socket, whose state a test sets: SVIDs, bundles, refusals, silence.
 
 async with workload_api(tmp_path / "api.sock", context_for(authority, "/web")) as api:
     api.push(context_for(authority, "/web"))  # a rotation, to every open stream
@@ -42,7 +42,7 @@ M = TypeVar("M", bound=Message)
 
 
 class _Server(Server):
-    """grpclib's own ``close`` leaves the connections open, so a client would wait for ever for a dead agent."""
+    """grpclib's own ``close`` leaves connections open, so a client would wait forever for a stopped agent."""
 
     def __init__(self, api: WorkloadApi) -> None:
         super().__init__([api])
@@ -55,14 +55,15 @@ class _Server(Server):
     def close(self) -> None:
         super().close()
         for protocol in self._protocols:
-            if hasattr(protocol, "processor"):  # not before the event loop has made the connection
+            if hasattr(protocol, "processor"):  # once the event loop has created the connection
                 protocol.processor.close()
 
 
 class WorkloadApi(SpiffeWorkloadAPIBase):
-    """One caller's view: every connection gets the same state. ``calls`` counts the calls by method name.
+    """One caller's view: every connection gets the same state.
 
-    ``ders`` and ``documents`` are federated bundles by name, X.509 and JWT, sent as they stand after the context's.
+    - ``calls``: the number of calls by method name.
+    - ``ders``, ``documents``: federated bundles by name, X.509 and JWT, sent unchanged after the context's.
     """
 
     def __init__(self, path: Path, context: X509Context, clock: Clock | None = None) -> None:
@@ -94,7 +95,7 @@ class WorkloadApi(SpiffeWorkloadAPIBase):
         )
 
     async def start(self, listener: socket.socket | None = None) -> None:
-        """Listen, at the path unless on a socket that is given."""
+        """Listen at the path, or on the given socket."""
         self._server = _Server(self)
         if listener is not None:
             await self._server.start(sock=listener)
@@ -103,28 +104,28 @@ class WorkloadApi(SpiffeWorkloadAPIBase):
             await self._server.start(path=str(self.path))
 
     async def stop(self) -> None:
-        """Go away: every connection is cut."""
+        """Stop listening and abort every connection."""
         if self._server is not None:
             self._server.close()
             await self._server.wait_closed()
             self._server = None
 
     def push(self, context: X509Context) -> None:
-        """The new state, for open streams too; ends a refusal."""
+        """Set the state, and push it to open streams; ends a refusal."""
         self.context, self._refusal = context, None
         self._wake()
 
     def refuse(self, status: Status) -> None:
-        """From now on every call, the open streams included, ends with this status."""
+        """From now on every call, open streams included, ends with this status."""
         self._refusal = status
         self._wake()
 
     def refuse_calls(self, status: Status) -> None:
-        """From now on every new call ends with this status; open streams go on."""
+        """From now on every new call ends with this status; open streams continue."""
         self._refusal = status
 
     async def until_called(self, method: str, times: int) -> None:
-        """Wait until this method was called that often."""
+        """Wait until this method was called this many times."""
         while self.calls[method] < times:
             self._called.clear()
             await self._called.wait()

@@ -1,4 +1,4 @@
-"""SPIFFE Trust Domain and Bundle, section 4; joserfc says what a JWK is."""
+"""SPIFFE Trust Domain and Bundle, section 4; joserfc is the reference for JWKs."""
 
 import base64
 import json
@@ -49,7 +49,7 @@ def jwt_entry(**change: object) -> Entry:
 
 
 def rsa_entry(bits: int, exponent: int = 65537) -> Entry:
-    """The numbers of a key: no private key is needed."""
+    """An entry with these RSA parameters, for which no private key is needed."""
     numbers = {"n": (1 << bits - 1 | 1).to_bytes(-(-bits // 8)), "e": exponent.to_bytes(8)}
     coded = {name: base64.urlsafe_b64encode(value).decode().rstrip("=") for name, value in numbers.items()}
     return {"kty": "RSA", "use": "jwt-svid", "kid": "k1"} | coded
@@ -237,11 +237,11 @@ KEYS = "left out a JWT authority: wanted "
 KID = KEYS + "a 'kid' with each key, got "
 RSA = KEYS + "a public RSA key 'k1', got "
 SAID = "SPIFFE bundle of trust domain a.test: "
-# The first boolean of the basic constraints: DER has no other truth than 0xff.
+# The first boolean of the basic constraints: in DER, TRUE is 0xff only.
 EXTENSIONS, BROKEN = b"\x30\x03\x01\x01\xff", b"\x30\x03\x01\x01\x01"
 POINT = ROOT.certificate.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)[1:]
 ODD = leaf(ROOT, subject="odd", own_key=ed25519.Ed25519PrivateKey.generate())
-#: With two basicConstraints: its key usage got their number.
+#: With two basicConstraints: the OID of its key usage was replaced.
 TWICE = ROOT.der.replace(b"\x06\x03\x55\x1d\x0f", b"\x06\x03\x55\x1d\x13")
 VERSION_9 = ROOT.der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x09")
 

@@ -1,4 +1,4 @@
-"""The clock that tests own: a sleep ends when its time has come, whenever its task first ran."""
+"""The tests' own clock: a sleep counts from its call, whenever its task first runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with a state is logged when it comes and when it has gone, however often the state is told."""
+"""A problem of a state is logged when it appears and when it is gone, however often the state is reported."""
 
 from __future__ import annotations
 

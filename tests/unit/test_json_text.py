@@ -1,4 +1,4 @@
-"""JSON from strangers: what Python's own reader takes as well, and what only it takes."""
+"""Untrusted JSON: text that Python's parser accepts too, and text that only Python's parser accepts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No record forges another one: neither in our own format nor in that of a program that uses the library."""
+"""No log record can forge another, in our own format or in that of a program that uses the library."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ESCAPED = r"web\n2030-01-01 ERROR meshtls.agent: root was given away\x1b[2J\u202
 
 
 class Log:
-    """What is logged by a logger of this name, in a format."""
+    """The output of the logger with this name, in this format."""
 
     def __init__(self, log: logging.Logger, formatter: logging.Formatter) -> None:
         self._stream = io.StringIO()

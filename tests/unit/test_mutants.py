@@ -1,4 +1,4 @@
-"""The maker of mutants: which edits it makes. The list of equivalent ones is about mutants that are there."""
+"""The generator of mutants: its edits, and that the list of equivalent mutants names existing ones."""
 
 from __future__ import annotations
 

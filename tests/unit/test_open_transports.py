@@ -1,4 +1,4 @@
-"""A transport that a test leaves open names that test."""
+"""The repr of a transport that a test leaves open names that test."""
 
 from __future__ import annotations
 

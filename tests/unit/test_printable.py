@@ -1,4 +1,4 @@
-"""Text from outside becomes text that neither forges a line nor rules a terminal, and stays readable."""
+"""Text from outside is escaped: it can't forge a line or control a terminal, and stays readable."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from meshtls.errors import ConfigError, NotFoundError, UntrustedPeerError
 from meshtls.printable import indented, printable, printable_json, printable_lines
 
-# Lone surrogates included: file names have them.
+# Including lone surrogates, which occur in file names.
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
 
 

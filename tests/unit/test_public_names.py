@@ -1,4 +1,4 @@
-"""The package's own names: what is exported, that they are loaded late, and that type checkers see the same."""
+"""The package's public names: the exports, their lazy loading, and the view of type checkers."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
     ],
 )
 def test_an_import_loads_only_what_it_needs(program: str, absent: tuple[str, ...]) -> None:
-    # `ssl` and the like may have been loaded by the interpreter's own site files; what counts is what we add.
+    # The interpreter's site files may have loaded `ssl` and others already; only what we add counts.
     script = f"import sys; before = set(sys.modules); {program}; print(*sorted(set(sys.modules) - before))"
     if "meshtls.pytest" in program:
         script = f"import pytest; {script}"

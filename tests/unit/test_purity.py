@@ -1,4 +1,4 @@
-"""The purity contract takes its modules from their docstrings, and finds what they may not import."""
+"""The purity contract takes its modules from their docstrings, and reports forbidden imports."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_claimants_are_modules_and_packages_by_their_dotted_names(tmp_path: Path
 
 
 def test_the_deciding_modules_claim_purity() -> None:
-    """So that none of them leaves the contract unnoticed: CONTRIBUTING.md names them."""
+    """Otherwise one could leave the contract unnoticed; CONTRIBUTING.md names them."""
     found = set(claimants())
     for name in (
         "spiffeid",

@@ -1,4 +1,4 @@
-"""No regular expression of the project can be made to take more than linear time by a text."""
+"""No input makes a regular expression of the project take more than linear time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ USES = [one for file in FILES for one in uses(file)]
 @pytest.mark.parametrize("use", USES, ids=[str(Path(one.where).relative_to(ROOT)) for one in USES])
 def test_a_regular_expression_takes_linear_time(use: Use) -> None:
     if not use.pattern:
-        assert "/src/meshtls/" not in use.where, "wanted a pattern that stands in the source"
+        assert "/src/meshtls/" not in use.where, "wanted a literal pattern in the source"
         return
     assert superlinear(use.pattern, use.flags, anchored=use.anchored, whole=use.whole) is None
 

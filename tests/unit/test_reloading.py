@@ -1,4 +1,4 @@
-"""Reading the configuration again: what counts as a change, and what SIGHUP and a bad file do."""
+"""Reloading the configuration: what counts as a change, and the effect of SIGHUP and of a bad file."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_each_of_several_files_is_watched(tmp_path: Path) -> None:
 
 @asynccontextmanager
 async def reloading(file: Path, clock: ManualClock) -> AsyncIterator[list[str]]:
-    """The texts that were taken; "bad" is refused."""
+    """The accepted texts; "bad" is refused."""
     taken: list[str] = []
 
     async def reload() -> None:

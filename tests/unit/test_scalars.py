@@ -1,4 +1,4 @@
-"""The values that several files have: each is bounded before it is a number."""
+"""The values shared by several files: the text of each is bounded before it is converted."""
 
 from __future__ import annotations
 

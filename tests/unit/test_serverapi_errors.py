@@ -1,4 +1,4 @@
-"""What a call of the server's API raises becomes one of our errors."""
+"""The exceptions of the server API's calls are translated to our errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules that the whole source keeps, so that what comes from outside has one way in and one way out."""
+"""Rules for the whole source, so that external input is read, and output written, in one place each."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 import meshtls
 
 SOURCE = Path(meshtls.__file__).parent
-#: A tool of the repository, which prints the names of our own files.
+#: A tool of the repository, which prints the names of its own files.
 _BUILD = "proto/build.py"
 _PROC = "agent/attest/process.py"
-#: It takes the path of a memory file of our own, and reads nothing there.
+#: It passes on the path of our own memory file, and reads nothing below /proc.
 _MEMORY_FILES = "tls/keys.py"
 _PRINTS = "cli/output.py"
 _LOGS = "logs.py"
@@ -30,7 +30,7 @@ PRINT = f"what is printed goes through {_PRINTS}, which escapes it"
 
 
 def complaints(file: str, source: str) -> list[str]:
-    """What breaks a rule in a file of the package."""
+    """The violations of the rules in a file of the package."""
     tree = ast.parse(source)
     return [f"{file}:{line}: {why}" for line, why in sorted(set(_complaints(file, tree)))]
 
@@ -66,12 +66,12 @@ def _is_str_method(node: ast.stmt) -> bool:
 
 
 def _docstrings(tree: ast.Module) -> Iterator[ast.expr]:
-    """Every text that is a statement: what documents, and does nothing."""
+    """Every string that is a statement: documentation without an effect."""
     return (node.value for node in ast.walk(tree) if isinstance(node, ast.Expr))
 
 
 def _may_name_proc(file: str, text: str) -> bool:
-    # A message may say what /proc had, or had for a PID; a path starts with it, and has the number.
+    # A message may mention /proc or /proc/PID; a path begins with /proc and has the number.
     return (
         file == _PROC
         or (file == _MEMORY_FILES and text.startswith("/proc/self/fd"))

@@ -1,4 +1,4 @@
-"""SPIFFE-ID, section 2: what is an ID, what is none, and which two texts are the same ID."""
+"""SPIFFE-ID, section 2: valid and invalid IDs, and which texts are the same ID."""
 
 import string
 

@@ -1,4 +1,4 @@
-"""The newcomer's page names files that are there."""
+"""The page docs/where.md names existing files only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the ID of a workload is wanted, in a sidecar's file or a node's message, a trust domain's own ID is refused."""
+"""A trust domain's own ID is refused as a workload's ID, in a sidecar's file and in a node's message."""
 
 from __future__ import annotations
 

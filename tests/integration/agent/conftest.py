@@ -1,4 +1,4 @@
-"""An agent for the process that runs the test, on a socket that every user may reach."""
+"""An agent for the test's own process, on a socket that every user can connect to."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def directory() -> Iterator[Path]:
 
 @pytest.fixture
 async def mesh(directory: Path) -> AsyncIterator[Mesh]:
-    """With one entry, /web, for us."""
+    """An agent with one entry, /web, for the test's own process."""
     partner = make_authority("partner.org").bundle
     async with agent_at(directory / "agent.sock", entry("/web"), federated=[partner]) as running:
         yield running

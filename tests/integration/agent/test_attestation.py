@@ -1,4 +1,4 @@
-"""What the agent finds out about real processes: its own, another user's, one that ended, one that changed."""
+"""Attestation of real processes: our own, another user's, one that ended, one that changed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support.agent import agent_at, entry
 from tests.support.require import require, succeeds
 
 NOBODY = 65534
-# A workload that takes on another user's identity, as a daemon does, and then asks who it is.
+# A workload that changes to another user, as a daemon does, and then requests its SVID.
 WORKLOAD = """
 import asyncio, json, os, sys
 import encodings.idna
@@ -49,7 +49,7 @@ asyncio.run(main(sys.argv[1]))
 
 @contextmanager
 def connected(path: Path) -> Iterator[Caller]:
-    """We as the other side of a connection see us."""
+    """A Caller for the test's own process, over a real connection."""
     with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
         listener.bind(str(path))
         listener.listen()
@@ -90,7 +90,7 @@ async def test_only_the_kinds_that_are_asked_for_are_given(directory: Path) -> N
 
 @contextmanager
 def running(program: str | Path = "/bin/sleep") -> Iterator[tuple[Caller, Callable[[], object], Callable[[], object]]]:
-    """A process that sleeps, as a caller, with what makes it end unnoticed and what takes notice."""
+    """A sleeping process as a caller, with a function that kills it and one that reaps it."""
     process = subprocess.Popen([program, "60"])
     caller = Caller(Credentials(process.pid, os.geteuid(), os.getegid()))
 
@@ -187,7 +187,7 @@ async def test_a_program_has_a_path_as_long_as_its_file_is_the_one_that_runs(dir
 
 
 async def test_no_path_is_believed_that_is_of_the_callers_own_making(directory: Path) -> None:
-    """Everybody may make a mount namespace, and have any program there under any path."""
+    """Any user may create a mount namespace, and have any program there under any path."""
     trusted = directory / "trusted"
     shutil.copy("/bin/cat", trusted)
     forge = 'mount --bind "$1" "$2" && exec "$2"'
@@ -207,7 +207,7 @@ def _may_mount() -> bool:
 
 @contextmanager
 def echoing(command: list[str]) -> Iterator[Caller]:
-    """The process that this command becomes, which is cat, once it is."""
+    """Run a command that execs cat, and yield its process once it echoes."""
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -258,7 +258,7 @@ async def test_a_path_that_is_no_printable_text_is_none_and_forges_no_log(
 
 @contextmanager
 def groups(*names: bytes) -> Iterator[bytes]:
-    """Nested control groups of these names at the root of a hierarchy, which are gone after; the innermost."""
+    """Nested control groups with these names at the root of a hierarchy, removed afterwards. Yields the innermost."""
     root = next(filter(_takes_groups, _hierarchies()), None)
     require("cgroup", root is not None, "no cgroup hierarchy can be written here")
     assert root is not None
@@ -277,7 +277,7 @@ def groups(*names: bytes) -> Iterator[bytes]:
 
 
 def _hierarchies() -> Iterator[bytes]:
-    """Where control groups are mounted; none whose own controllers could touch the processes of this machine."""
+    """The mounted cgroup hierarchies, without those whose controllers could affect processes of this machine."""
     for line in Path("/proc/self/mounts").read_bytes().split(b"\n"):
         fields = line.split(b" ")
         if len(fields) > 3 and (fields[2] == b"cgroup2" or (fields[2] == b"cgroup" and b"name=" in fields[3])):
@@ -295,7 +295,7 @@ def _takes_groups(root: bytes) -> bool:
 
 
 async def containers_in(group: bytes) -> set[str]:
-    """What is found of a process in this group."""
+    """The container selectors of a process in this group."""
     with running() as (caller, end, notice):
         _enter(group, caller.credentials.pid)
         assert caller.process is not None

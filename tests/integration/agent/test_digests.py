@@ -1,4 +1,4 @@
-"""Hashing a caller's program costs that caller: neither its size nor its file system holds up anybody else."""
+"""Hashing a caller's program costs that caller only: neither its size nor its file system delays another."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from meshtls.workload.x509_source import X509Source
 from tests.support.agent import SELF, agent_at, entry
 from tests.support.waiting import until
 
-#: As long as a sparse file may be on any file system here: it would take minutes to read.
+#: A size that any file system here allows for a sparse file, and that would take minutes to read.
 ENDLESS = 300 * 2**30
 
 
 @pytest.fixture
 def sparse(directory: Path) -> Path:
-    """A program that runs and is 300 GB long, at the price of one block."""
+    """A runnable program with a size of 300 GB, sparse, so that it takes one block."""
     program = directory / "sparse"
     shutil.copy("/bin/sleep", program)
     os.truncate(program, ENDLESS)
@@ -56,7 +56,7 @@ def running(program: Path | str) -> Iterator[Caller]:
 
 
 def descriptors_of(file: Path) -> int:
-    """How many descriptors of this process are of this file."""
+    """The number of this process's descriptors of this file."""
     count = 0
     for descriptor in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):

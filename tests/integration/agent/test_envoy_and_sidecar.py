@@ -1,4 +1,4 @@
-"""Two sidecars, one Envoy and one ours, both with identities from one agent: by SDS and by the Workload API."""
+"""Envoy and our sidecar as peers, with identities from one agent: by SDS and by the Workload API."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def directory() -> Iterator[Path]:
 
 @asynccontextmanager
 async def app() -> AsyncIterator[int]:
-    """An app that echoes lines in clear; its port."""
+    """The port of a plaintext app that echoes lines."""
     async with await asyncio.start_server(echo, "127.0.0.1", 0) as server:
         yield server.sockets[0].getsockname()[1]
 

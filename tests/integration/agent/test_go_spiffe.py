@@ -21,7 +21,7 @@ from tests.support.gospiffe import GoPeer, Json, build_go_peer, echo_line, go_pe
 
 PEER, APP, OTHER = (f"spiffe://example.org/{name}" for name in ("peer", "app", "other"))
 SECONDS = 20
-#: OpenSSL as a client sends this alert before it encrypts, and Go takes that for a broken record.
+#: OpenSSL as a client sends this alert unencrypted, and Go reports it as a malformed record.
 REFUSED_BY_A_CLIENT = ("local error: tls: bad record MAC", "remote error: tls: unknown certificate authority")
 pytestmark = pytest.mark.timeout(900)  # the first build compiles gRPC
 
@@ -33,8 +33,9 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 async def two(directory: Path, program: Path) -> AsyncIterator[Mesh]:
-    """The Go program and we are one user, told apart by the program. After a rotation both old and new SVIDs are valid
-    now.
+    """The Go program and the test run as one user and are distinguished by their programs.
+
+    After a rotation both old and new SVIDs are valid.
     """
     clock = ManualClock(datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=32))
     entries = [entry("/peer", f"unix:path:{program}"), entry("/app", f"unix:path:{os.readlink('/proc/self/exe')}")]
@@ -56,7 +57,7 @@ async def rotated(mesh: Mesh, source: X509Source) -> None:
 
 
 async def greeted(peer: GoPeer, address: tuple[str, int], source: X509Source) -> str:
-    """Call it and be answered; the serial number of the SVID that it showed."""
+    """Call the Go program; the serial number of the SVID that it presented."""
     reader, writer = await dial(*address, source, authorize_id(PEER))
     writer.write(b"hello\n")
     assert await reader.readline() == b"hello\n"

@@ -1,4 +1,4 @@
-"""SDS over a real socket, by calls as Envoy makes them: who gets what, and what is said of what goes wrong."""
+"""SDS over a real socket, by calls as Envoy makes them: each caller's secrets, and the errors."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def ended(stream: Any) -> None:
 
 @contextmanager
 def denied() -> Iterator[None]:
-    """The calls of the body end so, as the library says at the end of a stream."""
+    """The body's calls end with PERMISSION_DENIED, which grpclib reports at the end of a stream."""
     with pytest.raises(GRPCError) as raised:
         yield
     assert (raised.value.status, raised.value.message) == (Status.PERMISSION_DENIED, "no identity issued")

@@ -1,4 +1,4 @@
-"""A real Envoy with certificates and trust from our SDS: it speaks mutual TLS with our streams, both ways round."""
+"""A real Envoy with certificates and bundles from our SDS: mutual TLS with our streams, in both directions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def directory() -> Iterator[Path]:
 
 @asynccontextmanager
 async def mesh_at(directory: Path) -> AsyncIterator[Mesh]:
-    """Envoy and we are one user, told apart by the program. After a rotation both old and new SVIDs are valid now."""
+    """An agent that distinguishes Envoy and the test by their programs. After a rotation both SVIDs are valid."""
     clock = ManualClock(datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=32))
     entries = [
         entry("/envoy", f"unix:path:{envoy_binary()}", federates_with=["partner.org"]),
@@ -51,7 +51,7 @@ async def mesh_at(directory: Path) -> AsyncIterator[Mesh]:
 async def meshed_envoy(
     directory: Path, *doors: Door, delta: bool = False
 ) -> AsyncIterator[tuple[Mesh, Envoy, X509Source]]:
-    """The mesh, an Envoy with these doors, and our own source."""
+    """The mesh, an Envoy with these listeners, and our own source."""
     async with AsyncExitStack() as stack:
         mesh = await stack.enter_async_context(mesh_at(directory))
         source = await stack.enter_async_context(X509Source(mesh.agent.address))
@@ -68,7 +68,7 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 
 class Line:
-    """One connection that is spoken over line by line."""
+    """One connection that carries lines."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -99,7 +99,7 @@ async def plain(envoy: Envoy, door: str) -> Line:
 
 
 async def refused(line: Line) -> bool:
-    """Whether the peer closed the connection without a byte of an answer."""
+    """Whether the peer closed the connection without a byte of a response."""
     try:
         return await line.echoed() == b""
     except (PeerError, ConnectionError):

@@ -1,4 +1,4 @@
-"""An agent and a real server: attestation, entries that arrive, a server that goes and comes back, a ban."""
+"""An agent and a real server: attestation, synced entries, a server that is restarted, a ban."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def directory() -> Iterator[Path]:
 
 
 def stable(config: ServerConfig, server: ServerUnderTest) -> ServerConfig:
-    """The same server on the ports that it had: to be started again where agents look for it."""
+    """The configuration with the ports of the running server, to restart it at the same address."""
     return replace(config, bind_port=server.running.address[1], attest_port=server.running.attest_address[1])
 
 
@@ -81,7 +81,7 @@ async def ids(agent: Agent) -> list[str]:
 
 
 async def until(agent: Agent, *wanted: SpiffeId) -> X509Context:
-    """Follow the Workload API until it says that we are exactly these."""
+    """Follow the Workload API until it gives us exactly these IDs."""
     async with WorkloadApiClient(agent.address) as client, aclosing(client.watch_x509_contexts()) as contexts:
         async for context in contexts:
             if [svid.spiffe_id for svid in context.svids] == list(wanted):
@@ -104,7 +104,7 @@ async def test_an_entry_made_at_the_server_is_an_svid_in_the_workloads_hands_and
                 assert [svid.spiffe_id for svid in (await anext(contexts)).svids] == [WEB, DB]
                 await server.admin.delete_entries([made.id])
                 assert [svid.spiffe_id for svid in (await anext(contexts)).svids] == [WEB]
-            # Nobody waited for a timer: every change was pushed.
+            # No task waited for a timer: every change was pushed.
             assert clock.monotonic() == 0
 
 
@@ -154,7 +154,7 @@ async def test_while_the_server_is_away_the_agent_serves_what_is_valid_and_it_re
 async def test_readiness_ends_with_the_svids_while_the_server_is_away_and_comes_back_with_it(
     directory: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # OpenSSL looks at the machine's time: what the server is issued later is to be valid by it, too.
+    # OpenSSL uses the machine's clock: the server's later certificates have to be valid by it, too.
     clock = ManualClock(datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=20))
     config = config_for(directory)
     async with started(config, clock) as server:
@@ -215,7 +215,7 @@ async def test_before_the_server_was_heard_callers_are_told_so_and_afterwards_se
 
 
 async def test_the_agents_svid_is_renewed_at_half_life_and_its_work_goes_on(directory: Path) -> None:
-    # OpenSSL looks at the machine's time: certificates of before and of after the renewal are to be valid by it.
+    # OpenSSL uses the machine's clock: certificates from before and after the renewal have to be valid by it.
     clock = ManualClock(datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=32))
     async with started(config_for(directory), clock) as server:
         token, parent = await token_and_parent(server)
@@ -237,7 +237,7 @@ async def test_the_agents_svid_is_renewed_at_half_life_and_its_work_goes_on(dire
 
 
 async def test_an_agents_svid_is_renewed_before_its_end_by_a_server_that_comes_back_late(directory: Path) -> None:
-    # OpenSSL looks at the machine's time: by it, what is made at second 75 and what ends at 90 have to be valid.
+    # OpenSSL uses the machine's clock: by it, certificates issued at second 75 and expiring at 90 have to be valid.
     start = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=66)
     clock, servers_clock = ManualClock(start), ManualClock(start)
     config = config_for(directory, agent_ttl=timedelta(seconds=90))
@@ -252,7 +252,7 @@ async def test_an_agents_svid_is_renewed_before_its_end_by_a_server_that_comes_b
         first = identity.svid
         assert first is not None
     try:
-        # The token is used up: once its SVID has ended, no server takes this agent back.
+        # The token is used up: once its SVID has expired, no server accepts this agent again.
         while clock.now() < first.not_after - timedelta(seconds=20):
             clock.advance(clock.wakes_in[0])
             await clock.until_sleepers()
@@ -371,7 +371,7 @@ async def test_a_server_that_the_bundle_does_not_vouch_for_is_not_believed(direc
         async with agent_of(address(server), impostor, token, directory, clock) as agent:
             await eventually(lambda: agent.identities.upstream.trouble is not None)
             assert "no path to a root of the bundle of trust domain example.org" in agent.readiness().text
-        # The token was not shown to it: it is still good.
+        # The token was not sent to that server: it is still valid.
         async with agent_of(address(server), await server.admin.bundle(), token, directory, clock) as agent:
             await agent.ready()
 

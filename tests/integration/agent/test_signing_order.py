@@ -1,4 +1,4 @@
-"""Which SVIDs are signed first, and what a workload gets while one of its own is being signed."""
+"""The order in which SVIDs are signed, and a workload's view while one of its SVIDs is being signed."""
 
 from __future__ import annotations
 

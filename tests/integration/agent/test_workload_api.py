@@ -1,4 +1,4 @@
-"""The agent's Workload API over a real socket, by our own client and by calls that no client of ours would make."""
+"""The agent's Workload API over a real socket, by our own client and by calls that our client would not make."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ async def watching(client: WorkloadApiClient) -> AsyncIterator[AsyncGenerator[X5
         yield contexts
 
 
-# What a caller gets
+# A caller's SVIDs and bundles
 
 
 async def test_a_caller_gets_its_svid_with_its_key_and_the_bundle_of_its_own_trust_domain(
@@ -129,7 +129,7 @@ async def test_jwt_bundles_hold_jwt_keys_only(mesh: Mesh, api: SpiffeWorkloadAPI
     assert b"x509-svid" not in document
 
 
-# What it is pushed
+# Pushed changes
 
 
 async def test_a_new_entry_is_pushed_and_one_that_goes_is_taken_back(mesh: Mesh, client: WorkloadApiClient) -> None:
@@ -192,7 +192,7 @@ async def test_a_change_that_concerns_other_workloads_is_not_pushed(mesh: Mesh, 
 
 
 async def test_a_slow_reader_gets_the_newest_state_and_not_all_those_before(mesh: Mesh) -> None:
-    # Its window holds less than a message, so what it was sent first stays half-way until it reads.
+    # The window is smaller than a message, so the first message is in flight until the client reads.
     many = [
         entry(f"/web-{number}", dns_names=tuple(f"{'x' * 50}-{i}.example.org" for i in range(40)))
         for number in range(40)
@@ -220,7 +220,7 @@ async def _received(stream: Any) -> pb.X509SVIDResponse:
     return message
 
 
-# Who is turned away
+# Denied callers
 
 
 @pytest.mark.parametrize("method", CALLS)
@@ -258,7 +258,7 @@ async def test_the_log_says_which_selectors_a_denied_caller_had_and_which_entry_
     with caplog.at_level(logging.WARNING, "meshtls.agent"):
         with pytest.raises(GRPCError):
             await CALLS["FetchX509SVID"](api, HEADER)
-        # Asked without end it says so once, as long as no entry changes: each answer looks at all entries.
+        # Repeated calls are logged once until an entry changes, since the explanation reads all entries.
         with pytest.raises(GRPCError):
             await CALLS["FetchX509SVID"](api, HEADER)
     [record] = caplog.records
@@ -449,11 +449,11 @@ async def test_an_empty_audience_is_no_audience_to_validate_for(
     assert raised.value.status is Status.INVALID_ARGUMENT
 
 
-# The agent's own troubles
+# Failures of the agent
 
 
 class BrokenCa:
-    """Meets Upstream: tells of one entry and signs nothing until it is mended."""
+    """Implements Upstream: sends one entry, and signs nothing until it is repaired."""
 
     def __init__(self, mesh: Mesh) -> None:
         self.trust_domain = OURS

@@ -1,4 +1,4 @@
-"""One server and one agent for all tests that only ask them."""
+"""One server and one agent for all tests that do not change them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server and an agent as people run them: two processes, a join token between them, and the verbs that ask them."""
+"""A server and an agent as operators run them: two processes, a join token, and the commands that call them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["AgentProcess", "ServerProcess", "Told", "running_agent", "running_se
 
 @dataclass(frozen=True)
 class Told:
-    """How a verb ended and what it said."""
+    """The exit code and output of a command."""
 
     code: int
     out: str
@@ -35,7 +35,7 @@ class Told:
 
 
 def tell(*arguments: str | Path, given: bytes = b"") -> Told:
-    """Run a verb to its end, in this process: what it asks is another. ``given`` is its standard input."""
+    """Run a command to its end in this process; server and agent are others. ``given`` is its standard input."""
     out, err, before = io.StringIO(), io.StringIO(), sys.stdin
     sys.stdin = io.TextIOWrapper(io.BytesIO(given), "utf-8")
     try:
@@ -51,7 +51,7 @@ def tell(*arguments: str | Path, given: bytes = b"") -> Told:
 
 @dataclass(frozen=True)
 class ServerProcess:
-    """``example.org``'s server, and what it said of itself when it was ready."""
+    """``example.org``'s server, and its output when it became ready."""
 
     directory: Path
     process: Process
@@ -62,11 +62,11 @@ class ServerProcess:
         return self.directory / "server.yaml"
 
     def tell(self, *arguments: str | Path, given: bytes = b"") -> Told:
-        """Run a verb that asks this server."""
+        """Run a command against this server."""
         return tell(*arguments, "--socket", self.said["socket"], given=given)
 
     def json(self, *arguments: str | Path) -> Any:
-        """The same with JSON for an answer; it has to succeed, with or without notices."""
+        """The same with JSON output; the command has to succeed, with or without notices."""
         told = self.tell(*arguments, "--output", "json")
         assert (told.code, [line for line in told.err.splitlines() if "notice" not in json.loads(line)]) == (0, [])
         return told.json
@@ -96,13 +96,14 @@ class AgentProcess:
         return self.server.directory / "agent.yaml"
 
     def tell(self, *arguments: str | Path, given: bytes = b"") -> Told:
-        """Run a verb that asks this agent."""
+        """Run a command against this agent."""
         return tell(*arguments, "--workload-socket", self.socket, given=given)
 
     @contextmanager
     def identity(self, path: str, *more: str, selector: str = SELF) -> Iterator[str]:
-        """An entry for who runs the test, while the body runs; gives its id. The agent has heard of it, and has
-        forgotten it after.
+        """An entry for the user that runs the test, while the body runs; yields its id.
+
+        The agent has synced its creation when the body begins, and its deletion when this ends.
         """
         who = ("--spiffe-id", f"spiffe://example.org{path}", "--parent-id", self.spiffe_id, "--selector", selector)
         made = self.server.json("entry", "create", *who, *more)

@@ -1,4 +1,4 @@
-"""meshtls as people run it: processes, their files, and free ports."""
+"""meshtls as operators run it: processes, their files, and free ports."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Process:
 def started(
     *arguments: str | Path, stdout: int | IO[str] = subprocess.PIPE, directory: Path | None = None
 ) -> Iterator[Process]:
-    """Run beside the body, in this directory if one is given; killed at its end if it still runs."""
+    """Run while the body runs, in this directory if given; killed at the end if it still runs."""
     command = [sys.executable, "-m", "meshtls", *map(str, arguments)]
     with subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, text=True, cwd=directory) as popen:
         process = Process(popen)

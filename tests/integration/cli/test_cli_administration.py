@@ -1,4 +1,4 @@
-"""The verbs that ask a server: what they change, what they print, and what they say where it can't be done."""
+"""The administration commands: their effect on a server, their output, and their errors."""
 
 from __future__ import annotations
 

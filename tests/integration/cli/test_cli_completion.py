@@ -60,7 +60,7 @@ def fish(line: str, home: Path) -> list[str]:
 
 
 def zsh(line: str, home: Path) -> list[str]:
-    """What zsh's line editor makes of the line and a tab: only an interactive zsh completes."""
+    """The line in zsh's editor after a tab: only an interactive zsh completes."""
     file = script("zsh", home)
     (home / ".zshrc").write_text(f"PS1='ready> '; autoload -Uz compinit; compinit -u -d {home}/dump; source {file}\n")
     child, terminal = pty.fork()
@@ -78,7 +78,7 @@ def zsh(line: str, home: Path) -> list[str]:
 
 
 def until(terminal: int, *marks: str) -> str:
-    """What the terminal shows up to the last mark, each after the one before it."""
+    """The terminal's output up to the last of these marks, which must appear in this order."""
     shown, end = "", time.monotonic() + BOUND
     while True:
         at = 0

@@ -1,4 +1,4 @@
-"""SIGHUP and a changed file: what a running server, agent and CA take over, what they leave, and what they refuse."""
+"""SIGHUP and a changed file: which keys a running server, agent and CA reload, ignore, and refuse."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def reload(request: pytest.FixtureRequest) -> Callable[[Process], None]:
 
 
 def life(socket: Path) -> int:
-    """The seconds of a new SVID, without those for which it is dated back."""
+    """The lifetime of a new SVID in seconds, without the backdating."""
     told = tell("x509", "mint", "--spiffe-id", "spiffe://example.org/web", "--output", "json", "--socket", socket)
     assert (told.code, told.err) == (0, "")
     begins, ends = (datetime.fromisoformat(told.json[name]) for name in ("not_before", "not_after"))

@@ -1,4 +1,4 @@
-"""``tls-server`` and ``tls-client``: two processes with live SVIDs of a real agent, and who refuses whom."""
+"""``tls-server`` and ``tls-client``: two processes with live SVIDs of a real agent, and their refusals."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ main(sys.argv[2:])
 
 @contextmanager
 def serving(agent: AgentProcess, *arguments: str) -> Iterator[tuple[Process, dict[str, Any]]]:
-    """A server beside the body, and what it said of itself; it ends well on SIGTERM."""
+    """A server that runs while the body does, and its output; it must exit with 0 on SIGTERM."""
     listening = ("tls-server", "--workload-socket", agent.socket, "--listen", ANYWHERE, "--output", "json")
     with started(*listening, *arguments) as process:
         yield process, event(process, "serving")

@@ -1,4 +1,4 @@
-"""The verbs that ask an agent: who this process is, its files, and programs that are told of each rotation."""
+"""The commands that call an agent: this process's identity, its files, and programs notified of each rotation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WEB = "spiffe://example.org/web"
 
 @contextmanager
 def watching(agent: AgentProcess, *arguments: str | Path) -> Iterator[Process]:
-    """``meshtls watch`` beside the body, and it ends well on SIGTERM."""
+    """``meshtls watch`` while the body runs; it must exit with 0 on SIGTERM."""
     with started("watch", "--workload-socket", agent.socket, "--output", "json", *arguments) as process:
         yield process
         assert process.stop() == 0

@@ -15,5 +15,5 @@ pytest.register_assert_rewrite("tests.integration.hbone.matrix")
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Of pytest-asyncio: each of these is a parameter of each test."""
+    """pytest-asyncio's hook: each of these loops is a parameter of each test."""
     return {"own-loop": new_loop}

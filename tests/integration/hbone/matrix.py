@@ -1,8 +1,8 @@
-"""What goes through an HBONE tunnel, whoever is its peer: each play is one row of the matrix, byte-exact.
+"""The traffic through an HBONE tunnel, with any peer: each play is one row of the matrix, checked byte for byte.
 
-``play(world, size)`` takes the part of the calling app and of the called one at once, for connections that carry
-``size`` bytes. A burst is 300 connections at once, and a churn is 30 while tunnels are told to go: there ``size`` is
-that of each connection, up to 100 kB, and above it is the sum of all.
+``play(world, size)`` acts as the calling app and the called one at once, for connections that carry ``size`` bytes. A
+burst is 300 connections at once, and a churn is 30 connections while tunnels are drained: in these, ``size`` is per
+connection up to 100 kB, and the total above that.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ WELL = {("OK", "closed by both sides")}
 
 @dataclass
 class App:
-    """The called one. ``part`` is what it does with a connection."""
+    """The called app. ``part`` handles a connection."""
 
     address: Address
     part: Callable[[Streams], Awaitable[None]] | None = None
@@ -41,8 +41,11 @@ class App:
 
 @dataclass
 class World:
-    """``entry`` is where the calling app connects, ``ours`` are the sidecars of ours on the way. ``tell_to_go`` makes
-    the tunnels that are there go, in their peer's way.
+    """Where a play runs.
+
+    - ``entry``: the address that the calling app connects to.
+    - ``ours``: our sidecars on the path.
+    - ``tell_to_go``: drains the present tunnels, in the way of their peer.
     """
 
     entry: Address
@@ -50,10 +53,10 @@ class World:
     ours: tuple[Node, ...]
     churned: Address | None = None
     tell_to_go: Callable[[], None] = lambda: None
-    #: To whom a reset arrives as one; a peer may make a mere end of it.
+    #: The side that receives a reset as a reset; a peer may turn it into a plain end.
     reset_for_caller: bool = True
     reset_for_called: bool = True
-    #: The called app may end its side while it still receives; some peers take that for the end of all.
+    #: Whether the called app may half-close while it still receives; some peers then end both directions.
     called_half_closes: bool = True
 
     @asynccontextmanager
@@ -73,7 +76,7 @@ class World:
                 await streams[1].wait_closed()
 
     def forget(self) -> None:
-        """What earlier connections left in the logs."""
+        """Discard the log lines of earlier connections."""
         for node in self.ours:
             node.lines.seek(0)
             node.lines.truncate()
@@ -84,7 +87,7 @@ class World:
         return [node.lines.getvalue() for node in self.ours]
 
     async def ended(self, count: int) -> set[tuple[str, str]]:
-        """How so many connections ended, by each of our sidecars."""
+        """The outcomes of this many connections, by each of our sidecars."""
         lines = [await node.lines.next() for node in self.ours for _ in range(count)]
         return {(line["outcome"], line["detail"]) for line in lines}
 
@@ -93,7 +96,7 @@ class World:
 async def an_app() -> AsyncIterator[App]:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            assert app.part, "nobody is to call now"
+            assert app.part, "no call is expected now"
             await app.part((reader, writer))
         except (OSError, AssertionError, asyncio.IncompleteReadError) as error:
             app.failures.append(error)
@@ -120,7 +123,7 @@ async def send(streams: Streams, data: bytes, *, ended: bool = True) -> None:
 
 
 async def check(streams: Streams, data: bytes) -> None:
-    """Read just this, and then the end."""
+    """Read exactly this, and then the end."""
     await check_first(streams, data)
     assert await streams[0].read(1) == b"", "more than was sent"
 
@@ -142,7 +145,7 @@ def reset(streams: Streams) -> None:
 
 @asynccontextmanager
 async def bounded(world: World, part: Callable[[Streams], Awaitable[None]]) -> AsyncIterator[None]:
-    """The called app plays this part meanwhile; nothing of it may fail."""
+    """The called app plays this part while the body runs; raises its failure."""
     world.app.part, world.app.failures = part, []
     world.forget()
     try:
@@ -172,7 +175,7 @@ async def client_ends_first(world: World, size: int) -> None:
 
 
 async def server_ends_first(world: World, size: int) -> None:
-    """It closes altogether, as most servers do, when all is sent."""
+    """The server closes the connection when everything is sent, as most servers do."""
     answer = payload(size)
 
     async def called(streams: Streams) -> None:
@@ -199,7 +202,7 @@ async def both_half_close(world: World, size: int) -> None:
 
 
 async def slow_reader(world: World, size: int) -> None:
-    """Reads nothing before the server is done or held up, and little at a time after that."""
+    """The client reads nothing before the server is done or blocked, and then a little at a time."""
     answer, moved = payload(size), 0
 
     async def called(streams: Streams) -> None:
@@ -224,7 +227,7 @@ async def slow_reader(world: World, size: int) -> None:
 
 
 async def a_reset(world: World, size: int) -> None:
-    """First by the client, then by the server, each when all bytes have arrived: it must not look like an end."""
+    """A reset, first by the client, then by the server, after all bytes have arrived: it must not look like an end."""
     data, ended = payload(size), asyncio.Queue[str]()
 
     async def until_the_end(streams: Streams) -> str:

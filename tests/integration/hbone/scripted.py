@@ -1,7 +1,7 @@
 """An HBONE proxy of raw frames, in both roles: correct, and as awkward as RFC 9113 allows.
 
-Frames are of odd sizes and padded, header blocks come in two frames, and a stream whose app has ended is reset with
-NO_ERROR where that is asked for. It shares no code with the sidecar but the builder of frames.
+Frames have odd sizes and padding, header blocks are split into two frames, and a stream whose app has ended is reset
+with NO_ERROR if ``Ways`` says so. Of the sidecar's code it uses the builder of frames only.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 @dataclass
 class Ways:
-    """What is particular about it. ``streams``: so many on each connection, then GOAWAY; 0 is without end."""
+    """Options of the proxy. ``streams``: the streams of each connection before GOAWAY; 0 for no limit."""
 
     streams: int = 0
     resets_with_no_error: bool = False
@@ -141,7 +141,7 @@ class Connection:
 
     def _asked(self, number: int, app: Address) -> None:
         if self.leaving:
-            return  # it is above the last of our GOAWAY
+            return  # above the last stream of our GOAWAY
         self.opened += 1
         stream = self.streams[number] = Stream(number, self.initial)
         self.group.create_task(self._serve(stream, app))
@@ -223,7 +223,7 @@ class Connection:
             self.says(Kind.WINDOW_UPDATE, 0, number, struct.pack(">L", count))
 
     def _gone(self, stream: Stream) -> None:
-        """The peer has reset it: so is the app's connection."""
+        """The peer has reset the stream: reset the app's connection."""
         self.streams.pop(stream.number, None)
         stream.inbox.put_nowait(None)
         if stream.app:

@@ -1,9 +1,9 @@
 """The HBONE matrix between a sidecar of ours and Envoy with its defaults, in both roles. See ``matrix``.
 
-Three things Envoy 1.40 does by itself, whoever is its peer. It makes an end of a reset. An app behind it that ends its
-side ends the stream in both directions (RST_STREAM after END_STREAM), so here that app ends last where both half-close.
-And what of an answer does not fit in the windows by the time that the app has ended, it drops, with a reset: so the
-sidecar that calls it has a window as large as the largest answer, and the defaults are tested with one of 16 MB.
+Envoy 1.40 has three peculiarities with any peer. It turns a reset into an end. When an app behind it half-closes, it
+ends the stream in both directions (RST_STREAM after END_STREAM), so here that app ends last if both half-close. And it
+drops, with a reset, the part of a response that does not fit in the windows when the app ends: so the calling sidecar
+has a window as large as the largest response, and the defaults are tested with one of 16 MB.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The HBONE matrix between two sidecars of ours, which are both roles at once. See ``matrix``."""
+"""The HBONE matrix between two of our sidecars, which cover both roles at once. See ``matrix``."""
 
 from __future__ import annotations
 

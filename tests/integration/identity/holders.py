@@ -1,4 +1,4 @@
-"""The four that keep SVIDs renewed, each over a real CA, a real store or a real server, on the test's own clock."""
+"""The four holders that renew SVIDs, each over a real CA, a real store or a real server, on the test's own clock."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def no_jitter() -> float:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Each SVID lives ``life`` seconds. No CA answers from second ``fails`` until second ``works``.
+    """Each SVID lives ``life`` seconds. The CA is unavailable from second ``fails`` until second ``works``.
 
-    ``start`` is where the clock starts, in seconds from the machine's time, by which OpenSSL judges the certificates of
-    the agent and its server.
+    ``start`` is the clock's first reading, in seconds from the machine's time, which OpenSSL uses to check the
+    certificates of the agent and its server.
     """
 
     life: int
@@ -59,9 +59,9 @@ class Plan:
 
 @dataclass(slots=True)
 class Holder:
-    """``present`` gives something that every renewal changes; ``failing`` switches an outage of the CA on and off.
+    """``present`` returns something that every renewal changes; ``failing`` switches an outage of the CA on and off.
 
-    ``also_moves`` are clocks that keep the same time.
+    ``also_moves`` are clocks to advance by the same time.
     """
 
     clock: ManualClock
@@ -117,7 +117,7 @@ async def servers_own_svid(plan: Plan, clock: ManualClock, directory: Path) -> A
     store = directory / "store.sqlite3"
 
     def set_failing(failing: bool) -> None:
-        # No issuance can be recorded while its table is away.
+        # No issuance can be recorded while its table is renamed.
         renamed = ("issuances", "issuances_away") if failing else ("issuances_away", "issuances")
         with closing(sqlite3.connect(store)) as connection:
             connection.execute("ALTER TABLE {} RENAME TO {}".format(*renamed))
@@ -131,7 +131,7 @@ async def servers_own_svid(plan: Plan, clock: ManualClock, directory: Path) -> A
 
 
 class _Server:
-    """A server that can go and come back on the same ports, for nodes that have a certificate of their own."""
+    """A server that can be stopped and restarted on the same ports, for nodes with a certificate of their own."""
 
     def __init__(self, config: ServerConfig, clock: ManualClock) -> None:
         self.config = config
@@ -161,7 +161,7 @@ async def agents_own_svid(plan: Plan, clock: ManualClock, directory: Path) -> As
     roots.write_bytes(nodes.bundle.to_pem())
     key = ec.generate_private_key(ec.SECP256R1())
     proof = NodeCertificate(nodes.issue(SpiffeId(TrustDomain("nodes.test"), "/node-1"), key.public_key()), key)
-    # A clock of its own: the test waits for whoever sleeps on the agent's.
+    # A separate clock: the test waits for the sleepers on the agent's.
     servers_clock = ManualClock(clock.now())
     life = timedelta(seconds=plan.life)
     server = _Server(config_for(directory, agent_ttl=life, x509pop=X509PopConfig((roots,))), servers_clock)
@@ -181,5 +181,5 @@ HOLDERS = (source_in_process, agents_svids, agents_own_svid, servers_own_svid)
 
 
 def clock_for(plan: Plan) -> ManualClock:
-    """Whole seconds: a certificate has no others."""
+    """A clock that starts at a whole second, as certificates have whole seconds only."""
     return ManualClock(datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=plan.start))

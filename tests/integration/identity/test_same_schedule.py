@@ -1,4 +1,4 @@
-"""All four that keep SVIDs renewed do so at the same seconds, for lives of 2 s to 1 h, and through an outage."""
+"""All four holders renew their SVIDs at the same seconds, for lives of 2 s to 1 h, and through an outage."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Held = Callable[[Plan, ManualClock, Path], AbstractAsyncContextManager[Holder]]
 
 
 async def renewals(held: Held, plan: Plan, until: float, directory: Path) -> list[float]:
-    """At which seconds there was a new SVID."""
+    """The seconds at which there was a new SVID."""
     clock = clock_for(plan)
     seconds: list[float] = []
     async with held(plan, clock, directory) as holder:

@@ -28,7 +28,7 @@ SHORTEST_HALF_LIFE = 4.05
 
 @dataclass(slots=True)
 class Holder:
-    """Each certificate that was shown was valid at that moment."""
+    """Records presented certificates, and checks that each is valid when it is presented."""
 
     serials: set[int] = field(default_factory=set)
 
@@ -39,7 +39,7 @@ class Holder:
 
 
 async def leaf_shown_at(address: tuple[str, int]) -> x509.Certificate:
-    """What the server shows to a client without a certificate that verifies nothing."""
+    """The certificate that the server presents to a client that has none and verifies nothing."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_alpn_protocols(["h2"])
@@ -72,7 +72,7 @@ async def test_svids_of_ten_seconds_are_renewed_again_and_again_without_a_gap() 
                         assert agent.readiness().ready
                         await asyncio.sleep(0.05)
             issued = Counter([one.spiffe_id async for one in server.admin.issuances()])
-    # None is renewed more often than at half of each life: a renewal that is due at once would be due for ever.
+    # No SVID is renewed more often than at half-life: a renewal that is due at once would repeat endlessly.
     most = 1 + ceil((datetime.now(UTC) - begun).total_seconds() / SHORTEST_HALF_LIFE)
     assert len(issued) == 3
     assert max(issued.values()) <= most

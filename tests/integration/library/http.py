@@ -1,4 +1,4 @@
-"""The example programs that speak HTTP, by one signature: any client may call any server."""
+"""The HTTP example programs behind one signature, so that any client can call any server."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CLIENTS: dict[str, Fetch] = {
 SERVERS: dict[str, Serving] = {"aiohttp": aiohttp_server.serving, "uvicorn": uvicorn_server.serving}
 FAILURES = (
     httpx.TransportError,
-    ssl.SSLError,  # from httpx's async client, of an alert that comes when its handshake is done
+    ssl.SSLError,  # raised by httpx's async client for an alert after its handshake
     aiohttp.ClientConnectionError,
     requests.ConnectionError,
     urllib3.exceptions.HTTPError,

@@ -1,4 +1,4 @@
-"""An authorizer that remembers whom it was asked about."""
+"""An authorizer that records the peers it judges."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["noting"]
 
 
 def noting(authorizer: Authorizer, serials: list[str]) -> Authorizer:
-    """``authorizer``, which adds the serial number of each peer that it judges to ``serials``."""
+    """``authorizer``, wrapped to append each judged peer's serial number to ``serials``."""
 
     def decide(peer: VerifiedPeer, target: Target) -> Decision:
         serials.append(peer.serial)

@@ -1,4 +1,4 @@
-"""Servers of the examples, ended only when they have dealt with every connection that came before."""
+"""Servers of the examples, stopped only after they have handled every earlier connection."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Serving = Callable[[RotatingContext, str, int], AbstractAsyncContextManager[int]
 
 @asynccontextmanager
 async def served(serving: Serving, context: RotatingContext) -> AsyncIterator[str]:
-    """Gives the address. What a peer did before the body ended, the server has seen when this ends."""
+    """Yields the address. When this ends, the server has handled everything that peers did in the body."""
     async with serving(context, "127.0.0.1", 0) as port:
         try:
             yield f"127.0.0.1:{port}"
@@ -24,7 +24,7 @@ async def served(serving: Serving, context: RotatingContext) -> AsyncIterator[st
 
 
 async def _knock(port: int) -> None:
-    # Later than all that was sent before it, and answered (by a close) only when its turn has come.
+    # It arrives after everything sent earlier, and is answered (by a close) only in its turn.
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write_eof()
     await reader.read()

@@ -1,4 +1,4 @@
-"""The peer in an ASGI scope: put there by our uvicorn protocol, and never taken from anybody else."""
+"""The peer in an ASGI scope: stored by our uvicorn protocol, and never taken from another source."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def peer_for(mesh: Mesh, name: str) -> VerifiedPeer:
 
 
 async def call(app: Any, scope: dict[str, Any]) -> list[MutableMapping[str, Any]]:
-    """What the application sends."""
+    """The messages that the application sends."""
     sent: list[MutableMapping[str, Any]] = []
 
     async def receive() -> MutableMapping[str, Any]:

@@ -1,4 +1,4 @@
-"""``blocking`` and processes: it ends with the process that never left it, and lives on in a forked child."""
+"""``blocking`` and processes: a source never left ends with its process, and is entered again in a forked child."""
 
 from __future__ import annotations
 

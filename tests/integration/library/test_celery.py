@@ -1,4 +1,4 @@
-"""The Celery recipe as a reader runs it, on a broker of files: forked workers call a service over mutual TLS."""
+"""The Celery recipe as a reader runs it, with a file broker: forked workers call a service over mutual TLS."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """Of the worker and of what sends it a task."""
+    """The environment of the worker and of the program that sends it a task."""
     for folder in ("queue", "control", "results"):
         (tmp_path / folder).mkdir()
     (tmp_path / "on_files.py").write_text(ON_FILES)
@@ -81,7 +81,7 @@ def working(environment: dict[str, str], api: MeshWorkloadApi, url: str) -> Iter
 
 
 def fetch(environment: dict[str, str], tmp_path: Path) -> subprocess.CompletedProcess[str]:
-    """What the task gave, as a program that sends it sees it; that one needs no identity."""
+    """The task's result, as seen by the program that sent it, which needs no identity."""
     arguments = [sys.executable, str(tmp_path / "on_files.py"), str(DEADLINE)]
     return subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=2 * DEADLINE, check=False)
 

@@ -1,4 +1,4 @@
-"""What a library may do with a context that it was given: what keeps the context's promise, and nothing else."""
+"""The settings that a library may change on a context: those that keep its guarantees, and no others."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_the_peers_certificate_can_be_read_of_an_accepted_connection(mesh: Mesh)
 
 
 class Ended:
-    """A source whose last SVID has expired and that got no newer one."""
+    """A source whose last SVID has expired without a newer one."""
 
     def snapshot(self) -> X509Context:
         raise LocalIdentityError("our SVID has expired")

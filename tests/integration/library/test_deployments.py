@@ -1,4 +1,4 @@
-"""The recipes for servers of several processes, as a reader runs them, with a Workload API on a socket."""
+"""The recipes for multi-process servers, as a reader runs them, with a Workload API on a socket."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from meshtls.pytest.workload_api import MeshWorkloadApi
 from meshtls.svid.context import X509ContextSource
 
 DEPLOYMENTS = Path(__file__).parents[3] / "examples" / "deployments"
-#: Seconds in which a server of several processes is up, or has done what a test waits for.
+#: Seconds within which a multi-process server is up, or has done what a test waits for.
 DEADLINE = 45.0
 SERVERS = {
     "uvicorn": ["python", "fastapi_app.py", "127.0.0.1", "0"],
@@ -34,7 +34,7 @@ SERVERS = {
     "hypercorn": ["python", "hypercorn_server.py", "127.0.0.1:0"],
 }
 TELLS_THE_PEER = [name for name in SERVERS if name != "hypercorn"]
-#: One for each way in which workers come to be; Django's are gunicorn's.
+#: One for each way of starting workers; Django's are gunicorn's.
 STARTS_WORKERS = [name for name in SERVERS if not name.startswith("Django")]
 PORT = re.compile(r"https?://127\.0\.0\.1:(\d+)")
 
@@ -77,7 +77,7 @@ def running(words: list[str], api: MeshWorkloadApi) -> Iterator[str]:
 
 
 def _await_listener(port: int, process: subprocess.Popen[str]) -> None:
-    # uvicorn says its address when it has bound it; its workers listen, and that is later.
+    # uvicorn prints its address after bind; its workers listen later.
     end = time.monotonic() + DEADLINE
     while process.poll() is None and time.monotonic() < end:
         with closing(socket.socket()) as probe:
@@ -88,7 +88,7 @@ def _await_listener(port: int, process: subprocess.Popen[str]) -> None:
 
 
 def get(caller: X509ContextSource, url: str, path: str = "") -> tuple[int, str]:
-    """The answer over a connection of its own."""
+    """The response over a new connection."""
     context = client_context(caller, authorize_id("spiffe://example.org/server"))
     with httpx.Client(verify=context, timeout=DEADLINE) as client:
         answer = client.get(url + path)
@@ -152,7 +152,7 @@ def test_every_worker_has_an_identity_and_so_has_the_one_that_takes_its_place(me
 
 
 def another(caller: X509ContextSource, url: str, known: set[int]) -> int:
-    """A process that answers and is none of these; a connection that was the killed one's fails."""
+    """The first responding process other than these; a connection to the killed one fails, and is retried."""
     end = time.monotonic() + DEADLINE
     while time.monotonic() < end:
         try:

@@ -1,4 +1,4 @@
-"""``Depends(require(...))``: the route gets the verified peer, everybody else is refused before it runs."""
+"""``Depends(require(...))``: the route gets the verified peer, and any other peer is refused before it runs."""
 
 from __future__ import annotations
 

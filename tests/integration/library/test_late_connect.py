@@ -1,4 +1,4 @@
-"""A client's socket that is wrapped first and connected later: what counts is the moment of connect."""
+"""A client socket that is wrapped first and connected later: identity and trust are those at connect."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CONNECTS: list[Connect] = [lambda tls, address: tls.connect(address), lambda tls
 
 @contextmanager
 def serving() -> Iterator[tuple[str, int]]:
-    """Tells each client the serial number that it was known by."""
+    """Sends each client the serial number of the certificate that it presented."""
     plain = socket.create_server(("127.0.0.1", 0))
     context, over = server_context(SERVER, authorize_any()), threading.Event()
 

@@ -1,4 +1,4 @@
-"""A listening socket that was wrapped once, as for http.server: each connection is of its own time."""
+"""A listening socket that was wrapped once, as for http.server: each connection uses the present SVID and bundles."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CLIENT = ConstantSource(context_for(OURS, "/web"))
 
 @contextmanager
 def serving(source: Swapping) -> Iterator[tuple[str, int]]:
-    """Says "hello" to each client that is let in."""
+    """Sends "hello" to each accepted client."""
     plain = socket.create_server(("127.0.0.1", 0))
     address = plain.getsockname()
     listener = server_context(source, authorize_any()).wrap_socket(plain, server_side=True)
@@ -48,7 +48,7 @@ def serving(source: Swapping) -> Iterator[tuple[str, int]]:
 
 
 def called(address: tuple[str, int]) -> str:
-    """The serial of the server that let us in."""
+    """The serial number of the server that accepted us."""
     context = client_context(CLIENT, authorize_any())
     with closing(socket.create_connection(address, 10)) as plain, context.wrap_socket(plain) as connection:
         assert connection.recv(5) == b"hello"

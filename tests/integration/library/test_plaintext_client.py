@@ -1,4 +1,4 @@
-"""A client that speaks plaintext at an asyncio server with ``server_context`` is cut at once."""
+"""A client that sends plaintext to an asyncio server with ``server_context`` is disconnected at once."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ NAME = "server.example.org"
 
 @dataclass(frozen=True)
 class Programs:
-    """A server, and a client that is told where it is and, as its last argument, who it has to be."""
+    """A server, and a client that takes the server's address and, as its last argument, its expected ID."""
 
     server: str
     client: str
@@ -50,7 +50,7 @@ def command(name: str, *arguments: str) -> list[str]:
 
 @contextmanager
 def running(pair: Programs, api: MeshWorkloadApi) -> Iterator[str]:
-    """The address at which the server, which welcomes spiffe://example.org/client, listens while the body runs."""
+    """The address of the server, which allows spiffe://example.org/client and runs while the body does."""
     arguments = command(pair.server, "127.0.0.1:0", "spiffe://example.org/client")
     process = subprocess.Popen(arguments, env=os.environ | api.environment, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

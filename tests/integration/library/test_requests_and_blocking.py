@@ -1,4 +1,4 @@
-"""Programs without an event loop: requests can't be talked out of verifying, and a source lives in a thread."""
+"""Programs without an event loop: verification can't be turned off in requests, and a source runs in a thread."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class TestBlocking:
             assert first.svid.serial == api.serial
             api.rotate()
             while source.snapshot() is first:
-                threading.Event().wait(0.005)  # there is nothing to wait on: the source's own event is its thread's
+                threading.Event().wait(0.005)  # nothing to wait on: the source's event belongs to its thread
             assert source.snapshot().svid.serial == api.serial
         with pytest.raises(LocalIdentityError, match="this source of X509-SVIDs was closed"):
             asyncio.run(source.changed())

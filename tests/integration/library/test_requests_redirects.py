@@ -1,4 +1,4 @@
-"""requests follows a redirect within the mesh, and is not led out of it."""
+"""requests follows a redirect within the mesh, and none out of it."""
 
 from __future__ import annotations
 

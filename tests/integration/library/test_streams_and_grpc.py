@@ -81,7 +81,7 @@ async def test_a_client_refuses_a_server_of_a_foreign_ca(mesh: Mesh, pair: Pair)
 
 
 class Ended:
-    """A source whose last SVID has expired and that got no newer one."""
+    """A source whose last SVID has expired without a newer one."""
 
     def snapshot(self) -> X509Context:
         raise LocalIdentityError("our SVID has expired")

@@ -1,4 +1,4 @@
-"""The same contexts under uvloop, whose TLS is its own code around the same hooks."""
+"""The same contexts under uvloop, which has its own TLS code around the same hooks."""
 
 from __future__ import annotations
 

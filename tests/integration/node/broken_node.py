@@ -1,6 +1,6 @@
 """A node whose clock fails once: ``python -m tests.integration.node.broken_node now|monotonic``.
 
-It is a process of its own, for what such a failure leaves behind is nobody's.
+It is a separate process, so that the state after such a failure does not affect other tests.
 """
 
 from __future__ import annotations

@@ -32,9 +32,9 @@ def pipe(
     node: Sequence[str] = NODE,
     environment: Mapping[str, str] | None = None,
 ) -> list[Body]:
-    """All replies to this input, from a process that must end by itself, with 0 and without a word of complaint.
+    """All replies to this input, from a process that must end by itself, with status 0 and nothing on standard error.
 
-    ``environment`` is beside the test's own.
+    ``environment`` is added to the test's own.
     """
     env = {**os.environ, **(environment or {})}
     done = subprocess.run([*node, *options], input=data, capture_output=True, timeout=timeout, check=False, env=env)

@@ -1,4 +1,4 @@
-"""A listener on a Unix socket with gRPC's health service: Check answers with the length of what it was asked."""
+"""A listener on a Unix socket with gRPC's health service: Check responds with the length of the request."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Under:
     refusals: Refusals
 
     async def asked(self, text: str = "abc") -> int:
-        """What a well-behaved caller is answered, over a connection of its own."""
+        """The response to a well-behaved caller, over a new connection."""
         channel = Channel(path=str(self.path))
         try:
             answer = await HealthStub(channel).Check(pb.HealthCheckRequest(service=text), timeout=SECONDS)

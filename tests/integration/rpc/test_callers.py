@@ -1,4 +1,4 @@
-"""How many connections and calls a caller has, who gives way, and how long a phase may last."""
+"""Limits of a caller's connections and calls, eviction, and deadlines of phases."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ async def test_a_machine_without_descriptors_is_told_of_once_and_outlived(
         resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, hard))
         try:
             while True:
-                holding.append(socket.socket(socket.AF_UNIX))  # into the gaps below
+                holding.append(socket.socket(socket.AF_UNIX))  # fill the gaps below
         except OSError:
             client.connect(str(under.path))
         await until(lambda: under.refusals.counts["test", Refusal.RESOURCES] >= 3)

@@ -1,4 +1,4 @@
-"""What a caller may send without end, and when its connection ends; others are served meanwhile."""
+"""Floods: which of them end a caller's connection, while other callers are served."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ ENDLESS = {
 
 
 async def flood(client: RawHttp2, data: bytes) -> None:
-    """Send it, as far as the other side takes it."""
+    """Send all of it, or as much as the other side accepts."""
     try:
         await client.send(data)
     except ConnectionError:
@@ -75,7 +75,7 @@ async def test_the_budget_is_the_callers_and_not_the_connections(serve: Serve) -
             await flood(client, ENDLESS["PING"] * 100)
             assert await client.farewell() == (CALM, Refusal.IDLE_FRAMES.value)
         async with raw_http2(under.path) as client:
-            # Enough for one of ten pings that a connection has for nothing, and the seconds' few.
+            # Enough for one connection's ten free pings, and the few that the budget refills meanwhile.
             await flood(client, ENDLESS["PING"] * 100)
             acknowledged = 0
             while (came := await client.next()) is not None:
@@ -133,7 +133,7 @@ async def test_a_header_block_in_a_few_frames_is_taken(serve: Serve) -> None:
 
 async def test_a_header_block_that_grows_when_it_is_unpacked_ends_the_connection(serve: Serve) -> None:
     async with serve() as under, raw_http2(under.path) as client:
-        # One long field enters the table, and is then named by one byte a thousand times.
+        # One long field enters the table, and is then referenced by one byte a thousand times.
         field = b"\x40\x01x\x7f\x81\x1e" + b"y" * 4000
         bomb = client.block(CHECK) + field + b"\xbe" * 1000
         sending = asyncio.create_task(flood(client, frame(HEADERS, END_HEADERS, 1, bomb)))
@@ -169,7 +169,7 @@ async def test_messages_that_are_begun_have_a_bound_together(serve: Serve) -> No
         answer = await client.next_headers()
         assert answer["grpc-status"] == "8"
         assert answer["grpc-message"].endswith("sends too many messages at once")
-        # What was reserved is given back when its calls are over.
+        # The reservation is released when its calls end.
         await client.send(b"".join(frame(RST_STREAM, 0, number, CANCEL) for number in range(1, 9, 2)))
         await client.send(frame(PING, 0, 0, bytes(8)))
         await client.next_of(PING)

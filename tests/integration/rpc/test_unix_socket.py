@@ -1,4 +1,4 @@
-"""A Unix socket's listener: of a mode, in the place of a dead one, and of nothing else."""
+"""A listener on a Unix socket: its mode, and that it replaces a dead socket and nothing else."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from tests.support.server import ServerUnderTest, config_for, started
 
 @pytest.fixture(scope="session")
 def postgres(pytestconfig: pytest.Config) -> Postgres:
-    # It is stopped when the run is over: a fixture's end would count as the time of whichever test came last.
+    # Stopped at the end of the run: in a fixture's teardown it would count as the time of the last test.
     opened = ExitStack()
     pytestconfig.add_cleanup(opened.close)
     return opened.enter_context(running_postgres())
@@ -26,7 +26,7 @@ def postgres(pytestconfig: pytest.Config) -> Postgres:
 
 @pytest.fixture
 def own_postgres() -> Iterator[Postgres]:
-    """A cluster of the test's own, which it may crash."""
+    """A cluster for this test alone, which it may crash."""
     with running_postgres() as cluster:
         yield cluster
 

@@ -1,4 +1,4 @@
-"""How a node becomes an agent, and how it doesn't."""
+"""Node attestation: how a node becomes an agent, and which nodes are refused."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ NODE = node()
 
 @pytest.fixture
 async def pop_server(tmp_path: Path, store_url: URL) -> AsyncIterator[ServerUnderTest]:
-    """Takes nodes with a certificate of ROOT, and no join tokens."""
+    """A server that accepts nodes with a certificate of ROOT, and no join tokens."""
     bundle = tmp_path / "nodes.pem"
     bundle.write_bytes(ROOT.certificate.public_bytes(Encoding.PEM))
     async with started(config_for(tmp_path, store_url, x509pop=X509PopConfig((bundle,)), join_token=False)) as running:

@@ -1,4 +1,4 @@
-"""What a server has promised survives kill -9 under load, a full disk, and the database's own crash."""
+"""Acknowledged writes survive kill -9 under load, a full disk, and a crash of the database."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def administered(socket_path: Path) -> Iterator[AdminClient]:
 
 
 class Load:
-    """Makes entries and mints SVIDs as fast as it is answered; remembers what it was promised."""
+    """Creates entries and mints SVIDs as fast as the server responds; records what was acknowledged."""
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
@@ -102,7 +102,7 @@ async def test_kill_9_under_load_loses_no_entry_and_no_record_and_repeats_no_ser
 
 
 def in_small_disk(mount: Path) -> list[str]:
-    """What runs a command with a file system of 2 MiB of its own at ``mount``."""
+    """The prefix that runs a command with a file system of 2 MiB mounted at ``mount``."""
     script = 'mount -t tmpfs -o size=2m,mode=700 none "$0" && exec "$@"'
     return ["unshare", "--mount", "sh", "-c", script, str(mount)]
 

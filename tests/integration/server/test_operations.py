@@ -1,4 +1,4 @@
-"""Operations without gRPC: what an administrator changes, agents are told; each operation checks its caller's role."""
+"""Operations without gRPC: agents are sent an administrator's changes; each operation checks its caller's role."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ async def test_an_operation_is_for_its_roles_alone(role: Role, core: Core) -> No
 
 
 async def error_of(operation: Callable[..., Any], core: Core, caller: Caller) -> str:
-    """What it raises without further arguments: once the role is accepted, a TypeError where it needs some."""
+    """The error of a call without further arguments: a TypeError once the role is accepted, if it needs some."""
     try:
         answer = operation(core, caller)
         await (anext(answer) if inspect.isasyncgen(answer) else answer)

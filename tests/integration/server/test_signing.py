@@ -1,4 +1,4 @@
-"""What an agent and an administrator get signed, and what is on record of it."""
+"""The SVIDs of agents and administrators, and their records."""
 
 from __future__ import annotations
 

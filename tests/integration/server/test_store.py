@@ -442,7 +442,7 @@ async def changed(database: Database) -> list[str]:
 async def test_an_expiring_entry_that_is_extended_first_is_kept(
     database: Database, store_url: URL, more: timedelta
 ) -> None:
-    """Though the other server saw it as ended before that was committed."""
+    """Also if the other server saw it as expired before the extension was committed."""
     rival = Database(store_url)
     [made] = await add(database, replace(entry(), expires_at=NOW))
     async with database.write() as tx:
@@ -467,7 +467,7 @@ async def test_of_two_servers_that_end_an_entry_at_once_one_does(database: Datab
 
 
 async def _until_it_waits(database: Database) -> None:
-    """Until somebody waits for a lock; SQLite's writers take theirs before they look at anything."""
+    """Wait until a writer waits for a lock; SQLite's writers take theirs before they read anything."""
     waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
     while database.shared:
         async with database.read() as tx:
@@ -476,8 +476,8 @@ async def _until_it_waits(database: Database) -> None:
 
 
 async def test_a_writer_cancelled_in_a_statement_leaves_no_lock_behind(tmp_path: Path) -> None:
-    """Nor while what it was doing is remembered, as a traceback does: SQLite keeps a connection that was closed, and
-    its lock, until the last cursor is gone.
+    """Also while a traceback refers to its frames: SQLite keeps a closed connection, and its lock, until the last
+    cursor is gone.
     """
     database = Database(sqlite_url(tmp_path / "store.sqlite3"))
     await migrate(database)
@@ -488,7 +488,7 @@ async def test_a_writer_cancelled_in_a_statement_leaves_no_lock_behind(tmp_path:
             await entries.insert_entries(tx, [entry("/lost")])
             rows = await tx.stream(text(_MANY_ROWS))
             reading.set_result(None)
-            while await rows.fetchone():  # waits for the driver wherever the rows that it fetched ahead are used up
+            while await rows.fetchone():  # waits for the driver whenever the prefetched rows are used up
                 pass
 
     writer = asyncio.create_task(write())
@@ -504,7 +504,7 @@ async def test_a_writer_cancelled_in_a_statement_leaves_no_lock_behind(tmp_path:
 
 @pytest.mark.parametrize("way", ["read", "write"])
 async def test_a_task_cancelled_while_a_connection_opens_leaves_none_open(tmp_path: Path, way: str) -> None:
-    """At whichever of its steps: there are some forty before the first statement, each a wait for the driver."""
+    """At every step: there are some forty before the first statement, each a wait for the driver."""
     remembered = []
     for step in range(80):
         file = tmp_path / f"{step}.sqlite3"
@@ -536,7 +536,7 @@ async def _used(database: Database, way: str) -> None:
 
 def _opened(file: Path) -> bool:
     for descriptor in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):  # the listing's own
+        with contextlib.suppress(FileNotFoundError):  # the descriptor of the listing itself
             if os.readlink(f"/proc/self/fd/{descriptor}") == str(file):
                 return True
     return False

@@ -95,7 +95,7 @@ async def test_token_guesses_do_not_need_the_stores_writer(server: ServerUnderTe
     attestation = await server.attestation()
     token = await server.admin.create_join_token()
     key = ec.generate_private_key(ec.SECP256R1())
-    # Another process that writes keeps every writer out meanwhile, and no reader.
+    # Meanwhile another process holds the write lock, which blocks every writer and no reader.
     path = str(config_for(tmp_path).datastore.database)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")

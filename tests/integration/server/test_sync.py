@@ -1,4 +1,4 @@
-"""What an agent is told, and when: at once, only what concerns it, and from where it left off."""
+"""An agent's sync: changes are sent at once, only those that concern it, and from its revision on."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.server import TD, ServerUnderTest, config_for, entry, started
 
 Updates = AsyncGenerator[SyncUpdate]
 OTHER = TrustDomain("b.test")
-# Who sleeps on the clock of a quiet server on SQLite: its own SVID's renewal, the cleaning, and one agent's stream.
+# The sleepers on the clock of an idle server on SQLite: its own SVID's renewal, the cleanup, and one agent's stream.
 ALL_ASLEEP = 3
 
 
@@ -115,7 +115,7 @@ async def test_an_agent_that_reconnects_is_sent_only_the_changes_it_missed(serve
     again = agent.client.sync(known)
     update = await anext(again)
     assert (update.whole, paths(update), update.removed) == (False, ["/new"], (gone.id,))
-    assert update.bundles is not None, "the bundles are told on each new stream"
+    assert update.bundles is not None, "the bundles are sent on each new stream"
     await again.aclose()
     idle = agent.client.sync(update.revision)
     assert await heard(idle) == (False, [], ())

@@ -1,4 +1,4 @@
-"""Two servers on one PostgreSQL: each signs for itself, and what one is told both know."""
+"""Two servers on one PostgreSQL: each signs with its own keys, and both see each other's changes."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ async def pair(tmp_path: Path, postgres: Postgres) -> AsyncIterator[Pair]:
 
 
 async def both_know(pair: Pair) -> None:
-    """Wait until each server serves the other's authorities, as it does by itself."""
+    """Wait until each server publishes the other's authorities, which needs no further call."""
     for server in pair:
         while len((await server.admin.bundle()).x509_authorities) < 2:
-            continue  # each look is a call that waits for its answer
+            continue  # each check is a call that waits for its response
 
 
 async def test_the_bundle_of_each_holds_the_authorities_of_both(pair: Pair) -> None:

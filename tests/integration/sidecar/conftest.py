@@ -1,4 +1,4 @@
-"""Every test of the sidecar runs on both loops: asyncio's, as in somebody's program, and the sidecar's own."""
+"""Every test of the sidecar runs on both loops: asyncio's, as in a user's program, and the sidecar's own."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ from meshtls.sidecar.loop import new_loop
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Of pytest-asyncio: each of these is a parameter of each test."""
+    """pytest-asyncio's hook: each of these loops is a parameter of each test."""
     return {"any-loop": asyncio.new_event_loop, "own-loop": new_loop}

@@ -1,4 +1,4 @@
-"""A reader slower than the buffers in between is not idle, alone and in a tunnel; one that stops is."""
+"""A reader that is slower than the buffers in between is not idle, alone and in a tunnel; one that stops is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Strangers that prove nothing keep out nobody: they have a bound of their own and give way to whoever comes after."""
+"""Unproven peers lock no other peer out: they have a separate limit, and the oldest give way to newer connections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A far app that speaks first to a connection which nobody has taken yet: little is kept, and nothing is lost."""
+"""A remote app that speaks first on a warm connection not yet in use: little is buffered, and no byte is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A sidecar whose identity the Workload API takes back: nothing new begins, what lives has a grace period."""
+"""A sidecar whose identity the Workload API withdraws: no new connections, and a grace period for live ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What OpenSSL's own store holds beside the roots, and that it lets nobody in whom ``verify_peer`` would not."""
+"""The content of OpenSSL's own store beside the roots, and that it admits no peer that ``verify_peer`` refuses."""
 
 from __future__ import annotations
 

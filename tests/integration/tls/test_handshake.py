@@ -1,4 +1,4 @@
-"""Who gets through a handshake, who does not, and what each of the two sides is told. Real OpenSSL, no wire."""
+"""Which handshakes succeed, which fail, and the error of each side. Real OpenSSL, in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A peer that is refused when its handshake is over hears no close_notify: that would be an empty, complete answer."""
+"""A peer refused after its handshake gets no close_notify, which would look like an empty but complete response."""
 
 from __future__ import annotations
 

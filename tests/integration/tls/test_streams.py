@@ -204,7 +204,7 @@ async def test_a_connection_cut_without_close_notify_is_an_error_and_no_clean_en
         await writer.drain()
         await reader.readexactly(2)
         plain = writer.get_extra_info("socket")
-        with socket.socket(fileno=os.dup(plain.fileno())) as same:  # uvloop's own has no such method
+        with socket.socket(fileno=os.dup(plain.fileno())) as same:  # uvloop's transport has no such method
             same.shutdown(socket.SHUT_WR)
         await asyncio.Event().wait()
 

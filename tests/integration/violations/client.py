@@ -1,5 +1,7 @@
-"""A TLS client whose every message a test can change, leave out or repeat: tlslite-ng's records, messages and key
-schedule, and none of its state machine. TLS 1.3 is spoken with X25519 and AES-128-GCM, TLS 1.2 with ECDHE on P-256.
+"""A TLS client whose every message a test can change, omit or repeat.
+
+It uses tlslite-ng's records, messages and key schedule, but not its state machine. TLS 1.3 is spoken with X25519 and
+AES-128-GCM, TLS 1.2 with ECDHE on P-256.
 """
 
 from __future__ import annotations
@@ -73,7 +75,7 @@ def handshake_message(kind: int, body: bytes) -> bytes:
 
 @dataclass(slots=True)
 class Answer:
-    """What the server said until the connection ended. ``end`` is EOF, reset or silence (it did not end in time)."""
+    """The server's output until the connection ended. ``end`` is EOF, reset or silence (no end in time)."""
 
     alerts: list[str] = field(default_factory=list)
     data: bytes = b""
@@ -86,7 +88,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class _Der:
-    """A certificate as tlslite's messages write it, whatever its bytes say."""
+    """A certificate for tlslite's messages, with any bytes."""
 
     der: bytes
 
@@ -95,8 +97,11 @@ class _Der:
 
 
 class Client:
-    """One connection. Each ``..._message`` gives a handshake message for the transcript as it is now; ``say`` sends one
-    and adds it to the transcript; ``record`` sends any record, protected as the connection is now.
+    """One connection.
+
+    - ``..._message`` methods return a handshake message for the present transcript.
+    - ``say`` sends a handshake message and adds it to the transcript.
+    - ``record`` sends any record, with the connection's present protection.
     """
 
     def __init__(self, sock: socket.socket, version: tuple[int, int], svid: X509Svid) -> None:
@@ -118,10 +123,10 @@ class Client:
         self._secret = bytearray()
         self._traffic: tuple[bytearray, bytearray] = bytearray(), bytearray()
 
-    # What a good client says.
+    # The messages of a good client.
 
     def hello(self) -> ClientHello:
-        """A good ClientHello, for a case to change before it is said."""
+        """A good ClientHello, which a case may change before it is sent."""
         extensions = [
             SupportedGroupsExtension().create([self._group]),
             SignatureAlgorithmsExtension().create([ECDSA_SHA256]),
@@ -171,7 +176,7 @@ class Client:
     # Sending.
 
     def say(self, message: ClientHello | bytes) -> None:
-        """Send one handshake message in a record of its own; a ClientHello is what the server's answer is for."""
+        """Send one handshake message in its own record. The server's flight is read for the last ClientHello sent."""
         if isinstance(message, ClientHello):
             self.offered, message = message, bytes(message.write())
         self.transcript += message
@@ -182,14 +187,14 @@ class Client:
             pass
 
     def raw(self, data: bytes) -> None:
-        """Past the record layer, as it is."""
+        """Send these bytes unchanged, past the record layer."""
         self.socket.sendall(data)
 
     def alert(self, description: int, level: int = AlertLevel.fatal) -> None:
         self.record(ContentType.alert, bytes((level, description)))
 
     def sealed(self, kind: int, payload: bytes) -> bytes:
-        """The record that ``record`` would send, for a case to change; it counts as sent."""
+        """The record that ``record`` would send, for a case to change; its sequence number is used up."""
         ours, theirs = socket.socketpair()
         with ours, theirs:
             self.layer._recordSocket.sock = ours
@@ -202,16 +207,16 @@ class Client:
                 return whole.read()
 
     def change_cipher_spec(self) -> None:
-        """TLS 1.2: what follows is protected."""
+        """TLS 1.2: send ChangeCipherSpec; the following records are protected."""
         self.record(ContentType.change_cipher_spec, b"\x01")
         self.layer.changeWriteState()
 
     # The phases of a good handshake.
 
     def greet(self, hello: ClientHello | None = None) -> None:
-        """ClientHello, and the server's whole flight; what is said after is protected, in TLS 1.3.
+        """Send ClientHello and read the server's whole flight; in TLS 1.3, the following records are protected.
 
-        Raises Refused where the server answers with an alert.
+        Raises Refused if the server answers with an alert.
         """
         self.say(hello or self.hello())
         self.meet()
@@ -232,7 +237,7 @@ class Client:
         self.say(self.verify_message())
 
     def exchange_keys(self) -> None:
-        """TLS 1.2: ClientKeyExchange and the keys that come of it."""
+        """TLS 1.2: ClientKeyExchange, and the derived keys."""
         self.say(self.key_exchange_message())
         self.derive_keys()
 
@@ -252,7 +257,7 @@ class Client:
         self.layer.calcPendingStates(self.suite, self._secret, *randoms, _PURE)
 
     def finish(self) -> None:
-        """Finished, and in TLS 1.2 the server's; application data comes next."""
+        """Send Finished, and in TLS 1.2 read the server's; application data is next."""
         if self.version == V1_2:
             self.change_cipher_spec()
             self.say(self.finished_message())
@@ -275,7 +280,7 @@ class Client:
         return bytes(NewSessionTicket().parse(self._expect(HandshakeType.new_session_ticket)).ticket)
 
     def answer(self, wanted: int | None = None) -> Answer:
-        """Read to the end, or until so many bytes of application data are there."""
+        """Read to the end, or until this many bytes of application data have arrived."""
         answer = Answer()
         try:
             while wanted is None or len(answer.data) < wanted:
@@ -301,7 +306,7 @@ class Client:
         return header.type, content
 
     def _expect(self, message: int) -> Any:
-        """The next handshake message, which has to be this one, as a parser past its type."""
+        """The next handshake message, which must have this type, as a parser positioned after the type."""
         kind, content = self._next()
         if kind == ContentType.change_cipher_spec and self.version == V1_3:
             return self._expect(message)
@@ -333,7 +338,7 @@ class Client:
         self.layer.changeWriteState()
         derived = derive_secret(secret, bytearray(b"derived"), None, "sha256")
         self._secret = secureHMAC(derived, bytearray(HASH), "sha256")
-        # The server writes with these from its Finished on, its alerts about the rest of the handshake among it.
+        # The server writes with these keys from its Finished on, also its alerts about the rest of the handshake.
         self.layer.calcTLS1_3PendingState(self.suite, *self._traffic_secrets(self._secret, "ap"), _PURE)
         self.layer.changeReadState()
 
@@ -357,4 +362,4 @@ class Client:
 
 
 class Refused(Exception):  # noqa: N818  # it is the server's answer and no error of ours
-    """The server's alert, where the case wanted to go on."""
+    """The server answered with an alert, and the case needs to continue."""

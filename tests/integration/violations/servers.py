@@ -1,4 +1,4 @@
-"""The three servers, each in a thread, with an app that records what it gets and echoes it."""
+"""The three servers, each in a thread, with an app that records received bytes and echoes them."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ __all__ = ["BOUND", "HANDSHAKE_TIMEOUT", "Served", "client_context", "servers", 
 OURS = make_authority("example.org")
 A = SpiffeId.parse("spiffe://example.org/a")
 B = SpiffeId.parse("spiffe://example.org/b")
-#: Seconds that each server gives a client to finish its handshake: the cases that let it pass wait so long.
+#: Each server's handshake timeout in seconds: the cases that let it pass wait this long.
 HANDSHAKE_TIMEOUT = 6.0
-#: Seconds in which each connection is over, on a machine however slow: a bound for the test and no measure.
+#: Seconds within which each connection ends, even on a slow machine: a bound for the test, not a measurement.
 BOUND = 30.0
 T = TypeVar("T")
 V1_2, V1_3 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
@@ -105,7 +105,7 @@ async def _listen(minimum: ssl.TLSVersion) -> AsyncIterator[Served]:
 def _in_thread(
     server: Callable[[], AbstractAsyncContextManager[T]], new: Callable[[], asyncio.AbstractEventLoop]
 ) -> Iterator[T]:
-    """Run it on a loop of its own, in a thread of its own."""
+    """Run the coroutine on a new loop in a new thread."""
     running: Future[tuple[T, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
     async def run() -> None:
@@ -168,7 +168,7 @@ def _serve(connection: socket.socket, context: ssl.SSLContext, served: Served) -
 
 
 def _plain_context(protocol: int, ours: X509Context, file: Path) -> ssl.SSLContext:
-    """The same certificates and roots as ours, and nothing of our code."""
+    """A stock context with the same certificates and roots as ours, and none of our code."""
     context = ssl.SSLContext(protocol)
     context.check_hostname, context.verify_mode = False, ssl.CERT_REQUIRED
     roots = OURS.bundle.x509_authorities
@@ -187,7 +187,7 @@ def client_context(directory: Path) -> ssl.SSLContext:
 
 @contextmanager
 def servers(directory: Path, minimum: TlsMinimum) -> Iterator[tuple[Served, Served, Served]]:
-    """Sidecar, ``listen`` and the stdlib's, which take this version of TLS and above."""
+    """Sidecar, ``listen`` and the stdlib's server, which accept this version of TLS and above."""
     version = V1_2 if minimum is TlsMinimum.V1_2 else V1_3
     with (
         _in_thread(lambda: _sidecar(minimum), new_loop) as sidecar,

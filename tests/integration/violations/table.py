@@ -1,4 +1,4 @@
-"""What a misbehaving client does, one function each, and what the RFCs let a server answer.
+"""Protocol violations by a client, one function each, and the alerts that the RFCs permit a server.
 
 RFC 8446 unless a section says otherwise.
 """
@@ -57,8 +57,11 @@ class Serves(Enum):
 
 @dataclass(frozen=True)
 class Violation:
-    """``alerts`` are those that the section allows; none where it asks for no alert. ``openssl`` is what OpenSSL says
-    in their place, and so we. ``established``: the handshake is done before, so an app may have been dialled.
+    """One violation and the expected reaction.
+
+    - ``alerts``: those that the section permits; empty if it requires no alert.
+    - ``openssl``: the alert that OpenSSL, and therefore our server, sends instead.
+    - ``established``: the handshake completes first, so an app may have been dialled.
     """
 
     act: Callable[[Client], None]
@@ -104,7 +107,7 @@ def violation(
 
 
 def extended(hello: ClientHello, kind: int, payload: bytes) -> ClientHello:
-    """With one more extension."""
+    """The ClientHello with one more extension."""
     hello.extensions.append(TLSExtension().create(kind, bytearray(payload)))
     return hello
 
@@ -312,7 +315,7 @@ def pre_shared_key_that_is_not_last(client: Client) -> None:
 
 @violation("4.2.11", "illegal_parameter", "decode_error", serves=Serves.MAY)
 def fewer_binders_than_identities(client: Client) -> None:
-    """OpenSSL looks at the binder of an identity that it knows."""
+    """OpenSSL checks the binder of an identity that it knows."""
     client.greet(pre_shared(client, binders=0))
     client.identify()
     client.finish()
@@ -499,7 +502,7 @@ def change_cipher_spec_of_two_bytes(client: Client) -> None:
 @violation("5", "unexpected_message")
 def protected_change_cipher_spec(client: Client) -> None:
     client.greet()
-    # tlslite protects no CCS: so it is the inner type of a record of data, whose own type comes behind it as padding.
+    # tlslite does not protect CCS: so it is the inner type of a data record, whose own type follows as padding.
     client.record(0, b"\1" + bytes([CCS]))
 
 
@@ -957,7 +960,7 @@ def tls_1_2_ciphertext_longer_than_any_record(client: Client) -> None:
 
 @violation("RFC 5246 6.2.3.2", "bad_record_mac", "handshake_failure", version=V1_2, established=True)
 def tls_1_2_cbc_with_bad_padding(client: Client) -> None:
-    """Where CBC is not spoken at all, the handshake fails, which is the better answer."""
+    """If the server does not support CBC, the handshake fails, which is the better reaction."""
     client.suite = CipherSuite.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256
     client.shake()
     record = client.sealed(DATA, PING)

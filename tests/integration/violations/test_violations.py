@@ -1,6 +1,6 @@
 """Protocol violations against the sidecar, ``listen`` and a plain blocking server of the ``ssl`` module, side by side.
 
-Ours answers with an alert that the RFC allows, ends the connection, relays nothing, and serves the next client.
+Our server answers with an alert that the RFC permits, ends the connection, relays nothing, and serves the next client.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Servers = tuple[Served, Served, Served]
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[tuple[int, int], Servers]]:
-    """The three servers, by the least version of TLS that they take."""
+    """The three servers, by their minimum version of TLS."""
     directory = tmp_path_factory.mktemp("keys")
     with servers(directory, TlsMinimum.V1_2) as older, servers(directory, TlsMinimum.V1_3) as newer:
         yield {V1_2: older, V1_3: newer}
@@ -46,14 +46,14 @@ def provoke(served: Served, violation: Violation) -> Answer:
         except Refused as refused:
             said.append(str(refused))
         except (ConnectionError, TLSAbruptCloseError):
-            pass  # it ended while we still spoke: its answer may be there to read
+            pass  # the server ended while we were still sending: its alert may be readable
         answer = client.answer(None if violation.serves is Serves.NEVER else len(PING))
         answer.alerts[:0] = said
         return answer
 
 
 def greet(served: Served, context: ssl.SSLContext) -> bytes:
-    """What a good client reads back."""
+    """The echo that a good client reads."""
     with socket.create_connection(served.address, BOUND) as sock, context.wrap_socket(sock) as tls:
         tls.sendall(GOOD)
         with tls.makefile("rb") as stream:
@@ -61,7 +61,7 @@ def greet(served: Served, context: ssl.SSLContext) -> bytes:
 
 
 def check(served: Served, violation: Violation, answer: Answer, reference: Answer) -> None:
-    """The right alert, and the connection over, or served where the RFC lets it be and the stdlib's server does."""
+    """Check for a permitted alert and the end of the connection, or for service if the RFC and the stdlib permit it."""
     allowed = violation.alerts | violation.openssl
     said = f"{served.name}: {answer}; the stdlib's: {reference}; allowed: {', '.join(sorted(allowed)) or 'any'}"
     if violation.serves is Serves.MUST or (violation.serves is Serves.MAY and reference.end == "open"):
@@ -85,7 +85,7 @@ def test_the_answer_to_a_violation_is_never_worse_than_the_stdlib_s(
     *ours, reference = answers
     for served, answer, (connections, received) in zip(three, ours, before, strict=False):
         check(served, violation, answer, reference)
-        # The app accepts in order: with this one, whatever came before it is there.
+        # The app accepts in order: once it has this connection, every earlier one has arrived.
         assert greet(served, good) == GOOD, f"{served.name} serves no more"
         relayed = bytes(served.received[received:])
         assert relayed == (PING + GOOD if answer.end == "open" else GOOD), served.name

@@ -1,4 +1,4 @@
-"""One trust domain, one clock that the test owns, one Workload API on a socket of its own."""
+"""One trust domain, one clock that the test owns, one Workload API on its own socket."""
 
 from __future__ import annotations
 

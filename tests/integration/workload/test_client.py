@@ -1,4 +1,4 @@
-"""The five methods over real gRPC, and every way in which they fail, in words."""
+"""The five methods over real gRPC, and the message of each failure."""
 
 from __future__ import annotations
 
@@ -315,7 +315,7 @@ def noting(tried_at: list[float], clock: ManualClock) -> Callable[[LocalIdentity
 
 
 async def pass_seconds(clock: ManualClock, seconds: int) -> None:
-    """One after the other, each when the watch sleeps."""
+    """Advance the clock second by second, each time once the watch sleeps."""
     for _ in range(seconds):
         await clock.until_sleepers()
         clock.advance(1)
@@ -329,7 +329,7 @@ def tampered(token: str) -> str:
 
 @contextmanager
 def other_server(path: Path) -> Iterator[str]:
-    """A gRPC server, of another make, that knows no Workload API."""
+    """A gRPC server without the Workload API."""
     grpc = pytest.importorskip("grpc", reason="grpcio, which the spiffe package needs, is the other server")
     server = grpc.server(ThreadPoolExecutor(1))
     server.add_insecure_port(f"unix:{path}")

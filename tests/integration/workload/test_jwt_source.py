@@ -1,4 +1,4 @@
-"""The JWT source over a real Workload API: cached tokens, renewed at half life, and validation on the spot."""
+"""The JWT source over a real Workload API: cached tokens, renewal at half-life, and local validation."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ async def test_an_empty_audience_is_refused(api: WorkloadApi) -> None:
 
 
 class TestWithdrawal:
-    """SPIFFE Workload API, sections 5.2 and 6.2: what the Workload API takes back is not used any more."""
+    """SPIFFE Workload API, sections 5.2 and 6.2: a withdrawn identity or bundle is no longer used."""
 
     async def test_permission_denied_takes_tokens_and_bundles_away_and_an_entry_made_again_heals(
         self, api: WorkloadApi, clock: ManualClock
@@ -167,7 +167,7 @@ class TestWithdrawal:
         async with source_of(api, clock) as source:
             await source.fetch("db")
             clock.advance(HALF)
-            api.refuse_calls(status)  # the streams go on: nothing else has told of it
+            api.refuse_calls(status)  # the streams stay open, so this call is the only sign of the withdrawal
             for _ in range(2):
                 with pytest.raises(WorkloadApiError, match=status.name):
                     await source.fetch("db")

@@ -1,6 +1,6 @@
 """The spiffe package from the index, unmodified, as a client of the Workload API of these tests.
 
-It shows that the server which our own client is tested with speaks the standard's language, and not one of ours.
+It shows that the server used in our client's tests conforms to the standard, not only to our client.
 """
 
 from __future__ import annotations

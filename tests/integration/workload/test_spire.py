@@ -31,7 +31,7 @@ PARTNER = TrustDomain("partner.test")
 DENIED = "PERMISSION_DENIED: no identity issued"
 SECONDS = 30
 pytestmark = [
-    pytest.mark.asyncio(loop_factories=["asyncio"]),  # what SPIRE sends is the same on every loop
+    pytest.mark.asyncio(loop_factories=["asyncio"]),  # SPIRE's messages are the same on every loop
     pytest.mark.timeout(120),  # two programs are started for the first test
 ]
 
@@ -50,7 +50,7 @@ async def client(spire: Spire) -> AsyncIterator[WorkloadApiClient]:
 
 @pytest.fixture(autouse=True)
 async def nobody_yet(client: WorkloadApiClient) -> None:
-    """An entry of the test before has to be forgotten."""
+    """Wait until the agent has forgotten the entries of the previous test."""
 
     async def denied() -> bool:
         try:
@@ -85,7 +85,7 @@ class TestX509Source:
         assert [str(bundle.trust_domain) for bundle in context.bundles] == [DOMAIN]
 
     async def test_it_sees_a_rotation(self, spire: Spire) -> None:
-        # SPIRE dates an SVID ten seconds back and renews it when half of these 30 seconds is over: after five or so.
+        # SPIRE backdates an SVID by ten seconds and renews it at half of its 30 seconds: after about five.
         with spire.entry("/web", PYTHON, "-x509SVIDTTL", "20"):
             async with X509Source(spire.workload_api) as source, asyncio.timeout(SECONDS):
                 first = source.snapshot()

@@ -36,7 +36,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def spire(program: Path) -> Iterator[Spire]:
-    """We and the Go program are one user, told apart by the program."""
+    """The test and the Go program run as one user and are distinguished by their programs."""
     with (
         short_directory() as directory,
         running_spire(directory) as running,
@@ -138,7 +138,7 @@ async def test_an_app_behind_our_sidecar_reaches_go_spiffe_where_it_is_whom_the_
 
 
 async def _line(reader: asyncio.StreamReader) -> bytes:
-    """Nothing where the connection was ended or cut off."""
+    """The next line; empty if the connection was closed or reset."""
     try:
         return await reader.readline()
     except ConnectionError:

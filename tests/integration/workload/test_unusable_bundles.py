@@ -1,4 +1,4 @@
-"""What one trust domain publishes and nobody can use keeps no other's withdrawn keys in use."""
+"""An unusable part of one trust domain's bundle does not keep another domain's withdrawn keys in use."""
 
 from __future__ import annotations
 

@@ -277,7 +277,7 @@ class TestOutages:
 
 
 class TestWithdrawal:
-    """SPIFFE Workload API, section 5.2.1: what the Workload API takes back is not used any more."""
+    """SPIFFE Workload API, section 5.2.1: a withdrawn SVID is no longer used."""
 
     async def test_permission_denied_takes_the_svid_away_at_once_and_an_entry_made_again_heals_within_a_second(
         self, api: WorkloadApi, clock: ManualClock, caplog: pytest.LogCaptureFixture
@@ -419,7 +419,7 @@ class TestExpiredOnArrival:
             partner = make_authority("partner.test").bundle
             api.push(X509Context(1, (stale,), BundleSet([authority.bundle, partner])))
             context = await asyncio.wait_for(source.changed(), 10)
-            # Ours goes on; what else was said is news.
+            # Our SVID stays; the rest of the message is news.
             assert (context.svids, len(context.bundles)) == (valid.svids, 2)
             assert source.readiness() == Readiness(True)
             assert [one for one in caplog.messages if "expired" in one] == [
@@ -553,7 +553,7 @@ class TestPicker:
 
 
 class Failing:
-    """A picker that takes the first SVID, or raises what a test sets."""
+    """A picker that picks the first SVID, or raises the error that a test sets."""
 
     def __init__(self, error: Exception | None) -> None:
         self.error = error
@@ -562,7 +562,7 @@ class Failing:
     def __call__(self, svids: tuple[X509Svid, ...]) -> X509Svid:
         if self.error is None:
             return svids[0]
-        asyncio.get_running_loop().call_soon(self.failed.set)  # when the source has heard of it
+        asyncio.get_running_loop().call_soon(self.failed.set)  # when the source has received it
         raise self.error
 
 

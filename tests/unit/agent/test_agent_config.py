@@ -1,4 +1,4 @@
-"""An agent's YAML: what it says when all is well, and every complaint with file, line and key."""
+"""An agent's YAML: valid files, and every error with file, line and key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SPIRE's agent.conf: what of it is taken over, what has no effect, and what is refused."""
+"""SPIRE's agent.conf: converted keys, keys without effect, and refused keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the cache holds, who has to hear of which change, and when the next SVID is due."""
+"""The cache's content, the watchers that a change concerns, and when the next SVID is due."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ HALF = NOW + timedelta(minutes=30)
 
 
 def filled(*entries: Entry, bundles: BundleSet = BUNDLES) -> SvidCache:
-    """A cache that has heard of these entries and has an SVID for each."""
+    """A cache with these entries and an SVID for each."""
     cache = SvidCache(OURS)
     cache.apply(Update(whole=True, entries=entries, bundles=bundles))
     for one in entries:

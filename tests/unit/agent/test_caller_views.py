@@ -1,4 +1,4 @@
-"""What a caller of the agent gets: how often it is attested, what it is told, and what the log says of it."""
+"""The views of the agent's callers: how often a caller is attested, its errors, and the log lines about it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CALLER = Caller(Credentials(0, 7, 8))
 
 
 class CountingAttestor(Attestor):
-    """Says of every caller what it is told to, or raises that; counts the questions."""
+    """Returns the given selectors for every caller, or raises the given error; counts the calls."""
 
     def __init__(self, said: frozenset[Selector] | MeshtlsError) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class HeldUpstream(EmbeddedUpstream):
 async def caller_views(
     *entries: Entry, attestor: Attestor | None = None
 ) -> AsyncIterator[tuple[CallerViews, HeldUpstream]]:
-    """One that knows its entries, of which none is signed yet."""
+    """Caller views with known entries, none of which is signed yet."""
     clock = ManualClock()
     upstream = HeldUpstream(clock, entries)
     identities = Identities(upstream, clock, lambda: 0.0)
@@ -130,7 +130,7 @@ async def test_before_the_entries_are_known_a_caller_is_told_that_they_are_await
 
 
 def turned_away(views: CallerViews, number: int, log: pytest.LogCaptureFixture) -> bool:
-    """Whether the log says why, of a caller with selectors of its own."""
+    """Whether the log explains the denial of a caller with unique selectors."""
     log.clear()
     with pytest.raises(GRPCError) as raised:
         views.judge(CALLER, selectors(f"unix:uid:{number}"))

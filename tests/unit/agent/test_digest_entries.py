@@ -1,4 +1,4 @@
-"""Which callers are hashed, and which are told of an entry that asks for a digest."""
+"""Which callers' programs are hashed, and which watchers an entry with a digest concerns."""
 
 from __future__ import annotations
 

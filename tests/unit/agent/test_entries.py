@@ -1,4 +1,4 @@
-"""Which entries a workload is, in which order, and which one it just misses."""
+"""Which entries a workload matches, in which order, and its near misses."""
 
 from __future__ import annotations
 

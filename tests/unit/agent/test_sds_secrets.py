@@ -1,4 +1,4 @@
-"""Identities as Envoy's secrets: which names there are, what is in them, and when their version changes."""
+"""Identities as Envoy's secrets: their names, content and versions."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_validation_context_has_each_trust_domains_roots_by_themselves(name: s
 
 
 def test_where_nobody_is_trusted_there_is_a_root_that_vouches_for_nobody() -> None:
-    # Envoy would keep the roots that it had, were there none.
+    # Without any root, Envoy would keep its previous ones.
     ours, theirs = TrustBundle(OURS), TrustBundle(PARTNER.trust_domain)
     cases = [
         ([AUTHORITY.bundle, theirs], {"spiffe://partner.org": "partner.org"}),

@@ -1,4 +1,4 @@
-"""What an SDS stream sends next, in both forms of the protocol, request by request."""
+"""The responses of an SDS stream, in both variants of the protocol, request by request."""
 
 from __future__ import annotations
 

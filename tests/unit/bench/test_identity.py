@@ -1,4 +1,4 @@
-"""The identity benchmark: every part comes to its end with little of everything; how long it takes is not judged."""
+"""The identity benchmark: every part completes on a tiny scale; durations are not asserted."""
 
 from __future__ import annotations
 

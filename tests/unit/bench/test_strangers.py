@@ -1,4 +1,4 @@
-"""How rounds become ranges."""
+"""Summaries of rounds as ranges."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The authority: whom it issues to, what it records, how its intermediate renews itself."""
+"""The authority: issuance, its record, and the renewal of its intermediate."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DAY = 86400.0
 
 
 def accepted(authority: Authority, clock: ManualClock) -> SpiffeId:
-    """Issue, and show the chain to a peer that has the authority's bundle."""
+    """Issue, and verify the chain as a peer with the authority's bundle."""
     chain = authority.issue(WEB, KEY.public_key())
     ders = [certificate.public_bytes(Encoding.DER) for certificate in chain]
     return verify_peer(ders, BundleSet([authority.bundle]), clock.now()).spiffe_id
@@ -180,7 +180,7 @@ def test_an_expired_root_issues_nothing() -> None:
 
 
 class FailingKeys(MemoryKeys):
-    """Keys whose place can't be written any more once ``full`` is set."""
+    """A key store that can't be written once ``full`` is set."""
 
     full = False
 

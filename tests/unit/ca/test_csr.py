@@ -1,4 +1,4 @@
-"""CSRs: only a key that is proven to be the requester's is taken from them."""
+"""CSRs: only the key is used, and only with proof of possession."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_the_largest_keys_are_taken() -> None:
 
 
 def test_a_csr_by_a_key_that_is_dear_to_verify_with_is_refused_for_the_key_and_not_for_its_signature() -> None:
-    """The exponent is as long as the modulus; the signature is junk, and is not looked at."""
+    """The exponent is as long as the modulus; the signature is junk and is not verified."""
     good = csr_for(rsa.generate_private_key(65537, 3072)).public_bytes(Encoding.DER)
     [(_, body, _)] = parts(good, 0x30)
     (_, info, _), algorithm, signature = elements(body)

@@ -1,4 +1,4 @@
-"""CA keys on disk: private, whole, one process's at a time, and never touched when something is wrong."""
+"""CA keys on disk: private, complete, locked by one process, and never changed after an error."""
 
 from __future__ import annotations
 
@@ -231,7 +231,7 @@ def test_a_certificate_that_cant_be_parsed_is_a_clear_error(tmp_path: Path) -> N
 @pytest.mark.filterwarnings("ignore:Parsed a serial number which wasn't positive")
 @pytest.mark.parametrize("name", ["root.pem", "intermediate.pem"])
 def test_a_certificate_with_any_byte_changed_is_a_clear_error(tmp_path: Path, name: str) -> None:
-    """But for the count of unused bits before its signature, of which there are none whatever it says."""
+    """Except the count of unused bits before its signature, which parsers ignore."""
     directory = found(tmp_path / "ca")
     text = (directory / name).read_bytes()
     head, cut, key = text.partition(b"-----BEGIN PRIVATE")
@@ -260,7 +260,7 @@ def test_a_ca_of_another_trust_domain_is_refused(tmp_path: Path) -> None:
 
 
 def refusal(directory: Path) -> str:
-    """The message with which a start is refused; it has changed nothing and left the directory unlocked."""
+    """The error message of a start, which must change nothing and leave the directory unlocked."""
     before = content(directory)
     with pytest.raises(ConfigError) as raised:
         start(directory)
@@ -315,7 +315,7 @@ except ConfigError as error:
 
 
 def on_a_full_disk(directory: Path, what: str) -> str:
-    """What a process says that may write no more than 64 bytes to a file."""
+    """The output of a process that may write at most 64 bytes to a file."""
     command = [sys.executable, "-c", FULL_DISK, str(directory), what]
     root = Path(__file__).parents[3]
     return subprocess.run(command, cwd=root, capture_output=True, text=True, check=True, timeout=30).stdout

@@ -1,4 +1,4 @@
-"""Certificate templates: what stands in a root, an intermediate and a leaf, and what may not."""
+"""Certificate templates: the content of a root, an intermediate and a leaf, and refused content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs that are told: what they get, and what happens where they can't be told."""
+"""Programs that are notified of a new SVID: their environment and signal, and failures to notify them."""
 
 from __future__ import annotations
 

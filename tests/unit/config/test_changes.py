@@ -1,4 +1,4 @@
-"""What a reload takes over of a changed file, and what it leaves to a restart."""
+"""Which keys of a changed file a reload applies, and which need a restart."""
 
 from __future__ import annotations
 

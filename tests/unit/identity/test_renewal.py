@@ -1,4 +1,4 @@
-"""The renewal loop on a clock of the test's own, over a real authority."""
+"""The renewal loop on the test's own clock, over a real authority."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LOG = logging.getLogger("meshtls.test")
 
 
 class Holder:
-    """One SVID of this life, renewed; ``made`` says at which seconds of its clock it was."""
+    """Renews one SVID with this lifetime; ``made`` has the clock's seconds of each renewal."""
 
     def __init__(self, life: float) -> None:
         self.clock = ManualClock()
@@ -41,13 +41,13 @@ class Holder:
             yield
 
     async def run_until(self, seconds: float) -> None:
-        """Move on from one sleeper to the next."""
+        """Advance the clock from one sleeper to the next."""
         while (left := seconds - self.clock.monotonic()) > 0:
             self.clock.advance(min(left, self.clock.wakes_in[0]))
             await self.clock.until_sleepers()
 
     async def until_planned(self, seconds: float) -> None:
-        """Wait until the loop, which was woken, sleeps for so long."""
+        """Wait until the loop, after ``wake``, sleeps for this long."""
         await eventually(lambda: self.clock.wakes_in == (seconds,))
 
     async def _make(self) -> X509Svid:

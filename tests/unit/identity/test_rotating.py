@@ -1,4 +1,4 @@
-"""The rotating source, over a real authority, on a clock of the test's own."""
+"""The rotating source, over a real authority, on the test's own clock."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WEB = SpiffeId.parse("spiffe://example.org/web")
 
 
 class SwitchedIssuer:
-    """Asks a real issuer, until a test gives it an error to raise or another answer's bundles."""
+    """Delegates to a real issuer, unless a test sets an error to raise or other bundles to return."""
 
     def __init__(self, issuer: Issuer) -> None:
         self._issuer = issuer
@@ -60,7 +60,7 @@ class Mesh:
             yield source
 
     async def pass_time(self, seconds: float) -> None:
-        """Move on and wait until the source has done what was due and sleeps again."""
+        """Advance the clock, and wait until the source has done what was due and sleeps again."""
         self.clock.advance(seconds)
         await self.clock.until_sleepers()
 

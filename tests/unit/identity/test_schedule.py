@@ -1,4 +1,4 @@
-"""When one SVID is renewed, how a run of failures goes, and what a clock that is set back changes."""
+"""When one SVID is renewed, retries after failures, and the effect of a clock that is set back."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ AUTHORITY = make_authority("example.org", ManualClock(NOW))
 
 
 def schedule(life: float) -> Schedule:
-    """Of an SVID that lives so many seconds from NOW."""
+    """The schedule of an SVID with this lifetime in seconds from NOW."""
     return Schedule.of(svid_for(AUTHORITY, "/web", ttl=timedelta(seconds=life)), NOW, 0.0)
 
 
 def attempts(start: Schedule, until: float) -> list[float]:
-    """At which seconds it is tried when every attempt fails."""
+    """The seconds of the attempts if every attempt fails."""
     state, seconds = start, []
     while (second := (state.due - NOW).total_seconds()) <= until:
         seconds.append(second)

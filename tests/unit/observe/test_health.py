@@ -1,4 +1,4 @@
-"""What a probe is answered."""
+"""The response to a probe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is logged of a failure that lasts."""
+"""The log lines of a lasting failure."""
 
 from __future__ import annotations
 

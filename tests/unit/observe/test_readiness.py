@@ -1,4 +1,4 @@
-"""What readiness says of one SVID, before and after its end."""
+"""The readiness of one SVID, before and after its expiry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The committed modules are what the .proto files say."""
+"""The committed modules match the .proto files."""
 
 from __future__ import annotations
 

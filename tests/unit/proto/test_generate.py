@@ -1,4 +1,4 @@
-"""What the generator makes of every feature of a .proto that it supports, loaded and used."""
+"""The generated code for every supported feature of a .proto, loaded and used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our messages are those of every other SPIFFE library on the wire, and live beside theirs in one process."""
+"""Our messages match those of other SPIFFE libraries on the wire, and coexist with theirs in one process."""
 
 from __future__ import annotations
 

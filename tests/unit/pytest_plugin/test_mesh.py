@@ -1,4 +1,4 @@
-"""What the fixture gives: good identities that rotate, bad ones that are refused for the reason they are bad for."""
+"""The fixture's identities: good ones that rotate, and bad ones that are refused for their specific fault."""
 
 from __future__ import annotations
 

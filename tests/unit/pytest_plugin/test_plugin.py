@@ -1,4 +1,4 @@
-"""The plugin as somebody else's test run sees it: a run of its own, in which only the test file is theirs."""
+"""The plugin in another project's test run: a separate pytest process with only that project's test file."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ BOTH_KINDS = """
 
 @pytest.fixture(autouse=True)
 def strict(pytester: pytest.Pytester) -> None:
-    """A warning, such as one of a socket that was left open, is an error there too."""
+    """Warnings, such as that of an unclosed socket, are errors in that run too."""
     pytester.makeini("[pytest]\nfilterwarnings = error\nasyncio_default_fixture_loop_scope = function\n")
 
 

@@ -1,4 +1,4 @@
-"""Budgets, and who gives way to whom."""
+"""Budgets and eviction."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from meshtls.rpc.shedding import Refusal
 
 
 class Connection:
-    """A member that remembers why it was evicted."""
+    """A member that records the reason of its eviction."""
 
     caller: Caller
 

@@ -1,4 +1,4 @@
-"""The guard sees what it must whatever pieces the bytes come in."""
+"""The frame guard gives the same result however the bytes are split."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_turn_takes_a_few_calls_and_the_next_turn_goes_on_where_it_ended() -> 
     call = frame(HEADERS, END_HEADERS, 1, b"abc")
     data = bytearray(GREETING + call + frame(HEADERS, END_HEADERS, 3, b"abc") * 1)
     taken = judge.scan(data, CALL_COST, 0.0)
-    # The header of the second call's frame is not looked at yet.
+    # The header of the second call's frame is not inspected yet.
     assert taken < len(data)
     del data[:taken]
     assert list(judge.streams) == [1]

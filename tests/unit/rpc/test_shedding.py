@@ -1,4 +1,4 @@
-"""Lines of a log that strangers cannot fill."""
+"""Rate-limited log lines, so that strangers cannot fill the log."""
 
 from __future__ import annotations
 

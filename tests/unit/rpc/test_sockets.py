@@ -1,4 +1,4 @@
-"""The server's listeners."""
+"""Options of the server's listening sockets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose turn it is."""
+"""The order in which callers and connections get turns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which methods are for whom: every method of the API is for exactly one kind of caller."""
+"""Access control: every method of the API is allowed to exactly one role."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Authentication per listener: each refusal beside the call that is admitted but for that one thing."""
+"""Authentication per listener: each refusal beside an admitted call that differs in one thing only."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ RECORD = AgentRecord(
 
 @dataclass
 class House:
-    """An authenticator over a store with one agent, which has been sent its next certificate, and an admin entry."""
+    """An authenticator over a store with an admin entry and one agent, whose next certificate is issued."""
 
     authenticator: Authenticator
     database: Database

@@ -1,4 +1,4 @@
-"""The three forms of a server's configuration, and what each complaint says."""
+"""The three forms of a server's configuration, and the message of each error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reachability of entries, and whom a change concerns."""
+"""Reachability of entries, and the agents that a change affects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which agents can serve an entry, in words what is in the way, and which selectors nobody produces."""
+"""Which agents can serve an entry, the message about an obstacle, and selectors that no attestor produces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SPIRE's server.conf: each form says the same; what has no effect is told; what would protect is refused."""
+"""SPIRE's server.conf: its forms are equivalent; keys without effect get a notice, protecting ones are refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from meshtls.server.config import parse_config
 from meshtls.server.settings import KeyPlace, X509PopConfig
 from meshtls.server.store.address import sqlite_url
 
-# As the Helm chart writes it: a list of one where HCL has a block, each plugin below its kind.
+# As written by the Helm chart: a list with one element for an HCL block, each plugin below its kind.
 HELM = {
     "health_checks": {"bind_address": "0.0.0.0", "bind_port": "8080", "listener_enabled": True},  # noqa: S104
     "plugins": {

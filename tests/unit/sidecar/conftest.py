@@ -1,4 +1,4 @@
-"""What the tests of sockets that are not blocking share."""
+"""Shared by the tests of non-blocking sockets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""So many handshakes of one door are under way at a time; the others wait, in order, and not for ever."""
+"""A bounded number of handshakes of one listener run at a time; the others wait in order, until a deadline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is idle too long is ended, and what moves is not: one timer for all that share a timeout."""
+"""Idle connections are ended and active ones are not, with one timer for all that share a timeout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who of the waiting goes first, who has waited for too long, and whose time it is. The tests own the time."""
+"""The order of waiting handshakes, their deadlines, and the peers' timeouts. The tests own the time."""
 
 from __future__ import annotations
 

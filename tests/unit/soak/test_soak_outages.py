@@ -1,4 +1,4 @@
-"""When a friendly connection may fail: while an SVID of its ends is over and its renewal can't be."""
+"""When a friendly connection may fail: while the SVID of a side has expired and can't be renewed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ENDS = ("web", "db")
 
 
 def lives(**not_after: float) -> SvidLives:
-    """Of each workload one SVID, seen at 0."""
+    """One SVID of each workload, first seen at 0."""
     return SvidLives({name: [Life(0, end)] for name, end in not_after.items()})
 
 

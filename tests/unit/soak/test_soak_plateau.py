@@ -1,4 +1,4 @@
-"""The plateau criterion: a leak is seen, and a warm-up, a peak or noise is none."""
+"""The plateau criterion: a leak is detected, and a warm-up, a peak or noise is not taken for one."""
 
 from __future__ import annotations
 

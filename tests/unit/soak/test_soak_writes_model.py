@@ -1,4 +1,4 @@
-"""The model of the writes: a lost acknowledged write is found, whichever kind it was."""
+"""The model of the writes: a lost acknowledged write of any kind is detected."""
 
 from __future__ import annotations
 

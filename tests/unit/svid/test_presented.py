@@ -46,7 +46,7 @@ def sequence(*inside: bytes, tag: int = 0x30) -> bytes:
 
 
 def own(number: int, size: int = 2) -> Extension:
-    """One that nobody knows."""
+    """An unknown extension."""
     return x509.UnrecognizedExtension(ObjectIdentifier(f"1.3.6.1.4.1.55555.{number}"), bytes(size)), False
 
 

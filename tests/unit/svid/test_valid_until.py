@@ -1,4 +1,4 @@
-"""Until when a tunnel's peer is believed: the first certificate to end that may be in its path."""
+"""When a tunnel's peer must be verified again: at the first expiry of a certificate that may be in its path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""X509-SVID, section 5: whom ``verify_peer`` believes, and when. Each refusal differs from a success in one thing."""
+"""X509-SVID, section 5: which peers ``verify_peer`` accepts. Each refusal differs from a success in one thing."""
 
 from datetime import datetime, timedelta, timezone
 

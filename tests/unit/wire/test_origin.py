@@ -1,4 +1,4 @@
-"""What is taken of a peer's claims about where a request comes from, and what is passed on."""
+"""Which of a peer's claims about a request's origin are accepted, and what is forwarded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What reads and writes wire formats runs anywhere: in a program without an event loop, without ``ssl``."""
+"""The code for wire formats needs neither an event loop nor ``ssl``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work beside a body ends with it, whatever it does with its cancellation."""
+"""Background work ends with its body, even if it suppresses its cancellation."""
 
 from __future__ import annotations
 

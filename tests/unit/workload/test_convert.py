@@ -1,4 +1,4 @@
-"""Messages of the Workload API become our objects and back, or are refused whole."""
+"""Messages of the Workload API are converted to our objects and back, or refused as a whole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Concatenated DER is cut apart exactly, or refused."""
+"""Concatenated DER is split exactly, or refused."""
 
 from __future__ import annotations
 

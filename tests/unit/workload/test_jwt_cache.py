@@ -1,4 +1,4 @@
-"""Which cached token serves, and until when."""
+"""Which cached token is used, and until when."""
 
 from __future__ import annotations
 

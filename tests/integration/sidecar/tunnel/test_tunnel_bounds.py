@@ -1,4 +1,4 @@
-"""What bounds a tunnel whatever its peer allows: streams, times, memory, and sockets that nobody needs any more."""
+"""The bounds of a tunnel, whatever its peer allows: streams, timeouts, memory, and unneeded sockets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which container a cgroup's path proves, and which paths prove nothing."""
+"""Which cgroup paths identify a container, and which prove nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Facts are of one process and of the user who connected, or there are none."""
+"""Facts are about one process and the user that connected, or there are none."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def status(uid: int = 1000, gid: int = 100) -> bytes:
 
 
 class Files:
-    """Meets ProcessFiles with the files of a table; one that holds an error raises it."""
+    """Implements ProcessFiles with the files of a table; a value that is an error is raised."""
 
     def __init__(self, binary: Path, **changed: bytes | OSError) -> None:
         good: Mapping[str, bytes | OSError] = {

@@ -1,4 +1,4 @@
-"""What of /proc is read, and that a process's own choice of name can't bend it."""
+"""Parsing of /proc, which a process can't influence by its choice of name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two ends of an HTTP/2 connection without a wire, and raw frames to break its rules with."""
+"""Two sides of an HTTP/2 connection in memory, and raw frames that break its rules."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ END_STREAM, END_HEADERS, PADDED, PRIORITY, ACK = 1, 4, 8, 32, 1
 
 @dataclass
 class Heard:
-    """A sink that keeps all it hears; of DATA it credits what it got, unless told not to."""
+    """A sink that records all calls. It returns the window for received DATA, unless told not to."""
 
     crediting: bool = True
     events: list[tuple[object, ...]] = field(default_factory=list)
@@ -60,7 +60,7 @@ class Heard:
 
 @dataclass
 class Side:
-    """One end: what it heard, and what it wants to send."""
+    """One side: its connection, and the calls of its sink."""
 
     client: bool
     crediting: bool = True
@@ -74,7 +74,7 @@ class Side:
         self.http = self.heard.http = Http2Connection(self.heard, self.bounds, self.memory, client=self.client)
 
     def says(self) -> bytes:
-        """What is to go on the wire, taken."""
+        """Take the bytes to send."""
         said = bytes(self.http.outgoing)
         self.http.outgoing.clear()
         return said
@@ -86,7 +86,7 @@ class Side:
         self.http.outgoing += self.http.data_header(stream, len(data)) + data
 
     def state(self) -> tuple[ConnectionState, Expects]:
-        """Where the connection is in its tables."""
+        """The connection's states."""
         return self.http.state, self.http.expects
 
     def stream(self, number: int = 1) -> Stream:
@@ -94,21 +94,21 @@ class Side:
 
 
 def exchange(one: Side, other: Side) -> None:
-    """Carry what each has to say to the other, until both are silent."""
+    """Carry bytes both ways until neither side sends."""
     while (there := one.says()) or other.http.outgoing:
         other.hears(there)
         one.hears(other.says())
 
 
 def pair(*, crediting: bool = True) -> tuple[Side, Side]:
-    """A client and a server that know each other's settings."""
+    """A client and a server that have each other's SETTINGS."""
     client, server = Side(True, crediting), Side(False, crediting)
     exchange(client, server)
     return client, server
 
 
 def connected(*, crediting: bool = True) -> tuple[Side, Side]:
-    """The same with stream 1 open and answered."""
+    """The same with stream 1 open and accepted."""
     client, server = pair(crediting=crediting)
     client.http.open(HERE)
     exchange(client, server)
@@ -118,14 +118,14 @@ def connected(*, crediting: bool = True) -> tuple[Side, Side]:
 
 
 def a_server(*frames: bytes) -> Side:
-    """A server to which a client said its preface and these frames."""
+    """A server that has received a client's preface and these frames."""
     server = Side(False)
     server.hears(PREFACE + frame(Kind.SETTINGS, 0, 0, own_settings(BOUNDS, client=True)) + b"".join(frames))
     return server
 
 
 def a_client(opened: int = 1) -> Side:
-    """A client that has heard SETTINGS, and has opened streams."""
+    """A client that has received SETTINGS, and has opened streams."""
     client = Side(True)
     client.hears(SETTINGS)
     for _ in range(opened):
@@ -170,7 +170,7 @@ def frames_of(said: bytes) -> list[tuple[Kind, int, int, bytes]]:
 
 
 def connection_error(side: Side, wire: bytes) -> tuple[ErrorCode, str]:
-    """The code and the words with which the connection ends on hearing this; they are in its GOAWAY as well."""
+    """The code and message of the connection's end after these frames; its GOAWAY must hold the same."""
     side.says()
     with pytest.raises(ProtocolError) as raised:
         side.hears(wire)
@@ -182,7 +182,7 @@ def connection_error(side: Side, wire: bytes) -> tuple[ErrorCode, str]:
 
 
 def stream_error(side: Side, wire: bytes) -> tuple[int, ErrorCode]:
-    """The one stream that is reset on hearing this, and the code; the connection goes on."""
+    """The one stream that is reset after these frames, and the code; the connection must continue."""
     side.says()
     side.hears(wire)
     resets = [(number, payload) for kind, _, number, payload in frames_of(side.says()) if kind is Kind.RST_STREAM]

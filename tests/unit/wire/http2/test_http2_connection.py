@@ -1,4 +1,4 @@
-"""The state machine between two of its own kind: windows, ends, leaving, and bytes that arrive as they were sent."""
+"""Our connection against itself: windows, ends, shutdown, and bytes that arrive unchanged."""
 
 from __future__ import annotations
 
@@ -318,14 +318,14 @@ def test_frames_of_every_kind_are_never_more_than_a_protocol_error(frames: list[
 
 @dataclass
 class Rest:
-    """What one side still has to send on one stream."""
+    """The rest of the bytes of one side on one stream."""
 
     side: Side
     number: int
     payload: bytes
 
     def send_some(self, most: int) -> bool:
-        """True where that was the end."""
+        """Send some of them; True at the end."""
         stream = self.side.stream(self.number)
         count = min(len(self.payload), self.side.http.room(stream), most)
         if not self.payload:

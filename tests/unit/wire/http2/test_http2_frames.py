@@ -1,4 +1,4 @@
-"""The byte stream, cut into frames: the same whatever pieces it comes in, and little of it kept."""
+"""Cutting a byte stream into frames: independent of how it is split, and with little of it buffered."""
 
 from __future__ import annotations
 

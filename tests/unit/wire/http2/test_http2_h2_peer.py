@@ -1,4 +1,4 @@
-"""The same protocol as the h2 library speaks it: each role of ours against the other one of theirs."""
+"""Interoperation with the h2 library, with our connection in either role."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Peer:
         self.carry()
 
     def carry(self) -> list[Event]:
-        """Carry what each has to say to the other, until both are silent; what h2 heard."""
+        """Carry bytes both ways until neither side sends; returns h2's events."""
         heard: list[Event] = []
         while (theirs := self.h2.data_to_send()) or self.ours.http.outgoing:
             if theirs:
@@ -168,7 +168,7 @@ def test_a_drain_is_understood_by_an_h2_client() -> None:
     peer.h2.send_headers(1, CONNECT)
     peer.carry()
     server.http.drain()
-    # h2 hears nothing after a GOAWAY, so the PING behind it is kept from it.
+    # h2 ignores frames after a GOAWAY, so the PING behind it is removed.
     (event,) = peer.h2.receive_data(server.says()[:17])
     assert isinstance(event, ConnectionTerminated)
     assert (event.error_code, event.last_stream_id) == (ErrorCodes.NO_ERROR, (1 << 31) - 1)

@@ -1,4 +1,4 @@
-"""Header blocks: our own form is plain HPACK to anyone, and any HPACK is read."""
+"""Header blocks: any HPACK decoder reads ours, and ours reads any HPACK."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ E = ErrorCode
 Wire = bytes
 BIG = (1 << 31) - 1
 
-#: What is wrong: what the server has heard before, what it hears then, and the code of the GOAWAY.
+#: Violations: the frames that the server has received before, the violating ones, and the code of the GOAWAY.
 SERVER_CONNECTION = {
     "4.2 a frame longer than we allow": (b"", b"\x04\x00\x01\x00\x00\x00\x00\x00\x01", E.FRAME_SIZE_ERROR),
     "4.2 a control frame longer than the smallest limit": (
@@ -127,7 +127,7 @@ def test_3_4_the_first_frame_has_to_be_settings(first: bytes) -> None:
     assert connection_error(Side(True), first) == (E.PROTOCOL_ERROR, words)
 
 
-#: What a server says wrong to a client that has opened streams 1 and 3.
+#: A server's violations towards a client that has opened streams 1 and 3.
 CLIENT_CONNECTION = {
     "5.1 HEADERS on a stream that was never opened": (b"", headers(5, OK), E.PROTOCOL_ERROR),
     "5.1.1 HEADERS on a stream of the server's": (b"", headers(2, OK), E.PROTOCOL_ERROR),
@@ -188,7 +188,7 @@ def test_a_malformed_request_is_reset_and_its_twin_is_heard(request_block: bytes
     assert server.heard.events[1:] == [("requested", 3, b"CONNECT", b"a:1", False)]
 
 
-#: What ends one stream of a server's, whose stream 1 is open, and the code of the RST_STREAM.
+#: Violations that end one stream of a server, whose stream 1 is open, and the code of the RST_STREAM.
 SERVER_STREAM = {
     "5.1 DATA after END_STREAM": (data(1, b"", END_STREAM), data(1, b"x"), E.STREAM_CLOSED),
     "5.1 HEADERS after END_STREAM": (data(1, b"", END_STREAM), headers(1), E.STREAM_CLOSED),
@@ -225,7 +225,7 @@ def test_6_9_1_more_than_the_streams_window_ends_the_stream() -> None:
 def test_6_9_1_more_than_the_connections_window_ends_the_connection() -> None:
     server = Side(False, crediting=False)
     server.hears(PREFACE + SETTINGS + headers(1) + headers(3))
-    # Memory is used up by what other connections keep and this one: no window is returned.
+    # Memory is short, by this connection and others: no window is returned.
     server.memory.kept, server.http.kept = server.memory.size, ends.BOUNDS.connection_window
     server.hears(data(1, bytes(1 << 14)) * 16 + data(3, bytes(1 << 14)) * 8)
     assert server.http.may_receive == 0, "the whole window is taken"
@@ -263,7 +263,7 @@ def test_10_5_1_streams_that_are_reset_at_once_open_no_more_connections_than_the
     assert server.heard.events[-1] == ("requested", 1001, b"CONNECT", ends.HERE, False)
 
 
-#: What ends one stream of a client's, whose stream 1 is open and, where it says so, answered.
+#: Violations that end one stream of a client, whose stream 1 is open and, if so marked, accepted.
 CLIENT_STREAM = {
     "8.1 DATA before the answer": (b"", data(1, b"x"), E.PROTOCOL_ERROR),
     "8.3.2 an answer without :status": (b"", headers(1, block(("x", "y"))), E.PROTOCOL_ERROR),
@@ -291,7 +291,7 @@ def test_a_client_ends_the_stream_and_no_other(before: Wire, wire: Wire, code: E
     assert client.heard.data[3] == b"still here"
 
 
-#: What looks odd and is fine, on a server whose stream 1 is open.
+#: Unusual but permitted frames, on a server whose stream 1 is open.
 FINE = {
     "4.1 an unknown frame type": frame(0x77, 0xFF, 1, b"anything"),
     "5.1 PRIORITY on an idle stream": frame(Kind.PRIORITY, 0, 99, bytes(5)),
