@@ -3,9 +3,9 @@
 A bundle has the keys that may issue identities of ONE trust domain. Bundles are kept separate by trust domain, and
 there is no way to get their union: a federated domain's CA must never be trusted for an identity of ours.
 
-An unusable key is left out and reported in ``unusable``. If it made the whole set unreadable, its publisher could keep
-keys in use that other trust domains have withdrawn. An unreadable document affects its own trust domain only, and
-leaves that without any authority (``unreadable``): the previous bundle may hold keys that the new one withdraws.
+A key that can't be used is left out and reported in ``unusable``. If one unusable key made the whole bundle unreadable,
+keys that were withdrawn in the same update would stay in use. A document that can't be read at all affects only its own
+trust domain, and all of it: ``unreadable`` trusts nobody, since the update may have withdrawn any key of the last one.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ JwtAuthority = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 _MAX_SEQUENCE = 2**64 - 1
 _MAX_REFRESH_HINT = 2**63 - 1
 _CURVES = ("P-256", "P-384", "P-521")
-# An unauthenticated caller's token chooses the key that verifies it, so the cost of one verification has to be bounded.
+# Bounds the cost of verification: an untrusted token selects the key that it is verified with.
 _RSA_BITS = range(2048, 8192 + 1)
 _RSA_EXPONENT_BITS = 32
 _SHOWN = 8
-#: The errors of parsing a certificate or key from outside.
+#: The exceptions for an invalid certificate or key.
 _FAULTS = (*PARSE_ERRORS, JoseError)
 
 
@@ -50,9 +50,11 @@ _FAULTS = (*PARSE_ERRORS, JoseError)
 class TrustBundle:
     """The authorities of one trust domain.
 
-    ``x509_authorities`` are CA certificates in publication order, ``jwt_authorities`` public keys by ``kid``;
-    ``sequence`` grows with each change, ``refresh_hint`` is in seconds. An empty bundle trusts no peer. ``unusable``
-    has a line for each part that was left out, and is ignored by comparison.
+    - ``x509_authorities``: CA certificates in publication order. A bundle without authorities trusts nobody.
+    - ``jwt_authorities``: public keys by ``kid``.
+    - ``sequence``: increases with each change.
+    - ``refresh_hint``: in seconds.
+    - ``unusable``: a line for each key that was left out. Not compared by ``==``.
     """
 
     trust_domain: TrustDomain
@@ -64,14 +66,12 @@ class TrustBundle:
 
     @classmethod
     def unreadable(cls, trust_domain: TrustDomain, error: BundleError) -> TrustBundle:
-        """An empty bundle in place of an unreadable one: it trusts no peer."""
-        return cls(
-            trust_domain, unusable=(f"{error}; no peer of {trust_domain} is trusted until a readable one arrives",)
-        )
+        """The bundle that replaces an unreadable one. It trusts nobody."""
+        return cls(trust_domain, unusable=(f"{error}; until another comes, nobody of {trust_domain} is trusted",))
 
     @classmethod
     def from_pem(cls, trust_domain: TrustDomain, pem: bytes) -> TrustBundle:
-        """Read concatenated PEM certificates from an operator's file; each must be usable. Raises BundleError."""
+        """Read concatenated PEM certificates from an operator's file. Raises BundleError if one is unusable."""
         try:
             return cls(trust_domain, tuple(map(_readable, x509.load_pem_x509_certificates(pem))))
         except _FAULTS as error:
@@ -79,7 +79,7 @@ class TrustBundle:
 
     @classmethod
     def from_der(cls, trust_domain: TrustDomain, ders: Iterable[bytes]) -> TrustBundle:
-        """The bundle of these certificates, without the unusable ones."""
+        """The bundle of these certificates, without unusable ones."""
         authorities, unusable = usable_authorities(trust_domain, ders)
         return cls(trust_domain, authorities, unusable=unusable)
 
@@ -87,9 +87,9 @@ class TrustBundle:
     def from_jwks(cls, trust_domain: TrustDomain, document: bytes | str) -> TrustBundle:
         """Read a SPIFFE bundle document.
 
-        Keys of unknown ``kty`` or ``use`` are ignored, as the standard says (WIT-SVID keys among them), and unusable
-        keys are left out. Of two members with the same name the last counts, as RFC 7517 allows. Raises BundleError for
-        an invalid document.
+        Keys of unknown ``kty`` or ``use`` (such as WIT-SVID keys) are ignored, as the standard requires, and unusable
+        keys are left out. The last of duplicate members counts, as RFC 7517 allows. Raises BundleError if the document
+        is not a bundle.
         """
         members, keys = _document(trust_domain, document)
         x509_keys = [key for key in keys if key.get("use") == "x509-svid" and key.get("x5c")]
@@ -106,10 +106,10 @@ class TrustBundle:
 
     @classmethod
     def from_jwt_jwks(cls, trust_domain: TrustDomain, document: bytes | str) -> TrustBundle:
-        """Read the JWT authorities that a Workload API sends: a JWK set (RFC 7517) that holds nothing else.
+        """Read the JWT authorities that a Workload API sends, a JWK set (RFC 7517).
 
-        So ``use`` is optional, and SPIRE omits it. A key for another ``use`` is ignored, an unusable one is left out.
-        Raises BundleError for an invalid document.
+        The set has only JWT authorities, so ``use`` may be missing, as in SPIRE's sets. Keys with another ``use`` are
+        ignored, unusable keys are left out. Raises BundleError if the document is not a JWK set.
         """
         members, keys = _document(trust_domain, document)
         jwt_authorities, unusable = _jwt_authorities(trust_domain, keys, ("jwt-svid", "sig", None))
@@ -124,7 +124,7 @@ class TrustBundle:
 
     @classmethod
     def from_jwks_of_many(cls, trust_domain: TrustDomain, document: bytes | str) -> TrustBundle:
-        """As ``from_jwks``, but ``unreadable`` for an invalid document, which must not affect other trust domains."""
+        """As ``from_jwks``, but an invalid document gives ``unreadable``, so that it does not affect other bundles."""
         try:
             return cls.from_jwks(trust_domain, document)
         except BundleError as error:
@@ -153,7 +153,7 @@ class TrustBundle:
 class BundleSet:
     """An immutable set of bundles by trust domain, for lookup by ``bundles[td]`` and ``bundles.get(td)`` only.
 
-    ``unusable`` has a line for each part of the source that belongs to no trust domain.
+    The argument ``unusable`` has lines about what was left out and belongs to no trust domain.
     """
 
     __slots__ = ("_bundles", "_unusable")
@@ -164,7 +164,7 @@ class BundleSet:
 
     @property
     def unusable(self) -> tuple[str, ...]:
-        """A line for each part that was left out, of all bundles."""
+        """A line for everything that was left out, of all bundles."""
         return (*self._unusable, *chain.from_iterable(bundle.unusable for bundle in self))
 
     def get(self, trust_domain: TrustDomain) -> TrustBundle | None:
@@ -213,7 +213,7 @@ def _document(trust_domain: TrustDomain, document: bytes | str) -> tuple[dict[st
 def _read_each(
     trust_domain: TrustDomain, what: str, values: Iterable[T], read: Callable[[T], U]
 ) -> tuple[list[U], tuple[str, ...]]:
-    """The results of ``read`` for the values that it can read, and a line for each of the others."""
+    """The result of ``read`` for each value that it can read, and a line for each that it can't."""
     found, faults = [], []
     for value in values:
         try:
@@ -232,7 +232,7 @@ def _x509_authority(key: dict[str, Any]) -> x509.Certificate:
         got = f"a list of {_kind(x5c[0])}" if isinstance(x5c, list) else _kind(x5c)
         raise TypeError(f"wanted an array of base64 texts in 'x5c', got {got}")
     authority = _readable_der(base64.b64decode(x5c[0], validate=True))
-    _x509_entry(authority)  # a certificate that can't be serialized can't be forwarded
+    _x509_entry(authority)  # a key that can't be encoded again can't be passed on
     return authority
 
 
@@ -241,7 +241,7 @@ def _readable_der(der: bytes) -> x509.Certificate:
 
 
 def _readable(authority: x509.Certificate) -> x509.Certificate:
-    # cryptography decodes names, extensions and the key on first use: an error must come here, not in each handshake.
+    # These are decoded lazily. Decode them now, so that an invalid one does not fail each later handshake.
     _ = authority.subject, authority.issuer, authority.extensions, authority.public_key()
     return authority
 
@@ -269,7 +269,7 @@ def _jwt_authority(key: dict[str, Any]) -> tuple[str, JwtAuthority]:
 
 
 def _public_key(key: dict[str, Any]) -> JwtAuthority:
-    # Only the members that define the public key: JOSE libraries don't know SPIFFE's values of 'use'.
+    # Only the members of the public key, since JOSE libraries don't know SPIFFE's values of 'use'.
     if key["kty"] == "EC":
         if key["crv"] not in _CURVES:
             raise ValueError(f"curve {_short(key['crv'])}: wanted {', '.join(_CURVES)}")
@@ -283,7 +283,7 @@ def _public_key(key: dict[str, Any]) -> JwtAuthority:
 
 
 def _bits(number: str) -> int:
-    """The bit length of the number in this base64url text (RFC 7518, section 2)."""
+    """The bit length of a number in base64url (RFC 7518, section 2)."""
     return int.from_bytes(base64.urlsafe_b64decode(number + "=" * (-len(number) % 4))).bit_length()
 
 

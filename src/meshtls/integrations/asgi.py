@@ -1,4 +1,4 @@
-"""The verified peer of an ASGI request: the server stores it in the scope, and the application reads it.
+"""The peer of an ASGI request, which the server puts into the scope and the application reads.
 
 It is in the scope's ``state``, so in Starlette and FastAPI it is ``request.state.spiffe_peer``.
 """
@@ -34,10 +34,10 @@ def peer_of(scope: Mapping[str, Any]) -> VerifiedPeer:
 
 
 class RequirePeer:
-    """Middleware that calls the application only for a verified peer for which ``allow(peer, scope)`` is true.
+    """Middleware that calls the application only if there is a verified peer and ``allow(peer, scope)`` is True.
 
-    Any other HTTP request gets 403, and a WebSocket is closed before it is accepted (which servers answer with 403).
-    An exception in ``allow`` propagates to the server (500); the application is not called then either.
+    Otherwise an HTTP request gets 403, and a WebSocket is closed before it is accepted (servers answer it with 403). An
+    exception in ``allow`` propagates to the server (500), and the application is not called.
     """
 
     def __init__(self, app: App, allow: Allow = lambda peer, scope: True) -> None:

@@ -1,4 +1,4 @@
-"""Async sources for programs without an event loop: the source runs in a background thread.
+"""Runs an async source in a thread, for programs without an event loop.
 
 with blocking(X509Source()) as source:
     context = client_context(source, authorize_id("spiffe://example.org/db"))
@@ -7,9 +7,9 @@ or, for the rest of the process:
 
 source = blocking(X509Source()).enter()
 
-The thread is a daemon, so it never keeps the process alive; at exit the resource is left in an orderly way. A fork
+The thread is a daemon: it does not keep the process from ending, and the resource is exited properly at the end. A fork
 copies the value but not the thread, so in a forked child (gunicorn --preload, Celery, multiprocessing) the resource is
-entered again, in a new thread. Contexts over the source keep working there.
+entered again in a new thread. TLS contexts over the source continue to work there.
 """
 
 from __future__ import annotations
@@ -31,27 +31,28 @@ __all__ = ["Blocking", "blocking"]
 T = TypeVar("T")
 
 log = logger("meshtls.workload")
-#: Seconds that a forked child waits for its resource before it continues without; the thread keeps trying.
+#: Seconds that a forked child waits for its resource before it continues without; the thread continues to try.
 _FORK_WAIT = 5.0
 #: Seconds between two attempts of a forked child.
 _RETRY = 1.0
-#: Seconds that the process waits at exit for all resources to be left.
+#: Seconds to wait for each resource to exit at the end of the process.
 _EXIT_WAIT = 2.0
 
 
 def blocking(resource: AbstractAsyncContextManager[T], *, after_fork: bool = True) -> Blocking[T]:
-    """Run ``resource`` in an event loop in its own thread, from ``with`` or ``enter`` on.
+    """Run ``resource`` in a thread with its own event loop, from ``with`` or ``enter`` on.
 
-    Call only what needs no event loop on the value: a source's ``snapshot``, and so a context over the source.
-    ``after_fork``: enter the resource again in a forked child; it must support that, as the sources do.
+    Only use methods of the value that need no event loop, such as a source's ``snapshot``, and contexts over a source.
+
+    ``after_fork``: enter the resource again in a forked child. It must support being entered twice, as sources do.
     """
     return Blocking(resource, after_fork=after_fork)
 
 
 class Blocking(Generic[T]):
-    """A context manager whose value is what entering ``resource`` returns.
+    """A context manager whose value is that of ``resource``.
 
-    Raises what entering or leaving raises, and at the end of the body an error that ended the resource meanwhile.
+    It raises what entering and exiting the resource raise, and at the end of the body an error that ended the resource.
     """
 
     def __init__(self, resource: AbstractAsyncContextManager[T], *, after_fork: bool) -> None:
@@ -60,7 +61,7 @@ class Blocking(Generic[T]):
         self._run: _Run[T] | None = None
 
     def enter(self) -> T:
-        """Enter until ``close``, or for the rest of the process."""
+        """Enter the resource for the rest of the process, or until ``close``."""
         self._run = _Run(self._resource)
         _running.add(self)
         try:
@@ -70,7 +71,7 @@ class Blocking(Generic[T]):
             raise
 
     def close(self) -> None:
-        """Leave the resource. Raises what leaving raises, or the error that ended it before."""
+        """Exit the resource. Raises what that raises, or the error that has ended the resource."""
         _running.discard(self)
         run, self._run = self._run, None
         if run is not None:
@@ -88,8 +89,8 @@ class Blocking(Generic[T]):
     def __repr__(self) -> str:
         return f"<Blocking {self._resource!r} [{'running' if self._run else 'not running'}]>"
 
-    def _again(self) -> None:
-        """Enter again in a forked child. The parent's loop, sockets and epoll are shared, so they are left alone."""
+    def _restart(self) -> None:
+        """Restart in a forked child. The parent's loop, sockets and epoll are shared with it, and are not touched."""
         run = self._run
         if run is None:
             return
@@ -117,7 +118,7 @@ class _Run(Generic[T]):
         self._thread.start()
 
     def value(self) -> T:
-        """The value, once the resource is entered. Raises what entering raises."""
+        """Wait for the value. Raises what entering raises."""
         return self._entered.result()
 
     def wait(self, seconds: float) -> None:
@@ -128,7 +129,7 @@ class _Run(Generic[T]):
             log.warning("in a forked child: %r is not ready after %g s; still trying", self._resource, seconds)
 
     def stop(self) -> None:
-        """Request the end; a thread that has ended already ignores it."""
+        """Request the end, without waiting for it. It may have ended already."""
         loop, task = self._started.result()
         try:
             loop.call_soon_threadsafe(task.cancel)
@@ -136,7 +137,7 @@ class _Run(Generic[T]):
             return
 
     def join(self, seconds: float | None = None) -> None:
-        """Wait for the end. Raises the error that caused it, if any."""
+        """Wait for the end. Raises the error that ended it, unless that was ``stop``."""
         self._thread.join(seconds)
         if self._error is not None and not isinstance(self._error, asyncio.CancelledError):
             raise self._error
@@ -160,25 +161,19 @@ class _Run(Generic[T]):
                         self._entered.set_result(value)
                     await asyncio.get_running_loop().create_future()
             except MeshtlsError as error:
-                # In a forked child no caller waits for the error, and the failure may be temporary: retry.
+                # In a forked child there is no caller to raise to, and the error may be temporary.
                 if not self._insistent:
                     raise
                 log.warning("in a forked child: %s; next try in %g s", error, _RETRY)
                 await asyncio.sleep(_RETRY)
 
 
-def _parts(resource: object) -> list[object]:
-    """The objects that the resource and its parts hold now."""
-    parts = [part for one in (resource, *_held_by(resource)) for part in _held_by(one)]
-    return [*parts, *_held_by(resource)]
-
-
-def _held_by(one: object) -> list[object]:
+def _attributes(one: object) -> list[object]:
     return list(getattr(one, "__dict__", {}).values())
 
 
 _running: set[Blocking[Any]] = set()
-#: Objects that a fork copied and that must not be collected: a channel would send GOAWAY on the parent's connection.
+#: Objects copied by a fork that must not be garbage-collected: a channel would then send GOAWAY to the parent's peer.
 _of_the_parent: list[object] = []
 
 

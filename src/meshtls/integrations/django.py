@@ -2,8 +2,8 @@
 
 MIDDLEWARE = ["meshtls.integrations.django.peer_middleware", ...]
 
-The peer comes from the connection, which gunicorn provides under WSGI and ``meshtls.integrations.uvicorn`` under ASGI.
-Under any other server every request is refused.
+The peer is that of the connection. For WSGI, serve with gunicorn, which exposes the connection; for ASGI, with
+``meshtls.integrations.uvicorn``. With any other server every request is refused.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ def peer_middleware(get_response: View) -> View:
 
 
 def require(*spiffe_ids: SpiffeId | str) -> Callable[[View], View]:
-    """Decorator of a view: peers with other IDs get 403, with or without ``peer_middleware``.
+    """Decorator of a view: only peers with these IDs may call it, others get 403. Works without ``peer_middleware``.
 
-    Raises TypeError if no ID is given, InvalidSpiffeIdError for an invalid one.
+    Raises TypeError without an ID, and InvalidSpiffeIdError for an invalid one.
     """
     wanted = required_ids(*spiffe_ids)
 

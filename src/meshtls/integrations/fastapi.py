@@ -1,7 +1,7 @@
-"""FastAPI: ``Depends(require("spiffe://example.org/web"))`` allows these peers to call a route, and passes it the peer.
+"""FastAPI: ``Depends(require("spiffe://example.org/web"))`` allows these peers to call a route, and passes the peer.
 
-The server has to store the peer in the scope: see ``meshtls.integrations.uvicorn``. Any other server's requests are
-refused.
+The server must put the peer into the scope: see ``meshtls.integrations.uvicorn``. With any other server, all requests
+are refused.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ log = logger("meshtls.policy")
 def require(
     *spiffe_ids: SpiffeId | str, allow: Allow | None = None
 ) -> Callable[[HTTPConnection], Awaitable[VerifiedPeer]]:
-    """A dependency: the verified peer, if it has one of these IDs or ``allow(peer, scope)`` is True.
+    """A dependency whose value is the verified peer, if it has one of these IDs or ``allow(peer, scope)`` is True.
 
-    Give IDs or ``allow``, not both. Any other peer gets 403 (RFC 9110, section 15.5.4); a WebSocket is closed with 1008
-    (RFC 6455, section 7.4.1) before it is accepted. The reason is in our log and not in the response.
+    Pass IDs or ``allow``, not both. Other requests get 403 (RFC 9110, section 15.5.4); a WebSocket is closed with 1008
+    (RFC 6455, section 7.4.1) before it is accepted. The reason is logged, and not in the answer.
 
     Raises TypeError without either, since there is no safe default, and InvalidSpiffeIdError for an invalid ID.
     """

@@ -1,7 +1,7 @@
 """gunicorn with uvicorn's worker: ``worker_class = "meshtls.integrations.gunicorn.UvicornPeerWorker"``.
 
-For WSGI use gunicorn's own workers: the application finds the connection in ``environ["gunicorn.socket"]``, which
-``verified_peer`` accepts. Both get their context from the hook ``ssl_context`` of gunicorn's configuration file.
+For WSGI use gunicorn's own workers: the application passes ``environ["gunicorn.socket"]`` to ``verified_peer``. Both
+kinds get their context from the hook ``ssl_context`` in gunicorn's configuration file.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from meshtls.tls.rotating import RotatingContext
 __all__ = ["UvicornPeerWorker"]
 
 
-class UvicornPeerWorker(UvicornWorker):  # type: ignore[misc]  # it has no types
-    """Serves over the context that the hook ``ssl_context`` returns, and stores each connection's peer in the scope.
+class UvicornPeerWorker(UvicornWorker):  # type: ignore[misc]  # it is untyped
+    """Serves with the context that the hook ``ssl_context`` returns, and puts each connection's peer into the scope.
 
-    uvicorn-worker's own worker doesn't call the hook. This one calls it once, before it is ready: if the hook raises,
+    uvicorn-worker's own class does not call the hook. This class calls it once, before it is ready. If the hook raises,
     or returns anything but a ``server_context``, gunicorn ends. It never serves plaintext.
     """
 
@@ -29,7 +29,7 @@ class UvicornPeerWorker(UvicornWorker):  # type: ignore[misc]  # it has no types
     }
 
     def load_wsgi(self) -> None:
-        """Check here, before the worker is ready: gunicorn would only restart a worker that fails later."""
+        """Called before the worker is ready. gunicorn ends if this fails; it restarts a worker that fails later."""
         super().load_wsgi()
         context = self.cfg.ssl_context(self.cfg, _no_default)
         if not isinstance(context, RotatingContext):

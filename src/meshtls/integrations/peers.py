@@ -1,4 +1,4 @@
-"""The verified peer of a connection of any supported library."""
+"""The verified peer of a connection, for any library."""
 
 from __future__ import annotations
 
@@ -17,18 +17,22 @@ class Carrier(Protocol):
     """asyncio's StreamWriter and transports, uvloop's, and httpx's ``response.extensions["network_stream"]``."""
 
     def get_extra_info(self, name: str, /) -> Any:
-        """The carrier's value for this name, None if there is none."""
+        """The carrier's object of this name, or None."""
 
 
 def verified_peer(connection: Carrier | socket.socket) -> VerifiedPeer:
-    """The peer at the other end, as verified and authorized by a meshtls context.
+    """The peer of the connection, as verified and authorized by a meshtls context.
 
-    A socket is an ``ssl.SSLSocket`` of such a context, as in gunicorn's ``environ["gunicorn.socket"]``. Raises
-    RequestError if the connection is not TLS, its handshake is not finished, or its context is not one of meshtls; an
-    unverified peer is never returned.
+    A socket must be an ``ssl.SSLSocket`` of such a context, as in gunicorn's ``environ["gunicorn.socket"]``.
+
+    Raises RequestError if the connection is not TLS, its handshake is not complete, or its context is not one of
+    meshtls. An unverified peer is never returned.
     """
-    tls = _tls_of(connection)
-    # httpcore's sync backend returns the C object, which refers to its SSLSocket.
+    if isinstance(connection, socket.socket):
+        tls: Any = connection if isinstance(connection, ssl.SSLSocket) else None
+    else:
+        tls = connection.get_extra_info("ssl_object")
+    # httpcore's sync backend returns the C object, whose owner is the SSLSocket.
     peer = getattr(getattr(tls, "owner", tls), "peer", None)
     if not isinstance(peer, VerifiedPeer):
         raise RequestError(
@@ -39,9 +43,9 @@ def verified_peer(connection: Carrier | socket.socket) -> VerifiedPeer:
 
 
 def required_ids(*spiffe_ids: SpiffeId | str) -> frozenset[SpiffeId]:
-    """The IDs that ``require`` accepts. Raises TypeError if there are none, InvalidSpiffeIdError for an invalid ID."""
+    """The IDs passed to ``require``. Raises TypeError without an ID, InvalidSpiffeIdError for an invalid one."""
     if not spiffe_ids:
-        raise TypeError("require: wanted one or more SPIFFE IDs, got none; name each allowed peer")
+        raise TypeError("require: wanted one or more SPIFFE IDs, got none; pass the ID of each peer to allow")
     for one in spiffe_ids:
         if not isinstance(one, SpiffeId | str):
             raise TypeError(

@@ -16,13 +16,13 @@ __all__ = ["MeshAdapter"]
 
 
 class MeshAdapter(HTTPAdapter):
-    """Connects to https URLs with a ``client_context``, which authorizes the server by SPIFFE ID, not by host name.
+    """Connects to https URLs with a ``client_context``, which verifies the server's SPIFFE ID instead of its host name.
 
-    ``verify`` can't turn that off: False raises ConfigError, and so does ``cert``. A path in ``verify`` has no effect,
-    since requests puts REQUESTS_CA_BUNDLE there: the trust anchors come from the context's source.
+    Verification can't be disabled: ``verify=False`` raises ConfigError, and so does ``cert``. A path in ``verify`` is
+    ignored, since requests puts REQUESTS_CA_BUNDLE there; the context's source has the trust bundles.
 
-    A redirect to anything but https leaves the mesh, where no server is verified: it raises requests' InvalidSchema,
-    unless ``insecure_redirects`` is set.
+    A redirect to a URL that is not https would leave the mesh, without verification. It raises requests'
+    InvalidSchema, unless ``insecure_redirects`` is set.
     """
 
     def __init__(self, context: RotatingContext, *, insecure_redirects: bool = False, **settings: Any) -> None:
@@ -44,7 +44,7 @@ class MeshAdapter(HTTPAdapter):
         return host, dict(self._tls)
 
     def send(self, request: PreparedRequest, *args: Any, **settings: Any) -> Response:
-        """Send. Raises what requests raises, and InvalidSchema for a redirect out of the mesh."""
+        """As in requests; also raises InvalidSchema for a redirect out of the mesh."""
         response = super().send(request, *args, **settings)
         if response.is_redirect and not self._insecure_redirects:
             target = urljoin(str(request.url), response.headers["location"])
@@ -63,12 +63,3 @@ class MeshAdapter(HTTPAdapter):
                 f"{'verify=False' if verify is False else 'cert'}: wanted neither; a meshtls context always verifies"
                 " the server, and presents its source's own SVID"
             )
-
-
-def _check_redirect(url: str, location: str) -> None:
-    target = urljoin(url, location)
-    if urlsplit(target).scheme != "https":
-        raise InvalidSchema(
-            f"{url} redirects to {target}: wanted https, since no server is verified elsewhere; to allow it, make"
-            " the MeshAdapter with insecure_redirects=True"
-        )

@@ -1,11 +1,11 @@
 """uvicorn over mutual TLS: every request's scope has the verified peer that sent it (see ``asgi.peer_of``).
 
 ``context`` is a ``server_context``, so identities rotate while the server runs. A context can't be sent to workers or
-to a reloader, so ``peer_config`` is for one process. With several, each imports its protocol and context by name:
+to a reloader, so ``peer_config`` is for one process. Several processes need names that each can import:
 
 uvicorn.run("app:app", workers=4, http="meshtls.integrations.uvicorn:PeerProtocol", ssl_context_factory=make_context)
 
-where ``make_context(config, default)``, a function of a module, returns a ``server_context`` over
+where ``make_context(config, default)``, a function of a module, gives a ``server_context`` over
 ``blocking(X509Source()).enter()``. Requires uvicorn 0.47 or newer, which accepts a ready-made context.
 """
 
@@ -31,7 +31,7 @@ log = logger("meshtls.tls")
 def peer_config(
     app: Any, context: RotatingContext, *, http: type[asyncio.Protocol] = AutoHTTPProtocol, **settings: Any
 ) -> uvicorn.Config:
-    """The configuration for ``uvicorn.Server``; ``settings`` are ``uvicorn.Config``'s own.
+    """The configuration for ``uvicorn.Server``; ``settings`` are those of ``uvicorn.Config``.
 
     ``http`` is one of uvicorn's protocol classes. Raises ConfigError for settings that would bypass ``context``.
     """
@@ -47,10 +47,10 @@ def peer_config(
 
 
 def peer_protocol(base: type[asyncio.Protocol]) -> type[asyncio.Protocol]:
-    """A subclass of ``base``, a protocol class of uvicorn, that stores the peer in the scopes of its connection.
+    """A subclass of ``base``, one of uvicorn's protocol classes, that puts the peer into the scopes of its connection.
 
-    uvicorn copies ``app_state`` into the scope of each request, of WebSockets too. A connection without a verified peer
-    is aborted before its first request.
+    uvicorn copies ``app_state`` into the scope of each request and WebSocket. A connection without a verified peer is
+    aborted before its first request.
     """
     return cast(type[asyncio.Protocol], type("PeerProtocol", (_KnowsPeer, base), {}))
 
@@ -59,9 +59,7 @@ class _KnowsPeer(asyncio.Protocol):
     app_state: dict[str, Any]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        tcp = cast(
-            "asyncio.Transport", transport
-        )  # recognised by its context: uvloop's transports have no class of asyncio's
+        tcp = cast("asyncio.Transport", transport)  # a TCP server's transport; uvloop's is no subclass of asyncio's
         try:
             self.app_state = {**self.app_state, PEER: verified_peer(tcp)}
         except RequestError as error:
@@ -70,6 +68,6 @@ class _KnowsPeer(asyncio.Protocol):
         super().connection_made(transport)
 
 
-#: For ``uvicorn.run(http="meshtls.integrations.uvicorn:PeerProtocol")``, with or without ``ssl_context_factory``: a
-#: connection over a context other than ours is aborted.
+#: For ``uvicorn.run(http="meshtls.integrations.uvicorn:PeerProtocol")``. A connection without TLS, or over a context
+#: that is not one of meshtls, is aborted.
 PeerProtocol = peer_protocol(AutoHTTPProtocol)

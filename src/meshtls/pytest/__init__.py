@@ -1,6 +1,6 @@
 """The pytest plugin: a CA, valid and invalid identities, and a Workload API, for tests of a service's mutual TLS.
 
-It is active as soon as meshtls is installed. A test uses the fixture ``mesh``::
+It is active when meshtls is installed. A test uses the fixture ``mesh``::
 
     def test_only_web_reaches_the_database(mesh):
         database = my_service.make_context(mesh.source("db"))   # an ssl.SSLContext of meshtls.server_context
@@ -8,9 +8,9 @@ It is active as soon as meshtls is installed. A test uses the fixture ``mesh``::
         with pytest.raises(meshtls.PeerError, match="not allowed"):
             mesh.handshake(mesh.source("batch"), database)
 
-``mesh`` (a ``meshtls.pytest.Mesh``, importable for annotations) has no async methods and needs no event loop, so it
-works in plain tests and in async ones, under any async plugin. Each test gets its own CA. The rest of meshtls is
-imported by the first test that uses the fixture.
+``mesh`` (a ``meshtls.pytest.Mesh``, for annotations) has no async methods and needs no event loop: it works in plain
+and async tests, with any async plugin. Each test gets its own CA. The rest of meshtls is not imported before the first
+test that uses the fixture.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["Mesh", "mesh", "mesh_trust_domain"]
 
 
 def __getattr__(name: str) -> object:
-    # Imported lazily, so that a pytest run that does not use the plugin does not pay for it.
+    # Imported late, so that a pytest run without the fixture does not wait for it.
     if name == "Mesh":
         from meshtls.pytest.mesh import Mesh
 
@@ -37,13 +37,13 @@ def __getattr__(name: str) -> object:
 
 @pytest.fixture(scope="session")
 def mesh_trust_domain() -> str:
-    """The trust domain of ``mesh``; override it in a conftest if your policies name another."""
+    """The trust domain of ``mesh``; override it in a conftest if your policies name another one."""
     return "example.org"
 
 
 @pytest.fixture
 def mesh(mesh_trust_domain: str) -> Iterator[Mesh]:
-    """A CA of this trust domain, with its sources, and Workload APIs that end with the test."""
+    """A CA of this trust domain, with sources, and with Workload APIs that end with the test."""
     from meshtls.pytest.mesh import Mesh  # late, as in __getattr__
 
     with Mesh(mesh_trust_domain) as mesh:

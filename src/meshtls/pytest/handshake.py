@@ -1,4 +1,4 @@
-"""A TLS handshake between two contexts in memory."""
+"""A TLS handshake between two contexts, in memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ROUNDS = 8
 def handshake(client: ssl.SSLContext, server: ssl.SSLContext) -> VerifiedPeer:
     """Exchange bytes until both sides complete the handshake, and return the client as the server verified it.
 
-    Raises LocalIdentityError if a side has no identity to present.
+    Raises the PeerError of the side that refused first, and LocalIdentityError if a side has no identity.
     """
     there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
     caller = _Side(client.wrap_bio(back, there, server_side=False))
@@ -27,7 +27,7 @@ def handshake(client: ssl.SSLContext, server: ssl.SSLContext) -> VerifiedPeer:
         callee.step()
         if caller.done and callee.done:
             return callee.peer()
-    raise HandshakeError("handshake: neither side finished or failed")
+    raise HandshakeError("the handshake did not complete")
 
 
 @dataclass(slots=True)

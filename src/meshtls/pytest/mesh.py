@@ -1,4 +1,4 @@
-"""The fixture ``mesh``: the identities that a test needs, good and bad, each of them really signed."""
+"""The fixture ``mesh``: valid and invalid identities for tests, all of them really signed."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ _HOUR = timedelta(hours=1)
 
 
 class Mesh:
-    """A CA in memory. Every ``name`` may also be a path like ``/ns/a/sa/b`` or a whole SPIFFE ID.
+    """A CA in memory. A ``name`` may also be a path such as ``/ns/a/sa/b`` or a whole SPIFFE ID.
 
-    ``async`` code can use the results directly: a source's ``snapshot`` never waits, and a Workload API has an address.
+    Async code may use it as it is: sources don't block, and Workload APIs have an address.
     """
 
     def __init__(self, trust_domain: str = "example.org") -> None:
@@ -56,7 +56,7 @@ class Mesh:
 
     @property
     def bundle(self) -> TrustBundle:
-        """The bundle that verifies every good SVID of this mesh."""
+        """The bundle that verifies every valid SVID of this mesh."""
         return self._authority.bundle
 
     def source(
@@ -67,7 +67,7 @@ class Mesh:
         dns_names: Iterable[str] = (),
         trusts: Iterable[TrustBundle] = (),
     ) -> MeshSource:
-        """A good identity, valid for ``ttl``; its ``rotate`` replaces the SVID.
+        """A valid identity, which lasts for ``ttl`` and is renewed by ``rotate``.
 
         ``trusts`` are the bundles of other trust domains. Raises RequestError for an ID of another trust domain.
         """
@@ -75,7 +75,7 @@ class Mesh:
         return MeshSource(lambda: _issued(self._authority, spiffe_id, ttl, names), BundleSet([*trusts, self.bundle]))
 
     def foreign(self, name: SpiffeId | str = "foreign") -> MeshSource:
-        """An identity with a name of ours, signed by a foreign CA. It trusts our CA, so the other side refuses."""
+        """An identity of this trust domain signed by a foreign CA. It trusts our CA, so that only its peer refuses."""
         spiffe_id = self.id(name)
         if self._foreign is None:
             self._foreign = Authority.create(self.trust_domain, self._clock)
@@ -97,20 +97,20 @@ class Mesh:
         return MeshSource(issue, BundleSet([self.bundle]))
 
     def handshake(self, client: X509ContextSource | ssl.SSLContext, server: ssl.SSLContext) -> VerifiedPeer:
-        """Shake hands in memory, and return the client as the server verified and authorized it.
+        """Make a handshake in memory, and return the client as the server verified and authorized it.
 
-        ``client`` is a context, or a source whose client accepts any server. Raises the PeerError of the side that
-        refused, LocalIdentityError if a side has no identity to present.
+        ``client`` is a context, or a source, which then accepts any server. Raises the PeerError of the side that
+        refused, and LocalIdentityError if a side has no identity.
         """
         if not isinstance(client, ssl.SSLContext):
             client = client_context(client, authorize_any())
         return handshake(client, server)
 
     def workload_api(self, name: SpiffeId | str, *, dns_names: Iterable[str] = ()) -> MeshWorkloadApi:
-        """A Workload API on a temporary socket that gives every process of this user the identity ``name``.
+        """A Workload API on a temporary socket, which gives the identity ``name`` to every process of this user.
 
-        It runs until the end of the test, or of its ``with`` block. Each call starts another one, so a program has one
-        identity. Raises ConfigError if it can't be served on this machine.
+        It runs until the end of the test, or of its ``with`` block. Each call starts another one, for a program with
+        another identity. Raises ConfigError if it can't be served on this machine.
         """
         serving = self._open.enter_context(ExitStack())
         directory = Path(serving.enter_context(tempfile.TemporaryDirectory(prefix="meshtls-")))

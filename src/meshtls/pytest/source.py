@@ -1,4 +1,4 @@
-"""A source of X509-SVIDs that a test rotates by hand."""
+"""A source of X509-SVIDs that a test controls."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["MeshSource"]
 
 
 class MeshSource:
-    """Implements X509ContextSource. Unlike a real program's source it also returns an expired SVID."""
+    """An X509ContextSource. Unlike a source in production it also returns an expired SVID."""
 
     def __init__(self, issue: Callable[[], X509Svid], bundles: BundleSet) -> None:
         self._issue = issue
@@ -28,7 +28,7 @@ class MeshSource:
 
     @property
     def serial(self) -> str:
-        """The serial number of the present certificate, hexadecimal."""
+        """The serial number of the current certificate, in hexadecimal."""
         return self._current.svid.serial
 
     def snapshot(self) -> X509Context:
@@ -38,13 +38,13 @@ class MeshSource:
         return self._current
 
     def rotate(self) -> X509Context:
-        """Replace key and certificate under the same ID, one generation later. Undoes ``revoke``."""
+        """Issue a new key and certificate for the same ID, as the next generation. Also undoes ``revoke``."""
         old, self._revoked = self._current, False
         self._current = replace(old, generation=old.generation + 1, svids=(self._issue(),))
         return self._current
 
     def revoke(self) -> None:
-        """Withdraw the identity, as a Workload API does: no new connections until ``rotate``."""
+        """Withdraw the identity, as a Workload API does: new connections fail until ``rotate``."""
         self._revoked = True
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""A real Workload API for one identity, in its own thread, so that it is usable without an event loop."""
+"""A real Workload API for one identity, in a thread of its own, so that plain tests can use it."""
 
 from __future__ import annotations
 
@@ -27,13 +27,10 @@ _TTL = 3600
 
 
 class MeshWorkloadApi:
-    """A Workload API that ``Mesh.workload_api`` started, in its own event loop.
+    """A running Workload API. ``address`` is the value for SPIFFE_ENDPOINT_SOCKET, and ``environment`` sets it.
 
-    - ``address``: the value for SPIFFE_ENDPOINT_SOCKET.
-    - ``environment``: an environment with that variable, for a program to be started.
-
-    As a context manager it ends with the block, otherwise with the test. Its methods may be called from any other
-    thread, and return when the change is in effect.
+    ``Mesh.workload_api`` starts it in a thread with its own event loop. As a context manager it ends with the block,
+    otherwise with the test. Call its methods from other threads; they return when their effect is visible.
     """
 
     def __init__(
@@ -50,7 +47,7 @@ class MeshWorkloadApi:
             dns_names=dns_names,
         )
         self._authority, self._jwt_key, self._path = authority, jwt_key, path
-        #: Stops the server; set by its starter. A second call does nothing.
+        #: Ends the server. Set by its starter; a second call has no effect.
         self.stop: Callable[[], object] = lambda: None
         self._open = AsyncExitStack()
         self._loop: asyncio.AbstractEventLoop
@@ -63,26 +60,26 @@ class MeshWorkloadApi:
 
     @property
     def serial(self) -> str:
-        """The serial number of the present certificate, hexadecimal. Raises RequestError after ``revoke``."""
+        """The serial number of the served certificate, in hexadecimal. Raises RequestError after ``revoke``."""
         svid = self._agent.identities.cache.svid_of(_ENTRY)
         if svid is None:
             raise RequestError(f"{self.spiffe_id}: there is no certificate: the identity was revoked")
         return svid.serial
 
     def rotate(self) -> None:
-        """Serve a new SVID, and push it to open streams. Raises RequestError after ``revoke``."""
+        """Serve a new SVID, and push it to all watchers. Raises RequestError after ``revoke``."""
         before = self.serial
-        # A changed lifetime makes the agent request a new SVID at once: the present one does not fit the entry.
+        # With another TTL the entry has changed, so the agent requests a new SVID immediately.
         self._entry = replace(self._entry, x509_svid_ttl=self._entry.x509_svid_ttl - 1)
         self._wait_for(lambda: self._upstream.put_entry(self._entry), lambda: self.serial != before)
 
     def revoke(self) -> None:
-        """Withdraw the identity: new calls and open streams get PERMISSION_DENIED, and sources stop returning it."""
+        """Withdraw the identity: callers and watchers get PermissionDenied, and sources withdraw it."""
         cache = self._agent.identities.cache
         self._wait_for(lambda: self._upstream.remove_entry(_ENTRY), lambda: cache.entries.get(_ENTRY) is None)
 
     def restore(self) -> None:
-        """Undo ``revoke``, with a new SVID."""
+        """Restore the identity after ``revoke``, with a new SVID."""
         cache = self._agent.identities.cache
         self._wait_for(lambda: self._upstream.put_entry(self._entry), lambda: cache.svid_of(_ENTRY) is not None)
 

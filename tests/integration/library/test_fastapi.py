@@ -105,7 +105,7 @@ async def test_a_websocket_is_accepted_from_the_peer_that_it_requires(
 @pytest.mark.parametrize(
     ("ids", "settings", "error", "message"),
     [
-        ((), {}, TypeError, "require: wanted one or more SPIFFE IDs, got none; name each allowed peer"),
+        ((), {}, TypeError, "require: wanted one or more SPIFFE IDs, got none; pass the ID of each peer to allow"),
         (
             ([WEB],),
             {},

@@ -62,8 +62,8 @@ async def test_a_redirect_out_of_the_mesh_is_refused(mesh: Mesh) -> None:
         with pytest.raises(requests.exceptions.InvalidSchema) as refused:
             await asyncio.to_thread(got, mesh, f"https://{address}/old")
         assert str(refused.value) == (
-            f"https://{address}/old redirects to http://{outside}/new: wanted https, since no server is verified"
-            " elsewhere; to allow it, make the MeshAdapter with insecure_redirects=True"
+            f"https://{address}/old redirects to http://{outside}/new: wanted https, since other schemes are not"
+            " verified; to allow it, create the MeshAdapter with insecure_redirects=True"
         )
 
 
