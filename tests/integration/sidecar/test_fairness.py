@@ -28,7 +28,7 @@ class Bottomless(PlainEnd):
         self._whose = name
         self._turns = turns
 
-    def transmit(self, data: bytes | memoryview) -> bool:
+    def transmit(self, data: bytes | bytearray | memoryview) -> bool:
         self._turns.append(self._whose)
         return True
 
