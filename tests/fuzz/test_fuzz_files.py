@@ -12,6 +12,7 @@ import yaml
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from hypothesis import strategies as st
 
+from meshtls.address import Address
 from meshtls.agent.config import parse_config as parse_agent
 from meshtls.bundle import TrustBundle
 from meshtls.cli.ca_config import parse_ca_config
@@ -23,7 +24,6 @@ from meshtls.registration import Selector
 from meshtls.scalars import duration, log_level, port, whole_number, word, workload_id
 from meshtls.server.config import parse_config as parse_server
 from meshtls.server.store.address import postgres_url, sqlite_url
-from meshtls.sidecar.address import Address
 from meshtls.sidecar.config import parse_config as parse_sidecar
 from meshtls.spiffeid import TrustDomain
 from meshtls.workload.address import parse_address

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Iterator, Mapping
 from enum import Enum
@@ -10,7 +11,10 @@ from typing import Any
 
 from meshtls.cli.config import FILES
 from meshtls.config.schema import markdown_table
+from meshtls.sidecar import states as sidecar_states
 from meshtls.sidecar.tunnel import states as session
+from meshtls.sidecar.tunnel.pool import PoolState
+from meshtls.sidecar.warm import WarmState
 from meshtls.tls import states as tls_states
 from meshtls.wire.http2 import states, streams
 
@@ -32,9 +36,16 @@ _STATES_HEAD = """\
 # States
 
 Each row is a state, each column an event, and each cell the next state. An empty cell is a step that the code rejects
-by raising an exception; a test covers every cell."""
+by raising an exception; a test covers every cell. What each state means is below the table."""
+_ENUMS: tuple[tuple[str, str, type[Enum]], ...] = (
+    ("The tunnels of an outbound listener", "sidecar/tunnel/pool.py", PoolState),
+    ("The warm connections of an outbound listener", "sidecar/warm.py", WarmState),
+)
 _Table = Mapping[Any, Mapping[Any, Enum]]  # keys of a Mapping are invariant
 _TABLES: tuple[tuple[str, str, _Table], ...] = (
+    ("A sidecar", "sidecar/states.py", sidecar_states.SIDECAR),
+    ("A listener", "sidecar/states.py", sidecar_states.LISTENER),
+    ("A connection, or a stream of a tunnel, in a sidecar", "sidecar/states.py", sidecar_states.CONNECTION),
     ("The session of a tunnel", "sidecar/tunnel/states.py", session.NEXT),
     ("The HTTP/2 connection of a tunnel", "wire/http2/states.py", states.NEXT),
     ("A stream of a tunnel", "wire/http2/streams.py", streams.NEXT),
@@ -50,8 +61,12 @@ def pages() -> Iterator[tuple[str, str]]:
             f"{name}.md",
             f"{_HEAD}\n\n# The file of `{file.verb}`\n\n{reading}\n\n{markdown_table(file.keys())}\n",
         )
-    tables = "\n\n".join(f"## {title}\n\n`{module}`\n\n{_state_table(table)}" for title, module, table in _TABLES)
-    yield "states.md", f"{_STATES_HEAD}\n\n{tables}\n"
+    tables = [
+        f"## {title}\n\n`{module}`\n\n{_state_table(table)}\n\n{inspect.getdoc(type(next(iter(table))))}"
+        for title, module, table in _TABLES
+    ]
+    enums = [f"## {title}\n\n`{module}`\n\n{inspect.getdoc(states)}" for title, module, states in _ENUMS]
+    yield "states.md", "\n\n".join((_STATES_HEAD, *tables, *enums)) + "\n"
 
 
 def _state_table(table: _Table) -> str:

@@ -20,7 +20,7 @@ from meshtls.config.document import read_text
 from meshtls.errors import ConfigError
 from meshtls.logs import logger
 from meshtls.reloading import FileWatch, reload_on_change
-from meshtls.sidecar.changes import Changes, changes, in_force
+from meshtls.sidecar.changes import Changes, in_force, summary
 from meshtls.sidecar.config import parse_config, with_workers
 from meshtls.sidecar.descriptors import make_room, sockets_beside_connections
 from meshtls.sidecar.service import Sidecar
@@ -120,7 +120,7 @@ class SharedConfig:
             log.error("%s; the configuration in use stays", error)  # noqa: TRY400  # the message says it all
             return False
         self._keep(text)
-        self._file.tell(changes(self._running, wanted))
+        self._file.tell(summary(self._running, wanted))
         self._running = in_force(self._running, wanted)
         return True
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import msgspec
 
-from meshtls.sidecar.settings import InboundConfig, OutboundConfig, SidecarConfig
+from meshtls.sidecar import view
+from meshtls.sidecar.settings import SidecarConfig
 
-__all__ = ["Changes", "changed_keys", "changes", "in_force", "matched"]
-
-C = TypeVar("C", InboundConfig, OutboundConfig)
+__all__ = ["Changes", "in_force", "summary"]
 
 #: What the process is made of: identity, processes, and the address that something outside asks.
 _RESTART = {
@@ -36,45 +34,24 @@ def in_force(running: SidecarConfig, wanted: SidecarConfig) -> SidecarConfig:
     return msgspec.structs.replace(wanted, **{field: getattr(running, field) for field in _RESTART})
 
 
-def changes(running: SidecarConfig, wanted: SidecarConfig) -> Changes:
+def summary(running: SidecarConfig, wanted: SidecarConfig) -> Changes:
     """What differs between what runs and what is wanted."""
+    differing = view.changes(view.view_of(running), view.view_of(wanted))
     taken = [
-        *_of_listeners("inbound", running.inbound, wanted.inbound),
-        *_of_listeners("outbound", running.outbound, wanted.outbound),
-        *(f"workload.{key}" for key in changed_keys(running.workload, wanted.workload)),
-        *(f"limits.{key}" for key in changed_keys(running.limits, wanted.limits)),
+        *(_words("inbound", one) for one in differing.inbound if one.change is not view.Change.KEPT),
+        *(_words("outbound", one) for one in differing.outbound if one.change is not view.Change.KEPT),
+        *(f"workload.{key}" for key in _different(running.workload, wanted.workload)),
+        *(f"limits.{key}" for key in _different(running.limits, wanted.limits)),
         *(["log_level"] if running.log_level != wanted.log_level else []),
     ]
     restart = [key for field, key in _RESTART.items() if getattr(running, field) != getattr(wanted, field)]
     return Changes(tuple(taken), tuple(restart))
 
 
-def changed_keys(running: msgspec.Struct, wanted: msgspec.Struct) -> tuple[str, ...]:
-    """The fields of two structs of one kind that differ."""
+def _words(kind: str, one: view.RouteChange) -> str:
+    how = {view.Change.ADDED: "new", view.Change.REMOVED: "removed"}.get(one.change) or ", ".join(one.keys)
+    return f"{kind} {one.listen} ({how})"
+
+
+def _different(running: msgspec.Struct, wanted: msgspec.Struct) -> tuple[str, ...]:
     return tuple(field for field in running.__struct_fields__ if getattr(running, field) != getattr(wanted, field))
-
-
-def matched(running: Sequence[C], wanted: Sequence[C]) -> list[int | None]:
-    """For each wanted listener the place of the running one with its address, which it goes on with; None for a new
-    one. Where an address is there several times (port 0), they are matched in their order.
-    """
-    free = list(range(len(running)))
-    found: list[int | None] = []
-    for config in wanted:
-        place = next((place for place in free if running[place].listen == config.listen), None)
-        if place is not None:
-            free.remove(place)
-        found.append(place)
-    return found
-
-
-def _of_listeners(kind: str, running: Sequence[C], wanted: Sequence[C]) -> Iterator[str]:
-    places = matched(running, wanted)
-    for config, place in zip(wanted, places, strict=True):
-        if place is None:
-            yield f"{kind} {config.listen} (new)"
-        elif keys := changed_keys(running[place], config):
-            yield f"{kind} {config.listen} ({', '.join(keys)})"
-    for place, config in enumerate(running):
-        if place not in places:
-            yield f"{kind} {config.listen} (removed)"

@@ -17,6 +17,7 @@ from meshtls.observe.live import Events, Live, PhaseEnded
 from meshtls.policy.request import Request
 from meshtls.printable import printable
 from meshtls.sidecar.gate import Gate
+from meshtls.sidecar.states import CONNECTION, ConnectionState, ConnectionStep
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.trust import Trust
 from meshtls.svid.verify import VerifiedPeer
@@ -102,7 +103,7 @@ class TlsFacts(NamedTuple):
         )
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Connection:
     """What is known so far. ``opener`` is the accepted socket; ``remote`` the address of the end that speaks TLS."""
 
@@ -112,6 +113,8 @@ class Connection:
     opener: socket.socket
     remote: str
     clock: Clock
+    #: How far it is; ``step`` moves it on.
+    state: ConnectionState = field(init=False, default=ConnectionState.ACCEPTED)
     flow: Flow = field(default_factory=Flow)
     dialled: socket.socket | None = None
     #: What is not closed at once: a reset would overtake the alert.
@@ -154,6 +157,15 @@ class Connection:
         self.started = self.clock.now()
         self._began = self.clock.monotonic()
 
+    def step(self, step: ConnectionStep) -> None:
+        """Raises KeyError where the state has no such step."""
+        self.state = CONNECTION[self.state][step]
+
+    def part(self, sock: socket.socket) -> None:
+        """It is refused: ``sock`` stays open until the peer has read the alert that says why."""
+        self.partings += (Parting(sock),)
+        self.step(ConnectionStep.PART)
+
     def reach(self, stage: Stage) -> None:
         """The handshake is at this stage."""
         if self.unproven is not None:
@@ -180,6 +192,7 @@ class Connection:
         refusal = self.recheck()
         if refusal:
             raise refusal
+        self.step(ConnectionStep.ADMIT)
 
     def admit_stream_of(self, tunnel: Connection) -> None:
         """Admit this stream of an admitted tunnel: the request and the trust are the tunnel's. Raises PeerError."""
@@ -278,6 +291,9 @@ class Connection:
             bytes_out=self.flow.bytes_out,
             phases=self._timings(),
         )
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.sidecar} {self.direction.value} {self.remote} [{self.state.name.lower()}]>"
 
 
 def host_of(remote: str) -> str:

@@ -5,15 +5,14 @@ once, and ``transmit`` sends what the kernel takes and keeps the rest for ``flus
 that has a rest, so an end holds at most what one ``receive`` gave, and a bounded rest of what TLS answers by itself.
 Only a source that can't be stopped (``End.pushes``) adds to a rest, and it is bounded by the window that it has given.
 
-All ends of a thread share one buffer for what comes in and one for what is decrypted from it. Both are free again when
-a callback returns, so an idle connection holds none.
+All ends of an event loop share its reactor's buffers: one for what comes in and one for what is decrypted from it. Both
+are free again when a callback returns, so an idle connection holds none.
 """
 
 from __future__ import annotations
 
 import contextlib
 import socket
-import threading
 from collections.abc import Callable
 from typing import Protocol
 
@@ -21,52 +20,19 @@ from meshtls.errors import HandshakeError
 from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import EndedError, Parting
 from meshtls.sidecar.poller import Poller
+from meshtls.sidecar.reactor import LARGEST_RECEIVE, Buffers
 from meshtls.sidecar.sockets import error_of
 from meshtls.tls.engine import TlsEngine
-from meshtls.wire.http2.frames import HEADER_BYTES
-from meshtls.wire.tls import MAX_RECORD
 
-__all__ = ["LARGE", "SMALL", "Callback", "End", "PlainEnd", "TlsEnd", "with_headroom"]
+__all__ = ["LARGE", "SMALL", "Callback", "End", "PlainEnd", "TlsEnd"]
 
 # Keeps close_notify back for the FIN behind it, so that the peer is woken once for both.
 _WITH_FIN: int = getattr(socket, "MSG_MORE", 0)
 
 #: Bytes of one receive. A stream that fills the smaller is given the larger; one that does not goes back.
-SMALL, LARGE = 1 << 16, 1 << 18
-
-#: What is received begins at a multiple of this: kernel and AES copy slower to and from odd addresses.
-_ALIGNMENT = 64
+SMALL, LARGE = 1 << 16, LARGEST_RECEIVE
 
 Callback = Callable[[], None] | None
-
-
-class _Buffers:
-    """``received`` has room for a frame's header before it; ``latest`` is the part of it that was given out last."""
-
-    __slots__ = ("decrypted", "framed", "latest", "received")
-
-    def __init__(self) -> None:
-        whole = memoryview(bytearray(_ALIGNMENT + LARGE))
-        self.framed = whole[_ALIGNMENT - HEADER_BYTES :]
-        self.received = whole[_ALIGNMENT:]
-        self.latest = self.received[:0]
-        self.decrypted = memoryview(bytearray(LARGE + MAX_RECORD))
-
-
-class _ThreadsOwn(threading.local):
-    def __init__(self) -> None:
-        self.buffers = _Buffers()
-
-
-_threads_own = _ThreadsOwn()
-
-
-def with_headroom(data: bytes | memoryview) -> memoryview | None:
-    """The same bytes behind HEADER_BYTES that are free, where they are what a plain socket has just given: a frame is
-    then built around them without a copy. None for any others.
-    """
-    buffers = _threads_own.buffers
-    return buffers.framed[: HEADER_BYTES + len(data)] if data is buffers.latest else None
 
 
 class End(Protocol):
@@ -134,12 +100,12 @@ class _Socket:
 
     pushes = windowed = discards = False
 
-    def __init__(self, sock: socket.socket, name: str) -> None:
+    def __init__(self, sock: socket.socket, name: str, buffers: Buffers) -> None:
         self.sock = sock
         self.ended = False
         self.owed = 0
         self._name = name
-        self._buffers = _threads_own.buffers
+        self._buffers = buffers
         self._size = SMALL
         self._rest: bytes | bytearray | memoryview = b""
         self._finishing = False
@@ -216,8 +182,10 @@ class PlainEnd(_Socket):
 
     __slots__ = ("_first", "_waited")
 
-    def __init__(self, sock: socket.socket, name: str, first: bytes = b"", *, waited: bool = False) -> None:
-        super().__init__(sock, name)
+    def __init__(
+        self, sock: socket.socket, name: str, buffers: Buffers, first: bytes = b"", *, waited: bool = False
+    ) -> None:
+        super().__init__(sock, name, buffers)
         self._first = first
         self._waited = waited
 
@@ -259,8 +227,8 @@ class TlsEnd(_Socket):
 
     __slots__ = ("_engine", "_heard")
 
-    def __init__(self, sock: socket.socket, engine: TlsEngine, name: str) -> None:
-        super().__init__(sock, name)
+    def __init__(self, sock: socket.socket, engine: TlsEngine, name: str, buffers: Buffers) -> None:
+        super().__init__(sock, name, buffers)
         self._engine = engine
         self._heard = False
 

@@ -1,4 +1,4 @@
-"""The phases before the relay: the first bytes, and a handshake that sends the peer an alert if it is refused."""
+"""The phases before the relay: the first bytes, a handshake that sends the peer an alert if it is refused, connect."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 
+from meshtls.address import Address
 from meshtls.errors import (
     HandshakeError,
     HandshakeTimeoutError,
@@ -14,10 +15,14 @@ from meshtls.errors import (
     PeerError,
     PlaintextError,
 )
-from meshtls.sidecar.connection import Connection, Parting
-from meshtls.sidecar.scheduler import PeerTimeout, QueueDeadline, scheduler
+from meshtls.observe.events import Outcome
+from meshtls.sidecar.connection import Connection, EndedError
+from meshtls.sidecar.poller import Poller
+from meshtls.sidecar.reactor import Reactor
+from meshtls.sidecar.scheduler import PeerTimeout, QueueDeadline
 from meshtls.sidecar.settings import InboundConfig, KeyExchange, Limits, OutboundConfig, TlsMinimum
-from meshtls.sidecar.waiting import CHUNK, readable, receive, send_all
+from meshtls.sidecar.sockets import CHUNK, dial, readable, receive, send_all
+from meshtls.sidecar.states import ConnectionStep
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import GenerationContext, TlsOptions
 from meshtls.tls.engine import TlsEngine
@@ -27,6 +32,7 @@ from meshtls.wire.tls import INTERNAL_ERROR_ALERT, FirstBytes, alert_for, first_
 __all__ = [
     "HTTP2",
     "accept_tls",
+    "connect",
     "dial_tls",
     "first_bytes",
     "first_bytes_now",
@@ -48,10 +54,10 @@ _GROUPS = {
 }
 
 
-async def first_bytes(sock: socket.socket, so_far: bytearray) -> FirstBytes:
+async def first_bytes(sock: socket.socket, so_far: bytearray, poller: Poller) -> FirstBytes:
     """Read into ``so_far`` until it shows what the peer speaks, or the peer ends. A cancelled call loses no byte."""
     while (shown := first_bytes_now(sock, so_far)) is None:
-        await readable(sock)
+        await readable(sock, poller)
     return shown
 
 
@@ -69,7 +75,13 @@ def first_bytes_now(sock: socket.socket, so_far: bytearray) -> FirstBytes | None
 
 
 async def accept_tls(
-    connection: Connection, context: GenerationContext, *, port: int, limits: Limits, so_far: bytearray
+    connection: Connection,
+    context: GenerationContext,
+    reactor: Reactor,
+    *,
+    port: int,
+    limits: Limits,
+    so_far: bytearray,
 ) -> tuple[TlsEngine, VerifiedPeer]:
     """Handshake with the opener in the time that ``limits`` give; ``so_far`` was read before.
 
@@ -77,8 +89,8 @@ async def accept_tls(
     """
     engine = connection.engine = TlsEngine(context, port=port)
     sock = connection.opener
-    async with _handshake(connection, sock, limits.handshake_timeout) as time:
-        if await first_bytes(sock, so_far) is FirstBytes.PLAINTEXT:
+    async with _handshake(connection, sock, limits.handshake_timeout, reactor) as time:
+        if await first_bytes(sock, so_far, reactor.poller) is FirstBytes.PLAINTEXT:
             _send_now(sock, alert_for(bytes(so_far[:3])))
             raise PlaintextError(
                 f"wanted a TLS ClientHello, got plaintext that starts with {bytes(so_far[:16])!r};"
@@ -91,14 +103,16 @@ async def accept_tls(
         connection.reach(Stage.HANDSHAKE)
         peer = _step(engine, sock)
         while peer is None:
-            peer = await _exchange(engine, sock, time)
-        await send_all(sock, engine.outgoing())
+            await _exchange(engine, sock, time, reactor.poller)
+            peer = _step(engine, sock)
+        await send_all(sock, engine.outgoing(), reactor.poller)
     return engine, peer
 
 
 async def open_tls(
     connection: Connection,
     context: GenerationContext,
+    reactor: Reactor,
     *,
     limits: Limits,
     deadline: QueueDeadline,
@@ -109,35 +123,38 @@ async def open_tls(
     ``session_key`` names where it goes, for resumption. Raises EndedError where the queue of handshakes is full, or
     ``deadline`` ends in it.
     """
-    await scheduler().begin(limits.handshakes, deadline)
+    await reactor.scheduler.begin(limits.handshakes, deadline)
     engine = connection.engine = TlsEngine(context, session_key=session_key)
     engine.handshake()
     return engine
 
 
-async def dial_tls(connection: Connection, engine: TlsEngine, sock: socket.socket, *, timeout: float) -> VerifiedPeer:
+async def dial_tls(
+    connection: Connection, engine: TlsEngine, sock: socket.socket, reactor: Reactor, *, timeout: float
+) -> VerifiedPeer:
     """Handshake as client within ``timeout`` seconds. Raises PeerError.
 
     Our last flight is left in the engine, to go with the application's first bytes.
     """
     peer = None
-    async with _handshake(connection, sock, timeout) as time:
+    async with _handshake(connection, sock, timeout, reactor) as time:
         while peer is None:
-            peer = await _exchange(engine, sock, time)
+            await _exchange(engine, sock, time, reactor.poller)
+            peer = _step(engine, sock)
     return peer
 
 
 def tell_no_identity(connection: Connection) -> None:
     """Send the alert that needs no keys, where there is no certificate to shake hands with."""
     _send_now(connection.opener, INTERNAL_ERROR_ALERT)
-    connection.partings += (Parting(connection.opener),)
+    connection.part(connection.opener)
 
 
 def refuse_late(connection: Connection, engine: TlsEngine) -> None:
     """Refuse after the handshake, with a fatal alert: a close_notify would look like an empty, complete response."""
     engine.give_up()
     _send_now(connection.opener, engine.outgoing())
-    connection.partings += (Parting(connection.opener),)
+    connection.part(connection.opener)
 
 
 def speaks_http2(engine: TlsEngine) -> bool:
@@ -150,15 +167,26 @@ def tls_options(config: InboundConfig | OutboundConfig, alpn: tuple[str, ...] = 
     return TlsOptions(_VERSIONS[config.tls_min], alpn, config.resumption, _GROUPS[config.key_exchange])
 
 
-async def _exchange(engine: TlsEngine, sock: socket.socket, time: PeerTimeout) -> VerifiedPeer | None:
-    """Send our flight, wait for the peer's and take it in."""
-    await send_all(sock, engine.outgoing())
-    if data := await receive(sock):
+async def connect(connection: Connection, address: Address, poller: Poller, timeout: float) -> socket.socket:
+    """Dial within ``timeout`` seconds. Raises EndedError CONNECT_FAILED."""
+    try:
+        with connection.phase("connect"):
+            connection.dialled = await dial(address, poller, timeout)
+    except TimeoutError as error:
+        raise EndedError(Outcome.CONNECT_FAILED, f"{address} did not answer within {timeout:g} s") from error
+    except OSError as error:
+        raise EndedError(Outcome.CONNECT_FAILED, f"{address} can't be reached: {error}") from error
+    return connection.dialled
+
+
+async def _exchange(engine: TlsEngine, sock: socket.socket, time: PeerTimeout, poller: Poller) -> None:
+    """Send our flight, and wait for the peer's and for our next step."""
+    await send_all(sock, engine.outgoing(), poller)
+    if data := await receive(sock, poller):
         engine.feed(data)
     else:
         engine.feed_eof()
     await time.resume()
-    return _step(engine, sock)
 
 
 def _step(engine: TlsEngine, sock: socket.socket) -> VerifiedPeer | None:
@@ -170,23 +198,26 @@ def _step(engine: TlsEngine, sock: socket.socket) -> VerifiedPeer | None:
 
 
 @contextlib.asynccontextmanager
-async def _handshake(connection: Connection, sock: socket.socket, timeout: float) -> AsyncIterator[PeerTimeout]:
+async def _handshake(
+    connection: Connection, sock: socket.socket, timeout: float, reactor: Reactor
+) -> AsyncIterator[PeerTimeout]:
     """The phase, timed and bounded. Every failure of it leaves as a PeerError, and a refused peer reads why."""
+    connection.step(ConnectionStep.HANDSHAKE)
     try:
         with connection.phase("handshake"):
-            async with PeerTimeout(timeout) as time:
+            async with PeerTimeout(timeout, reactor.scheduler) as time:
                 yield time
     except TimeoutError as error:
-        await scheduler().resume()  # those of a storm time out in the same moment, and each alert is a step
+        await reactor.scheduler.resume()  # those of a storm time out in the same moment, and each alert is a step
         if connection.engine is not None:
             connection.engine.give_up()
             _send_now(sock, connection.engine.outgoing())
-            connection.partings += (Parting(sock),)
+            connection.part(sock)
         raise HandshakeTimeoutError(f"the peer did not finish the handshake within {timeout:g} s") from error
     except OSError as error:
         raise HandshakeError(f"the connection broke in the middle of the handshake: {error}") from error
     except PeerError as error:
-        connection.partings += (Parting(sock),)
+        connection.part(sock)
         if isinstance(error, NotAuthorizedError) and isinstance(error.peer, VerifiedPeer):
             connection.peer = error.peer
         raise

@@ -10,6 +10,7 @@ from functools import partial
 
 from meshtls.observe.health import END_OF_REQUEST, LONGEST_REQUEST, answer_probe
 from meshtls.observe.readiness import Readiness
+from meshtls.sidecar.poller import Poller
 from meshtls.sidecar.sockets import close, linger
 
 __all__ = ["Health"]
@@ -21,9 +22,10 @@ _MAX_PROBES = 64
 class Health:
     """Answers probes in tasks of ``tasks``."""
 
-    def __init__(self, readiness: Callable[[], Readiness], tasks: asyncio.TaskGroup) -> None:
+    def __init__(self, readiness: Callable[[], Readiness], tasks: asyncio.TaskGroup, poller: Poller) -> None:
         self._readiness = readiness
         self._tasks = tasks
+        self._poller = poller
         #: Oldest first.
         self._probes: dict[asyncio.Task[None], None] = {}
 
@@ -40,7 +42,7 @@ class Health:
     def _done(self, sock: socket.socket, task: asyncio.Task[None]) -> None:
         """Also for a task that was cancelled before it began."""
         self._probes.pop(task, None)
-        close(sock)
+        close(sock, self._poller)
 
     async def _answer(self, sock: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -48,7 +50,7 @@ class Health:
             async with asyncio.timeout(_SECONDS):
                 if request := await _request(sock):
                     await loop.sock_sendall(sock, answer_probe(request, self._readiness))
-        await linger(sock)
+        await linger(sock, self._poller)
 
 
 async def _request(sock: socket.socket) -> bytes:

@@ -9,9 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from meshtls.sidecar.per_loop import PerLoop
-
-__all__ = ["IdleWatch", "Idler", "idle_watch"]
+__all__ = ["IdleWatch", "Idler"]
 
 _LOOKS = 8
 
@@ -60,7 +58,3 @@ class IdleWatch:
 
     def __repr__(self) -> str:
         return f"<IdleWatch { ({timeout: len(group) for timeout, group in self._groups.items()}) }>"
-
-
-#: The running loop's.
-idle_watch: PerLoop[IdleWatch] = PerLoop(IdleWatch)

@@ -12,13 +12,13 @@ import socket
 from meshtls.errors import LocalIdentityError, PeerError
 from meshtls.observe.events import Outcome
 from meshtls.policy.request import Request
-from meshtls.sidecar.connect import connect
 from meshtls.sidecar.connection import Connection, EndedError, host_of
 from meshtls.sidecar.ends import End, PlainEnd, TlsEnd
 from meshtls.sidecar.gate import Gate
 from meshtls.sidecar.handshake import (
     HTTP2,
     accept_tls,
+    connect,
     first_bytes,
     first_bytes_now,
     refuse_late,
@@ -29,13 +29,13 @@ from meshtls.sidecar.handshake import (
 from meshtls.sidecar.relay import relay
 from meshtls.sidecar.runtime import Runtime
 from meshtls.sidecar.settings import InboundConfig, Limits, Mode
-from meshtls.sidecar.sockets import abort
+from meshtls.sidecar.sockets import abort, either_readable
+from meshtls.sidecar.states import ConnectionStep
 from meshtls.sidecar.tunnel.admission import InboundRoute
 from meshtls.sidecar.tunnel.origin import Handover
 from meshtls.sidecar.tunnel.tunnels import Tunnels
-from meshtls.sidecar.waiting import either_readable
 from meshtls.svid.verify import VerifiedPeer
-from meshtls.tls.context import TlsContexts
+from meshtls.tls.context import GenerationContext, TlsContexts
 from meshtls.tls.engine import TlsEngine
 from meshtls.tls.unproven import Stage
 from meshtls.wire.tls import FirstBytes
@@ -60,6 +60,7 @@ class Inbound:
         self.config = config
         self._limits = limits
         self._registry = runtime.registry
+        self._reactor = runtime.reactor
         self._gate = gate
         options = tls_options(config, HTTP2 if config.tunnel else ())
         self._contexts = TlsContexts(
@@ -77,30 +78,45 @@ class Inbound:
         return False
 
     async def serve(self, connection: Connection) -> None:
-        so_far = bytearray()
+        so_far, reactor, limits = bytearray(), self._reactor, self._limits
         if await self._speaks_tls(connection, so_far):
-            engine, peer = await self._accept(connection, so_far)
+            context = self._context(connection)
+            engine, peer = await accept_tls(
+                connection, context, reactor, port=self.config.app.port, limits=limits, so_far=so_far
+            )
+            try:
+                connection.admit(self._gate, self._request(connection, peer, engine.sni), engine.trust)
+                if not speaks_http2(engine):  # a tunnel is proven by its first stream
+                    self._registry.prove(connection)
+            except (PeerError, EndedError):
+                refuse_late(connection, engine)
+                raise
             if speaks_http2(engine):
                 await self._serve_tunnel(connection, engine, peer)
                 return
-            self._prove(connection, engine)
-            opener: End = TlsEnd(connection.opener, engine, "the peer")
+            opener: End = TlsEnd(connection.opener, engine, "the peer", reactor.buffers)
         else:
             connection.admit(self._gate, self._request(connection, None, None))
             self._registry.prove(connection)
-            opener = PlainEnd(connection.opener, "the client", bytes(so_far))
-        sock = connection.dialled or await connect(connection, self.config.app, self._limits.connect_timeout)
-        await relay(opener, PlainEnd(sock, "the app"), connection.flow, self._limits.idle_timeout)
+            opener = PlainEnd(connection.opener, "the client", reactor.buffers, bytes(so_far))
+        sock = connection.dialled or await self._connect(connection)
+        app = PlainEnd(sock, "the app", reactor.buffers)
+        connection.step(ConnectionStep.RELAY)
+        await relay(opener, app, connection.flow, limits.idle_timeout, reactor)
+
+    async def _connect(self, connection: Connection) -> socket.socket:
+        return await connect(connection, self.config.app, self._reactor.poller, self._limits.connect_timeout)
 
     async def _speaks_tls(self, connection: Connection, so_far: bytearray) -> bool:
         if self.config.mode is Mode.STRICT:
             return True
+        connection.step(ConnectionStep.DETECT)
         if self.config.mode is Mode.PERMISSIVE:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._limits.detect_timeout):
-                    return await first_bytes(connection.opener, so_far) is FirstBytes.TLS
+                    return await first_bytes(connection.opener, so_far, self._reactor.poller) is FirstBytes.TLS
         # An app that speaks first leaves its client silent: it has to be dialled to find out.
-        app = await connect(connection, self.config.app, self._limits.connect_timeout)
+        app = await self._connect(connection)
         return await self._first_to_speak(connection.opener, app, so_far) is FirstBytes.TLS
 
     async def _first_to_speak(self, client: socket.socket, app: socket.socket, so_far: bytearray) -> FirstBytes:
@@ -117,46 +133,28 @@ class Inbound:
                         return FirstBytes.PLAINTEXT
                     if so_far:  # a record's first byte: whoever means TLS has sent the others by now
                         deadline.reschedule(asyncio.get_running_loop().time() + limits.handshake_timeout)
-                    await either_readable(client, app)
+                    await either_readable(client, app, self._reactor.poller)
         except TimeoutError as error:
             if not so_far:
                 raise EndedError(Outcome.IDLE_TIMEOUT, f"no byte moved for {limits.idle_timeout:g} s") from error
             return FirstBytes.PLAINTEXT
 
-    async def _accept(self, connection: Connection, so_far: bytearray) -> tuple[TlsEngine, VerifiedPeer]:
+    def _context(self, connection: Connection) -> GenerationContext:
         try:
-            context = self._contexts.current()
+            return self._contexts.current()
         except LocalIdentityError:
             tell_no_identity(connection)
-            raise
-        engine, peer = await accept_tls(
-            connection, context, port=self.config.app.port, limits=self._limits, so_far=so_far
-        )
-        self._admit(connection, engine, peer)
-        return engine, peer
-
-    def _admit(self, connection: Connection, engine: TlsEngine, peer: VerifiedPeer) -> None:
-        try:
-            connection.admit(self._gate, self._request(connection, peer, engine.sni), engine.trust)
-        except PeerError:
-            refuse_late(connection, engine)
             raise
 
     def _request(self, connection: Connection, peer: VerifiedPeer | None, sni: str | None) -> Request:
         return Request(peer, connection.local_id, self.config.app.port, host_of(connection.remote), sni)
 
-    def _prove(self, connection: Connection, engine: TlsEngine) -> None:
-        try:
-            self._registry.prove(connection)
-        except EndedError:
-            refuse_late(connection, engine)
-            raise
-
     async def _serve_tunnel(self, connection: Connection, engine: TlsEngine, peer: VerifiedPeer) -> None:
         if connection.dialled is not None:
-            abort(connection.dialled)  # in the name of a client that might not have spoken TLS
+            abort(connection.dialled, self._reactor.poller)  # in the name of a client that might not have spoken TLS
             connection.dialled = None
         connection.reach(Stage.SESSION)
+        connection.step(ConnectionStep.RELAY)
         await self.tunnels.serve(connection, engine, peer)
 
 

@@ -6,11 +6,12 @@ import asyncio
 import socket
 from collections.abc import Callable
 
+from meshtls.address import Address
 from meshtls.clock import Clock
 from meshtls.logs import logger
-from meshtls.sidecar.address import Address
-from meshtls.sidecar.poller import poller
+from meshtls.sidecar.poller import Poller
 from meshtls.sidecar.sockets import abort, accept_ready, address_of, close, listen
+from meshtls.sidecar.states import LISTENER, ListenerState, ListenerStep
 
 __all__ = ["Listener"]
 
@@ -29,6 +30,7 @@ class Listener:
         self,
         address: Address,
         name: str,
+        poller: Poller,
         clock: Clock,
         take: Callable[[socket.socket], None],
         *,
@@ -37,18 +39,21 @@ class Listener:
         self.name = name
         self._sock = listen(address, name, shared=shared)
         self.address = address_of(self._sock)
+        self.state = ListenerState.BOUND
+        self._poller = poller
         self._clock = clock
         self._take = take
         #: Tries in a row that failed.
         self._failed = 0
         self._stuck: asyncio.Future[OSError]
-        poller()  # it has a descriptor of its own, and is made before the machine may have run out of them
 
     async def accept_forever(self) -> None:
         """Hand each connection to ``take`` until cancelled, then close the listening socket."""
         try:
             while True:
+                self._step(ListenerStep.ACCEPT)
                 await self._accept_until_stuck()
+                self._step(ListenerStep.FAIL)
                 await self._clock.sleep(PAUSE)
         finally:
             self.close()
@@ -58,22 +63,26 @@ class Listener:
         self._take = take
 
     def close(self) -> None:
-        close(self._sock)
+        self._step(ListenerStep.CLOSE)
+        close(self._sock, self._poller)
+
+    def _step(self, step: ListenerStep) -> None:
+        self.state = LISTENER[self.state][step]
 
     async def _accept_until_stuck(self) -> None:
         self._stuck = asyncio.get_running_loop().create_future()
-        poller().watch(self._sock, self._accept_waiting, None)
+        self._poller.watch(self._sock, self._accept_waiting, None)
         error = await self._stuck
         self._failed += 1
         if self._failed == 1:
             log.warning("%s: can't accept on %s, trying again every %g s: %s", self.name, self.address, PAUSE, error)
 
     def _accept_waiting(self) -> None:
-        """Called by the poller: what is sent for new connections then leaves with what else this wake-up sends."""
+        """Called by the poller, so that output for new connections leaves with the other output of this wake-up."""
         try:
             for sock in accept_ready(self._sock):
                 self._take_one(sock)
-        except Exception as error:  # noqa: BLE001  # it is raised to the one who awaits ``accept_forever``
+        except Exception as error:  # noqa: BLE001  # ``accept_forever`` raises it
             self._stop(error)
 
     def _take_one(self, sock: socket.socket) -> None:
@@ -83,12 +92,12 @@ class Listener:
         try:
             self._take(sock)
         except Exception as error:  # noqa: BLE001  # unforeseen: it ends this connection, and is seen
-            abort(sock)
+            abort(sock, self._poller)
             message = f"{self.name}: a connection failed before its first phase"
             asyncio.get_running_loop().call_exception_handler({"message": message, "exception": error})
 
     def _stop(self, error: Exception) -> None:
-        poller().watch(self._sock, None, None)
+        self._poller.watch(self._sock, None, None)
         if self._stuck.done():
             return  # cancelled a moment ago
         if isinstance(error, OSError):
@@ -97,4 +106,4 @@ class Listener:
             self._stuck.set_exception(error)
 
     def __repr__(self) -> str:
-        return f"<Listener {self.name} {self.address}>"
+        return f"<Listener {self.name} {self.address} [{self.state.name.lower()}]>"

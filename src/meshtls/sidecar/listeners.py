@@ -1,4 +1,4 @@
-"""A sidecar's listeners and what is behind each: they come and go, and are configured anew, while it serves."""
+"""A sidecar's listeners, each with its handler and policy: added, removed and replaced as the view changes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
+from meshtls.address import Address
 from meshtls.observe.events import Direction, Outcome
 from meshtls.policy.authorizer import authorize_id, authorize_one_of
-from meshtls.sidecar.address import Address
-from meshtls.sidecar.changes import changed_keys, matched
 from meshtls.sidecar.connection import Connection
 from meshtls.sidecar.gate import Gate
 from meshtls.sidecar.inbound import Inbound
@@ -21,10 +20,10 @@ from meshtls.sidecar.listener import Listener
 from meshtls.sidecar.outbound import Outbound
 from meshtls.sidecar.reporter import Phases
 from meshtls.sidecar.runtime import Runtime
-from meshtls.sidecar.scalars import leads_back
-from meshtls.sidecar.settings import InboundConfig, Mode, OutboundConfig, SidecarConfig
+from meshtls.sidecar.settings import InboundConfig, Limits, Mode, OutboundConfig, SidecarConfig, leads_back
 from meshtls.sidecar.sockets import peer_of
 from meshtls.sidecar.tunnel.origin import Handover, baggage_of
+from meshtls.sidecar.view import MeshView, Routes, changes
 
 __all__ = ["Binding", "Listeners", "Surroundings", "Take"]
 
@@ -32,7 +31,7 @@ D = TypeVar("D", Inbound, Outbound)
 
 
 class Take(Protocol):
-    """Takes what a listener has accepted. ``remote`` is the address of the end that speaks TLS."""
+    """Takes an accepted socket. ``remote`` is the address of the end that speaks TLS."""
 
     def __call__(
         self, sock: socket.socket, direction: Direction, remote: str, handler: Inbound | Outbound, gate: Gate, /
@@ -54,7 +53,7 @@ class Surroundings:
 
 @dataclass(eq=False, slots=True)
 class Binding(Generic[D]):
-    """A listener, what is behind it now, who may come through it, and the tasks that serve it: first the listener's."""
+    """A listener, its handler, its policy, and the tasks that serve it, the listener's own first."""
 
     gate: Gate
     handler: D
@@ -66,76 +65,71 @@ _AnyBinding = Binding[Inbound] | Binding[Outbound]
 
 
 class Listeners:
-    """``inbound`` and ``outbound`` are in the order of the configuration. ``bind``, then ``serve``, then ``renew`` as
-    often as the configuration changes.
-    """
+    """``inbound`` and ``outbound`` are in the order of the view. For each view ``apply``, and then ``serve``."""
 
     def __init__(self, shared: Surroundings) -> None:
+        #: The one in use.
+        self.view = MeshView()
+        self._config: SidecarConfig | None = None
         self.inbound: list[Binding[Inbound]] = []
         self.outbound: list[Binding[Outbound]] = []
-        #: Those of an older configuration, whose tunnels live until their last stream ends.
+        #: Handlers of an older view whose tunnels have live streams.
         self._retired: list[Outbound] = []
-        #: They end what lives of removed listeners.
+        #: Each ends the live connections of a removed listener after the drain timeout.
         self._endings: set[asyncio.Task[None]] = set()
         self._shared = shared
-        #: What goes from an inbound listener to an outbound one that is its app: the sidecar is a gateway then.
+        #: From an inbound listener to an outbound one that is its app: the sidecar is a gateway then.
         self._handover = Handover()
 
     @property
     def all(self) -> list[_AnyBinding]:
         return [*self.inbound, *self.outbound]
 
-    def bind(self, config: SidecarConfig) -> None:
-        """Raises ConfigError where an address can't be bound; none is then."""
-        with contextlib.ExitStack() as undo:
-            self.inbound = [self._inbound(at, one, config, undo) for at, one in enumerate(config.inbound)]
-            self.outbound = [self._outbound(at, one, config, undo) for at, one in enumerate(config.outbound)]
-            undo.pop_all()
-
-    def serve(self) -> None:
-        """Accept, within the running task group."""
-        for binding in self.all:
-            self._serve(binding)
-
-    def renew(self, running: SidecarConfig, config: SidecarConfig) -> None:
-        """Go on with this configuration; ``Registry.recheck`` then ends what it forbids.
+    def apply(self, view: MeshView, config: SidecarConfig) -> None:
+        """Go on with this view, and with the limits and the workload of ``config``. Added listeners accept from
+        ``serve`` on; ``Registry.recheck`` then ends what the view forbids.
 
         Raises ConfigError where an address can't be bound; nothing has changed then.
         """
-        limits = config.limits
+        differing, before, running = changes(self.view, view), self.all, self._config
         with contextlib.ExitStack() as undo:
             inbound = [
-                self._inbound(at, one, config, undo) if binding is None else self.inbound[binding]
-                for at, (one, binding) in enumerate(
-                    zip(config.inbound, matched(running.inbound, config.inbound), strict=True)
-                )
+                self._inbound(one.new, view, config, undo) if one.old is None else self.inbound[one.old]
+                for one in differing.inbound
+                if one.new is not None
             ]
             outbound = [
-                self._outbound(at, one, config, undo) if binding is None else self.outbound[binding]
-                for at, (one, binding) in enumerate(
-                    zip(config.outbound, matched(running.outbound, config.outbound), strict=True)
-                )
+                self._outbound(one.new, view, config, undo) if one.old is None else self.outbound[one.old]
+                for one in differing.outbound
+                if one.new is not None
             ]
             undo.pop_all()
-        before = self.all
-        self.inbound, self.outbound = inbound, outbound
-        self._shared.runtime.memory.size = limits.tunnel_memory
+        was_gateway = _gateways(self.view.routes)
+        self.view, self._config, self.inbound, self.outbound = view, config, inbound, outbound
+        self._shared.runtime.memory.size = config.limits.tunnel_memory
         for binding in before:
             if binding not in self.all:
-                self._remove(binding, limits.drain)
+                self._remove(binding, config.limits.drain)
+        limits = running is None or config.limits != running.limits
+        workload = limits or running is None or config.workload != running.workload
+        for one in differing.outbound:
+            if one.old is not None and one.new is not None and (workload or one.keys):
+                self._renew_outbound(outbound[one.new], view.routes.outbound[one.new], config)
+        gateways = _gateways(view.routes)
+        for one in differing.inbound:
+            if one.old is not None and one.new is not None:
+                renewed = limits or was_gateway[one.old] != gateways[one.new]
+                self._renew_inbound(inbound[one.new], one.new, one.keys, config, renewed=renewed)
+
+    def serve(self) -> None:
+        """Accept on those that do not yet, within the running task group."""
         for binding in self.all:
-            if binding not in before:
-                self._serve(binding)
-        renewed = limits != running.limits
-        said = renewed or config.workload != running.workload
-        for way, there in zip(config.outbound, outbound, strict=True):
-            self._renew_outbound(there, way, config, renewed=said)
-        for one, binding in zip(config.inbound, inbound, strict=True):
-            turned = _is_gateway(one, running) != _is_gateway(one, config)
-            self._renew_inbound(binding, one, config, renewed=renewed or turned)
+            if not binding.tasks:
+                binding.tasks = [self._shared.tasks.create_task(binding.listener.accept_forever())]
+                self._keep_warm(binding)
 
     async def stop(self) -> None:
-        """Accept no more, and take no more streams; what lives goes on."""
+        """Accept no more connections and streams; live ones go on."""
         tasks = [*(task for binding in self.all for task in binding.tasks), *self._endings]
         for task in tasks:
             task.cancel()
@@ -154,71 +148,60 @@ class Listeners:
         self, address: Address, key: str, take: Callable[[socket.socket], None], undo: contextlib.ExitStack
     ) -> Listener:
         """``key`` names it in messages. Raises ConfigError."""
-        name = f"{self._shared.name}: {key}"
-        listener = Listener(address, name, self._shared.runtime.clock, take, shared=self._shared.shared)
+        runtime, name = self._shared.runtime, f"{self._shared.name}: {key}"
+        listener = Listener(address, name, runtime.reactor.poller, runtime.clock, take, shared=self._shared.shared)
         undo.callback(listener.close)
         return listener
 
-    def _inbound(
-        self, at: int, one: InboundConfig, config: SidecarConfig, undo: contextlib.ExitStack
-    ) -> Binding[Inbound]:
-        verifier = self._shared.runtime.verifier
-        gate = Gate(authorize_one_of(*one.allow), plaintext=one.mode is not Mode.STRICT, verifier=verifier)
-        handler = self._inbound_handler(one, config, gate)
+    def _inbound(self, at: int, view: MeshView, config: SidecarConfig, undo: contextlib.ExitStack) -> Binding[Inbound]:
+        route, policy, verifier = view.routes.inbound[at], view.policies[at], self._shared.runtime.verifier
+        gate = Gate(authorize_one_of(*policy.allow), plaintext=policy.plaintext, verifier=verifier)
+        handler = self._inbound_handler(route, gateway=_gateways(view.routes)[at], limits=config.limits, gate=gate)
         take = partial(self._take_inbound, handler, gate)
-        return Binding(gate, handler, self.listen(one.listen, f"inbound[{at}].listen", take, undo))
+        return Binding(gate, handler, self.listen(route.listen, f"inbound[{at}].listen", take, undo))
 
     def _outbound(
-        self, at: int, one: OutboundConfig, config: SidecarConfig, undo: contextlib.ExitStack
+        self, at: int, view: MeshView, config: SidecarConfig, undo: contextlib.ExitStack
     ) -> Binding[Outbound]:
-        gate = Gate(authorize_id(one.peer), verifier=self._shared.runtime.verifier)
-        handler = self._outbound_handler(one, config, gate)
+        route = view.routes.outbound[at]
+        gate = Gate(authorize_id(route.peer), verifier=self._shared.runtime.verifier)
+        handler = self._outbound_handler(route, config, gate)
         take = partial(self._take_outbound, handler, gate)
-        return Binding(gate, handler, self.listen(one.listen, f"outbound[{at}].listen", take, undo))
-
-    def _serve(self, binding: _AnyBinding) -> None:
-        binding.tasks = [self._shared.tasks.create_task(binding.listener.accept_forever())]
-        self._keep_warm(binding)
+        return Binding(gate, handler, self.listen(route.listen, f"outbound[{at}].listen", take, undo))
 
     def _keep_warm(self, binding: _AnyBinding) -> None:
         if isinstance(binding.handler, Outbound) and binding.handler.warm is not None:
             binding.tasks.append(self._shared.tasks.create_task(binding.handler.warm.keep()))
 
     def _renew_inbound(
-        self, binding: Binding[Inbound], one: InboundConfig, config: SidecarConfig, *, renewed: bool
+        self, binding: Binding[Inbound], at: int, keys: tuple[str, ...], config: SidecarConfig, *, renewed: bool
     ) -> None:
-        before = binding.handler.config
-        if one == before and not renewed:
-            return
-        if one.allow != before.allow and one.mode is not Mode.DISABLE:
-            binding.gate.replace(authorize_one_of(*one.allow))
-        if renewed or changed_keys(before, one) != ("allow",):
+        route, policy = self.view.routes.inbound[at], self.view.policies[at]
+        if "allow" in keys and route.mode is not Mode.DISABLE:
+            binding.gate.replace(authorize_one_of(*policy.allow))
+        binding.gate.plaintext = policy.plaintext
+        if renewed or route != binding.handler.config:
             binding.handler.tunnels.drain()
-            binding.handler = self._inbound_handler(one, config, binding.gate)
+            gateway = _gateways(self.view.routes)[at]
+            binding.handler = self._inbound_handler(route, gateway=gateway, limits=config.limits, gate=binding.gate)
             binding.listener.hand_to(partial(self._take_inbound, binding.handler, binding.gate))
-        binding.handler.config = one
-        binding.gate.plaintext = one.mode is not Mode.STRICT
 
-    def _renew_outbound(
-        self, binding: Binding[Outbound], one: OutboundConfig, config: SidecarConfig, *, renewed: bool
-    ) -> None:
-        handler, before = binding.handler, binding.handler.config
-        if one == before and not renewed:
-            return
+    def _renew_outbound(self, binding: Binding[Outbound], route: OutboundConfig, config: SidecarConfig) -> None:
+        handler = binding.handler
         for task in binding.tasks[1:]:
             task.cancel()  # warm connections of the older configuration
         del binding.tasks[1:]
-        binding.handler = self._outbound_handler(one, config, binding.gate)
+        binding.handler = self._outbound_handler(route, config, binding.gate)
         binding.listener.hand_to(partial(self._take_outbound, binding.handler, binding.gate))
         self._keep_warm(binding)
-        if one.peer == before.peer:
+        if route.peer == handler.config.peer:
             self._retire(handler)
         else:
-            binding.gate.replace(authorize_id(one.peer))
+            binding.gate.replace(authorize_id(route.peer))
             handler.close()  # streams of a tunnel to a peer that it must not be any more
 
     def _remove(self, binding: _AnyBinding, seconds: float) -> None:
-        """Accept no more; what lives may end by itself for as long as at a stop."""
+        """Accept no more; live connections have the drain timeout, as at a stop, to end by themselves."""
         for task in binding.tasks:
             task.cancel()
         if isinstance(binding.handler, Inbound):
@@ -238,9 +221,9 @@ class Listeners:
         for connection in self._shared.runtime.registry.of(binding.gate):
             connection.end(Outcome.DRAINED, f"its listener was removed {seconds:g} s ago")
 
-    def _inbound_handler(self, one: InboundConfig, config: SidecarConfig, gate: Gate) -> Inbound:
-        handover = self._handover if _is_gateway(one, config) else None
-        return Inbound(one, config.limits, self._shared.runtime, gate, handover=handover)
+    def _inbound_handler(self, route: InboundConfig, *, gateway: bool, limits: Limits, gate: Gate) -> Inbound:
+        handover = self._handover if gateway else None
+        return Inbound(route, limits, self._shared.runtime, gate, handover=handover)
 
     def _outbound_handler(self, one: OutboundConfig, config: SidecarConfig, gate: Gate) -> Outbound:
         shared = self._shared
@@ -261,6 +244,6 @@ class Listeners:
         self._shared.take(sock, Direction.OUTBOUND, str(handler.config.to), handler, gate)
 
 
-def _is_gateway(one: InboundConfig, config: SidecarConfig) -> bool:
-    """Whether a listener's app is a way out of this sidecar."""
-    return any(leads_back(one.app, way.listen) for way in config.outbound)
+def _gateways(routes: Routes) -> list[bool]:
+    """Of each inbound route: its app is a way out of this sidecar."""
+    return [any(leads_back(route.app, way.listen) for way in routes.outbound) for route in routes.inbound]

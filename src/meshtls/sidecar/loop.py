@@ -25,17 +25,19 @@ _IN, _OUT = 1, 4  # select.EPOLLIN, select.EPOLLOUT
 
 
 class Served(Protocol):
-    """Whose sockets are in the epoll beside the loop's."""
+    """The attached poller: its sockets are in the epoll beside the loop's own."""
 
     def serve(self, events: list[tuple[int, int]]) -> None:
-        """Call back for these numbers and their events."""
+        """Call the callbacks of these descriptors."""
 
     def lose(self, fd: int) -> None:
-        """This number is the loop's now."""
+        """The loop itself watches this descriptor from now on."""
 
 
 class SharedSelector(selectors.BaseSelector):
-    """``epoll`` is also its guest's, who sets ``guest``; a number that asyncio did not register is the guest's."""
+    """``epoll`` is shared with the attached poller, which sets ``guest``; descriptors that asyncio did not register are
+    the poller's.
+    """
 
     def __init__(self) -> None:
         self.epoll = select.epoll()

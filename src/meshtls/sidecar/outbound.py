@@ -12,17 +12,17 @@ from functools import partial
 
 from meshtls.errors import HandshakeError, HandshakeTimeoutError, UntrustedPeerError
 from meshtls.policy.request import Request
-from meshtls.sidecar.connect import connect
 from meshtls.sidecar.connection import Connection, Dialled
 from meshtls.sidecar.ends import PlainEnd, TlsEnd
 from meshtls.sidecar.gate import Gate
-from meshtls.sidecar.handshake import HTTP2, dial_tls, open_tls, tls_options
+from meshtls.sidecar.handshake import HTTP2, connect, dial_tls, open_tls, tls_options
 from meshtls.sidecar.relay import relay
 from meshtls.sidecar.reporter import Phases
 from meshtls.sidecar.runtime import Runtime
-from meshtls.sidecar.scheduler import QueueDeadline, queue_full, scheduler
+from meshtls.sidecar.scheduler import HandshakeScheduler, QueueDeadline, queue_full
 from meshtls.sidecar.settings import Limits, OutboundConfig
 from meshtls.sidecar.sockets import abort
+from meshtls.sidecar.states import ConnectionStep
 from meshtls.sidecar.tunnel.origin import Handover
 from meshtls.sidecar.tunnel.pool import OutboundRoute, TunnelPool
 from meshtls.sidecar.warm import WarmPool
@@ -66,16 +66,13 @@ class Outbound:
             clock=runtime.clock,
             verifier=runtime.verifier,
         )
-        self._slots = HandshakeSlots(_UNDER_WAY)
+        self._reactor = runtime.reactor
+        self._slots = HandshakeSlots(_UNDER_WAY, runtime.reactor.scheduler)
         self._baggage = baggage
         self._handover = handover
         self.tunnels = self._pool(runtime, lambda connection: start(connection, self.serve)) if config.tunnel else None
         dial = partial(self._dial, self._contexts)
-        self.warm = (
-            WarmPool(config.warm, self._contexts, dial, limits, runtime.clock, runtime.partings)
-            if config.warm
-            else None
-        )
+        self.warm = WarmPool(config.warm, self._contexts, dial, limits, runtime) if config.warm else None
 
     def take(self, connection: Connection) -> bool:
         """Carry it without a task, where that can be done: through a tunnel that is there."""
@@ -132,22 +129,22 @@ class Outbound:
             connection.engine.forget_session()
         # No byte of the app's has been sent.
         if connection.dialled is not None and connection.dialled not in [sock for sock, _ in connection.partings]:
-            abort(connection.dialled)
+            abort(connection.dialled, self._reactor.poller)
         connection.dialled = None
         return await self._dial_once(contexts, connection)
 
     async def _dial_once(self, contexts: TlsContexts, connection: Connection) -> Dialled:
-        limits = self._limits
+        limits, reactor = self._limits, self._reactor
         # As long as a connection may take anyway.
         deadline = QueueDeadline.of(limits.connect_timeout + limits.handshake_timeout)
         await self._slots.take(limits.handshakes, deadline)
         try:
             session_key = str(self.config.to)
             engine = await open_tls(
-                connection, contexts.current(), limits=limits, deadline=deadline, session_key=session_key
+                connection, contexts.current(), reactor, limits=limits, deadline=deadline, session_key=session_key
             )
-            sock = await connect(connection, self.config.to, limits.connect_timeout)
-            peer = await dial_tls(connection, engine, sock, timeout=limits.handshake_timeout)
+            sock = await connect(connection, self.config.to, reactor.poller, limits.connect_timeout)
+            peer = await dial_tls(connection, engine, sock, reactor, timeout=limits.handshake_timeout)
         finally:
             self._slots.release()
         connection.admit(self._gate, Request(peer, connection.local_id), engine.trust)
@@ -155,11 +152,12 @@ class Outbound:
 
     async def _relay(self, connection: Connection, dialled: Dialled) -> None:
         sock, engine, _ = dialled
+        connection.step(ConnectionStep.RELAY)
         unsent, connection.unsent = connection.unsent, b""
         connection.flow.bytes_in -= len(unsent)  # the relay counts them again
-        app = PlainEnd(connection.opener, "the app", unsent, waited=not unsent)
-        far = TlsEnd(sock, engine, "the peer")
-        await relay(app, far, connection.flow, self._limits.idle_timeout)
+        app = PlainEnd(connection.opener, "the app", self._reactor.buffers, unsent, waited=not unsent)
+        far = TlsEnd(sock, engine, "the peer", self._reactor.buffers)
+        await relay(app, far, connection.flow, self._limits.idle_timeout, self._reactor)
 
     def _pool(self, runtime: Runtime, start: Callable[[Connection], None]) -> TunnelPool:
         contexts = self._contexts.with_alpn(HTTP2)
@@ -170,8 +168,9 @@ class Outbound:
 class HandshakeSlots:
     """``size`` slots for handshakes under way; the others wait in the order of their arrival."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, scheduler: HandshakeScheduler) -> None:
         self._size = size
+        self._scheduler = scheduler
         self._free = asyncio.Semaphore(size)
         self._waiting = 0
 
@@ -187,7 +186,7 @@ class HandshakeSlots:
             async with asyncio.timeout_at(deadline.until):
                 await self._free.acquire()
         except TimeoutError:
-            await scheduler().resume()  # those that came in the same moment are late in the same moment
+            await self._scheduler.resume()  # those that came in the same moment are late in the same moment
             raise deadline.exhausted() from None
         finally:
             self._waiting -= 1

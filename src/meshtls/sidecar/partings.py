@@ -7,6 +7,7 @@ import socket
 from functools import partial
 
 from meshtls.sidecar.connection import Parting
+from meshtls.sidecar.poller import Poller
 from meshtls.sidecar.sockets import linger
 
 __all__ = ["Partings"]
@@ -15,12 +16,13 @@ __all__ = ["Partings"]
 class Partings:
     """``add`` hands one over; each is closed within the time of ``linger``, all at once by ``close``."""
 
-    def __init__(self) -> None:
+    def __init__(self, poller: Poller) -> None:
+        self._poller = poller
         self._tasks: set[asyncio.Task[None]] = set()
 
     def add(self, parting: Parting) -> None:
         """Send what is unsent, and close once the peer has read it."""
-        task = asyncio.get_running_loop().create_task(linger(parting.sock, parting.unsent))
+        task = asyncio.get_running_loop().create_task(linger(parting.sock, self._poller, parting.unsent))
         self._tasks.add(task)
         task.add_done_callback(partial(self._done, parting.sock))
 

@@ -16,9 +16,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from meshtls.sidecar.loop import BATCH, selector_of
-from meshtls.sidecar.per_loop import PerLoop
 
-__all__ = ["EpollPoller", "LoopPoller", "Poller", "poller"]
+__all__ = ["EpollPoller", "LoopPoller", "Poller", "poller_of"]
 
 _READ, _WRITE, _ERROR, _HANG_UP = 1, 4, 8, 16  # select.EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP
 _BROKEN = _ERROR | _HANG_UP  # the kernel tells of these of whatever is registered, wanted or not
@@ -33,21 +32,21 @@ class Poller(Protocol):
         """The loop's time at the latest wake-up: good to a few ms, and free."""
 
     def watch(self, sock: socket.socket, read: _Callback, write: _Callback, broken: _Callback = None) -> None:
-        """Replace what is waited for on this socket. With none of them, the socket is left alone.
+        """Replace the callbacks of this socket. Without any, the socket is no longer watched.
 
         ``broken`` is for one that is neither read nor written: it is called once where the connection is reset, and
         where both sides have ended, which is no error. Without an epoll it is not.
         """
 
     def forget(self, sock: socket.socket) -> None:
-        """Drop what is known of a socket that is to be closed now."""
+        """Forget a socket that is about to be closed."""
 
     def defer(self, callback: Callable[[], None]) -> None:
         """Call once, when the sockets of this wake-up are served."""
 
 
-class _Watched:
-    """``mask`` is what the kernel was told, which may be more than the callbacks ask for; 0 is unregistered."""
+class Watched:
+    """``mask`` is what epoll watches for, which may be more than the callbacks ask for; 0 is unregistered."""
 
     __slots__ = ("broken", "mask", "read", "sock", "write")
 
@@ -73,21 +72,22 @@ class EpollPoller:
         self._loop = loop
         self._waking = False
         self._deferred: list[Callable[[], None]] = []
-        self._watched: dict[int, _Watched] = {}
+        #: By the sockets' numbers.
+        self.watched: dict[int, Watched] = {}
         shared = selector_of(loop)
         if shared is None:
-            self._epoll = select.epoll()
-            loop.add_reader(self._epoll.fileno(), self._wake)
+            self.epoll = select.epoll()
+            loop.add_reader(self.epoll.fileno(), self.wake)
         else:
-            self._epoll, shared.guest = shared.epoll, self
+            self.epoll, shared.guest = shared.epoll, self
 
     def watch(self, sock: socket.socket, read: _Callback, write: _Callback, broken: _Callback = None) -> None:
         fd = sock.fileno()
-        watched = self._watched.get(fd)
+        watched = self.watched.get(fd)
         if watched is None or watched.sock is not sock:
             if read is write is broken is None:
                 return
-            watched = self._watched[fd] = _Watched(sock)
+            watched = self.watched[fd] = Watched(sock)
         watched.read, watched.write, watched.broken = read, write, broken
         mask = (_READ if read else watched.mask & _READ) | (_WRITE if write else 0) or (_ERROR if broken else 0)
         if mask != watched.mask:
@@ -95,10 +95,10 @@ class EpollPoller:
 
     def forget(self, sock: socket.socket) -> None:
         fd = sock.fileno()
-        watched = self._watched.get(fd)
+        watched = self.watched.get(fd)
         if watched is not None and watched.sock is sock:
             watched.read = watched.write = watched.broken = None
-            del self._watched[fd]  # closing takes it out of the kernel's set
+            del self.watched[fd]  # closing takes it out of the kernel's set
 
     def defer(self, callback: Callable[[], None]) -> None:
         # Within a wake-up not by the loop, which would go round once more for it.
@@ -107,25 +107,25 @@ class EpollPoller:
         else:
             self._loop.call_soon(callback)
 
-    def _tell(self, fd: int, watched: _Watched, mask: int) -> None:
+    def _tell(self, fd: int, watched: Watched, mask: int) -> None:
         if not mask:
-            del self._watched[fd]
-            self._epoll.unregister(fd)
+            del self.watched[fd]
+            self.epoll.unregister(fd)
         elif watched.mask:
-            self._epoll.modify(fd, mask)
+            self.epoll.modify(fd, mask)
         else:
-            self._epoll.register(fd, mask)
+            self.epoll.register(fd, mask)
         watched.mask = mask
 
     def lose(self, fd: int) -> None:
         """The loop itself watches this number from now on."""
-        watched = self._watched.get(fd)
+        watched = self.watched.get(fd)
         if watched is not None:
             with contextlib.suppress(OSError):  # closed meanwhile, and the number is another's
                 self._tell(fd, watched, 0)
 
     def serve(self, events: list[tuple[int, int]]) -> None:
-        """Call back for what is ready."""
+        """Call the callbacks of these ready sockets."""
         self.now, self._waking = self._time(), True
         try:
             self._serve(events)
@@ -134,17 +134,18 @@ class EpollPoller:
         while self._deferred:
             self._deferred.pop()()
 
-    def _wake(self) -> None:
-        self.serve(self._epoll.poll(0, BATCH))
+    def wake(self) -> None:
+        """Serve the sockets that are ready now."""
+        self.serve(self.epoll.poll(0, BATCH))
 
     def _serve(self, ready: list[tuple[int, int]]) -> None:
-        known = self._watched
+        known = self.watched
         for fd, events in ready:
             # Looked up one by one: an earlier callback of this batch may have ended this socket.
             watched = known.get(fd)
             if watched is None:
                 with contextlib.suppress(OSError):
-                    self._epoll.unregister(fd)
+                    self.epoll.unregister(fd)
                 continue
             if watched.read is None and not (watched.write is not None and events & ~_READ):
                 self._on_unwanted(fd, watched, events)
@@ -154,7 +155,7 @@ class EpollPoller:
             if events & ~_READ and watched.write is not None:
                 watched.write()
 
-    def _on_unwanted(self, fd: int, watched: _Watched, events: int) -> None:
+    def _on_unwanted(self, fd: int, watched: Watched, events: int) -> None:
         broken = watched.broken
         if not events & _BROKEN:
             self._tell(fd, watched, _WRITE if watched.write else _ERROR if broken else 0)
@@ -164,18 +165,21 @@ class EpollPoller:
             broken()
 
     def __repr__(self) -> str:
-        return f"<EpollPoller [{len(self._watched)} sockets]>"
+        return f"<EpollPoller [{len(self.watched)} sockets]>"
 
 
 class LoopPoller:
-    """The same on the running loop's own watchers."""
+    """The same on the loop's own watchers."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
 
     @property
     def now(self) -> float:
-        return asyncio.get_running_loop().time()
+        return self._loop.time()
 
     def watch(self, sock: socket.socket, read: _Callback, write: _Callback, broken: _Callback = None) -> None:
-        loop, fd = asyncio.get_running_loop(), sock.fileno()
+        loop, fd = self._loop, sock.fileno()
         if read:
             loop.add_reader(fd, read)
         else:
@@ -189,15 +193,12 @@ class LoopPoller:
         self.watch(sock, None, None)
 
     def defer(self, callback: Callable[[], None]) -> None:
-        asyncio.get_running_loop().call_soon(callback)
+        self._loop.call_soon(callback)
 
     def __repr__(self) -> str:
         return "<LoopPoller>"
 
 
-def _make(loop: asyncio.AbstractEventLoop) -> Poller:
-    return EpollPoller(loop) if hasattr(select, "epoll") else LoopPoller()
-
-
-#: The running loop's poller.
-poller: PerLoop[Poller] = PerLoop(_make)
+def poller_of(loop: asyncio.AbstractEventLoop) -> Poller:
+    """A new poller for this loop, which must have no other: see ``reactor.py``."""
+    return EpollPoller(loop) if hasattr(select, "epoll") else LoopPoller(loop)

@@ -13,34 +13,32 @@ Of two sockets the connection's task sleeps until the relay is over; a stream ha
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from functools import partial
 
 from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import EndedError, Flow
 from meshtls.sidecar.ends import LARGE, End
-from meshtls.sidecar.idle import idle_watch
-from meshtls.sidecar.poller import Poller, poller
+from meshtls.sidecar.poller import Poller
+from meshtls.sidecar.reactor import Reactor
 from meshtls.tls.engine import MAX_OWED
 
 __all__ = ["Relay", "relay"]
 
 
-async def relay(opener: End, other: End, flow: Flow, idle_timeout: float) -> None:
+async def relay(opener: End, other: End, flow: Flow, idle_timeout: float, reactor: Reactor) -> None:
     """Return when both directions have ended. Raises EndedError: RESET, IDLE_TIMEOUT or HANDSHAKE_FAILED.
 
     ``flow`` is counted up as bytes move; ``idle_timeout`` is in seconds and counts both directions together.
     """
-    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    joined = Relay(opener, other, flow, poller(), partial(_set_done, done))
-    watch = idle_watch()
-    watch.add(joined, idle_timeout)
+    done: asyncio.Future[None] = reactor.loop.create_future()
+    joined = Relay(opener, other, flow, reactor.poller, partial(_set_done, done), reactor.loop.time)
+    reactor.idle.add(joined, idle_timeout)
     try:
         joined.start()
         await done
     finally:
-        watch.remove(joined, idle_timeout)
+        reactor.idle.remove(joined, idle_timeout)
         joined.end(None)
 
 
@@ -69,7 +67,7 @@ class Relay:
         flow: Flow,
         poller: Poller,
         on_end: Callable[[Exception | None], None],
-        now: Callable[[], float] = time.monotonic,
+        now: Callable[[], float],
     ) -> None:
         self._on_end = on_end
         self.poller = poller

@@ -19,7 +19,9 @@ from meshtls.logs import logger
 from meshtls.observe.events import ConnectionResult, Outcome, outcome_of
 from meshtls.observe.live import Ended, Event, Observer, Opened
 from meshtls.sidecar.connection import Connection, EndedError
+from meshtls.sidecar.poller import Poller
 from meshtls.sidecar.sockets import abort, close, linger
+from meshtls.sidecar.states import ConnectionStep
 
 __all__ = ["OnResult", "Phases", "Reporter"]
 
@@ -71,7 +73,8 @@ class _Contained(Generic[_T]):
 class Reporter:
     """Tells ``on_result`` of each end, and observers of all that happens to connections (``observe/live.py``)."""
 
-    def __init__(self, on_result: OnResult) -> None:
+    def __init__(self, on_result: OnResult, poller: Poller) -> None:
+        self._poller = poller
         self._results = _Contained(on_result, "on_result", "result")
         self._observers: tuple[_Contained[Event], ...] = ()
         self.observed = False
@@ -103,9 +106,10 @@ class Reporter:
     async def carry(self, connection: Connection, phases: Phases) -> None:
         """Take the connection through its phases in this task, report how it ended, and close its sockets."""
         task = connection.task = asyncio.current_task()
-        error: BaseException | None = None
+        error: BaseException | None = connection.ended_by  # before its task took a step
         try:
-            await _run(connection, phases)
+            if error is None:
+                await phases(connection)
         except asyncio.CancelledError as cancelled:
             error = connection.ended_by or cancelled
             if error is cancelled:
@@ -116,11 +120,13 @@ class Reporter:
             error = failure
         finally:
             outcome = self.report(connection, error)
-            await _close(connection, error, clean=outcome is Outcome.OK)
+            await _close(connection, error, self._poller, clean=outcome is Outcome.OK)
+            connection.step(ConnectionStep.END)
 
     def report(self, connection: Connection, error: BaseException | None) -> Outcome:
         """Report how a connection ended; None is well. Never raises, except what ends the process."""
         outcome, detail = _ending(connection, error)
+        connection.step(ConnectionStep.PART if connection.partings else ConnectionStep.END)
         wanted = not (connection.quiet and outcome.allowed)
         if wanted or self.observed:
             result = connection.result(outcome, detail)
@@ -154,13 +160,7 @@ def _ending(connection: Connection, error: BaseException | None) -> tuple[Outcom
     return Outcome.INTERNAL_ERROR, "the sidecar itself failed; its own log has the traceback"
 
 
-async def _run(connection: Connection, phases: Phases) -> None:
-    if connection.ended_by is not None:
-        raise connection.ended_by  # before its task took a step
-    await phases(connection)
-
-
-async def _close(connection: Connection, error: BaseException | None, *, clean: bool) -> None:
+async def _close(connection: Connection, error: BaseException | None, poller: Poller, *, clean: bool) -> None:
     sockets = connection.opener, connection.dialled
     partings = list(connection.partings)
     if isinstance(error, EndedError) and error.parting is not None and error.parting.sock in sockets:
@@ -170,12 +170,13 @@ async def _close(connection: Connection, error: BaseException | None, *, clean: 
         if sock is None or sock in parting:
             continue
         if clean:
-            close(sock)
+            close(sock, poller)
         else:
-            abort(sock)
+            abort(sock, poller)
     try:
         while partings:
-            await linger(*partings.pop())
+            sock, unsent = partings.pop()
+            await linger(sock, poller, unsent)
     finally:
         for sock, _ in partings:
-            close(sock)
+            close(sock, poller)

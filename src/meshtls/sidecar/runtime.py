@@ -1,4 +1,4 @@
-"""What all listeners of a sidecar share, and all that they serve."""
+"""What all listeners and connections of one sidecar share. What all sidecars of one event loop share is the reactor."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from meshtls.clock import Clock
 from meshtls.sidecar.partings import Partings
+from meshtls.sidecar.reactor import Reactor
 from meshtls.sidecar.registry import Registry
 from meshtls.sidecar.reporter import Reporter
 from meshtls.sidecar.tunnel.memory import ReceiveMemory
@@ -17,8 +18,9 @@ __all__ = ["Runtime"]
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """One sidecar's: its identity, its clock, the connections that live, where they are reported, and their memory."""
+    """One sidecar's reactor, identity and clock, its live connections, their reporter, and their memory."""
 
+    reactor: Reactor
     source: X509ContextSource
     clock: Clock
     registry: Registry

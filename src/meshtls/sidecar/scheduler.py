@@ -18,9 +18,8 @@ from typing import NamedTuple
 
 from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import EndedError
-from meshtls.sidecar.per_loop import PerLoop
 
-__all__ = ["HandshakeScheduler", "PeerTimeout", "QueueDeadline", "queue_full", "scheduler"]
+__all__ = ["HandshakeScheduler", "PeerTimeout", "QueueDeadline", "queue_full"]
 
 _A_ROUND = 4
 #: Beginners that are refused in one round because their deadline has passed: each costs a tenth of a step.
@@ -108,7 +107,7 @@ class HandshakeScheduler:
         self._send_away()
         while self._left and self.waiting:
             turn = self._next()
-            if not turn.done():  # else who waited has given up
+            if not turn.done():  # else the waiter has given up
                 self._take()
                 turn.set_result(None)
 
@@ -135,18 +134,15 @@ class HandshakeScheduler:
         return f"<HandshakeScheduler [{self._left} of {self._a_round} left, {self.waiting} waiting]>"
 
 
-#: The running loop's.
-scheduler: PerLoop[HandshakeScheduler] = PerLoop(HandshakeScheduler)
-
-
 class PeerTimeout:
     """Bounds the seconds that a peer takes for its handshake: ``async with`` it, and it raises TimeoutError.
 
     The time stands still while the peer waits for us, and begins anew with the first step.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, scheduler: HandshakeScheduler) -> None:
         self._seconds = seconds
+        self._scheduler = scheduler
         self._time = asyncio.get_running_loop().time
         self._deadline = asyncio.timeout(seconds)
 
@@ -162,14 +158,14 @@ class PeerTimeout:
     async def begin(self, limit: int, deadline: QueueDeadline) -> None:
         """``HandshakeScheduler.begin``; raises EndedError as that does."""
         self._deadline.reschedule(None)
-        await scheduler().begin(limit, deadline)
+        await self._scheduler.begin(limit, deadline)
         self._deadline.reschedule(self._time() + self._seconds)
 
     async def resume(self) -> None:
         """``HandshakeScheduler.resume``."""
         left = self._left()
         self._deadline.reschedule(None)
-        await scheduler().resume()
+        await self._scheduler.resume()
         self._deadline.reschedule(self._time() + left)
 
     def _left(self) -> float:

@@ -10,11 +10,11 @@ from functools import partial
 from types import TracebackType
 
 from meshtls.clock import Clock, SystemClock
-from meshtls.errors import LocalIdentityError, RequestError
+from meshtls.errors import ConfigError, LocalIdentityError, RequestError
 from meshtls.observe.events import Direction, Outcome
 from meshtls.observe.readiness import Readiness
 from meshtls.policy.authorizer import Authorizer, authorize_one_of, check_authorizer
-from meshtls.sidecar.changes import Changes, changes, in_force
+from meshtls.sidecar.changes import Changes, in_force, summary
 from meshtls.sidecar.connection import Connection
 from meshtls.sidecar.gate import Gate
 from meshtls.sidecar.health import Health
@@ -24,13 +24,15 @@ from meshtls.sidecar.listener import Listener
 from meshtls.sidecar.listeners import Listeners, Surroundings
 from meshtls.sidecar.outbound import Outbound
 from meshtls.sidecar.partings import Partings
+from meshtls.sidecar.reactor import Reactor, running_reactor
 from meshtls.sidecar.registry import Registry
 from meshtls.sidecar.reporter import OnResult, Phases, Reporter
 from meshtls.sidecar.runtime import Runtime
-from meshtls.sidecar.scheduler import scheduler
 from meshtls.sidecar.settings import Limits, Mode, SidecarConfig
 from meshtls.sidecar.sockets import abort
+from meshtls.sidecar.states import SIDECAR, SidecarState, SidecarStep
 from meshtls.sidecar.tunnel.memory import ReceiveMemory
+from meshtls.sidecar.view import MeshView, view_of, with_view
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import X509ContextSource
 
@@ -46,19 +48,28 @@ class Sidecar:
     """
 
     def __init__(
-        self, config: SidecarConfig, source: X509ContextSource, *, on_result: OnResult, clock: Clock | None = None
+        self,
+        config: SidecarConfig,
+        source: X509ContextSource,
+        *,
+        on_result: OnResult,
+        clock: Clock | None = None,
+        reactor: Reactor | None = None,
     ) -> None:
+        """``reactor`` is the running loop's unless given. Raises RuntimeError where no loop runs then."""
+        reactor = reactor or running_reactor()
         self.config = config
         self.registry = Registry(config.limits.connections, config.limits.unproven)
         self.health: Listener | None = None
         self._clock = clock or SystemClock()
         self._source = NamedSource(source, config.spiffe_id, self._clock)
         self.runtime = Runtime(
+            reactor=reactor,
             source=self._source,
             clock=self._clock,
             registry=self.registry,
-            reporter=Reporter(on_result),
-            partings=Partings(),
+            reporter=Reporter(on_result, reactor.poller),
+            partings=Partings(reactor.poller),
             memory=ReceiveMemory(config.limits.tunnel_memory),
         )
         self._tasks = asyncio.TaskGroup()
@@ -70,36 +81,41 @@ class Sidecar:
             take=self._take,
             start=self._start,
         )
-        self._listeners = Listeners(shared)
+        self.listeners = Listeners(shared)
         self._withdrawal: asyncio.Task[None] | None = None
         #: What goes on while the sidecar drains: the probes are answered, and trust may change.
         self._until_stopped: list[asyncio.Task[None]] = []
-        self._state = "new"
+        self.state = SidecarState.NEW
 
     @property
     def inbound(self) -> tuple[Listener, ...]:
         """In the order of the configuration; none before it is entered."""
-        return tuple(binding.listener for binding in self._listeners.inbound)
+        return tuple(binding.listener for binding in self.listeners.inbound)
 
     @property
     def outbound(self) -> tuple[Listener, ...]:
-        return tuple(binding.listener for binding in self._listeners.outbound)
+        return tuple(binding.listener for binding in self.listeners.outbound)
+
+    @property
+    def view(self) -> MeshView:
+        """What it serves."""
+        return self.listeners.view
 
     async def __aenter__(self) -> Sidecar:
         config = self.config
         with contextlib.ExitStack() as undo:
             if config.health:
-                take = Health(self.readiness, self._tasks).take
-                self.health = self._listeners.listen(config.health, "health", take, undo)
-            self._listeners.bind(config)
+                take = Health(self.readiness, self._tasks, self.runtime.reactor.poller).take
+                self.health = self.listeners.listen(config.health, "health", take, undo)
+            self.listeners.apply(view_of(config), config)
             undo.pop_all()
         await self._tasks.__aenter__()
-        self._listeners.serve()
+        self.listeners.serve()
         self._watch_withdrawal(config.limits)
         self._until_stopped = [self._tasks.create_task(self._follow_trust())]
         if self.health:
             self._until_stopped.append(self._tasks.create_task(self.health.accept_forever()))
-        self._state = "serving"
+        self._step(SidecarStep.SERVE)
         return self
 
     async def __aexit__(
@@ -108,18 +124,18 @@ class Sidecar:
         try:
             await self.drain(0)
         finally:
-            self._listeners.close_tunnels()
+            self.listeners.close_tunnels()
             await self.runtime.partings.over()
             await _cancelled(self._until_stopped)
             self.runtime.reporter.close(self.config.name)
-            self._state = "stopped"
+            self._step(SidecarStep.STOP)
             await self._tasks.__aexit__(None, None, None)
 
     async def drain(self, deadline: float | None = None) -> None:
         """Stop accepting, wait up to ``deadline`` seconds (the configured ones unless given), break off the rest."""
         seconds = self.config.limits.drain if deadline is None else deadline
-        self._state = "draining"
-        await self._listeners.stop()
+        self._step(SidecarStep.DRAIN)
+        await self.listeners.stop()
         await _cancelled([self._withdrawal] if self._withdrawal else [])
         try:
             async with asyncio.timeout(seconds):
@@ -141,7 +157,7 @@ class Sidecar:
 
     def set_authorizer(self, index: int, authorizer: Authorizer) -> int:
         """The same with any authorizer, such as one over a policy. Raises RequestError as ``set_allow`` does."""
-        binding = self._listeners.inbound[index]
+        binding = self.listeners.inbound[index]
         check_authorizer(authorizer)
         if binding.handler.config.mode is Mode.DISABLE:
             raise RequestError(
@@ -151,36 +167,60 @@ class Sidecar:
         return self.registry.recheck()
 
     def reload(self, wanted: SidecarConfig) -> Changes:
-        """Take over what can be taken over while it serves, and tell that, what needs a restart, and what was ended.
+        """Apply every key that needs no restart. Says which are applied, which need one, and how many connections end.
 
-        Listeners come and go with their addresses. One that stays has its new configuration for new connections; a live
-        one goes on unless it is forbidden now: its peer is not in ``allow`` or not ``peer`` any more, or plaintext is
-        not taken. Raises ConfigError, and changes nothing, where an address can't be bound.
+        Raises ConfigError as ``apply`` does, and changes nothing then.
         """
-        config, differing = in_force(self.config, wanted), changes(self.config, wanted)
-        self._listeners.renew(self.config, config)
+        config, differing = in_force(self.config, wanted), summary(self.config, wanted)
+        return differing._replace(ended=self._go_on(view_of(config, self.view.generation + 1), config))
+
+    def apply(self, view: MeshView) -> int:
+        """Serve this view from now on: how many live connections were ended.
+
+        Listeners are bound and closed with their addresses. One that stays has its new route for new connections; a
+        live one goes on unless it is forbidden now: its peer is not allowed, or not ``peer`` any more, or plaintext is
+        not taken. What lives of a listener that is closed may end by itself for ``limits.drain`` seconds.
+
+        Raises ConfigError, and changes nothing, where an address can't be bound and where the sidecar does not serve;
+        RequestError for a view that is not newer than the one in use, or whose trust is another.
+        """
+        if view.generation <= self.view.generation:
+            raise RequestError(f"wanted a view newer than generation {self.view.generation}, got {view.generation}")
+        if view.trust != self.view.trust:
+            raise RequestError("wanted the trust of the view in use: another needs a restart")
+        return self._go_on(view, with_view(self.config, view))
+
+    def _go_on(self, view: MeshView, config: SidecarConfig) -> int:
+        if self.state is not SidecarState.SERVING:
+            raise ConfigError(f"{config.name}: no new configuration is taken: it is {self.state.name.lower()}")
+        self.listeners.apply(view, config)
+        self.listeners.serve()
         limits = config.limits
         self.registry.limit, self.registry.unproven.limit = limits.connections, limits.unproven
         if limits.withdrawal_grace != self.config.limits.withdrawal_grace:
             self._watch_withdrawal(limits)
         self.config = config
-        return differing._replace(ended=self.registry.recheck())
+        return self.registry.recheck()
 
     def readiness(self) -> Readiness:
         """Whether it accepts connections and has a valid identity for them, in words."""
-        if self._state != "serving":
-            stopping = self._state in ("draining", "stopped")
-            return Readiness(False, f"nothing more: it is {self._state}" if stopping else "its listeners")
+        if self.state is SidecarState.NEW:
+            return Readiness(False, "its listeners")
+        if self.state is not SidecarState.SERVING:
+            return Readiness(False, f"nothing more: it is {self.state.name.lower()}")
         return self._source.readiness()
 
+    def _step(self, step: SidecarStep) -> None:
+        self.state = SIDECAR[self.state][step]
+
     async def _follow_trust(self) -> None:
-        recheck = partial(self.registry.recheck_trust, scheduler().resume)
+        recheck = partial(self.registry.recheck_trust, self.runtime.reactor.scheduler.resume)
         await follow_trust(self._source.source, self.runtime.verifier, recheck)
 
     def _end_identified(self, why: str) -> None:
-        """End what lives by our identity; plaintext that passes without any goes on."""
+        """End connections that use our identity; plaintext ones go on."""
         self.registry.end_identified(Outcome.LOCAL_IDENTITY, why)
-        self._listeners.close_tunnels()
+        self.listeners.close_tunnels()
 
     def _watch_withdrawal(self, limits: Limits) -> None:
         if self._withdrawal is not None:
@@ -193,8 +233,8 @@ class Sidecar:
             generation = f"generation {self._source.snapshot().generation}"
         except LocalIdentityError:
             generation = "no SVID"
-        listeners = len(self._listeners.all)
-        state = f"{self._state}, {listeners} listeners, {len(self.registry)} connections, {generation}"
+        listeners = len(self.listeners.all)
+        state = f"{self.state.name.lower()}, {listeners} listeners, {len(self.registry)} connections, {generation}"
         return f"<Sidecar {self.config.name} [{state}]>"
 
     def _take(
@@ -205,7 +245,7 @@ class Sidecar:
         connection.gate = gate
         self.runtime.reporter.opened(connection)
         if self.registry.full:
-            abort(sock)
+            abort(sock, self.runtime.reactor.poller)
             self.runtime.reporter.report(connection, self.registry.too_many())
         elif not handler.take(connection):
             self._start(connection, handler.serve)

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 
 import msgspec
 
+from meshtls.address import Address
 from meshtls.config.keys import (
     ADDRESS,
     COUNT,
@@ -24,8 +25,6 @@ from meshtls.config.keys import (
 from meshtls.config.reading import Found, Rule, RuleProblems
 from meshtls.errors import ConfigError, RequestError
 from meshtls.scalars import shown
-from meshtls.sidecar.address import Address
-from meshtls.sidecar.scalars import leads_back
 from meshtls.spiffeid import SpiffeId
 from meshtls.workload.address import Address as WorkloadAddress
 from meshtls.workload.address import parse_address
@@ -41,6 +40,7 @@ __all__ = [
     "SidecarFile",
     "TlsMinimum",
     "Workload",
+    "leads_back",
 ]
 
 #: More than any machine has; a higher number is a mistake.
@@ -49,6 +49,22 @@ _MOST_WARM = 10_000
 _MOST_STREAMS = 100_000
 _LONGEST_LABEL = 253  # that of a name in Kubernetes
 _WINDOWS_IN_MEMORY = 4
+_EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104  # compared with, never bound
+_LOOPBACK = ("127.0.0.1", "::1")
+
+
+def leads_back(target: Address, listen: Address) -> bool:
+    """Whether what is dialled at ``target`` is this listener itself, as far as their texts say."""
+    if not listen.port or target.port != listen.port:
+        return False
+    if listen.host in _EVERYWHERE:
+        return _is_here(target.host)
+    pair = {target.host, listen.host}
+    return len(pair) == 1 or ("localhost" in pair and not pair.isdisjoint(_LOOPBACK))
+
+
+def _is_here(host: str) -> bool:
+    return host in ("localhost", "::1", *_EVERYWHERE) or host.startswith("127.")
 
 
 class Mode(Enum):
@@ -318,17 +334,17 @@ class SidecarFile(msgspec.Struct, frozen=True, kw_only=True):
     identity: Annotated[
         Identity | None, Key("Where the SVID comes from.", default="what SPIFFE_ENDPOINT_SOCKET says")
     ] = None
-    inbound: Annotated[tuple[InboundConfig, ...], Key("Listeners for peers.")] = ()
-    outbound: Annotated[tuple[OutboundConfig, ...], Key("Listeners for the own app.")] = ()
-    workload: Annotated[Workload, Key("What tunnels' peers are told of this workload, for their telemetry.")] = (
-        Workload()
-    )
-    limits: Annotated[Limits, Key("Bounds on what the sidecar spends.")] = Limits()
+    inbound: Annotated[tuple[InboundConfig, ...], Key("Listeners for peers.", live=True)] = ()
+    outbound: Annotated[tuple[OutboundConfig, ...], Key("Listeners for the own app.", live=True)] = ()
+    workload: Annotated[
+        Workload, Key("What tunnels' peers are told of this workload, for their telemetry.", live=True)
+    ] = Workload()
+    limits: Annotated[Limits, Key("Bounds on what the sidecar spends.", live=True)] = Limits()
     health: Annotated[
         Address | None, Key("Where /live and /ready are answered, in plaintext.", ADDRESS, default="nowhere")
     ] = None
     workers: Annotated[int, Key("Processes that serve.", number(1, MOST_WORKERS))] = 1
-    log_level: Annotated[str, Key("The lowest level that is logged on standard error.", LOG_LEVEL)] = "INFO"
+    log_level: Annotated[str, Key("The lowest level that is logged on standard error.", LOG_LEVEL, live=True)] = "INFO"
 
     RULES: ClassVar[tuple[Rule, ...]] = (_each_address_once, _has_a_listener, _workers_share_ports)
 

@@ -1,4 +1,8 @@
-"""The raw sockets of a sidecar: listening, accepting without loss, dialling by name, and the ways to end."""
+"""The raw sockets of a sidecar: listening, accepting without loss, dialling by name, waiting, and the ways to end.
+
+The phases before the relay wait here, on our poller, and not by the loop's ``sock_recv`` and the like: those cost 20 µs
+and two system calls a wait. The relay itself does not wait (see ``relay.py``, ``ends.py``).
+"""
 
 from __future__ import annotations
 
@@ -10,29 +14,37 @@ import os
 import socket
 import struct
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import repeat
 from typing import Any
 
+from meshtls.address import Address
 from meshtls.errors import ConfigError
-from meshtls.sidecar.address import Address
-from meshtls.sidecar.poller import Poller, poller
-from meshtls.sidecar.waiting import ready, writable
+from meshtls.sidecar.poller import Poller
 
 __all__ = [
+    "CHUNK",
     "abort",
     "accept_ready",
     "address_of",
     "close",
     "dial",
     "dial_at_once",
+    "either_readable",
     "error_of",
     "hang_up",
     "linger",
     "listen",
     "peer_of",
+    "readable",
+    "ready",
+    "receive",
+    "send_all",
+    "writable",
 ]
 
+#: Bytes that one read takes at most before the relay begins.
+CHUNK = 1 << 14
 _BACKLOG = 4096
 #: Connections accepted per wake-up: with more, those that are there would have to wait for those that come.
 _ACCEPTS = 64
@@ -84,7 +96,7 @@ def accept_ready(listener: socket.socket) -> Iterator[socket.socket]:
         yield sock
 
 
-async def dial(address: Address, timeout: float | None = None) -> socket.socket:
+async def dial(address: Address, poller: Poller, timeout: float | None = None) -> socket.socket:
     """Connect within ``timeout`` seconds, if it is given, trying each address of the name in turn.
 
     Raises OSError of the last that failed; TimeoutError is one.
@@ -95,12 +107,12 @@ async def dial(address: Address, timeout: float | None = None) -> socket.socket:
         sock = socket.socket(family, socket.SOCK_STREAM)
         _prepare(sock)
         try:
-            await _connected(sock, place, deadline)
+            await _connected(sock, place, deadline, poller)
         except OSError as error:
-            close(sock)
+            close(sock, poller)
             failure = error
         except BaseException:
-            close(sock)
+            close(sock, poller)
             raise
         else:
             return sock
@@ -135,53 +147,108 @@ def _connect(sock: socket.socket, place: _Place) -> int:
     return sock.connect_ex(place) if code == errno.EINPROGRESS else code
 
 
-async def _connected(sock: socket.socket, place: _Place, deadline: float | None) -> None:
+async def _connected(sock: socket.socket, place: _Place, deadline: float | None, poller: Poller) -> None:
     code = _connect(sock, place)
     if code in _UNDERWAY:
         async with asyncio.timeout_at(deadline):
-            await writable(sock)
+            await writable(sock, poller)
         if error := error_of(sock):
             raise error
     elif code not in _CONNECTED:
         raise OSError(code, os.strerror(code))
 
 
-def close(sock: socket.socket, watcher: Poller | None = None) -> None:
-    """Close; what was sent still arrives. ``watcher`` is the running loop's, where it is at hand: to ask costs a call
-    into the kernel.
-    """
-    (watcher or poller()).forget(sock)
+async def readable(sock: socket.socket, poller: Poller) -> None:
+    """Wait until there is something to read or to accept. Cancelled, it loses nothing."""
+    await ready(sock, poller, read=True)
+
+
+async def writable(sock: socket.socket, poller: Poller) -> None:
+    """Wait until there is room to send."""
+    await ready(sock, poller, write=True)
+
+
+async def ready(sock: socket.socket, poller: Poller, *, read: bool = False, write: bool = False) -> None:
+    """Wait until it is one of the two; for ever where neither is wanted."""
+    found: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    done = partial(_set_done, found)
+    poller.watch(sock, done if read else None, done if write else None)
+    try:
+        await found
+    finally:
+        poller.watch(sock, None, None)
+
+
+async def either_readable(one: socket.socket, other: socket.socket, poller: Poller) -> None:
+    """Wait until there is something to read from at least one of the two."""
+    found: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    done = partial(_set_done, found)
+    for sock in (one, other):
+        poller.watch(sock, done, None)
+    try:
+        await found
+    finally:
+        for sock in (one, other):
+            poller.watch(sock, None, None)
+
+
+async def receive(sock: socket.socket, poller: Poller) -> bytes:
+    """Wait for bytes, CHUNK at most; b"" at the end. Raises OSError where the connection broke."""
+    while True:
+        await readable(sock, poller)
+        with contextlib.suppress(BlockingIOError, InterruptedError):
+            return sock.recv(CHUNK)
+
+
+async def send_all(sock: socket.socket, data: bytes, poller: Poller) -> None:
+    """Send, and wait for room as long as there is none. Raises OSError where the connection broke."""
+    rest = memoryview(data)
+    while rest:
+        try:
+            rest = rest[sock.send(rest) :]
+        except (BlockingIOError, InterruptedError):
+            await writable(sock, poller)
+
+
+def _set_done(found: asyncio.Future[None]) -> None:
+    if not found.done():
+        found.set_result(None)
+
+
+def close(sock: socket.socket, poller: Poller) -> None:
+    """Close; what was sent still arrives."""
+    poller.forget(sock)
     sock.close()
 
 
-def abort(sock: socket.socket, watcher: Poller | None = None) -> None:
+def abort(sock: socket.socket, poller: Poller) -> None:
     """Close with a reset, so that the other end can't take what it got for the whole."""
     with contextlib.suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-    close(sock, watcher)
+    close(sock, poller)
 
 
-def hang_up(sock: socket.socket, error: Exception | None, watcher: Poller | None = None) -> None:
+def hang_up(sock: socket.socket, error: Exception | None, poller: Poller) -> None:
     """Close a socket as its relay ended: with a reset, unless both sides were done."""
     if error is None:
-        close(sock, watcher)
+        close(sock, poller)
     else:
-        abort(sock, watcher)
+        abort(sock, poller)
 
 
-async def linger(sock: socket.socket, unsent: bytes = b"") -> None:
+async def linger(sock: socket.socket, poller: Poller, unsent: bytes = b"") -> None:
     """Close so that what was sent last arrives: send the rest, end our side, and drop what still comes, for a bounded
     while.
     """
     try:
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(_LINGER_SECONDS):
-                await _end_last_words(sock, memoryview(unsent))
+                await _end_last_words(sock, poller, memoryview(unsent))
     finally:
-        close(sock)
+        close(sock, poller)
 
 
-async def _end_last_words(sock: socket.socket, rest: memoryview) -> None:
+async def _end_last_words(sock: socket.socket, poller: Poller, rest: memoryview) -> None:
     dropped, ended = 0, False
     while True:
         rest = rest[_sent(sock, rest) :]
@@ -192,7 +259,7 @@ async def _end_last_words(sock: socket.socket, rest: memoryview) -> None:
         if ended and not rest:
             return
         # Both at once: a peer that writes all before it reads would wait for us, as we for it.
-        await ready(sock, read=not ended and dropped <= _LINGER_BYTES, write=bool(rest))
+        await ready(sock, poller, read=not ended and dropped <= _LINGER_BYTES, write=bool(rest))
 
 
 def _sent(sock: socket.socket, data: memoryview) -> int:

@@ -12,21 +12,20 @@ import contextlib
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from enum import Enum
 from functools import partial
 
-from meshtls.clock import Clock
 from meshtls.errors import HandshakeError, LocalIdentityError, MeshtlsError, PeerError
 from meshtls.logs import logger
 from meshtls.observe.events import Direction
 from meshtls.sidecar.connection import Connection, Dialled, Parting
-from meshtls.sidecar.partings import Partings
-from meshtls.sidecar.poller import poller
+from meshtls.sidecar.poller import Poller
+from meshtls.sidecar.runtime import Runtime
 from meshtls.sidecar.settings import Limits
-from meshtls.sidecar.sockets import abort, close
-from meshtls.sidecar.waiting import CHUNK, send_all
+from meshtls.sidecar.sockets import CHUNK, abort, close, send_all
 from meshtls.tls.context import TlsContexts
 
-__all__ = ["WarmPool"]
+__all__ = ["WarmConnection", "WarmPool", "WarmState"]
 
 log = logger("meshtls.sidecar")
 
@@ -38,10 +37,27 @@ _MOST_KEPT = 1 << 16
 
 
 @dataclass(eq=False, slots=True)
-class _Warm:
+class WarmConnection:
+    """``since`` by the clock; ``kept`` are the bytes that the far app has said already."""
+
     dialled: Dialled
     since: float
     kept: int = 0
+
+
+class WarmState(Enum):
+    """What its task does.
+
+    - CLOSED: it does not run, and holds no connection.
+    - FILLING: it makes connections until there are as many as are wanted.
+    - FULL: it looks after them, until one is taken or grows old.
+    - RETRYING: the peer could not be had; it tries again, after a longer pause each time.
+    """
+
+    CLOSED = "closed"
+    FILLING = "filling"
+    FULL = "full"
+    RETRYING = "retrying"
 
 
 class WarmPool:
@@ -53,30 +69,32 @@ class WarmPool:
         contexts: TlsContexts,
         dial: Callable[[Connection], Awaitable[Dialled]],
         limits: Limits,
-        clock: Clock,
-        partings: Partings,
+        runtime: Runtime,
     ) -> None:
         self.size = size
+        self.state = WarmState.CLOSED
         self._contexts = contexts
         self._dial = dial
         self._longest = limits.idle_timeout / 2
-        self._clock = clock
-        self._partings = partings
-        self._ready: list[_Warm] = []
+        self._clock = runtime.clock
+        self._partings = runtime.partings
+        self._poller = runtime.reactor.poller
+        #: Oldest first.
+        self.ready: list[WarmConnection] = []
         self._wanted = asyncio.Event()
 
     def __len__(self) -> int:
-        return len(self._ready)
+        return len(self.ready)
 
     def take(self) -> Dialled | None:
         """The newest that is good now; those that are not are closed."""
         self._wanted.set()
-        while self._ready:
-            one = self._ready.pop()
-            poller().watch(one.dialled.sock, None, None)
-            if self._good(one):
+        while self.ready:
+            one = self.ready.pop()
+            self._poller.watch(one.dialled.sock, None, None)
+            if self.is_good(one):
                 return one.dialled
-            _close(one)
+            _close(one, self._poller)
         return None
 
     async def keep(self) -> None:
@@ -84,24 +102,27 @@ class WarmPool:
         pause = _LOOK
         try:
             while True:
+                self.state = WarmState.FILLING
                 self._wanted.clear()
                 self._prune()
                 try:
-                    while len(self._ready) < self.size:
+                    while len(self.ready) < self.size:
                         await self._add()
                 except (MeshtlsError, OSError) as error:  # of the system: no descriptors are left
+                    self.state = WarmState.RETRYING
                     log.info("no warm connection, next try in %g s: %s", pause, error)
                     await self._clock.sleep(pause)
                     pause = min(2 * pause, _LONGEST_PAUSE)
                     continue
-                pause = _LOOK
+                self.state, pause = WarmState.FULL, _LOOK
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_LOOK):
                         await self._wanted.wait()
         finally:
-            for one in self._ready:
-                _close(one)
-            self._ready.clear()
+            self.state = WarmState.CLOSED
+            for one in self.ready:
+                _close(one, self._poller)
+            self.ready.clear()
 
     async def _add(self) -> None:
         local_id = self._contexts.current().snapshot.svid.spiffe_id
@@ -109,27 +130,27 @@ class WarmPool:
             connection = Connection("ahead", local_id, Direction.OUTBOUND, nobody, "", self._clock)
             try:
                 dialled = await self._dial(connection)
-                await send_all(dialled.sock, dialled.engine.outgoing())
+                await send_all(dialled.sock, dialled.engine.outgoing(), self._poller)
             except OSError as error:
                 raise HandshakeError(f"the connection broke at the end of the handshake: {error}") from error
             except BaseException:
                 self._give_up(connection)
                 raise
-        one = _Warm(dialled, self._clock.monotonic())
-        self._ready.append(one)
-        poller().watch(dialled.sock, partial(self._on_readable, one), None)
+        one = WarmConnection(dialled, self._clock.monotonic())
+        self.ready.append(one)
+        self._poller.watch(dialled.sock, partial(self._on_readable, one), None)
 
     def _give_up(self, connection: Connection) -> None:
         for parting in connection.partings:
             self._partings.add(parting)
         if connection.dialled is not None and connection.dialled not in [sock for sock, _ in connection.partings]:
-            abort(connection.dialled)
+            abort(connection.dialled, self._poller)
 
     def _prune(self) -> None:
-        for one in [one for one in self._ready if not self._good(one)]:
+        for one in [one for one in self.ready if not self.is_good(one)]:
             self._drop(one)
 
-    def _good(self, one: _Warm) -> bool:
+    def is_good(self, one: WarmConnection) -> bool:
         engine = one.dialled.engine
         if self._clock.monotonic() - one.since > self._longest or engine.peer_closed:
             return False
@@ -141,7 +162,7 @@ class WarmPool:
             return False
         return True
 
-    def _on_readable(self, one: _Warm) -> None:
+    def _on_readable(self, one: WarmConnection) -> None:
         sock, engine, _ = one.dialled
         try:
             data = sock.recv(CHUNK)
@@ -156,27 +177,27 @@ class WarmPool:
         if not data or engine.peer_closed:
             self._drop(one)
         elif one.kept > _MOST_KEPT:
-            poller().watch(sock, None, None)
+            self._poller.watch(sock, None, None)
 
-    def _drop(self, one: _Warm, *, broken: bool = False) -> None:
+    def _drop(self, one: WarmConnection, *, broken: bool = False) -> None:
         """``broken``: the peer has an alert to read."""
-        self._ready.remove(one)
+        self.ready.remove(one)
         self._wanted.set()
         sock, engine, _ = one.dialled
         if broken:
-            poller().watch(sock, None, None)
+            self._poller.watch(sock, None, None)
             self._partings.add(Parting(sock, engine.outgoing()))
         else:
-            _close(one)
+            _close(one, self._poller)
 
     def __repr__(self) -> str:
-        return f"<WarmPool [{len(self._ready)} of {self.size}]>"
+        return f"<WarmPool [{len(self.ready)} of {self.size}, {self.state.value}]>"
 
 
-def _close(one: _Warm) -> None:
+def _close(one: WarmConnection, poller: Poller) -> None:
     sock, engine, _ = one.dialled
     with contextlib.suppress(HandshakeError):
         engine.close_write()
     with contextlib.suppress(OSError):
         sock.send(engine.outgoing())
-    close(sock)
+    close(sock, poller)

@@ -11,12 +11,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from meshtls.clock import Clock, SystemClock
 from meshtls.errors import ConfigError
 from meshtls.logs import logger
 
@@ -30,7 +30,7 @@ _LOOK = 1.0
 #: A worker that lived less than this many seconds is replaced after a pause, which grows up to the longest.
 _SOON = 10.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
-#: A worker's status, EX_CONFIG, and what it makes of the parent's: the command line's for such errors.
+#: A worker's exit status where the configuration is wrong (EX_CONFIG), and then the parent's: the command line's own.
 _CONFIG_IS_WRONG, _AS_WRONG_CONFIG = 78, 2
 _FAILED = 1
 
@@ -53,10 +53,17 @@ class Workers:
     SIGHUP. ``run`` in the main thread of a process that has no other, and no running loop.
     """
 
-    def __init__(self, count: int, serve: Callable[[int], None], reread: Callable[[bool], bool] | None = None) -> None:
+    def __init__(
+        self,
+        count: int,
+        serve: Callable[[int], None],
+        reread: Callable[[bool], bool] | None = None,
+        clock: Clock = SystemClock(),
+    ) -> None:
+        self._clock = clock
         self._serve = serve
         self._reread = reread
-        self._next_look = time.monotonic() + _LOOK
+        self._next_look = self._clock.monotonic() + _LOOK
         self._workers = [_Worker(number) for number in range(1, count + 1)]
         self._stopping = False
         self._status = 0
@@ -84,7 +91,7 @@ class Workers:
         return [worker for worker in self._workers if worker.pid]
 
     def _fill(self) -> None:
-        now = time.monotonic()
+        now = self._clock.monotonic()
         for worker in self._workers:
             if not self._stopping and not worker.pid and worker.due <= now:
                 self._start(worker)
@@ -99,11 +106,11 @@ class Workers:
             log.error("worker %d could not be started, next try in %g s: %s", worker.number, worker.pause, error)  # noqa: TRY400
             return
         if not pid:
-            self._be_one()
-        worker.pid, worker.since = pid, time.monotonic()
+            self._run_child()
+        worker.pid, worker.since = pid, self._clock.monotonic()
         log.info("worker %d is process %d", worker.number, pid)
 
-    def _be_one(self) -> None:
+    def _run_child(self) -> None:
         """In the child: serve, and never come back."""
         status = _FAILED
         try:
@@ -129,17 +136,21 @@ class Workers:
         due = [worker.due for worker in self._workers if not worker.pid and not self._stopping]
         if self._reread is not None and not self._stopping:
             due.append(self._next_look)
-        got = signal.sigtimedwait(_WATCHED, max(0.0, min(due) - time.monotonic())) if due else signal.sigwait(_WATCHED)
+        got = (
+            signal.sigtimedwait(_WATCHED, max(0.0, min(due) - self._clock.monotonic()))
+            if due
+            else signal.sigwait(_WATCHED)
+        )
         number = got if isinstance(got, int) or got is None else got.si_signo
         if number in (signal.SIGTERM, signal.SIGINT):
             self._stopping = True
             self._pass_on(signal.SIGTERM)
         elif not self._stopping:
             self._look(asked=number == signal.SIGHUP)
-        self._bury()
+        self._reap()
 
     def _look(self, *, asked: bool) -> None:
-        now = time.monotonic()
+        now = self._clock.monotonic()
         if self._reread is None or not (asked or now >= self._next_look):
             return
         self._next_look = now + _LOOK
@@ -151,7 +162,7 @@ class Workers:
             with suppress(ProcessLookupError):
                 os.kill(worker.pid, number)
 
-    def _bury(self) -> None:
+    def _reap(self) -> None:
         """Note every worker that has ended. Signals of one kind are not counted, so all are looked at."""
         for worker in self._living():
             pid, status = os.waitpid(worker.pid, os.WNOHANG)
@@ -170,13 +181,13 @@ class Workers:
             self._stopping, self._status = True, _AS_WRONG_CONFIG
             self._pass_on(signal.SIGTERM)
             return
-        self._put_off(worker, soon=time.monotonic() - worker.since <= _SOON)
+        self._put_off(worker, soon=self._clock.monotonic() - worker.since <= _SOON)
         log.error("worker %d, process %d, ended %s; another takes its place", worker.number, pid, how)
 
     def _put_off(self, worker: _Worker, *, soon: bool) -> None:
         """Plan its next start, later each time that it ends ``soon`` after the one before."""
         worker.pause = min(2 * worker.pause, _LONGEST_PAUSE) if soon else _FIRST_PAUSE
-        worker.due = time.monotonic() + worker.pause
+        worker.due = self._clock.monotonic() + worker.pause
 
     def __repr__(self) -> str:
         return f"<Workers [{len(self._living())} of {len(self._workers)} alive]>"

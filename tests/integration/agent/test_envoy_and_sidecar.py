@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from meshtls.address import Address
 from meshtls.observe.events import ConnectionResult, Outcome
-from meshtls.sidecar.address import Address
 from meshtls.sidecar.service import Sidecar
 from meshtls.sidecar.settings import InboundConfig, OutboundConfig, SidecarConfig
 from meshtls.spiffeid import SpiffeId

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from meshtls.sidecar.address import Address
+from meshtls.address import Address
 from tests.integration.sidecar.mesh import Node
 
 __all__ = ["PLAYS", "SIZES", "App", "World", "an_app"]

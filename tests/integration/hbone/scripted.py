@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import hpack
 
-from meshtls.sidecar.address import Address
+from meshtls.address import Address
 from meshtls.wire.http2.frames import ErrorCode, Kind, frame
 from tests.integration.sidecar.tunnel.test_tunnel_peers import context
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from meshtls.sidecar.address import Address
+from meshtls.address import Address
 from meshtls.sidecar.settings import Limits
 from meshtls.spiffeid import SpiffeId
 from tests.integration.hbone.matrix import PLAYS, SIZES, World, an_app

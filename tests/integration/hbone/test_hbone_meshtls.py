@@ -24,7 +24,7 @@ async def world() -> AsyncIterator[World]:
     ):
 
         def drain() -> None:
-            for server in list(b.sidecar._listeners.inbound[0].handler.tunnels._live):
+            for server in list(b.sidecar.listeners.inbound[0].handler.tunnels.live):
                 server.drain()
 
         yield World(a.outbound, app, (a, b), tell_to_go=drain)

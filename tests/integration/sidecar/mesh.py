@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from meshtls.address import Address
 from meshtls.clock import Clock
 from meshtls.observe.access_log import AccessLog
-from meshtls.sidecar.address import Address
 from meshtls.sidecar.service import Sidecar
 from meshtls.sidecar.settings import InboundConfig, Limits, Mode, OutboundConfig, SidecarConfig, TlsMinimum
 from meshtls.spiffeid import SpiffeId

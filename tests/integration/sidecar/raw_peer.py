@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from meshtls.sidecar.address import Address
+from meshtls.address import Address
 from meshtls.tls.engine import TlsEngine
 from tests.integration.sidecar.mesh import Streams, as_a, as_b, connected
 from tests.support.tls import engine_of

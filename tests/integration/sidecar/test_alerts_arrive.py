@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from meshtls.address import Address
 from meshtls.errors import HandshakeError
 from meshtls.policy.authorizer import authorize_id
-from meshtls.sidecar.address import Address
 from meshtls.sidecar.settings import Limits
 from meshtls.svid.context import ConstantSource
 from meshtls.tls.context import TlsOptions

@@ -9,8 +9,9 @@ import struct
 
 import pytest
 
-from meshtls.sidecar.address import Address
-from meshtls.sidecar.poller import EpollPoller, poller
+from meshtls.address import Address
+from meshtls.sidecar.poller import EpollPoller
+from meshtls.sidecar.reactor import running_reactor
 from tests.integration.sidecar.mesh import Streams, an_app, as_a, connected, echoed, side_a, side_b
 from tests.support.tls import engine_of
 from tests.support.waiting import until
@@ -75,9 +76,9 @@ async def test_a_reader_that_stops_stops_its_writer() -> None:
 
 def waiting_to_write() -> int:
     """Sockets of this loop's relays that take no more."""
-    watcher = poller()
+    watcher = running_reactor().poller
     assert isinstance(watcher, EpollPoller)
-    return sum(watched.write is not None and watched.read is None for watched in watcher._watched.values())
+    return sum(watched.write is not None and watched.read is None for watched in watcher.watched.values())
 
 
 async def test_a_tls_peer_that_is_cut_off_resets_the_app_instead_of_ending_it() -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from meshtls.sidecar.connection import Flow
 from meshtls.sidecar.ends import PlainEnd
-from meshtls.sidecar.relay import relay
+from meshtls.sidecar.reactor import running_reactor
+from tests.support.relaying import plain_end, relayed
 from tests.support.waiting import SECONDS
 
 #: Bytes that one has to say, unless the kernel takes fewer ahead.
@@ -24,7 +25,7 @@ class Bottomless(PlainEnd):
     """A reader that is never slow; it notes whose turn it was."""
 
     def __init__(self, sock: socket.socket, name: str, turns: list[str]) -> None:
-        super().__init__(sock, name)
+        super().__init__(sock, name, running_reactor().buffers)
         self._whose = name
         self._turns = turns
 
@@ -67,7 +68,7 @@ async def test_two_that_have_much_to_say_take_turns(waiting: list[Waiting]) -> N
                 reader.shutdown(socket.SHUT_WR)  # it says nothing itself
                 flow = Flow()
                 flows.append((flow, said))
-                group.create_task(relay(PlainEnd(near, "opener"), Bottomless(ours, name, turns), flow, 30))
+                group.create_task(relayed(plain_end(near, "opener"), Bottomless(ours, name, turns), flow, 30))
     assert all(flow.bytes_in == said for flow, said in flows)
     runs = [len(list(run)) for _, run in groupby(turns)]
     assert len(runs) >= 4, "each has more to say than one receive takes"

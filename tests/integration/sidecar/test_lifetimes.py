@@ -13,11 +13,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from meshtls.address import Address
 from meshtls.errors import ConfigError, HandshakeError, LocalIdentityError
 from meshtls.identity.issuer import LocalIssuer
 from meshtls.identity.rotating import RotatingSource
 from meshtls.policy.authorizer import Authorizer, Decision, Target
-from meshtls.sidecar.address import Address
 from meshtls.sidecar.run import run_until_signal
 from meshtls.sidecar.settings import InboundConfig, Limits, Mode, SidecarConfig, TlsMinimum
 from meshtls.svid.context import ConstantSource, X509Context

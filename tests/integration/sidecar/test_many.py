@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from meshtls.sidecar.address import Address
+from meshtls.address import Address
 from meshtls.sidecar.descriptors import make_room
 from tests.integration.cli.processes import Process, started
 from tests.integration.sidecar.mesh import Streams, connected, echoed

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from meshtls.sidecar.connection import Flow
-from meshtls.sidecar.ends import PlainEnd, TlsEnd
-from meshtls.sidecar.relay import relay
+from meshtls.sidecar.ends import TlsEnd
+from meshtls.sidecar.reactor import running_reactor
 from meshtls.sidecar.tunnel.memory import ReceiveMemory
 from meshtls.sidecar.tunnel.session import Session
 from meshtls.tls.engine import MAX_OWED
@@ -19,6 +19,7 @@ from meshtls.wire.http2.frames import PREFACE, Kind, frame
 from meshtls.wire.http2.settings import TunnelBounds
 from tests.integration.sidecar.mesh import as_a, as_b
 from tests.support.new_keys import Flood, KeyAsker
+from tests.support.relaying import plain_end, relayed, tls_end
 from tests.support.tls import engine_of
 from tests.support.waiting import until
 
@@ -51,8 +52,8 @@ async def test_a_relay_stops_to_read_a_peer_that_leaves_its_answers_unread(
 ) -> None:
     server = engine_of(as_b(), server_side=True)
     asker = KeyAsker(as_a(), server, tmp_path)
-    end = TlsEnd(pairs[1], server, "the peer")
-    task = asyncio.create_task(relay(end, PlainEnd(pairs[2], "the app"), Flow(), 30))
+    end = tls_end(pairs[1], server, "the peer")
+    task = asyncio.create_task(relayed(end, plain_end(pairs[2], "the app"), Flow(), 30))
     flood = Flood(asker, pairs[0])
     await owes_little(end, flood)
     async with asyncio.timeout(20):
@@ -69,8 +70,8 @@ async def test_a_peer_that_writes_before_it_reads_may_ask_for_new_keys_in_betwee
 ) -> None:
     server = engine_of(as_b(), server_side=True)
     asker = KeyAsker(as_a(), server, tmp_path)
-    end = TlsEnd(pairs[1], server, "the peer")
-    task = asyncio.create_task(relay(end, PlainEnd(pairs[2], "the app"), Flow(), 30))
+    end = tls_end(pairs[1], server, "the peer")
+    task = asyncio.create_task(relayed(end, plain_end(pairs[2], "the app"), Flow(), 30))
     pairs[3].send(bytes(50_000))  # the peer reads none of this
     for number in range(100):
         pairs[0].send(asker.asks(1) + asker.says(b"%02d" % number))
@@ -86,9 +87,11 @@ async def test_a_tunnel_stops_to_read_a_peer_that_leaves_its_answers_unread(
 ) -> None:
     server = engine_of(as_b(), server_side=True)
     asker = KeyAsker(as_a(), server, tmp_path)
-    end = TlsEnd(pairs[1], server, "the peer")
+    end = tls_end(pairs[1], server, "the peer")
     ended: list[Exception | None] = []
-    session = Session(end, TunnelBounds(), ReceiveMemory(), client=False, idle_timeout=30, on_end=ended.append)
+    session = Session(
+        end, TunnelBounds(), ReceiveMemory(), running_reactor(), client=False, idle_timeout=30, on_end=ended.append
+    )
     session.start()
     pairs[0].send(asker.says(PREFACE + frame(Kind.SETTINGS, 0, 0, b"")))
     flood = Flood(asker, pairs[0])

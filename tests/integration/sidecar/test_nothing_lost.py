@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from meshtls.address import Address
 from meshtls.identity.issuer import LocalIssuer
 from meshtls.identity.rotating import RotatingSource
-from meshtls.sidecar.address import Address
 from tests.integration.sidecar.mesh import OTHER, OURS, A, B, Streams, an_app, connected, echoed, rest, side_a, side_b
 from tests.support.waiting import until
 

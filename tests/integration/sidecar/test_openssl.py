@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from meshtls.address import Address
 from meshtls.ca.authority import Authority
-from meshtls.sidecar.address import Address
 from meshtls.sidecar.settings import OutboundConfig, SidecarConfig, TlsMinimum
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import ConstantSource

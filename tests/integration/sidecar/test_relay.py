@@ -11,13 +11,13 @@ from collections.abc import Iterator
 import pytest
 
 from meshtls.observe.events import Outcome
-from meshtls.sidecar import poller
 from meshtls.sidecar.connection import EndedError, Flow
-from meshtls.sidecar.ends import LARGE, PlainEnd, TlsEnd
+from meshtls.sidecar.ends import LARGE, PlainEnd
 from meshtls.sidecar.loop import selector_of
 from meshtls.sidecar.poller import EpollPoller, LoopPoller
-from meshtls.sidecar.relay import relay
+from meshtls.sidecar.reactor import running_reactor
 from tests.support.authority import context_for, make_authority
+from tests.support.relaying import plain_end, relayed, tls_end
 from tests.support.tls import Ends, engine_of, shake
 
 AUTHORITY = make_authority()
@@ -55,12 +55,12 @@ async def read_all(sock: socket.socket) -> bytes:
 
 async def test_the_machines_best_poller_is_taken(on_each_poller: str) -> None:
     wanted = EpollPoller if on_each_poller == "epoll" else LoopPoller
-    assert type(poller.poller()) is wanted
-    assert poller.poller() is poller.poller()
+    assert type(running_reactor().poller) is wanted
+    assert running_reactor().poller is running_reactor().poller
 
 
 async def test_on_its_own_loop_the_relays_sockets_are_in_the_loops_epoll(request: pytest.FixtureRequest) -> None:
-    mine: object = poller.poller()
+    mine: object = running_reactor().poller
     selector = selector_of(asyncio.get_running_loop())
     assert (selector is not None and selector.guest is mine) is ("own-loop" in request.node.name)
 
@@ -70,7 +70,7 @@ async def test_both_directions_arrive_whole_and_end_one_by_one(pairs: list[socke
     there, back = os.urandom(3_000_000), os.urandom(2_000_000)
     flow = Flow()
     async with asyncio.TaskGroup() as group:
-        group.create_task(relay(PlainEnd(pairs[1], "opener"), PlainEnd(pairs[2], "app"), flow, 30))
+        group.create_task(relayed(plain_end(pairs[1], "opener"), plain_end(pairs[2], "app"), flow, 30))
         group.create_task(send_all(pairs[0], there))
         arrived = await read_all(pairs[3])
         assert arrived == there
@@ -82,7 +82,7 @@ async def test_both_directions_arrive_whole_and_end_one_by_one(pairs: list[socke
 @pytest.mark.usefixtures("on_each_poller")
 async def test_what_was_read_before_the_relay_goes_first(pairs: list[socket.socket]) -> None:
     async with asyncio.TaskGroup() as group:
-        group.create_task(relay(PlainEnd(pairs[1], "opener", b"first, "), PlainEnd(pairs[2], "app"), Flow(), 30))
+        group.create_task(relayed(plain_end(pairs[1], "opener", b"first, "), plain_end(pairs[2], "app"), Flow(), 30))
         group.create_task(send_all(pairs[0], b"then the rest"))
         assert await read_all(pairs[3]) == b"first, then the rest"
         pairs[3].shutdown(socket.SHUT_WR)
@@ -91,13 +91,13 @@ async def test_what_was_read_before_the_relay_goes_first(pairs: list[socket.sock
 @pytest.mark.usefixtures("on_each_poller")
 async def test_an_idle_relay_ends_after_its_timeout(pairs: list[socket.socket]) -> None:
     with pytest.raises(EndedError, match="no byte moved for 0.02 s") as ended:
-        await relay(PlainEnd(pairs[1], "opener"), PlainEnd(pairs[2], "app"), Flow(), 0.02)
+        await relayed(plain_end(pairs[1], "opener"), plain_end(pairs[2], "app"), Flow(), 0.02)
     assert ended.value.outcome is Outcome.IDLE_TIMEOUT
 
 
 @pytest.mark.usefixtures("on_each_poller")
 async def test_a_cancelled_relay_leaves_its_sockets_alone(pairs: list[socket.socket]) -> None:
-    task = asyncio.create_task(relay(PlainEnd(pairs[1], "opener"), PlainEnd(pairs[2], "app"), Flow(), 30))
+    task = asyncio.create_task(relayed(plain_end(pairs[1], "opener"), plain_end(pairs[2], "app"), Flow(), 30))
     await asyncio.get_running_loop().sock_sendall(pairs[0], b"x")
     assert await asyncio.get_running_loop().sock_recv(pairs[3], 1) == b"x"
     task.cancel()
@@ -108,7 +108,7 @@ async def test_a_cancelled_relay_leaves_its_sockets_alone(pairs: list[socket.soc
 
 @pytest.mark.usefixtures("on_each_poller")
 async def test_a_reader_that_stops_costs_at_most_the_buffers(pairs: list[socket.socket]) -> None:
-    task = asyncio.create_task(relay(PlainEnd(pairs[1], "opener"), PlainEnd(pairs[2], "app"), Flow(), 30))
+    task = asyncio.create_task(relayed(plain_end(pairs[1], "opener"), plain_end(pairs[2], "app"), Flow(), 30))
     data = os.urandom(16_000_000)
     sender = asyncio.create_task(send_all(pairs[0], data))
     await asyncio.wait([sender], timeout=0.1)
@@ -130,10 +130,10 @@ async def test_a_failure_inside_ends_that_relay_and_no_other(
     others = [*socket.socketpair(), *socket.socketpair()]
     for one in others:
         one.setblocking(False)
-    sound = asyncio.create_task(relay(PlainEnd(others[1], "opener"), PlainEnd(others[2], "app"), Flow(), 30))
+    sound = asyncio.create_task(relayed(plain_end(others[1], "opener"), plain_end(others[2], "app"), Flow(), 30))
     pairs[0].send(b"x")
     with pytest.raises(ZeroDivisionError):
-        await relay(Faulty(pairs[1], "opener"), PlainEnd(pairs[2], "app"), Flow(), 30)
+        await relayed(Faulty(pairs[1], "opener", running_reactor().buffers), plain_end(pairs[2], "app"), Flow(), 30)
     await send_all(others[0], b"still moving")
     assert await read_all(others[3]) == b"still moving"
     others[3].shutdown(socket.SHUT_WR)
@@ -151,7 +151,7 @@ async def test_tls_records_cut_anywhere_arrive_byte_for_byte(pairs: list[socket.
     sealed = client.seal(data)
     client.close_write()
     sealed += client.outgoing()
-    task = asyncio.create_task(relay(TlsEnd(pairs[1], server, "peer"), PlainEnd(pairs[2], "app"), Flow(), 30))
+    task = asyncio.create_task(relayed(tls_end(pairs[1], server, "peer"), plain_end(pairs[2], "app"), Flow(), 30))
     step = max(1, len(sealed) // 97)
     for start in range(0, len(sealed), step):
         pairs[0].send(sealed[start : start + step])
@@ -172,7 +172,7 @@ async def test_a_tls_peer_that_is_cut_off_is_a_reset_and_no_end(pairs: list[sock
     pairs[0].send(client.seal(b"half a mes"))
     pairs[0].shutdown(socket.SHUT_WR)
     with pytest.raises(EndedError, match="the peer ended its TCP connection without close_notify"):
-        await relay(TlsEnd(pairs[1], server, "the peer"), PlainEnd(pairs[2], "app"), Flow(), 30)
+        await relayed(tls_end(pairs[1], server, "the peer"), plain_end(pairs[2], "app"), Flow(), 30)
     assert pairs[3].recv(100) == b"half a mes"
     with pytest.raises(BlockingIOError):
         pairs[3].recv(1)

@@ -9,11 +9,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from meshtls.errors import ConfigError
-from meshtls.sidecar.address import Address
+from meshtls.address import Address
+from meshtls.errors import ConfigError, RequestError
 from meshtls.sidecar.changes import Changes
-from meshtls.sidecar.settings import InboundConfig, Limits, Mode, SidecarConfig
+from meshtls.sidecar.settings import InboundConfig, Limits, Mode, OutboundConfig, SidecarConfig
 from meshtls.sidecar.sockets import address_of
+from meshtls.sidecar.tunnel.pool import PoolState
+from meshtls.sidecar.view import Policy
+from meshtls.workload.address import parse_address
 from tests.integration.sidecar.mesh import (
     ANYWHERE,
     OTHER,
@@ -34,11 +37,11 @@ from tests.support.clock import ManualClock
 from tests.support.waiting import SHORT_IDLE, until
 
 
-def changed(node: Node, **door: Any) -> SidecarConfig:
+def changed(node: Node, **keys: Any) -> SidecarConfig:
     """Its configuration with these keys of its one inbound."""
     config = node.sidecar.config
     (inbound,) = config.inbound
-    return msgspec.structs.replace(config, inbound=(msgspec.structs.replace(inbound, **door),))
+    return msgspec.structs.replace(config, inbound=(msgspec.structs.replace(inbound, **keys),))
 
 
 async def is_cut(streams: Streams) -> bool:
@@ -79,16 +82,16 @@ async def test_an_allow_list_ends_what_it_forbids_and_leaves_the_others_and_may_
 async def test_a_configuration_that_is_the_same_changes_nothing() -> None:
     async with an_app() as app, side_b(app.address) as b, side_a(b.inbound) as a, connected(a.outbound) as streams:
         assert await echoed(streams) == b"ping"
-        handler = b.sidecar._listeners.inbound[0].handler
+        handler = b.sidecar.listeners.inbound[0].handler
         assert b.sidecar.reload(b.sidecar.config) == Changes()
-        assert b.sidecar._listeners.inbound[0].handler is handler
+        assert b.sidecar.listeners.inbound[0].handler is handler
         assert await echoed(streams) == b"ping"
 
 
 def takes_streams(node: Node) -> bool:
     """It has a tunnel that may be given another stream."""
-    pool = node.sidecar._listeners.outbound[0].handler.tunnels
-    return pool is not None and any(tunnel.client.can_open for tunnel in pool._tunnels)
+    pool = node.sidecar.listeners.outbound[0].handler.tunnels
+    return pool is not None and pool.state is PoolState.OPEN
 
 
 @pytest.mark.parametrize("tunnel", [False, True])
@@ -232,20 +235,20 @@ async def test_an_outbound_whose_peer_is_another_now_ends_what_leads_to_the_old_
 
 async def test_warm_connections_of_an_older_configuration_are_closed_and_new_ones_are_made() -> None:
     async with an_app() as app, side_b(app.address) as b, side_a(b.inbound, warm=2) as a:
-        old = a.sidecar._listeners.outbound[0].handler.warm
+        old = a.sidecar.listeners.outbound[0].handler.warm
         assert old is not None
         await until(lambda: len(old) == 2)
         config = a.sidecar.config
         way = msgspec.structs.replace(config.outbound[0], warm=1)
         a.sidecar.reload(msgspec.structs.replace(config, outbound=(way,)))
-        new = a.sidecar._listeners.outbound[0].handler.warm
+        new = a.sidecar.listeners.outbound[0].handler.warm
         assert new is not None
         await until(lambda: len(new) == 1 and len(old) == 0)
         async with connected(a.outbound) as streams:
             assert await echoed(streams) == b"ping"
 
 
-async def test_what_needs_a_restart_is_told_and_stays_as_it_is() -> None:
+async def test_a_key_that_needs_a_restart_is_reported_and_stays_as_it_is() -> None:
     async with an_app() as app, side_b(app.address) as b, side_a(b.inbound) as a:
         wanted = msgspec.structs.replace(changed(b, allow=(A, B)), spiffe_id=A, workers=3)
         told = b.sidecar.reload(wanted)
@@ -265,3 +268,87 @@ async def test_a_withdrawal_is_watched_with_its_new_grace() -> None:
         await asyncio.sleep(0)
         assert watching is not None
         assert watching.done()
+
+
+@pytest.mark.parametrize("tunnel", [False, True])
+async def test_an_outbound_listener_that_is_added_serves_and_one_that_is_removed_refuses_and_then_ends_what_lives(
+    tunnel: bool,
+) -> None:
+    clock, limits = ManualClock(), Limits(drain=7, handshake_timeout=60, connect_timeout=60)
+    async with (
+        an_app() as app,
+        side_b(app.address, tunnel=tunnel) as b,
+        side_a(b.inbound, tunnel=tunnel, limits=limits, clock=clock) as a,
+        connected(a.outbound) as lasting,
+    ):
+        assert await echoed(lasting) == b"ping"
+        gone, config = a.outbound, a.sidecar.config
+        with socket.create_server(("127.0.0.1", 0)) as held:
+            place = address_of(held)
+        new = msgspec.structs.replace(config.outbound[0], listen=place)
+        told = a.sidecar.reload(msgspec.structs.replace(config, outbound=(new,)))
+        assert told.taken == (f"outbound {place} (new)", f"outbound {ANYWHERE} (removed)")
+        async with connected(place) as streams:
+            assert await echoed(streams) == b"ping"
+        await until(lambda: refuses(gone))
+        assert await echoed(lasting) == b"ping"
+        await clock.until_sleepers()
+        clock.advance(7)
+        assert await is_cut(lasting)
+        assert (await a.lines.the("DRAINED"))["detail"] == "its listener was removed 7 s ago"
+
+
+async def test_an_outbound_address_that_can_not_be_bound_leaves_the_inbound_listeners_as_they_are() -> None:
+    async with an_app() as app, side_b(app.address) as b, side_a(b.inbound) as a, connected(a.outbound) as streams:
+        assert await echoed(streams) == b"ping"
+        view = b.sidecar.view
+        with socket.create_server(("127.0.0.1", 0)) as held:
+            free = address_of(held)
+        added = InboundConfig(listen=free, app=app.address, allow=(A,))
+        taken = OutboundConfig(listen=app.address, to=app.address, peer=A, tunnel=True)
+        wanted = msgspec.structs.replace(b.sidecar.config, inbound=(added,), outbound=(taken,))
+        with pytest.raises(
+            ConfigError, match=r"^b: outbound\[0\].listen: wanted to listen on .*: Address already in use$"
+        ):
+            b.sidecar.reload(wanted)
+        assert b.sidecar.view is view
+        assert refuses(free)
+        async with connected(a.outbound) as more:
+            assert await echoed(more) == b"ping"
+        assert await echoed(streams) == b"ping"
+
+
+async def test_a_view_is_served_whatever_fills_it_and_an_older_one_or_another_trust_is_refused() -> None:
+    async with an_app() as app, side_b(app.address) as b, side_a(b.inbound) as a, connected(a.outbound) as streams:
+        assert await echoed(streams) == b"ping"
+        view = b.sidecar.view
+        assert view.generation == 1
+        nobody = msgspec.structs.replace(view, generation=5, policies=(Policy(),))
+        assert b.sidecar.apply(nobody) == 1
+        assert await is_cut(streams)
+        assert b.sidecar.view is nobody
+        assert b.sidecar.config.inbound[0].allow == ()
+        with pytest.raises(RequestError, match=r"^wanted a view newer than generation 5, got 5$"):
+            b.sidecar.apply(msgspec.structs.replace(view, generation=5))
+        with pytest.raises(RequestError, match=r"^wanted the trust of the view in use: another needs a restart$"):
+            b.sidecar.apply(msgspec.structs.replace(view, generation=6, trust=parse_address("unix:///other.sock")))
+        assert b.sidecar.apply(msgspec.structs.replace(view, generation=6)) == 0
+        async with connected(a.outbound) as again:
+            assert await echoed(again) == b"ping"
+
+
+async def test_a_sidecar_that_drains_takes_no_new_configuration_and_binds_nothing() -> None:
+    async with an_app() as app, side_b(app.address) as b, side_a(b.inbound) as a, connected(a.outbound) as streams:
+        assert await echoed(streams) == b"ping"
+        draining = asyncio.create_task(b.sidecar.drain(60))
+        await until(lambda: refuses(b.inbound))
+        with socket.create_server(("127.0.0.1", 0)) as held:
+            place = address_of(held)
+        added = InboundConfig(listen=place, app=app.address, allow=(A,))
+        inbound = (*b.sidecar.config.inbound, added)
+        with pytest.raises(ConfigError, match=r"^b: no new configuration is taken: it is draining$"):
+            b.sidecar.reload(msgspec.structs.replace(b.sidecar.config, inbound=inbound))
+        assert refuses(place)
+        assert await echoed(streams) == b"ping"
+        streams[1].close()
+        await draining

@@ -9,13 +9,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from meshtls.address import Address
 from meshtls.observe.events import Outcome
-from meshtls.sidecar.address import Address
 from meshtls.sidecar.connection import EndedError, Flow
-from meshtls.sidecar.ends import PlainEnd
-from meshtls.sidecar.relay import relay
 from tests.integration.sidecar.mesh import Streams, connected, rest, side_a, side_b
 from tests.integration.sidecar.test_nothing_lost import reset
+from tests.support.relaying import plain_end, relayed
 from tests.support.waiting import SECONDS, until
 
 
@@ -38,9 +37,9 @@ def reset_now(sock: socket.socket) -> None:
     sock.close()
 
 
-async def relayed(pairs: list[socket.socket]) -> asyncio.Task[None]:
+async def a_relay(pairs: list[socket.socket]) -> asyncio.Task[None]:
     """The relay, running."""
-    task = asyncio.create_task(relay(PlainEnd(pairs[1], "the client"), PlainEnd(pairs[2], "the app"), Flow(), 60))
+    task = asyncio.create_task(relayed(plain_end(pairs[1], "the client"), plain_end(pairs[2], "the app"), Flow(), 60))
     await asyncio.sleep(0)
     return task
 
@@ -55,7 +54,7 @@ async def ended(task: asyncio.Task[None]) -> tuple[Outcome, str]:
 async def test_one_that_has_ended_its_side_and_is_then_reset_ends_the_relay(
     pairs: list[socket.socket], who: int, far: int, name: str
 ) -> None:
-    task, loop = await relayed(pairs), asyncio.get_running_loop()
+    task, loop = await a_relay(pairs), asyncio.get_running_loop()
     pairs[who].shutdown(socket.SHUT_WR)
     assert await loop.sock_recv(pairs[far], 1) == b""
     reset_now(pairs[who])
@@ -66,7 +65,7 @@ async def test_one_that_has_ended_its_side_and_is_then_reset_ends_the_relay(
 async def test_one_that_has_ended_its_side_and_listens_is_not_disturbed(
     pairs: list[socket.socket], who: int, far: int
 ) -> None:
-    task, loop = await relayed(pairs), asyncio.get_running_loop()
+    task, loop = await a_relay(pairs), asyncio.get_running_loop()
     pairs[who].shutdown(socket.SHUT_WR)
     assert await loop.sock_recv(pairs[far], 1) == b""
     await loop.sock_sendall(pairs[far], b"the answer")
@@ -81,7 +80,7 @@ async def test_one_that_is_not_read_as_the_other_is_slow_and_is_then_reset_ends_
 ) -> None:
     for sock in pairs:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 14)
-    task, loop = await relayed(pairs), asyncio.get_running_loop()
+    task, loop = await a_relay(pairs), asyncio.get_running_loop()
     sending = asyncio.create_task(loop.sock_sendall(pairs[who], bytes(1 << 24)))
     done, _ = await asyncio.wait([sending], timeout=0.2)
     assert not done, "the other side reads nothing, and all buffers are full"

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import pytest
 
+from meshtls.address import Address
 from meshtls.identity.issuer import LocalIssuer
 from meshtls.identity.rotating import RotatingSource
 from meshtls.policy.authorizer import Authorizer, Decision, Target
-from meshtls.sidecar.address import Address
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.verify import VerifiedPeer
 from tests.integration.sidecar.mesh import (
@@ -171,7 +171,7 @@ async def test_more_clients_resume_than_chains_are_remembered() -> None:
         side_b(app.address, allow=tuple(ids), resumption=True) as b,
         contextlib.AsyncExitStack() as stack,
     ):
-        b.sidecar._listeners.inbound[0].handler._contexts.current()._verifier._size = 1
+        b.sidecar.listeners.inbound[0].handler._contexts.current()._verifier._size = 1
         sides = [
             await stack.enter_async_context(side_a(b.inbound, context_for(OURS, one), resumption=True)) for one in ids
         ]

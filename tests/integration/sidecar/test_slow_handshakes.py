@@ -14,7 +14,7 @@ from meshtls.errors import HandshakeTimeoutError
 from meshtls.observe.events import Direction
 from meshtls.sidecar.connection import Connection
 from meshtls.sidecar.handshake import accept_tls
-from meshtls.sidecar.scheduler import scheduler
+from meshtls.sidecar.reactor import running_reactor
 from meshtls.sidecar.settings import Limits
 from meshtls.tls.context import GenerationContext
 from tests.integration.sidecar.mesh import B, as_b
@@ -40,12 +40,13 @@ async def stalled(context: GenerationContext, hello: bytes, socks: tuple[socket.
     ours.setblocking(False)
     connection = Connection("b", B, Direction.INBOUND, ours, "", SystemClock())
     with pytest.raises(HandshakeTimeoutError, match="^the peer did not finish the handshake within 5 s$"):
-        await accept_tls(connection, context, port=80, limits=LIMITS, so_far=bytearray())
+        await accept_tls(connection, context, running_reactor(), port=80, limits=LIMITS, so_far=bytearray())
 
 
 def test_peers_that_stall_at_once_are_told_so_a_few_in_each_round_of_the_loop() -> None:
     async def main() -> None:
         context, told, most = context_of(as_b(), server_side=True), Told(), 0
+        scheduler = running_reactor().scheduler
 
         async def serve(client: SlowClient, socks: tuple[socket.socket, socket.socket]) -> None:
             await stalled(context, client.hello, socks)
@@ -56,7 +57,7 @@ def test_peers_that_stall_at_once_are_told_so_a_few_in_each_round_of_the_loop() 
             async with asyncio.TaskGroup() as group:
                 for client in clients:
                     group.create_task(serve(*client))
-                await until(lambda: all(_has_flight(socks) for _, socks in clients) and not scheduler().waiting)
+                await until(lambda: all(_has_flight(socks) for _, socks in clients) and not scheduler.waiting)
                 owned().now += 6
                 while told.count < STALLED:
                     before = told.count

@@ -11,8 +11,7 @@ import pytest
 
 from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import EndedError, Flow
-from meshtls.sidecar.ends import PlainEnd, TlsEnd
-from meshtls.sidecar.poller import poller
+from meshtls.sidecar.reactor import running_reactor
 from meshtls.sidecar.relay import Relay
 from meshtls.sidecar.tunnel.client import TunnelClient
 from meshtls.sidecar.tunnel.memory import ReceiveMemory
@@ -22,6 +21,7 @@ from meshtls.wire.http2.headers import Request
 from meshtls.wire.http2.settings import TunnelBounds
 from meshtls.wire.http2.streams import Stream
 from tests.integration.sidecar.mesh import as_a, as_b
+from tests.support.relaying import plain_end, tls_end
 from tests.support.tls import Ends, engine_of, shake
 from tests.support.waiting import SECONDS, until
 
@@ -42,9 +42,10 @@ def sockets() -> Iterator[list[socket.socket]]:
 
 
 async def test_a_reader_so_slow_that_a_rest_stays_keeps_its_relay_from_being_idle(sockets: list[socket.socket]) -> None:
-    app = PlainEnd(sockets[2], "the app")
+    app = plain_end(sockets[2], "the app")
     ended: list[Exception | None] = []
-    joined = Relay(PlainEnd(sockets[1], "the client", bytes(1 << 18)), app, Flow(), poller(), ended.append)
+    client, reactor = plain_end(sockets[1], "the client", bytes(1 << 18)), running_reactor()
+    joined = Relay(client, app, Flow(), reactor.poller, ended.append, reactor.loop.time)
     joined.start()
     for _ in range(3):
         joined.last = 0.0
@@ -74,7 +75,7 @@ class Serving(Session):
         end = self._streams[stream.number] = StreamEnd(self, stream, lambda *how: None, remembers=False)
         self.http.accept(stream)
         self.flow = Flow()
-        end.join(PlainEnd(self.app, "the app"), self.flow, app_opened=False)
+        end.join(plain_end(self.app, "the app"), self.flow, app_opened=False)
 
 
 class Through:
@@ -86,11 +87,11 @@ class Through:
         assert shake(client, server) == Ends()
         self.peer_is_away = False
         self.time, self.how = OwnTime(), list[Exception | None]()
-        common = TunnelBounds(window=1 << 18), ReceiveMemory()
-        end = TlsEnd(server_sock, server, "a")
+        common = TunnelBounds(window=1 << 18), ReceiveMemory(), running_reactor()
+        end = tls_end(server_sock, server, "a")
         self.server = Serving(end, *common, client=False, idle_timeout=IDLE, on_end=self.how.append)
         self.client = TunnelClient(
-            TlsEnd(self.wire, client, "b"),
+            tls_end(self.wire, client, "b"),
             *common,
             b"b:1",
             expected_streams=1,
@@ -102,7 +103,7 @@ class Through:
         self.server.start()
         self.client.start()
         self.near = self.client.open(lambda _, error: self.how.append(error))
-        self.near.join(PlainEnd(own, "the reader"), Flow(), app_opened=True)
+        self.near.join(plain_end(own, "the reader"), Flow(), app_opened=True)
 
     async def opened(self) -> None:
         await until(lambda: bool(self.server._streams))

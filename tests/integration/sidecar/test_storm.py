@@ -9,7 +9,8 @@ from collections import Counter
 import pytest
 
 from meshtls.sidecar.descriptors import make_room
-from meshtls.sidecar.scheduler import scheduler
+from meshtls.sidecar.reactor import running_reactor
+from meshtls.sidecar.scheduler import HandshakeScheduler
 from meshtls.sidecar.settings import Limits
 from tests.integration.sidecar.mesh import Node, an_app, connected, echoed, side_a, side_b
 
@@ -54,7 +55,8 @@ class Storm:
 async def most_at_a_time(a_round: int | None) -> int:
     """How many connections of a storm come through, at most, between two round trips of one that is there."""
     if a_round is not None:
-        scheduler()._a_round = scheduler()._left = a_round
+        reactor = running_reactor()
+        reactor.scheduler = HandshakeScheduler(reactor.loop, a_round)
     most = 0
     async with an_app() as app, side_b(app.address, limits=MANY) as b, side_a(b.inbound, limits=MANY) as a:
         async with connected(a.outbound) as streams, asyncio.TaskGroup() as group:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from meshtls.address import Address
 from meshtls.policy.authorizer import authorize_id
-from meshtls.sidecar.address import Address
 from meshtls.sidecar.settings import Limits, Mode
 from meshtls.svid.context import ConstantSource
 from meshtls.tls.context import TlsOptions

@@ -11,7 +11,7 @@ from meshtls.identity.issuer import LocalIssuer
 from meshtls.identity.rotating import RotatingSource
 from meshtls.policy.authorizer import Decision, Target
 from meshtls.sidecar.settings import Limits
-from meshtls.sidecar.warm import WarmPool
+from meshtls.sidecar.warm import WarmPool, WarmState
 from meshtls.svid.verify import VerifiedPeer
 from tests.integration.sidecar.mesh import OTHER, OURS, A, B, Node, an_app, connected, echoed, rest, side_a, side_b
 from tests.support.clock import ManualClock
@@ -19,7 +19,7 @@ from tests.support.waiting import SECONDS, until
 
 
 def pool_of(node: Node) -> WarmPool:
-    pool = node.sidecar._listeners.outbound[0].handler.warm
+    pool = node.sidecar.listeners.outbound[0].handler.warm
     assert pool is not None
     return pool
 
@@ -28,7 +28,7 @@ async def test_a_connection_that_is_there_is_taken_and_another_is_made() -> None
     async with an_app() as app, side_b(app.address) as b, side_a(b.inbound, warm=2) as a:
         pool = pool_of(a)
         await until(lambda: len(pool) == 2)
-        assert repr(pool) == "<WarmPool [2 of 2]>"
+        assert repr(pool) == "<WarmPool [2 of 2, full]>"
         await until(lambda: app.connections == 2)
         async with connected(a.outbound) as streams:
             assert await echoed(streams) == b"ping"
@@ -53,7 +53,7 @@ async def test_no_descriptor_for_one_ahead_is_a_try_that_failed_and_no_more(monk
     async with an_app() as app, side_b(app.address) as b, side_a(b.inbound, warm=1, clock=clock) as a:
         async with connected(a.outbound) as streams:
             assert await echoed(streams) == b"ping"
-        assert len(pool_of(a)) == 0
+        assert (len(pool_of(a)), pool_of(a).state) == (0, WarmState.RETRYING)
         clock.advance(60)
         await until(lambda: len(pool_of(a)) == 1)
 
@@ -61,7 +61,7 @@ async def test_no_descriptor_for_one_ahead_is_a_try_that_failed_and_no_more(monk
 async def test_an_app_that_speaks_first_is_heard_though_it_spoke_before_anybody_was_there() -> None:
     async with an_app(b"welcome") as app, side_b(app.address) as b, side_a(b.inbound, warm=1) as a:
         pool = pool_of(a)
-        await until(lambda: bool(pool._ready) and pool._ready[0].kept > 0)
+        await until(lambda: bool(pool.ready) and pool.ready[0].kept > 0)
         async with connected(a.outbound) as streams:
             assert await asyncio.wait_for(streams[0].readexactly(7), SECONDS) == b"welcome"
             assert await echoed(streams) == b"ping"
@@ -72,11 +72,11 @@ async def test_those_that_wait_are_closed_when_the_sidecar_drains() -> None:
     async with an_app() as app, side_b(app.address) as b, side_a(b.inbound, warm=3) as a:
         await until(lambda: len(pool_of(a)) == 3)
         await a.sidecar.drain()
-        assert len(pool_of(a)) == 0
+        assert (len(pool_of(a)), pool_of(a).state) == (0, WarmState.CLOSED)
         assert [await b.lines.outcome() for _ in range(3)] == ["OK"] * 3
 
 
-async def test_one_of_an_older_generation_is_not_served() -> None:
+async def test_a_warm_connection_of_an_older_generation_is_not_served() -> None:
     source = RotatingSource(LocalIssuer(OURS, A))
     async with source, an_app() as app, side_b(app.address) as b, side_a(b.inbound, source, warm=1) as a:
         await until(lambda: len(pool_of(a)) == 1)
@@ -88,35 +88,35 @@ async def test_one_of_an_older_generation_is_not_served() -> None:
     assert line["handshake_ms"] is not None
 
 
-async def test_one_whose_peer_has_gone_is_not_served() -> None:
+async def test_a_warm_connection_whose_peer_has_gone_is_not_served() -> None:
     async with an_app() as app, side_b(app.address) as b, side_a(b.inbound, warm=1) as a:
         pool = pool_of(a)
         await until(lambda: len(pool) == 1)
-        first = pool._ready[0]
+        first = pool.ready[0]
         b.sidecar.abort()
         assert await b.lines.outcome() == "DRAINED"
-        await until(lambda: len(pool) == 1 and pool._ready[0] is not first)
+        await until(lambda: len(pool) == 1 and pool.ready[0] is not first)
         async with connected(a.outbound) as streams:
             assert await echoed(streams) == b"ping"
         assert await a.lines.outcome() == "OK"
 
 
-async def test_one_that_is_too_old_is_not_served() -> None:
+async def test_a_warm_connection_that_is_too_old_is_not_served() -> None:
     clock, limits = ManualClock(), Limits(idle_timeout=100)
     async with an_app() as app, side_b(app.address) as b, side_a(b.inbound, clock=clock, limits=limits, warm=1) as a:
         pool = pool_of(a)
         await until(lambda: len(pool) == 1)
         clock.advance(50)
-        first = pool._ready[0]
-        assert pool._good(first)
+        first = pool.ready[0]
+        assert pool.is_good(first)
         clock.advance(1)
         async with connected(a.outbound) as streams:
             assert await echoed(streams) == b"ping"
         assert (await a.lines.next())["handshake_ms"] is not None
-        assert first not in pool._ready
+        assert first not in pool.ready
 
 
-async def test_one_whose_peer_is_not_allowed_any_more_is_not_served() -> None:
+async def test_a_warm_connection_whose_peer_is_not_allowed_any_more_is_not_served() -> None:
     """Nothing changes an outbound's peer while it runs; were it so, the pool would ask as a new connection does."""
     async with an_app() as app, side_b(app.address) as b, side_a(b.inbound, warm=1) as a:
         pool = pool_of(a)

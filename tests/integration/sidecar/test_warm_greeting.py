@@ -22,7 +22,7 @@ async def at_rest(pool: WarmPool) -> int:
     async with asyncio.timeout(SECONDS):
         while rounds < 200:
             await asyncio.sleep(0)
-            kept = pool._ready[0].kept
+            kept = pool.ready[0].kept
             last, rounds = kept, rounds + 1 if kept == last else 0
     return last
 
@@ -31,9 +31,9 @@ async def at_rest(pool: WarmPool) -> int:
 async def test_of_an_app_that_speaks_first_a_bounded_part_is_kept_and_all_of_it_arrives(length: int) -> None:
     greeting = bytes(range(250)) * (length // 250)
     async with an_app(greeting) as app, side_b(app.address) as b, side_a(b.inbound, warm=1) as a:
-        pool = a.sidecar._listeners.outbound[0].handler.warm
+        pool = a.sidecar.listeners.outbound[0].handler.warm
         assert pool is not None
-        await until(lambda: bool(pool._ready) and pool._ready[0].kept > 0)
+        await until(lambda: bool(pool.ready) and pool.ready[0].kept > 0)
         kept = await at_rest(pool)
         assert 0 < kept <= LITTLE
         assert (kept >= len(greeting)) is (length < LITTLE)

@@ -16,9 +16,9 @@ from typing import TypeVar
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from meshtls.address import Address
 from meshtls.errors import PeerError
 from meshtls.policy.authorizer import authorize_id
-from meshtls.sidecar.address import Address
 from meshtls.sidecar.loop import new_loop
 from meshtls.sidecar.service import Sidecar
 from meshtls.sidecar.settings import InboundConfig, Limits, SidecarConfig, TlsMinimum

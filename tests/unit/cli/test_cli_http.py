@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
+from meshtls.address import Address
 from meshtls.cli.http import HttpError, get
-from meshtls.sidecar.address import Address
 
 
 async def answered(raw: bytes) -> tuple[int, bytes]:

@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from meshtls.sidecar.address import Address
-from meshtls.sidecar.changes import Changes, changes, in_force, matched
-from meshtls.sidecar.settings import InboundConfig, Limits, Mode, OutboundConfig, SidecarConfig, Workload
+from meshtls.address import Address
+from meshtls.config.schema import describe
+from meshtls.sidecar.changes import Changes, in_force, summary
+from meshtls.sidecar.settings import InboundConfig, Limits, Mode, OutboundConfig, SidecarConfig, SidecarFile, Workload
 from meshtls.spiffeid import SpiffeId
 from meshtls.workload.address import parse_address
 
@@ -56,10 +57,10 @@ def test_each_key_is_taken_over_or_needs_a_restart(
     differing: dict[str, Any], taken: tuple[str, ...], restart: tuple[str, ...]
 ) -> None:
     wanted = msgspec.structs.replace(RUNNING, **differing)
-    assert changes(RUNNING, wanted) == Changes(taken, restart)
+    assert summary(RUNNING, wanted) == Changes(taken, restart)
     now = in_force(RUNNING, wanted)
-    assert changes(RUNNING, now) == Changes(taken, ())
-    assert changes(now, wanted) == Changes((), restart)
+    assert summary(RUNNING, now) == Changes(taken, ())
+    assert summary(now, wanted) == Changes((), restart)
 
 
 def test_every_key_of_a_sidecar_is_one_or_the_other() -> None:
@@ -73,11 +74,24 @@ def test_every_key_of_a_sidecar_is_one_or_the_other() -> None:
         "workers": 3,
     }
     assert set(RUNNING.__struct_fields__) == live | told | set(others)
-    assert changes(RUNNING, msgspec.structs.replace(RUNNING, log_level="ERROR")).taken == ("log_level",)
+    assert summary(RUNNING, msgspec.structs.replace(RUNNING, log_level="ERROR")).taken == ("log_level",)
     for field, value in others.items():
-        assert len(changes(RUNNING, msgspec.structs.replace(RUNNING, **{field: value})).restart) == 1
+        assert len(summary(RUNNING, msgspec.structs.replace(RUNNING, **{field: value})).restart) == 1
 
 
-def test_listeners_are_known_by_their_addresses_and_by_their_order_where_those_are_the_same() -> None:
-    anywhere = msgspec.structs.replace(IN, listen=Address("127.0.0.1", 0))
-    assert matched([IN, anywhere, anywhere], [anywhere, IN, anywhere, anywhere]) == [1, 0, 2, None]
+def test_the_reference_says_of_each_key_what_a_new_value_needs() -> None:
+    top = {key.path: key.changes for key in describe(SidecarFile) if "." not in key.path}
+    restart = summary(
+        RUNNING,
+        SidecarConfig(
+            name="x", spiffe_id=B, workload_api=parse_address("unix:///x.sock"), health=APP, workers=3, inbound=(IN,)
+        ),
+    ).restart
+    assert {key for key, need in top.items() if need == "restart"} == {key.partition(".")[0] for key in restart}
+    assert {key for key, need in top.items() if need == "reload"} == {
+        "inbound",
+        "outbound",
+        "workload",
+        "limits",
+        "log_level",
+    }

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from meshtls.sidecar.connection import EndedError
-from meshtls.sidecar.ends import PlainEnd, TlsEnd, with_headroom
+from meshtls.sidecar.ends import PlainEnd, TlsEnd
+from meshtls.sidecar.reactor import Buffers
 from meshtls.tls.engine import TlsEngine
 from meshtls.wire.http2.frames import HEADER_BYTES
 from tests.support.authority import context_for, make_authority
@@ -40,7 +41,7 @@ def roomy(pair: Pair) -> Pair:
 
 def test_bulk_is_received_in_larger_pieces_and_after_a_small_one_in_small_ones_again(roomy: Pair) -> None:
     ours, theirs = roomy
-    end, took = PlainEnd(ours, "the app"), []
+    end, took = PlainEnd(ours, "the app", Buffers()), []
 
     def receive() -> None:
         data = end.receive()
@@ -64,7 +65,7 @@ def test_bulk_is_received_in_larger_pieces_and_after_a_small_one_in_small_ones_a
 
 def test_a_stream_of_exactly_one_small_piece_at_a_time_loses_no_byte(roomy: Pair) -> None:
     ours, theirs = roomy
-    end = PlainEnd(ours, "the app")
+    end = PlainEnd(ours, "the app", Buffers())
     for place in range(3):
         theirs.send(bytes([place]) * SMALL)
         data = end.receive()
@@ -83,7 +84,7 @@ def connected() -> tuple[TlsEngine, TlsEngine]:
 def test_over_tls_as_well_and_the_largest_piece_there_is_finds_room(roomy: Pair) -> None:
     ours, theirs = roomy
     client, server = connected()
-    end, sealed = TlsEnd(ours, server, "the peer"), client.seal(bytes(3_000_000))
+    end, sealed = TlsEnd(ours, server, "the peer", Buffers()), client.seal(bytes(3_000_000))
     took, sent, whole = [], 0, 0
     while whole < 3_000_000:
         with contextlib.suppress(BlockingIOError):
@@ -113,7 +114,7 @@ def gone() -> Iterator[socket.socket]:
 def test_an_app_that_left_before_the_last_bytes_is_a_reset_unless_it_had_ended_its_side(
     gone: socket.socket, heard: bool
 ) -> None:
-    end = PlainEnd(gone, "the app")
+    end = PlainEnd(gone, "the app", Buffers())
     if heard:
         assert end.receive() is None
     assert end.ended is heard
@@ -128,21 +129,22 @@ def test_an_app_that_left_before_the_last_bytes_is_a_reset_unless_it_had_ended_i
 def test_a_frame_is_built_around_what_a_plain_socket_gave_without_a_copy(pair: Pair) -> None:
     ours, theirs = pair
     theirs.send(b"a message")
-    data = PlainEnd(ours, "the app").receive()
+    buffers = Buffers()
+    data = PlainEnd(ours, "the app", buffers).receive()
     assert data is not None
-    framed = with_headroom(data)
+    framed = buffers.with_headroom(data)
     assert framed is not None
     framed[:HEADER_BYTES] = bytes(HEADER_BYTES)
     assert bytes(framed) == bytes(HEADER_BYTES) + b"a message"
     framed[HEADER_BYTES] = ord("A")
     assert bytes(data) == b"A message", "they are the same bytes"
     for other in (data[2:], bytes(data)):
-        assert with_headroom(other) is None, "what lies before other bytes is not free"
+        assert buffers.with_headroom(other) is None, "what lies before other bytes is not free"
 
 
 def test_an_end_adds_to_its_rest_what_is_pushed_and_sends_all_in_order(pair: Pair) -> None:
     ours, theirs = pair
-    end, sent = PlainEnd(ours, "the app"), bytearray()
+    end, sent = PlainEnd(ours, "the app", Buffers()), bytearray()
     while not end.unsent:
         sent += b"%06d" % len(sent) * 5000
         end.transmit(bytes(sent[-30000:]))

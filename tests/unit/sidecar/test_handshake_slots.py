@@ -9,13 +9,13 @@ import pytest
 
 from meshtls.sidecar.connection import EndedError
 from meshtls.sidecar.outbound import HandshakeSlots
-from meshtls.sidecar.scheduler import QueueDeadline
+from meshtls.sidecar.scheduler import HandshakeScheduler, QueueDeadline
 from tests.support.owned_loop import owned, rounds, run
 
 
-def test_who_finds_no_place_waits_until_one_is_given_back_and_they_go_in_order() -> None:
+def test_connections_without_a_slot_wait_in_order_until_slots_are_released() -> None:
     async def main() -> None:
-        slots, order = HandshakeSlots(2), list[int]()
+        slots, order = HandshakeSlots(2, HandshakeScheduler(owned())), list[int]()
 
         async def one(number: int) -> None:
             await slots.take(100, QueueDeadline.of(5))
@@ -36,7 +36,7 @@ def test_who_finds_no_place_waits_until_one_is_given_back_and_they_go_in_order()
 
 def test_over_the_limit_of_those_that_wait_the_next_one_is_refused_at_once() -> None:
     async def main() -> None:
-        slots = HandshakeSlots(1)
+        slots = HandshakeSlots(1, HandshakeScheduler(owned()))
         await slots.take(1, QueueDeadline.of(5))
         waits = asyncio.create_task(slots.take(1, QueueDeadline.of(5)))
         await rounds(1)
@@ -49,11 +49,9 @@ def test_over_the_limit_of_those_that_wait_the_next_one_is_refused_at_once() -> 
 
 
 @pytest.mark.parametrize(("waited", "refused"), [(4.9, 0), (5.1, 40)])
-def test_who_waits_for_longer_than_his_patience_is_refused_and_many_of_them_a_few_at_a_time(
-    waited: float, refused: int
-) -> None:
+def test_connections_past_their_queue_deadline_are_refused_a_few_at_a_time(waited: float, refused: int) -> None:
     async def main() -> None:
-        slots, said, most = HandshakeSlots(1), Counter[str](), 0
+        slots, said, most = HandshakeSlots(1, HandshakeScheduler(owned())), Counter[str](), 0
         await slots.take(100, QueueDeadline.of(5))
 
         async def one() -> None:

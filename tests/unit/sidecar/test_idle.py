@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from meshtls.sidecar.idle import IdleWatch, idle_watch
+from meshtls.sidecar.idle import IdleWatch
 
 
 class One:
@@ -28,7 +28,7 @@ async def test_each_is_ended_after_its_own_timeout_and_not_before() -> None:
     assert loop.time() - slow.last > 0.08
 
 
-async def test_one_that_moves_is_not_ended_as_long_as_it_does() -> None:
+async def test_an_idler_that_moves_is_not_ended_as_long_as_it_does() -> None:
     watch, loop = IdleWatch(asyncio.get_running_loop()), asyncio.get_running_loop()
     moving, still = One(), One()
     watch.add(moving, 0.04)
@@ -41,7 +41,7 @@ async def test_one_that_moves_is_not_ended_as_long_as_it_does() -> None:
     assert loop.time() - moving.last > 0.04
 
 
-async def test_one_that_was_removed_is_not_ended_and_an_empty_group_has_no_timer() -> None:
+async def test_a_removed_idler_is_not_ended_and_an_empty_group_has_no_timer() -> None:
     watch = IdleWatch(asyncio.get_running_loop())
     gone, witness = One(), One()
     watch.add(gone, 0.01)
@@ -52,7 +52,3 @@ async def test_one_that_was_removed_is_not_ended_and_an_empty_group_has_no_timer
     assert not gone.ended.done()
     assert repr(watch) == "<IdleWatch {0.05: 0}>"
     watch.remove(gone, 99)
-
-
-async def test_a_loop_has_one() -> None:
-    assert idle_watch() is idle_watch()

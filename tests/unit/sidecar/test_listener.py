@@ -12,8 +12,9 @@ from itertools import pairwise
 
 import pytest
 
-from meshtls.sidecar.address import Address
+from meshtls.address import Address
 from meshtls.sidecar.listener import PAUSE, Listener
+from meshtls.sidecar.reactor import running_reactor
 from tests.support.clock import ManualClock
 
 
@@ -33,22 +34,26 @@ async def test_a_connection_that_finds_no_descriptor_waits_and_is_taken_later(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     clock, taken = ManualClock(), asyncio.Queue[socket.socket]()
-    listener = Listener(Address("127.0.0.1", 0), "test", clock, taken.put_nowait)
+    listener = Listener(Address("127.0.0.1", 0), "test", running_reactor().poller, clock, taken.put_nowait)
+    assert repr(listener) == f"<Listener test {listener.address} [bound]>"
     accepting = asyncio.create_task(listener.accept_forever())
     with socket.socket() as client:
         with no_descriptor_left():
             client.connect((listener.address.host, listener.address.port))
             await clock.until_sleepers()
+            assert repr(listener) == f"<Listener test {listener.address} [paused]>"
             clock.advance(PAUSE)
             await clock.until_sleepers()
         clock.advance(PAUSE)
         (await taken.get()).close()
+    assert repr(listener) == f"<Listener test {listener.address} [accepting]>"
     assert [message.partition(": [")[0] for message in caplog.messages] == [
         f"test: can't accept on {listener.address}, trying again every 0.1 s",
         f"test: accepts on {listener.address} again, after 2 failed tries",
     ]
     accepting.cancel()
     await asyncio.wait([accepting])
+    assert repr(listener) == f"<Listener test {listener.address} [closed]>"
 
 
 @pytest.mark.parametrize("error", [OSError("no buffers"), ValueError("unforeseen")])
@@ -62,7 +67,7 @@ async def test_a_connection_that_can_not_be_taken_is_reset_and_the_next_one_take
             raise error
         taken.put_nowait(sock)
 
-    listener = Listener(Address("127.0.0.1", 0), "test", ManualClock(), take)
+    listener = Listener(Address("127.0.0.1", 0), "test", running_reactor().poller, ManualClock(), take)
     accepting = asyncio.create_task(listener.accept_forever())
     first, second = await asyncio.open_connection(listener.address.host, listener.address.port), socket.socket()
     with second:
@@ -79,7 +84,7 @@ async def test_a_connection_that_can_not_be_taken_is_reset_and_the_next_one_take
 async def test_of_very_many_that_come_at_once_others_get_their_turn_in_between() -> None:
     """200 in a row would keep those that are there waiting."""
     taken: list[socket.socket] = []
-    listener = Listener(Address("127.0.0.1", 0), "test", ManualClock(), taken.append)
+    listener = Listener(Address("127.0.0.1", 0), "test", running_reactor().poller, ManualClock(), taken.append)
     with ExitStack() as stack:
         for _ in range(200):
             stack.enter_context(socket.create_connection((listener.address.host, listener.address.port), 10))

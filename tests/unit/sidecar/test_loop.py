@@ -12,32 +12,33 @@ import socket
 import pytest
 
 from meshtls.sidecar.loop import SharedSelector, new_loop, run, selector_of
-from meshtls.sidecar.poller import EpollPoller, LoopPoller, poller
-from meshtls.sidecar.waiting import readable, receive, send_all
+from meshtls.sidecar.poller import EpollPoller, LoopPoller
+from meshtls.sidecar.reactor import running_reactor
+from meshtls.sidecar.sockets import readable, receive, send_all
 
 Pair = tuple[socket.socket, socket.socket]
 
 
 def test_the_poller_is_in_the_loop_s_own_epoll() -> None:
     async def main() -> None:
-        shared, watcher = selector_of(asyncio.get_running_loop()), poller()
+        shared, watcher = selector_of(asyncio.get_running_loop()), running_reactor().poller
         assert isinstance(watcher, EpollPoller)
         assert shared is not None
         assert shared.guest is watcher
-        assert watcher._epoll is shared.epoll
+        assert watcher.epoll is shared.epoll
 
     run(main())
 
 
 async def test_any_other_loop_has_an_epoll_beside_it() -> None:
     assert selector_of(asyncio.get_running_loop()) is None
-    assert isinstance(poller(), EpollPoller)
+    assert isinstance(running_reactor().poller, EpollPoller)
 
 
 def test_where_there_is_no_epoll_the_loop_is_asyncio_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         assert selector_of(asyncio.get_running_loop()) is None
-        assert isinstance(poller(), LoopPoller)
+        assert isinstance(running_reactor().poller, LoopPoller)
 
     monkeypatch.delattr(select, "epoll")
     run(main())
@@ -69,10 +70,11 @@ def test_streams_timers_and_signals_are_asyncio_s_as_ever() -> None:
 def test_bytes_pass_through_the_poller_both_ways(pair: Pair) -> None:
     async def main() -> None:
         data, got = os.urandom(2_000_000), bytearray()
+        poller = running_reactor().poller
         async with asyncio.timeout(20), asyncio.TaskGroup() as group:
-            group.create_task(send_all(pair[0], data))
+            group.create_task(send_all(pair[0], data, poller))
             while len(got) < len(data):
-                got.extend(await receive(pair[1]))
+                got.extend(await receive(pair[1], poller))
         assert got == data
 
     run(main())
@@ -80,16 +82,16 @@ def test_bytes_pass_through_the_poller_both_ways(pair: Pair) -> None:
 
 def test_a_socket_may_go_to_the_loop_and_come_back(pair: Pair) -> None:
     async def main() -> None:
-        loop = asyncio.get_running_loop()
+        loop, poller = asyncio.get_running_loop(), running_reactor().poller
         for turn in range(3):
             pair[1].send(b"for the poller")
-            assert await asyncio.wait_for(receive(pair[0]), 10) == b"for the poller"
+            assert await asyncio.wait_for(receive(pair[0], poller), 10) == b"for the poller"
             waiting = loop.create_task(loop.sock_recv(pair[0], 100))
             await asyncio.sleep(0)
             pair[1].send(b"for the loop %d" % turn)
             assert await asyncio.wait_for(waiting, 10) == b"for the loop %d" % turn
         pair[1].send(b"last")
-        await asyncio.wait_for(readable(pair[0]), 10)
+        await asyncio.wait_for(readable(pair[0], poller), 10)
 
     run(main())
 
@@ -99,7 +101,7 @@ def test_a_number_that_was_closed_without_a_word_serves_asyncio(pair: Pair) -> N
         loop = asyncio.get_running_loop()
         gone, far = socket.socketpair()
         gone.setblocking(False)
-        poller().watch(gone, lambda: None, None)
+        running_reactor().poller.watch(gone, lambda: None, None)
         number = gone.fileno()
         gone.close()
         far.close()
@@ -133,7 +135,7 @@ def test_the_selector_keeps_the_rules_of_its_interface(pair: Pair) -> None:
         assert selector.select(0) == []
 
 
-def test_what_nobody_knows_is_left_alone(pair: Pair) -> None:
+def test_a_descriptor_that_nobody_registered_is_left_alone(pair: Pair) -> None:
     loop = new_loop()
     shared = selector_of(loop)
     assert shared is not None

@@ -10,17 +10,18 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from meshtls.sidecar.poller import EpollPoller, LoopPoller, Poller, poller
-from meshtls.sidecar.sockets import error_of
-from meshtls.sidecar.waiting import readable, receive, send_all, writable
+from meshtls.sidecar.poller import EpollPoller, LoopPoller, Poller, poller_of
+from meshtls.sidecar.sockets import error_of, readable, receive, send_all, writable
 
 Pair = tuple[socket.socket, socket.socket]
 
 
 @pytest.fixture(params=["epoll", "add_reader"])
-def on_each_poller(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def make_poller(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Poller]:
+    """Makes the running loop's, of each kind."""
     if request.param == "add_reader":
         monkeypatch.delattr(select, "epoll")
+    return lambda: poller_of(asyncio.get_running_loop())
 
 
 class Calls:
@@ -42,9 +43,9 @@ class Calls:
         self.called.set()
 
 
-@pytest.mark.usefixtures("on_each_poller")
-async def test_both_wishes_are_served_and_each_can_be_taken_back(pair: Pair) -> None:
-    calls = Calls(poller(), pair[0])
+async def test_both_wishes_are_served_and_each_can_be_taken_back(pair: Pair, make_poller: Callable[[], Poller]) -> None:
+    poller = make_poller()
+    calls = Calls(poller, pair[0])
     calls.watcher.watch(pair[0], calls.read, calls.write)
     await calls.called.wait()
     assert calls.seen == ["write"]
@@ -54,14 +55,16 @@ async def test_both_wishes_are_served_and_each_can_be_taken_back(pair: Pair) -> 
     assert calls.seen == ["write", "read"]
     calls.watcher.watch(pair[0], None, None)
     pair[1].send(b"y")
-    await readable(pair[0])  # somebody else may wait for it now
+    await readable(pair[0], poller)  # somebody else may wait for it now
     assert calls.seen == ["write", "read"]
     assert pair[0].recv(1) == b"y"
 
 
-@pytest.mark.usefixtures("on_each_poller")
-async def test_a_socket_that_nobody_wants_to_read_is_left_to_the_loop_itself(pair: Pair) -> None:
-    calls = Calls(poller(), pair[0])
+async def test_a_socket_that_nobody_wants_to_read_is_left_to_the_loop_itself(
+    pair: Pair, make_poller: Callable[[], Poller]
+) -> None:
+    poller = make_poller()
+    calls = Calls(poller, pair[0])
     calls.watcher.watch(pair[0], calls.read, None)
     calls.watcher.watch(pair[0], None, None)
     pair[1].send(b"for the loop")
@@ -69,30 +72,29 @@ async def test_a_socket_that_nobody_wants_to_read_is_left_to_the_loop_itself(pai
     assert calls.seen == []
 
 
-@pytest.mark.usefixtures("on_each_poller")
-async def test_a_closed_socket_s_number_serves_the_next_one(pair: Pair) -> None:
-    watcher = poller()
+async def test_a_closed_socket_s_number_serves_the_next_one(pair: Pair, make_poller: Callable[[], Poller]) -> None:
+    poller = make_poller()
     first, far = socket.socketpair()
     first.setblocking(False)
-    watcher.watch(first, lambda: None, None)
-    watcher.watch(first, None, None)
+    poller.watch(first, lambda: None, None)
+    poller.watch(first, None, None)
     number = first.fileno()
     first.close()  # without a word to the poller: where interest is taken back late, it still has this number
     with far, socket.socket(fileno=pair[0].fileno()) as alias:
         again = alias.dup()
         alias.detach()
     with again:
-        if isinstance(watcher, EpollPoller):
+        if isinstance(poller, EpollPoller):
             assert again.fileno() == number
         again.setblocking(False)
         pair[1].send(b"hello")
-        assert await asyncio.wait_for(receive(again), 10) == b"hello"
-        watcher.forget(again)
+        assert await asyncio.wait_for(receive(again, poller), 10) == b"hello"
+        poller.forget(again)
 
 
-@pytest.mark.usefixtures("on_each_poller")
-async def test_one_that_is_forgotten_is_not_called(pair: Pair) -> None:
-    calls = Calls(poller(), pair[0])
+async def test_a_forgotten_socket_is_not_called_back(pair: Pair, make_poller: Callable[[], Poller]) -> None:
+    poller = make_poller()
+    calls = Calls(poller, pair[0])
     calls.watcher.watch(pair[0], calls.read, calls.write)
     calls.watcher.forget(pair[0])
     pair[1].send(b"x")
@@ -107,10 +109,10 @@ async def test_a_socket_forgotten_and_not_closed_makes_no_endless_wake_ups(pair:
     watcher.watch(pair[0], lambda: None, None)
     watcher.forget(pair[0])
     pair[1].send(b"x")
-    watcher._wake()
-    assert watcher._epoll.poll(0) == []
+    watcher.wake()
+    assert watcher.epoll.poll(0) == []
     assert repr(watcher) == "<EpollPoller [0 sockets]>"
-    asyncio.get_running_loop().remove_reader(watcher._epoll.fileno())
+    asyncio.get_running_loop().remove_reader(watcher.epoll.fileno())
 
 
 async def test_reading_that_nobody_wants_is_taken_back_from_the_kernel_once_there_is_something(pair: Pair) -> None:
@@ -119,43 +121,46 @@ async def test_reading_that_nobody_wants_is_taken_back_from_the_kernel_once_ther
     watcher.watch(pair[0], calls.read, None)
     watcher.watch(pair[0], None, calls.write)
     pair[1].send(b"x")
-    watcher._wake()
+    watcher.wake()
     assert calls.seen == ["write"]
     watcher.watch(pair[0], None, None)
-    watcher._wake()
-    assert watcher._epoll.poll(0) == []
-    asyncio.get_running_loop().remove_reader(watcher._epoll.fileno())
+    watcher.wake()
+    assert watcher.epoll.poll(0) == []
+    asyncio.get_running_loop().remove_reader(watcher.epoll.fileno())
 
 
 async def test_the_loop_s_own_watchers_say_the_same_time() -> None:
-    assert LoopPoller().now == pytest.approx(asyncio.get_running_loop().time(), abs=5)
-    assert repr(LoopPoller()) == "<LoopPoller>"
+    watcher = LoopPoller(asyncio.get_running_loop())
+    assert watcher.now == pytest.approx(asyncio.get_running_loop().time(), abs=5)
+    assert repr(watcher) == "<LoopPoller>"
 
 
-@pytest.mark.usefixtures("on_each_poller")
-async def test_waiting_to_send_ends_when_there_is_room_and_all_arrives(pair: Pair) -> None:
+async def test_waiting_to_send_ends_when_there_is_room_and_all_arrives(
+    pair: Pair, make_poller: Callable[[], Poller]
+) -> None:
+    poller = make_poller()
     data = bytes(range(256)) * 8192
     arrived = bytearray()
 
     async def read_all() -> None:
         while len(arrived) < len(data):
-            arrived.extend(await receive(pair[1]))
+            arrived.extend(await receive(pair[1], poller))
 
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
-        group.create_task(send_all(pair[0], data))
+        group.create_task(send_all(pair[0], data, poller))
         group.create_task(read_all())
     assert arrived == data
-    await writable(pair[0])
+    await writable(pair[0], poller)
 
 
-@pytest.mark.usefixtures("on_each_poller")
-async def test_a_wait_that_is_cancelled_leaves_the_bytes(pair: Pair) -> None:
-    waiting = asyncio.create_task(receive(pair[0]))
+async def test_a_wait_that_is_cancelled_leaves_the_bytes(pair: Pair, make_poller: Callable[[], Poller]) -> None:
+    poller = make_poller()
+    waiting = asyncio.create_task(receive(pair[0], poller))
     await asyncio.sleep(0)
     waiting.cancel()
     await asyncio.wait([waiting])
     pair[1].send(b"still here")
-    assert await receive(pair[0]) == b"still here"
+    assert await receive(pair[0], poller) == b"still here"
 
 
 class Broken:
@@ -204,14 +209,14 @@ async def test_a_reset_is_told_once_of_a_socket_that_is_neither_read_nor_written
     watcher.watch(ours, lambda: None, None)
     watcher.watch(ours, None, None, broken)
     first(theirs)
-    watcher._wake()
-    assert watcher._epoll.poll(0) == [], "what nobody wants to read wakes nobody"
+    watcher.wake()
+    assert watcher.epoll.poll(0) == [], "what nobody wants to read wakes nobody"
     assert broken.errors == []
     reset(theirs)
-    watcher._wake()
+    watcher.wake()
     assert broken.errors == [error]
-    assert watcher._epoll.poll(0) == []
-    asyncio.get_running_loop().remove_reader(watcher._epoll.fileno())
+    assert watcher.epoll.poll(0) == []
+    asyncio.get_running_loop().remove_reader(watcher.epoll.fileno())
 
 
 async def test_that_both_sides_have_ended_is_told_once_and_is_no_error(tcp_pair: Pair) -> None:
@@ -220,14 +225,14 @@ async def test_that_both_sides_have_ended_is_told_once_and_is_no_error(tcp_pair:
     watcher.watch(tcp_pair[0], None, None, broken)
     for sock in tcp_pair:
         sock.shutdown(socket.SHUT_WR)
-    watcher._wake()
-    watcher._wake()
+    watcher.wake()
+    watcher.wake()
     assert broken.errors == [None]
-    assert watcher._epoll.poll(0) == [], "no wake-up without end"
-    asyncio.get_running_loop().remove_reader(watcher._epoll.fileno())
+    assert watcher.epoll.poll(0) == [], "no wake-up without end"
+    asyncio.get_running_loop().remove_reader(watcher.epoll.fileno())
 
 
-async def test_one_that_is_left_alone_or_forgotten_is_told_of_no_reset(tcp_pair: Pair) -> None:
+async def test_a_socket_that_is_left_alone_or_forgotten_is_told_of_no_reset(tcp_pair: Pair) -> None:
     watcher, (ours, theirs) = EpollPoller(asyncio.get_running_loop()), tcp_pair
     broken = Broken(ours)
     watcher.watch(ours, None, None, broken)
@@ -236,7 +241,7 @@ async def test_one_that_is_left_alone_or_forgotten_is_told_of_no_reset(tcp_pair:
     watcher.watch(ours, None, None, broken)
     watcher.forget(ours)
     reset(theirs)
-    watcher._wake()
+    watcher.wake()
     assert broken.errors == []
-    assert watcher._epoll.poll(0) == []
-    asyncio.get_running_loop().remove_reader(watcher._epoll.fileno())
+    assert watcher.epoll.poll(0) == []
+    asyncio.get_running_loop().remove_reader(watcher.epoll.fileno())

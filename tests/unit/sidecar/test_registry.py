@@ -21,6 +21,7 @@ from meshtls.policy.authorizer import authorize_any, authorize_id
 from meshtls.policy.request import Request
 from meshtls.sidecar.connection import Connection, EndedError, Parting
 from meshtls.sidecar.gate import Gate
+from meshtls.sidecar.reactor import running_reactor
 from meshtls.sidecar.registry import Registry
 from meshtls.sidecar.reporter import Reporter
 from meshtls.spiffeid import SpiffeId
@@ -58,7 +59,7 @@ async def fails(connection: Connection) -> None:
 
 async def test_a_connection_that_is_ended_before_its_first_step_is_reported_and_closed(connection: Connection) -> None:
     registry, results = Registry(1), list[ConnectionResult]()
-    registry.start(connection, partial(Reporter(results.append).carry, phases=forever))
+    registry.start(connection, partial(Reporter(results.append, running_reactor().poller).carry, phases=forever))
     assert registry.full
     registry.end_all(Outcome.DRAINED, "stopping")
     await registry.emptied()
@@ -69,7 +70,7 @@ async def test_a_connection_that_is_ended_before_its_first_step_is_reported_and_
 
 async def test_the_first_to_end_a_connection_says_how(connection: Connection) -> None:
     registry, results = Registry(1), list[ConnectionResult]()
-    registry.start(connection, partial(Reporter(results.append).carry, phases=forever))
+    registry.start(connection, partial(Reporter(results.append, running_reactor().poller).carry, phases=forever))
     await asyncio.sleep(0)
     assert connection.end(Outcome.POLICY_DENIED, "first")
     assert not connection.end(Outcome.DRAINED, "second")
@@ -83,7 +84,7 @@ async def test_an_unforeseen_failure_is_reported_and_seen_and_takes_no_other_con
     seen: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: seen.append(context))
     registry, results = Registry(2), list[ConnectionResult]()
-    registry.start(connection, partial(Reporter(results.append).carry, phases=fails))
+    registry.start(connection, partial(Reporter(results.append, running_reactor().poller).carry, phases=fails))
     await registry.emptied()
     assert [result.outcome for result in results] == [Outcome.INTERNAL_ERROR]
     assert [context["message"] for context in seen] == ["sidecar b: a connection failed"]
@@ -95,7 +96,7 @@ async def test_an_unproven_connection_gives_way_to_a_newer_one_and_does_not_coun
     registry, results = Registry(1, unproven=1), list[ConnectionResult]()
     with contextlib.ExitStack() as stack:
         first, second, third = (stack.enter_context(a_connection()) for _ in range(3))
-        run = partial(Reporter(results.append).carry, phases=forever)
+        run = partial(Reporter(results.append, running_reactor().poller).carry, phases=forever)
         registry.start_unproven(first, run)
         registry.start_unproven(second, run)
         assert not registry.full
@@ -131,7 +132,9 @@ async def test_a_connection_that_is_cancelled_while_its_peer_reads_the_alert_lea
             connection.dialled = other.opener
             raise EndedError(Outcome.RESET, "broken")
 
-        registry.start(connection, partial(Reporter(lambda result: None).carry, phases=refused))
+        registry.start(
+            connection, partial(Reporter(lambda result: None, running_reactor().poller).carry, phases=refused)
+        )
         await asyncio.sleep(0)
         connection.end(Outcome.DRAINED, "stopping")
         await registry.emptied()

@@ -11,6 +11,7 @@ import pytest
 from meshtls.observe.events import ConnectionResult, Direction, Outcome
 from meshtls.observe.live import Ended, Event, Opened, PhaseEnded
 from meshtls.sidecar.connection import Connection
+from meshtls.sidecar.reactor import running_reactor
 from meshtls.sidecar.reporter import Reporter
 from meshtls.spiffeid import SpiffeId
 from tests.support.clock import ManualClock
@@ -42,11 +43,11 @@ class Consumer:
     "error",
     [OSError("no space left"), ValueError("I/O operation on closed file"), KeyError("x"), asyncio.CancelledError()],
 )
-def test_a_failure_is_contained_and_logged_once_with_the_number_of_lost_results(
+async def test_a_failure_is_contained_and_logged_once_with_the_number_of_lost_results(
     error: BaseException, connection: Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
     consumer = Consumer(error)
-    reporter = Reporter(consumer)
+    reporter = Reporter(consumer, running_reactor().poller)
     for _ in range(3):
         reporter.report(connection, None)
     assert caplog.messages == [FAILED]
@@ -65,21 +66,25 @@ def test_a_failure_is_contained_and_logged_once_with_the_number_of_lost_results(
     ]
 
 
-def test_a_consumer_that_works_leaves_no_log_line(connection: Connection, caplog: pytest.LogCaptureFixture) -> None:
-    reporter = Reporter(consumer := Consumer())
+async def test_a_consumer_that_works_leaves_no_log_line(
+    connection: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    reporter = Reporter(consumer := Consumer(), running_reactor().poller)
     reporter.report(connection, None)
     reporter.close("b")
     assert (consumer.taken, caplog.messages) == (1, [])
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
-def test_an_error_that_ends_the_process_is_not_contained(error: BaseException, connection: Connection) -> None:
+async def test_an_error_that_ends_the_process_is_not_contained(error: BaseException, connection: Connection) -> None:
     with pytest.raises(type(error)):
-        Reporter(Consumer(error)).report(connection, None)
+        Reporter(Consumer(error), running_reactor().poller).report(connection, None)
 
 
-def test_an_observer_gets_each_event_until_it_stops_and_on_result_what_it_always_got(connection: Connection) -> None:
-    reporter, seen = Reporter(consumer := Consumer()), list[Event]()
+async def test_an_observer_gets_each_event_until_it_stops_and_on_result_what_it_always_got(
+    connection: Connection,
+) -> None:
+    reporter, seen = Reporter(consumer := Consumer(), running_reactor().poller), list[Event]()
     assert not reporter.observed
     stop = reporter.observe(seen.append)
     assert reporter.observed
@@ -100,8 +105,8 @@ def test_an_observer_gets_each_event_until_it_stops_and_on_result_what_it_always
     assert (len(seen), consumer.taken) == (3, 2)
 
 
-def test_the_end_of_a_tunnel_itself_is_an_event_and_no_result(connection: Connection) -> None:
-    reporter, seen = Reporter(consumer := Consumer()), list[Event]()
+async def test_the_end_of_a_tunnel_itself_is_an_event_and_no_result(connection: Connection) -> None:
+    reporter, seen = Reporter(consumer := Consumer(), running_reactor().poller), list[Event]()
     reporter.observe(seen.append)
     connection.quiet = True
     reporter.report(connection, None)
@@ -110,13 +115,13 @@ def test_the_end_of_a_tunnel_itself_is_an_event_and_no_result(connection: Connec
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("a defect"), asyncio.CancelledError()])
-def test_what_an_observer_raises_is_contained_and_the_others_are_told(
+async def test_what_an_observer_raises_is_contained_and_the_others_are_told(
     error: BaseException, connection: Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fails(event: Event) -> None:
         raise error
 
-    reporter, seen = Reporter(consumer := Consumer()), list[Event]()
+    reporter, seen = Reporter(consumer := Consumer(), running_reactor().poller), list[Event]()
     reporter.observe(fails)
     reporter.observe(seen.append)
     for _ in range(2):

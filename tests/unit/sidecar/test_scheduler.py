@@ -12,11 +12,13 @@ from meshtls.clock import SystemClock
 from meshtls.observe.events import Direction, Outcome
 from meshtls.sidecar.connection import Connection, EndedError
 from meshtls.sidecar.handshake import accept_tls, dial_tls
-from meshtls.sidecar.scheduler import HandshakeScheduler, QueueDeadline, scheduler
+from meshtls.sidecar.reactor import running_reactor
+from meshtls.sidecar.scheduler import HandshakeScheduler, QueueDeadline
 from meshtls.sidecar.settings import Limits
 from meshtls.spiffeid import SpiffeId
 from meshtls.tls.unproven import Stage, Unproven
 from tests.support.authority import context_for, make_authority
+from tests.support.held_scheduler import HeldScheduler
 from tests.support.tls import SlowClient, context_of, engine_of
 from tests.support.waiting import until
 
@@ -74,8 +76,8 @@ async def test_a_handshake_that_gives_up_waiting_costs_no_step() -> None:
 
 
 async def test_a_beginner_that_gave_way_has_left_the_queue_to_the_next_one() -> None:
-    ours, deadline = HandshakeScheduler(asyncio.get_running_loop(), a_round=1), QueueDeadline.of(60)
-    ours._left = 0
+    ours, deadline = HeldScheduler(asyncio.get_running_loop(), a_round=1), QueueDeadline.of(60)
+    ours.hold()
     gone, stays = asyncio.create_task(ours.begin(1, deadline)), None
     await asyncio.sleep(0)
     gone.cancel()
@@ -83,12 +85,8 @@ async def test_a_beginner_that_gave_way_has_left_the_queue_to_the_next_one() -> 
     assert ours.waiting == 0
     stays = asyncio.create_task(ours.begin(1, deadline))
     await asyncio.sleep(0)
-    ours._next_round()
+    ours.next_round()
     await stays
-
-
-async def test_a_loop_has_one() -> None:
-    assert scheduler() is scheduler()
 
 
 async def test_a_peer_whose_handshake_waits_for_its_turn_does_not_give_way_before_silent_ones() -> None:
@@ -101,10 +99,16 @@ async def test_a_peer_whose_handshake_waits_for_its_turn_does_not_give_way_befor
         unproven = connection.unproven = Unproven[Connection](3)
         unproven.enter(connection, "192.0.2.1")
         context = context_of(snapshot, server_side=True)
+        hello = bytearray(SlowClient().hello)
         # The queue takes nobody: the peer is where it would wait.
         with pytest.raises(EndedError, match=r"^handshake queue full \(limits.handshakes=0\)$"):
             await accept_tls(
-                connection, context, port=80, limits=Limits(handshakes=0), so_far=bytearray(SlowClient().hello)
+                connection,
+                context,
+                running_reactor(),
+                port=80,
+                limits=Limits(handshakes=0),
+                so_far=hello,
             )
         assert [unproven.enter(one, "192.0.2.1") for one in silent] == [None, None, silent[0]]
 
@@ -112,6 +116,7 @@ async def test_a_peer_whose_handshake_waits_for_its_turn_does_not_give_way_befor
 async def test_a_peer_in_the_middle_of_its_handshake_does_not_give_way_before_those_in_the_queue() -> None:
     ours, theirs = socket.socketpair()
     context = context_of(context_for(make_authority("example.org"), "/b"), server_side=True)
+    reactor = running_reactor()
     with ours, theirs:
         ours.setblocking(False)
         connection, *others = (
@@ -120,8 +125,10 @@ async def test_a_peer_in_the_middle_of_its_handshake_does_not_give_way_before_th
         unproven = connection.unproven = Unproven[Connection](3)
         unproven.enter(connection, "192.0.2.1")
         hello = bytearray(SlowClient().hello)
-        accepting = asyncio.create_task(accept_tls(connection, context, port=80, limits=Limits(), so_far=hello))
-        await until(lambda: connection.engine is not None and not scheduler().waiting and _is_readable(theirs))
+        accepting = asyncio.create_task(
+            accept_tls(connection, context, reactor, port=80, limits=Limits(), so_far=hello)
+        )
+        await until(lambda: connection.engine is not None and not reactor.scheduler.waiting and _is_readable(theirs))
         for one in others[:2]:
             unproven.enter(one, "192.0.2.1")
             unproven.reach(one, Stage.QUEUED)
@@ -141,13 +148,15 @@ async def test_the_next_step_of_a_handshake_waits_until_the_scheduler_gives_it_o
         client.handshake()
         server.feed(client.outgoing())
         server.handshake()
-        dialling = asyncio.create_task(dial_tls(connection, client, ours, timeout=60))
+        reactor = running_reactor()
+        scheduler = reactor.scheduler = HeldScheduler(reactor.loop)
+        dialling = asyncio.create_task(dial_tls(connection, client, ours, reactor, timeout=60))
         await asyncio.sleep(0)
-        scheduler()._left = 0
+        scheduler.hold()
         theirs.sendall(server.outgoing())
-        await until(lambda: scheduler().waiting == 1)
+        await until(lambda: scheduler.waiting == 1)
         assert client.peer is None
-        scheduler()._next_round()
+        scheduler.next_round()
         assert str((await dialling).spiffe_id) == "spiffe://example.org/b"
 
 

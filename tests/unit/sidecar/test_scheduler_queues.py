@@ -8,7 +8,8 @@ from collections import Counter
 import pytest
 
 from meshtls.sidecar.connection import EndedError
-from meshtls.sidecar.scheduler import HandshakeScheduler, PeerTimeout, QueueDeadline, scheduler
+from meshtls.sidecar.scheduler import HandshakeScheduler, PeerTimeout, QueueDeadline
+from tests.support.held_scheduler import HeldScheduler
 from tests.support.owned_loop import owned, rounds, run
 
 
@@ -35,12 +36,12 @@ def test_those_under_way_go_before_those_that_begin_and_yet_one_of_these_goes_ea
 
 
 @pytest.mark.parametrize(("waited", "refused"), [(5.0, 0), (5.1, 40)])
-def test_who_waits_for_longer_than_his_patience_is_sent_away_and_costs_the_others_no_turn(
+def test_a_handshake_past_its_queue_deadline_is_refused_and_costs_the_others_no_step(
     waited: float, refused: int
 ) -> None:
     async def main() -> None:
-        ours, said = HandshakeScheduler(owned(), a_round=4), Counter[str]()
-        ours._left = 0
+        ours, said = HeldScheduler(owned(), a_round=4), Counter[str]()
+        ours.hold()
 
         async def begins() -> None:
             try:
@@ -56,7 +57,7 @@ def test_who_waits_for_longer_than_his_patience_is_sent_away_and_costs_the_other
             owned().now += waited
             group.create_task(ours.resume())
             await rounds(1)
-            ours._next_round()
+            ours.next_round()
             await rounds(1)
             # One turn is of the handshake under way. Of the late ones some go beside the turns, and not all: that is
             # work, too, which holds up the others.
@@ -80,26 +81,26 @@ def test_who_waits_for_longer_than_his_patience_is_sent_away_and_costs_the_other
 def test_the_time_that_we_keep_a_peer_waiting_is_not_its_own(
     peer: tuple[float, float], queue: tuple[float, float], in_time: bool
 ) -> None:
-    async def handshake(waits: list[asyncio.Event]) -> None:
-        async with PeerTimeout(5) as time:
+    async def handshake(waits: list[asyncio.Event], scheduler: HandshakeScheduler) -> None:
+        async with PeerTimeout(5, scheduler) as time:
             await waits[0].wait()
             await time.begin(10, QueueDeadline.of(1000))
             await waits[1].wait()
             await time.resume()
 
     async def main() -> None:
-        waits = [asyncio.Event(), asyncio.Event()]
-        task = asyncio.create_task(handshake(waits))
+        waits, scheduler = [asyncio.Event(), asyncio.Event()], HeldScheduler(owned())
+        task = asyncio.create_task(handshake(waits, scheduler))
         for wait, ours, theirs in zip(waits, queue, peer, strict=True):
             await rounds(2)
             owned().now += theirs
             await rounds(3)  # whoever is late now is told now
-            scheduler()._left = 0
+            scheduler.hold()
             wait.set()
             await rounds(2)
             owned().now += ours
             await rounds(3)
-            scheduler()._next_round()
+            scheduler.next_round()
         await rounds(2)
         assert task.done()
         assert isinstance(task.exception(), TimeoutError) is not in_time
@@ -109,14 +110,15 @@ def test_the_time_that_we_keep_a_peer_waiting_is_not_its_own(
 
 def test_the_time_of_a_peer_that_was_held_up_goes_on_where_it_stood() -> None:
     async def main() -> None:
-        async with PeerTimeout(5) as time:
+        scheduler = HeldScheduler(owned())
+        async with PeerTimeout(5, scheduler) as time:
             owned().now += 2
             assert repr(time) == "<PeerTimeout [3 of 5 s left]>"
-            scheduler()._left = 0
+            scheduler.hold()
             waits = asyncio.create_task(time.resume())
             await rounds(1)
             owned().now += 60
-            scheduler()._next_round()
+            scheduler.next_round()
             await waits
             assert repr(time) == "<PeerTimeout [3 of 5 s left]>"
 

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 import meshtls.cli
+from meshtls.address import Address
 from meshtls.errors import ConfigError, RequestError
-from meshtls.sidecar.address import Address
 from meshtls.sidecar.config import load_config, parse_config
-from meshtls.sidecar.scalars import leads_back
 from meshtls.sidecar.settings import (
     InboundConfig,
     KeyExchange,
@@ -20,6 +19,7 @@ from meshtls.sidecar.settings import (
     SidecarConfig,
     TlsMinimum,
     Workload,
+    leads_back,
 )
 from meshtls.spiffeid import SpiffeId
 from meshtls.workload.address import parse_address

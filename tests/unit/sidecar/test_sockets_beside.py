@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from meshtls.address import Address
 from meshtls.cli.sidecar import sidecar
 from meshtls.errors import ConfigError
-from meshtls.sidecar.address import Address
 from meshtls.sidecar.descriptors import sockets_beside_connections
 from meshtls.sidecar.settings import InboundConfig, Limits, Mode, OutboundConfig, SidecarConfig
 from meshtls.spiffeid import SpiffeId

@@ -14,15 +14,16 @@ from functools import partial
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from meshtls.address import Address
 from meshtls.errors import LocalIdentityError, MeshtlsError, PeerError
 from meshtls.observe.events import Direction, Outcome
-from meshtls.sidecar.address import Address
 from meshtls.sidecar.connection import Connection, EndedError, TlsFacts, host_of
 from meshtls.sidecar.ends import PlainEnd
 from meshtls.sidecar.gate import Gate
 from meshtls.sidecar.runtime import Runtime
 from meshtls.sidecar.settings import InboundConfig, Limits
 from meshtls.sidecar.sockets import abort, address_of, dial, dial_at_once, hang_up
+from meshtls.sidecar.states import ConnectionStep
 from meshtls.sidecar.tunnel.origin import Handover
 from meshtls.sidecar.tunnel.server import TunnelServer
 from meshtls.sidecar.tunnel.stream_end import StreamEnd
@@ -172,21 +173,24 @@ class Admission:
             forwarded = forwarded_by(connection.origin, host_of(self._tunnel.remote))
             self._route.handover.leave(sock.getsockname()[:2], forwarded)
         connection.dialled = sock
+        connection.step(ConnectionStep.RELAY)
         self.server.accept(end)
-        end.join(PlainEnd(sock, "the app"), connection.flow, app_opened=False)
+        app = PlainEnd(sock, "the app", self._route.runtime.reactor.buffers)
+        end.join(app, connection.flow, app_opened=False)
 
     async def _connect_later(self, connection: Connection, end: StreamEnd) -> None:
         app, timeout = self._route.config.app, self._route.limits.connect_timeout
+        poller = self._route.runtime.reactor.poller
         try:
             with connection.phase("connect"):
-                sock = await dial(app, timeout)
+                sock = await dial(app, poller, timeout)
         except TimeoutError:
             self._unreachable(end, f"{app} did not answer within {timeout:g} s")
         except OSError as error:
             self._unreachable(end, f"{app} can't be reached: {error}")
         else:
             if end.over:
-                abort(sock)
+                abort(sock, poller)
                 return
             self._join(connection, end, sock)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import EndedError
 from meshtls.sidecar.ends import TlsEnd
+from meshtls.sidecar.reactor import Reactor
 from meshtls.sidecar.tunnel.memory import ReceiveMemory
 from meshtls.sidecar.tunnel.session import OnEnd, Session
 from meshtls.sidecar.tunnel.states import SessionState
@@ -32,6 +33,7 @@ class TunnelClient(Session):
         end: TlsEnd,
         bounds: TunnelBounds,
         memory: ReceiveMemory,
+        reactor: Reactor,
         authority: bytes,
         *,
         expected_streams: int,
@@ -41,7 +43,7 @@ class TunnelClient(Session):
     ) -> None:
         self._authority = authority
         self._answer_timeout = answer_timeout
-        super().__init__(end, bounds, memory, client=True, idle_timeout=idle_timeout, on_end=on_end)
+        super().__init__(end, bounds, memory, reactor, client=True, idle_timeout=idle_timeout, on_end=on_end)
         self.http.peer.max_streams = expected_streams
 
     @property

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 from functools import partial
 
 from meshtls.errors import LocalIdentityError, MeshtlsError
@@ -21,6 +22,7 @@ from meshtls.sidecar.handshake import speaks_http2
 from meshtls.sidecar.runtime import Runtime
 from meshtls.sidecar.settings import Limits, OutboundConfig
 from meshtls.sidecar.sockets import abort, close, hang_up, peer_of
+from meshtls.sidecar.states import ConnectionStep
 from meshtls.sidecar.tunnel.client import TunnelClient
 from meshtls.sidecar.tunnel.stream_end import OnDone, StreamEnd, StreamRefusedError
 from meshtls.svid.context import X509Context
@@ -29,7 +31,7 @@ from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import TlsContexts
 from meshtls.wire.http2.settings import OPENED_STREAMS, TunnelBounds
 
-__all__ = ["OutboundRoute", "TunnelPool"]
+__all__ = ["OutboundRoute", "PoolState", "TunnelPool"]
 
 #: Seconds for which a peer that chose no HTTP/2 is not asked again.
 _PLAIN_SECONDS = 60.0
@@ -66,6 +68,23 @@ class _Tunnel:
     failure: Exception | None = None
 
 
+class PoolState(Enum):
+    """What the next connection finds.
+
+    - EMPTY: no tunnel: it dials one.
+    - DIALLING: it waits for the tunnel that another connection dials.
+    - OPEN: a tunnel with room for a stream.
+    - FULL: tunnels, and none with room: it dials another.
+    - PLAIN: the peer takes no tunnels, and is not asked for one for a while.
+    """
+
+    EMPTY = "empty"
+    DIALLING = "dialling"
+    OPEN = "open"
+    FULL = "full"
+    PLAIN = "plain"
+
+
 class TunnelPool:
     """``take`` is the quick way, without a task; ``carry`` waits for a tunnel, or makes one."""
 
@@ -87,7 +106,7 @@ class TunnelPool:
             return False
         end = self._open(tunnel, connection, partial(self._done, tunnel, connection))
         self._route.runtime.registry.enter(connection, end.break_off)
-        _join(end, connection)
+        self._join(end, connection)
         return True
 
     async def carry(self, connection: Connection) -> bool:
@@ -111,6 +130,16 @@ class TunnelPool:
             failure = await asyncio.shield(self._dialling)
             if failure is not None:
                 raise failure
+
+    @property
+    def state(self) -> PoolState:
+        if any(tunnel.client.can_open for tunnel in self._tunnels):
+            return PoolState.OPEN
+        if self._is_plain():
+            return PoolState.PLAIN
+        if self._dialling is not None:
+            return PoolState.DIALLING
+        return PoolState.FULL if self._tunnels else PoolState.EMPTY
 
     @property
     def empty(self) -> bool:
@@ -146,7 +175,14 @@ class TunnelPool:
     def _open(self, tunnel: _Tunnel, connection: Connection, on_done: OnDone) -> StreamEnd:
         # Whether the peer is this route's one ID was asked when the tunnel was made, and no policy changes that.
         connection.peer, connection.facts, connection.tunnel = tunnel.peer, tunnel.facts, True
+        connection.step(ConnectionStep.RELAY)
         return tunnel.client.open(on_done, connection.origin)
+
+    def _join(self, end: StreamEnd, connection: Connection) -> None:
+        unsent, connection.unsent = connection.unsent, b""
+        connection.flow.bytes_in -= len(unsent)  # the relay counts them again
+        app = PlainEnd(connection.opener, "the app", self._route.runtime.reactor.buffers, unsent, waited=not unsent)
+        end.join(app, connection.flow, app_opened=True)
 
     def _done(self, tunnel: _Tunnel, connection: Connection, end: StreamEnd, error: Exception | None) -> None:
         if isinstance(error, StreamRefusedError):
@@ -170,7 +206,7 @@ class TunnelPool:
                 done.set_result(error)
 
         stream = self._open(tunnel, connection, on_done)
-        _join(stream, connection)
+        self._join(stream, connection)
         try:
             error = await done
         except asyncio.CancelledError:
@@ -211,9 +247,10 @@ class TunnelPool:
         expires = valid_until(peer, engine.trust, self._route.runtime.clock.now())
         connection.dialled = None  # from here on the socket is the tunnel's
         client = TunnelClient(
-            TlsEnd(sock, engine, "the tunnel's peer"),
+            TlsEnd(sock, engine, "the tunnel's peer", self._route.runtime.reactor.buffers),
             TunnelBounds(limits.tunnel_streams, limits.tunnel_window),
             self._route.runtime.memory,
+            self._route.runtime.reactor,
             self._authority(sock),
             expected_streams=min(
                 (one.client.allowed_streams for one in self._tunnels if one.client.allowed_streams),
@@ -239,19 +276,13 @@ class TunnelPool:
         if isinstance(error, EndedError) and error.parting is not None:
             self._route.runtime.partings.add(error.parting)
         elif error is None:
-            close(sock)
+            close(sock, self._route.runtime.reactor.poller)
         else:
-            abort(sock)
+            abort(sock, self._route.runtime.reactor.poller)
 
     def __repr__(self) -> str:
         config, streams = self._route.config, [tunnel.client for tunnel in self._tunnels]
-        return f"<TunnelPool {config.peer} {config.to} {streams}>"
-
-
-def _join(end: StreamEnd, connection: Connection) -> None:
-    unsent, connection.unsent = connection.unsent, b""
-    connection.flow.bytes_in -= len(unsent)  # the relay counts them again
-    end.join(PlainEnd(connection.opener, "the app", unsent, waited=not unsent), connection.flow, app_opened=True)
+        return f"<TunnelPool {config.peer} {config.to} [{self.state.value}] {streams}>"
 
 
 def _count_refusal(connection: Connection, error: StreamRefusedError) -> None:
@@ -260,3 +291,4 @@ def _count_refusal(connection: Connection, error: StreamRefusedError) -> None:
     connection.unsent = error.unsent
     if connection.refusals >= _MOST_TRIES:
         raise EndedError(error.outcome, f"{error}, the last of {connection.refusals} tunnels that were tried")
+    connection.step(ConnectionStep.RETRY)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from meshtls.sidecar.ends import TlsEnd
+from meshtls.sidecar.reactor import Reactor
 from meshtls.sidecar.tunnel.memory import ReceiveMemory
 from meshtls.sidecar.tunnel.session import OnEnd, Session
 from meshtls.sidecar.tunnel.stream_end import OnDone, StreamEnd
@@ -31,6 +32,7 @@ class TunnelServer(Session):
         end: TlsEnd,
         bounds: TunnelBounds,
         memory: ReceiveMemory,
+        reactor: Reactor,
         *,
         idle_timeout: float,
         on_request: OnRequest,
@@ -39,7 +41,7 @@ class TunnelServer(Session):
     ) -> None:
         self._on_request = on_request
         self._on_refused = on_refused
-        super().__init__(end, bounds, memory, client=False, idle_timeout=idle_timeout, on_end=on_end)
+        super().__init__(end, bounds, memory, reactor, client=False, idle_timeout=idle_timeout, on_end=on_end)
 
     def refused(self, error: ProtocolError) -> None:
         self._on_refused(error)

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
 from collections.abc import Callable
 from functools import partial
 
 from meshtls.errors import HandshakeError, MeshtlsError
 from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import EndedError
-from meshtls.sidecar.ends import TlsEnd, with_headroom
-from meshtls.sidecar.poller import poller
+from meshtls.sidecar.ends import TlsEnd
+from meshtls.sidecar.reactor import Reactor
 from meshtls.sidecar.tunnel.memory import ReceiveMemory
 from meshtls.sidecar.tunnel.states import NEXT, SessionState, Step
 from meshtls.sidecar.tunnel.stream_end import StreamEnd
@@ -58,12 +57,13 @@ class Session:
         end: TlsEnd,
         bounds: TunnelBounds,
         memory: ReceiveMemory,
+        reactor: Reactor,
         *,
         client: bool,
         idle_timeout: float,
         on_end: OnEnd,
     ) -> None:
-        self._loop = asyncio.get_running_loop()
+        self._loop = reactor.loop
         self._end = end
         self._on_end = on_end
         self._idle = idle_timeout
@@ -73,10 +73,11 @@ class Session:
         self._last = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._memory = memory
-        self.now = time.monotonic
+        self.now = reactor.loop.time
         self.state = _OPEN
         self.http = Http2Connection(self, bounds, memory, client=client)
-        self.poller = poller()
+        self.poller = reactor.poller
+        self._buffers = reactor.buffers
         self.blocked = False
         self.waiting: set[StreamEnd] = set()
 
@@ -115,7 +116,7 @@ class Session:
     def put(self, stream: Stream, data: bytes | memoryview) -> None:
         count = len(data)
         header = self.http.data_header(stream, count)
-        framed = with_headroom(data) if count >= _SMALL else None
+        framed = self._buffers.with_headroom(data) if count >= _SMALL else None
         if framed is None:
             self.http.outgoing += header
             self.http.outgoing += data

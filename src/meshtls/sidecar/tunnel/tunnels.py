@@ -21,7 +21,7 @@ class Tunnels:
 
     def __init__(self, route: InboundRoute) -> None:
         self._route = route
-        self._live: set[TunnelServer] = set()
+        self.live: set[TunnelServer] = set()
         self._draining = False
 
     async def serve(self, tunnel: Connection, engine: TlsEngine, peer: VerifiedPeer) -> None:
@@ -35,11 +35,13 @@ class Tunnels:
 
         async with asyncio.TaskGroup() as dials:
             admission = Admission(self._route, tunnel, engine, peer, dials)
-            end = TlsEnd(tunnel.opener, engine, "the tunnel's peer")
+            runtime = self._route.runtime
+            end = TlsEnd(tunnel.opener, engine, "the tunnel's peer", runtime.reactor.buffers)
             server = admission.server = TunnelServer(
                 end,
                 TunnelBounds(self._route.limits.tunnel_streams, self._route.limits.tunnel_window),
-                self._route.runtime.memory,
+                runtime.memory,
+                runtime.reactor,
                 idle_timeout=self._route.limits.idle_timeout,
                 on_request=admission.on_request,
                 on_refused=admission.on_refused,
@@ -52,21 +54,21 @@ class Tunnels:
     async def _run(
         self, server: TunnelServer, tunnel: Connection, ended: asyncio.Future[Exception | None]
     ) -> Exception | None:
-        self._live.add(server)
+        self.live.add(server)
         try:
             server.start()
             if self._draining:
                 server.drain()
             return await ended
         finally:
-            self._live.discard(server)
+            self.live.discard(server)
             server.break_off(tunnel.ended_by or EndedError(Outcome.RESET, "the tunnel ended"))
 
     def drain(self) -> None:
         """Ask every peer to open no more streams; each tunnel ends with its last."""
         self._draining = True
-        for server in list(self._live):
+        for server in list(self.live):
             server.drain()
 
     def __repr__(self) -> str:
-        return f"<Tunnels {self._route.config.listen} [{len(self._live)} live]>"
+        return f"<Tunnels {self._route.config.listen} [{len(self.live)} live]>"

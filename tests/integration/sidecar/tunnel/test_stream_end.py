@@ -11,7 +11,7 @@ import pytest
 
 from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import EndedError, Flow
-from meshtls.sidecar.ends import PlainEnd, TlsEnd
+from meshtls.sidecar.reactor import running_reactor
 from meshtls.sidecar.tunnel.client import TunnelClient
 from meshtls.sidecar.tunnel.memory import ReceiveMemory
 from meshtls.sidecar.tunnel.session import Session
@@ -22,6 +22,7 @@ from meshtls.wire.http2.headers import Request
 from meshtls.wire.http2.settings import TunnelBounds
 from meshtls.wire.http2.streams import Stream
 from tests.integration.sidecar.mesh import as_a, as_b
+from tests.support.relaying import plain_end, tls_end
 from tests.support.tls import Ends, engine_of, shake
 from tests.support.waiting import SECONDS, until
 
@@ -51,7 +52,7 @@ class Server(Session):
     def join(self) -> None:
         assert self.end is not None
         self.http.accept(self.end.stream)
-        self.end.join(PlainEnd(self.app, "the app"), Flow(), app_opened=False)
+        self.end.join(plain_end(self.app, "the app"), Flow(), app_opened=False)
         self.flush_soon()
 
 
@@ -63,15 +64,14 @@ class Tunnel:
         self.tls, own = engines()
         ours, theirs = engines()
         self.memory = ReceiveMemory()
-        bounds = TunnelBounds(window=WINDOW)
+        common = TunnelBounds(window=WINDOW), self.memory, running_reactor()
         self.server = Server(
-            TlsEnd(other, theirs, "a"), bounds, self.memory, client=False, idle_timeout=60, on_end=lambda error: None
+            tls_end(other, theirs, "a"), *common, client=False, idle_timeout=60, on_end=lambda error: None
         )
         self.server.app = far
         self.session = TunnelClient(
-            TlsEnd(one, ours, "b"),
-            bounds,
-            self.memory,
+            tls_end(one, ours, "b"),
+            *common,
             b"b:1",
             expected_streams=1,
             idle_timeout=60,
@@ -82,7 +82,7 @@ class Tunnel:
         self.server.start()
         self.session.start()
         self.end = self.session.open(lambda _, error: self.ended.append(error))
-        self.end.join(TlsEnd(near, own, "the client"), self.flow, app_opened=True)
+        self.end.join(tls_end(near, own, "the client"), self.flow, app_opened=True)
 
     async def send(self, data: bytes) -> None:
         loop = asyncio.get_running_loop()

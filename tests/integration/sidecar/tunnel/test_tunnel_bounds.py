@@ -14,7 +14,8 @@ import pytest
 from h2.events import DataReceived, RequestReceived, StreamEnded
 from h2.settings import SettingCodes
 
-from meshtls.sidecar.address import Address
+from meshtls.address import Address
+from meshtls.sidecar.poller import Poller
 from meshtls.sidecar.settings import Limits
 from meshtls.sidecar.sockets import dial
 from meshtls.sidecar.tunnel import admission, session
@@ -224,11 +225,11 @@ async def test_of_a_stream_that_ends_while_its_app_is_dialled_no_socket_is_left(
 async def test_an_app_that_is_reached_after_its_stream_has_ended_is_reset(monkeypatch: pytest.MonkeyPatch) -> None:
     """A dial may be through before it hears that it was cancelled."""
 
-    async def through_all_the_same(address: Address, timeout: float | None = None) -> socket.socket:
+    async def through_all_the_same(address: Address, poller: Poller, timeout: float | None = None) -> socket.socket:
         begun.set()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
-        return await dial(address, timeout)
+        return await dial(address, poller, timeout)
 
     begun = asyncio.Event()
     async with (

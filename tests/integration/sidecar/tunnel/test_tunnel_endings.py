@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from meshtls.sidecar.address import Address
+from meshtls.address import Address
 from meshtls.sidecar.settings import Limits
 from meshtls.wire.http2.frames import PREFACE, ErrorCode, Kind, frame
 from meshtls.wire.http2.headers import NO_TABLE, connect_block

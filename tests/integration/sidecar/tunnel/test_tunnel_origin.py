@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
+from meshtls.address import Address
 from meshtls.policy.authorizer import authorize_one_of
-from meshtls.sidecar.address import Address
 from meshtls.sidecar.settings import InboundConfig, OutboundConfig, SidecarConfig
 from meshtls.svid.context import ConstantSource
 from meshtls.wire.http2.frames import Kind
@@ -84,7 +84,7 @@ async def test_no_claim_lets_anybody_in(allowed: bool) -> None:
         assert await b.lines.outcome() == "POLICY_DENIED"
         if not allowed:
             # The tunnel was let in; whether its next stream may is asked anew, of the certificate's ID.
-            b.sidecar._listeners.inbound[0].gate.replace(authorize_one_of(B))
+            b.sidecar.listeners.inbound[0].gate.replace(authorize_one_of(B))
         peer.says(Kind.HEADERS, END_HEADERS, 3, connect_block(str(app.address).encode()) + claims)
         line = None if allowed else await b.lines.next()
         peer.says(Kind.DATA, 1, 3, b"")

@@ -13,13 +13,14 @@ from functools import partial
 
 import pytest
 
+from meshtls.address import Address
 from meshtls.bundle import BundleSet
 from meshtls.clock import SystemClock
 from meshtls.errors import NotAuthorizedError
 from meshtls.observe.events import ConnectionResult, Direction, Outcome
-from meshtls.sidecar.address import Address
 from meshtls.sidecar.connection import Connection, EndedError
-from meshtls.sidecar.poller import poller
+from meshtls.sidecar.poller import poller_of
+from meshtls.sidecar.reactor import running_reactor
 from meshtls.sidecar.registry import Registry
 from meshtls.sidecar.reporter import Reporter
 from meshtls.sidecar.settings import Limits
@@ -80,7 +81,7 @@ async def test_a_stream_is_listed_while_it_lives_and_reported_once(
     registry.enter(connection, lambda error: None)
     assert (len(registry), registry.full) == (1, True)
     registry.leave(connection)
-    assert Reporter(results.append).report(connection, error) is outcome
+    assert Reporter(results.append, running_reactor().poller).report(connection, error) is outcome
     assert (len(registry), registry.full) == (0, False)
     assert [result.outcome for result in results] == [outcome]
     assert told == (["sidecar a: a stream failed"] if outcome is Outcome.INTERNAL_ERROR else [])
@@ -102,7 +103,7 @@ async def test_deferred_calls_come_once_after_the_sockets_of_a_wake_up(
     if kind == "add_reader":
         monkeypatch.delattr(select, "epoll")
     calls: list[str] = []
-    done = asyncio.Event()
+    done, poller = asyncio.Event(), poller_of(asyncio.get_running_loop())
     pairs = [socket.socketpair() for _ in range(2)]
 
     def deferred() -> None:
@@ -112,16 +113,16 @@ async def test_deferred_calls_come_once_after_the_sockets_of_a_wake_up(
     def ready(sock: socket.socket) -> None:
         calls.append(sock.recv(1).decode())
         if len(calls) == 1:
-            poller().defer(deferred)
+            poller.defer(deferred)
 
     for number, (one, other) in enumerate(pairs):
         other.send(str(number).encode())
-        poller().watch(one, partial(ready, one), None)
+        poller.watch(one, partial(ready, one), None)
     await asyncio.wait_for(done.wait(), SECONDS)
     assert sorted(calls[:2]) == ["0", "1"]
     assert calls[2:] == ["deferred"]
     for one, other in pairs:
-        poller().watch(one, None, None)
+        poller.watch(one, None, None)
         one.close()
         other.close()
 

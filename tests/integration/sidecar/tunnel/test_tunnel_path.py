@@ -13,9 +13,9 @@ from datetime import timedelta
 
 import pytest
 
+from meshtls.address import Address
 from meshtls.policy.authorizer import Decision, Target
 from meshtls.sidecar import sockets
-from meshtls.sidecar.address import Address
 from meshtls.sidecar.settings import Limits
 from meshtls.svid.context import X509Context
 from meshtls.svid.verify import VerifiedPeer
@@ -205,7 +205,7 @@ async def test_streams_whose_app_does_not_read_stall_no_other_and_keep_no_more_t
         for _ in range(12):
             streams = await stack.enter_async_context(connected(a.outbound))
             group.create_task(_flood(streams, b"s" + bytes(8_000_000)))
-        (tunnel,) = b.sidecar._listeners.inbound[0].handler.tunnels._live
+        (tunnel,) = b.sidecar.listeners.inbound[0].handler.tunnels.live
         await _until(lambda: sum(stream.kept > window / 2 for stream in tunnel._streams.values()) == 12)
         for _ in range(20):
             async with connected(a.outbound) as streams:
@@ -354,7 +354,7 @@ async def test_each_stream_is_asked_about_anew() -> None:
     async with a_pair() as pair:
         await used_once(pair)
         allowed = iter([True, False, True])
-        gate = pair.b.sidecar._listeners.inbound[0].gate
+        gate = pair.b.sidecar.listeners.inbound[0].gate
         decide = gate._authorizer
         # Not by set_authorizer, which asks about what is there: here only the streams to come are.
         gate.replace(lambda peer, target: decide(peer, target) if next(allowed) else _nobody(peer, target))
@@ -556,7 +556,7 @@ async def test_a_tunnel_that_is_cut_takes_its_streams_with_it_and_the_next_makes
     async with a_pair() as pair:
         async with connected(pair.a.outbound) as streams:
             assert await echoed(streams) == b"ping"
-            (tunnel,) = pair.b.sidecar._listeners.inbound[0].handler.tunnels._live
+            (tunnel,) = pair.b.sidecar.listeners.inbound[0].handler.tunnels.live
             tunnel._end.sock.shutdown(socket.SHUT_RDWR)
             with pytest.raises(ConnectionResetError):
                 await rest(streams)

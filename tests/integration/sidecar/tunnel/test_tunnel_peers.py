@@ -18,8 +18,8 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, RequestReceived, ResponseReceived, StreamEnded
 
+from meshtls.address import Address
 from meshtls.policy.authorizer import authorize_id
-from meshtls.sidecar.address import Address
 from meshtls.svid.context import ConstantSource
 from meshtls.tls.context import GenerationContext, TlsContexts, TlsOptions
 from tests.integration.sidecar.mesh import (

@@ -10,13 +10,14 @@ import pytest
 
 from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import EndedError
-from meshtls.sidecar.ends import TlsEnd
+from meshtls.sidecar.reactor import running_reactor
 from meshtls.sidecar.tunnel.memory import ReceiveMemory
 from meshtls.sidecar.tunnel.session import Session
 from meshtls.sidecar.tunnel.states import NEXT, SessionState, Step
 from meshtls.wire.http2.frames import PREFACE, ErrorCode, Kind, frame, goaway_frame
 from meshtls.wire.http2.settings import TunnelBounds
 from tests.integration.sidecar.mesh import as_a, as_b
+from tests.support.relaying import tls_end
 from tests.support.tls import Ends, engine_of, shake
 from tests.support.waiting import SECONDS, until
 
@@ -52,9 +53,10 @@ class Served:
         self.peer = peer
         self.ended: list[Exception | None] = []
         self.session = Session(
-            TlsEnd(ours, server, "a"),
+            tls_end(ours, server, "a"),
             TunnelBounds(),
             ReceiveMemory(),
+            running_reactor(),
             client=False,
             idle_timeout=60,
             on_end=self.ended.append,

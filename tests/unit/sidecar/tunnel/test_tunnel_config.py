@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from meshtls.address import Address
 from meshtls.errors import ConfigError
-from meshtls.sidecar.address import Address
 from meshtls.sidecar.config import parse_config
 from meshtls.sidecar.settings import SidecarConfig
 

@@ -1,0 +1,147 @@
+"""What a sidecar serves, as one frozen value: its routes, who may use them, and where its trust comes from. Pure.
+
+A file fills a view today (``view_of``). Whatever fills it, a sidecar runs from it (``Sidecar.apply``): its listeners
+are bound, configured anew and closed by what ``changes`` finds between the view in use and the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import NamedTuple, TypeVar
+
+import msgspec
+
+from meshtls.address import Address
+from meshtls.sidecar.settings import InboundConfig, Mode, OutboundConfig, SidecarConfig
+from meshtls.spiffeid import SpiffeId
+from meshtls.workload.address import Address as WorkloadAddress
+
+__all__ = ["Change", "MeshView", "Policy", "RouteChange", "Routes", "ViewChanges", "changes", "view_of", "with_view"]
+
+R = TypeVar("R", InboundConfig, OutboundConfig)
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """Who may come through one inbound route: these SPIFFE IDs, and with ``plaintext`` peers that prove none."""
+
+    allow: tuple[SpiffeId, ...] = ()
+    plaintext: bool = False
+
+
+class Routes(msgspec.Struct, frozen=True):
+    """Each has a listener of its own. ``allow`` of an inbound route is empty: its policy is apart from it."""
+
+    inbound: tuple[InboundConfig, ...] = ()
+    outbound: tuple[OutboundConfig, ...] = ()
+
+
+class MeshView(msgspec.Struct, frozen=True):
+    """``policies`` are those of ``routes.inbound``, in its order; the policy of an outbound route is its ``peer``.
+
+    ``generation`` counts up. ``trust`` is the Workload API that identity and bundles come from; None is the source that
+    the sidecar was made with. Raises ValueError where a route has no policy.
+    """
+
+    generation: int = 0
+    routes: Routes = Routes()
+    policies: tuple[Policy, ...] = ()
+    trust: WorkloadAddress | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.policies) != len(self.routes.inbound):
+            raise ValueError(
+                f"wanted a policy for each of {len(self.routes.inbound)} inbound routes, got {len(self.policies)}"
+            )
+
+
+class Change(Enum):
+    """What a new view does with a route."""
+
+    KEPT = "kept"
+    CHANGED = "changed"
+    ADDED = "added"
+    REMOVED = "removed"
+
+
+class RouteChange(NamedTuple):
+    """``old`` and ``new`` are the route's places in the two views, None where it is not there; ``keys`` differ."""
+
+    listen: Address
+    old: int | None
+    new: int | None
+    keys: tuple[str, ...] = ()
+
+    @property
+    def change(self) -> Change:
+        if self.old is None:
+            return Change.ADDED
+        if self.new is None:
+            return Change.REMOVED
+        return Change.CHANGED if self.keys else Change.KEPT
+
+
+class ViewChanges(NamedTuple):
+    """Every route of the new view in its order, then the removed ones."""
+
+    inbound: tuple[RouteChange, ...] = ()
+    outbound: tuple[RouteChange, ...] = ()
+    trust: bool = False
+
+
+def view_of(config: SidecarConfig, generation: int = 1) -> MeshView:
+    """The view that a file fills."""
+    return MeshView(
+        generation=generation,
+        routes=Routes(tuple(msgspec.structs.replace(one, allow=()) for one in config.inbound), config.outbound),
+        policies=tuple(Policy(one.allow, one.mode is not Mode.STRICT) for one in config.inbound),
+        trust=config.workload_api,
+    )
+
+
+def with_view(config: SidecarConfig, view: MeshView) -> SidecarConfig:
+    """The same configuration with the routes and policies of a view: ``view_of`` gives them back."""
+    inbound = tuple(
+        msgspec.structs.replace(route, allow=policy.allow)
+        for route, policy in zip(view.routes.inbound, view.policies, strict=True)
+    )
+    return msgspec.structs.replace(config, inbound=inbound, outbound=view.routes.outbound)
+
+
+def changes(old: MeshView, new: MeshView) -> ViewChanges:
+    """What differs. A route is known by the address that it listens on, and where that is there several times (port 0),
+    by its order.
+    """
+    inbound = [one._replace(keys=_keys(one, old, new)) for one in _matched(old.routes.inbound, new.routes.inbound)]
+    outbound = _matched(old.routes.outbound, new.routes.outbound)
+    return ViewChanges(tuple(inbound), tuple(outbound), old.trust != new.trust)
+
+
+def _matched(old: Sequence[R], new: Sequence[R]) -> list[RouteChange]:
+    free = list(range(len(old)))
+    found = []
+    for at, route in enumerate(new):
+        place = next((place for place in free if old[place].listen == route.listen), None)
+        keys: tuple[str, ...] = ()
+        if place is not None:
+            free.remove(place)
+            keys = _different(old[place], route)
+        found.append(RouteChange(route.listen, place, at, keys))
+    return found + [RouteChange(old[place].listen, place, None) for place in free]
+
+
+def _different(old: R, new: R) -> tuple[str, ...]:
+    return tuple(field for field in old.__struct_fields__ if getattr(old, field) != getattr(new, field))
+
+
+def _keys(change: RouteChange, old: MeshView, new: MeshView) -> tuple[str, ...]:
+    """The keys of a file that differ, in its order: ``allow`` is the policy's, and ``plaintext`` is the mode's."""
+    if change.old is None or change.new is None:
+        return ()
+    before, after = old.policies[change.old], new.policies[change.new]
+    differing = {
+        *change.keys,
+        *(["allow"] if before.allow != after.allow else []),
+        *(["mode"] if before.plaintext != after.plaintext else []),
+    }
+    return tuple(field for field in InboundConfig.__struct_fields__ if field in differing)
