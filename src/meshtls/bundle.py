@@ -67,7 +67,9 @@ class TrustBundle:
     @classmethod
     def unreadable(cls, trust_domain: TrustDomain, error: BundleError) -> TrustBundle:
         """The bundle that replaces an unreadable one. It trusts nobody."""
-        return cls(trust_domain, unusable=(f"{error}; until another comes, nobody of {trust_domain} is trusted",))
+        return cls(
+            trust_domain, unusable=(f"{error}; no peer of {trust_domain} is trusted until a readable one arrives",)
+        )
 
     @classmethod
     def from_pem(cls, trust_domain: TrustDomain, pem: bytes) -> TrustBundle:

@@ -54,7 +54,7 @@ def test_a_closed_stream_is_a_sentence(closed: str, stream: str) -> None:
 
     done = subprocess.run(closing, stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=False)
 
-    wanted = f"meshtls: {stream}: wanted it open, got it closed; redirect it to a file or to /dev/null\n"
+    wanted = f"meshtls: {stream}: wanted an open stream, got a closed one; redirect it to a file or to /dev/null\n"
     assert (done.returncode, done.stdout, done.stderr.decode()) == (2, b"", wanted)
 
 
