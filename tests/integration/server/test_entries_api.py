@@ -64,7 +64,7 @@ async def test_a_life_that_the_ca_may_have_to_cut_is_told_in_the_log(
             await server.admin.update_entry(replace(made, x509_svid_ttl=seconds))
     warning = (
         "entry of spiffe://example.org/web: x509_svid_ttl of 43201 s is more than half of ca_ttl (43200 s): an SVID"
-        " expires with the certificate that signed it, so it may live no longer than that"
+        " expires with the certificate that signed it, which may have only that half left"
     )
     assert caplog.messages == [warning] * told
 

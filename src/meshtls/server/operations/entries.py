@@ -89,7 +89,7 @@ def _check(core: Core, entry: Entry) -> None:
     if entry.x509_svid_ttl > full.total_seconds():
         log.warning(
             "entry of %s: x509_svid_ttl of %d s is more than half of ca_ttl (%d s): an SVID expires"
-            " with the certificate that signed it, so it may live no longer than that",
+            " with the certificate that signed it, which may have only that half left",
             entry.spiffe_id,
             entry.x509_svid_ttl,
             full.total_seconds(),
