@@ -201,7 +201,7 @@ def usable_authorities(
 
 def _document(trust_domain: TrustDomain, document: bytes | str) -> tuple[dict[str, Any], list[Any]]:
     try:
-        members = read_json(document, unique_names=False)
+        members = read_json(document, contained=True)
     except ValueError as error:
         raise BundleError(_message(trust_domain, "a JSON object", str(error))) from error
     if not isinstance(members, dict):
@@ -264,6 +264,8 @@ def _jwt_authority(key: dict[str, Any]) -> tuple[str, JwtAuthority]:
     kid = key.get("kid")
     if not isinstance(kid, str) or not kid:
         raise ValueError(f"wanted a 'kid' with each key, got {_kind(kid)}")
+    if any("\ud800" <= one <= "\udfff" for one in kid):
+        raise ValueError(f"wanted a 'kid' of whole characters, got {_short(kid)}, with half a surrogate pair")
     try:
         return kid, _public_key(key)
     except _FAULTS as error:

@@ -21,11 +21,14 @@ _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.?)*"?|[\[\]{}]', re.DOTALL)
 _MAYBE_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-def read_json(text: bytes | str, *, unique_names: bool = True) -> Any:
+def read_json(text: bytes | str, *, contained: bool = False) -> Any:
     """Parse JSON text. Bytes must be UTF-8 without a byte order mark (RFC 7515, sections 2 and 4).
 
-    With ``unique_names`` a duplicate member is refused, otherwise the last one counts; RFC 7515 and RFC 7517 allow
-    either. Raises ValueError. Takes linear time.
+    ``contained``: the text has parts that are each checked by their own reader, and one bad part must not spoil the
+    others. Of duplicate members the last one counts (RFC 7515 and RFC 7517 allow either), a number that is too large
+    becomes infinity, and a lone surrogate is kept: it can't be encoded.
+
+    Raises ValueError. Takes linear time.
     """
 
     def read_object(members: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -36,13 +39,17 @@ def read_json(text: bytes | str, *, unique_names: bool = True) -> Any:
             found[name] = value
         return found
 
-    def read_int(digits: str) -> int:
+    def read_int(digits: str) -> int | float:
         if len(digits) > _MOST_DIGITS:
+            if contained:
+                return math.inf
             raise ValueError(f"a number of {len(digits)} digits, more than {_MOST_DIGITS}")
         return int(digits)
 
     def read_float(digits: str) -> float:
         if len(digits) > _MOST_DIGITS or not math.isfinite(number := float(digits)):
+            if contained:
+                return math.inf
             raise ValueError(f"the number {digits[:20]} is too large or too long")
         return number
 
@@ -60,8 +67,8 @@ def read_json(text: bytes | str, *, unique_names: bool = True) -> Any:
         parse_constant=refuse_constant,
         parse_int=read_int,
         parse_float=read_float,
-        object_pairs_hook=read_object if unique_names else dict,
+        object_pairs_hook=dict if contained else read_object,
     )
-    if _MAYBE_SURROGATE.search(whole):
+    if not contained and _MAYBE_SURROGATE.search(whole):
         json.dumps(value, ensure_ascii=False).encode()
     return value

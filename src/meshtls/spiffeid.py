@@ -32,6 +32,10 @@ class TrustDomain:
         _refuse_text(self, other)
         return NotImplemented
 
+    # That of its text, so that looking up a str among trust domains compares the two, which raises.
+    def __hash__(self) -> int:
+        return hash(self.name)
+
     def __post_init__(self) -> None:
         if not _TRUST_DOMAIN.fullmatch(self.name):
             raise InvalidSpiffeIdError(
@@ -63,7 +67,7 @@ class SpiffeId:
     """``spiffe://<trust domain><path>``; ``path`` is empty or starts with a slash. Equal IDs are equal objects.
 
     Use ``parse`` to read a text. Comparing an ID with a text raises TypeError: with False, every check of the form
-    ``peer_id != "spiffe://..."`` would pass.
+    ``peer_id != "spiffe://..."`` would pass. So does looking up a text in a set or dict that has the ID.
     """
 
     trust_domain: TrustDomain
@@ -74,6 +78,10 @@ class SpiffeId:
             return self.path == other.path and self.trust_domain == other.trust_domain
         _refuse_text(self, other)
         return NotImplemented
+
+    # That of its text, so that looking up a str among IDs compares the two, which raises.
+    def __hash__(self) -> int:
+        return hash(str(self))
 
     def __post_init__(self) -> None:
         if not isinstance(self.trust_domain, TrustDomain):

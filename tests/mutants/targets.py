@@ -118,7 +118,7 @@ TARGETS = (
     ),
     Target("agent/caller_views.py", ("tests/unit/agent/test_caller_views.py", *_AGENT)),
     Target("rpc/admission.py", _RPC),
-    Target("rpc/budget.py", _RPC),
+    Target("budget.py", _RPC),
     Target("rpc/shedding.py", _RPC),
     Target("rpc/turns.py", _RPC),
     Target(
@@ -181,7 +181,7 @@ EQUIVALENT: Mapping[str, Mapping[str, str]] = {
             "a library's version has five numbers, and so is never equal to one of two"
         ),
     },
-    "rpc/budget.py": {
+    "budget.py": {
         "Budget.set_rate: without `self._left = min(self._left, self.most)`": (
             "whatever looks at what is left fills up first, and that has the same bound"
         ),

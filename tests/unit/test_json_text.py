@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -50,8 +51,20 @@ def test_what_only_some_readers_take_is_refused(text: str | bytes, message: str)
     assert str(raised.value) == message
 
 
-def test_of_two_members_of_one_name_the_last_counts_where_that_is_allowed() -> None:
-    assert read_json('{"a": 1, "a": 2}', unique_names=False) == {"a": 2}
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ('{"a": 1, "a": 2}', {"a": 2}),
+        (r'{"a": "\ud800", "b": 1}', {"a": "\ud800", "b": 1}),
+        ('{"a": 1e999, "b": -1e999}', {"a": math.inf, "b": math.inf}),
+        (f'{{"a": {"9" * 65}, "b": 1}}', {"a": math.inf, "b": 1}),
+    ],
+    ids=["two members of one name", "a lone surrogate", "a number beyond all floats", "a number of too many digits"],
+)
+def test_a_bad_part_is_left_to_its_reader_where_parts_are_contained(text: str, value: object) -> None:
+    assert read_json(text, contained=True) == value
+    with pytest.raises(ValueError):
+        read_json(text)
 
 
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}"), ('[{"\\"":', "}]")])

@@ -219,6 +219,12 @@ def test_comparing_with_a_text_raises(value: SpiffeId | TrustDomain, text: str, 
         _ = text == value
     with pytest.raises(TypeError):
         _ = value in [text]
+    with pytest.raises(TypeError):
+        _ = text in {value}
+    with pytest.raises(TypeError):
+        {value: 1}.get(text)  # type: ignore[call-overload]
+    with pytest.raises(TypeError):
+        {text: 1}.get(value)  # type: ignore[call-overload]
 
     parsed = type(value).parse(text)
     assert value == parsed

@@ -75,7 +75,12 @@ _data = _options(
         metavar="FILE|-",
         help="Entries as JSON, ours (as `entry show --output json`) or SPIRE's, instead of the options.",
     ),
-    click.option("--all-or-none", is_flag=True, help="With --data: as one change, all or none; else each separately."),
+    click.option(
+        "--all-or-none",
+        is_flag=True,
+        help="With --data: as one change, all or none; else the server accepts or refuses each entry separately."
+        " An invalid file is refused whole.",
+    ),
 )
 
 

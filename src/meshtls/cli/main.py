@@ -101,7 +101,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         return cli.main(words, prog_name="meshtls", standalone_mode=False) or 0
     except click.ClickException as error:
         if out.as_json:
-            out.error(type(error).__name__, error.format_message(), error.exit_code)
+            out.error(type(error).__name__, _message(error), error.exit_code)
         else:
             tell(*_usage_text(error).split("\n"), err=True)
         return error.exit_code
@@ -134,7 +134,13 @@ def _usage_text(error: click.ClickException) -> str:
     text = buffer.getvalue().rstrip("\n")
     # The help has lines of its own. Every other message is a sentence that quotes the command line.
     is_help = isinstance(error, click.UsageError) and error.ctx is not None and message == error.ctx.get_help()
-    return text if is_help else text.replace(message, printable(message))
+    return text if is_help else text.replace(message, printable(_message(error)))
+
+
+def _message(error: click.ClickException) -> str:
+    message = error.format_message()
+    # click lists the values that a missing argument can have on lines of their own; they are ours, and not quoted.
+    return " ".join(message.split()) if isinstance(error, click.MissingParameter) else message
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

@@ -40,6 +40,9 @@ __all__ = [
     "workload_option",
 ]
 
+#: Libraries that log what they do for each call, or as often as a caller likes.
+_LIBRARIES = ("aiosqlite", "alembic", "asyncio", "grpclib", "hpack")
+
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -129,9 +132,12 @@ def workload_option(command: F) -> F:
 
 
 def log_to_stderr(level: int = logging.INFO) -> None:
-    """Log on standard error from this level on, one line per record. Standard output is for answers."""
-    # grpclib logs each call that its caller cancels, and callers may do that at any rate.
-    logger("grpclib").setLevel(logging.WARNING)
+    """Log on standard error from this level on, one line per record. Standard output is for answers.
+
+    The level is that of meshtls; of the libraries only warnings and errors are logged.
+    """
+    for name in _LIBRARIES:
+        logger(name).setLevel(max(level, logging.WARNING))
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=level, handlers=[handler])

@@ -3,20 +3,34 @@
 The detail may quote the peer; like the rest of the line it has printable characters only.
 
 On a denial the peer's ID is the one in its certificate: it was refused before it proved possession of the key.
+
+Anyone can cause lines of inbound connections that were not let in, so these have a rate: a flood fills no disk. What is
+left out is counted in the program's own log.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol
 
 import msgspec
 
-from meshtls.observe.events import ConnectionResult, Outcome
+from meshtls.budget import Budget
+from meshtls.logs import logger
+from meshtls.observe.events import ConnectionResult, Direction, Outcome
 from meshtls.printable import printable, printable_json
 from meshtls.spiffeid import SpiffeId
 
-__all__ = ["AccessLine", "AccessLog", "LineStream", "access_line"]
+__all__ = ["REFUSALS_PER_SECOND", "AccessLine", "AccessLog", "LineStream", "access_line"]
+
+
+log = logger("meshtls.sidecar")
+
+#: Lines of inbound connections that were not let in, per second; ten times as many at once.
+REFUSALS_PER_SECOND = 100.0
+_SECONDS = 10.0
 
 
 class AccessLine(msgspec.Struct, frozen=True):
@@ -60,13 +74,32 @@ class LineStream(Protocol):
 
 
 class AccessLog:
-    """Called with each ConnectionResult: writes one line to ``stream`` and flushes."""
+    """Called with each ConnectionResult: writes one line to ``stream`` and flushes.
 
-    def __init__(self, stream: LineStream) -> None:
+    ``now`` gives the seconds of a monotonic clock.
+    """
+
+    def __init__(self, stream: LineStream, now: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
         self._encoder = msgspec.json.Encoder()
+        self._now = now
+        self._refusals = Budget(REFUSALS_PER_SECOND, now())
+        self._left_out = 0
+        self._told_at = float("-inf")
 
     def __call__(self, result: ConnectionResult) -> None:
+        if self._left_out and self._now() - self._told_at >= _SECONDS:
+            log.warning(
+                "sidecar %s: access log: %d lines of refused inbound connections left out, above %g a second",
+                result.sidecar,
+                self._left_out,
+                REFUSALS_PER_SECOND,
+            )
+            self._left_out, self._told_at = 0, self._now()
+        refused = result.direction is Direction.INBOUND and not result.outcome.allowed
+        if refused and not self._refusals.take(1, self._now()):
+            self._left_out += 1
+            return
         line = self._encoder.encode(access_line(result)).decode()
         self._stream.write(printable_json(line) + "\n")
         self._stream.flush()

@@ -10,7 +10,7 @@ import ipaddress
 from collections import Counter, OrderedDict
 from typing import Protocol
 
-from meshtls.rpc.budget import Budget
+from meshtls.budget import Budget
 from meshtls.rpc.limits import Limits
 from meshtls.rpc.shedding import Refusal
 

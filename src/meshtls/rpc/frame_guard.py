@@ -17,6 +17,7 @@ from meshtls.wire.http2.frames import (
     HEADER_BYTES,
     HIGHEST_STREAM,
     MIN_MAX_FRAME,
+    PADDED,
     PREFACE,
     ErrorCode,
     Kind,
@@ -25,7 +26,8 @@ from meshtls.wire.http2.frames import (
 __all__ = ["FloodError", "FrameGuard"]
 
 _MOST_CONTINUATIONS = 16
-#: A DATA frame with fewer bytes counts as idle, unless it ends its stream.
+#: A DATA frame with fewer bytes counts as idle, unless it ends its stream. So does one with padding, of any length: its
+#: header does not say how much of it is data, and gRPC clients do not pad.
 _TINY = 64
 #: A connection's first frames are not counted: SETTINGS, its acknowledgement, WINDOW_UPDATE.
 _FREE_FRAMES = 8
@@ -164,7 +166,7 @@ class FrameGuard:
             if self._discarded > self._limits.window:
                 raise FloodError(Refusal.DISCARDED_DATA)
             self._count_idle_frame(now)
-        elif length < _TINY and not flags & END_STREAM:
+        elif (length < _TINY or flags & PADDED) and not flags & END_STREAM:
             self._count_idle_frame(now)
         return 1
 

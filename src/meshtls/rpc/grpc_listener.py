@@ -155,22 +155,23 @@ class _Server:
             await asyncio.wait(ending)
         self._log.flush()
 
-    def _take(self, sock: socket.socket, address: Any) -> None:
+    def _take(self, sock: socket.socket, address: Any) -> bool:
         connection = Connection(self._service)
         try:
             caller = f"uid {credentials_of(sock).uid}" if self._local else address_caller(address[0])
         except OSError:
             sock.close()  # the peer has closed it already
-            return
+            return False
         refusal = self._service.admission.admit(caller, connection, self._service.now())
         if refusal is not None:
             self._refused(refusal, caller, "")
             self._turn_away(sock, refusal)
-            return
+            return False
         self._connections.add(connection)
         task = self._loop.create_task(self._hand_over(connection, sock))
         self._handovers.add(task)
         task.add_done_callback(self._handovers.discard)
+        return True
 
     def _turn_away(self, sock: socket.socket, refusal: Refusal) -> None:
         """Send a local caller the reason. For remote callers that would take a TLS handshake."""

@@ -43,7 +43,7 @@ class _Probes:
         #: Oldest first.
         self._tasks: dict[asyncio.Task[None], None] = {}
 
-    def take(self, sock: socket.socket, address: Any) -> None:
+    def take(self, sock: socket.socket, address: Any) -> bool:
         if len(self._tasks) >= MOST_PROBES:
             oldest = next(iter(self._tasks))
             del self._tasks[oldest]
@@ -52,6 +52,7 @@ class _Probes:
         self._tasks[task] = None
         # A task that is cancelled before it has started closes nothing.
         task.add_done_callback(partial(self._done, sock))
+        return True
 
     def stuck(self, error: OSError) -> None:
         self._log.warning(

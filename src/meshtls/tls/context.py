@@ -228,7 +228,9 @@ class TlsContexts:
     user's authorizer, which nothing asks later. In the sidecar it is a gate's, and the verdict is made once the
     connection or stream is registered, so that a change of policy reaches it (``sidecar/gate.py``).
 
-    ``verifier`` is shared by all that take their trust from this source. Raises TypeError for what is no authorizer.
+    ``verifier`` is shared by all that take their trust from this source.
+
+    Raises TypeError for a value that is not an authorizer, or not a source.
     """
 
     def __init__(
@@ -242,6 +244,11 @@ class TlsContexts:
         verifier: CurrentVerifier | None = None,
     ) -> None:
         check_authorizer(precheck)
+        if not callable(getattr(source, "snapshot", None)):
+            raise TypeError(
+                f"source: wanted an X509ContextSource, which has snapshot(), got {source!r};"
+                " of blocking(...) it is what `with` or enter() gives"
+            )
         self.source = source
         self.server_side = server_side
         self._precheck = precheck

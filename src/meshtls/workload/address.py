@@ -79,7 +79,9 @@ def _unix(rest: str) -> UnixAddress:
         raise ValueError("wanted an absolute path and no host, as in unix:///run/agent.sock or unix:/run/agent.sock")
     if "?" in rest or "#" in rest:
         raise ValueError("wanted no query and no fragment")
-    if path.endswith("/") or "\0" in path:
+    if "\0" in path:
+        raise ValueError("wanted a path without a NUL byte")
+    if path.endswith("/"):
         raise ValueError("wanted the path of a socket, not of a directory")
     if len(path.encode()) > _MAX_UNIX_PATH:
         raise ValueError(f"wanted a path of at most {_MAX_UNIX_PATH} bytes, got {len(path.encode())}")
@@ -90,7 +92,8 @@ def _tcp(uri: SplitResult) -> TcpAddress:
     for part in ("username", "password", "path", "query", "fragment"):
         if getattr(uri, part):
             raise ValueError(f"wanted no {part}, got {getattr(uri, part)!r}")
-    if not uri.hostname or uri.port is None:
+    written = uri.netloc.rpartition(":")[2]
+    if not uri.hostname or not (written.isascii() and written.isdecimal()) or uri.port is None:
         raise ValueError("wanted an IP address and a port, as in tcp://127.0.0.1:8081")
     if uri.port == 0:
         raise ValueError("wanted a port from 1 to 65535, got 0")

@@ -127,6 +127,13 @@ def test_completion_of_an_unknown_shell_names_the_known_ones() -> None:
     assert "'csh' is not one of 'bash', 'zsh', 'fish'." in done.stderr
 
 
+def test_completion_without_a_shell_names_the_known_ones() -> None:
+    done = meshtls("completion")
+
+    assert done.returncode == 2
+    assert "Error: Missing argument '{bash|zsh|fish}'. Choose from: bash, zsh, fish\n" in done.stderr
+
+
 def test_meshtls_without_a_verb_shows_the_verbs() -> None:
     done = meshtls()
 

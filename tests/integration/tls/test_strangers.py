@@ -24,7 +24,7 @@ from meshtls.svid.context import ConstantSource, X509Context
 from meshtls.tls.bootstrap import AnonymousClientsServerContext
 from meshtls.tls.context import GenerationContext, TlsContexts
 from meshtls.tls.engine import TlsEngine
-from meshtls.tls.handshake_budget import LARGE_HANDSHAKE, MOST_SMALL, SMALL_HANDSHAKE, LargeHandshakes
+from meshtls.tls.handshake_budget import LARGE_HANDSHAKE, MOST_SMALL, SERVER_HANDSHAKE, SMALL_HANDSHAKE, LargeHandshakes
 from tests.support.authority import Leaf, context_for, make_authority, mint_raw, svid_for
 from tests.support.chain_table import ROOT, leaf
 from tests.support.clock import ManualClock
@@ -212,12 +212,27 @@ class Source:
         return self.context
 
 
+def too_long(limit: int) -> str:
+    return f"the peer's part of the handshake has more than {limit} bytes, which is the limit"
+
+
 def test_a_handshake_above_every_bound_is_refused_without_a_look_at_its_certificates() -> None:
     server = context_of(context_for(OURS, SERVER), server_side=True)
     assert met(server, client_with(250)) == Ends()
     ends = met(server, client_with(LARGE_HANDSHAKE // 18))
     assert type(ends.server) is HandshakeError
+    assert str(ends.server) == too_long(LARGE_HANDSHAKE)
     assert type(ends.client) is HandshakeError
+
+
+def test_a_client_reads_no_more_of_a_server_than_its_bound() -> None:
+    for names, refused in ((250, False), (SERVER_HANDSHAKE // 18, True)):
+        own = client_with(names)
+        client = engine_of(context_for(OURS, CLIENT), server_side=False)
+        server = TlsEngine(context_of(own, server_side=True))
+        ends = shake(client, server)
+        assert (ends == Ends()) is not refused
+        assert not refused or str(ends.client) == too_long(SERVER_HANDSHAKE)
 
 
 @pytest.mark.parametrize("size", [SMALL_HANDSHAKE, LARGE_HANDSHAKE, 4 * LARGE_HANDSHAKE])

@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from meshtls.observe.access_log import AccessLog
+from meshtls.observe.access_log import REFUSALS_PER_SECOND, AccessLog
 from meshtls.observe.events import ConnectionResult, Direction, Outcome, Phases, Verdict
 from meshtls.spiffeid import SpiffeId
+from tests.support.clock import ManualClock
 
 STARTED = datetime(2030, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)
 
@@ -106,3 +107,36 @@ def test_what_a_peer_claims_of_itself_is_shortened() -> None:
     )
     line = json.loads(stream.getvalue())
     assert (line["baggage"], line["forwarded"]) == ("b" * 256 + "...", "f" * 256)
+
+
+def result(direction: Direction, outcome: Outcome) -> ConnectionResult:
+    return ConnectionResult(
+        sidecar="b", direction=direction, outcome=outcome, detail="", started=STARTED, remote="192.0.2.1:4711"
+    )
+
+
+def test_lines_of_connections_that_were_not_let_in_have_a_rate_and_all_others_are_written(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock, stream = ManualClock(), io.StringIO()
+    log = AccessLog(stream, clock.monotonic)
+    most = int(10 * REFUSALS_PER_SECOND)
+
+    def written(direction: Direction, outcome: Outcome, count: int) -> int:
+        before = stream.getvalue().count("\n")
+        for _ in range(count):
+            log(result(direction, outcome))
+        return stream.getvalue().count("\n") - before
+
+    assert written(Direction.INBOUND, Outcome.HANDSHAKE_TIMEOUT, most) == most
+    assert written(Direction.INBOUND, Outcome.POLICY_DENIED, 70) == 0
+    assert written(Direction.INBOUND, Outcome.OK, 70) == 70
+    assert written(Direction.OUTBOUND, Outcome.PEER_UNTRUSTED, 70) == 70
+    clock.advance(1)
+    assert written(Direction.INBOUND, Outcome.HANDSHAKE_FAILED, 150) == REFUSALS_PER_SECOND
+    clock.advance(10)
+    assert written(Direction.INBOUND, Outcome.OK, 1) == 1
+    assert [record.getMessage() for record in caplog.records] == [
+        "sidecar b: access log: 1 lines of refused inbound connections left out, above 100 a second",
+        "sidecar b: access log: 119 lines of refused inbound connections left out, above 100 a second",
+    ]

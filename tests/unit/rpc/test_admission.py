@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from meshtls.budget import Budget, Budgets
 from meshtls.rpc.admission import Admission, Caller, address_caller
-from meshtls.rpc.budget import Budget, Budgets
 from meshtls.rpc.limits import Limits
 from meshtls.rpc.shedding import Refusal
 

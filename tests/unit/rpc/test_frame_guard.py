@@ -13,6 +13,7 @@ from meshtls.rpc.admission import Caller
 from meshtls.rpc.frame_guard import CALL_COST, FloodError, FrameGuard
 from meshtls.rpc.limits import Limits
 from meshtls.rpc.shedding import Refusal
+from meshtls.wire.http2.frames import END_STREAM, PADDED
 
 GREETING = PREFACE + frame(SETTINGS, 0, 0)
 PLENTY = 1 << 30
@@ -49,6 +50,23 @@ def test_a_turn_takes_a_few_calls_and_the_next_turn_goes_on_where_it_ended() -> 
     assert list(judge.streams) == [1]
     assert judge.scan(data, PLENTY, 0.0) == len(data)
     assert list(judge.streams) == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("flags", "length", "refused"),
+    [(0, 10, True), (PADDED, 257, True), (0, 257, False), (PADDED | END_STREAM, 257, False)],
+    ids=["few bytes", "padding", "as many bytes of data", "padding at the end"],
+)
+def test_data_frames_without_much_data_have_a_budget(flags: int, length: int, refused: bool) -> None:
+    judge = guard(idle_frames_per_second=0.001)
+    calls = b"".join(frame(HEADERS, END_HEADERS, number, b"abc") for number in range(1, 200, 2))
+    judge.scan(bytearray(GREETING + calls), PLENTY, 0.0)
+    pieces = b"".join(frame(DATA, flags, number, bytes(length)) for number in range(1, 200, 2)) * 10
+    if refused:
+        with pytest.raises(FloodError, match=f"^{Refusal.IDLE_FRAMES.value}$"):
+            judge.scan(bytearray(pieces), PLENTY, 0.0)
+    else:
+        judge.scan(bytearray(pieces), PLENTY, 0.0)
 
 
 def test_frames_that_answer_what_we_sent_are_no_burden() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from meshtls import blocking, client_context
 from meshtls.errors import ConfigError, LocalIdentityError
 from meshtls.policy.authorizer import Decision, Target, authorize_any
 from meshtls.svid.context import ConstantSource, X509Context
@@ -194,3 +195,25 @@ def test_a_tls_1_2_client_is_offered_a_ticket_only_where_sessions_are_resumed(re
     assert server.handshake() is None
     # ServerHello answers the extension session_ticket (35), empty, if a ticket is to follow (RFC 5077, section 3.2).
     assert (b"\x00\x23\x00\x00" in server.outgoing()[:120]) is resumption
+
+
+@pytest.mark.parametrize("entered", [False, True], ids=["blocking()", "what it gives"])
+def test_a_context_needs_a_source_that_is_entered(entered: bool) -> None:
+    class Resource:
+        async def __aenter__(self) -> ConstantSource:
+            return ConstantSource(SNAPSHOT)
+
+        async def __aexit__(self, *raised: object) -> None:
+            return
+
+    source = blocking(Resource())
+    if entered:
+        with source as value:
+            assert client_context(value, authorize_any()) is not None
+        return
+    with pytest.raises(TypeError) as raised:
+        client_context(source, authorize_any())  # type: ignore[arg-type]
+    assert str(raised.value) == (
+        f"source: wanted an X509ContextSource, which has snapshot(), got {source!r};"
+        " of blocking(...) it is what `with` or enter() gives"
+    )

@@ -17,10 +17,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import NameOID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from meshtls.budget import Budgets
 from meshtls.bundle import TrustBundle
 from meshtls.errors import AccessError, InvalidSvidError, OverloadError, RequestError
 from meshtls.registration import AgentRecord, Selector, agent_id
-from meshtls.rpc.budget import Budgets
 from meshtls.rpc.shedding import Refusal, Refusals
 from meshtls.server.core import Core
 from meshtls.server.signing import Signed
