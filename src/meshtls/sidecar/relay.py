@@ -71,8 +71,8 @@ class Relay:
     ) -> None:
         self._on_end = on_end
         self.poller = poller
-        inward = _Pump(self, opener, other, flow, inward=True)
-        outward = _Pump(self, other, opener, flow, inward=False)
+        inward = _kind(opener, other)(self, opener, other, flow, inward=True)
+        outward = _kind(other, opener)(self, other, opener, flow, inward=False)
         inward.twin, outward.twin = outward, inward
         self._pumps: tuple[_Pump, ...] = (inward, outward)
         self.now = now
@@ -84,7 +84,7 @@ class Relay:
         pumps = self._pumps
         for pump in pumps:
             if not self.over:
-                pump.on_readable(first=True)
+                pump.start()
         for pump in pumps:
             pump.watch_source()
 
@@ -117,9 +117,7 @@ class _Pump:
         "_finishing",
         "_flow",
         "_inward",
-        "_pushed",
         "_relay",
-        "_windowed",
         "over",
         "reads",
         "sink",
@@ -133,7 +131,6 @@ class _Pump:
         self._flow = flow
         self._inward = inward
         self._finishing = False
-        self._pushed, self._windowed = source.pushes, sink.windowed
         self.source = source
         self.sink = sink
         self.twin: _Pump | None = None
@@ -141,37 +138,43 @@ class _Pump:
         self.reads = True
         self.waits = False
 
-    def on_readable(self, *, first: bool = False) -> None:
-        """``first``: pass on what came before."""
+    def start(self) -> None:
+        """Pass on what came before the relay began."""
         relay, source = self._relay, self.source
         try:
-            room, sink = LARGE, self.sink
-            if self._windowed:
-                room = sink.room()
-                if room <= 0 and not self._pushed and not first:
-                    self._wait_for_sink()
-                    return
-            data = (source.first(room) or None) if first else source.receive(room)
-            if data is None:
-                if source.ended:
-                    self._finish()
-            elif not (self._windowed and sink.discards):
-                relay.last = relay.now()
-                if self._inward:
-                    self._flow.bytes_in += len(data)
-                else:
-                    self._flow.bytes_out += len(data)
-                sent = sink.transmit(data)
-                if self._pushed:
-                    source.settle(0 if sent else sink.unsent)
-                if not sent:
-                    self._wait_for_sink()
-                elif source.ended:
-                    self._finish()
+            data = source.first(self.sink.room())
+            if data:
+                self._pass(data)
+            elif source.ended:
+                self._finish()
             if source.owed:
                 self._wait_for_source()
         except Exception as error:  # noqa: BLE001  # see above
             relay.end(error)
+
+    def on_readable(self) -> None:
+        relay, source = self._relay, self.source
+        try:
+            data = source.receive(LARGE)
+            if data is not None:
+                self._pass(data)
+            elif source.ended:
+                self._finish()
+            if source.owed:
+                self._wait_for_source()
+        except Exception as error:  # noqa: BLE001  # see above
+            relay.end(error)
+
+    def _pass(self, data: bytes | memoryview) -> None:
+        self._relay.last = self._relay.now()
+        if self._inward:
+            self._flow.bytes_in += len(data)
+        else:
+            self._flow.bytes_out += len(data)
+        if not self.sink.transmit(data):
+            self._wait_for_sink()
+        elif self.source.ended:
+            self._finish()
 
     def on_writable(self) -> None:
         relay, source, sink = self._relay, self.source, self.sink
@@ -180,7 +183,7 @@ class _Pump:
             flushed = sink.flush()
             if sink.unsent < before:
                 relay.last = relay.now()  # a reader so slow that a rest stays is not idle
-                if self._pushed:
+                if source.pushes:
                     source.settle(sink.unsent)
             if flushed:
                 self._resume()
@@ -206,7 +209,7 @@ class _Pump:
 
     def _wait_for_sink(self) -> None:
         """Receive no more until the sink has sent its rest, or has room."""
-        self.reads, self.waits = self._pushed, True
+        self.reads, self.waits = self.source.pushes, True
         self._changed()
 
     def _wait_for_source(self) -> None:
@@ -243,3 +246,81 @@ class _Pump:
         self.watch_source()
         if self.twin is not None:
             self.twin.watch_source()
+
+
+# A pump of each kind has its own code, although the three differ in a line or two: what CPython has learned about the
+# types at a place is lost when another type comes by, and that would be each message of a tunnel.
+
+
+class _IntoStream(_Pump):
+    """Its sink is a stream: it receives no more than the windows have room for, and drops what a peer that left would
+    have been sent.
+    """
+
+    __slots__ = ()
+
+    def on_readable(self) -> None:
+        relay, source, sink = self._relay, self.source, self.sink
+        try:
+            room = sink.room()
+            if room <= 0:
+                self._wait_for_sink()
+                return
+            data = source.receive(room)
+            if data is not None:
+                self._pass(data)
+            elif source.ended:
+                self._finish()
+            if source.owed:
+                self._wait_for_source()
+        except Exception as error:  # noqa: BLE001  # see above
+            relay.end(error)
+
+    def _pass(self, data: bytes | memoryview) -> None:
+        relay, sink = self._relay, self.sink
+        if sink.discards:
+            return
+        relay.last = relay.now()
+        if self._inward:
+            self._flow.bytes_in += len(data)
+        else:
+            self._flow.bytes_out += len(data)
+        if not sink.transmit(data):
+            self._wait_for_sink()
+        elif self.source.ended:
+            self._finish()
+
+
+class _FromStream(_Pump):
+    """Its source is a stream, which pushes: what the sink has not sent is not credited to the peer."""
+
+    __slots__ = ()
+
+    def on_readable(self) -> None:
+        relay, source = self._relay, self.source
+        try:
+            data = source.receive(LARGE)
+            if data is not None:
+                self._pass(data)
+            elif source.ended:
+                self._finish()
+        except Exception as error:  # noqa: BLE001  # see above
+            relay.end(error)
+
+    def _pass(self, data: bytes | memoryview) -> None:
+        relay, source, sink = self._relay, self.source, self.sink
+        relay.last = relay.now()
+        if self._inward:
+            self._flow.bytes_in += len(data)
+        else:
+            self._flow.bytes_out += len(data)
+        sent = sink.transmit(data)
+        source.settle(0 if sent else sink.unsent)
+        if not sent:
+            self._wait_for_sink()
+        elif source.ended:
+            self._finish()
+
+
+def _kind(source: End, sink: End) -> type[_Pump]:
+    return _FromStream if source.pushes else _IntoStream if sink.windowed else _Pump

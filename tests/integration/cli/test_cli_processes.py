@@ -158,7 +158,7 @@ def test_a_sidecar_whose_uid_the_ca_does_not_know_is_told_so_by_both(tmp_path: P
     with started("ca", "serve", "--config", tmp_path / "ca.yaml") as ca:
         ca.line("serving: <Authority example.org")
         with started("sidecar", "run", "--config", tmp_path / "a.yaml") as sidecar:
-            sidecar.line("PERMISSION_DENIED: no identity issued (it knows no identity for this process;")
+            sidecar.line("PERMISSION_DENIED: no identity issued (no identity for this process;")
         assert f"(uid {os.getuid()}, gid {os.getgid()}) has no identity: no registration entry matches" in ca.line(
             "no identity"
         )
