@@ -78,8 +78,11 @@ class End(Protocol):
     def flush(self) -> bool:
         """Send the rest; True where none is left."""
 
-    def finish(self) -> bool:
-        """Tell this side that no more comes; what it sends can still be received. False as ``transmit``."""
+    def finish(self, last: bool = False) -> bool:
+        """Tell this side that no more comes; what it sends can still be received. False as ``transmit``.
+
+        ``last``: the relay ends with this, and the end is closed.
+        """
 
     def settle(self, unsent: int) -> None:
         """Of all that ``receive`` gave, the sink has sent all but this many bytes."""
@@ -214,11 +217,12 @@ class PlainEnd(_Socket):
 
     transmit = _Socket._put
 
-    def finish(self) -> bool:
+    def finish(self, last: bool = False) -> bool:
         self._finishing = True
         if self._rest:
             return False
-        self._shut()
+        if not last:  # closing sends the same FIN; one system call less for each stream of a tunnel
+            self._shut()
         return True
 
 
@@ -262,7 +266,7 @@ class TlsEnd(_Socket):
             raise self._broken(error) from error
         return self._put(sealed)
 
-    def finish(self) -> bool:
+    def finish(self, last: bool = False) -> bool:
         self._finishing = True
         try:
             self._engine.close_write()

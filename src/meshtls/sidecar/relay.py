@@ -229,7 +229,7 @@ class _Pump:
 
     def _finish(self) -> None:
         self._finishing = True
-        if self.sink.finish():
+        if self.sink.finish(last=self.twin is not None and self.twin.over):
             self._end()
         else:
             self._wait_for_sink()

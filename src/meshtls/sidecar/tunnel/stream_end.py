@@ -186,7 +186,7 @@ class StreamEnd:
             carrier.put(self.stream, piece)
         return not self._rest
 
-    def finish(self) -> bool:
+    def finish(self, last: bool = False) -> bool:
         if not self.discards and not self.over:
             self._carrier.http.finish(self.stream)
             self._carrier.flush_soon()
