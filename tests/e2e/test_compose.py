@@ -70,7 +70,7 @@ def test_a_server_that_is_not_the_wanted_peer_gets_no_byte(stack: Stack) -> None
         ("forged", "PEER_UNTRUSTED"),
     ],
 )
-def test_who_has_no_identity_of_the_mesh_is_refused(stack: Stack, way: str, outcome: str) -> None:
+def test_a_client_without_an_identity_of_the_mesh_is_refused(stack: Stack, way: str, outcome: str) -> None:
     before = len(stack.access_log("sidecar-b"))
 
     knock = stack.exec("app-a", "python3", "-", "sidecar-b", INBOUND, way, stdin=PROBE)

@@ -90,7 +90,7 @@ async def test_a_stranger_that_reaches_an_app_is_seen_at_both_sides(tmp_path: Pa
     assert (app.strangers, app.served) == (1, 0)
 
 
-async def test_a_stranger_that_is_cut_is_refused(tmp_path: Path) -> None:
+async def test_a_stranger_whose_connection_is_cut_counts_as_refused(tmp_path: Path) -> None:
     violations = Violations()
     strangers = strangers_at(tmp_path, violations)
     server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1")
@@ -147,7 +147,7 @@ async def test_a_friendly_connection_with_every_byte_of_its_own_is_served(tmp_pa
     assert friendly.failures == []
 
 
-async def test_a_write_that_the_store_has_lost_is_found(tmp_path: Path) -> None:
+async def test_a_write_lost_by_the_store_is_detected(tmp_path: Path) -> None:
     violations = Violations()
     async with started(config_for(tmp_path)) as server:
         mesh = mesh_of(server.running.socket_path.parent)

@@ -69,12 +69,12 @@ def refusal(read: Callable[[], TrustBundle]) -> str:
     return str(caught.value)
 
 
-def test_a_bundle_comes_back_from_its_document_as_it_was() -> None:
+def test_a_bundle_round_trips_through_its_document() -> None:
     assert TrustBundle.from_jwks(TD, FULL.to_jwks()) == FULL
     assert TrustBundle.from_jwks(TD, FULL.to_jwks().encode()) == FULL
 
 
-def test_an_empty_bundle_comes_back_too() -> None:
+def test_an_empty_bundle_round_trips() -> None:
     assert json.loads(TrustBundle(TD).to_jwks()) == {"keys": []}
     assert parsed() == TrustBundle(TD)
 
@@ -207,12 +207,12 @@ PREFIX = "SPIFFE bundle of trust domain a.test: wanted "
         ),
     ],
 )
-def test_what_is_no_bundle_document_is_refused(text: str, message: str) -> None:
+def test_an_invalid_bundle_document_is_refused(text: str, message: str) -> None:
     assert refusal(lambda: TrustBundle.from_jwks(TD, text)) == PREFIX + message
 
 
 @pytest.mark.parametrize("text", [b"\xff", "[" * 100_000, '{"keys":' + "[" * 100_000, "1" * 5000])
-def test_text_that_no_json_parser_takes_is_refused(text: bytes | str) -> None:
+def test_malformed_json_is_refused(text: bytes | str) -> None:
     assert refusal(lambda: TrustBundle.from_jwks(TD, text)).startswith(PREFIX + "a JSON object, got ")
 
 
@@ -302,7 +302,7 @@ VERSION_9 = ROOT.der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x09")
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("after", [False, True])
-def test_a_key_that_can_t_be_used_is_left_out_and_said_and_the_others_are_read(
+def test_an_unusable_key_is_left_out_with_a_warning_and_the_others_are_read(
     entry: Entry, message: str, after: bool
 ) -> None:
     good = [jwt_entry(kid="good"), x509_entry()]
@@ -339,7 +339,7 @@ def test_wit_svid_keys_are_read_without_complaint() -> None:
     assert TrustBundle.from_jwt_jwks(TD, document(*wit)).unusable == ()
 
 
-def test_of_two_keys_with_one_kid_the_last_counts_and_that_is_said() -> None:
+def test_the_last_of_two_keys_with_one_kid_counts_with_a_warning() -> None:
     other = jwt_entry() | without(
         json.loads(TrustBundle(TD, (), {"x": key("n").public_key()}).to_jwks())["keys"][0], "kid"
     )
@@ -348,7 +348,7 @@ def test_of_two_keys_with_one_kid_the_last_counts_and_that_is_said() -> None:
     assert bundle.unusable == (SAID + "several JWT authorities have one 'kid'; the last counts",)
 
 
-def test_lines_about_what_is_left_out_are_few_and_short_whatever_there_is() -> None:
+def test_warnings_about_ignored_parts_are_few_and_short() -> None:
     entry = jwt_entry(kid="\n\x1b\u2028" * 10_000, crv="\n" * 10_000)
     bundle = parsed(*[entry] * 500, x509_entry())
     assert bundle.x509_authorities == (ROOT.certificate,)
@@ -357,7 +357,7 @@ def test_lines_about_what_is_left_out_are_few_and_short_whatever_there_is() -> N
     assert all(line.isprintable() and len(line) < 400 for line in bundle.unusable)
 
 
-def test_of_as_many_as_have_a_line_each_none_is_only_counted() -> None:
+def test_names_with_a_line_of_their_own_are_not_counted_as_the_rest() -> None:
     unusable = parsed(*[jwt_entry(kid=5)] * 8).unusable
     assert unusable == (SAID + KID + "int",) * 8
 
@@ -383,7 +383,7 @@ class TestJwtBundleOfTheWorkloadApi:
     @pytest.mark.parametrize(
         "entry", [jwt_entry(), jwt_entry(use="sig"), without(jwt_entry(), "use"), jwt_entry(use=None)]
     )
-    def test_a_key_need_not_say_its_use(self, entry: Entry) -> None:
+    def test_a_key_without_use_is_accepted(self, entry: Entry) -> None:
         assert TrustBundle.from_jwt_jwks(TD, document(entry)).jwt_authorities == {"k1": EC_KEY}
 
     @pytest.mark.parametrize("use", ["x509-svid", "wit-svid", "enc", "", 0])
@@ -391,7 +391,7 @@ class TestJwtBundleOfTheWorkloadApi:
         bundle = TrustBundle.from_jwt_jwks(TD, document(jwt_entry(use=use)))
         assert (bundle, bundle.unusable) == (TrustBundle(TD), ())
 
-    def test_certificates_are_not_even_looked_at(self) -> None:
+    def test_x509_keys_are_not_parsed_in_a_jwt_bundle(self) -> None:
         bundle = TrustBundle.from_jwt_jwks(TD, document(x509_entry(), x509_entry(x5c=["junk"]), spiffe_sequence=3))
         assert (bundle, bundle.unusable) == (TrustBundle(TD, sequence=3), ())
 
@@ -403,7 +403,7 @@ def test_an_unreadable_bundle_trusts_nobody_and_says_why() -> None:
     assert BundleSet([bundle], ["more"]).unusable == ("more", *bundle.unusable)
 
 
-def test_of_der_certificates_those_that_can_be_used_are_kept() -> None:
+def test_usable_der_certificates_are_kept_beside_unusable_ones() -> None:
     off_the_curve = ROOT.der.replace(POINT[:8], bytes(8))
     unusable = [VERSION_9, b"", ROOT.der.replace(EXTENSIONS, BROKEN), off_the_curve, TWICE]
     bundle = TrustBundle.from_der(TD, [ROOT.der, *unusable, NEXT.der])
@@ -411,7 +411,7 @@ def test_of_der_certificates_those_that_can_be_used_are_kept() -> None:
     assert [line.startswith(SAID + ROOTS) for line in bundle.unusable] == [True] * len(unusable)
 
 
-def test_of_two_members_of_one_name_the_last_counts() -> None:
+def test_the_last_of_two_members_of_one_name_counts() -> None:
     assert (
         TrustBundle.from_jwks(TD, '{"keys": 1, "keys": [], "spiffe_sequence": 1, "spiffe_sequence": 2}').sequence == 2
     )
@@ -423,7 +423,7 @@ def test_pem_and_der_hold_the_authorities_in_order() -> None:
 
 
 @pytest.mark.parametrize("pem", [b"", b"junk", TrustBundle(TD, (ROOT.certificate,)).to_pem()[:-40]])
-def test_what_is_no_pem_is_refused(pem: bytes) -> None:
+def test_malformed_pem_is_refused(pem: bytes) -> None:
     assert refusal(lambda: TrustBundle.from_pem(TD, pem)).startswith(PREFIX + "PEM certificates, got ")
 
 
@@ -434,7 +434,7 @@ def test_pem_of_an_unknown_x509_version_is_refused() -> None:
     assert message == PREFIX + "PEM certificates, got 9 is not a valid X509 version"
 
 
-def test_an_authority_whose_key_is_neither_ec_nor_rsa_can_t_be_written() -> None:
+def test_an_authority_whose_key_is_neither_ec_nor_rsa_cannot_be_written() -> None:
     assert refusal(lambda: TrustBundle.from_jwks(TD, TrustBundle(TD, (ODD.certificate,)).to_jwks())) == (
         "CA certificate 'CN=odd': wanted an EC or RSA key: got Ed25519PublicKey"
     )

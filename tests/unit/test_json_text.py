@@ -45,7 +45,7 @@ def test_json_is_read_as_python_reads_it(text: str) -> None:
         ('{"\\udc00": 1}', "'utf-8' codec can't encode character '\\udc00' in position 2: surrogates not allowed"),
     ],
 )
-def test_what_only_some_readers_take_is_refused(text: str | bytes, message: str) -> None:
+def test_json_that_only_some_parsers_accept_is_refused(text: str | bytes, message: str) -> None:
     with pytest.raises(ValueError) as raised:
         read_json(text)
     assert str(raised.value) == message
@@ -68,7 +68,7 @@ def test_a_bad_part_is_left_to_its_reader_where_parts_are_contained(text: str, v
 
 
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}"), ('[{"\\"":', "}]")])
-def test_a_text_is_read_down_to_a_depth_that_does_not_hang_on_the_callers(opening: str, closing: str) -> None:
+def test_the_accepted_json_depth_does_not_depend_on_the_callers_stack(opening: str, closing: str) -> None:
     levels = DEEPEST_JSON // (opening.count("[") + opening.count("{"))
 
     def text(times: int) -> str:

@@ -89,11 +89,11 @@ def test_a_traceback_is_indented_so_that_no_line_of_it_looks_like_a_record(
     assert all(line.startswith("  ") and line.isprintable() for line in others)
 
 
-def test_a_message_without_end_is_cut(ours: Log) -> None:
+def test_an_overlong_log_message_is_truncated(ours: Log) -> None:
     ours.log.warning("x" * 1_000_000)
     assert re.fullmatch(r"WARNING x{16376}\.\.\. \(1000008 characters\)\n", ours.text)
 
 
-def test_a_logger_is_made_once(theirs: Log) -> None:
+def test_a_logger_is_created_once(theirs: Log) -> None:
     assert logger(theirs.log.name) is theirs.log
     assert len(theirs.log.filters) == 1

@@ -40,7 +40,7 @@ def test_each_kind_of_line_has_its_edits(line: str, edits: set[str]) -> None:
     assert found == edits
 
 
-def test_a_condition_without_an_operator_has_a_contrary() -> None:
+def test_a_condition_without_an_operator_is_negated() -> None:
     found = {one.name: one.source for one in mutants_of("def f(a):\n    if a:\n        a.stop()")}
 
     assert set(found) == {"f: the contrary of `a`", "f: without `a.stop()`"}
@@ -62,7 +62,7 @@ class A:
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=[target.file for target in TARGETS])
-def test_every_mutant_is_another_program_with_a_name_of_its_own(target: Target) -> None:
+def test_every_mutant_differs_from_the_others_and_has_a_unique_name(target: Target) -> None:
     source = (PACKAGE / target.file).read_text("utf-8")
     found = mutants_of(source)
 
@@ -74,14 +74,14 @@ def test_every_mutant_is_another_program_with_a_name_of_its_own(target: Target) 
         assert one.source != unchanged
 
 
-def test_targets_name_tests_that_are_there_and_reasons_are_about_targets() -> None:
+def test_targets_name_existing_tests_and_reasons_name_targets() -> None:
     for target in TARGETS:
         assert [test for test in target.tests if not (ROOT / test).exists()] == []
     assert set(EQUIVALENT) <= {target.file for target in TARGETS}
 
 
 @pytest.mark.parametrize("file", EQUIVALENT)
-def test_reasons_are_about_mutants_that_are_there(file: str) -> None:
+def test_reasons_name_existing_mutants(file: str) -> None:
     reasons = EQUIVALENT[file]
     names = {one.name for one in mutants_of((PACKAGE / file).read_text("utf-8"))}
     assert set(reasons) <= names

@@ -34,7 +34,7 @@ ANY_TEXT = st.text(st.characters(exclude_categories=()))
         (r"C:\n", r"C:\n"),
     ],
 )
-def test_what_is_not_printable_is_escaped(value: str | bytes, expected: str) -> None:
+def test_unprintable_characters_are_escaped(value: str | bytes, expected: str) -> None:
     assert printable(value) == expected
 
 

@@ -22,7 +22,7 @@ def shown_to_type_checkers() -> set[str]:
     return {alias.name for node in ast.walk(block) if isinstance(node, ast.ImportFrom) for alias in node.names}
 
 
-def test_type_checkers_and_programs_see_the_same_names() -> None:
+def test_type_checkers_and_the_runtime_see_the_same_names() -> None:
     assert shown_to_type_checkers() | {"__version__"} == set(meshtls.__all__)
     assert meshtls.__all__ == sorted(meshtls.__all__)
     for name in meshtls.__all__:
@@ -53,7 +53,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         ("import meshtls.pytest", ("cryptography", "grpclib", "click", "rich")),
     ],
 )
-def test_an_import_loads_only_what_it_needs(program: str, absent: tuple[str, ...]) -> None:
+def test_an_import_loads_only_the_modules_it_needs(program: str, absent: tuple[str, ...]) -> None:
     # The interpreter's site files may have loaded `ssl` and others already; only what we add counts.
     script = f"import sys; before = set(sys.modules); {program}; print(*sorted(set(sys.modules) - before))"
     if "meshtls.pytest" in program:

@@ -26,7 +26,7 @@ PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
         ("Decides.", False),
     ],
 )
-def test_a_claim_is_a_sentence_of_its_own(docstring: str, claim: bool) -> None:
+def test_a_purity_claim_is_a_sentence_of_its_own(docstring: str, claim: bool) -> None:
     assert claims(f'"""{docstring}"""\n') is claim
 
 

@@ -174,7 +174,7 @@ async def test_a_refused_configuration_is_logged_and_the_next_one_is_taken(
 
 
 @pytest.mark.parametrize("hangup", [True, False], ids=["at SIGHUP", "by itself"])
-async def test_a_pipe_in_the_place_of_the_file_is_refused_unread_and_the_next_file_is_taken(
+async def test_a_pipe_in_place_of_the_file_is_refused_unread_and_the_next_file_is_read(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, hangup: bool
 ) -> None:
     file, clock = tmp_path / "file", ManualClock()
@@ -206,7 +206,7 @@ def default_hangup() -> Iterator[None]:
         signal.signal(signal.SIGHUP, before)
 
 
-async def test_sighup_is_the_systems_again_afterwards() -> None:
+async def test_the_default_sighup_handler_is_restored_afterwards() -> None:
     with default_hangup():
         with hangup_signal() as hangup:
             os.kill(os.getpid(), signal.SIGHUP)

@@ -72,7 +72,7 @@ def test_a_size_is_bytes_or_has_a_unit(text: str, count: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "0", "65535", "63KiB", "2GiB", "1TiB", "1 MiB", "1.5MiB", "-1", "٣MiB", "9" * 30])
-def test_a_size_that_is_none_or_out_of_bounds_is_refused(text: str) -> None:
+def test_an_invalid_or_out_of_bounds_size_is_refused(text: str) -> None:
     with pytest.raises(RequestError) as refused:
         size(1 << 16, 1 << 30)(text)
     assert str(refused.value) == f"wanted a size from 64KiB to 1GiB such as 1GiB, got {text!r}"

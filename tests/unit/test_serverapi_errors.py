@@ -9,6 +9,6 @@ from meshtls.serverapi.channels import our_errors
 from meshtls.tls.unusable import NoIdentityError
 
 
-def test_a_channel_without_an_identity_of_its_own_says_so_and_blames_no_server() -> None:
+def test_a_channel_without_an_identity_of_its_own_does_not_blame_the_server() -> None:
     with pytest.raises(LocalIdentityError, match="^the SVID of this agent has expired$"), our_errors():
         raise NoIdentityError(LocalIdentityError("the SVID of this agent has expired"))

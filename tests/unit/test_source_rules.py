@@ -128,5 +128,5 @@ def test_a_file_that_breaks_a_rule_is_found(source: str, why: str) -> None:
         ("cli/new.py", "lines = content.split(b'\\n')"),
     ],
 )
-def test_what_a_rule_allows_is_no_complaint(file: str, source: str) -> None:
+def test_an_allowed_value_breaks_no_rule(file: str, source: str) -> None:
     assert complaints(file, source) == []

@@ -38,7 +38,7 @@ def of_size(size: int) -> str:
         pytest.param("spiffe://EXAMPLE.org/Web", "example.org", "/Web", id="the trust domain in capitals"),
     ],
 )
-def test_parses(text: str, domain: str, path: str) -> None:
+def test_a_valid_id_is_parsed(text: str, domain: str, path: str) -> None:
     spiffe_id = SpiffeId.parse(text)
     assert (spiffe_id.trust_domain.name, spiffe_id.path) == (domain, path)
 
@@ -84,7 +84,7 @@ SEGMENT = "path segment {}: wanted only A-Z, a-z, 0-9, '.', '_' and '-'"
         ("spiffe://a/\N{ARABIC-INDIC DIGIT ONE}", SEGMENT.format("'\N{ARABIC-INDIC DIGIT ONE}'")),
     ],
 )
-def test_refuses_and_says_which_part_is_wrong(text: str, message: str) -> None:
+def test_parsing_an_invalid_id_names_the_wrong_part(text: str, message: str) -> None:
     with pytest.raises(InvalidSpiffeIdError) as caught:
         SpiffeId.parse(text)
     assert str(caught.value) == message
@@ -128,12 +128,12 @@ def test_a_trust_domain_is_read_from_its_name_or_from_any_id_in_it() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "a.test/web", "https://a.test", "spiffe://a.test/", "a.test:443"])
-def test_what_is_no_trust_domain_is_refused(text: str) -> None:
+def test_an_invalid_trust_domain_is_refused(text: str) -> None:
     with pytest.raises(InvalidSpiffeIdError):
         TrustDomain.parse(text)
 
 
-def test_segments_and_membership() -> None:
+def test_an_id_has_segments_and_membership_of_a_trust_domain() -> None:
     spiffe_id = SpiffeId.parse("spiffe://a.test/ns/default/sa/web")
     assert spiffe_id.segments == ("ns", "default", "sa", "web")
     assert spiffe_id.trust_domain.id.segments == ()
@@ -209,7 +209,7 @@ def test_any_text_is_a_trust_domain_that_reads_back_or_a_named_error(text: str) 
         ),
     ],
 )
-def test_comparing_with_a_text_raises(value: SpiffeId | TrustDomain, text: str, message: str) -> None:
+def test_comparing_an_id_with_a_string_raises(value: SpiffeId | TrustDomain, text: str, message: str) -> None:
     with pytest.raises(TypeError) as raised:
         _ = value == text
     assert str(raised.value) == message
@@ -233,7 +233,7 @@ def test_comparing_with_a_text_raises(value: SpiffeId | TrustDomain, text: str, 
     assert len({value, parsed}) == 1
 
 
-def test_comparing_with_another_kind_is_false() -> None:
+def test_comparing_an_id_with_another_type_is_false() -> None:
     domain = TrustDomain("example.org")
     assert domain.id != domain
     assert domain != domain.id

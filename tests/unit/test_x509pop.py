@@ -39,21 +39,21 @@ def test_the_holder_of_the_key_proves_it(kind: str) -> None:
     ids=["trust domain", "csr", "server nonce", "node nonce"],
 )
 @pytest.mark.parametrize("kind", ["P-256", "RSA"])
-def test_a_proof_of_another_attestation_is_none(other: Challenge, kind: str) -> None:
+def test_a_proof_of_another_attestation_is_refused(other: Challenge, kind: str) -> None:
     node = certs.leaf(ROOT, own_key=certs.key("node", kind))
     with pytest.raises(AccessError) as refused:
         check_proof(node.certificate, Challenge(TD, b"csr", A, B), prove(node.private_key, other))
     assert str(refused.value) == "x509pop: the answer was not signed with the key of the node's certificate"
 
 
-def test_another_key_proves_nothing() -> None:
+def test_a_proof_by_another_key_is_refused() -> None:
     challenge = Challenge(TD, b"csr", A, B)
     answer = prove(ec.generate_private_key(ec.SECP256R1()), challenge)
     with pytest.raises(AccessError, match="was not signed with the key"):
         check_proof(certs.leaf(ROOT).certificate, challenge, answer)
 
 
-def test_nonces_are_long_and_never_the_same() -> None:
+def test_nonces_are_long_and_unique() -> None:
     assert len({new_nonce() for _ in range(100)}) == 100
     with pytest.raises(AccessError, match=r"^x509pop: wanted nonces of 32 bytes$"):
         Challenge(TD, b"csr", A, b"short")
@@ -85,7 +85,7 @@ def test_any_other_chain_is_refused(node: certs.Issued, message: str) -> None:
     assert str(refused.value).startswith(message)
 
 
-def test_what_is_beside_the_path_is_not_in_it() -> None:
+def test_unrelated_certificates_are_not_in_the_path() -> None:
     middle, other = certs.ca(ROOT, slot="middle", name="middle"), certs.ca(slot="other", name="other")
     node = certs.leaf(middle)
     path = check_node_chain([node.der, other.der, middle.der], (ROOT.certificate,), NOW)

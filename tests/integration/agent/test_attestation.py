@@ -106,7 +106,7 @@ def running(program: str | Path = "/bin/sleep") -> Iterator[tuple[Caller, Callab
         process.wait()
 
 
-async def test_a_process_that_ended_has_no_selectors_whether_or_not_its_parent_took_notice() -> None:
+async def test_an_ended_process_has_no_selectors_reaped_or_not() -> None:
     with running() as (caller, end, notice):
         assert await Attestor().attest(caller)
         end()
@@ -136,24 +136,24 @@ def _kernel() -> tuple[int, ...]:
     return tuple(map(int, os.uname().release.split(".")[:2]))
 
 
-async def test_a_process_of_another_user_than_the_one_who_connected_has_none() -> None:
+async def test_a_process_of_another_user_than_the_callers_has_no_selectors() -> None:
     caller = Caller(Credentials(os.getpid(), os.geteuid() + 1, os.getegid()))
     with pytest.raises(AccessError, match=f"it runs as uid {os.geteuid()}, gid {os.getegid()} now"):
         await Attestor().attest(caller)
 
 
-async def test_a_number_that_is_nobodys_has_none() -> None:
+async def test_an_unused_pid_has_no_selectors() -> None:
     caller = Caller(Credentials(2**22 + 1, os.geteuid(), os.getegid()))
     with pytest.raises(AccessError, match=f"pid {2**22 + 1}: its /proc directory can't be opened: No such file"):
         await Attestor().attest(caller)
 
 
-async def test_a_process_in_a_namespace_that_we_can_not_see_is_known_by_the_kernels_word_alone() -> None:
+async def test_a_process_in_a_namespace_that_we_cannot_see_is_known_by_the_kernels_word_alone() -> None:
     found = await Attestor().attest(Caller(Credentials(0, 4242, 4343)))
     assert set(map(str, found)) == {"unix:uid:4242", "unix:gid:4343"}
 
 
-async def test_after_its_connection_has_ended_nobody_is_known_by_it(directory: Path) -> None:
+async def test_a_closed_connection_identifies_no_caller(directory: Path) -> None:
     with connected(directory / "s") as caller:
         assert await Attestor().attest(caller)
     with pytest.raises(AccessError, match="its connection has ended"):
@@ -175,7 +175,7 @@ async def test_a_program_that_was_replaced_has_another_hash(directory: Path) -> 
     assert len(set(digests)) == 2
 
 
-async def test_a_program_has_a_path_as_long_as_its_file_is_the_one_that_runs(directory: Path) -> None:
+async def test_a_program_has_a_path_while_its_file_is_the_running_one(directory: Path) -> None:
     program = directory / "cat"
     shutil.copy("/bin/cat", program)
     with echoing([str(program)]) as caller:
@@ -186,7 +186,7 @@ async def test_a_program_has_a_path_as_long_as_its_file_is_the_one_that_runs(dir
         assert await paths_of(caller) == set()
 
 
-async def test_no_path_is_believed_that_is_of_the_callers_own_making(directory: Path) -> None:
+async def test_a_path_in_the_callers_own_mount_namespace_gives_no_selector(directory: Path) -> None:
     """Any user may create a mount namespace, and have any program there under any path."""
     trusted = directory / "trusted"
     shutil.copy("/bin/cat", trusted)
@@ -224,7 +224,7 @@ async def paths_of(caller: Caller) -> set[str]:
     return {str(one) for one in await Attestor().attest(caller) if one.value.startswith("path:")}
 
 
-async def test_two_users_get_two_identities_and_a_third_none(directory: Path) -> None:
+async def test_a_third_user_without_an_entry_gets_no_identity_beside_two_with_one(directory: Path) -> None:
     require("root", os.geteuid() == 0, "only root can become another user")
     entries = [entry("/a", f"unix:uid:{NOBODY}"), entry("/b", f"unix:uid:{NOBODY - 1}")]
     async with agent_at(directory / "agent.sock", *entries) as mesh:
@@ -241,7 +241,7 @@ async def _workload(address: str, uid: int) -> object:
 
 
 @pytest.mark.parametrize("name", [b"a\nb", b"a\x1b[2J", b"\xff", "\u202e".encode(), "\x85".encode()], ids=repr)
-async def test_a_path_that_is_no_printable_text_is_none_and_forges_no_log(
+async def test_an_unprintable_path_gives_no_selector_and_forges_no_log_line(
     directory: Path, name: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")

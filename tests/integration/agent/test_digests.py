@@ -101,7 +101,7 @@ async def test_the_limit_is_in_bytes(directory: Path, limit: int, hashed: bool) 
                 await Digests(limit).digest(descriptor, "party")
 
 
-async def test_a_digest_that_nothing_asks_for_is_not_computed(sparse: Path) -> None:
+async def test_a_digest_that_no_entry_needs_is_not_computed(sparse: Path) -> None:
     attestor = Attestor(size_limit=0)
     with running(sparse) as caller:
         found = await attestor.attest(caller, lambda selectors: False)
@@ -132,7 +132,7 @@ async def test_a_party_has_one_thread_and_its_own_programs_take_turns(directory:
             await endless
 
 
-async def test_nothing_is_read_for_a_caller_that_has_gone_and_no_descriptor_is_left(sparse: Path) -> None:
+async def test_a_caller_that_has_gone_costs_no_read_and_no_descriptor(sparse: Path) -> None:
     digests = Digests(limit=0)
     with opened(sparse) as long:
         assert descriptors_of(sparse) == 1
@@ -145,7 +145,7 @@ async def test_nothing_is_read_for_a_caller_that_has_gone_and_no_descriptor_is_l
         assert descriptors_of(sparse) == 1
 
 
-async def test_a_digest_is_remembered_until_the_file_is_another(directory: Path) -> None:
+async def test_a_digest_is_cached_until_the_file_changes(directory: Path) -> None:
     program = directory / "program"
     program.write_bytes(b"one")
     digests = Digests()

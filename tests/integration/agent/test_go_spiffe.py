@@ -69,7 +69,7 @@ async def greeted(peer: GoPeer, address: tuple[str, int], source: X509Source) ->
 
 
 class TestWorkloadApi:
-    async def test_its_watch_sees_a_new_entry_and_a_rotation_and_is_denied_when_the_last_entry_goes(
+    async def test_the_go_spiffe_watch_follows_entries_and_rotations_and_is_denied_after_the_last_entry(
         self, mesh: Mesh, program: Path
     ) -> None:
         mesh.upstream.put_entry(entry("/web", federates_with=["partner.org"]))
@@ -91,14 +91,14 @@ class TestWorkloadApi:
             assert (denied["event"], denied["code"]) == ("error", "PermissionDenied")
             assert "no identity issued" in denied["error"]
 
-    async def test_its_watch_gets_its_identity_after_a_denial(self, mesh: Mesh, program: Path) -> None:
+    async def test_the_go_spiffe_watch_recovers_after_a_denial(self, mesh: Mesh, program: Path) -> None:
         mesh.upstream.remove_entry("/web")
         async with go_peer(program, mesh.agent.address, "watch") as peer:
             assert (await peer.told())["code"] == "PermissionDenied"
             mesh.upstream.put_entry(entry("/web"))
             assert ids(await peer.told()) == ["spiffe://example.org/web"]
 
-    async def test_it_fetches_a_token_that_it_and_we_and_the_agent_find_valid(self, mesh: Mesh, program: Path) -> None:
+    async def test_go_spiffe_fetches_a_token_that_all_three_sides_validate(self, mesh: Mesh, program: Path) -> None:
         async with go_peer(program, mesh.agent.address, "jwt") as peer, JwtSource(mesh.agent.address) as source:
             assert await peer.told() == {"event": "ready"}
             fetched = await peer.ask("fetch", "db")
@@ -125,7 +125,7 @@ class TestWorkloadApi:
 
 
 class TestMutualTls:
-    async def test_it_reaches_our_listener_and_follows_a_rotation(self, two: Mesh, program: Path) -> None:
+    async def test_go_spiffe_reaches_our_listener_and_follows_a_rotation(self, two: Mesh, program: Path) -> None:
         serials: list[str] = []
 
         async def note(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

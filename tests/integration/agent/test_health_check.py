@@ -58,7 +58,7 @@ async def test_grpcs_own_client_understands_the_answer(mesh: Mesh) -> None:
         assert await check(b"", timeout=SECONDS) == b"\x08\x01"
 
 
-async def test_the_health_of_one_service_is_not_told(health: HealthStub) -> None:
+async def test_the_health_of_a_single_service_is_not_reported(health: HealthStub) -> None:
     with pytest.raises(GRPCError) as refused:
         await health.Check(pb.HealthCheckRequest(service="SpiffeWorkloadAPI"), timeout=SECONDS)
     assert (refused.value.status, refused.value.message) == (
@@ -67,7 +67,7 @@ async def test_the_health_of_one_service_is_not_told(health: HealthStub) -> None
     )
 
 
-async def test_a_watcher_hears_when_an_agent_can_serve(directory: Path) -> None:
+async def test_a_health_watcher_is_notified_when_an_agent_can_serve(directory: Path) -> None:
     clock = ManualClock()
     upstream = SilentUpstream(clock)
     path = directory / "agent.sock"
@@ -87,7 +87,7 @@ async def test_a_watcher_hears_when_an_agent_can_serve(directory: Path) -> None:
             await stream.cancel()
 
 
-async def test_probes_that_say_nothing_give_way_to_one_that_asks(directory: Path) -> None:
+async def test_silent_probes_give_way_to_one_that_sends_a_request(directory: Path) -> None:
     async with agent_at(directory / "agent.sock", entry("/web"), health=("127.0.0.1", 0)) as mesh:
         port = mesh.agent.health_port
         silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MOST_PROBES + 8)]

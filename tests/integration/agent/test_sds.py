@@ -44,14 +44,14 @@ def denied() -> Iterator[None]:
     assert (raised.value.status, raised.value.message) == (Status.PERMISSION_DENIED, "no identity issued")
 
 
-async def test_a_fetch_has_what_was_asked_for_and_is_the_callers(sds: SecretDiscoveryServiceStub) -> None:
+async def test_a_fetch_returns_the_requested_secrets_of_its_caller(sds: SecretDiscoveryServiceStub) -> None:
     request = pb.DiscoveryRequest(resource_names=["ROOTCA", "default", "spiffe://example.org/db"])
     assert names(await sds.FetchSecrets(request, timeout=10)) == ["ROOTCA", "default"]
     everything = await sds.FetchSecrets(pb.DiscoveryRequest(), timeout=10)
     assert names(everything) == ["ALL", "ROOTCA", "default", "spiffe://example.org", "spiffe://example.org/web"]
 
 
-async def test_a_fetch_of_what_is_not_there_is_not_found(sds: SecretDiscoveryServiceStub) -> None:
+async def test_fetching_an_unknown_resource_is_not_found(sds: SecretDiscoveryServiceStub) -> None:
     with pytest.raises(
         GRPCError, match="no such secret; available to the caller: spiffe://example.org/web, default,"
     ) as raised:
@@ -59,7 +59,7 @@ async def test_a_fetch_of_what_is_not_there_is_not_found(sds: SecretDiscoverySer
     assert raised.value.status is Status.NOT_FOUND
 
 
-async def test_a_stream_brings_each_change_and_is_denied_when_the_entry_goes(
+async def test_a_stream_sends_each_change_and_is_denied_when_the_entry_is_deleted(
     mesh: Mesh, sds: SecretDiscoveryServiceStub
 ) -> None:
     with denied():
@@ -93,7 +93,7 @@ async def test_a_delta_stream_brings_each_change(mesh: Mesh, sds: SecretDiscover
         await stream.cancel()
 
 
-async def test_a_delta_stream_names_what_was_taken_back_before_it_is_denied(
+async def test_a_delta_stream_names_removed_resources_before_it_is_denied(
     mesh: Mesh, sds: SecretDiscoveryServiceStub
 ) -> None:
     with denied():
@@ -109,7 +109,7 @@ async def test_a_delta_stream_names_what_was_taken_back_before_it_is_denied(
             await ended(stream)
 
 
-async def test_a_refusal_is_logged_with_its_reason_and_not_answered_before_something_changes(
+async def test_a_refused_secret_is_logged_and_not_sent_again_before_it_changes(
     mesh: Mesh, sds: SecretDiscoveryServiceStub, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with sds.StreamSecrets.open(timeout=20) as stream:
@@ -129,7 +129,7 @@ async def test_a_refusal_is_logged_with_its_reason_and_not_answered_before_somet
         await stream.cancel()
 
 
-async def test_an_unknown_name_is_logged_once_with_those_that_there_are(
+async def test_an_unknown_name_is_logged_once_with_the_known_ones(
     sds: SecretDiscoveryServiceStub, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, "meshtls.agent"):
@@ -187,7 +187,7 @@ async def call(method: Any, request: Message) -> None:
         await ended(stream)
 
 
-async def test_a_stream_that_asks_no_more_is_ended(sds: SecretDiscoveryServiceStub) -> None:
+async def test_an_sds_stream_whose_client_half_closes_is_ended(sds: SecretDiscoveryServiceStub) -> None:
     async with sds.StreamSecrets.open(timeout=20) as stream:
         await stream.send_message(pb.DiscoveryRequest(resource_names=["default"]), end=True)
         assert names(await stream.recv_message()) == ["default"]

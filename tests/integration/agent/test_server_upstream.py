@@ -89,7 +89,7 @@ async def until(agent: Agent, *wanted: SpiffeId) -> X509Context:
     raise AssertionError("the stream ended")
 
 
-async def test_an_entry_made_at_the_server_is_an_svid_in_the_workloads_hands_and_one_deleted_is_none(
+async def test_creating_an_entry_gives_the_workload_an_svid_and_deleting_it_takes_it_away(
     directory: Path,
 ) -> None:
     clock = ManualClock()
@@ -196,7 +196,7 @@ async def test_readiness_ends_with_the_svids_while_the_server_is_away_and_comes_
     assert len([one for one in told if one.startswith("SVIDs are signed again after ")]) == 1
 
 
-async def test_before_the_server_was_heard_callers_are_told_so_and_afterwards_served(directory: Path) -> None:
+async def test_callers_before_the_first_server_contact_get_the_reason_and_are_served_after_it(directory: Path) -> None:
     clock = ManualClock()
     config = config_for(directory)
     async with started(config, clock) as server:
@@ -392,9 +392,7 @@ def test_a_kept_svid_of_another_trust_domain_is_refused(directory: Path) -> None
     )
 
 
-async def test_an_svid_that_can_not_be_kept_serves_all_the_same(
-    directory: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_an_svid_that_cannot_be_stored_is_served(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
     authority = make_authority(str(TD))
     key = ec.generate_private_key(ec.SECP256R1())
     chain = authority.issue(agent_id(TD, "join_token", "x"), key.public_key())

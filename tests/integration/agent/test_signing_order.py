@@ -70,7 +70,7 @@ async def test_an_awaited_svid_is_signed_before_those_that_were_due_earlier(dire
         assert str((await fetching).svid.spiffe_id) == "spiffe://example.org/late"
 
 
-async def test_an_entry_that_comes_while_others_are_signed_is_next_where_it_is_waited_for(directory: Path) -> None:
+async def test_an_awaited_new_entry_is_signed_next(directory: Path) -> None:
     many = [entry(f"/other/{n}", OTHERS) for n in range(500)]
     async with (
         slow_agent(directory, entry("/web")) as (agent, upstream, _),

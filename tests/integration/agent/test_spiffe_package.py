@@ -26,7 +26,7 @@ async def spiffe(mesh: Mesh) -> AsyncIterator[WorkloadApiClient]:
     await asyncio.to_thread(client.close)
 
 
-async def test_it_gets_x509_svids_and_bundles(mesh: Mesh, spiffe: WorkloadApiClient) -> None:
+async def test_the_spiffe_package_fetches_x509_svids_and_bundles(mesh: Mesh, spiffe: WorkloadApiClient) -> None:
     mesh.upstream.put_entry(entry("/web", federates_with=["partner.org"]))
     svid = await asyncio.to_thread(spiffe.fetch_x509_svid)
     assert str(svid.spiffe_id) == "spiffe://example.org/web"
@@ -35,7 +35,7 @@ async def test_it_gets_x509_svids_and_bundles(mesh: Mesh, spiffe: WorkloadApiCli
     assert {str(bundle.trust_domain) for bundle in bundles.bundles} == {"example.org", "partner.org"}
 
 
-async def test_it_gets_and_validates_jwt_svids(mesh: Mesh, spiffe: WorkloadApiClient) -> None:
+async def test_the_spiffe_package_fetches_and_validates_jwt_svids(mesh: Mesh, spiffe: WorkloadApiClient) -> None:
     svid = await asyncio.to_thread(spiffe.fetch_jwt_svid, {"db"})
     assert (str(svid.spiffe_id), set(svid.audience)) == ("spiffe://example.org/web", {"db"})
     validated = await asyncio.to_thread(spiffe.validate_jwt_svid, svid.token, "db")
@@ -45,7 +45,7 @@ async def test_it_gets_and_validates_jwt_svids(mesh: Mesh, spiffe: WorkloadApiCl
     assert [list(bundle.jwt_authorities) for bundle in bundles.bundles] == [list(own)]
 
 
-async def test_its_own_check_of_our_token_by_our_bundle_passes(spiffe: WorkloadApiClient) -> None:
+async def test_the_spiffe_package_validates_our_token_by_our_bundle(spiffe: WorkloadApiClient) -> None:
     from spiffe import JwtSvid, TrustDomain
 
     svid = await asyncio.to_thread(spiffe.fetch_jwt_svid, {"db"})
@@ -55,7 +55,7 @@ async def test_its_own_check_of_our_token_by_our_bundle_passes(spiffe: WorkloadA
     assert JwtSvid.parse_and_validate(svid.token, bundle, {"db"}).spiffe_id == svid.spiffe_id
 
 
-async def test_its_stream_sees_a_new_entry_and_a_rotation_and_is_denied_when_the_last_entry_goes(
+async def test_the_stream_sends_new_entries_and_rotations_and_is_denied_after_the_last_entry(
     mesh: Mesh, spiffe: WorkloadApiClient
 ) -> None:
     seen: queue.Queue[Any] = queue.Queue()
@@ -82,7 +82,7 @@ async def test_its_stream_sees_a_new_entry_and_a_rotation_and_is_denied_when_the
     await asyncio.to_thread(stream.cancel)
 
 
-async def test_its_jwt_bundle_stream_is_denied_when_the_entry_goes(mesh: Mesh, spiffe: WorkloadApiClient) -> None:
+async def test_the_jwt_bundle_stream_is_denied_when_the_entry_is_deleted(mesh: Mesh, spiffe: WorkloadApiClient) -> None:
     seen: queue.Queue[Any] = queue.Queue()
     stream = spiffe.stream_jwt_bundles(seen.put, seen.put, retry_connect=False)
     bundles = await asyncio.to_thread(seen.get, timeout=20)
@@ -92,7 +92,7 @@ async def test_its_jwt_bundle_stream_is_denied_when_the_entry_goes(mesh: Mesh, s
     await asyncio.to_thread(stream.cancel)
 
 
-async def test_it_is_denied_without_an_identity(mesh: Mesh, spiffe: WorkloadApiClient) -> None:
+async def test_a_caller_without_an_identity_is_denied(mesh: Mesh, spiffe: WorkloadApiClient) -> None:
     from spiffe.workloadapi.errors import FetchX509SvidError
 
     await asyncio.to_thread(spiffe.fetch_x509_svid)

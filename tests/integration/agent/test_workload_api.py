@@ -132,7 +132,7 @@ async def test_jwt_bundles_hold_jwt_keys_only(mesh: Mesh, api: SpiffeWorkloadAPI
 # Pushed changes
 
 
-async def test_a_new_entry_is_pushed_and_one_that_goes_is_taken_back(mesh: Mesh, client: WorkloadApiClient) -> None:
+async def test_a_new_entry_is_pushed_and_a_deleted_one_is_withdrawn(mesh: Mesh, client: WorkloadApiClient) -> None:
     async with watching(client) as contexts:
         assert paths(await anext(contexts)) == ["/web"]
         mesh.upstream.put_entry(entry("/db"))
@@ -191,7 +191,7 @@ async def test_a_change_that_concerns_other_workloads_is_not_pushed(mesh: Mesh, 
         assert paths(await anext(contexts)) == ["/web", "/db"]
 
 
-async def test_a_slow_reader_gets_the_newest_state_and_not_all_those_before(mesh: Mesh) -> None:
+async def test_a_slow_reader_gets_only_the_newest_state(mesh: Mesh) -> None:
     # The window is smaller than a message, so the first message is in flight until the client reads.
     many = [
         entry(f"/web-{number}", dns_names=tuple(f"{'x' * 50}-{i}.example.org" for i in range(40)))
@@ -237,7 +237,7 @@ async def test_a_call_without_the_security_header_is_an_invalid_argument(
 
 
 @pytest.mark.parametrize("method", [name for name in CALLS if name != "ValidateJWTSVID"])
-async def test_with_the_header_the_same_call_is_answered(api: SpiffeWorkloadAPIStub, method: str) -> None:
+async def test_a_call_with_the_security_header_is_answered(api: SpiffeWorkloadAPIStub, method: str) -> None:
     assert await CALLS[method](api, HEADER)
 
 
@@ -347,7 +347,7 @@ async def test_the_longest_audience_gets_a_token_that_validates_and_a_longer_one
         await client.fetch_jwt_svids([longest + "x"])
 
 
-async def test_of_two_ids_with_one_hint_the_second_gets_a_token_when_it_is_asked_for(directory: Path) -> None:
+async def test_the_second_of_two_ids_with_one_hint_gets_a_token_on_request(directory: Path) -> None:
     entries = [entry("/a", hint="x"), entry("/b", hint="x")]
     async with agent_at(directory / "agent.sock", *entries) as mesh, WorkloadApiClient(mesh.agent.address) as client:
         assert [svid.spiffe_id.path for svid in await client.fetch_jwt_svids(["db"])] == ["/a"]
@@ -394,7 +394,7 @@ async def test_of_two_ids_with_one_hint_the_second_gets_a_token_when_it_is_asked
         "another's SPIFFE ID",
     ],
 )
-async def test_a_jwt_svid_that_can_not_be_is_refused(
+async def test_an_impossible_jwt_svid_is_refused(
     api: SpiffeWorkloadAPIStub, request_: pb.JWTSVIDRequest, status: Status, message: str
 ) -> None:
     with pytest.raises(GRPCError) as raised:
@@ -402,7 +402,7 @@ async def test_a_jwt_svid_that_can_not_be_is_refused(
     assert (raised.value.status, raised.value.message) == (status, message)
 
 
-async def test_a_token_is_the_same_until_half_of_its_life_is_over(mesh: Mesh, client: WorkloadApiClient) -> None:
+async def test_a_token_is_served_from_the_cache_until_its_half_life(mesh: Mesh, client: WorkloadApiClient) -> None:
     first = await client.fetch_jwt_svids(["db"])
     mesh.clock.advance(149)
     assert await client.fetch_jwt_svids(["db"]) == first
@@ -440,9 +440,7 @@ async def test_a_bad_token_is_an_invalid_argument(mesh: Mesh, client: WorkloadAp
         await client.validate_jwt_svid(token, "web" if wrong == "another audience" else "db")
 
 
-async def test_an_empty_audience_is_no_audience_to_validate_for(
-    client: WorkloadApiClient, api: SpiffeWorkloadAPIStub
-) -> None:
+async def test_an_empty_audience_cannot_be_validated_for(client: WorkloadApiClient, api: SpiffeWorkloadAPIStub) -> None:
     [svid] = await client.fetch_jwt_svids(["db"])
     with pytest.raises(GRPCError, match="audience: wanted the caller's own name, got nothing") as raised:
         await api.ValidateJWTSVID(pb.ValidateJWTSVIDRequest(svid=svid.token), metadata=HEADER, timeout=10)
@@ -475,7 +473,7 @@ class BrokenCa:
         return await self._real.sign_jwt(entry_id, audience)
 
 
-async def test_while_nothing_can_be_signed_callers_are_told_why_and_afterwards_served(
+async def test_callers_get_the_reason_while_signing_fails_and_are_served_afterwards(
     mesh: Mesh, directory: Path
 ) -> None:
 
@@ -500,7 +498,7 @@ async def test_while_nothing_can_be_signed_callers_are_told_why_and_afterwards_s
         assert source.snapshot().svid.spiffe_id == WEB
 
 
-async def test_health_says_what_is_awaited(directory: Path) -> None:
+async def test_health_answers_live_and_ready_and_404_for_other_paths(directory: Path) -> None:
     async with agent_at(directory / "agent.sock", entry("/web"), health=("127.0.0.1", 0)) as mesh:
         port = mesh.agent.health_port
         assert port

@@ -30,7 +30,7 @@ def created(server: ServerProcess, path: str, *more: str) -> dict[str, Any]:
     return entry
 
 
-def test_an_entry_is_created_as_told_shown_counted_updated_and_deleted(server: ServerProcess) -> None:
+def test_an_entry_is_created_shown_counted_updated_and_deleted(server: ServerProcess) -> None:
     made = created(
         server,
         "/one",
@@ -80,7 +80,7 @@ def test_entries_are_found_by_identity_parent_selector_and_hint(server: ServerPr
     server.json("entry", "delete", *(word for one in made for word in ("--entry-id", one["id"])))
 
 
-def test_people_are_told_a_line_for_each_field_that_says_something(server: ServerProcess) -> None:
+def test_text_output_has_a_line_for_each_set_field(server: ServerProcess) -> None:
     made = created(server, "/plain")
 
     shown = server.tell("entry", "show", "--entry-id", made["id"]).out
@@ -164,7 +164,7 @@ def test_people_are_told_a_line_for_each_field_that_says_something(server: Serve
         (("explain",), 2, "Error: wanted one of --pid and --uid; --gid goes with --uid\n"),
     ],
 )
-def test_what_can_not_be_done_is_a_sentence_and_a_code(
+def test_impossible_requests_are_one_sentence_and_an_exit_code(
     server: ServerProcess, arguments: tuple[str, ...], code: int, message: str
 ) -> None:
     told = server.tell(*arguments)
@@ -253,7 +253,7 @@ def test_a_partners_bundle_is_set_listed_and_deleted(server: ServerProcess, tmp_
     assert server.tell("bundle", "list").out == "no bundles\n"
 
 
-def test_a_bundle_comes_from_standard_input_too_and_one_that_is_none_is_refused(server: ServerProcess) -> None:
+def test_a_bundle_is_read_from_standard_input_and_an_invalid_one_is_refused(server: ServerProcess) -> None:
     good = make_authority("partner.test").bundle.to_pem()
 
     refused = server.tell("bundle", "set", "--id", "partner.test", given=b"no certificate")
@@ -284,7 +284,7 @@ def test_a_minted_x509_svid_is_printed_or_written_with_its_key_private(server: S
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_a_minted_x509_svid_that_was_cut_short_is_said_to_be(server: ServerProcess, form: str) -> None:
+def test_a_minted_x509_svid_with_a_shortened_life_gets_a_notice(server: ServerProcess, form: str) -> None:
     asked = ("x509", "mint", "--spiffe-id", "spiffe://example.org/batch", "--output", form, "--ttl")
 
     cut, whole = server.tell(*asked, "100h"), server.tell(*asked, "12h")
@@ -341,9 +341,7 @@ def test_over_mutual_tls_an_identity_marked_admin_may_ask_and_another_may_not(
     )
 
 
-def test_of_two_identities_the_one_named_asks_and_the_other_is_refused(
-    server: ServerProcess, agent: AgentProcess
-) -> None:
+def test_the_named_identity_administers_and_the_other_is_refused(server: ServerProcess, agent: AgentProcess) -> None:
     over_tls = ("entry", "count", "--hint", "nobody's", "--server", server.said["address"])
     first, second = "spiffe://example.org/first", "spiffe://example.org/second"
     with agent.identity("/first"), agent.identity("/second", "--admin"):
@@ -360,7 +358,7 @@ def test_of_two_identities_the_one_named_asks_and_the_other_is_refused(
     )
 
 
-def test_an_identity_to_ask_as_is_refused_on_the_admin_socket(server: ServerProcess) -> None:
+def test_an_identity_option_is_refused_on_the_admin_socket(server: ServerProcess) -> None:
     told = server.tell("entry", "count", "--as", "spiffe://example.org/operator")
 
     assert (told.code, told.out) == (2, "")
@@ -369,7 +367,7 @@ def test_an_identity_to_ask_as_is_refused_on_the_admin_socket(server: ServerProc
     )
 
 
-def test_nobody_at_the_admin_socket_is_told_with_its_path(tmp_path: Path) -> None:
+def test_an_absent_admin_socket_is_reported_with_its_path(tmp_path: Path) -> None:
     told = tell("entry", "count", "--socket", tmp_path / "admin.sock")
 
     assert (told.code, told.out) == (1, "")
@@ -405,7 +403,7 @@ def test_a_servers_file_is_validated_and_a_running_one_is_ready(server: ServerPr
 
 @pytest.mark.parametrize("verb", ["run", "validate", "healthcheck"])
 @pytest.mark.parametrize("group", ["server", "agent"])
-def test_a_file_that_is_not_there_or_says_nonsense_is_told(tmp_path: Path, group: str, verb: str) -> None:
+def test_a_missing_or_malformed_file_is_a_clear_error(tmp_path: Path, group: str, verb: str) -> None:
     absent, wrong = tmp_path / "absent.yaml", tmp_path / "wrong.yaml"
     wrong.write_text("colour: red\n")
 
@@ -465,7 +463,7 @@ def parented(path: str) -> tuple[str, ...]:
     return ("--spiffe-id", f"spiffe://example.org{path}", "--parent-id", NODE)
 
 
-def test_explain_does_not_take_an_entry_for_a_match_that_no_agent_reaches(server: ServerProcess) -> None:
+def test_explain_reports_no_match_for_an_entry_that_no_agent_reaches(server: ServerProcess) -> None:
     lost = server.json("entry", "create", *parented("/lost"), "--selector", "unix:uid:4242")
 
     told = server.tell("explain", "--uid", "4242", "--gid", "7")
@@ -488,7 +486,7 @@ def test_explain_takes_a_uid_without_a_name_and_says_that_its_group_is_unknown(s
     assert json.loads(in_json.err) == {"notice": said}
 
 
-def test_explain_for_one_agent_tells_entries_of_others_apart(server: ServerProcess, agent: AgentProcess) -> None:
+def test_explain_for_one_agent_distinguishes_entries_of_others(server: ServerProcess, agent: AgentProcess) -> None:
     uid, other_agent = str(os.getuid()), "spiffe://example.org/meshtls/agent/join_token/other"
     lost = server.json(
         *("entry", "create", "--spiffe-id", "spiffe://example.org/elsewhere", "--parent-id", other_agent),
@@ -509,7 +507,7 @@ def test_explain_for_one_agent_tells_entries_of_others_apart(server: ServerProce
     assert (unknown.code, unknown.err) == (1, f"meshtls: agent {UNKNOWN}: no agent has this ID\n")
 
 
-def test_create_warns_of_what_no_agent_can_serve_and_refuses_it_when_strict(
+def test_create_warns_of_entries_that_no_agent_can_serve_and_strict_refuses_them(
     server: ServerProcess, agent: AgentProcess
 ) -> None:
     lost = (*parented("/lost"), "--selector", "unix:uid:7", "--selector", "aws:id:1")
@@ -571,7 +569,7 @@ class TestManyEntries:
         assert (told.code, told.out) == (0, "deleted 3 of 3 entries\n")
         assert self.paths(server) == []
 
-    def test_of_entries_each_for_itself_those_that_can_be_made_are_made(self, server: ServerProcess) -> None:
+    def test_valid_entries_of_a_batch_are_created_beside_invalid_ones(self, server: ServerProcess) -> None:
         server.tell("entry", "create", "--data", "-", given=self.document("/m2"))
         given = self.document("/m1", "/m2", "/m3")
 
@@ -587,7 +585,7 @@ class TestManyEntries:
             self.clear(server)
 
     @pytest.mark.parametrize("verb", ["create", "update", "delete"])
-    def test_all_or_none_changes_nothing_where_one_can_not_be_done(self, server: ServerProcess, verb: str) -> None:
+    def test_all_or_none_changes_nothing_when_one_change_fails(self, server: ServerProcess, verb: str) -> None:
         server.tell("entry", "create", "--data", "-", given=self.document("/m2"))
         [present] = server.json("entry", "show", "--parent-id", NODE)["entries"]
         given = {
@@ -640,7 +638,7 @@ class TestManyEntries:
             ),
         ],
     )
-    def test_bad_input_is_a_sentence_and_a_code(
+    def test_bad_input_is_one_sentence_and_an_exit_code(
         self, server: ServerProcess, arguments: tuple[str, ...], given: bytes, code: int, message: str
     ) -> None:
         told = server.tell("entry", *arguments, given=given)

@@ -113,7 +113,7 @@ def test_zsh_completes_a_verb(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_help_says_how_a_script_is_installed(shell: str) -> None:
+def test_help_shows_how_to_install_the_completion_script(shell: str) -> None:
     done = meshtls("completion", "--help")
 
     assert done.returncode == 0

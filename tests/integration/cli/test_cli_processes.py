@@ -92,7 +92,7 @@ def test_plaintext_is_refused_and_the_call_beside_it_is_not(mesh: Mesh) -> None:
     assert fetch(mesh.ports["a_app"], "/call") == {"app": "a", "called": {"app": "b", "path": "/"}}
 
 
-def test_the_healthchecks_say_ready_and_then_not(mesh: Mesh) -> None:
+def test_the_healthchecks_report_ready_and_then_not_ready(mesh: Mesh) -> None:
     checks = [
         ("ca", "healthcheck", "--config", mesh.file("ca")),
         ("sidecar", "healthcheck", "--config", mesh.file("a")),
@@ -152,7 +152,7 @@ def test_a_sidecar_waits_for_its_ca_and_says_so(tmp_path: Path) -> None:
             assert sidecar.stop() == 0
 
 
-def test_a_sidecar_whose_uid_the_ca_does_not_know_is_told_so_by_both(tmp_path: Path) -> None:
+def test_a_sidecar_with_an_unknown_uid_is_refused_and_both_logs_say_why(tmp_path: Path) -> None:
     two_sidecars(tmp_path, ids=(WEB, WEB), extra=f"identity: {{workload_api: unix://{tmp_path / 'ca.sock'}}}\n")
     write_ca(tmp_path, os.getuid() + 1)
     with started("ca", "serve", "--config", tmp_path / "ca.yaml") as ca:
@@ -165,7 +165,7 @@ def test_a_sidecar_whose_uid_the_ca_does_not_know_is_told_so_by_both(tmp_path: P
         assert ca.stop() == 0
 
 
-def test_programs_are_told_by_json_that_each_serves(tmp_path: Path) -> None:
+def test_up_reports_each_serving_process_as_json(tmp_path: Path) -> None:
     ports = two_sidecars(tmp_path, ids=(WEB, WEB), extra=f"identity: {{workload_api: unix://{tmp_path / 'ca.sock'}}}\n")
     write_ca(tmp_path, os.getuid())
     listen = f"127.0.0.1:{ports['a_app']}"
@@ -204,7 +204,7 @@ def test_an_app_whose_port_is_taken_says_so() -> None:
     assert done.stderr.startswith(f"meshtls: app a: wanted to listen on 127.0.0.1:{port}: ")
 
 
-def test_a_sidecar_whose_access_log_can_not_be_written_goes_on_serving_and_says_so_once(tmp_path: Path) -> None:
+def test_a_sidecar_whose_access_log_cannot_be_written_goes_on_serving_and_says_so_once(tmp_path: Path) -> None:
     identity = f"identity: {{workload_api: unix://{tmp_path / 'ca.sock'}}}\n"
     ports = two_sidecars(tmp_path, ids=(WEB, WEB), extra=identity)
     write_ca(tmp_path, os.getuid())

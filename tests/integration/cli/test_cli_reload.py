@@ -45,7 +45,7 @@ def life(socket: Path) -> int:
     return int((ends - begins - BACKDATE).total_seconds())
 
 
-def test_a_server_takes_over_what_it_can_and_names_what_needs_a_restart(
+def test_a_server_reloads_live_keys_and_names_those_that_need_a_restart(
     tmp_path: Path, reload: Callable[[Process], None]
 ) -> None:
     file, socket = tmp_path / "server.yaml", tmp_path / "admin.sock"
@@ -74,7 +74,7 @@ def test_a_server_takes_over_what_it_can_and_names_what_needs_a_restart(
         assert process.stop() == 0
 
 
-def test_a_server_takes_over_its_node_attestors(tmp_path: Path) -> None:
+def test_a_server_reloads_its_node_attestors(tmp_path: Path) -> None:
     file, socket = tmp_path / "server.yaml", tmp_path / "admin.sock"
     text = f"trust_domain: example.org\nbind_port: 0\ndata_dir: {tmp_path / 'data'}\nsocket_path: {socket}\n"
     file.write_text(text)
@@ -94,7 +94,7 @@ def test_a_server_takes_over_its_node_attestors(tmp_path: Path) -> None:
         assert process.stop() == 0
 
 
-def test_a_log_level_is_taken_over(tmp_path: Path) -> None:
+def test_a_log_level_is_reloaded(tmp_path: Path) -> None:
     file = tmp_path / "server.yaml"
     text = f"trust_domain: example.org\nbind_port: 0\ndata_dir: {tmp_path / 'data'}\nlog_level: {{}}\n"
     file.write_text(text.format("ERROR"))
@@ -120,7 +120,7 @@ def ended(connection: socket.socket) -> None:
             pass
 
 
-def test_limits_are_taken_over_by_listeners_that_serve(tmp_path: Path) -> None:
+def test_reloaded_limits_apply_to_running_listeners(tmp_path: Path) -> None:
     file, place = tmp_path / "server.yaml", tmp_path / "admin.sock"
     text = f"trust_domain: example.org\nbind_port: 0\ndata_dir: {tmp_path / 'data'}\nsocket_path: {place}\n"
     file.write_text(text)
@@ -144,7 +144,7 @@ async def names(socket: Path) -> list[str]:
         return [str(svid.spiffe_id) for svid in (await client.fetch_x509_context()).svids]
 
 
-def test_a_ca_takes_over_who_is_whom(tmp_path: Path, reload: Callable[[Process], None]) -> None:
+def test_a_ca_reloads_the_mapping_of_uids_to_services(tmp_path: Path, reload: Callable[[Process], None]) -> None:
     file, socket = tmp_path / "ca.yaml", tmp_path / "ca.sock"
     text = "trust_domain: example.org\nsocket_path: {}\nidentities: [{{uid: {}, spiffe_id: 'spiffe://{}'}}]\n"
     file.write_text(text.format(socket, os.getuid(), "example.org/a"))

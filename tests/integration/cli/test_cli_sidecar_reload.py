@@ -138,7 +138,7 @@ def test_sighup_has_the_file_read_at_once_and_ends_nothing(pair: Pair) -> None:
     assert pair.b.stop() == 0
 
 
-def test_an_invalid_file_is_told_and_what_ran_goes_on(pair: Pair) -> None:
+def test_an_invalid_file_is_reported_and_the_present_configuration_stays(pair: Pair) -> None:
     pair.rewrite("allow:", "alow:")
     line = pair.b.line("the configuration in use stays")
     assert f"{pair.file}, line " in line
@@ -157,7 +157,7 @@ def test_an_invalid_file_is_told_and_what_ran_goes_on(pair: Pair) -> None:
     assert pair.b.stop() == 0
 
 
-def test_a_worker_that_is_made_later_has_the_configuration_of_now(pair: Pair) -> None:
+def test_a_worker_forked_later_has_the_present_configuration(pair: Pair) -> None:
     pair.rewrite(f'allow: ["{WEB}"]', f'allow: ["{OTHER}"]')
     pair.b.line("in use from now on")
     pair.file.write_text("no sidecar's file\n")

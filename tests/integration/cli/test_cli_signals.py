@@ -97,7 +97,7 @@ def _reads(pid: int, file: Path) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("more", [(), ("and waits",)], ids=["a thread", "the work itself"])
-def test_what_does_not_stop_in_time_is_ended(number: signal.Signals, more: tuple[str, ...]) -> None:
+def test_a_process_that_does_not_stop_in_time_is_killed(number: signal.Signals, more: tuple[str, ...]) -> None:
     with running(sys.executable, "-c", STUCK, "0.5", *more) as process:
         assert line_of(process) == "serving"
         process.send_signal(number)

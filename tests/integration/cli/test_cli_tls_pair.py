@@ -55,7 +55,7 @@ def call(agent: AgentProcess, address: str, expect: str, *more: str) -> Told:
     return agent.tell("tls-client", "--connect", address, "--expect", expect, *more)
 
 
-def test_both_ends_say_who_the_other_is_and_the_server_says_hello(agent: AgentProcess) -> None:
+def test_both_commands_print_the_peers_id_and_the_client_the_greeting(agent: AgentProcess) -> None:
     with agent.identity("/service-b"), serving(agent, "--allow", B) as (server, said):
         told = call(agent, said["address"], B, "--output", "json")
         seen = event(server, "connection")
@@ -111,7 +111,9 @@ def test_several_clients_are_allowed_in_either_way(agent: AgentProcess, allowed:
         (("--allow", A, "--output", "json", B), f"Got unexpected extra argument ({B})"),
     ],
 )
-def test_who_is_none_to_allow_is_refused(agent: AgentProcess, arguments: tuple[str, ...], message: str) -> None:
+def test_allow_rejects_a_value_that_is_not_a_spiffe_id(
+    agent: AgentProcess, arguments: tuple[str, ...], message: str
+) -> None:
     told = agent.tell("tls-server", "--listen", ANYWHERE, *arguments)
 
     assert (told.code, told.out) == (2, "")
@@ -172,7 +174,7 @@ def as_user(uid: int, agent: AgentProcess, *arguments: str) -> Iterator[subproce
             process.kill()
 
 
-def test_an_address_that_is_taken_and_one_where_nobody_answers_are_told(agent: AgentProcess) -> None:
+def test_an_address_in_use_and_an_unanswered_address_are_clear_errors(agent: AgentProcess) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with agent.identity("/service-b"):
@@ -185,7 +187,7 @@ def test_an_address_that_is_taken_and_one_where_nobody_answers_are_told(agent: A
     assert absent.err.startswith(f"meshtls: {address}: could not connect: ")
 
 
-def test_who_is_allowed_and_who_is_expected_have_to_be_said(agent: AgentProcess) -> None:
+def test_allow_and_the_expected_peer_are_required(agent: AgentProcess) -> None:
     server, client = agent.tell("tls-server"), agent.tell("tls-client")
 
     assert (server.code, client.code) == (2, 2)

@@ -137,7 +137,7 @@ def test_events_can_be_read_by_a_program_and_ctrl_c_drains(mesh: tuple[str, ...]
         ),
     ],
 )
-def test_a_directory_that_makes_no_mesh_is_told(
+def test_a_directory_without_a_mesh_is_a_clear_error(
     mesh: tuple[str, ...], tmp_path: Path, change: object, message: str
 ) -> None:
     assert callable(change)
@@ -148,7 +148,7 @@ def test_a_directory_that_makes_no_mesh_is_told(
     assert (done.returncode, done.stderr) == (2, f"meshtls: {tmp_path / 'sidecars'}: {message}\n")
 
 
-def test_a_port_that_is_taken_is_told(mesh: tuple[str, ...], tmp_path: Path) -> None:
+def test_a_port_in_use_is_a_clear_error(mesh: tuple[str, ...], tmp_path: Path) -> None:
     port = int((tmp_path / "sidecars" / "a.yaml").read_text().split("127.0.0.1:")[1].split('"')[0])
     with socket.create_server(("127.0.0.1", port)):
         done = meshtls("up", "--once", *mesh)

@@ -27,7 +27,7 @@ def server_file(tmp_path: Path) -> Path:
     return file
 
 
-def test_what_a_servers_file_names_is_looked_at_and_nothing_is_made(server_file: Path) -> None:
+def test_validate_checks_the_paths_in_a_servers_file_and_creates_nothing(server_file: Path) -> None:
     before = sorted(server_file.parent.iterdir())
 
     told = tell("server", "validate", "--config", server_file, "--output", "json")
@@ -38,7 +38,7 @@ def test_what_a_servers_file_names_is_looked_at_and_nothing_is_made(server_file:
     assert sorted(server_file.parent.iterdir()) == before
 
 
-def test_a_running_servers_schema_is_told(server: ServerProcess) -> None:
+def test_validate_reports_a_running_servers_schema(server: ServerProcess) -> None:
     found = tell("server", "validate", "--config", server.config, "--output", "json").json
 
     assert found["schema"] == found["wanted_schema"]
@@ -64,7 +64,7 @@ def newer_schema(directory: Path) -> str:
 
 
 @pytest.mark.parametrize("spoil", [no_authorities, no_certificate, newer_schema])
-def test_validate_refuses_what_run_refuses(server_file: Path, spoil: Callable[[Path], str]) -> None:
+def test_validate_refuses_every_file_that_run_refuses(server_file: Path, spoil: Callable[[Path], str]) -> None:
     message = spoil(server_file.parent)
 
     validated, run = (tell("server", verb, "--config", server_file) for verb in ("validate", "run"))
@@ -84,7 +84,7 @@ def agents_file(directory: Path) -> Path:
     return file
 
 
-def test_an_agents_earlier_svid_is_looked_at_and_one_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_an_agents_stored_svid_is_checked_and_an_invalid_one_is_refused(tmp_path: Path) -> None:
     file, kept = agents_file(tmp_path), tmp_path / "data" / "agent-svid.pem"
 
     fresh = tell("agent", "validate", "--config", file, "--output", "json")
@@ -101,7 +101,7 @@ def test_an_agents_earlier_svid_is_looked_at_and_one_that_is_none_is_refused(tmp
 
 
 @pytest.mark.parametrize("level", ["TRACE", "DEBUG"])
-def test_a_log_level_that_an_agent_takes_for_another_is_told_by_validate_and_run(tmp_path: Path, level: str) -> None:
+def test_validate_and_run_report_a_log_level_that_the_agent_maps_to_another(tmp_path: Path, level: str) -> None:
     file = agents_file(tmp_path)
     [port] = free_ports(1)  # nobody is there
     file.write_text(

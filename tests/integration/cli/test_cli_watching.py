@@ -84,7 +84,7 @@ async def test_files_are_kept_up_to_date_while_a_program_that_was_told_hangs(
     assert program.told == [first.svid.serial]
 
 
-async def test_files_that_could_not_be_written_for_a_while_are_logged_and_written_after_it(
+async def test_temporary_write_failures_are_logged_and_the_files_written_later(
     authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second = (context_for(authority, "/web") for _ in range(2))
@@ -124,7 +124,7 @@ async def test_the_next_svid_is_written_at_once_where_the_last_one_could_not_be(
 
 
 @pytest.mark.parametrize(("parent", "ends"), [("file", True), ("directory", False)])
-async def test_where_nothing_was_ever_written_what_only_people_can_mend_ends_the_watch(
+async def test_a_permanent_write_error_before_the_first_write_ends_the_watch(
     authority: Authority, tmp_path: Path, parent: str, ends: bool
 ) -> None:
     (tmp_path / "file").touch()

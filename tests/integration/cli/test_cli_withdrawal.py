@@ -45,7 +45,7 @@ def ended(connection: socket.socket) -> bool:
         return True
 
 
-def test_a_deleted_entry_stops_the_sidecars_and_one_made_again_heals_them(agent: AgentProcess, tmp_path: Path) -> None:
+def test_deleting_an_entry_stops_the_sidecars_and_recreating_it_heals_them(agent: AgentProcess, tmp_path: Path) -> None:
     server = agent.server
 
     def make_entry() -> str:

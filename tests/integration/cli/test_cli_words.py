@@ -22,7 +22,7 @@ inbound:
 """
 
 
-def test_a_good_file_is_told_back(tmp_path: Path) -> None:
+def test_a_good_file_is_summarized(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text(GOOD)
 
@@ -38,7 +38,7 @@ def test_a_good_file_is_told_back(tmp_path: Path) -> None:
     )
 
 
-def test_a_good_file_is_told_to_programs(tmp_path: Path) -> None:
+def test_a_good_file_is_summarized_as_json(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text(GOOD)
 
@@ -88,7 +88,7 @@ def test_a_good_file_is_told_to_programs(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_bad_file_is_told_with_the_place_and_what_was_wanted(tmp_path: Path, text: str, message: str) -> None:
+def test_a_bad_file_is_an_error_with_its_line_and_the_expected_value(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "a.yaml"
     file.write_text(text)
 
@@ -101,7 +101,7 @@ def test_a_bad_file_is_told_with_the_place_and_what_was_wanted(tmp_path: Path, t
     )
 
 
-def test_a_healthcheck_asks_for_the_address_to_ask(tmp_path: Path) -> None:
+def test_a_healthcheck_without_an_address_asks_for_one(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text(GOOD)
 
@@ -131,7 +131,7 @@ def test_a_sidecar_without_an_identity_asks_where_its_workload_api_is(
 @pytest.mark.parametrize(
     "verb", [("sidecar", "run"), ("sidecar", "healthcheck"), ("ca", "serve"), ("ca", "healthcheck")]
 )
-def test_every_verb_with_a_file_says_that_it_is_not_there(tmp_path: Path, verb: tuple[str, str]) -> None:
+def test_every_verb_with_a_file_reports_a_missing_file(tmp_path: Path, verb: tuple[str, str]) -> None:
     file = tmp_path / "none.yaml"
 
     done = meshtls(*verb, "--config", file)
@@ -159,14 +159,14 @@ def test_every_verb_with_a_file_says_that_it_is_not_there(tmp_path: Path, verb: 
         (("dance",), "Error: No such command 'dance'.\n"),
     ],
 )
-def test_a_bad_command_line_is_told(arguments: tuple[str, ...], words: str) -> None:
+def test_a_bad_command_line_is_a_usage_error(arguments: tuple[str, ...], words: str) -> None:
     done = meshtls(*arguments)
 
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.endswith(words)
 
 
-def test_the_version_is_told() -> None:
+def test_version_prints_the_version() -> None:
     done = meshtls("--version")
 
     assert done.returncode == 0
@@ -196,7 +196,7 @@ for name in ("aiosqlite", "alembic", "asyncpg", "sqlalchemy"):
 
 
 @pytest.mark.parametrize("verb", ["run", "validate", "healthcheck"])
-def test_a_verb_of_the_server_says_what_to_install_where_that_is_missing(tmp_path: Path, verb: str) -> None:
+def test_a_server_verb_without_its_extra_says_what_to_install(tmp_path: Path, verb: str) -> None:
     file = tmp_path / "server.yaml"
     file.write_text("trust_domain: example.org\n")
     program = f"{BARE}from meshtls.cli.main import main; main(['server', {verb!r}, '--config', {str(file)!r}])"

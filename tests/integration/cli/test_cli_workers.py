@@ -53,7 +53,7 @@ def test_workers_share_the_address_and_one_that_dies_is_replaced(tmp_path: Path)
         assert b.stop() == 0
 
 
-def test_workers_can_not_share_a_port_that_each_would_choose_for_itself(tmp_path: Path) -> None:
+def test_workers_cannot_share_a_port_that_each_would_choose_for_itself(tmp_path: Path) -> None:
     two_sidecars(tmp_path, ids=(WEB, WEB))
     file = tmp_path / "a.yaml"
     file.write_text(re.sub(r'listen: "127.0.0.1:\d+"', 'listen: "127.0.0.1:0"', file.read_text()))

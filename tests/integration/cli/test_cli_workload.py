@@ -47,7 +47,7 @@ def names(directory: Path) -> set[str]:
     return {path.name for path in directory.iterdir()}
 
 
-def test_fetch_x509_tells_who_we_are_and_never_the_key(agent: AgentProcess) -> None:
+def test_fetch_x509_prints_the_identity_and_never_the_key(agent: AgentProcess) -> None:
     with agent.identity("/web", "--hint", "internal"):
         text, document = agent.tell("fetch", "x509"), agent.tell("fetch", "x509", "--output", "json")
 
@@ -76,7 +76,7 @@ def test_fetch_x509_writes_the_set_with_the_key_private(agent: AgentProcess, tmp
     assert "BEGIN PRIVATE KEY" in (directory / "key.pem").read_text()
 
 
-def test_a_process_without_an_entry_gets_nothing_and_is_told(agent: AgentProcess, tmp_path: Path) -> None:
+def test_a_process_without_an_entry_gets_permission_denied(agent: AgentProcess, tmp_path: Path) -> None:
     told = agent.tell("fetch", "x509", "--write", tmp_path / "svid")
 
     assert (told.code, told.out) == (1, "")
@@ -108,7 +108,7 @@ def test_a_fetched_token_is_valid_for_its_audience_and_no_other_and_not_when_cha
     assert "its signature was not made by" in changed.json["reason"]
 
 
-def test_a_token_for_one_of_several_identities_is_that_ones(agent: AgentProcess) -> None:
+def test_a_token_requested_for_one_of_several_identities_is_for_that_identity(agent: AgentProcess) -> None:
     with agent.identity("/web"), agent.identity("/api"):
         all_of_them = agent.tell("fetch", "jwt", "--audience", "db", "--output", "json").json["svids"]
         [one] = agent.tell("fetch", "jwt", "--audience", "db", "--spiffe-id", WEB, "--output", "json").json["svids"]
@@ -144,7 +144,7 @@ def test_fetched_bundles_have_both_kinds_of_authorities_of_each_trust_domain(
     assert set(own.x509_authorities).isdisjoint(partner.x509_authorities)
 
 
-def test_watch_writes_each_rotation_and_tells_a_program_where_it_is(agent: AgentProcess, tmp_path: Path) -> None:
+def test_watch_writes_each_rotation_and_passes_the_paths_to_a_program(agent: AgentProcess, tmp_path: Path) -> None:
     program = "sh -c 'echo told $MESHTLS_SPIFFE_ID $MESHTLS_SVID_SERIAL $MESHTLS_KEY_FILE'"
     with (
         agent.identity("/web") as entry_id,
@@ -228,7 +228,7 @@ def test_watch_signals_a_program_at_each_svid(agent: AgentProcess, tmp_path: Pat
         (("--signal", "HUP", "--pid-file", "/dev/null"), "/dev/null: wanted a process ID, got ''"),
     ],
 )
-def test_a_program_that_can_not_be_told_is_logged_and_told_of_the_next_one(
+def test_a_program_that_cannot_be_notified_is_logged_and_notified_of_the_next_svid(
     agent: AgentProcess, arguments: tuple[str, ...], complaint: str
 ) -> None:
     with agent.identity("/web") as entry_id, watching(agent, *arguments) as process:
@@ -237,14 +237,14 @@ def test_a_program_that_can_not_be_told_is_logged_and_told_of_the_next_one(
         process.line(complaint)
 
 
-def test_watch_waits_for_an_identity_and_says_what_it_waits_for(agent: AgentProcess) -> None:
+def test_watch_waits_for_an_identity_and_prints_why(agent: AgentProcess) -> None:
     with watching(agent) as process:
         process.line("PERMISSION_DENIED: no identity issued")
         with agent.identity("/web"):
             assert next_svid(process)["spiffe_id"] == WEB
 
 
-def test_watch_ends_where_its_files_can_not_be_written(agent: AgentProcess, tmp_path: Path) -> None:
+def test_watch_ends_where_its_files_cannot_be_written(agent: AgentProcess, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     command = ("watch", "--workload-socket", agent.socket, "--write", tmp_path / "file" / "svid")
     with agent.identity("/web"), started(*command) as process:
@@ -289,7 +289,9 @@ def test_watch_ends_on_ctrl_c(agent: AgentProcess) -> None:
         (("fetch", "x509"), "no Workload API address: set SPIFFE_ENDPOINT_SOCKET, or give an address; "),
     ],
 )
-def test_a_bad_command_line_is_told(arguments: tuple[str, ...], words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bad_command_line_is_a_usage_error(
+    arguments: tuple[str, ...], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("SPIFFE_ENDPOINT_SOCKET", raising=False)
     told = tell(*arguments)
 
@@ -305,7 +307,7 @@ def test_the_workload_socket_is_taken_from_the_environment(
         assert tell("fetch", "x509").code == 0
 
 
-def test_nobody_at_the_workload_socket_is_told(tmp_path: Path) -> None:
+def test_an_absent_workload_socket_is_reported(tmp_path: Path) -> None:
     told = tell("fetch", "bundles", "--workload-socket", tmp_path / "a.sock")
 
     assert (told.code, told.out) == (1, "")
@@ -351,7 +353,7 @@ def test_explain_names_the_process_that_asks(agent: AgentProcess) -> None:
     assert f"\nidentities\n  {WEB} (entry " in told.out
 
 
-def test_explain_says_that_a_process_is_no_more(agent: AgentProcess) -> None:
+def test_explain_reports_an_ended_process(agent: AgentProcess) -> None:
     with subprocess.Popen(["true"]) as ended:
         ended.wait()
         told = agent.server.tell("explain", "--pid", str(ended.pid))

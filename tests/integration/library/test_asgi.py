@@ -61,7 +61,7 @@ async def call(app: Any, scope: dict[str, Any]) -> list[MutableMapping[str, Any]
 
 
 @pytest.mark.parametrize("http", [None, H11Protocol], ids=["httptools or h11", "h11"])
-async def test_the_application_is_told_who_calls(mesh: Mesh, http: type[asyncio.Protocol] | None) -> None:
+async def test_the_application_sees_the_caller(mesh: Mesh, http: type[asyncio.Protocol] | None) -> None:
     context = server_context(mesh.source("server"), authorize_any())
     config = peer_config(whoami, context, log_config=None, **({"http": http} if http else {}))
     async with running(config) as address:
@@ -103,7 +103,7 @@ async def test_the_example_served_without_our_protocol_forbids_all() -> None:
 
 
 @pytest.mark.parametrize("setting", [{"ssl_certfile": "cert.pem"}, {"workers": 2}, {"reload": True}, {"uds": "a.sock"}])
-def test_settings_that_go_round_the_context_are_refused(mesh: Mesh, setting: dict[str, Any]) -> None:
+def test_settings_that_bypass_the_context_are_refused(mesh: Mesh, setting: dict[str, Any]) -> None:
     context = server_context(mesh.source("server"), authorize_any())
     with pytest.raises(ConfigError) as refused:
         peer_config(whoami, context, **setting)
@@ -119,7 +119,7 @@ class TestRequirePeer:
         assert (await call(RequirePeer(whoami), scope))[1]["body"] == b"spiffe://example.org/web"
 
     @pytest.mark.parametrize("state", [None, {}, {PEER: None}, {PEER: "spiffe://example.org/web"}])
-    async def test_a_request_without_one_is_forbidden(self, state: dict[str, object] | None) -> None:
+    async def test_a_request_without_a_peer_is_forbidden(self, state: dict[str, object] | None) -> None:
         sent = await call(RequirePeer(whoami), {"type": "http", "state": state})
         assert sent[0]["status"] == 403
 
@@ -144,7 +144,7 @@ def test_asking_a_scope_without_a_peer_names_what_to_do() -> None:
 
 
 class TestVerifiedPeer:
-    async def test_httpx_can_say_who_answered(self, mesh: Mesh) -> None:
+    async def test_httpx_responses_carry_the_peers_id(self, mesh: Mesh) -> None:
         answering = server_context(mesh.source("server"), authorize_any())
         asking = client_context(mesh.source("client"), authorize_any())
         async with served(uvicorn_server.serving, answering) as address:

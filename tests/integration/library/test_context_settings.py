@@ -58,7 +58,7 @@ def context(request: pytest.FixtureRequest, mesh: Mesh) -> RotatingContext:
 
 
 @pytest.mark.parametrize("name", KEPT)
-def test_a_setting_reads_as_it_is_for_every_connection_and_may_be_said_again(
+def test_a_context_setting_reads_the_same_for_every_connection_and_may_be_repeated(
     context: RotatingContext, name: str
 ) -> None:
     assert getattr(context, name) == KEPT[name]
@@ -66,7 +66,7 @@ def test_a_setting_reads_as_it_is_for_every_connection_and_may_be_said_again(
 
 
 @pytest.mark.parametrize("name", WEAKER)
-def test_a_setting_that_would_be_weaker_or_without_effect_is_refused(context: RotatingContext, name: str) -> None:
+def test_a_context_setting_that_weakens_or_has_no_effect_is_refused(context: RotatingContext, name: str) -> None:
     with pytest.raises(ValueError, match=f"^{name} = .*: this context keeps ") as refused:
         setattr(context, name, WEAKER[name])
     assert str(refused.value).endswith(
@@ -76,7 +76,7 @@ def test_a_setting_that_would_be_weaker_or_without_effect_is_refused(context: Ro
     assert getattr(context, name) == KEPT[name]
 
 
-def test_options_can_be_said_again_and_not_be_taken_away(context: RotatingContext) -> None:
+def test_context_options_can_be_repeated_and_not_removed(context: RotatingContext) -> None:
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_TICKET
     with pytest.raises(ValueError, match="^options = "):
         context.options &= ~ssl.OP_NO_TICKET
@@ -90,13 +90,15 @@ def test_a_call_that_would_set_identity_or_trust_is_refused(context: RotatingCon
     assert str(refused.value) == message
 
 
-def test_its_store_shows_the_bundles_authorities_and_our_own_intermediate(context: RotatingContext, mesh: Mesh) -> None:
+def test_the_contexts_store_shows_the_bundles_authorities_and_our_intermediate(
+    context: RotatingContext, mesh: Mesh
+) -> None:
     assert context.cert_store_stats()["x509_ca"] == 2
     intermediate = context.contexts.source.snapshot().svid.chain[1].public_bytes(Encoding.DER)
     assert set(context.get_ca_certs(binary_form=True)) == {mesh.bundle.to_der(), intermediate}
 
 
-def test_saying_the_same_alpn_for_each_connection_does_not_build_the_context_anew(context: RotatingContext) -> None:
+def test_repeating_the_same_alpn_does_not_rebuild_the_context(context: RotatingContext) -> None:
     context.set_alpn_protocols(["http/1.1"])
     first = context.contexts.current()
     context.set_alpn_protocols(["http/1.1"])
@@ -111,7 +113,7 @@ def test_the_other_sides_connections_are_refused(context: RotatingContext) -> No
         context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=wanted == "client")
 
 
-def test_the_context_itself_would_accept_nobody_if_its_own_hooks_were_bypassed(mesh: Mesh) -> None:
+def test_a_context_whose_hooks_are_bypassed_accepts_nobody(mesh: Mesh) -> None:
     bypassed = client_context(mesh.source("client"), authorize_any())
     there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = ssl.SSLContext.wrap_bio(bypassed, back, there)

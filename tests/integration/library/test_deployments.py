@@ -103,7 +103,7 @@ def process_of(answer: tuple[int, str]) -> int:
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("name", TELLS_THE_PEER)
-def test_the_application_is_told_the_peer_and_forbids_another(mesh: Mesh, name: str) -> None:
+def test_the_application_sees_the_peer_and_forbids_another(mesh: Mesh, name: str) -> None:
     with running(SERVERS[name], mesh.workload_api("server")) as url:
         status, text = get(mesh.source("client"), url)
         assert (status, "hello spiffe://example.org/client from process" in text) == (200, True), text

@@ -59,7 +59,7 @@ async def test_a_client_of_another_id_is_denied_before_the_handler_runs(mesh: Me
     )
 
 
-async def test_a_partners_ca_can_not_mint_our_ids_though_its_bundle_is_known(mesh: Mesh) -> None:
+async def test_a_partners_ca_cannot_mint_our_ids_though_its_bundle_is_known(mesh: Mesh) -> None:
     partner = make_authority("partner.test")
     minted = mint_raw(partner, Leaf(uris=(str(mesh.id("client")),)))
     impostor = ConstantSource(X509Context(1, (minted,), BundleSet([mesh.bundle])))

@@ -53,7 +53,7 @@ def wrapped(context: ssl.SSLContext, *, handshake: bool = True) -> closing[ssl.S
 
 
 @pytest.mark.parametrize("connect", CONNECTS, ids=["connect", "connect_ex"])
-def test_it_presents_the_svid_of_the_moment_of_connect(connect: Connect) -> None:
+def test_a_late_socket_presents_the_svid_of_the_moment_of_connect(connect: Connect) -> None:
     source = Swapping(context_for(OURS, "/web"))
     with serving() as address, wrapped(client_context(source, authorize_id("spiffe://example.org/db"))) as tls:
         source.now = second = context_for(OURS, "/web")
@@ -61,7 +61,7 @@ def test_it_presents_the_svid_of_the_moment_of_connect(connect: Connect) -> None
         assert tls.recv(99).decode() == second.svid.serial
 
 
-def test_it_trusts_whom_we_trust_at_the_moment_of_connect() -> None:
+def test_a_late_socket_uses_the_bundles_of_the_moment_of_connect() -> None:
     source = Swapping(context_for(OURS, "/web"))
     context = client_context(source, authorize_any())
     with serving() as address, wrapped(context) as good, wrapped(context) as late:
@@ -71,7 +71,7 @@ def test_it_trusts_whom_we_trust_at_the_moment_of_connect() -> None:
             late.connect(address)
 
 
-def test_a_judge_that_was_asked_too_early_is_not_asked_again() -> None:
+def test_a_verifier_asked_too_early_is_not_asked_again() -> None:
     source = Swapping(context_for(OURS, "/web"))
     with serving() as address, wrapped(client_context(source, authorize_any())) as tls:
         with pytest.raises(OSError, match="not connected") as early:
@@ -83,7 +83,7 @@ def test_a_judge_that_was_asked_too_early_is_not_asked_again() -> None:
 
 
 @pytest.mark.parametrize("connect", CONNECTS, ids=["connect", "connect_ex"])
-def test_without_an_svid_at_that_moment_it_does_not_connect_and_with_one_it_does(connect: Connect) -> None:
+def test_connecting_needs_an_svid_at_that_moment(connect: Connect) -> None:
     source = Swapping(context_for(OURS, "/web"))
     with serving() as address, wrapped(client_context(source, authorize_any())) as tls:
         source.now = LocalIdentityError("our SVID has expired")
@@ -95,7 +95,7 @@ def test_without_an_svid_at_that_moment_it_does_not_connect_and_with_one_it_does
         assert tls.recv(99).decode() == second.svid.serial
 
 
-def test_a_handshake_that_is_put_off_is_of_the_moment_of_connect_too() -> None:
+def test_a_deferred_handshake_uses_the_identity_of_the_moment_of_connect() -> None:
     source = Swapping(context_for(OURS, "/web"))
     context = client_context(source, authorize_any())
     with serving() as address, wrapped(context, handshake=False) as tls:

@@ -55,7 +55,7 @@ def called(address: tuple[str, int]) -> str:
         return str(connection.peer.serial)  # type: ignore[attr-defined]
 
 
-def test_what_a_listening_socket_accepts_has_the_identity_and_the_trust_of_now() -> None:
+def test_a_listening_socket_accepts_with_the_present_identity_and_trust() -> None:
     source = Swapping(context_for(OURS, "/db"))
     first = source.snapshot()
     with serving(source) as address:

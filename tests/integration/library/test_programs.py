@@ -69,7 +69,7 @@ def call(pair: Programs, api: MeshWorkloadApi, address: str, expect: str) -> sub
 
 
 @every_pair
-def test_the_programs_meet_and_a_stranger_is_turned_away(mesh: Mesh, pair: Programs) -> None:
+def test_the_programs_connect_and_a_stranger_is_refused(mesh: Mesh, pair: Programs) -> None:
     client, stranger = mesh.workload_api("client"), mesh.workload_api("stranger")
     with running(pair, mesh.workload_api("server", dns_names=[NAME])) as address:
         welcome = call(pair, client, address, pair.expect)
@@ -82,7 +82,7 @@ def test_the_programs_meet_and_a_stranger_is_turned_away(mesh: Mesh, pair: Progr
 
 
 @every_pair
-def test_a_client_turns_a_server_of_another_name_away(mesh: Mesh, pair: Programs) -> None:
+def test_a_client_refuses_a_server_of_another_name(mesh: Mesh, pair: Programs) -> None:
     other = "other.example.org" if pair.expect == NAME else "spiffe://example.org/other"
     with running(pair, mesh.workload_api("server", dns_names=[NAME])) as address:
         refused = call(pair, mesh.workload_api("client"), address, other)

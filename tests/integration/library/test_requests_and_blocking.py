@@ -29,7 +29,7 @@ class TestMeshAdapter:
     @pytest.mark.parametrize(
         ("asked", "named"), [({"verify": False}, "verify=False"), ({"cert": "client.pem"}, "cert")]
     )
-    async def test_a_request_can_not_turn_verification_off_or_show_another_certificate(
+    async def test_a_request_cannot_turn_verification_off_or_show_another_certificate(
         self, mesh: Mesh, asked: dict[str, Any], named: str
     ) -> None:
         answering = server_context(mesh.source("server"), authorize_any())
@@ -72,7 +72,7 @@ class TestBlocking:
         with pytest.raises(LocalIdentityError, match="this source of X509-SVIDs was closed"):
             asyncio.run(source.changed())
 
-    def test_what_entering_raises_is_raised(self, mesh: Mesh) -> None:
+    def test_an_exception_from_entering_is_raised(self, mesh: Mesh) -> None:
         with (
             pytest.raises(LocalIdentityError, match="no X509-SVID in 0"),
             blocking(X509Source("unix:///nonexistent/api.sock", timeout=0)),
@@ -84,7 +84,7 @@ class TestBlocking:
         with pytest.raises(ZeroDivisionError), blocking(X509Source(api.address)):
             _ = 1 / 0
 
-    def test_what_leaving_raises_is_raised(self) -> None:
+    def test_an_exception_from_leaving_is_raised(self) -> None:
         @asynccontextmanager
         async def bad_end() -> AsyncIterator[str]:
             try:

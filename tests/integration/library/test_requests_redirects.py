@@ -67,7 +67,7 @@ async def test_a_redirect_out_of_the_mesh_is_refused(mesh: Mesh) -> None:
         )
 
 
-async def test_a_redirect_out_of_the_mesh_is_followed_where_that_was_asked_for(mesh: Mesh) -> None:
+async def test_a_redirect_out_of_the_mesh_is_followed_with_insecure_redirects(mesh: Mesh) -> None:
     answering = server_context(mesh.source("server"), authorize_any())
     async with serving("/new", None) as outside, serving(f"http://{outside}/new", answering) as address:
         answer = await asyncio.to_thread(lambda: got(mesh, f"https://{address}/old", insecure_redirects=True))

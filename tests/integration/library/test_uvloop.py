@@ -39,7 +39,7 @@ def test_rotation_and_refusals_under_uvloop(mesh: Mesh) -> None:
     run(main())
 
 
-def test_a_stranger_is_told_by_an_alert_under_uvloop(mesh: Mesh) -> None:
+def test_a_stranger_reads_an_alert_under_uvloop(mesh: Mesh) -> None:
     asking = client_context(mesh.source("stranger"), authorize_id(mesh.id("server")))
     answering = server_context(mesh.source("server"), authorize_id(mesh.id("client")))
 

@@ -41,7 +41,7 @@ def test_a_message_on_which_the_node_fails_gets_an_error_and_the_node_goes_on(
     assert log.count("RuntimeError: the clock has no now") == 1
 
 
-def test_a_handshake_that_fails_unforeseen_takes_no_other_with_it(pytestconfig: pytest.Config) -> None:
+def test_an_unexpected_handshake_failure_affects_no_other_handshake(pytestconfig: pytest.Config) -> None:
     crowd = [{**HANDSHAKE, "msg_id": n, "server": f"service-{n % 3}"} for n in range(12)]
 
     replies, log = broken(pytestconfig, "monotonic", *crowd)

@@ -31,7 +31,7 @@ async def nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
     writer.close()
 
 
-async def test_only_the_very_byte_that_was_sent_is_a_success() -> None:
+async def test_success_needs_the_exact_byte_that_was_sent() -> None:
     for app, success in ((echo, True), (another_byte, False), (the_byte_twice, False), (nothing, False)):
         async with Handshakes(SystemClock(), app=app) as handshakes:
             verdict = await handshakes.submit(attempt())
@@ -41,7 +41,7 @@ async def test_only_the_very_byte_that_was_sent_is_a_success() -> None:
             assert (verdict.outcome, verdict.detail) == (Outcome.RESET, LOST)
 
 
-async def test_an_attempt_without_an_end_has_a_reason() -> None:
+async def test_an_unbounded_attempt_needs_a_reason() -> None:
     async with Handshakes(SystemClock(), patience=0) as handshakes:
         verdict = await handshakes.submit(attempt())
 

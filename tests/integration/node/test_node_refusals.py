@@ -87,7 +87,7 @@ async def test_a_certificate_whose_key_stayed_with_its_requester_is_refused() ->
         )
 
 
-async def test_what_was_presented_last_is_what_a_rotation_replaces() -> None:
+async def test_a_rotation_replaces_the_last_presented_svid() -> None:
     clock = ManualClock()
     async with local_node(clock) as node:
         await issue(node, ttl=16)

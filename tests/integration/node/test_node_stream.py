@@ -49,7 +49,7 @@ def test_with_few_file_descriptors_many_pairs_take_their_turns(limit: int) -> No
 @pytest.mark.parametrize(
     ("closed", "stream"), [("<&-", "standard input"), (">&-", "standard output"), ("<&- >&-", "standard input")]
 )
-def test_a_closed_stream_is_a_sentence(closed: str, stream: str) -> None:
+def test_a_closed_output_stream_is_an_error_of_one_sentence(closed: str, stream: str) -> None:
     closing = ("sh", "-c", f'exec "$@" {closed}', "sh", *NODE)
 
     done = subprocess.run(closing, stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=False)
@@ -64,7 +64,7 @@ def test_a_quick_reply_does_not_wait_for_slow_ones() -> None:
     assert [reply["in_reply_to"] for reply in replies].index(100) < 50
 
 
-def test_a_quick_message_passes_the_handshakes_queued_before_it() -> None:
+def test_a_cheap_message_overtakes_queued_handshakes() -> None:
     handshakes = [{"type": "handshake", "msg_id": n, "client": "a", "server": "b"} for n in range(1, 1001)]
     quick = {
         "type": "verify_identity",
@@ -89,7 +89,7 @@ def test_an_unknown_field_is_named_once_on_standard_error() -> None:
     assert [json.loads(line)["type"] for line in done.stdout.splitlines()] == ["rotated", "rotated"]
 
 
-def test_a_handshake_sees_the_policy_of_its_own_line() -> None:
+def test_a_handshake_uses_the_policy_in_force_at_its_line() -> None:
     def policy(number: int, *allow: str) -> Body:
         return {"type": "policy", "msg_id": number, "server": "service-b", "allow": list(allow)}
 
@@ -104,7 +104,7 @@ def test_a_handshake_sees_the_policy_of_its_own_line() -> None:
     assert [replies[number]["success"] for number in (1, 3, 5)] == [True, False, True]
 
 
-def test_changes_of_state_are_answered_in_the_order_of_the_lines() -> None:
+def test_state_changes_are_answered_in_the_order_of_the_lines() -> None:
     rotations = [{"type": "rotate", "msg_id": number, "service": "service-a"} for number in range(20)]
 
     replies = pipe(lines_of(rotations))
@@ -172,7 +172,7 @@ def test_a_line_of_exactly_the_limit_is_read() -> None:
         ),
     ],
 )
-def test_a_value_that_will_not_do_is_malformed(message: Body, text: str) -> None:
+def test_an_unusable_value_is_malformed(message: Body, text: str) -> None:
     assert pipe(lines_of(numbered(message, 5))) == [{"type": "error", "in_reply_to": 5, "code": 12, "text": text}]
 
 

@@ -38,7 +38,7 @@ async def test_a_callers_oldest_idle_connection_gives_way_to_its_new_one(serve: 
         assert (await second.next_headers())[":status"] == "200"
 
 
-async def test_a_caller_whose_connections_are_all_busy_is_told_so(serve: Serve) -> None:
+async def test_a_caller_whose_connections_are_all_busy_gets_a_clear_error(serve: Serve) -> None:
     async with serve(connections_per_caller=1) as under, raw_http2(under.path) as busy:
         await busy.send(busy.call(1, WATCH, b""))
         await busy.next_headers()
@@ -117,7 +117,7 @@ async def test_a_call_that_lasts_is_no_idle_connection(serve: Serve) -> None:
         assert (await client.next_headers())[":status"] == "200"
 
 
-async def test_a_call_may_last_so_long_where_its_listener_says_so(serve: Serve) -> None:
+async def test_a_listener_may_allow_longer_calls(serve: Serve) -> None:
     async with serve(call_timeout=0.2) as under, raw_http2(under.path) as client:
         await client.send(client.call(1, WATCH, b""))
         await client.next_headers()
@@ -149,7 +149,7 @@ def few_descriptors() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-async def test_a_machine_without_descriptors_is_told_of_once_and_outlived(
+async def test_exhausted_descriptors_are_logged_once_and_survived(
     serve: Serve, few_descriptors: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serve() as under:

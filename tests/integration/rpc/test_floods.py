@@ -50,7 +50,7 @@ async def flood(client: RawHttp2, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("kind", ENDLESS)
-async def test_frames_that_bring_no_call_further_end_the_connection(kind: str, serve: Serve) -> None:
+async def test_too_many_frames_without_progress_end_the_connection(kind: str, serve: Serve) -> None:
     async with serve(idle_frames_per_second=1.0) as under, raw_http2(under.path) as client:
         opening = client.call(1, WATCH) if "DATA" in kind else b""
         sending = asyncio.create_task(flood(client, opening + ENDLESS[kind] * 200))
@@ -61,7 +61,7 @@ async def test_frames_that_bring_no_call_further_end_the_connection(kind: str, s
 
 
 @pytest.mark.parametrize("kind", ENDLESS)
-async def test_a_few_frames_that_bring_no_call_further_are_taken(kind: str, serve: Serve) -> None:
+async def test_a_few_frames_without_progress_are_tolerated(kind: str, serve: Serve) -> None:
     async with serve() as under, raw_http2(under.path) as client:
         opening = client.call(1, WATCH) if "DATA" in kind else b""
         await client.send(opening + ENDLESS[kind] * 4 + client.call(3, CHECK, b""))
@@ -93,7 +93,7 @@ async def test_calls_reset_before_their_answer_end_the_connection(serve: Serve) 
         assert await under.asked() == 3
 
 
-async def test_calls_reset_after_their_answer_are_the_callers_right(serve: Serve) -> None:
+async def test_calls_reset_after_their_answer_cost_nothing(serve: Serve) -> None:
     async with serve(resets_per_second=1.0) as under, raw_http2(under.path) as client:
         for number in range(1, 61, 2):
             await client.send(client.call(number, WATCH, b""))
@@ -103,7 +103,7 @@ async def test_calls_reset_after_their_answer_are_the_callers_right(serve: Serve
         assert not under.refusals.counts
 
 
-async def test_a_call_reset_at_once_leaves_nothing_behind(serve: Serve) -> None:
+async def test_a_call_reset_before_its_task_starts_is_released(serve: Serve) -> None:
     async with serve(streams_per_caller=3) as under, raw_http2(under.path) as client:
         # In one piece: the call's task is cancelled before it has begun.
         for number in range(1, 41, 2):
@@ -162,7 +162,7 @@ async def test_data_for_a_call_that_is_over_ends_the_connection_after_a_window(s
         assert await under.asked() == 3
 
 
-async def test_messages_that_are_begun_have_a_bound_together(serve: Serve) -> None:
+async def test_incomplete_messages_have_a_total_bound(serve: Serve) -> None:
     async with serve(message_bytes=100_000) as under, raw_http2(under.path) as client:
         for number in range(1, 11, 2):
             await client.send(client.call(number, CHECK) + frame(DATA, 0, number, struct.pack(">BI", 0, 100_000)))
@@ -185,7 +185,7 @@ async def test_messages_that_are_begun_have_a_bound_together(serve: Serve) -> No
     ],
     ids=["HTTP/1.1", "no SETTINGS first", "a frame that is too long"],
 )
-async def test_what_is_no_http2_ends_the_connection(first: bytes, why: Refusal, serve: Serve) -> None:
+async def test_bytes_other_than_http2_end_the_connection(first: bytes, why: Refusal, serve: Serve) -> None:
     async with serve() as under, raw_http2(under.path, greet=False) as client:
         await client.send(first)
         assert await client.farewell() == (1, why.value)

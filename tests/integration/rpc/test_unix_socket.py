@@ -73,6 +73,6 @@ def test_a_file_that_is_no_socket_is_left_alone(path: Path) -> None:
     assert path.read_text() == "precious"
 
 
-def test_a_path_where_no_socket_can_be_is_a_clear_error(path: Path) -> None:
+def test_an_impossible_socket_path_is_a_clear_error(path: Path) -> None:
     place = path / "agent.sock"
     assert refusal(place) == f"{place}: could not make the socket: No such file or directory"

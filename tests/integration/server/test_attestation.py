@@ -51,7 +51,7 @@ async def test_a_join_token_is_good_once(server: ServerUnderTest) -> None:
     assert str(refused.value) == USED
 
 
-async def test_of_many_concurrent_uses_of_a_token_exactly_one_succeeds(server: ServerUnderTest) -> None:
+async def test_exactly_one_of_many_concurrent_uses_of_a_token_succeeds(server: ServerUnderTest) -> None:
     token = (await server.admin.create_join_token()).token
     clients = [await server.attestation() for _ in range(6)]
     tries = await asyncio.gather(*(one.with_token(token, new_csr()) for one in clients), return_exceptions=True)
@@ -59,7 +59,7 @@ async def test_of_many_concurrent_uses_of_a_token_exactly_one_succeeds(server: S
     assert len([one async for one in server.admin.agents()]) == 1
 
 
-async def test_a_request_that_can_not_be_signed_does_not_use_the_token_up(server: ServerUnderTest) -> None:
+async def test_a_request_that_cannot_be_signed_does_not_use_the_token_up(server: ServerUnderTest) -> None:
     token = (await server.admin.create_join_token()).token
     client = await server.attestation()
     with pytest.raises(RequestError, match="CSR: wanted a PKCS#10 request in PEM or DER"):
@@ -73,7 +73,7 @@ async def test_a_token_that_was_never_made_is_refused(server: ServerUnderTest) -
     assert str(refused.value) == USED
 
 
-async def test_a_join_token_dies_with_its_time(tmp_path: Path, store_url: URL) -> None:
+async def test_a_join_token_expires(tmp_path: Path, store_url: URL) -> None:
     clock = ManualClock()
     async with started(config_for(tmp_path, store_url), clock) as server:
         early, late = [await server.admin.create_join_token(timedelta(seconds=60)) for _ in range(2)]
@@ -96,7 +96,7 @@ async def test_a_token_may_give_its_node_a_name_below_which_entries_hang(server:
     assert not isinstance(chain, MeshtlsError)
 
 
-async def test_the_csrs_own_wishes_are_ignored(server: ServerUnderTest) -> None:
+async def test_the_names_requested_by_a_csr_are_ignored(server: ServerUnderTest) -> None:
     token = await server.admin.create_join_token()
     wish = new_csr(uri=str(server_id(TD)))
     attested = await (await server.attestation()).with_token(token.token, wish)
@@ -239,7 +239,9 @@ async def test_a_banned_agent_is_refused_at_once_and_an_evicted_one_may_attest_a
         await agent.client.bundle()
 
 
-async def test_an_agent_renews_and_either_certificate_is_good_until_the_next_is_used(server: ServerUnderTest) -> None:
+async def test_both_agent_certificates_are_accepted_after_a_renewal_until_the_new_one_is_used(
+    server: ServerUnderTest,
+) -> None:
     agent = await server.new_agent()
     key = ec.generate_private_key(ec.SECP256R1())
     next_svid = X509Svid.from_chain(await agent.client.renew(new_csr(key)), key)
@@ -265,7 +267,7 @@ async def test_an_agent_whose_certificate_has_ended_is_refused_on_the_connection
             await agent.client.bundle()
 
 
-async def test_a_workloads_svid_is_no_agents(server: ServerUnderTest) -> None:
+async def test_a_workloads_svid_does_not_authenticate_an_agent(server: ServerUnderTest) -> None:
     agent = await server.new_agent()
     [made] = await server.admin.create_entries([entry("/web", agent.spiffe_id)])
     key = ec.generate_private_key(ec.SECP256R1())
@@ -275,7 +277,7 @@ async def test_a_workloads_svid_is_no_agents(server: ServerUnderTest) -> None:
         await server.node_client(X509Svid.from_chain(chain, key), agent.bundle).bundle()
 
 
-async def test_an_agent_is_no_administrator(server: ServerUnderTest) -> None:
+async def test_an_agent_may_not_administer(server: ServerUnderTest) -> None:
     agent = await server.new_agent()
     with pytest.raises(AccessError, match=r"^/meshtls.server.v1.Entries/CountEntries is not for an agent"):
         await AdminClient(server.mutual(agent.svid, agent.bundle)).count_entries()

@@ -117,7 +117,7 @@ def small_disk(tmp_path: Path) -> Path:
     return disk
 
 
-async def test_a_full_disk_is_said_and_nothing_promised_is_lost(tmp_path: Path, small_disk: Path) -> None:
+async def test_a_full_disk_is_reported_and_no_acknowledged_write_is_lost(tmp_path: Path, small_disk: Path) -> None:
     disk = small_disk
     config = config_file(tmp_path, data_dir=disk)
     with (

@@ -27,7 +27,7 @@ async def listed(admin: AdminClient, wanted: EntryFilter = EVERYTHING, page_size
     return [one async for one in admin.entries(wanted, page_size)]
 
 
-async def test_an_entry_is_made_shown_changed_counted_and_deleted(server: ServerUnderTest) -> None:
+async def test_an_entry_is_created_fetched_updated_counted_and_deleted(server: ServerUnderTest) -> None:
     admin = server.admin
     wanted = entry("/web", NODE, federates_with=(TrustDomain("b.test"),), dns_names=("web",), hint="h", expires_at=NOW)
     [made] = await admin.create_entries([wanted])
@@ -55,7 +55,7 @@ async def test_entries_are_listed_page_by_page_and_by_filter(server: ServerUnder
 
 
 @pytest.mark.parametrize(("seconds", "told"), [(43_200, False), (43_201, True)])
-async def test_a_life_that_the_ca_may_have_to_cut_is_told_in_the_log(
+async def test_a_ttl_that_the_ca_may_shorten_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, seconds: int, told: bool
 ) -> None:
     async with started(config_for(tmp_path, ca_ttl=timedelta(days=1))) as server:
@@ -70,7 +70,7 @@ async def test_a_life_that_the_ca_may_have_to_cut_is_told_in_the_log(
 
 
 @pytest.mark.parametrize(("seconds", "taken"), [(0, False), (1, True)])
-async def test_an_end_that_is_not_to_come_is_refused(tmp_path: Path, seconds: int, taken: bool) -> None:
+async def test_an_expiry_in_the_past_is_refused(tmp_path: Path, seconds: int, taken: bool) -> None:
     clock = ManualClock()
     end = clock.now() + timedelta(seconds=seconds)
     async with started(config_for(tmp_path), clock) as server:
@@ -110,7 +110,7 @@ async def test_two_concurrent_updates_of_an_entry_do_not_overwrite_each_other(se
 
 
 @pytest.mark.parametrize("size", [-1, 1001])
-async def test_a_page_of_no_possible_size_is_refused(size: int, server: ServerUnderTest) -> None:
+async def test_an_impossible_page_size_is_refused(size: int, server: ServerUnderTest) -> None:
     with pytest.raises(RequestError, match=rf"^page size {size}: wanted 0 \(for 1000\) to 1000$"):
         await listed(server.admin, page_size=size)
     assert await listed(server.admin, page_size=1000) == []
@@ -144,7 +144,7 @@ async def test_an_administrator_whose_entry_goes_is_refused_on_the_connection_it
     )
 
 
-async def test_health_says_what_the_server_sees(server: ServerUnderTest) -> None:
+async def test_health_shows_the_servers_view(server: ServerUnderTest) -> None:
     await server.admin.create_entries([entry("/web", NODE)])
     health = await server.admin.health()
     assert (health.ready, health.waiting_for, health.entries, health.trust_domain) == (True, "", 1, "example.org")

@@ -126,14 +126,14 @@ async def test_a_second_server_on_one_data_directory_is_refused(tmp_path: Path) 
         pass
 
 
-async def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+async def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         error = await refusal(config_for(tmp_path, bind_port=port))
     assert str(error) == f"127.0.0.1:{port}: could not listen there: Address already in use"
 
 
-async def test_a_data_directory_that_can_not_be_made_is_named(tmp_path: Path) -> None:
+async def test_a_data_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     error = await refusal(config_for(tmp_path, data_dir=Path("/proc/meshtls")))
     assert isinstance(error, ConfigError)
     assert str(error).startswith("data directory /proc/meshtls: wanted a directory to use: ")
@@ -157,7 +157,7 @@ async def test_a_data_store_that_is_no_database_is_named(tmp_path: Path) -> None
     assert str(error) == f"data store SQLite file {path}: file is not a database; restore the file from a backup"
 
 
-async def test_looking_at_the_data_store_makes_and_changes_nothing(tmp_path: Path, store_url: URL) -> None:
+async def test_checking_the_data_store_creates_and_changes_nothing(tmp_path: Path, store_url: URL) -> None:
     config = config_for(tmp_path, store_url)
     assert await datastore_version(config) == SchemaVersion(None, "0002")
     assert not config.data_dir.exists()
@@ -168,7 +168,7 @@ async def test_looking_at_the_data_store_makes_and_changes_nothing(tmp_path: Pat
     assert not (tmp_path / "none.sqlite3").exists()
 
 
-async def test_looking_at_an_sqlite_file_leaves_its_every_byte(tmp_path: Path) -> None:
+async def test_checking_an_sqlite_file_changes_no_byte_of_it(tmp_path: Path) -> None:
     file = tmp_path / "old.sqlite3"
     with contextlib.closing(sqlite3.connect(file)) as connection:  # in SQLite's own journal mode
         connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
@@ -190,7 +190,7 @@ async def test_a_read_only_data_store_says_so(tmp_path: Path) -> None:
         pass
 
 
-async def test_a_file_of_node_cas_that_has_none_is_named(tmp_path: Path) -> None:
+async def test_a_node_ca_file_without_certificates_is_named(tmp_path: Path) -> None:
     path = tmp_path / "nodes.pem"
     path.write_text("no certificates")
     error = await refusal(config_for(tmp_path, x509pop=X509PopConfig((path,))))
@@ -239,7 +239,7 @@ async def test_the_jwt_key_file_is_checked(tmp_path: Path) -> None:
     assert str(error).endswith("; restore the file from a backup")
 
 
-async def test_the_ca_is_called_what_the_configuration_says(tmp_path: Path) -> None:
+async def test_the_ca_has_the_configured_subject(tmp_path: Path) -> None:
     subject = CaSubject(("US",), ("SPIFFE",), "SPIRE Server CA")
     async with started(config_for(tmp_path, ca_subject=subject)) as server:
         [root] = (await server.admin.bundle()).x509_authorities

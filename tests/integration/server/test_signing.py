@@ -78,7 +78,7 @@ async def test_an_agent_gets_no_svid_of_another_agents_entry(server: ServerUnder
     assert [one.spiffe_id async for one in server.admin.issuances(spiffe_id=WEB)] == [WEB]
 
 
-async def test_an_entry_that_was_deleted_is_signed_no_more(server: ServerUnderTest) -> None:
+async def test_a_deleted_entry_is_not_signed(server: ServerUnderTest) -> None:
     agent = await server.new_agent()
     [made] = await server.admin.create_entries([entry("/web", agent.spiffe_id)])
     await verified(server, (await agent.client.sign_x509([(made.id, new_csr())]))[0])
@@ -120,7 +120,9 @@ async def test_a_jwt_svid_is_valid_by_the_bundle_and_for_its_audience_only(serve
 @pytest.mark.parametrize(
     ("kind", "algorithm"), [(KeyAlgorithm.P256, "ES256"), (KeyAlgorithm.P384, "ES384"), (KeyAlgorithm.RSA2048, "RS256")]
 )
-async def test_the_jwt_key_type_says_how_tokens_are_signed(kind: KeyAlgorithm, algorithm: str, tmp_path: Path) -> None:
+async def test_the_jwt_key_type_decides_the_signature_algorithm(
+    kind: KeyAlgorithm, algorithm: str, tmp_path: Path
+) -> None:
     async with started(config_for(tmp_path, jwt_key_type=kind)) as server:
         tokens = {await server.admin.mint_jwt(WEB, ["db"]) for _ in range(2)}
         bundle = await server.admin.bundle()
@@ -146,7 +148,7 @@ async def test_an_administrator_mints_any_workloads_svid_and_no_servers_or_agent
         await server.admin.mint_x509(WEB, new_csr(), timedelta(seconds=-5))
 
 
-async def test_an_entry_whose_time_is_over_is_signed_no_more_and_goes(tmp_path: Path, store_url: URL) -> None:
+async def test_an_expired_entry_is_not_signed_and_is_deleted(tmp_path: Path, store_url: URL) -> None:
     clock = ManualClock()
     async with started(config_for(tmp_path, store_url), clock) as server:
         agent = await server.new_agent()
@@ -165,7 +167,7 @@ async def test_an_entry_whose_time_is_over_is_signed_no_more_and_goes(tmp_path: 
         await updates.aclose()
 
 
-async def test_an_svid_that_can_not_be_recorded_is_not_returned(server: ServerUnderTest, store_url: URL) -> None:
+async def test_an_svid_that_cannot_be_recorded_is_not_returned(server: ServerUnderTest, store_url: URL) -> None:
     agent = await server.new_agent()
     [made] = await server.admin.create_entries([entry("/web", agent.spiffe_id)])
     token = await server.admin.create_join_token()

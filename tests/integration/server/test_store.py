@@ -89,7 +89,7 @@ async def test_a_database_of_a_newer_meshtls_is_refused(database: Database) -> N
     )
 
 
-async def test_an_entry_comes_back_as_it_was_made(database: Database) -> None:
+async def test_an_entry_round_trips_through_the_store(database: Database) -> None:
     made = replace(
         entry("/db", "unix:uid:5", 'unix:path:/a "b" %\\'),
         x509_svid_ttl=60,
@@ -147,7 +147,7 @@ async def test_entries_are_listed_in_pages_and_by_filter(database: Database) -> 
         assert len(await listed(database, wanted)) == count
 
 
-async def test_an_entry_that_says_the_same_is_refused_and_one_that_differs_is_not(database: Database) -> None:
+async def test_a_duplicate_entry_is_refused_and_a_different_one_is_not(database: Database) -> None:
     [kept] = await add(database, entry("/web", "unix:uid:1", "unix:gid:2"))
     with pytest.raises(ConflictError) as refused:
         await add(database, entry("/other"), entry("/web", "unix:gid:2", "unix:uid:1"))
@@ -213,7 +213,7 @@ async def test_concurrent_writers_number_their_changes_without_gap_or_double(dat
         assert [one.revision for one in await changes.changes_since(tx, 0)] == list(range(1, 13))
 
 
-async def test_a_transaction_that_fails_in_the_middle_leaves_nothing(database: Database) -> None:
+async def test_a_transaction_that_fails_midway_leaves_nothing(database: Database) -> None:
     async def change(statement: str) -> None:
         async with database.write() as tx:
             await entries.insert_entries(tx, [entry()])
@@ -248,7 +248,7 @@ async def test_a_serial_that_was_issued_before_fails_the_transaction(database: D
         assert await issuances.last_not_after(tx, "s2", "x509") is None
 
 
-async def test_issuances_are_forgotten_some_time_after_they_ended_the_oldest_first(database: Database) -> None:
+async def test_expired_issuances_are_pruned_later_oldest_first(database: Database) -> None:
     ends = {"a": 1, "b": 9, "c": 2, "d": 3}
     issued = [replace(issuance(serial), not_after=NOW + timedelta(hours=end)) for serial, end in ends.items()]
     async with database.write() as tx:
@@ -278,7 +278,7 @@ async def test_a_join_token_is_good_once_even_for_tries_at_the_same_time(databas
     assert sorted(map(str, tries)) == ["None"] * 7 + [str(NODE)]
 
 
-async def test_a_join_token_dies_with_its_time_and_with_a_wrong_letter(database: Database) -> None:
+async def test_an_expired_or_mistyped_join_token_is_refused(database: Database) -> None:
     async with database.write() as tx:
         await tokens.add_token(tx, "secret", NODE, NOW + timedelta(minutes=5))
         assert await tokens.consume_token(tx, "secreT", NOW) is None
@@ -288,7 +288,7 @@ async def test_a_join_token_dies_with_its_time_and_with_a_wrong_letter(database:
         assert (await tx.execute(text("SELECT count(*) FROM join_tokens"))).scalar_one() == 0
 
 
-async def test_the_token_itself_is_not_in_the_database(database: Database) -> None:
+async def test_the_database_does_not_hold_the_token_itself(database: Database) -> None:
     async with database.write() as tx:
         await tokens.add_token(tx, "secret", NODE, NOW)
         [row] = (await tx.execute(text("SELECT * FROM join_tokens"))).all()
@@ -323,7 +323,7 @@ async def test_an_agent_renews_is_banned_and_is_evicted(database: Database) -> N
 
 
 @pytest.mark.parametrize("change", [agents.ban_agent, agents.evict_agent])
-async def test_an_agent_that_is_not_there_is_named(change: Any, database: Database) -> None:
+async def test_an_unknown_agent_is_named(change: Any, database: Database) -> None:
     with pytest.raises(NotFoundError, match=f"^agent {NODE}: no agent has this ID$"):
         async with database.write() as tx:
             await change(tx, NODE)
@@ -382,7 +382,7 @@ async def test_a_federated_bundles_sequence_is_kept_whatever_a_signed_number_can
         assert await bundles.federated_bundles(tx) == [kept]
 
 
-async def test_a_stored_bundle_that_can_t_be_read_costs_its_own_trust_domain_only(database: Database) -> None:
+async def test_a_stored_bundle_that_cannot_be_read_costs_its_own_trust_domain_only(database: Database) -> None:
     first, second = (TrustBundle(TrustDomain(name), (certs.ca().certificate,)) for name in ("b.test", "c.test"))
     async with database.write() as tx:
         await bundles.set_bundle(tx, first)
@@ -393,7 +393,7 @@ async def test_a_stored_bundle_that_can_t_be_read_costs_its_own_trust_domain_onl
     assert "no peer of b.test is trusted" in spoilt.unusable[0]
 
 
-async def test_an_authority_that_can_t_be_read_is_left_out_of_our_bundle(database: Database) -> None:
+async def test_an_authority_that_cannot_be_read_is_left_out_of_our_bundle(database: Database) -> None:
     root = certs.ca().certificate
     good = bundles.x509_authority(root)
     published = [
@@ -413,7 +413,7 @@ async def test_an_authority_that_can_t_be_read_is_left_out_of_our_bundle(databas
     ]
 
 
-async def test_entries_end_by_the_clock_and_that_is_a_change(database: Database) -> None:
+async def test_an_entrys_expiry_by_the_clock_is_logged_as_a_change(database: Database) -> None:
     soon, late = NOW + timedelta(minutes=1), NOW + timedelta(minutes=2)
     one, two, three = await add(
         database, replace(entry("/a"), expires_at=soon), replace(entry("/b"), expires_at=late), entry("/c")
@@ -454,7 +454,7 @@ async def test_an_expiring_entry_that_is_extended_first_is_kept(
     await rival.close()
 
 
-async def test_of_two_servers_that_end_an_entry_at_once_one_does(database: Database, store_url: URL) -> None:
+async def test_one_of_two_servers_ends_an_expired_entry(database: Database, store_url: URL) -> None:
     rival = Database(store_url)
     [made] = await add(database, replace(entry(), expires_at=NOW))
     async with database.write() as tx:

@@ -69,7 +69,7 @@ async def test_calls_of_one_address_have_a_rate_on_the_attestation_port(tmp_path
 
 
 @pytest.mark.parametrize("port", ["address", "attest_address"])
-async def test_tcp_connections_that_say_nothing_keep_nobody_out(port: str, server: ServerUnderTest) -> None:
+async def test_silent_tcp_connections_lock_no_caller_out(port: str, server: ServerUnderTest) -> None:
     where = getattr(server.running, port)
     async with AsyncExitStack() as opened:
         for _ in range(300):
@@ -78,7 +78,7 @@ async def test_tcp_connections_that_say_nothing_keep_nobody_out(port: str, serve
         assert await agent.client.sign_x509([]) == []
 
 
-async def test_half_a_handshake_ends_in_time(tmp_path: Path) -> None:
+async def test_an_unfinished_handshake_ends_at_its_deadline(tmp_path: Path) -> None:
     text = f"trust_domain: example.org\nbind_port: 0\ndata_dir: {tmp_path}/s\nlimits: {{handshake_timeout: 200ms}}\n"
     async with running_server(parse_config("test.yaml", text)) as running:
         for where in (running.address, running.attest_address):
@@ -118,7 +118,7 @@ async def test_token_guesses_of_one_address_have_a_rate(server: ServerUnderTest)
     assert (await server.admin.health()).ready
 
 
-async def test_good_tokens_cost_nothing_of_what_an_address_may_guess(server: ServerUnderTest) -> None:
+async def test_good_tokens_cost_nothing_of_an_addresss_budget_for_wrong_ones(server: ServerUnderTest) -> None:
     attestation = await server.attestation()
     for _ in range(30):
         token = await server.admin.create_join_token()

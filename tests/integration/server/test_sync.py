@@ -132,7 +132,7 @@ async def test_an_agent_with_a_future_or_a_pruned_revision_is_sent_everything(se
         await updates.aclose()
 
 
-async def test_the_bundles_told_are_ours_and_those_that_the_agents_entries_need(server: ServerUnderTest) -> None:
+async def test_an_agent_is_sent_our_bundle_and_those_its_entries_federate_with(server: ServerUnderTest) -> None:
     agent = await server.new_agent()
     theirs, unneeded = make_authority("b.test").bundle, make_authority("c.test").bundle
     await server.admin.set_bundle(theirs)
@@ -153,7 +153,7 @@ async def test_the_bundles_told_are_ours_and_those_that_the_agents_entries_need(
     await updates.aclose()
 
 
-async def test_a_key_that_can_t_be_used_is_left_out_of_what_an_administrator_sets_and_the_rest_reaches_the_agent(
+async def test_a_key_that_cannot_be_used_is_left_out_of_what_an_administrator_sets_and_the_rest_reaches_the_agent(
     server: ServerUnderTest, caplog: pytest.LogCaptureFixture
 ) -> None:
     agent = await server.new_agent()
@@ -177,7 +177,7 @@ async def test_a_key_that_can_t_be_used_is_left_out_of_what_an_administrator_set
         await stub.SetBundle(server_pb.Bundle(trust_domain="b.test", document=json.dumps(document)))
 
 
-def test_a_document_of_the_server_that_can_t_be_read_costs_its_own_trust_domain_only() -> None:
+def test_a_document_of_the_server_that_cannot_be_read_costs_its_own_trust_domain_only() -> None:
     ours, theirs = make_authority().bundle, make_authority("b.test").bundle
     messages = [
         server_pb.Bundle(trust_domain="", document="{}"),
@@ -194,7 +194,7 @@ def domains(update: SyncUpdate) -> list[str] | None:
     return None if update.bundles is None else sorted(str(one.trust_domain) for one in update.bundles)
 
 
-async def test_our_own_bundle_can_not_be_set_or_deleted_and_an_empty_one_is_none(server: ServerUnderTest) -> None:
+async def test_our_own_bundle_cannot_be_set_or_deleted_and_an_empty_one_is_refused(server: ServerUnderTest) -> None:
     message = "^trust domain example.org: its bundle is this server's own; the servers maintain it$"
     with pytest.raises(RequestError, match=message):
         await server.admin.set_bundle(make_authority().bundle)

@@ -71,7 +71,7 @@ async def test_each_signs_with_its_own_intermediate_and_both_are_believed(pair: 
     assert len(records) == 4
 
 
-async def test_an_agent_of_one_is_served_by_the_other_and_hears_what_is_entered_there(pair: Pair) -> None:
+async def test_an_agent_of_one_server_is_served_by_the_other_and_gets_its_entries(pair: Pair) -> None:
     await both_know(pair)
     one, two = pair
     agent = await one.new_agent()
@@ -99,7 +99,7 @@ async def test_an_agent_banned_at_one_is_refused_at_once_by_the_other_and_its_st
         _ = [update async for update in updates]
 
 
-async def test_a_join_token_of_one_is_good_once_at_both(pair: Pair) -> None:
+async def test_a_join_token_of_one_server_is_good_once_at_both(pair: Pair) -> None:
     one, two = pair
     token = (await one.admin.create_join_token()).token
     clients = [await server.attestation() for server in (one, two, one, two)]

@@ -14,7 +14,7 @@ from tests.support.clock import ManualClock
 from tests.support.server import TD
 
 
-async def test_the_record_of_an_svid_is_kept_for_a_month_after_its_expiry(database: Database) -> None:
+async def test_an_svids_record_is_kept_for_a_month_after_its_expiry(database: Database) -> None:
     clock = ManualClock()
     hub = Hub(TD, database, clock, lambda bundle: None)
     start, end = clock.now(), clock.now() + timedelta(hours=1)

@@ -57,7 +57,7 @@ def said_ahead(sock: socket.socket) -> int:
     return said
 
 
-async def test_two_that_have_much_to_say_take_turns(waiting: list[Waiting]) -> None:
+async def test_two_busy_connections_take_turns(waiting: list[Waiting]) -> None:
     turns: list[str] = []
     flows: list[tuple[Flow, int]] = []
     with contextlib.ExitStack() as stack:

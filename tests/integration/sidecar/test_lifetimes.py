@@ -160,7 +160,7 @@ async def test_bytes_in_one_direction_keep_both_from_being_idle() -> None:
         assert await b.lines.outcome() == "OK"
 
 
-async def test_one_connection_too_many_is_refused_and_there_is_room_again_after_an_end() -> None:
+async def test_a_connection_above_the_limit_is_refused_and_admitted_after_another_ends() -> None:
     async with an_app() as app, side_b(app.address, limits=Limits(connections=1)) as b, side_a(b.inbound) as a:
         async with connected(a.outbound) as streams:
             assert await echoed(streams) == b"ping"
@@ -287,7 +287,7 @@ async def test_a_peer_that_is_refused_when_its_handshake_is_done_reads_an_alert_
         assert app.connections == 1
 
 
-async def test_a_peer_that_no_place_is_left_for_when_its_handshake_is_done_reads_an_alert() -> None:
+async def test_a_peer_without_a_slot_after_its_handshake_reads_an_alert() -> None:
     async with (
         an_app() as app,
         side_b(app.address, limits=Limits(connections=1)) as b,
@@ -415,7 +415,7 @@ async def test_health_says_live_at_once_and_ready_when_there_is_an_svid() -> Non
         assert await probe(b, "/live") == ("200 OK", "live\n")
 
 
-async def test_probes_that_say_nothing_give_way_to_one_that_asks() -> None:
+async def test_silent_probes_give_way_to_one_that_sends_a_request() -> None:
     async with side_b(ANYWHERE) as b, contextlib.AsyncExitStack() as opened:
         assert b.sidecar.health is not None
         silent = [await opened.enter_async_context(connected(b.sidecar.health.address)) for _ in range(80)]

@@ -42,7 +42,7 @@ async def test_plaintext_to_strict_is_closed_cleanly_and_never_reaches_the_app()
     ],
     ids=["application data", "a ClientHello of SSL 2.0"],
 )
-async def test_a_record_that_can_not_be_first_is_answered_with_an_alert(first: bytes, alert: bytes) -> None:
+async def test_a_record_that_cannot_be_first_is_answered_with_an_alert(first: bytes, alert: bytes) -> None:
     async with an_app() as app, side_b(app.address) as b, connected(b.inbound) as streams:
         streams[1].write(first)
         assert await rest(streams) == alert
@@ -103,7 +103,7 @@ LATE = Limits(detect_timeout=0.001)
 
 
 @pytest.mark.parametrize("split", [0, 1, 2, 3])
-async def test_a_client_hello_that_is_late_is_still_mutual_tls_and_the_app_gets_no_byte_of_it(split: int) -> None:
+async def test_a_late_client_hello_is_still_mutual_tls_and_no_byte_of_it_reaches_the_app(split: int) -> None:
     async with (
         an_app() as app,
         side_b(app.address, mode=Mode.PERMISSIVE, limits=LATE) as b,
@@ -168,7 +168,7 @@ async def test_late_plaintext_is_still_plaintext() -> None:
         assert app.connections == 1
 
 
-async def test_after_a_greeting_of_the_app_a_client_hello_is_the_apps() -> None:
+async def test_a_client_hello_after_the_apps_greeting_goes_to_the_app() -> None:
     async with (
         an_app(b"220 ready\r\n") as app,
         side_b(app.address, mode=Mode.PERMISSIVE, limits=LATE) as b,
@@ -189,7 +189,7 @@ async def test_a_connection_on_which_neither_side_speaks_ends_at_the_idle_timeou
 
 
 @pytest.mark.parametrize("mode", [Mode.PERMISSIVE, Mode.DISABLE])
-async def test_a_connection_on_which_neither_side_speaks_takes_no_place_of_those_that_do(mode: Mode) -> None:
+async def test_a_silent_connection_takes_no_slot_of_active_ones(mode: Mode) -> None:
     limits = Limits(connections=1, detect_timeout=0.001, idle_timeout=0.5)
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -208,7 +208,7 @@ async def test_a_connection_on_which_neither_side_speaks_takes_no_place_of_those
 
 
 @pytest.mark.parametrize("mode", [Mode.PERMISSIVE, Mode.DISABLE])
-async def test_a_client_that_ends_without_a_word_ends_the_apps_connection(mode: Mode) -> None:
+async def test_a_client_that_ends_without_sending_ends_the_apps_connection(mode: Mode) -> None:
     async with an_app() as app, side_b(app.address, mode=mode, limits=LATE) as b, connected(b.inbound) as streams:
         await until(lambda: app.connections == 1)
         streams[1].write_eof()
@@ -226,7 +226,7 @@ async def test_disable_passes_plaintext_and_tls_bytes_as_they_come() -> None:
             b.sidecar.set_allow(0, [A])
 
 
-async def test_an_empty_allow_list_is_nobody() -> None:
+async def test_an_empty_allow_list_allows_nobody() -> None:
     async with an_app() as app, side_b(app.address, allow=()) as b, side_a(b.inbound) as a:
         async with connected(a.outbound) as streams:
             with pytest.raises(ConnectionResetError):

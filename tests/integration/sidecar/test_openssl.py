@@ -106,7 +106,7 @@ async def test_s_client_with_an_svid_gets_its_echo(tmp_path: Path) -> None:
     assert (line["source_id"], line["bytes_in"], line["bytes_out"]) == (str(A), 5, 5)
 
 
-async def test_s_client_without_a_certificate_is_told_that_it_needs_one(tmp_path: Path) -> None:
+async def test_s_client_without_a_certificate_reads_certificate_required(tmp_path: Path) -> None:
     roots = written(tmp_path, A)[-2:]
     async with an_app() as app, side_b(app.address) as b:
         async with client(b.inbound, *roots) as process:
@@ -116,7 +116,7 @@ async def test_s_client_without_a_certificate_is_told_that_it_needs_one(tmp_path
     assert app.connections == 0
 
 
-async def test_s_client_with_an_id_that_is_not_listed_is_told_so_by_an_alert(tmp_path: Path) -> None:
+async def test_s_client_with_an_unlisted_id_reads_an_alert(tmp_path: Path) -> None:
     async with an_app() as app, side_b(app.address) as b:
         async with client(b.inbound, *written(tmp_path, OTHER)) as process:
             assert b"alert unknown ca" in await until(process, b"alert")
@@ -124,7 +124,7 @@ async def test_s_client_with_an_id_that_is_not_listed_is_told_so_by_an_alert(tmp
     assert app.connections == 0
 
 
-async def test_s_client_with_a_foreign_ca_s_certificate_is_told_so_by_an_alert(tmp_path: Path) -> None:
+async def test_s_client_with_a_foreign_certificate_reads_an_alert(tmp_path: Path) -> None:
     async with an_app() as app, side_b(app.address) as b:
         async with client(b.inbound, *written(tmp_path, A, FOREIGN)) as process:
             assert b"alert unknown ca" in await until(process, b"alert")
@@ -194,7 +194,7 @@ async def test_a_key_update_that_s_client_asks_for_is_answered_before_the_next_b
     ("tls_min", "option"), [(TlsMinimum.V1_3, "-tls1_3"), (TlsMinimum.V1_2, "-tls1_2")], ids=["TLS 1.3", "TLS 1.2"]
 )
 @pytest.mark.parametrize(("resumption", "tickets"), [(False, 0), (True, 1)])
-async def test_s_client_gets_a_ticket_where_sessions_are_resumed_and_no_more(
+async def test_s_client_gets_one_ticket_where_sessions_are_resumed(
     tmp_path: Path, tls_min: TlsMinimum, option: str, resumption: bool, tickets: int
 ) -> None:
     async with (
@@ -207,7 +207,7 @@ async def test_s_client_gets_a_ticket_where_sessions_are_resumed_and_no_more(
     assert printed.count(b", NewSessionTicket") == tickets
 
 
-async def test_s_client_that_wants_to_renegotiate_is_told_at_once_that_it_can_not(tmp_path: Path) -> None:
+async def test_s_client_is_refused_renegotiation_at_once(tmp_path: Path) -> None:
     async with an_app() as app, side_b(app.address, tls_min=TlsMinimum.V1_2) as b:
         async with talkative_client(b.inbound, "-tls1_2", *written(tmp_path, A)) as process:
             say(process, b"ping\n")
@@ -223,7 +223,7 @@ def side_a_with_tls12(to: Address) -> contextlib.AbstractAsyncContextManager[Nod
     return running(SidecarConfig(name="a", spiffe_id=A, outbound=(door,)), ConstantSource(as_a()))
 
 
-async def test_s_server_that_wants_to_renegotiate_is_told_by_an_outbound_that_it_can_not(tmp_path: Path) -> None:
+async def test_an_outbound_refuses_s_server_renegotiation(tmp_path: Path) -> None:
     arguments = ("-accept", "127.0.0.1:0", "-tls1_2", "-msg", "-Verify", "3", "-verify_return_error")
     async with openssl("s_server", *arguments, *written(tmp_path, B)) as process:
         accept = (await until(process, b"ACCEPT")).splitlines()[-1].decode()

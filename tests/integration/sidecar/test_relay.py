@@ -80,7 +80,7 @@ async def test_both_directions_arrive_whole_and_end_one_by_one(pairs: list[socke
 
 
 @pytest.mark.usefixtures("on_each_poller")
-async def test_what_was_read_before_the_relay_goes_first(pairs: list[socket.socket]) -> None:
+async def test_bytes_read_before_the_relay_go_first(pairs: list[socket.socket]) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(relayed(plain_end(pairs[1], "opener", b"first, "), plain_end(pairs[2], "app"), Flow(), 30))
         group.create_task(send_all(pairs[0], b"then the rest"))

@@ -137,7 +137,7 @@ async def test_plaintext_ends_where_a_listener_takes_mutual_tls_only_from_now_on
         await b.lines.the("PLAINTEXT_REFUSED")
 
 
-async def test_listeners_come_and_go_and_what_lives_of_one_that_went_has_the_time_of_a_stop() -> None:
+async def test_listeners_are_added_and_removed_and_connections_of_a_removed_one_get_the_drain_time() -> None:
     clock, limits = ManualClock(), Limits(drain=7)
     async with (
         an_app() as app,
@@ -167,7 +167,7 @@ def refuses(address: Address) -> bool:
         return probe.connect_ex((address.host, address.port)) != 0
 
 
-async def test_an_address_that_can_not_be_bound_changes_nothing() -> None:
+async def test_an_address_that_cannot_be_bound_changes_nothing() -> None:
     async with an_app() as app, side_b(app.address) as b, side_a(b.inbound) as a, connected(a.outbound) as streams:
         assert await echoed(streams) == b"ping"
         config = b.sidecar.config
@@ -184,7 +184,7 @@ async def test_an_address_that_can_not_be_bound_changes_nothing() -> None:
         assert await echoed(streams) == b"ping"
 
 
-async def test_limits_hold_from_now_on() -> None:
+async def test_reloaded_limits_apply_at_once() -> None:
     async with an_app() as app, side_b(app.address) as b, side_a(b.inbound) as a, connected(a.outbound) as streams:
         assert await echoed(streams) == b"ping"
         before = b.sidecar.config.limits
@@ -203,7 +203,7 @@ async def test_limits_hold_from_now_on() -> None:
 
 
 @pytest.mark.parametrize("tunnel", [False, True])
-async def test_an_outbound_whose_peer_is_another_now_ends_what_leads_to_the_old_one(tunnel: bool) -> None:
+async def test_an_outbound_with_a_new_peer_ends_connections_to_the_old_one(tunnel: bool) -> None:
     async with (
         an_app() as app,
         side_b(app.address, tunnel=tunnel) as b,
@@ -233,7 +233,7 @@ async def test_an_outbound_whose_peer_is_another_now_ends_what_leads_to_the_old_
         assert (await unused.lines.next())["source_id"] == str(A)
 
 
-async def test_warm_connections_of_an_older_configuration_are_closed_and_new_ones_are_made() -> None:
+async def test_warm_connections_of_an_older_configuration_are_replaced() -> None:
     async with an_app() as app, side_b(app.address) as b, side_a(b.inbound, warm=2) as a:
         old = a.sidecar.listeners.outbound[0].handler.warm
         assert old is not None
@@ -259,7 +259,7 @@ async def test_a_key_that_needs_a_restart_is_reported_and_stays_as_it_is() -> No
             assert await echoed(streams) == b"ping"
 
 
-async def test_a_withdrawal_is_watched_with_its_new_grace() -> None:
+async def test_a_reloaded_grace_period_applies_to_a_pending_withdrawal() -> None:
     async with an_app() as app, side_b(app.address) as b:
         watching = b.sidecar._withdrawal
         b.sidecar.reload(msgspec.structs.replace(b.sidecar.config, limits=Limits(withdrawal_grace=1)))
@@ -298,7 +298,7 @@ async def test_an_outbound_listener_that_is_added_serves_and_one_that_is_removed
         assert (await a.lines.the("DRAINED"))["detail"] == "its listener was removed 7 s ago"
 
 
-async def test_an_outbound_address_that_can_not_be_bound_leaves_the_inbound_listeners_as_they_are() -> None:
+async def test_an_outbound_address_that_cannot_be_bound_leaves_the_inbound_listeners_as_they_are() -> None:
     async with an_app() as app, side_b(app.address) as b, side_a(b.inbound) as a, connected(a.outbound) as streams:
         assert await echoed(streams) == b"ping"
         view = b.sidecar.view

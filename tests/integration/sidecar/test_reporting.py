@@ -67,7 +67,7 @@ def reported(report: Broken, number: int) -> bool:
 
 
 @pytest.mark.parametrize("error", ERRORS)
-async def test_a_refusal_at_the_limit_that_can_not_be_reported_does_not_end_the_sidecar(error: Exception) -> None:
+async def test_a_refusal_at_the_limit_that_cannot_be_reported_does_not_end_the_sidecar(error: Exception) -> None:
     report = Broken(error)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         way = OutboundConfig(listen=ANYWHERE, to=address_of(silent), peer=B)

@@ -51,7 +51,7 @@ async def ended(task: asyncio.Task[None]) -> tuple[Outcome, str]:
 
 
 @pytest.mark.parametrize(("who", "far", "name"), [(0, 3, "the client"), (3, 0, "the app")])
-async def test_one_that_has_ended_its_side_and_is_then_reset_ends_the_relay(
+async def test_a_reset_after_a_half_close_ends_the_relay(
     pairs: list[socket.socket], who: int, far: int, name: str
 ) -> None:
     task, loop = await a_relay(pairs), asyncio.get_running_loop()
@@ -62,7 +62,7 @@ async def test_one_that_has_ended_its_side_and_is_then_reset_ends_the_relay(
 
 
 @pytest.mark.parametrize(("who", "far"), [(0, 3), (3, 0)])
-async def test_one_that_has_ended_its_side_and_listens_is_not_disturbed(
+async def test_a_half_closed_side_that_still_reads_is_not_disturbed(
     pairs: list[socket.socket], who: int, far: int
 ) -> None:
     task, loop = await a_relay(pairs), asyncio.get_running_loop()
@@ -75,7 +75,7 @@ async def test_one_that_has_ended_its_side_and_listens_is_not_disturbed(
 
 
 @pytest.mark.parametrize(("who", "near", "name"), [(0, 1, "the client"), (3, 2, "the app")])
-async def test_one_that_is_not_read_as_the_other_is_slow_and_is_then_reset_ends_the_relay(
+async def test_a_reset_of_a_side_paused_by_back_pressure_ends_the_relay(
     pairs: list[socket.socket], who: int, near: int, name: str
 ) -> None:
     for sock in pairs:

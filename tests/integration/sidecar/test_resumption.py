@@ -63,7 +63,7 @@ async def test_connections_after_the_first_are_resumed() -> None:
 
 
 @pytest.mark.parametrize(("theirs", "ours"), [(True, False), (False, True), (False, False)])
-async def test_both_sides_have_to_want_it(theirs: bool, ours: bool) -> None:
+async def test_a_tunnel_needs_both_sides_to_enable_it(theirs: bool, ours: bool) -> None:
     async with an_app() as app, side_b(app.address, resumption=theirs) as b, side_a(b.inbound, resumption=ours) as a:
         assert [(await once(a, b)).resumed for _ in range(2)] == [(False, False), (False, False)]
 
@@ -209,9 +209,7 @@ async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 
 
 @pytest.mark.parametrize(("cuts", "outcome"), [(1, "OK"), (2, "HANDSHAKE_FAILED")])
-async def test_a_resume_that_fails_is_tried_once_more_in_full_before_the_app_hears_of_it(
-    cuts: int, outcome: str
-) -> None:
+async def test_a_failed_resumption_is_tried_in_full_before_the_app_sees_an_error(cuts: int, outcome: str) -> None:
     async with an_app() as app, side_b(app.address, resumption=True) as b:
         wire = Wire(b.inbound)
         async with await asyncio.start_server(wire.serve, "127.0.0.1", 0) as server:

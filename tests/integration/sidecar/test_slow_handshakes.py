@@ -43,7 +43,7 @@ async def stalled(context: GenerationContext, hello: bytes, socks: tuple[socket.
         await accept_tls(connection, context, running_reactor(), port=80, limits=LIMITS, so_far=bytearray())
 
 
-def test_peers_that_stall_at_once_are_told_so_a_few_in_each_round_of_the_loop() -> None:
+def test_peers_that_stall_together_get_alerts_a_few_per_round_of_the_loop() -> None:
     async def main() -> None:
         context, told, most = context_of(as_b(), server_side=True), Told(), 0
         scheduler = running_reactor().scheduler

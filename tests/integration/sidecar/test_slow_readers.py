@@ -41,7 +41,7 @@ def sockets() -> Iterator[list[socket.socket]]:
         one.close()
 
 
-async def test_a_reader_so_slow_that_a_rest_stays_keeps_its_relay_from_being_idle(sockets: list[socket.socket]) -> None:
+async def test_a_slow_reader_keeps_its_relay_from_being_idle(sockets: list[socket.socket]) -> None:
     app = plain_end(sockets[2], "the app")
     ended: list[Exception | None] = []
     client, reactor = plain_end(sockets[1], "the client", bytes(1 << 18)), running_reactor()
@@ -162,7 +162,7 @@ async def test_a_reader_slower_than_the_window_keeps_its_stream_from_being_idle_
     through.close()
 
 
-async def test_a_reader_that_still_has_to_take_what_came_before_the_end_keeps_the_other_end_from_being_idle(
+async def test_a_reader_with_bytes_left_before_the_end_keeps_the_other_side_from_being_idle(
     sockets: list[socket.socket],
 ) -> None:
     through = Through(sockets)

@@ -71,14 +71,14 @@ async def most_at_a_time(a_round: int | None) -> int:
     return most
 
 
-async def test_a_connection_that_is_there_moves_between_those_of_a_storm_and_would_not_without_turns() -> None:
+async def test_a_live_connection_moves_during_a_storm_and_would_not_without_the_scheduler() -> None:
     bounded, unbounded = await most_at_a_time(None), await most_at_a_time(10**6)
     assert bounded < STORM / 4
     assert unbounded > 2 * bounded
 
 
 @pytest.mark.timeout(120)
-async def test_a_storm_is_served_to_the_last_though_it_takes_longer_than_a_handshake_may() -> None:
+async def test_a_storm_is_served_completely_though_it_lasts_longer_than_the_handshake_timeout() -> None:
     round_trips = 0
     async with an_app() as app, side_b(app.address, limits=MANY) as b, side_a(b.inbound, limits=MANY) as a:
         async with connected(a.outbound) as streams, asyncio.TaskGroup() as group:
@@ -94,7 +94,7 @@ async def test_a_storm_is_served_to_the_last_though_it_takes_longer_than_a_hands
     assert round_trips > GREAT_STORM / 20
 
 
-async def test_over_the_limit_of_the_queue_new_ones_are_refused_and_the_others_served() -> None:
+async def test_new_handshakes_beyond_the_queue_limit_are_refused_and_queued_ones_served() -> None:
     limits = Limits(connections=2000, handshakes=20)
     async with an_app() as app, side_b(app.address, limits=MANY) as b, side_a(b.inbound, limits=limits) as a:
         async with connected(a.outbound) as streams:

@@ -24,7 +24,7 @@ def pool_of(node: Node) -> WarmPool:
     return pool
 
 
-async def test_a_connection_that_is_there_is_taken_and_another_is_made() -> None:
+async def test_a_warm_connection_is_used_and_another_is_made() -> None:
     async with an_app() as app, side_b(app.address) as b, side_a(b.inbound, warm=2) as a:
         pool = pool_of(a)
         await until(lambda: len(pool) == 2)
@@ -40,7 +40,7 @@ async def test_a_connection_that_is_there_is_taken_and_another_is_made() -> None
         assert (taken["outcome"], taken["bytes_in"]) == ("OK", 4)
 
 
-async def test_no_descriptor_for_one_ahead_is_a_try_that_failed_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_warm_connection_without_a_descriptor_is_only_a_failed_try(monkeypatch: pytest.MonkeyPatch) -> None:
     failures, add = iter([OSError(errno.EMFILE, "Too many open files")]), WarmPool._add
 
     async def once_without_descriptors(pool: WarmPool) -> None:
@@ -58,7 +58,7 @@ async def test_no_descriptor_for_one_ahead_is_a_try_that_failed_and_no_more(monk
         await until(lambda: len(pool_of(a)) == 1)
 
 
-async def test_an_app_that_speaks_first_is_heard_though_it_spoke_before_anybody_was_there() -> None:
+async def test_an_app_that_speaks_before_a_client_connects_is_heard() -> None:
     async with an_app(b"welcome") as app, side_b(app.address) as b, side_a(b.inbound, warm=1) as a:
         pool = pool_of(a)
         await until(lambda: bool(pool.ready) and pool.ready[0].kept > 0)
@@ -68,7 +68,7 @@ async def test_an_app_that_speaks_first_is_heard_though_it_spoke_before_anybody_
         assert (await a.lines.next())["handshake_ms"] is None
 
 
-async def test_those_that_wait_are_closed_when_the_sidecar_drains() -> None:
+async def test_warm_connections_are_closed_when_the_sidecar_drains() -> None:
     async with an_app() as app, side_b(app.address) as b, side_a(b.inbound, warm=3) as a:
         await until(lambda: len(pool_of(a)) == 3)
         await a.sidecar.drain()
@@ -134,7 +134,7 @@ async def test_a_warm_connection_whose_peer_is_not_allowed_any_more_is_not_serve
         assert (line["outcome"], line["detail"]) == ("POLICY_DENIED", "nobody is allowed")
 
 
-async def test_a_peer_that_can_not_be_had_is_tried_again_after_a_pause() -> None:
+async def test_an_unreachable_peer_is_tried_again_after_a_pause() -> None:
     clock = ManualClock()
     async with (
         an_app() as app,

@@ -28,7 +28,7 @@ async def at_rest(pool: WarmPool) -> int:
 
 
 @pytest.mark.parametrize("length", [1000, LONG], ids=["a short greeting", "a long one"])
-async def test_of_an_app_that_speaks_first_a_bounded_part_is_kept_and_all_of_it_arrives(length: int) -> None:
+async def test_a_bounded_part_of_an_early_greeting_is_kept_and_all_of_it_arrives(length: int) -> None:
     greeting = bytes(range(250)) * (length // 250)
     async with an_app(greeting) as app, side_b(app.address) as b, side_a(b.inbound, warm=1) as a:
         pool = a.sidecar.listeners.outbound[0].handler.warm

@@ -106,7 +106,7 @@ REFUSED = {
 }
 
 
-async def test_the_right_peer_reaches_the_app_and_both_lines_say_who_met_whom() -> None:
+async def test_the_allowed_peer_reaches_the_app_and_both_log_lines_name_both_ids() -> None:
     async with an_app() as app, side_b(app.address) as b, side_a(b.inbound) as a:
         async with connected(a.outbound) as streams:
             assert await echoed(streams, b"hello") == b"hello"
@@ -136,7 +136,7 @@ async def test_a_raw_leaf_that_keeps_every_rule_gets_in() -> None:
 
 
 @pytest.mark.parametrize("case", REFUSED.values(), ids=REFUSED.keys())
-async def test_a_refused_caller_hears_an_alert_and_the_app_hears_nothing(case: Refused) -> None:
+async def test_a_refused_caller_reads_an_alert_and_the_app_gets_no_connection(case: Refused) -> None:
     async with an_app() as app, side_b(app.address) as b, side_a(b.inbound, case.caller()) as a:
         async with connected(a.outbound) as streams:
             with pytest.raises(ConnectionResetError):
@@ -151,7 +151,7 @@ async def test_a_refused_caller_hears_an_alert_and_the_app_hears_nothing(case: R
 
 
 @pytest.mark.parametrize("case", REFUSED.values(), ids=REFUSED.keys())
-async def test_an_outbound_refuses_such_a_server_too_and_sends_it_nothing(case: Refused) -> None:
+async def test_an_outbound_refuses_an_unacceptable_server_and_sends_it_nothing(case: Refused) -> None:
     impostor = case.caller()
     caller = context_for(OURS, B, federated=[PARTNER.bundle])
     async with (
@@ -235,7 +235,7 @@ async def test_a_tls_1_2_peer_is_accepted_where_the_option_says_so() -> None:
     assert line["cipher_suite"].startswith("ECDHE-ECDSA-")
 
 
-async def test_a_sidecar_whose_source_has_another_identity_serves_nobody_and_says_so_in_an_alert() -> None:
+async def test_a_sidecar_whose_source_has_another_identity_refuses_every_peer_with_an_alert() -> None:
     door = InboundConfig(listen=ANYWHERE, app=ANYWHERE, allow=(A,))
     config = SidecarConfig(name="b", spiffe_id=OTHER, inbound=(door,))
     async with running(config, ConstantSource(as_b())) as b:

@@ -33,7 +33,7 @@ def believed(case: Case) -> str:
 
 
 @BY_NAME
-def test_verify_peer_accepts_what_the_table_says(case: Case) -> None:
+def test_verify_peer_accepts_the_chains_of_the_table(case: Case) -> None:
     verdict = believed(case)
     if case.accepted:
         assert verdict == WEB
@@ -43,14 +43,14 @@ def test_verify_peer_accepts_what_the_table_says(case: Case) -> None:
 
 
 @BY_NAME
-def test_openssl_accepts_what_the_table_says(case: Case, tmp_path: Path) -> None:
+def test_openssl_accepts_the_chains_of_the_table(case: Case, tmp_path: Path) -> None:
     accepted = all(openssl_accepts(case, tmp_path, as_server=as_server) for as_server in (False, True))
     if case.accepted or not case.openssl or ssl.OPENSSL_VERSION_INFO[:2] == (3, 0):
         assert accepted is case.openssl
     # Another version may refuse more of what we refuse ourselves.
 
 
-def test_nothing_that_we_accept_is_refused_by_openssl_afterwards() -> None:
+def test_openssl_refuses_no_chain_that_we_accept() -> None:
     assert [case.name for case in CASES if case.accepted and not case.openssl] == []
 
 

@@ -38,17 +38,17 @@ def der(*certificates: x509.Certificate) -> set[bytes]:
 ROOTS = der(*OURS.bundle.x509_authorities, *PARTNER.bundle.x509_authorities)
 
 
-def test_it_holds_the_roots_and_the_intermediate_of_our_own_svid(server: GenerationContext) -> None:
+def test_the_store_holds_the_roots_and_the_intermediate_of_our_own_svid(server: GenerationContext) -> None:
     assert stored(server) == ROOTS | der(OURS.intermediate.certificate)
 
 
-def test_an_intermediate_of_ours_that_leads_to_no_root_that_we_trust_is_not_in_it() -> None:
+def test_an_intermediate_without_a_path_to_a_trusted_root_is_left_out_of_the_store() -> None:
     stranger = make_authority("example.org")
     lost = context_of(X509Context(1, (svid_for(stranger, SERVER),), BundleSet([OURS.bundle])), server_side=True)
     assert stored(lost) == der(*OURS.bundle.x509_authorities)
 
 
-def test_no_peer_changes_it(server: GenerationContext) -> None:
+def test_a_peers_handshake_does_not_change_the_store(server: GenerationContext) -> None:
     before = stored(server)
     for client in (context_for(OURS, CLIENT), X509Context(1, (svid_for(PARTNER, "/app"),), BundleSet([OURS.bundle]))):
         assert meet(server, client) == Ends()
@@ -65,7 +65,7 @@ def test_the_intermediate_does_not_stand_for_its_root(server: GenerationContext)
     assert str(ends.client) == "the peer refused the connection with the alert 'unknown ca'"
 
 
-def test_a_partner_s_intermediate_in_it_mints_no_id_of_ours(server: GenerationContext) -> None:
+def test_a_partners_intermediate_in_the_bundle_mints_no_id_of_ours(server: GenerationContext) -> None:
     server.load_verify_locations(cadata=b"".join(der(PARTNER.intermediate.certificate)))
     theirs = X509Context(1, (svid_for(PARTNER, "/app"),), BundleSet([OURS.bundle]))
     assert meet(server, theirs) == Ends()

@@ -139,7 +139,7 @@ def test_a_partner_is_accepted_under_an_id_of_its_own_trust_domain() -> None:
 
 
 @pytest.mark.parametrize("case", REFUSED.values(), ids=REFUSED.keys())
-def test_a_server_refuses(case: Refused) -> None:
+def test_a_server_refuses_an_unacceptable_client(case: Refused) -> None:
     client = engine_of(case.client(), server_side=False)
     server = engine_of(server_context(), server_side=True, authorizer=authorize_id(CLIENT))
     ends = shake(client, server)
@@ -150,7 +150,7 @@ def test_a_server_refuses(case: Refused) -> None:
 
 
 @pytest.mark.parametrize("case", REFUSED.values(), ids=REFUSED.keys())
-def test_a_client_refuses_such_a_server_before_showing_its_own_certificate(case: Refused) -> None:
+def test_a_client_refuses_an_unacceptable_server_before_presenting_its_own_certificate(case: Refused) -> None:
     server = engine_of(case.client(), server_side=True)
     client = engine_of(
         context_for(OURS, SERVER, federated=[PARTNER.bundle]), server_side=False, authorizer=authorize_id(CLIENT)
@@ -203,7 +203,7 @@ def test_a_tls_1_2_client_is_judged_by_the_same_rules() -> None:
         ("ECDHE-ECDSA-AES128-CCM", False),
     ],
 )
-def test_of_tls_1_2_only_suites_with_aead_and_a_fresh_key_are_spoken(suite: str, taken: bool) -> None:
+def test_tls_1_2_uses_only_aead_suites_with_forward_secrecy(suite: str, taken: bool) -> None:
     old = context_of(context_for(OURS, CLIENT), server_side=False, options=TLS12)
     old.maximum_version = ssl.TLSVersion.TLSv1_2
     old.set_ciphers(suite)
@@ -223,7 +223,7 @@ def knows(group: str) -> bool:
 
 @pytest.mark.parametrize("theirs", [None, "X25519", "prime256v1", "secp384r1"])
 @pytest.mark.parametrize("ours", ["X25519", "prime256v1", "secp384r1"])
-def test_a_server_with_one_key_exchange_meets_who_speaks_it_and_nobody_else(ours: str, theirs: str | None) -> None:
+def test_a_server_with_one_key_exchange_accepts_only_clients_that_offer_it(ours: str, theirs: str | None) -> None:
     if "X25519" in (ours, theirs) and not knows("X25519"):
         with pytest.raises(ConfigError, match="^key exchange group: X25519 is unknown to the ssl module of Python"):
             TlsOptions(group="X25519")
@@ -238,7 +238,7 @@ def test_a_server_with_one_key_exchange_meets_who_speaks_it_and_nobody_else(ours
         assert str(ends.client) == "the peer refused the connection with the alert 'handshake failure'"
 
 
-def test_a_key_exchange_that_is_none_of_ours_is_refused() -> None:
+def test_a_key_exchange_outside_our_list_is_refused() -> None:
     with pytest.raises(ConfigError) as refused:
         TlsOptions(group="secp256k1")
     assert str(refused.value) == ("key exchange group: wanted X25519, prime256v1, secp384r1 or None, got 'secp256k1'")
@@ -374,7 +374,7 @@ def pair() -> tuple[TlsEngine, TlsEngine]:
     return client, engine_of(server_context(), server_side=True, authorizer=authorize_id(CLIENT))
 
 
-def test_the_verdict_that_counts_stands_without_the_early_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_final_verification_refuses_without_the_early_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("meshtls.tls.context.watch_messages", lambda context, callback: None)
     client = engine_of(presenting(PARTNER, GOOD), server_side=False)
     server = engine_of(server_context(), server_side=True)

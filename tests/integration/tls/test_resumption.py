@@ -84,7 +84,7 @@ class Pair:
         return ends, client.resumed
 
 
-def test_the_second_connection_to_a_place_resumes_and_so_does_every_other() -> None:
+def test_every_connection_after_the_first_to_a_session_key_resumes() -> None:
     pair = Pair()
     assert [pair.meet() for _ in range(4)] == [(Ends(), False), (Ends(), True), (Ends(), True), (Ends(), True)]
     assert len(pair.sessions) == 1
@@ -104,7 +104,7 @@ def test_a_resumed_connection_knows_its_peer_and_carries_bytes_both_ways() -> No
 
 
 @pytest.mark.parametrize("place", ["127.0.0.1:15007", None])
-def test_a_session_is_of_one_place(place: str | None) -> None:
+def test_a_session_belongs_to_one_session_key(place: str | None) -> None:
     pair = Pair()
     pair.meet()
     assert pair.meet(place) == (Ends(), False)
@@ -113,7 +113,7 @@ def test_a_session_is_of_one_place(place: str | None) -> None:
 @pytest.mark.parametrize(
     ("client", "server"), [(RESUMING, TlsOptions()), (TlsOptions(), RESUMING)], ids=["the server", "the client"]
 )
-def test_nothing_is_resumed_where_one_side_does_not(client: TlsOptions, server: TlsOptions) -> None:
+def test_resumption_needs_both_sides(client: TlsOptions, server: TlsOptions) -> None:
     pair = Pair(client, server)
     assert [pair.meet(), pair.meet()] == [(Ends(), False), (Ends(), False)]
     assert len(pair.sessions) == 0
@@ -206,7 +206,7 @@ def test_a_client_resumes_though_more_others_were_verified_since_than_are_rememb
     assert [pair.meet(), pair.meet()] == [(Ends(), True), (Ends(), True)]
 
 
-def test_a_context_that_can_not_check_resumed_peers_refuses_a_resumed_session() -> None:
+def test_a_context_that_cannot_check_resumed_peers_refuses_a_resumed_session() -> None:
     class OnlyChains(GenerationContext):
         check_resumed_peer = None  # type: ignore[assignment]  # as a context of another kind, which has no such method
 
@@ -243,7 +243,7 @@ def test_tls_1_2_resumes_and_is_verified_again_too() -> None:
     assert type(pair.meet()[0].server) is NotAuthorizedError
 
 
-def test_a_client_keeps_so_many_sessions_and_drops_the_oldest() -> None:
+def test_a_client_keeps_a_bounded_number_of_sessions_and_drops_the_oldest() -> None:
     pair = Pair()
     pair.meet("one")
     session = pair.sessions.get("one")

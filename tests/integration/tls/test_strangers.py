@@ -65,7 +65,7 @@ async def served(address: tuple[str, int]) -> bytes:
 
 
 @BY_NAME
-async def test_listen_refuses_it_with_an_alert_and_serves_the_next(chain: HostileChain) -> None:
+async def test_listen_refuses_a_hostile_chain_with_an_alert_and_serves_the_next_client(chain: HostileChain) -> None:
     async with echoing() as address:
         answer = await presented(address, chain.certificates)
         assert answer.asked
@@ -74,7 +74,7 @@ async def test_listen_refuses_it_with_an_alert_and_serves_the_next(chain: Hostil
 
 
 @BY_NAME
-async def test_an_asyncio_server_refuses_it_with_an_alert(chain: HostileChain) -> None:
+async def test_an_asyncio_server_refuses_a_hostile_chain_with_an_alert(chain: HostileChain) -> None:
     async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         raise AssertionError("a stranger was let in")
 
@@ -109,7 +109,7 @@ def blocking_server() -> Iterator[tuple[tuple[str, int], queue.Queue[ssl.SSLErro
 
 
 @BY_NAME
-def test_a_blocking_server_refuses_it_with_an_alert(
+def test_a_blocking_server_refuses_a_hostile_chain_with_an_alert(
     chain: HostileChain, blocking_server: tuple[tuple[str, int], queue.Queue[ssl.SSLError]]
 ) -> None:
     address, raised = blocking_server
@@ -155,7 +155,7 @@ def used_up(clock: ManualClock, ours: X509Context | None = None) -> GenerationCo
     return server
 
 
-def test_after_many_large_ones_that_were_refused_the_next_have_to_wait_and_small_ones_have_not() -> None:
+def test_large_handshakes_wait_after_many_refused_ones_and_small_ones_do_not() -> None:
     clock = ManualClock()
     server = used_up(clock)
     for client in (client_with(250, foreign=True), client_with(250)):
@@ -236,7 +236,7 @@ def test_a_client_reads_no_more_of_a_server_than_its_bound() -> None:
 
 
 @pytest.mark.parametrize("size", [SMALL_HANDSHAKE, LARGE_HANDSHAKE, 4 * LARGE_HANDSHAKE])
-def test_data_right_behind_the_handshake_counts_for_no_part_of_it(size: int) -> None:
+def test_data_right_behind_the_handshake_does_not_count_as_handshake_bytes(size: int) -> None:
     client = engine_of(context_for(OURS, CLIENT), server_side=False)
     server = engine_of(context_for(OURS, SERVER), server_side=True)
     client.handshake()
@@ -269,7 +269,7 @@ def test_a_handshake_that_comes_byte_by_byte_is_taken() -> None:
     assert server.peer is not None
 
 
-async def test_an_extension_that_can_t_be_read_is_refused_with_an_alert() -> None:
+async def test_an_extension_that_cannot_be_read_is_refused_with_an_alert() -> None:
     """An unknown TLSFeature made cryptography raise a KeyError out of the callback."""
     odd = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.5.5.7.1.24"), b"\x30\x03\x02\x01\x7f")
     spoiled = leaf(ROOT, CLIENT, extra=[(odd, False)])

@@ -123,7 +123,7 @@ async def test_an_authorizer_that_gives_no_decision_lets_nobody_in_and_the_clien
         writer.close()
 
 
-async def test_nothing_is_made_without_an_authorizer() -> None:
+async def test_an_authorizer_is_required() -> None:
     nobody: Any = None
     for make in (server_context, client_context):
         with pytest.raises(TypeError, match="^authorizer: wanted a function "):
@@ -291,7 +291,7 @@ async def test_a_dial_that_is_cancelled_at_whatever_step_leaves_nothing_for_asyn
     assert complaints == []
 
 
-async def test_a_stream_tells_of_its_tls_what_asyncios_own_tells() -> None:
+async def test_a_streams_tls_info_matches_asyncios() -> None:
     accepted: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -327,7 +327,7 @@ async def test_a_listener_gives_up_a_client_that_stalls() -> None:
 
 
 @pytest.mark.parametrize("turns", range(8))
-async def test_a_listener_that_closes_leaves_nobody_half_way_in(turns: int) -> None:
+async def test_a_closing_listener_finishes_no_handshake(turns: int) -> None:
     """At whatever step of its accepting: the handshake is not finished behind the closed door."""
     reached = []
 
@@ -527,7 +527,7 @@ def test_a_blocking_server_over_our_context_refuses_with_an_alert() -> None:
         (lambda context: context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), True), "wanted a client connection"),
     ],
 )
-def test_what_a_rotating_context_would_have_to_ignore_is_an_error(
+def test_settings_that_a_rotating_context_would_ignore_are_errors(
     misuse: Callable[[ssl.SSLContext], object], message: str
 ) -> None:
     with pytest.raises((TypeError, ValueError), match=message):

@@ -56,7 +56,7 @@ async def test_the_five_methods_of_the_standard(api: WorkloadApi, authority: Aut
     assert api.calls.total() == 5
 
 
-async def test_all_identities_get_a_token_or_the_one_that_is_named(api: WorkloadApi, authority: Authority) -> None:
+async def test_every_identity_gets_a_token_or_the_named_one_does(api: WorkloadApi, authority: Authority) -> None:
     svids = (svid_for(authority, "/web"), svid_for(authority, "/admin"))
     api.push(X509Context(1, svids, BundleSet([authority.bundle])))
     async with WorkloadApiClient(api.address) as client:
@@ -67,7 +67,7 @@ async def test_all_identities_get_a_token_or_the_one_that_is_named(api: Workload
             await client.fetch_jwt_svids(["db"], SpiffeId.parse("spiffe://example.org/other"))
 
 
-async def test_a_workload_api_on_tcp(api: WorkloadApi) -> None:
+async def test_a_workload_api_over_tcp(api: WorkloadApi) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         await api.stop()
         await api.start(listener)
@@ -76,7 +76,7 @@ async def test_a_workload_api_on_tcp(api: WorkloadApi) -> None:
         await api.stop()
 
 
-async def test_the_address_of_the_environment(api: WorkloadApi, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_address_from_the_environment(api: WorkloadApi, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPIFFE_ENDPOINT_SOCKET", api.address)
     async with WorkloadApiClient() as client:
         assert (await client.fetch_x509_context()).svids == api.context.svids
@@ -123,7 +123,7 @@ class TestFailures:
             assert await FETCHES[method](client) is not None
 
     @EVERY_FETCH
-    async def test_nobody_at_the_address(self, tmp_path: Path, method: str) -> None:
+    async def test_an_address_without_a_listener(self, tmp_path: Path, method: str) -> None:
         address = f"unix://{tmp_path}/none.sock"
         async with WorkloadApiClient(address) as client:
             with pytest.raises(WorkloadApiError) as raised:
@@ -134,7 +134,7 @@ class TestFailures:
         )
 
     @EVERY_FETCH
-    async def test_a_workload_api_that_says_nothing(self, api: WorkloadApi, method: str) -> None:
+    async def test_a_silent_workload_api(self, api: WorkloadApi, method: str) -> None:
         api.silent = True
         async with WorkloadApiClient(api.address, timeout=0.05) as client:
             with pytest.raises(WorkloadApiError) as raised:
@@ -145,7 +145,7 @@ class TestFailures:
             assert await FETCHES[method](client) is not None
 
     @EVERY_FETCH
-    async def test_a_server_that_is_no_workload_api(self, tmp_path: Path, method: str) -> None:
+    async def test_a_grpc_server_without_the_workload_api(self, tmp_path: Path, method: str) -> None:
         with other_server(tmp_path / "other.sock") as address:
             async with WorkloadApiClient(address) as client:
                 with pytest.raises(WorkloadApiError, match="UNIMPLEMENTED") as raised:
@@ -154,7 +154,7 @@ class TestFailures:
 
     @EVERY_FETCH
     @pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n" * 3, b""])
-    async def test_a_server_that_speaks_no_grpc(self, tmp_path: Path, method: str, answer: bytes) -> None:
+    async def test_a_server_that_does_not_speak_grpc(self, tmp_path: Path, method: str, answer: bytes) -> None:
         async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.read(1)
             writer.write(answer)
@@ -167,13 +167,13 @@ class TestFailures:
                 await FETCHES[method](client)
         assert str(raised.value) == f"Workload API at unix://{path}, {method}: the connection was lost"
 
-    async def test_a_response_that_is_no_state(self, api: WorkloadApi) -> None:
+    async def test_a_response_without_an_svid(self, api: WorkloadApi) -> None:
         api.context = replace(api.context, svids=())
         async with WorkloadApiClient(api.address) as client:
             with pytest.raises(LocalIdentityError, match="the Workload API sent no X509-SVID"):
                 await client.fetch_x509_context()
 
-    async def test_an_audience_that_is_none_is_not_even_sent(self, api: WorkloadApi) -> None:
+    async def test_an_invalid_audience_is_not_sent(self, api: WorkloadApi) -> None:
         async with WorkloadApiClient(api.address) as client:
             for audience in ([], [""], "db"):
                 with pytest.raises(RequestError) as raised:
@@ -189,7 +189,7 @@ class TestFailures:
             (lambda svid: ("junk", "db"), "wanted a JWS in compact form"),
         ],
     )
-    async def test_a_token_that_the_workload_api_refuses(
+    async def test_a_token_refused_by_the_workload_api(
         self, api: WorkloadApi, change: Callable[[JwtSvid], tuple[str, str]], reason: str
     ) -> None:
         svid = api.mint(api.context.svid.spiffe_id, "db")
@@ -200,7 +200,7 @@ class TestFailures:
         assert str(raised.value).startswith(f"JWT-SVID refused by the Workload API at {api.address}: ")
         assert reason in str(raised.value)
 
-    async def test_validation_that_is_not_possible_is_not_the_tokens_fault(self, api: WorkloadApi) -> None:
+    async def test_an_impossible_validation_is_not_blamed_on_the_token(self, api: WorkloadApi) -> None:
         token = api.mint(api.context.svid.spiffe_id, "db").token
         api.refuse(Status.UNAVAILABLE)
         async with WorkloadApiClient(api.address) as client:
@@ -226,7 +226,7 @@ class TestWatching:
             second = await anext(contexts)
             assert (second.generation, second.svids) == (2, api.context.svids)
 
-    async def test_bundles_are_watched_too(self, api: WorkloadApi, authority: Authority) -> None:
+    async def test_a_bundle_stream_sends_changes(self, api: WorkloadApi, authority: Authority) -> None:
         async with (
             WorkloadApiClient(api.address) as client,
             aclosing(client.watch_x509_bundles()) as x509,
@@ -270,9 +270,7 @@ class TestWatching:
             waiting.cancel()
             await asyncio.wait([waiting])
 
-    async def test_a_socket_that_is_made_anew_is_tried_within_a_second(
-        self, api: WorkloadApi, clock: ManualClock
-    ) -> None:
+    async def test_a_recreated_socket_is_tried_within_a_second(self, api: WorkloadApi, clock: ManualClock) -> None:
         tried_at: list[float] = []
         client = WorkloadApiClient(api.address, clock=clock, jitter=lambda: 0)
         async with client, aclosing(client.watch_x509_contexts(noting(tried_at, clock))) as contexts:

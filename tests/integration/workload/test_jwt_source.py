@@ -66,13 +66,13 @@ async def test_each_audience_set_and_each_identity_has_its_own_token(
     ]
 
 
-async def test_many_who_want_the_same_token_ask_once(api: WorkloadApi, clock: ManualClock) -> None:
+async def test_concurrent_requests_for_one_token_make_one_call(api: WorkloadApi, clock: ManualClock) -> None:
     async with source_of(api, clock) as source:
         tokens = await asyncio.gather(*(source.fetch("db") for _ in range(20)))
     assert (len({svid.token for svid in tokens}), api.calls["FetchJWTSVID"]) == (1, 1)
 
 
-async def test_without_the_workload_api_a_token_serves_until_its_end_and_is_not_asked_for_each_time(
+async def test_a_cached_token_serves_until_it_expires_while_the_workload_api_is_away(
     api: WorkloadApi, clock: ManualClock
 ) -> None:
     async with source_of(api, clock) as source:
@@ -108,7 +108,7 @@ async def test_an_empty_audience_is_refused(api: WorkloadApi) -> None:
 class TestWithdrawal:
     """SPIFFE Workload API, sections 5.2 and 6.2: a withdrawn identity or bundle is no longer used."""
 
-    async def test_permission_denied_takes_tokens_and_bundles_away_and_an_entry_made_again_heals(
+    async def test_permission_denied_withdraws_tokens_and_bundles_and_a_new_entry_restores_them(
         self, api: WorkloadApi, clock: ManualClock
     ) -> None:
         token = api.mint(api.context.svid.spiffe_id, "db").token
@@ -131,7 +131,7 @@ class TestWithdrawal:
             assert await source.fetch("db") is not held
             assert source.readiness().ready
 
-    async def test_unavailable_takes_nothing_away(self, api: WorkloadApi, clock: ManualClock) -> None:
+    async def test_unavailable_withdraws_nothing(self, api: WorkloadApi, clock: ManualClock) -> None:
         async with source_of(api, clock) as source:
             held = await source.fetch("db")
             api.refuse(Status.UNAVAILABLE)
@@ -142,7 +142,7 @@ class TestWithdrawal:
             assert state.ready
             assert state.text.startswith("JWT bundles are not followed since ")
 
-    async def test_of_several_identities_only_the_one_that_goes_loses_its_tokens(
+    async def test_only_a_deleted_identity_loses_its_tokens(
         self, api: WorkloadApi, authority: Authority, clock: ManualClock
     ) -> None:
         web, admin = (svid_for(authority, path) for path in ("/web", "/admin"))
@@ -161,7 +161,7 @@ class TestWithdrawal:
                 await source.fetch("db", spiffe_id=admin.spiffe_id)
 
     @pytest.mark.parametrize("status", [Status.PERMISSION_DENIED, Status.INVALID_ARGUMENT])
-    async def test_a_token_whose_renewal_is_denied_is_not_served_again(
+    async def test_a_cached_token_is_not_served_after_its_renewal_is_denied(
         self, api: WorkloadApi, clock: ManualClock, status: Status
     ) -> None:
         async with source_of(api, clock) as source:
@@ -194,7 +194,7 @@ class TestValidation:
             with pytest.raises(ValidityError, match="it expired at"):
                 source.validate(token, "db")
 
-    async def test_new_bundles_are_followed(
+    async def test_validation_uses_new_bundles(
         self, api: WorkloadApi, authority: Authority, clock: ManualClock, tmp_path: Path
     ) -> None:
         partner = make_authority("partner.test", clock)
@@ -208,7 +208,7 @@ class TestValidation:
 
 
 class TestEntering:
-    async def test_it_gives_up_after_the_timeout_with_the_latest_reason(
+    async def test_entering_gives_up_after_the_timeout_with_the_latest_reason(
         self, api: WorkloadApi, clock: ManualClock
     ) -> None:
         api.refuse(Status.PERMISSION_DENIED)
@@ -218,12 +218,12 @@ class TestEntering:
         with pytest.raises(LocalIdentityError, match=r"^no JWT bundles in 30 s: .*PERMISSION_DENIED"):
             await entering
 
-    async def test_it_gives_up_at_once_on_what_can_not_get_better(self, api: WorkloadApi) -> None:
+    async def test_entering_gives_up_at_once_on_a_permanent_error(self, api: WorkloadApi) -> None:
         api.refuse(Status.UNIMPLEMENTED)
         with pytest.raises(WorkloadApiError, match="UNIMPLEMENTED"):
             await JwtSource(api.address, timeout=None).__aenter__()
 
-    async def test_once_left_it_gives_and_judges_no_token_until_it_is_entered_again(
+    async def test_a_left_jwt_source_serves_and_validates_no_token_until_re_entered(
         self, api: WorkloadApi, clock: ManualClock
     ) -> None:
         source = source_of(api, clock)

@@ -33,7 +33,7 @@ async def client(api: WorkloadApi) -> AsyncIterator[WorkloadApiClient]:
     await asyncio.to_thread(client.close)
 
 
-async def test_it_gets_x509_svids_and_bundles(
+async def test_the_spiffe_package_fetches_x509_svids_and_bundles(
     api: WorkloadApi, authority: Authority, client: WorkloadApiClient
 ) -> None:
     api.push(context_for(authority, "/web", federated=[make_authority("partner.test").bundle]))
@@ -43,7 +43,7 @@ async def test_it_gets_x509_svids_and_bundles(
     assert {str(bundle.trust_domain) for bundle in bundles.bundles} == {"example.org", "partner.test"}
 
 
-async def test_it_gets_and_validates_jwt_svids(api: WorkloadApi, client: WorkloadApiClient) -> None:
+async def test_the_spiffe_package_fetches_and_validates_jwt_svids(api: WorkloadApi, client: WorkloadApiClient) -> None:
     svid = await asyncio.to_thread(client.fetch_jwt_svid, {"db"})
     assert (str(svid.spiffe_id), set(svid.audience)) == ("spiffe://example.org/web", {"db"})
     validated = await asyncio.to_thread(client.validate_jwt_svid, svid.token, "db")
@@ -52,7 +52,9 @@ async def test_it_gets_and_validates_jwt_svids(api: WorkloadApi, client: Workloa
     assert [list(bundle.jwt_authorities) for bundle in bundles.bundles] == [["jwt-1"]]
 
 
-async def test_its_stream_sees_a_rotation(api: WorkloadApi, authority: Authority, client: WorkloadApiClient) -> None:
+async def test_the_spiffe_packages_stream_sends_a_rotation(
+    api: WorkloadApi, authority: Authority, client: WorkloadApiClient
+) -> None:
     seen: queue.Queue[X509Context] = queue.Queue()
     failed: queue.Queue[Exception] = queue.Queue()
     stream = client.stream_x509_contexts(seen.put, failed.put)
@@ -64,7 +66,7 @@ async def test_its_stream_sees_a_rotation(api: WorkloadApi, authority: Authority
     assert failed.empty()
 
 
-async def test_it_is_refused_without_an_identity(api: WorkloadApi, client: WorkloadApiClient) -> None:
+async def test_a_client_without_an_identity_is_refused(api: WorkloadApi, client: WorkloadApiClient) -> None:
     from spiffe.workloadapi.errors import FetchX509SvidError
 
     api.refuse(Status.PERMISSION_DENIED)

@@ -76,7 +76,7 @@ def _ders(context: X509Context) -> list[bytes]:
 
 
 class TestX509Source:
-    async def test_it_gets_an_svid_that_the_bundle_vouches_for(self, spire: Spire) -> None:
+    async def test_the_workload_gets_an_svid_that_verifies_by_its_bundle(self, spire: Spire) -> None:
         with spire.entry("/web", PYTHON):
             async with X509Source(spire.workload_api) as source:
                 context = source.snapshot()
@@ -84,7 +84,7 @@ class TestX509Source:
         assert [svid.spiffe_id for svid in context.svids] == [peer.spiffe_id] == [WEB]
         assert [str(bundle.trust_domain) for bundle in context.bundles] == [DOMAIN]
 
-    async def test_it_sees_a_rotation(self, spire: Spire) -> None:
+    async def test_the_stream_sends_a_rotation(self, spire: Spire) -> None:
         # SPIRE backdates an SVID by ten seconds and renews it at half of its 30 seconds: after about five.
         with spire.entry("/web", PYTHON, "-x509SVIDTTL", "20"):
             async with X509Source(spire.workload_api) as source, asyncio.timeout(SECONDS):
@@ -95,9 +95,7 @@ class TestX509Source:
         assert first.svid.not_after < second.svid.not_after
         assert first.bundles == second.bundles
 
-    async def test_it_sees_a_new_entry_loses_the_identity_with_the_last_one_and_has_it_again_with_a_new_one(
-        self, spire: Spire
-    ) -> None:
+    async def test_a_source_follows_new_deleted_and_recreated_entries(self, spire: Spire) -> None:
         with ExitStack() as web:
             web.enter_context(spire.entry("/web", PYTHON))
             async with X509Source(spire.workload_api) as source:
@@ -114,11 +112,11 @@ class TestX509Source:
                 async with asyncio.timeout(SECONDS):
                     assert (await source.changed()).svid.spiffe_id == WEB
 
-    async def test_without_an_entry_it_does_not_enter_and_says_why(self, spire: Spire) -> None:
+    async def test_entering_without_an_entry_fails_with_the_reason(self, spire: Spire) -> None:
         with pytest.raises(LocalIdentityError, match="^no X509-SVID in 0.5 s: .*" + DENIED):
             await X509Source(spire.workload_api, timeout=0.5).__aenter__()
 
-    async def test_it_waits_for_an_entry_that_is_made_later(self, spire: Spire) -> None:
+    async def test_entering_waits_for_an_entry_created_later(self, spire: Spire) -> None:
         source = X509Source(spire.workload_api)
         entering = asyncio.create_task(source.__aenter__())
         await eventually(lambda: source.last_error is not None)
@@ -129,7 +127,7 @@ class TestX509Source:
 
 
 class TestJwtSource:
-    async def test_its_token_is_valid_to_us_and_to_spire_for_its_audience_and_no_other(
+    async def test_the_agents_token_validates_here_and_at_spire_for_its_audience_only(
         self, spire: Spire, client: WorkloadApiClient
     ) -> None:
         with spire.entry("/web", PYTHON):

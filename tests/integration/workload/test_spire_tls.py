@@ -121,7 +121,7 @@ async def test_go_spiffe_reaches_an_app_behind_our_sidecar_where_it_is_allowed(
 
 
 @pytest.mark.parametrize(("wanted", "outcome"), [(PEER, "OK"), (OTHER, "POLICY_DENIED")])
-async def test_an_app_behind_our_sidecar_reaches_go_spiffe_where_it_is_whom_the_sidecar_wants(
+async def test_an_app_behind_our_sidecar_reaches_a_go_spiffe_server_with_the_expected_id(
     spire: Spire, program: Path, wanted: str, outcome: str
 ) -> None:
     port = free_ports(1)[0]

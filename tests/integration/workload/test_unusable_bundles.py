@@ -57,7 +57,7 @@ def token(signer: Any, key_id: str, domain: TrustDomain, clock: ManualClock, lif
     ],
     ids=["RSA-1024", "an unknown curve", "a point off the curve", "no kid"],
 )
-async def test_a_jwk_that_can_t_be_used_keeps_no_withdrawn_key_in_use(
+async def test_a_jwk_that_cannot_be_used_keeps_no_withdrawn_key_in_use(
     api: WorkloadApi, clock: ManualClock, spoil: Callable[[], dict[str, Any]], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "meshtls.workload")
@@ -89,7 +89,7 @@ async def test_a_jwk_that_can_t_be_used_keeps_no_withdrawn_key_in_use(
 
 
 @pytest.mark.parametrize("broken", [b"", b"{}", b"\xff", b"[" * 10_000])
-async def test_a_document_that_can_t_be_read_ends_the_trust_in_its_own_domain_at_once(
+async def test_a_document_that_cannot_be_read_ends_the_trust_in_its_own_domain_at_once(
     api: WorkloadApi, clock: ManualClock, broken: bytes
 ) -> None:
     api.documents = {THEIRS: document(*entries(old=KEY.public_key()))}
@@ -108,7 +108,7 @@ async def test_a_document_that_can_t_be_read_ends_the_trust_in_its_own_domain_at
         assert source.validate(own.token, "db") == own
 
 
-async def test_an_authority_that_can_t_be_used_keeps_no_withdrawn_root_in_use(
+async def test_an_authority_that_cannot_be_used_keeps_no_withdrawn_root_in_use(
     api: WorkloadApi, authority: Authority, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     partner, third = make_authority("partner.test").bundle, make_authority("third.test").bundle

@@ -37,7 +37,7 @@ def source_of(api: WorkloadApi, clock: ManualClock) -> X509Source:
 
 
 class TestEntering:
-    async def test_it_enters_with_the_first_svid(self, api: WorkloadApi, clock: ManualClock) -> None:
+    async def test_entering_returns_with_the_first_svid(self, api: WorkloadApi, clock: ManualClock) -> None:
         async with source_of(api, clock) as source:
             meets: X509ContextSource = source
             context = meets.snapshot()
@@ -45,7 +45,7 @@ class TestEntering:
             end = f"{context.svid.not_after:%Y-%m-%dT%H:%M:%SZ}"
             assert repr(source) == f"<X509Source spiffe://example.org/web [gen 1 until {end}]>"
 
-    async def test_it_may_be_entered_again_and_then_starts_afresh(
+    async def test_a_source_may_be_re_entered_and_starts_afresh(
         self, api: WorkloadApi, authority: Authority, clock: ManualClock
     ) -> None:
         source = source_of(api, clock)
@@ -61,9 +61,7 @@ class TestEntering:
             assert (await asyncio.wait_for(changing, 10)).svids == api.context.svids
         assert first.svids != second.svids
 
-    async def test_once_left_it_serves_nobody_until_it_is_entered_again(
-        self, api: WorkloadApi, clock: ManualClock
-    ) -> None:
+    async def test_a_left_source_serves_nothing_until_re_entered(self, api: WorkloadApi, clock: ManualClock) -> None:
         source = source_of(api, clock)
         async with source:
             assert source.snapshot().svids == api.context.svids
@@ -78,7 +76,7 @@ class TestEntering:
         async with source:
             assert source.snapshot().svids == api.context.svids
 
-    async def test_a_context_over_a_source_that_was_left_makes_no_more_connections(
+    async def test_a_context_over_a_left_source_makes_no_new_connections(
         self, api: WorkloadApi, clock: ManualClock
     ) -> None:
         source = source_of(api, clock)
@@ -89,7 +87,7 @@ class TestEntering:
             contexts.current()
         assert str(raised.value) == CLOSED
 
-    async def test_entered_again_it_waits_for_the_workload_api_as_it_did_at_first(
+    async def test_a_re_entered_source_waits_for_the_workload_api_again(
         self, api: WorkloadApi, clock: ManualClock
     ) -> None:
         source = source_of(api, clock)
@@ -102,7 +100,7 @@ class TestEntering:
         with pytest.raises(LocalIdentityError, match="^no X509-SVID in 30 s: nothing was sent$"):
             await entering
 
-    async def test_it_waits_for_an_identity_that_is_not_there_yet(self, api: WorkloadApi, clock: ManualClock) -> None:
+    async def test_entering_waits_for_a_missing_identity(self, api: WorkloadApi, clock: ManualClock) -> None:
         api.refuse(Status.PERMISSION_DENIED)
         source = source_of(api, clock)
         entering = asyncio.ensure_future(source.__aenter__())
@@ -114,7 +112,7 @@ class TestEntering:
         assert source.snapshot().svids == api.context.svids
         await source.__aexit__(None, None, None)
 
-    async def test_it_gives_up_after_the_timeout_with_the_latest_reason(
+    async def test_entering_gives_up_after_the_timeout_with_the_latest_reason(
         self, tmp_path: Path, clock: ManualClock
     ) -> None:
         address = f"unix://{tmp_path}/none.sock"
@@ -128,7 +126,7 @@ class TestEntering:
             " (No such file or directory); check that the agent is running"
         )
 
-    async def test_it_gives_up_on_a_workload_api_that_says_nothing(self, api: WorkloadApi, clock: ManualClock) -> None:
+    async def test_entering_gives_up_on_a_silent_workload_api(self, api: WorkloadApi, clock: ManualClock) -> None:
         api.silent = True
         entering = asyncio.ensure_future(X509Source(api.address, clock=clock, timeout=5).__aenter__())
         await api.until_called("FetchX509SVID", 1)
@@ -137,7 +135,7 @@ class TestEntering:
             await entering
         assert str(raised.value) == "no X509-SVID in 5 s: nothing was sent"
 
-    async def test_it_gives_up_at_once_on_what_can_not_get_better(self, api: WorkloadApi) -> None:
+    async def test_entering_gives_up_at_once_on_a_permanent_error(self, api: WorkloadApi) -> None:
         api.refuse(Status.UNIMPLEMENTED)
         with pytest.raises(WorkloadApiError, match="UNIMPLEMENTED"):
             await X509Source(api.address, timeout=None).__aenter__()
@@ -154,7 +152,7 @@ class TestEntering:
 
 
 class TestRotation:
-    async def test_changed_gives_each_rotation(
+    async def test_changed_yields_each_rotation(
         self, api: WorkloadApi, authority: Authority, clock: ManualClock
     ) -> None:
         async with source_of(api, clock) as source:
@@ -165,7 +163,7 @@ class TestRotation:
                 assert source.snapshot() is context
                 assert len(context.bundles) == 2
 
-    async def test_the_same_state_after_a_reconnect_is_no_rotation(
+    async def test_an_unchanged_state_after_a_reconnect_is_no_rotation(
         self, api: WorkloadApi, authority: Authority, clock: ManualClock
     ) -> None:
         async with source_of(api, clock) as source:
@@ -180,7 +178,7 @@ class TestRotation:
             assert (await source.changed()).generation == 2
             assert first.generation == 1
 
-    async def test_waiters_are_told_when_the_source_closes(self, api: WorkloadApi, clock: ManualClock) -> None:
+    async def test_waiters_get_an_error_when_the_source_closes(self, api: WorkloadApi, clock: ManualClock) -> None:
         async with source_of(api, clock) as source:
             waiting = asyncio.ensure_future(source.changed())
             await asyncio.sleep(0)
@@ -211,7 +209,7 @@ class TestRotation:
 
 
 class TestOutages:
-    async def test_it_serves_while_valid_and_never_an_expired_svid(
+    async def test_a_source_serves_a_valid_svid_and_never_an_expired_one(
         self, api: WorkloadApi, authority: Authority, clock: ManualClock
     ) -> None:
         api.push(context_for(authority, "/web", ttl=timedelta(seconds=100)))
@@ -235,7 +233,7 @@ class TestOutages:
             assert (await source.changed(1)).svids == api.context.svids
             assert source.snapshot().generation == 2
 
-    async def test_it_recovers_by_itself_when_the_workload_api_comes_back(
+    async def test_a_source_recovers_when_the_workload_api_comes_back(
         self, api: WorkloadApi, authority: Authority, clock: ManualClock
     ) -> None:
         async with source_of(api, clock) as source:
@@ -264,7 +262,7 @@ class TestOutages:
             clock.advance(1)
             assert (await source.changed(1)).svids == api.context.svids
 
-    async def test_a_workload_api_that_became_something_else_is_not_asked_again(
+    async def test_a_workload_api_replaced_by_another_service_is_not_asked_again(
         self, api: WorkloadApi, clock: ManualClock
     ) -> None:
         async with source_of(api, clock) as source:
@@ -279,7 +277,7 @@ class TestOutages:
 class TestWithdrawal:
     """SPIFFE Workload API, section 5.2.1: a withdrawn SVID is no longer used."""
 
-    async def test_permission_denied_takes_the_svid_away_at_once_and_an_entry_made_again_heals_within_a_second(
+    async def test_permission_denied_withdraws_the_svid_at_once_and_a_new_entry_restores_it_within_a_second(
         self, api: WorkloadApi, clock: ManualClock, caplog: pytest.LogCaptureFixture
     ) -> None:
         async with source_of(api, clock) as source:
@@ -312,7 +310,7 @@ class TestWithdrawal:
             f"X509-SVID: the Workload API sends it again after 10 failures since {since}",
         ]
 
-    async def test_unavailable_takes_nothing_away(self, api: WorkloadApi, clock: ManualClock) -> None:
+    async def test_unavailable_withdraws_nothing(self, api: WorkloadApi, clock: ManualClock) -> None:
         async with source_of(api, clock) as source:
             held = source.snapshot()
             api.refuse(Status.UNAVAILABLE)
@@ -325,7 +323,7 @@ class TestWithdrawal:
                 f"SVID spiffe://example.org/web expires in {left} s, renewal failing since {now}: Workload API at "
             )
 
-    async def test_denied_after_an_outage_it_is_taken_away_too(self, api: WorkloadApi, clock: ManualClock) -> None:
+    async def test_a_denial_after_an_outage_withdraws_the_identity(self, api: WorkloadApi, clock: ManualClock) -> None:
         async with source_of(api, clock) as source:
             await api.stop()
             await clock.until_sleepers()
@@ -337,7 +335,7 @@ class TestWithdrawal:
             with pytest.raises(IdentityWithdrawnError):
                 source.snapshot()
 
-    async def test_an_identity_that_a_message_does_not_name_is_not_used_although_no_other_will_do(
+    async def test_an_unnamed_identity_is_not_used_as_a_fallback(
         self, api: WorkloadApi, authority: Authority, clock: ManualClock
     ) -> None:
         def web(svids: tuple[X509Svid, ...]) -> X509Svid:
@@ -437,7 +435,7 @@ class TestExpiredOnArrival:
         async with source_of(api, clock) as source:
             assert source.snapshot().svids == (valid,)
 
-    async def test_entering_waits_for_one_that_is_valid(
+    async def test_entering_waits_for_a_valid_svid(
         self, api: WorkloadApi, authority: Authority, clock: ManualClock
     ) -> None:
         api.push(context_for(authority, "/web", ttl=timedelta(seconds=60)))
@@ -452,7 +450,7 @@ class TestExpiredOnArrival:
 
 
 class TestReadiness:
-    async def test_it_says_before_the_end_that_no_newer_svid_has_come(
+    async def test_readiness_warns_before_expiry_that_no_newer_svid_has_come(
         self, api: WorkloadApi, authority: Authority, clock: ManualClock
     ) -> None:
         api.push(context_for(authority, "/web", ttl=timedelta(seconds=90)))

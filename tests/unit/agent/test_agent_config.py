@@ -41,7 +41,7 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_least_that_an_agent_needs(directory: Path) -> None:
+def test_a_minimal_agent_file(directory: Path) -> None:
     file = directory / "agent.yaml"
     file.write_text(GOOD.format(directory=directory))
     config = load_config(file)
@@ -63,9 +63,7 @@ def test_the_least_that_an_agent_needs(directory: Path) -> None:
         ("trace", "DEBUG", ("f, line 6: log_level: there is no level below DEBUG; using DEBUG",)),
     ],
 )
-def test_a_log_level_that_is_taken_for_another_is_said_to_be(
-    directory: Path, level: str, taken: str, notices: tuple[str, ...]
-) -> None:
+def test_a_mapped_log_level_is_a_notice(directory: Path, level: str, taken: str, notices: tuple[str, ...]) -> None:
     config = parse_config("f", GOOD.format(directory=directory) + f"log_level: {level}\n")
     assert (config.log_level, config.notices) == (taken, notices)
 
@@ -83,14 +81,14 @@ def test_a_log_level_that_is_taken_for_another_is_said_to_be(
         ),
     ],
 )
-def test_the_size_limit_of_programs_is_in_bytes_and_none_is_told(
+def test_the_program_size_limit_is_in_bytes_and_its_absence_is_reported(
     directory: Path, said: str, limit: int, notices: tuple[str, ...]
 ) -> None:
     config = parse_config("f", GOOD.format(directory=directory) + said)
     assert (config.endpoint.size_limit, config.notices) == (limit, notices)
 
 
-def test_everything_that_can_be_said(directory: Path) -> None:
+def test_a_file_with_every_setting(directory: Path) -> None:
     text = GOOD.replace("join_token: s3cret\n", "").replace("bundle.pem", "bundle.json") + (
         "server_port: 9001\nattest_port: 9100\ndata_dir: /var/lib/meshtls\nlog_level: debug\n"
         "workload_attestors: [unix]\nhealth:\n  address: 127.0.0.2\n  port: 8090\n"
@@ -118,7 +116,7 @@ def test_health_is_one_address_and_its_old_form_is_read_with_a_notice(directory:
     ]
 
 
-def test_an_agent_may_keep_its_svid_nowhere_and_is_told_what_that_means(directory: Path) -> None:
+def test_an_agent_without_a_data_directory_logs_the_consequence(directory: Path) -> None:
     text = GOOD.format(directory=directory) + "key_manager: {memory: }\n"
     config = parse_config("f", text)
     assert (config.data_dir, config.proof) == (None, JoinToken("s3cret"))
@@ -138,7 +136,7 @@ def test_more_certificates_above_the_leaf_may_be_in_a_file_of_their_own(director
     assert proof.chain[-1] == AUTHORITY.bundle.x509_authorities[0]
 
 
-def test_all_that_is_wrong_with_an_agents_file_is_told_at_once(directory: Path) -> None:
+def test_all_problems_of_an_agents_file_are_reported_at_once(directory: Path) -> None:
     text = (
         f"trust_domain: 'a b'\nserver_port: 0\ntrust_bundle_path: {directory}/none.pem\nsocket_path: ''\n"
         "x509pop: {certificate_path: []}\njoin_token: x\nlimits: {connections: -1}\nworkload_size_limit: big\n"
@@ -222,7 +220,9 @@ POP = "x509pop:\n  certificate_path: {directory}/node.pem\n  private_key_path: {
         (lambda text: text + "health: {{}}\n", "line 6: health.port: this key is required, and it is missing"),
     ],
 )
-def test_what_can_not_be_is_named_with_its_line(directory: Path, change: Callable[[str], str], complaint: str) -> None:
+def test_an_impossible_value_is_named_with_its_line(
+    directory: Path, change: Callable[[str], str], complaint: str
+) -> None:
     parse_config("agent.yaml", GOOD.format(directory=directory))
     with pytest.raises(ConfigError) as raised:
         parse_config("agent.yaml", change(GOOD).format(directory=directory))

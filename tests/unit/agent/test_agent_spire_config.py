@@ -55,7 +55,7 @@ def test_the_file_of_spires_own_quickstart_is_read(bundle: Path) -> None:
     )
 
 
-def test_json_in_a_config_map_says_the_same(bundle: Path) -> None:
+def test_json_in_a_config_map_gives_the_same_configuration(bundle: Path) -> None:
     said = {
         "agent": {
             "server_address": "spire-server",
@@ -85,7 +85,7 @@ def test_json_in_a_config_map_says_the_same(bundle: Path) -> None:
     )
 
 
-def test_what_has_no_effect_is_told(bundle: Path) -> None:
+def test_keys_without_effect_get_a_notice(bundle: Path) -> None:
     agent = 'log_format = "json"\n  sds { default_svid_name = "x" }\n  experimental { sync_interval = "5s" }'
     plugins = 'SVIDStore "aws_secretsmanager" {}\n  WorkloadAttestor "systemd" {}'
     notices = parse_config("f", conf(bundle, agent, plugins, "telemetry { Prometheus { port = 1 } }")).notices
@@ -155,7 +155,9 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("agent", "plugins", "message"), REFUSED.values(), ids=REFUSED)
-def test_what_can_not_be_is_refused_and_its_twin_is_read(bundle: Path, agent: str, plugins: str, message: str) -> None:
+def test_an_impossible_document_is_refused_and_its_twin_is_read(
+    bundle: Path, agent: str, plugins: str, message: str
+) -> None:
     assert parse_config("f", conf(bundle)).trust_domain.name == "example.org"
     with pytest.raises(ConfigError) as refused:
         parse_config("f", conf(bundle, agent, plugins))
@@ -164,5 +166,5 @@ def test_what_can_not_be_is_refused_and_its_twin_is_read(bundle: Path, agent: st
 
 
 @pytest.mark.parametrize("off", ["insecure_bootstrap = false", 'trust_bundle_url = ""'])
-def test_what_is_switched_off_is_no_problem(bundle: Path, off: str) -> None:
+def test_a_disabled_feature_is_no_problem(bundle: Path, off: str) -> None:
     assert parse_config("f", conf(bundle, off)).trust_domain.name == "example.org"

@@ -87,7 +87,7 @@ def filled(*entries: Entry, bundles: BundleSet = BUNDLES) -> SvidCache:
         "nothing expired",
     ],
 )
-def test_exactly_those_hear_of_a_change_whose_view_it_may_change(
+def test_only_subscribers_whose_view_may_change_are_notified(
     change: Callable[[SvidCache], set[int]], heard_by: set[str]
 ) -> None:
     cache = filled(WEB, DB, SIDE)
@@ -100,7 +100,7 @@ def test_exactly_those_hear_of_a_change_whose_view_it_may_change(
     assert {names[number] for number in change(cache)} == heard_by
 
 
-def test_a_refused_agent_serves_nobody_until_it_has_heard_everything_again() -> None:
+def test_a_refused_agent_serves_nobody_until_its_next_full_sync() -> None:
     cache = filled(WEB, DB)
     numbers = {cache.watchers.add(selectors("unix:uid:1")), cache.watchers.add(selectors("unix:uid:3"))}
     assert cache.apply(Update(refused=True)) == numbers
@@ -112,9 +112,7 @@ def test_a_refused_agent_serves_nobody_until_it_has_heard_everything_again() -> 
 
 
 @pytest.mark.parametrize(("asked", "due"), [(DB, False), (entry("/db", "unix:uid:2", ttl=60), True)])
-def test_an_entry_that_was_changed_while_it_was_signed_for_does_not_wait_for_the_old_ones_failure(
-    asked: Entry, due: bool
-) -> None:
+def test_an_entry_changed_during_signing_does_not_inherit_the_failure_of_the_old_one(asked: Entry, due: bool) -> None:
     cache = SvidCache(OURS)
     cache.apply(Update(whole=True, entries=(DB,), bundles=BUNDLES))
     cache.failed(asked, NOW, 0.0, "it was changed")
@@ -140,7 +138,7 @@ def test_an_svid_is_due_when_the_clock_was_set_back_before_its_time(seconds: int
     assert cache.due(NOW - timedelta(seconds=seconds)) == ((WEB,) if due else ())
 
 
-def test_the_first_word_of_the_upstream_concerns_all() -> None:
+def test_the_first_update_from_the_upstream_concerns_every_watcher() -> None:
     cache = SvidCache(OURS)
     numbers = {cache.watchers.add(selectors("unix:uid:1")), cache.watchers.add(selectors("unix:uid:3"))}
     assert not cache.synced
@@ -148,7 +146,7 @@ def test_the_first_word_of_the_upstream_concerns_all() -> None:
     assert cache.synced
 
 
-def test_a_watcher_that_left_or_changed_hears_no_more_of_what_it_was() -> None:
+def test_a_watcher_that_left_or_changed_gets_no_updates_of_its_old_view() -> None:
     cache = filled(WEB, DB)
     left, changed = cache.watchers.add(selectors("unix:uid:1")), cache.watchers.add(selectors("unix:uid:1"))
     cache.watchers.remove(left)
@@ -158,7 +156,7 @@ def test_a_watcher_that_left_or_changed_hears_no_more_of_what_it_was() -> None:
     assert repr(cache.watchers) == "<Watchers 1 with 1 selectors>"
 
 
-def test_a_view_has_the_callers_svids_with_their_hints_and_the_bundles_of_its_entries_only() -> None:
+def test_a_view_holds_only_the_callers_svids_with_hints_and_its_entries_bundles() -> None:
     hinted = replace(SIDE, hint="internal")
     cache = filled(WEB, DB, hinted)
     view = cache.view(selectors("unix:uid:1", "unix:gid:9"), NOW)
@@ -172,14 +170,14 @@ def test_a_view_has_the_callers_svids_with_their_hints_and_the_bundles_of_its_en
     assert (nothing.entries, nothing.svids, nothing.bundles) == ((), (), BundleSet())
 
 
-def test_an_svid_is_shown_to_its_last_second_and_not_after_it() -> None:
+def test_an_svid_is_presented_until_its_last_second_and_not_after() -> None:
     cache, end = filled(DB), SVIDS["/db"].not_after
     assert len(cache.view(selectors("unix:uid:2"), end).svids) == 1
     later = cache.view(selectors("unix:uid:2"), end + timedelta(seconds=1))
     assert (len(later.entries), later.svids, later.pending) == (1, (), 0)
 
 
-def test_an_entry_that_becomes_another_id_never_shows_the_old_one() -> None:
+def test_an_entry_whose_id_changes_never_serves_the_old_id() -> None:
     cache = filled(WEB)
     cache.apply(Update(entries=(replace(DB, id="/web", selectors=WEB.selectors),)))
     view = cache.view(selectors("unix:uid:1"), NOW)
@@ -208,7 +206,7 @@ def test_a_change_of_a_certificate_field_renews_the_svid_and_the_old_one_is_serv
     assert cache.svid_of("/web") == SVIDS["/web"]
 
 
-def test_due_is_what_was_never_signed_what_is_past_its_time_and_what_failed_when_its_retry_comes() -> None:
+def test_unsigned_overdue_and_retryable_entries_are_due() -> None:
     cache = filled(WEB)
     assert (cache.due(NOW), cache.next_event(NOW)) == ((), HALF)
     assert cache.due(HALF) == (WEB,)
@@ -259,7 +257,7 @@ NO_SERVER = "renewal failing since 2030-01-01T00:30:00Z: no server"
         ),
     ],
 )
-def test_readiness_is_a_valid_svid_for_each_entry_and_how_long_that_lasts(
+def test_readiness_needs_a_valid_svid_for_each_entry_and_says_for_how_long(
     failing: tuple[Entry, ...], refused: bool, now: datetime, wanted: Readiness
 ) -> None:
     cache = filled(WEB, DB)
@@ -282,7 +280,7 @@ def test_readiness_is_a_valid_svid_for_each_entry_and_how_long_that_lasts(
         ),
     ],
 )
-def test_an_entry_that_is_refused_for_what_it_is_leaves_the_agent_ready_for_the_others(
+def test_an_entry_refused_for_its_content_does_not_affect_readiness_for_others(
     refused: bool, wanted: Readiness
 ) -> None:
     cache = filled(WEB)
@@ -292,7 +290,7 @@ def test_an_entry_that_is_refused_for_what_it_is_leaves_the_agent_ready_for_the_
     assert cache.readiness(NOW) == wanted
 
 
-def test_an_expired_entry_goes_with_its_svid_and_its_end_is_an_event() -> None:
+def test_an_entrys_expiry_is_an_event_that_removes_it_and_its_svid() -> None:
     ends = replace(WEB, expires_at=NOW + timedelta(seconds=10))
     cache = filled(ends)
     number = cache.watchers.add(selectors("unix:uid:1"))

@@ -69,7 +69,7 @@ async def caller_views(
         yield CallerViews(identities, attestor or CountingAttestor(selectors(SELF))), upstream
 
 
-async def test_a_caller_that_waits_for_its_svid_is_attested_anew_only_when_there_is_news() -> None:
+async def test_a_caller_waiting_for_its_svid_is_attested_again_only_after_a_change() -> None:
     attestor = CountingAttestor(selectors(SELF))
     async with caller_views(entry("/web"), attestor=attestor) as (views, upstream):
         with views.identities.watching() as watcher:
@@ -99,7 +99,7 @@ async def test_a_caller_that_waits_for_its_svid_is_attested_anew_only_when_there
         ),
     ],
 )
-async def test_a_caller_that_can_not_be_attested_is_turned_away_and_the_log_says_why_once(
+async def test_a_caller_that_cannot_be_attested_is_turned_away_and_the_log_says_why_once(
     error: MeshtlsError, status: Status, message: str, line: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     attestor = CountingAttestor(error)
@@ -113,7 +113,7 @@ async def test_a_caller_that_can_not_be_attested_is_turned_away_and_the_log_says
         assert await views.attest(CALLER) == selectors(SELF)
 
 
-async def test_before_the_entries_are_known_a_caller_is_told_that_they_are_awaited() -> None:
+async def test_callers_before_the_first_sync_are_told_that_entries_are_awaited() -> None:
     clock = ManualClock()
     upstream = HeldUpstream(clock, [entry("/web")])
     identities = Identities(upstream, clock, lambda: 0.0)
@@ -139,7 +139,7 @@ def turned_away(views: CallerViews, number: int, log: pytest.LogCaptureFixture) 
 
 
 @pytest.mark.parametrize(("others", "remembered"), [(1023, True), (1024, False)])
-async def test_the_log_remembers_of_1024_kinds_of_callers_that_it_has_said_why_they_have_no_identity(
+async def test_the_log_remembers_1024_kinds_of_denied_callers(
     others: int, remembered: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with caller_views(entry("/web", "unix:uid:4242424")) as (views, _):
@@ -150,7 +150,7 @@ async def test_the_log_remembers_of_1024_kinds_of_callers_that_it_has_said_why_t
         assert turned_away(views, 1, caplog) is not remembered
 
 
-async def test_the_kind_of_caller_that_the_log_spoke_of_longest_ago_is_forgotten_first(
+async def test_the_least_recently_logged_kind_of_caller_is_forgotten_first(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with caller_views(entry("/web", "unix:uid:4242424")) as (views, upstream):
@@ -164,7 +164,7 @@ async def test_the_kind_of_caller_that_the_log_spoke_of_longest_ago_is_forgotten
         assert not turned_away(views, 1, caplog)
 
 
-async def test_a_caller_that_no_entry_comes_near_is_told_apart_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_log_distinguishes_a_caller_without_a_near_miss(caplog: pytest.LogCaptureFixture) -> None:
     async with caller_views(entry("/web", "unix:uid:1", "unix:path:/bin/web")) as (views, _):
         assert turned_away(views, 2, caplog)
         assert caplog.messages == [

@@ -27,7 +27,7 @@ D, E = f"unix:sha256:{'d' * 64}", f"unix:sha256:{'e' * 64}"
         (("docker:sha256:1", "unix:uid:1"), ("unix:uid:1",), False),
     ],
 )
-def test_a_digest_is_asked_for_where_nothing_else_is_missing(
+def test_a_digest_is_requested_only_when_every_other_selector_matches(
     wanted: tuple[str, ...], has: tuple[str, ...], asks: bool
 ) -> None:
     entries = EntrySet([entry("/a", *wanted), entry("/b", "unix:gid:7")])
@@ -36,7 +36,7 @@ def test_a_digest_is_asked_for_where_nothing_else_is_missing(
     assert not entries.ask_for_digest(selectors(*has))
 
 
-def test_an_entry_that_asks_for_no_digest_any_more_asks_for_none() -> None:
+def test_an_entry_that_drops_its_digest_selector_needs_no_digest() -> None:
     entries = EntrySet([entry("/a", D, "unix:uid:1")])
     entries.put(entry("/a", "unix:uid:1"))
     assert not entries.ask_for_digest(selectors("unix:uid:1"))

@@ -28,7 +28,7 @@ ALL = (BY_UID, BY_BOTH, OTHER)
         ((), []),
     ],
 )
-def test_a_workload_is_every_entry_all_of_whose_selectors_it_has_oldest_first(
+def test_a_workload_matches_every_entry_whose_selectors_it_has_oldest_first(
     has: tuple[str, ...], paths: list[str]
 ) -> None:
     assert [one.spiffe_id.path for one in EntrySet(ALL).matching(selectors(*has), NOW)] == paths
@@ -62,7 +62,7 @@ def test_an_entry_is_served_until_it_expires(seconds: int, served: int) -> None:
     assert len(EntrySet([ends]).matching(selectors("unix:uid:1000"), NOW)) == served
 
 
-def test_a_replaced_or_removed_entry_is_not_found_by_what_it_asked_for_before() -> None:
+def test_a_replaced_or_removed_entry_is_not_found_by_its_old_selectors() -> None:
     entries = EntrySet(ALL)
     assert entries.put(entry("/web", "unix:uid:2000")) == BY_UID
     assert entries.remove("/db") == OTHER
@@ -85,9 +85,7 @@ def test_a_replaced_or_removed_entry_is_not_found_by_what_it_asked_for_before() 
         (("unix:uid:1000", "unix:path:/bin/tool"), []),
     ],
 )
-def test_the_nearest_is_an_entry_that_it_has_a_part_of_and_lacks_the_least_for(
-    has: tuple[str, ...], words: list[str]
-) -> None:
+def test_the_nearest_miss_shares_a_selector_and_lacks_the_fewest(has: tuple[str, ...], words: list[str]) -> None:
     assert [str(miss) for miss in nearest(ALL, selectors(*has))] == words
 
 

@@ -74,7 +74,7 @@ def test_a_validation_context_has_each_trust_domains_roots_by_themselves(name: s
     assert trusted(secrets_of(VIEW)[name]) == {domain: roots[domain] for domain in domains}
 
 
-def test_where_nobody_is_trusted_there_is_a_root_that_vouches_for_nobody() -> None:
+def test_an_empty_trust_store_has_a_root_that_vouches_for_nobody() -> None:
     # Without any root, Envoy would keep its previous ones.
     ours, theirs = TrustBundle(OURS), TrustBundle(PARTNER.trust_domain)
     cases = [
@@ -94,14 +94,14 @@ def test_where_nobody_is_trusted_there_is_a_root_that_vouches_for_nobody() -> No
     assert trusted(mixed["ALL"]) == {"example.org": [*AUTHORITY.bundle.x509_authorities]}
 
 
-def test_of_two_svids_of_one_id_the_first_is_the_one_of_that_name() -> None:
+def test_the_first_of_two_svids_of_one_id_has_its_name() -> None:
     again = svid_for(AUTHORITY, "/web")
     secrets = secrets_of(replace(VIEW, svids=(WEB, again)))
     assert secrets[str(WEB.spiffe_id)].version == secrets["default"].version
     assert secrets["default"].version != secrets_of(replace(VIEW, svids=(again,)))["default"].version
 
 
-def test_a_version_changes_with_what_is_in_it_and_only_then() -> None:
+def test_a_version_changes_only_with_its_content() -> None:
     before, renewed = secrets_of(VIEW), secrets_of(replace(VIEW, svids=(svid_for(AUTHORITY, "/web"), DB)))
     assert secrets_of(VIEW) == before
     assert {name for name in before if before[name] != renewed[name]} == {"default", "spiffe://example.org/web"}

@@ -28,11 +28,11 @@ def names_in(response: pb.DiscoveryResponse | None) -> list[str] | None:
 # State of the world
 
 
-def test_nothing_is_sent_before_something_is_asked_for() -> None:
+def test_no_response_precedes_the_first_request() -> None:
     assert WorldState().response(secrets(a="1")) is None
 
 
-def test_a_response_holds_what_was_asked_for_and_there_is_of_it() -> None:
+def test_a_response_holds_the_requested_secrets_that_exist() -> None:
     state = WorldState()
     assert state.take(asks("b", "a", "none", "b")) is None
     response = state.response(secrets(a="1", b="1", c="1"))
@@ -42,13 +42,13 @@ def test_a_response_holds_what_was_asked_for_and_there_is_of_it() -> None:
     assert state.newly_missing(secrets(a="1", b="1")) == ()
 
 
-def test_no_name_in_the_first_request_asks_for_everything() -> None:
+def test_a_first_request_without_names_subscribes_to_everything() -> None:
     state = WorldState()
     state.take(asks())
     assert names_in(state.response(secrets(b="1", a="1"))) == ["a", "b"]
 
 
-def test_a_star_among_the_names_asks_for_everything_and_is_missed_by_nobody() -> None:
+def test_a_wildcard_among_the_names_requests_everything() -> None:
     state = WorldState()
     state.take(asks("a"))
     assert names_in(state.response(secrets(a="1", b="1"))) == ["a"]
@@ -57,7 +57,7 @@ def test_a_star_among_the_names_asks_for_everything_and_is_missed_by_nobody() ->
     assert state.newly_missing(secrets(a="1", b="1")) == ()
 
 
-def test_no_name_later_asks_for_nothing_any_more() -> None:
+def test_a_later_request_without_names_unsubscribes_from_everything() -> None:
     state = WorldState()
     state.take(asks("a"))
     state.response(secrets(a="1"))
@@ -87,7 +87,7 @@ def test_a_rejected_response_is_not_repeated_and_its_reason_is_returned() -> Non
     assert names_in(state.response(secrets(a="2"))) == ["a"]
 
 
-def test_an_answer_to_an_older_response_is_void() -> None:
+def test_an_ack_of_an_older_response_is_ignored() -> None:
     state = WorldState()
     state.take(asks("a"))
     state.response(secrets(a="1"))
@@ -161,7 +161,7 @@ def told(response: pb.DeltaDiscoveryResponse | None) -> tuple[list[str], list[st
     ],
     ids=["by name", "one is missing", "all", "all by its sign", "kept and good", "kept and old", "kept and gone"],
 )
-def test_the_first_response_has_what_the_client_lacks(
+def test_the_first_delta_response_holds_the_missing_secrets(
     request_: pb.DeltaDiscoveryRequest,
     present: Mapping[str, NamedSecret],
     expected: tuple[list[str], list[str]] | None,
@@ -172,7 +172,7 @@ def test_the_first_response_has_what_the_client_lacks(
     assert state.response(present) is None
 
 
-def test_later_only_what_changed_came_or_went_is_sent() -> None:
+def test_later_responses_hold_only_added_changed_and_removed_secrets() -> None:
     state = DeltaState()
     state.take(delta("a", "b"))
     state.response(secrets(a="1", b="1"))
@@ -205,7 +205,7 @@ def test_an_unsubscribed_secret_is_not_sent_and_a_resubscribed_one_is_sent_again
     assert told(state.response(secrets(a="2", b="2"))) == (["a"], [])
 
 
-def test_everything_can_be_unsubscribed_and_missing_names_are_told_once() -> None:
+def test_all_names_can_be_unsubscribed_and_missing_ones_are_logged_once() -> None:
     state = DeltaState()
     state.take(delta("*", "none"))
     assert state.newly_missing(secrets(a="1")) == ("none",)

@@ -57,11 +57,11 @@ def test_a_quantile_is_one_of_the_values(values: list[float], share: float, expe
     assert quantile(values, share) == expected
 
 
-def test_there_is_no_quantile_of_nothing() -> None:
+def test_a_quantile_of_no_values_is_an_error() -> None:
     with pytest.raises(ValueError, match="wanted at least one value, got none"):
         quantile([], 0.5)
 
 
-def test_latencies_are_told_in_milliseconds() -> None:
+def test_latencies_are_printed_in_milliseconds() -> None:
     found = [(one.name, one.value, one.unit) for one in latencies("part", "there", [0.5, 0.25, 1.0])]
     assert found == [("there, p50", 500.0, "ms"), ("there, p99", 1000.0, "ms")]

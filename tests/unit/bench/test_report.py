@@ -34,7 +34,7 @@ def test_a_peer_that_only_failed_has_no_summary() -> None:
     assert summarize([Cell("nginx", "bulk-1", 0, error="it broke")]) == []
 
 
-def test_other_workloads_do_not_mix_in() -> None:
+def test_a_summary_ignores_other_workloads() -> None:
     cells = [Cell("nginx", "bulk-1", 0, 2.0), Cell("meshtls", "bulk-8", 0, 1.0)]
     assert [(one.peer, one.workload, one.ratio) for one in summarize(cells)] == [
         ("nginx", "bulk-1", None),

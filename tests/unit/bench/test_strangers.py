@@ -26,7 +26,7 @@ def test_a_stranger_is_compared_with_a_foreign_certificate_of_its_round() -> Non
     assert summarize(cells)[1].of_foreign == Range(2.5, 2.0, 3.0)
 
 
-def test_a_round_that_failed_is_in_no_figure() -> None:
+def test_a_failed_round_is_left_out_of_the_figures() -> None:
     cells = [cell("plaintext", 0, 1.0), cell("plaintext", 1, None, "it broke")]
     assert [(one.rounds, one.cpu_ms.high) for one in summarize(cells)] == [(1, 1.0)]
     assert summarize(cells[1:]) == []

@@ -69,7 +69,7 @@ def test_the_name_that_a_csr_asks_for_is_ignored() -> None:
         ),
     ],
 )
-def test_ids_that_no_workload_of_this_domain_has_are_refused(spiffe_id: str, message: str) -> None:
+def test_an_id_outside_this_domains_workloads_is_refused(spiffe_id: str, message: str) -> None:
     log = IssuanceLog()
     authority = Authority.create(DOMAIN, ManualClock(), recorder=log)
     with pytest.raises(RequestError) as raised:
@@ -96,7 +96,7 @@ def test_every_issuance_is_recorded_and_expired_ones_go() -> None:
     assert list(log.records) == [IssuanceRecord.of(WEB, third)]
 
 
-def test_nothing_is_given_out_that_could_not_be_recorded() -> None:
+def test_an_svid_that_cannot_be_recorded_is_not_given_out() -> None:
     class FullDisk:
         def record(self, record: IssuanceRecord) -> None:
             raise ConfigError("the database is full")
@@ -190,7 +190,7 @@ class FailingKeys(MemoryKeys):
         super().save(signers)
 
 
-def test_where_a_new_intermediate_cant_be_kept_the_present_one_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_present_intermediate_stays_when_a_new_one_cannot_be_stored(caplog: pytest.LogCaptureFixture) -> None:
     clock, keys = ManualClock(), FailingKeys()
     authority = Authority.create(DOMAIN, clock, keys=keys)
     first = authority.intermediate
@@ -230,7 +230,7 @@ def test_where_a_new_intermediate_cant_be_kept_the_present_one_goes_on(caplog: p
         ),
     ],
 )
-def test_lifetimes_that_cant_be_kept_are_refused(ttls: tuple[timedelta, timedelta, timedelta], message: str) -> None:
+def test_impossible_lifetimes_are_refused(ttls: tuple[timedelta, timedelta, timedelta], message: str) -> None:
     svid, intermediate, root = ttls
     with pytest.raises(ConfigError) as raised:
         make_authority(svid_ttl=svid, intermediate_ttl=intermediate, ca_ttl=root)

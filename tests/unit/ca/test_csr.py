@@ -124,7 +124,7 @@ def test_a_csr_that_was_changed_in_one_bit_is_refused() -> None:
     assert csr.signature_hash_algorithm.name == hashes.SHA256.name
 
 
-def test_a_csr_of_a_version_that_there_is_none_of_is_refused() -> None:
+def test_a_csr_of_an_unknown_version_is_refused() -> None:
     der = csr_for(P256, uri="spiffe://example.org/web").public_bytes(Encoding.DER)
     version = b"\x02\x01\x00"
     assert public_key_of_csr(der) == P256.public_key()

@@ -83,7 +83,7 @@ def test_a_renewed_intermediate_persists(tmp_path: Path) -> None:
     assert start(tmp_path / "ca", clock).intermediate == first.intermediate
 
 
-def test_a_ca_that_stood_still_longer_than_its_intermediate_lives_goes_on(tmp_path: Path) -> None:
+def test_a_ca_suspended_for_longer_than_its_intermediates_life_renews_it_and_goes_on(tmp_path: Path) -> None:
     clock = ManualClock()
     first = start(tmp_path / "ca", clock)
     first.close()
@@ -212,7 +212,7 @@ BACKUP = "; restore the file from a backup"
         ),
     ],
 )
-def test_a_spoiled_directory_is_a_clear_error(
+def test_a_damaged_key_directory_is_a_clear_error(
     tmp_path: Path, spoil: Callable[[Path, Path], None], message: str
 ) -> None:
     directory, other = found(tmp_path / "ca"), found(tmp_path / "other")
@@ -220,7 +220,7 @@ def test_a_spoiled_directory_is_a_clear_error(
     assert refusal(directory) == f"{directory}/{message}"
 
 
-def test_a_certificate_that_cant_be_parsed_is_a_clear_error(tmp_path: Path) -> None:
+def test_a_certificate_that_cannot_be_parsed_is_a_clear_error(tmp_path: Path) -> None:
     directory = found(tmp_path / "ca")
     spoil_certificate(directory, directory)
     message = refusal(directory)
@@ -268,7 +268,7 @@ def refusal(directory: Path) -> str:
     return str(raised.value)
 
 
-def test_two_authorities_cant_have_one_directory(tmp_path: Path) -> None:
+def test_two_authorities_cannot_have_one_directory(tmp_path: Path) -> None:
     first = start(tmp_path / "ca")
     with pytest.raises(ConfigError) as raised:
         start(tmp_path / "ca")

@@ -116,7 +116,7 @@ def test_serials_are_positive_at_most_128_bits_and_differ() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "*.local", "-a", "a-", "a..b", "a_b", "ä.de", "a b", "a" * 64, "a." * 127 + "aa"])
-def test_leaf_refuses_what_is_no_dns_name(name: str) -> None:
+def test_a_leaf_with_an_invalid_dns_name_is_not_issued(name: str) -> None:
     with pytest.raises(RequestError) as raised:
         leaf(dns_names=(name,))
     assert str(raised.value) == (
@@ -130,7 +130,7 @@ def test_leaf_takes_dns_names(name: str) -> None:
     assert names.get_values_for_type(x509.DNSName) == [name]
 
 
-def test_leaf_is_judged_by_the_one_list_before_it_is_given() -> None:
+def test_a_leaf_is_checked_by_the_leaf_rules_before_it_is_issued() -> None:
     with pytest.raises(RequestError) as raised:
         leaf(spiffe_id=DOMAIN.id)
     assert str(raised.value) == (
@@ -145,7 +145,7 @@ def test_leaf_refuses_a_ttl_below_one_second(ttl: timedelta) -> None:
     assert str(raised.value) == f"TTL of {ttl.total_seconds():g} s: wanted at least one second"
 
 
-def test_expired_issuer_signs_nothing_and_the_message_shows_both_clocks() -> None:
+def test_an_expired_issuer_signs_nothing_and_the_error_shows_both_clocks() -> None:
     signer = intermediate(root())
     late = NOW + 5 * HOUR
     with pytest.raises(ConfigError) as raised:

@@ -18,7 +18,7 @@ identities:
 """
 
 
-def test_a_file_with_what_is_needed() -> None:
+def test_a_file_with_the_required_keys() -> None:
     config = parse_ca_config(GOOD)
     assert config == CaConfig(
         trust_domain=TrustDomain("example.org"),
@@ -34,7 +34,7 @@ def test_a_file_with_what_is_needed() -> None:
     )
 
 
-def test_a_file_with_all_there_is() -> None:
+def test_a_file_with_every_key() -> None:
     config = parse_ca_config(
         f"{GOOD}default_x509_svid_ttl: 5m\ndefault_jwt_svid_ttl: 1m\ndata_dir: /var/ca\n"
         "trust_bundle_path: /certs/ca.pem\nlog_level: warn\n"
@@ -49,7 +49,7 @@ def test_a_file_with_all_there_is() -> None:
     assert (config.log_level, config.notices) == ("WARNING", ())
 
 
-def test_the_names_that_keys_had_before_are_read_with_a_notice() -> None:
+def test_former_key_names_are_read_with_a_notice() -> None:
     text = GOOD.replace("socket_path", "socket") + "svid_ttl: 5m\nbundle_file: /certs/ca.pem\n"
 
     config = parse_ca_config(text)
@@ -134,7 +134,7 @@ def test_the_names_that_keys_had_before_are_read_with_a_notice() -> None:
         ("", "ca.yaml: wanted keys with values, got an empty file"),
     ],
 )
-def test_a_mistake_is_told_with_its_line_and_key(text: str, message: str) -> None:
+def test_a_mistake_is_an_error_with_its_line_and_key(text: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_ca_config(text)
 

@@ -44,7 +44,7 @@ def result(outcome: Outcome) -> ConnectionResult:
     ],
     ids=["refused", "no alert", "bytes came", "let in", "never judged"],
 )
-def test_a_refusal_is_the_sidecars_word_no_byte_and_an_alert(
+def test_a_refusal_is_a_log_line_an_alert_and_no_byte(
     judged: ConnectionResult | None, got: bytes, heard: str, problem: str | None
 ) -> None:
     assert refusal_problem("x", Outcome.POLICY_DENIED, judged, got, heard) == problem

@@ -117,14 +117,14 @@ def test_every_form_gives_the_same_entry(text: bytes) -> None:
         (document({**GOOD, "expires_at": "9" * 18}), "entries[0].expires_at: wanted a time such as 2030-01-31T12"),
     ],
 )
-def test_a_mistake_is_told_with_its_place(value: bytes, message: str) -> None:
+def test_a_mistake_is_an_error_with_its_position(value: bytes, message: str) -> None:
     with pytest.raises(RequestError) as refused:
         read_entries(value)
 
     assert message in str(refused.value)
 
 
-def test_all_mistakes_are_told_at_once_up_to_twenty() -> None:
+def test_up_to_twenty_mistakes_are_reported_in_one_run() -> None:
     with pytest.raises(RequestError) as refused:
         read_entries(document(*({**GOOD, "admin": number} for number in range(22))))
 
@@ -142,7 +142,7 @@ def test_ids_are_read_from_a_list_and_from_entries(value: object) -> None:
     assert read_ids(json.dumps(value).encode()) == ["a", "b"]
 
 
-def test_an_id_that_is_none_is_refused() -> None:
+def test_an_invalid_id_is_refused() -> None:
     with pytest.raises(RequestError, match=r"ids\[1\]: wanted an entry's id, got a number"):
         read_ids(b'{"ids": ["a", 7]}')
 

@@ -32,7 +32,7 @@ def explained(
     return explain_process(APP, entries, reach, agent, NOW)
 
 
-def test_what_matches_comes_most_specific_first_and_near_misses_nearest_first() -> None:
+def test_matches_are_sorted_by_specificity_and_near_misses_by_distance() -> None:
     entries = [
         entry("/uid", "unix:uid:1000"),
         entry("/both", "unix:uid:1000", "unix:path:/bin/app"),
@@ -51,7 +51,7 @@ def test_what_matches_comes_most_specific_first_and_near_misses_nearest_first() 
     assert found.selectors == tuple(sorted(APP))
 
 
-def test_of_several_with_one_hint_all_but_the_first_are_hidden() -> None:
+def test_all_but_the_first_of_several_svids_with_one_hint_are_hidden() -> None:
     entries = [
         entry(path, "unix:uid:1000", hint=hint) for path, hint in (("/a", "x"), ("/b", "x"), ("/c", ""), ("/d", ""))
     ]
@@ -62,7 +62,7 @@ def test_of_several_with_one_hint_all_but_the_first_are_hidden() -> None:
     assert [one.id for one in found.hidden] == ["/b"]
 
 
-def test_an_entry_whose_time_is_over_matches_no_more_and_is_told() -> None:
+def test_an_expired_entry_does_not_match_and_is_named() -> None:
     entries = [
         entry("/now", "unix:uid:1000", expires_at=NOW + timedelta(seconds=1)),
         entry("/over", "unix:uid:1000", expires_at=NOW),

@@ -28,7 +28,7 @@ async def test_a_good_answer_is_read() -> None:
     assert await answered(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok") == (200, b"ok")
 
 
-async def test_a_length_that_is_no_number_is_passed_over() -> None:
+async def test_a_non_numeric_content_length_is_ignored() -> None:
     assert await answered(b"HTTP/1.1 200 OK\r\nContent-Length: " + b"1" * 5000 + b"\r\n\r\nok") == (200, b"ok")
 
 

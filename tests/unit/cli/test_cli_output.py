@@ -53,7 +53,7 @@ def test_every_verb_has_the_option_but_those_with_a_reason() -> None:
         ),
     ],
 )
-def test_what_went_wrong_is_one_line_of_json(
+def test_a_failure_is_one_line_of_json(
     arguments: tuple[str, ...], kind: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -66,7 +66,7 @@ def test_what_went_wrong_is_one_line_of_json(
     assert error["message"].startswith(message)
 
 
-def test_without_the_option_it_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_without_output_json_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["sidecar", "validate", "--config", "/none.yaml"])
 
@@ -85,7 +85,7 @@ def test_without_the_option_it_is_a_sentence(capsys: pytest.CaptureFixture[str])
         ("", False),
     ],
 )
-def test_what_a_line_asks_for_is_seen_before_it_is_parsed(line: str, wanted: bool) -> None:
+def test_the_kind_of_a_message_is_seen_before_it_is_parsed(line: str, wanted: bool) -> None:
     assert wants_json(line.split()) is wanted
 
 
@@ -100,7 +100,7 @@ def test_a_field_is_one_line_of_printable_characters(capsys: pytest.CaptureFixtu
     assert capsys.readouterr().out == f"{'hint':<24}{ESCAPED}\n{'selectors':<24}unix:path:/{ESCAPED}\n"
 
 
-def test_each_line_that_is_told_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_reported_line_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     tell(HOSTILE, "another")
     Output(as_json=False).event({}, HOSTILE)
     assert capsys.readouterr().out == f"{ESCAPED}\nanother\n{ESCAPED}\n"

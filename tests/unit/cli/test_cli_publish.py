@@ -22,14 +22,14 @@ def test_the_bundle_is_written_in_both_forms_readable_by_all_and_without_a_key(t
     assert pem.stat().st_mode & 0o777 == document.stat().st_mode & 0o777 == 0o644
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_an_unwritable_path_is_named(tmp_path: Path) -> None:
     (tmp_path / "certs").write_text("a file")
 
     with pytest.raises(ConfigError, match=r"certs/x\.pem: wanted to write the trust bundle there: "):
         publish(tmp_path / "certs" / "x.pem", b"")
 
 
-def test_where_nothing_can_be_published_no_other_file_is_left(tmp_path: Path) -> None:
+def test_a_failed_publication_leaves_no_other_file(tmp_path: Path) -> None:
     (tmp_path / "x.pem").mkdir()
 
     with pytest.raises(ConfigError) as raised:
@@ -39,7 +39,7 @@ def test_where_nothing_can_be_published_no_other_file_is_left(tmp_path: Path) ->
     assert [path.name for path in tmp_path.iterdir()] == ["x.pem"]
 
 
-def test_what_is_published_takes_the_place_of_what_was_there_and_no_other_file_is_left(tmp_path: Path) -> None:
+def test_publishing_replaces_the_files_and_leaves_no_other(tmp_path: Path) -> None:
     (tmp_path / "x.pem").write_bytes(b"old")
 
     publish(tmp_path / "x.pem", b"new")

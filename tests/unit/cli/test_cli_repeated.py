@@ -26,7 +26,7 @@ def command(allow: tuple[str, ...], other: str | None) -> None:
         (("--other=o",), "|o"),
     ],
 )
-def test_each_value_is_the_options(arguments: tuple[str, ...], said: str) -> None:
+def test_several_values_may_follow_one_option(arguments: tuple[str, ...], said: str) -> None:
     done = CliRunner().invoke(command, arguments)
     assert (done.exit_code, done.output) == (0, f"{said}\n")
 

@@ -46,7 +46,7 @@ def test_a_report_is_plain_text_where_the_output_is_no_terminal() -> None:
     )
 
 
-def test_a_problem_is_said_instead_of_the_summary() -> None:
+def test_a_problem_replaces_the_summary() -> None:
     demo = Demo((replace(HOP, problem="a calls b: nobody answered"),), (REFUSAL,))
 
     assert demo.problems == ("a calls b: nobody answered",)

@@ -36,7 +36,7 @@ def context(authority: Authority, *paths: str, partner: Authority | None = None)
     return X509Context(1, tuple(svid(authority, path) for path in paths), BundleSet(bundles))
 
 
-def test_one_identity_is_three_files_with_the_certificates_last(authority: Authority) -> None:
+def test_an_identity_is_three_files_with_the_certificates_written_last(authority: Authority) -> None:
     one = context(authority, "/web")
 
     files = contents(one)
@@ -47,7 +47,7 @@ def test_one_identity_is_three_files_with_the_certificates_last(authority: Autho
     assert files["bundle.pem"] == authority.bundle.to_pem()
 
 
-def test_of_several_identities_the_first_is_written_and_the_others_only_when_asked_for(authority: Authority) -> None:
+def test_the_first_of_several_identities_is_written_and_the_others_on_request(authority: Authority) -> None:
     two = context(authority, "/ns/a/web", "/api")
 
     assert list(contents(two)) == ["bundle.pem", "key.pem", "svid.pem"]
@@ -102,7 +102,7 @@ class TestChoice:
             ),
         ],
     )
-    def test_a_choice_that_is_not_there_says_what_is(self, authority: Authority, choice: Choice, wanted: str) -> None:
+    def test_an_unknown_choice_lists_the_known_ones(self, authority: Authority, choice: Choice, wanted: str) -> None:
         with pytest.raises(LocalIdentityError) as refused:
             choice.of(context(authority, "/web", "/api"))
 
@@ -157,7 +157,7 @@ def test_keys_are_private_and_the_rest_can_be_read_by_all(authority: Authority, 
     assert stat.S_IMODE((tmp_path / "deep" / "svid").stat().st_mode) == 0o700
 
 
-def test_an_open_old_file_stays_what_it_was_and_no_temporary_one_is_left(authority: Authority, tmp_path: Path) -> None:
+def test_an_open_old_file_keeps_its_content_and_no_temporary_file_is_left(authority: Authority, tmp_path: Path) -> None:
     old, new = (contents(context(authority, "/web")) for _ in range(2))
     write_files(tmp_path, old)
     with (tmp_path / "key.pem").open("rb") as reader:
@@ -167,7 +167,7 @@ def test_an_open_old_file_stays_what_it_was_and_no_temporary_one_is_left(authori
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == new
 
 
-def test_a_link_in_a_files_place_is_replaced_and_not_followed(authority: Authority, tmp_path: Path) -> None:
+def test_a_symbolic_link_in_place_of_a_file_is_replaced_and_not_followed(authority: Authority, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.write_text("untouched")
     directory = tmp_path / "svid"
@@ -180,9 +180,7 @@ def test_a_link_in_a_files_place_is_replaced_and_not_followed(authority: Authori
     assert not (directory / "key.pem").is_symlink()
 
 
-def test_what_belongs_to_an_identity_that_is_no_more_is_removed_and_nothing_else(
-    authority: Authority, tmp_path: Path
-) -> None:
+def test_the_files_of_a_withdrawn_identity_are_removed_and_no_others(authority: Authority, tmp_path: Path) -> None:
     others = ("mine.pem", "svid.old.pem", "key.1.pem.bak", "bundle.txt", "bundle.corp.pem", "svid.2.pem", "key.7.pem")
     for name in others:
         (tmp_path / name).touch()
@@ -193,7 +191,7 @@ def test_what_belongs_to_an_identity_that_is_no_more_is_removed_and_nothing_else
     assert {path.name for path in tmp_path.iterdir()} == {"bundle.pem", "key.pem", "svid.pem", *others}
 
 
-def test_what_was_written_before_a_set_that_failed_is_still_removed_later(authority: Authority, tmp_path: Path) -> None:
+def test_files_written_before_a_failed_set_are_still_removed_later(authority: Authority, tmp_path: Path) -> None:
     several, one = contents(context(authority, "/web", "/api"), every=True), contents(context(authority, "/web"))
     write_files(tmp_path, several)
     (tmp_path / "svid.example.org~api.pem").unlink()
@@ -207,7 +205,7 @@ def test_what_was_written_before_a_set_that_failed_is_still_removed_later(author
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == one
 
 
-def test_a_list_of_ours_that_somebody_changed_removes_nothing_but_what_we_could_have_written(
+def test_a_tampered_file_list_removes_only_files_that_we_could_have_written(
     authority: Authority, tmp_path: Path
 ) -> None:
     directory = tmp_path / "svid"
@@ -230,14 +228,14 @@ def test_a_list_of_ours_that_somebody_changed_removes_nothing_but_what_we_could_
     ("code", "by_hand"),
     [("EACCES", True), ("ENOTDIR", True), ("EROFS", True), ("ENOSPC", False), ("EIO", False), ("ENOENT", False)],
 )
-def test_what_time_can_mend_is_told_from_what_it_can_not(code: str, by_hand: bool) -> None:
+def test_temporary_failures_are_distinguished_from_permanent_ones(code: str, by_hand: bool) -> None:
     error = ConfigError("failed")
     error.__cause__ = OSError(getattr(errno, code), "failed")
 
     assert is_permanent(error) is by_hand
 
 
-def test_where_one_file_can_not_be_written_the_old_set_is_whole(authority: Authority, tmp_path: Path) -> None:
+def test_the_old_set_stays_whole_when_one_file_cannot_be_written(authority: Authority, tmp_path: Path) -> None:
     old = contents(context(authority, "/web"))
     write_files(tmp_path, old)
     # The second name is too long for a file: the first has been written by then.

@@ -87,7 +87,7 @@ class Held:
         return True
 
 
-async def test_who_is_still_busy_is_told_of_the_newest_afterwards_and_of_nothing_in_between() -> None:
+async def test_a_busy_watcher_gets_the_newest_state_and_no_intermediate_one() -> None:
     program = Held()
     telling = Telling([program])
     async with asyncio.timeout(10), in_background(telling.run(), "tell"):

@@ -25,13 +25,13 @@ def test_a_path_is_taken_as_it_stands_and_an_address_is_parsed(text: str, addres
     assert workload_address(text) == address
 
 
-def test_a_relative_path_is_one_below_where_we_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_path_is_below_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
     assert workload_address("agent.sock") == UnixAddress(f"{tmp_path}/agent.sock")
 
 
-def test_without_one_the_environment_says_it_or_has_to(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_names_the_socket_or_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPIFFE_ENDPOINT_SOCKET", "unix:///run/other.sock")
     assert workload_address(None) == UnixAddress("/run/other.sock")
     monkeypatch.delenv("SPIFFE_ENDPOINT_SOCKET")

@@ -49,14 +49,14 @@ class Outer(msgspec.Struct, frozen=True, kw_only=True):
         (Outer(many=(Inner(),)), Outer(many=(Inner(),)), Changes(("many",))),
     ],
 )
-def test_live_keys_are_taken_over_and_the_others_named(wanted: Outer, running: Outer, changes: Changes) -> None:
+def test_live_keys_are_reloaded_and_the_others_named(wanted: Outer, running: Outer, changes: Changes) -> None:
     assert merged(Outer(), wanted) == (running, changes)
 
 
 CA = "trust_domain: {domain}\nsocket_path: /s\nidentities: [{{uid: 1, spiffe_id: 'spiffe://{domain}/{name}'}}]\n"
 
 
-def test_a_running_ca_takes_other_identities_and_no_other_trust_domain() -> None:
+def test_a_running_ca_reloads_identities_but_not_its_trust_domain() -> None:
     running = parse_ca_config(CA.format(domain="example.org", name="a"))
     config, changes = reloaded(running, parse_ca_config(CA.format(domain="example.org", name="b")))
     assert (str(config.identities[1]), changes) == ("spiffe://example.org/b", Changes(("identities",)))

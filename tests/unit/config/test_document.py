@@ -47,12 +47,12 @@ SYNTAX = {
 
 
 @pytest.mark.parametrize(("text", "message"), SYNTAX.values(), ids=SYNTAX)
-def test_a_document_that_can_not_be_read_is_refused_with_its_line(text: str, message: str) -> None:
+def test_a_document_that_cannot_be_read_is_refused_with_its_line(text: str, message: str) -> None:
     assert message in refusal(text)
     assert "\n" not in refusal(text)
 
 
-def test_keys_given_twice_and_keys_that_are_no_words_are_all_told() -> None:
+def test_duplicate_and_malformed_keys_are_all_reported() -> None:
     text = "a: 1\nb: {c: 1, c: 2}\na: 2\n[x]: 3\na: 3\nd: !!python/object:os.system x\ne: !secret y\n"
     assert refusal(text).splitlines() == [
         "f, line 2: b.c: wanted each key once, got it again",
@@ -64,7 +64,7 @@ def test_keys_given_twice_and_keys_that_are_no_words_are_all_told() -> None:
     ]
 
 
-def test_a_hundred_problems_are_told_and_the_rest_counted() -> None:
+def test_a_hundred_problems_are_listed_and_the_rest_counted() -> None:
     told = refusal("".join("a: 1\n" for _ in range(103))).splitlines()
     assert (len(told), told[99:]) == (
         101,
@@ -72,7 +72,7 @@ def test_a_hundred_problems_are_told_and_the_rest_counted() -> None:
     )
 
 
-def test_a_key_of_any_characters_makes_no_line_of_its_own() -> None:
+def test_a_key_of_any_characters_forges_no_line() -> None:
     told = refusal('"x\\nmeshtls: forged\\e[31m": 1\n"x\\nmeshtls: forged\\e[31m": 2\n')
     assert told == r"f, line 2: 'x\nmeshtls: forged\x1b[31m': wanted each key once, got it again"
     long = f'"{"k" * 900}"'
@@ -89,7 +89,7 @@ def test_values_are_texts_with_their_lines_and_paths() -> None:
     assert (last.text, str(last.place)) == ("0x10", "f, line 4: b[1].c")
 
 
-def test_an_alias_is_its_value_at_each_place() -> None:
+def test_a_yaml_alias_is_its_value_wherever_it_stands() -> None:
     root = yaml_document("f", "a: &x [1]\nb: *x\n").root
     assert [str(node.place) for node in root.keys.values()] == ["f, line 1: a", "f, line 2: b"]
 
@@ -125,7 +125,7 @@ def test_a_file_of_the_largest_size_and_one_with_a_byte_order_mark_are_read(tmp_
     assert read_text(file) == "a: b\n"
 
 
-def test_a_file_without_an_end_is_not_read_to_it() -> None:
+def test_an_endless_file_is_not_read_to_its_end() -> None:
     with pytest.raises(ConfigError, match="wanted a configuration file of at most"):
         read_text(Path("/dev/zero"))
 

@@ -64,7 +64,7 @@ def test_a_good_file_gives_the_struct() -> None:
     assert document.notices == ["f, line 4: one.length: this key was renamed to size; the old name still works"]
 
 
-def test_all_that_is_wrong_is_told_in_one_run_in_the_order_of_lines() -> None:
+def test_all_problems_are_reported_in_one_run_in_line_order() -> None:
     text = """\
 least: 5
 most: 4
@@ -100,12 +100,12 @@ not_a_key: 8
     ]
 
 
-def test_a_rule_is_not_asked_of_what_could_not_be_read() -> None:
+def test_a_rule_is_not_applied_to_an_unreadable_value() -> None:
     assert refusal("least: 5\nmost: 4\n") == ["f, line 2: most: wanted at least 5, got 4"]
     assert refusal("least: x\nmost: 4\n") == ["f, line 1: least: wanted a whole number from 1 to 10000000, got 'x'"]
 
 
-def test_a_section_of_comments_is_one_without_keys() -> None:
+def test_a_section_of_comments_has_no_keys() -> None:
     assert refusal("one:\n  # name: x\n") == ["f, line 1: one.name: this key is required, and it is missing"]
 
 
@@ -113,7 +113,7 @@ def test_a_section_of_comments_is_one_without_keys() -> None:
 @pytest.mark.parametrize(
     "at", ["least: {}", "one: {{name: {}}}", "many: [{{name: a, parts: [{}]}}]", "one: {{parts: {}}}"]
 )
-def test_a_wrong_type_at_any_depth_is_a_problem_with_its_line(at: str, value: str) -> None:
+def test_a_wrong_type_at_any_depth_is_reported_with_its_line(at: str, value: str) -> None:
     if at.startswith("one: {{parts") and value == "[]":
         value = "[x]"
     problems = refusal(f"on: true\n{at.format(value)}\n")

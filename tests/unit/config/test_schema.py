@@ -63,7 +63,7 @@ def schema(file: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_the_json_schema_is_one(file: str) -> None:
+def test_the_json_schema_is_a_valid_schema(file: str) -> None:
     Draft202012Validator.check_schema(schema(file))
 
 

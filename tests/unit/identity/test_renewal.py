@@ -105,7 +105,7 @@ async def test_an_outage_is_logged_when_it_begins_when_its_cause_changes_when_th
     ]
 
 
-async def test_the_schedule_says_since_when_renewal_fails_why_and_when_the_next_attempt_is() -> None:
+async def test_the_schedule_holds_the_first_failure_the_latest_error_and_the_next_attempt() -> None:
     holder = Holder(20)
     start = holder.clock.now()
     async with holder.running():
@@ -143,7 +143,7 @@ async def test_a_lost_svid_is_not_renewed_until_another_replaces_it() -> None:
     assert holder.made == [0, 42]
 
 
-async def test_an_svid_from_before_a_restart_is_renewed_rather_too_early() -> None:
+async def test_an_svid_from_before_a_restart_is_renewed_early() -> None:
     holder = Holder(4)
     kept = await holder._make()
     holder.clock.advance(1)
@@ -154,7 +154,7 @@ async def test_an_svid_from_before_a_restart_is_renewed_rather_too_early() -> No
     assert holder.made == [0, 1, 3, 5]
 
 
-async def test_a_renewal_that_someone_asked_for_meanwhile_is_not_done_twice() -> None:
+async def test_a_renewal_requested_meanwhile_is_not_done_twice() -> None:
     holder = Holder(4)
     async with holder.running():
         await holder.run_until(1)

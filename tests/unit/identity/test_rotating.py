@@ -65,7 +65,7 @@ class Mesh:
         await self.clock.until_sleepers()
 
 
-async def test_it_enters_with_an_svid_and_its_bundle() -> None:
+async def test_entering_returns_with_an_svid_and_its_bundle() -> None:
     mesh = Mesh()
     async with mesh.running() as source:
         context = source.snapshot()
@@ -83,7 +83,7 @@ async def test_it_enters_with_an_svid_and_its_bundle() -> None:
         (ConnectionResetError("reset"), "certificate request failed: reset"),
     ],
 )
-async def test_it_does_not_enter_without_an_svid(error: Exception, message: str) -> None:
+async def test_entering_fails_without_an_svid(error: Exception, message: str) -> None:
     mesh = Mesh()
     mesh.issuer.error = error
     with pytest.raises(LocalIdentityError) as raised:
@@ -94,7 +94,7 @@ async def test_it_does_not_enter_without_an_svid(error: Exception, message: str)
         assert source.snapshot().generation == 1
 
 
-async def test_before_it_is_entered_there_is_nothing_to_read() -> None:
+async def test_a_source_cannot_be_read_before_it_is_entered() -> None:
     source = Mesh().source()
     assert repr(source) == "<RotatingSource not entered>"
     with pytest.raises(LocalIdentityError) as raised:
@@ -102,7 +102,7 @@ async def test_before_it_is_entered_there_is_nothing_to_read() -> None:
     assert str(raised.value) == "this source has no SVID yet: enter it with 'async with' first"
 
 
-async def test_it_rotates_at_half_life_and_not_before_with_a_new_key() -> None:
+async def test_an_svid_rotates_to_a_new_key_at_half_life_and_not_before() -> None:
     mesh = Mesh()
     async with mesh.running() as source:
         first = source.snapshot()
@@ -135,7 +135,7 @@ async def test_short_lives_rotate_without_a_busy_loop() -> None:
             await mesh.pass_time(2)
 
 
-async def test_everyone_who_waits_for_a_change_gets_the_same_new_context() -> None:
+async def test_every_waiter_for_a_change_gets_the_same_new_context() -> None:
     mesh = Mesh()
     async with mesh.running() as source, asyncio.TaskGroup() as tasks:
         waiting = [tasks.create_task(source.changed()), tasks.create_task(source.changed(after_generation=1))]
@@ -180,7 +180,7 @@ async def test_while_the_ca_fails_the_valid_svid_is_served_and_the_log_says_so(
         assert repr(source).endswith(f"until {first.svid.not_after:%Y-%m-%dT%H:%M:%SZ}, 1 failed tries>")
 
 
-async def test_it_tries_again_with_backoff_and_recovers(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failed_renewal_is_retried_with_backoff_and_recovers(caplog: pytest.LogCaptureFixture) -> None:
     mesh = Mesh()
     async with mesh.running() as source:
         mesh.issuer.error = LocalIdentityError("no CA answers")
@@ -200,7 +200,7 @@ async def test_it_tries_again_with_backoff_and_recovers(caplog: pytest.LogCaptur
         ]
 
 
-async def test_with_an_expired_svid_it_tries_every_second(caplog: pytest.LogCaptureFixture) -> None:
+async def test_renewal_is_tried_every_second_with_an_expired_svid(caplog: pytest.LogCaptureFixture) -> None:
     mesh = Mesh()
     async with mesh.running() as source:
         mesh.issuer.error = LocalIdentityError("no CA answers")
@@ -262,7 +262,7 @@ async def test_a_clock_set_back_before_the_svids_time_makes_it_rotate_at_the_nex
         assert ("but our clock, set back, says" in caplog.text) is (generation == 2)
 
 
-async def test_it_looks_at_the_wall_clock_often_since_a_sleep_may_not_count_suspended_time() -> None:
+async def test_the_renewal_loop_reads_the_wall_clock_often_because_sleep_may_exclude_suspension() -> None:
     mesh = Mesh()
     async with mesh.running():
         assert mesh.clock.wakes_in == (30.0,)
@@ -270,7 +270,7 @@ async def test_it_looks_at_the_wall_clock_often_since_a_sleep_may_not_count_susp
         assert mesh.clock.wakes_in == (10.0,)
 
 
-async def test_rotate_rotates_now_and_puts_the_next_rotation_off() -> None:
+async def test_rotate_rotates_now_and_postpones_the_next_rotation() -> None:
     mesh = Mesh()
     async with mesh.running() as source:
         await mesh.pass_time(1000)

@@ -37,13 +37,13 @@ def attempts(start: Schedule, until: float) -> list[float]:
         (3600, 1900, [1800, 1801, 1803, 1807, 1815, 1831, 1861, 1891]),
     ],
 )
-def test_failures_are_tried_again_by_the_backoff_ever_sooner_before_the_end_and_every_second_after_it(
+def test_failures_are_retried_by_the_backoff_sooner_before_expiry_and_every_second_after_it(
     life: float, until: float, seconds: list[float]
 ) -> None:
     assert attempts(schedule(life), until) == pytest.approx(seconds)
 
 
-def test_a_failure_is_reported_with_its_beginning_its_reason_and_the_next_attempt() -> None:
+def test_a_failure_is_reported_with_its_start_its_reason_and_the_next_attempt() -> None:
     first = schedule(3600)
     half = NOW + timedelta(seconds=1800)
     again = first.failed(half, "no server", 0.0)

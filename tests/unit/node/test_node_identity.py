@@ -26,7 +26,7 @@ def test_a_namespace_decides_the_form_of_the_path(namespace: str | None, path: s
 
 
 @given(service=NAMES, namespace=st.none() | NAMES)
-def test_what_is_named_can_be_read_back(service: str, namespace: str | None) -> None:
+def test_the_service_and_namespace_are_read_back_from_an_id(service: str, namespace: str | None) -> None:
     assert named_by(id_of(service, namespace, DOMAIN)) == Named(service, namespace)
 
 
@@ -37,7 +37,7 @@ def test_a_name_that_is_no_path_segment_is_refused(name: str, place: str) -> Non
         id_of(**{"service": "service-a", "namespace": "ns-1", place: name}, trust_domain=DOMAIN)
 
 
-def test_of_a_long_name_the_error_shows_the_beginning() -> None:
+def test_an_error_shows_the_beginning_of_a_long_name() -> None:
     with pytest.raises(InvalidSpiffeIdError) as caught:
         id_of("/" * 500_000, None, DOMAIN)
 
@@ -54,7 +54,7 @@ def test_of_a_long_name_the_error_shows_the_beginning() -> None:
         ("SPIFFE://Example.COM/service-a", Named("service-a", None)),
     ],
 )
-def test_the_three_forms_are_understood(spiffe_id: str, named: Named) -> None:
+def test_the_three_forms_are_parsed(spiffe_id: str, named: Named) -> None:
     assert verify_identity(spiffe_id, "example.com") == named
 
 

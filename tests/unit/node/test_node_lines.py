@@ -30,7 +30,7 @@ def test_a_line_over_the_limit_is_reported_before_it_ends_and_once() -> None:
     assert list(cutter.finish()) == [b"ab"]
 
 
-def test_a_last_line_needs_no_end() -> None:
+def test_a_last_line_needs_no_line_feed() -> None:
     assert cut(b"ab\ncd") == [b"ab", b"cd"]
 
 

@@ -49,7 +49,7 @@ def test_an_svid_is_replaced_when_half_of_its_life_is_over(mesh: Mesh, clock: Ma
     assert second.generation == first.generation + 1
 
 
-def test_what_is_rotated_is_the_svid_that_was_presented_last_however_old(mesh: Mesh, clock: ManualClock) -> None:
+def test_rotate_replaces_the_last_presented_svid_at_any_age(mesh: Mesh, clock: ManualClock) -> None:
     service = mesh.id_of("service-a", None, None)
     presented = mesh.mint(service, 60)
     clock.advance(45)
@@ -79,7 +79,7 @@ def test_a_csr_gets_a_certificate_for_its_key_and_the_service_keeps_its_own(mesh
     assert mesh.identity(service) is before
 
 
-def test_a_csr_that_is_none_is_refused(mesh: Mesh) -> None:
+def test_a_malformed_csr_is_refused(mesh: Mesh) -> None:
     with pytest.raises(RequestError, match=r"CSR: wanted a PKCS#10 request in PEM or DER"):
         mesh.certify(mesh.id_of("service-a", None, None), "nonsense", None)
 
@@ -90,7 +90,7 @@ def test_the_longest_ttl_is_the_issuers(mesh: Mesh, clock: ManualClock) -> None:
     assert timedelta(days=29) < svid.not_after - clock.now() <= timedelta(days=30)
 
 
-def test_a_certificate_whose_key_the_node_holds_is_what_is_presented(mesh: Mesh) -> None:
+def test_the_node_presents_a_certificate_whose_key_it_holds(mesh: Mesh) -> None:
     a, b = (mesh.id_of(name, None, None) for name in ("service-a", "service-b"))
     issued = mesh.mint(a).svid
 
@@ -100,7 +100,7 @@ def test_a_certificate_whose_key_the_node_holds_is_what_is_presented(mesh: Mesh)
     assert attempt.allow == (a,)
 
 
-def test_anothers_certificate_is_presented_to_a_server_that_lets_in_the_claimed_one_only(mesh: Mesh) -> None:
+def test_another_services_certificate_is_refused_by_a_server_that_allows_only_the_claimed_one(mesh: Mesh) -> None:
     a, b, c = (mesh.id_of(name, None, None) for name in ("service-a", "service-b", "service-c"))
     mesh.set_policy(b, [a, c])
 
@@ -110,7 +110,7 @@ def test_anothers_certificate_is_presented_to_a_server_that_lets_in_the_claimed_
     assert attempt.allow == (a,)
 
 
-def test_of_a_foreign_certificate_a_copy_is_presented_that_says_the_same(mesh: Mesh) -> None:
+def test_a_foreign_certificate_is_presented_as_a_copy_with_the_same_fields(mesh: Mesh) -> None:
     a, b = (mesh.id_of(name, None, None) for name in ("service-a", "service-b"))
     foreign = svid_for(make_authority("example.com"), a)
 
@@ -125,7 +125,7 @@ def test_of_a_foreign_certificate_a_copy_is_presented_that_says_the_same(mesh: M
     )
 
 
-def test_an_attempt_keeps_what_it_was_decided_with(mesh: Mesh) -> None:
+def test_a_retry_keeps_its_original_decision(mesh: Mesh) -> None:
     a, b = (mesh.id_of(name, None, None) for name in ("service-a", "service-b"))
     before = mesh.attempt(a, b, None)
 

@@ -223,7 +223,7 @@ def test_unknown_fields_are_ignored_and_named(line: bytes, unknown: tuple[str, .
         (b'{"src": 1, "body": {"msg_id": 2}}', 2, 12, "envelope: Expected `str | null`, got `int` - at `$.src`"),
     ],
 )
-def test_what_is_no_message_is_answered_with_what_was_wrong_and_where(
+def test_a_malformed_message_is_answered_with_the_fault_and_its_position(
     line: bytes | Oversized, in_reply_to: int | None, code: int, text: str
 ) -> None:
     assert decode(line).content == {"type": "error", "in_reply_to": in_reply_to, "code": code, "text": text}
@@ -245,7 +245,7 @@ TWICE = b'{"type": "rotate", "msg_id": 1, "service": "a", "service": "b"}'
         (b'{"src": "c1", "dest": "n1", "body": %b}' % TWICE, "n1", "c1", 12),
     ],
 )
-def test_the_error_about_an_envelope_goes_back_in_one(
+def test_an_error_about_an_envelope_is_returned_in_an_envelope(
     line: bytes, src: str | None, dest: str | None, code: int | None
 ) -> None:
     request = decode(line)
@@ -260,7 +260,7 @@ def test_a_pair_of_surrogates_is_a_character() -> None:
     assert decode(line).content == Rotate(msg_id=1, service="\U0001f600")
 
 
-def test_no_error_is_longer_than_a_page() -> None:
+def test_every_error_message_is_at_most_a_page() -> None:
     text = error_reply(1, ErrorCode.MALFORMED, "begin" + "a" * 500_000 + "end")["text"]
 
     assert len(text) == 2000

@@ -16,7 +16,7 @@ from tests.support.clock import ManualClock
 STARTED = datetime(2030, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)
 
 
-def test_a_line_holds_all_that_is_known() -> None:
+def test_a_log_line_holds_every_known_field() -> None:
     stream = io.StringIO()
     AccessLog(stream)(
         ConnectionResult(
@@ -49,7 +49,7 @@ def test_a_line_holds_all_that_is_known() -> None:
     )
 
 
-def test_what_is_not_known_is_null_and_each_connection_is_one_line() -> None:
+def test_unknown_fields_are_null_and_each_connection_is_one_line() -> None:
     stream = io.StringIO()
     log = AccessLog(stream)
     for _ in range(2):
@@ -73,7 +73,7 @@ def test_an_outcome_is_allowed_exactly_when_its_verdict_says_so(outcome: Outcome
     assert outcome.allowed is (outcome.verdict is Verdict.ALLOWED)
 
 
-def test_what_a_peer_said_is_printable_and_ends_no_line_and_no_log() -> None:
+def test_a_peers_text_is_escaped_and_forges_no_log_line() -> None:
     stream = io.StringIO()
     AccessLog(stream)(
         ConnectionResult(
@@ -91,7 +91,7 @@ def test_what_a_peer_said_is_printable_and_ends_no_line_and_no_log() -> None:
     assert json.loads(line)["detail"] == r"got \ud800\x1b[2J\x85\u2028\u202e"
 
 
-def test_what_a_peer_claims_of_itself_is_shortened() -> None:
+def test_a_peers_claims_about_itself_are_shortened() -> None:
     stream = io.StringIO()
     AccessLog(stream)(
         ConnectionResult(

@@ -31,7 +31,7 @@ SINCE = "renewal failing since 2030-01-01T00:01:00Z: no server"
     ],
 )
 @pytest.mark.parametrize("received", [START, None], ids=["receipt known", "receipt unknown"])
-def test_it_is_ready_while_valid_and_says_what_endangers_it(
+def test_readiness_lasts_while_an_svid_is_valid_and_names_what_endangers_it(
     received: datetime | None, seconds: int, failing: bool, wanted: Readiness
 ) -> None:
     since = START + timedelta(seconds=60) if failing else None

@@ -89,7 +89,7 @@ def decide(authorizer: Authorizer, uri: str) -> Decision:
         ),
     ],
 )
-def test_decisions(authorizer: Authorizer, uri: str, decision: Decision) -> None:
+def test_an_authorizers_decision_and_reason(authorizer: Authorizer, uri: str, decision: Decision) -> None:
     assert decide(authorizer, uri) == decision
 
 
@@ -175,7 +175,7 @@ NO_TEXT, SEVERAL = "wanted a SPIFFE ID, a str or SpiffeId", "wanted SPIFFE IDs, 
         ),
     ],
 )
-def test_a_rule_of_what_is_no_id_is_refused_when_it_is_made(
+def test_a_rule_with_an_invalid_id_is_refused_when_it_is_made(
     make: Callable[[Any], Authorizer], good: str, given: object, message: str
 ) -> None:
     assert decide(make(good), WEB).allowed
@@ -184,7 +184,7 @@ def test_a_rule_of_what_is_no_id_is_refused_when_it_is_made(
     assert str(raised.value) == message
 
 
-def test_one_wrong_id_among_good_ones_is_refused() -> None:
+def test_a_wrong_id_among_good_ones_is_refused() -> None:
     nothing: Any = None
     assert decide(authorize_one_of(WEB, DB), DB).allowed
     with pytest.raises(TypeError, match="^authorize_one_of: wanted SPIFFE IDs"):
@@ -215,7 +215,7 @@ def failing(peer: VerifiedPeer, target: Target) -> Decision:
     ],
     ids=["a pair", "a text", "a bool", "nothing", "a verdict that is no bool", "a coroutine", "an error"],
 )
-def test_whatever_is_no_decision_is_a_no(gives: Authorizer, why: str) -> None:
+def test_any_value_but_a_decision_denies(gives: Authorizer, why: str) -> None:
     peer = VerifiedPeer(SpiffeId.parse(WEB), (leaf(ROOT, WEB).certificate,))
     assert evaluate(gives, peer, TARGET) == Decision(False, f"peer {WEB} is not allowed: {why}")
     assert evaluate(lambda peer, target: Decision(True, "yes"), peer, TARGET) == Decision(True, "yes")
@@ -230,7 +230,7 @@ def test_a_refusal_is_an_error_with_the_reason_and_the_peer_and_none_where_it_is
 
 
 @pytest.mark.parametrize("given", [None, WEB, Decision(True, "yes")])
-def test_what_can_not_be_called_is_no_authorizer(given: object) -> None:
+def test_a_non_callable_authorizer_is_refused(given: object) -> None:
     with pytest.raises(TypeError) as raised:
         check_authorizer(given)
     assert str(raised.value) == (

@@ -91,7 +91,7 @@ def test_decisions_are_equal_by_their_parts_and_their_text() -> None:
     assert named[0] != named[1]
 
 
-def test_a_decision_can_not_be_changed() -> None:
+def test_a_decision_cannot_be_changed() -> None:
     decision: Any = Decision(False, "no")
     with pytest.raises(AttributeError):
         decision.verdict = PolicyVerdict.ALLOW

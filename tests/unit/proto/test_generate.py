@@ -113,7 +113,7 @@ def test_services_have_the_right_paths_and_cardinalities(modules: tuple[Any, Any
         "    def crown(self) -> Tree.Leaf: ...",
     ],
 )
-def test_the_type_stub_says(modules: tuple[Any, Any, str], line: str) -> None:
+def test_the_type_stub_has_the_line(modules: tuple[Any, Any, str], line: str) -> None:
     assert line in modules[2].splitlines()
 
 

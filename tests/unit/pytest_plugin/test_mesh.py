@@ -43,7 +43,7 @@ class TestNames:
         assert str(mesh.id(name)) == spiffe_id
         assert mesh.id(mesh.id(name)) == mesh.id(name)
 
-    def test_what_can_not_be_an_id_is_refused(self, mesh: Mesh) -> None:
+    def test_an_impossible_id_is_refused(self, mesh: Mesh) -> None:
         with pytest.raises(InvalidSpiffeIdError):
             mesh.id("service a")
 
@@ -54,7 +54,7 @@ class TestNames:
 
 
 class TestSource:
-    def test_it_rotates_to_a_new_key_and_a_new_certificate_of_the_same_id(self, mesh: Mesh) -> None:
+    def test_rotation_gives_a_new_key_and_certificate_of_the_same_id(self, mesh: Mesh) -> None:
         source = mesh.source("web")
         before = source.snapshot()
         after = source.rotate()
@@ -64,13 +64,13 @@ class TestSource:
         assert before.svid.serial != after.svid.serial == source.serial
         assert before.svid.leaf.public_key() != after.svid.leaf.public_key()
 
-    def test_its_lifetime_and_dns_names_can_be_chosen(self, mesh: Mesh) -> None:
+    def test_the_svids_lifetime_and_dns_names_can_be_chosen(self, mesh: Mesh) -> None:
         source = mesh.source("web", ttl=timedelta(minutes=5), dns_names=["web.test"])
         left = source.snapshot().svid.not_after - datetime.now(UTC)
         assert timedelta(minutes=4) < left <= timedelta(minutes=5)
         assert b"web.test" in source.snapshot().svid.chain_der()
 
-    def test_it_knows_other_trust_domains_when_told(self, mesh: Mesh) -> None:
+    def test_a_source_trusts_the_other_trust_domains_given_to_it(self, mesh: Mesh) -> None:
         partner = Mesh("partner.test")
         caller = partner.source("web", trusts=[mesh.bundle])
         alone = server_context(mesh.source("db"), authorize_any())
@@ -85,7 +85,7 @@ class TestSource:
 
 
 class TestHandshake:
-    def test_it_gives_the_client_as_the_server_saw_it(self, mesh: Mesh) -> None:
+    def test_the_handshake_helper_returns_the_servers_view_of_the_client(self, mesh: Mesh) -> None:
         client = mesh.source("web")
         peer = mesh.handshake(client, server_context(mesh.source("db"), authorize_id(mesh.id("web"))))
         assert (peer.spiffe_id, peer.serial) == (mesh.id("web"), client.serial)
@@ -97,7 +97,7 @@ class TestHandshake:
             ("expired", ValidityError, "peer spiffe://example.org/web: its certificate"),
         ],
     )
-    def test_a_bad_client_is_refused_for_what_is_bad_about_it(
+    def test_a_bad_client_is_refused_for_its_own_fault(
         self, mesh: Mesh, kind: str, error: type[PeerError], words: str
     ) -> None:
         server = server_context(mesh.source("db"), authorize_id(mesh.id("web")))
@@ -129,7 +129,7 @@ class TestHandshake:
 
 
 class TestWorkloadApi:
-    async def test_a_rotation_and_the_end_of_the_identity_reach_who_listens(self, mesh: Mesh) -> None:
+    async def test_watchers_see_a_rotation_and_the_end_of_the_identity(self, mesh: Mesh) -> None:
         api = mesh.workload_api("web")
         async with X509Source(api.address) as source, asyncio.timeout(20):
             first = source.snapshot()
@@ -157,7 +157,7 @@ class TestWorkloadApi:
         after = mesh.workload_api("web")
         assert Path(after.address.removeprefix("unix://")).exists()
 
-    async def test_two_of_them_are_two_identities_of_one_trust(self, mesh: Mesh) -> None:
+    async def test_two_workload_apis_are_two_identities_of_one_trust_domain(self, mesh: Mesh) -> None:
         async with (
             X509Source(mesh.workload_api("web").address) as web,
             X509Source(mesh.workload_api("db").address) as db,
@@ -166,7 +166,7 @@ class TestWorkloadApi:
             assert peer.spiffe_id == mesh.id("web")
             mesh.handshake(mesh.source("web"), server_context(db, authorize_id(mesh.id("web"))))
 
-    async def test_a_token_of_one_is_validated_by_the_other(self, mesh: Mesh) -> None:
+    async def test_a_token_of_one_workload_api_is_validated_by_the_other(self, mesh: Mesh) -> None:
         web, db = mesh.workload_api("web"), mesh.workload_api("db")
         async with meshtls.WorkloadApiClient(web.address) as client, meshtls.WorkloadApiClient(db.address) as other:
             (token,) = await client.fetch_jwt_svids(["db"])
@@ -174,7 +174,7 @@ class TestWorkloadApi:
             with pytest.raises(InvalidSvidError, match="refused by the Workload API"):
                 await other.validate_jwt_svid(token.token, "somebody else")
 
-    def test_it_is_gone_after_the_test(self) -> None:
+    def test_the_workload_api_is_gone_after_the_test(self) -> None:
         with Mesh() as mesh:
             api = mesh.workload_api("web")
         with pytest.raises(meshtls.LocalIdentityError, match="cannot connect"):

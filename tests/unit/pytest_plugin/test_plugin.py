@@ -26,7 +26,7 @@ THREE_LINES = """
     import my_service
     import pytest
 
-    def test_only_web_gets_in(mesh):
+    def test_web_is_admitted_and_other_services_are_refused(mesh):
         service = my_service.make_context(mesh.source("db"))
         assert mesh.handshake(mesh.source("web"), service).spiffe_id == mesh.id("web")
         with pytest.raises(meshtls.PeerError, match="not allowed"):
@@ -79,7 +79,7 @@ def test_the_same_test_fails_for_a_service_that_lets_anybody_in(pytester: pytest
     result.stdout.fnmatch_lines(["E*DID NOT RAISE*PeerError*"])
 
 
-def test_it_serves_plain_tests_and_async_ones(pytester: pytest.Pytester) -> None:
+def test_the_fixture_serves_plain_and_async_tests(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(BOTH_KINDS)
     pytester.runpytest_subprocess().assert_outcomes(passed=2)
 
@@ -99,7 +99,7 @@ def test_the_trust_domain_can_be_the_projects_own(pytester: pytest.Pytester) -> 
     pytester.runpytest_subprocess().assert_outcomes(passed=1)
 
 
-def test_a_fixture_of_the_projects_own_with_the_same_name_comes_first(pytester: pytest.Pytester) -> None:
+def test_a_projects_own_fixture_of_the_same_name_takes_precedence(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("""
         import pytest
 
@@ -113,7 +113,7 @@ def test_a_fixture_of_the_projects_own_with_the_same_name_comes_first(pytester: 
     pytester.runpytest_subprocess().assert_outcomes(passed=1)
 
 
-def test_a_run_that_does_not_use_it_loads_no_more_than_meshtls_itself() -> None:
+def test_a_run_without_the_fixture_imports_only_the_meshtls_package() -> None:
     program = (
         "import sys, meshtls; old = set(sys.modules); import meshtls.pytest; print(*sorted(set(sys.modules) - old))"
     )

@@ -63,7 +63,7 @@ def test_a_budget_whose_rate_changes_fills_at_the_old_rate_until_then() -> None:
     assert [budget.take(1, 1.0) for _ in range(3)] == [True, True, False]
 
 
-def test_the_time_until_a_budget_has_enough_counts_what_has_come_in_since() -> None:
+def test_the_time_until_a_budget_suffices_counts_tokens_refilled_since() -> None:
     budget = Budget(2.0, 0.0)
     assert budget.take(20, 0.0)
     assert budget.seconds_until(1, 0.25) == 0.25
@@ -79,7 +79,7 @@ def test_a_refund_can_be_spent_again_up_to_a_full_budget() -> None:
     assert [budget.take(1, 0.0) for _ in range(21)] == [True] * 20 + [False]
 
 
-def test_other_limits_hold_from_the_next_connection_on_for_known_callers_too() -> None:
+def test_changed_limits_apply_to_known_callers_from_their_next_connection() -> None:
     listener = admission(connections_per_caller=3, connections_per_second=100)
     first, second, third = admitted(listener, "uid 1", 3)
 
@@ -97,7 +97,7 @@ def test_other_limits_hold_from_the_next_connection_on_for_known_callers_too() -
     assert listener.admit("uid 1", Connection(listener), 0.0) is Refusal.CONNECTION_RATE
 
 
-def test_other_rates_hold_for_every_budget_of_a_known_caller() -> None:
+def test_changed_rates_apply_to_every_budget_of_a_known_caller() -> None:
     listener = admission(resets_per_second=1, idle_frames_per_second=1, calls_per_second=1)
     caller = listener.caller("uid 1", 0.0)
     assert caller.calls is not None
@@ -111,7 +111,7 @@ def test_other_rates_hold_for_every_budget_of_a_known_caller() -> None:
 
 
 @pytest.mark.parametrize(("before", "after", "has_budget"), [(None, 1.0, False), (1.0, None, True)])
-def test_a_known_caller_keeps_its_budget_of_calls_where_only_one_of_the_limits_has_a_rate(
+def test_a_known_caller_keeps_its_budget_when_only_one_limit_has_a_rate(
     before: float | None, after: float | None, has_budget: bool
 ) -> None:
     listener = Admission(replace(Limits(), calls_per_second=before))
@@ -140,7 +140,7 @@ def test_the_budgets_of_4096_callers_without_connections_are_remembered(others: 
     assert (listener.caller("first", 0.0) is first) == remembered
 
 
-def test_a_caller_that_is_heard_of_again_is_remembered_longer() -> None:
+def test_a_returning_caller_is_remembered_longer() -> None:
     listener = admission()
     first, second = (listener.caller(name, 0.0) for name in ("first", "second"))
     for number in range(4094):
@@ -163,7 +163,7 @@ def test_a_caller_with_a_connection_or_a_stream_is_not_forgotten() -> None:
     assert listener.caller("idle", 0.0) is not idle
 
 
-def test_budgets_forget_those_longest_unheard_of() -> None:
+def test_the_least_recently_used_budgets_are_forgotten() -> None:
     budgets = Budgets(1.0)
     assert budgets.of("first", 0.0).take(10, 0.0)
     assert not budgets.of("first", 0.0).take(1, 0.0)
@@ -187,7 +187,7 @@ def test_the_largest_holders_oldest_connection_gives_way_where_all_are_busy() ->
     assert [one.evicted for one in busy] == [Refusal.EVICTED, None, None, None]
 
 
-def test_a_caller_that_would_hold_as_much_as_the_largest_takes_no_place_of_it() -> None:
+def test_a_caller_does_not_evict_the_largest_holder_when_it_would_hold_as_much_itself() -> None:
     listener = admission(connections=5)
     largest = admitted(listener, "uid 1", 3)
     admitted(listener, "uid 2", 2)
@@ -205,7 +205,7 @@ def test_a_callers_busy_connections_do_not_give_way_to_its_next() -> None:
     assert [one.evicted for one in busy] == [None, Refusal.CONNECTIONS_PER_CALLER]
 
 
-def test_a_caller_that_holds_the_most_takes_no_others_place() -> None:
+def test_a_caller_that_holds_the_most_evicts_no_other_caller() -> None:
     listener = admission(connections=4)
     admitted(listener, "uid 1", 2)
     others = admitted(listener, "uid 2", 2)
@@ -213,7 +213,7 @@ def test_a_caller_that_holds_the_most_takes_no_others_place() -> None:
     assert [one.evicted for one in others] == [None, None]
 
 
-def test_strangers_give_way_to_strangers_and_have_half_of_the_places() -> None:
+def test_unproven_callers_have_half_of_the_slots_and_evict_each_other() -> None:
     listener = admission(connections=8)
     agents = admitted(listener, "spiffe://example.org/agent", 4)
     strangers = [admitted(listener, f"10.0.0.{number}", proven=False)[0] for number in range(4)]
@@ -222,7 +222,7 @@ def test_strangers_give_way_to_strangers_and_have_half_of_the_places() -> None:
     assert [one.evicted for one in agents] == [None] * 4
 
 
-def test_a_stranger_beyond_half_of_the_places_takes_a_strangers_place_where_others_are_free() -> None:
+def test_an_unproven_caller_beyond_half_of_the_slots_evicts_an_unproven_one() -> None:
     listener = admission(connections=8)
     strangers = [admitted(listener, f"10.0.0.{number}", proven=False)[0] for number in range(4)]
     admitted(listener, "spiffe://example.org/agent")
@@ -250,7 +250,7 @@ def test_a_stranger_that_is_busy_does_not_give_way_to_another() -> None:
     assert stranger.evicted is Refusal.EVICTED
 
 
-def test_a_stranger_that_has_left_takes_no_place() -> None:
+def test_a_stranger_that_has_left_takes_no_slot() -> None:
     listener = admission(connections=2)
     [stranger] = admitted(listener, "10.0.0.1", proven=False)
     listener.leave(stranger)
@@ -259,7 +259,7 @@ def test_a_stranger_that_has_left_takes_no_place() -> None:
     assert len(listener) == 1
 
 
-def test_a_connection_that_proves_itself_as_a_caller_without_room_stays_a_strangers() -> None:
+def test_a_connection_stays_unproven_when_its_caller_has_no_room() -> None:
     listener = admission(connections_per_caller=1)
     [agent] = admitted(listener, "spiffe://example.org/agent", busy=True)
     [stranger] = admitted(listener, "10.0.0.1", proven=False)
@@ -272,7 +272,7 @@ def test_a_connection_that_proves_itself_as_a_caller_without_room_stays_a_strang
     assert (stranger.proven, stranger.caller.name) == (True, "spiffe://example.org/agent")
 
 
-def test_a_connection_that_proves_itself_counts_as_the_caller_that_it_is() -> None:
+def test_a_proven_connection_counts_against_its_own_caller() -> None:
     listener = admission(connections=8, connections_per_caller=2)
     [first, second] = admitted(listener, "10.0.0.1", 2, proven=False)
     assert listener.prove(first, "spiffe://example.org/agent", 0.0) is None

@@ -25,7 +25,7 @@ def guard(**limits: float) -> FrameGuard:
 
 
 @given(st.lists(st.integers(1, 60), max_size=40))
-def test_a_flood_is_seen_in_any_pieces(pieces: list[int]) -> None:
+def test_a_flood_is_detected_however_its_bytes_are_split(pieces: list[int]) -> None:
     judge = guard(idle_frames_per_second=1.0)
     data = bytearray(GREETING + frame(PING, 0, 0, bytes(8)) * 40)
 
@@ -39,7 +39,7 @@ def test_a_flood_is_seen_in_any_pieces(pieces: list[int]) -> None:
         feed()
 
 
-def test_a_turn_takes_a_few_calls_and_the_next_turn_goes_on_where_it_ended() -> None:
+def test_a_turn_handles_a_few_calls_and_the_next_turn_continues() -> None:
     judge = guard()
     call = frame(HEADERS, END_HEADERS, 1, b"abc")
     data = bytearray(GREETING + call + frame(HEADERS, END_HEADERS, 3, b"abc") * 1)
@@ -69,7 +69,7 @@ def test_data_frames_without_much_data_have_a_budget(flags: int, length: int, re
         judge.scan(bytearray(pieces), PLENTY, 0.0)
 
 
-def test_frames_that_answer_what_we_sent_are_no_burden() -> None:
+def test_frames_that_respond_to_ours_cost_no_budget() -> None:
     judge = guard(idle_frames_per_second=0.001)
     judge.scan(bytearray(GREETING), PLENTY, 0.0)
     for _ in range(100):
@@ -79,7 +79,7 @@ def test_frames_that_answer_what_we_sent_are_no_burden() -> None:
         judge.scan(bytearray(frame(8, 0, 0, b"\0\0\0\1") * 1000), PLENTY, 0.0)
 
 
-def test_a_frame_that_lacks_its_end_is_known_since_when() -> None:
+def test_the_age_of_an_incomplete_frame_is_known() -> None:
     judge = guard()
     judge.scan(bytearray(GREETING), PLENTY, 0.0)
     assert judge.unfinished_since is None

@@ -49,7 +49,7 @@ def test_a_server_without_limits_has_the_defaults() -> None:
     assert parse_config("test.yaml", "trust_domain: example.org\n").limits == SERVER_LIMITS
 
 
-def test_a_server_takes_over_what_its_file_says() -> None:
+def test_a_server_reloads_its_file() -> None:
     config = parse_config("test.yaml", "trust_domain: example.org\nlimits:\n  idle_timeout: 10s\n")
     assert config.limits == replace(SERVER_LIMITS, idle_timeout=10)
 
@@ -64,7 +64,7 @@ def test_a_server_takes_over_what_its_file_says() -> None:
         ),
     ],
 )
-def test_a_limit_that_is_none_is_named(key: str, message: str) -> None:
+def test_an_invalid_limit_is_named(key: str, message: str) -> None:
     with pytest.raises(ConfigError) as refused:
         read(yaml_document("test.yaml", key), Limits)
     assert str(refused.value) == message
@@ -83,7 +83,7 @@ def test_the_soft_limit_of_descriptors_is_raised_as_far_as_it_must_be(descriptor
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 600 + RESERVE
 
 
-def test_no_more_connections_are_taken_than_there_may_be_descriptors(
+def test_connections_are_limited_by_the_available_descriptors(
     descriptors: tuple[int, int], caplog: pytest.LogCaptureFixture
 ) -> None:
     most = (descriptors[1] if descriptors[1] != resource.RLIM_INFINITY else 1 << 20) + 1

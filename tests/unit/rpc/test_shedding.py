@@ -9,7 +9,7 @@ import pytest
 from meshtls.rpc.shedding import CountedLog, Refusal, Refusals
 
 
-def test_a_key_is_told_at_once_and_then_counted(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_key_is_logged_at_once_and_then_counted(caplog: pytest.LogCaptureFixture) -> None:
     now = 0.0
     counted = CountedLog(logging.getLogger("test"), lambda: now)
     for _ in range(1000):
@@ -21,7 +21,7 @@ def test_a_key_is_told_at_once_and_then_counted(caplog: pytest.LogCaptureFixture
     assert caplog.messages[2:] == ["uid 9: too much (999 more like it)"]
 
 
-def test_what_was_left_out_is_told_when_its_time_is_over(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_number_of_suppressed_lines_is_logged_when_the_period_ends(caplog: pytest.LogCaptureFixture) -> None:
     now = 0.0
     counted = CountedLog(logging.getLogger("test"), lambda: now)
     for number in range(4):

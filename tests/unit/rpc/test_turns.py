@@ -37,7 +37,7 @@ async def test_a_turn_of_the_loop_takes_one_step_of_proven_callers_and_one_of_st
         assert order[2 * number :] == [f"agent {number}", f"stranger {number}"]
 
 
-async def test_a_connection_that_had_no_more_is_handled_when_it_has_more_again() -> None:
+async def test_a_drained_connection_is_handled_again_when_more_bytes_arrive() -> None:
     turns, order = Turns(), list[str]()
     turns.enqueue(Reader("first", 1, order), "a", proven=True)
     await until(lambda: order == ["first"])
@@ -45,7 +45,7 @@ async def test_a_connection_that_had_no_more_is_handled_when_it_has_more_again()
     await until(lambda: order == ["first", "second"])
 
 
-async def test_strangers_are_not_before_those_who_have_proven_themselves() -> None:
+async def test_unproven_callers_are_not_served_before_proven_ones() -> None:
     turns, order = Turns(), list[str]()
     for number in range(5):
         turns.enqueue(Reader(f"stranger {number}", 1, order), number, proven=False)

@@ -133,7 +133,7 @@ async def test_an_agent_is_authenticated_with_its_record(house: House) -> None:
     assert await house.serials() == (PRESENT.serial, NEXT.serial)
 
 
-async def test_from_its_first_use_an_agents_next_certificate_is_the_only_one(house: House) -> None:
+async def test_an_agents_old_certificate_is_refused_once_the_next_one_was_used(house: House) -> None:
     assert (await house.authenticator.authenticate(Listener.MUTUAL_TLS, NEXT)).role is Role.AGENT
     assert await house.serials() == (NEXT.serial,)
     with pytest.raises(AccessError, match=f"certificate {PRESENT.serial} is not its present one"):

@@ -59,7 +59,7 @@ CONFIG_MAP = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: spire-server}\nd
 )
 
 
-def test_the_least_that_a_file_must_say_is_the_trust_domain() -> None:
+def test_a_minimal_file_names_the_trust_domain() -> None:
     config = parse_config("server.yaml", "trust_domain: example.org")
     assert config.trust_domain == TrustDomain("example.org")
     assert (config.bind_address, config.bind_port, config.attest_port) == ("127.0.0.1", 8081, 8082)
@@ -69,7 +69,7 @@ def test_the_least_that_a_file_must_say_is_the_trust_domain() -> None:
     assert config.default_jwt_svid_ttl == timedelta(minutes=5)
 
 
-def test_our_own_form_says_everything() -> None:
+def test_our_own_yaml_form_is_read() -> None:
     config = parse_config(
         "server.yaml",
         """
@@ -95,7 +95,7 @@ def test_our_own_form_says_everything() -> None:
 
 
 @pytest.mark.parametrize(("file", "text", "offset"), [("server.conf", SPIRE, 0), ("map.yaml", CONFIG_MAP, 5)])
-def test_spires_own_file_is_read_also_in_its_config_map(file: str, text: str, offset: int) -> None:
+def test_a_spire_file_is_read_also_from_its_config_map(file: str, text: str, offset: int) -> None:
     config = parse_config(file, text)
     assert (config.bind_address, config.bind_port, config.log_level) == ("0.0.0.0", 8081, "WARNING")  # noqa: S104
     assert config.ca_ttl == timedelta(hours=12, minutes=30)
@@ -238,7 +238,7 @@ def test_a_complaint_names_file_line_and_key(text: str, message: str) -> None:
         ),
     ],
 )
-def test_lives_that_the_intermediate_would_cut_short_are_shortened_with_a_notice(
+def test_ttls_beyond_the_intermediates_life_are_shortened_with_a_notice(
     text: str, ca_ttl: timedelta, lives: tuple[timedelta, timedelta], notices: tuple[str, ...]
 ) -> None:
     config = parse_config("f", text)
@@ -307,7 +307,7 @@ def test_a_directory_for_keys_is_taken_whatever_its_name(tmp_path: Path) -> None
     assert parse_config("f", keys_at(tmp_path / "other.json")).keys_dir == tmp_path / "other.json.d"
 
 
-def test_the_smallest_spire_file_takes_no_node() -> None:
+def test_a_minimal_spire_file_allows_no_attestation() -> None:
     config = parse_config("f", HIS + "}\n")
     assert (config.join_token, config.x509pop) == (False, None)
 
@@ -336,7 +336,7 @@ def test_the_smallest_spire_file_takes_no_node() -> None:
         ),
     ],
 )
-def test_a_postgres_address_that_can_not_be_read_is_refused(text: str, message: str) -> None:
+def test_an_unparsable_postgres_address_is_refused(text: str, message: str) -> None:
     with pytest.raises(RequestError) as refused:
         postgres_url(text)
     assert str(refused.value) == message

@@ -64,7 +64,7 @@ def test_an_alias_reaches_for_the_nodes_that_its_selectors_match() -> None:
     assert not index.is_reachable(leaf, NODE)
 
 
-def test_entries_that_are_each_others_parents_end_the_search() -> None:
+def test_a_cycle_of_parents_ends_the_search() -> None:
     one, two = entry("1", "/one", SpiffeId(TD, "/two")), entry("2", "/two", SpiffeId(TD, "/one"))
     index = index_of(one, two, entry("3", "/one"))
     assert set(index.reachable(NODE)) == {"1", "2", "3"}
@@ -189,7 +189,7 @@ GOOD = entry("e", "/web")
         ),
     ],
 )
-def test_an_entry_that_can_not_be_is_refused(change: dict[str, object], message: str) -> None:
+def test_an_invalid_entry_is_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(RequestError) as refused:
         replace(GOOD, **change)  # type: ignore[arg-type]  # each row is of its own fields' types
     assert str(refused.value) == message

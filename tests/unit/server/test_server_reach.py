@@ -88,7 +88,7 @@ def test_the_agents_that_reach_an_entry_are_named(
         ),
     ],
 )
-def test_an_entry_that_no_agent_reaches_says_what_is_in_the_way(
+def test_the_obstacle_is_named_for_an_entry_that_no_agent_reaches(
     entries: Sequence[Entry], agents: Sequence[AgentRecord], obstacle: str
 ) -> None:
     reach = Reach(DOMAIN, entries, agents, NOW)
@@ -141,9 +141,7 @@ DECIMAL, DIGEST = "a decimal number", "64 digits of lower-case hexadecimal"
         (f"k8s:container_id:{'0' * 64}", f"k8s:container_id:{'0' * 65}", DIGEST),
     ],
 )
-def test_a_value_that_no_attestor_gives_is_named_beside_one_that_it_does(
-    produced: str, never: str, wanted: str
-) -> None:
+def test_an_unknown_selector_value_is_named_beside_a_known_one(produced: str, never: str, wanted: str) -> None:
     assert list(unproduced(entry("/web", FIRST, produced), DOMAIN)) == []
     begin = ":".join(never.split(":")[:2])
     assert list(unproduced(entry("/web", FIRST, never), DOMAIN)) == [

@@ -96,7 +96,7 @@ def test_each_form_says_the_same(text: str) -> None:
     assert (config.join_token, config.x509pop) == (False, None)
 
 
-def test_the_chart_s_file_is_told_of_all_that_has_no_effect() -> None:
+def test_the_charts_file_gets_a_notice_for_each_key_without_effect() -> None:
     notices = parse_config("server.conf", json.dumps(HELM, indent=2)).notices
     assert [one.partition(": ")[2].partition(": ")[0] for one in notices] == [
         "server.audit_log_enabled",
@@ -222,7 +222,7 @@ def test_a_key_that_protects_or_is_unknown_is_refused(text: str, message: str, g
     assert parse_config("f", good).trust_domain.name == "example.org"
 
 
-def test_all_problems_of_spires_file_are_told_in_one_run() -> None:
+def test_all_problems_of_a_spire_file_are_reported_in_one_run() -> None:
     text = with_keys(
         'bind_port = "x"\n  zork = 1\n  ca_subject { country = ["Utopia", 5] }',
         'KeyManager "hsm" {}\n  Zork "a" {}',
@@ -241,7 +241,7 @@ def test_all_problems_of_spires_file_are_told_in_one_run() -> None:
     ]
 
 
-def test_a_plugin_that_is_switched_off_is_not_there() -> None:
+def test_a_disabled_spire_plugin_is_ignored_with_a_notice() -> None:
     config = parse_config(
         "f", with_keys(plugins='NodeAttestor "join_token" { enabled = false plugin_data {} }\n  KeyManager "memory" {}')
     )

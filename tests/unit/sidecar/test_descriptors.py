@@ -37,7 +37,7 @@ except ConfigError as error:
     ],
     ids=["a soft limit is raised", "one that is high enough is left", "a hard limit is named"],
 )
-def test_there_is_room_or_the_reason_why_not(limits: tuple[int, int], connections: int, said: str) -> None:
+def test_admission_gives_room_or_a_reason(limits: tuple[int, int], connections: int, said: str) -> None:
     argv = [sys.executable, "-c", TRY, *map(str, (*limits, connections))]
     done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == said

@@ -63,7 +63,7 @@ def test_bulk_is_received_in_larger_pieces_and_after_a_small_one_in_small_ones_a
     assert (message, after) == (9, SMALL)
 
 
-def test_a_stream_of_exactly_one_small_piece_at_a_time_loses_no_byte(roomy: Pair) -> None:
+def test_a_receive_of_exactly_one_small_piece_loses_no_byte(roomy: Pair) -> None:
     ours, theirs = roomy
     end = PlainEnd(ours, "the app", Buffers())
     for place in range(3):
@@ -81,7 +81,7 @@ def connected() -> tuple[TlsEngine, TlsEngine]:
     return client, server
 
 
-def test_over_tls_as_well_and_the_largest_piece_there_is_finds_room(roomy: Pair) -> None:
+def test_the_largest_piece_finds_room_over_tls_too(roomy: Pair) -> None:
     ours, theirs = roomy
     client, server = connected()
     end, sealed = TlsEnd(ours, server, "the peer", Buffers()), client.seal(bytes(3_000_000))

@@ -25,7 +25,7 @@ def test_a_gate_judges_by_the_policy_that_it_was_given_last() -> None:
 
 
 @pytest.mark.parametrize("wrong", [None, "spiffe://example.org/web", [WEB]])
-def test_a_gate_refuses_what_is_no_authorizer_and_keeps_the_one_it_has(wrong: object) -> None:
+def test_a_gate_refuses_an_invalid_authorizer_and_keeps_the_present_one(wrong: object) -> None:
     with pytest.raises(TypeError):
         Gate(wrong)  # type: ignore[arg-type]
     gate = Gate(authorize_any())

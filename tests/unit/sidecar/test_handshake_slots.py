@@ -34,7 +34,7 @@ def test_connections_without_a_slot_wait_in_order_until_slots_are_released() -> 
     run(main())
 
 
-def test_over_the_limit_of_those_that_wait_the_next_one_is_refused_at_once() -> None:
+def test_a_waiter_beyond_the_queue_limit_is_refused_at_once() -> None:
     async def main() -> None:
         slots = HandshakeSlots(1, HandshakeScheduler(owned()))
         await slots.take(1, QueueDeadline.of(5))

@@ -16,7 +16,7 @@ class One:
         self.ended.set_result(timeout)
 
 
-async def test_each_is_ended_after_its_own_timeout_and_not_before() -> None:
+async def test_each_connection_is_ended_after_its_own_idle_timeout() -> None:
     watch, loop = IdleWatch(asyncio.get_running_loop()), asyncio.get_running_loop()
     quick, slow = One(), One()
     watch.add(slow, 0.08)

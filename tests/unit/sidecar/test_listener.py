@@ -30,7 +30,7 @@ def no_descriptor_left() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-async def test_a_connection_that_finds_no_descriptor_waits_and_is_taken_later(
+async def test_a_connection_without_a_descriptor_waits_and_is_accepted_later(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     clock, taken = ManualClock(), asyncio.Queue[socket.socket]()
@@ -57,7 +57,7 @@ async def test_a_connection_that_finds_no_descriptor_waits_and_is_taken_later(
 
 
 @pytest.mark.parametrize("error", [OSError("no buffers"), ValueError("unforeseen")])
-async def test_a_connection_that_can_not_be_taken_is_reset_and_the_next_one_taken(error: Exception) -> None:
+async def test_a_connection_that_cannot_be_accepted_is_reset_and_the_next_one_is_accepted(error: Exception) -> None:
     told: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
     taken = asyncio.Queue[socket.socket]()
@@ -81,7 +81,7 @@ async def test_a_connection_that_can_not_be_taken_is_reset_and_the_next_one_take
     await asyncio.wait([accepting])
 
 
-async def test_of_very_many_that_come_at_once_others_get_their_turn_in_between() -> None:
+async def test_other_connections_get_turns_during_a_burst() -> None:
     """200 in a row would keep those that are there waiting."""
     taken: list[socket.socket] = []
     listener = Listener(Address("127.0.0.1", 0), "test", running_reactor().poller, ManualClock(), taken.append)

@@ -30,12 +30,12 @@ def test_the_poller_is_in_the_loop_s_own_epoll() -> None:
     run(main())
 
 
-async def test_any_other_loop_has_an_epoll_beside_it() -> None:
+async def test_a_loop_other_than_ours_gets_an_epoll_of_its_own() -> None:
     assert selector_of(asyncio.get_running_loop()) is None
     assert isinstance(running_reactor().poller, EpollPoller)
 
 
-def test_where_there_is_no_epoll_the_loop_is_asyncio_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_loop_is_asyncios_own_without_epoll(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         assert selector_of(asyncio.get_running_loop()) is None
         assert isinstance(running_reactor().poller, LoopPoller)
@@ -96,7 +96,7 @@ def test_a_socket_may_go_to_the_loop_and_come_back(pair: Pair) -> None:
     run(main())
 
 
-def test_a_number_that_was_closed_without_a_word_serves_asyncio(pair: Pair) -> None:
+def test_a_descriptor_closed_without_notice_serves_asyncio(pair: Pair) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         gone, far = socket.socketpair()

@@ -43,7 +43,9 @@ class Calls:
         self.called.set()
 
 
-async def test_both_wishes_are_served_and_each_can_be_taken_back(pair: Pair, make_poller: Callable[[], Poller]) -> None:
+async def test_reading_and_writing_can_each_be_watched_and_unwatched(
+    pair: Pair, make_poller: Callable[[], Poller]
+) -> None:
     poller = make_poller()
     calls = Calls(poller, pair[0])
     calls.watcher.watch(pair[0], calls.read, calls.write)
@@ -104,7 +106,7 @@ async def test_a_forgotten_socket_is_not_called_back(pair: Pair, make_poller: Ca
     calls.watcher.forget(pair[0])
 
 
-async def test_a_socket_forgotten_and_not_closed_makes_no_endless_wake_ups(pair: Pair) -> None:
+async def test_a_forgotten_open_socket_causes_no_endless_wake_ups(pair: Pair) -> None:
     watcher = EpollPoller(asyncio.get_running_loop())
     watcher.watch(pair[0], lambda: None, None)
     watcher.forget(pair[0])
@@ -115,7 +117,7 @@ async def test_a_socket_forgotten_and_not_closed_makes_no_endless_wake_ups(pair:
     asyncio.get_running_loop().remove_reader(watcher.epoll.fileno())
 
 
-async def test_reading_that_nobody_wants_is_taken_back_from_the_kernel_once_there_is_something(pair: Pair) -> None:
+async def test_an_unwanted_read_interest_is_removed_at_the_first_event(pair: Pair) -> None:
     watcher = EpollPoller(asyncio.get_running_loop())
     calls = Calls(watcher, pair[0])
     watcher.watch(pair[0], calls.read, None)
@@ -201,7 +203,7 @@ def reset(sock: socket.socket) -> None:
     ],
     ids=["silent", "unread", "half-closed"],
 )
-async def test_a_reset_is_told_once_of_a_socket_that_is_neither_read_nor_written(
+async def test_a_reset_is_reported_once_for_a_socket_neither_read_nor_written(
     tcp_pair: Pair, first: Callable[[socket.socket], object], error: str
 ) -> None:
     watcher, (ours, theirs) = EpollPoller(asyncio.get_running_loop()), tcp_pair
@@ -219,7 +221,7 @@ async def test_a_reset_is_told_once_of_a_socket_that_is_neither_read_nor_written
     asyncio.get_running_loop().remove_reader(watcher.epoll.fileno())
 
 
-async def test_that_both_sides_have_ended_is_told_once_and_is_no_error(tcp_pair: Pair) -> None:
+async def test_the_end_of_both_sides_is_reported_once_without_an_error(tcp_pair: Pair) -> None:
     watcher = EpollPoller(asyncio.get_running_loop())
     broken = Broken(tcp_pair[0])
     watcher.watch(tcp_pair[0], None, None, broken)

@@ -68,7 +68,7 @@ async def test_a_connection_that_is_ended_before_its_first_step_is_reported_and_
     assert repr(registry) == "<Registry [0 of 1 connections, <Unproven [0 of 1024 connections, 0 groups]>]>"
 
 
-async def test_the_first_to_end_a_connection_says_how(connection: Connection) -> None:
+async def test_the_first_end_of_a_connection_sets_its_outcome(connection: Connection) -> None:
     registry, results = Registry(1), list[ConnectionResult]()
     registry.start(connection, partial(Reporter(results.append, running_reactor().poller).carry, phases=forever))
     await asyncio.sleep(0)
@@ -78,7 +78,7 @@ async def test_the_first_to_end_a_connection_says_how(connection: Connection) ->
     assert [(result.outcome, result.detail) for result in results] == [(Outcome.POLICY_DENIED, "first")]
 
 
-async def test_an_unforeseen_failure_is_reported_and_seen_and_takes_no_other_connection_along(
+async def test_an_unexpected_failure_is_reported_and_ends_no_other_connection(
     connection: Connection,
 ) -> None:
     seen: list[dict[str, Any]] = []
@@ -145,7 +145,7 @@ def ignored(ended: EndedError) -> None:
     """What ends a connection without a task."""
 
 
-async def test_a_recheck_ends_the_connections_that_their_gate_lets_in_no_longer_and_counts_them() -> None:
+async def test_a_recheck_ends_and_counts_the_connections_that_their_gate_no_longer_allows() -> None:
     registry, gate = Registry(4), Gate(authorize_any())
     with contextlib.ExitStack() as stack:
         web, other, db, plain = (stack.enter_context(a_connection()) for _ in range(4))
@@ -272,7 +272,7 @@ async def test_connections_that_are_or_will_be_mutual_tls_are_ended_and_plaintex
         assert plain.ended_by is None
 
 
-async def test_a_connection_that_no_task_carries_counts_from_enter_to_leave_and_leaves_once() -> None:
+async def test_a_connection_without_a_task_counts_from_enter_to_leave_and_leaves_once() -> None:
     registry = Registry(1)
     async with asyncio.timeout(20):
         await registry.emptied()  # it has had none yet
@@ -291,7 +291,7 @@ async def test_a_connection_that_no_task_carries_counts_from_enter_to_leave_and_
         assert (len(registry), registry.full) == (0, False)
 
 
-async def test_a_connection_that_no_task_carries_is_broken_off_when_it_is_ended_unless_it_has_left() -> None:
+async def test_a_connection_without_a_task_is_broken_off_when_ended_unless_it_has_left() -> None:
     registry, broken_off = Registry(2), list[EndedError]()
     with a_connection() as listed, a_connection() as left:
         for connection in (listed, left):

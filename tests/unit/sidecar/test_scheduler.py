@@ -25,7 +25,7 @@ from tests.support.waiting import until
 LOCAL = SpiffeId.parse("spiffe://example.org/b")
 
 
-async def test_so_many_go_in_each_round_of_the_loop_and_others_move_in_between() -> None:
+async def test_a_bounded_number_of_handshakes_steps_in_each_round_of_the_loop() -> None:
     ours = HandshakeScheduler(asyncio.get_running_loop(), a_round=2)
     seen: list[str] = []
 
@@ -49,7 +49,7 @@ async def test_so_many_go_in_each_round_of_the_loop_and_others_move_in_between()
     assert "012" not in steps
 
 
-async def test_a_full_queue_turns_a_beginner_away_and_nobody_who_has_begun() -> None:
+async def test_a_full_queue_refuses_new_handshakes_and_none_under_way() -> None:
     ours, deadline = HandshakeScheduler(asyncio.get_running_loop(), a_round=1), QueueDeadline.of(60)
     first, waiting = (asyncio.create_task(ours.begin(1, deadline)) for _ in range(2))
     await asyncio.sleep(0)
@@ -75,7 +75,7 @@ async def test_a_handshake_that_gives_up_waiting_costs_no_step() -> None:
     assert ours.waiting == 0
 
 
-async def test_a_beginner_that_gave_way_has_left_the_queue_to_the_next_one() -> None:
+async def test_a_cancelled_waiter_leaves_the_queue_to_the_next_one() -> None:
     ours, deadline = HeldScheduler(asyncio.get_running_loop(), a_round=1), QueueDeadline.of(60)
     ours.hold()
     gone, stays = asyncio.create_task(ours.begin(1, deadline)), None

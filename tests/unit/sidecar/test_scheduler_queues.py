@@ -13,7 +13,7 @@ from tests.support.held_scheduler import HeldScheduler
 from tests.support.owned_loop import owned, rounds, run
 
 
-def test_those_under_way_go_before_those_that_begin_and_yet_one_of_these_goes_each_round() -> None:
+def test_handshakes_under_way_come_first_and_one_new_one_starts_each_round() -> None:
     async def main() -> None:
         ours, order = HandshakeScheduler(owned(), a_round=4), []
 
@@ -78,7 +78,7 @@ def test_a_handshake_past_its_queue_deadline_is_refused_and_costs_the_others_no_
     ],
     ids=["only we are slow", "the first bytes are late", "what follows is late"],
 )
-def test_the_time_that_we_keep_a_peer_waiting_is_not_its_own(
+def test_time_in_our_queue_does_not_count_against_the_peer(
     peer: tuple[float, float], queue: tuple[float, float], in_time: bool
 ) -> None:
     async def handshake(waits: list[asyncio.Event], scheduler: HandshakeScheduler) -> None:
@@ -108,7 +108,7 @@ def test_the_time_that_we_keep_a_peer_waiting_is_not_its_own(
     run(main())
 
 
-def test_the_time_of_a_peer_that_was_held_up_goes_on_where_it_stood() -> None:
+def test_a_paused_peers_deadline_resumes_where_it_stood() -> None:
     async def main() -> None:
         scheduler = HeldScheduler(owned())
         async with PeerTimeout(5, scheduler) as time:

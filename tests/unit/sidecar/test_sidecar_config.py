@@ -63,7 +63,7 @@ inbound:
 """
 
 
-def test_a_full_file_gives_all_that_it_says() -> None:
+def test_a_full_file_gives_every_value() -> None:
     assert parse_config(FULL) == SidecarConfig(
         name="a",
         spiffe_id=A,
@@ -105,7 +105,7 @@ def test_a_full_file_gives_all_that_it_says() -> None:
     )
 
 
-def test_what_is_left_out_is_strict_lets_nobody_in_and_speaks_tls_1_3() -> None:
+def test_defaults_are_strict_admit_nobody_and_use_tls_1_3() -> None:
     config = parse_config(ONE_DOOR)
     door = config.inbound[0]
     assert (door.mode, door.allow, door.tls_min) == (Mode.STRICT, (), TlsMinimum.V1_3)
@@ -127,7 +127,9 @@ def test_what_is_left_out_is_strict_lets_nobody_in_and_speaks_tls_1_3() -> None:
         ("127.0.0.1:0", "127.0.0.1:0", False),
     ],
 )
-def test_a_door_that_leads_to_itself_is_told_from_one_that_leads_on(listen: str, app: str, same: bool) -> None:
+def test_a_listener_that_dials_itself_is_distinguished_from_one_that_leads_on(
+    listen: str, app: str, same: bool
+) -> None:
     assert leads_back(Address.parse(app), Address.parse(listen)) is same
 
 
@@ -326,7 +328,7 @@ def test_a_mistake_is_named_with_file_line_and_key(change: tuple[str, str], mess
         (f"name: {'[' * 3000}", "a.yaml, line 1: wanted a YAML document: nested deeper than 64 levels"),
     ],
 )
-def test_a_file_that_is_no_mapping_is_named(text: str, words: str) -> None:
+def test_a_file_whose_top_level_is_not_a_mapping_is_named(text: str, words: str) -> None:
     with pytest.raises(ConfigError) as raised:
         parse_config(text, "a.yaml")
     assert str(raised.value).startswith(words)
@@ -365,7 +367,7 @@ def test_an_address_reads_and_writes_itself(text: str, address: Address) -> None
 
 
 @pytest.mark.parametrize("text", ["[0%0]:80", "[1.2.3.4]:80", "[web]:80", "[]:80"])
-def test_only_an_address_of_ipv6_stands_in_brackets(text: str) -> None:
+def test_ipv6_addresses_alone_stand_in_brackets(text: str) -> None:
     assert str(Address.parse("[::1%lo]:80")) == "[::1%lo]:80"
     with pytest.raises(RequestError, match="^wanted host:port such as"):
         Address.parse(text)

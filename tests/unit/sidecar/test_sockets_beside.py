@@ -83,13 +83,13 @@ def test_each_kind_is_counted(
         ),
     ],
 )
-def test_there_is_room_for_them_too_or_the_reason_why_not(hard: int, said: str) -> None:
+def test_large_handshakes_have_room_or_a_reason(hard: int, said: str) -> None:
     argv = [sys.executable, "-c", TRY, str(hard)]
     done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == said
 
 
-def test_a_sidecar_that_is_to_start_asks_for_all_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_starting_sidecar_asks_for_every_missing_argument(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_room(connections: int, beside: int = 0) -> int:
         raise ConfigError(f"asked for {connections} connections and {beside} sockets beside them")
 

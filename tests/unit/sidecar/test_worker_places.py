@@ -115,7 +115,7 @@ def test_a_control_c_reaches_the_parent_alone_which_has_its_workers_drain(termin
         assert process.wait(20) == 0
 
 
-def test_the_same_signal_sent_to_the_parent_does_the_same() -> None:
+def test_a_signal_to_the_parent_reaches_its_workers() -> None:
     with parent("serves", "10") as process:
         for _ in range(2):
             said(process, r"^up ")

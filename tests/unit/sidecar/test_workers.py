@@ -93,7 +93,7 @@ def pids_of(process: subprocess.Popen[str], count: int = 2) -> list[int]:
     return [int(said(process, "up").split()[1]) for _ in range(count)]
 
 
-def test_each_worker_is_a_process_and_all_are_told_to_stop() -> None:
+def test_each_worker_is_a_process_and_all_are_asked_to_stop() -> None:
     with parent("wait", "1") as process:
         workers = pids_of(process)
         assert len({*workers, process.pid}) == 3
@@ -125,7 +125,7 @@ def test_a_worker_that_dies_is_noticed_logged_and_replaced() -> None:
         assert process.wait(20) == 0
 
 
-def test_a_worker_that_can_not_be_forked_now_is_later_and_the_other_goes_on() -> None:
+def test_a_worker_that_cannot_be_forked_is_retried_and_the_others_go_on() -> None:
     with parent("refork", "1") as process:
         first, second = pids_of(process)
         os.kill(first, signal.SIGKILL)
@@ -167,7 +167,7 @@ def test_lines_longer_than_a_pipe_takes_at_once_stay_whole() -> None:
         process.communicate()
 
 
-def test_a_configuration_to_be_read_again_is_looked_at_by_the_parent_and_the_workers_follow_where_it_says_so() -> None:
+def test_the_parent_validates_a_reloaded_configuration_before_its_workers_follow() -> None:
     with parent("reread", "1") as process:
         pids = {said(process, "up").split()[1] for _ in range(2)}
         said(process, "reread asked=False False")

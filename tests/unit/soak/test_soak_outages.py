@@ -53,14 +53,14 @@ def test_every_other_failure_is_a_violation(connection: Connection, outages: lis
     assert not may_fail(connection, outages, held)
 
 
-def test_an_svid_of_the_last_moment_before_a_kill_may_not_have_come_to_all() -> None:
+def test_an_svid_issued_just_before_a_kill_may_not_reach_every_watcher() -> None:
     held = SvidLives({"web": [Life(0, 103), Life(99.5, 200)], "db": [Life(0, 300)]})
     assert may_fail(failed(104, 105), [OUTAGE], held)
     held = SvidLives({"web": [Life(0, 103), Life(98.5, 200)], "db": [Life(0, 300)]})
     assert not may_fail(failed(104, 105), [OUTAGE], held)
 
 
-def test_the_least_that_was_left_of_an_svid_is_told() -> None:
+def test_the_smallest_remaining_life_of_an_svid_is_reported() -> None:
     held = SvidLives()
     assert held.least_left("web") is None
     for life in (Life(0, 10), Life(5, 20), Life(12, 30)):

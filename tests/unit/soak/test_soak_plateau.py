@@ -30,7 +30,7 @@ def samples(value: Callable[[int], float], seconds: int = 60) -> list[Sample]:
     ],
     ids=["level", "warm-up", "peaks", "noise", "less than the bound", "shrinking"],
 )
-def test_a_quantity_at_rest_passes(value: Callable[[int], float]) -> None:
+def test_a_quantity_at_its_plateau_passes(value: Callable[[int], float]) -> None:
     taken = samples(value)
     found = growth(taken)
     assert found is not None
@@ -46,14 +46,14 @@ def test_a_quantity_at_rest_passes(value: Callable[[int], float]) -> None:
     ],
     ids=["leak", "leak in noise", "growing leak"],
 )
-def test_a_leak_fails(value: Callable[[int], float]) -> None:
+def test_a_leak_is_detected(value: Callable[[int], float]) -> None:
     taken = samples(value)
     found = growth(taken)
     assert found is not None
     assert found > BOUND.allows(taken)
 
 
-def test_too_short_a_life_is_not_judged() -> None:
+def test_a_process_that_lived_too_briefly_is_not_judged() -> None:
     assert growth(samples(lambda second: second, 11)) is None
     assert growth([]) is None
 

@@ -65,7 +65,7 @@ def test_a_lost_or_invented_write_is_named(
     assert after(*calls).observe_all(held) == [f"{WEB}: {wrong}"]
 
 
-def test_an_open_call_is_decided_by_what_is_seen_first() -> None:
+def test_an_unanswered_call_is_decided_by_the_first_observation() -> None:
     model = after(("answered", 10), ("open", 20))
     assert model.observe(WEB, 20) is None
     assert model.observe(WEB, 10) is not None

@@ -184,7 +184,7 @@ def test_a_token_for_another_audience_is_refused() -> None:
     )
 
 
-def test_up_to_eight_audiences_of_a_token_are_named() -> None:
+def test_an_error_names_up_to_eight_audiences_of_a_token() -> None:
     named = [f"a{number}" for number in range(8)]
     shown = ", ".join(map(repr, named))
     assert message_of(InvalidSvidError, raw(HEADER, CLAIMS | {"aud": named})) == (
@@ -229,7 +229,7 @@ class TestTrust:
             f"JWT-SVID of {WEB}: the bundle of trust domain example.org has no JWT authority"
         )
 
-    def test_a_federated_domains_key_can_not_vouch_for_our_ids(self) -> None:
+    def test_a_federated_domains_key_cannot_vouch_for_our_ids(self) -> None:
         foreign = TrustBundle(TrustDomain("partner.test"), jwt_authorities={"k1": key("foreign").public_key()})
         ours = TrustBundle(DOMAIN, jwt_authorities={"k1": key().public_key()})
         theirs = raw(HEADER, CLAIMS | {"sub": "spiffe://partner.test/web"}, key("foreign"))
@@ -242,12 +242,12 @@ class TestTrust:
             f"JWT-SVID of {WEB}: its signature was not made by key 'k1' of the bundle of trust domain example.org"
         )
 
-    def test_a_key_that_the_bundle_does_not_name(self) -> None:
+    def test_an_unknown_key_id(self) -> None:
         assert message_of(UntrustedPeerError, raw(HEADER | {"kid": "k2"}, CLAIMS)) == (
             f"JWT-SVID of {WEB}: the bundle of trust domain example.org has no key 'k2'; known: 'k1'"
         )
 
-    def test_a_key_that_the_token_does_not_name_can_not_vouch_for_it(self) -> None:
+    def test_a_key_that_the_token_does_not_name_cannot_vouch_for_it(self) -> None:
         trusted = bundles(k1=key("other").public_key(), k2=key().public_key())
         assert parse_and_validate(raw(HEADER | {"kid": "k2"}, CLAIMS), trusted, "db", NOW).spiffe_id == WEB
         assert message_of(UntrustedPeerError, raw(HEADER, CLAIMS), trusted) == (
@@ -313,13 +313,13 @@ class TestTrust:
 
 class TestForm:
     @pytest.mark.parametrize("token", ["", "a.b", "a.b.c.d", "....", "é.é.é", "\ud800", "a" * 60_000, "A.A.A", "A ..A"])
-    def test_what_is_no_compact_jws_is_refused(self, token: str) -> None:
+    def test_a_malformed_compact_jws_is_refused(self, token: str) -> None:
         assert message_of(InvalidSvidError, token).startswith(
             "JWT-SVID: wanted a JWS in compact form, got something else: "
         )
 
     @pytest.mark.parametrize("token", ["", "a.b", "a.b.c.d"])
-    def test_the_number_of_its_parts_is_what_is_said_first(self, token: str) -> None:
+    def test_a_wrong_number_of_token_parts_is_reported_first(self, token: str) -> None:
         assert message_of(InvalidSvidError, token).endswith("something else: wanted three parts with dots between them")
 
     def test_the_json_form_of_a_jws_is_refused(self) -> None:
@@ -352,9 +352,7 @@ class TestForm:
             (lambda text: text + b" {}", "Extra data"),
         ],
     )  # fmt: skip
-    def test_json_that_two_readers_may_take_for_different_things_is_refused(
-        self, part: str, spoil: Callable[[bytes], bytes], why: str
-    ) -> None:
+    def test_ambiguous_json_is_refused(self, part: str, spoil: Callable[[bytes], bytes], why: str) -> None:
         good = [json.dumps(one).encode() for one in (HEADER, CLAIMS)]
         assert parse_and_validate(raw(good[0], good[1]), bundles(), "db", NOW).spiffe_id == WEB
         bad = [spoil(good[0]), good[1]] if part == "header" else [good[0], spoil(good[1])]
@@ -368,7 +366,7 @@ class TestForm:
         with pytest.raises(PeerError):
             parse_and_validate(token, bundles(), "db", NOW)
 
-    def test_bits_that_say_nothing_are_none(self) -> None:
+    def test_unused_bits_in_base64url_are_refused(self) -> None:
         head, body, signature = raw(HEADER, CLAIMS).split(".")
         other = signature[:-1] + chr(ord(signature[-1]) + 1)  # 64 bytes leave four bits of the last character unused
         assert base64.urlsafe_b64decode(other + "==") == base64.urlsafe_b64decode(signature + "==")
@@ -445,14 +443,14 @@ class TestSigning:
             ({"algorithm": "none"}, "algorithm 'none' does not fit an EC key on secp256r1"),
         ],
     )
-    def test_what_can_not_be_signed_is_refused(self, changes: dict[str, Any], message: str) -> None:
+    def test_an_unsignable_request_is_refused(self, changes: dict[str, Any], message: str) -> None:
         good: dict[str, Any] = {"audience": ["db"], "key_id": "k1", "ttl": timedelta(minutes=5)}
         assert sign(WEB, key=key(), now=NOW, **good).audience == ("db",)
         with pytest.raises(RequestError) as raised:
             sign(WEB, key=key(), now=NOW, **good | changes)
         assert str(raised.value) == f"JWT-SVID of {WEB}: {message}"
 
-    def test_the_longest_token_that_is_signed_is_one_that_is_taken(self) -> None:
+    def test_the_longest_signed_token_is_accepted(self) -> None:
         long = "x" * 44_900
         svid = sign(WEB, [long], key=key("jwt", "RSA"), key_id="k" * 64, now=NOW, ttl=timedelta(minutes=5))
         trusted = BundleSet([TrustBundle(DOMAIN, jwt_authorities={"k" * 64: key("jwt", "RSA").public_key()})])

@@ -48,7 +48,7 @@ def point(form: PublicFormat, curve: ec.EllipticCurve) -> bytes:
         pytest.param(point(PublicFormat.UncompressedPoint, ec.SECP256R1()), id="an uncompressed point"),
     ],
 )
-def test_a_key_of_the_list_is_taken(der: bytes) -> None:
+def test_a_key_in_the_allowed_list_is_accepted(der: bytes) -> None:
     assert key_violation(der) is None
 
 

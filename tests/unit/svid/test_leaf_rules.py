@@ -123,11 +123,11 @@ DOMAIN_ID = "wanted a SPIFFE ID with a path, got a trust domain's own"
         ),
     ],
 )
-def test_a_leaf_that_breaks_one_rule_hears_of_that_one(make: Make, broken: list[str]) -> None:
+def test_a_leaf_that_breaks_one_rule_is_refused_for_that_rule(make: Make, broken: list[str]) -> None:
     assert leaf_violations(make().certificate) == broken
 
 
-def test_a_leaf_hears_of_all_that_it_breaks_in_the_list_s_order() -> None:
+def test_a_leaf_is_refused_with_every_broken_rule_in_the_lists_order() -> None:
     certificate = leaf(ROOT, "spiffe://a.test", is_ca=True, usages=None, extended=[ExtendedKeyUsageOID.CLIENT_AUTH])
     assert leaf_violations(certificate.certificate) == [
         DOMAIN_ID,
@@ -153,7 +153,7 @@ TYPES = "x400Address/EDIPartyName are not supported types"
         pytest.param(b"\x30\x03\x86\x01\xff", "error parsing asn1 value", id="a URI that is no text"),
     ],
 )
-def test_a_certificate_whose_san_can_t_be_read_breaks_the_rules(
+def test_a_certificate_whose_san_cannot_be_read_breaks_the_rules(
     violations: Callable[[x509.Certificate], list[str]], value: bytes, why: str
 ) -> None:
     [broken] = violations(leaf(ROOT, extra=unreadable(SAN, value)).certificate)
@@ -215,7 +215,7 @@ MAY_NOT = "wanted keyCertSign in a signer's keyUsage"
         ),
     ],
 )
-def test_a_signer_that_breaks_one_rule_hears_of_that_one(make: Make, broken: list[str]) -> None:
+def test_a_signer_that_breaks_one_rule_is_refused_for_that_rule(make: Make, broken: list[str]) -> None:
     assert signing_violations(make().certificate) == broken
 
 
@@ -243,7 +243,7 @@ def test_every_rule_of_both_lists_can_be_broken_and_kept() -> None:
         assert [rule.__name__ for rule in rules if not rule(bad)] == []
 
 
-def test_uri_names_are_all_of_them_and_none_of_the_others() -> None:
+def test_uri_sans_are_returned_and_other_kinds_are_not() -> None:
     assert uri_names(leaf(ROOT, "https://a.test", ID, dns=["web.test"]).certificate) == ["https://a.test", ID]
     assert uri_names(leaf(ROOT, dns=["web.test"]).certificate) == []
     assert uri_names(leaf(ROOT).certificate) == []

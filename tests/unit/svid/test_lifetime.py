@@ -93,12 +93,12 @@ def test_with_seconds_left_a_retry_waits_for_a_second_at_least(left: timedelta, 
 
 
 @given(past=st.timedeltas(timedelta(0), timedelta(days=30)), attempt=st.integers(1, 1000), jitter=JITTER)
-def test_after_expiry_it_is_tried_every_second(past: timedelta, attempt: int, jitter: float) -> None:
+def test_renewal_is_tried_every_second_after_expiry(past: timedelta, attempt: int, jitter: float) -> None:
     wait = retry_at(NOW, NOW - past, attempt, jitter) - NOW
     assert wait == timedelta(seconds=max(backoff(1, jitter), 1.0))
 
 
 @given(attempt=st.integers(1, 1000), jitter=JITTER)
-def test_where_there_never_was_an_svid_the_backoff_alone_counts(attempt: int, jitter: float) -> None:
+def test_the_backoff_alone_counts_before_the_first_svid(attempt: int, jitter: float) -> None:
     wait = retry_at(NOW, None, attempt, jitter) - NOW
     assert wait == timedelta(seconds=max(backoff(attempt, jitter), 1.0))

@@ -82,7 +82,7 @@ def test_constraints_on_names_of_one_kind_say_nothing_of_another(
     )
 
 
-def test_a_name_of_a_kind_whose_constraints_can_not_be_judged_is_refused_where_that_kind_is_constrained() -> None:
+def test_a_name_of_a_kind_whose_constraints_cannot_be_judged_is_refused_where_that_kind_is_constrained() -> None:
     name = x509.RegisteredID(ObjectIdentifier("1.2.3.4"))
     assert constraint_violation(x509.NameConstraints([DNS("a.test")], None), [name]) is None
     assert constraint_violation(x509.NameConstraints([name], None), [name]) == (
@@ -138,7 +138,7 @@ def test_a_subject_and_the_mailboxes_in_it_are_names_beside_the_alternative_ones
 
 
 @pytest.mark.parametrize("common_name", ["web.a.test", "web-1_x.A.test", "a.b."])
-def test_a_common_name_that_looks_like_a_host_is_one_where_no_dns_name_stands_beside_it(common_name: str) -> None:
+def test_a_common_name_that_looks_like_a_host_counts_only_without_a_dns_san(common_name: str) -> None:
     whole = subject(cn=common_name)
     assert names_of(certificate(whole), [MAIL("x@a.test")]) == [
         MAIL("x@a.test"),
@@ -149,6 +149,6 @@ def test_a_common_name_that_looks_like_a_host_is_one_where_no_dns_name_stands_be
 
 
 @pytest.mark.parametrize("common_name", ["web", "web.", "web a.test", "wéb.a.test", "web/a.test"])
-def test_a_common_name_of_another_look_is_no_host(common_name: str) -> None:
+def test_a_common_name_that_looks_like_no_host_does_not_count(common_name: str) -> None:
     whole = subject(cn=common_name)
     assert names_of(certificate(whole), []) == [DIRECTORY(whole)]

@@ -79,7 +79,7 @@ def unnamed(slot: str) -> Issued:
     return ca(slot=slot, name="same", key_ids=False)
 
 
-def test_of_authorities_that_only_share_a_name_a_few_are_tried() -> None:
+def test_few_of_many_same_named_authorities_are_tried() -> None:
     right = unnamed("right")
     chain = [leaf(right, WEB, key_ids=False)]
     others = [unnamed(f"wrong {number}") for number in range(MAX_BAD_SIGNATURES)]
@@ -88,7 +88,7 @@ def test_of_authorities_that_only_share_a_name_a_few_are_tried() -> None:
     assert message == no_path("CN=same", "signature does not match; gave up after 4 bad signatures", 5)
 
 
-def test_cas_that_vouch_for_each_other_and_for_which_a_root_vouches_are_given_up_soon() -> None:
+def test_the_search_over_cross_signed_cas_below_a_root_is_bounded() -> None:
     """A CA of ours gone mad: each of these signs all of them, and none of them the leaf's issuer."""
     names = [f"n{number}" for number in range(4)]
     keys = {name: ca(ROOT, slot=name, name=name) for name in names}
@@ -108,7 +108,7 @@ def test_a_renewed_intermediate_beside_its_expired_self_is_found() -> None:
     )
 
 
-def test_of_several_valid_intermediates_with_one_name_and_key_the_first_counts() -> None:
+def test_the_first_of_several_intermediates_with_one_name_and_key_counts() -> None:
     foreign = ca(ca(slot="other", name="other"), slot="intermediate", name="intermediate")
     chain = [leaf(INTERMEDIATE, WEB), INTERMEDIATE, foreign]
     assert accepted(chain, trusting(ROOT))
@@ -174,7 +174,7 @@ def test_an_intermediate_is_valid_from_the_second_of_its_beginning_on() -> None:
     assert "is not valid before" in refusal(UntrustedPeerError, chain, trusting(ROOT), NOW - timedelta(seconds=1))
 
 
-def test_an_authority_with_a_key_out_of_bounds_trusts_nobody() -> None:
+def test_an_authority_with_a_key_out_of_bounds_verifies_no_peer() -> None:
     """A federated partner's bundle is the partner's choice; what its key costs would be ours."""
     bits = 1024
     weak = ca(slot="weak", kind="RSA", name="weak")

@@ -83,7 +83,7 @@ def test_parse_chain_keeps_the_order() -> None:
     assert parse_chain([]) == ()
 
 
-def test_the_id_of_a_leaf_that_breaks_rules_is_not_told() -> None:
+def test_the_id_of_a_leaf_that_breaks_rules_is_not_reported() -> None:
     assert spiffe_id_of(LEAF.certificate) == SpiffeId.parse(WEB)
     with pytest.raises(
         InvalidSvidError, match=r"^certificate abc123 is no X509-SVID: wanted exactly one URI SAN, got 2$"
@@ -108,14 +108,14 @@ def test_a_context_without_an_svid_says_so() -> None:
 
 
 @pytest.mark.parametrize("place", [0, 1])
-def test_parse_chain_refuses_what_is_no_certificate_at_its_place(place: int) -> None:
+def test_parse_chain_names_the_position_of_an_invalid_certificate(place: int) -> None:
     ders = [LEAF.der, INTERMEDIATE.der]
     ders[place] = b"junk"
     with pytest.raises(InvalidSvidError, match=f"^certificate {place} of the chain is no X.509 certificate: "):
         parse_chain(ders)
 
 
-def test_an_svid_whose_public_key_can_not_be_read_is_refused() -> None:
+def test_an_svid_whose_public_key_cannot_be_read_is_refused() -> None:
     point = LEAF.certificate.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)[1:]
     off_the_curve = x509.load_der_x509_certificate(LEAF.der.replace(point[:8], bytes(8)))
     with pytest.raises(LocalIdentityError, match=f"^X509-SVID {WEB}: its public key can't be read: "):

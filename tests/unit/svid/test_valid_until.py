@@ -29,7 +29,7 @@ WEB = SpiffeId.parse("spiffe://example.org/web")
         "all have ended",
     ],
 )
-def test_the_first_to_end_is_the_end(
+def test_a_peer_is_valid_until_the_first_certificate_of_its_path_expires(
     root_ends: float, intermediate_ends: float, leaf_ends: float, wanted: float
 ) -> None:
     def at(hours: float) -> timedelta:

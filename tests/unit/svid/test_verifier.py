@@ -34,7 +34,7 @@ def test_a_chain_that_passed_is_remembered_as_the_same_peer() -> None:
     assert repr(verifier) == "<PeerVerifier [1 of 1024 remembered]>"
 
 
-def test_what_is_remembered_ends_with_the_leaf() -> None:
+def test_a_remembered_verdict_ends_with_the_leaf() -> None:
     verifier, chain = PeerVerifier(TRUST), chain_of(svid_for(AUTHORITY, "/web", ttl=timedelta(minutes=5)))
     verifier.verify(chain, CLOCK.now())
     verifier.verify(chain, CLOCK.now() + timedelta(minutes=5))
@@ -42,7 +42,7 @@ def test_what_is_remembered_ends_with_the_leaf() -> None:
         verifier.verify(chain, CLOCK.now() + timedelta(minutes=5, seconds=1))
 
 
-def test_what_is_remembered_ends_with_the_first_certificate_above_the_leaf() -> None:
+def test_a_remembered_verdict_ends_with_the_first_certificate_above_the_leaf() -> None:
     short = make_authority(
         clock=CLOCK, svid_ttl=timedelta(minutes=1), intermediate_ttl=timedelta(minutes=2), ca_ttl=timedelta(hours=1)
     )
@@ -53,7 +53,7 @@ def test_what_is_remembered_ends_with_the_first_certificate_above_the_leaf() -> 
         verifier.verify(chain, CLOCK.now() + timedelta(seconds=121))
 
 
-def test_what_is_remembered_ends_with_the_root() -> None:
+def test_a_remembered_verdict_ends_with_the_root() -> None:
     """The root is not in the chain, and ends before what it signed."""
     ending = certs.NOW + timedelta(minutes=5)
     root = certs.ca(slot="ending", name="ending", not_after=ending)
@@ -78,7 +78,7 @@ def test_a_chain_that_passed_in_its_roots_last_second_is_remembered_no_longer() 
         verifier.verify(chain, ending + timedelta(seconds=1))
 
 
-def test_what_came_beside_the_path_is_not_remembered() -> None:
+def test_unrelated_certificates_are_not_remembered() -> None:
     """Or one stranger with a captured chain could fill the memory, with a new company each time."""
     verifier, chain = PeerVerifier(TRUST), chain_of(svid_for(AUTHORITY, "/web"))
     for number in range(3):
@@ -89,7 +89,7 @@ def test_what_came_beside_the_path_is_not_remembered() -> None:
     assert verifier.verify_again(chain[0], CLOCK.now()) is peer
 
 
-def test_a_clock_that_goes_back_is_no_way_around_not_before() -> None:
+def test_a_clock_set_back_does_not_bypass_not_before() -> None:
     verifier = PeerVerifier(TRUST)
     chain = chain_of(mint_raw(AUTHORITY, replace(Leaf(), starts_in=60), CLOCK))
     verifier.verify(chain, CLOCK.now() + timedelta(seconds=61))

@@ -30,7 +30,7 @@ def chains(count: int) -> list[list[bytes]]:
 
 
 @pytest.mark.parametrize(("leaves", "known"), [(3, True), (2, False)], ids=["room for all", "one too many"])
-def test_a_leaf_is_known_again_though_more_chains_passed_since_than_are_remembered(leaves: int, known: bool) -> None:
+def test_a_leaf_is_recognized_after_more_chains_than_the_cache_holds(leaves: int, known: bool) -> None:
     verifier, all_of_them = PeerVerifier(TRUST, size=1, leaves=leaves), chains(3)
     first, *_ = peers = [verifier.verify(chain, CLOCK.now()) for chain in all_of_them]
     assert repr(verifier) == "<PeerVerifier [1 of 1 remembered]>"
@@ -44,7 +44,7 @@ def test_a_leaf_is_known_again_though_more_chains_passed_since_than_are_remember
     assert [verifier.verify_again(chain[0], CLOCK.now()) for chain in all_of_them] == peers
 
 
-def test_a_leaf_that_comes_back_is_not_the_one_that_is_forgotten() -> None:
+def test_a_returning_leaf_is_not_evicted() -> None:
     verifier, (first, second, third) = PeerVerifier(TRUST, leaves=2), chains(3)
     verifier.verify(first, CLOCK.now())
     verifier.verify(second, CLOCK.now())
@@ -55,7 +55,7 @@ def test_a_leaf_that_comes_back_is_not_the_one_that_is_forgotten() -> None:
         verifier.verify_again(second[0], CLOCK.now())
 
 
-def test_what_stands_above_many_leaves_is_kept_once() -> None:
+def test_the_issuers_of_many_leaves_are_kept_once() -> None:
     verifier = PeerVerifier(TRUST)
     for chain in chains(3):
         verifier.verify([bytes(bytearray(one)) for one in chain], CLOCK.now())
@@ -63,7 +63,7 @@ def test_what_stands_above_many_leaves_is_kept_once() -> None:
     assert len({id(above) for above in verifier._above.values()}) == 1
 
 
-def test_of_what_stands_above_the_leaves_of_many_domains_no_more_is_kept_than_there_is_room() -> None:
+def test_remembered_issuers_of_many_domains_are_bounded() -> None:
     domains = [make_authority(f"{number}.test", CLOCK) for number in range(5)]
     verifier = PeerVerifier(Trust(1, BundleSet([one.bundle for one in domains])), size=2)
     for authority in domains:
@@ -85,7 +85,7 @@ class GivesWay(OrderedDict[Any, Any]):
         return value
 
 
-def test_threads_that_ask_at_once_get_the_answers_that_one_would(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_threads_get_consistent_verdicts(monkeypatch: pytest.MonkeyPatch) -> None:
     all_of_them = chains(CHAINS)
     answers = {chain[0]: PeerVerifier(TRUST).verify(chain, CLOCK.now()) for chain in all_of_them}
     # The signatures are the same work for all; without it more of the time is spent where threads can meet.

@@ -48,7 +48,7 @@ def test_a_chain_that_is_too_long_is_refused_before_it_is_read() -> None:
         pytest.param([LEAF.der + INTERMEDIATE.der], 0, id="two certificates in the place of one"),
     ],
 )
-def test_what_is_no_certificate_is_refused_with_its_place(chain: list[bytes], place: int) -> None:
+def test_an_invalid_certificate_is_refused_with_its_position(chain: list[bytes], place: int) -> None:
     assert answer(*chain).startswith(f"certificate {place} of the chain is no X.509 certificate: ")
 
 
@@ -65,7 +65,7 @@ def test_an_unknown_version_of_x509_is_refused() -> None:
         pytest.param(b"\x0c\x0cintermediate", b"\x0e", id="an issuer of a kind that is unknown"),
     ],
 )
-def test_a_name_that_can_t_be_read_is_refused(name: bytes, tag: bytes) -> None:
+def test_a_name_that_cannot_be_read_is_refused(name: bytes, tag: bytes) -> None:
     assert LEAF.der.count(name) == 1
     message = answer(LEAF.der.replace(name, tag + name[1:]), INTERMEDIATE.der)
     assert message.startswith(
@@ -73,7 +73,7 @@ def test_a_name_that_can_t_be_read_is_refused(name: bytes, tag: bytes) -> None:
     )
 
 
-def test_a_certificate_that_keeps_no_leaf_rule_is_refused_with_all_that_it_breaks() -> None:
+def test_a_certificate_is_refused_with_every_leaf_rule_it_breaks() -> None:
     bad = leaf(INTERMEDIATE, usages=None)
     message = refusal(InvalidSvidError, [bad, INTERMEDIATE], TRUSTED)
     assert message == (
@@ -89,7 +89,7 @@ def test_a_leaf_with_an_unknown_critical_extension_is_refused() -> None:
     assert message.endswith("its critical extension 1.3.6.1.4.1.55555.1 is not one that is understood here")
 
 
-def test_cas_that_vouch_for_each_other_in_circles_are_given_up_soon() -> None:
+def test_the_search_over_cas_signed_in_a_circle_is_bounded() -> None:
     # A search from the leaf up can try every path: 7 such certificates are 7**7 signatures, which takes hours.
     circle = [ca(slot="evil", name="evil", not_after=NOW + timedelta(hours=hours)) for hours in range(1, MAX_CHAIN)]
     message = refusal(UntrustedPeerError, [leaf(circle[0], WEB), *circle], TRUSTED)

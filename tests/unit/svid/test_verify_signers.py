@@ -53,7 +53,7 @@ def presented(make: Make) -> list[Issued]:
     return [leaf(signer, WEB), signer]
 
 
-def test_a_good_signer_counts_in_every_place() -> None:
+def test_a_good_signer_is_accepted_in_every_position() -> None:
     assert accepted(presented(GOOD), trusting(ROOT))
     assert accepted([leaf(GOOD(None), WEB)], trusting(GOOD(None)))
     assert accepted([leaf(GOOD(ROOT), WEB)], trusting(GOOD(ROOT)))
@@ -89,7 +89,7 @@ def test_a_leaf_presented_as_an_intermediate_is_refused() -> None:
     assert message == no_path("CN=root a", f"CA certificate abc123 may not sign: {broken}")
 
 
-def test_a_ca_can_not_authenticate_as_a_workload() -> None:
+def test_a_ca_cannot_authenticate_as_a_workload() -> None:
     peer = ca(ROOT, WEB, slot="i", name="i")
     broken = [
         "a CA certificate can't authenticate a workload",

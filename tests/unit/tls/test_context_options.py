@@ -77,7 +77,7 @@ def test_contexts_are_made_with_an_authorizer_alone(wrong: Any) -> None:
 
 
 @pytest.mark.parametrize("server_side", [False, True], ids=["client", "server"])
-def test_contexts_that_offer_other_protocols_keep_everything_else(server_side: bool) -> None:
+def test_contexts_with_other_alpn_protocols_keep_all_other_settings(server_side: bool) -> None:
     asked: list[VerifiedPeer] = []
 
     def noted(peer: VerifiedPeer, target: Target) -> Decision:
@@ -173,7 +173,7 @@ def test_a_group_that_the_ssl_module_does_not_know_is_refused(
 
 @pytest.mark.parametrize("server_side", [False, True], ids=["client", "server"])
 @pytest.mark.parametrize("resumption", [False, True])
-def test_tickets_are_for_those_who_resume(server_side: bool, resumption: bool) -> None:
+def test_tickets_are_sent_only_where_sessions_are_resumed(server_side: bool, resumption: bool) -> None:
     context = context_of(SNAPSHOT, server_side=server_side, options=TlsOptions(resumption=resumption))
     assert bool(context.options & ssl.OP_NO_TICKET) is not resumption
     if server_side:

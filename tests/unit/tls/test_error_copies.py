@@ -47,5 +47,5 @@ def told(error: BaseException) -> tuple[object, ...]:
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
-def test_a_copy_tells_what_the_error_told(way: Way, error: BaseException) -> None:
+def test_a_pickled_error_keeps_its_message(way: Way, error: BaseException) -> None:
     assert told(way(error)) == told(error)

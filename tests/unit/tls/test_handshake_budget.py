@@ -54,7 +54,7 @@ def test_a_handshake_with_a_chain_as_long_as_our_own_is_small_up_to_a_bound(chai
     assert budget.small == small
 
 
-def test_a_shorter_chain_of_our_own_makes_no_accepted_size_large_again() -> None:
+def test_a_shorter_chain_of_our_own_does_not_reduce_an_accepted_size() -> None:
     budget = LargeHandshakes(ManualClock())
     budget.accepted(5000)
     budget.has_chain(1000)

@@ -18,7 +18,7 @@ class InItsPlace(ssl.SSLContext):
 
 
 @pytest.mark.parametrize("in_place", [ssl.SSLContext, InItsPlace])
-def test_messages_are_watched_whoever_stands_in_the_place_of_sslcontext(
+def test_handshake_messages_are_watched_when_another_library_replaces_sslcontext(
     in_place: type[ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context = in_place(ssl.PROTOCOL_TLS_CLIENT)

@@ -67,7 +67,7 @@ def test_a_broken_record_leaves_nothing_that_another_connection_sends_or_reads(
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_the_peer_of_a_broken_record_is_told_and_one_of_a_whole_record_is_not(
+def test_the_peer_of_a_broken_record_reads_an_alert_and_of_a_whole_record_none(
     way: Callable[[TlsEngine, bytes], bytes],
 ) -> None:
     client, server = connected()
@@ -93,7 +93,7 @@ def test_half_a_record_stays_with_its_own_connection(cut: int) -> None:
 # -- half-close --
 
 
-def test_what_was_fed_before_a_half_close_is_read_after_it_and_so_is_what_comes_then() -> None:
+def test_bytes_fed_before_and_after_a_half_close_are_read() -> None:
     client, server = connected()
     server.feed(client.seal(b"before, "))
     server.close_write()
@@ -112,7 +112,7 @@ def test_a_half_close_over_half_a_record_loses_none_of_it() -> None:
     assert fed(server, record[100:]) == b"x" * 200
 
 
-def test_an_end_that_was_fed_is_known_by_our_half_close_and_what_came_before_it_is_kept() -> None:
+def test_an_end_fed_before_our_half_close_is_known_and_earlier_bytes_are_kept() -> None:
     """Who has ended both sides is closed at once, and must not be waited for."""
     client, server = connected()
     last = client.seal(b"last words")

@@ -7,14 +7,14 @@ import pytest
 from meshtls.tls.unproven import Stage, Unproven, source_of
 
 
-def test_below_the_bound_nobody_gives_way() -> None:
+def test_no_connection_gives_way_below_the_bound() -> None:
     unproven = Unproven[str](2)
     assert [unproven.enter(name, "a") for name in ("one", "two")] == [None, None]
     assert "one" in unproven
     assert repr(unproven) == "<Unproven [2 of 2 connections, 1 groups]>"
 
 
-def test_at_the_bound_the_oldest_of_one_source_gives_way_and_is_no_member_any_more() -> None:
+def test_the_oldest_connection_of_a_source_gives_way_at_the_bound() -> None:
     unproven = Unproven[str](2)
     gone = [unproven.enter(name, "a") for name in ("one", "two", "three", "four")]
     assert gone == [None, None, "one", "two"]
@@ -38,7 +38,7 @@ def test_silent_connections_give_way_before_older_ones_of_their_source_that_shak
     assert gone == [None, None, "silent 0", "silent 1"]
 
 
-def test_half_handshakes_give_way_once_they_are_the_most() -> None:
+def test_half_handshakes_give_way_once_they_are_the_largest_group() -> None:
     unproven = Unproven[str](4)
     unproven.enter("silent", "a")
     for number in range(3):
@@ -47,12 +47,12 @@ def test_half_handshakes_give_way_once_they_are_the_most() -> None:
     assert unproven.enter("new", "a") == "half 0"
 
 
-def test_of_many_sources_with_one_connection_each_the_oldest_gives_way() -> None:
+def test_the_oldest_of_many_single_connection_sources_gives_way() -> None:
     unproven = Unproven[str](3)
     assert [unproven.enter(name, name) for name in "abcde"] == [None, None, None, "a", "b"]
 
 
-def test_the_proven_and_the_gone_leave_room() -> None:
+def test_proven_and_ended_connections_free_their_slots() -> None:
     unproven = Unproven[str](1)
     unproven.enter("one", "a")
     assert unproven.leave("one")
@@ -79,5 +79,5 @@ def test_the_proven_and_the_gone_leave_room() -> None:
         ("unknown", "unknown"),
     ],
 )
-def test_addresses_that_one_holder_chooses_from_are_one_source(host: str, source: str) -> None:
+def test_addresses_under_one_holders_control_count_as_one_source(host: str, source: str) -> None:
     assert source_of(host) == source

@@ -9,7 +9,7 @@ from meshtls.wire.origin import NOWHERE, Origin, forwarded_by, new_traceparent, 
 TRACE = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
-def test_a_new_trace_is_one_that_is_taken() -> None:
+def test_a_new_trace_id_is_valid() -> None:
     first, second = new_traceparent(), new_traceparent()
     assert first != second
     assert origin_of([(b"traceparent", first)]).traceparent == first
@@ -35,7 +35,7 @@ def test_a_new_trace_is_one_that_is_taken() -> None:
         ([(b"forwarded", b"")], NOWHERE),
     ],
 )
-def test_a_claim_is_taken_where_it_is_well_formed_and_short(claims: list[tuple[bytes, bytes]], taken: Origin) -> None:
+def test_a_claim_is_accepted_only_if_well_formed_and_short(claims: list[tuple[bytes, bytes]], taken: Origin) -> None:
     assert origin_of(claims) == taken
 
 

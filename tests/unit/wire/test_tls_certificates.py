@@ -67,7 +67,7 @@ def test_junk_raises_nothing_else(junk: bytes, version: int) -> None:
 
 
 @pytest.mark.parametrize("version", [TLS12, TLS13])
-def test_of_too_many_certificates_only_the_first_are_read(version: int) -> None:
+def test_only_the_first_of_too_many_certificates_are_read(version: int) -> None:
     chain = [b"%d" % number for number in range(LIMIT + 50)]
     assert certificates_of_message(version, message(version, chain[:LIMIT]), limit=LIMIT) == chain[:LIMIT]
     assert certificates_of_message(version, message(version, chain), limit=LIMIT) == chain[: LIMIT + 1]

@@ -48,7 +48,9 @@ UNEXPECTED_MESSAGE, PROTOCOL_VERSION = b"\x15\x03\x03\0\2\2\x0a", b"\x15\x03\x03
         (b"", b""),
     ],
 )
-def test_a_record_that_can_t_be_first_has_an_alert_and_other_protocols_have_none(first: bytes, alert: bytes) -> None:
+def test_an_impossible_first_record_is_answered_with_an_alert_and_other_protocols_are_not(
+    first: bytes, alert: bytes
+) -> None:
     assert alert_for(first) == alert
 
 

@@ -11,7 +11,7 @@ from meshtls.workload.background import in_background
 
 
 @pytest.mark.parametrize("swallows", [0, 1, 3])
-async def test_work_ends_with_its_body_though_it_takes_a_cancellation_for_something_else(
+async def test_background_work_ends_with_its_body_even_if_it_swallows_a_cancellation(
     swallows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(background, "_CLEAN_UP", 0.01)

@@ -52,7 +52,7 @@ class TestX509:
         }
         assert [svid.key_der() for svid in back.svids] == [svid.key_der() for svid in svids]
 
-    def test_of_several_svids_with_one_hint_the_first_is_kept(self) -> None:
+    def test_the_first_of_several_svids_with_one_hint_is_kept(self) -> None:
         hints = {"/a": "x", "/b": "x", "/c": "", "/d": ""}
         svids = tuple(replace(svid_for(OURS, path), hint=hint) for path, hint in hints.items())
         message = x509_context_message(X509Context(1, svids, BundleSet([OURS.bundle])))
@@ -118,7 +118,7 @@ class TestX509:
              "SPIFFE bundle of trust domain example.org: left out an X.509 authority: error parsing asn1 value"),
         ],
     )  # fmt: skip
-    def test_where_our_own_bundle_can_t_be_used_nobody_of_our_domain_is_trusted_and_the_rest_is_as_it_was(
+    def test_an_unusable_own_bundle_ends_trust_in_our_domain_only(
         self, spoil: Callable[[pb.X509SVIDResponse], object], message: str
     ) -> None:
         response = good_message()
@@ -144,7 +144,7 @@ class TestX509:
              "X.509 bundle of partner.test of the Workload API: byte "),
         ],
     )  # fmt: skip
-    def test_a_partners_bundle_that_can_t_be_used_costs_that_partner_only(
+    def test_a_partners_bundle_that_cannot_be_used_costs_that_partner_only(
         self, ders: bytes, kept: tuple[x509.Certificate, ...], message: str
     ) -> None:
         response, alone = good_message(), x509_bundles_message(BundleSet([OURS.bundle, PARTNER.bundle]))
@@ -157,7 +157,7 @@ class TestX509:
             [line] = unusable
             assert line.startswith(message)
 
-    def test_of_two_bundles_of_our_own_the_default_svids_counts(self) -> None:
+    def test_the_default_svids_bundle_counts_for_our_own_trust_domain(self) -> None:
         message = good_message()
         message.svids.add().CopyFrom(x509_context_message(context_for(OURS, "/web2")).svids[0])
         message.svids[1].bundle = PARTNER.bundle.to_der()
@@ -165,7 +165,7 @@ class TestX509:
         assert len(context.svids) == 2
         assert context.bundles[OURS.trust_domain] == OURSELVES
 
-    def test_a_bundle_under_a_name_that_is_none_is_left_out(self) -> None:
+    def test_a_bundle_under_an_invalid_trust_domain_is_left_out(self) -> None:
         message = good_message()
         message.federated_bundles["spiffe://"] = PARTNER.bundle.to_der()
         context = x509_context(message, 1)
@@ -179,7 +179,7 @@ class TestX509:
             message.federated_bundles[name] = PARTNER.bundle.to_der()
         assert x509_context(message, 1).bundles[OURS.trust_domain].x509_authorities == OURS.bundle.x509_authorities
 
-    def test_a_further_svid_that_can_t_be_used_is_left_out_and_its_bundle_is_not(self) -> None:
+    def test_a_further_unusable_svid_is_left_out_and_its_bundle_is_kept(self) -> None:
         message = good_message()
         other = x509_context_message(context_for(PARTNER, "/odd")).svids[0]
         del message.federated_bundles["spiffe://partner.test"]
@@ -213,7 +213,7 @@ class TestJwt:
         assert jwt_bundles(message) == wanted
 
     @pytest.mark.parametrize(("use", "taken"), [({}, ["k1"]), ({"use": "sig"}, ["k1"]), ({"use": "enc"}, [])])
-    def test_a_key_need_not_say_that_it_is_for_tokens(self, use: dict[str, str], taken: list[str]) -> None:
+    def test_a_jwt_key_without_use_is_accepted(self, use: dict[str, str], taken: list[str]) -> None:
         bundle = TrustBundle(OURS.trust_domain, jwt_authorities={"k1": key().public_key()})
         [one] = json.loads(bundle.to_jwks())["keys"]
         assert one.pop("use") == "jwt-svid"
@@ -222,7 +222,7 @@ class TestJwt:
         assert list(read.jwt_authorities) == taken
 
     @pytest.mark.parametrize("document", [b"{}", b"", b"\xff", b'{"keys": [], "spiffe_sequence": -1}'])
-    def test_a_document_that_is_none_costs_its_own_trust_domain_only(self, document: bytes) -> None:
+    def test_an_invalid_document_costs_its_own_trust_domain_only(self, document: bytes) -> None:
         good = jwt_bundles_message(BundleSet([OURS_JWT, PARTNERS_JWT]))
         assert jwt_bundles(good) == BundleSet([OURS_JWT, PARTNERS_JWT])
         good.bundles["spiffe://partner.test"] = document
@@ -232,7 +232,7 @@ class TestJwt:
         assert line.startswith("SPIFFE bundle of trust domain partner.test: wanted ")
         assert line.endswith("; no peer of partner.test is trusted until a readable one arrives")
 
-    def test_a_key_that_can_t_be_used_costs_itself_only(self) -> None:
+    def test_a_key_that_cannot_be_used_costs_itself_only(self) -> None:
         good = jwt_bundles_message(BundleSet([OURS_JWT, PARTNERS_JWT]))
         document = json.loads(good.bundles["spiffe://partner.test"])
         document["keys"].insert(0, document["keys"][0] | {"x": "AAAA", "kid": "off the curve"})
@@ -254,7 +254,7 @@ class TestJwt:
             ({}, ["db", "x"], f"JWT-SVID '{WEB}' of the Workload API: asked for audience 'x', got 'db'"),
         ],
     )  # fmt: skip
-    def test_a_token_that_is_not_what_was_asked_for_is_refused(
+    def test_a_token_other_than_the_requested_one_is_refused(
         self, svid: dict[str, str], audience: list[str], message: str
     ) -> None:
         good = {"spiffe_id": str(WEB), "svid": token("db").token}

@@ -51,7 +51,7 @@ def test_a_value_that_is_no_sequence_or_is_cut_off_is_refused(rest: bytes, messa
 
 
 @given(st.binary(max_size=64).map(lambda rest: b"\x30" + rest))
-def test_junk_comes_apart_whole_or_is_refused(data: bytes) -> None:
+def test_junk_is_parsed_whole_or_refused(data: bytes) -> None:
     try:
         values = split_der(data)
     except ValueError:

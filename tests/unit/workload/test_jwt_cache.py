@@ -41,7 +41,7 @@ def test_another_audience_or_identity_is_another_token() -> None:
     assert cache.fresh((frozenset(["db"]), WEB), NOW) is None
 
 
-def test_after_a_failure_the_token_serves_until_its_end_and_the_next_try_waits_longer_each_time() -> None:
+def test_a_token_serves_until_it_expires_after_failures_with_growing_backoff() -> None:
     svid = token("db")
     cache, now = cache_with(svid), NOW + minutes(5)
     assert cache.after_failure(DB, now) == svid

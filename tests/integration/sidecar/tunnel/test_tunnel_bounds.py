@@ -115,7 +115,7 @@ async def test_one_side_s_idle_timeout_is_enough_to_release_a_tunnel_without_str
             await until(lambda: len(b.sidecar.registry) == 0)
 
 
-async def test_a_peer_that_chose_no_http2_is_not_asked_again_for_a_minute() -> None:
+async def test_a_peer_without_http2_is_not_offered_it_again_for_a_minute() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         chosen.append(writer.get_extra_info("ssl_object").selected_alpn_protocol())
         while data := await reader.read(100):
@@ -208,7 +208,7 @@ def being_dialled(address: Address) -> int:
     return sum(row[2].endswith(place) and row[3] == syn_sent for row in rows)
 
 
-async def test_of_a_stream_that_ends_while_its_app_is_dialled_no_socket_is_left(no_room: Address) -> None:
+async def test_a_stream_that_ends_while_its_app_is_dialled_leaves_no_socket(no_room: Address) -> None:
     limits = Limits(connect_timeout=60)
     async with (
         side_b(no_room, tunnel=True, limits=limits) as b,

@@ -159,7 +159,7 @@ async def test_a_complete_answer_is_delivered_whole_to_an_app_that_reads_late(le
 
 
 @pytest.mark.parametrize("how", [ErrorCode.NO_ERROR, ErrorCode.CANCEL])
-async def test_an_answer_that_is_reset_before_its_end_is_no_whole_one(how: ErrorCode) -> None:
+async def test_a_response_reset_before_its_end_is_not_complete(how: ErrorCode) -> None:
     async def serve(peer: Peer) -> None:
         await peer.next()
         peer.says(Kind.HEADERS, END_HEADERS, 1, OK)
@@ -385,7 +385,7 @@ async def test_a_peer_that_refuses_every_stream_is_tried_four_times(how: Callabl
             assert sum(refusing.asked) == 4 * place
 
 
-async def test_a_stream_on_a_tunnel_that_was_there_is_tried_again_too() -> None:
+async def test_a_stream_on_an_existing_tunnel_is_retried_too() -> None:
     """Without a task: the connection was carried at once, and gets one when it is refused."""
 
     async def serve(peer: Peer) -> None:
@@ -474,7 +474,7 @@ async def test_each_stream_above_the_bound_is_refused_with_a_line(bound: int, re
         assert len(await lines_of(b, 300 - refused)) == 300 - refused
 
 
-async def test_a_stream_that_comes_after_the_last_goaway_and_a_malformed_one_have_their_lines() -> None:
+async def test_a_stream_after_the_last_goaway_and_a_malformed_one_are_logged() -> None:
     async with an_app() as app, side_b(app.address, tunnel=True) as b, a_client(b.inbound) as peer:
         block = connect(app.address)
         peer.says(Kind.HEADERS, END_HEADERS, 1, NO_TABLE + block)

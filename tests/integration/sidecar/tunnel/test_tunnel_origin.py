@@ -21,7 +21,7 @@ from tests.support.waiting import SECONDS
 TRACE = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
-async def test_both_ends_log_one_trace_and_who_the_source_says_that_it_is() -> None:
+async def test_both_sides_log_the_same_trace_and_the_claimed_source() -> None:
     async with (
         an_app() as app,
         side_b(app.address, tunnel=True) as b,
@@ -44,7 +44,7 @@ async def test_both_ends_log_one_trace_and_who_the_source_says_that_it_is() -> N
         assert len(traces) == 2
 
 
-async def test_a_gateway_passes_on_what_came_and_adds_its_hop() -> None:
+async def test_a_gateway_forwards_the_headers_it_received_and_adds_its_hop() -> None:
     way = Address("127.0.0.1", free_ports(1)[0])
     anywhere = Address("127.0.0.1", 0)
     async with an_app() as app, side_b(app.address, tunnel=True, allow=(B,)) as last:

@@ -87,7 +87,7 @@ async def test_a_stream_is_listed_while_it_lives_and_reported_once(
     assert told == (["sidecar a: a stream failed"] if outcome is Outcome.INTERNAL_ERROR else [])
 
 
-async def test_a_third_party_ends_a_stream_by_the_call_it_was_listed_with(listener: socket.socket) -> None:
+async def test_a_registered_stream_is_ended_by_its_callback(listener: socket.socket) -> None:
     ended: list[EndedError] = []
     registry, connection = Registry(1), a_stream(listener)
     registry.enter(connection, ended.append)
@@ -151,7 +151,7 @@ async def test_a_peer_that_does_not_answer_is_given_up_and_dialled_anew() -> Non
     assert len(tunnels) == 2
 
 
-async def test_a_peer_that_takes_no_streams_is_not_hoarded_tunnels_to() -> None:
+async def test_no_spare_tunnels_are_opened_to_a_peer_that_allows_no_streams() -> None:
     async def refuses(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         live.add(writer)
         most.append(len(live))
@@ -177,7 +177,7 @@ async def test_a_peer_that_takes_no_streams_is_not_hoarded_tunnels_to() -> None:
 
 
 @pytest.mark.parametrize("says", [b"", PREFACE + frame(Kind.SETTINGS, 0, 0, b"")])
-async def test_a_tunnel_whose_peer_neither_uses_it_nor_lets_go_is_closed(says: bytes) -> None:
+async def test_a_tunnel_that_its_peer_neither_uses_nor_closes_is_closed(says: bytes) -> None:
     limits = Limits(idle_timeout=0.1)
     async with an_app() as app, side_b(app.address, tunnel=True, limits=limits) as b:
         async with connected(b.inbound, context(server_side=False)) as streams:

@@ -86,7 +86,7 @@ async def used_once(pair: Pair) -> None:
 # -- bytes --
 
 
-async def test_what_is_on_its_way_when_a_drained_tunnel_ends_still_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_bytes_in_flight_when_a_drained_tunnel_ends_still_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
     """To a peer whose socket holds little, as far ones do: most of a stream's end is in our kernel's queue then."""
     prepare = sockets._prepare
 
@@ -114,7 +114,7 @@ async def test_what_is_on_its_way_when_a_drained_tunnel_ends_still_arrives(monke
         assert [await a.lines.outcome(), await b.lines.outcome()] == ["OK", "OK"]
 
 
-async def test_many_connections_ride_one_and_each_has_its_line() -> None:
+async def test_many_connections_share_one_tunnel_and_each_has_its_log_line() -> None:
     async with a_pair() as pair:
         for place in range(3):
             async with connected(pair.a.outbound) as streams:
@@ -262,7 +262,7 @@ async def test_an_app_that_is_not_there_is_503_and_connect_failed_on_both_sides(
             assert str(line["detail"]).startswith("127.0.0.1:1 can't be reached")
 
 
-async def test_a_name_that_has_to_be_looked_up_is_dialled_too() -> None:
+async def test_a_host_name_is_resolved_and_dialled() -> None:
     async with (
         an_app() as app,
         side_b(Address("localhost", app.address.port), tunnel=True) as b,
@@ -304,7 +304,7 @@ async def test_a_foreign_peer_gets_no_app_bytes() -> None:
     ("destination", "outcome"),
     [("app", "OK"), ("dialled", "OK"), ("hbone", "OK"), ("named", "OK"), ("elsewhere", "POLICY_DENIED")],
 )
-async def test_only_the_doors_own_app_can_be_asked_for(destination: str, outcome: str) -> None:
+async def test_a_connect_for_any_other_authority_is_refused(destination: str, outcome: str) -> None:
     async with (
         an_app() as other,
         an_app() as app,
@@ -350,7 +350,7 @@ async def test_a_policy_change_ends_the_streams_it_forbids_and_their_tunnel() ->
         await used_once(pair)
 
 
-async def test_each_stream_is_asked_about_anew() -> None:
+async def test_each_stream_is_authorized_anew() -> None:
     async with a_pair() as pair:
         await used_once(pair)
         allowed = iter([True, False, True])
@@ -504,7 +504,7 @@ async def test_an_idle_tunnel_does_not_hold_up_a_drain() -> None:
         await asyncio.wait_for(pair.b.sidecar.drain(30), 10)
 
 
-async def test_what_outlives_the_drain_is_broken_off_as_drained() -> None:
+async def test_connections_that_outlive_the_drain_end_as_drained() -> None:
     async with a_pair() as pair, connected(pair.a.outbound) as streams:
         assert await echoed(streams) == b"ping"
         await pair.b.sidecar.drain(0)
@@ -528,7 +528,7 @@ async def test_a_stopped_caller_breaks_off_its_streams() -> None:
 
 
 @pytest.mark.parametrize(("caller", "called"), [(True, False), (False, True)])
-async def test_where_one_side_has_no_tunnel_each_connection_is_its_own(caller: bool, called: bool) -> None:
+async def test_each_connection_is_its_own_without_tunnels_on_both_sides(caller: bool, called: bool) -> None:
     async with (
         an_app() as app,
         side_b(app.address, tunnel=called) as b,
@@ -545,7 +545,7 @@ async def test_where_one_side_has_no_tunnel_each_connection_is_its_own(caller: b
         assert app.connections == 3
 
 
-async def test_callers_that_wait_for_the_same_dial_all_hear_why_it_failed() -> None:
+async def test_every_caller_waiting_for_a_dial_gets_its_error() -> None:
     async with side_a(NOBODY, tunnel=True) as a:
         await asyncio.gather(*(refused(a.outbound) for _ in range(5)))
         lines = [await a.lines.next() for _ in range(5)]

@@ -184,7 +184,7 @@ def curl_speaks_http2() -> bool:
         ("nghttp", lambda: bool(shutil.which("nghttp")), "nghttp -v --no-dep --cert={} --key={} https://{}/"),
     ],
 )
-async def test_libnghttp2_asks_for_a_page_and_hears_that_this_is_a_tunnel(
+async def test_libnghttp2_gets_a_405_for_a_get(
     name: str, there: Callable[[], bool], arguments: str, files: tuple[str, str]
 ) -> None:
     require(name, there(), f"{name} with HTTP/2 is not installed")
@@ -233,7 +233,7 @@ async def test_libcurl_uses_the_tunnel_as_its_http2_proxy(files: tuple[str, str]
         assert (line["verdict"], line["tunnel"], line["source_id"]) == ("allowed", True, str(A))
 
 
-async def test_libcurl_is_led_nowhere_else(files: tuple[str, str]) -> None:
+async def test_libcurl_is_refused_any_other_authority(files: tuple[str, str]) -> None:
     async with an_http_app() as app, an_http_app() as other, side_b(app, tunnel=True) as b:
         page, said = await asyncio.to_thread(page_through_proxy, b.inbound, other, *files)
         assert f"Establishing HTTP/2 proxy tunnel to {other}" in said

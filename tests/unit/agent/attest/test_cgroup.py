@@ -103,7 +103,7 @@ def test_a_name_of_a_group_forges_no_line(separator: bytes, forged: str) -> None
     [b"\x1b[2J", b"\xff", "\u202e".encode(), "\u2066".encode(), "\x9b".encode(), b"\xed\xa0\x80"],
     ids=repr,
 )
-def test_beside_a_name_that_is_no_text_nothing_is_proven(name: bytes) -> None:
+def test_an_undecodable_cgroup_name_proves_nothing(name: bytes) -> None:
     kernels = f"0::/docker/{A}".encode()
     assert container_selectors(kernels + b"/" + name + b"\n") == frozenset()
     assert container_selectors(kernels + b"\n1:cpu:/" + name + b"\n") == frozenset()

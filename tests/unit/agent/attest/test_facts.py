@@ -83,7 +83,7 @@ def test_facts_of_a_process_that_stays_itself(binary: Path) -> None:
     ],
     ids=["number reused", "zombie", "gone", "another user", "another group"],
 )
-def test_no_facts_of_a_process_that_is_not_itself_any_more_and_no_descriptor_is_left(
+def test_a_replaced_process_gives_no_facts_and_leaves_no_descriptor(
     binary: Path, name: str, content: bytes | OSError, message: str
 ) -> None:
     files = Files(binary, **{name: content})

@@ -26,7 +26,7 @@ def test_stat_gives_start_time_and_whether_it_runs(text: str, life: Life) -> Non
 
 
 @pytest.mark.parametrize("text", ["", "42 (web) S 1 2 3", f"42 (web) S {REST.replace('4711', 'x')}"])
-def test_a_stat_of_another_form_is_refused(text: str) -> None:
+def test_a_malformed_stat_is_refused(text: str) -> None:
     with pytest.raises(AccessError, match=r"^/proc/PID/stat: wanted a state and a start time, got "):
         parse_stat(text.encode())
 
@@ -40,7 +40,7 @@ def test_status_gives_the_effective_user_and_group_and_the_supplementary_groups(
 
 
 @pytest.mark.parametrize("missing", ["Uid", "Gid", "Groups"])
-def test_a_status_without_one_of_them_is_refused(missing: str) -> None:
+def test_a_status_without_a_uid_or_gid_line_is_refused(missing: str) -> None:
     with pytest.raises(AccessError, match="^/proc/PID/status: wanted Uid, Gid and Groups, got "):
         parse_status(STATUS.replace(missing, "Else").encode())
 

@@ -28,7 +28,7 @@ def with_keys(inbound: str = "", outbound: str = "", text: str = FILE) -> Sideca
     return parse_config(text + outbound, "a.yaml")
 
 
-def test_nothing_is_tunnelled_unless_asked_for() -> None:
+def test_tunnels_are_off_by_default() -> None:
     config = with_keys()
     assert (config.inbound[0].tunnel, config.inbound[0].destinations) == (False, ())
     assert (config.outbound[0].tunnel, config.outbound[0].destination) == (False, None)
@@ -57,7 +57,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("inbound", "outbound", "message"), MISTAKES.values(), ids=MISTAKES.keys())
-def test_a_mistake_is_named(inbound: str, outbound: str, message: str) -> None:
+def test_a_mistake_is_named_in_the_error(inbound: str, outbound: str, message: str) -> None:
     with pytest.raises(ConfigError) as raised:
         with_keys(inbound, outbound)
     assert str(raised.value) == f"a.yaml, {message}"

@@ -29,7 +29,7 @@ def test_the_baggage_is_what_istio_reads_of_a_source(workload: Workload, spiffe_
     assert baggage_of(workload, "a", spiffe_id) == baggage.encode()
 
 
-def test_what_is_handed_over_is_taken_once_and_nothing_is_kept_for_ever() -> None:
+def test_an_origin_is_taken_once_and_at_most_1024_are_kept() -> None:
     handover = Handover()
     for port in range(2000):
         handover.leave(("127.0.0.1", port), Origin(baggage=b"%d" % port))

@@ -34,7 +34,7 @@ from tests.unit.wire.http2.ends import (
 )
 
 
-def test_each_side_opens_with_its_settings_and_a_wide_window() -> None:
+def test_each_side_opens_with_its_settings_and_a_large_window() -> None:
     client, server = Side(True), Side(False)
     said = client.says()
     assert said.startswith(PREFACE)
@@ -87,7 +87,7 @@ def test_a_reset_reaches_the_other_side_and_what_crossed_it_is_dropped() -> None
     assert client.heard.data == {}
 
 
-def test_an_interim_answer_is_none_yet() -> None:
+def test_an_interim_response_is_not_final() -> None:
     client = a_client()
     client.hears(headers(1, b"\x08\x03103") + headers(1, b"\x08\x03201"))
     assert client.heard.events == [("answered", 1, 201, False)]
@@ -135,7 +135,7 @@ def test_a_window_is_returned_once_the_app_has_taken_half_of_it() -> None:
     assert stream.may_receive == stream.window == BOUNDS.window
 
 
-def test_padding_is_given_back_by_itself() -> None:
+def test_the_window_taken_by_padding_is_returned_at_once() -> None:
     _, server = connected(crediting=False)
     padded = data(1, b"\xff" + b"x" + bytes(255), 8)
     for _ in range(520):
@@ -187,20 +187,20 @@ def test_in_tight_memory_the_connections_window_is_returned_only_for_what_the_ap
         (TunnelBounds(window=(1 << 31) - 1), (1 << 31) - 1),
     ],
 )
-def test_the_windows_are_those_that_the_bounds_say(bounds: TunnelBounds, connection: int) -> None:
+def test_the_windows_are_those_of_the_bounds(bounds: TunnelBounds, connection: int) -> None:
     client, server = Side(True), Side(False, bounds=bounds)
     exchange(client, server)
     stream = client.http.open(HERE)
     assert (stream.may_send, client.http.may_send) == (bounds.window, connection)
 
 
-def test_envoys_own_defaults_are_ours() -> None:
+def test_our_window_defaults_are_envoys() -> None:
     """As Envoy 1.40 documents Http2ProtocolOptions."""
     bounds = TunnelBounds()
     assert (bounds.streams, bounds.window, bounds.connection_window) == (1024, 16 << 20, 24 << 20)
 
 
-def test_what_a_peer_can_make_us_keep_is_bounded_by_its_streams_windows() -> None:
+def test_bytes_kept_for_a_peer_are_bounded_by_its_streams_windows() -> None:
     _, server = connected(crediting=False)
     for _ in range(16):
         server.hears(data(1, bytes(1 << 14)))
@@ -234,7 +234,7 @@ def test_a_server_that_drains_says_so_twice_and_takes_what_crosses_the_first() -
     assert client.heard.events[-1] == ("answered", 3, 200, False), "what is there goes on"
 
 
-def test_streams_above_the_last_of_a_goaway_are_told_that_nothing_was_done() -> None:
+def test_streams_above_a_goaways_last_stream_are_reported_as_unprocessed() -> None:
     client = a_client(3)
     client.hears(goaway(3))
     assert client.heard.events == [("broken", 5, ErrorCode.REFUSED_STREAM, True)]
@@ -242,7 +242,7 @@ def test_streams_above_the_last_of_a_goaway_are_told_that_nothing_was_done() -> 
     assert not client.http.can_open
 
 
-def test_what_a_peer_allows_is_known_by_its_settings() -> None:
+def test_the_peers_stream_limit_comes_from_its_settings() -> None:
     client = Side(True)
     client.http.peer.max_streams = 1
     client.http.open(HERE)

@@ -69,7 +69,7 @@ def test_a_large_frame_of_data_is_passed_on_as_it_comes_and_not_kept() -> None:
     assert not reader._held
 
 
-def test_what_is_kept_of_other_frames_is_at_most_one() -> None:
+def test_at_most_one_other_frame_is_buffered() -> None:
     reader = FrameReader(1 << 18)
     for byte in frame(Kind.HEADERS, 4, 1, bytes(MAX_CONTROL))[:-1]:
         assert reader.feed(bytes((byte,))) == []

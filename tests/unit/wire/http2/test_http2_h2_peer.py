@@ -193,7 +193,7 @@ def test_priorities_and_padding_of_h2_are_taken() -> None:
     assert server.heard.data == {1: b"padded"}
 
 
-def test_h2_gets_its_window_back() -> None:
+def test_h2_gets_its_window_returned() -> None:
     server = Side(False)
     peer = Peer(server)
     peer.h2.send_headers(1, CONNECT)

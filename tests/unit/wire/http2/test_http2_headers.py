@@ -72,7 +72,7 @@ def test_blocks_that_use_the_table_are_read_also_between_our_own(huffman: bool) 
 
 @pytest.mark.parametrize("kind", ["request", "status"])
 @given(block=st.binary(max_size=200))
-def test_junk_is_a_protocol_error_or_what_was_asked_for(kind: str, block: bytes) -> None:
+def test_junk_is_a_protocol_error_or_a_decoded_value(kind: str, block: bytes) -> None:
     with contextlib.suppress(ProtocolError):
         assert getattr(HeaderDecoder(), kind)(block, 1)
 

@@ -28,7 +28,7 @@ TABLE = {
 }
 
 
-def test_the_table_has_these_steps_and_no_others() -> None:
+def test_the_table_has_exactly_these_transitions() -> None:
     assert {(state, step): NEXT[state].get(step) for state in ConnectionState for step in Shutdown} == TABLE
 
 

@@ -36,7 +36,7 @@ def test_a_stream_takes_the_steps_of_the_table_and_no_others(step: tuple[State, 
         assert stream.state is state
 
 
-def test_what_a_stream_may_do_follows_its_state() -> None:
+def test_a_streams_permitted_acts_follow_its_state() -> None:
     stream = Stream(1, 10, 20)
     assert (stream.sends, stream.receives) == (True, True)
     stream.end(Ended.BY_PEER)

@@ -113,7 +113,7 @@ def test_a_server_ends_the_connection(before: Wire, wire: Wire, code: ErrorCode)
 
 
 @pytest.mark.parametrize("first", [b"GET / HTTP/1.1\r\n", b"PRI * HTTP/2.0\r\n\r\nSX", b"\x16\x03\x01"])
-def test_3_4_what_is_no_preface_ends_the_connection(first: bytes) -> None:
+def test_3_4_bytes_other_than_the_preface_end_the_connection(first: bytes) -> None:
     assert connection_error(Side(False), first) == (
         E.PROTOCOL_ERROR,
         "wanted the client's preface of HTTP/2, got something else",
@@ -242,7 +242,7 @@ def test_5_1_2_one_stream_too_many_is_refused_and_can_be_opened_later() -> None:
     assert server.heard.events[-1] == ("requested", 203, b"CONNECT", ends.HERE, False)
 
 
-def test_10_5_answers_that_are_asked_for_and_not_read_end_the_connection() -> None:
+def test_10_5_requests_for_answers_that_the_peer_does_not_read_end_the_connection() -> None:
     server, pings = a_server(), frame(Kind.PING, 0, 0, bytes(8)) * 500
     while len(server.http.outgoing) + len(pings) <= 1 << 20:
         server.hears(pings)
