@@ -301,6 +301,31 @@ def test_reading_before_the_handshake_does_not_get_around_the_verdict(client_id:
             server.read(9)
 
 
+@pytest.mark.parametrize("early", [True, False], ids=["refused early", "refused late"])
+@pytest.mark.parametrize("client_id", [CLIENT, "spiffe://example.org/other"])
+def test_writing_before_the_handshake_does_not_get_around_the_verdict(
+    client_id: str, early: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not early:
+        monkeypatch.setattr("meshtls.tls.context.on_message", lambda *message: None)
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    inside = context_of(server_context(), server_side=True, authorizer=authorize_id(CLIENT))
+    server = inside.wrap_bio(to_server, to_client, server_side=True)
+    client = context_of(context_for(OURS, client_id), server_side=False).wrap_bio(to_client, to_server)
+    for side in (client, server):
+        with pytest.raises(ssl.SSLWantReadError):
+            side.write(b"hello")
+    client.write(b"hello")
+    if client_id == CLIENT:
+        assert server.write(b"secret") == 6
+        assert client.read(6) == b"secret"
+    else:
+        with pytest.raises(ssl.SSLError):
+            server.write(b"secret")
+        with pytest.raises(ssl.SSLError):
+            client.read(6)
+
+
 def test_a_broken_record_leaves_nothing_behind_for_the_next_connection() -> None:
     """All engines share one pair of BIOs: what a failure leaves in them would be read as another connection's."""
     broken, sound = pair(), pair()
