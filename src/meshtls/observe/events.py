@@ -144,3 +144,10 @@ class ConnectionResult(msgspec.Struct, frozen=True, kw_only=True):
     bytes_in: int = 0
     bytes_out: int = 0
     phases: Phases = Phases()
+    admitted: bool = True
+
+    @property
+    def verdict(self) -> Verdict:
+        """The outcome's, but FAILED for a connection that ended before it was admitted, such as by a drain."""
+        verdict = self.outcome.verdict
+        return verdict if self.admitted or verdict is not Verdict.ALLOWED else Verdict.FAILED

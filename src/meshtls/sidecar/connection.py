@@ -31,6 +31,10 @@ __all__ = ["Connection", "Dialled", "EndedError", "Flow", "Parting", "TlsFacts",
 _numbers = count(1)
 
 
+#: A stream of a tunnel that we dialled is not admitted by itself.
+_ADMITS = frozenset({ConnectionStep.ADMIT, ConnectionStep.RELAY})
+
+
 class Parting(NamedTuple):
     """A socket whose other end still has to read why it was refused, by an alert. ``unsent`` ends with that alert."""
 
@@ -136,6 +140,8 @@ class Connection:
     unproven: Unproven[Connection] | None = None
     #: What it came through, also where that is configured anew.
     gate: Gate | None = None
+    #: It was allowed, whatever came then.
+    admitted: bool = False
     #: It counts against the limit of connections.
     counted: bool = False
     #: It is a tunnel itself, and its streams are reported one by one: only a refusal of all of it is worth a word.
@@ -160,6 +166,8 @@ class Connection:
     def step(self, step: ConnectionStep) -> None:
         """Raises KeyError where the state has no such step."""
         self.state = CONNECTION[self.state][step]
+        if step in _ADMITS:
+            self.admitted = True
 
     def part(self, sock: socket.socket) -> None:
         """It is refused: ``sock`` stays open until the peer has read the alert that says why."""
@@ -222,12 +230,10 @@ class Connection:
         peer, verifier = self.trusted_peer, gate.verifier.newest if gate is not None else None
         if peer is None or verifier is None or self.trust is verifier.trust:
             return None
-        try:
-            verifier.check_trust(peer)
-        except PeerError as error:
-            return error
-        self.trust = verifier.trust
-        return None
+        refusal = verifier.distrust(peer)
+        if refusal is None:
+            self.trust = verifier.trust
+        return refusal
 
     def end(self, outcome: Outcome, detail: str) -> bool:
         """End it from outside, whatever phase it is in. False where it was ended before: the first says how."""
@@ -290,6 +296,7 @@ class Connection:
             bytes_in=self.flow.bytes_in,
             bytes_out=self.flow.bytes_out,
             phases=self._timings(),
+            admitted=self.admitted,
         )
 
     def __repr__(self) -> str:

@@ -81,7 +81,7 @@ class End(Protocol):
     def finish(self, last: bool = False) -> bool:
         """Tell this side that no more comes; what it sends can still be received. False as ``transmit``.
 
-        ``last``: the relay ends with this, and the end is closed.
+        ``last``: the relay ends with this, and the end is closed at once.
         """
 
     def settle(self, unsent: int) -> None:

@@ -13,7 +13,7 @@ from typing import Generic, Protocol, TypeVar
 from meshtls.address import Address
 from meshtls.observe.events import Direction, Outcome
 from meshtls.policy.authorizer import authorize_id, authorize_one_of
-from meshtls.sidecar.connection import Connection
+from meshtls.sidecar.connection import Connection, EndedError
 from meshtls.sidecar.gate import Gate
 from meshtls.sidecar.inbound import Inbound
 from meshtls.sidecar.listener import Listener
@@ -85,9 +85,11 @@ class Listeners:
     def all(self) -> list[_AnyBinding]:
         return [*self.inbound, *self.outbound]
 
-    def apply(self, view: MeshView, config: SidecarConfig) -> None:
+    def apply(self, view: MeshView, config: SidecarConfig) -> int:
         """Go on with this view, and with the limits and the workload of ``config``. Added listeners accept from
         ``serve`` on; ``Registry.recheck`` then ends what the view forbids.
+
+        Returns how many streams of tunnels ended, since their outbound has another peer now.
 
         Raises ConfigError where an address can't be bound; nothing has changed then.
         """
@@ -112,14 +114,16 @@ class Listeners:
                 self._remove(binding, config.limits.drain)
         limits = running is None or config.limits != running.limits
         workload = limits or running is None or config.workload != running.workload
+        ended = 0
         for one in differing.outbound:
             if one.old is not None and one.new is not None and (workload or one.keys):
-                self._renew_outbound(outbound[one.new], view.routes.outbound[one.new], config)
+                ended += self._renew_outbound(outbound[one.new], view.routes.outbound[one.new], config)
         gateways = _gateways(view.routes)
         for one in differing.inbound:
             if one.old is not None and one.new is not None:
                 renewed = limits or was_gateway[one.old] != gateways[one.new]
                 self._renew_inbound(inbound[one.new], one.new, one.keys, config, renewed=renewed)
+        return ended
 
     def serve(self) -> None:
         """Accept on those that do not yet, within the running task group."""
@@ -138,10 +142,10 @@ class Listeners:
         for binding in self.inbound:
             binding.handler.tunnels.drain()
 
-    def close_tunnels(self) -> None:
-        """End those that we have dialled."""
+    def close_tunnels(self, error: EndedError) -> None:
+        """End those that we have dialled, and their streams with this error."""
         for handler in (*(binding.handler for binding in self.outbound), *self._retired):
-            handler.close()
+            handler.close(error)
         self._retired.clear()
 
     def listen(
@@ -186,7 +190,8 @@ class Listeners:
             binding.handler = self._inbound_handler(route, gateway=gateway, limits=config.limits, gate=binding.gate)
             binding.listener.hand_to(partial(self._take_inbound, binding.handler, binding.gate))
 
-    def _renew_outbound(self, binding: Binding[Outbound], route: OutboundConfig, config: SidecarConfig) -> None:
+    def _renew_outbound(self, binding: Binding[Outbound], route: OutboundConfig, config: SidecarConfig) -> int:
+        """The number of streams that ended, as their tunnel leads to a peer that is not allowed any more."""
         handler = binding.handler
         for task in binding.tasks[1:]:
             task.cancel()  # warm connections of the older configuration
@@ -198,7 +203,12 @@ class Listeners:
             self._retire(handler)
         else:
             binding.gate.replace(authorize_id(route.peer))
-            handler.close()  # streams of a tunnel to a peer that it must not be any more
+            why = f"peer {handler.config.peer} is not allowed any more: this outbound's peer is {route.peer} now"
+            streams = [one for one in self._shared.runtime.registry.of(binding.gate) if one.tunnel]
+            ended = sum(one.end(Outcome.POLICY_DENIED, why) for one in streams)
+            handler.close(EndedError(Outcome.POLICY_DENIED, why))  # tunnels without streams
+            return ended
+        return 0
 
     def _remove(self, binding: _AnyBinding, seconds: float) -> None:
         """Accept no more; live connections have the drain timeout, as at a stop, to end by themselves."""

@@ -12,7 +12,7 @@ from functools import partial
 
 from meshtls.errors import HandshakeError, HandshakeTimeoutError, UntrustedPeerError
 from meshtls.policy.request import Request
-from meshtls.sidecar.connection import Connection, Dialled
+from meshtls.sidecar.connection import Connection, Dialled, EndedError
 from meshtls.sidecar.ends import PlainEnd, TlsEnd
 from meshtls.sidecar.gate import Gate
 from meshtls.sidecar.handshake import HTTP2, connect, dial_tls, open_tls, tls_options
@@ -91,10 +91,10 @@ class Outbound:
             return Origin(new_traceparent(), self._baggage, forwarded_by(NOWHERE, host).forwarded)
         return said._replace(traceparent=said.traceparent or new_traceparent(), baggage=said.baggage or self._baggage)
 
-    def close(self) -> None:
-        """End the tunnels, whose streams are over."""
+    def close(self, error: EndedError) -> None:
+        """End the tunnels, and streams that are still on them with this error."""
         if self.tunnels is not None:
-            self.tunnels.close()
+            self.tunnels.close(error)
 
     @property
     def has_tunnels(self) -> bool:

@@ -141,8 +141,9 @@ class Registry:
         await self._empty.wait()
 
     def _count(self, connection: Connection) -> None:
-        connection.counted = True
-        self._proven += 1
+        if not connection.counted:  # a stream that is tried again gets a task, and is listed once more
+            connection.counted = True
+            self._proven += 1
 
     def _done(self, connection: Connection, task: asyncio.Task[None]) -> None:
         self.leave(connection)

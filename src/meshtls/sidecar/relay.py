@@ -229,7 +229,8 @@ class _Pump:
 
     def _finish(self) -> None:
         self._finishing = True
-        if self.sink.finish(last=self.twin is not None and self.twin.over):
+        # Of a stream's relay the app is closed at once when both directions are over.
+        if self.sink.finish(last=self.source.pushes and self.twin is not None and self.twin.over):
             self._end()
         else:
             self._wait_for_sink()

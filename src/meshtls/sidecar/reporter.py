@@ -157,7 +157,8 @@ def _ending(connection: Connection, error: BaseException | None) -> tuple[Outcom
     if isinstance(error, Exception):
         message = f"sidecar {connection.sidecar}: a {'stream' if connection.tunnel else 'connection'} failed"
         asyncio.get_running_loop().call_exception_handler({"message": message, "exception": error})
-    return Outcome.INTERNAL_ERROR, "the sidecar itself failed; its own log has the traceback"
+        return Outcome.INTERNAL_ERROR, "the sidecar itself failed; its own log has the traceback"
+    return Outcome.INTERNAL_ERROR, "the connection's task was cancelled"
 
 
 async def _close(connection: Connection, error: BaseException | None, poller: Poller, *, clean: bool) -> None:

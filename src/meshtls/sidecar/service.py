@@ -15,7 +15,7 @@ from meshtls.observe.events import Direction, Outcome
 from meshtls.observe.readiness import Readiness
 from meshtls.policy.authorizer import Authorizer, authorize_one_of, check_authorizer
 from meshtls.sidecar.changes import Changes, in_force, summary
-from meshtls.sidecar.connection import Connection
+from meshtls.sidecar.connection import Connection, EndedError
 from meshtls.sidecar.gate import Gate
 from meshtls.sidecar.health import Health
 from meshtls.sidecar.identity import NamedSource, end_after_withdrawal, follow_trust
@@ -124,7 +124,7 @@ class Sidecar:
         try:
             await self.drain(0)
         finally:
-            self.listeners.close_tunnels()
+            self.listeners.close_tunnels(EndedError(Outcome.DRAINED, "the sidecar is stopping"))
             await self.runtime.partings.over()
             await _cancelled(self._until_stopped)
             self.runtime.reporter.close(self.config.name)
@@ -193,14 +193,14 @@ class Sidecar:
     def _go_on(self, view: MeshView, config: SidecarConfig) -> int:
         if self.state is not SidecarState.SERVING:
             raise ConfigError(f"{config.name}: no new configuration is taken: it is {self.state.name.lower()}")
-        self.listeners.apply(view, config)
+        ended = self.listeners.apply(view, config)
         self.listeners.serve()
         limits = config.limits
         self.registry.limit, self.registry.unproven.limit = limits.connections, limits.unproven
         if limits.withdrawal_grace != self.config.limits.withdrawal_grace:
             self._watch_withdrawal(limits)
         self.config = config
-        return self.registry.recheck()
+        return ended + self.registry.recheck()
 
     def readiness(self) -> Readiness:
         """Whether it accepts connections and has a valid identity for them, in words."""
@@ -220,7 +220,7 @@ class Sidecar:
     def _end_identified(self, why: str) -> None:
         """End connections that use our identity; plaintext ones go on."""
         self.registry.end_identified(Outcome.LOCAL_IDENTITY, why)
-        self.listeners.close_tunnels()
+        self.listeners.close_tunnels(EndedError(Outcome.LOCAL_IDENTITY, why))
 
     def _watch_withdrawal(self, limits: Limits) -> None:
         if self._withdrawal is not None:

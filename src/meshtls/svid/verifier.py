@@ -24,7 +24,7 @@ from typing import TypeVar
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from meshtls.errors import UntrustedPeerError
+from meshtls.errors import PeerError, UntrustedPeerError
 from meshtls.svid.context import X509Context
 from meshtls.svid.trust import Trust
 from meshtls.svid.verify import VerifiedPeer, check_trust, verify_peer
@@ -59,6 +59,7 @@ class PeerVerifier:
         self._above: OrderedDict[bytes, _Chain] = OrderedDict()
         #: One copy of each of these that is in use by many.
         self._shared: dict[_Chain, _Chain] = {}
+        self._last_checked: tuple[VerifiedPeer, PeerError | None] | None = None
 
     def verify(self, chain: Sequence[bytes], now: datetime) -> VerifiedPeer:
         """The same answers as ``verify_peer``, for the same reasons."""
@@ -90,12 +91,24 @@ class PeerVerifier:
             )
         return self.verify((leaf, *above), now)
 
-    def check_trust(self, peer: VerifiedPeer) -> None:
-        """``svid.verify.check_trust`` by this Trust: for a live connection, whose peer passed under an earlier one."""
+    def distrust(self, peer: VerifiedPeer) -> PeerError | None:
+        """Why ``svid.verify.check_trust`` refuses the peer of a live connection, who passed under an earlier Trust.
+
+        The last answer is remembered: the connections of one peer, such as the streams of a tunnel, ask in a row.
+        """
+        last = self._last_checked
+        if last is not None and last[0] is peer:
+            return last[1]
         with self._lock:
             known = _path_of(peer) in self._passed
+        refusal: PeerError | None = None
         if not known:
-            check_trust(peer, self.trust)
+            try:
+                check_trust(peer, self.trust)
+            except PeerError as error:
+                refusal = error
+        self._last_checked = peer, refusal
+        return refusal
 
     def _remember(self, key: _Chain, passed: _Passed) -> None:
         """As the most recent, in the place of the least recent where there are too many. The lock is held."""

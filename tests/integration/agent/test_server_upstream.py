@@ -312,6 +312,30 @@ async def test_a_restarted_agent_goes_on_with_the_svid_that_it_kept(directory: P
     }
 
 
+async def test_an_agent_without_a_proof_withdraws_nothing_while_the_server_is_away(directory: Path) -> None:
+    """Its own SVID ends, and it has nothing to attest with: that is no refusal by the server."""
+    clock = ManualClock(datetime.now(UTC).replace(microsecond=0))  # OpenSSL uses the machine's
+    config = replace(config_for(directory), agent_ttl=timedelta(seconds=600))
+    with opened_store(directory / "data") as store:
+        async with started(config, clock) as server:
+            token, parent = await token_and_parent(server)
+            await server.admin.create_entries([entry("/web", parent, SELF, x509_svid_ttl=7200)])
+            where, bundle = address(server), await server.admin.bundle()
+            async with agent_of(where, bundle, token, directory, clock, store) as agent:
+                await agent.ready()
+            serving = agent_of(where, bundle, None, directory, clock, store)
+            agent = await serving.__aenter__()
+            await agent.ready()
+        try:
+            await eventually(lambda: agent.identities.upstream.trouble is not None)
+            clock.advance(601)
+            await eventually(lambda: "no valid SVID: give it" in (agent.identities.upstream.trouble or ""), clock)
+            assert await ids(agent) == [str(WEB)]
+            assert agent.readiness().ready
+        finally:
+            await serving.__aexit__(None, None, None)
+
+
 async def test_without_a_data_directory_a_token_that_was_used_does_not_bring_the_agent_back(directory: Path) -> None:
     clock = ManualClock()
     async with started(config_for(directory), clock) as server:

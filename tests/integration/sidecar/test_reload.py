@@ -216,9 +216,10 @@ async def test_an_outbound_with_a_new_peer_ends_connections_to_the_old_one(tunne
             assert await echoed(second) == b"ping"
             config = a.sidecar.config
             way = msgspec.structs.replace(config.outbound[0], peer=OTHER)
-            a.sidecar.reload(msgspec.structs.replace(config, outbound=(way,)))
+            assert a.sidecar.reload(msgspec.structs.replace(config, outbound=(way,))).ended == 2
             assert await is_cut(first)
             assert await is_cut(second)
+        assert [await a.lines.outcome() for _ in range(2)] == ["POLICY_DENIED", "POLICY_DENIED"]
         async with connected(a.outbound) as refused:
             assert await is_cut(refused)
         # And back, to another address of the same peer.

@@ -165,6 +165,23 @@ async def test_a_recheck_ends_and_counts_the_connections_that_their_gate_no_long
         assert (db.ended_by, plain.ended_by) == (None, None)
 
 
+async def test_a_stream_that_is_tried_again_counts_once() -> None:
+    registry = Registry(2)
+
+    async def run(connection: Connection) -> None:
+        return
+
+    with contextlib.ExitStack() as stack:
+        for _ in range(3):
+            connection = stack.enter_context(a_connection())
+            registry.enter(connection, ignored)
+            registry.start(connection, run)  # refused by its tunnel's peer, it goes on in a task
+            assert (len(registry), repr(registry).split(",")[0]) == (1, "<Registry [1 of 2 connections")
+            await registry.emptied()
+            assert repr(registry).startswith("<Registry [0 of 2 connections")
+            assert not registry.full
+
+
 FIRST, SECOND = make_authority("example.org"), make_authority("example.org")
 
 

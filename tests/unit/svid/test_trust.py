@@ -12,7 +12,7 @@ from meshtls.errors import NoBundleError, PeerError, RevokedError, UntrustedPeer
 from meshtls.svid.context import X509Context
 from meshtls.svid.trust import NO_REVOCATIONS, Revocations, RevokedCertificate, Trust, issuer_key_id
 from meshtls.svid.verifier import CurrentVerifier, PeerVerifier
-from meshtls.svid.verify import check_trust, verify_peer
+from meshtls.svid.verify import VerifiedPeer, check_trust, verify_peer
 from tests.support.certs import AFTER, NOW, SERIAL, Issued, ca, leaf
 from tests.support.verifying import INTERMEDIATE, ROOT, WEB, trusting
 
@@ -117,11 +117,26 @@ def test_an_issuer_is_known_by_its_key_and_not_by_what_its_certificate_says() ->
 def test_a_live_peer_is_trusted_as_long_as_its_root_is(bundles: BundleSet, error: type[PeerError] | None) -> None:
     peer = verify_peer(CHAIN, TRUSTED, NOW)
     verifier = PeerVerifier(Trust(2, bundles))
-    if error is None:
-        verifier.check_trust(peer)
-        return
-    with pytest.raises(error):
-        verifier.check_trust(peer)
+    for _ in range(2):
+        refusal = verifier.distrust(peer)
+        assert (None if refusal is None else type(refusal)) is error
+
+
+def test_connections_of_one_peer_share_one_verification(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[VerifiedPeer] = []
+
+    def check(peer: VerifiedPeer, trust: Trust) -> None:
+        checked.append(peer)
+        check_trust(peer, trust)
+
+    monkeypatch.setattr("meshtls.svid.verifier.check_trust", check)
+    one, other = (verify_peer(CHAIN, TRUSTED, NOW) for _ in range(2))
+    for bundles in (BOTH, trusting(OTHER)):
+        verifier = PeerVerifier(Trust(2, bundles))
+        refusals = [verifier.distrust(peer) for peer in (one, one, one, other, other)]
+        assert refusals[:3] == [refusals[0]] * 3
+        assert len(checked) == 2
+        checked.clear()
 
 
 def test_a_live_peer_may_outlive_its_certificates() -> None:
@@ -138,9 +153,9 @@ def test_a_live_peer_that_is_remembered_is_not_verified_again(monkeypatch: pytes
     peer = verifier.verify(CHAIN, NOW)
     checked: list[object] = []
     monkeypatch.setattr("meshtls.svid.verifier.check_trust", lambda peer, trust: checked.append(trust))
-    verifier.check_trust(peer)
+    assert verifier.distrust(peer) is None
     assert checked == []
-    PeerVerifier(verifier.trust).check_trust(peer)
+    assert PeerVerifier(verifier.trust).distrust(peer) is None
     assert checked == [verifier.trust]
 
 

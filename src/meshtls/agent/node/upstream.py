@@ -202,7 +202,8 @@ class ServerUpstream:
 
     async def _attest(self) -> None:
         if self._proof is None:
-            raise AccessError("this agent has no valid SVID: give it a join token, or a certificate for x509pop")
+            # Not the server's refusal: what this agent serves is withdrawn for none but that.
+            raise LocalIdentityError("this agent has no valid SVID: give it a join token, or a certificate for x509pop")
         key = new_key()
         address, bundle = self._address, self._identity.bundle
         channel = attest_channel(address.host, address.attest_port, bundle, self._clock)

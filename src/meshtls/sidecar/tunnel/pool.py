@@ -151,10 +151,10 @@ class TunnelPool:
         for tunnel in list(self._tunnels):
             tunnel.client.drain()
 
-    def close(self) -> None:
-        """End every tunnel now."""
+    def close(self, error: EndedError) -> None:
+        """End every tunnel now, and its streams with this error."""
         for tunnel in list(self._tunnels):
-            tunnel.client.break_off(EndedError(Outcome.DRAINED, "the sidecar is stopping"))
+            tunnel.client.break_off(error)
 
     def _with_room(self, now: datetime) -> _Tunnel | None:
         snapshot = self._route.contexts.current().snapshot
@@ -291,4 +291,5 @@ def _count_refusal(connection: Connection, error: StreamRefusedError) -> None:
     connection.unsent = error.unsent
     if connection.refusals >= _MOST_TRIES:
         raise EndedError(error.outcome, f"{error}, the last of {connection.refusals} tunnels that were tried")
+    connection.tunnel, connection.facts = False, None  # the next try may be without a tunnel
     connection.step(ConnectionStep.RETRY)

@@ -206,11 +206,10 @@ class StreamEnd:
         return data or None
 
     def settle(self, unsent: int) -> None:
-        before, fresh = self.kept, self._fresh
+        before, fresh, self._fresh = self.kept, self._fresh, 0
         if not unsent and not before:
             self._carrier.http.taken(self.stream, fresh)
             return
-        self._fresh = 0
         unsent = min(unsent, before + fresh)  # the rest of a TLS end is ciphertext, and longer
         self.kept = unsent
         if unsent > before:

@@ -405,6 +405,10 @@ async def test_a_stream_on_an_existing_tunnel_is_retried_too() -> None:
         async with connected(a.outbound) as second:
             assert await echoed(second, bytes(100_000)) == bytes(100_000)
             assert await echoed(first) == b"ping"
+        lines = [await a.lines.next()]
+    lines.append(await a.lines.next())
+    assert [(line["outcome"], line["tunnel"]) for line in lines] == [("OK", True), ("OK", True)]
+    assert repr(a.sidecar.registry).startswith("<Registry [0 of ")
     assert len(tunnels) == 2
 
 
