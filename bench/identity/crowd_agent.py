@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary
 
 from bench.certificates import TRUST_DOMAIN
 from bench.identity.site import entry
-from meshtls.agent.attest.attestor import Attestor, Caller, always
+from meshtls.agent.attest.attestor import Attestor, Caller, hash_always
 from meshtls.agent.caller_views import CallerViews
 from meshtls.agent.callers import serve_callers
 from meshtls.agent.embedded import EmbeddedUpstream
@@ -54,7 +54,7 @@ class _Numbering(Attestor):
         self._last = 0
 
     async def attest(
-        self, caller: Caller, digest_wanted: Callable[[Set[Selector]], bool] = always
+        self, caller: Caller, digest_wanted: Callable[[Set[Selector]], bool] = hash_always
     ) -> frozenset[Selector]:
         if caller not in self._numbers:
             self._numbers[caller] = self._last

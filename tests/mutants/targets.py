@@ -158,10 +158,10 @@ EQUIVALENT: Mapping[str, Mapping[str, str]] = {
         ),
     },
     "sidecar/handshake.py": {
-        "accept_tls: None for Stage.QUEUED in `connection.reach(Stage.QUEUED)`": (
+        "server_handshake: None for Stage.QUEUED in `connection.reach(Stage.QUEUED)`": (
             "a stage only tells one group of connections from another, and None does so as well"
         ),
-        "accept_tls: None for Stage.HANDSHAKE in `connection.reach(Stage.HANDSHAKE)`": (
+        "server_handshake: None for Stage.HANDSHAKE in `connection.reach(Stage.HANDSHAKE)`": (
             "a stage only tells one group of connections from another, and None does so as well"
         ),
     },
@@ -172,7 +172,7 @@ EQUIVALENT: Mapping[str, Mapping[str, str]] = {
         "_ChecksPeer._accept_peer: without `self.context = _QUIET`": (
             "it saves the callback for each later message, of which none is a Certificate"
         ),
-        "VerifyingSSLObject._shown: the boundary of `incoming.pending > self.allowance`": (
+        "VerifyingSSLObject._step_within_allowance: the boundary of `incoming.pending > self.allowance`": (
             "where the two are equal nothing is held back, and the same bytes are written again"
         ),
     },

@@ -105,7 +105,7 @@ class CallerViews:
         """
         try:
             # The entries may change at each await, and there is none between this check and ``judge``.
-            return await self._attestor.attest(caller, self.identities.cache.entries.ask_for_digest)
+            return await self._attestor.attest(caller, self.identities.cache.entries.digest_could_match)
         except LocalIdentityError as error:
             self._log.warning(
                 ("not attested now", caller.credentials.uid), f"{caller} could not be attested now: {error}"

@@ -72,7 +72,7 @@ class EntrySet:
         found = [entry for entry in candidates if entry.matches(selectors) and not entry.expired(now)]
         return tuple(sorted(found, key=_oldest_first))
 
-    def ask_for_digest(self, selectors: Set[Selector]) -> bool:
+    def digest_could_match(self, selectors: Set[Selector]) -> bool:
         """Whether a workload with these selectors lacks only its program's digest to match some entry."""
         candidates = (entry for one in (None, *selectors) for entry in self._by_other.get(one, {}).values())
         return any(all(one.is_digest or one in selectors for one in entry.selectors) for entry in candidates)

@@ -101,7 +101,7 @@ class TlsFacts(NamedTuple):
         peer_serial = peer.serial if peer else None
         if engine is None:
             return cls(peer_serial=peer_serial)
-        own = engine.context
+        own = engine.snapshot
         return cls(
             engine.tls_version, engine.cipher_suite, own.svid.serial, peer_serial, own.generation, engine.resumed
         )

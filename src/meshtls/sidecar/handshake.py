@@ -31,13 +31,13 @@ from meshtls.wire.tls import INTERNAL_ERROR_ALERT, FirstBytes, alert_for, first_
 
 __all__ = [
     "HTTP2",
-    "accept_tls",
+    "client_handshake",
+    "client_hello",
     "connect",
-    "dial_tls",
     "first_bytes",
     "first_bytes_now",
-    "open_tls",
-    "refuse_late",
+    "refuse_after_handshake",
+    "server_handshake",
     "speaks_http2",
     "tell_no_identity",
     "tls_options",
@@ -74,7 +74,7 @@ def first_bytes_now(sock: socket.socket, so_far: bytearray) -> FirstBytes | None
     return shown
 
 
-async def accept_tls(
+async def server_handshake(
     connection: Connection,
     context: GenerationContext,
     reactor: Reactor,
@@ -89,7 +89,7 @@ async def accept_tls(
     """
     engine = connection.engine = TlsEngine(context, port=port)
     sock = connection.opener
-    async with _handshake(connection, sock, limits.handshake_timeout, reactor) as time:
+    async with _handshake(connection, sock, limits.handshake_timeout, reactor) as peer_timeout:
         if await first_bytes(sock, so_far, reactor.poller) is FirstBytes.PLAINTEXT:
             _send_now(sock, alert_for(bytes(so_far[:3])))
             raise PlaintextError(
@@ -99,17 +99,17 @@ async def accept_tls(
         engine.feed(bytes(so_far))
         connection.reach(Stage.QUEUED)
         # A peer that is a sidecar has given us up after as much time.
-        await time.begin(limits.handshakes, QueueDeadline.of(limits.handshake_timeout))
+        await peer_timeout.begin(limits.handshakes, QueueDeadline.of(limits.handshake_timeout))
         connection.reach(Stage.HANDSHAKE)
         peer = _step(engine, sock)
         while peer is None:
-            await _exchange(engine, sock, time, reactor.poller)
+            await _exchange(engine, sock, peer_timeout, reactor.poller)
             peer = _step(engine, sock)
         await send_all(sock, engine.outgoing(), reactor.poller)
     return engine, peer
 
 
-async def open_tls(
+async def client_hello(
     connection: Connection,
     context: GenerationContext,
     reactor: Reactor,
@@ -129,7 +129,7 @@ async def open_tls(
     return engine
 
 
-async def dial_tls(
+async def client_handshake(
     connection: Connection, engine: TlsEngine, sock: socket.socket, reactor: Reactor, *, timeout: float
 ) -> VerifiedPeer:
     """Handshake as client within ``timeout`` seconds. Raises PeerError.
@@ -137,9 +137,9 @@ async def dial_tls(
     Our last flight is left in the engine, to go with the application's first bytes.
     """
     peer = None
-    async with _handshake(connection, sock, timeout, reactor) as time:
+    async with _handshake(connection, sock, timeout, reactor) as peer_timeout:
         while peer is None:
-            await _exchange(engine, sock, time, reactor.poller)
+            await _exchange(engine, sock, peer_timeout, reactor.poller)
             peer = _step(engine, sock)
     return peer
 
@@ -150,9 +150,9 @@ def tell_no_identity(connection: Connection) -> None:
     connection.part(connection.opener)
 
 
-def refuse_late(connection: Connection, engine: TlsEngine) -> None:
+def refuse_after_handshake(connection: Connection, engine: TlsEngine) -> None:
     """Refuse after the handshake, with a fatal alert: a close_notify would look like an empty, complete response."""
-    engine.give_up()
+    engine.queue_fatal_alert()
     _send_now(connection.opener, engine.outgoing())
     connection.part(connection.opener)
 
@@ -179,14 +179,14 @@ async def connect(connection: Connection, address: Address, poller: Poller, time
     return connection.dialled
 
 
-async def _exchange(engine: TlsEngine, sock: socket.socket, time: PeerTimeout, poller: Poller) -> None:
+async def _exchange(engine: TlsEngine, sock: socket.socket, peer_timeout: PeerTimeout, poller: Poller) -> None:
     """Send our flight, and wait for the peer's and for our next step."""
     await send_all(sock, engine.outgoing(), poller)
     if data := await receive(sock, poller):
         engine.feed(data)
     else:
         engine.feed_eof()
-    await time.resume()
+    await peer_timeout.resume()
 
 
 def _step(engine: TlsEngine, sock: socket.socket) -> VerifiedPeer | None:
@@ -205,12 +205,12 @@ async def _handshake(
     connection.step(ConnectionStep.HANDSHAKE)
     try:
         with connection.phase("handshake"):
-            async with PeerTimeout(timeout, reactor.scheduler) as time:
-                yield time
+            async with PeerTimeout(timeout, reactor.scheduler) as peer_timeout:
+                yield peer_timeout
     except TimeoutError as error:
         await reactor.scheduler.resume()  # those of a storm time out in the same moment, and each alert is a step
         if connection.engine is not None:
-            connection.engine.give_up()
+            connection.engine.queue_fatal_alert()
             _send_now(sock, connection.engine.outgoing())
             connection.part(sock)
         raise HandshakeTimeoutError(f"the peer did not finish the handshake within {timeout:g} s") from error

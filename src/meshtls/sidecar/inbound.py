@@ -17,11 +17,11 @@ from meshtls.sidecar.ends import End, PlainEnd, TlsEnd
 from meshtls.sidecar.gate import Gate
 from meshtls.sidecar.handshake import (
     HTTP2,
-    accept_tls,
     connect,
     first_bytes,
     first_bytes_now,
-    refuse_late,
+    refuse_after_handshake,
+    server_handshake,
     speaks_http2,
     tell_no_identity,
     tls_options,
@@ -81,7 +81,7 @@ class Inbound:
         so_far, reactor, limits = bytearray(), self._reactor, self._limits
         if await self._speaks_tls(connection, so_far):
             context = self._context(connection)
-            engine, peer = await accept_tls(
+            engine, peer = await server_handshake(
                 connection, context, reactor, port=self.config.app.port, limits=limits, so_far=so_far
             )
             try:
@@ -89,7 +89,7 @@ class Inbound:
                 if not speaks_http2(engine):  # a tunnel is proven by its first stream
                     self._registry.prove(connection)
             except (PeerError, EndedError):
-                refuse_late(connection, engine)
+                refuse_after_handshake(connection, engine)
                 raise
             if speaks_http2(engine):
                 await self._serve_tunnel(connection, engine, peer)

@@ -15,7 +15,7 @@ from meshtls.policy.request import Request
 from meshtls.sidecar.connection import Connection, Dialled, EndedError
 from meshtls.sidecar.ends import PlainEnd, TlsEnd
 from meshtls.sidecar.gate import Gate
-from meshtls.sidecar.handshake import HTTP2, connect, dial_tls, open_tls, tls_options
+from meshtls.sidecar.handshake import HTTP2, client_handshake, client_hello, connect, tls_options
 from meshtls.sidecar.relay import relay
 from meshtls.sidecar.reporter import Phases
 from meshtls.sidecar.runtime import Runtime
@@ -140,11 +140,11 @@ class Outbound:
         await self._slots.take(limits.handshakes, deadline)
         try:
             session_key = str(self.config.to)
-            engine = await open_tls(
+            engine = await client_hello(
                 connection, contexts.current(), reactor, limits=limits, deadline=deadline, session_key=session_key
             )
             sock = await connect(connection, self.config.to, reactor.poller, limits.connect_timeout)
-            peer = await dial_tls(connection, engine, sock, reactor, timeout=limits.handshake_timeout)
+            peer = await client_handshake(connection, engine, sock, reactor, timeout=limits.handshake_timeout)
         finally:
             self._slots.release()
         connection.admit(self._gate, Request(peer, connection.local_id), engine.trust)

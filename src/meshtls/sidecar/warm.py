@@ -155,7 +155,7 @@ class WarmPool:
         if self._clock.monotonic() - one.since > self._longest or engine.peer_closed:
             return False
         try:
-            if engine.context is not self._contexts.current().snapshot:
+            if engine.snapshot is not self._contexts.current().snapshot:
                 return False
             engine.check_peer_again()
         except (PeerError, LocalIdentityError):

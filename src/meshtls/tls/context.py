@@ -148,7 +148,7 @@ class GenerationContext(ssl.SSLContext):
         self.snapshot, self.server_side = snapshot, server_side
         self._precheck, self._clock, self._verifier = precheck, clock, verifier
         self._large = large
-        large.has_chain(sum(len(one.public_bytes(Encoding.DER)) for one in snapshot.svid.chain))
+        large.allow_for_own_chain(sum(len(one.public_bytes(Encoding.DER)) for one in snapshot.svid.chain))
         self.sessions, self.resumption = Sessions(), options.resumption
         harden(self, options, server_side=server_side)
         self._load_authorities()

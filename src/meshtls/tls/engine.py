@@ -44,24 +44,24 @@ class TlsEngine:
     """Feed what came from the wire, send what ``outgoing`` gives, after every call and also after one that raised:
     what is left there then is the alert that tells the peer. An engine stays in the thread that made it.
 
-    ``context`` is our own snapshot; ``peer`` is None until the handshake is done and the peer verified and allowed.
+    ``snapshot`` is our own X509Context; ``peer`` is None until the handshake is done and the peer verified and allowed.
     ``unsent`` is what ``outgoing`` would give. ``session_key`` names where a client dials: a session from there is
     resumed, if the context resumes sessions.
     """
 
     __slots__ = (
+        "_context",
         "_decrypted",
         "_ended",
         "_fed",
-        "_generation",
         "_in",
         "_offered",
         "_out",
         "_records",
         "_session_key",
         "_tls",
-        "context",
         "peer_closed",
+        "snapshot",
         "unsent",
     )
 
@@ -74,12 +74,12 @@ class TlsEngine:
         assert isinstance(tls, VerifyingSSLObject)  # noqa: S101  # tells the type checker what sslobject_class made
         tls.port = port
         self._tls = tls
-        self._generation = context
+        self._context = context
         #: What reads and writes records: until the peer is accepted the object that refuses to.
         self._records: Any = tls
         self._fed = self.unsent = self._decrypted = b""
         self._ended = False
-        self.context: X509Context = context.snapshot
+        self.snapshot: X509Context = context.snapshot
         self.peer_closed = False
 
     @property
@@ -89,7 +89,7 @@ class TlsEngine:
     @property
     def trust(self) -> Trust:
         """What the peer was verified by."""
-        return self._generation.trust
+        return self._context.trust
 
     @property
     def sni(self) -> str | None:
@@ -152,7 +152,7 @@ class TlsEngine:
             self._leave()
         return self._tls.peer
 
-    def give_up(self) -> None:
+    def queue_fatal_alert(self) -> None:
         """Abort the handshake: queue a fatal alert, for a peer that timed out."""
         self.feed(IMPOSSIBLE_KEY_UPDATE)
         with contextlib.suppress(PeerError):
@@ -161,7 +161,7 @@ class TlsEngine:
     def refusal(self) -> bytes:
         """What to send last after ``handshake`` raised: the alert, also where OpenSSL had none to send."""
         if self._tls.refused_late:
-            self.give_up()
+            self.queue_fatal_alert()
         return self.outgoing()
 
     def keep_session(self) -> None:
@@ -172,22 +172,22 @@ class TlsEngine:
         if self._session_key is None or self._tls.session_reused:
             return
         # ``ssl`` binds a session to the context that its connection has when it is taken, and ours has been exchanged.
-        accepted, self._tls.context = self._tls.context, self._generation
+        accepted, self._tls.context = self._tls.context, self._context
         session = self._tls.session
         self._tls.context = accepted
         if session is not None and session.has_ticket:
-            self._generation.sessions.keep(self._session_key, session)
+            self._context.sessions.keep(self._session_key, session)
         else:
             self.forget_session()
 
     def check_peer_again(self) -> VerifiedPeer:
         """Check the accepted peer as of now, by the trust of the handshake. Raises PeerError."""
-        return self._generation.check_resumed_peer(leaf_of(self._tls), self._tls.port)
+        return self._context.check_resumed_peer(leaf_of(self._tls), self._tls.port)
 
     def forget_session(self) -> None:
         """Make the next connection to ``session_key`` shake hands in full."""
         if self._session_key is not None:
-            self._generation.sessions.drop(self._session_key)
+            self._context.sessions.drop(self._session_key)
 
     def read(self) -> bytes:
         """All plaintext there is; b"" for none yet, or none ever where ``peer_closed``. Raises HandshakeError."""

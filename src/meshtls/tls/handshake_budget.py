@@ -40,7 +40,7 @@ class LargeHandshakes:
         self._clock = clock
         self._left, self._since = _BURST, 0.0  # full, so the time does not matter
 
-    def has_chain(self, size: int) -> None:
+    def allow_for_own_chain(self, size: int) -> None:
         """Our own SVID's chain has this many bytes, so a peer's may have as many."""
         self._needed(size + _BESIDE_CHAIN)
 

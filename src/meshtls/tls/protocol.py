@@ -114,7 +114,7 @@ class TlsProtocol(asyncio.Protocol):
 
     def give_up(self) -> None:
         """Refuse a peer whose handshake took too long, with an alert."""
-        self._engine.give_up()
+        self._engine.queue_fatal_alert()
         self._refuse_with_alert(HandshakeError("the handshake took too long"))
 
     async def linger(self, seconds: float = LINGER) -> None:

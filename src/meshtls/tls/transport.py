@@ -44,7 +44,7 @@ class TlsTransport(asyncio.Transport):
         if name == "peer":
             return self._engine.peer
         if name == "svid":
-            return self._engine.context.svid
+            return self._engine.snapshot.svid
         if name == "sslcontext":
             return self._context
         known = _OF_SSL_OBJECT.get(name)

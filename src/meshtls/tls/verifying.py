@@ -109,7 +109,7 @@ class _ChecksPeer:
     _check: PeerCheck | None = None
     #: The leaf that was checked early, and the result.
     _checked_early: tuple[bytes, VerifiedPeer] | None = None
-    _late: ssl.SSLError | None = None
+    _held_error: ssl.SSLError | None = None
 
     if TYPE_CHECKING:
         context: Any
@@ -138,8 +138,8 @@ class _ChecksPeer:
     def _run_handshake(self, step: Callable[[], None]) -> None:
         """Take OpenSSL's next step of the handshake. The last one ends with the peer accepted, or raises."""
         self._peer_check()
-        if self._late is not None:
-            raise self._late
+        if self._held_error is not None:
+            raise self._held_error
         try:
             step()
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -183,7 +183,7 @@ class _ChecksPeer:
         if not self.send_alert_first or isinstance(reason, PlaintextError):
             return refused
         log.info("refused: %s", reason)
-        self._late = refused
+        self._held_error = refused
         return ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "the alert has to be sent")
 
 
@@ -231,14 +231,14 @@ class VerifyingSSLObject(_ChecksPeer, ssl.SSLObject):
         if incoming is None or self.peer is not None:
             self._run_handshake(super().do_handshake)
             return
-        while not self._shown(incoming):
+        while not self._step_within_allowance(incoming):
             self._extend(incoming)
         if self.large is not None:
             self.large.accepted(self._shown_bytes)
             if self._is_large:
                 self.large.give_back()
 
-    def _shown(self, incoming: ssl.MemoryBIO) -> bool:
+    def _step_within_allowance(self, incoming: ssl.MemoryBIO) -> bool:
         """Let OpenSSL go on with what it may see; False where that was too little and there is more.
 
         What is held back may be application data, to be read after the handshake.
@@ -252,7 +252,7 @@ class VerifyingSSLObject(_ChecksPeer, ssl.SSLObject):
         try:
             self._run_handshake(super().do_handshake)
         except ssl.SSLWantReadError:
-            if not held or self._late is not None:
+            if not held or self._held_error is not None:
                 raise
             return False
         finally:

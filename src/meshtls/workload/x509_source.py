@@ -154,7 +154,7 @@ class X509Source:
                 except LocalIdentityError as error:
                     if isinstance(error, _PickerFailedError) and not self._latest.ever_known:
                         raise  # to the wait for the first SVID
-                    self._keep_what_was_sent(sent, error)
+                    self._withdraw_unless_named(sent, error)
                     self._latest.note_failure(error)
 
     def _is_urgent(self) -> bool:
@@ -180,7 +180,7 @@ class X509Source:
         self._stale.failed(expired, f"the Workload API sent X509-SVIDs that have expired, which are not used: {words}")
         return replace(sent, svids=valid)
 
-    def _keep_what_was_sent(self, sent: X509Context, why: LocalIdentityError) -> None:
+    def _withdraw_unless_named(self, sent: X509Context, why: LocalIdentityError) -> None:
         """Withdraw an identity that a message does not name, even if the message is unusable."""
         if self._latest.known and self._latest.value.svid.spiffe_id not in {svid.spiffe_id for svid in sent.svids}:
             gone = self._latest.value.svid.spiffe_id

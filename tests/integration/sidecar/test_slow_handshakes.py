@@ -13,7 +13,7 @@ from meshtls.clock import SystemClock
 from meshtls.errors import HandshakeTimeoutError
 from meshtls.observe.events import Direction
 from meshtls.sidecar.connection import Connection
-from meshtls.sidecar.handshake import accept_tls
+from meshtls.sidecar.handshake import server_handshake
 from meshtls.sidecar.reactor import running_reactor
 from meshtls.sidecar.settings import Limits
 from meshtls.tls.context import GenerationContext
@@ -40,7 +40,7 @@ async def stalled(context: GenerationContext, hello: bytes, socks: tuple[socket.
     ours.setblocking(False)
     connection = Connection("b", B, Direction.INBOUND, ours, "", SystemClock())
     with pytest.raises(HandshakeTimeoutError, match="^the peer did not finish the handshake within 5 s$"):
-        await accept_tls(connection, context, running_reactor(), port=80, limits=LIMITS, so_far=bytearray())
+        await server_handshake(connection, context, running_reactor(), port=80, limits=LIMITS, so_far=bytearray())
 
 
 def test_peers_that_stall_together_get_alerts_a_few_per_round_of_the_loop() -> None:

@@ -49,7 +49,7 @@ def test_a_client_that_is_refused_late_reads_an_alert_and_no_clean_end(version: 
     assert server.ssl_object.refused_late
     assert (client.peer_closed, server.peer) == (False, None)
     server.feed(client.seal(b"for nobody"))
-    server.give_up()
+    server.queue_fatal_alert()
     client.feed(server.outgoing())
     with pytest.raises(HandshakeError, match=f"^the peer refused the connection with the alert '{alert}'$"):
         client.read()

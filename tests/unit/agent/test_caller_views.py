@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 from grpclib import GRPCError, Status
 
-from meshtls.agent.attest.attestor import Attestor, Caller, always
+from meshtls.agent.attest.attestor import Attestor, Caller, hash_always
 from meshtls.agent.caller_views import CallerViews, Watch
 from meshtls.agent.embedded import EmbeddedUpstream
 from meshtls.agent.identities import Identities
@@ -35,7 +35,7 @@ class CountingAttestor(Attestor):
         self.asked = 0
 
     async def attest(
-        self, caller: Caller, digest_wanted: Callable[[Set[Selector]], bool] = always
+        self, caller: Caller, digest_wanted: Callable[[Set[Selector]], bool] = hash_always
     ) -> frozenset[Selector]:
         self.asked += 1
         await asyncio.sleep(0)

@@ -31,15 +31,15 @@ def test_a_digest_is_requested_only_when_every_other_selector_matches(
     wanted: tuple[str, ...], has: tuple[str, ...], asks: bool
 ) -> None:
     entries = EntrySet([entry("/a", *wanted), entry("/b", "unix:gid:7")])
-    assert entries.ask_for_digest(selectors(*has)) is asks
+    assert entries.digest_could_match(selectors(*has)) is asks
     entries.remove("/a")
-    assert not entries.ask_for_digest(selectors(*has))
+    assert not entries.digest_could_match(selectors(*has))
 
 
 def test_an_entry_that_drops_its_digest_selector_needs_no_digest() -> None:
     entries = EntrySet([entry("/a", D, "unix:uid:1")])
     entries.put(entry("/a", "unix:uid:1"))
-    assert not entries.ask_for_digest(selectors("unix:uid:1"))
+    assert not entries.digest_could_match(selectors("unix:uid:1"))
 
 
 def test_a_change_concerns_those_that_have_the_digest_or_were_never_hashed() -> None:
@@ -72,6 +72,6 @@ def test_hashing_only_where_it_is_asked_for_gives_the_same_identities_as_hashing
     entries = EntrySet(entry(f"/{number}", *one) for number, one in enumerate(wanted))
     known = selectors(*has)
     always = selectors(*has, digest)
-    found = always if entries.ask_for_digest(known) else known
+    found = always if entries.digest_could_match(known) else known
     now = datetime(2030, 1, 1, tzinfo=UTC)
     assert entries.matching(found, now) == entries.matching(always, now)

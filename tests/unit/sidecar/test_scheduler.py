@@ -11,7 +11,7 @@ import pytest
 from meshtls.clock import SystemClock
 from meshtls.observe.events import Direction, Outcome
 from meshtls.sidecar.connection import Connection, EndedError
-from meshtls.sidecar.handshake import accept_tls, dial_tls
+from meshtls.sidecar.handshake import client_handshake, server_handshake
 from meshtls.sidecar.reactor import running_reactor
 from meshtls.sidecar.scheduler import HandshakeScheduler, QueueDeadline
 from meshtls.sidecar.settings import Limits
@@ -102,7 +102,7 @@ async def test_a_peer_whose_handshake_waits_for_its_turn_does_not_give_way_befor
         hello = bytearray(SlowClient().hello)
         # The queue takes nobody: the peer is where it would wait.
         with pytest.raises(EndedError, match=r"^handshake queue full \(limits.handshakes=0\)$"):
-            await accept_tls(
+            await server_handshake(
                 connection,
                 context,
                 running_reactor(),
@@ -126,7 +126,7 @@ async def test_a_peer_in_the_middle_of_its_handshake_does_not_give_way_before_th
         unproven.enter(connection, "192.0.2.1")
         hello = bytearray(SlowClient().hello)
         accepting = asyncio.create_task(
-            accept_tls(connection, context, reactor, port=80, limits=Limits(), so_far=hello)
+            server_handshake(connection, context, reactor, port=80, limits=Limits(), so_far=hello)
         )
         await until(lambda: connection.engine is not None and not reactor.scheduler.waiting and _is_readable(theirs))
         for one in others[:2]:
@@ -150,7 +150,7 @@ async def test_the_next_step_of_a_handshake_waits_until_the_scheduler_gives_it_o
         server.handshake()
         reactor = running_reactor()
         scheduler = reactor.scheduler = HeldScheduler(reactor.loop)
-        dialling = asyncio.create_task(dial_tls(connection, client, ours, reactor, timeout=60))
+        dialling = asyncio.create_task(client_handshake(connection, client, ours, reactor, timeout=60))
         await asyncio.sleep(0)
         scheduler.hold()
         theirs.sendall(server.outgoing())

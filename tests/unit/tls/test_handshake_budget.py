@@ -50,12 +50,12 @@ def test_a_refund_fills_the_budget_no_further_than_full() -> None:
 )
 def test_a_handshake_with_a_chain_as_long_as_our_own_is_small_up_to_a_bound(chain: int, small: int) -> None:
     budget = LargeHandshakes(ManualClock())
-    budget.has_chain(chain)
+    budget.allow_for_own_chain(chain)
     assert budget.small == small
 
 
 def test_a_shorter_chain_of_our_own_does_not_reduce_an_accepted_size() -> None:
     budget = LargeHandshakes(ManualClock())
     budget.accepted(5000)
-    budget.has_chain(1000)
+    budget.allow_for_own_chain(1000)
     assert budget.small == 5064

@@ -74,7 +74,7 @@ class Caller:
             self.why_unknown = str(error)
 
 
-def always(selectors: Set[Selector]) -> bool:
+def hash_always(selectors: Set[Selector]) -> bool:
     """Hash every program, whatever its other selectors."""
     return True
 
@@ -93,7 +93,7 @@ class Attestor:
         self._logged: OrderedDict[str, None] = OrderedDict()
 
     async def attest(
-        self, caller: Caller, digest_wanted: Callable[[Set[Selector]], bool] = always
+        self, caller: Caller, digest_wanted: Callable[[Set[Selector]], bool] = hash_always
     ) -> frozenset[Selector]:
         """The caller's selectors now.
 

@@ -77,7 +77,7 @@ class Admission:
         self._dials = dials
         self._dialling: dict[StreamEnd, asyncio.Task[None]] = {}
         self._facts = TlsFacts.of(engine, peer)
-        self._trusted = engine.context
+        self._verified_under = engine.snapshot
         self._expires = valid_until(peer, engine.trust, tunnel.clock.now())
         self._port = route.config.app.port
         self._names = _names(route.config, address_of(tunnel.opener))
@@ -134,11 +134,11 @@ class Admission:
         """Verify the peer again, and drain the tunnel, if trust has changed or its chain has ended since."""
         try:
             context = self._route.contexts.current()
-            if context.snapshot is not self._trusted or now > self._expires:
+            if context.snapshot is not self._verified_under or now > self._expires:
                 self.server.drain()
                 chain = [certificate.public_bytes(Encoding.DER) for certificate in self._peer.chain]
                 context.check_peer(chain, self._port)
-                self._trusted, self._expires = context.snapshot, valid_until(self._peer, context.trust, now)
+                self._verified_under, self._expires = context.snapshot, valid_until(self._peer, context.trust, now)
         except LocalIdentityError as error:
             self.server.drain()
             raise _RefusedError(_UNAVAILABLE, error) from error

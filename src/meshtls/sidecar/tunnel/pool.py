@@ -260,7 +260,7 @@ class TunnelPool:
             answer_timeout=limits.connect_timeout + limits.handshake_timeout,
             on_end=lambda error: self._ended(tunnel, sock, error),
         )
-        tunnel = _Tunnel(client, peer, TlsFacts.of(engine, peer), engine.context, expires)
+        tunnel = _Tunnel(client, peer, TlsFacts.of(engine, peer), engine.snapshot, expires)
         self._tunnels.append(tunnel)
         client.start()
         return tunnel

@@ -30,7 +30,7 @@ from meshtls.wire.http2.headers import NO_TABLE, HeaderDecoder, Request, connect
 from meshtls.wire.http2.settings import DEFAULT_WINDOW, MAX_FRAME, MAX_WINDOW, PeerSettings, TunnelBounds, own_settings
 from meshtls.wire.http2.sink import MemoryPressure, Sink
 from meshtls.wire.http2.states import NEXT, ConnectionState, Expects, Shutdown
-from meshtls.wire.http2.streams import Ended, ForgottenStreams, Stream
+from meshtls.wire.http2.streams import Ended, RecentlyReset, Stream
 from meshtls.wire.origin import NOWHERE, Origin
 
 __all__ = ["DRAIN_PING", "Http2Connection"]
@@ -85,7 +85,7 @@ class Http2Connection:
         self._block: tuple[int, int, list[bytes]] | None = None
         #: The beginning of our first header block.
         self._first_block = NO_TABLE
-        self._reset_by_us = ForgottenStreams()
+        self._reset_by_us = RecentlyReset()
         #: Streams that the peer reset, and frames that carried nothing, since ``feed`` was called.
         self._resets = self._empty_frames = 0
         self.outgoing = bytearray(PREFACE if client else b"")

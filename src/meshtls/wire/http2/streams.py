@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-__all__ = ["NEXT", "Ended", "ForgottenStreams", "State", "Stream"]
+__all__ = ["NEXT", "Ended", "RecentlyReset", "State", "Stream"]
 
 #: At least this many of the streams that we reset are remembered, since frames of them may still arrive.
 _REMEMBERED = 1000
@@ -69,7 +69,7 @@ class Stream:
         return f"<Stream {self.number} {self.state.name} [send {self.may_send}, receive {self.may_receive}]>"
 
 
-class ForgottenStreams:
+class RecentlyReset:
     """The streams that we reset recently. A bounded set: the older half is dropped when the newer half is full."""
 
     __slots__ = ("_newer", "_older")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from meshtls.wire.http2.streams import NEXT, Ended, ForgottenStreams, State, Stream
+from meshtls.wire.http2.streams import NEXT, Ended, RecentlyReset, State, Stream
 
 #: RFC 9113, figure 2, from open on: what END_STREAM by one side leads to, None where that side has ended before.
 FIGURE = {
@@ -47,7 +47,7 @@ def test_a_streams_permitted_acts_follow_its_state() -> None:
 
 
 def test_the_last_thousand_that_were_reset_are_remembered_and_memory_is_bounded() -> None:
-    forgotten = ForgottenStreams()
+    forgotten = RecentlyReset()
     for number in range(10_000):
         forgotten.add(number)
         assert number in forgotten
