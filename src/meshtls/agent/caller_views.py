@@ -42,7 +42,7 @@ class Watch:
         """Attest the caller again and return its view; clears ``news``. Raises GRPCError as CallerViews.view."""
         selectors = await self._callers.attest(self._caller)
         self._watcher.follow(selectors)
-        return self._callers.judge(self._caller, selectors)
+        return self._callers.view_for(self._caller, selectors)
 
     async def settled(self) -> View:
         """The view once none of its SVIDs is being signed; after a second the view as it is, if it has an SVID.
@@ -82,7 +82,7 @@ class CallerViews:
         Raises GRPCError: PERMISSION_DENIED if it has no identity, UNAVAILABLE as long as that is not known.
         """
         caller = current_caller()
-        return self.judge(caller, await self.attest(caller))
+        return self.view_for(caller, await self.attest(caller))
 
     async def settled(self) -> View:
         """The same, as ``Watch.settled``."""
@@ -104,7 +104,7 @@ class CallerViews:
         Raises GRPCError: PERMISSION_DENIED, or UNAVAILABLE if this machine has no thread left for the lookups.
         """
         try:
-            # The entries may change at each await, and there is none between this check and ``judge``.
+            # The entries may change at each await, and there is none between this check and ``view_for``.
             return await self._attestor.attest(caller, self.identities.cache.entries.digest_could_match)
         except LocalIdentityError as error:
             self._log.warning(
@@ -118,7 +118,7 @@ class CallerViews:
             )
             raise GRPCError(Status.PERMISSION_DENIED, _NO_IDENTITY) from error
 
-    def judge(self, caller: Caller, selectors: Set[Selector]) -> View:
+    def view_for(self, caller: Caller, selectors: Set[Selector]) -> View:
         """The view of a caller with these selectors. Raises GRPCError as ``view``."""
         waiting = self.identities.waiting_for
         if waiting:

@@ -42,11 +42,11 @@ async def serve_callers(
     Yields a function that changes the limits.
     """
     listening = Listening(name="agent socket", limits=within_descriptors(limits, _DESCRIPTORS))
-    async with serve_grpc(services, listener, listening, enter=_entered) as set_limits:
+    async with serve_grpc(services, listener, listening, enter=_enter) as set_limits:
         yield lambda limits: set_limits(within_descriptors(limits, _DESCRIPTORS))
 
 
-def _entered(transport: asyncio.BaseTransport) -> Callable[[], None]:
+def _enter(transport: asyncio.BaseTransport) -> Callable[[], None]:
     caller = Caller.of(transport.get_extra_info("socket"))
     _CALLER.set(caller)
     return caller.close

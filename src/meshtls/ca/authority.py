@@ -91,7 +91,7 @@ class Authority:
             self._root = Signer(root_certificate(trust_domain, key, clock.now(), lifetimes.root, subject), key)
             self._intermediate = self._new_intermediate(self._root)
             keys.save({Slot.ROOT: self._root, Slot.INTERMEDIATE: self._intermediate})
-        self._renew_after = self._half_life()
+        self._renew_after = self._renewal_time()
 
     @classmethod
     def create(
@@ -188,7 +188,7 @@ class Authority:
         public_key = key.public_key()
         return Signer(intermediate_certificate(self.trust_domain, public_key, root, now, ttl, self._subject), key)
 
-    def _half_life(self) -> datetime | None:
+    def _renewal_time(self) -> datetime | None:
         """When to renew the intermediate: after half of its lifetime, or earlier if a leaf would outlive it.
 
         None if the intermediate lasts as long as the root, since a new one would not last longer.
@@ -209,5 +209,5 @@ class Authority:
             log.warning("the intermediate CA of %s could not be renewed: %s", self.trust_domain, error)
             return
         self._intermediate = renewed
-        self._renew_after = self._half_life()
+        self._renew_after = self._renewal_time()
         log.info("renewed the intermediate CA of %s: %s", self.trust_domain, format_serial(renewed.certificate))

@@ -20,9 +20,9 @@ __all__ = [
     "authorize_id",
     "authorize_member_of",
     "authorize_one_of",
+    "check",
     "check_authorizer",
     "evaluate",
-    "refusal_by",
 ]
 
 log = logger("meshtls.policy")
@@ -59,7 +59,7 @@ def evaluate(authorizer: Authorizer, peer: VerifiedPeer, target: Target) -> Deci
     )
 
 
-def refusal_by(authorizer: Authorizer, peer: VerifiedPeer, target: Target) -> NotAuthorizedError | None:
+def check(authorizer: Authorizer, peer: VerifiedPeer, target: Target) -> NotAuthorizedError | None:
     """What to raise where the authorizer does not allow this peer; None where it does.
 
     NEEDS_HTTP is no permission: what asks here has no request to show.

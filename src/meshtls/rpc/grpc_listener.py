@@ -47,7 +47,7 @@ def _nobody(transport: asyncio.BaseTransport) -> str | None:
     return None
 
 
-def _entered(transport: asyncio.BaseTransport) -> Callable[[], None]:
+def _enter(transport: asyncio.BaseTransport) -> Callable[[], None]:
     return lambda: None
 
 
@@ -71,7 +71,7 @@ async def serve_grpc(
     listener: socket.socket,
     listening: Listening,
     *,
-    enter: Enter = _entered,
+    enter: Enter = _enter,
     intercept: Intercept | None = None,
     context: ssl.SSLContext | None = None,
 ) -> AsyncIterator[SetLimits]:

@@ -134,7 +134,7 @@ class Connection:
     #: What ends a connection that has no task of its own: a stream of a tunnel.
     break_off: Callable[[EndedError], None] | None = None
     #: It is a stream of a tunnel, whose TLS these facts are of.
-    tunnel: bool = False
+    is_stream: bool = False
     facts: TlsFacts | None = None
     #: Where it is listed while its peer has proven nothing yet.
     unproven: Unproven[Connection] | None = None
@@ -145,7 +145,7 @@ class Connection:
     #: It counts against the limit of connections.
     counted: bool = False
     #: It is a tunnel itself, and its streams are reported one by one: only a refusal of all of it is worth a word.
-    quiet: bool = False
+    is_tunnel: bool = False
     #: What a tunnel's peer refused unseen of the opener's bytes, to be sent first elsewhere, and how often that was.
     unsent: bytes = b""
     refusals: int = 0
@@ -223,7 +223,7 @@ class Connection:
     def trusted_peer(self) -> VerifiedPeer | None:
         """The peer that this connection goes on trusting; None for plaintext, and before it is admitted."""
         # A stream of a tunnel that we dialled is not admitted by itself: the tunnel's peer was, when it was dialled.
-        return self.peer if self._admitted is not None or self.tunnel else None
+        return self.peer if self._admitted is not None or self.is_stream else None
 
     def _recheck_trust(self) -> PeerError | None:
         gate = self._admitted[0] if self._admitted is not None else self.gate
@@ -256,7 +256,7 @@ class Connection:
             remote=self.remote,
             local_id=self.local_id,
             peer_id=self.peer.spiffe_id if self.peer else None,
-            tunnel=self.tunnel,
+            tunnel=self.is_stream,
             bytes_in=self.flow.bytes_in,
             bytes_out=self.flow.bytes_out,
             phases=self._timings(),
@@ -292,7 +292,7 @@ class Connection:
             traceparent=_text(self.origin.traceparent),
             baggage=_text(self.origin.baggage),
             forwarded=_text(self.origin.forwarded),
-            tunnel=self.tunnel,
+            tunnel=self.is_stream,
             bytes_in=self.flow.bytes_in,
             bytes_out=self.flow.bytes_out,
             phases=self._timings(),

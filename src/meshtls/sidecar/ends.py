@@ -166,7 +166,7 @@ class _Socket:
         except OSError as error:
             raise EndedError(Outcome.RESET, f"{self._name} takes no more: {error}") from error
         if sent < len(data):
-            self._rest = _kept(data, sent)
+            self._rest = _keep_rest(data, sent)
             return False
         if self._finishing:
             self._shut()
@@ -310,7 +310,7 @@ class TlsEnd(_Socket):
         return EndedError(outcome, str(error), self.parting())
 
 
-def _kept(data: bytes | bytearray | memoryview, sent: int) -> bytes | bytearray | memoryview:
+def _keep_rest(data: bytes | bytearray | memoryview, sent: int) -> bytes | bytearray | memoryview:
     if isinstance(data, bytearray):  # a rest that grew, and is this end's own
         del data[:sent]
         return data

@@ -73,7 +73,7 @@ class Inbound:
         )
         self.tunnels = Tunnels(InboundRoute(config, limits, self._contexts, gate, runtime, handover))
 
-    def take(self, connection: Connection) -> bool:
+    def serve_without_task(self, connection: Connection) -> bool:
         """No connection of a peer's can do without a task."""
         return False
 

@@ -74,7 +74,7 @@ class Outbound:
         dial = partial(self._dial, self._contexts)
         self.warm = WarmPool(config.warm, self._contexts, dial, limits, runtime) if config.warm else None
 
-    def take(self, connection: Connection) -> bool:
+    def serve_without_task(self, connection: Connection) -> bool:
         """Carry it without a task, where that can be done: through a tunnel that is there."""
         if self.tunnels is None:
             return False

@@ -133,7 +133,7 @@ class Registry:
     def end_identified(self, outcome: Outcome, detail: str) -> None:
         """End every connection that is mutual TLS on one of its sides, or is about to be."""
         for connection in list(self._live):
-            if connection.engine is not None or connection.tunnel:
+            if connection.engine is not None or connection.is_stream:
                 connection.end(outcome, detail)
 
     async def emptied(self) -> None:

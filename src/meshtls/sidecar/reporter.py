@@ -127,7 +127,7 @@ class Reporter:
         """Report how a connection ended; None is well. Never raises, except what ends the process."""
         outcome, detail = _ending(connection, error)
         connection.step(ConnectionStep.PART if connection.partings else ConnectionStep.END)
-        wanted = not (connection.quiet and outcome.allowed)
+        wanted = not (connection.is_tunnel and outcome.allowed)
         if wanted or self.observed:
             result = connection.result(outcome, detail)
             if wanted:
@@ -155,7 +155,7 @@ def _ending(connection: Connection, error: BaseException | None) -> tuple[Outcom
     if isinstance(error, PeerError | LocalIdentityError):
         return outcome_of(error), str(error)
     if isinstance(error, Exception):
-        message = f"sidecar {connection.sidecar}: a {'stream' if connection.tunnel else 'connection'} failed"
+        message = f"sidecar {connection.sidecar}: a {'stream' if connection.is_stream else 'connection'} failed"
         asyncio.get_running_loop().call_exception_handler({"message": message, "exception": error})
         return Outcome.INTERNAL_ERROR, "the sidecar itself failed; its own log has the traceback"
     return Outcome.INTERNAL_ERROR, "the connection's task was cancelled"

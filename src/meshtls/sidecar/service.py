@@ -126,7 +126,7 @@ class Sidecar:
         finally:
             self.listeners.close_tunnels(EndedError(Outcome.DRAINED, "the sidecar is stopping"))
             await self.runtime.partings.over()
-            await _cancelled(self._until_stopped)
+            await _cancel_all(self._until_stopped)
             self.runtime.reporter.close(self.config.name)
             self._step(SidecarStep.STOP)
             await self._tasks.__aexit__(None, None, None)
@@ -136,7 +136,7 @@ class Sidecar:
         seconds = self.config.limits.drain if deadline is None else deadline
         self._step(SidecarStep.DRAIN)
         await self.listeners.stop()
-        await _cancelled([self._withdrawal] if self._withdrawal else [])
+        await _cancel_all([self._withdrawal] if self._withdrawal else [])
         try:
             async with asyncio.timeout(seconds):
                 await self.registry.emptied()
@@ -247,7 +247,7 @@ class Sidecar:
         if self.registry.full:
             abort(sock, self.runtime.reactor.poller)
             self.runtime.reporter.report(connection, self.registry.too_many())
-        elif not handler.take(connection):
+        elif not handler.serve_without_task(connection):
             self._start(connection, handler.serve)
 
     def _start(self, connection: Connection, phases: Phases) -> None:
@@ -256,7 +256,7 @@ class Sidecar:
         start(connection, partial(self.runtime.reporter.carry, phases=phases))
 
 
-async def _cancelled(tasks: list[asyncio.Task[None]]) -> None:
+async def _cancel_all(tasks: list[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
     if tasks:

@@ -107,7 +107,7 @@ async def dial(address: Address, poller: Poller, timeout: float | None = None) -
         sock = socket.socket(family, socket.SOCK_STREAM)
         _prepare(sock)
         try:
-            await _connected(sock, place, deadline, poller)
+            await _finish_connect(sock, place, deadline, poller)
         except OSError as error:
             close(sock, poller)
             failure = error
@@ -147,7 +147,7 @@ def _connect(sock: socket.socket, place: _Place) -> int:
     return sock.connect_ex(place) if code == errno.EINPROGRESS else code
 
 
-async def _connected(sock: socket.socket, place: _Place, deadline: float | None, poller: Poller) -> None:
+async def _finish_connect(sock: socket.socket, place: _Place, deadline: float | None, poller: Poller) -> None:
     code = _connect(sock, place)
     if code in _UNDERWAY:
         async with asyncio.timeout_at(deadline):
@@ -251,10 +251,10 @@ async def linger(sock: socket.socket, poller: Poller, unsent: bytes = b"") -> No
 async def _end_last_words(sock: socket.socket, poller: Poller, rest: memoryview) -> None:
     dropped, ended = 0, False
     while True:
-        rest = rest[_sent(sock, rest) :]
+        rest = rest[_send_some(sock, rest) :]
         if not rest:
             sock.shutdown(socket.SHUT_WR)  # again and again is once
-        while not ended and dropped <= _LINGER_BYTES and (count := _dropped(sock)) is not None:
+        while not ended and dropped <= _LINGER_BYTES and (count := _drop_some(sock)) is not None:
             dropped, ended = dropped + count, not count
         if ended and not rest:
             return
@@ -262,14 +262,14 @@ async def _end_last_words(sock: socket.socket, poller: Poller, rest: memoryview)
         await ready(sock, poller, read=not ended and dropped <= _LINGER_BYTES, write=bool(rest))
 
 
-def _sent(sock: socket.socket, data: memoryview) -> int:
+def _send_some(sock: socket.socket, data: memoryview) -> int:
     try:
         return sock.send(data) if data else 0
     except (BlockingIOError, InterruptedError):
         return 0
 
 
-def _dropped(sock: socket.socket) -> int | None:
+def _drop_some(sock: socket.socket) -> int | None:
     """Take what there is: how much; 0 at the end, None for nothing yet."""
     try:
         return sock.recv_into(_DROPPED)

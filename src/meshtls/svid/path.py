@@ -139,12 +139,12 @@ class _Search:
         for one in self._candidates():
             if one in path or not one.names_as_issuer(issuer) or not self._is_signed(one, issuer):
                 continue
-            found = self._ended((*path, one)) if one is self._leaf else self._below((*path, one))
+            found = self._check_complete((*path, one)) if one is self._leaf else self._below((*path, one))
             if found is not None:
                 return found
         return None
 
-    def _ended(self, path: tuple[Presented, ...]) -> tuple[Presented, ...] | None:
+    def _check_complete(self, path: tuple[Presented, ...]) -> tuple[Presented, ...] | None:
         wrong = _path_violation(path)
         if wrong:
             self._reason = self._reason or wrong

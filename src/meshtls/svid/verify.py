@@ -72,7 +72,7 @@ def verify_peer(chain: Sequence[bytes], trust: Trust | BundleSet, now: datetime)
     that is good but for its time.
     """
     leaf, *others = read_presented(chain)
-    spiffe_id = _named(leaf)
+    spiffe_id = _read_id(leaf)
     out_of_time = _out_of_time(leaf, now)
     # The issuers of a leaf out of its time often end with it. Its path is asked for all the same: a ValidityError is of
     # a chain that is good but for the clock, and so OpenSSL may go on and refuse it by itself.
@@ -115,7 +115,7 @@ def _path(
         ) from error
 
 
-def _named(leaf: Presented) -> SpiffeId:
+def _read_id(leaf: Presented) -> SpiffeId:
     try:
         return spiffe_id_of(leaf.certificate)
     except InvalidSvidError as error:

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from meshtls.bundle import BundleSet, TrustBundle
 from meshtls.clock import Clock, SystemClock
-from meshtls.policy.authorizer import Authorizer, Target, refusal_by
+from meshtls.policy.authorizer import Authorizer, Target, check
 from meshtls.svid.context import X509Context, X509ContextSource
 from meshtls.svid.verify import VerifiedPeer, verify_peer
 from meshtls.tls.keys import load_svid
@@ -106,7 +106,7 @@ class AnonymousClientContext(ssl.SSLContext):
     def check_peer(self, chain: Sequence[bytes], port: int | None) -> VerifiedPeer:
         """Verify the server's chain by the bundle, then ask the authorizer. Raises PeerError."""
         peer = verify_peer(chain, BundleSet([self._bundle]), self._clock.now())
-        refusal = refusal_by(self._authorizer, peer, Target(self._bundle.trust_domain.id, port))
+        refusal = check(self._authorizer, peer, Target(self._bundle.trust_domain.id, port))
         if refusal is not None:
             raise refusal
         return peer

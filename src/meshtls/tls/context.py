@@ -24,7 +24,7 @@ from meshtls.clock import Clock, SystemClock
 from meshtls.errors import ConfigError, LocalIdentityError, PeerError
 from meshtls.logs import logger
 from meshtls.observe.outage import Outage
-from meshtls.policy.authorizer import Authorizer, Target, check_authorizer, refusal_by
+from meshtls.policy.authorizer import Authorizer, Target, check, check_authorizer
 from meshtls.svid.context import X509Context, X509ContextSource
 from meshtls.svid.trust import Trust
 from meshtls.svid.verifier import CurrentVerifier, PeerVerifier
@@ -174,14 +174,14 @@ class GenerationContext(ssl.SSLContext):
 
     def check_peer(self, chain: Sequence[bytes], port: int | None) -> VerifiedPeer:
         """Verify the chain by this generation's trust, then ask the precheck. Raises PeerError."""
-        return self._prechecked(self._verifier.verify(chain, self._clock.now()), port)
+        return self._run_precheck(self._verifier.verify(chain, self._clock.now()), port)
 
     def check_resumed_peer(self, leaf: bytes, port: int | None) -> VerifiedPeer:
         """The same for a resumed session: verify by the chain that this leaf came with under the same trust."""
-        return self._prechecked(self._verifier.verify_again(leaf, self._clock.now()), port)
+        return self._run_precheck(self._verifier.verify_again(leaf, self._clock.now()), port)
 
-    def _prechecked(self, peer: VerifiedPeer, port: int | None) -> VerifiedPeer:
-        refusal = refusal_by(self._precheck, peer, Target(self.snapshot.svid.spiffe_id, port))
+    def _run_precheck(self, peer: VerifiedPeer, port: int | None) -> VerifiedPeer:
+        refusal = check(self._precheck, peer, Target(self.snapshot.svid.spiffe_id, port))
         if refusal is not None:
             raise refusal
         return peer

@@ -119,21 +119,21 @@ async def test_callers_before_the_first_sync_are_told_that_entries_are_awaited()
     identities = Identities(upstream, clock, lambda: 0.0)
     views = CallerViews(identities, CountingAttestor(selectors(SELF)))
     with pytest.raises(GRPCError) as raised:
-        views.judge(CALLER, selectors(SELF))
+        views.view_for(CALLER, selectors(SELF))
     assert (raised.value.status, raised.value.message) == (
         Status.UNAVAILABLE,
         "the agent is waiting for the entries: the CA has not sent them yet",
     )
     async with in_background(identities.run(), "identities"):
         await eventually(lambda: identities.waiting_for is None)
-        assert [one.id for one in views.judge(CALLER, selectors(SELF)).entries] == ["/web"]
+        assert [one.id for one in views.view_for(CALLER, selectors(SELF)).entries] == ["/web"]
 
 
 def turned_away(views: CallerViews, number: int, log: pytest.LogCaptureFixture) -> bool:
     """Whether the log explains the denial of a caller with unique selectors."""
     log.clear()
     with pytest.raises(GRPCError) as raised:
-        views.judge(CALLER, selectors(f"unix:uid:{number}"))
+        views.view_for(CALLER, selectors(f"unix:uid:{number}"))
     assert (raised.value.status, raised.value.message) == (Status.PERMISSION_DENIED, "no identity issued")
     return bool([record for record in log.records if record.levelno >= logging.WARNING])
 

@@ -14,9 +14,9 @@ from meshtls.policy.authorizer import (
     authorize_id,
     authorize_member_of,
     authorize_one_of,
+    check,
     check_authorizer,
     evaluate,
-    refusal_by,
 )
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.svid.verify import VerifiedPeer
@@ -223,8 +223,8 @@ def test_any_value_but_a_decision_denies(gives: Authorizer, why: str) -> None:
 
 def test_a_refusal_is_an_error_with_the_reason_and_the_peer_and_none_where_it_is_allowed() -> None:
     web, db = (VerifiedPeer(SpiffeId.parse(uri), (leaf(ROOT, uri).certificate,)) for uri in (WEB, DB))
-    assert refusal_by(authorize_id(WEB), web, TARGET) is None
-    refusal = refusal_by(authorize_id(WEB), db, TARGET)
+    assert check(authorize_id(WEB), web, TARGET) is None
+    refusal = check(authorize_id(WEB), db, TARGET)
     assert isinstance(refusal, NotAuthorizedError)
     assert (str(refusal), refusal.peer) == (authorize_id(WEB)(db, TARGET).reason, db)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from meshtls.errors import NotAuthorizedError
-from meshtls.policy.authorizer import Target, authorize_id, evaluate, refusal_by
+from meshtls.policy.authorizer import Target, authorize_id, check, evaluate
 from meshtls.policy.decision import Decision, NearMiss, PolicyVerdict
 from meshtls.policy.request import HttpRequest, Request
 from meshtls.spiffeid import SpiffeId
@@ -103,7 +103,7 @@ def test_an_authorizer_that_needs_http_lets_nobody_in() -> None:
         return Decision.of(PolicyVerdict.NEEDS_HTTP, policy="ns[a]-policy[get]")
 
     assert evaluate(by_method, PEER, TARGET).verdict is PolicyVerdict.NEEDS_HTTP
-    refusal = refusal_by(by_method, PEER, TARGET)
+    refusal = check(by_method, PEER, TARGET)
     assert isinstance(refusal, NotAuthorizedError)
     assert str(refusal) == f"{NO_FILTER} by policy ns[a]-policy[get]"
 

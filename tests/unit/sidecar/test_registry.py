@@ -212,7 +212,7 @@ async def test_a_change_of_trust_ends_the_connections_of_peers_that_lost_it_in_o
         for connection in (*of_going, of_staying, plain):
             peer = None if connection is plain else staying if connection is of_staying else going
             connection.admit(gate, Request(peer, LOCAL, 80), None if peer is None else verifier.trust)
-        stream.gate, stream.peer, stream.tunnel = gate, going, True  # of a tunnel that we dialled
+        stream.gate, stream.peer, stream.is_stream = gate, going, True  # of a tunnel that we dialled
         handshaking.gate, handshaking.peer = gate, going  # about to be refused for another reason
         for connection in connections:
             registry.enter(connection, ignored)
@@ -279,7 +279,7 @@ async def test_connections_that_are_or_will_be_mutual_tls_are_ended_and_plaintex
     registry = Registry(3)
     with a_connection() as tls, a_connection() as stream, a_connection() as plain:
         tls.engine = engine_of(context_for(make_authority("example.org"), "/b"), server_side=True)
-        stream.tunnel = True
+        stream.is_stream = True
         for connection in (tls, stream, plain):
             registry.enter(connection, ignored)
         registry.end_identified(Outcome.DRAINED, "no identity")

@@ -108,7 +108,7 @@ async def test_an_observer_gets_each_event_until_it_stops_and_on_result_what_it_
 async def test_the_end_of_a_tunnel_itself_is_an_event_and_no_result(connection: Connection) -> None:
     reporter, seen = Reporter(consumer := Consumer(), running_reactor().poller), list[Event]()
     reporter.observe(seen.append)
-    connection.quiet = True
+    connection.is_tunnel = True
     reporter.report(connection, None)
     assert [type(event) for event in seen] == [Ended]
     assert consumer.taken == 0

@@ -104,7 +104,7 @@ class ServerUpstream:
         while True:
             channel: Channel | None = None
             try:
-                channel = await self._connected()
+                channel = await self._channel_now()
                 async with aclosing(NodeClient(channel).sync(revision)) as updates:
                     async for update in updates:
                         revision, failures = update.revision, 0
@@ -154,19 +154,19 @@ class ServerUpstream:
 
     async def _call(self, ask: Callable[[NodeClient], Awaitable[T]]) -> T:
         try:
-            return await self._asked(ask)
+            return await self._call_on_newest(ask)
         except AccessError as error:
             raise LocalIdentityError(f"the server at {self._address} refuses this agent: {error}") from error
 
-    async def _asked(self, ask: Callable[[NodeClient], Awaitable[T]]) -> T:
+    async def _call_on_newest(self, ask: Callable[[NodeClient], Awaitable[T]]) -> T:
         """Call on the present connection, and once more if it was replaced meanwhile."""
-        channel = await self._connected()
+        channel = await self._channel_now()
         try:
             answer = await ask(NodeClient(channel))
         except (AccessError, LocalIdentityError):
             if channel is self._channel:
                 raise
-            answer = await ask(NodeClient(await self._connected()))
+            answer = await ask(NodeClient(await self._channel_now()))
         self._reached.set()
         return answer
 
@@ -180,7 +180,7 @@ class ServerUpstream:
         await self._clock.sleep(seconds)
         self._reached.set()
 
-    async def _connected(self) -> Channel:
+    async def _channel_now(self) -> Channel:
         async with self._attesting:
             if not self._identity.valid:
                 self._disconnect()

@@ -115,7 +115,7 @@ class Admission:
             tunnel.sidecar, tunnel.local_id, Direction.INBOUND, tunnel.opener, tunnel.remote, tunnel.clock
         )
         connection.facts = self._facts
-        connection.tunnel = True
+        connection.is_stream = True
         self._route.runtime.reporter.opened(connection)
         return connection
 

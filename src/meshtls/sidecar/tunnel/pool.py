@@ -174,7 +174,7 @@ class TunnelPool:
 
     def _open(self, tunnel: _Tunnel, connection: Connection, on_done: OnDone) -> StreamEnd:
         # Whether the peer is this route's one ID was asked when the tunnel was made, and no policy changes that.
-        connection.peer, connection.facts, connection.tunnel = tunnel.peer, tunnel.facts, True
+        connection.peer, connection.facts, connection.is_stream = tunnel.peer, tunnel.facts, True
         connection.step(ConnectionStep.RELAY)
         return tunnel.client.open(on_done, connection.origin)
 

@@ -26,7 +26,7 @@ class Tunnels:
 
     async def serve(self, tunnel: Connection, engine: TlsEngine, peer: VerifiedPeer) -> None:
         """Take the streams of an admitted peer until the tunnel ends. Raises EndedError where it broke."""
-        tunnel.quiet = True
+        tunnel.is_tunnel = True
         ended: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
 
         def on_end(error: Exception | None) -> None:

@@ -304,7 +304,7 @@ class Http2Connection:
             return
         self.highest = number
         try:
-            request = self._admitted(number, block)
+            request = self._new_request(number, block)
         except ProtocolError as error:
             if error.stream_id:
                 self.sink.refused(error)
@@ -314,7 +314,7 @@ class Http2Connection:
             stream.end(Ended.BY_PEER)
         self.sink.requested(stream, request, bool(ended))
 
-    def _admitted(self, number: int, block: bytes) -> Request:
+    def _new_request(self, number: int, block: bytes) -> Request:
         """The new stream's request. Raises ProtocolError for the stream if it can't be admitted."""
         if self.leaving:
             full = "the tunnel is draining and takes no more streams"

@@ -59,7 +59,7 @@ def test_an_address_that_is_not_there_at_once_is_left_to_dial(address: Address) 
 
 
 def a_stream(sock: socket.socket) -> Connection:
-    return Connection("a", A, Direction.INBOUND, sock, "127.0.0.1:1", SystemClock(), tunnel=True)
+    return Connection("a", A, Direction.INBOUND, sock, "127.0.0.1:1", SystemClock(), is_stream=True)
 
 
 @pytest.mark.parametrize(
