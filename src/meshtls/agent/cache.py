@@ -110,7 +110,7 @@ class SvidCache:
         if self.entries.get(entry.id) != entry:
             return set()  # changed or removed meanwhile: the failure is not about the present entry
         schedule = self._schedules.get(entry.id, Schedule(now))
-        self._schedules[entry.id] = schedule.failed(now, why, jitter, patient=refused)
+        self._schedules[entry.id] = schedule.failed(now, why, jitter, ignore_expiry=refused)
         (self._refused.add if refused else self._refused.discard)(entry.id)
         return self.watchers.concerned(entry)
 

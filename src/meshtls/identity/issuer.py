@@ -14,11 +14,11 @@ from meshtls.ca.authority import Authority
 from meshtls.errors import ConfigError, LocalIdentityError
 from meshtls.spiffeid import SpiffeId
 
-__all__ = ["Issued", "Issuer", "LocalIssuer"]
+__all__ = ["IssuedWithBundles", "Issuer", "LocalIssuer"]
 
 
 @dataclass(frozen=True, slots=True)
-class Issued:
+class IssuedWithBundles:
     """A certificate chain, leaf first, and the bundles that its holder trusts, its own trust domain's among them."""
 
     chain: tuple[x509.Certificate, ...]
@@ -28,7 +28,7 @@ class Issued:
 class Issuer(Protocol):
     """Signs CSRs for one identity, which is bound to the issuer and not taken from the CSR."""
 
-    async def issue(self, csr_der: bytes) -> Issued:
+    async def issue(self, csr_der: bytes) -> IssuedWithBundles:
         """Sign within bounded time. Raises LocalIdentityError or RequestError if no certificate is issued."""
 
 
@@ -52,13 +52,13 @@ class LocalIssuer:
         self._dns_names = tuple(dns_names)
         self._federated = tuple(federated)
 
-    async def issue(self, csr_der: bytes) -> Issued:
+    async def issue(self, csr_der: bytes) -> IssuedWithBundles:
         try:
             chain = self._authority.issue(self._spiffe_id, csr_der, ttl=self._ttl, dns_names=self._dns_names)
         except ConfigError as error:
             raise LocalIdentityError(f"the CA can't issue: {error}") from error
         # Our own bundle last: no federated one may take its place.
-        return Issued(chain, BundleSet([*self._federated, self._authority.bundle]))
+        return IssuedWithBundles(chain, BundleSet([*self._federated, self._authority.bundle]))
 
     def __repr__(self) -> str:
         return f"<LocalIssuer {self._spiffe_id}>"

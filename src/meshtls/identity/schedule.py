@@ -39,12 +39,15 @@ class Schedule:
         due = next_rotation(received, svid.not_after, jitter)
         return cls(due, received, svid.not_before, svid.not_after)
 
-    def failed(self, now: datetime, error: str, jitter: float, *, patient: bool = False) -> Schedule:
-        """One more attempt has failed. ``patient``: retrying more often as the SVID's expiry nears would not help."""
+    def failed(self, now: datetime, error: str, jitter: float, *, ignore_expiry: bool = False) -> Schedule:
+        """One more attempt has failed.
+
+        ``ignore_expiry``: retrying more often as the SVID's expiry nears would not help.
+        """
         failures = self.failures + 1
         return replace(
             self,
-            due=retry_at(now, None if patient else self.not_after, failures, jitter),
+            due=retry_at(now, None if ignore_expiry else self.not_after, failures, jitter),
             failures=failures,
             failing_since=self.failing_since or now,
             last_error=error,

@@ -147,7 +147,7 @@ class Connection:
     #: It is a tunnel itself, and its streams are reported one by one: only a refusal of all of it is worth a word.
     is_tunnel: bool = False
     #: What a tunnel's peer refused unseen of the opener's bytes, to be sent first elsewhere, and how often that was.
-    unsent: bytes = b""
+    replay: bytes = b""
     refusals: int = 0
     #: What its CONNECT says of where it comes from: ours where we call, and the peer's claim where we are called.
     origin: Origin = NOWHERE

@@ -31,7 +31,7 @@ from meshtls.sidecar.runtime import Runtime
 from meshtls.sidecar.settings import InboundConfig, Limits, Mode
 from meshtls.sidecar.sockets import abort, either_readable
 from meshtls.sidecar.states import ConnectionStep
-from meshtls.sidecar.tunnel.admission import InboundRoute
+from meshtls.sidecar.tunnel.admission import AdmissionDeps
 from meshtls.sidecar.tunnel.origin import Handover
 from meshtls.sidecar.tunnel.tunnels import Tunnels
 from meshtls.svid.verify import VerifiedPeer
@@ -71,7 +71,7 @@ class Inbound:
             clock=runtime.clock,
             verifier=runtime.verifier,
         )
-        self.tunnels = Tunnels(InboundRoute(config, limits, self._contexts, gate, runtime, handover))
+        self.tunnels = Tunnels(AdmissionDeps(config, limits, self._contexts, gate, runtime, handover))
 
     def serve_without_task(self, connection: Connection) -> bool:
         """No connection of a peer's can do without a task."""

@@ -18,14 +18,14 @@ from meshtls.sidecar.gate import Gate
 from meshtls.sidecar.inbound import Inbound
 from meshtls.sidecar.listener import Listener
 from meshtls.sidecar.outbound import Outbound
-from meshtls.sidecar.reporter import Phases
+from meshtls.sidecar.reporter import Serve
 from meshtls.sidecar.runtime import Runtime
 from meshtls.sidecar.settings import InboundConfig, Limits, Mode, OutboundConfig, SidecarConfig, leads_back
 from meshtls.sidecar.sockets import peer_of
 from meshtls.sidecar.tunnel.origin import Handover, baggage_of
 from meshtls.sidecar.view import MeshView, Routes, changes
 
-__all__ = ["Binding", "Listeners", "Surroundings", "Take"]
+__all__ = ["Binding", "ListenerDeps", "Listeners", "Take"]
 
 D = TypeVar("D", Inbound, Outbound)
 
@@ -39,7 +39,7 @@ class Take(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class ListenerDeps:
     """What all listeners of a sidecar share."""
 
     name: str
@@ -48,7 +48,7 @@ class Surroundings:
     tasks: asyncio.TaskGroup
     take: Take
     #: Gives a connection a task of its own, for these phases.
-    start: Callable[[Connection, Phases], None]
+    start: Callable[[Connection, Serve], None]
 
 
 @dataclass(eq=False, slots=True)
@@ -67,7 +67,7 @@ _AnyBinding = Binding[Inbound] | Binding[Outbound]
 class Listeners:
     """``inbound`` and ``outbound`` are in the order of the view. For each view ``apply``, and then ``serve``."""
 
-    def __init__(self, shared: Surroundings) -> None:
+    def __init__(self, shared: ListenerDeps) -> None:
         #: The one in use.
         self.view = MeshView()
         self._config: SidecarConfig | None = None
@@ -106,7 +106,7 @@ class Listeners:
                 if one.new is not None
             ]
             undo.pop_all()
-        was_gateway = _gateways(self.view.routes)
+        was_gateway = _is_gateway(self.view.routes)
         self.view, self._config, self.inbound, self.outbound = view, config, inbound, outbound
         self._shared.runtime.memory.size = config.limits.tunnel_memory
         for binding in before:
@@ -118,7 +118,7 @@ class Listeners:
         for one in differing.outbound:
             if one.old is not None and one.new is not None and (workload or one.keys):
                 ended += self._renew_outbound(outbound[one.new], view.routes.outbound[one.new], config)
-        gateways = _gateways(view.routes)
+        gateways = _is_gateway(view.routes)
         for one in differing.inbound:
             if one.old is not None and one.new is not None:
                 renewed = limits or was_gateway[one.old] != gateways[one.new]
@@ -160,7 +160,7 @@ class Listeners:
     def _inbound(self, at: int, view: MeshView, config: SidecarConfig, undo: contextlib.ExitStack) -> Binding[Inbound]:
         route, policy, verifier = view.routes.inbound[at], view.policies[at], self._shared.runtime.verifier
         gate = Gate(authorize_one_of(*policy.allow), plaintext=policy.plaintext, verifier=verifier)
-        handler = self._inbound_handler(route, gateway=_gateways(view.routes)[at], limits=config.limits, gate=gate)
+        handler = self._inbound_handler(route, gateway=_is_gateway(view.routes)[at], limits=config.limits, gate=gate)
         take = partial(self._take_inbound, handler, gate)
         return Binding(gate, handler, self.listen(route.listen, f"inbound[{at}].listen", take, undo))
 
@@ -186,7 +186,7 @@ class Listeners:
         binding.gate.plaintext = policy.plaintext
         if renewed or route != binding.handler.config:
             binding.handler.tunnels.drain()
-            gateway = _gateways(self.view.routes)[at]
+            gateway = _is_gateway(self.view.routes)[at]
             binding.handler = self._inbound_handler(route, gateway=gateway, limits=config.limits, gate=binding.gate)
             binding.listener.hand_to(partial(self._take_inbound, binding.handler, binding.gate))
 
@@ -254,6 +254,6 @@ class Listeners:
         self._shared.take(sock, Direction.OUTBOUND, str(handler.config.to), handler, gate)
 
 
-def _gateways(routes: Routes) -> list[bool]:
+def _is_gateway(routes: Routes) -> list[bool]:
     """Of each inbound route: its app is a way out of this sidecar."""
     return [any(leads_back(route.app, way.listen) for way in routes.outbound) for route in routes.inbound]

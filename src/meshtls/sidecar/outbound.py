@@ -17,14 +17,14 @@ from meshtls.sidecar.ends import PlainEnd, TlsEnd
 from meshtls.sidecar.gate import Gate
 from meshtls.sidecar.handshake import HTTP2, client_handshake, client_hello, connect, tls_options
 from meshtls.sidecar.relay import relay
-from meshtls.sidecar.reporter import Phases
+from meshtls.sidecar.reporter import Serve
 from meshtls.sidecar.runtime import Runtime
 from meshtls.sidecar.scheduler import HandshakeScheduler, QueueDeadline, queue_full
 from meshtls.sidecar.settings import Limits, OutboundConfig
 from meshtls.sidecar.sockets import abort
 from meshtls.sidecar.states import ConnectionStep
 from meshtls.sidecar.tunnel.origin import Handover
-from meshtls.sidecar.tunnel.pool import OutboundRoute, TunnelPool
+from meshtls.sidecar.tunnel.pool import PoolDeps, TunnelPool
 from meshtls.sidecar.warm import WarmPool
 from meshtls.tls.context import TlsContexts
 from meshtls.wire.origin import NOWHERE, Origin, forwarded_by, new_traceparent
@@ -47,7 +47,7 @@ class Outbound:
         runtime: Runtime,
         gate: Gate,
         *,
-        start: Callable[[Connection, Phases], None],
+        start: Callable[[Connection, Serve], None],
         baggage: bytes = b"",
         handover: Handover | None = None,
     ) -> None:
@@ -153,16 +153,16 @@ class Outbound:
     async def _relay(self, connection: Connection, dialled: Dialled) -> None:
         sock, engine, _ = dialled
         connection.step(ConnectionStep.RELAY)
-        unsent, connection.unsent = connection.unsent, b""
-        connection.flow.bytes_in -= len(unsent)  # the relay counts them again
-        app = PlainEnd(connection.opener, "the app", self._reactor.buffers, unsent, waited=not unsent)
+        replay, connection.replay = connection.replay, b""
+        connection.flow.bytes_in -= len(replay)  # the relay counts them again
+        app = PlainEnd(connection.opener, "the app", self._reactor.buffers, replay, waited=not replay)
         far = TlsEnd(sock, engine, "the peer", self._reactor.buffers)
         await relay(app, far, connection.flow, self._limits.idle_timeout, self._reactor)
 
     def _pool(self, runtime: Runtime, start: Callable[[Connection], None]) -> TunnelPool:
         contexts = self._contexts.with_alpn(HTTP2)
         dial = partial(self._dial, contexts)
-        return TunnelPool(OutboundRoute(self.config, self._limits, contexts, runtime, dial, self._relay, start))
+        return TunnelPool(PoolDeps(self.config, self._limits, contexts, runtime, dial, self._relay, start))
 
 
 class HandshakeSlots:

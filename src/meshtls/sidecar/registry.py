@@ -48,7 +48,7 @@ class Registry:
     def start(self, connection: Connection, run: Callable[[Connection], Coroutine[Any, Any, None]]) -> None:
         """Run the connection; it is listed until ``run`` returns."""
         task = asyncio.get_running_loop().create_task(run(connection))
-        self._list(connection)
+        self._add(connection)
         task.add_done_callback(partial(self._done, connection))
 
     def start_unproven(self, connection: Connection, run: Callable[[Connection], Coroutine[Any, Any, None]]) -> None:
@@ -72,9 +72,9 @@ class Registry:
     def enter(self, connection: Connection, break_off: Callable[[EndedError], None]) -> None:
         """List a connection without a task until ``leave``; a third party ends it by ``break_off``."""
         connection.break_off = break_off
-        self._list(connection)
+        self._add(connection)
 
-    def _list(self, connection: Connection) -> None:
+    def _add(self, connection: Connection) -> None:
         self._live.add(connection)
         self._empty.clear()
         if connection not in self.unproven:

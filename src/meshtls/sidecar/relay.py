@@ -118,7 +118,7 @@ class _Pump:
         "_flow",
         "_inward",
         "_relay",
-        "over",
+        "done",
         "reads",
         "sink",
         "source",
@@ -134,7 +134,7 @@ class _Pump:
         self.source = source
         self.sink = sink
         self.twin: _Pump | None = None
-        self.over = False
+        self.done = False
         self.reads = True
         self.waits = False
 
@@ -230,15 +230,15 @@ class _Pump:
     def _finish(self) -> None:
         self._finishing = True
         # Of a stream's relay the app is closed at once when both directions are over.
-        if self.sink.finish(last=self.source.pushes and self.twin is not None and self.twin.over):
+        if self.sink.finish(last=self.source.pushes and self.twin is not None and self.twin.done):
             self._end()
         else:
             self._wait_for_sink()
 
     def _end(self) -> None:
-        self.over = True
+        self.done = True
         self.reads = False
-        if self.twin is not None and self.twin.over:
+        if self.twin is not None and self.twin.done:
             self._relay.end(None)
         else:
             self.watch_source()

@@ -1,6 +1,6 @@
 """The one exit of connections: whatever ended one becomes one ConnectionResult, and its consumer is told once.
 
-A connection with a task of its own leaves through ``carry``, which closes its sockets as well. A stream of a tunnel and
+A connection with a task of its own leaves through ``run``, which closes its sockets as well. A stream of a tunnel and
 a connection that is refused before it has a task leave through ``report``.
 
 The consumer is anybody's function, and so is each observer of what happens to connections before their end. A closed
@@ -23,13 +23,13 @@ from meshtls.sidecar.poller import Poller
 from meshtls.sidecar.sockets import abort, close, linger
 from meshtls.sidecar.states import ConnectionStep
 
-__all__ = ["OnResult", "Phases", "Reporter"]
+__all__ = ["OnResult", "Reporter", "Serve"]
 
 log = logger("meshtls.sidecar")
 
 OnResult = Callable[[ConnectionResult], None]
 #: Takes a connection through its phases; raises how it ended, if not well.
-Phases = Callable[[Connection], Awaitable[None]]
+Serve = Callable[[Connection], Awaitable[None]]
 
 
 _T = TypeVar("_T")
@@ -103,7 +103,7 @@ class Reporter:
         if self.observed:
             self.tell(Opened(connection.live()), connection.sidecar)
 
-    async def carry(self, connection: Connection, phases: Phases) -> None:
+    async def run(self, connection: Connection, phases: Serve) -> None:
         """Take the connection through its phases in this task, report how it ended, and close its sockets."""
         task = connection.task = asyncio.current_task()
         error: BaseException | None = connection.ended_by  # before its task took a step

@@ -21,12 +21,12 @@ from meshtls.sidecar.health import Health
 from meshtls.sidecar.identity import NamedSource, end_after_withdrawal, follow_trust
 from meshtls.sidecar.inbound import Inbound
 from meshtls.sidecar.listener import Listener
-from meshtls.sidecar.listeners import Listeners, Surroundings
+from meshtls.sidecar.listeners import ListenerDeps, Listeners
 from meshtls.sidecar.outbound import Outbound
 from meshtls.sidecar.partings import Partings
 from meshtls.sidecar.reactor import Reactor, running_reactor
 from meshtls.sidecar.registry import Registry
-from meshtls.sidecar.reporter import OnResult, Phases, Reporter
+from meshtls.sidecar.reporter import OnResult, Reporter, Serve
 from meshtls.sidecar.runtime import Runtime
 from meshtls.sidecar.settings import Limits, Mode, SidecarConfig
 from meshtls.sidecar.sockets import abort
@@ -73,7 +73,7 @@ class Sidecar:
             memory=ReceiveMemory(config.limits.tunnel_memory),
         )
         self._tasks = asyncio.TaskGroup()
-        shared = Surroundings(
+        shared = ListenerDeps(
             name=config.name,
             shared=config.workers > 1,
             runtime=self.runtime,
@@ -84,7 +84,7 @@ class Sidecar:
         self.listeners = Listeners(shared)
         self._withdrawal: asyncio.Task[None] | None = None
         #: What goes on while the sidecar drains: the probes are answered, and trust may change.
-        self._until_stopped: list[asyncio.Task[None]] = []
+        self._drain_tasks: list[asyncio.Task[None]] = []
         self.state = SidecarState.NEW
 
     @property
@@ -112,9 +112,9 @@ class Sidecar:
         await self._tasks.__aenter__()
         self.listeners.serve()
         self._watch_withdrawal(config.limits)
-        self._until_stopped = [self._tasks.create_task(self._follow_trust())]
+        self._drain_tasks = [self._tasks.create_task(self._follow_trust())]
         if self.health:
-            self._until_stopped.append(self._tasks.create_task(self.health.accept_forever()))
+            self._drain_tasks.append(self._tasks.create_task(self.health.accept_forever()))
         self._step(SidecarStep.SERVE)
         return self
 
@@ -126,7 +126,7 @@ class Sidecar:
         finally:
             self.listeners.close_tunnels(EndedError(Outcome.DRAINED, "the sidecar is stopping"))
             await self.runtime.partings.over()
-            await _cancel_all(self._until_stopped)
+            await _cancel_all(self._drain_tasks)
             self.runtime.reporter.close(self.config.name)
             self._step(SidecarStep.STOP)
             await self._tasks.__aexit__(None, None, None)
@@ -172,7 +172,7 @@ class Sidecar:
         Raises ConfigError as ``apply`` does, and changes nothing then.
         """
         config, differing = in_force(self.config, wanted), summary(self.config, wanted)
-        return differing._replace(ended=self._go_on(view_of(config, self.view.generation + 1), config))
+        return differing._replace(ended=self._serve_view(view_of(config, self.view.generation + 1), config))
 
     def apply(self, view: MeshView) -> int:
         """Serve this view from now on: how many live connections were ended.
@@ -188,9 +188,9 @@ class Sidecar:
             raise RequestError(f"wanted a view newer than generation {self.view.generation}, got {view.generation}")
         if view.trust != self.view.trust:
             raise RequestError("wanted the trust of the view in use: another needs a restart")
-        return self._go_on(view, with_view(self.config, view))
+        return self._serve_view(view, with_view(self.config, view))
 
-    def _go_on(self, view: MeshView, config: SidecarConfig) -> int:
+    def _serve_view(self, view: MeshView, config: SidecarConfig) -> int:
         if self.state is not SidecarState.SERVING:
             raise ConfigError(f"{config.name}: no new configuration is taken: it is {self.state.name.lower()}")
         ended = self.listeners.apply(view, config)
@@ -250,10 +250,10 @@ class Sidecar:
         elif not handler.serve_without_task(connection):
             self._start(connection, handler.serve)
 
-    def _start(self, connection: Connection, phases: Phases) -> None:
+    def _start(self, connection: Connection, phases: Serve) -> None:
         inbound = connection.direction is Direction.INBOUND
         start = self.registry.start_unproven if inbound else self.registry.start
-        start(connection, partial(self.runtime.reporter.carry, phases=phases))
+        start(connection, partial(self.runtime.reporter.run, phases=phases))
 
 
 async def _cancel_all(tasks: list[asyncio.Task[None]]) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from meshtls.agent.attest.attestor import Attestor, Caller
-from meshtls.agent.attest.process import connector_runs
+from meshtls.agent.attest.process import peer_still_runs
 from meshtls.errors import AccessError
 from meshtls.rpc.peer_credentials import Credentials
 from tests.support.agent import agent_at, entry
@@ -126,7 +126,7 @@ async def test_a_process_that_ended_before_the_accept_has_no_identity(directory:
         await process.wait()
         accepted, _ = listener.accept()
     with accepted:
-        known_gone = not connector_runs(accepted)
+        known_gone = not peer_still_runs(accepted)
         assert known_gone or _kernel() < (6, 5)
         with pytest.raises(AccessError, match="its /proc directory can't be opened: No such file"):
             await Attestor().attest(Caller.of(accepted))

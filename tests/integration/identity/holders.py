@@ -19,7 +19,7 @@ from meshtls.agent.node.upstream import ServerAddress, ServerUpstream
 from meshtls.agent.upstream import EntryCsr, SigningResult
 from meshtls.ca.authority import Authority
 from meshtls.errors import LocalIdentityError
-from meshtls.identity.issuer import Issued, LocalIssuer
+from meshtls.identity.issuer import IssuedWithBundles, LocalIssuer
 from meshtls.identity.rotating import RotatingSource
 from meshtls.server.jwt_key import JwtKey
 from meshtls.server.own_svid import ServerIdentity
@@ -88,7 +88,7 @@ class FailingIssuer(LocalIssuer):
     def set_failing(self, failing: bool) -> None:
         self.failing = failing
 
-    async def issue(self, csr_der: bytes) -> Issued:
+    async def issue(self, csr_der: bytes) -> IssuedWithBundles:
         if self.failing:
             raise LocalIdentityError("no CA answers")
         return await super().issue(csr_der)

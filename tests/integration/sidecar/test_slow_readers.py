@@ -17,7 +17,7 @@ from meshtls.sidecar.tunnel.client import TunnelClient
 from meshtls.sidecar.tunnel.memory import ReceiveMemory
 from meshtls.sidecar.tunnel.session import Session
 from meshtls.sidecar.tunnel.stream_end import StreamEnd
-from meshtls.wire.http2.headers import Request
+from meshtls.wire.http2.headers import ConnectRequest
 from meshtls.wire.http2.settings import TunnelBounds
 from meshtls.wire.http2.streams import Stream
 from tests.integration.sidecar.mesh import as_a, as_b
@@ -71,7 +71,7 @@ class Serving(Session):
     app: socket.socket
     flow: Flow
 
-    def requested(self, stream: Stream, request: Request, ended: bool) -> None:
+    def requested(self, stream: Stream, request: ConnectRequest, ended: bool) -> None:
         end = self._streams[stream.number] = StreamEnd(self, stream, lambda *how: None, remembers=False)
         self.http.accept(stream)
         self.flow = Flow()

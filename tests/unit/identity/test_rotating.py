@@ -14,7 +14,7 @@ from cryptography import x509
 
 from meshtls.bundle import BundleSet, TrustBundle
 from meshtls.errors import ConfigError, LocalIdentityError, RequestError
-from meshtls.identity.issuer import Issued, Issuer, LocalIssuer
+from meshtls.identity.issuer import IssuedWithBundles, Issuer, LocalIssuer
 from meshtls.identity.rotating import RotatingSource
 from meshtls.observe.readiness import Readiness
 from meshtls.spiffeid import SpiffeId, TrustDomain
@@ -34,7 +34,7 @@ class SwitchedIssuer:
         self.bundles: BundleSet | None = None
         self.asked = 0
 
-    async def issue(self, csr_der: bytes) -> Issued:
+    async def issue(self, csr_der: bytes) -> IssuedWithBundles:
         self.asked += 1
         if self.error is not None:
             raise self.error
@@ -333,9 +333,9 @@ async def test_an_issuer_that_certifies_another_key_is_not_believed() -> None:
 
     class Stale:
         def __init__(self) -> None:
-            self.first: Issued | None = None
+            self.first: IssuedWithBundles | None = None
 
-        async def issue(self, csr_der: bytes) -> Issued:
+        async def issue(self, csr_der: bytes) -> IssuedWithBundles:
             self.first = self.first or await mesh.issuer.issue(csr_der)
             return self.first
 

@@ -60,7 +60,7 @@ def test_a_failure_is_reported_with_its_start_its_reason_and_the_next_attempt() 
 def test_a_refusal_that_time_does_not_mend_waits_for_the_whole_backoff(patient: bool, wait: float) -> None:
     state, now = schedule(20), NOW + timedelta(seconds=18)
     for _ in range(8):
-        state = state.failed(now, "refused", 0.0, patient=patient)
+        state = state.failed(now, "refused", 0.0, ignore_expiry=patient)
     assert state.due - now == timedelta(seconds=wait)
 
 

@@ -59,7 +59,7 @@ async def fails(connection: Connection) -> None:
 
 async def test_a_connection_that_is_ended_before_its_first_step_is_reported_and_closed(connection: Connection) -> None:
     registry, results = Registry(1), list[ConnectionResult]()
-    registry.start(connection, partial(Reporter(results.append, running_reactor().poller).carry, phases=forever))
+    registry.start(connection, partial(Reporter(results.append, running_reactor().poller).run, phases=forever))
     assert registry.full
     registry.end_all(Outcome.DRAINED, "stopping")
     await registry.emptied()
@@ -70,7 +70,7 @@ async def test_a_connection_that_is_ended_before_its_first_step_is_reported_and_
 
 async def test_the_first_end_of_a_connection_sets_its_outcome(connection: Connection) -> None:
     registry, results = Registry(1), list[ConnectionResult]()
-    registry.start(connection, partial(Reporter(results.append, running_reactor().poller).carry, phases=forever))
+    registry.start(connection, partial(Reporter(results.append, running_reactor().poller).run, phases=forever))
     await asyncio.sleep(0)
     assert connection.end(Outcome.POLICY_DENIED, "first")
     assert not connection.end(Outcome.DRAINED, "second")
@@ -84,7 +84,7 @@ async def test_an_unexpected_failure_is_reported_and_ends_no_other_connection(
     seen: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: seen.append(context))
     registry, results = Registry(2), list[ConnectionResult]()
-    registry.start(connection, partial(Reporter(results.append, running_reactor().poller).carry, phases=fails))
+    registry.start(connection, partial(Reporter(results.append, running_reactor().poller).run, phases=fails))
     await registry.emptied()
     assert [result.outcome for result in results] == [Outcome.INTERNAL_ERROR]
     assert [context["message"] for context in seen] == ["sidecar b: a connection failed"]
@@ -96,7 +96,7 @@ async def test_an_unproven_connection_gives_way_to_a_newer_one_and_does_not_coun
     registry, results = Registry(1, unproven=1), list[ConnectionResult]()
     with contextlib.ExitStack() as stack:
         first, second, third = (stack.enter_context(a_connection()) for _ in range(3))
-        run = partial(Reporter(results.append, running_reactor().poller).carry, phases=forever)
+        run = partial(Reporter(results.append, running_reactor().poller).run, phases=forever)
         registry.start_unproven(first, run)
         registry.start_unproven(second, run)
         assert not registry.full
@@ -132,9 +132,7 @@ async def test_a_connection_that_is_cancelled_while_its_peer_reads_the_alert_lea
             connection.dialled = other.opener
             raise EndedError(Outcome.RESET, "broken")
 
-        registry.start(
-            connection, partial(Reporter(lambda result: None, running_reactor().poller).carry, phases=refused)
-        )
+        registry.start(connection, partial(Reporter(lambda result: None, running_reactor().poller).run, phases=refused))
         await asyncio.sleep(0)
         connection.end(Outcome.DRAINED, "stopping")
         await registry.emptied()

@@ -16,7 +16,7 @@ from meshtls.agent.attest.digests import DEFAULT_SIZE_LIMIT, Digests, UnhashedEr
 from meshtls.agent.attest.facts import Facts, read_facts, started
 from meshtls.agent.attest.fair_threads import FairThreads
 from meshtls.agent.attest.proc_text import Owners, text_of
-from meshtls.agent.attest.process import ProcessDirectory, connector_runs
+from meshtls.agent.attest.process import ProcessDirectory, peer_still_runs
 from meshtls.errors import AccessError, RequestError
 from meshtls.logs import logger
 from meshtls.printable import printable
@@ -51,7 +51,7 @@ class Caller:
     def of(cls, connection: socket.socket) -> Caller:
         """The caller of this connection, which was accepted a moment ago."""
         caller = cls(credentials_of(connection))
-        if caller.process is not None and not connector_runs(connection):
+        if caller.process is not None and not peer_still_runs(connection):
             caller.close()
             caller.why_unknown = f"{caller}: it ended before it could be attested"
         return caller

@@ -18,7 +18,7 @@ from meshtls.agent.attest.proc_text import lines_of
 from meshtls.errors import AccessError
 from meshtls.rpc.peer_credentials import credentials_of
 
-__all__ = ["ProcessDirectory", "ProcessFiles", "connector_runs", "reopened"]
+__all__ = ["ProcessDirectory", "ProcessFiles", "peer_still_runs", "reopened"]
 
 # Of asm-generic/socket.h, from Linux 6.5 on; the socket module has no name for it.
 _SO_PEERPIDFD = 77
@@ -26,7 +26,7 @@ _SO_PEERPIDFD = 77
 _LONGEST = 2**20
 
 
-def connector_runs(connection: socket.socket) -> bool:
+def peer_still_runs(connection: socket.socket) -> bool:
     """Whether the process that connected still has its PID, by the kernel's pidfd of the peer.
 
     Called after the ``/proc`` directory was opened, this shows that the directory is that process's. True if the kernel

@@ -32,17 +32,17 @@ from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import TlsContexts
 from meshtls.tls.engine import TlsEngine
 from meshtls.wire.http2.frames import ProtocolError
-from meshtls.wire.http2.headers import Request
+from meshtls.wire.http2.headers import ConnectRequest
 from meshtls.wire.http2.streams import Stream
 from meshtls.wire.origin import forwarded_by
 
-__all__ = ["Admission", "InboundRoute"]
+__all__ = ["Admission", "AdmissionDeps"]
 
 _FORBIDDEN, _NOT_FOUND, _NOT_ALLOWED, _UNAVAILABLE = 403, 404, 405, 503
 
 
 @dataclass(frozen=True, slots=True)
-class InboundRoute:
+class AdmissionDeps:
     """What the tunnels into one inbound listener share."""
 
     config: InboundConfig
@@ -67,7 +67,7 @@ class Admission:
     """Of one tunnel. ``on_request`` answers each CONNECT; ``dials`` runs the dials that have to wait."""
 
     def __init__(
-        self, route: InboundRoute, tunnel: Connection, engine: TlsEngine, peer: VerifiedPeer, dials: asyncio.TaskGroup
+        self, route: AdmissionDeps, tunnel: Connection, engine: TlsEngine, peer: VerifiedPeer, dials: asyncio.TaskGroup
     ) -> None:
         self.server: TunnelServer
         self._route = route
@@ -82,10 +82,10 @@ class Admission:
         self._port = route.config.app.port
         self._names = _names(route.config, address_of(tunnel.opener))
 
-    def on_request(self, stream: Stream, request: Request, ended: bool) -> None:
+    def on_request(self, stream: Stream, request: ConnectRequest, ended: bool) -> None:
         connection = self._connection()
         connection.origin = request.origin
-        end = self.server.carry(stream, partial(self._done, connection))
+        end = self.server.new_stream_end(stream, partial(self._done, connection))
         registry = self._route.runtime.registry
         crowded = registry.full
         registry.enter(connection, end.break_off)
@@ -121,7 +121,7 @@ class Admission:
 
     # -- the verdict --
 
-    def _check(self, request: Request, now: datetime) -> None:
+    def _check(self, request: ConnectRequest, now: datetime) -> None:
         """Check method and authority, and that the peer's verification holds. Raises _RefusedError."""
         if request.method != b"CONNECT":
             wanted = f"wanted CONNECT through a tunnel, got {_shown(request.method)}"
@@ -171,7 +171,7 @@ class Admission:
     def _join(self, connection: Connection, end: StreamEnd, sock: socket.socket) -> None:
         if self._route.handover is not None:
             forwarded = forwarded_by(connection.origin, host_of(self._tunnel.remote))
-            self._route.handover.leave(sock.getsockname()[:2], forwarded)
+            self._route.handover.put(sock.getsockname()[:2], forwarded)
         connection.dialled = sock
         connection.step(ConnectionStep.RELAY)
         self.server.accept(end)

@@ -89,7 +89,7 @@ class TunnelClient(Session):
         late = now - self._answer_timeout
         if any(end.unanswered_since is not None and end.unanswered_since < late for end in self._streams.values()):
             self._give_up_on(late)
-        elif not self._streams and self._last < now - self._idle:
+        elif not self._streams and self._empty_since < now - self._idle:
             self.drain()
 
     def _give_up_on(self, late: float) -> None:

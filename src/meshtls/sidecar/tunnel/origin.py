@@ -45,7 +45,7 @@ class Handover:
     def __init__(self) -> None:
         self._left: OrderedDict[tuple[str, int], Origin] = OrderedDict()
 
-    def leave(self, address: tuple[str, int], origin: Origin) -> None:
+    def put(self, address: tuple[str, int], origin: Origin) -> None:
         """For the connection that comes from this address."""
         self._left[address] = origin
         self._left.move_to_end(address)

@@ -31,7 +31,7 @@ from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import TlsContexts
 from meshtls.wire.http2.settings import OPENED_STREAMS, TunnelBounds
 
-__all__ = ["OutboundRoute", "PoolState", "TunnelPool"]
+__all__ = ["PoolDeps", "PoolState", "TunnelPool"]
 
 #: Seconds for which a peer that chose no HTTP/2 is not asked again.
 _PLAIN_SECONDS = 60.0
@@ -40,7 +40,7 @@ _MOST_TRIES = 4
 
 
 @dataclass(frozen=True, slots=True)
-class OutboundRoute:
+class PoolDeps:
     """What a pool needs of its outbound listener.
 
     ``dial`` makes a TLS connection that offers HTTP/2, and ``relay`` carries an app's connection over one that is not
@@ -88,7 +88,7 @@ class PoolState(Enum):
 class TunnelPool:
     """``take`` is the quick way, without a task; ``carry`` waits for a tunnel, or makes one."""
 
-    def __init__(self, route: OutboundRoute) -> None:
+    def __init__(self, route: PoolDeps) -> None:
         self._route = route
         self._tunnels: list[_Tunnel] = []
         self._dialling: asyncio.Future[MeshtlsError | None] | None = None
@@ -121,7 +121,7 @@ class TunnelPool:
         while True:
             tunnel = self._with_room(self._route.runtime.clock.now())
             if tunnel is not None:
-                await self._ride_to_the_end(tunnel, connection)
+                await self._carry_on(tunnel, connection)
                 return True
             if self._is_plain():
                 return False
@@ -179,9 +179,9 @@ class TunnelPool:
         return tunnel.client.open(on_done, connection.origin)
 
     def _join(self, end: StreamEnd, connection: Connection) -> None:
-        unsent, connection.unsent = connection.unsent, b""
-        connection.flow.bytes_in -= len(unsent)  # the relay counts them again
-        app = PlainEnd(connection.opener, "the app", self._route.runtime.reactor.buffers, unsent, waited=not unsent)
+        replay, connection.replay = connection.replay, b""
+        connection.flow.bytes_in -= len(replay)  # the relay counts them again
+        app = PlainEnd(connection.opener, "the app", self._route.runtime.reactor.buffers, replay, waited=not replay)
         end.join(app, connection.flow, app_opened=True)
 
     def _done(self, tunnel: _Tunnel, connection: Connection, end: StreamEnd, error: Exception | None) -> None:
@@ -198,7 +198,7 @@ class TunnelPool:
         self._route.runtime.registry.leave(connection)
         self._route.runtime.reporter.report(connection, error)
 
-    async def _ride_to_the_end(self, tunnel: _Tunnel, connection: Connection) -> None:
+    async def _carry_on(self, tunnel: _Tunnel, connection: Connection) -> None:
         done: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
 
         def on_done(end: StreamEnd, error: Exception | None) -> None:
@@ -238,7 +238,7 @@ class TunnelPool:
         elif not tunnel.client.can_open:
             raise tunnel.failure or EndedError(Outcome.HANDSHAKE_FAILED, "the peer takes no streams on a new tunnel")
         else:
-            await self._ride_to_the_end(tunnel, connection)
+            await self._carry_on(tunnel, connection)
         return True
 
     def _tunnel(self, connection: Connection, dialled: Dialled) -> _Tunnel:
@@ -288,7 +288,7 @@ class TunnelPool:
 def _count_refusal(connection: Connection, error: StreamRefusedError) -> None:
     """Return where another stream may be opened for it, with the app's bytes of this one. Raises EndedError."""
     connection.refusals += 1
-    connection.unsent = error.unsent
+    connection.replay = error.replay
     if connection.refusals >= _MOST_TRIES:
         raise EndedError(error.outcome, f"{error}, the last of {connection.refusals} tunnels that were tried")
     connection.tunnel, connection.facts = False, None  # the next try may be without a tunnel

@@ -10,21 +10,21 @@ from meshtls.sidecar.tunnel.memory import ReceiveMemory
 from meshtls.sidecar.tunnel.session import OnEnd, Session
 from meshtls.sidecar.tunnel.stream_end import OnDone, StreamEnd
 from meshtls.wire.http2.frames import ProtocolError
-from meshtls.wire.http2.headers import Request
+from meshtls.wire.http2.headers import ConnectRequest
 from meshtls.wire.http2.settings import TunnelBounds
 from meshtls.wire.http2.streams import Stream
 
 __all__ = ["TunnelServer"]
 
-OnRequest = Callable[[Stream, Request, bool], None]
+OnRequest = Callable[[Stream, ConnectRequest, bool], None]
 OnRefused = Callable[[ProtocolError], None]
 #: A tunnel without streams is the client's to close: it knows best whether it is about to open one.
-_PATIENCE = 2
+_IDLE_FACTOR = 2
 
 
 class TunnelServer(Session):
-    """``on_request`` answers each CONNECT by ``carry`` and then ``accept`` or ``refuse``. ``on_refused`` is called
-    for each that HTTP/2 has refused already.
+    """``on_request`` answers each CONNECT by ``new_stream_end`` and then ``accept`` or ``refuse``. ``on_refused`` is
+    called for each that HTTP/2 has refused already.
     """
 
     def __init__(
@@ -46,10 +46,10 @@ class TunnelServer(Session):
     def refused(self, error: ProtocolError) -> None:
         self._on_refused(error)
 
-    def requested(self, stream: Stream, request: Request, ended: bool) -> None:
+    def requested(self, stream: Stream, request: ConnectRequest, ended: bool) -> None:
         self._on_request(stream, request, ended)
 
-    def carry(self, stream: Stream, on_done: OnDone) -> StreamEnd:
+    def new_stream_end(self, stream: Stream, on_done: OnDone) -> StreamEnd:
         """Take what arrives on the stream; it goes to the app once ``StreamEnd.join`` names it."""
         end = self._streams[stream.number] = StreamEnd(self, stream, on_done, remembers=False)
         return end
@@ -66,5 +66,5 @@ class TunnelServer(Session):
         end.lost(error)
 
     def tick(self, now: float) -> None:
-        if not self._streams and self._last < now - _PATIENCE * self._idle:
+        if not self._streams and self._empty_since < now - _IDLE_FACTOR * self._idle:
             self.drain()

@@ -23,7 +23,7 @@ from meshtls.sidecar.tunnel.stream_end import StreamEnd
 from meshtls.tls.engine import MAX_OWED
 from meshtls.wire.http2.connection import Http2Connection
 from meshtls.wire.http2.frames import HEADER_BYTES, ErrorCode, ProtocolError
-from meshtls.wire.http2.headers import Request
+from meshtls.wire.http2.headers import ConnectRequest
 from meshtls.wire.http2.settings import TunnelBounds
 from meshtls.wire.http2.streams import Stream
 
@@ -36,7 +36,7 @@ OnEnd = Callable[[Exception | None], None]
 _SMALL = 1 << 12
 _TICKS = 4
 #: Times the idle timeout after which a tunnel without streams is closed, whatever its peer still owes us.
-_LAST_PATIENCE = 3
+_FORCED_IDLE_FACTOR = 3
 #: Seconds for which a peer may keep its side open after we have ended ours.
 _LINGER_SECONDS = 30.0
 _DROPPED = 1 << 12
@@ -70,7 +70,7 @@ class Session:
         self._streams: dict[int, StreamEnd] = {}
         self._flush_is_scheduled = False
         self._lingers_until = 0.0
-        self._last = 0.0
+        self._empty_since = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._memory = memory
         self.now = reactor.loop.time
@@ -83,7 +83,7 @@ class Session:
 
     def start(self) -> None:
         """Send our preface, receive, and take in what came with the handshake."""
-        self._last = self.now()
+        self._empty_since = self.now()
         self._tick()
         self._guarded(self._begin)
 
@@ -146,7 +146,7 @@ class Session:
 
     def forget(self, end: StreamEnd) -> None:
         if self._streams.pop(end.stream.number, None) is not None and not self._streams:
-            self._last = self.now()
+            self._empty_since = self.now()
             if self.http.leaving:
                 self.flush_soon()
 
@@ -202,7 +202,7 @@ class Session:
         elif (one := self._streams.get(stream.number)) is not None:
             one.credited()
 
-    def requested(self, stream: Stream, request: Request, ended: bool) -> None:
+    def requested(self, stream: Stream, request: ConnectRequest, ended: bool) -> None:
         """A peer opened a stream: the server's to answer."""
 
     def refused(self, error: ProtocolError) -> None:
@@ -360,7 +360,7 @@ class Session:
 
     def _tick_while_used(self, now: float) -> None:
         self.tick(now)
-        if not self._streams and self._last < now - _LAST_PATIENCE * self._idle:
+        if not self._streams and self._empty_since < now - _FORCED_IDLE_FACTOR * self._idle:
             # Asked to go, it neither went nor let us go: a peer that reads nothing, or answers no PING.
             self.break_off(EndedError(Outcome.IDLE_TIMEOUT, "the tunnel had no streams, and its peer did not let go"))
 

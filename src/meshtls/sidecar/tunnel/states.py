@@ -11,7 +11,7 @@ __all__ = ["NEXT", "SessionState", "Step"]
 
 
 class SessionState(IntEnum):
-    """How far a tunnel's connection is from its end. While it is OPEN, ``ConnectionState`` says whether streams are
+    """How far a tunnel's connection is from its end. While it is OPEN, ``Http2State`` says whether streams are
     still opened and accepted.
 
     - OPEN: streams are carried.

@@ -34,12 +34,12 @@ OnDone = Callable[["StreamEnd", Exception | None], None]
 
 class StreamRefusedError(EndedError):
     """The peer refused this stream unprocessed (RFC 9113, section 8.7): it can be opened again elsewhere, with
-    ``unsent`` as the first bytes of the app.
+    ``replay`` as the first bytes of the app.
     """
 
-    def __init__(self, detail: str, unsent: bytes) -> None:
+    def __init__(self, detail: str, replay: bytes) -> None:
         super().__init__(Outcome.STREAM_REFUSED, detail)
-        self.unsent = unsent
+        self.replay = replay
 
 
 class Carrier(Protocol):

@@ -7,7 +7,7 @@ import asyncio
 from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import Connection, EndedError
 from meshtls.sidecar.ends import TlsEnd
-from meshtls.sidecar.tunnel.admission import Admission, InboundRoute
+from meshtls.sidecar.tunnel.admission import Admission, AdmissionDeps
 from meshtls.sidecar.tunnel.server import TunnelServer
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.engine import TlsEngine
@@ -19,7 +19,7 @@ __all__ = ["Tunnels"]
 class Tunnels:
     """The tunnels that peers have into one inbound listener."""
 
-    def __init__(self, route: InboundRoute) -> None:
+    def __init__(self, route: AdmissionDeps) -> None:
         self._route = route
         self.live: set[TunnelServer] = set()
         self._draining = False

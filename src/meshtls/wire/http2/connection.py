@@ -26,10 +26,10 @@ from meshtls.wire.http2.frames import (
     goaway_frame,
     unpadded,
 )
-from meshtls.wire.http2.headers import NO_TABLE, HeaderDecoder, Request, connect_block, status_block
+from meshtls.wire.http2.headers import NO_TABLE, ConnectRequest, HeaderDecoder, connect_block, status_block
 from meshtls.wire.http2.settings import DEFAULT_WINDOW, MAX_FRAME, MAX_WINDOW, PeerSettings, TunnelBounds, own_settings
-from meshtls.wire.http2.sink import MemoryPressure, Sink
-from meshtls.wire.http2.states import NEXT, ConnectionState, Expects, Shutdown
+from meshtls.wire.http2.sink import Http2Events, MemoryPressure
+from meshtls.wire.http2.states import NEXT, Expects, Http2State, Shutdown
 from meshtls.wire.http2.streams import Ended, RecentlyReset, Stream
 from meshtls.wire.origin import NOWHERE, Origin
 
@@ -48,7 +48,7 @@ _MAX_BLOCK, _MAX_CONTINUATIONS = 1 << 15, 16
 _PRIORITY_SIZE, _SMALLEST_GOAWAY, _PING_SIZE = 5, 8, 8
 _FIRST_FINAL = 200
 _NEVER = (*range(100), 101)  # 101 exists in HTTP/1.1 only (RFC 9113, section 8.6)
-_FRAME, _PREFACE, _LEAVING = Expects.FRAME, Expects.PREFACE, ConnectionState.LEAVING
+_FRAME, _PREFACE, _LEAVING = Expects.FRAME, Expects.PREFACE, Http2State.LEAVING
 _Payload = memoryview | bytes
 
 
@@ -62,12 +62,12 @@ class Http2Connection:
     - ``peer``: what the peer's SETTINGS say.
     """
 
-    def __init__(self, sink: Sink, bounds: TunnelBounds, memory: MemoryPressure, *, client: bool) -> None:
+    def __init__(self, sink: Http2Events, bounds: TunnelBounds, memory: MemoryPressure, *, client: bool) -> None:
         self.sink = sink
         self.bounds = bounds
         self.client = client
         self.peer = PeerSettings()
-        self.state = ConnectionState.OPEN
+        self.state = Http2State.OPEN
         self.expects = Expects.SETTINGS if client else Expects.PREFACE
         self.streams: dict[int, Stream] = {}
         #: The next stream is two above.
@@ -179,7 +179,7 @@ class Http2Connection:
         """Ask the peer to open no more streams. A server still accepts those that the peer opened before it received
         the GOAWAY (RFC 9113, section 6.8).
         """
-        if self.state is not ConnectionState.OPEN:
+        if self.state is not Http2State.OPEN:
             return
         if self.client:
             self._leave()
@@ -190,7 +190,7 @@ class Http2Connection:
 
     def close(self, code: ErrorCode, detail: str = "") -> None:
         """End the connection: queue GOAWAY with this code, and ``detail`` as its debug data."""
-        if self.state is not ConnectionState.CLOSED:
+        if self.state is not Http2State.CLOSED:
             self.state = NEXT[self.state][Shutdown.FORCED]
             self.outgoing += goaway_frame(code, self._last_accepted, detail)
 
@@ -314,7 +314,7 @@ class Http2Connection:
             stream.end(Ended.BY_PEER)
         self.sink.requested(stream, request, bool(ended))
 
-    def _new_request(self, number: int, block: bytes) -> Request:
+    def _new_request(self, number: int, block: bytes) -> ConnectRequest:
         """The new stream's request. Raises ProtocolError for the stream if it can't be admitted."""
         if self.leaving:
             full = "the tunnel is draining and takes no more streams"

@@ -19,7 +19,7 @@ from meshtls.wire.http2.frames import ErrorCode, ProtocolError
 from meshtls.wire.http2.settings import MAX_HEADER_LIST
 from meshtls.wire.origin import NOWHERE, Origin, origin_of
 
-__all__ = ["NO_TABLE", "HeaderDecoder", "Request", "connect_block", "plain_literals", "status_block"]
+__all__ = ["NO_TABLE", "ConnectRequest", "HeaderDecoder", "connect_block", "plain_literals", "status_block"]
 
 #: A dynamic table size update to 0 (RFC 7541, section 6.3).
 NO_TABLE = b"\x20"
@@ -40,7 +40,7 @@ _STATUS_DIGITS = 3
 _Field = tuple[bytes, bytes]
 
 
-class Request(NamedTuple):
+class ConnectRequest(NamedTuple):
     """What a peer asks for. ``authority`` is b"" if a request other than CONNECT has none; ``origin`` is the peer's
     claim about where the request comes from.
     """
@@ -95,7 +95,7 @@ class HeaderDecoder:
     def __init__(self) -> None:
         self._decoder = hpack.Decoder(max_header_list_size=MAX_HEADER_LIST)
 
-    def request(self, block: bytes, stream_id: int) -> Request:
+    def request(self, block: bytes, stream_id: int) -> ConnectRequest:
         """Raises ProtocolError: of the connection if the block is no HPACK, of the stream if it is malformed."""
         fields = plain_literals(block) or self._decoded(block)
         pseudo, plain = _checked(fields, stream_id, _REQUEST_FIELDS)
@@ -177,13 +177,13 @@ def plain_literals(block: bytes) -> list[_Field] | None:
     return fields if at == end else None
 
 
-def _request(fields: dict[bytes, bytes], stream_id: int, origin: Origin) -> Request:
+def _request(fields: dict[bytes, bytes], stream_id: int, origin: Origin) -> ConnectRequest:
     connect = fields.get(b":method") == b"CONNECT"
     wanted = {b":method", b":authority"} if connect else {b":method", b":scheme", b":path"}
     optional = set() if connect else {b":authority"}
     if not wanted <= fields.keys() <= wanted | optional or not all(fields[name] for name in wanted):
         raise _malformed(stream_id, f"wanted a request with {_words(wanted)}, got {_words(fields)}")
-    return Request(fields[b":method"], fields.get(b":authority", b""), origin)
+    return ConnectRequest(fields[b":method"], fields.get(b":authority", b""), origin)
 
 
 def _check_field(name: bytes, value: bytes, stream_id: int) -> None:

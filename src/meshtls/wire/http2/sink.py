@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import Protocol
 
 from meshtls.wire.http2.frames import ErrorCode, ProtocolError
-from meshtls.wire.http2.headers import Request
+from meshtls.wire.http2.headers import ConnectRequest
 from meshtls.wire.http2.streams import Stream
 
-__all__ = ["MemoryPressure", "Sink"]
+__all__ = ["Http2Events", "MemoryPressure"]
 
 
-class Sink(Protocol):
+class Http2Events(Protocol):
     """Called within ``feed``, in the order of arrival. A call may send on the connection, but must not feed it.
 
     Calls rather than event objects: to make, keep and dispatch objects costs a third of what a small frame costs.
     """
 
-    def requested(self, stream: Stream, request: Request, ended: bool) -> None:
+    def requested(self, stream: Stream, request: ConnectRequest, ended: bool) -> None:
         """A client opened a stream. ``ended``: it has nothing to send."""
 
     def refused(self, error: ProtocolError) -> None:

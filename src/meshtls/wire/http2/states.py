@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-__all__ = ["NEXT", "ConnectionState", "Expects", "Shutdown"]
+__all__ = ["NEXT", "Expects", "Http2State", "Shutdown"]
 
 
-class ConnectionState(IntEnum):
+class Http2State(IntEnum):
     """How far the connection is from its end (RFC 9113, section 6.8).
 
     - OPEN: streams are opened, or accepted.
@@ -39,21 +39,21 @@ class Shutdown(IntEnum):
 
 #: A step that is not here can't be taken. The last frames of the receive in which a connection was closed may still be
 #: a GOAWAY.
-NEXT: dict[ConnectionState, dict[Shutdown, ConnectionState]] = {
-    ConnectionState.OPEN: {
-        Shutdown.ANNOUNCED: ConnectionState.DRAINING,
-        Shutdown.BEGUN: ConnectionState.LEAVING,
-        Shutdown.FORCED: ConnectionState.CLOSED,
+NEXT: dict[Http2State, dict[Shutdown, Http2State]] = {
+    Http2State.OPEN: {
+        Shutdown.ANNOUNCED: Http2State.DRAINING,
+        Shutdown.BEGUN: Http2State.LEAVING,
+        Shutdown.FORCED: Http2State.CLOSED,
     },
-    ConnectionState.DRAINING: {
-        Shutdown.BEGUN: ConnectionState.LEAVING,
-        Shutdown.FORCED: ConnectionState.CLOSED,
+    Http2State.DRAINING: {
+        Shutdown.BEGUN: Http2State.LEAVING,
+        Shutdown.FORCED: Http2State.CLOSED,
     },
-    ConnectionState.LEAVING: {
-        Shutdown.BEGUN: ConnectionState.LEAVING,
-        Shutdown.FORCED: ConnectionState.CLOSED,
+    Http2State.LEAVING: {
+        Shutdown.BEGUN: Http2State.LEAVING,
+        Shutdown.FORCED: Http2State.CLOSED,
     },
-    ConnectionState.CLOSED: {Shutdown.BEGUN: ConnectionState.CLOSED},
+    Http2State.CLOSED: {Shutdown.BEGUN: Http2State.CLOSED},
 }
 
 

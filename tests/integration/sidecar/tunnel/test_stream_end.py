@@ -18,7 +18,7 @@ from meshtls.sidecar.tunnel.session import Session
 from meshtls.sidecar.tunnel.stream_end import StreamEnd
 from meshtls.tls.engine import TlsEngine
 from meshtls.wire.http2.frames import ErrorCode
-from meshtls.wire.http2.headers import Request
+from meshtls.wire.http2.headers import ConnectRequest
 from meshtls.wire.http2.settings import TunnelBounds
 from meshtls.wire.http2.streams import Stream
 from tests.integration.sidecar.mesh import as_a, as_b
@@ -43,7 +43,7 @@ class Server(Session):
     end: StreamEnd | None = None
     ended: list[Exception | None]
 
-    def requested(self, stream: Stream, request: Request, ended: bool) -> None:
+    def requested(self, stream: Stream, request: ConnectRequest, ended: bool) -> None:
         self.ended = []
         self.end = self._streams[stream.number] = StreamEnd(
             self, stream, lambda _, error: self.ended.append(error), remembers=False

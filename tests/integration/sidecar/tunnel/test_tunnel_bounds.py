@@ -100,7 +100,7 @@ async def test_a_tunnel_whose_peers_certificate_has_ended_takes_no_new_stream(se
 async def test_one_side_s_idle_timeout_is_enough_to_release_a_tunnel_without_streams(
     caller: float, called: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "_LAST_PATIENCE", 10**6)  # nobody is cut off: it is let go of
+    monkeypatch.setattr(session, "_FORCED_IDLE_FACTOR", 10**6)  # nobody is cut off: it is let go of
     async with (
         an_app() as app,
         side_b(app.address, tunnel=True, limits=Limits(idle_timeout=called)) as b,

@@ -32,7 +32,7 @@ def test_the_baggage_is_what_istio_reads_of_a_source(workload: Workload, spiffe_
 def test_an_origin_is_taken_once_and_at_most_1024_are_kept() -> None:
     handover = Handover()
     for port in range(2000):
-        handover.leave(("127.0.0.1", port), Origin(baggage=b"%d" % port))
+        handover.put(("127.0.0.1", port), Origin(baggage=b"%d" % port))
     assert repr(handover) == "<Handover [1024 left]>"
     assert handover.take(("127.0.0.1", 1999)) == Origin(baggage=b"1999")
     assert handover.take(("127.0.0.1", 1999)) == handover.take(("127.0.0.1", 0)) == NOWHERE

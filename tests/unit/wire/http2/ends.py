@@ -10,9 +10,9 @@ import pytest
 from meshtls.sidecar.tunnel.memory import ReceiveMemory
 from meshtls.wire.http2.connection import Http2Connection
 from meshtls.wire.http2.frames import PREFACE, ErrorCode, Kind, ProtocolError, frame
-from meshtls.wire.http2.headers import NO_TABLE, Request, connect_block
+from meshtls.wire.http2.headers import NO_TABLE, ConnectRequest, connect_block
 from meshtls.wire.http2.settings import TunnelBounds, own_settings
-from meshtls.wire.http2.states import ConnectionState, Expects
+from meshtls.wire.http2.states import Expects, Http2State
 from meshtls.wire.http2.streams import Stream
 
 #: Small enough for tests to reach.
@@ -35,7 +35,7 @@ class Heard:
     rooms: int = 0
     http: Http2Connection | None = None
 
-    def requested(self, stream: Stream, request: Request, ended: bool) -> None:
+    def requested(self, stream: Stream, request: ConnectRequest, ended: bool) -> None:
         self.events.append(("requested", stream.number, request.method, request.authority, ended))
 
     def refused(self, error: ProtocolError) -> None:
@@ -85,7 +85,7 @@ class Side:
     def sends(self, stream: Stream, data: bytes) -> None:
         self.http.outgoing += self.http.data_header(stream, len(data)) + data
 
-    def state(self) -> tuple[ConnectionState, Expects]:
+    def state(self) -> tuple[Http2State, Expects]:
         """The connection's states."""
         return self.http.state, self.http.expects
 

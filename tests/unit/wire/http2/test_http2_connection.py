@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from meshtls.wire.http2.frames import ACK, HIGHEST_STREAM, PREFACE, ErrorCode, Kind, ProtocolError, frame
 from meshtls.wire.http2.settings import TunnelBounds
-from meshtls.wire.http2.states import ConnectionState
+from meshtls.wire.http2.states import Http2State
 from tests.unit.wire.http2.ends import (
     BOUNDS,
     HERE,
@@ -215,7 +215,7 @@ def test_a_server_that_drains_says_so_twice_and_takes_what_crosses_the_first() -
     client, server = connected()
     server.http.drain()
     server.http.drain()
-    assert server.state()[0] is ConnectionState.DRAINING
+    assert server.state()[0] is Http2State.DRAINING
     first = server.says()
     assert [kind for kind, _, _, _ in frames_of(first)] == [Kind.GOAWAY, Kind.PING]
     assert first[9:13] == HIGHEST_STREAM.to_bytes(4, "big")
@@ -225,7 +225,7 @@ def test_a_server_that_drains_says_so_twice_and_takes_what_crosses_the_first() -
     client.hears(first)
     assert not client.http.can_open
     server.hears(client.says())
-    assert server.state()[0] is ConnectionState.LEAVING
+    assert server.state()[0] is Http2State.LEAVING
     assert frames_of(server.says()) == [(Kind.GOAWAY, 0, 0, (3).to_bytes(4, "big") + bytes(4))]
     server.hears(headers(5))
     assert frames_of(server.says())[-1] == (Kind.RST_STREAM, 0, 5, ErrorCode.REFUSED_STREAM.to_bytes(4, "big"))
@@ -258,7 +258,7 @@ def test_a_client_that_drains_opens_nothing_more() -> None:
     client.http.drain()
     assert not client.http.can_open
     exchange(client, server)
-    assert client.http.state is server.http.state is ConnectionState.LEAVING
+    assert client.http.state is server.http.state is Http2State.LEAVING
 
 
 def test_a_client_opens_no_more_streams_than_the_server_allows() -> None:

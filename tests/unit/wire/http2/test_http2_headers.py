@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from meshtls.wire.http2.frames import ProtocolError
 from meshtls.wire.http2.headers import (
     NO_TABLE,
+    ConnectRequest,
     HeaderDecoder,
-    Request,
     connect_block,
     plain_literals,
     status_block,
@@ -27,7 +27,7 @@ AUTHORITIES = st.from_regex(r"[a-z0-9.-]{1,250}:[0-9]{1,5}", fullmatch=True).map
 def test_our_connect_is_read_by_another_hpack_and_by_ours(authority: bytes) -> None:
     fields = hpack.Decoder().decode(connect_block(authority), raw=True)
     assert list(fields) == [(b":method", b"CONNECT"), (b":authority", authority)]
-    assert HeaderDecoder().request(connect_block(authority), 1) == Request(b"CONNECT", authority)
+    assert HeaderDecoder().request(connect_block(authority), 1) == ConnectRequest(b"CONNECT", authority)
 
 
 @given(AUTHORITIES, st.integers(0, 4000), st.integers(0, 1000))
@@ -37,7 +37,7 @@ def test_our_connect_with_an_origin_is_read_by_another_hpack_and_by_ours(authori
     wanted = [(b"baggage", origin.baggage), (b"forwarded", origin.forwarded), (b"traceparent", origin.traceparent)]
     fields = list(hpack.Decoder().decode(block, raw=True))
     assert fields[2:] == [one for one in wanted if one[1]]
-    assert HeaderDecoder().request(block, 1) == Request(b"CONNECT", authority, origin)
+    assert HeaderDecoder().request(block, 1) == ConnectRequest(b"CONNECT", authority, origin)
 
 
 @given(st.binary(max_size=200))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from meshtls.wire.http2.frames import PREFACE, ErrorCode, Kind, ProtocolError, frame
-from meshtls.wire.http2.states import NEXT, ConnectionState, Expects, Shutdown
+from meshtls.wire.http2.states import NEXT, Expects, Http2State, Shutdown
 from tests.unit.wire.http2.ends import CONNECT, SETTINGS, Side, a_client, a_server, connected, goaway, headers
 
-OPEN, DRAINING, LEAVING, CLOSED = ConnectionState
+OPEN, DRAINING, LEAVING, CLOSED = Http2State
 ANNOUNCED, BEGUN, FORCED = Shutdown
 
 #: RFC 9113, section 6.8: a first GOAWAY, the final one, and one that says why the connection ends.
@@ -29,10 +29,10 @@ TABLE = {
 
 
 def test_the_table_has_exactly_these_transitions() -> None:
-    assert {(state, step): NEXT[state].get(step) for state in ConnectionState for step in Shutdown} == TABLE
+    assert {(state, step): NEXT[state].get(step) for state in Http2State for step in Shutdown} == TABLE
 
 
-def reached(state: ConnectionState, *, client: bool) -> Side:
+def reached(state: Http2State, *, client: bool) -> Side:
     """A side in this state."""
     side = a_client(0) if client else a_server()
     if state is DRAINING:
@@ -46,8 +46,8 @@ def reached(state: ConnectionState, *, client: bool) -> Side:
     return side
 
 
-@pytest.mark.parametrize("state", ConnectionState)
-def test_a_server_drains_once_and_only_while_it_is_open(state: ConnectionState) -> None:
+@pytest.mark.parametrize("state", Http2State)
+def test_a_server_drains_once_and_only_while_it_is_open(state: Http2State) -> None:
     server = reached(state, client=False)
     server.http.drain()
     assert server.http.state is (DRAINING if state is OPEN else state)
@@ -55,7 +55,7 @@ def test_a_server_drains_once_and_only_while_it_is_open(state: ConnectionState) 
 
 
 @pytest.mark.parametrize("state", [OPEN, LEAVING, CLOSED])
-def test_a_client_that_drains_leaves_at_once(state: ConnectionState) -> None:
+def test_a_client_that_drains_leaves_at_once(state: Http2State) -> None:
     client = reached(state, client=True)
     client.http.drain()
     assert client.http.state is (LEAVING if state is OPEN else state)
@@ -63,7 +63,7 @@ def test_a_client_that_drains_leaves_at_once(state: ConnectionState) -> None:
 
 
 @pytest.mark.parametrize("state", [OPEN, DRAINING, LEAVING])
-def test_a_broken_rule_closes_a_connection_in_each_state(state: ConnectionState) -> None:
+def test_a_broken_rule_closes_a_connection_in_each_state(state: Http2State) -> None:
     server = reached(state, client=False)
     with pytest.raises(ProtocolError):
         server.hears(frame(Kind.PING, 0, 1, bytes(8)))
@@ -85,12 +85,12 @@ def test_a_goaway_behind_what_closed_the_connection_is_no_error() -> None:
 
 
 @pytest.mark.parametrize(("state", "opens"), [(OPEN, True), (LEAVING, False), (CLOSED, False)])
-def test_a_client_opens_streams_while_its_connection_is_open(state: ConnectionState, opens: bool) -> None:
+def test_a_client_opens_streams_while_its_connection_is_open(state: Http2State, opens: bool) -> None:
     assert reached(state, client=True).http.can_open is opens
 
 
 @pytest.mark.parametrize(("state", "accepts"), [(OPEN, True), (DRAINING, True), (LEAVING, False)])
-def test_a_server_accepts_streams_until_it_leaves(state: ConnectionState, accepts: bool) -> None:
+def test_a_server_accepts_streams_until_it_leaves(state: Http2State, accepts: bool) -> None:
     server = reached(state, client=False)
     server.hears(headers(1))
     assert (1 in server.http.streams) is accepts
