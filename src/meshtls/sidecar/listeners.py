@@ -204,7 +204,7 @@ class Listeners:
         else:
             binding.gate.replace(authorize_id(route.peer))
             why = f"peer {handler.config.peer} is not allowed any more: this outbound's peer is {route.peer} now"
-            streams = [one for one in self._shared.runtime.registry.of(binding.gate) if one.tunnel]
+            streams = [one for one in self._shared.runtime.registry.of(binding.gate) if one.is_stream]
             ended = sum(one.end(Outcome.POLICY_DENIED, why) for one in streams)
             handler.close(EndedError(Outcome.POLICY_DENIED, why))  # tunnels without streams
             return ended

@@ -291,5 +291,5 @@ def _count_refusal(connection: Connection, error: StreamRefusedError) -> None:
     connection.replay = error.replay
     if connection.refusals >= _MOST_TRIES:
         raise EndedError(error.outcome, f"{error}, the last of {connection.refusals} tunnels that were tried")
-    connection.tunnel, connection.facts = False, None  # the next try may be without a tunnel
+    connection.is_stream, connection.facts = False, None  # the next try may be without a tunnel
     connection.step(ConnectionStep.RETRY)
