@@ -11,7 +11,9 @@ __all__ = ["Decision", "NearMiss", "PolicyVerdict"]
 
 
 class PolicyVerdict(Enum):
-    """NEEDS_HTTP: the policy can only decide on an HTTP request. Where none is read, that is a denial."""
+    """NEEDS_HTTP: the policy can only decide on an HTTP request. Where none is read, that is a denial. It is for the
+    policy engine; no authorizer of ours returns it yet.
+    """
 
     ALLOW = "allow"
     DENY = "deny"
@@ -19,7 +21,9 @@ class PolicyVerdict(Enum):
 
 
 class NearMiss(NamedTuple):
-    """The rule that came nearest to allowing a request, and its first clause that did not match."""
+    """The rule that came nearest to allowing a request, and its first clause that did not match. For the policy engine;
+    nothing makes one yet.
+    """
 
     policy: str
     rule: str
@@ -35,7 +39,8 @@ class Decision:
     only where it allows.
 
     ``policy``, ``rule`` and ``clause`` name what decided, where a policy with rules did; ``nearest`` is the rule that
-    missed by least, of a denial because no rule allows. Each is None where it does not apply.
+    missed by least, of a denial because no rule allows. Each is None where it does not apply. They are for the policy
+    engine; no authorizer of ours sets them yet.
     """
 
     verdict: PolicyVerdict

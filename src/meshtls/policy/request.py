@@ -12,7 +12,8 @@ __all__ = ["HttpRequest", "Request"]
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """An HTTP request's head, as it will be written to the app (RFC 9110, sections 6.2 and 6.3).
+    """An HTTP request's head, as it will be written to the app (RFC 9110, sections 6.2 and 6.3). For the policy engine;
+    nothing makes or evaluates one yet.
 
     ``host`` is the Host field or ``:authority``, with its port if it was sent. ``path`` includes the query. ``headers``
     are in the order of their arrival, with names in lower case.
@@ -26,14 +27,15 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The facts that a policy may ask for. A tunnel's streams share one.
+    """The facts that a policy may ask for. A tunnel's streams share one. ``Gate.judge`` evaluates ``peer``,
+    ``destination`` and ``port``; the other three are for the policy engine, and nothing evaluates them yet.
 
     - ``peer``: the other side with the identity that it proved; None for plaintext, which proves none.
     - ``destination``, ``port``: this side's ID, and its app's port; no port where we call.
-    - ``source_ip``: the address that the connection came from, as text; None where we call.
+    - ``source_ip``: the address that the connection came from, as text; None where we call. Not evaluated yet.
     - ``sni``: the server name that a client asked for in its ClientHello (RFC 6066, section 3), which is the client's
-      claim. None where it named none, for plaintext, and where we call.
-    - ``http``: None where no HTTP request is read.
+      claim. None where it named none, for plaintext, and where we call. Not evaluated yet.
+    - ``http``: None where no HTTP request is read, which is everywhere so far. Not evaluated yet.
     """
 
     peer: VerifiedPeer | None

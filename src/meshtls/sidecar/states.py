@@ -26,10 +26,10 @@ class ConnectionState(IntEnum):
     - ACCEPTED: it waits for its task, for a slot, or for a tunnel.
     - DETECTING: its first bytes are to show whether it speaks TLS.
     - HANDSHAKING: TLS, with the peer.
-    - ADMITTED: the peer is verified and authorized, or its plaintext is allowed; the app is dialled.
+    - ADMITTED: the peer is verified and authorized, or its plaintext is allowed. Inbound, the app is dialled next.
     - RELAYING: bytes move. For a tunnel itself: it takes streams.
     - PARTING: it is refused, and the peer has still to read why.
-    - ENDED: it is reported, and its sockets are closed.
+    - ENDED: it is reported. Its sockets are closed, but for one that lingers until the peer has read an alert.
     """
 
     ACCEPTED = 0

@@ -131,7 +131,10 @@ class Admission:
         self._check_current(now)
 
     def _check_current(self, now: datetime) -> None:
-        """Verify the peer again, and drain the tunnel, if trust has changed or its chain has ended since."""
+        """Drain the tunnel and verify the peer again if there is a newer snapshot or its chain has expired.
+
+        A snapshot is newer with each change of trust and with each rotation of our own SVID.
+        """
         try:
             context = self._route.contexts.current()
             if context.snapshot is not self._verified_under or now > self._expires:

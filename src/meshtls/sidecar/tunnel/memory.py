@@ -1,4 +1,4 @@
-"""What all tunnels of a sidecar keep of what came and the apps have not taken yet, bounded in sum. Pure.
+"""The bytes that all tunnels of a sidecar have received and the apps have not taken yet, bounded in total.
 
 A window is a promise that is mostly not used up, so more is promised than could be kept. What counts is what is kept.
 Above half of the bound a tunnel returns its connection's window only for what its apps have taken, and its peer has
