@@ -104,7 +104,7 @@ class CallerViews:
         Raises GRPCError: PERMISSION_DENIED, or UNAVAILABLE if this machine has no thread left for the lookups.
         """
         try:
-            # The entries may change at each await, and there is none between this check and ``view_for``.
+            # Entries change only during an await. If no digest is wanted, none follows this check before ``judge``.
             return await self._attestor.attest(caller, self.identities.cache.entries.digest_could_match)
         except LocalIdentityError as error:
             self._log.warning(

@@ -138,15 +138,15 @@ class Connection:
     facts: TlsFacts | None = None
     #: Where it is listed while its peer has proven nothing yet.
     unproven: Unproven[Connection] | None = None
-    #: What it came through, also where that is configured anew.
+    #: Its listener's gate, which outlives reconfiguration.
     gate: Gate | None = None
     #: It was allowed, whatever came then.
     admitted: bool = False
     #: It counts against the limit of connections.
     counted: bool = False
-    #: It is a tunnel itself, and its streams are reported one by one: only a refusal of all of it is worth a word.
+    #: It is a tunnel, and its streams are reported one by one: it is reported itself only if its outcome is not allowed.
     is_tunnel: bool = False
-    #: What a tunnel's peer refused unseen of the opener's bytes, to be sent first elsewhere, and how often that was.
+    #: The opener's bytes to resend after a refused stream, and the number of refusals.
     replay: bytes = b""
     refusals: int = 0
     #: What its CONNECT says of where it comes from: ours where we call, and the peer's claim where we are called.
@@ -190,7 +190,7 @@ class Connection:
             self.events.tell(PhaseEnded(self.number, name, ms), self.sidecar)
 
     def admit(self, gate: Gate, request: Request, trust: Trust | None = None) -> None:
-        """Register what is to be judged and only then judge it, so that no change of policy or trust slips in between.
+        """Register the request and only then judge it, so that no change of policy or trust slips in between.
 
         ``trust`` is what ``request.peer`` was verified by. Raises PeerError: NotAuthorizedError by the policy, and what
         ``check_trust`` raises where the trust has changed since the handshake.

@@ -284,7 +284,7 @@ class TlsEnd(_Socket):
         self._answer()
 
     def _forget_session(self) -> None:
-        """Where nothing was heard at the end: a server that refuses whom it lets resume is not to be asked so again."""
+        """Only if the server sent no data: it may accept the resumption and then refuse us, each time again."""
         if not self._heard:
             self._engine.forget_session()
 
@@ -295,7 +295,7 @@ class TlsEnd(_Socket):
             self.owed += len(answer)
 
     def parting(self) -> Parting:
-        """To be told to the peer to the end, rather than closed with a reset over what it still sends."""
+        """The socket, to be closed with a linger: a reset over what the peer still sends would overtake the alert."""
         return Parting(self.sock, bytes(self._rest))
 
     def _broken(self, error: HandshakeError) -> EndedError:

@@ -1,5 +1,5 @@
-"""Who may come through a listener. A gate is shared by all that was ever configured behind its listener, so that a
-change of policy reaches connections of an older configuration, too.
+"""Who may come through a listener. A gate lives as long as its listener, across reconfigurations, so that a change of
+policy also reaches connections of an older configuration.
 
 The sidecar authorizes here, and once: each connection and each stream of a tunnel, plaintext included, when it is
 registered (``Connection.admit``). What TLS asks within a handshake, the ``precheck``, can only refuse.

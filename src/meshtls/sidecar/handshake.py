@@ -62,7 +62,7 @@ async def first_bytes(sock: socket.socket, so_far: bytearray, poller: Poller) ->
 
 
 def first_bytes_now(sock: socket.socket, so_far: bytearray) -> FirstBytes | None:
-    """The same, of what has arrived already: mostly a client's first packet is there. None if that is too little."""
+    """As ``first_bytes``, without waiting: the first packet has mostly arrived. None if more bytes are needed."""
     while (shown := first_bytes_of(bytes(so_far[:2]))) is FirstBytes.UNDECIDED:
         try:
             data = sock.recv(CHUNK)
@@ -98,7 +98,7 @@ async def server_handshake(
             )
         engine.feed(bytes(so_far))
         connection.reach(Stage.QUEUED)
-        # A peer that is a sidecar has given us up after as much time.
+        # A peer that is a sidecar gives up after the same time.
         await peer_timeout.begin(limits.handshakes, QueueDeadline.of(limits.handshake_timeout))
         connection.reach(Stage.HANDSHAKE)
         peer = _step(engine, sock)
@@ -145,7 +145,7 @@ async def client_handshake(
 
 
 def tell_no_identity(connection: Connection) -> None:
-    """Send the alert that needs no keys, where there is no certificate to shake hands with."""
+    """Send internal_error in plaintext: without an SVID there is no handshake."""
     _send_now(connection.opener, INTERNAL_ERROR_ALERT)
     connection.part(connection.opener)
 
@@ -201,14 +201,14 @@ def _step(engine: TlsEngine, sock: socket.socket) -> VerifiedPeer | None:
 async def _handshake(
     connection: Connection, sock: socket.socket, timeout: float, reactor: Reactor
 ) -> AsyncIterator[PeerTimeout]:
-    """The phase, timed and bounded. Every failure of it leaves as a PeerError, and a refused peer reads why."""
+    """The phase, timed and bounded. Raises PeerError, and EndedError from the queue; a refused peer gets an alert."""
     connection.step(ConnectionStep.HANDSHAKE)
     try:
         with connection.phase("handshake"):
             async with PeerTimeout(timeout, reactor.scheduler) as peer_timeout:
                 yield peer_timeout
     except TimeoutError as error:
-        await reactor.scheduler.resume()  # those of a storm time out in the same moment, and each alert is a step
+        await reactor.scheduler.resume()  # handshakes of a burst time out together, and each alert costs a step
         if connection.engine is not None:
             connection.engine.queue_fatal_alert()
             _send_now(sock, connection.engine.outgoing())

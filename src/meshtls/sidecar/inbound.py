@@ -74,7 +74,7 @@ class Inbound:
         self.tunnels = Tunnels(AdmissionDeps(config, limits, self._contexts, gate, runtime, handover))
 
     def serve_without_task(self, connection: Connection) -> bool:
-        """No connection of a peer's can do without a task."""
+        """Always False: an inbound connection needs a task."""
         return False
 
     async def serve(self, connection: Connection) -> None:
@@ -131,7 +131,7 @@ class Inbound:
                         return wire
                     if _has_spoken(app) or (not judged and _has_spoken(client)):
                         return FirstBytes.PLAINTEXT
-                    if so_far:  # a record's first byte: whoever means TLS has sent the others by now
+                    if so_far:  # a record's first byte: a TLS client sends the rest of the record at once
                         deadline.reschedule(asyncio.get_running_loop().time() + limits.handshake_timeout)
                     await either_readable(client, app, self._reactor.poller)
         except TimeoutError as error:
@@ -151,7 +151,7 @@ class Inbound:
 
     async def _serve_tunnel(self, connection: Connection, engine: TlsEngine, peer: VerifiedPeer) -> None:
         if connection.dialled is not None:
-            abort(connection.dialled, self._reactor.poller)  # in the name of a client that might not have spoken TLS
+            abort(connection.dialled, self._reactor.poller)  # dialled before we knew that the client speaks TLS
             connection.dialled = None
         connection.reach(Stage.SESSION)
         connection.step(ConnectionStep.RELAY)

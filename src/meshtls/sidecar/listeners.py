@@ -255,5 +255,5 @@ class Listeners:
 
 
 def _is_gateway(routes: Routes) -> list[bool]:
-    """Of each inbound route: its app is a way out of this sidecar."""
+    """For each inbound route: whether its app is an outbound listener of this sidecar."""
     return [any(leads_back(route.app, way.listen) for way in routes.outbound) for route in routes.inbound]

@@ -31,7 +31,7 @@ from meshtls.wire.origin import NOWHERE, Origin, forwarded_by, new_traceparent
 
 __all__ = ["HandshakeSlots", "Outbound"]
 
-#: More than the far side gets done in a tenth of a second or two, and more than this one in a round trip.
+#: More than the far side completes in 0.2 s, and more than this side does in a round trip.
 _UNDER_WAY = 128
 
 
@@ -111,7 +111,7 @@ class Outbound:
             await self._relay(connection, self._warm(connection) or await self._dial(self._contexts, connection))
 
     def _warm(self, connection: Connection) -> Dialled | None:
-        """A connection that was made ahead. What ``admit`` is asked of a new one is asked of it, too."""
+        """A connection that was made ahead; it is admitted like a new one. None where there is none."""
         taken = None if self.warm is None else self.warm.take()
         if taken is not None:
             connection.dialled, connection.engine, peer = taken

@@ -81,7 +81,7 @@ class Registry:
             self._count(connection)
 
     def leave(self, connection: Connection) -> None:
-        connection.break_off = None  # the stream knows its connection: a circle would be the garbage collector's work
+        connection.break_off = None  # break the reference cycle with the stream, or it waits for the garbage collector
         self._live.discard(connection)
         self.unproven.leave(connection)
         if connection.counted:

@@ -96,7 +96,7 @@ class Relay:
         if self.over:
             return
         self.over = True
-        # Without the pumps there is no circle of objects, which would be the garbage collector's work.
+        # Break the reference cycle of relay and pumps: it would stay until the garbage collector runs.
         pumps, self._pumps = self._pumps, ()
         for pump in pumps:
             pump.twin = None
@@ -107,7 +107,7 @@ class Relay:
 class _Pump:
     """One direction; ``twin`` is the other, whose sink is this one's source. It is None once the relay is over.
 
-    ``reads``: it wants what its source has. ``waits``: its sink has a rest, or had no room.
+    ``reads``: receive from the source. ``waits``: the sink has unsent bytes, or had no room.
 
     The callbacks catch every exception: what they raised would end not this relay but the poller's whole batch, or the
     tunnel. It goes to whoever has the relay.

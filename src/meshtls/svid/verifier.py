@@ -4,8 +4,8 @@ A Trust is frozen, so the same chain under the same Trust can only fail later by
 therefore kept with the time at which the first certificate that could have had a part in the path ends. The parse and
 the signatures are half the work of a whole handshake; a mesh's peers are few and come back often.
 
-Of many more peers, what stood above their leaf is remembered: a peer that resumes a session shows its leaf alone, and
-would be refused only because others had come since. That is a hundred bytes a peer, for most share their CA.
+For 65,536 leaves the intermediates are remembered as well: a resumed session presents only its leaf, and without them a
+peer would be refused because others had connected since. They take about a hundred bytes a peer: most share their CA.
 
 The memory belongs to a Trust, not to a generation of our own SVID: ``CurrentVerifier`` keeps it when only that rotates.
 
@@ -55,9 +55,9 @@ class PeerVerifier:
         self._size, self._leaves = size, leaves
         self._lock = threading.Lock()
         self._passed: OrderedDict[_Chain, _Passed] = OrderedDict()
-        #: By the leaf's digest, what stood above it.
+        #: The intermediates, by the leaf's digest.
         self._above: OrderedDict[bytes, _Chain] = OrderedDict()
-        #: One copy of each of these that is in use by many.
+        #: One copy of each sequence of intermediates, which many leaves share.
         self._shared: dict[_Chain, _Chain] = {}
         self._last_checked: tuple[VerifiedPeer, PeerError | None] | None = None
 

@@ -74,8 +74,8 @@ def verify_peer(chain: Sequence[bytes], trust: Trust | BundleSet, now: datetime)
     leaf, *others = read_presented(chain)
     spiffe_id = _read_id(leaf)
     out_of_time = _out_of_time(leaf, now)
-    # The issuers of a leaf out of its time often end with it. Its path is asked for all the same: a ValidityError is of
-    # a chain that is good but for the clock, and so OpenSSL may go on and refuse it by itself.
+    # Build the path of an expired leaf too, and ignore the issuers' times, which often end with the leaf's:
+    # ValidityError means that only the time is wrong, so OpenSSL may refuse the chain with its own alert.
     path = _path(spiffe_id, leaf, others, trust, None if out_of_time else now, out_of_time)
     if out_of_time:
         raise ValidityError(f"peer {spiffe_id}: its certificate {out_of_time}")

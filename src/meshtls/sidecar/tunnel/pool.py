@@ -173,7 +173,7 @@ class TunnelPool:
     # -- one connection on a tunnel --
 
     def _open(self, tunnel: _Tunnel, connection: Connection, on_done: OnDone) -> StreamEnd:
-        # Whether the peer is this route's one ID was asked when the tunnel was made, and no policy changes that.
+        # Not authorized again: the tunnel's peer was when it was dialled, and a new ``peer`` closes the pool.
         connection.peer, connection.facts, connection.is_stream = tunnel.peer, tunnel.facts, True
         connection.step(ConnectionStep.RELAY)
         return tunnel.client.open(on_done, connection.origin)
@@ -266,7 +266,7 @@ class TunnelPool:
         return tunnel
 
     def _authority(self, sock: socket.socket) -> bytes:
-        """What the peer knows itself by: the configured destination, or the address at which we reached it."""
+        """The CONNECT authority: the configured destination, or the address at which we reached the peer."""
         return str(self._route.config.destination or peer_of(sock)).encode()
 
     def _ended(self, tunnel: _Tunnel, sock: socket.socket, error: Exception | None) -> None:
@@ -286,7 +286,7 @@ class TunnelPool:
 
 
 def _count_refusal(connection: Connection, error: StreamRefusedError) -> None:
-    """Return where another stream may be opened for it, with the app's bytes of this one. Raises EndedError."""
+    """Count the refusal and keep the app's bytes to resend. Raises EndedError after the last attempt."""
     connection.refusals += 1
     connection.replay = error.replay
     if connection.refusals >= _MOST_TRIES:

@@ -361,7 +361,7 @@ class Session:
     def _tick_while_used(self, now: float) -> None:
         self.tick(now)
         if not self._streams and self._empty_since < now - _FORCED_IDLE_FACTOR * self._idle:
-            # Asked to go, it neither went nor let us go: a peer that reads nothing, or answers no PING.
+            # The drain did not finish: the peer reads nothing, or does not acknowledge our PING.
             self.break_off(EndedError(Outcome.IDLE_TIMEOUT, "the tunnel had no streams, and its peer did not let go"))
 
     def _pace(self) -> float:
