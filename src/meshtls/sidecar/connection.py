@@ -36,7 +36,7 @@ _ADMITS = frozenset({ConnectionStep.ADMIT, ConnectionStep.RELAY})
 
 
 class Parting(NamedTuple):
-    """A socket whose other end still has to read why it was refused, by an alert. ``unsent`` ends with that alert."""
+    """A socket whose peer still has to read an alert, the reason for its refusal. ``unsent`` ends with that alert."""
 
     sock: socket.socket
     unsent: bytes = b""
@@ -51,9 +51,9 @@ class Dialled(NamedTuple):
 
 
 class EndedError(MeshtlsError):
-    """A connection ended in a way that is no fault of a peer's identity; ``outcome`` says in which.
+    """A connection ended for a reason other than the peer's identity; ``outcome`` says which.
 
-    ``parting``: an alert says it to the peer, too.
+    ``parting``: the peer is still to read an alert.
     """
 
     def __init__(self, outcome: Outcome, detail: str, parting: Parting | None = None) -> None:
@@ -71,7 +71,7 @@ class Flow:
 
 
 class _Phase:
-    """``with`` it. A class, for a generator with ``contextmanager`` costs four times as much."""
+    """A context manager. A class, because a generator with ``contextmanager`` costs four times as much."""
 
     __slots__ = ("_began", "_connection", "_name")
 
@@ -117,26 +117,26 @@ class Connection:
     opener: socket.socket
     remote: str
     clock: Clock
-    #: How far it is; ``step`` moves it on.
+    #: Changed by ``step``.
     state: ConnectionState = field(init=False, default=ConnectionState.ACCEPTED)
     flow: Flow = field(default_factory=Flow)
     dialled: socket.socket | None = None
-    #: What is not closed at once: a reset would overtake the alert.
+    #: Sockets that are not closed at once: a reset would overtake the alert.
     partings: tuple[Parting, ...] = ()
     engine: TlsEngine | None = None
     peer: VerifiedPeer | None = None
-    #: What the peer was verified by most recently.
+    #: The trust by which the peer was verified most recently.
     trust: Trust | None = None
     #: Set once a third party (drain, a policy or trust change) has ended this connection.
     ended_by: EndedError | None = None
-    #: Set by the task itself: one that is cancelled before its first step would never report and close.
+    #: Set by the task itself: a task that is cancelled before its first step would never report and close.
     task: asyncio.Task[Any] | None = None
-    #: What ends a connection that has no task of its own: a stream of a tunnel.
+    #: Ends a connection that has no task of its own: a stream of a tunnel.
     break_off: Callable[[EndedError], None] | None = None
     #: It is a stream of a tunnel, whose TLS these facts are of.
     is_stream: bool = False
     facts: TlsFacts | None = None
-    #: Where it is listed while its peer has proven nothing yet.
+    #: The set that it is in until its peer has proven its identity.
     unproven: Unproven[Connection] | None = None
     #: Its listener's gate, which outlives reconfiguration.
     gate: Gate | None = None
@@ -144,14 +144,14 @@ class Connection:
     admitted: bool = False
     #: It counts against the limit of connections.
     counted: bool = False
-    #: It is a tunnel, and its streams are reported one by one: it is reported itself only if its outcome is not allowed.
+    #: It is a tunnel, whose streams are reported one by one; it is reported itself only if its outcome is not allowed.
     is_tunnel: bool = False
     #: The opener's bytes to resend after a refused stream, and the number of refusals.
     replay: bytes = b""
     refusals: int = 0
-    #: What its CONNECT says of where it comes from: ours where we call, and the peer's claim where we are called.
+    #: The origin in its CONNECT: ours on an outbound connection, the peer's claim on an inbound one.
     origin: Origin = NOWHERE
-    #: Who is told of its phases.
+    #: Told of its phases.
     events: Events | None = None
     number: int = field(init=False, default_factory=_numbers.__next__)
     started: datetime = field(init=False)
@@ -184,7 +184,7 @@ class Connection:
         return _Phase(self, name)
 
     def timed(self, name: str, began: float) -> None:
-        """Note a phase that began at this time of the clock's and ends now."""
+        """Note a phase that began at ``began``, by ``clock.monotonic``, and ends now."""
         ms = self._phases[name] = (self.clock.monotonic() - began) * 1000
         if self.events is not None and self.events.observed:
             self.events.tell(PhaseEnded(self.number, name, ms), self.sidecar)
@@ -192,8 +192,8 @@ class Connection:
     def admit(self, gate: Gate, request: Request, trust: Trust | None = None) -> None:
         """Register the request and only then judge it, so that no change of policy or trust slips in between.
 
-        ``trust`` is what ``request.peer`` was verified by. Raises PeerError: NotAuthorizedError by the policy, and what
-        ``check_trust`` raises where the trust has changed since the handshake.
+        ``request.peer`` was verified by ``trust``. Raises PeerError: NotAuthorizedError by the policy, or what
+        ``check_trust`` raises if the trust has changed since the handshake.
         """
         self.peer, self.trust = request.peer, trust
         self._admitted = (gate, request)
@@ -236,7 +236,7 @@ class Connection:
         return refusal
 
     def end(self, outcome: Outcome, detail: str) -> bool:
-        """End it from outside, whatever phase it is in. False where it was ended before: the first says how."""
+        """End it from outside, in any phase. False if it was ended before; the first outcome counts."""
         if self.ended_by is not None:
             return False
         self.ended_by = EndedError(outcome, detail)

@@ -1,9 +1,9 @@
 """What a relay joins: ``End``, and the two kinds that have a socket, plain TCP and TLS over it.
 
-The third kind is a stream of a tunnel (``tunnel/stream_end.py``). Nothing here waits: ``receive`` takes what is there,
-once, and ``transmit`` sends what the kernel takes and keeps the rest for ``flush``. A relay receives no more for an end
-that has a rest, so an end holds at most what one ``receive`` gave, and a bounded rest of what TLS answers by itself.
-Only a source that can't be stopped (``End.pushes``) adds to a rest, and it is bounded by the window that it has given.
+The third kind is a stream of a tunnel (``tunnel/stream_end.py``). Nothing here waits: ``receive`` makes one read, and
+``transmit`` sends what the kernel takes and keeps the rest for ``flush``. A relay receives no more for an end that has
+a rest, so an end holds at most the bytes of one ``receive`` and a bounded amount of TLS's own responses. Only a source
+that can't be stopped (``End.pushes``) adds to a rest, and at most as much as its stream's window.
 
 All ends of an event loop share its reactor's buffers: one for what comes in and one for what is decrypted from it. Both
 are free again when a callback returns, so an idle connection holds none.
@@ -26,73 +26,74 @@ from meshtls.tls.engine import TlsEngine
 
 __all__ = ["LARGE", "SMALL", "Callback", "End", "PlainEnd", "TlsEnd"]
 
-# Keeps close_notify back for the FIN behind it, so that the peer is woken once for both.
+# Holds close_notify back until the FIN that follows, so that the peer is woken once for both.
 _WITH_FIN: int = getattr(socket, "MSG_MORE", 0)
 
-#: Bytes of one receive. A stream that fills the smaller is given the larger; one that does not goes back.
+#: Bytes of one receive: the larger after a receive that filled the smaller, and back after one that did not.
 SMALL, LARGE = 1 << 16, LARGEST_RECEIVE
 
 Callback = Callable[[], None] | None
 
 
 class End(Protocol):
-    """One side of a relay. Every call but ``room`` and ``watch`` raises EndedError where the connection broke."""
+    """One side of a relay. Every call but ``room`` and ``watch`` raises EndedError if the connection broke."""
 
-    #: The other side of this end has properly ended: no more will be received.
+    #: A clean end was received (FIN, close_notify, END_STREAM): nothing more comes.
     ended: bool
-    #: Bytes of answers of TLS's own (KeyUpdate) that wait for ``flush`` to send them.
+    #: Bytes of TLS's own responses (KeyUpdate) that ``flush`` has to send.
     owed: int
 
     @property
     def pushes(self) -> bool:
-        """``receive`` has to be called whenever there is something, also while the sink has a rest. What may come is
-        limited by ``settle``, which returns credit for what the sink has sent.
+        """``receive`` has to be called whenever bytes arrive, also while the sink has a rest. ``settle`` limits their
+        number: it returns credit for what the sink has sent.
         """
 
     @property
     def windowed(self) -> bool:
-        """``room`` and ``discards`` have to be looked at before each ``transmit``. They cost a socket nothing."""
+        """``room`` and ``discards`` have to be read before each ``transmit``. A socket needs neither."""
 
     @property
     def discards(self) -> bool:
-        """Nobody takes what is transmitted any more. It is dropped, and is no movement of bytes."""
+        """Nobody reads what is transmitted any more. It is dropped, and does not reset the idle timeout."""
 
     @property
     def unsent(self) -> int:
         """Bytes of the rest that ``flush`` has to send."""
 
     def room(self) -> int:
-        """How many bytes ``transmit`` can take now without a rest on account of a window; none at 0 or less."""
+        """How many bytes ``transmit`` can send now within the windows; none at 0 or less."""
 
     def first(self, limit: int) -> bytes | memoryview:
-        """Application bytes that arrived before the relay began, good until the next call of any end. ``limit`` is for
-        what is received on this occasion.
+        """Application bytes that arrived before the relay began, valid until the next call of any end. ``limit`` bounds
+        what is received in this call.
         """
 
     def receive(self, limit: int) -> bytes | memoryview | None:
-        """What has arrived, good until the next call of any end; None where there is nothing yet or ``ended``."""
+        """What has arrived, valid until the next call of any end; None if there is nothing yet or ``ended``."""
 
     def transmit(self, data: bytes | memoryview) -> bool:
-        """Send; False where a rest is kept that ``flush`` has to send."""
+        """Send; False if a rest is kept that ``flush`` has to send."""
 
     def flush(self) -> bool:
-        """Send the rest; True where none is left."""
+        """Send the rest; True if none is left."""
 
     def finish(self, last: bool = False) -> bool:
-        """Tell this side that no more comes; what it sends can still be received. False as ``transmit``.
+        """Send the end (FIN, close_notify, END_STREAM); this side can still be received from. False as ``transmit``.
 
         ``last``: the relay ends with this, and the end is closed at once.
         """
 
     def settle(self, unsent: int) -> None:
-        """Of all that ``receive`` gave, the sink has sent all but this many bytes."""
+        """The sink has sent all that ``receive`` gave but this many bytes: return credit for the others."""
 
     def check(self) -> None:
-        """Only raise: for an end that is neither received from nor sent to, where a reset shows in no call."""
+        """Raise if the connection broke: for an end that is neither received from nor sent to."""
 
     def watch(self, poller: Poller, read: Callback, write: Callback, broken: Callback = None) -> None:
-        """Replace the callbacks: for something to receive, for something to flush, and, where both are None, for a
-        connection that broke. They must not raise. Without any, this end is left alone.
+        """Replace the callbacks: ``read`` when there is something to receive, ``write`` when the rest can be flushed,
+        and ``broken``, if both are None, when the connection broke. They must not raise. Without any, the end is not
+        watched.
         """
 
 
@@ -128,7 +129,7 @@ class _Socket:
         return True
 
     def settle(self, unsent: int) -> None:
-        """TCP gives the credit itself, by what is read."""
+        """Nothing to do: TCP returns the credit as bytes are read."""
 
     def watch(self, poller: Poller, read: Callback, write: Callback, broken: Callback = None) -> None:
         poller.watch(self.sock, read, write, broken)
@@ -139,7 +140,7 @@ class _Socket:
             raise EndedError(Outcome.RESET, f"{self._name} broke off: {error}")
 
     def _take(self, limit: int) -> int:
-        """Receive into the shared buffer; the count, -1 for nothing yet. 0 is the end of TCP."""
+        """Receive into the shared buffer. Returns the count, -1 for nothing yet, 0 for the end of TCP."""
         size = self._size
         try:
             count = self.sock.recv_into(self._buffers.received, size if size < limit else limit)
@@ -176,12 +177,12 @@ class _Socket:
         try:
             self.sock.shutdown(socket.SHUT_WR)
         except OSError as error:
-            if not self.ended:  # else it said all that it had to, and left: nothing is cut off
+            if not self.ended:  # else it had sent everything before it left: nothing is cut off
                 raise EndedError(Outcome.RESET, f"{self._name} is gone: {error}") from error
 
 
 class PlainEnd(_Socket):
-    """A plain TCP socket; ``first`` was read from it before. ``waited``: so long that more of it may be there."""
+    """A plain TCP socket; ``first`` was read from it before. ``waited``: bytes may have arrived since the accept."""
 
     __slots__ = ("_first", "_waited")
 
@@ -197,7 +198,7 @@ class PlainEnd(_Socket):
         return first or (self._waited and limit > 0 and self.receive(limit)) or b""
 
     def receive(self, limit: int = LARGE) -> memoryview | None:
-        # As in ``_take``: a call costs here a percent of what passing a message on does.
+        # As in ``_take``, inlined: a call would add one percent to the cost of a message.
         size, buffers = self._size, self._buffers
         try:
             count = self.sock.recv_into(buffers.received, size if size < limit else limit)
@@ -221,13 +222,13 @@ class PlainEnd(_Socket):
         self._finishing = True
         if self._rest:
             return False
-        if not last:  # closing sends the same FIN; one system call less for each stream of a tunnel
+        if not last:  # closing sends the same FIN, which saves a system call for each stream of a tunnel
             self._shut()
         return True
 
 
 class TlsEnd(_Socket):
-    """A TCP socket and the TLS over it. What the handshake left to send goes with the first bytes, if there are any."""
+    """A TCP socket and the TLS over it. The last bytes of our handshake are sent with the first application bytes."""
 
     __slots__ = ("_engine", "_heard")
 
@@ -289,7 +290,7 @@ class TlsEnd(_Socket):
             self._engine.forget_session()
 
     def _answer(self) -> None:
-        """Send what TLS answers by itself (KeyUpdate, an alert). What the kernel does not take is ``owed``."""
+        """Send TLS's own responses (KeyUpdate, an alert). What the kernel does not take is ``owed``."""
         answer = self._engine.outgoing()
         if answer and not self._finishing and not self._put(answer):
             self.owed += len(answer)
@@ -300,7 +301,7 @@ class TlsEnd(_Socket):
 
     def _broken(self, error: HandshakeError) -> EndedError:
         self._forget_session()
-        # To a TLS 1.3 client its handshake looks done before the server has judged it: the refusal comes here.
+        # A TLS 1.3 client finishes its handshake before the server has checked it: a refusal arrives here.
         outcome = Outcome.RESET if self._heard else Outcome.HANDSHAKE_FAILED
         alert = self._engine.outgoing()
         if not alert or self._finishing:  # nothing follows a close_notify
@@ -314,6 +315,6 @@ def _keep_rest(data: bytes | bytearray | memoryview, sent: int) -> bytes | bytea
     if isinstance(data, bytearray):  # a rest that grew, and is this end's own
         del data[:sent]
         return data
-    # A view of bytes keeps them alive without a copy; a view of a shared buffer has to be copied out of it.
+    # A view of ``bytes`` keeps them alive without a copy; bytes in a shared buffer have to be copied out.
     rest = memoryview(data)[sent:]
     return rest if isinstance(rest.obj, bytes) else bytearray(rest)

@@ -2,7 +2,7 @@
 policy also reaches connections of an older configuration.
 
 The sidecar authorizes here, and once: each connection and each stream of a tunnel, plaintext included, when it is
-registered (``Connection.admit``). What TLS asks within a handshake, the ``precheck``, can only refuse.
+registered (``Connection.admit``). The ``precheck``, which TLS calls within a handshake, can only refuse.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _PLAINTEXT_DENIED = Decision(False, "plaintext proves no identity, and this list
 
 
 class Gate:
-    """One listener's policy, which may be replaced: ``Registry.recheck`` then asks it about the live connections.
+    """One listener's policy, which may be replaced: ``Registry.recheck`` then applies it to the live connections.
 
-    ``plaintext``: whether a connection without TLS may come through. ``verifier`` has what the sidecar trusts.
+    ``plaintext``: whether a connection without TLS is allowed. ``verifier`` holds the sidecar's newest trust.
     """
 
     def __init__(
@@ -33,14 +33,15 @@ class Gate:
         self.verifier = verifier or CurrentVerifier()
 
     def replace(self, authorizer: Authorizer) -> None:
-        """Ask this one from now on. Raises TypeError for what is no authorizer."""
+        """Use this authorizer from now on. Raises TypeError if it is not one."""
         check_authorizer(authorizer)
         self._authorizer = authorizer
 
     def precheck(self, peer: VerifiedPeer, target: Target) -> Decision:
-        """An Authorizer for TLS to ask within the handshake, so that a denied peer gets an alert there.
+        """An Authorizer for TLS to call within the handshake, so that a denied peer gets an alert there.
 
-        A denial is final. Anything else is no verdict yet: nothing is registered that a change of policy could reach.
+        A denial is final. An allowing answer is not: the connection is not registered yet, so a change of policy could
+        not reach it.
         """
         return self._authorizer(peer, target)
 

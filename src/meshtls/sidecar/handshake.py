@@ -55,7 +55,7 @@ _GROUPS = {
 
 
 async def first_bytes(sock: socket.socket, so_far: bytearray, poller: Poller) -> FirstBytes:
-    """Read into ``so_far`` until it shows what the peer speaks, or the peer ends. A cancelled call loses no byte."""
+    """Read into ``so_far`` until it shows whether the peer speaks TLS, or the peer ends. Cancellation loses no byte."""
     while (shown := first_bytes_now(sock, so_far)) is None:
         await readable(sock, poller)
     return shown
@@ -83,9 +83,9 @@ async def server_handshake(
     limits: Limits,
     so_far: bytearray,
 ) -> tuple[TlsEngine, VerifiedPeer]:
-    """Handshake with the opener in the time that ``limits`` give; ``so_far`` was read before.
+    """Handshake with the opener within ``limits``; ``so_far`` was read before.
 
-    Raises PeerError, and EndedError where too many others wait for theirs, or this one has waited for too long.
+    Raises PeerError, and EndedError if the queue of handshakes is full or the wait in it takes too long.
     """
     engine = connection.engine = TlsEngine(context, port=port)
     sock = connection.opener
@@ -118,10 +118,10 @@ async def client_hello(
     deadline: QueueDeadline,
     session_key: str | None = None,
 ) -> TlsEngine:
-    """A client's engine with its ClientHello made, to be sent the moment that the socket is connected.
+    """A client's engine with its ClientHello, which is sent as soon as the socket is connected.
 
-    ``session_key`` names where it goes, for resumption. Raises EndedError where the queue of handshakes is full, or
-    ``deadline`` ends in it.
+    ``session_key`` names the destination, for resumption. Raises EndedError if the queue of handshakes is full, or
+    ``deadline`` passes in it.
     """
     await reactor.scheduler.begin(limits.handshakes, deadline)
     engine = connection.engine = TlsEngine(context, session_key=session_key)
@@ -151,7 +151,7 @@ def tell_no_identity(connection: Connection) -> None:
 
 
 def refuse_after_handshake(connection: Connection, engine: TlsEngine) -> None:
-    """Refuse after the handshake, with a fatal alert: a close_notify would look like an empty, complete response."""
+    """Refuse after the handshake with a fatal alert: a close_notify would look like an empty but complete response."""
     engine.queue_fatal_alert()
     _send_now(connection.opener, engine.outgoing())
     connection.part(connection.opener)
@@ -163,7 +163,7 @@ def speaks_http2(engine: TlsEngine) -> bool:
 
 
 def tls_options(config: InboundConfig | OutboundConfig, alpn: tuple[str, ...] = ()) -> TlsOptions:
-    """What the configuration of a listener asks of its TLS."""
+    """The TLS options of a listener's configuration."""
     return TlsOptions(_VERSIONS[config.tls_min], alpn, config.resumption, _GROUPS[config.key_exchange])
 
 
@@ -180,7 +180,7 @@ async def connect(connection: Connection, address: Address, poller: Poller, time
 
 
 async def _exchange(engine: TlsEngine, sock: socket.socket, peer_timeout: PeerTimeout, poller: Poller) -> None:
-    """Send our flight, and wait for the peer's and for our next step."""
+    """Send our flight, and wait for the peer's flight and then for a slot for our next step."""
     await send_all(sock, engine.outgoing(), poller)
     if data := await receive(sock, poller):
         engine.feed(data)
@@ -224,6 +224,6 @@ async def _handshake(
 
 
 def _send_now(sock: socket.socket, alert: bytes) -> None:
-    # A handshake leaves the send buffer near empty, and a peer that does not read must not hold up its own refusal.
+    # Without waiting: the send buffer is nearly empty, and a peer that does not read must not delay its refusal.
     with contextlib.suppress(OSError):
         sock.send(alert)

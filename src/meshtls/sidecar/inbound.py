@@ -44,9 +44,9 @@ __all__ = ["Inbound"]
 
 
 class Inbound:
-    """What is behind one inbound listener. ``serve`` takes a connection through its phases.
+    """The handler of one inbound listener. ``serve`` takes a connection through its phases.
 
-    It raises how the connection ended, if not well."""
+    It raises the error with which the connection ended, if any."""
 
     def __init__(
         self,
@@ -115,13 +115,13 @@ class Inbound:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._limits.detect_timeout):
                     return await first_bytes(connection.opener, so_far, self._reactor.poller) is FirstBytes.TLS
-        # An app that speaks first leaves its client silent: it has to be dialled to find out.
+        # If the app speaks first, its client is silent until then: dial the app to find out.
         app = await self._connect(connection)
         return await self._first_to_speak(connection.opener, app, so_far) is FirstBytes.TLS
 
     async def _first_to_speak(self, client: socket.socket, app: socket.socket, so_far: bytearray) -> FirstBytes:
-        """Wait until one of the two speaks, or ends. The client's first bytes are judged as long as the app has said
-        nothing: a ClientHello may be late. An app that speaks first speaks to a client's plaintext.
+        """Wait until one of the two sends bytes, or ends. As long as the app has sent nothing, the client's first bytes
+        are examined: a ClientHello may be late. If the app sends first, the connection is plaintext.
         """
         judged, limits = self.config.mode is Mode.PERMISSIVE, self._limits
         try:
@@ -159,7 +159,7 @@ class Inbound:
 
 
 def _has_spoken(sock: socket.socket) -> bool:
-    """Said something, ended or broke, which the relay will learn."""
+    """Whether it has sent bytes, ended or broken; the relay then handles each."""
     try:
         sock.recv(1, socket.MSG_PEEK)
     except (BlockingIOError, InterruptedError):

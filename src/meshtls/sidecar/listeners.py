@@ -47,13 +47,13 @@ class ListenerDeps:
     runtime: Runtime
     tasks: asyncio.TaskGroup
     take: Take
-    #: Gives a connection a task of its own, for these phases.
+    #: Runs the connection's phases in a task of its own.
     start: Callable[[Connection, Serve], None]
 
 
 @dataclass(eq=False, slots=True)
 class Binding(Generic[D]):
-    """A listener, its handler, its policy, and the tasks that serve it, the listener's own first."""
+    """A listener, its handler, its policy, and its tasks: first the one that accepts, then that of warm connections."""
 
     gate: Gate
     handler: D
@@ -65,10 +65,10 @@ _AnyBinding = Binding[Inbound] | Binding[Outbound]
 
 
 class Listeners:
-    """``inbound`` and ``outbound`` are in the order of the view. For each view ``apply``, and then ``serve``."""
+    """``inbound`` and ``outbound`` are in the order of the view. For each view, call ``apply`` and then ``serve``."""
 
     def __init__(self, shared: ListenerDeps) -> None:
-        #: The one in use.
+        #: The view in use.
         self.view = MeshView()
         self._config: SidecarConfig | None = None
         self.inbound: list[Binding[Inbound]] = []
@@ -78,7 +78,7 @@ class Listeners:
         #: Each ends the live connections of a removed listener after the drain timeout.
         self._endings: set[asyncio.Task[None]] = set()
         self._shared = shared
-        #: From an inbound listener to an outbound one that is its app: the sidecar is a gateway then.
+        #: For a gateway: from an inbound listener to the outbound listener that is its app.
         self._handover = Handover()
 
     @property
@@ -126,7 +126,7 @@ class Listeners:
         return ended
 
     def serve(self) -> None:
-        """Accept on those that do not yet, within the running task group."""
+        """Start accepting on the new listeners, in the running task group."""
         for binding in self.all:
             if not binding.tasks:
                 binding.tasks = [self._shared.tasks.create_task(binding.listener.accept_forever())]
@@ -143,7 +143,7 @@ class Listeners:
             binding.handler.tunnels.drain()
 
     def close_tunnels(self, error: EndedError) -> None:
-        """End those that we have dialled, and their streams with this error."""
+        """End the outbound tunnels."""
         for handler in (*(binding.handler for binding in self.outbound), *self._retired):
             handler.close(error)
         self._retired.clear()
@@ -151,7 +151,7 @@ class Listeners:
     def listen(
         self, address: Address, key: str, take: Callable[[socket.socket], None], undo: contextlib.ExitStack
     ) -> Listener:
-        """``key`` names it in messages. Raises ConfigError."""
+        """Bind a listener; ``key`` names it in messages. Raises ConfigError."""
         runtime, name = self._shared.runtime, f"{self._shared.name}: {key}"
         listener = Listener(address, name, runtime.reactor.poller, runtime.clock, take, shared=self._shared.shared)
         undo.callback(listener.close)
@@ -211,7 +211,7 @@ class Listeners:
         return 0
 
     def _remove(self, binding: _AnyBinding, seconds: float) -> None:
-        """Accept no more; live connections have the drain timeout, as at a stop, to end by themselves."""
+        """Accept no more. Live connections have the drain timeout to end by themselves, as when the sidecar stops."""
         for task in binding.tasks:
             task.cancel()
         if isinstance(binding.handler, Inbound):

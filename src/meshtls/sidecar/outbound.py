@@ -1,7 +1,7 @@
 """Outbound: plaintext from the own app, mutual TLS to exactly one named identity. Connect, handshake, relay.
 
-Only so many handshakes of one listener are under way at a time. The others of a storm wait here, where it costs
-nothing, rather than in the queue of the far side, where each would run against its own timeout.
+The number of concurrent handshakes of one listener is bounded. In a burst the others wait here, where it costs
+nothing, rather than in the queue of the far side, where their timeouts would run.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _UNDER_WAY = 128
 
 
 class Outbound:
-    """What is behind one outbound listener. ``serve`` takes a connection through its phases.
+    """The handler of one outbound listener. ``serve`` takes a connection through its phases.
 
-    It raises how the connection ended, if not well."""
+    It raises the error with which the connection ended, if any."""
 
     def __init__(
         self,
@@ -51,8 +51,8 @@ class Outbound:
         baggage: bytes = b"",
         handover: Handover | None = None,
     ) -> None:
-        """``start`` gives a connection a task of its own, for these phases. ``baggage`` is what a tunnel's peers are
-        told of the workload. A connection from an inbound listener of this sidecar takes what ``handover`` has.
+        """``start`` runs a connection's phases in a task of its own. ``baggage`` describes the workload to a tunnel's
+        peers. A connection from an inbound listener of this sidecar takes its origin from ``handover``.
         """
         self.config = config
         self._limits = limits
@@ -75,7 +75,7 @@ class Outbound:
         self.warm = WarmPool(config.warm, self._contexts, dial, limits, runtime) if config.warm else None
 
     def serve_without_task(self, connection: Connection) -> bool:
-        """Carry it without a task, where that can be done: through a tunnel that is there."""
+        """Carry the connection without a task, through an open tunnel. False if there is none with room."""
         if self.tunnels is None:
             return False
         connection.origin = self._origin(connection)
@@ -92,17 +92,17 @@ class Outbound:
         return said._replace(traceparent=said.traceparent or new_traceparent(), baggage=said.baggage or self._baggage)
 
     def close(self, error: EndedError) -> None:
-        """End the tunnels, and streams that are still on them with this error."""
+        """End the tunnels, and all streams on them."""
         if self.tunnels is not None:
             self.tunnels.close(error)
 
     @property
     def has_tunnels(self) -> bool:
-        """Some are there, or about to be."""
+        """Whether a tunnel is open or being dialled."""
         return self.tunnels is not None and not self.tunnels.empty
 
     def drain(self) -> None:
-        """Open no new streams on the tunnels that are there; each ends with its last."""
+        """Open no new streams on the present tunnels; each ends with its last stream."""
         if self.tunnels is not None:
             self.tunnels.drain()
 
@@ -127,7 +127,7 @@ class Outbound:
             if connection.engine is None or not connection.engine.offered_session:
                 raise
             connection.engine.forget_session()
-        # No byte of the app's has been sent.
+        # Dial again, without the session: no byte of the app's has been sent.
         if connection.dialled is not None and connection.dialled not in [sock for sock, _ in connection.partings]:
             abort(connection.dialled, self._reactor.poller)
         connection.dialled = None
@@ -135,7 +135,7 @@ class Outbound:
 
     async def _dial_once(self, contexts: TlsContexts, connection: Connection) -> Dialled:
         limits, reactor = self._limits, self._reactor
-        # As long as a connection may take anyway.
+        # As long as connecting and the handshake may take.
         deadline = QueueDeadline.of(limits.connect_timeout + limits.handshake_timeout)
         await self._slots.take(limits.handshakes, deadline)
         try:
@@ -175,7 +175,7 @@ class HandshakeSlots:
         self._waiting = 0
 
     async def take(self, limit: int, deadline: QueueDeadline) -> None:
-        """Raises EndedError where none gets free before ``deadline`` ends, and at once where ``limit`` wait already."""
+        """Raises EndedError if no slot is free before ``deadline``, and at once if ``limit`` others wait already."""
         if not self._free.locked():
             await self._free.acquire()  # without a wait
             return
@@ -186,7 +186,7 @@ class HandshakeSlots:
             async with asyncio.timeout_at(deadline.until):
                 await self._free.acquire()
         except TimeoutError:
-            await self._scheduler.resume()  # those that came in the same moment are late in the same moment
+            await self._scheduler.resume()  # connections of a burst time out together
             raise deadline.exhausted() from None
         finally:
             self._waiting -= 1

@@ -1,10 +1,10 @@
-"""The connections that live now: how many there may be, and the one way to reach them all.
+"""The live connections: how many there may be, and the one place to reach them all.
 
-``limits.connections`` bounds those that are proven: their peer is verified and authorized, or, where plaintext is
-taken, one of the two sides has spoken. The others have a bound of their own, at which the oldest give way
+``limits.connections`` bounds the proven ones: the peer is verified and authorized or, where plaintext is accepted, one
+of the two sides has sent something. The others have a bound of their own, at which the oldest are evicted
 (``tls/unproven.py``).
 
-A connection's task is not in a TaskGroup: that would end every connection for the unforeseen failure of one.
+A connection's task is not in a TaskGroup, which would end every connection if one failed unexpectedly.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["Registry"]
 
 
 class Registry:
-    """At most ``limit`` proven connections and ``unproven`` others; ``len`` of it says how many of both there are."""
+    """At most ``limit`` proven connections and ``unproven`` others; ``len`` counts both."""
 
     def __init__(self, limit: int, unproven: int = Limits().unproven) -> None:
         self.limit = limit
@@ -42,7 +42,7 @@ class Registry:
 
     @property
     def full(self) -> bool:
-        """No proven connection more."""
+        """No room for another proven connection."""
         return self._proven >= self.limit
 
     def start(self, connection: Connection, run: Callable[[Connection], Coroutine[Any, Any, None]]) -> None:
@@ -52,7 +52,7 @@ class Registry:
         task.add_done_callback(partial(self._done, connection))
 
     def start_unproven(self, connection: Connection, run: Callable[[Connection], Coroutine[Any, Any, None]]) -> None:
-        """The same with a connection from a peer that is still to prove itself; another may have to give way."""
+        """As ``start``, for a connection whose peer is not proven yet; at the limit, another is evicted."""
         oldest = self.unproven.enter(connection, source_of(host_of(connection.remote)))
         connection.unproven = self.unproven
         self.start(connection, run)
@@ -61,7 +61,7 @@ class Registry:
             oldest.end(Outcome.CONNECTION_LIMIT, detail)
 
     def prove(self, connection: Connection) -> None:
-        """It counts against ``limit`` from now on. Raises EndedError where that is reached."""
+        """Count the connection against ``limit`` from now on. Raises EndedError if that is reached."""
         if connection not in self.unproven:
             return
         if self.full:
@@ -91,18 +91,18 @@ class Registry:
             self._empty.set()
 
     def too_many(self) -> EndedError:
-        """How a connection ends for which there is no room."""
+        """The error for a connection that exceeds ``limit``."""
         return EndedError(Outcome.CONNECTION_LIMIT, f"connection limit reached (limits.connections={self.limit})")
 
     def recheck(self) -> int:
-        """Judge every admitted connection by the present policy and end those that it forbids; how many they were."""
+        """Re-check every admitted connection by the present policy and end those that it denies. Returns how many."""
         return sum(_end_refused(connection, connection.recheck_policy()) for connection in list(self._live))
 
     async def recheck_trust(self, step: Callable[[], Awaitable[None]]) -> int:
-        """Check every admitted connection by the newest trust as well, and end those that are refused; how many.
+        """Re-check every admitted connection by the newest trust and the policy. Returns the number of those ended.
 
-        Connections with the same peer share one verification, which costs as much as a step of a handshake: ``step``
-        waits until the next one may be taken. New connections are checked when they are admitted.
+        Connections with the same peer share one verification. It costs as much as a step of a handshake, so ``step``
+        waits for a slot before each. New connections are checked when they are admitted.
         """
         of_peer: dict[int, tuple[VerifiedPeer, list[Connection]]] = {}
         for connection in self._live:
@@ -122,7 +122,7 @@ class Registry:
         return [connection for connection in self._live if connection.gate is gate]
 
     def live(self) -> list[Live]:
-        """Each connection as of now, with its bytes so far, in the order in which they were opened."""
+        """A record of each connection now, with its bytes so far, in the order of their opening."""
         return [connection.live() for connection in sorted(self._live, key=lambda one: one.number)]
 
     def end_all(self, outcome: Outcome, detail: str) -> None:
@@ -131,7 +131,7 @@ class Registry:
             connection.end(outcome, detail)
 
     def end_identified(self, outcome: Outcome, detail: str) -> None:
-        """End every connection that is mutual TLS on one of its sides, or is about to be."""
+        """End every connection that uses mutual TLS on one of its sides, or is about to."""
         for connection in list(self._live):
             if connection.engine is not None or connection.is_stream:
                 connection.end(outcome, detail)

@@ -1,13 +1,13 @@
 """Moves application bytes between two ends, as they come, until both have ended. The only loop that does.
 
-Each direction takes one receive per wake-up, which keeps the many fair to each other, and stops receiving while its
-sink has a rest to send or no room: a slow reader slows its writer and nothing piles up here. Nor does it receive from a
-peer that asks TLS for answers and does not read them. The end of one direction is passed on as a half-close (FIN,
-close_notify, END_STREAM) while the other goes on. A TLS peer whose TCP ends without close_notify was cut off, so its
-bytes must not look complete to the other side.
+Each direction receives once per wake-up, so that connections share the loop fairly. It stops receiving while its sink
+has unsent bytes or no room: this back-pressure slows the writer, and nothing piles up here. It also stops for a peer
+that causes TLS responses (KeyUpdate) and does not read them. The end of one direction is passed on as a half-close
+(FIN, close_notify, END_STREAM) while the other goes on. A TLS peer whose TCP ends without close_notify was cut off, so
+its bytes must not look complete to the other side.
 
-There is no task switch per message: the poller, or the tunnel that a stream belongs to, calls straight into ``_Pump``.
-Of two sockets the connection's task sleeps until the relay is over; a stream has no task at all.
+There is no task switch per message: the poller, or a stream's tunnel, calls straight into ``_Pump``. Between two
+sockets, the connection's task sleeps until the relay is over; a stream has no task at all.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["Relay", "relay"]
 async def relay(opener: End, other: End, flow: Flow, idle_timeout: float, reactor: Reactor) -> None:
     """Return when both directions have ended. Raises EndedError: RESET, IDLE_TIMEOUT or HANDSHAKE_FAILED.
 
-    ``flow`` is counted up as bytes move; ``idle_timeout`` is in seconds and counts both directions together.
+    ``flow`` is counted up as bytes move; ``idle_timeout``, in seconds, applies to both directions together.
     """
     done: asyncio.Future[None] = reactor.loop.create_future()
     joined = Relay(opener, other, flow, reactor.poller, partial(_set_done, done), reactor.loop.time)
@@ -52,10 +52,10 @@ def _set_done(done: asyncio.Future[None], error: Exception | None) -> None:
 
 
 class Relay:
-    """Two pumps and what they share. ``on_end`` is called once; its error is None where both directions have ended.
+    """Two pumps and what they share. ``on_end`` is called once; its error is None if both directions have ended.
 
     - ``last``: when a byte last moved, by ``now``, in seconds of a monotonic clock.
-    - ``over``: ``on_end`` was called, and both ends are left alone.
+    - ``over``: ``on_end`` was called, and neither end is watched any more.
     """
 
     __slots__ = ("_on_end", "_pumps", "last", "now", "over", "poller")
@@ -80,7 +80,7 @@ class Relay:
         self.over = False
 
     def start(self) -> None:
-        """Pass on what came before, and from now on what comes. It may be over when this returns."""
+        """Pass on what has arrived, and then what arrives. The relay may be over when this returns."""
         pumps = self._pumps
         for pump in pumps:
             if not self.over:
@@ -109,8 +109,8 @@ class _Pump:
 
     ``reads``: receive from the source. ``waits``: the sink has unsent bytes, or had no room.
 
-    The callbacks catch every exception: what they raised would end not this relay but the poller's whole batch, or the
-    tunnel. It goes to whoever has the relay.
+    The callbacks catch every exception and end the relay with it: raised, it would end the poller's whole batch, or
+    the tunnel.
     """
 
     __slots__ = (
@@ -139,7 +139,7 @@ class _Pump:
         self.waits = False
 
     def start(self) -> None:
-        """Pass on what came before the relay began."""
+        """Pass on what arrived before the relay began."""
         relay, source = self._relay, self.source
         try:
             data = source.first(self.sink.room())
@@ -182,7 +182,7 @@ class _Pump:
             before = sink.unsent
             flushed = sink.flush()
             if sink.unsent < before:
-                relay.last = relay.now()  # a reader so slow that a rest stays is not idle
+                relay.last = relay.now()  # a slow reader that leaves a rest is not idle
                 if source.pushes:
                     source.settle(sink.unsent)
             if flushed:
@@ -191,20 +191,20 @@ class _Pump:
             relay.end(error)
 
     def on_broken(self) -> None:
-        """The source is neither read nor written, and has news."""
+        """The source, which is neither read nor written now, reported an error or a hang-up."""
         try:
             self.source.check()
         except Exception as error:  # noqa: BLE001  # see above
             self._relay.end(error)
 
     def watch_source(self) -> None:
-        """What is wanted of the source has changed: by this pump, which reads it, or by the twin, which writes it."""
+        """Watch the source for what this pump, which reads it, and the twin, which writes it, now wait for."""
         twin = self.twin
         if twin is None:
             return
         read = self.on_readable if self.reads and self.source.owed <= MAX_OWED else None
         write = twin.on_writable if twin.waits else None
-        # Only for an end that we neither read nor write: the other calls learn of a reset themselves.
+        # Only for an end that we neither read nor write: otherwise the read or the write reports a reset.
         self.source.watch(self._relay.poller, read, write, None if read or write else self.on_broken)
 
     def _wait_for_sink(self) -> None:
@@ -213,7 +213,7 @@ class _Pump:
         self._changed()
 
     def _wait_for_source(self) -> None:
-        """The source owes its peer an answer: receive no more for it until that is sent."""
+        """The source has unsent TLS responses: receive nothing that is to be sent to it until they are sent."""
         if self.twin is not None:
             self.twin._wait_for_sink()
 
@@ -249,13 +249,13 @@ class _Pump:
             self.twin.watch_source()
 
 
-# A pump of each kind has its own code, although the three differ in a line or two: what CPython has learned about the
-# types at a place is lost when another type comes by, and that would be each message of a tunnel.
+# Each kind of pump has its own code, although the three differ in a line or two: CPython specializes code for the types
+# that it sees, and code shared by sockets and streams would lose that with each message of a tunnel.
 
 
 class _IntoStream(_Pump):
-    """Its sink is a stream: it receives no more than the windows have room for, and drops what a peer that left would
-    have been sent.
+    """Its sink is a stream: it receives no more than the windows have room for, and drops what was for a peer that
+    left.
     """
 
     __slots__ = ()
@@ -293,7 +293,7 @@ class _IntoStream(_Pump):
 
 
 class _FromStream(_Pump):
-    """Its source is a stream, which pushes: what the sink has not sent is not credited to the peer."""
+    """Its source is a stream, which pushes: the peer gets credit only for what the sink has sent."""
 
     __slots__ = ()
 

@@ -1,7 +1,7 @@
 """The phases of an inbound connection, for each stream of one tunnel: register, authorize, connect, relay.
 
-Each stream has a verdict of its own: the tunnel's peer was verified once, but each stream is authorized, and is refused
-where the peer's verification holds no more. Whatever a stream asks for, it gets this listener's app or nothing.
+The tunnel's peer was verified once, but each stream is authorized for itself, and is refused if the peer would not be
+verified any more. Whatever authority a stream names, it gets this listener's app or nothing.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class AdmissionDeps:
     contexts: TlsContexts
     gate: Gate
     runtime: Runtime
-    #: Where the app is one of the sidecar's own outbound listeners.
+    #: Set if the app is one of the sidecar's own outbound listeners.
     handover: Handover | None
 
 
@@ -64,7 +64,7 @@ class _RefusedError(MeshtlsError):
 
 
 class Admission:
-    """Of one tunnel. ``on_request`` answers each CONNECT; ``dials`` runs the dials that have to wait."""
+    """Admits one tunnel's streams. ``on_request`` answers each CONNECT; ``dials`` runs the dials that have to wait."""
 
     def __init__(
         self, route: AdmissionDeps, tunnel: Connection, engine: TlsEngine, peer: VerifiedPeer, dials: asyncio.TaskGroup
@@ -103,7 +103,7 @@ class Admission:
         self._connect(connection, end)
 
     def on_refused(self, error: ProtocolError) -> None:
-        """Report a stream that came to nothing: there was no room for it, or its request was malformed."""
+        """Report a stream that HTTP/2 refused: it exceeds a limit, or its request is malformed."""
         connection = self._connection()
         connection.peer = self._peer
         refusal = EndedError(Outcome.STREAM_REFUSED, f"{error.code.name}: {error}")
@@ -122,7 +122,7 @@ class Admission:
     # -- the verdict --
 
     def _check(self, request: ConnectRequest, now: datetime) -> None:
-        """Check method and authority, and that the peer's verification holds. Raises _RefusedError."""
+        """Check method and authority, and that the peer would still be verified. Raises _RefusedError."""
         if request.method != b"CONNECT":
             wanted = f"wanted CONNECT through a tunnel, got {_shown(request.method)}"
             raise _RefusedError(_NOT_ALLOWED, EndedError(Outcome.POLICY_DENIED, wanted))
@@ -152,9 +152,7 @@ class Admission:
     def _authorize(self, connection: Connection) -> None:
         try:
             connection.admit_stream_of(self._tunnel)
-            self._route.runtime.registry.prove(
-                self._tunnel
-            )  # a session that never has an authorized stream proves nothing
+            self._route.runtime.registry.prove(self._tunnel)  # a tunnel is proven by its first authorized stream
         except PeerError as error:
             raise _RefusedError(_FORBIDDEN, error) from error
         except EndedError as error:

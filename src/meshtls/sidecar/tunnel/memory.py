@@ -1,9 +1,9 @@
 """The bytes that all tunnels of a sidecar have received and the apps have not taken yet, bounded in total.
 
-A window is a promise that is mostly not used up, so more is promised than could be kept. What counts is what is kept.
-Above half of the bound a tunnel returns its connection's window only for what its apps have taken, and its peer has
-to wait, as in any HTTP/2 connection. At the bound the stream that keeps the most is reset: an app that does not read
-costs its own streams, and not those of others.
+Windows are mostly not used up, so their sum may exceed the bound: only bytes that are kept count. Above half of the
+bound a tunnel returns its connection's window only for what its apps have taken, and its peer has to wait, as in any
+HTTP/2 connection. At the bound the stream that keeps the most is reset: an app that does not read costs its own
+streams, and not those of others.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Keeper(Protocol):
         """How many bytes."""
 
     def break_off(self, error: Exception, code: ErrorCode) -> None:
-        """Reset the stream. By the time that this returns, ``ReceiveMemory.release`` was told of all its bytes."""
+        """Reset the stream. It has called ``ReceiveMemory.release`` for all its bytes when this returns."""
 
 
 class ReceiveMemory:
@@ -42,11 +42,11 @@ class ReceiveMemory:
 
     @property
     def tight(self) -> bool:
-        """More than half is kept: windows are returned sparingly."""
+        """More than half of the bound is kept: windows are returned only for what the apps have taken."""
         return self.kept > self.size >> 1
 
     def keep(self, keeper: Keeper, count: int) -> None:
-        """Count bytes that ``keeper.kept`` says already."""
+        """Count bytes that ``keeper.kept`` already includes."""
         self.kept += count
         self._keepers.add(keeper)
         while self.kept > self.size:
@@ -71,7 +71,7 @@ class ReceiveMemory:
         self._waiting.add(call)
 
     def forget(self, call: Callable[[], None]) -> None:
-        """Take ``when_eased`` back."""
+        """Cancel ``when_eased``."""
         self._waiting.discard(call)
 
     def __repr__(self) -> str:

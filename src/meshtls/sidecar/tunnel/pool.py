@@ -1,7 +1,7 @@
-"""The tunnels of one route: which of them takes a new connection of the app, and when another is made.
+"""The tunnels of one route: which of them takes a new connection of the app, and when another is dialled.
 
-A route's pool has one source ID, one destination ID and one address; a tunnel in it belongs besides to the generation
-it was made under. A newer one drains it: it takes no new stream and goes with its last.
+A route's pool has one source ID, one destination ID and one address. Each tunnel also belongs to the generation under
+which it was made. A newer generation drains it: it takes no new stream and ends with its last.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from meshtls.wire.http2.settings import OPENED_STREAMS, TunnelBounds
 
 __all__ = ["PoolDeps", "PoolState", "TunnelPool"]
 
-#: Seconds for which a peer that chose no HTTP/2 is not asked again.
+#: Seconds for which HTTP/2 is not offered again to a peer that did not choose it.
 _PLAIN_SECONDS = 60.0
-#: Streams that are opened for one connection at most, where peers refuse them.
+#: Most streams that are opened for one connection if peers refuse them.
 _MOST_TRIES = 4
 
 
@@ -58,7 +58,7 @@ class PoolDeps:
 
 @dataclass(eq=False, slots=True)
 class _Tunnel:
-    """A pooled tunnel and what every stream on it has in common."""
+    """A pooled tunnel and what its streams share."""
 
     client: TunnelClient
     peer: VerifiedPeer
@@ -71,11 +71,11 @@ class _Tunnel:
 class PoolState(Enum):
     """What the next connection finds.
 
-    - EMPTY: no tunnel: it dials one.
+    - EMPTY: there is no tunnel, and it dials one.
     - DIALLING: it waits for the tunnel that another connection dials.
-    - OPEN: a tunnel with room for a stream.
-    - FULL: tunnels, and none with room: it dials another.
-    - PLAIN: the peer takes no tunnels, and is not asked for one for a while.
+    - OPEN: a tunnel has room for a stream.
+    - FULL: no tunnel has room, and it dials another.
+    - PLAIN: the peer did not choose HTTP/2, which is not offered to it for a while.
     """
 
     EMPTY = "empty"
@@ -86,22 +86,22 @@ class PoolState(Enum):
 
 
 class TunnelPool:
-    """``take`` is the quick way, without a task; ``carry`` waits for a tunnel, or makes one."""
+    """``take`` carries a connection without a task if a tunnel has room; ``carry`` waits for one, or dials one."""
 
     def __init__(self, route: PoolDeps) -> None:
         self._route = route
         self._tunnels: list[_Tunnel] = []
         self._dialling: asyncio.Future[MeshtlsError | None] | None = None
         self._plain_until = float("-inf")
-        #: What the peer allowed on its latest tunnel: a new one is not asked for more before it has said so.
+        #: The streams that the peer allowed on its latest tunnel; assumed of a new one until its SETTINGS arrive.
         self._allowed_streams = OPENED_STREAMS
 
     def take(self, connection: Connection) -> bool:
-        """Carry the connection through a tunnel that is there; False where there is none with room."""
+        """Carry the connection through an open tunnel; False if none has room."""
         try:
             tunnel = self._with_room(connection.started)
         except LocalIdentityError:
-            return False  # the slow way will say so
+            return False  # ``carry`` raises it again, and it is reported
         if tunnel is None:
             return False
         end = self._open(tunnel, connection, partial(self._done, tunnel, connection))
@@ -110,7 +110,7 @@ class TunnelPool:
         return True
 
     async def carry(self, connection: Connection) -> bool:
-        """Carry it to its end; False where this peer takes no tunnels. Raises how it ended, if not well."""
+        """Carry the connection to its end; False if the peer takes no tunnels. Raises the error that ended it."""
         while True:
             try:
                 return await self._carry_once(connection)
@@ -143,7 +143,7 @@ class TunnelPool:
 
     @property
     def empty(self) -> bool:
-        """No tunnel is there, or about to be."""
+        """No tunnel is open or being dialled."""
         return not self._tunnels and self._dialling is None
 
     def drain(self) -> None:
@@ -163,7 +163,7 @@ class TunnelPool:
                 tunnel.client.drain()
             elif tunnel.client.can_open:
                 return tunnel
-            elif tunnel.client.empty:  # and yet full: its peer allows no stream, or its numbers have run out
+            elif tunnel.client.empty:  # full without a stream: none allowed, or no number left
                 tunnel.client.drain()
         return None
 
@@ -218,7 +218,7 @@ class TunnelPool:
     # -- a new tunnel --
 
     async def _dial(self, connection: Connection) -> bool:
-        """Dial in the name of this connection, while the others wait; then it is the first to go through."""
+        """Dial for this connection, while others wait for the result; it then opens the first stream."""
         dialling = self._dialling = asyncio.get_running_loop().create_future()
         failure: MeshtlsError | None = None
         try:

@@ -1,8 +1,8 @@
 """A tunnel's own connection: TLS, HTTP/2 and the poller under its streams. The client's and the server's share this.
 
-Small frames of one wake-up leave together, in one TLS record and one send; a large one leaves at once, from the buffer
-that it was received into. All times of a tunnel are kept by one tick, so that a stream costs no timer: a timeout may be
-a quarter of itself late.
+Small frames of one wake-up are sent together, in one TLS record and one send; a large one is sent at once, from the
+buffer into which it was received. One tick checks all timeouts of a tunnel, so that a stream costs no timer; a timeout
+may fire late by a quarter of its length.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from meshtls.wire.http2.streams import Stream
 
 __all__ = ["OnEnd", "Session"]
 
-#: Called once with how a tunnel ended; None is well.
+#: Called once with the error with which a tunnel ended; None for a clean end.
 OnEnd = Callable[[Exception | None], None]
 
 #: A frame shorter than this waits for the end of the wake-up, to share a record with others.
 _SMALL = 1 << 12
 _TICKS = 4
-#: Times the idle timeout after which a tunnel without streams is closed, whatever its peer still owes us.
+#: A tunnel without streams is closed after this many idle timeouts, also if its drain has not finished.
 _FORCED_IDLE_FACTOR = 3
 #: Seconds for which a peer may keep its side open after we have ended ours.
 _LINGER_SECONDS = 30.0
@@ -46,10 +46,10 @@ _OPEN, _FINISHING, _LINGERING, _OVER = SessionState
 
 
 class Session:
-    """``on_end`` is called once, when the connection is over and every stream on it has been told. A stream that the
-    peer had ended before goes on alone until its app has taken all of it.
+    """``on_end`` is called once, when the connection is over and every stream on it was notified. A stream that the
+    peer had ended before goes on without the connection until its app has taken all of it.
 
-    Streams are idle for at most ``idle_timeout`` seconds; so is a tunnel without streams.
+    A stream is reset after ``idle_timeout`` seconds without a byte; ``tick`` drains a tunnel without streams.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Session:
         self.waiting: set[StreamEnd] = set()
 
     def start(self) -> None:
-        """Send our preface, receive, and take in what came with the handshake."""
+        """Send our preface, start receiving, and process what arrived with the handshake."""
         self._empty_since = self.now()
         self._tick()
         self._guarded(self._begin)
@@ -97,11 +97,11 @@ class Session:
         return not self._streams
 
     def drain(self) -> None:
-        """Take no new streams, and end with the last of those that are."""
+        """Take no new streams, and end with the last present one."""
         self._guarded(self.http.drain)
 
     def break_off(self, error: Exception, code: ErrorCode = ErrorCode.NO_ERROR) -> None:
-        """End it now, and every stream with it. ``code`` is what the peer is told."""
+        """End the tunnel now, and every stream on it. ``code`` is sent in GOAWAY."""
         if self.state is _LINGERING:
             self._close(None)
         elif not self.over:
@@ -203,16 +203,16 @@ class Session:
             one.credited()
 
     def requested(self, stream: Stream, request: ConnectRequest, ended: bool) -> None:
-        """A peer opened a stream: the server's to answer."""
+        """The peer opened a stream; the server overrides this to answer it."""
 
     def refused(self, error: ProtocolError) -> None:
-        """A peer could not open a stream: the server's to report."""
+        """HTTP/2 refused a stream of the peer's; the server overrides this to report it."""
 
     def answered(self, stream: Stream, status: int, ended: bool) -> None:
-        """A CONNECT has its answer: the client's to look at."""
+        """CONNECT was answered; the client overrides this."""
 
     def tick(self, now: float) -> None:
-        """A quarter of the shortest timeout is over."""
+        """Called after each quarter of the shortest timeout."""
 
     # -- what is sent --
 
@@ -258,7 +258,7 @@ class Session:
         self.window_grew(None)
 
     def _count_partial_flush(self) -> None:
-        """A peer that takes little at a time makes no stream idle that only waits for its turn."""
+        """A slow peer took some bytes: streams that only wait for the socket are not idle."""
         for end in self.waiting:
             if self.http.room(end.stream) > 0:
                 end.touch()
@@ -275,7 +275,7 @@ class Session:
         try:
             finished = self._end.finish()
         except EndedError:
-            finished = True  # the peer was quicker, and there is nothing left to lose
+            finished = True  # the peer closed first, and nothing is lost
         if finished:
             self._linger()
         else:
@@ -303,7 +303,7 @@ class Session:
         self._close(None)
 
     def _guarded(self, step: Callable[[], None]) -> None:
-        """Take a step from outside; what it has put out is sent when the wake-up ends."""
+        """Take a step for a caller outside; its output is sent when the wake-up ends. An error ends the tunnel."""
         if self.state is _OVER:
             return
         try:

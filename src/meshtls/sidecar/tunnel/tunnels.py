@@ -25,7 +25,7 @@ class Tunnels:
         self._draining = False
 
     async def serve(self, tunnel: Connection, engine: TlsEngine, peer: VerifiedPeer) -> None:
-        """Take the streams of an admitted peer until the tunnel ends. Raises EndedError where it broke."""
+        """Serve the streams of an admitted peer until the tunnel ends. Raises EndedError if it broke."""
         tunnel.is_tunnel = True
         ended: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
 
