@@ -16,7 +16,7 @@ _OTHERS = 128
 
 
 def sockets_beside_connections(config: SidecarConfig) -> int:
-    """How many sockets a sidecar of this configuration may have that ``limits.connections`` does not bound."""
+    """The most sockets of a sidecar with this configuration that ``limits.connections`` does not count."""
     listeners = len(config.inbound) + len(config.outbound) + (config.health is not None)
     return (
         listeners + _unproven(config) + sum(_ahead(listener, config.limits.connections) for listener in config.outbound)
@@ -24,9 +24,9 @@ def sockets_beside_connections(config: SidecarConfig) -> int:
 
 
 def make_room(connections: int, beside: int = 0) -> int:
-    """Raise this process's limit, where it is lower, to what so many connections need, and tell what it is now.
+    """Raise this process's limit, if it is lower, to what so many connections need. Returns the limit.
 
-    ``beside`` are the sockets that it needs besides. Raises ConfigError where the process may not.
+    ``beside``: the number of other sockets. Raises ConfigError if the process is not permitted to.
     """
     need = connections * _A_CONNECTION + beside + _OTHERS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -46,7 +46,7 @@ def make_room(connections: int, beside: int = 0) -> int:
 
 
 def _unproven(config: SidecarConfig) -> int:
-    """The sockets of peers that have proven nothing yet; where plaintext is taken, each may have one to the app."""
+    """The sockets of unproven peers; where plaintext is accepted, each may also have one to the app."""
     if not config.inbound:
         return 0
     dialled = any(listener.mode is not Mode.STRICT for listener in config.inbound)
@@ -54,8 +54,8 @@ def _unproven(config: SidecarConfig) -> int:
 
 
 def _ahead(listener: OutboundConfig, connections: int) -> int:
-    """The sockets of an outbound listener that are there before an app's connection, or stay when that has ended."""
+    """The sockets of an outbound listener that are open before an app's connection, or stay open after it."""
     if listener.tunnel:
-        # Those that all connections could fill, and as many of an older generation, which go with their last stream.
+        # The tunnels that all connections could fill, and as many of an older generation, which are draining.
         return 2 * -(-connections // OPENED_STREAMS)
     return listener.warm + 1 if listener.warm else 0  # one stands in for the app while another is made

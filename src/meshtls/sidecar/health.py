@@ -1,4 +1,4 @@
-"""``GET /live`` and ``GET /ready`` over HTTP/1.1, one request a connection, for probes that know nothing of us."""
+"""``GET /live`` and ``GET /ready`` over HTTP/1.1, one request a connection, for probes without mutual TLS."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Health:
         self._probes: dict[asyncio.Task[None], None] = {}
 
     def take(self, sock: socket.socket) -> None:
-        """Answer on this connection. The oldest gives way where there are too many: none can keep the others out."""
+        """Answer on this connection. If there are too many, the oldest is closed: none can keep the others out."""
         if len(self._probes) >= _MAX_PROBES:
             oldest = next(iter(self._probes))
             del self._probes[oldest]

@@ -1,6 +1,4 @@
-"""The sidecar's own identity: held to what its configuration says, what a withdrawal of it does, and what a change of
-the trust that comes with it does.
-"""
+"""The sidecar's own identity: checked against the configuration, and watched for withdrawal and changes of trust."""
 
 from __future__ import annotations
 
@@ -24,7 +22,7 @@ log = logger("meshtls.sidecar")
 
 @dataclass(frozen=True, slots=True)
 class NamedSource:
-    """An X509ContextSource that gives nothing where ``source`` has another identity than the configured one."""
+    """An X509ContextSource that raises if the identity of ``source`` is not the configured one."""
 
     source: X509ContextSource
     spiffe_id: SpiffeId
@@ -42,7 +40,7 @@ class NamedSource:
         return context
 
     def readiness(self) -> Readiness:
-        """Whether there is a valid SVID now, why not, and for how long where its renewal fails."""
+        """Whether there is a valid SVID now; if not, why; if its renewal fails, for how long it stays valid."""
         try:
             svid = self.snapshot().svid
         except LocalIdentityError as error:
@@ -55,9 +53,9 @@ class NamedSource:
 async def end_after_withdrawal(
     source: X509ContextSource, grace: float, clock: Clock, end: Callable[[str], None]
 ) -> None:
-    """Call ``end``, with the reason, each time that the identity of ``source`` was withdrawn for ``grace`` seconds.
+    """Call ``end``, with the reason, whenever the identity of ``source`` has been withdrawn for ``grace`` seconds.
 
-    New connections need no such call: ``snapshot`` refuses them from the first moment on.
+    New connections need no such call: ``snapshot`` raises for them as soon as it is withdrawn.
     """
     if not isinstance(source, WithdrawableSource):
         return
@@ -74,8 +72,8 @@ async def end_after_withdrawal(
 async def follow_trust(
     source: X509ContextSource, verifier: CurrentVerifier, recheck: Callable[[], Awaitable[int]]
 ) -> None:
-    """Take over what ``source`` trusts each time that it changes, and call ``recheck``, which ends the live connections
-    that are no longer trusted and returns how many they were.
+    """Whenever the trust of ``source`` changes, take it over and call ``recheck``, which ends the live connections that
+    are no longer trusted and returns their number.
 
     New connections need no such call: each handshake uses the newest context.
     """
@@ -86,7 +84,7 @@ async def follow_trust(
         while True:
             context = await source.changed(generation)
             generation = context.generation
-            # A handshake may have taken it over before us, so the verifier itself can't tell whether it is new.
+            # A handshake may have taken the trust over before us, so the verifier can't tell whether it is new.
             trust = verifier.follow(context).trust
             if trust is rechecked:
                 continue

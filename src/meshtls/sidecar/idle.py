@@ -1,7 +1,7 @@
-"""Ends what nothing has moved through for too long, with one timer for all that share a timeout.
+"""Ends relays through which no byte has moved for too long, with one timer for all that share a timeout.
 
-A timer for each would cost every connection two trips through the loop's heap, and an idle one a quarter of a KiB. The
-price is that an end may come an eighth of the timeout late.
+A timer for each connection would cost two operations on the loop's heap, and a quarter of a KiB while it is idle. The
+price is that an end may come late by an eighth of the timeout.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _LOOKS = 8
 class Idler(Protocol):
     """What may be idle."""
 
-    #: When it last was not, by the loop's clock.
+    #: When a byte last moved, by the loop's clock.
     last: float
 
     def end_idle(self, timeout: float) -> None:
@@ -25,7 +25,7 @@ class Idler(Protocol):
 
 
 class IdleWatch:
-    """Those of one loop. Each is looked at eight times within its timeout."""
+    """The idlers of one loop. Each is checked eight times within its timeout."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop

@@ -1,4 +1,4 @@
-"""Accepts connections until closed; neither a machine that has run out of something nor one connection ends it."""
+"""Accepts connections until closed; neither exhausted resources nor a single connection's error ends it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Listener:
             self.close()
 
     def hand_to(self, take: Callable[[socket.socket], None]) -> None:
-        """What is accepted from now on goes there."""
+        """Give ``take`` every connection that is accepted from now on."""
         self._take = take
 
     def close(self) -> None:

@@ -1,8 +1,8 @@
 """An event loop with the poller's sockets in its own epoll: one wait and one system call a round instead of two.
 
-A loop of asyncio asks a selector what is ready. Ours is one, by ``selectors``' public interface, and it calls the
-poller's sockets back before it tells asyncio of its own. For one connection that goes to and fro, half of what we spent
-on a message was the second epoll and the trip through asyncio's queue.
+asyncio's loop asks a selector which sockets are ready. This is a selector, by the public interface of ``selectors``,
+that calls back the poller's sockets before it returns asyncio's own. For a single connection with requests and
+responses, the second epoll and asyncio's ready queue were half of our cost per message.
 """
 
 from __future__ import annotations
@@ -123,5 +123,5 @@ def _mask(events: int) -> int:
 
 
 def _ready(events: int) -> int:
-    # An error or a hang-up is both: whoever waits learns of it from the call that they then make.
+    # An error or a hang-up counts as both: the read or write that follows reports it.
     return (selectors.EVENT_READ if events & ~_OUT else 0) | (selectors.EVENT_WRITE if events & ~_IN else 0)

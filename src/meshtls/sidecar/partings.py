@@ -14,7 +14,7 @@ __all__ = ["Partings"]
 
 
 class Partings:
-    """``add`` hands one over; each is closed within the time of ``linger``, all at once by ``close``."""
+    """``add`` takes one, and ``linger`` closes it after a bounded time; ``over`` waits for all of them."""
 
     def __init__(self, poller: Poller) -> None:
         self._poller = poller
@@ -27,7 +27,7 @@ class Partings:
         task.add_done_callback(partial(self._done, parting.sock))
 
     async def over(self) -> None:
-        """Wait for all; each is bounded in time. Cancelled, it closes them now."""
+        """Wait for all; each is bounded in time. Cancelling this closes them now."""
         if self._tasks:
             await asyncio.gather(*self._tasks)
 

@@ -20,7 +20,7 @@ from meshtls.sidecar.loop import BATCH, selector_of
 __all__ = ["EpollPoller", "LoopPoller", "Poller", "poller_of"]
 
 _READ, _WRITE, _ERROR, _HANG_UP = 1, 4, 8, 16  # select.EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP
-_BROKEN = _ERROR | _HANG_UP  # the kernel tells of these of whatever is registered, wanted or not
+_BROKEN = _ERROR | _HANG_UP  # the kernel reports these for every registered socket, asked for or not
 _Callback = Callable[[], None] | None
 
 
@@ -29,20 +29,20 @@ class Poller(Protocol):
 
     @property
     def now(self) -> float:
-        """The loop's time at the latest wake-up: good to a few ms, and free."""
+        """The loop's time at the latest wake-up: exact to a few ms, and without a system call."""
 
     def watch(self, sock: socket.socket, read: _Callback, write: _Callback, broken: _Callback = None) -> None:
         """Replace the callbacks of this socket. Without any, the socket is no longer watched.
 
-        ``broken`` is for one that is neither read nor written: it is called once where the connection is reset, and
-        where both sides have ended, which is no error. Without an epoll it is not.
+        ``broken`` is for a socket that is neither read nor written: it is called once if the connection is reset, or if
+        both sides have ended, which is no error. Without an epoll it is never called.
         """
 
     def forget(self, sock: socket.socket) -> None:
         """Forget a socket that is about to be closed."""
 
     def defer(self, callback: Callable[[], None]) -> None:
-        """Call once, when the sockets of this wake-up are served."""
+        """Call once, after the sockets of this wake-up were served."""
 
 
 class Watched:
@@ -61,9 +61,9 @@ class Watched:
 class EpollPoller:
     """An epoll nested in the loop, or shared with it.
 
-    Interest in reading is taken back from the kernel only once a socket is ready and nobody wants to read: between two
-    phases of a connection, and where a pump waits for its sink, the next wish mostly comes first, and that saves two
-    system calls. A number that was closed and given to another socket is told by the socket's identity.
+    A socket stays registered for reading when nobody wants to read it, until it is ready: between two phases of a
+    connection, and while a pump waits for its sink, reading mostly resumes before that, which saves two system calls.
+    A descriptor that was closed and reused is recognized by the identity of the socket object.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -72,7 +72,7 @@ class EpollPoller:
         self._loop = loop
         self._waking = False
         self._deferred: list[Callable[[], None]] = []
-        #: By the sockets' numbers.
+        #: By file descriptor.
         self.watched: dict[int, Watched] = {}
         shared = selector_of(loop)
         if shared is None:
@@ -101,7 +101,7 @@ class EpollPoller:
             del self.watched[fd]  # closing takes it out of the kernel's set
 
     def defer(self, callback: Callable[[], None]) -> None:
-        # Within a wake-up not by the loop, which would go round once more for it.
+        # Not by the loop within a wake-up: that would take another round of the loop.
         if self._waking:
             self._deferred.append(callback)
         else:
@@ -118,10 +118,10 @@ class EpollPoller:
         watched.mask = mask
 
     def lose(self, fd: int) -> None:
-        """The loop itself watches this number from now on."""
+        """The loop itself watches this descriptor from now on."""
         watched = self.watched.get(fd)
         if watched is not None:
-            with contextlib.suppress(OSError):  # closed meanwhile, and the number is another's
+            with contextlib.suppress(OSError):  # closed meanwhile, and the descriptor reused
                 self._tell(fd, watched, 0)
 
     def serve(self, events: list[tuple[int, int]]) -> None:
@@ -160,7 +160,7 @@ class EpollPoller:
         if not events & _BROKEN:
             self._tell(fd, watched, _WRITE if watched.write else _ERROR if broken else 0)
             return
-        self._tell(fd, watched, 0)  # or it would come again in each round
+        self._tell(fd, watched, 0)  # or it would be reported again in each round
         if broken is not None:
             broken()
 

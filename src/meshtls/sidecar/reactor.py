@@ -1,7 +1,7 @@
 """What all sidecars on one event loop share: the poller, the idle timer, the handshake scheduler and the buffers.
 
-A loop has one reactor, for a loop has one epoll, and connections are to be fair to each other whichever sidecar they
-belong to. ``running_reactor`` finds it; a sidecar asks once, and hands it to all that it makes.
+A loop has one reactor, because it has one epoll, and because all connections should share the loop fairly, whichever
+sidecar they belong to. ``running_reactor`` finds it; a sidecar calls that once, and hands the reactor on.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ __all__ = ["LARGEST_RECEIVE", "Buffers", "Reactor", "running_reactor"]
 
 #: Bytes of one receive, at most.
 LARGEST_RECEIVE = 1 << 18
-#: What is received begins at a multiple of this: kernel and AES copy slower to and from odd addresses.
+#: Received bytes begin at a multiple of this: kernel and AES are slower with unaligned addresses.
 _ALIGNMENT = 64
 
 
 class Buffers:
-    """What a callback receives into and decrypts into. It is done with them when it returns, so that a connection that
-    waits holds none. ``latest`` is the part of ``received`` that a plain socket gave last.
+    """The buffers into which a callback receives and decrypts. It uses them only until it returns, so that a waiting
+    connection holds none. ``latest`` is the part of ``received`` that the latest read of a plain socket filled.
     """
 
     __slots__ = ("_framed", "decrypted", "latest", "received")
@@ -38,8 +38,8 @@ class Buffers:
         self.decrypted = memoryview(bytearray(LARGEST_RECEIVE + MAX_RECORD))
 
     def with_headroom(self, data: bytes | memoryview) -> memoryview | None:
-        """The same bytes behind HEADER_BYTES that are free, where they are ``latest``: a frame is then built around
-        them without a copy. None for any others.
+        """If ``data`` is ``latest``: a view of it with HEADER_BYTES of free space before it, in which a frame is built
+        without a copy. None for any other bytes.
         """
         return self._framed[: HEADER_BYTES + len(data)] if data is self.latest else None
 
@@ -59,7 +59,7 @@ class Reactor:
 
 
 class _Latest(threading.local):
-    #: Of the loop that runs in this thread, or ran last.
+    #: The reactor of the loop that runs in this thread, or ran last.
     reactor: Reactor | None = None
 
 

@@ -71,7 +71,7 @@ class _Contained(Generic[_T]):
 
 
 class Reporter:
-    """Tells ``on_result`` of each end, and observers of all that happens to connections (``observe/live.py``)."""
+    """Gives each end to ``on_result``, and every event of a connection to the observers (``observe/live.py``)."""
 
     def __init__(self, on_result: OnResult, poller: Poller) -> None:
         self._poller = poller
@@ -80,8 +80,8 @@ class Reporter:
         self.observed = False
 
     def observe(self, observer: Observer) -> Callable[[], None]:
-        """Tell ``observer`` of every event from now on, until what this returns is called. What it raises is logged and
-        changes nothing. ``Registry.live`` has what was opened before.
+        """Give ``observer`` every event from now on; call what this returns to stop. Its exceptions are logged and have
+        no other effect. ``Registry.live`` has the connections that were opened before.
         """
         contained = _Contained(observer, "an observer", "event")
         self._observers += (contained,)
@@ -98,7 +98,7 @@ class Reporter:
             observer.give(event, sidecar)
 
     def opened(self, connection: Connection) -> None:
-        """A connection begins, or a stream."""
+        """Note that a connection or a stream was opened."""
         connection.events = self
         if self.observed:
             self.tell(Opened(connection.live()), connection.sidecar)
@@ -106,7 +106,7 @@ class Reporter:
     async def run(self, connection: Connection, phases: Serve) -> None:
         """Take the connection through its phases in this task, report how it ended, and close its sockets."""
         task = connection.task = asyncio.current_task()
-        error: BaseException | None = connection.ended_by  # before its task took a step
+        error: BaseException | None = connection.ended_by  # ended before the first step of its task
         try:
             if error is None:
                 await phases(connection)
@@ -124,7 +124,7 @@ class Reporter:
             connection.step(ConnectionStep.END)
 
     def report(self, connection: Connection, error: BaseException | None) -> Outcome:
-        """Report how a connection ended; None is well. Never raises, except what ends the process."""
+        """Report how a connection ended; ``error`` None is a clean end. Raises nothing but what ends the process."""
         outcome, detail = _ending(connection, error)
         connection.step(ConnectionStep.PART if connection.partings else ConnectionStep.END)
         wanted = not (connection.is_tunnel and outcome.allowed)
@@ -137,7 +137,7 @@ class Reporter:
         return outcome
 
     def close(self, sidecar: str) -> None:
-        """Say how many results and events were lost, where that has not been said."""
+        """Log how many results and events were lost, if that was not logged yet."""
         self._results.close(sidecar)
         for observer in self._observers:
             observer.close(sidecar)
@@ -147,7 +147,7 @@ class Reporter:
 
 
 def _ending(connection: Connection, error: BaseException | None) -> tuple[Outcome, str]:
-    """The outcome and the detail that stand for ``error``. One that nobody foresaw is given to the loop as well."""
+    """The outcome and the detail of ``error``. An unexpected one also goes to the loop's exception handler."""
     if error is None:
         return Outcome.OK, "closed by both sides"
     if isinstance(error, EndedError):

@@ -1,4 +1,4 @@
-"""What ends a running sidecar: the first SIGTERM or SIGINT drains it, another breaks off what is left."""
+"""What ends a running sidecar: the first SIGTERM or SIGINT drains it, a second ends the remaining connections."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ async def run_until_signal(
 ) -> None:
     """Wait for a signal, then drain the entered sidecar within its configured deadline. Main thread only.
 
-    ``parent`` is a file descriptor whose end counts as a signal: a worker's parent has gone. ``ready`` is called once a
-    signal would drain, ``stopping`` at the first one.
+    ``parent`` is a file descriptor whose end counts as a signal: a worker's parent has exited. ``ready`` is called when
+    the signal handlers are installed, ``stopping`` at the first signal.
     """
-    # What a sidecar is made of stays to its end: the collector need not look at it again and again.
+    # The sidecar's own objects live until it ends: keep the garbage collector from scanning them again and again.
     gc.collect()
     gc.freeze()
     loop = asyncio.get_running_loop()

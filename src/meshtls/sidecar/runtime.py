@@ -27,5 +27,5 @@ class Runtime:
     reporter: Reporter
     partings: Partings
     memory: ReceiveMemory
-    #: What all listeners verify peers by.
+    #: Verifies the peers of all listeners.
     verifier: CurrentVerifier = field(default_factory=CurrentVerifier)

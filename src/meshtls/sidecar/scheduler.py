@@ -1,11 +1,11 @@
-"""Schedules the steps of handshakes, so that a storm of new connections does not starve the established ones.
+"""Schedules the steps of handshakes, so that a burst of new connections does not starve the established ones.
 
 A step of a handshake is half a millisecond of computation during which no byte is relayed. Only a few steps run in each
 round of the event loop; in between, bytes flow. A handshake under way goes before one that is about to begin, so that
-it is finished while its peer is still there. One step of each round is reserved for beginners all the same: peers that
-dribble their handshakes must not keep everybody else out.
+it finishes before its peer gives up. One step of each round is still reserved for new handshakes: peers that send
+theirs slowly must not keep everybody else out.
 
-The wait for a step is our own slowness and does not count against the peer (``PeerTimeout``). It has a bound of its own
+The wait for a step is our own delay and does not count against the peer (``PeerTimeout``). It has a bound of its own
 (``QueueDeadline``): a peer that has waited for so long has mostly given up, and serving it would delay the next one.
 """
 
@@ -22,19 +22,19 @@ from meshtls.sidecar.connection import EndedError
 __all__ = ["HandshakeScheduler", "PeerTimeout", "QueueDeadline", "queue_full"]
 
 _A_ROUND = 4
-#: Beginners that are refused in one round because their deadline has passed: each costs a tenth of a step.
+#: New handshakes that are refused in one round because their deadline has passed: each costs a tenth of a step.
 _SENT_AWAY = 16
 
 
 class QueueDeadline(NamedTuple):
-    """How many ``seconds`` a connection may wait for us, and ``until`` when, by the loop's clock."""
+    """A connection may wait in our queue for ``seconds``, which end at ``until`` by the loop's clock."""
 
     seconds: float
     until: float
 
     @classmethod
     def of(cls, seconds: float) -> QueueDeadline:
-        """The deadline that is so many seconds from now."""
+        """The deadline ``seconds`` from now."""
         return cls(seconds, asyncio.get_running_loop().time() + seconds)
 
     def exhausted(self) -> EndedError:
@@ -45,18 +45,18 @@ class QueueDeadline(NamedTuple):
 
 
 def queue_full(limit: int) -> EndedError:
-    """For a connection that comes while ``limits.handshakes`` others wait already."""
+    """The error for a connection that arrives while ``limits.handshakes`` others wait."""
     return EndedError(Outcome.CONNECTION_LIMIT, f"handshake queue full (limits.handshakes={limit})")
 
 
 class HandshakeScheduler:
-    """``a_round`` steps for each round of the loop; once they are taken, a connection waits in one of two queues."""
+    """Allows ``a_round`` steps in each round of the loop; after that, a connection waits in one of two queues."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, a_round: int = _A_ROUND) -> None:
         self._loop = loop
         self._a_round = self._left = a_round
         self._under_way: deque[asyncio.Future[None]] = deque()
-        #: Until when each waits, in the order of their arrival. One that gives up is removed.
+        #: The deadline of each, in the order of their arrival. One that is cancelled is removed.
         self._beginners: dict[asyncio.Future[None], float] = {}
 
     @property
@@ -67,7 +67,7 @@ class HandshakeScheduler:
     async def begin(self, limit: int, deadline: QueueDeadline) -> None:
         """Wait until a handshake may take its first step.
 
-        Raises EndedError where ``deadline`` ends before, and at once where ``limit`` wait already.
+        Raises EndedError if ``deadline`` passes first, and at once if ``limit`` others wait already.
         """
         if len(self._beginners) >= limit:
             raise queue_full(limit)
@@ -91,7 +91,7 @@ class HandshakeScheduler:
         await turn
 
     def _free(self) -> bool:
-        """Take a step that is left and that nobody waits for."""
+        """Take a step now if one is left and nobody waits."""
         if not self._left or self._under_way or self._beginners:
             return False
         self._take()
@@ -121,7 +121,7 @@ class HandshakeScheduler:
         return turn
 
     def _send_away(self) -> None:
-        """Wake some of the beginners whose deadline has passed; it costs the others no step."""
+        """Wake some of the new handshakes whose deadline has passed, without using up a step."""
         now = self._loop.time()
         for _ in range(_SENT_AWAY):
             if not self._beginners or next(iter(self._beginners.values())) >= now:
@@ -135,9 +135,9 @@ class HandshakeScheduler:
 
 
 class PeerTimeout:
-    """Bounds the seconds that a peer takes for its handshake: ``async with`` it, and it raises TimeoutError.
+    """Bounds the seconds that a peer takes for its handshake. An async context manager that raises TimeoutError.
 
-    The time stands still while the peer waits for us, and begins anew with the first step.
+    The timeout is suspended while the peer waits for us, and restarts in full with the first step.
     """
 
     def __init__(self, seconds: float, scheduler: HandshakeScheduler) -> None:

@@ -83,13 +83,13 @@ class Sidecar:
         )
         self.listeners = Listeners(shared)
         self._withdrawal: asyncio.Task[None] | None = None
-        #: What goes on while the sidecar drains: the probes are answered, and trust may change.
+        #: Tasks that go on while the sidecar drains: the answers to probes, and the watch for changes of trust.
         self._drain_tasks: list[asyncio.Task[None]] = []
         self.state = SidecarState.NEW
 
     @property
     def inbound(self) -> tuple[Listener, ...]:
-        """In the order of the configuration; none before it is entered."""
+        """In the order of the configuration; empty before the sidecar is entered."""
         return tuple(binding.listener for binding in self.listeners.inbound)
 
     @property
@@ -98,7 +98,7 @@ class Sidecar:
 
     @property
     def view(self) -> MeshView:
-        """What it serves."""
+        """The view that it serves."""
         return self.listeners.view
 
     async def __aenter__(self) -> Sidecar:
@@ -132,7 +132,7 @@ class Sidecar:
             await self._tasks.__aexit__(None, None, None)
 
     async def drain(self, deadline: float | None = None) -> None:
-        """Stop accepting, wait up to ``deadline`` seconds (the configured ones unless given), break off the rest."""
+        """Stop accepting, wait up to ``deadline`` seconds (``limits.drain`` unless given), then end the rest."""
         seconds = self.config.limits.drain if deadline is None else deadline
         self._step(SidecarStep.DRAIN)
         await self.listeners.stop()
@@ -145,18 +145,18 @@ class Sidecar:
             await self.registry.emptied()
 
     def abort(self, detail: str = "the sidecar was told to stop at once") -> None:
-        """Break off every connection now, as DRAINED."""
+        """End every connection now, as DRAINED."""
         self.registry.end_all(Outcome.DRAINED, detail)
 
     def set_allow(self, index: int, spiffe_ids: Iterable[SpiffeId | str]) -> int:
-        """Replace the allow-list of inbound ``index`` and close the connections that it now forbids: how many.
+        """Replace the allow-list of inbound ``index`` and end the connections that it denies. Returns their number.
 
         Raises InvalidSpiffeIdError, and RequestError for an inbound that takes plaintext only.
         """
         return self.set_authorizer(index, authorize_one_of(*spiffe_ids))
 
     def set_authorizer(self, index: int, authorizer: Authorizer) -> int:
-        """The same with any authorizer, such as one over a policy. Raises RequestError as ``set_allow`` does."""
+        """As ``set_allow``, with any authorizer, such as one that evaluates a policy. Raises RequestError likewise."""
         binding = self.listeners.inbound[index]
         check_authorizer(authorizer)
         if binding.handler.config.mode is Mode.DISABLE:
@@ -167,7 +167,7 @@ class Sidecar:
         return self.registry.recheck()
 
     def reload(self, wanted: SidecarConfig) -> Changes:
-        """Apply every key that needs no restart. Says which are applied, which need one, and how many connections end.
+        """Apply every key that needs no restart. Returns which were applied and which need one.
 
         Raises ConfigError as ``apply`` does, and changes nothing then.
         """
@@ -175,14 +175,14 @@ class Sidecar:
         return differing._replace(ended=self._serve_view(view_of(config, self.view.generation + 1), config))
 
     def apply(self, view: MeshView) -> int:
-        """Serve this view from now on: how many live connections were ended.
+        """Serve this view from now on. Returns how many live connections were ended.
 
-        Listeners are bound and closed with their addresses. One that stays has its new route for new connections; a
-        live one goes on unless it is forbidden now: its peer is not allowed, or not ``peer`` any more, or plaintext is
-        not taken. What lives of a listener that is closed may end by itself for ``limits.drain`` seconds.
+        New addresses are bound, and listeners of removed ones closed. A listener that stays uses its new route for new
+        connections. Its live connections go on unless they are now denied: the peer is not allowed, or is not ``peer``
+        any more, or plaintext is not accepted. Those of a closed listener have ``limits.drain`` seconds to end.
 
-        Raises ConfigError, and changes nothing, where an address can't be bound and where the sidecar does not serve;
-        RequestError for a view that is not newer than the one in use, or whose trust is another.
+        Raises ConfigError, and changes nothing, if an address can't be bound or the sidecar does not serve, and
+        RequestError for a view that is not newer than the one in use, or that has another ``trust``.
         """
         if view.generation <= self.view.generation:
             raise RequestError(f"wanted a view newer than generation {self.view.generation}, got {view.generation}")

@@ -1,7 +1,7 @@
 """The raw sockets of a sidecar: listening, accepting without loss, dialling by name, waiting, and the ways to end.
 
-The phases before the relay wait here, on our poller, and not by the loop's ``sock_recv`` and the like: those cost 20 µs
-and two system calls a wait. The relay itself does not wait (see ``relay.py``, ``ends.py``).
+The phases before the relay wait here, on our poller: the loop's ``sock_recv`` and the like cost 20 µs and two system
+calls a wait. The relay itself does not wait (see ``relay.py``, ``ends.py``).
 """
 
 from __future__ import annotations
@@ -43,21 +43,21 @@ __all__ = [
     "writable",
 ]
 
-#: Bytes that one read takes at most before the relay begins.
+#: Most bytes of one read before the relay begins.
 CHUNK = 1 << 14
 _BACKLOG = 4096
-#: Connections accepted per wake-up: with more, those that are there would have to wait for those that come.
+#: Connections accepted per wake-up: more would delay the established ones.
 _ACCEPTS = 64
-#: Seconds for which a refused peer is listened to, so that it reads our alert: closing over unread bytes is a reset, by
-#: which its next send fails, and on some systems also its read of what came before.
+#: Seconds for which we go on reading from a refused peer, so that it reads our alert: closing over unread bytes sends a
+#: reset, which makes its next send fail and, on some systems, its read of what arrived before.
 _LINGER_SECONDS = 1.0
-#: Bytes that are dropped meanwhile; a peer that has sent as many is not read from any more, which costs nothing.
+#: Most bytes that are dropped meanwhile. After that the peer is not read from.
 _LINGER_BYTES = 1 << 24
 _DROPPED = memoryview(bytearray(1 << 18))
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _UNDERWAY = (errno.EINPROGRESS, errno.EALREADY)
 _CONNECTED = (0, errno.EISCONN)
-# A type with this flag is born non-blocking, which saves a call into the kernel; where there is none, it is made so.
+# With this flag a socket is non-blocking from the start, which saves a system call.
 _NONBLOCK: int = getattr(socket, "SOCK_NONBLOCK", 0)
 _Place = tuple[Any, ...]
 _Target = tuple[int, _Place]
@@ -81,9 +81,9 @@ def listen(address: Address, key: str, *, shared: bool = False) -> socket.socket
 
 
 def accept_ready(listener: socket.socket) -> Iterator[socket.socket]:
-    """Accept what is waiting, _ACCEPTS at most. Raises OSError where the machine has no room for one more.
+    """Accept what is waiting, _ACCEPTS at most. Raises OSError if descriptors or memory are exhausted.
 
-    TCP_NODELAY is the listener's, and so the accepted sockets'; that they don't block is not.
+    Accepted sockets inherit TCP_NODELAY from the listener, but not that it is non-blocking.
     """
     for _ in repeat(None, _ACCEPTS):
         try:
@@ -99,7 +99,7 @@ def accept_ready(listener: socket.socket) -> Iterator[socket.socket]:
 async def dial(address: Address, poller: Poller, timeout: float | None = None) -> socket.socket:
     """Connect within ``timeout`` seconds, if it is given, trying each address of the name in turn.
 
-    Raises OSError of the last that failed; TimeoutError is one.
+    Raises the OSError of the last address; TimeoutError is one.
     """
     deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
     failure = OSError(f"{address.host} has no address")
@@ -120,8 +120,8 @@ async def dial(address: Address, poller: Poller, timeout: float | None = None) -
 
 
 def dial_at_once(address: Address) -> socket.socket | None:
-    """Connect without waiting: on loopback a connection is there when ``connect`` returns. None for any other address,
-    for a name, and where it is not there; ``dial`` waits for it, or finds out why it can't be had.
+    """Connect without waiting: on loopback the connection is made when ``connect`` returns. None for any other address,
+    for a name, and if it was not made; use ``dial`` then, which waits or raises the reason.
     """
     for family, place in _loopback(address):
         try:
@@ -141,9 +141,9 @@ def dial_at_once(address: Address) -> socket.socket | None:
 
 
 def _connect(sock: socket.socket, place: _Place) -> int:
-    """The error number of ``connect``; 0 or EISCONN where it is connected."""
+    """The error number of ``connect``; 0 or EISCONN if connected."""
     code = sock.connect_ex(place)
-    # On this machine it is done by the time that the call returns: to ask again is cheaper than to wait.
+    # On loopback it is connected when the call returns: a second call is cheaper than a wait.
     return sock.connect_ex(place) if code == errno.EINPROGRESS else code
 
 
@@ -159,7 +159,7 @@ async def _finish_connect(sock: socket.socket, place: _Place, deadline: float | 
 
 
 async def readable(sock: socket.socket, poller: Poller) -> None:
-    """Wait until there is something to read or to accept. Cancelled, it loses nothing."""
+    """Wait until there is something to read or to accept. Cancellation loses nothing."""
     await ready(sock, poller, read=True)
 
 
@@ -169,7 +169,7 @@ async def writable(sock: socket.socket, poller: Poller) -> None:
 
 
 async def ready(sock: socket.socket, poller: Poller, *, read: bool = False, write: bool = False) -> None:
-    """Wait until it is one of the two; for ever where neither is wanted."""
+    """Wait until the socket is readable or writable, as requested; for ever if neither is."""
     found: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     done = partial(_set_done, found)
     poller.watch(sock, done if read else None, done if write else None)
@@ -216,20 +216,20 @@ def _set_done(found: asyncio.Future[None]) -> None:
 
 
 def close(sock: socket.socket, poller: Poller) -> None:
-    """Close; what was sent still arrives."""
+    """Close gracefully: bytes that were sent still arrive."""
     poller.forget(sock)
     sock.close()
 
 
 def abort(sock: socket.socket, poller: Poller) -> None:
-    """Close with a reset, so that the other end can't take what it got for the whole."""
+    """Close with a reset, so that the other end can't take what it received as complete."""
     with contextlib.suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
     close(sock, poller)
 
 
 def hang_up(sock: socket.socket, error: Exception | None, poller: Poller) -> None:
-    """Close a socket as its relay ended: with a reset, unless both sides were done."""
+    """Close a socket after its relay: with a reset, unless both directions had ended."""
     if error is None:
         close(sock, poller)
     else:
@@ -237,8 +237,8 @@ def hang_up(sock: socket.socket, error: Exception | None, poller: Poller) -> Non
 
 
 async def linger(sock: socket.socket, poller: Poller, unsent: bytes = b"") -> None:
-    """Close so that what was sent last arrives: send the rest, end our side, and drop what still comes, for a bounded
-    while.
+    """Close so that the last bytes sent arrive: send the rest, end our side, and for a bounded time drop what the peer
+    still sends.
     """
     try:
         with contextlib.suppress(OSError, TimeoutError):
@@ -258,7 +258,7 @@ async def _end_last_words(sock: socket.socket, poller: Poller, rest: memoryview)
             dropped, ended = dropped + count, not count
         if ended and not rest:
             return
-        # Both at once: a peer that writes all before it reads would wait for us, as we for it.
+        # Read and write at once: otherwise a peer that writes all before it reads would wait for us, and we for it.
         await ready(sock, poller, read=not ended and dropped <= _LINGER_BYTES, write=bool(rest))
 
 
@@ -270,7 +270,7 @@ def _send_some(sock: socket.socket, data: memoryview) -> int:
 
 
 def _drop_some(sock: socket.socket) -> int | None:
-    """Take what there is: how much; 0 at the end, None for nothing yet."""
+    """Read and drop bytes. Returns their number, 0 at the end, None for nothing yet."""
     try:
         return sock.recv_into(_DROPPED)
     except (BlockingIOError, InterruptedError):
@@ -278,7 +278,7 @@ def _drop_some(sock: socket.socket) -> int | None:
 
 
 def error_of(sock: socket.socket) -> OSError | None:
-    """What broke this connection; None where nothing did. The kernel says it once."""
+    """The error that broke this connection, or None. The kernel reports it once."""
     code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     return OSError(code, os.strerror(code)) if code else None
 
@@ -289,7 +289,7 @@ def address_of(sock: socket.socket) -> Address:
 
 
 def peer_of(sock: socket.socket) -> str:
-    """The other end's address as text; "unknown" where it has gone already."""
+    """The other end's address as text; "unknown" if it has disconnected."""
     try:
         return str(Address(*sock.getpeername()[:2]))
     except OSError:
@@ -304,7 +304,7 @@ def _prepare(sock: socket.socket) -> None:
 
 @lru_cache(maxsize=256)
 def _literal(address: Address) -> tuple[_Target, ...]:
-    """Where the host is an IP address; () for a name, for which asyncio asks in a thread."""
+    """The target if the host is an IP address; () for a name, which asyncio resolves in a thread."""
     try:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except socket.gaierror:
@@ -314,7 +314,7 @@ def _literal(address: Address) -> tuple[_Target, ...]:
 
 @lru_cache(maxsize=256)
 def _loopback(address: Address) -> tuple[_Target, ...]:
-    """The same where the address is this machine's own."""
+    """As ``_literal``, but () if the address is not loopback."""
     try:
         return _literal(address) if ipaddress.ip_address(address.host).is_loopback else ()
     except ValueError:

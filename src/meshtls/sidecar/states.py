@@ -24,11 +24,11 @@ class ConnectionState(IntEnum):
     """How far a connection is, or a stream of a tunnel.
 
     - ACCEPTED: it waits for its task, for a slot, or for a tunnel.
-    - DETECTING: its first bytes are to show whether it speaks TLS.
-    - HANDSHAKING: TLS, with the peer.
+    - DETECTING: it waits for the first bytes, which show whether it speaks TLS.
+    - HANDSHAKING: the TLS handshake with the peer.
     - ADMITTED: the peer is verified and authorized, or its plaintext is allowed. Inbound, the app is dialled next.
     - RELAYING: bytes move. For a tunnel itself: it takes streams.
-    - PARTING: it is refused, and the peer has still to read why.
+    - PARTING: it is refused, and the peer has still to read the alert.
     - ENDED: it is reported. Its sockets are closed, but for one that lingers until the peer has read an alert.
     """
 
@@ -55,8 +55,8 @@ class ConnectionStep(IntEnum):
 
 _A, _AT = ConnectionState, ConnectionStep
 _ENDS = {_AT.PART: _A.PARTING, _AT.END: _A.ENDED}
-#: A warm connection, and a stream in a tunnel, were handshaken before. A session that the server refuses is followed by
-#: a second handshake, on a new socket.
+#: A warm connection and a stream of a tunnel skip the handshake, which was made before. If the server refuses a resumed
+#: session, a second handshake follows on a new socket.
 CONNECTION: dict[ConnectionState, dict[ConnectionStep, ConnectionState]] = {
     _A.ACCEPTED: {
         _AT.DETECT: _A.DETECTING,
@@ -78,8 +78,8 @@ class ListenerState(IntEnum):
     """What a listener does.
 
     - BOUND: nobody accepts yet; connections wait in the kernel.
-    - ACCEPTING: each is handed on as it comes.
-    - PAUSED: the machine has no descriptor or memory for one more; it tries again soon.
+    - ACCEPTING: each connection is handed on as it arrives.
+    - PAUSED: accept failed for want of descriptors or memory; it is tried again soon.
     - CLOSED: connections are refused.
     """
 
@@ -111,7 +111,7 @@ class SidecarState(IntEnum):
 
     - NEW: its listeners are not bound, or bound and do not accept yet.
     - SERVING: it accepts connections, and takes new configurations.
-    - DRAINING: it accepts no more, and what lives goes on to its end or to the deadline.
+    - DRAINING: it accepts no more; live connections go on to their end or to the deadline.
     - STOPPED: no connection lives.
     """
 

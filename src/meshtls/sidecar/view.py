@@ -1,7 +1,7 @@
 """What a sidecar serves, as one frozen value: its routes, who may use them, and where its trust comes from. Pure.
 
-A file fills a view today (``view_of``). Whatever fills it, a sidecar runs from it (``Sidecar.apply``): its listeners
-are bound, configured anew and closed by what ``changes`` finds between the view in use and the next one.
+Today a view is made from a file (``view_of``). A sidecar runs from a view, wherever it comes from (``Sidecar.apply``):
+it binds, reconfigures and closes its listeners by the ``changes`` between the view in use and the next one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Policy(msgspec.Struct, frozen=True):
 
 
 class Routes(msgspec.Struct, frozen=True):
-    """Each has a listener of its own. ``allow`` of an inbound route is empty: its policy is apart from it."""
+    """Each has a listener of its own. ``allow`` of an inbound route is empty: see ``MeshView.policies``."""
 
     inbound: tuple[InboundConfig, ...] = ()
     outbound: tuple[OutboundConfig, ...] = ()
@@ -39,8 +39,8 @@ class Routes(msgspec.Struct, frozen=True):
 class MeshView(msgspec.Struct, frozen=True):
     """``policies`` are those of ``routes.inbound``, in its order; the policy of an outbound route is its ``peer``.
 
-    ``generation`` counts up. ``trust`` is the Workload API that identity and bundles come from; None is the source that
-    the sidecar was made with. Raises ValueError where a route has no policy.
+    ``generation`` increases. ``trust`` is the Workload API that identity and bundles come from; None is the source that
+    the sidecar was made with. Raises ValueError if a route has no policy.
     """
 
     generation: int = 0
@@ -65,7 +65,7 @@ class Change(Enum):
 
 
 class RouteChange(NamedTuple):
-    """``old`` and ``new`` are the route's places in the two views, None where it is not there; ``keys`` differ."""
+    """``old`` and ``new`` are the route's indices in the two views, None if it is not in one; ``keys`` differ."""
 
     listen: Address
     old: int | None
@@ -90,7 +90,7 @@ class ViewChanges(NamedTuple):
 
 
 def view_of(config: SidecarConfig, generation: int = 1) -> MeshView:
-    """The view that a file fills."""
+    """The view of a file's configuration."""
     return MeshView(
         generation=generation,
         routes=Routes(tuple(msgspec.structs.replace(one, allow=()) for one in config.inbound), config.outbound),
@@ -109,8 +109,8 @@ def with_view(config: SidecarConfig, view: MeshView) -> SidecarConfig:
 
 
 def changes(old: MeshView, new: MeshView) -> ViewChanges:
-    """What differs. A route is known by the address that it listens on, and where that is there several times (port 0),
-    by its order.
+    """What differs. A route is identified by its listening address or, if several routes have the same (port 0), by
+    their order.
     """
     inbound = [one._replace(keys=_keys(one, old, new)) for one in _matched(old.routes.inbound, new.routes.inbound)]
     outbound = _matched(old.routes.outbound, new.routes.outbound)

@@ -1,8 +1,8 @@
-"""Connections of an outbound listener that are handshaken ahead, so that the app does not wait for a handshake.
+"""Connections of an outbound listener that are made ahead, so that the app does not wait for a handshake.
 
-The far sidecar treats one like any other: it has dialled its app, which sees a connection that says nothing yet. So
-they are few, and are given up before the far side's idle timeout. A warm connection is served only if all that let it
-in holds at that moment: the same generation, the peer's times, the authorizer.
+The far sidecar treats one like any other: it has dialled its app, which sees a connection without bytes. So they are
+few, and are closed before the far side's idle timeout. A warm connection is used only if what admitted it still holds
+at that moment: the generation, the validity of the peer's certificate, the authorizer.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ __all__ = ["WarmConnection", "WarmPool", "WarmState"]
 
 log = logger("meshtls.sidecar")
 
-#: Seconds between looks at the ages, and between tries while the peer can't be had.
+#: Seconds between checks of the ages, and between attempts while the peer can't be reached.
 _LOOK = 1.0
 _LONGEST_PAUSE = 30.0
-#: Bytes of a far app that speaks first; more of them wait in the kernel.
+#: Most bytes that are kept from a far app that speaks first; more wait in the kernel.
 _MOST_KEPT = 1 << 16
 
 
 @dataclass(eq=False, slots=True)
 class WarmConnection:
-    """``since`` by the clock; ``kept`` are the bytes that the far app has said already."""
+    """``since`` is when it was made, by the clock; ``kept`` are the bytes that the far app has sent already."""
 
     dialled: Dialled
     since: float
@@ -49,9 +49,9 @@ class WarmState(Enum):
     """What its task does.
 
     - CLOSED: it does not run, and holds no connection.
-    - FILLING: it makes connections until there are as many as are wanted.
-    - FULL: it looks after them, until one is taken or grows old.
-    - RETRYING: the peer could not be had; it tries again, after a longer pause each time.
+    - FILLING: it makes connections until there are ``size``.
+    - FULL: it watches them, until one is taken or too old.
+    - RETRYING: the peer could not be reached; it tries again, after a longer pause each time.
     """
 
     CLOSED = "closed"
@@ -61,7 +61,7 @@ class WarmState(Enum):
 
 
 class WarmPool:
-    """Up to ``size`` of them. ``keep`` runs as long as they are wanted; ``take`` gives one, or None."""
+    """Up to ``size`` warm connections. ``keep`` runs as long as they are wanted; ``take`` returns one, or None."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class WarmPool:
         return len(self.ready)
 
     def take(self) -> Dialled | None:
-        """The newest that is good now; those that are not are closed."""
+        """The newest that may be used now; those that may not are closed."""
         self._wanted.set()
         while self.ready:
             one = self.ready.pop()
@@ -126,7 +126,7 @@ class WarmPool:
 
     async def _add(self) -> None:
         local_id = self._contexts.current().snapshot.svid.spiffe_id
-        with socket.socket() as nobody:  # in the place of an app that is yet to come
+        with socket.socket() as nobody:  # stands in for the app's socket, which does not exist yet
             connection = Connection("ahead", local_id, Direction.OUTBOUND, nobody, "", self._clock)
             try:
                 dialled = await self._dial(connection)

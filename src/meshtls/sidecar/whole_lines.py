@@ -10,10 +10,10 @@ __all__ = ["WholeLines"]
 
 
 class WholeLines:
-    """``stream``, written to by who holds the lock; ``with`` it around the fork.
+    """Writes to ``stream`` under a lock. A context manager, to be entered before the fork.
 
-    The kernel writes at once what fits a pipe's atomic size, 4096 bytes, and a line with a peer's words may be longer.
-    The lock is a record lock, which belongs to a process: one that dies in the middle lets go of it.
+    The kernel writes only up to 4096 bytes to a pipe atomically, and a line that quotes a peer may be longer. The lock
+    is a record lock, which belongs to a process: it is released if the process dies while writing.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -36,4 +36,4 @@ class WholeLines:
             fcntl.lockf(self._lock, fcntl.LOCK_UN)
 
     def flush(self) -> None:
-        """Nothing is kept back."""
+        """Nothing to do: nothing is buffered."""

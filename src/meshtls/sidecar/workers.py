@@ -1,9 +1,8 @@
-"""Worker processes that serve one sidecar: made by fork before anything of the mesh is, watched, replaced.
+"""Worker processes that serve one sidecar: forked before the parent opens anything of the mesh, watched, replaced.
 
-The parent holds no key, no socket and no event loop: each worker asks for its identity by itself and binds its own
-listening sockets, between which the kernel shares out what comes (SO_REUSEPORT). A worker that dies takes its
-connections with it and nobody else's. One that says that the configuration is wrong would only say so again: then all
-stop.
+The parent holds no key, no socket and no event loop: each worker fetches its own identity and binds its own listening
+sockets, among which the kernel distributes new connections (SO_REUSEPORT). A worker that dies loses only its own
+connections. If a worker exits because the configuration is wrong, all stop: its replacement would exit too.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ _FAILED = 1
 
 @dataclass(slots=True)
 class _Worker:
-    """The place of one worker: who holds it now, since when, and when it is to be filled again."""
+    """One worker's place: its present process, since when it runs, and when it is to be started again."""
 
     number: int
     pid: int = 0
@@ -49,8 +48,8 @@ class _Worker:
 class Workers:
     """``serve`` runs in each of ``count`` processes, and is given a file descriptor that ends when the parent has gone.
 
-    ``reread`` is called about once a second, and with True for each SIGHUP; where it gives True, the workers get
-    SIGHUP. ``run`` in the main thread of a process that has no other, and no running loop.
+    ``reread`` is called about once a second, and with True for each SIGHUP; if it returns True, the workers get
+    SIGHUP. Call ``run`` in the main thread of a process without other threads and without a running loop.
     """
 
     def __init__(
@@ -70,7 +69,7 @@ class Workers:
         self._alive = (-1, -1)
 
     def run(self) -> int:
-        """Start all, keep them going until SIGTERM or SIGINT, which is passed on to all; the exit status, 0 for well.
+        """Start all, and replace those that end, until SIGTERM or SIGINT, which is passed on. Returns the exit status.
 
         A second signal is passed on, too.
         """
@@ -111,12 +110,14 @@ class Workers:
         log.info("worker %d is process %d", worker.number, pid)
 
     def _run_child(self) -> None:
-        """In the child: serve, and never come back."""
+        """In the child: serve, and never return."""
         status = _FAILED
         try:
             os.setpgid(0, 0)  # a terminal's ^C is the parent's to pass on, once
             os.close(self._alive[1])
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is about a configuration that this one is yet to read
+            signal.signal(
+                signal.SIGHUP, signal.SIG_IGN
+            )  # it announces a configuration that this worker has not read yet
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
             self._serve(self._alive[0])
             status = 0
@@ -173,7 +174,7 @@ class Workers:
         how = f"by signal {-status}" if status < 0 else f"with status {status}"
         pid, worker.pid = worker.pid, 0
         if self._stopping:
-            # One that was just starting had no handler yet.
+            # A worker that was just starting had no handler yet.
             self._status = self._status or (0 if status in (0, -signal.SIGTERM) else _FAILED)
             log.info("worker %d, process %d, ended %s", worker.number, pid, how)
             return

@@ -22,8 +22,8 @@ _DENIED = (401, 403, 404)
 
 
 class TunnelClient(Session):
-    """``authority`` is what every stream asks for. An answer may take ``answer_timeout`` seconds. The peer is taken to
-    allow ``expected_streams`` until it has said how many.
+    """``authority`` is that of every CONNECT. An answer may take ``answer_timeout`` seconds. The peer is assumed to
+    allow ``expected_streams`` until its SETTINGS arrive.
 
     The app's bytes are sent before the answer: the peer keeps them, within the stream's window, until it has decided.
     """
@@ -80,7 +80,7 @@ class TunnelClient(Session):
         if self.http.leaving:
             detail = "the peer ended the tunnel before it looked at the stream (GOAWAY)"
         else:
-            # As many as it has now are what it takes, until it says otherwise.
+            # Assume that it allows only the present number of streams, until its SETTINGS say otherwise.
             self.http.peer.max_streams = min(self.http.peer.max_streams, len(self.http.streams))
             detail = "the peer refused the stream (REFUSED_STREAM)"
         end.refused(detail)
@@ -93,7 +93,7 @@ class TunnelClient(Session):
             self.drain()
 
     def _give_up_on(self, late: float) -> None:
-        """A peer that does not answer gets no more streams."""
+        """Open no more streams to a peer that does not answer, and end the late ones."""
         self.drain()
         error = EndedError(Outcome.CONNECT_FAILED, f"the peer did not answer CONNECT within {self._answer_timeout:g} s")
         for end in list(self._streams.values()):

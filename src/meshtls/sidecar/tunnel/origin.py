@@ -1,4 +1,4 @@
-"""What our own side claims of a stream's origin, and how origins pass from an inbound to an outbound connection.
+"""The origin that our side claims for a stream, and how origins pass from an inbound to an outbound connection.
 
 The baggage has the keys that Istio's ztunnel and waypoints read of a source.
 """
@@ -46,14 +46,14 @@ class Handover:
         self._left: OrderedDict[tuple[str, int], Origin] = OrderedDict()
 
     def put(self, address: tuple[str, int], origin: Origin) -> None:
-        """For the connection that comes from this address."""
+        """Store the origin of the connection that comes from this address."""
         self._left[address] = origin
         self._left.move_to_end(address)
         if len(self._left) > self._MOST:
             self._left.popitem(last=False)
 
     def take(self, address: tuple[str, int]) -> Origin:
-        """NOWHERE unless there is one."""
+        """Remove and return the origin; NOWHERE if there is none."""
         return self._left.pop(address, NOWHERE) if self._left else NOWHERE
 
     def __repr__(self) -> str:

@@ -18,7 +18,7 @@ __all__ = ["TunnelServer"]
 
 OnRequest = Callable[[Stream, ConnectRequest, bool], None]
 OnRefused = Callable[[ProtocolError], None]
-#: A tunnel without streams is the client's to close: it knows best whether it is about to open one.
+#: The server waits longer than the client before it drains a tunnel without streams: the client may be opening one.
 _IDLE_FACTOR = 2
 
 

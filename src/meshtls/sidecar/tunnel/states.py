@@ -16,9 +16,9 @@ class SessionState(IntEnum):
 
     - OPEN: streams are carried.
     - FINISHING: there are no more streams, and what is left is sent, close_notify last.
-    - LINGERING: we have ended our side. To close the socket while the peer still sends would make the kernel drop what
-      it has not delivered yet, and with it the end of streams.
-    - OVER: the socket is its owner's to close. Streams that the peer had ended may still go on.
+    - LINGERING: we have ended our side. Closing the socket while the peer still sends would reset the connection, and
+      the last bytes, the ends of streams among them, might not arrive.
+    - OVER: the owner closes the socket. Streams that the peer had ended may still go on.
     """
 
     OPEN = 0
@@ -32,7 +32,7 @@ class Step(IntEnum):
 
     - EMPTIED: the last stream of a leaving connection is gone, or the peer has sent close_notify.
     - FLUSHED: the kernel has our close_notify.
-    - CLOSED: the peer has ended its side, or had its time; before that, the connection broke or is broken off.
+    - CLOSED: the peer has ended its side, or its time is over; in an earlier state, the connection broke or was ended.
     """
 
     EMPTIED = 0

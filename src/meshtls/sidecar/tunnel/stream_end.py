@@ -28,7 +28,7 @@ __all__ = ["Carrier", "OnDone", "StreamEnd", "StreamRefusedError"]
 #: Bytes of the app's that are sent before CONNECT is answered, and remembered until then.
 _REMEMBERED = SMALL
 
-#: Called once with how a stream ended; None is well.
+#: Called once with the error with which a stream ended; None for a clean end.
 OnDone = Callable[["StreamEnd", Exception | None], None]
 
 
@@ -49,26 +49,26 @@ class Carrier(Protocol):
     poller: Poller
     #: The tunnel's socket takes no more for now.
     blocked: bool
-    #: Streams to be called when there is room.
+    #: Streams to resume when there is room.
     waiting: set[StreamEnd]
 
     def now(self) -> float:
         """Seconds of a monotonic clock."""
 
     def put(self, stream: Stream, data: bytes | memoryview) -> None:
-        """Send these bytes as one DATA frame; there is room for them."""
+        """Send these bytes as one DATA frame; the windows have room for them."""
 
     def flush_soon(self) -> None:
-        """See that what is in ``http.outgoing`` is sent."""
+        """Schedule the sending of ``http.outgoing``."""
 
     def forget(self, end: StreamEnd) -> None:
         """This stream has ended."""
 
     def keep(self, end: StreamEnd, count: int) -> None:
-        """So many more bytes are kept for its app."""
+        """Count ``count`` more bytes as kept for its app."""
 
     def release(self, end: StreamEnd, count: int) -> None:
-        """So many bytes fewer are kept."""
+        """Count ``count`` fewer bytes as kept."""
 
 
 class StreamEnd:
@@ -107,7 +107,7 @@ class StreamEnd:
     owed = 0
 
     def __init__(self, carrier: Carrier, stream: Stream, on_done: OnDone, *, remembers: bool) -> None:
-        """``remembers``: it may be refused, and is then to be opened again elsewhere."""
+        """``remembers``: keep the app's first bytes, to open the stream again elsewhere if it is refused."""
         self._carrier = carrier
         self._on_done = on_done
         self._relay: Relay | None = None
@@ -120,9 +120,9 @@ class StreamEnd:
         #: What has just arrived, and how much of what was received is not in ``kept``.
         self._pushed: bytes | memoryview = b""
         self._fresh = 0
-        #: More than there was room for.
+        #: Bytes to transmit for which there was no room.
         self._rest: bytes | bytearray = b""
-        #: What ``room`` said last.
+        #: What ``room`` returned last.
         self._room = 0
         self._remembered: bytearray | None = bytearray() if remembers else None
         self.stream = stream
@@ -131,23 +131,23 @@ class StreamEnd:
         self.unanswered_since: float | None = carrier.now()
 
     def join(self, app: End, flow: Flow, *, app_opened: bool) -> None:
-        """From now on move bytes between the stream and the app. It may be over when this returns."""
+        """Relay bytes between the stream and the app from now on. The stream may be over when this returns."""
         opener, other = (app, self) if app_opened else (self, app)
         relay = self._relay = Relay(opener, other, flow, self._carrier.poller, self._close, self._carrier.now)
         relay.start()
 
     @property
     def refusable(self) -> bool:
-        """CONNECT has no answer yet, and nothing of the app's is lost if it gets none."""
+        """CONNECT has no answer yet, and all bytes that the app has sent can be resent."""
         return self._remembered is not None
 
     def is_idle_since(self, moment: float) -> bool:
-        """No byte has moved, and the stream was not opened, after ``moment``."""
+        """Whether the stream was opened, and the last byte moved, before ``moment``."""
         last = self.unanswered_since if self._relay is None else self._relay.last
         return last is not None and last < moment
 
     def touch(self) -> None:
-        """It is not idle, though none of its bytes has moved."""
+        """Restart the idle timeout, although no byte has moved."""
         if self._relay is not None:
             self._relay.last = self._carrier.now()
 
@@ -250,7 +250,7 @@ class StreamEnd:
             self._carrier.keep(self, len(data))
 
     def answered(self) -> None:
-        """The peer has accepted the stream: what is sent now is not sent again."""
+        """The peer has accepted the stream: it is not opened elsewhere, and the app's bytes need not be remembered."""
         self.unanswered_since = self._remembered = None
         self.resume()
 
@@ -260,12 +260,12 @@ class StreamEnd:
             self._write()
 
     def credited(self) -> None:
-        """The peer's app has taken some of what we sent: it reads, however slowly."""
+        """The peer has returned credit, so its app reads: the stream is not idle."""
         self.touch()
         self.resume()
 
     def replenish(self) -> None:
-        """Credit the peer with less than half a window, where the app is slow: it learns so that the app reads."""
+        """If the app is slow, return credit for less than half a window too: the peer learns that the app reads."""
         stream, http = self.stream, self._carrier.http
         if self.kept and stream.unreturned and stream.number in http.streams:
             http.replenish_window(stream)
@@ -285,7 +285,7 @@ class StreamEnd:
         self.lost(StreamRefusedError(detail, bytes(self._remembered or b"")))
 
     def left(self, error: Exception) -> None:
-        """The peer takes no more. What it sent is complete if it had ended its side, and the app still gets it; else
+        """The peer reads no more. If it had ended its side, what it sent is complete, and the app still gets it; else
         the stream is ``lost``.
         """
         if not self.ended or self._relay is None:
@@ -295,7 +295,7 @@ class StreamEnd:
             self.resume()
 
     def lost(self, error: Exception) -> None:
-        """The stream is gone: its relay learns it as it would of a socket, by whichever call it waits for."""
+        """The stream is gone: notify its relay by whichever callback is set, as the poller would for a socket."""
         if self.over:
             return
         self._error = error
@@ -308,7 +308,7 @@ class StreamEnd:
             self._close(error)
 
     def _close(self, error: Exception | None) -> None:
-        """The relay is over, or there will be none."""
+        """The relay is over, or was never started."""
         self.over = True
         carrier = self._carrier
         if error is not None and self._error is None:
