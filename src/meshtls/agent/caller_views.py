@@ -104,7 +104,7 @@ class CallerViews:
         Raises GRPCError: PERMISSION_DENIED, or UNAVAILABLE if this machine has no thread left for the lookups.
         """
         try:
-            # Entries change only during an await. If no digest is wanted, none follows this check before ``judge``.
+            # Entries change only during an await. If no digest is wanted, none follows this check before ``view_for``.
             return await self._attestor.attest(caller, self.identities.cache.entries.digest_could_match)
         except LocalIdentityError as error:
             self._log.warning(
