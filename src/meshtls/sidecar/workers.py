@@ -115,9 +115,7 @@ class Workers:
         try:
             os.setpgid(0, 0)  # a terminal's ^C is the parent's to pass on, once
             os.close(self._alive[1])
-            signal.signal(
-                signal.SIGHUP, signal.SIG_IGN
-            )  # it announces a configuration that this worker has not read yet
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it announces a configuration that is read later anyway
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
             self._serve(self._alive[0])
             status = 0

@@ -6,9 +6,10 @@ Three facts shape everything here.
 ``verify_peer`` and the authorizer decide, on every connection, before a byte of application data is passed on.
 
 *TLS 1.3 tells the client "done" early.* The client's handshake ends when it has sent its certificate, before the server
-has looked at it. "Handshaken" is not "accepted": only application data coming back says that the server agreed.
+has checked it. A finished handshake is not acceptance: only application data from the server shows that it accepted us.
 
 *A refusal should reach the peer.* Python has no call that sends an alert of one's choice. ``verifying`` checks the peer
-when its Certificate message arrives, and makes OpenSSL refuse by itself, with a fatal alert, within the handshake; a
-client that refuses so has not yet shown its own certificate. ``verifying`` tells how, and when a peer is accepted.
+when its Certificate message arrives, and makes OpenSSL itself refuse, with a fatal alert, within the handshake. A
+client that refuses in this way has not yet sent its own certificate. ``verifying`` explains how, and when a peer is
+accepted.
 """

@@ -1,7 +1,8 @@
-"""TLS for a node that has no SVID yet: the server proves itself, the client stays anonymous. Loud names on purpose.
+"""TLS for a node that has no SVID yet: the server proves itself, the client stays anonymous. The names are
+conspicuous on purpose.
 
-This is the one place without mutual TLS. What speaks through it must prove itself by other means (a join token, a
-certificate of the node's own), and the server behind it serves nothing else.
+This is the one place without mutual TLS. A client that connects through it must prove itself by other means (a join
+token, a certificate of the node's own), and the server behind it serves nothing else.
 """
 
 from __future__ import annotations

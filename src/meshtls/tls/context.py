@@ -1,12 +1,12 @@
 """A context per generation, never changed once made, and the cache that hands out the newest.
 
-``load_cert_chain`` on a live context would swap the leaf, but a CA can never be taken out of its store, and a session
-ticket of before a trust change still resumes on it. A new SSLContext has neither fault: the keys that tickets are made
-with are its own, so they die with it, and so do the sessions that a client keeps in it.
+``load_cert_chain`` on a live context would swap the leaf, but a CA can never be removed from its store, and a session
+ticket from before a change of trust would still resume on it. A new SSLContext has neither problem: it has its own
+ticket keys, which end with it, and so do the sessions that a client keeps in it.
 
-Beside the roots its store holds the intermediates of our own SVID, if that leads to a root: most peers' certificates
-come by the same ones. OpenSSL ends its own path there, which saves it a signature check on each handshake (an eighth of
-one). It loosens nothing: the store is only the coarse filter, and the verdict goes on asking for the root.
+Beside the roots its store holds the intermediates of our own SVID, if they lead to a root: most peers' certificates
+have the same ones. OpenSSL ends its own path there, which saves it a signature check on each handshake (an eighth of
+one). No other peer is accepted for it: the store is a coarse filter, and ``verify_peer`` requires a path to the root.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = ["GenerationContext", "LateSSLSocket", "TlsContexts", "TlsOptions", "h
 
 log = logger("meshtls.tls")
 
-# TLS 1.3's suites are all AEAD and not set by this call; for 1.2 the same is asked for.
+# TLS 1.3's suites are all AEAD and not set by this call; this requires AEAD of TLS 1.2 as well.
 _TLS12_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 # SSL_OP_NO_TX_CERTIFICATE_COMPRESSION and SSL_OP_NO_RX_CERTIFICATE_COMPRESSION, which ``ssl`` has no names for: a leaf
 # of 600 bytes is not worth a compressor's memory and time.
@@ -53,7 +53,7 @@ _GROUPS = ("X25519", "prime256v1", "secp384r1")
 class TlsOptions:
     """``minimum_version`` is TLS 1.3 unless a peer needs 1.2; ``alpn`` lists protocol names, preferred first.
 
-    ``resumption``: a server gives out session tickets, and a client comes back with them (RFC 8446, section 2.2). Each
+    ``resumption``: a server issues session tickets, and a client uses them (RFC 8446, section 2.2). Each
     resumed connection is verified and authorized like any other.
 
     ``group`` is the one key exchange to speak, by OpenSSL's name: X25519, prime256v1 or secp384r1. None leaves the
@@ -79,7 +79,7 @@ class TlsOptions:
 
 @cache
 def _is_spoken(group: str) -> bool:
-    # Python before 3.11.4 knows the curves of the NIST alone.
+    # Python before 3.11.4 accepts only the NIST curves.
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).set_ecdh_curve(group)
     except (ssl.SSLError, ValueError):
@@ -88,9 +88,9 @@ def _is_spoken(group: str) -> bool:
 
 
 class LateSSLSocket(VerifyingSSLSocket):
-    """A client's socket may be wrapped long before it is connected: its identity is that of the moment of connect."""
+    """A client's socket may be wrapped long before it is connected: it uses the newest identity when it connects."""
 
-    #: Where the newest context is; None for a socket that keeps the one it was wrapped with.
+    #: The source of the newest context; None for a socket that keeps the context it was wrapped with.
     contexts: TlsContexts | None = None
 
     def connect(self, addr: Any) -> None:
@@ -110,7 +110,7 @@ class LateSSLSocket(VerifyingSSLSocket):
         except LocalIdentityError as error:
             raise NoIdentityError(error) from error
         if set_context(self, newest):
-            self._check = None  # the check of the generation that it was wrapped with
+            self._check = None  # drop the check of the generation that it was wrapped with
 
 
 class GenerationContext(ssl.SSLContext):
@@ -120,7 +120,7 @@ class GenerationContext(ssl.SSLContext):
     sslsocket_class = LateSSLSocket
     snapshot: X509Context
     server_side: bool
-    #: What a client with ``resumption`` keeps; empty otherwise.
+    #: The sessions of a client with ``resumption``; empty otherwise.
     sessions: Sessions
     resumption: bool
     _precheck: Authorizer
@@ -140,9 +140,9 @@ class GenerationContext(ssl.SSLContext):
         clock: Clock,
         large: LargeHandshakes,
     ) -> Self:
-        """``verifier`` has the trust of this snapshot, and ``large`` is the budget of all generations.
+        """``verifier`` has the trust of this snapshot; ``large`` is the budget that all generations share.
 
-        Raises LocalIdentityError where the snapshot has no SVID that OpenSSL takes.
+        Raises LocalIdentityError if the snapshot has no SVID that OpenSSL loads.
         """
         self = cls(ssl.PROTOCOL_TLS_SERVER if server_side else ssl.PROTOCOL_TLS_CLIENT)
         self.snapshot, self.server_side = snapshot, server_side
@@ -169,15 +169,15 @@ class GenerationContext(ssl.SSLContext):
 
     @property
     def trust(self) -> Trust:
-        """What its peers are verified by."""
+        """The trust by which peers are verified."""
         return self._verifier.trust
 
     def check_peer(self, chain: Sequence[bytes], port: int | None) -> VerifiedPeer:
-        """Verify the chain by this generation's trust, then ask the precheck. Raises PeerError."""
+        """Verify the chain by this generation's trust, then run the precheck. Raises PeerError."""
         return self._run_precheck(self._verifier.verify(chain, self._clock.now()), port)
 
     def check_resumed_peer(self, leaf: bytes, port: int | None) -> VerifiedPeer:
-        """The same for a resumed session: verify by the chain that this leaf came with under the same trust."""
+        """As ``check_peer`` for a resumed session: verify the chain with which the leaf passed under this trust."""
         return self._run_precheck(self._verifier.verify_again(leaf, self._clock.now()), port)
 
     def _run_precheck(self, peer: VerifiedPeer, port: int | None) -> VerifiedPeer:
@@ -196,12 +196,12 @@ class GenerationContext(ssl.SSLContext):
         try:
             self._verifier.verify(own, self._clock.now())
         except PeerError:
-            return b""  # peers will refuse us; which of them are trusted does not depend on it
+            return b""  # peers will refuse us; whom we trust does not depend on it
         return b"".join(own[1:])
 
 
 def harden(context: ssl.SSLContext, options: TlsOptions, *, server_side: bool) -> None:
-    """Every setting that is neither identity nor trust, for a generation and for what stands before all of them."""
+    """Every setting that is neither identity nor trust, for a generation's context and for RotatingContext."""
     context.check_hostname = False  # the SPIFFE ID is the name; the authorizer compares it
     context.verify_mode = ssl.CERT_REQUIRED
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # a bundle may hold an intermediate as its authority
@@ -224,11 +224,11 @@ def harden(context: ssl.SSLContext, options: TlsOptions, *, server_side: bool) -
 class TlsContexts:
     """The context of the source's newest generation, made on first use of each.
 
-    ``precheck`` is asked within each handshake about the verified peer, and can only refuse. In the library it is the
-    user's authorizer, which nothing asks later. In the sidecar it is a gate's, and the verdict is made once the
-    connection or stream is registered, so that a change of policy reaches it (``sidecar/gate.py``).
+    ``precheck`` is called within each handshake with the verified peer, and can only refuse. In the library it is the
+    user's authorizer, and the only check. In the sidecar it is a gate's, and the connection or stream is authorized
+    after it is registered, so that a change of policy reaches it (``sidecar/gate.py``).
 
-    ``verifier`` is shared by all that take their trust from this source.
+    ``verifier`` is shared by all users of this source.
 
     Raises TypeError for a value that is not an authorizer, or not a source.
     """
@@ -260,7 +260,7 @@ class TlsContexts:
         self._without_identity = Outage(log, clock)
 
     def current(self) -> GenerationContext:
-        """Raises LocalIdentityError where the source has no valid SVID now; the log says so once until it has one."""
+        """Raises LocalIdentityError if the source has no valid SVID now, which is logged once until it has one."""
         done = "accepted" if self.server_side else "made"
         try:
             snapshot = self.source.snapshot()
@@ -282,9 +282,9 @@ class TlsContexts:
         return newest
 
     def with_alpn(self, alpn: tuple[str, ...]) -> TlsContexts:
-        """The same, offering these protocols."""
+        """A copy that offers these protocols."""
         if alpn == self.options.alpn:
-            return self  # HTTP libraries say it again for each connection
+            return self  # HTTP libraries set it again for each connection
         options = replace(self.options, alpn=alpn)
         return TlsContexts(
             self.source,

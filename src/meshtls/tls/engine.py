@@ -1,9 +1,9 @@
 """One end of a mutual TLS connection without a wire: bytes in, bytes out. The sidecar and the streams drive it.
 
-All engines of a thread share one pair of memory BIOs. OpenSSL keeps what a connection has in flight (half a record) in
-the connection itself, so between two calls both BIOs are empty and the next connection may use them: that saves two
-BIOs and their buffers for each connection, which is a third of what an idle one costs. The price is one rule, kept by
-``_leave``: whatever happens, also an error, nothing stays behind, or it would be read as another connection's bytes.
+All engines of a thread share one pair of memory BIOs. OpenSSL keeps a partial record in the connection itself, so
+between two calls both BIOs are empty and the next connection may use them. This saves two BIOs and their buffers for
+each connection, a third of the memory of an idle one. The price is one rule, kept by ``_leave``: no byte may stay in
+them, even after an error, or it would be read as another connection's.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from meshtls.wire.tls import IMPOSSIBLE_KEY_UPDATE, MAX_RECORD
 __all__ = ["MAX_OWED", "TlsEngine"]
 
 #: Stop reading while more than this many bytes of KeyUpdate responses are unsent. Not at the first byte: a peer may
-#: write all that it has before it reads, and ask for a new key in between; both sides would then wait for each other.
+#: write all its data before it reads, with key updates in between; both sides would then wait for each other.
 MAX_OWED = 1 << 14
 
 
@@ -41,8 +41,8 @@ _bios = _SharedBios()
 
 
 class TlsEngine:
-    """Feed what came from the wire, send what ``outgoing`` gives, after every call and also after one that raised:
-    what is left there then is the alert that tells the peer. An engine stays in the thread that made it.
+    """Feed what arrived from the wire, and send what ``outgoing`` returns after every call, also after one that raised:
+    it is then the alert for the peer. Use an engine only in the thread that made it.
 
     ``snapshot`` is our own X509Context; ``peer`` is None until the handshake is done and the peer verified and allowed.
     ``unsent`` is what ``outgoing`` would give. ``session_key`` names where a client dials: a session from there is
@@ -75,7 +75,7 @@ class TlsEngine:
         tls.port = port
         self._tls = tls
         self._context = context
-        #: What reads and writes records: until the peer is accepted the object that refuses to.
+        #: Reads and writes records: until the peer is accepted, the object that refuses to.
         self._records: Any = tls
         self._fed = self.unsent = self._decrypted = b""
         self._ended = False
@@ -88,7 +88,7 @@ class TlsEngine:
 
     @property
     def trust(self) -> Trust:
-        """What the peer was verified by."""
+        """The trust by which the peer was verified."""
         return self._context.trust
 
     @property
@@ -109,12 +109,12 @@ class TlsEngine:
 
     @property
     def offered_session(self) -> bool:
-        """The handshake asks, or asked, to take up a session of an earlier connection."""
+        """Whether the ClientHello offers to resume a session."""
         return self._offered
 
     @property
     def resumed(self) -> bool:
-        """The handshake took up a session of an earlier connection."""
+        """Whether the handshake resumed a session."""
         return bool(self._tls.session_reused)
 
     @property
@@ -135,7 +135,7 @@ class TlsEngine:
         return data
 
     def handshake(self) -> VerifiedPeer | None:
-        """Take one step. None: more input is needed. Raises PeerError where the peer is refused or refuses."""
+        """Take one step. None: more input is needed. Raises PeerError if we refuse the peer or it refuses us."""
         self._enter()
         try:
             self._tls.do_handshake()
@@ -159,7 +159,7 @@ class TlsEngine:
             self.handshake()
 
     def refusal(self) -> bytes:
-        """What to send last after ``handshake`` raised: the alert, also where OpenSSL had none to send."""
+        """The last bytes to send after ``handshake`` raised: an alert, also if OpenSSL produced none."""
         if self._tls.refused_late:
             self.queue_fatal_alert()
         return self.outgoing()
@@ -167,11 +167,11 @@ class TlsEngine:
     def keep_session(self) -> None:
         """Let the next connection to ``session_key`` resume this one. A server's ticket comes with its first data.
 
-        A session that was resumed is kept as it is; one that the server did not want any more is replaced.
+        A resumed session is kept as it is; one that the server did not resume is replaced.
         """
         if self._session_key is None or self._tls.session_reused:
             return
-        # ``ssl`` binds a session to the context that its connection has when it is taken, and ours has been exchanged.
+        # ``ssl`` binds a session to the connection's present context, which is not the one it began with any more.
         accepted, self._tls.context = self._tls.context, self._context
         session = self._tls.session
         self._tls.context = accepted
@@ -185,12 +185,12 @@ class TlsEngine:
         return self._context.check_resumed_peer(leaf_of(self._tls), self._tls.port)
 
     def forget_session(self) -> None:
-        """Make the next connection to ``session_key`` shake hands in full."""
+        """Make the next connection to ``session_key`` perform a full handshake."""
         if self._session_key is not None:
             self._context.sessions.drop(self._session_key)
 
     def read(self) -> bytes:
-        """All plaintext there is; b"" for none yet, or none ever where ``peer_closed``. Raises HandshakeError."""
+        """All plaintext that has arrived; b"" for none yet or, if ``peer_closed``, none ever. Raises HandshakeError."""
         self.take_in()
         plain, self._decrypted = self._decrypted, b""
         if not plain and not self.peer_closed:
@@ -202,7 +202,7 @@ class TlsEngine:
         self.unsent = self.seal(data)
 
     def seal(self, data: bytes | bytearray | memoryview) -> bytes:
-        """Encrypt, and give the ciphertext to send at once, behind what is ``unsent``.
+        """Encrypt, and return the ciphertext to send, after what was ``unsent``.
 
         Raises HandshakeError where the connection is broken.
         """
@@ -216,10 +216,10 @@ class TlsEngine:
         return self.outgoing() + sealed if self.unsent else sealed
 
     def open(self, cipher: memoryview, into: memoryview) -> int:
-        """Decrypt ``cipher`` into ``into`` and give the number of bytes there: the quick form of feed and read.
+        """Decrypt ``cipher`` into ``into`` and return the number of bytes: a faster feed and read.
 
-        ``into`` needs room for ``len(cipher)`` and one record more. At the peer's end ``peer_closed`` is set. What TLS
-        answers by itself waits in ``outgoing``. Raises HandshakeError.
+        ``into`` needs room for ``len(cipher)`` and one record more. The peer's close_notify sets ``peer_closed``. TLS's
+        own responses are in ``outgoing``. Raises HandshakeError.
         """
         incoming, read, done = self._in, self._records.read, 0
         incoming.write(cipher)
@@ -241,8 +241,8 @@ class TlsEngine:
 
     def close_write(self) -> None:
         """Queue close_notify. What the peer still sends can be read (TLS half-close, RFC 8446 6.1)."""
-        # OpenSSL's second step of a shutdown looks for the peer's close_notify, and application data in its way is an
-        # error there: take out first what has arrived.
+        # OpenSSL's second step of a shutdown expects the peer's close_notify, and fails on application data: read what
+        # has arrived first.
         self.take_in()
         try:
             self._tls.unwrap()
@@ -277,7 +277,7 @@ class TlsEngine:
             self._in.read()
 
     def _decrypt(self) -> None:
-        """Take out of the incoming BIO all that is in it."""
+        """Read everything out of the incoming BIO."""
         try:
             while not self.peer_closed:
                 plain = self._records.read(MAX_RECORD)

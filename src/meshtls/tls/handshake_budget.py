@@ -1,4 +1,4 @@
-"""How many bytes of a stranger's handshake OpenSSL is shown.
+"""Limits how many bytes of an unverified peer's handshake OpenSSL gets to decode.
 
 OpenSSL decodes every certificate of a message before anything can refuse it: 0.2 ms for the 120 bytes of the smallest
 (OpenSSL 3.0), and it takes 100 KB of them. Almost every peer's part of a handshake is small. A large one is read as
@@ -16,10 +16,10 @@ from meshtls.clock import Clock
 
 __all__ = ["LARGE_HANDSHAKE", "MOST_SMALL", "SERVER_HANDSHAKE", "SMALL_HANDSHAKE", "LargeHandshakes"]
 
-#: Bytes of a client's part, which is a ClientHello of 0.3 to 1.7 KB, its chain and a signature. One of more than
-#: MOST_SMALL is large in every mesh.
+#: Bytes of a client's part: a ClientHello of 0.3 to 1.7 KB, its chain and a signature. A part of more than MOST_SMALL
+#: is large in every mesh.
 SMALL_HANDSHAKE, MOST_SMALL, LARGE_HANDSHAKE = 7 << 9, 8 << 10, 16 << 10
-#: Of a server's part, which may list the CAs that it accepts. A server that we dial is no stranger.
+#: Bytes of a server's part, which may list the CAs that it accepts. No LargeHandshakes there: we chose the server.
 SERVER_HANDSHAKE = 64 << 10
 #: Bytes beside a chain: the longest ClientHello, the signature of an RSA-4096 key, and what frames them.
 _BESIDE_CHAIN = 1728 + 512 + 160
@@ -38,7 +38,7 @@ class LargeHandshakes:
     def __init__(self, clock: Clock) -> None:
         self.small = SMALL_HANDSHAKE
         self._clock = clock
-        self._left, self._since = _BURST, 0.0  # full, so the time does not matter
+        self._left, self._since = _BURST, 0.0  # the budget is full, so the time does not matter
 
     def allow_for_own_chain(self, size: int) -> None:
         """Our own SVID's chain has this many bytes, so a peer's may have as many."""

@@ -24,12 +24,12 @@ def leaf_of(tls: ssl.SSLObject | ssl.SSLSocket) -> bytes:
 
 
 def unguarded(tls: ssl.SSLObject) -> Any:
-    """The inner object, whose ``read`` and ``write`` are the C ones: for an accepted peer, two frames less a record."""
+    """The inner object, whose ``read`` and ``write`` are C: for an accepted peer, two Python calls fewer per record."""
     return tls._sslobj  # type: ignore[attr-defined]
 
 
 def set_context(tls: ssl.SSLSocket, context: ssl.SSLContext) -> bool:
-    """Let ``connect`` begin with this context; False where it is too late. The public setter wants a connection."""
+    """Set the context for ``connect``; False if it is too late. The public setter works only once connected."""
     inner: Any = tls
     if inner._sslobj is not None:
         return False
@@ -47,8 +47,8 @@ def watch_messages(context: ssl.SSLContext, callback: Any) -> None:
 
     This sets the callback of the C class: the Python one turns each argument into an enum, 5 µs a message.
     """
-    # Not the class above ssl.SSLContext: where a library has replaced that by a subclass of its own (gevent does), the
-    # class above is a Python one, too, and its setter calls itself for ever.
+    # Not the class above ssl.SSLContext: if a library has replaced that by its own subclass (gevent does), the class
+    # above is a Python one too, whose setter recurses for ever.
     hook = getattr(ssl.SSLContext.__mro__[-2], "_msg_callback", None)
     if hook is not None:
         hook.__set__(context, callback)

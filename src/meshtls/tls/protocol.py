@@ -30,7 +30,7 @@ class TlsProtocol(asyncio.Protocol):
 
     - ``state``: see ``meshtls.tls.states``.
     - ``ready``: done when the peer is verified and allowed, or holds the error with the reason why not. Wait for it
-      through ``asyncio.shield``: the handshake is not over because somebody stops waiting for it.
+      through ``asyncio.shield``: cancelling a waiter must not cancel the handshake.
     - ``closed``: done when the TCP connection is gone.
     """
 
@@ -47,7 +47,7 @@ class TlsProtocol(asyncio.Protocol):
         self._make_engine = make_engine
         self._began = began
         self._waiting = application
-        #: Told what happens. Nobody, until the connection is open and after it broke.
+        #: The application's protocol; a dummy until the connection is open and after it broke.
         self._application = asyncio.Protocol()
         self._dropped = 0
         self._tcp: asyncio.Transport
@@ -55,7 +55,7 @@ class TlsProtocol(asyncio.Protocol):
         self._transport: TlsTransport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # A stream transport, by how it was made; uvloop's are of no class of asyncio's.
+        # A stream transport by construction; uvloop's transports do not derive from asyncio's.
         self._tcp = cast("asyncio.Transport", transport)
         self._step(StreamEvent.CONNECTED)
         if self.state is StreamState.CUT:
@@ -118,14 +118,14 @@ class TlsProtocol(asyncio.Protocol):
         self._refuse_with_alert(HandshakeError("the handshake took too long"))
 
     async def linger(self, seconds: float = LINGER) -> None:
-        """Wait for the peer to take the alert and go, at most so long; the connection is closed after."""
+        """Wait up to ``seconds`` for the peer to read the alert and close; then close the connection."""
         try:
             await asyncio.wait([self.closed], timeout=seconds)
         finally:
             self._tcp.abort()
 
     def abort(self) -> None:
-        """Cut it now, or the moment that it is made."""
+        """Abort the connection now, or as soon as it is made."""
         self._step(StreamEvent.ABORTED)
         self.ready.cancel()
         if self.state is not StreamState.CANCELLED:
@@ -159,7 +159,7 @@ class TlsProtocol(asyncio.Protocol):
 
     def _fail(self, error: PeerError | LocalIdentityError) -> None:
         self.ready.set_exception(error)
-        self.ready.exception()  # retrieved, or asyncio logs it where nothing waits, as after a cancelled dial
+        self.ready.exception()  # mark it retrieved, or asyncio logs it if nobody waits, as after a cancelled dial
 
     def _deliver(self) -> None:
         try:
@@ -176,7 +176,7 @@ class TlsProtocol(asyncio.Protocol):
             self._transport.peer_closed()
 
     def _part(self, error: HandshakeError) -> None:
-        """Break it off, but let the peer read the alert that was sent, whatever the application does now."""
+        """End the connection, but let the peer read the alert that was sent, whatever the application does now."""
         self._step(StreamEvent.BROKEN)
         self._lose(error)
         self._transport.parting = True

@@ -1,8 +1,8 @@
 """``client_context`` and ``server_context``: real SSLContexts whose every new connection uses the newest generation.
 
-What a library may do with one is what keeps its promise. Names of protocols (ALPN) are the library's to set. Saying
-again what is so anyway is taken, since urllib3 says ``verify_mode`` and ``check_hostname`` for each connection. All
-that would change who is trusted, or would be without effect, raises instead of being ignored.
+A library may only change what does not weaken this. It may set the protocol names (ALPN). It may set an attribute to
+the value that it has, as urllib3 does with ``verify_mode`` and ``check_hostname`` for each connection. A call that
+would change whom we trust, or would have no effect, raises instead of being ignored.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ def client_context(
     options: TlsOptions = TlsOptions(),
     clock: Clock = SystemClock(),
 ) -> RotatingContext:
-    """An SSLContext for clients: presents the source's newest SVID and asks ``authorizer`` about the server.
+    """An SSLContext for clients: presents the source's newest SVID and checks the server by ``authorizer``.
 
-    The server's name is its SPIFFE ID: host names are not looked at. One context is for one library's client, which
-    may set its own ALPN on it.
+    The server's name is its SPIFFE ID: host names are not checked. Use one context for one library's client, which may
+    set its own ALPN on it.
     """
     return RotatingContext.over(TlsContexts(source, authorizer, server_side=False, options=options, clock=clock))
 
@@ -45,7 +45,7 @@ def server_context(
     options: TlsOptions = TlsOptions(),
     clock: Clock = SystemClock(),
 ) -> RotatingContext:
-    """An SSLContext for servers: wants a client certificate and asks ``authorizer`` about the client."""
+    """An SSLContext for servers: requires a client certificate and checks the client by ``authorizer``."""
     return RotatingContext.over(TlsContexts(source, authorizer, server_side=True, options=options, clock=clock))
 
 
@@ -60,8 +60,8 @@ class RotatingContext(ssl.SSLContext):
     """Wraps each connection with the context of the newest generation; live connections keep theirs.
 
     Identity and trust come from the source and nowhere else: calls that would set them raise TypeError, and attributes
-    can be set to what they are and to nothing else (ValueError). Where the source has no valid SVID, ``wrap_socket``
-    raises LocalIdentityError, and what ``wrap_bio`` gives raises one, which is an ssl.SSLError too, when first used.
+    can only be set to the value that they have (ValueError). If the source has no valid SVID, ``wrap_socket`` raises
+    LocalIdentityError, and the object of ``wrap_bio`` raises one, which is an ssl.SSLError too, when first used.
     """
 
     _contexts: TlsContexts | None = None
@@ -94,7 +94,7 @@ class RotatingContext(ssl.SSLContext):
             return unusable(error, incoming, outgoing)
         connection = generation.wrap_bio(incoming, outgoing, server_side=server_side, server_hostname=server_hostname)
         if isinstance(connection, VerifyingSSLObject):
-            # asyncio's client reports the failure itself and has to hear of it at once; its server tells nobody.
+            # Raise at once to asyncio's client, which reports the failure; asyncio's server reports it to nobody.
             connection.send_alert_first = server_side
         return connection
 
@@ -129,7 +129,7 @@ class RotatingContext(ssl.SSLContext):
         super().set_ciphers(cipherlist)
 
     def get_ca_certs(self, binary_form: bool = False) -> Any:
-        """What OpenSSL's coarse filter takes for authorities: those of all bundles and our SVID's intermediates."""
+        """The authorities of OpenSSL's coarse filter: those of all bundles, and our SVID's intermediates."""
         return self.contexts.current().get_ca_certs(binary_form)
 
     def cert_store_stats(self) -> dict[str, int]:

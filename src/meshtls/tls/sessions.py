@@ -9,10 +9,10 @@ __all__ = ["Sessions"]
 
 
 class Sessions:
-    """One session for each key, which is the caller's name for where it dials; at most ``size`` of them.
+    """One session for each key, the caller's name for a destination; at most ``size`` of them.
 
     A ticket is used until the server refuses it or it expires. RFC 8446 (C.4) advises to use each only once, so that an
-    observer can't link connections. These are between the same two addresses anyway, and a new ticket costs the server
+    observer can't link connections. Ours are between the same two addresses anyway, and a new ticket costs the server
     as much as a signature.
     """
 

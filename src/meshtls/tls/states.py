@@ -12,11 +12,11 @@ class StreamState(IntEnum):
 
     - CONNECTING: there is no TCP connection yet.
     - CANCELLED: aborted by us before there was one.
-    - HANDSHAKING: the peer is not verified yet, and the application knows of nothing.
+    - HANDSHAKING: the peer is not verified yet, and the application is not notified.
     - OPEN: the peer is verified and allowed; bytes go both ways.
     - REFUSED: the handshake failed. The alert was sent, and what the peer still sends is dropped.
     - PARTING: a broken record ended an open connection. The alert was sent, and what the peer still sends is dropped.
-    - CUT: aborted by us, without a word to the peer.
+    - CUT: aborted by us, without an alert to the peer.
     - CLOSED: the TCP connection is gone.
     """
 

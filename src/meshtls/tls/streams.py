@@ -53,7 +53,7 @@ async def dial(
     except TimeoutError as error:
         raise HandshakeTimeoutError(f"{host}:{port}: no finished handshake within {timeout} s") from error
     except PeerError:
-        await protocol.linger(_left(limit))  # outside: the timeout ends this waiting, and must not hide the verdict
+        await protocol.linger(_left(limit))  # outside the timeout, which would replace the verdict by TimeoutError
         raise
     return reader, _writer(transport, reader, application)
 
@@ -85,9 +85,9 @@ async def listen(
 
 
 def peer_id(writer: asyncio.StreamWriter) -> SpiffeId:
-    """The verified SPIFFE ID at the other end of a stream of ``listen``, ``dial`` or any asyncio use of our contexts.
+    """The peer's verified SPIFFE ID, for a stream of ``listen``, ``dial`` or any asyncio use of our contexts.
 
-    Raises RequestError where the stream is no such connection.
+    Raises RequestError for any other stream.
     """
     connection = writer.get_extra_info("ssl_object")
     peer = getattr(connection, "peer", None)
@@ -172,7 +172,7 @@ class Listener:
         return TlsEngine(self._contexts.current(), port=tcp.get_extra_info("sockname")[1])
 
     def _count_shed(self) -> None:
-        """Log when it begins, and again after each ``limit`` more."""
+        """Log the first eviction, and then each further ``limit`` of them."""
         if self._shed % self._unproven.limit == 0:
             message = "unproven connections at their limit (%d): the oldest give way; %d have so far"
             log.warning(message, self._unproven.limit, self._shed)
@@ -218,7 +218,7 @@ class Listener:
 
 
 async def _accept_no_more(server: asyncio.Server) -> None:
-    """Let what asyncio has accepted get its transport.
+    """Stop accepting, and let each connection that asyncio has accepted get its transport.
 
     It accepts in one turn of its loop and makes the transport in the next: if the server is closed in between, the
     connection stays open until the garbage collector runs.

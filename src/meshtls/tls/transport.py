@@ -1,6 +1,7 @@
-"""What an application's protocol writes to: asyncio's transport with TLS over it, and what asyncio's own lacks.
+"""The transport that an application's protocol writes to: TLS over asyncio's TCP transport.
 
-``write_eof`` works (TLS half-close), and a peer that causes TLS responses and reads none of them is not read from.
+Unlike asyncio's own, it has ``write_eof`` (TLS half-close), and it does not read from a peer that causes TLS responses
+and reads none of them.
 """
 
 from __future__ import annotations
@@ -34,13 +35,13 @@ class TlsTransport(asyncio.Transport):
         self._write_closed = False
         self._paused = self._held = self._full = False
         self._owed = 0
-        #: The connection failed, and the peer still has to read the alert. What set this closes the connection.
+        #: The connection failed, and the peer still has to read the alert. Whoever sets this closes the connection.
         self.parting = False
         # The connection gets another context, without roots and keys, once the peer is accepted.
         self._context = engine.ssl_object.context
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """What asyncio's own TLS transport gives, and beside that ``peer``, a VerifiedPeer, and ``svid``, our own."""
+        """As asyncio's own TLS transport, plus ``peer``, a VerifiedPeer, and ``svid``, our own."""
         if name == "peer":
             return self._engine.peer
         if name == "svid":
@@ -84,7 +85,7 @@ class TlsTransport(asyncio.Transport):
             self._tcp.close()
 
     def answer(self) -> None:
-        """Send TLS's own responses. A peer that causes more and more of them and reads none is not read from."""
+        """Send TLS's own responses. Stop reading from a peer that causes many of them and reads none."""
         waiting = self._tcp.get_write_buffer_size()
         self.flush()
         self._owed = self._owed + self._tcp.get_write_buffer_size() - waiting if waiting else 0

@@ -1,9 +1,9 @@
-"""Connections whose peers have not proven an identity yet: a bound of their own, and which of them gives way. Pure.
+"""Connections whose peers have not proven an identity yet: a bound of their own, and which of them is evicted. Pure.
 
-A peer that has proven nothing must not keep out one that could. So a new connection is always taken, and at the limit
-another one gives way: the oldest of the largest group, where a group is a source (an address) at a stage of its
-handshake. A flood is the largest group, whatever it sends, and gives way to itself; a peer that finishes its handshake
-is never among the oldest of it.
+A peer that has proven nothing must not keep out one that can. So a new connection is always accepted, and at the limit
+another is evicted: the oldest of the largest group, where a group is a source (an address) at a stage of its handshake.
+A flood is the largest group, whatever it sends, and evicts its own connections; a peer that finishes its handshake does
+not stay long enough to be among the oldest.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 __all__ = ["Stage", "Unproven", "source_of"]
 
 T = TypeVar("T", bound=Hashable)
-#: Bits of an IPv6 address that its holder did not choose (RFC 4291, section 2.5.4).
+#: Bits of an IPv6 prefix: the holder of an address chooses the others (RFC 4291, section 2.5.4).
 _IPV6_PREFIX = 64
 
 
@@ -31,12 +31,12 @@ class Stage(Enum):
 
 
 class Unproven(Generic[T]):
-    """At most ``limit`` members. Finding the one that gives way takes a step for each group."""
+    """At most ``limit`` members. Finding the one to evict takes time in the number of groups."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._group_of: dict[T, tuple[str, Stage]] = {}
-        #: Each group's members, those first that came first; no group is empty.
+        #: Each group's members in the order of their arrival; no group is empty.
         self._groups: dict[tuple[str, Stage], dict[T, None]] = {}
 
     def __len__(self) -> int:
@@ -46,7 +46,7 @@ class Unproven(Generic[T]):
         return member in self._group_of
 
     def enter(self, member: T, source: str) -> T | None:
-        """Take a new connection from ``source``. Returns the one that has to give way, which is no member any more."""
+        """Add a new connection from ``source``. Returns the one that was evicted for it, if any."""
         gone = None
         if len(self._group_of) >= self.limit:
             largest = max(self._groups, key=lambda group: len(self._groups[group]))
@@ -83,8 +83,8 @@ class Unproven(Generic[T]):
 
 @lru_cache(maxsize=4096)
 def source_of(host: str) -> str:
-    """The key of those that share a budget: an IPv4 address, an IPv6 /64, or all of loopback, where each peer may have
-    any address. What is no address stands for itself.
+    """The key of the group of an address: the IPv4 address, the IPv6 /64, or one for all of loopback, where each peer
+    may have any address. Text that is no address is its own key.
     """
     try:
         address = ipaddress.ip_address(host.partition("%")[0])

@@ -19,7 +19,7 @@ class NoIdentityError(LocalIdentityError, ssl.SSLError):
 
     def __init__(self, error: LocalIdentityError) -> None:
         super().__init__(1, str(error))
-        self.args = (str(error),)  # the text of an error of ours is its arguments, a line each
+        self.args = (str(error),)  # the arguments of our errors are the lines of their text
         self.library, self.reason = "meshtls", "NO_IDENTITY"  # ssl sets both on its own, and its users read them
         self._error = error
 

@@ -6,12 +6,12 @@ uvloop, httpx, aiohttp, urllib3, grpclib ...) gets connections that verify their
 A peer is checked once, and accepted once it has also proven its key:
 
 1. ``on_message`` is OpenSSL's message callback. When the peer's Certificate message arrives, before OpenSSL acts on it,
-   ``_check_early`` has the context verify the chain and ask its precheck. If that fails, the connection's trust store
-   is exchanged for an empty one, and OpenSSL refuses by itself, with a fatal alert. If it succeeds, nothing is accepted
+   ``_check_early`` has the context verify the chain and run its precheck. If that fails, the connection's trust store
+   is exchanged for an empty one, and OpenSSL itself refuses, with a fatal alert. If it succeeds, nothing is accepted
    yet: anyone can send a certificate.
 2. ``_accept_peer`` runs when the handshake is complete, which proves that the peer holds the key of its leaf (by its
    CertificateVerify or, in a resumed session, by the session's secret). If the leaf is the one that was checked early,
-   that result now counts. Otherwise the check is made now: where the early one was not, and for a resumed session, in
+   that result now counts. Otherwise the check is made now: if there was no early one, and for a resumed session, in
    which no Certificate message is sent.
 
 The check is the context's (``PeerCheck``): verification, and a precheck that can only refuse. A refusal in step 2 comes
@@ -71,23 +71,23 @@ _CLIENT_HELLO, _CERTIFICATE = int(HandshakeType.CLIENT_HELLO), int(HandshakeType
 # empty trust store, so that OpenSSL refuses; the second has no message callback, which would cost two calls a record.
 _REFUSES = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 _QUIET = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-_QUIET.verify_mode = ssl.CERT_REQUIRED  # the connection's is set already; by this one getpeercert() shows the names
+_QUIET.verify_mode = ssl.CERT_REQUIRED  # for getpeercert() alone: the connection keeps its own setting
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class PeerCheck(Protocol):
-    """Verifies a presented chain and asks the precheck: met by the context of one generation."""
+    """Verifies a presented chain and runs the precheck. The context of one generation implements it."""
 
     def check_peer(self, chain: Sequence[bytes], port: int | None) -> VerifiedPeer:
-        """``port`` is the local port that the peer asks for. Raises PeerError."""
+        """``port`` is the local port that the peer requests. Raises PeerError."""
 
 
 @runtime_checkable
 class ResumedPeerCheck(PeerCheck, Protocol):
-    """One whose connections may be resumed sessions."""
+    """A PeerCheck whose connections may be resumed sessions."""
 
     def check_resumed_peer(self, leaf: bytes, port: int | None) -> VerifiedPeer:
-        """The same for a peer that resumed a session, which shows its leaf and no chain."""
+        """As ``check_peer``, for a peer that resumed a session, of which only the leaf is known."""
 
 
 class _ChecksPeer:
@@ -97,13 +97,13 @@ class _ChecksPeer:
 
     peer: VerifiedPeer | None = None
     refusal: PeerError | None = None
-    #: The peer was refused when the handshake was over, and has received no alert.
+    #: The peer was refused after the handshake was complete, and has received no alert.
     refused_late = False
     port: int | None = None
-    #: What the client asked for in its ClientHello, as a server received it (RFC 6066, section 3).
+    #: The server name in the ClientHello that we, as a server, received (RFC 6066, section 3).
     sni: str | None = None
-    #: Callers that own the wire (asyncio) drop what OpenSSL still wants to send when a handshake raises. Where this is
-    #: set they first get "want read", on which they do send it, and the failure on their next call.
+    #: Some callers (asyncio) drop OpenSSL's pending output when a handshake raises. If this is set, the handshake first
+    #: raises "want read", on which they send it, and the failure on their next call.
     send_alert_first = False
 
     _check: PeerCheck | None = None
@@ -132,7 +132,7 @@ class _ChecksPeer:
             self._checked_early = chain[0], self._peer_check().check_peer(chain, self.port)
         except PeerError as error:
             self.refusal = error
-            if not isinstance(error, ValidityError):  # for that one OpenSSL has an alert of its own, and a clock
+            if not isinstance(error, ValidityError):  # OpenSSL checks the time too, and sends its own alert for it
                 self.context = _REFUSES
 
     def _run_handshake(self, step: Callable[[], None]) -> None:
@@ -179,7 +179,7 @@ class _ChecksPeer:
         """What to raise now for a handshake that failed with ``error``."""
         refused = RefusedHandshake(self.refusal) if self.refusal is not None else error
         reason = peer_error(refused)
-        # A peer that speaks plaintext reads no alert, and may wait for an answer: no second call would come for long.
+        # A peer that speaks plaintext reads no alert, and may wait for a response: no next call would come for long.
         if not self.send_alert_first or isinstance(reason, PlaintextError):
             return refused
         log.info("refused: %s", reason)
@@ -204,7 +204,7 @@ def on_message(
         connection.refusal = InvalidSvidError(f"the peer's Certificate message is malformed: {error}")
         connection.context = _REFUSES
         return
-    if chain:  # an empty list is OpenSSL's to refuse, with the alert for just that
+    if chain:  # OpenSSL refuses an empty list itself, with the alert for that
         connection._check_early(chain)
 
 
@@ -239,9 +239,9 @@ class VerifyingSSLObject(_ChecksPeer, ssl.SSLObject):
                 self.large.give_back()
 
     def _step_within_allowance(self, incoming: ssl.MemoryBIO) -> bool:
-        """Let OpenSSL go on with what it may see; False where that was too little and there is more.
+        """Run the handshake with at most ``allowance`` bytes of input. False if it needs more, and more has arrived.
 
-        What is held back may be application data, to be read after the handshake.
+        The bytes beyond may be application data, which is read after the handshake.
         """
         held = b""
         if incoming.pending > self.allowance:
@@ -314,7 +314,7 @@ class VerifyingSSLSocket(_ChecksPeer, ssl.SSLSocket):
     Closing one whose peer was refused late resets the connection, for the reason that VerifyingSSLObject gives.
     """
 
-    #: Wraps what a listening socket accepts: a context that follows the generations, not the one it was wrapped with.
+    #: Wraps accepted connections: a context that follows the generations, not the one the listener was wrapped with.
     accepting: ssl.SSLContext | None = None
     # ssl's own, which its stubs leave out.
     do_handshake_on_connect: bool
