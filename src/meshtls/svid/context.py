@@ -17,7 +17,7 @@ __all__ = ["ConstantSource", "WithdrawableSource", "X509Context", "X509ContextSo
 class X509Context:
     """A snapshot. Readers take one and use it to the end; rotation makes a new one with a higher ``generation``.
 
-    ``unusable`` says what came with it and was left out, a line each, and is no part of what is compared.
+    ``unusable`` says which received parts were left out, a line each, and does not count in comparisons.
     ``revocations`` are the certificates that the bundles' authorities, or CAs below them, have revoked.
     """
 
@@ -29,25 +29,25 @@ class X509Context:
 
     @property
     def svid(self) -> X509Svid:
-        """The default SVID, the first. Raises LocalIdentityError where there is none."""
+        """The default SVID, the first. Raises LocalIdentityError if there is none."""
         if not self.svids:
             raise LocalIdentityError("this workload has no X509-SVID: no identity was issued to it")
         return self.svids[0]
 
 
 class X509ContextSource(Protocol):
-    """Where identities come from. Met by a rotating source and by a constant."""
+    """A source of identities. Implemented by rotating sources and by ConstantSource."""
 
     def snapshot(self) -> X509Context:
-        """The newest context. Raises LocalIdentityError where no SVID is valid now."""
+        """The newest context. Raises LocalIdentityError if no SVID is valid now."""
 
 
 @runtime_checkable
 class WithdrawableSource(X509ContextSource, Protocol):
-    """A source whose identity may be taken back before its end."""
+    """A source whose identity may be withdrawn before it expires."""
 
     async def withdrawn(self) -> LocalIdentityError:
-        """Wait until the identity is withdrawn, or was, and give the reason.
+        """Wait until the identity is withdrawn, if it is not already, and return the reason.
 
         Raises LocalIdentityError as ``changed``.
         """
@@ -58,7 +58,7 @@ class WithdrawableSource(X509ContextSource, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ConstantSource:
-    """Meets X509ContextSource with one context, valid or not: what to present is decided elsewhere."""
+    """An X509ContextSource of one context, valid or not: its user decides whether to present it."""
 
     context: X509Context
 

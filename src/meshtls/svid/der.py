@@ -1,7 +1,7 @@
 """Just enough DER to see how large the parts of a certificate are before anything decodes them (X.690, section 8.1).
 
-A library decodes a name into an object for each of its attributes: 88 KB of them cost 40 ms, and the peer that sent
-them is a stranger. Here a part is skipped by its length.
+A library decodes a name into an object for each of its attributes: 88 KB of them, from an unverified peer, cost 40 ms.
+Here a part is skipped by its length.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Element = tuple[int, bytes, bytes]
 
 
 def elements(data: bytes) -> Iterator[Element]:
-    """The elements that stand one after the other in ``data``. Raises ValueError where one ends beyond it."""
+    """The consecutive elements in ``data``. Raises ValueError if one ends beyond it."""
     start, size = 0, len(data)
     while start < size:
         begin = start + 2
@@ -43,7 +43,7 @@ def elements(data: bytes) -> Iterator[Element]:
 
 
 def parts(content: bytes, *wanted: int) -> list[Element]:
-    """The first elements of a SEQUENCE's content, which have to have these tags. Raises ValueError."""
+    """The first elements of a SEQUENCE's content, which must have these tags. Raises ValueError."""
     found = list(islice(elements(content), len(wanted)))
     if [tag for tag, _, _ in found] != list(wanted):
         tags = ", ".join(f"{tag:#04x}" for tag in wanted)

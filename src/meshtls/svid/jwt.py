@@ -32,7 +32,7 @@ from meshtls.svid.x509 import PrivateKey
 __all__ = ["ALGORITHMS", "JwtSvid", "parse_and_validate", "parse_unverified", "sign"]
 
 _SHOWN = 8
-# So that with its header and its signature, and in base64, it is a token that a reader takes.
+# So that the token, with header and signature and in base64, is within what a reader accepts.
 _MAX_PAYLOAD_BYTES = MAX_TOKEN_BYTES * 3 // 4 - 4096
 _BY_CURVE = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
 
@@ -41,7 +41,7 @@ def parse_and_validate(token: str, bundles: BundleSet, audience: str, now: datet
     """Read a token that a peer presented and check everything (JWT-SVID, section 4). ``audience`` is who we are.
 
     Raises InvalidSvidError for what breaks the format or is meant for someone else, NoBundleError, UntrustedPeerError
-    where no key of its trust domain's bundle made the signature, ValidityError.
+    if no key of its trust domain's bundle made the signature, or ValidityError.
     """
     parts = read_parts(token)
     svid = read_claims(token, parts.payload)
@@ -56,7 +56,7 @@ def parse_and_validate(token: str, bundles: BundleSet, audience: str, now: datet
 
 
 def parse_unverified(token: str, hint: str = "") -> JwtSvid:
-    """Read a token without proof: only for one that our own Workload API gave us. Raises InvalidSvidError."""
+    """Read a token without verifying it: only for one from our own Workload API. Raises InvalidSvidError."""
     return replace(read_claims(token, read_parts(token).payload), hint=hint)
 
 
@@ -72,7 +72,7 @@ def sign(
 ) -> JwtSvid:
     """Sign a JWT-SVID that lives from ``now`` for ``ttl``, in whole seconds. ``algorithm`` is the key's unless told.
 
-    Raises RequestError for an audience, a life, a key ID or an algorithm that can't be.
+    Raises RequestError for an invalid audience, lifetime, key ID or algorithm.
     """
     issued, expires = int(now.timestamp()), int((now + ttl).timestamp())
     algorithm = algorithm or next((one for one in ALGORITHMS if _fits(one, key)), "none")

@@ -1,6 +1,6 @@
 """The form of a JWT-SVID: its three parts, the header's members and the claims (JWT-SVID, sections 2 and 3).
 
-Nothing here proves anything: the signature, the times and the audience are judged in ``jwt.py``.
+Nothing is verified here: ``jwt.py`` checks the signature, the times and the audience.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _no_compact_jws(why: object) -> InvalidSvidError:
 
 
 def _decoded(segment: str) -> bytes:
-    """Raises ValueError, also for a text that another one decodes to the same bytes as."""
+    """Raises ValueError, also for a non-canonical encoding (a text that differs from that of its bytes)."""
     content = base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
     if base64.urlsafe_b64encode(content).rstrip(b"=") != segment.encode():
         raise binascii.Error("a part has characters, padding or bits that base64url has not")
@@ -138,7 +138,7 @@ def _moment(spiffe_id: SpiffeId, claims: dict[str, Any], name: str) -> datetime 
     if seconds is None:
         return None
     try:
-        # bool is an int to Python and a number to nobody else
+        # in Python bool is an int; in JSON it is no number
         return datetime.fromtimestamp(math.nan if isinstance(seconds, bool) else seconds, UTC)
     except (TypeError, ValueError, OverflowError, OSError) as error:
         raise InvalidSvidError(

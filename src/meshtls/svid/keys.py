@@ -1,7 +1,7 @@
 """The ONE list of public keys that a certificate may hold, a leaf or a CA, a peer's or one of our own.
 
 TLS 1.3 has a signature scheme for these and no others (RFC 8446, section 4.2.3), and verifying with one has a known
-price: an RSA key of 3072 bits with an exponent as long costs a thousand times what one with 65537 does.
+cost: an RSA key of 3072 bits with an exponent as long costs a thousand times as much as one with 65537.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _CURVES = {
     bytes.fromhex("2b81040023"): ("P-521", 66),
 }
 _UNCOMPRESSED = 4
-# Only for the words of a refusal.
+# Only for the text of a refusal.
 _OTHERS = {
     bytes.fromhex("2a864886f70d01010a"): "a key for RSASSA-PSS only",
     bytes.fromhex("2a8648ce380401"): "DSA",

@@ -1,7 +1,7 @@
 """When to renew and when to try again. Pure: time and chance are arguments. ``jitter`` is always in [-1, 1].
 
 A life counts from the moment at which the holder received the SVID, never from ``not_before``: a CA backdates that, so
-that peers whose clocks are slow accept the SVID. Of an SVID of 4 s with 10 s of backdating, half of the time between
+that peers whose clocks are slow accept the SVID. For an SVID of 4 s with 10 s of backdating, half of the time between
 ``not_before`` and ``not_after`` is over before it is received.
 """
 
@@ -11,12 +11,12 @@ from datetime import datetime, timedelta
 
 __all__ = ["BACKDATE", "FIRST_BACKOFF", "LONGEST_BACKOFF", "backoff", "next_rotation", "overdue_at", "retry_at"]
 
-#: What our CA, and SPIRE's, put ``not_before`` before the moment of issuance.
+#: By how much our CA, and SPIRE's, backdate ``not_before``.
 BACKDATE = timedelta(seconds=10)
 FIRST_BACKOFF = 1.0
 LONGEST_BACKOFF = 30.0
 _JITTER = 0.1
-#: Between any two attempts, however short the life: without it, an SVID that is received expired makes a busy loop.
+#: Between any two attempts, however short the life: without it, an SVID received expired would cause a busy loop.
 _LEAST_WAIT = timedelta(milliseconds=250)
 #: Between two attempts while no SVID is at stake or the present one has expired.
 _STEADY_WAIT = timedelta(seconds=1)
@@ -34,7 +34,7 @@ def next_rotation(start: datetime, not_after: datetime, jitter: float) -> dateti
 
 
 def overdue_at(start: datetime, not_after: datetime) -> datetime:
-    """From when on the absence of a newer SVID is worth a warning."""
+    """When to warn if no newer SVID was received."""
     return start + max(not_after - start, timedelta(0)) * _OVERDUE
 
 

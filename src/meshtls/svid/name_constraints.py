@@ -1,6 +1,6 @@
 """Which names a CA allows below it (RFC 5280, sections 4.2.1.10 and 6.1.3 (b) and (c)).
 
-Where the standard leaves a choice this reads them as OpenSSL does, which judges the same chains beside us.
+Where the standard leaves a choice this reads them as OpenSSL does, which checks the same chains.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from cryptography.x509.oid import NameOID
 
 __all__ = ["MAX_COMPARISONS", "constraint_violation", "names_of"]
 
-#: Names times subtrees that are compared for one path, at most.
+#: Most comparisons for one path: names times subtrees.
 MAX_COMPARISONS = 4096
 
 
 def names_of(certificate: x509.Certificate, alternatives: Iterable[x509.GeneralName]) -> list[x509.GeneralName]:
-    """Every name of a certificate that constraints are on: its subject, its alternative names, and its common names
-    where they look like host names and no DNS name stands beside them, as OpenSSL has it.
+    """Every name of a certificate to which constraints apply: its subject, its alternative names and, as in OpenSSL,
+    its common names if they look like host names and there is no DNS name.
     """
     names = list(alternatives)
     subject = certificate.subject
@@ -35,7 +35,7 @@ def names_of(certificate: x509.Certificate, alternatives: Iterable[x509.GeneralN
 def constraint_violation(constraints: x509.NameConstraints, names: Iterable[x509.GeneralName]) -> str | None:
     """The first name that these constraints forbid, in words; None where they allow all of them.
 
-    A name of a form that is constrained in a way which can't be judged is forbidden.
+    A name is also forbidden if the constraints on its form can't be evaluated.
     """
     permitted, excluded = constraints.permitted_subtrees or (), constraints.excluded_subtrees or ()
     for name in names:
@@ -58,7 +58,7 @@ def constraint_violation(constraints: x509.NameConstraints, names: Iterable[x509
 
 
 def _uri_within(uri: str, base: str) -> bool:
-    """A host stands for itself, one with a leading dot for all hosts below it."""
+    """A host matches itself; a host with a leading dot matches all hosts below it."""
     host = urlsplit(uri).hostname
     if not host:
         raise ValueError("a URI without a host")
@@ -75,7 +75,7 @@ def _dns_within(name: str, base: str) -> bool:
 
 
 def _email_within(address: str, base: str) -> bool:
-    """A mailbox stands for itself, a host for all of its mailboxes, one with a leading dot for all hosts below it."""
+    """A mailbox matches itself; a host, all its mailboxes; one with a leading dot, those of all hosts below it."""
     local, _, host = address.rpartition("@")
     if "@" in base:
         wanted_local, _, wanted_host = base.rpartition("@")

@@ -1,10 +1,10 @@
-"""From a leaf to an authority that we trust (RFC 5280, section 6.1), at a price that a stranger can't drive up.
+"""From a leaf to an authority that we trust (RFC 5280, section 6.1), at a cost that an unverified peer can't raise.
 
 Names and key identifiers say which of the certificates may lead from the leaf to an authority. Their signatures are
-then checked from the authority DOWN: a key that the peer sent verifies nothing before a key that we trust has vouched
-for it. So whoever has no authority's signature to show is refused after at most ``MAX_BAD_SIGNATURES`` checks with the
-authorities' own keys, whatever it sends and whatever its certificates say of each other. Only what is vouched for is
-decoded further.
+then checked from the authority DOWN: a key that the peer sent is not used before a certificate with that key has been
+verified by a key that we trust. So a peer without an authority's signature is refused after at most
+``MAX_BAD_SIGNATURES`` checks with the authorities' own keys, whatever it sends. Only verified certificates are decoded
+further.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from meshtls.svid.x509 import format_moment, format_serial
 
 __all__ = ["MAX_BAD_SIGNATURES", "MAX_STEPS", "NoPathError", "RevokedPathError", "find_path", "trusted"]
 
-#: Signatures that do not hold, after which the answer is no. Honest peers cause none, but for authorities that share
-#: a name and have no key identifiers.
+#: Invalid signatures after which the chain is refused. Honest peers cause none, unless authorities share a name and
+#: have no key identifiers.
 MAX_BAD_SIGNATURES = 4
-#: Certificates that are followed, also along different ways to the same one, after which the answer is no.
+#: Certificates that are followed, counted once for each way to them, before the chain is refused.
 MAX_STEPS = 32
 
 _DIGESTS = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 
 
 class NoPathError(Exception):
-    """No path; its text is why, for the message of whoever asked."""
+    """There is no path; the text is the reason, for the caller's message."""
 
 
 class RevokedPathError(NoPathError):
@@ -57,18 +57,18 @@ def find_path(
     """The path from ``leaf`` to one of the ``authorities``, which ends it.
 
     ``others`` are what the peer presented beside its leaf, in any order; those that do not belong to the path are
-    ignored, and of several with one subject and key the first that is valid ``now`` counts. The leaf's own time and
-    what makes it an SVID are the caller's to judge. With ``now`` None nobody's time is. A path with a revoked
-    certificate is none. Raises NoPathError, and of those RevokedPathError where revocation alone is in the way.
+    ignored, and of several with one subject and key the first that is valid ``now`` counts. The caller checks the
+    leaf's own time and the rules for an SVID. With ``now`` None no certificate's time is checked. A path with a
+    revoked certificate does not count. Raises NoPathError: RevokedPathError if only a revocation prevents the path.
     """
     return _Search(leaf, _ancestors(leaf, others, now), now, revocations).path(list(authorities))
 
 
 @lru_cache(maxsize=64)
 def trusted(authorities: tuple[x509.Certificate, ...]) -> tuple[Presented, ...]:
-    """Those of a bundle's authorities that may sign: without this a leaf in a bundle would vouch for itself.
+    """Those of a bundle's authorities that may sign: without this a leaf in a bundle would be its own authority.
 
-    Kept per bundle, with what was decoded of them.
+    Cached per bundle, with their decoded parts.
     """
     found = []
     for one in authorities:
@@ -79,7 +79,7 @@ def trusted(authorities: tuple[x509.Certificate, ...]) -> tuple[Presented, ...]:
 
 
 def _ancestors(leaf: Presented, others: Sequence[Presented], now: datetime | None) -> list[Presented]:
-    """Those from which the leaf can descend, by name, nearest first."""
+    """The certificates that by name may be above the leaf, nearest first."""
     chosen: dict[tuple[bytes, bytes], Presented] = {}
     for one in others:
         kept = chosen.get((one.subject, one.spki))
@@ -105,14 +105,14 @@ class _Search:
         self._leaf, self._ancestors, self._now, self._revocations = leaf, ancestors, now, revocations
         self._signed: dict[tuple[int, int], bool] = {}
         self._bad_signatures = self._steps = 0
-        #: The first reason that was met.
+        #: The first reason that was found.
         self._reason = ""
-        #: What was revoked of the first path that is good but for that.
+        #: The revoked certificate of the first path that is valid but for the revocation.
         self._revoked = ""
 
     def path(self, authorities: Sequence[Presented]) -> tuple[Presented, ...]:
         named = [one for one in authorities if any(below.names_as_issuer(one) for below in self._candidates())]
-        # One that names its key comes before one that merely has the right name.
+        # A match by key identifier comes before one by name alone.
         for authority in sorted(named, key=lambda one: one.key_id is None):
             found = self._below((authority,))
             if found is not None:
@@ -128,10 +128,10 @@ class _Search:
         yield from self._ancestors
 
     def _below(self, path: tuple[Presented, ...]) -> tuple[Presented, ...] | None:
-        """The rest of the path, where this part, an authority first, leads to the leaf."""
+        """The whole path, authority first, if this beginning of it leads to the leaf; else None."""
         self._spend_step()
         issuer = path[-1]
-        # An authority's other rules were looked at when its bundle was: see ``trusted``.
+        # An authority's other rules were checked with its bundle: see ``trusted``.
         wrong = _time_violation(issuer, self._now) if len(path) == 1 else _signer_violation(issuer, self._now)
         if wrong:
             self._reason = self._reason or wrong
@@ -184,7 +184,7 @@ def _signature_holds(certificate: x509.Certificate, issuer: x509.Certificate) ->
 
 
 def _signer_violation(signer: Presented, now: datetime | None) -> str | None:
-    """Why a CA that an authority vouches for may not sign what is below it."""
+    """Why a CA certificate whose signature was verified may not sign what is below it."""
     if broken := _broken_rules(signer.certificate):
         return f"{_called(signer)} may not sign: {'; '.join(broken)}"
     return _time_violation(signer, now)
@@ -192,7 +192,7 @@ def _signer_violation(signer: Presented, now: datetime | None) -> str | None:
 
 @lru_cache(maxsize=256)
 def _broken_rules(vouched_for: x509.Certificate) -> tuple[str, ...]:
-    """Kept, for most peers come by the same signers; a stranger can't fill it, as an authority signed what is here."""
+    """Cached, because most peers have the same signers; only what an authority signed gets in here."""
     return tuple(signing_violations(vouched_for))
 
 
@@ -210,7 +210,7 @@ def _time_violation(signer: Presented, now: datetime | None) -> str | None:
 
 
 def _path_violation(path: Sequence[Presented]) -> str | None:
-    """What a path of good signatures and good signers, authority first, breaks as a whole."""
+    """The rule that a path of valid signatures and signers, authority first, breaks as a whole."""
     return _depth_violation(path) or _names_violation(path) or policy_violation(path[1:])
 
 

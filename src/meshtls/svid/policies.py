@@ -1,4 +1,4 @@
-"""Certificate policies as far as they decide over a path (RFC 5280, section 6.1), for a verifier that asks for none.
+"""Certificate policies as far as they can invalidate a path (RFC 5280, section 6.1); the verifier requires none.
 
 They matter only where a CA says that every path below it needs a policy (requireExplicitPolicy). Policy mappings are
 not followed: a CA that marks them critical is refused by the rule on critical extensions.

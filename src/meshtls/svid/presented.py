@@ -1,4 +1,4 @@
-"""A certificate from a stranger: measured before it is decoded, and decoded no further than asked.
+"""A certificate from an unverified peer: measured before it is decoded, and decoded no further than needed.
 
 Every bound here is on what a peer can make us spend before any of its signatures is known to be good. OpenSSL has read
 the message when we see it; of what is refused here it decodes the certificates once more and follows nothing.
@@ -63,7 +63,7 @@ _DIRECTORY_NAME = 0xA4
 
 @dataclass(frozen=True, slots=True)
 class _Outline:
-    """The parts of a certificate as they stand in its DER; of extensions one more than may be there at most."""
+    """The parts of a certificate as encoded in its DER; at most one extension more than is allowed."""
 
     serial: bytes
     issuer: bytes
@@ -79,7 +79,7 @@ class _Outline:
 
 @dataclass(frozen=True, slots=True)
 class Presented:
-    """One certificate within the bounds, with what finding its issuer takes; names compare by their bytes."""
+    """One certificate within the bounds, with the parts by which its issuer is found; names compare by their bytes."""
 
     certificate: x509.Certificate
     der: bytes
@@ -95,12 +95,12 @@ class Presented:
 
     @classmethod
     def of(cls, certificate: x509.Certificate) -> Presented:
-        """One that we trust, in any size. Raises one of PARSE_ERRORS for what can't be read."""
+        """From a certificate that we trust, of any size. Raises one of PARSE_ERRORS if it can't be read."""
         der = certificate.public_bytes(Encoding.DER)
         return _presented(certificate, der, _outline(der))
 
     def valid_at(self, now: datetime | None) -> bool:
-        """True for None, which stands for whatever time."""
+        """True for None, which stands for any time."""
         return now is None or self.not_before <= now <= self.not_after
 
     def names_as_issuer(self, other: Presented) -> bool:
@@ -117,9 +117,9 @@ class Presented:
 
 
 def read_presented(ders: Sequence[bytes]) -> tuple[Presented, ...]:
-    """A chain that a stranger sent, leaf first. Raises InvalidSvidError for one that is out of bounds or unreadable.
+    """The chain of an unverified peer, leaf first. Raises InvalidSvidError if it is out of bounds or unreadable.
 
-    Of each certificate only what stands in ``Presented`` is decoded: its names and extensions may still be junk.
+    Of each certificate only the fields of ``Presented`` are decoded: its names and extensions may still be invalid.
     """
     if not 0 < len(ders) <= MAX_CHAIN:
         got = f"more than {MAX_CHAIN}" if ders else "0"
@@ -163,7 +163,7 @@ def _violation(outline: _Outline) -> str | None:
 
 
 def spki_of(certificate: x509.Certificate) -> bytes:
-    """The SubjectPublicKeyInfo of a certificate as it stands in it, also of a key that no library loads."""
+    """The SubjectPublicKeyInfo of a certificate, byte for byte, also if no library can load the key."""
     [(_, tbs, _)] = parts(certificate.tbs_certificate_bytes, SEQUENCE)
     return _fields(tbs)[5][2]
 
@@ -202,7 +202,7 @@ def _outline(der: bytes) -> _Outline:
 
 
 def _fields(tbs: bytes) -> list[Element]:
-    """What stands in a TBSCertificate behind the version."""
+    """The fields of a TBSCertificate after the version."""
     fields = list(islice(elements(tbs), _MOST_FIELDS))
     if fields and fields[0][0] == _VERSION:
         del fields[0]
@@ -239,7 +239,7 @@ def _extension_violation(extensions: Sequence[tuple[bytes, bytes]]) -> str | Non
 
 
 def _count(listed: bytes, most: int) -> int:
-    """How many elements stand in this one; ``most`` + 1 for more than that."""
+    """How many elements ``listed`` contains; ``most`` + 1 if more than ``most``."""
     [(_, content, _)] = islice(elements(listed), 1)
     return sum(1 for _ in islice(elements(content), most + 1))
 

@@ -1,7 +1,7 @@
 """What this side trusts, as one frozen value: the bundles, and the certificates that their issuers revoked. Pure.
 
-A verdict on a peer's chain holds under one ``Trust`` and is remembered with it. When either part changes there is a
-new Trust with the next ``generation``: what was remembered is dropped, and live connections are verified again.
+The result of verifying a peer's chain is valid under one ``Trust`` and cached with it. When either part changes there
+is a new Trust with the next ``generation``: the cache is dropped, and live connections are verified again.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ NO_REVOCATIONS = Revocations()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trust:
-    """``generation`` counts the changes of the other two, and is no part of what is compared.
+    """``generation`` counts the changes of the other two, and does not count in comparisons.
 
     It is not the generation of an X509Context, which grows with each SVID as well.
     """
@@ -75,7 +75,7 @@ class Trust:
     revocations: Revocations = NO_REVOCATIONS
 
     def followed_by(self, bundles: BundleSet, revocations: Revocations) -> Trust:
-        """This one where nothing has changed, so that nothing that was remembered is lost; otherwise the next."""
+        """This Trust if nothing has changed, so that its cache is kept; otherwise the next one."""
         if bundles == self.bundles and revocations == self.revocations:
             return self
         return Trust(self.generation + 1, bundles, revocations)
@@ -85,7 +85,7 @@ class Trust:
             return NotImplemented
         return self.bundles == other.bundles and self.revocations == other.revocations
 
-    __hash__ = None  # type: ignore[assignment]  # bundles have none
+    __hash__ = None  # type: ignore[assignment]  # bundles are not hashable
 
     def __repr__(self) -> str:
         return f"<Trust [gen {self.generation}, {self.bundles!r}, {self.revocations!r}]>"

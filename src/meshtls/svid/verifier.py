@@ -1,15 +1,15 @@
-"""``verify_peer`` with a memory: a chain that passed is not parsed and its signatures are not checked again.
+"""``verify_peer`` with a cache: a chain that passed is not parsed and its signatures are not checked again.
 
-A Trust is frozen, so the same chain under the same Trust can only fail later by the clock. What is remembered is
-therefore kept with the time at which the first certificate that could have had a part in the path ends. The parse and
-the signatures are half the work of a whole handshake; a mesh's peers are few and come back often.
+A Trust is frozen, so the same chain under the same Trust can only fail later by the clock. A result is therefore cached
+with the time at which the first certificate expires that may be in the path. Parsing and signatures are half the work
+of a whole handshake; a mesh's peers are few and connect often.
 
 For 65,536 leaves the intermediates are remembered as well: a resumed session presents only its leaf, and without them a
 peer would be refused because others had connected since. They take about a hundred bytes a peer: most share their CA.
 
-The memory belongs to a Trust, not to a generation of our own SVID: ``CurrentVerifier`` keeps it when only that rotates.
+The cache belongs to a Trust, not to a generation of our own SVID: ``CurrentVerifier`` keeps it when only that rotates.
 
-One verifier may serve many threads at once, as the one of a context does in a threading HTTP server.
+A verifier is thread-safe: a threading HTTP server uses that of its context from many threads.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class _Passed:
 class PeerVerifier:
     """Verifies by one Trust and remembers the ``size`` chains that passed most recently. Failures are not remembered.
 
-    The ``leaves`` that passed most recently are known by the chain that they came with, for ``verify_again``.
+    For the ``leaves`` that passed most recently the rest of their chain is kept, for ``verify_again``.
     """
 
     def __init__(self, trust: Trust, size: int = 1024, leaves: int = 1 << 16) -> None:
@@ -62,25 +62,25 @@ class PeerVerifier:
         self._last_checked: tuple[VerifiedPeer, PeerError | None] | None = None
 
     def verify(self, chain: Sequence[bytes], now: datetime) -> VerifiedPeer:
-        """The same answers as ``verify_peer``, for the same reasons."""
+        """The same result or error as ``verify_peer``."""
         key = tuple(chain)
         with self._lock:
             passed = self._passed.get(key)
             if passed is not None and passed.since <= now <= passed.until:
                 self._remember(key, passed)
                 return passed.peer
-        # Without the lock: it takes a millisecond, and that two threads do it for the same peer harms nobody.
+        # Without the lock: it takes a millisecond, and two threads may do it for the same peer without harm.
         peer = verify_peer(chain, self.trust, now)
         passed = _Passed(peer, now, valid_until(peer, self.trust, now))
         with self._lock:
-            # Under its path alone: what else came with it is the peer's choice, and would fill the memory.
+            # By the path alone: what else the peer presented is its own choice, and could fill the cache.
             self._remember(_path_of(peer), passed)
         return peer
 
     def verify_again(self, leaf: bytes, now: datetime) -> VerifiedPeer:
-        """The same for a peer of which only the leaf is known, by the chain that it passed with before.
+        """As ``verify``, for a peer of which only the leaf is known, by the chain with which it passed before.
 
-        Also raises UntrustedPeerError where it did not pass under this Trust, or too long ago to be remembered.
+        Also raises UntrustedPeerError if it did not pass under this Trust, or too long ago to be remembered.
         """
         with self._lock:
             above = self._above.get(_digest(leaf))
@@ -111,13 +111,13 @@ class PeerVerifier:
         return refusal
 
     def _remember(self, key: _Chain, passed: _Passed) -> None:
-        """As the most recent, in the place of the least recent where there are too many. The lock is held."""
+        """Store as the most recent, and evict the least recent if there are too many. The caller holds the lock."""
         _put(self._passed, key, passed, self._size)
         _put(self._above, _digest(key[0]), self._one_copy(key[1:]), self._leaves)
 
     def _one_copy(self, above: _Chain) -> _Chain:
         if len(self._shared) >= self._size:
-            self._shared.clear()  # the copies live on where they are used
+            self._shared.clear()  # the copies in use are kept by ``_above``
         return self._shared.setdefault(above, above)
 
     def __repr__(self) -> str:
@@ -137,7 +137,7 @@ class CurrentVerifier:
         return self._verifier
 
     def follow(self, context: X509Context) -> PeerVerifier:
-        """Take over what this context trusts: a new verifier if that has changed, the one from before if not."""
+        """Take over this context's trust. Returns a new verifier if it has changed, else the present one."""
         with self._lock:
             verifier = self._verifier
             if verifier is None:
@@ -156,7 +156,7 @@ class CurrentVerifier:
 def valid_until(peer: VerifiedPeer, trust: Trust, now: datetime) -> datetime:
     """When the first certificate ends that may be in the path of ``peer``, which was verified at ``now``.
 
-    The verdict holds until then: an intermediate or a root may end before the leaf. A certificate that had ended before
+    The result is valid until then: an intermediate or a root may expire first. A certificate that had ended before
     ``now`` is not in the path.
     """
     authorities = trust.bundles[peer.spiffe_id.trust_domain].x509_authorities

@@ -84,9 +84,9 @@ def verify_peer(chain: Sequence[bytes], trust: Trust | BundleSet, now: datetime)
 
 
 def check_trust(peer: VerifiedPeer, trust: Trust) -> None:
-    """Check a peer that was verified before by another Trust: is there still a path, and nothing of it revoked?
+    """Check a peer that was verified before by another Trust: there must still be a path without a revoked certificate.
 
-    No certificate's time is looked at: a live connection may outlive its peer's certificate. Raises a PeerError:
+    No certificate's time is checked: a live connection may outlive its peer's certificate. Raises a PeerError:
     NoBundleError, UntrustedPeerError or RevokedError.
     """
     leaf, *others = map(Presented.of, peer.chain)

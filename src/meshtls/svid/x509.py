@@ -92,7 +92,7 @@ def parse_chain(ders: Sequence[bytes]) -> tuple[x509.Certificate, ...]:
 
 def _parse(der: bytes) -> x509.Certificate:
     certificate = x509.load_der_x509_certificate(der)
-    # Names are decoded on first use: one that can't be must fail here, not in the text of some later message.
+    # Names are decoded on first use: an invalid one must fail here, not while a later message is formatted.
     _ = certificate.subject, certificate.issuer
     return certificate
 
