@@ -63,8 +63,11 @@ class Listener:
         self._take = take
 
     def close(self) -> None:
+        """A second call does nothing."""
+        before = self.state
         self._step(ListenerStep.CLOSE)
-        close(self._sock, self._poller)
+        if before is not self.state:
+            close(self._sock, self._poller)
 
     def _step(self, step: ListenerStep) -> None:
         self.state = LISTENER[self.state][step]

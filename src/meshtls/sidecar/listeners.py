@@ -129,7 +129,10 @@ class Listeners:
         """Start accepting on the new listeners, in the running task group."""
         for binding in self.all:
             if not binding.tasks:
-                binding.tasks = [self._shared.tasks.create_task(binding.listener.accept_forever())]
+                accepting = self._shared.tasks.create_task(binding.listener.accept_forever())
+                # A task that is cancelled before its first step closes nothing.
+                accepting.add_done_callback(partial(_close, binding.listener))
+                binding.tasks = [accepting]
                 self._keep_warm(binding)
 
     async def stop(self) -> None:
@@ -252,6 +255,10 @@ class Listeners:
 
     def _take_outbound(self, handler: Outbound, gate: Gate, sock: socket.socket) -> None:
         self._shared.take(sock, Direction.OUTBOUND, str(handler.config.to), handler, gate)
+
+
+def _close(listener: Listener, accepting: asyncio.Task[None]) -> None:
+    listener.close()
 
 
 def _is_gateway(routes: Routes) -> list[bool]:

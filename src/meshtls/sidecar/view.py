@@ -100,7 +100,10 @@ def view_of(config: SidecarConfig, generation: int = 1) -> MeshView:
 
 
 def with_view(config: SidecarConfig, view: MeshView) -> SidecarConfig:
-    """The same configuration with the routes and policies of a view: ``view_of`` gives them back."""
+    """The same configuration with the routes and policies of a view.
+
+    ``view_of`` gives them back, unless a policy's ``plaintext`` differs from what its route's ``mode`` says.
+    """
     inbound = tuple(
         msgspec.structs.replace(route, allow=policy.allow)
         for route, policy in zip(view.routes.inbound, view.policies, strict=True)

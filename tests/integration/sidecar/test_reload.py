@@ -14,6 +14,7 @@ from meshtls.errors import ConfigError, RequestError
 from meshtls.sidecar.changes import Changes
 from meshtls.sidecar.settings import InboundConfig, Limits, Mode, OutboundConfig, SidecarConfig
 from meshtls.sidecar.sockets import address_of
+from meshtls.sidecar.states import ListenerState
 from meshtls.sidecar.tunnel.pool import PoolState
 from meshtls.sidecar.view import Policy
 from meshtls.workload.address import parse_address
@@ -135,6 +136,20 @@ async def test_plaintext_ends_where_a_listener_takes_mutual_tls_only_from_now_on
             refused[1].write(b"GET / HTTP/1.1\r\n\r\n")
             assert await is_cut(refused)
         await b.lines.the("PLAINTEXT_REFUSED")
+
+
+async def test_a_listener_that_is_removed_before_it_accepts_is_closed() -> None:
+    async with an_app() as app, side_b(app.address) as b:
+        config = b.sidecar.config
+        more = msgspec.structs.replace(config, inbound=(*config.inbound, config.inbound[0]))
+        b.sidecar.reload(more)
+        added = b.sidecar.inbound[1]
+        b.sidecar.reload(config)
+        await until(lambda: added.state is ListenerState.CLOSED)
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(added.address.host, added.address.port)
+        async with connected(b.inbound) as still:
+            assert still
 
 
 async def test_listeners_are_added_and_removed_and_connections_of_a_removed_one_get_the_drain_time() -> None:
