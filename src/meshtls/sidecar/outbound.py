@@ -67,6 +67,7 @@ class Outbound:
             verifier=runtime.verifier,
         )
         self._reactor = runtime.reactor
+        self._partings = runtime.partings
         self._slots = HandshakeSlots(_UNDER_WAY, runtime.reactor.scheduler)
         self._baggage = baggage
         self._handover = handover
@@ -128,7 +129,10 @@ class Outbound:
                 raise
             connection.engine.forget_session()
         # Dial again, without the session: no byte of the app's has been sent.
-        if connection.dialled is not None and connection.dialled not in [sock for sock, _ in connection.partings]:
+        partings, connection.partings = connection.partings, ()
+        for parting in partings:
+            self._partings.add(parting)  # not at the connection's end, which may be hours away
+        if connection.dialled is not None and connection.dialled not in [sock for sock, _ in partings]:
             abort(connection.dialled, self._reactor.poller)
         connection.dialled = None
         return await self._dial_once(contexts, connection)
