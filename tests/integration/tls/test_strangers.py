@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from bench.hostile_chains import HostileChain, hostile_chains, ordinary
 from bench.raw_client import Answer, certificate_message, present
-from meshtls import authorize_any, authorize_id, dial, listen, server_context
+from meshtls import authorize_any, authorize_id, client_context, dial, listen, server_context
 from meshtls.bundle import BundleSet
 from meshtls.errors import HandshakeError, InvalidSvidError, UntrustedPeerError
 from meshtls.svid.context import ConstantSource, X509Context
@@ -115,6 +115,25 @@ def test_a_blocking_server_refuses_a_hostile_chain_with_an_alert(
     address, raised = blocking_server
     assert present(address, certificate_message(chain.certificates)).alert in FATAL
     assert isinstance(raised.get(timeout=10), ssl.SSLError)
+
+
+@pytest.mark.parametrize("block", [True, False])
+def test_a_handshake_of_a_socket_without_blocking_waits_if_told_to(
+    block: bool, blocking_server: tuple[tuple[str, int], queue.Queue[ssl.SSLError]]
+) -> None:
+    context = client_context(ConstantSource(context_for(OURS, CLIENT)), authorize_id(SERVER))
+    with (
+        socket.create_connection(blocking_server[0], 10) as raw,
+        context.wrap_socket(raw, do_handshake_on_connect=False) as wrapped,
+    ):
+        wrapped.setblocking(False)
+        if block:
+            wrapped.do_handshake(True)
+            assert wrapped.version() == "TLSv1.3"
+            assert wrapped.gettimeout() == 0
+        else:
+            with pytest.raises(ssl.SSLWantReadError):
+                wrapped.do_handshake()
 
 
 @pytest.mark.parametrize("chain", [CAPTURED, list(ordinary(CLIENT).certificates)], ids=["ours", "foreign"])
