@@ -268,28 +268,15 @@ class _IntoStream(_Pump):
                 self._wait_for_sink()
                 return
             data = source.receive(room)
-            if data is not None:
+            if data is None:
+                if source.ended:
+                    self._finish()
+            elif not sink.discards:
                 self._pass(data)
-            elif source.ended:
-                self._finish()
             if source.owed:
                 self._wait_for_source()
         except Exception as error:  # noqa: BLE001  # see above
             relay.end(error)
-
-    def _pass(self, data: bytes | memoryview) -> None:
-        relay, sink = self._relay, self.sink
-        if sink.discards:
-            return
-        relay.last = relay.now()
-        if self._inward:
-            self._flow.bytes_in += len(data)
-        else:
-            self._flow.bytes_out += len(data)
-        if not sink.transmit(data):
-            self._wait_for_sink()
-        elif self.source.ended:
-            self._finish()
 
 
 class _FromStream(_Pump):
