@@ -157,7 +157,7 @@ class Connection:
     started: datetime = field(init=False)
     _began: float = field(init=False)
     _phases: dict[str, float] = field(init=False, default_factory=dict)
-    _admitted: tuple[Gate, Request] | None = field(init=False, default=None)
+    _registered: tuple[Gate, Request] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.started = self.clock.now()
@@ -196,7 +196,7 @@ class Connection:
         ``check_trust`` raises if the trust has changed since the handshake.
         """
         self.peer, self.trust = request.peer, trust
-        self._admitted = (gate, request)
+        self._registered = (gate, request)
         refusal = self.recheck()
         if refusal:
             raise refusal
@@ -204,8 +204,8 @@ class Connection:
 
     def admit_stream_of(self, tunnel: Connection) -> None:
         """Admit this stream of an admitted tunnel: the request and the trust are the tunnel's. Raises PeerError."""
-        assert tunnel._admitted is not None  # noqa: S101  # a tunnel is served once it is admitted
-        self.admit(*tunnel._admitted, tunnel.trust)
+        assert tunnel._registered is not None  # noqa: S101  # a tunnel is served once it is admitted
+        self.admit(*tunnel._registered, tunnel.trust)
 
     def recheck(self) -> PeerError | None:
         """Check it again by the newest trust, and judge it by the present policy; None where it may go on."""
@@ -213,9 +213,9 @@ class Connection:
 
     def recheck_policy(self) -> NotAuthorizedError | None:
         """Judge it again; None where it is allowed, and where it has not been judged yet."""
-        if self._admitted is None:
+        if self._registered is None:
             return None
-        gate, request = self._admitted
+        gate, request = self._registered
         decision = gate.judge(request)
         return None if decision.allowed else NotAuthorizedError(decision.reason, request.peer)
 
@@ -223,10 +223,10 @@ class Connection:
     def trusted_peer(self) -> VerifiedPeer | None:
         """The peer that this connection goes on trusting; None for plaintext, and before it is admitted."""
         # A stream of a tunnel that we dialled is not admitted by itself: the tunnel's peer was, when it was dialled.
-        return self.peer if self._admitted is not None or self.is_stream else None
+        return self.peer if self._registered is not None or self.is_stream else None
 
     def _recheck_trust(self) -> PeerError | None:
-        gate = self._admitted[0] if self._admitted is not None else self.gate
+        gate = self._registered[0] if self._registered is not None else self.gate
         peer, verifier = self.trusted_peer, gate.verifier.newest if gate is not None else None
         if peer is None or verifier is None or self.trust is verifier.trust:
             return None

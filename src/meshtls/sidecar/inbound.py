@@ -35,7 +35,7 @@ from meshtls.sidecar.tunnel.admission import AdmissionDeps
 from meshtls.sidecar.tunnel.origin import Handover
 from meshtls.sidecar.tunnel.tunnels import Tunnels
 from meshtls.svid.verify import VerifiedPeer
-from meshtls.tls.context import GenerationContext, TlsContexts
+from meshtls.tls.context import GenerationContext
 from meshtls.tls.engine import TlsEngine
 from meshtls.tls.unproven import Stage
 from meshtls.wire.tls import FirstBytes
@@ -63,14 +63,7 @@ class Inbound:
         self._reactor = runtime.reactor
         self._gate = gate
         options = tls_options(config, HTTP2 if config.tunnel else ())
-        self._contexts = TlsContexts(
-            runtime.source,
-            gate.precheck,
-            server_side=True,
-            options=options,
-            clock=runtime.clock,
-            verifier=runtime.verifier,
-        )
+        self._contexts = runtime.tls_contexts(gate, options, server_side=True)
         self.tunnels = Tunnels(AdmissionDeps(config, limits, self._contexts, gate, runtime, handover))
 
     def serve_without_task(self, connection: Connection) -> bool:

@@ -47,16 +47,13 @@ class Listener:
         self._failed = 0
         self._stuck: asyncio.Future[OSError]
 
-    async def accept_forever(self) -> None:
-        """Hand each connection to ``take`` until cancelled, then close the listening socket."""
-        try:
-            while True:
-                self._step(ListenerStep.ACCEPT)
-                await self._accept_until_stuck()
-                self._step(ListenerStep.FAIL)
-                await self._clock.sleep(PAUSE)
-        finally:
-            self.close()
+    def start(self, tasks: asyncio.TaskGroup) -> asyncio.Task[None]:
+        """Hand each connection to ``take``, in a task of this group. The listening socket is closed when the task ends,
+        also if it was cancelled before its first step.
+        """
+        task = tasks.create_task(self._accept_forever())
+        task.add_done_callback(lambda _: self.close())
+        return task
 
     def hand_to(self, take: Callable[[socket.socket], None]) -> None:
         """Give ``take`` every connection that is accepted from now on."""
@@ -72,6 +69,13 @@ class Listener:
     def _step(self, step: ListenerStep) -> None:
         self.state = LISTENER[self.state][step]
 
+    async def _accept_forever(self) -> None:
+        while True:
+            self._step(ListenerStep.ACCEPT)
+            await self._accept_until_stuck()
+            self._step(ListenerStep.FAIL)
+            await self._clock.sleep(PAUSE)
+
     async def _accept_until_stuck(self) -> None:
         self._stuck = asyncio.get_running_loop().create_future()
         self._poller.watch(self._sock, self._accept_waiting, None)
@@ -85,7 +89,7 @@ class Listener:
         try:
             for sock in accept_ready(self._sock):
                 self._take_one(sock)
-        except Exception as error:  # noqa: BLE001  # ``accept_forever`` raises it
+        except Exception as error:  # noqa: BLE001  # ``_accept_forever`` raises it
             self._stop(error)
 
     def _take_one(self, sock: socket.socket) -> None:

@@ -106,7 +106,7 @@ class Listeners:
                 if one.new is not None
             ]
             undo.pop_all()
-        was_gateway = _is_gateway(self.view.routes)
+        before_routes = self.view.routes
         self.view, self._config, self.inbound, self.outbound = view, config, inbound, outbound
         self._shared.runtime.memory.size = config.limits.tunnel_memory
         for binding in before:
@@ -118,21 +118,18 @@ class Listeners:
         for one in differing.outbound:
             if one.old is not None and one.new is not None and (workload or one.keys):
                 ended += self._renew_outbound(outbound[one.new], view.routes.outbound[one.new], config)
-        gateways = _is_gateway(view.routes)
         for one in differing.inbound:
             if one.old is not None and one.new is not None:
-                renewed = limits or was_gateway[one.old] != gateways[one.new]
-                self._renew_inbound(inbound[one.new], one.new, one.keys, config, renewed=renewed)
+                gateway = _is_gateway(one.new, view.routes)
+                renewed = limits or _is_gateway(one.old, before_routes) != gateway
+                self._renew_inbound(inbound[one.new], one.new, one.keys, config, gateway=gateway, renewed=renewed)
         return ended
 
     def serve(self) -> None:
         """Start accepting on the new listeners, in the running task group."""
         for binding in self.all:
             if not binding.tasks:
-                accepting = self._shared.tasks.create_task(binding.listener.accept_forever())
-                # A task that is cancelled before its first step closes nothing.
-                accepting.add_done_callback(partial(_close, binding.listener))
-                binding.tasks = [accepting]
+                binding.tasks = [binding.listener.start(self._shared.tasks)]
                 self._keep_warm(binding)
 
     async def stop(self) -> None:
@@ -163,7 +160,7 @@ class Listeners:
     def _inbound(self, at: int, view: MeshView, config: SidecarConfig, undo: contextlib.ExitStack) -> Binding[Inbound]:
         route, policy, verifier = view.routes.inbound[at], view.policies[at], self._shared.runtime.verifier
         gate = Gate(authorize_one_of(*policy.allow), plaintext=policy.plaintext, verifier=verifier)
-        handler = self._inbound_handler(route, gateway=_is_gateway(view.routes)[at], limits=config.limits, gate=gate)
+        handler = self._inbound_handler(route, gateway=_is_gateway(at, view.routes), limits=config.limits, gate=gate)
         take = partial(self._take_inbound, handler, gate)
         return Binding(gate, handler, self.listen(route.listen, f"inbound[{at}].listen", take, undo))
 
@@ -181,7 +178,14 @@ class Listeners:
             binding.tasks.append(self._shared.tasks.create_task(binding.handler.warm.keep()))
 
     def _renew_inbound(
-        self, binding: Binding[Inbound], at: int, keys: tuple[str, ...], config: SidecarConfig, *, renewed: bool
+        self,
+        binding: Binding[Inbound],
+        at: int,
+        keys: tuple[str, ...],
+        config: SidecarConfig,
+        *,
+        gateway: bool,
+        renewed: bool,
     ) -> None:
         route, policy = self.view.routes.inbound[at], self.view.policies[at]
         if "allow" in keys and route.mode is not Mode.DISABLE:
@@ -189,7 +193,6 @@ class Listeners:
         binding.gate.plaintext = policy.plaintext
         if renewed or route != binding.handler.config:
             binding.handler.tunnels.drain()
-            gateway = _is_gateway(self.view.routes)[at]
             binding.handler = self._inbound_handler(route, gateway=gateway, limits=config.limits, gate=binding.gate)
             binding.listener.hand_to(partial(self._take_inbound, binding.handler, binding.gate))
 
@@ -257,10 +260,6 @@ class Listeners:
         self._shared.take(sock, Direction.OUTBOUND, str(handler.config.to), handler, gate)
 
 
-def _close(listener: Listener, accepting: asyncio.Task[None]) -> None:
-    listener.close()
-
-
-def _is_gateway(routes: Routes) -> list[bool]:
-    """For each inbound route: whether its app is an outbound listener of this sidecar."""
-    return [any(leads_back(route.app, way.listen) for way in routes.outbound) for route in routes.inbound]
+def _is_gateway(at: int, routes: Routes) -> bool:
+    """Whether the app of the inbound route ``at`` is an outbound listener of this sidecar."""
+    return any(leads_back(routes.inbound[at].app, way.listen) for way in routes.outbound)

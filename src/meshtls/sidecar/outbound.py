@@ -58,14 +58,7 @@ class Outbound:
         self._limits = limits
         self._gate = gate
         options = tls_options(config)
-        self._contexts = TlsContexts(
-            runtime.source,
-            gate.precheck,
-            server_side=False,
-            options=options,
-            clock=runtime.clock,
-            verifier=runtime.verifier,
-        )
+        self._contexts = runtime.tls_contexts(gate, options, server_side=False)
         self._reactor = runtime.reactor
         self._partings = runtime.partings
         self._slots = HandshakeSlots(_UNDER_WAY, runtime.reactor.scheduler)

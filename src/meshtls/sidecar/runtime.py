@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from meshtls.clock import Clock
+from meshtls.sidecar.gate import Gate
 from meshtls.sidecar.partings import Partings
 from meshtls.sidecar.reactor import Reactor
 from meshtls.sidecar.registry import Registry
@@ -12,6 +13,7 @@ from meshtls.sidecar.reporter import Reporter
 from meshtls.sidecar.tunnel.memory import ReceiveMemory
 from meshtls.svid.context import X509ContextSource
 from meshtls.svid.verifier import CurrentVerifier
+from meshtls.tls.context import TlsContexts, TlsOptions
 
 __all__ = ["Runtime"]
 
@@ -29,3 +31,14 @@ class Runtime:
     memory: ReceiveMemory
     #: Verifies the peers of all listeners.
     verifier: CurrentVerifier = field(default_factory=CurrentVerifier)
+
+    def tls_contexts(self, gate: Gate, options: TlsOptions, *, server_side: bool) -> TlsContexts:
+        """The TLS contexts of one handler. A handshake asks the gate's precheck, and shares the verifier."""
+        return TlsContexts(
+            self.source,
+            gate.precheck,
+            server_side=server_side,
+            options=options,
+            clock=self.clock,
+            verifier=self.verifier,
+        )

@@ -114,7 +114,7 @@ class Sidecar:
         self._watch_withdrawal(config.limits)
         self._drain_tasks = [self._tasks.create_task(self._follow_trust())]
         if self.health:
-            self._drain_tasks.append(self._tasks.create_task(self.health.accept_forever()))
+            self._drain_tasks.append(self.health.start(self._tasks))
         self._step(SidecarStep.SERVE)
         return self
 

@@ -36,23 +36,23 @@ async def test_a_connection_without_a_descriptor_waits_and_is_accepted_later(
     clock, taken = ManualClock(), asyncio.Queue[socket.socket]()
     listener = Listener(Address("127.0.0.1", 0), "test", running_reactor().poller, clock, taken.put_nowait)
     assert repr(listener) == f"<Listener test {listener.address} [bound]>"
-    accepting = asyncio.create_task(listener.accept_forever())
-    with socket.socket() as client:
-        with no_descriptor_left():
-            client.connect((listener.address.host, listener.address.port))
-            await clock.until_sleepers()
-            assert repr(listener) == f"<Listener test {listener.address} [paused]>"
+    async with asyncio.TaskGroup() as tasks:
+        accepting = listener.start(tasks)
+        with socket.socket() as client:
+            with no_descriptor_left():
+                client.connect((listener.address.host, listener.address.port))
+                await clock.until_sleepers()
+                assert repr(listener) == f"<Listener test {listener.address} [paused]>"
+                clock.advance(PAUSE)
+                await clock.until_sleepers()
             clock.advance(PAUSE)
-            await clock.until_sleepers()
-        clock.advance(PAUSE)
-        (await taken.get()).close()
-    assert repr(listener) == f"<Listener test {listener.address} [accepting]>"
-    assert [message.partition(": [")[0] for message in caplog.messages] == [
-        f"test: can't accept on {listener.address}, trying again every 0.1 s",
-        f"test: accepts on {listener.address} again, after 2 failed tries",
-    ]
-    accepting.cancel()
-    await asyncio.wait([accepting])
+            (await taken.get()).close()
+        assert repr(listener) == f"<Listener test {listener.address} [accepting]>"
+        assert [message.partition(": [")[0] for message in caplog.messages] == [
+            f"test: can't accept on {listener.address}, trying again every 0.1 s",
+            f"test: accepts on {listener.address} again, after 2 failed tries",
+        ]
+        accepting.cancel()
     assert repr(listener) == f"<Listener test {listener.address} [closed]>"
 
 
@@ -68,17 +68,17 @@ async def test_a_connection_that_cannot_be_accepted_is_reset_and_the_next_one_is
         taken.put_nowait(sock)
 
     listener = Listener(Address("127.0.0.1", 0), "test", running_reactor().poller, ManualClock(), take)
-    accepting = asyncio.create_task(listener.accept_forever())
-    first, second = await asyncio.open_connection(listener.address.host, listener.address.port), socket.socket()
-    with second:
-        with pytest.raises(ConnectionResetError):
-            await first[0].read()
-        first[1].close()
-        second.connect((listener.address.host, listener.address.port))
-        (await taken.get()).close()
-    assert told == [{"message": "test: a connection failed before its first phase", "exception": error}]
-    accepting.cancel()
-    await asyncio.wait([accepting])
+    async with asyncio.TaskGroup() as tasks:
+        accepting = listener.start(tasks)
+        first, second = await asyncio.open_connection(listener.address.host, listener.address.port), socket.socket()
+        with second:
+            with pytest.raises(ConnectionResetError):
+                await first[0].read()
+            first[1].close()
+            second.connect((listener.address.host, listener.address.port))
+            (await taken.get()).close()
+        assert told == [{"message": "test: a connection failed before its first phase", "exception": error}]
+        accepting.cancel()
 
 
 async def test_other_connections_get_turns_during_a_burst() -> None:
@@ -88,14 +88,14 @@ async def test_other_connections_get_turns_during_a_burst() -> None:
     with ExitStack() as stack:
         for _ in range(200):
             stack.enter_context(socket.create_connection((listener.address.host, listener.address.port), 10))
-        accepting = asyncio.create_task(listener.accept_forever())
-        seen = [0]
-        async with asyncio.timeout(10):
-            while seen[-1] < 200:
-                await asyncio.sleep(0)
-                seen.append(len(taken))
-        accepting.cancel()
-        await asyncio.wait([accepting])
+        async with asyncio.TaskGroup() as tasks:
+            accepting = listener.start(tasks)
+            seen = [0]
+            async with asyncio.timeout(10):
+                while seen[-1] < 200:
+                    await asyncio.sleep(0)
+                    seen.append(len(taken))
+            accepting.cancel()
         for sock in taken:
             sock.close()
     steps = [later - earlier for earlier, later in pairwise(seen)]
