@@ -33,6 +33,7 @@ __all__ = [
     "end_within",
     "keep_reloading",
     "log_as_configured",
+    "log_changes",
     "readiness_at",
     "run_until_stopped",
     "stop_signal",
@@ -123,14 +124,20 @@ async def keep_reloading(
         logging.root.setLevel(wanted.log_level)
         for notice in wanted.notices:
             log.warning("%s", notice)
-        if changes.taken:
-            log.info("in use from now on: %s", ", ".join(changes.taken))
-        if changes.restart:
-            log.warning("changed, and in use after a restart only: %s", ", ".join(changes.restart))
-        if not changes.taken and not changes.restart:
-            log.info("no key has changed; the files that the configuration names were read again")
+        unchanged = "no key has changed; the files that the configuration names were read again"
+        log_changes(changes.taken, changes.restart, unchanged)
 
     await reload_on_change(files, reload, hangup, SystemClock())
+
+
+def log_changes(taken: Sequence[str], restart: Sequence[str], unchanged: str) -> None:
+    """What a reload did: the keys in use now, and those that need a restart; ``unchanged`` if there are neither."""
+    if taken:
+        log.info("in use from now on: %s", ", ".join(taken))
+    if restart:
+        log.warning("changed, and in use after a restart only: %s", ", ".join(restart))
+    if not taken and not restart:
+        log.info("%s", unchanged)
 
 
 def tell_valid(

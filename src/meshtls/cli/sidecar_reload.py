@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NoReturn, Protocol, Self
 
 from meshtls.address import Address
+from meshtls.cli.serving import log_changes
 from meshtls.clock import SystemClock
 from meshtls.config.document import read_text
 from meshtls.errors import ConfigError
@@ -74,12 +75,7 @@ class ConfigFile:
 
     def tell(self, differing: Changes) -> None:
         """What is in use now, and what is not."""
-        if differing.taken:
-            log.info("in use from now on: %s", ", ".join(differing.taken))
-        if differing.restart:
-            log.warning("changed, and in use after a restart only: %s", ", ".join(differing.restart))
-        if not differing.taken and not differing.restart:
-            log.info("no key has changed")
+        log_changes(differing.taken, differing.restart, "no key has changed")
         _tell_ended(differing)
 
 
