@@ -114,7 +114,7 @@ class SpiffeId:
         return self.trust_domain == trust_domain
 
     def __str__(self) -> str:
-        return f"{_SCHEME}{self.trust_domain}{self.path}"
+        return f"{_SCHEME}{self.trust_domain.name}{self.path}"
 
 
 def _refuse_text(value: TrustDomain | SpiffeId, other: object) -> None:
