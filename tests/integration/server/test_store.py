@@ -454,7 +454,7 @@ async def test_an_expiring_entry_that_is_extended_first_is_kept(
     await rival.close()
 
 
-async def test_one_of_two_servers_ends_an_expired_entry(database: Database, store_url: URL) -> None:
+async def test_an_expired_entry_is_ended_by_exactly_one_of_two_servers(database: Database, store_url: URL) -> None:
     rival = Database(store_url)
     [made] = await add(database, replace(entry(), expires_at=NOW))
     async with database.write() as tx:

@@ -115,7 +115,7 @@ async def test_the_end_of_a_tunnel_itself_is_an_event_and_no_result(connection: 
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("a defect"), asyncio.CancelledError()])
-async def test_what_an_observer_raises_is_contained_and_the_others_are_told(
+async def test_an_observers_error_is_contained_and_the_others_get_the_event(
     error: BaseException, connection: Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fails(event: Event) -> None:

@@ -144,7 +144,9 @@ async def test_a_stream_is_relayed_to_tls_byte_for_byte_though_a_receive_is_larg
     assert tunnel.server.empty
 
 
-async def test_what_arrives_before_the_app_is_there_is_kept_within_the_window_and_goes_first(tunnel: Tunnel) -> None:
+async def test_bytes_that_arrive_before_the_app_is_connected_are_kept_within_the_window_and_go_first(
+    tunnel: Tunnel,
+) -> None:
     data = os.urandom(500_000)
     async with asyncio.timeout(SECONDS), asyncio.TaskGroup() as group:
         sending = group.create_task(tunnel.send(data))
