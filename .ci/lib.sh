@@ -42,6 +42,10 @@ zsh zsh
 fish fish
 dockerd docker.io
 mmdebstrap mmdebstrap
+softhsm2-util softhsm2
+pkcs11-tool opensc
+tshark tshark
+tcpdump tcpdump
 PACKAGES
     docker compose version &>/dev/null || have docker-compose || echo docker-compose
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || have initdb || echo postgresql

@@ -7,7 +7,7 @@ set -euo pipefail
 
 module=github.com/spiffe/spire@v1.13.3
 oldest=go1.25.3                                        # says SPIRE's go.mod
-plugins='disk|memory|jointoken|x509pop|unix|uniqueid' # those that stay
+plugins='disk|memory|jointoken|x509pop|unix|uniqueid|spireplugin' # those that stay
 
 main() {
     (($# == 1)) || die "usage: ${0##*/} DIRECTORY"

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import NoReturn, Protocol, TypeVar
 
 import click
-import msgspec
 from rich.console import Console
 from rich.table import Table
 
 from bench.peers import all_peers
 from bench.peers.base import Peer
 from bench.plot import draw
-from bench.report import SUBJECT, Cell, PeerInfo, Report
+from bench.report import SUBJECT, Cell, PeerInfo, Report, write_report
 from bench.run import measure_all
 from bench.workloads import FULL, QUICK, WORKLOADS, Workload
 
@@ -135,9 +134,8 @@ def _text(report: Report, peer: str, workload: str) -> str:
 
 
 def _write(report: Report, directory: Path, console: Console) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
     path = directory / "results.json"
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
+    write_report(report, path)
     console.print(f"wrote {path}")
     try:
         console.print(f"wrote {draw(report, directory / 'results.svg')}")

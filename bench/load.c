@@ -1,15 +1,16 @@
-/* Load for a pair of proxies: a server that echoes or swallows, and clients. One epoll loop, no threads.
+/* Generates load for a pair of proxies: a server that echoes or discards, and clients. One epoll loop, no threads.
  *
  *   load serve    PORT
- *   load bulk     PORT CONNECTIONS BYTES_EACH            0 bytes: without end
- *   load pingpong PORT CONNECTIONS MESSAGES SIZE SECONDS the first of the two bounds ends it
+ *   load bulk     PORT CONNECTIONS BYTES_EACH            BYTES_EACH 0: until the process is ended
+ *   load pingpong PORT CONNECTIONS MESSAGES SIZE SECONDS stops after MESSAGES in all or SECONDS, whichever is first
  *   load connect  PORT CONCURRENCY CONNECTIONS
  *   load idle     PORT CONNECTIONS
  *
- * Every mode says "ready" once its connections are proven to reach the server, waits for a line, works, prints one
- * line of JSON, and leaves when its stdin ends: so what is measured in between is the work alone.
- * A connection opens with 'E' (echo all that follows) or 'S' and eight bytes of length, most significant first: the
- * server answers 'R', swallows that many bytes (0: without end) and answers 'K'.
+ * A client opens its connections, prints "ready" when each has reached the server, and waits for a line on stdin. Then
+ * it works, prints one line of JSON, and exits at the end of stdin. So the caller can measure the work alone.
+ *
+ * A connection begins with 'E' (the server echoes all that follows), or with 'S' and a length (eight bytes, big-endian):
+ * the server answers 'R', reads and discards that many bytes (0: all that come), and answers 'K'.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -122,7 +123,7 @@ static size_t open_with(struct conn *c, const unsigned char *bytes, size_t size)
     return used;
 }
 
-/* A client has one message in flight, so an echo always fits the socket's buffer. */
+/* Each client has one message in flight, so the socket's send buffer always has room for its echo. */
 static int serve_one(struct conn *c)
 {
     ssize_t size = recv(c->fd, buffer, CHUNK, 0);
@@ -230,7 +231,7 @@ static void report(uint64_t began, size_t units, uint64_t bytes, uint64_t *laten
         ;
 }
 
-/* Write as much as the socket takes; true once the server has said that it has it all. */
+/* Write as much as the socket takes. True when the server has confirmed that it received everything. */
 static int pour(struct conn *c, int endless)
 {
     while (endless || c->left) {
@@ -278,7 +279,7 @@ static void ask(struct conn *c, size_t size)
     put(c->fd, buffer, size);
 }
 
-/* True once the whole answer is here. */
+/* True when the whole echo has arrived. */
 static int answered(struct conn *c, size_t size)
 {
     errno = 0;
@@ -368,7 +369,7 @@ int main(int argc, char **argv)
     setvbuf(stdout, NULL, _IOLBF, 0);
     poller = epoll_create1(0);
     if (strcmp(mode, "serve"))
-        alarm(LIMIT_S); /* a peer that hangs must not hang the run */
+        alarm(LIMIT_S); /* end the run if a proxy hangs */
     if (!strcmp(mode, "serve") && argc == 3)
         serve(port);
     else if (!strcmp(mode, "bulk") && argc == 5)

@@ -13,7 +13,18 @@ import msgspec
 
 from bench.workloads import Scale
 
-__all__ = ["SUBJECT", "Cell", "Machine", "PeerInfo", "Report", "Summary", "WorkloadInfo", "summarize", "this_machine"]
+__all__ = [
+    "SUBJECT",
+    "Cell",
+    "Machine",
+    "PeerInfo",
+    "Report",
+    "Summary",
+    "WorkloadInfo",
+    "summarize",
+    "this_machine",
+    "write_report",
+]
 
 SUBJECT = "meshtls"
 
@@ -27,6 +38,11 @@ class Machine(msgspec.Struct, frozen=True):
     python: str
     openssl: str
     load_average: float
+
+    @property
+    def load(self) -> str:
+        """The load, in words."""
+        return f"load average before the run: {self.load_average:.1f} on {self.cpus} CPUs"
 
 
 class PeerInfo(msgspec.Struct, frozen=True):
@@ -142,3 +158,11 @@ def _cpu_model() -> str:
         if "model name" in line
     )
     return next(names, platform.machine())
+
+
+def write_report(report: msgspec.Struct, path: Path) -> bytes:
+    """Write a run's result as JSON, in a directory that may be missing. Returns what was written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    encoded = msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n"
+    path.write_bytes(encoded)
+    return encoded

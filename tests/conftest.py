@@ -4,6 +4,7 @@ machine may be slow.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Generator
 from typing import TypeVar
@@ -18,6 +19,20 @@ _R = TypeVar("_R", pytest.TestReport, pytest.CollectReport)
 settings.register_profile("meshtls", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("meshtls")
 name_openers()
+
+
+@pytest.fixture(autouse=True)
+def _levels_of_the_logs() -> Generator[None]:
+    """Restore them: a command that a test runs in this process may set them."""
+    before = {one: one.level for one in _loggers()}
+    yield
+    for one in _loggers():
+        one.setLevel(before.get(one, logging.NOTSET))
+
+
+def _loggers() -> list[logging.Logger]:
+    ours = (one for name, one in logging.root.manager.loggerDict.items() if name.startswith("meshtls"))
+    return [logging.root, *(one for one in ours if isinstance(one, logging.Logger))]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -11,17 +11,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
-import msgspec
 from rich.console import Console
 from rich.table import Table
 
 from bench.cli import leave
 from bench.identity.arrival import measure_embedded_arrival, measure_server_arrival
 from bench.identity.crowd import measure_crowd
+from bench.identity.cutting import measure_cuts
 from bench.identity.figures import FULL, QUICK, Figure, IdentityReport, Progress, Scale, UnmeasuredError
+from bench.identity.log_cost import measure_log_cost
 from bench.identity.minting import measure_minting
 from bench.identity.registry import measure_registry
-from bench.report import this_machine
+from bench.identity.tainting import measure_taint
+from bench.report import this_machine, write_report
 from meshtls.errors import MeshtlsError
 
 __all__ = ["PARTS", "main", "measure", "plain"]
@@ -42,14 +44,17 @@ PARTS: Mapping[str, Part] = {
     "arrival, server": measure_server_arrival,
     "agent": measure_crowd,
     "server": measure_registry,
+    "log and audit": measure_log_cost,
+    "revocation": measure_cuts,
+    "taint": measure_taint,
 }
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="Little of everything: under a minute, and rough.")
+@click.option("--quick", is_flag=True, help="Little of everything: about two minutes, and rough.")
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False), default=_RESULTS, help="Where to write.")
 def main(quick: bool, output: Path) -> None:
-    """Measure identities: minting, how soon an entry arrives, an agent's crowd, a server's registry."""
+    """Measure identities: minting, how soon an entry arrives, an agent's crowd, a registry, and how trust ends."""
     signal.signal(signal.SIGTERM, leave)
     logging.getLogger("meshtls").setLevel(logging.ERROR)
     console = Console(highlight=False)
@@ -58,9 +63,8 @@ def main(quick: bool, output: Path) -> None:
         console.print(_table(report))
     else:
         console.print(plain(report), markup=False, soft_wrap=True)
-    output.mkdir(parents=True, exist_ok=True)
     path = output / "identity.json"
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
+    write_report(report, path)
     console.print(f"wrote {path}", markup=False)
     if report.failed:
         raise SystemExit(1)
@@ -86,11 +90,11 @@ async def measure(scale: Scale, progress: Progress, parts: Mapping[str, Part] = 
 def plain(report: IdentityReport) -> str:
     """The table as lines of text."""
     lines = [f"{one.part:<24}  {one.name:<48}  {_value(one):>20}  {one.note}".rstrip() for one in report.figures]
-    return "\n".join([*lines, *_failures(report), _load(report)])
+    return "\n".join([*lines, *_failures(report), report.machine.load])
 
 
 def _table(report: IdentityReport) -> Table:
-    table = Table(caption="\n".join([*_failures(report), _load(report)]))
+    table = Table(caption="\n".join([*_failures(report), report.machine.load]))
     for title in ("part", "figure", "", "what it is"):
         table.add_column(title, justify="left" if title else "right")
     last = ""
@@ -109,7 +113,3 @@ def _value(figure: Figure) -> str:
 
 def _failures(report: IdentityReport) -> list[str]:
     return [f"not measured: {part}: {why}" for part, why in report.failed.items()]
-
-
-def _load(report: IdentityReport) -> str:
-    return f"load average before the run: {report.machine.load_average:.1f} on {report.machine.cpus} CPUs"

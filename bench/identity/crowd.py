@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from bench.clocks import cpu_seconds, pss_kib, settled_cpu_seconds
 from bench.identity.figures import Figure, Progress, Scale, UnmeasuredError
-from bench.identity.site import last_line
+from bench.identity.site import allow_descriptors, last_line
 from bench.processes import started
 from meshtls.workload.x509_source import X509Source
 
@@ -28,7 +27,7 @@ _DESCRIPTORS = 4096
 
 async def measure_crowd(directory: Path, scale: Scale, progress: Progress) -> list[Figure]:
     """Memory without workloads, with an SVID for each, with a stream for each; then all are rotated at once."""
-    _allow_descriptors()
+    allow_descriptors(_DESCRIPTORS)
     path, log, count = directory / "crowd.sock", directory / "crowd.out", scale.workloads
     part = f"agent, {count:,} workloads"
     with started([sys.executable, "-m", "bench.identity.crowd_agent", str(path)], log, piped=True) as agent:
@@ -96,10 +95,3 @@ async def _heard(agent: subprocess.Popen[str], log: Path) -> float:
 async def _settled_pss(agent: subprocess.Popen[str]) -> int:
     await asyncio.to_thread(settled_cpu_seconds, [agent.pid])
     return pss_kib([agent.pid])
-
-
-def _allow_descriptors() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -28,7 +28,11 @@ class Figure(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Scale(msgspec.Struct, frozen=True, kw_only=True):
-    """The scale of each part. ``entries`` are the sizes of the server's store that are compared."""
+    """The scale of each part.
+
+    ``entries`` are the sizes of the server's store that are compared. ``live_connections`` are all those of the revoked
+    identity, with ``sidecars``; it is revoked ``revocations`` times.
+    """
 
     mint_rounds: int
     mint_batch: int
@@ -38,6 +42,10 @@ class Scale(msgspec.Struct, frozen=True, kw_only=True):
     entries: tuple[int, ...]
     listeners: int
     changes: int
+    log_leaves: int
+    sidecars: int
+    live_connections: int
+    revocations: int
 
 
 FULL = Scale(
@@ -49,6 +57,10 @@ FULL = Scale(
     entries=(1000, 100_000),
     listeners=100,
     changes=100,
+    log_leaves=1_000_000,
+    sidecars=100,
+    live_connections=1000,
+    revocations=5,
 )
 QUICK = Scale(
     mint_rounds=5,
@@ -59,6 +71,10 @@ QUICK = Scale(
     entries=(1000, 10_000),
     listeners=20,
     changes=20,
+    log_leaves=20_000,
+    sidecars=10,
+    live_connections=100,
+    revocations=3,
 )
 
 

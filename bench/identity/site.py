@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -24,9 +25,25 @@ from meshtls.serverapi.channels import local_channel
 from meshtls.serverapi.values import JoinToken
 from meshtls.spiffeid import SpiffeId
 
-__all__ = ["ME", "Place", "RunningServer", "agent_of", "entry", "id_at", "last_line", "opened_server", "until_answers"]
+__all__ = [
+    "ME",
+    "OTHER",
+    "SERVED",
+    "STOLEN",
+    "Place",
+    "RunningServer",
+    "agent_of",
+    "allow_descriptors",
+    "entry",
+    "id_at",
+    "last_line",
+    "opened_server",
+    "until_answers",
+]
 
 ME = f"unix:uid:{os.getuid()}"
+#: Of sidecars, of a workload whose SVID was stolen, and of one that goes on.
+SERVED, STOLEN, OTHER = (SpiffeId(TRUST_DOMAIN, f"/{name}") for name in ("served", "stolen", "other"))
 _START_S = 120.0
 _LOOK_S = 0.005
 
@@ -119,6 +136,14 @@ async def agent_of(server: RunningServer, token: JoinToken, bundle_pem: bytes) -
     with started(_meshtls("agent", file), log) as process:
         await until_answers(path, process, log)
         yield path
+
+
+def allow_descriptors(wanted: int) -> None:
+    """Raise this process's limit, and that of those it starts, to this many, or as far as it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    possible = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < possible:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (possible, hard))
 
 
 async def until_answers(path: Path, process: subprocess.Popen[str], log: Path) -> None:

@@ -8,7 +8,7 @@ from bench.peers.base import Peer
 from bench.peers.baseline import AsyncioStreams
 from bench.peers.envoy import Envoy
 from bench.peers.haproxy import HAProxy
-from bench.peers.meshtls import Meshtls
+from bench.peers.meshtls import Meshtls, MeshtlsWithMetrics
 from bench.peers.nginx import Nginx
 from bench.peers.stunnel import Stunnel
 
@@ -17,4 +17,12 @@ __all__ = ["all_peers"]
 
 def all_peers(root: Path) -> list[Peer]:
     """All peers; ``root`` is the directory for Envoy's virtual environment."""
-    return [Meshtls(), Envoy(root / ".venv-envoy"), Nginx(), HAProxy(), Stunnel(), AsyncioStreams()]
+    return [
+        Meshtls(),
+        Envoy(root / ".venv-envoy"),
+        Nginx(),
+        HAProxy(),
+        Stunnel(),
+        AsyncioStreams(),
+        MeshtlsWithMetrics(),
+    ]

@@ -43,15 +43,16 @@ class Envoy:
         return True
 
     def programs(self, side: Side, setup: Setup, site: Site) -> Sequence[Program]:
-        return [self._program(side, site, bootstrap(side, setup, site))]
+        return [self.program(side, site, bootstrap(side, setup, site))]
 
     def mtls_programs(self, site: Site) -> Sequence[Program]:
         return self.programs(Side.SERVER, Setup.FULL, site)
 
     def http2_programs(self, site: Site) -> Sequence[Program]:
-        return [site.http_app(), self._program(Side.SERVER, site, http2_bootstrap(site, site.app_socket))]
+        return [site.http_app(), self.program(Side.SERVER, site, http2_bootstrap(site, site.app_socket))]
 
-    def _program(self, side: Side, site: Site, document: Json) -> Program:
+    def program(self, side: Side, site: Site, document: Json) -> Program:
+        """One side, with this bootstrap document."""
         config = site.write(side, ".envoy.json", json.dumps(document, indent=1))
         flags = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "error", "--service-node", side.value]
         return Program([self._binary(), "--config-path", str(config), *flags])

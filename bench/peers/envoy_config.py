@@ -9,13 +9,14 @@ from typing import Any
 
 from bench.peers.base import CAPACITY, MESSAGE_BYTES, Setup, Side, Site
 
-__all__ = ["Json", "bootstrap", "http2_bootstrap"]
+__all__ = ["Json", "bootstrap", "http2_bootstrap", "http_bootstrap"]
 
 Json = dict[str, Any]
 _EXTENSIONS = "type.googleapis.com/envoy.extensions"
 _TCP_PROXY = f"{_EXTENSIONS}.filters.network.tcp_proxy.v3.TcpProxy"
 _HTTP_MANAGER = f"{_EXTENSIONS}.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _BUFFER = f"{_EXTENSIONS}.filters.http.buffer.v3.Buffer"
+_RBAC = f"{_EXTENSIONS}.filters.http.rbac.v3.RBAC"
 _ROUTER = f"{_EXTENSIONS}.filters.http.router.v3.Router"
 _HTTP_OPTIONS = f"{_EXTENSIONS}.upstreams.http.v3.HttpProtocolOptions"
 _UPSTREAM_TLS = f"{_EXTENSIONS}.transport_sockets.tls.v3.UpstreamTlsContext"
@@ -74,6 +75,51 @@ def http2_bootstrap(site: Site, app: Path) -> Json:
     }
     listener: Json = {"name": "http2", "address": _address(site.listen(Side.SERVER)), "filter_chains": [chain]}
     cluster = _cluster(Side.SERVER, Setup.FULL, site, {"pipe": {"path": str(app)}})
+    return {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
+
+
+def http_bootstrap(site: Site, method: str, path: str, *, http2: bool) -> Json:
+    """The server side of a pair that reads HTTP, with one RBAC policy: the other side may call this method and path."""
+    permission = {
+        "and_rules": {
+            "rules": [
+                {"header": {"name": ":method", "string_match": {"exact": method}}},
+                {"url_path": {"path": {"exact": path}}},
+            ]
+        }
+    }
+    principal = {"authenticated": {"principal_name": {"exact": site.other(Side.SERVER).spiffe_id}}}
+    policies = {"bench": {"permissions": [permission], "principals": [principal]}}
+    rbac: Json = {"@type": _RBAC, "rules": {"action": "ALLOW", "policies": policies}}
+    config: Json = {
+        "@type": _HTTP_MANAGER,
+        "stat_prefix": "http",
+        "normalize_path": True,
+        "route_config": {
+            "virtual_hosts": [
+                {
+                    "name": "app",
+                    "domains": ["*"],
+                    "routes": [{"match": {"prefix": "/"}, "route": {"cluster": _CLUSTER}}],
+                }
+            ]
+        },
+        "http_filters": [
+            {"name": "envoy.filters.http.rbac", "typed_config": rbac},
+            {"name": "envoy.filters.http.router", "typed_config": {"@type": _ROUTER}},
+        ],
+    }
+    chain: Json = {
+        "filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": config}],
+        "transport_socket": _downstream_tls(Setup.FULL, site),
+    }
+    listener: Json = {"name": "http", "address": _address(site.listen(Side.SERVER)), "filter_chains": [chain]}
+    cluster = _cluster(Side.SERVER, Setup.FULL, site)
+    if http2:
+        options = {"@type": _HTTP_OPTIONS, "explicit_http_config": {"http2_protocol_options": {}}}
+        cluster["typed_extension_protocol_options"] = {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options
+        }
     return {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
 
 

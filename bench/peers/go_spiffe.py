@@ -62,18 +62,19 @@ class GoModulesError(OSError):
     """The modules of the program can't be fetched, perhaps for lack of a network."""
 
 
-def build_go_program(directory: Path) -> Path:
-    """Build the program into this directory; its modules come from Go's cache or proxy.
+def build_go_program(directory: Path, source: Path = _SOURCE, package: str = ".") -> Path:
+    """Build a package of the module at ``source`` into this directory; modules come from Go's cache or proxy.
 
     Raises GoModulesError, and OSError if it can't be compiled.
     """
-    fetched = _go("mod", "download", cwd=_SOURCE)
+    named = "/".join(source.parts[-3:])
+    fetched = _go("mod", "download", cwd=source)
     if fetched.returncode != 0:
-        raise GoModulesError(f"the modules of tests/interop/go can't be had: {fetched.stderr}")
+        raise GoModulesError(f"the modules of {named} can't be had: {fetched.stderr}")
     program = directory.resolve() / "peer"
-    built = _go("build", "-trimpath", "-o", str(program), ".", cwd=_SOURCE)
+    built = _go("build", "-trimpath", "-o", str(program), package, cwd=source)
     if built.returncode != 0:
-        raise OSError(f"tests/interop/go can't be compiled: {built.stderr}")
+        raise OSError(f"{named} can't be compiled: {built.stderr}")
     return program
 
 

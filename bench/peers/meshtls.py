@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.peers.base import CAPACITY, Program, Setup, Side, Site
 
-__all__ = ["Meshtls"]
+__all__ = ["Meshtls", "MeshtlsWithMetrics"]
 
 _TRUST_DOMAIN = "bench.test"
 # The CA identifies a caller by its uid, and both sides run as the user that measures: so they share one identity.
@@ -24,6 +24,8 @@ class Meshtls:
     """Its leaves come from its own CA, with the shape of the other peers', since the same code makes those."""
 
     name = "meshtls"
+    #: Whether both sidecars count metrics.
+    metrics = False
 
     def missing(self) -> str | None:
         return None
@@ -43,6 +45,7 @@ class Meshtls:
             "identity": {"workload_api": f"unix://{socket}"},
             "limits": {"connections": CAPACITY},
             **_door(side, setup, site),
+            **({"metrics": {"listen": "127.0.0.1:0"}} if self.metrics else {}),
         }
         # JSON is YAML too.
         sidecar = site.write(side, ".yaml", json.dumps(config))
@@ -51,6 +54,13 @@ class Meshtls:
 
     def mtls_programs(self, site: Site) -> Sequence[Program]:
         return self.programs(Side.SERVER, Setup.FULL, site)
+
+
+class MeshtlsWithMetrics(Meshtls):
+    """The same, with metrics."""
+
+    name = "meshtls + metrics"
+    metrics = True
 
 
 def _door(side: Side, setup: Setup, site: Site) -> dict[str, object]:

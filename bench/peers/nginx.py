@@ -116,7 +116,7 @@ class Nginx:
             target=site.target(side),
             tls=tls,
         )
-        return [_program(side, site, text)]
+        return [self.program(side, site, text)]
 
     def mtls_programs(self, site: Site) -> Sequence[Program]:
         return self.programs(Side.SERVER, Setup.FULL, site)
@@ -131,12 +131,12 @@ class Nginx:
             message_bytes=MESSAGE_BYTES,
             app=site.app_socket,
         )
-        return [site.http_app(), _program(Side.SERVER, site, text)]
+        return [site.http_app(), self.program(Side.SERVER, site, text)]
 
-
-def _program(side: Side, site: Site, text: str) -> Program:
-    config = site.write(side, ".nginx", text)
-    return Program(_argv("-p", str(site.workdir), "-e", f"{side.value}.log", "-c", str(config)))
+    def program(self, side: Side, site: Site, text: str) -> Program:
+        """One side, with this configuration."""
+        config = site.write(side, ".nginx", text)
+        return Program(_argv("-p", str(site.workdir), "-e", f"{side.value}.log", "-c", str(config)))
 
 
 def _argv(*arguments: str) -> Sequence[str]:

@@ -8,11 +8,11 @@ import signal
 from pathlib import Path
 
 import click
-import msgspec
 from rich.console import Console
 from rich.table import Table
 
 from bench.cli import chosen_of, leave, look_at
+from bench.report import write_report
 from bench.strangers.attacks import STRANGERS
 from bench.strangers.figures import FULL, QUICK, Range, StrangersReport, Summary
 from bench.strangers.run import measure_all
@@ -63,10 +63,8 @@ def main(quick: bool, only: str | None, stranger: str | None, rounds: int | None
             infos=infos,
         )
     )
-    results.mkdir(parents=True, exist_ok=True)
     path = results / "strangers.json"
-    encoded = msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n"
-    path.write_bytes(encoded)
+    encoded = write_report(report, path)
     if output == "json":
         click.echo(encoded, nl=False)
     elif (said := Console(highlight=False)).is_terminal:
@@ -142,8 +140,7 @@ def _number(value: float) -> str:
 def _notes(report: StrangersReport) -> list[str]:
     chains = [_chain(one) for one in report.summary if one.chains]
     failed = [f"failed: {one.stranger}, {one.peer}, round {one.round + 1}: {one.error}" for one in report.errors()]
-    load = f"load average before the run: {report.machine.load_average:.1f} on {report.machine.cpus} CPUs"
-    return [*failed, *chains, load]
+    return [*failed, *chains, report.machine.load]
 
 
 def _chain(summary: Summary) -> str:

@@ -12,9 +12,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from meshtls import policy
     from meshtls.bundle import BundleSet, TrustBundle
     from meshtls.errors import (
         AccessError,
+        AlertError,
         BundleError,
         ConfigError,
         ConflictError,
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
         InvalidSpiffeIdError,
         InvalidSvidError,
         LocalIdentityError,
+        LogProofError,
         MeshtlsError,
         NoBundleError,
         NoCertificateError,
@@ -33,12 +36,15 @@ if TYPE_CHECKING:
         PeerError,
         PlaintextError,
         RequestError,
+        RevocationUnknownError,
         RevokedError,
         StoreError,
+        TokenError,
         UntrustedPeerError,
         ValidityError,
     )
     from meshtls.integrations.blocking import blocking
+    from meshtls.integrations.metrics import metrics
     from meshtls.integrations.peers import verified_peer
     from meshtls.policy.authorizer import (
         Authorizer,
@@ -68,6 +74,7 @@ _MODULES = {
     "bundle": ("BundleSet", "TrustBundle"),
     "errors": (
         "AccessError",
+        "AlertError",
         "BundleError",
         "ConfigError",
         "ConflictError",
@@ -77,6 +84,7 @@ _MODULES = {
         "InvalidSpiffeIdError",
         "InvalidSvidError",
         "LocalIdentityError",
+        "LogProofError",
         "MeshtlsError",
         "NoBundleError",
         "NoCertificateError",
@@ -86,12 +94,15 @@ _MODULES = {
         "PeerError",
         "PlaintextError",
         "RequestError",
+        "RevocationUnknownError",
         "RevokedError",
         "StoreError",
+        "TokenError",
         "UntrustedPeerError",
         "ValidityError",
     ),
     "integrations.blocking": ("blocking",),
+    "integrations.metrics": ("metrics",),
     "integrations.peers": ("verified_peer",),
     "policy.authorizer": (
         "Authorizer",
@@ -118,6 +129,7 @@ _HOMES = {name: f"{__name__}.{module}" for module, names in _MODULES.items() for
 
 __all__ = [
     "AccessError",
+    "AlertError",
     "Authorizer",
     "BundleError",
     "BundleSet",
@@ -134,6 +146,7 @@ __all__ = [
     "JwtSvid",
     "Listener",
     "LocalIdentityError",
+    "LogProofError",
     "MeshtlsError",
     "NoBundleError",
     "NoCertificateError",
@@ -143,12 +156,14 @@ __all__ = [
     "PeerError",
     "PlaintextError",
     "RequestError",
+    "RevocationUnknownError",
     "RevokedError",
     "RotatingContext",
     "SpiffeId",
     "StoreError",
     "Target",
     "TlsOptions",
+    "TokenError",
     "TrustBundle",
     "TrustDomain",
     "UntrustedPeerError",
@@ -168,7 +183,9 @@ __all__ = [
     "client_context",
     "dial",
     "listen",
+    "metrics",
     "peer_id",
+    "policy",
     "server_context",
     "verified_peer",
     "verify_peer",
@@ -180,6 +197,8 @@ def __getattr__(name: str) -> object:
         from importlib.metadata import version
 
         value: object = version(__name__)
+    elif name == "policy":
+        value = import_module("meshtls.policy")
     elif name in _HOMES:
         value = getattr(import_module(_HOMES[name]), name)
     else:

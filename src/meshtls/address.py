@@ -1,14 +1,16 @@
-"""``host:port`` as an object, parsed once. Pure."""
+"""``host:port`` as an object, parsed once, and URLs of services. Pure."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 from meshtls.errors import RequestError
 from meshtls.scalars import shown
 
-__all__ = ["Address"]
+__all__ = ["Address", "checked_url", "is_loopback"]
 
 _HOST_AND_PORT = re.compile(
     r"(?:\[(?P<six>[0-9A-Fa-f.]*:[0-9A-Fa-f:.]+(?:%\w+)?)\]|(?P<host>[A-Za-z0-9._-]+)):(?P<port>[0-9]{1,5})", re.ASCII
@@ -33,3 +35,23 @@ class Address:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def checked_url(text: str) -> str:
+    """An http or https URL without user, query and fragment. Raises RequestError."""
+    try:
+        parts = urlsplit(text)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        valid = False
+    if not valid or parts.username is not None or parts.query or parts.fragment or not text.isascii() or " " in text:
+        raise RequestError(f"wanted a URL such as https://log.example.org or http://127.0.0.1:8085, got {shown(text)}")
+    return text.rstrip("/")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether what is sent to this host stays on the machine, as far as its text says."""
+    try:
+        return ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"

@@ -28,7 +28,7 @@ from meshtls.json_text import read_json
 from meshtls.parse_errors import PARSE_ERRORS
 from meshtls.spiffeid import TrustDomain
 
-__all__ = ["BundleSet", "JwtAuthority", "TrustBundle", "usable_authorities"]
+__all__ = ["BundleSet", "JwtAuthority", "TrustBundle", "read_public_jwk", "usable_authorities"]
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -267,12 +267,15 @@ def _jwt_authority(key: dict[str, Any]) -> tuple[str, JwtAuthority]:
     if any("\ud800" <= one <= "\udfff" for one in kid):
         raise ValueError(f"wanted a 'kid' of whole characters, got {_short(kid)}, with half a surrogate pair")
     try:
-        return kid, _public_key(key)
+        return kid, read_public_jwk(key)
     except _FAULTS as error:
         raise ValueError(f"wanted a public {key['kty']} key {_short(kid)}, got {error}") from error
 
 
-def _public_key(key: dict[str, Any]) -> JwtAuthority:
+def read_public_jwk(key: Mapping[str, Any]) -> JwtAuthority:
+    """The EC or RSA key of a JWK (RFC 7518, sections 6.2 and 6.3) whose ``kty`` is one of these. Raises PARSE_ERRORS or
+    JoseError, also for a key whose use would cost too much or protect too little.
+    """
     # Only the members of the public key, since JOSE libraries don't know SPIFFE's values of 'use'.
     if key["kty"] == "EC":
         if key["crv"] not in _CURVES:

@@ -6,10 +6,12 @@ peer's. Each message says what was wanted, what came and what to do. It may quot
 
 from __future__ import annotations
 
+from meshtls.lazy_text import LazyText
 from meshtls.printable import printable, printable_lines
 
 __all__ = [
     "AccessError",
+    "AlertError",
     "BundleError",
     "ConfigError",
     "ConflictError",
@@ -19,6 +21,7 @@ __all__ = [
     "InvalidSpiffeIdError",
     "InvalidSvidError",
     "LocalIdentityError",
+    "LogProofError",
     "MeshtlsError",
     "NoBundleError",
     "NoCertificateError",
@@ -28,8 +31,10 @@ __all__ = [
     "PeerError",
     "PlaintextError",
     "RequestError",
+    "RevocationUnknownError",
     "RevokedError",
     "StoreError",
+    "TokenError",
     "UntrustedPeerError",
     "ValidityError",
 ]
@@ -38,11 +43,18 @@ __all__ = [
 class MeshtlsError(Exception):
     """The base class of all exceptions that meshtls raises on purpose.
 
-    Each argument is one line of the text. Characters that are not printable, in quoted input, are escaped.
+    Each argument is one line of the text, and may be a LazyText. Characters that are not printable, in quoted input,
+    are escaped.
     """
 
     def __str__(self) -> str:
         return "\n".join(printable(str(line)) for line in self.args)
+
+    @property
+    def words(self) -> str | LazyText:
+        """The text, to be passed on: not made yet if it was given as a LazyText."""
+        first = self.args[0] if len(self.args) == 1 else None
+        return first if isinstance(first, LazyText) else str(self)
 
 
 class ConfigError(MeshtlsError):
@@ -65,6 +77,10 @@ class ConfigError(MeshtlsError):
             else:
                 found.append(text)
         return tuple(found)
+
+
+class TokenError(ConfigError):
+    """The PKCS#11 token with the CA's keys is gone, locked or refuses the PIN; a retry succeeds once it is back."""
 
 
 class RequestError(MeshtlsError, ValueError):
@@ -99,6 +115,10 @@ class StoreError(MeshtlsError):
     """The server's data store can't be reached or written at present. No part of the change was stored."""
 
 
+class LogProofError(MeshtlsError):
+    """A transparency log's proof or signature does not verify: the log was rewritten, has forked, or is another."""
+
+
 class LocalIdentityError(MeshtlsError):
     """This side has no usable SVID: none issued yet, expired, or the CA can't be reached."""
 
@@ -116,6 +136,17 @@ class PeerError(MeshtlsError):
 
 class HandshakeError(PeerError):
     """The TLS handshake did not complete: an alert, a timeout, or bytes that are not TLS."""
+
+
+class AlertError(HandshakeError):
+    """The peer ended TLS by an alert; ``alert`` is its name as RFC 8446, section 6 writes it, or empty."""
+
+    def __init__(self, text: str, alert: str = "") -> None:
+        super().__init__(text)
+        self.alert = alert
+
+    def __reduce__(self) -> tuple[type[AlertError], tuple[str, str]]:
+        return type(self), (str(self), self.alert)
 
 
 class HandshakeTimeoutError(HandshakeError):
@@ -147,7 +178,11 @@ class UntrustedPeerError(PeerError):
 
 
 class RevokedError(PeerError):
-    """The peer's certificate, or a CA certificate above it, was revoked by its issuer (RFC 5280, section 6.3)."""
+    """The peer's certificate, a CA certificate above it, or its SPIFFE ID was revoked (RFC 5280, section 6.3)."""
+
+
+class RevocationUnknownError(UntrustedPeerError):
+    """The peer is refused because a CRL that has to be checked is missing, stale or unusable (RFC 5280, 6.3.3)."""
 
 
 class NotAuthorizedError(PeerError):
@@ -157,6 +192,6 @@ class NotAuthorizedError(PeerError):
     but not yet proven possession of the key.
     """
 
-    def __init__(self, message: str, peer: object = None) -> None:
+    def __init__(self, message: str | LazyText, peer: object = None) -> None:
         super().__init__(message)
         self.peer = peer

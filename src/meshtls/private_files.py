@@ -15,7 +15,16 @@ from pathlib import Path
 
 from meshtls.errors import ConfigError
 
-__all__ = ["SECRET", "lock_directory", "read_secret", "replace_secrets", "sync_directory", "written"]
+__all__ = [
+    "SECRET",
+    "lock_directory",
+    "opened_to_append",
+    "private_directory",
+    "read_secret",
+    "replace_secrets",
+    "sync_directory",
+    "written",
+]
 
 #: The mode of a file that only its owner can read.
 SECRET = 0o600
@@ -29,6 +38,26 @@ def lock_directory(directory: Path) -> int:
     The lock lasts until the returned descriptor is closed. It is on the directory itself, so that nothing is written to
     a directory that is refused. Raises ConfigError.
     """
+    descriptor = _opened_private(directory)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise ConfigError(
+            f"data directory {directory}: another process uses it; stop that process or use another directory"
+        ) from error
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def private_directory(directory: Path) -> None:
+    """Create the directory (0700) if needed, and check that it is private. Raises ConfigError."""
+    os.close(_opened_private(directory))
+
+
+def _opened_private(directory: Path) -> int:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -36,12 +65,6 @@ def lock_directory(directory: Path) -> int:
         raise ConfigError(f"data directory {directory}: wanted a directory to use: {error.strerror}") from error
     try:
         _check_private(directory, os.fstat(descriptor), "700")
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise ConfigError(
-            f"data directory {directory}: another process uses it; stop that process or use another directory"
-        ) from error
     except BaseException:
         os.close(descriptor)
         raise
@@ -57,6 +80,24 @@ def read_secret(path: Path) -> bytes:
     with open(descriptor, "rb") as file:
         _check_private(path, os.fstat(descriptor), "600")
         return file.read()
+
+
+def opened_to_append(path: Path) -> int:
+    """A descriptor of a secret file for appending, created (0600) if it is missing; close it after use.
+
+    Raises ConfigError, also if another user can access the file.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags, SECRET)
+    except OSError as error:
+        raise ConfigError(f"{path}: wanted a file to write secrets to: {error.strerror}") from error
+    try:
+        _check_private(path, os.fstat(descriptor), "600", "secrets")
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def replace_secrets(contents: dict[Path, bytes]) -> None:
@@ -108,7 +149,7 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _check_private(path: Path, status: os.stat_result, wanted: str) -> None:
+def _check_private(path: Path, status: os.stat_result, wanted: str, what: str = "a CA key") -> None:
     if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
         raise ConfigError(f"{path}: wanted a regular file, got something else; move it away")
     if status.st_uid != os.geteuid():
@@ -118,4 +159,4 @@ def _check_private(path: Path, status: os.stat_result, wanted: str) -> None:
         )
     mode = stat.S_IMODE(status.st_mode)
     if mode & _OTHERS:
-        raise ConfigError(f"{path}: mode {mode:04o} gives other users access to a CA key; run chmod {wanted} {path}")
+        raise ConfigError(f"{path}: mode {mode:04o} gives other users access to {what}; run chmod {wanted} {path}")

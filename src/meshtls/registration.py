@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from meshtls.errors import RequestError
 from meshtls.scalars import dns_name
@@ -108,11 +109,32 @@ class Entry:
     def expired(self, now: datetime) -> bool:
         return self.expires_at is not None and self.expires_at <= now
 
+    def values(self) -> dict[str, Any]:
+        """Its fields as JSON values, in the order in which they are shown, but for ``expires_at``, which is a datetime:
+        each reader has its own form of that. ``created`` is the store's alone.
+        """
+        return {
+            "id": self.id,
+            "spiffe_id": str(self.spiffe_id),
+            "parent_id": str(self.parent_id),
+            "selectors": list(map(str, self.selectors)),
+            "x509_svid_ttl": self.x509_svid_ttl,
+            "jwt_svid_ttl": self.jwt_svid_ttl,
+            "federates_with": list(map(str, self.federates_with)),
+            "dns_names": list(self.dns_names),
+            "hint": self.hint,
+            "admin": self.admin,
+            "downstream": self.downstream,
+            "expires_at": self.expires_at,
+            "revision": self.revision,
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentRecord:
     """An attested node. ``serials`` are the certificates that it may present: the current one and, from a renewal until
-    the agent first uses it, the next (the response with it may have been lost).
+    the agent first uses it, the next (the response with it may have been lost). ``bundle_seen`` is the sequence of the
+    newest bundle of the trust domain that the agent has confirmed.
     """
 
     spiffe_id: SpiffeId
@@ -122,6 +144,7 @@ class AgentRecord:
     attested_at: datetime
     banned: bool = False
     selectors: tuple[Selector, ...] = ()
+    bundle_seen: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +159,13 @@ class EntryFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issuance:
-    """One X509-SVID (``kind`` x509; ``serial`` hexadecimal) or JWT-SVID (jwt; the first 128 bits of its SHA-256).
+    """One X509-SVID (``kind`` x509; ``serial`` hexadecimal), JWT-SVID (jwt; the first 128 bits of its SHA-256) or
+    intermediate certificate (ca), whose ``spiffe_id`` is that of the trust domain.
 
     ``agent_id`` requested it for ``entry_id``; both are None where an administrator or the server itself did.
-    ``server_id`` is the server whose key signed. ``number`` is assigned by the store and increases.
+    ``server_id`` is the server whose key signed, ``authority`` the id of its authority, None for one that was issued
+    before authorities had states. ``number`` is assigned by the store and increases; ``log_index`` is the leaf of the
+    transparency log.
     """
 
     kind: str
@@ -151,12 +177,19 @@ class Issuance:
     not_after: datetime
     agent_id: SpiffeId | None = None
     entry_id: str | None = None
+    authority: str | None = None
     number: int = 0
+    log_index: int | None = None
 
 
 def server_id(trust_domain: TrustDomain) -> SpiffeId:
     """The ID that servers of this trust domain present; an entry with it as parent is an alias of nodes."""
     return SpiffeId(trust_domain, f"/{RESERVED}/server")
+
+
+def spire_server_id(trust_domain: TrustDomain) -> SpiffeId:
+    """The ID that SPIRE servers of this trust domain present, the only one that servers below them accept."""
+    return SpiffeId(trust_domain, "/spire/server")
 
 
 def agent_id(trust_domain: TrustDomain, attestor: str, name: str) -> SpiffeId:

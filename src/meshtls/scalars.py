@@ -19,6 +19,7 @@ __all__ = [
     "duration",
     "log_level",
     "log_level_notice",
+    "plain_or_shown",
     "port",
     "shown",
     "size",
@@ -45,7 +46,7 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DIGITS = 18
 _SIZE = re.compile(r"([0-9]{1,18})(|KiB|MiB|GiB)", re.ASCII)
 _UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-_SHOWN = 60
+_SHOWN, _LONGEST_PLAIN = 60, 120
 _DNS_NAME = re.compile(
     r"(?!.{254})([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.I | re.A
 )
@@ -146,6 +147,12 @@ def dns_name(text: str) -> str:
     if not _DNS_NAME.fullmatch(text):
         raise RequestError(f"DNS name {text!r}: wanted labels of a-z, 0-9 and '-', at most 253 bytes, no wildcard")
     return text
+
+
+def plain_or_shown(text: str) -> str:
+    """For a message: as it is where that is one printable word of ASCII that is not long, else as ``shown``."""
+    is_plain = text and len(text) <= _LONGEST_PLAIN and text.isascii() and text.isprintable() and " " not in text
+    return text if is_plain else shown(text)
 
 
 def shown(text: str) -> str:

@@ -6,12 +6,15 @@ import json
 import struct
 from collections.abc import Callable
 from functools import partial
+from ipaddress import ip_address
 from typing import Any, TypeVar
 
+import hpack
 from cryptography.hazmat.primitives.serialization import Encoding
 from google.protobuf.message import DecodeError, Message
 from hypothesis import strategies as st
 
+from meshtls.address import Address
 from meshtls.agent.attest.cgroup import container_selectors
 from meshtls.agent.attest.proc_text import parse_stat, parse_status
 from meshtls.agent.cache import View
@@ -35,25 +38,79 @@ from meshtls.serverapi.messages import (
 )
 from meshtls.svid.jwt import sign
 from meshtls.svid.presented import MAX_CHAIN
+from meshtls.wire import xff
+from meshtls.wire.http import Answer, Forward, HttpRequest, Refuse
+from meshtls.wire.http2.fields import FieldDecoder
+from meshtls.wire.http2.filter import Http2Filter
 from meshtls.wire.http2.frames import PREFACE, FrameReader, Kind, ProtocolError, frame
 from meshtls.wire.http2.headers import HeaderDecoder
 from meshtls.wire.http2.settings import MAX_FRAME
+from meshtls.wire.proxy_protocol import ProxiedTls, proxy_header, read_proxy_header
 from meshtls.wire.tls import FirstBytes, certificates_of_message, first_bytes_of
-from meshtls.workload.convert import x509_bundles, x509_bundles_message, x509_context, x509_context_message
+from meshtls.workload.convert import (
+    x509_bundles,
+    x509_bundles_message,
+    x509_context,
+    x509_context_message,
+    x509_trust,
+    x509_trust_message,
+)
 from meshtls.workload.convert_jwt import jwt_bundles, jwt_bundles_message, jwt_svids, jwt_svids_message, validated
 from tests.fuzz.running import documented, fuzzed, spliced
 from tests.fuzz.values import json_values, odd_text, spoilt
 from tests.support.agent import entry
 from tests.support.authority import context_for, make_authority, svid_for
 from tests.support.certs import NOW, key
+from tests.support.crls import crl
+from tests.support.verifying import INTERMEDIATE, ROOT
 from tests.unit.wire.http2.ends import CONNECT, Side, pair
+from tests.unit.wire.http2.filtered import GET, GRPC, POST
 
 M = TypeVar("M", bound=Message)
 
+GOOD_REQUEST, GOOD_UPLOAD = hpack.Encoder().encode(GET), hpack.Encoder().encode([*POST, ("content-length", "9")])
 OURS, PARTNER = make_authority(), make_authority("partner.test")
 CONTEXT = context_for(OURS, "/web", federated=[PARTNER.bundle])
 JWT = TrustBundle(OURS.trust_domain, (), {"k": key().public_key()}, 1, 2)
 TOKEN = sign(CONTEXT.svid.spiffe_id, ["db"], key=key(), key_id="k", now=NOW, ttl=NOW - NOW.replace(minute=0, hour=0))
+
+
+PROXIED = (
+    b"PROXY TCP4 203.0.113.7 192.0.2.1 4711 443\r\n",
+    b"PROXY TCP6 2001:db8::1 ::1 4711 443\r\n",
+    b"PROXY UNKNOWN\r\n",
+    proxy_header(("203.0.113.7", 1), ("192.0.2.1", 2), ProxiedTls("spiffe://a.test/b", "TLSv1.3", "AES", "b.test")),
+    proxy_header(("::1", 1), ("::2", 2), None),
+    proxy_header(None, None, None),
+)
+
+
+def test_a_proxy_protocol_header() -> None:
+    def target(data: bytes) -> None:
+        header = documented(lambda: read_proxy_header(data), RequestError, size=len(data))
+        if header is not None:
+            assert header.size <= min(len(data), 16 + 8192)
+            assert read_proxy_header(data[: header.size]) == header
+            for shorter in range(max(0, header.size - 40), header.size):
+                assert read_proxy_header(data[:shorter]) is None
+            if header.source is not None:
+                assert Address.parse(str(Address(*header.source))) == Address(*header.source)
+
+    fuzzed(target, spliced(PROXIED) | st.binary(max_size=64))
+
+
+def test_the_client_in_x_forwarded_for() -> None:
+    def target(lines: list[str], proxies: int) -> None:
+        headers = tuple((xff.HEADER, line) for line in lines)
+        client = documented(lambda: xff.client_of(headers, proxies), size=sum(map(len, lines)))
+        assert client is not None
+        if client != xff.UNKNOWN:
+            ip_address(client)
+            # What is appended is one more address on the right, so the client is one further from it.
+            assert xff.client_of(xff.appended(headers, "192.0.2.1"), proxies + 1) == client
+
+    entry_text = st.sampled_from(("203.0.113.1", "::1", "", " ", ",", "a", "1.2.3.4:5", "[::1]")) | odd_text
+    fuzzed(target, st.lists(st.lists(entry_text, max_size=4).map(",".join), max_size=3), st.integers(1, 5))
 
 
 def test_the_first_bytes_of_a_connection() -> None:
@@ -197,6 +254,87 @@ def test_http2_connections_from_their_first_byte() -> None:
     fuzzed(target, st.booleans(), spliced([sample]))
 
 
+def test_http2_filters() -> None:
+    requests = [GOOD_REQUEST, GOOD_UPLOAD, hpack.Encoder().encode([*GRPC, ("x-id", "1")])]
+    responses = [b"\x88", hpack.Encoder().encode([(":status", "200"), ("content-length", "3")]), b"\x40\1x\1y"]
+
+    def target(steps: list[tuple[str, bytes]], sizes: list[int], ruling: str) -> None:
+        waiting: list[Any] = []
+        asked: list[HttpRequest] = []
+
+        def judge(request: HttpRequest, answer: Answer) -> None:
+            asked.append(request)
+            waiting.append(lambda: answer(Refuse(403, "no") if ruling == "refuse" else Forward(request)))
+            if ruling != "late":
+                waiting.pop()()
+
+        one = Http2Filter(judge, lambda: None)
+        one.from_client(PREFACE + frame(Kind.SETTINGS, 0, 0, b""))
+        one.from_app(frame(Kind.SETTINGS, 0, 0, b""))
+        size = sum(len(data) for _, data in steps) + 200
+
+        def run() -> None:
+            for kind, data in steps:
+                for piece in chunks(data, sizes):
+                    if kind == "client":
+                        one.from_client(piece)
+                    elif kind == "app":
+                        one.from_app(piece)
+                    elif kind == "rule" and waiting:
+                        waiting.pop()()
+                    elif kind == "take":
+                        one.for_client()
+                        one.for_app()
+            one.app_ended()
+            one.client_ended()
+
+        documented(run, size=size, per_byte=4000)
+        assert (one.client_finished, one.app_finished) == (True, True)
+        assert not one.wants_app or asked
+        left = 0
+        while more := one.for_app() + one.for_client():
+            left += len(more)
+        assert left < (1 << 21)
+
+    payloads = st.sampled_from([*requests, *responses]) | spliced([*requests, *responses]) | st.binary(max_size=20)
+    heads = st.builds(
+        lambda flags, number, block: frame(Kind.HEADERS, flags, number, block),
+        st.sampled_from([4, 5, 0]),
+        st.sampled_from([1, 3, 5, 7]),
+        payloads,
+    )
+    data = st.builds(
+        lambda flags, number, body: frame(Kind.DATA, flags, number, body),
+        st.sampled_from([0, 1, 8]),
+        st.sampled_from([1, 3]),
+        st.binary(max_size=8),
+    )
+    step = st.tuples(st.sampled_from(["client", "client", "app", "rule", "take"]), heads | heads | data | frames())
+    fuzzed(
+        target,
+        st.lists(step, max_size=12),
+        st.lists(st.integers(1, 60), max_size=3),
+        st.sampled_from(["allow", "refuse", "late"]),
+    )
+
+
+def test_http2_fields_are_what_the_hpack_library_reads() -> None:
+    def target(blocks: list[bytes]) -> None:
+        ours, library = FieldDecoder(1 << 12), hpack.Decoder(max_header_list_size=1 << 12)
+        for block in blocks:
+            got = documented(lambda block=block: ours.decode(block), ProtocolError, size=len(block), per_byte=2000)  # type: ignore[misc]
+            try:
+                wanted = [tuple(map(bytes, field)) for field in library.decode(block, raw=True)]
+            except hpack.HPACKError:
+                assert got is None
+                return
+            assert got == wanted
+
+    encoder = hpack.Encoder()
+    samples = [encoder.encode([*GRPC, ("x-id", str(number) * 40)], huffman=number % 2 == 0) for number in range(4)]
+    fuzzed(target, st.lists(st.sampled_from(samples) | spliced(samples) | st.binary(max_size=40), max_size=6))
+
+
 def spoilt_messages(*samples: M) -> st.SearchStrategy[M]:
     kind = type(samples[0])
 
@@ -217,16 +355,25 @@ def test_x509_messages_of_the_workload_api() -> None:
             assert context.svids
             again = x509_context(x509_context_message(context), 1)
             assert (again.svids, again.bundles) == (context.svids, context.bundles)
+            assert again.revocations.lists == context.revocations.lists
 
     def bundles(message: pb.X509BundlesResponse) -> None:
         found = documented(lambda: x509_bundles(message), size=message.ByteSize())
         assert found is not None
         assert x509_bundles(x509_bundles_message(found)) == found
+        trust = documented(lambda: x509_trust(message, 1), size=message.ByteSize())
+        assert trust is not None
+        assert all(line.isprintable() for line in trust[1])
+        assert x509_trust(x509_trust_message(trust[0]), 1)[0] == trust[0]
 
+    listed = [crl(INTERMEDIATE, 7), crl(ROOT, 8)]
     sample = x509_context_message(CONTEXT)
+    sample.crl.extend(listed)
     assert x509_context(sample, 1).unusable == ()
     fuzzed(svids, spoilt_messages(sample))
-    fuzzed(bundles, spoilt_messages(x509_bundles_message(CONTEXT.bundles)))
+    trusted = x509_bundles_message(CONTEXT.bundles)
+    trusted.crl.extend(listed)
+    fuzzed(bundles, spoilt_messages(trusted))
 
 
 def test_jwt_messages_of_the_workload_api() -> None:

@@ -12,6 +12,7 @@ from bench.pair import Pair, pair_of
 from bench.peers import all_peers
 from bench.peers.base import Certs, Peer, Setup, Side
 from bench.peers.baseline import AsyncioStreams
+from bench.peers.meshtls import Meshtls
 from bench.report import Cell, PeerInfo, Report
 from bench.run import measure_all
 from bench.workloads import WORKLOADS, Measurement, Scale, Workload
@@ -73,7 +74,7 @@ def generator(tmp_path_factory: pytest.TempPathFactory) -> Generator:
 
 
 def peers_with_the_same_certificates() -> list[Peer]:
-    return [peer for peer in all_peers(ROOT) if peer.name != "meshtls"]
+    return [peer for peer in all_peers(ROOT) if not isinstance(peer, Meshtls)]
 
 
 @pytest.mark.parametrize("peer", peers_with_the_same_certificates(), ids=lambda peer: peer.name)

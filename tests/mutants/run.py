@@ -25,7 +25,7 @@ __all__ = ["main"]
 
 _ROOT = Path(__file__).parents[2]
 #: Timeout of one test in seconds; a mutant whose test hangs is killed by that.
-_A_TEST = 30
+_A_TEST = 150
 #: How much longer than the unchanged code a mutant's tests may take: a factor, and seconds on top.
 _TIMES, _BESIDE = 4, 60
 

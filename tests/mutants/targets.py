@@ -39,6 +39,7 @@ _SIDECAR = tuple(
         "test_storm",
     )
 )
+_PROXY = ("tests/unit/wire/test_proxy_protocol.py", "tests/integration/sidecar/test_proxy_protocol.py")
 _TLS = (
     "tests/unit/tls",
     "tests/unit/pytest_plugin",
@@ -60,6 +61,13 @@ _TLS = (
     "tests/integration/sidecar/test_resumption.py",
 )
 
+_HTTP1 = tuple(f"tests/unit/wire/http1/test_http1_{name}.py" for name in ("filter", "smuggling", "limits", "repeated"))
+_JUDGE = (
+    "tests/unit/sidecar/test_request_judge.py",
+    "tests/unit/sidecar/test_client_cert_header.py",
+    *(f"tests/integration/sidecar/test_policy_{name}.py" for name in ("http", "services")),
+)
+
 _SVID = tuple(
     f"tests/unit/svid/test_{name}.py"
     for name in (
@@ -79,15 +87,48 @@ _SVID = tuple(
     )
 )
 
+_REVOCATION = tuple(
+    f"tests/unit/{name}.py"
+    for name in (
+        "revocation/test_crl",
+        "revocation/test_lists",
+        "revocation/test_ocsp",
+        "revocation/test_building",
+        "workload/test_convert_crls",
+        "svid/test_trust",
+    )
+)
+
 _RPC = ("tests/unit/rpc", "tests/integration/rpc")
 _AGENT = tuple(
     f"tests/integration/agent/{name}.py"
     for name in ("test_workload_api", "test_attestation", "test_digests", "test_signing_order", "test_sds")
 )
 
+_ISTIO = tuple(
+    f"tests/unit/policy/istio/test_{name}.py" for name in ("keys", "sharing", "semantics", "paths", "agreement")
+)
+
 TARGETS = (
+    *(
+        Target(f"policy/istio/{name}.py", _ISTIO)
+        for name in (
+            "clauses",
+            "compile",
+            "destination",
+            "evaluate",
+            "facts",
+            "index",
+            "match",
+            "modes",
+            "paths",
+            "rules",
+            "scope",
+        )
+    ),
     Target("policy/authorizer.py", ("tests/unit/policy",)),
     Target("policy/decision.py", ("tests/unit/policy",)),
+    Target("policy/istio/fields_values.py", ("tests/unit/policy/istio/test_parse.py",)),
     Target("bundle.py", ("tests/unit/test_bundle.py",)),
     Target("server/access.py", ("tests/unit/server/test_access.py", "tests/unit/server/test_authenticator.py")),
     Target("server/operations/permission.py", ("tests/integration/server/test_operations.py",)),
@@ -95,7 +136,11 @@ TARGETS = (
     Target("svid/jwt_format.py", ("tests/unit/svid/test_jwt.py",)),
     Target("svid/verify.py", (*_SVID, "tests/unit/tls/test_error_copies.py")),
     Target("svid/trust.py", _SVID),
-    Target("svid/verifier.py", _SVID),
+    Target("svid/revoked.py", ("tests/unit/svid/test_trust.py", *_REVOCATION)),
+    Target("revocation/crl.py", _REVOCATION),
+    Target("revocation/lists.py", ("tests/unit/revocation/test_lists.py", *_REVOCATION)),
+    Target("revocation/ocsp.py", ("tests/unit/revocation/test_ocsp.py",)),
+    Target("svid/verifier.py", (*_SVID, *_REVOCATION)),
     Target("svid/path.py", _SVID),
     Target("svid/policies.py", ("tests/unit/svid/test_policies.py", *_SVID)),
     Target("svid/name_constraints.py", ("tests/unit/svid/test_name_constraints.py", *_SVID)),
@@ -116,9 +161,18 @@ TARGETS = (
             "tests/unit/wire/test_tls_server_name.py",
         ),
     ),
+    *(Target(f"wire/http1/{name}.py", _HTTP1) for name in ("chunked", "fields", "request", "writing", "filter")),
+    Target("wire/http2/filter.py", ("tests/unit/wire/http2",)),
+    Target("sidecar/http/judge.py", _JUDGE),
+    Target("wire/xff.py", ("tests/unit/wire/test_xff.py",)),
+    Target("wire/crc32c.py", ("tests/unit/wire/test_crc32c.py",)),
+    Target("wire/proxy_protocol.py", ("tests/unit/wire/test_proxy_protocol_reading.py", *_PROXY)),
+    Target("sidecar/proxied.py", ("tests/integration/sidecar/test_source_addresses.py", *_PROXY)),
+    Target("tls/origination.py", ("tests/integration/sidecar/test_tls_origination.py",)),
     Target("agent/caller_views.py", ("tests/unit/agent/test_caller_views.py", *_AGENT)),
     Target("rpc/admission.py", _RPC),
     Target("budget.py", _RPC),
+    Target("counted_log.py", ("tests/unit/test_counted_log.py",)),
     Target("rpc/shedding.py", _RPC),
     Target("rpc/turns.py", _RPC),
     Target(
@@ -149,15 +203,27 @@ EQUIVALENT: Mapping[str, Mapping[str, str]] = {
             "it leaves off later: once no policy is valid none becomes so again, and the last line says the same"
         ),
     },
-    "sidecar/inbound.py": {
-        "Inbound._serve_tunnel: without `connection.dialled = None`": (
-            "the socket is closed already, and to close it again does nothing"
+    "wire/http1/chunked.py": {
+        "ChunkedBody.feed: the boundary of `remaining > 0`": "what is left of a chunk is never 0, but -2 or None",
+        "ChunkedBody._feed_trailers: the boundary of `end < 0`": "a section that begins with its end is over before",
+    },
+    "wire/http1/fields.py": {
+        "check_partial: the boundary of `len(section) > first_line`": (
+            "where the two are equal, the first line is not beyond its limit, and the next condition says so"
         ),
+    },
+    "wire/http1/writing.py": {
+        "request_bytes: without `head.written_for = request`": "the same bytes are made again",
+    },
+    "sidecar/inbound.py": {
         "Inbound._serve_tunnel: None for Stage.SESSION in `connection.reach(Stage.SESSION)`": (
             "a stage only tells one group of connections from another, and None does so as well"
         ),
     },
     "sidecar/handshake.py": {
+        "drop_dialled: without `connection.dialled = None`": (
+            "the socket is closed already, and to close it again does nothing"
+        ),
         "server_handshake: None for Stage.QUEUED in `connection.reach(Stage.QUEUED)`": (
             "a stage only tells one group of connections from another, and None does so as well"
         ),
@@ -182,11 +248,11 @@ EQUIVALENT: Mapping[str, Mapping[str, str]] = {
         ),
     },
     "budget.py": {
-        "Budget.set_rate: without `self._left = min(self._left, self.most)`": (
+        "Budget.set_rate: without `self.left = min(self.left, self.most)`": (
             "whatever looks at what is left fills up first, and that has the same bound"
         ),
     },
-    "rpc/shedding.py": {
+    "counted_log.py": {
         "CountedLog.flush: without `del self._keys[key]`": (
             "a key whose ten seconds are over is told at once, whether it is listed or not, and is dropped first"
         ),

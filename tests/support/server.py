@@ -11,14 +11,17 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from grpclib.client import Channel
-from sqlalchemy import URL
+from sqlalchemy import URL, text
 
 from meshtls.bundle import BundleSet, TrustBundle
+from meshtls.ca.authority import Authority
 from meshtls.clock import Clock, SystemClock
 from meshtls.registration import Entry, Selector
 from meshtls.server.config import parse_config
+from meshtls.server.core import Core
 from meshtls.server.run import RunningServer, running_server
 from meshtls.server.settings import ServerConfig
+from meshtls.server.signing import Signing
 from meshtls.serverapi.admin import AdminClient
 from meshtls.serverapi.channels import attest_channel, local_channel, mutual_channel
 from meshtls.serverapi.node import AttestationClient, Attested, NodeClient
@@ -35,6 +38,12 @@ def new_csr(key: PrivateKey | None = None, uri: str | None = None) -> bytes:
     return csr_for(key or ec.generate_private_key(ec.SECP256R1()), uri).public_bytes(Encoding.DER)
 
 
+def own_authority(signing: Signing) -> Authority:
+    """The CA that signs, which has a root of its own."""
+    assert isinstance(signing.authority, Authority)
+    return signing.authority
+
+
 def entry(path: str, parent: SpiffeId, *selectors: str, **more: Any) -> Entry:
     """An entry of example.org, by default with the selector of uid 1000."""
     parsed = tuple(map(Selector.parse, selectors or ("unix:uid:1000",)))
@@ -43,9 +52,20 @@ def entry(path: str, parent: SpiffeId, *selectors: str, **more: Any) -> Entry:
 
 def config_for(directory: Path, datastore: URL | None = None, **changed: Any) -> ServerConfig:
     """A server on free loopback ports with its data in ``directory``."""
-    text = f"trust_domain: {TD}\nbind_port: 0\ndata_dir: {directory / 'server'}\n"
-    config = parse_config("test.yaml", text)
+    content = f"trust_domain: {TD}\nbind_port: 0\ndata_dir: {directory / 'server'}\n"
+    config = parse_config("test.yaml", content)
     return replace(config, datastore=datastore or config.datastore, **changed)
+
+
+@asynccontextmanager
+async def full_disk(core: Core, table: str) -> AsyncIterator[None]:
+    """While the body runs, the store, which has to be SQLite, takes no new rows of this table."""
+    trigger = f"CREATE TRIGGER full BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"
+    async with core.database.write() as tx:
+        await tx.execute(text(trigger))
+    yield
+    async with core.database.write() as tx:
+        await tx.execute(text("DROP TRIGGER full"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from meshtls.server.config import load_config
 from meshtls.server.run import RunningServer, running_server
 
-__all__ = ["server_process"]
+__all__ = ["main_of", "server_process", "server_that_said"]
 
 _ROOT = Path(__file__).parents[2]
 
@@ -26,20 +26,18 @@ def server_process(config: Path, wrapper: Sequence[str] = ()) -> Iterator[tuple[
     with subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
-            said = json.loads(process.stdout.readline() or "{}")
-            assert said, f"the server did not start: {process.wait(10)}"
-            host, attest_host = said["address"][0], said["attest_address"][0]
-            yield (
-                process,
-                RunningServer(
-                    (host, said["address"][1]),
-                    (attest_host, said["attest_address"][1]),
-                    Path(said["socket_path"]),
-                    said["server_id"],
-                ),
-            )
+            line = process.stdout.readline()
+            assert line, f"the server did not start: {process.wait(10)}"
+            yield process, server_that_said(line)
         finally:
             process.send_signal(signal.SIGKILL)
+
+
+def server_that_said(line: str) -> RunningServer:
+    """The server whose first line of output this is."""
+    said = json.loads(line)
+    address, attest_address = tuple(said["address"]), tuple(said["attest_address"])
+    return RunningServer(address, attest_address, Path(said["socket_path"]), said["server_id"])
 
 
 def _say(server: RunningServer) -> None:
@@ -58,5 +56,9 @@ async def _serve(config: Path) -> None:
         await asyncio.get_running_loop().create_future()
 
 
+def main_of(arguments: Sequence[str]) -> None:
+    asyncio.run(_serve(Path(arguments[0])))
+
+
 if __name__ == "__main__":
-    asyncio.run(_serve(Path(sys.argv[1])))
+    main_of(sys.argv[1:])

@@ -24,12 +24,12 @@ from bench.peers.spire import find_spire, spire_server_config
 from tests.support.ports import free_ports
 from tests.support.require import require
 
-__all__ = ["DOMAIN", "PYTHON", "Spire", "running_spire"]
+__all__ = ["DOMAIN", "PYTHON", "Spire", "running_spire", "spire_programs"]
 
 DOMAIN = "spire.test"
 #: The selector of the program that runs the tests.
 PYTHON = f"unix:path:{os.readlink('/proc/self/exe')}"
-_SECONDS = 30
+_SECONDS = 90
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,7 @@ class Spire:
     server: Path
     directory: Path
     parent: str
+    domain: str = DOMAIN
 
     @property
     def workload_api(self) -> str:
@@ -47,7 +48,7 @@ class Spire:
     @contextmanager
     def entry(self, path: str, selector: str, *more: str) -> Iterator[None]:
         """A registration entry while the body runs; the agent syncs its creation and deletion within about a second."""
-        who = ("-parentID", self.parent, "-spiffeID", f"spiffe://{DOMAIN}{path}", "-selector", selector)
+        who = ("-parentID", self.parent, "-spiffeID", f"spiffe://{self.domain}{path}", "-selector", selector)
         made = json.loads(self.tell("entry", "create", *who, *more, "-output", "json"))["results"][0]
         assert made["status"]["code"] == 0, made
         entry_id = made["entry"]["id"]
@@ -66,18 +67,28 @@ class Spire:
 
 
 @contextmanager
-def running_spire(directory: Path) -> Iterator[Spire]:
-    """Enters when the agent serves. The directory's path must be short, since it holds sockets."""
+def running_spire(directory: Path, domain: str = DOMAIN, plugins: str = "", federation: str = "") -> Iterator[Spire]:
+    """Enters when the agent serves. The directory's path must be short, since it holds sockets.
+
+    ``plugins`` are more of the server's, and ``federation`` is its block of that name.
+    """
     server, agent = _program("spire-server"), _program("spire-agent")
     port = free_ports(1)[0]
     with ExitStack() as stack:
-        (directory / "server.conf").write_text(spire_server_config(directory, DOMAIN, port))
+        config = spire_server_config(directory, domain, port).replace("plugins {", f"plugins {{\n{plugins}", 1)
+        config = config.replace("server {", f"server {{\n{federation}", 1)
+        (directory / "server.conf").write_text(config)
         stack.enter_context(_serving(directory, server))
         token = json.loads(_tell(server, directory, "token", "generate", "-output", "json"))["value"]
         (directory / "bundle.pem").write_text(_tell(server, directory, "bundle", "show"))
-        (directory / "agent.conf").write_text(_AGENT.format(directory=directory, domain=DOMAIN, port=port))
+        (directory / "agent.conf").write_text(_AGENT.format(directory=directory, domain=domain, port=port))
         stack.enter_context(_serving(directory, agent, "-joinToken", token))
-        yield Spire(server, directory, f"spiffe://{DOMAIN}/spire/agent/join_token/{token}")
+        yield Spire(server, directory, f"spiffe://{domain}/spire/agent/join_token/{token}", domain)
+
+
+def spire_programs() -> Path:
+    """The directory of SPIRE's programs. Skips the test without them."""
+    return _program("spire-server").parent
 
 
 def _program(name: str) -> Path:

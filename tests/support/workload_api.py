@@ -72,6 +72,7 @@ class WorkloadApi(SpiffeWorkloadAPIBase):
         self.calls: Counter[str] = Counter()
         self.jwt_ttl = timedelta(minutes=5)
         self.jwt_age = timedelta(0)
+        self.jwt_key_id = JWT_KEY_ID
         self.silent = False
         self.ders: dict[str, bytes] = {}
         self.documents: dict[str, bytes] = {}
@@ -89,7 +90,7 @@ class WorkloadApi(SpiffeWorkloadAPIBase):
     def jwt_bundles(self) -> BundleSet:
         """The context's bundles, our own trust domain's with the key that signs JWT-SVIDs here."""
         own = self.context.svid.spiffe_id.trust_domain
-        keys = {JWT_KEY_ID: key("workload-api-jwt").public_key()}
+        keys = {self.jwt_key_id: key("workload-api-jwt").public_key()}
         return BundleSet(
             replace(b, jwt_authorities=keys if b.trust_domain == own else {}) for b in self.context.bundles
         )
@@ -165,7 +166,7 @@ class WorkloadApi(SpiffeWorkloadAPIBase):
     def mint(self, spiffe_id: SpiffeId, *audience: str) -> JwtSvid:
         """A good JWT-SVID that lives for ``jwt_ttl``, unless it is older than that by ``jwt_age``."""
         signing_key, now = key("workload-api-jwt"), self._clock.now() - self.jwt_age
-        return sign(spiffe_id, audience, key=signing_key, key_id=JWT_KEY_ID, now=now, ttl=self.jwt_ttl)
+        return sign(spiffe_id, audience, key=signing_key, key_id=self.jwt_key_id, now=now, ttl=self.jwt_ttl)
 
     def _x509_svids(self) -> pb.X509SVIDResponse:
         message = x509_context_message(self.context)

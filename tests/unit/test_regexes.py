@@ -11,7 +11,9 @@ from tests.support.regexes import Use, superlinear, uses
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(file for top in ("src", "bench", "examples", "tests") for file in (ROOT / top).rglob("*.py"))
-USES = [one for file in FILES for one in uses(file)]
+#: An oracle writes Istio's own expressions down, and gets short texts that the tests make.
+ORACLES = {ROOT / "tests/unit/policy/istio/slow_evaluator.py"}
+USES = [one for file in FILES if file not in ORACLES for one in uses(file)]
 
 
 @pytest.mark.parametrize("use", USES, ids=[str(Path(one.where).relative_to(ROOT)) for one in USES])

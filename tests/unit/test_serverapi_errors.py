@@ -6,7 +6,7 @@ import pytest
 
 from meshtls.errors import LocalIdentityError
 from meshtls.serverapi.channels import our_errors
-from meshtls.tls.unusable import NoIdentityError
+from meshtls.tls.failures import NoIdentityError
 
 
 def test_a_channel_without_an_identity_of_its_own_does_not_blame_the_server() -> None:

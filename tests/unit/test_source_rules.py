@@ -26,6 +26,7 @@ PROC = f"/proc is read by {_PROC} alone, as bytes"
 LOGGER = f"a logger comes from meshtls.logs.logger ({_LOGS}), whose records can't be forged"
 TEXT = f"the text of an error is escaped in {_ERRORS}: give it as arguments, one for each line"
 PARSE = f"what cryptography raises for bytes that it can't decode is one list, in {_PARSE_ERRORS}: catch PARSE_ERRORS"
+TRUTH = "a denial is false, as None is: compare a decision with None, or ask whether it is allowed"
 PRINT = f"what is printed goes through {_PRINTS}, which escapes it"
 
 
@@ -38,6 +39,7 @@ def complaints(file: str, source: str) -> list[str]:
 def _complaints(file: str, tree: ast.Module) -> Iterator[tuple[int, str]]:
     documentation = set(_docstrings(tree))
     for node in ast.walk(tree):
+        yield from ((one.lineno, TRUTH) for one in _asked_for_truth(node) if _is_decision(one))
         match node:
             case ast.Attribute(attr="splitlines"):
                 yield node.lineno, SPLIT
@@ -59,6 +61,28 @@ def _complaints(file: str, tree: ast.Module) -> Iterator[tuple[int, str]]:
                 yield node.lineno, PRINT
             case ast.Attribute(value=ast.Attribute(value=ast.Name(id="sys"), attr="stdout" | "stderr"), attr="write"):
                 yield node.lineno, PRINT
+
+
+def _asked_for_truth(node: ast.AST) -> list[ast.expr]:
+    match node:
+        case ast.If(test=test) | ast.IfExp(test=test) | ast.While(test=test) | ast.Assert(test=test):
+            return [test]
+        case ast.BoolOp(values=values):
+            return values
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            return [operand]
+        case ast.comprehension(ifs=ifs):
+            return ifs
+    return []
+
+
+def _is_decision(node: ast.expr) -> bool:
+    match node:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name in ("decision", "denial", "refusal", "verdict")
+        case ast.NamedExpr(target=target):
+            return _is_decision(target)
+    return False
 
 
 def _is_str_method(node: ast.stmt) -> bool:
@@ -102,6 +126,11 @@ def test_every_file_of_the_package_keeps_the_rules() -> None:
         ("from logging import getLogger\nlog = getLogger('meshtls.new')", LOGGER),
         ("class NewError(Exception):\n    def __str__(self): return self.text", TEXT),
         ("contextlib.suppress(ValueError, x509.InvalidVersion)", PARSE),
+        ("if decision: pass", TRUTH),
+        ("rule = ruled_by(decision) if decision else UNRULED", TRUTH),
+        ("answer = match.refusal or evaluate(request)", TRUTH),
+        ("first = [one for one in found if not one.denial]", TRUTH),
+        ("if found and (refusal := first(found)): pass", TRUTH),
         ("print(text)", PRINT),
         ("click.echo(text)", PRINT),
         ("sys.stderr.write(text)", PRINT),
@@ -126,6 +155,7 @@ def test_a_file_that_breaks_a_rule_is_found(source: str, why: str) -> None:
         ("cli/new.py", '"""Splits the text of /proc/PID/cgroup."""'),
         ("cli/new.py", "raise AccessError('it has ended, or /proc/PID hides it')"),
         ("cli/new.py", "lines = content.split(b'\\n')"),
+        ("cli/new.py", "rule = ruled_by(decision) if decision is not None and decision.allowed else UNRULED"),
     ],
 )
 def test_an_allowed_value_breaks_no_rule(file: str, source: str) -> None:

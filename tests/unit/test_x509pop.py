@@ -104,13 +104,13 @@ def test_a_chain_that_is_made_to_cost_much_is_refused_without_its_keys(
     chain: HostileChain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     issuers = []
-    really = search._signature_holds
+    really = search.signature_holds
 
     def noted(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
         issuers.append(issuer)
         return really(certificate, issuer)
 
-    monkeypatch.setattr(search, "_signature_holds", noted)
+    monkeypatch.setattr(search, "signature_holds", noted)
     with pytest.raises((AccessError, InvalidSvidError)):
         check_node_chain(chain.certificates, (ROOT.certificate,), NOW)
     assert set(issuers) <= {ROOT.certificate}

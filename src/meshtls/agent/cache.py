@@ -6,7 +6,7 @@ the change and the watchers that it concerns, not with all entries or all watche
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Collection, Iterable, Set
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -17,8 +17,10 @@ from meshtls.bundle import BundleSet, TrustBundle
 from meshtls.identity.schedule import Schedule
 from meshtls.observe.readiness import Readiness, readiness_of
 from meshtls.registration import Entry, Selector
+from meshtls.revocation.lists import is_listed
 from meshtls.spiffeid import TrustDomain
-from meshtls.svid.x509 import X509Svid, format_moment
+from meshtls.svid.trust import NO_REVOCATIONS, Revocations
+from meshtls.svid.x509 import X509Svid, format_moment, issuer_key_id_of
 
 __all__ = ["SvidCache", "View"]
 
@@ -28,6 +30,7 @@ class View:
     """The identities of one workload now.
 
     - ``entries``: all that it matches, the default first; ``svids``: those of their SVIDs that are valid.
+    - ``revocations``: what the CRLs of our trust domain revoke.
     - ``pending``: the number of entries for which no SVID was signed or refused yet.
     - ``trouble``: the error of the latest signing.
     """
@@ -37,6 +40,7 @@ class View:
     bundles: BundleSet
     pending: int = 0
     trouble: str | None = None
+    revocations: Revocations = NO_REVOCATIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +56,33 @@ class _Held:
 
 
 class SvidCache:
-    """``synced``: the upstream has sent the entries. Before that no workload's entries are known."""
+    """``synced``: the upstream has sent the entries. Before that no workload's entries are known.
+
+    ``refused``: it has refused this agent since, which must not serve any workload.
+    """
 
     def __init__(self, trust_domain: TrustDomain) -> None:
-        self.synced = False
+        self.synced = self.refused = False
         self.entries = EntrySet()
         self.watchers = Watchers()
         self.bundles = BundleSet()
+        self.revocations = NO_REVOCATIONS
         self._trust_domain = trust_domain
         self._held: dict[str, _Held] = {}
         #: Of every entry for which signing was tried.
         self._schedules: dict[str, Schedule] = {}
         #: Entries whose last failure was a refusal of the entry itself, not an outage of signing.
         self._refused: set[str] = set()
+
+    def hasten(self, tainted: Collection[str], now: datetime, jitter: float) -> int:
+        """Replace the SVIDs that hang on these authorities within seconds; returns how many those are.
+
+        The SVIDs of one agent have one ``jitter``, so that they are requested together.
+        """
+        hanging = [key for key, held in self._held.items() if issuer_key_id_of(held.svid.chain[-1]) in tainted]
+        for key in hanging:
+            self._schedules[key] = self._schedules[key].hastened(now, jitter)
+        return len(hanging)
 
     def apply(self, update: Update) -> Set[int]:
         """Apply a change of entries and bundles."""
@@ -73,6 +91,7 @@ class SvidCache:
         concerned: set[int] = set()
         if update.bundles is not None:
             concerned |= self._replace_bundles(update.bundles)
+            concerned |= self._replace_revocations(update.revocations)
         present = {entry.id for entry in update.entries}
         gone = [one.id for one in self.entries if one.id not in present] if update.whole else update.removed
         for entry_id in gone:
@@ -80,7 +99,7 @@ class SvidCache:
         for entry in update.entries:
             concerned |= self._put(entry)
         if update.whole and not self.synced:
-            self.synced = True
+            self.synced, self.refused = True, False
             concerned |= self.watchers.all()
         return concerned
 
@@ -97,6 +116,8 @@ class SvidCache:
         present = self.entries.get(entry.id)
         if present is None or present.spiffe_id != svid.spiffe_id:
             return set()
+        if self._is_revoked(svid):  # it was being signed when that was revoked, or when the CA above it was
+            return self.failed(entry, now, jitter, "the server signed one that is revoked already")
         self._held[entry.id] = _Held(svid, entry)
         self._schedules[entry.id] = Schedule.of(svid, now, jitter)
         self._refused.discard(entry.id)
@@ -144,10 +165,12 @@ class SvidCache:
     def view(self, selectors: Set[Selector], now: datetime) -> View:
         """The view of a workload with these selectors."""
         entries = self.entries.matching(selectors, now)
-        svids = tuple(svid for entry in entries if (svid := self._usable(entry, now)))
+        held = ((entry, self.svid_of(entry.id)) for entry in entries)
+        svids = tuple(replace(svid, hint=entry.hint) for entry, svid in held if svid and now <= svid.not_after)
         schedules = [self._schedules[entry.id] for entry in entries if entry.id in self._schedules]
         trouble = next((schedule.last_error for schedule in schedules if schedule.failures), None)
-        return View(entries, svids, BundleSet(self._bundles_of(entries)), len(entries) - len(schedules), trouble)
+        bundles, pending = BundleSet(self._bundles_of(entries)), len(entries) - len(schedules)
+        return View(entries, svids, bundles, pending, trouble, self.revocations)
 
     def readiness(self, now: datetime) -> Readiness:
         """Whether every entry has a valid SVID now, and what endangers that.
@@ -177,10 +200,6 @@ class SvidCache:
     def __repr__(self) -> str:
         state = f"{len(self.entries)} entries, {len(self._held)} SVIDs, {len(self.watchers)} watchers"
         return f"<SvidCache {self._trust_domain} [{state if self.synced else 'not synced'}]>"
-
-    def _usable(self, entry: Entry, now: datetime) -> X509Svid | None:
-        svid = self.svid_of(entry.id)
-        return replace(svid, hint=entry.hint) if svid and now <= svid.not_after else None
 
     def _bundles_of(self, entries: Iterable[Entry]) -> list[TrustBundle]:
         domains = dict.fromkeys(domain for entry in entries for domain in (self._trust_domain, *entry.federates_with))
@@ -228,8 +247,21 @@ class SvidCache:
     def _withdraw_all(self) -> Set[int]:
         for entry in list(self.entries):
             self._remove(entry.id)
-        self.synced = False
+        self.synced, self.refused = False, True
         return self.watchers.all()
+
+    def _replace_revocations(self, revocations: Revocations) -> Set[int]:
+        """An SVID that was revoked is not served any more, and another one, with another key, is due at once."""
+        if revocations == self.revocations:
+            return set()
+        self.revocations = revocations
+        for entry_id, held in list(self._held.items()):
+            if self._is_revoked(held.svid):
+                self._forget(entry_id)
+        return self.watchers.all()
+
+    def _is_revoked(self, svid: X509Svid) -> bool:
+        return any(is_listed(self.revocations, one.serial_number) for one in svid.chain)
 
     def _replace_bundles(self, bundles: BundleSet) -> Set[int]:
         old, self.bundles = self.bundles, bundles

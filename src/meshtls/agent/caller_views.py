@@ -13,10 +13,10 @@ from meshtls.agent.cache import View
 from meshtls.agent.callers import current_caller
 from meshtls.agent.entries import nearest
 from meshtls.agent.identities import Identities, Watcher
+from meshtls.counted_log import CountedLog
 from meshtls.errors import AccessError, LocalIdentityError
 from meshtls.logs import logger
 from meshtls.registration import Selector
-from meshtls.rpc.shedding import CountedLog
 from meshtls.workload.background import in_background
 
 __all__ = ["CallerViews", "Watch"]
@@ -121,6 +121,9 @@ class CallerViews:
     def view_for(self, caller: Caller, selectors: Set[Selector]) -> View:
         """The view of a caller with these selectors. Raises GRPCError as ``view``."""
         waiting = self.identities.waiting_for
+        if self.identities.cache.refused:
+            # The workload must stop using what it has (SPIFFE Workload API, section 5.2): the server took it back.
+            raise GRPCError(Status.PERMISSION_DENIED, _NO_IDENTITY)
         if waiting:
             raise GRPCError(Status.UNAVAILABLE, f"the agent is waiting for {waiting}")
         view = self.identities.view(selectors)

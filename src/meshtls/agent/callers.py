@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from meshtls.agent.attest.attestor import Caller
 from meshtls.rpc.descriptors import within_descriptors
 from meshtls.rpc.grpc_listener import Listening, SetLimits, serve_grpc
-from meshtls.rpc.limits import DEFAULT_LIMITS, Limits
+from meshtls.rpc.limits import DEFAULT_LIMITS, ListenerLimits
 
 if TYPE_CHECKING:
     from grpclib._typing import IServable
@@ -35,7 +35,7 @@ def current_caller() -> Caller:
 
 @asynccontextmanager
 async def serve_callers(
-    services: Collection[IServable], listener: socket.socket, limits: Limits = DEFAULT_LIMITS
+    services: Collection[IServable], listener: socket.socket, limits: ListenerLimits = DEFAULT_LIMITS
 ) -> AsyncIterator[SetLimits]:
     """Serve on ``listener``, a listening Unix socket, while the body runs; then abort every connection.
 

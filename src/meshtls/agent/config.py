@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from meshtls.address import Address
+from meshtls.admin.keys import AdminKeys
 from meshtls.agent.config_keys import AgentFile, OldHealth
 from meshtls.agent.node.proof import JoinToken, NodeCertificate, NodeProof
 from meshtls.agent.node.upstream import ServerAddress
@@ -20,6 +21,7 @@ from meshtls.config.changes import Changes, check_same_domain, merged
 from meshtls.config.document import Document, Section, Text, read_text
 from meshtls.config.reading import Found, read, read_section
 from meshtls.config.spire import either_form
+from meshtls.logs import LogFormat
 from meshtls.spiffeid import TrustDomain
 
 __all__ = ["AgentConfig", "load_config", "parse_config", "reloaded"]
@@ -41,6 +43,8 @@ class AgentConfig:
     proof: NodeProof | None = field(repr=False)
     data_dir: Path | None
     log_level: str
+    log_format: LogFormat
+    admin: AdminKeys | None
     notices: tuple[str, ...]
     file: AgentFile = field(repr=False, compare=False)
 
@@ -97,6 +101,8 @@ def _config(said: AgentFile, notices: tuple[str, ...]) -> AgentConfig:
         proof=_proof(said),
         data_dir=data_dir,
         log_level=said.log_level,
+        log_format=said.log_format,
+        admin=said.admin,
         notices=notices,
         file=said,
     )

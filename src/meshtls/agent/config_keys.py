@@ -14,6 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from meshtls.address import Address
+from meshtls.admin.keys import AdminKeys
 from meshtls.agent.attest.attestor import ATTESTORS
 from meshtls.agent.attest.digests import DEFAULT_SIZE_LIMIT
 from meshtls.bundle import TrustBundle
@@ -26,12 +27,14 @@ from meshtls.config.keys import (
     TRUST_DOMAIN,
     Key,
     Value,
+    choice,
 )
 from meshtls.config.reading import Found, Rule, RuleProblems
 from meshtls.errors import BundleError, ConfigError, RequestError
+from meshtls.logs import LogFormat
 from meshtls.parse_errors import PARSE_ERRORS
 from meshtls.private_files import read_secret
-from meshtls.rpc.limits import DEFAULT_LIMITS, Limits
+from meshtls.rpc.limits import DEFAULT_LIMITS, ListenerLimits
 from meshtls.scalars import shown, whole_number, word
 from meshtls.spiffeid import TrustDomain
 from meshtls.svid.x509 import PrivateKey
@@ -243,11 +246,23 @@ class AgentFile(msgspec.Struct, frozen=True, kw_only=True):
     socket_path: Annotated[Path, Key("Where the Workload API and SDS are served.", PATH)]
     join_token: Annotated[
         str | None,
-        Key("A token of `meshtls token generate`, good for one attestation.", TEXT, default="none", live=True),
+        Key(
+            "A token of `meshtls token generate`, good for one attestation.",
+            TEXT,
+            default="none",
+            live=True,
+            secret=True,
+        ),
     ] = None
     join_token_file: Annotated[
         str | None,
-        Key("A file with such a token; only the agent's user may read it.", _TOKEN_FILE, default="none", live=True),
+        Key(
+            "A file with such a token; only the agent's user may read it.",
+            _TOKEN_FILE,
+            default="none",
+            live=True,
+            secret=True,
+        ),
     ] = None
     x509pop: Annotated[
         X509Pop | None,
@@ -264,10 +279,12 @@ class AgentFile(msgspec.Struct, frozen=True, kw_only=True):
             _SIZE_LIMIT,
         ),
     ] = DEFAULT_SIZE_LIMIT
-    limits: Annotated[Limits, Key("Limits for each caller of the socket.", live=True)] = DEFAULT_LIMITS
+    limits: Annotated[ListenerLimits, Key("Limits for each caller of the socket.", live=True)] = DEFAULT_LIMITS
     health: Annotated[
         Address | None, Key("Where /live and /ready are answered, in plaintext.", ADDRESS, default="nowhere")
     ] = None
+    admin: Annotated[AdminKeys | None, Key("Where the admin interface answers.", default="nowhere")] = None
     log_level: Annotated[str, Key("The lowest level that is logged on standard error.", LOG_LEVEL, live=True)] = "INFO"
+    log_format: Annotated[LogFormat, Key("How lines of the log are written.", choice(LogFormat))] = LogFormat.CONSOLE
 
     RULES: ClassVar[tuple[Rule, ...]] = (_the_bundle_is_one, _one_proof)

@@ -9,13 +9,13 @@ from typing import TypeVar
 
 from meshtls.registration import Entry, Selector
 
-__all__ = ["EntrySet", "NearMiss", "nearest"]
+__all__ = ["EntrySet", "MissedEntry", "nearest"]
 
 K = TypeVar("K")
 
 
 @dataclass(frozen=True, slots=True)
-class NearMiss:
+class MissedEntry:
     """An entry that a workload does not match, and the selectors that it lacks."""
 
     entry: Entry
@@ -91,12 +91,12 @@ class EntrySet:
         return f"<EntrySet of {len(self)}>"
 
 
-def nearest(entries: Iterable[Entry], selectors: Set[Selector], most: int = 1) -> tuple[NearMiss, ...]:
+def nearest(entries: Iterable[Entry], selectors: Set[Selector], most: int = 1) -> tuple[MissedEntry, ...]:
     """The near misses of a workload with these selectors, the nearest first, at most ``most``.
 
     An entry counts only if the workload has at least one of its selectors.
     """
-    misses = (NearMiss(entry, entry.missing(selectors)) for entry in entries)
+    misses = (MissedEntry(entry, entry.missing(selectors)) for entry in entries)
     near = [miss for miss in misses if 0 < len(miss.missing) < len(miss.entry.selectors)]
     return tuple(sorted(near, key=lambda miss: (len(miss.missing), _most_specific_first(miss.entry)))[:most])
 

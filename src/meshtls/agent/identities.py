@@ -12,6 +12,7 @@ from contextlib import aclosing
 
 from meshtls.agent.cache import SvidCache, View
 from meshtls.agent.signing import SigningOutcome, sign
+from meshtls.agent.tokens import Tokens
 from meshtls.agent.upstream import Upstream
 from meshtls.clock import Clock
 from meshtls.errors import MeshtlsError, RequestError
@@ -44,12 +45,13 @@ class Watcher:
 
 
 class Identities:
-    """``run`` does the work; everything else reads the cache. ``jitter`` returns a number in [-1, 1]."""
+    """``run`` does the work; everything else reads the cache, or ``tokens``. ``jitter`` returns a number in [-1, 1]."""
 
     def __init__(self, upstream: Upstream, clock: Clock, jitter: Callable[[], float]) -> None:
         self.upstream = upstream
         self.clock = clock
         self.cache = SvidCache(upstream.trust_domain)
+        self.tokens = Tokens(upstream, clock, jitter)
         self._jitter = jitter
         self._outage = Outage(log, clock)
         self._watchers: dict[int, Watcher] = {}
@@ -75,6 +77,11 @@ class Identities:
         finally:
             del self._watchers[number]
             self.cache.watchers.remove(number)
+
+    @property
+    def watching_now(self) -> int:
+        """The number of watchers: streams of callers that are served."""
+        return len(self._watchers)
 
     def prioritize(self) -> None:
         """Sign the awaited SVIDs before all others."""
@@ -110,8 +117,16 @@ class Identities:
     async def _follow(self) -> None:
         async with aclosing(self.upstream.watch()) as updates:
             async for update in updates:
+                self.tokens.apply(update)
                 self._notify(self.cache.apply(update))
+                if update.tainted:
+                    self._replace_tainted(update.tainted)
                 self._loop.wake()
+
+    def _replace_tainted(self, tainted: tuple[str, ...]) -> None:
+        count = self.cache.hasten(tainted, self.clock.now(), self._jitter())
+        if count:
+            log.info("%d SVIDs hang on a tainted authority: they are replaced now", count)
 
     async def _renew_due(self) -> None:
         now = self.clock.now()

@@ -6,6 +6,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from meshtls.admin.draining import Draining
+from meshtls.admin.serving import admin_notice, serving_admin
+from meshtls.agent.admin import agent_pages
 from meshtls.agent.config import AgentConfig, reloaded
 from meshtls.agent.node.own_svid import NodeIdentity
 from meshtls.agent.node.store import opened_store
@@ -14,6 +17,7 @@ from meshtls.agent.service import Agent
 from meshtls.clock import Clock, SystemClock
 from meshtls.config.changes import Changes
 from meshtls.logs import logger
+from meshtls.observe.readiness import Readiness
 
 __all__ = ["RunningAgent", "running_agent"]
 
@@ -50,4 +54,8 @@ async def running_agent(config: AgentConfig, clock: Clock = SystemClock()) -> As
             agent.set_limits(running.endpoint.limits)
             return changes
 
+        draining = Draining()
+        agent.also = lambda: draining.readiness(Readiness(True, admin_notice(config.admin)))
+        pages = agent_pages(agent, identity, lambda: running, draining)
+        await stack.enter_async_context(serving_admin(config.admin, pages))
         yield RunningAgent(agent, reload)

@@ -15,10 +15,10 @@ from meshtls.agent.caller_views import CallerViews
 from meshtls.agent.callers import current_caller
 from meshtls.agent.sds_secrets import SECRET_TYPE, NamedSecret, secrets_of
 from meshtls.agent.sds_state import DeltaState, WorldState, names_or_all, world
+from meshtls.counted_log import CountedLog
 from meshtls.logs import logger
 from meshtls.proto.envoy import discovery_pb as pb
 from meshtls.proto.envoy.secret_grpc import SecretDiscoveryServiceBase
-from meshtls.rpc.shedding import CountedLog
 from meshtls.workload.background import in_background
 
 __all__ = ["SecretDiscovery"]

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshtls.agent.cache import View
-from meshtls.bundle import BundleSet, TrustBundle
+from meshtls.bundle import TrustBundle
 from meshtls.proto.envoy import core_pb, tls_pb
 from meshtls.proto.wellknown import Any
 from meshtls.svid.x509 import X509Svid
@@ -54,15 +54,11 @@ def secrets_of(view: View) -> Mapping[str, NamedSecret]:
     if view.svids:
         secrets.append(_certificate(DEFAULT, view.svids[0]))
     secrets += [_validation(str(bundle.trust_domain.id), [bundle]) for bundle in view.bundles]
-    own = _own_bundle(view.bundles, view)
+    own = view.bundles.get(view.entries[0].spiffe_id.trust_domain) if view.entries else None
     if own:
         usable = [bundle for bundle in view.bundles if bundle.x509_authorities]
         secrets += [_validation(ROOT, [own]), _validation(ALL, usable or [own])]
     return {secret.name: secret for secret in secrets}
-
-
-def _own_bundle(bundles: BundleSet, view: View) -> TrustBundle | None:
-    return bundles.get(view.entries[0].spiffe_id.trust_domain) if view.entries else None
 
 
 def _certificate(name: str, svid: X509Svid) -> NamedSecret:

@@ -16,14 +16,13 @@ from meshtls.agent.health_check import HealthCheck
 from meshtls.agent.identities import Identities
 from meshtls.agent.probes import serve_health
 from meshtls.agent.sds import SecretDiscovery
-from meshtls.agent.tokens import Tokens
 from meshtls.agent.upstream import Upstream
 from meshtls.agent.workload_api import WorkloadApi
 from meshtls.clock import Clock, SystemClock
 from meshtls.errors import ConfigError
 from meshtls.observe.readiness import Readiness
 from meshtls.rpc.grpc_listener import SetLimits
-from meshtls.rpc.limits import DEFAULT_LIMITS, Limits
+from meshtls.rpc.limits import DEFAULT_LIMITS, ListenerLimits
 from meshtls.rpc.sockets import unix_listener
 from meshtls.workload.background import in_background
 from meshtls.workload.calls import any_jitter
@@ -45,7 +44,7 @@ class Endpoint:
     attestors: tuple[str, ...] = ATTESTORS
     health: tuple[str, int] | None = None
     size_limit: int = DEFAULT_SIZE_LIMIT
-    limits: Limits = DEFAULT_LIMITS
+    limits: ListenerLimits = DEFAULT_LIMITS
 
 
 class Agent:
@@ -66,8 +65,9 @@ class Agent:
         self.endpoint = endpoint
         self.identities = Identities(upstream, clock or SystemClock(), jitter)
         self.health_port: int | None = None
+        #: What else decides whether it is ready, or has to be told with that.
+        self.also: Callable[[], Readiness] = lambda: Readiness(True)
         self._callers = CallerViews(self.identities, Attestor(endpoint.attestors, endpoint.size_limit))
-        self._tokens = Tokens(upstream, self.identities.clock, jitter)
         self._open = AsyncExitStack()
         self._set_limits: SetLimits | None = None
 
@@ -78,7 +78,7 @@ class Agent:
             listener = opening.enter_context(unix_listener(self.endpoint.socket_path, 0o666))
             await opening.enter_async_context(in_background(self.identities.run(), "identities"))
             services = (
-                WorkloadApi(self._callers, self._tokens),
+                WorkloadApi(self._callers, self.identities.tokens),
                 SecretDiscovery(self._callers),
                 HealthCheck(self.readiness, self.identities.clock),
             )
@@ -95,7 +95,7 @@ class Agent:
     ) -> None:
         await self._open.aclose()
 
-    def set_limits(self, limits: Limits) -> None:
+    def set_limits(self, limits: ListenerLimits) -> None:
         """Change the share of the socket that each caller may use. Call it while the agent is entered."""
         if self._set_limits:
             self._set_limits(limits)
@@ -106,7 +106,8 @@ class Agent:
 
     def readiness(self) -> Readiness:
         """Whether every entry has a valid SVID now, why not, or for how long while the upstream is away."""
-        return self.identities.readiness()
+        state, also = self.identities.readiness(), self.also()
+        return state.telling(also.text) if also.ready else also
 
     @property
     def address(self) -> str:

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from weakref import WeakValueDictionary
 
-from meshtls.agent.upstream import Upstream
+from meshtls.agent.upstream import Update, Upstream
 from meshtls.clock import Clock
 from meshtls.errors import InvalidSvidError, LocalIdentityError
 from meshtls.logs import logger
 from meshtls.registration import Entry
-from meshtls.svid.jwt import JwtSvid, parse_unverified
+from meshtls.svid.jwt import JwtSvid, key_id_of_token, parse_unverified
 from meshtls.workload.jwt_cache import JwtCache
 
 __all__ = ["Tokens"]
@@ -29,6 +29,8 @@ class Tokens:
         self._clock = clock
         self._cache: JwtCache[_Wanted] = JwtCache(jitter)
         self._asking: WeakValueDictionary[_Wanted, asyncio.Lock] = WeakValueDictionary()
+        #: A token that was requested before the latest update is not kept: that may be what it drops.
+        self._updates = 0
 
     async def fetch(self, entry: Entry, audience: Sequence[str]) -> JwtSvid:
         """A token of this entry's ID for all of ``audience``.
@@ -42,11 +44,25 @@ class Tokens:
         async with self._asking.setdefault(wanted, asyncio.Lock()):
             return self._cache.fresh(wanted, self._clock.now()) or await self._renew(wanted)
 
+    def apply(self, update: Update) -> None:
+        """Drop the tokens that may not be served any more: of entries that are gone, and of tainted authorities."""
+        self._updates += 1
+        present = {entry.id for entry in update.entries}
+        self._cache.forget(
+            lambda wanted, svid: (
+                update.refused
+                or wanted[1].id in update.removed
+                or (update.whole and wanted[1].id not in present)
+                or (bool(update.tainted) and key_id_of_token(svid.token) in update.tainted)
+            )
+        )
+
     def __repr__(self) -> str:
         return f"<Tokens [{len(self._cache)} cached]>"
 
     async def _renew(self, wanted: _Wanted) -> JwtSvid:
         audience, entry = wanted
+        updates = self._updates
         try:
             svid = self._read(entry, audience, await self._upstream.sign_jwt(entry.id, sorted(audience)))
         except LocalIdentityError as error:
@@ -55,7 +71,8 @@ class Tokens:
                 raise
             log.warning("JWT-SVID of %s: %s; the present one is served", entry.spiffe_id, error)
             return cached
-        self._cache.put(wanted, svid, self._clock.now())
+        if updates == self._updates:
+            self._cache.put(wanted, svid, self._clock.now())
         return svid
 
     def _read(self, entry: Entry, audience: frozenset[str], token: str) -> JwtSvid:

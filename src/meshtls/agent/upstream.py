@@ -16,6 +16,7 @@ from meshtls.bundle import BundleSet
 from meshtls.errors import MeshtlsError
 from meshtls.registration import Entry
 from meshtls.spiffeid import TrustDomain
+from meshtls.svid.trust import NO_REVOCATIONS, Revocations
 
 __all__ = ["EntryCsr", "SigningResult", "Update", "Upstream"]
 
@@ -30,12 +31,16 @@ class Update:
     - ``entries``: new or changed ones; with ``whole``, the complete set.
     - ``removed``: ids of removed entries.
     - ``bundles``: the complete set, our own among them; None if none changed.
+    - ``tainted``: with bundles, the key identifiers of the authorities whose SVIDs are to be replaced now.
+    - ``revocations``: with bundles, what the CRLs of our own trust domain revoke: all of it.
     - ``refused``: the agent must not serve any workload until a whole update arrives.
     """
 
     entries: tuple[Entry, ...] = ()
     removed: tuple[str, ...] = ()
     bundles: BundleSet | None = None
+    tainted: tuple[str, ...] = ()
+    revocations: Revocations = NO_REVOCATIONS
     whole: bool = False
     refused: bool = False
 

@@ -23,8 +23,9 @@ from meshtls.registration import Entry
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import X509Context
 from meshtls.svid.jwt import JwtSvid, parse_and_validate
+from meshtls.svid.trust import Trust
 from meshtls.workload.audience import audience_problem
-from meshtls.workload.convert import first_of_each_hint, x509_bundles_message, x509_context_message
+from meshtls.workload.convert import first_of_each_hint, x509_context_message, x509_trust_message
 from meshtls.workload.convert_jwt import jwt_bundles_message, jwt_svids_message, validated_message
 
 __all__ = ["WorkloadApi"]
@@ -47,7 +48,9 @@ class WorkloadApi(SpiffeWorkloadAPIBase):
     async def FetchX509Bundles(  # noqa: N802
         self, stream: Stream[pb.X509BundlesRequest, pb.X509BundlesResponse]
     ) -> None:
-        await self._follow(stream, Watch.view, lambda view: x509_bundles_message(view.bundles))
+        await self._follow(
+            stream, Watch.view, lambda view: x509_trust_message(Trust(0, view.bundles, view.revocations))
+        )
 
     async def FetchJWTBundles(  # noqa: N802
         self, stream: Stream[pb.JWTBundlesRequest, pb.JWTBundlesResponse]
@@ -122,4 +125,5 @@ def _wanted_id(text: str) -> SpiffeId | None:
 def _x509_svids(view: View) -> pb.X509SVIDResponse:
     if not view.svids:
         raise GRPCError(Status.UNAVAILABLE, f"no X509-SVID is valid now: {view.trouble or 'it has expired'}")
-    return x509_context_message(X509Context(0, first_of_each_hint(view.svids), view.bundles))
+    svids = first_of_each_hint(view.svids)
+    return x509_context_message(X509Context(0, svids, view.bundles, revocations=view.revocations))

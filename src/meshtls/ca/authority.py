@@ -13,11 +13,13 @@ from meshtls.ca.csr import check_public_key, public_key_of_csr
 from meshtls.ca.hierarchy import check_hierarchy
 from meshtls.ca.keys.manager import KeyManager, Slot
 from meshtls.ca.keys.memory import MemoryKeys
+from meshtls.ca.keys.token_keys import is_offline
 from meshtls.ca.profile import (
     BACKDATE,
     CaSubject,
     PublicKey,
     Signer,
+    downstream_certificate,
     intermediate_certificate,
     leaf_certificate,
     root_certificate,
@@ -27,7 +29,7 @@ from meshtls.clock import Clock
 from meshtls.errors import ConfigError, RequestError
 from meshtls.logs import logger
 from meshtls.spiffeid import SpiffeId, TrustDomain
-from meshtls.svid.x509 import format_serial
+from meshtls.svid.x509 import format_serial, key_id_of
 
 __all__ = ["Authority", "Issued", "Lifetimes"]
 
@@ -75,6 +77,7 @@ class Authority:
         keys: KeyManager,
         recorder: IssuanceRecorder,
         subject: CaSubject,
+        revocation_url: str = "",
     ) -> None:
         self.trust_domain = trust_domain
         self._clock = clock
@@ -82,14 +85,17 @@ class Authority:
         self._keys = keys
         self._recorder = recorder
         self._subject = subject
+        self._revocation_url = revocation_url
         stored = keys.load()
         if stored:
             self._root, self._intermediate = stored[Slot.ROOT], stored[Slot.INTERMEDIATE]
-            check_hierarchy(trust_domain, self._root, self._intermediate, keys)
+            self._previous = stored.get(Slot.PREVIOUS)
+            check_hierarchy(trust_domain, stored, keys)
         else:
             key = keys.generate(Slot.ROOT)
             self._root = Signer(root_certificate(trust_domain, key, clock.now(), lifetimes.root, subject), key)
             self._intermediate = self._new_intermediate(self._root)
+            self._previous = None
             keys.save({Slot.ROOT: self._root, Slot.INTERMEDIATE: self._intermediate})
         self._renew_after = self._renewal_time()
 
@@ -105,12 +111,14 @@ class Authority:
         keys: KeyManager | None = None,
         recorder: IssuanceRecorder | None = None,
         subject: CaSubject = CaSubject(),
+        revocation_url: str = "",
     ) -> Authority:
         """Load the CA that ``keys`` stores, or create one if there is none.
 
         - ``intermediate_ttl``: default 30 days, or twice ``svid_ttl`` if that is longer, so that no leaf is cut short.
         - ``keys``, ``recorder``: by default in memory.
         - ``subject``: the subject of CA certificates that are created from now on.
+        - ``revocation_url``: leaves point to the CRL of their issuer and to OCSP below it; empty for no pointers.
 
         Raises ConfigError for invalid TTLs and for stored keys that can't be used. The stored keys then stay as they
         are, and ``keys`` is closed.
@@ -118,7 +126,7 @@ class Authority:
         place = keys or MemoryKeys()
         try:
             lifetimes = Lifetimes(svid_ttl, intermediate_ttl or max(_INTERMEDIATE, 2 * svid_ttl), ca_ttl)
-            return cls(trust_domain, clock, lifetimes, place, recorder or IssuanceLog(), subject)
+            return cls(trust_domain, clock, lifetimes, place, recorder or IssuanceLog(), subject, revocation_url)
         except BaseException:
             place.close()
             raise
@@ -157,12 +165,29 @@ class Authority:
         if not spiffe_id.path:
             raise RequestError(f"{spiffe_id}: wanted an ID with a path; the trust domain's own ID is no workload's")
         key = public_key_of_csr(key_or_csr) if isinstance(key_or_csr, bytes) else check_public_key(key_or_csr)
-        if self._renew_after is not None and self._clock.now() > self._renew_after:
+        since = self._intermediate.certificate.not_valid_before_utc
+        # One that is not valid yet was made while the clock was ahead.
+        if self._renew_after is not None and not since <= self._clock.now() <= self._renew_after:
             self._renew()
         signer = self._intermediate
         wanted = self._lifetimes.svid if ttl is None else ttl
-        leaf = leaf_certificate(spiffe_id, key, dns_names, signer, self._clock.now(), wanted)
-        return Issued((leaf, signer.certificate), IssuanceRecord.of(spiffe_id, leaf))
+        leaf = leaf_certificate(spiffe_id, key, dns_names, signer, self._clock.now(), wanted, self._revocation_url)
+        return Issued((leaf, signer.certificate, *signer.above), IssuanceRecord.of(spiffe_id, leaf))
+
+    def sign_ca(self, csr: bytes, ttl: timedelta) -> Issued:
+        """Sign the CA of a server below this one, by the root, since an intermediate may only sign leaves.
+
+        ``csr``: a request in PEM or DER, of which only the key is used. ``ttl`` counts from now; the CA ends with the
+        root at the latest. The caller must record it before it leaves the process. Raises RequestError, ConfigError.
+        """
+        key = public_key_of_csr(csr)
+        ca = downstream_certificate(self.trust_domain, key, self._root, self._clock.now(), ttl, self._subject)
+        return Issued((ca,), IssuanceRecord.of(self.trust_domain.id, ca))
+
+    @property
+    def downstream_issuer(self) -> x509.Certificate:
+        """The certificate whose key ``sign_ca`` signs with."""
+        return self._root.certificate
 
     @property
     def bundle(self) -> TrustBundle:
@@ -170,9 +195,51 @@ class Authority:
         return TrustBundle(self.trust_domain, (self._root.certificate,))
 
     @property
+    def root(self) -> x509.Certificate:
+        """The certificate that the bundle has."""
+        return self._root.certificate
+
+    @property
+    def id(self) -> str:
+        """The root's subject key identifier, hexadecimal."""
+        return key_id_of(self._root.certificate)
+
+    @property
+    def keys(self) -> KeyManager:
+        """Where its keys are."""
+        return self._keys
+
+    @property
     def intermediate(self) -> Signer:
         """The current signer of leaves."""
         return self._intermediate
+
+    @property
+    def is_offline(self) -> bool:
+        """Whether the key of the root is elsewhere, so that an operator has to renew the intermediate."""
+        return is_offline(self._root.private_key)
+
+    @property
+    def wants_renewal(self) -> bool:
+        """Whether an operator should renew the intermediate: half of its life is over, and the root is offline."""
+        present = self._intermediate.certificate
+        half = present.not_valid_before_utc + (present.not_valid_after_utc - present.not_valid_before_utc) / 2
+        return self.is_offline and self._clock.now() > half
+
+    @property
+    def crl_signers(self) -> tuple[Signer, ...]:
+        """The intermediates that have not ended, the present one first: each signs the CRL of its own leaves.
+
+        An intermediate is renewed at half of its life, so there are at most two.
+        """
+        now = self._clock.now()
+        both = (self._intermediate, *([self._previous] if self._previous else []))
+        return tuple(one for one in both if now <= one.certificate.not_valid_after_utc)
+
+    @property
+    def ca_crl_signers(self) -> tuple[Signer, ...]:
+        """What signs the CRL of the CAs of servers below: the root, unless its key is offline; it signs none then."""
+        return () if self.is_offline else (self._root,)
 
     def close(self) -> None:
         """Release the keys for another process. The authority must not be used afterwards."""
@@ -191,8 +258,11 @@ class Authority:
     def _renewal_time(self) -> datetime | None:
         """When to renew the intermediate: after half of its lifetime, or earlier if a leaf would outlive it.
 
-        None if the intermediate lasts as long as the root, since a new one would not last longer.
+        None if the intermediate lasts as long as the root, since a new one would not last longer, or if the root's key
+        is offline.
         """
+        if self.is_offline:
+            return None
         present = self._intermediate.certificate
         # Without the backdating: for a CA with a TTL of 10 s, that would be half of the validity period.
         start, end = present.not_valid_before_utc + BACKDATE, present.not_valid_after_utc
@@ -201,13 +271,18 @@ class Authority:
         return min(start + (end - start) / 2, end - self._lifetimes.svid)
 
     def _renew(self) -> None:
-        renewed = self._new_intermediate(self._root)
+        present = self._intermediate
+        is_ahead = self._clock.now() < present.certificate.not_valid_before_utc
+        # Leaves that are in use hang on the one before where the present one is not valid yet.
+        previous = self._previous if is_ahead and self._previous is not None else present
         try:
-            self._keys.save({Slot.INTERMEDIATE: renewed})
+            renewed = self._new_intermediate(self._root)
+            # The one before first: a crash between the two leaves two copies of it, and loses none.
+            self._keys.save({Slot.PREVIOUS: previous, Slot.INTERMEDIATE: renewed})
         except ConfigError as error:
             # The current intermediate still signs until it expires; then signing fails with its own error.
             log.warning("the intermediate CA of %s could not be renewed: %s", self.trust_domain, error)
             return
-        self._intermediate = renewed
+        self._previous, self._intermediate = previous, renewed
         self._renew_after = self._renewal_time()
         log.info("renewed the intermediate CA of %s: %s", self.trust_domain, format_serial(renewed.certificate))

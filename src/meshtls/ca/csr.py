@@ -14,7 +14,7 @@ from meshtls.errors import RequestError
 from meshtls.parse_errors import PARSE_ERRORS
 from meshtls.svid.keys import MAX_EXPONENT, MAX_RSA_BITS, MIN_RSA_BITS
 
-__all__ = ["MAX_REQUEST_BYTES", "check_public_key", "public_key_of_csr"]
+__all__ = ["MAX_REQUEST_BYTES", "check_public_key", "public_key_of_csr", "verified_csr"]
 
 #: The limit for a request in PEM or DER. A request for RSA-4096 has 1.7 KiB in PEM.
 MAX_REQUEST_BYTES = 16 << 10
@@ -25,7 +25,13 @@ _WANTED_KEYS = (
 
 
 def public_key_of_csr(request: bytes) -> PublicKey:
-    """The public key of a PKCS#10 request in PEM or DER, after its signature is verified (RFC 2986).
+    """The public key of ``verified_csr``. Raises RequestError as that does."""
+    _, key = verified_csr(request)
+    return key
+
+
+def verified_csr(request: bytes) -> tuple[x509.CertificateSigningRequest, PublicKey]:
+    """A PKCS#10 request in PEM or DER and its public key, after its signature is verified (RFC 2986).
 
     Raises RequestError for an invalid or too large request, an unsupported key, or a signature by another key.
     """
@@ -43,7 +49,7 @@ def public_key_of_csr(request: bytes) -> PublicKey:
         raise RequestError(f"CSR: wanted a PKCS#10 request in PEM or DER: {error}") from error
     if not signed:
         raise RequestError("CSR: its signature is not by the key it holds; sign it with that key")
-    return key
+    return csr, key
 
 
 def check_public_key(key: object) -> PublicKey:

@@ -14,6 +14,7 @@ from meshtls.agent.service import Agent, Endpoint
 from meshtls.ca.authority import Authority
 from meshtls.ca.keys.disk import DiskKeys
 from meshtls.cli.ca_config import CaConfig, load_ca_config, reloaded
+from meshtls.cli.ca_offline import csr, install, root, sign
 from meshtls.cli.options import config_option, output_option
 from meshtls.cli.output import Output, tell
 from meshtls.cli.serving import keep_reloading, log_as_configured, stop_signal, tell_health, tell_valid
@@ -34,7 +35,7 @@ log = logger("meshtls.ca")
 
 @click.group()
 def ca() -> None:
-    """A CA that issues an identity to each local uid, over the Workload API and SDS."""
+    """A CA that issues an identity to each local uid, over the Workload API and SDS; and CAs below an offline root."""
 
 
 @ca.command()
@@ -82,6 +83,10 @@ def healthcheck(config: Path, out: Output) -> int:
         except OSError as error:
             return tell_health(out, Readiness(False, f"{place}: {error.strerror or error}"))
     return tell_health(out, Readiness(True))
+
+
+for _verb in (root, csr, sign, install):
+    ca.add_command(_verb)
 
 
 def _does(config: CaConfig) -> Iterator[str]:
@@ -138,7 +143,9 @@ async def _serve(file: Path, config: CaConfig, out: Output) -> None:
                         "",
                     )
                 else:
-                    tell(f"serving: {authority!r} on {config.socket_path}", err=True)
+                    (root,) = authority.bundle.x509_authorities
+                    until = f"root valid until {root.not_valid_after_utc:%Y-%m-%d}"
+                    tell(f"serving: CA of {config.trust_domain} on {config.socket_path}; {until}", err=True)
                 await stopped.wait()
     finally:
         authority.close()

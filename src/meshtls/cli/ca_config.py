@@ -15,8 +15,9 @@ import msgspec
 
 from meshtls.config.changes import Changes, check_same_domain, merged
 from meshtls.config.document import read_text, yaml_document
-from meshtls.config.keys import DURATION, LOG_LEVEL, PATH, TRUST_DOMAIN, Key, Value, number
+from meshtls.config.keys import DURATION, LOG_LEVEL, PATH, TRUST_DOMAIN, Key, Value, choice, number
 from meshtls.config.reading import Found, Rule, RuleProblems, read
+from meshtls.logs import LogFormat
 from meshtls.spiffeid import SpiffeId, TrustDomain
 
 __all__ = ["CaConfig", "CaFile", "load_ca_config", "parse_ca_config", "reloaded"]
@@ -71,6 +72,7 @@ class CaFile(msgspec.Struct, frozen=True, kw_only=True):
         Key("The file that the trust bundle is written to, in PEM.", PATH, old=("bundle_file",), default="none"),
     ] = None
     log_level: Annotated[str, Key("The lowest level that is logged on standard error.", LOG_LEVEL, live=True)] = "INFO"
+    log_format: Annotated[LogFormat, Key("How lines of the log are written.", choice(LogFormat))] = LogFormat.CONSOLE
 
     RULES: ClassVar[tuple[Rule, ...]] = (_uids_are_unique_and_ids_in_the_trust_domain, _identities_are_not_empty)
 
@@ -93,6 +95,7 @@ class CaConfig:
     data_dir: Path | None
     trust_bundle_path: Path | None
     log_level: str
+    log_format: LogFormat = LogFormat.CONSOLE
     notices: tuple[str, ...]
     file: CaFile = field(repr=False, compare=False)
 
@@ -125,6 +128,7 @@ def _config(file: CaFile, notices: tuple[str, ...]) -> CaConfig:
         data_dir=file.data_dir,
         trust_bundle_path=file.trust_bundle_path,
         log_level=file.log_level,
+        log_format=file.log_format,
         notices=notices,
         file=file,
     )

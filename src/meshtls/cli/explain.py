@@ -12,6 +12,7 @@ from meshtls.agent.attest.digests import DEFAULT_SIZE_LIMIT
 from meshtls.agent.attest.proc_text import parse_status
 from meshtls.agent.attest.process import ProcessDirectory
 from meshtls.cli.access import ServerAccess, gathered, server_options
+from meshtls.cli.admin.explain_connection import connection
 from meshtls.cli.explanation import Explanation, explain_process
 from meshtls.cli.options import SPIFFE_ID
 from meshtls.cli.output import Output, Record, tell
@@ -28,7 +29,7 @@ from meshtls.spiffeid import SpiffeId, TrustDomain
 __all__ = ["explain"]
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--pid", type=click.IntRange(1, MOST_PID), help="A process on this machine.")
 @click.option(
     "--uid", type=click.IntRange(min=0), help="Any process of this user, with the selectors of the user and group only."
@@ -36,14 +37,25 @@ __all__ = ["explain"]
 @click.option("--gid", type=click.IntRange(min=0), help="With --uid: the group, if it is not the user's primary group.")
 @click.option("--agent", type=SPIFFE_ID, help="Only entries that this agent may serve; default: those of all agents.")
 @server_options
+@click.pass_context
 def explain(
-    access: ServerAccess, out: Output, pid: int | None, uid: int | None, gid: int | None, agent: SpiffeId | None
+    ctx: click.Context,
+    access: ServerAccess,
+    out: Output,
+    pid: int | None,
+    uid: int | None,
+    gid: int | None,
+    agent: SpiffeId | None,
 ) -> int:
     """Show the selectors of a process, the entries that match it, and what is missing for the near misses.
 
     An entry matches if an agent has attested, the entry's parents lead to that agent, and the process has every
     selector. Exit code 1: no entry matches.
+
+    `meshtls explain connection ID` explains a connection instead.
     """
+    if ctx.invoked_subcommand is not None:
+        return 0
     credentials = _credentials(pid, uid, gid)
 
     async def attest() -> frozenset[Selector]:
@@ -88,6 +100,9 @@ def explain(
     else:
         _show(found)
     return 0 if found.matching else 1
+
+
+explain.add_command(connection)
 
 
 def _credentials(pid: int | None, uid: int | None, gid: int | None) -> Credentials:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from meshtls.agent.entries import EntrySet, NearMiss, nearest
+from meshtls.agent.entries import EntrySet, MissedEntry, nearest
 from meshtls.registration import Entry, Selector
 from meshtls.server.reach import Reach
 from meshtls.spiffeid import SpiffeId
@@ -36,7 +36,7 @@ class Explanation:
     selectors: tuple[Selector, ...]
     matching: tuple[Entry, ...]
     hidden: tuple[Entry, ...]
-    near: tuple[NearMiss, ...]
+    near: tuple[MissedEntry, ...]
     expired: tuple[Entry, ...]
     elsewhere: tuple[Entry, ...]
     unserved: tuple[Entry, ...] = ()

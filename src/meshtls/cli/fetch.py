@@ -12,10 +12,12 @@ from typing import TypeVar
 import click
 
 from meshtls.bundle import BundleSet
+from meshtls.ca.tlog.note import NoteKey
+from meshtls.cli.log_keys import LOG_KEY, URL
 from meshtls.cli.options import SPIFFE_ID, choice_options, output_option, workload_address, workload_option
 from meshtls.cli.output import Output, tell
 from meshtls.cli.records import bundle_record, jwt_record, x509_record
-from meshtls.cli.svid_files import Choice, contents, pinned, write_files
+from meshtls.cli.svid_files import PROOF, Choice, contents, pinned, publish, write_files
 from meshtls.errors import InvalidSvidError, LocalIdentityError, RequestError
 from meshtls.spiffeid import SpiffeId
 from meshtls.workload.client import WorkloadApiClient
@@ -39,6 +41,8 @@ def fetch() -> None:
 @click.option(
     "--all", "every", is_flag=True, help="With --write: also write each SVID to files named after its identity."
 )
+@click.option("--log", "log_url", type=URL, help=f"With --write: also write {PROOF}, from the log below this URL.")
+@click.option("--log-key", "log_keys", type=LOG_KEY, multiple=True, help="With --log: a key of the log.")
 @choice_options
 @workload_option
 @output_option
@@ -49,6 +53,8 @@ def x509(
     every: bool,
     spiffe_id: SpiffeId | None,
     hint: str | None,
+    log_url: str | None,
+    log_keys: tuple[NoteKey, ...],
 ) -> None:
     """Fetch the X509-SVIDs, the default first. A key is only written to a file (--write), never printed.
 
@@ -56,6 +62,8 @@ def x509(
     """
     if every and write is None:
         raise click.UsageError("--all goes with --write")
+    if (log_url is None) != (not log_keys) or (log_url and write is None):
+        raise click.UsageError("--log goes with --log-key and --write")
     asked = Choice(spiffe_id, hint)
     choice = pinned(write, asked) if write else asked
     given = _ask(workload_socket, lambda api: api.fetch_x509_context())
@@ -67,6 +75,13 @@ def x509(
         advice = f"the files in {write} belong to it: select another identity with --spiffe-id"
         raise LocalIdentityError(f"{error}; {advice}") from error
     paths = write_files(write, contents(context, every=every)) if write else ()
+    if write and log_url:
+        from meshtls.cli.log_access import proof_of
+        from meshtls.serverapi.log_reader import HttpLog, LogReader
+
+        reader = LogReader(HttpLog(log_url), log_keys)
+        publish(write / PROOF, bytes(asyncio.run(proof_of(reader, context.svid.chain[0]))), "the proof")
+        paths = (*paths, write / PROOF)
     if asked:
         context = replace(context, svids=context.svids[:1])
     if out.as_json:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from meshtls.address import Address
 
-__all__ = ["HttpError", "Response", "get", "read_request", "response"]
+__all__ = ["HttpError", "Response", "get", "read_request", "read_to_end", "response"]
 
 _MAX_BODY = 1 << 20
 
@@ -35,21 +35,27 @@ async def get(address: Address, path: str, timeout: float = 10.0) -> Response:
             try:
                 writer.write(f"GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
                 await writer.drain()
-                data = bytearray()
-                while chunk := await reader.read(1 << 16):
-                    data += chunk
-                    if len(data) > _MAX_BODY:
-                        raise HttpError(f"wanted an answer of at most {_MAX_BODY} bytes")
+                data = await read_to_end(reader, _MAX_BODY)
             finally:
                 writer.close()
                 with contextlib.suppress(OSError):
                     await writer.wait_closed()
-            return _parse(bytes(data))
+            return _parse(data)
     except TimeoutError as error:
         raise HttpError(f"{address} gave no answer within {timeout:g} s") from error
     except OSError as error:
         # asyncio's message differs from the system's.
         raise HttpError(f"{address}: {os.strerror(error.errno) if error.errno else error}") from error
+
+
+async def read_to_end(reader: asyncio.StreamReader, most: int) -> bytes:
+    """All that comes until the peer ends it. Raises HttpError for more than ``most`` bytes."""
+    data = bytearray()
+    while chunk := await reader.read(1 << 16):
+        data += chunk
+        if len(data) > most:
+            raise HttpError(f"wanted an answer of at most {most} bytes")
+    return bytes(data)
 
 
 async def read_request(reader: asyncio.StreamReader) -> tuple[str, str]:

@@ -9,12 +9,11 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from importlib import import_module
 
 import click
-from click.shell_completion import CompletionItem
 
 from meshtls.cli.output import Output, tell, wants_json
+from meshtls.cli.verbs import VerbGroup
 from meshtls.errors import ConfigError, MeshtlsError
 from meshtls.logs import LineFormatter, traceback_text
 from meshtls.printable import printable
@@ -32,15 +31,28 @@ _VERBS = {
     "entry": ("entry", "Registration entries: which workloads get which identity."),
     "token": ("agents", "Join tokens: each attests one node, once."),
     "agents": ("agents", "The attested nodes."),
+    "authority": ("authority", "What signs: prepare, activate, taint and revoke authorities."),
+    "revoke": ("revoke", "Have SVIDs refused everywhere, now."),
+    "readmit": ("revoke", "Issue for a revoked identity again."),
+    "revoked": ("revoke", "List what is revoked."),
     "bundle": ("bundle", "Trust bundles: the server's own and federated ones."),
-    "x509": ("mint", "X509-SVIDs without an agent."),
+    "federation": ("federation", "Trust domains whose bundles the server fetches."),
+    "x509": ("mint", "X509-SVIDs without an agent, and certificates in words."),
     "jwt": ("mint", "JWT-SVIDs without an agent."),
     "fetch": ("fetch", "Fetch this process's SVIDs, tokens and bundles once."),
     "watch": ("watch", "Follow the X509-SVIDs of this process."),
     "validate-jwt": ("fetch", "Have the Workload API validate a token."),
-    "explain": ("explain", "Which entries match a process, and why others do not."),
+    "admin": ("admin.page", "Ask a running sidecar, agent or server what it does."),
+    "tap": ("admin.tap", "Follow connections and requests of running sidecars."),
+    "top": ("admin.tap", "Who talks to whom now, most frequent first."),
+    "graph": ("admin.graph", "Print who talks to whom: text, DOT or Mermaid."),
+    "policy": ("policy.group", "Check, explain, test, replay and suggest policies."),
+    "check": ("check.command", "Check this machine, and what runs on it; say what to do."),
+    "explain": ("explain", "Which entries match a process; why a connection ended."),
     "tls-server": ("tls_pair", "Greet the clients that are allowed."),
     "tls-client": ("tls_pair", "Connect once, and print the server's identity."),
+    "log": ("log", "The transparency log: everything that was issued."),
+    "audit": ("audit", "The audit trail: who did what to the servers."),
     "ca": ("ca", "A CA and its Workload API for one machine's users."),
     "app": ("demo.app", "A small HTTP app to put behind a sidecar."),
     "node": ("node", "Answer JSON messages with real handshakes."),
@@ -50,31 +62,9 @@ _VERBS = {
 }
 
 
-class _Verbs(click.Group):
-    """Imports a verb when it is called: ``meshtls fetch jwt`` does not import a database driver."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_VERBS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _VERBS:
-            return None
-        module, _ = _VERBS[cmd_name]
-        command: click.Command = getattr(import_module(f"meshtls.cli.{module}"), cmd_name.replace("-", "_"))
-        return command
-
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        # click's method would import every verb for its help text.
-        verbs = [CompletionItem(name, help=text) for name, (_, text) in _VERBS.items() if name.startswith(incomplete)]
-        # The options of the group itself, without its commands.
-        return [*verbs, *click.Command.shell_complete(self, ctx, incomplete)]
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in _VERBS.items()])
-
-
-@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=VerbGroup, package="meshtls.cli", verbs=_VERBS, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(package_name="meshtls", prog_name="meshtls")
 def cli() -> None:
     """A SPIFFE service mesh: a CA, short-lived identities, and sidecars with mutual TLS."""

@@ -1,8 +1,8 @@
-"""``meshtls x509`` and ``meshtls jwt``: SVIDs from the server itself, for programs that can't have an agent."""
+"""``meshtls x509`` and ``meshtls jwt``: SVIDs from the server itself, and a look at any certificate."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import click
@@ -10,10 +10,11 @@ import click
 from meshtls.bundle import BundleSet
 from meshtls.ca.profile import BACKDATE
 from meshtls.cli.access import ServerAccess, server_options
-from meshtls.cli.options import SPIFFE_ID, TTL
+from meshtls.cli.log_access import LogAccess, proof_of
+from meshtls.cli.options import MOMENT, SPIFFE_ID, TTL, output_option
 from meshtls.cli.output import Output
 from meshtls.cli.records import jwt_record, moment, x509_record
-from meshtls.cli.svid_files import contents, write_files
+from meshtls.cli.svid_files import PROOF, contents, publish, write_files
 from meshtls.clock import SystemClock
 from meshtls.identity.request import checked_svid, new_key, request_for
 from meshtls.serverapi.admin import AdminClient
@@ -29,7 +30,27 @@ _ttl = click.option("--ttl", type=TTL, default="0", help="The lifetime; default:
 
 @click.group()
 def x509() -> None:
-    """X509-SVIDs without an agent."""
+    """X509-SVIDs without an agent, and certificates in words."""
+
+
+@x509.command("inspect")
+@click.argument("source", metavar="FILE|-|HOST:PORT")
+@click.option(
+    "--bundle",
+    type=click.Path(path_type=Path),
+    help="Verify the path to an authority of this trust bundle, as PEM or as a SPIFFE bundle.",
+)
+@click.option("--at", type=MOMENT, help="Judge as of this time; default: now.")
+@output_option
+def inspect_x509(out: Output, source: str, bundle: Path | None, at: datetime | None) -> int:
+    """Print a chain in words, and which rules of X509-SVID it keeps.
+
+    The certificates are those of a file (PEM or DER), of standard input, or those that a server presents, which is not
+    trusted. Exit code 1: a rule is broken, or the server presents nothing.
+    """
+    from meshtls.cli.x509_inspect import inspect_chain, read_chain
+
+    return inspect_chain(read_chain(source), out, at or SystemClock().now(), bundle)
 
 
 @x509.command("mint")
@@ -39,11 +60,22 @@ def x509() -> None:
 @click.option(
     "--write", type=click.Path(path_type=Path, file_okay=False), help="Write svid.pem, key.pem and bundle.pem there."
 )
+@click.option(
+    "--proof", is_flag=True, help=f"With --write: also write {PROOF}, which proves that the SVID is in the log."
+)
 @server_options
 def mint_x509(
-    access: ServerAccess, out: Output, spiffe_id: SpiffeId, ttl: int, dns_names: tuple[str, ...], write: Path | None
+    access: ServerAccess,
+    out: Output,
+    spiffe_id: SpiffeId,
+    ttl: int,
+    dns_names: tuple[str, ...],
+    write: Path | None,
+    proof: bool,
 ) -> None:
     """Generate a key here and have the server sign for it. Without --write, key and certificates are printed."""
+    if proof and write is None:
+        raise click.UsageError("--proof goes with --write")
 
     async def mint(api: AdminClient) -> X509Context:
         key, bundle = new_key(), await api.bundle()
@@ -63,6 +95,11 @@ def mint_x509(
     record = dict(x509_record(svid))
     if write:
         paths = write_files(write, contents(context))
+        if proof:
+            log = LogAccess(access, None, (), ())
+            proof_file = log.ask(lambda reader: proof_of(reader, svid.chain[0]))
+            publish(write / PROOF, bytes(proof_file), "the proof")
+            paths = (*paths, write / PROOF)
         out.record(record | {"files": [str(path) for path in paths]})
         return
     pem = {name: content.decode() for name, content in contents(context).items()}

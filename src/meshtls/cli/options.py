@@ -16,7 +16,7 @@ import click
 from meshtls.address import Address
 from meshtls.cli.output import Output
 from meshtls.errors import RequestError
-from meshtls.logs import LineFormatter, logger
+from meshtls.logs import LogFormat, formatter, logger
 from meshtls.registration import Selector
 from meshtls.scalars import LONGEST, duration, shown, whole_number
 from meshtls.spiffeid import SpiffeId, TrustDomain
@@ -31,11 +31,13 @@ __all__ = [
     "SPIFFE_ID",
     "TRUST_DOMAIN",
     "TTL",
+    "ParsedOption",
     "RepeatedOptions",
     "choice_options",
     "config_option",
     "log_to_stderr",
     "output_option",
+    "parsed_type",
     "workload_address",
     "workload_option",
 ]
@@ -47,7 +49,7 @@ T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class _Parsed(click.ParamType[T]):
+class ParsedOption(click.ParamType[T]):
     """A value parsed by a function that raises RequestError for an invalid one."""
 
     def __init__(self, name: str, parse: Callable[[str], T]) -> None:
@@ -62,6 +64,11 @@ class _Parsed(click.ParamType[T]):
             return self._parse(value)
         except RequestError as error:
             self.fail(str(error), param, ctx)
+
+
+def parsed_type(name: str, parse: Callable[[str], T]) -> click.ParamType[T]:
+    """The type of an option whose value is shown as ``name``; ``parse`` raises RequestError for an invalid one."""
+    return ParsedOption(name, parse)
 
 
 def _seconds(text: str) -> int:
@@ -87,13 +94,13 @@ def _moment(text: str) -> datetime:
     return moment.astimezone(UTC)
 
 
-ADDRESS = _Parsed("HOST:PORT", Address.parse)
-DURATION = _Parsed("DURATION", duration)
-TRUST_DOMAIN = _Parsed("DOMAIN", TrustDomain.parse)
-SPIFFE_ID = _Parsed("ID", SpiffeId.parse)
-SELECTOR = _Parsed("TYPE:VALUE", Selector.parse)
-TTL = _Parsed("TTL", _seconds)
-MOMENT = _Parsed("TIME", _moment)
+ADDRESS = ParsedOption("HOST:PORT", Address.parse)
+DURATION = ParsedOption("DURATION", duration)
+TRUST_DOMAIN = ParsedOption("DOMAIN", TrustDomain.parse)
+SPIFFE_ID = ParsedOption("ID", SpiffeId.parse)
+SELECTOR = ParsedOption("TYPE:VALUE", Selector.parse)
+TTL = ParsedOption("TTL", _seconds)
+MOMENT = ParsedOption("TIME", _moment)
 
 
 def config_option(command: F) -> F:
@@ -131,7 +138,7 @@ def workload_option(command: F) -> F:
     return click.option("--workload-socket", metavar="PATH|ADDRESS", help=where)(command)
 
 
-def log_to_stderr(level: int = logging.INFO) -> None:
+def log_to_stderr(level: int = logging.INFO, form: LogFormat = LogFormat.CONSOLE) -> None:
     """Log on standard error from this level on, one line per record. Standard output is for answers.
 
     The level is that of meshtls; of the libraries only warnings and errors are logged.
@@ -139,7 +146,7 @@ def log_to_stderr(level: int = logging.INFO) -> None:
     for name in _LIBRARIES:
         logger(name).setLevel(max(level, logging.WARNING))
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(formatter(form))
     logging.basicConfig(level=level, handlers=[handler])
 
 

@@ -7,7 +7,9 @@ must not control the terminal or forge lines.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import click
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -20,6 +22,8 @@ __all__ = ["Output", "Record", "Terminal", "tell", "tell_json", "tell_progress",
 
 Record = Mapping[str, object]
 _WIDTH = 24
+#: Columns, where there are none to fit into.
+_UNLIMITED = 10_000
 
 
 def wants_json(arguments: Sequence[str]) -> bool:
@@ -52,7 +56,15 @@ def tell_progress(text: str, *, last: bool) -> None:
 
 
 class Terminal(Console):
-    """rich's console, which sends its own control codes but none from the text that it prints."""
+    """rich's console, which sends its own control codes but none from the text that it prints.
+
+    Where the output is no terminal, no line is wrapped, so that ``grep`` finds an ID.
+    """
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        if not self.is_terminal and "width" not in given and "COLUMNS" not in os.environ:
+            self.width = _UNLIMITED
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for text, style, control in super().render(renderable, options):

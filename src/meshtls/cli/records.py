@@ -11,7 +11,7 @@ from meshtls.registration import AgentRecord, Entry
 from meshtls.svid.jwt import JwtSvid
 from meshtls.svid.x509 import X509Svid
 
-__all__ = ["agent_record", "bundle_record", "entry_record", "jwt_record", "moment", "x509_record"]
+__all__ = ["agent_record", "bundle_record", "entry_record", "jwt_record", "moment", "moment_of", "x509_record"]
 
 
 def moment(when: datetime) -> str:
@@ -19,22 +19,16 @@ def moment(when: datetime) -> str:
     return f"{when.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
+def moment_of(seconds: int) -> str:
+    """The same for seconds since 1970, which may come from anywhere."""
+    try:
+        return moment(datetime.fromtimestamp(seconds, UTC))
+    except (ValueError, OverflowError, OSError):
+        return f"{seconds} s"
+
+
 def entry_record(entry: Entry) -> Record:
-    return {
-        "id": entry.id,
-        "spiffe_id": str(entry.spiffe_id),
-        "parent_id": str(entry.parent_id),
-        "selectors": list(map(str, entry.selectors)),
-        "x509_svid_ttl": entry.x509_svid_ttl,
-        "jwt_svid_ttl": entry.jwt_svid_ttl,
-        "federates_with": list(map(str, entry.federates_with)),
-        "dns_names": list(entry.dns_names),
-        "hint": entry.hint,
-        "admin": entry.admin,
-        "downstream": entry.downstream,
-        "expires_at": moment(entry.expires_at) if entry.expires_at else None,
-        "revision": entry.revision,
-    }
+    return {**entry.values(), "expires_at": moment(entry.expires_at) if entry.expires_at else None}
 
 
 def agent_record(agent: AgentRecord) -> Record:

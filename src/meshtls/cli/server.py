@@ -106,16 +106,35 @@ def _does(config: ServerConfig, roots: int, schema: SchemaVersion) -> Iterator[s
     yield f"serves agents and administrators on {config.bind_address}:{config.bind_port}, over mutual TLS"
     yield f"attests new nodes on port {config.attest_port}, by {' or '.join(attestors) or 'nothing: none can attest'}"
     yield f"serves local administrators on {config.socket_path}"
+    if config.log_listen:
+        yield f"serves the transparency log on {config.log_listen}, over HTTP"
+    for witness in config.log_witnesses:
+        yield f"has the transparency log cosigned by the witness at {witness.url}"
+    if config.revocation_listen:
+        named = f", and names {config.revocation_url} in certificates" if config.revocation_url else ""
+        yield f"serves CRLs and OCSP on {config.revocation_listen}, over HTTP{named}"
     x509, jwt, agents = config.default_x509_svid_ttl, config.default_jwt_svid_ttl, config.agent_ttl
     yield (
         f"signs X509-SVIDs of {duration_text(x509)}, JWT-SVIDs of {duration_text(jwt)} and agents' SVIDs of"
         f" {duration_text(agents)}, with an intermediate CA of {duration_text(config.ca_ttl)}"
     )
-    memory = "keeps its CA's keys in memory: each start creates a new CA"
-    yield memory if config.key_place.value == "memory" else f"keeps its CA's keys in {config.keys_dir}"
+    if token := config.token:
+        others = ["intermediates'"] * token.intermediates + ["JWT"] * token.jwt
+        yield (
+            f"keeps its roots' keys{''.join(f' and {one} keys' for one in others)} in the token {token.label} of"
+            f" {token.module}, and what else it has to keep in {config.keys_dir}"
+        )
+    else:
+        memory = "keeps its CA's keys in memory: each start creates a new CA"
+        yield memory if config.key_place.value == "memory" else f"keeps its CA's keys in {config.keys_dir}"
     present = f"schema {schema.present}" if schema.present else "created at the first start"
     brought = f", migrated to {schema.wanted} at the start" if schema.present not in (None, schema.wanted) else ""
     yield f"keeps entries in {config.datastore.render_as_string(hide_password=True)} ({present}{brought})"
+    if endpoint := config.bundle_endpoint:
+        presents = f"the certificate of {endpoint.certificate}" if endpoint.certificate else "its own X509-SVID"
+        yield f"serves its bundle on https://{endpoint.listen}/, with {presents}"
+    for relation in (one.relation for one in config.federates_with):
+        yield f"fetches the bundle of {relation.trust_domain} from {relation.url} ({relation.profile.value})"
     yield f"logs at level {config.log_level}"
 
 
@@ -126,6 +145,10 @@ def _settings(config: ServerConfig) -> dict[str, object]:
         "address": f"{config.bind_address}:{config.bind_port}",
         "attest_port": config.attest_port,
         "socket": str(config.socket_path),
+        "transparency_log": str(config.log_listen or ""),
+        "witnesses": [one.url for one in config.log_witnesses],
+        "revocation": str(config.revocation_listen or ""),
+        "revocation_url": config.revocation_url,
         "data_dir": str(config.data_dir),
         "datastore": config.datastore.render_as_string(hide_password=True),
         "keys": config.key_place.value,
@@ -134,6 +157,8 @@ def _settings(config: ServerConfig) -> dict[str, object]:
         "agent_ttl": int(config.agent_ttl.total_seconds()),
         "default_x509_svid_ttl": int(config.default_x509_svid_ttl.total_seconds()),
         "default_jwt_svid_ttl": int(config.default_jwt_svid_ttl.total_seconds()),
+        "bundle_endpoint": f"https://{config.bundle_endpoint.listen}/" if config.bundle_endpoint else None,
+        "federates_with": [str(one.relation.trust_domain) for one in config.federates_with],
         "log_level": config.log_level,
         "notices": list(config.notices),
     }

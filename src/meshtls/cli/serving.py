@@ -23,7 +23,7 @@ from meshtls.cli.options import log_to_stderr
 from meshtls.cli.output import Output, Record, tell
 from meshtls.clock import SystemClock
 from meshtls.config.changes import Changes
-from meshtls.logs import logger
+from meshtls.logs import LogFormat, logger, set_configured_level
 from meshtls.observe.readiness import Readiness
 from meshtls.reloading import reload_on_change
 from meshtls.workload.background import in_background
@@ -56,6 +56,9 @@ class _Config(Protocol):
     def log_level(self) -> str: ...
 
     @property
+    def log_format(self) -> LogFormat: ...
+
+    @property
     def notices(self) -> tuple[str, ...]: ...
 
 
@@ -64,7 +67,8 @@ C = TypeVar("C", bound=_Config)
 
 def log_as_configured(config: _Config) -> None:
     """Log on standard error from the level of the configuration on."""
-    log_to_stderr(logging.getLevelNamesMapping()[config.log_level])
+    log_to_stderr(logging.getLevelNamesMapping()[config.log_level], config.log_format)
+    set_configured_level(config.log_level)
 
 
 @contextmanager
@@ -121,7 +125,7 @@ async def keep_reloading(
     async def reload() -> None:
         wanted = await asyncio.to_thread(load)
         changes = apply(wanted)
-        logging.root.setLevel(wanted.log_level)
+        set_configured_level(wanted.log_level)
         for notice in wanted.notices:
             log.warning("%s", notice)
         unchanged = "no key has changed; the files that the configuration names were read again"

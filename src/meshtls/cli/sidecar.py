@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import signal
 import sys
@@ -14,18 +13,23 @@ from pathlib import Path
 
 import click
 
-from meshtls.cli.options import config_option, log_to_stderr, output_option
+from meshtls.cli.options import config_option, output_option
 from meshtls.cli.output import Output, Record, tell
-from meshtls.cli.serving import GRACE, end_within, readiness_at, tell_health, tell_valid
+from meshtls.cli.serving import GRACE, end_within, log_as_configured, readiness_at, tell_health, tell_valid
 from meshtls.cli.sidecar_reload import ConfigFile, ConfigSource, SharedConfig, keep_reloading
 from meshtls.errors import ConfigError
 from meshtls.logs import logger
 from meshtls.observe.access_log import AccessLog, LineStream
+from meshtls.policy.jwt.svids import svid_domain
 from meshtls.reloading import hangup_signal
+from meshtls.request_auth.bundles import JwtBundles
 from meshtls.sidecar.config import load_config
 from meshtls.sidecar.loop import run as run_on_own_loop
+from meshtls.sidecar.metrics.service import SidecarMetrics
+from meshtls.sidecar.metrics.worker_snapshots import WorkerSnapshots
 from meshtls.sidecar.run import run_until_signal
 from meshtls.sidecar.service import Sidecar
+from meshtls.sidecar.services import check_services
 from meshtls.sidecar.settings import MOST_WORKERS, Mode, SidecarConfig
 from meshtls.sidecar.whole_lines import WholeLines
 from meshtls.sidecar.workers import Workers
@@ -48,8 +52,13 @@ def sidecar() -> None:
 @sidecar.command()
 @config_option
 @click.option("--workers", type=click.IntRange(1, MOST_WORKERS), help="Worker processes; default: the file's, or 1.")
+@click.option(
+    "--allow-insecure-keylog",
+    is_flag=True,
+    help="Allow insecure_keylog_file: write the secrets of all TLS connections to a file, for debugging.",
+)
 @output_option
-def run(config: Path, workers: int | None, out: Output) -> None:
+def run(config: Path, workers: int | None, allow_insecure_keylog: bool, out: Output) -> None:
     """Serve until SIGTERM or SIGINT, then drain. Access log on standard output, logs on standard error.
 
     On SIGHUP, and when the file changes, it is read again: listeners, allow lists and limits change without a restart.
@@ -58,16 +67,24 @@ def run(config: Path, workers: int | None, out: Output) -> None:
     With --output json, a line with an "event" on standard output reports that the sidecar serves.
     """
     file = ConfigFile(config, workers)
-    log_to_stderr(logging.getLevelNamesMapping()[file.running.log_level])
+    if file.running.insecure_keylog_file is not None and not allow_insecure_keylog:
+        raise ConfigError(
+            f"{config}: insecure_keylog_file: it lets whoever reads {file.running.insecure_keylog_file} decrypt every"
+            " connection; remove the key, or run with --allow-insecure-keylog while you debug"
+        )
+    log_as_configured(file.running)
     for notice in file.running.notices:
         log.warning("%s", notice)
     if file.running.workers == 1:
         run_on_own_loop(_run(file, sys.stdout, out))
         return
     with WholeLines(sys.stdout) as lines, SharedConfig(file) as shared:
+        places = WorkerSnapshots(file.running.workers) if file.running.metrics else None
 
-        def serve(parent: int) -> None:
-            run_on_own_loop(_run(shared, lines, out, parent))
+        def serve(parent: int, number: int) -> None:
+            if places is not None:
+                places.begin(number)
+            run_on_own_loop(_run(shared, lines, out, parent, places, number))
 
         status = Workers(file.running.workers, serve, shared.reread).run()
     sys.exit(status)
@@ -79,6 +96,7 @@ def run(config: Path, workers: int | None, out: Output) -> None:
 def validate(config: Path, out: Output) -> None:
     """Read the file, and print what it configures, or everything that is wrong with it."""
     loaded = load_config(config)
+    check_services(loaded)
     makes = f"sidecar {loaded.name} is {loaded.spiffe_id}"
     tell_valid(out, config, makes, config_does(loaded), loaded.notices, config_record(loaded))
 
@@ -94,10 +112,17 @@ def healthcheck(config: Path, out: Output) -> int:
     return tell_health(out, asyncio.run(readiness_at(loaded.health, "/ready")))
 
 
-async def _run(config: ConfigSource, lines: LineStream, out: Output, parent: int | None = None) -> None:
+async def _run(
+    config: ConfigSource,
+    lines: LineStream,
+    out: Output,
+    parent: int | None = None,
+    places: WorkerSnapshots | None = None,
+    worker: int = 0,
+) -> None:
     def tell_serving() -> None:
         if not out.as_json:
-            tell(f"serving: {running!r}", err=True)
+            tell(f"serving: {_serves(running)}", err=True)
             return
         try:
             # On the access log's stream, since several workers write whole lines to it.
@@ -109,11 +134,24 @@ async def _run(config: ConfigSource, lines: LineStream, out: Output, parent: int
     def on_stop(number: signal.Signals) -> None:
         end_within(running.config.limits.drain + GRACE, number)
 
+    log_lines = AccessLog(lines)
     with hangup_signal() as hangup:
         loaded = config.load()
+        metrics = SidecarMetrics(places) if loaded.metrics else None
+        if metrics is not None:
+            metrics.count_left_out(lambda: log_lines.left_out)
         async with (
             source_of(loaded) as source,
-            Sidecar(loaded, source, on_result=AccessLog(lines)) as running,
+            jwt_bundles_of(loaded) as jwt_bundles,
+            Sidecar(
+                loaded,
+                source,
+                on_result=log_lines,
+                on_request=log_lines.request,
+                jwt_bundles=jwt_bundles,
+                metrics=metrics,
+                worker=worker,
+            ) as running,
             in_background(keep_reloading(running, config, hangup), "reload"),
         ):
             await run_until_signal(running, parent, tell_serving, on_stop)
@@ -139,20 +177,42 @@ async def source_of(config: SidecarConfig) -> AsyncIterator[X509ContextSource]:
         yield source
 
 
+@asynccontextmanager
+async def jwt_bundles_of(config: SidecarConfig) -> AsyncIterator[JwtBundles]:
+    """The JWT bundles of the Workload API, asked for when a RequestAuthentication first needs them.
+
+    If one needs them now, they are there. Raises LocalIdentityError otherwise.
+    """
+    documents = config.policies.documents.request_authentications if config.policies is not None else ()
+    async with JwtBundles(config.workload_api) as bundles:
+        if any(svid_domain(rule) for one in documents for rule in one.rules):
+            await bundles.answered(None)
+            bundles()
+        yield bundles
+
+
 def config_does(config: SidecarConfig) -> Iterator[str]:
     """What a sidecar with this configuration does: a line for each listener and each other effect."""
     for listener in config.inbound:
-        allowed = ", ".join(map(str, listener.allow)) or "nobody"
-        allowed = "anybody, in plaintext" if listener.mode is Mode.DISABLE else allowed
+        allowed = ", ".join(map(str, listener.allow)) or ("nobody" if listener.allow_given else "")
+        if config.policies is not None:
+            allowed = "by policies" + (f", and {allowed}" if allowed else "")
+        if listener.mode is Mode.DISABLE and config.policies is None:
+            allowed = "anybody, in plaintext"
         yield f"inbound {listener.listen} ({listener.mode.value}) to the app at {listener.app}; allowed: {allowed}"
     for outbound in config.outbound:
-        yield f"outbound {outbound.listen} to {outbound.to}, which must be {outbound.peer}"
+        proof = "in plaintext, by a DestinationRule" if outbound.plaintext else f"which must be {outbound.peer}"
+        if outbound.origination is not None:
+            proof = f"a server that must be {' or '.join(outbound.origination.expected)}, by a DestinationRule"
+        yield f"outbound {outbound.listen} to {outbound.to}, {proof}"
     yield f"gets its SVID from {config.workload_api or f'the Workload API at {ENVIRONMENT_VARIABLE}'}"
     limits = config.limits
     each = f" in each of {config.workers} processes" if config.workers > 1 else ""
     yield f"serves up to {limits.connections} connections{each}, and drains for {limits.drain:g} s before it stops"
     if config.health:
         yield f"answers probes on {config.health}"
+    if config.metrics:
+        yield f"answers scrapes of metrics on {config.metrics}"
     yield f"logs at level {config.log_level}"
 
 
@@ -168,6 +228,7 @@ def config_record(config: SidecarConfig) -> Record:
                 "app": str(listener.app),
                 "mode": listener.mode.value,
                 "allow": list(map(str, listener.allow)),
+                "protocol": listener.protocol.value,
             }
             for listener in config.inbound
         ],
@@ -176,10 +237,25 @@ def config_record(config: SidecarConfig) -> Record:
             for outbound in config.outbound
         ],
         "health": str(config.health) if config.health else None,
+        "metrics": str(config.metrics) if config.metrics else None,
+        "policies": [str(path) for path in config.policy_paths],
         "workers": config.workers,
         "log_level": config.log_level,
         "notices": list(config.notices),
     }
+
+
+def _serves(sidecar: Sidecar) -> str:
+    """Who a running sidecar is, and the addresses that it listens on."""
+    inbound = ", ".join(str(listener.address) for listener in sidecar.inbound)
+    outbound = ", ".join(str(listener.address) for listener in sidecar.outbound)
+    listens = (
+        f"inbound on {inbound}" if inbound else "nothing inbound",
+        f"outbound on {outbound}" if outbound else "nothing outbound",
+        *([f"probes on {sidecar.health.address}"] if sidecar.health else ()),
+        *([f"metrics on {sidecar.scrapes.address}"] if sidecar.scrapes else ()),
+    )
+    return f"sidecar {sidecar.config.name} is {sidecar.config.spiffe_id}; {'; '.join(listens)}"
 
 
 def serving_record(sidecar: Sidecar) -> Record:
@@ -191,5 +267,6 @@ def serving_record(sidecar: Sidecar) -> Record:
         "inbound": [str(listener.address) for listener in sidecar.inbound],
         "outbound": [str(outbound.address) for outbound in sidecar.outbound],
         "health": str(sidecar.health.address) if sidecar.health else None,
+        "metrics": str(sidecar.scrapes.address) if sidecar.scrapes else None,
         "pid": os.getpid(),
     }

@@ -30,6 +30,7 @@ from meshtls.svid.x509 import X509Svid, spiffe_id_of
 __all__ = [
     "BUNDLE",
     "KEY",
+    "PROOF",
     "SVID",
     "Choice",
     "contents",
@@ -42,6 +43,8 @@ __all__ = [
 ]
 
 SVID, KEY, BUNDLE = "svid.pem", "key.pem", "bundle.pem"
+#: Beside them, where it was asked for (C2SP tlog-proof).
+PROOF = "svid.tlog-proof"
 _LIST = ".meshtls-files"
 _COMES_AND_GOES = re.compile(r"(?:svid|key)\.[A-Za-z0-9._~-]+\.pem|bundle\.[a-z0-9._-]+\.pem", re.ASCII)
 _LONGEST_NAME = 200
@@ -202,11 +205,11 @@ def publish_bundle(directory: Path, bundle: TrustBundle) -> tuple[Path, Path]:
     return pem, document
 
 
-def publish(path: Path, content: bytes) -> None:
-    """Replace a public file atomically, readable by all. Raises ConfigError."""
+def publish(path: Path, content: bytes, what: str = "the trust bundle") -> None:
+    """Replace a public file atomically, readable by all; ``what`` names it in the error. Raises ConfigError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with written({path: content}, lambda _path: 0o644) as temporary:
             temporary[path].replace(path)
     except OSError as error:
-        raise ConfigError(f"{path}: wanted to write the trust bundle there: {error.strerror or error}") from error
+        raise ConfigError(f"{path}: wanted to write {what} there: {error.strerror or error}") from error

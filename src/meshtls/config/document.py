@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
+from typing import TypeVar
 
 import yaml
 
@@ -27,6 +29,7 @@ __all__ = [
     "Node",
     "Nothing",
     "Place",
+    "Plain",
     "Problems",
     "Section",
     "Text",
@@ -35,7 +38,10 @@ __all__ = [
     "document_of",
     "read_text",
     "yaml_document",
+    "yaml_documents",
 ]
+
+T = TypeVar("T")
 
 #: Levels of nested lists and mappings. Our files have fewer than twelve; readers recurse once per level.
 DEEPEST = 64
@@ -43,11 +49,12 @@ DEEPEST = 64
 LARGEST = 1 << 20
 #: Values of a document with its aliases expanded: a few lines of nested aliases can expand to billions.
 MOST_VALUES = 200_000
+#: Values of a text with several documents: these, and two for each character, so that only aliases can exceed it.
+_VALUES_OF_ALIASES = 10_000
 _MOST_PROBLEMS = 100
 _LONGEST_MESSAGE = 2000
 _SHOWN = 60
-_MAP = "tag:yaml.org,2002:map"
-_NULL = "tag:yaml.org,2002:null"
+_BOOL, _FLOAT, _INT, _NULL = (f"tag:yaml.org,2002:{one}" for one in ("bool", "float", "int", "null"))
 #: The tags that YAML infers for a value without a tag. ``<<`` is an ordinary key here.
 _IMPLICIT = frozenset(
     f"tag:yaml.org,2002:{one}"
@@ -73,12 +80,21 @@ class Place:
         return f"{self.file}, line {self.line}: {self.path or 'the file'}"
 
 
+class Plain(Enum):
+    """The type that YAML gives a value without quotes. A quoted one is TEXT."""
+
+    TEXT = "text"
+    NUMBER = "number"
+    FLAG = "true or false"
+
+
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A single value, as written in the file."""
+    """A single value, as written in the file. ``plain`` is for readers that require quotes where Kubernetes does."""
 
     place: Place
     text: str
+    plain: Plain = Plain.TEXT
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,24 +128,34 @@ Node = Text | Nothing | Items | Section
 
 
 class Problems:
-    """The problems of a file, collected to be raised as one error."""
+    """The problems of one or more files, collected to be raised as one error. ``most`` are listed, the rest counted."""
 
-    def __init__(self) -> None:
-        self._found: dict[str, int] = {}
+    def __init__(self, most: int = _MOST_PROBLEMS) -> None:
+        self._found: dict[str, tuple[int, int]] = {}
+        self._files: dict[str, int] = {}
+        self._most = most
 
     def add(self, place: Place, message: str) -> None:
         """Add a problem. The same problem is kept once, since an aliased value is read several times."""
         short = message if len(message) <= _LONGEST_MESSAGE else f"{message[:_LONGEST_MESSAGE]}..."
-        self._found.setdefault(f"{place}: {short}", place.line)
+        self._found.setdefault(f"{place}: {short}", (self._number(place.file), place.line))
+
+    def add_unreadable(self, file: str, error: ConfigError) -> None:
+        """Add what prevents reading this file at all. Its text names the file."""
+        for one in error.problems:
+            self._found.setdefault(one, (self._number(file), 0))
+
+    def _number(self, file: str) -> int:
+        return self._files.setdefault(file, len(self._files))
 
     def __bool__(self) -> bool:
         return bool(self._found)
 
     def check(self) -> None:
-        """Raise ConfigError with all problems, ordered by line, if there are any."""
+        """Raise ConfigError with all problems, ordered by file and line, if there are any."""
         told = sorted(self._found, key=lambda one: self._found[one])
-        if len(told) > _MOST_PROBLEMS:
-            told[_MOST_PROBLEMS:] = [f"and {len(told) - _MOST_PROBLEMS} more problems"]
+        if len(told) > self._most:
+            told[self._most :] = [f"and {len(told) - self._most} more problems"]
         if told:
             raise ConfigError(*told)
 
@@ -146,15 +172,15 @@ class Document:
         self.notices.append(f"{place}: {message}")
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, largest: int = LARGEST) -> str:
     """A file's text, without a byte order mark. Raises ConfigError for a file that is not UTF-8, or too large."""
     try:
         with path.open("rb") as file:
-            content = file.read(LARGEST + 1)
+            content = file.read(largest + 1)
     except OSError as error:
         raise ConfigError(f"{path}: wanted a configuration file to read: {error.strerror or error}") from error
-    if len(content) > LARGEST:
-        raise ConfigError(f"{path}: wanted a configuration file of at most {LARGEST} bytes, got more")
+    if len(content) > largest:
+        raise ConfigError(f"{path}: wanted a configuration file of at most {largest} bytes, got more")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -167,18 +193,50 @@ def yaml_document(file: str, text: str) -> Document:
     return document_of(file, compose(file, text))
 
 
+def yaml_documents(file: str, text: str, problems: Problems, largest: int = LARGEST) -> list[Document]:
+    """Parse the YAML documents of a text, or one of JSON; empty ones are left out. They share ``problems``.
+
+    libyaml is used where it is installed: it is ten times as fast. Raises ConfigError for a text that can't be read,
+    is longer than ``largest`` characters, or has a document that is not a mapping.
+    """
+    text = _prepared(file, text, largest)
+    nodes = _parsed(file, text, 1, _compose_all)
+    conversion = _Conversion(file, 1, problems, _VALUES_OF_ALIASES + 2 * len(text))
+    found = []
+    for node in nodes:
+        root = conversion.node(node, Place(file, conversion.line(node), ""))
+        if isinstance(root, Section):
+            found.append(Document(root, problems))
+        elif not isinstance(root, Nothing):
+            raise ConfigError(f"{root.place}: wanted keys with values, got {described(root)}")
+    return found
+
+
 def compose(file: str, text: str, first_line: int = 1) -> yaml.Node:
     """The YAML nodes of a text that begins at this line of the file. Raises ConfigError."""
+    node = _parsed(
+        file, _prepared(file, text, LARGEST), first_line, lambda content: yaml.compose(content, Loader=_Loader)
+    )
+    if node is None:
+        raise ConfigError(f"{file}: wanted keys with values, got an empty file")
+    return node
+
+
+def _prepared(file: str, text: str, largest: int) -> str:
     text = text.removeprefix("\ufeff")
-    if len(text) > LARGEST:
-        raise ConfigError(f"{file}: wanted a configuration of at most {LARGEST} bytes, got more")
+    if len(text) > largest:
+        raise ConfigError(f"{file}: wanted a configuration of at most {largest} bytes, got more")
     if text.lstrip().startswith("{"):
         # Valid JSON is YAML, except that it allows tabs, and only between tokens.
         with contextlib.suppress(ValueError, RecursionError):
             json.loads(text)
             text = text.replace("\t", " ")
+    return text
+
+
+def _parsed(file: str, text: str, first_line: int, parse: Callable[[str], T]) -> T:
     try:
-        node: yaml.Node | None = yaml.compose(text, Loader=_Loader)
+        return parse(text)
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + first_line
         found = f"the character U+{ord(text[error.position]):04X} is not allowed"
@@ -190,14 +248,21 @@ def compose(file: str, text: str, first_line: int = 1) -> yaml.Node:
         if "'\\t'" in words:
             words = "a tab, where YAML allows only spaces"
         raise ConfigError(f"{where}: wanted a YAML document: {words}") from error
-    if node is None:
-        raise ConfigError(f"{file}: wanted keys with values, got an empty file")
-    return node
+
+
+def _compose_all(text: str) -> list[yaml.Node]:
+    # libyaml reports a forbidden character by its place among bytes, and Python can't encode all of them.
+    yaml.reader.Reader(text)
+    with contextlib.suppress(yaml.YAMLError):
+        return list(yaml.compose_all(text, Loader=_FastLoader))
+    # The messages of PyYAML's own parser are better. libyaml's counts if only that one fails.
+    list(yaml.compose_all(text, Loader=_Loader))
+    return list(yaml.compose_all(text, Loader=_FastLoader))
 
 
 def document_of(file: str, node: yaml.Node, first_line: int = 1) -> Document:
     """The document of YAML nodes, also another parser's. Raises ConfigError if it is too large or not a mapping."""
-    conversion = _Conversion(file, first_line)
+    conversion = _Conversion(file, first_line, Problems(), MOST_VALUES)
     root = conversion.node(node, Place(file, conversion.line(node), ""))
     if not isinstance(root, Section):
         raise ConfigError(f"{root.place}: wanted keys with values, got {described(root)}")
@@ -218,10 +283,11 @@ def described(node: Node) -> str:
 
 
 class _Conversion:
-    def __init__(self, file: str, first_line: int) -> None:
-        self.problems = Problems()
+    def __init__(self, file: str, first_line: int, problems: Problems, most: int) -> None:
+        self.problems = problems
         self._file = file
         self._first_line = first_line
+        self._most = most
         self._values = 0
 
     def line(self, node: yaml.Node) -> int:
@@ -229,9 +295,9 @@ class _Conversion:
 
     def node(self, node: yaml.Node, place: Place, depth: int = 0) -> Node:
         self._values += 1
-        if self._values > MOST_VALUES or depth > DEEPEST:
+        if self._values > self._most or depth > DEEPEST:
             # This also ends the expansion of an alias that contains itself.
-            limit = f"{MOST_VALUES} values" if depth <= DEEPEST else f"{DEEPEST} levels"
+            limit = f"{self._most} values" if depth <= DEEPEST else f"{DEEPEST} levels"
             raise ConfigError(f"{place}: wanted at most {limit} with aliases expanded, got more")
         if node.tag not in _IMPLICIT:
             self.problems.add(place, f"wanted a value without a tag, got {shown(node.tag)}")
@@ -245,7 +311,7 @@ class _Conversion:
                     for index, item in enumerate(node.value)
                 ),
             )
-        return Nothing(place) if node.tag == _NULL else Text(place, node.value)
+        return Nothing(place) if node.tag == _NULL else Text(place, node.value, _plain(node))
 
     def _pairs(self, node: yaml.MappingNode, place: Place, depth: int) -> Iterator[tuple[str, Node]]:
         seen = set()
@@ -262,7 +328,14 @@ class _Conversion:
             yield name.value, self.node(value, here, depth + 1)
 
 
-class _Loader(yaml.SafeLoader):
+def _plain(node: yaml.Node) -> Plain:
+    if node.tag == _BOOL:
+        return Plain.FLAG
+    # Only YAML 1.1 reads 12:30 as a number, of base 60; Kubernetes does not.
+    return Plain.NUMBER if node.tag in (_INT, _FLOAT) and ":" not in node.value else Plain.TEXT
+
+
+class _Shallow(yaml.composer.Composer):
     """Refuses a document that is nested deeper than ``DEEPEST``, before the parser recurses that deep."""
 
     depth = 0
@@ -276,3 +349,19 @@ class _Loader(yaml.SafeLoader):
             return super().compose_node(parent, index)
         finally:
             self.depth -= 1
+
+
+class _Loader(_Shallow, yaml.SafeLoader):
+    pass
+
+
+if yaml.__with_libyaml__:
+
+    class _FastLoader(_Shallow, yaml.CSafeLoader):
+        """libyaml's events, composed in Python: libyaml's composer recurses in C, without a limit."""
+
+        def __init__(self, stream: str) -> None:
+            yaml.CSafeLoader.__init__(self, stream)
+            yaml.composer.Composer.__init__(self)
+else:
+    _FastLoader = _Loader  # type: ignore[assignment,misc]

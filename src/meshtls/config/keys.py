@@ -7,7 +7,8 @@ The annotation of a field describes its key completely::
 
 The reader and its messages (``reading``), ``meshtls config schema`` and docs/reference (``schema``) derive from it. A
 field whose type is a struct is a section; a tuple of structs is a list of sections; a tuple with a ``value`` is a list
-of single values. A constraint between keys is a rule: a function in the struct's ``RULES`` (see ``reading``). Pure.
+of single values; a tuple of pairs is a section of free keys, each with a single value. A constraint between keys is a
+rule: a function in the struct's ``RULES`` (see ``reading``). Pure.
 """
 
 from __future__ import annotations
@@ -98,6 +99,7 @@ class Key:
     - ``default``: describes a default that is computed.
     - ``required``: the condition under which a key with a default is required.
     - ``live``: a reload applies a new value; otherwise a new value needs a restart.
+    - ``secret``: its value is never shown by a running process.
     """
 
     meaning: str
@@ -107,6 +109,7 @@ class Key:
     default: str = ""
     required: str = ""
     live: bool = False
+    secret: bool = False
 
 
 class Shape(Enum):
@@ -114,6 +117,7 @@ class Shape(Enum):
 
     VALUE = "value"
     VALUES = "list of values"
+    PAIRS = "free keys with values"
     SECTION = "section"
     SECTIONS = "list of sections"
 
@@ -165,6 +169,8 @@ def keys_of(kind: type[Any]) -> tuple[KeyField, ...]:
         section = None if key.value else get_args(hint)[0] if listed else hint
         value_shape, section_shape = (Shape.VALUES, Shape.SECTIONS) if listed else (Shape.VALUE, Shape.SECTION)
         shape = value_shape if key.value else section_shape
+        if listed and get_origin(get_args(hint)[0]) is tuple:
+            shape = Shape.PAIRS
         has_default = one.default not in (msgspec.NODEFAULT, dataclasses.MISSING)
         has_factory = one.default_factory not in (msgspec.NODEFAULT, dataclasses.MISSING)
         make_default = one.default_factory if has_factory else partial(getattr, one, "default")

@@ -121,6 +121,9 @@ def _given(document: Document, section: Section, one: KeyField) -> Node | None:
 
 
 def _read_key(document: Document, node: Node, one: KeyField, found: Found[Any], base: object | None) -> None:
+    if one.shape is Shape.PAIRS:
+        _read_pairs(document, node, one, found)
+        return
     listed = one.shape in (Shape.VALUES, Shape.SECTIONS)
     if listed and not isinstance(node, Items):
         document.problems.add(node.place, f"wanted a list, got {described(node)}")
@@ -135,6 +138,17 @@ def _read_key(document: Document, node: Node, one: KeyField, found: Found[Any], 
         values = [section.value for section in inner if section.complete]
     if len(values) == len(nodes):
         found.values[one.field] = tuple(values) if listed else values[0]
+
+
+def _read_pairs(document: Document, node: Node, one: KeyField, found: Found[Any]) -> None:
+    if isinstance(node, Nothing):
+        node = Section(node.place)
+    if not isinstance(node, Section):
+        document.problems.add(node.place, f"wanted keys with values, got {described(node)}")
+        return
+    pairs = [(name, value) for name, at in node.keys.items() for value in _read_value(document, at, one.key.value)]
+    if len(pairs) == len(node.keys):
+        found.values[one.field] = tuple(pairs)
 
 
 def _read_value(document: Document, node: Node, value: Value[Any] | None) -> Iterator[Any]:

@@ -115,6 +115,8 @@ def _property(one: KeyField, base: object | None) -> dict[str, Any]:
         if one.section
         else dict(one.key.value.json if one.key.value else {})
     )
+    if one.shape is Shape.PAIRS:
+        return {"description": one.key.meaning, "type": ["object", "null"], "additionalProperties": single}
     listed = one.shape in (Shape.VALUES, Shape.SECTIONS)
     schema = {"type": "array", "items": single} if listed else single
     described = {"description": one.key.meaning}
@@ -135,6 +137,8 @@ def _type(one: KeyField) -> str:
             return "list of sections"
         case Shape.VALUES:
             return f"list: {one.key.value.name if one.key.value else ''}"
+        case Shape.PAIRS:
+            return f"free keys, each with: {one.key.value.name if one.key.value else ''}"
         case Shape.VALUE:
             return one.key.value.name if one.key.value else ""
 
@@ -143,6 +147,8 @@ def _default(one: KeyField, base: object | None) -> str:
     if one.required or one.key.default or one.section:
         return one.key.default
     default = one.default(base)
+    if one.shape is Shape.PAIRS:
+        return "none"
     if one.shape is Shape.VALUES:
         return ", ".join(map(one.key.value.show, default)) if one.key.value and default else "none"
     return one.key.value.show(default) if one.key.value else ""

@@ -99,6 +99,12 @@ class SvidRenewal:
         self._outage.ended(f"SVID {svid.spiffe_id}: renewal works again")
         self._loop.wake()
 
+    def hasten(self) -> None:
+        """Replace the present SVID within seconds: its authority is tainted."""
+        if self.schedule is not None:
+            self.schedule = self.schedule.hastened(self._clock.now(), self._jitter())
+            self._loop.wake()
+
     def lost(self) -> None:
         """There is no SVID any more, and so nothing to renew."""
         self._svid = self.schedule = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from meshtls.svid.lifetime import LONGEST_BACKOFF, next_rotation, retry_at
+from meshtls.svid.lifetime import LONGEST_BACKOFF, next_rotation, replacement_at, retry_at
 from meshtls.svid.x509 import X509Svid
 
 __all__ = ["Schedule"]
@@ -38,6 +38,10 @@ class Schedule:
         """For an SVID received at this time."""
         due = next_rotation(received, svid.not_after, jitter)
         return cls(due, received, svid.not_before, svid.not_after)
+
+    def hastened(self, now: datetime, jitter: float) -> Schedule:
+        """The present SVID is to be replaced within seconds, unless an attempt is due sooner."""
+        return replace(self, due=min(self.due, replacement_at(now, jitter)))
 
     def failed(self, now: datetime, error: str, jitter: float, *, ignore_expiry: bool = False) -> Schedule:
         """One more attempt has failed.

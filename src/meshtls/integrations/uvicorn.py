@@ -18,12 +18,12 @@ import uvicorn
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from meshtls.errors import ConfigError, RequestError
-from meshtls.integrations.asgi import PEER
+from meshtls.integrations.asgi import CONNECTION, PEER, Connection
 from meshtls.integrations.peers import verified_peer
 from meshtls.logs import logger
 from meshtls.tls.rotating import RotatingContext
 
-__all__ = ["PeerProtocol", "peer_config", "peer_protocol"]
+__all__ = ["PeerProtocol", "SidecarProtocol", "peer_config", "peer_protocol"]
 
 log = logger("meshtls.tls")
 
@@ -61,12 +61,36 @@ class _KnowsPeer(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         tcp = cast("asyncio.Transport", transport)  # a TCP server's transport; uvloop's is no subclass of asyncio's
         try:
-            self.app_state = {**self.app_state, PEER: verified_peer(tcp)}
+            self.app_state = {**self.app_state, PEER: verified_peer(tcp), CONNECTION: _connection(tcp)}
         except RequestError as error:
             log.warning("refused: %s", error)
             tcp.abort()
         super().connection_made(transport)
 
+
+class _KnowsAddresses(asyncio.Protocol):
+    app_state: dict[str, Any]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.app_state = {**self.app_state, CONNECTION: _connection(cast("asyncio.Transport", transport))}
+        super().connection_made(transport)
+
+
+def _connection(tcp: asyncio.Transport) -> Connection:
+    client, server = tcp.get_extra_info("peername"), tcp.get_extra_info("sockname")
+    tls = tcp.get_extra_info("ssl_object")
+    return Connection(
+        source_ip=client[0] if isinstance(client, tuple) else None,
+        destination_ip=server[0] if isinstance(server, tuple) else None,
+        port=server[1] if isinstance(server, tuple) else None,
+        local_id=getattr(tls, "local_id", None),
+        sni=getattr(tls, "sni", None),
+    )
+
+
+#: For an app that a sidecar calls in plaintext: ``uvicorn.run(http="meshtls.integrations.uvicorn:SidecarProtocol")``.
+#: It tells ``PolicyMiddleware`` the addresses of the connection, whatever X-Forwarded-For says.
+SidecarProtocol = cast(type[asyncio.Protocol], type("SidecarProtocol", (_KnowsAddresses, AutoHTTPProtocol), {}))
 
 #: For ``uvicorn.run(http="meshtls.integrations.uvicorn:PeerProtocol")``. A connection without TLS, or over a context
 #: that is not one of meshtls, is aborted.

@@ -38,6 +38,8 @@ _KINDS: dict[str, type[Message]] = {
     "rotate": Rotate,
     "policy": Policy,
 }
+#: Fields of Istio's documents, which in the message itself would have no effect.
+_OF_DOCUMENTS = ("action", "metadata", "mode", "mtls", "portLevelMtls", "rules", "selector", "spec")
 
 
 class Oversized(Enum):
@@ -109,7 +111,10 @@ class Request:
 
 
 def decode(line: bytes | Oversized) -> Request:
-    """Read one line, bare or in a ``{src, dest, body}`` envelope. Unknown fields are ignored and listed."""
+    """Read one line, bare or in a ``{src, dest, body}`` envelope. Unknown fields are ignored and listed.
+
+    Only with Istio's documents, and in place of them, an unknown field is an error.
+    """
     if isinstance(line, Oversized):
         return Request(_malformed(None, f"line: wanted at most {MAX_LINE} bytes, got more; it was skipped"))
     try:
@@ -145,9 +150,18 @@ def _content(body: dict[str, Any], path: str) -> Message | Reply:
         text = f"message: wanted a type of {', '.join(_KINDS)}, got {shown(name)} - at `{path}.type`"
         return error_reply(_msg_id(body), ErrorCode.UNSUPPORTED, text)
     try:
-        return msgspec.convert(body, kind)
+        message = msgspec.convert(body, kind)
     except msgspec.ValidationError as error:
         return _malformed(body, f"{name}: {_place(str(error), path)}")
+    if isinstance(message, Policy):
+        for field in (one.partition(".")[2] for one in _unknown(body)):
+            # Ignored, it would leave open what it was to close.
+            if message.documents is not msgspec.UNSET or field in _OF_DOCUMENTS:
+                return _malformed(
+                    body,
+                    f"{name}: unknown field {shown(field)}; what a policy says stands in `documents` - at `{path}`",
+                )
+    return message
 
 
 def _unknown(body: object) -> tuple[str, ...]:

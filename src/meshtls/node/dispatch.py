@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
+import msgspec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshtls.errors import InvalidSpiffeIdError, RequestError
+from meshtls.node.call import request_bytes
+from meshtls.node.documents import policies_in
 from meshtls.node.identity import verify_identity
 from meshtls.node.mesh import Attempt, Mesh
 from meshtls.node.messages import (
@@ -35,7 +39,10 @@ def answer(message: Message, mesh: Mesh) -> Reply | Attempt:
                 place = message.namespace, message.trust_domain
                 client = mesh.id_of(message.client, *place)
                 server = mesh.id_of(DEFAULT_SERVER if message.server is None else message.server, *place)
-                return mesh.attempt(client, server, message.cert, message.server_cert)
+                attempt = mesh.attempt(client, server, message.cert, message.server_cert)
+                if message.request is not None:
+                    request_bytes(message.request, server.segments[-1])
+                return replace(attempt, request=message.request, plaintext=message.plaintext)
             case IssueCertificate():
                 return _issue(message, mesh)
             case VerifyIdentity():
@@ -107,14 +114,21 @@ def _policy(message: Policy, mesh: Mesh) -> Reply:
     server = mesh.id_of(message.server, message.namespace, message.trust_domain)
     allow = [
         workload_id(one) if "://" in one else mesh.id_of(one, message.namespace, message.trust_domain)
-        for one in message.allow
+        for one in (message.allow if message.allow is not msgspec.UNSET else ())
     ]
-    mesh.set_policy(server, allow)
+    reply: Reply = {"type": "policy_set", "in_reply_to": message.msg_id, "server": message.server}
+    if message.documents is msgspec.UNSET:
+        mesh.set_policy(server, allow)
+        return {**reply, "allow": [str(one) for one in allow], "spiffe_id": str(server)}
+    policies = policies_in(message.documents, server, tuple(message.labels.items()))
+    mesh.set_policy(server, None if message.allow is msgspec.UNSET else allow, policies)
+    found = policies.documents
+    metas = [("AuthorizationPolicy", one.meta) for one in found.authorization_policies]
+    metas += [("PeerAuthentication", one.meta) for one in found.peer_authentications]
     return {
-        "type": "policy_set",
-        "in_reply_to": message.msg_id,
-        "server": message.server,
+        **reply,
         "allow": [str(one) for one in allow],
+        "documents": [f"{kind} {meta.namespace}/{meta.name}" for kind, meta in metas],
         "spiffe_id": str(server),
     }
 

@@ -19,11 +19,12 @@ from meshtls.address import Address
 from meshtls.clock import Clock
 from meshtls.errors import ConfigError
 from meshtls.logs import logger
+from meshtls.node.call import answer_http, request_bytes, status_of
 from meshtls.node.mesh import Attempt
 from meshtls.node.verdict import Verdict
-from meshtls.observe.events import ConnectionResult, Outcome
+from meshtls.observe.events import ConnectionResult, Outcome, RequestResult
 from meshtls.sidecar.service import Sidecar
-from meshtls.sidecar.settings import InboundConfig, Limits, OutboundConfig, SidecarConfig
+from meshtls.sidecar.settings import InboundConfig, Limits, Mode, OutboundConfig, Protocol, SidecarConfig
 from meshtls.svid.context import ConstantSource
 
 __all__ = ["Handshakes", "echo", "pairs_for"]
@@ -41,7 +42,6 @@ _OTHER_DESCRIPTORS = 24
 #: Two listening sockets, both ends of three connections, the memory file for loading a key, and one spare.
 _DESCRIPTORS_PER_PAIR = 10
 
-_Results = asyncio.Queue[ConnectionResult]
 _Verdict = asyncio.Future[Verdict]
 _App = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -68,14 +68,20 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 async def _is_echoed(listener: Address) -> bool:
     """Send a random byte through this listener, and return whether exactly that byte comes back. Raises OSError."""
-    reader, writer = await asyncio.open_connection(listener.host, listener.port)
     sent = secrets.token_bytes(1)
+    return await _exchange(listener, sent, ends=True) == sent
+
+
+async def _exchange(listener: Address, sent: bytes, *, ends: bool) -> bytes:
+    """Send this, and our end of input if ``ends``, and return all that comes back. Raises OSError."""
+    reader, writer = await asyncio.open_connection(listener.host, listener.port)
     try:
         writer.write(sent)
-        writer.write_eof()
-        return await reader.read() == sent
+        if ends:
+            writer.write_eof()
+        return await reader.read()
     except ConnectionError:
-        return False
+        return b""
     finally:
         writer.transport.abort()
 
@@ -98,6 +104,7 @@ class Handshakes:
 
     async def __aenter__(self) -> Self:
         self._echo = await asyncio.start_server(self._app, _LOOPBACK, 0, backlog=1024)
+        self._http = await asyncio.start_server(answer_http, _LOOPBACK, 0, backlog=1024)
         await self._tasks.__aenter__()
         return self
 
@@ -107,8 +114,9 @@ class Handshakes:
         try:
             await self._tasks.__aexit__(kind, error, trace)
         finally:
-            self._echo.close()
-            await self._echo.wait_closed()
+            for app in (self._echo, self._http):
+                app.close()
+                await app.wait_closed()
 
     def submit(self, attempt: Attempt) -> _Verdict:
         """Run the attempt as soon as there is a slot. An unexpected error is raised from the returned future."""
@@ -145,39 +153,93 @@ class Handshakes:
                 self._close(attempt, queue)
 
     async def _run_with_sidecars(self, attempt: Attempt, queue: deque[_Verdict]) -> None:
-        from_server, from_client = _Results(), _Results()
-        app = Address(*self._echo.sockets[0].getsockname()[:2])
-        inbound = InboundConfig(listen=_FREE, app=app, allow=attempt.allow)
-        config = SidecarConfig(
-            name="server", spiffe_id=attempt.server.svid.spiffe_id, inbound=(inbound,), limits=_LIMITS
-        )
+        reports = _Reports()
         source = ConstantSource(attempt.server.context)
-        async with Sidecar(config, source, on_result=from_server.put_nowait, clock=self._clock) as server:
-            outbound = OutboundConfig(listen=_FREE, to=server.inbound[0].address, peer=attempt.target)
+        async with Sidecar(
+            self._server_config(attempt),
+            source,
+            on_result=reports.server.put_nowait,
+            on_request=reports.requests.put_nowait,
+            clock=self._clock,
+        ) as server:
+            listener = server.inbound[0].address
+            if attempt.plaintext:
+                await self._run_queue(attempt, queue, listener, reports)
+                return
+            outbound = OutboundConfig(listen=_FREE, to=listener, peer=attempt.target)
             config = SidecarConfig(
                 name="client", spiffe_id=attempt.client.svid.spiffe_id, outbound=(outbound,), limits=_LIMITS
             )
             source = ConstantSource(attempt.client.context)
-            async with Sidecar(config, source, on_result=from_client.put_nowait, clock=self._clock) as client:
-                while queue:
-                    queue[0].set_result(await self._attempt(client.outbound[0].address, from_client, from_server))
-                    queue.popleft()
-                self._close(attempt, queue)
+            async with Sidecar(config, source, on_result=reports.client.put_nowait, clock=self._clock) as client:
+                await self._run_queue(attempt, queue, client.outbound[0].address, reports)
 
-    async def _attempt(self, listener: Address, from_client: _Results, from_server: _Results) -> Verdict:
+    def _server_config(self, attempt: Attempt) -> SidecarConfig:
+        app = self._echo if attempt.request is None else self._http
+        address = Address(*app.sockets[0].getsockname()[:2])
+        inbound = InboundConfig(
+            listen=_FREE,
+            app=address,
+            allow=attempt.allow or (),
+            allow_given=attempt.allow is not None,
+            mode=_mode(attempt, address.port),
+            protocol=Protocol.TCP if attempt.request is None else Protocol.HTTP,
+        )
+        return SidecarConfig(
+            name="server",
+            spiffe_id=attempt.server.svid.spiffe_id,
+            inbound=(inbound,),
+            limits=_LIMITS,
+            policies=attempt.policies,
+        )
+
+    async def _run_queue(self, attempt: Attempt, queue: deque[_Verdict], listener: Address, reports: _Reports) -> None:
+        while queue:
+            queue[0].set_result(await self._attempt(attempt, listener, reports))
+            queue.popleft()
+        self._close(attempt, queue)
+
+    async def _attempt(self, attempt: Attempt, listener: Address, reports: _Reports) -> Verdict:
         try:
             async with asyncio.timeout(self._patience):
-                echoed = await _is_echoed(listener)
-                client = await from_client.get()
-                server = None if client.outcome in _NOT_SENT else await from_server.get()
+                if attempt.request is None:
+                    echoed, status = await _is_echoed(listener), None
+                else:
+                    sent = request_bytes(attempt.request, attempt.target.segments[-1])
+                    # The client waits for the answer: a half-close before it would be the end of the connection.
+                    echoed, status = True, status_of(await _exchange(listener, sent, ends=False))
+                client = None if attempt.plaintext else await reports.client.get()
+                is_sent = client is None or client.outcome not in _NOT_SENT
+                server = await reports.server.get() if is_sent else None
         except TimeoutError as error:
             raise _NoVerdictError(f"the sidecars gave no verdict within {self._patience:g} s") from error
-        return Verdict.of(echoed, client, server)
+        if attempt.request is None:
+            return Verdict.of(echoed, client, server)
+        request = None if reports.requests.empty() else reports.requests.get_nowait()
+        return Verdict.of_request(status, client, server, request)
 
     def _close(self, attempt: Attempt, queue: deque[_Verdict]) -> None:
         """Accept no more attempts for this pair of sidecars: later ones get a pair of their own."""
         if self._pending.get(attempt.key) is queue:
             del self._pending[attempt.key]
+
+
+class _Reports:
+    """What the two sidecars of a pair report."""
+
+    def __init__(self) -> None:
+        self.client: asyncio.Queue[ConnectionResult] = asyncio.Queue()
+        self.server: asyncio.Queue[ConnectionResult] = asyncio.Queue()
+        self.requests: asyncio.Queue[RequestResult] = asyncio.Queue()
+
+
+def _mode(attempt: Attempt, port: int) -> Mode:
+    """What the server takes, by its PeerAuthentications; without policies mutual TLS alone."""
+    given = attempt.policies
+    if given is None:
+        return Mode.STRICT
+    mode, _ = given.modes().of(port)
+    return Mode(mode.value)
 
 
 class _NoVerdictError(Exception):

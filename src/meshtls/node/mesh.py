@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -19,7 +20,9 @@ from meshtls.ca.authority import Authority
 from meshtls.clock import Clock
 from meshtls.node.identity import id_of
 from meshtls.node.impostor import foreign_copy, foreign_svid
+from meshtls.node.messages import HttpCall
 from meshtls.parse_errors import PARSE_ERRORS
+from meshtls.sidecar.policies import PolicySet
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.svid.context import X509Context
 from meshtls.svid.x509 import X509Svid
@@ -51,20 +54,25 @@ class Attempt:
     """A handshake to make, as decided when its message was read.
 
     ``claimed`` is the ID of the client in the message, ``target`` that of the server. ``client`` and ``server`` are
-    what they present. ``allow`` are the clients that the server accepts.
+    what they present. ``allow`` are the clients that the server accepts, None if its ``policies`` alone decide.
+    ``request`` is sent through the sidecars; ``plaintext``: the client has no sidecar.
     """
 
     claimed: SpiffeId
     target: SpiffeId
     client: Presented
     server: Presented
-    allow: tuple[SpiffeId, ...]
+    allow: tuple[SpiffeId, ...] | None
+    policies: PolicySet | None = None
+    request: HttpCall | None = None
+    plaintext: bool = False
 
     @property
     def key(self) -> tuple[object, ...]:
         """Attempts with equal keys are the same to both sidecars."""
         leaves = (presented.svid.leaf.fingerprint(hashes.SHA256()) for presented in (self.client, self.server))
-        return (self.claimed, self.target, *leaves, self.allow)
+        request = None if self.request is None else msgspec.json.encode(self.request)
+        return (self.claimed, self.target, *leaves, self.allow, self.policies, request, self.plaintext)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +90,7 @@ class Mesh:
         self._authorities: dict[TrustDomain, Authority] = {}
         self._current: dict[SpiffeId, _Current] = {}
         self._held: dict[bytes, X509Svid] = {}
-        self._policies: dict[SpiffeId, tuple[SpiffeId, ...]] = {}
+        self._policies: dict[SpiffeId, tuple[tuple[SpiffeId, ...] | None, PolicySet | None]] = {}
 
     def id_of(self, service: str, namespace: str | None, trust_domain: str | None) -> SpiffeId:
         """The ID of a service, in the node's own trust domain unless another is given."""
@@ -119,9 +127,9 @@ class Mesh:
         """Issue a chain for the key of this CSR, which the requester holds. The service's current SVID is unchanged."""
         return self._authority(spiffe_id.trust_domain).issue(spiffe_id, csr.encode(), ttl=_lifetime(ttl))
 
-    def set_policy(self, server: SpiffeId, allow: Sequence[SpiffeId]) -> None:
-        """Allow only these to connect to this server."""
-        self._policies[server] = tuple(dict.fromkeys(allow))
+    def set_policy(self, server: SpiffeId, allow: Sequence[SpiffeId] | None, policies: PolicySet | None = None) -> None:
+        """Allow only these to connect to this server, or those that the policies allow. One of both is given."""
+        self._policies[server] = None if allow is None else tuple(dict.fromkeys(allow)), policies
 
     def attempt(self, claimed: SpiffeId, server: SpiffeId, cert: str | None, server_cert: str | None = None) -> Attempt:
         """Decide what the handshake of ``claimed`` with ``server`` will present and allow."""
@@ -130,13 +138,14 @@ class Mesh:
             shown_by_server = Presented(trusted)
         else:
             shown_by_server = self._presented("server_cert", server_cert, server, trusted.bundles)
-        policy = self._policies.get(server, (claimed,))
+        allow, policies = self._policies.get(server, ((claimed,), None))
         if cert is None:
-            return Attempt(claimed, server, Presented(self.identity(claimed)), shown_by_server, policy)
+            return Attempt(claimed, server, Presented(self.identity(claimed)), shown_by_server, allow, policies)
         shown_by_client = self._presented("cert", cert, claimed, trusted.bundles)
         # A client that presents another's certificate is not the one it claims to be: allow only the claimed one.
-        allow = policy if shown_by_client.svid.spiffe_id == claimed else (claimed,)
-        return Attempt(claimed, server, shown_by_client, shown_by_server, allow)
+        if shown_by_client.svid.spiffe_id != claimed:
+            allow, policies = (claimed,), None
+        return Attempt(claimed, server, shown_by_client, shown_by_server, allow, policies)
 
     def _authority(self, trust_domain: TrustDomain) -> Authority:
         if trust_domain not in self._authorities:

@@ -14,6 +14,7 @@ __all__ = [
     "LONGEST_TEXT",
     "ErrorCode",
     "Handshake",
+    "HttpCall",
     "IssueCertificate",
     "Message",
     "Policy",
@@ -52,16 +53,29 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     msg_id: int
 
 
+class HttpCall(msgspec.Struct, frozen=True, kw_only=True):
+    """An HTTP request without a body. Without ``host`` it is that of the server's name."""
+
+    method: str = "GET"
+    path: str = "/"
+    host: str | None = None
+    headers: dict[str, str] = {}
+
+
 class Handshake(Message, frozen=True, kw_only=True, tag="handshake"):
     """Connect ``client`` to ``server``.
 
-    ``cert`` and ``server_cert`` (PEM) are what the client and the server present instead of their own SVIDs.
+    ``cert`` and ``server_cert`` (PEM) are what the client and the server present instead of their own SVIDs. With
+    ``request``, an HTTP request is sent through both sidecars, and the server's judges it. ``plaintext``: the client
+    speaks no TLS, and proves no identity.
     """
 
     client: str
     server: str | None = None
     cert: str | None = None
     server_cert: str | None = None
+    request: HttpCall | None = None
+    plaintext: bool = False
     namespace: str | None = None
     trust_domain: str | None = None
 
@@ -97,12 +111,23 @@ class Rotate(Message, frozen=True, kw_only=True, tag="rotate"):
 
 
 class Policy(Message, frozen=True, kw_only=True, tag="policy"):
-    """Allow only ``allow``, SPIFFE IDs or service names, to connect to ``server``."""
+    """Allow only ``allow``, SPIFFE IDs or service names, to connect to ``server``.
+
+    ``documents`` are Istio's AuthorizationPolicy and PeerAuthentication: YAML, a document as an object, or several in a
+    list. They decide, and ``allow`` beside them is one more ALLOW policy. Selectors match ``labels``, the server's. All
+    that an earlier message set for the server is replaced.
+    """
 
     server: str
-    allow: list[str]
+    allow: list[str] | msgspec.UnsetType = msgspec.UNSET
+    documents: str | dict[str, Any] | list[dict[str, Any]] | msgspec.UnsetType = msgspec.UNSET
+    labels: dict[str, str] = {}
     namespace: str | None = None
     trust_domain: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.allow is msgspec.UNSET and self.documents is msgspec.UNSET:
+            raise ValueError("Object missing required field `allow` or `documents`")
 
 
 def error_reply(in_reply_to: int | None, code: ErrorCode, text: str) -> Reply:

@@ -1,15 +1,19 @@
-"""The access log: one JSON line for each connection, all of it from its ConnectionResult.
+"""The access log: one JSON line for each connection, all of it from its ConnectionResult, and one for each HTTP request
+that a policy judged, from its RequestResult. A request's line has ``method``, and a connection's has none.
 
 The detail may quote the peer; like the rest of the line it has printable characters only.
 
 On a denial the peer's ID is the one in its certificate: it was refused before it proved possession of the key.
 
-Anyone can cause lines of inbound connections that were not let in, so these have a rate: a flood fills no disk. What is
-left out is counted in the program's own log.
+Anyone can cause lines of inbound connections and requests that were not let in, so these have a rate: a flood fills no
+disk. What is left out is counted in the program's own log (``CountedLog``). The same rate holds for the reasons of what
+dry-run policies deny, in lines of what was let in: above it, such a line has the verdict alone. Nothing is put into
+words that is not written.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -17,20 +21,30 @@ from typing import Protocol
 
 import msgspec
 
-from meshtls.budget import Budget
+from meshtls.counted_log import LineRate
 from meshtls.logs import logger
-from meshtls.observe.events import ConnectionResult, Direction, Outcome, Verdict
-from meshtls.printable import printable, printable_json
-from meshtls.spiffeid import SpiffeId
+from meshtls.observe.events import (
+    PLAINTEXT_DENIED,
+    UNRULED,
+    ConnectionResult,
+    Direction,
+    Outcome,
+    RequestContext,
+    RequestResult,
+    Security,
+    Verdict,
+)
+from meshtls.observe.request_line import RequestLines, set_fields
+from meshtls.printable import printable_json
 
 __all__ = ["REFUSALS_PER_SECOND", "AccessLine", "AccessLog", "LineStream", "access_line"]
-
 
 log = logger("meshtls.sidecar")
 
 #: Lines of inbound connections that were not let in, per second; ten times as many at once.
 REFUSALS_PER_SECOND = 100.0
-_SECONDS = 10.0
+#: Lines of requests that are written together, at most, and for how long the first of them waits.
+_MOST_PENDING, _PENDING_SECONDS = 256, 0.05
 
 
 class AccessLine(msgspec.Struct, frozen=True):
@@ -61,6 +75,16 @@ class AccessLine(msgspec.Struct, frozen=True):
     traceparent: str | None
     baggage: str | None
     forwarded: str | None
+    detect_ms: float | msgspec.UnsetType = msgspec.UNSET
+    port: int | msgspec.UnsetType = msgspec.UNSET
+    security: str | msgspec.UnsetType = msgspec.UNSET
+    policy: str | msgspec.UnsetType = msgspec.UNSET
+    rule: str | msgspec.UnsetType = msgspec.UNSET
+    clause: str | msgspec.UnsetType = msgspec.UNSET
+    shadow: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    connection_id: str | msgspec.UnsetType = msgspec.UNSET
+    alert_sent: str | msgspec.UnsetType = msgspec.UNSET
+    alert_received: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class LineStream(Protocol):
@@ -74,7 +98,8 @@ class LineStream(Protocol):
 
 
 class AccessLog:
-    """Called with each ConnectionResult: writes one line to ``stream`` and flushes.
+    """Called with each ConnectionResult: writes one line to ``stream`` and flushes. ``request`` is called with each
+    RequestResult; where an event loop runs, its lines are written together, a moment later, in one system call.
 
     ``now`` gives the seconds of a monotonic clock.
     """
@@ -82,49 +107,91 @@ class AccessLog:
     def __init__(self, stream: LineStream, now: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
         self._encoder = msgspec.json.Encoder()
-        self._now = now
-        self._refusals = Budget(REFUSALS_PER_SECOND, now())
-        self._left_out = 0
-        self._told_at = float("-inf")
+        self._requests = RequestLines()
+        self._refusals = LineRate(log, REFUSALS_PER_SECOND, now)
+        self._shadows = LineRate(log, REFUSALS_PER_SECOND, now)
+        #: Lines that are to be written together.
+        self._pending: list[str] = []
 
     def __call__(self, result: ConnectionResult) -> None:
-        if self._left_out and self._now() - self._told_at >= _SECONDS:
-            log.warning(
-                "sidecar %s: access log: %d lines of refused inbound connections left out, above %g a second",
-                result.sidecar,
-                self._left_out,
-                REFUSALS_PER_SECOND,
-            )
-            self._left_out, self._told_at = 0, self._now()
-        refused = result.direction is Direction.INBOUND and result.verdict is not Verdict.ALLOWED
-        if refused and not self._refusals.take(1, self._now()):
-            self._left_out += 1
-            return
-        line = self._encoder.encode(access_line(result)).decode()
-        self._stream.write(printable_json(line) + "\n")
-        self._stream.flush()
+        ruled = result.ruled
+        if result.direction is Direction.INBOUND and result.verdict is not Verdict.ALLOWED:
+            if not self._may_refuse(result.sidecar):
+                return
+        else:
+            self._tell_left_out()
+        explains = ruled is UNRULED or not ruled.would_explain or self._may_explain(result)
+        line = self._encoder.encode(access_line(result, explains)).decode()
+        self._pending.append(printable_json(line) + "\n")
+        self.flush()
+
+    def request(self, result: RequestResult) -> None:
+        context, pending = result.context, self._pending
+        if context.outcome is not Outcome.OK and context.outcome.verdict is not Verdict.ALLOWED:
+            if not self._may_refuse(context.sidecar):
+                return
+        elif not pending:
+            self._tell_left_out()
+        pending.append(self._requests.line(result, self._may_explain))
+        if len(pending) >= _MOST_PENDING:
+            self.flush()
+        elif len(pending) == 1:
+            try:
+                asyncio.get_running_loop().call_later(_PENDING_SECONDS, self.flush)
+            except RuntimeError:
+                self.flush()
+
+    @property
+    def left_out(self) -> int:
+        """How many lines of connections and requests that were not let in were left out."""
+        return self._refusals.left_out
+
+    def flush(self) -> None:
+        """Write what is pending."""
+        if self._pending:
+            lines, self._pending = self._pending, []
+            self._stream.write("".join(lines))
+            self._stream.flush()
+
+    def _tell_left_out(self) -> None:
+        self._refusals.flush()
+        self._shadows.flush()
+
+    def _may_refuse(self, sidecar: str) -> bool:
+        """Whether a line of a connection or a request that was not let in may be written."""
+        return self._refusals.allows(sidecar, f"sidecar {sidecar}: access log: a line of a refused inbound connection")
+
+    def _may_explain(self, of: ConnectionResult | RequestContext) -> bool:
+        """Whether its line may have the reasons of what dry-run policies would deny."""
+        sidecar = of.sidecar
+        return self._shadows.allows(sidecar, f"sidecar {sidecar}: access log: the reason of a dry-run denial")
 
 
 _LONGEST_CLAIM = 256
-#: Cached, since looking them up in the enum takes a fifth of the cost of a line.
-_WORDS = {outcome: (outcome.name, outcome.value) for outcome in Outcome}
-_VERDICTS = {verdict: verdict.value for verdict in Verdict}
+_UNSET = msgspec.UNSET
+_UNRULED_FIELDS = set_fields(UNRULED)
 
 
-def access_line(result: ConnectionResult) -> AccessLine:
-    """The line for this result."""
-    (name, reason), phases = _WORDS[result.outcome], result.phases
+def access_line(result: ConnectionResult, explains: bool = True) -> AccessLine:
+    """The line for this result. ``explains``: whether with the reasons of what dry-run policies would deny."""
+    outcome, phases, ruled = result.outcome, result.phases, result.ruled
+    reason = outcome._value_
+    source, destination, security = result.source_id, result.destination_id, result.security
+    handshake, connect, detect = phases.handshake_ms, phases.connect_ms, phases.detect_ms
+    if outcome is Outcome.POLICY_DENIED and security is Security.PLAINTEXT:
+        reason = PLAINTEXT_DENIED if result.direction is Direction.INBOUND else reason
     # Positional: with this many keywords, Python and msgspec would spend more time on them than on everything else.
+    # Likewise there are few calls, and ``value`` of an enum is two (until Python 3.12).
     return AccessLine(
         result.started,
         result.sidecar,
-        result.direction.value,
-        _VERDICTS[result.verdict],
-        name,
+        result.direction._value_,
+        result.verdict._value_,
+        outcome._name_,
         reason,
-        printable(result.detail),
-        _text(result.source_id),
-        _text(result.destination_id),
+        result.detail,
+        None if source is None else str(source),
+        None if destination is None else str(destination),
         result.remote,
         result.tls_version,
         result.cipher_suite,
@@ -135,22 +202,21 @@ def access_line(result: ConnectionResult) -> AccessLine:
         result.resumed,
         result.bytes_in,
         result.bytes_out,
-        _rounded(phases.handshake_ms),
-        _rounded(phases.connect_ms),
+        None if handshake is None else round(handshake, 3),
+        None if connect is None else round(connect, 3),
         round(phases.total_ms, 3),
         result.traceparent,
-        _shortened(result.baggage),
-        _shortened(result.forwarded),
+        None if result.baggage is None else _shortened(result.baggage),
+        None if result.forwarded is None else _shortened(result.forwarded),
+        _UNSET if detect is None else round(detect, 3),
+        _UNSET if result.port is None else result.port,
+        _UNSET if security is None else security._value_,
+        *(_UNRULED_FIELDS if ruled is UNRULED else set_fields(ruled, explains)),
+        result.connection_id or _UNSET,
+        _UNSET if result.alert_sent is None else result.alert_sent,
+        _UNSET if result.alert_received is None else result.alert_received,
     )
 
 
-def _text(spiffe_id: SpiffeId | None) -> str | None:
-    return None if spiffe_id is None else str(spiffe_id)
-
-
-def _shortened(claim: str | None) -> str | None:
-    return claim if claim is None or len(claim) <= _LONGEST_CLAIM else claim[:_LONGEST_CLAIM] + "..."
-
-
-def _rounded(milliseconds: float | None) -> float | None:
-    return None if milliseconds is None else round(milliseconds, 3)
+def _shortened(claim: str) -> str:
+    return claim if len(claim) <= _LONGEST_CLAIM else claim[:_LONGEST_CLAIM] + "..."

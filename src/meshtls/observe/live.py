@@ -14,10 +14,10 @@ from typing import Protocol
 
 import msgspec
 
-from meshtls.observe.events import ConnectionResult, Direction, Phases
+from meshtls.observe.events import ConnectionResult, Direction, Phases, RequestResult, Security
 from meshtls.spiffeid import SpiffeId
 
-__all__ = ["Ended", "Event", "Events", "Live", "Observer", "Opened", "PhaseEnded"]
+__all__ = ["Admitted", "Ended", "Event", "Events", "Live", "Observer", "Opened", "PhaseEnded", "RequestEnded"]
 
 
 class Live(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +27,8 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
     - ``peer_id``: None until the peer is verified, and for plaintext.
     - ``bytes_in``, ``bytes_out``: application bytes from and to the connection's opener so far.
     - ``phases``: those that are over; ``total_ms`` is the time since it was opened.
+    - ``connection_id``: before the handshake has begun, one of its own, and then that of the result.
+    - ``state``: how far it is, as docs/reference/states.md has it.
     """
 
     number: int
@@ -40,6 +42,8 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
     bytes_in: int
     bytes_out: int
     phases: Phases
+    connection_id: str = ""
+    state: str = ""
 
 
 class Opened(msgspec.Struct, frozen=True):
@@ -48,22 +52,49 @@ class Opened(msgspec.Struct, frozen=True):
     connection: Live
 
 
+class Admitted(msgspec.Struct, frozen=True):
+    """A connection or a stream was authorized: from now on application bytes may flow.
+
+    - ``peer_id``: as ``Live``'s. ``security``: None for plaintext to a server that a DestinationRule names.
+    - ``stream``: it is a stream of a tunnel. ``carries``: it is itself a tunnel, which has no bytes of its own.
+    - ``resumed``: its TLS resumed a session of an earlier connection.
+    """
+
+    number: int
+    direction: Direction
+    peer_id: SpiffeId | None
+    security: Security | None
+    stream: bool
+    carries: bool
+    resumed: bool
+
+
 class PhaseEnded(msgspec.Struct, frozen=True):
-    """``handshake`` or ``connect`` is over, well or not, after ``ms`` milliseconds."""
+    """``detect``, ``handshake`` or ``connect`` is over, well or not, after ``ms`` milliseconds."""
 
     number: int
     phase: str
     ms: float
 
 
+class RequestEnded(msgspec.Struct, frozen=True):
+    """An HTTP request on this connection was answered, or refused."""
+
+    number: int
+    result: RequestResult
+
+
 class Ended(msgspec.Struct, frozen=True):
-    """The last event of a connection. ``result`` is also that of a tunnel itself, which the access log leaves out."""
+    """The last event of a connection. ``result`` is also that of a tunnel itself, which the access log leaves out:
+    then it ``carries``.
+    """
 
     number: int
     result: ConnectionResult
+    carries: bool = False
 
 
-Event = Opened | PhaseEnded | Ended
+Event = Opened | Admitted | PhaseEnded | RequestEnded | Ended
 Observer = Callable[[Event], None]
 
 

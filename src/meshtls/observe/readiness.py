@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
+from meshtls.errors import LocalIdentityError
+from meshtls.svid.context import X509ContextSource
 from meshtls.svid.lifetime import BACKDATE, overdue_at
 from meshtls.svid.x509 import X509Svid, format_moment
 
-__all__ = ["Readiness", "ReportsReadiness", "readiness_of"]
+__all__ = ["Readiness", "ReportsReadiness", "readiness_from", "readiness_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,10 @@ class Readiness:
 
     ready: bool
     text: str = ""
+
+    def telling(self, *more: str) -> Readiness:
+        """The same, with these at the end of its text; empty ones say nothing."""
+        return Readiness(self.ready, "; ".join(filter(None, (self.text, *more))))
 
 
 @runtime_checkable
@@ -49,3 +55,13 @@ def readiness_of(
     if not valid or now > overdue_at(received or svid.not_before + BACKDATE, svid.not_after):
         return Readiness(valid, f"{when}, and no newer one was received")
     return Readiness(True)
+
+
+def readiness_from(source: X509ContextSource, now: datetime) -> Readiness:
+    """What the source reports, or that of its SVID if it reports nothing."""
+    if isinstance(source, ReportsReadiness):
+        return source.readiness()
+    try:
+        return readiness_of(source.snapshot().svid, now)
+    except LocalIdentityError as error:
+        return Readiness(False, f"a valid SVID: {error}")

@@ -65,7 +65,7 @@ def check(authorizer: Authorizer, peer: VerifiedPeer, target: Target) -> NotAuth
     NEEDS_HTTP is no permission: what asks here has no request to show.
     """
     decision = evaluate(authorizer, peer, target)
-    return None if decision.allowed else NotAuthorizedError(decision.reason, peer)
+    return None if decision.allowed else NotAuthorizedError(decision.words, peer)
 
 
 def check_authorizer(authorizer: object) -> None:
@@ -99,9 +99,12 @@ def authorize_one_of(*spiffe_ids: SpiffeId | str) -> Authorizer:
 
     def decide(peer: VerifiedPeer, target: Target) -> Decision:
         if peer.spiffe_id in allowed:
-            return _decision(True, lambda: f"peer {peer.spiffe_id} is allowed to reach {target.local_id}")
-        return _decision(
-            False, lambda: f"peer {peer.spiffe_id} is not allowed to reach {target.local_id}; allowed: {listed}"
+            return Decision.of(
+                PolicyVerdict.ALLOW, lambda: f"peer {peer.spiffe_id} is allowed to reach {target.local_id}"
+            )
+        return Decision.of(
+            PolicyVerdict.DENY,
+            lambda: f"peer {peer.spiffe_id} is not allowed to reach {target.local_id}; allowed: {listed}",
         )
 
     return decide
@@ -122,13 +125,10 @@ def authorize_member_of(trust_domain: TrustDomain | str) -> Authorizer:
     def decide(peer: VerifiedPeer, target: Target) -> Decision:
         allowed = peer.spiffe_id.member_of(wanted)
         word = "is" if allowed else "is not"
-        return _decision(allowed, lambda: f"peer {peer.spiffe_id} {word} a member of trust domain {wanted}")
+        verdict = PolicyVerdict.ALLOW if allowed else PolicyVerdict.DENY
+        return Decision.of(verdict, lambda: f"peer {peer.spiffe_id} {word} a member of trust domain {wanted}")
 
     return decide
-
-
-def _decision(allowed: bool, reason: Callable[[], str]) -> Decision:
-    return Decision.of(PolicyVerdict.ALLOW if allowed else PolicyVerdict.DENY, reason)
 
 
 def _domain(text: str) -> TrustDomain:

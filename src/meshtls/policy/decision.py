@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-__all__ = ["Decision", "NearMiss", "PolicyVerdict"]
+from meshtls.lazy_text import LazyText
+from meshtls.scalars import shown
+
+__all__ = ["DENIED_TEXT", "Decision", "NearMiss", "PolicyVerdict", "provider_missing"]
+
+#: What the client of a denied HTTP request reads, from a sidecar and from a service: the reason is for the log.
+DENIED_TEXT = "access denied by policy\n"
+
+
+def provider_missing(name: str, configured: Iterable[str]) -> str:
+    """Why a CUSTOM policy denies whose provider is not one of those that are configured."""
+    known = ", ".join(map(repr, sorted(configured))) or "none"
+    return f"no ext_authz provider {shown(name)} is configured; configured: {known}"
 
 
 class PolicyVerdict(Enum):
-    """NEEDS_HTTP: the policy can only decide on an HTTP request. Where none is read, that is a denial. It is for the
-    policy engine; no authorizer of ours returns it yet.
-    """
+    """NEEDS_HTTP: the policies can only decide on an HTTP request. Where none is read, that is a denial."""
 
     ALLOW = "allow"
     DENY = "deny"
@@ -21,9 +31,7 @@ class PolicyVerdict(Enum):
 
 
 class NearMiss(NamedTuple):
-    """The rule that came nearest to allowing a request, and its first clause that did not match. For the policy engine;
-    nothing makes one yet.
-    """
+    """The rule that came nearest to allowing a request, and its first clause that did not match."""
 
     policy: str
     rule: str
@@ -38,16 +46,17 @@ class Decision:
     """An authorizer's answer: ``Decision(True, "why")``, or ``Decision(False, "why not")``. True in a boolean context
     only where it allows.
 
-    ``policy``, ``rule`` and ``clause`` name what decided, where a policy with rules did; ``nearest`` is the rule that
-    missed by least, of a denial because no rule allows. Each is None where it does not apply. They are for the policy
-    engine; no authorizer of ours sets them yet.
+    ``policy`` and ``rule`` name what decided, where a policy with rules did. ``clause`` is what matched of a DENY rule,
+    or the first clause that failed of the rule that missed by least, which is ``nearest``. Each is None where it does
+    not apply.
     """
 
     verdict: PolicyVerdict
+    allowed: bool
     policy: str | None
     rule: str | None
-    clause: str | None
-    nearest: NearMiss | None
+    _clause: str | Callable[[], str | None] | None
+    _nearest: NearMiss | Callable[[], NearMiss | None] | None
     _reason: str | Callable[[], str]
 
     def __init__(self, allowed: bool, reason: str) -> None:
@@ -64,11 +73,12 @@ class Decision:
         *,
         policy: str | None = None,
         rule: str | None = None,
-        clause: str | None = None,
-        nearest: NearMiss | None = None,
+        clause: str | Callable[[], str | None] | None = None,
+        nearest: NearMiss | Callable[[], NearMiss | None] | None = None,
     ) -> Decision:
-        """The general form. ``reason`` may be a function, called each time that the text is read and not before;
-        without one the text is made of the other parts. Raises TypeError for a ``verdict`` that is none.
+        """The general form. ``reason``, ``clause`` and ``nearest`` may be functions, called each time that the value is
+        read and not before: to find the nearest rule takes longer than to decide. Without a reason the text is made of
+        the other parts. Raises TypeError for a ``verdict`` that is none.
         """
         if not isinstance(verdict, PolicyVerdict):
             raise TypeError(f"Decision: wanted a PolicyVerdict, got {type(verdict).__name__}")
@@ -82,20 +92,25 @@ class Decision:
         reason: str | Callable[[], str],
         policy: str | None = None,
         rule: str | None = None,
-        clause: str | None = None,
-        nearest: NearMiss | None = None,
+        clause: str | Callable[[], str | None] | None = None,
+        nearest: NearMiss | Callable[[], NearMiss | None] | None = None,
     ) -> None:
         put = object.__setattr__  # the class is frozen
         put(self, "verdict", verdict)
+        put(self, "allowed", verdict is PolicyVerdict.ALLOW)
         put(self, "_reason", reason)
         put(self, "policy", policy)
         put(self, "rule", rule)
-        put(self, "clause", clause)
-        put(self, "nearest", nearest)
+        put(self, "_clause", clause)
+        put(self, "_nearest", nearest)
 
     @property
-    def allowed(self) -> bool:
-        return self.verdict is PolicyVerdict.ALLOW
+    def clause(self) -> str | None:
+        return self._clause() if callable(self._clause) else self._clause
+
+    @property
+    def nearest(self) -> NearMiss | None:
+        return self._nearest() if callable(self._nearest) else self._nearest
 
     @property
     def reason(self) -> str:
@@ -105,9 +120,15 @@ class Decision:
             return given
         named = [f"{kind} {name}" for kind, name in (("policy", self.policy), ("rule", self.rule)) if name]
         by = f" by {', '.join(named)}" if named else ""
-        said = f": {given or self.clause}" if given or self.clause else ""
-        missed = f"; nearest: {self.nearest}" if self.nearest else ""
+        said = f": {words}" if (words := given or self.clause) else ""
+        missed = f"; nearest: {nearest}" if (nearest := self.nearest) else ""
         return f"{_WORDS[self.verdict]}{by}{said}{missed}"
+
+    @property
+    def words(self) -> LazyText:
+        """``reason``, made when it is read: for whatever carries it to where it may be. ``short`` names the rule."""
+        by = f" by {self.policy}-rule[{self.rule}]" if self.policy and self.rule else ""
+        return LazyText(lambda: self.reason, f"{_WORDS[self.verdict]}{by}")
 
     def __bool__(self) -> bool:
         return self.allowed

@@ -47,6 +47,9 @@ class NodeBase(abc.ABC):
     async def Sync(self, stream: Stream[server_pb.SyncRequest, server_pb.SyncResponse]) -> None: ...
 
     @abc.abstractmethod
+    async def ConfirmBundle(self, stream: Stream[server_pb.ConfirmBundleRequest, server_pb.Done]) -> None: ...
+
+    @abc.abstractmethod
     async def GetBundle(self, stream: Stream[server_pb.GetBundleRequest, server_pb.Bundle]) -> None: ...
 
     def __mapping__(self) -> dict[str, Handler]:
@@ -55,6 +58,7 @@ class NodeBase(abc.ABC):
             "/meshtls.server.v1.Node/SignX509": Handler(self.SignX509, Cardinality.UNARY_UNARY, server_pb.SignX509Request, server_pb.SignX509Response),
             "/meshtls.server.v1.Node/SignJwt": Handler(self.SignJwt, Cardinality.UNARY_UNARY, server_pb.SignJwtRequest, server_pb.JwtSvid),
             "/meshtls.server.v1.Node/Sync": Handler(self.Sync, Cardinality.UNARY_STREAM, server_pb.SyncRequest, server_pb.SyncResponse),
+            "/meshtls.server.v1.Node/ConfirmBundle": Handler(self.ConfirmBundle, Cardinality.UNARY_UNARY, server_pb.ConfirmBundleRequest, server_pb.Done),
             "/meshtls.server.v1.Node/GetBundle": Handler(self.GetBundle, Cardinality.UNARY_UNARY, server_pb.GetBundleRequest, server_pb.Bundle),
         }
 
@@ -65,6 +69,7 @@ class NodeStub:
         self.SignX509 = UnaryUnaryMethod(channel, "/meshtls.server.v1.Node/SignX509", server_pb.SignX509Request, server_pb.SignX509Response)
         self.SignJwt = UnaryUnaryMethod(channel, "/meshtls.server.v1.Node/SignJwt", server_pb.SignJwtRequest, server_pb.JwtSvid)
         self.Sync = UnaryStreamMethod(channel, "/meshtls.server.v1.Node/Sync", server_pb.SyncRequest, server_pb.SyncResponse)
+        self.ConfirmBundle = UnaryUnaryMethod(channel, "/meshtls.server.v1.Node/ConfirmBundle", server_pb.ConfirmBundleRequest, server_pb.Done)
         self.GetBundle = UnaryUnaryMethod(channel, "/meshtls.server.v1.Node/GetBundle", server_pb.GetBundleRequest, server_pb.Bundle)
 
 
@@ -201,6 +206,121 @@ class BundlesStub:
         self.ListBundles = UnaryUnaryMethod(channel, "/meshtls.server.v1.Bundles/ListBundles", server_pb.ListBundlesRequest, server_pb.BundleList)
         self.SetBundle = UnaryUnaryMethod(channel, "/meshtls.server.v1.Bundles/SetBundle", server_pb.Bundle, server_pb.Done)
         self.DeleteBundle = UnaryUnaryMethod(channel, "/meshtls.server.v1.Bundles/DeleteBundle", server_pb.BundleId, server_pb.Done)
+
+
+class FederationBase(abc.ABC):
+    @abc.abstractmethod
+    async def CreateRelation(self, stream: Stream[server_pb.CreateRelationRequest, server_pb.RelationStatus]) -> None: ...
+
+    @abc.abstractmethod
+    async def ListRelations(self, stream: Stream[server_pb.ListRelationsRequest, server_pb.RelationList]) -> None: ...
+
+    @abc.abstractmethod
+    async def UpdateRelation(self, stream: Stream[server_pb.CreateRelationRequest, server_pb.RelationStatus]) -> None: ...
+
+    @abc.abstractmethod
+    async def DeleteRelation(self, stream: Stream[server_pb.DeleteRelationRequest, server_pb.Done]) -> None: ...
+
+    @abc.abstractmethod
+    async def RefreshRelation(self, stream: Stream[server_pb.BundleId, server_pb.RelationStatus]) -> None: ...
+
+    def __mapping__(self) -> dict[str, Handler]:
+        return {
+            "/meshtls.server.v1.Federation/CreateRelation": Handler(self.CreateRelation, Cardinality.UNARY_UNARY, server_pb.CreateRelationRequest, server_pb.RelationStatus),
+            "/meshtls.server.v1.Federation/ListRelations": Handler(self.ListRelations, Cardinality.UNARY_UNARY, server_pb.ListRelationsRequest, server_pb.RelationList),
+            "/meshtls.server.v1.Federation/UpdateRelation": Handler(self.UpdateRelation, Cardinality.UNARY_UNARY, server_pb.CreateRelationRequest, server_pb.RelationStatus),
+            "/meshtls.server.v1.Federation/DeleteRelation": Handler(self.DeleteRelation, Cardinality.UNARY_UNARY, server_pb.DeleteRelationRequest, server_pb.Done),
+            "/meshtls.server.v1.Federation/RefreshRelation": Handler(self.RefreshRelation, Cardinality.UNARY_UNARY, server_pb.BundleId, server_pb.RelationStatus),
+        }
+
+
+class FederationStub:
+    def __init__(self, channel: Channel) -> None:
+        self.CreateRelation = UnaryUnaryMethod(channel, "/meshtls.server.v1.Federation/CreateRelation", server_pb.CreateRelationRequest, server_pb.RelationStatus)
+        self.ListRelations = UnaryUnaryMethod(channel, "/meshtls.server.v1.Federation/ListRelations", server_pb.ListRelationsRequest, server_pb.RelationList)
+        self.UpdateRelation = UnaryUnaryMethod(channel, "/meshtls.server.v1.Federation/UpdateRelation", server_pb.CreateRelationRequest, server_pb.RelationStatus)
+        self.DeleteRelation = UnaryUnaryMethod(channel, "/meshtls.server.v1.Federation/DeleteRelation", server_pb.DeleteRelationRequest, server_pb.Done)
+        self.RefreshRelation = UnaryUnaryMethod(channel, "/meshtls.server.v1.Federation/RefreshRelation", server_pb.BundleId, server_pb.RelationStatus)
+
+
+class LogBase(abc.ABC):
+    @abc.abstractmethod
+    async def ReadLog(self, stream: Stream[server_pb.ReadLogRequest, server_pb.LogResource]) -> None: ...
+
+    @abc.abstractmethod
+    async def ListAudit(self, stream: Stream[server_pb.ListAuditRequest, server_pb.AuditList]) -> None: ...
+
+    def __mapping__(self) -> dict[str, Handler]:
+        return {
+            "/meshtls.server.v1.Log/ReadLog": Handler(self.ReadLog, Cardinality.UNARY_UNARY, server_pb.ReadLogRequest, server_pb.LogResource),
+            "/meshtls.server.v1.Log/ListAudit": Handler(self.ListAudit, Cardinality.UNARY_UNARY, server_pb.ListAuditRequest, server_pb.AuditList),
+        }
+
+
+class LogStub:
+    def __init__(self, channel: Channel) -> None:
+        self.ReadLog = UnaryUnaryMethod(channel, "/meshtls.server.v1.Log/ReadLog", server_pb.ReadLogRequest, server_pb.LogResource)
+        self.ListAudit = UnaryUnaryMethod(channel, "/meshtls.server.v1.Log/ListAudit", server_pb.ListAuditRequest, server_pb.AuditList)
+
+
+class RevocationsBase(abc.ABC):
+    @abc.abstractmethod
+    async def Revoke(self, stream: Stream[server_pb.RevokeRequest, server_pb.Revoked]) -> None: ...
+
+    @abc.abstractmethod
+    async def Readmit(self, stream: Stream[server_pb.RevocationSubject, server_pb.Revoked]) -> None: ...
+
+    @abc.abstractmethod
+    async def ListRevocations(self, stream: Stream[server_pb.ListRevocationsRequest, server_pb.RevocationList]) -> None: ...
+
+    def __mapping__(self) -> dict[str, Handler]:
+        return {
+            "/meshtls.server.v1.Revocations/Revoke": Handler(self.Revoke, Cardinality.UNARY_UNARY, server_pb.RevokeRequest, server_pb.Revoked),
+            "/meshtls.server.v1.Revocations/Readmit": Handler(self.Readmit, Cardinality.UNARY_UNARY, server_pb.RevocationSubject, server_pb.Revoked),
+            "/meshtls.server.v1.Revocations/ListRevocations": Handler(self.ListRevocations, Cardinality.UNARY_UNARY, server_pb.ListRevocationsRequest, server_pb.RevocationList),
+        }
+
+
+class RevocationsStub:
+    def __init__(self, channel: Channel) -> None:
+        self.Revoke = UnaryUnaryMethod(channel, "/meshtls.server.v1.Revocations/Revoke", server_pb.RevokeRequest, server_pb.Revoked)
+        self.Readmit = UnaryUnaryMethod(channel, "/meshtls.server.v1.Revocations/Readmit", server_pb.RevocationSubject, server_pb.Revoked)
+        self.ListRevocations = UnaryUnaryMethod(channel, "/meshtls.server.v1.Revocations/ListRevocations", server_pb.ListRevocationsRequest, server_pb.RevocationList)
+
+
+class AuthoritiesBase(abc.ABC):
+    @abc.abstractmethod
+    async def ListAuthorities(self, stream: Stream[server_pb.ListAuthoritiesRequest, server_pb.AuthorityList]) -> None: ...
+
+    @abc.abstractmethod
+    async def PrepareAuthority(self, stream: Stream[server_pb.AuthorityRequest, server_pb.Authority]) -> None: ...
+
+    @abc.abstractmethod
+    async def ActivateAuthority(self, stream: Stream[server_pb.AuthorityRequest, server_pb.Authority]) -> None: ...
+
+    @abc.abstractmethod
+    async def TaintAuthority(self, stream: Stream[server_pb.AuthorityRequest, server_pb.Authority]) -> None: ...
+
+    @abc.abstractmethod
+    async def RevokeAuthority(self, stream: Stream[server_pb.AuthorityRequest, server_pb.Authority]) -> None: ...
+
+    def __mapping__(self) -> dict[str, Handler]:
+        return {
+            "/meshtls.server.v1.Authorities/ListAuthorities": Handler(self.ListAuthorities, Cardinality.UNARY_UNARY, server_pb.ListAuthoritiesRequest, server_pb.AuthorityList),
+            "/meshtls.server.v1.Authorities/PrepareAuthority": Handler(self.PrepareAuthority, Cardinality.UNARY_UNARY, server_pb.AuthorityRequest, server_pb.Authority),
+            "/meshtls.server.v1.Authorities/ActivateAuthority": Handler(self.ActivateAuthority, Cardinality.UNARY_UNARY, server_pb.AuthorityRequest, server_pb.Authority),
+            "/meshtls.server.v1.Authorities/TaintAuthority": Handler(self.TaintAuthority, Cardinality.UNARY_UNARY, server_pb.AuthorityRequest, server_pb.Authority),
+            "/meshtls.server.v1.Authorities/RevokeAuthority": Handler(self.RevokeAuthority, Cardinality.UNARY_UNARY, server_pb.AuthorityRequest, server_pb.Authority),
+        }
+
+
+class AuthoritiesStub:
+    def __init__(self, channel: Channel) -> None:
+        self.ListAuthorities = UnaryUnaryMethod(channel, "/meshtls.server.v1.Authorities/ListAuthorities", server_pb.ListAuthoritiesRequest, server_pb.AuthorityList)
+        self.PrepareAuthority = UnaryUnaryMethod(channel, "/meshtls.server.v1.Authorities/PrepareAuthority", server_pb.AuthorityRequest, server_pb.Authority)
+        self.ActivateAuthority = UnaryUnaryMethod(channel, "/meshtls.server.v1.Authorities/ActivateAuthority", server_pb.AuthorityRequest, server_pb.Authority)
+        self.TaintAuthority = UnaryUnaryMethod(channel, "/meshtls.server.v1.Authorities/TaintAuthority", server_pb.AuthorityRequest, server_pb.Authority)
+        self.RevokeAuthority = UnaryUnaryMethod(channel, "/meshtls.server.v1.Authorities/RevokeAuthority", server_pb.AuthorityRequest, server_pb.Authority)
 
 
 class HealthBase(abc.ABC):

@@ -11,10 +11,10 @@ from collections import Counter, OrderedDict
 from typing import Protocol
 
 from meshtls.budget import Budget
-from meshtls.rpc.limits import Limits
+from meshtls.rpc.limits import ListenerLimits
 from meshtls.rpc.shedding import Refusal
 
-__all__ = ["Admission", "Caller", "Member", "address_caller"]
+__all__ = ["Admission", "CallerBudgets", "Member", "address_caller"]
 
 #: The number of callers without a connection whose budgets are kept.
 _MOST_REMEMBERED = 4096
@@ -25,7 +25,7 @@ _ABSENT = object()
 class Member(Protocol):
     """A connection, from the view of admission."""
 
-    caller: Caller
+    caller: CallerBudgets
     proven: bool
     """Whether its caller is authenticated."""
 
@@ -37,12 +37,12 @@ class Member(Protocol):
         """End the connection and leave the admission at once."""
 
 
-class Caller:
+class CallerBudgets:
     """One caller's budgets, connections (oldest first) and streams."""
 
     __slots__ = ("bytes", "calls", "connections", "idle_frames", "name", "new_connections", "resets", "streams")
 
-    def __init__(self, name: str, limits: Limits, now: float) -> None:
+    def __init__(self, name: str, limits: ListenerLimits, now: float) -> None:
         self.name = name
         self.connections: dict[Member, object] = {}
         self.streams = 0
@@ -52,7 +52,7 @@ class Caller:
         self.idle_frames = Budget(limits.idle_frames_per_second, now)
         self.calls = None if limits.calls_per_second is None else Budget(limits.calls_per_second, now)
 
-    def set_limits(self, limits: Limits, now: float) -> None:
+    def set_limits(self, limits: ListenerLimits, now: float) -> None:
         self.new_connections.set_rate(limits.connections_per_second, now)
         self.resets.set_rate(limits.resets_per_second, now)
         self.idle_frames.set_rate(limits.idle_frames_per_second, now)
@@ -65,34 +65,34 @@ class Caller:
         return next(idle, None) or next(iter(self.connections), None)
 
     def __repr__(self) -> str:
-        return f"<Caller {self.name} [{len(self.connections)} connections, {self.streams} streams]>"
+        return f"<CallerBudgets {self.name} [{len(self.connections)} connections, {self.streams} streams]>"
 
 
 class Admission:
     """The admission of one listener. Connections enter by ``admit`` and leave by ``leave``."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: ListenerLimits) -> None:
         self.limits = limits
         self.bytes = 0
         self._connections = 0
         #: Oldest first.
         self._unproven: dict[Member, None] = {}
-        self._callers: OrderedDict[str, Caller] = OrderedDict()
+        self._callers: OrderedDict[str, CallerBudgets] = OrderedDict()
 
     def __len__(self) -> int:
         return self._connections
 
-    def set_limits(self, limits: Limits, now: float) -> None:
+    def set_limits(self, limits: ListenerLimits, now: float) -> None:
         """Use these limits from now on. A caller above them keeps its connections until they are evicted or end."""
         self.limits = limits
         for caller in self._callers.values():
             caller.set_limits(limits, now)
 
-    def caller(self, name: str, now: float) -> Caller:
+    def caller(self, name: str, now: float) -> CallerBudgets:
         """The caller of this name, with its budgets."""
         known = self._callers.get(name)
         if known is None:
-            known = self._callers[name] = Caller(name, self.limits, now)
+            known = self._callers[name] = CallerBudgets(name, self.limits, now)
             self._forget()
         else:
             self._callers.move_to_end(name)
@@ -124,7 +124,7 @@ class Admission:
             self._connections -= 1
             self._unproven.pop(member, None)
 
-    def reserve(self, caller: Caller, count: int) -> bool:
+    def reserve(self, caller: CallerBudgets, count: int) -> bool:
         """Reserve memory for a message that is about to arrive; ``free`` releases it."""
         room = min(self.limits.bytes_per_caller - caller.bytes, self.limits.bytes_in_all - self.bytes)
         if count > room:
@@ -133,18 +133,18 @@ class Admission:
         self.bytes += count
         return True
 
-    def free(self, caller: Caller, count: int) -> None:
+    def free(self, caller: CallerBudgets, count: int) -> None:
         caller.bytes -= count
         self.bytes -= count
 
-    def _enter(self, caller: Caller, member: Member) -> None:
+    def _enter(self, caller: CallerBudgets, member: Member) -> None:
         member.caller = caller
         caller.connections[member] = None
         self._connections += 1
         if not member.proven:
             self._unproven[member] = None
 
-    def _make_room_within(self, caller: Caller) -> Refusal | None:
+    def _make_room_within(self, caller: CallerBudgets) -> Refusal | None:
         """Evict the caller's own oldest idle connection, so that idle ones never lock a caller out."""
         if len(caller.connections) < self.limits.connections_per_caller:
             return None
@@ -154,13 +154,16 @@ class Admission:
         oldest.evict(Refusal.CONNECTIONS_PER_CALLER)
         return None
 
-    def _make_room(self, caller: Caller, member: Member) -> Refusal | None:
+    def _make_room(self, caller: CallerBudgets, member: Member) -> Refusal | None:
         """Evict from the largest holder; among unauthenticated callers, whose number is unbounded, the oldest idle."""
         strangers = not member.proven and len(self._unproven) >= max(1, self.limits.connections // 2)
         if self._connections < self.limits.connections and not strangers:
             return None
         # An unauthenticated caller never evicts an authenticated one.
-        holders = Counter(one.caller for one in self._unproven) if self._unproven else self._holders()
+        if self._unproven:
+            holders = Counter(one.caller for one in self._unproven)
+        else:
+            holders = Counter({one: len(one.connections) for one in self._callers.values()})
         largest, held = max(holders.items(), key=lambda item: item[1])
         if held > len(caller.connections) + 1:
             victim = largest.oldest_to_evict()
@@ -170,9 +173,6 @@ class Admission:
             return Refusal.CONNECTIONS
         victim.evict(Refusal.EVICTED)
         return None
-
-    def _holders(self) -> Counter[Caller]:
-        return Counter({one: len(one.connections) for one in self._callers.values()})
 
     def _forget(self) -> None:
         """Forget the longest idle callers, if there are too many; never one that holds a connection or a stream."""

@@ -27,6 +27,7 @@ _STATUS: dict[type[errors.MeshtlsError], Status] = {
     errors.OverloadError: Status.RESOURCE_EXHAUSTED,
     errors.StoreError: Status.UNAVAILABLE,
     errors.LocalIdentityError: Status.UNAVAILABLE,
+    errors.TokenError: Status.UNAVAILABLE,
     errors.ConfigError: Status.FAILED_PRECONDITION,
     errors.MeshtlsError: Status.INTERNAL,
 }

@@ -33,7 +33,7 @@ from h2.exceptions import H2Error
 from h2.settings import SettingCodes
 
 from meshtls.errors import MeshtlsError
-from meshtls.rpc.admission import Admission, Caller
+from meshtls.rpc.admission import Admission, CallerBudgets
 from meshtls.rpc.frame_guard import FloodError, FrameGuard
 from meshtls.rpc.inbox import Inbox
 from meshtls.rpc.request_head import refusal_of
@@ -98,7 +98,7 @@ class Service:
 class Connection(asyncio.BufferedProtocol):
     """Created when a socket is accepted, and admitted before it is handed to the event loop."""
 
-    caller: Caller
+    caller: CallerBudgets
 
     def __init__(self, service: Service) -> None:
         self.state = State.HANDSHAKE
@@ -516,7 +516,11 @@ class _Calls(AbstractHandler):
             http.reset_stream(_id(stream), ErrorCodes.NO_ERROR)
 
     def _done(
-        self, stream: grpclib.protocol.Stream, caller: Caller, release: Callable[[], None], task: asyncio.Task[None]
+        self,
+        stream: grpclib.protocol.Stream,
+        caller: CallerBudgets,
+        release: Callable[[], None],
+        task: asyncio.Task[None],
     ) -> None:
         caller.streams -= 1
         del self.tasks[stream]

@@ -6,7 +6,7 @@ import resource
 from dataclasses import replace
 
 from meshtls.logs import logger
-from meshtls.rpc.limits import Limits
+from meshtls.rpc.limits import ListenerLimits
 
 __all__ = ["RESERVE", "within_descriptors"]
 
@@ -16,7 +16,7 @@ RESERVE = 256
 log = logger("meshtls.rpc")
 
 
-def within_descriptors(limits: Limits, each: int) -> Limits:
+def within_descriptors(limits: ListenerLimits, each: int) -> ListenerLimits:
     """``limits`` with the number of connections bounded by this process's descriptors, ``each`` per connection.
 
     The soft limit is raised first, as far as needed and permitted (setrlimit(2)).

@@ -7,8 +7,8 @@ advance no call have a budget here. It belongs to the caller, so that a new conn
 
 from __future__ import annotations
 
-from meshtls.rpc.admission import Caller
-from meshtls.rpc.limits import Limits
+from meshtls.rpc.admission import CallerBudgets
+from meshtls.rpc.limits import ListenerLimits
 from meshtls.rpc.shedding import Refusal
 from meshtls.wire.http2.frames import (
     END_HEADERS,
@@ -50,7 +50,7 @@ class FloodError(Exception):
 class FrameGuard:
     """The guard of one connection. ``caller`` has the budgets."""
 
-    def __init__(self, caller: Caller, limits: Limits, now: float) -> None:
+    def __init__(self, caller: CallerBudgets, limits: ListenerLimits, now: float) -> None:
         self.caller = caller
         #: Open calls, and whether we have responded.
         self.streams: dict[int, bool] = {}

@@ -18,13 +18,14 @@ from grpclib import GRPCError, Status
 from grpclib.const import Handler
 from grpclib.encoding.proto import ProtoCodec
 
+from meshtls.counted_log import CountedLog
 from meshtls.logs import logger
 from meshtls.rpc.acceptor import Acceptor
 from meshtls.rpc.admission import Admission, address_caller
 from meshtls.rpc.connection import Connection, Enter, Intercept, Service
-from meshtls.rpc.limits import Limits
+from meshtls.rpc.limits import ListenerLimits
 from meshtls.rpc.peer_credentials import credentials_of
-from meshtls.rpc.shedding import CountedLog, Refusal, Refusals
+from meshtls.rpc.shedding import Refusal, Refusals
 from meshtls.rpc.turns import Turns
 from meshtls.wire.http2.frames import ErrorCode, Kind, frame, goaway_frame
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Listening", "SetLimits", "serve_grpc"]
 
-SetLimits = Callable[[Limits], None]
+SetLimits = Callable[[ListenerLimits], None]
 
 _BUFFER = 1 << 16
 _EMPTY_SETTINGS = frame(Kind.SETTINGS, 0, 0, b"")
@@ -59,7 +60,7 @@ class Listening:
     """
 
     name: str
-    limits: Limits
+    limits: ListenerLimits
     turns: Turns = field(default_factory=Turns)
     refusals: Refusals = field(default_factory=Refusals)
     identify: Callable[[asyncio.BaseTransport], str | None] = _nobody
@@ -135,11 +136,11 @@ class _Server:
         self._set_pace(self._listening.limits)
         self._timer = self._loop.call_later(self._pace, self._tick)
 
-    def set_limits(self, limits: Limits) -> None:
+    def set_limits(self, limits: ListenerLimits) -> None:
         self._service.admission.set_limits(limits, self._service.now())
         self._set_pace(limits)
 
-    def _set_pace(self, limits: Limits) -> None:
+    def _set_pace(self, limits: ListenerLimits) -> None:
         times = (limits.handshake_timeout, limits.request_timeout, limits.write_timeout, limits.idle_timeout)
         self._pace = min(_TICK, min(times) / _TICKS)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from grpclib import GRPCError, Status
 
-from meshtls.rpc.admission import Admission, Caller
+from meshtls.rpc.admission import Admission, CallerBudgets
 from meshtls.rpc.shedding import Refusal
 
 __all__ = ["Inbox"]
@@ -29,7 +29,7 @@ class Inbox:
     def __init__(
         self,
         admission: Admission,
-        caller: Caller,
+        caller: CallerBudgets,
         acknowledge: Callable[[int], None],
         refused: Callable[[Refusal], None],
     ) -> None:

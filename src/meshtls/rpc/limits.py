@@ -9,14 +9,14 @@ from typing import Annotated
 
 from meshtls.config.keys import SECONDS, Key, number, rate
 
-__all__ = ["DEFAULT_LIMITS", "Limits"]
+__all__ = ["DEFAULT_LIMITS", "ListenerLimits"]
 
 _CONNECTIONS = number(1, 1_000_000)
 _RATE = rate(1_000_000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class ListenerLimits:
     """The limits of one listener, in total and per caller: a uid, an address (IPv6: a /64), or a SPIFFE ID.
 
     Times are seconds, rates are per second; a caller may accumulate ten seconds of a rate.
@@ -67,4 +67,4 @@ class Limits:
         return 16 * self.message_bytes
 
 
-DEFAULT_LIMITS = Limits()
+DEFAULT_LIMITS = ListenerLimits()

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-import time
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Hashable
+from collections import Counter
+from collections.abc import Callable
 from enum import Enum
 
-__all__ = ["CountedLog", "Refusal", "Refusals"]
-
-_SECONDS = 10.0
-_MOST_KEYS = 1024
+__all__ = ["Refusal", "Refusals"]
 
 
 class Refusal(Enum):
@@ -55,41 +50,3 @@ class Refusals:
     def __repr__(self) -> str:
         said = ", ".join(f"{listener}: {refusal.name} {count}" for (listener, refusal), count in self.counts.items())
         return f"<Refusals [{said}]>"
-
-
-class CountedLog:
-    """Logs the first warning of each key at once, then at most one in ten seconds, with the number of suppressed ones.
-
-    So the number of keys bounds the number of lines: no part of a key may be chosen by a stranger.
-    """
-
-    def __init__(self, log: logging.Logger, now: Callable[[], float] = time.monotonic) -> None:
-        self._log = log
-        self._now = now
-        #: By key: when its last line was written, the number of warnings suppressed since, and the newest of those.
-        self._keys: OrderedDict[Hashable, tuple[float, int, str]] = OrderedDict()
-
-    def warning(self, key: Hashable, message: str) -> None:
-        written, left_out, _ = self._keys.get(key, (float("-inf"), 0, ""))
-        if self._now() - written < _SECONDS:
-            self._keys[key] = (written, left_out + 1, message)
-            return
-        self._write(key, message, left_out)
-        while len(self._keys) > _MOST_KEYS:
-            self._keys.popitem(last=False)
-
-    def flush(self) -> None:
-        """Log the suppressed warnings of each key whose ten seconds have passed."""
-        now = self._now()
-        for key, (written, left_out, message) in list(self._keys.items()):
-            if now - written < _SECONDS:
-                continue
-            if left_out:
-                self._write(key, message, left_out - 1)
-            else:
-                del self._keys[key]
-
-    def _write(self, key: Hashable, message: str, left_out: int) -> None:
-        self._keys[key] = (self._now(), 0, "")
-        self._keys.move_to_end(key)
-        self._log.warning("%s%s", message, f" ({left_out} more like it)" if left_out else "")

@@ -57,8 +57,13 @@ class TlsLink(asyncio.Transport):
         return bytes(plain)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        if data and not self._tcp.is_closing():
+        if not data or self._tcp.is_closing():
+            return
+        try:
             self._tls.write(data)  # a memory BIO takes all of it in one call
+        except ssl.SSLCertVerificationError:  # the client is not trusted any more: it gets nothing, and may not wait
+            self._tcp.abort()
+        else:
             self._flush()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:

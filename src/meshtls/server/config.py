@@ -13,15 +13,27 @@ from pathlib import Path
 
 from sqlalchemy import URL
 
+from meshtls.address import Address
 from meshtls.ca.profile import CaSubject
 from meshtls.config.changes import Changes, check_same_domain, merged
 from meshtls.config.document import Document, Section, read_text
 from meshtls.config.reading import Found, read
 from meshtls.config.spire import either_form
 from meshtls.server.config_keys import ServerFile
-from meshtls.server.settings import KeyPlace, ServerConfig, X509PopConfig
+from meshtls.server.settings import (
+    BundleEndpoint,
+    ConfiguredRelation,
+    DiskUpstream,
+    KeyPlace,
+    NestedUpstream,
+    ServerConfig,
+    TokenConfig,
+    WitnessConfig,
+    X509PopConfig,
+)
 from meshtls.server.spire_config import NOT_YET, from_spire
 from meshtls.server.store.address import postgres_url, sqlite_url
+from meshtls.serverapi.federation import Profile, Relation
 
 __all__ = ["load_config", "parse_config", "reloaded"]
 
@@ -48,7 +60,7 @@ def reloaded(running: ServerConfig, wanted: ServerConfig) -> tuple[ServerConfig,
 
 def _config(said: ServerFile, notices: tuple[str, ...]) -> ServerConfig:
     longest = _longest(said)
-    key_place, keys_dir = _keys(said)
+    key_place, keys_dir, token = _keys(said)
     return ServerConfig(
         trust_domain=said.trust_domain,
         data_dir=said.data_dir,
@@ -57,10 +69,14 @@ def _config(said: ServerFile, notices: tuple[str, ...]) -> ServerConfig:
         bind_port=said.bind_port,
         attest_port=_beside(said.bind_port) if said.attest_port is None else said.attest_port,
         log_level=said.log_level,
+        log_format=said.log_format,
+        admin=said.admin,
         ca_subject=_ca_subject(said),
         ca_key_type=said.ca_key_type,
         jwt_key_type=said.jwt_key_type,
         ca_ttl=said.ca_ttl,
+        root_ttl=said.root_ttl,
+        jwt_key_ttl=said.jwt_key_ttl,
         agent_ttl=min(said.agent_ttl, longest),
         default_x509_svid_ttl=min(said.default_x509_svid_ttl, longest),
         default_jwt_svid_ttl=said.default_jwt_svid_ttl,
@@ -68,6 +84,17 @@ def _config(said: ServerFile, notices: tuple[str, ...]) -> ServerConfig:
         limits=said.limits,
         key_place=key_place,
         keys_dir=keys_dir,
+        token=token,
+        offline_root=said.offline_root,
+        audit_records=said.audit_records,
+        log_listen=said.transparency_log.listen,
+        log_witnesses=tuple(WitnessConfig(one.url, one.key) for one in said.transparency_log.witnesses),
+        revocation_listen=said.revocation.listen,
+        revocation_url=said.revocation.url,
+        upstream=_upstream(said),
+        downstream_spire_listen=said.downstream_spire_listen,
+        bundle_endpoint=_bundle_endpoint(said),
+        federates_with=tuple(_relations(said)),
         join_token=said.node_attestors is None or said.node_attestors.join_token is not None,
         x509pop=_x509pop(said),
         notices=notices,
@@ -100,11 +127,33 @@ def _datastore(said: ServerFile) -> URL:
     return sqlite_url(path or said.data_dir / "datastore.sqlite3")
 
 
-def _keys(said: ServerFile) -> tuple[KeyPlace, Path]:
+def _keys(said: ServerFile) -> tuple[KeyPlace, Path, TokenConfig | None]:
     chosen = said.key_manager
+    if chosen and (pkcs11 := chosen.pkcs11):
+        token = TokenConfig(
+            pkcs11.module,
+            pkcs11.token_label,
+            pkcs11.pin_file,
+            pkcs11.pin_env,
+            pkcs11.intermediates,
+            pkcs11.jwt_keys,
+        )
+        return KeyPlace.PKCS11, pkcs11.keys_path or said.data_dir / "keys", token
     place = KeyPlace.MEMORY if chosen and chosen.memory else KeyPlace.DISK
     told = chosen.disk.keys_path if chosen and chosen.disk else None
-    return place, _directory_for(told) if told else said.data_dir / "keys"
+    return place, _directory_for(told) if told else said.data_dir / "keys", None
+
+
+def _upstream(said: ServerFile) -> DiskUpstream | NestedUpstream | None:
+    chosen = said.upstream_authority
+    if chosen is None:
+        return None
+    if chosen.disk:
+        return DiskUpstream(chosen.disk.cert_file_path, chosen.disk.key_file_path, chosen.disk.bundle_file_path)
+    if above := chosen.spire or chosen.meshtls:
+        is_spire = chosen.spire is not None
+        return NestedUpstream(above.server_address, above.server_port, above.workload_api_socket, is_spire)
+    return None
 
 
 def _moved_keys(found: Found[ServerFile], directory: Path) -> Iterator[str]:
@@ -123,6 +172,26 @@ def _directory_for(keys_path: Path) -> Path:
     """
     named_as_file = bool(keys_path.suffix) and not keys_path.is_dir()
     return keys_path.with_name(f"{keys_path.name}.d") if named_as_file or keys_path.is_file() else keys_path
+
+
+def _bundle_endpoint(said: ServerFile) -> BundleEndpoint | None:
+    chosen = said.federation.bundle_endpoint
+    if chosen is None:
+        return None
+    listen, hint = Address(chosen.address, chosen.port), int(chosen.refresh_hint.total_seconds())
+    if chosen.https_web is None:
+        return BundleEndpoint(listen, hint)
+    return BundleEndpoint(listen, hint, chosen.https_web.cert_file_path, chosen.https_web.key_file_path)
+
+
+def _relations(said: ServerFile) -> Iterator[ConfiguredRelation]:
+    for one in said.federation.federates_with:
+        endpoint_id = one.https_spiffe.endpoint_spiffe_id if one.https_spiffe else None
+        profile = Profile.HTTPS_SPIFFE if one.https_spiffe else Profile.HTTPS_WEB
+        relation = Relation(
+            trust_domain=one.trust_domain, url=one.bundle_endpoint_url, profile=profile, endpoint_id=endpoint_id
+        )
+        yield ConfiguredRelation(relation, one.trust_domain_bundle_path)
 
 
 def _x509pop(said: ServerFile) -> X509PopConfig | None:

@@ -6,12 +6,18 @@ import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, ClassVar
+from urllib.parse import urlsplit
 
 import msgspec
 
+from meshtls.address import Address, checked_url
+from meshtls.admin.keys import AdminKeys
 from meshtls.ca.keys.manager import KeyAlgorithm
+from meshtls.ca.tlog.note import KeyType, NoteKey
 from meshtls.config.keys import (
+    ADDRESS,
     DURATION,
+    FLAG,
     LOG_LEVEL,
     PATH,
     PORT,
@@ -21,17 +27,31 @@ from meshtls.config.keys import (
     Value,
     choice,
     duration_text,
+    number,
 )
 from meshtls.config.reading import Found, Rule, RuleProblems
 from meshtls.errors import RequestError
-from meshtls.rpc.limits import Limits
+from meshtls.logs import LogFormat
+from meshtls.rpc.limits import ListenerLimits
 from meshtls.scalars import duration, shown
+from meshtls.server.federation_keys import FederationKeys
 from meshtls.spiffeid import TrustDomain
 
-__all__ = ["DEFAULT_LIMITS", "CaSubjectKeys", "DatastoreKeys", "KeyManagerKeys", "NodeAttestors", "ServerFile"]
+__all__ = [
+    "DEFAULT_LIMITS",
+    "CaSubjectKeys",
+    "DatastoreKeys",
+    "KeyManagerKeys",
+    "NodeAttestors",
+    "RevocationKeys",
+    "ServerFile",
+    "TransparencyLogKeys",
+    "UpstreamAuthorityKeys",
+    "WitnessKeys",
+]
 
 #: An agent keeps a connection open.
-DEFAULT_LIMITS = Limits(connections=8192)
+DEFAULT_LIMITS = ListenerLimits(connections=8192)
 _LONGEST_NAME = 64
 
 
@@ -107,7 +127,7 @@ class Sqlite(msgspec.Struct, frozen=True, kw_only=True):
 class Postgres(msgspec.Struct, frozen=True, kw_only=True):
     """A data store that several servers may share."""
 
-    connection_string: Annotated[str, Key("Where the database is, and as whom to connect.", _POSTGRES)]
+    connection_string: Annotated[str, Key("Where the database is, and as whom to connect.", _POSTGRES, secret=True)]
 
 
 class Disk(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,7 +136,7 @@ class Disk(msgspec.Struct, frozen=True, kw_only=True):
     keys_path: Annotated[Path | None, Key("The directory of the keys.", PATH, default="keys in data_dir")] = None
 
 
-def _one_choice(found: Found[DatastoreKeys | KeyManagerKeys]) -> RuleProblems:
+def _one_choice(found: Found[DatastoreKeys | KeyManagerKeys | UpstreamAuthorityKeys]) -> RuleProblems:
     given = tuple(found.section.keys)
     if len(given) != 1:
         names = ", ".join(found.kind.__struct_fields__)
@@ -132,11 +152,93 @@ class DatastoreKeys(msgspec.Struct, frozen=True, kw_only=True):
     RULES: ClassVar[tuple[Rule, ...]] = (_one_choice,)
 
 
+def _one_pin(found: Found[Pkcs11]) -> RuleProblems:
+    given = [name for name in ("pin_file", "pin_env") if name in found.given]
+    if len(given) != 1:
+        yield "", f"wanted one of pin_file, pin_env, got {' and '.join(given) or 'none'}"
+
+
+class Pkcs11(msgspec.Struct, frozen=True, kw_only=True):
+    """Keys in a PKCS#11 token, such as a hardware security module, which generates them; they never leave it.
+
+    Certificates, and keys that are not in the token, are in files as with ``disk``. Needs the extra ``hsm``.
+    """
+
+    module: Annotated[Path, Key("The token's PKCS#11 module: a shared library.", PATH)]
+    token_label: Annotated[str, Key("The token's label.", TEXT)]
+    pin_file: Annotated[
+        Path | None,
+        Key(
+            "The file with the user's PIN, which only the server's user may be able to read.",
+            PATH,
+            required="unless pin_env is there",
+            default="none",
+        ),
+    ] = None
+    pin_env: Annotated[
+        str,
+        Key("The environment variable with the user's PIN.", TEXT, required="unless pin_file is there", default="none"),
+    ] = ""
+    intermediates: Annotated[
+        bool,
+        Key("Whether the keys of intermediates are in the token, too: it then signs each SVID and CRL.", FLAG),
+    ] = False
+    jwt_keys: Annotated[bool, Key("Whether the keys that sign JWT-SVIDs are in the token, too.", FLAG)] = False
+    keys_path: Annotated[
+        Path | None, Key("The directory of certificates and other keys.", PATH, default="keys in data_dir")
+    ] = None
+
+    RULES: ClassVar[tuple[Rule, ...]] = (_one_pin,)
+
+
 class KeyManagerKeys(msgspec.Struct, frozen=True, kw_only=True):
-    """One of two places for the server's keys."""
+    """One of three places for the server's keys."""
 
     disk: Annotated[Disk | None, Key("In files that only the server's user can read.")] = None
     memory: Annotated[Nothing | None, Key("Nowhere: each start makes a new CA.")] = None
+    pkcs11: Annotated[Pkcs11 | None, Key("Roots in a PKCS#11 token, and on request others.")] = None
+
+    RULES: ClassVar[tuple[Rule, ...]] = (_one_choice,)
+
+
+class DiskAuthorityKeys(msgspec.Struct, frozen=True, kw_only=True):
+    """A CA in PEM files, which are read again each time, so that they can be replaced."""
+
+    cert_file_path: Annotated[
+        Path, Key("The CA's certificate, followed by those that lead to the root, if it is no root itself.", PATH)
+    ]
+    key_file_path: Annotated[
+        Path,
+        Key("Its private key, unencrypted: PKCS#1, PKCS#8 or SEC1. Other users must not be able to read it.", PATH),
+    ]
+    bundle_file_path: Annotated[
+        Path | None, Key("The root, unless the certificate is one.", PATH, default="the certificate is the root")
+    ] = None
+
+
+def _workload_api(text: str) -> str:
+    return text if "://" in text else f"unix://{Path(text).absolute()}"
+
+
+_SOCKET: Value[str] = Value("path, unix:// or tcp:// address", _workload_api, {"type": "string", "minLength": 1})
+
+
+class NestedAuthorityKeys(msgspec.Struct, frozen=True, kw_only=True):
+    """A server above this one. An entry there that is marked downstream has to match this server's process."""
+
+    server_address: Annotated[str, Key("Its host name or IP address.", TEXT)]
+    server_port: Annotated[int, Key("Its port of agents and administrators.", PORT)]
+    workload_api_socket: Annotated[
+        str, Key("The Workload API of an agent of that server, from which this server gets its SVID there.", _SOCKET)
+    ]
+
+
+class UpstreamAuthorityKeys(msgspec.Struct, frozen=True, kw_only=True):
+    """One of three kinds of authority above this server."""
+
+    disk: Annotated[DiskAuthorityKeys | None, Key("A CA in files.")] = None
+    meshtls: Annotated[NestedAuthorityKeys | None, Key("A meshtls server of the same trust domain.")] = None
+    spire: Annotated[NestedAuthorityKeys | None, Key("A SPIRE server of the same trust domain.")] = None
 
     RULES: ClassVar[tuple[Rule, ...]] = (_one_choice,)
 
@@ -170,6 +272,96 @@ def _half_of_ca_ttl_is_a_life(ca_ttl: timedelta) -> RuleProblems:
         yield "ca_ttl", f"wanted at least 2s, got {duration_text(ca_ttl)}"
 
 
+def _witness_key(text: str) -> str:
+    if NoteKey.parse(text).type is not KeyType.COSIGNATURE:
+        raise RequestError(f"wanted the key of a witness, which signs cosignatures, got {shown(text)}")
+    return text
+
+
+_URL: Value[str] = Value("http or https URL", checked_url, {"type": "string", "pattern": "^https?://"})
+_WITNESS_KEY: Value[str] = Value("key, name+ID+base64", _witness_key, {"type": "string", "pattern": r"^.+\+.+\+.+$"})
+
+
+class WitnessKeys(msgspec.Struct, frozen=True, kw_only=True):
+    """A witness, which cosigns the log's checkpoints."""
+
+    url: Annotated[str, Key("The URL that requests to cosign are sent below.", _URL)]
+    key: Annotated[str, Key("The witness's key, as `meshtls log witness` prints it.", _WITNESS_KEY)]
+
+
+class TransparencyLogKeys(msgspec.Struct, frozen=True, kw_only=True):
+    """The log of everything that the servers of this data store issue."""
+
+    listen: Annotated[
+        Address | None,
+        Key("The address on which it can be read, by everybody, over HTTP.", ADDRESS, default="not over HTTP"),
+    ] = None
+    witnesses: Annotated[tuple[WitnessKeys, ...], Key("The witnesses that cosign it.")] = ()
+
+
+def _base_url(text: str) -> str:
+    """An http URL without path: clients of CRLs and OCSP refuse https (RFC 5280, section 8)."""
+    try:
+        parts = urlsplit(checked_url(text))
+    except RequestError:
+        parts = None
+    if parts is None or parts.scheme != "http" or text != f"http://{parts.netloc}" or not text.isprintable():
+        raise RequestError(f"wanted a URL such as http://ca.example.org:8087, got {shown(text)}")
+    return text
+
+
+_BASE_URL: Value[str] = Value("http URL without path", _base_url, {"type": "string", "pattern": "^http://[^/]+$"})
+
+
+def _pointers_lead_somewhere(listen: Address | None, url: str) -> RuleProblems:
+    if url and listen is None:
+        yield "url", "wanted no such key without listen: nothing would answer there"
+
+
+class RevocationKeys(msgspec.Struct, frozen=True, kw_only=True):
+    """CRLs and OCSP for clients outside the mesh: its workloads are sent each CRL anyway."""
+
+    listen: Annotated[
+        Address | None,
+        Key("The address on which everybody gets CRLs and OCSP responses over HTTP.", ADDRESS, default="not over HTTP"),
+    ] = None
+    url: Annotated[
+        str,
+        Key(
+            "The URL of that listener as clients reach it. Certificates then say that their CRL and OCSP responses are"
+            " there.",
+            _BASE_URL,
+            default="certificates say nothing of it",
+        ),
+    ] = ""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (_pointers_lead_somewhere,)
+
+
+def _an_offline_root_is_stored(offline_root: bool, key_manager: KeyManagerKeys | None) -> RuleProblems:
+    if offline_root and key_manager is not None and key_manager.memory is not None:
+        yield "offline_root", "wanted key_manager disk or pkcs11: a CA that is installed has to be stored"
+
+
+def _one_signs_the_ca(
+    upstream_authority: UpstreamAuthorityKeys | None, offline_root: bool, key_manager: KeyManagerKeys | None
+) -> RuleProblems:
+    if upstream_authority is None:
+        return
+    if offline_root:
+        yield (
+            "offline_root",
+            "wanted no upstream_authority beside it: only one of both signs the CA",
+        )
+    if key_manager is not None and key_manager.pkcs11 is not None and key_manager.pkcs11.intermediates:
+        yield "key_manager.pkcs11.intermediates", "wanted false with upstream_authority: its CA's key is in a file"
+
+
+def _federates_with_others(trust_domain: TrustDomain, federation: FederationKeys) -> RuleProblems:
+    if any(one.trust_domain == trust_domain for one in federation.federates_with):
+        yield "federation", f"wanted other trust domains in federates_with, got {trust_domain}, this server's own"
+
+
 class ServerFile(msgspec.Struct, frozen=True, kw_only=True):
     """A server's file, key by key."""
 
@@ -188,7 +380,15 @@ class ServerFile(msgspec.Struct, frozen=True, kw_only=True):
             "The port of nodes that have no SVID yet; it serves nothing else.", PORT, default="the one above bind_port"
         ),
     ] = None
+    admin: Annotated[
+        AdminKeys | None,
+        Key(
+            "Where the admin interface answers: what runs here. Calls of administrators go to socket_path.",
+            default="nowhere",
+        ),
+    ] = None
     log_level: Annotated[str, Key("The lowest level that is logged on standard error.", LOG_LEVEL, live=True)] = "INFO"
+    log_format: Annotated[LogFormat, Key("How lines of the log are written.", choice(LogFormat))] = LogFormat.CONSOLE
     ca_subject: Annotated[
         CaSubjectKeys | None, Key("The subject of the CA's certificates.", default="organization meshtls")
     ] = None
@@ -200,6 +400,17 @@ class ServerFile(msgspec.Struct, frozen=True, kw_only=True):
     ca_ttl: Annotated[
         timedelta, Key("How long the intermediate that signs is valid; it is renewed at half of that.", _LIFETIME)
     ] = timedelta(hours=24)
+    root_ttl: Annotated[
+        timedelta,
+        Key(
+            "How long a root, the X.509 authority that the bundle has, is valid. The next one is prepared when half of"
+            " that is left, at most 30 days, and activated when a sixth is left, at most 7 days.",
+            _LIFETIME,
+        ),
+    ] = timedelta(days=365)
+    jwt_key_ttl: Annotated[
+        timedelta, Key("How long a key signs JWT-SVIDs; it is replaced as a root is.", _LIFETIME)
+    ] = timedelta(days=365)
     agent_ttl: Annotated[
         timedelta, Key("How long an agent's SVID is valid: at most half of ca_ttl.", _LIFETIME, live=True)
     ] = timedelta(hours=1)
@@ -212,7 +423,7 @@ class ServerFile(msgspec.Struct, frozen=True, kw_only=True):
     default_jwt_svid_ttl: Annotated[
         timedelta, Key("How long a JWT-SVID is valid unless its entry sets a TTL.", _LIFETIME, live=True)
     ] = timedelta(minutes=5)
-    limits: Annotated[Limits, Key("Limits for each caller, on each of the three listeners.", live=True)] = (
+    limits: Annotated[ListenerLimits, Key("Limits for each caller, on each of the three listeners.", live=True)] = (
         DEFAULT_LIMITS
     )
     datastore: Annotated[
@@ -221,9 +432,50 @@ class ServerFile(msgspec.Struct, frozen=True, kw_only=True):
     key_manager: Annotated[
         KeyManagerKeys | None, Key("Where the CA's keys are kept: one of these.", default="disk")
     ] = None
+    upstream_authority: Annotated[
+        UpstreamAuthorityKeys | None,
+        Key("What signs this server's CA: one of these.", default="the server's own root"),
+    ] = None
+    downstream_spire_listen: Annotated[
+        Address | None,
+        Key(
+            "The address for SPIRE servers below this one, which accept only SPIRE's server ID. meshtls servers below"
+            " this one call bind_port.",
+            ADDRESS,
+            default="no SPIRE server below this one",
+        ),
+    ] = None
+    offline_root: Annotated[
+        bool,
+        Key(
+            "Whether the key of the root is elsewhere. The server makes no root then: an operator signs its CA with"
+            " `meshtls ca csr`, `ca sign` and `ca install`.",
+            FLAG,
+        ),
+    ] = False
     node_attestors: Annotated[
         NodeAttestors | None,
         Key("The ways in which nodes may attest: any of these.", default="join_token", live=True),
     ] = None
 
-    RULES: ClassVar[tuple[Rule, ...]] = (_half_of_ca_ttl_is_a_life,)
+    audit_records: Annotated[
+        int, Key("How many audit records are kept; older ones are removed.", number(1000, 10**9))
+    ] = 1_000_000
+    transparency_log: Annotated[
+        TransparencyLogKeys, Key("The log of everything that the servers of this data store issue.")
+    ] = TransparencyLogKeys()
+
+    revocation: Annotated[RevocationKeys, Key("CRLs and OCSP over HTTP, for clients outside the mesh.")] = (
+        RevocationKeys()
+    )
+
+    federation: Annotated[FederationKeys, Key("Bundles that are exchanged with other trust domains.")] = (
+        FederationKeys()
+    )
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        _half_of_ca_ttl_is_a_life,
+        _an_offline_root_is_stored,
+        _one_signs_the_ca,
+        _federates_with_others,
+    )

@@ -13,10 +13,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from meshtls.clock import Clock
 from meshtls.errors import RequestError
 from meshtls.server.access import Authenticator
+from meshtls.server.audit import AuditTrail
+from meshtls.server.authorities import Authorities
 from meshtls.server.hub import Hub
+from meshtls.server.ledger import Ledger
+from meshtls.server.revoking import Revoking
 from meshtls.server.settings import ServerConfig
 from meshtls.server.signing import Signing
 from meshtls.server.store.database import Database
+from meshtls.server.transparency import TransparencyLog
 
 __all__ = ["MAX_PAGE", "Core", "lifetime", "page_size"]
 
@@ -34,6 +39,11 @@ class Core:
     database: Database
     hub: Hub
     signing: Signing
+    authorities: Authorities
+    revoking: Revoking
+    ledger: Ledger
+    log: TransparencyLog
+    trail: AuditTrail
     authenticator: Authenticator
     clock: Clock
     node_roots: tuple[x509.Certificate, ...]

@@ -65,6 +65,10 @@ class EntryIndex:
         """Whether an entry lets this ID administer the server."""
         return any(entry.admin for entry in self._by_spiffe_id.get(spiffe_id, {}).values())
 
+    def downstream(self, spiffe_id: SpiffeId) -> Entry | None:
+        """The entry that lets this ID run a server below this one, if there is one."""
+        return next((entry for entry in self._by_spiffe_id.get(spiffe_id, {}).values() if entry.downstream), None)
+
     def reachable(self, node: Node) -> dict[str, Entry]:
         """Every entry that this node may serve, by id."""
         found: dict[str, Entry] = {}

@@ -20,13 +20,19 @@ from meshtls.complaints import Complaints
 from meshtls.errors import StoreError
 from meshtls.logs import logger
 from meshtls.registration import Entry
+from meshtls.revocation.lists import is_listed, revocations_of
 from meshtls.server.entries import EntryIndex, Node
-from meshtls.server.store import bundles, changes, entries
+from meshtls.server.store import bundles, changes, entries, federation, revocations
+from meshtls.server.store.authorities import list_authorities, tainted_ids
 from meshtls.server.store.changes import Change, ChangeKind
 from meshtls.server.store.database import Database
+from meshtls.server.store.revocations import Blocks
 from meshtls.server.subscription import Subscription
 from meshtls.server.syncing import Update, full_update, update_for
+from meshtls.serverapi.federation import Relation
+from meshtls.serverapi.values import Subject, SubjectKind
 from meshtls.spiffeid import SpiffeId, TrustDomain
+from meshtls.svid.trust import NO_REVOCATIONS
 
 __all__ = ["REFRESH_HINT", "Hub"]
 
@@ -38,21 +44,41 @@ log = logger("meshtls.server")
 
 
 class Hub:
-    """``index``, ``bundle`` and ``federated`` as of ``revision``. Call ``load`` before use.
+    """``index``, ``bundle``, ``tainted``, ``federated``, ``relations``, ``blocks``, ``crls`` and what those revoke,
+    ``revocations``, as of ``revision``. Call ``load`` before use.
+
+    ``index`` has no entry that is blocked. ``crls`` are those of all servers, in DER. ``revoked`` is set when there is
+    something for ``take_revoked``; ``relations_changed`` when ``relations`` or ``federated`` may be others, until the
+    reader clears it.
+
+    ``tainted`` are the ids of the authorities whose SVIDs are to be replaced now: tainted and revoked ones.
 
     ``expiring`` is set, and replaced by a new event, when an entry that expires is created or changed. ``trust`` is
     called with each new bundle.
     """
 
     def __init__(
-        self, trust_domain: TrustDomain, database: Database, clock: Clock, trust: Callable[[TrustBundle], None]
+        self,
+        trust_domain: TrustDomain,
+        database: Database,
+        clock: Clock,
+        trust: Callable[[TrustBundle], None],
     ) -> None:
         self.trust_domain = trust_domain
-        self._trust = trust
+        self._trust = [trust]
         self.index = EntryIndex(trust_domain)
         self.bundle = TrustBundle(trust_domain)
+        self.tainted: tuple[str, ...] = ()
         self.federated: dict[TrustDomain, TrustBundle] = {}
+        self.relations: tuple[Relation, ...] = ()
+        self.relations_changed = asyncio.Event()
+        self.blocks = Blocks()
+        self.crls: tuple[bytes, ...] = ()
         self.revision = 0
+        self.revoked = asyncio.Event()
+        self._to_revoke: list[Subject] = []
+        self._tellers: list[Callable[[], None]] = []
+        self.revocations = NO_REVOCATIONS
         self.expiring = asyncio.Event()
         self._database = database
         self._clock = clock
@@ -61,6 +87,11 @@ class Hub:
         self._wakeup = asyncio.Event()
         self._subscriptions: dict[SpiffeId, set[Subscription]] = {}
         self._nodes: dict[SpiffeId, Node] = {}
+
+    def also_trust(self, trust: Callable[[TrustBundle], None]) -> None:
+        """Call this one, too, with the present bundle and each new one."""
+        self._trust.append(trust)
+        trust(self.bundle)
 
     async def load(self) -> None:
         """Read the whole store. Raises StoreError."""
@@ -124,6 +155,30 @@ class Hub:
             return full_update(self.index, node)
         return update_for(self.index, node, found)
 
+    def take_revoked(self) -> list[Subject]:
+        """What was revoked or readmitted since the last call, by any server; clears ``revoked``."""
+        self.revoked.clear()
+        taken, self._to_revoke = self._to_revoke, []
+        return taken
+
+    def revoke_again(self, subjects: Iterable[Subject]) -> None:
+        """Return what could not be carried out, for the next ``take_revoked``."""
+        self._to_revoke += subjects
+        self.revoked.set()
+
+    @contextmanager
+    def told_of_revocations(self, tell: Callable[[], None]) -> Iterator[None]:
+        """Call ``tell`` whenever something was revoked or readmitted, by any server, while the body runs."""
+        self._tellers.append(tell)
+        try:
+            yield
+        finally:
+            self._tellers.remove(tell)
+
+    def is_revoked(self, serial_number: int) -> bool:
+        """Whether a CRL of a server lists this certificate of ours: serial numbers are unique among the servers."""
+        return is_listed(self.revocations, serial_number)
+
     @property
     def subscribers(self) -> int:
         """The number of agents with an open sync."""
@@ -143,30 +198,50 @@ class Hub:
     async def _load(self, tx: AsyncConnection) -> None:
         # Read the revision first: a change committed meanwhile is then applied twice, which is harmless.
         revision = await changes.current_revision(tx)
+        self.blocks = await revocations.read_blocks(tx)
         index = EntryIndex(self.trust_domain)
         async for entry in entries.all_entries(tx):
-            index.put(entry)
+            if entry not in self.blocks:
+                index.put(entry)
         self.index = index
+        await self._load_relations(tx)
         await self._load_bundles(tx)
         self.revision = revision
 
+    async def _load_relations(self, tx: AsyncConnection) -> None:
+        self.relations = tuple(await federation.read_relations(tx))
+        self.relations_changed.set()
+
     async def _load_bundles(self, tx: AsyncConnection) -> None:
         self.bundle = await bundles.own_bundle(tx, self.trust_domain, REFRESH_HINT)
-        self._trust(self.bundle)
+        self.tainted = tainted_ids(await list_authorities(tx))
+        self.crls = tuple(one.der for one in await revocations.read_crls(tx))
+        self.revocations = revocations_of(self.crls)
+        for trust in self._trust:
+            trust(self.bundle)
         self.federated = {one.trust_domain: one for one in await bundles.federated_bundles(tx)}
+        self.relations_changed.set()
         self._complaints.update(BundleSet([self.bundle, *self.federated.values()]).unusable)
 
     async def _apply(self, tx: AsyncConnection, found: list[Change]) -> None:
         kinds = {change.kind for change in found}
         keys = {change.key for change in found if change.kind is ChangeKind.ENTRY}
-        present = {entry.id: entry for entry in await entries.get_entries(tx, sorted(keys))}
-        if ChangeKind.BUNDLE in kinds:
+        if ChangeKind.REVOCATION in kinds:
+            self.blocks = await revocations.read_blocks(tx)
+            for tell in self._tellers:
+                tell()
+            self.revoke_again(_subject(one.key) for one in found if one.kind is ChangeKind.REVOCATION)
+        present = {one.id: one for one in await entries.get_entries(tx, sorted(keys)) if one not in self.blocks}
+        if kinds & {ChangeKind.BUNDLE, ChangeKind.CRL}:
             await self._load_bundles(tx)
             self._wake_all()
+        if ChangeKind.FEDERATION in kinds:
+            await self._load_relations(tx)
         self._apply_entries([change for change in found if change.kind is ChangeKind.ENTRY], present)
         for change in found:
             if change.kind is ChangeKind.AGENT:
-                self._recheck(change)
+                for subscription in self._of([SpiffeId.parse(change.key)]):
+                    subscription.wake(recheck=True)
         self.revision = found[-1].revision
 
     def _apply_entries(self, found: list[Change], present: dict[str, Entry]) -> None:
@@ -189,10 +264,6 @@ class Hub:
     def _affected(self, entry: Entry | None) -> set[SpiffeId]:
         return self.index.affected(entry, self._nodes) if entry else set()
 
-    def _recheck(self, change: Change) -> None:
-        for subscription in self._of([SpiffeId.parse(change.key)]):
-            subscription.wake(recheck=True)
-
     def _wake_all(self, *, reload: bool = False) -> None:
         for subscription in self._of(self._subscriptions):
             subscription.wake(reload=reload)
@@ -200,3 +271,8 @@ class Hub:
     def _of(self, nodes: Iterable[SpiffeId]) -> Iterator[Subscription]:
         for node in nodes:
             yield from self._subscriptions.get(node, ())
+
+
+def _subject(key: str) -> Subject:
+    kind, _, name = key.partition(" ")
+    return Subject(SubjectKind(kind), name)

@@ -1,4 +1,4 @@
-"""The key that signs this server's JWT-SVIDs, stored with the CA's keys."""
+"""A key that signs this server's JWT-SVIDs, stored with the CA's keys."""
 
 from __future__ import annotations
 
@@ -6,22 +6,14 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from meshtls.ca.csr import check_public_key
-from meshtls.ca.keys.manager import KeyAlgorithm
-from meshtls.errors import ConfigError, RequestError
-from meshtls.parse_errors import PARSE_ERRORS
-from meshtls.private_files import read_secret, replace_secrets
+from meshtls.ca.keys.key_file import contents_of, read_key
+from meshtls.ca.keys.pkcs11 import Token
+from meshtls.private_files import replace_secrets
 from meshtls.svid.x509 import PrivateKey
 
-__all__ = ["JwtKey", "jwt_key_in"]
+__all__ = ["JwtKey", "read_jwt_key", "store_jwt_key"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,25 +28,16 @@ class JwtKey:
         return hashlib.sha256(public).hexdigest()[:32]
 
 
-def jwt_key_in(directory: Path, algorithm: KeyAlgorithm) -> JwtKey:
-    """The key in ``jwt.pem`` of this directory, created if missing (0600, atomically).
+def store_jwt_key(directory: Path, private_key: PrivateKey, *, first: bool) -> JwtKey:
+    """Store a new key in this directory (0600, atomically): the first in ``jwt.pem``, another in ``jwt-KID.pem``.
 
-    Raises ConfigError if it can't be read, used or written.
+    Of a key in a token, the file has the public key. Raises ConfigError if it can't be written.
     """
-    path = directory / "jwt.pem"
-    if path.exists():
-        return JwtKey(_parse(path))
-    key = algorithm.generate()
-    replace_secrets({path: key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())})
-    return JwtKey(key)
-
-
-def _parse(path: Path) -> PrivateKey:
-    try:
-        key = load_pem_private_key(read_secret(path), password=None)
-        check_public_key(key.public_key())
-    except (RequestError, *PARSE_ERRORS) as error:
-        raise ConfigError(f"{path}: {error}; restore the file from a backup") from error
-    if not isinstance(key, PrivateKey):
-        raise ConfigError(f"{path}: wanted an EC or RSA key, got {type(key).__name__}; restore the file from a backup")
+    key = JwtKey(private_key)
+    replace_secrets({directory / ("jwt.pem" if first else f"jwt-{key.kid}.pem"): contents_of(private_key)})
     return key
+
+
+def read_jwt_key(path: Path, token: Token | None = None) -> JwtKey:
+    """The key in this file, or that in the token to the public key there. Raises ConfigError if it can't be used."""
+    return JwtKey(read_key(path, token))

@@ -1,51 +1,61 @@
-"""Opens a server's keys: the CA's, the JWT key, and the ID of this server in the store."""
+"""Opens a server's keys: those of its authorities, and the ID of this server in the store."""
 
 from __future__ import annotations
 
 import contextlib
-import uuid
 from collections.abc import Iterator
-from pathlib import Path
 
-from meshtls.ca.authority import Authority
-from meshtls.ca.keys.disk import DiskKeys
-from meshtls.ca.keys.memory import MemoryKeys
+from meshtls.ca.keys.disk import InToken
+from meshtls.ca.keys.manager import Slot
+from meshtls.ca.keys.pkcs11 import Pin, Token
 from meshtls.clock import Clock
-from meshtls.errors import ConfigError
-from meshtls.private_files import read_secret, replace_secrets
-from meshtls.server.jwt_key import JwtKey, jwt_key_in
+from meshtls.server.authority_keys import AuthorityKeys
+from meshtls.server.disk_ring import DiskRing
+from meshtls.server.key_ring import KeyRing, MemoryRing
+from meshtls.server.server_id import server_id_in
 from meshtls.server.settings import KeyPlace, ServerConfig
 from meshtls.server.signing import Signing
+from meshtls.server.upstream.held import HeldCas
 
-__all__ = ["opened_signing"]
+__all__ = ["opened_in_token", "opened_signing"]
 
 
 @contextlib.contextmanager
-def opened_signing(config: ServerConfig, clock: Clock) -> Iterator[Signing]:
-    """The server's keys, created at the first start. Raises ConfigError where they can't be read, used or written."""
-    name = _server_id(config.data_dir / "server-id")
-    on_disk = config.key_place is KeyPlace.DISK
-    keys = DiskKeys(config.keys_dir, config.ca_key_type) if on_disk else MemoryKeys(config.ca_key_type)
-    authority = Authority.create(
-        config.trust_domain,
-        clock,
-        svid_ttl=config.default_x509_svid_ttl,
-        intermediate_ttl=config.ca_ttl,
-        keys=keys,
-        subject=config.ca_subject,
+def opened_signing(config: ServerConfig, clock: Clock) -> Iterator[tuple[Signing, AuthorityKeys]]:
+    """The server's keys, created at the first start. Raises ConfigError where they can't be read, used or written.
+
+    Until the store says which authorities are active, the newest ones are.
+    """
+    name = server_id_in(config.data_dir)
+    with opened_in_token(config) as in_token, contextlib.closing(_ring(config, in_token)) as ring:
+        stored = config.upstream is not None and config.key_place is not KeyPlace.MEMORY
+        keys = AuthorityKeys(ring, config, clock, HeldCas(config.keys_dir if stored else None))
+        newest = keys.of("x509")
+        x509, jwt = keys.x509[newest[-1]] if newest else None, keys.jwt[keys.of("jwt")[-1]]
+        yield Signing(name, x509, jwt, ring.log_key(), clock), keys
+
+
+def _ring(config: ServerConfig, in_token: InToken | None) -> KeyRing:
+    types = config.ca_key_type, config.jwt_key_type
+    return (
+        MemoryRing(*types)
+        if config.key_place is KeyPlace.MEMORY
+        else DiskRing(config.keys_dir, *types, in_token, offline_root=config.offline_root)
     )
-    try:
-        jwt_type = config.jwt_key_type
-        jwt_key = jwt_key_in(config.keys_dir, jwt_type) if on_disk else JwtKey(jwt_type.generate())
-        yield Signing(name, authority, jwt_key, clock)
-    finally:
-        authority.close()
 
 
-def _server_id(path: Path) -> str:
-    if not path.exists():
-        replace_secrets({path: str(uuid.uuid4()).encode()})
-    try:
-        return str(uuid.UUID(read_secret(path).decode().strip()))
-    except ValueError as error:
-        raise ConfigError(f"{path}: wanted this server's UUID; restore the file, or remove it for a new one") from error
+@contextlib.contextmanager
+def opened_in_token(config: ServerConfig) -> Iterator[InToken | None]:
+    """The token, which its first use opens, and what it has; None if none is configured.
+
+    Raises ConfigError where python-pkcs11 is not installed.
+    """
+    if config.token is None:
+        yield None
+        return
+    slots = set() if config.offline_root else {Slot.ROOT}
+    if config.token.intermediates:
+        slots |= {Slot.INTERMEDIATE, Slot.PREVIOUS}
+    token = Token(config.token.module, config.token.label, Pin(config.token.pin_file, config.token.pin_env))
+    with contextlib.closing(token):
+        yield InToken(token, frozenset(slots), config.token.jwt)

@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING, Any
 from grpclib.events import RecvRequest
 from grpclib.server import Stream
 
+from meshtls.counted_log import CountedLog
 from meshtls.errors import AccessError, MeshtlsError
 from meshtls.logs import logger
 from meshtls.rpc.calls import grpc_error
 from meshtls.rpc.grpc_listener import Listening, SetLimits, serve_grpc
-from meshtls.rpc.limits import Limits
+from meshtls.rpc.limits import ListenerLimits
 from meshtls.rpc.peer_credentials import credentials_of
-from meshtls.rpc.shedding import CountedLog, Refusals
+from meshtls.rpc.shedding import Refusals
 from meshtls.rpc.turns import Turns
-from meshtls.server.access import Authenticator, Caller, Listener, Role, may_call
+from meshtls.server.access import Authenticator, Caller, ListenerKind, Role, may_call, role_for
 from meshtls.svid.verify import VerifiedPeer
 
 if TYPE_CHECKING:
@@ -38,9 +39,9 @@ ServiceFor = Callable[[Caller], "IServable"]
 log = logger("meshtls.server")
 
 _NAMES = {
-    Listener.ADMIN_SOCKET: "admin socket",
-    Listener.MUTUAL_TLS: "server port",
-    Listener.ATTESTATION: "attestation port",
+    ListenerKind.ADMIN_SOCKET: "admin socket",
+    ListenerKind.MUTUAL_TLS: "server port",
+    ListenerKind.ATTESTATION: "attestation port",
 }
 _MOST_ADMINISTRATORS = 256
 #: Stands for the caller while the methods of a service are listed, before there is a call.
@@ -51,14 +52,14 @@ _NOBODY = Caller(Role.ANONYMOUS, "nobody")
 class Shared:
     """Shared by a server's listeners: limits, the scheduling of its event loop, and the counts of refusals."""
 
-    limits: Limits
+    limits: ListenerLimits
     turns: Turns
     refusals: Refusals
 
 
 @asynccontextmanager
 async def serve_listener(
-    listener: Listener,
+    listener: ListenerKind,
     services: Collection[ServiceFor],
     authenticator: Authenticator,
     sock: socket.socket,
@@ -82,10 +83,10 @@ async def serve_listener(
         yield lambda limits: set_limits(_limits_of(listener, limits))
 
 
-def _limits_of(listener: Listener, limits: Limits) -> Limits:
-    if listener is Listener.ADMIN_SOCKET:
+def _limits_of(listener: ListenerKind, limits: ListenerLimits) -> ListenerLimits:
+    if listener is ListenerKind.ADMIN_SOCKET:
         return replace(limits, connections=min(limits.connections, _MOST_ADMINISTRATORS), message_bytes=2**24)
-    if listener is Listener.MUTUAL_TLS:
+    if listener is ListenerKind.MUTUAL_TLS:
         return replace(limits, message_bytes=2**22)
     # Anonymous callers need little: an attestation is one call of a few kilobytes.
     return replace(
@@ -114,7 +115,7 @@ def _peer(transport: asyncio.BaseTransport) -> VerifiedPeer | None:
 class _Interceptor:
     """Runs before each method of one listener: a call that it does not refuse gets the service made for its caller."""
 
-    def __init__(self, listener: Listener, services: Collection[ServiceFor], authenticator: Authenticator) -> None:
+    def __init__(self, listener: ListenerKind, services: Collection[ServiceFor], authenticator: Authenticator) -> None:
         self._listener = listener
         self._services = {path: make for make in services for path in make(_NOBODY).__mapping__()}
         self._authenticator = authenticator
@@ -122,7 +123,7 @@ class _Interceptor:
 
     async def __call__(self, transport: asyncio.BaseTransport, event: RecvRequest) -> None:
         try:
-            caller = await self._caller(transport)
+            caller = await self._caller(transport, event.method_name)
             # Checked here before a byte of the request is decoded; the operation behind the method checks it again.
             if not may_call(caller.role, event.method_name):
                 raise AccessError(f"{event.method_name} is not for {caller.role.value} ({caller.name})")
@@ -134,10 +135,10 @@ class _Interceptor:
         method = self._services[event.method_name](caller).__mapping__()[event.method_name].func
         event.method_func = _translated(method, event.method_name, caller, self._log)
 
-    async def _caller(self, transport: asyncio.BaseTransport) -> Caller:
-        local = self._listener is Listener.ADMIN_SOCKET
+    async def _caller(self, transport: asyncio.BaseTransport, method: str) -> Caller:
+        local = self._listener is ListenerKind.ADMIN_SOCKET
         uid = credentials_of(transport.get_extra_info("socket")).uid if local else None
-        return await self._authenticator.authenticate(self._listener, _peer(transport), uid)
+        return await self._authenticator.authenticate(self._listener, _peer(transport), uid, role_for(method))
 
 
 def _translated(method: IServerMethodFunc, name: str, caller: Caller, failures: CountedLog) -> IServerMethodFunc:

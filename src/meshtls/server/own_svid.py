@@ -13,10 +13,9 @@ from meshtls.identity.renewal import SvidRenewal
 from meshtls.identity.request import new_key
 from meshtls.logs import logger
 from meshtls.registration import server_id
+from meshtls.server.ledger import Ledger
 from meshtls.server.signing import Signing
-from meshtls.server.store.database import Database
-from meshtls.server.store.issuances import record_issuances
-from meshtls.spiffeid import TrustDomain
+from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.svid.context import X509Context
 from meshtls.svid.x509 import X509Svid
 from meshtls.workload.calls import any_jitter
@@ -32,22 +31,23 @@ class ServerIdentity:
     """An X509ContextSource. Call ``renew`` before use, and ``trust`` with each new bundle.
 
     ``life`` is how long each SVID is valid: no longer than the intermediate that signs it. ``jitter`` gives a number in
-    [-1, 1] for each renewal.
+    [-1, 1] for each renewal. ``spiffe_id`` is the ID if it is not that of meshtls servers.
     """
 
     def __init__(
         self,
         trust_domain: TrustDomain,
         signing: Signing,
-        database: Database,
+        ledger: Ledger,
         clock: Clock,
         *,
         life: timedelta = _LIFE,
         jitter: Callable[[], float] = any_jitter,
+        spiffe_id: SpiffeId | None = None,
     ) -> None:
-        self._spiffe_id = server_id(trust_domain)
+        self._spiffe_id = spiffe_id or server_id(trust_domain)
         self._signing = signing
-        self._database = database
+        self._ledger = ledger
         self._clock = clock
         self._life = life
         self._renewal = SvidRenewal(self._next_svid, clock, jitter, log)
@@ -83,8 +83,7 @@ class ServerIdentity:
     async def _next_svid(self) -> X509Svid:
         key = new_key()
         signed = self._signing.x509(self._spiffe_id, key.public_key(), self._life)
-        async with self._database.write() as tx:
-            await record_issuances(tx, [signed.record])
+        await self._ledger.commit(self._ledger.trail.record(None, "renew own SVID", self._spiffe_id), [signed])
         generation = self._context.generation + 1 if self._context else 1
         svid = X509Svid.from_chain(signed.chain, key)
         self._context = X509Context(generation, (svid,), BundleSet([self._bundle]))

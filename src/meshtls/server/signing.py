@@ -9,9 +9,11 @@ from datetime import timedelta
 
 from cryptography import x509
 
-from meshtls.ca.authority import Authority
 from meshtls.ca.profile import PublicKey
+from meshtls.ca.subordinate import X509Authority
+from meshtls.ca.tlog.note import NoteSigner
 from meshtls.clock import Clock
+from meshtls.errors import ConfigError
 from meshtls.registration import Issuance
 from meshtls.server.jwt_key import JwtKey
 from meshtls.spiffeid import SpiffeId
@@ -38,13 +40,31 @@ class SignedJwt:
 
 
 class Signing:
-    """This server's two signing keys. Each SVID they sign is recorded with ``server_id``."""
+    """Signs with this server's active authorities, ``authority`` and ``jwt_key``. Rotation replaces them.
 
-    def __init__(self, server_id: str, authority: Authority, jwt_key: JwtKey, clock: Clock) -> None:
+    Each SVID is recorded with ``server_id`` and the authority that it hangs on. ``log_key`` signs the
+    transparency log.
+    """
+
+    def __init__(
+        self, server_id: str, authority: X509Authority | None, jwt_key: JwtKey, log_key: NoteSigner, clock: Clock
+    ) -> None:
         self.server_id = server_id
-        self.authority = authority
+        self._authority = authority
         self.jwt_key = jwt_key
+        self.log_key = log_key
         self._clock = clock
+
+    @property
+    def authority(self) -> X509Authority:
+        """Raises ConfigError before the first one."""
+        if self._authority is None:
+            raise ConfigError("there is no CA yet: the upstream authority has signed none")
+        return self._authority
+
+    @authority.setter
+    def authority(self, authority: X509Authority) -> None:
+        self._authority = authority
 
     def x509(
         self,
@@ -57,7 +77,8 @@ class Signing:
         entry_id: str | None = None,
     ) -> Signed:
         """Sign an X509-SVID. Raises RequestError for an invalid CSR or name, ConfigError for an expired CA."""
-        issued = self.authority.sign(spiffe_id, key_or_csr, ttl=ttl, dns_names=dns_names)
+        authority = self.authority
+        issued = authority.sign(spiffe_id, key_or_csr, ttl=ttl, dns_names=dns_names)
         leaf = issued.record
         record = Issuance(
             kind="x509",
@@ -69,6 +90,28 @@ class Signing:
             not_after=leaf.not_after,
             agent_id=agent_id,
             entry_id=entry_id,
+            authority=authority.id,
+        )
+        return Signed(issued.chain, record)
+
+    def downstream_ca(self, csr: bytes, ttl: timedelta, entry_id: str, agent_id: SpiffeId | None) -> Signed:
+        """Sign the CA of a server below this one, whose SVID came by this agent. Raises RequestError for an invalid
+        CSR, ConfigError.
+        """
+        authority = self.authority
+        issued = authority.sign_ca(csr, ttl)
+        ca = issued.record
+        record = Issuance(
+            kind="ca",
+            serial=ca.serial,
+            spiffe_id=ca.spiffe_id,
+            server_id=self.server_id,
+            issued_at=self._clock.now(),
+            not_before=ca.not_before,
+            not_after=ca.not_after,
+            agent_id=agent_id,
+            entry_id=entry_id,
+            authority=authority.id,
         )
         return Signed(issued.chain, record)
 
@@ -95,5 +138,6 @@ class Signing:
             not_after=svid.expiry,
             agent_id=agent_id,
             entry_id=entry_id,
+            authority=key.kid,
         )
         return SignedJwt(svid, record)

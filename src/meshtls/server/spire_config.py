@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from meshtls.config.document import Document, Node, Section, Text, described
-from meshtls.config.spire import FOR_ALL, SpireFile
+from collections.abc import Iterator
+
+from meshtls.config.document import Document, Items, Node, Section, Text, described
+from meshtls.config.spire import FOR_ALL, Block, SpireFile
 
 __all__ = ["NOT_YET", "from_spire"]
 
-_OWN_ROOT = "the server's own root is the trust domain's"
 _NO_EFFECT = FOR_ALL | {
     "admin_ids": "an entry marked admin makes an administrator: meshtls entry create --admin",
-    "audit_log_enabled": "there is no audit log; the log has every refusal",
-    "federation": "bundles are exchanged by meshtls bundle set, not by an endpoint",
+    "audit_log_enabled": "the audit trail is always on: meshtls audit show",
     "jwt_issuer": "JWT-SVIDs have no issuer claim; their key is found in the trust bundle",
     "max_attested_node_info_staleness": "agents are looked up at each call",
     "prune_attested_nodes_expired_for": "agents are kept until meshtls agents evict",
@@ -39,7 +39,6 @@ _BLOCKS = {
     "health_checks": "meshtls server healthcheck asks on the administrators' socket",
 }
 _KINDS = {
-    "UpstreamAuthority": _OWN_ROOT,
     "Notifier": "meshtls bundle show exports the bundle",
     "BundlePublisher": "meshtls bundle show exports the bundle",
     "CredentialComposer": "SVIDs are what their entries say",
@@ -58,6 +57,10 @@ _SQL_REFUSED = {
     "client_key_path": "TLS files for the database can't be configured here; remove this key",
     "disable_migration": "wanted false: the server brings its schema up to date when it starts",
 }
+_UPSTREAM = {"ttl": "ca_ttl applies", "experimental": "it applies to Windows only"}
+_ACME = {"acme": "certificates can't be requested by ACME here; give serving_cert_file"}
+_SERVING_CERT = {"file_sync_interval": "the files are looked at every second"}
+_ENDPOINT_DEFAULTS = {"address": "0.0.0.0", "port": "443"}  # noqa: S104  # SPIRE's
 _X509POP = {"agent_path_template": "an agent is named after its certificate's fingerprint"}
 #: SPIRE's node attestors that are not supported.
 NOT_YET = (
@@ -87,15 +90,64 @@ def from_spire(document: Document) -> Document:
     experimental.without_effect(_EXPERIMENTAL)
     experimental.refused(_EXPERIMENTAL_REFUSED)
     experimental.unknown((*_EXPERIMENTAL, *_EXPERIMENTAL_REFUSED))
-    server.refuse_ours(("datastore", "key_manager", "node_attestors"))
+    _federation(server)
+    server.refuse_ours(("datastore", "key_manager", "node_attestors", "upstream_authority"))
     if stores := _datastore(file):
         server.keys["datastore"] = Section(file.where("DataStore"), stores)
-    if keys := {name: plugin.data.section for name, plugin in file.plugins("KeyManager", ("disk", "memory")).items()}:
+    if keys := {
+        name: plugin.data.section for name, plugin in file.plugins("KeyManager", ("disk", "memory", "pkcs11")).items()
+    }:
         server.keys["key_manager"] = Section(file.where("KeyManager"), keys)
     # SPIRE accepts only the node attestors that the file names; ours accepts join tokens if none is named.
     attestors = _node_attestors(file)
     server.keys["node_attestors"] = Section(file.where("NodeAttestor"), attestors)
+    # One that is not supported is an error: without it, this server would make a root of its own.
+    if above := file.plugins("UpstreamAuthority", ("disk", "spire")):
+        found = {name: plugin.data for name, plugin in above.items()}
+        for data in found.values():
+            data.without_effect(_UPSTREAM)
+        keys = {name: data.section for name, data in found.items()}
+        server.keys["upstream_authority"] = Section(file.where("UpstreamAuthority"), keys)
     return file.finish(_BLOCKS, _KINDS)
+
+
+def _federation(server: Block) -> None:
+    if "federation" not in server.keys:
+        return
+    document, federation = server.document, server.take("federation")
+    keys: dict[str, Node] = {}
+    if "bundle_endpoint" in federation.keys:
+        endpoint = federation.take("bundle_endpoint")
+        endpoint.refused(_ACME)
+        for name, text in _ENDPOINT_DEFAULTS.items():
+            endpoint.keys.setdefault(name, Text(endpoint.place.below(name), text))
+        for name, node in endpoint.take("profile").keys.items():
+            profile = Block(document, node)
+            if name == "https_web":
+                profile.refused(_ACME)
+                files = profile.take("serving_cert_file")
+                profile.unknown(("serving_cert_file",))
+                files.without_effect(_SERVING_CERT)
+                endpoint.keys[name] = files.section
+            elif name == "https_spiffe":
+                endpoint.keys[name] = profile.section
+            else:
+                document.problems.add(profile.place, f"wanted the profile https_spiffe or https_web, got {name!r}")
+        keys["bundle_endpoint"] = endpoint.section
+    if relations := federation.keys.pop("federates_with", None):
+        keys["federates_with"] = Items(relations.place, tuple(_federates_with(document, relations)))
+    federation.unknown(("bundle_endpoint", "federates_with"))
+    server.keys["federation"] = Section(federation.place, keys)
+
+
+def _federates_with(document: Document, relations: Node) -> Iterator[Section]:
+    for one in relations.items if isinstance(relations, Items) else (relations,):
+        for name, node in Block(document, one).keys.items():
+            relation = Block(document, node)
+            for profile, inner in relation.take("bundle_endpoint_profile").keys.items():
+                relation.keys[profile] = Block(document, inner).section
+            relation.keys["trust_domain"] = Text(relation.place, name)
+            yield relation.section
 
 
 def _datastore(file: SpireFile) -> dict[str, Node]:

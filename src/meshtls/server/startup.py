@@ -4,38 +4,46 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
 from sqlalchemy import URL
 
 from meshtls.clock import Clock
-from meshtls.errors import ConfigError
+from meshtls.errors import ConfigError, MeshtlsError
 from meshtls.parse_errors import PARSE_ERRORS
 from meshtls.private_files import lock_directory
 from meshtls.server.access import Authenticator
+from meshtls.server.audit import AuditTrail
+from meshtls.server.authorities import Authorities
+from meshtls.server.authority_keys import AuthorityKeys
 from meshtls.server.core import Core
 from meshtls.server.hub import Hub
 from meshtls.server.keys import opened_signing
+from meshtls.server.ledger import Ledger
+from meshtls.server.log_guard import LogGuard
 from meshtls.server.own_svid import ServerIdentity
-from meshtls.server.settings import ServerConfig, X509PopConfig
+from meshtls.server.revoking import Revoking
+from meshtls.server.settings import NestedUpstream, ServerConfig, X509PopConfig
 from meshtls.server.signing import Signing
-from meshtls.server.store import bundles
-from meshtls.server.store.bundles import jwt_authority, x509_authority
 from meshtls.server.store.database import Database
-from meshtls.server.store.issuances import last_not_after
 from meshtls.server.store.migrate import SchemaVersion, migrate, schema_version, wanted_schema
+from meshtls.server.transparency import TransparencyLog
+from meshtls.server.upstream.authority import UpstreamAuthority
+from meshtls.server.upstream.disk import DiskAuthority
+from meshtls.server.upstream.nested import opened_nested
+from meshtls.server.upstream.rotation import UpstreamRotation
+from meshtls.workload.calls import any_jitter
 
 __all__ = [
+    "assemble",
     "datastore_version",
     "locked_data_dir",
     "node_roots",
     "opened_core",
     "opened_database",
-    "publish_authorities",
 ]
 
 
@@ -43,14 +51,71 @@ __all__ = [
 async def opened_core(config: ServerConfig, clock: Clock) -> AsyncIterator[tuple[Core, ServerIdentity]]:
     """The parts that operations need, without listeners, and the server's own SVID. Raises ConfigError, StoreError."""
     roots = node_roots(config.x509pop)
-    with locked_data_dir(config), opened_signing(config, clock) as signing:
-        async with opened_database(config) as database:
-            await publish_authorities(database, config, signing, clock.now())
-            identity = ServerIdentity(config.trust_domain, signing, database, clock)
-            hub = Hub(config.trust_domain, database, clock, identity.trust)
-            await hub.load()
-            await identity.renew()
-            yield Core(config, database, hub, signing, Authenticator(hub, database, clock), clock, roots), identity
+    with locked_data_dir(config), opened_signing(config, clock) as (signing, keys):
+        async with opened_database(config) as database, _opened_upstream(config, clock) as source:
+            guard = LogGuard(config.data_dir)
+            core, identity = await assemble(config, clock, database, guard, signing, keys, source=source)
+            core.node_roots = roots
+            yield core, identity
+            with contextlib.suppress(MeshtlsError):  # the log stays as it is, and is signed at the next start
+                await core.log.publish()
+
+
+async def assemble(
+    config: ServerConfig,
+    clock: Clock,
+    database: Database,
+    guard: LogGuard,
+    signing: Signing,
+    keys: AuthorityKeys,
+    jitter: Callable[[], float] = any_jitter,
+    source: UpstreamAuthority | None = None,
+) -> tuple[Core, ServerIdentity]:
+    """The parts over an open store, this server's keys and its log guard: the log continues what was signed, the
+    authorities are in the bundle, and the server's own SVID is on record. Raises ConfigError, StoreError.
+    """
+    log = TransparencyLog(database, guard, signing.log_key, signing.server_id)
+    await log.open(config.trust_domain)
+    trail = AuditTrail(signing.server_id, clock)
+    ledger = Ledger(database, log, trail)
+    identity = ServerIdentity(config.trust_domain, signing, ledger, clock, jitter=jitter)
+    hub = Hub(config.trust_domain, database, clock, identity.trust)
+    above = None
+    if source is not None:
+        above = UpstreamRotation(database, hub, signing, keys, ledger, clock, source, config.ca_ttl)
+    authorities = Authorities(database, hub, signing, keys, ledger, clock, above)
+    if source is not None:
+        source.on_change(authorities.changed.set)
+    revoking = Revoking(database, hub, signing.server_id, keys, ledger, clock)
+    await authorities.open()
+    await hub.load()
+    await authorities.tick()
+    await identity.renew()
+    core = Core(
+        config=config,
+        database=database,
+        hub=hub,
+        signing=signing,
+        authorities=authorities,
+        revoking=revoking,
+        ledger=ledger,
+        log=log,
+        trail=trail,
+        authenticator=Authenticator(hub, database, clock),
+        clock=clock,
+        node_roots=(),
+    )
+    return core, identity
+
+
+@asynccontextmanager
+async def _opened_upstream(config: ServerConfig, clock: Clock) -> AsyncIterator[UpstreamAuthority | None]:
+    upstream = config.upstream
+    if isinstance(upstream, NestedUpstream):
+        async with opened_nested(upstream, config.trust_domain, clock) as nested:
+            yield nested
+    else:
+        yield DiskAuthority(upstream, config.trust_domain, clock, config.ca_subject) if upstream else None
 
 
 @contextlib.contextmanager
@@ -83,25 +148,6 @@ async def datastore_version(config: ServerConfig) -> SchemaVersion:
         return await schema_version(database)
     finally:
         await database.close()
-
-
-async def publish_authorities(database: Database, config: ServerConfig, signing: Signing, now: datetime) -> None:
-    """Publish this server's root and JWT key in the bundle of all servers. Raises StoreError.
-
-    Its former ones stay in the bundle until the last SVID that they signed has expired.
-    """
-    [root] = signing.authority.bundle.x509_authorities
-    key = signing.jwt_key
-    mine = (
-        x509_authority(root),
-        jwt_authority(key.kid, key.private_key.public_key(), root.not_valid_after_utc),
-    )
-    async with database.write() as tx:
-        for authority in mine:
-            await bundles.publish(tx, config.trust_domain, signing.server_id, authority)
-            last = await last_not_after(tx, signing.server_id, authority.kind)
-            await bundles.retire_others(tx, signing.server_id, authority, max(last or now, now))
-        await bundles.expired_authorities(tx, config.trust_domain, now)
 
 
 def node_roots(config: X509PopConfig | None) -> tuple[x509.Certificate, ...]:

@@ -42,12 +42,8 @@ def update_for(index: EntryIndex, node: Node, changes: Sequence[Change]) -> Upda
     changed = [change for change in changes if change.kind is ChangeKind.ENTRY]
     mine = str(node.spiffe_id)
     reattested = any(change.kind is ChangeKind.AGENT and change.key == mine for change in changes)
-    if reattested or any(_has_children(index, change) for change in changed):
+    if reattested or any(index.has_children(SpiffeId.parse(change.subject)) for change in changed):
         return full_update(index, node)
     keys = list(dict.fromkeys(change.key for change in changed))
     present = {key: entry for key in keys if (entry := index.get(key)) and index.is_reachable(entry, node)}
     return Update(False, tuple(present.values()), tuple(key for key in keys if key not in present))
-
-
-def _has_children(index: EntryIndex, change: Change) -> bool:
-    return index.has_children(SpiffeId.parse(change.subject))

@@ -18,7 +18,7 @@ from meshtls.clock import Clock, SystemClock
 from meshtls.policy.authorizer import authorize_id
 from meshtls.registration import server_id
 from meshtls.serverapi.tls_channel import TlsChannel
-from meshtls.spiffeid import TrustDomain
+from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.svid.context import X509ContextSource
 from meshtls.tls.bootstrap import AnonymousClientContext
 from meshtls.tls.context import TlsOptions
@@ -46,11 +46,21 @@ def local_channel(path: Path) -> Channel:
 
 
 def mutual_channel(
-    host: str, port: int, source: X509ContextSource, trust_domain: TrustDomain, clock: Clock = SystemClock()
-) -> Channel:
-    """A channel over mutual TLS with the source's current SVID; only a server of this trust domain is accepted."""
+    host: str,
+    port: int,
+    source: X509ContextSource,
+    trust_domain: TrustDomain,
+    clock: Clock = SystemClock(),
+    *,
+    server: SpiffeId | None = None,
+) -> TlsChannel:
+    """A channel over mutual TLS with the source's current SVID; only a server of this trust domain is accepted.
+
+    ``server``: the ID of its servers, if it is not that of meshtls servers.
+    """
     options = TlsOptions(alpn=_ALPN)
-    context = client_context(source, authorize_id(server_id(trust_domain)), options=options, clock=clock)
+    wanted = authorize_id(server or server_id(trust_domain))
+    context = client_context(source, wanted, options=options, clock=clock)
     return TlsChannel(host, port, ssl=context, config=_WINDOWS)
 
 

@@ -15,7 +15,19 @@ from meshtls.bundle import BundleSet, TrustBundle
 from meshtls.errors import InvalidSpiffeIdError, InvalidSvidError, RequestError
 from meshtls.proto import server_pb
 from meshtls.registration import AgentRecord, Entry, EntryFilter, Issuance, Selector
-from meshtls.serverapi.values import Health, JoinToken, SyncUpdate
+from meshtls.scalars import shown
+from meshtls.serverapi.values import (
+    AuthorityStatus,
+    Block,
+    Health,
+    Holders,
+    JoinToken,
+    Revoked,
+    RevokedSvid,
+    Subject,
+    SubjectKind,
+    SyncUpdate,
+)
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.svid.jwt import JwtSvid
 from meshtls.svid.x509 import parse_chain
@@ -23,6 +35,10 @@ from meshtls.svid.x509 import parse_chain
 __all__ = [
     "agent_message",
     "agent_of",
+    "authority_message",
+    "authority_of",
+    "block_message",
+    "block_of",
     "bundle_message",
     "bundle_of",
     "chain_of",
@@ -37,12 +53,21 @@ __all__ = [
     "join_token_message",
     "join_token_of",
     "moment",
+    "revoked_message",
+    "revoked_of",
+    "revoked_svid_message",
+    "revoked_svid_of",
     "seconds",
+    "subject_message",
+    "subject_of",
     "svid_message",
     "token_message",
     "update_message",
     "update_of",
 ]
+
+#: In the year 9999, the last that a datetime has.
+_MOST_MS = 253_402_300_799_000
 
 
 def seconds(when: datetime | None) -> int:
@@ -231,6 +256,7 @@ def health_message(health: Health) -> server_pb.HealthStatus:
         revision=health.revision,
         entries=health.entries,
         agents_connected=health.agents_connected,
+        clock_ms=int(health.clock.timestamp() * 1000) if health.clock is not None else 0,
     )
 
 
@@ -244,6 +270,7 @@ def health_of(message: server_pb.HealthStatus) -> Health:
         revision=message.revision,
         entries=message.entries,
         agents_connected=message.agents_connected,
+        clock=datetime.fromtimestamp(message.clock_ms / 1000, UTC) if 0 < message.clock_ms < _MOST_MS else None,
     )
 
 
@@ -254,6 +281,8 @@ def update_message(update: SyncUpdate) -> server_pb.SyncResponse:
         entries=map(entry_message, update.entries),
         removed=update.removed,
         bundles=map(bundle_message, update.bundles or ()),
+        tainted=update.tainted,
+        crls=update.crls,
     )
 
 
@@ -264,6 +293,105 @@ def update_of(message: server_pb.SyncResponse) -> SyncUpdate:
         entries=tuple(map(entry_of, message.entries)),
         removed=tuple(message.removed),
         bundles=bundles_of(message.bundles) if message.bundles else None,
+        tainted=tuple(message.tainted),
+        crls=tuple(message.crls),
+    )
+
+
+def authority_message(one: AuthorityStatus) -> server_pb.Authority:
+    return server_pb.Authority(
+        kind=one.kind,
+        id=one.id,
+        state=one.state,
+        server_id=one.server_id,
+        created_at=seconds(one.created_at),
+        changed_at=seconds(one.changed_at),
+        ends_at=seconds(one.ends_at),
+        leaves_at=seconds(one.leaves_at),
+        holders=[
+            server_pb.Holders(agent_id=str(held.agent_id or ""), count=held.count, until=seconds(held.until))
+            for held in one.holders
+        ],
+        waiting_for=map(str, one.waiting_for),
+        revocable_at=seconds(one.revocable_at),
+    )
+
+
+def authority_of(message: server_pb.Authority) -> AuthorityStatus:
+    return AuthorityStatus(
+        kind=message.kind,
+        id=message.id,
+        state=message.state,
+        server_id=message.server_id,
+        created_at=moment(message.created_at) if message.created_at else None,
+        changed_at=moment(message.changed_at) if message.changed_at else None,
+        ends_at=moment(message.ends_at),
+        leaves_at=moment(message.leaves_at),
+        holders=tuple(
+            Holders(SpiffeId.parse(held.agent_id) if held.agent_id else None, held.count, moment(held.until))
+            for held in message.holders
+        ),
+        waiting_for=tuple(map(SpiffeId.parse, message.waiting_for)),
+        revocable_at=moment(message.revocable_at) if message.revocable_at else None,
+    )
+
+
+def subject_message(subject: Subject) -> server_pb.RevocationSubject:
+    return server_pb.RevocationSubject(kind=subject.kind.value, name=subject.name)
+
+
+def subject_of(message: server_pb.RevocationSubject) -> Subject:
+    try:
+        return Subject(SubjectKind(message.kind), message.name)
+    except ValueError as error:
+        wanted = ", ".join(one.value for one in SubjectKind)
+        raise RequestError(f"kind of subject: wanted one of {wanted}, got {shown(message.kind)}") from error
+
+
+def revoked_message(revoked: Revoked) -> server_pb.Revoked:
+    return server_pb.Revoked(
+        certificates=revoked.certificates,
+        tokens=revoked.tokens,
+        of_other_servers=revoked.of_other_servers,
+        cas=revoked.cas,
+    )
+
+
+def revoked_of(message: server_pb.Revoked) -> Revoked:
+    return Revoked(message.certificates, message.tokens, message.of_other_servers, message.cas)
+
+
+def block_message(one: Block) -> server_pb.Block:
+    return server_pb.Block(subject=subject_message(one.subject), reason=one.reason, since=seconds(one.since))
+
+
+def block_of(message: server_pb.Block) -> Block:
+    return Block(subject_of(message.subject), message.reason, moment(message.since))
+
+
+def revoked_svid_message(one: RevokedSvid) -> server_pb.RevokedSvid:
+    return server_pb.RevokedSvid(
+        number=one.number,
+        kind=one.kind,
+        serial=one.serial,
+        spiffe_id=str(one.spiffe_id),
+        server_id=one.server_id,
+        not_after=seconds(one.not_after),
+        revoked_at=seconds(one.revoked_at),
+        reason=one.reason,
+    )
+
+
+def revoked_svid_of(message: server_pb.RevokedSvid) -> RevokedSvid:
+    return RevokedSvid(
+        number=message.number,
+        kind=message.kind,
+        serial=message.serial,
+        spiffe_id=SpiffeId.parse(message.spiffe_id),
+        server_id=message.server_id,
+        not_after=moment(message.not_after),
+        revoked_at=moment(message.revoked_at) if message.revoked_at else None,
+        reason=message.reason,
     )
 
 

@@ -106,6 +106,11 @@ class NodeClient:
         with our_errors():
             return (await self._stub.SignJwt(request, timeout=CALL_SECONDS)).token
 
+    async def confirm_bundle(self, sequence: int) -> None:
+        """The agent and its workloads have the bundle of their trust domain with this sequence."""
+        with our_errors():
+            await self._stub.ConfirmBundle(server_pb.ConfirmBundleRequest(sequence=sequence), timeout=CALL_SECONDS)
+
     async def sync(self, revision: int = 0) -> AsyncGenerator[SyncUpdate]:
         """The entries and bundles of this agent: all, or the changes since ``revision``, then each later change.
 

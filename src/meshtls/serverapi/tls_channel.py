@@ -19,11 +19,15 @@ _CLOSE_SECONDS = 1.0
 
 
 class TlsChannel(Channel):
-    """``async with`` waits until the connection is closed, for at most one second."""
+    """``async with`` ends with ``aclose``."""
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close, and wait until the connection is closed, for at most one second."""
         protocol = self._protocol
         self.close()
         if isinstance(protocol, _Protocol):

@@ -9,7 +9,7 @@ import msgspec
 from meshtls.sidecar import view
 from meshtls.sidecar.settings import SidecarConfig
 
-__all__ = ["Changes", "in_force", "summary"]
+__all__ = ["Changes", "Prepared", "in_force", "prepared", "summary"]
 
 #: What the process is made of: identity, processes, and the address that something outside asks.
 _RESTART = {
@@ -17,7 +17,12 @@ _RESTART = {
     "spiffe_id": "spiffe_id",
     "workload_api": "identity.workload_api",
     "health": "health",
+    "metrics": "metrics.listen",
+    "admin": "admin",
+    "log_format": "log_format",
     "workers": "workers",
+    "crls": "crls",
+    "insecure_keylog_file": "insecure_keylog_file",
 }
 
 
@@ -27,6 +32,19 @@ class Changes(NamedTuple):
     taken: tuple[str, ...] = ()
     restart: tuple[str, ...] = ()
     ended: int = 0
+
+
+class Prepared(NamedTuple):
+    """A configuration that is wanted, with all that takes long about it: its policies, compiled, and what differs."""
+
+    wanted: SidecarConfig
+    rules: view.Rules
+    differing: Changes
+
+
+def prepared(running: SidecarConfig, in_use: view.MeshView, wanted: SidecarConfig) -> Prepared:
+    """To be called in a thread, since it may take seconds. Raises ConfigError for policies that have no meaning."""
+    return Prepared(wanted, view.compiled_rules(wanted, in_use), summary(running, wanted))
 
 
 def in_force(running: SidecarConfig, wanted: SidecarConfig) -> SidecarConfig:
@@ -42,6 +60,8 @@ def summary(running: SidecarConfig, wanted: SidecarConfig) -> Changes:
         *(_words("outbound", one) for one in differing.outbound if one.change is not view.Change.KEPT),
         *(f"workload.{key}" for key in _different(running.workload, wanted.workload)),
         *(f"limits.{key}" for key in _different(running.limits, wanted.limits)),
+        *(key for key in ("ext_authz", "request_auth") if getattr(running, key) != getattr(wanted, key)),
+        *(["policies"] if running.policies != wanted.policies else []),
         *(["log_level"] if running.log_level != wanted.log_level else []),
     ]
     restart = [key for field, key in _RESTART.items() if getattr(running, field) != getattr(wanted, field)]

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from itertools import count
 from typing import Any, NamedTuple
 
 from meshtls.clock import Clock
 from meshtls.errors import MeshtlsError, NotAuthorizedError, PeerError
-from meshtls.observe.events import ConnectionResult, Direction, Outcome, Phases
-from meshtls.observe.live import Events, Live, PhaseEnded
+from meshtls.lazy_text import LazyText
+from meshtls.logs import of_connection
+from meshtls.observe.events import UNRULED, ConnectionResult, Direction, Outcome, Phases, Ruled, Security
+from meshtls.observe.live import Admitted, Events, Live, PhaseEnded
+from meshtls.policy.decision import Decision
 from meshtls.policy.request import Request
-from meshtls.printable import printable
 from meshtls.sidecar.gate import Gate
 from meshtls.sidecar.states import CONNECTION, ConnectionState, ConnectionStep
 from meshtls.spiffeid import SpiffeId
@@ -24,15 +28,16 @@ from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.engine import TlsEngine
 from meshtls.tls.unproven import Stage, Unproven
 from meshtls.wire.origin import NOWHERE, Origin
+from meshtls.wire.tls import alert_name
 
-__all__ = ["Connection", "Dialled", "EndedError", "Flow", "Parting", "TlsFacts", "host_of"]
+__all__ = ["Connection", "Dialled", "EndedError", "Flow", "Parting", "TlsFacts", "host_of", "ruled_by"]
 
 
 _numbers = count(1)
 
-
-#: A stream of a tunnel that we dialled is not admitted by itself.
-_ADMITS = frozenset({ConnectionStep.ADMIT, ConnectionStep.RELAY})
+# Members that each stream of a tunnel needs: reading them from their enum takes longer (until Python 3.12).
+_ADMIT, _RELAY = ConnectionStep.ADMIT, ConnectionStep.RELAY
+_INBOUND, _MUTUAL_TLS = Direction.INBOUND, Security.MUTUAL_TLS
 
 
 class Parting(NamedTuple):
@@ -53,11 +58,14 @@ class Dialled(NamedTuple):
 class EndedError(MeshtlsError):
     """A connection ended for a reason other than the peer's identity; ``outcome`` says which.
 
-    ``parting``: the peer is still to read an alert.
+    ``parting``: the peer is still to read an alert. ``alert``: the one by which the peer ended TLS, if it did.
     """
 
-    def __init__(self, outcome: Outcome, detail: str, parting: Parting | None = None) -> None:
+    def __init__(
+        self, outcome: Outcome, detail: str | LazyText, parting: Parting | None = None, alert: str | None = None
+    ) -> None:
         super().__init__(detail)
+        self.alert = alert
         self.outcome = outcome
         self.parting = parting
 
@@ -87,7 +95,10 @@ class _Phase:
 
 
 class TlsFacts(NamedTuple):
-    """What a connection's result says of its TLS. The streams of a tunnel share one."""
+    """What a connection's result says of its TLS. The streams of a tunnel share one.
+
+    ``connection_id`` is that of the connection with this TLS, and empty for TLS to a server outside of the mesh.
+    """
 
     tls_version: str | None = None
     cipher_suite: str | None = None
@@ -95,6 +106,7 @@ class TlsFacts(NamedTuple):
     peer_serial: str | None = None
     generation: int | None = None
     resumed: bool = False
+    connection_id: str = ""
 
     @classmethod
     def of(cls, engine: TlsEngine | None, peer: VerifiedPeer | None) -> TlsFacts:
@@ -103,11 +115,26 @@ class TlsFacts(NamedTuple):
             return cls(peer_serial=peer_serial)
         own = engine.snapshot
         return cls(
-            engine.tls_version, engine.cipher_suite, own.svid.serial, peer_serial, own.generation, engine.resumed
+            engine.tls_version,
+            engine.cipher_suite,
+            own.svid.serial,
+            peer_serial,
+            own.generation,
+            engine.resumed,
+            _id_of(engine.client_random),
         )
 
 
-@dataclass(slots=True, eq=False, repr=False)
+_NO_FACTS = TlsFacts()
+#: Bytes of an ID.
+_ID_LENGTH = 8
+
+
+def _id_of(client_random: bytes) -> str:
+    return client_random[:_ID_LENGTH].hex()
+
+
+@dataclass(slots=True, eq=False, repr=False, weakref_slot=True)
 class Connection:
     """What is known so far. ``opener`` is the accepted socket; ``remote`` the address of the end that speaks TLS."""
 
@@ -133,13 +160,23 @@ class Connection:
     task: asyncio.Task[Any] | None = None
     #: Ends a connection that has no task of its own: a stream of a tunnel.
     break_off: Callable[[EndedError], None] | None = None
-    #: It is a stream of a tunnel, whose TLS these facts are of.
+    #: It is a stream of a tunnel, whose TLS these facts are of, and this is its number there.
     is_stream: bool = False
+    stream_number: int = 0
     facts: TlsFacts | None = None
     #: The set that it is in until its peer has proven its identity.
     unproven: Unproven[Connection] | None = None
     #: Its listener's gate, which outlives reconfiguration.
     gate: Gate | None = None
+    #: Its HTTP requests are judged one by one.
+    reads_http: bool = False
+    #: The CUSTOM policies whose providers allow it; None for a tunnel, whose streams are asked for one by one.
+    allowed_by: frozenset[tuple[str, str]] | None = frozenset()
+    #: Judges what passes it unread, after HTTP: None as long as there is nothing.
+    opaque: Callable[[], Decision] | None = None
+    #: What policies said of it most recently, and what dry-run policies would have said.
+    decision: Decision | None = None
+    shadow: tuple[Decision, ...] = ()
     #: It was allowed, whatever came then.
     admitted: bool = False
     #: It counts against the limit of connections.
@@ -151,6 +188,9 @@ class Connection:
     refusals: int = 0
     #: The origin in its CONNECT: ours on an outbound connection, the peer's claim on an inbound one.
     origin: Origin = NOWHERE
+    #: Alerts that its TLS does not know of: sent without TLS, and received after the handshake.
+    alert_sent: str | None = None
+    alert_received: str | None = None
     #: Told of its phases.
     events: Events | None = None
     number: int = field(init=False, default_factory=_numbers.__next__)
@@ -158,6 +198,7 @@ class Connection:
     _began: float = field(init=False)
     _phases: dict[str, float] = field(init=False, default_factory=dict)
     _registered: tuple[Gate, Request] | None = field(init=False, default=None)
+    _own_id: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
         self.started = self.clock.now()
@@ -166,8 +207,11 @@ class Connection:
     def step(self, step: ConnectionStep) -> None:
         """Raises KeyError where the state has no such step."""
         self.state = CONNECTION[self.state][step]
-        if step in _ADMITS:
+        # A stream of a tunnel that we dialled is not admitted by itself.
+        if (step is _ADMIT or step is _RELAY) and not self.admitted:
             self.admitted = True
+            if self.events is not None and self.events.observed:
+                self.events.tell(self._admission(), self.sidecar)
 
     def part(self, sock: socket.socket) -> None:
         """It is refused: ``sock`` stays open until the peer has read the alert that says why."""
@@ -180,12 +224,13 @@ class Connection:
             self.unproven.reach(self, stage)
 
     def phase(self, name: str) -> _Phase:
-        """Time a phase, also one that fails: ``handshake`` or ``connect``."""
+        """Time a phase, also one that fails: ``detect``, ``handshake`` or ``connect``."""
         return _Phase(self, name)
 
     def timed(self, name: str, began: float) -> None:
         """Note a phase that began at ``began``, by ``clock.monotonic``, and ends now."""
-        ms = self._phases[name] = (self.clock.monotonic() - began) * 1000
+        ms = (self.clock.monotonic() - began) * 1000
+        self._phases[name] = self._phases.get(name, 0.0) + ms
         if self.events is not None and self.events.observed:
             self.events.tell(PhaseEnded(self.number, name, ms), self.sidecar)
 
@@ -198,9 +243,9 @@ class Connection:
         self.peer, self.trust = request.peer, trust
         self._registered = (gate, request)
         refusal = self.recheck()
-        if refusal:
+        if refusal is not None:
             raise refusal
-        self.step(ConnectionStep.ADMIT)
+        self.step(_ADMIT)
 
     def admit_stream_of(self, tunnel: Connection) -> None:
         """Admit this stream of an admitted tunnel: the request and the trust are the tunnel's. Raises PeerError."""
@@ -216,8 +261,20 @@ class Connection:
         if self._registered is None:
             return None
         gate, request = self._registered
-        decision = gate.judge(request)
-        return None if decision.allowed else NotAuthorizedError(decision.reason, request.peer)
+        with of_connection(self):
+            decision = gate.judge(request, reads_http=self.reads_http, allowed_by=self.allowed_by)
+        if decision.allowed and self.opaque is not None:
+            decision = self.opaque()
+        self.decision = decision
+        if not self.reads_http:
+            self.shadow = gate.shadow(request)
+        return None if decision.allowed else NotAuthorizedError(decision.words, request.peer)
+
+    @property
+    def request(self) -> Request:
+        """What was admitted."""
+        assert self._registered is not None  # noqa: S101  # asked for once it is admitted
+        return self._registered[1]
 
     @property
     def trusted_peer(self) -> VerifiedPeer | None:
@@ -227,15 +284,18 @@ class Connection:
 
     def _recheck_trust(self) -> PeerError | None:
         gate = self._registered[0] if self._registered is not None else self.gate
-        peer, verifier = self.trusted_peer, gate.verifier.newest if gate is not None else None
-        if peer is None or verifier is None or self.trust is verifier.trust:
+        verifier = gate.verifier.newest if gate is not None else None
+        if verifier is None or self.trust is verifier.trust:
+            return None
+        peer = self.trusted_peer
+        if peer is None:
             return None
         refusal = verifier.distrust(peer)
         if refusal is None:
             self.trust = verifier.trust
         return refusal
 
-    def end(self, outcome: Outcome, detail: str) -> bool:
+    def end(self, outcome: Outcome, detail: str | LazyText) -> bool:
         """End it from outside, in any phase. False if it was ended before; the first outcome counts."""
         if self.ended_by is not None:
             return False
@@ -245,6 +305,21 @@ class Connection:
         elif self.break_off is not None:
             self.break_off(self.ended_by)
         return True
+
+    @property
+    def connection_id(self) -> str:
+        """The same on both sides of a connection with TLS: the first bytes of the ClientHello's random, and for a
+        stream of a tunnel also its number. Only before there is TLS, and where there is none, it is our own.
+
+        It identifies nobody: the client chooses it, and it is visible on the wire.
+        """
+        if self.is_stream and self.facts is not None and self.facts.connection_id:
+            return f"{self.facts.connection_id}-{self.stream_number}"
+        if self.engine is not None and (random := self.engine.client_random):
+            return _id_of(random)
+        if not self._own_id:
+            self._own_id = os.urandom(_ID_LENGTH).hex()
+        return self._own_id
 
     def live(self) -> Live:
         """What is known of it now."""
@@ -260,25 +335,50 @@ class Connection:
             bytes_in=self.flow.bytes_in,
             bytes_out=self.flow.bytes_out,
             phases=self._timings(),
+            connection_id=self.connection_id,
+            state=self.state.name.lower(),
         )
+
+    def _admission(self) -> Admitted:
+        facts, engine = self.facts, self.engine
+        return Admitted(
+            self.number,
+            self.direction,
+            self.peer.spiffe_id if self.peer else None,
+            self._security(facts or _NO_FACTS),
+            self.is_stream,
+            self.is_tunnel,
+            facts.resumed if facts is not None else engine is not None and engine.resumed,
+        )
+
+    def _security(self, facts: TlsFacts) -> Security | None:
+        if self.is_stream or self.engine is not None:
+            return _MUTUAL_TLS
+        if facts.tls_version is not None:
+            return Security.TLS
+        return None if self._registered is None else Security.PLAINTEXT
 
     def _timings(self) -> Phases:
         return Phases(
             handshake_ms=self._phases.get("handshake"),
             connect_ms=self._phases.get("connect"),
             total_ms=(self.clock.monotonic() - self._began) * 1000,
+            detect_ms=self._phases.get("detect"),
         )
 
-    def result(self, outcome: Outcome, detail: str) -> ConnectionResult:
+    def result(self, outcome: Outcome, detail: str | LazyText) -> ConnectionResult:
         """Everything that is known, with this ending."""
         facts = self.facts or TlsFacts.of(self.engine, self.peer)
         peer_id = self.peer.spiffe_id if self.peer else None
-        inbound = self.direction is Direction.INBOUND
+        inbound = self.direction is _INBOUND
+        decision, request = self.decision, self._registered[1] if self._registered else None
+        origin = self.origin
+        sent, received = self._alerts()
         return ConnectionResult(
             sidecar=self.sidecar,
             direction=self.direction,
             outcome=outcome,
-            detail=printable(detail),
+            words=detail,
             started=self.started,
             remote=self.remote,
             source_id=peer_id if inbound else self.local_id,
@@ -289,24 +389,58 @@ class Connection:
             peer_serial=facts.peer_serial,
             generation=facts.generation,
             resumed=facts.resumed,
-            traceparent=_text(self.origin.traceparent),
-            baggage=_text(self.origin.baggage),
-            forwarded=_text(self.origin.forwarded),
+            traceparent=origin.traceparent.decode("ascii") or None,
+            baggage=origin.baggage.decode("ascii") or None,
+            forwarded=origin.forwarded.decode("ascii") or None,
             tunnel=self.is_stream,
             bytes_in=self.flow.bytes_in,
             bytes_out=self.flow.bytes_out,
             phases=self._timings(),
             admitted=self.admitted,
+            port=request.port if request else None,
+            security=self._security(facts),
+            ruled=ruled_by(decision, self.shadow) if decision is not None else UNRULED,
+            connection_id=self.connection_id,
+            alert_sent=sent,
+            alert_received=received,
+        )
+
+    def _alerts(self) -> tuple[str | None, str | None]:
+        """The names of the last ones that were sent and received."""
+        sent, received = self.engine.alerts if self.engine is not None else (None, None)
+        return (
+            self.alert_sent or (None if sent is None else alert_name(sent)),
+            self.alert_received or (None if received is None else alert_name(received)),
         )
 
     def __repr__(self) -> str:
         return f"<Connection {self.sidecar} {self.direction.value} {self.remote} [{self.state.name.lower()}]>"
 
 
+def ruled_by(
+    decision: Decision,
+    shadow: tuple[Decision, ...] | Callable[[], tuple[Decision, ...]] = (),
+    audit: tuple[str, ...] | Callable[[], tuple[str, ...]] = (),
+) -> Ruled:
+    """What an access log says of a decision. An authorizer's is without a policy, and has said all in words."""
+    if decision.allowed and not (decision.policy or shadow or audit):
+        return UNRULED
+    clause = None if decision.allowed else partial(_clause_of, decision)
+    texts = partial(_texts_of, shadow) if shadow else ()
+    found = () if callable(shadow) else tuple((one.policy or "", one.rule or "", one.allowed) for one in shadow)
+    return Ruled(decision.policy, decision.rule, clause, texts, audit, found)
+
+
+def _clause_of(decision: Decision) -> str | None:
+    clause, near = decision.clause, decision.nearest
+    return f"nearest: {near}" if clause is None and near is not None else clause
+
+
+def _texts_of(shadow: tuple[Decision, ...] | Callable[[], tuple[Decision, ...]]) -> tuple[str | LazyText, ...]:
+    """What dry-run policies would say, in words: the verdict first."""
+    return tuple(one.reason if one.allowed else one.words for one in (shadow() if callable(shadow) else shadow))
+
+
 def host_of(remote: str) -> str:
     """The host of an address as text."""
     return remote.rpartition(":")[0].strip("[]")
-
-
-def _text(said: bytes) -> str | None:
-    return said.decode("ascii") if said else None

@@ -11,13 +11,13 @@ from meshtls.wire.http2.settings import OPENED_STREAMS
 __all__ = ["make_room", "sockets_beside_connections"]
 
 _A_CONNECTION = 2
-#: Logs, the CA's socket, an epoll, probes of health, and what else a process has open.
+#: Logs, the CA's socket, an epoll, probes of health, scrapes, and what else a process has open.
 _OTHERS = 128
 
 
 def sockets_beside_connections(config: SidecarConfig) -> int:
     """The most sockets of a sidecar with this configuration that ``limits.connections`` does not count."""
-    listeners = len(config.inbound) + len(config.outbound) + (config.health is not None)
+    listeners = len(config.inbound) + len(config.outbound) + (config.health is not None) + (config.metrics is not None)
     return (
         listeners + _unproven(config) + sum(_ahead(listener, config.limits.connections) for listener in config.outbound)
     )

@@ -16,13 +16,14 @@ import socket
 from collections.abc import Callable
 from typing import Protocol
 
-from meshtls.errors import HandshakeError
+from meshtls.errors import AlertError, HandshakeError
 from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import EndedError, Parting
 from meshtls.sidecar.poller import Poller
 from meshtls.sidecar.reactor import LARGEST_RECEIVE, Buffers
 from meshtls.sidecar.sockets import error_of
 from meshtls.tls.engine import TlsEngine
+from meshtls.tls.origination import OriginatedTls
 
 __all__ = ["LARGE", "SMALL", "Callback", "End", "PlainEnd", "TlsEnd"]
 
@@ -64,6 +65,9 @@ class End(Protocol):
     def room(self) -> int:
         """How many bytes ``transmit`` can send now within the windows; none at 0 or less."""
 
+    def unread(self, data: bytes) -> None:
+        """Give these bytes, which were received before the relay begins, once more: ``first`` returns them."""
+
     def first(self, limit: int) -> bytes | memoryview:
         """Application bytes that arrived before the relay began, valid until the next call of any end. ``limit`` bounds
         what is received in this call.
@@ -100,16 +104,21 @@ class End(Protocol):
 class _Socket:
     """What both kinds do with their socket."""
 
-    __slots__ = ("_buffers", "_finishing", "_name", "_rest", "_size", "ended", "owed", "sock")
+    __slots__ = ("_buffers", "_finishing", "_first", "_name", "_rest", "_size", "_waited", "ended", "owed", "sock")
 
     pushes = windowed = discards = False
 
-    def __init__(self, sock: socket.socket, name: str, buffers: Buffers) -> None:
+    def __init__(
+        self, sock: socket.socket, name: str, buffers: Buffers, first: bytes = b"", *, waited: bool = False
+    ) -> None:
+        """``first`` was read before; ``waited``: more may have arrived since the accept."""
         self.sock = sock
         self.ended = False
         self.owed = 0
         self._name = name
         self._buffers = buffers
+        self._first = first
+        self._waited = waited
         self._size = SMALL
         self._rest: bytes | bytearray | memoryview = b""
         self._finishing = False
@@ -120,6 +129,9 @@ class _Socket:
 
     def room(self) -> int:
         return LARGE
+
+    def unread(self, data: bytes) -> None:
+        self._first = data + self._first
 
     def flush(self) -> bool:
         rest, self._rest = self._rest, b""
@@ -138,21 +150,6 @@ class _Socket:
         error = error_of(self.sock)
         if error is not None:
             raise EndedError(Outcome.RESET, f"{self._name} broke off: {error}")
-
-    def _take(self, limit: int) -> int:
-        """Receive into the shared buffer. Returns the count, -1 for nothing yet, 0 for the end of TCP."""
-        size = self._size
-        try:
-            count = self.sock.recv_into(self._buffers.received, size if size < limit else limit)
-        except (BlockingIOError, InterruptedError):
-            return -1
-        except OSError as error:
-            raise EndedError(Outcome.RESET, f"{self._name} broke off: {error}") from error
-        if count == size:
-            self._size = LARGE
-        elif count < SMALL:
-            self._size = SMALL
-        return count
 
     def _put(self, data: bytes | bytearray | memoryview) -> bool:
         if self._rest:
@@ -182,23 +179,16 @@ class _Socket:
 
 
 class PlainEnd(_Socket):
-    """A plain TCP socket; ``first`` was read from it before. ``waited``: bytes may have arrived since the accept."""
+    """A plain TCP socket."""
 
-    __slots__ = ("_first", "_waited")
-
-    def __init__(
-        self, sock: socket.socket, name: str, buffers: Buffers, first: bytes = b"", *, waited: bool = False
-    ) -> None:
-        super().__init__(sock, name, buffers)
-        self._first = first
-        self._waited = waited
+    __slots__ = ()
 
     def first(self, limit: int = LARGE) -> bytes | memoryview:
         first, self._first = self._first, b""
         return first or (self._waited and limit > 0 and self.receive(limit)) or b""
 
     def receive(self, limit: int = LARGE) -> memoryview | None:
-        # As in ``_take``, inlined: a call would add one percent to the cost of a message.
+        # Begins as ``TlsEnd.receive`` does: a call would add one percent to the cost of a message.
         size, buffers = self._size, self._buffers
         try:
             count = self.sock.recv_into(buffers.received, size if size < limit else limit)
@@ -232,35 +222,44 @@ class TlsEnd(_Socket):
 
     __slots__ = ("_engine", "_heard")
 
-    def __init__(self, sock: socket.socket, engine: TlsEngine, name: str, buffers: Buffers) -> None:
+    def __init__(self, sock: socket.socket, engine: TlsEngine | OriginatedTls, name: str, buffers: Buffers) -> None:
         super().__init__(sock, name, buffers)
         self._engine = engine
         self._heard = False
 
     def first(self, limit: int = LARGE) -> bytes:
+        first, self._first = self._first, b""
         try:
-            plain = self._engine.read()
+            plain = first + self._engine.read()
         except HandshakeError as error:
             raise self._broken(error) from error
         self._after_opening(len(plain))
         return plain
 
     def receive(self, limit: int = LARGE) -> memoryview | None:
-        buffers, received = self._buffers, self._take(limit)
-        if received < 0:
-            return None
-        if received == 0:
-            self._forget_session()
-            raise EndedError(Outcome.RESET, f"{self._name} ended its TCP connection without close_notify")
+        size, buffers, engine = self._size, self._buffers, self._engine
         try:
-            count = self._engine.open(buffers.received[:received], buffers.decrypted)
+            count = self.sock.recv_into(buffers.received, size if size < limit else limit)
+        except (BlockingIOError, InterruptedError):
+            return None
+        except OSError as error:
+            raise EndedError(Outcome.RESET, f"{self._name} broke off: {error}") from error
+        if count == size:
+            self._size = LARGE
+        elif count < SMALL:
+            self._size = SMALL
+            if not count:
+                self._forget_session()
+                raise EndedError(Outcome.RESET, f"{self._name} ended its TCP connection without close_notify")
+        try:
+            plain = engine.open(buffers.received[:count], buffers.decrypted)
         except HandshakeError as error:
             raise self._broken(error) from error
-        if not self._heard or self._engine.unsent or self._engine.peer_closed:
-            self._after_opening(count)
-        return buffers.decrypted[:count] if count else None
+        if not self._heard or engine.unsent or engine.peer_closed:
+            self._after_opening(plain)
+        return buffers.decrypted[:plain] if plain else None
 
-    def transmit(self, data: bytes | memoryview) -> bool:
+    def transmit(self, data: bytes | bytearray | memoryview) -> bool:
         try:
             sealed = self._engine.seal(data)
         except HandshakeError as error:
@@ -282,18 +281,15 @@ class TlsEnd(_Socket):
         self.ended = self._engine.peer_closed
         if self.ended:
             self._forget_session()
-        self._answer()
+        # TLS's own responses (KeyUpdate, an alert). What the kernel does not take of them is ``owed``.
+        answer = self._engine.outgoing()
+        if answer and not self._finishing and not self._put(answer):
+            self.owed += len(answer)
 
     def _forget_session(self) -> None:
         """Only if the server sent no data: it may accept the resumption and then refuse us, each time again."""
         if not self._heard:
             self._engine.forget_session()
-
-    def _answer(self) -> None:
-        """Send TLS's own responses (KeyUpdate, an alert). What the kernel does not take is ``owed``."""
-        answer = self._engine.outgoing()
-        if answer and not self._finishing and not self._put(answer):
-            self.owed += len(answer)
 
     def parting(self) -> Parting:
         """The socket, to be closed with a linger: a reset over what the peer still sends would overtake the alert."""
@@ -303,12 +299,13 @@ class TlsEnd(_Socket):
         self._forget_session()
         # A TLS 1.3 client finishes its handshake before the server has checked it: a refusal arrives here.
         outcome = Outcome.RESET if self._heard else Outcome.HANDSHAKE_FAILED
+        received = error.alert if isinstance(error, AlertError) else None
         alert = self._engine.outgoing()
         if not alert or self._finishing:  # nothing follows a close_notify
-            return EndedError(outcome, str(error))
+            return EndedError(outcome, str(error), alert=received)
         with contextlib.suppress(EndedError):
             self._put(alert)
-        return EndedError(outcome, str(error), self.parting())
+        return EndedError(outcome, str(error), self.parting(), alert=received)
 
 
 def _keep_rest(data: bytes | bytearray | memoryview, sent: int) -> bytes | bytearray | memoryview:

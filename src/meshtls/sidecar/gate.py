@@ -2,57 +2,117 @@
 policy also reaches connections of an older configuration.
 
 The sidecar authorizes here, and once: each connection and each stream of a tunnel, plaintext included, when it is
-registered (``Connection.admit``). The ``precheck``, which TLS calls within a handshake, can only refuse.
+registered (``Connection.admit``), and each HTTP request where HTTP is read. The ``precheck``, which TLS calls within a
+handshake, can only refuse.
+
+An inbound listener has policies (``rules``) or an authorizer; without policies, an authorizer is all.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
+from meshtls.logs import logger
 from meshtls.policy.authorizer import Authorizer, Decision, Target, check_authorizer, evaluate
+from meshtls.policy.decision import PolicyVerdict
+from meshtls.policy.istio.evaluate import WorkloadPolicies
 from meshtls.policy.request import Request
 from meshtls.svid.verifier import CurrentVerifier
 from meshtls.svid.verify import VerifiedPeer
 
-__all__ = ["Gate"]
+__all__ = ["Gate", "contained"]
+
+T = TypeVar("T")
+log = logger("meshtls.policy")
 
 _PLAINTEXT_ALLOWED = Decision(True, "plaintext is allowed here")
 _PLAINTEXT_DENIED = Decision(False, "plaintext proves no identity, and this listener requires mutual TLS")
+_JUDGED_LATER = Decision(True, "each request is judged by itself")
 
 
 class Gate:
     """One listener's policy, which may be replaced: ``Registry.recheck`` then applies it to the live connections.
 
-    ``plaintext``: whether a connection without TLS is allowed. ``verifier`` holds the sidecar's newest trust.
+    ``plaintext``: whether a connection without TLS is allowed. ``rules``: the policies that decide instead of the
+    authorizer. ``verifier`` holds the sidecar's newest trust.
     """
 
     def __init__(
-        self, authorizer: Authorizer, *, plaintext: bool = False, verifier: CurrentVerifier | None = None
+        self,
+        authorizer: Authorizer,
+        *,
+        plaintext: bool = False,
+        rules: WorkloadPolicies | None = None,
+        verifier: CurrentVerifier | None = None,
     ) -> None:
         check_authorizer(authorizer)
         self._authorizer = authorizer
         self.plaintext = plaintext
+        self.rules = rules
         self.verifier = verifier or CurrentVerifier()
 
-    def replace(self, authorizer: Authorizer) -> None:
-        """Use this authorizer from now on. Raises TypeError if it is not one."""
+    def replace(self, authorizer: Authorizer, rules: WorkloadPolicies | None = None) -> None:
+        """Use these from now on. Raises TypeError for what is no authorizer."""
         check_authorizer(authorizer)
         self._authorizer = authorizer
+        self.rules = rules
 
     def precheck(self, peer: VerifiedPeer, target: Target) -> Decision:
         """An Authorizer for TLS to call within the handshake, so that a denied peer gets an alert there.
 
         A denial is final. An allowing answer is not: the connection is not registered yet, so a change of policy could
-        not reach it.
+        not reach it. Rules need more than the peer, and refuse it once the handshake is over.
         """
-        return self._authorizer(peer, target)
+        return _JUDGED_LATER if self.rules is not None else self._authorizer(peer, target)
 
-    def judge(self, request: Request) -> Decision:
+    def judge(
+        self, request: Request, *, reads_http: bool = False, allowed_by: frozenset[tuple[str, str]] | None = frozenset()
+    ) -> Decision:
         """The verdict on a connection or a stream, when it begins and whenever the policy has changed.
 
-        No listener reads HTTP requests, so NEEDS_HTTP is a denial like any other that does not allow.
+        ``reads_http``: rules judge its HTTP requests one by one, and the connection only by its mode. Elsewhere
+        NEEDS_HTTP is a denial like any other that does not allow. ``allowed_by`` are the CUSTOM policies whose
+        providers were asked before, and allow it; None for a tunnel, of whose streams each is asked for.
         """
+        if request.peer is None and not self.plaintext:
+            return _PLAINTEXT_DENIED
+        rules = self.rules
+        if rules is not None:
+            if reads_http:
+                return _JUDGED_LATER
+            if rules.asks and allowed_by is not None:
+                found = contained(lambda: rules.custom(request, reads_http=False))
+                if isinstance(found, Decision):
+                    return found
+                for match in found:
+                    if match.asked not in allowed_by:
+                        return match.denial(
+                            f"denied: {match.policy} is newer than the connection, and its provider was not asked"
+                        )
+            return contained(lambda: rules.evaluate(request, reads_http=False))
         if request.peer is None:
-            return _PLAINTEXT_ALLOWED if self.plaintext else _PLAINTEXT_DENIED
+            return _PLAINTEXT_ALLOWED
         return evaluate(self._authorizer, request.peer, Target(request.destination, request.port))
+
+    def shadow(self, request: Request) -> tuple[Decision, ...]:
+        """What dry-run policies would say of a connection, or a stream, whose bytes are not read."""
+        rules = self.rules
+        if rules is None or not rules.dry_runs or (request.peer is None and not self.plaintext):
+            return ()
+        found = contained(lambda: rules.shadow(request, reads_http=False))
+        return () if isinstance(found, Decision) else found
 
     def __repr__(self) -> str:
         return f"<Gate [{'mutual TLS or plaintext' if self.plaintext else 'mutual TLS'}]>"
+
+
+def contained(evaluation: Callable[[], T]) -> T | Decision:
+    """What the policies say; a denial where they fail: the only place where that is caught."""
+    try:
+        return evaluation()
+    except Exception as error:  # unforeseen, whatever it is: nobody is let in by it
+        log.exception("the policies failed; denying")
+        return Decision.of(
+            PolicyVerdict.DENY, f"denied: the policies could not be evaluated: {type(error).__name__}; see the log"
+        )

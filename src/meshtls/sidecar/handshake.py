@@ -6,6 +6,8 @@ import contextlib
 import socket
 import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Protocol, TypeVar
 
 from meshtls.address import Address
 from meshtls.errors import (
@@ -21,19 +23,21 @@ from meshtls.sidecar.poller import Poller
 from meshtls.sidecar.reactor import Reactor
 from meshtls.sidecar.scheduler import PeerTimeout, QueueDeadline
 from meshtls.sidecar.settings import InboundConfig, KeyExchange, Limits, OutboundConfig, TlsMinimum
-from meshtls.sidecar.sockets import CHUNK, dial, readable, receive, send_all
+from meshtls.sidecar.sockets import CHUNK, abort, dial, dial_at_once, readable, receive, send_all
 from meshtls.sidecar.states import ConnectionStep
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import GenerationContext, TlsOptions
 from meshtls.tls.engine import TlsEngine
 from meshtls.tls.unproven import Stage
-from meshtls.wire.tls import INTERNAL_ERROR_ALERT, FirstBytes, alert_for, first_bytes_of
+from meshtls.wire.tls import INTERNAL_ERROR_ALERT, Alert, FirstBytes, alert_for, alert_name, first_bytes_of
 
 __all__ = [
     "HTTP2",
     "client_handshake",
     "client_hello",
     "connect",
+    "connect_at_once",
+    "drop_dialled",
     "first_bytes",
     "first_bytes_now",
     "refuse_after_handshake",
@@ -52,6 +56,25 @@ _GROUPS = {
     KeyExchange.P256: "prime256v1",
     KeyExchange.P384: "secp384r1",
 }
+
+P = TypeVar("P")
+Proven = TypeVar("Proven", covariant=True)
+
+
+class Handshaking(Protocol[Proven]):
+    """One end's engine, as far as a handshake needs it."""
+
+    def handshake(self) -> Proven | None:
+        """Take one step; None if more input is needed. Raises PeerError."""
+
+    def feed(self, data: bytes) -> None: ...
+
+    def feed_eof(self) -> None: ...
+
+    def outgoing(self) -> bytes: ...
+
+    def refusal(self) -> bytes:
+        """What to send after ``handshake`` raised."""
 
 
 async def first_bytes(sock: socket.socket, so_far: bytearray, poller: Poller) -> FirstBytes:
@@ -130,9 +153,9 @@ async def client_hello(
 
 
 async def client_handshake(
-    connection: Connection, engine: TlsEngine, sock: socket.socket, reactor: Reactor, *, timeout: float
-) -> VerifiedPeer:
-    """Handshake as client within ``timeout`` seconds. Raises PeerError.
+    connection: Connection, engine: Handshaking[P], sock: socket.socket, reactor: Reactor, *, timeout: float
+) -> P:
+    """Handshake as client within ``timeout`` seconds, and return what the other side has proven. Raises PeerError.
 
     Our last flight is left in the engine, to go with the application's first bytes.
     """
@@ -147,6 +170,7 @@ async def client_handshake(
 def tell_no_identity(connection: Connection) -> None:
     """Send internal_error in plaintext: without an SVID there is no handshake."""
     _send_now(connection.opener, INTERNAL_ERROR_ALERT)
+    connection.alert_sent = alert_name(Alert.INTERNAL_ERROR)
     connection.part(connection.opener)
 
 
@@ -162,9 +186,22 @@ def speaks_http2(engine: TlsEngine) -> bool:
     return engine.ssl_object.selected_alpn_protocol() in HTTP2
 
 
-def tls_options(config: InboundConfig | OutboundConfig, alpn: tuple[str, ...] = ()) -> TlsOptions:
+def tls_options(
+    config: InboundConfig | OutboundConfig, alpn: tuple[str, ...] = (), *, insecure_keylog_file: Path | None = None
+) -> TlsOptions:
     """The TLS options of a listener's configuration."""
-    return TlsOptions(_VERSIONS[config.tls_min], alpn, config.resumption, _GROUPS[config.key_exchange])
+    group = _GROUPS[config.key_exchange]
+    return TlsOptions(_VERSIONS[config.tls_min], alpn, config.resumption, group, insecure_keylog_file)
+
+
+def connect_at_once(connection: Connection, address: Address) -> socket.socket | None:
+    """Dial an app on loopback; None where that has to be waited for, or fails, by ``connect``."""
+    began = connection.clock.monotonic()
+    sock = dial_at_once(address)
+    if sock is not None:
+        connection.timed("connect", began)
+        connection.dialled = sock
+    return sock
 
 
 async def connect(connection: Connection, address: Address, poller: Poller, timeout: float) -> socket.socket:
@@ -179,7 +216,16 @@ async def connect(connection: Connection, address: Address, poller: Poller, time
     return connection.dialled
 
 
-async def _exchange(engine: TlsEngine, sock: socket.socket, peer_timeout: PeerTimeout, poller: Poller) -> None:
+def drop_dialled(connection: Connection, poller: Poller) -> None:
+    """Drop a connection to the app that is not used."""
+    if connection.dialled is not None:
+        abort(connection.dialled, poller)
+        connection.dialled = None
+
+
+async def _exchange(
+    engine: Handshaking[object], sock: socket.socket, peer_timeout: PeerTimeout, poller: Poller
+) -> None:
     """Send our flight, and wait for the peer's flight and then for a slot for our next step."""
     await send_all(sock, engine.outgoing(), poller)
     if data := await receive(sock, poller):
@@ -189,7 +235,7 @@ async def _exchange(engine: TlsEngine, sock: socket.socket, peer_timeout: PeerTi
     await peer_timeout.resume()
 
 
-def _step(engine: TlsEngine, sock: socket.socket) -> VerifiedPeer | None:
+def _step(engine: Handshaking[P], sock: socket.socket) -> P | None:
     try:
         return engine.handshake()
     except PeerError:

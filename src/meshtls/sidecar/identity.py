@@ -4,50 +4,53 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
 
 from meshtls.clock import Clock
 from meshtls.errors import LocalIdentityError
 from meshtls.logs import logger
-from meshtls.observe.readiness import Readiness, ReportsReadiness, readiness_of
+from meshtls.observe.readiness import Readiness, readiness_from
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import WithdrawableSource, X509Context, X509ContextSource
-from meshtls.svid.verifier import CurrentVerifier
+from meshtls.svid.verifier import CurrentVerifier, trust_changes
 
 __all__ = ["NamedSource", "end_after_withdrawal", "follow_trust"]
 
 log = logger("meshtls.sidecar")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NamedSource:
     """An X509ContextSource that raises if the identity of ``source`` is not the configured one."""
 
     source: X509ContextSource
     spiffe_id: SpiffeId
     clock: Clock
+    #: The latest one that is of the configured identity: each stream of a tunnel asks for it.
+    _checked: X509Context | None = field(init=False, default=None)
 
     def snapshot(self) -> X509Context:
         """Raises LocalIdentityError."""
         context = self.source.snapshot()
+        if context is self._checked:
+            return context
         found = context.svid.spiffe_id
         if found != self.spiffe_id:
             raise LocalIdentityError(
                 f"wanted an SVID of {self.spiffe_id}, got one of {found};"
                 " mend spiffe_id in the sidecar's file, or what the CA issues to it"
             )
+        self._checked = context
         return context
 
     def readiness(self) -> Readiness:
         """Whether there is a valid SVID now; if not, why; if its renewal fails, for how long it stays valid."""
         try:
-            svid = self.snapshot().svid
+            self.snapshot()
         except LocalIdentityError as error:
             return Readiness(False, f"a valid SVID: {error}")
-        if isinstance(self.source, ReportsReadiness):
-            return self.source.readiness()
-        return readiness_of(svid, self.clock.now())
+        return readiness_from(self.source, self.clock.now())
 
 
 async def end_after_withdrawal(
@@ -79,16 +82,8 @@ async def follow_trust(
     """
     if not isinstance(source, WithdrawableSource):
         return
-    generation, rechecked = -1, None
-    with suppress(LocalIdentityError):  # as above
-        while True:
-            context = await source.changed(generation)
-            generation = context.generation
-            # A handshake may have taken the trust over before us, so the verifier can't tell whether it is new.
-            trust = verifier.follow(context).trust
-            if trust is rechecked:
-                continue
-            rechecked = trust
+    async with aclosing(trust_changes(source, verifier)) as changes:
+        async for _ in changes:
             if ended := await recheck():
                 log.warning("bundles or revocations changed: %d live connections ended", ended)
 

@@ -1,6 +1,7 @@
 """Inbound: mutual TLS from a peer, plaintext to the app. Detect, handshake, register and authorize, connect, relay.
 
-No byte reaches the app, and the app is not even dialled, before the peer is verified and allowed.
+No byte reaches the app, and the app is not even dialled, before the peer is verified and allowed. Where HTTP is read,
+it is dialled at the first allowed request.
 """
 
 from __future__ import annotations
@@ -8,16 +9,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from functools import partial
+from typing import NamedTuple
 
-from meshtls.errors import LocalIdentityError, PeerError
+from meshtls.errors import LocalIdentityError, NotAuthorizedError, PeerError
 from meshtls.observe.events import Outcome
+from meshtls.policy.istio.match import Networks
 from meshtls.policy.request import Request
 from meshtls.sidecar.connection import Connection, EndedError, host_of
+from meshtls.sidecar.custom import ask_providers
 from meshtls.sidecar.ends import End, PlainEnd, TlsEnd
 from meshtls.sidecar.gate import Gate
 from meshtls.sidecar.handshake import (
     HTTP2,
     connect,
+    drop_dialled,
     first_bytes,
     first_bytes_now,
     refuse_after_handshake,
@@ -26,10 +32,14 @@ from meshtls.sidecar.handshake import (
     tell_no_identity,
     tls_options,
 )
-from meshtls.sidecar.relay import relay
+from meshtls.sidecar.http.detect import HTTP, detected
+from meshtls.sidecar.http.judge import ClientCertHeader
+from meshtls.sidecar.http.session import HttpDeps, HttpSession
+from meshtls.sidecar.proxied import proxy_header_of, take_proxy_header
+from meshtls.sidecar.relay import relay, run_to_end, set_done
 from meshtls.sidecar.runtime import Runtime
-from meshtls.sidecar.settings import InboundConfig, Limits, Mode
-from meshtls.sidecar.sockets import abort, either_readable
+from meshtls.sidecar.settings import InboundConfig, Limits, Mode, Protocol
+from meshtls.sidecar.sockets import address_of, either_readable, peer_of, receive
 from meshtls.sidecar.states import ConnectionStep
 from meshtls.sidecar.tunnel.admission import AdmissionDeps
 from meshtls.sidecar.tunnel.origin import Handover
@@ -38,9 +48,23 @@ from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import GenerationContext
 from meshtls.tls.engine import TlsEngine
 from meshtls.tls.unproven import Stage
+from meshtls.wire.client_hello import client_hello_of
+from meshtls.wire.http1.start import HttpStart
 from meshtls.wire.tls import FirstBytes
+from meshtls.wire.xff import UNKNOWN
 
 __all__ = ["Inbound"]
+
+
+class _Opening(NamedTuple):
+    """What a client's first bytes show: the mesh's TLS or not. ``foreign``: TLS that is not the mesh's, to ``sni``."""
+
+    tls: bool
+    sni: str | None = None
+    foreign: bool = False
+
+
+_TLS, _PLAINTEXT = _Opening(True), _Opening(False)
 
 
 class Inbound:
@@ -62,55 +86,204 @@ class Inbound:
         self._registry = runtime.registry
         self._reactor = runtime.reactor
         self._gate = gate
-        options = tls_options(config, HTTP2 if config.tunnel else ())
+        options = tls_options(config, _alpn(config), insecure_keylog_file=runtime.insecure_keylog_file)
         self._contexts = runtime.tls_contexts(gate, options, server_side=True)
-        self.tunnels = Tunnels(AdmissionDeps(config, limits, self._contexts, gate, runtime, handover))
+        self._services = runtime.services
+        self._proxies = Networks(map(str, config.proxy_protocol_from)) if config.proxy_protocol_from else None
+        self._http = HttpDeps.of(config, limits, gate, runtime)
+        self.tunnels = Tunnels(AdmissionDeps(config, limits, self._contexts, gate, runtime, self._http, handover))
 
     def serve_without_task(self, connection: Connection) -> bool:
         """Always False: an inbound connection needs a task."""
         return False
 
     async def serve(self, connection: Connection) -> None:
-        so_far, reactor, limits = bytearray(), self._reactor, self._limits
-        if await self._speaks_tls(connection, so_far):
-            context = self._context(connection)
-            engine, peer = await server_handshake(
-                connection, context, reactor, port=self.config.app.port, limits=limits, so_far=so_far
-            )
-            try:
-                connection.admit(self._gate, self._request(connection, peer, engine.sni), engine.trust)
-                if not speaks_http2(engine):  # a tunnel is proven by its first stream
-                    self._registry.prove(connection)
-            except (PeerError, EndedError):
-                refuse_after_handshake(connection, engine)
-                raise
-            if speaks_http2(engine):
-                await self._serve_tunnel(connection, engine, peer)
-                return
-            opener: End = TlsEnd(connection.opener, engine, "the peer", reactor.buffers)
+        so_far, reactor = bytearray(), self._reactor
+        if self._proxies is not None:
+            timeout = self._limits.handshake_timeout
+            await take_proxy_header(connection, so_far, self._proxies, reactor.poller, timeout)
+        opening = await self._opening(connection, so_far)
+        if not opening.tls:
+            request = self._request(connection, None, opening.sni)
+            opener: End = PlainEnd(connection.opener, "the client", reactor.buffers, bytes(so_far))
+            start = None if opening.foreign else await self._http_start(connection, opener)
+            start = await self._admit_opener(connection, request, None, opener, start)
+            await self._serve_app(connection, request, opener, start)
+            return
+        context = self._context(connection)
+        engine, peer = await server_handshake(
+            connection, context, reactor, port=self.config.app.port, limits=self._limits, so_far=so_far
+        )
+        request = self._request(connection, peer, engine.sni)
+        opener, tunnel = TlsEnd(connection.opener, engine, "the peer", reactor.buffers), self._is_tunnel(engine)
+        try:
+            start = None if tunnel else await self._http_start(connection, opener)
+            start = await self._admit_opener(connection, request, engine, opener, start, tunnel=tunnel)
+        except (PeerError, EndedError):
+            refuse_after_handshake(connection, engine)
+            raise
+        if tunnel:
+            await self._serve_tunnel(connection, engine, peer)
         else:
-            connection.admit(self._gate, self._request(connection, None, None))
+            await self._serve_app(connection, request, opener, start)
+
+    def _is_tunnel(self, engine: TlsEngine) -> bool:
+        return self.config.tunnel and speaks_http2(engine)
+
+    async def _http_start(self, connection: Connection, opener: End) -> HttpStart | None:
+        """None where no HTTP is looked for. UNDECIDED where the first bytes are still to come."""
+        if self.config.protocol is not Protocol.AUTO:
+            return None if self.config.protocol is Protocol.TCP else HttpStart.UNDECIDED
+        limits = self._limits
+        with connection.phase("detect"):
+            return await detected(opener, self._reactor, idle=limits.idle_timeout, silent=limits.detect_timeout)
+
+    async def _admit_opener(
+        self,
+        connection: Connection,
+        request: Request,
+        engine: TlsEngine | None,
+        opener: End,
+        start: HttpStart | None,
+        *,
+        tunnel: bool = False,
+    ) -> HttpStart | None:
+        """As ``_admit``. A silent client that may not come as TCP may still begin HTTP; returns what it begins."""
+        try:
+            await self._admit(connection, request, engine, start, tunnel=tunnel)
+        except NotAuthorizedError:
+            http_may = self.config.protocol is Protocol.AUTO and self._gate.rules is not None
+            if start is not HttpStart.UNDECIDED or opener.ended or not http_may:
+                raise
+            connection.reads_http = True  # a change of policy meanwhile must not end it as TCP
+            start = await detected(opener, self._reactor, idle=self._limits.idle_timeout)
+            if start not in HTTP:
+                raise
+            await self._admit(connection, request, engine, start)
+        return start
+
+    def _reads_http(self, start: HttpStart | None) -> bool:
+        return start in HTTP or (start is HttpStart.UNDECIDED and self.config.protocol is Protocol.HTTP)
+
+    async def _admit(
+        self,
+        connection: Connection,
+        request: Request,
+        engine: TlsEngine | None,
+        start: HttpStart | None,
+        *,
+        tunnel: bool = False,
+    ) -> None:
+        """Register and authorize. Where each request, or each stream, is judged for itself, the first that is allowed
+        proves the connection.
+        """
+        connection.reads_http = self._reads_http(start) or (tunnel and self.config.protocol is not Protocol.TCP)
+        if tunnel:
+            connection.is_tunnel, connection.allowed_by = True, None
+        elif not connection.reads_http:
+            await ask_providers(connection, self._gate, request, self._services)
+        connection.admit(self._gate, request, engine.trust if engine is not None else None)
+        if not tunnel and not (connection.reads_http and self._gate.rules is not None):
             self._registry.prove(connection)
-            opener = PlainEnd(connection.opener, "the client", reactor.buffers, bytes(so_far))
+
+    async def _serve_app(self, connection: Connection, request: Request, opener: End, start: HttpStart | None) -> None:
+        if start is not None and self._reads_http(start):
+            await self._serve_http(connection, request, opener, start)
+            return
         sock = connection.dialled or await self._connect(connection)
-        app = PlainEnd(sock, "the app", reactor.buffers)
+        if start is HttpStart.UNDECIDED:
+            late = await detected(opener, self._reactor, idle=self._limits.idle_timeout, app=sock)
+            if late in HTTP:
+                connection.reads_http = True
+                await self._serve_http(connection, request, opener, late)
+                return
+        app = PlainEnd(sock, "the app", self._reactor.buffers)
+        if self.config.proxy_protocol:
+            app.transmit(proxy_header_of(connection, request, connection.opener))
         connection.step(ConnectionStep.RELAY)
-        await relay(opener, app, connection.flow, limits.idle_timeout, reactor)
+        await relay(opener, app, connection.flow, self._limits.idle_timeout, self._reactor)
+
+    async def _serve_http(self, connection: Connection, request: Request, opener: End, start: HttpStart) -> None:
+        reactor, idle_timeout = self._reactor, self._limits.idle_timeout
+        drop_dialled(connection, reactor.poller)  # made before it was known what the client speaks
+        connection.step(ConnectionStep.RELAY)
+        if start is HttpStart.UNDECIDED:
+            start = await detected(opener, reactor, idle=idle_timeout)
+        done: asyncio.Future[None] = reactor.loop.create_future()
+        session = HttpSession(
+            self._http,
+            connection,
+            ClientCertHeader(self.config, request),
+            opener,
+            start,
+            prove=partial(self._registry.prove, connection),
+            on_end=partial(set_done, done),
+        )
+        try:
+            await run_to_end(session.relay, done, idle_timeout, reactor)
+        finally:
+            session.close()
+        if not opener.ended:  # a reset over what it still sends would overtake the last answer
+            connection.part(connection.opener)
 
     async def _connect(self, connection: Connection) -> socket.socket:
         return await connect(connection, self.config.app, self._reactor.poller, self._limits.connect_timeout)
 
-    async def _speaks_tls(self, connection: Connection, so_far: bytearray) -> bool:
-        if self.config.mode is Mode.STRICT:
-            return True
+    async def _opening(self, connection: Connection, so_far: bytearray) -> _Opening:
+        """What the client's first bytes, which are read into ``so_far``, show."""
+        mode, limits = self.config.mode, self._limits
+        if mode is Mode.STRICT:
+            return _TLS
         connection.step(ConnectionStep.DETECT)
-        if self.config.mode is Mode.PERMISSIVE:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._limits.detect_timeout):
-                    return await first_bytes(connection.opener, so_far, self._reactor.poller) is FirstBytes.TLS
+        http = self.config.protocol is Protocol.HTTP  # whose clients speak first
+        if mode is Mode.PERMISSIVE:
+            with connection.phase("detect"):
+                silent = limits.idle_timeout if http else limits.detect_timeout
+                shown = await self._first_bytes(connection, so_far, silent)
+            if shown is not None:
+                return shown
+        if http or self.config.proxy_protocol:
+            return _PLAINTEXT
+        if mode is Mode.DISABLE and so_far:  # it came with a load balancer's header
+            return _PLAINTEXT
+        if not self._plaintext_is_allowed(connection):
+            late = mode is Mode.PERMISSIVE and await self._first_bytes(connection, so_far, limits.handshake_timeout)
+            return late or _PLAINTEXT
         # If the app speaks first, its client is silent until then: dial the app to find out.
         app = await self._connect(connection)
-        return await self._first_to_speak(connection.opener, app, so_far) is FirstBytes.TLS
+        if await self._first_to_speak(connection.opener, app, so_far) is FirstBytes.TLS:
+            return await self._whose_tls(connection, so_far)
+        return _PLAINTEXT
+
+    async def _first_bytes(self, connection: Connection, so_far: bytearray, timeout: float) -> _Opening | None:
+        """None if the client says nothing for ``timeout`` seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                if await first_bytes(connection.opener, so_far, self._reactor.poller) is not FirstBytes.TLS:
+                    return _PLAINTEXT
+                return await self._whose_tls(connection, so_far)
+        return None
+
+    async def _whose_tls(self, connection: Connection, so_far: bytearray) -> _Opening:
+        """With policies, TLS that is not the mesh's passes through. See ``wire/client_hello.py``."""
+        if self._gate.rules is None:
+            return _TLS
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.handshake_timeout):
+                while (hello := client_hello_of(bytes(so_far))) is None:
+                    data = await receive(connection.opener, self._reactor.poller)
+                    if not data:
+                        return _TLS
+                    so_far += data
+                return _TLS if hello.is_of_mesh else _Opening(False, hello.sni, foreign=True)
+        return _TLS
+
+    def _plaintext_is_allowed(self, connection: Connection) -> bool:
+        """As far as policies go: a provider may still deny it, before the app is dialled."""
+        rules = self._gate.rules
+        if rules is not None and rules.asks:
+            return False  # then it is asked before the app is dialled, and an app that speaks first waits
+        return self._gate.judge(self._request(connection, None, None)).allowed
 
     async def _first_to_speak(self, client: socket.socket, app: socket.socket, so_far: bytearray) -> FirstBytes:
         """Wait until one of the two sends bytes, or ends. As long as the app has sent nothing, the client's first bytes
@@ -140,15 +313,35 @@ class Inbound:
             raise
 
     def _request(self, connection: Connection, peer: VerifiedPeer | None, sni: str | None) -> Request:
-        return Request(peer, connection.local_id, self.config.app.port, host_of(connection.remote), sni)
+        # What only policies ask for costs a system call.
+        ours = address_of(connection.opener).host if self._gate.rules is not None else None
+        source_ip, remote_ip = host_of(connection.remote), None
+        if self._proxies is not None:
+            source_ip, remote_ip = host_of(peer_of(connection.opener)), source_ip
+        if self.config.num_trusted_proxies:
+            remote_ip = UNKNOWN  # each request says it
+        return Request(
+            peer,
+            connection.local_id,
+            self.config.app.port,
+            source_ip,
+            sni,
+            remote_ip=remote_ip,
+            destination_ip=ours,
+        )
 
     async def _serve_tunnel(self, connection: Connection, engine: TlsEngine, peer: VerifiedPeer) -> None:
-        if connection.dialled is not None:
-            abort(connection.dialled, self._reactor.poller)  # dialled before we knew that the client speaks TLS
-            connection.dialled = None
+        drop_dialled(connection, self._reactor.poller)
         connection.reach(Stage.SESSION)
         connection.step(ConnectionStep.RELAY)
         await self.tunnels.serve(connection, engine, peer)
+
+
+def _alpn(config: InboundConfig) -> tuple[str, ...]:
+    """HTTP/2 is a tunnel's, or else the app's where HTTP is read."""
+    if config.tunnel:
+        return HTTP2
+    return () if config.protocol is Protocol.TCP else (*HTTP2, "http/1.1")
 
 
 def _has_spoken(sock: socket.socket) -> bool:

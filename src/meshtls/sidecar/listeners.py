@@ -23,7 +23,7 @@ from meshtls.sidecar.runtime import Runtime
 from meshtls.sidecar.settings import InboundConfig, Limits, Mode, OutboundConfig, SidecarConfig, leads_back
 from meshtls.sidecar.sockets import peer_of
 from meshtls.sidecar.tunnel.origin import Handover, baggage_of
-from meshtls.sidecar.view import MeshView, Routes, changes
+from meshtls.sidecar.view import POLICIES, MeshView, Routes, changes
 
 __all__ = ["Binding", "ListenerDeps", "Listeners", "Take"]
 
@@ -94,6 +94,8 @@ class Listeners:
         Raises ConfigError where an address can't be bound; nothing has changed then.
         """
         differing, before, running = changes(self.view, view), self.all, self._config
+        for policy in view.policies:
+            policy.compiled  # noqa: B018  # it may raise, and later something would have changed
         with contextlib.ExitStack() as undo:
             inbound = [
                 self._inbound(one.new, view, config, undo) if one.old is None else self.inbound[one.old]
@@ -159,7 +161,9 @@ class Listeners:
 
     def _inbound(self, at: int, view: MeshView, config: SidecarConfig, undo: contextlib.ExitStack) -> Binding[Inbound]:
         route, policy, verifier = view.routes.inbound[at], view.policies[at], self._shared.runtime.verifier
-        gate = Gate(authorize_one_of(*policy.allow), plaintext=policy.plaintext, verifier=verifier)
+        gate = Gate(
+            authorize_one_of(*policy.allow), plaintext=policy.plaintext, rules=policy.compiled, verifier=verifier
+        )
         handler = self._inbound_handler(route, gateway=_is_gateway(at, view.routes), limits=config.limits, gate=gate)
         take = partial(self._take_inbound, handler, gate)
         return Binding(gate, handler, self.listen(route.listen, f"inbound[{at}].listen", take, undo))
@@ -168,7 +172,7 @@ class Listeners:
         self, at: int, view: MeshView, config: SidecarConfig, undo: contextlib.ExitStack
     ) -> Binding[Outbound]:
         route = view.routes.outbound[at]
-        gate = Gate(authorize_id(route.peer), verifier=self._shared.runtime.verifier)
+        gate = Gate(authorize_id(route.peer), plaintext=not route.proves_peer, verifier=self._shared.runtime.verifier)
         handler = self._outbound_handler(route, config, gate)
         take = partial(self._take_outbound, handler, gate)
         return Binding(gate, handler, self.listen(route.listen, f"outbound[{at}].listen", take, undo))
@@ -188,7 +192,9 @@ class Listeners:
         renewed: bool,
     ) -> None:
         route, policy = self.view.routes.inbound[at], self.view.policies[at]
-        if "allow" in keys and route.mode is not Mode.DISABLE:
+        if POLICIES in keys:
+            binding.gate.replace(authorize_one_of(*policy.allow), policy.compiled)
+        elif "allow" in keys and route.mode is not Mode.DISABLE:
             binding.gate.replace(authorize_one_of(*policy.allow))
         binding.gate.plaintext = policy.plaintext
         if renewed or route != binding.handler.config:
@@ -197,24 +203,27 @@ class Listeners:
             binding.listener.hand_to(partial(self._take_inbound, binding.handler, binding.gate))
 
     def _renew_outbound(self, binding: Binding[Outbound], route: OutboundConfig, config: SidecarConfig) -> int:
-        """The number of streams that ended, as their tunnel leads to a peer that is not allowed any more."""
+        """The number of connections and streams that ended, as they lead to what is not allowed any more."""
         handler = binding.handler
         for task in binding.tasks[1:]:
             task.cancel()  # warm connections of the older configuration
         del binding.tasks[1:]
         binding.handler = self._outbound_handler(route, config, binding.gate)
+        binding.gate.plaintext = not route.proves_peer
         binding.listener.hand_to(partial(self._take_outbound, binding.handler, binding.gate))
         self._keep_warm(binding)
+        live, ended = self._shared.runtime.registry.of(binding.gate), 0
+        if route.origination != handler.config.origination:
+            why = "the server there has to prove something else now, by a DestinationRule"
+            ended = sum(one.end(Outcome.POLICY_DENIED, why) for one in live)
         if route.peer == handler.config.peer:
             self._retire(handler)
-        else:
-            binding.gate.replace(authorize_id(route.peer))
-            why = f"peer {handler.config.peer} is not allowed any more: this outbound's peer is {route.peer} now"
-            streams = [one for one in self._shared.runtime.registry.of(binding.gate) if one.is_stream]
-            ended = sum(one.end(Outcome.POLICY_DENIED, why) for one in streams)
-            handler.close(EndedError(Outcome.POLICY_DENIED, why))  # tunnels without streams
             return ended
-        return 0
+        binding.gate.replace(authorize_id(route.peer))
+        why = f"peer {handler.config.peer} is not allowed any more: this outbound's peer is {route.peer} now"
+        ended += sum(one.end(Outcome.POLICY_DENIED, why) for one in live if one.is_stream)
+        handler.close(EndedError(Outcome.POLICY_DENIED, why))  # tunnels without streams
+        return ended
 
     def _remove(self, binding: _AnyBinding, seconds: float) -> None:
         """Accept no more. Live connections have the drain timeout to end by themselves, as when the sidecar stops."""
@@ -257,7 +266,7 @@ class Listeners:
         self._shared.take(sock, Direction.INBOUND, peer_of(sock), handler, gate)
 
     def _take_outbound(self, handler: Outbound, gate: Gate, sock: socket.socket) -> None:
-        self._shared.take(sock, Direction.OUTBOUND, str(handler.config.to), handler, gate)
+        self._shared.take(sock, Direction.OUTBOUND, handler.remote, handler, gate)
 
 
 def _is_gateway(at: int, routes: Routes) -> bool:

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import select
 import selectors
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -43,6 +43,7 @@ class SharedSelector(selectors.BaseSelector):
         self.epoll = select.epoll()
         self.guest: Served | None = None
         self._keys: dict[int, selectors.SelectorKey] = {}
+        self._map = _ByFile(self._keys)
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         fd = _number(fileobj)
@@ -83,11 +84,27 @@ class SharedSelector(selectors.BaseSelector):
         self._keys.clear()
 
     def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
-        return self._keys
+        return self._map
 
     def _keep(self, fd: int, key: selectors.SelectorKey) -> selectors.SelectorKey:
         self._keys[fd] = key
         return key
+
+
+class _ByFile(Mapping[Any, selectors.SelectorKey]):
+    """The keys as asyncio looks for them: by a descriptor, or by the socket that ``add_reader`` was given."""
+
+    def __init__(self, keys: dict[int, selectors.SelectorKey]) -> None:
+        self._keys = keys
+
+    def __getitem__(self, fileobj: Any) -> selectors.SelectorKey:
+        return self._keys[_number(fileobj)]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
 
 
 _selectors: WeakKeyDictionary[asyncio.AbstractEventLoop, SharedSelector] = WeakKeyDictionary()

@@ -1,5 +1,7 @@
 """Outbound: plaintext from the own app, mutual TLS to exactly one named identity. Connect, handshake, relay.
 
+By a DestinationRule it may also be plaintext, or TLS to a server outside of the mesh.
+
 The number of concurrent handshakes of one listener is bounded. In a burst the others wait here, where it costs
 nothing, rather than in the queue of the far side, where their timeouts would run.
 """
@@ -10,9 +12,10 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
-from meshtls.errors import HandshakeError, HandshakeTimeoutError, UntrustedPeerError
+from meshtls.errors import ConfigError, HandshakeError, HandshakeTimeoutError, UntrustedPeerError
+from meshtls.observe.events import Outcome
 from meshtls.policy.request import Request
-from meshtls.sidecar.connection import Connection, Dialled, EndedError
+from meshtls.sidecar.connection import Connection, Dialled, EndedError, TlsFacts
 from meshtls.sidecar.ends import PlainEnd, TlsEnd
 from meshtls.sidecar.gate import Gate
 from meshtls.sidecar.handshake import HTTP2, client_handshake, client_hello, connect, tls_options
@@ -27,6 +30,7 @@ from meshtls.sidecar.tunnel.origin import Handover
 from meshtls.sidecar.tunnel.pool import PoolDeps, TunnelPool
 from meshtls.sidecar.warm import WarmPool
 from meshtls.tls.context import TlsContexts
+from meshtls.tls.origination import OriginatedTls, OriginationContexts
 from meshtls.wire.origin import NOWHERE, Origin, forwarded_by, new_traceparent
 
 __all__ = ["HandshakeSlots", "Outbound"]
@@ -55,9 +59,11 @@ class Outbound:
         peers. A connection from an inbound listener of this sidecar takes its origin from ``handover``.
         """
         self.config = config
+        #: The address of the end that speaks TLS, for all connections.
+        self.remote = str(config.to)
         self._limits = limits
         self._gate = gate
-        options = tls_options(config)
+        options = tls_options(config, insecure_keylog_file=runtime.insecure_keylog_file)
         self._contexts = runtime.tls_contexts(gate, options, server_side=False)
         self._reactor = runtime.reactor
         self._partings = runtime.partings
@@ -65,12 +71,13 @@ class Outbound:
         self._baggage = baggage
         self._handover = handover
         self.tunnels = self._pool(runtime, lambda connection: start(connection, self.serve)) if config.tunnel else None
-        dial = partial(self._dial, self._contexts)
-        self.warm = WarmPool(config.warm, self._contexts, dial, limits, runtime) if config.warm else None
+        self._origination = OriginationContexts(config.origination, options) if config.origination else None
+        dial, warm = partial(self._dial, self._contexts), config.warm if config.proves_peer else 0
+        self.warm = WarmPool(warm, self._contexts, dial, limits, runtime) if warm else None
 
     def serve_without_task(self, connection: Connection) -> bool:
         """Carry the connection without a task, through an open tunnel. False if there is none with room."""
-        if self.tunnels is None:
+        if self.tunnels is None or not self.config.proves_peer:
             return False
         connection.origin = self._origin(connection)
         return self.tunnels.take(connection)
@@ -101,7 +108,11 @@ class Outbound:
             self.tunnels.drain()
 
     async def serve(self, connection: Connection) -> None:
-        if self.tunnels is None or not await self.tunnels.carry(connection):
+        if self.config.plaintext:
+            await self._relay_plaintext(connection)
+        elif self._origination is not None:
+            await self._relay_originated(connection, self._origination)
+        elif self.tunnels is None or not await self.tunnels.carry(connection):
             await self._relay(connection, self._warm(connection) or await self._dial(self._contexts, connection))
 
     def _warm(self, connection: Connection) -> Dialled | None:
@@ -155,6 +166,38 @@ class Outbound:
         app = PlainEnd(connection.opener, "the app", self._reactor.buffers, replay, waited=not replay)
         far = TlsEnd(sock, engine, "the peer", self._reactor.buffers)
         await relay(app, far, connection.flow, self._limits.idle_timeout, self._reactor)
+
+    async def _relay_plaintext(self, connection: Connection) -> None:
+        """A DestinationRule says DISABLE."""
+        connection.admit(self._gate, Request(None, connection.local_id))
+        buffers, limits = self._reactor.buffers, self._limits
+        sock = await connect(connection, self.config.to, self._reactor.poller, limits.connect_timeout)
+        connection.step(ConnectionStep.RELAY)
+        app, far = PlainEnd(connection.opener, "the app", buffers), PlainEnd(sock, "the peer", buffers)
+        await relay(app, far, connection.flow, limits.idle_timeout, self._reactor)
+
+    async def _relay_originated(self, connection: Connection, contexts: OriginationContexts) -> None:
+        """A DestinationRule says SIMPLE or MUTUAL."""
+        limits, reactor = self._limits, self._reactor
+        deadline = QueueDeadline.of(limits.connect_timeout + limits.handshake_timeout)
+        await self._slots.take(limits.handshakes, deadline)
+        try:
+            await reactor.scheduler.begin(limits.handshakes, deadline)
+            try:
+                engine = OriginatedTls(contexts)
+            except ConfigError as error:
+                raise EndedError(Outcome.CONNECT_FAILED, f"TLS to {self.config.to}: {error}") from error
+            engine.handshake()
+            sock = await connect(connection, self.config.to, reactor.poller, limits.connect_timeout)
+            await client_handshake(connection, engine, sock, reactor, timeout=limits.handshake_timeout)
+        finally:
+            self._slots.release()
+        connection.facts = TlsFacts(engine.tls_version, engine.cipher_suite)
+        connection.admit(self._gate, Request(None, connection.local_id))
+        connection.step(ConnectionStep.RELAY)
+        app = PlainEnd(connection.opener, "the app", reactor.buffers)
+        far = TlsEnd(sock, engine, "the server", reactor.buffers)
+        await relay(app, far, connection.flow, limits.idle_timeout, reactor)
 
     def _pool(self, runtime: Runtime, start: Callable[[Connection], None]) -> TunnelPool:
         contexts = self._contexts.with_alpn(HTTP2)

@@ -126,9 +126,22 @@ class EpollPoller:
 
     def serve(self, events: list[tuple[int, int]]) -> None:
         """Call the callbacks of these ready sockets."""
-        self.now, self._waking = self._time(), True
+        self.now, self._waking, known = self._time(), True, self.watched
         try:
-            self._serve(events)
+            for fd, ready in events:
+                # Looked up one by one: an earlier callback of this batch may have ended this socket.
+                watched = known.get(fd)
+                if watched is None:
+                    with contextlib.suppress(OSError):
+                        self.epoll.unregister(fd)
+                    continue
+                if watched.read is None and not (watched.write is not None and ready & ~_READ):
+                    self._on_unwanted(fd, watched, ready)
+                    continue
+                if ready & ~_WRITE and watched.read is not None:
+                    watched.read()  # an error or a hang-up shows when reading, too
+                if ready & ~_READ and watched.write is not None:
+                    watched.write()
         finally:
             self._waking = False
         while self._deferred:
@@ -137,23 +150,6 @@ class EpollPoller:
     def wake(self) -> None:
         """Serve the sockets that are ready now."""
         self.serve(self.epoll.poll(0, BATCH))
-
-    def _serve(self, ready: list[tuple[int, int]]) -> None:
-        known = self.watched
-        for fd, events in ready:
-            # Looked up one by one: an earlier callback of this batch may have ended this socket.
-            watched = known.get(fd)
-            if watched is None:
-                with contextlib.suppress(OSError):
-                    self.epoll.unregister(fd)
-                continue
-            if watched.read is None and not (watched.write is not None and events & ~_READ):
-                self._on_unwanted(fd, watched, events)
-                continue
-            if events & ~_WRITE and watched.read is not None:
-                watched.read()  # an error or a hang-up shows when reading, too
-            if events & ~_READ and watched.write is not None:
-                watched.write()
 
     def _on_unwanted(self, fd: int, watched: Watched, events: int) -> None:
         broken = watched.broken

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from functools import partial
 from typing import Any
 
 from meshtls.errors import PeerError
@@ -34,8 +33,8 @@ class Registry:
         self.unproven: Unproven[Connection] = Unproven(unproven)
         self._proven = 0
         self._live: set[Connection] = set()
-        self._empty = asyncio.Event()
-        self._empty.set()
+        #: Set when there is none left.
+        self._emptied: asyncio.Future[None] | None = None
 
     def __len__(self) -> int:
         return len(self._live)
@@ -48,8 +47,10 @@ class Registry:
     def start(self, connection: Connection, run: Callable[[Connection], Coroutine[Any, Any, None]]) -> None:
         """Run the connection; it is listed until ``run`` returns."""
         task = asyncio.get_running_loop().create_task(run(connection))
-        self._add(connection)
-        task.add_done_callback(partial(self._done, connection))
+        self._live.add(connection)
+        if connection not in self.unproven:
+            self._count(connection)
+        task.add_done_callback(lambda _: self.leave(connection))
 
     def start_unproven(self, connection: Connection, run: Callable[[Connection], Coroutine[Any, Any, None]]) -> None:
         """As ``start``, for a connection whose peer is not proven yet; at the limit, another is evicted."""
@@ -72,23 +73,19 @@ class Registry:
     def enter(self, connection: Connection, break_off: Callable[[EndedError], None]) -> None:
         """List a connection without a task until ``leave``; a third party ends it by ``break_off``."""
         connection.break_off = break_off
-        self._add(connection)
-
-    def _add(self, connection: Connection) -> None:
         self._live.add(connection)
-        self._empty.clear()
-        if connection not in self.unproven:
-            self._count(connection)
+        self._count(connection)
 
     def leave(self, connection: Connection) -> None:
         connection.break_off = None  # break the reference cycle with the stream, or it waits for the garbage collector
         self._live.discard(connection)
-        self.unproven.leave(connection)
+        if connection.unproven is not None:
+            self.unproven.leave(connection)
         if connection.counted:
             connection.counted = False
             self._proven -= 1
-        if not self._live:
-            self._empty.set()
+        if self._emptied is not None and not self._live and not self._emptied.done():
+            self._emptied.set_result(None)
 
     def too_many(self) -> EndedError:
         """The error for a connection that exceeds ``limit``."""
@@ -121,6 +118,11 @@ class Registry:
         """Those that came through this gate."""
         return [connection for connection in self._live if connection.gate is gate]
 
+    @property
+    def connections(self) -> tuple[Connection, ...]:
+        """Those that live now, in no order."""
+        return tuple(self._live)
+
     def live(self) -> list[Live]:
         """A record of each connection now, with its bytes so far, in the order of their opening."""
         return [connection.live() for connection in sorted(self._live, key=lambda one: one.number)]
@@ -138,19 +140,19 @@ class Registry:
 
     async def emptied(self) -> None:
         """Wait until no connection lives."""
-        await self._empty.wait()
+        while self._live:
+            if self._emptied is None or self._emptied.done():
+                self._emptied = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._emptied)
 
     def _count(self, connection: Connection) -> None:
         if not connection.counted:  # a stream that is tried again gets a task, and is listed once more
             connection.counted = True
             self._proven += 1
 
-    def _done(self, connection: Connection, task: asyncio.Task[None]) -> None:
-        self.leave(connection)
-
     def __repr__(self) -> str:
         return f"<Registry [{self._proven} of {self.limit} connections, {self.unproven!r}]>"
 
 
 def _end_refused(connection: Connection, refusal: PeerError | None) -> bool:
-    return refusal is not None and connection.end(outcome_of(refusal), str(refusal))
+    return refusal is not None and connection.end(outcome_of(refusal), refusal.words)

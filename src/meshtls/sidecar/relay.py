@@ -15,15 +15,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import EndedError, Flow
-from meshtls.sidecar.ends import LARGE, End
+from meshtls.sidecar.ends import LARGE, Callback, End
+from meshtls.sidecar.idle import Idler
 from meshtls.sidecar.poller import Poller
 from meshtls.sidecar.reactor import Reactor
 from meshtls.tls.engine import MAX_OWED
 
-__all__ = ["Relay", "relay"]
+__all__ = ["Joined", "Relay", "relay", "run_to_end", "set_done"]
 
 
 async def relay(opener: End, other: End, flow: Flow, idle_timeout: float, reactor: Reactor) -> None:
@@ -32,7 +34,22 @@ async def relay(opener: End, other: End, flow: Flow, idle_timeout: float, reacto
     ``flow`` is counted up as bytes move; ``idle_timeout``, in seconds, applies to both directions together.
     """
     done: asyncio.Future[None] = reactor.loop.create_future()
-    joined = Relay(opener, other, flow, reactor.poller, partial(_set_done, done), reactor.loop.time)
+    joined = Relay(opener, other, flow, reactor.poller, partial(set_done, done), reactor.loop.time())
+    await run_to_end(joined, done, idle_timeout, reactor)
+
+
+class Joined(Idler, Protocol):
+    """What moves a connection's bytes: a relay, or an HTTP relay."""
+
+    def start(self) -> None:
+        """Pass on what has arrived, and then what arrives."""
+
+    def end(self, error: Exception | None) -> None:
+        """End it now."""
+
+
+async def run_to_end(joined: Joined, done: asyncio.Future[None], idle_timeout: float, reactor: Reactor) -> None:
+    """Start it, and return when ``done`` is, as its ``on_end`` sets it. Raises what it ended with."""
     reactor.idle.add(joined, idle_timeout)
     try:
         joined.start()
@@ -42,7 +59,8 @@ async def relay(opener: End, other: End, flow: Flow, idle_timeout: float, reacto
         joined.end(None)
 
 
-def _set_done(done: asyncio.Future[None], error: Exception | None) -> None:
+def set_done(done: asyncio.Future[None], error: Exception | None) -> None:
+    """Wake the task that waits for the end of a relay."""
     if done.done():
         return
     if error is None:
@@ -54,11 +72,12 @@ def _set_done(done: asyncio.Future[None], error: Exception | None) -> None:
 class Relay:
     """Two pumps and what they share. ``on_end`` is called once; its error is None if both directions have ended.
 
-    - ``last``: when a byte last moved, by ``now``, in seconds of a monotonic clock.
+    - ``last``: when a byte last moved, in seconds of the loop's clock. It is the time of the poller's wake-up, since to
+      ask for the time would cost a call for each message.
     - ``over``: ``on_end`` was called, and neither end is watched any more.
     """
 
-    __slots__ = ("_on_end", "_pumps", "last", "now", "over", "poller")
+    __slots__ = ("_on_end", "_pumps", "last", "over", "poller")
 
     def __init__(
         self,
@@ -67,24 +86,24 @@ class Relay:
         flow: Flow,
         poller: Poller,
         on_end: Callable[[Exception | None], None],
-        now: Callable[[], float],
+        now: float,
     ) -> None:
+        """``now``: the loop's time."""
         self._on_end = on_end
         self.poller = poller
-        inward = _kind(opener, other)(self, opener, other, flow, inward=True)
-        outward = _kind(other, opener)(self, other, opener, flow, inward=False)
-        inward.twin, outward.twin = outward, inward
+        inward = _Pump(self, opener, other, flow, None)
+        outward = inward.twin = _Pump(self, other, opener, flow, inward)
         self._pumps: tuple[_Pump, ...] = (inward, outward)
-        self.now = now
-        self.last = now()
+        self.last = now
         self.over = False
 
     def start(self) -> None:
         """Pass on what has arrived, and then what arrives. The relay may be over when this returns."""
-        pumps = self._pumps
+        pumps, began = self._pumps, self.last
         for pump in pumps:
             if not self.over:
                 pump.start()
+        self.last = began  # the poller's latest wake-up may have been before
         for pump in pumps:
             pump.watch_source()
 
@@ -111,13 +130,20 @@ class _Pump:
 
     The callbacks catch every exception and end the relay with it: raised, it would end the poller's whole batch, or
     the tunnel.
+
+    There are three for what can be received: ``on_readable`` between sockets, ``on_readable_for_stream`` where the sink
+    is a stream, and ``on_pushed`` where the source is. They differ in a line or two, and stand apart because CPython
+    specializes code for the types that it sees: code shared by sockets and streams would lose that with each message
+    of a tunnel. For the same reason all three are of one class.
     """
 
     __slots__ = (
         "_finishing",
         "_flow",
         "_inward",
+        "_pushed",
         "_relay",
+        "_windowed",
         "done",
         "reads",
         "sink",
@@ -126,25 +152,26 @@ class _Pump:
         "waits",
     )
 
-    def __init__(self, relay: Relay, source: End, sink: End, flow: Flow, *, inward: bool) -> None:
+    def __init__(self, relay: Relay, source: End, sink: End, flow: Flow, twin: _Pump | None) -> None:
+        """The first of a relay has no twin yet, and is that of the bytes from the opener."""
         self._relay = relay
         self._flow = flow
-        self._inward = inward
-        self._finishing = False
+        self._inward = twin is None
+        self._pushed = source.pushes
+        self._windowed = sink.windowed
+        self._finishing = self.done = self.waits = False
         self.source = source
         self.sink = sink
-        self.twin: _Pump | None = None
-        self.done = False
+        self.twin = twin
         self.reads = True
-        self.waits = False
 
     def start(self) -> None:
         """Pass on what arrived before the relay began."""
         relay, source = self._relay, self.source
         try:
-            data = source.first(self.sink.room())
+            data = source.first(self.sink.room() if self._windowed else LARGE)
             if data:
-                self._pass(data)
+                self._pass_pushed(data) if self._pushed else self._pass(data)
             elif source.ended:
                 self._finish()
             if source.owed:
@@ -165,8 +192,38 @@ class _Pump:
         except Exception as error:  # noqa: BLE001  # see above
             relay.end(error)
 
+    def on_readable_for_stream(self) -> None:
+        """Receive no more than the windows have room for, and drop what was for a peer that left."""
+        relay, source, sink = self._relay, self.source, self.sink
+        try:
+            room = sink.room()
+            if room <= 0:
+                self._wait_for_sink()
+                return
+            data = source.receive(room)
+            if data is None:
+                if source.ended:
+                    self._finish()
+            elif not sink.discards:
+                self._pass(data)
+            if source.owed:
+                self._wait_for_source()
+        except Exception as error:  # noqa: BLE001  # see above
+            relay.end(error)
+
+    def on_pushed(self) -> None:
+        relay, source = self._relay, self.source
+        try:
+            data = source.receive(LARGE)
+            if data is not None:
+                self._pass_pushed(data)
+            elif source.ended:
+                self._finish()
+        except Exception as error:  # noqa: BLE001  # see above
+            relay.end(error)
+
     def _pass(self, data: bytes | memoryview) -> None:
-        self._relay.last = self._relay.now()
+        self._relay.last = self._relay.poller.now
         if self._inward:
             self._flow.bytes_in += len(data)
         else:
@@ -176,14 +233,29 @@ class _Pump:
         elif self.source.ended:
             self._finish()
 
+    def _pass_pushed(self, data: bytes | memoryview) -> None:
+        """As ``_pass``: the peer gets credit only for what the sink has sent."""
+        relay, source, sink = self._relay, self.source, self.sink
+        relay.last = relay.poller.now
+        if self._inward:
+            self._flow.bytes_in += len(data)
+        else:
+            self._flow.bytes_out += len(data)
+        sent = sink.transmit(data)
+        source.settle(0 if sent else sink.unsent)
+        if not sent:
+            self._wait_for_sink()
+        elif source.ended:
+            self._finish()
+
     def on_writable(self) -> None:
         relay, source, sink = self._relay, self.source, self.sink
         try:
             before = sink.unsent
             flushed = sink.flush()
             if sink.unsent < before:
-                relay.last = relay.now()  # a slow reader that leaves a rest is not idle
-                if source.pushes:
+                relay.last = relay.poller.now  # a slow reader that leaves a rest is not idle
+                if self._pushed:
                     source.settle(sink.unsent)
             if flushed:
                 self._resume()
@@ -202,14 +274,18 @@ class _Pump:
         twin = self.twin
         if twin is None:
             return
-        read = self.on_readable if self.reads and self.source.owed <= MAX_OWED else None
+        read: Callback = None
+        if self._pushed:
+            read = self.on_pushed if self.reads else None
+        elif self.reads and self.source.owed <= MAX_OWED:
+            read = self.on_readable_for_stream if self._windowed else self.on_readable
         write = twin.on_writable if twin.waits else None
         # Only for an end that we neither read nor write: otherwise the read or the write reports a reset.
         self.source.watch(self._relay.poller, read, write, None if read or write else self.on_broken)
 
     def _wait_for_sink(self) -> None:
         """Receive no more until the sink has sent its rest, or has room."""
-        self.reads, self.waits = self.source.pushes, True
+        self.reads, self.waits = self._pushed, True
         self._changed()
 
     def _wait_for_source(self) -> None:
@@ -230,7 +306,7 @@ class _Pump:
     def _finish(self) -> None:
         self._finishing = True
         # Of a stream's relay the app is closed at once when both directions are over.
-        if self.sink.finish(last=self.source.pushes and self.twin is not None and self.twin.done):
+        if self.sink.finish(last=self._pushed and self.twin is not None and self.twin.done):
             self._end()
         else:
             self._wait_for_sink()
@@ -247,68 +323,3 @@ class _Pump:
         self.watch_source()
         if self.twin is not None:
             self.twin.watch_source()
-
-
-# Each kind of pump has its own code, although the three differ in a line or two: CPython specializes code for the types
-# that it sees, and code shared by sockets and streams would lose that with each message of a tunnel.
-
-
-class _IntoStream(_Pump):
-    """Its sink is a stream: it receives no more than the windows have room for, and drops what was for a peer that
-    left.
-    """
-
-    __slots__ = ()
-
-    def on_readable(self) -> None:
-        relay, source, sink = self._relay, self.source, self.sink
-        try:
-            room = sink.room()
-            if room <= 0:
-                self._wait_for_sink()
-                return
-            data = source.receive(room)
-            if data is None:
-                if source.ended:
-                    self._finish()
-            elif not sink.discards:
-                self._pass(data)
-            if source.owed:
-                self._wait_for_source()
-        except Exception as error:  # noqa: BLE001  # see above
-            relay.end(error)
-
-
-class _FromStream(_Pump):
-    """Its source is a stream, which pushes: the peer gets credit only for what the sink has sent."""
-
-    __slots__ = ()
-
-    def on_readable(self) -> None:
-        relay, source = self._relay, self.source
-        try:
-            data = source.receive(LARGE)
-            if data is not None:
-                self._pass(data)
-            elif source.ended:
-                self._finish()
-        except Exception as error:  # noqa: BLE001  # see above
-            relay.end(error)
-
-    def _pass(self, data: bytes | memoryview) -> None:
-        relay, source, sink = self._relay, self.source, self.sink
-        relay.last = relay.now()
-        if self._inward:
-            self._flow.bytes_in += len(data)
-        else:
-            self._flow.bytes_out += len(data)
-        sent = sink.transmit(data)
-        source.settle(0 if sent else sink.unsent)
-        if not sent:
-            self._wait_for_sink()
-        elif source.ended:
-            self._finish()
-
-
-def _kind(source: End, sink: End) -> type[_Pump]:
-    return _FromStream if source.pushes else _IntoStream if sink.windowed else _Pump

@@ -14,25 +14,29 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
-from meshtls.errors import LocalIdentityError, PeerError
-from meshtls.logs import logger
-from meshtls.observe.events import ConnectionResult, Outcome, outcome_of
-from meshtls.observe.live import Ended, Event, Observer, Opened
+from meshtls.errors import AlertError, LocalIdentityError, PeerError
+from meshtls.lazy_text import LazyText
+from meshtls.logs import logger, of_connection
+from meshtls.observe.events import ConnectionResult, Outcome, RequestResult, outcome_of
+from meshtls.observe.live import Ended, Event, Observer, Opened, RequestEnded
 from meshtls.sidecar.connection import Connection, EndedError
 from meshtls.sidecar.poller import Poller
 from meshtls.sidecar.sockets import abort, close, linger
 from meshtls.sidecar.states import ConnectionStep
 
-__all__ = ["OnResult", "Reporter", "Serve"]
+__all__ = ["OnRequest", "OnResult", "Reporter", "Serve"]
 
 log = logger("meshtls.sidecar")
 
 OnResult = Callable[[ConnectionResult], None]
+OnRequest = Callable[[RequestResult], None]
 #: Takes a connection through its phases; raises how it ended, if not well.
 Serve = Callable[[Connection], Awaitable[None]]
 
 
 _T = TypeVar("_T")
+_CLEAN = (Outcome.OK, "closed by both sides")
+_PART, _END = ConnectionStep.PART, ConnectionStep.END
 
 
 class _Contained(Generic[_T]):
@@ -71,13 +75,18 @@ class _Contained(Generic[_T]):
 
 
 class Reporter:
-    """Gives each end to ``on_result``, and every event of a connection to the observers (``observe/live.py``)."""
+    """Gives each end to ``on_result``, each HTTP request to ``on_request``, and every event of a connection to the
+    observers (``observe/live.py``).
 
-    def __init__(self, on_result: OnResult, poller: Poller) -> None:
+    ``observed``: there are observers. ``wants_requests``: somebody is told of HTTP requests.
+    """
+
+    def __init__(self, on_result: OnResult, poller: Poller, on_request: OnRequest | None = None) -> None:
         self._poller = poller
         self._results = _Contained(on_result, "on_result", "result")
+        self._requests = _Contained(on_request, "on_request", "request") if on_request is not None else None
         self._observers: tuple[_Contained[Event], ...] = ()
-        self.observed = False
+        self._set_observed()
 
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Give ``observer`` every event from now on; call what this returns to stop. Its exceptions are logged and have
@@ -85,13 +94,17 @@ class Reporter:
         """
         contained = _Contained(observer, "an observer", "event")
         self._observers += (contained,)
-        self.observed = True
+        self._set_observed()
 
         def stop() -> None:
             self._observers = tuple(one for one in self._observers if one is not contained)
-            self.observed = bool(self._observers)
+            self._set_observed()
 
         return stop
+
+    def _set_observed(self) -> None:
+        self.observed = bool(self._observers)
+        self.wants_requests = self.observed or self._requests is not None
 
     def tell(self, event: Event, sidecar: str) -> None:
         for observer in self._observers:
@@ -103,13 +116,21 @@ class Reporter:
         if self.observed:
             self.tell(Opened(connection.live()), connection.sidecar)
 
+    def request(self, connection: Connection, result: RequestResult) -> None:
+        """Report an HTTP request of this connection."""
+        if self._requests is not None:
+            self._requests.give(result, connection.sidecar)
+        if self.observed:
+            self.tell(RequestEnded(connection.number, result), connection.sidecar)
+
     async def run(self, connection: Connection, phases: Serve) -> None:
         """Take the connection through its phases in this task, report how it ended, and close its sockets."""
         task = connection.task = asyncio.current_task()
         error: BaseException | None = connection.ended_by  # ended before the first step of its task
         try:
             if error is None:
-                await phases(connection)
+                with of_connection(connection):
+                    await phases(connection)
         except asyncio.CancelledError as cancelled:
             error = connection.ended_by or cancelled
             if error is cancelled:
@@ -121,24 +142,30 @@ class Reporter:
         finally:
             outcome = self.report(connection, error)
             await _close(connection, error, self._poller, clean=outcome is Outcome.OK)
-            connection.step(ConnectionStep.END)
+            connection.step(_END)
 
     def report(self, connection: Connection, error: BaseException | None) -> Outcome:
         """Report how a connection ended; ``error`` None is a clean end. Raises nothing but what ends the process."""
-        outcome, detail = _ending(connection, error)
-        connection.step(ConnectionStep.PART if connection.partings else ConnectionStep.END)
+        with of_connection(connection):
+            return self._report(connection, error)
+
+    def _report(self, connection: Connection, error: BaseException | None) -> Outcome:
+        outcome, detail = _CLEAN if error is None else _ending(connection, error)
+        connection.step(_PART if connection.partings else _END)
         wanted = not (connection.is_tunnel and outcome.allowed)
         if wanted or self.observed:
             result = connection.result(outcome, detail)
             if wanted:
                 self._results.give(result, connection.sidecar)
             if self.observed:
-                self.tell(Ended(connection.number, result), connection.sidecar)
+                self.tell(Ended(connection.number, result, connection.is_tunnel), connection.sidecar)
         return outcome
 
     def close(self, sidecar: str) -> None:
         """Log how many results and events were lost, if that was not logged yet."""
         self._results.close(sidecar)
+        if self._requests is not None:
+            self._requests.close(sidecar)
         for observer in self._observers:
             observer.close(sidecar)
 
@@ -146,14 +173,15 @@ class Reporter:
         return f"<Reporter [{self._results.lost} lost, {len(self._observers)} observers]>"
 
 
-def _ending(connection: Connection, error: BaseException | None) -> tuple[Outcome, str]:
+def _ending(connection: Connection, error: BaseException) -> tuple[Outcome, str | LazyText]:
     """The outcome and the detail of ``error``. An unexpected one also goes to the loop's exception handler."""
-    if error is None:
-        return Outcome.OK, "closed by both sides"
     if isinstance(error, EndedError):
-        return error.outcome, str(error)
+        connection.alert_received = error.alert or connection.alert_received
+        return error.outcome, error.words
+    if isinstance(error, AlertError):
+        connection.alert_received = error.alert
     if isinstance(error, PeerError | LocalIdentityError):
-        return outcome_of(error), str(error)
+        return outcome_of(error), error.words
     if isinstance(error, Exception):
         message = f"sidecar {connection.sidecar}: a {'stream' if connection.is_stream else 'connection'} failed"
         asyncio.get_running_loop().call_exception_handler({"message": message, "exception": error})

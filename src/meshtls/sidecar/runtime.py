@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from meshtls.clock import Clock
 from meshtls.sidecar.gate import Gate
@@ -10,6 +11,7 @@ from meshtls.sidecar.partings import Partings
 from meshtls.sidecar.reactor import Reactor
 from meshtls.sidecar.registry import Registry
 from meshtls.sidecar.reporter import Reporter
+from meshtls.sidecar.services import Services
 from meshtls.sidecar.tunnel.memory import ReceiveMemory
 from meshtls.svid.context import X509ContextSource
 from meshtls.svid.verifier import CurrentVerifier
@@ -29,6 +31,9 @@ class Runtime:
     reporter: Reporter
     partings: Partings
     memory: ReceiveMemory
+    services: Services
+    #: Where the secrets of all TLS connections are written; None, as it should be, for nowhere.
+    insecure_keylog_file: Path | None = None
     #: Verifies the peers of all listeners.
     verifier: CurrentVerifier = field(default_factory=CurrentVerifier)
 

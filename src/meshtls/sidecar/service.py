@@ -5,29 +5,39 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from types import TracebackType
 
+from meshtls.address import Address
+from meshtls.admin.serving import admin_notice, serving_admin
+from meshtls.bundle import BundleSet
 from meshtls.clock import Clock, SystemClock
 from meshtls.errors import ConfigError, LocalIdentityError, RequestError
-from meshtls.observe.events import Direction, Outcome
+from meshtls.observe.events import ConnectionResult, Direction, Outcome, RequestResult
+from meshtls.observe.health import answer_probe
 from meshtls.observe.readiness import Readiness
 from meshtls.policy.authorizer import Authorizer, authorize_one_of, check_authorizer
-from meshtls.sidecar.changes import Changes, in_force, summary
+from meshtls.sidecar.admin import SidecarAdmin
+from meshtls.sidecar.brief_http import BriefHttp
+from meshtls.sidecar.changes import Changes, Prepared, in_force, prepared
 from meshtls.sidecar.connection import Connection, EndedError
+from meshtls.sidecar.crl_files import CrlFiles, JudgedByFiles
 from meshtls.sidecar.gate import Gate
-from meshtls.sidecar.health import Health
 from meshtls.sidecar.identity import NamedSource, end_after_withdrawal, follow_trust
 from meshtls.sidecar.inbound import Inbound
 from meshtls.sidecar.listener import Listener
 from meshtls.sidecar.listeners import ListenerDeps, Listeners
+from meshtls.sidecar.metrics.service import SidecarMetrics
+from meshtls.sidecar.metrics.state import count_rotations
+from meshtls.sidecar.off_loop import off_loop
 from meshtls.sidecar.outbound import Outbound
 from meshtls.sidecar.partings import Partings
 from meshtls.sidecar.reactor import Reactor, running_reactor
 from meshtls.sidecar.registry import Registry
-from meshtls.sidecar.reporter import OnResult, Reporter, Serve
+from meshtls.sidecar.reporter import OnRequest, OnResult, Reporter, Serve
 from meshtls.sidecar.runtime import Runtime
+from meshtls.sidecar.services import Services
 from meshtls.sidecar.settings import Limits, Mode, SidecarConfig
 from meshtls.sidecar.sockets import abort
 from meshtls.sidecar.states import SIDECAR, SidecarState, SidecarStep
@@ -42,9 +52,11 @@ __all__ = ["Sidecar"]
 class Sidecar:
     """``async with Sidecar(...)`` enters with every listener bound, and leaves with every connection closed.
 
-    ``inbound[i].address`` and ``outbound[i].address`` are the bound addresses, ``health`` the probes' one.
-    ``on_result`` gets one ConnectionResult for each connection; what it raises is logged and changes nothing. Entering
-    raises ConfigError for an address that can't be bound.
+    ``inbound[i].address`` and ``outbound[i].address`` are the bound addresses, ``health`` the probes' one, ``scrapes``
+    that of metrics, and ``admin`` that of the admin interface over TCP.
+    ``on_result`` gets one ConnectionResult for each connection, and ``on_request`` one RequestResult for each HTTP
+    request that a policy judged; what they raise is logged and changes nothing. Entering raises ConfigError for an
+    address that can't be bound.
     """
 
     def __init__(
@@ -53,24 +65,44 @@ class Sidecar:
         source: X509ContextSource,
         *,
         on_result: OnResult,
+        on_request: OnRequest | None = None,
+        jwt_bundles: Callable[[], BundleSet] | None = None,
         clock: Clock | None = None,
         reactor: Reactor | None = None,
+        metrics: SidecarMetrics | None = None,
+        worker: int = 0,
     ) -> None:
-        """``reactor`` is the running loop's unless given. Raises RuntimeError where no loop runs then."""
+        """``worker``: the number of this process among several that serve the same configuration.
+
+        ``reactor`` is the running loop's unless given. Raises RuntimeError where no loop runs then.
+
+        Metrics are counted in ``metrics``, if given, or if ``config`` has an address for scrapes.
+
+        ``jwt_bundles`` verify the JWT-SVIDs of RequestAuthentication documents: it may raise LocalIdentityError.
+        """
         reactor = reactor or running_reactor()
         self.config = config
         self.registry = Registry(config.limits.connections, config.limits.unproven)
         self.health: Listener | None = None
+        self.scrapes: Listener | None = None
         self._clock = clock or SystemClock()
-        self._source = NamedSource(source, config.spiffe_id, self._clock)
+        self._crl_files = CrlFiles(config.crls, self._clock)
+        judged = JudgedByFiles(source, self._crl_files, self._clock) if config.crls else source
+        self._source = NamedSource(judged, config.spiffe_id, self._clock)
+        self._admin = SidecarAdmin(self, self._clock) if config.admin is not None else None
+        self._worker = worker
+        self.admin: Address | None = None
+        self._open = contextlib.AsyncExitStack()
         self.runtime = Runtime(
             reactor=reactor,
             source=self._source,
             clock=self._clock,
             registry=self.registry,
-            reporter=Reporter(on_result, reactor.poller),
+            reporter=self._reporter(on_result, on_request, reactor),
             partings=Partings(reactor.poller),
             memory=ReceiveMemory(config.limits.tunnel_memory),
+            services=Services(self._clock, jwt_bundles),
+            insecure_keylog_file=config.insecure_keylog_file,
         )
         self._tasks = asyncio.TaskGroup()
         shared = ListenerDeps(
@@ -86,6 +118,13 @@ class Sidecar:
         #: Tasks that go on while the sidecar drains: the answers to probes, and the watch for changes of trust.
         self._drain_tasks: list[asyncio.Task[None]] = []
         self.state = SidecarState.NEW
+        #: Why the latest configuration was not taken; empty if it was.
+        self.not_taken = ""
+        if metrics is None and config.metrics is not None:
+            metrics = SidecarMetrics()
+        self.metrics = metrics
+        if metrics is not None:
+            metrics.follow(self, config)
 
     @property
     def inbound(self) -> tuple[Listener, ...]:
@@ -103,18 +142,33 @@ class Sidecar:
 
     async def __aenter__(self) -> Sidecar:
         config = self.config
-        with contextlib.ExitStack() as undo:
+        services = self.runtime.services.prepared(config)
+        async with contextlib.AsyncExitStack() as opening:
+            undo = opening.enter_context(contextlib.ExitStack())
+            if self._admin is not None:
+                serving = serving_admin(config.admin, self._admin.pages(), worker=self._worker)
+                self.admin = await opening.enter_async_context(serving)
             if config.health:
-                take = Health(self.readiness, self._tasks, self.runtime.reactor.poller).take
-                self.health = self.listeners.listen(config.health, "health", take, undo)
+                self.health = self._listen_briefly(config.health, "health", self._answer_probe, undo)
+            if config.metrics and self.metrics is not None:
+                self.scrapes = self._listen_briefly(config.metrics, "metrics.listen", self.metrics.answer, undo)
             self.listeners.apply(view_of(config), config)
             undo.pop_all()
+            self._open = opening.pop_all()
         await self._tasks.__aenter__()
+        self.runtime.services.use(services, config, self._tasks)
         self.listeners.serve()
         self._watch_withdrawal(config.limits)
         self._drain_tasks = [self._tasks.create_task(self._follow_trust())]
-        if self.health:
-            self._drain_tasks.append(self.health.start(self._tasks))
+        if config.crls:
+            self._drain_tasks.append(self._tasks.create_task(self._crl_files.follow()))
+        if self.metrics is not None:
+            counting = count_rotations(self._source.source, self.metrics.metrics)
+            publishing = self.metrics.keep_publishing(self._clock)
+            self._drain_tasks += [self._tasks.create_task(counting), self._tasks.create_task(publishing)]
+        for listener in (self.health, self.scrapes):
+            if listener is not None:
+                self._drain_tasks.append(listener.start(self._tasks))
         self._step(SidecarStep.SERVE)
         return self
 
@@ -127,7 +181,11 @@ class Sidecar:
             self.listeners.close_tunnels(EndedError(Outcome.DRAINED, "the sidecar is stopping"))
             await self.runtime.partings.over()
             await _cancel_all(self._drain_tasks)
+            await self._open.aclose()
+            self.runtime.services.close()
             self.runtime.reporter.close(self.config.name)
+            if self.metrics is not None:
+                self.metrics.publish()
             self._step(SidecarStep.STOP)
             await self._tasks.__aexit__(None, None, None)
 
@@ -143,6 +201,11 @@ class Sidecar:
         except TimeoutError:
             self.abort(f"the sidecar is stopping, and {seconds:g} s were over")
             await self.registry.emptied()
+
+    def drain_in_background(self) -> None:
+        """As ``drain``, while the process goes on: until it is left, it answers probes and its operator."""
+        self._step(SidecarStep.DRAIN)
+        self._drain_tasks.append(self._tasks.create_task(self.drain()))
 
     def abort(self, detail: str = "the sidecar was told to stop at once") -> None:
         """End every connection now, as DRAINED."""
@@ -169,10 +232,21 @@ class Sidecar:
     def reload(self, wanted: SidecarConfig) -> Changes:
         """Apply every key that needs no restart. Returns which were applied and which need one.
 
-        Raises ConfigError as ``apply`` does, and changes nothing then.
+        It compiles the policies, during which nothing is served: see ``prepare``. Raises ConfigError as ``apply`` does,
+        and changes nothing then.
         """
-        config, differing = in_force(self.config, wanted), summary(self.config, wanted)
-        return differing._replace(ended=self._serve_view(view_of(config, self.view.generation + 1), config))
+        return self.take(prepared(self.config, self.view, wanted))
+
+    async def prepare(self, load: Callable[[], SidecarConfig]) -> Prepared:
+        """Load and compile in a thread, and serve meanwhile. Raises what ``load`` raises, and ConfigError."""
+        running, in_use = self.config, self.view
+        return await off_loop(lambda: prepared(running, in_use, load()), "meshtls policies")
+
+    def take(self, given: Prepared) -> Changes:
+        """Apply what is prepared. As ``reload``."""
+        config = in_force(self.config, given.wanted)
+        view = view_of(config, self.view.generation + 1, given.rules)
+        return given.differing._replace(ended=self._serve_view(view, config))
 
     def apply(self, view: MeshView) -> int:
         """Serve this view from now on. Returns how many live connections were ended.
@@ -193,13 +267,17 @@ class Sidecar:
     def _serve_view(self, view: MeshView, config: SidecarConfig) -> int:
         if self.state is not SidecarState.SERVING:
             raise ConfigError(f"{config.name}: no new configuration is taken: it is {self.state.name.lower()}")
+        services = self.runtime.services.prepared(config)
         ended = self.listeners.apply(view, config)
+        self.runtime.services.use(services, config, self._tasks)
         self.listeners.serve()
         limits = config.limits
         self.registry.limit, self.registry.unproven.limit = limits.connections, limits.unproven
         if limits.withdrawal_grace != self.config.limits.withdrawal_grace:
             self._watch_withdrawal(limits)
         self.config = config
+        if self.metrics is not None:
+            self.metrics.rename(config)
         return ended + self.registry.recheck()
 
     def readiness(self) -> Readiness:
@@ -208,7 +286,45 @@ class Sidecar:
             return Readiness(False, "its listeners")
         if self.state is not SidecarState.SERVING:
             return Readiness(False, f"nothing more: it is {self.state.name.lower()}")
-        return self._source.readiness()
+        keylog, outdated = self.config.insecure_keylog_file, self.not_taken
+        return self._source.readiness().telling(
+            f"INSECURE: TLS secrets are written to {keylog}" if keylog is not None else "",
+            f"the configuration in use is an older one: {outdated}" if outdated else "",
+            *self.runtime.services.complaints,
+            admin_notice(self.config.admin),
+        )
+
+    def refused(self, why: str) -> None:
+        """The latest configuration was not taken, and why; empty where it was."""
+        self.not_taken = why
+        if why and self.metrics is not None:
+            self.metrics.count_rejected()
+
+    def _answer_probe(self, request: bytes) -> bytes:
+        return answer_probe(request, self.readiness)
+
+    def _listen_briefly(
+        self, address: Address, key: str, answer: Callable[[bytes], bytes], undo: contextlib.ExitStack
+    ) -> Listener:
+        return self.listeners.listen(
+            address, key, BriefHttp(answer, self._tasks, self.runtime.reactor.poller).take, undo
+        )
+
+    def _reporter(self, on_result: OnResult, on_request: OnRequest | None, reactor: Reactor) -> Reporter:
+        admin = self._admin
+        if admin is None:
+            return Reporter(on_result, reactor.poller, on_request)
+
+        def result(one: ConnectionResult) -> None:
+            admin.connection(one)
+            on_result(one)
+
+        def request(one: RequestResult) -> None:
+            admin.request(one)
+            if on_request is not None:
+                on_request(one)
+
+        return Reporter(result, reactor.poller, request)
 
     def _step(self, step: SidecarStep) -> None:
         self.state = SIDECAR[self.state][step]

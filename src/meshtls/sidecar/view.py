@@ -13,20 +13,45 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from meshtls.address import Address
+from meshtls.policy.istio.evaluate import WorkloadPolicies
+from meshtls.sidecar.policies import ListenerPolicies, allow_policy
 from meshtls.sidecar.settings import InboundConfig, Mode, OutboundConfig, SidecarConfig
 from meshtls.spiffeid import SpiffeId
 from meshtls.workload.address import Address as WorkloadAddress
 
-__all__ = ["Change", "MeshView", "Policy", "RouteChange", "Routes", "ViewChanges", "changes", "view_of", "with_view"]
+__all__ = [
+    "POLICIES",
+    "Change",
+    "MeshView",
+    "Policy",
+    "RouteChange",
+    "Routes",
+    "ViewChanges",
+    "changes",
+    "compiled_rules",
+    "view_of",
+    "with_view",
+]
 
+#: The key that differs, in words, where policies do.
+POLICIES = "policies"
 R = TypeVar("R", InboundConfig, OutboundConfig)
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """Who may come through one inbound route: these SPIFFE IDs, and with ``plaintext`` peers that prove none."""
+    """Who may come through one inbound route: these SPIFFE IDs, and with ``plaintext`` peers that prove none.
+
+    ``rules``, where there are any, decide instead. ``allow`` is one of them.
+    """
 
     allow: tuple[SpiffeId, ...] = ()
     plaintext: bool = False
+    rules: ListenerPolicies | None = None
+
+    @property
+    def compiled(self) -> WorkloadPolicies | None:
+        """The rules, compiled at the first call, which may take seconds: see ``compiled_rules``. Raises ConfigError."""
+        return None if self.rules is None else self.rules.compiled
 
 
 class Routes(msgspec.Struct, frozen=True):
@@ -89,20 +114,55 @@ class ViewChanges(NamedTuple):
     trust: bool = False
 
 
-def view_of(config: SidecarConfig, generation: int = 1) -> MeshView:
-    """The view of a file's configuration."""
+Rules = tuple[ListenerPolicies | None, ...]
+"""Those of each inbound, in the order of the file."""
+
+
+def view_of(config: SidecarConfig, generation: int = 1, rules: Rules | None = None) -> MeshView:
+    """The view of a file's configuration. ``rules``: what ``compiled_rules`` made of it, if it was called before."""
+    if rules is None:
+        rules = tuple(_rules(config, one) for one in config.inbound)
     return MeshView(
         generation=generation,
         routes=Routes(tuple(msgspec.structs.replace(one, allow=()) for one in config.inbound), config.outbound),
-        policies=tuple(Policy(one.allow, one.mode is not Mode.STRICT) for one in config.inbound),
+        policies=tuple(
+            Policy(one.allow, one.mode is not Mode.STRICT, own) for one, own in zip(config.inbound, rules, strict=True)
+        ),
         trust=config.workload_api,
     )
+
+
+def compiled_rules(config: SidecarConfig, in_use: MeshView | None = None) -> Rules:
+    """The policies of each inbound, compiled. With thousands of policies that takes seconds: call it in a thread.
+
+    Those of the view in use are taken where they are made of the same. Raises ConfigError.
+    """
+    known = [one.rules for one in in_use.policies if one.rules is not None] if in_use is not None else []
+    found: list[ListenerPolicies | None] = []
+    for one in config.inbound:
+        own = _rules(config, one)
+        if own is not None:
+            own = next((old for old in known if old == own), own)
+            own.compiled  # noqa: B018  # it may raise
+            known.append(own)
+        found.append(own)
+    return tuple(found)
+
+
+def _rules(config: SidecarConfig, inbound: InboundConfig) -> ListenerPolicies | None:
+    given = config.policies
+    if given is None:
+        return None
+    extra = allow_policy(given.workload.namespace, inbound.listen, inbound.allow)
+    by_allow = inbound.allow_given and inbound.mode is not Mode.DISABLE
+    return ListenerPolicies(given, [extra] if by_allow else [])
 
 
 def with_view(config: SidecarConfig, view: MeshView) -> SidecarConfig:
     """The same configuration with the routes and policies of a view.
 
-    ``view_of`` gives them back, unless a policy's ``plaintext`` differs from what its route's ``mode`` says.
+    ``view_of`` gives them back, unless a policy's ``plaintext`` differs from what its route's ``mode`` says, or its
+    ``rules`` from the configuration's policies.
     """
     inbound = tuple(
         msgspec.structs.replace(route, allow=policy.allow)
@@ -146,5 +206,6 @@ def _keys(change: RouteChange, old: MeshView, new: MeshView) -> tuple[str, ...]:
         *change.keys,
         *(["allow"] if before.allow != after.allow else []),
         *(["mode"] if before.plaintext != after.plaintext else []),
+        *([POLICIES] if before.rules != after.rules else []),
     }
-    return tuple(field for field in InboundConfig.__struct_fields__ if field in differing)
+    return tuple(field for field in (*InboundConfig.__struct_fields__, POLICIES) if field in differing)

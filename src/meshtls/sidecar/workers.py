@@ -25,7 +25,7 @@ log = logger("meshtls.sidecar")
 
 _WATCHED = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP})
 #: Seconds between two calls of ``reread``.
-_LOOK = 1.0
+_LOOK = 0.3
 #: A worker that lived less than this many seconds is replaced after a pause, which grows up to the longest.
 _SOON = 10.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
@@ -46,16 +46,17 @@ class _Worker:
 
 
 class Workers:
-    """``serve`` runs in each of ``count`` processes, and is given a file descriptor that ends when the parent has gone.
+    """``serve`` runs in each of ``count`` processes, and is given a file descriptor that ends when the parent has gone,
+    and the worker's number, from 1: one that takes the place of another has its number.
 
-    ``reread`` is called about once a second, and with True for each SIGHUP; if it returns True, the workers get
+    ``reread`` is called about three times a second, and with True for each SIGHUP; if it returns True, the workers get
     SIGHUP. Call ``run`` in the main thread of a process without other threads and without a running loop.
     """
 
     def __init__(
         self,
         count: int,
-        serve: Callable[[int], None],
+        serve: Callable[[int, int], None],
         reread: Callable[[bool], bool] | None = None,
         clock: Clock = SystemClock(),
     ) -> None:
@@ -105,11 +106,11 @@ class Workers:
             log.error("worker %d could not be started, next try in %g s: %s", worker.number, worker.pause, error)  # noqa: TRY400
             return
         if not pid:
-            self._run_child()
+            self._run_child(worker.number)
         worker.pid, worker.since = pid, self._clock.monotonic()
         log.info("worker %d is process %d", worker.number, pid)
 
-    def _run_child(self) -> None:
+    def _run_child(self, number: int) -> None:
         """In the child: serve, and never return."""
         status = _FAILED
         try:
@@ -117,7 +118,7 @@ class Workers:
             os.close(self._alive[1])
             signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it announces a configuration that is read later anyway
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
-            self._serve(self._alive[0])
+            self._serve(self._alive[0], number)
             status = 0
         except ConfigError as error:
             log.error("%s", error)  # noqa: TRY400  # the operator's to mend, in words made for that

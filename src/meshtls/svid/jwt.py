@@ -7,11 +7,14 @@ and must fit the key that the bundle holds: what a token says of itself never wi
 from __future__ import annotations
 
 import json
+from base64 import urlsafe_b64encode
 from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from joserfc import jws
 from joserfc.jwk import ECKey, RSAKey
 
@@ -27,13 +30,15 @@ from meshtls.svid.jwt_format import (
     read_parts,
     shortened,
 )
-from meshtls.svid.x509 import PrivateKey
+from meshtls.svid.x509 import PrivateKey, SignsOnly
 
-__all__ = ["ALGORITHMS", "JwtSvid", "parse_and_validate", "parse_unverified", "sign"]
+__all__ = ["ALGORITHMS", "JwtSvid", "key_id_of_token", "parse_and_validate", "parse_unverified", "sign"]
 
 _SHOWN = 8
 # So that the token, with header and signature and in base64, is within what a reader accepts.
 _MAX_PAYLOAD_BYTES = MAX_TOKEN_BYTES * 3 // 4 - 4096
+#: What keys that only sign are asked for.
+_ELSEWHERE = ("RS256", "ES256", "ES384")
 _BY_CURVE = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
 
 
@@ -60,6 +65,12 @@ def parse_unverified(token: str, hint: str = "") -> JwtSvid:
     return replace(read_claims(token, read_parts(token).payload), hint=hint)
 
 
+def key_id_of_token(token: str) -> str | None:
+    """The ``kid`` of the header, unverified; None without one. Raises InvalidSvidError."""
+    key_id: str | None = read_parts(token).protected.get("kid")
+    return key_id
+
+
 def sign(
     spiffe_id: SpiffeId,
     audience: Collection[str],
@@ -77,6 +88,8 @@ def sign(
     issued, expires = int(now.timestamp()), int((now + ttl).timestamp())
     algorithm = algorithm or next((one for one in ALGORITHMS if _fits(one, key)), "none")
     wrong = _unsignable(audience, expires - issued, key_id) or _misfit(algorithm, key)
+    if isinstance(key, SignsOnly) and algorithm not in _ELSEWHERE:
+        wrong = wrong or f"a key in a token signs {', '.join(_ELSEWHERE)}, not {algorithm}"
     if wrong:
         raise RequestError(f"JWT-SVID of {spiffe_id}: {wrong}")
     claims = {"sub": str(spiffe_id), "aud": list(dict.fromkeys(audience)), "exp": expires, "iat": issued}
@@ -87,7 +100,25 @@ def sign(
             f"JWT-SVID of {spiffe_id}: wanted claims of at most {_MAX_PAYLOAD_BYTES} bytes, got {len(payload)};"
             " ask for fewer or shorter audiences"
         )
+    if isinstance(key, SignsOnly):
+        return read_claims(_signed_elsewhere(header, payload, key), payload)
     return read_claims(jws.serialize_compact(header, payload, _jwk(key), registry=REGISTRY), payload)
+
+
+def _signed_elsewhere(header: dict[str, str], payload: bytes, key: PrivateKey) -> str:
+    """The compact serialization (RFC 7515, section 7.1) by a key that only signs: joserfc wants to read it."""
+    message = b".".join(map(_base64, (json.dumps(header).encode(), payload)))
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        digest = hashes.SHA384() if header["alg"] == "ES384" else hashes.SHA256()
+        numbers = decode_dss_signature(key.sign(message, ec.ECDSA(digest)))
+        signature = b"".join(one.to_bytes(key.key_size // 8) for one in numbers)
+    else:
+        signature = key.sign(message, padding.PKCS1v15(), hashes.SHA256())
+    return b".".join((message, _base64(signature))).decode()
+
+
+def _base64(data: bytes) -> bytes:
+    return urlsafe_b64encode(data).rstrip(b"=")
 
 
 def _unsignable(audience: Collection[str], seconds: int, key_id: str) -> str | None:
@@ -136,16 +167,13 @@ def _check_signature(spiffe_id: SpiffeId, parts: jws.CompactSignature, bundle: T
         if wrong:
             raise UntrustedPeerError(f"JWT-SVID of {spiffe_id}: key {shortened(key_id)}: {wrong}")
         candidates = {key_id: candidates[key_id]}
-    if not any(_signed_by(parts, key) for key in candidates.values() if _fits(algorithm, key)):
+    fitting = (_jwk(key) for key in candidates.values() if _fits(algorithm, key))
+    if not any(jws.validate_compact(parts, key, registry=REGISTRY) for key in fitting):
         raise UntrustedPeerError(
             f"JWT-SVID of {spiffe_id}: its signature was not made by"
             f" {f'key {shortened(key_id)}' if key_id is not None else 'any fitting key'}"
             f" of the bundle of trust domain {bundle.trust_domain}"
         )
-
-
-def _signed_by(parts: jws.CompactSignature, key: JwtAuthority) -> bool:
-    return jws.validate_compact(parts, _jwk(key), registry=REGISTRY)
 
 
 def _check_times(svid: JwtSvid, now: datetime) -> None:

@@ -21,7 +21,17 @@ from meshtls.errors import InvalidSpiffeIdError, InvalidSvidError
 from meshtls.json_text import read_json
 from meshtls.spiffeid import SpiffeId
 
-__all__ = ["ALGORITHMS", "MAX_TOKEN_BYTES", "REGISTRY", "JwtSvid", "read_claims", "read_parts", "shortened"]
+__all__ = [
+    "ALGORITHMS",
+    "MAX_TOKEN_BYTES",
+    "REGISTRY",
+    "JwtSvid",
+    "base64url_bytes",
+    "moment_in",
+    "read_claims",
+    "read_parts",
+    "shortened",
+]
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512")
 REGISTRY = jws.JWSRegistry(algorithms=ALGORITHMS)
@@ -56,7 +66,7 @@ def read_parts(token: str) -> jws.CompactSignature:
     if len(segments) != 3:
         raise _no_compact_jws("wanted three parts with dots between them")
     try:
-        decoded = list(map(_decoded, segments))
+        decoded = list(map(base64url_bytes, segments))
         header = read_json(decoded[0])
     except ValueError as error:
         raise _no_compact_jws(error) from error
@@ -73,8 +83,10 @@ def _no_compact_jws(why: object) -> InvalidSvidError:
     return InvalidSvidError(f"JWT-SVID: wanted a JWS in compact form, got something else: {why}")
 
 
-def _decoded(segment: str) -> bytes:
-    """Raises ValueError, also for a non-canonical encoding (a text that differs from that of its bytes)."""
+def base64url_bytes(segment: str) -> bytes:
+    """The bytes of a part of a JWS (RFC 7515, section 2). Raises ValueError, also for a non-canonical encoding (a text
+    that differs from that of its bytes).
+    """
     content = base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
     if base64.urlsafe_b64encode(content).rstrip(b"=") != segment.encode():
         raise binascii.Error("a part has characters, padding or bits that base64url has not")
@@ -134,6 +146,16 @@ def _audience(spiffe_id: SpiffeId, claims: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _moment(spiffe_id: SpiffeId, claims: dict[str, Any], name: str) -> datetime | None:
+    try:
+        return moment_in(claims, name)
+    except ValueError as error:
+        raise InvalidSvidError(f"JWT-SVID of {spiffe_id}: {error}") from error
+
+
+def moment_in(claims: Mapping[str, Any], name: str) -> datetime | None:
+    """The time in this claim, aware and in UTC (RFC 7519, section 2: NumericDate); None without it. Raises ValueError
+    for what is no time that a date can hold.
+    """
     seconds = claims.get(name)
     if seconds is None:
         return None
@@ -141,9 +163,7 @@ def _moment(spiffe_id: SpiffeId, claims: dict[str, Any], name: str) -> datetime 
         # in Python bool is an int; in JSON it is no number
         return datetime.fromtimestamp(math.nan if isinstance(seconds, bool) else seconds, UTC)
     except (TypeError, ValueError, OverflowError, OSError) as error:
-        raise InvalidSvidError(
-            f"JWT-SVID of {spiffe_id}: wanted seconds since 1970 in {name!r}, got {shortened(seconds)}"
-        ) from error
+        raise ValueError(f"wanted seconds since 1970 in {name!r}, got {shortened(seconds)}") from error
 
 
 def shortened(value: object) -> str:

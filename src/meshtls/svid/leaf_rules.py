@@ -1,13 +1,13 @@
 """The ONE list of rules for a leaf X509-SVID, and the shorter one for the certificates that sign it.
 
-Issuing, parsing and verifying all call ``leaf_violations``. A rule looks at one certificate and returns what is wrong,
-in words, or None (X509-SVID, sections 2 to 5).
+Issuing, parsing and verifying all call ``leaf_violations``; ``rulings`` is the same list for people, rule by rule. A
+rule looks at one certificate and returns what is wrong, in words, or None (X509-SVID, sections 2 to 5).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
@@ -22,15 +22,29 @@ __all__ = [
     "LEAF_RULES",
     "READABLE_RULES",
     "SIGNING_RULES",
+    "Rule",
     "extension_of",
     "leaf_violations",
     "readable_violations",
+    "rulings",
     "signing_violations",
     "uri_names",
 ]
 
 T = TypeVar("T", bound=x509.ExtensionType)
-Rule = Callable[[x509.Certificate], str | None]
+_Broken = Callable[[x509.Certificate], str | None]
+
+
+class Rule(NamedTuple):
+    """``broken`` returns what is wrong with a certificate; ``text`` is what ``section`` of a standard wants."""
+
+    broken: _Broken
+    text: str
+    section: str
+
+
+def _rule(text: str, section: str) -> Callable[[_Broken], Rule]:
+    return lambda broken: Rule(broken, text, section)
 
 
 def leaf_violations(certificate: x509.Certificate) -> list[str]:
@@ -54,16 +68,32 @@ def uri_names(certificate: x509.Certificate) -> list[str]:
     return names.value.get_values_for_type(x509.UniformResourceIdentifier) if names else []
 
 
+def rulings(rules: tuple[Rule, ...], certificate: x509.Certificate) -> list[tuple[Rule, str | None]]:
+    """Each rule with what is wrong by it, None where it is kept. If nothing else can be read, that rule alone."""
+    unreadable = _readable.broken(certificate)
+    if unreadable is not None:
+        return [(_readable, unreadable)]
+    return [(_readable, None), *((rule, rule.broken(certificate)) for rule in rules)]
+
+
 def _violations(rules: tuple[Rule, ...], certificate: x509.Certificate) -> list[str]:
+    unreadable = _readable.broken(certificate)
+    if unreadable is not None:
+        return [unreadable]
+    return [broken for rule in rules if (broken := rule.broken(certificate))]
+
+
+@_rule("names and extensions that can be read", "RFC 5280, section 4.1")
+def _readable(certificate: x509.Certificate) -> str | None:
     try:
         _ = certificate.extensions
     except PARSE_ERRORS as error:
-        return [f"its extensions can't be read: {error}"]
+        return f"its extensions can't be read: {error}"
     try:
         _ = certificate.subject, certificate.issuer
     except PARSE_ERRORS as error:
-        return [f"its names can't be read: {error}"]
-    return [broken for rule in rules if (broken := rule(certificate))]
+        return f"its names can't be read: {error}"
+    return None
 
 
 def extension_of(certificate: x509.Certificate, kind: type[T]) -> x509.Extension[T] | None:
@@ -76,11 +106,13 @@ def extension_of(certificate: x509.Certificate, kind: type[T]) -> x509.Extension
     return None
 
 
+@_rule("exactly one URI SAN", "X509-SVID, section 2")
 def _one_uri(certificate: x509.Certificate) -> str | None:
     count = len(uri_names(certificate))
     return None if count == 1 else f"wanted exactly one URI SAN, got {count}"
 
 
+@_rule("a SPIFFE ID with a path", "X509-SVID, section 3.1")
 def _valid_id(certificate: x509.Certificate) -> str | None:
     try:
         ids = [SpiffeId.parse(uri) for uri in uri_names(certificate)[:1]]
@@ -89,11 +121,13 @@ def _valid_id(certificate: x509.Certificate) -> str | None:
     return "wanted a SPIFFE ID with a path, got a trust domain's own" if ids and not ids[0].path else None
 
 
+@_rule("not a CA", "X509-SVID, section 4.1")
 def _not_a_ca(certificate: x509.Certificate) -> str | None:
     constraints = extension_of(certificate, x509.BasicConstraints)
     return "a CA certificate can't authenticate a workload" if constraints and constraints.value.ca else None
 
 
+@_rule("critical keyUsage with digitalSignature, without keyCertSign and cRLSign", "X509-SVID, section 4.3")
 def _key_usage(certificate: x509.Certificate) -> str | None:
     usage = extension_of(certificate, x509.KeyUsage)
     if usage is None:
@@ -102,14 +136,12 @@ def _key_usage(certificate: x509.Certificate) -> str | None:
         return "wanted keyUsage marked critical"
     if not usage.value.digital_signature:
         return "wanted digitalSignature in keyUsage"
-    wrong = [name for name, on in _signing_usages(usage.value) if on]
+    signing = [("keyCertSign", usage.value.key_cert_sign), ("cRLSign", usage.value.crl_sign)]
+    wrong = [name for name, on in signing if on]
     return f"wanted no {' or '.join(wrong)} in a leaf's keyUsage" if wrong else None
 
 
-def _signing_usages(usage: x509.KeyUsage) -> list[tuple[str, bool]]:
-    return [("keyCertSign", usage.key_cert_sign), ("cRLSign", usage.crl_sign)]
-
-
+@_rule("serverAuth and clientAuth, if there is extendedKeyUsage", "X509-SVID, section 4.4")
 def _extended_key_usage(certificate: x509.Certificate) -> str | None:
     usage = extension_of(certificate, x509.ExtendedKeyUsage)
     if usage is None:
@@ -119,6 +151,7 @@ def _extended_key_usage(certificate: x509.Certificate) -> str | None:
     return f"wanted {' and '.join(missing)} in extendedKeyUsage" if missing else None
 
 
+@_rule("a critical SAN, if the subject is empty", "RFC 5280, section 4.1.2.6")
 def _critical_san(certificate: x509.Certificate) -> str | None:
     names = extension_of(certificate, x509.SubjectAlternativeName)
     if names is None or names.critical or len(certificate.subject) > 0:
@@ -126,16 +159,19 @@ def _critical_san(certificate: x509.Certificate) -> str | None:
     return "wanted the subject alternative name marked critical, since the subject is empty"
 
 
+@_rule("a CA", "X509-SVID, section 4.1")
 def _is_a_ca(certificate: x509.Certificate) -> str | None:
     constraints = extension_of(certificate, x509.BasicConstraints)
     return None if constraints and constraints.value.ca else "wanted a CA certificate as a signer"
 
 
+@_rule("keyCertSign in keyUsage", "X509-SVID, section 4.3")
 def _may_sign(certificate: x509.Certificate) -> str | None:
     usage = extension_of(certificate, x509.KeyUsage)
     return None if usage and usage.value.key_cert_sign else "wanted keyCertSign in a signer's keyUsage"
 
 
+@_rule("at most one SPIFFE ID, without a path", "X509-SVID, section 3.2")
 def _signer_id(certificate: x509.Certificate) -> str | None:
     try:
         ids = [SpiffeId.parse(uri) for uri in uri_names(certificate) if uri[:9].lower() == "spiffe://"]
@@ -147,6 +183,7 @@ def _signer_id(certificate: x509.Certificate) -> str | None:
     return f"wanted no path in a signer's SPIFFE ID, got {', '.join(with_path)}" if with_path else None
 
 
+@_rule("a public key that TLS 1.3 can use at a known cost", "RFC 8446, section 4.2.3")
 def _usable_key(certificate: x509.Certificate) -> str | None:
     try:
         return key_violation(spki_of(certificate))
@@ -169,6 +206,7 @@ _UNDERSTOOD = frozenset(
 )
 
 
+@_rule("no critical extension that is unknown here", "RFC 5280, section 4.2")
 def _understood(certificate: x509.Certificate) -> str | None:
     unknown = [one.oid.dotted_string for one in certificate.extensions if one.critical and one.oid not in _UNDERSTOOD]
     return f"its critical extension {', '.join(unknown)} is not one that is understood here" if unknown else None

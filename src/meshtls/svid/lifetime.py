@@ -9,7 +9,16 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-__all__ = ["BACKDATE", "FIRST_BACKOFF", "LONGEST_BACKOFF", "backoff", "next_rotation", "overdue_at", "retry_at"]
+__all__ = [
+    "BACKDATE",
+    "FIRST_BACKOFF",
+    "LONGEST_BACKOFF",
+    "backoff",
+    "next_rotation",
+    "overdue_at",
+    "replacement_at",
+    "retry_at",
+]
 
 #: By how much our CA, and SPIRE's, backdate ``not_before``.
 BACKDATE = timedelta(seconds=10)
@@ -20,6 +29,7 @@ _JITTER = 0.1
 _LEAST_WAIT = timedelta(milliseconds=250)
 #: Between two attempts while no SVID is at stake or the present one has expired.
 _STEADY_WAIT = timedelta(seconds=1)
+_REPLACED_WITHIN = timedelta(seconds=3)
 #: A holder renews at half of the life, give or take 10 % of that; after this part of the life it is late.
 _OVERDUE = 2 / 3
 
@@ -31,6 +41,11 @@ def next_rotation(start: datetime, not_after: datetime, jitter: float) -> dateti
     """
     half = (not_after - start) / 2
     return start + max(half * (1 + _JITTER * jitter), _LEAST_WAIT)
+
+
+def replacement_at(now: datetime, jitter: float) -> datetime:
+    """When to replace an SVID of a tainted authority: within three seconds, since a fleet must not renew as one."""
+    return now + _REPLACED_WITHIN * (1 + jitter) / 2
 
 
 def overdue_at(start: datetime, not_after: datetime) -> datetime:

@@ -10,10 +10,9 @@ further.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
-from itertools import pairwise
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -25,10 +24,9 @@ from meshtls.svid.leaf_rules import extension_of, signing_violations
 from meshtls.svid.name_constraints import MAX_COMPARISONS, constraint_violation, names_of
 from meshtls.svid.policies import policy_violation
 from meshtls.svid.presented import Presented
-from meshtls.svid.trust import NO_REVOCATIONS, Revocations, issuer_key_id
 from meshtls.svid.x509 import format_moment, format_serial
 
-__all__ = ["MAX_BAD_SIGNATURES", "MAX_STEPS", "NoPathError", "RevokedPathError", "find_path", "trusted"]
+__all__ = ["MAX_BAD_SIGNATURES", "MAX_STEPS", "NoPathError", "PathCheck", "find_path", "signature_holds", "trusted"]
 
 #: Invalid signatures after which the chain is refused. Honest peers cause none, unless authorities share a name and
 #: have no key identifiers.
@@ -43,8 +41,8 @@ class NoPathError(Exception):
     """There is no path; the text is the reason, for the caller's message."""
 
 
-class RevokedPathError(NoPathError):
-    """There is a path, and a certificate of it was revoked."""
+#: Why a path that breaks no other rule does not count, or None. It gets the path with the authority first.
+PathCheck = Callable[[Sequence[Presented]], NoPathError | None]
 
 
 def find_path(
@@ -52,16 +50,16 @@ def find_path(
     others: Sequence[Presented],
     authorities: Iterable[Presented],
     now: datetime | None,
-    revocations: Revocations = NO_REVOCATIONS,
+    check: PathCheck | None = None,
 ) -> tuple[Presented, ...]:
     """The path from ``leaf`` to one of the ``authorities``, which ends it.
 
     ``others`` are what the peer presented beside its leaf, in any order; those that do not belong to the path are
     ignored, and of several with one subject and key the first that is valid ``now`` counts. The caller checks the
-    leaf's own time and the rules for an SVID. With ``now`` None no certificate's time is checked. A path with a
-    revoked certificate does not count. Raises NoPathError: RevokedPathError if only a revocation prevents the path.
+    leaf's own time and the rules for an SVID. With ``now`` None no certificate's time is checked. A path that ``check``
+    refuses does not count. Raises NoPathError: that of ``check`` if only it prevents the path.
     """
-    return _Search(leaf, _ancestors(leaf, others, now), now, revocations).path(list(authorities))
+    return _Search(leaf, _ancestors(leaf, others, now), now, check).path(list(authorities))
 
 
 @lru_cache(maxsize=64)
@@ -100,15 +98,15 @@ class _Search:
     """One walk from the authorities down to the leaf, with its budget."""
 
     def __init__(
-        self, leaf: Presented, ancestors: Sequence[Presented], now: datetime | None, revocations: Revocations
+        self, leaf: Presented, ancestors: Sequence[Presented], now: datetime | None, check: PathCheck | None
     ) -> None:
-        self._leaf, self._ancestors, self._now, self._revocations = leaf, ancestors, now, revocations
+        self._leaf, self._ancestors, self._now, self._check = leaf, ancestors, now, check
         self._signed: dict[tuple[int, int], bool] = {}
         self._bad_signatures = self._steps = 0
         #: The first reason that was found.
         self._reason = ""
-        #: The revoked certificate of the first path that is valid but for the revocation.
-        self._revoked = ""
+        #: What the check says of the first path that is valid but for it.
+        self._refused: NoPathError | None = None
 
     def path(self, authorities: Sequence[Presented]) -> tuple[Presented, ...]:
         named = [one for one in authorities if any(below.names_as_issuer(one) for below in self._candidates())]
@@ -117,8 +115,8 @@ class _Search:
             found = self._below((authority,))
             if found is not None:
                 return found[::-1]
-        if self._revoked:
-            raise RevokedPathError(self._revoked)
+        if self._refused is not None:
+            raise self._refused
         if not named and any(one.subject == below.issuer for one in authorities for below in self._candidates()):
             raise NoPathError("one of them has its issuer's name and another key")
         raise NoPathError(self._reason or "none of them is its issuer")
@@ -129,7 +127,9 @@ class _Search:
 
     def _below(self, path: tuple[Presented, ...]) -> tuple[Presented, ...] | None:
         """The whole path, authority first, if this beginning of it leads to the leaf; else None."""
-        self._spend_step()
+        self._steps += 1
+        if self._steps > MAX_STEPS:
+            raise NoPathError(f"gave up after {MAX_STEPS} certificates that lead nowhere")
         issuer = path[-1]
         # An authority's other rules were checked with its bundle: see ``trusted``.
         wrong = _time_violation(issuer, self._now) if len(path) == 1 else _signer_violation(issuer, self._now)
@@ -145,20 +145,21 @@ class _Search:
         return None
 
     def _check_complete(self, path: tuple[Presented, ...]) -> tuple[Presented, ...] | None:
-        wrong = _path_violation(path)
+        """The path, of valid signatures and signers, if it breaks no rule as a whole and the check accepts it."""
+        wrong = _depth_violation(path) or _names_violation(path) or policy_violation(path[1:])
         if wrong:
             self._reason = self._reason or wrong
             return None
-        for issuer, one in pairwise(path):
-            if self._revocations.is_revoked(issuer_key_id(issuer.spki), one.certificate.serial_number):
-                self._revoked = self._revoked or f"certificate {format_serial(one.certificate)} was revoked"
-                return None
+        refused = self._check(path) if self._check is not None else None
+        if refused is not None:
+            self._refused = self._refused or refused
+            return None
         return path
 
     def _is_signed(self, one: Presented, issuer: Presented) -> bool:
         edge = id(one), id(issuer)
         if edge not in self._signed:
-            self._signed[edge] = _signature_holds(one.certificate, issuer.certificate)
+            self._signed[edge] = signature_holds(one.certificate, issuer.certificate)
             if not self._signed[edge]:
                 self._reason = self._reason or "signature does not match"
                 self._bad_signatures += 1
@@ -166,13 +167,9 @@ class _Search:
                     raise NoPathError(f"{self._reason}; gave up after {MAX_BAD_SIGNATURES} bad signatures")
         return self._signed[edge]
 
-    def _spend_step(self) -> None:
-        self._steps += 1
-        if self._steps > MAX_STEPS:
-            raise NoPathError(f"gave up after {MAX_STEPS} certificates that lead nowhere")
 
-
-def _signature_holds(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+def signature_holds(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Whether the key of ``issuer`` signed ``certificate``, with a digest that counts here."""
     try:
         digest = certificate.signature_hash_algorithm
         if not isinstance(digest, _DIGESTS) and certificate.signature_algorithm_oid != SignatureAlgorithmOID.ED25519:
@@ -207,11 +204,6 @@ def _time_violation(signer: Presented, now: datetime | None) -> str | None:
             f" our clock says {format_moment(now)}"
         )
     return None
-
-
-def _path_violation(path: Sequence[Presented]) -> str | None:
-    """The rule that a path of valid signatures and signers, authority first, breaks as a whole."""
-    return _depth_violation(path) or _names_violation(path) or policy_violation(path[1:])
 
 
 def _depth_violation(path: Sequence[Presented]) -> str | None:

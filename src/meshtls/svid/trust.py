@@ -8,15 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
 from hashlib import sha256
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from cryptography import x509
 
 from meshtls.bundle import BundleSet
-from meshtls.svid.presented import spki_of
+from meshtls.spiffeid import SpiffeId, TrustDomain
+from meshtls.svid.presented import Presented, spki_of
 
-__all__ = ["NO_REVOCATIONS", "Revocations", "RevokedCertificate", "Trust", "issuer_key_id"]
+__all__ = [
+    "NO_REVOCATIONS",
+    "ListedStatus",
+    "RevocationLists",
+    "Revocations",
+    "RevokedCertificate",
+    "Trust",
+    "issuer_key_id",
+]
 
 
 def issuer_key_id(spki: bytes) -> bytes:
@@ -39,25 +50,71 @@ class RevokedCertificate(NamedTuple):
         return cls(issuer_key_id(spki_of(issuer)), certificate.serial_number)
 
 
+class ListedStatus(Enum):
+    """What a certificate's issuer says of it in its CRL."""
+
+    GOOD = "good"
+    REVOKED = "revoked"
+
+
+class RevocationLists(Protocol):
+    """The CRLs of a Trust: a frozen value that compares by content. ``meshtls.revocation.lists`` implements it."""
+
+    def status(
+        self, trust_domain: TrustDomain, one: Presented, issuer: Presented, now: datetime | None, *, is_leaf: bool
+    ) -> ListedStatus | str:
+        """The status of a certificate whose signature by ``issuer`` was verified. A text says why it is unknown and
+        the peer must be refused. With ``now`` None a CRL's times are not checked.
+        """
+
+    def next_change(self, now: datetime) -> datetime | None:
+        """When the first CRL becomes valid or stale after ``now``; None if none does."""
+
+    def to_der(self) -> tuple[bytes, ...]:
+        """The CRLs that the Workload API carries."""
+
+
 @dataclass(frozen=True, slots=True)
 class Revocations:
-    """The certificates that were revoked: leaves, and CA certificates below a trust anchor.
+    """What was revoked.
 
-    An anchor has no issuer here. It is revoked by taking it out of its bundle.
+    - ``certificates``: leaves, and CA certificates below a trust anchor. An anchor has no issuer here.
+    - ``spiffe_ids``: no peer with one of these IDs is accepted, whichever certificate it has.
+    - ``authorities``: the ``issuer_key_id`` of a root's or an intermediate's key. No path leads through it, even if it
+      is in a bundle.
+    - ``lists``: CRLs.
     """
 
     certificates: frozenset[RevokedCertificate] = frozenset()
+    spiffe_ids: frozenset[SpiffeId] = frozenset()
+    authorities: frozenset[bytes] = frozenset()
+    lists: RevocationLists | None = None
 
     @classmethod
-    def of(cls, certificates: Iterable[RevokedCertificate]) -> Revocations:
-        return cls(frozenset(certificates))
+    def of(
+        cls,
+        certificates: Iterable[RevokedCertificate] = (),
+        *,
+        spiffe_ids: Iterable[SpiffeId] = (),
+        authorities: Iterable[x509.Certificate] = (),
+        lists: RevocationLists | None = None,
+    ) -> Revocations:
+        keys = (issuer_key_id(spki_of(one)) for one in authorities)
+        return cls(frozenset(certificates), frozenset(spiffe_ids), frozenset(keys), lists)
 
     def is_revoked(self, issuer_key: bytes, serial_number: int) -> bool:
         """Whether the certificate with this serial number was revoked; ``issuer_key`` is its issuer's key id."""
         return (issuer_key, serial_number) in self.certificates
 
     def __repr__(self) -> str:
-        return f"<Revocations [{len(self.certificates)}]>"
+        parts = [str(len(self.certificates))]
+        if self.spiffe_ids:
+            parts.append(f"{len(self.spiffe_ids)} IDs")
+        if self.authorities:
+            parts.append(f"{len(self.authorities)} authorities")
+        if self.lists is not None:
+            parts.append(repr(self.lists))
+        return f"<Revocations [{', '.join(parts)}]>"
 
 
 NO_REVOCATIONS = Revocations()

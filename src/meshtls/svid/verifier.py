@@ -16,25 +16,23 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
-from typing import TypeVar
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from meshtls.errors import PeerError, UntrustedPeerError
-from meshtls.svid.context import X509Context
+from meshtls.errors import LocalIdentityError, PeerError, UntrustedPeerError
+from meshtls.memo import keep_newest
+from meshtls.svid.context import WithdrawableSource, X509Context
 from meshtls.svid.trust import Trust
 from meshtls.svid.verify import VerifiedPeer, check_trust, verify_peer
 
-__all__ = ["CurrentVerifier", "PeerVerifier", "valid_until"]
+__all__ = ["CurrentVerifier", "PeerVerifier", "trust_changes", "valid_until"]
 
 
 _Chain = tuple[bytes, ...]
-K = TypeVar("K")
-V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +110,8 @@ class PeerVerifier:
 
     def _remember(self, key: _Chain, passed: _Passed) -> None:
         """Store as the most recent, and evict the least recent if there are too many. The caller holds the lock."""
-        _put(self._passed, key, passed, self._size)
-        _put(self._above, _digest(key[0]), self._one_copy(key[1:]), self._leaves)
+        keep_newest(self._passed, key, passed, self._size)
+        keep_newest(self._above, _digest(key[0]), self._one_copy(key[1:]), self._leaves)
 
     def _one_copy(self, above: _Chain) -> _Chain:
         if len(self._shared) >= self._size:
@@ -153,15 +151,36 @@ class CurrentVerifier:
         return f"<CurrentVerifier [{self._verifier.trust if self._verifier else 'no trust yet'}]>"
 
 
-def valid_until(peer: VerifiedPeer, trust: Trust, now: datetime) -> datetime:
-    """When the first certificate ends that may be in the path of ``peer``, which was verified at ``now``.
+async def trust_changes(source: WithdrawableSource, verifier: CurrentVerifier) -> AsyncGenerator[Trust]:
+    """The present trust of ``source``, and each new one, once ``verifier`` has taken it over.
 
-    The result is valid until then: an intermediate or a root may expire first. A certificate that had ended before
-    ``now`` is not in the path.
+    Ends when the source is closed, or nothing can come from it any more.
+    """
+    generation, yielded = -1, None
+    while True:
+        try:
+            context = await source.changed(generation)
+        except LocalIdentityError:
+            return
+        generation = context.generation
+        # A handshake may have taken the trust over before us, so ``verifier`` can't tell whether it is new.
+        trust = verifier.follow(context).trust
+        if trust is not yielded:
+            yielded = trust
+            yield trust
+
+
+def valid_until(peer: VerifiedPeer, trust: Trust, now: datetime) -> datetime:
+    """When the first certificate or CRL ends that may have counted for ``peer``, which was verified at ``now``.
+
+    The result is valid until then: an intermediate, a root or a CRL may expire first. What had ended before ``now`` did
+    not count.
     """
     authorities = trust.bundles[peer.spiffe_id.trust_domain].x509_authorities
     ends = (certificate.not_valid_after_utc for certificate in (*peer.chain, *authorities))
-    return min((end for end in ends if end >= now), default=now)
+    lists = trust.revocations.lists
+    changes = lists.next_change(now) if lists is not None else None
+    return min((end for end in (*ends, *([changes] if changes else [])) if end >= now), default=now)
 
 
 def _path_of(peer: VerifiedPeer) -> _Chain:
@@ -170,10 +189,3 @@ def _path_of(peer: VerifiedPeer) -> _Chain:
 
 def _digest(leaf: bytes) -> bytes:
     return sha256(leaf).digest()
-
-
-def _put(kept: OrderedDict[K, V], key: K, value: V, size: int) -> None:
-    kept[key] = value
-    kept.move_to_end(key)
-    if len(kept) > size:
-        kept.popitem(last=False)

@@ -17,16 +17,24 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from meshtls.bundle import BundleSet, TrustBundle
-from meshtls.errors import InvalidSvidError, NoBundleError, RevokedError, UntrustedPeerError, ValidityError
+from meshtls.errors import (
+    InvalidSvidError,
+    NoBundleError,
+    RevocationUnknownError,
+    RevokedError,
+    UntrustedPeerError,
+    ValidityError,
+)
 from meshtls.parse_errors import PARSE_ERRORS
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.leaf_rules import signing_violations
-from meshtls.svid.path import NoPathError, RevokedPathError, find_path, trusted
+from meshtls.svid.path import NoPathError, find_path, trusted
 from meshtls.svid.presented import MAX_CHAIN, Presented, read_presented
+from meshtls.svid.revoked import RevokedPathError, UnknownStatusError, path_check
 from meshtls.svid.trust import NO_REVOCATIONS, Trust
 from meshtls.svid.x509 import format_moment, format_serial, parse_chain, spiffe_id_of
 
-__all__ = ["MAX_CHAIN", "VerifiedPeer", "check_trust", "verify_peer"]
+__all__ = ["MAX_CHAIN", "VerifiedPeer", "check_trust", "time_violation", "verify_peer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +76,12 @@ def verify_peer(chain: Sequence[bytes], trust: Trust | BundleSet, now: datetime)
     ``trust`` is all that this side trusts: bundles, or a Trust with revocations beside them. Only the bundle of the
     leaf's own trust domain is used. ``now`` is aware.
 
-    Raises a PeerError: InvalidSvidError, NoBundleError, UntrustedPeerError, RevokedError, or ValidityError for a leaf
-    that is good but for its time.
+    Raises a PeerError: InvalidSvidError, NoBundleError, UntrustedPeerError (RevocationUnknownError where a CRL is
+    missing or stale), RevokedError, or ValidityError for a leaf that is good but for its time.
     """
     leaf, *others = read_presented(chain)
     spiffe_id = _read_id(leaf)
-    out_of_time = _out_of_time(leaf, now)
+    out_of_time = time_violation(leaf, now)
     # Build the path of an expired leaf too, and ignore the issuers' times, which often end with the leaf's:
     # ValidityError means that only the time is wrong, so OpenSSL may refuse the chain with its own alert.
     path = _path(spiffe_id, leaf, others, trust, None if out_of_time else now, out_of_time)
@@ -86,8 +94,8 @@ def verify_peer(chain: Sequence[bytes], trust: Trust | BundleSet, now: datetime)
 def check_trust(peer: VerifiedPeer, trust: Trust) -> None:
     """Check a peer that was verified before by another Trust: there must still be a path without a revoked certificate.
 
-    No certificate's time is checked: a live connection may outlive its peer's certificate. Raises a PeerError:
-    NoBundleError, UntrustedPeerError or RevokedError.
+    No certificate's time is checked: a live connection may outlive its peer's certificate, and a CRL's next update.
+    Raises a PeerError: NoBundleError, UntrustedPeerError or RevokedError.
     """
     leaf, *others = map(Presented.of, peer.chain)
     _path(peer.spiffe_id, leaf, others, trust, None)
@@ -104,10 +112,13 @@ def _path(
     bundles, revocations = (trust.bundles, trust.revocations) if isinstance(trust, Trust) else (trust, NO_REVOCATIONS)
     bundle = _bundle_of(spiffe_id, bundles)
     also = f"; and its certificate {out_of_time}" if out_of_time else ""
+    check = path_check(revocations, spiffe_id, now) if revocations is not NO_REVOCATIONS else None
     try:
-        return find_path(leaf, others, _authorities(spiffe_id, bundle), now, revocations)
+        return find_path(leaf, others, _authorities(spiffe_id, bundle), now, check)
     except RevokedPathError as error:
-        raise RevokedError(f"peer {spiffe_id}: {error} by its issuer{also}") from error
+        raise RevokedError(f"peer {spiffe_id}: {error}{also}") from error
+    except UnknownStatusError as error:
+        raise RevocationUnknownError(f"peer {spiffe_id}: {error}{also}") from error
     except NoPathError as error:
         raise UntrustedPeerError(
             f"peer {spiffe_id}: no path to a root of the bundle of trust domain {bundle.trust_domain}"
@@ -146,7 +157,8 @@ def _authorities(spiffe_id: SpiffeId, bundle: TrustBundle) -> tuple[Presented, .
     return authorities
 
 
-def _out_of_time(leaf: Presented, now: datetime) -> str | None:
+def time_violation(leaf: Presented, now: datetime) -> str | None:
+    """Why a leaf does not count at this time, in words with both clocks; None if it does."""
     serial = format_serial(leaf.certificate)
     if now > leaf.not_after:
         return f"{serial} expired at {format_moment(leaf.not_after)}; our clock says {format_moment(now)}"

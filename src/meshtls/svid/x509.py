@@ -7,17 +7,34 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from meshtls.errors import InvalidSvidError, LocalIdentityError
 from meshtls.parse_errors import PARSE_ERRORS
 from meshtls.spiffeid import SpiffeId
-from meshtls.svid.leaf_rules import leaf_violations, uri_names
+from meshtls.svid.leaf_rules import extension_of, leaf_violations, uri_names
 
-__all__ = ["PrivateKey", "X509Svid", "format_moment", "format_serial", "parse_chain", "spiffe_id_of"]
+__all__ = [
+    "PrivateKey",
+    "SignsOnly",
+    "X509Svid",
+    "fingerprint_of",
+    "format_moment",
+    "format_serial",
+    "issuer_key_id_of",
+    "key_id_of",
+    "parse_chain",
+    "serial_text",
+    "spiffe_id_of",
+]
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+
+class SignsOnly:
+    """Marks a private key that only signs and can't be read, such as one in a token: its other methods raise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +101,13 @@ def parse_chain(ders: Sequence[bytes]) -> tuple[x509.Certificate, ...]:
     chain = []
     for place, der in enumerate(ders):
         try:
-            chain.append(_parse(der))
+            certificate = x509.load_der_x509_certificate(der)
+            # Names are decoded on first use: an invalid one must fail here, not while a later message is formatted.
+            _ = certificate.subject, certificate.issuer
         except PARSE_ERRORS as error:
             raise InvalidSvidError(f"certificate {place} of the chain is no X.509 certificate: {error}") from error
+        chain.append(certificate)
     return tuple(chain)
-
-
-def _parse(der: bytes) -> x509.Certificate:
-    certificate = x509.load_der_x509_certificate(der)
-    # Names are decoded on first use: an invalid one must fail here, not while a later message is formatted.
-    _ = certificate.subject, certificate.issuer
-    return certificate
 
 
 def spiffe_id_of(leaf: x509.Certificate) -> SpiffeId:
@@ -107,8 +120,30 @@ def spiffe_id_of(leaf: x509.Certificate) -> SpiffeId:
 
 def format_serial(certificate: x509.Certificate) -> str:
     """The serial number as lower-case hexadecimal, an even number of digits: what ``openssl x509 -serial`` shows."""
-    digits = f"{certificate.serial_number:x}"
+    return serial_text(f"{certificate.serial_number:x}")
+
+
+def serial_text(digits: str) -> str:
+    """These lower-case hexadecimal digits of a serial number as ``format_serial`` writes them."""
     return digits.zfill(len(digits) + len(digits) % 2)
+
+
+def fingerprint_of(certificate: x509.Certificate) -> str:
+    """SHA-256 of the certificate's DER as lower-case hexadecimal."""
+    return certificate.fingerprint(hashes.SHA256()).hex()
+
+
+def key_id_of(certificate: x509.Certificate) -> str:
+    """The subject key identifier as lower-case hexadecimal: the extension's, or SHA-1 of the key without one."""
+    found = extension_of(certificate, x509.SubjectKeyIdentifier)
+    identifier = found.value if found else x509.SubjectKeyIdentifier.from_public_key(certificate.public_key())
+    return identifier.digest.hex()
+
+
+def issuer_key_id_of(certificate: x509.Certificate) -> str:
+    """The authority key identifier as lower-case hexadecimal, empty without one."""
+    found = extension_of(certificate, x509.AuthorityKeyIdentifier)
+    return (found.value.key_identifier or b"").hex() if found else ""
 
 
 def format_moment(moment: datetime) -> str:

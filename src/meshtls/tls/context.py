@@ -11,11 +11,13 @@ one). No other peer is accepted for it: the store is a coarse filter, and ``veri
 
 from __future__ import annotations
 
+import os
 import platform
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import Any, Self
 
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -25,15 +27,17 @@ from meshtls.errors import ConfigError, LocalIdentityError, PeerError
 from meshtls.logs import logger
 from meshtls.observe.outage import Outage
 from meshtls.policy.authorizer import Authorizer, Target, check, check_authorizer
+from meshtls.private_files import opened_to_append
+from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import X509Context, X509ContextSource
 from meshtls.svid.trust import Trust
 from meshtls.svid.verifier import CurrentVerifier, PeerVerifier
 from meshtls.svid.verify import VerifiedPeer
+from meshtls.tls.failures import NoIdentityError
 from meshtls.tls.handshake_budget import LargeHandshakes
-from meshtls.tls.keys import load_svid
+from meshtls.tls.keys import insecure_keylog, load_svid
 from meshtls.tls.peer import set_context, watch_messages
 from meshtls.tls.sessions import Sessions
-from meshtls.tls.unusable import NoIdentityError
 from meshtls.tls.verifying import VerifyingSSLObject, VerifyingSSLSocket, bounded, on_message
 
 __all__ = ["GenerationContext", "LateSSLSocket", "TlsContexts", "TlsOptions", "harden"]
@@ -58,12 +62,16 @@ class TlsOptions:
 
     ``group`` is the one key exchange to speak, by OpenSSL's name: X25519, prime256v1 or secp384r1. None leaves the
     choice to the library, whose list begins with a post-quantum hybrid from OpenSSL 3.5 on.
+
+    ``insecure_keylog_file``: append the secrets of each connection to this file, so that Wireshark can decrypt what was
+    captured. So can anyone who reads the file: only for debugging. Each use of it is logged as a warning.
     """
 
     minimum_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
     alpn: tuple[str, ...] = ()
     resumption: bool = False
     group: str | None = None
+    insecure_keylog_file: Path | None = None
 
     def __post_init__(self) -> None:
         if self.minimum_version not in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
@@ -151,7 +159,9 @@ class GenerationContext(ssl.SSLContext):
         large.allow_for_own_chain(sum(len(one.public_bytes(Encoding.DER)) for one in snapshot.svid.chain))
         self.sessions, self.resumption = Sessions(), options.resumption
         harden(self, options, server_side=server_side)
-        self._load_authorities()
+        roots = b"".join(bundle.to_der() for bundle in snapshot.bundles)
+        if roots:
+            self.load_verify_locations(cadata=roots + self._own_intermediates())
         load_svid(self, snapshot.svid)
         watch_messages(self, on_message)
         return self
@@ -168,6 +178,11 @@ class GenerationContext(ssl.SSLContext):
         return bounded(connection, incoming, self._large if server_side else None)
 
     @property
+    def local_id(self) -> SpiffeId:
+        """That of the SVID that it presents."""
+        return self.snapshot.svid.spiffe_id
+
+    @property
     def trust(self) -> Trust:
         """The trust by which peers are verified."""
         return self._verifier.trust
@@ -181,15 +196,10 @@ class GenerationContext(ssl.SSLContext):
         return self._run_precheck(self._verifier.verify_again(leaf, self._clock.now()), port)
 
     def _run_precheck(self, peer: VerifiedPeer, port: int | None) -> VerifiedPeer:
-        refusal = check(self._precheck, peer, Target(self.snapshot.svid.spiffe_id, port))
+        refusal = check(self._precheck, peer, Target(self.local_id, port))
         if refusal is not None:
             raise refusal
         return peer
-
-    def _load_authorities(self) -> None:
-        roots = b"".join(bundle.to_der() for bundle in self.snapshot.bundles)
-        if roots:
-            self.load_verify_locations(cadata=roots + self._own_intermediates())
 
     def _own_intermediates(self) -> bytes:
         own = [certificate.public_bytes(Encoding.DER) for certificate in self.snapshot.svid.chain]
@@ -217,6 +227,12 @@ def harden(context: ssl.SSLContext, options: TlsOptions, *, server_side: bool) -
     context.set_ciphers(_TLS12_CIPHERS)
     if options.group:
         context.set_ecdh_curve(options.group)
+    if options.insecure_keylog_file is not None:
+        try:
+            insecure_keylog(context, options.insecure_keylog_file)
+        except ConfigError as error:
+            # It was usable when the contexts were made: no connection is made until it is so again.
+            raise LocalIdentityError(f"insecure_keylog_file: {error}") from error
     if options.alpn:
         context.set_alpn_protocols(options.alpn)
 
@@ -230,7 +246,8 @@ class TlsContexts:
 
     ``verifier`` is shared by all users of this source.
 
-    Raises TypeError for a value that is not an authorizer, or not a source.
+    Raises TypeError for a value that is not an authorizer, or not a source, and ConfigError for an
+    ``insecure_keylog_file`` that can't be used.
     """
 
     def __init__(
@@ -249,6 +266,13 @@ class TlsContexts:
                 f"source: wanted an X509ContextSource, which has snapshot(), got {source!r};"
                 " of blocking(...) it is what `with` or enter() gives"
             )
+        if options.insecure_keylog_file is not None:
+            os.close(opened_to_append(options.insecure_keylog_file))
+            log.warning(
+                "INSECURE: the secrets of each TLS connection are written to %s (insecure_keylog_file):"
+                " whoever reads it can decrypt them",
+                options.insecure_keylog_file,
+            )
         self.source = source
         self.server_side = server_side
         self._precheck = precheck
@@ -258,16 +282,17 @@ class TlsContexts:
         self._newest: GenerationContext | None = None
         self._large = LargeHandshakes(clock)
         self._without_identity = Outage(log, clock)
+        self._done = "accepted" if server_side else "made"
 
     def current(self) -> GenerationContext:
         """Raises LocalIdentityError if the source has no valid SVID now, which is logged once until it has one."""
-        done = "accepted" if self.server_side else "made"
         try:
             snapshot = self.source.snapshot()
         except LocalIdentityError as error:
-            self._without_identity.failed(type(error), f"no connection can be {done}: {error}")
+            self._without_identity.failed(type(error), f"no connection can be {self._done}: {error}")
             raise
-        self._without_identity.ended(f"an identity is there again: connections can be {done}")
+        if self._without_identity.failures:
+            self._without_identity.ended(f"an identity is there again: connections can be {self._done}")
         newest = self._newest
         if newest is None or newest.snapshot is not snapshot:
             newest = self._newest = GenerationContext.build(
@@ -280,6 +305,10 @@ class TlsContexts:
                 large=self._large,
             )
         return newest
+
+    def distrust(self, snapshot: X509Context, peer: VerifiedPeer) -> PeerError | None:
+        """Why the trust of this snapshot refuses the peer of a live connection, if it does."""
+        return self._verifier.follow(snapshot).distrust(peer)
 
     def with_alpn(self, alpn: tuple[str, ...]) -> TlsContexts:
         """A copy that offers these protocols."""

@@ -1,86 +1,51 @@
 """One end of a mutual TLS connection without a wire: bytes in, bytes out. The sidecar and the streams drive it.
 
-All engines of a thread share one pair of memory BIOs. OpenSSL keeps a partial record in the connection itself, so
-between two calls both BIOs are empty and the next connection may use them. This saves two BIOs and their buffers for
-each connection, a third of the memory of an idle one. The price is one rule, kept by ``_leave``: no byte may stay in
-them, even after an error, or it would be read as another connection's.
+The handshake, and what it showed of the peer, are here; the records that it protects are in ``records.py``.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ssl
-import threading
-from typing import Any
 
-from meshtls.errors import HandshakeError, PeerError
+from meshtls.errors import PeerError
 from meshtls.svid.context import X509Context
 from meshtls.svid.trust import Trust
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import GenerationContext
 from meshtls.tls.failures import peer_error
-from meshtls.tls.peer import leaf_of, unguarded
+from meshtls.tls.peer import leaf_of
+from meshtls.tls.records import MAX_OWED, TlsRecords
+from meshtls.tls.states import EngineStep
 from meshtls.tls.verifying import VerifyingSSLObject
-from meshtls.wire.tls import IMPOSSIBLE_KEY_UPDATE, MAX_RECORD
+from meshtls.wire.tls import IMPOSSIBLE_KEY_UPDATE, Alert
 
 __all__ = ["MAX_OWED", "TlsEngine"]
 
-#: Stop reading while more than this many bytes of KeyUpdate responses are unsent. Not at the first byte: a peer may
-#: write all its data before it reads, with key updates in between; both sides would then wait for each other.
-MAX_OWED = 1 << 14
 
-
-class _SharedBios(threading.local):
-    """The pair of BIOs of this thread."""
-
-    def __init__(self) -> None:
-        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-
-
-_bios = _SharedBios()
-
-
-class TlsEngine:
-    """Feed what arrived from the wire, and send what ``outgoing`` returns after every call, also after one that raised:
-    it is then the alert for the peer. Use an engine only in the thread that made it.
+class TlsEngine(TlsRecords):
+    """The records of one connection, from its handshake on: call ``handshake`` until it returns the peer, then read and
+    write.
 
     ``snapshot`` is our own X509Context; ``peer`` is None until the handshake is done and the peer verified and allowed.
-    ``unsent`` is what ``outgoing`` would give. ``session_key`` names where a client dials: a session from there is
-    resumed, if the context resumes sessions.
+    ``session_key`` names where a client dials: a session from there is resumed, if the context resumes sessions.
     """
 
-    __slots__ = (
-        "_context",
-        "_decrypted",
-        "_ended",
-        "_fed",
-        "_in",
-        "_offered",
-        "_out",
-        "_records",
-        "_session_key",
-        "_tls",
-        "peer_closed",
-        "snapshot",
-        "unsent",
-    )
+    __slots__ = ("_context", "_offered", "_session_key", "snapshot")
+
+    _tls: VerifyingSSLObject
 
     def __init__(self, context: GenerationContext, *, port: int | None = None, session_key: str | None = None) -> None:
-        self._in, self._out = _bios.incoming, _bios.outgoing
+        super().__init__()
+        self._context = context
+        self.snapshot: X509Context = context.snapshot
         self._session_key = session_key if context.resumption else None
         session = context.sessions.get(self._session_key) if self._session_key else None
         self._offered = session is not None
         tls = context.wrap_bio(self._in, self._out, server_side=context.server_side, session=session)
         assert isinstance(tls, VerifyingSSLObject)  # noqa: S101  # tells the type checker what sslobject_class made
         tls.port = port
-        self._tls = tls
-        self._context = context
-        #: Reads and writes records: until the peer is accepted, the object that refuses to.
-        self._records: Any = tls
-        self._fed = self.unsent = self._decrypted = b""
-        self._ended = False
-        self.snapshot: X509Context = context.snapshot
-        self.peer_closed = False
+        self._tls = self._records = tls
 
     @property
     def peer(self) -> VerifiedPeer | None:
@@ -97,15 +62,14 @@ class TlsEngine:
         return self._tls.sni
 
     @property
-    def tls_version(self) -> str | None:
-        """``TLSv1.3`` or ``TLSv1.2``; None before the handshake."""
-        return self._tls.version()
+    def client_random(self) -> bytes:
+        """The random bytes of the handshake's ClientHello, which both sides know; b"" before it."""
+        return self._tls.client_random
 
     @property
-    def cipher_suite(self) -> str | None:
-        """OpenSSL's name of the negotiated suite; None before the handshake."""
-        cipher = self._tls.cipher()
-        return cipher[0] if cipher else None
+    def alerts(self) -> tuple[int | None, int | None]:
+        """The numbers of the last alerts that were sent and received in the handshake, but for close_notify."""
+        return self._tls.alert_sent, self._tls.alert_received
 
     @property
     def offered_session(self) -> bool:
@@ -121,32 +85,18 @@ class TlsEngine:
     def ssl_object(self) -> VerifyingSSLObject:
         return self._tls
 
-    def feed(self, data: bytes) -> None:
-        """Take ciphertext from the wire."""
-        self._fed += data
-
-    def feed_eof(self) -> None:
-        """The wire ended; a handshake or a read that still wanted bytes will raise HandshakeError."""
-        self._ended = True
-
-    def outgoing(self) -> bytes:
-        """Ciphertext to put on the wire now; b"" for none."""
-        data, self.unsent = self.unsent, b""
-        return data
-
     def handshake(self) -> VerifiedPeer | None:
         """Take one step. None: more input is needed. Raises PeerError if we refuse the peer or it refuses us."""
         self._enter()
         try:
             self._tls.do_handshake()
-            self._records = unguarded(self._tls)
-            if self._in.pending:
-                self._decrypt()
+            self._proven()
         except ssl.SSLWantReadError:
             self._check_end()
             return None
         except ssl.SSLError as error:
             self.forget_session()
+            self._step(EngineStep.FAILED)
             raise peer_error(error) from error
         finally:
             self._leave()
@@ -154,6 +104,7 @@ class TlsEngine:
 
     def queue_fatal_alert(self) -> None:
         """Abort the handshake: queue a fatal alert, for a peer that timed out."""
+        self._tls.alert_sent = Alert.UNEXPECTED_MESSAGE
         self.feed(IMPOSSIBLE_KEY_UPDATE)
         with contextlib.suppress(PeerError):
             self.handshake()
@@ -189,107 +140,5 @@ class TlsEngine:
         if self._session_key is not None:
             self._context.sessions.drop(self._session_key)
 
-    def read(self) -> bytes:
-        """All plaintext that has arrived; b"" for none yet or, if ``peer_closed``, none ever. Raises HandshakeError."""
-        self.take_in()
-        plain, self._decrypted = self._decrypted, b""
-        if not plain and not self.peer_closed:
-            self._check_end()
-        return plain
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Encrypt. Raises HandshakeError where the connection is broken."""
-        self.unsent = self.seal(data)
-
-    def seal(self, data: bytes | bytearray | memoryview) -> bytes:
-        """Encrypt, and return the ciphertext to send, after what was ``unsent``.
-
-        Raises HandshakeError where the connection is broken.
-        """
-        try:
-            if data:  # a memory BIO takes all of it in one call
-                self._records.write(data)
-        except ssl.SSLError as error:
-            raise peer_error(error, established=True) from error
-        finally:
-            sealed = self._out.read()
-        return self.outgoing() + sealed if self.unsent else sealed
-
-    def open(self, cipher: memoryview, into: memoryview) -> int:
-        """Decrypt ``cipher`` into ``into`` and return the number of bytes: a faster feed and read.
-
-        ``into`` needs room for ``len(cipher)`` and one record more. The peer's close_notify sets ``peer_closed``. TLS's
-        own responses are in ``outgoing``. Raises HandshakeError.
-        """
-        incoming, read, done = self._in, self._records.read, 0
-        incoming.write(cipher)
-        try:
-            while incoming.pending and not self.peer_closed:
-                count = read(MAX_RECORD, into[done:])
-                done += count
-                if not count:
-                    self.peer_closed = True
-        except ssl.SSLWantReadError:
-            return done
-        except ssl.SSLZeroReturnError:
-            self.peer_closed = True
-        except ssl.SSLError as error:
-            raise peer_error(error, established=True) from error
-        finally:
-            self._leave()
-        return done
-
-    def close_write(self) -> None:
-        """Queue close_notify. What the peer still sends can be read (TLS half-close, RFC 8446 6.1)."""
-        # OpenSSL's second step of a shutdown expects the peer's close_notify, and fails on application data: read what
-        # has arrived first.
-        self.take_in()
-        try:
-            self._tls.unwrap()
-        except ssl.SSLWantReadError:
-            return
-        except ssl.SSLError as error:
-            raise peer_error(error, established=True) from error
-        finally:
-            self._leave()
-
-    def take_in(self) -> None:
-        """Decrypt what was fed, and keep it for ``read``; ``peer_closed`` is then known. Raises HandshakeError."""
-        if not self._fed:
-            return
-        self._enter()
-        try:
-            self._decrypt()
-        except ssl.SSLError as error:
-            raise peer_error(error, established=True) from error
-        finally:
-            self._leave()
-
-    def _enter(self) -> None:
-        if self._fed:
-            self._in.write(self._fed)
-            self._fed = b""
-
-    def _leave(self) -> None:
-        if self._out.pending:
-            self.unsent += self._out.read()
-        if self._in.pending:
-            self._in.read()
-
-    def _decrypt(self) -> None:
-        """Read everything out of the incoming BIO."""
-        try:
-            while not self.peer_closed:
-                plain = self._records.read(MAX_RECORD)
-                if plain:
-                    self._decrypted += plain
-                else:
-                    self.peer_closed = True
-        except ssl.SSLWantReadError:
-            return
-        except ssl.SSLZeroReturnError:
-            self.peer_closed = True
-
-    def _check_end(self) -> None:
-        if self._ended:
-            raise HandshakeError("the peer closed the connection in the middle of TLS")
+    def __repr__(self) -> str:
+        return f"<TlsEngine {'server' if self._context.server_side else 'client'} {self.state.name}>"

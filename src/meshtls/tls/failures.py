@@ -1,18 +1,22 @@
-"""Converts OpenSSL's errors to ours and back: nothing outside ``tls/`` names ``ssl.SSLError``."""
+"""Converts OpenSSL's errors to ours, and ours to the form that users of an SSLContext expect: nothing outside ``tls/``
+names ``ssl.SSLError``.
+"""
 
 from __future__ import annotations
 
 import ssl
 
 from meshtls.errors import (
+    AlertError,
     HandshakeError,
+    LocalIdentityError,
     NoCertificateError,
     PeerError,
     PlaintextError,
     UntrustedPeerError,
 )
 
-__all__ = ["RefusedHandshake", "peer_error"]
+__all__ = ["NoIdentityError", "RefusedHandshake", "peer_error"]
 
 _PLAINTEXT = {"HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG"}
 _VERSION = {"UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION", "VERSION_TOO_LOW"}
@@ -31,6 +35,19 @@ class RefusedHandshake(ssl.SSLCertVerificationError):
         return type(self), (self.error,)  # an OSError's own would give ``args`` to a constructor that takes one error
 
 
+class NoIdentityError(LocalIdentityError, ssl.SSLError):
+    """Our own fault, and the end of a handshake: both kinds of ``except`` catch it."""
+
+    def __init__(self, error: LocalIdentityError) -> None:
+        super().__init__(1, str(error))
+        self.args = (str(error),)  # the arguments of our errors are the lines of their text
+        self.library, self.reason = "meshtls", "NO_IDENTITY"  # ssl sets both on its own, and its users read them
+        self._error = error
+
+    def __reduce__(self) -> tuple[type[NoIdentityError], tuple[LocalIdentityError]]:
+        return type(self), (self._error,)  # an OSError's own would give ``args`` to a constructor that takes one error
+
+
 def peer_error(error: ssl.SSLError, *, established: bool = False) -> PeerError:
     """The PeerError that this failure of a TLS operation stands for; ``established``: its handshake was done before."""
     if isinstance(error, RefusedHandshake):
@@ -41,11 +58,12 @@ def peer_error(error: ssl.SSLError, *, established: bool = False) -> PeerError:
     if reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
         return NoCertificateError("the peer presented no certificate; mutual TLS wants an X509-SVID from both sides")
     if reason in _PLAINTEXT and not established:
-        return PlaintextError("the peer's first bytes are no TLS; mutual TLS is required here")
+        return PlaintextError("the peer's first bytes are not TLS; mutual TLS is required here")
     if reason in _VERSION:
         return HandshakeError(f"no TLS version in common with the peer ({_words(reason)})")
     if "_ALERT_" in reason:
-        return HandshakeError(f"the peer refused the connection with the alert {_words(reason.split('_ALERT_')[1])!r}")
+        alert = _words(reason.split("_ALERT_")[1])
+        return AlertError(f"the peer refused the connection with the alert {alert!r}", alert.replace(" ", "_"))
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         return HandshakeError("the peer closed the connection in the middle of TLS")
     return HandshakeError(f"TLS failed: {_words(reason) or error}")

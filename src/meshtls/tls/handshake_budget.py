@@ -12,6 +12,7 @@ SVID would need, or than an accepted peer has needed. MOST_SMALL bounds that: on
 
 from __future__ import annotations
 
+from meshtls.budget import Budget
 from meshtls.clock import Clock
 
 __all__ = ["LARGE_HANDSHAKE", "MOST_SMALL", "SERVER_HANDSHAKE", "SMALL_HANDSHAKE", "LargeHandshakes"]
@@ -25,8 +26,7 @@ SERVER_HANDSHAKE = 64 << 10
 _BESIDE_CHAIN = 1728 + 512 + 160
 #: Two handshakes of one peer differ by a few bytes: an ECDSA signature has 70 to 72 of them.
 _MARGIN = 64
-_BURST = 32.0
-_PER_SECOND = 2.0
+_PER_SECOND, _SAVED_SECONDS = 2.0, 16.0
 
 
 class LargeHandshakes:
@@ -38,7 +38,8 @@ class LargeHandshakes:
     def __init__(self, clock: Clock) -> None:
         self.small = SMALL_HANDSHAKE
         self._clock = clock
-        self._left, self._since = _BURST, 0.0  # the budget is full, so the time does not matter
+        # It begins full, so it does not matter since when.
+        self._budget = Budget(_PER_SECOND, 0.0, _SAVED_SECONDS)
 
     def allow_for_own_chain(self, size: int) -> None:
         """Our own SVID's chain has this many bytes, so a peer's may have as many."""
@@ -53,17 +54,11 @@ class LargeHandshakes:
 
     def take(self) -> bool:
         """Begin one; False where none is left."""
-        now = self._clock.monotonic()
-        self._left = min(_BURST, self._left + _PER_SECOND * (now - self._since))
-        self._since = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
+        return self._budget.take(1, self._clock.monotonic())
 
     def give_back(self) -> None:
         """One that was begun is accepted."""
-        self._left = min(_BURST, self._left + 1)
+        self._budget.give_back(1)
 
     def __repr__(self) -> str:
-        return f"<LargeHandshakes [{self._left:g} left, of more than {self.small} bytes]>"
+        return f"<LargeHandshakes [{self._budget.left:g} left, of more than {self.small} bytes]>"

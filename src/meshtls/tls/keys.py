@@ -2,6 +2,8 @@
 
 ``SSLContext.load_cert_chain`` takes nothing but paths. An anonymous memory file has one, under /proc, and is gone when
 closed; where there is none (no Linux, or /proc not mounted) a temporary file stands in, 0600 from its creation.
+
+The one way in which secrets do get to a disk is ``insecure_keylog``, which nothing does unless it is asked to.
 """
 
 from __future__ import annotations
@@ -13,10 +15,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from meshtls.errors import LocalIdentityError
+from meshtls.errors import ConfigError, LocalIdentityError
+from meshtls.private_files import opened_to_append
 from meshtls.svid.x509 import X509Svid
 
-__all__ = ["load_svid"]
+__all__ = ["insecure_keylog", "load_svid"]
 
 
 def load_svid(context: ssl.SSLContext, svid: X509Svid) -> None:
@@ -26,6 +29,23 @@ def load_svid(context: ssl.SSLContext, svid: X509Svid) -> None:
             context.load_cert_chain(path)
         except ssl.SSLError as error:
             raise LocalIdentityError(f"OpenSSL does not take the SVID of {svid.spiffe_id}: {error}") from error
+
+
+def insecure_keylog(context: ssl.SSLContext, file: Path) -> None:
+    """Have OpenSSL append the secrets of each connection of ``context`` to this file, in NSS's format.
+
+    Whoever reads the file can decrypt those connections. It is created with mode 0600. Raises ConfigError for a file
+    that another user can access, and for one that can't be written.
+    """
+    descriptor = opened_to_append(file)
+    try:
+        # OpenSSL opens a path: that of the descriptor leads to the file that was checked, whatever was renamed since.
+        checked = f"/proc/self/fd/{descriptor}"
+        context.keylog_filename = checked if Path("/proc/self/fd").is_dir() else str(file)
+    except OSError as error:
+        raise ConfigError(f"{file}: wanted a file to write secrets to: {error.strerror}") from error
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -15,7 +15,8 @@ def presented_chain(tls: ssl.SSLObject | ssl.SSLSocket) -> list[bytes]:
     inner: Any = tls if hasattr(tls, "get_unverified_chain") else tls._sslobj  # type: ignore[union-attr]
     if inner is None:
         return []
-    return [_der(certificate) for certificate in inner.get_unverified_chain() or ()]
+    # bytes from the public method; _ssl.Certificate from the inner one, whose public_bytes(2) is DER.
+    return [one if isinstance(one, bytes) else one.public_bytes(2) for one in inner.get_unverified_chain() or ()]
 
 
 def leaf_of(tls: ssl.SSLObject | ssl.SSLSocket) -> bytes:
@@ -35,11 +36,6 @@ def set_context(tls: ssl.SSLSocket, context: ssl.SSLContext) -> bool:
         return False
     inner._context = context
     return True
-
-
-def _der(certificate: Any) -> bytes:
-    # bytes from the public method; _ssl.Certificate from the inner one, whose public_bytes(2) is DER.
-    return certificate if isinstance(certificate, bytes) else certificate.public_bytes(2)
 
 
 def watch_messages(context: ssl.SSLContext, callback: Any) -> None:

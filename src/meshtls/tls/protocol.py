@@ -74,7 +74,9 @@ class TlsProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self.state not in (StreamState.HANDSHAKING, StreamState.OPEN):
-            self._drop(len(data))
+            self._dropped += len(data)
+            if self._dropped > _LINGER_BYTES:
+                self._tcp.pause_reading()
             return
         if self._began is not None:
             self._began()
@@ -131,6 +133,11 @@ class TlsProtocol(asyncio.Protocol):
         if self.state is not StreamState.CANCELLED:
             self._tcp.abort()
 
+    def cut(self, error: PeerError) -> None:
+        """End an open connection: the application's reads and writes raise ``error``."""
+        self._lose(error)
+        self.abort()
+
     def _step(self, event: StreamEvent) -> None:
         self.state = NEXT[self.state][event]
 
@@ -165,8 +172,11 @@ class TlsProtocol(asyncio.Protocol):
         try:
             plain = self._engine.read()
         except HandshakeError as error:
-            self._transport.flush()
-            self._part(error)
+            if alert := self._engine.outgoing():
+                self._tcp.write(alert)
+                self._part(error)
+            else:
+                self.cut(error)  # the alert is the peer's, which has nothing to read from us
             return
         self._transport.answer()
         if plain:
@@ -188,11 +198,6 @@ class TlsProtocol(asyncio.Protocol):
         """The application's reads and writes raise ``error`` from now on."""
         application, self._application = self._application, asyncio.Protocol()
         application.connection_lost(error)
-
-    def _drop(self, count: int) -> None:
-        self._dropped += count
-        if self._dropped > _LINGER_BYTES:
-            self._tcp.pause_reading()
 
     def __repr__(self) -> str:
         return f"<TlsProtocol {self.state.name}>"

@@ -13,14 +13,18 @@ from dataclasses import replace
 from typing import Any, NoReturn, Self
 
 from meshtls.clock import Clock, SystemClock
-from meshtls.errors import LocalIdentityError
+from meshtls.errors import LocalIdentityError, PeerError
+from meshtls.logs import logger
 from meshtls.policy.authorizer import Authorizer
-from meshtls.svid.context import X509ContextSource
+from meshtls.svid.context import X509Context, X509ContextSource
+from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import LateSSLSocket, TlsContexts, TlsOptions, harden
-from meshtls.tls.unusable import unusable
+from meshtls.tls.failures import NoIdentityError
 from meshtls.tls.verifying import VerifyingSSLObject
 
 __all__ = ["RotatingContext", "client_context", "server_context"]
+
+log = logger("meshtls.tls")
 
 
 def client_context(
@@ -59,6 +63,9 @@ def _refuse(what: str) -> Callable[..., NoReturn]:
 class RotatingContext(ssl.SSLContext):
     """Wraps each connection with the context of the newest generation; live connections keep theirs.
 
+    The next read from a peer that is no longer trusted, and the next write to it, raise ssl.SSLCertVerificationError;
+    what the peer sent is dropped. Nothing else ends such a connection, since the library that uses it owns it.
+
     Identity and trust come from the source and nowhere else: calls that would set them raise TypeError, and attributes
     can only be set to the value that they have (ValueError). If the source has no valid SVID, ``wrap_socket`` raises
     LocalIdentityError, and the object of ``wrap_bio`` raises one, which is an ssl.SSLError too, when first used.
@@ -69,7 +76,11 @@ class RotatingContext(ssl.SSLContext):
     @classmethod
     def over(cls, contexts: TlsContexts) -> Self:
         self = cls(ssl.PROTOCOL_TLS_SERVER if contexts.server_side else ssl.PROTOCOL_TLS_CLIENT)
-        harden(self, replace(contexts.options, alpn=(), group=None), server_side=contexts.server_side)
+        harden(
+            self,
+            replace(contexts.options, alpn=(), group=None, insecure_keylog_file=None),
+            server_side=contexts.server_side,
+        )
         self._contexts = contexts
         return self
 
@@ -88,14 +99,16 @@ class RotatingContext(ssl.SSLContext):
         session: ssl.SSLSession | None = None,
     ) -> ssl.SSLObject:
         self._check_use(server_side, session)
+        contexts = self.contexts
         try:
-            generation = self.contexts.current()
+            generation = contexts.current()
         except LocalIdentityError as error:
-            return unusable(error, incoming, outgoing)
+            return _unusable(error, incoming, outgoing)
         connection = generation.wrap_bio(incoming, outgoing, server_side=server_side, server_hostname=server_hostname)
         if isinstance(connection, VerifyingSSLObject):
             # Raise at once to asyncio's client, which reports the failure; asyncio's server reports it to nobody.
             connection.send_alert_first = server_side
+            connection.live_trust = _FollowedTrust(contexts, generation.snapshot)
         return connection
 
     def wrap_socket(
@@ -108,7 +121,8 @@ class RotatingContext(ssl.SSLContext):
         session: ssl.SSLSession | None = None,
     ) -> ssl.SSLSocket:
         self._check_use(server_side, session)
-        wrapped = self.contexts.current().wrap_socket(
+        generation = self.contexts.current()
+        wrapped = generation.wrap_socket(
             sock,
             server_side=server_side,
             do_handshake_on_connect=do_handshake_on_connect,
@@ -117,6 +131,7 @@ class RotatingContext(ssl.SSLContext):
         )
         if isinstance(wrapped, LateSSLSocket):
             wrapped.accepting, wrapped.contexts = self, self.contexts
+            wrapped.live_trust = _FollowedTrust(self.contexts, generation.snapshot)
         return wrapped
 
     def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
@@ -162,3 +177,57 @@ class RotatingContext(ssl.SSLContext):
             )
         if session is not None:
             raise ValueError("session: a session of another generation must not be resumed")
+
+
+class _FollowedTrust:
+    """The LiveTrust of one connection. ``snapshot`` is that of its handshake."""
+
+    __slots__ = ("_contexts", "_refusal", "_seen")
+
+    def __init__(self, contexts: TlsContexts, snapshot: X509Context) -> None:
+        self._contexts = contexts
+        self._seen = snapshot
+        self._refusal: PeerError | None = None
+
+    def refusal(self, peer: VerifiedPeer) -> PeerError | None:
+        if self._refusal is None:
+            try:
+                snapshot = self._contexts.source.snapshot()
+            except LocalIdentityError:
+                return None  # without an identity of ours, no newer trust is known
+            if snapshot is not self._seen:
+                self._refusal = self._contexts.distrust(snapshot, peer)
+                self._seen = snapshot
+                if self._refusal is not None:
+                    log.warning("live connection ended: %s", self._refusal)
+        return self._refusal
+
+
+class _Unusable(ssl.SSLObject):
+    """A connection without an identity of ours: it raises ``error`` as soon as it is used.
+
+    asyncio asks a context for a connection before it knows the socket: an exception there leaves the socket open, and
+    the peer waiting, until the garbage collector runs. It handles an ``ssl.SSLError`` that is raised in the handshake.
+    """
+
+    error: LocalIdentityError
+
+    def do_handshake(self) -> NoReturn:
+        raise NoIdentityError(self.error) from self.error
+
+    def read(self, len: int = 1024, buffer: Any = None) -> NoReturn:  # noqa: A002  # ssl's own name
+        self.do_handshake()
+
+    def write(self, data: Any) -> NoReturn:
+        self.do_handshake()
+
+
+_UNUSABLE = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+_UNUSABLE.sslobject_class = _Unusable
+
+
+def _unusable(error: LocalIdentityError, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
+    connection = _UNUSABLE.wrap_bio(incoming, outgoing, server_side=True)
+    assert isinstance(connection, _Unusable)  # noqa: S101  # tells the type checker what sslobject_class made
+    connection.error = error
+    return connection

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ssl
 from collections import OrderedDict
 
+from meshtls.memo import keep_newest
+
 __all__ = ["Sessions"]
 
 
@@ -24,10 +26,7 @@ class Sessions:
         return self._kept.get(key)
 
     def keep(self, key: str, session: ssl.SSLSession) -> None:
-        self._kept[key] = session
-        self._kept.move_to_end(key)
-        if len(self._kept) > self._size:
-            self._kept.popitem(last=False)
+        keep_newest(self._kept, key, session, self._size)
 
     def drop(self, key: str) -> None:
         self._kept.pop(key, None)

@@ -1,10 +1,61 @@
-"""The states of one TLS connection of ``listen`` or ``dial``, as a table. Pure."""
+"""The states of an engine, and of one TLS connection of ``listen`` or ``dial`` over it, as tables. Pure.
+
+A step that is not in a table can't be taken: it raises KeyError.
+"""
 
 from __future__ import annotations
 
 from enum import IntEnum
 
-__all__ = ["NEXT", "StreamEvent", "StreamState"]
+__all__ = ["ENGINE", "NEXT", "EngineState", "EngineStep", "StreamEvent", "StreamState"]
+
+
+class EngineState(IntEnum):
+    """How far TLS with the peer is.
+
+    - HANDSHAKING: the peer is not verified yet. No application data is read or written.
+    - OPEN: the peer is verified and allowed; records go both ways.
+    - PEER_CLOSED: the peer has sent close_notify, and nothing more is read. We may still write.
+    - WE_CLOSED: our close_notify is queued, and nothing more is written. The peer may still send.
+    - CLOSED: both have sent close_notify.
+    - REFUSED: the handshake failed: a side refused the other, or the wire ended. OpenSSL's alert, if any, is queued.
+    - BROKEN: after the handshake a record could not be read or written, or the wire ended without close_notify.
+    """
+
+    HANDSHAKING = 0
+    OPEN = 1
+    PEER_CLOSED = 2
+    WE_CLOSED = 3
+    CLOSED = 4
+    REFUSED = 5
+    BROKEN = 6
+
+
+class EngineStep(IntEnum):
+    """What moves an engine on.
+
+    - PROVEN: the handshake is done, and the peer verified and allowed.
+    - CLOSED_BY_PEER: the peer's close_notify was read.
+    - CLOSED_BY_US: our close_notify was queued, again maybe.
+    - FAILED: an operation of TLS failed. What OpenSSL says after a failure changes nothing.
+    """
+
+    PROVEN = 0
+    CLOSED_BY_PEER = 1
+    CLOSED_BY_US = 2
+    FAILED = 3
+
+
+_E, _ES = EngineState, EngineStep
+ENGINE: dict[EngineState, dict[EngineStep, EngineState]] = {
+    _E.HANDSHAKING: {_ES.PROVEN: _E.OPEN, _ES.FAILED: _E.REFUSED},
+    _E.OPEN: {_ES.CLOSED_BY_PEER: _E.PEER_CLOSED, _ES.CLOSED_BY_US: _E.WE_CLOSED, _ES.FAILED: _E.BROKEN},
+    _E.PEER_CLOSED: {_ES.CLOSED_BY_US: _E.CLOSED, _ES.FAILED: _E.BROKEN},
+    _E.WE_CLOSED: {_ES.CLOSED_BY_PEER: _E.CLOSED, _ES.CLOSED_BY_US: _E.WE_CLOSED, _ES.FAILED: _E.BROKEN},
+    _E.CLOSED: {_ES.CLOSED_BY_US: _E.CLOSED, _ES.FAILED: _E.BROKEN},
+    _E.REFUSED: {_ES.CLOSED_BY_PEER: _E.REFUSED, _ES.CLOSED_BY_US: _E.REFUSED, _ES.FAILED: _E.REFUSED},
+    _E.BROKEN: {_ES.CLOSED_BY_PEER: _E.BROKEN, _ES.CLOSED_BY_US: _E.BROKEN, _ES.FAILED: _E.BROKEN},
+}
 
 
 class StreamState(IntEnum):

@@ -14,9 +14,12 @@ from meshtls.logs import logger
 from meshtls.policy.authorizer import Authorizer
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import X509ContextSource
+from meshtls.svid.verifier import CurrentVerifier
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import TlsContexts, TlsOptions
+from meshtls.tls.counts import counted
 from meshtls.tls.engine import TlsEngine
+from meshtls.tls.live import LiveConnections
 from meshtls.tls.protocol import LINGER, TlsProtocol
 from meshtls.tls.states import StreamState
 from meshtls.tls.transport import TlsTransport
@@ -42,19 +45,25 @@ async def dial(
 
     The server's verdict about us is not known yet on return (TLS 1.3 ends the client's handshake first): where it
     refuses, the first read raises HandshakeError. ``timeout`` is in seconds and covers connecting and the handshake.
+
+    If the source's trust changes so that the peer is refused, the connection ends: reads and writes raise a PeerError.
     Raises PeerError, LocalIdentityError or OSError.
     """
-    context = TlsContexts(source, authorizer, server_side=False, options=options, clock=clock).current()
+    verifier = CurrentVerifier()
+    contexts = TlsContexts(source, authorizer, server_side=False, options=options, clock=clock, verifier=verifier)
+    context = contexts.current()
     reader, application = _stream()
     protocol = TlsProtocol(lambda tcp: TlsEngine(context, port=port), application)
     try:
-        async with asyncio.timeout(timeout) as limit:
-            transport = await _connected(host, port, protocol)
+        with counted(dialled=True):
+            async with asyncio.timeout(timeout) as limit:
+                transport = await _connected(host, port, protocol)
     except TimeoutError as error:
         raise HandshakeTimeoutError(f"{host}:{port}: no finished handshake within {timeout} s") from error
     except PeerError:
         await protocol.linger(_left(limit))  # outside the timeout, which would replace the verdict by TimeoutError
         raise
+    LiveConnections(source, verifier).add(protocol)
     return reader, _writer(transport, reader, application)
 
 
@@ -78,8 +87,9 @@ async def listen(
     the source that has the most of them gives way to a new one. A refused client gets an alert, and the reason goes to
     the log ``meshtls.tls``. Raises OSError where the address can't be bound.
     """
-    contexts = TlsContexts(source, authorizer, server_side=True, options=options, clock=clock)
-    listener = Listener(contexts, handler, timeout, unproven)
+    verifier = CurrentVerifier()
+    contexts = TlsContexts(source, authorizer, server_side=True, options=options, clock=clock, verifier=verifier)
+    listener = Listener(contexts, handler, timeout, unproven, LiveConnections(source, verifier))
     await listener.start(host, port)
     return listener
 
@@ -99,11 +109,14 @@ def peer_id(writer: asyncio.StreamWriter) -> SpiffeId:
 class Listener:
     """A running server. ``async with`` closes it, with its connections, at the end."""
 
-    def __init__(self, contexts: TlsContexts, handler: Handler, timeout: float, unproven: int) -> None:
+    def __init__(
+        self, contexts: TlsContexts, handler: Handler, timeout: float, unproven: int, live: LiveConnections
+    ) -> None:
         self._contexts = contexts
         self._handler = handler
         self._timeout = timeout
         self._unproven: Unproven[TlsProtocol] = Unproven(unproven)
+        self._live = live
         self._shed = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -167,16 +180,12 @@ class Listener:
         host = (tcp.get_extra_info("peername") or ("",))[0]
         oldest = self._unproven.enter(protocol, source_of(host))
         if oldest is not None:
-            self._count_shed()
+            if self._shed % self._unproven.limit == 0:  # log the first, and then each further ``limit`` of them
+                message = "unproven connections at their limit (%d): the oldest give way; %d have so far"
+                log.warning(message, self._unproven.limit, self._shed)
+            self._shed += 1
             oldest.abort()
         return TlsEngine(self._contexts.current(), port=tcp.get_extra_info("sockname")[1])
-
-    def _count_shed(self) -> None:
-        """Log the first eviction, and then each further ``limit`` of them."""
-        if self._shed % self._unproven.limit == 0:
-            message = "unproven connections at their limit (%d): the oldest give way; %d have so far"
-            log.warning(message, self._unproven.limit, self._shed)
-        self._shed += 1
 
     async def _serve(
         self, protocol: TlsProtocol, reader: asyncio.StreamReader, application: asyncio.StreamReaderProtocol
@@ -185,9 +194,12 @@ class Listener:
         if transport is None:
             return
         self._unproven.leave(protocol)
+        self._live.add(protocol)
         writer = _writer(transport, reader, application)
         try:
             await self._handler(reader, writer)
+        except PeerError as error:
+            log.warning("connection with %s: %s", peer_id(writer), error)
         except Exception:
             log.exception("handler of %s failed", peer_id(writer))
         finally:
@@ -197,8 +209,9 @@ class Listener:
 
     async def _accepted(self, protocol: TlsProtocol) -> TlsTransport | None:
         try:
-            async with asyncio.timeout(self._timeout):
-                return await asyncio.shield(protocol.ready)
+            with counted(dialled=False):
+                async with asyncio.timeout(self._timeout):
+                    return await asyncio.shield(protocol.ready)
         except asyncio.CancelledError:
             protocol.abort()
             raise

@@ -6,9 +6,9 @@ uvloop, httpx, aiohttp, urllib3, grpclib ...) gets connections that verify their
 A peer is checked once, and accepted once it has also proven its key:
 
 1. ``on_message`` is OpenSSL's message callback. When the peer's Certificate message arrives, before OpenSSL acts on it,
-   ``_check_early`` has the context verify the chain and run its precheck. If that fails, the connection's trust store
-   is exchanged for an empty one, and OpenSSL itself refuses, with a fatal alert. If it succeeds, nothing is accepted
-   yet: anyone can send a certificate.
+   it has the context verify the chain and run its precheck. If that fails, the connection's trust store is exchanged
+   for an empty one, and OpenSSL itself refuses, with a fatal alert. If it succeeds, nothing is accepted yet: anyone can
+   send a certificate.
 2. ``_accept_peer`` runs when the handshake is complete, which proves that the peer holds the key of its leaf (by its
    CertificateVerify or, in a resumed session, by the session's secret). If the leaf is the one that was checked early,
    that result now counts. Otherwise the check is made now: if there was no early one, and for a resumed session, in
@@ -38,21 +38,23 @@ from meshtls.errors import (
     ValidityError,
 )
 from meshtls.logs import logger
+from meshtls.spiffeid import SpiffeId
 from meshtls.svid.presented import MAX_CHAIN
 from meshtls.svid.verify import VerifiedPeer
-from meshtls.tls.failures import RefusedHandshake, peer_error
+from meshtls.tls.failures import NoIdentityError, RefusedHandshake, peer_error
 from meshtls.tls.handshake_budget import LARGE_HANDSHAKE, SERVER_HANDSHAKE, SMALL_HANDSHAKE, LargeHandshakes
-from meshtls.tls.peer import leaf_of, presented_chain
-from meshtls.tls.unusable import NoIdentityError
+from meshtls.tls.peer import leaf_of, presented_chain, watch_messages
 from meshtls.wire.tls import (
     IMPOSSIBLE_KEY_UPDATE,
     ContentType,
     HandshakeType,
     certificates_of_message,
+    client_random_of_message,
     server_name_of_message,
 )
 
 __all__ = [
+    "LiveTrust",
     "PeerCheck",
     "ResumedPeerCheck",
     "VerifyingSSLObject",
@@ -64,7 +66,7 @@ __all__ = [
 log = logger("meshtls.tls")
 
 # The callback of a context is called with plain numbers, for each message of each handshake.
-_HANDSHAKE = int(ContentType.HANDSHAKE)
+_HANDSHAKE, _ALERT, _CLOSE_NOTIFY = int(ContentType.HANDSHAKE), int(ContentType.ALERT), 0
 _CLIENT_HELLO, _CERTIFICATE = int(HandshakeType.CLIENT_HELLO), int(HandshakeType.CERTIFICATE)
 
 # Stand-ins for a connection's context, exchanged for it by the ``context`` setter (SSL_set_SSL_CTX). The first has an
@@ -90,6 +92,13 @@ class ResumedPeerCheck(PeerCheck, Protocol):
         """As ``check_peer``, for a peer that resumed a session, of which only the leaf is known."""
 
 
+class LiveTrust(Protocol):
+    """Whether the peer of a live connection is still trusted."""
+
+    def refusal(self, peer: VerifiedPeer) -> PeerError | None:
+        """Why the present trust refuses this peer; None where it does not. Once refused, it stays so."""
+
+
 class _ChecksPeer:
     """What the two classes share. ``peer`` is set exactly when the peer is verified, passed the precheck and has proven
     its key.
@@ -102,9 +111,17 @@ class _ChecksPeer:
     port: int | None = None
     #: The server name in the ClientHello that we, as a server, received (RFC 6066, section 3).
     sni: str | None = None
+    #: The random bytes of the ClientHello, sent or received: both sides know them from the first message on (RFC 8446,
+    #: section 4.1.2).
+    client_random = b""
+    #: The last alerts within the handshake, but for close_notify.
+    alert_sent: int | None = None
+    alert_received: int | None = None
     #: Some callers (asyncio) drop OpenSSL's pending output when a handshake raises. If this is set, the handshake first
     #: raises "want read", on which they send it, and the failure on their next call.
     send_alert_first = False
+    #: Asked after each read and before each write. None where the connection's owner ends it when trust changes.
+    live_trust: LiveTrust | None = None
 
     _check: PeerCheck | None = None
     #: The leaf that was checked early, and the result.
@@ -117,6 +134,11 @@ class _ChecksPeer:
 
         def _cut_off(self) -> None: ...
 
+    @property
+    def local_id(self) -> SpiffeId | None:
+        """The ID that this side presented. None before the handshake, and for a side that presented none."""
+        return getattr(self._check, "local_id", None)
+
     def _peer_check(self) -> PeerCheck:
         """The check of the context that the connection began with: later the connection has another context."""
         if self._check is None:
@@ -125,15 +147,6 @@ class _ChecksPeer:
                 raise TypeError(f"wanted the context of one generation, got {type(context).__name__}")
             self._check = context
         return self._check
-
-    def _check_early(self, chain: list[bytes]) -> None:
-        """The Certificate message has arrived: check the chain, and refuse within the handshake."""
-        try:
-            self._checked_early = chain[0], self._peer_check().check_peer(chain, self.port)
-        except PeerError as error:
-            self.refusal = error
-            if not isinstance(error, ValidityError):  # OpenSSL checks the time too, and sends its own alert for it
-                self.context = _REFUSES
 
     def _run_handshake(self, step: Callable[[], None]) -> None:
         """Take OpenSSL's next step of the handshake. The last one ends with the peer accepted, or raises."""
@@ -175,6 +188,12 @@ class _ChecksPeer:
             raise UntrustedPeerError("the peer resumed a session, and no chain came with it to verify")
         return check.check_resumed_peer(leaf, self.port)
 
+    def _check_trust(self) -> None:
+        """Raises RefusedHandshake if the peer is no longer trusted."""
+        refusal = self.live_trust.refusal(self.peer) if self.live_trust is not None and self.peer is not None else None
+        if refusal is not None:
+            raise RefusedHandshake(refusal)
+
     def _failure(self, error: ssl.SSLError) -> ssl.SSLError:
         """What to raise now for a handshake that failed with ``error``."""
         refused = RefusedHandshake(self.refusal) if self.refusal is not None else error
@@ -190,10 +209,21 @@ class _ChecksPeer:
 def on_message(
     connection: ssl.SSLObject | ssl.SSLSocket, direction: str, version: int, kind: int, message: int, data: bytes
 ) -> None:
-    """The message callback of a context: notes a ClientHello's server name, and checks the peer's certificates."""
-    if kind != _HANDSHAKE or message not in (_CERTIFICATE, _CLIENT_HELLO) or direction != "read":
+    """The message callback of a context: notes alerts, a ClientHello's random bytes and server name, and checks the
+    peer's certificates.
+    """
+    if kind == _ALERT and message != _CLOSE_NOTIFY and isinstance(connection, _ChecksPeer):
+        if direction == "read":
+            connection.alert_received = message
+        else:
+            connection.alert_sent = message
+    if kind != _HANDSHAKE or message not in (_CERTIFICATE, _CLIENT_HELLO):
         return
     if not isinstance(connection, _ChecksPeer):
+        return
+    if message == _CLIENT_HELLO:
+        connection.client_random = client_random_of_message(data)
+    if direction != "read":
         return
     if message == _CLIENT_HELLO:
         connection.sni = server_name_of_message(data)
@@ -204,8 +234,17 @@ def on_message(
         connection.refusal = InvalidSvidError(f"the peer's Certificate message is malformed: {error}")
         connection.context = _REFUSES
         return
-    if chain:  # OpenSSL refuses an empty list itself, with the alert for that
-        connection._check_early(chain)
+    if not chain:
+        return  # OpenSSL refuses an empty list itself, with the alert for that
+    try:
+        connection._checked_early = chain[0], connection._peer_check().check_peer(chain, connection.port)
+    except PeerError as error:
+        connection.refusal = error
+        if not isinstance(error, ValidityError):  # OpenSSL checks the time too, and sends its own alert for it
+            connection.context = _REFUSES
+
+
+watch_messages(_REFUSES, on_message)  # for the alert of the refusal
 
 
 class VerifyingSSLObject(_ChecksPeer, ssl.SSLObject):
@@ -286,11 +325,14 @@ class VerifyingSSLObject(_ChecksPeer, ssl.SSLObject):
     def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002  # ssl's own name
         if self.peer is None:
             self.do_handshake()
-        return super().read(len, buffer)
+        got = super().read(len, buffer)
+        self._check_trust()
+        return got
 
     def write(self, data: Any) -> int:
         if self.peer is None:
             self.do_handshake()
+        self._check_trust()
         return super().write(data)
 
     def _cut_off(self) -> None:
@@ -348,16 +390,20 @@ class VerifyingSSLSocket(_ChecksPeer, ssl.SSLSocket):
     def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002  # ssl's own name
         if self.peer is None:
             self.do_handshake()
-        return super().read(len, buffer)
+        got = super().read(len, buffer)
+        self._check_trust()
+        return got
 
     def write(self, data: Any) -> int:
         if self.peer is None:
             self.do_handshake()
+        self._check_trust()
         return super().write(data)
 
     def send(self, data: Any, flags: int = 0) -> int:
         if self.peer is None:
             self.do_handshake()
+        self._check_trust()
         return super().send(data, flags)
 
     def _cut_off(self) -> None:

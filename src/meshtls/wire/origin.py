@@ -67,4 +67,4 @@ def forwarded_by(origin: Origin, host: str) -> Origin:
 
 @lru_cache(maxsize=64)
 def _node(host: str) -> bytes:
-    return (f'for="[{host}]"' if ":" in host else f"for={host}").encode()
+    return (f'for="[{host}]"' if ":" in host else f"for={host or 'unknown'}").encode()

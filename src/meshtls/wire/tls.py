@@ -7,6 +7,7 @@ the name that a client asked for.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum, IntEnum
 
 __all__ = [
@@ -19,7 +20,9 @@ __all__ = [
     "FirstBytes",
     "HandshakeType",
     "alert_for",
+    "alert_name",
     "certificates_of_message",
+    "client_random_of_message",
     "fatal_alert",
     "first_bytes_of",
     "server_name_of_message",
@@ -48,15 +51,48 @@ class HandshakeType(IntEnum):
 
     CLIENT_HELLO = 1
     CERTIFICATE = 11
+    CERTIFICATE_REQUEST = 13
     KEY_UPDATE = 24
 
 
 class Alert(IntEnum):
-    """The alerts that are sent from here (RFC 8446, section 6)."""
+    """All alerts by their names (RFC 8446, section 6; RFC 5246, section 7.2; RFC 7301, section 3.2)."""
 
+    CLOSE_NOTIFY = 0
     UNEXPECTED_MESSAGE = 10
+    BAD_RECORD_MAC = 20
+    RECORD_OVERFLOW = 22
+    HANDSHAKE_FAILURE = 40
+    BAD_CERTIFICATE = 42
+    UNSUPPORTED_CERTIFICATE = 43
+    CERTIFICATE_REVOKED = 44
+    CERTIFICATE_EXPIRED = 45
+    CERTIFICATE_UNKNOWN = 46
+    ILLEGAL_PARAMETER = 47
+    UNKNOWN_CA = 48
+    ACCESS_DENIED = 49
+    DECODE_ERROR = 50
+    DECRYPT_ERROR = 51
     PROTOCOL_VERSION = 70
+    INSUFFICIENT_SECURITY = 71
     INTERNAL_ERROR = 80
+    INAPPROPRIATE_FALLBACK = 86
+    USER_CANCELED = 90
+    MISSING_EXTENSION = 109
+    UNSUPPORTED_EXTENSION = 110
+    UNRECOGNIZED_NAME = 112
+    BAD_CERTIFICATE_STATUS_RESPONSE = 113
+    UNKNOWN_PSK_IDENTITY = 115
+    CERTIFICATE_REQUIRED = 116
+    NO_APPLICATION_PROTOCOL = 120
+
+
+_ALERT_NAMES: Mapping[int, str] = {one: one.name.lower() for one in Alert}
+
+
+def alert_name(number: int) -> str:
+    """The name of an alert as the standards write it, or its number."""
+    return _ALERT_NAMES.get(number) or str(number)
 
 
 def fatal_alert(alert: Alert) -> bytes:
@@ -128,6 +164,13 @@ def certificates_of_message(version: int, message: bytes, *, limit: int) -> list
         if version >= TLS_1_3:
             _, at = _vector(message, at, 2)  # the entry's extensions
     return chain
+
+
+def client_random_of_message(message: bytes) -> bytes:
+    """The 32 random bytes of a ClientHello, which includes the handshake header (RFC 8446, section 4.1.2). Of a
+    malformed one, which OpenSSL will refuse, what is there.
+    """
+    return bytes(message[6:38])
 
 
 def server_name_of_message(message: bytes) -> str | None:

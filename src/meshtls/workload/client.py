@@ -24,10 +24,11 @@ from meshtls.proto.workload_grpc import SpiffeWorkloadAPIStub
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import X509Context
 from meshtls.svid.jwt import JwtSvid
+from meshtls.svid.trust import Trust
 from meshtls.workload.address import Address, UnixAddress, address_from
 from meshtls.workload.audience import audience_problem
 from meshtls.workload.calls import Calls, OnFailure, Urgent, any_jitter
-from meshtls.workload.convert import spiffe_ids, x509_bundles, x509_context
+from meshtls.workload.convert import spiffe_ids, x509_bundles, x509_context, x509_trust
 from meshtls.workload.convert_jwt import jwt_bundles, jwt_svids, validated
 from meshtls.workload.failures import WorkloadApiError
 
@@ -80,6 +81,10 @@ class WorkloadApiClient:
     async def fetch_x509_bundles(self) -> BundleSet:
         """The X.509 bundles alone; a Workload API may give them to a process without an identity."""
         return await self._calls.first(self._api.FetchX509Bundles, pb.X509BundlesRequest(), self._x509_bundles)
+
+    async def fetch_x509_trust(self) -> Trust:
+        """The bundles and the CRLs that come with them, as generation 1: what ``verify_peer`` takes."""
+        return await self._calls.first(self._api.FetchX509Bundles, pb.X509BundlesRequest(), self._trust)
 
     async def fetch_jwt_bundles(self) -> BundleSet:
         """The bundles with JWT keys only."""
@@ -140,6 +145,21 @@ class WorkloadApiClient:
         method, request = self._api.FetchX509Bundles, pb.X509BundlesRequest()
         return self._calls.watch(method, request, self._x509_bundles, on_failure, urgent)
 
+    def watch_x509_trust(
+        self, on_failure: OnFailure | None = None, urgent: Urgent | None = None
+    ) -> AsyncGenerator[Trust]:
+        """As watch_x509_contexts, for the bundles and CRLs."""
+        newest: Trust | None = None
+
+        def convert(reply: pb.X509BundlesResponse) -> Trust:
+            nonlocal newest
+            trust = self._trust(reply)
+            newest = trust if newest is None else newest.followed_by(trust.bundles, trust.revocations)
+            return newest
+
+        method, request = self._api.FetchX509Bundles, pb.X509BundlesRequest()
+        return self._calls.watch(method, request, convert, on_failure, urgent)
+
     def watch_jwt_bundles(
         self, on_failure: OnFailure | None = None, urgent: Urgent | None = None
     ) -> AsyncGenerator[BundleSet]:
@@ -159,6 +179,11 @@ class WorkloadApiClient:
         bundles = x509_bundles(reply)
         self._x509.update(bundles.unusable)
         return bundles
+
+    def _trust(self, reply: pb.X509BundlesResponse) -> Trust:
+        trust, unusable = x509_trust(reply, 1)
+        self._x509.update(unusable)
+        return trust
 
     def _jwt_bundles(self, reply: pb.JWTBundlesResponse) -> BundleSet:
         bundles = jwt_bundles(reply)

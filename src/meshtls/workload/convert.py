@@ -5,6 +5,9 @@ an update, or a withdrawn key would stay in use. So an unusable authority is lef
 unreadable, no peer of that domain is trusted. An unusable SVID is left out, unless it is the default one: another
 identity must not silently take its place. In that case the whole update is refused, and the previous state is used
 until its SVID expires.
+
+A CRL that can't be read is left out: nothing in it shows whose it is. If there are more than are taken, every issuer
+needs a fresh one among those that were.
 """
 
 from __future__ import annotations
@@ -18,8 +21,11 @@ from meshtls.bundle import BundleSet, TrustBundle
 from meshtls.errors import BundleError, InvalidSpiffeIdError, InvalidSvidError, LocalIdentityError
 from meshtls.parse_errors import PARSE_ERRORS
 from meshtls.proto import workload_pb as pb
+from meshtls.revocation.crl import MAX_CRL_BYTES, MAX_CRLS, Crl, CrlError, load_crl
+from meshtls.revocation.lists import CrlLists
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.svid.context import X509Context
+from meshtls.svid.trust import NO_REVOCATIONS, Revocations, Trust
 from meshtls.svid.x509 import PrivateKey, X509Svid, parse_chain
 from meshtls.workload.der import split_der
 
@@ -31,7 +37,13 @@ __all__ = [
     "x509_bundles_message",
     "x509_context",
     "x509_context_message",
+    "x509_trust",
+    "x509_trust_message",
 ]
+
+#: Of all CRLs of one message.
+MAX_CRL_TOTAL = 2 * MAX_CRL_BYTES
+_SHOWN = 8
 
 
 class _Hinted(Protocol):
@@ -56,7 +68,14 @@ def x509_context(message: pb.X509SVIDResponse, generation: int) -> X509Context:
         for name, ders in own
         if not ders
     ]
-    return X509Context(generation, first_of_each_hint(svids), bundles, (*unusable, *missing, *bundles.unusable))
+    revocations, no_crls = _revocations(message.crl)
+    return X509Context(
+        generation,
+        first_of_each_hint(svids),
+        bundles,
+        (*unusable, *missing, *bundles.unusable, *no_crls),
+        revocations,
+    )
 
 
 def spiffe_ids(message: pb.X509SVIDResponse) -> frozenset[str]:
@@ -69,7 +88,9 @@ def x509_context_message(context: X509Context) -> pb.X509SVIDResponse:
     own = {svid.spiffe_id.trust_domain for svid in context.svids}
     federated = {str(b.trust_domain.id): b.to_der() for b in context.bundles if b.trust_domain not in own}
     return pb.X509SVIDResponse(
-        svids=[_svid_message(svid, context.bundles) for svid in context.svids], federated_bundles=federated
+        svids=[_svid_message(svid, context.bundles) for svid in context.svids],
+        federated_bundles=federated,
+        crl=_crls(context.revocations),
     )
 
 
@@ -80,6 +101,19 @@ def x509_bundles(message: pb.X509BundlesResponse) -> BundleSet:
 
 def x509_bundles_message(bundles: BundleSet) -> pb.X509BundlesResponse:
     return pb.X509BundlesResponse(bundles={str(b.trust_domain.id): b.to_der() for b in bundles})
+
+
+def x509_trust(message: pb.X509BundlesResponse, generation: int) -> tuple[Trust, tuple[str, ...]]:
+    """The bundles and CRLs of the response, and a line for everything that was left out."""
+    bundles, (revocations, unusable) = x509_bundles(message), _revocations(message.crl)
+    return Trust(generation, bundles, revocations), (*bundles.unusable, *unusable)
+
+
+def x509_trust_message(trust: Trust) -> pb.X509BundlesResponse:
+    """The inverse of ``x509_trust``."""
+    message = x509_bundles_message(trust.bundles)
+    message.crl.extend(_crls(trust.revocations))
+    return message
 
 
 def first_of_each_hint(svids: Iterable[H]) -> tuple[H, ...]:
@@ -108,6 +142,35 @@ def bundle_set(bundles: Iterable[tuple[str, bytes]], read: Callable[[TrustDomain
         except BundleError as error:
             found.append(TrustBundle.unreadable(trust_domain, error))
     return BundleSet(found, nameless)
+
+
+def _revocations(ders: Iterable[bytes]) -> tuple[Revocations, tuple[str, ...]]:
+    """What the CRLs revoke, and a line for each that was left out."""
+    received: list[Crl] = []
+    unusable: list[str] = []
+    incomplete, size = "", 0
+    for der in ders:
+        size += len(der)
+        if len(received) >= MAX_CRLS or size > MAX_CRL_TOTAL:
+            incomplete = f"the Workload API sent more than {MAX_CRLS} CRLs, or more than {MAX_CRL_TOTAL} bytes of them"
+            unusable.append(f"{incomplete}; the others are left out")
+            break
+        try:
+            received.append(load_crl(der))
+        except CrlError as error:
+            unusable.append(f"CRL of the Workload API: {error}; it is left out")
+            continue
+        if problem := received[-1].problem:
+            unusable.append(f"CRL of the Workload API, of issuer {received[-1].issuer_text}: {problem}")
+    if len(unusable) > _SHOWN:
+        unusable[_SHOWN:] = [f"CRLs of the Workload API: {len(unusable) - _SHOWN} more can't be used"]
+    if not received and not incomplete:
+        return NO_REVOCATIONS, tuple(unusable)
+    return Revocations(lists=CrlLists(tuple(received), incomplete=incomplete)), tuple(unusable)
+
+
+def _crls(revocations: Revocations) -> tuple[bytes, ...]:
+    return revocations.lists.to_der() if revocations.lists is not None else ()
 
 
 def _svids(messages: Iterable[pb.X509SVID]) -> tuple[list[X509Svid], list[str]]:

@@ -52,9 +52,9 @@ class JwtCache(Generic[W]):
         """Drop the token of this kind."""
         self._entries.pop(wanted, None)
 
-    def forget(self, gone: Callable[[JwtSvid], bool]) -> None:
+    def forget(self, gone: Callable[[W, JwtSvid], bool]) -> None:
         """Drop every token for which ``gone`` is true."""
-        self._entries = {one: entry for one, entry in self._entries.items() if not gone(entry.svid)}
+        self._entries = {one: entry for one, entry in self._entries.items() if not gone(one, entry.svid)}
 
     def __len__(self) -> int:
         return len(self._entries)

@@ -9,8 +9,9 @@ every message of FetchX509SVID names all identities: one that was named there an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, aclosing
+from functools import partial
 from types import TracebackType
 from weakref import WeakValueDictionary
 
@@ -21,7 +22,7 @@ from meshtls.logs import logger
 from meshtls.observe.outage import Outage
 from meshtls.observe.readiness import Readiness
 from meshtls.spiffeid import SpiffeId
-from meshtls.svid.jwt import JwtSvid, parse_and_validate
+from meshtls.svid.jwt import JwtSvid, key_id_of_token, parse_and_validate
 from meshtls.workload.address import Address
 from meshtls.workload.background import in_background
 from meshtls.workload.calls import any_jitter
@@ -71,7 +72,8 @@ class JwtSource:
         async with AsyncExitStack() as opening:
             await opening.enter_async_context(self._client)
             bundles = self._client.watch_jwt_bundles(self._note_failure, lambda: not self._latest.known)
-            await opening.enter_async_context(in_background(self._latest.follow(bundles), "follow JWT bundles"))
+            followed = self._latest.follow(self._each_taken(bundles))
+            await opening.enter_async_context(in_background(followed, "follow JWT bundles"))
             await opening.enter_async_context(in_background(self._follow_identities(), "follow our identities"))
             await self._latest.first(self._timeout)
             self._open = opening.pop_all()
@@ -103,6 +105,11 @@ class JwtSource:
         its subclass IdentityWithdrawnError if the bundles were withdrawn.
         """
         return parse_and_validate(token, self._latest.value, audience, self._clock.now())
+
+    @property
+    def bundles(self) -> BundleSet:
+        """The newest bundles. Raises LocalIdentityError unless open; IdentityWithdrawnError if they were withdrawn."""
+        return self._latest.value
 
     async def bundles_changed(self) -> BundleSet:
         """Wait for the next bundles and return them. Raises LocalIdentityError if there can be no more."""
@@ -155,10 +162,17 @@ class JwtSource:
 
     # -- withdrawals --
 
+    async def _each_taken(self, all_bundles: AsyncGenerator[BundleSet]) -> AsyncGenerator[BundleSet]:
+        """Drop the tokens of authorities that have left their bundle: every peer refuses those."""
+        async with aclosing(all_bundles):
+            async for bundles in all_bundles:
+                self._withdraw(partial(_has_no_authority, bundles))
+                yield bundles
+
     def _note_failure(self, error: LocalIdentityError) -> None:
         self._latest.note_failure(error)
         if isinstance(error, WorkloadApiError) and error.withdraws:
-            self._withdraw(lambda svid: True)
+            self._withdraw(lambda wanted, svid: True)
 
     async def _follow_identities(self) -> None:
         try:
@@ -177,8 +191,14 @@ class JwtSource:
     def _take_named(self, named: frozenset[str]) -> None:
         gone, self._named = self._named - named, named
         if gone:
-            self._withdraw(lambda svid: str(svid.spiffe_id) in gone)
+            self._withdraw(lambda wanted, svid: str(svid.spiffe_id) in gone)
 
-    def _withdraw(self, gone: Callable[[JwtSvid], bool]) -> None:
+    def _withdraw(self, gone: Callable[[Wanted, JwtSvid], bool]) -> None:
         self._withdrawals += 1
         self._cache.forget(gone)
+
+
+def _has_no_authority(bundles: BundleSet, _wanted: Wanted, svid: JwtSvid) -> bool:
+    """Whether the bundle of the token's trust domain is there, and lacks the key that it names."""
+    bundle, key_id = bundles.get(svid.spiffe_id.trust_domain), key_id_of_token(svid.token)
+    return bundle is not None and key_id is not None and key_id not in bundle.jwt_authorities

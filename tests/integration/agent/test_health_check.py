@@ -17,7 +17,7 @@ from meshtls.agent.service import Agent, Endpoint
 from meshtls.agent.upstream import Update
 from meshtls.proto import health_pb as pb
 from meshtls.proto.health_grpc import HealthStub
-from meshtls.rpc.probes import MOST_PROBES
+from meshtls.rpc.brief_connections import MOST_CONNECTIONS
 from tests.support.agent import OURS, Mesh, agent_at, entry, http_get
 from tests.support.authority import make_authority
 from tests.support.clock import ManualClock
@@ -90,7 +90,7 @@ async def test_a_health_watcher_is_notified_when_an_agent_can_serve(directory: P
 async def test_silent_probes_give_way_to_one_that_sends_a_request(directory: Path) -> None:
     async with agent_at(directory / "agent.sock", entry("/web"), health=("127.0.0.1", 0)) as mesh:
         port = mesh.agent.health_port
-        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MOST_PROBES + 8)]
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MOST_CONNECTIONS + 8)]
         assert await http_get(port, "/ready") == ("HTTP/1.1 200 OK", "ready\n")
         # The oldest of them have been closed.
         assert await asyncio.wait_for(silent[0][0].read(), SECONDS) == b""

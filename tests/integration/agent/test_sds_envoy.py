@@ -10,16 +10,21 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshtls.bundle import TrustBundle
+from meshtls.ca.profile import Signer, leaf_certificate
 from meshtls.errors import PeerError
 from meshtls.policy.authorizer import authorize_any, authorize_id
+from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import ConstantSource, X509Context, X509ContextSource
 from meshtls.svid.verify import VerifiedPeer
+from meshtls.svid.x509 import X509Svid
 from meshtls.tls.streams import dial, listen
 from meshtls.workload.x509_source import X509Source
 from tests.support.agent import Mesh, agent_at, entry, short_directory
-from tests.support.authority import Leaf, context_for, make_authority, mint_raw
+from tests.support.authority import Leaf, context_for, csr_for, make_authority, mint_raw
 from tests.support.clock import ManualClock
 from tests.support.envoy import Door, Envoy, envoy_binary, running_envoy
 
@@ -169,6 +174,25 @@ async def test_envoy_refuses_a_client_with_another_id(directory: Path) -> None:
             line = await to_envoy(envoy, ConstantSource(context_for(mesh.authority, path)))
             verdicts[path] = await refused(line)
     assert verdicts == {"/app": False, "/stranger": True}
+
+
+async def test_envoy_holds_a_server_below_ours_to_its_trust_domain(directory: Path) -> None:
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    partners = "spiffe://partner.org/app"
+    doors = [Door("in", server.sockets[0].getsockname()[1], "in", (APP, partners), trust="ROOTCA")]
+    verdicts = {}
+    async with server, meshed_envoy(directory, *doors) as (mesh, envoy, _):
+        key = ec.generate_private_key(ec.SECP256R1())
+        request = csr_for(key, None).public_bytes(Encoding.DER)
+        [ca] = mesh.authority.sign_ca(request, timedelta(hours=1)).chain
+        for name in (APP, partners):
+            own = ec.generate_private_key(ec.SECP256R1())
+            made = leaf_certificate(
+                SpiffeId.parse(name), own.public_key(), (), Signer(ca, key), mesh.clock.now(), timedelta(hours=1)
+            )
+            context = X509Context(1, (X509Svid.from_chain((made, ca), own),), mesh.upstream.bundles)
+            verdicts[name] = await refused(await to_envoy(envoy, ConstantSource(context)))
+    assert verdicts == {APP: False, partners: True}
 
 
 async def test_envoy_refuses_a_server_with_another_id(directory: Path) -> None:

@@ -24,6 +24,8 @@ from meshtls.bundle import TrustBundle
 from meshtls.errors import ConfigError
 from meshtls.registration import agent_id
 from meshtls.server.settings import ServerConfig, X509PopConfig
+from meshtls.server.store.database import Database
+from meshtls.server.store.revocations import StoredCrl, put_crl
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.svid.context import X509Context
 from meshtls.svid.x509 import X509Svid
@@ -106,6 +108,28 @@ async def test_creating_an_entry_gives_the_workload_an_svid_and_deleting_it_take
                 assert [svid.spiffe_id for svid in (await anext(contexts)).svids] == [WEB]
             # No task waited for a timer: every change was pushed.
             assert clock.monotonic() == 0
+
+
+async def test_crl_that_cannot_be_read_is_logged_once_an_update(
+    directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = ManualClock()
+    config = config_for(directory)
+    async with started(config, clock):
+        pass
+    database = Database(config.datastore)
+    async with database.write() as tx:
+        await put_crl(tx, StoredCrl("00", "another", 1, b"no CRL", clock.now() + timedelta(days=1)))
+    await database.close()
+    async with started(config, clock) as server:
+        token, parent = await token_and_parent(server)
+        await server.admin.create_entries([entry("/web", parent, SELF)])
+        caplog.clear()  # the server's own warning
+        async with agent_of(address(server), await server.admin.bundle(), token, directory, clock) as agent:
+            await agent.ready()
+            await until(agent, WEB)
+    told = [one for one in caplog.messages if one.startswith("a CRL of the server can't be used, and is left out: ")]
+    assert len(told) == 1
 
 
 async def test_jwt_svids_are_the_servers_and_validate_by_its_bundle(directory: Path) -> None:
@@ -284,9 +308,8 @@ async def test_a_banned_agent_serves_nobody(directory: Path) -> None:
                     await eventually(lambda: bool(failures))
                     waiting.cancel()
                     await asyncio.wait([waiting])
-            assert f"UNAVAILABLE: the agent is waiting for the entries: {agent.identities.upstream.trouble}" in str(
-                failures[0]
-            )
+            # Workloads have to stop using what they have.
+            assert "PERMISSION_DENIED: no identity issued" in str(failures[0])
             assert re.search(rf"try 1 since [^ ]+: agent {parent} is banned$", agent.readiness().text)
             assert await http_get(agent.health_port, "/ready") == (
                 "HTTP/1.1 503 Service Unavailable",

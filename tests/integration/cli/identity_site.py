@@ -73,10 +73,13 @@ class ServerProcess:
 
 
 @contextmanager
-def running_server() -> Iterator[ServerProcess]:
+def running_server(extra: str = "") -> Iterator[ServerProcess]:
+    """``extra`` are more lines of its file."""
     with short_directory() as directory:
         file = directory / "server.yaml"
-        file.write_text(f"trust_domain: example.org\nbind_port: 0\ndata_dir: {directory / 'data'}\nlog_level: ERROR\n")
+        file.write_text(
+            f"trust_domain: example.org\nbind_port: 0\ndata_dir: {directory / 'data'}\nlog_level: ERROR\n{extra}"
+        )
         with started("server", "run", "--config", file, "--output", "json") as process:
             yield ServerProcess(directory, process, json.loads(process.line('"serving"', "stdout")))
             assert process.stop() == 0

@@ -15,7 +15,7 @@ from tests.support.ports import free_ports
 
 __all__ = ["Process", "meshtls", "started", "two_sidecars"]
 
-_SECONDS = 30
+_SECONDS = 120
 
 
 def meshtls(*arguments: str | Path, timeout: float = 60) -> subprocess.CompletedProcess[str]:

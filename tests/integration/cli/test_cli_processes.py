@@ -39,11 +39,14 @@ def mesh(tmp_path: Path) -> Iterator[Mesh]:
     write_ca(tmp_path, os.getuid())
     with ExitStack() as stack:
         ca = stack.enter_context(started("ca", "serve", "--config", tmp_path / "ca.yaml"))
-        ca.line("serving: <Authority example.org")
+        ca.line(f"serving: CA of example.org on {tmp_path / 'ca.sock'}; root valid until 20")
         sidecars = {}
         for side in "ab":
             sidecars[side] = stack.enter_context(started("sidecar", "run", "--config", tmp_path / f"{side}.yaml"))
-            sidecars[side].line("serving: <Sidecar")
+            sidecars[side].line(
+                f"serving: sidecar {side} is {WEB}; inbound on 127.0.0.1:{ports[side + '_in']};"
+                f" outbound on 127.0.0.1:{ports[side + '_out']}; probes on 127.0.0.1:{ports[side + '_health']}\n"
+            )
             listen, call = f"127.0.0.1:{ports[side + '_app']}", f"127.0.0.1:{ports[side + '_out']}"
             app = stack.enter_context(started("app", "--listen", listen, "--name", side, "--call", call))
             app.line(f"app {side} listens on {listen}", "stdout")
@@ -148,7 +151,7 @@ def test_a_sidecar_waits_for_its_ca_and_says_so(tmp_path: Path) -> None:
     with started("sidecar", "run", "--config", tmp_path / "a.yaml") as sidecar:
         sidecar.line("FetchX509SVID: cannot connect (No such file or directory); check that the agent is running")
         with started("ca", "serve", "--config", tmp_path / "ca.yaml"):
-            sidecar.line("serving: <Sidecar a")
+            sidecar.line("serving: sidecar a is ")
             assert sidecar.stop() == 0
 
 
@@ -156,7 +159,7 @@ def test_a_sidecar_with_an_unknown_uid_is_refused_and_both_logs_say_why(tmp_path
     two_sidecars(tmp_path, ids=(WEB, WEB), extra=f"identity: {{workload_api: unix://{tmp_path / 'ca.sock'}}}\n")
     write_ca(tmp_path, os.getuid() + 1)
     with started("ca", "serve", "--config", tmp_path / "ca.yaml") as ca:
-        ca.line("serving: <Authority example.org")
+        ca.line("serving: CA of example.org on ")
         with started("sidecar", "run", "--config", tmp_path / "a.yaml") as sidecar:
             sidecar.line("PERMISSION_DENIED: no identity issued (no identity for this process;")
         assert f"(uid {os.getuid()}, gid {os.getgid()}) has no identity: no registration entry matches" in ca.line(
@@ -189,6 +192,7 @@ def test_up_reports_each_serving_process_as_json(tmp_path: Path) -> None:
         "inbound": [f"127.0.0.1:{ports['a_in']}"],
         "outbound": [f"127.0.0.1:{ports['a_out']}"],
         "health": f"127.0.0.1:{ports['a_health']}",
+        "metrics": None,
         "pid": processes[1].popen.pid,
     }
     assert worker["pid"] != another["pid"]
@@ -210,14 +214,14 @@ def test_a_sidecar_whose_access_log_cannot_be_written_goes_on_serving_and_says_s
     write_ca(tmp_path, os.getuid())
     with ExitStack() as stack:
         ca = stack.enter_context(started("ca", "serve", "--config", tmp_path / "ca.yaml"))
-        ca.line("serving: <Authority example.org")
+        ca.line("serving: CA of example.org on ")
         full_disk = stack.enter_context(Path("/dev/full").open("w"))
         sidecars = {
             "a": stack.enter_context(started("sidecar", "run", "--config", tmp_path / "a.yaml")),
             "b": stack.enter_context(started("sidecar", "run", "--config", tmp_path / "b.yaml", stdout=full_disk)),
         }
-        for sidecar in sidecars.values():
-            sidecar.line("serving: <Sidecar")
+        for name, sidecar in sidecars.items():
+            sidecar.line(f"serving: sidecar {name} is ")
         listen = f"127.0.0.1:{ports['b_app']}"
         app = stack.enter_context(started("app", "--listen", listen, "--name", "b"))
         app.line(f"app b listens on {listen}", "stdout")

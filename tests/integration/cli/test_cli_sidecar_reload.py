@@ -98,14 +98,14 @@ def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pair]:
     write_ca(tmp_path, os.getuid())
     with ExitStack() as stack:
         ca = stack.enter_context(started("ca", "serve", "--config", tmp_path / "ca.yaml"))
-        ca.line("serving: <Authority example.org")
+        ca.line("serving: CA of example.org on ")
         stack.enter_context(echoing(ports["b_app"]))
         a = stack.enter_context(started("sidecar", "run", "--config", tmp_path / "a.yaml"))
         file = tmp_path / "b.yaml"
         b = stack.enter_context(started("sidecar", "run", "--workers", str(workers), "--config", file))
-        a.line("serving: <Sidecar a")
+        a.line("serving: sidecar a is ")
         for _ in range(workers):
-            b.line("serving: <Sidecar b")
+            b.line("serving: sidecar b is ")
         yield Pair(file, ports, a, b)
 
 
@@ -116,7 +116,7 @@ def test_a_changed_allow_list_ends_live_connections_and_a_restored_one_lets_them
         line = pair.b.line("in use from now on")
         assert line.endswith(f"in use from now on: inbound 127.0.0.1:{pair.ports['b_in']} (allow)\n")
         assert is_cut(connection)
-    pair.b.line("1 live connections are forbidden now, and were ended")
+    pair.b.line("1 live connection is forbidden now, and ended")
     while json.loads(pair.b.line("{", "stdout"))["outcome"] != "POLICY_DENIED":
         pass
     pair.until_all(b"")
@@ -166,7 +166,7 @@ def test_a_worker_forked_later_has_the_present_configuration(pair: Pair) -> None
     for child in children:
         os.kill(int(child), signal.SIGKILL)
     for _ in children:
-        pair.b.line("serving: <Sidecar b")
+        pair.b.line("serving: sidecar b is ")
     pair.until_all(b"")
     assert pair.b.stop() == 0
 
@@ -179,7 +179,7 @@ def test_sighup_while_a_sidecar_waits_for_its_identity_does_not_end_it(tmp_path:
         a.line("ca.sock")
         a.popen.send_signal(signal.SIGHUP)
         with started("ca", "serve", "--config", tmp_path / "ca.yaml") as ca:
-            ca.line("serving: <Authority example.org")
-            a.line("serving: <Sidecar a")
+            ca.line("serving: CA of example.org on ")
+            a.line("serving: sidecar a is ")
             a.line("no key has changed")
             assert a.stop() == 0

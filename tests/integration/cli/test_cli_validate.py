@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from meshtls.ca.tlog.note import KeyType, NoteKey
 from tests.integration.cli.identity_site import ServerProcess, tell
 from tests.integration.cli.processes import started
 from tests.support.authority import make_authority
@@ -36,6 +38,45 @@ def test_validate_checks_the_paths_in_a_servers_file_and_creates_nothing(server_
     found = told.json
     assert (found["node_authorities"], found["schema"], found["agent_ttl"]) == (1, None, 1800)
     assert sorted(server_file.parent.iterdir()) == before
+
+
+def test_validate_says_what_the_server_serves_over_http(server_file: Path) -> None:
+    data, store = server_file.parent / "data", server_file.parent / "store.sqlite3"
+    witness = NoteKey.of("witness.test", Ed25519PrivateKey.generate(), KeyType.COSIGNATURE)
+    with server_file.open("a") as file:
+        file.write(
+            "transparency_log:\n  listen: 127.0.0.1:8085\n"
+            f"  witnesses: [{{url: 'https://witness.test/', key: '{witness}'}}]\n"
+            "revocation: {listen: '[::1]:8087', url: 'http://ca.example.org'}\n"
+        )
+
+    told, found = (
+        tell("server", "validate", "--config", server_file, *output) for output in ((), ("--output", "json"))
+    )
+
+    assert told.out.splitlines() == [
+        f"{server_file}: server of example.org",
+        "  serves agents and administrators on 127.0.0.1:8081, over mutual TLS",
+        "  attests new nodes on port 8082, by certificate (x509pop, 1 CAs)",
+        f"  serves local administrators on {data / 'admin.sock'}",
+        "  serves the transparency log on 127.0.0.1:8085, over HTTP",
+        "  has the transparency log cosigned by the witness at https://witness.test",
+        "  serves CRLs and OCSP on [::1]:8087, over HTTP, and names http://ca.example.org in certificates",
+        "  signs X509-SVIDs of 1h, JWT-SVIDs of 5m and agents' SVIDs of 30m, with an intermediate CA of 24h",
+        f"  keeps its CA's keys in {data / 'keys'}",
+        f"  keeps entries in sqlite+aiosqlite:///{store} (created at the first start)",
+        "  logs at level INFO",
+    ]
+    assert (found.json["transparency_log"], found.json["witnesses"]) == ("127.0.0.1:8085", ["https://witness.test"])
+    assert (found.json["revocation"], found.json["revocation_url"]) == ("[::1]:8087", "http://ca.example.org")
+
+
+def test_validate_says_nothing_of_what_is_not_served(server_file: Path) -> None:
+    told = tell("server", "validate", "--config", server_file)
+
+    assert [line.split()[0] for line in told.out.splitlines()[1:]] == [
+        *("serves", "attests", "serves", "signs", "keeps", "keeps", "logs")
+    ]
 
 
 def test_validate_reports_a_running_servers_schema(server: ServerProcess) -> None:

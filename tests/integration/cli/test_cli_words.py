@@ -11,6 +11,7 @@ import click
 import pytest
 
 from meshtls.cli.main import cli
+from meshtls.cli.sidecar_reload import ConfigFile, SharedConfig
 from tests.integration.cli.processes import meshtls
 
 GOOD = """\
@@ -19,6 +20,12 @@ spiffe_id: spiffe://example.org/a
 identity: {workload_api: unix:///run/agent.sock}
 inbound:
   - {listen: "127.0.0.1:15006", app: "127.0.0.1:8080", allow: [spiffe://example.org/b]}
+"""
+TOKENS = """\
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: {name: tokens, namespace: default}
+spec: {jwtRules: [{issuer: i, jwksUri: "http://idp.test/keys"}]}
 """
 
 
@@ -38,21 +45,54 @@ def test_a_good_file_is_summarized(tmp_path: Path) -> None:
     )
 
 
+def test_a_file_whose_key_set_can_not_be_used_is_refused(tmp_path: Path) -> None:
+    file, policies = tmp_path / "a.yaml", tmp_path / "policies.yaml"
+    file.write_text(f"{GOOD}policies: [policies.yaml]\n")
+    policies.write_text(TOKENS)
+    done = meshtls("sidecar", "validate", "--config", file)
+    assert done.returncode == 2
+    assert "RequestAuthentication, issuer 'i': wanted https:// for a key set on another host" in done.stderr
+    file.write_text(f"{GOOD}policies: [policies.yaml]\nrequest_auth: {{insecure_fetch_over_plaintext: true}}\n")
+    assert meshtls("sidecar", "validate", "--config", file).returncode == 0
+
+
+def test_workers_are_not_told_of_a_file_whose_key_set_can_not_be_used(tmp_path: Path) -> None:
+    path, policies = tmp_path / "a.yaml", tmp_path / "policies.yaml"
+    path.write_text(f"{GOOD}policies: [policies.yaml]\nworkers: 2\n")
+    policies.write_text(TOKENS.replace("http://idp.test", "https://idp.test"))
+    file = ConfigFile(path, None)
+    with SharedConfig(file) as shared:
+        good = shared.load()
+        assert (shared.reread(asked=True), shared.not_taken) == (True, "")
+        policies.write_text(TOKENS)
+        assert shared.reread(asked=True)
+        assert "wanted https:// for a key set on another host" in shared.not_taken
+        assert shared.load() == good
+
+
 def test_a_good_file_is_summarized_as_json(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text(GOOD)
 
     done = meshtls("sidecar", "validate", "--config", file, "--output", "json")
 
-    door = {"listen": "127.0.0.1:15006", "app": "127.0.0.1:8080", "mode": "STRICT", "allow": ["spiffe://example.org/b"]}
+    inbound = {
+        "listen": "127.0.0.1:15006",
+        "app": "127.0.0.1:8080",
+        "mode": "STRICT",
+        "allow": ["spiffe://example.org/b"],
+        "protocol": "tcp",
+    }
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout) == {
         "name": "a",
         "spiffe_id": "spiffe://example.org/a",
         "workload_api": "unix:///run/agent.sock",
-        "inbound": [door],
+        "inbound": [inbound],
         "outbound": [],
         "health": None,
+        "metrics": None,
+        "policies": [],
         "workers": 1,
         "log_level": "INFO",
         "notices": [],
@@ -67,7 +107,8 @@ def test_a_good_file_is_summarized_as_json(tmp_path: Path) -> None:
             GOOD.replace("app:", "ap:"),
             "line 5: inbound[0].app: this key is required, and it is missing\n"
             "meshtls: {file}, line 5: inbound[0].ap: unknown key; wanted one of listen, app, mode, allow, tls_min,"
-            " key_exchange, tunnel, destinations, resumption",
+            " key_exchange, tunnel, destinations, resumption, protocol, forward_client_cert, client_cert_details,"
+            " proxy_protocol, proxy_protocol_from, num_trusted_proxies, http",
         ),
         (
             GOOD.replace("spiffe://example.org/a", "example.org/a"),
@@ -84,7 +125,8 @@ def test_a_good_file_is_summarized_as_json(tmp_path: Path) -> None:
         (
             GOOD + "colour: red\n",
             "line 6: colour: unknown key; wanted one of name, spiffe_id, identity, inbound, outbound, workload, limits,"
-            " health, workers, log_level",
+            " policies, labels, namespace, trust_domain_aliases, root_namespace, path_normalization, ext_authz,"
+            " request_auth, crls, health, insecure_keylog_file, metrics, workers, admin, log_level, log_format",
         ),
     ],
 )
@@ -185,6 +227,21 @@ def test_the_list_of_verbs_is_whole_and_loads_none_of_them() -> None:
     assert verbs == cli.list_commands(click.Context(cli))
     assert not [line for line in words if line.startswith("  ") and line.endswith("...")]
     assert loaded == "False"
+
+
+def test_fetch_does_not_load_the_client_of_the_server() -> None:
+    program = "import sys, atexit; from meshtls.cli.main import main\n"
+    program += "atexit.register(lambda: print('loaded:', *(one for one in sys.modules if 'serverapi' in one)))\n"
+    done = subprocess.run(
+        [sys.executable, "-c", program + "main(['fetch', 'x509', '--help'])"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+    assert "--log-key" in done.stdout
+    assert done.stdout.splitlines()[-1] == "loaded:"
 
 
 # Without the packages of the extra `server`, as for whoever installed meshtls alone.

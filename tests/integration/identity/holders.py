@@ -18,15 +18,20 @@ from meshtls.agent.node.proof import NodeCertificate
 from meshtls.agent.node.upstream import ServerAddress, ServerUpstream
 from meshtls.agent.upstream import EntryCsr, SigningResult
 from meshtls.ca.authority import Authority
+from meshtls.ca.keys.memory import MemoryKeys
 from meshtls.errors import LocalIdentityError
 from meshtls.identity.issuer import IssuedWithBundles, LocalIssuer
 from meshtls.identity.rotating import RotatingSource
+from meshtls.server.audit import AuditTrail
 from meshtls.server.jwt_key import JwtKey
+from meshtls.server.ledger import Ledger
+from meshtls.server.log_guard import LogGuard
 from meshtls.server.own_svid import ServerIdentity
 from meshtls.server.settings import ServerConfig, X509PopConfig
 from meshtls.server.signing import Signing
 from meshtls.server.startup import opened_database
 from meshtls.server.store.address import sqlite_url
+from meshtls.server.transparency import TransparencyLog
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.workload.background import in_background
 from tests.support.agent import OURS, entry
@@ -113,7 +118,7 @@ async def agents_svids(plan: Plan, clock: ManualClock, _: Path) -> AsyncIterator
 @asynccontextmanager
 async def servers_own_svid(plan: Plan, clock: ManualClock, directory: Path) -> AsyncIterator[Holder]:
     jwt_key = JwtKey(ec.generate_private_key(ec.SECP256R1()))
-    signing = Signing("server-1", Authority.create(OURS, clock), jwt_key, clock)
+    signing = Signing("server-1", Authority.create(OURS, clock), jwt_key, MemoryKeys().log_key(), clock)
     store = directory / "store.sqlite3"
 
     def set_failing(failing: bool) -> None:
@@ -124,7 +129,16 @@ async def servers_own_svid(plan: Plan, clock: ManualClock, directory: Path) -> A
 
     async with opened_database(config_for(directory, sqlite_url(store))) as database:
         life = timedelta(seconds=plan.life)
-        identity = ServerIdentity(OURS, signing, database, clock, life=life, jitter=no_jitter)
+        log = TransparencyLog(database, LogGuard(directory), signing.log_key, signing.server_id)
+        await log.open(OURS)
+        identity = ServerIdentity(
+            OURS,
+            signing,
+            Ledger(database, log, AuditTrail(signing.server_id, clock)),
+            clock,
+            life=life,
+            jitter=no_jitter,
+        )
         await identity.renew()
         async with in_background(identity.keep(), "keep"):
             yield Holder(clock, lambda: identity.svid, set_failing)

@@ -16,7 +16,7 @@ from grpclib.server import Stream
 from meshtls.proto import health_pb as pb
 from meshtls.proto.health_grpc import HealthBase, HealthStub
 from meshtls.rpc.grpc_listener import Listening, serve_grpc
-from meshtls.rpc.limits import Limits
+from meshtls.rpc.limits import ListenerLimits
 from meshtls.rpc.shedding import Refusals
 from meshtls.rpc.sockets import unix_listener
 from tests.support.agent import short_directory
@@ -71,7 +71,7 @@ def serve() -> Iterator[Serve]:
         @asynccontextmanager
         async def serving(**limits: Any) -> AsyncIterator[Under]:
             path, service, refusals = directory / "test.sock", Service(), Refusals()
-            listening = Listening(name="test", limits=replace(Limits(), **limits), refusals=refusals)
+            listening = Listening(name="test", limits=replace(ListenerLimits(), **limits), refusals=refusals)
             with unix_listener(path, 0o600) as listener:
                 async with serve_grpc([service], listener, listening):
                     yield Under(path, service, refusals)

@@ -12,6 +12,7 @@ from sqlalchemy import URL
 from meshtls.server.store.address import postgres_url, sqlite_url
 from meshtls.server.store.database import Database
 from meshtls.server.store.migrate import migrate
+from tests.support.forking import Forks, forks
 from tests.support.postgres import Postgres, running_postgres
 from tests.support.server import ServerUnderTest, config_for, started
 
@@ -31,6 +32,20 @@ def own_postgres() -> Iterator[Postgres]:
         yield cluster
 
 
+#: Steps at which a server is killed that change files and no row: which store it has makes no difference to expect.
+_STEPS_OF_FILES = ("authority_keys.", "disk_ring.", "log_guard.")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        given = getattr(item, "callspec", None)
+        if given is None or given.params.get("store_url") != "postgres":
+            continue
+        if any(name in str(given.params.get("step", "")) for name in _STEPS_OF_FILES):
+            item.add_marker(pytest.mark.soak)
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> URL:
     """The address of an empty database of each kind."""
@@ -38,6 +53,13 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> URL:
         return sqlite_url(tmp_path / "store.sqlite3")
     cluster: Postgres = request.getfixturevalue("postgres")
     return postgres_url(cluster.new_database())
+
+
+@pytest.fixture(scope="module")
+def forked() -> Iterator[Forks]:
+    """Starts the servers of a module's tests."""
+    with forks() as started_forks:
+        yield started_forks
 
 
 @pytest.fixture

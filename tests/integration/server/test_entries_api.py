@@ -140,7 +140,7 @@ async def test_an_administrator_whose_entry_goes_is_refused_on_the_connection_it
     with pytest.raises(MeshtlsError) as refused:
         await operator.count_entries()
     assert str(refused.value) == (
-        "spiffe://example.org/operator: wanted an agent, or an identity whose entry is marked admin"
+        "spiffe://example.org/operator: wanted an agent, or an identity whose entry is marked admin or downstream"
     )
 
 

@@ -18,7 +18,7 @@ from meshtls.bundle import BundleSet
 from meshtls.ca.profile import CaSubject
 from meshtls.errors import AccessError, ConfigError, LocalIdentityError, MeshtlsError, StoreError
 from meshtls.rpc.sockets import unix_listener
-from meshtls.server.access import Authenticator, Listener, Role
+from meshtls.server.access import Authenticator, ListenerKind, Role
 from meshtls.server.hub import Hub
 from meshtls.server.settings import KeyPlace, ServerConfig, X509PopConfig
 from meshtls.server.startup import datastore_version
@@ -53,15 +53,15 @@ async def test_the_admin_socket_is_its_owners_alone_and_goes_with_the_server(tmp
 @pytest.mark.parametrize("uid", [None, 12345])
 async def test_another_uid_is_refused_on_the_admin_socket(uid: int | None, authenticator: Authenticator) -> None:
     with pytest.raises(AccessError, match=f"^uid {uid}: only root and the user that runs the server"):
-        await authenticator.authenticate(Listener.ADMIN_SOCKET, uid=uid)
+        await authenticator.authenticate(ListenerKind.ADMIN_SOCKET, uid=uid)
     for allowed in (0, os.geteuid()):
-        assert (await authenticator.authenticate(Listener.ADMIN_SOCKET, uid=allowed)).role is Role.ADMIN
+        assert (await authenticator.authenticate(ListenerKind.ADMIN_SOCKET, uid=allowed)).role is Role.ADMIN
 
 
 async def test_a_client_without_a_certificate_is_refused(authenticator: Authenticator) -> None:
     with pytest.raises(AccessError, match="^wanted a verified client certificate, got none$"):
-        await authenticator.authenticate(Listener.MUTUAL_TLS)
-    assert (await authenticator.authenticate(Listener.ATTESTATION)).role is Role.ANONYMOUS
+        await authenticator.authenticate(ListenerKind.MUTUAL_TLS)
+    assert (await authenticator.authenticate(ListenerKind.ATTESTATION)).role is Role.ANONYMOUS
 
 
 async def test_a_dead_socket_is_replaced_and_a_living_one_is_not(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ async def test_a_data_store_that_is_no_database_is_named(tmp_path: Path) -> None
 
 async def test_checking_the_data_store_creates_and_changes_nothing(tmp_path: Path, store_url: URL) -> None:
     config = config_for(tmp_path, store_url)
-    assert await datastore_version(config) == SchemaVersion(None, "0002")
+    assert await datastore_version(config) == SchemaVersion(None, "0006")
     assert not config.data_dir.exists()
     async with started(config):
         assert (await datastore_version(config)).current
@@ -172,7 +172,7 @@ async def test_checking_an_sqlite_file_changes_no_byte_of_it(tmp_path: Path) -> 
     file = tmp_path / "old.sqlite3"
     with contextlib.closing(sqlite3.connect(file)) as connection:  # in SQLite's own journal mode
         connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
-        connection.execute("INSERT INTO alembic_version VALUES ('0002')")
+        connection.execute("INSERT INTO alembic_version VALUES ('0006')")
         connection.commit()
     before = file.read_bytes()
     assert (await datastore_version(config_for(tmp_path, sqlite_url(file)))).current

@@ -19,7 +19,7 @@ from meshtls.errors import AccessError, ConflictError, RequestError
 from meshtls.registration import EntryFilter
 from meshtls.rpc.shedding import Refusals
 from meshtls.server import operations
-from meshtls.server.access import Caller, Listener, Role
+from meshtls.server.access import Caller, ListenerKind, Role
 from meshtls.server.core import Core
 from meshtls.server.entries import Node
 from meshtls.server.operations.agents import ban_agent, create_join_token
@@ -43,17 +43,36 @@ ROLES = {
     "agents.get_agent": {Role.ADMIN},
     "agents.list_agents": {Role.ADMIN},
     "agents.renew_agent": {Role.AGENT},
+    "audit.list_audit": {Role.ADMIN},
+    "authorities.activate_authority": {Role.ADMIN},
+    "authorities.confirm_bundle": {Role.AGENT},
+    "authorities.list_authorities": {Role.ADMIN},
+    "authorities.prepare_authority": {Role.ADMIN},
+    "authorities.revoke_authority": {Role.ADMIN},
+    "authorities.taint_authority": {Role.ADMIN},
     "bundles.delete_bundle": {Role.ADMIN},
-    "bundles.get_bundle": {Role.ADMIN, Role.AGENT, Role.ANONYMOUS},
+    "bundles.get_bundle": {Role.ADMIN, Role.AGENT, Role.ANONYMOUS, Role.DOWNSTREAM},
     "bundles.list_bundles": {Role.ADMIN},
     "bundles.set_bundle": {Role.ADMIN},
+    "downstream.downstream_bundle": {Role.DOWNSTREAM},
+    "downstream.new_downstream_ca": {Role.DOWNSTREAM},
+    "downstream.publish_jwt_authority": {Role.DOWNSTREAM},
     "entries.count_entries": {Role.ADMIN},
     "entries.create_entries": {Role.ADMIN},
     "entries.delete_entries": {Role.ADMIN},
     "entries.get_entry": {Role.ADMIN},
     "entries.list_entries": {Role.ADMIN},
     "entries.update_entries": {Role.ADMIN},
+    "federation.create_relation": {Role.ADMIN},
+    "federation.delete_relation": {Role.ADMIN},
+    "federation.list_relations": {Role.ADMIN},
+    "federation.refresh_relation": {Role.ADMIN},
+    "federation.update_relation": {Role.ADMIN},
     "health.get_health": {Role.ADMIN},
+    "log.read_log": {Role.ADMIN},
+    "revocations.list_revocations": {Role.ADMIN},
+    "revocations.readmit": {Role.ADMIN},
+    "revocations.revoke": {Role.ADMIN},
     "svids.list_issuances": {Role.ADMIN},
     "svids.mint_jwt": {Role.ADMIN},
     "svids.mint_x509": {Role.ADMIN},
@@ -86,7 +105,7 @@ async def attested(core: Core) -> Caller:
     made = await Attestation(core, Refusals()).by_token("127.0.0.1", token.token, new_csr())
     chain = [one.public_bytes(Encoding.DER) for one in made.svid.chain]
     peer = verify_peer(chain, BundleSet([made.bundle]), core.clock.now())
-    return await core.authenticator.authenticate(Listener.MUTUAL_TLS, peer)
+    return await core.authenticator.authenticate(ListenerKind.MUTUAL_TLS, peer)
 
 
 async def test_an_entry_that_an_operation_creates_reaches_the_agent_that_syncs(core: Core) -> None:

@@ -244,8 +244,6 @@ async def test_a_serial_that_was_issued_before_fails_the_transaction(database: D
         assert await issuances.list_issuances(tx, found[0].number, 10) == found[1:]
         assert await issuances.list_issuances(tx, 0, 10, spiffe_id=SpiffeId(TD, "/db")) == found[1:]
         assert await issuances.list_issuances(tx, 0, 10, serial="01") == found[:1]
-        assert await issuances.last_not_after(tx, "s1", "x509") == NOW + timedelta(hours=1)
-        assert await issuances.last_not_after(tx, "s2", "x509") is None
 
 
 async def test_expired_issuances_are_pruned_later_oldest_first(database: Database) -> None:
@@ -332,30 +330,14 @@ async def test_an_unknown_agent_is_named(change: Any, database: Database) -> Non
 async def test_the_bundle_holds_the_authorities_of_all_servers_and_its_sequence_grows(database: Database) -> None:
     one, two = (bundles.x509_authority(certs.ca(slot=slot).certificate) for slot in ("one", "two"))
     async with database.write() as tx:
-        assert await bundles.publish(tx, TD, "s1", one)
-        assert not await bundles.publish(tx, TD, "s1", one)
+        await bundles.publish(tx, TD, "s1", one, NOW)
         before = await bundles.own_bundle(tx, TD, 300)
-        assert await bundles.publish(tx, TD, "s2", two)
-        assert await bundles.publish(tx, TD, "s2", bundles.jwt_authority("k1", certs.key("jwt").public_key(), NOW))
+        await bundles.publish(tx, TD, "s2", two, NOW)
+        await bundles.publish(tx, TD, "s2", bundles.jwt_authority("k1", certs.key("jwt").public_key(), NOW), NOW)
         after = await bundles.own_bundle(tx, TD, 300)
     assert [len(found.x509_authorities) for found in (before, after)] == [1, 2]
     assert (list(after.jwt_authorities), after.refresh_hint) == (["k1"], 300)
     assert (before.sequence, after.sequence) == (1, 3)
-
-
-async def test_an_authority_leaves_the_bundle_when_the_last_thing_it_signed_has_ended(database: Database) -> None:
-    old, new = (bundles.x509_authority(certs.ca(slot=slot).certificate) for slot in ("one", "two"))
-    other = bundles.x509_authority(certs.ca(slot="three").certificate)
-    last_leaf = NOW + timedelta(minutes=30)
-    async with database.write() as tx:
-        for server, authority in (("s1", old), ("s1", new), ("s2", other)):
-            await bundles.publish(tx, TD, server, authority)
-        await bundles.retire_others(tx, "s1", new, last_leaf)
-        assert await bundles.expired_authorities(tx, TD, last_leaf - timedelta(seconds=1)) == 0
-        assert len((await bundles.own_bundle(tx, TD, 300)).x509_authorities) == 3
-        assert await bundles.expired_authorities(tx, TD, last_leaf) == 1
-        left = await bundles.own_bundle(tx, TD, 300)
-    assert [bundles.x509_authority(one) for one in left.x509_authorities] == [new, other]
 
 
 async def test_a_federated_bundle_is_set_replaced_listed_and_deleted(database: Database) -> None:
@@ -404,7 +386,7 @@ async def test_an_authority_that_cannot_be_read_is_left_out_of_our_bundle(databa
     ]
     async with database.write() as tx:
         for authority in published:
-            await bundles.publish(tx, TD, "s2", authority)
+            await bundles.publish(tx, TD, "s2", authority, NOW)
         bundle = await bundles.own_bundle(tx, TD, 300)
     assert bundle == TrustBundle(TD, (root,), {"k1": certs.key("jwt").public_key()}, bundle.sequence, 300)
     assert [line[:60] for line in bundle.unusable] == [

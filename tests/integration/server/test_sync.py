@@ -220,6 +220,8 @@ async def test_the_stream_of_an_agent_that_is_banned_or_evicted_ends(
         await server.admin.evict_agent(agent.spiffe_id)
     with pytest.raises(AccessError, match=message):
         await anext(updates)
+    if how == "ban":
+        assert len((await anext(others)).crls) == 1  # what the banned agent had is revoked
     await server.admin.create_entries([entry("/web", other.spiffe_id)])
     assert await heard(others) == (False, ["/web"], ())
     await others.aclose()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from meshtls.registration import Issuance
+from meshtls.server.audit import AuditTrail
 from meshtls.server.hub import Hub
 from meshtls.server.store import issuances
 from meshtls.server.store.database import Database
@@ -31,7 +32,7 @@ async def test_an_svids_record_is_kept_for_a_month_after_its_expiry(database: Da
         await issuances.record_issuances(tx, [one])
 
     async def on_record() -> list[str]:
-        await clean_up(hub, database, clock)
+        await clean_up(hub, database, clock, AuditTrail("server-1", clock), keep_audit=1000)
         async with database.read() as tx:
             return [kept.serial for kept in await issuances.list_issuances(tx, 0, 10)]
 

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from meshtls.address import Address
+from meshtls.admin.keys import AdminKeys
 from meshtls.clock import Clock
 from meshtls.observe.access_log import AccessLog
+from meshtls.sidecar.crl_files import CrlKeys
 from meshtls.sidecar.service import Sidecar
 from meshtls.sidecar.settings import InboundConfig, Limits, Mode, OutboundConfig, SidecarConfig, TlsMinimum
 from meshtls.spiffeid import SpiffeId
@@ -41,7 +43,8 @@ class Lines(io.StringIO):
         self._queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
 
     def write(self, text: str) -> int:
-        self._queue.put_nowait(json.loads(text))
+        for line in text.splitlines():
+            self._queue.put_nowait(json.loads(line))
         return super().write(text)
 
     async def next(self) -> dict[str, Any]:
@@ -128,6 +131,9 @@ async def side_b(
     tunnel: bool = False,
     destinations: tuple[Address, ...] = (),
     resumption: bool = False,
+    crls: tuple[CrlKeys, ...] = (),
+    admin: AdminKeys | None = None,
+    metrics: Address | None = None,
 ) -> AsyncIterator[Node]:
     """The serving side: it is B, trusts its own domain and a partner's, and lets A in, unless told otherwise."""
     source = source or ConstantSource(as_b())
@@ -142,7 +148,16 @@ async def side_b(
         resumption=resumption,
     )
     own_id = source.snapshot().svid.spiffe_id
-    config = SidecarConfig(name="b", spiffe_id=own_id, inbound=(door,), limits=limits, health=ANYWHERE)
+    config = SidecarConfig(
+        name="b",
+        spiffe_id=own_id,
+        inbound=(door,),
+        limits=limits,
+        health=ANYWHERE,
+        crls=crls,
+        admin=admin,
+        metrics=metrics,
+    )
     async with running(config, source, clock) as node:
         yield node
 
@@ -159,6 +174,7 @@ async def side_a(
     destination: Address | None = None,
     resumption: bool = False,
     warm: int = 0,
+    admin: AdminKeys | None = None,
 ) -> AsyncIterator[Node]:
     """The calling side: it is whoever its context says, A unless given, and wants to meet B."""
     source = ConstantSource(context) if isinstance(context, X509Context) else context or ConstantSource(as_a())
@@ -172,7 +188,7 @@ async def side_a(
         warm=warm,
     )
     own_id = source.snapshot().svid.spiffe_id
-    config = SidecarConfig(name="a", spiffe_id=own_id, outbound=(door,), limits=limits)
+    config = SidecarConfig(name="a", spiffe_id=own_id, outbound=(door,), limits=limits, admin=admin)
     async with running(config, source, clock) as node:
         yield node
 

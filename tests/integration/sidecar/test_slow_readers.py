@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
 
 from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import EndedError, Flow
+from meshtls.sidecar.poller import Poller
 from meshtls.sidecar.reactor import running_reactor
 from meshtls.sidecar.relay import Relay
 from meshtls.sidecar.tunnel.client import TunnelClient
@@ -45,7 +45,7 @@ async def test_a_slow_reader_keeps_its_relay_from_being_idle(sockets: list[socke
     app = plain_end(sockets[2], "the app")
     ended: list[Exception | None] = []
     client, reactor = plain_end(sockets[1], "the client", bytes(1 << 18)), running_reactor()
-    joined = Relay(client, app, Flow(), reactor.poller, ended.append, reactor.loop.time)
+    joined = Relay(client, app, Flow(), reactor.poller, ended.append, reactor.loop.time())
     joined.start()
     for _ in range(3):
         joined.last = 0.0
@@ -57,12 +57,28 @@ async def test_a_slow_reader_keeps_its_relay_from_being_idle(sockets: list[socke
     assert ended == [None]
 
 
-@dataclass
 class OwnTime:
-    seconds: float = 1000.0
+    """The time of a session, and of its streams' relays by their poller."""
 
-    def __call__(self) -> float:
+    def __init__(self, poller: Poller) -> None:
+        self.seconds = 1000.0
+        self.watch, self.forget, self.defer = poller.watch, poller.forget, poller.defer
+
+    @property
+    def now(self) -> float:
         return self.seconds
+
+
+async def test_a_relay_that_begins_with_bytes_was_not_idle_since_the_poller_s_last_wake_up(
+    sockets: list[socket.socket],
+) -> None:
+    poller = OwnTime(running_reactor().poller)
+    client, app = plain_end(sockets[1], "the client", b"first"), plain_end(sockets[2], "the app")
+    joined = Relay(client, app, Flow(), poller, lambda error: None, poller.now + IDLE)
+    joined.start()
+    assert sockets[3].recv(9) == b"first"
+    assert joined.last == poller.now + IDLE
+    joined.end(None)
 
 
 class Serving(Session):
@@ -86,7 +102,7 @@ class Through:
         client, server = engine_of(as_a(), server_side=False), engine_of(as_b(), server_side=True)
         assert shake(client, server) == Ends()
         self.peer_is_away = False
-        self.time, self.how = OwnTime(), list[Exception | None]()
+        self.time, self.how = OwnTime(running_reactor().poller), list[Exception | None]()
         common = TunnelBounds(window=1 << 18), ReceiveMemory(), running_reactor()
         end = tls_end(server_sock, server, "a")
         self.server = Serving(end, *common, client=False, idle_timeout=IDLE, on_end=self.how.append)
@@ -99,7 +115,9 @@ class Through:
             answer_timeout=IDLE,
             on_end=self.how.append,
         )
-        self.server.app, self.server.now, self.client.now = other, self.time, self.time
+        self.server.app = other
+        for session in (self.server, self.client):
+            session.poller, session.now = self.time, lambda: self.time.seconds
         self.server.start()
         self.client.start()
         self.near = self.client.open(lambda _, error: self.how.append(error))

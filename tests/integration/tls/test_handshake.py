@@ -247,7 +247,7 @@ def test_a_key_exchange_outside_our_list_is_refused() -> None:
 def test_plaintext_is_named_as_such() -> None:
     server = engine_of(server_context(), server_side=True)
     server.feed(b"GET / HTTP/1.1\r\nHost: b\r\n\r\n")
-    with pytest.raises(PlaintextError, match="no TLS; mutual TLS is required"):
+    with pytest.raises(PlaintextError, match="not TLS; mutual TLS is required"):
         server.handshake()
 
 

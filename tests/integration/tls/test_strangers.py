@@ -19,7 +19,7 @@ from bench.hostile_chains import HostileChain, hostile_chains, ordinary
 from bench.raw_client import Answer, certificate_message, present
 from meshtls import authorize_any, authorize_id, client_context, dial, listen, server_context
 from meshtls.bundle import BundleSet
-from meshtls.errors import HandshakeError, InvalidSvidError, UntrustedPeerError
+from meshtls.errors import AlertError, HandshakeError, InvalidSvidError, UntrustedPeerError
 from meshtls.svid.context import ConstantSource, X509Context
 from meshtls.tls.bootstrap import AnonymousClientsServerContext
 from meshtls.tls.context import GenerationContext, TlsContexts
@@ -253,7 +253,7 @@ def test_a_handshake_above_every_bound_is_refused_without_a_look_at_its_certific
     ends = met(server, client_with(LARGE_HANDSHAKE // 18))
     assert type(ends.server) is HandshakeError
     assert str(ends.server) == too_long(LARGE_HANDSHAKE)
-    assert type(ends.client) is HandshakeError
+    assert type(ends.client) is AlertError
 
 
 def test_a_client_reads_no_more_of_a_server_than_its_bound() -> None:

@@ -356,7 +356,7 @@ async def test_plaintext_to_a_listener_is_closed_cleanly_and_the_log_says_why(
         writer.write(b"GET / HTTP/1.1\r\n\r\n" + b"x" * TURN)
         assert await reader.read() == b""
         writer.close()
-    assert caplog.messages == ["refused: the peer's first bytes are no TLS; mutual TLS is required here"]
+    assert caplog.messages == ["refused: the peer's first bytes are not TLS; mutual TLS is required here"]
 
 
 async def test_without_a_valid_svid_nobody_is_served_and_nobody_is_dialled() -> None:
@@ -491,6 +491,30 @@ async def test_a_blocking_socket_with_its_handshake_put_off_knows_its_peer_after
         peer = await asyncio.to_thread(call, *listener.address)
     assert isinstance(peer, VerifiedPeer)
     assert str(peer.spiffe_id) == SERVER
+
+
+async def test_a_client_that_reads_an_alert_closes_its_socket_at_once() -> None:
+    inside = server_context(source(SERVER), authorize_id("spiffe://example.org/somebody-else"))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def refuse() -> socket.socket:
+            plain, _ = listening.accept()
+            tls = inside.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
+            with pytest.raises(ssl.SSLCertVerificationError):
+                tls.do_handshake()
+            return tls
+
+        refusing = asyncio.create_task(asyncio.to_thread(refuse))
+        host, port = listening.getsockname()
+        reader, writer = await dial(host, port, source(CLIENT), authorize_id(SERVER))
+        descriptor = writer.get_extra_info("socket").fileno()
+        with pytest.raises(HandshakeError, match="refused the connection with the alert"):
+            await reader.read(1)
+        with await refusing:  # which does not close its own
+            for _ in range(2):
+                await asyncio.sleep(0)
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                os.fstat(descriptor)
 
 
 def test_a_blocking_server_over_our_context_refuses_with_an_alert() -> None:

@@ -19,7 +19,12 @@ from meshtls.errors import (
     RequestError,
     ValidityError,
 )
+from meshtls.policy.istio.model import JwtRule
+from meshtls.request_auth.authenticator import RequestAuthenticator
+from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import X509Context
+from meshtls.svid.jwt import key_id_of_token
+from meshtls.wire.http import HttpRequest, Refuse
 from meshtls.workload.failures import WorkloadApiError
 from meshtls.workload.jwt_source import JwtSource
 from tests.support.authority import make_authority, svid_for
@@ -64,6 +69,27 @@ async def test_each_audience_set_and_each_identity_has_its_own_token(
         ("/web", ("mail",)),
         ("/admin", ("db",)),
     ]
+
+
+async def test_a_callers_token_authenticates_its_request_by_the_bundles(api: WorkloadApi, clock: ManualClock) -> None:
+    own = SpiffeId.parse("spiffe://example.org/shop")
+    rule = JwtRule(issuer="spiffe://example.org")
+    source = source_of(api, clock)
+    async with RequestAuthenticator([rule], own, bundles=lambda: source.bundles, clock=clock) as authenticator:
+        async with source:
+            for audience, status in ((str(own), None), ("spiffe://example.org/bank", 403)):
+                token = (await source.fetch(audience)).token
+                request = HttpRequest("GET", "shop.test", "/", (("authorization", f"Bearer {token}"),))
+                answer = await authenticator.authenticate(request)
+                if isinstance(answer, Refuse):
+                    assert answer.status == status
+                else:
+                    assert status is None
+                    assert answer.auth is not None
+                    assert answer.auth.spiffe_id == str(api.context.svid.spiffe_id)
+        closed = await authenticator.authenticate(request)
+        assert isinstance(closed, Refuse)
+        assert closed.reason == f"JWT of issuer 'spiffe://example.org': there are no JWT bundles: {CLOSED}"
 
 
 async def test_concurrent_requests_for_one_token_make_one_call(api: WorkloadApi, clock: ManualClock) -> None:
@@ -254,3 +280,16 @@ class TestEntering:
         with pytest.raises(LocalIdentityError) as raised:
             await asyncio.wait_for(waiting, 10)
         assert str(raised.value) == CLOSED
+
+
+async def test_a_token_of_an_authority_that_has_left_the_bundle_is_not_served_from_the_cache(
+    api: WorkloadApi, clock: ManualClock
+) -> None:
+    async with source_of(api, clock) as source:
+        old = await source.fetch("db")
+        api.push(api.context)  # bundles that have it still
+        assert await source.fetch("db") is old
+        api.jwt_key_id = "another"
+        api.push(api.context)
+        await until(lambda: "another" in source.bundles[api.context.svid.spiffe_id.trust_domain].jwt_authorities)
+        assert key_id_of_token((await source.fetch("db")).token) == "another"

@@ -8,20 +8,25 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 )
 
 type command func(ctx context.Context, arguments []string) error
 
 var commands = map[string]command{
-	"watch":      watch,
-	"jwt":        jwt,
-	"listen":     listen,
-	"dial":       dial,
-	"verify":     verify,
-	"serve-tls":  serveTLS,
-	"serve-grpc": serveGRPC,
+	"watch":        watch,
+	"jwt":          jwt,
+	"listen":       listen,
+	"dial":         dial,
+	"verify":       verify,
+	"serve-tls":    serveTLS,
+	"serve-grpc":   serveGRPC,
+	"fetch-bundle": fetchBundle,
+	"serve-bundle": serveBundle,
 }
 
 func main() {
@@ -33,15 +38,19 @@ func main() {
 
 func run(arguments []string) error {
 	if len(arguments) == 0 {
-		return fmt.Errorf("wanted watch, jwt, listen, dial, verify, serve-tls or serve-grpc, got nothing")
+		return fmt.Errorf("wanted one of %s, got nothing", names())
 	}
 	chosen, known := commands[arguments[0]]
 	if !known {
-		return fmt.Errorf("wanted watch, jwt, listen, dial, verify, serve-tls or serve-grpc, got %q", arguments[0])
+		return fmt.Errorf("wanted one of %s, got %q", names(), arguments[0])
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	return chosen(ctx, arguments[1:])
+}
+
+func names() string {
+	return strings.Join(slices.Sorted(maps.Keys(commands)), ", ")
 }
 
 // line is what one event has to tell; the fields that it does not know are left out.

@@ -104,10 +104,10 @@ def test_a_refused_agent_serves_nobody_until_its_next_full_sync() -> None:
     cache = filled(WEB, DB)
     numbers = {cache.watchers.add(selectors("unix:uid:1")), cache.watchers.add(selectors("unix:uid:3"))}
     assert cache.apply(Update(refused=True)) == numbers
-    assert not cache.synced
+    assert (cache.synced, cache.refused) == (False, True)
     assert not cache.view(selectors("unix:uid:1"), NOW).entries
     assert cache.apply(Update(whole=True, entries=(WEB,))) == numbers
-    assert cache.synced
+    assert (cache.synced, cache.refused) == (True, False)
     assert cache.due(NOW) == (WEB,)
 
 

@@ -14,7 +14,7 @@ from meshtls.agent.attest.attestor import Attestor, Caller, hash_always
 from meshtls.agent.caller_views import CallerViews, Watch
 from meshtls.agent.embedded import EmbeddedUpstream
 from meshtls.agent.identities import Identities
-from meshtls.agent.upstream import EntryCsr, SigningResult
+from meshtls.agent.upstream import EntryCsr, SigningResult, Update
 from meshtls.errors import AccessError, LocalIdentityError, MeshtlsError
 from meshtls.registration import Entry, Selector
 from meshtls.rpc.peer_credentials import Credentials
@@ -175,3 +175,19 @@ async def test_the_log_distinguishes_a_caller_without_a_near_miss(caplog: pytest
             f"{CALLER} has no identity: no registration entry matches its selectors unix:uid:1;"
             " near miss: spiffe://example.org/web, missing unix:path:/bin/web"
         ]
+
+
+async def test_a_refused_agent_denies_its_callers_what_they_have_and_one_that_waits_does_not() -> None:
+    async with caller_views(entry("/web")) as (views, _):
+        found = [str(one.spiffe_id) for one in views.view_for(CALLER, selectors(SELF)).entries]
+        assert found == ["spiffe://example.org/web"]
+        views.identities.cache.apply(Update(refused=True))
+        with pytest.raises(GRPCError) as caught:
+            views.view_for(CALLER, selectors(SELF))
+        assert (caught.value.status, caught.value.message) == (Status.PERMISSION_DENIED, "no identity issued")
+        views.identities.cache.apply(Update(whole=True, entries=(entry("/web"),)))
+        assert views.view_for(CALLER, selectors(SELF)).entries == (entry("/web"),)
+    waiting = Identities(HeldUpstream(ManualClock(), ()), ManualClock(), lambda: 0.0)
+    with pytest.raises(GRPCError) as caught:
+        CallerViews(waiting, CountingAttestor(selectors(SELF))).view_for(CALLER, selectors(SELF))
+    assert caught.value.status is Status.UNAVAILABLE

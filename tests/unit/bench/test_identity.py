@@ -18,6 +18,10 @@ TINY = Scale(
     entries=(200,),
     listeners=2,
     changes=2,
+    log_leaves=2000,
+    sidecars=2,
+    live_connections=4,
+    revocations=2,
 )
 
 

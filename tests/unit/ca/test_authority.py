@@ -119,6 +119,20 @@ def test_the_intermediate_is_renewed_with_a_new_key_past_half_its_life() -> None
     assert authority.intermediate.certificate.not_valid_after_utc == clock.now() + timedelta(days=30)
 
 
+def test_an_intermediate_from_a_clock_that_was_ahead_is_replaced_once_the_clock_is_right() -> None:
+    clock = ManualClock()
+    authority = make_authority(clock=clock)
+    first = authority.intermediate
+    assert accepted(authority, clock) == WEB
+    clock.set_back(-20 * DAY)
+    assert accepted(authority, clock) == WEB
+    ahead = authority.intermediate
+    clock.set_back(20 * DAY)
+    assert accepted(authority, clock) == WEB
+    assert authority.intermediate not in (first, ahead)
+    assert authority.crl_signers == (authority.intermediate, first)
+
+
 @pytest.mark.parametrize("life", [4, 10, 40])
 def test_the_backdating_of_an_intermediate_that_lives_for_seconds_counts_as_no_life(life: int) -> None:
     clock = ManualClock()

@@ -183,7 +183,11 @@ BACKUP = "; restore the file from a backup"
     ("spoil", "message"),
     [
         (truncate, "root.pem: wanted one CERTIFICATE and one PRIVATE KEY in PEM, got no PEM at all" + BACKUP),
-        (drop_key, "root.pem: wanted one CERTIFICATE and one PRIVATE KEY in PEM, got CERTIFICATE" + BACKUP),
+        (
+            drop_key,
+            "root.pem: its private key is elsewhere; configure key_manager.pkcs11 if it is in a token, offline_root if"
+            " it is the key of an offline root",
+        ),
         (
             two_certificates,
             "root.pem: wanted one CERTIFICATE and one PRIVATE KEY in PEM, got CERTIFICATE, CERTIFICATE, PRIVATE KEY"

@@ -7,13 +7,23 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from meshtls.bundle import BundleSet, TrustBundle
 from meshtls.ca.keys.manager import KeyAlgorithm
-from meshtls.ca.profile import Signer, intermediate_certificate, leaf_certificate, new_serial, root_certificate
-from meshtls.errors import ConfigError, RequestError
+from meshtls.ca.profile import (
+    Signer,
+    downstream_certificate,
+    intermediate_certificate,
+    leaf_certificate,
+    new_serial,
+    root_certificate,
+)
+from meshtls.errors import ConfigError, PeerError, RequestError
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.svid.leaf_rules import leaf_violations, signing_violations, uri_names
+from meshtls.svid.verify import verify_peer
 from meshtls.svid.x509 import format_serial
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -65,6 +75,49 @@ def test_intermediate_may_sign_leaves_only_and_points_to_its_root() -> None:
     assert uri_names(certificate) == ["spiffe://example.org"]
     assert _authority_key(certificate) == _subject_key(parent.certificate)
     certificate.verify_directly_issued_by(parent.certificate)
+
+
+def downstream(domain: TrustDomain, issuer: Signer) -> Signer:
+    key = ec.generate_private_key(ec.SECP256R1())
+    return Signer(downstream_certificate(domain, key.public_key(), issuer, NOW, HOUR), key)
+
+
+def verified(spiffe_id: SpiffeId, *path: Signer) -> SpiffeId:
+    """The ID of a leaf of the last signer, where the trust domain of that ID trusts the first one."""
+    signed = leaf_certificate(spiffe_id, KEY.public_key(), (), path[-1], NOW, HOUR)
+    chain = [signed, *(one.certificate for one in path[:0:-1])]
+    bundle = TrustBundle(spiffe_id.trust_domain, (path[0].certificate,))
+    return verify_peer([one.public_bytes(Encoding.DER) for one in chain], BundleSet([bundle]), NOW).spiffe_id
+
+
+def test_downstream_ca_signs_for_no_other_trust_domain_that_has_the_same_root() -> None:
+    parent, partner = root(), TrustDomain("partner.test")
+    assert verified(WEB, parent, downstream(DOMAIN, parent)) == WEB
+    with pytest.raises(PeerError, match="a name that its issuer's name constraints do not permit"):
+        verified(WEB, parent, downstream(partner, parent))
+    theirs, below = downstream(partner, parent), downstream(DOMAIN, parent)
+    with pytest.raises(PeerError, match="a name that its issuer's name constraints do not permit"):
+        verified(WEB, parent, theirs, downstream(DOMAIN, theirs))
+    assert verified(WEB, parent, below, downstream(DOMAIN, below)) == WEB
+    constraints = below.certificate.extensions.get_extension_for_class(x509.NameConstraints)
+    permitted = constraints.value.permitted_subtrees or ()
+    assert (constraints.critical, [one.value for one in permitted]) == (True, ["example.org"])
+
+
+@pytest.mark.parametrize("name", ["10.0.0.1", ".example.org", "example.org.", "a..b", "a" * 64])
+def test_a_trust_domain_that_name_constraints_can_not_express_has_no_downstream_ca(name: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        downstream(TrustDomain(name), root())
+    assert str(refused.value) == (
+        f"trust domain {name}: a CA can't be limited to it, since a name constraint is a host name: wanted labels"
+        " of 1 to 63 characters with dots between them, and no IP address"
+    )
+
+
+@pytest.mark.parametrize("name", ["mesh", "10.0.0.256", "my_domain.-x", "a" * 63])
+def test_a_trust_domain_that_is_a_host_name_has_a_downstream_ca(name: str) -> None:
+    domain, parent = TrustDomain(name), root()
+    assert verified(SpiffeId(domain, "/web"), parent, downstream(domain, parent)) == SpiffeId(domain, "/web")
 
 
 def test_leaf_keeps_every_leaf_rule_and_names_the_id_first() -> None:

@@ -73,7 +73,7 @@ def test_former_key_names_are_read_with_a_notice() -> None:
             GOOD + "colour: red\n",
             "ca.yaml, line 6: colour: unknown key; wanted one of"
             " trust_domain, socket_path, identities, default_x509_svid_ttl, default_jwt_svid_ttl, data_dir,"
-            " trust_bundle_path, log_level",
+            " trust_bundle_path, log_level, log_format",
         ),
         (
             GOOD.replace("socket_path: /run/ca.sock\n", ""),

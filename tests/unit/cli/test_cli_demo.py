@@ -17,7 +17,7 @@ def result(outcome: Outcome) -> ConnectionResult:
         sidecar="b",
         direction=Direction.INBOUND,
         outcome=outcome,
-        detail="not on the list",
+        words="not on the list",
         started=datetime(2030, 5, 1, tzinfo=UTC),
         remote="127.0.0.1:4711",
     )

@@ -5,8 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
-from meshtls.config.document import LARGEST, MOST_VALUES, Items, Section, Text, read_text, yaml_document
+from meshtls.config import document as module
+from meshtls.config.document import (
+    LARGEST,
+    MOST_VALUES,
+    Items,
+    Nothing,
+    Plain,
+    Problems,
+    Section,
+    Text,
+    read_text,
+    yaml_document,
+    yaml_documents,
+)
 from meshtls.errors import ConfigError
 
 
@@ -133,3 +147,70 @@ def test_an_endless_file_is_not_read_to_its_end() -> None:
 def test_a_directory_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="wanted a configuration file to read: Is a directory"):
         read_text(tmp_path)
+
+
+def test_several_documents_have_their_lines_and_empty_ones_are_left_out() -> None:
+    text = "---\n---\n# nothing\n---\na: 1\n...\n---\nb:\n  - 2\n"
+    first, second = yaml_documents("f", text, Problems())
+    assert [str(node.place) for node in (*first.root.keys.values(), *second.root.keys.values())] == [
+        "f, line 5: a",
+        "f, line 8: b",
+    ]
+    assert yaml_documents("f", "# nothing\n", Problems()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        *[one for name, one in SYNTAX.items() if name not in ("two documents", "no document", "a bomb of aliases")],
+        (BOMB, f"wanted at most {10_000 + 2 * len(BOMB)} values with aliases expanded, got more"),
+        ("a: b\n---\nc: d: e\n", "f, line 3: wanted a YAML document: mapping values are not allowed here"),
+        ("a: b\n---\n- c\n", "f, line 3: the file: wanted keys with values, got a list"),
+        ("a: \ud800", "f, line 1: wanted a YAML document: the character U+D800 is not allowed"),
+    ],
+)
+def test_several_documents_are_refused_as_one_is(text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        yaml_documents("f", text, Problems())
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["a: &x [1, y]\nb: {c: *x, 'd': ~}\n---\ne: |\n  f\n", '{"a": [1, {"b": null}]}'])
+def test_libyaml_and_the_parser_in_python_give_the_same_tree(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert yaml.__with_libyaml__
+    fast = [one.root for one in yaml_documents("f", text, Problems())]
+    monkeypatch.setattr(module, "_FastLoader", module._Loader)
+    assert [one.root for one in yaml_documents("f", text, Problems())] == fast
+
+
+def test_a_value_knows_whether_kubernetes_would_require_quotes() -> None:
+    texts = {
+        "80": Plain.NUMBER, "1.0": Plain.NUMBER, "0x10": Plain.NUMBER, "yes": Plain.FLAG, "true": Plain.FLAG,
+        "'80'": Plain.TEXT, '"true"': Plain.TEXT, "v1": Plain.TEXT, "12:30": Plain.TEXT, "2026-01-31": Plain.TEXT,
+    }  # fmt: skip
+    for text, plain in texts.items():
+        (one,) = yaml_documents("f", f"a: {text}", Problems())
+        assert isinstance(value := one.root.keys["a"], Text)
+        assert value.plain is plain, text
+    (one,) = yaml_documents("f", "a: ~", Problems())
+    assert isinstance(one.root.keys["a"], Nothing)
+
+
+def test_problems_of_several_files_are_ordered_by_file_and_line() -> None:
+    problems = Problems(most=3)
+    (z,) = yaml_documents("z", "a: 1\n", problems)
+    problems.add(z.root.keys["a"].place, "second")
+    yaml_documents("b", "a: 1\na: 1\nb: 1\nb: 1\n", problems)
+    problems.add(z.root.place, "third")
+    with pytest.raises(ConfigError) as refused:
+        yaml_documents("z", "[", problems)
+    problems.add_unreadable("z", refused.value)
+    with pytest.raises(ConfigError) as all_of_it:
+        problems.check()
+    assert all_of_it.value.problems == (
+        "z, line 1: wanted a YAML document: while parsing a flow node,"
+        " expected the node content, but found '<stream end>'",
+        "z, line 1: a: second",
+        "z, line 1: the file: third",
+        "and 2 more problems",
+    )

@@ -78,9 +78,28 @@ def test_unknown_fields_are_ignored_and_named(line: bytes, unknown: tuple[str, .
     assert request.unknown == unknown
 
 
+def test_an_unknown_field_of_a_policy_without_documents_is_ignored_and_named() -> None:
+    request = decode(b'{"type": "policy", "msg_id": 5, "server": "a", "allow": ["b"], "colour": "red"}')
+
+    assert request.content == Policy(msg_id=5, server="a", allow=["b"])
+    assert request.unknown == ("policy.colour",)
+
+
 @pytest.mark.parametrize(
     ("line", "in_reply_to", "code", "text"),
     [
+        (
+            b'{"type": "policy", "msg_id": 3, "server": "a", "mode": "STRICT", "allow": []}',
+            3,
+            12,
+            "policy: unknown field 'mode'; what a policy says stands in `documents` - at `$`",
+        ),
+        (
+            b'{"body": {"type": "policy", "msg_id": 3, "server": "a", "documents": "", "colour": 1}}',
+            3,
+            12,
+            "policy: unknown field 'colour'; what a policy says stands in `documents` - at `$.body`",
+        ),
         (
             b"nope",
             None,

@@ -64,3 +64,19 @@ def test_an_svid_that_was_not_backdated_is_not_ready_once_it_has_expired() -> No
     assert readiness_of(brief, now, received=now + timedelta(hours=1)) == Readiness(
         False, f"{WEB} expired 1 s ago, and no newer one was received"
     )
+
+
+@pytest.mark.parametrize(
+    ("state", "more", "wanted"),
+    [
+        (Readiness(True), (), Readiness(True)),
+        (Readiness(True), ("", ""), Readiness(True)),
+        (Readiness(False, "no SVID"), ("",), Readiness(False, "no SVID")),
+        (Readiness(True), ("one", "", "two"), Readiness(True, "one; two")),
+        (Readiness(False, "no SVID"), ("one",), Readiness(False, "no SVID; one")),
+    ],
+)
+def test_more_is_told_after_the_text_and_changes_no_verdict(
+    state: Readiness, more: tuple[str, ...], wanted: Readiness
+) -> None:
+    assert state.telling(*more) == wanted

@@ -7,15 +7,15 @@ from dataclasses import replace
 import pytest
 
 from meshtls.budget import Budget, Budgets
-from meshtls.rpc.admission import Admission, Caller, address_caller
-from meshtls.rpc.limits import Limits
+from meshtls.rpc.admission import Admission, CallerBudgets, address_caller
+from meshtls.rpc.limits import ListenerLimits
 from meshtls.rpc.shedding import Refusal
 
 
 class Connection:
     """A member that records the reason of its eviction."""
 
-    caller: Caller
+    caller: CallerBudgets
 
     def __init__(self, admission: Admission, *, busy: bool = False, proven: bool = True) -> None:
         self._admission = admission
@@ -29,7 +29,7 @@ class Connection:
 
 
 def admission(**limits: int) -> Admission:
-    return Admission(replace(Limits(), **limits))
+    return Admission(replace(ListenerLimits(), **limits))
 
 
 def admitted(
@@ -83,7 +83,7 @@ def test_changed_limits_apply_to_known_callers_from_their_next_connection() -> N
     listener = admission(connections_per_caller=3, connections_per_second=100)
     first, second, third = admitted(listener, "uid 1", 3)
 
-    listener.set_limits(replace(Limits(), connections_per_caller=2, connections_per_second=1), 0.0)
+    listener.set_limits(replace(ListenerLimits(), connections_per_caller=2, connections_per_second=1), 0.0)
     assert [one.evicted for one in (first, second, third)] == [None, None, None]
 
     [fourth] = admitted(listener, "uid 1")
@@ -114,7 +114,7 @@ def test_changed_rates_apply_to_every_budget_of_a_known_caller() -> None:
 def test_a_known_caller_keeps_its_budget_when_only_one_limit_has_a_rate(
     before: float | None, after: float | None, has_budget: bool
 ) -> None:
-    listener = Admission(replace(Limits(), calls_per_second=before))
+    listener = Admission(replace(ListenerLimits(), calls_per_second=before))
     caller = listener.caller("uid 1", 0.0)
     listener.set_limits(replace(listener.limits, calls_per_second=after), 0.0)
     assert (caller.calls is not None) == has_budget

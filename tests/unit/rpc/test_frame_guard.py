@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.raw_http2 import DATA, END_HEADERS, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS, frame
-from meshtls.rpc.admission import Caller
+from meshtls.rpc.admission import CallerBudgets
 from meshtls.rpc.frame_guard import CALL_COST, FloodError, FrameGuard
-from meshtls.rpc.limits import Limits
+from meshtls.rpc.limits import ListenerLimits
 from meshtls.rpc.shedding import Refusal
 from meshtls.wire.http2.frames import END_STREAM, PADDED
 
@@ -20,8 +20,8 @@ PLENTY = 1 << 30
 
 
 def guard(**limits: float) -> FrameGuard:
-    chosen = replace(Limits(), **limits)  # type: ignore[arg-type]
-    return FrameGuard(Caller("uid 1", chosen, 0.0), chosen, 0.0)
+    chosen = replace(ListenerLimits(), **limits)  # type: ignore[arg-type]
+    return FrameGuard(CallerBudgets("uid 1", chosen, 0.0), chosen, 0.0)
 
 
 @given(st.lists(st.integers(1, 60), max_size=40))

@@ -12,7 +12,7 @@ from meshtls.config.document import yaml_document
 from meshtls.config.reading import read
 from meshtls.errors import ConfigError
 from meshtls.rpc.descriptors import RESERVE, within_descriptors
-from meshtls.rpc.limits import DEFAULT_LIMITS, Limits
+from meshtls.rpc.limits import DEFAULT_LIMITS, ListenerLimits
 from meshtls.server.config import parse_config
 from meshtls.server.config_keys import DEFAULT_LIMITS as SERVER_LIMITS
 
@@ -31,7 +31,7 @@ idle_timeout: 1m30s
 
 
 def test_each_key_sets_its_limit() -> None:
-    assert read(yaml_document("test.yaml", ALL), Limits).value == Limits(
+    assert read(yaml_document("test.yaml", ALL), ListenerLimits).value == ListenerLimits(
         connections=10,
         connections_per_caller=5,
         connections_per_second=20,
@@ -66,7 +66,7 @@ def test_a_server_reloads_its_file() -> None:
 )
 def test_an_invalid_limit_is_named(key: str, message: str) -> None:
     with pytest.raises(ConfigError) as refused:
-        read(yaml_document("test.yaml", key), Limits)
+        read(yaml_document("test.yaml", key), ListenerLimits)
     assert str(refused.value) == message
 
 

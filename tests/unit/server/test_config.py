@@ -165,7 +165,15 @@ HIS = 'server {\n  trust_domain = "example.org"\n'
             OURS + "datastore: {sqlite3: {connection: x}}\n",
             "line 2: datastore.sqlite3.connection: unknown key; wanted one of connection_string",
         ),
-        (OURS + "key_manager: {hsm: {}}\n", "line 2: key_manager.hsm: unknown key; wanted one of disk, memory"),
+        (
+            OURS + "key_manager: {pkcs11: {module: /m.so, token_label: mesh}}\n",
+            "line 2: key_manager.pkcs11: wanted one of pin_file, pin_env, got none",
+        ),
+        (
+            OURS + "key_manager: {pkcs11: {module: /m.so, token_label: mesh, pin_file: pin, pin_env: PIN}}\n",
+            "line 2: key_manager.pkcs11: wanted one of pin_file, pin_env, got pin_file and pin_env",
+        ),
+        (OURS + "key_manager: {hsm: {}}\n", "line 2: key_manager.hsm: unknown key; wanted one of disk, memory, pkcs11"),
         (
             OURS + "node_attestors: {tpm: {}}\n",
             "line 2: node_attestors.tpm: unknown key; wanted one of join_token, x509pop",
@@ -250,7 +258,7 @@ def test_ttls_beyond_the_intermediates_life_are_shortened_with_a_notice(
 def test_an_svid_signed_under_a_short_ca_ttl_expires_before_its_issuer(tmp_path: Path) -> None:
     config, clock = parse_config("f", f"{OURS}ca_ttl: 1m\ndata_dir: {tmp_path}\n"), ManualClock()
     name = SpiffeId.parse("spiffe://example.org/web")
-    with opened_signing(config, clock) as signing:
+    with opened_signing(config, clock) as (signing, _):
         for _ in range(20):
             usual, longer = (
                 signing.x509(name, EC_KEY.public_key(), life)
@@ -295,7 +303,12 @@ def test_the_file_that_spire_keeps_its_keys_in_is_left_and_ours_go_beside_it(tmp
     config = replace(config, data_dir=tmp_path)
     for _ in range(2):
         with opened_signing(config, ManualClock()):
-            assert sorted(one.name for one in beside.iterdir()) == ["intermediate.pem", "jwt.pem", "root.pem"]
+            assert sorted(one.name for one in beside.iterdir()) == [
+                "intermediate.pem",
+                "jwt.pem",
+                "log.pem",
+                "root.pem",
+            ]
     assert path.read_text() == "SPIRE's"
 
 

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from meshtls.address import Address
 from meshtls.ca.profile import CaSubject
 from meshtls.errors import ConfigError
 from meshtls.server.config import parse_config
-from meshtls.server.settings import KeyPlace, X509PopConfig
+from meshtls.server.settings import BundleEndpoint, DiskUpstream, KeyPlace, NestedUpstream, X509PopConfig
 from meshtls.server.store.address import sqlite_url
+from meshtls.serverapi.federation import Profile, Relation
+from meshtls.spiffeid import SpiffeId, TrustDomain
 
 # As written by the Helm chart: a list with one element for an HCL block, each plugin below its kind.
 HELM = {
@@ -121,7 +124,6 @@ def with_keys(server: str = "", plugins: str = "", top: str = "") -> str:
 
 
 NO_EFFECT = {
-    "UpstreamAuthority": with_keys(plugins='UpstreamAuthority "disk" { plugin_data { key_file_path = "k" } }'),
     "Notifier": with_keys(plugins='Notifier "k8sbundle" { plugin_data {} }'),
     "BundlePublisher": with_keys(plugins='BundlePublisher "aws_s3" { plugin_data {} }'),
     "CredentialComposer": with_keys(plugins='CredentialComposer "uniqueid" {}'),
@@ -132,7 +134,6 @@ NO_EFFECT = {
     "server.log_file": with_keys('log_file = "/l"'),
     "server.jwt_issuer": with_keys('jwt_issuer = "x"'),
     "server.admin_ids": with_keys('admin_ids = ["spiffe://example.org/admin"]'),
-    "server.federation": with_keys('federation { bundle_endpoint { port = 8443 profile "https_spiffe" {} } }'),
     "server.ratelimit": with_keys("ratelimit { attestation = false }"),
 }
 
@@ -144,7 +145,131 @@ def test_a_block_that_has_no_effect_loads_with_a_notice_that_says_why(path: str,
     assert notice.startswith("f, line ")
 
 
+def test_the_upstream_authority_on_disk_is_that_of_our_file() -> None:
+    data = 'cert_file_path = "c" key_file_path = "k" bundle_file_path = "b" ttl = "1h"'
+    config = parse_config("f", with_keys(plugins=f'UpstreamAuthority "disk" {{ plugin_data {{ {data} }} }}'))
+    assert config.upstream == DiskUpstream(Path("c"), Path("k"), Path("b"))
+    [notice] = config.notices
+    assert "plugins.UpstreamAuthority.disk.plugin_data.ttl: loads; no effect here because ca_ttl applies" in notice
+
+
+def test_the_upstream_authority_spire_is_that_of_our_file() -> None:
+    data = 'server_address = "up" server_port = "8081" workload_api_socket = "/run/agent.sock"'
+    config = parse_config("f", with_keys(plugins=f'UpstreamAuthority "spire" {{ plugin_data {{ {data} }} }}'))
+    assert config.upstream == NestedUpstream("up", 8081, "unix:///run/agent.sock", is_spire=True)
+
+
+FEDERATION = """
+federation {
+  bundle_endpoint { address = "127.0.0.1" port = 8444 refresh_hint = "10m" profile "https_spiffe" {} }
+  federates_with "b.test" {
+    bundle_endpoint_url = "https://b.test:8443/"
+    bundle_endpoint_profile "https_spiffe" { endpoint_spiffe_id = "spiffe://c.test/endpoint" }
+  }
+  federates_with "w.test" {
+    bundle_endpoint_url = "https://w.test/"
+    bundle_endpoint_profile "https_web" {}
+  }
+}
+"""
+FEDERATION_JSON = {
+    "server": {
+        "trust_domain": "example.org",
+        "federation": [
+            {
+                "bundle_endpoint": [
+                    {
+                        "address": "127.0.0.1",
+                        "port": 8444,
+                        "refresh_hint": "10m",
+                        "profile": [{"https_spiffe": [{}]}],
+                    }
+                ],
+                "federates_with": [
+                    {
+                        "b.test": [
+                            {
+                                "bundle_endpoint_url": "https://b.test:8443/",
+                                "bundle_endpoint_profile": [
+                                    {"https_spiffe": [{"endpoint_spiffe_id": "spiffe://c.test/endpoint"}]}
+                                ],
+                            }
+                        ]
+                    },
+                    {
+                        "w.test": [
+                            {"bundle_endpoint_url": "https://w.test/", "bundle_endpoint_profile": [{"https_web": [{}]}]}
+                        ]
+                    },
+                ],
+            }
+        ],
+    }
+}
+
+
+@pytest.mark.parametrize("text", [with_keys(FEDERATION), json.dumps(FEDERATION_JSON)], ids=["hcl", "json"])
+def test_federation_is_read_in_each_form(text: str) -> None:
+    config = parse_config("server.conf", text)
+    assert config.notices == ()
+    assert config.bundle_endpoint == BundleEndpoint(Address("127.0.0.1", 8444), 600)
+    assert [(one.relation, one.bundle) for one in config.federates_with] == [
+        (
+            Relation(
+                trust_domain=TrustDomain("b.test"),
+                url="https://b.test:8443/",
+                profile=Profile.HTTPS_SPIFFE,
+                endpoint_id=SpiffeId.parse("spiffe://c.test/endpoint"),
+            ),
+            None,
+        ),
+        (Relation(trust_domain=TrustDomain("w.test"), url="https://w.test/", profile=Profile.HTTPS_WEB), None),
+    ]
+
+
+def test_federation_with_certificate_files_and_the_defaults_of_spire() -> None:
+    profile = 'serving_cert_file { cert_file_path = "c" key_file_path = "k" file_sync_interval = "1h" }'
+    config = parse_config(
+        "server.conf", with_keys(f'federation {{ bundle_endpoint {{ profile "https_web" {{ {profile} }} }} }}')
+    )
+    anywhere = Address("0.0.0.0", 443)  # noqa: S104
+    assert config.bundle_endpoint == BundleEndpoint(anywhere, 300, Path("c"), Path("k"))
+    [notice] = config.notices
+    assert "file_sync_interval: loads; no effect here because the files are looked at every second" in notice
+
+
 REFUSED = {
+    "UpstreamAuthority": (
+        with_keys(plugins='UpstreamAuthority "vault" { plugin_data {} }'),
+        "f, line 6: plugins.UpstreamAuthority.vault: unknown plugin; wanted one of disk, spire",
+        with_keys(plugins='UpstreamAuthority "disk" { plugin_data { cert_file_path = "c" key_file_path = "k" } }'),
+    ),
+    "a certificate by ACME": (
+        with_keys('federation { bundle_endpoint { profile "https_web" { acme { email = "e" } } } }'),
+        "f, line 3: server.federation.bundle_endpoint.profile.https_web.acme: certificates can't be requested by ACME"
+        " here; give serving_cert_file",
+        with_keys('federation { bundle_endpoint { profile "https_spiffe" {} } }'),
+    ),
+    "federation with oneself": (
+        with_keys(
+            'federation { federates_with "example.org" { bundle_endpoint_url = "https://x/"'
+            ' bundle_endpoint_profile "https_web" {} } }'
+        ),
+        "f, line 3: server.federation: wanted other trust domains in federates_with, got example.org, this server's"
+        " own",
+        with_keys(
+            'federation { federates_with "b.test" { bundle_endpoint_url = "https://x/"'
+            ' bundle_endpoint_profile "https_web" {} } }'
+        ),
+    ),
+    "federation without a profile": (
+        with_keys('federation { federates_with "b.test" { bundle_endpoint_url = "https://x/" } }'),
+        "f, line 3: server.federation.federates_with.b.test: wanted one of https_spiffe, https_web, got none",
+        with_keys(
+            'federation { federates_with "b.test" { bundle_endpoint_url = "https://x/"'
+            ' bundle_endpoint_profile "https_spiffe" { endpoint_spiffe_id = "spiffe://b.test/s" } } }'
+        ),
+    ),
     "disable_jwt_svids": (
         with_keys("disable_jwt_svids = true"),
         "f, line 3: server.disable_jwt_svids: wanted false: JWT-SVIDs can't be switched off here",
@@ -182,7 +307,7 @@ REFUSED = {
     ),
     "keys in a cloud": (
         with_keys(plugins='KeyManager "aws_kms" { plugin_data { region = "r" } }'),
-        "f, line 6: plugins.KeyManager.aws_kms: unknown plugin; wanted one of disk, memory",
+        "f, line 6: plugins.KeyManager.aws_kms: unknown plugin; wanted one of disk, memory, pkcs11",
         with_keys(plugins='KeyManager "memory" { plugin_data { } }'),
     ),
     "a node attestor that nobody knows": (

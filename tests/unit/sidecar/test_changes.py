@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
 from meshtls.address import Address
+from meshtls.admin.keys import AdminKeys
 from meshtls.config.schema import describe
+from meshtls.logs import LogFormat
 from meshtls.sidecar.changes import Changes, in_force, summary
+from meshtls.sidecar.crl_files import CrlKeys
 from meshtls.sidecar.settings import InboundConfig, Limits, Mode, OutboundConfig, SidecarConfig, SidecarFile, Workload
-from meshtls.spiffeid import SpiffeId
+from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.workload.address import parse_address
 
 A, B = SpiffeId.parse("spiffe://example.org/a"), SpiffeId.parse("spiffe://example.org/b")
 APP = Address("127.0.0.1", 8080)
 IN = InboundConfig(listen=Address("127.0.0.1", 15006), app=APP, allow=(A,))
 OUT = OutboundConfig(listen=Address("127.0.0.1", 15001), to=Address("b", 15006), peer=B)
+CRLS = (CrlKeys(trust_domain=TrustDomain("partner.test"), files=(Path("partner.pem"),)),)
 RUNNING = SidecarConfig(name="a", spiffe_id=A, inbound=(IN,), outbound=(OUT,))
 
 
@@ -64,14 +69,19 @@ def test_each_key_is_taken_over_or_needs_a_restart(
 
 
 def test_every_key_of_a_sidecar_is_one_or_the_other() -> None:
-    live = {"inbound", "outbound", "workload", "limits", "log_level"}
-    told = {"notices"}  # the reading's own words, and no key
+    live = {"inbound", "outbound", "workload", "limits", "log_level", "policies", "ext_authz", "request_auth"}
+    told = {"notices", "policy_paths"}  # the reading's own words, and where it read
     others = {
         "name": "x",
         "spiffe_id": B,
         "workload_api": parse_address("unix:///x.sock"),
         "health": APP,
+        "metrics": APP,
         "workers": 3,
+        "crls": CRLS,
+        "insecure_keylog_file": Path("keys.log"),
+        "admin": AdminKeys(socket=Path("/x.sock")),
+        "log_format": LogFormat.JSON,
     }
     assert set(RUNNING.__struct_fields__) == live | told | set(others)
     assert summary(RUNNING, msgspec.structs.replace(RUNNING, log_level="ERROR")).taken == ("log_level",)
@@ -84,7 +94,17 @@ def test_the_reference_says_of_each_key_what_a_new_value_needs() -> None:
     restart = summary(
         RUNNING,
         SidecarConfig(
-            name="x", spiffe_id=B, workload_api=parse_address("unix:///x.sock"), health=APP, workers=3, inbound=(IN,)
+            name="x",
+            spiffe_id=B,
+            workload_api=parse_address("unix:///x.sock"),
+            health=APP,
+            metrics=APP,
+            workers=3,
+            admin=AdminKeys(socket=Path("/x.sock")),
+            log_format=LogFormat.JSON,
+            inbound=(IN,),
+            crls=CRLS,
+            insecure_keylog_file=Path("keys.log"),
         ),
     ).restart
     assert {key for key, need in top.items() if need == "restart"} == {key.partition(".")[0] for key in restart}
@@ -93,5 +113,13 @@ def test_the_reference_says_of_each_key_what_a_new_value_needs() -> None:
         "outbound",
         "workload",
         "limits",
+        "policies",
+        "labels",
+        "namespace",
+        "trust_domain_aliases",
+        "root_namespace",
+        "path_normalization",
+        "ext_authz",
+        "request_auth",
         "log_level",
     }

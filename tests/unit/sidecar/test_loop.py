@@ -8,6 +8,8 @@ import select
 import selectors
 import signal
 import socket
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -63,6 +65,23 @@ def test_streams_timers_and_signals_are_asyncio_s_as_ever() -> None:
         asyncio.get_running_loop().call_later(0.01, os.kill, os.getpid(), signal.SIGUSR1)
         await asyncio.wait_for(told.wait(), 10)
         asyncio.get_running_loop().remove_signal_handler(signal.SIGUSR1)
+
+    run(main())
+
+
+@pytest.mark.parametrize("named", [lambda sock: sock, socket.socket.fileno], ids=["a socket", "a descriptor"])
+def test_a_reader_is_found_again_by_what_it_was_added_as(pair: Pair, named: Callable[[socket.socket], Any]) -> None:
+    async def main() -> None:
+        loop, told = asyncio.get_running_loop(), asyncio.Event()
+        watched = named(pair[0])
+        loop.add_reader(watched, lambda: None)
+        assert loop.remove_reader(watched)
+        assert not loop.remove_reader(watched)
+        loop.add_reader(watched, lambda: None)
+        loop.add_reader(watched, told.set)
+        pair[1].send(b"x")
+        await asyncio.wait_for(told.wait(), 10)
+        assert loop.remove_reader(watched)
 
     run(main())
 

@@ -138,7 +138,10 @@ def test_several_listeners_may_ask_for_a_free_port() -> None:
     assert parse_config(text).health == Address("127.0.0.1", 0)
 
 
-INBOUND_KEYS = "listen, app, mode, allow, tls_min, key_exchange, tunnel, destinations, resumption"
+INBOUND_KEYS = (
+    "listen, app, mode, allow, tls_min, key_exchange, tunnel, destinations, resumption, protocol, forward_client_cert,"
+    " client_cert_details, proxy_protocol, proxy_protocol_from, num_trusted_proxies, http"
+)
 MISTAKES = {
     "an unknown mode": (
         ("    allow", "    mode: strict\n    allow"),
@@ -156,7 +159,16 @@ MISTAKES = {
     "an unknown key at the top": (
         ("name: a", "name: a\nnmae: a"),
         "a.yaml, line 2: nmae: unknown key; wanted one of name, spiffe_id, identity, inbound, outbound, workload, "
-        "limits, health, workers, log_level",
+        "limits, policies, labels, namespace, trust_domain_aliases, root_namespace, path_normalization, ext_authz, "
+        "request_auth, crls, health, insecure_keylog_file, metrics, workers, admin, log_level, log_format",
+    ),
+    "metrics at an address that is taken": (
+        ("name: a", "name: a\nmetrics: {listen: 127.0.0.1:15006}"),
+        "a.yaml, line 2: metrics.listen: wanted an address that no other listener has, got 127.0.0.1:15006 again",
+    ),
+    "metrics at a free port with several workers": (
+        ("name: a", "name: a\nworkers: 2\nmetrics: {listen: 127.0.0.1:0}"),
+        "a.yaml, line 2: workers: wanted a port other than 0 for each listener, since the workers share them",
     ),
     "no allow-list": (
         ("    allow: []\n", ""),
@@ -332,6 +344,25 @@ def test_a_file_whose_top_level_is_not_a_mapping_is_named(text: str, words: str)
     with pytest.raises(ConfigError) as raised:
         parse_config(text, "a.yaml")
     assert str(raised.value).startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("address", "notices"),
+    [
+        ("127.0.0.1:15020", ()),
+        ("[::1]:15020", ()),
+        (
+            "0.0.0.0:15020",
+            (
+                "metrics.listen: 0.0.0.0:15020 is no loopback address: whoever reaches it reads the metrics, with the"
+                " SPIFFE IDs of peers",
+            ),
+        ),
+    ],
+)
+def test_metrics_that_others_can_read_are_told(address: str, notices: tuple[str, ...]) -> None:
+    config = parse_config(f"{ONE_DOOR}metrics: {{listen: '{address}'}}\n")
+    assert (str(config.metrics), config.notices) == (address, notices)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_a_starting_sidecar_asks_for_every_missing_argument(tmp_path: Path, monk
         raise ConfigError(f"asked for {connections} connections and {beside} sockets beside them")
 
     monkeypatch.setattr("meshtls.cli.sidecar_reload.make_room", no_room)
-    monkeypatch.setattr("meshtls.cli.sidecar.log_to_stderr", lambda level: None)
+    monkeypatch.setattr("meshtls.cli.sidecar.log_as_configured", lambda config: None)
     config = tmp_path / "a.yaml"
     config.write_text(
         f"name: a\nspiffe_id: {PEER}\nlimits: {{connections: 1000}}\nidentity: {{workload_api: unix:///nowhere.sock}}\n"

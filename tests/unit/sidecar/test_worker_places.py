@@ -23,7 +23,7 @@ workers._SOON = float(sys.argv[2])
 if sys.stdin.isatty():
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
-def serve(parent):
+def serve(parent, place):
     if sys.argv[1] == "dies":
         raise SystemExit(3)
     asked = []

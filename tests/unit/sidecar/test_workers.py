@@ -32,7 +32,7 @@ if sys.argv[1] == "refork":
         return fork()
     os.fork = refused_once
 
-def serve(parent):
+def serve(parent, place):
     if sys.argv[1] == "config":
         raise ConfigError("a.yaml: it is wrong")
     if sys.argv[1] == "fails":

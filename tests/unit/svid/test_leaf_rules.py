@@ -239,8 +239,8 @@ def test_every_rule_of_both_lists_can_be_broken_and_kept() -> None:
         ROOT, "spiffe://a.test/ca", is_ca=None, usages=None, own_key=weak, extra=[*spoiled, client_only]
     ).certificate
     for rules, good, bad in ((LEAF_RULES, good_leaf, bad_leaf), (SIGNING_RULES, good_signer, bad_signer)):
-        assert [rule.__name__ for rule in rules if rule(good)] == []
-        assert [rule.__name__ for rule in rules if not rule(bad)] == []
+        assert [rule.text for rule in rules if rule.broken(good)] == []
+        assert [rule.text for rule in rules if not rule.broken(bad)] == []
 
 
 def test_uri_sans_are_returned_and_other_kinds_are_not() -> None:

@@ -37,13 +37,13 @@ HOSTILE = [
 def checked(monkeypatch: pytest.MonkeyPatch) -> list[x509.Certificate]:
     """The issuers with whose keys signatures were checked."""
     issuers: list[x509.Certificate] = []
-    really = path._signature_holds
+    really = path.signature_holds
 
     def noted(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
         issuers.append(issuer)
         return really(certificate, issuer)
 
-    monkeypatch.setattr(path, "_signature_holds", noted)
+    monkeypatch.setattr(path, "signature_holds", noted)
     return issuers
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import pytest
 
 from meshtls.bundle import BundleSet, TrustBundle
-from meshtls.errors import NoBundleError, PeerError, RevokedError, UntrustedPeerError, ValidityError
+from meshtls.errors import LocalIdentityError, NoBundleError, PeerError, RevokedError, UntrustedPeerError, ValidityError
+from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import X509Context
 from meshtls.svid.trust import NO_REVOCATIONS, Revocations, RevokedCertificate, Trust, issuer_key_id
-from meshtls.svid.verifier import CurrentVerifier, PeerVerifier
+from meshtls.svid.verifier import CurrentVerifier, PeerVerifier, trust_changes
 from meshtls.svid.verify import VerifiedPeer, check_trust, verify_peer
 from tests.support.certs import AFTER, NOW, SERIAL, Issued, ca, leaf
 from tests.support.verifying import INTERMEDIATE, ROOT, WEB, trusting
@@ -71,6 +72,55 @@ def test_a_revoked_leaf_or_intermediate_is_refused(revocations: Revocations, rev
         with pytest.raises(RevokedError) as caught:
             refused()
         assert str(caught.value) == f"peer {WEB}: certificate {revoked} was revoked by its issuer"
+
+
+@pytest.mark.parametrize(
+    ("revoked", "other", "message"),
+    [
+        (
+            Revocations.of(spiffe_ids=[SpiffeId.parse(WEB)]),
+            Revocations.of(spiffe_ids=[SpiffeId.parse("spiffe://a.test/db"), SpiffeId.parse("spiffe://b.test/web")]),
+            "its SPIFFE ID was revoked",
+        ),
+        (
+            Revocations.of(authorities=[ROOT.certificate]),
+            Revocations.of(authorities=[OTHER.certificate]),
+            "the authority of CA certificate abc123 was revoked",
+        ),
+        (
+            Revocations.of(authorities=[INTERMEDIATE.certificate]),
+            Revocations.of(authorities=[LEAF.certificate]),
+            "the authority of CA certificate abc123 was revoked",
+        ),
+    ],
+    ids=["the ID", "the root", "the intermediate"],
+)
+def test_an_id_and_an_authority_can_be_revoked_and_admitted_again(
+    revoked: Revocations, other: Revocations, message: str
+) -> None:
+    trust = Trust(1, TRUSTED, revoked)
+    peer = verify_peer(CHAIN, Trust(1, TRUSTED, other), NOW)
+    check_trust(peer, Trust(1, TRUSTED, other))
+    for refused in (lambda: verify_peer(CHAIN, trust, NOW), lambda: check_trust(peer, trust)):
+        with pytest.raises(RevokedError) as caught:
+            refused()
+        assert str(caught.value) == f"peer {WEB}: {message}"
+    again = trust.followed_by(TRUSTED, NO_REVOCATIONS)
+    assert again.generation == 2
+    assert verify_peer(CHAIN, again, NOW) == peer
+
+
+def test_a_revoked_root_leaves_the_path_to_another_root() -> None:
+    cross = ca(OTHER, "spiffe://a.test", name="intermediate", slot="intermediate")
+    trust = Trust(1, BOTH, Revocations.of(authorities=[ROOT.certificate]))
+    assert str(verify_peer([LEAF.der, cross.der], trust, NOW).spiffe_id) == WEB
+    with pytest.raises(RevokedError):
+        verify_peer(CHAIN, trust, NOW)
+
+
+def test_revocations_show_what_they_have() -> None:
+    wanted = Revocations.of([], spiffe_ids=[SpiffeId.parse(WEB)], authorities=[ROOT.certificate])
+    assert repr(wanted) == "<Revocations [0, 1 IDs, 1 authorities]>"
 
 
 def test_a_trust_anchor_is_not_revoked_by_its_own_number() -> None:
@@ -173,3 +223,39 @@ def test_a_verifier_outlives_the_rotation_of_our_svid_and_not_a_change_of_trust(
         third.verify(CHAIN, NOW)
     assert current.newest is third
     assert repr(current) == "<CurrentVerifier [<Trust [gen 3, <BundleSet a.test: 2>, <Revocations [1]>]>]>"
+
+
+@dataclass
+class Scripted:
+    """A source with these contexts, one after the other, and then closed."""
+
+    coming: list[X509Context]
+
+    def snapshot(self) -> X509Context:
+        return self.coming[0]
+
+    async def withdrawn(self) -> LocalIdentityError:
+        raise LocalIdentityError("closed")
+
+    async def changed(self, after_generation: int | None = None) -> X509Context:
+        if not self.coming:
+            raise LocalIdentityError("closed")
+        assert after_generation is not None
+        assert after_generation < self.coming[0].generation
+        return self.coming.pop(0)
+
+
+@pytest.mark.parametrize("ahead", [False, True], ids=["first here", "after a handshake has taken it over"])
+async def test_a_change_of_trust_is_one_and_a_rotation_of_our_svid_is_none(ahead: bool) -> None:
+    current = CurrentVerifier()
+    contexts = [X509Context(at, (), bundles) for at, bundles in enumerate((TRUSTED, again(TRUSTED), BOTH, BOTH), 1)]
+    source = Scripted(contexts)
+    changes = trust_changes(source, current)
+    first = await anext(changes)
+    if ahead:
+        del source.coming[0]
+        current.follow(source.coming[0])
+    rest = [trust async for trust in changes]
+    assert [(trust.generation, trust.bundles) for trust in (first, *rest)] == [(1, TRUSTED), (2, BOTH)]
+    assert current.newest is not None
+    assert current.newest.trust is rest[-1]

@@ -11,10 +11,10 @@ from grpclib import Status
 
 from meshtls import errors
 from meshtls.errors import LocalIdentityError, MeshtlsError, NotAuthorizedError
+from meshtls.lazy_text import LazyText
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.verify import VerifiedPeer
-from meshtls.tls.failures import RefusedHandshake
-from meshtls.tls.unusable import NoIdentityError
+from meshtls.tls.failures import NoIdentityError, RefusedHandshake
 from meshtls.workload.failures import WorkloadApiError
 from tests.support.certs import ca, leaf
 
@@ -49,3 +49,17 @@ def told(error: BaseException) -> tuple[object, ...]:
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
 def test_a_pickled_error_keeps_its_message(way: Way, error: BaseException) -> None:
     assert told(way(error)) == told(error)
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
+def test_a_copied_error_has_the_text_that_was_not_made_yet(way: Way) -> None:
+    made: list[str] = []
+
+    def make() -> str:
+        made.append("made")
+        return MESSAGE
+
+    error = NotAuthorizedError(LazyText(make), PEER)
+    assert made == []
+    copied = way(error)
+    assert (str(copied), str(error), made) == (MESSAGE, MESSAGE, ["made"])

@@ -49,3 +49,7 @@ def test_a_claim_is_accepted_only_if_well_formed_and_short(claims: list[tuple[by
 )
 def test_a_hop_is_added_and_the_whole_is_bounded(before: bytes, host: str, after: bytes) -> None:
     assert forwarded_by(Origin(TRACE, b"a=1", before), host) == Origin(TRACE, b"a=1", after)
+
+
+def test_a_hop_of_which_no_address_is_known_is_unknown() -> None:
+    assert forwarded_by(NOWHERE, "").forwarded == b"for=unknown"

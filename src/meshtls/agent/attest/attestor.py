@@ -19,6 +19,7 @@ from meshtls.agent.attest.proc_text import Owners, text_of
 from meshtls.agent.attest.process import ProcessDirectory, peer_still_runs
 from meshtls.errors import AccessError, RequestError
 from meshtls.logs import logger
+from meshtls.memo import keep_newest
 from meshtls.printable import printable
 from meshtls.registration import DIGEST, Selector
 from meshtls.rpc.peer_credentials import Credentials, credentials_of
@@ -138,10 +139,7 @@ class Attestor:
         text = f"caller with uid {uid}: {note}"
         if text not in self._logged:
             log.log(level, "%s", text)
-        self._logged[text] = None
-        self._logged.move_to_end(text)
-        while len(self._logged) > _MOST_LOGGED:
-            self._logged.popitem(last=False)
+        keep_newest(self._logged, text, None, _MOST_LOGGED)
 
 
 class _Lookup:

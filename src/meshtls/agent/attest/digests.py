@@ -17,6 +17,7 @@ from weakref import WeakValueDictionary
 
 from meshtls.agent.attest.fair_threads import FairThreads
 from meshtls.agent.attest.process import reopened
+from meshtls.memo import keep_newest
 
 __all__ = ["DEFAULT_SIZE_LIMIT", "Digests", "UnhashedError"]
 
@@ -76,9 +77,7 @@ class Digests:
         *_, changed = file
         if changed > time.time_ns() - _SETTLED_NS:
             return
-        self._known[file] = digest
-        while len(self._known) > _MOST_REMEMBERED:
-            self._known.popitem(last=False)
+        keep_newest(self._known, file, digest, _MOST_REMEMBERED)
 
 
 class _Reading:

@@ -13,6 +13,7 @@ from meshtls.errors import ConfigError, LocalIdentityError
 from meshtls.identity.request import checked_svid
 from meshtls.logs import logger
 from meshtls.svid.context import X509Context
+from meshtls.svid.trust import NO_REVOCATIONS, Revocations
 from meshtls.svid.x509 import PrivateKey, X509Svid, format_moment
 
 __all__ = ["NodeIdentity"]
@@ -32,6 +33,7 @@ class NodeIdentity:
         self._clock = clock
         self._context: X509Context | None = None
         self._generation = 0
+        self._revocations = NO_REVOCATIONS
         kept = store.load(bundle.trust_domain) if store else None
         if kept and clock.now() < kept[0].not_after:
             self.bundle = kept[1]
@@ -70,10 +72,10 @@ class NodeIdentity:
         self._save()
         return svid
 
-    def trust(self, bundle: TrustBundle) -> None:
-        """Use this bundle of the trust domain from now on."""
-        if bundle != self.bundle:
-            self.bundle = bundle
+    def trust(self, bundle: TrustBundle, revocations: Revocations) -> None:
+        """Use this bundle of the trust domain from now on, and refuse what is revoked beside it."""
+        if (bundle, revocations) != (self.bundle, self._revocations):
+            self.bundle, self._revocations = bundle, revocations
             if self._context:
                 self._set(self._context.svid)
                 self._save()
@@ -88,7 +90,7 @@ class NodeIdentity:
 
     def _set(self, svid: X509Svid) -> None:
         self._generation += 1
-        self._context = X509Context(self._generation, (svid,), BundleSet([self.bundle]))
+        self._context = X509Context(self._generation, (svid,), BundleSet([self.bundle]), revocations=self._revocations)
 
     def _save(self) -> None:
         if self._store is None or self._context is None:

@@ -11,6 +11,7 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import TypeVar
 
@@ -19,6 +20,7 @@ from grpclib.client import Channel
 from meshtls.agent.node.own_svid import NodeIdentity
 from meshtls.agent.node.proof import NodeProof
 from meshtls.agent.upstream import EntryCsr, SigningResult, Update
+from meshtls.bundle import TrustBundle
 from meshtls.clock import Clock, SystemClock
 from meshtls.complaints import Complaints
 from meshtls.errors import AccessError, LocalIdentityError, MeshtlsError
@@ -26,29 +28,43 @@ from meshtls.identity.renewal import SvidRenewal
 from meshtls.identity.request import new_key, request_for
 from meshtls.logs import logger
 from meshtls.observe.outage import Outage
+from meshtls.revocation.lists import revocations_of
 from meshtls.serverapi.channels import attest_channel, mutual_channel
 from meshtls.serverapi.node import AttestationClient, NodeClient
 from meshtls.serverapi.values import SyncUpdate
 from meshtls.spiffeid import TrustDomain
 from meshtls.svid.lifetime import backoff
-from meshtls.svid.x509 import X509Svid
+from meshtls.svid.x509 import X509Svid, issuer_key_id_of
 from meshtls.workload.background import in_background
 from meshtls.workload.calls import any_jitter
 
 __all__ = ["ServerAddress", "ServerUpstream"]
 
 T = TypeVar("T")
+#: How long after a new bundle this agent confirms it: its workloads have it by then.
+_SPREAD_SECONDS = 2.0
 
 log = logger("meshtls.agent")
 
 
 @dataclass(frozen=True, slots=True)
 class ServerAddress:
-    """``port`` speaks mutual TLS; ``attest_port`` takes nodes that have no SVID yet."""
+    """``port`` speaks mutual TLS; ``attest_port`` takes nodes that have no SVID yet.
+
+    Each channel connects at its first call; close it after use.
+    """
 
     host: str
     port: int
     attest_port: int
+
+    def mutual_channel(self, identity: NodeIdentity, trust_domain: TrustDomain, clock: Clock) -> Channel:
+        """A channel for an attested agent."""
+        return mutual_channel(self.host, self.port, identity, trust_domain, clock)
+
+    def attest_channel(self, bundle: TrustBundle, clock: Clock) -> Channel:
+        """A channel for a node without an SVID."""
+        return attest_channel(self.host, self.attest_port, bundle, clock)
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
@@ -74,6 +90,8 @@ class ServerUpstream:
         self._proof = proof
         self._clock = clock or SystemClock()
         self._jitter = jitter
+        self._has_bundle = 0
+        self._new_bundle = asyncio.Event()
         self._complaints = Complaints(log)
         self._outage = Outage(log, self._clock)
         self._reached = asyncio.Event()
@@ -87,6 +105,7 @@ class ServerUpstream:
 
     async def __aenter__(self) -> ServerUpstream:
         await self._open.enter_async_context(in_background(self._renewal.run(), "renew the agent's SVID"))
+        await self._open.enter_async_context(in_background(self._confirm_bundles(), "confirm bundles"))
         return self
 
     async def __aexit__(
@@ -109,6 +128,7 @@ class ServerUpstream:
                     async for update in updates:
                         revision, failures = update.revision, 0
                         yield self._take(update)
+                        self._note_bundle(update)
             except MeshtlsError as error:
                 if channel is not None and channel is not self._channel:
                     continue
@@ -132,13 +152,47 @@ class ServerUpstream:
     def _take(self, update: SyncUpdate) -> Update:
         self._outage.ended(f"the server at {self._address} answers again")
         self.trouble = None
+        revocations = revocations_of(update.crls)
         if update.bundles:
             self._complaints.update(update.bundles.unusable)
             own = update.bundles.get(self.trust_domain)
             # With a bundle without roots workloads trust no peer, but the agent must still be able to reach the server.
             if own and own.x509_authorities:
-                self._identity.trust(own)
-        return Update(entries=update.entries, removed=update.removed, bundles=update.bundles, whole=update.whole)
+                self._identity.trust(own, revocations)
+        svid = self._identity.svid
+        if svid is not None and issuer_key_id_of(svid.chain[-1]) in update.tainted:
+            self._renewal.hasten()
+        return Update(
+            entries=update.entries,
+            removed=update.removed,
+            bundles=update.bundles,
+            tainted=update.tainted,
+            revocations=revocations,
+            whole=update.whole,
+        )
+
+    def _note_bundle(self, update: SyncUpdate) -> None:
+        """The agent has applied this update, and its workloads are being sent the bundle."""
+        own = update.bundles.get(self.trust_domain) if update.bundles else None
+        if own is not None and own.sequence:
+            self._has_bundle = own.sequence
+            self._new_bundle.set()
+
+    async def _confirm_bundles(self) -> None:
+        """Tell the server of each new bundle: it waits for that before it signs with a new authority."""
+        failures = 0
+        while True:
+            await self._new_bundle.wait()
+            self._new_bundle.clear()
+            await self._clock.sleep(_SPREAD_SECONDS)
+            try:
+                await self._call(partial(NodeClient.confirm_bundle, sequence=self._has_bundle))
+                failures = 0
+            except MeshtlsError as error:
+                failures += 1
+                log.debug("the bundle could not be confirmed, trying again: %s", error)
+                await self._clock.sleep(backoff(failures, self._jitter()))
+                self._new_bundle.set()
 
     def _note(self, error: MeshtlsError) -> None:
         refused = isinstance(error, AccessError)
@@ -186,9 +240,7 @@ class ServerUpstream:
                 self._disconnect()
                 await self._attest()
             if self._channel is None:
-                self._channel = mutual_channel(
-                    self._address.host, self._address.port, self._identity, self.trust_domain, self._clock
-                )
+                self._channel = self._address.mutual_channel(self._identity, self.trust_domain, self._clock)
             return self._channel
 
     def _disconnect(self) -> None:
@@ -205,8 +257,7 @@ class ServerUpstream:
             # Not the server's refusal: what this agent serves is withdrawn for none but that.
             raise LocalIdentityError("this agent has no valid SVID: give it a join token, or a certificate for x509pop")
         key = new_key()
-        address, bundle = self._address, self._identity.bundle
-        channel = attest_channel(address.host, address.attest_port, bundle, self._clock)
+        channel = self._address.attest_channel(self._identity.bundle, self._clock)
         try:
             attested = await self._proof.attest(AttestationClient(channel), self.trust_domain, request_for(key))
         finally:

@@ -1,5 +1,5 @@
-"""The part of Envoy's v3 API that serves secrets (SDS), as it is on the wire.
+"""The parts of Envoy's v3 API that serve secrets (SDS) and ask an authorization service, as they are on the wire.
 
-Only what an SDS server reads or writes is here; protobuf keeps fields that it does not know. The packages are Envoy's
-own, since a secret travels in an ``Any`` whose type URL names its package.
+Only what is read or written here is in them; protobuf keeps fields that it does not know. The packages are Envoy's
+own, since a secret travels in an ``Any`` whose type URL names its package, and a service's path names it, too.
 """

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import secrets
 import uuid
+from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meshtls.errors import NotFoundError, RequestError
 from meshtls.registration import AgentRecord, Entry, Selector, agent_id
 from meshtls.server.access import Caller, Role
+from meshtls.server.audit import agent_state, entry_state
 from meshtls.server.core import Core, lifetime, page_size
 from meshtls.server.operations.permission import allowed_to
 from meshtls.server.signing import Signed
-from meshtls.server.store import agents, entries, issuances, tokens
-from meshtls.serverapi.values import JoinToken
+from meshtls.server.store import agents, entries, tokens
+from meshtls.server.store.changes import lock_writers
+from meshtls.server.store.revocations import AGENT_BANNED
+from meshtls.serverapi.values import JoinToken, Subject, SubjectKind
 from meshtls.spiffeid import SpiffeId
 
 __all__ = ["ban_agent", "create_join_token", "evict_agent", "get_agent", "list_agents", "renew_agent"]
@@ -35,8 +42,10 @@ async def create_join_token(core: Core, caller: Caller, ttl: int = 0, alias: Spi
     agent = agent_id(core.hub.trust_domain, "join_token", str(uuid.uuid4()))
     aliases = [] if alias is None else [_alias_entry(core, agent, alias)]
     async with core.change() as tx:
-        await entries.insert_entries(tx, aliases)
+        made = await entries.insert_entries(tx, aliases)
         await tokens.add_token(tx, token, agent, expires_at)
+        after = {"expires_at": int(expires_at.timestamp()), "aliases": list(map(entry_state, made))}
+        await core.trail.append(tx, [core.trail.record(caller, "create join token", agent, after=after)])
     return JoinToken(token, agent, expires_at)
 
 
@@ -66,16 +75,29 @@ async def list_agents(
 
 @allowed_to(Role.ADMIN)
 async def ban_agent(core: Core, caller: Caller, spiffe_id: SpiffeId) -> None:
-    """Refuse the agent from now on; its open streams are woken to end. Raises NotFoundError, StoreError."""
+    """Refuse the agent from now on, and revoke all that it has; its open streams are woken to end.
+
+    Raises NotFoundError, StoreError.
+    """
     async with core.change() as tx:
+        before = await _known(tx, spiffe_id)
         await agents.ban_agent(tx, spiffe_id)
+        revoked = await core.revoking.revoke(tx, [Subject(SubjectKind.AGENT, str(spiffe_id))], AGENT_BANNED)
+        after = {**before, "banned": True}
+        acts = [
+            core.trail.record(caller, "revoke agent", spiffe_id, after={"reason": AGENT_BANNED, "svids": len(revoked)}),
+            core.trail.record(caller, "ban agent", spiffe_id, before=before, after=after),
+        ]
+        await core.trail.append(tx, acts)
 
 
 @allowed_to(Role.ADMIN)
 async def evict_agent(core: Core, caller: Caller, spiffe_id: SpiffeId) -> None:
     """Delete the agent's record; its open streams are woken to end. Raises NotFoundError, StoreError."""
     async with core.change() as tx:
+        before = await _known(tx, spiffe_id)
         await agents.evict_agent(tx, spiffe_id)
+        await core.trail.append(tx, [core.trail.record(caller, "evict agent", spiffe_id, before=before)])
 
 
 @allowed_to(Role.AGENT)
@@ -89,8 +111,15 @@ async def renew_agent(core: Core, caller: Caller, csr: bytes) -> Signed:
     signed = core.signing.x509(me, csr, core.config.agent_ttl, agent_id=me)
     async with core.database.write() as tx:
         await agents.renew_agent(tx, me, signed.record.serial, signed.record.not_after)
-        await issuances.record_issuances(tx, [signed.record])
+        await core.ledger.record(tx, [(core.trail.record(caller, "renew agent", me), [signed])])
     return signed
+
+
+async def _known(tx: AsyncConnection, spiffe_id: SpiffeId) -> Mapping[str, Any]:
+    """The agent's present state, which no other writer changes until ``tx`` ends."""
+    await lock_writers(tx)
+    agent = await agents.find_agent(tx, spiffe_id)
+    return {} if agent is None else agent_state(agent)
 
 
 def _alias_entry(core: Core, agent: SpiffeId, alias: SpiffeId) -> Entry:

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import NameOID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -22,10 +21,12 @@ from meshtls.bundle import TrustBundle
 from meshtls.errors import AccessError, InvalidSvidError, OverloadError, RequestError
 from meshtls.registration import AgentRecord, Selector, agent_id
 from meshtls.rpc.shedding import Refusal, Refusals
+from meshtls.server.access import Caller, Role
 from meshtls.server.core import Core
 from meshtls.server.signing import Signed
-from meshtls.server.store import agents, issuances, tokens
+from meshtls.server.store import agents, tokens
 from meshtls.spiffeid import SpiffeId
+from meshtls.svid.x509 import fingerprint_of
 from meshtls.x509pop import Challenge, check_node_chain, check_proof, new_nonce
 
 __all__ = ["Attestation", "Attested", "Challenged"]
@@ -78,7 +79,7 @@ class Attestation:
             spiffe_id = await tokens.consume_token(tx, token, self._core.clock.now())
             if spiffe_id is None:
                 raise AccessError(_WRONG_TOKEN)
-            signed = await self._enrol(tx, spiffe_id, "join_token", csr)
+            signed = await self._enrol(tx, spiffe_id, "join_token", csr, credential="a join token", address=address)
         return Attested(signed, self._core.hub.bundle)
 
     def challenge(self, chain: Sequence[bytes], csr: bytes) -> Challenged:
@@ -95,9 +96,12 @@ class Attestation:
         """Attest the node that answers its challenge. Raises AccessError, RequestError, StoreError."""
         path, trust_domain = challenged.path, self._core.hub.trust_domain
         check_proof(path[0], Challenge(trust_domain, challenged.csr, challenged.nonce, node_nonce), signature)
-        spiffe_id = agent_id(trust_domain, "x509pop", path[0].fingerprint(hashes.SHA256()).hex())
+        spiffe_id = agent_id(trust_domain, "x509pop", fingerprint_of(path[0]))
         async with self._core.change() as tx:
-            signed = await self._enrol(tx, spiffe_id, "x509pop", challenged.csr, _selectors(path))
+            certificate = f"certificate {fingerprint_of(path[0])}"
+            signed = await self._enrol(
+                tx, spiffe_id, "x509pop", challenged.csr, _selectors(path), credential=certificate
+            )
         return Attested(signed, self._core.hub.bundle)
 
     async def _check_token(self, address: str, token: str) -> None:
@@ -115,7 +119,15 @@ class Attestation:
         guesses.give_back(1)
 
     async def _enrol(
-        self, tx: AsyncConnection, spiffe_id: SpiffeId, kind: str, csr: bytes, selectors: tuple[Selector, ...] = ()
+        self,
+        tx: AsyncConnection,
+        spiffe_id: SpiffeId,
+        kind: str,
+        csr: bytes,
+        selectors: tuple[Selector, ...] = (),
+        *,
+        credential: str,
+        address: str = "",
     ) -> Signed:
         signed = self._core.signing.x509(spiffe_id, csr, self._core.config.agent_ttl, agent_id=spiffe_id)
         record = AgentRecord(
@@ -127,12 +139,14 @@ class Attestation:
             selectors=selectors,
         )
         await agents.put_agent(tx, record)
-        await issuances.record_issuances(tx, [signed.record])
+        node = Caller(Role.ANONYMOUS, f"node {address}".rstrip())
+        act = self._core.trail.record(node, "attest agent", spiffe_id, credential=credential)
+        await self._core.ledger.record(tx, [(act, [signed])])
         return signed
 
 
 def _selectors(path: tuple[x509.Certificate, ...]) -> tuple[Selector, ...]:
     names = path[0].subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     said = [f"subject:cn:{name.value}" for name in names if isinstance(name.value, str) and name.value]
-    said += [f"ca:fingerprint:{one.fingerprint(hashes.SHA256()).hex()}" for one in path[1:]]
+    said += [f"ca:fingerprint:{fingerprint_of(one)}" for one in path[1:]]
     return tuple(Selector("x509pop", one) for one in said)

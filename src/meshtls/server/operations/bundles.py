@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from meshtls.bundle import TrustBundle
 from meshtls.errors import RequestError
 from meshtls.logs import logger
 from meshtls.server.access import Caller, Role
+from meshtls.server.audit import bundle_state
 from meshtls.server.core import Core
+from meshtls.server.foreign_bundle import check_foreign_bundle
 from meshtls.server.operations.permission import allowed_to
 from meshtls.server.store import bundles
+from meshtls.server.store.changes import lock_writers
 from meshtls.spiffeid import TrustDomain
 
 __all__ = ["delete_bundle", "get_bundle", "list_bundles", "set_bundle"]
@@ -35,13 +43,12 @@ async def set_bundle(core: Core, caller: Caller, bundle: TrustBundle) -> None:
     _check_foreign(core, bundle.trust_domain)
     for line in bundle.unusable:
         log.warning("bundle set by an administrator: %s", line)
-    if not bundle.x509_authorities and not bundle.jwt_authorities:
-        raise RequestError(
-            f"bundle of trust domain {bundle.trust_domain}: wanted at least one usable key, got none"
-            + "".join(f"; {line}" for line in bundle.unusable)
-        )
+    check_foreign_bundle(bundle, core.hub.trust_domain)
     async with core.change() as tx:
+        before = await _state(tx, bundle.trust_domain)
         await bundles.set_bundle(tx, bundle)
+        domain, after = bundle.trust_domain, bundle_state(bundle)
+        await core.trail.append(tx, [core.trail.record(caller, "set bundle", domain, before=before, after=after)])
 
 
 @allowed_to(Role.ADMIN)
@@ -49,7 +56,16 @@ async def delete_bundle(core: Core, caller: Caller, trust_domain: TrustDomain) -
     """Delete the bundle of another trust domain. Raises RequestError, NotFoundError, StoreError."""
     _check_foreign(core, trust_domain)
     async with core.change() as tx:
+        before = await _state(tx, trust_domain)
         await bundles.delete_bundle(tx, trust_domain)
+        await core.trail.append(tx, [core.trail.record(caller, "delete bundle", trust_domain, before=before)])
+
+
+async def _state(tx: AsyncConnection, trust_domain: TrustDomain) -> Mapping[str, Any] | None:
+    """The present bundle, which no other writer changes until ``tx`` ends; None if there is none."""
+    await lock_writers(tx)
+    present = await bundles.federated_bundle(tx, trust_domain)
+    return bundle_state(present) if present else None
 
 
 def _check_foreign(core: Core, trust_domain: TrustDomain) -> None:

@@ -32,4 +32,5 @@ async def get_health(core: Core, caller: Caller) -> Health:
         revision=core.hub.revision,
         entries=len(core.hub.index),
         agents_connected=core.hub.subscribers,
+        clock=core.clock.now(),
     )

@@ -37,8 +37,16 @@ async def sign_x509(core: Core, caller: Caller, requests: Sequence[tuple[str, by
             except MeshtlsError as error:
                 results.append(error)
         await asyncio.sleep(0)
-    async with core.database.write() as tx:
-        await issuances.record_issuances(tx, [one.record for one in results if isinstance(one, Signed)])
+    # An entry may have been revoked meanwhile. From here to ``commit`` nothing else runs.
+    for place, (key, _) in enumerate(requests):
+        if isinstance(results[place], Signed):
+            try:
+                _served_entry(core, agent, key)
+            except MeshtlsError as error:
+                results[place] = error
+    signed = [one for one in results if isinstance(one, Signed)]
+    if signed:
+        await core.ledger.commit(core.trail.record(caller, "sign X509-SVIDs", agent.spiffe_id), signed)
     return results
 
 
@@ -49,8 +57,7 @@ async def sign_jwt(core: Core, caller: Caller, key: str, audience: Collection[st
     entry = _served_entry(core, agent, key)
     ttl = timedelta(seconds=entry.jwt_svid_ttl) if entry.jwt_svid_ttl else core.config.default_jwt_svid_ttl
     signed = core.signing.jwt(entry.spiffe_id, audience, ttl, agent_id=agent.spiffe_id, entry_id=entry.id)
-    async with core.database.write() as tx:
-        await issuances.record_token(tx, signed.record)
+    await core.ledger.commit(core.trail.record(caller, "sign JWT-SVID", entry.spiffe_id), [signed])
     return signed
 
 
@@ -59,11 +66,10 @@ async def mint_x509(
     core: Core, caller: Caller, spiffe_id: SpiffeId, csr: bytes, ttl: int = 0, dns_names: Collection[str] = ()
 ) -> Signed:
     """An SVID without entry. ``ttl`` is in seconds, 0 for the default. Raises RequestError, ConfigError, StoreError."""
-    _check_mintable(spiffe_id)
+    _check_mintable(core, spiffe_id)
     life = lifetime(ttl, core.config.default_x509_svid_ttl)
     signed = core.signing.x509(spiffe_id, csr, life, dns_names=dns_names)
-    async with core.database.write() as tx:
-        await issuances.record_issuances(tx, [signed.record])
+    await core.ledger.commit(core.trail.record(caller, "mint X509-SVID", spiffe_id), [signed])
     return signed
 
 
@@ -72,12 +78,11 @@ async def mint_jwt(
     core: Core, caller: Caller, spiffe_id: SpiffeId, audience: Collection[str], ttl: int = 0
 ) -> SignedJwt:
     """A JWT-SVID without entry. ``ttl`` is in seconds, 0 for the default. Raises RequestError, StoreError."""
-    _check_mintable(spiffe_id)
+    _check_mintable(core, spiffe_id)
     if not spiffe_id.member_of(core.hub.trust_domain):
         raise RequestError(f"{spiffe_id}: this CA issues for trust domain {core.hub.trust_domain} only")
     signed = core.signing.jwt(spiffe_id, audience, lifetime(ttl, core.config.default_jwt_svid_ttl))
-    async with core.database.write() as tx:
-        await issuances.record_token(tx, signed.record)
+    await core.ledger.commit(core.trail.record(caller, "mint JWT-SVID", spiffe_id), [signed])
     return signed
 
 
@@ -113,6 +118,8 @@ def _served_entry(core: Core, agent: AgentRecord, key: str) -> Entry:
     return entry
 
 
-def _check_mintable(spiffe_id: SpiffeId) -> None:
+def _check_mintable(core: Core, spiffe_id: SpiffeId) -> None:
+    if spiffe_id in core.hub.blocks.spiffe_ids:
+        raise RequestError(f"{spiffe_id}: this ID was revoked; readmit it first: meshtls readmit --spiffe-id")
     if not spiffe_id.path or spiffe_id.segments[:1] == (RESERVED,):
         raise RequestError(f"{spiffe_id}: wanted a workload's ID; those below /{RESERVED}/ are servers and agents")

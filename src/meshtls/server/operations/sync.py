@@ -50,16 +50,17 @@ async def _check(core: Core, subscription: Subscription, peer: VerifiedPeer) -> 
     if subscription.recheck:
         subscription.recheck = False
         await core.authenticator.agent(peer)
+    core.authenticator.check_not_revoked(peer)
 
 
 class _Updates:
-    """Tracks which bundles the agent's entries need and which were sent, so that only changed ones are sent again."""
+    """Tracks which bundles the agent's entries need, and what was sent, so that only what has changed is sent again."""
 
     def __init__(self, hub: Hub, subscription: Subscription) -> None:
         self._hub = hub
         self._subscription = subscription
         self._federation: dict[str, tuple[TrustDomain, ...]] = {}
-        self._sent: list[TrustBundle] = []
+        self._sent: tuple[list[TrustBundle], tuple[bytes, ...]] = [], ()
 
     async def first(self, revision: int) -> SyncUpdate:
         """The first update for an agent that has everything up to ``revision``, 0 for nothing. Raises StoreError."""
@@ -85,12 +86,14 @@ class _Updates:
         wanted = sorted({domain for domains in self._federation.values() for domain in domains})
         federated = self._hub.federated
         bundles = [self._hub.bundle, *(federated[domain] for domain in wanted if domain in federated)]
-        changed = bundles != self._sent
-        self._sent = bundles
+        changed = (bundles, self._hub.crls) != self._sent
+        self._sent = bundles, self._hub.crls
         return SyncUpdate(
             revision=self._hub.revision,
             whole=told.whole,
             entries=told.entries,
             removed=told.removed,
             bundles=BundleSet(bundles) if changed else None,
+            tainted=self._hub.tainted if changed else (),
+            crls=self._hub.crls if changed else (),
         )

@@ -13,6 +13,7 @@ from meshtls.server.access import Caller
 from meshtls.server.core import Core
 from meshtls.server.operations import svids
 from meshtls.server.operations.agents import renew_agent
+from meshtls.server.operations.authorities import confirm_bundle
 from meshtls.server.operations.bundles import get_bundle
 from meshtls.server.operations.sync import sync
 from meshtls.server.signing import Signed
@@ -42,6 +43,10 @@ class NodeService(server_grpc.NodeBase):
         request = await received(stream)
         signed = await svids.sign_jwt(self._core, self._caller, request.entry_id, request.audience)
         await stream.send_message(token_message(signed.svid))
+
+    async def ConfirmBundle(self, stream: Stream[server_pb.ConfirmBundleRequest, server_pb.Done]) -> None:
+        await confirm_bundle(self._core, self._caller, (await received(stream)).sequence)
+        await stream.send_message(server_pb.Done())
 
     async def Sync(self, stream: Stream[server_pb.SyncRequest, server_pb.SyncResponse]) -> None:
         revision = (await received(stream)).revision

@@ -15,7 +15,17 @@ from meshtls.server.store.rows import agent_of, agent_row, seconds
 from meshtls.server.store.schema import agents
 from meshtls.spiffeid import SpiffeId
 
-__all__ = ["ban_agent", "evict_agent", "find_agent", "list_agents", "note_serial_in_use", "put_agent", "renew_agent"]
+__all__ = [
+    "ban_agent",
+    "evict_agent",
+    "find_agent",
+    "list_agents",
+    "note_bundle_seen",
+    "note_serial_in_use",
+    "put_agent",
+    "renew_agent",
+    "without_bundle",
+]
 
 
 async def put_agent(tx: AsyncConnection, agent: AgentRecord) -> None:
@@ -42,8 +52,9 @@ async def list_agents(tx: AsyncConnection, after: str, limit: int, *, banned: bo
 
 
 async def renew_agent(tx: AsyncConnection, spiffe_id: SpiffeId, serial: str, not_after: datetime) -> None:
-    """Accept the agent's next certificate as well as the current one. Raises NotFoundError."""
-    changed = update(agents).where(_is(spiffe_id)).values(next_serial=serial, not_after=seconds(not_after))
+    """Accept the agent's next certificate as well as the current one. Raises NotFoundError, also if it is banned."""
+    admitted = _is(spiffe_id) & agents.c.banned.is_(False)
+    changed = update(agents).where(admitted).values(next_serial=serial, not_after=seconds(not_after))
     _check_found(spiffe_id, (await tx.execute(changed)).rowcount)
 
 
@@ -51,6 +62,22 @@ async def note_serial_in_use(tx: AsyncConnection, spiffe_id: SpiffeId, serial: s
     """The agent has used its next certificate: the one before is no longer accepted."""
     mine = _is(spiffe_id) & (agents.c.next_serial == serial)
     await tx.execute(update(agents).where(mine).values(serial=serial, next_serial=None))
+
+
+async def note_bundle_seen(tx: AsyncConnection, spiffe_id: SpiffeId, sequence: int) -> None:
+    """The agent has the bundle of this sequence. A lower number than the present one, of a late call, is ignored."""
+    mine = _is(spiffe_id) & (agents.c.bundle_seen < sequence)
+    await tx.execute(update(agents).where(mine).values(bundle_seen=sequence))
+
+
+async def without_bundle(tx: AsyncConnection, sequence: int, now: datetime) -> list[SpiffeId]:
+    """The agents with a valid certificate that have not confirmed the bundle of this sequence, or a newer one.
+
+    Not those that are banned. Another one has to attest again, which gives it the newest bundle.
+    """
+    live = agents.c.banned.is_(False) & (agents.c.not_after > seconds(now)) & (agents.c.bundle_seen < sequence)
+    found = await tx.execute(select(agents.c.spiffe_id).where(live).order_by(agents.c.spiffe_id))
+    return [SpiffeId.parse(name) for name in found.scalars()]
 
 
 async def ban_agent(tx: AsyncConnection, spiffe_id: SpiffeId) -> None:

@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meshtls.bundle import JwtAuthority, TrustBundle, usable_authorities
+from meshtls.ca.authority_states import PUBLISHED, AuthorityState
 from meshtls.errors import NotFoundError, StoreError
 from meshtls.parse_errors import PARSE_ERRORS
 from meshtls.server.store.changes import ChangeKind, bundle_sequence, log_changes, note_bundle_change
-from meshtls.server.store.rows import seconds
+from meshtls.server.store.rows import moment, seconds
 from meshtls.server.store.schema import authorities, bundles
 from meshtls.spiffeid import TrustDomain
+from meshtls.svid.x509 import fingerprint_of
 
 __all__ = [
     "Published",
     "delete_bundle",
-    "expired_authorities",
+    "federated_bundle",
     "federated_bundles",
     "jwt_authority",
+    "note_logged",
     "own_bundle",
+    "public_key",
     "publish",
-    "retire_others",
     "set_bundle",
+    "unlogged",
     "x509_authority",
 ]
 
@@ -44,7 +48,7 @@ class Published:
 
 
 def x509_authority(certificate: x509.Certificate) -> Published:
-    fingerprint = certificate.fingerprint(hashes.SHA256()).hex()
+    fingerprint = fingerprint_of(certificate)
     return Published("x509", fingerprint, certificate.public_bytes(Encoding.DER), certificate.not_valid_after_utc)
 
 
@@ -52,37 +56,43 @@ def jwt_authority(kid: str, key: JwtAuthority, expires_at: datetime) -> Publishe
     return Published("jwt", kid, key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo), expires_at)
 
 
-async def publish(tx: AsyncConnection, trust_domain: TrustDomain, server_id: str, authority: Published) -> bool:
-    """Add an authority to our bundle. If it is there already, undo its retirement and return False."""
-    known = (authorities.c.kind == authority.kind) & (authorities.c.name == authority.name)
-    stays = update(authorities).where(known).values(expires_at=seconds(authority.expires_at))
-    if (await tx.execute(stays)).rowcount:
-        return False
+async def publish(
+    tx: AsyncConnection,
+    trust_domain: TrustDomain,
+    server_id: str,
+    authority: Published,
+    now: datetime,
+    state: AuthorityState = AuthorityState.ACTIVE,
+) -> None:
+    """Add an authority, which must be new, to our bundle in this state."""
     revision = await note_bundle_change(tx, trust_domain)
-    row = {"kind": authority.kind, "name": authority.name, "server_id": server_id, "der": authority.der}
-    await tx.execute(insert(authorities), row | {"expires_at": seconds(authority.expires_at), "revision": revision})
-    return True
+    row = {
+        "kind": authority.kind,
+        "name": authority.name,
+        "server_id": server_id,
+        "der": authority.der,
+        "expires_at": seconds(authority.expires_at),
+        "revision": revision,
+        "state": state.name,
+        "created_at": seconds(now),
+        "changed_at": seconds(now),
+        "ends_at": seconds(authority.expires_at),
+    }
+    await tx.execute(insert(authorities), row)
 
 
-async def retire_others(tx: AsyncConnection, server_id: str, signing: Published, last_signed: datetime) -> None:
-    """Retire this server's other authorities of that kind: each leaves when the last SVID that it signed expires."""
-    older = (
-        (authorities.c.server_id == server_id)
-        & (authorities.c.kind == signing.kind)
-        & (authorities.c.name != signing.name)
-        & (authorities.c.expires_at > seconds(last_signed))
-    )
-    await tx.execute(update(authorities).where(older).values(expires_at=seconds(last_signed)))
+async def unlogged(tx: AsyncConnection, server_id: str) -> list[Published]:
+    """The authorities of this server that are not in the transparency log yet, oldest first."""
+    mine = (authorities.c.server_id == server_id) & authorities.c.log_index.is_(None)
+    found = await tx.execute(select(authorities).where(mine).order_by(authorities.c.revision))
+    return [Published(row.kind, row.name, row.der, moment(row.expires_at)) for row in found]
 
 
-async def expired_authorities(tx: AsyncConnection, trust_domain: TrustDomain, now: datetime) -> int:
-    """Remove expired authorities from our bundle, and return their number."""
-    over = authorities.c.expires_at <= seconds(now)
-    count: int = (await tx.execute(select(func.count()).select_from(authorities).where(over))).scalar_one()
-    if count:
-        await note_bundle_change(tx, trust_domain)
-        await tx.execute(delete(authorities).where(over))
-    return count
+async def note_logged(tx: AsyncConnection, logged: Iterable[tuple[Published, int]]) -> None:
+    """Store the index of the leaf of each of these."""
+    for one, index in logged:
+        this = (authorities.c.kind == one.kind) & (authorities.c.name == one.name)
+        await tx.execute(update(authorities).where(this).values(log_index=index))
 
 
 async def own_bundle(tx: AsyncConnection, trust_domain: TrustDomain, refresh_hint: int) -> TrustBundle:
@@ -90,13 +100,14 @@ async def own_bundle(tx: AsyncConnection, trust_domain: TrustDomain, refresh_hin
 
     Its sequence is the revision of its last change. An unreadable authority of another server is left out.
     """
-    found = list(await tx.execute(select(authorities).order_by(authorities.c.revision)))
+    published = authorities.c.state.in_([state.name for state in PUBLISHED])
+    found = list(await tx.execute(select(authorities).where(published).order_by(authorities.c.revision)))
     roots, unusable = usable_authorities(trust_domain, [row.der for row in found if row.kind == "x509"])
     keys: dict[str, JwtAuthority] = {}
     for row in found:
         if row.kind == "jwt":
             try:
-                keys[row.name] = _public_key(row.name, row.der)
+                keys[row.name] = public_key(row.name, row.der)
             except StoreError as error:
                 unusable = (*unusable, f"{error}; it is left out")
     return TrustBundle(trust_domain, roots, keys, await bundle_sequence(tx), refresh_hint, unusable)
@@ -117,13 +128,21 @@ async def delete_bundle(tx: AsyncConnection, trust_domain: TrustDomain) -> None:
         raise NotFoundError(f"bundle of trust domain {trust_domain}: there is none")
 
 
+async def federated_bundle(tx: AsyncConnection, trust_domain: TrustDomain) -> TrustBundle | None:
+    """The bundle of another trust domain; None if there is none."""
+    this = select(bundles).where(bundles.c.trust_domain == str(trust_domain))
+    row = (await tx.execute(this)).one_or_none()
+    return None if row is None else TrustBundle.from_jwks_of_many(trust_domain, row.document)
+
+
 async def federated_bundles(tx: AsyncConnection) -> list[TrustBundle]:
     """The bundles of other trust domains, ordered by name."""
     found = await tx.execute(select(bundles).order_by(bundles.c.trust_domain))
     return [TrustBundle.from_jwks_of_many(TrustDomain(row.trust_domain), row.document) for row in found]
 
 
-def _public_key(name: str, der: bytes) -> JwtAuthority:
+def public_key(name: str, der: bytes) -> JwtAuthority:
+    """The key of a stored JWT authority. Raises StoreError."""
     try:
         key = load_der_public_key(der)
     except PARSE_ERRORS as error:

@@ -18,6 +18,7 @@ __all__ = [
     "bundle_sequence",
     "changes_since",
     "current_revision",
+    "lock_writers",
     "log_changes",
     "note_bundle_change",
     "oldest_change",
@@ -31,11 +32,17 @@ class ChangeKind(Enum):
     ENTRY = "entry"
     AGENT = "agent"
     BUNDLE = "bundle"
+    REVOCATION = "revocation"
+    CRL = "crl"
+    FEDERATION = "federation"
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """``key`` is an entry's id, an agent's SPIFFE ID or a trust domain; ``subject`` a changed entry's SPIFFE ID."""
+    """``key`` is an entry's id, an agent's SPIFFE ID, a trust domain, what was revoked or a CRL's issuer.
+
+    ``subject`` is a changed entry's SPIFFE ID.
+    """
 
     revision: int
     kind: ChangeKind
@@ -44,15 +51,9 @@ class Change:
 
 
 async def log_changes(tx: AsyncConnection, kind: ChangeKind, changed: Iterable[tuple[str, str]]) -> int:
-    """Number these (key, subject) in order and return the first number. Other writers wait until ``tx`` ends.
-
-    So a transaction that calls this first sees rows that no other writer changes meanwhile.
-    """
+    """Number these (key, subject) in order and return the first number. Other writers wait until ``tx`` ends."""
     pairs = list(changed)
-    count = len(pairs)
-    bump = update(counters).where(counters.c.name == "log").values(value=counters.c.value + count)
-    last: int = (await tx.execute(bump.returning(counters.c.value))).scalar_one()
-    first = last - count + 1
+    first = await _advance(tx, len(pairs)) - len(pairs) + 1
     rows = [
         {"revision": first + place, "kind": kind.value, "key": key, "subject": subject}
         for place, (key, subject) in enumerate(pairs)
@@ -60,6 +61,11 @@ async def log_changes(tx: AsyncConnection, kind: ChangeKind, changed: Iterable[t
     if rows:
         await tx.execute(insert(changes), rows)
     return first
+
+
+async def lock_writers(tx: AsyncConnection) -> None:
+    """Have other writers wait until ``tx`` ends: if it calls this first, it sees rows that none of them changes."""
+    await _advance(tx, 0)
 
 
 async def current_revision(tx: AsyncConnection) -> int:
@@ -95,6 +101,13 @@ async def prune_changes(tx: AsyncConnection, keep: int) -> None:
     """Delete all but the newest ``keep``. An agent whose revision is older than those is sent everything again."""
     limit = select(counters.c.value - keep).where(counters.c.name == "log").scalar_subquery()
     await tx.execute(delete(changes).where(changes.c.revision <= limit))
+
+
+async def _advance(tx: AsyncConnection, count: int) -> int:
+    """Add to the number of the last change, and return it. The counter's row is locked until ``tx`` ends."""
+    bump = update(counters).where(counters.c.name == "log").values(value=counters.c.value + count)
+    last: int = (await tx.execute(bump.returning(counters.c.value))).scalar_one()
+    return last
 
 
 async def _counter(tx: AsyncConnection, name: str) -> int:

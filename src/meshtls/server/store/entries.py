@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meshtls.errors import ConflictError, NotFoundError
 from meshtls.registration import Entry, EntryFilter
-from meshtls.server.store.changes import ChangeKind, log_changes
+from meshtls.server.store.changes import ChangeKind, lock_writers, log_changes
 from meshtls.server.store.rows import entry_of, entry_row, likeness, seconds, selector_text
 from meshtls.server.store.schema import entries
 
@@ -116,8 +116,7 @@ async def end_entries(tx: AsyncConnection, now: datetime) -> int:
     over = entries.c.expires_at <= seconds(now)
     if not (await tx.execute(select(exists().where(over)))).scalar_one():
         return 0
-    # This takes the writers' lock, so that no other server deletes or extends these entries meanwhile.
-    await log_changes(tx, ChangeKind.ENTRY, [])
+    await lock_writers(tx)  # so that no other server deletes or extends these entries meanwhile
     rows = await tx.execute(delete(entries).where(over).returning(entries.c.id, entries.c.spiffe_id))
     ended = [(row.id, row.spiffe_id) for row in rows]
     await log_changes(tx, ChangeKind.ENTRY, ended)

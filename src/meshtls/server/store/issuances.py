@@ -6,28 +6,46 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import bindparam, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meshtls.registration import Issuance
+from meshtls.server.store.database import Quick, Step, quick, run_steps
 from meshtls.server.store.rows import moment, seconds
 from meshtls.server.store.schema import issuances
 from meshtls.spiffeid import SpiffeId
 
-__all__ = ["last_not_after", "list_issuances", "prune_issuances", "record_issuances", "record_token"]
+__all__ = ["agent_of", "is_recorded", "list_issuances", "prune_issuances", "record_issuances", "record_step"]
+
+
+_SET_LATER = ("number", "revoked_at", "revocation_reason")
+_ISSUANCE = Quick(
+    insert(issuances).values({one.name: bindparam(one.name) for one in issuances.c if one.name not in _SET_LATER})
+)
+_KNOWN = Quick(select(issuances.c.serial).where(issuances.c.serial == bindparam("known")))
 
 
 async def record_issuances(tx: AsyncConnection, issued: Sequence[Issuance]) -> None:
     """Insert these, all or none: a serial that exists already fails the transaction."""
-    if issued:
-        await tx.execute(insert(issuances), [_row(one) for one in issued])
+    await run_steps(tx, [record_step(issued)])
 
 
-async def record_token(tx: AsyncConnection, issued: Issuance) -> None:
-    """Insert the record of a token. RSA signs equal claims to equal tokens, so two requests may give one token."""
-    known = select(issuances.c.serial).where(issuances.c.serial == issued.serial)
-    if (await tx.execute(known)).first() is None:
-        await record_issuances(tx, [issued])
+def record_step(issued: Sequence[Issuance]) -> Step:
+    """``record_issuances`` as a step among others."""
+    return Step(_ISSUANCE, [_row(one) for one in issued])
+
+
+async def is_recorded(tx: AsyncConnection, serial: str) -> bool:
+    """Whether there is a record with this serial."""
+    return bool(await quick(tx, _KNOWN, [{"known": serial}]))
+
+
+async def agent_of(tx: AsyncConnection, serial: str) -> SpiffeId | None:
+    """The agent that requested the SVID with this serial; None if none did, or there is no record of it."""
+    found: str | None = (
+        await tx.execute(select(issuances.c.agent_id).where(issuances.c.serial == serial))
+    ).scalar_one_or_none()
+    return None if found is None else SpiffeId.parse(found)
 
 
 async def list_issuances(
@@ -40,13 +58,6 @@ async def list_issuances(
     if serial is not None:
         query = query.where(issuances.c.serial == serial)
     return [_issuance(row) for row in (await tx.execute(query)).mappings()]
-
-
-async def last_not_after(tx: AsyncConnection, server_id: str, kind: str) -> datetime | None:
-    """When the last SVID of this kind that this server signed expires; None if it signed none."""
-    mine = (issuances.c.server_id == server_id) & (issuances.c.kind == kind)
-    last: int | None = (await tx.execute(select(func.max(issuances.c.not_after)).where(mine))).scalar_one()
-    return None if last is None else moment(last)
 
 
 async def prune_issuances(tx: AsyncConnection, ended_before: datetime, most: int) -> None:
@@ -71,6 +82,8 @@ def _row(one: Issuance) -> dict[str, Any]:
         "issued_at": seconds(one.issued_at),
         "not_before": seconds(one.not_before),
         "not_after": seconds(one.not_after),
+        "authority": one.authority,
+        "log_index": one.log_index,
     }
 
 
@@ -86,4 +99,6 @@ def _issuance(row: Any) -> Issuance:
         issued_at=moment(row["issued_at"]),
         not_before=moment(row["not_before"]),
         not_after=moment(row["not_after"]),
+        authority=row["authority"],
+        log_index=row["log_index"],
     )

@@ -98,6 +98,7 @@ def agent_row(agent: AgentRecord) -> dict[str, Any]:
         "attested_at": seconds(agent.attested_at),
         "banned": agent.banned,
         "selectors": _selectors_text(agent.selectors),
+        "bundle_seen": agent.bundle_seen,
     }
 
 
@@ -110,4 +111,5 @@ def agent_of(row: RowMapping) -> AgentRecord:
         attested_at=moment(row["attested_at"]),
         banned=row["banned"],
         selectors=_parse_selectors(row["selectors"]),
+        bundle_seen=row["bundle_seen"],
     )

@@ -1,8 +1,9 @@
 """The tables. Private keys are never in SQL: of an authority only the published part is stored.
 
 Each server has its own root, intermediate and JWT key, kept by its KeyManager, and publishes root and JWT key in
-``authorities`` under its ``server_id``. So two servers on one database sign independently, and the bundle has the
-authorities of both. Neither can sign in the other's name, and a stolen database can sign nothing.
+``authorities`` under its ``server_id``, with the states of their lives (ca.authority_states). So two servers on one
+database sign independently, and the bundle has the authorities of both. Neither can sign in the other's name, and a
+stolen database can sign nothing.
 
 ``changes`` is the log that a sync reads: a row for each entry, agent or bundle that changed, numbered by ``counters``'
 row ``log``. A writer takes the counter's row lock before it numbers, so revisions become visible in order: a reader
@@ -25,18 +26,28 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 __all__ = [
     "METADATA",
     "agents",
+    "audit",
+    "audit_state",
     "authorities",
+    "blocks",
     "bundles",
     "changes",
     "counters",
+    "crls",
     "entries",
+    "federation",
     "issuances",
     "join_tokens",
+    "log_keys",
+    "log_leaves",
+    "log_nodes",
+    "log_state",
 ]
 
 METADATA = MetaData(
@@ -48,6 +59,7 @@ METADATA = MetaData(
 )
 # SQLite assigns row numbers only to an INTEGER key, which has 64 bits there.
 _ROW_NUMBER = BigInteger().with_variant(Integer, "sqlite")
+_REVOKED = text("revoked_at IS NOT NULL")
 
 counters = Table(
     "counters",
@@ -103,6 +115,8 @@ agents = Table(
     Column("attested_at", BigInteger, nullable=False),
     Column("banned", Boolean, nullable=False),
     Column("selectors", Text, nullable=False),
+    # The sequence of the newest bundle of ours that the agent and its workloads have.
+    Column("bundle_seen", BigInteger, nullable=False, server_default="0"),
 )
 
 join_tokens = Table(
@@ -127,8 +141,39 @@ issuances = Table(
     Column("issued_at", BigInteger, nullable=False),
     Column("not_before", BigInteger, nullable=False),
     Column("not_after", BigInteger, nullable=False),
+    # The id of the authority that it hangs on; None for one that was issued before authorities had states.
+    Column("authority", String(64)),
+    # The leaf of the transparency log; None for what was issued before there was one.
+    Column("log_index", BigInteger),
+    # When it was revoked, and why: a name of cryptography's ReasonFlags. None for what was not revoked.
+    Column("revoked_at", BigInteger),
+    Column("revocation_reason", String(32)),
     UniqueConstraint("serial"),
     Index(None, "spiffe_id"),
+    Index(None, "authority", "not_after"),
+    # Of the revoked ones only, so that issuing does not write to it.
+    Index("ix_issuances_revoked", "authority", sqlite_where=_REVOKED, postgresql_where=_REVOKED),
+)
+
+# The SPIFFE IDs and entries for which nothing is issued until they are readmitted.
+blocks = Table(
+    "blocks",
+    METADATA,
+    Column("kind", String(16), primary_key=True),
+    Column("subject", String(2048), primary_key=True),
+    Column("since", BigInteger, nullable=False),
+    Column("reason", String(32), nullable=False),
+)
+
+# The newest CRL of each intermediate that has revoked something. ``issuer`` is the hash of its key.
+crls = Table(
+    "crls",
+    METADATA,
+    Column("issuer", String(64), primary_key=True),
+    Column("server_id", String(36), nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("der", LargeBinary, nullable=False),
+    Column("ends_at", BigInteger, nullable=False),
 )
 
 bundles = Table(
@@ -139,6 +184,16 @@ bundles = Table(
     Column("revision", BigInteger, nullable=False),
 )
 
+# Relations with other trust domains, whose bundles are fetched.
+federation = Table(
+    "federation",
+    METADATA,
+    Column("trust_domain", String(255), primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("profile", String(16), nullable=False),
+    Column("endpoint_id", Text),
+)
+
 authorities = Table(
     "authorities",
     METADATA,
@@ -146,7 +201,64 @@ authorities = Table(
     Column("name", String(64), primary_key=True),
     Column("server_id", String(36), nullable=False),
     Column("der", LargeBinary, nullable=False),
-    # When it leaves the bundle: at the expiry of its certificate or, once retired, of the last SVID that it signed.
+    # When it leaves the bundle: at its end or, once retired, at the expiry of the last SVID that it signed.
     Column("expires_at", BigInteger, nullable=False),
+    # The sequence of the first bundle that it was in.
     Column("revision", BigInteger, nullable=False),
+    # A name of ca.authority_states; since when it is in the bundle, and in this state; when its certificate ends.
+    Column("state", String(16), nullable=False, server_default="ACTIVE"),
+    Column("created_at", BigInteger, nullable=False, server_default="0"),
+    Column("changed_at", BigInteger, nullable=False, server_default="0"),
+    Column("ends_at", BigInteger, nullable=False, server_default="0"),
+    Column("log_index", BigInteger),
+)
+
+log_state = Table(
+    "log_state",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=False),  # there is one row
+    Column("origin", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("peaks", LargeBinary, nullable=False),
+    Column("signed_size", BigInteger, nullable=False),
+    Column("note", Text, nullable=False),
+)
+
+log_leaves = Table(
+    "log_leaves",
+    METADATA,
+    Column("number", _ROW_NUMBER, primary_key=True, autoincrement=False),
+    Column("entry", LargeBinary, nullable=False),
+)
+
+log_nodes = Table(
+    "log_nodes",
+    METADATA,
+    Column("level", Integer, primary_key=True, autoincrement=False),
+    Column("place", BigInteger, primary_key=True, autoincrement=False),
+    Column("hash", LargeBinary, nullable=False),
+)
+
+log_keys = Table(
+    "log_keys",
+    METADATA,
+    Column("key", Text, primary_key=True),
+    Column("origin", Text, nullable=False),
+    Column("server_id", String(36), nullable=False),
+)
+
+audit_state = Table(
+    "audit_state",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=False),  # there is one row
+    Column("number", BigInteger, nullable=False),
+    Column("head", LargeBinary, nullable=False),
+)
+
+audit = Table(
+    "audit",
+    METADATA,
+    Column("number", _ROW_NUMBER, primary_key=True, autoincrement=False),
+    Column("record", Text, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
 )

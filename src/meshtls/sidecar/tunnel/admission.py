@@ -15,14 +15,20 @@ from functools import partial
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshtls.address import Address
-from meshtls.errors import LocalIdentityError, MeshtlsError, PeerError
+from meshtls.errors import LocalIdentityError, MeshtlsError, NotAuthorizedError, PeerError
 from meshtls.observe.events import Direction, Outcome
 from meshtls.sidecar.connection import Connection, EndedError, TlsFacts, host_of
+from meshtls.sidecar.custom import ask_providers
 from meshtls.sidecar.ends import PlainEnd
 from meshtls.sidecar.gate import Gate
+from meshtls.sidecar.handshake import connect, connect_at_once, drop_dialled
+from meshtls.sidecar.http.detect import HTTP, detected
+from meshtls.sidecar.http.judge import ClientCertHeader
+from meshtls.sidecar.http.session import HttpDeps, HttpSession
+from meshtls.sidecar.proxied import proxy_header_of
 from meshtls.sidecar.runtime import Runtime
-from meshtls.sidecar.settings import InboundConfig, Limits
-from meshtls.sidecar.sockets import abort, address_of, dial, dial_at_once, hang_up
+from meshtls.sidecar.settings import InboundConfig, Limits, Protocol
+from meshtls.sidecar.sockets import address_of, hang_up
 from meshtls.sidecar.states import ConnectionStep
 from meshtls.sidecar.tunnel.origin import Handover
 from meshtls.sidecar.tunnel.server import TunnelServer
@@ -31,7 +37,8 @@ from meshtls.svid.verifier import valid_until
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import TlsContexts
 from meshtls.tls.engine import TlsEngine
-from meshtls.wire.http2.frames import ProtocolError
+from meshtls.wire.http1.start import HttpStart
+from meshtls.wire.http2.frames import ErrorCode, ProtocolError
 from meshtls.wire.http2.headers import ConnectRequest
 from meshtls.wire.http2.streams import Stream
 from meshtls.wire.origin import forwarded_by
@@ -50,6 +57,7 @@ class AdmissionDeps:
     contexts: TlsContexts
     gate: Gate
     runtime: Runtime
+    http: HttpDeps
     #: Set if the app is one of the sidecar's own outbound listeners.
     handover: Handover | None
 
@@ -58,7 +66,7 @@ class _RefusedError(MeshtlsError):
     """Answer the stream with this status; ``why`` is for our own log."""
 
     def __init__(self, status: int, why: MeshtlsError) -> None:
-        super().__init__(str(why))
+        super().__init__(why.words)
         self.status = status
         self.why = why
 
@@ -76,14 +84,16 @@ class Admission:
         self._peer = peer
         self._dials = dials
         self._dialling: dict[StreamEnd, asyncio.Task[None]] = {}
+        self._sessions: dict[StreamEnd, HttpSession] = {}
         self._facts = TlsFacts.of(engine, peer)
         self._verified_under = engine.snapshot
         self._expires = valid_until(peer, engine.trust, tunnel.clock.now())
         self._port = route.config.app.port
+        self._client_cert = ClientCertHeader(route.config, tunnel.request)
         self._names = _names(route.config, address_of(tunnel.opener))
 
     def on_request(self, stream: Stream, request: ConnectRequest, ended: bool) -> None:
-        connection = self._connection()
+        connection = self._connection(stream.number)
         connection.origin = request.origin
         end = self.server.new_stream_end(stream, partial(self._done, connection))
         registry = self._route.runtime.registry
@@ -94,13 +104,22 @@ class Admission:
             return
         try:
             self._check(request, connection.started)
-            self._authorize(connection)
+            protocol, rules = self._route.config.protocol, self._route.gate.rules
+            asks = protocol is Protocol.TCP and rules is not None and rules.asks
+            if protocol is not Protocol.AUTO and not asks:
+                self._authorize(connection, reads_http=protocol is Protocol.HTTP)
         except _RefusedError as error:
             self.server.refuse(end, error.status, error.why)
             return
         if ended:
             end.deliver(b"", True)
-        self._connect(connection, end)
+        if asks:
+            self._dialling[end] = self._dials.create_task(self._ask_first(connection, end))
+        elif protocol is Protocol.TCP:
+            self._connect(connection, end)
+        else:
+            self.server.accept(end)
+            self._dialling[end] = self._dials.create_task(self._serve_http(connection, end))
 
     def on_refused(self, error: ProtocolError) -> None:
         """Report a stream that HTTP/2 refused: it exceeds a limit, or its request is malformed."""
@@ -109,13 +128,14 @@ class Admission:
         refusal = EndedError(Outcome.STREAM_REFUSED, f"{error.code.name}: {error}")
         self._route.runtime.reporter.report(connection, refusal)
 
-    def _connection(self) -> Connection:
+    def _connection(self, number: int = 0) -> Connection:
+        """``number`` is the stream's; 0 for one that HTTP/2 has refused already."""
         tunnel = self._tunnel
         connection = Connection(
             tunnel.sidecar, tunnel.local_id, Direction.INBOUND, tunnel.opener, tunnel.remote, tunnel.clock
         )
         connection.facts = self._facts
-        connection.is_stream = True
+        connection.is_stream, connection.stream_number = True, number
         self._route.runtime.reporter.opened(connection)
         return connection
 
@@ -149,57 +169,152 @@ class Admission:
             self.server.drain()
             raise _RefusedError(_FORBIDDEN, error) from error
 
-    def _authorize(self, connection: Connection) -> None:
+    def _authorize(self, connection: Connection, *, reads_http: bool) -> None:
+        connection.reads_http = reads_http
         try:
             connection.admit_stream_of(self._tunnel)
-            self._route.runtime.registry.prove(self._tunnel)  # a tunnel is proven by its first authorized stream
+            if not (reads_http and self._route.gate.rules is not None):
+                self._prove()
         except PeerError as error:
             raise _RefusedError(_FORBIDDEN, error) from error
         except EndedError as error:
             raise _RefusedError(_UNAVAILABLE, error) from error
 
+    async def _ask_first(self, connection: Connection, end: StreamEnd) -> None:
+        """Ask the providers of CUSTOM policies, and then go on as ever."""
+        try:
+            await self._ask(connection)
+            self._authorize(connection, reads_http=False)
+        except _RefusedError as error:
+            if not end.over:
+                self.server.refuse(end, error.status, error.why)
+            return
+        if not end.over:
+            self._connect(connection, end)
+
+    async def _ask(self, connection: Connection) -> None:
+        route = self._route
+        try:
+            await ask_providers(connection, route.gate, self._tunnel.request, route.runtime.services)
+        except PeerError as error:
+            raise _RefusedError(_FORBIDDEN, error) from error
+
+    def _prove(self) -> None:
+        """A tunnel is proven by its first authorized stream, or request. Raises EndedError."""
+        self._route.runtime.registry.prove(self._tunnel)
+
+    # -- HTTP on a stream --
+
+    async def _serve_http(self, connection: Connection, end: StreamEnd) -> None:
+        route = self._route
+        limits, reactor = route.limits, route.runtime.reactor
+        try:
+            if route.config.protocol is Protocol.AUTO:
+                start = await self._admit_auto(connection, end)
+            else:
+                start = await detected(end, reactor, idle=limits.idle_timeout)
+            if route.config.protocol is Protocol.AUTO and start not in HTTP:
+                sock = await self._dial(connection, end)
+                if sock is None:
+                    return
+                if start is HttpStart.UNDECIDED:
+                    start = await detected(end, reactor, idle=limits.idle_timeout, app=sock)
+                if start not in HTTP:
+                    self._join(connection, end, sock)
+                    return
+                drop_dialled(connection, reactor.poller)  # made before it was known what the client speaks
+                connection.reads_http = True
+        except _RefusedError as error:
+            end.break_off(error.why)
+            return
+        except EndedError as error:
+            end.break_off(error)
+            return
+        connection.step(ConnectionStep.RELAY)
+        session = self._sessions[end] = HttpSession(
+            route.http,
+            connection,
+            self._client_cert,
+            end,
+            start,
+            prove=self._prove,
+            on_end=end.closed,
+            on_dialled=partial(self._hand_over, connection),
+        )
+        end.carry(session.relay)
+
+    async def _admit_auto(self, connection: Connection, end: StreamEnd) -> HttpStart:
+        """Authorize the stream as what it begins. If it is silent, it is TCP whose app may speak first; where that is
+        not allowed, it may still begin HTTP.
+        """
+        limits, reactor = self._route.limits, self._route.runtime.reactor
+        with connection.phase("detect"):
+            start = await detected(end, reactor, idle=limits.idle_timeout, silent=limits.detect_timeout)
+        try:
+            if start not in HTTP:
+                await self._ask(connection)
+            self._authorize(connection, reads_http=start in HTTP)
+        except _RefusedError as error:
+            http_may = self._route.gate.rules is not None and isinstance(error.why, NotAuthorizedError)
+            if start is not HttpStart.UNDECIDED or end.ended or not http_may:
+                raise
+            connection.reads_http = True  # a change of policy meanwhile must not end it as TCP
+            start = await detected(end, reactor, idle=limits.idle_timeout)
+            if start not in HTTP:
+                raise
+            self._authorize(connection, reads_http=True)
+        return start
+
+    def _hand_over(self, connection: Connection, sock: socket.socket) -> None:
+        if self._route.handover is not None:
+            forwarded = forwarded_by(connection.origin, host_of(self._tunnel.remote))
+            self._route.handover.put(sock.getsockname()[:2], forwarded)
+
     # -- the app --
 
     def _connect(self, connection: Connection, end: StreamEnd) -> None:
-        began = connection.clock.monotonic()
-        sock = dial_at_once(self._route.config.app)
+        sock = connect_at_once(connection, self._route.config.app)
         if sock is not None:
-            connection.timed("connect", began)
+            self._hand_over(connection, sock)
             self._join(connection, end, sock)
         else:
             self._dialling[end] = self._dials.create_task(self._connect_later(connection, end))
 
-    def _join(self, connection: Connection, end: StreamEnd, sock: socket.socket) -> None:
-        if self._route.handover is not None:
-            forwarded = forwarded_by(connection.origin, host_of(self._tunnel.remote))
-            self._route.handover.put(sock.getsockname()[:2], forwarded)
-        connection.dialled = sock
-        connection.step(ConnectionStep.RELAY)
-        self.server.accept(end)
-        app = PlainEnd(sock, "the app", self._route.runtime.reactor.buffers)
-        end.join(app, connection.flow, app_opened=False)
-
     async def _connect_later(self, connection: Connection, end: StreamEnd) -> None:
-        app, timeout = self._route.config.app, self._route.limits.connect_timeout
-        poller = self._route.runtime.reactor.poller
-        try:
-            with connection.phase("connect"):
-                sock = await dial(app, poller, timeout)
-        except TimeoutError:
-            self._unreachable(end, f"{app} did not answer within {timeout:g} s")
-        except OSError as error:
-            self._unreachable(end, f"{app} can't be reached: {error}")
-        else:
-            if end.over:
-                abort(sock, poller)
-                return
+        sock = await self._dial(connection, end)
+        if sock is not None:
             self._join(connection, end, sock)
 
-    def _unreachable(self, end: StreamEnd, detail: str) -> None:
-        if not end.over:
-            self.server.refuse(end, _UNAVAILABLE, EndedError(Outcome.CONNECT_FAILED, detail))
+    async def _dial(self, connection: Connection, end: StreamEnd) -> socket.socket | None:
+        """None if the app can't be reached: the stream ends with that."""
+        route, poller = self._route, self._route.runtime.reactor.poller
+        try:
+            sock = await connect(connection, route.config.app, poller, route.limits.connect_timeout)
+        except EndedError as error:
+            if not end.over and end.stream.answered:
+                end.break_off(error, ErrorCode.CONNECT_ERROR)
+            elif not end.over:
+                self.server.refuse(end, _UNAVAILABLE, error)
+            return None
+        if end.over:
+            drop_dialled(connection, poller)
+            return None
+        self._hand_over(connection, sock)
+        return sock
+
+    def _join(self, connection: Connection, end: StreamEnd, sock: socket.socket) -> None:
+        connection.step(ConnectionStep.RELAY)
+        if not end.stream.answered:
+            self.server.accept(end)
+        app = PlainEnd(sock, "the app", self._route.runtime.reactor.buffers)
+        if self._route.config.proxy_protocol:
+            app.transmit(proxy_header_of(connection, connection.request, self._tunnel.opener))
+        end.join(app, connection.flow, app_opened=False)
 
     def _done(self, connection: Connection, end: StreamEnd, error: Exception | None) -> None:
+        session = self._sessions.pop(end, None)
+        if session is not None:
+            session.close()
         task = self._dialling.pop(end, None)
         if task is not None and task is not asyncio.current_task():
             task.cancel()

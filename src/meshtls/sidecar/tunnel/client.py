@@ -86,19 +86,18 @@ class TunnelClient(Session):
         end.refused(detail)
 
     def tick(self, now: float) -> None:
-        late = now - self._answer_timeout
-        if any(end.unanswered_since is not None and end.unanswered_since < late for end in self._streams.values()):
-            self._give_up_on(late)
+        since = now - self._answer_timeout
+        late = [
+            end for end in self._streams.values() if end.unanswered_since is not None and end.unanswered_since < since
+        ]
+        if late:
+            self.drain()  # open no more streams to a peer that does not answer
+            why = f"the peer did not answer CONNECT within {self._answer_timeout:g} s"
+            error = EndedError(Outcome.CONNECT_FAILED, why)
+            for end in late:
+                end.break_off(error)
         elif not self._streams and self._empty_since < now - self._idle:
             self.drain()
-
-    def _give_up_on(self, late: float) -> None:
-        """Open no more streams to a peer that does not answer, and end the late ones."""
-        self.drain()
-        error = EndedError(Outcome.CONNECT_FAILED, f"the peer did not answer CONNECT within {self._answer_timeout:g} s")
-        for end in list(self._streams.values()):
-            if end.unanswered_since is not None and end.unanswered_since < late:
-                end.break_off(error)
 
     def _pace(self) -> float:
         return min(super()._pace(), self._answer_timeout / 4)

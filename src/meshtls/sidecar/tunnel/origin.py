@@ -9,6 +9,7 @@ import re
 from collections import OrderedDict
 from urllib.parse import quote
 
+from meshtls.memo import keep_newest
 from meshtls.sidecar.settings import Workload
 from meshtls.spiffeid import SpiffeId
 from meshtls.wire.origin import NOWHERE, Origin
@@ -47,10 +48,7 @@ class Handover:
 
     def put(self, address: tuple[str, int], origin: Origin) -> None:
         """Store the origin of the connection that comes from this address."""
-        self._left[address] = origin
-        self._left.move_to_end(address)
-        if len(self._left) > self._MOST:
-            self._left.popitem(last=False)
+        keep_newest(self._left, address, origin, self._MOST)
 
     def take(self, address: tuple[str, int]) -> Origin:
         """Remove and return the origin; NOWHERE if there is none."""

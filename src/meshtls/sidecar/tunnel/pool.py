@@ -33,6 +33,7 @@ from meshtls.wire.http2.settings import OPENED_STREAMS, TunnelBounds
 
 __all__ = ["PoolDeps", "PoolState", "TunnelPool"]
 
+_RELAY = ConnectionStep.RELAY
 #: Seconds for which HTTP/2 is not offered again to a peer that did not choose it.
 _PLAIN_SECONDS = 60.0
 #: Most streams that are opened for one connection if peers refuse them.
@@ -95,6 +96,10 @@ class TunnelPool:
         self._plain_until = float("-inf")
         #: The streams that the peer allowed on its latest tunnel; assumed of a new one until its SETTINGS arrive.
         self._allowed_streams = OPENED_STREAMS
+
+    def __len__(self) -> int:
+        """Its tunnels, those that are draining included."""
+        return len(self._tunnels)
 
     def take(self, connection: Connection) -> bool:
         """Carry the connection through an open tunnel; False if none has room."""
@@ -175,8 +180,10 @@ class TunnelPool:
     def _open(self, tunnel: _Tunnel, connection: Connection, on_done: OnDone) -> StreamEnd:
         # Not authorized again: the tunnel's peer was when it was dialled, and a new ``peer`` closes the pool.
         connection.peer, connection.facts, connection.is_stream = tunnel.peer, tunnel.facts, True
-        connection.step(ConnectionStep.RELAY)
-        return tunnel.client.open(on_done, connection.origin)
+        connection.step(_RELAY)
+        end = tunnel.client.open(on_done, connection.origin)
+        connection.stream_number = end.stream.number
+        return end
 
     def _join(self, end: StreamEnd, connection: Connection) -> None:
         replay, connection.replay = connection.replay, b""

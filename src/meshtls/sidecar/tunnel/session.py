@@ -121,9 +121,14 @@ class Session:
             self.http.outgoing += header
             self.http.outgoing += data
             self.flush_soon()
-        else:
+        elif self.state is not _OVER:
             framed[:HEADER_BYTES] = header
-            self._guarded(partial(self._put_now, framed))
+            try:
+                self.flush()
+                if not self._end.transmit(framed):
+                    self._block()
+            except Exception as error:  # noqa: BLE001  # see ``_fail``
+                self._fail(error)
 
     def flush_soon(self) -> None:
         if not self._flush_is_scheduled:
@@ -152,12 +157,6 @@ class Session:
 
     # -- what arrives --
 
-    def _on_readable(self) -> None:
-        self._guarded(self._receive)
-
-    def _on_writable(self) -> None:
-        self._guarded(self._resume)
-
     def _begin(self) -> None:
         self._end.watch(self.poller, self._on_readable, None)
         first = self._end.first()
@@ -165,11 +164,19 @@ class Session:
             self.http.feed(memoryview(first))
         self._after_receiving()
 
-    def _receive(self) -> None:
-        data = self._end.receive()
-        if data is not None:
-            self.http.feed(data)
-        self._after_receiving()
+    def _on_readable(self) -> None:
+        # As in ``_guarded``: this and ``_flush_now`` are called for each wake-up.
+        if self.state is _OVER:
+            return
+        try:
+            data = self._end.receive()
+            if data is not None:
+                self.http.feed(data)
+            self._after_receiving()
+            if self.http.outgoing or self.http.leaving:
+                self.flush_soon()
+        except Exception as error:  # noqa: BLE001  # see ``_fail``
+            self._fail(error)
 
     def _after_receiving(self) -> None:
         if self._end.ended and self.state is not _OVER:
@@ -221,34 +228,30 @@ class Session:
         outgoing = self.http.outgoing
         if not outgoing or self.blocked or self.state >= _LINGERING:
             return
-        with memoryview(outgoing) as data:
-            taken = self._end.transmit(data)
+        taken = self._end.transmit(outgoing)
         outgoing.clear()
         if not taken:
             self._block()
 
-    def _put_now(self, framed: memoryview) -> None:
-        self.flush()
-        if not self._end.transmit(framed):
-            self._block()
-
     def _flush_now(self) -> None:
-        self._guarded(self._flush_or_finish)
+        try:
+            self.flush()
+            if self.http.leaving and self.state is not _OVER and not self._streams and not self.http.streams:
+                self._finish()
+        except Exception as error:  # noqa: BLE001  # see ``_fail``
+            self._fail(error)
         self._flush_is_scheduled = False
-
-    def _flush_or_finish(self) -> None:
-        self.flush()
-        if self.http.leaving and self.state is not _OVER and not self._streams and not self.http.streams:
-            self._finish()
 
     def _block(self) -> None:
         self.blocked = True
         read = None if self._end.owed > MAX_OWED else self._on_readable
-        self._end.watch(self.poller, read, self._on_writable)
+        self._end.watch(self.poller, read, partial(self._guarded, self._resume))
 
     def _resume(self) -> None:
         if not self._end.flush():
-            self._count_partial_flush()
+            for end in self.waiting:
+                if self.http.room(end.stream) > 0:
+                    end.touch()  # a slow peer took some bytes: streams that only wait for the socket are not idle
             return
         self.blocked = False
         if self.state is _FINISHING:
@@ -256,12 +259,6 @@ class Session:
             return
         self._end.watch(self.poller, self._on_readable, None)
         self.window_grew(None)
-
-    def _count_partial_flush(self) -> None:
-        """A slow peer took some bytes: streams that only wait for the socket are not idle."""
-        for end in self.waiting:
-            if self.http.room(end.stream) > 0:
-                end.touch()
 
     # -- the end --
 
@@ -310,12 +307,16 @@ class Session:
             step()
             if self.http.outgoing or self.http.leaving:
                 self.flush_soon()
-        except ProtocolError as error:
+        except Exception as error:  # noqa: BLE001  # see ``_fail``
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        """End the tunnel by what a callback raised: the poller must not see it, and the owner does."""
+        if isinstance(error, ProtocolError):
             self._send_goaway()
             detail = f"the tunnel's peer broke a rule of HTTP/2: {error}"
-            self._close(EndedError(Outcome.RESET, detail, self._end.parting()))
-        except Exception as error:  # noqa: BLE001  # called from the poller: it ends this tunnel, and is raised to its owner
-            self._close(error)
+            error = EndedError(Outcome.RESET, detail, self._end.parting())
+        self._close(error)
 
     def _send_goaway(self) -> None:
         """Send what is queued, GOAWAY last, and close_notify, if the socket takes them."""
@@ -354,15 +355,13 @@ class Session:
             if now > self._lingers_until:
                 self._close(None)
         elif not self.over:
-            self._tick_while_used(now)
+            self.tick(now)
+            if not self._streams and self._empty_since < now - _FORCED_IDLE_FACTOR * self._idle:
+                # The drain did not finish: the peer reads nothing, or does not acknowledge our PING.
+                why = "the tunnel had no streams, and its peer did not let go"
+                self.break_off(EndedError(Outcome.IDLE_TIMEOUT, why))
         if not self.over or self._streams:
             self._timer = self._loop.call_later(self._pace(), self._tick)
-
-    def _tick_while_used(self, now: float) -> None:
-        self.tick(now)
-        if not self._streams and self._empty_since < now - _FORCED_IDLE_FACTOR * self._idle:
-            # The drain did not finish: the peer reads nothing, or does not acknowledge our PING.
-            self.break_off(EndedError(Outcome.IDLE_TIMEOUT, "the tunnel had no streams, and its peer did not let go"))
 
     def _pace(self) -> float:
         return self._idle / _TICKS

@@ -18,7 +18,7 @@ from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import EndedError, Flow
 from meshtls.sidecar.ends import LARGE, SMALL, Callback, End
 from meshtls.sidecar.poller import Poller
-from meshtls.sidecar.relay import Relay
+from meshtls.sidecar.relay import Joined, Relay
 from meshtls.wire.http2.connection import Http2Connection
 from meshtls.wire.http2.frames import ErrorCode
 from meshtls.wire.http2.streams import Stream
@@ -110,7 +110,7 @@ class StreamEnd:
         """``remembers``: keep the app's first bytes, to open the stream again elsewhere if it is refused."""
         self._carrier = carrier
         self._on_done = on_done
-        self._relay: Relay | None = None
+        self._relay: Joined | None = None
         self._read: Callback = None
         self._write: Callback = None
         self._broken: Callback = None
@@ -133,7 +133,12 @@ class StreamEnd:
     def join(self, app: End, flow: Flow, *, app_opened: bool) -> None:
         """Relay bytes between the stream and the app from now on. The stream may be over when this returns."""
         opener, other = (app, self) if app_opened else (self, app)
-        relay = self._relay = Relay(opener, other, flow, self._carrier.poller, self._close, self._carrier.now)
+        self._relay = Relay(opener, other, flow, self._carrier.poller, self.closed, self._carrier.now())
+        self._relay.start()
+
+    def carry(self, relay: Joined) -> None:
+        """Have the bytes moved by ``relay``, which calls ``closed`` at its end. It may be over when this returns."""
+        self._relay = relay
         relay.start()
 
     @property
@@ -194,6 +199,10 @@ class StreamEnd:
 
     # -- as an end: from the stream to the app --
 
+    def unread(self, data: bytes) -> None:
+        """The bytes are counted in ``kept`` already."""
+        self._early = data + bytes(self._early)
+
     def first(self, limit: int = LARGE) -> bytes | memoryview:
         early, self._early = self._early, b""
         return memoryview(early)
@@ -210,6 +219,7 @@ class StreamEnd:
         if not unsent and not before:
             self._carrier.http.taken(self.stream, fresh)
             return
+        unsent += len(self._early)  # kept here, and not received yet
         unsent = min(unsent, before + fresh)  # the rest of a TLS end is ciphertext, and longer
         self.kept = unsent
         if unsent > before:
@@ -305,9 +315,9 @@ class StreamEnd:
         elif self._relay is not None:
             self._relay.end(error)
         else:
-            self._close(error)
+            self.closed(error)
 
-    def _close(self, error: Exception | None) -> None:
+    def closed(self, error: Exception | None) -> None:
         """The relay is over, or was never started."""
         self.over = True
         carrier = self._carrier
@@ -315,6 +325,10 @@ class StreamEnd:
             # RFC 9113, section 8.5: an error of the TCP connection is a stream error CONNECT_ERROR.
             app_broke = isinstance(error, EndedError)
             carrier.http.reset(self.stream, ErrorCode.CONNECT_ERROR if app_broke else ErrorCode.INTERNAL_ERROR)
+            carrier.flush_soon()
+        elif error is None and not self.ended and not self.discards:
+            # RFC 9113, section 8.1: all was answered, and the rest of what the peer sends is not wanted.
+            carrier.http.reset(self.stream, ErrorCode.NO_ERROR)
             carrier.flush_soon()
         self._error = self._relay = None
         if self.kept:

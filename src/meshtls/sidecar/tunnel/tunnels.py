@@ -26,7 +26,6 @@ class Tunnels:
 
     async def serve(self, tunnel: Connection, engine: TlsEngine, peer: VerifiedPeer) -> None:
         """Serve the streams of an admitted peer until the tunnel ends. Raises EndedError if it broke."""
-        tunnel.is_tunnel = True
         ended: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
 
         def on_end(error: Exception | None) -> None:

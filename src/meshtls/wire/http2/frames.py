@@ -41,6 +41,7 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 #: highest bit is reserved: take the number & HIGHEST_STREAM.
 FRAME_HEADER = struct.Struct(">HBBBL")
 HEADER_BYTES = FRAME_HEADER.size
+_KIND_AT = 3
 HIGHEST_STREAM = (1 << 31) - 1
 #: The length that every peer accepts without having said so (RFC 9113, section 6.5.2, SETTINGS_MAX_FRAME_SIZE).
 MIN_MAX_FRAME = 1 << 14
@@ -124,13 +125,15 @@ Frame = tuple[int, int, int, memoryview | bytes, int]
 class FrameReader:
     """Feed bytes as they arrive; frames come out. A DATA frame may come out in pieces: END_STREAM is with the last.
 
-    At most one unfinished frame is kept: MAX_CONTROL bytes, or ``max_frame`` bytes of DATA with padding.
+    At most one unfinished frame is kept: MAX_CONTROL bytes, ``max_block`` bytes of a header block, or ``max_frame``
+    bytes of DATA with padding.
     """
 
-    __slots__ = ("_data_flags", "_data_left", "_data_stream", "_held", "_max_frame")
+    __slots__ = ("_data_flags", "_data_left", "_data_stream", "_held", "_max_block", "_max_frame")
 
-    def __init__(self, max_frame: int) -> None:
+    def __init__(self, max_frame: int, max_block: int = MAX_CONTROL) -> None:
         self._max_frame = max_frame
+        self._max_block = max_block
         self._held = bytearray()
         self._data_left = self._data_flags = self._data_stream = 0
 
@@ -149,6 +152,10 @@ class FrameReader:
                     self._held += data[at:]
                     break
         return frames
+
+    def may_begin(self, kind: Kind) -> bool:
+        """Whether the unfinished frame that is kept can be of this kind."""
+        return len(self._held) <= _KIND_AT or self._held[_KIND_AT] == kind
 
     def _cut(self, data: memoryview | bytes, at: int, end: int, frames: list[Frame]) -> int:
         """Take all whole frames from ``at`` on; return the position after them, or after a DATA frame's header."""
@@ -184,7 +191,11 @@ class FrameReader:
         return stop
 
     def _check_length(self, kind: int, length: int) -> None:
-        limit = self._max_frame if not kind else MAX_CONTROL
+        limit = MAX_CONTROL
+        if kind == Kind.DATA:
+            limit = self._max_frame
+        elif kind in (Kind.HEADERS, Kind.CONTINUATION):
+            limit = max(MAX_CONTROL, self._max_block)
         if length > limit:
             raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, f"wanted a frame of at most {limit} bytes, got {length}")
 

@@ -15,14 +15,13 @@ from typing import NamedTuple
 import hpack
 from hpack.hpack import encode_integer
 
+from meshtls.wire.http2.fields import NO_TABLE
 from meshtls.wire.http2.frames import ErrorCode, ProtocolError
 from meshtls.wire.http2.settings import MAX_HEADER_LIST
 from meshtls.wire.origin import NOWHERE, Origin, origin_of
 
 __all__ = ["NO_TABLE", "ConnectRequest", "HeaderDecoder", "connect_block", "plain_literals", "status_block"]
 
-#: A dynamic table size update to 0 (RFC 7541, section 6.3).
-NO_TABLE = b"\x20"
 #: ":method: CONNECT" as a literal without indexing, then the name ":authority" of another (RFC 7541, section 6.2.2).
 _CONNECT = b"\x02\x07CONNECT\x01"
 _STATUS_200 = b"\x88"

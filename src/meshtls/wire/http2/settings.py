@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Protocol
 
 from meshtls.wire.http2.frames import MIN_MAX_FRAME, ErrorCode, ProtocolError
 
@@ -14,10 +16,12 @@ __all__ = [
     "MAX_HEADER_LIST",
     "MAX_WINDOW",
     "OPENED_STREAMS",
+    "Bounds",
     "PeerSettings",
     "Setting",
     "TunnelBounds",
     "own_settings",
+    "settings_payload",
 ]
 
 DEFAULT_WINDOW = (1 << 16) - 1
@@ -39,6 +43,25 @@ class Setting(IntEnum):
     INITIAL_WINDOW_SIZE = 0x4
     MAX_FRAME_SIZE = 0x5
     MAX_HEADER_LIST_SIZE = 0x6
+    ENABLE_CONNECT_PROTOCOL = 0x8
+
+
+class Bounds(Protocol):
+    """What one connection accepts of its peer.
+
+    - ``streams``: those that the peer may have open at once; on a client's connection, those that we open.
+    - ``window``: bytes that the peer may send on a stream before any of them is read.
+    - ``connection_window``: bytes that the peer may send on all streams before we return any of the window.
+    """
+
+    @property
+    def streams(self) -> int: ...
+
+    @property
+    def window(self) -> int: ...
+
+    @property
+    def connection_window(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +91,11 @@ def own_settings(bounds: TunnelBounds, *, client: bool) -> bytes:
         Setting.MAX_HEADER_LIST_SIZE: MAX_HEADER_LIST,
     }
     ours[Setting.ENABLE_PUSH if client else Setting.MAX_CONCURRENT_STREAMS] = 0 if client else bounds.streams
-    return b"".join(_PAIR.pack(*item) for item in sorted(ours.items()))
+    return settings_payload(ours)
+
+
+def settings_payload(settings: Mapping[Setting, int]) -> bytes:
+    return b"".join(_PAIR.pack(*item) for item in sorted(settings.items()))
 
 
 class PeerSettings:
@@ -77,13 +104,17 @@ class PeerSettings:
     The peer's table for header compression is not among them: what we send uses no table (see ``headers``).
     """
 
-    __slots__ = ("_known", "initial_window", "max_frame", "max_streams")
+    __slots__ = ("_known", "_opened", "connect_protocol", "initial_window", "max_frame", "max_streams")
 
-    def __init__(self) -> None:
+    def __init__(self, opened: int = OPENED_STREAMS) -> None:
+        """``opened``: streams that we open at once, even if the peer allows more."""
         self._known = False
+        self._opened = opened
+        #: The peer takes extended CONNECT (RFC 8441).
+        self.connect_protocol = False
         self.initial_window = DEFAULT_WINDOW
         self.max_frame = MIN_MAX_FRAME
-        self.max_streams = OPENED_STREAMS
+        self.max_streams = opened
 
     def update(self, payload: memoryview | bytes, *, from_server: bool) -> None:
         """Take the payload of a SETTINGS frame. Raises ProtocolError."""
@@ -92,16 +123,18 @@ class PeerSettings:
                 ErrorCode.FRAME_SIZE_ERROR, f"wanted SETTINGS in units of 6 bytes, got {len(payload)} bytes"
             )
         if not self._known:
-            self._known, self.max_streams = True, OPENED_STREAMS  # until now it was a guess
+            self._known, self.max_streams = True, self._opened  # until now it was a guess
         for key, value in _PAIR.iter_unpack(payload):
             if key == Setting.MAX_CONCURRENT_STREAMS:
-                self.max_streams = min(value, OPENED_STREAMS)
+                self.max_streams = min(value, self._opened)
             elif key == Setting.INITIAL_WINDOW_SIZE:
                 self.initial_window = _checked(key, value, 0, MAX_WINDOW, ErrorCode.FLOW_CONTROL_ERROR)
             elif key == Setting.MAX_FRAME_SIZE:
                 self.max_frame = _checked(key, value, MIN_MAX_FRAME, _LARGEST_MAX_FRAME)
             elif key == Setting.ENABLE_PUSH:
                 _checked(key, value, 0, 0 if from_server else 1)
+            elif key == Setting.ENABLE_CONNECT_PROTOCOL and from_server:
+                self.connect_protocol = _checked(key, value, int(self.connect_protocol), 1) == 1
 
 
 def _checked(key: int, value: int, least: int, most: int, code: ErrorCode = ErrorCode.PROTOCOL_ERROR) -> int:

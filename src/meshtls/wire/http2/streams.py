@@ -35,6 +35,9 @@ NEXT: dict[State, dict[Ended, State]] = {
 }
 
 
+_CLOSED = State.CLOSED
+
+
 class Stream:
     """One stream and its two windows, in bytes.
 
@@ -63,7 +66,7 @@ class Stream:
             self.receives = False
         else:
             self.sends = False
-        return state is State.CLOSED
+        return state is _CLOSED
 
     def __repr__(self) -> str:
         return f"<Stream {self.number} {self.state.name} [send {self.may_send}, receive {self.may_receive}]>"

@@ -11,12 +11,14 @@ import pytest
 
 from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import EndedError, Flow
+from meshtls.sidecar.http.detect import detected
 from meshtls.sidecar.reactor import running_reactor
 from meshtls.sidecar.tunnel.client import TunnelClient
 from meshtls.sidecar.tunnel.memory import ReceiveMemory
 from meshtls.sidecar.tunnel.session import Session
 from meshtls.sidecar.tunnel.stream_end import StreamEnd
 from meshtls.tls.engine import TlsEngine
+from meshtls.wire.http1.start import HttpStart
 from meshtls.wire.http2.frames import ErrorCode
 from meshtls.wire.http2.headers import ConnectRequest
 from meshtls.wire.http2.settings import TunnelBounds
@@ -179,3 +181,30 @@ async def test_a_stream_that_is_broken_off_ends_once_at_both_sides_and_keeps_not
     assert [str(error) for error in tunnel.ended] == [f"the peer reset the stream: {ErrorCode.CANCEL.name}"]
     assert tunnel.session.empty
     assert tunnel.server.empty
+
+
+async def test_bytes_that_come_while_detection_ends_are_kept(tunnel: Tunnel) -> None:
+    """Two frames of one receive: the first decides, and the second comes before whoever waits has run."""
+    await until(lambda: tunnel.server.end is not None)
+    end = tunnel.server.end
+    assert end is not None
+    detection = asyncio.create_task(detected(end, running_reactor(), idle=SECONDS))
+    await asyncio.sleep(0)
+    end.deliver(b"POST / HTTP/1.1\r\nHost: b\r\nContent-Length: 9\r\n\r\n", False)
+    end.deliver(b"the ", False)
+    end.deliver(b"body!", False)
+    assert await detection is HttpStart.HTTP1
+    assert bytes(end.first()).endswith(b"\r\n\r\nthe body!")
+
+
+async def test_a_stream_that_is_lost_while_detection_ends_is_known_to_be_lost(tunnel: Tunnel) -> None:
+    """Two frames of one receive: a whole request, and a reset, which the stream tells only once."""
+    await until(lambda: tunnel.server.end is not None)
+    end = tunnel.server.end
+    assert end is not None
+    detection = asyncio.create_task(detected(end, running_reactor(), idle=SECONDS))
+    await asyncio.sleep(0)
+    end.deliver(b"GET / HTTP/1.1\r\nHost: b\r\n\r\n", False)
+    end.lost(EndedError(Outcome.RESET, "the peer reset the stream: CANCEL"))
+    with pytest.raises(EndedError, match="^the peer reset the stream: CANCEL$"):
+        await detection

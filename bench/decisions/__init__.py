@@ -1,0 +1,1 @@
+"""What a decision of the policy engine costs, over the number of policies."""

@@ -1,0 +1,1 @@
+"""The verbs that ask running processes: admin, tap, top, graph, explain connection."""

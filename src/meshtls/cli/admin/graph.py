@@ -1,0 +1,140 @@
+"""``meshtls graph``: who talks to whom, of all processes that are asked: a table, DOT, or Mermaid."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import click
+
+from meshtls.admin.words import in_words
+from meshtls.cli.admin.client import Interfaces, admin_options, ask_all
+from meshtls.cli.options import output_option
+from meshtls.cli.output import Output, tell
+from meshtls.printable import printable
+
+__all__ = ["dot", "graph", "joined", "mermaid"]
+
+Edge = Mapping[str, Any]
+_SUMS = (
+    "connections",
+    "allowed",
+    "denied",
+    "failed",
+    "mutual_tls",
+    "requests",
+    "failed_requests",
+    "bytes_in",
+    "bytes_out",
+    "connections_per_second",
+    "requests_per_second",
+)
+
+
+@click.command()
+@click.option("--format", "form", type=click.Choice(["text", "dot", "mermaid"]), default="text", show_default=True)
+@admin_options
+@output_option
+def graph(form: str, interfaces: Interfaces, out: Output) -> None:
+    """Print who talks to whom, with rates over the last minute, success and the share of mutual TLS.
+
+    Both sidecars of a connection report it. Where both are asked, it counts once, by the server's side.
+    """
+    answers = asyncio.run(ask_all(interfaces, "/graph"))
+    edges = joined(edge for answer in answers for edge in answer["edges"])
+    if out.as_json:
+        out.record({"edges": edges})
+    elif form == "dot":
+        tell(*dot(edges))
+    elif form == "mermaid":
+        tell(*mermaid(edges))
+    elif edges:
+        out.record({}, in_words({"edges": [_row(one) for one in edges]}))
+    else:
+        tell("no connection has ended yet")
+
+
+def joined(reported: Iterable[Edge]) -> list[Edge]:
+    """One edge for each pair of IDs: what servers' sides report, or else what clients' sides do."""
+    found: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    for one in reported:
+        sides = found.setdefault((one["source_id"], one["destination_id"]), {})
+        side = sides.get(one["reporter"])
+        if side is None:
+            sides[one["reporter"]] = dict(one)
+        else:
+            _add(side, one)
+    return [sides.get("destination") or sides["source"] for _, sides in sorted(found.items())]
+
+
+def _add(side: dict[str, Any], one: Edge) -> None:
+    requests = side["requests"] + one["requests"]
+    if requests:
+        total = sum((each["request_ms"] or 0) * each["requests"] for each in (side, one))
+        side["request_ms"] = round(total / requests, 3)
+    side.update({name: side[name] + one[name] for name in _SUMS})
+
+
+def _row(edge: Edge) -> dict[str, object]:
+    return {
+        "source": edge["source_id"],
+        "destination": edge["destination_id"],
+        "connections": edge["connections"],
+        "per_second": edge["connections_per_second"],
+        "success": _share(edge["allowed"], edge["connections"]),
+        "mTLS": _share(edge["mutual_tls"], edge["connections"]),
+        "requests": edge["requests"],
+        "requests_per_second": edge["requests_per_second"],
+        "request_success": _share(edge["requests"] - edge["failed_requests"], edge["requests"]),
+        "ms": edge["request_ms"],
+    }
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.0f} %" if whole else "-"
+
+
+def _label(edge: Edge) -> str:
+    label = f"{edge['connections']} connections, {_share(edge['allowed'], edge['connections'])} allowed"
+    return f"{label}, {_share(edge['mutual_tls'], edge['connections'])} mTLS"
+
+
+def _colour(edge: Edge) -> str:
+    if edge["denied"] and not edge["allowed"]:
+        return "red"
+    return "darkgreen" if edge["mutual_tls"] == edge["connections"] else "orange"
+
+
+def dot(edges: Iterable[Edge]) -> Iterator[str]:
+    """Graphviz's language. IDs come from peers, so each is a quoted string."""
+    yield "digraph mesh {"
+    yield "  rankdir=LR;"
+    for edge in edges:
+        ends = f"{_quoted(edge['source_id'])} -> {_quoted(edge['destination_id'])}"
+        yield f"  {ends} [label={_quoted(_label(edge))}, color={_colour(edge)}];"
+    yield "}"
+
+
+def mermaid(edges: Iterable[Edge]) -> Iterator[str]:
+    """Mermaid's language, with a number for each node, and what peers sent as its label alone."""
+    yield "flowchart LR"
+    nodes: dict[str, str] = {}
+    for edge in edges:
+        ends = []
+        for name in (edge["source_id"], edge["destination_id"]):
+            if name not in nodes:
+                nodes[name] = f"n{len(nodes)}"
+                yield f'  {nodes[name]}["{_entities(name)}"]'
+            ends.append(nodes[name])
+        arrow = "-.->" if edge["denied"] and not edge["allowed"] else "-->"
+        yield f'  {ends[0]} {arrow}|"{_entities(_label(edge))}"| {ends[1]}'
+
+
+def _quoted(text: str) -> str:
+    escaped = printable(text).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _entities(text: str) -> str:
+    return "".join(one if one.isalnum() or one in " :/.-_,%()" else f"#{ord(one)};" for one in printable(text))

@@ -1,0 +1,1 @@
+"""``meshtls check``: what is wrong on this machine, with the reason and what to do."""

@@ -1,0 +1,153 @@
+"""``meshtls check``: the groups of checks for what is on this machine, printed once or until all pass."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import click
+
+from meshtls.cli.check.agent import agent_checks, loaded_agent
+from meshtls.cli.check.finding import Checks, Finding, Group, failed
+from meshtls.cli.check.machine import DESCRIPTORS, machine_checks
+from meshtls.cli.check.server import Asked, admin_checks, server_checks
+from meshtls.cli.check.sidecar import loaded_sidecar, sidecar_checks, wanted_descriptors
+from meshtls.cli.check.workload import Seen, workload_checks
+from meshtls.cli.marks import Mark, mark_text
+from meshtls.cli.options import DURATION, output_option, workload_address, workload_option
+from meshtls.cli.output import Output
+from meshtls.clock import SystemClock
+from meshtls.errors import ConfigError
+
+__all__ = ["check"]
+
+_PAUSE = 1.0
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the command line names."""
+
+    server: Path | None
+    agent: Path | None
+    sidecar: Path | None
+    socket: Path | None
+    workload_socket: str | None
+
+
+@click.command()
+@click.option("--server", type=_FILE, metavar="FILE", help="Check the server that this file configures.")
+@click.option("--agent", type=_FILE, metavar="FILE", help="Check the agent that this file configures.")
+@click.option("--sidecar", type=_FILE, metavar="FILE", help="Check the sidecar that this file configures.")
+@click.option("--socket", type=click.Path(path_type=Path), help="Check the running server with this admin socket.")
+@click.option("--wait", type=DURATION, help="Check again until nothing fails, for this long at most.")
+@workload_option
+@output_option
+def check(
+    out: Output,
+    server: Path | None,
+    agent: Path | None,
+    sidecar: Path | None,
+    socket: Path | None,
+    wait: timedelta | None,
+    workload_socket: str | None,
+) -> int:
+    """Check this machine, the Workload API, and the server, agent or sidecar that a file configures.
+
+    Each line is a check that passed, is a warning, or failed with the reason and what to do. Run it as the user whose
+    program does not work: what is permitted depends on it. Nothing is changed. Exit code 1: a check failed.
+    """
+    asked = _Asked(server, agent, sidecar, socket, workload_socket)
+    groups = asyncio.run(_until_passed(asked, wait.total_seconds() if wait else 0.0))
+    good = not _fails(groups)
+    record = {
+        "passed": good,
+        "groups": [
+            {
+                "group": group.name,
+                "checks": [
+                    {"check": one.check, "result": one.mark.value, "reason": one.reason, "advice": one.advice}
+                    for one in group.findings
+                ],
+            }
+            for group in groups
+        ],
+    }
+    out.record(record, "\n".join([*(line for group in groups for line in _lines(group)), _summary(groups)]))
+    return 0 if good else 1
+
+
+async def _until_passed(asked: _Asked, seconds: float) -> list[Group]:
+    clock = SystemClock()
+    deadline = clock.monotonic() + seconds
+    while True:
+        groups = await _checked(asked, clock)
+        left = deadline - clock.monotonic()
+        if not _fails(groups) or left <= 0:
+            return groups
+        await clock.sleep(min(_PAUSE, left))
+
+
+async def _checked(asked: _Asked, clock: SystemClock) -> list[Group]:
+    seen, groups = Seen(), []
+    agent = loaded_agent(asked.agent) if asked.agent is not None else None
+    sidecar = loaded_sidecar(asked.sidecar) if asked.sidecar is not None else None
+    descriptors, spiffe_id, address = DESCRIPTORS, None, asked.workload_socket
+    if sidecar is not None and sidecar.config is not None:
+        config = sidecar.config
+        descriptors, spiffe_id = wanted_descriptors(config), config.spiffe_id
+        address = address or (str(config.workload_api) if config.workload_api else None)
+    if agent is not None and agent.config is not None:
+        address = address or str(agent.config.endpoint.socket_path)
+    groups.append(await _group("this machine", machine_checks(descriptors)))
+    if asked.server is not None:
+        groups.append(await _group("the server", server_checks(asked.server, clock)))
+    if asked.socket is not None:
+        groups.append(await _group("the running server", admin_checks(asked.socket, clock, Asked())))
+    if agent is not None:
+        groups.append(await _group("the agent", agent_checks(agent, clock)))
+    if address is not None or sidecar is not None or (asked.server is None and asked.socket is None):
+        try:
+            where = workload_address(address)
+        except ConfigError as error:
+            advice = "set it to the agent's socket, or give --workload-socket"
+            groups.append(Group("the Workload API", [failed("its address is known", str(error), advice)]))
+        else:
+            groups.append(await _group(f"the Workload API at {where}", workload_checks(where, spiffe_id, clock, seen)))
+    if sidecar is not None:
+        groups.append(await _group("the sidecar", sidecar_checks(sidecar, clock, seen)))
+    return groups
+
+
+async def _group(name: str, checks: Checks) -> Group:
+    return Group(name, [one async for one in checks])
+
+
+def _fails(groups: list[Group]) -> bool:
+    return any(one.mark is Mark.FAILED for group in groups for one in group.findings)
+
+
+def _lines(group: Group) -> list[str]:
+    return [group.name, *(line for one in group.findings for line in _finding_lines(one)), ""]
+
+
+def _finding_lines(one: Finding) -> list[str]:
+    if one.mark is Mark.PASSED:
+        return [f"  {mark_text(one.mark)} {one.check}" + (f" ({one.reason})" if one.reason else "")]
+    return [
+        f"  {mark_text(one.mark)} {one.check}",
+        *(f"      {line}" for line in one.reason.split("\n")),
+        *([f"      -> {one.advice}"] if one.advice else []),
+    ]
+
+
+def _summary(groups: list[Group]) -> str:
+    def count(mark: Mark) -> int:
+        return sum(one.mark is mark for group in groups for one in group.findings)
+
+    bad, odd = count(Mark.FAILED), count(Mark.WARNING)
+    counted = f"{count(Mark.PASSED)} passed, {odd} warning{'s' * (odd != 1)}, {bad} failed"
+    return f"{mark_text(Mark.FAILED if bad else Mark.WARNING if odd else Mark.PASSED)} {counted}"

@@ -1,0 +1,125 @@
+"""The Workload API as this process sees it: its socket, the SVID, the bundle, the rotation."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from cryptography.hazmat.primitives.serialization import Encoding
+from grpclib import Status
+
+from meshtls.cli.check.finding import Checks, Finding, failed, passed, warning
+from meshtls.cli.check.sockets import socket_finding
+from meshtls.cli.marks import Mark
+from meshtls.clock import Clock
+from meshtls.config.keys import duration_text
+from meshtls.errors import NoBundleError, PeerError, ValidityError
+from meshtls.observe.readiness import readiness_of
+from meshtls.spiffeid import SpiffeId
+from meshtls.svid.context import X509Context
+from meshtls.svid.lifetime import BACKDATE
+from meshtls.svid.trust import Trust
+from meshtls.svid.verify import verify_peer
+from meshtls.svid.x509 import X509Svid, format_moment
+from meshtls.workload.address import Address, UnixAddress
+from meshtls.workload.client import WorkloadApiClient
+from meshtls.workload.failures import WorkloadApiError
+
+__all__ = ["Seen", "svid_findings", "workload_checks"]
+
+_SECONDS = 5.0
+#: How far a clock may be off: half of what SVIDs are backdated.
+MOST_SKEW = BACKDATE / 2
+_CLOCK = "correct the clock of this machine: `timedatectl`, `chronyc tracking`"
+
+
+class Seen:
+    """What the checks of one group leave to later ones."""
+
+    def __init__(self) -> None:
+        self.context: X509Context | None = None
+
+
+async def workload_checks(address: Address, wanted: SpiffeId | None, clock: Clock, seen: Seen) -> Checks:
+    """``wanted``: the identity that has to be among those of this process; None for the default one."""
+    if isinstance(address, UnixAddress):
+        found = socket_finding(Path(address.path), "the agent")
+        yield found
+        if found.mark is not Mark.PASSED:
+            return
+    answers = "the Workload API gives this process an X509-SVID"
+    try:
+        async with WorkloadApiClient(address, timeout=_SECONDS) as client:
+            context = await client.fetch_x509_context()
+    except WorkloadApiError as error:
+        advice = "see the agent's log, and `meshtls agent healthcheck`"
+        if error.status is Status.PERMISSION_DENIED:
+            advice = "`meshtls explain` says which entries match this process, and what the near misses lack"
+        yield failed(answers, str(error), advice)
+        return
+    svids = [svid for svid in context.svids if wanted is None or svid.spiffe_id == wanted]
+    if not svids:
+        given = ", ".join(str(svid.spiffe_id) for svid in context.svids) or "none"
+        yield failed(
+            answers, f"wanted {wanted}, got {given}", "create an entry for it, or correct spiffe_id in the file"
+        )
+        return
+    seen.context = context
+    yield passed(answers, str(svids[0].spiffe_id))
+    for line in context.unusable:
+        yield warning("all that the Workload API sends can be used", line, "ask who runs the server")
+    for finding in svid_findings(svids[0], context, clock.now()):
+        yield finding
+
+
+def svid_findings(svid: X509Svid, context: X509Context, now: datetime) -> list[Finding]:
+    """Of an SVID of ours: that peers with the same bundle would accept it, its time, and its rotation."""
+    found = []
+    bundle = context.bundles.get(svid.spiffe_id.trust_domain)
+    there = f"there is a trust bundle for {svid.spiffe_id.trust_domain}"
+    if bundle is None or not bundle.x509_authorities:
+        missing = "none came with the SVID" if bundle is None else "it has no X.509 authority"
+        return [failed(there, missing, "`meshtls bundle show` says what the server publishes; restart the agent")]
+    roots = len(bundle.x509_authorities)
+    found.append(passed(there, f"{roots} X.509 authorit{'y' if roots == 1 else 'ies'}"))
+    verifies = "our own chain verifies against it"
+    chain = [one.public_bytes(Encoding.DER) for one in svid.chain]
+    try:
+        verify_peer(chain, Trust(1, context.bundles, context.revocations), now)
+    except ValidityError as error:
+        found.append(failed(verifies, str(error), f"if our clock is wrong, {_CLOCK}; otherwise see the agent's log"))
+    except NoBundleError as error:
+        found.append(failed(verifies, str(error), "restart the agent"))
+    except PeerError as error:
+        found.append(
+            failed(verifies, str(error), "peers refuse this SVID: `meshtls x509 inspect` shows the chain; see the CA")
+        )
+    else:
+        found.append(passed(verifies))
+    return [*found, clock_finding(svid, now), rotation_finding(svid, now)]
+
+
+def clock_finding(svid: X509Svid, now: datetime) -> Finding:
+    """A CA backdates by ``BACKDATE``, so an SVID that seems to come from the future shows that our clock is slow."""
+    check = "our clock is not behind that of the CA"
+    ahead = svid.not_before + BACKDATE - now
+    if ahead > MOST_SKEW:
+        reason = (
+            f"the SVID was signed at {format_moment(svid.not_before + BACKDATE)} by the CA's clock;"
+            f" ours says {format_moment(now)}"
+        )
+        return failed(check, reason, _CLOCK)
+    return passed(check)
+
+
+def rotation_finding(svid: X509Svid, now: datetime) -> Finding:
+    """An SVID is renewed at half of its life, and is late after two thirds."""
+    check = "the SVID is rotated in time"
+    state = readiness_of(svid, now)
+    if not state.ready or state.text:
+        return failed(
+            check, state.text, "see the agent's log for the reason: the server may be unreachable, or refuse to sign"
+        )
+    left = timedelta(seconds=int((svid.not_after - now).total_seconds()))
+    life = timedelta(seconds=int((svid.not_after - svid.not_before - BACKDATE).total_seconds()))
+    return passed(check, f"{duration_text(left)} of {duration_text(life)} left")

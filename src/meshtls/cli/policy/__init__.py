@@ -1,0 +1,1 @@
+"""``meshtls policy``: what policies say, before and while they are enforced."""

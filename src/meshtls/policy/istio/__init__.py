@@ -1,0 +1,1 @@
+"""Istio's security policies: model, strict parser, compiler, evaluator, lint. Pure."""

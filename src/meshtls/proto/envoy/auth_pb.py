@@ -1,0 +1,107 @@
+# Generated from envoy/auth.proto by `python -m meshtls.proto.build`: do not edit.
+# fmt: off
+# ruff: noqa
+from meshtls.proto.pool import add_file
+import meshtls.proto.envoy.core_pb as envoy_core_pb
+import meshtls.proto.wellknown as wellknown
+
+_messages = add_file(
+    b'\n\x10envoy/auth.proto\x12\x15envo'
+    b'y.service.auth.v3\x1a\x10envoy'
+    b'/core.proto\x1a\x1fgoogle/prot'
+    b'obuf/timestamp.proto"\xe3\x08\n'
+    b'\x10AttributeContext\x12D\n\x06sou'
+    b'rce\x18\x01 \x01(\x0b2,.envoy.servic'
+    b'e.auth.v3.AttributeConte'
+    b'xt.PeerR\x06source\x12N\n\x0bdesti'
+    b'nation\x18\x02 \x01(\x0b2,.envoy.ser'
+    b'vice.auth.v3.AttributeCo'
+    b'ntext.PeerR\x0bdestination\x12'
+    b'I\n\x07request\x18\x04 \x01(\x0b2/.envoy'
+    b'.service.auth.v3.Attribu'
+    b'teContext.RequestR\x07reque'
+    b'st\x12m\n\x12context_extensions'
+    b'\x18\n \x03(\x0b2>.envoy.service.a'
+    b'uth.v3.AttributeContext.'
+    b'ContextExtensionsEntryR\x11'
+    b'contextExtensions\x12S\n\x0btls'
+    b'_session\x18\x0c \x01(\x0b22.envoy.s'
+    b'ervice.auth.v3.Attribute'
+    b'Context.TLSSessionR\ntlsS'
+    b'ession\x1a\x7f\n\x04Peer\x127\n\x07addres'
+    b's\x18\x01 \x01(\x0b2\x1d.envoy.config.c'
+    b'ore.v3.AddressR\x07address\x12'
+    b'\x1c\n\tprincipal\x18\x04 \x01(\tR\tprin'
+    b'cipal\x12 \n\x0bcertificate\x18\x05 \x01'
+    b'(\tR\x0bcertificate\x1a\x82\x01\n\x07Requ'
+    b'est\x12.\n\x04time\x18\x01 \x01(\x0b2\x1a.goog'
+    b'le.protobuf.TimestampR\x04t'
+    b'ime\x12G\n\x04http\x18\x02 \x01(\x0b23.envo'
+    b'y.service.auth.v3.Attrib'
+    b'uteContext.HttpRequestR\x04'
+    b'http\x1a\xbd\x02\n\x0bHttpRequest\x12\x0e\n\x02'
+    b'id\x18\x01 \x01(\tR\x02id\x12\x16\n\x06method\x18\x02'
+    b' \x01(\tR\x06method\x12Z\n\x07headers\x18'
+    b'\x03 \x03(\x0b2@.envoy.service.au'
+    b'th.v3.AttributeContext.H'
+    b'ttpRequest.HeadersEntryR'
+    b'\x07headers\x12\x12\n\x04path\x18\x04 \x01(\tR\x04'
+    b'path\x12\x12\n\x04host\x18\x05 \x01(\tR\x04host'
+    b'\x12\x16\n\x06scheme\x18\x06 \x01(\tR\x06scheme'
+    b'\x12\x12\n\x04size\x18\t \x01(\x03R\x04size\x12\x1a\n\x08'
+    b'protocol\x18\n \x01(\tR\x08protocol'
+    b'\x1a:\n\x0cHeadersEntry\x12\x10\n\x03key\x18'
+    b'\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01('
+    b'\tR\x05value:\x028\x01\x1a\x1e\n\nTLSSessi'
+    b'on\x12\x10\n\x03sni\x18\x01 \x01(\tR\x03sni\x1aD\n\x16'
+    b'ContextExtensionsEntry\x12\x10'
+    b'\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05valu'
+    b'e\x18\x02 \x01(\tR\x05value:\x028\x01"W\n\x0cCh'
+    b'eckRequest\x12G\n\nattributes'
+    b"\x18\x01 \x01(\x0b2'.envoy.service.a"
+    b'uth.v3.AttributeContextR'
+    b'\nattributes" \n\nHttpStatu'
+    b's\x12\x12\n\x04code\x18\x01 \x01(\x05R\x04code"\xa6\x01'
+    b'\n\x12DeniedHttpResponse\x129\n\x06'
+    b'status\x18\x01 \x01(\x0b2!.envoy.ser'
+    b'vice.auth.v3.HttpStatusR'
+    b'\x06status\x12A\n\x07headers\x18\x02 \x03(\x0b'
+    b"2'.envoy.config.core.v3."
+    b'HeaderValueOptionR\x07heade'
+    b'rs\x12\x12\n\x04body\x18\x03 \x01(\tR\x04body"\xdf'
+    b'\x01\n\x0eOkHttpResponse\x12A\n\x07hea'
+    b"ders\x18\x02 \x03(\x0b2'.envoy.confi"
+    b'g.core.v3.HeaderValueOpt'
+    b'ionR\x07headers\x12*\n\x11headers_'
+    b'to_remove\x18\x05 \x03(\tR\x0fheaders'
+    b'ToRemove\x12^\n\x17response_hea'
+    b"ders_to_add\x18\x06 \x03(\x0b2'.envo"
+    b'y.config.core.v3.HeaderV'
+    b'alueOptionR\x14responseHead'
+    b'ersToAdd";\n\x0bCheckStatus\x12'
+    b'\x12\n\x04code\x18\x01 \x01(\x05R\x04code\x12\x18\n\x07m'
+    b'essage\x18\x02 \x01(\tR\x07message"\xfc\x01'
+    b'\n\rCheckResponse\x12:\n\x06statu'
+    b's\x18\x01 \x01(\x0b2".envoy.service.'
+    b'auth.v3.CheckStatusR\x06sta'
+    b'tus\x12T\n\x0fdenied_response\x18\x02'
+    b' \x01(\x0b2).envoy.service.aut'
+    b'h.v3.DeniedHttpResponseH'
+    b'\x00R\x0edeniedResponse\x12H\n\x0bok_'
+    b'response\x18\x03 \x01(\x0b2%.envoy.s'
+    b'ervice.auth.v3.OkHttpRes'
+    b'ponseH\x00R\nokResponseB\x0f\n\rh'
+    b'ttp_response2c\n\rAuthoriz'
+    b'ation\x12R\n\x05Check\x12#.envoy.s'
+    b'ervice.auth.v3.CheckRequ'
+    b'est\x1a$.envoy.service.auth'
+    b'.v3.CheckResponseb\x06proto'
+    b'3'
+)
+AttributeContext = _messages["AttributeContext"]
+CheckRequest = _messages["CheckRequest"]
+HttpStatus = _messages["HttpStatus"]
+DeniedHttpResponse = _messages["DeniedHttpResponse"]
+OkHttpResponse = _messages["OkHttpResponse"]
+CheckStatus = _messages["CheckStatus"]
+CheckResponse = _messages["CheckResponse"]

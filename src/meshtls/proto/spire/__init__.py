@@ -1,0 +1,1 @@
+"""What a server below another one calls, of SPIRE's server API."""

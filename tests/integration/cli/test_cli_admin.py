@@ -1,0 +1,190 @@
+"""The verbs that ask running processes, as an operator runs them, beside two real sidecars in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from meshtls.admin.keys import AdminKeys
+from meshtls.spiffeid import SpiffeId
+from tests.integration.sidecar.mesh import OTHER, OURS, A, B, Node, an_app, connected, echoed, rest, side_a, side_b
+from tests.support.authority import context_for
+from tests.support.waiting import SECONDS
+
+
+async def meshtls(*words: str | Path) -> tuple[int, str, str]:
+    """Run the command line: its status, standard output, standard error."""
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "meshtls", *map(str, words), stdout=pipe, stderr=pipe
+    )
+    try:
+        async with asyncio.timeout(SECONDS):
+            out, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+@asynccontextmanager
+async def mesh(directory: Path) -> AsyncIterator[tuple[Node, Node, Node]]:
+    """A caller, a stranger and a server, each with its admin socket."""
+    keys = {name: AdminKeys(socket=directory / f"{name}.sock") for name in "axb"}
+    async with (
+        an_app() as app,
+        side_b(app.address, admin=keys["b"]) as b,
+        side_a(b.inbound, admin=keys["a"]) as a,
+        side_a(b.inbound, context_for(OURS, OTHER), admin=keys["x"]) as x,
+    ):
+        yield a, x, b
+
+
+async def call(node: Node) -> dict[str, Any]:
+    """One connection through this sidecar, and its line there."""
+    async with connected(node.outbound) as streams:
+        with contextlib.suppress(ConnectionError):
+            await echoed(streams)
+            streams[1].write_eof()
+            await rest(streams)
+    return await node.lines.next()
+
+
+async def test_admin_shows_pages_for_people_and_for_programs(tmp_path: Path) -> None:
+    async with mesh(tmp_path) as (_, _, b):
+        status, out, _ = await meshtls("admin", "server_info", "--socket", tmp_path / "b.sock", "--output", "json")
+        assert (status, json.loads(out)["spiffe_id"]) == (0, str(B))
+        status, out, _ = await meshtls(
+            "admin", "routes", "--socket", tmp_path / "b.sock", "--socket", tmp_path / "a.sock"
+        )
+        assert status == 0
+        assert f"{b.inbound}" in out
+        assert str(B) in out
+        status, out, _ = await meshtls("admin", "ready", "--socket", tmp_path / "b.sock")
+        assert (status, out) == (0, "ready:                   yes\ntext:\n")
+
+
+async def test_an_answer_of_some_megabytes_is_read_to_its_end(tmp_path: Path) -> None:
+    allowed = tuple(SpiffeId.parse(f"spiffe://a.test/{'long' * 400}/{number}") for number in range(2000))
+    async with an_app() as app, side_b(app.address, allow=allowed, admin=AdminKeys(socket=tmp_path / "b.sock")):
+        status, out, err = await meshtls("admin", "config_dump", "--socket", tmp_path / "b.sock", "--output", "json")
+    assert (status, err) == (0, "")
+    assert json.loads(out)["config"]["inbound"][0]["allow"] == list(map(str, allowed))
+
+
+async def test_admin_changes_what_it_is_told_to(tmp_path: Path) -> None:
+    async with mesh(tmp_path) as (_, _, b):
+        status, out, _ = await meshtls("admin", "drain", "--socket", tmp_path / "b.sock")
+        assert status == 0
+        assert "draining" in out
+        assert not b.sidecar.readiness().ready
+        status, _, _ = await meshtls("admin", "ready", "--socket", tmp_path / "b.sock")
+        assert status == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "why"),
+    [
+        (("admin", "certs"), 2, "wanted --socket, --address or --config, or MESHTLS_ADMIN_INTERFACE with a path"),
+        (("admin", "certs", "--socket", "nothing.sock"), 2, "nothing.sock: nothing answers there: No such file"),
+        (("top", "--socket", "nothing.sock"), 2, "nothing.sock: nothing answers there: No such file"),
+        (("admin", "certs", "key=1", "--socket", "b.sock"), 1, "/certs: wanted format, got 'key'"),
+        (("admin", "certs", "key", "--socket", "b.sock"), 2, "wanted NAME=VALUE, each name once, got 'key'"),
+        (("explain", "connection", "00", "--socket", "b.sock"), 1, "connection 00: no record of it in b.sock"),
+        (("explain",), 2, "wanted one of --pid and --uid"),
+    ],
+)
+async def test_a_wrong_word_says_what_was_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], status: int, why: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MESHTLS_ADMIN_INTERFACE", raising=False)
+    monkeypatch.setenv("MESHTLS_ADMIN_SOCKET", "b.sock")  # that of another interface: the server's API
+    async with an_app() as app, side_b(app.address, admin=AdminKeys(socket=Path("b.sock"))):
+        code, out, err = await meshtls(*words)
+    assert (code, out) == (status, "")
+    assert why in " ".join(err.split())
+
+
+async def test_a_refusal_is_explained_from_both_sides(tmp_path: Path) -> None:
+    async with mesh(tmp_path) as (_, x, b):
+        ours, theirs = await call(x), await b.lines.next()
+        sockets = ("--socket", tmp_path / "x.sock", "--socket", tmp_path / "b.sock")
+        status, out, err = await meshtls("explain", "connection", ours["connection_id"], *sockets)
+    assert (status, err) == (0, "")
+    for told in (
+        f"connection {ours['connection_id']}\n",
+        f"  from:    {OTHER}\n  to:      {B}\n",
+        "by the server's clock",
+        "  caller:  a: HANDSHAKE_FAILED after ",
+        "  server:  b: POLICY_DENIED after ",
+        f"caller's certificate {ours['local_serial']}, as the other side saw it",
+        "  alert:   unknown_ca, sent by the server, which arrived\n",
+        f"  cause:   POLICY_DENIED: {theirs['reason']}\n           {theirs['detail']}\n",
+        "  next:    if it is to be allowed, add the caller to the inbound's allow",
+    ):
+        assert told in out
+
+
+async def test_a_connection_is_explained_from_an_access_log_where_a_sidecar_can_t_be_asked(tmp_path: Path) -> None:
+    log = tmp_path / "access.log"
+    async with mesh(tmp_path) as (a, _, b):
+        ours = await call(a)
+        log.write_text("{broken\n" + json.dumps(await b.lines.next()) + "\n")
+        words = ("explain", "connection", ours["connection_id"], "--socket", tmp_path / "a.sock")
+        _, alone, _ = await meshtls(*words)
+        _, both, _ = await meshtls(*words, "--log", log)
+        packed = tmp_path / "access.log.gz"
+        packed.write_bytes(gzip.compress(log.read_bytes()))
+        _, unpacked, _ = await meshtls(*words, "--log", packed)
+    assert unpacked == both
+    assert "  server:  no record: ask its sidecar too" in alone
+    assert "  server:  b: OK after " in both
+    assert "no record" not in both
+
+
+async def test_tap_prints_what_its_filters_let_through_and_top_sums_it_up(tmp_path: Path) -> None:
+    async with mesh(tmp_path) as (a, x, _):
+        socket = ("--socket", tmp_path / "b.sock", "--output", "json")
+        tap = asyncio.create_task(meshtls("tap", "--verdict", "denied", "--count", "1", *socket))
+        top = asyncio.create_task(meshtls("top", "--interval", "1s", "--rounds", "5", *socket))
+        while not tap.done():
+            await call(a)
+            await call(x)
+        status, out, err = await tap
+        assert (status, err) == (0, "")
+        assert (json.loads(out)["outcome"], json.loads(out)["source_id"]) == ("POLICY_DENIED", str(OTHER))
+        status, out, _ = await top
+        assert status == 0
+        rows = [row for line in out.splitlines() for row in json.loads(line)["pairs"]]
+        assert {row["source"] for row in rows} <= {str(A), str(OTHER)}
+
+
+async def test_graph_joins_both_sides_into_one_edge(tmp_path: Path) -> None:
+    async with mesh(tmp_path) as (a, x, b):
+        for node in (a, x):
+            await call(node)
+            await b.lines.next()
+        sockets = [word for name in "axb" for word in ("--socket", tmp_path / f"{name}.sock")]
+        _, out, _ = await meshtls("graph", *sockets, "--output", "json")
+        edges = {one["source_id"]: one for one in json.loads(out)["edges"]}
+        assert edges.keys() == {str(A), str(OTHER)}
+        assert (edges[str(A)]["allowed"], edges[str(OTHER)]["denied"]) == (1, 1)
+        assert {one["reporter"] for one in edges.values()} == {"destination"}
+        _, out, _ = await meshtls("graph", *sockets, "--format", "dot")
+        assert f'  "{A}" -> "{B}" [label="1 connections, 100 % allowed, 100 % mTLS", color=darkgreen];' in out
+        assert f'"{OTHER}" -> "{B}"' in out
+        _, out, _ = await meshtls("graph", *sockets, "--format", "mermaid")
+        assert out.startswith("flowchart LR\n")
+        assert "-.->" in out

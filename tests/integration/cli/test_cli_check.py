@@ -1,0 +1,446 @@
+"""``meshtls check`` against real processes: each check passes, and fails for its one reason with the whole message."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from meshtls.bundle import BundleSet, TrustBundle
+from meshtls.cli.check.finding import Finding
+from meshtls.cli.check.machine import descriptors
+from meshtls.cli.check.server import skew_finding
+from meshtls.cli.check.workload import clock_finding, rotation_finding, svid_findings
+from meshtls.cli.marks import Mark
+from meshtls.serverapi.values import Health
+from meshtls.svid.context import X509Context
+from tests.integration.cli.identity_site import AgentProcess, ServerProcess, Told, tell
+from tests.integration.cli.processes import started
+from tests.support.agent import short_directory
+from tests.support.authority import context_for, make_authority
+from tests.support.ports import free_ports
+
+DOMAIN = "example.org"
+NOW = datetime(2030, 5, 1, 12, tzinfo=UTC)
+
+
+def problems(told: Told, result: str = "failed") -> list[str]:
+    """Each check with this result, with its reason and advice."""
+    found = [one for group in told.json["groups"] for one in group["checks"]]
+    return [f"{one['check']}: {one['reason']} -> {one['advice']}" for one in found if one["result"] == result]
+
+
+def check(*arguments: str | Path) -> Told:
+    return tell("check", *arguments, "--output", "json")
+
+
+@pytest.fixture
+def site() -> Iterator[Path]:
+    with short_directory() as directory:
+        yield directory
+
+
+def fixed_ports(server: ServerProcess, site: Path, **changed: object) -> Path:
+    """The file of a running server with the ports that it got, or others."""
+    values: dict[str, object] = {
+        "bind_address": "127.0.0.1",
+        "bind_port": int(server.said["address"].rpartition(":")[2]),
+        "attest_port": int(server.said["attest_address"].rpartition(":")[2]),
+        "data_dir": server.directory / "data",
+    } | changed
+    file = site / "server.yaml"
+    file.write_text(f"trust_domain: {DOMAIN}\n" + "".join(f"{key}: {value}\n" for key, value in values.items()))
+    return file
+
+
+@contextmanager
+def listening(port: int = 0) -> Iterator[int]:
+    """A program that answers nothing, as many do."""
+    with socket.create_server(("127.0.0.1", port)) as listener:
+        yield listener.getsockname()[1]
+
+
+def test_all_passes_on_a_healthy_site(server: ServerProcess, agent: AgentProcess, site: Path) -> None:
+    with agent.identity("/check"):
+        told = check("--server", fixed_ports(server, site), "--agent", agent.config, "--socket", server.said["socket"])
+        assert (told.code, problems(told), told.json["passed"]) == (0, [], True)
+        names = [group["group"] for group in told.json["groups"]]
+        where = f"the Workload API at unix://{agent.socket}"
+        assert names == ["this machine", "the server", "the running server", "the agent", where]
+        text = tell("check", "--workload-socket", agent.socket)
+    assert text.code == 0
+    assert "the Workload API gives this process an X509-SVID (spiffe://example.org/check)\n" in text.out
+    assert "our own chain verifies against it\n" in text.out
+
+
+def test_marks_are_ascii_where_the_output_is(tmp_path: Path) -> None:
+    for encoding, mark in (("ascii", "[no]"), ("utf-8", "×")):
+        run = subprocess.run(
+            [sys.executable, "-m", "meshtls", "check", "--workload-socket", str(tmp_path / "none.sock")],
+            capture_output=True,
+            env={**os.environ, "PYTHONIOENCODING": encoding},
+            check=False,
+        )
+        assert (run.returncode, f"{mark} the socket " in run.stdout.decode(encoding)) == (1, True)
+
+
+def test_without_an_address_the_workload_api_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SPIFFE_ENDPOINT_SOCKET", raising=False)
+    told = check()
+    assert told.code == 1
+    assert problems(told) == [
+        "its address is known: no Workload API address: set SPIFFE_ENDPOINT_SOCKET, or give an address; wanted"
+        " unix:///absolute/path, unix:/absolute/path or tcp://IP:port -> set it to the agent's socket, or give"
+        " --workload-socket"
+    ]
+
+
+def test_a_socket_that_is_not_there(site: Path) -> None:
+    path = site / "agent.sock"
+    check_of = f"the socket {path} is there and this user may connect to it"
+    assert problems(check("--workload-socket", path)) == [
+        f"{check_of}: No such file or directory -> start the agent, or name the socket that it serves"
+    ]
+    path.write_text("")
+    assert problems(check("--workload-socket", path)) == [
+        f"{check_of}: it is no socket -> name the socket that the agent serves"
+    ]
+    path.unlink()
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    assert problems(check("--workload-socket", path)) == [
+        f"{check_of}: nothing listens on it -> start the agent: the socket is left from one that has ended"
+    ]
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="needs root, to become another user")
+@pytest.mark.parametrize("closed", ["socket", "directory"])
+def test_a_socket_that_this_user_may_not_use(closed: str) -> None:
+    with short_directory() as site, socket.socket(socket.AF_UNIX) as listener:
+        path = site / "agent.sock"
+        listener.bind(str(path))
+        listener.listen()
+        path.chmod(0o600 if closed == "socket" else 0o666)
+        site.chmod(0o755 if closed == "socket" else 0o700)
+        code = (
+            "from pathlib import Path; from meshtls.cli.check.sockets import socket_finding;"
+            f" print(socket_finding(Path({str(path)!r}), 'the agent'))"
+        )
+        become = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
+        run = subprocess.run([*become, sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        if run.returncode != 0:
+            pytest.skip(f"another user can't run this Python: {run.stderr[-200:]}")
+        reason = {
+            "socket": "uid 65534 may not write to it (mode 0600)",
+            "directory": f"uid 65534 may not enter a directory of {path}",
+        }[closed]
+        assert f"mark=<Mark.FAILED: 'failed'>, reason='{reason}'" in run.stdout
+
+
+def test_a_process_without_an_entry(agent: AgentProcess) -> None:
+    told = check("--workload-socket", agent.socket)
+    assert told.code == 1
+    [problem] = problems(told)
+    assert problem.startswith(
+        f"the Workload API gives this process an X509-SVID: Workload API at unix://{agent.socket}, FetchX509SVID:"
+        " PERMISSION_DENIED: "
+    )
+    assert problem.endswith(
+        " -> `meshtls explain` says which entries match this process, and what the near misses lack"
+    )
+
+
+def sidecar_file(site: Path, agent_socket: Path, **changed: object) -> Path:
+    values = {
+        "spiffe_id": f"spiffe://{DOMAIN}/check",
+        "listen": "127.0.0.1:0",
+        "health": "127.0.0.1:1",
+        "allow": f'["spiffe://{DOMAIN}/db"]',
+    } | changed
+    file = site / "sidecar.yaml"
+    file.write_text(
+        f"name: web\nspiffe_id: {values['spiffe_id']}\nidentity: {{workload_api: 'unix://{agent_socket}'}}\n"
+        f"inbound:\n  - {{listen: '{values['listen']}', app: '127.0.0.1:9', allow: {values['allow']}}}\n"
+        f"health: {values['health']}\n"
+    )
+    return file
+
+
+def test_a_sidecar_that_does_not_run(agent: AgentProcess, site: Path) -> None:
+    down, taken = free_ports(2)
+    not_ready = (
+        f"the sidecar is ready, by its probes on 127.0.0.1:{down}: 127.0.0.1:{down}: Connection refused ->"
+        " start the sidecar, or see its log"
+    )
+    with agent.identity("/check"):
+        file = sidecar_file(site, agent.socket, health=f"127.0.0.1:{down}", listen=f"127.0.0.1:{taken}")
+        assert problems(check("--sidecar", file)) == [not_ready]
+        with listening(taken):
+            assert problems(check("--sidecar", file)) == [
+                not_ready,
+                f"127.0.0.1:{taken} is free for the sidecar: Address already in use ->"
+                f" `ss -ltnp 'sport = :{taken}'` shows what listens there; stop it, or take another port",
+            ]
+        file = sidecar_file(site, agent.socket, health=f"127.0.0.1:{down}", spiffe_id=f"spiffe://{DOMAIN}/other")
+        assert problems(check("--sidecar", file)) == [
+            f"the Workload API gives this process an X509-SVID: wanted spiffe://{DOMAIN}/other, got"
+            f" spiffe://{DOMAIN}/check -> create an entry for it, or correct spiffe_id in the file",
+            not_ready,
+        ]
+        file = sidecar_file(site, agent.socket, allow="[]\n    oops")
+        [problem] = problems(check("--sidecar", file, "--workload-socket", agent.socket))
+        assert problem.startswith(f"{file} and its policies are valid: {file}")
+        assert problem.endswith(f" -> `meshtls sidecar validate --config {file}`")
+
+
+def test_a_server_that_does_not_run(site: Path) -> None:
+    port, attest = free_ports(2)
+    data = site / "data"
+    file = site / "server.yaml"
+    file.write_text(f"trust_domain: {DOMAIN}\nbind_port: {port}\nattest_port: {attest}\ndata_dir: {data}\n")
+    no_socket = (
+        f"the socket {data}/admin.sock is there and this user may connect to it: No such file or directory ->"
+        " start the server, or name the socket that it serves"
+    )
+    told = check("--server", file)
+    assert (told.code, problems(told)) == (1, [no_socket])
+    assert problems(told, "warning") == [
+        "the data store can be read, and has the schema of this version: it has none yet -> the server creates it at"
+        " its first start"
+    ]
+    data.mkdir(mode=0o755)
+    data.chmod(0o755)
+    with listening(port):
+        assert problems(check("--server", file)) == [
+            f"the data directory {data} is private: mode 0755 gives other users access -> chmod 700 {data}",
+            no_socket,
+            f"127.0.0.1:{port} is free for the server: Address already in use ->"
+            f" `ss -ltnp 'sport = :{port}'` shows what listens there; stop it, or take another port",
+        ]
+    data.chmod(0o700)
+    file.write_text(f"trust_domain: {DOMAIN}\nbind_address: a..test\nbind_port: {port}\ndata_dir: {data}\n")
+    taken = problems(check("--server", file))[1:]
+    assert [one.partition(":")[0] for one in taken] == ["a..test", "a..test"], taken
+    file.write_text("trust_domain: a b\n")
+    assert problems(check("--server", file)) == [
+        f"{file} is valid: {file}, line 1: trust_domain: trust domain 'a b': wanted one or more of a-z, 0-9, '.', '_'"
+        f" and '-' -> `meshtls server validate --config {file}`"
+    ]
+
+
+def test_a_data_store_that_cant_be_read(site: Path) -> None:
+    data = site / "data"
+    data.mkdir(mode=0o700)
+    (data / "datastore.sqlite3").write_bytes(b"this is no database" * 100)
+    file = site / "server.yaml"
+    file.write_text(f"trust_domain: {DOMAIN}\nbind_port: 0\nattest_port: 0\ndata_dir: {data}\n")
+    [problem, _] = problems(check("--server", file))
+    assert problem == (
+        "the data store can be read, and has the schema of this version: data store SQLite file"
+        f" {data}/datastore.sqlite3: file is not a database; restore the file from a backup -> see whether the database"
+        " runs, and which meshtls wrote it"
+    )
+
+
+def test_a_server_of_another_version(server: ServerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = version("meshtls")
+    monkeypatch.setattr("meshtls.cli.check.server.version", lambda name: "99.0")
+    told = check("--socket", server.said["socket"])
+    assert problems(told, "warning") == [
+        f"the server has the version of this command: it has {ours}, and this is 99.0 -> use the command of the"
+        " server's version"
+    ]
+
+
+def test_a_running_sidecar_is_the_peer_that_it_should_be(agent: AgentProcess, site: Path) -> None:
+    health, port = free_ports(2)
+    with agent.identity("/check"):
+        file = sidecar_file(site, agent.socket, health=f"127.0.0.1:{health}", listen=f"127.0.0.1:{port}")
+        with started("sidecar", "run", "--config", file) as process:
+            process.line("serving: ")
+            told = check("--sidecar", file)
+            assert process.stop() == 0
+    assert (told.code, problems(told)) == (0, [])
+    checks = [one["check"] for group in told.json["groups"] for one in group["checks"]]
+    assert checks[-2:] == [
+        f"the sidecar is ready, by its probes on 127.0.0.1:{health}",
+        f"127.0.0.1:{port} is answered by spiffe://{DOMAIN}/check",
+    ]
+
+
+def test_a_port_that_another_peer_answers(server: ServerProcess, site: Path) -> None:
+    with silent() as port:
+        told = check("--server", fixed_ports(server, site, bind_port=port))
+    assert problems(told) == [
+        f"127.0.0.1:{port} is answered by spiffe://{DOMAIN}/meshtls/server: the peer's first bytes are not TLS; mutual"
+        " TLS is required here -> see whether it runs, and whether a firewall or another program is in the way"
+    ]
+
+
+@contextmanager
+def silent() -> Iterator[int]:
+    """A server that speaks HTTP, for one connection."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            sock, _ = listener.accept()
+            with sock:
+                sock.recv(1 << 14)
+                sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listener.getsockname()[1]
+        thread.join()
+
+
+def test_an_agent_whose_server_is_away(agent: AgentProcess, site: Path) -> None:
+    port, attest = free_ports(2)
+    text = agent.config.read_text()
+    lines = [line for line in text.splitlines() if not line.startswith(("server_port", "attest_port", "data_dir"))]
+    data = site / "agent"
+    file = site / "agent.yaml"
+    file.write_text("\n".join([*lines, f"server_port: {port}", f"attest_port: {attest}", f"data_dir: {data}"]) + "\n")
+    with agent.identity("/check"):
+        told = check("--agent", file)
+        assert problems(told) == [
+            f"127.0.0.1:{one} is answered by spiffe://{DOMAIN}/meshtls/server: could not connect: Connection refused ->"
+            " see whether it runs, and whether a firewall or another program is in the way"
+            for one in (port, attest)
+        ]
+        assert problems(told, "warning") == [
+            "the agent's own SVID can be read: there is none yet -> the agent attests at its first start"
+        ]
+        data.mkdir(mode=0o700)
+        (data / "agent-svid.pem").touch(mode=0o644)
+        (data / "agent-svid.pem").chmod(0o644)
+        assert problems(check("--agent", file))[0] == (
+            f"the agent's own SVID can be read: {data}/agent-svid.pem: mode 0644 gives other users access to a CA key;"
+            f" run chmod 600 {data}/agent-svid.pem -> correct that, or delete the file and attest again"
+        )
+
+
+def test_wait_checks_again_until_nothing_fails(agent: AgentProcess, site: Path) -> None:
+    path = site / "agent.sock"
+    told = check("--workload-socket", path, "--wait", "10ms")
+    assert told.code == 1
+    with agent.identity("/check"):
+        linker = threading.Timer(2, lambda: path.symlink_to(agent.socket))
+        linker.start()
+        told = check("--workload-socket", path, "--wait", "2m")
+        linker.join()
+    assert (told.code, problems(told)) == (0, [])
+
+
+def restricted(site: Path, setting: str) -> dict[str, str]:
+    """The environment of a process whose OpenSSL is configured so."""
+    file = site / "openssl.cnf"
+    file.write_text(f"openssl_conf = init\n[init]\nssl_conf = ssl\n[ssl]\nsystem_default = all\n[all]\n{setting}\n")
+    return {**os.environ, "OPENSSL_CONF": str(file)}
+
+
+def machine_of(environment: dict[str, str], prefix: str = "") -> Any:
+    command = f"{prefix} exec {sys.executable} -m meshtls check --output json"
+    run = subprocess.run(["sh", "-c", command], capture_output=True, text=True, env=environment, check=False)
+    return Told(run.returncode, run.stdout, run.stderr)
+
+
+def test_an_openssl_that_is_restricted(site: Path) -> None:
+    told = machine_of(restricted(site, "MaxProtocol = TLSv1.2"))
+    [problem] = [one for one in problems(told) if one.startswith("TLS 1.3 with an ECDSA")]
+    assert problem == (
+        "TLS 1.3 with an ECDSA certificate and X25519 works: TLS failed: no protocols available ->"
+        " take a newer Python, linked with an OpenSSL that is not restricted; see openssl.cnf"
+    )
+
+
+def test_a_process_with_few_descriptors() -> None:
+    told = machine_of(dict(os.environ), "ulimit -n 256;")
+    assert problems(told, "warning") == [
+        "a process may open enough descriptors: the limit is 256, and a sidecar at its limits uses 4096 ->"
+        " raise it: `ulimit -n 4096`, or LimitNOFILE=4096 in the systemd unit"
+    ]
+    assert descriptors(4096, 4096).mark is Mark.PASSED
+
+
+def health(clock: datetime | None) -> Health:
+    return Health(
+        ready=True,
+        waiting_for="",
+        trust_domain=DOMAIN,
+        server_id="id",
+        version="0",
+        revision=1,
+        entries=0,
+        agents_connected=0,
+        clock=clock,
+    )
+
+
+def test_a_clock_that_differs_from_the_servers() -> None:
+    check_of, advice = "our clock agrees with the server's", "`timedatectl`, `chronyc tracking`"
+    for off in (timedelta(seconds=-5), timedelta(), timedelta(seconds=5)):
+        assert skew_finding(health(NOW + off), NOW, NOW) == Finding(check_of, Mark.PASSED)
+    for off, told in ((timedelta(seconds=6), "12:00:06"), (timedelta(seconds=-6), "11:59:54")):
+        assert skew_finding(health(NOW + off), NOW, NOW) == Finding(
+            check_of,
+            Mark.FAILED,
+            f"the server's says 2030-05-01T{told}Z, ours 2030-05-01T12:00:00Z",
+            f"correct the one that is wrong: {advice}",
+        )
+    # The call took a while: when in it the server looked at its clock is not known.
+    assert skew_finding(health(NOW), NOW - timedelta(seconds=20), NOW + timedelta(seconds=20)).mark is Mark.PASSED
+    assert skew_finding(health(None), NOW, NOW).mark is Mark.WARNING
+
+
+def test_an_svid_that_is_not_rotated_or_from_the_future() -> None:
+    context = context_for(make_authority(DOMAIN), f"spiffe://{DOMAIN}/web", ttl=timedelta(hours=1))
+    svid = context.svid
+    signed = svid.not_before + timedelta(seconds=10)
+    assert rotation_finding(svid, signed + timedelta(minutes=39)).mark is Mark.PASSED
+    late = rotation_finding(svid, signed + timedelta(minutes=41))
+    assert (late.mark, late.reason) == (
+        Mark.FAILED,
+        f"SVID spiffe://{DOMAIN}/web expires in 1140 s, and no newer one was received",
+    )
+    assert clock_finding(svid, signed - timedelta(seconds=4)).mark is Mark.PASSED
+    slow = clock_finding(svid, signed - timedelta(seconds=6))
+    said, ours = (f"{one:%Y-%m-%dT%H:%M:%SZ}" for one in (signed, signed - timedelta(seconds=6)))
+    assert (slow.mark, slow.reason) == (
+        Mark.FAILED,
+        f"the SVID was signed at {said} by the CA's clock; ours says {ours}",
+    )
+
+
+def test_an_svid_that_peers_would_refuse() -> None:
+    authority = make_authority(DOMAIN)
+    context = context_for(authority, f"spiffe://{DOMAIN}/web")
+    now = datetime.now(UTC)
+    assert {one.mark for one in svid_findings(context.svid, context, now)} == {Mark.PASSED}
+
+    def bad(bundles: BundleSet, at: datetime = now) -> list[str]:
+        found = svid_findings(context.svid, X509Context(1, context.svids, bundles), at)
+        return [f"{one.check}: {one.reason}" for one in found if one.mark is Mark.FAILED]
+
+    there = f"there is a trust bundle for {DOMAIN}"
+    assert bad(BundleSet()) == [f"{there}: none came with the SVID"]
+    empty = BundleSet([TrustBundle(authority.bundle.trust_domain)])
+    assert bad(empty) == [f"{there}: it has no X.509 authority"]
+    [refused] = bad(BundleSet([make_authority(DOMAIN).bundle]))
+    assert refused.startswith(f"our own chain verifies against it: peer spiffe://{DOMAIN}/web: no path to a root of")
+    expired = bad(context.bundles, context.svid.not_after + timedelta(seconds=1))
+    assert [one.partition(":")[0] for one in expired] == [
+        "our own chain verifies against it",
+        "the SVID is rotated in time",
+    ]

@@ -1,0 +1,89 @@
+"""Runs a page of ``docs/`` as its reader does: its files, its commands, and the output that it shows."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from itertools import groupby
+from pathlib import Path
+
+__all__ = ["DOCS", "follow_page"]
+
+DOCS = Path(__file__).parents[3] / "docs"
+SECONDS = 120.0
+_BLOCK = re.compile(r"^```(yaml|hcl|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_END = "-- end of output --"
+
+
+def follow_page(text: str, directory: Path, more: Mapping[str, str]) -> None:
+    """``more`` has lines to add to files of the page. A program that prints what the page doesn't show fails this."""
+    shell = Shell(directory)
+    try:
+        for kind, block in _BLOCK.findall(text):
+            if kind != "console":
+                name = block.splitlines()[0].removeprefix("# ")
+                (directory / name).parent.mkdir(exist_ok=True)
+                (directory / name).write_text(block + more.get(name, ""))
+                continue
+            for shows, commands in groupby(shown(block), key=lambda one: bool(one[1])):
+                follow(shell, list(commands), retry=shows)
+    finally:
+        shell.close()
+
+
+class Shell:
+    """One bash, for the whole page: what it starts in the background goes on."""
+
+    def __init__(self, directory: Path) -> None:
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        self._bash = subprocess.Popen(
+            ["bash"], cwd=directory, env=os.environ | {"PATH": path}, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            text=True, start_new_session=True,
+        )  # fmt: skip
+
+    def run(self, command: str) -> str:
+        assert self._bash.stdin is not None
+        assert self._bash.stdout is not None
+        self._bash.stdin.write(f"{command}\necho '{_END}'\n")
+        self._bash.stdin.flush()
+        lines: list[str] = []
+        while (line := self._bash.stdout.readline()) != f"{_END}\n":
+            assert line, f"bash ended at {command!r}"
+            lines.append(line)
+        return "".join(lines)
+
+    def close(self) -> None:
+        os.killpg(self._bash.pid, signal.SIGKILL)
+        self._bash.communicate()
+
+
+def shown(block: str) -> list[tuple[str, str]]:
+    """Each command of a console block, and the output that the page shows."""
+    found: list[tuple[str, str]] = []
+    for line in block.splitlines(keepends=True):
+        if line.startswith("$ "):
+            found.append((line[2:].strip(), ""))
+        else:
+            command, output = found[-1]
+            found[-1] = command, output + line
+    return found
+
+
+def follow(shell: Shell, commands: list[tuple[str, str]], *, retry: bool) -> None:
+    """Those with output again, in their order, until it is as shown: a change of policy takes up to a second."""
+    end = time.monotonic() + (SECONDS if retry else 0)
+    while True:
+        got = [(command, shell.run(command)) for command, _ in commands]
+        if all(matches(shown, came) for (_, shown), (_, came) in zip(commands, got, strict=True)):
+            return
+        assert time.monotonic() < end, f"wanted {commands}\ngot {got}"
+        time.sleep(0.1)
+
+
+def matches(shown: str, came: str) -> bool:
+    return re.fullmatch(".*".join(map(re.escape, shown.split("…"))), came) is not None

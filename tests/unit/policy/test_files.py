@@ -1,0 +1,114 @@
+"""Files and directories of policies: which are read, in which order, and what is missing is never passed over."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from meshtls.errors import ConfigError
+from meshtls.policy import files
+from meshtls.policy.files import read_documents
+
+_WANTED = "wanted a file of Istio's policies, or a directory with some (*.yaml, *.yml, *.json)"
+
+
+def write(file: Path, name: str = "") -> Path:
+    meta = f"{{name: {name or file.name.strip('.').partition('.')[0]}}}"
+    file.write_text(f"apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {meta}\n")
+    return file
+
+
+def names(*paths: Path) -> list[str]:
+    return [one.meta.name for one in read_documents(paths).peer_authentications]
+
+
+def refusal(*paths: Path) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as refused:
+        read_documents(paths)
+    return refused.value.problems
+
+
+def test_a_directory_in_a_directory_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "web.yaml")
+    (tmp_path / "more").mkdir()
+    assert refusal(tmp_path) == (f"{tmp_path / 'more'}: wanted files of policies in {tmp_path}, got a directory",)
+
+
+def test_a_directory_is_its_own_files_by_name_without_hidden_ones(tmp_path: Path) -> None:
+    for name in ("c.yml", "a.yaml", "b.json", ".d.yaml", "e.txt", "f.yaml~"):
+        write(tmp_path / name)
+    (tmp_path / "b.json").write_text(
+        '{"apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication", "metadata": {"name": "b"}}'
+    )
+    (tmp_path / ".hidden").mkdir()
+    assert names(tmp_path) == ["a", "b", "c"]
+    # A file that is named is read, whatever its name is, and once.
+    assert names(tmp_path / "e.txt", tmp_path, tmp_path / "a.yaml") == ["e", "a", "b", "c"]
+
+
+def test_missing_files_and_empty_directories_are_refused_with_all_other_problems(tmp_path: Path) -> None:
+    empty, missing, bad = tmp_path / "empty", tmp_path / "missing.yaml", tmp_path / "bad.yaml"
+    empty.mkdir()
+    bad.write_text("kind: x\n")
+    assert refusal(empty, missing, bad) == (
+        f"{empty}: {_WANTED}, got a directory without any",
+        f"{missing}: wanted a configuration file to read: No such file or directory",
+        f"{bad}, line 1: apiVersion: wanted a document of security.istio.io or networking.istio.io, got nothing,"
+        " kind 'x'; keep other documents in other files",
+    )
+    write(empty / "a.yaml")
+    assert names(empty) == ["a"]
+
+
+def test_a_pipe_and_a_link_that_leads_nowhere_are_not_passed_over(tmp_path: Path) -> None:
+    write(tmp_path / "a.yaml")
+    link, pipe = tmp_path / "l.yaml", tmp_path / "p.yaml"
+    link.symlink_to(tmp_path / "nowhere")
+    os.mkfifo(pipe)
+    assert refusal(tmp_path) == (
+        f"{pipe}: wanted a regular file",
+        f"{link}: wanted a configuration file to read: No such file or directory",
+    )
+    pipe.unlink()
+    write(tmp_path / "nowhere", "l")
+    assert names(tmp_path) == ["a", "l"]
+
+
+def test_files_without_any_document_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    other = write(tmp_path / "b.yaml")
+    empty_list = '{"apiVersion": "v1", "kind": "List", "items": []}'
+    for text in ("", "# nothing\n---\n", empty_list):
+        file.write_text(text)
+        # Beside a file with documents, too: a DENY that was in the empty one would be lifted.
+        for paths in ((file,), (tmp_path,), (file, other)):
+            assert refusal(*paths) == (f"{file}: wanted at least one document, got none",)
+    assert refusal() == ("no path: wanted at least one document, got none",)
+    write(file)
+    file.write_text(f"---\n{empty_list}\n---\n{file.read_text()}")
+    assert names(tmp_path) == ["a", "b"]
+
+
+def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MOST_FILES", 2)
+    write(tmp_path / "a.yaml")
+    write(tmp_path / "b.yaml")
+    assert names(tmp_path) == ["a", "b"]
+    write(tmp_path / "c.yaml")
+    assert refusal(tmp_path) == (f"{tmp_path}: wanted at most 2 files of policies, got more",)
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_bytes(b"a: \xff\n")
+    assert refusal(tmp_path) == (f"{file}, line 1: wanted UTF-8, got the byte 0xff",)
+
+
+def test_the_same_document_in_two_files_is_refused(tmp_path: Path) -> None:
+    first, second = write(tmp_path / "a.yaml", "p"), write(tmp_path / "b.yaml", "p")
+    assert refusal(tmp_path) == (
+        f"{second}, line 3: metadata: wanted each PeerAuthentication once, got default/p again;"
+        f" the first is in {first}, line 3",
+    )
