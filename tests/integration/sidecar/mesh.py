@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import io
 import json
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -193,10 +194,28 @@ async def side_a(
         yield node
 
 
+async def opened(address: Address) -> socket.socket:
+    """A connection that counts as open even where a sidecar on a loop of its own resets it at once.
+
+    The kernel completes a connection over loopback within the first `connect`. Asking again only reports that, before
+    a sidecar on another thread has had the time to accept and reset: waiting for the loop would report the reset as a
+    failure to connect.
+    """
+    sock = socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET, socket.SOCK_STREAM)
+    sock.setblocking(False)
+    sock.connect_ex((address.host, address.port))
+    try:
+        await asyncio.get_running_loop().sock_connect(sock, (address.host, address.port))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
 @contextlib.asynccontextmanager
 async def connected(address: Address, context: ssl.SSLContext | None = None) -> AsyncIterator[Streams]:
     reader, writer = await asyncio.open_connection(
-        address.host, address.port, ssl=context, server_hostname="" if context else None
+        sock=await opened(address), ssl=context, server_hostname="" if context else None
     )
     try:
         yield reader, writer
