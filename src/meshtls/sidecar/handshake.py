@@ -32,6 +32,7 @@ from meshtls.tls.unproven import Stage
 from meshtls.wire.tls import INTERNAL_ERROR_ALERT, Alert, FirstBytes, alert_for, alert_name, first_bytes_of
 
 __all__ = [
+    "HTTP1",
     "HTTP2",
     "client_handshake",
     "client_hello",
@@ -49,6 +50,8 @@ __all__ = [
 
 #: The ALPN protocols by which HBONE peers agree on a tunnel (RFC 9113, section 3.2).
 HTTP2 = ("h2",)
+#: RFC 7301, section 6.
+HTTP1 = ("http/1.1",)
 _VERSIONS = {TlsMinimum.V1_2: ssl.TLSVersion.TLSv1_2, TlsMinimum.V1_3: ssl.TLSVersion.TLSv1_3}
 _GROUPS = {
     KeyExchange.LIBRARY: None,

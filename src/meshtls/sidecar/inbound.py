@@ -21,6 +21,7 @@ from meshtls.sidecar.custom import ask_providers
 from meshtls.sidecar.ends import End, PlainEnd, TlsEnd
 from meshtls.sidecar.gate import Gate
 from meshtls.sidecar.handshake import (
+    HTTP1,
     HTTP2,
     connect,
     drop_dialled,
@@ -341,7 +342,9 @@ def _alpn(config: InboundConfig) -> tuple[str, ...]:
     """HTTP/2 is a tunnel's, or else the app's where HTTP is read."""
     if config.tunnel:
         return HTTP2
-    return () if config.protocol is Protocol.TCP else (*HTTP2, "http/1.1")
+    if config.protocol is Protocol.TCP:
+        return ()
+    return (*HTTP2, *HTTP1) if config.http.http2 else HTTP1
 
 
 def _has_spoken(sock: socket.socket) -> bool:

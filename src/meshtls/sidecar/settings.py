@@ -223,6 +223,14 @@ def _destinations_are_of_a_tunnel(destinations: tuple[Address, ...], tunnel: boo
 class HttpKeys(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds on the HTTP of one inbound listener."""
 
+    http2: Annotated[
+        bool,
+        Key(
+            "Read HTTP/2 and offer it to TLS clients by ALPN. Requests are not translated: an app that serves HTTP/1.1"
+            " alone needs false.",
+            FLAG,
+        ),
+    ] = True
     header_bytes: Annotated[
         int, Key("Bytes of a request's headers; more are answered with 431.", size_between(1 << 10, 1 << 20))
     ] = 1 << 16

@@ -15,9 +15,13 @@ import httpx
 import pytest
 
 from meshtls.address import Address
-from meshtls.sidecar.settings import Limits, Mode, Protocol
+from meshtls.policy.authorizer import authorize_any
+from meshtls.sidecar.settings import HttpKeys, Limits, Mode, Protocol
+from meshtls.svid.context import ConstantSource
+from meshtls.tls.rotating import client_context
+from meshtls.wire.http2.frames import PREFACE
 from tests.integration.sidecar.governed import governed
-from tests.integration.sidecar.mesh import ANYWHERE, side_a
+from tests.integration.sidecar.mesh import ANYWHERE, as_a, connected, side_a
 from tests.support.waiting import SECONDS
 
 ANYBODY = """
@@ -156,3 +160,38 @@ async def test_an_app_of_http1_answers_requests_over_http1() -> None:
         answer = await client.get(f"http://{b.inbound}/ok", timeout=SECONDS)
         line = await b.lines.next()
     assert (answer.status_code, line["status"], line["outcome"]) == (204, 204, "OK")
+
+
+@pytest.mark.parametrize(("http2", "chosen"), [(True, "h2"), (False, "http/1.1")])
+async def test_alpn_offers_http2_unless_the_app_has_none(http2: bool, chosen: str) -> None:
+    context = client_context(ConstantSource(as_a()), authorize_any())
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    keys = HttpKeys(http2=http2)
+    async with (
+        http1_only() as app,
+        governed(app, ANYBODY, protocol=Protocol.HTTP, limits=LIMITS, http=keys) as b,
+        connected(b.inbound, context) as (reader, writer),
+        asyncio.timeout(SECONDS),
+    ):
+        found = writer.get_extra_info("ssl_object").selected_alpn_protocol()
+        if not http2:
+            writer.write(b"GET /ok HTTP/1.1\r\nHost: b\r\n\r\n")
+            found += (await reader.readline()).decode()
+    assert found == (chosen if http2 else f"{chosen}HTTP/1.1 204 No Content\r\n")
+
+
+async def test_http2_with_prior_knowledge_is_refused_where_the_app_has_none() -> None:
+    async with (
+        http1_only() as app,
+        governed(
+            app, ANYBODY, mode=Mode.DISABLE, protocol=Protocol.HTTP, limits=LIMITS, http=HttpKeys(http2=False)
+        ) as b,
+        connected(b.inbound) as (reader, writer),
+        asyncio.timeout(SECONDS),
+    ):
+        writer.write(PREFACE)
+        answer = await reader.readline()
+        line = await b.lines.next()
+    detail = "wanted HTTP/1.1 or HTTP/1.0, got another version"
+    assert answer == b"HTTP/1.1 400 Bad Request\r\n"
+    assert (line["status"], line["outcome"], line["detail"]) == (400, "REQUEST_REFUSED", detail)

@@ -52,8 +52,8 @@ class HttpSession:
         on_end: Callable[[Exception | None], None],
         on_dialled: Callable[[socket.socket], None] | None = None,
     ) -> None:
-        """``connection`` is admitted. ``start`` is what the client's first bytes show: anything but HTTP/2 is left to
-        HTTP/1's filter to refuse.
+        """``connection`` is admitted. ``start`` is what the client's first bytes show: anything but HTTP/2, and HTTP/2
+        where it is not wanted, is left to HTTP/1's filter to refuse.
 
         ``prove`` is called for each allowed request, ``on_dialled`` with the app's socket before it is used.
         """
@@ -61,19 +61,20 @@ class HttpSession:
         self._connection = connection
         self._on_dialled = on_dialled
         self._dialling: asyncio.Task[None] | None = None
+        http2 = start is HttpStart.HTTP2 and deps.config.http.http2
         self._judge = RequestJudge(
             client_cert,
             deps.gate,
             connection,
             connection.request,
             deps.runtime,
-            http2=start is HttpStart.HTTP2,
+            http2=http2,
             prove=prove,
             fail=self._fail,
             proxies=deps.config.num_trusted_proxies,
         )
         kind: Callable[[Judge, Callable[[], None], HttpLimits, OnUnjudged], HttpFilter]
-        kind = Http2Filter if start is HttpStart.HTTP2 else Http1Filter
+        kind = Http2Filter if http2 else Http1Filter
 
         def make_filter(on_change: Callable[[], None]) -> HttpFilter:
             made = kind(self._judge, on_change, deps.http_limits, self._judge.unjudged)
