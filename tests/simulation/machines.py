@@ -29,8 +29,10 @@ from meshtls.ca.keys.manager import KeyAlgorithm
 from meshtls.ca.subordinate import X509Authority
 from meshtls.clock import Clock
 from meshtls.errors import LocalIdentityError, MeshtlsError, PeerError
+from meshtls.observe.metrics import Metrics
 from meshtls.proto.workload_grpc import SpiffeWorkloadAPIStub
 from meshtls.registration import Selector, server_id
+from meshtls.rpc.call_metrics import CallMetrics
 from meshtls.rpc.peer_credentials import Credentials
 from meshtls.rpc.shedding import Refusals
 from meshtls.server.access import Caller, ListenerKind, Role
@@ -38,6 +40,7 @@ from meshtls.server.authority_keys import AuthorityKeys
 from meshtls.server.config import parse_config
 from meshtls.server.core import Core
 from meshtls.server.listeners import ServiceFor, _Interceptor
+from meshtls.server.metrics import families
 from meshtls.server.operations.agents import create_join_token
 from meshtls.server.operations.attestation import Attestation
 from meshtls.server.own_svid import ServerIdentity
@@ -232,7 +235,8 @@ class ServerMachine:
             (ListenerKind.MUTUAL_TLS, [node], mutual),
             (ListenerKind.ATTESTATION, [attestation], anonymous),
         ):
-            handle = partial(_serve_call, _Interceptor(kind, services, core.authenticator))
+            calls = CallMetrics(Metrics(), families.RPCS, families.RPC_TIME)
+            handle = partial(_serve_call, _Interceptor(kind, services, core.authenticator, calls))
             handshake: Any = partial(_as_handshake, shake_hands)
             self._setting.network.listeners[f"{self.name} {kind.name}"] = Listener(process, handle, handshake)
 

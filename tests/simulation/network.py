@@ -346,6 +346,7 @@ class ServerStream:
         metadata: dict[str, str],
         client: str,
     ) -> None:
+        self.deadline = None
         self.metadata = metadata
         self.client = client
         self.peer = self

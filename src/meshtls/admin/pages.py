@@ -82,7 +82,7 @@ class Stream:
 Content = Record | Text | Stream
 Ask = Callable[[Query], Content | Awaitable[Content]]
 #: Makes the metrics' text for a request with this Accept: its content type, and itself.
-Exposition = Callable[[str], tuple[str, bytes]]
+Exposition = Callable[[str], tuple[str, bytes] | Awaitable[tuple[str, bytes]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +122,11 @@ def ready_page(readiness: Callable[[], Readiness | Awaitable[Readiness]]) -> Pag
 def prometheus_page(exposition: Exposition | None = None) -> Page:
     """``/stats/prometheus``; without ``exposition`` no metrics are counted."""
 
-    def answer(query: Query) -> Text:
+    async def answer(query: Query) -> Text:
         if exposition is None:
             raise RequestError("/stats/prometheus: no metrics are counted here; /stats has what is known")
-        kind, content = exposition(query.accept)
+        asked = exposition(query.accept)
+        kind, content = await asked if isinstance(asked, Awaitable) else asked
         return Text(content, kind)
 
     return Page("/stats/prometheus", "The metrics, for Prometheus.", answer)

@@ -11,6 +11,7 @@ from meshtls.admin.levels import logging_page
 from meshtls.admin.pages import Page, Pages, Query, Record, prometheus_page, ready_page
 from meshtls.admin.plain import plain
 from meshtls.agent.config import AgentConfig
+from meshtls.agent.metrics.service import AgentMetrics
 from meshtls.agent.node.own_svid import NodeIdentity
 from meshtls.agent.service import Agent
 from meshtls.errors import LocalIdentityError
@@ -19,7 +20,13 @@ from meshtls.svid.x509 import format_moment
 __all__ = ["agent_pages"]
 
 
-def agent_pages(agent: Agent, identity: NodeIdentity, config: Callable[[], AgentConfig], draining: Draining) -> Pages:
+def agent_pages(
+    agent: Agent,
+    identity: NodeIdentity,
+    config: Callable[[], AgentConfig],
+    draining: Draining,
+    metrics: AgentMetrics,
+) -> Pages:
     """``config`` is the one in use."""
     clock = agent.identities.clock
     info = ProcessInfo("agent", clock)
@@ -91,7 +98,7 @@ def agent_pages(agent: Agent, identity: NodeIdentity, config: Callable[[], Agent
                 lambda query: {"config": plain(config().file)},
             ),
             Page("/stats", "Counts as of now.", stats),
-            prometheus_page(),
+            prometheus_page(metrics.scrape),
             Page(
                 "/connections",
                 "Callers that are being served.",

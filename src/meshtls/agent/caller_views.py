@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
 
@@ -13,6 +14,8 @@ from meshtls.agent.cache import View
 from meshtls.agent.callers import current_caller
 from meshtls.agent.entries import nearest
 from meshtls.agent.identities import Identities, Watcher
+from meshtls.agent.metrics.counting import Counting
+from meshtls.agent.metrics.families import Denial
 from meshtls.counted_log import CountedLog
 from meshtls.errors import AccessError, LocalIdentityError
 from meshtls.logs import logger
@@ -67,11 +70,15 @@ class Watch:
 
 
 class CallerViews:
-    """``Identities`` for callers: each view is for the calling process, attested at the call."""
+    """``Identities`` for callers: each view is for the calling process, attested at the call.
 
-    def __init__(self, identities: Identities, attestor: Attestor) -> None:
+    Attestations and denials are counted in ``counting``, if given.
+    """
+
+    def __init__(self, identities: Identities, attestor: Attestor, counting: Counting | None = None) -> None:
         self.identities = identities
         self._attestor = attestor
+        self._counting = counting or Counting()
         self._log = CountedLog(log)
         #: By selectors without a match: the version of the entries when that was logged; the oldest first.
         self._explained: dict[frozenset[Selector], int] = {}
@@ -103,6 +110,7 @@ class CallerViews:
 
         Raises GRPCError: PERMISSION_DENIED, or UNAVAILABLE if this machine has no thread left for the lookups.
         """
+        began = time.perf_counter()
         try:
             # Entries change only during an await. If no digest is wanted, none follows this check before ``view_for``.
             return await self._attestor.attest(caller, self.identities.cache.entries.digest_could_match)
@@ -116,19 +124,24 @@ class CallerViews:
                 ("not attested", caller.credentials.uid),
                 f"{caller} could not be attested and gets nothing: {error}",
             )
+            self._counting.denied(Denial.ATTESTATION_FAILED)
             raise GRPCError(Status.PERMISSION_DENIED, _NO_IDENTITY) from error
+        finally:
+            self._counting.attestation.observe(time.perf_counter() - began)
 
     def view_for(self, caller: Caller, selectors: Set[Selector]) -> View:
         """The view of a caller with these selectors. Raises GRPCError as ``view``."""
         waiting = self.identities.waiting_for
         if self.identities.cache.refused:
             # The workload must stop using what it has (SPIFFE Workload API, section 5.2): the server took it back.
+            self._counting.denied(Denial.AGENT_REFUSED)
             raise GRPCError(Status.PERMISSION_DENIED, _NO_IDENTITY)
         if waiting:
             raise GRPCError(Status.UNAVAILABLE, f"the agent is waiting for {waiting}")
         view = self.identities.view(selectors)
         if not view.entries:
             self._explain(caller, frozenset(selectors))
+            self._counting.denied(Denial.NO_IDENTITY)
             raise GRPCError(Status.PERMISSION_DENIED, _NO_IDENTITY)
         return view
 

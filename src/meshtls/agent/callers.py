@@ -11,9 +11,13 @@ import socket
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING
 
+from grpclib.events import RecvRequest
+
 from meshtls.agent.attest.attestor import Caller
+from meshtls.agent.metrics.counting import Counting
 from meshtls.rpc.descriptors import within_descriptors
 from meshtls.rpc.grpc_listener import Listening, SetLimits, serve_grpc
 from meshtls.rpc.limits import DEFAULT_LIMITS, ListenerLimits
@@ -35,18 +39,38 @@ def current_caller() -> Caller:
 
 @asynccontextmanager
 async def serve_callers(
-    services: Collection[IServable], listener: socket.socket, limits: ListenerLimits = DEFAULT_LIMITS
+    services: Collection[IServable],
+    listener: socket.socket,
+    limits: ListenerLimits = DEFAULT_LIMITS,
+    counting: Counting | None = None,
 ) -> AsyncIterator[SetLimits]:
     """Serve on ``listener``, a listening Unix socket, while the body runs; then abort every connection.
 
-    Yields a function that changes the limits.
+    Calls and callers are counted in ``counting``, if given. Yields a function that changes the limits.
     """
-    listening = Listening(name="agent socket", limits=within_descriptors(limits, _DESCRIPTORS))
-    async with serve_grpc(services, listener, listening, enter=_enter) as set_limits:
+    counting = counting or Counting()
+    listening = Listening(
+        name="agent socket", limits=within_descriptors(limits, _DESCRIPTORS), refusals=counting.refusals
+    )
+    handlers = {path: handler for service in services for path, handler in service.__mapping__().items()}
+
+    async def count(transport: asyncio.BaseTransport, event: RecvRequest) -> None:
+        streams = handlers[event.method_name].cardinality.server_streaming
+        event.method_func = counting.calls.counted(event.method_name, event.method_func, stream_of_responses=streams)
+
+    enter = partial(_enter, counting)
+    async with serve_grpc(services, listener, listening, enter=enter, intercept=count) as set_limits:
         yield lambda limits: set_limits(within_descriptors(limits, _DESCRIPTORS))
 
 
-def _enter(transport: asyncio.BaseTransport) -> Callable[[], None]:
+def _enter(counting: Counting, transport: asyncio.BaseTransport) -> Callable[[], None]:
     caller = Caller.of(transport.get_extra_info("socket"))
+    pid = caller.credentials.pid
     _CALLER.set(caller)
-    return caller.close
+    counting.connected(pid)
+
+    def leave() -> None:
+        counting.disconnected(pid)
+        caller.close()
+
+    return leave

@@ -22,6 +22,7 @@ from meshtls.config.document import Document, Section, Text, read_text
 from meshtls.config.reading import Found, read, read_section
 from meshtls.config.spire import either_form
 from meshtls.logs import LogFormat
+from meshtls.observe.metrics.keys import scrape_notices
 from meshtls.spiffeid import TrustDomain
 
 __all__ = ["AgentConfig", "load_config", "parse_config", "reloaded"]
@@ -33,6 +34,7 @@ class AgentConfig:
 
     - ``bundle``: authenticates the server at first.
     - ``data_dir``: without it the agent's SVID is never stored on disk, and each start needs ``proof``.
+    - ``metrics``: where metrics are scraped over TCP; None: nowhere.
     - ``notices``: keys whose effect differs from the file's value, for the operator.
     - ``file``: the file key by key, which a reload compares.
     """
@@ -45,6 +47,7 @@ class AgentConfig:
     log_level: str
     log_format: LogFormat
     admin: AdminKeys | None
+    metrics: Address | None
     notices: tuple[str, ...]
     file: AgentFile = field(repr=False, compare=False)
 
@@ -73,7 +76,12 @@ def parse_config(file: str, text: str) -> AgentConfig:
     found = read(from_spire(document) if of_spire else _with_health_as_address(document), AgentFile)
     said = found.value
     config = _config(said, tuple(document.notices))
-    notices = (*config.notices, *_needs_a_token_each_time(found, config.data_dir), *config.bundle.unusable)
+    notices = (
+        *config.notices,
+        *_needs_a_token_each_time(found, config.data_dir),
+        *scrape_notices(said.metrics),
+        *config.bundle.unusable,
+    )
     return replace(config, notices=notices)
 
 
@@ -103,6 +111,7 @@ def _config(said: AgentFile, notices: tuple[str, ...]) -> AgentConfig:
         log_level=said.log_level,
         log_format=said.log_format,
         admin=said.admin,
+        metrics=said.metrics.listen if said.metrics else None,
         notices=notices,
         file=said,
     )

@@ -32,6 +32,7 @@ from meshtls.config.keys import (
 from meshtls.config.reading import Found, Rule, RuleProblems
 from meshtls.errors import BundleError, ConfigError, RequestError
 from meshtls.logs import LogFormat
+from meshtls.observe.metrics.keys import MetricsKeys
 from meshtls.parse_errors import PARSE_ERRORS
 from meshtls.private_files import read_secret
 from meshtls.rpc.limits import DEFAULT_LIMITS, ListenerLimits
@@ -284,6 +285,7 @@ class AgentFile(msgspec.Struct, frozen=True, kw_only=True):
         Address | None, Key("Where /live and /ready are answered, in plaintext.", ADDRESS, default="nowhere")
     ] = None
     admin: Annotated[AdminKeys | None, Key("Where the admin interface answers.", default="nowhere")] = None
+    metrics: Annotated[MetricsKeys | None, Key("Where metrics are scraped over TCP.", default="nowhere")] = None
     log_level: Annotated[str, Key("The lowest level that is logged on standard error.", LOG_LEVEL, live=True)] = "INFO"
     log_format: Annotated[LogFormat, Key("How lines of the log are written.", choice(LogFormat))] = LogFormat.CONSOLE
 

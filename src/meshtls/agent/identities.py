@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import aclosing
 
@@ -45,13 +46,17 @@ class Watcher:
 
 
 class Identities:
-    """``run`` does the work; everything else reads the cache, or ``tokens``. ``jitter`` returns a number in [-1, 1]."""
+    """``run`` does the work; everything else reads the cache, or ``tokens``. ``jitter`` returns a number in [-1, 1].
+
+    ``rotations`` counts what came of each request for an X509-SVID: issued, renewed, refused or failed.
+    """
 
     def __init__(self, upstream: Upstream, clock: Clock, jitter: Callable[[], float]) -> None:
         self.upstream = upstream
         self.clock = clock
         self.cache = SvidCache(upstream.trust_domain)
         self.tokens = Tokens(upstream, clock, jitter)
+        self.rotations: Counter[str] = Counter()
         self._jitter = jitter
         self._outage = Outage(log, clock)
         self._watchers: dict[int, Watcher] = {}
@@ -143,7 +148,9 @@ class Identities:
     def _keep(self, signed: SigningOutcome) -> Set[int]:
         entry, svid, now = signed.entry, signed.svid, self.clock.now()
         if isinstance(svid, MeshtlsError):
+            self.rotations["refused" if _is_refusal(svid) else "failed"] += 1
             return self.cache.failed(entry, now, self._jitter(), str(svid), refused=_is_refusal(svid))
+        self.rotations["issued" if self.cache.svid_of(entry.id) is None else "renewed"] += 1
         log.info("SVID %s: %s until %s", svid.spiffe_id, svid.serial, format_moment(svid.not_after))
         return self.cache.signed(entry, svid, now, self._jitter())
 

@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from meshtls.address import Address
 from meshtls.admin.draining import Draining
 from meshtls.admin.serving import admin_notice, serving_admin
 from meshtls.agent.admin import agent_pages
 from meshtls.agent.config import AgentConfig, reloaded
+from meshtls.agent.metrics.service import AgentMetrics
 from meshtls.agent.node.own_svid import NodeIdentity
 from meshtls.agent.node.store import opened_store
 from meshtls.agent.node.upstream import ServerUpstream
@@ -18,6 +20,7 @@ from meshtls.clock import Clock, SystemClock
 from meshtls.config.changes import Changes
 from meshtls.logs import logger
 from meshtls.observe.readiness import Readiness
+from meshtls.rpc.scrapes import serving_scrapes
 
 __all__ = ["RunningAgent", "running_agent"]
 
@@ -26,10 +29,14 @@ log = logger("meshtls.agent")
 
 @dataclass(frozen=True, slots=True)
 class RunningAgent:
-    """A running agent. ``reload`` applies the live keys of a configuration, and returns the keys that differ."""
+    """A running agent. ``reload`` applies the live keys of a configuration, and returns the keys that differ.
+
+    ``metrics`` is the address for scrapes, if there is one.
+    """
 
     agent: Agent
     reload: Callable[[AgentConfig], Changes]
+    metrics: Address | None = None
 
 
 @asynccontextmanager
@@ -56,6 +63,8 @@ async def running_agent(config: AgentConfig, clock: Clock = SystemClock()) -> As
 
         draining = Draining()
         agent.also = lambda: draining.readiness(Readiness(True, admin_notice(config.admin)))
-        pages = agent_pages(agent, identity, lambda: running, draining)
+        metrics = AgentMetrics(agent, identity, upstream)
+        pages = agent_pages(agent, identity, lambda: running, draining, metrics)
         await stack.enter_async_context(serving_admin(config.admin, pages))
-        yield RunningAgent(agent, reload)
+        scrapes = await stack.enter_async_context(serving_scrapes(config.metrics, metrics.scrape))
+        yield RunningAgent(agent, reload, scrapes)

@@ -14,6 +14,7 @@ from meshtls.agent.caller_views import CallerViews
 from meshtls.agent.callers import serve_callers
 from meshtls.agent.health_check import HealthCheck
 from meshtls.agent.identities import Identities
+from meshtls.agent.metrics.counting import Counting
 from meshtls.agent.probes import serve_health
 from meshtls.agent.sds import SecretDiscovery
 from meshtls.agent.upstream import Upstream
@@ -67,7 +68,9 @@ class Agent:
         self.health_port: int | None = None
         #: What else decides whether it is ready, or has to be told with that.
         self.also: Callable[[], Readiness] = lambda: Readiness(True)
-        self._callers = CallerViews(self.identities, Attestor(endpoint.attestors, endpoint.size_limit))
+        self.counting = Counting()
+        attestor = Attestor(endpoint.attestors, endpoint.size_limit)
+        self._callers = CallerViews(self.identities, attestor, self.counting)
         self._open = AsyncExitStack()
         self._set_limits: SetLimits | None = None
 
@@ -82,7 +85,7 @@ class Agent:
                 SecretDiscovery(self._callers),
                 HealthCheck(self.readiness, self.identities.clock),
             )
-            serving = serve_callers(services, listener, self.endpoint.limits)
+            serving = serve_callers(services, listener, self.endpoint.limits, self.counting)
             self._set_limits = await opening.enter_async_context(serving)
             if self.endpoint.health:
                 health = serve_health(*self.endpoint.health, self.readiness)

@@ -57,6 +57,10 @@ class Tokens:
             )
         )
 
+    def __len__(self) -> int:
+        """The number of tokens that are kept."""
+        return len(self._cache)
+
     def __repr__(self) -> str:
         return f"<Tokens [{len(self._cache)} cached]>"
 

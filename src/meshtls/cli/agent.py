@@ -90,8 +90,10 @@ async def _serve(file: Path, config: AgentConfig, out: Output) -> None:
                     "address": agent.address,
                     "health_port": agent.health_port,
                     "data_dir": str(config.data_dir or ""),
+                    "metrics": str(running.metrics) if running.metrics else None,
                 }
-                out.event(record, f"serving: Workload API and SDS on {agent.address}; {_kept(config)}")
+                scrapes = f", metrics on {running.metrics}" if running.metrics else ""
+                out.event(record, f"serving: Workload API and SDS on {agent.address}{scrapes}; {_kept(config)}")
                 await agent.ready()
                 entries = len(agent.identities.cache.entries)
                 out.event({"event": "ready", "entries": entries}, f"ready: {entries} entries")
@@ -134,6 +136,8 @@ def _does(config: AgentConfig, agent_id: str) -> Iterator[str]:
     yield _kept(config)
     if config.endpoint.health:
         yield f"answers probes on {Address(*config.endpoint.health)}"
+    if config.metrics:
+        yield f"answers scrapes of metrics on {config.metrics}"
     yield f"logs at level {config.log_level}"
 
 
@@ -150,6 +154,7 @@ def _settings(config: AgentConfig) -> dict[str, object]:
         "x509_authorities": len(config.bundle.x509_authorities),
         "data_dir": str(config.data_dir or ""),
         "health": str(Address(*config.endpoint.health)) if config.endpoint.health else "",
+        "metrics": str(config.metrics) if config.metrics else None,
         "log_level": config.log_level,
         "notices": list(config.notices),
     }

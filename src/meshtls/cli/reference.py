@@ -7,8 +7,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+from meshtls.agent.metrics import families as agent_metrics
 from meshtls.ca import authority_states
 from meshtls.cli.config import FILES
 from meshtls.cli.reference_texts import commands_page, outcomes_page, python_page, table_of
@@ -17,6 +19,7 @@ from meshtls.integrations.metrics import LIBRARY_FAMILIES
 from meshtls.observe.metrics import Family, Kind, Label, Merge
 from meshtls.observe.metrics.values import OVERFLOWS
 from meshtls.policy.istio.reference import page as policy_page
+from meshtls.server.metrics import families as server_metrics
 from meshtls.sidecar import states as sidecar_states
 from meshtls.sidecar.metrics import families as sidecar_metrics
 from meshtls.sidecar.tunnel import states as session
@@ -63,13 +66,32 @@ most as many label sets as its last column says. Whatever is above that is count
 The worker processes of a sidecar add up to one scrape, whichever of them answers it: counters and histograms are added,
 and a worker that ended leaves its own behind. Gauges are added unless the table says otherwise. What another worker has
 counted is about a second old."""
+
+
+def _rest_of_doc(module: ModuleType) -> str:
+    """What a module says of itself after its first paragraph, as one paragraph."""
+    return " ".join((inspect.getdoc(module) or "").partition("\n\n")[2].split()).replace("``", "`")
+
+
 _METRICS: tuple[tuple[str, str, tuple[Family, ...]], ...] = (
     (
         "A sidecar",
         "Counted with [`metrics.listen`](sidecar.md), where `/metrics` and `/stats/prometheus` are answered. "
-        + " ".join((inspect.getdoc(sidecar_metrics) or "").partition("\n\n")[2].split()).replace("``", "`")
+        + _rest_of_doc(sidecar_metrics)
         + " An `outcome` is the one in the access log.",
         (*sidecar_metrics.FAMILIES, OVERFLOWS),
+    ),
+    (
+        "A server",
+        "Answered at [`metrics.listen`](server.md), and as `/stats/prometheus` of the admin interface. "
+        + _rest_of_doc(server_metrics),
+        (*server_metrics.FAMILIES, OVERFLOWS),
+    ),
+    (
+        "An agent",
+        "Answered at [`metrics.listen`](agent.md), and as `/stats/prometheus` of the admin interface. "
+        + _rest_of_doc(agent_metrics),
+        (*agent_metrics.FAMILIES, OVERFLOWS),
     ),
     (
         "A service that uses the library",

@@ -93,8 +93,10 @@ async def _serve(file: Path, loaded: ServerConfig, out: Output) -> None:
                 "address": address,
                 "attest_address": attest,
                 "socket": str(running.socket_path),
+                "metrics": str(running.metrics) if running.metrics else None,
             }
             words = f"{address}, new nodes on {attest}, administrators on {running.socket_path}"
+            words += f", metrics on {running.metrics}" if running.metrics else ""
             out.event(record, f"serving: server of {loaded.trust_domain} on {words}")
             roots = loaded.x509pop.ca_bundles if loaded.x509pop else ()
             await keep_reloading((file, *roots), lambda: load_config(file), running.reload, hangup)
@@ -113,6 +115,8 @@ def _does(config: ServerConfig, roots: int, schema: SchemaVersion) -> Iterator[s
     if config.revocation_listen:
         named = f", and names {config.revocation_url} in certificates" if config.revocation_url else ""
         yield f"serves CRLs and OCSP on {config.revocation_listen}, over HTTP{named}"
+    if config.metrics:
+        yield f"answers scrapes of metrics on {config.metrics}"
     x509, jwt, agents = config.default_x509_svid_ttl, config.default_jwt_svid_ttl, config.agent_ttl
     yield (
         f"signs X509-SVIDs of {duration_text(x509)}, JWT-SVIDs of {duration_text(jwt)} and agents' SVIDs of"
@@ -159,6 +163,7 @@ def _settings(config: ServerConfig) -> dict[str, object]:
         "default_jwt_svid_ttl": int(config.default_jwt_svid_ttl.total_seconds()),
         "bundle_endpoint": f"https://{config.bundle_endpoint.listen}/" if config.bundle_endpoint else None,
         "federates_with": [str(one.relation.trust_domain) for one in config.federates_with],
+        "metrics": str(config.metrics) if config.metrics else None,
         "log_level": config.log_level,
         "notices": list(config.notices),
     }

@@ -18,7 +18,7 @@ from meshtls.svid.presented import Presented
 from meshtls.svid.trust import NO_REVOCATIONS, ListedStatus, Revocations
 from meshtls.svid.x509 import format_moment
 
-__all__ = ["CrlLists", "CrlRule", "is_listed", "revocations_of"]
+__all__ = ["CrlLists", "CrlRule", "is_listed", "list_count", "listed_count", "revocations_of"]
 
 
 log = logger("meshtls.revocation")
@@ -123,3 +123,15 @@ def is_listed(revocations: Revocations, serial_number: int) -> bool:
     """Whether a received CRL lists this serial number, whichever issuer it is of."""
     lists = revocations.lists
     return isinstance(lists, CrlLists) and any(serial_number in crl.serials for crl in lists.received)
+
+
+def listed_count(revocations: Revocations) -> int:
+    """How many certificates the received CRLs list."""
+    lists = revocations.lists
+    return sum(len(crl.serials) for crl in lists.received) if isinstance(lists, CrlLists) else 0
+
+
+def list_count(revocations: Revocations) -> int:
+    """How many CRLs were received."""
+    lists = revocations.lists
+    return len(lists.received) if isinstance(lists, CrlLists) else 0

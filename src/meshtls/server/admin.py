@@ -14,13 +14,16 @@ from meshtls.errors import LocalIdentityError, StoreError
 from meshtls.observe.readiness import Readiness
 from meshtls.rpc.shedding import Refusals
 from meshtls.server.core import Core
+from meshtls.server.metrics.service import ServerMetrics
 from meshtls.server.own_svid import ServerIdentity
 from meshtls.server.store.changes import current_revision
 
 __all__ = ["server_pages"]
 
 
-def server_pages(core: Core, identity: ServerIdentity, refusals: Refusals, draining: Draining) -> Pages:
+def server_pages(
+    core: Core, identity: ServerIdentity, refusals: Refusals, draining: Draining, metrics: ServerMetrics
+) -> Pages:
     """The pages of this running server."""
     info = ProcessInfo("server", core.clock)
     hub = core.hub
@@ -78,7 +81,7 @@ def server_pages(core: Core, identity: ServerIdentity, refusals: Refusals, drain
                 lambda query: {"config": plain(core.config.file)},
             ),
             Page("/stats", "Counts as of now.", stats),
-            prometheus_page(),
+            prometheus_page(metrics.scrape),
             Page("/connections", "How many agents are connected.", lambda query: {"agents_connected": hub.subscribers}),
             Page("/routes", "The listeners, and the trust domains that it follows.", routes),
             Page("/policies", "How long what it signs lives.", lambda query: _policies(core)),

@@ -19,6 +19,7 @@ from meshtls.config.changes import Changes, check_same_domain, merged
 from meshtls.config.document import Document, Section, read_text
 from meshtls.config.reading import Found, read
 from meshtls.config.spire import either_form
+from meshtls.observe.metrics.keys import scrape_notices
 from meshtls.server.config_keys import ServerFile
 from meshtls.server.settings import (
     BundleEndpoint,
@@ -48,7 +49,15 @@ def parse_config(file: str, text: str) -> ServerConfig:
     document, of_spire = either_form(file, text, "server")
     found = read(from_spire(document) if of_spire else _without_attestors_to_come(document), ServerFile)
     config = _config(found.value, tuple(document.notices))
-    return replace(config, notices=(*config.notices, *_shortened(found), *_moved_keys(found, config.keys_dir)))
+    return replace(
+        config,
+        notices=(
+            *config.notices,
+            *_shortened(found),
+            *_moved_keys(found, config.keys_dir),
+            *scrape_notices(found.value.metrics),
+        ),
+    )
 
 
 def reloaded(running: ServerConfig, wanted: ServerConfig) -> tuple[ServerConfig, Changes]:
@@ -71,6 +80,7 @@ def _config(said: ServerFile, notices: tuple[str, ...]) -> ServerConfig:
         log_level=said.log_level,
         log_format=said.log_format,
         admin=said.admin,
+        metrics=said.metrics.listen if said.metrics else None,
         ca_subject=_ca_subject(said),
         ca_key_type=said.ca_key_type,
         jwt_key_type=said.jwt_key_type,

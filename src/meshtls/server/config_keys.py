@@ -32,6 +32,7 @@ from meshtls.config.keys import (
 from meshtls.config.reading import Found, Rule, RuleProblems
 from meshtls.errors import RequestError
 from meshtls.logs import LogFormat
+from meshtls.observe.metrics.keys import MetricsKeys
 from meshtls.rpc.limits import ListenerLimits
 from meshtls.scalars import duration, shown
 from meshtls.server.federation_keys import FederationKeys
@@ -387,6 +388,7 @@ class ServerFile(msgspec.Struct, frozen=True, kw_only=True):
             default="nowhere",
         ),
     ] = None
+    metrics: Annotated[MetricsKeys | None, Key("Where metrics are scraped over TCP.", default="nowhere")] = None
     log_level: Annotated[str, Key("The lowest level that is logged on standard error.", LOG_LEVEL, live=True)] = "INFO"
     log_format: Annotated[LogFormat, Key("How lines of the log are written.", choice(LogFormat))] = LogFormat.CONSOLE
     ca_subject: Annotated[

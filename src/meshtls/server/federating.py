@@ -8,6 +8,7 @@ store each ask on their own, and a bundle that another has stored already change
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -49,13 +50,15 @@ def interval(refresh_hint: int | None, failures: int) -> float:
 class Federation:
     """The relations of one server. ``run`` follows them; ``refresh`` asks one now.
 
-    ``jitter`` gives a number in [-1, 1] for each interval.
+    ``jitter`` gives a number in [-1, 1] for each interval. ``fetches`` counts the attempts to fetch a bundle, by trust
+    domain and result: success or failure.
     """
 
     def __init__(self, core: Core, jitter: Callable[[], float]) -> None:
         self._core = core
         self._jitter = jitter
         self._followed: dict[TrustDomain, _Followed] = {}
+        self.fetches: Counter[tuple[TrustDomain, str]] = Counter()
 
     async def run(self) -> None:
         """Follow each relation, forever."""
@@ -72,7 +75,7 @@ class Federation:
                     followed.bundle_may_have_changed()
                 for domain, relation in present.items():
                     if domain not in self._followed:
-                        self._followed[domain] = _Followed(self._core, relation, self.is_configured(domain))
+                        self._followed[domain] = self._follow(relation)
                         tasks[domain] = group.create_task(self._followed[domain].run(self._jitter))
                 await self._core.hub.relations_changed.wait()
 
@@ -109,10 +112,13 @@ class Federation:
         followed = self._followed.get(trust_domain)
         if followed is None or followed.relation != found[0]:
             # It was created a moment ago, and ``run`` has not seen it yet.
-            followed = _Followed(self._core, found[0], self.is_configured(trust_domain))
+            followed = self._follow(found[0])
             self._core.hub.relations_changed.set()
         await followed.refresh()
         return replace(self.status(found[0]), fetched_at=followed.fetched_at, failure=followed.failure)
+
+    def _follow(self, relation: Relation) -> _Followed:
+        return _Followed(self._core, relation, self.is_configured(relation.trust_domain), self.fetches)
 
     async def set_configured_bundles(self) -> None:
         """Set the bundles that the file names, of trust domains of which there is none yet. Raises ConfigError if one
@@ -134,13 +140,16 @@ class Federation:
 class _Followed:
     """One relation: when it was asked, and what came."""
 
-    def __init__(self, core: Core, relation: Relation, configured: bool) -> None:
+    def __init__(
+        self, core: Core, relation: Relation, configured: bool, fetches: Counter[tuple[TrustDomain, str]]
+    ) -> None:
         self.relation = relation
         self.fetched_at: datetime | None = None
         self.next_at: datetime | None = None
         self.failure = ""
         self._core = core
         self._configured = configured
+        self._fetches = fetches
         self._outage = Outage(log, core.clock)
         self._last: Fetched | None = None
         self._one_at_a_time = asyncio.Lock()
@@ -183,8 +192,10 @@ class _Followed:
             try:
                 await self._fetch()
             except (BundleFetchError, StoreError) as error:
+                self._fetches[self.relation.trust_domain, "failure"] += 1
                 self._failed(error)
             else:
+                self._fetches[self.relation.trust_domain, "success"] += 1
                 self.failure = ""
                 self._outage.ended(f"the bundle of {self.relation.trust_domain} can be fetched again")
         self._refreshed.set()

@@ -54,7 +54,7 @@ class Hub:
     ``tainted`` are the ids of the authorities whose SVIDs are to be replaced now: tainted and revoked ones.
 
     ``expiring`` is set, and replaced by a new event, when an entry that expires is created or changed. ``trust`` is
-    called with each new bundle.
+    called with each new bundle. ``failures``: how many times ``catch_up`` has failed.
     """
 
     def __init__(
@@ -84,6 +84,10 @@ class Hub:
         self._clock = clock
         self._complaints = Complaints(log)
         self._catching_up = asyncio.Lock()
+        self.failures = 0
+        #: When the view was last the store's, and since when a look at the store fails.
+        self._caught_up_at = self._clock.monotonic()
+        self._failing_since: float | None = None
         self._wakeup = asyncio.Event()
         self._subscriptions: dict[SpiffeId, set[Subscription]] = {}
         self._nodes: dict[SpiffeId, Node] = {}
@@ -100,6 +104,24 @@ class Hub:
 
     async def catch_up(self) -> None:
         """Apply what was committed since, and notify the agents that it affects. Raises StoreError."""
+        began = self._clock.monotonic()
+        try:
+            await self._catch_up()
+        except StoreError:
+            self.failures += 1
+            self._failing_since = began if self._failing_since is None else self._failing_since
+            raise
+        self._caught_up_at, self._failing_since = began, None
+
+    @property
+    def lag(self) -> float:
+        """Seconds for which the view may not be the store's: since the last ``catch_up`` where other servers may write
+        to it, else since the first one that failed.
+        """
+        since = self._caught_up_at if self._database.shared else self._failing_since
+        return 0.0 if since is None else self._clock.monotonic() - since
+
+    async def _catch_up(self) -> None:
         async with self._catching_up, self._database.read() as tx:
             found = await changes.changes_since(tx, self.revision)
             if found and found[0].revision > self.revision + 1:

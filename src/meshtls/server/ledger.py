@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -46,12 +46,16 @@ class _Waiting:
 
 
 class Ledger:
-    """Of one server. Each SVID is durable in it before it leaves the server."""
+    """Of one server. Each SVID is durable in it before it leaves the server.
+
+    ``on_issued`` is a hook for metrics, called with the kind of each thing that is durable: x509, jwt or ca.
+    """
 
     def __init__(self, database: Database, log: TransparencyLog, trail: AuditTrail) -> None:
         self._database = database
         self._log = log
         self.trail = trail
+        self.on_issued: Callable[[str], None] = _unobserved
         self._waiting: list[_Waiting] = []
         self._writing = asyncio.Lock()
         self._intermediates: set[str] = set()
@@ -80,8 +84,16 @@ class Ledger:
         if pending:
             await asyncio.wait(pending)
 
+    def committed(self, issued: Sequence[Issued]) -> None:
+        """The transaction in which ``record`` recorded these is committed."""
+        for one in issued:
+            self.on_issued(one.record.kind)
+
     async def record(self, tx: AsyncConnection, acts: Sequence[_Act]) -> None:
-        """Record each act with what it issued, in this transaction, which should do nothing else afterwards."""
+        """Record each act with what it issued, in this transaction, which should do nothing else afterwards.
+
+        Call ``committed`` after its commit.
+        """
         issued = [one for _, several in acts for one in several]
         # By serial, since one transaction may have the same token or intermediate twice.
         pairs = {row.serial: (leaf, row) for one in issued for leaf, row in await self._unknown(tx, one)}
@@ -144,6 +156,8 @@ class Ledger:
 
     def _end(self, batch: Sequence[_Waiting], error: MeshtlsError | None) -> None:
         for waiting in batch:
+            if error is None:
+                self.committed(waiting.issued)
             if waiting in self._waiting:
                 self._waiting.remove(waiting)
             if waiting.done.done():
@@ -175,6 +189,10 @@ class Ledger:
             else:
                 found.insert(0, _intermediate(issuer, serial, one.record))
         return found
+
+
+def _unobserved(kind: str) -> None:
+    return None
 
 
 def _told(acts: Sequence[_Act], indexes: Mapping[str, int | None]) -> list[AuditRecord]:

@@ -19,6 +19,7 @@ from grpclib.server import Stream
 from meshtls.counted_log import CountedLog
 from meshtls.errors import AccessError, MeshtlsError
 from meshtls.logs import logger
+from meshtls.rpc.call_metrics import CallMetrics
 from meshtls.rpc.calls import grpc_error
 from meshtls.rpc.grpc_listener import Listening, SetLimits, serve_grpc
 from meshtls.rpc.limits import ListenerLimits
@@ -50,11 +51,12 @@ _NOBODY = Caller(Role.ANONYMOUS, "nobody")
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """Shared by a server's listeners: limits, the scheduling of its event loop, and the counts of refusals."""
+    """Shared by a server's listeners: limits, the scheduling of its event loop, the counts of refusals and of calls."""
 
     limits: ListenerLimits
     turns: Turns
     refusals: Refusals
+    calls: CallMetrics
 
 
 @asynccontextmanager
@@ -77,7 +79,7 @@ async def serve_listener(
         refusals=shared.refusals,
         identify=_proven_caller,
     )
-    interceptor = _Interceptor(listener, services, authenticator)
+    interceptor = _Interceptor(listener, services, authenticator, shared.calls)
     methods = [service_for(_NOBODY) for service_for in services]
     async with serve_grpc(methods, sock, listening, intercept=interceptor, context=context) as set_limits:
         yield lambda limits: set_limits(_limits_of(listener, limits))
@@ -115,8 +117,15 @@ def _peer(transport: asyncio.BaseTransport) -> VerifiedPeer | None:
 class _Interceptor:
     """Runs before each method of one listener: a call that it does not refuse gets the service made for its caller."""
 
-    def __init__(self, listener: ListenerKind, services: Collection[ServiceFor], authenticator: Authenticator) -> None:
+    def __init__(
+        self,
+        listener: ListenerKind,
+        services: Collection[ServiceFor],
+        authenticator: Authenticator,
+        calls: CallMetrics,
+    ) -> None:
         self._listener = listener
+        self._calls = calls
         self._services = {path: make for make in services for path in make(_NOBODY).__mapping__()}
         self._authenticator = authenticator
         self._log = CountedLog(log)
@@ -131,9 +140,14 @@ class _Interceptor:
             # Each authenticated peer has log lines of its own; all others share theirs.
             key = (_proven_caller(transport), type(error))
             self._log.warning(key, f"refused {event.method_name} through {self._listener.value}: {error}")
-            raise grpc_error(error) from error
-        method = self._services[event.method_name](caller).__mapping__()[event.method_name].func
-        event.method_func = _translated(method, event.method_name, caller, self._log)
+            refusal = grpc_error(error)
+            self._calls.refused(event.method_name, refusal.status)
+            raise refusal from error
+        handler = self._services[event.method_name](caller).__mapping__()[event.method_name]
+        method = _translated(handler.func, event.method_name, caller, self._log)
+        event.method_func = self._calls.counted(
+            event.method_name, method, stream_of_responses=handler.cardinality.server_streaming
+        )
 
     async def _caller(self, transport: asyncio.BaseTransport, method: str) -> Caller:
         local = self._listener is ListenerKind.ADMIN_SOCKET

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from meshtls.address import Address
 from meshtls.admin.draining import Draining
 from meshtls.admin.serving import serving_admin
 from meshtls.clock import Clock, SystemClock
@@ -24,6 +25,7 @@ from meshtls.policy.authorizer import Authorizer, Decision, Target
 from meshtls.registration import is_agent_id, spire_server_id
 from meshtls.rpc.descriptors import within_descriptors
 from meshtls.rpc.grpc_listener import SetLimits
+from meshtls.rpc.scrapes import serving_scrapes
 from meshtls.rpc.shedding import Refusal, Refusals
 from meshtls.rpc.sockets import tcp_listener, unix_listener
 from meshtls.rpc.turns import Turns
@@ -36,6 +38,7 @@ from meshtls.server.federating import Federation
 from meshtls.server.hub import Hub
 from meshtls.server.listeners import ServiceFor, Shared, serve_listener
 from meshtls.server.log_publishing import keep_published, serving_log
+from meshtls.server.metrics.service import ServerMetrics
 from meshtls.server.operations.attestation import Attestation
 from meshtls.server.own_svid import ServerIdentity
 from meshtls.server.revocation_publishing import serving_revocations
@@ -84,6 +87,7 @@ class RunningServer:
     - ``log_port``, ``revocation_port``: those of the transparency log and of CRLs over HTTP, if they are served.
     - ``spire_port``: the one for SPIRE servers below this one, if there is one.
     - ``bundle_port``: that of the bundle endpoint, if there is one.
+    - ``metrics``: the address for scrapes, if there is one.
     - ``refusals``: counts the listeners' refusals.
     - ``reload``: applies the live keys of a configuration, and returns the keys that differ. Raises ConfigError, and
       changes nothing, if a file that the configuration names can't be used.
@@ -97,6 +101,7 @@ class RunningServer:
     revocation_port: int | None = None
     spire_port: int | None = None
     bundle_port: int | None = None
+    metrics: Address | None = None
     refusals: Refusals = field(default_factory=Refusals)
     reload: Callable[[ServerConfig], Changes] = field(default=_runs_elsewhere, repr=False, compare=False)
 
@@ -116,14 +121,17 @@ async def running_server(
         as_spire = await _identity_as_spire(core) if config.downstream_spire_listen else None
         federation = Federation(core, any_jitter)
         await federation.set_configured_bundles()
-        listening = await _listen(core, identity, as_spire, federation, opened, Refusals(refused))
+        metrics, draining = ServerMetrics(core), Draining()
+        listening = await _listen(core, identity, as_spire, federation, opened, Refusals(refused), metrics)
+        metrics.follow(identity, federation, listening.refusals, lambda: not draining.begun)
         listening = replace(
             listening,
             log_port=await opened.enter_async_context(serving_log(core)),
             revocation_port=await opened.enter_async_context(serving_revocations(core)),
             bundle_port=await opened.enter_async_context(serving_bundle(core, identity)),
+            metrics=await opened.enter_async_context(serving_scrapes(config.metrics, metrics.scrape)),
         )
-        pages = server_pages(core, identity, listening.refusals, Draining())
+        pages = server_pages(core, identity, listening.refusals, draining, metrics)
         await opened.enter_async_context(serving_admin(config.admin, pages))
         for name, work in (
             *background_work(core, identity, as_spire).items(),
@@ -168,6 +176,7 @@ async def _listen(
     federation: Federation,
     opened: AsyncExitStack,
     refusals: Refusals,
+    metrics: ServerMetrics,
 ) -> RunningServer:
     config = core.config
     mutual = server_context(identity, _admitted(core.hub), options=TlsOptions(alpn=_ALPN), clock=core.clock)
@@ -190,7 +199,7 @@ async def _listen(
     downstream: list[ServiceFor] = [partial(DownstreamCaService, core), partial(DownstreamBundleService, core)]
     attestation: ServiceFor = partial(AttestationService, core, Attestation(core, refusals))
     limits = within_descriptors(config.limits, _DESCRIPTORS)
-    shared = Shared(limits, Turns(), refusals)
+    shared = Shared(limits, Turns(), refusals, metrics.calls)
     tls = opened.enter_context(tcp_listener(config.bind_address, config.bind_port))
     attest = opened.enter_context(tcp_listener(config.bind_address, config.attest_port))
     local = opened.enter_context(unix_listener(config.socket_path, 0o600))

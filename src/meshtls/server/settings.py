@@ -119,6 +119,7 @@ class ServerConfig:
     - ``log_listen``: where the transparency log is served over HTTP; None: nowhere.
     - ``revocation_listen``, ``revocation_url``: where CRLs and OCSP are served over HTTP, and the URL by which
       certificates point there; None and empty: nowhere.
+    - ``metrics``: where metrics are scraped over TCP; None: nowhere.
     - ``upstream``: what signs this server's CA; None where it has a root of its own.
     - ``downstream_spire_listen``: where SPIRE servers below this one call it; None: nowhere.
     - ``bundle_endpoint``: None: there is none. ``federates_with``: relations that override those of the store.
@@ -137,6 +138,7 @@ class ServerConfig:
     log_level: str
     log_format: LogFormat
     admin: AdminKeys | None
+    metrics: Address | None
     ca_subject: CaSubject
     ca_key_type: KeyAlgorithm
     jwt_key_type: KeyAlgorithm

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -13,7 +15,7 @@ from meshtls.ca.profile import PublicKey
 from meshtls.ca.subordinate import X509Authority
 from meshtls.ca.tlog.note import NoteSigner
 from meshtls.clock import Clock
-from meshtls.errors import ConfigError
+from meshtls.errors import ConfigError, MeshtlsError
 from meshtls.registration import Issuance
 from meshtls.server.jwt_key import JwtKey
 from meshtls.spiffeid import SpiffeId
@@ -44,6 +46,8 @@ class Signing:
 
     Each SVID is recorded with ``server_id`` and the authority that it hangs on. ``log_key`` signs the
     transparency log.
+
+    ``on_signed`` is a hook for metrics, called with x509, jwt or ca, how long signing took, and why it failed.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class Signing:
         self.jwt_key = jwt_key
         self.log_key = log_key
         self._clock = clock
+        self.on_signed: Callable[[str, float, MeshtlsError | None], None] = _unobserved
 
     @property
     def authority(self) -> X509Authority:
@@ -77,8 +82,9 @@ class Signing:
         entry_id: str | None = None,
     ) -> Signed:
         """Sign an X509-SVID. Raises RequestError for an invalid CSR or name, ConfigError for an expired CA."""
-        authority = self.authority
-        issued = authority.sign(spiffe_id, key_or_csr, ttl=ttl, dns_names=dns_names)
+        with self._observed("x509"):
+            authority = self.authority
+            issued = authority.sign(spiffe_id, key_or_csr, ttl=ttl, dns_names=dns_names)
         leaf = issued.record
         record = Issuance(
             kind="x509",
@@ -98,8 +104,9 @@ class Signing:
         """Sign the CA of a server below this one, whose SVID came by this agent. Raises RequestError for an invalid
         CSR, ConfigError.
         """
-        authority = self.authority
-        issued = authority.sign_ca(csr, ttl)
+        with self._observed("ca"):
+            authority = self.authority
+            issued = authority.sign_ca(csr, ttl)
         ca = issued.record
         record = Issuance(
             kind="ca",
@@ -127,7 +134,8 @@ class Signing:
         """Sign a JWT-SVID. Raises RequestError for an invalid audience or lifetime."""
         now = self._clock.now()
         key = self.jwt_key
-        svid = jwt.sign(spiffe_id, audience, key=key.private_key, key_id=key.kid, now=now, ttl=ttl)
+        with self._observed("jwt"):
+            svid = jwt.sign(spiffe_id, audience, key=key.private_key, key_id=key.kid, now=now, ttl=ttl)
         record = Issuance(
             kind="jwt",
             serial=hashlib.sha256(svid.token.encode()).hexdigest()[:32],
@@ -141,3 +149,18 @@ class Signing:
             authority=key.kid,
         )
         return SignedJwt(svid, record)
+
+    @contextmanager
+    def _observed(self, kind: str) -> Iterator[None]:
+        began, failed = time.perf_counter(), None
+        try:
+            yield
+        except MeshtlsError as error:
+            failed = error
+            raise
+        finally:
+            self.on_signed(kind, time.perf_counter() - began, failed)
+
+
+def _unobserved(kind: str, seconds: float, error: MeshtlsError | None) -> None:
+    return None

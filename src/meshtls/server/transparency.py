@@ -20,7 +20,7 @@ from meshtls.ca.tlog.frontier import Frontier
 from meshtls.ca.tlog.hashing import leaf_hash
 from meshtls.ca.tlog.note import Note, NoteKey, NoteSignature, NoteSigner, sign_note
 from meshtls.ca.tlog.proofs import consistency_ranges, proof_from, tiles_for, verify_consistency
-from meshtls.errors import ConfigError, LogProofError
+from meshtls.errors import ConfigError, LogProofError, MeshtlsError
 from meshtls.logs import logger
 from meshtls.server.log_guard import LogGuard
 from meshtls.server.store import transparency
@@ -52,7 +52,10 @@ class Appending(NamedTuple):
 
 
 class TransparencyLog:
-    """Call ``open`` before use. ``published`` is the newest checkpoint of this server."""
+    """Call ``open`` before use. ``published`` is the newest checkpoint of this server.
+
+    ``failures``: how many times ``publish`` has failed.
+    """
 
     def __init__(self, database: Database, guard: LogGuard, signer: NoteSigner, server_id: str) -> None:
         self._database = database
@@ -64,6 +67,7 @@ class TransparencyLog:
         self._expected = Frontier()
         self._publishing = asyncio.Lock()
         self.published = Checkpoint("", 0, b"")
+        self.failures = 0
 
     async def open(self, trust_domain: TrustDomain) -> None:
         """Begin the log at the first start, and check the present one. Raises ConfigError, StoreError."""
@@ -119,6 +123,11 @@ class TransparencyLog:
         self._expected = appending.after
 
     @property
+    def size(self) -> int:
+        """The leaves of the tree that this server knows of."""
+        return self._expected.size
+
+    @property
     def has_grown(self) -> bool:
         """Whether entries may have been appended since ``publish``."""
         return self._database.shared or self._expected.size != self.published.size
@@ -133,6 +142,13 @@ class TransparencyLog:
 
         The guard's file is written before the signature can be read by anybody.
         """
+        try:
+            return await self._publish()
+        except MeshtlsError:
+            self.failures += 1
+            raise
+
+    async def _publish(self) -> Checkpoint:
         async with self._publishing:
             async with self._database.read() as tx:
                 state = await transparency.read_state(tx)

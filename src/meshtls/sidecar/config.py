@@ -11,10 +11,10 @@ from pathlib import Path
 
 import msgspec
 
-from meshtls.address import is_loopback
 from meshtls.config.document import read_text, yaml_document
 from meshtls.config.reading import Found, read
 from meshtls.errors import ConfigError, RequestError
+from meshtls.observe.metrics.keys import scrape_notices
 from meshtls.policy.decision import provider_missing
 from meshtls.policy.files import read_documents
 from meshtls.policy.istio.destination import client_tls
@@ -63,11 +63,7 @@ def parse_config(text: str, file: str = "sidecar.yaml", read_policies: ReadPolic
     paths = tuple(Path(file).parent / one for one in said.policies)
     policies = _policies(said, read_policies(paths)) if "policies" in found.given else None
     inbound, outbound = said.inbound, said.outbound
-    if said.metrics is not None and not is_loopback(said.metrics.listen.host):
-        notices.append(
-            f"metrics.listen: {said.metrics.listen} is no loopback address: whoever reaches it reads the metrics,"
-            " with the SPIFFE IDs of peers"
-        )
+    notices += scrape_notices(said.metrics)
     if policies is not None:
         modes, applying = policies.modes(), policies.applying()
         notices += policies.documents.warnings

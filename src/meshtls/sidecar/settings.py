@@ -31,6 +31,7 @@ from meshtls.config.reading import Found, Rule, RuleProblems
 from meshtls.errors import ConfigError, RequestError
 from meshtls.ext_authz.settings import ExtAuthzProvider
 from meshtls.logs import LogFormat
+from meshtls.observe.metrics.keys import MetricsKeys
 from meshtls.policy.istio.model import ROOT_NAMESPACE, Normalization
 from meshtls.request_auth.settings import KeySetSettings
 from meshtls.scalars import shown
@@ -539,19 +540,6 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """Where a sidecar's SVID comes from."""
 
     workload_api: Annotated[WorkloadAddress, Key("The Workload API's address.", _WORKLOAD_API)]
-
-
-class MetricsKeys(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a sidecar's metrics are scraped."""
-
-    listen: Annotated[
-        Address,
-        Key(
-            "Where /metrics and /stats/prometheus are answered, in plaintext and to everybody: with the SPIFFE IDs of"
-            " peers. Use loopback, or an address that only the scraper reaches.",
-            ADDRESS,
-        ),
-    ]
 
 
 def _each_address_once(found: Found[SidecarFile]) -> RuleProblems:

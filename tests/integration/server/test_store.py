@@ -20,6 +20,7 @@ from meshtls.errors import AccessError, ConfigError, ConflictError, MeshtlsError
 from meshtls.registration import AgentRecord, Entry, EntryFilter, Issuance, Selector
 from meshtls.server.store import agents, bundles, changes, entries, issuances, tokens
 from meshtls.server.store.address import sqlite_url
+from meshtls.server.store.agents import AgentCounts
 from meshtls.server.store.changes import Change, ChangeKind
 from meshtls.server.store.database import Database
 from meshtls.server.store.migrate import migrate, schema_version
@@ -318,6 +319,19 @@ async def test_an_agent_renews_is_banned_and_is_evicted(database: Database) -> N
         assert await agents.find_agent(tx, NODE) is None
         await agents.put_agent(tx, agent(serials=("03",)))
         assert await agents.list_agents(tx, "", 10) == [agent(serials=("03",))]
+
+
+async def test_agents_are_counted_by_their_state(database: Database) -> None:
+    ended, banned = (SpiffeId(TD, f"/meshtls/agent/join_token/{name}") for name in ("ended", "banned"))
+    async with database.write() as tx:
+        assert await agents.count_agents(tx, NOW) == (0, 0, 0)
+        await agents.put_agent(tx, agent(not_after=NOW + timedelta(seconds=1)))
+        await agents.put_agent(tx, agent(spiffe_id=ended, not_after=NOW))
+        await agents.put_agent(tx, agent(spiffe_id=banned))
+        await agents.ban_agent(tx, banned)
+        assert await agents.count_agents(tx, NOW) == AgentCounts(attested=1, expired=1, banned=1)
+        await agents.evict_agent(tx, ended)
+        assert await agents.count_agents(tx, NOW) == AgentCounts(attested=1, expired=0, banned=1)
 
 
 @pytest.mark.parametrize("change", [agents.ban_agent, agents.evict_agent])

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from sqlalchemy import URL, text
 
+from meshtls.address import Address
 from meshtls.ca.tlog.checkpoint import Checkpoint
 from meshtls.ca.tlog.frontier import Frontier
 from meshtls.ca.tlog.hashing import leaf_hash
@@ -36,6 +37,7 @@ from meshtls.spiffeid import SpiffeId
 from meshtls.svid.x509 import format_serial
 from tests.support import certs
 from tests.support.postgres import Postgres
+from tests.support.scraping import scraped, scraped_until, value
 from tests.support.server import TD, ServerUnderTest, config_for, entry, new_csr, started
 from tests.support.waiting import until
 
@@ -335,9 +337,10 @@ async def test_server_whose_data_store_is_replaced_while_it_runs_stops_issuing(
     tmp_path: Path, postgres: Postgres
 ) -> None:
     url = postgres_url(postgres.new_database())
-    async with started(config_for(tmp_path, url)) as server:
+    async with started(config_for(tmp_path, url, metrics=Address("127.0.0.1", 0))) as server:
         await server.admin.mint_x509(WEB, new_csr())
         await leaves_of(server, 5)
+        assert value(await scraped(server.running.metrics), "meshtls_server_log_refused") == 0
         database = Database(url)
         async with database.write() as tx:
             await tx.execute(text("DELETE FROM log_leaves WHERE number > 1"))
@@ -352,6 +355,7 @@ async def test_server_whose_data_store_is_replaced_while_it_runs_stops_issuing(
             await server.admin.mint_x509(WEB, new_csr())
         with pytest.raises(ConfigError, match="Nothing is issued"):
             await server.admin.mint_x509(WEB, new_csr())
+        await scraped_until(server.running.metrics, lambda found: value(found, "meshtls_server_log_refused") == 1)
 
 
 async def test_missing_guard_is_refused_and_a_new_server_may_begin(tmp_path: Path, store_url: URL) -> None:

@@ -10,8 +10,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
-from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from meshtls.address import Address
 from meshtls.observe.access_log import AccessLog
@@ -32,10 +30,9 @@ from tests.integration.sidecar.mesh import (
     echoed,
     rest,
 )
+from tests.support.scraping import OPENMETRICS, Found, get, value
+from tests.support.scraping import scraped as scraped_at
 from tests.support.waiting import until
-
-OPENMETRICS = "application/openmetrics-text; version=1.0.0"
-Found = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
 @contextlib.asynccontextmanager
@@ -58,35 +55,9 @@ def outward(to: Address, *, tunnel: bool = False) -> SidecarConfig:
     )
 
 
-async def get(address: Address, path: str = "/metrics", accept: str = "") -> tuple[str, str]:
-    """The head and the content of the response."""
-    reader, writer = await asyncio.open_connection(address.host, address.port)
-    with contextlib.closing(writer):
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\n\r\n".encode())
-        head, _, content = (await reader.read()).decode().partition("\r\n\r\n")
-    return head, content
-
-
-def samples(content: str) -> Found:
-    families: Any = read_openmetrics if content.endswith("# EOF\n") else read_text
-    return {
-        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in families(content)
-        for sample in family.samples
-    }
-
-
-def value(found: Found, name: str, **labels: str) -> float | None:
-    """The sum of the samples with at least these labels; None where there is none."""
-    values = [one for (of, has), one in found.items() if of == name and labels.items() <= dict(has).items()]
-    return sum(values) if values else None
-
-
 async def found_in(sidecar: Sidecar, accept: str = "") -> Found:
     assert sidecar.scrapes is not None
-    head, content = await get(sidecar.scrapes.address, accept=accept)
-    assert head.startswith("HTTP/1.1 200 OK\r\n")
-    return samples(content)
+    return await scraped_at(sidecar.scrapes.address, accept)
 
 
 @pytest.mark.parametrize("tunnel", [False, True], ids=["alone", "in a tunnel"])

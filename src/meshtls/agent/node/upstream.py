@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, aclosing
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, aclosing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -23,7 +24,7 @@ from meshtls.agent.upstream import EntryCsr, SigningResult, Update
 from meshtls.bundle import TrustBundle
 from meshtls.clock import Clock, SystemClock
 from meshtls.complaints import Complaints
-from meshtls.errors import AccessError, LocalIdentityError, MeshtlsError
+from meshtls.errors import AccessError, LocalIdentityError, MeshtlsError, PeerError
 from meshtls.identity.renewal import SvidRenewal
 from meshtls.identity.request import new_key, request_for
 from meshtls.logs import logger
@@ -74,6 +75,10 @@ class ServerUpstream:
     """Implements Upstream. ``async with`` keeps the agent's SVID renewed; the server need not be reachable yet.
 
     ``proof`` is optional if ``identity`` has a stored SVID. ``jitter`` returns a number in [-1, 1].
+
+    - ``updated_at``: when the latest update came, by the clock's ``monotonic``; None before the first one.
+    - ``failures``: how many times following the server failed, by reason: refused, unverified, unreachable or other.
+    - ``rotations``: what came of each request for an SVID of the agent's own: attested, renewed or failed.
     """
 
     def __init__(
@@ -85,6 +90,9 @@ class ServerUpstream:
         jitter: Callable[[], float] = any_jitter,
     ) -> None:
         self.trouble: str | None = None
+        self.updated_at: float | None = None
+        self.failures: Counter[str] = Counter()
+        self.rotations: Counter[str] = Counter()
         self._address = address
         self._identity = identity
         self._proof = proof
@@ -133,6 +141,7 @@ class ServerUpstream:
                 if channel is not None and channel is not self._channel:
                     continue
                 failures += 1
+                self.failures[_reason(error)] += 1
                 self._note(error)
                 if isinstance(error, AccessError) and revision:
                     revision = 0
@@ -152,6 +161,7 @@ class ServerUpstream:
     def _take(self, update: SyncUpdate) -> Update:
         self._outage.ended(f"the server at {self._address} answers again")
         self.trouble = None
+        self.updated_at = self._clock.monotonic()
         revocations = revocations_of(update.crls)
         if update.bundles:
             self._complaints.update(update.bundles.unusable)
@@ -259,14 +269,40 @@ class ServerUpstream:
         key = new_key()
         channel = self._address.attest_channel(self._identity.bundle, self._clock)
         try:
-            attested = await self._proof.attest(AttestationClient(channel), self.trust_domain, request_for(key))
+            with self._counted("attested"):
+                proof, domain = self._proof, self.trust_domain
+                attested = await proof.attest(AttestationClient(channel), domain, request_for(key))
+                svid = self._identity.adopt(attested.chain, key, attested.bundle)
         finally:
             channel.close()
-        self._renewal.replaced(self._identity.adopt(attested.chain, key, attested.bundle))
+        self._renewal.replaced(svid)
 
     async def _renewed_svid(self) -> X509Svid:
         key = new_key()
         csr = request_for(key)
-        svid = self._identity.adopt(await self._call(lambda node: node.renew(csr)), key)
+        with self._counted("renewed"):
+            svid = self._identity.adopt(await self._call(lambda node: node.renew(csr)), key)
         self._disconnect()
         return svid
+
+    @contextmanager
+    def _counted(self, result: str) -> Iterator[None]:
+        try:
+            yield
+        except MeshtlsError:
+            self.rotations["failed"] += 1
+            raise
+        self.rotations[result] += 1
+
+
+#: The reasons of a failure, by the most specific class of its error.
+_REASONS: dict[type[MeshtlsError], str] = {
+    AccessError: "refused",
+    PeerError: "unverified",
+    LocalIdentityError: "unreachable",
+    MeshtlsError: "other",
+}
+
+
+def _reason(error: MeshtlsError) -> str:
+    return next(_REASONS[kind] for kind in type(error).__mro__ if kind in _REASONS)

@@ -112,6 +112,7 @@ async def renew_agent(core: Core, caller: Caller, csr: bytes) -> Signed:
     async with core.database.write() as tx:
         await agents.renew_agent(tx, me, signed.record.serial, signed.record.not_after)
         await core.ledger.record(tx, [(core.trail.record(caller, "renew agent", me), [signed])])
+    core.ledger.committed([signed])
     return signed
 
 

@@ -80,6 +80,7 @@ class Attestation:
             if spiffe_id is None:
                 raise AccessError(_WRONG_TOKEN)
             signed = await self._enrol(tx, spiffe_id, "join_token", csr, credential="a join token", address=address)
+        self._core.ledger.committed([signed])
         return Attested(signed, self._core.hub.bundle)
 
     def challenge(self, chain: Sequence[bytes], csr: bytes) -> Challenged:
@@ -102,6 +103,7 @@ class Attestation:
             signed = await self._enrol(
                 tx, spiffe_id, "x509pop", challenged.csr, _selectors(path), credential=certificate
             )
+        self._core.ledger.committed([signed])
         return Attested(signed, self._core.hub.bundle)
 
     async def _check_token(self, address: str, token: str) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meshtls.errors import AccessError, NotFoundError
@@ -16,7 +16,9 @@ from meshtls.server.store.schema import agents
 from meshtls.spiffeid import SpiffeId
 
 __all__ = [
+    "AgentCounts",
     "ban_agent",
+    "count_agents",
     "evict_agent",
     "find_agent",
     "list_agents",
@@ -26,6 +28,14 @@ __all__ = [
     "renew_agent",
     "without_bundle",
 ]
+
+
+class AgentCounts(NamedTuple):
+    """How many agents there are: ``expired`` ones have to attest again, and ``banned`` ones may not."""
+
+    attested: int
+    expired: int
+    banned: int
 
 
 async def put_agent(tx: AsyncConnection, agent: AgentRecord) -> None:
@@ -49,6 +59,15 @@ async def list_agents(tx: AsyncConnection, after: str, limit: int, *, banned: bo
     if banned is not None:
         query = query.where(agents.c.banned == banned)
     return [agent_of(row) for row in (await tx.execute(query)).mappings()]
+
+
+async def count_agents(tx: AsyncConnection, now: datetime) -> AgentCounts:
+    """All agents by their state now, in one pass over them."""
+    expired = agents.c.not_after <= seconds(now)
+    found = await tx.execute(select(agents.c.banned, expired, func.count()).group_by(agents.c.banned, expired))
+    counts = {(bool(banned), bool(over)): count for banned, over, count in found}
+    banned = counts.get((True, False), 0) + counts.get((True, True), 0)
+    return AgentCounts(counts.get((False, False), 0), counts.get((False, True), 0), banned)
 
 
 async def renew_agent(tx: AsyncConnection, spiffe_id: SpiffeId, serial: str, not_after: datetime) -> None:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple, TypeGuard, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeGuard, TypeVar
 
 import aiosqlite
 from sqlalchemy import URL, Executable, event, text
@@ -29,11 +30,25 @@ _BUSY_SECONDS = 10
 _POOL = 8
 
 
+class OnEnd(Protocol):
+    """Called with read or write, how long the transaction took, and whether it failed because of the database."""
+
+    def __call__(self, operation: str, seconds: float, *, failed: bool) -> None: ...
+
+
+def _unobserved(operation: str, seconds: float, *, failed: bool) -> None:
+    return None
+
+
 class Database:
-    """Transactions on one database. The first one opens a connection; ``close`` closes all."""
+    """Transactions on one database. The first one opens a connection; ``close`` closes all.
+
+    ``on_end`` is a hook for metrics, called at the end of each transaction.
+    """
 
     def __init__(self, url: URL) -> None:
         self.url = url
+        self.on_end: OnEnd = _unobserved
         self._handovers: set[asyncio.Task[Any]] = set()
         self.shared = url.get_backend_name() != "sqlite"
         if self.shared:
@@ -48,7 +63,7 @@ class Database:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A read-only transaction. Raises StoreError."""
-        async with _Translated(self), self._connected(self._reader) as connection:
+        async with _Translated(self, "read"), self._connected(self._reader) as connection:
             yield connection
 
     @asynccontextmanager
@@ -57,7 +72,7 @@ class Database:
 
         Raises StoreError if the database fails; then no change of the block was kept.
         """
-        async with _Translated(self), self._connected(self._writer) as connection, connection.begin():
+        async with _Translated(self, "write"), self._connected(self._writer) as connection, connection.begin():
             yield connection
 
     async def close(self) -> None:
@@ -111,15 +126,19 @@ async def _given_back(taking: asyncio.Task[AsyncConnection]) -> None:
 
 
 class _Translated:
-    """Translates database errors to StoreError."""
+    """Translates database errors to StoreError, and tells ``on_end`` of the transaction's end."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, operation: str) -> None:
         self._database = database
+        self._operation = operation
+        self._began = 0.0
 
     async def __aenter__(self) -> None:
-        return None
+        self._began = time.perf_counter()
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        failed = isinstance(error, SQLAlchemyError | OSError | sqlite3.Error) or _of_asyncpg(error)
+        self._database.on_end(self._operation, time.perf_counter() - self._began, failed=failed)
         if isinstance(error, SQLAlchemyError | OSError | sqlite3.Error) or _of_asyncpg(error):
             raise StoreError(f"data store {self._database.where}: {_reason(error)}") from error
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from meshtls.observe.events import Direction, Outcome, Verdict
 from meshtls.observe.metrics import Label, Merge, counter, gauge, histogram
-from meshtls.observe.metrics.build import BUILD
+from meshtls.observe.metrics.build import BUILD, READY
 from meshtls.observe.metrics.identity import (
     AGE,
     BUNDLE_AGE,
@@ -163,7 +163,6 @@ CONFIG_OUTDATED = gauge(
 LEFT_OUT = counter(
     "meshtls_access_log_left_out_total", "Lines of the access log that were left out, since too many strangers came."
 )
-READY = gauge("meshtls_ready", "1 where /ready would say so, else 0.", merge=Merge.MIN)
 PROCESSES = gauge("meshtls_processes", "Worker processes in this scrape.")
 #: Of both Istio families below. ``reporter`` is the side that counted.
 ISTIO_LABELS = (

@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable
 
 from meshtls.clock import Clock
-from meshtls.observe.metrics import Format, Metrics, Scrape, Snapshot, format_for, render
+from meshtls.observe.metrics import Metrics, Scrape, Snapshot
 from meshtls.observe.metrics.http import answer_scrape
+from meshtls.observe.metrics.kept_scrapes import KeptScrapes
 from meshtls.policy.workloads import workload_of
 from meshtls.sidecar.metrics import families
 from meshtls.sidecar.metrics.state import State, Told
@@ -17,8 +18,6 @@ from meshtls.sidecar.settings import SidecarConfig
 
 __all__ = ["SidecarMetrics"]
 
-#: Scrapes within so many seconds have the same text: whoever asks all the time takes no more of the loop's.
-_FRESH = 0.25
 #: Seconds between two looks of other workers at what this one has counted, and how many times as long as one takes.
 _PUBLISH, _PAUSES = 1.0, 50.0
 
@@ -30,8 +29,7 @@ class SidecarMetrics:
         self.metrics = Metrics()
         self._others = others
         self._traffic: Traffic | None = None
-        #: The latest of each format, and when it was made.
-        self._scrapes: dict[Format, tuple[float, Scrape]] = {}
+        self._kept = KeptScrapes(self.snapshot)
 
     def follow(self, sidecar: Told, config: SidecarConfig) -> None:
         """Count what happens in this sidecar from now on."""
@@ -53,13 +51,7 @@ class SidecarMetrics:
 
     def scrape(self, accept: str = "") -> Scrape:
         """The answer to a scrape with this Accept header, at most a quarter of a second old."""
-        wanted, now = format_for(accept), time.monotonic()
-        known = self._scrapes.get(wanted)
-        if known is not None and now - known[0] < _FRESH:
-            return known[1]
-        answer = Scrape(wanted.value, render(self.snapshot(), wanted))
-        self._scrapes[wanted] = (now, answer)
-        return answer
+        return self._kept.scrape(accept)
 
     def answer(self, request: bytes) -> bytes:
         """The response to the head of an HTTP request."""

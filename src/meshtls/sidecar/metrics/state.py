@@ -9,7 +9,7 @@ from typing import Protocol
 
 from meshtls.errors import LocalIdentityError
 from meshtls.observe.metrics import Metrics
-from meshtls.observe.metrics.build import tell_build
+from meshtls.observe.metrics.build import READY, tell_build
 from meshtls.observe.metrics.identity import IdentityGauges, context_of
 from meshtls.observe.readiness import Readiness
 from meshtls.sidecar.listeners import Listeners
@@ -51,7 +51,7 @@ class State:
         gauge(families.QUEUE).set(runtime.reactor.scheduler.waiting)
         gauge(families.TUNNEL_MEMORY).set(runtime.memory.kept)
         gauge(families.CONFIG_OUTDATED).set(bool(sidecar.not_taken))
-        gauge(families.READY).set(sidecar.readiness().ready)
+        gauge(READY).set(sidecar.readiness().ready)
         gauge(families.VIEW_GENERATION).set(sidecar.listeners.view.generation)
         self._count_open()
         self._count_pools()
