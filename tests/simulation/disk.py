@@ -27,7 +27,7 @@ from meshtls.server.jwt_key import JwtKey
 from meshtls.server.key_ring import MemoryRing
 from meshtls.server.log_guard import LogGuard
 from meshtls.server.store import database
-from meshtls.server.store.database import Database
+from meshtls.server.store.database import Database, unobserved
 from meshtls.spiffeid import TrustDomain
 from meshtls.svid.x509 import X509Svid
 from tests.simulation.loop import SimProcess, current_process
@@ -207,6 +207,7 @@ class SimDatabase(Database):
 
     def __init__(self, file: StoreFile, *, shared: bool) -> None:
         self.url = URL.create("sqlite+aiosqlite", database="simulated")
+        self.on_end = unobserved
         self._handovers = set()
         self.shared = shared
         _OPEN[current_process()] = file

@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from meshtls.errors import StoreError
 
-__all__ = ["Database", "Quick", "Step", "quick", "run_steps"]
+__all__ = ["Database", "OnEnd", "Quick", "Step", "quick", "run_steps", "unobserved"]
 
 _T = TypeVar("_T")
 _BUSY_SECONDS = 10
@@ -36,8 +36,8 @@ class OnEnd(Protocol):
     def __call__(self, operation: str, seconds: float, *, failed: bool) -> None: ...
 
 
-def _unobserved(operation: str, seconds: float, *, failed: bool) -> None:
-    return None
+def unobserved(operation: str, seconds: float, *, failed: bool) -> None:
+    """An ``OnEnd`` that does nothing."""
 
 
 class Database:
@@ -48,7 +48,7 @@ class Database:
 
     def __init__(self, url: URL) -> None:
         self.url = url
-        self.on_end: OnEnd = _unobserved
+        self.on_end: OnEnd = unobserved
         self._handovers: set[asyncio.Task[Any]] = set()
         self.shared = url.get_backend_name() != "sqlite"
         if self.shared:
