@@ -41,6 +41,7 @@ NAVIGATION = {
         "sidecar",
         "library",
         "operations",
+        "alerts",
         "admin",
         "check",
         "troubleshooting",

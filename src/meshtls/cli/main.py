@@ -46,6 +46,7 @@ _VERBS = {
     "tap": ("admin.tap", "Follow connections and requests of running sidecars."),
     "top": ("admin.tap", "Who talks to whom now, most frequent first."),
     "graph": ("admin.graph", "Print who talks to whom: text, DOT or Mermaid."),
+    "observe": ("observe", "Alert rules for Prometheus, and a dashboard for Grafana."),
     "policy": ("policy.group", "Check, explain, test, replay and suggest policies."),
     "check": ("check.command", "Check this machine, and what runs on it; say what to do."),
     "explain": ("explain", "Which entries match a process; why a connection ended."),

@@ -1,0 +1,89 @@
+"""Each alert rule fires for its series, and not for those that differ in one thing, as promtool says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from meshtls.observe.boards.rules import RUNBOOKS, alert_rules
+from tests.integration.observe.alert_cases import Case
+from tests.integration.observe.server_alert_cases import SERVER_CASES
+from tests.integration.observe.sidecar_alert_cases import SIDECAR_CASES
+from tests.support.prometheus import promtool
+
+CASES = {**SIDECAR_CASES, **SERVER_CASES}
+
+
+@pytest.fixture
+def rules(tmp_path: Path) -> Path:
+    file = tmp_path / "rules.yaml"
+    file.write_text(alert_rules())
+    return file
+
+
+def verdict(rules: Path, alert: str, at: int, *tested: tuple[Mapping[str, str], list[Any]]) -> str:
+    """What promtool says against it that each of these series has this outcome; nothing if it agrees."""
+    test = {
+        "rule_files": [str(rules)],
+        "evaluation_interval": "30s",
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [{"series": name, "values": of} for name, of in values.items()],
+                "alert_rule_test": [{"eval_time": f"{at}m", "alertname": alert, "exp_alerts": expected}],
+            }
+            for values, expected in tested
+        ],
+    }
+    file = rules.with_name("test.yaml")
+    file.write_text(json.dumps(test))
+    done = promtool("test", "rules", file)
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+def fired(alert: str, case: Case) -> list[Any]:
+    return [
+        {
+            "exp_labels": {"severity": case.severity, **case.whose, **case.labels},
+            "exp_annotations": {
+                "summary": case.summary,
+                "description": case.description,
+                "runbook_url": f"{RUNBOOKS}#{alert.lower()}",
+            },
+        }
+    ]
+
+
+@pytest.mark.parametrize("alert", CASES)
+def test_an_alert_fires_for_its_series_and_not_for_their_twins(alert: str, rules: Path) -> None:
+    case = CASES[alert]
+    twins: list[tuple[Mapping[str, str], list[Any]]] = [
+        ({**case.values, **differing}, []) for differing in case.twins.values()
+    ]
+    assert verdict(rules, alert, case.at, (case.values, fired(alert, case)), *twins) == ""
+
+
+def test_every_alert_has_series_that_fire_it_and_a_twin() -> None:
+    rules = [rule["alert"] for group in yaml.safe_load(alert_rules())["groups"] for rule in group["rules"]]
+    assert rules == list(CASES)
+    assert [alert for alert, case in CASES.items() if not case.twins] == []
+
+
+def test_promtool_notices_what_fires_wrongly_what_does_not_fire_and_another_message(rules: Path) -> None:
+    alert = "MeshtlsSvidInvalid"
+    case = CASES[alert]
+    wanted = fired(alert, case)
+    assert "got:[]" in verdict(rules, alert, case.at, ({}, wanted))
+    assert "exp:[]" in verdict(rules, alert, case.at, ({}, []), (case.values, []))
+    wanted[0]["exp_annotations"]["summary"] += "!"
+    assert "SVID!" in verdict(rules, alert, case.at, (case.values, wanted))
+
+
+def test_promtool_finds_nothing_wrong_with_the_rules(rules: Path) -> None:
+    done = promtool("check", "rules", "--lint-fatal", rules)
+    assert (done.returncode, done.stderr) == (0, "")
