@@ -24,11 +24,11 @@ __all__ = ["Prometheus", "promtool", "running_prometheus", "wait_for"]
 _SECONDS = 120.0
 
 
-def wait_for(holds: Callable[[], bool], what: str, seconds: float = _SECONDS) -> None:
-    """Poll until this holds; fails after ``seconds`` with ``what`` did not come."""
-    end = time.monotonic() + seconds
+def wait_for(holds: Callable[[], bool], what: Callable[[], str]) -> None:
+    """Poll until this holds; after two minutes it fails and says ``what`` did not come."""
+    end = time.monotonic() + _SECONDS
     while not holds():
-        assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
+        assert time.monotonic() < end, f"not within {_SECONDS:g} s: {what()}"
         time.sleep(0.1)
 
 
@@ -119,7 +119,7 @@ def running_prometheus(directory: Path, jobs: Mapping[str, int], rules: str) -> 
                 assert process.poll() is None, (directory / "prometheus.log").read_text()
                 return server.ready()
 
-            wait_for(serves, "Prometheus is ready")
+            wait_for(serves, lambda: "Prometheus is ready")
             yield server
         finally:
             process.kill()

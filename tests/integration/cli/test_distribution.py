@@ -79,6 +79,20 @@ def test_every_relative_link_of_the_documents_leads_to_a_file_of_the_sdist(sdist
     assert [(document, link) for document, link in links if not (sdist / document.parent / link).exists()] == []
 
 
+def test_the_wheel_prints_the_alert_rules(wheel: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "meshtls", "observe", "rules"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(wheel)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (wheel / "meshtls/observe/boards/rules.yaml").read_text("utf-8")
+
+
 def test_a_server_of_the_wheel_migrates_an_empty_data_store(wheel: Path, tmp_path: Path) -> None:
     config = tmp_path / "server.yaml"
     config.write_text(f"trust_domain: example.org\ndata_dir: {tmp_path}/data\nbind_port: 0\n", "utf-8")

@@ -1,0 +1,71 @@
+"""A real Prometheus scrapes a real mesh: it understands every query, and fires when an SVID can't be renewed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from meshtls.observe.boards.panels import ROWS
+from meshtls.observe.boards.rules import alert_rules
+from tests.integration.observe.observed_mesh import WEB, ObservedMesh, observed_mesh
+from tests.support.prometheus import wait_for
+
+#: Short enough to wait for, and with seconds between the renewal at half of it and the alert at three quarters.
+_TTL = 30
+_RULES = [rule["expr"] for group in yaml.safe_load(alert_rules())["groups"] for rule in group["rules"]]
+_PANELS = [query.expr for row in ROWS for panel in row.panels for query in panel.queries]
+#: What is in a query that has no series in this mesh, and why.
+_WITHOUT = {
+    "meshtls_agent_": "it is not scraped",
+    "meshtls_server_": "it is not scraped",
+    'meshtls_connections_closed_total{@,outcome!="OK"}': "none fails",
+    "meshtls_bundle_sequence": "the Workload API does not tell it",
+}
+
+
+def asked(expr: str) -> str:
+    """The query as Grafana sends it for all processes."""
+    return expr.replace('"$job"', '".*"').replace('"$instance"', '".*"').replace("$__rate_interval", "1m")
+
+
+def silent(mesh: ObservedMesh) -> list[str]:
+    """The queries of the dashboard that have no series now, and should have some."""
+    excused = [part.replace("{@", '{job=~"$job",instance=~"$instance"') for part in _WITHOUT]
+    return [
+        expr for expr in _PANELS if not any(part in expr for part in excused) and not mesh.prometheus.query(asked(expr))
+    ]
+
+
+@pytest.mark.timeout(400)
+def test_prometheus_understands_every_query_and_those_of_the_dashboard_have_series(tmp_path: Path) -> None:
+    with observed_mesh(tmp_path, _TTL) as mesh:
+        for expr in (*_RULES, *map(asked, _PANELS)):
+            mesh.prometheus.query(expr)
+        assert (mesh.get("/allowed"), mesh.get("/forbidden")) == (200, 403)
+        mesh.be_refused()
+        wait_for(lambda: not silent(mesh), lambda: f"series of {silent(mesh)}")
+
+
+@pytest.mark.timeout(400)
+def test_an_svid_that_can_not_be_renewed_fires_before_it_expires_and_one_that_is_renewed_does_not(
+    tmp_path: Path,
+) -> None:
+    with observed_mesh(tmp_path, _TTL) as mesh:
+        prometheus = mesh.prometheus
+
+        def firing(*alerts: str) -> bool:
+            return any(prometheus.firing(alert) for alert in alerts)
+
+        renewed = 'sum(meshtls_svid_rotations_total{result="renewed"}) >= 4'  # two of each sidecar
+        wait_for(
+            lambda: bool(prometheus.query(renewed)) and not firing("MeshtlsSvidNotRotated", "MeshtlsSvidInvalid"),
+            lambda: f"rotations without an alert; there is {prometheus.alerts()}",
+        )
+        assert mesh.server.process.stop() == 0
+        wait_for(lambda: firing("MeshtlsSvidNotRotated"), lambda: "MeshtlsSvidNotRotated fires")
+        first, *_ = prometheus.firing("MeshtlsSvidNotRotated")
+        assert (first["labels"]["spiffe_id"], first["labels"]["severity"]) == (WEB, "warning")
+        assert first["annotations"]["summary"] == f"the SVID of {WEB} was not rotated in time"
+        wait_for(lambda: firing("MeshtlsSvidInvalid"), lambda: "MeshtlsSvidInvalid fires")
