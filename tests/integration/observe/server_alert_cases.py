@@ -20,6 +20,10 @@ def rotated(result: str, name: str = "meshtls_agent_svid_rotations_total") -> st
     return series(name, result=result)
 
 
+def unsigned(reason: str) -> str:
+    return series("meshtls_server_signing_failures_total", type="x509", reason=reason)
+
+
 def called(code: str) -> str:
     return series("meshtls_server_rpcs_total", method="/meshtls.Server/SignX509Svid", code=code)
 
@@ -40,15 +44,24 @@ def elsewhere(name: str, instance: str, **labels: str) -> str:
 AGENT_CASES = {
     "MeshtlsServerUnreachable": Case(
         severity="critical",
-        values={lost("unavailable"): ONE},
+        values={series("meshtls_agent_sync_lag_seconds"): "0x20 0+60x10"},
         twins={
-            "it is reached": {lost("unavailable"): NONE},
-            "it is reached again": {lost("unavailable"): "0+1x20 20x10"},
-            "the server refuses it": {lost("unavailable"): NONE, lost("refused"): ONE},
+            "it hears of the server": {series("meshtls_agent_sync_lag_seconds"): "30x30"},
+            "it has never heard of it": {series("meshtls_agent_sync_lag_seconds"): "_x30"},
         },
         summary="the agent at node:9 can't reach its server",
-        description=f"{FROM} can't reach any server. It serves the SVIDs that it has, and can renew none: the first one"
-        " expires after half of its life at most.",
+        description=f"{FROM} last heard of a server 9m 0s ago. It serves the SVIDs that it has, and can renew none.",
+    ),
+    "MeshtlsServerUnverified": Case(
+        severity="critical",
+        values={lost("unverified"): ONE},
+        twins={
+            "it is verified": {lost("unverified"): NONE},
+            "it is not reached": {lost("unverified"): NONE, lost("unreachable"): ONE},
+        },
+        summary="the agent at node:9 does not trust what answers as its server",
+        description=f"What answers {FROM} at its server's address could not prove that it is the server: the agent's"
+        " bundle is old, or it is an impostor. The agent gives it nothing.",
     ),
     "MeshtlsAgentNotSynced": Case(
         severity="critical",
@@ -63,26 +76,26 @@ AGENT_CASES = {
     ),
     "MeshtlsRotationFails": Case(
         severity="warning",
-        values={rotated("failure"): ONE},
+        values={rotated("failed"): ONE},
         twins={
-            "it succeeds": {rotated("failure"): NONE, rotated("success"): ONE},
-            "it failed once, before": {rotated("failure"): "0x5 1x25"},
+            "it succeeds": {rotated("failed"): NONE, rotated("renewed"): ONE},
+            "it failed once, before": {rotated("failed"): "0x5 1x25"},
         },
-        labels={"result": "failure"},
+        labels={"result": "failed"},
         summary="the agent at node:9 can't renew SVIDs of its workloads",
-        description=f"{FROM} could not renew 10 times within 10 minutes (result failure). The SVIDs in use are valid"
+        description=f"{FROM} could not renew 10 times within 10 minutes (result failed). The SVIDs in use are valid"
         " until they expire.",
     ),
     "MeshtlsAgentRotationFails": Case(
         severity="warning",
-        values={rotated("failure", "meshtls_agent_own_rotations_total"): ONE},
+        values={rotated("failed", "meshtls_agent_own_svid_rotations_total"): ONE},
         twins={
             "it succeeds": {
-                rotated("failure", "meshtls_agent_own_rotations_total"): NONE,
-                rotated("renewed", "meshtls_agent_own_rotations_total"): ONE,
+                rotated("failed", "meshtls_agent_own_svid_rotations_total"): NONE,
+                rotated("renewed", "meshtls_agent_own_svid_rotations_total"): ONE,
             },
         },
-        labels={"result": "failure"},
+        labels={"result": "failed"},
         summary="the agent at node:9 can't renew its own SVID",
         description=f"{FROM} could not renew the SVID by which its server knows it. Once that expires, it has to attest"
         " again, and gets no SVID for any workload until then.",
@@ -122,8 +135,11 @@ AGENT_CASES = {
 SERVER_ONLY_CASES = {
     "MeshtlsSigningFails": Case(
         severity="critical",
-        values={series("meshtls_server_signing_failures_total", type="x509"): ONE},
-        twins={"it signs": {series("meshtls_server_signing_failures_total", type="x509"): NONE}},
+        values={unsigned("authority"): ONE},
+        twins={
+            "it signs": {unsigned("authority"): NONE},
+            "the requests are invalid": {unsigned("authority"): NONE, unsigned("request"): ONE},
+        },
         labels={"type": "x509"},
         summary="the server at node:9 can't sign",
         description=f"{FROM} failed to sign 10 times within 10 minutes (type x509): its key, its token or its upstream"
@@ -209,14 +225,6 @@ SERVER_ONLY_CASES = {
         summary="fewer than half of the agents are connected to the servers of mesh",
         description="Only 4 agents are connected to the servers of mesh, fewer than half of the most within the last"
         " hour.",
-    ),
-    "MeshtlsAuditFails": Case(
-        severity="critical",
-        values={series("meshtls_server_audit_failures_total"): "0x25 1x5"},
-        twins={"it is written": {series("meshtls_server_audit_failures_total"): "1x30"}},
-        summary="the server at node:9 could not write its audit trail",
-        description=f"{FROM} could not append to the audit trail within the last 15 minutes. What was to be recorded"
-        " was refused.",
     ),
     "MeshtlsLogUnsigned": Case(
         severity="warning",

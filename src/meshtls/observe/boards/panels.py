@@ -342,12 +342,12 @@ _AGENTS = Row(
             description="SVIDs of workloads, and agents' own, that were renewed or could not be, per hour.",
             queries=(
                 Query("sum by (result) (increase(meshtls_agent_svid_rotations_total{@}[1h]))", "workloads {{result}}"),
-                Query("sum by (result) (increase(meshtls_agent_own_rotations_total{@}[1h]))", "agents {{result}}"),
+                Query("sum by (result) (increase(meshtls_agent_own_svid_rotations_total{@}[1h]))", "agents {{result}}"),
             ),
         ),
         Panel(
             title="Workloads",
-            description="Callers with an open stream, and open streams by API.",
+            description="Processes with a connection to an agent, and calls that have not ended, by API.",
             queries=(
                 Query("sum(meshtls_agent_workloads{@})", "workloads"),
                 Query("sum by (api) (meshtls_agent_streams{@})", "streams {{api}}"),
@@ -355,7 +355,7 @@ _AGENTS = Row(
         ),
         Panel(
             title="Calls to agents",
-            description="Calls of the Workload API and of SDS that ended, per second, by status.",
+            description="Calls to agents that ended, per second, by status.",
             queries=(Query("sum by (code) (rate(meshtls_agent_rpcs_total{@}[$__rate_interval]))", "{{code}}"),),
             unit="reqps",
         ),
