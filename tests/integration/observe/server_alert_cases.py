@@ -114,7 +114,7 @@ AGENT_CASES = {
             },
         },
         labels={"state": "expired"},
-        summary="the agent at node:9 has no valid SVID for 2 entries",
+        summary="the agent at node:9 has workloads without a valid SVID",
         description=f"2 SVIDs of the workloads of {FROM} are expired. These workloads can't be reached, and can't reach"
         " others.",
     ),
