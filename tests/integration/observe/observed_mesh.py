@@ -47,11 +47,15 @@ _WAIT = re.compile("(?m)^( +for:) [0-9]+m$")
 
 @dataclass(frozen=True)
 class ObservedMesh:
-    """Sidecars ``a`` and ``b``, their agent and server. ``ports`` are those of ``two_sidecars``."""
+    """Sidecars ``a`` and ``b``, their agent and server.
+
+    ``ports`` are those of ``two_sidecars``, ``metrics`` those that are scraped, by job.
+    """
 
     server: ServerProcess
     agent: AgentProcess
     ports: dict[str, int]
+    metrics: dict[str, int]
     prometheus: Prometheus
 
     def get(self, path: str) -> int:
@@ -77,10 +81,12 @@ def observed_mesh(directory: Path, ttl: int) -> Iterator[ObservedMesh]:
 
     The rules wait for a second instead of minutes before they fire.
     """
-    metrics = dict(zip(("a", "b"), free_ports(2), strict=True))
+    jobs = ("server", "agent", "a", "b")
+    metrics = dict(zip(jobs, free_ports(len(jobs)), strict=True))
+    listen = {job: f"metrics: {{listen: '127.0.0.1:{port}'}}\n" for job, port in metrics.items()}
     with ExitStack() as stack:
-        server = stack.enter_context(running_server())
-        agent = stack.enter_context(running_agent(server))
+        server = stack.enter_context(running_server(listen["server"]))
+        agent = stack.enter_context(running_agent(server, listen["agent"]))
         server.json(
             *("entry", "create", "--spiffe-id", WEB, "--parent-id", agent.spiffe_id, "--selector", SELF),
             *("--x509-svid-ttl", str(ttl)),
@@ -89,14 +95,14 @@ def observed_mesh(directory: Path, ttl: int) -> Iterator[ObservedMesh]:
             directory, ids=(WEB, WEB), extra=f"identity: {{workload_api: 'unix:{agent.socket}'}}\nnamespace: default\n"
         )
         (directory / "policies.yaml").write_text(_POLICIES)
-        for name, port in metrics.items():
+        for name in ("a", "b"):
             file = directory / f"{name}.yaml"
             file.write_text(
                 file.read_text().replace(f'allow: ["{WEB}"]', "protocol: http")
-                + f"policies: [policies.yaml]\nmetrics: {{listen: '127.0.0.1:{port}'}}\n"
+                + f"policies: [policies.yaml]\n{listen[name]}"
             )
             stack.enter_context(started("sidecar", "run", "--config", file)).line(f"serving: sidecar {name} is ")
         stack.enter_context(kept_app(ports["b_app"]))
         rules = _WAIT.sub(r"\1 1s", alert_rules())
         prometheus = stack.enter_context(running_prometheus(directory, metrics, rules))
-        yield ObservedMesh(server, agent, ports, prometheus)
+        yield ObservedMesh(server, agent, ports, metrics, prometheus)

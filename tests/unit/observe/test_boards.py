@@ -12,6 +12,7 @@ import click
 import pytest
 import yaml
 
+from meshtls.agent.metrics import families as agent
 from meshtls.cli.main import cli
 from meshtls.errors import ConfigError
 from meshtls.integrations.metrics import LIBRARY_FAMILIES
@@ -20,16 +21,18 @@ from meshtls.observe.boards.panels import ROWS
 from meshtls.observe.boards.rules import RUNBOOKS, alert_rules, prometheus_rule
 from meshtls.observe.metrics import Family
 from meshtls.observe.metrics.values import OVERFLOWS
-from meshtls.sidecar.metrics.families import FAMILIES
+from meshtls.server.metrics import families as server
+from meshtls.sidecar.metrics import families as sidecar
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / RUNBOOKS).read_text("utf-8")
 #: A name of ours in PromQL, and the labels that it is selected by.
 METRIC = re.compile(r"\b((?:meshtls|istio)_\w{1,80})(?:\{([^}]{0,400})\})?")
 MATCHER = re.compile(r'\b(\w{1,40})(=~|!=|=)"([^"]{0,400})"')
-_ELSEWHERE = ("meshtls_agent_", "meshtls_server_")
 DECLARED: dict[str, Family] = {
-    name: family for family in (*FAMILIES, *LIBRARY_FAMILIES, OVERFLOWS) for name in family.sample_names
+    name: family
+    for family in (*sidecar.FAMILIES, *agent.FAMILIES, *server.FAMILIES, *LIBRARY_FAMILIES, OVERFLOWS)
+    for name in family.sample_names
 }
 
 
@@ -98,8 +101,6 @@ def unknown(expr: str) -> list[str]:
     found = []
     for name, selector in METRIC.findall(expr):
         family = DECLARED.get(name)
-        if name.startswith(_ELSEWHERE):
-            continue
         if family is None:
             found.append(name)
             continue
