@@ -25,7 +25,7 @@ from meshtls.cli.check.workload import clock_finding, rotation_finding, svid_fin
 from meshtls.cli.marks import Mark
 from meshtls.serverapi.values import Health
 from meshtls.svid.context import X509Context
-from tests.integration.cli.identity_site import AgentProcess, ServerProcess, Told, tell
+from tests.integration.cli.identity_site import AgentProcess, ServerProcess, Told, running_agent, running_server, tell
 from tests.integration.cli.processes import started
 from tests.support.agent import short_directory
 from tests.support.authority import context_for, make_authority
@@ -255,11 +255,37 @@ def test_a_data_store_that_cant_be_read(site: Path) -> None:
 
 def test_a_server_of_another_version(server: ServerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     ours = version("meshtls")
-    monkeypatch.setattr("meshtls.cli.check.server.version", lambda name: "99.0")
+    monkeypatch.setattr("meshtls.cli.check.versions.version", lambda name: "99.0")
     told = check("--socket", server.said["socket"])
     assert problems(told, "warning") == [
         f"the server has the version of this command: it has {ours}, and this is 99.0 -> use the command of the"
-        " server's version"
+        " version of the server"
+    ]
+
+
+def test_an_agent_and_a_sidecar_of_another_version(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = version("meshtls")
+    sockets = site / "agent-admin.sock", site / "sidecar-admin.sock"
+    with (
+        running_server() as server,
+        running_agent(server, f"admin:\n  socket: {sockets[0]}\n") as agent,
+        agent.identity("/check"),
+    ):
+        (health,) = free_ports(1)
+        file = sidecar_file(site, agent.socket, health=f"127.0.0.1:{health}", listen="127.0.0.1:0")
+        file.write_text(file.read_text() + f"admin:\n  socket: {sockets[1]}\n")
+        asked = ("--agent", server.directory / "agent.yaml", "--sidecar", file)
+        with started("sidecar", "run", "--config", file) as process:
+            process.line("serving: ")
+            same = check(*asked)  # a port that the system chooses can't be checked, and is no failure
+            monkeypatch.setattr("meshtls.cli.check.versions.version", lambda name: "99.0")
+            other = check(*asked)
+            assert process.stop() == 0
+    assert (same.code, problems(same), problems(same, "warning")) == (0, [], [])
+    assert problems(other, "warning") == [
+        f"the {who} at {socket} has the version of this command: it has {ours}, and this is 99.0 -> use the command of"
+        f" the version of the {who} at {socket}"
+        for who, socket in zip(("agent", "sidecar"), sockets, strict=True)
     ]
 
 
@@ -326,8 +352,8 @@ def test_an_agent_whose_server_is_away(agent: AgentProcess, site: Path) -> None:
         (data / "agent-svid.pem").touch(mode=0o644)
         (data / "agent-svid.pem").chmod(0o644)
         assert problems(check("--agent", file))[0] == (
-            f"the agent's own SVID can be read: {data}/agent-svid.pem: mode 0644 gives other users access to a CA key;"
-            f" run chmod 600 {data}/agent-svid.pem -> correct that, or delete the file and attest again"
+            f"the agent's own SVID can be read: {data}/agent-svid.pem: mode 0644 gives other users access to the"
+            f" agent's key; run chmod 600 {data}/agent-svid.pem -> correct that, or delete the file and attest again"
         )
 
 
