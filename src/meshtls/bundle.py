@@ -42,6 +42,7 @@ _CURVES = ("P-256", "P-384", "P-521")
 _RSA_BITS = range(2048, 8192 + 1)
 _RSA_EXPONENT_BITS = 32
 _SHOWN = 8
+_PEM = b"-----BEGIN "
 #: The exceptions for an invalid certificate or key.
 _FAULTS = (*PARSE_ERRORS, JoseError)
 
@@ -77,7 +78,8 @@ class TrustBundle:
         try:
             return cls(trust_domain, tuple(map(_readable, x509.load_pem_x509_certificates(pem))))
         except _FAULTS as error:
-            raise BundleError(_message(trust_domain, "PEM certificates", str(error))) from error
+            is_json = pem.lstrip().startswith(b"{")
+            raise BundleError(_message(trust_domain, "PEM certificates", "JSON" if is_json else str(error))) from error
 
     @classmethod
     def from_der(cls, trust_domain: TrustDomain, ders: Iterable[bytes]) -> TrustBundle:
@@ -203,7 +205,8 @@ def _document(trust_domain: TrustDomain, document: bytes | str) -> tuple[dict[st
     try:
         members = read_json(document, contained=True)
     except ValueError as error:
-        raise BundleError(_message(trust_domain, "a JSON object", str(error))) from error
+        is_pem = isinstance(document, bytes) and _PEM in document
+        raise BundleError(_message(trust_domain, "a JSON object", "PEM" if is_pem else str(error))) from error
     if not isinstance(members, dict):
         raise BundleError(_message(trust_domain, "a JSON object", _kind(members)))
     keys = members.get("keys")

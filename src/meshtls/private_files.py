@@ -32,13 +32,15 @@ SECRET = 0o600
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
-def lock_directory(directory: Path) -> int:
+def lock_directory(directory: Path, what: str = "a CA key") -> int:
     """Create the directory (0700) if needed, check that it is private, and lock it against other processes.
+
+    ``what`` is in the directory, for the error.
 
     The lock lasts until the returned descriptor is closed. It is on the directory itself, so that nothing is written to
     a directory that is refused. Raises ConfigError.
     """
-    descriptor = _opened_private(directory)
+    descriptor = _opened_private(directory, what)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -54,31 +56,34 @@ def lock_directory(directory: Path) -> int:
 
 def private_directory(directory: Path) -> None:
     """Create the directory (0700) if needed, and check that it is private. Raises ConfigError."""
-    os.close(_opened_private(directory))
+    os.close(_opened_private(directory, "a CA key"))
 
 
-def _opened_private(directory: Path) -> int:
+def _opened_private(directory: Path, what: str) -> int:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise ConfigError(f"data directory {directory}: wanted a directory to use: {error.strerror}") from error
     try:
-        _check_private(directory, os.fstat(descriptor), "700")
+        _check_private(directory, os.fstat(descriptor), "700", what)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
 
 
-def read_secret(path: Path) -> bytes:
-    """The content of a regular file that this user owns and no other can access. Raises ConfigError."""
+def read_secret(path: Path, what: str = "a CA key") -> bytes:
+    """The content of a regular file that this user owns and no other can access. Raises ConfigError.
+
+    ``what`` is in the file, for the error.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
-        raise ConfigError(f"{path}: wanted a key file to read: {error.strerror}") from error
+        raise ConfigError(f"{path}: wanted a file with {what} to read: {error.strerror}") from error
     with open(descriptor, "rb") as file:
-        _check_private(path, os.fstat(descriptor), "600")
+        _check_private(path, os.fstat(descriptor), "600", what)
         return file.read()
 
 
@@ -149,7 +154,7 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _check_private(path: Path, status: os.stat_result, wanted: str, what: str = "a CA key") -> None:
+def _check_private(path: Path, status: os.stat_result, wanted: str, what: str) -> None:
     if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
         raise ConfigError(f"{path}: wanted a regular file, got something else; move it away")
     if status.st_uid != os.geteuid():

@@ -15,6 +15,7 @@ from meshtls.spiffeid import SpiffeId
 __all__ = [
     "LEVELS",
     "LONGEST",
+    "count_of",
     "dns_name",
     "duration",
     "log_level",
@@ -153,6 +154,11 @@ def plain_or_shown(text: str) -> str:
     """For a message: as it is where that is one printable word of ASCII that is not long, else as ``shown``."""
     is_plain = text and len(text) <= _LONGEST_PLAIN and text.isascii() and text.isprintable() and " " not in text
     return text if is_plain else shown(text)
+
+
+def count_of(number: int, one: str, many: str = "") -> str:
+    """The number with its noun, for a message, such as 1 SVID and 2 SVIDs. ``many``: the plural, if not with s."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def shown(text: str) -> str:

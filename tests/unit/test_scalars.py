@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from meshtls.errors import RequestError
-from meshtls.scalars import LONGEST, duration, port, size, whole_number
+from meshtls.scalars import LONGEST, count_of, duration, port, size, whole_number
 
 
 @pytest.mark.parametrize(
@@ -76,3 +76,11 @@ def test_an_invalid_or_out_of_bounds_size_is_refused(text: str) -> None:
     with pytest.raises(RequestError) as refused:
         size(1 << 16, 1 << 30)(text)
     assert str(refused.value) == f"wanted a size from 64KiB to 1GiB such as 1GiB, got {text!r}"
+
+
+@pytest.mark.parametrize(
+    ("number", "many", "told"),
+    [(0, "", "0 entrys"), (1, "", "1 entry"), (2, "entries", "2 entries"), (1, "entries", "1 entry")],
+)
+def test_a_count_has_its_noun_in_the_right_number(number: int, many: str, told: str) -> None:
+    assert count_of(number, "entry", many) == told

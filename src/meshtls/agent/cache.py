@@ -18,6 +18,7 @@ from meshtls.identity.schedule import Schedule
 from meshtls.observe.readiness import Readiness, readiness_of
 from meshtls.registration import Entry, Selector
 from meshtls.revocation.lists import is_listed
+from meshtls.scalars import count_of
 from meshtls.spiffeid import TrustDomain
 from meshtls.svid.trust import NO_REVOCATIONS, Revocations
 from meshtls.svid.x509 import X509Svid, format_moment, issuer_key_id_of
@@ -58,11 +59,11 @@ class _Held:
 class SvidCache:
     """``synced``: the upstream has sent the entries. Before that no workload's entries are known.
 
-    ``refused``: it has refused this agent since, which must not serve any workload.
+    ``refused``: why it has refused this agent since, which must not serve any workload; empty if it has not.
     """
 
     def __init__(self, trust_domain: TrustDomain) -> None:
-        self.synced = self.refused = False
+        self.synced, self.refused = False, ""
         self.entries = EntrySet()
         self.watchers = Watchers()
         self.bundles = BundleSet()
@@ -87,7 +88,7 @@ class SvidCache:
     def apply(self, update: Update) -> Set[int]:
         """Apply a change of entries and bundles."""
         if update.refused:
-            return self._withdraw_all()
+            return self._withdraw_all(update.refused)
         concerned: set[int] = set()
         if update.bundles is not None:
             concerned |= self._replace_bundles(update.bundles)
@@ -99,7 +100,7 @@ class SvidCache:
         for entry in update.entries:
             concerned |= self._put(entry)
         if update.whole and not self.synced:
-            self.synced, self.refused = True, False
+            self.synced, self.refused = True, ""
             concerned |= self.watchers.all()
         return concerned
 
@@ -178,7 +179,7 @@ class SvidCache:
         A refused entry counts only if there is no other.
         """
         if self.untried:
-            return Readiness(False, f"{self.untried} SVIDs to be signed")
+            return Readiness(False, f"{count_of(self.untried, 'SVID')} to be signed")
         entries = [entry for entry in self.entries if not entry.expired(now)]
         states = {entry.id: self._state_of(entry, now) for entry in entries}
         lost = [key for key, state in states.items() if not state.ready]
@@ -244,10 +245,10 @@ class SvidCache:
         self._schedules.pop(entry_id, None)
         self._refused.discard(entry_id)
 
-    def _withdraw_all(self) -> Set[int]:
+    def _withdraw_all(self, why: str) -> Set[int]:
         for entry in list(self.entries):
             self._remove(entry.id)
-        self.synced, self.refused = False, True
+        self.synced, self.refused = False, why
         return self.watchers.all()
 
     def _replace_revocations(self, revocations: Revocations) -> Set[int]:

@@ -132,10 +132,12 @@ class CallerViews:
     def view_for(self, caller: Caller, selectors: Set[Selector]) -> View:
         """The view of a caller with these selectors. Raises GRPCError as ``view``."""
         waiting = self.identities.waiting_for
-        if self.identities.cache.refused:
+        if why := self.identities.cache.refused:
             # The workload must stop using what it has (SPIFFE Workload API, section 5.2): the server took it back.
             self._counting.denied(Denial.AGENT_REFUSED)
-            raise GRPCError(Status.PERMISSION_DENIED, _NO_IDENTITY)
+            why = f"the server refuses this agent: {why}"
+            self._log.warning(("refused", caller.credentials.uid), f"{caller} gets no identity: {why}")
+            raise GRPCError(Status.PERMISSION_DENIED, f"{_NO_IDENTITY}: {why}")
         if waiting:
             raise GRPCError(Status.UNAVAILABLE, f"the agent is waiting for {waiting}")
         view = self.identities.view(selectors)

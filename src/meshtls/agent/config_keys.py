@@ -20,6 +20,7 @@ from meshtls.agent.attest.digests import DEFAULT_SIZE_LIMIT
 from meshtls.bundle import TrustBundle
 from meshtls.config.keys import (
     ADDRESS,
+    HOST,
     LISTENING_PORT,
     LOG_LEVEL,
     PATH,
@@ -100,7 +101,7 @@ class KeyFile:
 
 def _private_key(text: str) -> KeyFile:
     try:
-        pem = read_secret(Path(word(text)))
+        pem = read_secret(Path(word(text)), "a private key")
         key = load_pem_private_key(pem, None)
     except (ConfigError, *PARSE_ERRORS) as error:
         raise RequestError(f"{text}: wanted a private key in PEM, without a password: {error}") from error
@@ -111,7 +112,7 @@ def _private_key(text: str) -> KeyFile:
 
 def _token_in(text: str) -> str:
     try:
-        token = read_secret(Path(word(text))).decode("ascii").strip()
+        token = read_secret(Path(word(text)), "a join token").decode("ascii").strip()
     except (ConfigError, UnicodeDecodeError) as error:
         raise RequestError(f"{text}: wanted a file with a join token: {error}") from error
     if not token:
@@ -231,7 +232,7 @@ class AgentFile(msgspec.Struct, frozen=True, kw_only=True):
     key_manager: Annotated[
         KeyManager | None, Key("Where the agent's SVID and its key are kept: one of these.", default="disk")
     ] = None
-    server_address: Annotated[str, Key("The server's host name or IP address.", TEXT)]
+    server_address: Annotated[str, Key("The server's host name or IP address.", HOST)]
     server_port: Annotated[int, Key("The server's port for agents.", LISTENING_PORT)] = 8081
     attest_port: Annotated[
         int | None,

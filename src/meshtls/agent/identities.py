@@ -23,6 +23,7 @@ from meshtls.logs import logger
 from meshtls.observe.outage import Outage
 from meshtls.observe.readiness import Readiness
 from meshtls.registration import Selector
+from meshtls.scalars import count_of
 from meshtls.svid.x509 import format_moment
 from meshtls.workload.background import in_background
 
@@ -176,7 +177,8 @@ class Identities:
             return
         first = failed[0]
         held = self.cache.svid_of(first.entry.id)
-        text = f"{len(failed)} SVIDs could not be signed: {first.svid}; of {first.entry.spiffe_id} {fate_of(held, now)}"
+        fate = fate_of(held, now)
+        text = f"{count_of(len(failed), 'SVID')} could not be signed: {first.svid}; of {first.entry.spiffe_id} {fate}"
         schedule = self.cache.schedule_of(first.entry.id)
         again = f"next attempt at {format_moment(schedule.due)}" if schedule else "trying again"
         self._outage.failed((type(first.svid), held is not None and held.not_after < now), f"{text}; {again}")

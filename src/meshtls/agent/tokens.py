@@ -50,7 +50,7 @@ class Tokens:
         present = {entry.id for entry in update.entries}
         self._cache.forget(
             lambda wanted, svid: (
-                update.refused
+                bool(update.refused)
                 or wanted[1].id in update.removed
                 or (update.whole and wanted[1].id not in present)
                 or (bool(update.tainted) and key_id_of_token(svid.token) in update.tainted)

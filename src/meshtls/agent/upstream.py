@@ -33,7 +33,8 @@ class Update:
     - ``bundles``: the complete set, our own among them; None if none changed.
     - ``tainted``: with bundles, the key identifiers of the authorities whose SVIDs are to be replaced now.
     - ``revocations``: with bundles, what the CRLs of our own trust domain revoke: all of it.
-    - ``refused``: the agent must not serve any workload until a whole update arrives.
+    - ``refused``: if not empty, why the server refuses this agent, which must not serve any workload until a whole
+      update arrives.
     """
 
     entries: tuple[Entry, ...] = ()
@@ -42,7 +43,7 @@ class Update:
     tainted: tuple[str, ...] = ()
     revocations: Revocations = NO_REVOCATIONS
     whole: bool = False
-    refused: bool = False
+    refused: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import click
 from meshtls.cli.access import ServerAccess, server_options
 from meshtls.cli.output import Output, Record
 from meshtls.cli.records import moment
+from meshtls.scalars import count_of
 from meshtls.serverapi.values import AuthorityStatus
 
 __all__ = ["authority"]
@@ -28,6 +29,9 @@ def authority() -> None:
     To replace one in use: prepare, activate as soon as every agent has confirmed the new bundle, taint the old one so
     that its SVIDs are replaced, and revoke it once nothing hangs on it. Without any command, the server does the first
     two by the clock, and an old authority leaves after its last SVID.
+
+    An ID is as `show` prints it; its beginning is enough, if no other authority's begins so. Without an ID, the only
+    authority that can take the step is meant.
 
     Below an upstream authority the roots are that one's: prepare has it sign a new CA for this server, and what is
     tainted or revoked there is so here.
@@ -62,7 +66,8 @@ def prepare(access: ServerAccess, out: Output, jwt: bool) -> None:
 def activate(access: ServerAccess, out: Output, wanted: str, jwt: bool, force: bool) -> None:
     """Sign with the prepared authority from now on. The active one becomes old.
 
-    This is refused while an agent has not confirmed the bundle with it.
+    ID: that of the prepared one, or its beginning; it is not needed. This is refused while an agent has not confirmed
+    the bundle with it.
     """
     _tell(out, access.ask(lambda api: api.activate_authority(_kind(jwt), wanted, force=force)))
 
@@ -72,7 +77,10 @@ def activate(access: ServerAccess, out: Output, wanted: str, jwt: bool, force: b
 @_jwt
 @server_options
 def taint(access: ServerAccess, out: Output, wanted: str, jwt: bool) -> None:
-    """Have every SVID of an old authority replaced within seconds. It stays in the bundle until it is revoked."""
+    """Have every SVID of an old authority replaced within seconds. It stays in the bundle until it is revoked.
+
+    ID: that of the authority in `show`, or its beginning; without it, the only old one.
+    """
     _tell(out, access.ask(lambda api: api.taint_authority(_kind(jwt), wanted)))
 
 
@@ -84,7 +92,8 @@ def taint(access: ServerAccess, out: Output, wanted: str, jwt: bool) -> None:
 def revoke(access: ServerAccess, out: Output, wanted: str, jwt: bool, force: bool) -> None:
     """Take an authority out of the bundle, and delete its key: peers refuse its SVIDs from now on.
 
-    This is refused while SVIDs in use hang on it. A prepared authority is revoked by its ID only.
+    This is refused while SVIDs in use hang on it. ID: that of the
+    authority in `show`, or its beginning; without it, the only old or tainted one. A prepared one needs its ID.
     """
     _tell(out, access.ask(lambda api: api.revoke_authority(_kind(jwt), wanted, force=force)))
 
@@ -128,7 +137,7 @@ def _text(one: AuthorityStatus) -> str:
     if one.state == "PREPARED":
         lines.append(f"  ends {moment(one.ends_at)}")
         if one.waiting_for:
-            lines.append(f"  waits for {len(one.waiting_for)} agents to confirm the bundle with it:")
+            lines.append(f"  waits for {count_of(len(one.waiting_for), 'agent')} to confirm the bundle with it:")
             lines += _some([str(name) for name in one.waiting_for])
         else:
             lines.append("  every agent has confirmed the bundle with it: it can be activated")

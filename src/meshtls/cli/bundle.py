@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
 from meshtls.bundle import TrustBundle
 from meshtls.cli.access import ServerAccess, server_options
+from meshtls.cli.bundle_file import read_bundle
 from meshtls.cli.options import TRUST_DOMAIN
 from meshtls.cli.output import Output, tell
 from meshtls.cli.records import bundle_record
-from meshtls.errors import ConfigError, NotFoundError
+from meshtls.errors import NotFoundError
 from meshtls.spiffeid import TrustDomain
 
 __all__ = ["bundle"]
@@ -70,12 +70,7 @@ def list_bundles(access: ServerAccess, out: Output, trust_domain: TrustDomain | 
 @server_options
 def set_bundle(access: ServerAccess, out: Output, trust_domain: TrustDomain, path: Path, form: str) -> None:
     """Federate with a trust domain, or replace its bundle."""
-    try:
-        content = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{path}: wanted a bundle to read: {error.strerror}") from error
-    read = TrustBundle.from_pem if form == "pem" else TrustBundle.from_jwks
-    wanted = read(trust_domain, content)
+    wanted = read_bundle(trust_domain, path, form, "--format")
     access.ask(lambda api: api.set_bundle(wanted))
     for line in wanted.unusable:
         out.notice(line)

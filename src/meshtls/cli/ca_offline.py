@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -37,6 +38,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _MAX_CHAIN_BYTES = 256 << 10
 _path = click.Path(path_type=Path, dir_okay=False)
 _out = click.option("--out", "target", type=_path, required=True, help="The file to write.")
+_force = click.option("--force", is_flag=True, help="Replace the file of --out if there is one.")
 _names = click.option("--organization", default="meshtls", show_default=True, help="The organization in its subject.")
 _common_name = click.option("--common-name", default="", help="The common name; default: what the certificate is for.")
 _key_type = click.option(
@@ -66,10 +68,14 @@ class KeyPlace:
         return key
 
     def find(self, public_key: PublicKey) -> PrivateKey:
+        """The issuer's private key, which belongs to this public key. Raises ConfigError."""
         if self.token:
             return self.token.find(public_key)
         assert self.file is not None  # noqa: S101  # one of the two is given
-        return read_key(self.file)
+        key = read_key(self.file, mend="give the issuer's private key")
+        if key.public_key() != public_key:
+            raise ConfigError(f"{self.file}: wanted the private key of the issuer's certificate, got another key")
+        return key
 
 
 def _key_options(*, required: bool = True) -> Callable[[F], F]:
@@ -140,10 +146,12 @@ def root(
 @_key_options(required=False)
 @_key_type
 @_out
+@_force
 @output_option
 def csr(
     out: Output,
     target: Path,
+    force: bool,
     config: Path | None,
     trust_domain: TrustDomain | None,
     place: KeyPlace | None,
@@ -153,6 +161,7 @@ def csr(
 
     Until it is installed, the server's request stays the same.
     """
+    _check_new(target, "the request", force=force)
     if config is not None and trust_domain is None and place is None:
         from meshtls.server.config import load_config
         from meshtls.server.keys import opened_in_token
@@ -184,6 +193,7 @@ def csr(
 @_names
 @_common_name
 @_out
+@_force
 @output_option
 def sign(
     out: Output,
@@ -197,15 +207,19 @@ def sign(
     organization: str,
     common_name: str,
     target: Path,
+    force: bool,
 ) -> None:
     """Sign the REQUEST of a CA, and write its certificate with all that is above it. Needs no server."""
+    _check_new(target, "the chain", force=force)
     with _named(issuer):
         certificate, *above = read_certificates(_content(issuer, _MAX_CHAIN_BYTES))
         public_key = check_public_key(certificate.public_key())
     key = place.find(public_key)
     with _named(request):
+        wanted = _content(request, MAX_REQUEST_BYTES)
+    try:
         signed = sign_request(
-            _content(request, MAX_REQUEST_BYTES),
+            wanted,
             Signer(certificate, key, tuple(above)),
             trust_domain,
             SystemClock().now(),
@@ -214,6 +228,10 @@ def sign(
             constrained=not allow_other_trust_domains,
             named=CaSubject((), (organization,), common_name),
         )
+    except RequestError as error:
+        raise RequestError(f"{request}: {error}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{issuer}: {error}") from error
     chain = (signed, certificate, *above)
     publish(target, b"".join(one.public_bytes(Encoding.PEM) for one in chain), "the chain")
     out.record(_told(signed, target) | {"trust_domain": str(trust_domain), "path_length": path_length})
@@ -239,6 +257,13 @@ def install(out: Output, chain: Path, config: Path) -> None:
     with opened_in_token(loaded) as in_token, _named(chain):
         signer = install_ca(loaded, in_token, _content(chain, _MAX_CHAIN_BYTES), SystemClock())
     out.record(_told(signer.certificate, loaded.keys_dir))
+
+
+def _check_new(target: Path, what: str, *, force: bool) -> None:
+    if not force and os.path.lexists(target):
+        raise ConfigError(
+            f"{target}: wanted a new file for {what}, got one that is there; name another one, or give --force"
+        )
 
 
 @contextlib.contextmanager

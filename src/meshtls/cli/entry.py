@@ -12,14 +12,14 @@ import click
 
 from meshtls.cli.access import ServerAccess, gathered, server_options
 from meshtls.cli.entry_data import EntryData, read_entries, read_ids
+from meshtls.cli.entry_warnings import missing_bundles, warnings_of
 from meshtls.cli.options import MOMENT, SELECTOR, SPIFFE_ID, TRUST_DOMAIN, TTL
 from meshtls.cli.output import Output, Record, tell, tell_progress
 from meshtls.cli.records import entry_record
-from meshtls.clock import SystemClock
 from meshtls.errors import ConfigError, RequestError
 from meshtls.printable import indented
 from meshtls.registration import Entry, EntryFilter, Selector
-from meshtls.server.reach import Reach, unproduced
+from meshtls.scalars import count_of
 from meshtls.serverapi.admin import AdminClient
 from meshtls.spiffeid import SpiffeId
 
@@ -100,14 +100,17 @@ def entry() -> None:
 @entry.command()
 @_fields
 @_data
-@click.option("--strict", is_flag=True, help="Fail on warnings (no agent can serve the entry, unknown selector).")
+@click.option(
+    "--strict", is_flag=True, help="Fail on warnings: no agent can serve the entry, unknown selector, no bundle."
+)
 @server_options
 def create(
     access: ServerAccess, out: Output, data: Path | None, all_or_none: bool, strict: bool, **options: Any
 ) -> int:
     """Create an entry, or those of a file. Their agents are notified immediately.
 
-    An entry that no agent can serve at present is created, with a warning that gives the reason.
+    An entry that no agent can serve at present is created, with a warning that gives the reason; so is one that
+    federates with a trust domain of which the server has no bundle.
     """
     told = _told(options)
     _check_use(data, all_or_none, told)
@@ -127,7 +130,7 @@ def create(
     wanted = _entries(data, new)
 
     async def warned(api: AdminClient) -> list[str]:
-        return await _warnings(api, wanted)
+        return await warnings_of(api, [one for _, one in wanted])
 
     async def change(api: AdminClient, some: Sequence[Entry]) -> Sequence[Record]:
         return list(map(entry_record, await api.create_entries(some)))
@@ -189,6 +192,8 @@ def update(
         changes = _read(data, read_entries)
         _refuse(data, [f"{one.place}: wanted id, that of the entry to update" for one in changes if not one.id])
 
+    warnings: list[str] = []
+
     async def change(api: AdminClient, some: Sequence[EntryData]) -> Sequence[Record]:
         changed = []
         for one in some:
@@ -197,9 +202,14 @@ def update(
                 changed.append(replace(present, **one.fields))
             except RequestError as error:
                 raise RequestError(f"{one.name}: {error}") from error
-        return list(map(entry_record, await api.update_entries(changed)))
+        updated = await api.update_entries(changed)
+        warnings.extend(await missing_bundles(api, updated))
+        return list(map(entry_record, updated))
 
-    return _apply(access, out, data, "updated", [(one.name, one) for one in changes], change, all_or_none)
+    code = _apply(access, out, data, "updated", [(one.name, one) for one in changes], change, all_or_none)
+    for warning in warnings:
+        out.notice(warning)
+    return code
 
 
 @entry.command()
@@ -260,20 +270,6 @@ def _apply(
     return batch.tell(out, verb)
 
 
-async def _warnings(api: AdminClient, new: Sequence[tuple[str, Entry]]) -> list[str]:
-    """The reasons why an agent can't serve each entry at present. New entries may be parents of each other."""
-    kept, agents = await gathered(api.entries()), await gathered(api.agents())
-    numbered = [(name, replace(entry, id=f"new {number}")) for number, (name, entry) in enumerate(new)]
-    domain = new[0][1].spiffe_id.trust_domain
-    reach = Reach(domain, [*kept, *(entry for _, entry in numbered)], agents, SystemClock().now())
-    found = []
-    for _, entry in numbered:
-        obstacle = reach.obstacle(entry)
-        reasons = [*([f"no agent can serve it yet: {obstacle}"] if obstacle else []), *unproduced(entry, domain)]
-        found += [f"entry {entry.spiffe_id}: {reason}" for reason in reasons]
-    return found
-
-
 def _read(data: Path, reader: Callable[[bytes], list[T]]) -> list[T]:
     try:
         text = sys.stdin.buffer.read() if str(data) == "-" else data.read_bytes()
@@ -330,7 +326,7 @@ class Batch:
         if out.as_json:
             out.record({verb: self.done, "failed": failed})
         else:
-            tell(f"{verb} {len(self.done)} of {len(self.done) + len(failed)} entries")
+            tell(f"{verb} {len(self.done)} of {count_of(len(self.done) + len(failed), 'entry', 'entries')}")
             for name, message in self.failed:
                 tell(f"{name}: {message}", err=True)
         return 1 if failed else 0

@@ -11,10 +11,11 @@ import click
 
 from meshtls.bundle import TrustBundle
 from meshtls.cli.access import ServerAccess, server_options
+from meshtls.cli.bundle_file import read_bundle
 from meshtls.cli.options import SPIFFE_ID, TRUST_DOMAIN, parsed_type
 from meshtls.cli.output import Output, Record
 from meshtls.cli.records import moment
-from meshtls.errors import ConfigError, NotFoundError, RequestError
+from meshtls.errors import NotFoundError, RequestError
 from meshtls.serverapi.federation import Profile, Relation, RelationStatus, endpoint_url
 from meshtls.spiffeid import SpiffeId, TrustDomain
 
@@ -88,7 +89,7 @@ def federation() -> None:
 @server_options
 def create(access: ServerAccess, out: Output, relation: Relation, bundle: TrustBundle | None) -> None:
     """Begin to fetch the bundle of another trust domain. Its entries say which workloads get it."""
-    out.record(_record(access.ask(lambda api: api.create_relation(relation, bundle))))
+    _tell(out, access.ask(lambda api: api.create_relation(relation, bundle)), bundle)
 
 
 @federation.command("list")
@@ -114,7 +115,7 @@ def show(access: ServerAccess, out: Output, trust_domain: TrustDomain) -> None:
 @server_options
 def update(access: ServerAccess, out: Output, relation: Relation, bundle: TrustBundle | None) -> None:
     """Fetch the bundle from another endpoint, or in another way. The bundle in use stays until then."""
-    out.record(_record(access.ask(lambda api: api.update_relation(relation, bundle))))
+    _tell(out, access.ask(lambda api: api.update_relation(relation, bundle)), bundle)
 
 
 @federation.command()
@@ -141,11 +142,14 @@ def refresh(access: ServerAccess, out: Output, trust_domain: TrustDomain) -> Non
 def _bundle(trust_domain: TrustDomain, path: Path | None, form: str) -> TrustBundle | None:
     if path is None:
         return None
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{path}: wanted a bundle to read: {error.strerror}") from error
-    return (TrustBundle.from_pem if form == "pem" else TrustBundle.from_jwks)(trust_domain, content)
+    return read_bundle(trust_domain, path, form, "--trust-domain-bundle-format")
+
+
+def _tell(out: Output, status: RelationStatus, given: TrustBundle | None) -> None:
+    """The relation, and what of the bundle that it was given can't be used."""
+    for line in given.unusable if given else ():
+        out.notice(line)
+    out.record(_record(status))
 
 
 def _record(status: RelationStatus) -> Record:

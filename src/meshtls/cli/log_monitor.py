@@ -85,7 +85,7 @@ class Monitor:
 
     def _load(self, path: Path) -> None:
         try:
-            state = msgspec.json.decode(read_secret(path), type=_State)
+            state = msgspec.json.decode(read_secret(path, "the monitor's state"), type=_State)
             self._tree = Frontier.from_bytes(state.size, base64.b64decode(state.peaks, validate=True))
             self._suspects = [(index, base64.b64decode(entry, validate=True)) for index, entry in state.suspects]
         except (msgspec.DecodeError, ValueError, LogProofError) as error:

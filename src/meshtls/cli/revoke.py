@@ -12,6 +12,7 @@ from meshtls.cli.options import SPIFFE_ID
 from meshtls.cli.output import Output, Record
 from meshtls.cli.records import moment
 from meshtls.registration import EntryFilter
+from meshtls.scalars import count_of
 from meshtls.serverapi.values import LEAF_REASONS, Block, Revoked, RevokedSvid, Subject, SubjectKind
 from meshtls.spiffeid import SpiffeId
 
@@ -129,15 +130,17 @@ def _tell(out: Output, verb: str, subject: Subject, done: Revoked) -> None:
         text=f"{subject}: {_counts(done)} {verb}",
     )
     if done.of_other_servers:
+        were = "was" if done.of_other_servers == 1 else "were"
         out.notice(
-            f"{done.of_other_servers} of these certificates were issued by other servers. Each signs its own list: one"
-            " that is not running has to be started, or its authority revoked, before they are refused"
+            f"{done.of_other_servers} of these certificates {were} issued by other servers. Each signs its own list:"
+            " one that is not running has to be started, or its authority revoked, before they are refused"
         )
 
 
 def _counts(done: Revoked) -> str:
-    svids = f"{done.certificates} X509-SVIDs and {done.tokens} JWT-SVIDs"
-    return f"{svids} and {done.cas} CAs of downstream servers" if done.cas else svids
+    svids = f"{count_of(done.certificates, 'X509-SVID')} and {count_of(done.tokens, 'JWT-SVID')}"
+    cas = count_of(done.cas, "CA of a downstream server", "CAs of downstream servers")
+    return f"{svids} and {cas}" if done.cas else svids
 
 
 def _record(one: Block | RevokedSvid) -> Record:

@@ -25,7 +25,7 @@ from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
-from meshtls.address import Address
+from meshtls.address import Address, host
 from meshtls.errors import RequestError
 from meshtls.scalars import (
     LEVELS,
@@ -47,6 +47,7 @@ __all__ = [
     "COUNT",
     "DURATION",
     "FLAG",
+    "HOST",
     "LISTENING_PORT",
     "LOG_LEVEL",
     "PATH",
@@ -237,6 +238,8 @@ def _listening_port(text: str) -> int:
 
 _DURATION_JSON = {"type": "string", "pattern": r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"}
 
+#: A host name or an IP address, without a port.
+HOST: Value[str] = Value("host name or IP address", host, {"type": "string", "minLength": 1})
 ADDRESS: Value[Address] = Value("host:port", Address.parse, {"type": "string", "pattern": "^.+:[0-9]{1,5}$"})
 TEXT: Value[str] = Value("text", word, {"type": "string", "minLength": 1})
 PATH: Value[Path] = Value("path", lambda text: Path(word(text)), {"type": "string", "minLength": 1})

@@ -24,6 +24,8 @@ def tcp_listener(host: str, port: int, *, name: str = "", backlog: int = _TCP_BA
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
         listener = socket.create_server((host, port), family=family, backlog=backlog)
+    except UnicodeError as error:  # a name that no resolver takes
+        raise ConfigError(f"{name + ' ' if name else ''}{host}:{port}: could not listen there: {error}") from error
     except OSError as error:
         # create_server adds the address to the text of a system call's error. Those of getaddrinfo are negative.
         number = error.errno or 0

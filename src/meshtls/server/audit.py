@@ -9,15 +9,17 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meshtls.bundle import TrustBundle
+from meshtls.ca.authority_states import AuthorityState
 from meshtls.clock import Clock
 from meshtls.observe.audit import AuditHead, AuditRecord, bounded
 from meshtls.registration import AgentRecord, Entry
 from meshtls.server.access import Caller
 from meshtls.server.store import audit
+from meshtls.server.store.authorities import AuthorityRecord
 from meshtls.server.store.database import Step, run_steps
 from meshtls.svid.x509 import fingerprint_of
 
-__all__ = ["AuditTrail", "agent_state", "bundle_state", "entry_state"]
+__all__ = ["AuditTrail", "agent_state", "authority_state", "bundle_state", "entry_state", "expiry_act"]
 
 
 class AuditTrail:
@@ -69,6 +71,16 @@ class AuditTrail:
     def appended(self, head: AuditHead) -> None:
         """The steps of the plan with this head are done."""
         self._expected = head
+
+
+def expiry_act(trail: AuditTrail, authority: AuthorityRecord) -> AuditRecord:
+    """The record of an authority that has left the bundle at its end; ``authority`` as it was before."""
+    after = {"state": AuthorityState.EXPIRED.name}
+    return trail.record(None, "expire authority", authority, before=authority_state(authority), after=after)
+
+
+def authority_state(authority: AuthorityRecord) -> Mapping[str, str]:
+    return {"state": authority.state.name}
 
 
 def entry_state(entry: Entry) -> Mapping[str, Any]:

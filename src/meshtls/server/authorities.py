@@ -22,7 +22,8 @@ from meshtls.errors import ConflictError, MeshtlsError, RequestError
 from meshtls.logs import logger
 from meshtls.observe.audit import AuditRecord
 from meshtls.server.access import Caller
-from meshtls.server.authority_choice import check_revocable, one_of, told_of, with_id
+from meshtls.server.audit import authority_state, expiry_act
+from meshtls.server.authority_choice import check_confirmed, check_revocable, one_of, told_of, with_id
 from meshtls.server.authority_keys import AuthorityKeys
 from meshtls.server.clock_jumps import ClockJumps
 from meshtls.server.hub import Hub
@@ -93,7 +94,7 @@ class Authorities:
             if self._upstream is None:
                 acts += await self._leave_upstream(tx)
             gone = await authorities.expire_ended(tx, self._hub.trust_domain, self._clock.now())
-            acts += [self._act(one, "expire") for one in gone]
+            acts += [expiry_act(self._ledger.trail, one) for one in gone]
             await self._record(tx, acts)
 
     async def prepare(self, kind: str, *, caller: Caller | None = None) -> AuthorityRecord:
@@ -217,7 +218,7 @@ class Authorities:
                 continue
             step = AuthorityStep.RETIRE if one.state is AuthorityState.ACTIVE else AuthorityStep.REVOKE
             left = await authorities.move(tx, self._hub.trust_domain, one, step, self._clock.now())
-            acts.append(self._act(left, "leave upstream"))
+            acts.append(self._act(left, "leave upstream", before=authority_state(one)))
         return acts
 
     async def _follow_jwt(self, upstream: UpstreamRotation) -> None:
@@ -285,7 +286,7 @@ class Authorities:
         prepared = next((one for one in held if one.state is AuthorityState.PREPARED), None)
         if signs is None and prepared is not None:
             active = await authorities.move(tx, domain, prepared, AuthorityStep.ACTIVATE, now)
-            acts.append(self._act(active, "activate"))
+            acts.append(self._act(active, "activate", before=authority_state(prepared)))
             signs, prepared = prepared.id, None
         unknown = [one for one in kept if one not in known]
         if signs is None:
@@ -299,6 +300,7 @@ class Authorities:
         return acts
 
     async def _give_up(self, tx: AsyncConnection, lost: AuthorityRecord, now: datetime) -> list[AuditRecord]:
+        before = authority_state(lost)
         if lost.state is AuthorityState.ACTIVE:
             log.warning("%s is active, but its key is gone: another one signs from now on", lost)
             none, step = timedelta(0), AuthorityStep.RETIRE
@@ -307,7 +309,7 @@ class Authorities:
             lost = await authorities.move(tx, self._hub.trust_domain, lost, AuthorityStep.REVOKE, now)
         else:
             return []
-        return [self._act(lost, "give up")]
+        return [self._act(lost, "give up", before=before)]
 
     async def _prepare(self, kind: str, caller: Caller | None = None) -> AuthorityRecord:
         present = await self._of(kind)
@@ -339,11 +341,8 @@ class Authorities:
             mine = [one for one in await self._locked(tx, kind) if self._is_mine(one)]
             record = one_of(mine, wanted, kind, AuthorityStep.ACTIVATE)
             without = await agents.without_bundle(tx, record.revision, now)
-            if without and not force:
-                raise RequestError(
-                    f"can't activate {record}: {told_of(without)} not confirmed the bundle with it yet, and would"
-                    " refuse what it signs; wait, evict them, or give --force"
-                )
+            if not force:
+                check_confirmed(record, without)
             if not force and not self._is_known_above(record):
                 raise RequestError(
                     f"can't activate {record}: the upstream authority has not got it yet, and servers there would"
@@ -447,7 +446,7 @@ class Authorities:
     ) -> AuthorityRecord:
         """Take this step and record it, as the last one of ``tx``."""
         taken = await authorities.move(tx, self._hub.trust_domain, record, step, self._clock.now())
-        await self._record(tx, [self._act(taken, step.name.lower(), caller)])
+        await self._record(tx, [self._act(taken, step.name.lower(), caller, authority_state(record))])
         return taken
 
     async def _record(self, tx: AsyncConnection, acts: Sequence[AuditRecord]) -> None:
@@ -462,7 +461,7 @@ class Authorities:
         caller: Caller | None = None,
         before: Mapping[str, str] | None = None,
     ) -> AuditRecord:
-        after = {"state": record.state.name}
+        after = authority_state(record)
         return self._ledger.trail.record(caller, f"{act} authority", record, before=before, after=after)
 
     def _sign_with(self, kind: str, authority_id: str) -> None:

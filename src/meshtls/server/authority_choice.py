@@ -7,16 +7,26 @@ from datetime import datetime, timedelta
 
 from meshtls.ca.authority_states import AuthorityState, AuthorityStep, next_state
 from meshtls.errors import NotFoundError, RequestError
+from meshtls.scalars import count_of
 from meshtls.server.store.authorities import AuthorityRecord
 from meshtls.serverapi.values import Holders
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.x509 import format_moment
 
-__all__ = ["check_revocable", "one_of", "revocable_at", "told_of", "with_id"]
+__all__ = ["check_confirmed", "check_revocable", "one_of", "revocable_at", "told_of", "with_id"]
 
 #: How long after a taint its authority may be revoked: workloads have replaced what their agents have by then.
 _SETTLED = timedelta(seconds=10)
 _NAMED = 5
+#: What to do where no authority can take the step. Without a name, none but these steps is asked for.
+_WITHOUT = {
+    AuthorityStep.ACTIVATE: "; prepare one first",
+    AuthorityStep.TAINT: " that is old; replace the one that signs first: prepare another one and activate it",
+    AuthorityStep.REVOKE: (
+        " that is old or tainted; to replace the one that signs, prepare another one and activate it; a prepared one is"
+        " revoked by its ID"
+    ),
+}
 
 
 def one_of(records: Sequence[AuthorityRecord], wanted: str, kind: str, step: AuthorityStep) -> AuthorityRecord:
@@ -36,10 +46,11 @@ def one_of(records: Sequence[AuthorityRecord], wanted: str, kind: str, step: Aut
         return found[0]
     able = [one for one in records if _may_be_meant(one, step)]
     if len(able) != 1:
-        raise NotFoundError(
-            f"wanted one {name} authority to {step.name.lower()}, found {len(able)};"
-            + (" prepare one first" if step is AuthorityStep.ACTIVATE else " name one of `meshtls authority show`")
-        )
+        wanted_one = f"wanted one {name} authority to {step.name.lower()}, found"
+        if able:
+            ids = _first_of([one.id for one in able])
+            raise NotFoundError(f"{wanted_one} {len(able)}: {ids}; name one of them by its ID, or how that begins")
+        raise NotFoundError(f"{wanted_one} none{_WITHOUT[step]}")
     return able[0]
 
 
@@ -62,14 +73,24 @@ def _may_be_meant(record: AuthorityRecord, step: AuthorityStep) -> bool:
     return True
 
 
+def check_confirmed(record: AuthorityRecord, without: Sequence[SpiffeId]) -> None:
+    """Raises RequestError for a prepared authority while these agents have not confirmed the bundle with it."""
+    if without:
+        raise RequestError(
+            f"can't activate {record}: {told_of(without)} not confirmed the bundle with it yet, and would refuse what"
+            " it signs; wait, evict them, or give --force"
+        )
+
+
 def check_revocable(record: AuthorityRecord, held: Sequence[Holders], now: datetime) -> None:
     """Raises RequestError while SVIDs of these holders hang on it, or workloads may still use the ones before."""
     if held:
         count = sum(one.count for one in held)
+        in_use = f"{count_of(count, 'SVID')} in use {'hangs' if count == 1 else 'hang'}"
         names = [str(one.agent_id) if one.agent_id else "no agent (minted, or the server's own)" for one in held]
         until = max(one.until for one in held)
         raise RequestError(
-            f"can't revoke {record}: {count} SVIDs in use hang on it, of {_first_of(names)};"
+            f"can't revoke {record}: {in_use} on it, of {_first_of(names)};"
             f" taint it and wait until they are replaced, or until {format_moment(until)}, or give --force"
         )
     if record.state is AuthorityState.TAINTED and now < record.changed_at + _SETTLED:

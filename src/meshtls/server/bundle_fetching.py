@@ -16,12 +16,14 @@ from meshtls.bundle import TrustBundle
 from meshtls.clock import Clock
 from meshtls.errors import BundleError, MeshtlsError
 from meshtls.http_client import HttpClient, HttpClientError, HttpResponse
-from meshtls.policy.authorizer import authorize_id
+from meshtls.policy.authorizer import Authorizer, Decision, Target
 from meshtls.scalars import shown
 from meshtls.server.foreign_bundle import has_authority_of
 from meshtls.serverapi.federation import Endpoint, Relation
-from meshtls.spiffeid import TrustDomain
+from meshtls.spiffeid import SpiffeId, TrustDomain
+from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.bootstrap import AnonymousClientContext
+from meshtls.tls.system_roots import system_client_context
 
 __all__ = ["LARGEST_DOCUMENT", "BundleFetchError", "Fetched", "check_sequence", "fetch_bundle"]
 
@@ -82,9 +84,7 @@ def check_sequence(stored: TrustBundle | None, fetched: TrustBundle) -> None:
 
 def _context(relation: Relation, trusted: Callable[[TrustDomain], TrustBundle | None], clock: Clock) -> ssl.SSLContext:
     if relation.endpoint_id is None:
-        context = ssl.create_default_context()
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        return context
+        return system_client_context()
     domain = relation.endpoint_id.trust_domain
     bundle = trusted(domain)
     if bundle is None or not bundle.x509_authorities:
@@ -94,9 +94,22 @@ def _context(relation: Relation, trusted: Callable[[TrustDomain], TrustBundle | 
             " `meshtls bundle set`"
         )
     try:
-        return AnonymousClientContext.trusting(bundle, authorize_id(relation.endpoint_id), ("http/1.1",), clock)
+        return AnonymousClientContext.trusting(bundle, _is_endpoint(relation.endpoint_id), ("http/1.1",), clock)
     except ssl.SSLError as error:
         raise BundleFetchError(f"{relation.url}: OpenSSL does not take the bundle of {domain}: {error}") from error
+
+
+def _is_endpoint(wanted: SpiffeId) -> Authorizer:
+    """As ``authorize_id``, in the words of a federation."""
+
+    def decide(peer: VerifiedPeer, target: Target) -> Decision:
+        return Decision(
+            peer.spiffe_id == wanted,
+            f"the bundle endpoint is {peer.spiffe_id}, wanted {wanted}; if that is the ID of its server, give it as"
+            " --endpoint-spiffe-id (endpoint_spiffe_id)",
+        )
+
+    return decide
 
 
 async def _ask(url: str, context: ssl.SSLContext, known: Fetched | None) -> HttpResponse:

@@ -18,6 +18,7 @@ from meshtls.config.keys import (
     ADDRESS,
     DURATION,
     FLAG,
+    HOST,
     LOG_LEVEL,
     PATH,
     PORT,
@@ -227,7 +228,7 @@ _SOCKET: Value[str] = Value("path, unix:// or tcp:// address", _workload_api, {"
 class NestedAuthorityKeys(msgspec.Struct, frozen=True, kw_only=True):
     """A server above this one. An entry there that is marked downstream has to match this server's process."""
 
-    server_address: Annotated[str, Key("Its host name or IP address.", TEXT)]
+    server_address: Annotated[str, Key("Its host name or IP address.", HOST)]
     server_port: Annotated[int, Key("Its port of agents and administrators.", PORT)]
     workload_api_socket: Annotated[
         str, Key("The Workload API of an agent of that server, from which this server gets its SVID there.", _SOCKET)
@@ -371,7 +372,7 @@ class ServerFile(msgspec.Struct, frozen=True, kw_only=True):
     socket_path: Annotated[
         Path | None, Key("The administrators' Unix socket.", PATH, default="admin.sock in data_dir")
     ] = None
-    bind_address: Annotated[str, Key("The address that both ports listen on.", TEXT)] = "127.0.0.1"
+    bind_address: Annotated[str, Key("The address that both ports listen on.", HOST)] = "127.0.0.1"
     bind_port: Annotated[
         int, Key("The port of agents and administrators, over mutual TLS; 0 takes a free one.", PORT)
     ] = 8081

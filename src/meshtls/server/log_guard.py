@@ -48,6 +48,6 @@ def stored_checkpoint(path: Path) -> Checkpoint | None:
     if not os.path.lexists(path):
         return None
     try:
-        return Checkpoint.parse(Note.parse(read_secret(path)).text)
+        return Checkpoint.parse(Note.parse(read_secret(path, "the log's newest checkpoint")).text)
     except RequestError as error:
         raise ConfigError(f"{path}: {error}; restore the file from a backup") from error

@@ -17,6 +17,6 @@ def server_id_in(data_dir: Path) -> str:
     if not path.exists():
         replace_secrets({path: str(uuid.uuid4()).encode()})
     try:
-        return str(uuid.UUID(read_secret(path).decode().strip()))
+        return str(uuid.UUID(read_secret(path, "the server's ID").decode().strip()))
     except ValueError as error:
         raise ConfigError(f"{path}: wanted this server's UUID; restore the file, or remove it for a new one") from error

@@ -7,7 +7,7 @@ from datetime import timedelta
 from meshtls.clock import Clock, first_of
 from meshtls.errors import StoreError
 from meshtls.logs import logger
-from meshtls.server.audit import AuditTrail
+from meshtls.server.audit import AuditTrail, expiry_act
 from meshtls.server.clock_jumps import ClockJumps
 from meshtls.server.hub import Hub
 from meshtls.server.store import audit, authorities, changes, entries, issuances, tokens
@@ -43,7 +43,7 @@ async def clean_up(
             await issuances.prune_issuances(tx, now - _KEPT_ON_RECORD, _OLDEST_ISSUANCES)
         pruned = await audit.prune_audit(tx, keep_audit, _OLDEST_AUDIT)
         acts = [trail.record(None, "remove expired entries", after={"count": ended})] * bool(ended)
-        acts += [trail.record(None, "expire authority", one, after={"state": one.state.name}) for one in gone]
+        acts += [expiry_act(trail, one) for one in gone]
         acts += [trail.record(None, "prune audit records", after={"up_to": pruned})] * bool(pruned)
         await trail.append(tx, acts)
     if ended:

@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import Enum
 from urllib.parse import urlsplit
 
-from meshtls.address import Address
+from meshtls.address import Address, is_host_name
 from meshtls.bundle import TrustBundle
 from meshtls.errors import RequestError
 from meshtls.scalars import shown, workload_id
@@ -48,7 +48,7 @@ class Endpoint:
             host, port = parts.hostname, parts.port
         except ValueError as error:
             raise RequestError(wanted) from error
-        if parts.scheme != "https" or not host or port == 0 or parts.fragment:
+        if parts.scheme != "https" or not host or not is_host_name(host) or port == 0 or parts.fragment:
             raise RequestError(wanted)
         if "@" in parts.netloc:
             raise RequestError("wanted a URL without a user's name, got one with it")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+import socket
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -123,7 +125,8 @@ class Listener:
         self._closed = False
 
     async def start(self, host: str, port: int) -> None:
-        self._server = await asyncio.get_running_loop().create_server(self._accept, host, port)
+        with _names_resolve(host):
+            self._server = await asyncio.get_running_loop().create_server(self._accept, host, port)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -259,8 +262,18 @@ def _left(limit: asyncio.Timeout) -> float:
     return LINGER if end is None else min(LINGER, max(0.0, end - asyncio.get_running_loop().time()))
 
 
+@contextlib.contextmanager
+def _names_resolve(host: str) -> Iterator[None]:
+    """Raises OSError also for a host that no resolver takes, such as ``a..b``, of which asyncio raises UnicodeError."""
+    try:
+        yield
+    except UnicodeError as error:
+        raise socket.gaierror(socket.EAI_NONAME, f"{host!r} is no host name: {error}") from error
+
+
 async def _connected(host: str, port: int, protocol: TlsProtocol) -> TlsTransport:
-    await asyncio.get_running_loop().create_connection(lambda: protocol, host, port)
+    with _names_resolve(host):
+        await asyncio.get_running_loop().create_connection(lambda: protocol, host, port)
     try:
         return await asyncio.shield(protocol.ready)
     except asyncio.CancelledError:

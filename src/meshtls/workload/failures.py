@@ -15,6 +15,7 @@ CALL_FAILURES = (GRPCError, StreamTerminatedError, OSError, DecodeError)
 
 # A retry would get the same answer (SPIFFE Workload API, section 4.5).
 _FINAL = (Status.INVALID_ARGUMENT, Status.UNIMPLEMENTED)
+_REASON = "no identity issued: "
 _ADVICE = {
     Status.PERMISSION_DENIED: "no identity for this process; create an entry that matches its selectors",
     Status.INVALID_ARGUMENT: "the request breaks a rule of the Workload API, so it is not retried",
@@ -44,7 +45,9 @@ def failure_of(error: BaseException, method: str, address: object) -> WorkloadAp
     where = f"Workload API at {address}, {method.rpartition('/')[2]}"
     if isinstance(error, GRPCError):
         words = f"{error.status.name}: {error.message or 'no reason given'}"
-        advice = _ADVICE.get(error.status)
+        # An agent that says why there is no identity needs no advice of ours.
+        has_reason = error.status is Status.PERMISSION_DENIED and (error.message or "").startswith(_REASON)
+        advice = None if has_reason else _ADVICE.get(error.status)
         return WorkloadApiError(
             f"{where}: {words}" + (f" ({advice})" if advice else ""),
             temporary=error.status not in _FINAL,

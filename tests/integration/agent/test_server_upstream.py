@@ -309,7 +309,8 @@ async def test_a_banned_agent_serves_nobody(directory: Path) -> None:
                     waiting.cancel()
                     await asyncio.wait([waiting])
             # Workloads have to stop using what they have.
-            assert "PERMISSION_DENIED: no identity issued" in str(failures[0])
+            why = f"the server refuses this agent: agent {parent} is banned"
+            assert str(failures[0]).endswith(f"PERMISSION_DENIED: no identity issued: {why}")
             assert re.search(rf"try 1 since [^ ]+: agent {parent} is banned$", agent.readiness().text)
             assert await http_get(agent.health_port, "/ready") == (
                 "HTTP/1.1 503 Service Unavailable",

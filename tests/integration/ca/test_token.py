@@ -136,7 +136,10 @@ def test_a_wrong_pin_is_sent_once_so_that_the_token_does_not_lock_itself(hsm: So
             Pin(variable="MESHTLS_TEST_NO_PIN"),
             "environment variable MESHTLS_TEST_NO_PIN: wanted the token's PIN, got nothing; set the variable",
         ),
-        (Pin(Path("/nonexistent/pin")), "/nonexistent/pin: wanted a key file to read: No such file or directory"),
+        (
+            Pin(Path("/nonexistent/pin")),
+            "/nonexistent/pin: wanted a file with the token's PIN to read: No such file or directory",
+        ),
     ],
 )
 def test_a_missing_pin_is_told_of(hsm: SoftHsm, pin: Pin, message: str) -> None:

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from meshtls.bundle import TrustBundle
 from meshtls.spiffeid import TrustDomain
-from tests.integration.cli.identity_site import AgentProcess, ServerProcess, tell
+from tests.integration.cli.identity_site import AgentProcess, ServerProcess, Told, tell
 from tests.integration.cli.processes import meshtls, started
 from tests.support.agent import short_directory
 from tests.support.authority import make_authority
@@ -260,7 +260,9 @@ def test_a_bundle_is_read_from_standard_input_and_an_invalid_one_is_refused(serv
     taken = server.tell("bundle", "set", "--id", "partner.test", given=good)
 
     assert (refused.code, refused.out) == (1, "")
-    assert refused.err.startswith("meshtls: SPIFFE bundle of trust domain partner.test: wanted PEM certificates, got ")
+    assert refused.err.startswith(
+        "meshtls: standard input: SPIFFE bundle of trust domain partner.test: wanted PEM certificates, got "
+    )
     assert (taken.code, taken.out) == (0, "set                     partner.test\n")
     server.json("bundle", "delete", "--id", "partner.test")
 
@@ -531,6 +533,85 @@ def test_create_warns_of_entries_that_no_agent_can_serve_and_strict_refuses_them
     for line, warning in zip(made.err.splitlines(), warnings, strict=True):
         assert json.loads(line)["notice"].startswith(warning)
     assert (taken.code, taken.err) == (0, "")
+
+
+def test_an_entry_that_federates_with_a_domain_without_a_bundle_is_created_with_a_notice(
+    server: ServerProcess, agent: AgentProcess, tmp_path: Path
+) -> None:
+    new = (
+        *("entry", "create", "--spiffe-id", "spiffe://example.org/federated", "--parent-id", agent.spiffe_id),
+        *("--selector", "unix:uid:7", "--federates-with", "absent.test"),
+    )
+    lacks = (
+        "entry spiffe://example.org/federated federates with absent.test, of which this server has no bundle: its"
+        " workloads can't verify peers of absent.test; have it fetched with `meshtls federation create --trust-domain"
+        " absent.test ...`, or set it with `meshtls bundle set --id absent.test ...`"
+    )
+
+    refused = server.tell(*new, "--strict")
+    made = server.tell(*new, "--output", "json")
+    key = made.json["id"]
+    changed = server.tell("entry", "update", "--entry-id", key, "--federates-with", "absent.test")
+    (tmp_path / "bundle.pem").write_bytes(make_authority("absent.test").bundle.to_pem())
+    server.json("bundle", "set", "--id", "absent.test", "--path", tmp_path / "bundle.pem")
+    quiet = server.tell("entry", "update", "--entry-id", key, "--federates-with", "absent.test")
+    server.json("entry", "delete", "--entry-id", key)
+    server.json("bundle", "delete", "--id", "absent.test")
+
+    assert (refused.code, refused.err) == (1, f"meshtls: nothing was created, because of --strict:\n  {lacks}\n")
+    assert (made.code, json.loads(made.err)) == (0, {"notice": lacks})
+    assert (changed.code, changed.err) == (0, f"meshtls: {lacks}\n")
+    assert (quiet.code, quiet.err) == (0, "")
+
+
+@pytest.mark.parametrize(("form", "other"), [("pem", "spiffe"), ("spiffe", "pem")])
+def test_a_bundle_in_the_other_form_is_refused_with_the_option_to_give(
+    server: ServerProcess, tmp_path: Path, form: str, other: str
+) -> None:
+    bundle = make_authority("absent.test").bundle
+    file = tmp_path / "bundle"
+    file.write_bytes(bundle.to_pem() if other == "pem" else bundle.to_jwks().encode())
+    relation = (
+        *("federation", "create", "--trust-domain", "absent.test", "--bundle-endpoint-url", "https://127.0.0.1:1/"),
+        *("--bundle-endpoint-profile", "https_web", "--trust-domain-bundle-path", file),
+    )
+    wanted = {"pem": "wanted PEM certificates, got JSON", "spiffe": "wanted a JSON object, got PEM"}[form]
+
+    refused = server.tell("bundle", "set", "--id", "absent.test", "--path", file, "--format", form)
+    related = server.tell(*relation, "--trust-domain-bundle-format", form)
+    taken = server.tell("bundle", "set", "--id", "absent.test", "--path", file, "--format", other)
+    server.json("bundle", "delete", "--id", "absent.test")
+
+    said = f"meshtls: {file}: SPIFFE bundle of trust domain absent.test: {wanted}; give"
+    assert (refused.code, refused.err) == (1, f"{said} --format {other}\n")
+    assert (related.code, related.err) == (1, f"{said} --trust-domain-bundle-format {other}\n")
+    assert (taken.code, taken.err) == (0, "")
+
+
+def test_keys_of_a_bundle_that_can_not_be_used_get_a_notice_where_a_federation_begins(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    document = json.loads(make_authority("absent.test").bundle.to_jwks())
+    relation = (
+        *("--trust-domain", "absent.test", "--bundle-endpoint-url", "https://127.0.0.1:1/"),
+        *("--bundle-endpoint-profile", "https_web", "--trust-domain-bundle-path", tmp_path / "bundle.json"),
+    )
+
+    def told(verb: str, *more_keys: object) -> Told:
+        (tmp_path / "bundle.json").write_text(json.dumps(document | {"keys": [*document["keys"], *more_keys]}))
+        return server.tell("federation", verb, *relation)
+
+    created = told("create", {"kty": "EC", "use": "x509-svid", "x5c": ["bm9uZQ=="]})
+    updated = told("update", {"kty": "EC", "use": "x509-svid", "x5c": ["bm9uZQ=="]})
+    quiet = told("update")
+    server.json("federation", "delete", "--trust-domain", "absent.test")
+
+    for one in (created, updated):
+        assert one.code == 0
+        assert one.err.startswith(
+            "meshtls: SPIFFE bundle of trust domain absent.test: left out an X.509 authority: error parsing asn1 value"
+        )
+    assert (quiet.code, quiet.err) == (0, "")
 
 
 class TestManyEntries:

@@ -25,7 +25,7 @@ from meshtls.cli.check.workload import clock_finding, rotation_finding, svid_fin
 from meshtls.cli.marks import Mark
 from meshtls.serverapi.values import Health
 from meshtls.svid.context import X509Context
-from tests.integration.cli.identity_site import AgentProcess, ServerProcess, Told, tell
+from tests.integration.cli.identity_site import AgentProcess, ServerProcess, Told, running_agent, running_server, tell
 from tests.integration.cli.processes import started
 from tests.support.agent import short_directory
 from tests.support.authority import context_for, make_authority
@@ -230,8 +230,10 @@ def test_a_server_that_does_not_run(site: Path) -> None:
         ]
     data.chmod(0o700)
     file.write_text(f"trust_domain: {DOMAIN}\nbind_address: a..test\nbind_port: {port}\ndata_dir: {data}\n")
-    taken = problems(check("--server", file))[1:]
-    assert [one.partition(":")[0] for one in taken] == ["a..test", "a..test"], taken
+    assert problems(check("--server", file)) == [
+        f"{file} is valid: {file}, line 2: bind_address: wanted a host name with labels of 1 to 63 characters, got"
+        f" 'a..test' -> `meshtls server validate --config {file}`"
+    ]
     file.write_text("trust_domain: a b\n")
     assert problems(check("--server", file)) == [
         f"{file} is valid: {file}, line 1: trust_domain: trust domain 'a b': wanted one or more of a-z, 0-9, '.', '_'"
@@ -255,11 +257,37 @@ def test_a_data_store_that_cant_be_read(site: Path) -> None:
 
 def test_a_server_of_another_version(server: ServerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     ours = version("meshtls")
-    monkeypatch.setattr("meshtls.cli.check.server.version", lambda name: "99.0")
+    monkeypatch.setattr("meshtls.cli.check.versions.version", lambda name: "99.0")
     told = check("--socket", server.said["socket"])
     assert problems(told, "warning") == [
         f"the server has the version of this command: it has {ours}, and this is 99.0 -> use the command of the"
-        " server's version"
+        " version of the server"
+    ]
+
+
+def test_an_agent_and_a_sidecar_of_another_version(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = version("meshtls")
+    sockets = site / "agent-admin.sock", site / "sidecar-admin.sock"
+    with (
+        running_server() as server,
+        running_agent(server, f"admin:\n  socket: {sockets[0]}\n") as agent,
+        agent.identity("/check"),
+    ):
+        (health,) = free_ports(1)
+        file = sidecar_file(site, agent.socket, health=f"127.0.0.1:{health}", listen="127.0.0.1:0")
+        file.write_text(file.read_text() + f"admin:\n  socket: {sockets[1]}\n")
+        asked = ("--agent", server.directory / "agent.yaml", "--sidecar", file)
+        with started("sidecar", "run", "--config", file) as process:
+            process.line("serving: ")
+            same = check(*asked)  # a port that the system chooses can't be checked, and is no failure
+            monkeypatch.setattr("meshtls.cli.check.versions.version", lambda name: "99.0")
+            other = check(*asked)
+            assert process.stop() == 0
+    assert (same.code, problems(same), problems(same, "warning")) == (0, [], [])
+    assert problems(other, "warning") == [
+        f"the {who} at {socket} has the version of this command: it has {ours}, and this is 99.0 -> use the command of"
+        f" the version of the {who} at {socket}"
+        for who, socket in zip(("agent", "sidecar"), sockets, strict=True)
     ]
 
 
@@ -326,8 +354,8 @@ def test_an_agent_whose_server_is_away(agent: AgentProcess, site: Path) -> None:
         (data / "agent-svid.pem").touch(mode=0o644)
         (data / "agent-svid.pem").chmod(0o644)
         assert problems(check("--agent", file))[0] == (
-            f"the agent's own SVID can be read: {data}/agent-svid.pem: mode 0644 gives other users access to a CA key;"
-            f" run chmod 600 {data}/agent-svid.pem -> correct that, or delete the file and attest again"
+            f"the agent's own SVID can be read: {data}/agent-svid.pem: mode 0644 gives other users access to the"
+            f" agent's key; run chmod 600 {data}/agent-svid.pem -> correct that, or delete the file and attest again"
         )
 
 

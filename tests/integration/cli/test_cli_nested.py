@@ -25,6 +25,7 @@ from meshtls.svid.verify import verify_peer
 from meshtls.svid.x509 import format_serial, issuer_key_id_of
 from meshtls.workload.x509_source import X509Source
 from tests.integration.cli.identity_site import AgentProcess, ServerProcess, running_agent, running_server, tell
+from tests.integration.cli.processes import started
 from tests.support.agent import short_directory
 from tests.support.ports import free_ports
 from tests.support.postgres import running_postgres
@@ -154,6 +155,26 @@ def test_a_revoked_ca_is_refused_below_every_server_and_replaced_unless_its_entr
         until(lambda: ours.tell("authority", "prepare").code != 0)
         top.json("readmit", "--entry", entry)
         until(lambda: ours.tell("authority", "prepare").code == 0)
+
+
+def test_a_server_below_is_told_that_its_entry_has_to_be_marked_downstream() -> None:
+    with (
+        running_server() as above,
+        running_agent(above) as agent,
+        agent.identity("/below") as entry,
+        short_directory() as directory,
+    ):
+        file = directory / "server.yaml"
+        file.write_text(f"trust_domain: {TD}\nbind_port: 0\ndata_dir: {directory}/data\n{upstream(agent)}")
+        with started("server", "run", "--config", file, "--output", "json") as process:
+            refused = process.line("it has not signed our first CA yet: ")
+            above.json("entry", "update", "--entry-id", entry, "--downstream")
+            process.line('"serving"', "stdout")
+            assert process.stop() == 0
+    assert (
+        f"is the server there running, and is the entry of spiffe://{TD}/below there marked downstream? If not, mark"
+        " it: `meshtls entry update ... --downstream`"
+    ) in refused
 
 
 def minted(server: ServerProcess) -> list[x509.Certificate]:

@@ -156,7 +156,10 @@ class TestAuthentication:
     async def test_endpoint_with_another_id_is_refused(self) -> None:
         async with partner() as b:
             other = b.relation(endpoint_id=SpiffeId(b.domain, "/other"))
-            assert "spiffe://b.test/spire/server" in await refusal(b, other)
+            assert (
+                "the bundle endpoint is spiffe://b.test/spire/server, wanted spiffe://b.test/other; if that is the ID"
+                " of its server, give it as --endpoint-spiffe-id (endpoint_spiffe_id)"
+            ) in await refusal(b, other)
             assert not b.requests
             assert (await fetch(b)).bundle.x509_authorities
 

@@ -305,6 +305,25 @@ async def test_activating_waits_for_every_agent_unless_forced(config: ServerConf
         assert await states(core, "x509") == [OLD, OLD, ACTIVE]
 
 
+async def test_of_several_old_ones_one_has_to_be_named_by_the_beginning_of_its_id(
+    config: ServerConfig, clock: ManualClock
+) -> None:
+    async with core_of(config, clock) as core:
+        olds = []
+        for _ in range(2):
+            olds.append(await signer(core, "x509"))
+            await core.authorities.prepare("x509")
+            await core.authorities.activate("x509", force=True)
+        with pytest.raises(NotFoundError) as refused:
+            await core.authorities.taint("x509")
+        assert str(refused.value) == (
+            f"wanted one X.509 authority to taint, found 2: {olds[0]}, {olds[1]}; name one of them by its ID, or how"
+            " that begins"
+        )
+        tainted = await core.authorities.taint("x509", olds[0][:16])
+        assert tainted.id == olds[0]
+
+
 async def test_revoking_is_refused_while_svids_in_use_hang_on_it_unless_forced(
     config: ServerConfig, clock: ManualClock
 ) -> None:
@@ -346,11 +365,17 @@ async def test_a_tainted_one_may_be_revoked_once_workloads_have_settled(
     [
         (
             lambda core, first: core.authorities.activate("x509"),
-            "wanted one X.509 authority to activate, found 0; prepare one first",
+            "wanted one X.509 authority to activate, found none; prepare one first",
         ),
         (
             lambda core, first: core.authorities.taint("x509"),
-            "wanted one X.509 authority to taint, found 0; name one of `meshtls authority show`",
+            "wanted one X.509 authority to taint, found none that is old; replace the one that signs first: prepare"
+            " another one and activate it",
+        ),
+        (
+            lambda core, first: core.authorities.revoke("x509"),
+            "wanted one X.509 authority to revoke, found none that is old or tainted; to replace the one that signs,"
+            " prepare another one and activate it; a prepared one is revoked by its ID",
         ),
         (
             lambda core, first: core.authorities.revoke("x509", first),

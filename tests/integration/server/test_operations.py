@@ -25,10 +25,12 @@ from meshtls.server.entries import Node
 from meshtls.server.operations.agents import ban_agent, create_join_token
 from meshtls.server.operations.attestation import Attestation
 from meshtls.server.operations.entries import count_entries, create_entries, delete_entries
+from meshtls.server.operations.revocations import list_revocations, readmit, revoke
 from meshtls.server.operations.svids import sign_x509
 from meshtls.server.operations.sync import sync
 from meshtls.server.signing import Signed
 from meshtls.server.startup import opened_core
+from meshtls.serverapi.values import Subject, SubjectKind
 from meshtls.svid.verify import verify_peer
 from tests.support.clock import ManualClock
 from tests.support.server import config_for, entry, new_csr
@@ -175,7 +177,26 @@ async def test_an_administrators_changes_are_logged_and_refused_ones_are_not(
     with pytest.raises(RequestError):
         await create_entries(core, ADMIN, [entry("/web", agent.agent.spiffe_id, expires_at=core.clock.now())])
     await create_entries(core, ADMIN, [new])
-    assert [record.getMessage() for record in caplog.records] == ["create entries by uid 0"]
+    assert [record.getMessage() for record in caplog.records] == ["create entries spiffe://example.org/web by uid 0"]
+    caplog.clear()
+    subject = Subject(SubjectKind.SPIFFE_ID, "spiffe://example.org/web")
+    await revoke(core, ADMIN, subject)
+    await list_revocations(core, ADMIN)
+    await readmit(core, ADMIN, subject)
+    assert [record.getMessage() for record in caplog.records] == [
+        "revoke spiffe-id spiffe://example.org/web by uid 0",
+        "list revocations by uid 0",
+        "readmit spiffe-id spiffe://example.org/web by uid 0",
+    ]
+    caplog.clear()
+    made = await create_entries(core, ADMIN, [entry(f"/e{one}", agent.agent.spiffe_id) for one in range(7)])
+    await delete_entries(core, ADMIN, [one.id for one in made])
+    names = ", ".join(f"spiffe://example.org/e{one}" for one in range(5))
+    ids = ", ".join(one.id for one in made[:5])
+    assert [record.getMessage() for record in caplog.records] == [
+        f"create entries {names} and 2 more by uid 0",
+        f"delete entries {ids} and 2 more by uid 0",
+    ]
 
 
 def test_each_operation_has_its_roles() -> None:

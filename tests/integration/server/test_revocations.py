@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meshtls.bundle import BundleSet
 from meshtls.errors import AccessError, ConfigError, ConflictError, NotFoundError, RequestError, RevokedError
+from meshtls.observe.audit import AuditRecord
 from meshtls.registration import Entry, spire_server_id
 from meshtls.revocation.building import CrlEntry
 from meshtls.revocation.crl import parse_crl
@@ -28,6 +29,7 @@ from meshtls.server.access import Caller, ListenerKind, Role
 from meshtls.server.core import Core
 from meshtls.server.operations.agents import ban_agent, create_join_token, renew_agent
 from meshtls.server.operations.attestation import Attestation
+from meshtls.server.operations.audit import list_audit
 from meshtls.server.operations.entries import create_entries, delete_entries, update_entries
 from meshtls.server.operations.revocations import list_revocations, readmit, revoke
 from meshtls.server.operations.svids import mint_x509, sign_x509
@@ -209,8 +211,8 @@ async def test_a_serial_that_was_revoked_for_good_is_not_readmitted(site: Site) 
     with pytest.raises(RequestError) as caught:
         await readmit(core, ADMIN, subject)
     assert str(caught.value) == (
-        f"{subject}: wanted a certificate that was revoked with certificate_hold; another one is revoked for good, and"
-        " its agent has got another in its place"
+        f"{subject}: wanted a certificate that was revoked with certificate_hold, got one that was revoked for good"
+        " (key_compromise); its agent requests another one in its place"
     )
     assert not accepted(core, site.web_svid)
 
@@ -486,6 +488,33 @@ async def test_revoking_twice_says_so(site: Site, way: str) -> None:
     await revoke(site.core, ADMIN, site.subjects()[way])
     with pytest.raises(ConflictError):
         await revoke(site.core, ADMIN, site.subjects()[way])
+
+
+async def test_readmitting_a_serial_that_is_not_revoked_or_not_known_says_so(site: Site) -> None:
+    held = site.subjects()["serial"]
+    unknown = Subject(SubjectKind.SERIAL, "0" * 31 + "1")
+    with pytest.raises(RequestError) as caught:
+        await readmit(site.core, ADMIN, held)
+    assert str(caught.value) == f"{held}: it is not revoked; see `meshtls revoked`"
+    with pytest.raises(NotFoundError) as missing:
+        await readmit(site.core, ADMIN, unknown)
+    assert str(missing.value).endswith(": no SVID on record has it")
+    await revoke(site.core, ADMIN, held, HOLD)
+    assert await readmit(site.core, ADMIN, held) == Revoked(1, 0)
+
+
+@pytest.mark.parametrize("way", ["serial", "spiffe-id", "entry", "agent"])
+async def test_the_trail_has_the_state_before_and_after_a_revocation_and_a_readmission(site: Site, way: str) -> None:
+    core, subject = site.core, site.subjects()[way]
+    await revoke(core, ADMIN, subject, HOLD)
+    await readmit(core, ADMIN, subject)
+    lines, _ = await list_audit(core, ADMIN)
+    revoked, readmitted = (AuditRecord.parse(line.record) for line in lines[-2:])
+    assert (revoked.act, readmitted.act) == (f"revoke {way}", f"readmit {way}")
+    name = "banned" if way == "agent" else "revoked"
+    assert [(one.before or {})[name] for one in (revoked, readmitted)] == [False, True]
+    assert [(one.after or {})[name] for one in (revoked, readmitted)] == [True, False]
+    assert (revoked.after or {})["reason"] == HOLD
 
 
 @pytest.mark.parametrize("way", ["spiffe-id", "entry", "agent"])

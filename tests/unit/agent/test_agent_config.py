@@ -206,7 +206,7 @@ POP = "x509pop:\n  certificate_path: {directory}/node.pem\n  private_key_path: {
         (
             lambda text: text.replace("join_token: s3cret\n", POP + "open.key\n"),
             "line 7: x509pop.private_key_path: {directory}/open.key: wanted a private key in PEM, without a password:"
-            " {directory}/open.key: mode 0644 gives other users access to a CA key",
+            " {directory}/open.key: mode 0644 gives other users access to a private key",
         ),
         (
             lambda text: text + "workload_attestors: [unix, windows]\n",

@@ -103,11 +103,11 @@ def test_only_subscribers_whose_view_may_change_are_notified(
 def test_a_refused_agent_serves_nobody_until_its_next_full_sync() -> None:
     cache = filled(WEB, DB)
     numbers = {cache.watchers.add(selectors("unix:uid:1")), cache.watchers.add(selectors("unix:uid:3"))}
-    assert cache.apply(Update(refused=True)) == numbers
-    assert (cache.synced, cache.refused) == (False, True)
+    assert cache.apply(Update(refused="it is banned")) == numbers
+    assert (cache.synced, cache.refused) == (False, "it is banned")
     assert not cache.view(selectors("unix:uid:1"), NOW).entries
     assert cache.apply(Update(whole=True, entries=(WEB,))) == numbers
-    assert (cache.synced, cache.refused) == (True, False)
+    assert (cache.synced, cache.refused) == (True, "")
     assert cache.due(NOW) == (WEB,)
 
 
@@ -285,7 +285,7 @@ def test_an_entry_refused_for_its_content_does_not_affect_readiness_for_others(
 ) -> None:
     cache = filled(WEB)
     cache.apply(Update(entries=(DB,)))
-    assert cache.readiness(NOW) == Readiness(False, "1 SVIDs to be signed")
+    assert cache.readiness(NOW) == Readiness(False, "1 SVID to be signed")
     cache.failed(DB, NOW, 0.0, "no", refused=refused)
     assert cache.readiness(NOW) == wanted
 

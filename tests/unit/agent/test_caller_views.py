@@ -177,14 +177,18 @@ async def test_the_log_distinguishes_a_caller_without_a_near_miss(caplog: pytest
         ]
 
 
-async def test_a_refused_agent_denies_its_callers_what_they_have_and_one_that_waits_does_not() -> None:
+async def test_a_refused_agent_denies_its_callers_with_the_reason_and_one_that_waits_does_not(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with caller_views(entry("/web")) as (views, _):
         found = [str(one.spiffe_id) for one in views.view_for(CALLER, selectors(SELF)).entries]
         assert found == ["spiffe://example.org/web"]
-        views.identities.cache.apply(Update(refused=True))
+        views.identities.cache.apply(Update(refused="agent spiffe://example.org/node is banned"))
         with pytest.raises(GRPCError) as caught:
             views.view_for(CALLER, selectors(SELF))
-        assert (caught.value.status, caught.value.message) == (Status.PERMISSION_DENIED, "no identity issued")
+        why = "the server refuses this agent: agent spiffe://example.org/node is banned"
+        assert (caught.value.status, caught.value.message) == (Status.PERMISSION_DENIED, f"no identity issued: {why}")
+        assert caplog.messages == [f"{CALLER} gets no identity: {why}"]
         views.identities.cache.apply(Update(whole=True, entries=(entry("/web"),)))
         assert views.view_for(CALLER, selectors(SELF)).entries == (entry("/web"),)
     waiting = Identities(HeldUpstream(ManualClock(), ()), ManualClock(), lambda: 0.0)

@@ -70,7 +70,7 @@ def tokens(upstream: SigningUpstream) -> Tokens:
         (Update(tainted=("old",)), True),
         (Update(removed=(WEB.id,)), True),
         (Update(entries=(DB,), whole=True), True),
-        (Update(refused=True), True),
+        (Update(refused="it is banned"), True),
     ],
     ids=["nothing", "another is tainted", "another is removed", "all again", "tainted", "removed", "gone", "refused"],
 )

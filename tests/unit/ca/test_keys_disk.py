@@ -131,7 +131,9 @@ def test_a_symbolic_link_in_place_of_a_key_is_refused(tmp_path: Path) -> None:
     directory = found(tmp_path / "ca")
     (directory / "root.pem").rename(tmp_path / "elsewhere.pem")
     (directory / "root.pem").symlink_to(tmp_path / "elsewhere.pem")
-    assert refusal(directory) == (f"{directory}/root.pem: wanted a key file to read: Too many levels of symbolic links")
+    assert refusal(directory) == (
+        f"{directory}/root.pem: wanted a file with a CA key to read: Too many levels of symbolic links"
+    )
 
 
 def truncate(directory: Path, other: Path) -> None:

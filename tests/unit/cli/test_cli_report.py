@@ -42,7 +42,7 @@ def test_a_report_is_plain_text_where_the_output_is_no_terminal() -> None:
         "  verdict   POLICY_DENIED: no\n"
         "  it saw    alert\n"
         "\n"
-        "1 calls served over mutual TLS, 1 callers refused.\n"
+        "1 call served over mutual TLS, 1 caller refused.\n"
     )
 
 

@@ -37,14 +37,14 @@ class NodeStore:
         """The SVID and bundle that were saved last, or None."""
         if not self._svid.exists():
             return None
-        svid = _svid_of(self._svid, read_secret(self._svid))
+        svid = _svid_of(self._svid, read_secret(self._svid, "the agent's key"))
         if not svid.spiffe_id.member_of(trust_domain):
             raise ConfigError(
                 f"{self._svid}: wanted an agent of trust domain {trust_domain}, got {svid.spiffe_id};"
                 " give another data directory"
             )
         try:
-            return svid, TrustBundle.from_jwks(trust_domain, read_secret(self._bundle))
+            return svid, TrustBundle.from_jwks(trust_domain, read_secret(self._bundle, "the agent's bundle"))
         except BundleError as error:
             raise ConfigError(f"{self._bundle}: {error}") from error
 
@@ -58,7 +58,7 @@ def opened_store(directory: Path) -> Iterator[NodeStore]:
 
     Raises ConfigError.
     """
-    descriptor = lock_directory(directory)
+    descriptor = lock_directory(directory, "the agent's key")
     try:
         yield NodeStore(directory)
     finally:

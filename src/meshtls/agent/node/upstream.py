@@ -145,7 +145,7 @@ class ServerUpstream:
                 self._note(error)
                 if isinstance(error, AccessError) and revision:
                     revision = 0
-                    yield Update(refused=True)
+                    yield Update(refused=str(error))
             await self._back_off(backoff(failures, self._jitter()))
 
     async def sign_x509(self, requests: Sequence[EntryCsr]) -> Sequence[SigningResult]:

@@ -30,8 +30,11 @@ def contents_of(key: PrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def read_key(path: Path, token: Token | None = None) -> PrivateKey:
-    """The key in this file, or that in the token to the public key there. Raises ConfigError if it can't be used."""
+def read_key(path: Path, token: Token | None = None, mend: str = "restore the file from a backup") -> PrivateKey:
+    """The key in this file, or that in the token to the public key there.
+
+    Raises ConfigError if it can't be used, with ``mend`` as what to do.
+    """
     try:
         content = read_secret(path)
         if b"-----BEGIN PUBLIC KEY-----" in content:
@@ -41,7 +44,7 @@ def read_key(path: Path, token: Token | None = None) -> PrivateKey:
         key = load_pem_private_key(content, password=None)
         check_public_key(key.public_key())
     except (RequestError, *PARSE_ERRORS) as error:
-        raise ConfigError(f"{path}: {error}; restore the file from a backup") from error
+        raise ConfigError(f"{path}: wanted a private key in PEM, without a password: {error}; {mend}") from error
     if not isinstance(key, PrivateKey):
-        raise ConfigError(f"{path}: wanted an EC or RSA key, got {type(key).__name__}; restore the file from a backup")
+        raise ConfigError(f"{path}: wanted an EC or RSA key, got {type(key).__name__}; {mend}")
     return key

@@ -83,7 +83,7 @@ class Pin:
                 return text
             raise ConfigError(f"{self}: wanted the token's PIN, got nothing; set the variable")
         try:
-            text = read_secret(self.file).decode().rstrip("\r\n")
+            text = read_secret(self.file, "the token's PIN").decode().rstrip("\r\n")
         except UnicodeDecodeError as error:
             raise ConfigError(f"{self}: wanted a PIN in UTF-8, got other bytes") from error
         if not text:

@@ -12,6 +12,7 @@ from meshtls.cli.check.files import Loaded, loaded
 from meshtls.cli.check.finding import Checks, Finding, failed, passed, warning
 from meshtls.cli.check.peers import peer_finding
 from meshtls.cli.check.sockets import private_finding
+from meshtls.cli.check.versions import running_versions
 from meshtls.cli.check.workload import rotation_finding
 from meshtls.cli.serving import readiness_at
 from meshtls.clock import Clock
@@ -49,6 +50,8 @@ async def agent_checks(file: Loaded[AgentConfig], clock: Clock) -> Checks:
         yield await peer_finding(Address(server.host, port), wanted, BundleSet([bundle]), clock.now())
     if config.endpoint.health:
         yield await probe_finding(Address(*config.endpoint.health), "agent")
+    async for finding in running_versions(config.admin, "the agent"):
+        yield finding
 
 
 def _kept(directory: Path, config: AgentConfig) -> tuple[Finding, tuple[X509Svid, TrustBundle] | None]:

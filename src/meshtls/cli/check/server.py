@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from importlib.metadata import version
 from pathlib import Path
 
 from meshtls.address import Address
@@ -13,6 +12,7 @@ from meshtls.cli.check.files import loaded
 from meshtls.cli.check.finding import Checks, Finding, failed, passed, warning
 from meshtls.cli.check.peers import free_finding, peer_finding
 from meshtls.cli.check.sockets import private_finding, socket_finding
+from meshtls.cli.check.versions import version_finding
 from meshtls.cli.check.workload import MOST_SKEW
 from meshtls.cli.marks import Mark
 from meshtls.clock import Clock
@@ -108,12 +108,7 @@ async def admin_checks(socket: Path, clock: Clock, asked: Asked) -> Checks:
         yield passed(answers, f"{health.entries} entries, {health.agents_connected} agents connected")
     else:
         yield failed(answers, f"it waits for {health.waiting_for}", "see the server's log")
-    same = "the server has the version of this command"
-    ours = version("meshtls")
-    if health.version == ours:
-        yield passed(same, ours)
-    else:
-        yield warning(same, f"it has {health.version}, and this is {ours}", "use the command of the server's version")
+    yield version_finding("the server", health.version)
     yield skew_finding(health, before, after)
 
 

@@ -8,6 +8,7 @@ from meshtls.cli.check.agent import probe_finding
 from meshtls.cli.check.files import Loaded, loaded
 from meshtls.cli.check.finding import Checks, warning
 from meshtls.cli.check.peers import free_finding, peer_finding
+from meshtls.cli.check.versions import running_versions
 from meshtls.cli.check.workload import Seen
 from meshtls.cli.marks import Mark
 from meshtls.clock import Clock
@@ -53,12 +54,15 @@ async def sidecar_checks(file: Loaded[SidecarConfig], clock: Clock, seen: Seen) 
     probes = await probe_finding(config.health, "sidecar")
     yield probes
     runs = probes.mark is not Mark.FAILED
+    async for finding in running_versions(config.admin, "the sidecar"):
+        yield finding
     context = seen.context
     trust = Trust(1, context.bundles, context.revocations) if context is not None else None
     for listener in config.inbound:
+        if not listener.listen.port:
+            continue  # a free one, which only the sidecar's own words name
         if not runs:
-            if listener.listen.port:
-                yield await free_finding(listener.listen, "the sidecar")
+            yield await free_finding(listener.listen, "the sidecar")
         elif listener.mode is not Mode.DISABLE and trust is not None:
             yield await peer_finding(listener.listen, config.spiffe_id, trust, clock.now())
     for outbound in config.outbound:

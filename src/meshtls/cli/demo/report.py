@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from meshtls.printable import printable_json
+from meshtls.scalars import count_of
 
 __all__ = ["Demo", "End", "Hop", "Refusal", "as_json", "duration", "show"]
 
@@ -88,7 +89,8 @@ def show(demo: Demo, console: Console) -> None:
     for problem in demo.problems:
         console.print(Text(f"Failed: {problem}", style="bold red"))
     if not demo.problems:
-        summary = f"{len(demo.hops)} calls served over mutual TLS, {len(demo.refusals)} callers refused."
+        calls, callers = count_of(len(demo.hops), "call"), count_of(len(demo.refusals), "caller")
+        summary = f"{calls} served over mutual TLS, {callers} refused."
         console.print(Text(summary, style="bold"))
 
 

@@ -84,8 +84,11 @@ async def ban_agent(core: Core, caller: Caller, spiffe_id: SpiffeId) -> None:
         await agents.ban_agent(tx, spiffe_id)
         revoked = await core.revoking.revoke(tx, [Subject(SubjectKind.AGENT, str(spiffe_id))], AGENT_BANNED)
         after = {**before, "banned": True}
+        told = {"banned": True, "reason": AGENT_BANNED, "svids": len(revoked)}
         acts = [
-            core.trail.record(caller, "revoke agent", spiffe_id, after={"reason": AGENT_BANNED, "svids": len(revoked)}),
+            core.trail.record(
+                caller, "revoke agent", spiffe_id, before={"banned": before.get("banned", False)}, after=told
+            ),
             core.trail.record(caller, "ban agent", spiffe_id, before=before, after=after),
         ]
         await core.trail.append(tx, acts)

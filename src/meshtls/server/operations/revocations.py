@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from cryptography import x509
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -12,6 +13,7 @@ from meshtls.errors import ConfigError, ConflictError, NotFoundError, RequestErr
 from meshtls.registration import RESERVED, is_agent_id
 from meshtls.scalars import shown
 from meshtls.server.access import Caller, Role
+from meshtls.server.audit import agent_state
 from meshtls.server.core import Core, page_size
 from meshtls.server.operations.permission import allowed_to
 from meshtls.server.store import agents, entries, revocations
@@ -42,12 +44,11 @@ async def revoke(core: Core, caller: Caller, subject: Subject, reason: str = "")
         raise RequestError(f"reason: wanted one of {', '.join(LEAF_REASONS)}, got {shown(reason)}")
     async with core.change() as tx:
         await lock_writers(tx)
-        await _shut(core, tx, wanted, why)
+        before = await _shut(core, tx, wanted, why)
         revoked = await core.revoking.revoke(tx, [wanted], why)
-        after = {"reason": why, **_state(revoked)}
-        await core.trail.append(
-            tx, [core.trail.record(caller, f"revoke {wanted.kind.value}", wanted.name, after=after)]
-        )
+        after = {**_done(wanted, is_revoked=True), "reason": why, **_state(revoked)}
+        act = core.trail.record(caller, f"revoke {wanted.kind.value}", wanted.name, before=before, after=after)
+        await core.trail.append(tx, [act])
     if core.revoking.unsigned is not None:
         raise ConfigError(
             f"{wanted} is revoked, and nothing more is issued for it, but what was issued is still accepted: this"
@@ -66,14 +67,10 @@ async def readmit(core: Core, caller: Caller, subject: Subject) -> Revoked:
     wanted = _checked(core, subject)
     async with core.change() as tx:
         await lock_writers(tx)
-        await _reopen(tx, wanted)
+        before = await _reopen(core, tx, wanted)
         freed = await core.revoking.reinstate(tx, wanted)
-        if wanted.kind is SubjectKind.SERIAL and not freed:
-            raise RequestError(
-                f"serial {wanted.name}: wanted a certificate that was revoked with certificate_hold; another one is"
-                " revoked for good, and its agent has got another in its place"
-            )
-        act = core.trail.record(caller, f"readmit {wanted.kind.value}", wanted.name, after=_state(freed))
+        after = {**_done(wanted, is_revoked=False), **_state(freed)}
+        act = core.trail.record(caller, f"readmit {wanted.kind.value}", wanted.name, before=before, after=after)
         await core.trail.append(tx, [act])
     return _counted(freed, core.signing.server_id)
 
@@ -100,18 +97,21 @@ def _counted(revoked: Collection[RevokedSvid], server_id: str) -> Revoked:
     return Revoked(len(certificates) - cas, len(revoked) - len(certificates), others, cas)
 
 
-async def _shut(core: Core, tx: AsyncConnection, subject: Subject, reason: str) -> None:
-    """Have nothing more issued for the subject."""
+async def _shut(core: Core, tx: AsyncConnection, subject: Subject, reason: str) -> Mapping[str, Any]:
+    """Have nothing more issued for the subject. Returns its state before, for the audit trail."""
     if subject.kind is SubjectKind.SERIAL:
         await _check_revocable(core, tx, subject.name)
     elif subject.kind is SubjectKind.AGENT:
+        agent = await agents.find_agent(tx, SpiffeId.parse(subject.name))
         await agents.ban_agent(tx, SpiffeId.parse(subject.name))
+        return agent_state(agent) if agent else {}
     else:
         if subject.kind is SubjectKind.ENTRY and not await entries.get_entries(tx, [subject.name]):
             raise NotFoundError(f"entry {subject.name}: no entry has this id")
         if not await revocations.block(tx, subject, reason, core.clock.now()):
             raise ConflictError(f"{subject}: it is revoked already; see `meshtls revoked`")
         await revocations.touch_entries(tx, subject)
+    return _done(subject, is_revoked=False)
 
 
 async def _check_revocable(core: Core, tx: AsyncConnection, serial: str) -> None:
@@ -129,16 +129,44 @@ async def _check_revocable(core: Core, tx: AsyncConnection, serial: str) -> None
         raise RequestError(f"serial {serial}: it has expired already, at {found.not_after:%Y-%m-%dT%H:%M:%SZ}")
 
 
-async def _reopen(tx: AsyncConnection, subject: Subject) -> None:
+async def _check_on_hold(core: Core, tx: AsyncConnection, serial: str) -> RevokedSvid:
+    found = await revocations.find_certificate(tx, serial)
+    if found is None:
+        raise NotFoundError(f"serial {serial}: no SVID on record has it")
+    if found.revoked_at is None:
+        raise RequestError(f"serial {serial}: it is not revoked; see `meshtls revoked`")
+    if found.not_after <= core.clock.now():
+        raise RequestError(f"serial {serial}: it has expired, at {found.not_after:%Y-%m-%dT%H:%M:%SZ}")
+    if found.reason != x509.ReasonFlags.certificate_hold.name:
+        raise RequestError(
+            f"serial {serial}: wanted a certificate that was revoked with certificate_hold, got one that was revoked"
+            f" for good ({found.reason}); its agent requests another one in its place"
+        )
+    return found
+
+
+async def _reopen(core: Core, tx: AsyncConnection, subject: Subject) -> Mapping[str, Any]:
+    """Have the subject issued for again. Returns its state before, for the audit trail."""
+    if subject.kind is SubjectKind.SERIAL:
+        held = await _check_on_hold(core, tx, subject.name)
+        return {**_done(subject, is_revoked=True), "reason": held.reason}
     if subject.kind is SubjectKind.AGENT:
         agent = await agents.find_agent(tx, SpiffeId.parse(subject.name))
         if agent is None or not agent.banned:
             raise NotFoundError(f"agent {subject.name}: no banned agent has this ID")
         await agents.evict_agent(tx, agent.spiffe_id)
-    elif subject.kind is not SubjectKind.SERIAL:
-        if not await revocations.unblock(tx, [subject]):
-            raise NotFoundError(f"{subject}: it is not revoked; see `meshtls revoked`")
-        await revocations.touch_entries(tx, subject)
+        return agent_state(agent)
+    block = next((one for one in await revocations.list_blocks(tx) if one.subject == subject), None)
+    if block is None:
+        raise NotFoundError(f"{subject}: it is not revoked; see `meshtls revoked`")
+    await revocations.unblock(tx, [subject])
+    await revocations.touch_entries(tx, subject)
+    return {**_done(subject, is_revoked=True), "reason": block.reason}
+
+
+def _done(subject: Subject, *, is_revoked: bool) -> Mapping[str, bool]:
+    """The state in which a command leaves the subject, or found it."""
+    return {"banned" if subject.kind is SubjectKind.AGENT else "revoked": is_revoked}
 
 
 def _checked(core: Core, subject: Subject) -> Subject:

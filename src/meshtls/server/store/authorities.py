@@ -162,7 +162,7 @@ def tainted_ids(records: Iterable[AuthorityRecord]) -> tuple[str, ...]:
 
 
 async def expire_ended(tx: AsyncConnection, trust_domain: TrustDomain, now: datetime) -> list[AuthorityRecord]:
-    """Take the authorities that nothing hangs on any more out of the bundle, and return them.
+    """Take the authorities that nothing hangs on any more out of the bundle, and return them as they were.
 
     What has left the bundle before is forgotten at its end.
     """
@@ -172,9 +172,10 @@ async def expire_ended(tx: AsyncConnection, trust_domain: TrustDomain, now: date
             if record.ends_at <= now:
                 await tx.execute(delete(authorities).where(_is(record)))
         elif await _has_ended(tx, record, now):
+            gone.append(record)
             if record.state is AuthorityState.ACTIVE:  # its server is gone, or was stopped for long
                 record = await move(tx, trust_domain, record, AuthorityStep.RETIRE, now)
-            gone.append(await move(tx, trust_domain, record, AuthorityStep.EXPIRE, now))
+            await move(tx, trust_domain, record, AuthorityStep.EXPIRE, now)
     return gone
 
 

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from grpclib.client import Channel
+from grpclib.exceptions import StreamTerminatedError
 
 from meshtls.bundle import JwtAuthority
 from meshtls.clock import Clock
@@ -23,7 +24,7 @@ from meshtls.serverapi.channels import mutual_channel
 from meshtls.serverapi.downstream import DownstreamClient
 from meshtls.serverapi.tls_channel import TlsChannel
 from meshtls.serverapi.upstream import UpstreamBundle, UpstreamCa, UpstreamKey
-from meshtls.spiffeid import TrustDomain
+from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.svid.x509 import X509Svid
 from meshtls.workload.background import in_background
 from meshtls.workload.x509_source import X509Source
@@ -98,9 +99,19 @@ class NestedAuthority:
         async with self._calling:
             try:
                 return await call(DownstreamClient(self._connected()))
-            except MeshtlsError:
+            except MeshtlsError as error:
                 self.close()  # whatever failed, perhaps the connection
+                if isinstance(error.__cause__, ConnectionError | StreamTerminatedError) and self._svid is not None:
+                    raise LocalIdentityError(f"{error}; {self._advice(self._svid.spiffe_id)}") from error
                 raise
+
+    def _advice(self, own: SpiffeId) -> str:
+        """A refusal at the end of a TLS 1.3 handshake looks like a broken connection; the log there has the reason."""
+        command = "spire-server" if self._upstream.is_spire else "meshtls"
+        return (
+            f"is the server there running, and is the entry of {own} there marked downstream? If not, mark it:"
+            f" `{command} entry update ... --downstream`"
+        )
 
     def _crls(self) -> tuple[bytes, ...] | None:
         if self._source is None:

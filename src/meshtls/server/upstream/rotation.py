@@ -29,6 +29,8 @@ from meshtls.registration import server_id
 from meshtls.revocation.crl import load_crl
 from meshtls.revocation.lists import is_listed, revocations_of
 from meshtls.server.access import Caller
+from meshtls.server.audit import authority_state
+from meshtls.server.authority_choice import check_confirmed, told_of, with_id
 from meshtls.server.authority_keys import AuthorityKeys
 from meshtls.server.hub import Hub
 from meshtls.server.ledger import Ledger
@@ -145,17 +147,14 @@ class UpstreamRotation:
     async def activate(self, wanted: str, *, force: bool, caller: Caller | None) -> AuthorityRecord:
         """Sign below the prepared root. Raises RequestError as for a root of our own."""
         found = await self._candidate()
-        if found is None or not found[0].id.startswith(wanted):
+        if found is None or not with_id([found[0]], wanted):
             raise RequestError(
                 f"can't activate {wanted or 'an X.509 authority'}: the upstream authority {self._source.name} has"
                 " signed no CA of ours below it; prepare one first"
             )
         record, without = found
-        if without and not force:
-            raise RequestError(
-                f"can't activate {record}: {len(without)} agents have not confirmed the bundle with it yet, and would"
-                " refuse what it signs; wait, evict them, or give --force"
-            )
+        if not force:
+            check_confirmed(record, without)
         return await self._activate(record, caller)
 
     def check_not_ours(self, wanted: str) -> None:
@@ -177,7 +176,9 @@ class UpstreamRotation:
     async def publish_jwt(self, published: bundles.Published) -> None:
         """Publish a JWT key above, where that has such keys. Raises a MeshtlsError."""
         if self._bundle is None:
-            self._bundle = await self._source.bundle()
+            await self._read()
+        if self._bundle is None:
+            raise LocalIdentityError(f"upstream authority {self._source.name}: its bundle can't be read at present")
         if self._bundle.keys is None or published.name in self._bundle.keys:
             return
         await self._source.publish(
@@ -211,11 +212,11 @@ class UpstreamRotation:
                 if one.new is not None:
                     await bundles.publish(tx, domain, UPSTREAM, one.new, now, one.state)
                 if one.record is not None:
-                    record = one.record
+                    record, before = one.record, authority_state(one.record)
                     for step in one.steps:
                         record = await authorities.move(tx, domain, record, step, now)
-                    told = {"state": record.state.name}
-                    acts.append(self._ledger.trail.record(None, "follow upstream authority", record, after=told))
+                    act, after = "follow upstream authority", authority_state(record)
+                    acts.append(self._ledger.trail.record(None, act, record, before=before, after=after))
             await self._ledger.record_authorities(tx, UPSTREAM, str(domain.id))
             await self._ledger.trail.append(tx, acts)
         for one in found:
@@ -365,7 +366,7 @@ class UpstreamRotation:
         if without and not overdue:
             return
         if without:
-            log.warning("%s is active, though %d agents have not confirmed the bundle with it", record, len(without))
+            log.warning("%s is active, though %s not confirmed the bundle with it", record, told_of(without))
         await self._activate(record, None)
 
     async def _activate(self, record: AuthorityRecord, caller: Caller | None) -> AuthorityRecord:
@@ -381,10 +382,13 @@ class UpstreamRotation:
                     rest = one.ends_at - now
                     stays = {"signing_ends": rest} if complete and one.server_id == UPSTREAM else {}
                     await authorities.move(tx, domain, one, AuthorityStep.RETIRE, now, **stays)
+            before = authority_state(record)
             if record.state is AuthorityState.PREPARED:  # another server may hang on it already
                 record = await authorities.move(tx, domain, record, AuthorityStep.ACTIVATE, now)
-            told = self._ledger.trail.record(caller, "activate authority", record, after={"state": record.state.name})
-            await self._ledger.trail.append(tx, [told])
+            act, after = "activate authority", authority_state(record)
+            await self._ledger.trail.append(
+                tx, [self._ledger.trail.record(caller, act, record, before=before, after=after)]
+            )
         self._signing.authority = self._held()[0]
         log.info("%s is active: our CA below it signs from now on", record)
         await self._hub.written()
