@@ -11,13 +11,13 @@ from pathlib import Path
 import msgspec
 
 from bench.identity.figures import IdentityReport, MissingError
-from bench.identity.table import value
+from bench.identity.table import number
 from bench.plot import Bar, Panel, draw_panels, place
 from bench.report import SUBJECT
 
 __all__ = ["draw", "panels"]
 
-_COLUMNS = 3
+_COLUMNS = 5
 
 
 def draw(report: IdentityReport, path: Path) -> Path:
@@ -41,7 +41,7 @@ def panels(report: IdentityReport) -> list[Panel]:
         bars = [
             Bar(peer, None, "n/a", peer == SUBJECT)
             if (one := by_peer.get(peer)) is None
-            else Bar(peer, one.value, value(one), peer == SUBJECT)
+            else Bar(peer, one.value, number(one), peer == SUBJECT)
             for peer in report.peers
         ]
         found.append(Panel(name, next(iter(by_peer.values())).unit, bars))

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from bench.identity.figures import Figure, IdentityReport
 
-__all__ = ["plain", "table", "value"]
+__all__ = ["number", "plain", "table", "value"]
 
 
 def plain(report: IdentityReport) -> str:
@@ -36,8 +36,12 @@ def table(report: IdentityReport) -> Group:
 
 def value(figure: Figure) -> str:
     """The figure with its unit, in three digits."""
-    number = f"{figure.value:,.0f}" if figure.value >= 100 else f"{figure.value:.3g}"
-    return f"{number} {figure.unit}".rstrip()
+    return f"{number(figure)} {figure.unit}".rstrip()
+
+
+def number(figure: Figure) -> str:
+    """The figure without its unit."""
+    return f"{figure.value:,.0f}" if figure.value >= 100 else f"{figure.value:.3g}"
 
 
 def _comparison(report: IdentityReport) -> Table:

@@ -139,9 +139,9 @@ def test_a_comparison_is_drawn_with_a_panel_for_each_figure() -> None:
         Panel(
             "entry to workload, p50",
             "ms",
-            [Bar("meshtls", 12.5, "12.5 ms", True), Bar("spire", 8400.0, "8,400 ms", False)],
+            [Bar("meshtls", 12.5, "12.5", True), Bar("spire", 8400.0, "8,400", False)],
         ),
-        Panel("server at rest, CPU", "ms/s", [Bar("meshtls", 0.5, "0.5 ms/s", True), Bar("spire", None, "n/a", False)]),
+        Panel("server at rest, CPU", "ms/s", [Bar("meshtls", 0.5, "0.5", True), Bar("spire", None, "n/a", False)]),
     ]
 
 
