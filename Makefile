@@ -85,7 +85,8 @@ bench: $(STAMP) ## The data path beside Envoy, nginx, haproxy and stunnel
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m bench $(BENCH_ARGS)
 
-bench-identity: $(STAMP) ## The identity path: minting, and from an entry to the workload
+bench-identity: $(STAMP) ## The identity path: minting, from an entry to the workload, beside a SPIRE in MESHTLS_SPIRE_BIN
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m bench.identity $(BENCH_ARGS)
 
 bench-strangers: $(STAMP) ## What a refused stranger costs, beside Envoy, nginx and go-spiffe

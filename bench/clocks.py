@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-__all__ = ["cpu_seconds", "pss_kib", "settled_cpu_seconds"]
+__all__ = ["cpu_seconds", "pss_kib", "rss_kib", "settled_cpu_seconds"]
 
 _PROC = Path("/proc")
 _QUIET_S = 0.05
@@ -36,7 +36,12 @@ def settled_cpu_seconds(pids: Iterable[int], sleep: Callable[[float], None] = ti
 
 def pss_kib(pids: Iterable[int]) -> int:
     """Proportional set size in KiB: a page that n processes share counts 1/n for each."""
-    return sum(_pss_kib(pid) for pid in _with_children(pids))
+    return sum(_mapped_kib(pid, "Pss:") for pid in _with_children(pids))
+
+
+def rss_kib(pids: Iterable[int]) -> int:
+    """Resident set size in KiB: each shared page counts in full, as on a machine with no other process that has it."""
+    return sum(_mapped_kib(pid, "Rss:") for pid in _with_children(pids))
 
 
 def _cpu_clock(pid: int) -> int:
@@ -44,11 +49,11 @@ def _cpu_clock(pid: int) -> int:
     return (~pid << 3) | 2
 
 
-def _pss_kib(pid: int) -> int:
+def _mapped_kib(pid: int, field: str) -> int:
     for line in (_PROC / str(pid) / "smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
+        if line.startswith(field):
             return int(line.split()[1])
-    raise ValueError(f"/proc/{pid}/smaps_rollup: wanted a line that starts with Pss:, got none")
+    raise ValueError(f"/proc/{pid}/smaps_rollup: wanted a line that starts with {field}, got none")
 
 
 def _with_children(pids: Iterable[int]) -> list[int]:

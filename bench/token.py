@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
+import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,28 +20,57 @@ from meshtls.ca.profile import Signer, leaf_certificate, root_certificate
 from meshtls.revocation.building import hash_for
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.x509 import PrivateKey
-from tests.support.softhsm import soft_hsm
+from tests.support.softhsm import MODULE, soft_hsm
 
-__all__ = ["main"]
+__all__ = ["KINDS", "Cost", "main", "missing", "token_costs"]
 
 _WEB = SpiffeId.parse("spiffe://example.org/web")
-_KINDS = (KeyAlgorithm.P256, KeyAlgorithm.P384, KeyAlgorithm.RSA2048)
+#: The keys that are measured.
+KINDS = (KeyAlgorithm.P256, KeyAlgorithm.P384, KeyAlgorithm.RSA2048)
 
 
 @click.command()
 @click.option("--seconds", type=click.FloatRange(0.1), default=3.0, show_default=True, help="For each figure.")
 def main(seconds: float) -> None:
     """Print CPU-µs a signature and a leaf certificate, and signatures per second of one core."""
+    if why := missing():
+        raise click.ClickException(why)
     click.echo("| key | where | CPU-µs a signature | signatures/s of a core | CPU-µs a leaf |")
     click.echo("|---|---|---:|---:|---:|")
-    with tempfile.TemporaryDirectory() as directory, soft_hsm(Path(directory) / "hsm") as hsm:
-        token = hsm.token()
-        for kind in _KINDS:
-            for where, key in (("memory", kind.generate()), ("token", token.generate(kind, "bench"))):
-                signature, leaf = cost(signing(key), seconds), cost(issuing(key), seconds)
-                click.echo(f"| {kind.value} | {where} | {signature:.0f} | {1e6 / signature:,.0f} | {leaf:.0f} |")
-        token.close()
+    with tempfile.TemporaryDirectory() as directory:
+        for one in token_costs(Path(directory) / "hsm", seconds):
+            rate = f"{1e6 / one.signature:,.0f}"
+            click.echo(f"| {one.key} | {one.where} | {one.signature:.0f} | {rate} | {one.leaf:.0f} |")
     click.echo(f"\n{this_machine().load}")
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """CPU-µs of a signature and of a leaf certificate. ``where`` is ``memory`` or ``token``."""
+
+    key: str
+    where: str
+    signature: float
+    leaf: float
+
+
+def missing() -> str | None:
+    """What SoftHSM2's token needs and this machine lacks; None if it can be measured."""
+    tools = [name for name in ("softhsm2-util", "pkcs11-tool") if shutil.which(name) is None]
+    lacking = [*tools, *([] if MODULE.exists() else [str(MODULE)])]
+    if importlib.util.find_spec("pkcs11") is None:
+        return "no python-pkcs11 here; pip install '.[hsm]'"
+    return f"no {' and no '.join(lacking)} here; install them (Debian: softhsm2, opensc)" if lacking else None
+
+
+def token_costs(directory: Path, seconds: float) -> Iterator[Cost]:
+    """Each kind of key in memory and in a token below ``directory``, with this many CPU seconds for each figure."""
+    with soft_hsm(directory) as hsm:
+        token = hsm.token()
+        for kind in KINDS:
+            for where, key in (("memory", kind.generate()), ("token", token.generate(kind, "bench"))):
+                yield Cost(kind.value, where, cost(signing(key), seconds), cost(issuing(key), seconds))
+        token.close()
 
 
 def signing(key: PrivateKey) -> Callable[[], object]:

@@ -17,7 +17,7 @@ from meshtls.registration import Entry, agent_id
 from meshtls.spiffeid import SpiffeId
 from meshtls.workload.x509_source import X509Source
 
-__all__ = ["measure_embedded_arrival", "measure_server_arrival"]
+__all__ = ["measure_embedded_arrival", "measure_server_arrival", "until"]
 
 _PART = "arrival"
 
@@ -58,8 +58,8 @@ async def measure_server_arrival(directory: Path, scale: Scale, progress: Progre
         await create(entry("/first", token.agent_id))
         bundle = await server.admin.bundle()
         async with (
-            agent_of(server, token, bundle.to_pem()) as path,
-            X509Source(f"unix://{path}") as source,
+            agent_of(server, token, bundle.to_pem()) as agent,
+            X509Source(agent.address) as source,
         ):
             seconds = await _arrivals(source, token.agent_id, create, delete, scale.arrivals)
     progress(f"server: {len(seconds)} arrivals")
@@ -72,14 +72,15 @@ async def _arrivals(source: X509Source, parent: SpiffeId, create: Create, delete
         wanted = entry(f"/arrival/{number}", parent)
         began = time.perf_counter()
         key = await create(wanted)
-        await _until(source, wanted.spiffe_id, there=True)
+        await until(source, wanted.spiffe_id, there=True)
         seconds.append(time.perf_counter() - began)
         await delete(key)
-        await _until(source, wanted.spiffe_id, there=False)
+        await until(source, wanted.spiffe_id, there=False)
     return seconds
 
 
-async def _until(source: X509Source, spiffe_id: SpiffeId, *, there: bool) -> None:
+async def until(source: X509Source, spiffe_id: SpiffeId, *, there: bool) -> None:
+    """Wait until the source has an SVID of this identity, or has none."""
     context = source.snapshot()
     while any(svid.spiffe_id == spiffe_id for svid in context.svids) is not there:
         context = await source.changed(context.generation)

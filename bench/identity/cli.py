@@ -12,21 +12,36 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.table import Table
 
-from bench.cli import leave
+from bench.cli import chosen_of, leave
 from bench.identity.arrival import measure_embedded_arrival, measure_server_arrival
+from bench.identity.beside import PART, measure_beside
 from bench.identity.crowd import measure_crowd
 from bench.identity.cutting import measure_cuts
-from bench.identity.figures import FULL, QUICK, Figure, IdentityReport, Progress, Scale, UnmeasuredError
+from bench.identity.figures import (
+    FULL,
+    QUICK,
+    Figure,
+    IdentityReport,
+    MissingError,
+    Progress,
+    Scale,
+    UnmeasuredError,
+)
 from bench.identity.log_cost import measure_log_cost
 from bench.identity.minting import measure_minting
+from bench.identity.plot import draw
 from bench.identity.registry import measure_registry
+from bench.identity.signatures import measure_signatures
+from bench.identity.table import plain, table
 from bench.identity.tainting import measure_taint
+from bench.identity.waiting import within
+from bench.peers.meshtls import Meshtls
+from bench.peers.spire import Spire
 from bench.report import this_machine, write_report
 from meshtls.errors import MeshtlsError
 
-__all__ = ["PARTS", "main", "measure", "plain"]
+__all__ = ["PARTS", "main", "measure"]
 
 _RESULTS = Path(__file__).resolve().parents[2] / "bench" / "results"
 _LIMIT_S = 900.0
@@ -47,69 +62,57 @@ PARTS: Mapping[str, Part] = {
     "log and audit": measure_log_cost,
     "revocation": measure_cuts,
     "taint": measure_taint,
+    "signatures": measure_signatures,
+    PART: measure_beside,
 }
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="Little of everything: about two minutes, and rough.")
+@click.option("--quick", is_flag=True, help="Little of everything: about three minutes, and rough.")
+@click.option("--part", metavar="NAME,...", help="These parts instead of all; commas in a name are left out.")
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False), default=_RESULTS, help="Where to write.")
-def main(quick: bool, output: Path) -> None:
-    """Measure identities: minting, how soon an entry arrives, an agent's crowd, a registry, and how trust ends."""
+def main(quick: bool, part: str | None, output: Path) -> None:
+    """Measure identities: minting, how soon an entry arrives, many of them, how trust ends, and SPIRE beside it."""
     signal.signal(signal.SIGTERM, leave)
     logging.getLogger("meshtls").setLevel(logging.ERROR)
     console = Console(highlight=False)
-    report = asyncio.run(measure(QUICK if quick else FULL, lambda line: console.print(line, markup=False)))
+    parts = dict(chosen_of("part", part, {name.replace(",", ""): (name, run) for name, run in PARTS.items()}))
+    report = asyncio.run(measure(QUICK if quick else FULL, lambda line: console.print(line, markup=False), parts))
     if console.is_terminal:
-        console.print(_table(report))
+        console.print(table(report))
     else:
         console.print(plain(report), markup=False, soft_wrap=True)
     path = output / "identity.json"
     write_report(report, path)
     console.print(f"wrote {path}", markup=False)
+    try:
+        console.print(f"wrote {draw(report, output / 'identity.svg')}", markup=False)
+    except MissingError as error:
+        console.print(f"no plot: {error}", markup=False)
+    except ModuleNotFoundError as error:
+        command = f"pip install matplotlib, then python -m bench.identity.plot {path}"
+        console.print(f"no plot: {error}; {command}", markup=False)
     if report.failed:
         raise SystemExit(1)
 
 
 async def measure(scale: Scale, progress: Progress, parts: Mapping[str, Part] = PARTS) -> IdentityReport:
-    """Run each part separately: a failing one is named, and the others continue."""
+    """Run each part separately: one that fails, or lacks what it needs, is named, and the others continue."""
     machine, began = this_machine(), datetime.now(UTC).isoformat(timespec="seconds")
     figures: list[Figure] = []
     failed: dict[str, str] = {}
+    missing: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="meshtls-bench-") as name:
         for part, run in parts.items():
             progress(f"== {part}")
             try:
-                async with asyncio.timeout(_LIMIT_S):
+                async with within(_LIMIT_S, "all of the part"):
                     figures += await run(Path(name), scale, progress)
+            except MissingError as error:
+                missing[part] = str(error)
+                progress(f"not measured: {error}")
             except (UnmeasuredError, MeshtlsError, TimeoutError, OSError) as error:
                 failed[part] = str(error) or type(error).__name__
                 progress(f"failed: {failed[part]}")
-    return IdentityReport(began, machine, scale, figures, failed)
-
-
-def plain(report: IdentityReport) -> str:
-    """The table as lines of text."""
-    lines = [f"{one.part:<24}  {one.name:<48}  {_value(one):>20}  {one.note}".rstrip() for one in report.figures]
-    return "\n".join([*lines, *_failures(report), report.machine.load])
-
-
-def _table(report: IdentityReport) -> Table:
-    table = Table(caption="\n".join([*_failures(report), report.machine.load]))
-    for title in ("part", "figure", "", "what it is"):
-        table.add_column(title, justify="left" if title else "right")
-    last = ""
-    for one in report.figures:
-        if last not in ("", one.part):
-            table.add_section()
-        table.add_row("" if one.part == last else one.part, one.name, _value(one), one.note)
-        last = one.part
-    return table
-
-
-def _value(figure: Figure) -> str:
-    number = f"{figure.value:,.0f}" if figure.value >= 100 else f"{figure.value:.3g}"
-    return f"{number} {figure.unit}".rstrip()
-
-
-def _failures(report: IdentityReport) -> list[str]:
-    return [f"not measured: {part}: {why}" for part, why in report.failed.items()]
+    versions = {one.name: one.version() for one in (Meshtls(), Spire()) if one.missing() is None}
+    return IdentityReport(began, machine, scale, figures, failed, missing, versions)

@@ -14,6 +14,7 @@ from pathlib import Path
 from bench.clocks import cpu_seconds, pss_kib, settled_cpu_seconds
 from bench.identity.figures import Figure, Progress, Scale, UnmeasuredError
 from bench.identity.site import allow_descriptors, last_line
+from bench.identity.waiting import within
 from bench.processes import started
 from meshtls.workload.x509_source import X509Source
 
@@ -69,7 +70,7 @@ async def _rotate(agent: subprocess.Popen[str], log: Path, sources: list[X509Sou
     before, began = cpu_seconds([agent.pid]), time.perf_counter()
     await _ask(agent, log, "rotate")
     pairs = zip(sources, contexts, strict=True)
-    async with asyncio.timeout(_PATIENCE_S):
+    async with within(_PATIENCE_S, f"the next SVIDs of {len(sources):,} workloads"):
         later = await asyncio.gather(*(source.changed(context.generation) for source, context in pairs))
     seconds = time.perf_counter() - began
     if any(new.svid.serial == old.svid.serial for new, old in zip(later, contexts, strict=True)):
@@ -85,7 +86,7 @@ async def _ask(agent: subprocess.Popen[str], log: Path, line: str) -> float:
 
 
 async def _heard(agent: subprocess.Popen[str], log: Path) -> float:
-    async with asyncio.timeout(_PATIENCE_S):
+    async with within(_PATIENCE_S, "an answer of the agent"):
         line = await asyncio.to_thread(agent.stdout.readline) if agent.stdout is not None else ""
     if not line:
         raise UnmeasuredError(f"the agent ended: {last_line(log)}")

@@ -28,6 +28,7 @@ from bench.identity.site import (
     last_line,
     opened_server,
 )
+from bench.identity.waiting import within
 from bench.processes import started
 from meshtls import authorize_id, client_context
 from meshtls.serverapi.values import Subject, SubjectKind
@@ -52,12 +53,12 @@ async def measure_cuts(directory: Path, scale: Scale, progress: Progress) -> lis
         token = await server.admin.create_join_token()
         wanted = [entry(one.path, token.agent_id) for one in (SERVED, STOLEN, OTHER)]
         await server.admin.create_entries(wanted)
-        path = await stack.enter_async_context(agent_of(server, token, (await server.admin.bundle()).to_pem()))
-        source = await stack.enter_async_context(X509Source(f"unix://{path}"))
+        agent = await stack.enter_async_context(agent_of(server, token, (await server.admin.bundle()).to_pem()))
+        source = await stack.enter_async_context(X509Source(agent.address))
         ports: list[int] = []
         for number in range(_PROCESSES):
             log = directory / f"sidecars-{number}.out"
-            argv = [sys.executable, "-m", "bench.identity.sidecar_crowd", f"unix://{path}"]
+            argv = [sys.executable, "-m", "bench.identity.sidecar_crowd", agent.address]
             crowd = stack.enter_context(started([*argv, str(scale.sidecars // _PROCESSES)], log, piped=True))
             ports += await _ports(crowd, log)
         progress(f"{len(ports)} sidecars serve")
@@ -70,13 +71,12 @@ async def measure_cuts(directory: Path, scale: Scale, progress: Progress) -> lis
             began = time.perf_counter()
             await server.admin.revoke(subject, "key_compromise")
             answers.append(time.perf_counter() - began)
-            ends += [end - began for end in await watching]
-            if min(ends) < 0:
+            cut = [end - began for end in await watching]
+            if min(cut) < 0:
                 raise UnmeasuredError("a connection ended before its identity was revoked")
             await asyncio.to_thread(_check_spared, spared)
-            progress(
-                f"[{number + 1}/{scale.revocations}] {len(stolen)} connections cut, the last after {max(ends):.2f} s"
-            )
+            ends += cut
+            progress(f"[{number + 1}/{scale.revocations}] {len(cut)} connections cut, the last after {max(cut):.2f} s")
             for one in (*stolen, *spared):
                 one.close()
             await server.admin.readmit(subject)
@@ -89,7 +89,7 @@ async def measure_cuts(directory: Path, scale: Scale, progress: Progress) -> lis
 
 async def _held(source: X509Source, spiffe_id: SpiffeId) -> X509Context:
     """A context with the SVID of this identity, as whoever has its files has it."""
-    async with asyncio.timeout(_PATIENCE_S):
+    async with within(_PATIENCE_S, f"an SVID of {spiffe_id}"):
         context = source.snapshot()
         while not (found := [one for one in context.svids if one.spiffe_id == spiffe_id]):
             context = await source.changed(context.generation)
@@ -150,7 +150,7 @@ def _check_spared(connections: Sequence[ssl.SSLSocket]) -> None:
 
 
 async def _ports(crowd: subprocess.Popen[str], log: Path) -> list[int]:
-    async with asyncio.timeout(_PATIENCE_S):
+    async with within(_PATIENCE_S, "the ports of the sidecars"):
         line = await asyncio.to_thread(crowd.stdout.readline) if crowd.stdout is not None else ""
     if not line:
         raise UnmeasuredError(f"the sidecars ended: {last_line(log)}")

@@ -13,6 +13,7 @@ from bench.certificates import TRUST_DOMAIN
 from bench.clocks import cpu_seconds, pss_kib, settled_cpu_seconds
 from bench.identity.figures import Figure, Progress, Scale, UnmeasuredError, latencies
 from bench.identity.site import Place, RunningServer, entry, id_at, opened_server
+from bench.identity.waiting import within
 from meshtls.bundle import BundleSet, TrustBundle
 from meshtls.errors import MeshtlsError
 from meshtls.identity.request import new_key, request_for
@@ -51,7 +52,7 @@ class _Listener:
             pass
 
     async def _next(self) -> SyncUpdate:
-        async with asyncio.timeout(_PATIENCE_S):
+        async with within(_PATIENCE_S, f"an update of the sync of node {self.node}"):
             return await anext(self.updates)
 
 

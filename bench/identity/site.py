@@ -31,6 +31,7 @@ __all__ = [
     "SERVED",
     "STOLEN",
     "Place",
+    "RunningAgent",
     "RunningServer",
     "agent_of",
     "allow_descriptors",
@@ -94,6 +95,14 @@ class RunningServer:
     cpu_seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class RunningAgent:
+    """``address`` is that of its Workload API."""
+
+    address: str
+    pid: int
+
+
 def id_at(path: str) -> SpiffeId:
     return SpiffeId(TRUST_DOMAIN, path)
 
@@ -116,7 +125,7 @@ async def opened_server(place: Place) -> AsyncIterator[RunningServer]:
 
 
 @asynccontextmanager
-async def agent_of(server: RunningServer, token: JoinToken, bundle_pem: bytes) -> AsyncIterator[Path]:
+async def agent_of(server: RunningServer, token: JoinToken, bundle_pem: bytes) -> AsyncIterator[RunningAgent]:
     """``meshtls agent run``, its socket open. Raises UnmeasuredError with its last output."""
     directory = server.place.directory
     bundle, file, path = directory / "bundle.pem", directory / "agent.yaml", directory / "agent.sock"
@@ -135,7 +144,7 @@ async def agent_of(server: RunningServer, token: JoinToken, bundle_pem: bytes) -
     log = directory / "agent.out"
     with started(_meshtls("agent", file), log) as process:
         await until_answers(path, process, log)
-        yield path
+        yield RunningAgent(f"unix://{path}", process.pid)
 
 
 def allow_descriptors(wanted: int) -> None:

@@ -15,6 +15,7 @@ from meshtls.serverapi.values import AuthorityStatus
 __all__ = ["measure_taint"]
 
 _LOOK_S = 0.1
+_SAY_S = 5.0
 _PATIENCE_S = 300.0
 
 
@@ -30,13 +31,13 @@ async def measure_taint(directory: Path, scale: Scale, progress: Progress) -> li
             await server.admin.create_entries(entries[start : start + 500])
         async with agent_of(server, token, (await server.admin.bundle()).to_pem()):
             [old] = [one.id for one in await server.admin.authorities() if one.kind == "x509"]
-            await _until(server, old, at_least=count)
+            await _until(server, old, progress, at_least=count)
             progress(f"{count:,} workloads have an SVID")
             await server.admin.prepare_authority("x509")
             await _activate(server)
             before, began = cpu_seconds([server.pid]), time.perf_counter()
             await server.admin.taint_authority("x509", old)
-            await _until(server, old, at_most=0)
+            await _until(server, old, progress, at_most=0)
             seconds, spent = time.perf_counter() - began, cpu_seconds([server.pid]) - before
             progress(f"{count:,} replaced in {seconds:.1f} s")
     part = "taint"
@@ -61,15 +62,23 @@ async def _activate(server: RunningServer) -> None:
         await asyncio.sleep(_LOOK_S)
 
 
-async def _until(server: RunningServer, authority_id: str, *, at_least: int = 0, at_most: int = 1 << 30) -> None:
+async def _until(
+    server: RunningServer, authority_id: str, progress: Progress, *, at_least: int = 0, at_most: int = 1 << 30
+) -> None:
     """Wait until this many SVIDs in use hang on the authority."""
     deadline = time.monotonic() + _PATIENCE_S
+    said = time.monotonic()
     while True:
         [status] = [one for one in await server.admin.authorities() if one.id == authority_id]
         if at_least <= _in_use(status) <= at_most:
             return
         if time.monotonic() > deadline:
-            raise UnmeasuredError(f"{_in_use(status)} SVIDs hang on authority {authority_id}")
+            wanted = f"at least {at_least:,}" if at_least else f"at most {at_most:,}"
+            got = f"{_in_use(status):,} within {_PATIENCE_S:g} s"
+            raise UnmeasuredError(f"authority {authority_id}: wanted {wanted} SVIDs in use, got {got}")
+        if time.monotonic() > said + _SAY_S:
+            said = time.monotonic()
+            progress(f"{_in_use(status):,} SVIDs in use hang on authority {authority_id}")
         await asyncio.sleep(_LOOK_S)
 
 

@@ -1,4 +1,7 @@
-"""A SPIRE server, for the listener where nodes attest. The programs are those of MESHTLS_SPIRE_BIN, or of PATH."""
+"""SPIRE's server, for the listener where nodes attest, and the configuration of its server and agent.
+
+The programs are those of MESHTLS_SPIRE_BIN, or of PATH.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,11 @@ from pathlib import Path
 from bench.peers.base import Program, Side, Site
 from bench.peers.found import said
 
-__all__ = ["Spire", "find_spire", "spire_server_config"]
+__all__ = ["FAST", "Spire", "find_spire", "spire_agent_config", "spire_server_config"]
 
-_CONFIG = """
+#: Of the server's reads of its store, and of the agent's requests to it, where a test can't wait for SPIRE's 5 s.
+FAST = "500ms"
+_SERVER = """
 server {{
     bind_address = "127.0.0.1"
     bind_port = "{port}"
@@ -20,10 +25,7 @@ server {{
     trust_domain = "{domain}"
     data_dir = "{directory}/server"
     log_level = "WARN"
-    experimental {{
-        cache_reload_interval = "500ms"
-    }}
-}}
+{interval}}}
 plugins {{
     DataStore "sql" {{
         plugin_data {{
@@ -36,6 +38,30 @@ plugins {{
     }}
     NodeAttestor "join_token" {{
         plugin_data {{}}
+    }}
+}}
+"""
+_AGENT = """
+agent {{
+    server_address = "127.0.0.1"
+    server_port = "{port}"
+    socket_path = "{directory}/agent.sock"
+    trust_bundle_path = "{directory}/bundle.pem"
+    trust_domain = "{domain}"
+    data_dir = "{directory}/agent"
+    log_level = "WARN"
+{interval}}}
+plugins {{
+    KeyManager "memory" {{
+        plugin_data {{}}
+    }}
+    NodeAttestor "join_token" {{
+        plugin_data {{}}
+    }}
+    WorkloadAttestor "unix" {{
+        plugin_data {{
+            discover_workload_path = true
+        }}
     }}
 }}
 """
@@ -65,6 +91,23 @@ def find_spire(program: str) -> str | None:
     return shutil.which(program, path=os.environ.get("MESHTLS_SPIRE_BIN") or os.environ.get("PATH"))
 
 
-def spire_server_config(directory: Path, trust_domain: str, port: int) -> str:
-    """The configuration of a server with its files and socket in ``directory``."""
-    return _CONFIG.format(directory=directory, domain=trust_domain, port=port)
+def spire_server_config(directory: Path, trust_domain: str, port: int, interval: str | None = FAST) -> str:
+    """The configuration of a server with its files and socket in ``directory``.
+
+    ``interval`` is a Go duration: how often it reads its entries from the store. None for SPIRE's default, 5 s.
+    """
+    setting = _experimental("cache_reload_interval", interval)
+    return _SERVER.format(directory=directory, domain=trust_domain, port=port, interval=setting)
+
+
+def spire_agent_config(directory: Path, trust_domain: str, port: int, interval: str | None = FAST) -> str:
+    """The configuration of an agent of the server at ``port``; its socket and ``bundle.pem`` are in ``directory``.
+
+    ``interval`` is a Go duration: how often it asks the server for its entries. None for SPIRE's default, 5 s.
+    """
+    setting = _experimental("sync_interval", interval)
+    return _AGENT.format(directory=directory, domain=trust_domain, port=port, interval=setting)
+
+
+def _experimental(key: str, interval: str | None) -> str:
+    return "" if interval is None else f'    experimental {{\n        {key} = "{interval}"\n    }}\n'

@@ -20,7 +20,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.peers.spire import find_spire, spire_server_config
+from bench.peers.spire import find_spire, spire_agent_config, spire_server_config
 from tests.support.ports import free_ports
 from tests.support.require import require
 
@@ -81,7 +81,7 @@ def running_spire(directory: Path, domain: str = DOMAIN, plugins: str = "", fede
         stack.enter_context(_serving(directory, server))
         token = json.loads(_tell(server, directory, "token", "generate", "-output", "json"))["value"]
         (directory / "bundle.pem").write_text(_tell(server, directory, "bundle", "show"))
-        (directory / "agent.conf").write_text(_AGENT.format(directory=directory, domain=domain, port=port))
+        (directory / "agent.conf").write_text(spire_agent_config(directory, domain, port))
         stack.enter_context(_serving(directory, agent, "-joinToken", token))
         yield Spire(server, directory, f"spiffe://{domain}/spire/agent/join_token/{token}", domain)
 
@@ -129,32 +129,3 @@ def _tell(server: Path, directory: Path, *arguments: str, given: str = "") -> st
     said = subprocess.run(command, input=given, capture_output=True, text=True, timeout=_SECONDS, check=False)
     assert said.returncode == 0, f"{arguments}: {said.stdout}{said.stderr}"
     return said.stdout
-
-
-_AGENT = """
-agent {{
-    server_address = "127.0.0.1"
-    server_port = "{port}"
-    socket_path = "{directory}/agent.sock"
-    trust_bundle_path = "{directory}/bundle.pem"
-    trust_domain = "{domain}"
-    data_dir = "{directory}/agent"
-    log_level = "WARN"
-    experimental {{
-        sync_interval = "500ms"
-    }}
-}}
-plugins {{
-    KeyManager "memory" {{
-        plugin_data {{}}
-    }}
-    NodeAttestor "join_token" {{
-        plugin_data {{}}
-    }}
-    WorkloadAttestor "unix" {{
-        plugin_data {{
-            discover_workload_path = true
-        }}
-    }}
-}}
-"""
