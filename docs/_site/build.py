@@ -42,6 +42,7 @@ NAVIGATION = {
         "library",
         "operations",
         "admin",
+        "tracing",
         "check",
         "troubleshooting",
         "migration-certificates",

@@ -71,14 +71,17 @@ def _opened_private(directory: Path) -> int:
     return descriptor
 
 
-def read_secret(path: Path) -> bytes:
-    """The content of a regular file that this user owns and no other can access. Raises ConfigError."""
+def read_secret(path: Path, wanted: str = "key file", what: str = "a CA key") -> bytes:
+    """The content of a regular file that this user owns and no other can access. Raises ConfigError.
+
+    ``wanted`` and ``what`` name the file and what is secret in it, for messages.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
-        raise ConfigError(f"{path}: wanted a key file to read: {error.strerror}") from error
+        raise ConfigError(f"{path}: wanted a {wanted} to read: {error.strerror}") from error
     with open(descriptor, "rb") as file:
-        _check_private(path, os.fstat(descriptor), "600")
+        _check_private(path, os.fstat(descriptor), "600", what)
         return file.read()
 
 
