@@ -95,8 +95,8 @@ async def test_what_finds_the_queue_full_is_dropped_and_counted() -> None:
     [
         (503, True, "spans could not be sent to {}: it answered 503"),
         (429, True, "spans could not be sent to {}: it answered 429"),
-        (400, False, "{} refused spans: it answered 400: no such tenant"),
-        (401, False, "{} refused spans: it answered 401: no such tenant"),
+        (400, False, "spans for {} are dropped: it answered 400: no such tenant"),
+        (401, False, "spans for {} are dropped: it answered 401: no such tenant"),
     ],
 )
 async def test_a_batch_is_sent_again_where_the_collector_could_not_take_it_and_dropped_where_it_would_not(
@@ -114,6 +114,22 @@ async def test_a_batch_is_sent_again_where_the_collector_could_not_take_it_and_d
     assert one.dropped[Drop.REJECTED] == (not again)
     assert caplog.records[0].getMessage() == line.format(receiver.endpoint)
     assert len(caplog.records) == 2
+
+
+async def test_what_can_not_be_encoded_is_dropped_and_what_comes_after_it_is_sent(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.WARNING, LOG):
+        async with a_receiver() as receiver, exporting(receiver.keys()) as one:
+            good, bad = spans(1)[0], msgspec.structs.replace(spans(1)[0], name="\ud800")
+            one.put(bad)
+            await until(lambda: one.dropped[Drop.REJECTED] == 1)
+            one.put(good)
+            await until(lambda: one.sent == 1)
+    assert [span.name for span in receiver.spans] == ["span 0"]
+    assert (
+        caplog.records[0].getMessage().startswith(f"spans for {receiver.endpoint} are dropped: they can't be encoded")
+    )
 
 
 async def test_spans_that_the_collector_rejects_in_part_are_counted(caplog: pytest.LogCaptureFixture) -> None:
@@ -173,7 +189,7 @@ async def test_the_collector_is_verified_and_gets_the_token_which_is_in_no_line(
     assert len(receiver.posts) == 2
     assert (deceived.sent, deceived.dropped[Drop.STOPPED]) == (0, 1)
     assert "its certificate is refused" in caplog.text
-    assert "refused spans: it answered 401: unknown token (not shown)" in caplog.text
+    assert "are dropped: it answered 401: unknown token (not shown)" in caplog.text
     assert "hunter2" not in caplog.text
 
 

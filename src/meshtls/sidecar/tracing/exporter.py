@@ -32,7 +32,7 @@ Encode = Callable[[Iterable[Span]], bytes]
 Rejected = Callable[[bytes], tuple[int, str]]
 
 #: Spans of one post: encoding that many takes about 2 ms of the loop.
-_BATCH = 128
+_BATCH = 64
 #: Seconds: between posts, unless a batch is full before; for one post; and for the last ones at the end.
 _INTERVAL, _TIMEOUT, _LAST = 1.0, 10.0, 2.0
 _LONGEST_PAUSE = 30.0
@@ -130,7 +130,7 @@ class SpanExporter:
             self._batch.append(self._queue.popleft())
         try:
             async with asyncio.timeout(timeout):
-                await self._post(self._encode(self._batch))
+                await self._post(self._encoded())
         except TimeoutError:
             self._outage.failed("timeout", f"spans could not be sent to {otlp}: no answer within {timeout:g} s")
             return False
@@ -140,11 +140,17 @@ class SpanExporter:
         except _RejectedError as error:
             self.dropped[Drop.REJECTED] += len(self._batch)
             self._batch.clear()
-            self._outage.failed(str(error), f"{otlp} refused spans: {error}")
+            self._outage.failed(str(error), f"spans for {otlp} are dropped: {error}")
             return True
         self._batch.clear()
         self._outage.ended(f"spans are sent to {otlp} again")
         return True
+
+    def _encoded(self) -> bytes:
+        try:
+            return self._encode(self._batch)
+        except (TypeError, ValueError) as error:  # such as a text that is no Unicode; the task must go on
+            raise _RejectedError(f"they can't be encoded: {error}") from error
 
     async def _post(self, body: bytes) -> None:
         otlp = self._keys.otlp
