@@ -43,6 +43,7 @@ NAVIGATION = {
         "operations",
         "alerts",
         "admin",
+        "tracing",
         "check",
         "troubleshooting",
         "migration-certificates",

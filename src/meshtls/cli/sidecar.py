@@ -31,6 +31,7 @@ from meshtls.sidecar.run import run_until_signal
 from meshtls.sidecar.service import Sidecar
 from meshtls.sidecar.services import check_services
 from meshtls.sidecar.settings import MOST_WORKERS, Mode, SidecarConfig
+from meshtls.sidecar.tracing.service import check_tracing
 from meshtls.sidecar.whole_lines import WholeLines
 from meshtls.sidecar.workers import Workers
 from meshtls.svid.context import X509ContextSource
@@ -97,6 +98,7 @@ def validate(config: Path, out: Output) -> None:
     """Read the file, and print what it configures, or everything that is wrong with it."""
     loaded = load_config(config)
     check_services(loaded)
+    check_tracing(loaded)
     makes = f"sidecar {loaded.name} is {loaded.spiffe_id}"
     tell_valid(out, config, makes, config_does(loaded), loaded.notices, config_record(loaded))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from enum import Enum
+from typing import NamedTuple
 
 import msgspec
 
@@ -16,6 +17,7 @@ from meshtls import errors
 from meshtls.lazy_text import LazyText
 from meshtls.printable import printable
 from meshtls.spiffeid import SpiffeId
+from meshtls.wire.trace_context import SpanContext
 
 __all__ = [
     "PLAINTEXT_DENIED",
@@ -26,6 +28,7 @@ __all__ = [
     "Phases",
     "RequestContext",
     "RequestResult",
+    "RequestTrace",
     "Ruled",
     "Security",
     "Verdict",
@@ -314,12 +317,20 @@ class RequestContext(msgspec.Struct, frozen=True, kw_only=True):
     connection_id: str = ""
 
 
+class RequestTrace(NamedTuple):
+    """The spans of a request and of its connection, where requests are traced. ``grpc``: it is a call of gRPC."""
+
+    span: SpanContext
+    connection: SpanContext
+    grpc: bool = False
+
+
 class RequestResult(msgspec.Struct, frozen=True):
     """One HTTP request that a policy judged, at its end, or that was refused before as REQUEST_REFUSED.
 
     - ``path``: with the query, as the policy saw it; of a refused one what came, as far as it was read, as the method
       and the host. None of them is escaped. ``status``: of the answer; 0 where none came.
-    - ``total_ms``: until the answer began.
+    - ``total_ms``: until the answer began. ``trace``: None where requests are not traced.
     """
 
     context: RequestContext
@@ -329,6 +340,7 @@ class RequestResult(msgspec.Struct, frozen=True):
     path: str
     status: int
     total_ms: float = 0.0
+    trace: RequestTrace | None = None
 
     @property
     def outcome(self) -> Outcome:

@@ -16,6 +16,7 @@ import msgspec
 
 from meshtls.observe.events import ConnectionResult, Direction, Phases, RequestResult, Security
 from meshtls.spiffeid import SpiffeId
+from meshtls.wire.trace_context import SpanContext
 
 __all__ = ["Admitted", "Ended", "Event", "Events", "Live", "Observer", "Opened", "PhaseEnded", "RequestEnded"]
 
@@ -86,12 +87,15 @@ class RequestEnded(msgspec.Struct, frozen=True):
 
 class Ended(msgspec.Struct, frozen=True):
     """The last event of a connection. ``result`` is also that of a tunnel itself, which the access log leaves out:
-    then it ``carries``.
+    then it ``carries``. ``trace``: the context of its span, where one was needed before its end. ``shares_id``: the
+    peer knows the connection's ID, too.
     """
 
     number: int
     result: ConnectionResult
     carries: bool = False
+    trace: SpanContext | None = None
+    shares_id: bool = False
 
 
 Event = Opened | Admitted | PhaseEnded | RequestEnded | Ended

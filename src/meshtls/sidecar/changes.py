@@ -18,6 +18,7 @@ _RESTART = {
     "workload_api": "identity.workload_api",
     "health": "health",
     "metrics": "metrics.listen",
+    "tracing": "tracing",
     "admin": "admin",
     "log_format": "log_format",
     "workers": "workers",

@@ -34,6 +34,7 @@ from meshtls.sidecar.crl_files import CrlKeys
 from meshtls.sidecar.handshake import tls_options
 from meshtls.sidecar.policies import PolicySet
 from meshtls.sidecar.settings import InboundConfig, Mode, OutboundConfig, Protocol, SidecarConfig, SidecarFile
+from meshtls.sidecar.tracing.keys import TracingKeys
 from meshtls.tls.origination import Origination, OriginationContexts
 
 __all__ = ["ReadPolicies", "load_config", "parse_config", "with_workers"]
@@ -85,6 +86,7 @@ def parse_config(text: str, file: str = "sidecar.yaml", read_policies: ReadPolic
         health=said.health,
         insecure_keylog_file=_keylog(said, Path(file).parent, notices),
         metrics=said.metrics.listen if said.metrics else None,
+        tracing=_tracing(said, Path(file).parent, notices),
         workers=said.workers,
         admin=said.admin,
         log_level=said.log_level,
@@ -107,6 +109,16 @@ def _keylog(said: SidecarFile, directory: Path, notices: list[str]) -> Path | No
         " remove the key when you are done"
     )
     return file
+
+
+def _tracing(said: SidecarFile, directory: Path, notices: list[str]) -> TracingKeys | None:
+    keys = said.tracing
+    if keys is None:
+        return None
+    if not keys.otlp.tls and not is_loopback(keys.otlp.address.host):
+        notices.append(f"tracing.otlp: spans go to {keys.otlp} in plaintext: the network path reads who calls whom")
+    files = {one: directory / path for one in ("ca_file", "headers_file") if (path := getattr(keys, one)) is not None}
+    return msgspec.structs.replace(keys, **files)
 
 
 def _at(crls: CrlKeys, directory: Path) -> CrlKeys:

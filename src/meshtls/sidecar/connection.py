@@ -29,6 +29,7 @@ from meshtls.tls.engine import TlsEngine
 from meshtls.tls.unproven import Stage, Unproven
 from meshtls.wire.origin import NOWHERE, Origin
 from meshtls.wire.tls import alert_name
+from meshtls.wire.trace_context import SpanContext
 
 __all__ = ["Connection", "Dialled", "EndedError", "Flow", "Parting", "TlsFacts", "host_of", "ruled_by"]
 
@@ -188,6 +189,8 @@ class Connection:
     refusals: int = 0
     #: The origin in its CONNECT: ours on an outbound connection, the peer's claim on an inbound one.
     origin: Origin = NOWHERE
+    #: The context of its span, once it is needed, where connections are traced.
+    trace: SpanContext | None = None
     #: Alerts that its TLS does not know of: sent without TLS, and received after the handshake.
     alert_sent: str | None = None
     alert_received: str | None = None
@@ -320,6 +323,11 @@ class Connection:
         if not self._own_id:
             self._own_id = os.urandom(_ID_LENGTH).hex()
         return self._own_id
+
+    @property
+    def shares_id(self) -> bool:
+        """The peer knows its ID, too: a ClientHello was sent, or came."""
+        return self.is_stream or (self.engine is not None and bool(self.engine.client_random))
 
     def live(self) -> Live:
         """What is known of it now."""

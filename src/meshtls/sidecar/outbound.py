@@ -70,6 +70,7 @@ class Outbound:
         self._slots = HandshakeSlots(_UNDER_WAY, runtime.reactor.scheduler)
         self._baggage = baggage
         self._handover = handover
+        self._tracer = runtime.tracer
         self.tunnels = self._pool(runtime, lambda connection: start(connection, self.serve)) if config.tunnel else None
         self._origination = OriginationContexts(config.origination, options) if config.origination else None
         dial, warm = partial(self._dial, self._contexts), config.warm if config.proves_peer else 0
@@ -88,9 +89,16 @@ class Outbound:
         except OSError:
             return NOWHERE  # it has gone already
         said = NOWHERE if self._handover is None else self._handover.take((host, port))
+        traceparent = self._traceparent(connection, said)
         if said is NOWHERE:
-            return Origin(new_traceparent(), self._baggage, forwarded_by(NOWHERE, host).forwarded)
-        return said._replace(traceparent=said.traceparent or new_traceparent(), baggage=said.baggage or self._baggage)
+            return Origin(traceparent, self._baggage, forwarded_by(NOWHERE, host).forwarded)
+        return said._replace(traceparent=traceparent, baggage=said.baggage or self._baggage)
+
+    def _traceparent(self, connection: Connection, said: Origin) -> bytes:
+        if self._tracer is None:
+            return said.traceparent or new_traceparent()
+        connection.trace = self._tracer.outbound(said.traceparent)
+        return connection.trace.traceparent.encode()
 
     def close(self, error: EndedError) -> None:
         """End the tunnels, and all streams on them."""

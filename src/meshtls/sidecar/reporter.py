@@ -158,7 +158,8 @@ class Reporter:
             if wanted:
                 self._results.give(result, connection.sidecar)
             if self.observed:
-                self.tell(Ended(connection.number, result, connection.is_tunnel), connection.sidecar)
+                carries, trace = connection.is_tunnel, connection.trace
+                self.tell(Ended(connection.number, result, carries, trace, connection.shares_id), connection.sidecar)
         return outcome
 
     def close(self, sidecar: str) -> None:

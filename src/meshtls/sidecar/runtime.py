@@ -12,6 +12,7 @@ from meshtls.sidecar.reactor import Reactor
 from meshtls.sidecar.registry import Registry
 from meshtls.sidecar.reporter import Reporter
 from meshtls.sidecar.services import Services
+from meshtls.sidecar.tracing.tracer import Tracer
 from meshtls.sidecar.tunnel.memory import ReceiveMemory
 from meshtls.svid.context import X509ContextSource
 from meshtls.svid.verifier import CurrentVerifier
@@ -32,6 +33,8 @@ class Runtime:
     partings: Partings
     memory: ReceiveMemory
     services: Services
+    #: None where nothing is traced.
+    tracer: Tracer | None = None
     #: Where the secrets of all TLS connections are written; None, as it should be, for nowhere.
     insecure_keylog_file: Path | None = None
     #: Verifies the peers of all listeners.

@@ -41,6 +41,7 @@ from meshtls.sidecar.services import Services
 from meshtls.sidecar.settings import Limits, Mode, SidecarConfig
 from meshtls.sidecar.sockets import abort
 from meshtls.sidecar.states import SIDECAR, SidecarState, SidecarStep
+from meshtls.sidecar.tracing.service import SidecarTracing
 from meshtls.sidecar.tunnel.memory import ReceiveMemory
 from meshtls.sidecar.view import MeshView, view_of, with_view
 from meshtls.spiffeid import SpiffeId
@@ -93,6 +94,7 @@ class Sidecar:
         self._worker = worker
         self.admin: Address | None = None
         self._open = contextlib.AsyncExitStack()
+        self.tracing = SidecarTracing.of(config, self._clock)
         self.runtime = Runtime(
             reactor=reactor,
             source=self._source,
@@ -103,7 +105,10 @@ class Sidecar:
             memory=ReceiveMemory(config.limits.tunnel_memory),
             services=Services(self._clock, jwt_bundles),
             insecure_keylog_file=config.insecure_keylog_file,
+            tracer=self.tracing.tracer if self.tracing is not None else None,
         )
+        if self.tracing is not None:
+            self.runtime.reporter.observe(self.tracing.tracer)
         self._tasks = asyncio.TaskGroup()
         shared = ListenerDeps(
             name=config.name,
@@ -125,6 +130,8 @@ class Sidecar:
         self.metrics = metrics
         if metrics is not None:
             metrics.follow(self, config)
+            if self.tracing is not None:
+                self.tracing.count(metrics.metrics)
 
     @property
     def inbound(self) -> tuple[Listener, ...]:
@@ -166,6 +173,8 @@ class Sidecar:
             counting = count_rotations(self._source.source, self.metrics.metrics)
             publishing = self.metrics.keep_publishing(self._clock)
             self._drain_tasks += [self._tasks.create_task(counting), self._tasks.create_task(publishing)]
+        if self.tracing is not None:
+            self._drain_tasks.append(self._tasks.create_task(self.tracing.exporter.run()))
         for listener in (self.health, self.scrapes):
             if listener is not None:
                 self._drain_tasks.append(listener.start(self._tasks))
@@ -181,6 +190,8 @@ class Sidecar:
             self.listeners.close_tunnels(EndedError(Outcome.DRAINED, "the sidecar is stopping"))
             await self.runtime.partings.over()
             await _cancel_all(self._drain_tasks)
+            if self.tracing is not None:
+                await self.tracing.exporter.finish()
             await self._open.aclose()
             self.runtime.services.close()
             self.runtime.reporter.close(self.config.name)

@@ -37,6 +37,7 @@ from meshtls.request_auth.settings import KeySetSettings
 from meshtls.scalars import shown
 from meshtls.sidecar.crl_files import CrlKeys
 from meshtls.sidecar.policies import PolicySet
+from meshtls.sidecar.tracing.keys import TracingKeys
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.tls.origination import Origination
 from meshtls.workload.address import Address as WorkloadAddress
@@ -688,6 +689,9 @@ class SidecarFile(msgspec.Struct, frozen=True, kw_only=True):
     metrics: Annotated[MetricsKeys | None, Key("Metrics for Prometheus.", default="none: no metrics are counted")] = (
         None
     )
+    tracing: Annotated[
+        TracingKeys | None, Key("Traces, which are sent to a collector.", default="none: nothing is traced")
+    ] = None
     workers: Annotated[int, Key("The number of processes that serve.", number(1, MOST_WORKERS))] = 1
     admin: Annotated[AdminKeys | None, Key("Where the admin interface answers.", default="nowhere")] = None
     log_level: Annotated[str, Key("The lowest level that is logged on standard error.", LOG_LEVEL, live=True)] = "INFO"
@@ -722,6 +726,7 @@ class SidecarConfig(msgspec.Struct, frozen=True, kw_only=True):
     health: Address | None = None
     insecure_keylog_file: Path | None = None
     metrics: Address | None = None
+    tracing: TracingKeys | None = None
     workers: int = 1
     admin: AdminKeys | None = None
     log_level: str = "INFO"

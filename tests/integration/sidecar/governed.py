@@ -19,6 +19,7 @@ from meshtls.policy.istio.parse import parse_documents
 from meshtls.sidecar.policies import PolicySet
 from meshtls.sidecar.service import Sidecar
 from meshtls.sidecar.settings import InboundConfig, Limits, Mode, Protocol, SidecarConfig
+from meshtls.sidecar.tracing.keys import TracingKeys
 from meshtls.svid.context import ConstantSource
 from tests.integration.sidecar.mesh import ANYWHERE, DEFAULTS, B, Lines, Node, as_b
 
@@ -46,6 +47,7 @@ async def governed(
     protocol: Protocol = Protocol.TCP,
     limits: Limits = DEFAULTS,
     ext_authz: tuple[ExtAuthzProvider, ...] = (),
+    tracing: TracingKeys | None = None,
     **keys: Any,
 ) -> AsyncIterator[Node]:
     """B, with these policies. Its ``allow`` is none of them unless it is given."""
@@ -59,6 +61,7 @@ async def governed(
         health=ANYWHERE,
         policies=policies(text),
         ext_authz=ext_authz,
+        tracing=tracing,
     )
     lines = Lines()
     log = AccessLog(lines)

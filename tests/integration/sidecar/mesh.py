@@ -19,6 +19,7 @@ from meshtls.observe.access_log import AccessLog
 from meshtls.sidecar.crl_files import CrlKeys
 from meshtls.sidecar.service import Sidecar
 from meshtls.sidecar.settings import InboundConfig, Limits, Mode, OutboundConfig, SidecarConfig, TlsMinimum
+from meshtls.sidecar.tracing.keys import TracingKeys
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import ConstantSource, X509Context, X509ContextSource
 from tests.support.authority import context_for, make_authority
@@ -135,6 +136,7 @@ async def side_b(
     crls: tuple[CrlKeys, ...] = (),
     admin: AdminKeys | None = None,
     metrics: Address | None = None,
+    tracing: TracingKeys | None = None,
 ) -> AsyncIterator[Node]:
     """The serving side: it is B, trusts its own domain and a partner's, and lets A in, unless told otherwise."""
     source = source or ConstantSource(as_b())
@@ -158,6 +160,7 @@ async def side_b(
         crls=crls,
         admin=admin,
         metrics=metrics,
+        tracing=tracing,
     )
     async with running(config, source, clock) as node:
         yield node
@@ -176,6 +179,7 @@ async def side_a(
     resumption: bool = False,
     warm: int = 0,
     admin: AdminKeys | None = None,
+    tracing: TracingKeys | None = None,
 ) -> AsyncIterator[Node]:
     """The calling side: it is whoever its context says, A unless given, and wants to meet B."""
     source = ConstantSource(context) if isinstance(context, X509Context) else context or ConstantSource(as_a())
@@ -189,7 +193,7 @@ async def side_a(
         warm=warm,
     )
     own_id = source.snapshot().svid.spiffe_id
-    config = SidecarConfig(name="a", spiffe_id=own_id, outbound=(door,), limits=limits, admin=admin)
+    config = SidecarConfig(name="a", spiffe_id=own_id, outbound=(door,), limits=limits, admin=admin, tracing=tracing)
     async with running(config, source, clock) as node:
         yield node
 

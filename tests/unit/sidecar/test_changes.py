@@ -15,6 +15,7 @@ from meshtls.logs import LogFormat
 from meshtls.sidecar.changes import Changes, in_force, summary
 from meshtls.sidecar.crl_files import CrlKeys
 from meshtls.sidecar.settings import InboundConfig, Limits, Mode, OutboundConfig, SidecarConfig, SidecarFile, Workload
+from meshtls.sidecar.tracing.keys import OtlpEndpoint, TracingKeys
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.workload.address import parse_address
 
@@ -22,6 +23,7 @@ A, B = SpiffeId.parse("spiffe://example.org/a"), SpiffeId.parse("spiffe://exampl
 APP = Address("127.0.0.1", 8080)
 IN = InboundConfig(listen=Address("127.0.0.1", 15006), app=APP, allow=(A,))
 OUT = OutboundConfig(listen=Address("127.0.0.1", 15001), to=Address("b", 15006), peer=B)
+TRACING = TracingKeys(otlp=OtlpEndpoint(False, APP))
 CRLS = (CrlKeys(trust_domain=TrustDomain("partner.test"), files=(Path("partner.pem"),)),)
 RUNNING = SidecarConfig(name="a", spiffe_id=A, inbound=(IN,), outbound=(OUT,))
 
@@ -77,6 +79,7 @@ def test_every_key_of_a_sidecar_is_one_or_the_other() -> None:
         "workload_api": parse_address("unix:///x.sock"),
         "health": APP,
         "metrics": APP,
+        "tracing": TRACING,
         "workers": 3,
         "crls": CRLS,
         "insecure_keylog_file": Path("keys.log"),
@@ -99,6 +102,7 @@ def test_the_reference_says_of_each_key_what_a_new_value_needs() -> None:
             workload_api=parse_address("unix:///x.sock"),
             health=APP,
             metrics=APP,
+            tracing=TRACING,
             workers=3,
             admin=AdminKeys(socket=Path("/x.sock")),
             log_format=LogFormat.JSON,

@@ -139,6 +139,7 @@ class Judge:
         runtime: Any = SimpleNamespace(
             reporter=SimpleNamespace(wants_requests=log is not None, request=told),
             services=SimpleNamespace(now=SimpleNamespace(authenticator=None)),
+            tracer=None,
         )
         config = InboundConfig(listen=Address("127.0.0.1", 0), app=Address("127.0.0.1", 0), protocol=Protocol.HTTP)
         request = Request(PEER, B, 8080)

@@ -76,7 +76,7 @@ class Judge:
         #: The parts of a sidecar that a judge uses.
         self.services = SimpleNamespace(now=SimpleNamespace(authenticator=None))
         reporter = SimpleNamespace(wants_requests=reported, request=lambda _, result: self.told.append(result))
-        runtime: Any = SimpleNamespace(reporter=reporter, services=self.services)
+        runtime: Any = SimpleNamespace(reporter=reporter, services=self.services, tracer=None)
         config = InboundConfig(
             listen=Address("127.0.0.1", 0),
             app=Address("127.0.0.1", 0),

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from meshtls.errors import RequestError
 from meshtls.lazy_text import LazyText
 from meshtls.memo import Memo
-from meshtls.observe.events import UNRULED, Outcome, RequestContext, RequestResult, Ruled, Security
+from meshtls.observe.events import UNRULED, Outcome, RequestContext, RequestResult, RequestTrace, Ruled, Security
 from meshtls.policy.decision import DENIED_TEXT, Decision, PolicyVerdict
 from meshtls.policy.istio.evaluate import NarrowPolicies, WorkloadPolicies
 from meshtls.policy.jwt.authenticate import Authenticated
@@ -34,6 +34,7 @@ from meshtls.svid.verify import VerifiedPeer
 from meshtls.wire import xfcc, xff
 from meshtls.wire.http import Answer, Cancel, Forward, HttpRequest, Refuse, Ruling, Tunnel, UnjudgedRequest
 from meshtls.wire.http_rules import spellings
+from meshtls.wire.trace_context import passed_on
 
 __all__ = ["ClientCertHeader", "RequestJudge"]
 
@@ -103,6 +104,7 @@ class RequestJudge:
         self._request = request
         self._reporter = runtime.reporter
         self._services = runtime.services
+        self._tracer = runtime.tracer
         self._prove = prove
         self._fail = fail
         self._client_cert = client_cert
@@ -130,7 +132,7 @@ class RequestJudge:
         rules = self._current_rules()
         known = self._known.get(http)
         if known is not None and self._services.now.authenticator is None:
-            self._forward_known(known, answer)
+            self._forward_known(http, known, answer)
             return None
         # What a policy or a provider sees is what the app gets, not what the client claims.
         headers = self._client_cert.applied(http.headers)
@@ -140,6 +142,7 @@ class RequestJudge:
             headers = xff.appended(headers, host_of(self._connection.remote))
         seen = http if headers is http.headers else HttpRequest(http.method, http.host, http.path, headers)
         one = Judged(seen, self._connection.clock.now(), time.monotonic(), answer, client=client)
+        one.trace = self._trace(http)
         if rules is not None:
             if not self._normalize(one, rules):
                 return None
@@ -162,16 +165,21 @@ class RequestJudge:
         if self._reporter.wants_requests:
             context = self._new_context(Outcome.REQUEST_REFUSED, refused.reason)
             now = self._connection.clock.now()
-            result = RequestResult(context, now, refused.method, refused.host, refused.path, refused.status)
+            trace = self._tracer.of_request(self._connection, ()) if self._tracer is not None else None
+            result = RequestResult(
+                context, now, refused.method, refused.host, refused.path, refused.status, trace=trace
+            )
             self._reporter.request(self._connection, result)
 
-    def _forward_known(self, known: Known, answer: Answer) -> None:
+    def _forward_known(self, http: HttpRequest, known: Known, answer: Answer) -> None:
         self._prove()
         if self._reporter.wants_requests:
             before = known.judged
             one = Judged(before.http, self._connection.clock.now(), time.monotonic(), client=before.client)
             one.decision, one.shadow, one.audit = before.decision, before.shadow, before.audit
-            answer(Forward(known.unreported.request, partial(self._answered, one), stands=self._stand))
+            one.trace = self._trace(http)
+            forwarded = _traced(known.unreported.request, one.trace)
+            answer(Forward(forwarded, partial(self._answered, one), stands=self._stand))
         else:
             answer(known.unreported)
 
@@ -291,7 +299,10 @@ class RequestJudge:
             self._known.keep(
                 one.repeats, Known(one, Forward(forwarded, partial(self._note_tunnel, one), stands=self._stand))
             )
-        one.give(Forward(forwarded, partial(self._answered, one), one.added, self._stand))
+        one.give(Forward(_traced(forwarded, one.trace), partial(self._answered, one), one.added, self._stand))
+
+    def _trace(self, http: HttpRequest) -> RequestTrace | None:
+        return None if self._tracer is None else self._tracer.of_request(self._connection, http.headers)
 
     def _answered(self, one: Judged, status: int) -> Tunnel | None:
         tunnel = self._note_tunnel(one, status)
@@ -365,7 +376,8 @@ class RequestJudge:
     def _report(self, one: Judged, status: int) -> None:
         http = one.http
         ms = (time.monotonic() - one.began) * 1000
-        result = RequestResult(self._context_of(one), one.started, http.method, http.host, http.path, status, ms)
+        context = self._context_of(one)
+        result = RequestResult(context, one.started, http.method, http.host, http.path, status, ms, one.trace)
         self._reporter.request(self._connection, result)
 
     def _context_of(self, one: Judged) -> RequestContext:
@@ -407,6 +419,13 @@ def _has_rules(gate: Gate, rules: WorkloadPolicies | None) -> bool:
     return gate.rules is rules
 
 
+def _traced(http: HttpRequest, trace: RequestTrace | None) -> HttpRequest:
+    """The request for the app, whose spans are children of the request's, where that has one."""
+    if trace is None:
+        return http
+    return HttpRequest(http.method, http.host, http.path, passed_on(http.headers, trace.span))
+
+
 def _note_others(one: Judged, rules: WorkloadPolicies, narrow: NarrowPolicies) -> None:
     """What the log says beside the decision. An allowed request has a line in any case, a denied one may have none."""
     http, auth = one.http, one.auth
@@ -437,6 +456,7 @@ class Judged(msgspec.Struct, eq=False):
     shadow: tuple[Decision, ...] | Callable[[], tuple[Decision, ...]] = ()
     audit: tuple[str, ...] | Callable[[], tuple[str, ...]] = ()
     client: str | None = None
+    trace: RequestTrace | None = None
 
     def give(self, ruling: Ruling) -> None:
         """Answer once. The answer is let go before: it leads to the exchange, which keeps the ruling, which leads

@@ -211,6 +211,13 @@ ISTIO_REQUEST_TIME = histogram(
     unit="milliseconds",
 )
 
+SPANS_SENT = counter("meshtls_trace_spans_sent_total", "Spans of traces that the collector took.")
+SPANS_DROPPED = counter(
+    "meshtls_trace_spans_dropped_total",
+    "Spans that did not reach the collector: the queue was full, it rejected them, or the sidecar stopped before.",
+    Label("reason", ("queue_full", "rejected", "stopped")),
+)
+
 #: In the order of the reference page.
 FAMILIES = (
     ACCEPTED,
@@ -247,6 +254,8 @@ FAMILIES = (
     CONFIG_REJECTED,
     CONFIG_OUTDATED,
     LEFT_OUT,
+    SPANS_SENT,
+    SPANS_DROPPED,
     READY,
     PROCESSES,
     BUILD,

@@ -268,6 +268,9 @@ class Admission:
     def _hand_over(self, connection: Connection, sock: socket.socket) -> None:
         if self._route.handover is not None:
             forwarded = forwarded_by(connection.origin, host_of(self._tunnel.remote))
+            tracer = self._route.runtime.tracer
+            if tracer is not None:
+                forwarded = forwarded._replace(traceparent=tracer.of_connection(connection).traceparent.encode())
             self._route.handover.put(sock.getsockname()[:2], forwarded)
 
     # -- the app --
