@@ -42,6 +42,7 @@ NAVIGATION = {
         "library",
         "operations",
         "admin",
+        "dashboard",
         "check",
         "troubleshooting",
         "migration-certificates",

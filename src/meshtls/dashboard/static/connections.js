@@ -57,7 +57,7 @@ function rows(record, page) {
     ["in", (one) => bytes(one.bytes_in), "number"],
     ["out", (one) => bytes(one.bytes_out), "number"],
     ["took", (one) => (one.total_ms === null ? duration(one.seconds || 0) : ms(one.total_ms)), "number"],
-    ["recorded by", (one) => one.sides.join(", ")],
+    ["recorded by", (one) => el("span", { title: one.sides.join(", ") }, one.sides.map((side) => side.replace(/ \([a-z]+\)$/, "")).join(", "))],
   ], record.rows, "none that fits");
 }
 

@@ -9,7 +9,9 @@ const STATES = {
   plaintext: ["warn", "plaintext", "some or all of it"],
   denied: ["bad", "denied", "nothing was let in"],
 };
-const WIDTH = 1000;
+// As wide as the place for it, so that its texts have their size.
+const NARROWEST = 300;
+const WIDEST = 1200;
 const MANY = 40;
 const ROWS = 100;
 
@@ -23,7 +25,7 @@ export const mesh = {
     const chosen = page.words.get("id");
     const of = chosen ? edges.filter((one) => one.source === chosen || one.destination === chosen) : edges;
     show(place,
-      panel("Graph", legend(), graph(nodes, edges, page, chosen)),
+      panel("Graph", legend(), graph(nodes, edges, page, chosen, Math.min(WIDEST, Math.max(NARROWEST, place.clientWidth - 34)))),
       chosen && detail(nodes.find((one) => one.id === chosen), of, chosen, page),
       el("section", { class: "panel", "aria-label": "Edges" }, edgesTable(of, chosen, page)));
   },
@@ -35,17 +37,17 @@ function legend() {
       svg("path", { class: `edge ${name}`, d: "M1 6H41" })), `${word}: ${how}`)));
 }
 
-function graph(nodes, edges, page, chosen) {
+function graph(nodes, edges, page, chosen, width) {
   const places = page.state.places;
   const many = nodes.length > MANY;
   const height = nodes.length < 3 ? 260 : many ? 900 : 480;
-  const at = (name) => { const one = places.get(name); return { x: one.x * WIDTH, y: one.y * height }; };
+  const at = (name) => { const one = places.get(name); return { x: one.x * width, y: one.y * height }; };
   const radius = many ? 5 : 13;
   const held = new Set(nodes.filter((one) => one.sidecars.length).map((one) => one.id));
   const choose = (name) => page.go("mesh", name === chosen ? {} : { id: name });
   const drawn = edges.map((one) => edge(one, at, radius, many, chosen, choose));
   const label = `${nodes.length} workloads and ${edges.length} edges; the table below has the same.`;
-  return svg("svg", { class: "graph", viewBox: `0 0 ${WIDTH} ${height}`, role: "img", "aria-label": label },
+  return svg("svg", { class: "graph", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label },
     drawn,
     nodes.map((one) => {
       const { x, y } = at(one.id);
@@ -85,7 +87,14 @@ function edge(one, at, radius, many, chosen, choose) {
     svg("path", { class: `edge ${one.state}`, d: path }),
     svg("path", { class: `head ${one.state}`, d: head }),
     !many && svg("path", { class: "hit", d: path }),
-    !many && svg("text", { class: "rate", x: (from.x + to.x + 2 * middle.x) / 4, y: (from.y + to.y + 2 * middle.y) / 4 - 6 }, words(one)));
+    !many && svg("text", { class: "rate", ...label(from, middle, end) }, words(one)));
+}
+
+// Nearer to the source, since arcs cross in the middle.
+function label(from, middle, end) {
+  const part = 0.36;
+  const at = (axis) => (1 - part) ** 2 * from[axis] + 2 * part * (1 - part) * middle[axis] + part ** 2 * end[axis];
+  return { x: at("x"), y: at("y") - 6 };
 }
 
 function words(one) {
@@ -107,7 +116,7 @@ function detail(node, edges, chosen, page) {
       ["requests", count(sum("requests", edges))],
     ]),
     el("p", {},
-      el("button", { key: "connections", type: "button", onclick: () => page.go("connections", { q: chosen }) }, "Its connections"), " ",
+      el("button", { key: "connections", type: "button", onclick: () => page.go("connections", { q: chosen.startsWith("spiffe://") ? chosen : "plaintext" }) }, "Its connections"), " ",
       el("button", { key: "all", type: "button", onclick: () => page.go("mesh") }, "Show all workloads")));
 }
 

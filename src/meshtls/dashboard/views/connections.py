@@ -17,7 +17,17 @@ Line = Mapping[str, Any]
 _STATES = ("all", "live", "ended")
 _USUAL, _MOST, _LONGEST = 100, 200, 256
 #: What a text is looked for in.
-_SEARCHED = ("connection_id", "source_id", "destination_id", "sidecar", "remote", "outcome", "detail", "policy")
+_SEARCHED = (
+    "connection_id",
+    "source_id",
+    "destination_id",
+    "sidecar",
+    "remote",
+    "outcome",
+    "detail",
+    "policy",
+    "security",
+)
 
 
 def connections(model: Model, words: Mapping[str, str]) -> dict[str, Any]:

@@ -46,7 +46,7 @@ _REFUSED = "The one who sends it refuses, and ends the handshake. No byte of an 
 
 def learn(model: Model, words: Mapping[str, str]) -> dict[str, Any]:
     """``words``: ``id`` of one of the ``handshakes``; without it, the newest that ended well, or else the newest."""
-    found = sorted(_handshakes(model), key=lambda one: str(one["ended"]), reverse=True)
+    found = sorted(_decisive(model), key=lambda one: str(one["ended"]), reverse=True)
     shown = None
     if found:
         wanted = words.get("id", "")
@@ -59,6 +59,17 @@ def learn(model: Model, words: Mapping[str, str]) -> dict[str, Any]:
         ],
         "shown": None if shown is None else {**shown, "messages": [_step(shown, one) for one in shown["messages"]]},
     }
+
+
+def _decisive(model: Model) -> list[dict[str, Any]]:
+    """One of each connection: the server's, where it is there. In TLS 1.3 a client finishes before the server has
+    verified it, and does not know yet that it is refused.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for one in _handshakes(model):
+        if one["connection_id"] not in found or one["direction"] == "inbound":
+            found[one["connection_id"]] = one
+    return list(found.values())
 
 
 def _handshakes(model: Model) -> Iterator[dict[str, Any]]:
