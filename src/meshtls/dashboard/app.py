@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator
 from importlib.resources import files
 from typing import Any
 
@@ -18,31 +18,14 @@ from starlette.routing import Route
 from meshtls.address import Address
 from meshtls.dashboard.collect import Collector
 from meshtls.dashboard.guard import Guard
-from meshtls.dashboard.model import Model, View
-from meshtls.dashboard.views.connections import connections, story
-from meshtls.dashboard.views.denials import denials
-from meshtls.dashboard.views.identities import identities
-from meshtls.dashboard.views.learn import learn
-from meshtls.dashboard.views.mesh import mesh
-from meshtls.dashboard.views.policies import policies
-from meshtls.dashboard.views.processes import processes
-from meshtls.dashboard.views.trust import trust
+from meshtls.dashboard.model import View
+from meshtls.dashboard.views.connections import story
+from meshtls.dashboard.views.table import SHOWS, Show
 from meshtls.errors import ConfigError, MeshtlsError, NotFoundError, RequestError
 
 __all__ = ["MOST_STREAMS", "dashboard_app"]
 
-Show = Callable[[Model, Mapping[str, str]], dict[str, Any]]
-_VIEWS: dict[str, Show] = {
-    View.MESH.value: mesh,
-    View.IDENTITIES.value: identities,
-    View.CONNECTIONS.value: connections,
-    View.DENIALS.value: denials,
-    View.POLICIES.value: policies,
-    View.TRUST.value: trust,
-    View.LEARN.value: learn,
-    View.PROCESSES.value: processes,
-    "story": story,
-}
+_VIEWS: dict[str, Show] = {**{view.value: show for view, show in SHOWS.items()}, "story": story}
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 MOST_STREAMS = 16
 #: Seconds in which changes are put together, and after which a silent stream says that it lives.

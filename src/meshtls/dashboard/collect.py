@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from meshtls.admin.asking import Interface, ask, followed
 from meshtls.clock import Clock, SystemClock
 from meshtls.dashboard.governing import ask_server
 from meshtls.dashboard.model import PAGES_OF, Kind, Model
+from meshtls.dashboard.views.table import SHOWS
 from meshtls.errors import ConfigError, MeshtlsError, NotFoundError, RequestError
 from meshtls.logs import logger
 from meshtls.workload.background import in_background
 
 __all__ = ["Collector"]
+
+Record = Mapping[str, Any]
 
 log = logger("meshtls.dashboard")
 
@@ -30,7 +34,7 @@ _PAUSES = 4.0
 _SERVER_SECONDS = 10.0
 _MOST_ENDED, _MOST_LIVE = "2000", "20000"
 #: What the other side, or the way to it, can cause.
-_FAILURES = (MeshtlsError, OSError, ValueError, KeyError, TypeError, TimeoutError)
+_FAILURES = (MeshtlsError, OSError, ValueError, LookupError, TypeError, AttributeError)
 
 
 class Collector:
@@ -104,10 +108,24 @@ class Collector:
         for path in PAGES_OF[kind]:
             with contextlib.suppress(RequestError):  # a process of an earlier version has no such page
                 pages[path] = await ask(at, path)
+        live: list[Record] = []
+        if kind is Kind.SIDECAR:
+            live = (await ask(at, "/connections", {"state": "live", "limit": _MOST_LIVE}))["live"]
+        if self.model.processes[at.name].error:
+            self._try(at, kind, info, pages, live)
         self.model.answered(at.name, kind, info, pages, self._clock.now())
         if kind is Kind.SIDECAR:
-            found = await ask(at, "/connections", {"state": "live", "limit": _MOST_LIVE})
-            self.model.live(at.name, found["live"])
+            self.model.live(at.name, live)
+
+    def _try(self, at: Interface, kind: Kind, info: Record, pages: Mapping[str, Record], live: list[Record]) -> None:
+        """Show it by itself, before it is shown beside others: a process of another version may have other records, and
+        must not break the pages of all. Raises what showing it raises.
+        """
+        trial = Model([at.name])
+        trial.answered(at.name, kind, info, pages, self._clock.now())
+        trial.live(at.name, live)
+        for show in SHOWS.values():
+            show(trial, {})
 
     async def _follow_again(self, at: Interface) -> None:
         while True:
@@ -134,7 +152,11 @@ class Collector:
 
     async def _govern(self, server: Path) -> None:
         while True:
-            self.model.governed(await ask_server(server))
+            try:
+                async with asyncio.timeout(_SERVER_SECONDS):
+                    self.model.governed(await ask_server(server))
+            except _FAILURES as error:
+                self.model.governed({"error": f"{server}: {_why(error)}"})
             self._tell()
             await self._clock.sleep(_SERVER_SECONDS)
 

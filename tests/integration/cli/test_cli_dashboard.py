@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.integration.cli.processes import meshtls, started, two_sidecars
+from tests.integration.cli.test_cli_admin_processes import site
+from tests.support.waiting import SECONDS
 
 A, B = "spiffe://example.org/ns/default/sa/a", "spiffe://example.org/ns/default/sa/b"
 
@@ -17,6 +21,48 @@ A, B = "spiffe://example.org/ns/default/sa/a", "spiffe://example.org/ns/default/
 def got(url: str) -> Any:
     with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310  # ours, on loopback
         return json.load(answer)
+
+
+def shows(url: str, wanted: Callable[[Any], object]) -> Any:
+    """The view, as soon as it is as wanted."""
+    until = time.monotonic() + SECONDS
+    while not wanted(found := got(url)):
+        assert time.monotonic() < until, found
+        time.sleep(0.05)
+    return found
+
+
+def test_a_server_and_an_agent_are_shown_with_their_trust() -> None:
+    with (
+        site() as (directory, server, agent),
+        agent.identity("/web"),
+        started(
+            "dashboard",
+            *("--socket", directory / "server.sock", "--socket", directory / "agent.sock"),
+            *("--server-socket", server.said["socket"], "--interval", "100ms"),
+        ) as process,
+    ):
+        url = process.line("dashboard: http://", "stdout").removeprefix("dashboard: ").strip()
+        trust = shows(f"{url}api/trust", lambda view: view["server"] and len(view["trust_domains"]) == 1)
+        assert (trust["server"]["error"], trust["server"]["log_error"]) == ("", "")
+        assert {(one["kind"], one["state"]) for one in trust["server"]["authorities"]} == {
+            ("x509", "ACTIVE"),
+            ("jwt", "ACTIVE"),
+        }
+        assert trust["server"]["log"]["size"] > 0
+        (domain,) = trust["trust_domains"]
+        assert (domain["trust_domain"], domain["agreed"]) == ("example.org", True)
+        held = shows(f"{url}api/identities", lambda view: len(view["identities"]) == 3)["identities"]
+        assert {(one["role"], one["path"][-1]["role"]) for one in held} == {
+            ("server", "root"),
+            ("agent", "root"),
+            ("workload", "root"),
+        }
+        (workload,) = [one for one in held if one["role"] == "workload"]
+        assert (workload["spiffe_id"], workload["next_rotation_estimated"]) == ("spiffe://example.org/web", False)
+        policies = got(f"{url}api/policies")
+        assert [one["spiffe_id"] for one in policies["entries"]] == ["spiffe://example.org/web"]
+        assert process.stop() == 0
 
 
 def test_a_mesh_in_one_process_has_a_dashboard_of_its_own(tmp_path: Path) -> None:

@@ -56,11 +56,15 @@ class Site:
 
 @asynccontextmanager
 async def a_site(
-    directory: Path, *, token: str | None = None, more: Sequence[Path] = (), interval: float = 0.1
+    directory: Path,
+    *,
+    token: str | None = None,
+    more: Sequence[Path] = (),
+    server: Path | None = None,
 ) -> AsyncIterator[Site]:
     keys = {name: AdminKeys(socket=directory / f"{name}.sock") for name in "axb"}
     interfaces = [Interface(directory / f"{name}.sock") for name in "axb"]
-    collector = Collector([*interfaces, *map(Interface, more)], interval=interval)
+    collector = Collector([*interfaces, *map(Interface, more)], server=server, interval=0.1)
     async with (
         an_app() as app,
         side_b(app.address, admin=keys["b"]) as b,

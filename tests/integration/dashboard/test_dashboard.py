@@ -118,10 +118,27 @@ async def test_a_process_that_does_not_answer_is_shown_so_and_breaks_nothing(tmp
         await site.shows("mesh", lambda view: view["edges"])
 
 
-async def test_a_process_that_answers_nonsense_is_shown_so_and_breaks_nothing(tmp_path: Path) -> None:
+async def test_a_server_that_does_not_answer_is_shown_so_and_breaks_nothing(tmp_path: Path) -> None:
+    async with a_site(tmp_path, server=tmp_path / "none.sock") as site:
+        view = await site.shows("trust", lambda view: view["server"])
+        assert str(tmp_path / "none.sock") in view["server"]["error"]
+        await site.shows("trust", lambda view: view["trust_domains"])
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        b'{"kind": ["sidecar"]}',
+        b'{"kind": "sidecar", "live": [], "edges": [{"source_id": 7}]}',
+        b'{"kind": "sidecar", "live": [{"number": "first"}]}',
+        b'{"kind": "sidecar", "live": [], "svids": "none"}',
+        b'{"kind": "agent", "entries": {"a": 1}}',
+    ],
+)
+async def test_a_process_that_answers_nonsense_is_shown_so_and_breaks_nothing(tmp_path: Path, record: bytes) -> None:
     async def nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(b'HTTP/1.1 200 OK\r\n\r\n{"kind": ["sidecar"]}')
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n" + record)
         writer.close()
 
     odd = tmp_path / "odd.sock"
@@ -134,6 +151,8 @@ async def test_a_process_that_answers_nonsense_is_shown_so_and_breaks_nothing(tm
         assert list(errors) == [str(odd)]
         assert "wanted an answer of meshtls, got something else" in errors[str(odd)]
         await site.shows("mesh", lambda view: view["edges"])
+        for name in ("identities", "connections", "denials", "policies", "trust", "learn"):
+            await site.view(name)
 
 
 @pytest.mark.parametrize("path", ["/", "/static/main.js", "/static/app.css", "/api/mesh", "/api/nothing", "/elsewhere"])
