@@ -48,6 +48,7 @@ tshark tshark
 tcpdump tcpdump
 prometheus prometheus
 promtool prometheus
+chromium chromium
 PACKAGES
     docker compose version &>/dev/null || have docker-compose || echo docker-compose
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || have initdb || echo postgresql

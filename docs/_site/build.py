@@ -44,6 +44,7 @@ NAVIGATION = {
         "alerts",
         "admin",
         "tracing",
+        "dashboard",
         "check",
         "troubleshooting",
         "migration-certificates",

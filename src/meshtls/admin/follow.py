@@ -166,6 +166,7 @@ def request_record(result: RequestResult) -> Record:
         "policy": context.ruled.policy,
         "rule": context.ruled.rule,
         "clause": context.ruled.clause,
+        "shadow": list(context.ruled.shadow_in_short),
     }
 
 

@@ -21,7 +21,11 @@ from meshtls.printable import printable
 __all__ = ["cli", "main"]
 
 _CONFIG, _FAILED, _INTERRUPTED = 2, 1, 130
-_SERVER_EXTRA = ("aiosqlite", "alembic", "asyncpg", "sqlalchemy")
+#: The modules that extras bring, and which.
+_EXTRAS = {
+    **dict.fromkeys(("aiosqlite", "alembic", "asyncpg", "sqlalchemy"), "server"),
+    **dict.fromkeys(("starlette", "uvicorn"), "dashboard"),
+}
 #: Each verb with its module and its summary. The summary is here so that the list of verbs imports none of them.
 _VERBS = {
     "up": ("demo.up", "Start a whole mesh in one process, and show it at work."),
@@ -47,6 +51,7 @@ _VERBS = {
     "top": ("admin.tap", "Who talks to whom now, most frequent first."),
     "graph": ("admin.graph", "Print who talks to whom: text, DOT or Mermaid."),
     "observe": ("observe", "Alert rules for Prometheus, and a dashboard for Grafana."),
+    "dashboard": ("dashboard", "Show the mesh in a browser."),
     "policy": ("policy.group", "Check, explain, test, replay and suggest policies."),
     "check": ("check.command", "Check this machine, and what runs on it; say what to do."),
     "explain": ("explain", "Which entries match a process; why a connection ended."),
@@ -112,9 +117,10 @@ def _run(arguments: Sequence[str] | None) -> int:
             out.error(type(leaf).__name__, str(leaf), code, leaf.problems if isinstance(leaf, ConfigError) else ())
         return code
     except ModuleNotFoundError as error:
-        if error.name not in _SERVER_EXTRA:
+        extra = _EXTRAS.get(error.name or "")
+        if extra is None:
             raise
-        advice = f"{error.name} is not installed; this verb needs pip install 'meshtls[server]'"
+        advice = f"{error.name} is not installed; this verb needs pip install 'meshtls[{extra}]'"
         out.error("ConfigError", advice, _CONFIG)
         return _CONFIG
 

@@ -15,6 +15,7 @@ from typing import Protocol
 import msgspec
 
 from meshtls.observe.events import ConnectionResult, Direction, Phases, RequestResult, Security
+from meshtls.observe.handshakes import Handshakes
 from meshtls.spiffeid import SpiffeId
 from meshtls.wire.trace_context import SpanContext
 
@@ -108,6 +109,10 @@ class Events(Protocol):
     @property
     def observed(self) -> bool:
         """Somebody takes them: without, none has to be made."""
+
+    @property
+    def handshakes(self) -> Handshakes | None:
+        """Where messages of handshakes are kept; None where nobody can ask for them."""
 
     def tell(self, event: Event, sidecar: str) -> None:
         """Give it to every observer. Never raises."""

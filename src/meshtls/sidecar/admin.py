@@ -13,14 +13,16 @@ from meshtls.admin.levels import logging_page
 from meshtls.admin.pages import Page, Pages, Query, Record, prometheus_page, ready_page
 from meshtls.admin.plain import plain
 from meshtls.clock import Clock
-from meshtls.errors import LocalIdentityError
+from meshtls.errors import LocalIdentityError, RequestError
 from meshtls.logs import logger
 from meshtls.observe.edges import Edges
 from meshtls.observe.events import ConnectionResult, RequestResult
+from meshtls.observe.handshakes import Handshakes
 from meshtls.observe.live import Live
 from meshtls.observe.recent import Recent, is_of
 from meshtls.policy.istio.rules import CompiledRule
 from meshtls.printable import printable
+from meshtls.scalars import shown
 from meshtls.sidecar.states import SidecarState
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ class SidecarAdmin:
         self._info = ProcessInfo("sidecar", clock)
         self._recent = Recent()
         self._edges = Edges()
+        self.handshakes = Handshakes()
 
     def connection(self, result: ConnectionResult) -> None:
         self._recent.connection(result)
@@ -64,11 +67,14 @@ class SidecarAdmin:
                     "/connections",
                     "The live connections, and those that ended most recently.",
                     self._connections,
-                    words=("id", "direction", "limit"),
+                    words=("id", "direction", "state", "limit"),
                 ),
                 Page("/routes", "The listeners, and where each leads.", self._routes),
                 Page("/policies", "The rules in force at each inbound listener.", self._policies),
                 Page("/graph", "Who talked to whom.", self._graph),
+                Page(
+                    "/handshakes", "The messages of the newest TLS handshakes, one a second at most.", self._handshakes
+                ),
                 tap_page(self._sidecar.runtime.reporter.observe),
                 ready_page(self._sidecar.readiness),
                 Page(
@@ -113,13 +119,16 @@ class SidecarAdmin:
 
     def _connections(self, query: Query) -> Record:
         wanted, direction = query.words.get("id", ""), query.words.get("direction", "")
+        state = query.words.get("state", "")
+        if state not in ("", "live", "ended"):
+            raise RequestError(f"state: wanted live or ended, got {shown(state)}")
         most = query.number("limit", _USUAL, _MOST)
 
         def asked(one: Live | ConnectionResult) -> bool:
             return is_of(one.connection_id, wanted) and direction in ("", one.direction.value)
 
-        live = list(filter(asked, self._sidecar.registry.live()))
-        ended = filter(asked, self._recent.connections(wanted))
+        live = list(filter(asked, self._sidecar.registry.live())) if state != "ended" else []
+        ended = filter(asked, self._recent.connections(wanted) if state != "live" else ())
         return {
             "sidecar": self._sidecar.config.name,
             "spiffe_id": str(self._sidecar.config.spiffe_id),
@@ -203,6 +212,30 @@ class SidecarAdmin:
                 }
             )
         return {"sidecar": self._sidecar.config.name, "edges": found}
+
+    def _handshakes(self, query: Query) -> Record:
+        return {
+            "sidecar": self._sidecar.config.name,
+            "handshakes": [
+                {
+                    "connection_id": one.connection_id,
+                    "direction": one.direction.value,
+                    "ended": one.ended.isoformat(),
+                    "finished": one.finished,
+                    "messages": [
+                        {
+                            "sent": message.sent,
+                            "alert": message.alert,
+                            "type": message.kind,
+                            "length": message.length,
+                            "hex": message.data.hex(),
+                        }
+                        for message in one.transcript.messages
+                    ],
+                }
+                for one in self.handshakes
+            ],
+        }
 
     def _drain(self, query: Query) -> Record:
         if self._sidecar.state is SidecarState.SERVING:

@@ -17,6 +17,7 @@ from meshtls.errors import MeshtlsError, NotAuthorizedError, PeerError
 from meshtls.lazy_text import LazyText
 from meshtls.logs import of_connection
 from meshtls.observe.events import UNRULED, ConnectionResult, Direction, Outcome, Phases, Ruled, Security
+from meshtls.observe.handshakes import Handshake
 from meshtls.observe.live import Admitted, Events, Live, PhaseEnded
 from meshtls.policy.decision import Decision
 from meshtls.policy.request import Request
@@ -220,6 +221,21 @@ class Connection:
         """It is refused: ``sock`` stays open until the peer has read the alert that says why."""
         self.partings += (Parting(sock),)
         self.step(ConnectionStep.PART)
+
+    def start_handshake(self, engine: TlsEngine) -> None:
+        """This engine's handshake is about to begin."""
+        self.engine = engine
+        if self.events is not None and self.events.handshakes is not None:
+            engine.transcript = self.events.handshakes.begin(self.direction, self.clock.monotonic())
+
+    def end_handshake(self, *, finished: bool) -> None:
+        """It is over; ``finished`` if it ended well."""
+        engine, handshakes = self.engine, self.events.handshakes if self.events is not None else None
+        if handshakes is None or engine is None or engine.transcript is None:
+            return
+        if engine.transcript.messages:
+            handshakes.end(Handshake(self.connection_id, self.direction, self.clock.now(), finished, engine.transcript))
+        engine.transcript = None
 
     def reach(self, stage: Stage) -> None:
         """The handshake is at this stage."""

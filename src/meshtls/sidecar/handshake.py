@@ -113,7 +113,8 @@ async def server_handshake(
 
     Raises PeerError, and EndedError if the queue of handshakes is full or the wait in it takes too long.
     """
-    engine = connection.engine = TlsEngine(context, port=port)
+    engine = TlsEngine(context, port=port)
+    connection.start_handshake(engine)
     sock = connection.opener
     async with _handshake(connection, sock, limits.handshake_timeout, reactor) as peer_timeout:
         if await first_bytes(sock, so_far, reactor.poller) is FirstBytes.PLAINTEXT:
@@ -150,7 +151,8 @@ async def client_hello(
     ``deadline`` passes in it.
     """
     await reactor.scheduler.begin(limits.handshakes, deadline)
-    engine = connection.engine = TlsEngine(context, session_key=session_key)
+    engine = TlsEngine(context, session_key=session_key)
+    connection.start_handshake(engine)
     engine.handshake()
     return engine
 
@@ -252,10 +254,12 @@ async def _handshake(
 ) -> AsyncIterator[PeerTimeout]:
     """The phase, timed and bounded. Raises PeerError, and EndedError from the queue; a refused peer gets an alert."""
     connection.step(ConnectionStep.HANDSHAKE)
+    finished = False
     try:
         with connection.phase("handshake"):
             async with PeerTimeout(timeout, reactor.scheduler) as peer_timeout:
                 yield peer_timeout
+        finished = True
     except TimeoutError as error:
         await reactor.scheduler.resume()  # handshakes of a burst time out together, and each alert costs a step
         if connection.engine is not None:
@@ -270,6 +274,8 @@ async def _handshake(
         if isinstance(error, NotAuthorizedError) and isinstance(error.peer, VerifiedPeer):
             connection.peer = error.peer
         raise
+    finally:
+        connection.end_handshake(finished=finished)
 
 
 def _send_now(sock: socket.socket, alert: bytes) -> None:

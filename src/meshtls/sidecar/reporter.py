@@ -18,6 +18,7 @@ from meshtls.errors import AlertError, LocalIdentityError, PeerError
 from meshtls.lazy_text import LazyText
 from meshtls.logs import logger, of_connection
 from meshtls.observe.events import ConnectionResult, Outcome, RequestResult, outcome_of
+from meshtls.observe.handshakes import Handshakes
 from meshtls.observe.live import Ended, Event, Observer, Opened, RequestEnded
 from meshtls.sidecar.connection import Connection, EndedError
 from meshtls.sidecar.poller import Poller
@@ -78,11 +79,19 @@ class Reporter:
     """Gives each end to ``on_result``, each HTTP request to ``on_request``, and every event of a connection to the
     observers (``observe/live.py``).
 
-    ``observed``: there are observers. ``wants_requests``: somebody is told of HTTP requests.
+    ``observed``: there are observers. ``wants_requests``: somebody is told of HTTP requests. ``handshakes`` keeps
+    messages of some handshakes; None where nobody can ask for them.
     """
 
-    def __init__(self, on_result: OnResult, poller: Poller, on_request: OnRequest | None = None) -> None:
+    def __init__(
+        self,
+        on_result: OnResult,
+        poller: Poller,
+        on_request: OnRequest | None = None,
+        handshakes: Handshakes | None = None,
+    ) -> None:
         self._poller = poller
+        self.handshakes = handshakes
         self._results = _Contained(on_result, "on_result", "result")
         self._requests = _Contained(on_request, "on_request", "request") if on_request is not None else None
         self._observers: tuple[_Contained[Event], ...] = ()

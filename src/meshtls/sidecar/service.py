@@ -335,7 +335,7 @@ class Sidecar:
             if on_request is not None:
                 on_request(one)
 
-        return Reporter(result, reactor.poller, request)
+        return Reporter(result, reactor.poller, request, admin.handshakes)
 
     def _step(self, step: SidecarStep) -> None:
         self.state = SIDECAR[self.state][step]

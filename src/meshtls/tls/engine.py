@@ -19,6 +19,7 @@ from meshtls.tls.records import MAX_OWED, TlsRecords
 from meshtls.tls.states import EngineStep
 from meshtls.tls.verifying import VerifyingSSLObject
 from meshtls.wire.tls import IMPOSSIBLE_KEY_UPDATE, Alert
+from meshtls.wire.transcript import Transcript
 
 __all__ = ["MAX_OWED", "TlsEngine"]
 
@@ -65,6 +66,15 @@ class TlsEngine(TlsRecords):
     def client_random(self) -> bytes:
         """The random bytes of the handshake's ClientHello, which both sides know; b"" before it."""
         return self._tls.client_random
+
+    @property
+    def transcript(self) -> Transcript | None:
+        """What is filled with the messages of the handshake; None for nothing. Set it before the first step."""
+        return self._tls.transcript
+
+    @transcript.setter
+    def transcript(self, wanted: Transcript | None) -> None:
+        self._tls.transcript = wanted
 
     @property
     def alerts(self) -> tuple[int | None, int | None]:

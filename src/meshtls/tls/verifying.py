@@ -52,6 +52,7 @@ from meshtls.wire.tls import (
     client_random_of_message,
     server_name_of_message,
 )
+from meshtls.wire.transcript import Transcript
 
 __all__ = [
     "LiveTrust",
@@ -122,6 +123,9 @@ class _ChecksPeer:
     send_alert_first = False
     #: Asked after each read and before each write. None where the connection's owner ends it when trust changes.
     live_trust: LiveTrust | None = None
+
+    #: Filled with the messages of the handshake, for who wants to see them.
+    transcript: Transcript | None = None
 
     _check: PeerCheck | None = None
     #: The leaf that was checked early, and the result.
@@ -217,9 +221,13 @@ def on_message(
             connection.alert_received = message
         else:
             connection.alert_sent = message
-    if kind != _HANDSHAKE or message not in (_CERTIFICATE, _CLIENT_HELLO):
+        if connection.transcript is not None:
+            connection.transcript.note(direction, message, data, alert=True)
+    if kind != _HANDSHAKE or not isinstance(connection, _ChecksPeer):
         return
-    if not isinstance(connection, _ChecksPeer):
+    if connection.transcript is not None:
+        connection.transcript.note(direction, message, data)
+    if message not in (_CERTIFICATE, _CLIENT_HELLO):
         return
     if message == _CLIENT_HELLO:
         connection.client_random = client_random_of_message(data)

@@ -34,7 +34,18 @@ from tests.support.admin import ask
 from tests.support.authority import context_for
 from tests.support.waiting import SECONDS, until
 
-PAGES = ("/certs", "/config_dump", "/stats", "/connections", "/routes", "/policies", "/graph", "/ready", "/logging")
+PAGES = (
+    "/certs",
+    "/config_dump",
+    "/stats",
+    "/connections",
+    "/routes",
+    "/policies",
+    "/graph",
+    "/handshakes",
+    "/ready",
+    "/logging",
+)
 EVERY = (*PAGES, "/server_info", "/help", "/")
 
 
@@ -128,6 +139,7 @@ async def test_a_page_is_json_for_programs_and_text_for_people(tmp_path: Path, p
         ("/certs?key=1", "GET", 400, "/certs: wanted format, got 'key'"),
         ("/certs?format=xml", "GET", 400, "format: wanted json or text, got 'xml'"),
         ("/connections?limit=-1", "GET", 400, "limit: wanted a number, 0 to 100000, got '-1'"),
+        ("/connections?state=dead", "GET", 400, "state: wanted live or ended, got 'dead'"),
         ("/connections?id=a&id=b", "GET", 400, "wanted each word once"),
         ("/logging?level=LOUD", "POST", 400, "wanted DEBUG, INFO, WARN or ERROR, got 'LOUD'"),
         ("/logging?level=DEBUG&logger=nobody.logs.here", "POST", 400, "logger: wanted one of "),
@@ -226,6 +238,42 @@ async def test_a_tap_tells_of_what_its_filter_lets_through(tmp_path: Path) -> No
         assert (told["event"], told["outcome"], told["source_id"]) == ("ended", "POLICY_DENIED", str(OTHER))
         writer.close()
         await until(lambda: b.sidecar.registry.unproven is not None)
+
+
+async def test_live_and_ended_connections_are_asked_for_by_themselves(tmp_path: Path) -> None:
+    socket = tmp_path / "b.sock"
+    async with (
+        an_app() as app,
+        side_b(app.address, admin=AdminKeys(socket=socket)) as b,
+        side_a(b.inbound) as a,
+        connected(a.outbound) as streams,
+    ):
+        async with connected(a.outbound) as other:
+            assert await echoed(other) == b"ping"
+            other[1].write_eof()
+            await rest(other)
+        await b.lines.next()
+        assert await echoed(streams) == b"ping"
+        for state, counts in (("live", (1, 0)), ("ended", (0, 1))):
+            found = (await ask(socket, f"/connections?state={state}")).json
+            assert (len(found["live"]), len(found["ended"])) == counts
+
+
+async def test_the_messages_of_a_handshake_are_kept_where_an_operator_can_ask_and_nowhere_else(tmp_path: Path) -> None:
+    socket = tmp_path / "b.sock"
+    async with (
+        an_app() as app,
+        side_b(app.address, admin=AdminKeys(socket=socket)) as b,
+        side_a(b.inbound) as a,
+        connected(a.outbound) as streams,
+    ):
+        assert await echoed(streams) == b"ping"
+        (found,) = (await ask(socket, "/handshakes")).json["handshakes"]
+        assert [one["type"] for one in found["messages"]] == [1, 2, 8, 13, 11, 15, 20, 11, 15, 20]
+        assert bytes.fromhex(found["messages"][0]["hex"])[6:14].hex() == found["connection_id"]
+        assert a.sidecar.runtime.reporter.handshakes is None
+        # What was kept is no part of the connection any more.
+        assert [one.engine.transcript for one in b.sidecar.registry.connections if one.engine] == [None]
 
 
 async def test_the_graph_has_an_edge_for_each_pair_and_counts_by_verdict(tmp_path: Path) -> None:

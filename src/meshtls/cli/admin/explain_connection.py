@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
-from meshtls.cli.admin.client import Interfaces, admin_options, ask_all
-from meshtls.cli.admin.story import stories
+from meshtls.admin.asking import Interfaces, ask_all
+from meshtls.admin.story import stories
+from meshtls.cli.admin.client import admin_options
 from meshtls.cli.options import output_option
 from meshtls.cli.output import Output
 from meshtls.cli.policy.logs import log_lines

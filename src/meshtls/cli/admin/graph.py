@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 import click
 
+from meshtls.admin.asking import Interfaces, ask_all
+from meshtls.admin.edges import Edge, joined
 from meshtls.admin.words import in_words
-from meshtls.cli.admin.client import Interfaces, admin_options, ask_all
+from meshtls.cli.admin.client import admin_options
 from meshtls.cli.options import output_option
 from meshtls.cli.output import Output, tell
 from meshtls.printable import printable
 
-__all__ = ["dot", "graph", "joined", "mermaid"]
-
-Edge = Mapping[str, Any]
-_SUMS = (
-    "connections",
-    "allowed",
-    "denied",
-    "failed",
-    "mutual_tls",
-    "requests",
-    "failed_requests",
-    "bytes_in",
-    "bytes_out",
-    "connections_per_second",
-    "requests_per_second",
-)
+__all__ = ["dot", "graph", "mermaid"]
 
 
 @click.command()
@@ -53,27 +39,6 @@ def graph(form: str, interfaces: Interfaces, out: Output) -> None:
         out.record({}, in_words({"edges": [_row(one) for one in edges]}))
     else:
         tell("no connection has ended yet")
-
-
-def joined(reported: Iterable[Edge]) -> list[Edge]:
-    """One edge for each pair of IDs: what servers' sides report, or else what clients' sides do."""
-    found: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
-    for one in reported:
-        sides = found.setdefault((one["source_id"], one["destination_id"]), {})
-        side = sides.get(one["reporter"])
-        if side is None:
-            sides[one["reporter"]] = dict(one)
-        else:
-            _add(side, one)
-    return [sides.get("destination") or sides["source"] for _, sides in sorted(found.items())]
-
-
-def _add(side: dict[str, Any], one: Edge) -> None:
-    requests = side["requests"] + one["requests"]
-    if requests:
-        total = sum((each["request_ms"] or 0) * each["requests"] for each in (side, one))
-        side["request_ms"] = round(total / requests, 3)
-    side.update({name: side[name] + one[name] for name in _SUMS})
 
 
 def _row(edge: Edge) -> dict[str, object]:

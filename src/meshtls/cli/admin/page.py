@@ -6,8 +6,9 @@ import asyncio
 
 import click
 
+from meshtls.admin.asking import Interfaces, ask_all
 from meshtls.admin.words import in_words
-from meshtls.cli.admin.client import Interfaces, admin_options, ask_all
+from meshtls.cli.admin.client import admin_options
 from meshtls.cli.options import output_option
 from meshtls.cli.output import Output
 
@@ -21,6 +22,7 @@ _PAGES = (
     "routes",
     "policies",
     "graph",
+    "handshakes",
     "ready",
     "drain",
     "logging",

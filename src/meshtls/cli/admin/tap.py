@@ -10,8 +10,9 @@ from typing import Any
 
 import click
 
+from meshtls.admin.asking import Interface, Interfaces, followed
 from meshtls.admin.words import in_words
-from meshtls.cli.admin.client import Interface, Interfaces, admin_options, followed
+from meshtls.cli.admin.client import admin_options
 from meshtls.cli.options import DURATION, output_option
 from meshtls.cli.output import Output, tell
 

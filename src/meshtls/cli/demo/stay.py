@@ -6,6 +6,7 @@ On a terminal the events are shown as a live table, elsewhere as lines of text o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from rich.text import Text
 
 from meshtls.cli.demo.mesh import LocalMesh, Member, local_mesh
 from meshtls.cli.demo.report import duration
+from meshtls.cli.demo.shown import Shown
 from meshtls.cli.http import HttpError, get
 from meshtls.cli.output import Terminal, tell
 from meshtls.cli.serving import GRACE, stop_signal
@@ -42,7 +44,10 @@ Event = ConnectionResult | X509Svid
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The options of the command line. ``call_every`` is the interval at which each app calls the other."""
+    """The options of the command line. ``call_every`` is the interval at which each app calls the other.
+
+    ``dashboard``: serve one as well, where its extra is installed.
+    """
 
     sidecars: Sequence[SidecarConfig]
     svid_ttl: timedelta
@@ -50,6 +55,7 @@ class Plan:
     certs: Path
     call_every: timedelta
     json: bool
+    dashboard: bool = True
 
 
 class Journal:
@@ -113,9 +119,16 @@ async def stay(plan: Plan) -> int:
     journal = Journal(None if live else json_line if plan.json else text_line)
     drain = max((config.limits.drain for config in plan.sidecars), default=0.0)
     with stop_signal(drain + GRACE) as stopped:
-        async with local_mesh(plan.sidecars, plan.svid_ttl, plan.data_dir, journal.connection) as mesh:
+        async with contextlib.AsyncExitStack() as opened:
+            shown = opened.enter_context(Shown.beside(plan.sidecars)) if plan.dashboard else None
+            sidecars = shown.sidecars if shown is not None else plan.sidecars
+            mesh = await opened.enter_async_context(
+                local_mesh(sidecars, plan.svid_ttl, plan.data_dir, journal.connection)
+            )
             publish_bundle(plan.certs, mesh.authority.bundle)
             tell(f"serving {', '.join(member.name for member in mesh.members)}", err=True)
+            if shown is not None:
+                tell(f"dashboard: http://{await opened.enter_async_context(shown.serving())}/", err=True)
             async with asyncio.TaskGroup() as tasks:
                 work = [tasks.create_task(_follow_rotations(member, journal)) for member in mesh.members]
                 seconds = plan.call_every.total_seconds()

@@ -41,6 +41,12 @@ _DIRECTORY = click.Path(path_type=Path, file_okay=False)
 @click.option(
     "--call-every", type=DURATION, default="2s", show_default=True, help="How often the apps call each other."
 )
+@click.option(
+    "--dashboard/--no-dashboard",
+    default=True,
+    show_default=True,
+    help="Show the mesh in a browser, too, where the extra is installed: pip install 'meshtls[dashboard]'.",
+)
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def up(
     once: bool,
@@ -49,11 +55,12 @@ def up(
     data_dir: Path | None,
     certs: Path,
     call_every: timedelta,
+    dashboard: bool,
     output: str,
 ) -> int:
     """Start a CA, the sidecars of a directory, and a small app behind each sidecar."""
     log_to_stderr(logging.ERROR)
-    plan = Plan(load_directory(sidecars), svid_ttl, data_dir, certs, call_every, output == "json")
+    plan = Plan(load_directory(sidecars), svid_ttl, data_dir, certs, call_every, output == "json", dashboard)
     return asyncio.run(_walk(plan) if once else stay(plan))
 
 

@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from meshtls.cli.admin.client import Interfaces, ask, processes_at
+from meshtls.admin.asking import Interfaces, ask, processes_at
 from meshtls.cli.options import config_option, output_option
 from meshtls.cli.output import Output, Record, Terminal, tell
 from meshtls.cli.policy.rule_words import Fields, fields_of, fields_words

@@ -1,0 +1,1 @@
+"""The dashboard's pages as JSON: each is a function of the model. Pure."""
