@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from meshtls.address import is_loopback
 from meshtls.config.document import read_text, yaml_document
 from meshtls.config.reading import Found, read
 from meshtls.errors import ConfigError, RequestError

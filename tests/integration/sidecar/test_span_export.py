@@ -28,9 +28,10 @@ from meshtls.sidecar.tracing.otlp import Encoder, rejected
 from meshtls.sidecar.tracing.spans import Kind, Span
 from meshtls.svid.context import ConstantSource
 from tests.integration.sidecar.mesh import ANYWHERE, DEFAULTS, A, B, an_app, as_b, connected, side_b
-from tests.integration.sidecar.test_metrics import found_in, value
+from tests.integration.sidecar.test_metrics import found_in
 from tests.support.otlp import a_receiver
 from tests.support.ports import free_ports
+from tests.support.scraping import value
 from tests.support.waiting import SECONDS, until
 
 LOG = "meshtls.tracing"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
+from meshtls.admin.asking import Interface, ask, processes_at
 from meshtls.admin.keys import AdminKeys
-from meshtls.cli.admin.client import Interface, ask, processes_at
 from meshtls.cli.check.finding import Checks, Finding, passed, warning
 from meshtls.errors import ConfigError, RequestError
 
