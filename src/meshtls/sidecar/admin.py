@@ -13,7 +13,7 @@ from meshtls.admin.levels import logging_page
 from meshtls.admin.pages import Page, Pages, Query, Record, prometheus_page, ready_page
 from meshtls.admin.plain import plain
 from meshtls.clock import Clock
-from meshtls.errors import LocalIdentityError
+from meshtls.errors import LocalIdentityError, RequestError
 from meshtls.logs import logger
 from meshtls.observe.edges import Edges
 from meshtls.observe.events import ConnectionResult, RequestResult
@@ -21,6 +21,7 @@ from meshtls.observe.live import Live
 from meshtls.observe.recent import Recent, is_of
 from meshtls.policy.istio.rules import CompiledRule
 from meshtls.printable import printable
+from meshtls.scalars import shown
 from meshtls.sidecar.states import SidecarState
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class SidecarAdmin:
                     "/connections",
                     "The live connections, and those that ended most recently.",
                     self._connections,
-                    words=("id", "direction", "limit"),
+                    words=("id", "direction", "limit", "requests"),
                 ),
                 Page("/routes", "The listeners, and where each leads.", self._routes),
                 Page("/policies", "The rules in force at each inbound listener.", self._policies),
@@ -114,6 +115,9 @@ class SidecarAdmin:
     def _connections(self, query: Query) -> Record:
         wanted, direction = query.words.get("id", ""), query.words.get("direction", "")
         most = query.number("limit", _USUAL, _MOST)
+        requests = query.words.get("requests", "of id")
+        if requests not in ("of id", "all"):
+            raise RequestError(f"requests: wanted all, got {shown(requests)}")
 
         def asked(one: Live | ConnectionResult) -> bool:
             return is_of(one.connection_id, wanted) and direction in ("", one.direction.value)
@@ -126,7 +130,9 @@ class SidecarAdmin:
             "number": len(live),
             "live": [live_record(one) for one in live[:most]],
             "ended": [ended_record(one) for one in islice(ended, most)],
-            "requests": [request_record(one) for one in self._recent.requests(wanted)[:most]] if wanted else [],
+            "requests": [request_record(one) for one in self._recent.requests(wanted)[:most]]
+            if wanted or requests == "all"
+            else [],
         }
 
     def _routes(self, query: Query) -> Record:

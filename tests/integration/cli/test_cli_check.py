@@ -110,7 +110,7 @@ def test_a_socket_that_is_not_there(site: Path) -> None:
     path = site / "agent.sock"
     check_of = f"the socket {path} is there and this user may connect to it"
     assert problems(check("--workload-socket", path)) == [
-        f"{check_of}: No such file or directory -> start the agent, or name the socket that it serves"
+        f"{check_of}: cannot connect (No such file or directory) -> start the agent, or name the socket that it serves"
     ]
     path.write_text("")
     assert problems(check("--workload-socket", path)) == [
@@ -120,7 +120,8 @@ def test_a_socket_that_is_not_there(site: Path) -> None:
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(path))
     assert problems(check("--workload-socket", path)) == [
-        f"{check_of}: nothing listens on it -> start the agent: the socket is left from one that has ended"
+        f"{check_of}: cannot connect (Connection refused): nothing listens on it -> start the agent: the socket is left"
+        " from one that has ended"
     ]
 
 
@@ -142,8 +143,8 @@ def test_a_socket_that_this_user_may_not_use(closed: str) -> None:
         if run.returncode != 0:
             pytest.skip(f"another user can't run this Python: {run.stderr[-200:]}")
         reason = {
-            "socket": "uid 65534 may not write to it (mode 0600)",
-            "directory": f"uid 65534 may not enter a directory of {path}",
+            "socket": "cannot connect (Permission denied): uid 65534 may not write to it (mode 0600)",
+            "directory": f"cannot connect (Permission denied): uid 65534 may not enter a directory of {path}",
         }[closed]
         assert f"mark=<Mark.FAILED: 'failed'>, reason='{reason}'" in run.stdout
 
@@ -210,8 +211,8 @@ def test_a_server_that_does_not_run(site: Path) -> None:
     file = site / "server.yaml"
     file.write_text(f"trust_domain: {DOMAIN}\nbind_port: {port}\nattest_port: {attest}\ndata_dir: {data}\n")
     no_socket = (
-        f"the socket {data}/admin.sock is there and this user may connect to it: No such file or directory ->"
-        " start the server, or name the socket that it serves"
+        f"the socket {data}/admin.sock is there and this user may connect to it: cannot connect (No such file or"
+        " directory) -> start the server, or name the socket that it serves"
     )
     told = check("--server", file)
     assert (told.code, problems(told)) == (1, [no_socket])
@@ -315,7 +316,7 @@ def test_an_agent_whose_server_is_away(agent: AgentProcess, site: Path) -> None:
     with agent.identity("/check"):
         told = check("--agent", file)
         assert problems(told) == [
-            f"127.0.0.1:{one} is answered by spiffe://{DOMAIN}/meshtls/server: could not connect: Connection refused ->"
+            f"127.0.0.1:{one} is answered by spiffe://{DOMAIN}/meshtls/server: can't be reached: Connection refused ->"
             " see whether it runs, and whether a firewall or another program is in the way"
             for one in (port, attest)
         ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from meshtls.cli.check.agent import probe_finding
+from meshtls.cli.check.connections import connection_checks
 from meshtls.cli.check.files import Loaded, loaded
 from meshtls.cli.check.finding import Checks, warning
 from meshtls.cli.check.peers import free_finding, peer_finding
@@ -53,6 +54,9 @@ async def sidecar_checks(file: Loaded[SidecarConfig], clock: Clock, seen: Seen) 
     probes = await probe_finding(config.health, "sidecar")
     yield probes
     runs = probes.mark is not Mark.FAILED
+    if runs and config.admin is not None and config.admin.socket is not None:
+        async for finding in connection_checks(config.admin.socket, clock.now()):
+            yield finding
     context = seen.context
     trust = Trust(1, context.bundles, context.revocations) if context is not None else None
     for listener in config.inbound:

@@ -25,11 +25,11 @@ def socket_finding(path: Path, owner: str) -> Finding:
     except PermissionError:
         return failed(
             check,
-            f"uid {os.geteuid()} may not enter a directory of {path}",
+            f"cannot connect (Permission denied): uid {os.geteuid()} may not enter a directory of {path}",
             f"give the user execute permission on it, or run as a user that has it: `namei -l {path}` shows where",
         )
     except OSError as error:
-        return failed(check, f"{error.strerror}", f"start {owner}, or name the socket that it serves")
+        return failed(check, f"cannot connect ({error.strerror})", f"start {owner}, or name the socket that it serves")
     if not stat.S_ISSOCK(mode):
         return failed(check, "it is no socket", f"name the socket that {owner} serves")
     with closing(socket.socket(socket.AF_UNIX)) as sock:
@@ -39,13 +39,18 @@ def socket_finding(path: Path, owner: str) -> Finding:
         except PermissionError:
             return failed(
                 check,
-                f"uid {os.geteuid()} may not write to it (mode {stat.S_IMODE(mode):04o})",
+                f"cannot connect (Permission denied): uid {os.geteuid()} may not write to it"
+                f" (mode {stat.S_IMODE(mode):04o})",
                 "run as the user that owns it, or have its owner permit this one",
             )
         except ConnectionRefusedError:
-            return failed(check, "nothing listens on it", f"start {owner}: the socket is left from one that has ended")
+            return failed(
+                check,
+                "cannot connect (Connection refused): nothing listens on it",
+                f"start {owner}: the socket is left from one that has ended",
+            )
         except OSError as error:
-            return failed(check, f"{error.strerror or error}", f"see whether {owner} still answers")
+            return failed(check, f"cannot connect ({error.strerror or error})", f"see whether {owner} still answers")
     return passed(check)
 
 

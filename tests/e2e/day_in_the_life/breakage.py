@@ -1,0 +1,69 @@
+"""What a breakage is: how the mesh is broken and mended, and the words that each surface then has for the cause."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from meshtls.observe.events import Outcome
+from tests.e2e.day_in_the_life.mesh import Mesh
+
+__all__ = ["Breakage", "Sample", "has_words"]
+
+#: Breaks the mesh when it is entered, and mends it when it is left.
+Break = Callable[[Mesh], AbstractContextManager[object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A metric of a program while the mesh is broken, and another value while it is not.
+
+    ``labels`` are part of those of the sample.
+    """
+
+    name: str
+    value: float
+    program: str
+    labels: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Breakage:
+    """One row.
+
+    - ``symptom``: what a user sees. ``cause``: the words for it, on every surface; ``…`` stands for what differs.
+    - ``at``: the program whose log, file and ``check`` name the cause.
+    - ``outcome``: of the connection that fails, which its access log, its metric, ``explain`` and ``check`` name. None
+      where no connection fails: then the cause is in the log of the program.
+    - ``checked``: the program whose file ``meshtls check`` is given, if it is not ``at``.
+    - ``command``: what shows the cause soonest, for the documentation.
+    - ``metric``: beside the counter of the outcome. ``dashboard``: the page that shows it.
+    """
+
+    name: str
+    symptom: str
+    cause: str
+    at: str
+    broken: Break
+    outcome: Outcome | None = None
+    checked: str = ""
+    metric: Sample | None = None
+    dashboard: str = ""
+
+    @property
+    def command(self) -> str:
+        """What shows the cause, for people."""
+        if self.outcome is not None:
+            return "meshtls explain connection ID"
+        return f"meshtls check --{_KINDS.get(self.checked or self.at, 'sidecar')} FILE"
+
+
+_KINDS = {"server": "server", "agent": "agent"}
+
+
+def has_words(text: str, cause: str) -> bool:
+    """Whether these words, with anything for each ``…``, are in the text, however it is wrapped."""
+    pattern = ".*?".join(re.escape(piece) for piece in cause.split("…"))
+    return re.search(pattern, text, re.DOTALL) is not None
