@@ -46,6 +46,8 @@ softhsm2-util softhsm2
 pkcs11-tool opensc
 tshark tshark
 tcpdump tcpdump
+faketime faketime
+setpriv util-linux
 PACKAGES
     docker compose version &>/dev/null || have docker-compose || echo docker-compose
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || have initdb || echo postgresql

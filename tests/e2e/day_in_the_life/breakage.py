@@ -38,8 +38,8 @@ class Breakage:
     - ``outcome``: of the connection that fails, which its access log, its metric, ``explain`` and ``check`` name. None
       where no connection fails: then the cause is in the log of the program.
     - ``checked``: the program whose file ``meshtls check`` is given, if it is not ``at``.
-    - ``command``: what shows the cause soonest, for the documentation.
-    - ``metric``: beside the counter of the outcome. ``dashboard``: the page that shows it.
+    - ``metric``: beside the counter of the outcome. ``needs``: a command without which the test can't break it.
+    - ``dashboard``: the page that shows it.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Breakage:
     outcome: Outcome | None = None
     checked: str = ""
     metric: Sample | None = None
+    needs: str = ""
     dashboard: str = ""
 
     @property

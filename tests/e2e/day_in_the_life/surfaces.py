@@ -52,7 +52,9 @@ def sample(mesh: Mesh, name: str, family: str, labels: str = "") -> float | None
 
 def checked(mesh: Mesh, name: str) -> Told:
     """``meshtls check`` with the file of this program."""
-    return tell("check", f"--{_KINDS.get(name, 'sidecar')}", mesh.file(name), "--output", "json")
+    words = ("check", f"--{_KINDS.get(name, 'sidecar')}", mesh.file(name), "--output", "json")
+    program = mesh.programs[name]
+    return program.run(*words) if program.prefix else tell(*words)
 
 
 _KINDS = {"server": "server", "agent": "agent"}

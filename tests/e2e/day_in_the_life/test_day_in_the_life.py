@@ -5,6 +5,7 @@ After each breakage it is mended, and seen to work again: the twin.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.e2e.day_in_the_life.mesh import Mesh, running_mesh
 from tests.e2e.day_in_the_life.programs import until
 from tests.e2e.day_in_the_life.surfaces import Marks, checked, ended, explained, failures, marks_of, problems, sample
 from tests.e2e.day_in_the_life.table import BREAKAGES
+from tests.support.require import require
 
 #: Of a busy machine: each test waits for processes that start.
 pytestmark = pytest.mark.timeout(900)
@@ -28,6 +30,8 @@ def mesh() -> Iterator[Mesh]:
 
 @pytest.mark.parametrize("one", BREAKAGES, ids=lambda one: one.name)
 def test_every_surface_names_the_cause_and_the_mended_mesh_works(mesh: Mesh, one: Breakage) -> None:
+    if one.needs:
+        require(one.needs, shutil.which(one.needs) is not None, f"no command {one.needs}")
     marks = marks_of(mesh, one.at)
     before = failures(mesh, one.at, one.outcome.name) if one.outcome is not None else 0.0
     with one.broken(mesh):

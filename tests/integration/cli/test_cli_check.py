@@ -195,7 +195,7 @@ def test_a_sidecar_that_does_not_run(agent: AgentProcess, site: Path) -> None:
             ]
         file = sidecar_file(site, agent.socket, health=f"127.0.0.1:{down}", spiffe_id=f"spiffe://{DOMAIN}/other")
         assert problems(check("--sidecar", file)) == [
-            f"the Workload API gives this process an X509-SVID: wanted spiffe://{DOMAIN}/other, got"
+            f"the Workload API gives this process an X509-SVID: wanted an SVID of spiffe://{DOMAIN}/other, got"
             f" spiffe://{DOMAIN}/check -> create an entry for it, or correct spiffe_id in the file",
             not_ready,
         ]
@@ -203,6 +203,12 @@ def test_a_sidecar_that_does_not_run(agent: AgentProcess, site: Path) -> None:
         [problem] = problems(check("--sidecar", file, "--workload-socket", agent.socket))
         assert problem.startswith(f"{file} and its policies are valid: {file}")
         assert problem.endswith(f" -> `meshtls sidecar validate --config {file}`")
+
+
+def test_an_invalid_file_is_not_said_to_lack_an_address(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SPIFFE_ENDPOINT_SOCKET", raising=False)
+    [problem] = problems(check("--sidecar", sidecar_file(site, site / "agent.sock", allow="[]\n    oops")))
+    assert problem.startswith(f"{site}/sidecar.yaml and its policies are valid: ")
 
 
 def test_a_server_that_does_not_run(site: Path) -> None:

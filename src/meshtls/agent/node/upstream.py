@@ -85,6 +85,8 @@ class ServerUpstream:
         jitter: Callable[[], float] = any_jitter,
     ) -> None:
         self.trouble: str | None = None
+        #: Why the server refused this agent first, as long as nothing succeeded since.
+        self._refusal = ""
         self._address = address
         self._identity = identity
         self._proof = proof
@@ -151,7 +153,7 @@ class ServerUpstream:
 
     def _take(self, update: SyncUpdate) -> Update:
         self._outage.ended(f"the server at {self._address} answers again")
-        self.trouble = None
+        self.trouble, self._refusal = None, ""
         revocations = revocations_of(update.crls)
         if update.bundles:
             self._complaints.update(update.bundles.unusable)
@@ -198,9 +200,17 @@ class ServerUpstream:
         refused = isinstance(error, AccessError)
         meaning = "it refuses this agent, which serves no identities until it is accepted again: " if refused else ""
         level = logging.ERROR if refused else logging.WARNING
-        self._outage.failed(type(error), f"the server at {self._address}: {meaning}{error}; trying again", level)
+        self._outage.failed(
+            (type(error), type(error.__cause__)),
+            f"the server at {self._address}: {meaning}{error}; trying again",
+            level,
+        )
         since = f"{self._outage.since:%Y-%m-%dT%H:%M:%SZ}"
-        self.trouble = f"the server at {self._address}, try {self._outage.failures} since {since}: {error}"
+        if refused and not self._refusal:
+            self._refusal = str(error)
+        # A refused agent attests again, which may fail for another reason than that of its refusal.
+        why = f"{self._refusal}; then {error}" if self._refusal not in ("", str(error)) else str(error)
+        self.trouble = f"the server at {self._address}, try {self._outage.failures} since {since}: {why}"
         if refused:
             self._identity.forget()
             self._renewal.lost()
