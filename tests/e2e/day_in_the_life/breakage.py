@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from meshtls.observe.events import Outcome
 from tests.e2e.day_in_the_life.mesh import Mesh
 
-__all__ = ["Breakage", "Sample", "has_words"]
+__all__ = ["Breakage", "Sample", "has_words", "option_of"]
 
 #: Breaks the mesh when it is entered, and mends it when it is left.
 Break = Callable[[Mesh], AbstractContextManager[object]]
@@ -54,14 +54,15 @@ class Breakage:
     dashboard: str = ""
 
     @property
-    def command(self) -> str:
+    def commands(self) -> tuple[str, ...]:
         """What shows the cause, for people."""
-        if self.outcome is not None:
-            return "meshtls explain connection ID"
-        return f"meshtls check --{_KINDS.get(self.checked or self.at, 'sidecar')} FILE"
+        check = f"meshtls check {option_of(self.checked or self.at)} FILE"
+        return (check,) if self.outcome is None else ("meshtls explain connection ID", check)
 
 
-_KINDS = {"server": "server", "agent": "agent"}
+def option_of(program: str) -> str:
+    """The option by which ``meshtls check`` is given the file of this program."""
+    return f"--{program if program in ('server', 'agent') else 'sidecar'}"
 
 
 def has_words(text: str, cause: str) -> bool:

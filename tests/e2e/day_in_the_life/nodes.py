@@ -180,7 +180,7 @@ NODES = (
     Breakage(
         name="a used join token",
         symptom="an agent does not start again after its data directory was lost",
-        cause="join token: it is unknown, used or expired; make a new one with `meshtls token generate`",
+        cause="join token: it is unknown, used or expired; make a new one",
         at="agent",
         broken=_token_used,
     ),

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from tests.e2e.day_in_the_life.breakage import option_of
 from tests.e2e.day_in_the_life.mesh import Mesh
 from tests.integration.cli.identity_site import Told, tell
 
@@ -52,12 +53,9 @@ def sample(mesh: Mesh, name: str, family: str, labels: str = "") -> float | None
 
 def checked(mesh: Mesh, name: str) -> Told:
     """``meshtls check`` with the file of this program."""
-    words = ("check", f"--{_KINDS.get(name, 'sidecar')}", mesh.file(name), "--output", "json")
+    words = ("check", option_of(name), mesh.file(name), "--output", "json")
     program = mesh.programs[name]
     return program.run(*words) if program.prefix else tell(*words)
-
-
-_KINDS = {"server": "server", "agent": "agent"}
 
 
 def problems(told: Told) -> list[str]:

@@ -15,7 +15,7 @@ from tests.e2e.day_in_the_life.breakage import Breakage, Sample, has_words
 from tests.e2e.day_in_the_life.mesh import Mesh, running_mesh
 from tests.e2e.day_in_the_life.programs import until
 from tests.e2e.day_in_the_life.surfaces import Marks, checked, ended, explained, failures, marks_of, problems, sample
-from tests.e2e.day_in_the_life.table import BREAKAGES
+from tests.e2e.day_in_the_life.table import BREAKAGES, PAGE, with_table
 from tests.support.require import require
 
 #: Of a busy machine: each test waits for processes that start.
@@ -50,6 +50,12 @@ def test_every_surface_names_the_cause_and_the_mended_mesh_works(mesh: Mesh, one
     mesh.until_works()
     if one.metric is not None:
         until_sample(mesh, one.metric, holds=False)
+
+
+def test_the_troubleshooting_page_has_the_table_of_these_breakages() -> None:
+    """`python -m tests.e2e.day_in_the_life.table` writes it."""
+    page = PAGE.read_text("utf-8")
+    assert page == with_table(page)
 
 
 def line_of(mesh: Mesh, one: Breakage, marks: Marks) -> dict[str, Any]:
