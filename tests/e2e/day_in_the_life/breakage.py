@@ -38,7 +38,8 @@ class Breakage:
     - ``outcome``: of the connection that fails, which its access log, its metric, ``explain`` and ``check`` name. None
       where no connection fails: then the cause is in the log of the program.
     - ``checked``: the program whose file ``meshtls check`` is given, if it is not ``at``.
-    - ``metric``: beside the counter of the outcome. ``needs``: a command without which the test can't break it.
+    - ``metric``: beside the counter of the outcome. ``needs``: a command, or the right to mount, without
+      which the test can't break it.
     - ``dashboard``: the page that shows it.
     """
 

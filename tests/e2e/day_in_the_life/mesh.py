@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import signal
 import urllib.error
 import urllib.request
@@ -25,6 +26,7 @@ from tests.support.agent import SELF, short_directory
 from tests.support.authority import make_authority
 from tests.support.clock import ManualClock
 from tests.support.ports import free_ports
+from tests.support.require import succeeds
 
 __all__ = ["DB", "OLD", "PARTNER", "WEB", "Mesh", "new_entry", "reloaded", "running_mesh"]
 
@@ -163,10 +165,14 @@ def _reload(mesh: Mesh, name: str, **changed: Any) -> None:
 
 
 @contextmanager
-def running_mesh(server_prefix: tuple[str, ...] = (), data: Path | None = None) -> Iterator[Mesh]:
-    """The mesh, in which ``web`` reaches ``db``. ``server_prefix`` starts the server, whose directory is ``data``."""
+def running_mesh() -> Iterator[Mesh]:
+    """The mesh, in which ``web`` reaches ``db``. Its server has a small disk of its own, if this user may mount one."""
     with short_directory() as directory, ExitStack() as stack:
-        mesh = _made(directory, server_prefix, data or directory / "server")
+        data = directory / "server"
+        data.mkdir(mode=0o700)
+        able = os.geteuid() == 0 and succeeds([*_in_small_disk(data), "true"])
+        mesh = _made(directory, _in_small_disk(data) if able else (), data)
+        mesh.server.has_mounts = able
         for program in reversed(list(mesh.programs.values())):
             stack.callback(program.stop)
         mesh.server.start()
@@ -177,6 +183,12 @@ def running_mesh(server_prefix: tuple[str, ...] = (), data: Path | None = None) 
             program.until_ready()
         mesh.until_works()
         yield mesh
+
+
+def _in_small_disk(mount: Path) -> tuple[str, ...]:
+    """What runs a command with a file system of 32 MiB mounted there, which ends with it."""
+    script = 'mount -t tmpfs -o size=32m,mode=700 none "$0" && exec "$@"'
+    return "unshare", "--mount", "sh", "-c", script, str(mount)
 
 
 def _made(directory: Path, server_prefix: tuple[str, ...], data: Path) -> Mesh:

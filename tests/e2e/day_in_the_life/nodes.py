@@ -6,7 +6,8 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from meshtls.observe.events import Outcome
 from tests.e2e.day_in_the_life.breakage import Breakage, Sample
@@ -137,6 +138,20 @@ def _endpoint_down(mesh: Mesh) -> Iterator[None]:
     mesh.told("federation", "delete", "--trust-domain", "gone.test")
 
 
+@contextmanager
+def _disk_full(mesh: Mesh) -> Iterator[None]:
+    filler = Path(f"/proc/{mesh.server.pid}/root{mesh.directory}/server/filler")
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    who = ("--parent-id", mesh.agent_id, "--selector", f"unix:path:/{'x' * 900}")
+    attempts = (mesh.tell("entry", "create", "--spiffe-id", f"{WEB}/{n}", *who) for n in range(500))
+    # Until what the files of the data store have room for is used up.
+    assert any(told.code == 1 for told in attempts), "a full disk takes every entry"
+    yield
+    filler.unlink()
+
+
 NODES = (
     Breakage(
         name="a removed entry",
@@ -205,6 +220,14 @@ NODES = (
         cause="127.0.0.1:…: Address already in use",
         at="db",
         broken=_port_taken,
+    ),
+    Breakage(
+        name="a full disk",
+        symptom="the server answers, and changes nothing and issues nothing",
+        cause="database or disk is full",
+        at="server",
+        broken=_disk_full,
+        needs="mounts",
     ),
     Breakage(
         name="a bundle endpoint that is down",

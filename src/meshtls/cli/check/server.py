@@ -12,7 +12,7 @@ from meshtls.cli.access import ServerAccess
 from meshtls.cli.check.files import loaded
 from meshtls.cli.check.finding import Checks, Finding, failed, passed, warning
 from meshtls.cli.check.peers import free_finding, peer_finding
-from meshtls.cli.check.sockets import private_finding, socket_finding
+from meshtls.cli.check.sockets import private_finding, room_finding, socket_finding
 from meshtls.cli.check.workload import MOST_SKEW
 from meshtls.cli.marks import Mark
 from meshtls.clock import Clock
@@ -57,6 +57,9 @@ async def server_checks(file: Path, clock: Clock) -> Checks:
         private = private_finding(path, what)
         if private is not None:
             yield private
+    room = room_finding(config.data_dir)
+    if room is not None:
+        yield room
     schema = "the data store can be read, and has the schema of this version"
     try:
         found = await datastore_version(config)

@@ -11,10 +11,12 @@ from pathlib import Path
 from meshtls.address import Address
 from meshtls.cli.check.finding import Finding, failed, passed
 
-__all__ = ["is_free", "private_finding", "socket_finding"]
+__all__ = ["is_free", "private_finding", "room_finding", "socket_finding"]
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _SECONDS = 3.0
+#: Bytes that a transaction of a data store may need on its disk.
+_TRANSACTION = 1 << 16
 
 
 def socket_finding(path: Path, owner: str) -> Finding:
@@ -71,6 +73,21 @@ def private_finding(path: Path, what: str) -> Finding | None:
         owner = f"it belongs to uid {status.st_uid}, and this is uid {os.geteuid()}"
         return failed(check, owner, f"run as that user, or chown {os.geteuid()} {path}")
     return passed(check, f"mode {mode:04o}")
+
+
+def room_finding(directory: Path) -> Finding | None:
+    """Whether the file system of this directory has room for one more transaction; None if it does not exist."""
+    check = f"the disk of {directory} has room"
+    try:
+        system = os.statvfs(directory)
+    except OSError:
+        return None
+    free = system.f_bavail * system.f_frsize
+    if free < _TRANSACTION:
+        return failed(
+            check, f"database or disk is full: {free} bytes are free", f"make room on the disk: `df {directory}`"
+        )
+    return passed(check)
 
 
 def is_free(address: Address) -> str:
