@@ -49,6 +49,8 @@ tcpdump tcpdump
 prometheus prometheus
 promtool prometheus
 chromium chromium
+faketime faketime
+setpriv util-linux
 PACKAGES
     docker compose version &>/dev/null || have docker-compose || echo docker-compose
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || have initdb || echo postgresql

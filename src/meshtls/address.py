@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -10,7 +11,7 @@ from urllib.parse import urlsplit
 from meshtls.errors import RequestError
 from meshtls.scalars import shown, word
 
-__all__ = ["Address", "checked_url", "host", "is_host_name", "is_loopback"]
+__all__ = ["Address", "checked_url", "host", "is_host_name", "is_loopback", "os_reason"]
 
 _HOST_AND_PORT = re.compile(
     r"(?:\[(?P<six>[0-9A-Fa-f.]*:[0-9A-Fa-f:.]+(?:%\w+)?)\]|(?P<host>[A-Za-z0-9._-]+)):(?P<port>[0-9]{1,5})", re.ASCII
@@ -76,3 +77,13 @@ def is_loopback(host: str) -> bool:
         return ip_address(host.partition("%")[0]).is_loopback
     except ValueError:
         return host.lower() == "localhost"
+
+
+def os_reason(error: OSError) -> str:
+    """Why a system call failed, in the words of the C library, such as ``Connection refused``.
+
+    asyncio's errors have a text of their own, and only the number in common.
+    """
+    if error.errno is not None and error.errno > 0:  # it is negative for a name that is not resolved
+        return os.strerror(error.errno)
+    return error.strerror or str(error) or type(error).__name__

@@ -16,7 +16,7 @@ from types import TracebackType
 
 import httptools
 
-from meshtls.address import Address
+from meshtls.address import Address, os_reason
 from meshtls.errors import MeshtlsError
 
 __all__ = ["HttpClient", "HttpClientError", "HttpResponse", "ResponseReading", "TooLargeError"]
@@ -102,7 +102,13 @@ class HttpClient:
     async def _connect(self) -> _Connection:
         host, port = self._address.host, self._address.port
         name = host if self._tls else None
-        return _Connection(*await asyncio.open_connection(host, port, ssl=self._tls, server_hostname=name))
+        try:
+            streams = await asyncio.open_connection(host, port, ssl=self._tls, server_hostname=name)
+        except OSError as error:
+            if isinstance(error, ssl.SSLError) or error.errno is None:
+                raise  # it was reached; asyncio's errors of a handshake have no number
+            raise HttpClientError(f"{self._address} can't be reached: {os_reason(error)}") from error
+        return _Connection(*streams)
 
     async def _use(self, connection: _Connection, method: str, data: bytes) -> HttpResponse:
         reusable = False

@@ -33,6 +33,7 @@ NEXT_STEPS: dict[Outcome, str] = {
     Outcome.PROXY_HEADER_REFUSED: "compare the load balancer's PROXY protocol with the inbound's proxy_protocol keys",
     Outcome.LOCAL_IDENTITY: "see why there is no SVID: `meshtls admin ready` of this sidecar, then of its agent",
     Outcome.CONNECT_FAILED: "see whether the app, or the other sidecar, listens at the address in the detail",
+    Outcome.APP_FAILED: "see the app's own log; protocol: tcp relays what is no HTTP unread",
     Outcome.IDLE_TIMEOUT: "raise limits.idle_timeout, or send keepalives, if it was still wanted",
     Outcome.CONNECTION_LIMIT: "raise limits.connections, or find who opens so many: `meshtls admin connections`",
     Outcome.REQUEST_REFUSED: "mend the client's HTTP as the detail says",

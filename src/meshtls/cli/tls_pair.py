@@ -7,7 +7,7 @@ import logging
 
 import click
 
-from meshtls.address import Address
+from meshtls.address import Address, os_reason
 from meshtls.cli.options import (
     ADDRESS,
     SPIFFE_ID,
@@ -94,7 +94,7 @@ async def _call(socket: str | None, where: Address, expect: SpiffeId) -> tuple[R
         try:
             reader, writer = await dial(where.host, where.port, source, authorize_id(expect))
         except OSError as error:
-            raise LocalIdentityError(f"{where}: could not connect: {error.strerror or error}") from error
+            raise LocalIdentityError(f"{where}: can't be reached: {os_reason(error)}") from error
         try:
             # Only an answer shows that the server has accepted the client, too.
             async with asyncio.timeout(_SECONDS):

@@ -13,6 +13,7 @@ from grpclib.const import Status
 from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
 
 from meshtls import errors
+from meshtls.address import os_reason
 from meshtls.bundle import TrustBundle
 from meshtls.clock import Clock, SystemClock
 from meshtls.policy.authorizer import authorize_id
@@ -86,5 +87,6 @@ def our_errors() -> Iterator[None]:
         raise  # our own SVID expired before the connection was made; the error is an ssl.SSLError, too
     except ssl.SSLError as error:
         raise errors.LocalIdentityError(f"server authentication failed: {peer_error(error)}") from error
-    except (TimeoutError, OSError, StreamTerminatedError, ProtocolError) as error:
-        raise errors.LocalIdentityError(f"the server can't be reached: {str(error) or type(error).__name__}") from error
+    except (OSError, StreamTerminatedError, ProtocolError) as error:  # TimeoutError is an OSError
+        why = os_reason(error) if isinstance(error, OSError) else str(error) or type(error).__name__
+        raise errors.LocalIdentityError(f"the server can't be reached: {why}") from error

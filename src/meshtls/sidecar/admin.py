@@ -67,7 +67,7 @@ class SidecarAdmin:
                     "/connections",
                     "The live connections, and those that ended most recently.",
                     self._connections,
-                    words=("id", "direction", "state", "limit"),
+                    words=("id", "direction", "state", "limit", "requests"),
                 ),
                 Page("/routes", "The listeners, and where each leads.", self._routes),
                 Page("/policies", "The rules in force at each inbound listener.", self._policies),
@@ -123,6 +123,9 @@ class SidecarAdmin:
         if state not in ("", "live", "ended"):
             raise RequestError(f"state: wanted live or ended, got {shown(state)}")
         most = query.number("limit", _USUAL, _MOST)
+        requests = query.words.get("requests", "of id")
+        if requests not in ("of id", "all"):
+            raise RequestError(f"requests: wanted all, got {shown(requests)}")
 
         def asked(one: Live | ConnectionResult) -> bool:
             return is_of(one.connection_id, wanted) and direction in ("", one.direction.value)
@@ -135,7 +138,9 @@ class SidecarAdmin:
             "number": len(live),
             "live": [live_record(one) for one in live[:most]],
             "ended": [ended_record(one) for one in islice(ended, most)],
-            "requests": [request_record(one) for one in self._recent.requests(wanted)[:most]] if wanted else [],
+            "requests": [request_record(one) for one in self._recent.requests(wanted)[:most]]
+            if wanted or requests == "all"
+            else [],
         }
 
     def _routes(self, query: Query) -> Record:

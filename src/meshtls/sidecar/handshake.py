@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from meshtls.address import Address
+from meshtls.address import Address, os_reason
 from meshtls.errors import (
     HandshakeError,
     HandshakeTimeoutError,
@@ -217,7 +217,7 @@ async def connect(connection: Connection, address: Address, poller: Poller, time
     except TimeoutError as error:
         raise EndedError(Outcome.CONNECT_FAILED, f"{address} did not answer within {timeout:g} s") from error
     except OSError as error:
-        raise EndedError(Outcome.CONNECT_FAILED, f"{address} can't be reached: {error}") from error
+        raise EndedError(Outcome.CONNECT_FAILED, f"{address} can't be reached: {os_reason(error)}") from error
     return connection.dialled
 
 

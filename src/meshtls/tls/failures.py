@@ -16,7 +16,10 @@ from meshtls.errors import (
     UntrustedPeerError,
 )
 
-__all__ = ["NoIdentityError", "RefusedHandshake", "peer_error"]
+__all__ = ["CLOSED_IN_TLS", "NoIdentityError", "RefusedHandshake", "peer_error"]
+
+#: The message where the peer gave up within the handshake, and nobody refused anything.
+CLOSED_IN_TLS = "the peer closed the connection in the middle of TLS"
 
 _PLAINTEXT = {"HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG"}
 _VERSION = {"UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION", "VERSION_TOO_LOW"}
@@ -65,7 +68,7 @@ def peer_error(error: ssl.SSLError, *, established: bool = False) -> PeerError:
         alert = _words(reason.split("_ALERT_")[1])
         return AlertError(f"the peer refused the connection with the alert {alert!r}", alert.replace(" ", "_"))
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
-        return HandshakeError("the peer closed the connection in the middle of TLS")
+        return HandshakeError(CLOSED_IN_TLS)
     return HandshakeError(f"TLS failed: {_words(reason) or error}")
 
 

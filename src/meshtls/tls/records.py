@@ -16,7 +16,7 @@ import threading
 from typing import Any
 
 from meshtls.errors import HandshakeError, PeerError
-from meshtls.tls.failures import peer_error
+from meshtls.tls.failures import CLOSED_IN_TLS, peer_error
 from meshtls.tls.peer import unguarded
 from meshtls.tls.states import ENGINE, EngineState, EngineStep
 from meshtls.wire.tls import MAX_RECORD
@@ -221,4 +221,4 @@ class TlsRecords:
     def _check_end(self) -> None:
         if self._wire_ended:
             self._step(EngineStep.FAILED)
-            raise HandshakeError("the peer closed the connection in the middle of TLS")
+            raise HandshakeError(CLOSED_IN_TLS)

@@ -11,7 +11,7 @@ import ssl
 import time
 from dataclasses import dataclass
 
-from meshtls.address import Address
+from meshtls.address import Address, os_reason
 from meshtls.errors import HandshakeError, HandshakeTimeoutError
 from meshtls.svid.presented import MAX_CHAIN
 from meshtls.tls.failures import peer_error
@@ -80,8 +80,10 @@ def look_at_unverified_server(address: Address, seconds: float) -> UnverifiedSer
         ended = str(peer_error(error))
     except HandshakeError as error:
         ended = str(error)
-    except (OSError, UnicodeError) as error:  # UnicodeError: a name that no resolver takes
-        ended = f"could not connect: {getattr(error, 'strerror', None) or error}"
+    except OSError as error:
+        ended = f"can't be reached: {os_reason(error)}"
+    except UnicodeError as error:  # a name that no resolver takes
+        ended = f"can't be reached: {error}"
     if not chain:
         raise HandshakeError(f"{address}: {ended or 'no certificate was presented'}")
     return UnverifiedServer(tuple(chain), requested, version, cipher, ended)

@@ -184,4 +184,5 @@ class Latest(Generic[T]):
 
 def _cause(error: LocalIdentityError) -> object:
     """A key that is equal for failures with the same meaning to an operator, whatever their text."""
-    return (type(error), error.status if isinstance(error, WorkloadApiError) else None)
+    status = error.status if isinstance(error, WorkloadApiError) else None
+    return type(error), status, type(error.__cause__)

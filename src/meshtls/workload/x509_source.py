@@ -174,10 +174,11 @@ class X509Source:
         ours = {(svid.spiffe_id, svid.hint): svid for svid in self._latest.value.svids} if self._latest.known else {}
         kept = (ours.get((svid.spiffe_id, svid.hint), svid) if svid in expired else svid for svid in sent.svids)
         valid = tuple(svid for svid in kept if now <= svid.not_after)
-        words = ", ".join(f"{svid.spiffe_id} at {_clock(svid.not_after)}" for svid in expired)
+        words = ", ".join(f"{svid.spiffe_id} expired at {_clock(svid.not_after)}" for svid in expired)
+        words += f"; our clock says {_clock(now)}"
         if not valid:
-            raise LocalIdentityError(f"the Workload API sent only X509-SVIDs that have expired: {words}")
-        self._stale.failed(expired, f"the Workload API sent X509-SVIDs that have expired, which are not used: {words}")
+            raise LocalIdentityError(f"the Workload API sent only expired X509-SVIDs: {words}")
+        self._stale.failed(expired, f"the Workload API sent expired X509-SVIDs, which are not used: {words}")
         return replace(sent, svids=valid)
 
     def _withdraw_unless_named(self, sent: X509Context, why: LocalIdentityError) -> None:
@@ -201,7 +202,8 @@ class X509Source:
             picked = self._picker(svids)
             place = svids.index(picked)
         except _NONE_FITS as error:
-            raise LocalIdentityError(f"the picker chose none of our X509-SVIDs: {_named(svids)}") from error
+            said = str(error) if type(error) is LookupError else ""  # of a subclass it is a key or an index
+            raise LocalIdentityError(said or f"the picker chose none of our X509-SVIDs: {_named(svids)}") from error
         except Exception as error:  # the caller's code: no exception of it may end the watch
             raise _PickerFailedError(
                 f"the picker failed on our X509-SVIDs {_named(svids)}: {type(error).__name__}: {error}; wanted one of"

@@ -374,7 +374,7 @@ def test_an_absent_admin_socket_is_reported_with_its_path(tmp_path: Path) -> Non
 
     assert (told.code, told.out) == (1, "")
     assert told.err == (
-        f"meshtls: admin socket {tmp_path / 'admin.sock'}: the server can't be reached: [Errno 2] No such file or"
+        f"meshtls: admin socket {tmp_path / 'admin.sock'}: the server can't be reached: No such file or"
         " directory; is the server running? Give its socket with --socket or MESHTLS_ADMIN_SOCKET\n"
     )
 
@@ -399,7 +399,7 @@ def test_a_servers_file_is_validated_and_a_running_one_is_ready(server: ServerPr
     assert absent.json == {
         "ready": False,
         "waiting_for": f"admin socket {tmp_path / 'admin.sock'}: the server can't be reached:"
-        " [Errno 2] No such file or directory",
+        " No such file or directory",
     }
 
 

@@ -110,7 +110,7 @@ def test_a_socket_that_is_not_there(site: Path) -> None:
     path = site / "agent.sock"
     check_of = f"the socket {path} is there and this user may connect to it"
     assert problems(check("--workload-socket", path)) == [
-        f"{check_of}: No such file or directory -> start the agent, or name the socket that it serves"
+        f"{check_of}: cannot connect (No such file or directory) -> start the agent, or name the socket that it serves"
     ]
     path.write_text("")
     assert problems(check("--workload-socket", path)) == [
@@ -120,7 +120,8 @@ def test_a_socket_that_is_not_there(site: Path) -> None:
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(path))
     assert problems(check("--workload-socket", path)) == [
-        f"{check_of}: nothing listens on it -> start the agent: the socket is left from one that has ended"
+        f"{check_of}: cannot connect (Connection refused): nothing listens on it -> start the agent: the socket is left"
+        " from one that has ended"
     ]
 
 
@@ -142,8 +143,8 @@ def test_a_socket_that_this_user_may_not_use(closed: str) -> None:
         if run.returncode != 0:
             pytest.skip(f"another user can't run this Python: {run.stderr[-200:]}")
         reason = {
-            "socket": "uid 65534 may not write to it (mode 0600)",
-            "directory": f"uid 65534 may not enter a directory of {path}",
+            "socket": "cannot connect (Permission denied): uid 65534 may not write to it (mode 0600)",
+            "directory": f"cannot connect (Permission denied): uid 65534 may not enter a directory of {path}",
         }[closed]
         assert f"mark=<Mark.FAILED: 'failed'>, reason='{reason}'" in run.stdout
 
@@ -194,7 +195,7 @@ def test_a_sidecar_that_does_not_run(agent: AgentProcess, site: Path) -> None:
             ]
         file = sidecar_file(site, agent.socket, health=f"127.0.0.1:{down}", spiffe_id=f"spiffe://{DOMAIN}/other")
         assert problems(check("--sidecar", file)) == [
-            f"the Workload API gives this process an X509-SVID: wanted spiffe://{DOMAIN}/other, got"
+            f"the Workload API gives this process an X509-SVID: wanted an SVID of spiffe://{DOMAIN}/other, got"
             f" spiffe://{DOMAIN}/check -> create an entry for it, or correct spiffe_id in the file",
             not_ready,
         ]
@@ -204,14 +205,20 @@ def test_a_sidecar_that_does_not_run(agent: AgentProcess, site: Path) -> None:
         assert problem.endswith(f" -> `meshtls sidecar validate --config {file}`")
 
 
+def test_an_invalid_file_is_not_said_to_lack_an_address(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SPIFFE_ENDPOINT_SOCKET", raising=False)
+    [problem] = problems(check("--sidecar", sidecar_file(site, site / "agent.sock", allow="[]\n    oops")))
+    assert problem.startswith(f"{site}/sidecar.yaml and its policies are valid: ")
+
+
 def test_a_server_that_does_not_run(site: Path) -> None:
     port, attest = free_ports(2)
     data = site / "data"
     file = site / "server.yaml"
     file.write_text(f"trust_domain: {DOMAIN}\nbind_port: {port}\nattest_port: {attest}\ndata_dir: {data}\n")
     no_socket = (
-        f"the socket {data}/admin.sock is there and this user may connect to it: No such file or directory ->"
-        " start the server, or name the socket that it serves"
+        f"the socket {data}/admin.sock is there and this user may connect to it: cannot connect (No such file or"
+        " directory) -> start the server, or name the socket that it serves"
     )
     told = check("--server", file)
     assert (told.code, problems(told)) == (1, [no_socket])
@@ -343,7 +350,7 @@ def test_an_agent_whose_server_is_away(agent: AgentProcess, site: Path) -> None:
     with agent.identity("/check"):
         told = check("--agent", file)
         assert problems(told) == [
-            f"127.0.0.1:{one} is answered by spiffe://{DOMAIN}/meshtls/server: could not connect: Connection refused ->"
+            f"127.0.0.1:{one} is answered by spiffe://{DOMAIN}/meshtls/server: can't be reached: Connection refused ->"
             " see whether it runs, and whether a firewall or another program is in the way"
             for one in (port, attest)
         ]

@@ -184,7 +184,7 @@ def test_an_address_in_use_and_an_unanswered_address_are_clear_errors(agent: Age
 
     assert (occupied.code, absent.code) == (2, 1)
     assert occupied.err.startswith(f"meshtls: {address}: could not listen there: ")
-    assert absent.err.startswith(f"meshtls: {address}: could not connect: ")
+    assert absent.err.startswith(f"meshtls: {address}: can't be reached: ")
 
 
 def test_allow_and_the_expected_peer_are_required(agent: AgentProcess) -> None:

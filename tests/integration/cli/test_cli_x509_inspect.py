@@ -265,12 +265,12 @@ def test_a_server_without_certificates_is_an_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         where = f"127.0.0.1:{listener.getsockname()[1]}"
     told = tell("x509", "inspect", where)
-    assert (told.code, told.err) == (1, f"meshtls: {where}: could not connect: Connection refused\n")
+    assert (told.code, told.err) == (1, f"meshtls: {where}: can't be reached: Connection refused\n")
 
 
 def test_a_name_that_no_resolver_takes_is_an_error() -> None:
     told = tell("x509", "inspect", "a..test:443")
-    words = "meshtls: a..test:443: could not connect: encoding with 'idna' codec failed"
+    words = "meshtls: a..test:443: can't be reached: encoding with 'idna' codec failed"
     assert (told.code, told.err.startswith(words), told.err.count("\n")) == (1, True, 1)
 
 

@@ -335,6 +335,20 @@ class TestWithdrawal:
             with pytest.raises(IdentityWithdrawnError):
                 source.snapshot()
 
+    async def test_a_picker_says_in_its_own_words_what_it_wanted(
+        self, api: WorkloadApi, authority: Authority, clock: ManualClock
+    ) -> None:
+        def web(svids: tuple[X509Svid, ...]) -> X509Svid:
+            if (first := svids[0]).spiffe_id.path != "/web":
+                raise LookupError(f"wanted /web, got {first.spiffe_id.path}")
+            return first
+
+        api.push(context_for(authority, "/web"))
+        async with X509Source(api.address, picker=web, clock=clock) as source:
+            api.push(context_for(authority, "/db"))
+            why = str(await asyncio.wait_for(source.withdrawn(), 10))
+        assert why == "the Workload API no longer names spiffe://example.org/web; wanted /web, got /db"
+
     async def test_an_unnamed_identity_is_not_used_as_a_fallback(
         self, api: WorkloadApi, authority: Authority, clock: ManualClock
     ) -> None:
@@ -421,8 +435,8 @@ class TestExpiredOnArrival:
             assert (context.svids, len(context.bundles)) == (valid.svids, 2)
             assert source.readiness() == Readiness(True)
             assert [one for one in caplog.messages if "expired" in one] == [
-                "the Workload API sent X509-SVIDs that have expired, which are not used: spiffe://example.org/web at"
-                f" {stale.not_after:%Y-%m-%dT%H:%M:%SZ}"
+                "the Workload API sent expired X509-SVIDs, which are not used: spiffe://example.org/web expired at"
+                f" {stale.not_after:%Y-%m-%dT%H:%M:%SZ}; our clock says {clock.now():%Y-%m-%dT%H:%M:%SZ}"
             ]
 
     async def test_an_expired_svid_is_not_the_default_before_a_valid_one(

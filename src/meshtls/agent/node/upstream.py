@@ -93,6 +93,8 @@ class ServerUpstream:
         self.updated_at: float | None = None
         self.failures: Counter[str] = Counter()
         self.rotations: Counter[str] = Counter()
+        #: Why the server refused this agent first, as long as nothing succeeded since.
+        self._refusal = ""
         self._address = address
         self._identity = identity
         self._proof = proof
@@ -160,7 +162,7 @@ class ServerUpstream:
 
     def _take(self, update: SyncUpdate) -> Update:
         self._outage.ended(f"the server at {self._address} answers again")
-        self.trouble = None
+        self.trouble, self._refusal = None, ""
         self.updated_at = self._clock.monotonic()
         revocations = revocations_of(update.crls)
         if update.bundles:
@@ -208,9 +210,17 @@ class ServerUpstream:
         refused = isinstance(error, AccessError)
         meaning = "it refuses this agent, which serves no identities until it is accepted again: " if refused else ""
         level = logging.ERROR if refused else logging.WARNING
-        self._outage.failed(type(error), f"the server at {self._address}: {meaning}{error}; trying again", level)
+        self._outage.failed(
+            (type(error), type(error.__cause__)),
+            f"the server at {self._address}: {meaning}{error}; trying again",
+            level,
+        )
         since = f"{self._outage.since:%Y-%m-%dT%H:%M:%SZ}"
-        self.trouble = f"the server at {self._address}, try {self._outage.failures} since {since}: {error}"
+        if refused and not self._refusal:
+            self._refusal = str(error)
+        # A refused agent attests again, which may fail for another reason than that of its refusal.
+        why = f"{self._refusal}; then {error}" if self._refusal not in ("", str(error)) else str(error)
+        self.trouble = f"the server at {self._address}, try {self._outage.failures} since {since}: {why}"
         if refused:
             self._identity.forget()
             self._renewal.lost()

@@ -109,7 +109,9 @@ async def _checked(asked: _Asked, clock: SystemClock) -> list[Group]:
         groups.append(await _group("the running server", admin_checks(asked.socket, clock, Asked())))
     if agent is not None:
         groups.append(await _group("the agent", agent_checks(agent, clock)))
-    if address is not None or sidecar is not None or (asked.server is None and asked.socket is None):
+    unreadable = any(one is not None and one.config is None for one in (agent, sidecar))
+    named = asked.server is not None or asked.socket is not None or unreadable  # such a file would have the address
+    if address is not None or (sidecar is not None and not unreadable) or not named:
         try:
             where = workload_address(address)
         except ConfigError as error:

@@ -33,7 +33,8 @@ async def peer_finding(address: Address, wanted: SpiffeId, trust: Trust | Bundle
     except PeerError as error:
         return failed(check, str(error), f"look at it: `meshtls x509 inspect {address}`")
     if peer.spiffe_id != wanted:
-        return failed(check, f"{peer.spiffe_id} answers there", "correct the address, or the identity that is expected")
+        reason = f"peer {peer.spiffe_id} is not allowed; allowed: {wanted}"
+        return failed(check, reason, "correct the address, or the identity that is expected")
     return passed(check)
 
 

@@ -11,7 +11,7 @@ from meshtls.cli.access import ServerAccess
 from meshtls.cli.check.files import loaded
 from meshtls.cli.check.finding import Checks, Finding, failed, passed, warning
 from meshtls.cli.check.peers import free_finding, peer_finding
-from meshtls.cli.check.sockets import private_finding, socket_finding
+from meshtls.cli.check.sockets import private_finding, room_finding, socket_finding
 from meshtls.cli.check.versions import version_finding
 from meshtls.cli.check.workload import MOST_SKEW
 from meshtls.cli.marks import Mark
@@ -20,10 +20,11 @@ from meshtls.errors import ConfigError, MeshtlsError, StoreError
 from meshtls.registration import server_id
 from meshtls.serverapi.admin import AdminClient
 from meshtls.serverapi.channels import local_channel
+from meshtls.serverapi.federation import RelationStatus
 from meshtls.serverapi.values import Health
 from meshtls.svid.x509 import format_moment
 
-__all__ = ["admin_checks", "server_checks", "skew_finding"]
+__all__ = ["admin_checks", "relation_finding", "server_checks", "skew_finding"]
 
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # connected to, never bound
 
@@ -56,6 +57,9 @@ async def server_checks(file: Path, clock: Clock) -> Checks:
         private = private_finding(path, what)
         if private is not None:
             yield private
+    room = room_finding(config.data_dir)
+    if room is not None:
+        yield room
     schema = "the data store can be read, and has the schema of this version"
     try:
         found = await datastore_version(config)
@@ -101,6 +105,7 @@ async def admin_checks(socket: Path, clock: Clock, asked: Asked) -> Checks:
             health = await api.health()
             after = clock.now()
             asked.bundle = await api.bundle()
+            relations = await api.relations()
     except MeshtlsError as error:
         yield failed(answers, f"{ServerAccess(socket)}: {error}", "see the server's log")
         return
@@ -110,6 +115,18 @@ async def admin_checks(socket: Path, clock: Clock, asked: Asked) -> Checks:
         yield failed(answers, f"it waits for {health.waiting_for}", "see the server's log")
     yield version_finding("the server", health.version)
     yield skew_finding(health, before, after)
+    for relation in relations:
+        yield relation_finding(relation)
+
+
+def relation_finding(status: RelationStatus) -> Finding:
+    """Whether the last attempt to fetch another trust domain's bundle succeeded."""
+    domain = status.relation.trust_domain
+    check = f"the bundle of {domain} is fetched from {status.relation.url}"
+    if not status.failure:
+        return passed(check)
+    advice = f"see whether the endpoint runs, then `meshtls federation refresh --trust-domain {domain}`"
+    return failed(check, status.failure, advice)
 
 
 def skew_finding(health: Health, before: datetime, after: datetime) -> Finding:

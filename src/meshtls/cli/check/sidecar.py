@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from meshtls.cli.check.agent import probe_finding
+from meshtls.cli.check.connections import connection_checks
 from meshtls.cli.check.files import Loaded, loaded
 from meshtls.cli.check.finding import Checks, warning
 from meshtls.cli.check.peers import free_finding, peer_finding
+from meshtls.cli.check.sockets import is_free
 from meshtls.cli.check.versions import running_versions
 from meshtls.cli.check.workload import Seen
 from meshtls.cli.marks import Mark
@@ -53,9 +56,13 @@ async def sidecar_checks(file: Loaded[SidecarConfig], clock: Clock, seen: Seen) 
         return
     probes = await probe_finding(config.health, "sidecar")
     yield probes
-    runs = probes.mark is not Mark.FAILED
+    # One that is not ready runs, too.
+    runs = probes.mark is not Mark.FAILED or bool(await asyncio.to_thread(is_free, config.health))
     async for finding in running_versions(config.admin, "the sidecar"):
         yield finding
+    if runs and config.admin is not None and config.admin.socket is not None:
+        async for finding in connection_checks(config.admin.socket, clock.now()):
+            yield finding
     context = seen.context
     trust = Trust(1, context.bundles, context.revocations) if context is not None else None
     for listener in config.inbound:

@@ -11,10 +11,12 @@ from pathlib import Path
 from meshtls.address import Address
 from meshtls.cli.check.finding import Finding, failed, passed
 
-__all__ = ["is_free", "private_finding", "socket_finding"]
+__all__ = ["is_free", "private_finding", "room_finding", "socket_finding"]
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _SECONDS = 3.0
+#: Bytes that a transaction of a data store may need on its disk.
+_TRANSACTION = 1 << 16
 
 
 def socket_finding(path: Path, owner: str) -> Finding:
@@ -25,11 +27,11 @@ def socket_finding(path: Path, owner: str) -> Finding:
     except PermissionError:
         return failed(
             check,
-            f"uid {os.geteuid()} may not enter a directory of {path}",
+            f"cannot connect (Permission denied): uid {os.geteuid()} may not enter a directory of {path}",
             f"give the user execute permission on it, or run as a user that has it: `namei -l {path}` shows where",
         )
     except OSError as error:
-        return failed(check, f"{error.strerror}", f"start {owner}, or name the socket that it serves")
+        return failed(check, f"cannot connect ({error.strerror})", f"start {owner}, or name the socket that it serves")
     if not stat.S_ISSOCK(mode):
         return failed(check, "it is no socket", f"name the socket that {owner} serves")
     with closing(socket.socket(socket.AF_UNIX)) as sock:
@@ -39,13 +41,18 @@ def socket_finding(path: Path, owner: str) -> Finding:
         except PermissionError:
             return failed(
                 check,
-                f"uid {os.geteuid()} may not write to it (mode {stat.S_IMODE(mode):04o})",
+                f"cannot connect (Permission denied): uid {os.geteuid()} may not write to it"
+                f" (mode {stat.S_IMODE(mode):04o})",
                 "run as the user that owns it, or have its owner permit this one",
             )
         except ConnectionRefusedError:
-            return failed(check, "nothing listens on it", f"start {owner}: the socket is left from one that has ended")
+            return failed(
+                check,
+                "cannot connect (Connection refused): nothing listens on it",
+                f"start {owner}: the socket is left from one that has ended",
+            )
         except OSError as error:
-            return failed(check, f"{error.strerror or error}", f"see whether {owner} still answers")
+            return failed(check, f"cannot connect ({error.strerror or error})", f"see whether {owner} still answers")
     return passed(check)
 
 
@@ -66,6 +73,21 @@ def private_finding(path: Path, what: str) -> Finding | None:
         owner = f"it belongs to uid {status.st_uid}, and this is uid {os.geteuid()}"
         return failed(check, owner, f"run as that user, or chown {os.geteuid()} {path}")
     return passed(check, f"mode {mode:04o}")
+
+
+def room_finding(directory: Path) -> Finding | None:
+    """Whether the file system of this directory has room for one more transaction; None if it does not exist."""
+    check = f"the disk of {directory} has room"
+    try:
+        system = os.statvfs(directory)
+    except OSError:
+        return None
+    free = system.f_bavail * system.f_frsize
+    if free < _TRANSACTION:
+        return failed(
+            check, f"database or disk is full: {free} bytes are free", f"make room on the disk: `df {directory}`"
+        )
+    return passed(check)
 
 
 def is_free(address: Address) -> str:

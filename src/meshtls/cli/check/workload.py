@@ -61,7 +61,9 @@ async def workload_checks(address: Address, wanted: SpiffeId | None, clock: Cloc
     if not svids:
         given = ", ".join(str(svid.spiffe_id) for svid in context.svids) or "none"
         yield failed(
-            answers, f"wanted {wanted}, got {given}", "create an entry for it, or correct spiffe_id in the file"
+            answers,
+            f"wanted an SVID of {wanted}, got {given}",
+            "create an entry for it, or correct spiffe_id in the file",
         )
         return
     seen.context = context

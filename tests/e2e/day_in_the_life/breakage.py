@@ -1,0 +1,72 @@
+"""What a breakage is: how the mesh is broken and mended, and the words that each surface then has for the cause."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from meshtls.observe.events import Outcome
+from tests.e2e.day_in_the_life.mesh import Mesh
+
+__all__ = ["Breakage", "Sample", "has_words", "option_of"]
+
+#: Breaks the mesh when it is entered, and mends it when it is left.
+Break = Callable[[Mesh], AbstractContextManager[object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A metric of a program while the mesh is broken, and another value while it is not.
+
+    ``labels`` are part of those of the sample.
+    """
+
+    name: str
+    value: float
+    program: str
+    labels: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Breakage:
+    """One row.
+
+    - ``symptom``: what a user sees. ``cause``: the words for it, on every surface; ``…`` stands for what differs.
+    - ``at``: the program whose log, file and ``check`` name the cause.
+    - ``outcome``: of the connection that fails, which its access log, its metric, ``explain`` and ``check`` name. None
+      where no connection fails: then the cause is in the log of the program.
+    - ``checked``: the program whose file ``meshtls check`` is given, if it is not ``at``.
+    - ``metric``: beside the counter of the outcome. ``needs``: a command, or the right to mount, without
+      which the test can't break it.
+    - ``dashboard``: the page that shows it.
+    """
+
+    name: str
+    symptom: str
+    cause: str
+    at: str
+    broken: Break
+    outcome: Outcome | None = None
+    checked: str = ""
+    metric: Sample | None = None
+    needs: str = ""
+    dashboard: str = ""
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """What shows the cause, for people."""
+        check = f"meshtls check {option_of(self.checked or self.at)} FILE"
+        return (check,) if self.outcome is None else ("meshtls explain connection ID", check)
+
+
+def option_of(program: str) -> str:
+    """The option by which ``meshtls check`` is given the file of this program."""
+    return f"--{program if program in ('server', 'agent') else 'sidecar'}"
+
+
+def has_words(text: str, cause: str) -> bool:
+    """Whether these words, with anything for each ``…``, are in the text, however it is wrapped."""
+    pattern = ".*?".join(re.escape(piece) for piece in cause.split("…"))
+    return re.search(pattern, text, re.DOTALL) is not None

@@ -1,0 +1,130 @@
+"""What `meshtls check` tells of a sidecar's connections, and the words that it has in common with other surfaces."""
+
+from __future__ import annotations
+
+import errno
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from meshtls.address import os_reason
+from meshtls.admin.story import NEXT_STEPS
+from meshtls.cli.check.connections import connection_checks, connection_findings
+from meshtls.cli.check.finding import Finding
+from meshtls.cli.check.server import relation_finding
+from meshtls.cli.marks import Mark
+from meshtls.observe.events import Outcome
+from meshtls.serverapi.federation import Profile, Relation, RelationStatus
+from meshtls.spiffeid import TrustDomain
+
+NOW = datetime(2030, 5, 1, 12, tzinfo=UTC)
+SOCKET = Path("/run/db-admin.sock")
+PASSED = Finding("its latest connections and requests were served", Mark.PASSED)
+
+
+def line(seconds_ago: float, outcome: Outcome = Outcome.POLICY_DENIED, **changed: Any) -> dict[str, Any]:
+    """A record of the admin interface, of a connection that began then."""
+    record = {
+        "time": f"{NOW - timedelta(seconds=seconds_ago):%Y-%m-%dT%H:%M:%S.%fZ}",
+        "direction": "inbound",
+        "verdict": outcome.verdict.value,
+        "outcome": outcome.name,
+        "reason": outcome.value,
+        "detail": "peer spiffe://a.test/web is not allowed to reach spiffe://a.test/db; allowed: nobody",
+        "source_id": "spiffe://a.test/web",
+        "destination_id": "spiffe://a.test/db",
+        "port": 80,
+        "total_ms": 1.0,
+        "connection_id": "1f",
+    }
+    return record | changed
+
+
+def told(*lines: dict[str, Any]) -> list[Finding]:
+    return connection_findings(lines, SOCKET, NOW)
+
+
+def test_a_refusal_is_told_in_the_words_of_the_access_log_with_the_next_step() -> None:
+    assert told(line(10)) == [
+        Finding(
+            "its latest connections and requests were served",
+            Mark.WARNING,
+            "POLICY_DENIED: the identity in the peer's certificate is not allowed here: peer spiffe://a.test/web is not"
+            " allowed to reach spiffe://a.test/db; allowed: nobody",
+            "if it is to be allowed, add the caller to the inbound's allow or to a policy; `meshtls policy explain`"
+            " shows what would let it in; `meshtls explain connection 1f --socket /run/db-admin.sock` shows all of it",
+        )
+    ]
+
+
+def test_a_newer_served_connection_of_the_same_two_says_that_it_is_mended() -> None:
+    served = line(5, Outcome.OK)
+    assert told(line(10), served) == [PASSED]
+    assert len(told(line(10), line(15, Outcome.OK))) == 1
+    for other in ({"source_id": "spiffe://a.test/x"}, {"port": 81}, {"direction": "outbound"}):
+        assert len(told(line(10), served | other)) == 1, other
+
+
+def test_a_refused_request_is_not_mended_by_the_end_of_its_connection() -> None:
+    request = line(10, method="GET")
+    assert len(told(request, line(5, Outcome.OK))) == 1
+    assert told(request, line(5, Outcome.OK, method="GET")) == [PASSED]
+
+
+def test_of_each_outcome_the_newest_connection_is_told() -> None:
+    found = told(line(30, detail="older"), line(10, detail="newer"), line(20, Outcome.CONNECT_FAILED, detail="down"))
+    assert [one.reason.rpartition(": ")[2] for one in found] == ["newer", "down"]
+
+
+def test_what_ended_more_than_five_minutes_ago_is_not_told() -> None:
+    assert told(line(301)) == [PASSED]
+    assert len(told(line(299))) == 1
+    assert len(told(line(301, total_ms=2000.0))) == 1
+
+
+def test_a_peer_that_closed_within_the_handshake_was_refused_by_nobody() -> None:
+    closed = line(1, Outcome.HANDSHAKE_FAILED, detail="the peer closed the connection in the middle of TLS")
+    assert told(closed) == [PASSED]
+    assert len(told(closed | {"detail": "no TLS version in common with the peer"})) == 1
+
+
+def test_an_outcome_of_another_version_is_left_out() -> None:
+    assert told(line(1) | {"outcome": "NEW_IN_THE_NEXT_VERSION"}) == [PASSED]
+
+
+async def test_a_sidecar_that_cant_be_asked_is_a_warning(tmp_path: Path) -> None:
+    [found] = [one async for one in connection_checks(tmp_path / "a.sock", NOW)]
+    assert (found.mark, found.advice) == (Mark.WARNING, "run the check as the sidecar's user, or see its access log")
+    assert found.reason.startswith(f"{tmp_path}/a.sock: nothing answers there: No such file or directory; ")
+
+
+def test_each_outcome_has_a_next_step() -> None:
+    assert set(NEXT_STEPS) == set(Outcome)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connect call failed ('127.0.0.1', 1)"), "Connection refused"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "/x"), "No such file or directory"),
+        (OSError(-2, "Name or service not known"), "Name or service not known"),
+        (ConnectionResetError("Connection lost"), "Connection lost"),
+        (TimeoutError(), "TimeoutError"),
+    ],
+)
+def test_a_failed_system_call_is_named_as_the_c_library_names_it(error: OSError, words: str) -> None:
+    assert os_reason(error) == words
+
+
+def test_a_bundle_that_cant_be_fetched_fails_with_the_servers_own_words() -> None:
+    relation = Relation(trust_domain=TrustDomain("b.test"), url="https://b.test/", profile=Profile.HTTPS_WEB)
+    check = "the bundle of b.test is fetched from https://b.test/"
+    assert relation_finding(RelationStatus(relation=relation, configured=False)) == Finding(check, Mark.PASSED)
+    assert relation_finding(RelationStatus(relation=relation, configured=False, failure="no answer")) == Finding(
+        check,
+        Mark.FAILED,
+        "no answer",
+        "see whether the endpoint runs, then `meshtls federation refresh --trust-domain b.test`",
+    )
