@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import signal
+import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -26,7 +26,6 @@ from tests.support.agent import SELF, short_directory
 from tests.support.authority import make_authority
 from tests.support.clock import ManualClock
 from tests.support.ports import free_ports
-from tests.support.require import succeeds
 
 __all__ = ["DB", "OLD", "PARTNER", "WEB", "Mesh", "new_entry", "reloaded", "running_mesh"]
 
@@ -170,9 +169,7 @@ def running_mesh() -> Iterator[Mesh]:
     with short_directory() as directory, ExitStack() as stack:
         data = directory / "server"
         data.mkdir(mode=0o700)
-        able = os.geteuid() == 0 and succeeds([*_in_small_disk(data), "true"])
-        mesh = _made(directory, _in_small_disk(data) if able else (), data)
-        mesh.server.has_mounts = able
+        mesh = _made(directory, stack.enter_context(_small_disk(data)), data)
         for program in reversed(list(mesh.programs.values())):
             stack.callback(program.stop)
         mesh.server.start()
@@ -185,10 +182,19 @@ def running_mesh() -> Iterator[Mesh]:
         yield mesh
 
 
-def _in_small_disk(mount: Path) -> tuple[str, ...]:
-    """What runs a command with a file system of 32 MiB mounted there, which ends with it."""
-    script = 'mount -t tmpfs -o size=32m,mode=700 none "$0" && exec "$@"'
-    return "unshare", "--mount", "sh", "-c", script, str(mount)
+@contextmanager
+def _small_disk(mount: Path) -> Iterator[tuple[str, ...]]:
+    """What starts a program with a file system of 32 MiB mounted there; nothing, if this user may not mount one.
+
+    It outlives the program, and is in a mount namespace of its own, which a process holds.
+    """
+    script = 'mount -t tmpfs -o size=32m,mode=700 none "$0" && echo mounted && exec cat'
+    command = ["unshare", "--mount", "sh", "-c", script, str(mount)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        able = holder.stdout.readline() == b"mounted\n"
+        yield ("nsenter", "--target", str(holder.pid), "--mount") if able else ()
+        holder.kill()
 
 
 def _made(directory: Path, server_prefix: tuple[str, ...], data: Path) -> Mesh:

@@ -39,8 +39,6 @@ class Program:
         self.name = name
         self.out, self.err = directory / f"{name}.out", directory / f"{name}.err"
         self.prefix = tuple(prefix)
-        #: Whether the prefix starts it in a mount namespace of its own.
-        self.has_mounts = False
         self._arguments = [sys.executable, "-m", "meshtls", *map(str, arguments)]
         self._ready = ready
         self._running: subprocess.Popen[bytes] | None = None
@@ -49,11 +47,6 @@ class Program:
     def pid(self) -> int:
         assert self._running is not None, f"{self.name} is down"
         return self._running.pid
-
-    @property
-    def beside(self) -> tuple[str, ...]:
-        """What starts another command on this program's machine, so to speak."""
-        return ("nsenter", "--target", str(self.pid), "--mount") if self.has_mounts else self.prefix
 
     @property
     def runs(self) -> bool:
@@ -91,7 +84,7 @@ class Program:
         return self.err.read_bytes()[since:].decode() if self.err.exists() else ""
 
     def run(self, *arguments: str | Path) -> Told:
-        """Run another command to its end beside this program."""
-        command = [*self.beside, sys.executable, "-m", "meshtls", *map(str, arguments)]
+        """Run another command to its end, with this program's prefix: on its machine, so to speak."""
+        command = [*self.prefix, sys.executable, "-m", "meshtls", *map(str, arguments)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
         return Told(done.returncode, done.stdout, done.stderr)

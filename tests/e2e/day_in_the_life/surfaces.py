@@ -55,7 +55,7 @@ def checked(mesh: Mesh, name: str) -> Told:
     """``meshtls check`` with the file of this program."""
     words = ("check", option_of(name), mesh.file(name), "--output", "json")
     program = mesh.programs[name]
-    return program.run(*words) if program.beside else tell(*words)
+    return program.run(*words) if program.prefix else tell(*words)
 
 
 def problems(told: Told) -> list[str]:
