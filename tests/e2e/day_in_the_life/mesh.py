@@ -40,6 +40,7 @@ _PORTS = (
     "web tcp",
     "web http",
     *(f"{who} {what}" for who in ("db", "web", "agent") for what in ("health", "metrics")),
+    "server metrics",
 )
 
 
@@ -232,6 +233,7 @@ def _made(directory: Path, server_prefix: tuple[str, ...], data: Path) -> Mesh:
             "bind_port": ports["server"],
             "attest_port": ports["attest"],
             "admin": admin["server"],
+            "metrics": {"listen": at("server metrics")},
         },
         "agent": {
             "trust_domain": "example.org",
@@ -243,6 +245,7 @@ def _made(directory: Path, server_prefix: tuple[str, ...], data: Path) -> Mesh:
             "data_dir": str(directory / "agent"),
             "health": at("agent health"),
             "admin": admin["agent"],
+            "metrics": {"listen": at("agent metrics")},
         },
         "db": {
             "name": "db",

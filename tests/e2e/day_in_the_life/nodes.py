@@ -198,6 +198,7 @@ NODES = (
         cause="join token: it is unknown, used or expired; make a new one",
         at="agent",
         broken=_token_used,
+        metric=Sample("meshtls_agent_synced", 0, "agent"),
     ),
     Breakage(
         name="a banned agent",
@@ -205,6 +206,7 @@ NODES = (
         cause="agent spiffe://example.org/meshtls/agent/… is banned",
         at="agent",
         broken=_agent_banned,
+        metric=Sample("meshtls_agent_synced", 0, "agent"),
     ),
     Breakage(
         name="an invalid policy",
@@ -235,5 +237,6 @@ NODES = (
         cause="127.0.0.1:… can't be reached: Connection refused",
         at="server",
         broken=_endpoint_down,
+        metric=Sample("meshtls_server_federation_stale", 1, "server", 'trust_domain="gone.test"'),
     ),
 )
