@@ -5,13 +5,13 @@ machine may be slow.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Generator
 from typing import TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support.require import is_fault
 from tests.support.transports import name_openers
 
 _R = TypeVar("_R", pytest.TestReport, pytest.CollectReport)
@@ -49,7 +49,7 @@ def pytest_make_collect_report(
 
 def _no_skip(report: _R) -> _R:
     """Turn a skip into a failure, also one that was not made by ``require``."""
-    if report.outcome == "skipped" and os.environ.get("MESHTLS_REQUIRE") == "all":
-        why = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+    why = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+    if report.outcome == "skipped" and is_fault(why):
         report.outcome, report.longrepr = "failed", f"MESHTLS_REQUIRE asks for all: {why}"
     return report

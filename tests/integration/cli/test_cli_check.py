@@ -30,6 +30,7 @@ from tests.integration.cli.processes import started
 from tests.support.agent import short_directory
 from tests.support.authority import context_for, make_authority
 from tests.support.ports import free_ports
+from tests.support.require import require, runs_for_others
 
 DOMAIN = "example.org"
 NOW = datetime(2030, 5, 1, 12, tzinfo=UTC)
@@ -139,9 +140,8 @@ def test_a_socket_that_this_user_may_not_use(closed: str) -> None:
             f" print(socket_finding(Path({str(path)!r}), 'the agent'))"
         )
         become = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
-        run = subprocess.run([*become, sys.executable, "-c", code], capture_output=True, text=True, check=False)
-        if run.returncode != 0:
-            pytest.skip(f"another user can't run this Python: {run.stderr[-200:]}")
+        require("another user", runs_for_others(), "another user can't run this Python")
+        run = subprocess.run([*become, sys.executable, "-c", code], capture_output=True, text=True, check=True)
         reason = {
             "socket": "cannot connect (Permission denied): uid 65534 may not write to it (mode 0600)",
             "directory": f"cannot connect (Permission denied): uid 65534 may not enter a directory of {path}",

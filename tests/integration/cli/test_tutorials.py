@@ -10,6 +10,7 @@ import pytest
 from tests.integration.cli.tutorial import DOCS, follow_page
 from tests.support.agent import short_directory
 from tests.support.ports import free_ports
+from tests.support.require import require, runs_for_others
 from tests.support.spire import spire_programs
 
 #: The ports of each page, which are others here.
@@ -38,6 +39,8 @@ def test_every_tutorial_is_run() -> None:
 def test_the_commands_of_the_page_have_the_output_that_it_shows(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if page == ROOT_PAGE and (os.geteuid() != 0 or not shutil.which("setpriv")):
         pytest.skip("needs root, to become other users")
+    if page == ROOT_PAGE:
+        require("another user", runs_for_others(), "another user can't run this Python")
     if page == SPIRE_PAGE:
         monkeypatch.setenv("PATH", f"{spire_programs()}{os.pathsep}{os.environ['PATH']}")
     with short_directory() as directory:

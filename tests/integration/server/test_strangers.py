@@ -97,7 +97,7 @@ async def test_token_guesses_do_not_need_the_stores_writer(server: ServerUnderTe
     key = ec.generate_private_key(ec.SECP256R1())
     # Meanwhile another process holds the write lock, which blocks every writer and no reader.
     path = str(config_for(tmp_path).datastore.database)
-    with contextlib.closing(sqlite3.connect(path, 60, isolation_level=None, check_same_thread=False)) as other:
+    with contextlib.closing(sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)) as other:
         # In a thread: a write of the server that is under way needs this loop to end.
         await asyncio.to_thread(other.execute, "BEGIN IMMEDIATE")
         with pytest.raises(AccessError, match="^join token: it is unknown, used or expired"):
