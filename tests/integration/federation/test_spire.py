@@ -136,14 +136,20 @@ async def test_no_connection_fails_while_spire_replaces_its_authority(two: tuple
     def authority(*words: str) -> Any:
         return json.loads(spire.tell("localauthority", "x509", *words, "-output", "json"))
 
+    def agent_serial() -> str:
+        [agent] = json.loads(spire.tell("agent", "list", "-output", "json"))["agents"]
+        return str(agent["x509svid_serial_number"])
+
     async with loaded(a, spire) as (web, app, _):
         [old] = trusted(web, APP)
         active = authority("show")["active"]["authority_id"]
         prepared = authority("prepare")["prepared_authority"]["authority_id"]
         await until(lambda: len(trusted(web, APP)) == 2)  # our server has asked again by itself
+        before = agent_serial()
         authority("activate", "-authorityID", prepared)
         authority("taint", "-authorityID", active)
         await until(lambda: issuer_key_id_of(app.snapshot().svid.chain[-1]) == prepared)
+        await until(lambda: agent_serial() != before)  # SPIRE's agent, too, or it has no identities for a while
         authority("revoke", "-authorityID", active)
         await until(lambda: len(trusted(web, APP)) == 1)
         assert trusted(web, APP) != [old]
