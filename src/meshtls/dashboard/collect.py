@@ -145,8 +145,10 @@ class Collector:
                 if event["event"] == "following":
                     # Only now, so that nothing is missed in between.
                     self.model.untold(at.name, "")
-                    found = await ask(at, "/connections", {"state": "ended", "limit": _MOST_ENDED})
+                    words = {"state": "ended", "limit": _MOST_ENDED, "requests": "all"}
+                    found = await ask(at, "/connections", words)
                     self.model.ended(reversed(found["ended"]))
+                    self.model.requests(reversed(found["requests"]))
                 self.model.event(at.name, event)
                 self._tell()
 

@@ -20,6 +20,8 @@ _MOST = 10_000
 _MOST_REFUSED = 4_000
 _LINES_OF_ONE, _REQUESTS_OF_ONE = 8, 32
 _MOST_LIVE = 50_000
+#: What tells the requests of one connection apart.
+_OF_A_REQUEST = ("time", "sidecar", "method", "host", "path", "status")
 _DENIED, _FAILED, _ALLOWED = Verdict.DENIED.value, Verdict.FAILED.value, Verdict.ALLOWED.value
 
 
@@ -47,6 +49,10 @@ class Known:
             for one in self.lines
         )
 
+    def has_request(self, line: Line) -> bool:
+        """The same of a request."""
+        return any(all(one.get(name) == line.get(name) for name in _OF_A_REQUEST) for one in self.requests)
+
 
 class Connections:
     """``ended`` and ``request`` take records; ``live`` replaces what one process says that lives."""
@@ -67,12 +73,16 @@ class Connections:
         self._keep(known)
         return True
 
-    def request(self, line: Line) -> None:
-        """A request that was answered or refused."""
+    def request(self, line: Line) -> bool:
+        """A request that was answered or refused. False for a record that is here already."""
         connection_id = str(line.get("connection_id"))
-        known = self._take(self._of(connection_id), connection_id)
+        known = self._of(connection_id)
+        if known is not None and known.has_request(line):
+            return False
+        known = self._take(known, connection_id)
         known.requests = [*known.requests, line][-_REQUESTS_OF_ONE:]
         self._keep(known)
+        return True
 
     def live(self, process: str, lines: Iterable[Line]) -> None:
         """These are all that live in this process."""

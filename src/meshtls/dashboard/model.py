@@ -140,6 +140,12 @@ class Model:
             if self.connections.ended(line):
                 self._told(line)
 
+    def requests(self, lines: Iterable[Record]) -> None:
+        """The same of requests."""
+        for line in lines:
+            if self.connections.request(line):
+                self._told(line)
+
     def event(self, address: str, event: Record) -> None:
         """A record of ``/tap``."""
         match event.get("event"):
@@ -150,8 +156,7 @@ class Model:
                 self.connections.closed(address, int(event.get("number") or 0))
                 self.ended([event])
             case "request":
-                self.connections.request(event)
-                self._told(event)
+                self.requests([event])
             case "lost":
                 self.processes[address].lost += int(event.get("count") or 0)
                 self._changed(View.PROCESSES)

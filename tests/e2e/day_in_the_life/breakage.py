@@ -35,12 +35,12 @@ class Breakage:
 
     - ``symptom``: what a user sees. ``cause``: the words for it, on every surface; ``…`` stands for what differs.
     - ``at``: the program whose log, file and ``check`` name the cause.
-    - ``outcome``: of the connection that fails, which its access log, its metric, ``explain`` and ``check`` name. None
+    - ``outcome``: of the connection that fails, which its access log, its metric, ``explain``, ``check`` and the
+      dashboard name. None
       where no connection fails: then the cause is in the log of the program.
     - ``checked``: the program whose file ``meshtls check`` is given, if it is not ``at``.
     - ``metric``: beside the counter of the outcome. ``needs``: a command, or the right to mount, without
       which the test can't break it.
-    - ``dashboard``: the page that shows it.
     """
 
     name: str
@@ -52,7 +52,6 @@ class Breakage:
     checked: str = ""
     metric: Sample | None = None
     needs: str = ""
-    dashboard: str = ""
 
     @property
     def commands(self) -> tuple[str, ...]:

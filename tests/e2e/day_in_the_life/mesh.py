@@ -41,6 +41,7 @@ _PORTS = (
     "web http",
     *(f"{who} {what}" for who in ("db", "web", "agent") for what in ("health", "metrics")),
     "server metrics",
+    "dashboard",
 )
 
 
@@ -55,6 +56,7 @@ class Mesh:
     app: Program
     db: Program
     web: Program
+    dashboard: Program
     partners: dict[str, Authority] = field(default_factory=dict)
     values: dict[str, dict[str, Any]] = field(default_factory=dict)
     entries: dict[str, str] = field(default_factory=dict)
@@ -62,7 +64,7 @@ class Mesh:
 
     @property
     def programs(self) -> Mapping[str, Program]:
-        return {one.name: one for one in (self.server, self.agent, self.app, self.db, self.web)}
+        return {one.name: one for one in (self.server, self.agent, self.app, self.db, self.web, self.dashboard)}
 
     @property
     def policies(self) -> Path:
@@ -175,9 +177,9 @@ def running_mesh() -> Iterator[Mesh]:
             stack.callback(program.stop)
         mesh.server.start()
         _register(mesh)
-        for program in (mesh.app, mesh.agent, mesh.db, mesh.web):
+        for program in (mesh.app, mesh.agent, mesh.db, mesh.web, mesh.dashboard):
             program.start(wait=False)
-        for program in (mesh.app, mesh.agent, mesh.db, mesh.web):
+        for program in (mesh.app, mesh.agent, mesh.db, mesh.web, mesh.dashboard):
             program.until_ready()
         mesh.until_works()
         yield mesh
@@ -210,6 +212,7 @@ def _made(directory: Path, server_prefix: tuple[str, ...], data: Path) -> Mesh:
     def of_file(name: str, verb: str, prefix: tuple[str, ...] = ()) -> Program:
         return program(name, verb, "run", "--config", str(directory / f"{name}.yaml"), prefix=prefix)
 
+    admin = {name: {"socket": f"{directory}/{name}-admin.sock"} for name in ("server", "agent", "db", "web")}
     mesh = Mesh(
         directory,
         ports,
@@ -218,12 +221,21 @@ def _made(directory: Path, server_prefix: tuple[str, ...], data: Path) -> Mesh:
         app=program("app", "app", "--name", "db", "--listen", at("app")),
         db=of_file("db", "sidecar"),
         web=of_file("web", "sidecar"),
+        dashboard=program(
+            "dashboard",
+            "dashboard",
+            *(
+                word
+                for one in ("server", "agent", "db", "web")
+                for word in ("--socket", f"{directory}/{one}-admin.sock")
+            ),
+            *("--listen", at("dashboard"), "--interval", "1s"),
+        ),
     )
     before = ManualClock(datetime.now(UTC) - timedelta(days=60))
     mesh.partners = {PARTNER: make_authority(PARTNER), OLD: make_authority(OLD, before, ca_ttl=timedelta(days=31))}
     mesh.policies.mkdir()
     (mesh.policies / "allow.yaml").write_text(_ALLOW)
-    admin = {name: {"socket": str(mesh.admin_socket(name))} for name in ("server", "agent", "db", "web")}
     workload_api = {"workload_api": f"unix://{directory}/agent.sock"}
     mesh.values = {
         "server": {
@@ -299,6 +311,8 @@ def _is_ready(mesh: Mesh, name: str) -> bool:
             return tell("server", "healthcheck", "--config", mesh.file("server")).code == 0
         case "app":
             return mesh.get("app", "/").startswith("{")
+        case "dashboard":
+            return mesh.get("dashboard", "/api/about").startswith("{")
         case _:
             return mesh.readiness(name).startswith("ready")
 

@@ -1,4 +1,4 @@
-"""What the surfaces of a mesh say: access log, log, metrics, ``check`` and ``explain``."""
+"""What the surfaces of a mesh say: access log, log, metrics, ``check``, ``explain`` and the dashboard."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.e2e.day_in_the_life.breakage import option_of
 from tests.e2e.day_in_the_life.mesh import Mesh
 from tests.integration.cli.identity_site import Told, tell
 
-__all__ = ["Marks", "checked", "ended", "explained", "failures", "marks_of", "problems", "sample"]
+__all__ = ["Marks", "browsed", "checked", "ended", "explained", "failures", "marks_of", "problems", "sample"]
 
 _ENDED = re.compile(r"^meshtls_connections_(?:refused|closed)_total\{(.*)\} (\S+)$", re.MULTILINE)
 _REQUESTS = re.compile(r"^meshtls_http_requests_total\{(.*)\} (\S+)$", re.MULTILINE)
@@ -75,3 +75,9 @@ def explained(mesh: Mesh, connection_id: str) -> str:
     told = tell("explain", "connection", connection_id, *options)
     assert told.code == 0, told
     return told.out
+
+
+def browsed(mesh: Mesh, connection_id: str) -> str:
+    """The story of a connection on the dashboard; nothing, if it has none yet."""
+    told = json.loads(mesh.get("dashboard", f"/api/story?id={connection_id}"))
+    return "\n".join(line for one in told.get("connections", ()) for line in one["story"])

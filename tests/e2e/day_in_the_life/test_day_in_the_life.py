@@ -14,7 +14,17 @@ import pytest
 from tests.e2e.day_in_the_life.breakage import Breakage, Sample, has_words
 from tests.e2e.day_in_the_life.mesh import Mesh, running_mesh
 from tests.e2e.day_in_the_life.programs import until
-from tests.e2e.day_in_the_life.surfaces import Marks, checked, ended, explained, failures, marks_of, problems, sample
+from tests.e2e.day_in_the_life.surfaces import (
+    Marks,
+    browsed,
+    checked,
+    ended,
+    explained,
+    failures,
+    marks_of,
+    problems,
+    sample,
+)
 from tests.e2e.day_in_the_life.table import BREAKAGES, PAGE, with_table
 from tests.support.require import require
 
@@ -42,6 +52,7 @@ def test_every_surface_names_the_cause_and_the_mended_mesh_works(mesh: Mesh, one
             assert line["reason"] in (one.outcome.value, one.outcome.of_request)
             story = explained(mesh, line["connection_id"])
             assert has_words(story, f"{outcome}: …{one.cause}"), story
+            shows(mesh, line["connection_id"], f"{outcome}: …{one.cause}")
             until(lambda: failures(mesh, one.at, outcome) > before, lambda: f"no {outcome} is counted")
         else:
             log_names(mesh, one, marks)
@@ -76,6 +87,14 @@ def line_of(mesh: Mesh, one: Breakage, marks: Marks) -> dict[str, Any]:
         ),
     )
     return found()[-1]
+
+
+def shows(mesh: Mesh, connection_id: str, words: str) -> None:
+    """On the dashboard, which asks and follows the sidecars by itself."""
+    until(
+        lambda: has_words(browsed(mesh, connection_id), words),
+        lambda: f"the dashboard shows {browsed(mesh, connection_id)}",
+    )
 
 
 def log_names(mesh: Mesh, one: Breakage, marks: Marks) -> None:

@@ -75,7 +75,9 @@ async def test_a_collector_that_is_away_for_a_while_gets_all_spans_and_the_outag
     assert sorted(span.name for span in receiver.spans) == sorted(f"span {at}" for at in range(200))
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 2
-    assert lines[0].startswith(f"spans could not be sent to http://127.0.0.1:{port}: 127.0.0.1:{port}: ")
+    assert lines[0].startswith(
+        f"spans could not be sent to http://127.0.0.1:{port}: 127.0.0.1:{port} can't be reached: "
+    )
     assert lines[1].startswith(f"spans are sent to http://127.0.0.1:{port} again after ")
     assert one.dropped == dict.fromkeys(Drop.ALL, 0)
 

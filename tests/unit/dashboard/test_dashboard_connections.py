@@ -54,9 +54,16 @@ def test_an_id_that_is_chosen_again_and_again_keeps_few_records() -> None:
     store = Connections()
     for number in range(100):
         store.ended(line(1) | {"time": str(number)})
-        store.request(line(1, method="GET"))
+        store.request(line(1, method="GET") | {"time": str(number)})
     (known,) = store.newest()
     assert (len(known.lines), len(known.requests)) == (8, 32)
+
+
+def test_a_request_that_is_told_twice_is_kept_once() -> None:
+    store = Connections()
+    told = [store.request(line(1, method=method) | {"time": "1"}) for method in ("GET", "GET", "POST")]
+    (known,) = store.newest()
+    assert (told, len(known.requests)) == ([True, False, True], 2)
 
 
 def test_what_lives_is_what_its_process_says() -> None:
