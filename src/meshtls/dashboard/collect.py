@@ -34,7 +34,7 @@ _PAUSES = 4.0
 _SERVER_SECONDS = 10.0
 _MOST_ENDED, _MOST_LIVE = "2000", "20000"
 #: What the other side, or the way to it, can cause.
-_FAILURES = (MeshtlsError, OSError, ValueError, LookupError, TypeError, AttributeError)
+_FAILURES = (MeshtlsError, OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError)
 
 
 class Collector:
@@ -111,8 +111,7 @@ class Collector:
         live: list[Record] = []
         if kind is Kind.SIDECAR:
             live = (await ask(at, "/connections", {"state": "live", "limit": _MOST_LIVE}))["live"]
-        if self.model.processes[at.name].error:
-            self._try(at, kind, info, pages, live)
+        self._try(at, kind, info, pages, live)
         self.model.answered(at.name, kind, info, pages, self._clock.now())
         if kind is Kind.SIDECAR:
             self.model.live(at.name, live)
@@ -124,6 +123,21 @@ class Collector:
         trial = Model([at.name])
         trial.answered(at.name, kind, info, pages, self._clock.now())
         trial.live(at.name, live)
+        for show in SHOWS.values():
+            show(trial, {})
+
+    def _try_lines(self, at: Interface, ended: list[Record], requests: list[Record]) -> None:
+        """The same of what has ended."""
+        trial = Model([at.name])
+        trial.ended(ended)
+        trial.requests(requests)
+        for show in SHOWS.values():
+            show(trial, {})
+
+    def _try_event(self, at: Interface, event: Record) -> None:
+        """The same of an event."""
+        trial = Model([at.name])
+        trial.event(at.name, event)
         for show in SHOWS.values():
             show(trial, {})
 
@@ -147,8 +161,10 @@ class Collector:
                     self.model.untold(at.name, "")
                     words = {"state": "ended", "limit": _MOST_ENDED, "requests": "all"}
                     found = await ask(at, "/connections", words)
+                    self._try_lines(at, found["ended"], found["requests"])
                     self.model.ended(reversed(found["ended"]))
                     self.model.requests(reversed(found["requests"]))
+                self._try_event(at, event)
                 self.model.event(at.name, event)
                 self._tell()
 

@@ -72,7 +72,8 @@ def refused(fields: Mapping[str, str], bound: Address) -> str:
     """Why a request with these header fields is not answered; empty if it is."""
     host = fields.get("host", "")
     try:
-        named = Address.parse(host)
+        # A browser leaves HTTP's own port out.
+        named = Address.parse(host if host.rpartition(":")[2].isdigit() and not host.endswith("]") else f"{host}:80")
     except RequestError:
         named = None
     if named is None or not is_loopback(named.host) or named.port != bound.port:

@@ -41,7 +41,7 @@ class Pair:
 
     def call(self) -> bytes:
         """What the app echoes, or nothing where the connection was refused."""
-        with held(self.ports["a_out"]) as connection, suppress(ConnectionError):
+        with suppress(ConnectionError), held(self.ports["a_out"]) as connection:
             return ask(connection)
         return b""
 

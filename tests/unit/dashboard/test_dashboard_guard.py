@@ -24,6 +24,10 @@ def test_a_request_for_the_listener_itself_is_answered(fields: dict[str, str]) -
     assert refused(fields, BOUND) == ""
 
 
+def test_a_browser_leaves_the_port_out_where_it_is_80() -> None:
+    assert refused({"host": "localhost", "origin": "http://localhost"}, Address("127.0.0.1", 80)) == ""
+
+
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
