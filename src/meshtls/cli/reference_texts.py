@@ -118,7 +118,8 @@ def _named(name: str, value: object) -> Iterator[str]:
         for below in value.__all__:
             yield from (part.replace("## ", "### ", 1) for part in _named(f"{name}.{below}", getattr(value, below)))
         return
-    protocol = getattr(value, "_is_protocol", False)  # nobody makes one; what Python says of it differs by version
+    # Nobody makes a protocol or an alias; what Python says of their signatures differs by version.
+    protocol = getattr(value, "_is_protocol", False) or not (inspect.isclass(value) or inspect.isroutine(value))
     if callable(value) and not protocol and (signature := _signature(value)) is not None:
         yield f"```\n{name}{signature}\n```"
     if doc := _own_doc(value):
