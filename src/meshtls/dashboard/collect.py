@@ -161,9 +161,10 @@ class Collector:
                     self.model.untold(at.name, "")
                     words = {"state": "ended", "limit": _MOST_ENDED, "requests": "all"}
                     found = await ask(at, "/connections", words)
-                    self._try_lines(at, found["ended"], found["requests"])
+                    requests = found.get("requests", [])  # none of a process of an earlier version
+                    self._try_lines(at, found["ended"], requests)
                     self.model.ended(reversed(found["ended"]))
-                    self.model.requests(reversed(found["requests"]))
+                    self.model.requests(reversed(requests))
                 self._try_event(at, event)
                 self.model.event(at.name, event)
                 self._tell()
