@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,33 +112,22 @@ class Collector:
         live: list[Record] = []
         if kind is Kind.SIDECAR:
             live = (await ask(at, "/connections", {"state": "live", "limit": _MOST_LIVE}))["live"]
-        self._try(at, kind, info, pages, live)
-        self.model.answered(at.name, kind, info, pages, self._clock.now())
-        if kind is Kind.SIDECAR:
-            self.model.live(at.name, live)
+        now = self._clock.now()
 
-    def _try(self, at: Interface, kind: Kind, info: Record, pages: Mapping[str, Record], live: list[Record]) -> None:
-        """Show it by itself, before it is shown beside others: a process of another version may have other records, and
-        must not break the pages of all. Raises what showing it raises.
+        def tell(model: Model) -> None:
+            model.answered(at.name, kind, info, pages, now)
+            if kind is Kind.SIDECAR:
+                model.live(at.name, live)
+
+        self._try(at, tell)
+        tell(self.model)
+
+    def _try(self, at: Interface, tell: Callable[[Model], object]) -> None:
+        """Show what a process sent by itself, before it is shown beside others: one of another version may have other
+        records, and must not break the pages of all. ``tell`` gives it to a model. Raises what showing it raises.
         """
         trial = Model([at.name])
-        trial.answered(at.name, kind, info, pages, self._clock.now())
-        trial.live(at.name, live)
-        for show in SHOWS.values():
-            show(trial, {})
-
-    def _try_lines(self, at: Interface, ended: list[Record], requests: list[Record]) -> None:
-        """The same of what has ended."""
-        trial = Model([at.name])
-        trial.ended(ended)
-        trial.requests(requests)
-        for show in SHOWS.values():
-            show(trial, {})
-
-    def _try_event(self, at: Interface, event: Record) -> None:
-        """The same of an event."""
-        trial = Model([at.name])
-        trial.event(at.name, event)
+        tell(trial)
         for show in SHOWS.values():
             show(trial, {})
 
@@ -159,15 +149,21 @@ class Collector:
                 if event["event"] == "following":
                     # Only now, so that nothing is missed in between.
                     self.model.untold(at.name, "")
-                    words = {"state": "ended", "limit": _MOST_ENDED, "requests": "all"}
-                    found = await ask(at, "/connections", words)
-                    requests = found.get("requests", [])  # none of a process of an earlier version
-                    self._try_lines(at, found["ended"], requests)
-                    self.model.ended(reversed(found["ended"]))
-                    self.model.requests(reversed(requests))
-                self._try_event(at, event)
+                    await self._look_back(at)
+                self._try(at, partial(Model.event, address=at.name, event=event))
                 self.model.event(at.name, event)
                 self._tell()
+
+    async def _look_back(self, at: Interface) -> None:
+        """Take what ended before it was followed."""
+        found = await ask(at, "/connections", {"state": "ended", "limit": _MOST_ENDED, "requests": "all"})
+
+        def tell(model: Model) -> None:
+            model.ended(reversed(found["ended"]))
+            model.requests(reversed(found.get("requests", [])))  # none of a process of an earlier version
+
+        self._try(at, tell)
+        tell(self.model)
 
     async def _govern(self, server: Path) -> None:
         while True:

@@ -112,7 +112,7 @@ def test_it_prints_its_url_and_ends_with_a_signal(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_would_be_unsafe_is_refused(
+def test_a_token_file_or_an_address_that_would_be_unsafe_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, str], message: str
 ) -> None:
     for name, text, mode in (("open", "a-token-of-the-test-0123456789", 0o644), ("short", "secret", 0o600)):

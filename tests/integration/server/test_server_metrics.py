@@ -188,7 +188,7 @@ async def test_the_servers_own_svid_and_build_are_told(server: ServerUnderTest) 
     assert value(found, "meshtls_ready") == 1
 
 
-async def test_what_is_revoked_and_blocked_is_told(server: ServerUnderTest) -> None:
+async def test_the_gauge_of_revocations_counts_each_kind(server: ServerUnderTest) -> None:
     agent = await server.new_agent()
     [made] = await server.admin.create_entries([entry("/web", agent.spiffe_id)])
     await agent.client.sign_x509([(made.id, new_csr())])

@@ -82,7 +82,7 @@ async def test_a_collector_that_is_away_for_a_while_gets_all_spans_and_the_outag
     assert one.dropped == dict.fromkeys(Drop.ALL, 0)
 
 
-async def test_what_finds_the_queue_full_is_dropped_and_counted() -> None:
+async def test_a_span_that_finds_the_queue_full_is_dropped_and_counted() -> None:
     async with a_receiver() as receiver:
         one = exporter(receiver.keys(queue=64))
         for span in spans(70):
@@ -119,7 +119,7 @@ async def test_a_batch_is_sent_again_where_the_collector_could_not_take_it_and_d
     assert len(caplog.records) == 2
 
 
-async def test_what_can_not_be_encoded_is_dropped_and_what_comes_after_it_is_sent(
+async def test_a_span_that_can_not_be_encoded_is_dropped_and_the_next_one_is_sent(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.WARNING, LOG):
@@ -147,7 +147,7 @@ async def test_spans_that_the_collector_rejects_in_part_are_counted(caplog: pyte
     assert [record.getMessage() for record in caplog.records] == [f"{receiver.endpoint} rejected 2 spans: too old"]
 
 
-async def test_what_can_not_be_sent_at_the_end_is_counted_and_the_end_is_not_held_up(
+async def test_spans_that_can_not_be_sent_at_the_end_are_counted_and_hold_nothing_up(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with a_receiver() as receiver:

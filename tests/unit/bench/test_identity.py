@@ -145,7 +145,7 @@ def test_a_comparison_is_drawn_with_a_panel_for_each_figure() -> None:
     ]
 
 
-async def test_what_is_not_done_in_time_is_named() -> None:
+async def test_an_answer_that_does_not_come_in_time_is_named() -> None:
     with pytest.raises(UnmeasuredError, match=r"^wanted an answer within 0\.01 s$"):
         async with within(0.01, "an answer"):
             await asyncio.Event().wait()

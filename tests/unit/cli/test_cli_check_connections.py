@@ -78,7 +78,7 @@ def test_of_each_outcome_the_newest_connection_is_told() -> None:
     assert [one.reason.rpartition(": ")[2] for one in found] == ["newer", "down"]
 
 
-def test_what_ended_more_than_five_minutes_ago_is_not_told() -> None:
+def test_a_connection_that_ended_more_than_five_minutes_ago_is_not_told() -> None:
     assert told(line(301)) == [PASSED]
     assert len(told(line(299))) == 1
     assert len(told(line(301, total_ms=2000.0))) == 1

@@ -66,7 +66,7 @@ def test_a_request_that_is_told_twice_is_kept_once() -> None:
     assert (told, len(known.requests)) == ([True, False, True], 2)
 
 
-def test_what_lives_is_what_its_process_says() -> None:
+def test_a_process_alone_says_which_connections_live_in_it() -> None:
     store = Connections()
 
     def living(number: int) -> Mapping[str, Any]:
