@@ -164,7 +164,9 @@ class TransparencyLog:
             if not signed:
                 async with self._database.write() as tx:
                     await transparency.store_checkpoint(tx, state.origin, present.size, str(note))
-            self._expected = state.frontier
+            # An append that went on beside this one may have gone further already: then the next call signs its tree.
+            if state.frontier.size > self._expected.size:
+                self._expected = state.frontier
             return present
 
     async def consistency(self, old: int) -> tuple[list[bytes], Note]:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import shutil
 import ssl
+import threading
 from collections.abc import Awaitable
 from dataclasses import replace
 from pathlib import Path
@@ -231,6 +232,40 @@ async def test_transaction_that_is_rolled_back_leaves_no_leaf(database: Database
         await append_and_fail(database, log, b"two", b"three")
     assert await append(database, log, b"four") == 1
     assert (await log.publish()).root == Frontier().append(map(leaf_hash, (b"one", b"four")))[0].root
+
+
+class SlowGuard(LogGuard):
+    """Its disk takes a checkpoint as soon as ``goes_on`` is set."""
+
+    def __init__(self, data_dir: Path) -> None:
+        super().__init__(data_dir)
+        self.begun, self.goes_on = threading.Event(), threading.Event()
+
+    def store(self, note: str) -> None:
+        self.begun.set()
+        assert self.goes_on.wait(60)
+        super().store(note)
+
+
+async def test_entry_that_is_appended_during_a_publication_is_signed_by_the_next(
+    database: Database, tmp_path: Path
+) -> None:
+    guard = SlowGuard(tmp_path)
+    guard.goes_on.set()
+    log = TransparencyLog(database, guard, Ed25519PrivateKey.generate(), "server-1")
+    await log.open(TD)
+    await append(database, log, b"one")
+    guard.begun.clear()
+    guard.goes_on.clear()
+    async with asyncio.TaskGroup() as publishing:
+        first = publishing.create_task(log.publish())
+        assert await asyncio.to_thread(guard.begun.wait, 60)
+        await append(database, log, b"two")
+        guard.goes_on.set()
+    assert first.result().size == 1
+    assert log.has_grown
+    assert (await log.publish()).size == 2
+    assert log.has_grown == database.shared
 
 
 async def append_and_fail(database: Database, log: TransparencyLog, *entries: bytes) -> None:
