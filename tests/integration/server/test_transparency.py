@@ -185,6 +185,7 @@ async def test_a_checkpoint_that_can_not_be_stored_is_signed_once_it_can_be(
         path.rmdir()
         aside.rename(path)
         assert len(await leaves_of(server, before + 1)) > before
+        await until(lambda: "the transparency log is signed again after " in caplog.text)
     told = [one for one in caplog.messages if one.startswith("the transparency log ")]
     assert told[0].startswith("the transparency log can't be signed now, retrying: ")
     assert told[1].startswith("the transparency log is signed again after ")
