@@ -1,17 +1,18 @@
 """The lesson's packet: a header of 8 bytes and a payload. Pure.
 
 ``packet`` builds and parses as the lesson does, which accepts nearly everything. ``strict`` refuses what is invalid,
-with a code for each reason; ``reader`` does so for a stream that arrives in pieces. ``batch`` reads many at once.
+with a code for each reason; ``reader`` does so for a stream that arrives in pieces. ``batch`` reads many at once, and
+``fields`` names each byte.
 """
 
-from meshtls.wire.frame.batch import Frames, headers, parse_many
+from meshtls.wire.frame.batch import Frames, HeaderFields, headers, parse_many
+from meshtls.wire.frame.fields import frame_fields
 from meshtls.wire.frame.packet import (
     HEADER_BYTES,
     MAX_LENGTH,
     MAX_PAYLOAD,
     VERSION,
     Frame,
-    Header,
     build,
     checksum,
     parse,
@@ -33,10 +34,11 @@ __all__ = [
     "FrameReader",
     "FrameType",
     "Frames",
-    "Header",
+    "HeaderFields",
     "build",
     "build_strict",
     "checksum",
+    "frame_fields",
     "headers",
     "parse",
     "parse_many",

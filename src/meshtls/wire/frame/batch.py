@@ -1,8 +1,8 @@
-"""Many frames of one buffer at once: a fast loop over their headers, and a reading by columns. Pure.
+"""Many frames of one buffer: a fast loop over their headers, and a reading by columns. Pure.
 
 Where a frame begins is known only from the length of the one before, so that a loop in Python has to follow the
-lengths. It reads two bytes a frame and nothing else; each column is read when it is asked for, in one call over all
-frames. Where all frames have the same length, there is no loop at all: a column is a slice with a step.
+lengths. It reads two bytes a frame and nothing else; a column is made when it is asked for, as a slice with a step
+of the headers joined. Where all frames have the same length, there is no loop at all, and the slice is of the buffer.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ import sys
 from array import array
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from itertools import chain
-from operator import itemgetter, sub
+from operator import sub
 
-from meshtls.wire.frame.packet import HEADER, HEADER_BYTES, Bytes, Frame, Header, short_header
+from meshtls.wire.frame.packet import HEADER, HEADER_BYTES, Bytes, Frame, short_header
 from meshtls.wire.frame.refusal import FrameError, FrameFault
 
-__all__ = ["Frames", "headers", "parse_many"]
+__all__ = ["Frames", "HeaderFields", "headers", "parse_many"]
+
+#: Version, type, flags, length and ID of a frame, and the offset of its first byte.
+HeaderFields = tuple[int, int, int, int, int, int]
 
 _LENGTH_AT, _ID_AT = 2, 4
 _length_from = struct.Struct("!H").unpack_from
@@ -26,18 +28,19 @@ _UPPER = bytes(byte >> 4 for byte in range(256))
 _LOWER = bytes(byte & 0xF for byte in range(256))
 
 
-def headers(data: Bytes) -> Iterator[Header]:
-    """The headers of the frames that follow one another in ``data``, as they are; the last one may be cut short.
+def headers(data: Bytes) -> Iterator[HeaderFields]:
+    """The header's fields of the frames that follow one another in ``data``; the last payload may be cut short.
 
-    Raises FrameError, after the headers before it, for a length below 8 and for less than 8 bytes at the end.
+    A payload is ``data[offset + 8 : offset + length]``. Raises FrameError, after the frames before it, for a length
+    below 8 and for less than 8 bytes at the end.
     """
     at, size = 0, len(data)
-    unpack, header, new = HEADER.unpack_from, Header, tuple.__new__
+    unpack = HEADER.unpack_from
     last = size - HEADER_BYTES
     while at <= last:
-        # A NamedTuple's own constructor is a function of Python, which takes as long as the reading.
-        yield (one := new(header, unpack(data, at)))
-        length = one[2]
+        version_and_type, flags, length, identifier = unpack(data, at)
+        # No NamedTuple: to make one takes longer than all of this.
+        yield version_and_type >> 4, version_and_type & 0xF, flags, length, identifier, at
         if length < HEADER_BYTES:
             raise _below_header(at, length)
         at += length
@@ -91,7 +94,7 @@ class Frames:
         """The length of each frame, in bytes with its header."""
         if isinstance(self.offsets, range):
             return array("H", [self.offsets.step]) * len(self)
-        return array("H", map(sub, chain(self.offsets[1:], (self.end,)), self.offsets))
+        return array("H", list(map(sub, self._ends, self.offsets)))
 
     @cached_property
     def ids(self) -> array[int]:
@@ -107,17 +110,25 @@ class Frames:
     @cached_property
     def payloads(self) -> list[bytes]:
         """The payload of each frame, copied."""
-        data, ends = self.data, chain(self.offsets[1:], (self.end,))
-        return [data[at + HEADER_BYTES : end] for at, end in zip(self.offsets, ends, strict=False)]
+        data = self.data
+        return [data[at + HEADER_BYTES : end] for at, end in zip(self.offsets, self._ends, strict=True)]
+
+    @property
+    def _ends(self) -> list[int]:
+        return [*self.offsets[1:], self.end] if self.offsets else []
 
     def _bytes_at(self, place: int) -> bytes:
         """This byte of each frame's header."""
-        offsets = self.offsets
-        if isinstance(offsets, range):
-            return self.data[offsets.start + place : self.end : offsets.step]
-        if len(offsets) < 2:  # for which an itemgetter gives no tuple
-            return bytes(self.data[at + place] for at in offsets)
-        return bytes(itemgetter(*offsets)(self.data[place:]))
+        data, step = self._headers
+        return data[place::step]
+
+    @cached_property
+    def _headers(self) -> tuple[bytes, int]:
+        """Bytes in which the headers begin at each multiple of a step."""
+        if isinstance(self.offsets, range):
+            return self.data, self.offsets.step
+        data = self.data
+        return b"".join([data[at : at + HEADER_BYTES] for at in self.offsets]), HEADER_BYTES
 
 
 def parse_many(data: Bytes) -> Frames:
@@ -134,10 +145,16 @@ def _of_one_length(data: bytes) -> Frames | None:
     if len(data) < HEADER_BYTES:
         return None
     (length,) = _length_from(data, _LENGTH_AT)
-    count, rest = divmod(len(data), max(length, HEADER_BYTES))
-    upper, lower = data[_LENGTH_AT :: length or 1], data[_LENGTH_AT + 1 :: length or 1]
-    if rest or length < HEADER_BYTES or upper.count(upper[0]) < count or lower.count(lower[0]) < count:
+    if length < HEADER_BYTES or len(data) % length:
         return None
+    here = data[_LENGTH_AT : _LENGTH_AT + 2]
+    # Look at one more frame before looking at all.
+    if not data.startswith(here, length % len(data) + _LENGTH_AT):
+        return None
+    for place, byte in enumerate(here, _LENGTH_AT):
+        column = data[place::length]
+        if column.count(byte) < len(column):
+            return None
     return Frames(data, range(0, len(data), length), len(data))
 
 

@@ -21,7 +21,6 @@ __all__ = [
     "VERSION",
     "Bytes",
     "Frame",
-    "Header",
     "build",
     "checksum",
     "parse",
@@ -37,25 +36,6 @@ MAX_PAYLOAD = MAX_LENGTH - HEADER_BYTES
 VERSION = 1
 
 _new = tuple.__new__
-
-
-class Header(NamedTuple):
-    """The header's four values as they are on the wire: version and type are one byte."""
-
-    version_and_type: int
-    flags: int
-    length: int
-    id: int
-
-    @property
-    def version(self) -> int:
-        """The upper four bits."""
-        return self.version_and_type >> 4
-
-    @property
-    def type(self) -> int:
-        """The lower four bits."""
-        return self.version_and_type & 0xF
 
 
 class Frame(NamedTuple):

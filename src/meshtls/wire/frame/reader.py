@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from meshtls.wire.frame.packet import HEADER, HEADER_BYTES, MAX_LENGTH, Bytes, Frame, parse, short_header
 from meshtls.wire.frame.refusal import FrameError, FrameFault
-from meshtls.wire.frame.strict import FrameFlag, checked_frame, checksum_problems, header_problems
+from meshtls.wire.frame.strict import KNOWN_STARTS, FrameFlag, checksum_problems, header_problems, without_checksum
 
 __all__ = ["FrameReader"]
 
+_CHECKSUM = int(FrameFlag.CHECKSUM)
 #: What is invalid also where a reader is not strict.
 _OF_LENGTH = (FrameFault.LENGTH_BELOW_HEADER, FrameFault.PAYLOAD_OVER_MAXIMUM)
 
@@ -47,17 +48,21 @@ class FrameReader:
         ready, at, frames = bytes(self._kept), 0, list[Frame]()
         self._wanted = HEADER_BYTES
         while len(ready) - at >= HEADER_BYTES:
-            length = HEADER.unpack_from(ready, at)[2]
-            problem = self._header_problem(ready[at : at + HEADER_BYTES], length)
+            start, flags, length, _ = HEADER.unpack_from(ready, at)
+            problem = None
+            if not HEADER_BYTES <= length <= self._max_length or (self._strict and (start, flags) not in KNOWN_STARTS):
+                problem = self._header_problem(ready[at : at + HEADER_BYTES])
             if problem is None and len(ready) - at < length:
                 self._wanted = length
                 break
             whole = ready[at : at + length]
-            problem = problem or self._checksum_problem(whole)
+            summed = self._strict and flags & _CHECKSUM
+            if problem is None and summed:
+                problem = next(checksum_problems(whole), None)
             if problem is not None:
                 self._fail(problem)
                 return frames
-            frames.append(checked_frame(whole) if self._strict else parse(whole))
+            frames.append(without_checksum(parse(whole)) if summed else parse(whole))
             at += length
             self.offset += length
         del self._kept[:at]
@@ -74,16 +79,9 @@ class FrameReader:
                 self._fail(FrameError(FrameFault.LENGTH_BEYOND_DATA, size, detail))
         return self.error
 
-    def _header_problem(self, header: bytes, length: int) -> FrameError | None:
-        if self._strict or not HEADER_BYTES <= length <= self._max_length:
-            problems = header_problems(header, max_length=self._max_length)
-            return next((one for one in problems if self._strict or one.code in _OF_LENGTH), None)
-        return None
-
-    def _checksum_problem(self, whole: bytes) -> FrameError | None:
-        if self._strict and whole[1] & FrameFlag.CHECKSUM:
-            return next(checksum_problems(whole), None)
-        return None
+    def _header_problem(self, header: bytes) -> FrameError:
+        problems = header_problems(header, max_length=self._max_length)
+        return next(one for one in problems if self._strict or one.code in _OF_LENGTH)
 
     def _fail(self, problem: FrameError) -> None:
         self.error = FrameError(problem.code, self.offset + problem.offset, problem.detail)
