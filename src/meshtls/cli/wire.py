@@ -1,12 +1,13 @@
-"""``meshtls wire``: the lesson's packet built, parsed, and explained byte by byte."""
+"""``meshtls wire``: the lesson's packet built, parsed, and explained byte by byte; records of TLS explained."""
 
 from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from types import MappingProxyType
+from typing import NamedTuple, TypeVar
 
 import click
 
@@ -29,6 +30,10 @@ from meshtls.wire.frame import (
     problems_of,
 )
 from meshtls.wire.hex_text import MAX_TEXT, parse_hex
+from meshtls.wire.tls.explained import begins_like_tls, tls_fields
+from meshtls.wire.tls.fields import Field, masked
+from meshtls.wire.tls.messages import decode_message
+from meshtls.wire.tls.names import TLS_1_3
 
 __all__ = ["wire"]
 
@@ -78,7 +83,7 @@ def _bytes_of(words: Sequence[str], file: Path | None, skip: int) -> bytes:
 
 @click.group()
 def wire() -> None:
-    """The packet of the lesson on wire formats: 8 bytes of header and a payload.
+    """The packet of the lesson on wire formats, 8 bytes of header and a payload; and records of TLS.
 
     The bytes to read are hex: typed, or a dump of xxd, hexdump -C, tcpdump -x or Wireshark. They are taken from the
     command line, from --file, or from standard input.
@@ -154,24 +159,68 @@ def parse_verb(words: tuple[str, ...], file: Path | None, skip: int, strict: boo
 
 @wire.command()
 @_hex_arguments
-@click.option("--strict", is_flag=True, help="Exit code 1 for a packet with an invalid field.")
+@click.option(
+    "--as",
+    "form",
+    type=click.Choice(["packet", "tls", "handshake"]),
+    help="What the bytes are: the packet, records of TLS, or one handshake message of TLS 1.3. By default, records if"
+    " they begin like one, and otherwise the packet.",
+)
+@click.option("--strict", is_flag=True, help="Exit code 1 for an invalid field.")
 @output_option
-def explain(words: tuple[str, ...], file: Path | None, skip: int, strict: bool, out: Output) -> int:
+def explain(words: tuple[str, ...], file: Path | None, skip: int, form: str | None, strict: bool, out: Output) -> int:
     """Print a hex dump in which each field is marked, what it means, and what of it is invalid.
+
+    It reads the packet, and records of TLS that one side sent, with the handshake messages in them.
 
     On a terminal the fields have colours; elsewhere, and with NO_COLOR, letters in a line below the bytes.
     """
     data = _bytes_of(words, file, skip)
-    problems = list(problems_of(data))
-    tree = frame_fields(data)
+    explained = _EXPLAINED[form or ("tls" if begins_like_tls(data) else "packet")](data)
     if out.as_json:
-        found = [{"code": one.code.value, "offset": one.offset, "message": str(one)} for one in problems]
-        out.record(record_of(tree) | {"checksum": checksum(data), "problems": found})
+        problems = [{"code": code, "offset": offset, "message": text} for code, offset, text in explained.problems]
+        out.record(record_of(explained.tree) | dict(explained.more) | {"problems": problems})
     else:
-        print_fields(data, tree)
-        tell("", f"checksum of all {len(data)} bytes (RFC 1071): {checksum(data):#06x}")
-        tell(*([f"{mark_text(Mark.FAILED)} {one}" for one in problems] or [f"{mark_text(Mark.PASSED)} valid"]))
-    return 1 if strict and problems else 0
+        print_fields(masked(data, explained.tree), explained.tree)
+        tell("", *explained.lines)
+        failed = [f"{mark_text(Mark.FAILED)} {text}" for _, _, text in explained.problems]
+        tell(*(failed or [f"{mark_text(Mark.PASSED)} {explained.fine}"]))
+    return 1 if strict and explained.problems else 0
+
+
+class _Explained(NamedTuple):
+    """Bytes as fields. ``problems`` are codes, offsets and messages, and ``fine`` is said if there is none.
+
+    ``lines`` and ``more`` are what else is told, as text and in JSON.
+    """
+
+    tree: Field
+    problems: list[tuple[str, int, str]]
+    fine: str
+    lines: tuple[str, ...] = ()
+    more: Mapping[str, object] = MappingProxyType({})
+
+
+def _packet(data: bytes) -> _Explained:
+    problems = [(one.code.value, one.offset, str(one)) for one in problems_of(data)]
+    line = f"checksum of all {len(data)} bytes (RFC 1071): {checksum(data):#06x}"
+    return _Explained(frame_fields(data), problems, "valid", (line,), {"checksum": checksum(data)})
+
+
+def _tls(data: bytes) -> _Explained:
+    return _decoded(tls_fields(data))
+
+
+def _handshake(data: bytes) -> _Explained:
+    return _decoded(decode_message(data[0] if data else 0, data, TLS_1_3))
+
+
+def _decoded(tree: Field) -> _Explained:
+    problems = [("malformed", one.offset, f"{one.name}: {one.error}") for one in tree.walk() if one.error]
+    return _Explained(tree, problems, "every field could be decoded")
+
+
+_EXPLAINED: Mapping[str, Callable[[bytes], _Explained]] = {"packet": _packet, "tls": _tls, "handshake": _handshake}
 
 
 def _refused(error: FrameError, out: Output) -> int:

@@ -97,8 +97,8 @@ def _list(tree: Field, leaves: Sequence[Field]) -> Iterator[Text]:
             value = f"{field.value:#0{2 * field.length + 2}x}"
         meaning = ": ".join(filter(None, (value, field.text)))
         name = f"{'  ' * depth}{field.name}"
-        line = Text.assemble((letter, style), (f"  {field.offset:04x}  ", "dim"), (f"{name:<{width}}", style))
-        yield line.append(f"  {printable(meaning)}".rstrip())
+        line = Text.assemble((letter, style), (f"  {field.offset:04x}  ", "dim"), (name, style))
+        yield line.append(f"{' ' * (width - len(name))}  {printable(meaning)}" if meaning else "")
         if field.error:
             yield Text(f"         {printable(field.error)}", _ERROR)
 

@@ -166,3 +166,37 @@ def test_control_characters_of_a_payload_never_reach_the_terminal() -> None:
 def test_what_is_no_hex_is_refused(arguments: tuple[str, ...], given: bytes, message: str) -> None:
     told = tell("wire", "explain", *arguments, given=given)
     assert (told.code, told.out, told.err) == (2, "", f"meshtls: {message}\n")
+
+
+ALERT = "15 03 03 00 02 02 28"
+
+
+def test_a_record_of_tls_is_explained_byte_by_byte() -> None:
+    told = tell("wire", "explain", ALERT)
+    assert (told.code, told.out.replace("✓", "[ok]"), told.err) == (
+        0,
+        "0000  15 03 03 00 02 02 28                             ......(\n"
+        "      a- b---- c---- d- e-\n"
+        "   0000  record           alert\n"
+        "a  0000    content type   0x15: alert\n"
+        "b  0001    version        0x0303: TLS 1.2\n"
+        "c  0003    length         2\n"
+        "   0005    Alert          fatal handshake_failure\n"
+        "d  0005      level        0x02: fatal\n"
+        "e  0006      description  0x28: handshake_failure\n"
+        "\n"
+        "[ok] every field could be decoded\n",
+        "",
+    )
+
+
+def test_the_bytes_are_read_as_what_they_are_said_to_be() -> None:
+    names = [
+        field["name"] for field in tell("wire", "explain", "--as", "packet", ALERT, "--output", "json").json["fields"]
+    ]
+    assert names == ["version and type", "flags", "length", "incomplete header"]
+    key_update = tell("wire", "explain", "--as", "handshake", "18 00 00 01 01", "--output", "json").json
+    assert (key_update["name"], key_update["problems"]) == ("KeyUpdate", [])
+    cut = tell("wire", "explain", "--as", "tls", "--strict", "16 03 01 00 05 01", "--output", "json")
+    assert cut.code == 1
+    assert cut.json["problems"] == [{"code": "malformed", "offset": 0, "message": "undecoded: the record is not whole"}]
