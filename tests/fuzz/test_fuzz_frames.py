@@ -22,6 +22,7 @@ from meshtls.wire.frame import (
     problems_of,
 )
 from meshtls.wire.hex_text import parse_hex
+from meshtls.wire.tls.explained import tls_fields
 from tests.fuzz.running import documented, fuzzed, spliced
 
 PLAIN, SUMMED = build_strict(1, b"hello", 0, 42), build_strict(1, b"hello", 1, 42)
@@ -84,6 +85,20 @@ def test_buffers_of_frames() -> None:
         assert (reader.error is None) == (found.error is None)
 
     fuzzed(target, st.lists(frames, max_size=8))
+
+
+def test_what_one_side_of_tls_sent() -> None:
+    samples = [
+        bytes.fromhex("15030300020228 1403030001 01 1703030003 616263"),
+        b"\x16\x03\x01\x00\x0c\x01\x00\x00\x02\x03\x03\x0e\x00\x00\x00\x14\x00" + b"\x16\x03\x03\x00\x02\x00\x10",
+    ]
+
+    def target(data: bytes) -> None:
+        tree = documented(lambda: tls_fields(data), size=len(data), per_byte=400)
+        assert tree is not None
+        assert b"".join(data[leaf.offset : leaf.end] for leaf in tree.leaves()) == data
+
+    fuzzed(target, spliced(samples) | st.binary(max_size=40))
 
 
 def test_hex() -> None:
