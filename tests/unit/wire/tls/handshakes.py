@@ -26,12 +26,15 @@ class Message(NamedTuple):
 
 
 class Handshake(NamedTuple):
-    """What was sent: ``messages`` decrypted, ``client`` and ``server`` as the bytes on the wire."""
+    """What was sent: ``messages`` decrypted, ``flights`` as the bytes on the wire."""
 
     messages: list[Message]
-    client: bytes
-    server: bytes
+    flights: list[tuple[Side, bytes]]
     session: ssl.SSLSession | None
+
+    def sent(self, by: Side) -> bytes:
+        """All bytes of one side."""
+        return b"".join(data for side, data in self.flights if side is by)
 
     def __repr__(self) -> str:
         return f"<Handshake [{len(self.messages)} messages]>"
@@ -78,15 +81,16 @@ def shaken(both: tuple[ssl.SSLContext, ssl.SSLContext], session: ssl.SSLSession 
     to_client, from_client, to_server, from_server = (ssl.MemoryBIO() for _ in range(4))
     client = both[0].wrap_bio(to_client, from_client, server_hostname="web.test", session=session)
     server = both[1].wrap_bio(to_server, from_server, server_side=True)
-    sent = {Side.CLIENT: b"", Side.SERVER: b""}
+    flights: list[tuple[Side, bytes]] = []
     for _ in range(6):
         for one in (client, server):
             with contextlib.suppress(ssl.SSLWantReadError):
                 one.do_handshake()
         for side, outgoing, incoming in ((Side.CLIENT, from_client, to_server), (Side.SERVER, from_server, to_client)):
             data = outgoing.read()
-            sent[side] += data
-            incoming.write(data)
+            if data:
+                flights.append((side, data))
+                incoming.write(data)
     with contextlib.suppress(ssl.SSLWantReadError):
         client.read()  # takes the tickets
-    return Handshake(messages, sent[Side.CLIENT], sent[Side.SERVER], client.session)
+    return Handshake(messages, flights, client.session)

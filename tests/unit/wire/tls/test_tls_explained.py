@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meshtls.wire.side import Side
 from meshtls.wire.tls.explained import begins_like_tls, tls_fields
 from meshtls.wire.tls.fields import Field
 from tests.unit.wire.tls.handshakes import contexts, shaken
@@ -42,7 +43,7 @@ def test_an_alert_is_explained_field_by_field() -> None:
 
 def test_messages_of_a_handshake_of_tls_1_2_are_explained_until_they_are_encrypted(tmp_path: Path) -> None:
     done = shaken(contexts(tmp_path, ssl.TLSVersion.TLSv1_2))
-    client, server = (checked(tls_fields(data), data) for data in (done.client, done.server))
+    client, server = (checked(tls_fields(data), data) for data in map(done.sent, Side))
     assert contents(client) == [
         ("ClientHello",), ("Certificate",), ("ClientKeyExchange",), ("CertificateVerify",), ("ChangeCipherSpec",),
         ("payload",),
@@ -56,7 +57,7 @@ def test_messages_of_a_handshake_of_tls_1_2_are_explained_until_they_are_encrypt
 
 def test_of_tls_1_3_only_the_hellos_are_explained(tmp_path: Path) -> None:
     done = shaken(contexts(tmp_path, ssl.TLSVersion.TLSv1_3))
-    client, server = (checked(tls_fields(data), data) for data in (done.client, done.server))
+    client, server = (checked(tls_fields(data), data) for data in map(done.sent, Side))
     assert contents(client)[:3] == [("ClientHello",), ("ChangeCipherSpec",), ("ApplicationData",)]
     assert contents(server)[:3] == [("ServerHello",), ("ChangeCipherSpec",), ("ApplicationData",)]
     assert not [*client.errors(), *server.errors()]
