@@ -9,19 +9,17 @@ wants a certificate for, and no sidecar has one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
-from meshtls.wire.tls import MAX_RECORD, ContentType, HandshakeType, server_name_of_message
+from meshtls.wire.tls import MAX_RECORD, ContentType, HandshakeType, alpn_of_message, server_name_of_message
 
 __all__ = ["LONGEST", "ClientHello", "client_hello_of"]
 
 #: Bytes and records that are read for it, at most. Each byte that arrives has all of them read again.
 LONGEST = 1 << 14
 _MOST_RECORDS = 16
-_RECORD_HEADER, _HEADER, _VERSION_AND_RANDOM = 5, 4, 2 + 32
+_RECORD_HEADER, _HEADER = 5, 4
 _HANDSHAKE = bytes((ContentType.HANDSHAKE,))
-_ALPN = b"\0\x10"
 _ISTIO = (b"istio", b"istio-peer-exchange", b"istio-http/1.0", b"istio-http/1.1", b"istio-h2")
 
 
@@ -55,35 +53,9 @@ def client_hello_of(received: bytes) -> ClientHello | None:
         if message[0] != HandshakeType.CLIENT_HELLO:
             return ClientHello()
         if len(message) >= _HEADER and len(message) >= (whole := _whole(message)):
-            return ClientHello(server_name_of_message(message[:whole]), _alpn_of(message[:whole]))
+            return ClientHello(server_name_of_message(message[:whole]), alpn_of_message(message[:whole]))
     return ClientHello()
 
 
 def _whole(message: bytes) -> int:
     return _HEADER + int.from_bytes(message[1:_HEADER], "big")
-
-
-def _alpn_of(message: bytes) -> tuple[bytes, ...]:
-    """The names in the extension of RFC 7301, section 3.1; () where there is none, or it is malformed."""
-    rest = message[_HEADER + _VERSION_AND_RANDOM :]
-    for length_bytes in (1, 2, 1):  # legacy_session_id, cipher_suites, legacy_compression_methods
-        _, rest = _vector(rest, length_bytes)
-    extensions, _ = _vector(rest, 2)
-    while extensions:
-        kind = extensions[:2]
-        content, extensions = _vector(extensions[2:], 2)
-        if kind == _ALPN:
-            return tuple(_names(_vector(content, 2)[0]))
-    return ()
-
-
-def _names(protocols: bytes) -> Iterator[bytes]:
-    while protocols:
-        name, protocols = _vector(protocols, 1)
-        yield name
-
-
-def _vector(data: bytes, length_bytes: int) -> tuple[bytes, bytes]:
-    """The content of the vector at the start, and what follows it. Of one that is cut off, what is there."""
-    end = length_bytes + int.from_bytes(data[:length_bytes], "big")
-    return data[length_bytes:end], data[end:]

@@ -1,0 +1,305 @@
+"""Reading a message of TLS from its bytes, with the offsets of what is read. Pure.
+
+``vector`` is for those who look for one thing and need to be quick. ``Reader`` makes the fields of ``fields.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from typing import NamedTuple, NoReturn
+
+from meshtls.wire.tls.fields import Field
+from meshtls.wire.tls.names import name_of
+
+__all__ = ["MOST_FIELDS", "MOST_ITEMS", "Decode", "DecodeError", "Reader", "vector"]
+
+#: Fields made of one message, and of one list in it. What is beyond stays raw.
+MOST_FIELDS, MOST_ITEMS = 4096, 512
+_MOST_IN_WORDS = 12
+
+
+class DecodeError(NamedTuple):
+    """What is wrong with bytes that were received, and where: ``offset`` counts from where the decoder began."""
+
+    offset: int
+    reason: str
+
+    @property
+    def text(self) -> str:
+        """Both, for people."""
+        return f"byte {self.offset}: {self.reason}"
+
+
+class _Malformed(Exception):  # noqa: N818  # control flow between a field and the structure that it stands in
+    """The rest of a structure can't be read. ``reason`` is empty if a field has it already."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+#: Reads a structure and returns it in words, where that helps.
+Decode = Callable[["Reader"], "str | None"]
+
+
+def vector(data: bytes, at: int, length_bytes: int) -> tuple[int, int]:
+    """Where the content of the vector at ``at`` starts and ends (RFC 8446, section 3.4).
+
+    Raises ValueError if it ends beyond the data.
+    """
+    start = at + length_bytes
+    end = start + int.from_bytes(data[at:start], "big")
+    if len(data) < max(start, end):
+        raise ValueError("a vector is longer than the message")
+    return start, end
+
+
+class Reader:
+    """Reads a message from its first byte to its last, and collects the fields that it makes.
+
+    A structure that can't be read to its end keeps the fields before the fault, and the rest of its bytes as a field
+    ``undecoded`` with the error. What stands around it is read on, where its length tells where that is.
+    """
+
+    __slots__ = ("at", "data", "end", "fields", "left", "withhold")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        #: The next byte, and the end of the structure that is being read.
+        self.at, self.end = 0, len(data)
+        self.fields: list[Field] = []
+        #: How many more fields may be made.
+        self.left = MOST_FIELDS
+        #: What can't be decoded here may be a session ticket.
+        self.withhold = False
+
+    @property
+    def more(self) -> bool:
+        """Whether the structure has more bytes."""
+        return self.at < self.end
+
+    def fail(self, reason: str) -> NoReturn:
+        """Say that the rest of this structure can't be read."""
+        raise _Malformed(reason)
+
+    def _need(self, name: str, size: int) -> int:
+        """Where ``size`` bytes begin; they are taken."""
+        start = self.at
+        if self.end - start < size:
+            raise _Malformed(f"wanted {_bytes(size)} of {name}, got {self.end - start}")
+        self.at = start + size
+        return start
+
+    def peek(self, name: str, size: int) -> int:
+        """The number of ``size`` bytes that comes next, which is not taken."""
+        start = self._need(name, size)
+        self.at = start
+        return int.from_bytes(self.data[start : start + size], "big")
+
+    # -- single fields --
+
+    def number(self, name: str, size: int, names: Mapping[int, str] | None = None) -> int:
+        """An unsigned integer."""
+        start = self._need(name, size)
+        value = int.from_bytes(self.data[start : self.at], "big")
+        self._add(Field(name, start, size, value, "" if names is None else name_of(names, value, 2 * size)))
+        return value
+
+    def opaque(self, name: str, size: int, text: str = "") -> bytes:
+        """So many bytes."""
+        start = self._need(name, size)
+        value = self.data[start : self.at]
+        self._add(Field(name, start, size, value, text))
+        return value
+
+    def rest(self, name: str, text: str = "") -> bytes:
+        """All bytes that the structure still has; no field if there are none."""
+        return self.opaque(name, self.end - self.at, text) if self.more else b""
+
+    def vector(self, name: str, length_bytes: int, *, text: Callable[[bytes], str] | None = None) -> bytes:
+        """A vector of bytes without structure. ``text`` says it in words."""
+        start, content = self._content(name, length_bytes)
+        value = self.data[content : self.at]
+        self._add(Field(name, start, self.at - start, value, text(value) if text is not None else ""))
+        return value
+
+    def take_vector(self, name: str, length_bytes: int) -> None:
+        """As ``vector``, for an item of a list that needs no words."""
+        self.vector(name, length_bytes)
+
+    def withheld(self, name: str, length_bytes: int) -> None:
+        """A vector whose bytes are not shown: a session ticket. The same ticket has the same fingerprint."""
+        start, content = self._content(name, length_bytes)
+        self._withhold(name, start, content)
+
+    def withheld_rest(self, name: str) -> None:
+        """All bytes that the structure still has, not shown; no field if there are none."""
+        if self.more:
+            start, self.at = self.at, self.end
+            self._withhold(name, start, start)
+
+    def _withhold(self, name: str, start: int, content: int) -> None:
+        value = self.data[content : self.at]
+        text = f"{_bytes(len(value))}, withheld"
+        if value:
+            text += f"; SHA-256 begins with {sha256(value).hexdigest()[:16]}"
+        self._add(Field(name, start, self.at - start, None, text))
+
+    def _content(self, name: str, length_bytes: int) -> tuple[int, int]:
+        """Where a vector, and its content, start; both are taken."""
+        start = self.at
+        content = start + length_bytes
+        length = int.from_bytes(self.data[start : min(content, self.end)], "big")
+        if content > self.end:
+            raise _Malformed(f"wanted {_bytes(length_bytes)} of the length of {name}, got {self.end - start}")
+        if self.end - content < length:
+            raise _Malformed(f"{name} has {_bytes(length)} by its length, of which {self.end - content} are here")
+        self.at = content + length
+        return start, content
+
+    # -- structures --
+
+    def structure(
+        self, name: str, decode: Decode, *, size: int | None = None, secret: bool = False, error: str = ""
+    ) -> str:
+        """A field made of what ``decode`` reads: of ``size`` bytes, or of as many as it takes. In words."""
+        start, fields, limit, withhold = self.at, self.fields, self.end, self.withhold
+        self.fields, self.withhold = [], withhold or secret
+        cut = ""
+        if size is not None:
+            cut = self._limit(name, start, size)
+        around = fields, limit, withhold
+        return self._close(name, start, decode, cut, takes_all=size is not None, outer=around, error=error)
+
+    def listed(self, name: str, length_bytes: int, decode: Decode) -> str:
+        """A field of a vector, made of its ``length`` and of what ``decode`` reads of the content. In words."""
+        start = self._need(f"the length of {name}", length_bytes)
+        length = int.from_bytes(self.data[start : self.at], "big")
+        fields, limit, withhold = self.fields, self.end, self.withhold
+        self.fields = [Field("length", start, length_bytes, length)]
+        cut = self._limit(name, self.at, length)
+        return self._close(name, start, decode, cut, takes_all=True, outer=(fields, limit, withhold))
+
+    def items(self, name: str, length_bytes: int, decode: Decode) -> str:
+        """A vector whose items are read by ``decode``, one a call. Each call has to take a byte. In words."""
+        return self.listed(name, length_bytes, lambda reader: reader.repeat(decode))
+
+    def repeat(self, decode: Decode) -> str:
+        """Call ``decode`` for each item of this structure. What is beyond the bounds stays raw. In words."""
+        words: list[str] = []
+        count = 0
+        while self.at < self.end:
+            if count == MOST_ITEMS or self.left <= 0:
+                self._too_many()
+                break
+            word = decode(self)
+            if word:
+                words.append(word)
+            count += 1
+        return _listing(words)
+
+    def numbers(self, name: str, length_bytes: int, size: int, item: str, names: Mapping[int, str]) -> str:
+        """A vector of numbers of this size. In words."""
+        return self.listed(name, length_bytes, lambda reader: reader.all_numbers(size, item, names))
+
+    def all_numbers(self, size: int, item: str, names: Mapping[int, str]) -> str:
+        """The numbers that this structure is made of; the first of them in words."""
+        start, data = self.at, self.data
+        count = min((self.end - start) // size, MOST_ITEMS, max(self.left, 0))
+        stop = start + count * size
+        found = [
+            Field(
+                item, at, size, number := int.from_bytes(data[at : at + size], "big"), name_of(names, number, 2 * size)
+            )
+            for at in range(start, stop, size)
+        ]
+        self.fields += found
+        self.left -= count
+        self.at = stop
+        if self.end - stop >= size:
+            self._too_many()
+        elif stop < self.end:
+            raise _Malformed(f"wanted {item}s of {_bytes(size)} each, got {self.end - start} bytes")
+        return _listing([one.text for one in found])
+
+    def whole(self, name: str, decode: Decode, *, secret: bool = False) -> Field:
+        """The field of all bytes, read by ``decode``. Never raises."""
+        self.withhold = secret
+        self._close(name, 0, decode, "", takes_all=True, outer=([], self.end, False))
+        return self.fields[0]
+
+    def body(self, name: str, size: int, decode: Decode) -> str:
+        """Read the ``size`` bytes that follow a header, as fields beside those of the header."""
+        limit, here = self.end, self.end - self.at
+        cut = f"{name} has {_bytes(size)} by its length, of which {here} are here" if here < size else ""
+        self.end = min(limit, self.at + size)
+        try:
+            text = decode(self) or ""
+            if cut or self.at < self.end:
+                self.fail(cut or f"{_bytes(self.end - self.at)} after the end of {name}")
+        except _Malformed as error:
+            raise _Malformed(error.reason and (cut or error.reason)) from None
+        finally:
+            self.end = limit
+        return text
+
+    def _limit(self, name: str, start: int, size: int) -> str:
+        """End the structure that begins at ``start`` after ``size`` bytes; what is wrong if it has fewer."""
+        here = self.end - start
+        if here < size:
+            return f"{name} has {_bytes(size)} by its length, of which {here} are here"
+        self.end = start + size
+        return ""
+
+    def _close(
+        self,
+        name: str,
+        start: int,
+        decode: Decode,
+        cut: str,
+        *,
+        takes_all: bool,
+        outer: tuple[list[Field], int, bool],
+        error: str = "",
+    ) -> str:
+        """Read the structure that was begun, add its field to those around it, and go on with these."""
+        text, wrong, stop = "", cut, bool(cut)
+        try:
+            text = decode(self) or ""
+        except _Malformed as fault:
+            wrong = fault.reason and (cut or fault.reason)
+            stop = stop or not takes_all
+        if not wrong and takes_all and self.at < self.end:
+            wrong = f"{_bytes(self.end - self.at)} after the end of {name}"
+        if wrong:
+            self._undecoded(wrong)
+        made = self.fields
+        self.fields, self.end, self.withhold = outer
+        self._add(Field(name, start, self.at - start, None, text, tuple(made), error))
+        if stop:
+            raise _Malformed("")
+        return text
+
+    def _undecoded(self, reason: str) -> None:
+        start, self.at = self.at, self.end
+        value = None if self.withhold else self.data[start : self.end]
+        self._add(Field("undecoded", start, self.end - start, value, error=DecodeError(start, reason).text))
+
+    def _too_many(self) -> None:
+        start, self.at = self.at, self.end
+        value = None if self.withhold else self.data[start : self.end]
+        self._add(Field("more", start, self.end - start, value, f"{_bytes(self.end - start)}, too many to decode"))
+
+    def _add(self, field: Field) -> None:
+        self.fields.append(field)
+        self.left -= 1
+
+
+def _listing(words: list[str]) -> str:
+    more = len(words) - _MOST_IN_WORDS
+    return ", ".join(words[:_MOST_IN_WORDS]) + (f" and {more} more" if more > 0 else "")
+
+
+def _bytes(count: int) -> str:
+    return "1 byte" if count == 1 else f"{count} bytes"
