@@ -209,6 +209,11 @@ EQUIVALENT: Mapping[str, Mapping[str, str]] = {
     "wire/tls/glances.py": {
         "_extension: the boundary of `at < end`": "after the last extension the message ends: nothing is found",
     },
+    "wire/tls/assembling.py": {
+        "MessageAssembler.__init__: without `self._need = 0`": "it is set before it is read",
+        "MessageAssembler.feed: the boundary of `at < size`": "nothing is left, and nothing is kept of it",
+        "MessageAssembler.feed: without `self._need = need`": "the same messages, with more copies of a long one",
+    },
     "wire/tls/records.py": {
         "RecordReader.__init__: without `self._need = 0`": "it is set before it is read",
         "RecordReader.__init__: without `self._header = (0, 0, 0, 0)`": "it is set before it is read",
