@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from tests.support.certs import ca, key, leaf
 from tests.support.ports import free_ports
 from tests.support.waiting import SECONDS
 
-__all__ = ["Files", "Flight", "Programs", "Wire", "contexts", "files_of", "play", "programs"]
+__all__ = ["Files", "Flight", "Program", "Programs", "Wire", "contexts", "files_of", "play", "programs"]
 
 Flight = tuple[Side, bytes]
 START, END = datetime(2020, 1, 1, tzinfo=UTC), datetime(2099, 1, 1, tzinfo=UTC)
@@ -173,68 +173,81 @@ def play(sink: ByteSink, flights: Sequence[Flight], *, cut: int = 0) -> None:
 
 
 @dataclass(slots=True)
-class Programs:
-    """OpenSSL's own client and server, with a relay between them. ``flights``: what they wrote."""
+class Program:
+    """One of OpenSSL's own programs, and what it has printed."""
 
-    client: Process
-    flights: list[Flight]
-    output: bytearray
+    process: Process
+    output: bytearray = field(default_factory=bytearray)
 
     async def told(self, wanted: bytes, *, of: int = 1) -> None:
-        """Wait until the client has printed this, ``of`` times."""
-        assert self.client.stdout is not None
+        """Wait until it has printed this so many times."""
+        assert self.process.stdout is not None
         async with asyncio.timeout(SECONDS):
             while self.output.count(wanted) < of:
-                data = await self.client.stdout.read(1 << 16)
+                data = await self.process.stdout.read(1 << 16)
                 assert data, bytes(self.output)
                 self.output += data
 
     async def type(self, text: bytes) -> None:
-        """What a person would type into the client."""
-        assert self.client.stdin is not None
-        self.client.stdin.write(text)
-        await self.client.stdin.drain()
+        """What a person would type into it: text for its peer, or a command."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(text)
+        await self.process.stdin.drain()
+
+    async def quit(self) -> None:
+        """End it as its user does, with close_notify."""
+        await self.type(b"Q\n")
+        async with asyncio.timeout(SECONDS):
+            await self.process.wait()
+
+
+@dataclass(slots=True)
+class Programs:
+    """``openssl s_server``, and clients of it through a relay. ``flights``: what the newest pair wrote."""
+
+    server: Program
+    port: int
+    keylog: Path
+    directory: Path
+    flights: list[Flight] = field(default_factory=list)
+
+    @contextlib.asynccontextmanager
+    async def client(self, *options: str) -> AsyncIterator[Program]:
+        """``openssl s_client`` with a certificate."""
+        ours, flights = files_of(self.directory, "client"), list[Flight]()
+        self.flights = flights
+        relay = await asyncio.start_server(lambda r, w: _relay(r, w, self.port, flights), "127.0.0.1", 0)
+        async with (
+            relay,
+            _running(
+                *("s_client", "-connect", f"127.0.0.1:{relay.sockets[0].getsockname()[1]}", "-keylogfile"),
+                *(str(self.keylog), "-CAfile", str(ours.ca), "-cert", str(ours.chain), "-key", str(ours.key), *options),
+            ) as program,
+        ):
+            yield program
 
 
 @contextlib.asynccontextmanager
-async def programs(
-    directory: Path, keylog: Path, *, server: Sequence[str] = (), client: Sequence[str] = ()
-) -> AsyncIterator[Programs]:
-    """``openssl s_server -rev``, which answers each line with its reverse, and ``openssl s_client``."""
-    files, ours = files_of(directory), files_of(directory, "client")
-    (port,), flights = free_ports(1), list[Flight]()
-    listening = await asyncio.create_subprocess_exec(
-        *("openssl", "s_server", "-rev", "-accept", f"127.0.0.1:{port}", "-cert", str(files.chain)),
-        *("-key", str(files.key), "-CAfile", str(files.ca), *server),
-        stdin=DEVNULL,
-        stdout=PIPE,
-        stderr=DEVNULL,
-    )
-    relay = await asyncio.start_server(lambda r, w: _relay(r, w, port, flights), "127.0.0.1", 0)
+async def programs(directory: Path, keylog: Path, *options: str) -> AsyncIterator[Programs]:
+    """``openssl s_server`` with these options."""
+    files, (port,) = files_of(directory), free_ports(1)
+    async with _running(
+        *("s_server", "-accept", f"127.0.0.1:{port}", "-cert", str(files.chain), "-key", str(files.key)),
+        *("-CAfile", str(files.ca), *options),
+    ) as server:
+        await server.told(b"ACCEPT")
+        yield Programs(server, port, keylog, directory)
+
+
+@contextlib.asynccontextmanager
+async def _running(*command: str) -> AsyncIterator[Program]:
+    process = await asyncio.create_subprocess_exec("openssl", *command, stdin=PIPE, stdout=PIPE, stderr=STDOUT)
     try:
-        assert listening.stdout is not None
-        async with asyncio.timeout(SECONDS):
-            while b"ACCEPT" not in await listening.stdout.readline():
-                pass
-        address = relay.sockets[0].getsockname()
-        process = await asyncio.create_subprocess_exec(
-            *("openssl", "s_client", "-connect", f"127.0.0.1:{address[1]}", "-keylogfile", str(keylog)),
-            *("-CAfile", str(files.ca), "-cert", str(ours.chain), "-key", str(ours.key), *client),
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=DEVNULL,
-        )
-        try:
-            yield Programs(process, flights, bytearray())
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+        yield Program(process)
     finally:
-        relay.close()
         with contextlib.suppress(ProcessLookupError):
-            listening.kill()
-        await listening.wait()
+            process.kill()
+        await process.communicate()
 
 
 async def _relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int, flights: list[Flight]) -> None:
