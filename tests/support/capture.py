@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.support.require import require
 from tests.support.waiting import SECONDS
 
-__all__ = ["captured", "decrypted"]
+__all__ = ["captured", "decrypted", "dissected"]
 
 
 @contextlib.asynccontextmanager
@@ -62,6 +62,14 @@ async def decrypted(capture: Path, port: int, keylog: Path, wanted: str) -> str:
                 await asyncio.sleep(0.2)
     except TimeoutError:
         raise AssertionError(f"tshark did not show {wanted!r}") from None
+
+
+async def dissected(capture: Path, port: int, keylog: Path | None) -> str:
+    """The layers TCP and TLS of each packet, as tshark's JSON."""
+    keys = ("-o", f"tls.keylog_file:{keylog}") if keylog is not None else ()
+    options = ("-r", str(capture), "-d", f"tcp.port=={port},tls", *keys)
+    async with asyncio.timeout(2 * SECONDS):
+        return await _tshark(*options, "-T", "json", "--no-duplicate-keys", "-J", "tcp tls")
 
 
 async def _tshark(*options: str) -> str:

@@ -91,6 +91,12 @@ class Reader:
         self.at = start + size
         return start
 
+    def peek(self, name: str, size: int) -> int:
+        """The number of ``size`` bytes that comes next, which is not taken."""
+        start = self._need(name, size)
+        self.at = start
+        return int.from_bytes(self.data[start : start + size], "big")
+
     # -- single fields --
 
     def number(self, name: str, size: int, names: Mapping[int, str] | None = None) -> int:
@@ -117,6 +123,10 @@ class Reader:
         value = self.data[content : self.at]
         self._add(Field(name, start, self.at - start, value, text(value) if text is not None else ""))
         return value
+
+    def take_vector(self, name: str, length_bytes: int) -> None:
+        """As ``vector``, for an item of a list that needs no words."""
+        self.vector(name, length_bytes)
 
     def withheld(self, name: str, length_bytes: int) -> None:
         """A vector whose bytes are not shown: a session ticket. The same ticket has the same fingerprint."""
@@ -150,51 +160,48 @@ class Reader:
 
     # -- structures --
 
-    def structure(self, name: str, decode: Decode, *, size: int | None = None, secret: bool = False) -> None:
-        """A field made of what ``decode`` reads: of ``size`` bytes, or of as many as it takes."""
+    def structure(
+        self, name: str, decode: Decode, *, size: int | None = None, secret: bool = False, error: str = ""
+    ) -> str:
+        """A field made of what ``decode`` reads: of ``size`` bytes, or of as many as it takes. In words."""
         start, fields, limit, withhold = self.at, self.fields, self.end, self.withhold
         self.fields, self.withhold = [], withhold or secret
         cut = ""
         if size is not None:
             cut = self._limit(name, start, size)
-        self._close(name, start, decode, cut, takes_all=size is not None, outer=(fields, limit, withhold))
+        around = fields, limit, withhold
+        return self._close(name, start, decode, cut, takes_all=size is not None, outer=around, error=error)
 
-    def listed(self, name: str, length_bytes: int, decode: Decode, *, secret: bool = False) -> None:
-        """A field of a vector, made of its ``length`` and of what ``decode`` reads of the content."""
+    def listed(self, name: str, length_bytes: int, decode: Decode) -> str:
+        """A field of a vector, made of its ``length`` and of what ``decode`` reads of the content. In words."""
         start = self._need(f"the length of {name}", length_bytes)
         length = int.from_bytes(self.data[start : self.at], "big")
         fields, limit, withhold = self.fields, self.end, self.withhold
-        self.fields, self.withhold = [Field("length", start, length_bytes, length)], withhold or secret
+        self.fields = [Field("length", start, length_bytes, length)]
         cut = self._limit(name, self.at, length)
-        self._close(name, start, decode, cut, takes_all=True, outer=(fields, limit, withhold))
+        return self._close(name, start, decode, cut, takes_all=True, outer=(fields, limit, withhold))
 
-    def items(self, name: str, length_bytes: int, decode: Decode, *, secret: bool = False) -> None:
-        """A vector whose items are read by ``decode``, one a call. Each call has to take a byte."""
+    def items(self, name: str, length_bytes: int, decode: Decode) -> str:
+        """A vector whose items are read by ``decode``, one a call. Each call has to take a byte. In words."""
+        return self.listed(name, length_bytes, lambda reader: reader.repeat(decode))
 
-        def each(reader: Reader) -> str:
-            reader.repeat(decode)
-            return ""
-
-        self.listed(name, length_bytes, each, secret=secret)
-
-    def repeat(self, decode: Decode) -> int:
-        """Call ``decode`` for each item of this structure; the number of items. What is beyond the bounds stays raw."""
+    def repeat(self, decode: Decode) -> str:
+        """Call ``decode`` for each item of this structure. What is beyond the bounds stays raw. In words."""
+        words: list[str] = []
         count = 0
         while self.at < self.end:
             if count == MOST_ITEMS or self.left <= 0:
                 self._too_many()
                 break
-            decode(self)
+            word = decode(self)
+            if word:
+                words.append(word)
             count += 1
-        return count
+        return _listing(words)
 
-    def numbers(self, name: str, length_bytes: int, size: int, item: str, names: Mapping[int, str]) -> None:
-        """A vector of numbers of this size."""
-
-        def each(reader: Reader) -> str:
-            return reader.all_numbers(size, item, names)
-
-        self.listed(name, length_bytes, each)
+    def numbers(self, name: str, length_bytes: int, size: int, item: str, names: Mapping[int, str]) -> str:
+        """A vector of numbers of this size. In words."""
+        return self.listed(name, length_bytes, lambda reader: reader.all_numbers(size, item, names))
 
     def all_numbers(self, size: int, item: str, names: Mapping[int, str]) -> str:
         """The numbers that this structure is made of; the first of them in words."""
@@ -214,8 +221,7 @@ class Reader:
             self._too_many()
         elif stop < self.end:
             raise _Malformed(f"wanted {item}s of {_bytes(size)} each, got {self.end - start} bytes")
-        more = (self.end - start) // size - _MOST_IN_WORDS
-        return ", ".join(one.text for one in found[:_MOST_IN_WORDS]) + (f" and {more} more" if more > 0 else "")
+        return _listing([one.text for one in found])
 
     def whole(self, name: str, decode: Decode, *, secret: bool = False) -> Field:
         """The field of all bytes, read by ``decode``. Never raises."""
@@ -247,27 +253,33 @@ class Reader:
         return ""
 
     def _close(
-        self, name: str, start: int, decode: Decode, cut: str, *, takes_all: bool, outer: tuple[list[Field], int, bool]
-    ) -> None:
+        self,
+        name: str,
+        start: int,
+        decode: Decode,
+        cut: str,
+        *,
+        takes_all: bool,
+        outer: tuple[list[Field], int, bool],
+        error: str = "",
+    ) -> str:
         """Read the structure that was begun, add its field to those around it, and go on with these."""
-        text, stop = "", False
+        text, wrong, stop = "", cut, bool(cut)
         try:
             text = decode(self) or ""
-        except _Malformed as error:
-            stop = not takes_all or bool(cut)
-            if error.reason:
-                self._undecoded(cut or error.reason)
-        else:
-            if cut:
-                stop = True
-                self._undecoded(cut)
-            elif takes_all and self.at < self.end:
-                self._undecoded(f"{_bytes(self.end - self.at)} after the end of {name}")
+        except _Malformed as fault:
+            wrong = fault.reason and (cut or fault.reason)
+            stop = stop or not takes_all
+        if not wrong and takes_all and self.at < self.end:
+            wrong = f"{_bytes(self.end - self.at)} after the end of {name}"
+        if wrong:
+            self._undecoded(wrong)
         made = self.fields
         self.fields, self.end, self.withhold = outer
-        self._add(Field(name, start, self.at - start, None, text, tuple(made)))
+        self._add(Field(name, start, self.at - start, None, text, tuple(made), error))
         if stop:
             raise _Malformed("")
+        return text
 
     def _undecoded(self, reason: str) -> None:
         start, self.at = self.at, self.end
@@ -282,6 +294,11 @@ class Reader:
     def _add(self, field: Field) -> None:
         self.fields.append(field)
         self.left -= 1
+
+
+def _listing(words: list[str]) -> str:
+    more = len(words) - _MOST_IN_WORDS
+    return ", ".join(words[:_MOST_IN_WORDS]) + (f" and {more} more" if more > 0 else "")
 
 
 def _bytes(count: int) -> str:
