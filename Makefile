@@ -19,7 +19,7 @@ DEMO_STAMP := $(DEMO_VENV)/.installed
 DOCS_STAMP := $(DOCS_VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo up test fuzz soak simulate mutants check format reference docs bench bench-identity bench-strangers bench-decisions bench-requests bench-token bench-dashboard clean
+.PHONY: help venv demo up test fuzz soak simulate mutants check format reference docs bench bench-identity bench-strangers bench-decisions bench-requests bench-token bench-capture bench-dashboard clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10
@@ -100,6 +100,9 @@ bench-requests: $(STAMP) ## What an HTTP request costs with one rule, beside Env
 
 bench-token: $(STAMP) ## What a signature costs in memory and in a PKCS#11 token
 	$(BIN)/python -m bench.token $(BENCH_ARGS)
+
+bench-capture: $(STAMP) ## What reading packets costs, beside struct.unpack_from
+	$(BIN)/python -m bench.capture $(BENCH_ARGS)
 
 bench-dashboard: $(STAMP) ## A dashboard of 500 workloads and 10,000 live connections
 	$(BIN)/python -m bench.dashboard $(BENCH_ARGS)

@@ -35,6 +35,7 @@ NAVIGATION = {
         "tutorial-hsm",
         "tutorial-log",
         "tutorial-federation",
+        "tutorial-wire",
     ),
     "How to": (
         "deployment",

@@ -14,8 +14,9 @@ from meshtls.cli.log_access import LogAccess, proof_of
 from meshtls.cli.options import MOMENT, SPIFFE_ID, TTL, output_option
 from meshtls.cli.output import Output
 from meshtls.cli.records import jwt_record, moment, x509_record
-from meshtls.cli.svid_files import PROOF, contents, publish, write_files
+from meshtls.cli.svid_files import PROOF, SVID, Choice, contents, pinned, publish, write_files
 from meshtls.clock import SystemClock
+from meshtls.errors import ConfigError
 from meshtls.identity.request import checked_svid, new_key, request_for
 from meshtls.serverapi.admin import AdminClient
 from meshtls.spiffeid import SpiffeId
@@ -76,6 +77,11 @@ def mint_x509(
     """Generate a key here and have the server sign for it. Without --write, key and certificates are printed."""
     if proof and write is None:
         raise click.UsageError("--proof goes with --write")
+    if write is not None and (others := pinned(write, Choice()).spiffe_id) not in (None, spiffe_id):
+        raise ConfigError(
+            f"{write}: has the SVID of {others}, which that of {spiffe_id} would replace; write to another directory,"
+            f" or delete {write / SVID} first"
+        )
 
     async def mint(api: AdminClient) -> X509Context:
         key, bundle = new_key(), await api.bundle()

@@ -30,10 +30,14 @@ log = logger("meshtls.policy")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What the peer asks for: this side's own ID, and the local port where there is one."""
+    """What the peer asks for: this side's own ID, and the local port where there is one.
+
+    ``dialled``: this side has called the peer, and asks whether it is the right one.
+    """
 
     local_id: SpiffeId
     port: int | None = None
+    dialled: bool = False
 
 
 Authorizer = Callable[[VerifiedPeer, Target], Decision]
@@ -99,13 +103,8 @@ def authorize_one_of(*spiffe_ids: SpiffeId | str) -> Authorizer:
 
     def decide(peer: VerifiedPeer, target: Target) -> Decision:
         if peer.spiffe_id in allowed:
-            return Decision.of(
-                PolicyVerdict.ALLOW, lambda: f"peer {peer.spiffe_id} is allowed to reach {target.local_id}"
-            )
-        return Decision.of(
-            PolicyVerdict.DENY,
-            lambda: f"peer {peer.spiffe_id} is not allowed to reach {target.local_id}; allowed: {listed}",
-        )
+            return Decision.of(PolicyVerdict.ALLOW, lambda: _permitted(peer, target))
+        return Decision.of(PolicyVerdict.DENY, lambda: _refused(peer, target, listed))
 
     return decide
 
@@ -129,6 +128,18 @@ def authorize_member_of(trust_domain: TrustDomain | str) -> Authorizer:
         return Decision.of(verdict, lambda: f"peer {peer.spiffe_id} {word} a member of trust domain {wanted}")
 
     return decide
+
+
+def _permitted(peer: VerifiedPeer, target: Target) -> str:
+    if target.dialled:
+        return f"the server is {peer.spiffe_id}, as expected"
+    return f"peer {peer.spiffe_id} is allowed to reach {target.local_id}"
+
+
+def _refused(peer: VerifiedPeer, target: Target, listed: str) -> str:
+    if target.dialled:
+        return f"the server is {peer.spiffe_id}; expected: {listed}"
+    return f"peer {peer.spiffe_id} is not allowed to reach {target.local_id}; allowed: {listed}"
 
 
 def _domain(text: str) -> TrustDomain:

@@ -107,7 +107,7 @@ class AnonymousClientContext(ssl.SSLContext):
     def check_peer(self, chain: Sequence[bytes], port: int | None) -> VerifiedPeer:
         """Verify the server's chain by the bundle, then ask the authorizer. Raises PeerError."""
         peer = verify_peer(chain, BundleSet([self._bundle]), self._clock.now())
-        refusal = check(self._authorizer, peer, Target(self._bundle.trust_domain.id, port))
+        refusal = check(self._authorizer, peer, Target(self._bundle.trust_domain.id, port, dialled=True))
         if refusal is not None:
             raise refusal
         return peer

@@ -196,7 +196,7 @@ class GenerationContext(ssl.SSLContext):
         return self._run_precheck(self._verifier.verify_again(leaf, self._clock.now()), port)
 
     def _run_precheck(self, peer: VerifiedPeer, port: int | None) -> VerifiedPeer:
-        refusal = check(self._precheck, peer, Target(self.local_id, port))
+        refusal = check(self._precheck, peer, Target(self.local_id, port, not self.server_side))
         if refusal is not None:
             raise refusal
         return peer

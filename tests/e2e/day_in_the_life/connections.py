@@ -260,7 +260,7 @@ CONNECTIONS = (
     Breakage(
         name="a server of another identity",
         symptom="every call through one outbound listener fails",
-        cause=f"peer {DB} is not allowed …; allowed: spiffe://example.org/other",
+        cause=f"the server is {DB}; expected: spiffe://example.org/other",
         at="web",
         broken=_wrong_peer,
         outcome=Outcome.POLICY_DENIED,

@@ -186,7 +186,7 @@ class TestMutualTls:
             allowing, refusing = (await ours.address(), await others.address())
             with pytest.raises(NotAuthorizedError) as denied:
                 await dial(*allowing, source, authorize_id(OTHER))
-            assert str(denied.value) == f"peer {PEER} is not allowed to reach {APP}; allowed: {OTHER}"
+            assert str(denied.value) == f"the server is {PEER}; expected: {OTHER}"
             assert (await ours.told())["error"] in REFUSED_BY_A_CLIENT
             reader, writer = await dial(*refusing, source, authorize_id(PEER))
             with pytest.raises(HandshakeError, match="bad certificate"):

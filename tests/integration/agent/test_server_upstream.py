@@ -318,6 +318,38 @@ async def test_a_banned_agent_serves_nobody(directory: Path) -> None:
             )
 
 
+async def test_an_agent_that_was_banned_before_it_restarted_has_workloads_stop_using_what_they_have(
+    directory: Path,
+) -> None:
+    clock = ManualClock()
+    async with started(config_for(directory), clock) as server:
+        token, parent = await token_and_parent(server)
+        await server.admin.create_entries([entry("/web", parent, SELF)])
+        where, bundle = address(server), await server.admin.bundle()
+        with opened_store(directory / "data") as store:
+            async with agent_of(where, bundle, token, directory, clock, store) as agent:
+                await agent.ready()
+        await server.admin.ban_agent(parent)
+        with opened_store(directory / "data") as store:
+            async with agent_of(where, bundle, None, directory, clock, store) as agent:
+                await eventually(lambda: f"agent {parent} is banned" in agent.readiness().text)
+                async with WorkloadApiClient(agent.address) as client:
+                    why = f"no identity issued: the server refuses this agent: agent {parent} is banned"
+                    with pytest.raises(WorkloadApiError, match=f"PERMISSION_DENIED: {why}"):
+                        await client.fetch_x509_context()
+
+
+async def test_a_new_agent_whose_token_is_refused_says_that_it_waits(directory: Path) -> None:
+    clock = ManualClock()
+    async with started(config_for(directory), clock) as server:
+        where, bundle = address(server), await server.admin.bundle()
+        async with agent_of(where, bundle, JoinToken("never-made"), directory, clock) as agent:
+            await eventually(lambda: "join token" in agent.readiness().text)
+            async with WorkloadApiClient(agent.address) as client:
+                with pytest.raises(WorkloadApiError, match="UNAVAILABLE: the agent is waiting for the entries: "):
+                    await client.fetch_x509_context()
+
+
 async def test_a_restarted_agent_goes_on_with_the_svid_that_it_kept(directory: Path) -> None:
     clock = ManualClock()
     data = directory / "data"

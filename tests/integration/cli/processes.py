@@ -44,7 +44,9 @@ class Process:
                 if containing in line:
                     return line
                 seen.append(line)
-        raise AssertionError(f"no line with {containing!r} on {stream}; it said {seen}")
+        others = {name: list(lines.queue) for name, lines in self._lines.items() if name != stream}
+        ended = f"it ended with {code}" if (code := self.popen.poll()) is not None else "it runs"
+        raise AssertionError(f"no line with {containing!r} on {stream}; it said {seen}, and {others}; {ended}")
 
     def stop(self) -> int:
         """SIGTERM, and the exit code."""

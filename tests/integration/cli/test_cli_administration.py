@@ -285,6 +285,23 @@ def test_a_minted_x509_svid_is_printed_or_written_with_its_key_private(server: S
     assert stat.S_IMODE((tmp_path / "svid" / "key.pem").stat().st_mode) == 0o600
 
 
+def test_a_minted_x509_svid_replaces_the_files_of_its_own_identity_and_no_other(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    asked = ("x509", "mint", "--write", tmp_path, "--spiffe-id")
+    first = server.json(*asked, "spiffe://example.org/batch")
+    before = (tmp_path / "key.pem").read_bytes()
+
+    other = server.tell(*asked, "spiffe://example.org/other")
+    assert (other.code, other.out) == (2, "")
+    assert other.err == (
+        f"meshtls: {tmp_path}: has the SVID of spiffe://example.org/batch, which that of spiffe://example.org/other"
+        f" would replace; write to another directory, or delete {tmp_path / 'svid.pem'} first\n"
+    )
+    assert (tmp_path / "key.pem").read_bytes() == before
+    assert server.json(*asked, "spiffe://example.org/batch")["serial"] != first["serial"]
+
+
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_a_minted_x509_svid_with_a_shortened_life_gets_a_notice(server: ServerProcess, form: str) -> None:
     asked = ("x509", "mint", "--spiffe-id", "spiffe://example.org/batch", "--output", form, "--ttl")

@@ -125,7 +125,7 @@ def test_a_server_that_is_not_the_expected_one_is_refused(agent: AgentProcess) -
         told = call(agent, said["address"], A)
 
     assert (told.code, told.out) == (1, "")
-    assert told.err == f"meshtls: peer {B} is not allowed to reach {B}; allowed: {A}\n"
+    assert told.err == f"meshtls: the server is {B}; expected: {A}\n"
 
 
 def test_after_a_rotation_a_new_connection_uses_the_new_certificate_on_both_sides(agent: AgentProcess) -> None:

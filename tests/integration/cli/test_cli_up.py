@@ -99,7 +99,7 @@ def test_the_ca_outlives_the_process_in_a_data_directory(mesh: tuple[str, ...], 
 
 def test_the_mesh_that_stays_rotates_calls_refuses_and_drains(mesh: tuple[str, ...], tmp_path: Path) -> None:
     port = json.loads((tmp_path / "sidecars" / "b.yaml").read_text().split("127.0.0.1:")[1].split('"')[0])
-    with started("up", "--svid-ttl", "2s", "--call-every", "100ms", *mesh) as up:
+    with started("up", "--svid-ttl", "10s", "--call-every", "100ms", *mesh) as up:
         up.line("serving a, b")
         up.line(f"b inbound OK {A} -> {B}", "stdout")
         up.line(f"rotated {B}: SVID ", "stdout")

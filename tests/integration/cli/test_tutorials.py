@@ -19,6 +19,7 @@ PAGES = {
     "tutorial-rotation.md": ("8080", "15001", "15006"),
     "tutorial-revocation.md": ("8080", "15001", "15006"),
     "tutorial-log.md": ("8085",),
+    "tutorial-wire.md": (),
     "lesson.md": ("8080", "8443", "15001", "15006"),
     "tutorial-federation.md": ("8080", "15001", "15006", "18090", "18443", "18444"),
 }

@@ -16,7 +16,7 @@ __all__ = ["DOCS", "follow_page"]
 
 DOCS = Path(__file__).parents[3] / "docs"
 SECONDS = 120.0
-_BLOCK = re.compile(r"^```(yaml|hcl|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^```(yaml|hcl|python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _END = "-- end of output --"
 
 

@@ -44,12 +44,16 @@ def presenting(leaf: Leaf, authority: Authority = OURS) -> X509Context:
 
 @dataclass(frozen=True)
 class Refused:
-    """One caller that B refuses: the outcome and words in B's line, and the alert that A hears."""
+    """One caller that B refuses: the outcome and words in B's line, and the alert that A hears.
+
+    ``to_caller``: the words in A's line if it is a server that A refuses, where they differ.
+    """
 
     caller: Callable[[], X509Context]
     outcome: str
     words: str
     alert: str = "unknown ca"
+    to_caller: str = ""
     source_id: str | None = None
 
 
@@ -59,11 +63,13 @@ REFUSED = {
         "POLICY_DENIED",
         f"peer {OTHER} is not allowed to reach {B}; allowed: {A}",
         source_id=str(OTHER),
+        to_caller=f"the server is {OTHER}; expected: {A}",
     ),
     "a partner's ID that is not on the list": Refused(
         lambda: X509Context(1, (svid_for(PARTNER, "/ns/default/sa/service-a"),), BundleSet([OURS.bundle])),
         "POLICY_DENIED",
         "peer spiffe://partner.test/ns/default/sa/service-a is not allowed",
+        to_caller=f"the server is spiffe://partner.test/ns/default/sa/service-a; expected: {A}",
         source_id="spiffe://partner.test/ns/default/sa/service-a",
     ),
     "expired": Refused(
@@ -164,7 +170,7 @@ async def test_an_outbound_refuses_an_unacceptable_server_and_sends_it_nothing(c
                 await echoed(streams)
         at_a, at_server = await a.lines.next(), await server.lines.next()
     assert (at_a["outcome"], at_a["destination_id"]) == (case.outcome, case.source_id)
-    assert case.words in at_a["detail"]
+    assert (case.to_caller or case.words) in at_a["detail"]
     assert at_server["detail"] == f"the peer refused the connection with the alert {case.alert!r}"
     assert app.connections == 0
 

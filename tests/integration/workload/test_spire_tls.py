@@ -77,7 +77,7 @@ async def test_we_reach_go_spiffe_and_each_refuses_another_id(spire: Spire, prog
         await writer.wait_closed()
         with pytest.raises(NotAuthorizedError) as denied:
             await dial(*for_us, source, authorize_id(OTHER))
-        assert str(denied.value) == f"peer {PEER} is not allowed to reach {APP}; allowed: {OTHER}"
+        assert str(denied.value) == f"the server is {PEER}; expected: {OTHER}"
         reader, writer = await dial(*for_another, source, authorize_id(PEER))
         with pytest.raises(HandshakeError, match="bad certificate"):
             await reader.readline()

@@ -248,3 +248,16 @@ def test_the_id_of_one_workload_is_no_trust_domain_to_be_a_member_of() -> None:
     one: Any = SpiffeId.parse(WEB)
     with pytest.raises(TypeError, match="^authorize_member_of: wanted a trust domain, got SpiffeId"):
         authorize_member_of(one)
+
+
+@pytest.mark.parametrize(
+    ("server", "decision"),
+    [
+        (WEB, Decision(True, f"the server is {WEB}, as expected")),
+        (DB, Decision(False, f"the server is {DB}; expected: {WEB}")),
+    ],
+)
+def test_a_caller_is_told_which_server_it_expected(server: str, decision: Decision) -> None:
+    peer = VerifiedPeer(SpiffeId.parse(server), (leaf(ROOT, server).certificate,))
+
+    assert authorize_id(WEB)(peer, Target(SpiffeId.parse(DB), dialled=True)) == decision

@@ -144,8 +144,10 @@ class ServerUpstream:
                     continue
                 failures += 1
                 self.failures[_reason(error)] += 1
+                # An agent that is refused before it was ever accepted has served nothing that could be withdrawn.
+                was_accepted = revision > 0 or self._identity.svid is not None
                 self._note(error)
-                if isinstance(error, AccessError) and revision:
+                if isinstance(error, AccessError) and was_accepted:
                     revision = 0
                     yield Update(refused=str(error))
             await self._back_off(backoff(failures, self._jitter()))
