@@ -76,7 +76,7 @@ class Workload:
             [
                 *(Page(path, "Fixed.", _always(record)) for path, record in fixed.items()),
                 Page("/graph", "Edges.", self._graph),
-                Page("/connections", "Those that live.", self._live, words=("state", "limit")),
+                Page("/connections", "Those that live.", self._live, words=("state", "limit", "requests")),
                 tap_page(self._observe),
             ]
         )

@@ -18,7 +18,9 @@ from meshtls.json_text import read_json
 __all__ = ["Interface", "Interfaces", "ask", "ask_all", "followed", "processes_at"]
 
 _SECONDS = 10.0
-_LONGEST = 256 << 20
+#: Bytes. A page with 10,000 live connections has 7 MiB; an event has two IDs, a path and some texts.
+_LONGEST_PAGE, _LONGEST_EVENT = 16 << 20, 256 << 10
+_TOO_LONG = "/connections can be asked for fewer, by limit=1000"
 _STATUS = re.compile(rb"HTTP/1\.1 ([0-9]{3}) [^\r\n]*")
 _WORKER = re.compile(r"[1-9][0-9]{0,3}")
 
@@ -78,7 +80,7 @@ async def followed(at: Interface, words: Mapping[str, str]) -> AsyncGenerator[di
         status = await _status(reader, at)
         if status != 200:
             raise RequestError(f"{at.name}: {(await _whole_record(reader, at)).get('error')}")
-        while line := await reader.readline():
+        while line := await _line(reader, at):
             yield _record(line, at)
     except ConnectionError:
         return
@@ -91,9 +93,9 @@ async def _asked(
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     try:
         if isinstance(at.where, Path):
-            reader, writer = await asyncio.open_unix_connection(str(at.where), limit=1 << 20)
+            reader, writer = await asyncio.open_unix_connection(str(at.where), limit=_LONGEST_EVENT)
         else:
-            reader, writer = await asyncio.open_connection(at.where.host, at.where.port, limit=1 << 20)
+            reader, writer = await asyncio.open_connection(at.where.host, at.where.port, limit=_LONGEST_EVENT)
     except OSError as error:
         why = os.strerror(error.errno) if error.errno else str(error)
         raise ConfigError(
@@ -120,9 +122,16 @@ async def _whole_record(reader: asyncio.StreamReader, at: Interface) -> dict[str
     data = bytearray()
     while chunk := await reader.read(1 << 16):
         data += chunk
-        if len(data) > _LONGEST:
-            raise ConfigError(f"{at.name}: wanted an answer of at most {_LONGEST} bytes")
+        if len(data) > _LONGEST_PAGE:
+            raise ConfigError(f"{at.name}: wanted an answer of at most {_LONGEST_PAGE} bytes; {_TOO_LONG}")
     return _record(bytes(data), at)
+
+
+async def _line(reader: asyncio.StreamReader, at: Interface) -> bytes:
+    try:
+        return await reader.readline()
+    except ValueError as error:
+        raise ConfigError(f"{at.name}: wanted an event of at most {_LONGEST_EVENT} bytes") from error
 
 
 def _record(data: bytes, at: Interface) -> dict[str, Any]:

@@ -141,6 +141,10 @@ class Pages:
         self._pages = {one.path: one for one in pages}
         self._pages["/help"] = Page("/help", "This list.", self._help)
 
+    def replace(self, others: Pages) -> None:
+        """Answer as these do from now on."""
+        self._pages = others._pages
+
     async def answer(self, request: Request, caller: Caller, bound: Address | None = None) -> Answer | Stream:
         """Never raises for what a request says."""
         path, _, search = request.path.partition("?")

@@ -17,6 +17,7 @@ from meshtls.cli.options import config_option, output_option
 from meshtls.cli.output import Output, Record, tell
 from meshtls.cli.serving import GRACE, end_within, log_as_configured, readiness_at, tell_health, tell_valid
 from meshtls.cli.sidecar_reload import ConfigFile, ConfigSource, SharedConfig, keep_reloading
+from meshtls.clock import SystemClock
 from meshtls.errors import ConfigError
 from meshtls.logs import logger
 from meshtls.observe.access_log import AccessLog, LineStream
@@ -24,6 +25,7 @@ from meshtls.policy.jwt.svids import svid_domain
 from meshtls.reloading import hangup_signal
 from meshtls.request_auth.bundles import JwtBundles
 from meshtls.sidecar.config import load_config
+from meshtls.sidecar.early_admin import serving_early_admin
 from meshtls.sidecar.loop import run as run_on_own_loop
 from meshtls.sidecar.metrics.service import SidecarMetrics
 from meshtls.sidecar.metrics.worker_snapshots import WorkerSnapshots
@@ -34,7 +36,6 @@ from meshtls.sidecar.settings import MOST_WORKERS, Mode, SidecarConfig
 from meshtls.sidecar.tracing.service import check_tracing
 from meshtls.sidecar.whole_lines import WholeLines
 from meshtls.sidecar.workers import Workers
-from meshtls.svid.context import X509ContextSource
 from meshtls.svid.x509 import X509Svid
 from meshtls.workload.address import ENVIRONMENT_VARIABLE
 from meshtls.workload.background import in_background
@@ -142,8 +143,10 @@ async def _run(
         metrics = SidecarMetrics(places) if loaded.metrics else None
         if metrics is not None:
             metrics.count_left_out(lambda: log_lines.left_out)
+        clock, source = SystemClock(), source_of(loaded)
         async with (
-            source_of(loaded) as source,
+            serving_early_admin(loaded, source.readiness, clock, worker) as early_admin,
+            source,
             jwt_bundles_of(loaded) as jwt_bundles,
             Sidecar(
                 loaded,
@@ -152,18 +155,19 @@ async def _run(
                 on_request=log_lines.request,
                 jwt_bundles=jwt_bundles,
                 metrics=metrics,
+                clock=clock,
                 worker=worker,
+                early_admin=early_admin,
             ) as running,
             in_background(keep_reloading(running, config, hangup), "reload"),
         ):
             await run_until_signal(running, parent, tell_serving, on_stop)
 
 
-@asynccontextmanager
-async def source_of(config: SidecarConfig) -> AsyncIterator[X509ContextSource]:
-    """The source of the identity that the file names, with its first SVID.
+def source_of(config: SidecarConfig) -> X509Source:
+    """The source of the identity that the file names. To enter it waits for the first SVID.
 
-    Raises ConfigError without an address, LocalIdentityError without an SVID.
+    Raises ConfigError without an address, and when it is entered LocalIdentityError without an SVID.
     """
 
     def pick(svids: Sequence[X509Svid]) -> X509Svid:
@@ -175,8 +179,7 @@ async def source_of(config: SidecarConfig) -> AsyncIterator[X509ContextSource]:
             f"wanted an SVID of {config.spiffe_id}, got {given}; create an entry for it, or correct spiffe_id"
         )
 
-    async with X509Source(config.workload_api, picker=pick) as source:
-        yield source
+    return X509Source(config.workload_api, picker=pick)
 
 
 @asynccontextmanager

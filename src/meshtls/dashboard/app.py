@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from importlib.resources import files
 from typing import Any
 
@@ -14,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from meshtls.address import Address
 from meshtls.dashboard.collect import Collector
@@ -30,7 +32,7 @@ _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg"
 MOST_STREAMS = 16
 #: Seconds in which changes are put together, and after which a silent stream says that it lives.
 _TOGETHER, _IDLE = 0.5, 15.0
-_LONGEST_BODY = 4096
+_LONGEST_BODY, _BODY_SECONDS = 4096, 5.0
 
 
 class Act(msgspec.Struct, forbid_unknown_fields=True):
@@ -54,6 +56,21 @@ def dashboard_app(collector: Collector, bound: Address, token: str | None = None
     ]
     handlers: Any = {HTTPException: _http_error}
     return Guard(Starlette(routes=routes, exception_handlers=handlers), bound)
+
+
+class _Stream(StreamingResponse):
+    """Server-sent events. ``ended`` is called once, also where the client left before the first of them was made."""
+
+    def __init__(self, events: AsyncGenerator[bytes, None], ended: Callable[[], None]) -> None:
+        super().__init__(events, media_type="text/event-stream")
+        self._events, self._ended = events, ended
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            async with aclosing(self._events):
+                await super().__call__(scope, receive, send)
+        finally:
+            self._ended()
 
 
 class _Pages:
@@ -90,26 +107,26 @@ class _Pages:
         """Server-sent events: the versions of all views, at once and whenever one has changed."""
         if self._streams >= MOST_STREAMS:
             return _error(503, f"{MOST_STREAMS} pages are open already; close one of them")
-        return StreamingResponse(self._told(), media_type="text/event-stream")
+        self._streams += 1
+        return _Stream(self._told(), self._ended)
+
+    def _ended(self) -> None:
+        self._streams -= 1
 
     async def _told(self) -> AsyncGenerator[bytes, None]:
-        self._streams += 1
-        try:
-            told: dict[str, int] = {}
-            while True:
-                versions = {view.value: count for view, count in self._collector.model.versions.items()}
-                if versions != told:
-                    told = versions
-                    yield b"data: " + msgspec.json.encode(told) + b"\n\n"
-                    await asyncio.sleep(_TOGETHER)
-                    continue
-                try:
-                    async with asyncio.timeout(_IDLE):
-                        await self._collector.changed()
-                except TimeoutError:
-                    yield b": idle\n\n"
-        finally:
-            self._streams -= 1
+        told: dict[str, int] = {}
+        while True:
+            versions = {view.value: count for view, count in self._collector.model.versions.items()}
+            if versions != told:
+                told = versions
+                yield b"data: " + msgspec.json.encode(told) + b"\n\n"
+                await asyncio.sleep(_TOGETHER)
+                continue
+            try:
+                async with asyncio.timeout(_IDLE):
+                    await self._collector.changed()
+            except TimeoutError:
+                yield b": idle\n\n"
 
     async def act(self, request: Request) -> Response:
         """Only with the token, in a header field that no form of another site can send."""
@@ -145,10 +162,14 @@ def _page_of(wanted: Act) -> tuple[str, dict[str, str]]:
 
 async def _body(request: Request) -> bytes:
     body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > _LONGEST_BODY:
-            raise RequestError(f"wanted a body of at most {_LONGEST_BODY} bytes")
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for part in request.stream():
+                body += part
+                if len(body) > _LONGEST_BODY:
+                    raise RequestError(f"wanted a body of at most {_LONGEST_BODY} bytes")
+    except TimeoutError as error:
+        raise RequestError(f"wanted the whole body within {_BODY_SECONDS:g} s") from error
     return body
 
 

@@ -1,31 +1,28 @@
 """Asks the processes of a mesh again and again, and follows their events. One that fails is shown so, and no more.
 
-Bounded: few processes are asked at once, one process is asked for at most a fifth of the time, and the events of a
-process that is too fast are dropped there, which it counts.
+Bounded: few processes are asked at once, one process is asked for at most a fifth of the time, the events of a process
+that is too fast are dropped there, which it counts, and what one process says is refused where it is too large.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 from meshtls.admin.asking import Interface, ask, followed
 from meshtls.clock import Clock, SystemClock
 from meshtls.dashboard.governing import ask_server
 from meshtls.dashboard.model import PAGES_OF, Kind, Model
-from meshtls.dashboard.views.table import SHOWS
+from meshtls.dashboard.reading import connections_of, event_of, page_of, size_of
+from meshtls.dashboard.records import Live
 from meshtls.errors import ConfigError, MeshtlsError, NotFoundError, RequestError
 from meshtls.logs import logger
 from meshtls.workload.background import in_background
 
 __all__ = ["Collector"]
-
-Record = Mapping[str, Any]
 
 log = logger("meshtls.dashboard")
 
@@ -33,9 +30,11 @@ _AT_ONCE = 8
 #: Of the time that a look at a process takes, so many times longer is the pause after it, at least.
 _PAUSES = 4.0
 _SERVER_SECONDS = 10.0
-_MOST_ENDED, _MOST_LIVE = "2000", "20000"
-#: What the other side, or the way to it, can cause.
-_FAILURES = (MeshtlsError, OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError)
+_MOST_ENDED, _MOST_LIVE = "2000", "10000"
+#: Bytes that the pages of one process and its live connections take (``size_of``).
+_MOST_BYTES = 16 << 20
+#: What the other side, or the way to it, can cause. ``reading`` raises ValueError.
+_FAILURES = (MeshtlsError, OSError, ValueError)
 
 
 class Collector:
@@ -103,33 +102,22 @@ class Collector:
                     await self._soon[at.name].wait()
 
     async def _look(self, at: Interface) -> None:
-        info = await ask(at, "/server_info")
-        kind = Kind(info.get("kind"))
+        info = page_of("/server_info", await ask(at, "/server_info"))
+        kind = Kind(info["kind"])
         pages = {}
         for path in PAGES_OF[kind]:
             with contextlib.suppress(RequestError):  # a process of an earlier version has no such page
-                pages[path] = await ask(at, path)
-        live: list[Record] = []
+                pages[path] = page_of(path, await ask(at, path))
+        live: list[Live] = []
         if kind is Kind.SIDECAR:
-            live = (await ask(at, "/connections", {"state": "live", "limit": _MOST_LIVE}))["live"]
-        now = self._clock.now()
-
-        def tell(model: Model) -> None:
-            model.answered(at.name, kind, info, pages, now)
-            if kind is Kind.SIDECAR:
-                model.live(at.name, live)
-
-        self._try(at, tell)
-        tell(self.model)
-
-    def _try(self, at: Interface, tell: Callable[[Model], object]) -> None:
-        """Show what a process sent by itself, before it is shown beside others: one of another version may have other
-        records, and must not break the pages of all. ``tell`` gives it to a model. Raises what showing it raises.
-        """
-        trial = Model([at.name])
-        tell(trial)
-        for show in SHOWS.values():
-            show(trial, {})
+            asked = {"state": "live", "limit": _MOST_LIVE}
+            live = connections_of(await ask(at, "/connections", asked)).get("live", [])
+        size = size_of(pages) + size_of(live)
+        if size > _MOST_BYTES:
+            raise ConfigError(f"{at.name}: wanted pages of at most {_MOST_BYTES} bytes together, got {size}")
+        self.model.answered(at.name, kind, info, pages, self._clock.now())
+        if kind is Kind.SIDECAR:
+            self.model.live(at.name, live)
 
     async def _follow_again(self, at: Interface) -> None:
         while True:
@@ -146,24 +134,19 @@ class Collector:
     async def _follow(self, at: Interface) -> None:
         async with aclosing(followed(at, {})) as events:
             async for event in events:
-                if event["event"] == "following":
+                if event.get("event") == "following":
                     # Only now, so that nothing is missed in between.
                     self.model.untold(at.name, "")
                     await self._look_back(at)
-                self._try(at, partial(Model.event, address=at.name, event=event))
-                self.model.event(at.name, event)
+                self.model.event(at.name, event_of(event))
                 self._tell()
 
     async def _look_back(self, at: Interface) -> None:
         """Take what ended before it was followed."""
-        found = await ask(at, "/connections", {"state": "ended", "limit": _MOST_ENDED, "requests": "all"})
-
-        def tell(model: Model) -> None:
-            model.ended(reversed(found["ended"]))
-            model.requests(reversed(found.get("requests", [])))  # none of a process of an earlier version
-
-        self._try(at, tell)
-        tell(self.model)
+        asked = {"state": "ended", "limit": _MOST_ENDED, "requests": "all"}
+        found = connections_of(await ask(at, "/connections", asked))
+        self.model.ended(at.name, reversed(found.get("ended", [])))
+        self.model.requests(at.name, reversed(found.get("requests", [])))  # none of a process of an earlier version
 
     async def _govern(self, server: Path) -> None:
         while True:

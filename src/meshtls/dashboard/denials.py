@@ -1,4 +1,4 @@
-"""Denials, grouped by what denied them. Bounded. Pure."""
+"""Denials, grouped by what denied them. Bounded, also in what one process adds. Pure."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from meshtls.dashboard.reading import size_of
+from meshtls.observe.events import Outcome
+
 __all__ = ["Denial", "Denials", "DryRuns"]
 
 Line = Mapping[str, Any]
 _MOST_GROUPS, _MOST_SOURCES, _MOST_DRY_RUNS = 500, 50, 200
+#: Bytes of groups and callers that the records of one process add (``size_of``).
+_MOST_BYTES = 2 << 20
 OTHER = "(others)"
 
 
@@ -31,11 +36,14 @@ class Denials:
 
     def __init__(self) -> None:
         self._groups: dict[tuple[str, ...], Denial] = {}
+        self._added: Counter[str] = Counter()
 
-    def take(self, line: Line) -> None:
+    def take(self, process: str, line: Line) -> None:
+        """``process`` sent it. Where it has added too much already, its denials are counted under OTHER."""
         key = tuple(str(line.get(name) or "") for name in ("outcome", "policy", "rule", "clause", "destination_id"))
-        if key not in self._groups and len(self._groups) >= _MOST_GROUPS:
-            key = (str(line.get("outcome")), OTHER)
+        if key not in self._groups and not (len(self._groups) < _MOST_GROUPS and self._adds(process, line)):
+            outcome = str(line.get("outcome"))
+            key = (outcome if outcome in Outcome.__members__ else OTHER, OTHER)
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = Denial(line)
@@ -44,7 +52,15 @@ class Denials:
         group.count += 1
         group.requests += "method" in line
         source = str(line.get("source_id") or "(no proven identity)")
-        group.sources[source if source in group.sources or len(group.sources) < _MOST_SOURCES else OTHER] += 1
+        known = source in group.sources or (len(group.sources) < _MOST_SOURCES and self._adds(process, source))
+        group.sources[source if known else OTHER] += 1
+
+    def _adds(self, process: str, what: object) -> bool:
+        size = self._added[process] + size_of(what)
+        if size > _MOST_BYTES:
+            return False
+        self._added[process] = size
+        return True
 
     def __iter__(self) -> Iterator[Denial]:
         """The most frequent first."""

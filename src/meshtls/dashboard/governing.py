@@ -47,6 +47,7 @@ def _authority(one: AuthorityStatus) -> dict[str, Any]:
         "id": one.id,
         "kind": one.kind,
         "state": one.state,
+        "trouble": one.trouble,
         "server_id": one.server_id,
         "changed_at": _text(one.changed_at),
         "ends_at": _text(one.ends_at),

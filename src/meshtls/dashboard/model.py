@@ -134,17 +134,17 @@ class Model:
         self.connections.live(address, lines)
         self._changed(View.CONNECTIONS, View.MESH)
 
-    def ended(self, lines: Iterable[Record]) -> None:
+    def ended(self, address: str, lines: Iterable[Record]) -> None:
         """Connections that ended: those that are known already change nothing."""
         for line in lines:
-            if self.connections.ended(line):
-                self._told(line)
+            if self.connections.ended(address, line):
+                self._told(address, line)
 
-    def requests(self, lines: Iterable[Record]) -> None:
+    def requests(self, address: str, lines: Iterable[Record]) -> None:
         """The same of requests."""
         for line in lines:
-            if self.connections.request(line):
-                self._told(line)
+            if self.connections.request(address, line):
+                self._told(address, line)
 
     def event(self, address: str, event: Record) -> None:
         """A record of ``/tap``."""
@@ -154,9 +154,9 @@ class Model:
                 self._changed(View.CONNECTIONS)
             case "ended":
                 self.connections.closed(address, int(event.get("number") or 0))
-                self.ended([event])
+                self.ended(address, [event])
             case "request":
-                self.requests([event])
+                self.requests(address, [event])
             case "lost":
                 self.processes[address].lost += int(event.get("count") or 0)
                 self._changed(View.PROCESSES)
@@ -171,10 +171,10 @@ class Model:
     def sidecars(self) -> Iterator[Process]:
         return (one for one in self.processes.values() if one.kind is Kind.SIDECAR)
 
-    def _told(self, line: Record) -> None:
+    def _told(self, address: str, line: Record) -> None:
         self._changed(View.CONNECTIONS)
         if line.get("verdict") == "denied":
-            self.denials.take(line)
+            self.denials.take(address, line)
             self._changed(View.DENIALS)
         if line.get("shadow"):
             self.dry_runs.take(line)

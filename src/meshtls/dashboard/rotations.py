@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from meshtls.dashboard.reading import moment
 from meshtls.svid.lifetime import BACKDATE, next_rotation
 
-__all__ = ["Held", "Rotations", "moment"]
+__all__ = ["Held", "Rotations"]
 
 _MOST, _HISTORY = 5000, 20
 
@@ -69,11 +70,6 @@ class Rotations:
 
     def __iter__(self) -> Iterator[Held]:
         return iter(self._held.values())
-
-
-def moment(text: object) -> datetime:
-    """A moment of a record."""
-    return datetime.fromisoformat(str(text).replace("Z", "+00:00"))
 
 
 def _shortly(svid: Mapping[str, Any]) -> dict[str, object]:

@@ -14,13 +14,13 @@ import uvicorn
 from meshtls.address import Address, is_loopback
 from meshtls.dashboard.app import dashboard_app
 from meshtls.dashboard.collect import Collector
+from meshtls.dashboard.protocol import BoundedProtocol
 from meshtls.errors import ConfigError
 from meshtls.rpc.sockets import tcp_listener
 from meshtls.workload.background import in_background
 
 __all__ = ["read_token", "serving_dashboard"]
 
-_MOST_CONNECTIONS = 64
 _SHORTEST_TOKEN, _LONGEST_TOKEN = 16, 4096
 
 
@@ -45,14 +45,13 @@ async def serving_dashboard(collector: Collector, listen: Address, token: str | 
         server = _Server(
             uvicorn.Config(
                 dashboard_app(collector, bound, token),
-                http="h11",
+                http=BoundedProtocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                limit_concurrency=_MOST_CONNECTIONS,
                 timeout_keep_alive=5,
                 timeout_graceful_shutdown=1,
             )

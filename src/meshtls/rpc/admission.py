@@ -151,7 +151,7 @@ class Admission:
         oldest = caller.oldest_to_evict()
         if oldest is None or oldest.busy:
             return Refusal.CONNECTIONS_PER_CALLER
-        oldest.evict(Refusal.CONNECTIONS_PER_CALLER)
+        oldest.evict(Refusal.EVICTED)
         return None
 
     def _make_room(self, caller: CallerBudgets, member: Member) -> Refusal | None:

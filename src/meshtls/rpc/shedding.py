@@ -15,7 +15,7 @@ class Refusal(Enum):
     CONNECTIONS = "connection limit of the listener reached"
     CONNECTIONS_PER_CALLER = "connection limit of the caller reached"
     CONNECTION_RATE = "too many new connections"
-    EVICTED = "connection evicted for another caller's"
+    EVICTED = "connection evicted for a newer one"
     STREAMS_PER_CALLER = "stream limit of the caller reached"
     CALL_RATE = "too many calls"
     RESETS = "too many calls reset before they were answered"

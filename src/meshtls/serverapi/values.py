@@ -81,6 +81,16 @@ class AuthorityStatus:
     waiting_for: tuple[SpiffeId, ...] = ()
     revocable_at: datetime | None = None
 
+    @property
+    def trouble(self) -> str:
+        """What an operator has to attend to; empty if nothing."""
+        return f"{'JWT' if self.kind == 'jwt' else 'X.509'} authority {self.id} is tainted" if self.tainted else ""
+
+    @property
+    def tainted(self) -> bool:
+        """Whether what it has signed is being replaced, and it still has to be revoked."""
+        return self.state == "TAINTED"
+
 
 class SubjectKind(Enum):
     """What an administrator revokes."""

@@ -23,6 +23,7 @@ from meshtls.sidecar.brief_http import BriefHttp
 from meshtls.sidecar.changes import Changes, Prepared, in_force, prepared
 from meshtls.sidecar.connection import Connection, EndedError
 from meshtls.sidecar.crl_files import CrlFiles, JudgedByFiles
+from meshtls.sidecar.early_admin import EarlyAdmin
 from meshtls.sidecar.gate import Gate
 from meshtls.sidecar.identity import NamedSource, end_after_withdrawal, follow_trust
 from meshtls.sidecar.inbound import Inbound
@@ -72,8 +73,11 @@ class Sidecar:
         reactor: Reactor | None = None,
         metrics: SidecarMetrics | None = None,
         worker: int = 0,
+        early_admin: EarlyAdmin | None = None,
     ) -> None:
         """``worker``: the number of this process among several that serve the same configuration.
+
+        ``early_admin`` serves the admin interface already, and goes on; its pages become those of this sidecar.
 
         ``reactor`` is the running loop's unless given. Raises RuntimeError where no loop runs then.
 
@@ -92,6 +96,7 @@ class Sidecar:
         self._source = NamedSource(judged, config.spiffe_id, self._clock)
         self._admin = SidecarAdmin(self, self._clock) if config.admin is not None else None
         self._worker = worker
+        self._early_admin = early_admin
         self.admin: Address | None = None
         self._open = contextlib.AsyncExitStack()
         self.tracing = SidecarTracing.of(config, self._clock)
@@ -152,7 +157,10 @@ class Sidecar:
         services = self.runtime.services.prepared(config)
         async with contextlib.AsyncExitStack() as opening:
             undo = opening.enter_context(contextlib.ExitStack())
-            if self._admin is not None:
+            if self._admin is not None and self._early_admin is not None:
+                self._early_admin.pages.replace(self._admin.pages())
+                self.admin = self._early_admin.address
+            elif self._admin is not None:
                 serving = serving_admin(config.admin, self._admin.pages(), worker=self._worker)
                 self.admin = await opening.enter_async_context(serving)
             if config.health:

@@ -117,7 +117,9 @@ class X509Source:
         try:
             svid = self.snapshot().svid
         except LocalIdentityError as error:
-            return Readiness(False, f"a valid SVID: {error}")
+            waits = not (self._latest.ever_known or self._latest.closed or self._latest.over)
+            why = (self._latest.last_error or f"{self._client.address} has sent none yet") if waits else error
+            return Readiness(False, f"a valid SVID: {why}")
         return readiness_of(
             svid,
             self._clock.now(),

@@ -20,11 +20,11 @@ Break = Callable[[Mesh], AbstractContextManager[object]]
 class Sample:
     """A metric of a program while the mesh is broken, and another value while it is not.
 
-    ``labels`` are part of those of the sample.
+    ``value`` is None for a counter, which grows while it is broken. ``labels`` are part of those of the sample.
     """
 
     name: str
-    value: float
+    value: float | None
     program: str
     labels: str = ""
 
@@ -39,6 +39,8 @@ class Breakage:
       dashboard name. None
       where no connection fails: then the cause is in the log of the program.
     - ``checked``: the program whose file ``meshtls check`` is given, if it is not ``at``.
+    - ``page``: of the dashboard, where it names the cause; Connections where one fails. None where it can't.
+    - ``page_words``: instead of the cause, where the page knows only a consequence of it.
     - ``metric``: beside the counter of the outcome. ``needs``: a command, or the right to mount, without
       which the test can't break it.
     """
@@ -52,6 +54,17 @@ class Breakage:
     checked: str = ""
     metric: Sample | None = None
     needs: str = ""
+    page: str | None = "Processes"
+    page_words: str = ""
+
+    @property
+    def shown(self) -> str:
+        """The page of the dashboard that names it, for people."""
+        if self.outcome is not None:
+            return "Connections"
+        if self.page is None:
+            return ""
+        return f"{self.page}: ``{self.page_words}``" if self.page_words else self.page
 
     @property
     def commands(self) -> tuple[str, ...]:

@@ -229,6 +229,7 @@ def _made(directory: Path, server_prefix: tuple[str, ...], data: Path) -> Mesh:
                 for one in ("server", "agent", "db", "web")
                 for word in ("--socket", f"{directory}/{one}-admin.sock")
             ),
+            *("--server-socket", f"{directory}/api.sock"),
             *("--listen", at("dashboard"), "--interval", "1s"),
         ),
     )

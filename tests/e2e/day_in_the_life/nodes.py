@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,7 +31,10 @@ def _entry_removed(mesh: Mesh) -> Iterator[None]:
 @contextmanager
 def _clock_ahead(mesh: Mesh) -> Iterator[None]:
     """The sidecar's machine is two hours ahead of the CA's; its monotonic clock is right."""
-    with _restarted(mesh, ("env", "FAKETIME_DONT_FAKE_MONOTONIC=1", "faketime", "-f", "+2h")):
+    # The command would be a parent of the sidecar, and signals would end it alone.
+    library = subprocess.run(("faketime", "-f", "+2h", "printenv", "LD_PRELOAD"), capture_output=True, check=True)
+    shifts = (f"LD_PRELOAD={library.stdout.decode().strip()}", "FAKETIME=+2h", "FAKETIME_DONT_FAKE_MONOTONIC=1")
+    with _restarted(mesh, ("env", *shifts)):
         yield
 
 
@@ -152,6 +156,18 @@ def _disk_full(mesh: Mesh) -> Iterator[None]:
     filler.unlink()
 
 
+@contextmanager
+def _authority_tainted(mesh: Mesh) -> Iterator[None]:
+    """Its root is replaced first, so that all SVIDs can be."""
+    mesh.told("authority", "prepare")
+    until(lambda: mesh.tell("authority", "activate").code == 0, lambda: str(mesh.tell("authority", "show")))
+    tainted = mesh.told("authority", "taint")["id"]
+    yield
+    # By force: SVIDs of entries that other breakages have deleted hang on it until they expire.
+    mesh.told("authority", "revoke", tainted, "--force")
+    mesh.directory.joinpath("bundle.pem").write_text(mesh.tell("bundle", "show").out)
+
+
 NODES = (
     Breakage(
         name="a removed entry",
@@ -191,6 +207,7 @@ NODES = (
         cause="the server can't be reached: Connection refused",
         at="agent",
         broken=_server_down,
+        metric=Sample("meshtls_agent_sync_failures_total", None, "agent", 'reason="unreachable"'),
     ),
     Breakage(
         name="a used join token",
@@ -222,6 +239,7 @@ NODES = (
         cause="127.0.0.1:…: Address already in use",
         at="db",
         broken=_port_taken,
+        page_words="nothing answers there: …; is the process running",
     ),
     Breakage(
         name="a full disk",
@@ -229,7 +247,9 @@ NODES = (
         cause="database or disk is full",
         at="server",
         broken=_disk_full,
+        metric=Sample("meshtls_server_store_failures_total", None, "server"),
         needs="mounts",
+        page=None,  # it answers all that is asked, and that can be read
     ),
     Breakage(
         name="a bundle endpoint that is down",
@@ -237,6 +257,16 @@ NODES = (
         cause="127.0.0.1:… can't be reached: Connection refused",
         at="server",
         broken=_endpoint_down,
+        page="Trust",
         metric=Sample("meshtls_server_federation_stale", 1, "server", 'trust_domain="gone.test"'),
+    ),
+    Breakage(
+        name="a tainted authority",
+        symptom="every SVID is replaced within seconds, and the old root is still in the bundle",
+        cause="X.509 authority … is tainted",
+        at="server",
+        broken=_authority_tainted,
+        metric=Sample("meshtls_server_authorities", 1, "server", 'kind="x509",state="tainted"'),
+        page="Trust",
     ),
 )

@@ -11,7 +11,18 @@ from tests.e2e.day_in_the_life.breakage import option_of
 from tests.e2e.day_in_the_life.mesh import Mesh
 from tests.integration.cli.identity_site import Told, tell
 
-__all__ = ["Marks", "browsed", "checked", "ended", "explained", "failures", "marks_of", "problems", "sample"]
+__all__ = [
+    "Marks",
+    "browsed",
+    "browsed_page",
+    "checked",
+    "ended",
+    "explained",
+    "failures",
+    "marks_of",
+    "problems",
+    "sample",
+]
 
 _ENDED = re.compile(r"^meshtls_connections_(?:refused|closed)_total\{(.*)\} (\S+)$", re.MULTILINE)
 _REQUESTS = re.compile(r"^meshtls_http_requests_total\{(.*)\} (\S+)$", re.MULTILINE)
@@ -81,3 +92,15 @@ def browsed(mesh: Mesh, connection_id: str) -> str:
     """The story of a connection on the dashboard; nothing, if it has none yet."""
     told = json.loads(mesh.get("dashboard", f"/api/story?id={connection_id}"))
     return "\n".join(line for one in told.get("connections", ()) for line in one["story"])
+
+
+def browsed_page(mesh: Mesh, page: str, name: str) -> str:
+    """What a page of the dashboard says of a program."""
+    told = json.loads(mesh.get("dashboard", f"/api/{page.lower()}"))
+    if page == "Trust":
+        server = told["server"] or {"relations": [], "authorities": []}
+        return "\n".join(
+            [one["failure"] for one in server["relations"]] + [one["trouble"] for one in server["authorities"]]
+        )
+    (row,) = [one for one in told["processes"] if one["address"] == str(mesh.admin_socket(name))]
+    return f"{row['error']}\n{row['ready_text']}"

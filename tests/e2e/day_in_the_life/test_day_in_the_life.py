@@ -17,6 +17,7 @@ from tests.e2e.day_in_the_life.programs import until
 from tests.e2e.day_in_the_life.surfaces import (
     Marks,
     browsed,
+    browsed_page,
     checked,
     ended,
     explained,
@@ -45,6 +46,7 @@ def test_every_surface_names_the_cause_and_the_mended_mesh_works(mesh: Mesh, one
         require(one.needs, present, f"this machine or user has no {one.needs}")
     marks = marks_of(mesh, one.at)
     before = failures(mesh, one.at, one.outcome.name) if one.outcome is not None else 0.0
+    since = value_of(mesh, one.metric) or 0.0 if one.metric is not None else 0.0
     with one.broken(mesh):
         if one.outcome is not None:
             outcome = one.outcome.name
@@ -56,12 +58,15 @@ def test_every_surface_names_the_cause_and_the_mended_mesh_works(mesh: Mesh, one
             until(lambda: failures(mesh, one.at, outcome) > before, lambda: f"no {outcome} is counted")
         else:
             log_names(mesh, one, marks)
+            page_names(mesh, one)
         if one.metric is not None:
-            until_sample(mesh, one.metric, holds=True)
+            until_sample(mesh, one.metric, since, holds=True)
         check_names(mesh, one)
     mesh.until_works()
-    if one.metric is not None:
-        until_sample(mesh, one.metric, holds=False)
+    if one.metric is not None and one.metric.value is not None:
+        until_sample(mesh, one.metric, since, holds=False)
+    if one.outcome is None and one.page is not None:
+        until(lambda: not has_page_words(mesh, one), lambda: f"the dashboard still shows {one.cause}")
 
 
 def test_the_troubleshooting_page_has_the_table_of_these_breakages() -> None:
@@ -113,8 +118,27 @@ def check_names(mesh: Mesh, one: Breakage) -> None:
     until(names, lambda: f"check finds {found}")
 
 
-def until_sample(mesh: Mesh, wanted: Sample, *, holds: bool) -> None:
-    def value() -> float | None:
-        return sample(mesh, wanted.program, wanted.name, wanted.labels)
+def page_names(mesh: Mesh, one: Breakage) -> None:
+    """A page of the dashboard, which asks the processes and the server by itself."""
+    if one.page is not None:
+        page = one.page
+        until(lambda: has_page_words(mesh, one), lambda: f"the dashboard shows {browsed_page(mesh, page, one.at)}")
 
-    until(lambda: (value() == wanted.value) is holds, lambda: f"{wanted} is {value()}, wanted {holds}")
+
+def has_page_words(mesh: Mesh, one: Breakage) -> bool:
+    assert one.page is not None
+    return has_words(browsed_page(mesh, one.page, one.at), one.page_words or one.cause)
+
+
+def value_of(mesh: Mesh, wanted: Sample) -> float | None:
+    return sample(mesh, wanted.program, wanted.name, wanted.labels)
+
+
+def until_sample(mesh: Mesh, wanted: Sample, since: float, *, holds: bool) -> None:
+    """``since`` is the value before the mesh was broken, above which a counter has to be."""
+
+    def held() -> bool:
+        value = value_of(mesh, wanted)
+        return (value or 0.0) > since if wanted.value is None else value == wanted.value
+
+    until(lambda: held() is holds, lambda: f"{wanted} is {value_of(mesh, wanted)}, wanted {holds}")

@@ -296,7 +296,7 @@ async def test_crls_and_what_they_list_are_told(directory: Path) -> None:
         assert (value(found, "meshtls_agent_crls") or 0) >= 1
 
 
-async def test_a_connection_above_the_limit_is_counted_by_its_reason(directory: Path) -> None:
+async def test_an_idle_connection_that_makes_place_for_a_newer_one_is_counted_as_evicted(directory: Path) -> None:
     async with site(directory, limits="limits: {connections_per_caller: 1}\n") as here:
         path = str(here.running.agent.endpoint.socket_path)
         refused = "meshtls_agent_connections_refused_total"
@@ -305,9 +305,8 @@ async def test_a_connection_above_the_limit_is_counted_by_its_reason(directory: 
             for _ in range(2):
                 _, writer = await asyncio.open_unix_connection(path)
                 opened.callback(writer.close)
-            await scraped_until(
-                here.running.metrics, lambda found: value(found, refused, reason="CONNECTIONS_PER_CALLER") == 1
-            )
+            await scraped_until(here.running.metrics, lambda found: value(found, refused, reason="EVICTED") == 1)
+            assert value(await here.found(), refused) == 1
 
 
 async def test_no_key_token_or_name_of_a_caller_is_in_a_scrape(directory: Path) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from meshtls.admin.plain import HIDDEN
 from tests.integration.cli.identity_site import AgentProcess, ServerProcess, running_agent, running_server, tell
@@ -14,6 +16,7 @@ from tests.integration.cli.processes import started, two_sidecars
 from tests.integration.cli.test_cli_policy_reload import ALLOWED
 from tests.integration.cli.test_cli_processes import WEB, write_ca
 from tests.support.agent import short_directory
+from tests.support.waiting import SECONDS
 
 PAGES = (
     "certs",
@@ -109,3 +112,36 @@ def test_each_worker_answers_and_policy_show_asks_what_they_enforce(tmp_path: Pa
         assert shown.code == 1
         assert "it enforces other rules than this file says" in shown.json["running"]["text"]
         assert b.stop() == 0
+
+
+def test_a_sidecar_without_its_first_svid_answers_why_and_goes_on_at_the_same_socket(tmp_path: Path) -> None:
+    extra = f"identity: {{workload_api: unix://{tmp_path / 'ca.sock'}}}\nadmin: {{socket: {tmp_path / 'b.sock'}}}\n"
+    two_sidecars(tmp_path, ids=(WEB, WEB), extra=extra)
+    file = tmp_path / "b.yaml"
+    write_ca(tmp_path, os.getuid())
+
+    def asked(page: str) -> tuple[int, dict[str, Any]]:
+        told = tell("admin", page, "--config", file, "--output", "json")
+        return told.code, json.loads(told.out) if told.out else {}
+
+    def asked_until(page: str, code: int, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        until = time.monotonic() + SECONDS
+        while not ((found := asked(page))[0] == code and wanted(found[1])):
+            assert time.monotonic() < until, found
+        return found[1]
+
+    with ExitStack() as stack:
+        b = stack.enter_context(started("sidecar", "run", "--config", file))
+        ready = asked_until("ready", 1, lambda found: f"{tmp_path / 'ca.sock'}" in found.get("text", ""))
+        assert ready["ready"] is False
+        assert ready["text"].startswith("a valid SVID: ")
+        assert asked("server_info")[1]["state"] == "new"
+        assert asked("certs")[1]["missing"].startswith("a valid SVID: ")
+        inode = (tmp_path / "b.sock").stat().st_ino
+        stack.enter_context(started("ca", "serve", "--config", tmp_path / "ca.yaml")).line("serving: CA of ")
+        b.line("serving: sidecar b is ")
+        assert asked("ready") == (0, {"ready": True, "text": ""})
+        assert asked("server_info")[1]["state"] == "serving"
+        assert (tmp_path / "b.sock").stat().st_ino == inode
+        assert b.stop() == 0
+    assert not (tmp_path / "b.sock").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -47,6 +48,40 @@ def sdist(built: Path) -> Path:
         tar.extractall(built / "sdist")  # noqa: S202  # we built it
     (unpacked,) = (built / "sdist").iterdir()
     return unpacked
+
+
+@pytest.mark.parametrize("with_gitignore", [True, False])
+def test_no_virtual_environment_is_in_the_sdist_not_even_by_a_link(tmp_path: Path, with_gitignore: bool) -> None:
+    tree = tmp_path / "tree"
+    (tree / "src" / "meshtls").mkdir(parents=True)
+    for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore", "src/meshtls/__init__.py"):
+        shutil.copy(ROOT / name, tree / name)
+    if not with_gitignore:
+        (tree / ".gitignore").unlink()
+    for name in (".venv-linked", "linked"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a-file").write_text("of an environment")
+        (tree / name).symlink_to(tmp_path / name)
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "sdist", "--directory", str(tmp_path / "dist")]
+    done = subprocess.run(command, cwd=tree, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    (archive,) = (tmp_path / "dist").glob("*.tar.gz")
+    with tarfile.open(archive) as tar:
+        found = {name.partition("/")[2] for name in tar.getnames()}
+    # A link to a directory is followed: only the name keeps it out.
+    assert {name for name in found if name.endswith("a-file")} == {"linked/a-file"}
+    assert "src/meshtls/__init__.py" in found
+
+
+def test_git_ignores_a_link_to_a_virtual_environment(tmp_path: Path) -> None:
+    require("git", shutil.which("git") is not None, "wanted git")
+    shutil.copy(ROOT / ".gitignore", tmp_path)
+    for name in (".venv-linked", "linked"):
+        (tmp_path / name).symlink_to(tmp_path / "elsewhere")
+    for command in (("init", "--quiet"), ("add", "--all")):
+        subprocess.run(("git", *command), cwd=tmp_path, check=True, timeout=60)
+    listed = subprocess.run(("git", "ls-files"), cwd=tmp_path, check=True, capture_output=True, text=True, timeout=60)
+    assert listed.stdout.split() == [".gitignore", "linked"]
 
 
 def test_metadata_names_licence_authors_and_supported_systems(wheel: Path) -> None:

@@ -135,11 +135,11 @@ async def test_a_server_that_does_not_answer_is_shown_so_and_breaks_nothing(tmp_
     "record",
     [
         b'{"kind": ["sidecar"]}',
-        b'{"kind": "sidecar", "live": [], "edges": [{"source_id": 7}]}',
-        b'{"kind": "sidecar", "live": [{"number": "first"}]}',
-        b'{"kind": "sidecar", "live": [], "svids": "none"}',
-        b'{"kind": "agent", "entries": {"a": 1}}',
-        b'{"kind": "sidecar", "live": [], "svids": [{"spiffe_id": "spiffe://t/x", "serial": "1",'
+        b'{"kind": "sidecar", "ready": true, "live": [], "edges": [{"source_id": 7}]}',
+        b'{"kind": "sidecar", "ready": true, "live": [{"number": "first"}]}',
+        b'{"kind": "sidecar", "ready": true, "live": [], "svids": "none"}',
+        b'{"kind": "agent", "ready": true, "entries": {"a": 1}}',
+        b'{"kind": "sidecar", "ready": true, "live": [], "svids": [{"spiffe_id": "spiffe://t/x", "serial": "1",'
         b' "not_before": "9999-12-31T23:59:59Z", "not_after": "9999-12-31T23:59:59Z"}]}',  # no date comes after it
     ],
 )
@@ -161,6 +161,66 @@ async def test_a_process_that_answers_nonsense_is_shown_so_and_breaks_nothing(tm
         await site.shows("mesh", lambda view: view["edges"])
         for name in ("identities", "connections", "denials", "policies", "trust", "learn"):
             await site.view(name)
+
+
+@pytest.mark.parametrize("path", ["/server_info", "/connections", "/tap"])
+async def test_a_process_whose_answer_is_too_large_is_shown_so_and_breaks_nothing(tmp_path: Path, path: str) -> None:
+    large = tmp_path / "large.sock"
+    bulk = b'{"event": "ended", "bulk": "' + b"x" * (17 << 20)
+    pages = {
+        "/server_info": b'{"kind": "sidecar"}',
+        "/connections": b'{"live": [], "ended": []}',
+        "/ready": b'{"ready": true}',
+        path: bulk,
+    }
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = (await reader.readuntil(b"\r\n\r\n")).split(b" ")[1].decode().partition("?")[0]
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n" + pages.get(asked, b"{}"))
+        writer.close()
+
+    async with await asyncio.start_unix_server(answer, str(large)), a_site(tmp_path, more=[large]) as site:
+        await call(site.a)
+        wanted = "wanted an event of at most 262144 bytes"
+        if path != "/tap":
+            wanted = "wanted an answer of at most 16777216 bytes; /connections can be asked for fewer, by limit=1000"
+
+        def told(view: Any) -> bool:
+            (one,) = [one for one in view["processes"] if one["address"] == str(large)]
+            return f"{large}: {wanted}" in (one["error"], one["untold"])
+
+        await site.shows("processes", told)
+        await site.shows("mesh", lambda view: view["edges"])
+
+
+async def test_pages_that_are_too_large_together_are_not_kept(tmp_path: Path) -> None:
+    large = tmp_path / "large.sock"
+    edge = dict.fromkeys(("connections", "allowed", "denied", "failed", "mutual_tls", "requests", "failed_requests"), 1)
+    edge |= dict.fromkeys(("request_ms", "bytes_in", "bytes_out", "connections_per_second", "requests_per_second"), 1)
+    edges = [{**edge, "reporter": "source", "source_id": f"{n}" * 300, "destination_id": "b"} for n in range(9)] * 1000
+    entries = [{"entry": "e", "selectors": ["x" * 1500]}] * 9000
+    pages: dict[str, Any] = {
+        "/server_info": {"kind": "sidecar", "name": "large"},
+        "/ready": {"ready": True},
+        "/graph": {"edges": edges},
+        "/policies": {"entries": entries},
+        "/connections": {"live": [], "ended": []},
+    }
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = (await reader.readuntil(b"\r\n\r\n")).split(b" ")[1].decode().partition("?")[0]
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n" + json.dumps(pages.get(asked, {})).encode())
+        writer.close()
+
+    async with await asyncio.start_unix_server(answer, str(large)), a_site(tmp_path, more=[large]) as site:
+
+        def error(view: Any) -> str:
+            return str(next(one["error"] for one in view["processes"] if one["address"] == str(large)))
+
+        await site.shows("processes", lambda view: "wanted pages of at most 16777216 bytes together" in error(view))
+        assert site.collector.model.processes[str(large)].pages == {}
+        pages["/policies"] = {"entries": []}
+        await site.shows("processes", lambda view: error(view) == "")
 
 
 @pytest.mark.parametrize("path", ["/", "/static/main.js", "/static/app.css", "/api/mesh", "/api/nothing", "/elsewhere"])

@@ -6,7 +6,6 @@ import asyncio
 
 import httpx
 import pytest
-from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,28 +16,19 @@ from meshtls.errors import HandshakeError, PeerError
 from meshtls.svid.context import ConstantSource
 from tests.support.authority import context_for, make_authority
 from tests.support.ports import free_ports
+from tests.support.scraping import OPENMETRICS, samples, value
 from tests.support.waiting import until
 
 OURS = make_authority("example.org")
 WEB, DB = "spiffe://example.org/web", "spiffe://example.org/db"
-OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
 
 def source(spiffe_id: str) -> ConstantSource:
     return ConstantSource(context_for(OURS, spiffe_id))
 
 
-def value(scrape: str, name: str, **labels: str) -> float:
-    return sum(
-        sample.value
-        for family in text_string_to_metric_families(scrape)  # type: ignore[no-untyped-call]
-        for sample in family.samples
-        if sample.name == name and labels.items() <= sample.labels.items()
-    )
-
-
 def now(name: str, **labels: str) -> float:
-    return value(meshtls.metrics(accept=OPENMETRICS).content.decode(), name, **labels)
+    return value(samples(meshtls.metrics(accept=OPENMETRICS).content.decode()), name, **labels) or 0
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -81,6 +71,7 @@ async def test_an_asgi_route_serves_the_metrics_of_a_source() -> None:
         answer = await client.get("/metrics", headers={"accept": OPENMETRICS})
     assert answer.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
     expiry = own.snapshot().svid.not_after.timestamp()
-    assert value(answer.text, "meshtls_svid_expiry_timestamp_seconds", spiffe_id=WEB) == pytest.approx(expiry, abs=1000)
-    assert value(answer.text, "meshtls_svid_valid") == 1
-    assert value(answer.text, "meshtls_build_info", component="library") == 1
+    found = samples(answer.text)
+    assert value(found, "meshtls_svid_expiry_timestamp_seconds", spiffe_id=WEB) == pytest.approx(expiry, abs=1000)
+    assert value(found, "meshtls_svid_valid") == 1
+    assert value(found, "meshtls_build_info", component="library") == 1

@@ -32,7 +32,7 @@ async def test_a_callers_oldest_idle_connection_gives_way_to_its_new_one(serve: 
         await second.send(second.call(1, WATCH, b""))
         await second.next_headers()
         assert await under.asked() == 3
-        assert await first.farewell() == (CALM, Refusal.CONNECTIONS_PER_CALLER.value)
+        assert await first.farewell() == (CALM, Refusal.EVICTED.value)
         # The busy one stays.
         await second.send(second.call(3, CHECK, b""))
         assert (await second.next_headers())[":status"] == "200"

@@ -270,6 +270,38 @@ async def test_a_caller_decides_whether_its_trace_is_recorded_and_the_share_whet
     assert [one.trace == TRACE for one in receiver.named("GET")] == [True, False]
 
 
+async def test_the_flag_of_a_caller_that_is_denied_is_not_honoured() -> None:
+    async with (
+        a_receiver() as receiver,
+        a_web_app() as app,
+        governed(app.address, ALLOW_GET, protocol=Protocol.HTTP, tracing=receiver.keys(sample=0)) as b,
+        side_a(b.inbound) as a,
+    ):
+        assert (await asked(a, "/admin", headers={"traceparent": SAID})).status_code == 403
+        assert (await asked(a, "/ok", headers={"traceparent": SAID})).status_code == 200
+        await receiver.span("GET")
+    assert [one.attributes["url.path"] for one in receiver.named("GET")] == ["/ok"]
+
+
+async def test_the_flag_of_a_caller_without_a_proven_identity_is_not_honoured() -> None:
+    anybody = ALLOW_GET.replace("from: [{source: {principals: [example.org/ns/default/sa/service-a]}}]\n    ", "")
+    async with (
+        a_receiver() as receiver,
+        a_web_app() as app,
+        governed(
+            app.address, anybody, mode=Mode.PERMISSIVE, protocol=Protocol.HTTP, tracing=receiver.keys(sample=0)
+        ) as b,
+        side_a(b.inbound) as a,
+        httpx.AsyncClient(timeout=SECONDS) as plaintext,
+    ):
+        strange = await plaintext.get(f"http://{b.inbound}/ok", headers={"traceparent": SAID})
+        known = await asked(a, headers={"traceparent": SAID})
+        await receiver.span("GET")
+    assert (app_s_context(strange)[0], app_s_context(strange)[2]) == (TRACE, False)
+    assert (app_s_context(known)[0], app_s_context(known)[2]) == (TRACE, True)
+    assert [one.attributes.get("meshtls.source.id") for one in receiver.named("GET")] == [str(A)]
+
+
 async def test_plaintext_has_a_trace_without_a_parent() -> None:
     async with (
         a_receiver() as receiver,

@@ -140,7 +140,7 @@ def test_every_verdict_is_about_the_identity_and_the_port_that_is_asked_for_resu
     server.check_peer_again()
     assert len(pair.server_allows.asked) == before + 1
     assert set(pair.server_allows.asked) == {Target(SpiffeId.parse(SERVER), 80)}
-    assert set(pair.client_allows.asked) == {Target(SpiffeId.parse(CLIENT), None)}
+    assert set(pair.client_allows.asked) == {Target(SpiffeId.parse(CLIENT), None, dialled=True)}
 
 
 def test_a_client_refuses_a_resumed_server_that_is_not_allowed_any_more_and_forgets_the_session() -> None:

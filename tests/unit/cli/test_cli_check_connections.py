@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from meshtls.address import os_reason
 from meshtls.admin.story import NEXT_STEPS
 from meshtls.cli.check.connections import connection_checks, connection_findings
 from meshtls.cli.check.finding import Finding
-from meshtls.cli.check.server import relation_finding
+from meshtls.cli.check.server import relation_finding, tainted_finding
 from meshtls.cli.marks import Mark
 from meshtls.observe.events import Outcome
 from meshtls.serverapi.federation import Profile, Relation, RelationStatus
+from meshtls.serverapi.values import AuthorityStatus
 from meshtls.spiffeid import TrustDomain
 
 NOW = datetime(2030, 5, 1, 12, tzinfo=UTC)
@@ -116,6 +118,29 @@ def test_each_outcome_has_a_next_step() -> None:
 )
 def test_a_failed_system_call_is_named_as_the_c_library_names_it(error: OSError, words: str) -> None:
     assert os_reason(error) == words
+
+
+@pytest.mark.parametrize(("kind", "words", "option"), [("x509", "X.509", ""), ("jwt", "JWT", " --jwt")])
+def test_a_tainted_authority_is_to_be_revoked_and_an_old_one_is_no_trouble(kind: str, words: str, option: str) -> None:
+    one = AuthorityStatus(
+        kind=kind,
+        id="0a1b",
+        state="TAINTED",
+        server_id="one",
+        created_at=NOW,
+        changed_at=NOW,
+        ends_at=NOW,
+        leaves_at=NOW,
+        revocable_at=NOW,
+    )
+    assert tainted_finding(one) == Finding(
+        "no authority is tainted",
+        Mark.WARNING,
+        f"{words} authority 0a1b is tainted",
+        "revoke it, from 2030-05-01T12:00:00Z on or as soon as its SVIDs are replaced:"
+        f" `meshtls authority revoke{option} 0a1b`",
+    )
+    assert [replace(one, state=state).trouble for state in ("PREPARED", "ACTIVE", "OLD")] == ["", "", ""]
 
 
 def test_a_bundle_that_cant_be_fetched_fails_with_the_servers_own_words() -> None:

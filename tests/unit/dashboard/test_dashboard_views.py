@@ -134,11 +134,12 @@ def test_an_identity_whose_bundle_lacks_its_root_has_no_root() -> None:
 def test_the_side_that_denied_is_the_one_that_is_told() -> None:
     model = model_of()
     model.ended(
+        "b.sock",
         [
             ended("c1", "outbound", "HANDSHAKE_FAILED", "failed", alert_received="unknown_ca"),
             ended("c1", "inbound", "POLICY_DENIED", "denied", alert_sent="unknown_ca"),
             ended("c2", "inbound", "OK", "allowed"),
-        ]
+        ],
     )
     view = connections(model, {})
     assert [(one["id"], one["verdict"], one["outcome"]) for one in view["rows"]] == [
@@ -167,7 +168,7 @@ def test_the_side_that_denied_is_the_one_that_is_told() -> None:
 def test_a_part_of_the_list_is_what_was_asked_for(words: dict[str, str], ids: list[str]) -> None:
     model = model_of()
     kinds = [("OK", "allowed"), ("POLICY_DENIED", "denied"), ("OK", "allowed")]
-    model.ended([ended(f"c{number}", "inbound", *kind) for number, kind in enumerate(kinds)])
+    model.ended("b.sock", [ended(f"c{number}", "inbound", *kind) for number, kind in enumerate(kinds)])
     assert [one["id"] for one in connections(model, words)["rows"]] == ids
 
 
@@ -193,9 +194,9 @@ def test_a_connection_that_nobody_recorded_has_no_story() -> None:
 def test_denials_are_grouped_by_what_denied_and_counted_by_caller() -> None:
     model = model_of()
     by = {"policy": "ns/deny", "rule": "0", "clause": "from.principals"}
-    model.ended([ended(f"c{number}", "inbound", "POLICY_DENIED", "denied", **by) for number in range(3)])
-    model.ended([ended("c9", "inbound", "PEER_UNTRUSTED", "denied", source_id=None)])
-    model.ended([ended("c0", "inbound", "POLICY_DENIED", "denied", **by)])  # known already
+    model.ended("b.sock", [ended(f"c{number}", "inbound", "POLICY_DENIED", "denied", **by) for number in range(3)])
+    model.ended("b.sock", [ended("c9", "inbound", "PEER_UNTRUSTED", "denied", source_id=None)])
+    model.ended("b.sock", [ended("c0", "inbound", "POLICY_DENIED", "denied", **by)])  # known already
     model.event(
         "b.sock", {"event": "request", "method": "GET", **ended("c2", "inbound", "POLICY_DENIED", "denied", **by)}
     )
@@ -210,7 +211,7 @@ def test_denials_are_grouped_by_what_denied_and_counted_by_caller() -> None:
 
 def test_groups_of_denials_are_bounded() -> None:
     model = model_of()
-    model.ended([ended(f"c{n}", "inbound", "POLICY_DENIED", "denied", policy=f"p{n}") for n in range(600)])
+    model.ended("b.sock", [ended(f"c{n}", "inbound", "POLICY_DENIED", "denied", policy=f"p{n}") for n in range(600)])
     view = denials(model, {})
     assert (view["total"], len(view["denials"])) == (600, 501)
 
@@ -220,7 +221,7 @@ def test_policies_have_what_applies_to_whom_and_what_dry_runs_say() -> None:
     model = model_of(
         policies={"generation": 3, "listeners": [{"listen": "127.0.0.1:1", "allow": None, "rules": rules}]}
     )
-    model.ended([ended("c1", "inbound", "OK", "allowed", shadow=["ns/p would deny"])])
+    model.ended("b.sock", [ended("c1", "inbound", "OK", "allowed", shadow=["ns/p would deny"])])
     view = policies(model, {})
     assert [(one["spiffe_id"], one["generation"], one["listeners"][0]["rules"]) for one in view["workloads"]] == [
         (B, 3, rules)

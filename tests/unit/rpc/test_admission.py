@@ -88,7 +88,7 @@ def test_changed_limits_apply_to_known_callers_from_their_next_connection() -> N
 
     [fourth] = admitted(listener, "uid 1")
     assert [one.evicted for one in (first, second, third, fourth)] == [
-        Refusal.CONNECTIONS_PER_CALLER,
+        Refusal.EVICTED,
         None,
         None,
         None,
@@ -202,7 +202,7 @@ def test_a_callers_busy_connections_do_not_give_way_to_its_next() -> None:
     assert [one.evicted for one in busy] == [None, None]
     busy[1].busy = False
     admitted(listener, "uid 1")
-    assert [one.evicted for one in busy] == [None, Refusal.CONNECTIONS_PER_CALLER]
+    assert [one.evicted for one in busy] == [None, Refusal.EVICTED]
 
 
 def test_a_caller_that_holds_the_most_evicts_no_other_caller() -> None:
@@ -268,7 +268,7 @@ def test_a_connection_stays_unproven_when_its_caller_has_no_room() -> None:
     assert (stranger.proven, stranger.caller.name) == (False, "10.0.0.1")
     agent.busy = False
     assert listener.prove(stranger, "spiffe://example.org/agent", 0.0) is None
-    assert agent.evicted is Refusal.CONNECTIONS_PER_CALLER
+    assert agent.evicted is Refusal.EVICTED
     assert (stranger.proven, stranger.caller.name) == (True, "spiffe://example.org/agent")
 
 

@@ -21,10 +21,10 @@ from meshtls.registration import server_id
 from meshtls.serverapi.admin import AdminClient
 from meshtls.serverapi.channels import local_channel
 from meshtls.serverapi.federation import RelationStatus
-from meshtls.serverapi.values import Health
+from meshtls.serverapi.values import AuthorityStatus, Health
 from meshtls.svid.x509 import format_moment
 
-__all__ = ["admin_checks", "relation_finding", "server_checks", "skew_finding"]
+__all__ = ["admin_checks", "relation_finding", "server_checks", "skew_finding", "tainted_finding"]
 
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # connected to, never bound
 
@@ -106,6 +106,7 @@ async def admin_checks(socket: Path, clock: Clock, asked: Asked) -> Checks:
             after = clock.now()
             asked.bundle = await api.bundle()
             relations = await api.relations()
+            authorities = await api.authorities()
     except MeshtlsError as error:
         yield failed(answers, f"{ServerAccess(socket)}: {error}", "see the server's log")
         return
@@ -117,6 +118,9 @@ async def admin_checks(socket: Path, clock: Clock, asked: Asked) -> Checks:
     yield skew_finding(health, before, after)
     for relation in relations:
         yield relation_finding(relation)
+    for authority in authorities:
+        if authority.tainted:
+            yield tainted_finding(authority)
 
 
 def relation_finding(status: RelationStatus) -> Finding:
@@ -127,6 +131,14 @@ def relation_finding(status: RelationStatus) -> Finding:
         return passed(check)
     advice = f"see whether the endpoint runs, then `meshtls federation refresh --trust-domain {domain}`"
     return failed(check, status.failure, advice)
+
+
+def tainted_finding(authority: AuthorityStatus) -> Finding:
+    """That an authority is to be revoked, and when that breaks nothing."""
+    when = format_moment(authority.revocable_at) if authority.revocable_at is not None else "its SVIDs are replaced"
+    advice = f"revoke it, from {when} on or as soon as its SVIDs are replaced: `meshtls authority revoke"
+    jwt = " --jwt" if authority.kind == "jwt" else ""
+    return warning("no authority is tainted", authority.trouble, f"{advice}{jwt} {authority.id}`")
 
 
 def skew_finding(health: Health, before: datetime, after: datetime) -> Finding:

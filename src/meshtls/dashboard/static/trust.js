@@ -30,7 +30,7 @@ function server(found) {
   }
   if (found.error) return panel("Server", el("p", { class: "problem" }, found.error));
   return [
-    panel("Authorities", table("What signs, and what hangs on it", [
+    panel("Authorities", found.authorities.filter((one) => one.trouble).map((one) => el("p", { class: "problem" }, `${one.trouble}: revoke it as soon as nothing hangs on it`)), table("What signs, and what hangs on it", [
       ["authority", (one) => id(one.id)],
       ["kind", (one) => one.kind],
       ["state", (one) => mark(STATES[one.state] || "plain", one.state)],

@@ -8,7 +8,8 @@ as public as what they are derived from.
 A request with a ``traceparent`` belongs to its caller's trace. Without one, the first request of a connection belongs
 to the connection's trace, and each further one begins its own, so that a connection of hours is no trace without end.
 
-Sampling is by the parent where there is one, else by the trace's ID: both sides with the same share decide alike.
+Sampling is by the parent where there is one, else by the trace's ID: both sides with the same share decide alike. How
+far a caller may choose so is another matter (``chosen.py``).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Sampler:
     """Records ``share``, from 0 to 1, of the traces that begin here."""
 
     def __init__(self, share: float) -> None:
+        self.share = share
         self._below = round(share * (1 << 8 * _RANDOM_BYTES))
 
     def flags(self, trace_id: bytes) -> int:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
-from meshtls.observe.events import ConnectionResult, Direction, Outcome, RequestTrace
+from meshtls.observe.events import ConnectionResult, Direction, Outcome, RequestTrace, Verdict
 from meshtls.observe.live import Admitted, Ended, Event, Opened, PhaseEnded, RequestEnded
+from meshtls.sidecar.tracing.chosen import ChosenTraces, Source
 from meshtls.sidecar.tracing.contexts import Sampler, child, span_of_connection, span_of_request
 from meshtls.sidecar.tracing.spans import (
     Attributes,
@@ -25,12 +26,13 @@ from meshtls.sidecar.tracing.spans import (
     name_of_connection,
     name_of_request,
 )
+from meshtls.svid.verify import VerifiedPeer
 from meshtls.wire.origin import Origin
 from meshtls.wire.trace_context import Headers, SpanContext, parsed, read
 
 __all__ = ["Traced", "Tracer"]
 
-_MS = 1_000_000
+_MS, _SECOND = 1_000_000, 1_000_000_000
 #: Phases of one connection that become spans.
 _MOST_PHASES = 8
 _NAMES = {"detect": "detect", "handshake": "handshake", "connect": "dial"}
@@ -44,6 +46,8 @@ class Traced(Protocol):
     direction: Direction
     origin: Origin
     is_stream: bool
+    peer: VerifiedPeer | None
+    remote: str
     trace: SpanContext | None
 
     @property
@@ -78,6 +82,7 @@ class Tracer:
 
     def __init__(self, sampler: Sampler, take: Callable[[Span], None], now: Callable[[], int]) -> None:
         self._sampler = sampler
+        self._chosen = ChosenTraces(sampler, now() / _SECOND)
         self._take = take
         self._now = now
         self._open: dict[int, _Open] = {}
@@ -106,13 +111,15 @@ class Tracer:
     def of_connection(self, connection: Traced) -> SpanContext:
         """The span of an inbound connection whose handshake is over, which from now on is ``connection.trace``."""
         if connection.trace is None:
-            connection.trace = span_of_connection(
+            said = connection.origin.traceparent.decode("latin-1")
+            span = span_of_connection(
                 self._sampler,
                 connection.direction,
                 connection.connection_id,
-                connection.origin.traceparent.decode("latin-1"),
+                said,
                 has_client=connection.shares_id and not connection.is_stream,
             )
+            connection.trace = self._decide(span, _source(connection), claimed=bool(said))
         return connection.trace
 
     def of_request(self, connection: Traced, headers: Headers) -> RequestTrace:
@@ -121,9 +128,15 @@ class Tracer:
         first = found is None or found.requests == 0
         if found is not None:
             found.requests += 1
-        span = span_of_request(self._sampler, read(headers), own, first=first)
+        said = read(headers)
+        span = span_of_request(self._sampler, said, own, first=first)
+        if said is not None:
+            span = self._decide(span, _source(connection), claimed=True)
         grpc = any(value.startswith(_GRPC) for name, value in headers if name == "content-type")
         return RequestTrace(span, own, grpc)
+
+    def _decide(self, span: SpanContext, source: Source, *, claimed: bool) -> SpanContext:
+        return self._chosen.decide(span, source, self._now() / _SECOND, claimed=claimed)
 
     # -- what a span says --
 
@@ -138,13 +151,17 @@ class Tracer:
 
     def _request(self, event: RequestEnded) -> None:
         result, trace = event.result, event.result.trace
-        if trace is None or not trace.span.sampled:
+        if trace is None:
             return
-        now, outcome = self._now(), result.outcome
-        links = () if trace.span.parent_id == trace.connection.span_id else (_link(trace.connection),)
+        now, outcome, span = self._now(), result.outcome, trace.span
+        links = () if span.parent_id == trace.connection.span_id else (_link(trace.connection),)
+        if outcome.verdict is Verdict.DENIED and links and span.parent_id:
+            span = self._chosen.by_chance(span)  # its flags are a claim of who is denied
+        if not span.sampled:
+            return
         self._take(
             Span(
-                trace.span,
+                span,
                 name_of_request(result),
                 Kind.SERVER,
                 now - int(result.total_ms * _MS),
@@ -172,15 +189,23 @@ class Tracer:
     def _context(self, event: Ended) -> SpanContext:
         result = event.result
         outbound = result.direction is Direction.OUTBOUND
+        claimed = bool(result.traceparent) and result.tunnel and not outbound
+        denied = result.verdict is Verdict.DENIED
         # An outbound connection that found no tunnel has told nobody of the context that it had for one.
         if event.trace is not None and (result.tunnel or not outbound):
-            return event.trace
-        traceparent = result.traceparent if result.tunnel and not outbound else None
+            return self._chosen.by_chance(event.trace) if claimed and denied else event.trace
         # No client has a span for a tunnel as a whole, nor for a stream without a traceparent.
         has_client = event.shares_id and not event.carries and not result.tunnel
-        return span_of_connection(
-            self._sampler, result.direction, result.connection_id, traceparent or "", has_client=has_client
+        said = result.traceparent if claimed else None
+        span = span_of_connection(
+            self._sampler, result.direction, result.connection_id, said or "", has_client=has_client
         )
+        if outbound:
+            return span
+        # A peer that was denied, or whose handshake failed, has proven nothing; a stream's peer has.
+        proven = not denied and (result.tunnel or result.verdict is Verdict.ALLOWED) and result.source_id is not None
+        source = Source(str(result.source_id), True) if proven else Source(_host(result.remote), False)
+        return self._decide(span, source, claimed=claimed)
 
     def __repr__(self) -> str:
         return f"<Tracer [{len(self._open)} open]>"
@@ -202,6 +227,15 @@ def _parts(
         verdict = result.outcome.verdict
         more = tuple(attributes_of_ruling(result.ruled, verdict))
         yield (found.judged_from, ended), "authorize", more, error if denied else None
+
+
+def _source(connection: Traced) -> Source:
+    peer = connection.peer
+    return Source(str(peer.spiffe_id), True) if peer is not None else Source(_host(connection.remote), False)
+
+
+def _host(remote: str) -> str:
+    return remote.rpartition(":")[0]
 
 
 def _link(span: SpanContext) -> Link:
