@@ -573,6 +573,29 @@ def test_a_listener_that_was_added_to_the_file_of_a_running_sidecar_is_not_calle
     ]
 
 
+def test_listeners_that_were_added_to_the_files_of_a_running_server_and_agent(
+    server: ServerProcess, agent: AgentProcess, site: Path
+) -> None:
+    (health,) = free_ports(1)
+    admin = site / "admin.sock"
+    more = f"admin:\n  socket: {admin}\n"
+    told_at, of_agent = fixed_ports(server, site), site / "agent.yaml"
+    told_at.write_text(told_at.read_text() + more)
+    of_agent.write_text(agent.config.read_text() + f"{more}health: 127.0.0.1:{health}\n")
+    silent = (
+        f"the admin interface at {admin} answers: the process runs, and its file has this key -> restart it, if the key"
+        " is new in the file"
+    )
+    with agent.identity("/check"):
+        assert problems(check("--server", told_at, "--workload-socket", agent.socket), "warning") == [silent]
+        told = check("--agent", of_agent)
+        assert problems(told, "warning") == [silent]
+        assert problems(told) == [
+            f"the agent is ready, by its probes on 127.0.0.1:{health}: 127.0.0.1:{health}: Connection refused -> start"
+            " the agent, or see its log"
+        ]
+
+
 def test_a_policy_that_is_not_valid_hides_nothing_else(agent: AgentProcess, site: Path) -> None:
     (port,) = free_ports(1)
     policy = site / "policy.yaml"
@@ -685,6 +708,9 @@ def test_a_running_server_that_was_started_from_another_directory(server: Server
         " another directory? The file's data/admin.sock is relative: run the check there, or write an absolute path"
         " into the file"
     ]
+    assert headlines(told) == [f"failed: the socket {here}/data/admin.sock can't be used"]
+    (site / "data").symlink_to(server.directory / "data")
+    assert headlines(check("--server", fixed_ports(server, site, data_dir=site / "data"))) == []
 
 
 def test_a_notice_that_ready_repeats_is_told_once(agent: AgentProcess, site: Path) -> None:

@@ -12,7 +12,7 @@ from meshtls.agent.node.store import NodeStore
 from meshtls.bundle import BundleSet, TrustBundle
 from meshtls.cli.check.files import Loaded, loaded
 from meshtls.cli.check.finding import Checks, Claim, Finding, failed, passed, warning
-from meshtls.cli.check.listeners import free_findings, given, unused_findings
+from meshtls.cli.check.listeners import free_findings, given, silent_findings, unused_findings
 from meshtls.cli.check.peers import peer_finding
 from meshtls.cli.check.running import running_process
 from meshtls.cli.check.sockets import private_finding, room_finding, socket_finding
@@ -66,7 +66,10 @@ async def agent_checks(file: Loaded[AgentConfig], clock: Clock) -> Checks:
     listening = given(config.admin, {"health": health, "metrics.listen": config.metrics})
     for finding in unused_findings(listening, running, "the agent"):
         yield finding
-    if not runs:
+    if runs:
+        for finding in silent_findings(config.admin, running):
+            yield finding
+    else:
         async for finding in free_findings(listening, "the agent"):
             yield finding
 

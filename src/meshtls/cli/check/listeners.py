@@ -11,7 +11,7 @@ from meshtls.cli.check.finding import Checks, Claim, Finding, warning
 from meshtls.cli.check.peers import free_finding
 from meshtls.cli.check.running import Running
 
-__all__ = ["Listening", "free_findings", "given", "unused_findings"]
+__all__ = ["Listening", "free_findings", "given", "silent_findings", "unused_findings"]
 
 
 class Listening(NamedTuple):
@@ -39,6 +39,15 @@ async def free_findings(wanted: Iterable[Listening], who: str) -> Checks:
 def unused_findings(wanted: Iterable[Listening], running: Running, who: str) -> list[Finding]:
     """A warning for each address that the running process has not in use, though its file has it."""
     return [_unused(one, running, who) for one in wanted if not running.uses(one.address)]
+
+
+def silent_findings(admin: AdminKeys | None, running: Running) -> list[Finding]:
+    """A warning if the process runs, and its admin interface does not answer."""
+    where = None if admin is None else admin.socket or admin.listen
+    if where is None or running.runs:
+        return []
+    claim = Claim(f"the admin interface at {where} answers", f"the admin interface at {where} does not answer")
+    return [warning(claim, "the process runs, and its file has this key", "restart it, if the key is new in the file")]
 
 
 def _unused(one: Listening, running: Running, who: str) -> Finding:

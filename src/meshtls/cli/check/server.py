@@ -14,7 +14,7 @@ from meshtls.bundle import BundleSet, TrustBundle
 from meshtls.cli.access import ServerAccess
 from meshtls.cli.check.files import loaded
 from meshtls.cli.check.finding import Checks, Claim, Finding, failed, passed, warning
-from meshtls.cli.check.listeners import Listening, free_findings, given, unused_findings
+from meshtls.cli.check.listeners import Listening, free_findings, given, silent_findings, unused_findings
 from meshtls.cli.check.peers import peer_finding, reached
 from meshtls.cli.check.running import running_process
 from meshtls.cli.check.sockets import NOT_THERE, private_finding, room_finding, socket_finding
@@ -72,13 +72,16 @@ async def server_checks(file: Path, clock: Clock) -> Checks:
     room = room_finding(config.data_dir)
     if room is not None:
         yield room
-    yield await _store_finding(config)
+    store = await _store_finding(config)
     asked, running = Asked(), await running_process(config.admin)
     found = [one async for one in admin_checks(config.socket_path, clock, asked)]
     wanted, ports = server_id(config.trust_domain), _ports(config)
     elsewhere = await _presenting(wanted, [reached(one.address) for one in ports]) if not asked.connected else []
-    if elsewhere and found[0].reason == NOT_THERE:
+    moved = bool(elsewhere) and found[0].reason == NOT_THERE
+    if moved:
         found[0] = replace(found[0], advice=_elsewhere(config, wanted, elsewhere[0]))
+    if not moved or store.mark is not Mark.WARNING:  # the store of such a server is not at this path
+        yield store
     for one in found:
         yield one
     for port in ports:
@@ -86,7 +89,7 @@ async def server_checks(file: Path, clock: Clock) -> Checks:
             yield await peer_finding(reached(port.address), wanted, BundleSet([asked.bundle]), clock.now())
     listening = _listening(config)
     if asked.connected:
-        for finding in unused_findings(listening, running, "the server"):
+        for finding in (*unused_findings(listening, running, "the server"), *silent_findings(config.admin, running)):
             yield finding
     elif not elsewhere:
         async for finding in free_findings([*ports, *listening], "the server"):
