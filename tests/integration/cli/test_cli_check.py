@@ -547,13 +547,14 @@ def test_a_sidecar_without_health_is_checked_by_its_admin_interface_or_its_ports
             assert ("its latest connections and requests were served" in checks) is (text != alone)
 
 
+@pytest.mark.parametrize("asked", [True, False], ids=["with an admin interface", "without one"])
 def test_a_listener_that_was_added_to_the_file_of_a_running_sidecar_is_not_called_taken(
-    agent: AgentProcess, site: Path
+    agent: AgentProcess, site: Path, asked: bool
 ) -> None:
     port, health, metrics = free_ports(3)
     with agent.identity("/check"):
         file = sidecar_file(site, agent.socket, health="", listen=f"127.0.0.1:{port}")
-        file.write_text(file.read_text() + f"admin:\n  socket: {site}/admin.sock\n")
+        file.write_text(file.read_text() + (f"admin:\n  socket: {site}/admin.sock\n" if asked else ""))
         with started("sidecar", "run", "--config", file) as process:
             process.line("serving: ")
             more = f"health: 127.0.0.1:{health}\nmetrics:\n  listen: 127.0.0.1:{metrics}\n"
@@ -589,11 +590,12 @@ def test_listeners_that_were_added_to_the_files_of_a_running_server_and_agent(
     with agent.identity("/check"):
         assert problems(check("--server", told_at, "--workload-socket", agent.socket), "warning") == [silent]
         told = check("--agent", of_agent)
-        assert problems(told, "warning") == [silent]
-        assert problems(told) == [
-            f"the agent is ready, by its probes on 127.0.0.1:{health}: 127.0.0.1:{health}: Connection refused -> start"
-            " the agent, or see its log"
+        assert problems(told, "warning") == [
+            f"health 127.0.0.1:{health} is in use: the agent runs, and does not listen on 127.0.0.1:{health} -> restart"
+            " the agent, or remove the key",
+            silent,
         ]
+        assert told.code == 0
 
 
 def test_a_policy_that_is_not_valid_hides_nothing_else(agent: AgentProcess, site: Path) -> None:

@@ -12,7 +12,7 @@ from meshtls.agent.node.store import NodeStore
 from meshtls.bundle import BundleSet, TrustBundle
 from meshtls.cli.check.files import Loaded, loaded
 from meshtls.cli.check.finding import Checks, Claim, Finding, failed, passed, warning
-from meshtls.cli.check.listeners import free_findings, given, silent_findings, unused_findings
+from meshtls.cli.check.listeners import free_findings, given, in_use, silent_findings, unused_findings
 from meshtls.cli.check.peers import peer_finding
 from meshtls.cli.check.running import running_process
 from meshtls.cli.check.sockets import private_finding, room_finding, socket_finding
@@ -59,14 +59,14 @@ async def agent_checks(file: Loaded[AgentConfig], clock: Clock) -> Checks:
         wanted = server_id(config.trust_domain)
         yield await peer_finding(Address(server.host, port), wanted, BundleSet([bundle]), clock.now())
     health = Address(*config.endpoint.health) if config.endpoint.health else None
-    if health is not None and running.uses(health):
+    if health is not None and (not runs or await in_use(health, running)):
         yield await probe_finding(health, "agent", (admin_notice(config.admin),))
     for name, theirs in running.versions:
         yield version_finding(f"the agent at {name}", theirs)
     listening = given(config.admin, {"health": health, "metrics.listen": config.metrics})
-    for finding in unused_findings(listening, running, "the agent"):
-        yield finding
     if runs:
+        async for finding in unused_findings(listening, running, "the agent"):
+            yield finding
         for finding in silent_findings(config.admin, running):
             yield finding
     else:

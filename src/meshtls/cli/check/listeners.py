@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -10,8 +11,9 @@ from meshtls.admin.keys import AdminKeys
 from meshtls.cli.check.finding import Checks, Claim, Finding, warning
 from meshtls.cli.check.peers import free_finding
 from meshtls.cli.check.running import Running
+from meshtls.cli.check.sockets import is_free
 
-__all__ = ["Listening", "free_findings", "given", "silent_findings", "unused_findings"]
+__all__ = ["Listening", "free_findings", "given", "in_use", "silent_findings", "unused_findings"]
 
 
 class Listening(NamedTuple):
@@ -36,9 +38,18 @@ async def free_findings(wanted: Iterable[Listening], who: str) -> Checks:
         yield await free_finding(one.address, who, "" if one.live else one.key)
 
 
-def unused_findings(wanted: Iterable[Listening], running: Running, who: str) -> list[Finding]:
+async def in_use(address: Address, running: Running) -> bool:
+    """Whether the running process has this address in use, as it says; or else whether anything has."""
+    if running.listening is not None:
+        return str(address) in running.listening
+    return bool(await asyncio.to_thread(is_free, address))
+
+
+async def unused_findings(wanted: Iterable[Listening], running: Running, who: str) -> Checks:
     """A warning for each address that the running process has not in use, though its file has it."""
-    return [_unused(one, running, who) for one in wanted if not running.uses(one.address)]
+    for one in wanted:
+        if not await in_use(one.address, running):
+            yield _unused(one, running, who)
 
 
 def silent_findings(admin: AdminKeys | None, running: Running) -> list[Finding]:

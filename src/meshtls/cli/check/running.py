@@ -29,10 +29,6 @@ class Running:
     listening: frozenset[str] | None = None
     not_taken: str = ""
 
-    def uses(self, address: object) -> bool:
-        """Whether the configuration in use has this address, as far as is known."""
-        return self.listening is None or str(address) in self.listening
-
 
 async def running_process(admin: AdminKeys | None) -> Running:
     """Ask the process with this admin interface, or each of its workers."""

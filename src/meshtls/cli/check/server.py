@@ -89,7 +89,9 @@ async def server_checks(file: Path, clock: Clock) -> Checks:
             yield await peer_finding(reached(port.address), wanted, BundleSet([asked.bundle]), clock.now())
     listening = _listening(config)
     if asked.connected:
-        for finding in (*unused_findings(listening, running, "the server"), *silent_findings(config.admin, running)):
+        async for finding in unused_findings(listening, running, "the server"):
+            yield finding
+        for finding in silent_findings(config.admin, running):
             yield finding
     elif not elsewhere:
         async for finding in free_findings([*ports, *listening], "the server"):

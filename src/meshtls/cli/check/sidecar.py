@@ -13,7 +13,7 @@ from meshtls.cli.check.agent import probe_finding
 from meshtls.cli.check.connections import connection_checks
 from meshtls.cli.check.files import Loaded, loaded
 from meshtls.cli.check.finding import Checks, Claim, Finding, failed, passed, warning
-from meshtls.cli.check.listeners import Listening, free_findings, given, unused_findings
+from meshtls.cli.check.listeners import Listening, free_findings, given, in_use, unused_findings
 from meshtls.cli.check.peers import balanced_peer_finding, peer_finding, reached, reached_finding
 from meshtls.cli.check.running import running_process
 from meshtls.cli.check.sockets import is_free
@@ -72,22 +72,20 @@ async def sidecar_checks(file: Loaded[SidecarConfig], clock: Clock, seen: Seen) 
         return
     context = seen.context
     trust = Trust(1, context.bundles, context.revocations) if context is not None else None
-    running, runs = await running_process(config.admin), False
+    running = await running_process(config.admin)
+    probed = config.health is not None and await in_use(config.health, running)
+    runs = probed or running.runs or await _has_its_ports(config, trust, clock.now())
     if config.health is None:
         yield warning(_PROBES, "the file has no health", "add health, such as 127.0.0.1:15021")
-    elif running.uses(config.health):
-        probes = await probe_finding(config.health, "sidecar", _told(config))
-        yield probes
-        # One that is not ready runs, too.
-        runs = probes.mark is not Mark.FAILED or await _is_taken(config.health)
-    runs = runs or running.runs or await _has_its_ports(config, trust, clock.now())
+    elif probed or not runs:
+        yield await probe_finding(config.health, "sidecar", _told(config))
     if config.health is None:
         yield _runs_finding(file, config, runs=runs)
     for name, theirs in running.versions:
         yield version_finding(f"the sidecar at {name}", theirs)
     listening = _listening(config)
     if runs:
-        for finding in unused_findings(listening, running, "the sidecar"):
+        async for finding in unused_findings(listening, running, "the sidecar"):
             yield finding
     else:
         async for finding in free_findings(listening, "the sidecar"):
@@ -96,7 +94,7 @@ async def sidecar_checks(file: Loaded[SidecarConfig], clock: Clock, seen: Seen) 
         async for finding in connection_checks(config.admin.socket, clock.now()):
             yield finding
     for inbound in config.inbound:
-        if runs and trust is not None and inbound.listen.port and running.uses(inbound.listen):
+        if runs and trust is not None and inbound.listen.port and await in_use(inbound.listen, running):
             async for finding in _answered(inbound, config, trust, clock.now()):
                 yield finding
     async for finding in _reached(config):
