@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -324,6 +325,22 @@ def test_a_running_sidecar_is_the_peer_that_it_should_be(agent: AgentProcess, si
         f"127.0.0.1:{port} is answered by spiffe://{DOMAIN}/check",
         f"the app at 127.0.0.1:{APP.getsockname()[1]} accepts connections",
     ]
+
+
+def test_what_looks_at_a_certificate_has_failed_no_handshake(agent: AgentProcess, site: Path) -> None:
+    port, health = free_ports(2)
+    with agent.identity("/check"):
+        file = sidecar_file(site, agent.socket, health=f"127.0.0.1:{health}", listen=f"127.0.0.1:{port}")
+        file.write_text(file.read_text() + f"admin:\n  socket: {site}/admin.sock\n")
+        with started("sidecar", "run", "--config", file) as process:
+            process.line("serving: ")
+            assert problems(check("--sidecar", file)) == []
+            assert tell("x509", "inspect", f"127.0.0.1:{port}").code == 0
+            for _ in range(2):
+                assert json.loads(process.line('"outcome"', "stdout"))["outcome"] == "CLOSED_EARLY"
+            told = check("--sidecar", file)
+            assert process.stop() == 0
+    assert (told.code, problems(told, "warning")) == (0, [])
 
 
 def test_a_port_that_another_peer_answers(server: ServerProcess, site: Path) -> None:

@@ -158,6 +158,7 @@ def test_a_tainted_authority_is_to_be_revoked_and_an_old_one_is_no_trouble(kind:
         f"{words} authority 0a1b is tainted",
         "revoke it, from 2030-05-01T12:00:00Z on or as soon as its SVIDs are replaced:"
         f" `meshtls authority revoke{option} 0a1b`",
+        "an authority is tainted",
     )
     assert [replace(one, state=state).trouble for state in ("PREPARED", "ACTIVE", "OLD")] == ["", "", ""]
 

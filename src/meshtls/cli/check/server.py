@@ -214,7 +214,7 @@ def tainted_finding(authority: AuthorityStatus) -> Finding:
     when = format_moment(authority.revocable_at) if authority.revocable_at is not None else "its SVIDs are replaced"
     advice = f"revoke it, from {when} on or as soon as its SVIDs are replaced: `meshtls authority revoke"
     jwt = " --jwt" if authority.kind == "jwt" else ""
-    claim = Claim("no authority is tainted", f"the authority {authority.id} is tainted")
+    claim = Claim("no authority is tainted", "an authority is tainted")
     return warning(claim, authority.trouble, f"{advice}{jwt} {authority.id}`")
 
 
