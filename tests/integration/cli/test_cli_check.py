@@ -339,8 +339,10 @@ def test_what_looks_at_a_certificate_has_failed_no_handshake(agent: AgentProcess
             for _ in range(2):
                 assert json.loads(process.line('"outcome"', "stdout"))["outcome"] == "CLOSED_EARLY"
             told = check("--sidecar", file)
+            graph = tell("graph", "--socket", site / "admin.sock", "--output", "json")
             assert process.stop() == 0
     assert (told.code, problems(told, "warning")) == (0, [])
+    assert (graph.code, graph.json["edges"]) == (0, [])
 
 
 def test_a_port_that_another_peer_answers(server: ServerProcess, site: Path) -> None:
