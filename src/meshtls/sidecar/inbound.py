@@ -103,7 +103,10 @@ class Inbound:
         if self._proxies is not None:
             timeout = self._limits.handshake_timeout
             await take_proxy_header(connection, so_far, self._proxies, reactor.poller, timeout)
-        opening = await self._opening(connection, so_far)
+        try:
+            opening = await self._opening(connection, so_far)
+        except OSError as error:
+            raise ClosedEarlyError(f"the connection broke before the peer showed what it speaks: {error}") from error
         if not opening.tls:
             request = self._request(connection, None, opening.sni)
             opener: End = PlainEnd(connection.opener, "the client", reactor.buffers, bytes(so_far))

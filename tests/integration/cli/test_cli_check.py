@@ -205,6 +205,11 @@ def test_a_sidecar_that_does_not_run(agent: AgentProcess, site: Path) -> None:
                 f"127.0.0.1:{taken} is free for the sidecar: Address already in use ->"
                 f" `ss -ltnp 'sport = :{taken}'` shows what listens there; stop it, or take another port",
             ]
+        with listening(down):  # another program, which answers no probes
+            assert headlines(check("--sidecar", file)) == [
+                f"failed: the sidecar is not ready, by its probes on 127.0.0.1:{down}",
+                f"failed: the sidecar can't listen on 127.0.0.1:{down} (health)",
+            ]
         file = sidecar_file(site, agent.socket, health=f"127.0.0.1:{down}", spiffe_id=f"spiffe://{DOMAIN}/other")
         assert problems(check("--sidecar", file)) == [
             f"the Workload API gives this process an X509-SVID: wanted an SVID of spiffe://{DOMAIN}/other, got"

@@ -117,6 +117,7 @@ kind: AuthorizationPolicy
 metadata: {name: p, namespace: default}
 spec: {}
 """
+ANYBODY = NOBODY.replace("spec: {}", "spec: {rules: [{}]}")
 HELLO = SlowClient(ssl.TLSVersion.TLSv1_3).hello
 NO_BYTE = "the peer closed the connection before it sent a byte"
 IN_TLS = "the peer closed the connection in the middle of TLS"
@@ -171,6 +172,25 @@ async def test_a_peer_that_resets_in_the_handshake_has_not_failed_it(said: bytes
         line = await b.lines.next()
     assert line["outcome"] == "CLOSED_EARLY"
     assert line["detail"] == "the connection broke in the middle of the handshake: [Errno 104] Connection reset by peer"
+
+
+@pytest.mark.parametrize("said", [b"", b"\x16"], ids=["no byte", "a byte"])
+@pytest.mark.parametrize("policy", [NOBODY, ANYBODY], ids=["nobody is allowed", "anybody is"])
+async def test_a_peer_that_resets_where_plaintext_may_come_is_no_error_of_the_sidecar(said: bytes, policy: str) -> None:
+    limits = Limits(detect_timeout=SECONDS, handshake_timeout=60, connect_timeout=60)
+    async with (
+        an_app() as app,
+        governed(app.address, policy, mode=Mode.PERMISSIVE, limits=limits) as b,
+        connected(b.inbound) as streams,
+    ):
+        streams[1].write(said)
+        await until(lambda: len(b.sidecar.registry) == 1)
+        sock = streams[1].get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        streams[1].transport.abort()
+        line = await b.lines.next()
+    reset = "the connection broke before the peer showed what it speaks: [Errno 104] Connection reset by peer"
+    assert (line["outcome"], line["detail"]) == ("CLOSED_EARLY", reset)
 
 
 @pytest.mark.parametrize("resets", [False, True])

@@ -74,13 +74,18 @@ async def sidecar_checks(file: Loaded[SidecarConfig], clock: Clock, seen: Seen) 
     trust = Trust(1, context.bundles, context.revocations) if context is not None else None
     running = await running_process(config.admin)
     probed = config.health is not None and await in_use(config.health, running)
-    runs = probed or running.runs or await _has_its_ports(config, trust, clock.now())
+    probes = await probe_finding(config.health, "sidecar", _told(config)) if probed and config.health else None
+    if running.runs or (probes is not None and probes.mark is not Mark.FAILED):
+        runs = True
+    elif probed:  # one that is not ready runs, too; but another program may have the address
+        runs = await _is_any_taken(config)
+    else:
+        runs = await _has_its_ports(config, trust, clock.now())
     if config.health is None:
         yield warning(_PROBES, "the file has no health", "add health, such as 127.0.0.1:15021")
+        yield _runs_finding(config, runs=runs)
     elif probed or not runs:
-        yield await probe_finding(config.health, "sidecar", _told(config))
-    if config.health is None:
-        yield _runs_finding(file, config, runs=runs)
+        yield probes or await probe_finding(config.health, "sidecar", _told(config))
     for name, theirs in running.versions:
         yield version_finding(f"the sidecar at {name}", theirs)
     listening = _listening(config)
@@ -110,7 +115,7 @@ def _told(config: SidecarConfig) -> Sequence[str]:
     return admin_notice(config.admin), f"INSECURE: TLS secrets are written to {keylog}" if keylog is not None else ""
 
 
-def _runs_finding(file: Loaded[SidecarConfig], config: SidecarConfig, *, runs: bool) -> Finding:
+def _runs_finding(config: SidecarConfig, *, runs: bool) -> Finding:
     if runs:
         return passed(_RUNS)
     asked = "its admin interface does not answer" if config.admin is not None else "the file has no admin interface"
@@ -140,6 +145,11 @@ async def _has_its_ports(config: SidecarConfig, trust: Trust | None, now: dateti
                     return True
     if shows or config.admin is not None or config.health is not None:
         return False
+    return await _is_any_taken(config)
+
+
+async def _is_any_taken(config: SidecarConfig) -> bool:
+    """Of the ports of its listeners."""
     addresses = [*(one.listen for one in config.inbound), *(one.listen for one in config.outbound)]
     return any([await _is_taken(one) for one in addresses if one.port])
 
