@@ -102,6 +102,19 @@ def test_a_peer_that_closed_within_the_handshake_was_refused_by_nobody() -> None
     assert len(told(line(1, Outcome.HANDSHAKE_FAILED))) == 1
 
 
+def test_of_one_outcome_the_newest_is_told_and_how_many_others_there_are() -> None:
+    def denied(seconds_ago: float, path: str) -> dict[str, Any]:
+        return line(seconds_ago, method="GET", host="db", path=path)
+
+    found = told(denied(10, "/a"), denied(20, "/a"), denied(30, "/b"), denied(40, "/c"))
+    said = "an HTTP request (GET /a) from spiffe://a.test/web to spiffe://a.test/db was not served"
+    assert [one.problem for one in found] == [f"{said}, and 2 others with this outcome"]
+    assert [one.problem for one in told(denied(10, "/a"), denied(30, "/b"))] == [
+        f"{said}, and 1 other with this outcome"
+    ]
+    assert [one.problem for one in told(denied(10, "/a"), denied(20, "/a"))] == [said]
+
+
 def test_a_caller_without_an_identity_is_not_cleared_by_one_of_another_host() -> None:
     refused = line(10, source_id=None, remote="192.0.2.1:4711")
     served = line(5, Outcome.OK, source_id=None, remote="192.0.2.2:4711")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -39,24 +39,25 @@ async def connection_checks(socket: Path, now: datetime) -> Checks:
 
 
 def connection_findings(lines: Iterable[Mapping[str, Any]], socket: Path, now: datetime) -> list[Finding]:
-    """A warning for each outcome, with the newest connection or request that ended so within five minutes.
+    """A warning for each outcome, with the newest connection or request that ended so within five minutes, and how many
+    others did, each between other ends or for another request.
 
     A later one of the same two identities that was served says that the cause is mended; of an HTTP request, only one
     with the same method, host and path. A client that closed early was refused by nobody: `meshtls check` does so.
     """
     found = [
         warning(
-            Claim(_HOLDS, _what(line)),
+            Claim(_HOLDS, _what(line, others)),
             f"{line['outcome']}: {line.get('reason')}: {line.get('detail')}",
             f"{NEXT_STEPS[Outcome[line['outcome']]]}; `meshtls explain connection {line.get('connection_id')}"
             f" --socket {socket}` shows all of it",
         )
-        for line in _unserved(lines, now)
+        for line, *others in _unserved(lines, now).values()
     ]
     return found or [passed(Claim(_HOLDS, ""))]
 
 
-def _what(line: Mapping[str, Any]) -> str:
+def _what(line: Mapping[str, Any], others: Sequence[object]) -> str:
     """Which of them was not served, and between whom."""
     kind = (
         f"an HTTP request ({line['method']} {str(line.get('path'))[:_LONGEST_PATH]})"
@@ -64,26 +65,29 @@ def _what(line: Mapping[str, Any]) -> str:
         else _connection(line)
     )
     ends = f"from {line.get('source_id') or _NOBODY} to {line.get('destination_id') or _NOBODY}"
-    return f"{kind} {ends} was not served"
+    more = f", and {len(others)} other{'s' * (len(others) != 1)} with this outcome" if others else ""
+    return f"{kind} {ends} was not served{more}"
 
 
 def _connection(line: Mapping[str, Any]) -> str:
     return "an outbound connection" if line.get("direction") == "outbound" else "an inbound connection"
 
 
-def _unserved(lines: Iterable[Mapping[str, Any]], now: datetime) -> Iterator[Mapping[str, Any]]:
-    """The newest first, one of each outcome."""
+def _unserved(lines: Iterable[Mapping[str, Any]], now: datetime) -> dict[Outcome, list[Mapping[str, Any]]]:
+    """The newest first, by outcomes; of those that have all in common, one."""
     served, told = set(), set()
+    found: dict[Outcome, list[Mapping[str, Any]]] = {}
     for line in sorted(lines, key=lambda one: _ended(one), reverse=True):
         outcome = Outcome.__members__.get(str(line.get("outcome")))
         if outcome is None or _ended(line) < now - _LATELY:
             continue
-        ends = (*(line.get(key) for key in _SAME), _host_of_nobody(line))
+        ends = (*(str(line.get(key)) for key in _SAME), _host_of_nobody(line))
         if line.get("verdict") == "allowed":
             served.add(ends)
-        elif outcome not in told and ends not in served and outcome is not Outcome.CLOSED_EARLY:
-            told.add(outcome)
-            yield line
+        elif (outcome, ends) not in told and ends not in served and outcome is not Outcome.CLOSED_EARLY:
+            told.add((outcome, ends))
+            found.setdefault(outcome, []).append(line)
+    return found
 
 
 def _host_of_nobody(line: Mapping[str, Any]) -> str:
