@@ -30,6 +30,8 @@ NEXT_STEPS: dict[Outcome, str] = {
     Outcome.PLAINTEXT_REFUSED: "send the call through a sidecar, or set mode PERMISSIVE while you migrate",
     Outcome.HANDSHAKE_FAILED: "see what the other side says: it may have refused, by the alert above",
     Outcome.HANDSHAKE_TIMEOUT: "see whether the peer speaks TLS and is reached; limits.handshake_timeout is the bound",
+    Outcome.CLOSED_EARLY: "nothing, if a load balancer, a port scan or `meshtls check` probes the port; otherwise see"
+    " the caller's log for why it gave up",
     Outcome.PROXY_HEADER_REFUSED: "compare the load balancer's PROXY protocol with the inbound's proxy_protocol keys",
     Outcome.LOCAL_IDENTITY: "see why there is no SVID: `meshtls admin ready` of this sidecar, then of its agent",
     Outcome.CONNECT_FAILED: "see whether the app, or the other sidecar, listens at the address in the detail",
