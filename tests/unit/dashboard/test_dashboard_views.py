@@ -182,7 +182,7 @@ def refused_request(connection_id: str, verdict: str = "denied", **more: object)
 @pytest.mark.parametrize("verdict", ["denied", "failed"])
 def test_a_connection_whose_request_was_refused_is_listed_as_that_and_not_as_ok(verdict: str) -> None:
     model = model_of()
-    model.ended([ended("c1", "inbound", "OK", "allowed"), ended("c2", "inbound", "OK", "allowed")])
+    model.ended("b.sock", [ended("c1", "inbound", "OK", "allowed"), ended("c2", "inbound", "OK", "allowed")])
     model.event("b.sock", refused_request("c1", verdict))
     told = [(one["id"], one["verdict"], one["outcome"]) for one in connections(model, {"verdict": verdict})["rows"]]
     assert told == [("c1", verdict, "POLICY_DENIED" if verdict == "denied" else "CONNECT_FAILED")]
@@ -194,7 +194,7 @@ def test_a_connection_whose_request_was_refused_is_listed_as_that_and_not_as_ok(
 
 def test_a_wrong_server_is_denied_at_the_caller() -> None:
     model = model_of()
-    model.ended([ended("c1", "outbound", "POLICY_DENIED", "denied", source_id=A)])
+    model.ended("a.sock", [ended("c1", "outbound", "POLICY_DENIED", "denied", source_id=A)])
     (found,) = denials(model, {})["denials"]
     assert (found["decided_by"], found["destination"]) == (A, B)
     assert found["next_step"] == "correct outbound[].peer (or to) in the file of sidecar a"
