@@ -40,7 +40,10 @@ class Denials:
 
     def take(self, process: str, line: Line) -> None:
         """``process`` sent it. Where it has added too much already, its denials are counted under OTHER."""
-        key = tuple(str(line.get(name) or "") for name in ("outcome", "policy", "rule", "clause", "destination_id"))
+        names = ("outcome", "policy", "rule", "clause", "destination_id")
+        # A caller that refused the server decided by its own configuration: that is a group of its own.
+        decided = ("source_id",) if line.get("direction") == "outbound" else ()
+        key = tuple(str(line.get(name) or "") for name in (*names, *decided))
         if key not in self._groups and not (len(self._groups) < _MOST_GROUPS and self._adds(process, line)):
             outcome = str(line.get("outcome"))
             key = (outcome if outcome in Outcome.__members__ else OTHER, OTHER)

@@ -213,7 +213,8 @@ def test_a_sidecar_that_does_not_run(agent: AgentProcess, site: Path) -> None:
         file = sidecar_file(site, agent.socket, health=f"127.0.0.1:{down}", spiffe_id=f"spiffe://{DOMAIN}/other")
         assert problems(check("--sidecar", file)) == [
             f"the Workload API gives this process an X509-SVID: wanted an SVID of spiffe://{DOMAIN}/other, got"
-            f" spiffe://{DOMAIN}/check -> create an entry for it, or correct spiffe_id in the file",
+            f" spiffe://{DOMAIN}/check -> create an entry for it, or correct spiffe_id in the file; if there is one,"
+            " its SVID was not renewed, and `meshtls admin ready` of the agent says why",
             not_ready,
         ]
         file = sidecar_file(site, agent.socket, allow="[]\n    oops")

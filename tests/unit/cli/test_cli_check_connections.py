@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from meshtls.address import os_reason
-from meshtls.admin.story import NEXT_STEPS
+from meshtls.admin.next_steps import NEXT_STEPS
 from meshtls.cli.check.connections import connection_checks, connection_findings
 from meshtls.cli.check.finding import Finding
 from meshtls.cli.check.server import relation_finding, tainted_finding
@@ -45,7 +45,7 @@ def line(seconds_ago: float, outcome: Outcome = Outcome.POLICY_DENIED, **changed
 
 
 def told(*lines: dict[str, Any]) -> list[Finding]:
-    return connection_findings(lines, SOCKET, NOW)
+    return connection_findings(lines, SOCKET, NOW, Path("db.yaml"))
 
 
 def test_a_refusal_is_told_in_the_words_of_the_access_log_with_the_next_step() -> None:
@@ -53,10 +53,11 @@ def test_a_refusal_is_told_in_the_words_of_the_access_log_with_the_next_step() -
         Finding(
             "its latest connections and requests were served",
             Mark.WARNING,
-            "POLICY_DENIED: the identity in the peer's certificate is not allowed here: peer spiffe://a.test/web is not"
-            " allowed to reach spiffe://a.test/db; allowed: nobody",
-            "if it is to be allowed, add the caller to the inbound's allow or to a policy; `meshtls policy explain`"
-            " shows what would let it in; `meshtls explain connection 1f --socket /run/db-admin.sock` shows all of it",
+            "POLICY_DENIED: spiffe://a.test/db refused spiffe://a.test/web, whose identity is not allowed: peer"
+            " spiffe://a.test/web is not allowed to reach spiffe://a.test/db; allowed: nobody",
+            "if it is to be allowed, add the caller to the inbound's allow or to a policy; `meshtls policy explain"
+            " --from spiffe://a.test/web --config db.yaml --port 80` shows what would let it in; `meshtls explain"
+            " connection 1f --socket /run/db-admin.sock` shows all of it",
             "an inbound connection from spiffe://a.test/web to spiffe://a.test/db was not served",
         )
     ]

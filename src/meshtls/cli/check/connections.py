@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from meshtls.admin.asking import ask_all, processes_at
-from meshtls.admin.story import NEXT_STEPS
+from meshtls.admin.next_steps import next_step, sentence
 from meshtls.cli.check.finding import Checks, Claim, Finding, passed, warning
 from meshtls.errors import ConfigError, RequestError
 from meshtls.observe.events import Outcome
@@ -26,19 +26,21 @@ _LATELY = timedelta(minutes=5)
 _SAME = ("direction", "source_id", "destination_id", "port", "method", "host", "path")
 
 
-async def connection_checks(socket: Path, now: datetime) -> Checks:
-    """What the processes of a sidecar with this admin socket remember."""
+async def connection_checks(socket: Path, now: datetime, file: Path | None = None) -> Checks:
+    """What the processes of a sidecar with this admin socket, and this file, remember."""
     try:
         pages = await ask_all(processes_at(socket), "/connections", {"requests": "all"})
     except (ConfigError, RequestError) as error:
         yield warning(_UNSEEN, str(error), "run the check as the sidecar's user, or see its access log")
         return
     lines = [line for page in pages for kind in ("ended", "requests") for line in page.get(kind, ())]
-    for finding in connection_findings(lines, socket, now):
+    for finding in connection_findings(lines, socket, now, file):
         yield finding
 
 
-def connection_findings(lines: Iterable[Mapping[str, Any]], socket: Path, now: datetime) -> list[Finding]:
+def connection_findings(
+    lines: Iterable[Mapping[str, Any]], socket: Path, now: datetime, file: Path | None = None
+) -> list[Finding]:
     """A warning for each outcome, with the newest connection or request that ended so within five minutes, and how many
     others did, each between other ends or for another request.
 
@@ -48,8 +50,8 @@ def connection_findings(lines: Iterable[Mapping[str, Any]], socket: Path, now: d
     found = [
         warning(
             Claim(_HOLDS, _what(line, others)),
-            f"{line['outcome']}: {line.get('reason')}: {line.get('detail')}",
-            f"{NEXT_STEPS[Outcome[line['outcome']]]}; `meshtls explain connection {line.get('connection_id')}"
+            f"{line['outcome']}: {sentence(line)}: {line.get('detail')}",
+            f"{next_step(line, str(file or ''))}; `meshtls explain connection {line.get('connection_id')}"
             f" --socket {socket}` shows all of it",
         )
         for line, *others in _unserved(lines, now).values()

@@ -29,6 +29,7 @@ class Loaded(Generic[C]):
     With such a finding it is there if all but what the finding says could be read.
     """
 
+    path: Path
     findings: tuple[Finding, ...]
     config: C | None
 
@@ -53,8 +54,8 @@ def loaded(
     except ConfigError as error:
         findings = (failed(claim, str(error), validate),)
         try:
-            return Loaded(findings, in_part(file) if in_part is not None else None)
+            return Loaded(file, findings, in_part(file) if in_part is not None else None)
         except ConfigError:
-            return Loaded(findings, None)
+            return Loaded(file, findings, None)
     advice = f"change the file, or leave it if that is meant: {validate} shows each notice"
-    return Loaded((passed(claim), *(warning(as_meant, notice, advice) for notice in config.notices)), config)
+    return Loaded(file, (passed(claim), *(warning(as_meant, notice, advice) for notice in config.notices)), config)

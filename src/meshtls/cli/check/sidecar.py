@@ -96,7 +96,7 @@ async def sidecar_checks(file: Loaded[SidecarConfig], clock: Clock, seen: Seen) 
         async for finding in free_findings(listening, "the sidecar"):
             yield finding
     if runs and config.admin is not None and config.admin.socket is not None:
-        async for finding in connection_checks(config.admin.socket, clock.now()):
+        async for finding in connection_checks(config.admin.socket, clock.now(), file.path):
             yield finding
     for inbound in config.inbound:
         if runs and trust is not None and inbound.listen.port and await in_use(inbound.listen, running):

@@ -66,7 +66,8 @@ async def workload_checks(address: Address, wanted: SpiffeId | None, clock: Cloc
         yield failed(
             answers._replace(broken=f"the Workload API gives this process no X509-SVID of {wanted or 'its own'}"),
             f"wanted an SVID of {wanted}, got {given}",
-            "create an entry for it, or correct spiffe_id in the file",
+            "create an entry for it, or correct spiffe_id in the file; if there is one, its SVID was not renewed, and"
+            " `meshtls admin ready` of the agent says why",
         )
         return
     seen.context = context

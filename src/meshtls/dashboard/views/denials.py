@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from meshtls.admin.story import NEXT_STEPS
+from meshtls.admin.next_steps import next_step, sentence
 from meshtls.dashboard.model import Model
-from meshtls.observe.events import Outcome
 
 __all__ = ["denials"]
 
@@ -15,21 +14,24 @@ _MOST_SOURCES = 10
 
 
 def denials(model: Model, words: Mapping[str, str]) -> dict[str, Any]:
-    """``detail`` is the newest denial in the policy's own words, which name the nearest ALLOW."""
+    """``decided_by`` is the workload whose sidecar denied: of a wrong server, the caller. ``detail`` is the newest
+    denial in the policy's own words, which name the nearest ALLOW.
+    """
     found = []
     for one in model.denials:
         line = one.line
-        outcome = Outcome.__members__.get(str(line.get("outcome")))
+        outbound = line.get("direction") == "outbound"
         found.append(
             {
                 "outcome": line.get("outcome"),
-                "reason": line.get("reason"),
+                "reason": sentence(line),
+                "decided_by": line.get("source_id" if outbound else "destination_id"),
                 "destination": line.get("destination_id"),
                 "policy": line.get("policy"),
                 "rule": line.get("rule"),
                 "clause": line.get("clause"),
                 "detail": line.get("detail"),
-                "next_step": NEXT_STEPS[outcome] if outcome is not None else "",
+                "next_step": next_step(line),
                 "connection_id": line.get("connection_id"),
                 "count": one.count,
                 "requests": one.requests,
