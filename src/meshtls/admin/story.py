@@ -151,23 +151,38 @@ class Story:
 def stories(wanted: str, lines: Sequence[Line]) -> list[Story]:
     """The connections of this ID, as far as records of both sides are there, the newest first.
 
-    Its client chooses an ID, so two records are joined only if they name the same two IDs, as far as both know them.
+    Its client chooses an ID, and whoever has seen a ClientHello can send it again. So of the records that name the same
+    two IDs, as far as both know them, those are joined that fit best: their certificates, then their IDs, then their
+    times. A connection that the caller was allowed on is not one of a caller without a proven identity.
     """
     connections = [one for one in lines if one.get("connection_id") == wanted and "method" not in one]
     requests = [one for one in lines if one.get("connection_id") == wanted and "method" in one]
     near = [one for one in connections if one.get("direction") == "outbound"]
     far = [one for one in connections if one.get("direction") != "outbound"]
-    pairs: list[tuple[Line | None, Line | None]] = []
-    for one in near:
-        other = next((side for side in far if _match(one, side)), None)
-        if other is not None:
-            far.remove(other)
-        pairs.append((one, other))
-    pairs += [(None, side) for side in far]
+    pairs = _paired(near, far)
     found = [Story(*pair, tuple(one for one in requests if _is_on(one, *pair))) for pair in pairs]
     if not found and requests:
         found = [Story(None, None, tuple(requests))]
     return sorted(found, key=lambda story: _moment(story.decisive), reverse=True)
+
+
+def _paired(near: Sequence[Line], far: Sequence[Line]) -> list[tuple[Line | None, Line | None]]:
+    """Each record once: those that fit best together, the others alone."""
+    fits = [(_fit(one, side), i, j) for i, one in enumerate(near) for j, side in enumerate(far) if _match(one, side)]
+    partner: dict[int, int] = {}
+    for _, i, j in sorted(fits):
+        if i not in partner and j not in partner.values():
+            partner[i] = j
+    alone = [(None, side) for j, side in enumerate(far) if j not in partner.values()]
+    return [*((one, far[partner[i]] if i in partner else None) for i, one in enumerate(near)), *alone]
+
+
+def _fit(near: Line, far: Line) -> tuple[bool, int, float]:
+    """How badly the two records fit: their certificates, the IDs that only one of them knows, the time between them."""
+    serials = (("local_serial", "peer_serial"), ("peer_serial", "local_serial"))
+    agree = all(near.get(one) and near.get(one) == far.get(other) for one, other in serials)
+    unknown = sum(near.get(key) is None or far.get(key) is None for key in ("source_id", "destination_id"))
+    return not agree, unknown, abs((_moment(near) - _moment(far)).total_seconds())
 
 
 def _is_on(request: Line, near: Line | None, far: Line | None) -> bool:
@@ -181,7 +196,8 @@ def _is_on(request: Line, near: Line | None, far: Line | None) -> bool:
 def _match(near: Line, far: Line) -> bool:
     apart = abs((_moment(near) - _moment(far)).total_seconds())
     ids = all(near.get(key) in (None, far.get(key)) or far.get(key) is None for key in ("source_id", "destination_id"))
-    return ids and apart <= _APART + _seconds(near)
+    is_stranger = near.get("verdict") == _ALLOWED and near.get("source_id") and not far.get("source_id")
+    return ids and not is_stranger and apart <= _APART + _seconds(near)
 
 
 def _moment(line: Line) -> datetime:

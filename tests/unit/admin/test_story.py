@@ -146,3 +146,31 @@ def test_a_wrong_server_is_the_callers_to_correct() -> None:
         f"           {words}",
         "  next:    correct outbound[].peer (or to) in the file of sidecar web",
     ]
+
+
+SERIALS = ({"local_serial": "0a", "peer_serial": "0b"}, {"local_serial": "0b", "peer_serial": "0a"})
+
+
+def test_a_client_hello_that_a_stranger_sends_again_is_a_story_of_its_own() -> None:
+    near, far = (one | serials for one, serials in zip(BOTH, SERIALS, strict=True))
+    replayed = side("inbound", "HANDSHAKE_FAILED", "failed", source_id=None, time="2030-05-01T12:00:01Z")
+    found = stories("1f", [replayed, near, far, request()])
+    assert [(story.near, story.far) for story in found] == [(None, replayed), (near, far)]
+    assert [len(story.requests) for story in found] == [0, 1]
+    assert "  cause:   OK: the connection was allowed and closed by both sides" in list(found[1].lines())
+
+
+def test_of_two_records_that_name_the_same_ids_the_one_with_the_callers_certificate_is_joined() -> None:
+    near, far = (one | serials for one, serials in zip(BOTH, SERIALS, strict=True))
+    other = far | {"peer_serial": "0c"}
+    assert {(id(story.near), id(story.far)) for story in stories("1f", [other, near, far])} == {
+        (id(near), id(far)),
+        (id(None), id(other)),
+    }
+
+
+def test_a_caller_that_failed_is_joined_with_a_server_that_never_knew_who_called() -> None:
+    near = side("outbound", "HANDSHAKE_FAILED", "failed", destination_id=None)
+    far = side("inbound", "HANDSHAKE_FAILED", "failed", source_id=None)
+    (story,) = stories("1f", [near, far])
+    assert (story.near, story.far) == (near, far)

@@ -265,6 +265,9 @@ def test_groups_of_denials_are_bounded() -> None:
     model.ended("b.sock", [ended(f"c{n}", "inbound", "POLICY_DENIED", "denied", policy=f"p{n}") for n in range(600)])
     view = denials(model, {})
     assert (view["total"], len(view["denials"])) == (600, 501)
+    others = view["denials"][0]
+    assert (others["policy"], others["clause"], others["count"], others["next_step"]) == ("(others)", None, 100, "")
+    assert others["reason"] == "denied for various reasons: there are more than this page tells apart"
 
 
 def test_policies_have_what_applies_to_whom_and_what_dry_runs_say() -> None:

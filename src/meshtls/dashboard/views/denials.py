@@ -6,11 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from meshtls.admin.next_steps import next_step, sentence
+from meshtls.dashboard.denials import OTHER
 from meshtls.dashboard.model import Model
 
 __all__ = ["denials"]
 
 _MOST_SOURCES = 10
+#: What is shown of the newest denial for those that have no group of their own.
+_COMMON = ("outcome", "direction", "connection_id")
+_MIXED = "denied for various reasons: there are more than this page tells apart"
 
 
 def denials(model: Model, words: Mapping[str, str]) -> dict[str, Any]:
@@ -19,19 +23,19 @@ def denials(model: Model, words: Mapping[str, str]) -> dict[str, Any]:
     """
     found = []
     for one in model.denials:
-        line = one.line
+        line = {name: one.line.get(name) for name in _COMMON} | {"policy": OTHER} if one.mixed else one.line
         outbound = line.get("direction") == "outbound"
         found.append(
             {
                 "outcome": line.get("outcome"),
-                "reason": sentence(line),
+                "reason": _MIXED if one.mixed else sentence(line),
                 "decided_by": line.get("source_id" if outbound else "destination_id"),
                 "destination": line.get("destination_id"),
                 "policy": line.get("policy"),
                 "rule": line.get("rule"),
                 "clause": line.get("clause"),
                 "detail": line.get("detail"),
-                "next_step": next_step(line),
+                "next_step": "" if one.mixed else next_step(line),
                 "connection_id": line.get("connection_id"),
                 "count": one.count,
                 "requests": one.requests,
