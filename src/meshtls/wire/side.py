@@ -1,0 +1,19 @@
+"""The two ends of a connection, by who opened it. Pure."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+__all__ = ["Side"]
+
+
+class Side(Enum):
+    """Who sent something: the end that opened the connection, or the one that accepted it."""
+
+    CLIENT = "client"
+    SERVER = "server"
+
+    @property
+    def other(self) -> Side:
+        """The other end."""
+        return Side.SERVER if self is Side.CLIENT else Side.CLIENT
