@@ -6,8 +6,10 @@ that is once for hundreds of packets.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import BinaryIO
 
+from meshtls.capture.files.gunzip import GZIP, Gunzip
 from meshtls.capture.files.packet import FileError, Position
 
 __all__ = ["Source"]
@@ -24,7 +26,7 @@ class Source:
 
     def __init__(self, stream: BinaryIO) -> None:
         # read1 returns what a pipe has, so that the packets of a running capture come at once.
-        self._read = getattr(stream, "read1", stream.read)
+        self._read: Callable[[int], bytes] = getattr(stream, "read1", stream.read)
         self._buffer_ends_at = 0
         self._ended = False
         self.failure = ""
@@ -32,6 +34,16 @@ class Source:
     def offset(self, position: Position) -> int:
         """The offset in the file of the byte at ``position``, which has to be in the last buffer."""
         return self._buffer_ends_at - len(position.buffer) + position.at
+
+    def begin(self, wanted: int) -> Position:
+        """The position of the first byte, with ``wanted`` bytes from there on if there are; what is gzip is
+        decompressed."""
+        position = self.fill(Position(b"", 0), wanted)
+        if position.buffer.startswith(GZIP):
+            self._read = Gunzip(self._read, position.buffer).read
+            self._buffer_ends_at, self._ended = 0, False
+            position = self.fill(Position(b"", 0), wanted)
+        return position
 
     def fill(self, position: Position, wanted: int) -> Position:
         """A buffer with at least ``wanted`` bytes from the position on, or all that are left."""
@@ -72,9 +84,11 @@ class Source:
         if self._ended:
             return b""
         try:
-            piece: bytes = self._read(_PIECE)
-        except (OSError, ValueError) as error:
-            piece, self.failure = b"", f"reading failed: {error}"
+            piece = self._read(_PIECE)
+        except OSError as error:
+            piece, self.failure = b"", f"reading failed: {error.strerror or error}"
+        except ValueError as error:
+            piece, self.failure = b"", str(error)
         self._ended = not piece
         self._buffer_ends_at += len(piece)
         return piece
