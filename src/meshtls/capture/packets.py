@@ -25,7 +25,7 @@ class Totals:
 
     - ``not_ip``, ``not_tcp``: of other protocols. ``malformed``: with an IP or TCP header that is invalid or was not
       captured.
-    - ``without_flow``: TCP without data and SYN, of a connection of which nothing else was seen.
+    - ``without_flow``: TCP without data, SYN and FIN, of a connection of which nothing else was seen.
     - ``given_up``: connections, for ``Limits.flows``.
     - ``unknown_link_types``: packets by link types that we do not read; at most 64 of these.
     """

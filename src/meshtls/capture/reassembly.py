@@ -27,6 +27,8 @@ _MODULUS = 1 << 32
 _MASK, _HALF = _MODULUS - 1, _MODULUS >> 1
 #: No window is larger (RFC 7323, section 2.3).
 _MAX_WINDOW = 1 << 30
+#: Bytes that are sent again are not further behind.
+_MAX_BEHIND = 1 << 26
 _MILLISECOND = 1_000_000
 
 #: How long a hole is waited for whose bytes are acknowledged.
@@ -131,10 +133,8 @@ class Reassembly:
         """Whether a SYN belongs to the connection that ``half`` is of, and not to a new one with the same addresses."""
         if half.isn is not None:
             return segment.seq == half.isn
-        if half.flow.closed:
-            return False
         if half.next < 0:
-            return True
+            return not half.flow.closed
         before = _signed(half.next - segment.seq - 1)
         return 0 <= before <= _LATE_SYN_BYTES and half.flow.packets <= _LATE_SYN_PACKETS
 
@@ -189,8 +189,8 @@ class Reassembly:
         elif 0 < (advance := _signed(ack - half.ack)) < _MAX_WINDOW:
             half.ack = ack
         elif advance == 0:
-            if not segment.span and not segment.flags & _CONTROL and segment.window == half.window:
-                half.duplicate_acks += 1
+            bare = not segment.span and not segment.flags & _CONTROL and segment.seq == half.next
+            half.duplicate_acks += bare and segment.window == half.window
         elif _signed(ack - half.first_ack) < 0:
             half.first_ack = ack
         half.window = segment.window
@@ -243,9 +243,11 @@ class Reassembly:
             self._insert(half, seq, span, data, segment)
             return
         late = _signed(seq - half.next)
-        if not -_MAX_WINDOW < late < _MAX_WINDOW:
+        if not -_MAX_BEHIND < late < _MAX_WINDOW:
             self._strange(half, seq, segment)
-            return
+            if half.strange_run < _RESYNCHRONIZE or half.ending is not None:
+                return
+            late = 0
         half.strange_run = 0
         if late < 0:
             if late == -1 and span == 1 and not flags & _CONTROL:
@@ -298,6 +300,7 @@ class Reassembly:
             self._drain(half, segment.number, segment.time_ns, force=True)
             if half.ending is None:
                 self._lose(half, (seq - half.next) & _MASK, segment.time_ns)
+                half.peer.ack = seq
 
     def _differs(self, half: Half, seq: int, data: bytes) -> bool:
         """Whether these bytes are other than those that were delivered, as far as these are still remembered."""
@@ -323,14 +326,14 @@ class Reassembly:
             half.flow.sink.gap(half.side, missing, time_ns)
 
     def _lose_tail(self, half: Half, time_ns: int) -> None:
-        """What the peer has acknowledged, and was not captured."""
+        """What the peer has acknowledged, and was not captured. A single number is taken for that of a FIN."""
         peer = half.peer
         if half.ending is not None or peer.first_ack is None:
             return
         if half.next < 0:
             half.next = peer.first_ack
         missing = _signed(peer.ack - half.next)
-        if 0 < missing < _MAX_WINDOW:
+        if 1 < missing < _MAX_WINDOW:
             self._lose(half, missing, time_ns)
 
     def _proceed(self, flow: Flow, number: int, time_ns: int) -> None:
@@ -450,6 +453,9 @@ class Reassembly:
         self.waiting.pop(flow.number, None)
 
     def _after_the_end(self, half: Half, segment: Segment) -> None:
+        if segment.flags & SYN and half.isn is None:
+            half.isn = segment.seq
+            return
         old = half.next < 0 or _signed(segment.seq + segment.span - half.next) <= 0
         if segment.flags & (FIN | SYN) or (segment.span and old):
             half.retransmitted += 1

@@ -23,7 +23,7 @@ from meshtls.capture.reassembly import Limits, Reassembly
 
 __all__ = ["Flows", "Limits"]
 
-_SYN, _RST, _ACK = 2, 4, 16
+_FIN, _SYN, _RST, _ACK = 1, 2, 4, 16
 #: FIN, SYN, RST and ACK.
 _FLAGS = 0x17
 _MASK, _HALF = 0xFFFF_FFFF, 0x8000_0000
@@ -128,7 +128,7 @@ class Flows:
             self._next_sweep = segment.number + _SWEEP
             reassembly.sweep(segment.time_ns)
         if half is None:
-            if flags & _RST or not (flags & _SYN or segment.span):
+            if flags & _RST or not (flags & (_SYN | _FIN) or segment.span):
                 self.totals.without_flow += 1
                 return
             half = self._new_flow(segment)
