@@ -1,0 +1,196 @@
+"""One TCP connection as it was captured: its two halves, what was counted, and who is told of its bytes. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from ipaddress import ip_address
+from typing import Protocol
+
+from meshtls.address import Address
+from meshtls.capture.segments import Runs
+from meshtls.wire.side import Side
+
+__all__ = ["Ending", "Flow", "FlowSink", "Half"]
+
+
+class Ending(Enum):
+    """How one direction of a connection ended."""
+
+    FIN = "closed"
+    RESET = "reset"
+    PEER_RESET = "reset by the peer"
+    REPLACED = "replaced by a new connection with the same addresses and ports"
+    GIVEN_UP = "given up to bound memory: no packet for longer than other connections"
+    CAPTURE_END = "open when the capture ended"
+
+
+class FlowSink(Protocol):
+    """Takes the bytes of one connection. The bytes of each direction come in order, each once."""
+
+    def data(self, side: Side, data: bytes, time_ns: int, packet: int) -> None:
+        """``side`` sent these bytes. Time and number are those of the packet that they came in, or that
+        closed the hole before them."""
+
+    def gap(self, side: Side, missing: int, time_ns: int) -> None:
+        """``side`` sent ``missing`` bytes that were not captured, and what follows comes after them."""
+
+    def ended(self, side: Side, how: Ending, time_ns: int) -> None:
+        """Nothing more comes of ``side``. This is called once for each side."""
+
+
+class Half:
+    """What one end sent. The counters are of packets, but where they say bytes.
+
+    - ``side``, ``address``: who sent it.
+    - ``packets``: all but ``duplicated``. ``bytes``: of the stream, each counted once, captured or cut by the snapshot
+      length.
+    - ``retransmitted``, ``retransmitted_bytes``: sent again: SYN, FIN and data.
+    - ``out_of_order``: came later than what follows them, too soon for a retransmission.
+    - ``duplicated``: the same packet, captured twice, as on the loopback interface.
+    - ``lost_bytes``: not captured at all; ``cut_bytes``: cut off by the snapshot length.
+    - ``conflicts``: sent again with other content. The first content is the one that counts.
+    - ``keep_alives``, ``zero_windows``, ``duplicate_acks``.
+    - ``strange``: with a sequence number that no window allows, or after the end; not delivered.
+    - ``isn``: the initial sequence number; None where the SYN was not captured.
+    - ``first_ns``, ``last_ns``: the times of the first and the last packet.
+    - ``ending``: how it ended; None as long as it has not.
+    """
+
+    __slots__ = (
+        "ack",
+        "bytes",
+        "conflicts",
+        "cut_bytes",
+        "deliver",
+        "duplicate_acks",
+        "duplicated",
+        "early",
+        "end_at",
+        "end_how",
+        "ending",
+        "expect",
+        "first_ack",
+        "first_ns",
+        "flow",
+        "hole_ns",
+        "isn",
+        "keep_alives",
+        "key",
+        "last_ns",
+        "lost_bytes",
+        "next",
+        "out_of_order",
+        "packets",
+        "passed_ns",
+        "peer",
+        "retransmitted",
+        "retransmitted_bytes",
+        "side",
+        "strange",
+        "strange_run",
+        "waited",
+        "window",
+        "zero_windows",
+    )
+
+    peer: Half
+
+    def __init__(self, flow: Flow, key: bytes, side: Side, time_ns: int) -> None:
+        """``key``: source and destination address, then source and destination port, as packets have them."""
+        self.flow, self.key, self.side = flow, key, side
+        self.packets = self.bytes = self.retransmitted = self.retransmitted_bytes = self.out_of_order = 0
+        self.duplicated = self.lost_bytes = self.cut_bytes = self.conflicts = self.keep_alives = 0
+        self.zero_windows = self.duplicate_acks = self.strange = self.strange_run = 0
+        self.first_ns = self.last_ns = time_ns
+        self.isn: int | None = None
+        self.ending: Ending | None = None
+        # What follows is of the reassembly. ``next`` is -1 until it is known. ``expect`` is ``next`` when a segment
+        # with that number needs nothing but delivery, and otherwise -1.
+        self.next = -1
+        self.expect = -1
+        self.ack = 0
+        self.first_ack: int | None = None
+        self.window = -1
+        self.early = Runs()
+        self.hole_ns = self.passed_ns = self.waited = 0
+        self.end_at: int | None = None
+        self.end_how = Ending.FIN
+        self.deliver: Callable[[Side, bytes, int, int], None] = _ignore
+
+    @property
+    def address(self) -> Address:
+        """The address and port of the sender."""
+        size = (len(self.key) - 4) // 2
+        return Address(str(ip_address(self.key[:size])), int.from_bytes(self.key[-4:-2], "big"))
+
+    def __repr__(self) -> str:
+        return f"<Half {self.side.value} {self.address} [{self.packets} packets, {self.bytes} bytes]>"
+
+
+class Flow:
+    """A TCP connection.
+
+    - ``number``: counts from 0 in the order of first packets.
+    - ``from_start``: whether the handshake's SYN was captured. Without any, the end with the lower port is taken for
+      the server.
+    - ``syn_ns``, ``syn_ack_ns``, ``established_ns``: the first SYN, the first SYN with ACK, and the ACK of it; None if
+      not captured.
+    """
+
+    __slots__ = ("closed", "established_ns", "from_start", "halves", "number", "opened", "sink", "syn_ack_ns", "syn_ns")
+
+    def __init__(self, number: int, key: bytes, time_ns: int) -> None:
+        """``key``: of the first packet. Its sender is the client until more is known."""
+        self.number = number
+        size = (len(key) - 4) // 2
+        back = key[size : 2 * size] + key[:size] + key[-2:] + key[-4:-2]
+        sender, receiver = Half(self, key, Side.CLIENT, time_ns), Half(self, back, Side.SERVER, time_ns)
+        sender.peer, receiver.peer = receiver, sender
+        self.halves = (sender, receiver)
+        self.from_start = self.opened = self.closed = False
+        self.syn_ns: int | None = None
+        self.syn_ack_ns: int | None = None
+        self.established_ns: int | None = None
+        self.sink: FlowSink | None = None
+
+    @property
+    def client(self) -> Half:
+        """What the client sent."""
+        first, second = self.halves
+        return first if first.side is Side.CLIENT else second
+
+    @property
+    def server(self) -> Half:
+        """What the server sent."""
+        return self.client.peer
+
+    @property
+    def first_ns(self) -> int:
+        """The time of the first packet."""
+        return min(half.first_ns for half in self.halves)
+
+    @property
+    def last_ns(self) -> int:
+        """The time of the last packet."""
+        return max(half.last_ns for half in self.halves)
+
+    @property
+    def packets(self) -> int:
+        """Packets of both ends."""
+        first, second = self.halves
+        return first.packets + second.packets
+
+    def close(self) -> None:
+        """Both directions have ended: let go of the sink."""
+        self.closed, self.sink = True, None
+        for half in self.halves:
+            half.deliver = _ignore
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "open" if self.opened else "pending"
+        return f"<Flow {self.number} {self.client.address} -> {self.server.address} [{state}, {self.packets} packets]>"
+
+
+def _ignore(_side: Side, _data: bytes, _time_ns: int, _packet: int) -> None:
+    """Takes what comes after the end."""

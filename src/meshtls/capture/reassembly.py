@@ -1,0 +1,504 @@
+"""One TCP connection's segments to the bytes of its two directions, whatever the capture has made of them (RFC 9293).
+Pure.
+
+Bytes that are missing may still come: packets are captured out of order, and segments are sent again. A hole is given
+up when the receiver has acknowledged what is in it, so that only the capture lost it, and it has not come a little
+later (GRACE_PACKETS, GRACE_NS); when too much waits behind it; or when the connection or the capture ends.
+
+A connection whose SYN was not captured is followed from its first packets on. These wait a little as well, since a SYN
+or earlier bytes may still come.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from meshtls.capture.flow import Ending, Flow, FlowSink, Half
+from meshtls.capture.packets import Segment
+from meshtls.wire.side import Side
+
+__all__ = ["GRACE_NS", "GRACE_PACKETS", "START_NS", "START_PACKETS", "Limits", "Reassembly", "Recent"]
+
+FIN, SYN, RST, ACK = 1, 2, 4, 16
+_CONTROL = FIN | SYN | RST
+_MODULUS = 1 << 32
+_MASK, _HALF = _MODULUS - 1, _MODULUS >> 1
+#: No window is larger (RFC 7323, section 2.3).
+_MAX_WINDOW = 1 << 30
+#: Bytes that are sent again are not further behind.
+_MAX_BEHIND = 1 << 26
+_MILLISECOND = 1_000_000
+
+#: How long a hole is waited for whose bytes are acknowledged.
+GRACE_PACKETS, GRACE_NS = 16, 1_000 * _MILLISECOND
+#: How long the first packets of a connection wait for a SYN.
+START_PACKETS, START_NS = 8, 200 * _MILLISECOND
+#: How long a hole is waited for where one direction alone was captured, so that no acknowledgement tells of it.
+_ONE_WAY_PACKETS = 64
+#: A segment that is late by less than this, or by less than a round trip, is out of order; otherwise it was sent again.
+#: These are Wireshark's values.
+_REORDERED_NS = 3 * _MILLISECOND
+#: A packet without an IPv4 identification that is the same as another is one that was captured twice if it comes this
+#: soon.
+_TWICE_NS = 10 * _MILLISECOND
+#: Packets that are looked through for the same packet, and for the same bytes of a connection.
+_RECENT = 64
+#: A SYN that comes after other packets of its connection belongs to it if no more packets and bytes came before it.
+_LATE_SYN_PACKETS, _LATE_SYN_BYTES = 64, 1 << 20
+#: After so many segments in a row that no window allows, the capture was interrupted for long.
+_RESYNCHRONIZE = 16
+
+#: A packet that was taken: who sent it, its sequence number and identification; where the TCP header and the payload
+#: are in its bytes; its time.
+Recent = tuple[Half, int, int, int, int, bytes, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of memory.
+
+    - ``flows``: connections at a time. When there are more, the eighth that was idle for longest is given up.
+    - ``half_bytes``: that wait behind a hole of one direction. With more the hole is given up.
+    - ``bytes``: that wait behind all holes.
+    - ``fragment_bytes``: of IP packets that are not complete.
+    """
+
+    flows: int = 65_536
+    half_bytes: int = 4 << 20
+    bytes: int = 64 << 20
+    fragment_bytes: int = 4 << 20
+
+
+class Reassembly:
+    """Takes the segments of connections.
+
+    - ``recent``: the last packets, of all connections. Whoever takes a packet by itself appends it.
+    - ``waiting``: connections in which something waits, by number.
+    - ``buffered``: bytes of memory of all that waits behind holes.
+    """
+
+    def __init__(self, opened: Callable[[Flow], FlowSink], limits: Limits) -> None:
+        self._opened, self._limits = opened, limits
+        self.recent: deque[Recent] = deque(maxlen=_RECENT)
+        self.waiting: dict[int, Flow] = {}
+        self.buffered = 0
+
+    def take(self, half: Half, segment: Segment) -> None:
+        """A segment that ``half`` sent, and that is neither captured twice nor the SYN of another connection."""
+        flow, peer, flags, time_ns = half.flow, half.peer, segment.flags, segment.time_ns
+        if not half.packets:
+            half.first_ns = time_ns
+        half.packets += 1
+        half.last_ns = time_ns
+        self.recent.append(
+            (half, segment.seq, segment.identification, segment.at, segment.begin, segment.data, time_ns)
+        )
+        if flow.closed:
+            self._after_the_end(half, segment)
+            return
+        if flags & SYN:
+            self._syn(half, segment)
+        if flags & ACK:
+            self._acknowledged(half, segment)
+        if not segment.window and not flags & (SYN | RST):
+            half.zero_windows += 1
+        if segment.span:
+            self._payload(half, segment)
+        elif not flags & _CONTROL and half.next >= 0 and segment.seq == (half.next - 1) & _MASK:
+            half.keep_alives += 1
+        if flags & (FIN | RST) and not flow.closed:
+            self._end(half, segment)
+        if not flow.closed:
+            self._proceed(flow, segment.number, time_ns)
+        _rearm(half)
+        _rearm(peer)
+
+    def is_twice(self, half: Half, segment: Segment) -> bool:
+        """Whether this very packet was captured before, at another place on its way: it was sent once."""
+        seq, identification, time_ns = segment.seq, segment.identification, segment.time_ns
+        for other, other_seq, other_identification, at, _, data, other_ns in reversed(self.recent):
+            if (
+                other is half
+                and other_seq == seq
+                and other_identification == identification
+                and (identification or abs(time_ns - other_ns) <= _TWICE_NS)
+                and data[at:] == segment.data[segment.at :]
+            ):
+                return True
+        return False
+
+    def is_own_syn(self, half: Half, segment: Segment) -> bool:
+        """Whether a SYN belongs to the connection that ``half`` is of, and not to a new one with the same addresses."""
+        if half.isn is not None:
+            return segment.seq == half.isn
+        if half.next < 0:
+            return not half.flow.closed
+        before = _signed(half.next - segment.seq - 1)
+        return 0 <= before <= _LATE_SYN_BYTES and half.flow.packets <= _LATE_SYN_PACKETS
+
+    def abandon(self, flow: Flow, how: Ending) -> None:
+        """Deliver what waits, and end each direction that has not ended."""
+        if flow.closed:
+            return
+        time_ns = flow.last_ns
+        self._settle(flow, time_ns, force=True)
+        for half in flow.halves:
+            self._drain(half, 0, time_ns, force=True)
+        for half in flow.halves:
+            self._lose_tail(half, time_ns)
+            self._ended(half, how, time_ns)
+        self._close(flow)
+
+    def sweep(self, now_ns: int) -> None:
+        """Give up what was waited for long enough, of connections without a packet since."""
+        for flow in list(self.waiting.values()):
+            if now_ns - flow.last_ns > GRACE_NS:
+                self._settle(flow, now_ns, force=True)
+                for half in flow.halves:
+                    if not flow.closed and (not half.peer.packets or _passed(half)):
+                        self._drain(half, 0, now_ns, force=True)
+                    _rearm(half)
+                if not _waits(flow):
+                    self.waiting.pop(flow.number, None)
+
+    # -- the handshake --
+
+    def _syn(self, half: Half, segment: Segment) -> None:
+        flow = half.flow
+        if half.isn is not None:
+            half.retransmitted += 1
+            return
+        half.isn = segment.seq
+        if half.next < 0:
+            half.next = (segment.seq + 1) & _MASK
+            half.early.cut(_signed(half.next - half.early.base))
+        if segment.flags & ACK:
+            flow.syn_ack_ns = segment.time_ns
+        elif flow.syn_ns is None:
+            flow.syn_ns = segment.time_ns
+        flow.from_start = True
+        if not flow.opened:
+            self._open(flow, half.peer if segment.flags & ACK else half)
+
+    def _acknowledged(self, half: Half, segment: Segment) -> None:
+        ack, flow, peer = segment.ack, half.flow, half.peer
+        if half.first_ack is None:
+            half.first_ack = half.ack = ack
+        elif 0 < (advance := _signed(ack - half.ack)) < _MAX_WINDOW:
+            half.ack = ack
+        elif advance == 0:
+            bare = not segment.span and not segment.flags & _CONTROL and segment.seq == half.next
+            half.duplicate_acks += bare and segment.window == half.window
+        elif _signed(ack - half.first_ack) < 0:
+            half.first_ack = ack
+        half.window = segment.window
+        if (
+            flow.established_ns is None
+            and half.side is Side.CLIENT
+            and peer.isn is not None
+            and _signed(ack - peer.isn) > 0
+        ):
+            flow.established_ns = segment.time_ns
+
+    def _open(self, flow: Flow, client: Half) -> None:
+        client.side, client.peer.side = Side.CLIENT, Side.SERVER
+        flow.opened = True
+        flow.sink = sink = self._opened(flow)
+        for half in flow.halves:
+            half.deliver = sink.data
+
+    def _settle(self, flow: Flow, time_ns: int, *, force: bool) -> None:
+        """Decide where the bytes begin whose SYN was not captured, if nothing earlier is waited for any more."""
+        for half in flow.halves:
+            if half.next >= 0 or not (half.early or half.end_at is not None):
+                continue
+            early, peer = half.early, half.peer
+            start = (early.base + early.runs[0].start) & _MASK if early else half.end_at or 0
+            half.waited += 1
+            if not (
+                force
+                or half.waited > START_PACKETS
+                or time_ns - half.hole_ns > START_NS
+                or (flow.opened and peer.first_ack == start)
+            ):
+                continue
+            if not flow.opened:
+                self._open(flow, _guessed_client(flow))
+            half.waited = 0
+            half.next = start
+            missing = _signed(start - peer.first_ack) if peer.first_ack is not None and flow.from_start else 0
+            if 0 < missing <= _LATE_SYN_BYTES:
+                half.next = (start - missing) & _MASK
+                self._lose(half, missing, time_ns)
+
+    # -- bytes --
+
+    def _payload(self, half: Half, segment: Segment) -> None:
+        flags, span = segment.flags, segment.span
+        seq = (segment.seq + 1) & _MASK if flags & SYN else segment.seq
+        data = segment.data[segment.begin : segment.begin + span]
+        if half.next < 0:
+            self._insert(half, seq, span, data, segment)
+            return
+        late = _signed(seq - half.next)
+        if not -_MAX_BEHIND < late < _MAX_WINDOW:
+            self._strange(half, seq, segment)
+            if half.strange_run < _RESYNCHRONIZE or half.ending is not None:
+                return
+            late = 0
+        half.strange_run = 0
+        if late < 0:
+            if late == -1 and span == 1 and not flags & _CONTROL:
+                half.keep_alives += 1
+                return
+            half.retransmitted += 1
+            half.retransmitted_bytes += min(span, -late)
+            if self._differs(half, seq, data[:-late]):
+                half.conflicts += 1
+            if late + span <= 0:
+                return
+            seq, span, data = half.next, span + late, data[-late:]
+        if late <= 0 and not half.early and half.end_at is None:
+            half.bytes += span
+            half.next = (seq + span) & _MASK
+            self._deliver(half, span, data, segment.number, segment.time_ns)
+            return
+        self._insert(half, seq, span, data, segment, again=late < 0)
+
+    def _insert(self, half: Half, seq: int, span: int, data: bytes, segment: Segment, *, again: bool = False) -> None:
+        """Keep bytes that others belong in front of. ``again``: they are counted as sent again already."""
+        early, time_ns = half.early, segment.time_ns
+        if not early:
+            early.base = seq if half.next < 0 else half.next
+            half.hole_ns = time_ns
+        offset = _signed(seq - early.base)
+        if not -_MAX_WINDOW < offset < _MAX_WINDOW:
+            half.strange += 1
+            return
+        below = bool(early) and offset < early.runs[-1].end
+        cost = early.cost
+        new, differs = early.insert(offset, span, data)
+        self.buffered += early.cost - cost
+        half.conflicts += differs
+        half.retransmitted_bytes += span - new
+        if below and not again:
+            if not new or time_ns - half.hole_ns > _reordered_ns(half.flow):
+                half.retransmitted += 1
+            else:
+                half.out_of_order += 1
+        if early.cost > self._limits.half_bytes or self.buffered > self._limits.bytes:
+            self._settle(half.flow, time_ns, force=True)
+            self._drain(half, segment.number, time_ns, force=True)
+
+    def _strange(self, half: Half, seq: int, segment: Segment) -> None:
+        """No window allows this. If it goes on so, the capture was interrupted: continue there."""
+        half.strange += 1
+        half.strange_run += 1
+        if half.strange_run >= _RESYNCHRONIZE and half.next >= 0:
+            self._drain(half, segment.number, segment.time_ns, force=True)
+            if half.ending is None:
+                self._lose(half, (seq - half.next) & _MASK, segment.time_ns)
+                half.peer.ack = seq
+
+    def _differs(self, half: Half, seq: int, data: bytes) -> bool:
+        """Whether these bytes are other than those that were delivered, as far as these are still remembered."""
+        for other, other_seq, _, _, begin, packet, _ in list(self.recent)[:-1]:
+            if other is half:
+                ours, at = packet[begin:], _signed(other_seq - seq)
+                low, high = max(0, at), min(len(data), at + len(ours))
+                if low < high and ours[low - at : high - at] != data[low:high]:
+                    return True
+        return False
+
+    def _deliver(self, half: Half, span: int, data: bytes, number: int, time_ns: int) -> None:
+        if data:
+            half.deliver(half.side, data, time_ns, number)
+        if (cut := span - len(data)) and half.flow.sink is not None:
+            half.cut_bytes += cut
+            half.flow.sink.gap(half.side, cut, time_ns)
+
+    def _lose(self, half: Half, missing: int, time_ns: int) -> None:
+        half.next = (half.next + missing) & _MASK
+        half.lost_bytes += missing
+        if half.flow.sink is not None:
+            half.flow.sink.gap(half.side, missing, time_ns)
+
+    def _lose_tail(self, half: Half, time_ns: int) -> None:
+        """What the peer has acknowledged, and was not captured. A single number is taken for that of a FIN."""
+        peer = half.peer
+        if half.ending is not None or peer.first_ack is None:
+            return
+        if half.next < 0:
+            half.next = peer.first_ack
+        missing = _signed(peer.ack - half.next)
+        if 1 < missing < _MAX_WINDOW:
+            self._lose(half, missing, time_ns)
+
+    def _proceed(self, flow: Flow, number: int, time_ns: int) -> None:
+        """Deliver what waited and no longer has to."""
+        self._settle(flow, time_ns, force=False)
+        for half in flow.halves:
+            if (half.early or half.end_at is not None) and not flow.closed:
+                self._drain(half, number, time_ns, force=False)
+        if _waits(flow):
+            self.waiting[flow.number] = flow
+        else:
+            self.waiting.pop(flow.number, None)
+
+    def _drain(self, half: Half, number: int, time_ns: int, *, force: bool) -> None:
+        """Deliver what is contiguous. A hole is waited for, unless ``force``, or it was for long enough."""
+        early = half.early
+        while half.next >= 0 and half.ending is None:
+            to_end = _MODULUS if half.end_at is None else _signed(half.end_at - half.next)
+            to_data = early.runs[0].start - _signed(half.next - early.base) if early else _MODULUS
+            if to_end <= 0:
+                self._at_end(half, number, time_ns)
+                return
+            hole = min(to_end, to_data)
+            if hole == _MODULUS:
+                half.waited = half.passed_ns = 0
+                return
+            if hole > 0:
+                if not force and not self._waited_enough(half, time_ns):
+                    return
+                self._lose(half, hole, time_ns)
+                continue
+            cost = early.cost
+            run = early.pop()
+            self.buffered += early.cost - cost
+            for _, length, data in run.chunks:
+                half.bytes += length
+                half.next = (half.next + length) & _MASK
+                self._deliver(half, length, data, number, time_ns)
+
+    def _waited_enough(self, half: Half, time_ns: int) -> bool:
+        if not _passed(half):
+            half.waited += not half.peer.packets
+            return half.waited > _ONE_WAY_PACKETS
+        if not half.passed_ns:
+            half.passed_ns, half.waited = time_ns, 0
+        half.waited += 1
+        return half.waited > GRACE_PACKETS or time_ns - half.passed_ns > GRACE_NS
+
+    # -- the end --
+
+    def _end(self, half: Half, segment: Segment) -> None:
+        """A FIN, or a RST. Each counts when the bytes before it have come."""
+        reset = bool(segment.flags & RST)
+        at = (segment.seq + segment.span + bool(segment.flags & SYN)) & _MASK
+        if half.ending is not None:
+            if reset:
+                self._reset(half, segment.time_ns)
+            else:
+                half.retransmitted += 1
+            return
+        if half.next < 0 and reset and not half.early:
+            half.next = at
+        ahead = 0 if half.next < 0 else _signed(at - half.next)
+        if not -_MAX_WINDOW < ahead < _MAX_WINDOW:
+            half.strange += 1
+            return
+        if reset:
+            if ahead <= 0:
+                self._settle(half.flow, segment.time_ns, force=True)
+                self._drain(half, segment.number, segment.time_ns, force=True)
+                at = half.next
+            if half.ending is not None:
+                self._reset(half, segment.time_ns)
+                return
+            half.end_how = Ending.RESET
+            half.end_at = at
+        elif half.end_at is None:
+            half.end_at = at
+            if half.next < 0 and not half.early:
+                half.hole_ns = segment.time_ns
+        else:
+            half.retransmitted += 1
+
+    def _at_end(self, half: Half, number: int, time_ns: int) -> None:
+        half.strange += len(half.early.runs)
+        self.buffered -= half.early.cost
+        half.early.clear()
+        half.end_at = None
+        if half.end_how is Ending.RESET:
+            self._reset(half, time_ns)
+            return
+        half.next = (half.next + 1) & _MASK
+        self._ended(half, Ending.FIN, time_ns)
+        if half.peer.ending is not None:
+            self._close(half.flow)
+
+    def _reset(self, half: Half, time_ns: int) -> None:
+        """``half`` has reset the connection: that ends both directions."""
+        self._ended(half, Ending.RESET, time_ns)
+        self._drain(half.peer, 0, time_ns, force=True)
+        if not half.flow.closed:
+            self._ended(half.peer, Ending.PEER_RESET, time_ns)
+            self._close(half.flow)
+
+    def _ended(self, half: Half, how: Ending, time_ns: int) -> None:
+        if half.ending is None:
+            half.ending = how
+            if half.flow.sink is not None:
+                half.flow.sink.ended(half.side, how, time_ns)
+
+    def _close(self, flow: Flow) -> None:
+        flow.close()
+        for half in flow.halves:
+            self.buffered -= half.early.cost
+            half.early.clear()
+            half.expect, half.end_at = -1, None
+        self.waiting.pop(flow.number, None)
+
+    def _after_the_end(self, half: Half, segment: Segment) -> None:
+        if segment.flags & SYN and half.isn is None:
+            half.isn = segment.seq
+            return
+        old = half.next < 0 or _signed(segment.seq + segment.span - half.next) <= 0
+        if segment.flags & (FIN | SYN) or (segment.span and old):
+            half.retransmitted += 1
+            half.retransmitted_bytes += segment.span
+        elif segment.span:
+            half.strange += 1
+
+
+def _signed(difference: int) -> int:
+    """How far ahead one sequence number is of another, from their difference; negative if it is behind."""
+    return ((difference + _HALF) & _MASK) - _HALF
+
+
+def _passed(half: Half) -> bool:
+    """Whether the receiver has acknowledged the first byte that is missing."""
+    peer = half.peer
+    return peer.first_ack is not None and half.next >= 0 and _signed(peer.ack - half.next) > 0
+
+
+def _waits(flow: Flow) -> bool:
+    return not flow.closed and any(half.early or half.end_at is not None for half in flow.halves)
+
+
+def _reordered_ns(flow: Flow) -> int:
+    if flow.syn_ns is None or flow.established_ns is None:
+        return _REORDERED_NS
+    return max(_REORDERED_NS, flow.established_ns - flow.syn_ns)
+
+
+def _guessed_client(flow: Flow) -> Half:
+    """The end with the higher port."""
+    first, second = flow.halves
+    return first if first.key[-4:-2] >= second.key[-4:-2] else second
+
+
+def _rearm(half: Half) -> None:
+    """Decide whether the next segment needs nothing but delivery."""
+    flow = half.flow
+    ready = (
+        flow.opened
+        and half.ending is None
+        and half.end_at is None
+        and not half.early
+        and (flow.established_ns is not None or not flow.from_start or flow.packets > START_PACKETS)
+    )
+    half.expect = half.next if ready else -1

@@ -1,0 +1,125 @@
+"""Bytes of a TCP stream that arrived before others that belong in front of them. Pure.
+
+They are kept as runs: contiguous, apart from each other, in order. Each insertion makes at most one run and merges
+those that it touches, so that the work is linear in what was inserted. Where two segments have the same position, the
+first one counts.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import NamedTuple
+
+__all__ = ["Chunk", "Inserted", "Run", "Runs"]
+
+#: What keeping one chunk costs besides its bytes.
+_OVERHEAD = 160
+
+
+class Chunk(NamedTuple):
+    """Part of a run: ``length`` bytes at ``offset``, of which only ``data`` was captured."""
+
+    offset: int
+    length: int
+    data: bytes
+
+
+class Inserted(NamedTuple):
+    """What became of a segment: bytes that no earlier one had, and whether others differ from earlier ones."""
+
+    new: int
+    differs: bool
+
+
+class Run:
+    """Bytes from ``start`` to ``end`` without a hole."""
+
+    __slots__ = ("chunks", "end", "start")
+
+    def __init__(self, start: int, end: int, chunks: list[Chunk]) -> None:
+        self.start, self.end, self.chunks = start, end, chunks
+
+    def differs(self, offset: int, data: bytes) -> bool:
+        """Whether these bytes, which lie within the run, are other than its own, as far as those were captured."""
+        at, end, chunks = max(bisect_right(self.chunks, offset, key=_offset) - 1, 0), offset + len(data), self.chunks
+        while at < len(chunks) and chunks[at].offset < end:
+            start, _, ours = chunks[at]
+            low, high = max(start, offset), min(start + len(ours), end)
+            if low < high and ours[low - start : high - start] != data[low - offset : high - offset]:
+                return True
+            at += 1
+        return False
+
+
+class Runs:
+    """The runs of one direction of a connection. Offsets are relative to a ``base`` that the caller chose.
+
+    - ``cost``: bytes of memory that they use, about.
+    """
+
+    __slots__ = ("_starts", "base", "cost", "runs")
+
+    def __init__(self) -> None:
+        self.runs: list[Run] = []
+        self._starts: list[int] = []
+        self.base = 0
+        self.cost = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.runs)
+
+    def insert(self, offset: int, length: int, data: bytes) -> Inserted:
+        """Add ``length`` bytes at ``offset``, of which ``data`` were captured."""
+        runs, end, cursor = self.runs, offset + length, offset
+        first = max(bisect_right(self._starts, offset) - 1, 0)
+        if first < len(runs) and runs[first].end < offset:
+            first += 1
+        start, new, differs, last = offset, 0, False, first
+        chunks: list[Chunk] = []
+        while last < len(runs) and runs[last].start <= end:
+            run = runs[last]
+            if cursor < run.start:
+                new += self._append(chunks, cursor, run.start, offset, data)
+            low, high = max(offset, run.start), min(run.end, offset + len(data))
+            differs = differs or (low < high and run.differs(low, data[low - offset : high - offset]))
+            if chunks:
+                chunks += run.chunks
+            else:
+                start, chunks = run.start, run.chunks
+            cursor = max(cursor, run.end)
+            last += 1
+        if cursor < end:
+            new += self._append(chunks, cursor, end, offset, data)
+        runs[first:last] = [Run(start, max(cursor, end), chunks)]
+        self._starts[first:last] = [start]
+        return Inserted(new, differs)
+
+    def pop(self) -> Run:
+        """Remove the first run."""
+        run = self.runs.pop(0)
+        del self._starts[0]
+        self.cost -= sum(len(chunk.data) + _OVERHEAD for chunk in run.chunks)
+        return run
+
+    def cut(self, offset: int) -> None:
+        """Forget what is before ``offset``."""
+        kept = [chunk for run in self.runs for chunk in run.chunks]
+        self.clear()
+        for start, length, data in kept:
+            skip = max(0, offset - start)
+            if skip < length:
+                self.insert(start + skip, length - skip, data[skip:])
+
+    def clear(self) -> None:
+        """Forget all."""
+        self.runs, self._starts, self.cost = [], [], 0
+
+    def _append(self, chunks: list[Chunk], start: int, end: int, offset: int, data: bytes) -> int:
+        piece = data[start - offset : end - offset]
+        chunks.append(Chunk(start, end - start, piece))
+        self.cost += len(piece) + _OVERHEAD
+        return end - start
+
+
+def _offset(chunk: Chunk) -> int:
+    return chunk.offset

@@ -1,0 +1,135 @@
+"""Capture files that are written are read again, by us and by Wireshark's programs, and are the owner's alone."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from meshtls.capture.files.opening import opened_to_read, opened_to_write
+from meshtls.capture.files.packet import Interface, Packet
+from meshtls.capture.files.writing import PcapngWriter, PcapWriter
+from meshtls.errors import ConfigError
+from tests.support.packets import EPOCH, Talk, pcap
+from tests.support.require import require
+from tests.unit.capture.files.blocks import everything
+
+FRAMES = Talk().handshake()
+
+
+def written_pcapng(stream: io.BufferedIOBase | io.BytesIO) -> None:
+    writer = PcapngWriter(stream, comment="made by a test")  # type: ignore[arg-type]
+    writer.secrets(b"CLIENT_RANDOM " + b"ab" * 32 + b" " + b"cd" * 48 + b"\n")
+    first, second = writer.interface(1, "eth0"), writer.interface(101, "tun0", 96)
+    writer.packet(first, EPOCH + 1, FRAMES[0], comment="the first")
+    writer.packet(second, EPOCH + 2, FRAMES[1][14:], 1500)
+    writer.statistics(first, EPOCH + 3, received=17, dropped=4)
+
+
+def test_a_pcapng_file_has_what_was_written() -> None:
+    stream = io.BytesIO()
+    written_pcapng(stream)
+    packets, reader = everything(stream.getvalue())
+    assert packets == [
+        Packet(1, EPOCH + 1, 0, 1, FRAMES[0], 54),
+        Packet(2, EPOCH + 2, 1, 101, FRAMES[1][14:], 1500),
+    ]
+    assert reader.error is None
+    assert reader.interfaces == [Interface(1, "eth0", 262144, 17, 4), Interface(101, "tun0", 96)]
+    assert reader.secrets == [b"CLIENT_RANDOM " + b"ab" * 32 + b" " + b"cd" * 48 + b"\n"]
+
+
+def test_a_pcap_file_has_what_was_written() -> None:
+    stream = io.BytesIO()
+    writer = PcapWriter(stream, 276, 96)
+    writer.packet(EPOCH + 7, b"whole")
+    writer.packet(EPOCH + 8, b"cut", 1500)
+    packets, reader = everything(stream.getvalue())
+    assert packets == [Packet(1, EPOCH + 7, 0, 276, b"whole", 5), Packet(2, EPOCH + 8, 0, 276, b"cut", 1500)]
+    assert reader.interfaces == [Interface(276, snapshot_length=96)]
+
+
+def run(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+
+
+def test_wireshark_reads_what_was_written(tmp_path: Path) -> None:
+    require("tshark", shutil.which("capinfos") is not None and shutil.which("tshark") is not None, "no tshark")
+    file = tmp_path / "made.pcapng"
+    with opened_to_write(file) as stream:
+        written_pcapng(stream)  # type: ignore[arg-type]
+    about = run("capinfos", str(file))
+    assert "Capture comment:     made by a test" in about
+    assert "Number of interfaces in file: 2" in about
+    assert "Name = tun0" in about
+    assert "Number of decryption secrets in file: 1" in about
+    fields = ("frame.number", "frame.time_epoch", "frame.len", "frame.comment", "ip.src")
+    lines = run("tshark", "-r", str(file), "-T", "fields", *(part for field in fields for part in ("-e", field)))
+    assert lines.split("\n")[:2] == [
+        "1\t1700000000.000000001\t54\tthe first\t10.0.0.1",
+        "2\t1700000000.000000002\t1500\t\t10.0.0.2",
+    ]
+
+
+def test_what_wireshark_wrote_is_read(tmp_path: Path) -> None:
+    require("tshark", shutil.which("editcap") is not None, "no editcap")
+    plain, keys = tmp_path / "plain.pcap", tmp_path / "keys.log"
+    plain.write_bytes(pcap([Packet(number, EPOCH + number, 0, 1, frame, 54) for number, frame in enumerate(FRAMES, 1)]))
+    keys.write_text("CLIENT_RANDOM " + "ab" * 32 + " " + "cd" * 48 + "\n")
+    expected, _ = everything(plain.read_bytes())
+    for name in ("pcapng", "pcap", "nsecpcap"):
+        made = tmp_path / f"made.{name}"
+        options = ("--inject-secrets", f"tls,{keys}") if name == "pcapng" else ()
+        run("editcap", *options, "-F", name, str(plain), str(made))
+        packets, reader = everything(made.read_bytes())
+        unit = 1000 if name == "pcap" else 1
+        assert packets == [one._replace(time_ns=one.time_ns // unit * unit) for one in expected]
+        assert reader.error is None
+        assert reader.secrets == ([keys.read_bytes()] if options else [])
+
+
+def test_a_file_is_the_owners_alone_from_its_first_byte_also_if_one_with_its_name_was_not(tmp_path: Path) -> None:
+    file = tmp_path / "made.pcap"
+    file.write_text("old, and longer than what is written")
+    file.chmod(0o644)
+    with open(file) as reading_the_old, opened_to_write(file) as stream:
+        assert stat.S_IMODE(os.fstat(stream.fileno()).st_mode) == 0o600
+        stream.write(b"new")
+        stream.flush()
+        assert reading_the_old.read() == "old, and longer than what is written"
+    assert file.read_bytes() == b"new"
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    target, link = tmp_path / "target", tmp_path / "made.pcap"
+    target.write_text("precious")
+    link.symlink_to(target)
+    with pytest.raises(ConfigError, match="made.pcap: wanted a file to write packets to: File exists"):
+        opened_to_write(link)
+    assert target.read_text() == "precious"
+
+
+def test_a_directory_that_is_missing_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="wanted a file to write packets to: No such file or directory"):
+        opened_to_write(tmp_path / "missing" / "made.pcap")
+    with pytest.raises(ConfigError, match="wanted a capture file to read: No such file or directory"):
+        opened_to_read(str(tmp_path / "missing")).__enter__()
+    with pytest.raises(ConfigError, match="wanted a capture file to read: embedded null byte"):
+        opened_to_read("a\0b").__enter__()
+
+
+def test_a_capture_is_read_from_standard_input() -> None:
+    script = (
+        "from meshtls.capture.files.opening import opened_to_read\n"
+        "from meshtls.capture.files.reading import read_packets\n"
+        "with opened_to_read('-') as stream: print([packet.data for packet in read_packets(stream)])"
+    )
+    data = pcap([Packet(1, EPOCH, 0, 1, b"one", 3), Packet(2, EPOCH, 0, 1, b"two", 3)])
+    done = subprocess.run([sys.executable, "-c", script], input=data, capture_output=True, timeout=60, check=True)
+    assert done.stdout == b"[b'one', b'two']\n"
