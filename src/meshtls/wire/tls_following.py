@@ -51,11 +51,11 @@ _CLIENT_AUTH: tuple[tuple[ClientAuth, frozenset[State]], ...] = (
         ClientAuth.ASKED,
         frozenset({_S.TLS12_REQUEST, _S.TLS13_REQUEST, _S.TLS13_SKIPPING_REQUEST, _S.AUTH_REQUESTED}),
     ),
+    (ClientAuth.NOT_ASKED, frozenset({_S.TLS12_DONE, _S.TLS13_CERTIFICATE, _S.TLS13_SKIPPING_CERTIFICATE})),
     (
         ClientAuth.RESUMED,
         frozenset({_S.TLS12_RESUMED_SERVER_CIPHER, _S.TLS13_PSK, _S.TLS13_EARLY_PSK}),
     ),
-    (ClientAuth.NOT_ASKED, frozenset({_S.TLS12_DONE, _S.TLS13_CERTIFICATE, _S.TLS13_SKIPPING_CERTIFICATE})),
 )
 
 

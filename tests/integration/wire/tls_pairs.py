@@ -24,7 +24,7 @@ from meshtls.wire.tls_states import Event, Step
 from meshtls.wire.tls_steps import TlsSteps
 from tests.support.certs import Issued, ca, key, leaf
 
-__all__ = ["VIEWS", "Change", "Pair", "View", "context", "write_certificates"]
+__all__ = ["VIEWS", "Change", "Pair", "View", "context", "events_shown", "write_certificates"]
 
 CLIENT, SERVER = Side
 VIEWS = ("wire", "client", "server", "outside")
@@ -167,7 +167,7 @@ class Pair:
             sent = direction == "write"
             for name in (own.value, "wire") if sent else (own.value,):
                 view, side = self.views[name], own if sent else own.other
-                view.see(side, *_events(view.read, side, kind, data, sent=sent))
+                view.see(side, *events_shown(view.read, side, kind, data, sent=sent))
 
         return watch
 
@@ -233,7 +233,7 @@ class Pair:
         return [f"{name}: {view.illegal}" for name, view in self.views.items() if view.illegal is not None]
 
 
-def _events(read: TlsSteps, side: Side, kind: int, data: bytes, *, sent: bool) -> list[Event]:
+def events_shown(read: TlsSteps, side: Side, kind: int, data: bytes, *, sent: bool) -> list[Event]:
     """The events of what OpenSSL shows of a message, or of a record."""
     if kind == ContentType.HANDSHAKE:
         return read.of_message(side, data)
