@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from meshtls.cli.reference_texts import table_of
 from meshtls.wire.side import Side
-from meshtls.wire.tls_states import NEXT, Event, State, expected
+from meshtls.wire.tls_states import NEXT, Event, State, Step, expected
 
-__all__ = ["PARTS", "Part", "drawn", "filled"]
+__all__ = ["PARTS", "PATHS", "Part", "drawn", "filled", "followed"]
 
 _ENDS = frozenset({Event.FATAL, Event.CLOSE_NOTIFY, Event.END, Event.RESET})
 _UNREADABLE = frozenset({Event.ENCRYPTED, Event.ENCRYPTED_ALERT})
@@ -62,6 +62,32 @@ PARTS: Mapping[str, Part] = {
 _DRAWN_ONCE = frozenset({State.CLOSED_BY_CLIENT_12, State.CLOSED_BY_SERVER_12, State.CLOSED_BY_SERVER_ASKED})
 _ONLY_HERE = {"ends": _ENDS, "opaque": _UNREADABLE}
 
+_C, _S, _E = Side.CLIENT, Side.SERVER, Event
+#: Whole handshakes, message by message.
+PATHS: Mapping[str, tuple[Step, ...]] = {
+    "mutual13": (
+        *((_C, _E.CLIENT_HELLO), (_S, _E.SERVER_HELLO), (_S, _E.CHOOSES_1_3), (_S, _E.ENCRYPTED_EXTENSIONS)),
+        *((_S, _E.CERTIFICATE_REQUEST), (_S, _E.CERTIFICATE), (_S, _E.CERTIFICATE_VERIFY), (_S, _E.FINISHED)),
+        *((_C, _E.CERTIFICATE), (_C, _E.CERTIFICATE_VERIFY), (_C, _E.FINISHED)),
+    ),
+    "mutual12": (
+        *((_C, _E.CLIENT_HELLO), (_S, _E.SERVER_HELLO), (_S, _E.CHOOSES_1_2), (_S, _E.CERTIFICATE)),
+        *((_S, _E.SERVER_KEY_EXCHANGE), (_S, _E.CERTIFICATE_REQUEST), (_S, _E.SERVER_HELLO_DONE)),
+        *((_C, _E.CERTIFICATE), (_C, _E.CLIENT_KEY_EXCHANGE), (_C, _E.CERTIFICATE_VERIFY)),
+        *((_C, _E.CHANGE_CIPHER_SPEC), (_C, _E.FINISHED), (_S, _E.CHANGE_CIPHER_SPEC), (_S, _E.FINISHED)),
+    ),
+}
+
+
+def followed(name: str) -> str:
+    """A path as a diagram of messages, with the state after each."""
+    lines, state = ["```mermaid", "sequenceDiagram"], State.START
+    for side, event in PATHS[name]:
+        state = NEXT[state][side, event]
+        lines.append(f"    {side.value}->>{side.other.value}: {event.value}")
+        lines.append(f"    Note over client,server: {state.name}")
+    return "\n".join((*lines, "```", ""))
+
 
 def drawn(name: str) -> str:
     """A part: its diagram in Mermaid's notation, and a table with what each state means and what may come next."""
@@ -94,9 +120,9 @@ def _sentence(text: str) -> str:
 
 def filled(text: str) -> str:
     """The page with its parts drawn anew."""
-    for name in PARTS:
+    for name in (*PARTS, *PATHS):
         before, mark, rest = text.partition(_MARK.format(name))
         _, end, after = rest.partition(_END)
         if end:
-            text = f"{before}{mark}{drawn(name)}{end}{after}"
+            text = f"{before}{mark}{followed(name) if name in PATHS else drawn(name)}{end}{after}"
     return text

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from meshtls.wire.side import Side
+from meshtls.wire.tls.messages import is_hello_retry_request
 from meshtls.wire.tls.names import TLS_1_3, Alert, ContentType, Extension, HandshakeType
 from meshtls.wire.tls.reading import vector
 from meshtls.wire.tls_states import Event
@@ -19,12 +20,11 @@ _E = Event
 _EVENTS: Mapping[int, Event] = {
     **{kind: Event[kind.name] for kind in HandshakeType if kind.name in Event.__members__},
     HandshakeType.COMPRESSED_CERTIFICATE: _E.CERTIFICATE,
-    # The message that drafts of TLS 1.3 had. Now it is a ServerHello with a certain random (RFC 8446, section 4.1.3).
+    # The message that drafts of TLS 1.3 had. Now it is a ServerHello with a certain random.
     HandshakeType.HELLO_RETRY_REQUEST: _E.UNKNOWN,
 }
-_RETRY = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
-#: Where the random of a hello, and its session ID, start: after the header and legacy_version.
-_RANDOM, _SESSION_ID = 6, 38
+#: Where the session ID of a hello starts: after the header, legacy_version and random.
+_SESSION_ID = 38
 _FATAL = 2
 _RECORDS: Mapping[int, Event] = {
     ContentType.CHANGE_CIPHER_SPEC: _E.CHANGE_CIPHER_SPEC,
@@ -76,7 +76,7 @@ class TlsSteps:
         return [_E.OFFERS_EARLY_DATA] if Extension.EARLY_DATA in dict(_extensions(message, at)) else []
 
     def _of_server_hello(self, message: bytes) -> list[Event]:
-        if message[_RANDOM:_SESSION_ID] == _RETRY:
+        if is_hello_retry_request(message):
             self.is_1_3 = True
             return [_E.HELLO_RETRY_REQUEST]
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -20,8 +20,18 @@ __all__ = ["Server", "Talk", "serving"]
 
 CLIENT, SERVER = Side
 _KINDS = {"ChangeCipherSpec": 20, "Alert": 21, "Handshake": 22, "RecordHeader": 256, "InnerContent": 257}
-_SHOWN = re.compile(r"(<<<|>>>) [^,\n]+, (\w+) \[length [0-9a-f]+\][^\n]*\n((?:    [0-9a-f ]+\n)*)")
 _PORT = re.compile(rb"ACCEPT 127\.0\.0\.1:([0-9]+)")
+
+
+def _shown(text: str) -> Iterator[tuple[str, int, bytes]]:
+    """The arrow, kind and bytes of each message that OpenSSL has written down whole."""
+    for part in text.replace("\n<<<", "\n\f<<<").replace("\n>>>", "\n\f>>>").split("\f"):
+        head, _, dump = part.partition("\n")
+        kind, _, rest = head.partition(", ")[2].partition(" [length ")
+        if kind in _KINDS and dump.endswith("\n"):
+            data = bytes.fromhex(dump)
+            if len(data) == int(rest[:4], 16):
+                yield head[:3], _KINDS[kind], data
 
 
 class Talk:
@@ -37,11 +47,9 @@ class Talk:
         view = View()
         path = self._messages[side]
         text = path.read_text()[self._skip[side] :] if path.exists() else ""
-        for arrow, kind, data in _SHOWN.findall(text):
+        for arrow, kind, data in _shown(text):
             sender = side if arrow == ">>>" else side.other
-            if kind in _KINDS and data:
-                shown = events_shown(view.read, sender, _KINDS[kind], bytes.fromhex(data), sent=sender is side)
-                view.see(sender, *shown)
+            view.see(sender, *events_shown(view.read, sender, kind, data, sent=sender is side))
         return view
 
     def type(self, side: Side, command: str) -> None:
@@ -87,6 +95,8 @@ class Server:
                 talk.type(CLIENT, "Q")
             async with asyncio.timeout(SECONDS):
                 await process.wait()
+            # What the server still writes of this connection must not look like the next one's.
+            await until(lambda: talk.view(SERVER).state.name in ("CLOSED", "FAILED_BY_CLIENT", "FAILED_BY_SERVER"))
         finally:
             if process.returncode is None:
                 process.kill()

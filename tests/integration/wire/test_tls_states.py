@@ -51,7 +51,6 @@ def passed(pair: Pair, *names: str) -> bool:
 def resumed(at: Path, version: ssl.TLSVersion, change: Callable[[ssl.SSLContext], None] = lambda _: None) -> Pair:
     """The second connection of two, with the session of the first one. ``change`` is for the server's context."""
     client, server = contexts(at, version)
-    server.session_id_context = b"states"  # type: ignore[attr-defined]
     first = Pair(client, server).shake()
     session = first.ends[CLIENT].session
     change(server)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from meshtls.cli.tls_states_page import PARTS, drawn, filled
+from meshtls.cli.tls_states_page import PARTS, PATHS, drawn, filled
+from meshtls.wire.tls_following import ClientAuth, TlsStates
 from meshtls.wire.tls_states import NEXT, Event, State
 
 PAGE = Path(__file__).parents[3] / "docs" / "tls-states.md"
@@ -19,7 +20,7 @@ _ARROW = re.compile(r"^    (\w+) --> (\w+): (.+)$", re.MULTILINE)
 def test_the_page_is_what_make_reference_draws() -> None:
     text = PAGE.read_text("utf-8")
     assert filled(text) == text
-    assert set(re.findall(r"<!-- drawn: (\w+) -->", text)) == set(PARTS)
+    assert set(re.findall(r"<!-- drawn: (\w+) -->", text)) == {*PARTS, *PATHS}
 
 
 def test_a_page_with_an_old_diagram_is_drawn_anew() -> None:
@@ -54,6 +55,14 @@ def test_all_steps_of_a_handshake_are_drawn() -> None:
         for (_, event), to in row.items():
             if to is not state and event not in untold:
                 assert (state.name, to.name) in shown
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_a_handshake_that_is_shown_is_mutual_and_complete(name: str) -> None:
+    states = TlsStates()
+    assert [states.step(side, event) for side, event in PATHS[name]] == [None] * len(PATHS[name])
+    assert states.state.name == f"OPEN_{name[-2:]}"
+    assert states.client_auth is ClientAuth.ANSWERED
 
 
 def test_the_example_is_what_python_prints() -> None:

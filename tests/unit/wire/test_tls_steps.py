@@ -10,6 +10,7 @@ from meshtls.wire.side import Side
 from meshtls.wire.tls_following import ClientAuth, TlsStates
 from meshtls.wire.tls_states import NEXT, Event, State
 from meshtls.wire.tls_steps import TlsSteps
+from tests.unit.wire.tls import rfc8448
 
 CLIENT, SERVER = Side
 E = Event
@@ -126,6 +127,22 @@ def test_any_bytes_are_events_of_the_table(messages: list[tuple[Side, int, bytes
         for event in steps.of_message(side, bytes((kind,)) + body):
             states.step(side, event)
         assert states.state in NEXT
+
+
+def test_the_handshake_of_rfc_8448_is_complete_and_asks_for_no_certificate() -> None:
+    steps, states = TlsSteps(), TlsStates()
+    for side, sent in (
+        (CLIENT, rfc8448.CLIENT_HELLO),
+        (SERVER, rfc8448.SERVER_HELLO),
+        (SERVER, rfc8448.ENCRYPTED_EXTENSIONS),
+        (SERVER, rfc8448.CERTIFICATE),
+        (SERVER, rfc8448.CERTIFICATE_VERIFY),
+        (SERVER, rfc8448.SERVER_FINISHED),
+        (CLIENT, rfc8448.CLIENT_FINISHED),
+    ):
+        for event in steps.of_message(side, sent):
+            assert states.step(side, event) is None
+    assert (states.state, states.client_auth) == (State.OPEN_13, ClientAuth.NOT_ASKED)
 
 
 def test_the_first_illegal_step_is_kept_and_what_follows_is_not_judged() -> None:
