@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.support.require import require
 from tests.support.waiting import SECONDS
 
-__all__ = ["captured", "decrypted", "dissected"]
+__all__ = ["captured", "columns", "decrypted", "dissected"]
 
 
 @contextlib.asynccontextmanager
@@ -25,7 +25,8 @@ async def captured(port: int, file: Path) -> AsyncIterator[None]:
     """
     programs = all(map(shutil.which, ("tcpdump", "tshark")))
     require("tshark", programs and _may_capture(), "no tshark and tcpdump, or no right to capture (CAP_NET_RAW)")
-    options = ("-i", "lo", "--immediate-mode", "-U", "-Z", "root", "-w", str(file), f"port {port}")
+    # In this mode each packet takes a frame of 64 KiB: the default buffer of 2 MiB is full after 31 packets.
+    options = ("-i", "lo", "--immediate-mode", "-B", "65536", "-U", "-Z", "root", "-w", str(file), f"port {port}")
     process = await asyncio.create_subprocess_exec("tcpdump", *options, stdout=DEVNULL, stderr=PIPE)
     try:
         assert process.stderr is not None
@@ -70,6 +71,14 @@ async def dissected(capture: Path, port: int, keylog: Path | None) -> str:
     options = ("-r", str(capture), "-d", f"tcp.port=={port},tls", *keys)
     async with asyncio.timeout(2 * SECONDS):
         return await _tshark(*options, "-T", "json", "--no-duplicate-keys", "-J", "tcp tls")
+
+
+async def columns(capture: Path, port: int, keylog: Path, shown: str, *fields: str) -> list[list[str]]:
+    """These fields of each packet that the filter ``shown`` lets through, by tshark; several values have commas."""
+    options = ("-r", str(capture), "-d", f"tcp.port=={port},tls", "-o", f"tls.keylog_file:{keylog}", "-Y", shown)
+    async with asyncio.timeout(2 * SECONDS):
+        text = await _tshark(*options, "-T", "fields", *(part for field in fields for part in ("-e", field)))
+    return [line.split("\t") for line in text.split("\n") if line]
 
 
 async def _tshark(*options: str) -> str:

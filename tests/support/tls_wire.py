@@ -19,7 +19,7 @@ from tests.support.certs import ca, key, leaf
 from tests.support.ports import free_ports
 from tests.support.waiting import SECONDS
 
-__all__ = ["Files", "Flight", "Program", "Programs", "Wire", "contexts", "files_of", "play", "programs"]
+__all__ = ["Files", "Flight", "Program", "Programs", "Wire", "contexts", "files_of", "play", "programs", "relayed"]
 
 Flight = tuple[Side, bytes]
 START, END = datetime(2020, 1, 1, tzinfo=UTC), datetime(2099, 1, 1, tzinfo=UTC)
@@ -214,17 +214,13 @@ class Programs:
     @contextlib.asynccontextmanager
     async def client(self, *options: str) -> AsyncIterator[Program]:
         """``openssl s_client`` with a certificate."""
-        ours, flights = files_of(self.directory, "client"), list[Flight]()
-        self.flights = flights
-        relay = await asyncio.start_server(lambda r, w: _relay(r, w, self.port, flights), "127.0.0.1", 0)
-        async with (
-            relay,
-            _running(
-                *("s_client", "-connect", f"127.0.0.1:{relay.sockets[0].getsockname()[1]}", "-keylogfile"),
-                *(str(self.keylog), "-CAfile", str(ours.ca), "-cert", str(ours.chain), "-key", str(ours.key), *options),
-            ) as program,
-        ):
-            yield program
+        ours = files_of(self.directory, "client")
+        options = ("-CAfile", str(ours.ca), "-cert", str(ours.chain), "-key", str(ours.key), *options)
+        async with relayed(self.port) as (port, flights):
+            self.flights = flights
+            connect = ("s_client", "-connect", f"127.0.0.1:{port}", "-keylogfile", str(self.keylog))
+            async with _running(*connect, *options) as program:
+                yield program
 
 
 @contextlib.asynccontextmanager
@@ -248,6 +244,15 @@ async def _running(*command: str) -> AsyncIterator[Program]:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.communicate()
+
+
+@contextlib.asynccontextmanager
+async def relayed(port: int) -> AsyncIterator[tuple[int, list[Flight]]]:
+    """A port whose one connection goes on to this one, and what it carried."""
+    flights: list[Flight] = []
+    relay = await asyncio.start_server(lambda r, w: _relay(r, w, port, flights), "127.0.0.1", 0)
+    async with relay:
+        yield relay.sockets[0].getsockname()[1], flights
 
 
 async def _relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int, flights: list[Flight]) -> None:

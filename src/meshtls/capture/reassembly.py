@@ -52,7 +52,7 @@ _RESYNCHRONIZE = 16
 
 #: A packet that was taken: who sent it, its sequence number and identification; where the TCP header and the payload
 #: are in its bytes; its time.
-Recent = tuple[Half, int, int, int, int, bytes, int]
+Recent = tuple[Half, int, int, int, int, int, bytes, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +92,9 @@ class Reassembly:
             half.first_ns = time_ns
         half.packets += 1
         half.last_ns = time_ns
-        self.recent.append(
-            (half, segment.seq, segment.identification, segment.at, segment.begin, segment.data, time_ns)
-        )
+        _, data, at, begin, span, seq, _, _, _, identification, _, _ = segment
+        end = min(begin + span, len(data))
+        self.recent.append((half, seq, identification, at, begin, end, data, time_ns))
         if flow.closed:
             self._after_the_end(half, segment)
             return
@@ -118,7 +118,7 @@ class Reassembly:
     def is_twice(self, half: Half, segment: Segment) -> bool:
         """Whether this very packet was captured before, at another place on its way: it was sent once."""
         seq, identification, time_ns = segment.seq, segment.identification, segment.time_ns
-        for other, other_seq, other_identification, at, _, data, other_ns in reversed(self.recent):
+        for other, other_seq, other_identification, at, _, _, data, other_ns in reversed(self.recent):
             if (
                 other is half
                 and other_seq == seq
@@ -173,7 +173,9 @@ class Reassembly:
         half.isn = segment.seq
         if half.next < 0:
             half.next = (segment.seq + 1) & _MASK
+            cost = half.early.cost
             half.early.cut(_signed(half.next - half.early.base))
+            self.buffered += half.early.cost - cost
         if segment.flags & ACK:
             flow.syn_ack_ns = segment.time_ns
         elif flow.syn_ns is None:
@@ -217,12 +219,7 @@ class Reassembly:
             early, peer = half.early, half.peer
             start = (early.base + early.runs[0].start) & _MASK if early else half.end_at or 0
             half.waited += 1
-            if not (
-                force
-                or half.waited > START_PACKETS
-                or time_ns - half.hole_ns > START_NS
-                or (flow.opened and peer.first_ack == start)
-            ):
+            if not (force or half.waited > START_PACKETS or time_ns - half.hole_ns > START_NS):
                 continue
             if not flow.opened:
                 self._open(flow, _guessed_client(flow))
@@ -249,6 +246,9 @@ class Reassembly:
                 return
             late = 0
         half.strange_run = 0
+        if half.ending is not None and late + span > 0:
+            half.strange += 1
+            return
         if late < 0:
             if late == -1 and span == 1 and not flags & _CONTROL:
                 half.keep_alives += 1
@@ -304,12 +304,16 @@ class Reassembly:
 
     def _differs(self, half: Half, seq: int, data: bytes) -> bool:
         """Whether these bytes are other than those that were delivered, as far as these are still remembered."""
-        for other, other_seq, _, _, begin, packet, _ in list(self.recent)[:-1]:
+        size = len(data)
+        for other, other_seq, _, _, begin, end, packet, _ in list(self.recent)[:-1]:
             if other is half:
-                ours, at = packet[begin:], _signed(other_seq - seq)
-                low, high = max(0, at), min(len(data), at + len(ours))
-                if low < high and ours[low - at : high - at] != data[low:high]:
-                    return True
+                at = _signed(other_seq - seq)
+                low, high = max(0, at), min(size, at + end - begin)
+                if low < high:
+                    if packet[begin + low - at : begin + high - at] != data[low:high]:
+                        return True
+                    if high - low == size:
+                        return False
         return False
 
     def _deliver(self, half: Half, span: int, data: bytes, number: int, time_ns: int) -> None:

@@ -67,7 +67,9 @@ class RecordSearch:
             if end and end + RECORD_HEADER > len(held):
                 break  # what stands after it has not come yet
             self._at = place
-        if self._at > SEARCHED or (place < 0 and len(held) > SEARCHED):
+        if place < 0:
+            self._at = max(self._at, len(held) - len(_VERSION))  # what was looked at once is not looked at again
+        if self._at > SEARCHED:
             self.failed = True
             held.clear()
         return None

@@ -82,10 +82,13 @@ class Runs:
                 new += self._append(chunks, cursor, run.start, offset, data)
             low, high = max(offset, run.start), min(run.end, offset + len(data))
             differs = differs or (low < high and run.differs(low, data[low - offset : high - offset]))
-            if chunks:
-                chunks += run.chunks
-            else:
+            if not chunks:
                 start, chunks = run.start, run.chunks
+            elif len(run.chunks) > len(chunks):
+                run.chunks[:0] = chunks
+                chunks = run.chunks
+            else:
+                chunks += run.chunks
             cursor = max(cursor, run.end)
             last += 1
         if cursor < end:

@@ -95,7 +95,7 @@ class Flows:
                 half.bytes += span
                 half.ack = ack
                 half.last_ns = time_ns
-                self._remember((half, seq, ip_id, at, begin, data, time_ns))
+                self._remember((half, seq, ip_id, at, begin, end, data, time_ns))
                 half.deliver(half.side, data[begin:end], time_ns, number)
                 return
             if 0 < (ack - half.ack) & _MASK < _HALF:
@@ -104,7 +104,7 @@ class Flows:
                 half.ack = ack
                 half.window = window
                 half.last_ns = time_ns
-                self._remember((half, seq, ip_id, at, begin, data, time_ns))
+                self._remember((half, seq, ip_id, at, begin, end, data, time_ns))
                 return
         if found is None:
             found = Segment(key, data, at, begin, span, seq, ack, flags, window, ip_id, time_ns, number)

@@ -16,7 +16,7 @@ from meshtls.clock import Clock
 from meshtls.errors import LocalIdentityError, RequestError
 from meshtls.logs import logger
 from meshtls.observe.edges import Edges
-from meshtls.observe.events import ConnectionResult, RequestResult
+from meshtls.observe.events import ConnectionResult, Outcome, RequestResult
 from meshtls.observe.handshakes import Handshakes
 from meshtls.observe.live import Live
 from meshtls.observe.recent import Recent, is_of
@@ -49,7 +49,8 @@ class SidecarAdmin:
 
     def connection(self, result: ConnectionResult) -> None:
         self._recent.connection(result)
-        self._edges.connection(result, self._clock.monotonic())
+        if result.outcome is not Outcome.CLOSED_EARLY:  # it talked to nobody
+            self._edges.connection(result, self._clock.monotonic())
 
     def request(self, result: RequestResult) -> None:
         self._recent.request(result)
@@ -207,7 +208,10 @@ class SidecarAdmin:
                     "denied": edge.denied,
                     "failed": edge.failed,
                     "mutual_tls": edge.mutual_tls,
+                    "tls": edge.tls,
+                    "plaintext": edge.plaintext,
                     "requests": edge.requests,
+                    "denied_requests": edge.denied_requests,
                     "failed_requests": edge.failed_requests,
                     "request_ms": round(edge.total_ms / edge.requests, 3) if edge.requests else None,
                     "bytes_in": edge.bytes_in,

@@ -281,6 +281,13 @@ def data_after_the_end() -> Case:
     return Case(handshake_first(*frames), [b"ask"], [], counted, {S: Ending.RESET, C: Ending.PEER_RESET})
 
 
+def data_after_a_fin() -> Case:
+    talk = sent_after_handshake()
+    frames = [talk.client(b"ask", FIN | ACK), talk.client(b"more"), talk.client(b"ask", seq=1001), talk.server(b"ok")]
+    counted = {C: {"strange": 1, "retransmitted": 1, "retransmitted_bytes": 3}}
+    return Case(handshake_first(*frames), [b"ask"], [b"ok"], counted, OPEN | {C: Ending.FIN})
+
+
 def no_window_is_so_large() -> Case:
     talk = sent_after_handshake()
     far = [talk.client(b"far", seq=1001 + (1 << 30) + at * 3) for at in range(2)]
@@ -311,6 +318,7 @@ def no_window_is_so_large() -> Case:
         reset_after_a_fin,
         reset_before_its_data,
         data_after_the_end,
+        data_after_a_fin,
         no_window_is_so_large,
     ],
 )
@@ -420,6 +428,24 @@ def test_a_connection_that_is_joined_in_the_middle_is_told_after_a_few_packets()
     assert seen.sinks[0].numbers[9:] == list(range(10, 21))
 
 
+def test_an_acknowledgement_before_the_syn_ack_does_not_decide_where_the_bytes_begin() -> None:
+    talk = Talk()
+    syn, syn_ack, _ = talk.handshake()
+    first, ack, second = talk.server(b"1"), talk.client(), talk.server(b"2")
+    seen, _ = read(captured([syn, ack, second, syn_ack, first]))
+    assert seen.sinks[0].stream(S) == [b"12"]
+
+
+def test_a_late_syn_decides_where_the_bytes_begin() -> None:
+    talk = Talk()
+    syn, answer, ack = talk.handshake()
+    before = talk.client(b"of another connection", seq=980)
+    seen, flows = read(captured([before, talk.client(b"hello"), ack, syn, answer]), through_a_file=False)
+    [kept] = seen.sinks
+    assert kept.stream(C) == [b"hello"]
+    assert repr(flows) == "<Flows [0 connections, 0 bytes wait]>"
+
+
 def test_without_its_syn_ack_a_server_is_told_from_what_the_client_acknowledged() -> None:
     talk = Talk()
     syn, _, ack = talk.handshake()
@@ -472,6 +498,14 @@ def test_the_same_packet_without_an_identification_is_captured_twice_only_if_it_
         seen, _ = read(captured(frames, every_ns=every_ns))
         client = seen.flows[0].client
         assert (client.duplicated, client.retransmitted) == (duplicated, 1 - duplicated)
+
+
+def test_bytes_after_the_ip_packet_are_not_compared_with_what_is_sent_again() -> None:
+    talk = sent_after_handshake()
+    padded, rest = talk.client(b"a") + b"pad", talk.client(b"bcd")
+    frames = handshake_first(padded, rest, talk.client(b"abcd", seq=1001))
+    seen, _ = read(captured(frames))
+    assert (seen.flows[0].client.retransmitted, seen.flows[0].client.conflicts) == (1, 0)
 
 
 def test_a_packet_captured_twice_may_have_another_link_header_and_hop_limit() -> None:
