@@ -1,0 +1,1 @@
+"""``meshtls capture``: what a capture file says of the connections in it."""
