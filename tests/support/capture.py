@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.support.require import require
 from tests.support.waiting import SECONDS
 
-__all__ = ["captured", "decrypted", "dissected"]
+__all__ = ["captured", "columns", "decrypted", "dissected"]
 
 
 @contextlib.asynccontextmanager
@@ -70,6 +70,14 @@ async def dissected(capture: Path, port: int, keylog: Path | None) -> str:
     options = ("-r", str(capture), "-d", f"tcp.port=={port},tls", *keys)
     async with asyncio.timeout(2 * SECONDS):
         return await _tshark(*options, "-T", "json", "--no-duplicate-keys", "-J", "tcp tls")
+
+
+async def columns(capture: Path, port: int, keylog: Path, shown: str, *fields: str) -> list[list[str]]:
+    """These fields of each packet that the filter ``shown`` lets through, by tshark; several values have commas."""
+    options = ("-r", str(capture), "-d", f"tcp.port=={port},tls", "-o", f"tls.keylog_file:{keylog}", "-Y", shown)
+    async with asyncio.timeout(2 * SECONDS):
+        text = await _tshark(*options, "-T", "fields", *(part for field in fields for part in ("-e", field)))
+    return [line.split("\t") for line in text.split("\n") if line]
 
 
 async def _tshark(*options: str) -> str:

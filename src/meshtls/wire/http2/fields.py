@@ -87,6 +87,10 @@ class FieldDecoder:
         self.size = 0
         self.texts: Memo[Field, tuple[str, str]] = Memo(_TEXTS)
 
+    def allow_table(self, size: int) -> None:
+        """Let the table grow to ``size`` bytes, if its limit was less (RFC 9113, SETTINGS_HEADER_TABLE_SIZE)."""
+        self._decoder.max_allowed_table_size = max(size, self._decoder.max_allowed_table_size)
+
     def decode(self, block: bytes) -> list[Field]:
         """Raises ProtocolError of the connection: the block is no HPACK, or its fields are too long."""
         try:

@@ -1,0 +1,199 @@
+"""What is spoken on a connection, and inside of it: TLS, HTTP/1.1, HTTP/2, and what a CONNECT carries. Bounded. Pure.
+
+A conversation is told apart by its first bytes, as a sidecar does it. Inside of TLS is another conversation, and inside
+of each tunnel of HTTP too: HBONE is TLS, HTTP/2, CONNECT, and in it the TLS or HTTP of two workloads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import Enum
+
+from meshtls.capture.events import ByteSink, Trouble
+from meshtls.capture.exchange import HttpExchange, InsideBudget
+from meshtls.capture.http1_reader import Http1Reader
+from meshtls.capture.http2_reader import Http2Reader
+from meshtls.capture.keylog import KeyLog
+from meshtls.capture.session import TlsSession
+from meshtls.wire.http1.start import MAX_START, HttpStart, http_start_of
+from meshtls.wire.side import Side
+from meshtls.wire.tls import FirstBytes, first_bytes_of
+
+__all__ = ["MAX_DEPTH", "Conversation", "Spoken"]
+
+#: Conversations inside of one another; the bytes of those that are deeper are counted only.
+MAX_DEPTH = 6
+#: Bytes that are kept until it is known what is spoken.
+_MOST_HELD = MAX_START + (1 << 14)
+#: What every record of a server begins with: its ServerHello, or an alert.
+_SERVER_RECORDS = (b"\x16\x03", b"\x15\x03")
+
+
+class Spoken(Enum):
+    """What is spoken on a connection."""
+
+    UNDECIDED = "undecided"
+    TLS = "TLS"
+    HTTP1 = "HTTP/1.1"
+    HTTP2 = "HTTP/2"
+    OTHER = "other"
+
+
+class Conversation:
+    """A ByteSink for one connection, from its first bytes on.
+
+    - ``spoken``: what it is.
+    - ``tls``, ``http1``, ``http2``: what reads it, if it is that.
+    - ``inside``: the conversation in the application data of TLS.
+    - ``bytes``: of both sides.
+    - ``troubles``: of this conversation itself; ``all_troubles`` has those of its readers and what is inside of it.
+    """
+
+    __slots__ = (
+        *("_budget", "_client_start", "_held", "_held_bytes", "_keys", "_reader", "bytes", "depth"),
+        *("http1", "http2", "inside", "spoken", "tls", "troubles"),
+    )
+
+    def __init__(self, keys: KeyLog | None = None, *, budget: InsideBudget | None = None, depth: int = 0) -> None:
+        """``budget`` is shared by all conversations inside of this one; ``depth``: how many this one is inside of."""
+        self._keys = keys
+        self._budget = budget or InsideBudget()
+        self.depth = depth
+        self._reader: ByteSink | None = None
+        #: What came before it was known what is spoken: the side, its bytes, their time; None for the end of a side.
+        self._held: list[tuple[Side, bytes | None, int]] = []
+        self._held_bytes = 0
+        self._client_start = b""
+        self.bytes: dict[Side, int] = {Side.CLIENT: 0, Side.SERVER: 0}
+        self.spoken = Spoken.UNDECIDED
+        self.tls: TlsSession | None = None
+        self.http1: Http1Reader | None = None
+        self.http2: Http2Reader | None = None
+        self.inside: Conversation | None = None
+        self.troubles: list[Trouble] = []
+
+    @property
+    def http(self) -> Http1Reader | Http2Reader | None:
+        """The reader of HTTP, of whatever version."""
+        return self.http1 or self.http2
+
+    @property
+    def exchanges(self) -> list[HttpExchange]:
+        """The requests of this conversation itself."""
+        http = self.http
+        return http.exchanges if http is not None else []
+
+    def feed(self, side: Side, data: bytes, time_ns: int) -> None:
+        """What ``side`` sent next. Nothing is raised."""
+        self.bytes[side] += len(data)
+        if self._reader is not None:
+            self._reader.feed(side, data, time_ns)
+        elif self.spoken is Spoken.UNDECIDED and data:
+            self._held.append((side, data, time_ns))
+            self._held_bytes += len(data)
+            if side is Side.CLIENT and len(self._client_start) < MAX_START:
+                self._client_start += data[: MAX_START - len(self._client_start)]
+            self._decide(side)
+
+    def gap(self, side: Side, missing: int) -> None:
+        """So many bytes are lost; 0 if nobody knows how many."""
+        self.bytes[side] += missing
+        if self._reader is not None:
+            self._reader.gap(side, missing)
+        elif self.spoken is Spoken.UNDECIDED:
+            self._other(side, "bytes are lost before it was known what is spoken")
+
+    def end(self, side: Side) -> None:
+        """No more comes from ``side``."""
+        if self._reader is not None:
+            self._reader.end(side)
+        elif self.spoken is Spoken.UNDECIDED:
+            self._held.append((side, None, 0))
+            if side is Side.CLIENT:
+                self._decide(side, ended=True)
+
+    def walk(self) -> Iterator[Conversation]:
+        """This conversation and all inside of it, outer ones first."""
+        waiting = [self]
+        while waiting:
+            one = waiting.pop()
+            yield one
+            if one.inside is not None:
+                waiting.append(one.inside)
+            tunnels = [exchange.tunnel for exchange in one.exchanges]
+            waiting += [tunnel for tunnel in reversed(tunnels) if isinstance(tunnel, Conversation)]
+
+    def all_troubles(self) -> Iterator[tuple[int, Trouble]]:
+        """What went wrong, with the depth of the conversation whose offset it has."""
+        for one in self.walk():
+            http = one.http
+            yield from ((one.depth, trouble) for trouble in one.troubles)
+            if one.tls is not None:
+                yield from ((one.depth, event) for event in one.tls.events if isinstance(event, Trouble))
+            if http is not None:
+                yield from ((one.depth, trouble) for trouble in http.troubles)
+
+    def _decide(self, side: Side, *, ended: bool = False) -> None:
+        start = self._client_start
+        if not start:
+            if side is Side.SERVER:
+                self._server_first()
+            elif ended:
+                self._other(side, "")
+            return
+        first = first_bytes_of(start)
+        if first is FirstBytes.TLS:
+            self.spoken = Spoken.TLS
+            self.inside = self._open()
+            self._begin(TlsSession(self._keys, self.inside))
+            return
+        http = HttpStart.UNDECIDED if first is FirstBytes.UNDECIDED else http_start_of(start, ended=ended)
+        if http is HttpStart.HTTP1:
+            self.spoken = Spoken.HTTP1
+            self._begin(Http1Reader(self._budget, self._open))
+        elif http is HttpStart.HTTP2:
+            self.spoken = Spoken.HTTP2
+            self._begin(Http2Reader(self._budget, self._open))
+        elif http is HttpStart.OTHER or ended or self._held_bytes > _MOST_HELD:
+            self._other(side, "")
+
+    def _server_first(self) -> None:
+        """The server has sent something, and the client nothing: of TLS or HTTP that is the client's loss."""
+        if self._held_bytes < 2:
+            return
+        if b"".join(data for _, data, _ in self._held if data)[:2] in _SERVER_RECORDS:
+            self.spoken = Spoken.TLS
+            self.inside = self._open()
+            self._begin(TlsSession(self._keys, self.inside))
+        else:
+            self._other(Side.SERVER, "")
+
+    def _open(self) -> Conversation | None:
+        if self.depth + 1 >= MAX_DEPTH or self._budget.conversations <= 0:
+            return None
+        self._budget.conversations -= 1
+        return Conversation(self._keys, budget=self._budget, depth=self.depth + 1)
+
+    def _begin(self, reader: TlsSession | Http1Reader | Http2Reader) -> None:
+        if isinstance(reader, TlsSession):
+            self.tls = reader
+        elif isinstance(reader, Http1Reader):
+            self.http1 = reader
+        else:
+            self.http2 = reader
+        self._reader = reader
+        held, self._held, self._client_start = self._held, [], b""
+        for side, data, time_ns in held:
+            if data is None:
+                reader.end(side)
+            else:
+                reader.feed(side, data, time_ns)
+
+    def _other(self, side: Side, reason: str) -> None:
+        self.spoken = Spoken.OTHER
+        self._held, self._client_start = [], b""
+        if reason:
+            self.troubles.append(Trouble(side, self.bytes[side], reason))
+
+    def __repr__(self) -> str:
+        return f"<Conversation [{self.spoken.value}, depth {self.depth}]>"

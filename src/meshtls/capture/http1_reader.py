@@ -1,0 +1,303 @@
+"""Requests and responses of one HTTP/1.1 connection, read from the bytes of both sides (RFC 9112). Bounded. Pure.
+
+Heads are read as strictly as our filter reads them (``wire/http1``), so that what is shown is what a sidecar would have
+understood. A message that can't be read ends its direction, with the offset and the reason; the other one goes on.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from enum import Enum
+
+from meshtls.capture.events import ByteSink, Trouble
+from meshtls.capture.exchange import HttpExchange, InsideBudget
+from meshtls.capture.shown_headers import shown_headers, shown_path, shown_text
+from meshtls.wire.http import HttpLimits
+from meshtls.wire.http1.chunked import ChunkedBody
+from meshtls.wire.http1.fields import END, Field, MessageError, check_partial
+from meshtls.wire.http1.request import CHUNKED, LINE_BEYOND_TARGET, RequestHead, request_of
+from meshtls.wire.http1.response import TO_THE_END, TUNNEL, response_of
+from meshtls.wire.side import Side
+
+__all__ = ["Http1Reader"]
+
+_LIMITS = HttpLimits(header_count=256, underscore_names=True)
+#: Requests that wait for their responses, and bytes that wait for the answer to CONNECT.
+_MOST_PIPELINED, _MOST_WAITING = 1000, 1 << 16
+_CRLF = b"\r\n"
+
+
+class _State(Enum):
+    """What comes next in one direction."""
+
+    HEAD = "head"
+    BODY = "body"
+    CHUNKS = "chunks"
+    TO_THE_END = "to the end"
+    ANSWER = "waits for the answer to CONNECT or an upgrade"
+    TUNNEL = "tunnel"
+    STOPPED = "stopped"
+
+
+class _Direction:
+    __slots__ = ("chunks", "ended", "exchange", "held", "left", "offset", "seen", "state")
+
+    def __init__(self) -> None:
+        self.state = _State.HEAD
+        self.held = bytearray()
+        self.offset = 0
+        self.left = 0
+        self.chunks: ChunkedBody | None = None
+        self.exchange: HttpExchange | None = None
+        self.seen: dict[str, Field] = {}
+        self.ended = False
+
+
+class Http1Reader:
+    """A ByteSink. ``exchanges`` has the requests in their order, of which the budget bounds the number; ``requests``
+    counts all of them.
+    """
+
+    __slots__ = (
+        "_budget",
+        "_client",
+        "_now",
+        "_open_tunnel",
+        "_server",
+        "_waiting",
+        "exchanges",
+        "requests",
+        "troubles",
+    )
+
+    def __init__(self, budget: InsideBudget, open_tunnel: Callable[[], ByteSink | None]) -> None:
+        """``open_tunnel`` makes what reads a tunnel; it may decline."""
+        self._budget = budget
+        self._open_tunnel = open_tunnel
+        self._client, self._server = _Direction(), _Direction()
+        #: Requests without a final response, with their heads.
+        self._waiting: deque[tuple[HttpExchange, RequestHead]] = deque()
+        self._now = 0
+        self.exchanges: list[HttpExchange] = []
+        self.requests = 0
+        self.troubles: list[Trouble] = []
+
+    def feed(self, side: Side, data: bytes, time_ns: int) -> None:
+        """What ``side`` sent next. Nothing is raised: see ``troubles``."""
+        self._now = time_ns
+        one = self._of(side)
+        start = one.offset
+        one.offset += len(data)
+        at = 0
+        try:
+            while at < len(data) and one.state is not _State.STOPPED:
+                at = self._step(side, one, data, at)
+        except MessageError as error:
+            self._stop(side, start + at, str(error))
+
+    def gap(self, side: Side, missing: int) -> None:
+        """Bytes of a body or a tunnel may be missing; without a head, nobody knows where the next one begins."""
+        one = self._of(side)
+        one.offset += missing
+        if one.state is _State.TUNNEL:
+            if one.exchange is not None and one.exchange.tunnel is not None:
+                one.exchange.tunnel.gap(side, missing)
+        elif one.state is _State.BODY and 0 < missing <= one.left:
+            one.left -= missing
+            self._count(side, one, missing)
+            if not one.left:
+                self._body_over(side, one)
+        elif one.state is _State.TO_THE_END:
+            self._count(side, one, missing)
+        elif one.state is not _State.STOPPED:
+            self._stop(side, one.offset - missing, "bytes are lost: where the next message begins is unknown")
+
+    def end(self, side: Side) -> None:
+        """No more comes from ``side``: some responses end so."""
+        one = self._of(side)
+        if one.ended:
+            return
+        one.ended = True
+        if one.state is _State.TO_THE_END:
+            self._body_over(side, one)
+        elif one.state is _State.TUNNEL:
+            exchange = one.exchange
+            if exchange is not None:
+                if exchange.tunnel is not None:
+                    exchange.tunnel.end(side)
+                if self._of(side.other).ended:
+                    exchange.end, exchange.ended_ns = "complete", self._now
+        elif one.state in (_State.BODY, _State.CHUNKS) or one.held:
+            self._stop(side, one.offset, "the connection ends within a message")
+
+    def _of(self, side: Side) -> _Direction:
+        return self._client if side is Side.CLIENT else self._server
+
+    def _step(self, side: Side, one: _Direction, data: bytes, at: int) -> int:
+        """Take some of ``data`` from ``at`` on; where it goes on."""
+        if one.state is _State.HEAD:
+            return self._head(side, one, data, at)
+        if one.state is _State.BODY:
+            taken = min(one.left, len(data) - at)
+            one.left -= taken
+            self._count(side, one, taken)
+            if not one.left:
+                self._body_over(side, one)
+            return at + taken
+        if one.state is _State.CHUNKS:
+            assert one.chunks is not None  # noqa: S101  # the state says so
+            pieces: list[bytes] = []
+            stop = one.chunks.feed(data, at, pieces)
+            self._count(side, one, sum(map(len, pieces)))
+            if one.chunks.done:
+                self._body_over(side, one)
+            return stop
+        if one.state is _State.ANSWER:
+            one.held += data[at:]
+            if len(one.held) > _MOST_WAITING:
+                self._stop(side, one.offset - len(one.held), "too many bytes before the answer to CONNECT")
+            return len(data)
+        rest = data[at:] if at else data
+        self._count(side, one, len(rest))
+        if one.state is _State.TUNNEL and one.exchange is not None and one.exchange.tunnel is not None:
+            one.exchange.tunnel.feed(side, rest, self._now)
+        return len(data)
+
+    def _head(self, side: Side, one: _Direction, data: bytes, at: int) -> int:
+        held = one.held
+        before = len(held)
+        held += data[at:]
+        if side is Side.CLIENT and held.startswith((b"\r", b"\n")):
+            # Empty lines before a request are ignored (RFC 9112, section 2.2).
+            blank = len(held) - len(held.lstrip(_CRLF))
+            del held[:blank]
+            if blank >= before:
+                at, before = at + blank - before, 0
+            else:
+                before -= blank
+            if not held:
+                return len(data)
+        end = held.find(END, max(before - len(END) + 1, 0))
+        if end < 0:
+            longest = _LIMITS.uri_length + LINE_BEYOND_TARGET if side is Side.CLIENT else None
+            check_partial(held, _LIMITS.header_bytes, first_line=longest, start=before)
+            return len(data)
+        section = bytes(held[:end])
+        held.clear()
+        at += end + len(END) - before
+        if side is Side.CLIENT:
+            self._request(one, section)
+        else:
+            self._response(one, section)
+        return at
+
+    def _request(self, one: _Direction, section: bytes) -> None:
+        head = request_of(section, _LIMITS, one.seen)
+        request = head.request
+        exchange = HttpExchange(
+            0,
+            shown_text(request.method),
+            shown_text(request.host),
+            shown_path(request.path),
+            shown_headers(_fields(section)),
+            started_ns=self._now,
+        )
+        self._add(exchange)
+        if len(self._waiting) >= _MOST_PIPELINED:
+            raise MessageError(f"wanted at most {_MOST_PIPELINED} requests without responses, got more")
+        self._waiting.append((exchange, head))
+        one.exchange = exchange
+        if head.switches:
+            one.state = _State.ANSWER
+        else:
+            self._begin_body(Side.CLIENT, one, head.length)
+
+    def _response(self, one: _Direction, section: bytes) -> None:
+        exchange, request = self._waiting[0] if self._waiting else (None, None)
+        method = request.request.method if request is not None else ""
+        head = response_of(
+            section,
+            method,
+            one.seen,
+            old=request is not None and request.old,
+            upgrade=request is not None and request.upgrade,
+        )
+        if exchange is None:
+            # The request was not seen: the capture began after it, or its direction has stopped.
+            exchange = HttpExchange(0)
+            self._add(exchange)
+        elif head.final:
+            self._waiting.popleft()
+        one.exchange = exchange
+        if not head.final:
+            return
+        exchange.status, exchange.answered_ns = head.status, self._now
+        exchange.response_headers = shown_headers(_fields(section))
+        if request is not None and request.switches:
+            self._switched(exchange, tunnel=head.length == TUNNEL, connect=method == "CONNECT")
+        if head.length == TUNNEL:
+            one.state = _State.TUNNEL
+        else:
+            self._begin_body(Side.SERVER, one, head.length)
+
+    def _switched(self, exchange: HttpExchange, *, tunnel: bool, connect: bool) -> None:
+        """The client's bytes waited for this answer."""
+        client = self._client
+        if client.state is not _State.ANSWER:
+            return
+        held = bytes(client.held)
+        client.held.clear()
+        client.state = _State.TUNNEL if tunnel else _State.HEAD
+        if tunnel:
+            client.exchange = exchange
+            exchange.tunnel = self._open_tunnel() if connect else None
+        client.offset -= len(held)
+        self.feed(Side.CLIENT, held, self._now)
+
+    def _begin_body(self, side: Side, one: _Direction, length: int) -> None:
+        if length == CHUNKED:
+            one.state = _State.CHUNKS
+            one.chunks = ChunkedBody(_LIMITS.extension_bytes, _LIMITS.trailer_bytes)
+        elif length == TO_THE_END:
+            one.state = _State.TO_THE_END
+        elif length:
+            one.state, one.left = _State.BODY, length
+        else:
+            self._body_over(side, one)
+
+    def _body_over(self, side: Side, one: _Direction) -> None:
+        exchange, one.exchange = one.exchange, None
+        one.state, one.chunks = _State.HEAD, None
+        if side is Side.SERVER and exchange is not None:
+            exchange.end, exchange.ended_ns = "complete", self._now
+
+    def _count(self, side: Side, one: _Direction, length: int) -> None:
+        if one.exchange is not None:
+            if side is Side.CLIENT:
+                one.exchange.request_bytes += length
+            else:
+                one.exchange.response_bytes += length
+
+    def _add(self, exchange: HttpExchange) -> None:
+        self.requests += 1
+        if self._budget.exchanges > 0:
+            self._budget.exchanges -= 1
+            self.exchanges.append(exchange)
+
+    def _stop(self, side: Side, offset: int, reason: str) -> None:
+        one = self._of(side)
+        one.state = _State.STOPPED
+        one.held.clear()
+        if one.exchange is not None and not one.exchange.end:
+            one.exchange.end = "cut"
+        self.troubles.append(Trouble(side, offset, f"HTTP/1.1: {reason}"))
+
+    def __repr__(self) -> str:
+        return f"<Http1Reader [{self.requests} requests, {self._client.state.value}, {self._server.state.value}]>"
+
+
+def _fields(section: bytes) -> list[tuple[str, str]]:
+    """The fields of a head that was read strictly before, to be shown."""
+    lines = section.decode("latin-1").split("\r\n")[1:]
+    return [(name.lower(), value.strip(" \t")) for name, _, value in (line.partition(":") for line in lines)]

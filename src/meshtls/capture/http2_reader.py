@@ -1,0 +1,306 @@
+"""Requests and responses of one HTTP/2 connection, read from the frames of both sides (RFC 9113). Bounded. Pure.
+
+Header blocks are decoded with a table for each direction (RFC 7541), so a direction of which bytes are lost can't be
+read on: it says so, and the other one goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from struct import Struct
+from typing import NamedTuple
+
+from meshtls.capture.events import ByteSink, Trouble
+from meshtls.capture.exchange import HttpExchange, InsideBudget, grpc_of, note_grpc_status
+from meshtls.capture.shown_headers import shown_headers, shown_path, shown_text
+from meshtls.wire.http2.fields import FieldDecoder
+from meshtls.wire.http2.frames import (
+    ACK,
+    END_HEADERS,
+    END_STREAM,
+    PREFACE,
+    ErrorCode,
+    Frame,
+    FrameReader,
+    Kind,
+    ProtocolError,
+    unpadded,
+)
+from meshtls.wire.http2.settings import Setting
+from meshtls.wire.side import Side
+
+__all__ = ["Goaway", "Http2Reader"]
+
+#: The longest frame of any peer; DATA is not kept, and other frames have their own bounds.
+_MAX_FRAME = (1 << 24) - 1
+#: A header block, the fields of one, HPACK's table, and open streams of a connection.
+_MAX_BLOCK, _MAX_FIELDS, _MAX_TABLE, _MOST_STREAMS = 1 << 16, 1 << 17, 1 << 16, 2048
+_MOST_GOAWAYS, _MOST_TROUBLES = 16, 64
+_SETTING, _GOAWAY, _CODE = Struct(">HL"), Struct(">LL"), Struct(">L")
+_PROMISED_BYTES = 4
+_FIRST_FINAL, _FIRST_REDIRECT = 200, 300
+_STATUS_DIGITS = 3
+_HIGHEST_STREAM = (1 << 31) - 1
+
+
+class Goaway(NamedTuple):
+    """A GOAWAY of ``side``: it handles no stream above ``last``. ``code`` in words (RFC 9113, section 7)."""
+
+    side: Side
+    time_ns: int
+    last: int
+    code: str
+
+
+class _Stream:
+    __slots__ = ("ended", "exchange", "heads")
+
+    def __init__(self, exchange: HttpExchange) -> None:
+        self.exchange = exchange
+        #: Sides that have ended their part.
+        self.ended: set[Side] = set()
+        #: Sides whose head was seen: what follows are trailers.
+        self.heads: set[Side] = set()
+
+
+class _Direction:
+    __slots__ = (
+        "block",
+        "block_flags",
+        "block_kind",
+        "block_stream",
+        "decoder",
+        "offset",
+        "preface",
+        "reader",
+        "stopped",
+    )
+
+    def __init__(self) -> None:
+        self.reader = FrameReader(_MAX_FRAME, _MAX_BLOCK)
+        self.decoder = FieldDecoder(_MAX_FIELDS)
+        self.offset = 0
+        self.preface = b""
+        self.stopped = False
+        #: A header block whose CONTINUATIONs have not all come; ``block_stream`` is 0 without one.
+        self.block = bytearray()
+        self.block_stream = self.block_flags = self.block_kind = 0
+
+
+class Http2Reader:
+    """A ByteSink. ``exchanges`` has the requests in their order, of which the budget bounds the number; ``requests``
+    counts all of them. ``frames`` counts the frames of both sides.
+    """
+
+    __slots__ = (
+        *("_budget", "_client", "_now", "_open_tunnel", "_server", "_streams"),
+        *("exchanges", "frames", "goaways", "requests", "troubles"),
+    )
+
+    def __init__(self, budget: InsideBudget, open_tunnel: Callable[[], ByteSink | None]) -> None:
+        """``open_tunnel`` makes what reads a tunnel; it may decline."""
+        self._budget = budget
+        self._open_tunnel = open_tunnel
+        self._client, self._server = _Direction(), _Direction()
+        self._client.preface = PREFACE
+        self._streams: dict[int, _Stream] = {}
+        self._now = 0
+        self.exchanges: list[HttpExchange] = []
+        self.requests = 0
+        self.frames = 0
+        self.goaways: list[Goaway] = []
+        self.troubles: list[Trouble] = []
+
+    def feed(self, side: Side, data: bytes, time_ns: int) -> None:
+        """What ``side`` sent next. Nothing is raised: see ``troubles``."""
+        self._now = time_ns
+        one = self._of(side)
+        start = one.offset
+        one.offset += len(data)
+        if one.stopped:
+            return
+        if one.preface:
+            preface, length = one.preface, min(len(one.preface), len(data))
+            if data[:length] != preface[:length]:
+                self._stop(side, start, "wanted the connection preface first, got something else")
+                return
+            one.preface, data = preface[length:], data[length:]
+        try:
+            for frame in one.reader.feed(data):
+                self._frame(side, one, frame)
+        except ProtocolError as error:
+            self._stop(side, start, str(error))
+
+    def gap(self, side: Side, missing: int) -> None:
+        """Frames are lost, and with them what they changed in the table of this direction."""
+        one = self._of(side)
+        one.offset += missing
+        if not one.stopped:
+            self._stop(side, one.offset - missing, "bytes are lost: this direction can't be read on")
+
+    def end(self, side: Side) -> None:
+        """No more comes from ``side``."""
+        for stream in self._streams.values():
+            if stream.exchange.tunnel is not None and side not in stream.ended:
+                stream.exchange.tunnel.end(side)
+
+    def _of(self, side: Side) -> _Direction:
+        return self._client if side is Side.CLIENT else self._server
+
+    def _frame(self, side: Side, one: _Direction, frame: Frame) -> None:
+        kind, flags, number, payload, _ = frame
+        self.frames += 1
+        if one.block_stream and (kind != Kind.CONTINUATION or number != one.block_stream):
+            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "wanted the rest of a header block, got another frame")
+        if kind == Kind.DATA:
+            self._data(side, number, flags, unpadded(kind, flags, payload))
+        elif kind in (Kind.HEADERS, Kind.PUSH_PROMISE, Kind.CONTINUATION):
+            self._headers(side, one, kind, flags, number, payload)
+        elif kind == Kind.RST_STREAM and len(payload) == _CODE.size:
+            self._reset(side, number, _CODE.unpack(payload)[0])
+        elif kind == Kind.SETTINGS and not flags & ACK:
+            self._settings(side, payload)
+        elif kind == Kind.GOAWAY and len(payload) >= _GOAWAY.size and len(self.goaways) < _MOST_GOAWAYS:
+            last, code = _GOAWAY.unpack_from(payload)
+            self.goaways.append(Goaway(side, self._now, last & _HIGHEST_STREAM, _code(code)))
+
+    def _settings(self, side: Side, payload: memoryview | bytes) -> None:
+        for at in range(0, len(payload) - _SETTING.size + 1, _SETTING.size):
+            name, value = _SETTING.unpack_from(payload, at)
+            if name == Setting.HEADER_TABLE_SIZE:
+                # What one side allows is the size of the table that the other one writes with.
+                self._of(side.other).decoder.allow_table(min(value, _MAX_TABLE))
+
+    def _headers(
+        self, side: Side, one: _Direction, kind: int, flags: int, number: int, payload: memoryview | bytes
+    ) -> None:
+        if kind == Kind.CONTINUATION:
+            if not one.block_stream:
+                raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "wanted CONTINUATION after HEADERS only, got it alone")
+        else:
+            if not number:
+                raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "wanted HEADERS of a stream, got stream 0")
+            payload = unpadded(kind, flags, payload)
+            if kind == Kind.PUSH_PROMISE:
+                payload = payload[_PROMISED_BYTES:]
+            one.block_stream, one.block_flags, one.block_kind = number, flags, kind
+        one.block += payload
+        if len(one.block) > _MAX_BLOCK:
+            raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, f"wanted a header block of at most {_MAX_BLOCK} bytes")
+        if flags & END_HEADERS:
+            block, flags, kind = bytes(one.block), one.block_flags, one.block_kind
+            one.block.clear()
+            one.block_stream = 0
+            fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in one.decoder.decode(block)]
+            never = frozenset(name.decode("latin-1") for name in one.decoder.never)
+            if kind == Kind.HEADERS:
+                self._section(side, number, fields, never, ended=bool(flags & END_STREAM))
+
+    def _section(
+        self, side: Side, number: int, fields: list[tuple[str, str]], never: frozenset[str], *, ended: bool
+    ) -> None:
+        """A head or trailers of a stream."""
+        stream = self._streams.get(number) or self._opened(side, number)
+        exchange = stream.exchange
+        if side is Side.CLIENT:
+            if side not in stream.heads:
+                stream.heads.add(side)
+                self._request(exchange, fields, never)
+        else:
+            status = _status(fields)
+            if side not in stream.heads and status >= _FIRST_FINAL:
+                stream.heads.add(side)
+                exchange.status, exchange.answered_ns = status, self._now
+                exchange.response_headers = shown_headers(fields, never)
+            if exchange.grpc is not None:
+                note_grpc_status(exchange.grpc, fields)
+        if ended:
+            self._ended(side, number, stream)
+
+    def _opened(self, side: Side, number: int) -> _Stream:
+        if len(self._streams) >= _MOST_STREAMS:
+            raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, f"wanted at most {_MOST_STREAMS} open streams, got more")
+        # A response without a request: the capture began after it, the client's direction stopped, or it is a push.
+        stream = self._streams[number] = _Stream(HttpExchange(number))
+        if side is Side.SERVER:
+            stream.heads.add(Side.CLIENT)
+        self.requests += 1
+        if self._budget.exchanges > 0:
+            self._budget.exchanges -= 1
+            self.exchanges.append(stream.exchange)
+        return stream
+
+    def _request(self, exchange: HttpExchange, fields: list[tuple[str, str]], never: frozenset[str]) -> None:
+        pseudo = {name: value for name, value in fields if name[:1] == ":"}
+        plain = [field for field in fields if field[0][:1] != ":"]
+        path = pseudo.get(":path", "")
+        exchange.method = shown_text(pseudo.get(":method", ""))
+        exchange.authority = shown_text(pseudo.get(":authority", ""))
+        exchange.path = shown_path(path)
+        exchange.request_headers = shown_headers(plain, never)
+        exchange.grpc = grpc_of(path, plain)
+        exchange.started_ns = self._now
+        if exchange.method == "CONNECT" and ":protocol" not in pseudo:
+            # A client may send before it is answered, as ours does.
+            exchange.tunnel = self._open_tunnel()
+
+    def _data(self, side: Side, number: int, flags: int, content: memoryview | bytes) -> None:
+        stream = self._streams.get(number)
+        if stream is None:
+            return
+        exchange = stream.exchange
+        if side is Side.CLIENT:
+            exchange.request_bytes += len(content)
+        else:
+            exchange.response_bytes += len(content)
+        if exchange.tunnel is not None and content and exchange.status < _FIRST_REDIRECT:
+            exchange.tunnel.feed(side, bytes(content), self._now)
+        if flags & END_STREAM:
+            self._ended(side, number, stream)
+
+    def _ended(self, side: Side, number: int, stream: _Stream) -> None:
+        if side not in stream.ended:
+            stream.ended.add(side)
+            if stream.exchange.tunnel is not None:
+                stream.exchange.tunnel.end(side)
+        if len(stream.ended) == len(Side):
+            stream.exchange.end, stream.exchange.ended_ns = "complete", self._now
+            del self._streams[number]
+
+    def _reset(self, side: Side, number: int, code: int) -> None:
+        stream = self._streams.pop(number, None)
+        if stream is None:
+            return
+        exchange = stream.exchange
+        exchange.ended_ns = self._now
+        # A server may answer without having read the request to its end (RFC 9113, section 8.1).
+        answered = Side.SERVER in stream.ended
+        exchange.end = "complete" if answered else f"reset by the {side.value}: {_code(code)}"
+        if exchange.tunnel is not None:
+            for one in Side:
+                if one not in stream.ended:
+                    exchange.tunnel.end(one)
+
+    def _stop(self, side: Side, offset: int, reason: str) -> None:
+        one = self._of(side)
+        one.stopped = True
+        one.block.clear()
+        for stream in self._streams.values():
+            if stream.exchange.tunnel is not None and side not in stream.ended:
+                stream.exchange.tunnel.gap(side, 0)
+        if len(self.troubles) < _MOST_TROUBLES:
+            self.troubles.append(Trouble(side, offset, f"HTTP/2: {reason}"))
+
+    def __repr__(self) -> str:
+        return f"<Http2Reader [{self.requests} requests, {len(self._streams)} open, {self.frames} frames]>"
+
+
+def _status(fields: list[tuple[str, str]]) -> int:
+    for name, value in fields:
+        if name == ":status" and len(value) == _STATUS_DIGITS and value.isascii() and value.isdigit():
+            return int(value)
+    return 0
+
+
+def _code(code: int) -> str:
+    return ErrorCode(code).name if code in ErrorCode._value2member_map_ else f"code {code}"

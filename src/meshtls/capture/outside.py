@@ -1,0 +1,166 @@
+"""What can be known of a TLS connection from outside: resumption, client certificates, alerts, lengths. Pure.
+
+TLS 1.2 shows its certificates. In TLS 1.3 all after the ServerHello is encrypted, and what is left are the lengths of
+records. A length is evidence and no proof, since records may be padded (RFC 8446, section 5.4): it never becomes more
+than ``likely``.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple
+
+from meshtls.capture.aead import aead_of_suite
+from meshtls.capture.events import MessageSeen, RecordSeen
+from meshtls.capture.session import TlsSession
+from meshtls.wire.side import Side
+from meshtls.wire.tls import TLS_1_3, ContentType, HandshakeType, certificates_of_message
+
+__all__ = ["Answer", "OutsideView", "outside_view"]
+
+_APPLICATION_DATA, _CHANGE_CIPHER_SPEC = int(ContentType.APPLICATION_DATA), int(ContentType.CHANGE_CIPHER_SPEC)
+_ALERT = int(ContentType.ALERT)
+#: Bytes of a handshake message's header, of an alert, and of a Certificate message of TLS 1.3 without a certificate.
+_HEADER, _ALERT_BYTES, _EMPTY_CERTIFICATE = 4, 2, 8
+_MOST_FLIGHT = 64
+
+
+class Answer(Enum):
+    """An answer that may not be there."""
+
+    YES = "yes"
+    NO = "no"
+    UNKNOWN = "unknown"
+
+
+class OutsideView(NamedTuple):
+    """What is known, and from what.
+
+    - ``resumed``: by an accepted pre-shared key of TLS 1.3, or a handshake of TLS 1.2 without certificates.
+    - ``mutual``: whether the client sent a certificate. UNKNOWN where nobody without keys can know;
+      ``likely`` is then what the lengths of records suggest. ``evidence`` has the reason in words.
+    - ``alerts``: encrypted records that are, or have the length of, an alert: the side, and the offset in its bytes.
+    - ``flights``: lengths of the encrypted records of the server's, and of the client's, first flight.
+    """
+
+    resumed: Answer
+    mutual: Answer
+    likely: Answer
+    evidence: str
+    alerts: tuple[tuple[Side, int], ...]
+    flights: tuple[tuple[int, ...], tuple[int, ...]]
+
+
+def outside_view(session: TlsSession) -> OutsideView:
+    """The view of a session whose bytes were fed so far."""
+    tls13 = session.version == TLS_1_3
+    flights = _flights(session) if tls13 else ((), ())
+    resumed = _resumed(session)
+    mutual, likely, evidence = _mutual(session, resumed, flights[1])
+    return OutsideView(resumed, mutual, likely, evidence, _alerts(session), flights)
+
+
+def _kinds(session: TlsSession, side: Side) -> dict[int, MessageSeen]:
+    return {one.kind: one for one in session.events if isinstance(one, MessageSeen) and one.side is side}
+
+
+def _resumed(session: TlsSession) -> Answer:
+    if not session.version:
+        return Answer.UNKNOWN
+    if session.version == TLS_1_3:
+        return Answer.YES if session.psk else Answer.NO
+    if HandshakeType.SERVER_HELLO_DONE in _kinds(session, Side.SERVER):
+        return Answer.NO
+    changed = any(
+        isinstance(one, RecordSeen) and one.side is Side.SERVER and one.content_type == _CHANGE_CIPHER_SPEC
+        for one in session.events
+    )
+    return Answer.YES if changed else Answer.UNKNOWN
+
+
+def _mutual(session: TlsSession, resumed: Answer, lengths: tuple[int, ...]) -> tuple[Answer, Answer, str]:
+    if not session.version:
+        return Answer.UNKNOWN, Answer.UNKNOWN, "no ServerHello was seen"
+    if resumed is Answer.YES:
+        return Answer.UNKNOWN, Answer.UNKNOWN, "the session is resumed: certificates were sent in an earlier connection"
+    certificate = _kinds(session, Side.CLIENT).get(HandshakeType.CERTIFICATE)
+    if certificate is not None:
+        try:
+            chain = certificates_of_message(session.version, certificate.data, limit=1)
+        except ValueError:
+            return Answer.UNKNOWN, Answer.UNKNOWN, "the client's Certificate message is malformed"
+        if chain:
+            return Answer.YES, Answer.YES, "the client sent a certificate"
+        return Answer.NO, Answer.NO, "the client was asked for a certificate and sent none"
+    sent = _kinds(session, Side.SERVER)
+    asked = HandshakeType.CERTIFICATE_REQUEST in sent
+    if not asked and (HandshakeType.SERVER_HELLO_DONE in sent or HandshakeType.FINISHED in sent):
+        return Answer.NO, Answer.NO, "the server asked for no certificate"
+    if session.version == TLS_1_3 and not asked:
+        return Answer.UNKNOWN, *_by_lengths(session, lengths)
+    return Answer.UNKNOWN, Answer.UNKNOWN, "the handshake was not seen to the client's certificate"
+
+
+def _by_lengths(session: TlsSession, lengths: tuple[int, ...]) -> tuple[Answer, str]:
+    """What the client's first encrypted records suggest: its Finished alone, or a Certificate before it."""
+    aead = aead_of_suite(session.suite)
+    if aead is None or not lengths:
+        return Answer.UNKNOWN, "nothing encrypted was seen of the client"
+    first, overhead = lengths[0], aead.tag_bytes + 1
+    finished = _HEADER + aead.hash_bytes
+    shown = f"the client's first encrypted record has {first} bytes"
+    if first == _ALERT_BYTES + overhead:
+        return Answer.UNKNOWN, f"{shown}, the length of an alert"
+    if first == finished + overhead:
+        return Answer.NO, f"{shown}, the length of a Finished alone"
+    if first in (_EMPTY_CERTIFICATE + overhead, _EMPTY_CERTIFICATE + finished + overhead):
+        return Answer.NO, f"{shown}, the length of a Certificate message without a certificate"
+    if first > _EMPTY_CERTIFICATE + finished + overhead:
+        return Answer.YES, f"{shown}: room for a certificate before its Finished"
+    return Answer.UNKNOWN, f"{shown}, the length of no message that is expected"
+
+
+def _flights(session: TlsSession) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Lengths of encrypted records from the ServerHello on: of the server until the client's first, of the client until
+    the server's next.
+    """
+    server: list[int] = []
+    client: list[int] = []
+    seen = False
+    for one in session.events:
+        if isinstance(one, MessageSeen):
+            seen |= one.side is Side.SERVER and one.kind == HandshakeType.SERVER_HELLO
+        elif seen and isinstance(one, RecordSeen) and one.content_type == _APPLICATION_DATA:
+            if one.side is Side.SERVER:
+                if client:
+                    break
+                server.append(one.length)
+            else:
+                client.append(one.length)
+            if len(server) >= _MOST_FLIGHT or len(client) >= _MOST_FLIGHT:
+                break
+    early = any(
+        isinstance(one, RecordSeen) and one.content_type == _APPLICATION_DATA and one.side is Side.CLIENT
+        for one in session.events[: _server_hello_at(session)]
+    )
+    # After early data the client's next records may be the rest of it.
+    return tuple(server), () if early else tuple(client)
+
+
+def _server_hello_at(session: TlsSession) -> int:
+    for at, one in enumerate(session.events):
+        if isinstance(one, MessageSeen) and one.side is Side.SERVER and one.kind == HandshakeType.SERVER_HELLO:
+            return at
+    return 0
+
+
+def _alerts(session: TlsSession) -> tuple[tuple[Side, int], ...]:
+    aead = aead_of_suite(session.suite) if session.version == TLS_1_3 else None
+    shaped = (_APPLICATION_DATA, _ALERT_BYTES + 1 + aead.tag_bytes) if aead is not None else None
+    return tuple(
+        (one.side, one.offset)
+        for one in session.events
+        if isinstance(one, RecordSeen)
+        and not one.decrypted
+        and ((one.content_type, one.length) == shaped or (one.content_type == _ALERT and one.length > _ALERT_BYTES))
+    )

@@ -1,0 +1,49 @@
+"""What of a ServerHello decides how the records after it are protected (RFC 8446, section 4.1.3). Pure."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import NamedTuple
+
+from meshtls.wire.tls.names import Extension
+from meshtls.wire.tls.reading import vector
+
+__all__ = ["HELLO_RETRY", "ServerHelloFacts", "server_hello_facts"]
+
+#: The random of a HelloRetryRequest (RFC 8446, section 4.1.3).
+HELLO_RETRY = sha256(b"HelloRetryRequest").digest()
+_HEADER, _VERSION, _RANDOM = 4, 2, 32
+_VERSIONS, _PSK = Extension.SUPPORTED_VERSIONS, Extension.PRE_SHARED_KEY
+
+
+class ServerHelloFacts(NamedTuple):
+    """``psk``: a pre-shared key was accepted, so the session is resumed or has an external key."""
+
+    version: int
+    random: bytes
+    suite: int
+    retry: bool
+    psk: bool
+
+
+def server_hello_facts(message: bytes) -> ServerHelloFacts:
+    """``message`` includes the handshake header. Raises ValueError if it ends early or its lengths don't add up."""
+    at = _HEADER + _VERSION
+    version = int.from_bytes(message[_HEADER:at], "big")
+    random = message[at : at + _RANDOM]
+    _, at = vector(message, at + _RANDOM, 1)  # legacy_session_id_echo
+    suite = int.from_bytes(message[at : at + 2], "big")
+    at += 3  # and legacy_compression_method
+    if len(message) < at:
+        raise ValueError("the message ends within its fields")
+    psk = False
+    if at < len(message):
+        at, end = vector(message, at, 2)
+        while at < end:
+            kind = int.from_bytes(message[at : at + 2], "big")
+            start, at = vector(message, at + 2, 2)
+            if kind == _VERSIONS and at - start == 2:
+                version = int.from_bytes(message[start:at], "big")
+            elif kind == _PSK:
+                psk = True
+    return ServerHelloFacts(version, random, suite, random == HELLO_RETRY, psk)

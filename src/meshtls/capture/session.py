@@ -1,0 +1,509 @@
+"""One TLS connection: the bytes of both directions, from which come messages, alerts and application data. Pure.
+
+What makes a record readable is found by what it authenticates under, not by what is expected alone. A record that
+does not open under the current keys is tried with those that may come next: of the next epoch, or after a KeyUpdate.
+So early data, a rejection of it, a lost Finished and a key log that lacks some secrets need no rules of their own. How
+often that is tried is bounded.
+
+Without keys only lengths are kept: the payload of application data is neither copied nor looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from enum import IntEnum
+
+from meshtls.capture.aead import SuiteAead, aead_of_suite, suites_of_secret
+from meshtls.capture.events import (
+    UNKNOWN,
+    AlertSeen,
+    ApplicationBytes,
+    ByteSink,
+    Event,
+    MessageSeen,
+    RecordSeen,
+    Trouble,
+)
+from meshtls.capture.key_schedule import keys_of_master, keys_of_secret, next_secret
+from meshtls.capture.keylog import ConnectionSecrets, KeyLabel, KeyLog
+from meshtls.capture.record_protection import RecordProtection
+from meshtls.capture.record_search import RecordSearch
+from meshtls.capture.server_hello import ServerHelloFacts, server_hello_facts
+from meshtls.wire.side import Side
+from meshtls.wire.tls import TLS_1_3, ContentType, HandshakeType, client_random_of_message
+from meshtls.wire.tls.assembling import MESSAGE_HEADER, MessageAssembler
+from meshtls.wire.tls.records import RECORD_HEADER, Record, RecordReader
+from meshtls.wire.tls.suites import CIPHER_SUITES
+
+__all__ = ["KEPT_PLAINTEXT", "MOST_EVENTS", "MOST_FAILURES", "MOST_SKIPPED", "Direction", "TlsSession"]
+
+#: Events that a session keeps; records and application data get half of them. Others are counted.
+MOST_EVENTS = 2048
+#: Bytes of handshake messages, and of plaintext, in the events of a session.
+_KEPT_MESSAGES, KEPT_PLAINTEXT = 1 << 20, 1 << 16
+#: Records that may be missing in a gap so that the next one's number is still found.
+MOST_SKIPPED = 256
+#: Records in a row that don't open, after which a direction's lengths only are read.
+MOST_FAILURES = 32
+#: Trials of a session for numbers of records: each decrypts up to 16 KiB.
+_MOST_TRIALS = 1 << 14
+#: The least record that is protected: one byte of content, its type, a tag (RFC 8446, section 5.2).
+_LEAST_RECORD = RECORD_HEADER + 10
+_LONGEST_AFTER_LOSS = 1 << 16
+_TLS_1_2 = 0x0303
+_CLOSE_NOTIFY = 0
+_APPLICATION_DATA, _HANDSHAKE = int(ContentType.APPLICATION_DATA), int(ContentType.HANDSHAKE)
+_ALERT, _CHANGE_CIPHER_SPEC = int(ContentType.ALERT), int(ContentType.CHANGE_CIPHER_SPEC)
+_KNOWN_MESSAGES = frozenset(int(one) for one in HandshakeType)
+
+
+class Epoch(IntEnum):
+    """Which keys protect a direction's records (RFC 8446, section 7.1). TLS 1.2 has the first and the last."""
+
+    CLEAR = 0
+    EARLY = 1
+    HANDSHAKE = 2
+    APPLICATION = 3
+
+
+_LABELS: Mapping[Side, Mapping[Epoch, KeyLabel]] = {
+    Side.CLIENT: {
+        Epoch.EARLY: KeyLabel.CLIENT_EARLY,
+        Epoch.HANDSHAKE: KeyLabel.CLIENT_HANDSHAKE,
+        Epoch.APPLICATION: KeyLabel.CLIENT_TRAFFIC,
+    },
+    Side.SERVER: {Epoch.HANDSHAKE: KeyLabel.SERVER_HANDSHAKE, Epoch.APPLICATION: KeyLabel.SERVER_TRAFFIC},
+}
+_LOST_SHORT = "bytes of a record are missing"
+
+
+class Direction:
+    """What one side has sent so far.
+
+    - ``records``, ``record_bytes``: counted with headers; ``decrypted``: records of them that were.
+    - ``application_bytes``: plaintext where it was decrypted, else payloads of application data.
+    - ``opaque``: only lengths are read from here on.
+    """
+
+    __slots__ = (
+        *("_assembler", "_failures", "_found_error", "_reader", "_search", "_secret", "_suspect", "_unsure", "side"),
+        *("application_bytes", "decrypted", "encrypted", "epoch", "opaque", "protection", "record_bytes", "records"),
+    )
+
+    def __init__(self, side: Side) -> None:
+        self.side = side
+        self.records = self.record_bytes = self.decrypted = self.application_bytes = 0
+        self.epoch = Epoch.CLEAR
+        #: TLS 1.2: whatever the type of a record, its payload is encrypted.
+        self.encrypted = False
+        self.opaque = False
+        self.protection: RecordProtection | None = None
+        self._reader = RecordReader(side)
+        self._assembler = MessageAssembler()
+        self._search: RecordSearch | None = None
+        #: The traffic secret of the current keys.
+        self._secret = b""
+        self._failures = 0
+        #: Records that may have been lost before the next one.
+        self._unsure = 0
+        #: Handshake data was lost: the next may be the middle of a message.
+        self._suspect = False
+        self._found_error = False
+
+    def __repr__(self) -> str:
+        keys = "lengths only" if self.opaque else self.epoch.name.lower()
+        return f"<Direction {self.side.value} [{self.records} records, {keys}]>"
+
+
+class TlsSession:
+    """Feed it both directions of one connection, from the first byte of each; a ByteSink.
+
+    - ``events``: in the order in which they were seen, at most MOST_EVENTS; ``events_dropped`` counts the others.
+    - ``version``, ``suite``: those of the ServerHello, 0 before it. ``client_random``: b"" before a ClientHello.
+    - ``retried``: there was a HelloRetryRequest. ``psk``: a pre-shared key was accepted (TLS 1.3).
+    - ``has_keys``: the key log has secrets of this connection.
+    """
+
+    __slots__ = (
+        *(
+            "_alert_length",
+            "_client",
+            "_inside",
+            "_keys",
+            "_left_messages",
+            "_left_plaintext",
+            "_left_trials",
+            "_secrets",
+            "_server",
+        ),
+        *("client_random", "events", "events_dropped", "psk", "retried", "server_random", "suite", "version"),
+    )
+
+    def __init__(
+        self, keys: KeyLog | None = None, inside: ByteSink | None = None, *, keep_plaintext: int = KEPT_PLAINTEXT
+    ) -> None:
+        """``inside`` gets the application data. ``keep_plaintext``: bytes of it that events keep."""
+        self._keys = keys
+        self._inside = inside
+        self._secrets: ConnectionSecrets | None = None
+        self._client, self._server = Direction(Side.CLIENT), Direction(Side.SERVER)
+        self._left_messages, self._left_plaintext, self._left_trials = _KEPT_MESSAGES, keep_plaintext, _MOST_TRIALS
+        #: Of an alert's record, if it is encrypted by TLS 1.3.
+        self._alert_length = UNKNOWN
+        self.events: list[Event] = []
+        self.events_dropped = 0
+        self.version = self.suite = 0
+        self.client_random = self.server_random = b""
+        self.retried = self.psk = False
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether the key log has secrets of this connection."""
+        return self._secrets is not None
+
+    def direction(self, side: Side) -> Direction:
+        """What ``side`` has sent so far."""
+        return self._client if side is Side.CLIENT else self._server
+
+    def feed(self, side: Side, data: bytes, time_ns: int) -> None:
+        """What ``side`` sent next. Nothing is raised: what goes wrong is an event."""
+        one = self._client if side is Side.CLIENT else self._server
+        if one._search is not None:
+            found = one._search.feed(data)
+            if found is None:
+                if one._search.failed and not one._found_error:
+                    one._found_error = True
+                    self._trouble(one, one._reader.offset, "no record was found after the gap: nothing more is read")
+                return
+            one._search = None
+            one._reader = RecordReader(side, keep_application_data=not one.opaque)
+            one._reader.offset = found.offset
+            data = found.data
+        for record in one._reader.feed(data):
+            self._record(one, record, time_ns)
+        error = one._reader.error
+        if error is not None and not one._found_error:
+            one._found_error = True
+            self._trouble(one, error.offset, error.reason)
+
+    def gap(self, side: Side, missing: int) -> None:
+        """So many bytes are lost; 0 if nobody knows how many. What follows is read again from the next record on."""
+        one = self.direction(side)
+        search = one._search
+        if one._found_error:
+            return
+        begin = search.offset if search is not None else one._reader.offset
+        if search is None:
+            for record in one._reader.lost(missing):
+                self._record(one, record, 0)
+            if missing and one._reader.error is None:
+                return
+        unread = missing + (search.held if search is not None else 0)
+        one._unsure = min(one._unsure + unread // _LEAST_RECORD + 1, MOST_SKIPPED) if missing else MOST_SKIPPED
+        self._lost_handshake(one)
+        one._search = RecordSearch(begin + missing)
+        self._trouble(one, begin, f"{missing} bytes are lost" if missing else "bytes are lost")
+
+    def end(self, side: Side) -> None:
+        """No more comes from ``side``."""
+        one = self.direction(side)
+        if one._reader.pending and one._reader.error is None and not one._found_error:
+            one._found_error = True
+            self._trouble(one, one._reader.offset - one._reader.pending, "the connection ends within this record")
+        if self._inside is not None:
+            self._inside.end(side)
+
+    # -- records --
+
+    def _record(self, one: Direction, record: Record, time_ns: int) -> None:
+        kind, length = record.content_type, record.length
+        one.records += 1
+        one.record_bytes += length + RECORD_HEADER
+        if kind == _APPLICATION_DATA or one.encrypted:
+            if one.opaque:
+                self._opaque(one, record, time_ns)
+            elif self.version and self.version < TLS_1_3:
+                self._protected(one, record, time_ns, self._open_1_2(one, record))
+            else:
+                self._protected(one, record, time_ns, self._open_1_3(one, record))
+            return
+        self._note(RecordSeen(one.side, time_ns, record.offset, kind, length, False, kind))
+        if record.missing:
+            self._trouble(one, record.offset, f"{record.missing} {_LOST_SHORT}")
+            self._lost_handshake(one)
+        elif kind == _HANDSHAKE:
+            self._handshake(one, record, record.payload, time_ns, decrypted=False)
+        elif kind == _ALERT:
+            self._alert(one, record, record.payload, time_ns, decrypted=False)
+        elif kind == _CHANGE_CIPHER_SPEC and self.version and self.version < TLS_1_3:
+            self._change_keys(one, record)
+
+    def _opaque(self, one: Direction, record: Record, time_ns: int) -> None:
+        """A record of which only the length is known."""
+        kind = record.content_type
+        inner = kind if self.version and self.version < TLS_1_3 else UNKNOWN
+        seen = RecordSeen(one.side, time_ns, record.offset, kind, record.length, False, inner)
+        if record.length == self._alert_length:
+            self._keep(seen)  # it may be the alert that ends the connection
+        else:
+            self._note(seen)
+        if inner == _APPLICATION_DATA:
+            one.application_bytes += record.length
+        elif inner == _ALERT:
+            self._keep(AlertSeen(one.side, time_ns, UNKNOWN, UNKNOWN, False))
+
+    def _protected(self, one: Direction, record: Record, time_ns: int, opened: tuple[int, bytes] | None) -> None:
+        if opened is None:
+            self._opaque(one, record, time_ns)
+            if self._inside is not None and one.epoch >= Epoch.APPLICATION:
+                self._inside.gap(one.side, 0)
+            return
+        inner, content = opened
+        one.decrypted += 1
+        self._note(RecordSeen(one.side, time_ns, record.offset, record.content_type, record.length, True, inner))
+        if inner == _APPLICATION_DATA:
+            self._application(one, content, time_ns)
+        elif inner == _HANDSHAKE:
+            self._handshake(one, record, content, time_ns, decrypted=True)
+        elif inner == _ALERT:
+            self._alert(one, record, content, time_ns, decrypted=True)
+        elif inner == _CHANGE_CIPHER_SPEC and self.version < TLS_1_3:
+            self._change_keys(one, record)
+
+    def _application(self, one: Direction, content: bytes, time_ns: int) -> None:
+        one.application_bytes += len(content)
+        kept = len(content) <= self._left_plaintext
+        if kept:
+            self._left_plaintext -= len(content)
+        early = one.epoch is Epoch.EARLY
+        self._note(ApplicationBytes(one.side, time_ns, content if kept else None, len(content), early))
+        if self._inside is not None:
+            self._inside.feed(one.side, content, time_ns)
+
+    def _alert(self, one: Direction, record: Record, content: bytes, time_ns: int, *, decrypted: bool) -> None:
+        if len(content) != 2:
+            self._trouble(one, record.offset, f"wanted an alert of 2 bytes, got {len(content)}")
+            return
+        self._keep(AlertSeen(one.side, time_ns, content[0], content[1], decrypted))
+        if content[1] == _CLOSE_NOTIFY and self._inside is not None and decrypted:
+            self._inside.end(one.side)
+
+    # -- handshake messages --
+
+    def _handshake(self, one: Direction, record: Record, content: bytes, time_ns: int, *, decrypted: bool) -> None:
+        if one._suspect:
+            if not _may_begin_message(content):
+                self._trouble(one, record.offset, "the rest of a handshake message whose beginning is lost")
+                return
+            one._suspect = False
+        assembler = one._assembler
+        broken = assembler.error is not None
+        for message in assembler.feed(content):
+            self._message(one, record, message, time_ns, decrypted=decrypted)
+        if assembler.error is not None and not broken:
+            self._trouble(one, record.offset, assembler.error.reason)
+
+    def _lost_handshake(self, one: Direction) -> None:
+        if one.epoch is not Epoch.APPLICATION or one._assembler.pending:
+            one._suspect = True
+            one._assembler = MessageAssembler()
+
+    def _message(self, one: Direction, record: Record, message: bytes, time_ns: int, *, decrypted: bool) -> None:
+        kind = message[0]
+        if len(message) <= self._left_messages:
+            self._left_messages -= len(message)
+            self._keep(MessageSeen(one.side, time_ns, kind, message, decrypted))
+        else:
+            self.events_dropped += 1
+        if kind == HandshakeType.CLIENT_HELLO and one.side is Side.CLIENT:
+            self._client_hello(message)
+        elif kind == HandshakeType.SERVER_HELLO and one.side is Side.SERVER:
+            try:
+                self._server_hello(one, record, server_hello_facts(message))
+            except ValueError as error:
+                self._trouble(one, record.offset, f"ServerHello: {error}")
+        elif decrypted and one.protection is not None and self.version in (0, TLS_1_3):
+            if kind == HandshakeType.FINISHED and one.epoch is Epoch.HANDSHAKE:
+                self._enter(one, Epoch.APPLICATION)
+            elif kind == HandshakeType.END_OF_EARLY_DATA and one.epoch is Epoch.EARLY:
+                self._enter(one, Epoch.HANDSHAKE)
+            elif kind == HandshakeType.KEY_UPDATE and one.epoch is Epoch.APPLICATION:
+                self._use(one, Epoch.APPLICATION, one.protection.aead, next_secret(one.protection.aead, one._secret))
+
+    def _client_hello(self, message: bytes) -> None:
+        self.client_random = client_random_of_message(message)
+        self._secrets = self._keys.secrets_of(self.client_random) if self._keys is not None else None
+        for one in (self._client, self._server):
+            # In a renegotiation of TLS 1.2 the current keys serve until ChangeCipherSpec.
+            if one.protection is None:
+                self._set_opaque(one, self._secrets is None)
+
+    def _server_hello(self, one: Direction, record: Record, facts: ServerHelloFacts) -> None:
+        if facts.retry:
+            self.retried = True
+            return
+        self.version, self.suite, self.psk = facts.version, facts.suite, facts.psk
+        self.server_random = facts.random
+        aead = aead_of_suite(self.suite)
+        self._alert_length = 3 + aead.tag_bytes if aead is not None and self.version == TLS_1_3 else UNKNOWN
+        if self._secrets is not None and aead is None:
+            name = CIPHER_SUITES.get(self.suite, f"0x{self.suite:04x}")
+            self._trouble(one, record.offset, f"records of the suite {name} are not decrypted here")
+
+    # -- keys --
+
+    def _set_opaque(self, one: Direction, opaque: bool) -> None:
+        one.opaque = opaque
+        one._reader.keep_application_data = not opaque
+
+    def _change_keys(self, one: Direction, record: Record) -> None:
+        """ChangeCipherSpec of TLS 1.2 (RFC 5246, section 7.1)."""
+        aead = aead_of_suite(self.suite) if self.version == _TLS_1_2 else None
+        master = self._secrets.get(KeyLabel.MASTER) if self._secrets is not None else None
+        one.encrypted = True
+        one.epoch = Epoch.APPLICATION
+        one.protection = None
+        if aead is not None and master is not None:
+            keys = keys_of_master(aead, master, self.client_random, self.server_random, one.side)
+            one.protection = RecordProtection(_TLS_1_2, aead, keys)
+        elif self._secrets is not None and master is None:
+            self._trouble(one, record.offset, f"the key log has no {KeyLabel.MASTER.value} of this connection")
+        self._set_opaque(one, one.protection is None)
+
+    def _enter(self, one: Direction, epoch: Epoch) -> None:
+        """Use the keys of this epoch. Without its secret, or the suite, what opens a record is found by trial."""
+        label = _LABELS[one.side][epoch]
+        secret = self._secrets.get(label) if self._secrets is not None else None
+        aead = aead_of_suite(self.suite)
+        if not self.version and one.protection is not None:
+            aead = one.protection.aead
+        if secret is None or aead is None or len(secret) != aead.hash_bytes:
+            one.epoch, one.protection = epoch, None
+        else:
+            self._use(one, epoch, aead, secret)
+
+    def _use(self, one: Direction, epoch: Epoch, aead: SuiteAead, secret: bytes) -> None:
+        one.epoch, one._secret = epoch, secret
+        one.protection = RecordProtection(TLS_1_3, aead, keys_of_secret(aead, secret))
+
+    def _open_1_2(self, one: Direction, record: Record) -> tuple[int, bytes] | None:
+        protection = one.protection
+        if protection is None:
+            return None
+        content = self._tried(one, protection, record)
+        if content is None:
+            self._failed(one, record)
+            return None
+        one._failures = one._unsure = 0
+        return record.content_type, content
+
+    def _open_1_3(self, one: Direction, record: Record) -> tuple[int, bytes] | None:
+        """The content type and the content of a record of TLS 1.3 (RFC 8446, section 5.2)."""
+        content = self._tried(one, one.protection, record) if one.protection is not None else None
+        if content is None and not record.missing:
+            content = self._tried_next(one, record)
+        if content is None:
+            self._failed(one, record)
+            return None
+        one._failures = one._unsure = 0
+        content = content.rstrip(b"\0")
+        if not content:
+            self._trouble(one, record.offset, "a record with nothing but padding")
+            return None
+        return content[-1], content[:-1]
+
+    def _tried(self, one: Direction, protection: RecordProtection, record: Record) -> bytes | None:
+        """The content under these keys, also if up to ``_unsure`` records before it were lost."""
+        if record.missing:
+            return None
+        opened = protection.open(record.content_type, record.version, record.payload)
+        most = min(one._unsure, self._left_trials)
+        if opened is not None or most <= 0:
+            return opened
+        found = protection.search(record.content_type, record.version, record.payload, most)
+        self._left_trials -= most if found is None else found[0]
+        return found[1] if found is not None else None
+
+    def _tried_next(self, one: Direction, record: Record) -> bytes | None:
+        """The content under the keys that may come next, which are used from here on."""
+        for epoch, aead, secret in self._candidates(one):
+            protection = RecordProtection(TLS_1_3, aead, keys_of_secret(aead, secret))
+            content = self._tried(one, protection, record)
+            if content is not None:
+                if one.epoch is not epoch:
+                    one._assembler = MessageAssembler()
+                one.epoch, one._secret, one.protection = epoch, secret, protection
+                return content
+        return None
+
+    def _candidates(self, one: Direction) -> Iterator[tuple[Epoch, SuiteAead, bytes]]:
+        if self._secrets is None:
+            return
+        if one.epoch is Epoch.APPLICATION and one.protection is not None:
+            yield one.epoch, one.protection.aead, next_secret(one.protection.aead, one._secret)
+            return
+        suite = aead_of_suite(self.suite) if self.version == TLS_1_3 else None
+        for epoch, label in _LABELS[one.side].items():
+            secret = self._secrets.get(label)
+            if secret is None or epoch < one.epoch or (epoch is one.epoch and one.protection is not None):
+                continue
+            # Early data is protected by the suite of the session that is resumed, and that is not in the hellos.
+            for aead in suites_of_secret(len(secret)) if suite is None or epoch is Epoch.EARLY else (suite,):
+                if aead.hash_bytes == len(secret):
+                    yield epoch, aead, secret
+
+    def _failed(self, one: Direction, record: Record) -> None:
+        """A record that nothing opens."""
+        self._lost_handshake(one)
+        protection = one.protection
+        if protection is not None:
+            # It counts, whatever was in it: if it is the only one that was altered, the next ones open.
+            protection.sequence += 1
+        one._failures += 1
+        if one._failures == 1:
+            self._trouble(one, record.offset, self._why(one, record))
+        elif one._failures == MOST_FAILURES:
+            reason = f"{MOST_FAILURES} records in a row can't be decrypted: from here on only lengths are read"
+            self._trouble(one, record.offset, reason)
+            one.protection = None
+            self._set_opaque(one, True)
+
+    def _why(self, one: Direction, record: Record) -> str:
+        if record.missing:
+            return f"{record.missing} {_LOST_SHORT}"
+        if one._unsure:
+            return f"no key opens this record, also if up to {one._unsure} records were lost before it"
+        if one.protection is not None:
+            return "no key opens this record: it was altered, or the key log's secret is not this connection's"
+        wanted = [label for epoch, label in _LABELS[one.side].items() if epoch >= max(one.epoch, Epoch.HANDSHAKE)]
+        missing = [label.value for label in wanted if self._secrets is None or self._secrets.get(label) is None]
+        if missing:
+            return f"no key opens this record: the key log has no {' and no '.join(missing)} of this connection"
+        return "no key opens this record: it was altered, or the key log's secrets are not this connection's"
+
+    # -- events --
+
+    def _note(self, event: Event) -> None:
+        """Keep an event of which there are many."""
+        if len(self.events) < MOST_EVENTS // 2:
+            self.events.append(event)
+        else:
+            self.events_dropped += 1
+
+    def _keep(self, event: Event) -> None:
+        if len(self.events) < MOST_EVENTS:
+            self.events.append(event)
+        else:
+            self.events_dropped += 1
+
+    def _trouble(self, one: Direction, offset: int, reason: str) -> None:
+        self._keep(Trouble(one.side, offset, reason))
+
+    def __repr__(self) -> str:
+        return f"<TlsSession [{self._client!r}, {self._server!r}]>"
+
+
+def _may_begin_message(content: bytes) -> bool:
+    if len(content) < MESSAGE_HEADER:
+        return False
+    return content[0] in _KNOWN_MESSAGES and int.from_bytes(content[1:MESSAGE_HEADER], "big") <= _LONGEST_AFTER_LOSS
