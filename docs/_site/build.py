@@ -48,6 +48,7 @@ NAVIGATION = {
         "dashboard",
         "check",
         "troubleshooting",
+        "captures-live",
         "migration-certificates",
         "migration-spire",
         "examples",

@@ -13,6 +13,7 @@ _VERBS = {
     "stats": ("stats", "Totals by version, suite, group and result."),
     "explain": ("explain", "The first thing that went wrong, and what to do."),
     "diff": ("diff", "Compare the conversations of two captures."),
+    "record": ("record", "Write the packets of an interface to a file, with TLS secrets."),
 }
 
 

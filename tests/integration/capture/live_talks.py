@@ -1,0 +1,98 @@
+"""What runs in a network namespace of its own while ``meshtls capture`` captures there."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from meshtls.capture.live.ring import BLOCK_BYTES, BLOCKS, opened_ring
+from tests.integration.cli.processes import started
+from tests.support.tls_wire import contexts
+
+REQUEST, RESPONSE = b"GET /what-was-asked HTTP/1.1\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\nwhat was answered"
+V4, V6 = "127.0.0.1", "::1"
+
+
+def listener(host: str = V4) -> socket.socket:
+    return socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+
+
+def talk(
+    at: socket.socket, made: tuple[ssl.SSLContext, ssl.SSLContext] | None = None, *, request: bytes = REQUEST
+) -> None:
+    """One connection: a request, an answer, and both ends close; with TLS if there are contexts."""
+
+    def serve() -> None:
+        accepted, _ = at.accept()
+        with accepted if made is None else made[1].wrap_socket(accepted, server_side=True) as there:
+            got = b""
+            while len(got) < len(request):
+                got += there.recv(1 << 16)
+            there.sendall(RESPONSE)
+
+    server = threading.Thread(target=serve)
+    server.start()
+    here = socket.create_connection(at.getsockname()[:2])
+    with here if made is None else made[0].wrap_socket(here) as end:
+        end.sendall(request)
+        while end.recv(1 << 16):
+            pass
+    server.join()
+
+
+def recorded(directory: Path, *options: str, talks: Callable[[], None]) -> None:
+    """Record while ``talks`` runs, until SIGTERM; or until a limit, whose recording ends by itself."""
+    command = ("capture", "record", "-i", "lo", "--write", str(directory / "a.pcapng"), *options)
+    with started(*command, "--output", "json") as process:
+        process.line("capturing", "stdout")
+        talks()
+        code = process.popen.wait(60) if "--packets" in options or "--size" in options else process.stop()
+        print(json.dumps({"code": code, **json.loads(process.line("captured", "stdout"))}))
+
+
+def tls(directory: Path, version: str) -> None:
+    keylog = directory / "keys.log"
+    made = contexts(directory, keylog, mutual=True, version=int(version))
+    with closing(listener()) as at:
+        recorded(directory, "--keylog", str(keylog), talks=lambda: talk(at, made))
+
+
+def filtered(directory: Path) -> None:
+    """Four connections over both versions of IP; the first and the third port are wanted."""
+    with closing(listener(V4)) as a, closing(listener(V4)) as b, closing(listener(V6)) as c, closing(listener(V6)) as d:
+        ports = [str(one.getsockname()[1]) for one in (a, b, c, d)]
+        print(json.dumps(ports))
+
+        def talks() -> None:
+            for one in (a, b, c, d):
+                talk(one)
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+                other.sendto(b"no TCP", (V4, int(ports[0])))
+
+        recorded(directory, "--port", ports[0], "--port", ports[2], talks=talks)
+
+
+def limited(directory: Path, option: str, value: str) -> None:
+    with closing(listener()) as at:
+        recorded(directory, option, value, talks=lambda: talk(at, request=bytes(1 << 20)))
+
+
+def flooded(directory: Path) -> None:
+    """Nobody takes the packets out of the ring, until there are more than it holds."""
+    with closing(listener()) as at, opened_ring("lo", [at.getsockname()[1]]) as ring:
+        talk(at, request=bytes(2 * BLOCK_BYTES * BLOCKS))
+        kept = 0
+        while packets := ring.packets(1000):
+            kept += len(packets)
+        received, dropped = ring.counts()
+        print(json.dumps({"kept": kept, "received": received, "dropped": dropped}))
+
+
+if __name__ == "__main__":
+    {one.__name__: one for one in (tls, filtered, limited, flooded)}[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])

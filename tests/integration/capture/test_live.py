@@ -1,0 +1,95 @@
+"""``meshtls capture record`` on a real interface, in a network namespace; tshark and our reader read what it wrote."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from meshtls.capture.files.packet import Packet
+from meshtls.capture.files.reading import CaptureReader, read_packets
+from tests.integration.capture.live_talks import REQUEST, RESPONSE
+from tests.support.own_network import OWN_USER, in_own_network
+from tests.support.require import require, succeeds
+
+_TALKS = "tests.integration.capture.live_talks"
+
+
+def _read(file: Path) -> tuple[CaptureReader, list[Packet]]:
+    with file.open("rb") as stream:
+        reader = read_packets(stream)
+        return reader, list(reader)
+
+
+def _tshark(file: Path, *options: str) -> str:
+    require("tshark", shutil.which("tshark") is not None, "no tshark")
+    command = ["tshark", "-r", str(file), *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+@pytest.mark.parametrize("version", ["2", "3"])
+def test_a_recording_with_a_key_log_opens_decrypted_in_tshark_which_is_given_no_keys(
+    tmp_path: Path, version: str
+) -> None:
+    result = json.loads(in_own_network(_TALKS, "tls", tmp_path, version))
+    file = tmp_path / "a.pcapng"
+    reader, packets = _read(file)
+    assert (reader.error, reader.interfaces[0].name, reader.interfaces[0].dropped) == (None, "lo", 0)
+    assert (result["code"], result["packets"], result["dropped"]) == (0, len(packets), 0)
+    assert (result["secrets"], stat.S_IMODE(file.stat().st_mode)) == (1 if version == "2" else 5, 0o600)
+    port = _tshark(file, "-Y", "tcp.flags.syn==1 and tcp.flags.ack==0", "-T", "fields", "-e", "tcp.dstport").split()
+    assert len(port) == 1, "each packet of the loopback interface is in the file once"
+    text = _tshark(file, "-d", f"tcp.port=={port[0]},tls", "-q", "-z", "follow,tls,raw,0")
+    lines = "".join(line.strip() for line in text.splitlines())
+    assert (REQUEST.hex() in lines, RESPONSE.hex() in lines) == (True, True)
+
+
+def test_only_packets_of_the_ports_are_recorded_over_both_versions_of_ip(tmp_path: Path) -> None:
+    ports, _ = map(json.loads, in_own_network(_TALKS, "filtered", tmp_path).splitlines())
+    shown = _tshark(tmp_path / "a.pcapng", "-T", "fields", "-e", "ip.version", "-e", "tcp.port", "-E", "occurrence=a")
+    seen = {
+        (version, port)
+        for line in shown.splitlines()
+        for version, both in [line.split("\t")]
+        for port in both.split(",")
+    }
+    assert {one for one in seen if one[1] in ports} == {("4", ports[0]), ("6", ports[2])}
+    assert "udp" not in _tshark(tmp_path / "a.pcapng", "-T", "fields", "-e", "frame.protocols")
+
+
+def test_a_recording_ends_at_its_number_of_packets(tmp_path: Path) -> None:
+    result = json.loads(in_own_network(_TALKS, "limited", tmp_path, "--packets", "3"))
+    assert (result["code"], result["packets"], result["ended"]) == (0, 3, "the file has its packets")
+    assert len(_read(tmp_path / "a.pcapng")[1]) == 3
+
+
+def test_a_recording_ends_before_the_file_is_larger_than_its_size(tmp_path: Path) -> None:
+    result = json.loads(in_own_network(_TALKS, "limited", tmp_path, "--size", "128KiB"))
+    reader, packets = _read(tmp_path / "a.pcapng")
+    assert (result["code"], result["ended"], reader.error) == (0, "the file has its size", None)
+    assert len(packets) == result["packets"] > 3
+    assert (tmp_path / "a.pcapng").stat().st_size <= 128 << 10
+
+
+def test_packets_that_find_no_room_in_the_ring_are_counted(tmp_path: Path) -> None:
+    counts = json.loads(in_own_network(_TALKS, "flooded", tmp_path))
+    assert counts["dropped"] > 0
+    assert counts["kept"] == counts["received"] - counts["dropped"]
+
+
+def test_without_the_right_to_capture_the_refusal_says_how_to_get_it(tmp_path: Path) -> None:
+    require("namespaces", succeeds((*OWN_USER, "true")), "no user namespaces")
+    command = [*OWN_USER, sys.executable, "-m", "meshtls", "capture", "record", "-i", "lo", "--write", "a.pcapng"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "meshtls: wanted the capability CAP_NET_RAW to capture packets, which this process does not have: run it by"
+        " `setpriv --ambient-caps +net_raw --inh-caps +net_raw meshtls ...` as root, give a copy of this Python that"
+        " right by `setcap cap_net_raw+ep FILE`, or capture within a network namespace of your own (`unshare -Urn`)\n",
+    )
+    assert not (tmp_path / "a.pcapng").exists()
