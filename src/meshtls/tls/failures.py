@@ -21,7 +21,9 @@ __all__ = ["CLOSED_IN_TLS", "NoIdentityError", "RefusedHandshake", "peer_error"]
 #: The message where the peer gave up within the handshake, and nobody refused anything.
 CLOSED_IN_TLS = "the peer closed the connection in the middle of TLS"
 
-_UNENCRYPTED = "the peer sent a record that is not encrypted after the handshake had begun: it gave up, or is no TLS peer"
+_UNENCRYPTED = (
+    "the peer sent a record that is not encrypted after the handshake had begun: it gave up, or is no TLS peer"
+)
 _PLAINTEXT = {"HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG"}
 _VERSION = {"UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION", "VERSION_TOO_LOW"}
 
