@@ -21,9 +21,7 @@ __all__ = ["CLOSED_IN_TLS", "NoIdentityError", "RefusedHandshake", "peer_error"]
 #: The message where the peer gave up within the handshake, and nobody refused anything.
 CLOSED_IN_TLS = "the peer closed the connection in the middle of TLS"
 
-_UNENCRYPTED = (
-    "the peer sent a record that is not encrypted after the handshake had begun: it gave up, or is no TLS peer"
-)
+_AFTERWARDS = ": the peer gave up, or broke the protocol, after its handshake had begun"
 _PLAINTEXT = {"HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG"}
 _VERSION = {"UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION", "VERSION_TOO_LOW"}
 
@@ -70,7 +68,7 @@ def peer_error(error: ssl.SSLError, *, begun: bool = False) -> PeerError:
     if reason in _PLAINTEXT:
         if not begun:
             return PlaintextError("the peer's first bytes are not TLS; mutual TLS is required here")
-        return HandshakeError(_UNENCRYPTED)
+        return HandshakeError(f"TLS failed: {_words(reason)}{_AFTERWARDS}")
     if reason in _VERSION:
         return HandshakeError(f"no TLS version in common with the peer ({_words(reason)})")
     if "_ALERT_" in reason:
