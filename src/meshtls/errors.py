@@ -13,6 +13,7 @@ __all__ = [
     "AccessError",
     "AlertError",
     "BundleError",
+    "ClosedEarlyError",
     "ConfigError",
     "ConflictError",
     "HandshakeError",
@@ -147,6 +148,12 @@ class AlertError(HandshakeError):
 
     def __reduce__(self) -> tuple[type[AlertError], tuple[str, str]]:
         return type(self), (str(self), self.alert)
+
+
+class ClosedEarlyError(HandshakeError):
+    """A client closed the connection before its handshake was done, without an alert: a probe of the port, or a client
+    that gave up. Neither side refused the other.
+    """
 
 
 class HandshakeTimeoutError(HandshakeError):

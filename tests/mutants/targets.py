@@ -206,6 +206,18 @@ EQUIVALENT: Mapping[str, Mapping[str, str]] = {
             "it leaves off later: once no policy is valid none becomes so again, and the last line says the same"
         ),
     },
+    "wire/tls/glances.py": {
+        "_extension: the boundary of `at < end`": "after the last extension the message ends: nothing is found",
+    },
+    "wire/tls/assembling.py": {
+        "MessageAssembler.__init__: without `self._need = 0`": "it is set before it is read",
+        "MessageAssembler.feed: the boundary of `at < size`": "nothing is left, and nothing is kept of it",
+        "MessageAssembler.feed: without `self._need = need`": "the same messages, with more copies of a long one",
+    },
+    "wire/tls/records.py": {
+        "RecordReader.__init__: without `self._need = 0`": "it is set before it is read",
+        "RecordReader.__init__: without `self._header = (0, 0, 0, 0)`": "it is set before it is read",
+    },
     "wire/http1/chunked.py": {
         "ChunkedBody.feed: the boundary of `remaining > 0`": "what is left of a chunk is never 0, but -2 or None",
         "ChunkedBody._feed_trailers: the boundary of `end < 0`": "a section that begins with its end is over before",

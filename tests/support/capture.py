@@ -25,7 +25,8 @@ async def captured(port: int, file: Path) -> AsyncIterator[None]:
     """
     programs = all(map(shutil.which, ("tcpdump", "tshark")))
     require("tshark", programs and _may_capture(), "no tshark and tcpdump, or no right to capture (CAP_NET_RAW)")
-    options = ("-i", "lo", "--immediate-mode", "-U", "-Z", "root", "-w", str(file), f"port {port}")
+    # In this mode each packet takes a frame of 64 KiB: the default buffer of 2 MiB is full after 31 packets.
+    options = ("-i", "lo", "--immediate-mode", "-B", "65536", "-U", "-Z", "root", "-w", str(file), f"port {port}")
     process = await asyncio.create_subprocess_exec("tcpdump", *options, stdout=DEVNULL, stderr=PIPE)
     try:
         assert process.stderr is not None

@@ -1,4 +1,7 @@
-"""One connection as its two sidecars recorded it, joined: who, when, how far, what decided, and what to do. Pure."""
+"""One connection as its two sidecars recorded it, joined: who, when, how far, what decided, and what to do. Pure.
+
+The requests on it are a part of it: a connection that ended well may have carried requests that were all denied.
+"""
 
 from __future__ import annotations
 
@@ -7,47 +10,22 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from meshtls.observe.events import Outcome
+from meshtls.admin.next_steps import next_step, sentence
+from meshtls.observe.events import Security, Verdict
+from meshtls.scalars import count_of
 
-__all__ = ["NEXT_STEPS", "Story", "stories"]
+__all__ = ["Story", "stories"]
 
 Line = Mapping[str, Any]
 
-#: What to do about each outcome, for who reads why a connection ended.
-NEXT_STEPS: dict[Outcome, str] = {
-    Outcome.OK: "nothing: it was allowed, and both sides closed it",
-    Outcome.POLICY_DENIED: "if it is to be allowed, add the caller to the inbound's allow or to a policy;"
-    " `meshtls policy explain` shows what would let it in",
-    Outcome.NO_CLIENT_CERTIFICATE: "send the call through a sidecar, or give the caller an X509-SVID",
-    Outcome.PEER_CERT_INVALID: "have the peer's SVID issued by this mesh; docs/certificates.md has each rule",
-    Outcome.PEER_CERT_NOT_CURRENT: "compare the clocks of both machines; then see whether the peer's SVID is renewed"
-    " (`meshtls admin certs` there)",
-    Outcome.PEER_UNTRUSTED: "compare `meshtls admin certs` of both sides: the peer's chain has to end in a root of this"
-    " side's bundle",
-    Outcome.PEER_REVOKED: "see `meshtls revoked`; `meshtls readmit` has an identity issued again",
-    Outcome.NO_BUNDLE: "federate with the peer's trust domain: `meshtls federation create`, and federates_with in the"
-    " entry",
-    Outcome.PLAINTEXT_REFUSED: "send the call through a sidecar, or set mode PERMISSIVE while you migrate",
-    Outcome.HANDSHAKE_FAILED: "see what the other side says: it may have refused, by the alert above",
-    Outcome.HANDSHAKE_TIMEOUT: "see whether the peer speaks TLS and is reached; limits.handshake_timeout is the bound",
-    Outcome.PROXY_HEADER_REFUSED: "compare the load balancer's PROXY protocol with the inbound's proxy_protocol keys",
-    Outcome.LOCAL_IDENTITY: "see why there is no SVID: `meshtls admin ready` of this sidecar, then of its agent",
-    Outcome.CONNECT_FAILED: "see whether the app, or the other sidecar, listens at the address in the detail",
-    Outcome.APP_FAILED: "see the app's own log; protocol: tcp relays what is no HTTP unread",
-    Outcome.IDLE_TIMEOUT: "raise limits.idle_timeout, or send keepalives, if it was still wanted",
-    Outcome.CONNECTION_LIMIT: "raise limits.connections, or find who opens so many: `meshtls admin connections`",
-    Outcome.REQUEST_REFUSED: "mend the client's HTTP as the detail says",
-    Outcome.PATH_REFUSED: "send the path in its plain form; path_normalization says which forms are read",
-    Outcome.TOKEN_REFUSED: "see the token's issuer, audience and times; `meshtls policy explain --token` judges one",
-    Outcome.STREAM_REFUSED: "see limits.tunnel_streams, and the detail for what the peer's CONNECT breaks",
-    Outcome.RESET: "see why the app or the peer broke off: its own log, or a restart at that time",
-    Outcome.DRAINED: "nothing: the sidecar was stopping; connect again",
-    Outcome.INTERNAL_ERROR: "report it, with the traceback in this sidecar's log (search for the connection's ID)",
-}
 #: Records of one ID that began further apart are of two connections: a client may choose an ID again.
 _APART = 120.0
 #: Clocks that differ by more are worth a remark.
 _SKEW = 2.0
+_ALLOWED, _DENIED, _FAILED = Verdict.ALLOWED.value, Verdict.DENIED.value, Verdict.FAILED.value
+#: What is asked for where the server's side of a connection is not known.
+_NOT_ASKED = "nothing is known of its HTTP requests"
+_ASK_SERVER = "ask the server's sidecar, too: only it reads HTTP requests"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +38,27 @@ class Story:
 
     @property
     def decisive(self) -> Line:
-        """The record of the side that knows why: who refused, or who did not fail because the other did."""
+        """The record of the side that knows why the connection ended: who refused, or who did not fail because the
+        other did. Where no side has a record, that of a request.
+        """
         sides = [one for one in (self.far, self.near) if one is not None]
         for one in sides:
-            if one.get("verdict") == "denied":
+            if one.get("verdict") == _DENIED:
                 return one
-        for one in sides:
-            if one.get("alert_received") is None and one.get("verdict") == "failed":
-                return one
-        return sides[0]
+        failed = [one for one in sides if one.get("verdict") == _FAILED]
+        told = [one for one in failed if one.get("alert_received") is None]
+        return next(iter(told or failed or sides or self.unserved or self.requests))
+
+    @property
+    def unserved(self) -> list[Line]:
+        """The requests that were denied, and then those that failed."""
+        return [one for verdict in (_DENIED, _FAILED) for one in self.requests if one.get("verdict") == verdict]
+
+    @property
+    def telling(self) -> Line:
+        """The record that has the cause: ``decisive``, or where the connection did not fail, an unserved request."""
+        one = self.decisive
+        return self.unserved[0] if self.unserved and one.get("verdict") in (None, _ALLOWED) else one
 
     def record(self) -> dict[str, object]:
         """For programs: both records, and what follows from them."""
@@ -91,18 +81,32 @@ class Story:
         for request in self.requests:
             asked = f"{request.get('method')} {request.get('host')}{request.get('path')}"
             yield f"  request: {asked} {request.get('status')} {request.get('outcome')}: {request.get('detail')}"
+        yield from self._cause()
+
+    def _cause(self) -> Iterator[str]:
+        one, telling = self.decisive, self.telling
         if "outcome" not in one:
             yield "  it lives"
-            return
-        yield f"  cause:   {one['outcome']}: {one.get('reason')}"
-        if one.get("detail"):
-            yield f"           {one['detail']}"
-        outcome = Outcome.__members__.get(str(one["outcome"]))
-        if outcome is not None:
-            yield f"  next:    {NEXT_STEPS[outcome]}"
+            if telling is one:
+                return
+        said = f"{telling['outcome']}: {sentence(telling)}"
+        if telling is not one:
+            said = f"the connection {'was' if 'outcome' in one else 'is'} fine; {self._counted()}: {said}"
+        unasked = telling is self.near and telling.get("verdict") == _ALLOWED and not self.requests
+        unasked = unasked and self.far is None and telling.get("security") in (None, Security.MUTUAL_TLS.value)
+        yield f"  cause:   {said}{f'; {_NOT_ASKED}' if unasked else ''}"
+        if telling.get("detail"):
+            yield f"           {telling['detail']}"
+        if step := _ASK_SERVER if unasked else next_step(telling):
+            yield f"  next:    {step}"
+
+    def _counted(self) -> str:
+        verdict, of = self.telling.get("verdict"), count_of(len(self.requests), "request")
+        number = sum(one.get("verdict") == verdict for one in self.requests)
+        return f"{number} of {of} {'was' if number == 1 else 'were'} {'denied' if verdict == _DENIED else 'not served'}"
 
     def _ends(self, one: Line) -> Iterator[str]:
-        sides = [side for side in (self.near, self.far) if side is not None]
+        sides = [side for side in (self.near, self.far) if side is not None] or [one]
         for name, key in (("from", "source_id"), ("to", "destination_id")):
             said = list(dict.fromkeys(side[key] for side in sides if side.get(key)))
             word = "no proven identity" if not said else said[0]
@@ -112,6 +116,8 @@ class Story:
         began = [_moment(side) for side in (self.near, self.far) if side is not None]
         if len(began) == 1:
             yield f"  began:   {began[0].isoformat()}"
+            return
+        if not began:
             return
         later = (began[1] - began[0]).total_seconds()
         words = f"{abs(later):.3f} s {'later' if later >= 0 else 'EARLIER'} by the server's clock"
@@ -129,7 +135,8 @@ class Story:
             for who, own, other in (("caller", self.near, self.far), ("server", self.far, self.near)):
                 if own.get("local_serial") and other.get("peer_serial"):
                     same = own["local_serial"] == other["peer_serial"]
-                    seen = "as the other side saw it" if same else f"but the other side saw {other['peer_serial']}"
+                    watcher = "server" if who == "caller" else "caller"
+                    seen = f"as the {watcher} saw it" if same else f"but the {watcher} saw {other['peer_serial']}"
                     yield f"           {who}'s certificate {own['local_serial']}, {seen}"
 
     def _alerts(self) -> Iterator[str]:
@@ -144,26 +151,53 @@ class Story:
 def stories(wanted: str, lines: Sequence[Line]) -> list[Story]:
     """The connections of this ID, as far as records of both sides are there, the newest first.
 
-    Its client chooses an ID, so two records are joined only if they name the same two IDs, as far as both know them.
+    Its client chooses an ID, and whoever has seen a ClientHello can send it again. So of the records that name the same
+    two IDs, as far as both know them, those are joined that fit best: their certificates, then their IDs, then their
+    times. A connection that the caller was allowed on is not one of a caller without a proven identity.
     """
     connections = [one for one in lines if one.get("connection_id") == wanted and "method" not in one]
-    requests = tuple(one for one in lines if one.get("connection_id") == wanted and "method" in one)
+    requests = [one for one in lines if one.get("connection_id") == wanted and "method" in one]
     near = [one for one in connections if one.get("direction") == "outbound"]
-    far = [one for one in connections if one.get("direction") == "inbound"]
-    found = []
-    for one in near:
-        other = next((side for side in far if _match(one, side)), None)
-        if other is not None:
-            far.remove(other)
-        found.append(Story(one, other, requests if other is not None else ()))
-    found += [Story(None, side, requests) for side in far]
+    far = [one for one in connections if one.get("direction") != "outbound"]
+    pairs = _paired(near, far)
+    found = [Story(*pair, tuple(one for one in requests if _is_on(one, *pair))) for pair in pairs]
+    if not found and requests:
+        found = [Story(None, None, tuple(requests))]
     return sorted(found, key=lambda story: _moment(story.decisive), reverse=True)
+
+
+def _paired(near: Sequence[Line], far: Sequence[Line]) -> list[tuple[Line | None, Line | None]]:
+    """Each record once: those that fit best together, the others alone."""
+    fits = [(_fit(one, side), i, j) for i, one in enumerate(near) for j, side in enumerate(far) if _match(one, side)]
+    partner: dict[int, int] = {}
+    for _, i, j in sorted(fits):
+        if i not in partner and j not in partner.values():
+            partner[i] = j
+    alone = [(None, side) for j, side in enumerate(far) if j not in partner.values()]
+    return [*((one, far[partner[i]] if i in partner else None) for i, one in enumerate(near)), *alone]
+
+
+def _fit(near: Line, far: Line) -> tuple[bool, int, float]:
+    """How badly the two records fit: their certificates, the IDs that only one of them knows, the time between them."""
+    serials = (("local_serial", "peer_serial"), ("peer_serial", "local_serial"))
+    agree = all(near.get(one) and near.get(one) == far.get(other) for one, other in serials)
+    unknown = sum(near.get(key) is None or far.get(key) is None for key in ("source_id", "destination_id"))
+    return not agree, unknown, abs((_moment(near) - _moment(far)).total_seconds())
+
+
+def _is_on(request: Line, near: Line | None, far: Line | None) -> bool:
+    """Whether the server's record has this request's caller and server; without one, the caller's record."""
+    keys = ("source_id", "destination_id")
+    if far is not None:
+        return all(request.get(key) == far.get(key) for key in keys)
+    return near is not None and all(near.get(key) in (None, request.get(key)) for key in keys)
 
 
 def _match(near: Line, far: Line) -> bool:
     apart = abs((_moment(near) - _moment(far)).total_seconds())
     ids = all(near.get(key) in (None, far.get(key)) or far.get(key) is None for key in ("source_id", "destination_id"))
-    return ids and apart <= _APART + _seconds(near)
+    is_stranger = near.get("verdict") == _ALLOWED and near.get("source_id") and not far.get("source_id")
+    return ids and not is_stranger and apart <= _APART + _seconds(near)
 
 
 def _moment(line: Line) -> datetime:

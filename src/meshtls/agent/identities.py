@@ -60,6 +60,8 @@ class Identities:
         self.rotations: Counter[str] = Counter()
         self._jitter = jitter
         self._outage = Outage(log, clock)
+        #: Entries whose SVID has expired in the present outage, which was logged.
+        self._expired: set[str] = set()
         self._watchers: dict[int, Watcher] = {}
         self._loop = RenewalLoop(clock)
         self._state_changed = asyncio.Event()
@@ -173,15 +175,25 @@ class Identities:
                 fate = fate_of(self.cache.svid_of(signed.entry.id), now)
                 log.warning("SVID %s: refused: %s; %s", signed.entry.spiffe_id, signed.svid, fate)
         if not failed:
+            self._expired.clear()
             self._outage.ended("SVIDs are signed again")
             return
-        first = failed[0]
-        held = self.cache.svid_of(first.entry.id)
-        fate = fate_of(held, now)
+        expired = {one.entry.id: one for one in failed if self._has_expired(one.entry.id)}
+        ended = [one for key, one in expired.items() if key not in self._expired]
+        self._expired |= expired.keys()
+        first = (ended or failed)[0]
+        fate = fate_of(self.cache.svid_of(first.entry.id), now)
         text = f"{count_of(len(failed), 'SVID')} could not be signed: {first.svid}; of {first.entry.spiffe_id} {fate}"
         schedule = self.cache.schedule_of(first.entry.id)
-        again = f"next attempt at {format_moment(schedule.due)}" if schedule else "trying again"
-        self._outage.failed((type(first.svid), held is not None and held.not_after < now), f"{text}; {again}")
+        text += f"; next attempt at {format_moment(schedule.due)}" if schedule else "; trying again"
+        if ended and self._outage.failures:
+            log.warning("%s", text)
+        # Not which SVID it is, nor whether it has expired: those that end at different times have one cause.
+        self._outage.failed(type(first.svid), text)
+
+    def _has_expired(self, entry_id: str) -> bool:
+        held = self.cache.svid_of(entry_id)
+        return held is not None and held.not_after < self.clock.now()
 
     def _notify(self, numbers: Set[int]) -> None:
         self._state_changed.set()

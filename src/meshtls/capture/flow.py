@@ -45,6 +45,8 @@ class Half:
     - ``side``, ``address``: who sent it.
     - ``packets``: all but ``duplicated``. ``bytes``: of the stream, each counted once, captured or cut by the snapshot
       length.
+    - ``wire_bytes``: of these packets as the link carried them, headers included; of an IP packet in fragments, those
+      of its last one.
     - ``retransmitted``, ``retransmitted_bytes``: sent again: SYN, FIN and data.
     - ``out_of_order``: came later than what follows them, too soon for a retransmission.
     - ``duplicated``: the same packet, captured twice, as on the loopback interface.
@@ -91,6 +93,7 @@ class Half:
         "strange_run",
         "waited",
         "window",
+        "wire_bytes",
         "zero_windows",
     )
 
@@ -99,6 +102,7 @@ class Half:
     def __init__(self, flow: Flow, key: bytes, side: Side, time_ns: int) -> None:
         """``key``: source and destination address, then source and destination port, as packets have them."""
         self.flow, self.key, self.side = flow, key, side
+        self.wire_bytes = 0
         self.packets = self.bytes = self.retransmitted = self.retransmitted_bytes = self.out_of_order = 0
         self.duplicated = self.lost_bytes = self.cut_bytes = self.conflicts = self.keep_alives = 0
         self.zero_windows = self.duplicate_acks = self.strange = self.strange_run = 0

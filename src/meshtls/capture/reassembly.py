@@ -219,12 +219,7 @@ class Reassembly:
             early, peer = half.early, half.peer
             start = (early.base + early.runs[0].start) & _MASK if early else half.end_at or 0
             half.waited += 1
-            if not (
-                force
-                or half.waited > START_PACKETS
-                or time_ns - half.hole_ns > START_NS
-                or (flow.opened and peer.first_ack == start)
-            ):
+            if not (force or half.waited > START_PACKETS or time_ns - half.hole_ns > START_NS):
                 continue
             if not flow.opened:
                 self._open(flow, _guessed_client(flow))

@@ -71,7 +71,7 @@ class Flows:
 
     def packet(self, packet: Packet) -> None:
         """Take the next packet of the capture."""
-        number, time_ns, _, link_type, data, _ = packet
+        number, time_ns, _, link_type, data, wire = packet
         found: Segment | None = None
         begin, end, at, size = 0, -1, _TCP_AT, len(data)
         if link_type == ETHERNET and size >= _HEADERS_SIZE:
@@ -91,6 +91,7 @@ class Flows:
             if span:
                 half.next = half.expect = (seq + span) & _MASK
                 half.packets += 1
+                half.wire_bytes += wire
                 half.bytes += span
                 half.ack = ack
                 half.last_ns = time_ns
@@ -99,6 +100,7 @@ class Flows:
                 return
             if 0 < (ack - half.ack) & _MASK < _HALF:
                 half.packets += 1
+                half.wire_bytes += wire
                 half.ack = ack
                 half.window = window
                 half.last_ns = time_ns
@@ -106,7 +108,7 @@ class Flows:
                 return
         if found is None:
             found = Segment(key, data, at, begin, span, seq, ack, flags, window, ip_id, time_ns, number)
-        self._take(half, found)
+        self._take(half, found, wire)
 
     def finish(self) -> None:
         """The capture has ended: deliver what waits, and end each connection that is open."""
@@ -122,7 +124,7 @@ class Flows:
         up."""
         self._reassembly.sweep(now_ns)
 
-    def _take(self, half: Half | None, segment: Segment) -> None:
+    def _take(self, half: Half | None, segment: Segment, wire: int) -> None:
         flags, reassembly = segment.flags, self._reassembly
         if segment.number >= self._next_sweep:
             self._next_sweep = segment.number + _SWEEP
@@ -139,6 +141,7 @@ class Flows:
             reassembly.abandon(half.flow, Ending.REPLACED)
             self._forget(half.flow)
             half = self._new_flow(segment)
+        half.wire_bytes += wire
         open_before = not half.flow.closed
         reassembly.take(half, segment)
         if open_before and half.flow.closed:

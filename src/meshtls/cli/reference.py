@@ -1,4 +1,7 @@
-"""Generates docs/reference from what the code declares: ``python -m meshtls.cli.reference docs/reference``."""
+"""Generates docs/reference from what the code declares: ``python -m meshtls.cli.reference docs/reference``.
+
+It also draws the diagrams of the page tls-states.md, which is beside that directory.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from meshtls.agent.metrics import families as agent_metrics
 from meshtls.ca import authority_states
 from meshtls.cli.config import FILES
 from meshtls.cli.reference_texts import commands_page, outcomes_page, python_page, table_of
+from meshtls.cli.tls_states_page import filled
 from meshtls.config.schema import markdown_table
 from meshtls.integrations.metrics import LIBRARY_FAMILIES
 from meshtls.observe.metrics import Family, Kind, Label, Merge
@@ -168,3 +172,5 @@ def _state_table(table: _Table) -> str:
 if __name__ == "__main__":
     for page, text in pages():
         Path(sys.argv[1], page).write_text(text, "utf-8")
+    drawn_into = Path(sys.argv[1]).parent / "tls-states.md"
+    drawn_into.write_text(filled(drawn_into.read_text("utf-8")), "utf-8")

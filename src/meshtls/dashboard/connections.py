@@ -40,9 +40,14 @@ class Known:
 
     @property
     def verdict(self) -> str:
-        """Denied if a side denied it: the other side then only knows that it failed."""
-        verdicts = {str(one.get("verdict")) for one in (*self.lines, *self.requests)}
-        return next((one for one in (_DENIED, _FAILED) if one in verdicts), _ALLOWED)
+        """Denied if a side denied it: the other side then only knows that it failed. Of a connection that was allowed,
+        that of its requests, as ``admin.story`` tells it.
+        """
+        for lines in (self.lines, self.requests):
+            verdicts = {str(one.get("verdict")) for one in lines}
+            if found := [one for one in (_DENIED, _FAILED) if one in verdicts]:
+                return found[0]
+        return _ALLOWED
 
     def has(self, line: Line) -> bool:
         """Whether this record came before, such as from another page of the same process."""

@@ -17,13 +17,19 @@ _MOST_GROUPS, _MOST_SOURCES, _MOST_DRY_RUNS = 500, 50, 200
 #: Bytes of groups and callers that the records of one process add (``size_of``).
 _MOST_BYTES = 2 << 20
 OTHER = "(others)"
+#: A clause says what was wanted, and after this what came.
+_GOT = ", got "
 
 
 @dataclass(slots=True)
 class Denial:
-    """What one policy, or one rule of TLS, denied to the callers of one destination. ``line`` is the newest record."""
+    """What one policy, or one rule of TLS, denied to the callers of one destination. ``line`` is the newest record.
+
+    ``mixed``: the denials that found no group of their own any more; they have the outcome in common, and nothing else.
+    """
 
     line: Line
+    mixed: bool = False
     count: int = 0
     requests: int = 0
     first: str = ""
@@ -40,13 +46,19 @@ class Denials:
 
     def take(self, process: str, line: Line) -> None:
         """``process`` sent it. Where it has added too much already, its denials are counted under OTHER."""
-        key = tuple(str(line.get(name) or "") for name in ("outcome", "policy", "rule", "clause", "destination_id"))
+        names = ("outcome", "policy", "rule", "clause", "destination_id")
+        # A caller that refused the server decided by its own configuration: that is a group of its own.
+        decided = ("source_id",) if line.get("direction") == "outbound" else ()
+        values = {name: str(line.get(name) or "") for name in (*names, *decided)}
+        # What a caller asked for is its own choice, and no reason for another group.
+        values["clause"] = values["clause"].partition(_GOT)[0]
+        key = tuple(values.values())
         if key not in self._groups and not (len(self._groups) < _MOST_GROUPS and self._adds(process, line)):
             outcome = str(line.get("outcome"))
             key = (outcome if outcome in Outcome.__members__ else OTHER, OTHER)
         group = self._groups.get(key)
         if group is None:
-            group = self._groups[key] = Denial(line)
+            group = self._groups[key] = Denial(line, mixed=key[1] == OTHER)
         moment = str(line.get("time") or "")
         group.line, group.last, group.first = line, moment, group.first or moment
         group.count += 1

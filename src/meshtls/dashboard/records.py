@@ -7,7 +7,7 @@ here is left out. A member that is not ``Required`` may be missing, since a proc
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Required, TypedDict
+from typing import Annotated, Literal, NotRequired, Required, TypedDict
 
 from msgspec import Meta
 
@@ -42,6 +42,7 @@ class _Facts(TypedDict, total=False):
     reason: Text
     detail: Text
     remote: Name
+    port: Count
     security: Word | None
     tls_version: Word | None
     cipher_suite: Word | None
@@ -192,7 +193,10 @@ class Edge(TypedDict):
     denied: Count
     failed: Count
     mutual_tls: Count
+    tls: NotRequired[Count]
+    plaintext: NotRequired[Count]
     requests: Count
+    denied_requests: NotRequired[Count]
     failed_requests: Count
     request_ms: Real | None
     bytes_in: Count

@@ -10,12 +10,13 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from meshtls.observe.events import ConnectionResult, Direction, RequestResult, Security, Verdict
+from meshtls.observe.events import ConnectionResult, Direction, Outcome, RequestResult, Security, Verdict
 
-__all__ = ["OTHER", "PLAINTEXT", "Edge", "Edges"]
+__all__ = ["NOT_REACHED", "OTHER", "PLAINTEXT", "UNPROVEN", "Edge", "Edges", "end_name"]
 
-#: In the place of an ID: those beyond the bound, and an end that proves none.
-OTHER, PLAINTEXT = "(others)", "(plaintext)"
+#: In the place of an ID: those beyond the bound, an end that spoke plaintext, one that proved none in TLS, and a
+#: destination to which there was no connection.
+OTHER, PLAINTEXT, UNPROVEN, NOT_REACHED = "(others)", "(plaintext)", "(no proven identity)", "(not reached)"
 _MOST = 1000
 #: Rates are over so many seconds, in steps of so many.
 _SECONDS, _STEP = 60, 10
@@ -23,14 +24,22 @@ _SECONDS, _STEP = 60, 10
 
 @dataclass(slots=True)
 class Edge:
-    """Counts since the start. ``mutual_tls``: how many of the connections were."""
+    """Counts since the start. ``mutual_tls``, ``tls``, ``plaintext``: how many of the connections were seen to be; in
+    none of them is one whose handshake did not end well.
+
+    ``failed_requests``: those that were denied or failed, or that the app answered with 5xx; ``denied_requests`` are
+    part of them.
+    """
 
     connections: int = 0
     allowed: int = 0
     denied: int = 0
     failed: int = 0
     mutual_tls: int = 0
+    tls: int = 0
+    plaintext: int = 0
     requests: int = 0
+    denied_requests: int = 0
     failed_requests: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
@@ -60,8 +69,13 @@ class Edges:
         self._edges: dict[tuple[str, str, str], Edge] = {}
 
     def connection(self, result: ConnectionResult, now: float) -> None:
-        source = str(result.source_id or PLAINTEXT)
-        edge = self._edge(source, str(result.destination_id or PLAINTEXT), result.direction.value)
+        source, destination = result.source_id, result.destination_id
+        security = result.security.value if result.security is not None else None
+        edge = self._edge(
+            str(source) if source is not None else end_name(security),
+            str(destination) if destination is not None else end_name(security, reached=_reached(result)),
+            result.direction.value,
+        )
         edge.connections += 1
         verdict = result.verdict
         if verdict is Verdict.ALLOWED:
@@ -71,14 +85,18 @@ class Edges:
         else:
             edge.failed += 1
         edge.mutual_tls += result.security is Security.MUTUAL_TLS
+        edge.tls += result.security is Security.TLS
+        edge.plaintext += result.security is Security.PLAINTEXT
         edge.bytes_in += result.bytes_in
         edge.bytes_out += result.bytes_out
         edge.count(now, 1, 0)
 
     def request(self, result: RequestResult, now: float) -> None:
         context = result.context
-        edge = self._edge(str(context.source_id or PLAINTEXT), str(context.destination_id), Direction.INBOUND.value)
+        source = str(context.source_id) if context.source_id is not None else end_name(context.security.value)
+        edge = self._edge(source, str(context.destination_id), Direction.INBOUND.value)
         edge.requests += 1
+        edge.denied_requests += context.outcome.verdict is Verdict.DENIED
         edge.failed_requests += not context.outcome.allowed or result.status >= 500
         edge.total_ms += result.total_ms
         edge.count(now, 0, 1)
@@ -98,3 +116,14 @@ class Edges:
                 key = (OTHER, OTHER, direction)
             found = self._edges.setdefault(key, Edge())
         return found
+
+
+def end_name(security: str | None, *, reached: bool = True) -> str:
+    """What stands for the ID of an end that proved none. ``security``: as in the access log."""
+    if not reached:
+        return NOT_REACHED
+    return PLAINTEXT if security == Security.PLAINTEXT.value else UNPROVEN
+
+
+def _reached(result: ConnectionResult) -> bool:
+    return result.phases.connect_ms is not None and result.outcome is not Outcome.CONNECT_FAILED

@@ -76,6 +76,7 @@ class Outcome(Enum):
     PLAINTEXT_REFUSED = "the peer spoke plaintext where mutual TLS is required"
     HANDSHAKE_FAILED = "the TLS handshake failed"
     HANDSHAKE_TIMEOUT = "the TLS handshake was not finished in time"
+    CLOSED_EARLY = "the client closed the connection before its handshake was done, without an alert"
     PROXY_HEADER_REFUSED = "the PROXY protocol header was missing, malformed or not from a trusted proxy"
     LOCAL_IDENTITY = "this sidecar has no valid SVID"
     CONNECT_FAILED = "the destination could not be reached"
@@ -135,6 +136,7 @@ _BY_ERROR: dict[type[errors.MeshtlsError], Outcome] = {
     errors.NoBundleError: Outcome.NO_BUNDLE,
     errors.PlaintextError: Outcome.PLAINTEXT_REFUSED,
     errors.HandshakeTimeoutError: Outcome.HANDSHAKE_TIMEOUT,
+    errors.ClosedEarlyError: Outcome.CLOSED_EARLY,
     errors.HandshakeError: Outcome.HANDSHAKE_FAILED,
     errors.LocalIdentityError: Outcome.LOCAL_IDENTITY,
 }

@@ -1,7 +1,7 @@
 """The connections that ended most recently, for who asks why one ended. Bounded. Pure.
 
 Anyone can cause denials and failures, so each verdict has a place of its own: a flood of refused strangers does not
-push out what was allowed.
+push out what was allowed. A load balancer may probe a port each second, and its probes push out no failure.
 """
 
 from __future__ import annotations
@@ -17,18 +17,21 @@ _MOST = 512
 
 
 class Recent:
-    """``connection`` and ``request`` take each result; the others read. Up to ``most`` of each verdict are kept.
+    """``connection`` and ``request`` take each result; the others read. Up to ``most`` of each verdict are kept, and
+    as many of what was closed early.
 
     ``totals`` counts connections by direction and outcome since the start.
     """
 
     def __init__(self, most: int = _MOST) -> None:
-        self._connections = {verdict: deque[ConnectionResult](maxlen=most) for verdict in Verdict}
+        places = *Verdict, Outcome.CLOSED_EARLY
+        self._connections = {place: deque[ConnectionResult](maxlen=most) for place in places}
         self._requests = {verdict: deque[RequestResult](maxlen=most) for verdict in Verdict}
         self.totals: dict[tuple[str, Outcome], int] = {}
 
     def connection(self, result: ConnectionResult) -> None:
-        self._connections[result.verdict].append(result)
+        early = result.outcome is Outcome.CLOSED_EARLY
+        self._connections[result.outcome if early else result.verdict].append(result)
         key = result.direction.value, result.outcome
         self.totals[key] = self.totals.get(key, 0) + 1
 

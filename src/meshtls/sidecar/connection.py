@@ -40,6 +40,7 @@ _numbers = count(1)
 # Members that each stream of a tunnel needs: reading them from their enum takes longer (until Python 3.12).
 _ADMIT, _RELAY = ConnectionStep.ADMIT, ConnectionStep.RELAY
 _INBOUND, _MUTUAL_TLS = Direction.INBOUND, Security.MUTUAL_TLS
+_PLAINTEXT_REFUSED, _HANDSHAKE_FAILED = Outcome.PLAINTEXT_REFUSED, Outcome.HANDSHAKE_FAILED
 
 
 class Parting(NamedTuple):
@@ -375,9 +376,15 @@ class Connection:
             facts.resumed if facts is not None else engine is not None and engine.resumed,
         )
 
-    def _security(self, facts: TlsFacts) -> Security | None:
-        if self.is_stream or self.engine is not None:
+    def _security(self, facts: TlsFacts, outcome: Outcome | None = None) -> Security | None:
+        """As far as it was seen: a handshake that was begun, or that the peer refused, made no connection secure."""
+        if self.is_stream:
             return _MUTUAL_TLS
+        if outcome is _PLAINTEXT_REFUSED:
+            return Security.PLAINTEXT
+        if self.engine is not None:
+            # It is registered once its handshake is over and the peer has proven its identity.
+            return None if self._registered is None or outcome is _HANDSHAKE_FAILED else _MUTUAL_TLS
         if facts.tls_version is not None:
             return Security.TLS
         return None if self._registered is None else Security.PLAINTEXT
@@ -422,7 +429,7 @@ class Connection:
             phases=self._timings(),
             admitted=self.admitted,
             port=request.port if request else None,
-            security=self._security(facts),
+            security=self._security(facts, outcome),
             ruled=ruled_by(decision, self.shadow) if decision is not None else UNRULED,
             connection_id=self.connection_id,
             alert_sent=sent,

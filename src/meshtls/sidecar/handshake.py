@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 
 from meshtls.address import Address, os_reason
 from meshtls.errors import (
+    ClosedEarlyError,
     HandshakeError,
     HandshakeTimeoutError,
     NotAuthorizedError,
@@ -123,7 +124,10 @@ async def server_handshake(
     connection.start_handshake(engine)
     sock = connection.opener
     async with _handshake(connection, sock, limits.handshake_timeout, reactor) as peer_timeout:
-        if await first_bytes(sock, so_far, reactor.poller) is FirstBytes.PLAINTEXT:
+        shown = await first_bytes(sock, so_far, reactor.poller)
+        if not so_far:
+            raise ClosedEarlyError("the peer closed the connection before it sent a byte")
+        if shown is FirstBytes.PLAINTEXT:
             _send_now(sock, alert_for(bytes(so_far[:3])))
             raise PlaintextError(
                 f"wanted a TLS ClientHello, got plaintext that starts with {bytes(so_far[:16])!r};"
@@ -281,7 +285,9 @@ async def _handshake(
             connection.part(sock)
         raise HandshakeTimeoutError(f"the peer did not finish the handshake within {timeout:g} s") from error
     except OSError as error:
-        raise HandshakeError(f"the connection broke in the middle of the handshake: {error}") from error
+        # A server that resets has failed its caller, while a client may only have probed the port.
+        kind = ClosedEarlyError if sock is connection.opener and isinstance(error, ConnectionError) else HandshakeError
+        raise kind(f"the connection broke in the middle of the handshake: {error}") from error
     except PeerError as error:
         connection.part(sock)
         if isinstance(error, NotAuthorizedError) and isinstance(error.peer, VerifiedPeer):

@@ -12,7 +12,7 @@ import socket
 from functools import partial
 from typing import NamedTuple
 
-from meshtls.errors import LocalIdentityError, NotAuthorizedError, PeerError
+from meshtls.errors import ClosedEarlyError, LocalIdentityError, NotAuthorizedError, PeerError
 from meshtls.observe.events import Outcome
 from meshtls.policy.istio.match import Networks
 from meshtls.policy.request import Request
@@ -104,7 +104,10 @@ class Inbound:
         if self._proxies is not None:
             timeout = self._limits.handshake_timeout
             await take_proxy_header(connection, so_far, self._proxies, reactor.poller, timeout)
-        opening = await self._opening(connection, so_far)
+        try:
+            opening = await self._opening(connection, so_far)
+        except OSError as error:
+            raise ClosedEarlyError(f"the connection broke before the peer showed what it speaks: {error}") from error
         if not opening.tls:
             request = self._request(connection, None, opening.sni)
             opener: End = PlainEnd(connection.opener, "the client", reactor.buffers, bytes(so_far))
@@ -248,6 +251,8 @@ class Inbound:
             with connection.phase("detect"):
                 silent = limits.idle_timeout if http else limits.detect_timeout
                 shown = await self._first_bytes(connection, so_far, silent)
+            if shown is _PLAINTEXT and not so_far:
+                self._check_probe(connection)
             if shown is not None:
                 return shown
         if http or self.config.proxy_protocol:
@@ -262,6 +267,14 @@ class Inbound:
         if await self._first_to_speak(connection.opener, app, so_far) is FirstBytes.TLS:
             return await self._whose_tls(connection, so_far)
         return _PLAINTEXT
+
+    def _check_probe(self, connection: Connection) -> None:
+        """Of a client that has ended without a byte: raise, unless what the app says first may go to it.
+
+        It was denied nothing: it is a probe of the port, as load balancers send them.
+        """
+        if not self._gate.judge(self._request(connection, None, None)).allowed:
+            raise ClosedEarlyError("the peer closed the connection before it sent a byte")
 
     async def _first_bytes(self, connection: Connection, so_far: bytearray, timeout: float) -> _Opening | None:
         """None if the client says nothing for ``timeout`` seconds."""

@@ -37,6 +37,8 @@ async def take_proxy_header(
         async with asyncio.timeout(timeout):
             while (header := read_proxy_header(bytes(so_far))) is None:
                 data = await receive(connection.opener, poller)
+                if not data and not so_far:
+                    raise EndedError(Outcome.CLOSED_EARLY, "the proxy closed the connection before it sent a byte")
                 if not data:
                     raise EndedError(Outcome.PROXY_HEADER_REFUSED, "the proxy ended before its header did")
                 so_far += data
@@ -45,7 +47,8 @@ async def take_proxy_header(
     except TimeoutError as error:
         raise EndedError(Outcome.PROXY_HEADER_REFUSED, f"no whole header within {timeout:g} s") from error
     except OSError as error:
-        raise EndedError(Outcome.RESET, f"the proxy broke off: {error}") from error
+        outcome = Outcome.RESET if so_far else Outcome.CLOSED_EARLY
+        raise EndedError(outcome, f"the proxy broke off: {error}") from error
     del so_far[: header.size]
     if not header.local:
         connection.remote = str(Address(*header.source)) if header.source else "unknown"

@@ -8,12 +8,12 @@ from __future__ import annotations
 import contextlib
 import ssl
 
-from meshtls.errors import PeerError
+from meshtls.errors import ClosedEarlyError, HandshakeError, PeerError
 from meshtls.svid.context import X509Context
 from meshtls.svid.trust import Trust
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import GenerationContext
-from meshtls.tls.failures import peer_error
+from meshtls.tls.failures import CLOSED_IN_TLS, peer_error
 from meshtls.tls.peer import leaf_of
 from meshtls.tls.records import MAX_OWED, TlsRecords
 from meshtls.tls.states import EngineStep
@@ -102,8 +102,14 @@ class TlsEngine(TlsRecords):
             self._tls.do_handshake()
             self._proven()
         except ssl.SSLWantReadError:
-            self._check_end()
-            return None
+            if not self._wire_ended:
+                return None
+            self._step(EngineStep.FAILED)
+            raise self.closed_early(CLOSED_IN_TLS) from None
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError) as error:
+            self.forget_session()
+            self._step(EngineStep.FAILED)
+            raise self.closed_early(CLOSED_IN_TLS) from error
         except ssl.SSLError as error:
             self.forget_session()
             self._step(EngineStep.FAILED)
@@ -111,6 +117,13 @@ class TlsEngine(TlsRecords):
         finally:
             self._leave()
         return self._tls.peer
+
+    def closed_early(self, how: str) -> HandshakeError:
+        """The error where the peer closed the connection within the handshake, in these words.
+
+        A server that closes has failed its caller, while a client may only have probed the port.
+        """
+        return ClosedEarlyError(how) if self._context.server_side else HandshakeError(how)
 
     def queue_fatal_alert(self) -> None:
         """Abort the handshake: queue a fatal alert, for a peer that timed out."""

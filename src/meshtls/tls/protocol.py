@@ -89,7 +89,7 @@ class TlsProtocol(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         if self.state is StreamState.HANDSHAKING:
-            self._refuse(HandshakeError("the peer closed the connection in the middle of the handshake"))
+            self._refuse(self._engine.closed_early("the peer closed the connection in the middle of the handshake"))
         if self.state is not StreamState.OPEN:
             return False
         if not self._engine.peer_closed:
@@ -99,7 +99,7 @@ class TlsProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.state is StreamState.HANDSHAKING:
-            self._fail(HandshakeError("the connection broke in the middle of the handshake"))
+            self._fail(self._engine.closed_early("the connection broke in the middle of the handshake"))
         self._step(StreamEvent.LOST)
         self._application.connection_lost(exc)
         self.closed.set_result(None)

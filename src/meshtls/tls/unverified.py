@@ -39,8 +39,8 @@ class UnverifiedServer:
     ended: str = ""
 
 
-def look_at_unverified_server(address: Address, seconds: float) -> UnverifiedServer:
-    """Shake hands as an anonymous client, within this time. Blocks.
+def look_at_unverified_server(address: Address, seconds: float, *, first: bytes = b"") -> UnverifiedServer:
+    """Shake hands as an anonymous client, within this time. Blocks. ``first`` is sent before TLS begins.
 
     Raises HandshakeError if no certificate comes: what is there does not speak TLS, or refuses before it shows one.
     """
@@ -70,6 +70,7 @@ def look_at_unverified_server(address: Address, seconds: float) -> UnverifiedSer
     try:
         tls = context.wrap_bio(incoming, outgoing, server_hostname=address.host)
         with socket.create_connection((address.host, address.port), seconds) as sock:
+            sock.sendall(first)
             _shake_hands(tls, sock, incoming, outgoing, deadline)
         version, cipher = tls.version() or "", (tls.cipher() or ("",))[0]
     except TimeoutError as error:

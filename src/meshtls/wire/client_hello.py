@@ -52,10 +52,9 @@ def client_hello_of(received: bytes) -> ClientHello | None:
         message += received[at - length : at]
         if message[0] != HandshakeType.CLIENT_HELLO:
             return ClientHello()
-        if len(message) >= _HEADER and len(message) >= (whole := _whole(message)):
-            return ClientHello(server_name_of_message(message[:whole]), alpn_of_message(message[:whole]))
+        if len(message) >= _HEADER:
+            end = _HEADER + int.from_bytes(message[1:_HEADER], "big")
+            if len(message) >= end:
+                whole = message[:end]
+                return ClientHello(server_name_of_message(whole), alpn_of_message(whole))
     return ClientHello()
-
-
-def _whole(message: bytes) -> int:
-    return _HEADER + int.from_bytes(message[1:_HEADER], "big")

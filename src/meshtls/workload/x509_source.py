@@ -2,7 +2,8 @@
 
 While the Workload API is unreachable, the present SVID is used until it expires, and not after. When the Workload API
 withdraws it (PERMISSION_DENIED, or a message without its SPIFFE ID), it is no longer used until the identity is granted
-again (SPIFFE Workload API, section 5.2.1).
+again (SPIFFE Workload API, section 5.2.1). An SVID that has expired is no longer sent either, beside those of the
+process's other identities: it was not withdrawn, but not renewed.
 """
 
 from __future__ import annotations
@@ -36,6 +37,10 @@ log = logger("meshtls.workload")
 
 class _PickerFailedError(LocalIdentityError):
     """A bug in the picker, which no update fixes."""
+
+
+class _NotRenewedError(LocalIdentityError):
+    """The SVID has expired, and the Workload API sends those of other identities alone."""
 
 
 class X509Source:
@@ -92,6 +97,8 @@ class X509Source:
         """
         context, now = self._latest.value, self._clock.now()
         if now > context.svid.not_after:
+            if isinstance(self._latest.last_error, _NotRenewedError):
+                raise LocalIdentityError(str(self._latest.last_error))
             raise LocalIdentityError(
                 f"our SVID {context.svid.spiffe_id} expired at {_clock(context.svid.not_after)}; our clock says"
                 f" {_clock(now)}; {self._latest.last_error or 'the Workload API has sent no newer one'}"
@@ -156,8 +163,10 @@ class X509Source:
                 except LocalIdentityError as error:
                     if isinstance(error, _PickerFailedError) and not self._latest.ever_known:
                         raise  # to the wait for the first SVID
-                    self._withdraw_unless_named(sent, error)
-                    self._latest.note_failure(error)
+                    not_renewed = self._not_renewed(sent)
+                    if not_renewed is None:
+                        self._withdraw_unless_named(sent, error)
+                    self._latest.note_failure(not_renewed or error)
 
     def _is_urgent(self) -> bool:
         """Whether there is no valid SVID."""
@@ -182,6 +191,18 @@ class X509Source:
             raise LocalIdentityError(f"the Workload API sent only expired X509-SVIDs: {words}")
         self._stale.failed(expired, f"the Workload API sent expired X509-SVIDs, which are not used: {words}")
         return replace(sent, svids=valid)
+
+    def _not_renewed(self, sent: X509Context) -> LocalIdentityError | None:
+        """Why a message does not name the identity of the present SVID, if that has expired; None in other cases."""
+        if not self._latest.known:
+            return None
+        svid = self._latest.value.svid
+        if self._clock.now() <= svid.not_after or svid.spiffe_id in {one.spiffe_id for one in sent.svids}:
+            return None
+        return _NotRenewedError(
+            f"{svid.spiffe_id} expired at {_clock(svid.not_after)} and was not renewed: the agent has no newer one, and"
+            " `meshtls admin ready` of the agent says why"
+        )
 
     def _withdraw_unless_named(self, sent: X509Context, why: LocalIdentityError) -> None:
         """Withdraw an identity that a message does not name, even if the message is unusable."""

@@ -12,11 +12,30 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from meshtls.admin.keys import AdminKeys
+from meshtls.sidecar.settings import OutboundConfig, Protocol, SidecarConfig
 from meshtls.spiffeid import SpiffeId
-from tests.integration.sidecar.mesh import OTHER, OURS, A, B, Node, an_app, connected, echoed, rest, side_a, side_b
+from meshtls.svid.context import ConstantSource
+from tests.integration.sidecar.governed import a_web_app, governed
+from tests.integration.sidecar.mesh import (
+    ANYWHERE,
+    OTHER,
+    OURS,
+    A,
+    B,
+    Node,
+    an_app,
+    as_b,
+    connected,
+    echoed,
+    rest,
+    running,
+    side_a,
+    side_b,
+)
 from tests.support.authority import context_for
 from tests.support.waiting import SECONDS
 
@@ -129,10 +148,12 @@ async def test_a_refusal_is_explained_from_both_sides(tmp_path: Path) -> None:
         "by the server's clock",
         "  caller:  a: HANDSHAKE_FAILED after ",
         "  server:  b: POLICY_DENIED after ",
-        f"caller's certificate {ours['local_serial']}, as the other side saw it",
+        f"caller's certificate {ours['local_serial']}, as the server saw it",
         "  alert:   unknown_ca, sent by the server, which arrived\n",
-        f"  cause:   POLICY_DENIED: {theirs['reason']}\n           {theirs['detail']}\n",
-        "  next:    if it is to be allowed, add the caller to the inbound's allow",
+        f"  cause:   POLICY_DENIED: {B} refused {OTHER}, whose identity is not allowed\n",
+        f"           {theirs['detail']}\n",
+        "  next:    if it is to be allowed, add the caller to the inbound's allow or to a policy;"
+        f" `meshtls policy explain --from {OTHER} --config FILE` shows what would let it in\n",
     ):
         assert told in out
 
@@ -150,8 +171,85 @@ async def test_a_connection_is_explained_from_an_access_log_where_a_sidecar_can_
         _, unpacked, _ = await meshtls(*words, "--log", packed)
     assert unpacked == both
     assert "  server:  no record: ask its sidecar too" in alone
+    assert (
+        "  cause:   OK: the connection was allowed and closed by both sides; nothing is known of its HTTP requests\n"
+        "           closed by both sides\n"
+        "  next:    ask the server's sidecar, too: only it reads HTTP requests\n"
+    ) in alone
     assert "  server:  b: OK after " in both
     assert "no record" not in both
+    assert "  next:    nothing: it was allowed, and both sides closed it\n" in both
+
+
+_ALLOWS_OK = """
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: web, namespace: default}
+spec:
+  rules:
+  - from: [{source: {principals: [example.org/ns/default/sa/service-a]}}]
+    to: [{operation: {paths: [/ok]}}]
+"""
+
+
+@pytest.mark.parametrize("path", ["/secret", "/ok"])
+async def test_a_connection_whose_request_was_denied_is_explained_by_the_request(tmp_path: Path, path: str) -> None:
+    keys = {name: AdminKeys(socket=tmp_path / f"{name}.sock") for name in "ab"}
+    async with (
+        a_web_app() as app,
+        governed(app.address, _ALLOWS_OK, protocol=Protocol.HTTP, admin=keys["b"]) as b,
+        side_a(b.inbound, admin=keys["a"]) as a,
+    ):
+        async with httpx.AsyncClient() as client:
+            status = (await client.get(f"http://{a.outbound}{path}")).status_code
+        ours = await a.lines.next()
+        await b.lines.the("OK")  # of the connection
+        asked = ("explain", "connection", ours["connection_id"], "--socket", tmp_path / "a.sock")
+        _, alone, _ = await meshtls(*asked)
+        _, both, _ = await meshtls(*asked, "--socket", tmp_path / "b.sock")
+        _, drawn, _ = await meshtls("graph", "--socket", tmp_path / "b.sock", "--format", "dot")
+    assert "; nothing is known of its HTTP requests\n" in alone
+    if path == "/ok":
+        assert status == 200
+        assert "  cause:   OK: the connection was allowed and closed by both sides\n" in both
+        assert '100 % mTLS, 1 request", color=darkgreen' in drawn
+        return
+    assert status == 403
+    assert (
+        "  cause:   the connection was fine; 1 of 1 request was denied: POLICY_DENIED: the policies of"
+        f" {B} do not allow this HTTP request of {A}\n"
+    ) in both
+    assert f"`meshtls policy explain --from {A} --config FILE --path /secret` shows what decides\n" in both
+    assert '100 % mTLS, 1 request, 1 denied", color=red' in drawn
+
+
+async def test_graph_claims_neither_mutual_tls_nor_plaintext_of_what_was_not_seen(tmp_path: Path) -> None:
+    async with (
+        an_app() as app,
+        side_b(app.address, admin=AdminKeys(socket=tmp_path / "b.sock")) as b,
+        running(
+            SidecarConfig(
+                name="a",
+                spiffe_id=A,
+                outbound=(OutboundConfig(listen=ANYWHERE, to=b.inbound, peer=B),),
+                admin=AdminKeys(socket=tmp_path / "a.sock"),
+            ),
+            ConstantSource(as_b()),
+        ) as a,
+    ):
+        for first in (b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00\x05hello"):
+            async with connected(b.inbound) as streams:
+                streams[1].write(first)
+                await rest(streams)
+            await b.lines.next()
+        await call(a)  # it has no SVID of its own
+        sockets = [word for name in "ab" for word in ("--socket", tmp_path / f"{name}.sock")]
+        _, out, _ = await meshtls("graph", *sockets, "--format", "dot")
+    assert out.splitlines()[2:-1] == [
+        f'  "(no proven identity)" -> "{B}" [label="1 connection, 0 % allowed, - mTLS", color=grey];',
+        f'  "(plaintext)" -> "{B}" [label="1 connection, 0 % allowed, 0 % mTLS", color=red];',
+        f'  "{A}" -> "(not reached)" [label="1 connection, 0 % allowed, - mTLS", color=grey];',
+    ]
 
 
 async def test_tap_prints_what_its_filters_let_through_and_top_sums_it_up(tmp_path: Path) -> None:
@@ -183,7 +281,7 @@ async def test_graph_joins_both_sides_into_one_edge(tmp_path: Path) -> None:
         assert (edges[str(A)]["allowed"], edges[str(OTHER)]["denied"]) == (1, 1)
         assert {one["reporter"] for one in edges.values()} == {"destination"}
         _, out, _ = await meshtls("graph", *sockets, "--format", "dot")
-        assert f'  "{A}" -> "{B}" [label="1 connections, 100 % allowed, 100 % mTLS", color=darkgreen];' in out
+        assert f'  "{A}" -> "{B}" [label="1 connection, 100 % allowed, 100 % mTLS", color=darkgreen];' in out
         assert f'"{OTHER}" -> "{B}"' in out
         _, out, _ = await meshtls("graph", *sockets, "--format", "mermaid")
         assert out.startswith("flowchart LR\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -162,20 +163,31 @@ def test_a_process_without_an_entry(agent: AgentProcess) -> None:
     )
 
 
+#: An app that accepts connections, and answers nothing.
+APP = socket.create_server(("127.0.0.1", 0))
+
+
 def sidecar_file(site: Path, agent_socket: Path, **changed: object) -> Path:
     values = {
         "spiffe_id": f"spiffe://{DOMAIN}/check",
         "listen": "127.0.0.1:0",
         "health": "127.0.0.1:1",
+        "app": f"127.0.0.1:{APP.getsockname()[1]}",
         "allow": f'["spiffe://{DOMAIN}/db"]',
     } | changed
     file = site / "sidecar.yaml"
     file.write_text(
         f"name: web\nspiffe_id: {values['spiffe_id']}\nidentity: {{workload_api: 'unix://{agent_socket}'}}\n"
-        f"inbound:\n  - {{listen: '{values['listen']}', app: '127.0.0.1:9', allow: {values['allow']}}}\n"
-        f"health: {values['health']}\n"
+        f"inbound:\n  - {{listen: '{values['listen']}', app: '{values['app']}', allow: {values['allow']}}}\n"
+        + (f"health: {values['health']}\n" if values["health"] else "")
     )
     return file
+
+
+def headlines(told: Told) -> list[str]:
+    """What is wrong, as the text output has it."""
+    found = [one for group in told.json["groups"] for one in group["checks"]]
+    return [f"{one['result']}: {one['problem']}" for one in found if one["result"] != "passed"]
 
 
 def test_a_sidecar_that_does_not_run(agent: AgentProcess, site: Path) -> None:
@@ -193,10 +205,16 @@ def test_a_sidecar_that_does_not_run(agent: AgentProcess, site: Path) -> None:
                 f"127.0.0.1:{taken} is free for the sidecar: Address already in use ->"
                 f" `ss -ltnp 'sport = :{taken}'` shows what listens there; stop it, or take another port",
             ]
+        with listening(down):  # another program, which answers no probes
+            assert headlines(check("--sidecar", file)) == [
+                f"failed: the sidecar is not ready, by its probes on 127.0.0.1:{down}",
+                f"failed: the sidecar can't listen on 127.0.0.1:{down} (health)",
+            ]
         file = sidecar_file(site, agent.socket, health=f"127.0.0.1:{down}", spiffe_id=f"spiffe://{DOMAIN}/other")
         assert problems(check("--sidecar", file)) == [
             f"the Workload API gives this process an X509-SVID: wanted an SVID of spiffe://{DOMAIN}/other, got"
-            f" spiffe://{DOMAIN}/check -> create an entry for it, or correct spiffe_id in the file",
+            f" spiffe://{DOMAIN}/check -> create an entry for it, or correct spiffe_id in the file; if there is one,"
+            " its SVID was not renewed, and `meshtls admin ready` of the agent says why",
             not_ready,
         ]
         file = sidecar_file(site, agent.socket, allow="[]\n    oops")
@@ -308,10 +326,29 @@ def test_a_running_sidecar_is_the_peer_that_it_should_be(agent: AgentProcess, si
             assert process.stop() == 0
     assert (told.code, problems(told)) == (0, [])
     checks = [one["check"] for group in told.json["groups"] for one in group["checks"]]
-    assert checks[-2:] == [
+    assert checks[-3:] == [
         f"the sidecar is ready, by its probes on 127.0.0.1:{health}",
         f"127.0.0.1:{port} is answered by spiffe://{DOMAIN}/check",
+        f"the app at 127.0.0.1:{APP.getsockname()[1]} accepts connections",
     ]
+
+
+def test_what_looks_at_a_certificate_has_failed_no_handshake(agent: AgentProcess, site: Path) -> None:
+    port, health = free_ports(2)
+    with agent.identity("/check"):
+        file = sidecar_file(site, agent.socket, health=f"127.0.0.1:{health}", listen=f"127.0.0.1:{port}")
+        file.write_text(file.read_text() + f"admin:\n  socket: {site}/admin.sock\n")
+        with started("sidecar", "run", "--config", file) as process:
+            process.line("serving: ")
+            assert problems(check("--sidecar", file)) == []
+            assert tell("x509", "inspect", f"127.0.0.1:{port}").code == 0
+            for _ in range(2):
+                assert json.loads(process.line('"outcome"', "stdout"))["outcome"] == "CLOSED_EARLY"
+            told = check("--sidecar", file)
+            graph = tell("graph", "--socket", site / "admin.sock", "--output", "json")
+            assert process.stop() == 0
+    assert (told.code, problems(told, "warning")) == (0, [])
+    assert (graph.code, graph.json["edges"]) == (0, [])
 
 
 def test_a_port_that_another_peer_answers(server: ServerProcess, site: Path) -> None:
@@ -346,9 +383,17 @@ def test_an_agent_whose_server_is_away(agent: AgentProcess, site: Path) -> None:
     lines = [line for line in text.splitlines() if not line.startswith(("server_port", "attest_port", "data_dir"))]
     data = site / "agent"
     file = site / "agent.yaml"
-    file.write_text("\n".join([*lines, f"server_port: {port}", f"attest_port: {attest}", f"data_dir: {data}"]) + "\n")
+    ours = [*lines, f"server_port: {port}", f"attest_port: {attest}", f"data_dir: {data}"]
+    file.write_text("\n".join(ours) + "\n")
     with agent.identity("/check"):
         told = check("--agent", file)
+        assert problems(told, "warning") == [
+            f"the agent's own SVID can be read: there is none in {data} -> see the agent's log for why it could not be"
+            " saved; the next start has to attest again"
+        ]
+        stopped = [line for line in ours if not line.startswith("socket_path")] + [f"socket_path: {site}/agent.sock"]
+        file.write_text("\n".join(stopped) + "\n")
+        told = check("--agent", file, "--workload-socket", agent.socket)
         assert problems(told) == [
             f"127.0.0.1:{one} is answered by spiffe://{DOMAIN}/meshtls/server: can't be reached: Connection refused ->"
             " see whether it runs, and whether a firewall or another program is in the way"
@@ -360,10 +405,27 @@ def test_an_agent_whose_server_is_away(agent: AgentProcess, site: Path) -> None:
         data.mkdir(mode=0o700)
         (data / "agent-svid.pem").touch(mode=0o644)
         (data / "agent-svid.pem").chmod(0o644)
-        assert problems(check("--agent", file))[0] == (
+        assert problems(check("--agent", file, "--workload-socket", agent.socket))[0] == (
             f"the agent's own SVID can be read: {data}/agent-svid.pem: mode 0644 gives other users access to the"
             f" agent's key; run chmod 600 {data}/agent-svid.pem -> correct that, or delete the file and attest again"
         )
+
+
+def test_an_agent_whose_disk_is_full(agent: AgentProcess, site: Path) -> None:
+    lines = [one for one in agent.config.read_text().splitlines() if not one.startswith("data_dir")]
+    file, full = site / "agent.yaml", "/proc"  # a file system of which no byte is free
+    file.write_text("\n".join([*lines, f"data_dir: {full}/agent"]) + "\n")
+    with agent.identity("/check"):
+        told = check("--agent", file)
+        assert problems(told) == [
+            f"the disk of {full} has room: database or disk is full: 0 bytes are free -> make room on the disk:"
+            f" `df {full}`"
+        ]
+        assert headlines(told) == [
+            f"failed: the disk of {full} is full",
+            "warning: the agent runs, and has not saved its SVID",
+        ]
+        assert problems(check("--agent", agent.config)) == []
 
 
 def test_wait_checks_again_until_nothing_fails(agent: AgentProcess, site: Path) -> None:
@@ -433,6 +495,7 @@ def test_a_clock_that_differs_from_the_servers() -> None:
             Mark.FAILED,
             f"the server's says 2030-05-01T{told}Z, ours 2030-05-01T12:00:00Z",
             f"correct the one that is wrong: {advice}",
+            "our clock differs from the server's",
         )
     # The call took a while: when in it the server looked at its clock is not known.
     assert skew_finding(health(NOW), NOW - timedelta(seconds=20), NOW + timedelta(seconds=20)).mark is Mark.PASSED
@@ -479,3 +542,219 @@ def test_an_svid_that_peers_would_refuse() -> None:
         "our own chain verifies against it",
         "the SVID is rotated in time",
     ]
+
+
+def test_a_sidecar_without_health_is_checked_by_its_admin_interface_or_its_ports(
+    agent: AgentProcess, site: Path
+) -> None:
+    (port,) = free_ports(1)
+    admin = f"admin:\n  socket: {site}/admin.sock\n"
+    with agent.identity("/check"):
+        file = sidecar_file(site, agent.socket, health="", listen=f"127.0.0.1:{port}")
+        alone = file.read_text()
+        without = (
+            "the sidecar runs: the file has no admin interface, and no sidecar answers on its ports -> start it, or see"
+            " its log"
+        )
+        told = check("--sidecar", file)
+        assert (told.code, problems(told)) == (1, [without])
+        with listening(port):
+            assert problems(check("--sidecar", file))[0] == without
+        for text in (alone, alone + admin):
+            file.write_text(text)
+            with started("sidecar", "run", "--config", file) as process:
+                process.line("serving: ")
+                told = check("--sidecar", file)
+                assert process.stop() == 0
+            assert (told.code, problems(told), headlines(told)) == (0, [], ["warning: it answers no probes"])
+            checks = [one["check"] for group in told.json["groups"] for one in group["checks"]]
+            assert f"127.0.0.1:{port} is answered by spiffe://{DOMAIN}/check" in checks
+            assert ("its latest connections and requests were served" in checks) is (text != alone)
+
+
+@pytest.mark.parametrize("asked", [True, False], ids=["with an admin interface", "without one"])
+def test_a_listener_that_was_added_to_the_file_of_a_running_sidecar_is_not_called_taken(
+    agent: AgentProcess, site: Path, asked: bool
+) -> None:
+    port, health, metrics = free_ports(3)
+    with agent.identity("/check"):
+        file = sidecar_file(site, agent.socket, health="", listen=f"127.0.0.1:{port}")
+        file.write_text(file.read_text() + (f"admin:\n  socket: {site}/admin.sock\n" if asked else ""))
+        with started("sidecar", "run", "--config", file) as process:
+            process.line("serving: ")
+            more = f"health: 127.0.0.1:{health}\nmetrics:\n  listen: 127.0.0.1:{metrics}\n"
+            file.write_text(file.read_text() + more)
+            told = check("--sidecar", file)
+            assert process.stop() == 0
+    assert (told.code, problems(told)) == (0, [])
+    assert headlines(told) == [
+        "warning: health is in the file, but in use only after a restart",
+        "warning: metrics.listen is in the file, but in use only after a restart",
+    ]
+    assert problems(told, "warning") == [
+        f"health 127.0.0.1:{health} is in use: the sidecar runs, and does not listen on 127.0.0.1:{health} -> restart"
+        " the sidecar, or remove the key",
+        f"metrics.listen 127.0.0.1:{metrics} is in use: the sidecar runs, and does not listen on 127.0.0.1:{metrics} ->"
+        " restart the sidecar, or remove the key",
+    ]
+
+
+def test_listeners_that_were_added_to_the_files_of_a_running_server_and_agent(
+    server: ServerProcess, agent: AgentProcess, site: Path
+) -> None:
+    (health,) = free_ports(1)
+    admin = site / "admin.sock"
+    more = f"admin:\n  socket: {admin}\n"
+    told_at, of_agent = fixed_ports(server, site), site / "agent.yaml"
+    told_at.write_text(told_at.read_text() + more)
+    of_agent.write_text(agent.config.read_text() + f"{more}health: 127.0.0.1:{health}\n")
+    silent = (
+        f"the admin interface at {admin} answers: the process runs, and its file has this key -> restart it, if the key"
+        " is new in the file"
+    )
+    with agent.identity("/check"):
+        assert problems(check("--server", told_at, "--workload-socket", agent.socket), "warning") == [silent]
+        told = check("--agent", of_agent)
+        assert problems(told, "warning") == [
+            f"health 127.0.0.1:{health} is in use: the agent runs, and does not listen on 127.0.0.1:{health} -> restart"
+            " the agent, or remove the key",
+            silent,
+        ]
+        assert told.code == 0
+
+
+def test_a_policy_that_is_not_valid_hides_nothing_else(agent: AgentProcess, site: Path) -> None:
+    (port,) = free_ports(1)
+    policy = site / "policy.yaml"
+    valid = (
+        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n"
+        "metadata: {name: p, namespace: default}\nspec: {rules: [{}]}\n"
+    )
+    policy.write_text(valid)
+    with agent.identity("/check"):
+        file = sidecar_file(site, agent.socket, health="", listen=f"127.0.0.1:{port}")
+        file.write_text(file.read_text() + f"policies: [{policy}]\nadmin:\n  socket: {site}/admin.sock\n")
+        with started("sidecar", "run", "--config", file) as process:
+            process.line("serving: ")
+            policy.write_text(valid.replace("rules", "rulez"))
+            told = check("--sidecar", file)
+            assert process.stop() == 0
+    [problem] = problems(told)
+    assert problem.startswith(f"{file} and its policies are valid: {policy}, line 4: ")
+    assert headlines(told)[0] == f"failed: {file} or a policy that it names is not valid"
+    checks = [one["check"] for group in told.json["groups"] for one in group["checks"]]
+    assert "the Workload API gives this process an X509-SVID" in checks
+    assert f"127.0.0.1:{port} is answered by spiffe://{DOMAIN}/check" in checks
+
+
+@pytest.mark.parametrize("balancers", ["127.0.0.0/8", "192.0.2.0/24"])
+def test_a_sidecar_behind_a_load_balancer_is_healthy(agent: AgentProcess, site: Path, balancers: str) -> None:
+    port, health = free_ports(2)
+    with agent.identity("/check"):
+        file = sidecar_file(site, agent.socket, health=f"127.0.0.1:{health}", listen=f"127.0.0.1:{port}")
+        text = file.read_text().replace("allow:", f'proxy_protocol_from: ["{balancers}"], allow:')
+        file.write_text(f"{text}admin:\n  socket: {site}/admin.sock\n")
+        with started("sidecar", "run", "--config", file) as process:
+            process.line("serving: ")
+            told = [check("--sidecar", file) for _ in range(2)]  # the second would tell of what the first left
+            assert process.stop() == 0
+    for one in told:
+        assert (one.code, problems(one), problems(one, "warning")) == (0, [], [])
+    said = tell("check", "--sidecar", file, "--workload-socket", agent.socket).out
+    assert "proxy_protocol_from" not in said
+    found = [one for group in told[1].json["groups"] for one in group["checks"]]
+    [answered] = [one for one in found if f"127.0.0.1:{port}" in one["check"]]
+    assert (answered["check"], answered["reason"]) == {
+        "127.0.0.0/8": (f"127.0.0.1:{port} is answered by spiffe://{DOMAIN}/check", ""),
+        "192.0.2.0/24": (
+            f"127.0.0.1:{port} takes connections from its load balancers alone",
+            "not tried: 127.0.0.1 is not in proxy_protocol_from",
+        ),
+    }[balancers]
+
+
+def test_an_app_and_a_collector_that_are_down(agent: AgentProcess, site: Path) -> None:
+    down, collector, port, health = free_ports(4)
+    with agent.identity("/check"):
+        where = {"health": f"127.0.0.1:{health}", "listen": f"127.0.0.1:{port}"}
+        file = sidecar_file(site, agent.socket, app=f"127.0.0.1:{down}", **where)
+        file.write_text(file.read_text() + f"tracing:\n  otlp: http://127.0.0.1:{collector}\n")
+        with started("sidecar", "run", "--config", file) as process:
+            process.line("serving: ")
+            told = check("--sidecar", file)
+            with listening(down), listening(collector):
+                mended = check("--sidecar", file)
+            assert process.stop() == 0
+    assert problems(told) == [
+        f"the app at 127.0.0.1:{down} accepts connections: 127.0.0.1:{down} can't be reached: Connection refused ->"
+        " start the app, or correct inbound.app"
+    ]
+    assert problems(told, "warning") == [
+        f"the collector at 127.0.0.1:{collector} accepts connections: 127.0.0.1:{collector} can't be reached:"
+        " Connection refused -> start it, or correct tracing.otlp; spans are lost meanwhile"
+    ]
+    assert (mended.code, headlines(mended)) == (0, [])
+
+
+def test_ports_of_metrics_and_of_the_admin_interface_that_are_taken(agent: AgentProcess, site: Path) -> None:
+    metrics, admin, health, port = free_ports(4)
+    more = f"metrics:\n  listen: 127.0.0.1:{metrics}\nadmin:\n  listen: 127.0.0.1:{admin}\n"
+    with agent.identity("/check"):
+        where = {"health": f"127.0.0.1:{health}", "listen": f"127.0.0.1:{port}"}
+        file = sidecar_file(site, agent.socket, **where)
+        file.write_text(file.read_text() + more)
+        server = site / "server.yaml"
+        ports = f"bind_port: 0\nattest_port: 0\ndata_dir: {site}/data\n"
+        server.write_text(f"trust_domain: {DOMAIN}\n{ports}{more}")
+        node = site / "agent.yaml"
+        kept = [one for one in agent.config.read_text().splitlines() if not one.startswith("socket_path")]
+        node.write_text("\n".join([*kept, f"socket_path: {site}/none.sock", more]))
+        files = {"sidecar": file, "server": server, "agent": node}
+        for who, one in files.items():
+            asked = (f"--{who}", one, "--workload-socket", agent.socket)
+            free = [told for told in headlines(check(*asked)) if "can't listen" in told]
+            with listening(metrics), listening(admin):
+                taken = [told for told in headlines(check(*asked)) if "can't listen" in told]
+            assert (free, taken) == (
+                [],
+                [
+                    f"failed: the {who} can't listen on 127.0.0.1:{metrics} (metrics.listen)",
+                    f"failed: the {who} can't listen on 127.0.0.1:{admin} (admin.listen)",
+                ],
+            )
+
+
+def test_a_running_server_that_was_started_from_another_directory(server: ServerProcess, site: Path) -> None:
+    file = fixed_ports(server, site, data_dir="data")
+    port = server.said["address"]
+    here = Path.cwd()
+    told = check("--server", file)
+    assert problems(told) == [
+        f"the socket {here}/data/admin.sock is there and this user may connect to it: cannot connect (No such file or"
+        f" directory) -> a server that presents spiffe://{DOMAIN}/meshtls/server answers on {port}: was it started from"
+        " another directory? The file's data/admin.sock is relative: run the check there, or write an absolute path"
+        " into the file"
+    ]
+    assert headlines(told) == [f"failed: the socket {here}/data/admin.sock can't be used"]
+    (site / "data").symlink_to(server.directory / "data")
+    assert headlines(check("--server", fixed_ports(server, site, data_dir=site / "data"))) == []
+
+
+def test_a_notice_that_ready_repeats_is_told_once(agent: AgentProcess, site: Path) -> None:
+    port, health, admin = free_ports(3)
+    with agent.identity("/check"):
+        file = sidecar_file(site, agent.socket, health=f"127.0.0.1:{health}", listen=f"127.0.0.1:{port}")
+        file.write_text(file.read_text() + f"admin:\n  listen: 127.0.0.1:{admin}\n")
+        with started("sidecar", "run", "--config", file) as process:
+            process.line("serving: ")
+            told = check("--sidecar", file)
+            text = tell("check", "--sidecar", file).out
+            assert process.stop() == 0
+    [warned] = problems(told, "warning")
+    assert warned.startswith("nothing in the file or its policies is suspicious: ")
+    assert warned.endswith(
+        "can read the admin interface there; admin.socket is for this process's user alone -> change the file, or leave"
+        f" it if that is meant: `meshtls sidecar validate --config {file}` shows each notice"
+    )
+    assert "[!!] something in the file or its policies is suspicious\n" in text
+    assert "nothing in the file" not in text

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from meshtls.address import Address
+from meshtls.admin.keys import AdminKeys
 from meshtls.ext_authz.settings import ExtAuthzProvider
 from meshtls.observe.access_log import AccessLog
 from meshtls.policy.istio.model import MeshSettings, Workload
@@ -48,6 +49,7 @@ async def governed(
     limits: Limits = DEFAULTS,
     ext_authz: tuple[ExtAuthzProvider, ...] = (),
     tracing: TracingKeys | None = None,
+    admin: AdminKeys | None = None,
     **keys: Any,
 ) -> AsyncIterator[Node]:
     """B, with these policies. Its ``allow`` is none of them unless it is given."""
@@ -62,6 +64,7 @@ async def governed(
         policies=policies(text),
         ext_authz=ext_authz,
         tracing=tracing,
+        admin=admin,
     )
     lines = Lines()
     log = AccessLog(lines)

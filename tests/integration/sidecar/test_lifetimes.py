@@ -24,6 +24,7 @@ from meshtls.svid.context import ConstantSource, X509Context
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import TlsOptions
 from meshtls.tls.engine import TlsEngine
+from tests.integration.sidecar.governed import governed
 from tests.integration.sidecar.mesh import (
     ANYWHERE,
     OTHER,
@@ -43,6 +44,7 @@ from tests.integration.sidecar.mesh import (
 )
 from tests.integration.sidecar.raw_peer import RawPeer, a_raw_client
 from tests.support.authority import context_for
+from tests.support.scraping import scraped, value
 from tests.support.tls import SlowClient, context_of, engine_of
 from tests.support.waiting import SECONDS, SHORT_IDLE, until
 
@@ -109,25 +111,103 @@ async def test_an_outbound_drops_a_server_that_stalls_in_the_handshake() -> None
             assert await a.lines.outcome() == "HANDSHAKE_TIMEOUT"
 
 
-async def test_a_peer_that_leaves_in_the_handshake_is_logged_as_failed() -> None:
-    async with an_app() as app, side_b(app.address) as b:
+NOBODY = """
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: p, namespace: default}
+spec: {}
+"""
+ANYBODY = NOBODY.replace("spec: {}", "spec: {rules: [{}]}")
+HELLO = SlowClient(ssl.TLSVersion.TLSv1_3).hello
+NO_BYTE = "the peer closed the connection before it sent a byte"
+IN_TLS = "the peer closed the connection in the middle of TLS"
+
+
+@pytest.mark.parametrize(
+    ("said", "outcome", "detail"),
+    [
+        (b"", "CLOSED_EARLY", NO_BYTE),
+        (HELLO[:1], "CLOSED_EARLY", IN_TLS),
+        (HELLO[:3], "CLOSED_EARLY", IN_TLS),
+        (HELLO, "CLOSED_EARLY", IN_TLS),
+        (HELLO[:5] + bytes(len(HELLO) - 5), "HANDSHAKE_FAILED", "TLS failed: unexpected message"),
+    ],
+    ids=["nothing", "a byte", "three bytes", "a ClientHello", "no ClientHello"],
+)
+async def test_a_peer_that_leaves_in_the_handshake_without_an_alert_has_not_failed_it(
+    said: bytes, outcome: str, detail: str
+) -> None:
+    async with an_app() as app, side_b(app.address, metrics=ANYWHERE) as b:
         async with connected(b.inbound) as streams:
-            streams[1].write(b"\x16\x03\x01")
+            streams[1].write(said)
+            streams[1].write_eof()  # to close over what it has not read would be a reset
+            await rest(streams)
         line = await b.lines.next()
-    assert line["outcome"] == "HANDSHAKE_FAILED"
-    assert line["detail"] == "the peer closed the connection in the middle of TLS"
+        assert b.sidecar.scrapes is not None
+        found = await scraped(b.sidecar.scrapes.address)
+        counted = value(found, "meshtls_connections_refused_total", outcome=outcome)
+    assert (line["outcome"], line["verdict"], line["detail"]) == (outcome, "failed", detail)
+    assert counted == 1
+    assert app.connections == 0
 
 
-async def test_a_peer_that_resets_in_the_handshake_is_logged_as_failed() -> None:
+async def test_a_caller_in_plaintext_that_leaves_without_a_byte_is_denied_only_if_it_spoke() -> None:
+    limits = Limits(detect_timeout=SECONDS, handshake_timeout=60, connect_timeout=60)
+    async with an_app() as app, governed(app.address, NOBODY, mode=Mode.PERMISSIVE, limits=limits) as b:
+        for said, outcome in ((b"", "CLOSED_EARLY"), (b"ping", "POLICY_DENIED")):
+            async with connected(b.inbound) as streams:
+                streams[1].write(said)
+            assert await b.lines.outcome() == outcome
+    assert app.connections == 0
+
+
+@pytest.mark.parametrize("said", [b"", b"\x16\x03\x01"])
+async def test_a_peer_that_resets_in_the_handshake_has_not_failed_it(said: bytes) -> None:
     async with an_app() as app, side_b(app.address) as b, connected(b.inbound) as streams:
-        streams[1].write(b"\x16\x03\x01")
+        streams[1].write(said)
         await until(lambda: len(b.sidecar.registry) == 1)
         sock = streams[1].get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         streams[1].transport.abort()
         line = await b.lines.next()
-    assert line["outcome"] == "HANDSHAKE_FAILED"
-    assert line["detail"].startswith("the connection broke in the middle of the handshake: ")
+    assert line["outcome"] == "CLOSED_EARLY"
+    assert line["detail"] == "the connection broke in the middle of the handshake: [Errno 104] Connection reset by peer"
+
+
+@pytest.mark.parametrize("said", [b"", b"\x16"], ids=["no byte", "a byte"])
+@pytest.mark.parametrize("policy", [NOBODY, ANYBODY], ids=["nobody is allowed", "anybody is"])
+async def test_a_peer_that_resets_where_plaintext_may_come_is_no_error_of_the_sidecar(said: bytes, policy: str) -> None:
+    limits = Limits(detect_timeout=SECONDS, handshake_timeout=60, connect_timeout=60)
+    async with (
+        an_app() as app,
+        governed(app.address, policy, mode=Mode.PERMISSIVE, limits=limits) as b,
+        connected(b.inbound) as streams,
+    ):
+        streams[1].write(said)
+        await until(lambda: len(b.sidecar.registry) == 1)
+        sock = streams[1].get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        streams[1].transport.abort()
+        line = await b.lines.next()
+    reset = "the connection broke before the peer showed what it speaks: [Errno 104] Connection reset by peer"
+    assert (line["outcome"], line["detail"]) == ("CLOSED_EARLY", reset)
+
+
+@pytest.mark.parametrize("resets", [False, True])
+async def test_a_server_that_leaves_in_the_handshake_has_failed_its_caller(resets: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        async with side_a(Address(*server.getsockname())) as a, connected(a.outbound) as streams:
+            accepted, _ = await asyncio.get_running_loop().sock_accept(server)
+            await asyncio.get_running_loop().sock_recv(accepted, 1 << 14)
+            if resets:
+                accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            accepted.close()
+            with pytest.raises(ConnectionResetError):
+                await rest(streams)
+            line = await a.lines.next()
+    reset = "the connection broke in the middle of the handshake: [Errno 104] Connection reset by peer"
+    assert (line["outcome"], line["detail"]) == ("HANDSHAKE_FAILED", reset if resets else IN_TLS)
 
 
 async def test_a_connection_on_which_nothing_moves_is_closed_at_the_idle_timeout() -> None:

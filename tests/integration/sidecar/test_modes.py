@@ -27,6 +27,7 @@ async def test_plaintext_to_strict_is_closed_cleanly_and_never_reaches_the_app()
             assert await rest(streams) == b""
         line = await b.lines.next()
     assert (line["outcome"], line["verdict"], line["source_id"]) == ("PLAINTEXT_REFUSED", "denied", None)
+    assert line["security"] == "plaintext"
     assert line["detail"] == (
         "wanted a TLS ClientHello, got plaintext that starts with b'GET / HTTP/1.1\\r\\n';"
         " send it through a sidecar, or set mode PERMISSIVE"

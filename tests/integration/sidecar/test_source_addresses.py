@@ -159,7 +159,6 @@ async def test_a_client_that_is_not_known_is_allowed_nothing(header: bytes, text
             "wanted a PROXY protocol header, version 1 or 2, got b'\\x16\\x03\\x01\\x00\\x05hello'",
         ),
         (b"PROXY TCP4 203.0.113.7", "the proxy ended before its header did"),
-        (b"", "the proxy ended before its header did"),
         (
             HEADER.replace(b"4711", b"99999") + b"ping",
             "PROXY protocol, version 1: wanted two ports, 0 to 65535, got"
@@ -174,6 +173,16 @@ async def test_a_connection_without_a_right_header_is_refused(data: bytes, detai
         assert await sent(b.inbound, data) in (b"", "reset")
         line = await b.lines.next()
         assert (line["outcome"], line["verdict"], line["detail"]) == ("PROXY_HEADER_REFUSED", "denied", detail)
+    assert app.connections == 0
+
+
+@pytest.mark.parametrize("mode", [Mode.STRICT, Mode.PERMISSIVE, Mode.DISABLE])
+async def test_a_balancer_that_connects_and_closes_is_not_denied(mode: Mode) -> None:
+    async with an_app() as app, governed(app.address, BY_SOCKET, mode=mode, limits=PATIENT, **LOOPBACK) as b:
+        assert await sent(b.inbound, b"") in (b"", "reset")
+        line = await b.lines.next()
+        assert (line["outcome"], line["verdict"]) == ("CLOSED_EARLY", "failed")
+        assert line["detail"] == "the proxy closed the connection before it sent a byte"
     assert app.connections == 0
 
 

@@ -24,6 +24,7 @@ from meshtls.workload.failures import WorkloadApiError
 from meshtls.workload.x509_source import X509Source
 from tests.support.authority import context_for, make_authority, svid_for
 from tests.support.clock import ManualClock
+from tests.support.waiting import until
 from tests.support.workload_api import WorkloadApi
 
 CLOSED = "this source of X509-SVIDs was closed; enter it again with 'async with'"
@@ -366,6 +367,36 @@ class TestWithdrawal:
                 source.snapshot()
             api.push(context_for(authority, "/web"))
             assert (await source.changed()).svid.spiffe_id.path == "/web"
+
+    @pytest.mark.parametrize("expired", [True, False])
+    async def test_an_expired_identity_that_is_not_named_was_not_renewed_and_not_withdrawn(
+        self, api: WorkloadApi, authority: Authority, clock: ManualClock, expired: bool
+    ) -> None:
+        def web(svids: tuple[X509Svid, ...]) -> X509Svid:
+            if (first := svids[0]).spiffe_id.path != "/web":
+                raise LookupError(f"wanted /web, got {first.spiffe_id.path}; create an entry for it")
+            return first
+
+        api.push(context_for(authority, "/web", ttl=timedelta(minutes=1)))
+        async with X509Source(api.address, picker=web, clock=clock) as source:
+            ends = source.snapshot().svid.not_after
+            clock.advance((ends - clock.now()).total_seconds() + (1 if expired else -1))
+            withdrawn = asyncio.ensure_future(source.withdrawn())
+            for tries, path in enumerate(("/db", "/mail"), 1):  # what is said stays true when others are sent again
+                api.push(context_for(authority, path))
+                await until(lambda wanted=f"{tries} failed tries": wanted in repr(source))  # type: ignore[misc]
+            if not expired:
+                assert "the Workload API no longer names" in str(await asyncio.wait_for(withdrawn, 10))
+                return
+            assert source.readiness() == Readiness(
+                False,
+                f"a valid SVID: spiffe://example.org/web expired at {ends:%Y-%m-%dT%H:%M:%SZ} and was not renewed: the"
+                " agent has no newer one, and `meshtls admin ready` of the agent says why",
+            )
+            api.push(context_for(authority, "/web"))
+            assert (await source.changed()).svid.spiffe_id.path == "/web"
+            assert not withdrawn.done()
+            withdrawn.cancel()
 
     async def test_a_picker_that_fails_after_a_withdrawal_is_asked_again(
         self, api: WorkloadApi, clock: ManualClock

@@ -428,6 +428,14 @@ def test_a_connection_that_is_joined_in_the_middle_is_told_after_a_few_packets()
     assert seen.sinks[0].numbers[9:] == list(range(10, 21))
 
 
+def test_an_acknowledgement_before_the_syn_ack_does_not_decide_where_the_bytes_begin() -> None:
+    talk = Talk()
+    syn, syn_ack, _ = talk.handshake()
+    first, ack, second = talk.server(b"1"), talk.client(), talk.server(b"2")
+    seen, _ = read(captured([syn, ack, second, syn_ack, first]))
+    assert seen.sinks[0].stream(S) == [b"12"]
+
+
 def test_a_late_syn_decides_where_the_bytes_begin() -> None:
     talk = Talk()
     syn, answer, ack = talk.handshake()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from meshtls.address import os_reason
-from meshtls.admin.story import NEXT_STEPS
+from meshtls.admin.next_steps import NEXT_STEPS
 from meshtls.cli.check.connections import connection_checks, connection_findings
 from meshtls.cli.check.finding import Finding
 from meshtls.cli.check.server import relation_finding, tainted_finding
@@ -45,7 +45,7 @@ def line(seconds_ago: float, outcome: Outcome = Outcome.POLICY_DENIED, **changed
 
 
 def told(*lines: dict[str, Any]) -> list[Finding]:
-    return connection_findings(lines, SOCKET, NOW)
+    return connection_findings(lines, SOCKET, NOW, Path("db.yaml"))
 
 
 def test_a_refusal_is_told_in_the_words_of_the_access_log_with_the_next_step() -> None:
@@ -53,10 +53,12 @@ def test_a_refusal_is_told_in_the_words_of_the_access_log_with_the_next_step() -
         Finding(
             "its latest connections and requests were served",
             Mark.WARNING,
-            "POLICY_DENIED: the identity in the peer's certificate is not allowed here: peer spiffe://a.test/web is not"
-            " allowed to reach spiffe://a.test/db; allowed: nobody",
-            "if it is to be allowed, add the caller to the inbound's allow or to a policy; `meshtls policy explain`"
-            " shows what would let it in; `meshtls explain connection 1f --socket /run/db-admin.sock` shows all of it",
+            "POLICY_DENIED: spiffe://a.test/db refused spiffe://a.test/web, whose identity is not allowed: peer"
+            " spiffe://a.test/web is not allowed to reach spiffe://a.test/db; allowed: nobody",
+            "if it is to be allowed, add the caller to the inbound's allow or to a policy; `meshtls policy explain"
+            " --from spiffe://a.test/web --config db.yaml --port 80` shows what would let it in; `meshtls explain"
+            " connection 1f --socket /run/db-admin.sock` shows all of it",
+            "an inbound connection from spiffe://a.test/web to spiffe://a.test/db was not served",
         )
     ]
 
@@ -75,6 +77,16 @@ def test_a_refused_request_is_not_mended_by_the_end_of_its_connection() -> None:
     assert told(request, line(5, Outcome.OK, method="GET")) == [PASSED]
 
 
+def test_a_refused_request_is_mended_by_a_served_one_of_the_same_method_host_and_path_alone() -> None:
+    same: dict[str, Any] = {"method": "GET", "host": "db", "path": "/admin"}
+    assert told(line(10, **same), line(5, Outcome.OK, **same)) == [PASSED]
+    for other in ({"path": "/"}, {"method": "POST"}, {"host": "db2"}):
+        found = told(line(10, **same), line(5, Outcome.OK, **same | other))
+        assert [one.problem for one in found] == [
+            "an HTTP request (GET /admin) from spiffe://a.test/web to spiffe://a.test/db was not served"
+        ]
+
+
 def test_of_each_outcome_the_newest_connection_is_told() -> None:
     found = told(line(30, detail="older"), line(10, detail="newer"), line(20, Outcome.CONNECT_FAILED, detail="down"))
     assert [one.reason.rpartition(": ")[2] for one in found] == ["newer", "down"]
@@ -87,9 +99,30 @@ def test_a_connection_that_ended_more_than_five_minutes_ago_is_not_told() -> Non
 
 
 def test_a_peer_that_closed_within_the_handshake_was_refused_by_nobody() -> None:
-    closed = line(1, Outcome.HANDSHAKE_FAILED, detail="the peer closed the connection in the middle of TLS")
-    assert told(closed) == [PASSED]
-    assert len(told(closed | {"detail": "no TLS version in common with the peer"})) == 1
+    assert told(line(1, Outcome.CLOSED_EARLY)) == [PASSED]
+    assert len(told(line(1, Outcome.HANDSHAKE_FAILED))) == 1
+
+
+def test_of_one_outcome_the_newest_is_told_and_how_many_others_there_are() -> None:
+    def denied(seconds_ago: float, path: str) -> dict[str, Any]:
+        return line(seconds_ago, method="GET", host="db", path=path)
+
+    found = told(denied(10, "/a"), denied(20, "/a"), denied(30, "/b"), denied(40, "/c"))
+    said = "an HTTP request (GET /a) from spiffe://a.test/web to spiffe://a.test/db was not served"
+    assert [one.problem for one in found] == [f"{said}, and 2 others with this outcome"]
+    assert [one.problem for one in told(denied(10, "/a"), denied(30, "/b"))] == [
+        f"{said}, and 1 other with this outcome"
+    ]
+    assert [one.problem for one in told(denied(10, "/a"), denied(20, "/a"))] == [said]
+
+
+def test_a_caller_without_an_identity_is_not_cleared_by_one_of_another_host() -> None:
+    refused = line(10, source_id=None, remote="192.0.2.1:4711")
+    served = line(5, Outcome.OK, source_id=None, remote="192.0.2.2:4711")
+    assert [one.problem for one in told(refused, served)] == [
+        "an inbound connection from an unknown peer to spiffe://a.test/db was not served"
+    ]
+    assert told(refused, served | {"remote": "192.0.2.1:4712"}) == [PASSED]
 
 
 def test_an_outcome_of_another_version_is_left_out() -> None:
@@ -139,6 +172,7 @@ def test_a_tainted_authority_is_to_be_revoked_and_an_old_one_is_no_trouble(kind:
         f"{words} authority 0a1b is tainted",
         "revoke it, from 2030-05-01T12:00:00Z on or as soon as its SVIDs are replaced:"
         f" `meshtls authority revoke{option} 0a1b`",
+        "an authority is tainted",
     )
     assert [replace(one, state=state).trouble for state in ("PREPARED", "ACTIVE", "OLD")] == ["", "", ""]
 
@@ -152,4 +186,5 @@ def test_a_bundle_that_cant_be_fetched_fails_with_the_servers_own_words() -> Non
         Mark.FAILED,
         "no answer",
         "see whether the endpoint runs, then `meshtls federation refresh --trust-domain b.test`",
+        "the bundle of b.test can't be fetched from https://b.test/",
     )

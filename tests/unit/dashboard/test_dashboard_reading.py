@@ -170,3 +170,11 @@ def test_an_outcome_that_no_enum_knows_has_no_group_of_its_own() -> None:
     for number in range(2000):
         found.take("loud", line(number, outcome=f"MADE_UP_{number}"))
     assert len(list(found)) <= 501
+
+
+def test_what_callers_ask_for_makes_no_groups_of_denials() -> None:
+    found = Denials()
+    for number in range(600):
+        found.take("busy", line(number, clause=f"operation.paths: wanted /public, got /scan{number}"))
+    found.take("busy", line(600, clause="operation.methods: wanted GET, got DELETE"))
+    assert sorted((one.count, one.mixed) for one in found) == [(1, False), (600, False)]

@@ -23,7 +23,11 @@ A, B, X = (f"spiffe://a.test/{name}" for name in ("a", "b", "x"))
 
 def edge(source: str, destination: str, reporter: str, **counts: object) -> dict[str, Any]:
     zero: dict[str, Any] = dict.fromkeys(
-        ("connections", "allowed", "denied", "failed", "mutual_tls", "requests", "failed_requests"), 0
+        (
+            *("connections", "allowed", "denied", "failed", "mutual_tls", "tls", "plaintext"),
+            *("requests", "denied_requests", "failed_requests"),
+        ),
+        0,
     )
     zero |= {"bytes_in": 0, "bytes_out": 0, "connections_per_second": 0.0, "requests_per_second": 0.0}
     return {
@@ -86,15 +90,34 @@ def model_of(**pages: dict[str, Any]) -> Model:
     [
         ({"connections": 4, "allowed": 4, "mutual_tls": 4}, "mtls"),
         ({"connections": 4, "allowed": 3, "denied": 1, "mutual_tls": 4}, "mtls"),
-        ({"connections": 4, "allowed": 4, "mutual_tls": 3}, "plaintext"),
+        ({"connections": 4, "allowed": 4, "mutual_tls": 3, "plaintext": 1}, "plaintext"),
+        ({"connections": 4, "allowed": 4, "mutual_tls": 3, "failed": 1}, "mtls"),
+        ({"connections": 4, "allowed": 4, "tls": 4}, "tls"),
         ({"connections": 4, "denied": 4, "mutual_tls": 4}, "denied"),
         ({"connections": 4, "denied": 4}, "denied"),
+        ({"connections": 4, "denied": 4, "plaintext": 4}, "denied"),
+        ({"connections": 4, "denied": 1, "failed": 3}, "denied"),
+        ({"connections": 4, "failed": 4}, "failed"),
+        ({"connections": 1, "allowed": 1, "mutual_tls": 1, "requests": 2, "failed_requests": 1}, "mtls"),
+        (
+            {"connections": 1, "allowed": 1, "mutual_tls": 1}
+            | {"requests": 2, "denied_requests": 2, "failed_requests": 2},
+            "denied",
+        ),
+        ({"connections": 1, "allowed": 1, "mutual_tls": 1, "requests": 2, "failed_requests": 2}, "failed"),
+        ({"requests": 2}, "mtls"),
     ],
 )
-def test_an_edge_is_denied_plaintext_or_mutual_tls(counts: dict[str, int], state: str) -> None:
+def test_an_edge_is_what_was_served_on_it_and_else_denied_or_failed(counts: dict[str, int], state: str) -> None:
     model = model_of(graph={"edges": [edge(X, B, "destination", **counts)]})
     (found,) = mesh(model, {})["edges"]
     assert found["state"] == state
+
+
+def test_requests_in_plaintext_make_an_edge_plaintext_before_their_connection_ends() -> None:
+    model = model_of(graph={"edges": [edge("(plaintext)", B, "destination", requests=1)]})
+    (found,) = mesh(model, {})["edges"]
+    assert found["state"] == "plaintext"
 
 
 def test_an_edge_that_both_sides_report_counts_once_and_live_ones_are_on_it() -> None:
@@ -148,6 +171,34 @@ def test_the_side_that_denied_is_the_one_that_is_told() -> None:
     ]
     (told,) = story(model, {"id": "c1"})["connections"]
     assert "  alert:   unknown_ca, sent by the server, which arrived" in told["story"]
+
+
+def refused_request(connection_id: str, verdict: str = "denied", **more: object) -> dict[str, Any]:
+    outcome = "POLICY_DENIED" if verdict == "denied" else "CONNECT_FAILED"
+    asked = {"method": "GET", "host": "b", "path": "/secret", "status": 403}
+    return ended(connection_id, "inbound", outcome, verdict, event="request", **asked, **more)
+
+
+@pytest.mark.parametrize("verdict", ["denied", "failed"])
+def test_a_connection_whose_request_was_refused_is_listed_as_that_and_not_as_ok(verdict: str) -> None:
+    model = model_of()
+    model.ended("b.sock", [ended("c1", "inbound", "OK", "allowed"), ended("c2", "inbound", "OK", "allowed")])
+    model.event("b.sock", refused_request("c1", verdict))
+    told = [(one["id"], one["verdict"], one["outcome"]) for one in connections(model, {"verdict": verdict})["rows"]]
+    assert told == [("c1", verdict, "POLICY_DENIED" if verdict == "denied" else "CONNECT_FAILED")]
+    for words in ({"verdict": "allowed"}, {"outcome": "OK"}):
+        assert [one["id"] for one in connections(model, words)["rows"]] == ["c2"]
+    (one,) = story(model, {"id": "c1"})["connections"]
+    assert not [line for line in one["story"] if "cause:   OK" in line]
+
+
+def test_a_wrong_server_is_denied_at_the_caller() -> None:
+    model = model_of()
+    model.ended("a.sock", [ended("c1", "outbound", "POLICY_DENIED", "denied", source_id=A)])
+    (found,) = denials(model, {})["denials"]
+    assert (found["decided_by"], found["destination"]) == (A, B)
+    assert found["next_step"] == "correct outbound[].peer (or to) in the file of sidecar a"
+    assert found["reason"] == f"{A} refused {B}, which is another server than it expected"
 
 
 @pytest.mark.parametrize(
@@ -214,6 +265,9 @@ def test_groups_of_denials_are_bounded() -> None:
     model.ended("b.sock", [ended(f"c{n}", "inbound", "POLICY_DENIED", "denied", policy=f"p{n}") for n in range(600)])
     view = denials(model, {})
     assert (view["total"], len(view["denials"])) == (600, 501)
+    others = view["denials"][0]
+    assert (others["policy"], others["clause"], others["count"], others["next_step"]) == ("(others)", None, 100, "")
+    assert others["reason"] == "denied for various reasons: there are more than this page tells apart"
 
 
 def test_policies_have_what_applies_to_whom_and_what_dry_runs_say() -> None:

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from meshtls.errors import HandshakeError, PeerError
+from meshtls.errors import ClosedEarlyError, HandshakeError, PeerError
 from meshtls.policy.authorizer import authorize_id
+from meshtls.svid.context import X509Context
 from meshtls.tls.engine import TlsEngine
 from meshtls.tls.states import ENGINE, EngineState, EngineStep
 from meshtls.wire.tls import MAX_RECORD
@@ -87,12 +88,17 @@ def test_a_peer_that_is_not_allowed_is_refused_and_reads_of_it_once_its_end_is_o
     assert server.state is REFUSED
 
 
-def test_a_wire_that_ends_in_the_handshake_refuses_the_peer() -> None:
-    server = engine_of(SERVER, server_side=True)
-    server.feed_eof()
-    with pytest.raises(HandshakeError, match="^the peer closed the connection in the middle of TLS$"):
-        server.handshake()
-    assert server.state is REFUSED
+@pytest.mark.parametrize(
+    ("ours", "server_side", "kind"), [(SERVER, True, ClosedEarlyError), (CLIENT, False, HandshakeError)]
+)
+def test_a_wire_that_ends_in_the_handshake_refuses_the_peer_and_a_client_has_only_closed_early(
+    ours: X509Context, server_side: bool, kind: type[HandshakeError]
+) -> None:
+    engine = engine_of(ours, server_side=server_side)
+    engine.feed_eof()
+    with pytest.raises(HandshakeError, match="^the peer closed the connection in the middle of TLS$") as ended:
+        engine.handshake()
+    assert (type(ended.value), engine.state) == (kind, REFUSED)
 
 
 def test_a_peer_that_takes_too_long_is_refused_by_an_alert() -> None:

@@ -41,6 +41,7 @@ def hello(*extensions: bytes, session: bytes = bytes(32)) -> bytes:
         (hello(extension(b"a" * 255)), "a" * 255),
         (hello(extension(b"a" * 256)), None),
         (hello(b"\0\0" + vector(b"", 2)), None),
+        (hello(extension(b"db")[:3] + b"\x40" + extension(b"db")[4:]), None),
         (b"", None),
     ],
     ids=[
@@ -58,6 +59,7 @@ def hello(*extensions: bytes, session: bytes = bytes(32)) -> bytes:
         "the longest name",
         "a longer name",
         "an empty extension",
+        "an extension that is longer than the message",
         "nothing",
     ],
 )

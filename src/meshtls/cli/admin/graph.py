@@ -8,12 +8,13 @@ from collections.abc import Iterable, Iterator
 import click
 
 from meshtls.admin.asking import Interfaces, ask_all
-from meshtls.admin.edges import Edge, joined
+from meshtls.admin.edges import Edge, EdgeState, joined, share, state_of
 from meshtls.admin.words import in_words
 from meshtls.cli.admin.client import admin_options
 from meshtls.cli.options import output_option
 from meshtls.cli.output import Output, tell
 from meshtls.printable import printable
+from meshtls.scalars import count_of
 
 __all__ = ["dot", "graph", "mermaid"]
 
@@ -25,7 +26,8 @@ __all__ = ["dot", "graph", "mermaid"]
 def graph(form: str, interfaces: Interfaces, out: Output) -> None:
     """Print who talks to whom, with rates over the last minute, success and the share of mutual TLS.
 
-    Both sidecars of a connection report it. Where both are asked, it counts once, by the server's side.
+    Both sidecars of a connection report it. Where both are asked, it counts once, by the server's side. The share of
+    mutual TLS is of the connections whose security was seen: a handshake that did not end well is in neither part.
     """
     answers = asyncio.run(ask_all(interfaces, "/graph"))
     edges = joined(edge for answer in answers for edge in answer["edges"])
@@ -47,28 +49,39 @@ def _row(edge: Edge) -> dict[str, object]:
         "destination": edge["destination_id"],
         "connections": edge["connections"],
         "per_second": edge["connections_per_second"],
-        "success": _share(edge["allowed"], edge["connections"]),
-        "mTLS": _share(edge["mutual_tls"], edge["connections"]),
+        "success": share(edge["allowed"], edge["connections"]),
+        "mTLS": _mutual(edge),
         "requests": edge["requests"],
         "requests_per_second": edge["requests_per_second"],
-        "request_success": _share(edge["requests"] - edge["failed_requests"], edge["requests"]),
+        "request_success": share(edge["requests"] - edge["failed_requests"], edge["requests"]),
         "ms": edge["request_ms"],
     }
 
 
-def _share(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.0f} %" if whole else "-"
+def _mutual(edge: Edge) -> str:
+    return share(edge["mutual_tls"], edge["mutual_tls"] + edge.get("tls", 0) + edge.get("plaintext", 0))
 
 
 def _label(edge: Edge) -> str:
-    label = f"{edge['connections']} connections, {_share(edge['allowed'], edge['connections'])} allowed"
-    return f"{label}, {_share(edge['mutual_tls'], edge['connections'])} mTLS"
+    parts = [f"{count_of(edge['connections'], 'connection')}, {share(edge['allowed'], edge['connections'])} allowed"]
+    parts.append(f"{_mutual(edge)} mTLS")
+    if edge["requests"]:
+        parts.append(count_of(edge["requests"], "request"))
+        denied = edge.get("denied_requests", 0)
+        failed = edge["failed_requests"] - denied
+        parts += [f"{count} {word}" for count, word in ((denied, "denied"), (failed, "failed")) if count]
+    return ", ".join(parts)
 
 
-def _colour(edge: Edge) -> str:
-    if edge["denied"] and not edge["allowed"]:
-        return "red"
-    return "darkgreen" if edge["mutual_tls"] == edge["connections"] else "orange"
+_COLOURS = {
+    EdgeState.DENIED: "red",
+    EdgeState.FAILED: "grey",
+    EdgeState.PLAINTEXT: "orange",
+    EdgeState.TLS: "blue",
+    EdgeState.MUTUAL_TLS: "darkgreen",
+}
+#: Nothing was served.
+_BROKEN = (EdgeState.DENIED, EdgeState.FAILED)
 
 
 def dot(edges: Iterable[Edge]) -> Iterator[str]:
@@ -77,7 +90,7 @@ def dot(edges: Iterable[Edge]) -> Iterator[str]:
     yield "  rankdir=LR;"
     for edge in edges:
         ends = f"{_quoted(edge['source_id'])} -> {_quoted(edge['destination_id'])}"
-        yield f"  {ends} [label={_quoted(_label(edge))}, color={_colour(edge)}];"
+        yield f"  {ends} [label={_quoted(_label(edge))}, color={_COLOURS[state_of(edge)]}];"
     yield "}"
 
 
@@ -92,7 +105,7 @@ def mermaid(edges: Iterable[Edge]) -> Iterator[str]:
                 nodes[name] = f"n{len(nodes)}"
                 yield f'  {nodes[name]}["{_entities(name)}"]'
             ends.append(nodes[name])
-        arrow = "-.->" if edge["denied"] and not edge["allowed"] else "-->"
+        arrow = "-.->" if state_of(edge) in _BROKEN else "-->"
         yield f'  {ends[0]} {arrow}|"{_entities(_label(edge))}"| {ends[1]}'
 
 

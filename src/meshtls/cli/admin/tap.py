@@ -15,8 +15,10 @@ from meshtls.admin.words import in_words
 from meshtls.cli.admin.client import admin_options
 from meshtls.cli.options import DURATION, output_option
 from meshtls.cli.output import Output, tell
+from meshtls.observe.edges import end_name
+from meshtls.observe.events import Outcome
 
-__all__ = ["tap", "top"]
+__all__ = ["Sums", "event_line", "tap", "top"]
 
 Event = Mapping[str, Any]
 #: The words of ``/tap``, and what each does.
@@ -30,6 +32,11 @@ _FILTERS = {
     "outcome": "Only this outcome, such as POLICY_DENIED.",
     "path": "Only requests whose path begins so.",
 }
+_NOT_YET = "(not known yet)"
+_COUNTED = (
+    *("connections", "connections_allowed", "connections_denied", "connections_failed"),
+    *("requests", "requests_allowed", "requests_denied", "requests_failed"),
+)
 
 
 def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -54,7 +61,7 @@ def tap(count: int | None, interfaces: Interfaces, out: Output, **filters: str |
         nonlocal left
         if event["event"] in ("following", "idle"):
             return True
-        out.event(event, _line(event))
+        out.event(event, event_line(event))
         if left is not None and event["event"] != "lost":
             left -= 1
         return left is None or left > 0
@@ -99,7 +106,9 @@ def top(interval: Any, rounds: int | None, interfaces: Interfaces, out: Output, 
 
 
 class Sums:
-    """What ended since ``rows`` was called last, by source and destination."""
+    """What ended since ``rows`` was called last, by source and destination; connections and requests apart, since an
+    allowed connection may carry requests that are denied.
+    """
 
     def __init__(self) -> None:
         self._counts: dict[tuple[str, str], Counter[str]] = {}
@@ -110,21 +119,32 @@ class Sums:
             self._lost += event["count"]
         if event["event"] not in ("ended", "request"):
             return
-        key = str(event.get("source_id") or "(plaintext)"), str(event.get("destination_id") or "(unknown)")
-        counts = self._counts.setdefault(key, Counter())
-        counts["requests" if event["event"] == "request" else "connections"] += 1
-        counts[str(event.get("verdict"))] += 1
+        counts = self._counts.setdefault(_names(event), Counter())
+        kind = "requests" if event["event"] == "request" else "connections"
+        counts[kind] += 1
+        counts[f"{kind}_{event.get('verdict')}"] += 1
 
     def rows(self) -> list[dict[str, object]]:
         """The most frequent first; afterwards everything is 0."""
         counts, self._counts = self._counts, {}
         lost, self._lost = self._lost, 0
-        names = ("connections", "requests", "allowed", "denied", "failed")
         rows: list[dict[str, object]] = [
-            {"source": source, "destination": destination, **{name: found[name] for name in names}}
+            {"source": source, "destination": destination, **{name: found[name] for name in _COUNTED}}
             for (source, destination), found in sorted(counts.items(), key=lambda one: -one[1].total())
         ]
         return [*rows, {"source": f"({lost} events were lost)"}] if lost else rows
+
+
+def _names(event: Event) -> tuple[str, str]:
+    """Both ends of what ended."""
+    security = event.get("security")
+    reached = event.get("connect_ms") is not None and event.get("outcome") != Outcome.CONNECT_FAILED.name
+    source, destination = event.get("source_id"), event.get("destination_id")
+    return str(source or end_name(security)), str(destination or end_name(security, reached=reached))
+
+
+def _known_yet(event: Event) -> tuple[str, str]:
+    return str(event.get("source_id") or _NOT_YET), str(event.get("destination_id") or _NOT_YET)
 
 
 def _given(filters: Mapping[str, str | None]) -> dict[str, str]:
@@ -154,17 +174,17 @@ async def _follow(interfaces: Interfaces, words: Mapping[str, str], show: Callab
         await asyncio.gather(everything, waiting, return_exceptions=True)
 
 
-def _line(event: Event) -> str:
+def event_line(event: Event) -> str:
     kind = event["event"]
     if kind == "lost":
         return f"({event['count']} events were lost: this command does not keep up)"
-    unknown = "(not known yet)" if kind == "opened" else "(no proven identity)"
-    source, destination = event.get("source_id") or unknown, event.get("destination_id") or unknown
+    source, destination = _names(event) if kind != "opened" else _known_yet(event)
     ends = f"{event.get('connection_id', '')} {source} -> {destination}"
     if kind == "opened":
         return f"opened   {ends} {event['direction']} {event['remote']}"
     if kind == "request":
         asked = f"{event['method']} {event['host']}{event['path']} {event['status']} {event['total_ms']:g} ms"
-        return f"request  {ends} {event['verdict']} {asked}"
+        why = "" if event["verdict"] == "allowed" else f": {event['outcome']}: {event['detail']}"
+        return f"request  {ends} {event['verdict']} {asked}{why}"
     moved = f"{event['bytes_in']} in, {event['bytes_out']} out, {event['total_ms']:g} ms"
     return f"ended    {ends} {event['direction']} {event['outcome']} {moved}: {event['detail']}"

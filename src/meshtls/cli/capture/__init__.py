@@ -1,1 +1,1 @@
-"""The verbs of ``meshtls capture``."""
+"""``meshtls capture``: what a capture file says of the connections in it."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from meshtls.cli.check.agent import agent_checks, loaded_agent
-from meshtls.cli.check.finding import Checks, Finding, Group, failed
+from meshtls.cli.check.finding import Checks, Claim, Finding, Group, failed
 from meshtls.cli.check.machine import DESCRIPTORS, machine_checks
 from meshtls.cli.check.server import Asked, admin_checks, server_checks
 from meshtls.cli.check.sidecar import loaded_sidecar, sidecar_checks, wanted_descriptors
@@ -24,6 +24,7 @@ from meshtls.errors import ConfigError
 __all__ = ["check"]
 
 _PAUSE = 1.0
+_ADDRESS_KNOWN = Claim("its address is known", "its address is not known")
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -69,7 +70,13 @@ def check(
             {
                 "group": group.name,
                 "checks": [
-                    {"check": one.check, "result": one.mark.value, "reason": one.reason, "advice": one.advice}
+                    {
+                        "check": one.check,
+                        "result": one.mark.value,
+                        "reason": one.reason,
+                        "advice": one.advice,
+                        "problem": one.problem,
+                    }
                     for one in group.findings
                 ],
             }
@@ -116,7 +123,7 @@ async def _checked(asked: _Asked, clock: SystemClock) -> list[Group]:
             where = workload_address(address)
         except ConfigError as error:
             advice = "set it to the agent's socket, or give --workload-socket"
-            groups.append(Group("the Workload API", [failed("its address is known", str(error), advice)]))
+            groups.append(Group("the Workload API", [failed(_ADDRESS_KNOWN, str(error), advice)]))
         else:
             groups.append(await _group(f"the Workload API at {where}", workload_checks(where, spiffe_id, clock, seen)))
     if sidecar is not None:
@@ -140,7 +147,7 @@ def _finding_lines(one: Finding) -> list[str]:
     if one.mark is Mark.PASSED:
         return [f"  {mark_text(one.mark)} {one.check}" + (f" ({one.reason})" if one.reason else "")]
     return [
-        f"  {mark_text(one.mark)} {one.check}",
+        f"  {mark_text(one.mark)} {one.problem}",
         *(f"      {line}" for line in one.reason.split("\n")),
         *([f"      -> {one.advice}"] if one.advice else []),
     ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from meshtls.cli.check.finding import Finding, failed, passed, warning
+from meshtls.cli.check.finding import Claim, Finding, failed, passed, warning
 from meshtls.errors import ConfigError
 
 __all__ = ["Loaded", "loaded"]
@@ -19,12 +19,17 @@ class _Config(Protocol):
 
 
 C = TypeVar("C", bound=_Config)
+_AS_MEANT = Claim("no key has another effect than the file says", "a key of the file needs your attention")
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded(Generic[C]):
-    """``config`` is None if the file is not valid, and then the one finding says why."""
+    """``config`` is None if the file is not valid, and then the one finding says why.
 
+    With such a finding it is there if all but what the finding says could be read.
+    """
+
+    path: Path
     findings: tuple[Finding, ...]
     config: C | None
 
@@ -34,13 +39,23 @@ def loaded(
     file: Path,
     load: Callable[[Path], C],
     *,
-    reads: str = "is valid",
-    as_meant: str = "no key has another effect than the file says",
+    reads: Claim | None = None,
+    as_meant: Claim = _AS_MEANT,
+    in_part: Callable[[Path], C] | None = None,
 ) -> Loaded[C]:
-    """``load`` raises ConfigError; ``meshtls <verb> validate`` is the advice. ``as_meant`` is what a notice denies."""
-    check = f"{file} {reads}"
+    """``load`` raises ConfigError; ``meshtls <verb> validate`` is the advice. ``as_meant`` is what a notice denies.
+
+    ``in_part`` reads what can be used of a file that ``load`` refuses, or raises ConfigError as well.
+    """
+    claim = reads or Claim(f"{file} is valid", f"{file} is not valid")
+    validate = f"`meshtls {verb} validate --config {file}`"
     try:
         config = load(file)
     except ConfigError as error:
-        return Loaded((failed(check, str(error), f"`meshtls {verb} validate --config {file}`"),), None)
-    return Loaded((passed(check), *(warning(as_meant, notice) for notice in config.notices)), config)
+        findings = (failed(claim, str(error), validate),)
+        try:
+            return Loaded(file, findings, in_part(file) if in_part is not None else None)
+        except ConfigError:
+            return Loaded(file, findings, None)
+    advice = f"change the file, or leave it if that is meant: {validate} shows each notice"
+    return Loaded(file, (passed(claim), *(warning(as_meant, notice, advice) for notice in config.notices)), config)

@@ -4,20 +4,32 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from meshtls.cli.marks import Mark
 
-__all__ = ["Checks", "Finding", "Group", "failed", "passed", "warning"]
+__all__ = ["Checks", "Claim", "Finding", "Group", "failed", "passed", "warning"]
+
+
+class Claim(NamedTuple):
+    """``holds`` is a statement that should hold, and ``broken`` what is said where it does not."""
+
+    holds: str
+    broken: str
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """``check`` says what was checked as a statement that should hold; ``reason`` why it does not, or what was seen."""
+    """``check`` says what was checked as a statement that should hold; ``reason`` why it does not, or what was seen.
+
+    ``problem`` is the statement of what is wrong; empty where the check passed.
+    """
 
     check: str
     mark: Mark
     reason: str = ""
     advice: str = ""
+    problem: str = ""
 
 
 #: The findings of one group, in order. A group ends at a failure without which the next checks have no meaning.
@@ -32,13 +44,13 @@ class Group:
     findings: list[Finding] = field(default_factory=list)
 
 
-def passed(check: str, seen: str = "") -> Finding:
-    return Finding(check, Mark.PASSED, seen)
+def passed(claim: Claim, seen: str = "") -> Finding:
+    return Finding(claim.holds, Mark.PASSED, seen)
 
 
-def warning(check: str, reason: str, advice: str = "") -> Finding:
-    return Finding(check, Mark.WARNING, reason, advice)
+def warning(claim: Claim, reason: str, advice: str = "") -> Finding:
+    return Finding(claim.holds, Mark.WARNING, reason, advice, claim.broken)
 
 
-def failed(check: str, reason: str, advice: str = "") -> Finding:
-    return Finding(check, Mark.FAILED, reason, advice)
+def failed(claim: Claim, reason: str, advice: str = "") -> Finding:
+    return Finding(claim.holds, Mark.FAILED, reason, advice, claim.broken)

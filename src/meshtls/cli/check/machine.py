@@ -8,7 +8,7 @@ import ssl
 
 from meshtls.bundle import BundleSet
 from meshtls.ca.authority import Authority
-from meshtls.cli.check.finding import Checks, Finding, failed, passed, warning
+from meshtls.cli.check.finding import Checks, Claim, Finding, failed, passed, warning
 from meshtls.clock import SystemClock
 from meshtls.errors import ConfigError, LocalIdentityError
 from meshtls.identity.request import new_key
@@ -25,9 +25,12 @@ __all__ = ["DESCRIPTORS", "descriptors", "machine_checks"]
 #: What a sidecar with the default limits may have open: two for each connection, and what a process has beside them.
 DESCRIPTORS = 4096
 _OLDEST_OPENSSL = (3, 0)
-_TLS = "TLS 1.3 with an ECDSA certificate and X25519 works"
+_TLS = Claim(
+    "TLS 1.3 with an ECDSA certificate and X25519 works", "TLS 1.3 with an ECDSA certificate and X25519 does not work"
+)
+_UNTRIED = _TLS._replace(broken="TLS 1.3 with an ECDSA certificate and X25519 could not be tried")
 _ADVICE = "take a newer Python, linked with an OpenSSL that is not restricted; see openssl.cnf"
-_DESCRIPTORS = "a process may open enough descriptors"
+_DESCRIPTORS = Claim("a process may open enough descriptors", "a process may open too few descriptors")
 #: Flights of a handshake between two sides in memory, generously.
 _ROUNDS = 10
 
@@ -35,7 +38,7 @@ _ROUNDS = 10
 async def machine_checks(wanted_descriptors: int = DESCRIPTORS) -> Checks:
     """Of this process's machine and limits."""
     versions = f"Python {platform.python_version()}, {ssl.OPENSSL_VERSION}"
-    recent = "OpenSSL is 3.0 or newer"
+    recent = Claim("OpenSSL is 3.0 or newer", "OpenSSL is older than 3.0")
     if ssl.OPENSSL_VERSION_INFO < _OLDEST_OPENSSL:
         yield failed(recent, versions, "take a Python that is linked with OpenSSL 3")
     else:
@@ -77,7 +80,7 @@ def _handshake() -> Finding:
                     continue
         version = sides[1].version() or "no version"
     except ConfigError as error:
-        return warning(_TLS, str(error))  # it can't be tried alone, and works as one of several groups
+        return warning(_UNTRIED, str(error))  # it can't be tried alone, and works as one of several groups
     except LocalIdentityError as error:
         return failed(_TLS, str(error), _ADVICE)
     except ssl.SSLError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -9,75 +10,79 @@ from contextlib import closing
 from pathlib import Path
 
 from meshtls.address import Address
-from meshtls.cli.check.finding import Finding, failed, passed
+from meshtls.cli.check.finding import Claim, Finding, failed, passed
 
-__all__ = ["is_free", "private_finding", "room_finding", "socket_finding"]
+__all__ = ["NOT_THERE", "is_free", "private_finding", "room_finding", "socket_finding"]
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _SECONDS = 3.0
-#: Bytes that a transaction of a data store may need on its disk.
+NOT_THERE = f"cannot connect ({os.strerror(errno.ENOENT)})"
+#: Bytes that a transaction of a data store, or the files of an SVID, may need on a disk.
 _TRANSACTION = 1 << 16
 
 
-def socket_finding(path: Path, owner: str) -> Finding:
+def socket_finding(named: Path, owner: str) -> Finding:
     """Whether this process can connect to the Unix socket that ``owner`` serves."""
-    check = f"the socket {path} is there and this user may connect to it"
+    path = named.absolute()
+    claim = Claim(f"the socket {path} is there and this user may connect to it", f"the socket {path} can't be used")
     try:
         mode = path.stat().st_mode
     except PermissionError:
         return failed(
-            check,
+            claim,
             f"cannot connect (Permission denied): uid {os.geteuid()} may not enter a directory of {path}",
             f"give the user execute permission on it, or run as a user that has it: `namei -l {path}` shows where",
         )
     except OSError as error:
-        return failed(check, f"cannot connect ({error.strerror})", f"start {owner}, or name the socket that it serves")
+        return failed(claim, f"cannot connect ({error.strerror})", f"start {owner}, or name the socket that it serves")
     if not stat.S_ISSOCK(mode):
-        return failed(check, "it is no socket", f"name the socket that {owner} serves")
+        return failed(claim, "it is no socket", f"name the socket that {owner} serves")
     with closing(socket.socket(socket.AF_UNIX)) as sock:
         sock.settimeout(_SECONDS)
         try:
             sock.connect(str(path))
         except PermissionError:
             return failed(
-                check,
+                claim,
                 f"cannot connect (Permission denied): uid {os.geteuid()} may not write to it"
                 f" (mode {stat.S_IMODE(mode):04o})",
                 "run as the user that owns it, or have its owner permit this one",
             )
         except ConnectionRefusedError:
             return failed(
-                check,
+                claim,
                 "cannot connect (Connection refused): nothing listens on it",
                 f"start {owner}: the socket is left from one that has ended",
             )
         except OSError as error:
-            return failed(check, f"cannot connect ({error.strerror or error})", f"see whether {owner} still answers")
-    return passed(check)
+            return failed(claim, f"cannot connect ({error.strerror or error})", f"see whether {owner} still answers")
+    return passed(claim)
 
 
 def private_finding(path: Path, what: str) -> Finding | None:
     """Whether other users can access this file or directory; None if it does not exist."""
-    check = f"{what} {path} is private"
+    claim = Claim(f"{what} {path} is private", f"{what} {path} is open to other users")
     try:
         status = path.stat()
     except FileNotFoundError:
         return None
     except OSError as error:
-        return failed(check, f"{error.strerror}", "run the check as the user that owns it")
+        unseen = claim._replace(broken=f"{what} {path} can't be looked at")
+        return failed(unseen, f"{error.strerror}", "run the check as the user that owns it")
     mode = stat.S_IMODE(status.st_mode)
     if mode & _OTHERS:
         wanted = "700" if stat.S_ISDIR(status.st_mode) else "600"
-        return failed(check, f"mode {mode:04o} gives other users access", f"chmod {wanted} {path}")
+        return failed(claim, f"mode {mode:04o} gives other users access", f"chmod {wanted} {path}")
     if status.st_uid != os.geteuid():
+        others = claim._replace(broken=f"{what} {path} belongs to another user")
         owner = f"it belongs to uid {status.st_uid}, and this is uid {os.geteuid()}"
-        return failed(check, owner, f"run as that user, or chown {os.geteuid()} {path}")
-    return passed(check, f"mode {mode:04o}")
+        return failed(others, owner, f"run as that user, or chown {os.geteuid()} {path}")
+    return passed(claim, f"mode {mode:04o}")
 
 
 def room_finding(directory: Path) -> Finding | None:
     """Whether the file system of this directory has room for one more transaction; None if it does not exist."""
-    check = f"the disk of {directory} has room"
+    claim = Claim(f"the disk of {directory} has room", f"the disk of {directory} is full")
     try:
         system = os.statvfs(directory)
     except OSError:
@@ -85,9 +90,11 @@ def room_finding(directory: Path) -> Finding | None:
     free = system.f_bavail * system.f_frsize
     if free < _TRANSACTION:
         return failed(
-            check, f"database or disk is full: {free} bytes are free", f"make room on the disk: `df {directory}`"
+            claim, f"database or disk is full: {free} bytes are free", f"make room on the disk: `df {directory}`"
         )
-    return passed(check)
+    if system.f_files and not system.f_favail:
+        return failed(claim, "no more files can be made: no inode is free", f"delete files: `df -i {directory}`")
+    return passed(claim)
 
 
 def is_free(address: Address) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import Encoding
 from grpclib import Status
 
-from meshtls.cli.check.finding import Checks, Finding, failed, passed, warning
+from meshtls.cli.check.finding import Checks, Claim, Finding, failed, passed, warning
 from meshtls.cli.check.sockets import socket_finding
 from meshtls.cli.marks import Mark
 from meshtls.clock import Clock
@@ -28,6 +28,7 @@ from meshtls.workload.failures import WorkloadApiError
 __all__ = ["Seen", "svid_findings", "workload_checks"]
 
 _SECONDS = 5.0
+_USABLE = Claim("all that the Workload API sends can be used", "some of what the Workload API sends can't be used")
 #: How far a clock may be off: half of what SVIDs are backdated.
 MOST_SKEW = BACKDATE / 2
 _CLOCK = "correct the clock of this machine: `timedatectl`, `chronyc tracking`"
@@ -47,7 +48,9 @@ async def workload_checks(address: Address, wanted: SpiffeId | None, clock: Cloc
         yield found
         if found.mark is not Mark.PASSED:
             return
-    answers = "the Workload API gives this process an X509-SVID"
+    answers = Claim(
+        "the Workload API gives this process an X509-SVID", "the Workload API gives this process no X509-SVID"
+    )
     try:
         async with WorkloadApiClient(address, timeout=_SECONDS) as client:
             context = await client.fetch_x509_context()
@@ -61,15 +64,16 @@ async def workload_checks(address: Address, wanted: SpiffeId | None, clock: Cloc
     if not svids:
         given = ", ".join(str(svid.spiffe_id) for svid in context.svids) or "none"
         yield failed(
-            answers,
+            answers._replace(broken=f"the Workload API gives this process no X509-SVID of {wanted or 'its own'}"),
             f"wanted an SVID of {wanted}, got {given}",
-            "create an entry for it, or correct spiffe_id in the file",
+            "create an entry for it, or correct spiffe_id in the file; if there is one, its SVID was not renewed, and"
+            " `meshtls admin ready` of the agent says why",
         )
         return
     seen.context = context
     yield passed(answers, str(svids[0].spiffe_id))
     for line in context.unusable:
-        yield warning("all that the Workload API sends can be used", line, "ask who runs the server")
+        yield warning(_USABLE, line, "ask who runs the server")
     for finding in svid_findings(svids[0], context, clock.now()):
         yield finding
 
@@ -78,13 +82,14 @@ def svid_findings(svid: X509Svid, context: X509Context, now: datetime) -> list[F
     """Of an SVID of ours: that peers with the same bundle would accept it, its time, and its rotation."""
     found = []
     bundle = context.bundles.get(svid.spiffe_id.trust_domain)
-    there = f"there is a trust bundle for {svid.spiffe_id.trust_domain}"
+    domain = svid.spiffe_id.trust_domain
+    there = Claim(f"there is a trust bundle for {domain}", f"there is no trust bundle for {domain}")
     if bundle is None or not bundle.x509_authorities:
         missing = "none came with the SVID" if bundle is None else "it has no X.509 authority"
         return [failed(there, missing, "`meshtls bundle show` says what the server publishes; restart the agent")]
     roots = len(bundle.x509_authorities)
     found.append(passed(there, f"{roots} X.509 authorit{'y' if roots == 1 else 'ies'}"))
-    verifies = "our own chain verifies against it"
+    verifies = Claim("our own chain verifies against it", "our own chain does not verify against it")
     chain = [one.public_bytes(Encoding.DER) for one in svid.chain]
     try:
         verify_peer(chain, Trust(1, context.bundles, context.revocations), now)
@@ -103,25 +108,25 @@ def svid_findings(svid: X509Svid, context: X509Context, now: datetime) -> list[F
 
 def clock_finding(svid: X509Svid, now: datetime) -> Finding:
     """A CA backdates by ``BACKDATE``, so an SVID that seems to come from the future shows that our clock is slow."""
-    check = "our clock is not behind that of the CA"
+    claim = Claim("our clock is not behind that of the CA", "our clock is behind that of the CA")
     ahead = svid.not_before + BACKDATE - now
     if ahead > MOST_SKEW:
         reason = (
             f"the SVID was signed at {format_moment(svid.not_before + BACKDATE)} by the CA's clock;"
             f" ours says {format_moment(now)}"
         )
-        return failed(check, reason, _CLOCK)
-    return passed(check)
+        return failed(claim, reason, _CLOCK)
+    return passed(claim)
 
 
 def rotation_finding(svid: X509Svid, now: datetime) -> Finding:
     """An SVID is renewed at half of its life, and is late after two thirds."""
-    check = "the SVID is rotated in time"
+    claim = Claim("the SVID is rotated in time", "the SVID was not rotated in time")
     state = readiness_of(svid, now)
     if not state.ready or state.text:
         return failed(
-            check, state.text, "see the agent's log for the reason: the server may be unreachable, or refuse to sign"
+            claim, state.text, "see the agent's log for the reason: the server may be unreachable, or refuse to sign"
         )
     left = timedelta(seconds=int((svid.not_after - now).total_seconds()))
     life = timedelta(seconds=int((svid.not_after - svid.not_before - BACKDATE).total_seconds()))
-    return passed(check, f"{duration_text(left)} of {duration_text(life)} left")
+    return passed(claim, f"{duration_text(left)} of {duration_text(life)} left")

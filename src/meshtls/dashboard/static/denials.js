@@ -13,7 +13,8 @@ export const denials = {
         el("h3", {}, mark("bad", one.outcome), ` ${count(one.count)} times`),
         el("p", {}, one.reason),
         facts([
-          ["at", id(one.destination)],
+          ["at", id(one.decided_by)],
+          ["server", one.destination === one.decided_by ? null : id(one.destination)],
           ["callers", el("span", {}, one.sources.map((source) => el("span", {}, id(source.id), ` ${count(source.count)} times`, el("br"))),
             one.more_sources ? `and ${count(one.more_sources)} more` : null)],
           ["policy", one.policy && `${one.policy}, rule ${one.rule}`],

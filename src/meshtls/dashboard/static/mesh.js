@@ -7,7 +7,9 @@ import { bytes, count, ms, rate, short } from "/static/words.js";
 const STATES = {
   mtls: ["ok", "mutual TLS", "all of it"],
   plaintext: ["warn", "plaintext", "some or all of it"],
-  denied: ["bad", "denied", "nothing was let in"],
+  tls: ["plain", "TLS", "to a server outside of the mesh"],
+  denied: ["bad", "denied", "nothing was served"],
+  failed: ["warn", "failed", "nothing was served, and nothing denied"],
 };
 // As wide as the place for it, so that its texts have their size.
 const NARROWEST = 300;
@@ -101,6 +103,7 @@ function words(one) {
   const parts = [`${rate(one.connections_per_second)}/s`];
   if (one.request_ms !== null) parts.push(ms(one.request_ms));
   if (one.denied) parts.push(`${count(one.denied)} denied`);
+  if (one.denied_requests) parts.push(`${count(one.denied_requests)} requests denied`);
   return parts.join(", ");
 }
 
@@ -113,10 +116,10 @@ function detail(node, edges, chosen, page) {
       ["sidecars", node ? node.sidecars.join(", ") || "none that the dashboard was told of" : "none"],
       ["called by", `${into.length} identities, ${count(sum("connections", into))} connections, ${count(sum("denied", into))} denied`],
       ["live now", count(sum("live", edges))],
-      ["requests", count(sum("requests", edges))],
+      ["requests", `${count(sum("requests", edges))}, ${count(sum("denied_requests", edges))} denied`],
     ]),
     el("p", {},
-      el("button", { key: "connections", type: "button", onclick: () => page.go("connections", { q: chosen.startsWith("spiffe://") ? chosen : "plaintext" }) }, "Its connections"), " ",
+      el("button", { key: "connections", type: "button", onclick: () => page.go("connections", { q: chosen.startsWith("spiffe://") ? chosen : chosen === "(plaintext)" ? "plaintext" : "" }) }, "Its connections"), " ",
       el("button", { key: "all", type: "button", onclick: () => page.go("mesh") }, "Show all workloads")));
 }
 
@@ -132,6 +135,9 @@ function edgesTable(edges, chosen, page) {
     ["ended", (one) => count(one.connections), "number"],
     ["denied", (one) => count(one.denied), "number"],
     ["failed", (one) => count(one.failed), "number"],
+    ["requests", (one) => count(one.requests), "number"],
+    ["requests denied", (one) => count(one.denied_requests), "number"],
+    ["requests failed", (one) => count(one.failed_requests - one.denied_requests), "number"],
     ["connections/s", (one) => rate(one.connections_per_second), "number"],
     ["requests/s", (one) => rate(one.requests_per_second), "number"],
     ["latency", (one) => ms(one.request_ms), "number"],

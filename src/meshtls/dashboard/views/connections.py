@@ -38,13 +38,19 @@ def connections(model: Model, words: Mapping[str, str]) -> dict[str, Any]:
     if state not in _STATES:
         raise RequestError(f"state: wanted {', '.join(_STATES)}, got {shown(state)}")
     offset, limit = _number(words, "offset", 0, 10**6), _number(words, "limit", _USUAL, _MOST)
-    wanted = _filter(words)
+    verdict, outcome, wanted = words.get("verdict", ""), words.get("outcome", ""), _filter(words)
     rows: list[Known] = []
-    if state != "ended" and not words.get("verdict") and not words.get("outcome"):
+    if state != "ended" and (verdict, outcome) == ("", ""):
         rows += [one for one in _live(model.connections.living()) if any(map(wanted, one.lines))]
     living = len(rows)
     if state != "live":
-        rows += [one for one in model.connections.newest() if any(map(wanted, (*one.lines, *one.requests)))]
+        rows += [
+            one
+            for one in model.connections.newest()
+            if verdict in ("", one.verdict)
+            and _ended_so(one, outcome)
+            and any(map(wanted, (*one.lines, *one.requests)))
+        ]
     part = rows[offset : offset + limit]
     return {
         "total": len(rows),
@@ -74,22 +80,27 @@ def _live(lines: Iterable[Line]) -> list[Known]:
 
 def _filter(words: Mapping[str, str]) -> Callable[[Line], bool]:
     text = words.get("q", "")[:_LONGEST].lower()
-    verdict, outcome = words.get("verdict", ""), words.get("outcome", "")
 
     def wanted(line: Line) -> bool:
-        return (
-            verdict in ("", line.get("verdict"))
-            and outcome in ("", line.get("outcome"))
-            and (not text or any(text in str(line.get(name) or "").lower() for name in _SEARCHED))
-        )
+        return not text or any(text in str(line.get(name) or "").lower() for name in _SEARCHED)
 
     return wanted
 
 
+def _ended_so(known: Known, outcome: str) -> bool:
+    """By the records that have its verdict: of a connection whose requests were denied, none is OK."""
+    if not outcome:
+        return True
+    verdict = known.verdict
+    return any(
+        one.get("outcome") == outcome and one.get("verdict") == verdict for one in (*known.lines, *known.requests)
+    )
+
+
 def _row(known: Known) -> dict[str, Any]:
-    told = stories(known.connection_id, known.lines)
-    line = told[0].decisive if told else known.requests[-1]
-    sides = [one for one in (told[0].near, told[0].far) if one is not None] if told else [line]
+    told = stories(known.connection_id, [*known.lines, *known.requests])[0]
+    line, why = told.decisive, told.telling
+    sides = [one for one in (told.near, told.far) if one is not None] or [line]
     return {
         "id": known.connection_id,
         "time": line.get("time") or line.get("started"),
@@ -97,12 +108,12 @@ def _row(known: Known) -> dict[str, Any]:
         "source": _known(sides, "source_id"),
         "destination": _known(sides, "destination_id"),
         "sides": [_side(one) for one in sides],
-        "verdict": line.get("verdict") or "live",
-        "outcome": line.get("outcome"),
-        "detail": line.get("detail") or "",
-        "security": _known(sides, "security") or ("mutual_tls" if _known(sides, "tls_version") else None),
+        "verdict": why.get("verdict") or "live",
+        "outcome": why.get("outcome"),
+        "detail": why.get("detail") or "",
+        "security": _known([line, *sides], "security"),
         "tls_version": _known(sides, "tls_version"),
-        "policy": line.get("policy"),
+        "policy": why.get("policy"),
         "requests": len(known.requests),
         "bytes_in": line.get("bytes_in", 0),
         "bytes_out": line.get("bytes_out", 0),

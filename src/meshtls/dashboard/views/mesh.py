@@ -6,10 +6,23 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from meshtls.admin.edges import joined
+from meshtls.admin.edges import EdgeState, joined, state_of
 from meshtls.dashboard.model import Model
 
 __all__ = ["mesh"]
+
+_COUNTS = (
+    "connections",
+    "allowed",
+    "denied",
+    "failed",
+    "mutual_tls",
+    "tls",
+    "plaintext",
+    "requests",
+    "denied_requests",
+    "failed_requests",
+)
 
 
 def mesh(model: Model, words: Mapping[str, str]) -> dict[str, Any]:
@@ -34,31 +47,15 @@ def mesh(model: Model, words: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _edge(edge: Mapping[str, Any], live: int) -> dict[str, Any]:
-    connections, denied, mutual = (int(edge.get(one, 0)) for one in ("connections", "denied", "mutual_tls"))
     return {
         "source": edge["source_id"],
         "destination": edge["destination_id"],
-        "state": _state(connections, denied, mutual, plaintext="(plaintext)" in (edge["source_id"],)),
+        "state": (state_of(edge) if "connections" in edge else EdgeState.MUTUAL_TLS).value,
         "live": live,
-        "connections": connections,
-        "allowed": int(edge.get("allowed", 0)),
-        "denied": denied,
-        "failed": int(edge.get("failed", 0)),
-        "mutual_tls": mutual,
-        "requests": int(edge.get("requests", 0)),
-        "failed_requests": int(edge.get("failed_requests", 0)),
+        **{name: int(edge.get(name, 0)) for name in _COUNTS},
         "request_ms": edge.get("request_ms"),
         "connections_per_second": edge.get("connections_per_second", 0.0),
         "requests_per_second": edge.get("requests_per_second", 0.0),
         "bytes_in": int(edge.get("bytes_in", 0)),
         "bytes_out": int(edge.get("bytes_out", 0)),
     }
-
-
-def _state(connections: int, denied: int, mutual: int, *, plaintext: bool) -> str:
-    """``denied`` if nothing was let in, ``plaintext`` if some of it had no TLS, ``mtls`` for mutual TLS alone."""
-    if connections and denied == connections:
-        return "denied"
-    if plaintext or mutual < connections:
-        return "plaintext"
-    return "mtls"

@@ -93,7 +93,11 @@ def _extension(message: bytes, wanted: bytes) -> int | None:
         _, at = vector(message, at, length_bytes)
     at, end = vector(message, at, 2)
     while at < end:
-        start, following = vector(message, at + 2, 2)
+        # As ``vector`` does it, without a call for each extension.
+        start = at + 4
+        following = start + int.from_bytes(message[at + 2 : start], "big")
+        if len(message) < following:
+            raise ValueError("a vector is longer than the message")
         if message[at : at + 2] == wanted:
             return start
         at = following

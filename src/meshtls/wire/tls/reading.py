@@ -12,7 +12,7 @@ from typing import NamedTuple, NoReturn
 from meshtls.wire.tls.fields import Field
 from meshtls.wire.tls.names import name_of
 
-__all__ = ["MOST_FIELDS", "MOST_ITEMS", "Decode", "DecodeError", "Reader", "vector"]
+__all__ = ["MOST_FIELDS", "MOST_ITEMS", "Decode", "DecodeError", "Reader", "byte_count", "vector"]
 
 #: Fields made of one message, and of one list in it. What is beyond stays raw.
 MOST_FIELDS, MOST_ITEMS = 4096, 512
@@ -87,7 +87,7 @@ class Reader:
         """Where ``size`` bytes begin; they are taken."""
         start = self.at
         if self.end - start < size:
-            raise _Malformed(f"wanted {_bytes(size)} of {name}, got {self.end - start}")
+            raise _Malformed(f"wanted {byte_count(size)} of {name}, got {self.end - start}")
         self.at = start + size
         return start
 
@@ -141,7 +141,7 @@ class Reader:
 
     def _withhold(self, name: str, start: int, content: int) -> None:
         value = self.data[content : self.at]
-        text = f"{_bytes(len(value))}, withheld"
+        text = f"{byte_count(len(value))}, withheld"
         if value:
             text += f"; SHA-256 begins with {sha256(value).hexdigest()[:16]}"
         self._add(Field(name, start, self.at - start, None, text))
@@ -152,9 +152,9 @@ class Reader:
         content = start + length_bytes
         length = int.from_bytes(self.data[start : min(content, self.end)], "big")
         if content > self.end:
-            raise _Malformed(f"wanted {_bytes(length_bytes)} of the length of {name}, got {self.end - start}")
+            raise _Malformed(f"wanted {byte_count(length_bytes)} of the length of {name}, got {self.end - start}")
         if self.end - content < length:
-            raise _Malformed(f"{name} has {_bytes(length)} by its length, of which {self.end - content} are here")
+            raise _Malformed(f"{name} has {byte_count(length)} by its length, of which {self.end - content} are here")
         self.at = content + length
         return start, content
 
@@ -220,7 +220,7 @@ class Reader:
         if self.end - stop >= size:
             self._too_many()
         elif stop < self.end:
-            raise _Malformed(f"wanted {item}s of {_bytes(size)} each, got {self.end - start} bytes")
+            raise _Malformed(f"wanted {item}s of {byte_count(size)} each, got {self.end - start} bytes")
         return _listing([one.text for one in found])
 
     def whole(self, name: str, decode: Decode, *, secret: bool = False) -> Field:
@@ -232,12 +232,12 @@ class Reader:
     def body(self, name: str, size: int, decode: Decode) -> str:
         """Read the ``size`` bytes that follow a header, as fields beside those of the header."""
         limit, here = self.end, self.end - self.at
-        cut = f"{name} has {_bytes(size)} by its length, of which {here} are here" if here < size else ""
+        cut = f"{name} has {byte_count(size)} by its length, of which {here} are here" if here < size else ""
         self.end = min(limit, self.at + size)
         try:
             text = decode(self) or ""
             if cut or self.at < self.end:
-                self.fail(cut or f"{_bytes(self.end - self.at)} after the end of {name}")
+                self.fail(cut or f"{byte_count(self.end - self.at)} after the end of {name}")
         except _Malformed as error:
             raise _Malformed(error.reason and (cut or error.reason)) from None
         finally:
@@ -248,7 +248,7 @@ class Reader:
         """End the structure that begins at ``start`` after ``size`` bytes; what is wrong if it has fewer."""
         here = self.end - start
         if here < size:
-            return f"{name} has {_bytes(size)} by its length, of which {here} are here"
+            return f"{name} has {byte_count(size)} by its length, of which {here} are here"
         self.end = start + size
         return ""
 
@@ -271,7 +271,7 @@ class Reader:
             wrong = fault.reason and (cut or fault.reason)
             stop = stop or not takes_all
         if not wrong and takes_all and self.at < self.end:
-            wrong = f"{_bytes(self.end - self.at)} after the end of {name}"
+            wrong = f"{byte_count(self.end - self.at)} after the end of {name}"
         if wrong:
             self._undecoded(wrong)
         made = self.fields
@@ -289,7 +289,7 @@ class Reader:
     def _too_many(self) -> None:
         start, self.at = self.at, self.end
         value = None if self.withhold else self.data[start : self.end]
-        self._add(Field("more", start, self.end - start, value, f"{_bytes(self.end - start)}, too many to decode"))
+        self._add(Field("more", start, self.end - start, value, f"{byte_count(self.end - start)}, too many to decode"))
 
     def _add(self, field: Field) -> None:
         self.fields.append(field)
@@ -301,5 +301,6 @@ def _listing(words: list[str]) -> str:
     return ", ".join(words[:_MOST_IN_WORDS]) + (f" and {more} more" if more > 0 else "")
 
 
-def _bytes(count: int) -> str:
+def byte_count(count: int) -> str:
+    """A number of bytes in words."""
     return "1 byte" if count == 1 else f"{count} bytes"

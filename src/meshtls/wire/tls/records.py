@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from meshtls.wire.side import Side
 from meshtls.wire.tls.names import CONTENT_TYPES, SSL_2_0, ContentType
-from meshtls.wire.tls.reading import DecodeError
+from meshtls.wire.tls.reading import DecodeError, byte_count
 
 __all__ = ["MAX_PAYLOAD", "RECORD_HEADER", "SSL_2_0_HELLO", "Record", "RecordReader"]
 
@@ -143,7 +143,7 @@ class RecordReader:
         if count > self._skip:
             self._skip = 0
             self._beginning.clear()
-            reason = f"{count} bytes were lost here: where the next record begins is not known"
+            reason = f"{byte_count(count)} lost here: where the next record begins is not known"
             self.error = DecodeError(begin, reason)
             return []
         self._skip -= count

@@ -135,9 +135,35 @@ def test_a_loss_up_to_the_end_of_a_record_ends_it(keep: bool) -> None:
 def test_a_loss_beyond_the_end_of_a_record_ends_the_direction(start: int) -> None:
     reader = RecordReader(Side.SERVER)
     reader.feed(record(DATA, bytes(100))[:start])
-    assert reader.lost(76) == []
-    assert reader.error == (start, "76 bytes were lost here: where the next record begins is not known")
+    assert reader.lost(106) == []
+    error = (start, "106 bytes lost here: where the next record begins is not known")
+    assert reader.error == error
+    assert reader.pending == 0
     assert reader.feed(record(DATA, b"")) == []
+    assert reader.lost(7) == []
+    assert reader.error == error
+
+
+def test_a_loss_right_after_a_header_is_within_the_record() -> None:
+    reader = RecordReader(Side.SERVER)
+    data = record(DATA, bytes(100))
+    assert reader.feed(data[:5]) == []
+    assert reader.lost(0) == []
+    assert reader.lost(10) == []
+    assert reader.feed(data[15:]) == [Record(0, 23, 0x0303, 100, b"", 10)]
+
+
+def test_a_loss_within_a_hello_of_ssl_2_0_ends_the_direction() -> None:
+    reader = RecordReader(Side.CLIENT)
+    reader.feed(SSL_2_0[:20])
+    assert reader.lost(1) == []
+    assert reader.error == (20, "1 byte lost here: where the next record begins is not known")
+
+
+def test_a_loss_of_nothing_changes_nothing() -> None:
+    reader = RecordReader(Side.CLIENT)
+    assert reader.lost(0) == []
+    assert reader.feed(record(DATA, b"x")) == [Record(0, 23, 0x0303, 1, b"x")]
 
 
 def test_a_reader_holds_one_record_at_most() -> None:

@@ -1,0 +1,163 @@
+"""The record of one connection: all that a capture says of it, as numbers and printable words. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from meshtls.observe.events import Outcome
+
+__all__ = ["Alert", "Connection", "End", "Handshake", "Peer", "Request", "as_json"]
+
+
+class Peer(msgspec.Struct, frozen=True):
+    """The certificates that one side presented.
+
+    - ``spiffe_id``: as the leaf claims it; "" where it has none.
+    - ``certificates``: how many.
+    - ``verified``: None where no bundle was given, or nothing presented. ``refusal``: why the chain is refused.
+    """
+
+    spiffe_id: str
+    certificates: int
+    verified: bool | None = None
+    refusal: str = ""
+    refused_as: Outcome | None = None
+
+
+class Handshake(msgspec.Struct, frozen=True):
+    """A TLS handshake. Text is "" and a number is None where the capture does not show it.
+
+    - ``group``: of the key exchange. ``post_quantum``: whether it has ML-KEM or Kyber in it.
+    - ``alpn``: the protocol that was chosen; ``offered_alpn`` those of the ClientHello.
+    - ``mutual``, ``mutual_reason``: whether the client presented a certificate ("yes", "no", "unknown"), and why so.
+      ``mutual_likely``: what the lengths of records suggest.
+    - ``resumed``: "yes", "no" or "unknown". ``retried``: there was a HelloRetryRequest.
+    - ``complete``: whether both sides finished. ``inferred``: known from the types and lengths of encrypted records
+      only.
+    - ``ms``: from the ClientHello to the last message that has to come before application data of the client.
+    - ``round_trips``: flights of the client that it had to wait for an answer to.
+    - ``decrypted``: with keys. ``state``: the last state of the connection, or what was illegal in it.
+    """
+
+    version: str = ""
+    suite: str = ""
+    group: str = ""
+    post_quantum: bool | None = None
+    server_name: str = ""
+    alpn: str = ""
+    offered_alpn: tuple[str, ...] = ()
+    mutual: str = "unknown"
+    mutual_likely: str = "unknown"
+    mutual_reason: str = ""
+    resumed: str = "unknown"
+    retried: bool = False
+    complete: bool = False
+    inferred: bool = False
+    ms: float | None = None
+    round_trips: int | None = None
+    decrypted: bool = False
+    state: str = ""
+    legal: bool | None = None
+
+
+class Alert(msgspec.Struct, frozen=True):
+    """An alert. ``name`` is "" of one that is encrypted."""
+
+    side: str
+    name: str
+    ms: float | None
+
+
+class Request(msgspec.Struct, frozen=True):
+    """An HTTP request that was seen in clear or decrypted. ``grpc``: its service and method, if it is one of gRPC."""
+
+    method: str
+    target: str
+    status: int
+    grpc: str = ""
+    grpc_status: int | None = None
+
+
+class End(msgspec.Struct, frozen=True):
+    """One end of a connection: its address, and what it sent.
+
+    - ``wire_bytes``: packets with all headers. ``tcp_bytes``: the stream. ``tls_bytes``: records with their headers.
+    - ``application_bytes``: of the app. ``retransmitted``, ``out_of_order``: packets. ``lost_bytes``: not captured.
+    - ``ending``: how its direction ended.
+    """
+
+    address: str
+    packets: int
+    wire_bytes: int
+    tcp_bytes: int
+    tls_bytes: int
+    application_bytes: int
+    retransmitted: int
+    out_of_order: int
+    lost_bytes: int
+    ending: str
+    peer: Peer | None = None
+
+
+class Connection(msgspec.Struct, frozen=True):
+    """One TCP connection.
+
+    - ``number``: counts from 1 in the order of first packets. ``start_ns``: since the epoch.
+    - ``protocol``: "TLS", "HTTP/1.1", "HTTP/2", "other" or "nothing". ``first_line``: of plaintext.
+    - ``tcp_rtt_ms``: from SYN to the ACK that completes TCP's handshake.
+    - ``first_data_ms``: from the first packet to the first application data.
+    - ``estimated``: application bytes are computed from the lengths of encrypted records.
+    - ``overhead``: bytes on the wire that are not application data, for each byte that is.
+    - ``outcome``: None where the capture does not show how it ended.
+    - ``problem``: the first thing that went wrong; ``advice``: what to do.
+    """
+
+    number: int
+    start_ns: int
+    duration_ms: float
+    client: End
+    server: End
+    protocol: str
+    first_line: str = ""
+    from_start: bool = True
+    handshake: Handshake | None = None
+    tcp_rtt_ms: float | None = None
+    first_data_ms: float | None = None
+    estimated: bool = False
+    overhead: float | None = None
+    alerts: tuple[Alert, ...] = ()
+    requests: tuple[Request, ...] = ()
+    requests_left_out: int = 0
+    troubles: tuple[str, ...] = ()
+    outcome: Outcome | None = None
+    problem: str = ""
+    advice: str = ""
+
+    @property
+    def application_bytes(self) -> int:
+        """Of both sides."""
+        return self.client.application_bytes + self.server.application_bytes
+
+    @property
+    def wire_bytes(self) -> int:
+        """Of both sides."""
+        return self.client.wire_bytes + self.server.wire_bytes
+
+
+def as_json(connection: Connection) -> dict[str, Any]:
+    """The record for programs: an Outcome as its name, and beside it ``verdict`` and ``outcome_words``."""
+    record: dict[str, Any] = msgspec.to_builtins(connection, enc_hook=_name)
+    outcome = connection.outcome
+    record["verdict"] = outcome.verdict.value if outcome is not None else None
+    for side, end in (("client", connection.client), ("server", connection.server)):
+        if end.peer is not None:
+            record[side]["peer"]["refused_as"] = end.peer.refused_as.name if end.peer.refused_as else None
+    record["outcome"] = outcome.name if outcome is not None else None
+    record["outcome_words"] = outcome.value if outcome is not None else ""
+    return record
+
+
+def _name(value: object) -> object:
+    return value.name if isinstance(value, Outcome) else str(value)

@@ -1,0 +1,247 @@
+"""Watches one connection as its bytes come, and makes its record when it is over. Bounded. Pure."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from meshtls.capture.analysis.bundles import CaptureBundle, peer_of
+from meshtls.capture.analysis.connection import Alert, Connection, End, Peer, Request
+from meshtls.capture.analysis.handshake import (
+    Completion,
+    Ended,
+    application_bytes,
+    chain_of,
+    completion_of,
+    handshake_of,
+)
+from meshtls.capture.analysis.judging import Facts, judge
+from meshtls.capture.application import Conversation, Spoken
+from meshtls.capture.events import AlertSeen, ApplicationBytes, RecordSeen
+from meshtls.capture.exchange import HttpExchange
+from meshtls.capture.flow import Ending, Flow, Half
+from meshtls.capture.keylog import KeyLog
+from meshtls.capture.outside import outside_view
+from meshtls.capture.session import TlsSession
+from meshtls.capture.shown_headers import shown_path, shown_text
+from meshtls.printable import printable
+from meshtls.wire.side import Side
+from meshtls.wire.tls import ContentType, alert_name
+
+__all__ = ["Watched"]
+
+_MS = 1e6
+_FIRST, _LINE = 256, 80
+_MOST_ALERTS, _MOST_REQUESTS, _MOST_TROUBLES = 16, 100, 16
+_DATA = int(ContentType.APPLICATION_DATA)
+_CLOSED = {Ending.FIN: "closed", Ending.RESET: "reset"}
+_MIDDLE = (b"\x14\x03", b"\x15\x03", b"\x17\x03")
+
+
+class Watched:
+    """A FlowSink for one connection."""
+
+    __slots__ = ("_bundle", "_ended", "_feed", "_first", "_first_ns", "conversation", "flow", "open_sides")
+
+    def __init__(self, flow: Flow, keys: KeyLog | None, bundle: CaptureBundle | None) -> None:
+        self.flow = flow
+        self._bundle = bundle
+        self.conversation = Conversation(keys)
+        self._feed = self.conversation.feed
+        self._first: dict[Side, bytes] = {}
+        self._first_ns = 0
+        self._ended: list[Ended] = []
+        self.open_sides = 2
+
+    def data(self, side: Side, data: bytes, time_ns: int, packet: int) -> None:
+        """Part of ``FlowSink``."""
+        if side not in self._first and data:
+            self._first[side] = data[:_FIRST]
+            self._first_ns = self._first_ns or time_ns
+        self._feed(side, data, time_ns)
+
+    def gap(self, side: Side, missing: int, time_ns: int) -> None:
+        """Part of ``FlowSink``."""
+        self.conversation.gap(side, missing)
+
+    def ended(self, side: Side, how: Ending, time_ns: int) -> None:
+        """Part of ``FlowSink``."""
+        tls = self.conversation.tls
+        self._ended.append(Ended(len(tls.events) if tls is not None else 0, side, how))
+        self.conversation.end(side)
+        self.open_sides -= 1
+
+    def record(self) -> Connection:
+        """What was seen of it so far."""
+        flow, tls = self.flow, self.conversation.tls
+        done = completion_of(tls) if tls is not None else None
+        whole = flow.from_start and not any(half.lost_bytes or half.cut_bytes for half in flow.halves)
+        handshake = handshake_of(tls, done, self._ended, whole=whole) if tls is not None else None
+        peers = {side: self._peer(tls, side) for side in Side}
+        useful, estimated = self._useful(tls, done)
+        client, server = (self._end(half, tls, useful, peers) for half in (flow.client, flow.server))
+        troubles = tuple(
+            printable(f"{trouble.side.value}, byte {trouble.offset}: {trouble.reason}")
+            for _, trouble in islice(self.conversation.all_troubles(), _MOST_TROUBLES)
+        )
+        alerts = self._alerts(tls)
+        first_line = self._first_line()
+        facts = Facts(
+            client=_who(client),
+            server=_who(server),
+            protocol=self._protocol(),
+            first_line=first_line,
+            handshake=handshake,
+            alerts=alerts,
+            ends=(_closing(flow.client), _closing(flow.server)),
+            first_ended=next((one.side.value for one in self._ended if one.how in _CLOSED), ""),
+            useful=(client.application_bytes, server.application_bytes),
+            sent=(flow.client.bytes, flow.server.bytes),
+            answered=flow.syn_ack_ns is not None or flow.established_ns is not None,
+            server_alert=self._server_alert(),
+            peers=(peers[Side.CLIENT], peers[Side.SERVER]),
+            lost=(flow.client.lost_bytes, flow.server.lost_bytes),
+            from_start=flow.from_start,
+            troubles=troubles,
+        )
+        outcome, problem, advice = judge(facts)
+        requests, left_out = self._requests()
+        wire, total = client.wire_bytes + server.wire_bytes, sum(useful.values())
+        return Connection(
+            number=flow.number + 1,
+            start_ns=flow.first_ns,
+            duration_ms=(flow.last_ns - flow.first_ns) / _MS,
+            client=client,
+            server=server,
+            protocol=facts.protocol,
+            first_line=first_line,
+            from_start=flow.from_start,
+            handshake=handshake,
+            tcp_rtt_ms=_between(flow.syn_ns, flow.established_ns),
+            first_data_ms=_between(flow.first_ns, self._first_data(tls, done)),
+            estimated=estimated,
+            overhead=(wire - total) / total if total > 0 else None,
+            alerts=alerts,
+            requests=requests,
+            requests_left_out=left_out,
+            troubles=troubles,
+            outcome=outcome,
+            problem=problem,
+            advice=advice,
+        )
+
+    # -- parts --
+
+    def _protocol(self) -> str:
+        spoken = self.conversation.spoken
+        if spoken not in (Spoken.OTHER, Spoken.UNDECIDED):
+            return str(spoken.value)
+        if not self._first:
+            return "nothing"
+        if not self.flow.from_start and any(one[:2] in _MIDDLE for one in self._first.values()):
+            return "TLS"
+        return "other"
+
+    def _peer(self, tls: TlsSession | None, side: Side) -> Peer | None:
+        if tls is None:
+            return None
+        chain, time_ns = chain_of(tls, side)
+        return peer_of(chain, self._bundle, time_ns)
+
+    def _useful(self, tls: TlsSession | None, done: Completion | None) -> tuple[dict[Side, int], bool]:
+        if tls is not None:
+            found, estimated = application_bytes(tls, done)
+            return dict(found), estimated
+        return {half.side: half.bytes for half in self.flow.halves}, False
+
+    def _end(self, half: Half, tls: TlsSession | None, useful: dict[Side, int], peers: dict[Side, Peer | None]) -> End:
+        return End(
+            address=str(half.address),
+            packets=half.packets,
+            wire_bytes=half.wire_bytes,
+            tcp_bytes=half.bytes,
+            tls_bytes=tls.direction(half.side).record_bytes if tls is not None else 0,
+            application_bytes=useful[half.side],
+            retransmitted=half.retransmitted,
+            out_of_order=half.out_of_order,
+            lost_bytes=half.lost_bytes,
+            ending=half.ending.value if half.ending is not None else "",
+            peer=peers[half.side],
+        )
+
+    def _alerts(self, tls: TlsSession | None) -> tuple[Alert, ...]:
+        if tls is None:
+            return ()
+        start = self.flow.first_ns
+        found = [
+            Alert(
+                one.side.value,
+                alert_name(one.description) if one.description >= 0 else "",
+                (one.time_ns - start) / _MS,
+            )
+            for one in tls.events
+            if isinstance(one, AlertSeen)
+        ]
+        if not found:
+            times = {(one.side, one.offset): one.time_ns for one in tls.events if isinstance(one, RecordSeen)}
+            found = [
+                Alert(side.value, "", _between(start, times.get((side, offset))))
+                for side, offset in outside_view(tls).alerts
+            ]
+        return tuple(found[:_MOST_ALERTS])
+
+    def _server_alert(self) -> str:
+        first = self._first.get(Side.SERVER, b"")
+        return alert_name(first[6]) if first[:2] == b"\x15\x03" and len(first) >= 7 else ""
+
+    def _first_line(self) -> str:
+        """Of plaintext. A query may have secrets in it, and is left out."""
+        if self._protocol() in ("TLS", "nothing"):
+            return ""
+        start = self._first.get(Side.CLIENT) or self._first.get(Side.SERVER, b"")
+        line = start.split(b"\n", 1)[0].rstrip(b"\r").decode("utf-8", "backslashreplace")
+        words = line.split(" ")
+        if len(words) >= 2 and self.conversation.spoken is Spoken.HTTP1:
+            words[1] = shown_path(words[1])
+            line = " ".join(words)
+        return shown_text(line[:_LINE])
+
+    def _first_data(self, tls: TlsSession | None, done: Completion | None) -> int | None:
+        if tls is None:
+            return self._first_ns or None
+        for at, one in enumerate(tls.events, 1):
+            if isinstance(one, ApplicationBytes):
+                return one.time_ns
+            if isinstance(one, RecordSeen) and done is not None and at > done.until and not one.decrypted:
+                client_or_known = one.side is Side.CLIENT or one.inner_type == _DATA
+                if one.content_type == _DATA and client_or_known:
+                    return one.time_ns
+        return None
+
+    def _requests(self) -> tuple[tuple[Request, ...], int]:
+        found: list[Request] = []
+        left_out = 0
+        for conversation in self.conversation.walk():
+            for one in conversation.exchanges:
+                if len(found) < _MOST_REQUESTS:
+                    found.append(_request(one))
+                else:
+                    left_out += 1
+        return tuple(found), left_out
+
+
+def _request(one: HttpExchange) -> Request:
+    grpc = f"{one.grpc.service}/{one.grpc.method}" if one.grpc is not None else ""
+    status = one.grpc.status if one.grpc is not None and one.grpc.status >= 0 else None
+    return Request(one.method, one.path or one.authority, one.status, grpc, status)
+
+
+def _closing(half: Half) -> str:
+    return _CLOSED.get(half.ending, "") if half.ending is not None else ""
+
+
+def _who(end: End) -> str:
+    return f"{end.address} ({end.peer.spiffe_id})" if end.peer is not None and end.peer.spiffe_id else end.address
+
+
+def _between(start: int | None, end: int | None) -> float | None:
+    return (end - start) / _MS if start is not None and end is not None else None

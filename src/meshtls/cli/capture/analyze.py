@@ -1,0 +1,135 @@
+"""``meshtls capture analyze``: a table of connections, their records as JSON, or one of them in full."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.table import Table
+
+from meshtls.capture.analysis.connection import Connection, End, as_json
+from meshtls.capture.analysis.watching import Watched
+from meshtls.cli.capture.detail import detail_lines, detail_record, print_detail
+from meshtls.cli.capture.reading import Captures, capture_options
+from meshtls.cli.output import Output, Terminal, tell, tell_json
+from meshtls.errors import RequestError
+
+__all__ = ["analyze"]
+
+#: Rows of the table; a longer capture is told to be read as ndjson.
+_MOST_ROWS = 10_000
+
+
+@click.command()
+@click.argument("files", metavar="FILE|-...", nargs=-1, required=True)
+@capture_options
+@click.option("--detail", type=click.IntRange(1), metavar="N", help="All of connection N: records and message fields.")
+@click.option(
+    "--output",
+    "form",
+    type=click.Choice(["text", "json", "ndjson"]),
+    default="text",
+    show_default=True,
+    help="Text for people, JSON, or one JSON object a line, each as soon as its connection is over.",
+)
+def analyze(files: tuple[str, ...], keylog: Path | None, bundle: Path | None, detail: int | None, form: str) -> int:
+    """List the connections of captures: who talked to whom, the handshake, what it cost, and how it ended.
+
+    Without keys, TLS 1.3 hides certificates and alerts: what can't be known is "unknown", and an estimate has a "~".
+
+    Exit code 1: a file is damaged.
+    """
+    out = Output(as_json=form != "text")
+    captures = Captures(out, keylog, bundle)
+    if detail is not None:
+        return _detail(captures, files, detail, as_json=out.as_json)
+    found: list[Connection] = []
+    left_out = 0
+    for name in files:
+        for one in captures.read(name):
+            if form == "ndjson":
+                tell_json(as_json(one))
+            elif form == "json" or len(found) < _MOST_ROWS:
+                found.append(one)
+            else:
+                left_out += 1
+    if form == "json":
+        tell_json({"connections": [as_json(one) for one in sorted(found, key=_number)]}, indent=2)
+    elif form == "text":
+        _print(found)
+        total = len(found) + left_out
+        tell(f"{total} connection{'s' * (total != 1)}, {captures.packets} packets")
+        if left_out:
+            tell(f"{left_out} connections are not shown; use --output ndjson")
+    return captures.exit_code
+
+
+def _detail(captures: Captures, files: tuple[str, ...], wanted: int, *, as_json: bool) -> int:
+    if len(files) != 1:
+        raise RequestError("--detail: wanted one file, got several")
+    kept: list[tuple[Watched, Connection]] = []
+
+    def keep(watched: Watched) -> None:
+        if watched.flow.number + 1 == wanted:
+            kept.append((watched, watched.record()))
+
+    count = sum(1 for _ in captures.read(files[0], keep))
+    if not kept:
+        raise RequestError(f"--detail {wanted}: the capture has {count} connections")
+    watched, connection = kept[0]
+    if as_json:
+        tell_json(detail_record(watched, connection), indent=2)
+    else:
+        tell(*detail_lines(connection), "")
+        print_detail(watched)
+    return captures.exit_code
+
+
+def _print(found: list[Connection]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for title in ("#", "client", "server", "protocol", "suite", "group", "mTLS", "resumed"):
+        table.add_column(title, overflow="fold")
+    for title in ("ms", "trips", "bytes", "overhead"):
+        table.add_column(title, justify="right")
+    table.add_column("result", overflow="fold")
+    for one in sorted(found, key=_number):
+        table.add_row(*_row(one))
+    Terminal(highlight=False).print(table)
+
+
+def _number(one: Connection) -> int:
+    return one.number
+
+
+def _row(one: Connection) -> tuple[str, ...]:
+    shake = one.handshake
+    guess = "~" if one.estimated else ""
+    result = one.outcome.name if one.outcome is not None else "-"
+    return (
+        str(one.number),
+        _who(one.client),
+        _who(one.server),
+        (shake.version if shake is not None else "") or one.protocol,
+        (shake.suite.removeprefix("TLS_") if shake is not None else "") or "-",
+        (shake.group if shake is not None else "") or "-",
+        _mutual(one),
+        shake.resumed if shake is not None else "-",
+        f"{shake.ms:.1f}" if shake is not None and shake.ms is not None else "-",
+        str(shake.round_trips) if shake is not None and shake.round_trips is not None else "-",
+        f"{guess}{one.application_bytes}",
+        f"{guess}{one.overhead:.2f}" if one.overhead is not None else "-",
+        f"{result}: {one.problem}" if one.problem else result,
+    )
+
+
+def _mutual(one: Connection) -> str:
+    shake = one.handshake
+    if shake is None:
+        return "-"
+    if shake.mutual == "unknown" and shake.mutual_likely != "unknown":
+        return f"unknown (likely {shake.mutual_likely})"
+    return shake.mutual
+
+
+def _who(end: End) -> str:
+    return f"{end.address} {end.peer.spiffe_id}" if end.peer is not None and end.peer.spiffe_id else end.address

@@ -1,0 +1,66 @@
+"""``meshtls capture diff``: two captures side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from meshtls.capture.analysis.comparing import Pair, compared
+from meshtls.cli.capture.reading import Captures, capture_options
+from meshtls.cli.options import output_option
+from meshtls.cli.output import Output, tell
+
+__all__ = ["diff"]
+
+
+@click.command()
+@click.argument("before")
+@click.argument("after")
+@capture_options
+@output_option
+def diff(before: str, after: str, keylog: Path | None, bundle: Path | None, out: Output) -> int:
+    """Compare two captures: conversations that appeared or vanished, and each figure that changed.
+
+    A conversation has the client's host, the server's address and port, and the server name. The figures of several
+    connections of one are averaged.
+    """
+    captures = Captures(out, keylog, bundle)
+    pairs = list(compared(list(captures.read(before)), list(captures.read(after))))
+    if out.as_json:
+        out.records("conversations", [_record(one) for one in pairs])
+        return captures.exit_code
+    for one in pairs:
+        tell(*_lines(one))
+    if not pairs:
+        tell("no connections")
+    return captures.exit_code
+
+
+def _record(pair: Pair) -> dict[str, object]:
+    client, server, name = pair.conversation
+    changes = {one.name: {"before": one.before, "after": one.after} for one in pair.changes}
+    return {
+        "client": client,
+        "server": server,
+        "server_name": name,
+        "connections_before": pair.before,
+        "connections_after": pair.after,
+        "changes": changes,
+    }
+
+
+def _lines(pair: Pair) -> list[str]:
+    client, server, name = pair.conversation
+    title = f"{client} -> {server}{f' ({name})' if name else ''}"
+    if not pair.before:
+        return [f"+ {title}: appeared, {pair.after} connections"]
+    if not pair.after:
+        return [f"- {title}: vanished, {pair.before} connections"]
+    if not pair.changes:
+        return [f"= {title}: as before"]
+    return [f"~ {title}", *(f"    {one.name:<18} {_text(one.before)} -> {_text(one.after)}" for one in pair.changes)]
+
+
+def _text(value: object) -> str:
+    return "-" if value is None or value == "" else str(value)

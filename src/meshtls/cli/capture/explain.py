@@ -1,0 +1,56 @@
+"""``meshtls capture explain``: the first thing that went wrong, and the command that mends it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from meshtls.capture.analysis.connection import Connection
+from meshtls.cli.capture.reading import Captures, capture_options
+from meshtls.cli.options import output_option
+from meshtls.cli.output import Output
+from meshtls.errors import RequestError
+
+__all__ = ["explain"]
+
+
+@click.command()
+@click.argument("file", metavar="FILE|-")
+@capture_options
+@click.option("--connection", "number", type=click.IntRange(1), metavar="N", help="Connection N, fine or not.")
+@output_option
+def explain(file: str, keylog: Path | None, bundle: Path | None, number: int | None, out: Output) -> int:
+    """Explain the first connection that failed: what went wrong, on which side, and what to do.
+
+    Exit code 1: a file is damaged.
+    """
+    captures = Captures(out, keylog, bundle)
+    chosen: Connection | None = None
+    failed = total = 0
+    for one in captures.read(file):
+        total += 1
+        failed += bool(one.problem)
+        wanted = one.number == number if number is not None else bool(one.problem)
+        if wanted and (chosen is None or one.number < chosen.number):
+            chosen = one
+    if chosen is None and number is not None:
+        raise RequestError(f"--connection {number}: the capture has {total} connections")
+    if chosen is None:
+        out.record({"connections": total, "problem": ""}, f"nothing went wrong in {total} connections")
+        return captures.exit_code
+    out.record(_record(chosen) | ({"connections_with_problems": failed} if failed > 1 else {}))
+    return captures.exit_code
+
+
+def _record(one: Connection) -> dict[str, object]:
+    return {
+        "connection": one.number,
+        "client": one.client.address,
+        "server": one.server.address,
+        "outcome": one.outcome.name if one.outcome is not None else "",
+        "outcome_words": one.outcome.value if one.outcome is not None else "",
+        "problem": one.problem or "none",
+        "advice": one.advice,
+        "mutual_tls": one.handshake.mutual_reason if one.handshake is not None else "",
+    }

@@ -1,0 +1,44 @@
+"""``meshtls capture stats``: totals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from meshtls.capture.analysis.figures import Figures
+from meshtls.cli.capture.reading import Captures, capture_options
+from meshtls.cli.options import output_option
+from meshtls.cli.output import Output
+
+__all__ = ["stats"]
+
+_TABLES = ("protocol", "version", "suite", "group", "mutual", "resumed", "outcome", "top_talkers")
+
+
+@click.command()
+@click.argument("files", metavar="FILE|-...", nargs=-1, required=True)
+@capture_options
+@output_option
+def stats(files: tuple[str, ...], keylog: Path | None, bundle: Path | None, out: Output) -> int:
+    """Print totals over all connections: versions, suites, groups, mutual TLS, times, overhead, top talkers."""
+    captures, figures = Captures(out, keylog, bundle), Figures()
+    for name in files:
+        for one in captures.read(name):
+            figures.add(one)
+    record = {"packets": captures.packets} | figures.record()
+    if out.as_json:
+        out.record(record)
+        return captures.exit_code
+    times = figures.handshake_ms
+    words = dict(record)
+    words["handshake_ms"] = f"p50 {times.p50:.2f}, p90 {times.p90:.2f}, p99 {times.p99:.2f}" if times else ""
+    words["overhead"] = f"{figures.overhead:.3f} bytes for each useful byte" if figures.overhead is not None else ""
+    for name in _TABLES:
+        words[name] = [_share(key, count, figures.connections, name) for key, count in figures.most(name)]
+    out.record(words)
+    return captures.exit_code
+
+
+def _share(key: str, count: int, connections: int, name: str) -> str:
+    return f"{key} {count} bytes" if name == "top_talkers" else f"{key} {count} ({100 * count // connections} %)"
