@@ -34,7 +34,7 @@ $(STAMP): pyproject.toml constraints.txt
 $(DEMO_STAMP): pyproject.toml constraints.txt
 	@echo 'Installing meshtls and the packages that it needs in $(DEMO_VENV), once'
 	$(PYTHON) -m venv $(DEMO_VENV)
-	$(DEMO_VENV)/bin/pip install --disable-pip-version-check --constraint constraints.txt --editable .
+	$(DEMO_VENV)/bin/pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dashboard]'
 	@touch $@
 
 $(DOCS_STAMP): constraints.txt

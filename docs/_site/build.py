@@ -47,6 +47,7 @@ NAVIGATION = {
         "tracing",
         "dashboard",
         "check",
+        "captures",
         "troubleshooting",
         "captures-live",
         "migration-certificates",

@@ -11,6 +11,7 @@ myst_enable_extensions = ["deflist"]
 html_theme = "furo"
 html_title = "meshtls"
 html_show_sphinx = False
+html_show_copyright = False
 html_copy_source = False
 html_show_sourcelink = False
 pygments_style = "friendly"

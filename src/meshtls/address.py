@@ -9,6 +9,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from meshtls.errors import RequestError
+from meshtls.redaction import shown_url
 from meshtls.scalars import shown, word
 
 __all__ = ["Address", "checked_url", "host", "is_host_name", "is_loopback", "os_reason"]
@@ -67,7 +68,9 @@ def checked_url(text: str) -> str:
     except ValueError:
         valid = False
     if not valid or parts.username is not None or parts.query or parts.fragment or not text.isascii() or " " in text:
-        raise RequestError(f"wanted a URL such as https://log.example.org or http://127.0.0.1:8085, got {shown(text)}")
+        raise RequestError(
+            f"wanted a URL such as https://log.example.org or http://127.0.0.1:8085, got {shown_url(text)}"
+        )
     return text.rstrip("/")
 
 

@@ -15,8 +15,12 @@ from meshtls.address import Address
 from meshtls.errors import ConfigError, RequestError
 from meshtls.json_text import read_json
 
-__all__ = ["Interface", "Interfaces", "ask", "ask_all", "followed", "processes_at"]
+__all__ = ["Interface", "Interfaces", "ask", "ask_all", "followed", "is_admin_interface", "processes_at"]
 
+_NOT_ADMIN = (
+    "this is not the admin interface (admin.socket), which answers in HTTP; the server's socket_path and an agent's"
+    " Workload API are other sockets"
+)
 _SECONDS = 10.0
 #: Bytes. A page with 10,000 live connections has 7 MiB; an event has two IDs, a path and some texts.
 _LONGEST_PAGE, _LONGEST_EVENT = 16 << 20, 256 << 10
@@ -66,6 +70,14 @@ async def ask(at: Interface, path: str, words: Mapping[str, str] | None = None, 
     return record
 
 
+async def is_admin_interface(path: Path) -> bool:
+    """Whether an admin interface answers at this socket."""
+    try:
+        return bool(await ask(Interface(path), "/help"))
+    except (ConfigError, RequestError):
+        return False
+
+
 async def ask_all(
     interfaces: Interfaces, path: str, words: Mapping[str, str] | None = None, method: str = "GET"
 ) -> list[dict[str, Any]]:
@@ -110,11 +122,11 @@ async def _asked(
 async def _status(reader: asyncio.StreamReader, at: Interface) -> int:
     try:
         head = await reader.readuntil(b"\r\n\r\n")
-    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
-        raise ConfigError(f"{at.name}: wanted an HTTP answer, got none") from error
+    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError) as error:
+        raise ConfigError(f"{at.name}: {_NOT_ADMIN}") from error
     found = _STATUS.fullmatch(head.partition(b"\r\n")[0])
     if found is None:
-        raise ConfigError(f"{at.name}: wanted an HTTP answer, got something else")
+        raise ConfigError(f"{at.name}: {_NOT_ADMIN}")
     return int(found[1])
 
 

@@ -9,7 +9,7 @@ from cryptography import x509
 from meshtls.admin.pages import Record
 from meshtls.bundle import BundleSet, TrustBundle
 from meshtls.svid.context import X509Context
-from meshtls.svid.x509 import X509Svid, fingerprint_of, format_moment, format_serial
+from meshtls.svid.x509 import X509Svid, fingerprint_of, format_moment, format_serial, name_text
 
 __all__ = ["bundles_record", "context_record", "svid_record"]
 
@@ -53,8 +53,8 @@ def _bundle(bundle: TrustBundle, now: datetime) -> Record:
 
 def _certificate(one: x509.Certificate, now: datetime) -> Record:
     return {
-        "subject": one.subject.rfc4514_string(),
-        "issuer": one.issuer.rfc4514_string(),
+        "subject": name_text(one.subject),
+        "issuer": name_text(one.issuer),
         "serial": format_serial(one),
         "not_after": format_moment(one.not_valid_after_utc),
         "seconds_left": int((one.not_valid_after_utc - now).total_seconds()),

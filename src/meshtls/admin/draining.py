@@ -23,10 +23,13 @@ class Draining:
 
     def readiness(self, state: Readiness) -> Readiness:
         """This state, unless it drains."""
-        return Readiness(False, "nothing more: it is draining") if self.begun else state
+        return Readiness(False, "draining", waits=False) if self.begun else state
 
     def page(self) -> Page:
-        meaning = "POST: /ready is 503 from now on, so that callers go elsewhere. Whoever calls is still served."
+        meaning = (
+            "POST: /ready is 503 from now on, so that callers go elsewhere. Whoever calls is still served. It can't be"
+            " undone: restart the process."
+        )
         return Page("/drain", meaning, change=self._drain)
 
     def _drain(self, query: Query) -> Record:

@@ -1,8 +1,9 @@
 """The listeners of the admin interface: a Unix socket, and loopback TCP where the configuration asks for it.
 
 Bounded like every listener without authentication (``rpc/brief_connections.py``): one request a connection, a request
-of at most 8 KiB with a body of 4 KiB, seconds for each step. A stream has no end, so there are at most so many, and a
-reader that is too slow loses records (``follow.py``), or the stream if it does not read at all.
+of at most 8 KiB with a body of 4 KiB, seconds for each step. A stream has no end, so each listener has at most so many.
+Any local user can take all those of TCP; root still gets its own on the Unix socket. A reader that is too slow loses
+records (``follow.py``), or the stream if it does not read at all.
 """
 
 from __future__ import annotations
@@ -53,12 +54,11 @@ async def serving_admin(keys: AdminKeys | None, pages: Pages, *, worker: int = 0
     if keys is None:
         yield None
         return
-    serving = _Serving(pages)
     async with AsyncExitStack() as opened:
         if keys.socket is not None:
             path = keys.socket.with_name(f"{keys.socket.name}.{worker}") if worker else keys.socket
             local = opened.enter_context(unix_listener(path, 0o600))
-            await opened.enter_async_context(_brief("admin", local, serving, None))
+            await opened.enter_async_context(_brief("admin", local, _Serving(pages), None))
         bound = None
         if keys.listen is not None:
             listener = opened.enter_context(
@@ -67,7 +67,7 @@ async def serving_admin(keys: AdminKeys | None, pages: Pages, *, worker: int = 0
             host, port = listener.getsockname()[:2]
             bound = Address(host, port)
             log.warning("%s", admin_notice(AdminKeys(listen=bound)))
-            await opened.enter_async_context(_brief("admin.listen", listener, serving, bound))
+            await opened.enter_async_context(_brief("admin.listen", listener, _Serving(pages), bound))
         yield bound
 
 
@@ -81,6 +81,8 @@ def _brief(
 
 
 class _Serving:
+    """One listener's: what fills the one leaves the other free."""
+
     def __init__(self, pages: Pages) -> None:
         self.log = CountedLog(log)
         self._pages = pages

@@ -47,7 +47,7 @@ _EXPERIMENTAL_REFUSED = {
 }
 _SDS_REFUSED = {"disable_spiffe_cert_validation": "wanted false: Envoy is to check SPIFFE IDs by the trust bundle"}
 _BLOCKS = {
-    "telemetry": "there are no metrics sinks",
+    "telemetry": "there are no metrics sinks; metrics.listen serves metrics for Prometheus",
 }
 _KINDS = {"SVIDStore": "SVIDs go to workloads over the Workload API and SDS only"}
 _KEYS = {"directory": "the key is kept with its SVID in data_dir"}

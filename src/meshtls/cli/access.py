@@ -15,6 +15,7 @@ from grpclib.client import Channel
 from grpclib.exceptions import GRPCError
 
 from meshtls.address import Address
+from meshtls.admin.asking import is_admin_interface
 from meshtls.cli.options import ADDRESS, SPIFFE_ID, output_option, workload_address, workload_option
 from meshtls.errors import LocalIdentityError
 from meshtls.serverapi.admin import AdminClient
@@ -70,6 +71,11 @@ class ServerAccess:
             except LocalIdentityError as error:
                 if isinstance(error.__cause__, GRPCError):
                     raise
+                if self.server is None and await is_admin_interface(self.socket):
+                    raise LocalIdentityError(
+                        f"{self.socket}: this is the admin interface (admin.socket); --socket wants the server's"
+                        " socket_path, by default meshtls-data/admin.sock"
+                    ) from error
                 raise LocalIdentityError(f"{self}: {error}{self._advice}") from error
 
     @asynccontextmanager

@@ -58,7 +58,7 @@ _VERBS = {
     "tls-server": ("tls_pair", "Greet the clients that are allowed."),
     "tls-client": ("tls_pair", "Connect once, and print the server's identity."),
     "wire": ("wire", "Build, parse and explain packets byte by byte."),
-    "capture": ("capture.group", "Read packet captures: who talked, and what went wrong."),
+    "capture": ("capture.group", "What is on the wire: capture it, read it, decrypt it."),
     "log": ("log", "The transparency log: everything that was issued."),
     "audit": ("audit", "The audit trail: who did what to the servers."),
     "ca": ("ca", "A CA and its Workload API for one machine's users."),

@@ -41,7 +41,7 @@ from meshtls.workload.address import ENVIRONMENT_VARIABLE
 from meshtls.workload.background import in_background
 from meshtls.workload.x509_source import X509Source
 
-__all__ = ["config_does", "config_record", "serving_record", "sidecar", "source_of"]
+__all__ = ["config_does", "config_record", "serving_record", "serving_text", "sidecar", "source_of"]
 
 log = logger("meshtls.sidecar")
 
@@ -141,7 +141,7 @@ async def _run(
 ) -> None:
     def tell_serving() -> None:
         if not out.as_json:
-            tell(f"serving: {_serves(running)}", err=True)
+            tell(f"serving: {serving_text(running)}", err=True)
             return
         try:
             # On the access log's stream, since several workers write whole lines to it.
@@ -266,16 +266,19 @@ def config_record(config: SidecarConfig) -> Record:
     }
 
 
-def _serves(sidecar: Sidecar) -> str:
+def serving_text(sidecar: Sidecar) -> str:
     """Who a running sidecar is, and the addresses that it listens on."""
     inbound = ", ".join(str(listener.address) for listener in sidecar.inbound)
     outbound = ", ".join(str(listener.address) for listener in sidecar.outbound)
+    admin = sidecar.config.admin
     listens = (
         f"inbound on {inbound}" if inbound else "nothing inbound",
         f"outbound on {outbound}" if outbound else "nothing outbound",
         *([f"probes on {sidecar.health.address}"] if sidecar.health else ()),
         *([sidecar.runtime.wire_file.notice] if sidecar.runtime.wire_file is not None else ()),
         *([f"metrics on {sidecar.scrapes.address}"] if sidecar.scrapes else ()),
+        *([f"admin interface on {admin.socket}"] if admin is not None and admin.socket else ()),
+        *([f"admin interface on {admin.listen}"] if admin is not None and admin.listen else ()),
     )
     return f"sidecar {sidecar.config.name} is {sidecar.config.spiffe_id}; {'; '.join(listens)}"
 

@@ -42,6 +42,8 @@ _SECONDS = 10.0
 _BEGIN, _END, _LABEL_END = b"-----BEGIN ", b"-----END ", b"-----"
 _LABELS = (b"CERTIFICATE", b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE")
 _PRIVATE_KEY = "it also has a private key, which is not shown"
+#: What DER of a certificate starts with: the tag of a SEQUENCE (X.690, section 8.9).
+_SEQUENCE = b"\x30"
 _WIDTH = 24
 _LABELS_OF = {
     "sha256": "SHA-256",
@@ -115,9 +117,12 @@ def _parsed(source: str, data: bytes) -> Chain:
     if len(data) > _MOST_BYTES:
         raise ConfigError(f"{source}: wanted at most {_MOST_BYTES} bytes, got more")
     notes: list[str] = []
+    is_pem = _BEGIN in data
     try:
-        ders = _from_pem(data, notes) if _BEGIN in data else [whole for _, _, whole in elements(data)]
+        ders = _from_pem(data, notes) if is_pem else [whole for _, _, whole in elements(data)]
     except ValueError as error:
+        if not is_pem and not data.startswith(_SEQUENCE):
+            raise ConfigError(f"{source}: wanted certificates, got neither PEM nor DER certificates") from error
         raise ConfigError(f"{source}: wanted certificates, as PEM or DER: {error}") from error
     if not ders:
         raise ConfigError(f"{source}: wanted certificates, as PEM or DER, got none")

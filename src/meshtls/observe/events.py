@@ -251,6 +251,7 @@ class ConnectionResult(msgspec.Struct, frozen=True, kw_only=True):
     - ``tunnel``: the connection is a stream of a tunnel; its handshake may belong to an earlier connection.
     - ``resumed``: its TLS resumed a session of an earlier connection.
     - ``port``: of the app, where there is one. ``security``: None where nothing came that shows it.
+    - ``expected_id``: outbound, the configured peer, whoever answered. None where none is configured.
     - ``ruled``: what the policies of an inbound listener said.
     - ``connection_id``: the same on both sides of a connection with TLS.
     - ``alert_sent``, ``alert_received``: the TLS alerts that ended it, by their names in RFC 8446, section 6.
@@ -286,6 +287,7 @@ class ConnectionResult(msgspec.Struct, frozen=True, kw_only=True):
     connection_id: str = ""
     alert_sent: str | None = None
     alert_received: str | None = None
+    expected_id: SpiffeId | None = None
 
     @property
     def detail(self) -> str:

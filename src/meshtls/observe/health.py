@@ -31,5 +31,5 @@ def _judge(method: bytes, path: bytes, readiness: Callable[[], Readiness]) -> tu
         return "404 Not Found", "wanted /live or /ready\n"
     state = readiness()
     if not state.ready:
-        return "503 Service Unavailable", f"waiting for {printable(state.text)}\n"
+        return "503 Service Unavailable", f"{'waiting for' if state.waits else 'not ready:'} {printable(state.text)}\n"
     return "200 OK", f"ready; {printable(state.text)}\n" if state.text else "ready\n"

@@ -16,14 +16,17 @@ __all__ = ["Readiness", "ReportsReadiness", "readiness_from", "readiness_of"]
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """``text`` says what is missing or, if ``ready``, what endangers it; empty if nothing does."""
+    """``text`` says what is missing or, if ``ready``, what endangers it; empty if nothing does. ``waits``: what is
+    missing may still come.
+    """
 
     ready: bool
     text: str = ""
+    waits: bool = True
 
     def telling(self, *more: str) -> Readiness:
         """The same, with these at the end of its text; empty ones say nothing."""
-        return Readiness(self.ready, "; ".join(filter(None, (self.text, *more))))
+        return Readiness(self.ready, "; ".join(filter(None, (self.text, *more))), self.waits)
 
 
 @runtime_checkable

@@ -9,6 +9,7 @@ import msgspec
 from meshtls.memo import Memo
 from meshtls.observe.events import Direction, RequestContext, RequestResult, Ruled
 from meshtls.printable import printable, printable_json
+from meshtls.redaction import without_query
 
 __all__ = ["RequestLines", "set_fields"]
 
@@ -75,7 +76,7 @@ class RequestLines:
         host, path = result.host, result.path
         if len(host) > _LONGEST_HOST:
             host = host[:_LONGEST_HOST] + "..."
-        key = result.method[:_LONGEST_METHOD], host, path[:_LONGEST_PATH], result.status
+        key = result.method[:_LONGEST_METHOD], host, without_query(path)[:_LONGEST_PATH], result.status
         own = self._own.get(key) or self._own_of(key)
         time = self._encoder.encode(result.started).decode()
         return f'{{"time":{time},{before},{own},"total_ms":{round(result.total_ms, 3)!r}{after}}}\n'

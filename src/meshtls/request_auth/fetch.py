@@ -12,8 +12,8 @@ from meshtls.address import Address, is_loopback
 from meshtls.errors import ConfigError, RequestError
 from meshtls.http_client import HttpClient, HttpClientError, HttpResponse
 from meshtls.policy.jwt.key_set import MAX_KEY_SET_BYTES, KeySet, read_key_set
+from meshtls.redaction import shown_url
 from meshtls.request_auth.settings import KeySetSettings
-from meshtls.scalars import shown
 
 __all__ = ["FetchedKeySet", "Fetcher"]
 
@@ -50,14 +50,14 @@ class Fetcher:
             parts = urlsplit(uri)
             port = parts.port
         except ValueError as error:
-            raise RequestError(f"wanted an https:// address of a key set, got {shown(uri)}: {error}") from error
+            raise RequestError(f"wanted an https:// address of a key set, got {shown_url(uri)}") from error
         if parts.scheme not in _PORTS or not parts.hostname or port == 0 or not uri.isascii() or not uri.isprintable():
-            raise RequestError(f"wanted an https:// address of a key set, got {shown(uri)}")
+            raise RequestError(f"wanted an https:// address of a key set, got {shown_url(uri)}")
         if " " in uri or "@" in parts.netloc:
-            raise RequestError(f"wanted an address of a key set without spaces and passwords, got {shown(uri)}")
+            raise RequestError(f"wanted an address of a key set without spaces and passwords, got {shown_url(uri)}")
         if parts.scheme == "http" and not self._plaintext and not is_loopback(parts.hostname):
             raise RequestError(
-                f"wanted https:// for a key set on another host, got {shown(uri)}: an attacker on the network"
+                f"wanted https:// for a key set on another host, got {shown_url(uri)}: an attacker on the network"
                 " path could sign tokens; insecure_fetch_over_plaintext allows it"
             )
         return parts
@@ -75,7 +75,7 @@ class Fetcher:
         for _ in range(_MAX_REDIRECTS + 1):
             parts = self.check(uri)
             if secure and parts.scheme != "https":
-                raise RequestError(f"it was redirected from https:// to {shown(uri)}")
+                raise RequestError(f"it was redirected from https:// to {shown_url(uri)}")
             response = await self._get(parts)
             location = response.header("location")
             if response.status not in _REDIRECTS or location is None:
@@ -83,7 +83,7 @@ class Fetcher:
             try:
                 uri = urljoin(uri, location)
             except ValueError as error:
-                raise RequestError(f"it was redirected to {shown(location)}: {error}") from error
+                raise RequestError(f"it was redirected to {shown_url(location)}, which is no URL") from error
         raise RequestError(f"it was redirected more than {_MAX_REDIRECTS} times")
 
     async def _get(self, parts: SplitResult) -> HttpResponse:

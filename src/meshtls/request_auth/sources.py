@@ -17,6 +17,7 @@ from meshtls.errors import ConfigError, LocalIdentityError, RequestError
 from meshtls.http_client import HttpClientError
 from meshtls.policy.jwt.authenticate import Keys, NoKeys
 from meshtls.policy.jwt.key_set import MAX_KEY_SET_BYTES, KeySet, read_key_set
+from meshtls.redaction import bare_url
 from meshtls.reloading import FileWatch
 from meshtls.request_auth.bundles import JwtBundles
 from meshtls.request_auth.fetch import Fetcher
@@ -148,7 +149,7 @@ class FetchedKeys:
     def __init__(self, uri: str, timeout: float, fetcher: Fetcher, clock: Clock) -> None:
         fetcher.check(uri)
         self.uri, self._timeout, self._fetcher, self._clock = uri, timeout, fetcher, clock
-        self.keys: Keys = NoKeys(f"the key set at {uri} was not fetched yet")
+        self.keys: Keys = NoKeys(f"the key set at {bare_url(uri)} was not fetched yet")
         self.complaint: str | None = None
         self._failures = 0
         #: A first fetch is waited for also before ``follow`` runs.
@@ -197,7 +198,7 @@ class FetchedKeys:
         except (RequestError, HttpClientError) as error:
             wait = _RETRY_SECONDS[min(self._failures, len(_RETRY_SECONDS) - 1)]
             self._failures += 1
-            failure = f"the key set at {self.uri} can't be fetched: {error}"
+            failure = f"the key set at {bare_url(self.uri)} can't be fetched: {error}"
             if isinstance(self.keys, NoKeys):
                 self.keys = NoKeys(failure)
                 self.complaint = f"{failure}; no token of its issuer is accepted"

@@ -17,14 +17,14 @@ from weakref import WeakValueDictionary
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import CRLEntryExtensionOID, ExtensionOID, NameOID, SignatureAlgorithmOID
+from cryptography.x509.oid import CRLEntryExtensionOID, ExtensionOID, SignatureAlgorithmOID
 
 from meshtls.errors import MeshtlsError
 from meshtls.parse_errors import PARSE_ERRORS
 from meshtls.svid.der import INTEGER, SEQUENCE, elements, parts
 from meshtls.svid.leaf_rules import extension_of
 from meshtls.svid.presented import MAX_NAME_BYTES, Presented
-from meshtls.svid.x509 import format_moment
+from meshtls.svid.x509 import format_moment, name_text
 
 __all__ = ["MAX_CRLS", "MAX_CRL_BYTES", "MAX_CRL_ENTRIES", "Crl", "CrlError", "load_crl", "parse_crl", "parse_crls"]
 
@@ -107,7 +107,7 @@ class Crl:
 
     @property
     def issuer_text(self) -> str:
-        return self._crl.issuer.rfc4514_string({NameOID.SERIAL_NUMBER: "serialNumber"}) or "(empty)"
+        return name_text(self._crl.issuer)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Crl) and self.digest == other.digest

@@ -34,6 +34,7 @@ from meshtls.config.reading import Found, Rule, RuleProblems
 from meshtls.errors import RequestError
 from meshtls.logs import LogFormat
 from meshtls.observe.metrics.keys import MetricsKeys
+from meshtls.redaction import shown_url
 from meshtls.rpc.limits import ListenerLimits
 from meshtls.scalars import duration, shown
 from meshtls.server.federation_keys import FederationKeys
@@ -308,7 +309,7 @@ def _base_url(text: str) -> str:
     except RequestError:
         parts = None
     if parts is None or parts.scheme != "http" or text != f"http://{parts.netloc}" or not text.isprintable():
-        raise RequestError(f"wanted a URL such as http://ca.example.org:8087, got {shown(text)}")
+        raise RequestError(f"wanted a URL such as http://ca.example.org:8087, got {shown_url(text)}")
     return text
 
 

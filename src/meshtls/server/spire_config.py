@@ -35,7 +35,7 @@ _EXPERIMENTAL_REFUSED = {
     "require_pq_kem": "wanted false: a post-quantum key exchange can't be required here",
 }
 _BLOCKS = {
-    "telemetry": "there are no metrics sinks",
+    "telemetry": "there are no metrics sinks; metrics.listen serves metrics for Prometheus",
     "health_checks": "meshtls server healthcheck asks on the administrators' socket",
 }
 _KINDS = {

@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 from meshtls.address import Address, is_host_name
 from meshtls.bundle import TrustBundle
 from meshtls.errors import RequestError
-from meshtls.scalars import shown, workload_id
+from meshtls.redaction import shown_url
+from meshtls.scalars import workload_id
 from meshtls.spiffeid import SpiffeId, TrustDomain
 
 __all__ = ["Endpoint", "Profile", "Relation", "RelationStatus", "endpoint_url"]
@@ -40,7 +41,7 @@ class Endpoint:
     @classmethod
     def of(cls, url: str) -> Endpoint:
         """Raises RequestError unless this is an https URL without userinfo (SPIFFE Federation, section 5.1)."""
-        wanted = f"wanted a URL such as https://partner.example:8443/, got {shown(url)}"
+        wanted = f"wanted a URL such as https://partner.example:8443/, got {shown_url(url)}"
         if len(url) > _LONGEST_URL or not url.isascii() or not url.isprintable() or " " in url:
             raise RequestError(wanted)
         try:

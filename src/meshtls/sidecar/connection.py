@@ -155,6 +155,8 @@ class Connection:
     partings: tuple[Parting, ...] = ()
     engine: TlsEngine | None = None
     peer: VerifiedPeer | None = None
+    #: Outbound, the configured peer.
+    expected_id: SpiffeId | None = None
     #: The trust by which the peer was verified most recently.
     trust: Trust | None = None
     #: Set once a third party (drain, a policy or trust change) has ended this connection.
@@ -428,6 +430,7 @@ class Connection:
             bytes_out=self.flow.bytes_out,
             phases=self._timings(),
             admitted=self.admitted,
+            expected_id=self.expected_id,
             port=request.port if request else None,
             security=self._security(facts, outcome),
             ruled=ruled_by(decision, self.shadow) if decision is not None else UNRULED,

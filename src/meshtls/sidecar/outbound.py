@@ -81,6 +81,7 @@ class Outbound:
         """Carry the connection without a task, through an open tunnel. False if there is none with room."""
         if self.tunnels is None or not self.config.proves_peer:
             return False
+        connection.expected_id = self.config.peer
         connection.origin = self._origin(connection)
         return self.tunnels.take(connection)
 
@@ -117,6 +118,7 @@ class Outbound:
             self.tunnels.drain()
 
     async def serve(self, connection: Connection) -> None:
+        connection.expected_id = self.config.peer
         if self.config.plaintext:
             await self._relay_plaintext(connection)
         elif self._origination is not None:

@@ -14,11 +14,11 @@ from typing import TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID, SignatureAlgorithmOID
+from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, SignatureAlgorithmOID
 
 from meshtls.parse_errors import PARSE_ERRORS
 from meshtls.svid.leaf_rules import extension_of
-from meshtls.svid.x509 import format_moment, format_serial, issuer_key_id_of, key_id_of, serial_text
+from meshtls.svid.x509 import format_moment, format_serial, issuer_key_id_of, key_id_of, name_text, serial_text
 
 __all__ = ["Description", "describe"]
 
@@ -135,7 +135,7 @@ def _name_text(name: x509.GeneralName) -> str:
 
 
 def _name(name: x509.Name) -> str:
-    return _short(name.rfc4514_string({NameOID.SERIAL_NUMBER: "serialNumber"})) or "(empty)"
+    return _short(name_text(name))
 
 
 def _key(certificate: x509.Certificate) -> str:

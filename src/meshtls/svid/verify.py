@@ -14,7 +14,6 @@ from datetime import datetime
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import NameOID
 
 from meshtls.bundle import BundleSet, TrustBundle
 from meshtls.errors import (
@@ -32,7 +31,7 @@ from meshtls.svid.path import NoPathError, find_path, trusted
 from meshtls.svid.presented import MAX_CHAIN, Presented, read_presented
 from meshtls.svid.revoked import RevokedPathError, UnknownStatusError, path_check
 from meshtls.svid.trust import NO_REVOCATIONS, Trust
-from meshtls.svid.x509 import format_moment, format_serial, parse_chain, spiffe_id_of
+from meshtls.svid.x509 import format_moment, format_serial, name_text, parse_chain, spiffe_id_of
 
 __all__ = ["MAX_CHAIN", "VerifiedPeer", "check_trust", "time_violation", "verify_peer"]
 
@@ -172,4 +171,4 @@ def _issuer(last: Presented) -> str:
         name = last.certificate.issuer
     except PARSE_ERRORS:
         return "(unreadable)"
-    return name.rfc4514_string({NameOID.SERIAL_NUMBER: "serialNumber"}) or "(empty)"
+    return name_text(name)

@@ -113,7 +113,7 @@ class TlsEngine(TlsRecords):
         except ssl.SSLError as error:
             self.forget_session()
             self._step(EngineStep.FAILED)
-            raise peer_error(error) from error
+            raise peer_error(error, begun=self._tls.heard) from error
         finally:
             self._leave()
         return self._tls.peer

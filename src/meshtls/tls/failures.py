@@ -21,6 +21,9 @@ __all__ = ["CLOSED_IN_TLS", "NoIdentityError", "RefusedHandshake", "peer_error"]
 #: The message where the peer gave up within the handshake, and nobody refused anything.
 CLOSED_IN_TLS = "the peer closed the connection in the middle of TLS"
 
+_UNENCRYPTED = (
+    "the peer sent a record that is not encrypted after the handshake had begun: it gave up, or is no TLS peer"
+)
 _PLAINTEXT = {"HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG"}
 _VERSION = {"UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION", "VERSION_TOO_LOW"}
 
@@ -51,8 +54,12 @@ class NoIdentityError(LocalIdentityError, ssl.SSLError):
         return type(self), (self._error,)  # an OSError's own would give ``args`` to a constructor that takes one error
 
 
-def peer_error(error: ssl.SSLError, *, established: bool = False) -> PeerError:
-    """The PeerError that this failure of a TLS operation stands for; ``established``: its handshake was done before."""
+def peer_error(error: ssl.SSLError, *, begun: bool = False) -> PeerError:
+    """The PeerError that this failure of a TLS operation stands for.
+
+    ``begun``: a handshake message of the peer was read before, so that it speaks TLS, whatever came next. A peer that
+    gives up within the handshake sends an alert that is not encrypted, which OpenSSL refuses by its version.
+    """
     if isinstance(error, RefusedHandshake):
         return error.error
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -60,8 +67,10 @@ def peer_error(error: ssl.SSLError, *, established: bool = False) -> PeerError:
     reason = error.reason or ""
     if reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
         return NoCertificateError("the peer presented no certificate; mutual TLS wants an X509-SVID from both sides")
-    if reason in _PLAINTEXT and not established:
-        return PlaintextError("the peer's first bytes are not TLS; mutual TLS is required here")
+    if reason in _PLAINTEXT:
+        if not begun:
+            return PlaintextError("the peer's first bytes are not TLS; mutual TLS is required here")
+        return HandshakeError(_UNENCRYPTED)
     if reason in _VERSION:
         return HandshakeError(f"no TLS version in common with the peer ({_words(reason)})")
     if "_ALERT_" in reason:

@@ -191,7 +191,7 @@ class TlsRecords:
 
     def _broken(self, error: ssl.SSLError) -> PeerError:
         self._step(EngineStep.FAILED)
-        return peer_error(error, established=True)
+        return peer_error(error, begun=True)
 
     def _enter(self) -> None:
         if self._fed:

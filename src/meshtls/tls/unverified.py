@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 
 from meshtls.address import Address, os_reason
-from meshtls.errors import HandshakeError, HandshakeTimeoutError
+from meshtls.errors import HandshakeError, HandshakeTimeoutError, PlaintextError
 from meshtls.svid.presented import MAX_CHAIN
 from meshtls.tls.failures import peer_error
 from meshtls.tls.handshake_budget import SERVER_HANDSHAKE
@@ -45,12 +45,13 @@ def look_at_unverified_server(address: Address, seconds: float, *, first: bytes 
     Raises HandshakeError if no certificate comes: what is there does not speak TLS, or refuses before it shows one.
     """
     chain: list[bytes] = []
-    requested = False
+    requested = begun = False
 
     def on_message(connection: object, direction: str, version: int, content: int, kind: int, data: bytes) -> None:
-        nonlocal requested
+        nonlocal requested, begun
         if direction != "read" or content != ContentType.HANDSHAKE:
             return
+        begun = True
         if kind == HandshakeType.CERTIFICATE_REQUEST:
             requested = True
         elif kind == HandshakeType.CERTIFICATE and not chain:
@@ -78,7 +79,10 @@ def look_at_unverified_server(address: Address, seconds: float, *, first: bytes 
         if not chain:
             raise HandshakeTimeoutError(f"{address}: {ended}") from error
     except ssl.SSLError as error:
-        ended = str(peer_error(error))
+        reason = peer_error(error, begun=begun)
+        if isinstance(reason, PlaintextError):
+            raise HandshakeError(f"{address} answers in plaintext, not TLS") from error
+        ended = str(reason)
     except HandshakeError as error:
         ended = str(error)
     except OSError as error:

@@ -115,6 +115,8 @@ class _ChecksPeer:
     #: The random bytes of the ClientHello, sent or received: both sides know them from the first message on (RFC 8446,
     #: section 4.1.2).
     client_random = b""
+    #: A handshake message of the peer was read: it speaks TLS.
+    heard = False
     #: The last alerts within the handshake, but for close_notify.
     alert_sent: int | None = None
     alert_received: int | None = None
@@ -201,7 +203,7 @@ class _ChecksPeer:
     def _failure(self, error: ssl.SSLError) -> ssl.SSLError:
         """What to raise now for a handshake that failed with ``error``."""
         refused = RefusedHandshake(self.refusal) if self.refusal is not None else error
-        reason = peer_error(refused)
+        reason = peer_error(refused, begun=self.heard)
         # A peer that speaks plaintext reads no alert, and may wait for a response: no next call would come for long.
         if not self.send_alert_first or isinstance(reason, PlaintextError):
             return refused
@@ -227,6 +229,8 @@ def on_message(
         return
     if connection.transcript is not None:
         connection.transcript.note(direction, message, data)
+    if direction == "read":
+        connection.heard = True
     if message not in (_CERTIFICATE, _CLIENT_HELLO):
         return
     if message == _CLIENT_HELLO:

@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from meshtls.admin.keys import AdminKeys
+from meshtls.cli.sidecar import serving_text
 from meshtls.sidecar.settings import OutboundConfig, Protocol, SidecarConfig
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import ConstantSource
@@ -115,7 +116,7 @@ async def test_admin_changes_what_it_is_told_to(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "status", "why"),
     [
-        (("admin", "certs"), 2, "wanted --socket, --address or --config, or MESHTLS_ADMIN_INTERFACE with a path"),
+        (("admin", "certs"), 2, "wanted --socket, --address or --config, or MESHTLS_ADMIN_INTERFACE with paths"),
         (("admin", "certs", "--socket", "nothing.sock"), 2, "nothing.sock: nothing answers there: No such file"),
         (("top", "--socket", "nothing.sock"), 2, "nothing.sock: nothing answers there: No such file"),
         (("admin", "certs", "key=1", "--socket", "b.sock"), 1, "/certs: wanted format, got 'key'"),
@@ -250,6 +251,82 @@ async def test_graph_claims_neither_mutual_tls_nor_plaintext_of_what_was_not_see
         f'  "(plaintext)" -> "{B}" [label="1 connection, 0 % allowed, 0 % mTLS", color=red];',
         f'  "{A}" -> "(not reached)" [label="1 connection, 0 % allowed, - mTLS", color=grey];',
     ]
+
+
+async def test_a_connection_is_explained_from_access_logs_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MESHTLS_ADMIN_INTERFACE", raising=False)
+    near, far = tmp_path / "a.log", tmp_path / "b.log"
+    async with mesh(tmp_path) as (a, _, b):
+        ours = await call(a)
+        near.write_text(json.dumps(ours) + "\n")
+        far.write_text(json.dumps(await b.lines.next()) + "\n")
+    words = ("explain", "connection", ours["connection_id"])
+    status, out, err = await meshtls(*words, "--log", near, "--log", far)
+    assert (status, err) == (0, "")
+    assert "  server:  b: OK after " in out
+    assert "no record" not in out
+    status, out, err = await meshtls(*words)
+    assert (status, out) == (2, "")
+    assert err.startswith("meshtls: wanted --socket, --address or --config, or MESHTLS_ADMIN_INTERFACE with paths")
+
+
+@pytest.mark.parametrize("between", [",", ":"])
+async def test_the_variable_names_several_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, between: str
+) -> None:
+    async with mesh(tmp_path):
+        both = [str(tmp_path / "a.sock"), str(tmp_path / "b.sock")]
+        monkeypatch.setenv("MESHTLS_ADMIN_INTERFACE", between.join(both))
+        status, out, _ = await meshtls("admin", "ready", "--output", "json")
+    assert (status, [one["asked"] for one in json.loads(out)["processes"]]) == (0, both)
+
+
+async def test_a_page_is_also_taken_as_help_lists_it(tmp_path: Path) -> None:
+    async with mesh(tmp_path):
+        socket = ("--socket", tmp_path / "b.sock")
+        plain, slashed = [await meshtls("admin", page, *socket) for page in ("routes", "/routes")]
+        assert (slashed[0], slashed[1]) == (0, plain[1])
+        stats, prometheus = [await meshtls("admin", page, *socket) for page in ("stats", "/stats/prometheus")]
+        assert (prometheus[0], prometheus[1].splitlines()[0]) == (0, stats[1].splitlines()[0])
+        status, _, err = await meshtls("admin", "tap", *socket)
+    assert status == 2
+    assert "`meshtls tap` follows it" in err
+
+
+async def test_the_api_of_a_server_is_told_from_an_admin_interface(tmp_path: Path) -> None:
+    path = tmp_path / "api.sock"
+
+    async def end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with await asyncio.start_unix_server(end, path):
+        status, out, err = await meshtls("admin", "certs", "--socket", path)
+    assert (status, out) == (2, "")
+    assert err == (
+        f"meshtls: {path}: this is not the admin interface (admin.socket), which answers in HTTP; the server's"
+        " socket_path and an agent's Workload API are other sockets\n"
+    )
+
+
+async def test_a_sidecar_says_at_its_start_where_it_can_be_asked(tmp_path: Path) -> None:
+    async with mesh(tmp_path) as (_, _, b):
+        told = serving_text(b.sidecar)
+    assert told.endswith(f"; admin interface on {tmp_path / 'b.sock'}")
+    async with an_app() as app, side_b(app.address) as b:
+        told = serving_text(b.sidecar)
+    assert "admin interface" not in told
+
+
+async def test_an_admin_interface_is_told_from_the_api_of_a_server(tmp_path: Path) -> None:
+    async with mesh(tmp_path):
+        status, out, err = await meshtls("entry", "show", "--socket", tmp_path / "b.sock")
+    assert (status, out) == (1, "")
+    assert err == (
+        f"meshtls: {tmp_path / 'b.sock'}: this is the admin interface (admin.socket); --socket wants the server's"
+        " socket_path, by default meshtls-data/admin.sock\n"
+    )
 
 
 async def test_tap_prints_what_its_filters_let_through_and_top_sums_it_up(tmp_path: Path) -> None:

@@ -101,7 +101,12 @@ def test_the_mesh_that_stays_rotates_calls_refuses_and_drains(mesh: tuple[str, .
     port = json.loads((tmp_path / "sidecars" / "b.yaml").read_text().split("127.0.0.1:")[1].split('"')[0])
     with started("up", "--svid-ttl", "10s", "--call-every", "100ms", *mesh) as up:
         up.line("serving a, b")
-        up.line(f"b inbound OK {A} -> {B}", "stdout")
+        asked = up.line("to ask it: export MESHTLS_ADMIN_INTERFACE=").partition("=")[2].strip()
+        shown = up.line(f"b inbound OK {A} -> {B}", "stdout").rstrip()
+        connection_id = shown.rpartition("[")[2].removesuffix("]")
+        sockets = [word for path in asked.split(",") for word in ("--socket", path)]
+        explained = meshtls("explain", "connection", connection_id, *sockets)
+        assert (explained.returncode, f"  to:      {B}\n" in explained.stdout) == (0, True)
         up.line(f"rotated {B}: SVID ", "stdout")
         up.line(f"b inbound OK {A} -> {B}", "stdout")
         with socket.create_connection(("127.0.0.1", port)) as plain:

@@ -141,6 +141,7 @@ SIDECAR_CASES = {
             "they succeed": {refused("HANDSHAKE_FAILED"): NONE},
             "few fail": {ACCEPTED: "0+100x30"},
             "a policy denies them": {refused("HANDSHAKE_FAILED"): NONE, refused("POLICY_DENIED"): ONE},
+            "a TCP probe closes them": {refused("HANDSHAKE_FAILED"): NONE, refused("CLOSED_EARLY"): ONE},
         },
         labels={"direction": "inbound"},
         summary="10% of inbound handshakes fail at node:9",
@@ -226,8 +227,8 @@ SIDECAR_CASES = {
         },
         labels={"destination": B},
         summary=f"the app of {B} does not answer its sidecar",
-        description="25% of the connections that mesh at node:9 let in ended with CONNECT_FAILED or APP_FAILED: the app"
-        " is not running, or breaks off.",
+        description="25% of the connections or HTTP requests that mesh at node:9 let in ended with CONNECT_FAILED or"
+        " APP_FAILED: the app is not running, or breaks off.",
     ),
     "MeshtlsPeerUnreachable": Case(
         severity="warning",

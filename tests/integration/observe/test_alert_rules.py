@@ -87,3 +87,31 @@ def test_promtool_notices_what_fires_wrongly_what_does_not_fire_and_another_mess
 def test_promtool_finds_nothing_wrong_with_the_rules(rules: Path) -> None:
     done = promtool("check", "rules", "--lint-fatal", rules)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def requests_of_an_app(failed: str) -> dict[str, str]:
+    labels = 'job="mesh",instance="node:9",source="spiffe://a.test/web",destination="spiffe://a.test/db"'
+    return {
+        f'meshtls_http_requests_total{{{labels},code_class="2xx",outcome="OK",verdict="allowed"}}': "0+3x30",
+        f'meshtls_http_requests_total{{{labels},code_class="5xx",outcome="CONNECT_FAILED",verdict="failed"}}': failed,
+    }
+
+
+def test_an_app_that_does_not_answer_http_requests_fires_its_alert(rules: Path) -> None:
+    alert = "MeshtlsAppUnreachable"
+    wanted = {
+        "exp_labels": {
+            "severity": "critical",
+            "job": "mesh",
+            "instance": "node:9",
+            "destination": "spiffe://a.test/db",
+        },
+        "exp_annotations": {
+            "summary": "the app of spiffe://a.test/db does not answer its sidecar",
+            "description": "25% of the connections or HTTP requests that mesh at node:9 let in ended with"
+            " CONNECT_FAILED or APP_FAILED: the app is not running, or breaks off.",
+            "runbook_url": f"{RUNBOOKS}#meshtlsappunreachable",
+        },
+    }
+    at = CASES[alert].at
+    assert verdict(rules, alert, at, (requests_of_an_app("0+1x30"), [wanted]), (requests_of_an_app("0x30"), [])) == ""

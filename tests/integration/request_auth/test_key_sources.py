@@ -392,7 +392,7 @@ async def test_plaintext_on_loopback_is_fetched_from(clock: ManualClock, issuer:
         ("/jwks", "wanted an https:// address of a key set, got '/jwks'"),
         (
             "https://u:p@keys.test/",
-            "wanted an address of a key set without spaces and passwords, got 'https://u:p@keys.test/'",
+            "wanted an address of a key set without spaces and passwords, got 'https://…@keys.test/'",
         ),
     ],
 )

@@ -491,7 +491,7 @@ async def test_health_says_live_at_once_and_ready_when_there_is_an_svid() -> Non
         assert await probe(b, "/else") == ("404 Not Found", "wanted /live or /ready\n")
         assert repr(b.sidecar) == "<Sidecar b [serving, 1 listeners, 0 connections, generation 1]>"
         await b.sidecar.drain()
-        assert (await probe(b, "/ready"))[1] == "waiting for nothing more: it is draining\n"
+        assert (await probe(b, "/ready"))[1] == "not ready: draining\n"
         assert await probe(b, "/live") == ("200 OK", "live\n")
 
 

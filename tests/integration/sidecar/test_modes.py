@@ -16,7 +16,7 @@ from meshtls.tls.context import TlsOptions
 from meshtls.wire.http2.frames import PREFACE, Kind, frame
 from tests.integration.sidecar.mesh import A, B, an_app, as_a, connected, echoed, rest, side_a, side_b
 from tests.integration.sidecar.raw_peer import RawPeer
-from tests.support.tls import engine_of
+from tests.support.tls import SlowClient, engine_of
 from tests.support.waiting import SECONDS, until
 
 
@@ -31,6 +31,18 @@ async def test_plaintext_to_strict_is_closed_cleanly_and_never_reaches_the_app()
     assert line["detail"] == (
         "wanted a TLS ClientHello, got plaintext that starts with b'GET / HTTP/1.1\\r\\n';"
         " send it through a sidecar, or set mode PERMISSIVE"
+    )
+    assert app.connections == 0
+
+
+async def test_a_peer_that_gives_up_after_its_client_hello_is_no_plaintext_caller() -> None:
+    close_notify = bytes.fromhex("15 03 01 00 02 01 00")
+    async with an_app() as app, side_b(app.address) as b, connected(b.inbound) as streams:
+        streams[1].write(SlowClient().hello + close_notify)
+        line = await b.lines.next()
+    assert (line["outcome"], line["detail"]) == (
+        "HANDSHAKE_FAILED",
+        "the peer sent a record that is not encrypted after the handshake had begun: it gave up, or is no TLS peer",
     )
     assert app.connections == 0
 

@@ -203,7 +203,7 @@ def test_a_request_s_line_holds_what_a_replay_needs() -> None:
         '"reason":"the HTTP request was allowed, and the app answered it",'
         '"detail":"allowed by ns[a]-policy[p]-rule[0]",'
         '"source_id":null,"destination_id":"spiffe://example.org/b","remote":"127.0.0.1:4711","tunnel":false,'
-        '"port":8080,"security":"plaintext","method":"GET","host":"b","path":"/x?y","status":200,"total_ms":1.235,'
+        '"port":8080,"security":"plaintext","method":"GET","host":"b","path":"/x?…","status":200,"total_ms":1.235,'
         '"policy":"ns[a]-policy[p]","rule":"0"}\n'
     )
 

@@ -76,6 +76,8 @@ class Seen:
         tunnel: bool = False,
         carries: bool = False,
         admitted: bool = True,
+        destination: SpiffeId | None = B,
+        expected: SpiffeId | None = None,
     ) -> None:
         result = ConnectionResult(
             sidecar="b",
@@ -85,7 +87,8 @@ class Seen:
             started=NOW,
             remote="127.0.0.1:1",
             source_id=source,
-            destination_id=B,
+            destination_id=destination,
+            expected_id=expected,
             bytes_in=size[0],
             bytes_out=size[1],
             ruled=ruled,
@@ -256,3 +259,21 @@ def test_identities_without_end_take_bounded_memory() -> None:
     assert seen.value("connections_opened_total", "inbound", "other", str(B), "mutual_tls") == 4800
     assert len(seen.traffic._tallies) == 0
     assert len(seen.traffic._pairs) <= 2048
+
+
+@pytest.mark.parametrize(("expected", "label"), [(B, str(B)), (None, "unknown")])
+def test_an_outbound_connection_that_reaches_no_peer_is_counted_by_the_peer_that_is_configured(
+    expected: SpiffeId | None, label: str
+) -> None:
+    seen = Seen()
+    for number, outcome in enumerate((Outcome.CONNECT_FAILED, Outcome.HANDSHAKE_TIMEOUT), 1):
+        seen.open(number, Direction.OUTBOUND)
+        seen.end(number, outcome, direction=Direction.OUTBOUND, destination=None, expected=expected, admitted=False)
+        assert seen.value("connections_refused_total", "outbound", str(A), label, outcome.name) == 1
+
+
+def test_an_outbound_connection_is_counted_by_the_peer_that_was_verified_before_the_one_that_is_configured() -> None:
+    seen = Seen()
+    seen.open(1, Direction.OUTBOUND)
+    seen.end(1, Outcome.POLICY_DENIED, direction=Direction.OUTBOUND, destination=A, expected=B, admitted=False)
+    assert seen.value("connections_refused_total", "outbound", str(A), str(A), "POLICY_DENIED") == 1

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 
-from meshtls.errors import HandshakeError, InvalidSvidError, NotAuthorizedError, RevokedError, ValidityError
+from meshtls.errors import (
+    HandshakeError,
+    InvalidSvidError,
+    NotAuthorizedError,
+    PlaintextError,
+    RevokedError,
+    ValidityError,
+)
 from meshtls.policy.authorizer import Decision, Target, authorize_any, authorize_one_of
 from meshtls.policy.decision import PolicyVerdict
 from meshtls.svid.trust import Revocations, RevokedCertificate
@@ -19,7 +27,7 @@ from meshtls.tls.verifying import VerifyingSSLObject, on_message
 from meshtls.wire.tls import ContentType, HandshakeType
 from tests.support.authority import context_for, make_authority
 from tests.support.clock import ManualClock
-from tests.support.tls import Ends, context_of, engine_of, shake
+from tests.support.tls import Ends, SlowClient, context_of, engine_of, shake
 
 SIDES = (False, True)
 AUTHORITY = make_authority("example.org")
@@ -191,3 +199,28 @@ def test_a_revoked_peer_is_refused_within_the_handshake(revoked: bool) -> None:
     ends = shake(engine_of(client, server_side=False), server)
     assert isinstance(ends.server, RevokedError) is revoked
     assert (server.peer is None, ends.client is not None) == (revoked, revoked)
+
+
+#: What a peer sends that gives up within the handshake: close_notify, not encrypted, with the version of a ClientHello.
+GIVES_UP = bytes.fromhex("15 03 01 00 02 01 00")
+
+
+def test_a_client_that_gives_up_after_its_client_hello_does_not_speak_plaintext() -> None:
+    server = engine_of(OURS, server_side=True)
+    server.feed(SlowClient().hello)
+    assert server.handshake() is None
+    server.feed(GIVES_UP)
+    words = "the peer sent a record that is not encrypted after the handshake had begun: it gave up, or is no TLS peer"
+    with pytest.raises(HandshakeError, match=f"^{re.escape(words)}$") as refused:
+        server.handshake()
+    assert not isinstance(refused.value, PlaintextError)
+
+
+@pytest.mark.parametrize("server_side", [True, False])
+def test_a_peer_whose_first_bytes_are_not_tls_speaks_plaintext(server_side: bool) -> None:
+    engine = engine_of(OURS, server_side=server_side)
+    engine.handshake()
+    engine.feed(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    words = "the peer's first bytes are not TLS; mutual TLS is required here"
+    with pytest.raises(PlaintextError, match=f"^{re.escape(words)}$"):
+        engine.handshake()

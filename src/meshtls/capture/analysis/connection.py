@@ -16,13 +16,13 @@ class Peer(msgspec.Struct, frozen=True):
 
     - ``spiffe_id``: as the leaf claims it; "" where it has none.
     - ``certificates``: how many.
-    - ``verified``: None where no bundle was given, or nothing presented. ``refusal``: why the chain is refused.
+    - ``verified``: None where no bundle was given, or nothing presented. ``why_refused``: why the chain is refused.
     """
 
     spiffe_id: str
     certificates: int
     verified: bool | None = None
-    refusal: str = ""
+    why_refused: str = ""
     refused_as: Outcome | None = None
 
 

@@ -137,8 +137,8 @@ def _alert(facts: Facts) -> Judgement | None:
         outcome = peer.refused_as
     about = _ABOUT.get(outcome, "").format(other=_name(facts, other))
     problem = f"{_name(facts, alert.side)} sent the alert {alert.name}{about}"
-    if peer is not None and peer.refusal:
-        problem = f"{problem}; by the bundle given: {peer.refusal}"
+    if peer is not None and peer.why_refused:
+        problem = f"{problem}; by the bundle given: {peer.why_refused}"
     if alert.name == _BY_VERSION:
         return Judgement(
             outcome,
@@ -199,8 +199,8 @@ def _state(facts: Facts) -> Judgement | None:
 
 def _chains(facts: Facts) -> Judgement | None:
     for side, peer in zip(("client", "server"), facts.peers, strict=True):
-        if peer is not None and peer.refusal:
-            problem = f"the chain of {_name(facts, side)} does not verify by the bundle given: {peer.refusal}"
+        if peer is not None and peer.why_refused:
+            problem = f"the chain of {_name(facts, side)} does not verify by the bundle given: {peer.why_refused}"
             return Judgement(_ended(facts), problem, ADVICE.get(peer.refused_as, "") if peer.refused_as else "")
     return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,11 +34,13 @@ def admin_options(command: F) -> F:
         if not sockets and not addresses:
             named = os.environ.get(VARIABLE)
             if not named:
+                if ctx.params.get("logs"):
+                    return []  # they are what is asked
                 raise ConfigError(
-                    f"wanted --socket, --address or --config, or {VARIABLE} with a path: the key admin.socket in the"
+                    f"wanted --socket, --address or --config, or {VARIABLE} with paths: the key admin.socket in the"
                     " file of the running process says where it answers"
                 )
-            sockets = [Path(one) for one in named.split(os.pathsep)]
+            sockets = [Path(one) for one in re.split("[,:]", named) if one]
         return [*(one for path in sockets for one in processes_at(path)), *map(Interface, addresses)]
 
     for option in (
@@ -47,7 +50,7 @@ def admin_options(command: F) -> F:
             multiple=True,
             type=click.Path(path_type=Path),
             callback=found,
-            help=f"An admin socket; the default is {VARIABLE}. Several are asked one after another.",
+            help=f"An admin socket; the default is {VARIABLE}, which may name several, separated by a comma or colon.",
         ),
         click.option(
             "--address", multiple=True, type=ADDRESS, is_eager=True, help="Its loopback address (admin.listen)."

@@ -31,8 +31,20 @@ _PAGES = (
 )
 
 
+class _Page(click.Choice[str]):
+    """A page by its name, also as `help` lists it: with a slash in front."""
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        name = value.removeprefix("/")
+        if name == "tap":
+            self.fail("`meshtls tap` follows it", param, ctx)
+        if name == "stats/prometheus":
+            name = "stats"
+        return super().convert(name, param, ctx)
+
+
 @click.command()
-@click.argument("page", type=click.Choice(_PAGES), default="help", metavar="[PAGE]")
+@click.argument("page", type=_Page(_PAGES), default="help", metavar="[PAGE]")
 @click.argument("words", nargs=-1, metavar="[NAME=VALUE]...")
 @admin_options
 @output_option

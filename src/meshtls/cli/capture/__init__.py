@@ -1,1 +1,1 @@
-"""``meshtls capture``: what a capture file says of the connections in it."""
+"""The verbs of ``meshtls capture``."""

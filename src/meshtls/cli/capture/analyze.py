@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 from rich.table import Table
+from rich.text import Text
 
 from meshtls.capture.analysis.connection import Connection, End, as_json
 from meshtls.capture.analysis.watching import Watched
 from meshtls.cli.capture.detail import detail_lines, detail_record, print_detail
-from meshtls.cli.capture.reading import Captures, capture_options
+from meshtls.cli.capture.reading import Captures, capture_options, counted
 from meshtls.cli.output import Output, Terminal, tell, tell_json
 from meshtls.errors import RequestError
 
@@ -18,6 +19,11 @@ __all__ = ["analyze"]
 
 #: Rows of the table; a longer capture is told to be read as ndjson.
 _MOST_ROWS = 10_000
+#: The least width of the terminal, in characters, for columns that are left out of a narrower one.
+_LEAST_WIDTH = dict.fromkeys(("suite", "group"), 150) | dict.fromkeys(("resumed", "trips", "overhead"), 110)
+_FOLDED = {"client": 12, "server": 12, "result": 8}
+_NUMBERS = ("ms", "trips", "bytes", "overhead")
+_COLUMNS = ("#", "client", "server", "protocol", "suite", "group", "mTLS", "resumed", *_NUMBERS, "result")
 
 
 @click.command()
@@ -58,7 +64,7 @@ def analyze(files: tuple[str, ...], keylog: Path | None, bundle: Path | None, de
     elif form == "text":
         _print(found)
         total = len(found) + left_out
-        tell(f"{total} connection{'s' * (total != 1)}, {captures.packets} packets")
+        tell(f"{counted(total)}, {captures.packets} packets")
         if left_out:
             tell(f"{left_out} connections are not shown; use --output ndjson")
     return captures.exit_code
@@ -75,7 +81,7 @@ def _detail(captures: Captures, files: tuple[str, ...], wanted: int, *, as_json:
 
     count = sum(1 for _ in captures.read(files[0], keep))
     if not kept:
-        raise RequestError(f"--detail {wanted}: the capture has {count} connections")
+        raise RequestError(f"--detail {wanted}: the capture has {counted(count)}")
     watched, connection = kept[0]
     if as_json:
         tell_json(detail_record(watched, connection), indent=2)
@@ -86,15 +92,26 @@ def _detail(captures: Captures, files: tuple[str, ...], wanted: int, *, as_json:
 
 
 def _print(found: list[Connection]) -> None:
+    console = Terminal(highlight=False)
     table = Table(box=None, pad_edge=False)
-    for title in ("#", "client", "server", "protocol", "suite", "group", "mTLS", "resumed"):
-        table.add_column(title, overflow="fold")
-    for title in ("ms", "trips", "bytes", "overhead"):
-        table.add_column(title, justify="right")
-    table.add_column("result", overflow="fold")
-    for one in sorted(found, key=_number):
-        table.add_row(*_row(one))
-    Terminal(highlight=False).print(table)
+    shown = [column for column in _COLUMNS if console.width >= _LEAST_WIDTH.get(column, 0)]
+    for title in shown:
+        folds = title in _FOLDED
+        table.add_column(
+            title,
+            justify="right" if title in _NUMBERS else "left",
+            overflow="fold",
+            no_wrap=not folds,
+            min_width=_FOLDED.get(title),
+        )
+    found = sorted(found, key=_number)
+    for one in found:
+        row = dict(zip(_COLUMNS, _row(one), strict=True))
+        table.add_row(*(Text(row[title]) for title in shown))
+    console.print(table)
+    for one in found:
+        if one.problem:
+            tell(f"#{one.number} {one.problem}")
 
 
 def _number(one: Connection) -> int:
@@ -118,7 +135,7 @@ def _row(one: Connection) -> tuple[str, ...]:
         str(shake.round_trips) if shake is not None and shake.round_trips is not None else "-",
         f"{guess}{one.application_bytes}",
         f"{guess}{one.overhead:.2f}" if one.overhead is not None else "-",
-        f"{result}: {one.problem}" if one.problem else result,
+        result,
     )
 
 
@@ -127,7 +144,7 @@ def _mutual(one: Connection) -> str:
     if shake is None:
         return "-"
     if shake.mutual == "unknown" and shake.mutual_likely != "unknown":
-        return f"unknown (likely {shake.mutual_likely})"
+        return f"likely {shake.mutual_likely}"
     return shake.mutual
 
 

@@ -12,7 +12,7 @@ from meshtls.capture.session import TlsSession
 from meshtls.cli.output import tell
 from meshtls.cli.wire_dump import print_fields, record_of
 from meshtls.wire.tls.fields import Field, masked
-from meshtls.wire.tls.messages import decode_message
+from meshtls.wire.tls.messages import decode_message, message_name
 from meshtls.wire.tls.names import ALERT_LEVELS, CONTENT_TYPES, alert_name
 
 __all__ = ["detail_lines", "detail_record", "print_detail"]
@@ -84,7 +84,8 @@ def _words(event: Event) -> tuple[str, str]:
         inside = f", decrypted: {inner}" if event.decrypted else ""
         return "record", f"{kind}, {event.length} bytes at byte {event.offset}{inside}"
     if isinstance(event, MessageSeen):
-        return "message", f"{len(event.data)} bytes{', decrypted' if event.decrypted else ''}"
+        decrypted = ", decrypted" if event.decrypted else ""
+        return "message", f"{message_name(event.kind, event.data)}, {len(event.data)} bytes{decrypted}"
     if isinstance(event, AlertSeen):
         if event.description < 0:
             return "alert", "encrypted"

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from meshtls.capture.analysis.comparing import Pair, compared
-from meshtls.cli.capture.reading import Captures, capture_options
+from meshtls.cli.capture.reading import Captures, capture_options, counted
 from meshtls.cli.options import output_option
 from meshtls.cli.output import Output, tell
 
@@ -54,9 +54,9 @@ def _lines(pair: Pair) -> list[str]:
     client, server, name = pair.conversation
     title = f"{client} -> {server}{f' ({name})' if name else ''}"
     if not pair.before:
-        return [f"+ {title}: appeared, {pair.after} connections"]
+        return [f"+ {title}: appeared, {counted(pair.after)}"]
     if not pair.after:
-        return [f"- {title}: vanished, {pair.before} connections"]
+        return [f"- {title}: vanished, {counted(pair.before)}"]
     if not pair.changes:
         return [f"= {title}: as before"]
     return [f"~ {title}", *(f"    {one.name:<18} {_text(one.before)} -> {_text(one.after)}" for one in pair.changes)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from meshtls.capture.analysis.connection import Connection
-from meshtls.cli.capture.reading import Captures, capture_options
+from meshtls.cli.capture.reading import Captures, capture_options, counted
 from meshtls.cli.options import output_option
 from meshtls.cli.output import Output
 from meshtls.errors import RequestError
@@ -35,9 +35,9 @@ def explain(file: str, keylog: Path | None, bundle: Path | None, number: int | N
         if wanted and (chosen is None or one.number < chosen.number):
             chosen = one
     if chosen is None and number is not None:
-        raise RequestError(f"--connection {number}: the capture has {total} connections")
+        raise RequestError(f"--connection {number}: the capture has {counted(total)}")
     if chosen is None:
-        out.record({"connections": total, "problem": ""}, f"nothing went wrong in {total} connections")
+        out.record({"connections": total, "problem": ""}, f"nothing went wrong in {counted(total)}")
         return captures.exit_code
     out.record(_record(chosen) | ({"connections_with_problems": failed} if failed > 1 else {}))
     return captures.exit_code

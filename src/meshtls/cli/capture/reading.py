@@ -18,7 +18,7 @@ from meshtls.capture.keylog import KeyLog
 from meshtls.cli.output import Output, tell_progress
 from meshtls.errors import BundleError, ConfigError
 
-__all__ = ["Captures", "capture_options"]
+__all__ = ["Captures", "capture_options", "counted"]
 
 F = TypeVar("F", bound=Callable[..., object])
 _PIECE = 1 << 16
@@ -32,6 +32,11 @@ def capture_options(command: F) -> F:
         "--bundle", type=path, help="Verify the chains by this bundle (PEM or SPIFFE), at the time of the capture."
     )
     return keylog(bundle(command))
+
+
+def counted(connections: int) -> str:
+    """The number with its noun."""
+    return f"{connections} connection{'s' * (connections != 1)}"
 
 
 class Captures:

@@ -1,4 +1,4 @@
-"""The dashboard of a mesh in one process: an admin socket for each sidecar, in a directory that goes with it."""
+"""How a mesh in one process is asked: an admin socket for each sidecar, in a temporary directory; and its dashboard."""
 
 from __future__ import annotations
 
@@ -31,11 +31,8 @@ class Shown:
 
     @classmethod
     @contextmanager
-    def beside(cls, configs: Sequence[SidecarConfig]) -> Iterator[Shown | None]:
-        """None where the extra is not installed. A sidecar whose file says where it answers, answers there."""
-        if find_spec("starlette") is None or find_spec("uvicorn") is None:
-            yield None
-            return
+    def beside(cls, configs: Sequence[SidecarConfig]) -> Iterator[Shown]:
+        """A sidecar whose file says where it answers, answers there."""
         with tempfile.TemporaryDirectory(prefix="meshtls-") as directory:
             sidecars = []
             for place, one in enumerate(configs):
@@ -44,6 +41,11 @@ class Shown:
                 sidecars.append(replace(one, admin=replace(keys, socket=socket)))
             places = [one.admin.socket for one in sidecars if one.admin is not None and one.admin.socket is not None]
             yield cls(tuple(sidecars), tuple(map(Interface, places)))
+
+    @property
+    def has_dashboard(self) -> bool:
+        """Whether its extra is installed."""
+        return find_spec("starlette") is not None and find_spec("uvicorn") is not None
 
     def serving(self) -> AbstractAsyncContextManager[Address]:
         """Serve while the body runs; gives the address. Only now is anything of the extra imported."""

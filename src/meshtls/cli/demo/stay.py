@@ -20,6 +20,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from meshtls.cli.admin.client import VARIABLE
 from meshtls.cli.demo.mesh import LocalMesh, Member, local_mesh
 from meshtls.cli.demo.report import duration
 from meshtls.cli.demo.shown import Shown
@@ -93,7 +94,8 @@ def text_line(event: Event) -> str:
         return f"{now} rotated {event.spiffe_id}: SVID {event.serial} until {event.not_after:%H:%M:%SZ}"
     ends = f"{event.source_id or 'unknown'} -> {event.destination_id or 'unknown'}"
     what = f"{event.sidecar} {event.direction.value} {event.outcome.name}"
-    return f"{now} {what} {ends}: {printable(event.detail)}"
+    named = f" [{event.connection_id}]" if event.connection_id else ""
+    return f"{now} {what} {ends}: {printable(event.detail)}{named}"
 
 
 def json_line(event: Event) -> str:
@@ -120,14 +122,16 @@ async def stay(plan: Plan) -> int:
     drain = max((config.limits.drain for config in plan.sidecars), default=0.0)
     with stop_signal(drain + GRACE) as stopped:
         async with contextlib.AsyncExitStack() as opened:
-            shown = opened.enter_context(Shown.beside(plan.sidecars)) if plan.dashboard else None
-            sidecars = shown.sidecars if shown is not None else plan.sidecars
+            shown = opened.enter_context(Shown.beside(plan.sidecars))
             mesh = await opened.enter_async_context(
-                local_mesh(sidecars, plan.svid_ttl, plan.data_dir, journal.connection)
+                local_mesh(shown.sidecars, plan.svid_ttl, plan.data_dir, journal.connection)
             )
             publish_bundle(plan.certs, mesh.authority.bundle)
             tell(f"serving {', '.join(member.name for member in mesh.members)}", err=True)
-            if shown is not None:
+            tell(f"to ask it: export {VARIABLE}={','.join(one.name for one in shown.interfaces)}", err=True)
+            if plan.dashboard and not shown.has_dashboard:
+                tell("no dashboard: pip install 'meshtls[dashboard]'", err=True)
+            elif plan.dashboard:
                 tell(f"dashboard: http://{await opened.enter_async_context(shown.serving())}/", err=True)
             async with asyncio.TaskGroup() as tasks:
                 work = [tasks.create_task(_follow_rotations(member, journal)) for member in mesh.members]

@@ -11,6 +11,7 @@ from meshtls.policy.istio.model import Documents, JwtRule, RequestAuthentication
 from meshtls.policy.jwt.authenticate import Keys, NoKeys
 from meshtls.policy.jwt.review import TokenReview
 from meshtls.policy.jwt.svids import svid_domain
+from meshtls.redaction import bare_url
 from meshtls.request_auth.authenticator import check_key_sets, is_fetched, local_source
 from meshtls.request_auth.settings import LENIENT, KeySetSettings
 from meshtls.spiffeid import SpiffeId
@@ -29,7 +30,9 @@ def _keys(rule: JwtRule, clock: SystemClock) -> Keys:
     if (domain := svid_domain(rule)) is not None:
         return NoKeys(f"the bundle of {domain} is not at hand here; give the token's claims with --claim instead")
     if is_fetched(rule):
-        return NoKeys(f"{rule.jwks_uri} is not fetched here; give the token's claims with --claim instead")
+        return NoKeys(
+            f"{bare_url(rule.jwks_uri or '')} is not fetched here; give the token's claims with --claim instead"
+        )
     try:
         return local_source(rule, None, clock).keys
     except RequestError as error:

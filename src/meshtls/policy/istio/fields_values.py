@@ -19,6 +19,7 @@ from meshtls.config.document import Plain
 from meshtls.config.keys import choice
 from meshtls.errors import RequestError
 from meshtls.policy.istio.fields import Value
+from meshtls.redaction import shown_url
 from meshtls.scalars import duration, shown, whole_number
 
 __all__ = [
@@ -210,7 +211,7 @@ def _jwks(text: str) -> str:
 
 def _jwks_uri(text: str) -> str:
     if not re.match(r"(https?|spiffe)://[^/?#\s]", text) or not text.isprintable() or " " in text:
-        raise RequestError(f"wanted https://..., http://... or spiffe://TRUST-DOMAIN, got {shown(text)}")
+        raise RequestError(f"wanted https://..., http://... or spiffe://TRUST-DOMAIN, got {shown_url(text)}")
     return text
 
 

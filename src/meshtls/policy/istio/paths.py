@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from meshtls.errors import RequestError
 from meshtls.policy.istio.match import Key, KeyKind, Strings
 from meshtls.policy.istio.model import Normalization
+from meshtls.redaction import without_query
 from meshtls.scalars import shown
 
 __all__ = ["Paths", "Template", "has_lone_percent", "is_template", "normalize", "strip_query"]
@@ -39,10 +40,12 @@ def normalize(path: str, how: Normalization) -> str:
     Raises RequestError (400) for a path with NUL, plain or encoded, or with a fragment, in any mode.
     """
     if "#" in path:
-        raise RequestError(f"path {shown(path)}: wanted no fragment; send it without '#' and what follows")
+        raise RequestError(
+            f"path {shown(without_query(path))}: wanted no fragment; send it without '#' and what follows"
+        )
     found, mark, query = path.partition("?")
     if "\0" in found or "%00" in found:
-        raise RequestError(f"path {shown(path)}: wanted no NUL (%00)")
+        raise RequestError(f"path {shown(without_query(path))}: wanted no NUL (%00)")
     if how is Normalization.NONE or path in ("", "*"):
         return path
     if how is Normalization.DECODE_AND_MERGE_SLASHES and "%" in found:

@@ -50,7 +50,8 @@ CLOSED = counter(
 )
 REFUSED = counter(
     "meshtls_connections_refused_total",
-    "Connections and streams that ended before they were authorized. A denied peer's ID is that in its certificate.",
+    "Connections and streams that ended before they were authorized. A denied peer's ID is that in its certificate,"
+    " and the destination of an outbound one without a verified peer is the expected (configured) peer.",
     DIRECTION,
     *_PEERS,
     OUTCOME,

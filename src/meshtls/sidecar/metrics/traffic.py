@@ -242,7 +242,7 @@ class Traffic:
             for count in counts:
                 count.value += 1
         elif not event.carries or not result.admitted:
-            source, destination = _name(result.source_id), _name(result.destination_id)
+            source, destination = _name(result.source_id), _name(result.destination_id or result.expected_id)
             self._refused.labels(direction.value, source, destination, outcome.name).value += 1
             if result.tunnel:
                 self._streams.labels(direction.value, outcome.name).value += 1

@@ -39,7 +39,7 @@ from tests.integration.sidecar.mesh import (
 )
 from tests.support.authority import context_for
 from tests.support.clock import ManualClock
-from tests.support.waiting import SHORT_IDLE
+from tests.support.waiting import SECONDS, SHORT_IDLE
 
 NOBODY = Address("127.0.0.1", 1)  # nothing listens there
 
@@ -205,7 +205,9 @@ async def test_streams_whose_app_does_not_read_stall_no_other_and_keep_no_more_t
         for _ in range(12):
             streams = await stack.enter_async_context(connected(a.outbound))
             group.create_task(_flood(streams, b"s" + bytes(8_000_000)))
-        (tunnel,) = b.sidecar.listeners.inbound[0].handler.tunnels.live
+        tunnels = b.sidecar.listeners.inbound[0].handler.tunnels
+        await _until(lambda: len(tunnels.live) == 1)
+        (tunnel,) = tunnels.live
         await _until(lambda: sum(stream.kept > window / 2 for stream in tunnel._streams.values()) == 12)
         for _ in range(20):
             async with connected(a.outbound) as streams:
@@ -593,7 +595,7 @@ async def _flood(streams: Streams, data: bytes) -> None:
 
 
 async def _until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(SECONDS):
         while not true():  # noqa: ASYNC110  # what is asked about has no event of its own
             await asyncio.sleep(0.01)
 

@@ -1,0 +1,151 @@
+"""``meshtls capture``: what its verbs print of captures, as text and as JSON; and the page that shows them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.integration.cli.identity_site import tell
+from tests.integration.cli.tutorial import DOCS, follow_page
+from tests.support.agent import short_directory
+from tests.support.tls_capture import REQUEST, RESPONSE, Tape, shaken
+
+REFUSED = (
+    "the server 10.0.0.2:443 (spiffe://a.test/web) sent the alert certificate_required: the client 10.0.0.1:40002 "
+    "presented no certificate"
+)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A directory with a capture of three connections: fine, refused, plaintext; with its keys and its bundle."""
+    make(tmp_path)
+    return tmp_path
+
+
+def make(directory: Path) -> None:
+    tape = Tape()
+    tape.wire(shaken(directory))
+    tape.wire(shaken(directory, mutual=False))
+    tape.plaintext(REQUEST, RESPONSE)
+    secrets = (directory / "keys").read_bytes()
+    (directory / "mesh.pcapng").write_bytes(tape.pcapng())
+    (directory / "mesh-with-keys.pcapng").write_bytes(tape.pcapng(secrets))
+    before = Tape()
+    before.wire(shaken(directory, version=2))
+    (directory / "before.pcapng").write_bytes(before.pcapng())
+    (directory / "cut.pcapng").write_bytes(tape.pcapng(secrets)[:-30])
+    (directory / "bundle.pem").write_bytes((directory / "web-P-256.ca").read_bytes())
+
+
+def test_the_table_has_a_row_for_each_connection(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    told = tell("capture", "analyze", str(site / "mesh.pcapng"), "--keylog", str(site / "keys"))
+    assert (told.code, told.err) == (0, "")
+    head, *rows, problem, total = told.out.splitlines()
+    assert head.split()[:8] == ["#", "client", "server", "protocol", "suite", "group", "mTLS", "resumed"]
+    assert [row.split()[0] for row in rows] == ["1", "2", "3"]
+    assert [row.split()[-1] for row in rows] == ["OK", "NO_CLIENT_CERTIFICATE", "OK"]
+    assert problem == f"#2 {REFUSED}"
+    assert total.startswith("3 connections, ")
+
+
+def test_a_narrow_table_leaves_columns_out(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    told = tell("capture", "analyze", str(site / "mesh.pcapng"))
+    head = told.out.splitlines()[0].split()
+    assert head == ["#", "client", "server", "protocol", "mTLS", "ms", "bytes", "result"]
+
+
+@pytest.mark.parametrize("form", ["json", "ndjson"])
+def test_json_has_the_records(site: Path, form: str) -> None:
+    told = tell("capture", "analyze", str(site / "mesh-with-keys.pcapng"), "--output", form)
+    records = (
+        json.loads(told.out)["connections"] if form == "json" else [json.loads(line) for line in told.out.splitlines()]
+    )
+    assert [(one["number"], one["protocol"], one["outcome"]) for one in records] == [
+        (1, "TLS", "OK"),
+        (2, "TLS", "NO_CLIENT_CERTIFICATE"),
+        (3, "HTTP/1.1", "OK"),
+    ]
+    assert records[0]["client"]["peer"]["spiffe_id"] == "spiffe://a.test/client"
+    assert records[0]["requests"][0]["target"] == "/pay?(12 bytes)"
+    assert "secret" not in told.out
+
+
+def test_connections_of_several_files_count_on(site: Path) -> None:
+    told = tell("capture", "analyze", *[str(site / "mesh.pcapng")] * 2, "--output", "json")
+    assert [one["number"] for one in json.loads(told.out)["connections"]] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_damaged_file_is_told_on_standard_error_and_its_connections_all_the_same(site: Path) -> None:
+    name = str(site / "cut.pcapng")
+    told = tell("capture", "analyze", name)
+    assert told.code == 1
+    assert told.err.startswith(f"meshtls: {name}: damaged at byte ")
+    assert "packets were read before it" in told.err
+    assert "sent the alert certificate_required" in told.out
+
+
+@pytest.mark.parametrize("output", ["text", "json"])
+def test_the_detail_has_each_message_with_its_fields(site: Path, output: str) -> None:
+    name = str(site / "mesh-with-keys.pcapng")
+    told = tell("capture", "analyze", name, "--detail", "1", "--output", output)
+    assert told.code == 0
+    for wanted in ("CertificateVerify", "EncryptedExtensions", "subjectAltName", "cipher_suite"):
+        assert wanted in told.out
+    if output == "json":
+        assert {one["kind"] for one in json.loads(told.out)["events"]} >= {"record", "message", "alert"}
+
+
+def test_a_connection_that_is_not_there_has_no_detail(site: Path) -> None:
+    name = str(site / "mesh.pcapng")
+    told = tell("capture", "analyze", name, "--detail", "4")
+    assert (told.code, told.err) == (1, "meshtls: --detail 4: the capture has 3 connections\n")
+
+
+def test_explain_tells_the_first_problem_and_what_mends_it(site: Path) -> None:
+    told = tell("capture", "explain", str(site / "mesh.pcapng"), "--keylog", str(site / "keys"), "--output", "json")
+    assert told.json == {
+        "connection": 2,
+        "client": "10.0.0.1:40002",
+        "server": "10.0.0.2:443",
+        "outcome": "NO_CLIENT_CERTIFICATE",
+        "outcome_words": "the peer presented no certificate",
+        "problem": REFUSED,
+        "advice": "call through a sidecar, which has an SVID; check it with `meshtls check --sidecar FILE`",
+        "mutual_tls": "the client was asked for a certificate and sent none",
+    }
+
+
+def test_explain_says_that_nothing_went_wrong(site: Path) -> None:
+    told = tell("capture", "explain", str(site / "before.pcapng"))
+    assert (told.code, told.out) == (0, "nothing went wrong in 1 connection\n")
+
+
+def test_stats_add_up(site: Path) -> None:
+    told = tell("capture", "stats", str(site / "mesh-with-keys.pcapng"), "--output", "json").json
+    assert (told["connections"], told["version"], told["mutual"]) == (3, {"TLS 1.3": 2}, {"yes": 1, "no": 1})
+    assert told["outcome"] == {"OK": 2, "NO_CLIENT_CERTIFICATE": 1}
+    assert told["handshake_ms"]["handshakes"] == 2
+
+
+def test_a_file_that_is_not_there_and_one_that_is_no_capture_are_refused(site: Path) -> None:
+    missing = str(site / "nothing.pcap")
+    told = tell("capture", "stats", missing)
+    assert (told.code, told.err) == (
+        2,
+        f"meshtls: {missing}: wanted a capture file to read: No such file or directory\n",
+    )
+    other = str(site / "bundle.pem")
+    told = tell("capture", "stats", other)
+    assert told.code == 1
+    assert told.err.startswith(f"meshtls: {other}: damaged at byte 0: wanted a pcap or pcapng file, got ")
+
+
+def test_the_page_shows_what_the_verbs_print() -> None:
+    with short_directory() as directory:
+        make(directory)
+        follow_page((DOCS / "captures.md").read_text("utf-8"), directory, {})

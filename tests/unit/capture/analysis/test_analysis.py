@@ -1,0 +1,308 @@
+"""What is told of a captured connection: OpenSSL's handshakes, refused ones, plaintext, and damage."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import msgspec
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from meshtls.capture.analysis.analyzing import Analysis
+from meshtls.capture.analysis.comparing import Change, Pair, compared
+from meshtls.capture.analysis.connection import Alert, Connection, End, Handshake, Peer, Request, as_json
+from meshtls.capture.analysis.figures import Figures
+from meshtls.observe.events import Outcome
+from meshtls.wire.side import Side
+from meshtls.wire.tls import Alert as TlsAlert
+from meshtls.wire.tls import fatal_alert
+from tests.support.certs import ca, key
+from tests.support.packets import ACK, FIN, RST, SYN
+from tests.support.tls_capture import REQUEST, RESPONSE, Tape, analyzed, shaken
+from tests.support.tls_wire import Wire
+
+CLIENT, SERVER = "10.0.0.1:40001", "10.0.0.2:443"
+CLIENT_ID, SERVER_ID = "spiffe://a.test/client", "spiffe://a.test/web"
+
+
+def one(directory: Path, wire: Wire, *, keys: bool = True, bundle: bool = False, close: bool = True) -> Connection:
+    tape = Tape()
+    tape.wire(wire, close=close)
+    trust = directory / "web-P-256.ca" if bundle else None
+    (found,) = analyzed(tape, directory / "keys" if keys else None, trust)
+    return found
+
+
+def handshake(found: Connection) -> Handshake:
+    assert found.handshake is not None
+    return found.handshake
+
+
+def flight_bytes(wire: Wire, side: Side) -> int:
+    return sum(len(data) for of, data in wire.flights if of is side)
+
+
+def test_a_decrypted_connection_of_tls_1_3_is_told_as_a_whole(tmp_path: Path) -> None:
+    wire = shaken(tmp_path)
+    found = one(tmp_path, wire, bundle=True)
+    sent = {side: flight_bytes(wire, side) for side in Side}
+    flights = {side: sum(of is side for of, _ in wire.flights) for side in Side}
+    packets = {Side.CLIENT: flights[Side.CLIENT] + 4, Side.SERVER: flights[Side.SERVER] + 2}
+    ends = {
+        side: End(
+            address=address,
+            packets=packets[side],
+            wire_bytes=sent[side] + 54 * packets[side],
+            tcp_bytes=sent[side],
+            tls_bytes=sent[side],
+            application_bytes=len(said),
+            retransmitted=0,
+            out_of_order=0,
+            lost_bytes=0,
+            ending="closed",
+            peer=Peer(identity, 2, True),
+        )
+        for side, address, said, identity in (
+            (Side.CLIENT, CLIENT, REQUEST, CLIENT_ID),
+            (Side.SERVER, SERVER, RESPONSE, SERVER_ID),
+        )
+    }
+    useful = len(REQUEST) + len(RESPONSE)
+    wire_bytes = sum(end.wire_bytes for end in ends.values())
+    assert found == Connection(
+        number=1,
+        start_ns=1_700_000_000_000_000_000,
+        duration_ms=float(len(wire.flights) + 5),
+        client=ends[Side.CLIENT],
+        server=ends[Side.SERVER],
+        protocol="TLS",
+        handshake=Handshake(
+            version="TLS 1.3",
+            suite="TLS_AES_256_GCM_SHA384",
+            group=handshake(found).group,
+            post_quantum=handshake(found).group.endswith("MLKEM768"),
+            server_name="web.test",
+            mutual="yes",
+            mutual_likely="yes",
+            mutual_reason="the client sent a certificate",
+            resumed="no",
+            complete=True,
+            ms=2.0,
+            round_trips=1,
+            decrypted=True,
+            state="CLOSED",
+            legal=True,
+        ),
+        tcp_rtt_ms=2.0,
+        first_data_ms=found.first_data_ms,
+        overhead=(wire_bytes - useful) / useful,
+        alerts=found.alerts,
+        requests=(Request("GET", "/pay?(12 bytes)", 200),),
+        outcome=Outcome.OK,
+    )
+    assert [(alert.side, alert.name) for alert in found.alerts] == [
+        ("client", "close_notify"),
+        ("server", "close_notify"),
+    ]
+
+
+def test_without_keys_tls_1_3_hides_who_it_was_and_lengths_tell_the_rest(tmp_path: Path) -> None:
+    found = one(tmp_path, shaken(tmp_path), keys=False)
+    assert (found.client.peer, found.server.peer, found.requests) == (None, None, ())
+    assert (found.client.application_bytes, found.server.application_bytes) == (len(REQUEST), len(RESPONSE))
+    shake = handshake(found)
+    assert found.estimated
+    assert shake.inferred
+    assert (shake.mutual, shake.mutual_likely, shake.decrypted, shake.round_trips) == ("unknown", "yes", False, 1)
+    assert (found.outcome, found.problem) == (Outcome.OK, "")
+
+
+def test_secrets_in_the_file_are_used(tmp_path: Path) -> None:
+    tape = Tape()
+    tape.wire(shaken(tmp_path))
+    (found,) = analyzed(tape, secrets=(tmp_path / "keys").read_bytes())
+    assert found.client.peer == Peer(CLIENT_ID, 2)
+
+
+def test_tls_1_2_shows_identities_without_keys(tmp_path: Path) -> None:
+    found = one(tmp_path, shaken(tmp_path, version=2), keys=False)
+    assert (found.client.peer, found.server.peer) == (Peer(CLIENT_ID, 2), Peer(SERVER_ID, 2))
+    assert (handshake(found).version, handshake(found).mutual, handshake(found).round_trips) == ("TLS 1.2", "yes", 2)
+    assert (found.client.application_bytes, found.server.application_bytes) == (len(REQUEST), len(RESPONSE))
+
+
+@pytest.mark.parametrize("server", ["", "secp384r1"])
+def test_a_hello_retry_request_costs_a_round_trip(tmp_path: Path, server: str) -> None:
+    shake = handshake(one(tmp_path, shaken(tmp_path, server=server)))
+    assert (shake.retried, shake.round_trips, shake.complete) == ((True, 2, True) if server else (False, 1, True))
+    assert not server or shake.group == server
+
+
+def test_a_resumed_session_shows_no_certificates(tmp_path: Path) -> None:
+    first = shaken(tmp_path)
+    wire = Wire(first.client_context, first.server_context, first.client.session)
+    assert not wire.shake()
+    found = one(tmp_path, wire)
+    assert (handshake(found).resumed, handshake(found).mutual) == ("yes", "unknown")
+    assert handshake(found).mutual_reason == "the session is resumed: certificates were sent in an earlier connection"
+    assert (found.client.peer, found.server.peer) == (None, None)
+
+
+NONE = (
+    "the server 10.0.0.2:443 (spiffe://a.test/web) sent the alert {alert}: the client 10.0.0.1:40001 presented no "
+    "certificate"
+)
+UNTRUSTED = (
+    "the server 10.0.0.2:443 (spiffe://a.test/web) sent the alert unknown_ca: it does not trust the certificate of the "
+    "client 10.0.0.1:40001 (spiffe://a.test/client), or does not allow its identity"
+)
+
+
+@pytest.mark.parametrize(
+    ("version", "mutual", "trusted", "outcome", "problem"),
+    [
+        (3, True, True, Outcome.OK, ""),
+        (2, True, True, Outcome.OK, ""),
+        (3, False, True, Outcome.NO_CLIENT_CERTIFICATE, NONE.format(alert="certificate_required")),
+        (2, False, True, Outcome.NO_CLIENT_CERTIFICATE, NONE.format(alert="handshake_failure")),
+        (3, True, False, Outcome.PEER_UNTRUSTED, UNTRUSTED),
+        (2, True, False, Outcome.PEER_UNTRUSTED, UNTRUSTED),
+    ],
+)
+def test_a_refused_client_is_told_with_the_reason(
+    tmp_path: Path, version: int, mutual: bool, trusted: bool, outcome: Outcome, problem: str
+) -> None:
+    found = one(tmp_path, shaken(tmp_path, version=version, mutual=mutual, trusted=trusted))
+    assert (found.outcome, found.problem, bool(found.advice)) == (outcome, problem, bool(problem))
+
+
+def test_an_encrypted_refusal_is_told_and_what_would_show_it(tmp_path: Path) -> None:
+    found = one(tmp_path, shaken(tmp_path, mutual=False), keys=False)
+    assert found.outcome is Outcome.HANDSHAKE_FAILED
+    assert found.problem == (
+        "the server 10.0.0.2:443 ended the connection after the client's Finished, with an encrypted alert; with the "
+        "keys (--keylog FILE) the alert can be read"
+    )
+
+
+def test_a_chain_of_another_ca_is_refused_by_the_bundle(tmp_path: Path) -> None:
+    wire = shaken(tmp_path)
+    tape = Tape()
+    tape.wire(wire)
+    other = tmp_path / "other"
+    other.mkdir()
+    own, foreign = tmp_path / "web-P-256.ca", other / "ca.pem"
+    foreign.write_text(_foreign(), "utf-8")
+    (good,), (bad,) = analyzed(tape, tmp_path / "keys", own), analyzed(tape, tmp_path / "keys", foreign)
+    assert good.client.peer == Peer(CLIENT_ID, 2, True)
+    assert bad.client.peer is not None
+    assert (bad.client.peer.verified, bad.client.peer.refused_as) == (False, Outcome.PEER_UNTRUSTED)
+    assert bad.problem.startswith(
+        "the chain of the client 10.0.0.1:40001 (spiffe://a.test/client) does not verify by the bundle given: "
+    )
+
+
+def _foreign() -> str:
+
+    return ca(slot="foreign", name="foreign", own_key=key("foreign")).certificate.public_bytes(Encoding.PEM).decode()
+
+
+PLAIN = "the client 10.0.0.1:40001 sent plaintext that starts with 'GET /pay?(12 bytes) HTTP/1.1'"
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome", "problem"),
+    [
+        (RESPONSE, Outcome.OK, ""),
+        (b"", Outcome.PLAINTEXT_REFUSED, f"{PLAIN}, and the server closed without a byte, as one does that wants TLS"),
+        (
+            fatal_alert(TlsAlert.UNEXPECTED_MESSAGE),
+            Outcome.PLAINTEXT_REFUSED,
+            f"{PLAIN}, and the server answered with the TLS alert unexpected_message",
+        ),
+    ],
+)
+def test_plaintext_is_quoted_without_its_query(answer: bytes, outcome: Outcome, problem: str) -> None:
+    tape = Tape()
+    tape.plaintext(REQUEST, answer)
+    (found,) = analyzed(tape)
+    assert (found.protocol, found.first_line) == ("HTTP/1.1", "GET /pay?(12 bytes) HTTP/1.1")
+    assert (found.outcome, found.problem) == (outcome, problem)
+
+
+@pytest.mark.parametrize(
+    ("flags", "outcome", "problem"),
+    [
+        (None, Outcome.CONNECT_FAILED, "the server 10.0.0.2:443 did not answer the client's SYN"),
+        (RST | ACK, Outcome.CONNECT_FAILED, "the server 10.0.0.2:443 refused the TCP connection"),
+        (SYN | ACK, None, ""),
+    ],
+)
+def test_a_connection_that_is_not_accepted_has_failed(flags: int | None, outcome: Outcome | None, problem: str) -> None:
+    tape = Tape()
+    talk = tape.talk()
+    tape.frames.append(talk.client(flags=SYN))
+    if flags is not None:
+        tape.frames.append(talk.server(flags=flags))
+    (found,) = analyzed(tape)
+    assert (found.protocol, found.outcome, found.problem) == ("nothing", outcome, problem)
+
+
+@pytest.mark.parametrize(("flags", "how"), [(FIN | ACK, "closed"), (RST | ACK, "reset")])
+def test_a_handshake_that_ends_without_an_alert_has_failed(tmp_path: Path, flags: int, how: str) -> None:
+    wire = shaken(tmp_path)
+    tape = Tape()
+    talk = tape.talk()
+    tape.frames += [*talk.handshake(), talk.client(wire.flights[0][1]), talk.server(flags=flags)]
+    (found,) = analyzed(tape)
+    problem = f"the server 10.0.0.2:443 {how} the connection during the handshake, without an alert"
+    assert (found.outcome, found.problem) == (Outcome.HANDSHAKE_FAILED, problem)
+
+
+def test_a_damaged_file_gives_what_it_holds_and_says_where_it_breaks(tmp_path: Path) -> None:
+
+    tape = Tape()
+    tape.wire(shaken(tmp_path))
+    data = tape.pcapng()
+    whole, cut = Analysis(io.BytesIO(data)), Analysis(io.BytesIO(data[:-10]))
+    assert [len(list(whole)), len(list(cut))] == [1, 1]
+    assert whole.error is None
+    assert cut.error is not None
+    assert (cut.packets, whole.packets) == (len(tape.frames) - 1, len(tape.frames))
+
+
+def test_a_record_in_json_names_its_outcome(tmp_path: Path) -> None:
+    record = as_json(one(tmp_path, shaken(tmp_path, mutual=False)))
+    assert (record["outcome"], record["verdict"]) == ("NO_CLIENT_CERTIFICATE", "denied")
+    assert record["outcome_words"] == "the peer presented no certificate"
+    assert msgspec.json.decode(msgspec.json.encode(record))["number"] == 1
+
+
+def test_figures_add_up_and_a_comparison_names_what_changed(tmp_path: Path) -> None:
+    before, after = Tape(), Tape()
+    before.wire(shaken(tmp_path, version=2))
+    after.wire(shaken(tmp_path, version=3))
+    after.plaintext(REQUEST, RESPONSE)
+    old, new = analyzed(before, tmp_path / "keys"), analyzed(after, tmp_path / "keys")
+    figures = Figures()
+    for found in new:
+        figures.add(found)
+    assert (figures.connections, figures.most("protocol")) == (2, [("TLS", 1), ("HTTP/1.1", 1)])
+    assert figures.application_bytes == 2 * (len(REQUEST) + len(RESPONSE))
+    assert figures.handshake_ms is not None
+    assert figures.handshake_ms.p50 == 2.0
+    pairs = list(compared(old, new))
+    assert [(one.conversation, one.before, one.after) for one in pairs] == [
+        (("10.0.0.1", SERVER, ""), 0, 1),
+        (("10.0.0.1", SERVER, "web.test"), 1, 1),
+    ]
+    assert Change("version", "TLS 1.2", "TLS 1.3") in pairs[1].changes
+    assert Change("round_trips", 2.0, 1.0) in pairs[1].changes
+    assert list(compared(old, old)) == [Pair(("10.0.0.1", SERVER, "web.test"), 1, 1, ())]
+
+
+def test_an_alert_of_a_connection_has_its_time(tmp_path: Path) -> None:
+    wire = shaken(tmp_path, mutual=False)
+    (alert,) = one(tmp_path, wire).alerts
+    assert alert == Alert("server", "certificate_required", float(2 + len(wire.flights)))
