@@ -57,7 +57,7 @@ def sidecar() -> None:
 @click.option(
     "--allow-insecure-keylog",
     is_flag=True,
-    help="Allow insecure_keylog_file: write the secrets of all TLS connections to a file, for debugging.",
+    help="Allow insecure_keylog_file and insecure_capture: write the secrets of all TLS connections, for debugging.",
 )
 @output_option
 def run(config: Path, workers: int | None, allow_insecure_keylog: bool, out: Output) -> None:
@@ -74,6 +74,7 @@ def run(config: Path, workers: int | None, allow_insecure_keylog: bool, out: Out
             f"{config}: insecure_keylog_file: it lets whoever reads {file.running.insecure_keylog_file} decrypt every"
             " connection; remove the key, or run with --allow-insecure-keylog while you debug"
         )
+    _check_capture(config, file.running, allow_insecure_keylog)
     log_as_configured(file.running)
     for notice in file.running.notices:
         log.warning("%s", notice)
@@ -90,6 +91,21 @@ def run(config: Path, workers: int | None, allow_insecure_keylog: bool, out: Out
 
         status = Workers(file.running.workers, serve, shared.reread).run()
     sys.exit(status)
+
+
+def _check_capture(config: Path, running: SidecarConfig, allowed: bool) -> None:
+    keys = running.insecure_capture
+    if keys is None:
+        return
+    if not allowed:
+        raise ConfigError(
+            f"{config}: insecure_capture: it lets whoever reads {keys.file} read every connection; remove the key, or"
+            " run with --allow-insecure-keylog while you debug"
+        )
+    if running.workers > 1:
+        raise ConfigError(
+            f"{config}: insecure_capture: wanted workers: 1, since they have one file, got {running.workers}"
+        )
 
 
 @sidecar.command()
@@ -259,6 +275,7 @@ def serving_text(sidecar: Sidecar) -> str:
         f"inbound on {inbound}" if inbound else "nothing inbound",
         f"outbound on {outbound}" if outbound else "nothing outbound",
         *([f"probes on {sidecar.health.address}"] if sidecar.health else ()),
+        *([sidecar.runtime.wire_file.notice] if sidecar.runtime.wire_file is not None else ()),
         *([f"metrics on {sidecar.scrapes.address}"] if sidecar.scrapes else ()),
         *([f"admin interface on {admin.socket}"] if admin is not None and admin.socket else ()),
         *([f"admin interface on {admin.listen}"] if admin is not None and admin.listen else ()),

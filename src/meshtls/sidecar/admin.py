@@ -34,6 +34,8 @@ __all__ = ["SidecarAdmin"]
 log = logger("meshtls.sidecar")
 
 _USUAL, _MOST = 1000, 100_000
+#: Bytes of one answer of /tls_keys, and of the file from which it is.
+_KEYS_AT_ONCE, _MOST_OFFSET = 1 << 18, 1 << 50
 
 
 class SidecarAdmin:
@@ -75,6 +77,12 @@ class SidecarAdmin:
                 Page("/graph", "Who talked to whom.", self._graph),
                 Page(
                     "/handshakes", "The messages of the newest TLS handshakes, one a second at most.", self._handshakes
+                ),
+                Page(
+                    "/tls_keys",
+                    "The TLS secrets in insecure_keylog_file from a byte on; on the Unix socket only.",
+                    self._tls_keys,
+                    words=("from",),
                 ),
                 tap_page(self._sidecar.runtime.reporter.observe),
                 ready_page(self._sidecar.readiness),
@@ -245,6 +253,27 @@ class SidecarAdmin:
                 for one in self.handshakes
             ],
         }
+
+    def _tls_keys(self, query: Query) -> Record:
+        if not query.caller.local:
+            raise RequestError("/tls_keys gives secrets away: ask on the Unix socket (admin.socket)")
+        keylog = self._sidecar.config.insecure_keylog_file
+        if keylog is None:
+            raise RequestError(
+                "/tls_keys: this sidecar keeps no TLS secrets: set insecure_keylog_file and run it with"
+                " --allow-insecure-keylog while you debug"
+            )
+        begin = query.number("from", 0, _MOST_OFFSET)
+        if not begin:
+            log.warning("INSECURE: TLS secrets are given to %s (/tls_keys)", query.caller.name)
+        try:
+            with keylog.open("rb") as file:
+                file.seek(begin)
+                found = file.read(_KEYS_AT_ONCE)
+        except OSError as error:
+            raise RequestError(f"{keylog}: wanted a key log to read: {error.strerror}") from error
+        whole = found[: found.rfind(b"\n") + 1]
+        return {"lines": whole.decode("ascii", "replace"), "next": begin + len(whole)}
 
     def _drain(self, query: Query) -> Record:
         if self._sidecar.state is SidecarState.SERVING:

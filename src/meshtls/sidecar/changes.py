@@ -24,6 +24,7 @@ _RESTART = {
     "workers": "workers",
     "crls": "crls",
     "insecure_keylog_file": "insecure_keylog_file",
+    "insecure_capture": "insecure_capture",
 }
 
 

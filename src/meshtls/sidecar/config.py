@@ -34,7 +34,15 @@ from meshtls.policy.workloads import workload_of
 from meshtls.sidecar.crl_files import CrlKeys
 from meshtls.sidecar.handshake import tls_options
 from meshtls.sidecar.policies import PolicySet
-from meshtls.sidecar.settings import InboundConfig, Mode, OutboundConfig, Protocol, SidecarConfig, SidecarFile
+from meshtls.sidecar.settings import (
+    CaptureKeys,
+    InboundConfig,
+    Mode,
+    OutboundConfig,
+    Protocol,
+    SidecarConfig,
+    SidecarFile,
+)
 from meshtls.sidecar.tracing.keys import TracingKeys
 from meshtls.tls.origination import Origination, OriginationContexts
 
@@ -86,6 +94,7 @@ def parse_config(text: str, file: str = "sidecar.yaml", read_policies: ReadPolic
         limits=said.limits,
         health=said.health,
         insecure_keylog_file=_keylog(said, Path(file).parent, notices),
+        insecure_capture=_capture(said, Path(file), notices),
         metrics=said.metrics.listen if said.metrics else None,
         tracing=_tracing(said, Path(file).parent, notices),
         workers=said.workers,
@@ -110,6 +119,22 @@ def _keylog(said: SidecarFile, directory: Path, notices: list[str]) -> Path | No
         " remove the key when you are done"
     )
     return file
+
+
+def _capture(said: SidecarFile, file: Path, notices: list[str]) -> CaptureKeys | None:
+    keys = said.insecure_capture
+    if keys is None:
+        return None
+    if said.insecure_keylog_file is not None:
+        raise ConfigError(
+            f"{file}: insecure_capture: wanted it without insecure_keylog_file, since it has the secrets inside"
+        )
+    keys = msgspec.structs.replace(keys, file=file.parent / keys.file)
+    notices.append(
+        f"insecure_capture: INSECURE: all TLS connections are written to {keys.file} with their secrets;"
+        " remove the key when you are done"
+    )
+    return keys
 
 
 def _tracing(said: SidecarFile, directory: Path, notices: list[str]) -> TracingKeys | None:

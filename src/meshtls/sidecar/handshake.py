@@ -22,10 +22,12 @@ from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import Connection, EndedError
 from meshtls.sidecar.poller import Poller
 from meshtls.sidecar.reactor import Reactor
+from meshtls.sidecar.recorded_engine import RecordedTlsEngine
 from meshtls.sidecar.scheduler import PeerTimeout, QueueDeadline
 from meshtls.sidecar.settings import InboundConfig, KeyExchange, Limits, OutboundConfig, TlsMinimum
 from meshtls.sidecar.sockets import CHUNK, abort, dial, dial_at_once, readable, receive, send_all
 from meshtls.sidecar.states import ConnectionStep
+from meshtls.sidecar.wire_file import WireFile
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import GenerationContext, TlsOptions
 from meshtls.tls.engine import TlsEngine
@@ -109,12 +111,16 @@ async def server_handshake(
     port: int,
     limits: Limits,
     so_far: bytearray,
+    wire_file: WireFile | None = None,
 ) -> tuple[TlsEngine, VerifiedPeer]:
-    """Handshake with the opener within ``limits``; ``so_far`` was read before.
+    """Handshake with the opener within ``limits``; ``so_far`` was read before. ``wire_file`` gets all of its records.
 
     Raises PeerError, and EndedError if the queue of handshakes is full or the wait in it takes too long.
     """
-    engine = TlsEngine(context, port=port)
+    if wire_file is None:
+        engine = TlsEngine(context, port=port)
+    else:
+        engine = RecordedTlsEngine(context, wire_file, lambda: connection.opener, port=port)
     connection.start_handshake(engine)
     sock = connection.opener
     async with _handshake(connection, sock, limits.handshake_timeout, reactor) as peer_timeout:
@@ -148,6 +154,7 @@ async def client_hello(
     limits: Limits,
     deadline: QueueDeadline,
     session_key: str | None = None,
+    wire_file: WireFile | None = None,
 ) -> TlsEngine:
     """A client's engine with its ClientHello, which is sent as soon as the socket is connected.
 
@@ -155,7 +162,10 @@ async def client_hello(
     ``deadline`` passes in it.
     """
     await reactor.scheduler.begin(limits.handshakes, deadline)
-    engine = TlsEngine(context, session_key=session_key)
+    if wire_file is None:
+        engine = TlsEngine(context, session_key=session_key)
+    else:
+        engine = RecordedTlsEngine(context, wire_file, lambda: connection.dialled, session_key=session_key)
     connection.start_handshake(engine)
     engine.handshake()
     return engine
@@ -196,7 +206,10 @@ def speaks_http2(engine: TlsEngine) -> bool:
 
 
 def tls_options(
-    config: InboundConfig | OutboundConfig, alpn: tuple[str, ...] = (), *, insecure_keylog_file: Path | None = None
+    config: InboundConfig | OutboundConfig,
+    alpn: tuple[str, ...] = (),
+    *,
+    insecure_keylog_file: Path | int | None = None,
 ) -> TlsOptions:
     """The TLS options of a listener's configuration."""
     group = _GROUPS[config.key_exchange]

@@ -87,7 +87,8 @@ class Inbound:
         self._registry = runtime.registry
         self._reactor = runtime.reactor
         self._gate = gate
-        options = tls_options(config, _alpn(config), insecure_keylog_file=runtime.insecure_keylog_file)
+        options = tls_options(config, _alpn(config), insecure_keylog_file=runtime.keylog)
+        self._wire_file = runtime.wire_file
         self._contexts = runtime.tls_contexts(gate, options, server_side=True)
         self._services = runtime.services
         self._proxies = Networks(map(str, config.proxy_protocol_from)) if config.proxy_protocol_from else None
@@ -116,7 +117,13 @@ class Inbound:
             return
         context = self._context(connection)
         engine, peer = await server_handshake(
-            connection, context, reactor, port=self.config.app.port, limits=self._limits, so_far=so_far
+            connection,
+            context,
+            reactor,
+            port=self.config.app.port,
+            limits=self._limits,
+            so_far=so_far,
+            wire_file=self._wire_file,
         )
         request = self._request(connection, peer, engine.sni)
         opener, tunnel = TlsEnd(connection.opener, engine, "the peer", reactor.buffers), self._is_tunnel(engine)

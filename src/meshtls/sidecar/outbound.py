@@ -63,7 +63,8 @@ class Outbound:
         self.remote = str(config.to)
         self._limits = limits
         self._gate = gate
-        options = tls_options(config, insecure_keylog_file=runtime.insecure_keylog_file)
+        options = tls_options(config, insecure_keylog_file=runtime.keylog)
+        self._wire_file = runtime.wire_file
         self._contexts = runtime.tls_contexts(gate, options, server_side=False)
         self._reactor = runtime.reactor
         self._partings = runtime.partings
@@ -159,7 +160,13 @@ class Outbound:
         try:
             session_key = str(self.config.to)
             engine = await client_hello(
-                connection, contexts.current(), reactor, limits=limits, deadline=deadline, session_key=session_key
+                connection,
+                contexts.current(),
+                reactor,
+                limits=limits,
+                deadline=deadline,
+                session_key=session_key,
+                wire_file=self._wire_file,
             )
             sock = await connect(connection, self.config.to, reactor.poller, limits.connect_timeout)
             peer = await client_handshake(connection, engine, sock, reactor, timeout=limits.handshake_timeout)

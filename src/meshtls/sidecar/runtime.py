@@ -14,6 +14,7 @@ from meshtls.sidecar.reporter import Reporter
 from meshtls.sidecar.services import Services
 from meshtls.sidecar.tracing.tracer import Tracer
 from meshtls.sidecar.tunnel.memory import ReceiveMemory
+from meshtls.sidecar.wire_file import WireFile
 from meshtls.svid.context import X509ContextSource
 from meshtls.svid.verifier import CurrentVerifier
 from meshtls.tls.context import TlsContexts, TlsOptions
@@ -37,8 +38,15 @@ class Runtime:
     tracer: Tracer | None = None
     #: Where the secrets of all TLS connections are written; None, as it should be, for nowhere.
     insecure_keylog_file: Path | None = None
+    #: Where all TLS connections are written with their secrets; None, as it should be, for nowhere.
+    wire_file: WireFile | None = None
     #: Verifies the peers of all listeners.
     verifier: CurrentVerifier = field(default_factory=CurrentVerifier)
+
+    @property
+    def keylog(self) -> Path | int | None:
+        """Where OpenSSL writes secrets: a file, or the memory from which ``wire_file`` takes them."""
+        return self.insecure_keylog_file if self.wire_file is None else self.wire_file.keylog
 
     def tls_contexts(self, gate: Gate, options: TlsOptions, *, server_side: bool) -> TlsContexts:
         """The TLS contexts of one handler. A handshake asks the gate's precheck, and shares the verifier."""

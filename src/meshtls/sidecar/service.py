@@ -45,6 +45,7 @@ from meshtls.sidecar.states import SIDECAR, SidecarState, SidecarStep
 from meshtls.sidecar.tracing.service import SidecarTracing
 from meshtls.sidecar.tunnel.memory import ReceiveMemory
 from meshtls.sidecar.view import MeshView, view_of, with_view
+from meshtls.sidecar.wire_file import WireFile
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import X509ContextSource
 
@@ -110,6 +111,7 @@ class Sidecar:
             memory=ReceiveMemory(config.limits.tunnel_memory),
             services=Services(self._clock, jwt_bundles),
             insecure_keylog_file=config.insecure_keylog_file,
+            wire_file=WireFile(config.insecure_capture, config.name) if config.insecure_capture is not None else None,
             tracer=self.tracing.tracer if self.tracing is not None else None,
         )
         if self.tracing is not None:
@@ -157,6 +159,9 @@ class Sidecar:
         services = self.runtime.services.prepared(config)
         async with contextlib.AsyncExitStack() as opening:
             undo = opening.enter_context(contextlib.ExitStack())
+            if self.runtime.wire_file is not None:
+                opening.callback(self.runtime.wire_file.close)
+                self.runtime.wire_file.open()
             if self._admin is not None and self._early_admin is not None:
                 self._early_admin.pages.replace(self._admin.pages())
                 self.admin = self._early_admin.address
@@ -308,6 +313,7 @@ class Sidecar:
         keylog, outdated = self.config.insecure_keylog_file, self.not_taken
         return self._source.readiness().telling(
             f"INSECURE: TLS secrets are written to {keylog}" if keylog is not None else "",
+            self.runtime.wire_file.notice if self.runtime.wire_file is not None else "",
             f"the configuration in use is an older one: {outdated}" if outdated else "",
             *self.runtime.services.complaints,
             admin_notice(self.config.admin),

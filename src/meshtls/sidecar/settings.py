@@ -45,6 +45,7 @@ from meshtls.workload.address import parse_address
 
 __all__ = [
     "MOST_WORKERS",
+    "CaptureKeys",
     "ForwardClientCert",
     "HttpKeys",
     "InboundConfig",
@@ -220,6 +221,15 @@ def _some_balancer_is_trusted(
 def _destinations_are_of_a_tunnel(destinations: tuple[Address, ...], tunnel: bool, mode: Mode) -> RuleProblems:
     if destinations and not tunnel and mode is not Mode.DISABLE:
         yield "destinations", "wanted no such key without tunnel: true, whose streams name a destination"
+
+
+class CaptureKeys(msgspec.Struct, frozen=True, kw_only=True):
+    """The file of ``insecure_capture``."""
+
+    file: Annotated[Path, Key("The pcapng file. It is created with mode 0600; an old one is replaced.", PATH)]
+    max_size: Annotated[int, Key("Its size, after which nothing more is written.", size_between(1 << 16, 1 << 40))] = (
+        64 << 20
+    )
 
 
 class HttpKeys(msgspec.Struct, frozen=True, kw_only=True):
@@ -686,6 +696,15 @@ class SidecarFile(msgspec.Struct, frozen=True, kw_only=True):
             default="none: secrets are not written",
         ),
     ] = None
+    insecure_capture: Annotated[
+        CaptureKeys | None,
+        Key(
+            "For debugging only: a file with all TLS connections and their secrets, which Wireshark opens decrypted."
+            " Whoever reads it reads every connection. `meshtls sidecar run` refuses it without"
+            " --allow-insecure-keylog, and with several workers.",
+            default="none: connections are not written",
+        ),
+    ] = None
     metrics: Annotated[MetricsKeys | None, Key("Metrics for Prometheus.", default="none: no metrics are counted")] = (
         None
     )
@@ -725,6 +744,7 @@ class SidecarConfig(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
     health: Address | None = None
     insecure_keylog_file: Path | None = None
+    insecure_capture: CaptureKeys | None = None
     metrics: Address | None = None
     tracing: TracingKeys | None = None
     workers: int = 1

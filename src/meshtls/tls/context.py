@@ -64,14 +64,15 @@ class TlsOptions:
     choice to the library, whose list begins with a post-quantum hybrid from OpenSSL 3.5 on.
 
     ``insecure_keylog_file``: append the secrets of each connection to this file, so that Wireshark can decrypt what was
-    captured. So can anyone who reads the file: only for debugging. Each use of it is logged as a warning.
+    captured. So can anyone who reads the file: only for debugging. Each use of it is logged as a warning. A number is
+    the descriptor of an open file, for which its owner warns.
     """
 
     minimum_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
     alpn: tuple[str, ...] = ()
     resumption: bool = False
     group: str | None = None
-    insecure_keylog_file: Path | None = None
+    insecure_keylog_file: Path | int | None = None
 
     def __post_init__(self) -> None:
         if self.minimum_version not in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
@@ -230,7 +231,7 @@ def harden(context: ssl.SSLContext, options: TlsOptions, *, server_side: bool) -
     if options.insecure_keylog_file is not None:
         try:
             insecure_keylog(context, options.insecure_keylog_file)
-        except ConfigError as error:
+        except (ConfigError, OSError) as error:
             # It was usable when the contexts were made: no connection is made until it is so again.
             raise LocalIdentityError(f"insecure_keylog_file: {error}") from error
     if options.alpn:
@@ -266,7 +267,7 @@ class TlsContexts:
                 f"source: wanted an X509ContextSource, which has snapshot(), got {source!r};"
                 " of blocking(...) it is what `with` or enter() gives"
             )
-        if options.insecure_keylog_file is not None:
+        if isinstance(options.insecure_keylog_file, Path):
             os.close(opened_to_append(options.insecure_keylog_file))
             log.warning(
                 "INSECURE: the secrets of each TLS connection are written to %s (insecure_keylog_file):"

@@ -31,12 +31,15 @@ def load_svid(context: ssl.SSLContext, svid: X509Svid) -> None:
             raise LocalIdentityError(f"OpenSSL does not take the SVID of {svid.spiffe_id}: {error}") from error
 
 
-def insecure_keylog(context: ssl.SSLContext, file: Path) -> None:
+def insecure_keylog(context: ssl.SSLContext, file: Path | int) -> None:
     """Have OpenSSL append the secrets of each connection of ``context`` to this file, in NSS's format.
 
     Whoever reads the file can decrypt those connections. It is created with mode 0600. Raises ConfigError for a file
-    that another user can access, and for one that can't be written.
+    that another user can access, and for one that can't be written. ``file`` may also be the descriptor of an open one.
     """
+    if isinstance(file, int):
+        context.keylog_filename = f"/proc/self/fd/{file}"
+        return
     descriptor = opened_to_append(file)
     try:
         # OpenSSL opens a path: that of the descriptor leads to the file that was checked, whatever was renamed since.

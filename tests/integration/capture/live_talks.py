@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import ssl
@@ -11,8 +12,14 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+from meshtls.admin.keys import AdminKeys
 from meshtls.capture.live.ring import BLOCK_BYTES, BLOCKS, opened_ring
+from meshtls.policy.authorizer import authorize_any
+from meshtls.sidecar.settings import InboundConfig, SidecarConfig
+from meshtls.svid.context import ConstantSource
+from meshtls.tls.rotating import client_context
 from tests.integration.cli.processes import started
+from tests.integration.sidecar.mesh import ANYWHERE, A, B, Node, an_app, as_a, as_b, connected, echoed, running
 from tests.support.tls_wire import contexts
 
 REQUEST, RESPONSE = b"GET /what-was-asked HTTP/1.1\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\nwhat was answered"
@@ -83,6 +90,47 @@ def limited(directory: Path, option: str, value: str) -> None:
         recorded(directory, option, value, talks=lambda: talk(at, request=bytes(1 << 20)))
 
 
+def followed(directory: Path, sidecar: str) -> None:
+    """Show what a sidecar's caller says while ``capture live`` has the sidecar's keys, or has none; and the events."""
+    asyncio.run(_followed(directory, sidecar))
+
+
+async def _followed(directory: Path, source: str) -> None:
+    socket_path = directory / "admin.sock"
+    async with an_app() as app:
+        inbound = InboundConfig(listen=ANYWHERE, app=app.address, allow=(A,))
+        keylog = directory / "keys.log"
+        config = SidecarConfig(
+            name="b",
+            spiffe_id=B,
+            inbound=(inbound,),
+            admin=AdminKeys(socket=socket_path),
+            insecure_keylog_file=None if source == "refused" else keylog,
+        )
+        async with running(config, ConstantSource(as_b())) as node:
+            await asyncio.to_thread(_live, directory, node, "" if source == "none" else str(socket_path))
+
+
+def _live(directory: Path, node: Node, sidecar: str) -> None:
+    options = ("-i", "lo", "--port", str(node.inbound.port), *(("--sidecar", sidecar) if sidecar else ()))
+    with started("capture", "live", *options, "--output", "json") as process:
+        try:
+            process.line("capturing", "stdout")
+        except AssertionError:
+            print(json.dumps({"code": process.popen.wait(60)}))
+            return
+        asyncio.run(_call(node))
+        print(process.line('"opened"', "stdout"), end="")
+        print(process.line('"ended"', "stdout"), end="")
+        assert process.stop() == 0
+
+
+async def _call(node: Node) -> None:
+    context = client_context(ConstantSource(as_a()), authorize_any())
+    async with connected(node.inbound, context) as streams:
+        assert await echoed(streams, REQUEST) == REQUEST
+
+
 def flooded(directory: Path) -> None:
     """Nobody takes the packets out of the ring, until there are more than it holds."""
     with closing(listener()) as at, opened_ring("lo", [at.getsockname()[1]]) as ring:
@@ -95,4 +143,6 @@ def flooded(directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    {one.__name__: one for one in (tls, filtered, limited, flooded)}[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])
+    {one.__name__: one for one in (tls, filtered, limited, followed, flooded)}[sys.argv[1]](
+        Path(sys.argv[2]), *sys.argv[3:]
+    )

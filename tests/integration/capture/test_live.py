@@ -14,6 +14,7 @@ import pytest
 from meshtls.capture.files.packet import Packet
 from meshtls.capture.files.reading import CaptureReader, read_packets
 from tests.integration.capture.live_talks import REQUEST, RESPONSE
+from tests.integration.sidecar.mesh import A, B
 from tests.support.own_network import OWN_USER, in_own_network
 from tests.support.require import require, succeeds
 
@@ -93,3 +94,22 @@ def test_without_the_right_to_capture_the_refusal_says_how_to_get_it(tmp_path: P
         " right by `setcap cap_net_raw+ep FILE`, or capture within a network namespace of your own (`unshare -Urn`)\n",
     )
     assert not (tmp_path / "a.pcapng").exists()
+
+
+def test_live_shows_a_connection_of_our_sidecar_decrypted_by_the_keys_of_its_admin_socket(tmp_path: Path) -> None:
+    opened, ended = map(json.loads, in_own_network(_TALKS, "followed", tmp_path, "keys").splitlines())
+    assert (opened["event"], opened["number"], ended["number"]) == ("opened", 1, 1)
+    assert ended["client"]["address"] == opened["client"]
+    assert ended["handshake"]["decrypted"] is True
+    assert ended["handshake"]["mutual"] == "yes"
+    assert (ended["client"]["peer"]["spiffe_id"], ended["server"]["peer"]["spiffe_id"]) == (str(A), str(B))
+
+
+def test_live_shows_what_can_be_seen_of_it_without_keys(tmp_path: Path) -> None:
+    _, ended = map(json.loads, in_own_network(_TALKS, "followed", tmp_path, "none").splitlines())
+    assert (ended["handshake"]["version"], ended["handshake"]["decrypted"]) == ("TLS 1.3", False)
+    assert ended["client"]["peer"] is None
+
+
+def test_a_sidecar_that_keeps_no_secrets_gives_none(tmp_path: Path) -> None:
+    assert json.loads(in_own_network(_TALKS, "followed", tmp_path, "refused")) == {"code": 1}

@@ -15,6 +15,7 @@ import pytest
 from meshtls.address import Address
 from meshtls.admin.keys import AdminKeys
 from meshtls.errors import ConfigError
+from meshtls.sidecar.settings import InboundConfig, SidecarConfig
 from meshtls.svid.context import ConstantSource
 from tests.integration.sidecar.mesh import (
     ANYWHERE,
@@ -27,6 +28,7 @@ from tests.integration.sidecar.mesh import (
     connected,
     echoed,
     rest,
+    running,
     side_a,
     side_b,
 )
@@ -308,3 +310,36 @@ async def test_metrics_are_answered_where_they_are_counted_in_the_form_that_is_a
         assert (got.status, got.body[-6:]) == (200, "# EOF\n")
         assert "\nmeshtls_ready 1\n" in got.body
         assert "Content-Type: application/openmetrics-text" in got.head
+
+
+async def test_tls_secrets_are_given_on_the_unix_socket_alone_and_only_by_a_sidecar_that_writes_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, keylog = tmp_path / "b.sock", tmp_path / "keys.log"
+    async with an_app() as app:
+        inbound = InboundConfig(listen=ANYWHERE, app=app.address, allow=(A,))
+        config = SidecarConfig(
+            name="b",
+            spiffe_id=B,
+            inbound=(inbound,),
+            admin=AdminKeys(socket=path, listen=Address("127.0.0.1", 0)),
+            insecure_keylog_file=keylog,
+        )
+        async with running(config, ConstantSource(as_b())) as b, side_a(b.inbound) as a:
+            async with connected(a.outbound) as streams:
+                assert await echoed(streams) == b"ping"
+            found = (await ask(path, "/tls_keys")).json
+            assert found["lines"].encode() == keylog.read_bytes()
+            assert (await ask(path, f"/tls_keys?from={found['next']}")).json == {"lines": "", "next": found["next"]}
+            assert [one for one in caplog.messages if "/tls_keys" in one and one.startswith("INSECURE: ")]
+            assert b.sidecar.admin is not None
+            over_tcp = await ask(b.sidecar.admin, "/tls_keys")
+            wanted = "/tls_keys gives secrets away: ask on the Unix socket (admin.socket)"
+            assert (over_tcp.status, over_tcp.json) == (400, {"error": wanted})
+        async with side_b(app.address, admin=AdminKeys(socket=path)):
+            refused = await ask(path, "/tls_keys")
+            assert (refused.status, refused.json["error"]) == (
+                400,
+                "/tls_keys: this sidecar keeps no TLS secrets: set insecure_keylog_file and run it with"
+                " --allow-insecure-keylog while you debug",
+            )

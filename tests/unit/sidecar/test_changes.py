@@ -14,7 +14,16 @@ from meshtls.config.schema import describe
 from meshtls.logs import LogFormat
 from meshtls.sidecar.changes import Changes, in_force, summary
 from meshtls.sidecar.crl_files import CrlKeys
-from meshtls.sidecar.settings import InboundConfig, Limits, Mode, OutboundConfig, SidecarConfig, SidecarFile, Workload
+from meshtls.sidecar.settings import (
+    CaptureKeys,
+    InboundConfig,
+    Limits,
+    Mode,
+    OutboundConfig,
+    SidecarConfig,
+    SidecarFile,
+    Workload,
+)
 from meshtls.sidecar.tracing.keys import OtlpEndpoint, TracingKeys
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.workload.address import parse_address
@@ -83,6 +92,7 @@ def test_every_key_of_a_sidecar_is_one_or_the_other() -> None:
         "workers": 3,
         "crls": CRLS,
         "insecure_keylog_file": Path("keys.log"),
+        "insecure_capture": CaptureKeys(file=Path("a.pcapng")),
         "admin": AdminKeys(socket=Path("/x.sock")),
         "log_format": LogFormat.JSON,
     }
@@ -109,6 +119,7 @@ def test_the_reference_says_of_each_key_what_a_new_value_needs() -> None:
             inbound=(IN,),
             crls=CRLS,
             insecure_keylog_file=Path("keys.log"),
+            insecure_capture=CaptureKeys(file=Path("a.pcapng")),
         ),
     ).restart
     assert {key for key, need in top.items() if need == "restart"} == {key.partition(".")[0] for key in restart}

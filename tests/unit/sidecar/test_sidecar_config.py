@@ -160,7 +160,8 @@ MISTAKES = {
         ("name: a", "name: a\nnmae: a"),
         "a.yaml, line 2: nmae: unknown key; wanted one of name, spiffe_id, identity, inbound, outbound, workload, "
         "limits, policies, labels, namespace, trust_domain_aliases, root_namespace, path_normalization, ext_authz, "
-        "request_auth, crls, health, insecure_keylog_file, metrics, tracing, workers, admin, log_level, log_format",
+        "request_auth, crls, health, insecure_keylog_file, insecure_capture, metrics, tracing, workers, admin, "
+        "log_level, log_format",
     ),
     "metrics at an address that is taken": (
         ("name: a", "name: a\nmetrics: {listen: 127.0.0.1:15006}"),

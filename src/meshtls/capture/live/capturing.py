@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from meshtls.capture.live.blocks import Captured
-from meshtls.capture.live.growing_keylog import GrowingKeyLog
 from meshtls.capture.live.ring import Ring
 
-__all__ = ["Piece", "captured"]
+__all__ = ["KeySource", "Piece", "captured"]
 
 #: Milliseconds between two looks at the key log, and at what ends the capture.
 _WAIT_MS = 100
+
+
+class KeySource(Protocol):
+    """Where TLS secrets come from while packets do."""
+
+    def more(self) -> bytes:
+        """The lines of a key log that came since; b"" for none. Raises ConfigError where it can't be asked."""
+
+    def close(self) -> None:
+        """It is asked no more."""
 
 
 class Piece(NamedTuple):
@@ -25,7 +34,7 @@ class Piece(NamedTuple):
 
 
 def captured(
-    ring: Ring, keylog: GrowingKeyLog | None, seconds: float | None, stopped: Callable[[], bool]
+    ring: Ring, keylog: KeySource | None, seconds: float | None, stopped: Callable[[], bool]
 ) -> Iterator[Piece]:
     """Pieces of a capture, an empty one ten times a second at least, until ``seconds`` are over or ``stopped()``.
 

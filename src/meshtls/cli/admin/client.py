@@ -18,7 +18,7 @@ from meshtls.config.reading import read_section
 from meshtls.config.spire import either_form
 from meshtls.errors import ConfigError
 
-__all__ = ["VARIABLE", "admin_options"]
+__all__ = ["VARIABLE", "admin_options", "socket_in_file"]
 
 #: Not MESHTLS_ADMIN_SOCKET, which leads to the API of the server.
 VARIABLE = "MESHTLS_ADMIN_INTERFACE"
@@ -29,7 +29,7 @@ def admin_options(command: F) -> F:
     """``--socket``, ``--address`` and ``--config``, each as often as wanted, passed to the verb as ``interfaces``."""
 
     def found(ctx: click.Context, param: click.Parameter, value: tuple[Path, ...]) -> Interfaces:
-        sockets = [*value, *(path for file in ctx.params.pop("config", ()) for path in _of_file(file))]
+        sockets = [*value, *(path for file in ctx.params.pop("config", ()) for path in (socket_in_file(file),))]
         addresses = ctx.params.pop("address", ())
         if not sockets and not addresses:
             named = os.environ.get(VARIABLE)
@@ -67,11 +67,12 @@ def admin_options(command: F) -> F:
     return command
 
 
-def _of_file(file: Path) -> list[Path]:
+def socket_in_file(file: Path) -> Path:
+    """The admin socket that the file of a process names. Raises ConfigError."""
     document, _ = either_form(str(file), read_text(file), "agent")
     section = document.root.keys.get("admin")
     keys = read_section(document, section, AdminKeys).values if isinstance(section, Section) else {}
     if keys.get("socket") is None:
         raise ConfigError(f"{file}: admin.socket: wanted the path of a Unix socket, got none: there is nothing to ask")
     socket: Path = keys["socket"]
-    return [socket]
+    return socket
