@@ -309,7 +309,7 @@ class Sidecar:
         if self.state is SidecarState.NEW:
             return Readiness(False, "its listeners")
         if self.state is not SidecarState.SERVING:
-            return Readiness(False, f"nothing more: it is {self.state.name.lower()}")
+            return Readiness(False, self.state.name.lower(), waits=False)
         keylog, outdated = self.config.insecure_keylog_file, self.not_taken
         return self._source.readiness().telling(
             f"INSECURE: TLS secrets are written to {keylog}" if keylog is not None else "",

@@ -126,8 +126,8 @@ def test_a_good_file_is_summarized_as_json(tmp_path: Path) -> None:
             GOOD + "colour: red\n",
             "line 6: colour: unknown key; wanted one of name, spiffe_id, identity, inbound, outbound, workload, limits,"
             " policies, labels, namespace, trust_domain_aliases, root_namespace, path_normalization, ext_authz,"
-            " request_auth, crls, health, insecure_keylog_file, metrics, tracing, workers, admin, log_level,"
-            " log_format",
+            " request_auth, crls, health, insecure_keylog_file, insecure_capture, metrics, tracing, workers,"
+            " admin, log_level, log_format",
         ),
     ],
 )
