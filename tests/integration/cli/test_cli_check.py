@@ -355,8 +355,8 @@ def test_a_port_that_another_peer_answers(server: ServerProcess, site: Path) -> 
     with silent() as port:
         told = check("--server", fixed_ports(server, site, bind_port=port))
     assert problems(told) == [
-        f"127.0.0.1:{port} is answered by spiffe://{DOMAIN}/meshtls/server: 127.0.0.1:{port} answers in plaintext, not TLS"
-        " -> see whether it runs, and whether a firewall or another program is in the way"
+        f"127.0.0.1:{port} is answered by spiffe://{DOMAIN}/meshtls/server: 127.0.0.1:{port} answers in plaintext, not"
+        " TLS -> see whether it runs, and whether a firewall or another program is in the way"
     ]
 
 
