@@ -75,6 +75,21 @@ def test_json_has_the_records(site: Path, form: str) -> None:
     assert "secret" not in told.out
 
 
+def test_html_is_one_page_with_all_connections_of_all_files(site: Path) -> None:
+    told = tell("capture", "analyze", *[str(site / "mesh-with-keys.pcapng")] * 2, "--output", "html")
+    assert (told.code, told.err) == (0, "")
+    assert told.out.startswith("<!DOCTYPE html>\n")
+    assert told.out.endswith("</html>\n")
+    assert [told.out.count(f'<section id="c{number}">') for number in range(1, 8)] == [1, 1, 1, 1, 1, 1, 0]
+    assert "secret" not in told.out
+
+
+def test_html_of_one_detail_is_refused(site: Path) -> None:
+    told = tell("capture", "analyze", str(site / "mesh.pcapng"), "--detail", "1", "--output", "html")
+    words = "--detail: wanted --output text or json; the HTML page has all connections"
+    assert (told.code, told.err) == (1, f"meshtls: {words}\n")
+
+
 def test_connections_of_several_files_count_on(site: Path) -> None:
     told = tell("capture", "analyze", *[str(site / "mesh.pcapng")] * 2, "--output", "json")
     assert [one["number"] for one in json.loads(told.out)["connections"]] == [1, 2, 3, 4, 5, 6]

@@ -42,11 +42,12 @@ _FINISHED = int(HandshakeType.FINISHED)
 
 
 class Ended(NamedTuple):
-    """One side ended, when so many events of its session had been seen."""
+    """One side ended at ``time_ns``, when so many events of its session had been seen."""
 
     events: int
     side: Side
     how: Ending
+    time_ns: int
 
 
 class Completion(NamedTuple):

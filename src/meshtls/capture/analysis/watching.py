@@ -66,9 +66,14 @@ class Watched:
     def ended(self, side: Side, how: Ending, time_ns: int) -> None:
         """Part of ``FlowSink``."""
         tls = self.conversation.tls
-        self._ended.append(Ended(len(tls.events) if tls is not None else 0, side, how))
+        self._ended.append(Ended(len(tls.events) if tls is not None else 0, side, how, time_ns))
         self.conversation.end(side)
         self.open_sides -= 1
+
+    @property
+    def endings(self) -> tuple[Ended, ...]:
+        """How the sides ended, in this order."""
+        return tuple(self._ended)
 
     def record(self) -> Connection:
         """What was seen of it so far."""

@@ -8,8 +8,11 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from meshtls.capture.analysis.connection import Connection, End, as_json
+from meshtls.capture.analysis.connection import Connection, as_json
+from meshtls.capture.analysis.row import COLUMNS, NUMBERS, row_of
 from meshtls.capture.analysis.watching import Watched
+from meshtls.capture.report.collecting import Report
+from meshtls.capture.report.page import page
 from meshtls.cli.capture.detail import detail_lines, detail_record, print_detail
 from meshtls.cli.capture.reading import Captures, capture_options, counted
 from meshtls.cli.output import Output, Terminal, tell, tell_json
@@ -22,8 +25,6 @@ _MOST_ROWS = 10_000
 #: The least width of the terminal, in characters, for columns that are left out of a narrower one.
 _LEAST_WIDTH = dict.fromkeys(("suite", "group"), 150) | dict.fromkeys(("resumed", "trips", "overhead"), 110)
 _FOLDED = {"client": 12, "server": 12, "result": 8}
-_NUMBERS = ("ms", "trips", "bytes", "overhead")
-_COLUMNS = ("#", "client", "server", "protocol", "suite", "group", "mTLS", "resumed", *_NUMBERS, "result")
 
 
 @click.command()
@@ -33,10 +34,10 @@ _COLUMNS = ("#", "client", "server", "protocol", "suite", "group", "mTLS", "resu
 @click.option(
     "--output",
     "form",
-    type=click.Choice(["text", "json", "ndjson"]),
+    type=click.Choice(["text", "json", "ndjson", "html"]),
     default="text",
     show_default=True,
-    help="Text for people, JSON, or one JSON object a line, each as soon as its connection is over.",
+    help="Text for people, JSON, one JSON object a line, each as soon as its connection is over, or one HTML page.",
 )
 def analyze(files: tuple[str, ...], keylog: Path | None, bundle: Path | None, detail: int | None, form: str) -> int:
     """List the connections of captures: who talked to whom, the handshake, what it cost, and how it ended.
@@ -46,9 +47,13 @@ def analyze(files: tuple[str, ...], keylog: Path | None, bundle: Path | None, de
     Exit code 1: a file is damaged.
     """
     out = Output(as_json=form != "text")
+    if detail is not None and form == "html":
+        raise RequestError("--detail: wanted --output text or json; the HTML page has all connections")
     captures = Captures(out, keylog, bundle)
     if detail is not None:
         return _detail(captures, files, detail, as_json=out.as_json)
+    if form == "html":
+        return _page(captures, files)
     found: list[Connection] = []
     left_out = 0
     for name in files:
@@ -91,23 +96,33 @@ def _detail(captures: Captures, files: tuple[str, ...], wanted: int, *, as_json:
     return captures.exit_code
 
 
+def _page(captures: Captures, files: tuple[str, ...]) -> int:
+    report = Report()
+    for name in files:
+        for one in captures.read(name, report.keep):
+            report.add(one)
+    for piece in page(report):
+        tell(piece)
+    return captures.exit_code
+
+
 def _print(found: list[Connection]) -> None:
     console = Terminal(highlight=False)
     table = Table(box=None, pad_edge=False)
-    shown = [column for column in _COLUMNS if console.width >= _LEAST_WIDTH.get(column, 0)]
+    shown = [column for column in COLUMNS if console.width >= _LEAST_WIDTH.get(column, 0)]
     for title in shown:
         folds = title in _FOLDED
         table.add_column(
             title,
-            justify="right" if title in _NUMBERS else "left",
+            justify="right" if title in NUMBERS else "left",
             overflow="fold",
             no_wrap=not folds,
             min_width=_FOLDED.get(title),
         )
     found = sorted(found, key=_number)
     for one in found:
-        row = dict(zip(_COLUMNS, _row(one), strict=True))
-        table.add_row(*(Text(row[title]) for title in shown))
+        cells = dict(zip(COLUMNS, row_of(one), strict=True))
+        table.add_row(*(Text(cells[title]) for title in shown))
     console.print(table)
     for one in found:
         if one.problem:
@@ -116,37 +131,3 @@ def _print(found: list[Connection]) -> None:
 
 def _number(one: Connection) -> int:
     return one.number
-
-
-def _row(one: Connection) -> tuple[str, ...]:
-    shake = one.handshake
-    guess = "~" if one.estimated else ""
-    result = one.outcome.name if one.outcome is not None else "-"
-    return (
-        str(one.number),
-        _who(one.client),
-        _who(one.server),
-        (shake.version if shake is not None else "") or one.protocol,
-        (shake.suite.removeprefix("TLS_") if shake is not None else "") or "-",
-        (shake.group if shake is not None else "") or "-",
-        _mutual(one),
-        shake.resumed if shake is not None else "-",
-        f"{shake.ms:.1f}" if shake is not None and shake.ms is not None else "-",
-        str(shake.round_trips) if shake is not None and shake.round_trips is not None else "-",
-        f"{guess}{one.application_bytes}",
-        f"{guess}{one.overhead:.2f}" if one.overhead is not None else "-",
-        result,
-    )
-
-
-def _mutual(one: Connection) -> str:
-    shake = one.handshake
-    if shake is None:
-        return "-"
-    if shake.mutual == "unknown" and shake.mutual_likely != "unknown":
-        return f"likely {shake.mutual_likely}"
-    return shake.mutual
-
-
-def _who(end: End) -> str:
-    return f"{end.address} {end.peer.spiffe_id}" if end.peer is not None and end.peer.spiffe_id else end.address

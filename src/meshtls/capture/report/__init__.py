@@ -1,0 +1,1 @@
+"""Connections of captures as one HTML page."""
