@@ -126,7 +126,9 @@ def test_a_diagram_has_the_messages_of_both_sides_with_their_lengths_in_order(tm
     ]
     assert f"application data, {len(REQUEST)} bytes" in labels(first)
     assert f"application data, {len(RESPONSE)} bytes" in labels(first)
-    assert shown[-2:] == ["client: closed", "server: closed"]
+    assert shown[-4:] == [*["alert: close_notify"] * 2, "client: closed", "server: closed"]
+    assert not first.findall("g[@class='alert']")
+    assert len(refused.findall("g[@class='alert']")) == 1
     assert "alert: certificate_required" in labels(refused)
     assert labels(plain) == ["SYN", "SYN ACK", "ACK", "server: closed", "client: closed"]
     heights = [float(line.attrib["y1"]) for group in first.findall("g") for line in group.findall("line")]
@@ -196,8 +198,8 @@ def test_diagrams_and_rows_are_bounded_and_the_page_says_what_is_left_out(tmp_pa
         (4, True),
     ]
     found = Page(document := written(report))
-    assert "1 connections have no row; use --output ndjson." in found.texts
-    assert "2 connections have no diagram: the page has a limit; --detail N shows one of them." in found.texts
+    assert "Connections without a row: 1. --output ndjson has all of them." in found.texts
+    assert "Connections without a diagram, by the page's limit: 2. --detail N shows one." in found.texts
     assert len(diagrams(document)) == 3
     assert {value for name, value in found.attributes if name == "href"} == {"#c1", "#c2", "#c4"}
 
@@ -215,7 +217,7 @@ def test_a_long_talk_keeps_its_beginning_and_its_end(tmp_path: Path) -> None:
     assert (len(drawn.first) + len(drawn.last), drawn.left_out > 80) == (MOST_MOMENTS, True)
     assert drawn.last[-1].kind == "end"
     (svg,) = diagrams(written(report))
-    assert f"{drawn.left_out} more are not drawn" in [text.text for text in svg.findall("text")]
+    assert f"not drawn: {drawn.left_out}" in [text.text for text in svg.findall("text")]
 
 
 def test_loss_and_duplication_are_counted_and_drawn(tmp_path: Path) -> None:

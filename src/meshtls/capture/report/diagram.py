@@ -34,7 +34,7 @@ def diagram(drawn: Drawn) -> Element:
         _arrow(svg, one, y)
         y += _STEP
     if drawn.left_out:
-        add(svg, "text", f"{drawn.left_out} more are not drawn", x=str(_MIDDLE), y=str(y), text_anchor="middle")
+        add(svg, "text", f"not drawn: {drawn.left_out}", x=str(_MIDDLE), y=str(y), text_anchor="middle")
         y += _STEP
     for one in drawn.last:
         _arrow(svg, one, y)

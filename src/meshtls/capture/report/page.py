@@ -32,6 +32,7 @@ _STYLE = (
     "caption{text-align:left;font-weight:600;padding:.3rem 0}"
     "th,td{border-bottom:1px solid var(--line);padding:.2rem .6rem;text-align:left;vertical-align:top;"
     "overflow-wrap:anywhere;font-weight:400}thead th{color:var(--soft)}td.number{text-align:right}"
+    ".wide th,.wide td{overflow-wrap:break-word}"
     "section{border-top:2px solid var(--line);margin-top:2rem}.problem{color:var(--bad)}"
     "svg{max-width:100%;height:auto}svg text{font:12px ui-monospace,monospace;fill:var(--ink)}"
     "svg line{stroke:var(--soft)}svg polygon{fill:var(--soft)}svg .lane{fill:var(--soft)}svg .time{fill:var(--soft)}"
@@ -62,9 +63,10 @@ def page(report: Report) -> Iterator[str]:
         yield written(_row(one, linked=one.number in linked))
     yield "</tbody></table></div>"
     if report.rows_left_out:
-        yield written(element("p", f"{report.rows_left_out} connections have no row; use --output ndjson."))
+        words = f"Connections without a row: {report.rows_left_out}. --output ndjson has all of them."
+        yield written(element("p", words))
     if report.not_drawn:
-        words = f"{report.not_drawn} connections have no diagram: the page has a limit; --detail N shows one of them."
+        words = f"Connections without a diagram, by the page's limit: {report.not_drawn}. --detail N shows one."
         yield written(element("p", words))
     for drawn in sorted(report.drawn, key=lambda one: one.connection.number):
         yield written(_section(drawn))
@@ -172,7 +174,7 @@ def _identity(end: End) -> str:
     if peer is None:
         return f"{end.address}, no certificate seen"
     checked = {None: "not verified", True: "verified", False: f"refused: {peer.why_refused}"}[peer.verified]
-    return f"{end.address}, {peer.spiffe_id or 'no SPIFFE ID'}, {peer.certificates} certificates, {checked}"
+    return f"{end.address}, {peer.spiffe_id or 'no SPIFFE ID'}, certificates: {peer.certificates}, {checked}"
 
 
 def _lists(made: Element, one: Connection) -> None:
@@ -180,7 +182,7 @@ def _lists(made: Element, one: Connection) -> None:
     if requests:
         table(made, ("method", "target", "status", "gRPC"), requests, caption="Requests")
     if one.requests_left_out:
-        add(made, "p", f"{one.requests_left_out} more requests are left out.")
+        add(made, "p", f"Requests left out: {one.requests_left_out}.")
     if one.troubles:
         add(made, "h3", "What could not be read")
         listed = add(made, "ul")
