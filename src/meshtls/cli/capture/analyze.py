@@ -108,7 +108,7 @@ def _print(found: list[Connection]) -> None:
     for one in found:
         row = dict(zip(_COLUMNS, _row(one), strict=True))
         table.add_row(*(Text(row[title]) for title in shown))
-    console.print(table)
+    console.print_table(table)
     for one in found:
         if one.problem:
             tell(f"#{one.number} {one.problem}")
