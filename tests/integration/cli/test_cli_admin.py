@@ -329,6 +329,18 @@ async def test_an_admin_interface_is_told_from_the_api_of_a_server(tmp_path: Pat
     )
 
 
+async def test_check_tells_an_admin_interface_from_the_api_of_a_server(tmp_path: Path) -> None:
+    async with mesh(tmp_path):
+        status, out, err = await meshtls("check", "--socket", tmp_path / "b.sock", "--output", "json")
+    (asked,) = [group for group in json.loads(out)["groups"] if group["group"] == "the running server"]
+    ready = asked["checks"][-1]
+    assert ready["reason"] == (
+        f"{tmp_path / 'b.sock'}: this is the admin interface (admin.socket); --socket wants the server's"
+        " socket_path, by default meshtls-data/admin.sock"
+    )
+    assert (status, err, ready["advice"]) == (1, "", "`meshtls admin ready` asks this one")
+
+
 async def test_tap_prints_what_its_filters_let_through_and_top_sums_it_up(tmp_path: Path) -> None:
     async with mesh(tmp_path) as (a, x, _):
         socket = ("--socket", tmp_path / "b.sock", "--output", "json")
