@@ -15,7 +15,7 @@ from meshtls.address import Address
 from meshtls.errors import ConfigError, RequestError
 from meshtls.json_text import read_json
 
-__all__ = ["Interface", "Interfaces", "ask", "ask_all", "followed", "is_admin_interface", "processes_at"]
+__all__ = ["Interface", "Interfaces", "ask", "ask_all", "ask_text", "followed", "is_admin_interface", "processes_at"]
 
 _NOT_ADMIN = (
     "this is not the admin interface (admin.socket), which answers in HTTP; the server's socket_path and an agent's"
@@ -55,19 +55,22 @@ def processes_at(path: Path) -> list[Interface]:
 
 async def ask(at: Interface, path: str, words: Mapping[str, str] | None = None, method: str = "GET") -> dict[str, Any]:
     """The record of a page. Raises RequestError for a request that is refused, ConfigError where nothing answers."""
-    try:
-        async with asyncio.timeout(_SECONDS):
-            reader, writer = await _asked(at, path, words or {}, method)
-            try:
-                status = await _status(reader, at)
-                record = await _whole_record(reader, at)
-            finally:
-                writer.close()
-    except TimeoutError as error:
-        raise ConfigError(f"{at.name}: no answer within {_SECONDS:g} s") from error
+    status, data = await _answer(at, path, words or {}, method)
+    record = _record(data, at)
     if status not in (200, 503) or "error" in record:
         raise RequestError(f"{at.name}: {record.get('error') or f'it answered {status}'}")
     return record
+
+
+async def ask_text(at: Interface, path: str) -> str:
+    """A page that is no record, such as ``/stats/prometheus``. Raises as ``ask``."""
+    status, data = await _answer(at, path, {}, "GET")
+    if status != 200:
+        raise RequestError(f"{at.name}: {_record(data, at).get('error') or f'it answered {status}'}")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{at.name}: wanted text in UTF-8, got {error}") from error
 
 
 async def is_admin_interface(path: Path) -> bool:
@@ -91,13 +94,25 @@ async def followed(at: Interface, words: Mapping[str, str]) -> AsyncGenerator[di
     try:
         status = await _status(reader, at)
         if status != 200:
-            raise RequestError(f"{at.name}: {(await _whole_record(reader, at)).get('error')}")
+            raise RequestError(f"{at.name}: {_record(await _whole(reader, at), at).get('error')}")
         while line := await _line(reader, at):
             yield _record(line, at)
     except ConnectionError:
         return
     finally:
         writer.close()
+
+
+async def _answer(at: Interface, path: str, words: Mapping[str, str], method: str) -> tuple[int, bytes]:
+    try:
+        async with asyncio.timeout(_SECONDS):
+            reader, writer = await _asked(at, path, words, method)
+            try:
+                return await _status(reader, at), await _whole(reader, at)
+            finally:
+                writer.close()
+    except TimeoutError as error:
+        raise ConfigError(f"{at.name}: no answer within {_SECONDS:g} s") from error
 
 
 async def _asked(
@@ -130,13 +145,13 @@ async def _status(reader: asyncio.StreamReader, at: Interface) -> int:
     return int(found[1])
 
 
-async def _whole_record(reader: asyncio.StreamReader, at: Interface) -> dict[str, Any]:
+async def _whole(reader: asyncio.StreamReader, at: Interface) -> bytes:
     data = bytearray()
     while chunk := await reader.read(1 << 16):
         data += chunk
         if len(data) > _LONGEST_PAGE:
             raise ConfigError(f"{at.name}: wanted an answer of at most {_LONGEST_PAGE} bytes; {_TOO_LONG}")
-    return _record(bytes(data), at)
+    return bytes(data)
 
 
 async def _line(reader: asyncio.StreamReader, at: Interface) -> bytes:

@@ -24,9 +24,14 @@ from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import ConstantSource, X509Context, X509ContextSource
 from meshtls.workload.x509_source import X509Source
 
-__all__ = ["ServerAccess", "gathered", "server_options"]
+__all__ = ["IS_ADMIN_INTERFACE", "ServerAccess", "gathered", "server_options"]
 
 T = TypeVar("T")
+#: Said of a socket where an admin interface answers in place of the server's API.
+IS_ADMIN_INTERFACE = (
+    "this is the admin interface (admin.socket); --socket wants the server's socket_path, by default"
+    " meshtls-data/admin.sock"
+)
 _SOCKET_VARIABLE = "MESHTLS_ADMIN_SOCKET"
 
 
@@ -72,10 +77,7 @@ class ServerAccess:
                 if isinstance(error.__cause__, GRPCError):
                     raise
                 if self.server is None and await is_admin_interface(self.socket):
-                    raise LocalIdentityError(
-                        f"{self.socket}: this is the admin interface (admin.socket); --socket wants the server's"
-                        " socket_path, by default meshtls-data/admin.sock"
-                    ) from error
+                    raise LocalIdentityError(f"{self.socket}: {IS_ADMIN_INTERFACE}") from error
                 raise LocalIdentityError(f"{self}: {error}{self._advice}") from error
 
     @asynccontextmanager

@@ -14,16 +14,23 @@ from typing import Any
 import click
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
 
 from meshtls.printable import printable, printable_json, printable_lines
 
-__all__ = ["Output", "Record", "Terminal", "tell", "tell_json", "tell_progress", "wants_json"]
+__all__ = ["Lines", "Output", "Record", "Terminal", "tell", "tell_json", "tell_progress", "wants_json"]
 
 Record = Mapping[str, object]
 _WIDTH = 24
 #: Columns, where there are none to fit into.
 _UNLIMITED = 10_000
+
+
+class Lines(tuple[str, ...]):
+    """The value of a field that has a line for each of its texts."""
+
+    __slots__ = ()
 
 
 def wants_json(arguments: Sequence[str]) -> bool:
@@ -65,6 +72,15 @@ class Terminal(Console):
         super().__init__(**given)
         if not self.is_terminal and "width" not in given and "COLUMNS" not in os.environ:
             self.width = _UNLIMITED
+
+    def print_table(self, table: Table) -> None:
+        """Print the table, without spaces at the end of its lines where the output is no terminal."""
+        if self.is_terminal:
+            self.print(table)
+            return
+        with self.capture() as printed:
+            self.print(table)
+        self.print("\n".join(line.rstrip() for line in printed.get().splitlines()), markup=False, soft_wrap=True)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for text, style, control in super().render(renderable, options):
@@ -133,6 +149,9 @@ class Output:
         console = Terminal(highlight=False, soft_wrap=True)
         for name, value in record.items():
             if value:
-                words = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-                words = "yes" if value is True else printable(words)
-                console.print(Text.assemble((f"{name.replace('_', ' '):<{_WIDTH}}", "dim"), words))
+                label = f"{name.replace('_', ' '):<{_WIDTH - 1}} "
+                for line in value if isinstance(value, Lines) else (value,):
+                    words = ", ".join(map(str, line)) if isinstance(line, list | tuple) else str(line)
+                    words = "yes" if line is True else printable(words)
+                    console.print(Text.assemble((label, "dim"), words))
+                    label = " " * len(label)

@@ -288,11 +288,67 @@ async def test_a_page_is_also_taken_as_help_lists_it(tmp_path: Path) -> None:
         socket = ("--socket", tmp_path / "b.sock")
         plain, slashed = [await meshtls("admin", page, *socket) for page in ("routes", "/routes")]
         assert (slashed[0], slashed[1]) == (0, plain[1])
-        stats, prometheus = [await meshtls("admin", page, *socket) for page in ("stats", "/stats/prometheus")]
-        assert (prometheus[0], prometheus[1].splitlines()[0]) == (0, stats[1].splitlines()[0])
         status, _, err = await meshtls("admin", "tap", *socket)
     assert status == 2
     assert "`meshtls tap` follows it" in err
+
+
+async def test_the_metrics_are_printed_as_prometheus_reads_them(tmp_path: Path) -> None:
+    path = tmp_path / "admin.sock"
+    socket = ("--socket", path)
+    async with an_app() as app, side_b(app.address, admin=AdminKeys(socket=path), metrics=ANYWHERE):
+        for page in ("stats/prometheus", "/stats/prometheus"):
+            status, out, err = await meshtls("admin", page, *socket)
+            assert (status, err) == (0, "")
+            assert [line for line in out.splitlines() if line.startswith("# TYPE meshtls_")]
+        _, record, _ = await meshtls("admin", "stats/prometheus", *socket, "--output", "json")
+        assert "# TYPE meshtls_" in json.loads(record)["text"]
+        _, out, _ = await meshtls("admin", "stats/prometheus", *socket, *socket)
+        assert [line for line in out.splitlines() if line.startswith("# asked")] == [f"# asked: {path}"] * 2
+        status, _, err = await meshtls("admin", "stats/prometheus", "a=b", *socket)
+        assert (status, err.splitlines()[-1]) == (2, "Error: wanted no NAME=VALUE after stats/prometheus, got 'a'")
+    async with mesh(tmp_path):
+        where = tmp_path / "b.sock"
+        assert await meshtls("admin", "stats/prometheus", "--socket", where) == (
+            1,
+            "",
+            f"meshtls: {where}: /stats/prometheus: no metrics are counted here; /stats has what is known\n",
+        )
+
+
+@pytest.mark.parametrize(
+    ("event", "wanted"),
+    [
+        ('{"event": "idle"}', ""),
+        (
+            "{}",
+            "events of /tap (following, idle, lost, opened, request, ended), got one with event=None",
+        ),
+        (
+            '{"event": ["ended"]}',
+            "events of /tap (following, idle, lost, opened, request, ended), got one with event=['ended']",
+        ),
+        ('{"event": "lost"}', "a number as count of the event 'lost', got none"),
+        ('{"event": "lost", "count": "many"}', "a number as count of the event 'lost', got 'many'"),
+        ('{"event": "opened", "direction": "inbound"}', "a text as remote of the event 'opened', got none"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["tap", "top"])
+async def test_a_process_that_sends_other_events_is_told_in_a_line(
+    tmp_path: Path, verb: str, event: str, wanted: str
+) -> None:
+    path = tmp_path / "hostile.sock"
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n" + event.encode() + b"\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_unix_server(answer, path):
+        status, _, err = await meshtls(verb, "--socket", path)
+    told = f"meshtls: {path}: wanted {wanted}; does meshtls run there?\n" if wanted else ""
+    assert (status, err) == (2 if wanted else 0, told)
 
 
 async def test_the_api_of_a_server_is_told_from_an_admin_interface(tmp_path: Path) -> None:
@@ -327,6 +383,18 @@ async def test_an_admin_interface_is_told_from_the_api_of_a_server(tmp_path: Pat
         f"meshtls: {tmp_path / 'b.sock'}: this is the admin interface (admin.socket); --socket wants the server's"
         " socket_path, by default meshtls-data/admin.sock\n"
     )
+
+
+async def test_check_tells_an_admin_interface_from_the_api_of_a_server(tmp_path: Path) -> None:
+    async with mesh(tmp_path):
+        status, out, err = await meshtls("check", "--socket", tmp_path / "b.sock", "--output", "json")
+    (asked,) = [group for group in json.loads(out)["groups"] if group["group"] == "the running server"]
+    ready = asked["checks"][-1]
+    assert ready["reason"] == (
+        f"{tmp_path / 'b.sock'}: this is the admin interface (admin.socket); --socket wants the server's"
+        " socket_path, by default meshtls-data/admin.sock"
+    )
+    assert (status, err, ready["advice"]) == (1, "", "`meshtls admin ready` asks this one")
 
 
 async def test_tap_prints_what_its_filters_let_through_and_top_sums_it_up(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from tests.integration.cli.identity_site import tell
 from tests.integration.cli.tutorial import DOCS, follow_page
 from tests.support.agent import short_directory
+from tests.support.packets import Talk
 from tests.support.tls_capture import REQUEST, RESPONSE, Tape, shaken
 
 REFUSED = (
@@ -50,6 +52,7 @@ def test_the_table_has_a_row_for_each_connection(site: Path, monkeypatch: pytest
     assert [row.split()[-1] for row in rows] == ["OK", "NO_CLIENT_CERTIFICATE", "OK"]
     assert problem == f"#2 {REFUSED}"
     assert total.startswith("3 connections, ")
+    assert [line for line in told.out.splitlines() if line != line.rstrip()] == []
 
 
 def test_a_narrow_table_leaves_columns_out(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,6 +148,31 @@ def test_stats_add_up(site: Path) -> None:
     assert (told["connections"], told["version"], told["mutual"]) == (3, {"TLS 1.3": 2}, {"yes": 1, "no": 1})
     assert told["outcome"] == {"OK": 2, "NO_CLIENT_CERTIFICATE": 1}
     assert told["handshake_ms"]["handshakes"] == 2
+
+
+def test_stats_as_text_have_exact_shares_and_a_line_for_each_talker(tmp_path: Path) -> None:
+    tape = Tape()
+    for _ in range(2):
+        tape.wire(shaken(tmp_path))
+    talk = Talk(client=("10.0.0.7", 40000))
+    tape.frames += [*talk.handshake(), talk.client(REQUEST), talk.server(RESPONSE), *talk.close()]
+    (tmp_path / "three.pcapng").write_bytes(tape.pcapng())
+    told = tell("capture", "stats", str(tmp_path / "three.pcapng"))
+    lines = told.out.splitlines()
+    assert "protocol                TLS 2 (66.7 %), HTTP/1.1 1 (33.3 %)" in lines
+    assert [re.sub("[0-9]+ bytes$", "N bytes", line) for line in lines[-2:]] == [
+        "top talkers             10.0.0.1 -> 10.0.0.2:443 N bytes",
+        "                        10.0.0.7 -> 10.0.0.2:443 N bytes",
+    ]
+
+
+def test_explain_as_text_has_a_space_after_each_label(tmp_path: Path) -> None:
+    tape = Tape()
+    for _ in range(2):
+        tape.wire(shaken(tmp_path, mutual=False))
+    (tmp_path / "two.pcapng").write_bytes(tape.pcapng((tmp_path / "keys").read_bytes()))
+    told = tell("capture", "explain", str(tmp_path / "two.pcapng"))
+    assert told.out.splitlines()[-1] == "connections with problems 2"
 
 
 def test_a_file_that_is_not_there_and_one_that_is_no_capture_are_refused(site: Path) -> None:

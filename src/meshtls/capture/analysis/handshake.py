@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from meshtls.capture.aead import aead_of_suite
+from meshtls.capture.aead import SuiteAead, aead_of_suite
 from meshtls.capture.analysis.connection import Handshake
 from meshtls.capture.events import AlertSeen, ApplicationBytes, MessageSeen, RecordSeen, Trouble
 from meshtls.capture.flow import Ending
@@ -39,6 +39,11 @@ _HANDSHAKE, _CHANGE = int(ContentType.HANDSHAKE), int(ContentType.CHANGE_CIPHER_
 _DATA, _ALERT = int(ContentType.APPLICATION_DATA), int(ContentType.ALERT)
 #: Handshake messages after which the client waits for the server, or may send data.
 _FINISHED = int(HandshakeType.FINISHED)
+#: Bytes of the header of a handshake message, and of the shortest NewSessionTicket: a ticket of one byte, and neither
+#: nonce nor extensions (RFC 8446, section 4.6.1).
+_HEADER, _SHORTEST_TICKET = 4, 18
+#: Of a record. Two longer ones of one length are a transfer; a ticket that holds a client's chain has some 2 KiB.
+_LONGEST_TICKET = 4096
 
 
 class Ended(NamedTuple):
@@ -87,21 +92,45 @@ def completion_of(session: TlsSession) -> Completion | None:
             elif not tls13 and one.content_type == _HANDSHAKE and one.side in changed:
                 finished.add(one.side)
         if len(finished) == len(Side) and not isinstance(one, Trouble):
-            until = _end_of_flights(session, at, one.time_ns) if inferred and tls13 else at
+            until = _end_of_flights(session, aead, at, one.time_ns) if inferred and tls13 and aead is not None else at
             return Completion(at, until, one.time_ns, inferred)
     return None
 
 
-def _end_of_flights(session: TlsSession, at: int, time_ns: int) -> int:
-    """The events until the first application data, as far as encrypted records tell: what the client sends at one time
-    with its first ones is its flight, and what the server sends before the client's next are session tickets.
+def _end_of_flights(session: TlsSession, aead: SuiteAead, at: int, time_ns: int) -> int:
+    """The events until the first application data, as far as encrypted records tell. What the client sends at one time
+    with its first record, event ``at``, is its flight, up to a record of the length of a Finished. What the server
+    sends before the client's next are session tickets, unless it is too short for one.
     """
-    answered = False
-    for place, one in enumerate(session.events[at:], at):
-        if isinstance(one, RecordSeen) and one.side is Side.CLIENT and (answered or one.time_ns != time_ns):
+    finished = _HEADER + aead.hash_bytes + aead.tag_bytes + 1
+    answered = over = False
+    for place, one in enumerate(session.events[at - 1 :], at - 1):
+        if not isinstance(one, RecordSeen):
+            continue
+        if one.side is Side.SERVER:
+            if not _may_be_ticket(one, aead):
+                return place
+            answered = True
+        elif answered or over or one.time_ns != time_ns:
             return place
-        answered = answered or (isinstance(one, RecordSeen) and one.side is Side.SERVER)
+        else:
+            over = one.length == finished
     return len(session.events)
+
+
+def _may_be_ticket(one: RecordSeen, aead: SuiteAead) -> bool:
+    return one.length >= _SHORTEST_TICKET + aead.tag_bytes + 1
+
+
+def _late_tickets(session: TlsSession, aead: SuiteAead, done: Completion) -> list[RecordSeen]:
+    """Session tickets that came after the client's first application data: two records of one length at one time, as
+    servers send them. A single one can't be told from data.
+    """
+    sent = [one for one in session.events[done.at :] if isinstance(one, RecordSeen) and one.side is Side.SERVER]
+    early = any(isinstance(one, RecordSeen) and one.side is Side.SERVER for one in session.events[done.at : done.until])
+    if early or len(sent) < 2 or (sent[0].length, sent[0].time_ns) != (sent[1].length, sent[1].time_ns):
+        return []
+    return sent[:2] if _may_be_ticket(sent[0], aead) and sent[0].length <= _LONGEST_TICKET else []
 
 
 def chain_of(session: TlsSession, side: Side) -> tuple[list[bytes], int]:
@@ -129,8 +158,9 @@ def application_bytes(session: TlsSession, done: Completion | None) -> tuple[Map
         return found, True
     found = {}
     alerts = [side for side, _ in outside_view(session).alerts]
+    seen = [record for record in session.events[: done.until] if isinstance(record, RecordSeen)]
+    seen += _late_tickets(session, aead, done)
     for side, one in sides.items():
-        seen = [record for record in session.events[: done.until] if isinstance(record, RecordSeen)]
         before = [record.length + RECORD_HEADER for record in seen if record.side is side]
         left = one.records - len(before)
         found[side] = max(0, one.record_bytes - sum(before) - left * (RECORD_HEADER + each) - 2 * alerts.count(side))

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 import click
 
-from meshtls.admin.asking import Interfaces, ask_all
+from meshtls.admin.asking import Interfaces, ask_all, ask_text
 from meshtls.admin.words import in_words
 from meshtls.cli.admin.client import admin_options
 from meshtls.cli.options import output_option
 from meshtls.cli.output import Output
+from meshtls.printable import printable
 
 __all__ = ["admin"]
 
+#: The one page that is text and no record.
+_METRICS = "stats/prometheus"
 _PAGES = (
     "certs",
     "config_dump",
     "stats",
+    _METRICS,
     "connections",
     "routes",
     "policies",
@@ -38,8 +43,6 @@ class _Page(click.Choice[str]):
         name = value.removeprefix("/")
         if name == "tap":
             self.fail("`meshtls tap` follows it", param, ctx)
-        if name == "stats/prometheus":
-            name = "stats"
         return super().convert(name, param, ctx)
 
 
@@ -60,6 +63,9 @@ def admin(page: str, words: tuple[str, ...], interfaces: Interfaces, out: Output
         if not equals or not name or name in given:
             raise click.UsageError(f"wanted NAME=VALUE, each name once, got {word!r}")
         given[name] = value
+    if page == _METRICS:
+        _print_metrics(interfaces, given, out)
+        return 0
     changes = page == "drain" or (page == "logging" and bool(given))
     records = asyncio.run(ask_all(interfaces, f"/{page}", given, "POST" if changes else "GET"))
     if len(records) == 1:
@@ -68,3 +74,20 @@ def admin(page: str, words: tuple[str, ...], interfaces: Interfaces, out: Output
         named = [{"asked": at.name, **record} for at, record in zip(interfaces, records, strict=True)]
         out.record({"processes": named}, "\n\n".join(map(in_words, named)))
     return 1 if page == "ready" and not all(record.get("ready") for record in records) else 0
+
+
+def _print_metrics(interfaces: Interfaces, given: Mapping[str, str], out: Output) -> None:
+    """As the process answers them; of several, each after a comment with its name."""
+    if given:
+        raise click.UsageError(f"wanted no NAME=VALUE after {_METRICS}, got {next(iter(given))!r}")
+
+    async def texts() -> list[str]:
+        return [await ask_text(one, f"/{_METRICS}") for one in interfaces]
+
+    found = [text.rstrip("\n") for text in asyncio.run(texts())]
+    if len(found) == 1:
+        out.record({"text": found[0]}, found[0])
+        return
+    named = [(at.name, text) for at, text in zip(interfaces, found, strict=True)]
+    record = {"processes": [{"asked": name, "text": text} for name, text in named]}
+    out.record(record, "\n\n".join(f"# asked: {printable(name)}\n{text}" for name, text in named))

@@ -15,6 +15,7 @@ from meshtls.admin.words import in_words
 from meshtls.cli.admin.client import admin_options
 from meshtls.cli.options import DURATION, output_option
 from meshtls.cli.output import Output, tell
+from meshtls.errors import ConfigError
 from meshtls.observe.edges import end_name
 from meshtls.observe.events import Outcome
 
@@ -33,6 +34,15 @@ _FILTERS = {
     "path": "Only requests whose path begins so.",
 }
 _NOT_YET = "(not known yet)"
+#: The members that an event of each kind has to have: texts or None, and numbers.
+_MEMBERS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "following": ((), ()),
+    "idle": ((), ()),
+    "lost": ((), ("count",)),
+    "opened": (("direction", "remote"), ()),
+    "request": (("method", "host", "path", "verdict", "outcome", "detail"), ("total_ms",)),
+    "ended": (("direction", "outcome", "detail"), ("bytes_in", "bytes_out", "total_ms")),
+}
 _COUNTED = (
     *("connections", "connections_allowed", "connections_denied", "connections_failed"),
     *("requests", "requests_allowed", "requests_denied", "requests_failed"),
@@ -158,6 +168,7 @@ async def _follow(interfaces: Interfaces, words: Mapping[str, str], show: Callab
     async def one(at: Interface) -> None:
         async with aclosing(followed(at, words)) as events:
             async for event in events:
+                check_event(event, at.name)
                 if not show(event):
                     enough.set()
                     return
@@ -174,6 +185,24 @@ async def _follow(interfaces: Interfaces, words: Mapping[str, str], show: Callab
         await asyncio.gather(everything, waiting, return_exceptions=True)
 
 
+def check_event(event: Event, name: str) -> None:
+    """Raise ConfigError unless this is an event that ``event_line`` and ``Sums`` can read. ``name``: of who sent it."""
+    kind = event.get("event")
+    if not isinstance(kind, str) or kind not in _MEMBERS:
+        kinds = ", ".join(_MEMBERS)
+        raise ConfigError(
+            f"{name}: wanted events of /tap ({kinds}), got one with event={kind!r}; does meshtls run there?"
+        )
+    texts, numbers = _MEMBERS[kind]
+    for wanted, types, members in (("a text", str | None, texts), ("a number", int | float, numbers)):
+        for member in members:
+            if member not in event or not isinstance(event[member], types):
+                found = repr(event[member]) if member in event else "none"
+                raise ConfigError(
+                    f"{name}: wanted {wanted} as {member} of the event {kind!r}, got {found}; does meshtls run there?"
+                )
+
+
 def event_line(event: Event) -> str:
     kind = event["event"]
     if kind == "lost":
@@ -183,7 +212,7 @@ def event_line(event: Event) -> str:
     if kind == "opened":
         return f"opened   {ends} {event['direction']} {event['remote']}"
     if kind == "request":
-        asked = f"{event['method']} {event['host']}{event['path']} {event['status']} {event['total_ms']:g} ms"
+        asked = f"{event['method']} {event['host']}{event['path']} {event.get('status')} {event['total_ms']:g} ms"
         why = "" if event["verdict"] == "allowed" else f": {event['outcome']}: {event['detail']}"
         return f"request  {ends} {event['verdict']} {asked}{why}"
     moved = f"{event['bytes_in']} in, {event['bytes_out']} out, {event['total_ms']:g} ms"

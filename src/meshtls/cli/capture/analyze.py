@@ -123,7 +123,7 @@ def _print(found: list[Connection]) -> None:
     for one in found:
         cells = dict(zip(COLUMNS, row_of(one), strict=True))
         table.add_row(*(Text(cells[title]) for title in shown))
-    console.print(table)
+    console.print_table(table)
     for one in found:
         if one.problem:
             tell(f"#{one.number} {one.problem}")

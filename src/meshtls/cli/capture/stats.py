@@ -9,11 +9,11 @@ import click
 from meshtls.capture.analysis.figures import Figures
 from meshtls.cli.capture.reading import Captures, capture_options
 from meshtls.cli.options import output_option
-from meshtls.cli.output import Output
+from meshtls.cli.output import Lines, Output
 
 __all__ = ["stats"]
 
-_TABLES = ("protocol", "version", "suite", "group", "mutual", "resumed", "outcome", "top_talkers")
+_TABLES = ("protocol", "version", "suite", "group", "mutual", "resumed", "outcome")
 
 
 @click.command()
@@ -35,10 +35,11 @@ def stats(files: tuple[str, ...], keylog: Path | None, bundle: Path | None, out:
     words["handshake_ms"] = f"p50 {times.p50:.2f}, p90 {times.p90:.2f}, p99 {times.p99:.2f}" if times else ""
     words["overhead"] = f"{figures.overhead:.3f} bytes for each useful byte" if figures.overhead is not None else ""
     for name in _TABLES:
-        words[name] = [_share(key, count, figures.connections, name) for key, count in figures.most(name)]
+        words[name] = [_share(key, count, figures.connections) for key, count in figures.most(name)]
+    words["top_talkers"] = Lines(f"{ends} {count} bytes" for ends, count in figures.most("top_talkers"))
     out.record(words)
     return captures.exit_code
 
 
-def _share(key: str, count: int, connections: int, name: str) -> str:
-    return f"{key} {count} bytes" if name == "top_talkers" else f"{key} {count} ({100 * count // connections} %)"
+def _share(key: str, count: int, connections: int) -> str:
+    return f"{key} {count} ({100 * count / connections:.1f} %)"

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from meshtls.address import Address
+from meshtls.admin.asking import is_admin_interface
 from meshtls.bundle import BundleSet, TrustBundle
-from meshtls.cli.access import ServerAccess
+from meshtls.cli.access import IS_ADMIN_INTERFACE, ServerAccess
 from meshtls.cli.check.files import loaded
 from meshtls.cli.check.finding import Checks, Claim, Finding, failed, passed, warning
 from meshtls.cli.check.listeners import Listening, free_findings, given, silent_findings, unused_findings
@@ -181,7 +182,10 @@ async def admin_checks(socket: Path, clock: Clock, asked: Asked) -> Checks:
             relations = await api.relations()
             authorities = await api.authorities()
     except MeshtlsError as error:
-        yield failed(ready, f"{ServerAccess(socket)}: {error}", "see the server's log")
+        if await is_admin_interface(socket):
+            yield failed(ready, f"{socket}: {IS_ADMIN_INTERFACE}", "`meshtls admin ready` asks this one")
+        else:
+            yield failed(ready, f"{ServerAccess(socket)}: {error}", "see the server's log")
         return
     if health.ready:
         yield passed(ready, f"{health.entries} entries, {health.agents_connected} agents connected")

@@ -118,6 +118,16 @@ def test_without_keys_tls_1_3_hides_who_it_was_and_lengths_tell_the_rest(tmp_pat
     assert (found.outcome, found.problem) == (Outcome.OK, "")
 
 
+def test_data_in_the_packet_of_the_clients_finished_is_counted_and_the_tickets_after_it_are_not(tmp_path: Path) -> None:
+    wire = shaken(tmp_path)
+    hello, answer, finished, *rest = wire.flights
+    tickets, request, response, *close = rest
+    assert [side for side, _ in (finished, tickets, request)] == [Side.CLIENT, Side.SERVER, Side.CLIENT]
+    wire.flights[:] = [hello, answer, (Side.CLIENT, finished[1] + request[1]), tickets, response, *close]
+    found = one(tmp_path, wire, keys=False)
+    assert (found.client.application_bytes, found.server.application_bytes) == (len(REQUEST), len(RESPONSE))
+
+
 def test_secrets_in_the_file_are_used(tmp_path: Path) -> None:
     tape = Tape()
     tape.wire(shaken(tmp_path))
