@@ -80,7 +80,8 @@ class Terminal(Console):
             return
         with self.capture() as printed:
             self.print(table)
-        self.print("\n".join(line.rstrip() for line in printed.get().splitlines()), markup=False, soft_wrap=True)
+        lines = printed.get().rstrip("\n").split("\n")
+        self.print("\n".join(line.rstrip(" ") for line in lines), markup=False, soft_wrap=True)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for text, style, control in super().render(renderable, options):
