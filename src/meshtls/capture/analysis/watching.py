@@ -79,7 +79,7 @@ class Watched:
         """What was seen of it so far."""
         flow, tls = self.flow, self.conversation.tls
         done = completion_of(tls) if tls is not None else None
-        whole = flow.from_start and not any(half.lost_bytes or half.cut_bytes for half in flow.halves)
+        whole = flow.from_start and not any(_missing(half) for half in flow.halves)
         handshake = handshake_of(tls, done, self._ended, whole=whole) if tls is not None else None
         peers = {side: self._peer(tls, side) for side in Side}
         useful, estimated = self._useful(tls, done)
@@ -104,7 +104,7 @@ class Watched:
             answered=flow.syn_ack_ns is not None or flow.established_ns is not None,
             server_alert=self._server_alert(),
             peers=(peers[Side.CLIENT], peers[Side.SERVER]),
-            lost=(flow.client.lost_bytes, flow.server.lost_bytes),
+            lost=(_missing(flow.client), _missing(flow.server)),
             from_start=flow.from_start,
             troubles=troubles,
         )
@@ -250,3 +250,8 @@ def _who(end: End) -> str:
 
 def _between(start: int | None, end: int | None) -> float | None:
     return (end - start) / _MS if start is not None and end is not None else None
+
+
+def _missing(half: Half) -> int:
+    """Bytes of its stream that the capture does not have."""
+    return half.lost_bytes + half.cut_bytes
