@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import islice
 
 from meshtls.capture.analysis.bundles import CaptureBundle, peer_of
@@ -24,6 +25,7 @@ from meshtls.capture.outside import outside_view
 from meshtls.capture.session import TlsSession
 from meshtls.capture.shown_headers import shown_path, shown_text
 from meshtls.printable import printable
+from meshtls.redaction import bare_url
 from meshtls.wire.side import Side
 from meshtls.wire.tls import ContentType, alert_name
 
@@ -31,6 +33,8 @@ __all__ = ["Watched"]
 
 _MS = 1e6
 _FIRST, _LINE = 256, 80
+#: How the target of a request of HTTP/1 begins (RFC 9112, section 3.2).
+_TARGET = re.compile(r"/|[A-Za-z][A-Za-z0-9+.-]*://")
 _MOST_ALERTS, _MOST_REQUESTS, _MOST_TROUBLES = 16, 100, 16
 _DATA = int(ContentType.APPLICATION_DATA)
 _CLOSED = {Ending.FIN: "closed", Ending.RESET: "reset"}
@@ -199,15 +203,20 @@ class Watched:
         return alert_name(first[6]) if first[:2] == b"\x15\x03" and len(first) >= 7 else ""
 
     def _first_line(self) -> str:
-        """Of plaintext. A query may have secrets in it, and is left out."""
+        """Of plaintext, without what may be secret: of a request its method and its target without user and query, also
+        where it is cut off; of any other protocol, which may begin with a password, the first word.
+        """
         if self._protocol() in ("TLS", "nothing"):
             return ""
         start = self._first.get(Side.CLIENT) or self._first.get(Side.SERVER, b"")
         line = start.split(b"\n", 1)[0].rstrip(b"\r").decode("utf-8", "backslashreplace")
-        words = line.split(" ")
-        if len(words) >= 2 and self.conversation.spoken is Spoken.HTTP1:
-            words[1] = shown_path(words[1])
-            line = " ".join(words)
+        word, space, rest = line.partition(" ")
+        if _TARGET.match(rest) or self.conversation.spoken is Spoken.HTTP1:
+            target, more, version = rest.partition(" ")
+            target = shown_path(target) if target.startswith("/") else bare_url(target)
+            line = f"{word}{space}{target}{more}{version if version.startswith('HTTP/') else ''}"
+        elif rest:
+            line = f"{word} …"
         return shown_text(line[:_LINE])
 
     def _first_data(self, tls: TlsSession | None, done: Completion | None) -> int | None:

@@ -242,6 +242,23 @@ def test_plaintext_is_quoted_without_its_query(answer: bytes, outcome: Outcome, 
 
 
 @pytest.mark.parametrize(
+    ("sent", "shown"),
+    [
+        (b"GET /callback?token=SECRET", "GET /callback?(12 bytes)"),  # cut off
+        (b"GET http://bob:SECRET@web/ HTTP/1.1\r\nHost: web\r\n\r\n", "GET http://…@web/ HTTP/1.1"),
+        (b"AUTH SECRET\r\n", "AUTH …"),
+        (b"PING\r\n", "PING"),
+    ],
+)
+def test_plaintext_is_quoted_without_secrets(sent: bytes, shown: str) -> None:
+    tape = Tape()
+    tape.plaintext(sent, b"")
+    (found,) = analyzed(tape)
+    assert found.first_line == shown
+    assert "SECRET" not in found.problem
+
+
+@pytest.mark.parametrize(
     ("flags", "outcome", "problem"),
     [
         (None, Outcome.CONNECT_FAILED, "the server 10.0.0.2:443 did not answer the client's SYN"),
