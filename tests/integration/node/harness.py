@@ -38,7 +38,8 @@ def pipe(
     """
     env = {**os.environ, **(environment or {})}
     done = subprocess.run([*node, *options], input=data, capture_output=True, timeout=timeout, check=False, env=env)
-    assert (done.returncode, done.stderr.decode()) == (0, "")
+    said = (done.returncode, done.stderr.decode())
+    assert said == (0, ""), said  # in words: pytest rewrites no assertion of this module
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
