@@ -23,7 +23,7 @@ OK = Outcome.OK
 
 
 #: A size or an offset: not a port or a byte of an address.
-_SIZE = re.compile(r"\d++(?= bytes)|(?<=byte )\d++")
+_SIZE = re.compile(r"\d{1,20}(?= bytes)|(?<=byte )\d{1,20}")
 
 
 class Made(NamedTuple):
