@@ -51,6 +51,8 @@ promtool prometheus
 chromium chromium
 faketime faketime
 setpriv util-linux
+unshare util-linux
+ip iproute2
 PACKAGES
     docker compose version &>/dev/null || have docker-compose || echo docker-compose
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || have initdb || echo postgresql
