@@ -30,7 +30,7 @@ SAMPLES = [PLAIN, SUMMED, build_strict(0, b""), PLAIN * 3 + SUMMED, build(15, by
 frames = spliced(SAMPLES) | st.binary(max_size=40)
 
 
-def test_one_frame() -> None:
+def test_any_bytes_are_a_frame_or_a_refusal() -> None:
     def target(data: bytes) -> None:
         size = len(data)
         frame = documented(lambda: parse(data), FrameError, size=size)
@@ -87,7 +87,7 @@ def test_buffers_of_frames() -> None:
     fuzzed(target, st.lists(frames, max_size=8))
 
 
-def test_what_one_side_of_tls_sent() -> None:
+def test_any_bytes_of_one_side_of_tls_are_fields() -> None:
     samples = [
         bytes.fromhex("15030300020228 1403030001 01 1703030003 616263"),
         b"\x16\x03\x01\x00\x0c\x01\x00\x00\x02\x03\x03\x0e\x00\x00\x00\x14\x00" + b"\x16\x03\x03\x00\x02\x00\x10",

@@ -8,10 +8,11 @@ from typing import Any
 
 from meshtls.observe.edges import PLAINTEXT
 
-__all__ = ["Edge", "EdgeState", "joined", "share", "state_of"]
+__all__ = ["COUNTS", "Edge", "EdgeState", "joined", "share", "state_of"]
 
 Edge = Mapping[str, Any]
-_SUMS = (
+#: What of an edge is counted.
+COUNTS = (
     "connections",
     "allowed",
     "denied",
@@ -22,11 +23,8 @@ _SUMS = (
     "requests",
     "denied_requests",
     "failed_requests",
-    "bytes_in",
-    "bytes_out",
-    "connections_per_second",
-    "requests_per_second",
 )
+_SUMS = (*COUNTS, "bytes_in", "bytes_out", "connections_per_second", "requests_per_second")
 
 
 class EdgeState(Enum):

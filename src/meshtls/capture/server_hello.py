@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
 from typing import NamedTuple
 
+from meshtls.wire.tls.messages import HELLO_RETRY_REQUEST
 from meshtls.wire.tls.names import Extension
 from meshtls.wire.tls.reading import vector
 
-__all__ = ["HELLO_RETRY", "ServerHelloFacts", "server_hello_facts"]
+__all__ = ["ServerHelloFacts", "server_hello_facts"]
 
-#: The random of a HelloRetryRequest (RFC 8446, section 4.1.3).
-HELLO_RETRY = sha256(b"HelloRetryRequest").digest()
 _HEADER, _VERSION, _RANDOM = 4, 2, 32
 _VERSIONS, _PSK = Extension.SUPPORTED_VERSIONS, Extension.PRE_SHARED_KEY
 
@@ -46,4 +44,4 @@ def server_hello_facts(message: bytes) -> ServerHelloFacts:
                 version = int.from_bytes(message[start:at], "big")
             elif kind == _PSK:
                 psk = True
-    return ServerHelloFacts(version, random, suite, random == HELLO_RETRY, psk)
+    return ServerHelloFacts(version, random, suite, random == HELLO_RETRY_REQUEST, psk)

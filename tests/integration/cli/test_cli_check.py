@@ -333,7 +333,7 @@ def test_a_running_sidecar_is_the_peer_that_it_should_be(agent: AgentProcess, si
     ]
 
 
-def test_what_looks_at_a_certificate_has_failed_no_handshake(agent: AgentProcess, site: Path) -> None:
+def test_a_probe_that_looks_at_a_certificate_is_no_failed_handshake(agent: AgentProcess, site: Path) -> None:
     port, health = free_ports(2)
     with agent.identity("/check"):
         file = sidecar_file(site, agent.socket, health=f"127.0.0.1:{health}", listen=f"127.0.0.1:{port}")

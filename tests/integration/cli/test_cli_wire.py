@@ -49,7 +49,9 @@ def test_a_packet_is_built_from_its_fields() -> None:
         (("--payload-hex", "0" * 131_056), 2, "flags 0, id 0 and 65528 bytes"),
     ],
 )
-def test_what_does_not_fit_into_a_packet_is_refused(arguments: tuple[str, ...], code: int, message: str) -> None:
+def test_a_value_that_does_not_fit_into_a_packet_is_refused(
+    arguments: tuple[str, ...], code: int, message: str
+) -> None:
     told = tell("wire", "build", *arguments)
     wanted = "wanted flags from 0 to 255, an id from 0 to 4294967295 and at most 65527 bytes of payload, got "
     assert (told.code, told.out, told.err) == (code, "", f"meshtls: {wanted}{message}\n")
@@ -163,7 +165,7 @@ def test_control_characters_of_a_payload_never_reach_the_terminal() -> None:
         (("--file", "/nowhere/packet", "11"), b"", "wanted the hex as arguments or --file, got both"),
     ],
 )
-def test_what_is_no_hex_is_refused(arguments: tuple[str, ...], given: bytes, message: str) -> None:
+def test_text_that_is_no_hex_is_refused(arguments: tuple[str, ...], given: bytes, message: str) -> None:
     told = tell("wire", "explain", *arguments, given=given)
     assert (told.code, told.out, told.err) == (2, "", f"meshtls: {message}\n")
 

@@ -177,7 +177,7 @@ def test_without_the_option_the_sidecar_does_not_start(tmp_path: Path) -> None:
         ("insecure_keylog_file: k\n", "wanted it without insecure_keylog_file, since it has the secrets inside"),
     ],
 )
-def test_what_does_not_go_with_it_is_refused(tmp_path: Path, more: str, reason: str) -> None:
+def test_a_key_that_insecure_capture_excludes_is_refused(tmp_path: Path, more: str, reason: str) -> None:
     refused = _refused(tmp_path, SIDECAR.replace("127.0.0.1:0", "127.0.0.1:15001") + more, "--allow-insecure-keylog")
     assert refused == (2, f"meshtls: {tmp_path / 'web.yaml'}: insecure_capture: {reason}\n")
 

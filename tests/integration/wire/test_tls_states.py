@@ -180,7 +180,9 @@ def test_authentication_after_the_handshake_is_seen(certificates: Path, identity
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("first", Side)
-def test_one_side_closes_and_then_the_other(certificates: Path, version: str, first: Side) -> None:
+def test_a_connection_that_each_side_closes_ends_in_the_closed_state(
+    certificates: Path, version: str, first: Side
+) -> None:
     pair = Pair(*contexts(certificates, VERSIONS[version])).shake()
     pair.close(first)
     assert pair.states() == {f"CLOSED_BY_{first.name}_{version}"}

@@ -6,23 +6,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from meshtls.admin.edges import EdgeState, joined, state_of
+from meshtls.admin.edges import COUNTS, EdgeState, joined, state_of
 from meshtls.dashboard.model import Model
 
 __all__ = ["mesh"]
-
-_COUNTS = (
-    "connections",
-    "allowed",
-    "denied",
-    "failed",
-    "mutual_tls",
-    "tls",
-    "plaintext",
-    "requests",
-    "denied_requests",
-    "failed_requests",
-)
 
 
 def mesh(model: Model, words: Mapping[str, str]) -> dict[str, Any]:
@@ -52,7 +39,7 @@ def _edge(edge: Mapping[str, Any], live: int) -> dict[str, Any]:
         "destination": edge["destination_id"],
         "state": (state_of(edge) if "connections" in edge else EdgeState.MUTUAL_TLS).value,
         "live": live,
-        **{name: int(edge.get(name, 0)) for name in _COUNTS},
+        **{name: int(edge.get(name, 0)) for name in COUNTS},
         "request_ms": edge.get("request_ms"),
         "connections_per_second": edge.get("connections_per_second", 0.0),
         "requests_per_second": edge.get("requests_per_second", 0.0),

@@ -71,7 +71,7 @@ def test_bytes_after_the_last_member_are_an_error() -> None:
     )
 
 
-def test_what_is_no_capture_inside_is_named() -> None:
+def test_a_gzip_file_without_a_capture_inside_is_named() -> None:
     _, reader = everything(gzip.compress(gzip.compress(PLAIN)))
     assert reader.error == FileError(0, "wanted a pcap or pcapng file, got gzip in gzip; decompress it once")
     _, reader = everything(b"\x1f\x8b")
