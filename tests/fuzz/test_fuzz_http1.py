@@ -12,7 +12,8 @@ from tests.fuzz.running import documented, fuzzed, spliced
 from tests.unit.wire.http1.ends import App, Around, deny_below
 from tests.unit.wire.http1.smuggling import CASES
 
-SAMPLES = [case.raw for case in CASES]
+TUNNEL = b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\nhello"
+SAMPLES = [*(case.raw for case in CASES), TUNNEL]
 ANSWERS = [
     b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
     b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",

@@ -51,7 +51,10 @@ def _text(pairs: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[str, str], ...]:
 
 
 class App:
-    """Answers each request with its method, target and the length of its body. Raises what h11 does not accept."""
+    """Answers each request with its method, target and the length of its body, and opens a tunnel for CONNECT.
+
+    Raises what h11 does not accept.
+    """
 
     def __init__(self) -> None:
         self.seen: list[Seen] = []
@@ -84,6 +87,9 @@ class App:
         method, target = request.method.decode(), request.target.decode()
         self.seen.append(Seen(method, target, _text(request.headers), self._body, _text(end.headers)))
         text = f"{method} {target} {len(self._body)}\n".encode()
+        if method == "CONNECT":
+            # What follows belongs to the tunnel and is no HTTP.
+            return self._connection.send(h11.Response(status_code=200, headers=[], reason=b"OK")) or b""
         sent = b""
         for event in (
             h11.Response(status_code=200, headers=[("content-length", str(len(text)))], reason=b"OK"),
