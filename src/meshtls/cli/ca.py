@@ -16,8 +16,15 @@ from meshtls.ca.keys.disk import DiskKeys
 from meshtls.cli.ca_config import CaConfig, load_ca_config, reloaded
 from meshtls.cli.ca_offline import csr, install, root, sign
 from meshtls.cli.options import config_option, output_option
-from meshtls.cli.output import Output, tell
-from meshtls.cli.serving import keep_reloading, log_as_configured, stop_signal, tell_health, tell_valid
+from meshtls.cli.output import Output
+from meshtls.cli.serving import (
+    keep_reloading,
+    log_as_configured,
+    stop_signal,
+    tell_health,
+    tell_serving_line,
+    tell_valid,
+)
 from meshtls.cli.svid_files import publish
 from meshtls.clock import SystemClock
 from meshtls.config.changes import Changes
@@ -145,7 +152,7 @@ async def _serve(file: Path, config: CaConfig, out: Output) -> None:
                 else:
                     (root,) = authority.bundle.x509_authorities
                     until = f"root valid until {root.not_valid_after_utc:%Y-%m-%d}"
-                    tell(f"serving: CA of {config.trust_domain} on {config.socket_path}; {until}", err=True)
+                    tell_serving_line(f"serving: CA of {config.trust_domain} on {config.socket_path}; {until}", config)
                 await stopped.wait()
     finally:
         authority.close()

@@ -23,7 +23,7 @@ from meshtls.cli.options import log_to_stderr
 from meshtls.cli.output import Output, Record, tell
 from meshtls.clock import SystemClock
 from meshtls.config.changes import Changes
-from meshtls.logs import LogFormat, logger, set_configured_level
+from meshtls.logs import LogFormat, formatter, logger, set_configured_level
 from meshtls.observe.readiness import Readiness
 from meshtls.reloading import reload_on_change
 from meshtls.workload.background import in_background
@@ -38,10 +38,12 @@ __all__ = [
     "run_until_stopped",
     "stop_signal",
     "tell_health",
+    "tell_serving_line",
     "tell_valid",
 ]
 
 log = logger("meshtls.reload")
+_serving = logger("meshtls.serving")
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 #: Seconds from a signal to the forced end, less than the 10 that Docker waits.
@@ -69,6 +71,15 @@ def log_as_configured(config: _Config) -> None:
     """Log on standard error from the level of the configuration on."""
     log_to_stderr(logging.getLevelNamesMapping()[config.log_level], config.log_format)
     set_configured_level(config.log_level)
+
+
+def tell_serving_line(text: str, config: _Config) -> None:
+    """Print this on standard error, beside the log: as a record of it where its lines are JSON, whatever its level."""
+    if config.log_format is LogFormat.JSON:
+        record = logging.LogRecord(_serving.name, logging.INFO, "", 0, text, None, None)
+        tell(formatter(LogFormat.JSON).format(record), err=True)
+    else:
+        tell(text, err=True)
 
 
 @contextmanager

@@ -14,8 +14,16 @@ from pathlib import Path
 import click
 
 from meshtls.cli.options import config_option, output_option
-from meshtls.cli.output import Output, Record, tell
-from meshtls.cli.serving import GRACE, end_within, log_as_configured, readiness_at, tell_health, tell_valid
+from meshtls.cli.output import Output, Record
+from meshtls.cli.serving import (
+    GRACE,
+    end_within,
+    log_as_configured,
+    readiness_at,
+    tell_health,
+    tell_serving_line,
+    tell_valid,
+)
 from meshtls.cli.sidecar_reload import ConfigFile, ConfigSource, SharedConfig, keep_reloading
 from meshtls.clock import SystemClock
 from meshtls.errors import ConfigError
@@ -141,7 +149,7 @@ async def _run(
 ) -> None:
     def tell_serving() -> None:
         if not out.as_json:
-            tell(f"serving: {serving_text(running)}", err=True)
+            tell_serving_line(f"serving: {serving_text(running)}", loaded)
             return
         try:
             # On the access log's stream, since several workers write whole lines to it.
@@ -234,6 +242,11 @@ def config_does(config: SidecarConfig) -> Iterator[str]:
         yield f"answers probes on {config.health}"
     if config.metrics:
         yield f"answers scrapes of metrics on {config.metrics}"
+    admin = config.admin
+    if admin is not None:
+        yield from (f"answers the admin interface on {at}" for at in (admin.socket, admin.listen) if at)
+    if config.tracing is not None:
+        yield f"sends spans to {config.tracing.otlp}"
     yield f"logs at level {config.log_level}"
 
 
@@ -259,6 +272,7 @@ def config_record(config: SidecarConfig) -> Record:
         ],
         "health": str(config.health) if config.health else None,
         "metrics": str(config.metrics) if config.metrics else None,
+        **_observed_record(config),
         "policies": [str(path) for path in config.policy_paths],
         "workers": config.workers,
         "log_level": config.log_level,
@@ -270,7 +284,7 @@ def serving_text(sidecar: Sidecar) -> str:
     """Who a running sidecar is, and the addresses that it listens on."""
     inbound = ", ".join(str(listener.address) for listener in sidecar.inbound)
     outbound = ", ".join(str(listener.address) for listener in sidecar.outbound)
-    admin = sidecar.config.admin
+    admin, tracing = sidecar.config.admin, sidecar.config.tracing
     listens = (
         f"inbound on {inbound}" if inbound else "nothing inbound",
         f"outbound on {outbound}" if outbound else "nothing outbound",
@@ -279,6 +293,7 @@ def serving_text(sidecar: Sidecar) -> str:
         *([f"metrics on {sidecar.scrapes.address}"] if sidecar.scrapes else ()),
         *([f"admin interface on {admin.socket}"] if admin is not None and admin.socket else ()),
         *([f"admin interface on {admin.listen}"] if admin is not None and admin.listen else ()),
+        *([f"spans to {tracing.otlp}"] if tracing is not None else ()),
     )
     return f"sidecar {sidecar.config.name} is {sidecar.config.spiffe_id}; {'; '.join(listens)}"
 
@@ -293,5 +308,15 @@ def serving_record(sidecar: Sidecar) -> Record:
         "outbound": [str(outbound.address) for outbound in sidecar.outbound],
         "health": str(sidecar.health.address) if sidecar.health else None,
         "metrics": str(sidecar.scrapes.address) if sidecar.scrapes else None,
+        **_observed_record(sidecar.config),
         "pid": os.getpid(),
+    }
+
+
+def _observed_record(config: SidecarConfig) -> Record:
+    admin, tracing = config.admin, config.tracing
+    return {
+        "admin_socket": str(admin.socket) if admin is not None and admin.socket else None,
+        "admin_listen": str(admin.listen) if admin is not None and admin.listen else None,
+        "tracing": str(tracing.otlp) if tracing is not None else None,
     }

@@ -53,6 +53,26 @@ def mesh(tmp_path: Path) -> Iterator[Mesh]:
         yield Mesh(tmp_path, ports, ca, sidecars)
 
 
+def test_where_the_log_is_json_the_line_that_says_what_is_served_is_a_record_of_it(tmp_path: Path) -> None:
+    json_log = "log_format: json\n"
+    write_ca(tmp_path, os.getuid())
+    with (tmp_path / "ca.yaml").open("a") as file:
+        file.write(json_log)
+    identity = f"identity: {{workload_api: unix://{tmp_path / 'ca.sock'}}}\n"
+    admin = f"admin: {{socket: {tmp_path}/admin.sock}}\ntracing: {{otlp: 'http://127.0.0.1:9'}}\n"
+    two_sidecars(tmp_path, ids=(WEB, WEB), extra=identity + json_log + admin)
+    with ExitStack() as stack:
+        for words, named in (
+            (("ca", "serve", "--config", tmp_path / "ca.yaml"), f"CA of example.org on {tmp_path / 'ca.sock'}; root "),
+            (("sidecar", "run", "--config", tmp_path / "a.yaml"), f"sidecar a is {WEB}; inbound on "),
+        ):
+            process = stack.enter_context(started(*words))
+            record = json.loads(process.line(f"serving: {named}"))
+            assert (record["level"], record["logger"]) == ("INFO", "meshtls.serving")
+            assert record["message"].startswith(f"serving: {named}")
+        assert record["message"].endswith(f"; admin interface on {tmp_path}/admin.sock; spans to http://127.0.0.1:9")
+
+
 def write_ca(directory: Path, uid: int) -> None:
     (directory / "ca.yaml").write_text(
         f"trust_domain: example.org\nsocket_path: {directory / 'ca.sock'}\n"
@@ -193,6 +213,9 @@ def test_up_reports_each_serving_process_as_json(tmp_path: Path) -> None:
         "outbound": [f"127.0.0.1:{ports['a_out']}"],
         "health": f"127.0.0.1:{ports['a_health']}",
         "metrics": None,
+        "admin_socket": None,
+        "admin_listen": None,
+        "tracing": None,
         "pid": processes[1].popen.pid,
     }
     assert worker["pid"] != another["pid"]

@@ -45,6 +45,33 @@ def test_a_good_file_is_summarized(tmp_path: Path) -> None:
     )
 
 
+def test_what_is_observed_of_a_sidecar_is_summarized(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(
+        f"{GOOD}metrics: {{listen: 127.0.0.1:9100}}\n"
+        f"admin: {{socket: {tmp_path}/admin.sock, listen: '127.0.0.1:9901'}}\n"
+        "tracing: {otlp: 'http://127.0.0.1:4318'}\n"
+    )
+
+    done = meshtls("sidecar", "validate", "--config", file)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-6:] == [
+        "  serves up to 1024 connections, and drains for 10 s before it stops",
+        "  answers scrapes of metrics on 127.0.0.1:9100",
+        f"  answers the admin interface on {tmp_path}/admin.sock",
+        "  answers the admin interface on 127.0.0.1:9901",
+        "  sends spans to http://127.0.0.1:4318",
+        "  logs at level INFO",
+    ]
+    record = json.loads(meshtls("sidecar", "validate", "--config", file, "--output", "json").stdout)
+    assert (record["admin_socket"], record["admin_listen"], record["tracing"]) == (
+        f"{tmp_path}/admin.sock",
+        "127.0.0.1:9901",
+        "http://127.0.0.1:4318",
+    )
+
+
 def test_a_file_whose_key_set_can_not_be_used_is_refused(tmp_path: Path) -> None:
     file, policies = tmp_path / "a.yaml", tmp_path / "policies.yaml"
     file.write_text(f"{GOOD}policies: [policies.yaml]\n")
@@ -92,6 +119,9 @@ def test_a_good_file_is_summarized_as_json(tmp_path: Path) -> None:
         "outbound": [],
         "health": None,
         "metrics": None,
+        "admin_socket": None,
+        "admin_listen": None,
+        "tracing": None,
         "policies": [],
         "workers": 1,
         "log_level": "INFO",
