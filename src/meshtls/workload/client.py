@@ -8,7 +8,8 @@ caller's ``urgent()`` is true.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from datetime import datetime
 from types import TracebackType
 
 from grpclib import Status
@@ -134,8 +135,8 @@ class WorkloadApiClient:
 
         return self._calls.watch(self._api.FetchX509SVID, pb.X509SVIDRequest(), convert, on_failure, urgent)
 
-    def watch_spiffe_ids(self, on_failure: OnFailure | None = None) -> AsyncGenerator[frozenset[str]]:
-        """As watch_x509_contexts, with only the IDs that have an X509-SVID."""
+    def watch_spiffe_ids(self, on_failure: OnFailure | None = None) -> AsyncGenerator[Mapping[str, datetime | None]]:
+        """As watch_x509_contexts, with only the IDs that have an X509-SVID, and its end where it can be read."""
         return self._calls.watch(self._api.FetchX509SVID, pb.X509SVIDRequest(), spiffe_ids, on_failure)
 
     def watch_x509_bundles(

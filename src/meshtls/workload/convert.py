@@ -12,7 +12,8 @@ needs a fresh one among those that were.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from typing import Protocol, TypeVar
 
 from cryptography.hazmat.primitives.serialization import load_der_private_key
@@ -78,9 +79,16 @@ def x509_context(message: pb.X509SVIDResponse, generation: int) -> X509Context:
     )
 
 
-def spiffe_ids(message: pb.X509SVIDResponse) -> frozenset[str]:
-    """The IDs in the message, as it spells them."""
-    return frozenset(svid.spiffe_id for svid in message.svids)
+def spiffe_ids(message: pb.X509SVIDResponse) -> Mapping[str, datetime | None]:
+    """The IDs in the message, as it spells them, and when the SVID of each expires; None where that can't be read."""
+    return {svid.spiffe_id: _not_after(svid.x509_svid) for svid in message.svids}
+
+
+def _not_after(chain: bytes) -> datetime | None:
+    try:
+        return parse_chain(split_der(chain))[0].not_valid_after_utc
+    except (InvalidSvidError, *PARSE_ERRORS):
+        return None
 
 
 def x509_context_message(context: X509Context) -> pb.X509SVIDResponse:

@@ -52,6 +52,13 @@ class JwtCache(Generic[W]):
         """Drop the token of this kind."""
         self._entries.pop(wanted, None)
 
+    def renew(self, due: Callable[[W, JwtSvid], bool], now: datetime) -> None:
+        """Have every token for which ``due`` is true renewed before it is used again."""
+        self._entries = {
+            one: replace(entry, renew_at=min(now, entry.renew_at)) if due(one, entry.svid) else entry
+            for one, entry in self._entries.items()
+        }
+
     def forget(self, gone: Callable[[W, JwtSvid], bool]) -> None:
         """Drop every token for which ``gone`` is true."""
         self._entries = {one: entry for one, entry in self._entries.items() if not gone(one, entry.svid)}

@@ -3,14 +3,16 @@
 While the Workload API is unreachable, tokens and bundles are used as long as they are valid. When it withdraws an
 identity, that identity's tokens are no longer used; when it answers PERMISSION_DENIED, neither are the bundles (SPIFFE
 Workload API, sections 5.2 and 6.2). The JWT profile has no message for the withdrawal of one identity of several, but
-every message of FetchX509SVID names all identities: one that was named there and no longer is has been withdrawn.
+every message of FetchX509SVID names all identities: one that was named there and no longer is has been withdrawn,
+unless its X509-SVID has expired. That was not renewed, so its tokens are used only if the Workload API can't be asked.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing
+from datetime import datetime
 from functools import partial
 from types import TracebackType
 from weakref import WeakValueDictionary
@@ -62,7 +64,9 @@ class JwtSource:
         self._asking: WeakValueDictionary[Wanted, asyncio.Lock] = WeakValueDictionary()
         self._latest: Latest[BundleSet] = Latest("JWT bundles", self._clock)
         self._outage = Outage(log, self._clock)
-        self._named: frozenset[str] = frozenset()
+        #: The identities that have an X509-SVID and its end; and those whose was not renewed.
+        self._named: Mapping[str, datetime | None] = {}
+        self._not_renewed: frozenset[str] = frozenset()
         #: The number of withdrawals: a token requested before the latest one is not cached.
         self._withdrawals = 0
         self._open = AsyncExitStack()
@@ -128,6 +132,7 @@ class JwtSource:
 
     def __repr__(self) -> str:
         held = f"{len(self._cache)} tokens, bundles gen {self._latest.generation}"
+        held += f", {len(self._not_renewed)} not renewed" if self._not_renewed else ""
         return f"<JwtSource {self._client.address} [{held}{self._latest.trouble}]>"
 
     async def _renew(self, wanted: Wanted, audience: tuple[str, ...]) -> JwtSvid:
@@ -186,12 +191,21 @@ class JwtSource:
 
     def _note_no_identities(self, error: LocalIdentityError) -> None:
         if isinstance(error, WorkloadApiError) and error.withdraws:
-            self._take_named(frozenset())
+            gone = self._named.keys() | self._not_renewed
+            self._named, self._not_renewed = {}, frozenset()
+            if gone:
+                self._withdraw(lambda wanted, svid: str(svid.spiffe_id) in gone)
 
-    def _take_named(self, named: frozenset[str]) -> None:
-        gone, self._named = self._named - named, named
-        if gone:
-            self._withdraw(lambda wanted, svid: str(svid.spiffe_id) in gone)
+    def _take_named(self, named: Mapping[str, datetime | None]) -> None:
+        before, self._named = self._named, named
+        now = self._clock.now()
+        gone = before.keys() - named.keys()
+        expired = {one for one in gone if (end := before[one]) is not None and now > end}
+        self._not_renewed = (self._not_renewed | expired) - named.keys()
+        if expired:
+            self._cache.renew(lambda wanted, svid: str(svid.spiffe_id) in expired, now)
+        if withdrawn := gone - expired:
+            self._withdraw(lambda wanted, svid: str(svid.spiffe_id) in withdrawn)
 
     def _withdraw(self, gone: Callable[[Wanted, JwtSvid], bool]) -> None:
         self._withdrawals += 1

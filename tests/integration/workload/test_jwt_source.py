@@ -186,6 +186,31 @@ class TestWithdrawal:
             with pytest.raises(WorkloadApiError, match="PERMISSION_DENIED"):
                 await source.fetch("db", spiffe_id=admin.spiffe_id)
 
+    @pytest.mark.parametrize("expired", [True, False])
+    async def test_tokens_of_an_identity_whose_x509_svid_has_expired_are_used_if_the_workload_api_can_not_be_asked(
+        self, api: WorkloadApi, authority: Authority, clock: ManualClock, expired: bool
+    ) -> None:
+        admin, web = svid_for(authority, "/admin", ttl=timedelta(minutes=1)), svid_for(authority, "/web")
+        bundles = BundleSet([authority.bundle])
+        api.push(X509Context(1, (web, admin), bundles))
+        async with source_of(api, clock) as source:
+            await api.until_called("FetchX509SVID", 1)
+            kept = await source.fetch("db", spiffe_id=admin.spiffe_id)
+            other = await source.fetch("db", spiffe_id=web.spiffe_id)
+            clock.advance((admin.not_after - clock.now()).total_seconds() + (1 if expired else -1))
+            api.push(X509Context(1, (web,), bundles))
+            if not expired:
+                await until(lambda: "[1 tokens" in repr(source))
+                return
+            await until(lambda: "1 not renewed" in repr(source))
+            api.refuse_calls(Status.UNAVAILABLE)
+            asked = api.calls["FetchJWTSVID"]
+            assert await source.fetch("db", spiffe_id=admin.spiffe_id) is kept
+            assert api.calls["FetchJWTSVID"] > asked
+            assert await source.fetch("db", spiffe_id=web.spiffe_id) is other
+            api.refuse(Status.PERMISSION_DENIED)
+            await until(lambda: "[0 tokens" in repr(source))
+
     @pytest.mark.parametrize("status", [Status.PERMISSION_DENIED, Status.INVALID_ARGUMENT])
     async def test_a_cached_token_is_not_served_after_its_renewal_is_denied(
         self, api: WorkloadApi, clock: ManualClock, status: Status
