@@ -56,9 +56,13 @@ async def opened_core(config: ServerConfig, clock: Clock) -> AsyncIterator[tuple
             guard = LogGuard(config.data_dir)
             core, identity = await assemble(config, clock, database, guard, signing, keys, source=source)
             core.node_roots = roots
-            yield core, identity
-            with contextlib.suppress(MeshtlsError):  # the log stays as it is, and is signed at the next start
-                await core.log.publish()
+            try:
+                yield core, identity
+            finally:
+                # Also where the body is cancelled, as by a signal: a data store that is restored from a backup before
+                # the next start could not be told from the newest one otherwise.
+                with contextlib.suppress(MeshtlsError):  # the log stays as it is, and is signed at the next start
+                    await core.log.publish()
 
 
 async def assemble(
