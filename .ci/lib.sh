@@ -37,6 +37,8 @@ haproxy haproxy
 nginx nginx libnginx-mod-stream
 stunnel stunnel4
 curl curl
+jq jq
+sqlite3 sqlite3
 nghttp nghttp2-client
 zsh zsh
 fish fish

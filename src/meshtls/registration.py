@@ -164,8 +164,9 @@ class Issuance:
 
     ``agent_id`` requested it for ``entry_id``; both are None where an administrator or the server itself did.
     ``server_id`` is the server whose key signed, ``authority`` the id of its authority, None for one that was issued
-    before authorities had states. ``number`` is assigned by the store and increases; ``log_index`` is the leaf of the
-    transparency log.
+    before authorities had states. ``below`` is the ID of the server whose CA this is, as it gave it itself; None for
+    other kinds, and for a server that gives none. ``number`` is assigned by the store and increases; ``log_index`` is
+    the leaf of the transparency log.
     """
 
     kind: str
@@ -178,6 +179,7 @@ class Issuance:
     agent_id: SpiffeId | None = None
     entry_id: str | None = None
     authority: str | None = None
+    below: str | None = None
     number: int = 0
     log_index: int | None = None
 

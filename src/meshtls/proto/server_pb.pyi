@@ -267,7 +267,8 @@ class Holders(Message):
     agent_id: str
     count: int
     until: int
-    def __init__(self, *, agent_id: str | None = ..., count: int | None = ..., until: int | None = ...) -> None: ...
+    cas: int
+    def __init__(self, *, agent_id: str | None = ..., count: int | None = ..., until: int | None = ..., cas: int | None = ...) -> None: ...
 class GetHealthRequest(Message):
     def __init__(self) -> None: ...
 class HealthStatus(Message):

@@ -100,9 +100,12 @@ class Signing:
         )
         return Signed(issued.chain, record)
 
-    def downstream_ca(self, csr: bytes, ttl: timedelta, entry_id: str, agent_id: SpiffeId | None) -> Signed:
-        """Sign the CA of a server below this one, whose SVID came by this agent. Raises RequestError for an invalid
-        CSR, ConfigError.
+    def downstream_ca(
+        self, csr: bytes, ttl: timedelta, entry_id: str, agent_id: SpiffeId | None, below: str | None = None
+    ) -> Signed:
+        """Sign the CA of a server below this one, whose SVID came by this agent, and which gives the ID ``below``.
+
+        Raises RequestError for an invalid CSR, ConfigError.
         """
         with self._observed("ca"):
             authority = self.authority
@@ -119,6 +122,7 @@ class Signing:
             agent_id=agent_id,
             entry_id=entry_id,
             authority=authority.id,
+            below=below,
         )
         return Signed(issued.chain, record)
 

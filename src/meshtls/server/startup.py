@@ -52,13 +52,17 @@ async def opened_core(config: ServerConfig, clock: Clock) -> AsyncIterator[tuple
     """The parts that operations need, without listeners, and the server's own SVID. Raises ConfigError, StoreError."""
     roots = node_roots(config.x509pop)
     with locked_data_dir(config), opened_signing(config, clock) as (signing, keys):
-        async with opened_database(config) as database, _opened_upstream(config, clock) as source:
+        async with opened_database(config) as database, _opened_upstream(config, signing.server_id, clock) as source:
             guard = LogGuard(config.data_dir)
             core, identity = await assemble(config, clock, database, guard, signing, keys, source=source)
             core.node_roots = roots
-            yield core, identity
-            with contextlib.suppress(MeshtlsError):  # the log stays as it is, and is signed at the next start
-                await core.log.publish()
+            try:
+                yield core, identity
+            finally:
+                # Also where the body is cancelled, as by a signal: a data store that is restored from a backup before
+                # the next start could not be told from the newest one otherwise.
+                with contextlib.suppress(MeshtlsError):  # the log stays as it is, and is signed at the next start
+                    await core.log.publish()
 
 
 async def assemble(
@@ -109,10 +113,10 @@ async def assemble(
 
 
 @asynccontextmanager
-async def _opened_upstream(config: ServerConfig, clock: Clock) -> AsyncIterator[UpstreamAuthority | None]:
+async def _opened_upstream(config: ServerConfig, own_id: str, clock: Clock) -> AsyncIterator[UpstreamAuthority | None]:
     upstream = config.upstream
     if isinstance(upstream, NestedUpstream):
-        async with opened_nested(upstream, config.trust_domain, clock) as nested:
+        async with opened_nested(upstream, config.trust_domain, own_id, clock) as nested:
             yield nested
     else:
         yield DiskAuthority(upstream, config.trust_domain, clock, config.ca_subject) if upstream else None

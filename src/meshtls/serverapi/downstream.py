@@ -16,11 +16,14 @@ from meshtls.proto.spire import bundle_grpc, bundle_pb, svid_grpc, svid_pb, type
 from meshtls.serverapi.channels import CALL_SECONDS, our_errors
 from meshtls.serverapi.upstream import UpstreamBundle, UpstreamCa, UpstreamKey
 
-__all__ = ["ISSUER_METADATA", "DownstreamClient"]
+__all__ = ["ISSUER_METADATA", "SERVER_METADATA", "DownstreamClient"]
 
 #: The initial metadata of GetBundle in which our server names the certificate that signs downstream CAs, by its subject
 #: key identifier. SPIRE sends no such thing, and ignores it.
 ISSUER_METADATA = "meshtls-issuer"
+#: The metadata of NewDownstreamX509CA in which a server below gives its ID, so that the one above counts the newest CA
+#: of each. SPIRE's servers send none, and ignore it.
+SERVER_METADATA = "meshtls-server-id"
 _NEVER = datetime(9999, 12, 31, tzinfo=UTC)
 
 
@@ -33,11 +36,13 @@ class DownstreamClient:
         self._svid = svid_grpc.SVIDStub(channel)
         self._bundle = bundle_grpc.BundleStub(channel)
 
-    async def new_ca(self, csr: bytes, preferred_ttl: int) -> UpstreamCa:
-        """``csr`` is DER, ``preferred_ttl`` in seconds."""
+    async def new_ca(self, csr: bytes, preferred_ttl: int, server_id: str) -> UpstreamCa:
+        """``csr`` is DER, ``preferred_ttl`` in seconds, ``server_id`` this server's ID, a UUID."""
         request = svid_pb.NewDownstreamX509CARequest(csr=csr, preferred_ttl=preferred_ttl)
         with our_errors():
-            answer = await self._svid.NewDownstreamX509CA(request, timeout=CALL_SECONDS)
+            answer = await self._svid.NewDownstreamX509CA(
+                request, timeout=CALL_SECONDS, metadata={SERVER_METADATA: server_id}
+            )
         return UpstreamCa(_certificates(answer.ca_cert_chain), _certificates(answer.x509_authorities))
 
     async def bundle(self) -> UpstreamBundle:

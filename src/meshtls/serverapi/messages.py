@@ -309,7 +309,9 @@ def authority_message(one: AuthorityStatus) -> server_pb.Authority:
         ends_at=seconds(one.ends_at),
         leaves_at=seconds(one.leaves_at),
         holders=[
-            server_pb.Holders(agent_id=str(held.agent_id or ""), count=held.count, until=seconds(held.until))
+            server_pb.Holders(
+                agent_id=str(held.agent_id or ""), count=held.count, until=seconds(held.until), cas=held.cas
+            )
             for held in one.holders
         ],
         waiting_for=map(str, one.waiting_for),
@@ -328,7 +330,7 @@ def authority_of(message: server_pb.Authority) -> AuthorityStatus:
         ends_at=moment(message.ends_at),
         leaves_at=moment(message.leaves_at),
         holders=tuple(
-            Holders(SpiffeId.parse(held.agent_id) if held.agent_id else None, held.count, moment(held.until))
+            Holders(SpiffeId.parse(held.agent_id) if held.agent_id else None, held.count, moment(held.until), held.cas)
             for held in message.holders
         ),
         waiting_for=tuple(map(SpiffeId.parse, message.waiting_for)),

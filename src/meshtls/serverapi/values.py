@@ -45,8 +45,8 @@ class JoinToken:
 
 @dataclass(frozen=True, slots=True)
 class Holders:
-    """``count`` SVIDs of one agent that hang on an authority, and CAs of downstream servers that it serves; the last of
-    them expires at ``until``.
+    """``count`` SVIDs of one agent that hang on an authority, ``cas`` of them CAs of downstream servers that it serves;
+    the last of them expires at ``until``. What such a CA has signed is not counted: it is on record with its server.
 
     ``agent_id`` is None for those that administrators minted and for the servers' own.
     """
@@ -54,6 +54,7 @@ class Holders:
     agent_id: SpiffeId | None
     count: int
     until: datetime
+    cas: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -142,6 +142,8 @@ def test_a_revoked_ca_is_refused_below_every_server_and_replaced_unless_its_entr
         opened.enter_context(beside.identity("/web"))
         chain, foreign = minted(ours), minted(other)
         assert refusal(above, chain) is refusal(beside, chain) is None
+        shown = top.tell("authority", "show").out
+        assert "\n  2 are CAs of servers below; what they have signed is not counted here\n" in f"{shown}\n", shown
 
         top.json("revoke", "--serial", format_serial(chain[1]), "--reason", "key-compromise")
         until(lambda: isinstance(refusal(above, chain), RevokedError))

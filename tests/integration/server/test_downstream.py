@@ -38,6 +38,7 @@ from meshtls.server.core import Core
 from meshtls.server.operations import downstream, entries
 from meshtls.server.operations.agents import create_join_token, evict_agent
 from meshtls.server.operations.attestation import Attestation
+from meshtls.server.operations.authorities import list_authorities
 from meshtls.server.operations.revocations import readmit, revoke
 from meshtls.server.operations.svids import sign_x509
 from meshtls.server.revocation_publishing import serving_revocations
@@ -176,33 +177,56 @@ async def test_a_csr_by_another_key_gets_no_ca(core: Core) -> None:
         await downstream.new_downstream_ca(core, await caller(core), b"x")
 
 
-async def new_ca_below(core: Core, entry_id: str, agent: str | None) -> None:
-    """Sign the CA of a server whose identity is from this agent or, for None, was minted."""
+async def new_ca_below(core: Core, entry_id: str, agent: str | None, below: str = "") -> None:
+    """Sign the CA of a server whose identity is from this agent or, for None, was minted. ``below`` is its ID."""
     key = ec.generate_private_key(ec.SECP256R1())
     node = SpiffeId(TD, f"/meshtls/agent/join_token/{agent}") if agent else None
     signed = core.signing.x509(BELOW, key.public_key(), timedelta(minutes=1), agent_id=node, entry_id=entry_id)
     await core.ledger.commit(core.trail.record(None, "sign X509-SVIDs"), [signed])
     peer = VerifiedPeer(BELOW, signed.chain)
     accepted = await core.authenticator.authenticate(ListenerKind.MUTUAL_TLS, peer, wanted=Role.DOWNSTREAM)
-    await downstream.new_downstream_ca(core, accepted, csr(key))
+    await downstream.new_downstream_ca(core, accepted, csr(key), below=below)
 
 
-@pytest.mark.parametrize("agents", [["n1", "n1"], ["n1", "n2"]], ids=["a server", "two with one entry"])
+ONE, OTHER = "5f0dd3a4-0b7e-4c39-9d8c-0e0a2a4f8d11", "c5a1d1de-77b0-4f3b-8a35-6f6b7f3b2c22"
+
+
+@pytest.mark.parametrize(
+    "servers",
+    [
+        [("n1", ""), ("n1", "")],
+        [("n1", ONE), ("n1", ONE)],
+        [("n1", ""), ("n2", "")],
+        [("n1", ONE), ("n1", OTHER)],
+        [("n1", ""), ("n1", ONE)],
+    ],
+    ids=[
+        "a server",
+        "a server with an ID",
+        "two with one entry",
+        "two with one entry and agent",
+        "SPIRE's beside ours",
+    ],
+)
 async def test_an_old_root_is_not_revoked_while_the_newest_ca_of_a_downstream_server_hangs_on_it(
-    core: Core, clock: ManualClock, agents: list[str]
+    core: Core, clock: ManualClock, servers: list[tuple[str, str]]
 ) -> None:
     made = await register(core)
-    for agent in agents:
-        await new_ca_below(core, made, agent)
+    for agent, below in servers:
+        await new_ca_below(core, made, agent, below)
     old = core.signing.authority.id
     await core.authorities.prepare("x509")
     await core.authorities.activate("x509")
     await core.authorities.taint("x509", old)
     clock.advance(7200)  # the leaves end, the CAs do not
-    for agent in sorted(set(agents), reverse=True):
+    present = sorted(set(servers), reverse=True)
+    for at, (agent, below) in enumerate(present):
+        left = len(present) - at
+        found = next(one for one in await list_authorities(core, ADMIN) if one.id == old)
+        assert sum(one.count for one in found.holders) == sum(one.cas for one in found.holders) == left
         with pytest.raises(RequestError, match="in use hangs? on it, of spiffe://example.org/meshtls/agent/"):
             await core.authorities.revoke("x509", old)
-        await new_ca_below(core, made, agent)
+        await new_ca_below(core, made, agent, below)
     await core.authorities.revoke("x509", old)
     assert list(map(key_id_of, core.hub.bundle.x509_authorities)) == [core.signing.authority.id]
 
@@ -470,6 +494,20 @@ async def test_keys_that_can_not_be_published_are_refused_each_with_its_reason(
     with pytest.raises(RequestError, match="JWT keys of downstream servers: wanted at most 1"):
         await downstream.publish_jwt_authority(core, await caller(core), "k2", der(), 0)
     await downstream.publish_jwt_authority(core, await caller(core), "k", good, 0)
+
+
+async def test_an_id_of_a_server_below_that_is_no_uuid_gets_no_ca(core: Core) -> None:
+    await register(core)
+    accepted = await caller(core)
+    for below in ("x", ONE.upper(), f"{ONE}0"):
+        with pytest.raises(RequestError, match="^ID of the server below: wanted a UUID, got '"):
+            await downstream.new_downstream_ca(
+                core, accepted, csr(ec.generate_private_key(ec.SECP256R1())), below=below
+            )
+    made = await downstream.new_downstream_ca(core, accepted, csr(ec.generate_private_key(ec.SECP256R1())), below=ONE)
+    async with core.database.read() as tx:
+        [row] = await issuances.list_issuances(tx, 0, 10, serial=format_serial(made.chain[0]))
+    assert row.below == ONE
 
 
 async def test_the_ca_of_a_downstream_server_is_in_the_record_the_log_and_the_audit_trail(core: Core) -> None:

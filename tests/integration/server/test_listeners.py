@@ -159,7 +159,7 @@ async def test_a_data_store_that_is_no_database_is_named(tmp_path: Path) -> None
 
 async def test_checking_the_data_store_creates_and_changes_nothing(tmp_path: Path, store_url: URL) -> None:
     config = config_for(tmp_path, store_url)
-    assert await datastore_version(config) == SchemaVersion(None, "0006")
+    assert await datastore_version(config) == SchemaVersion(None, "0007")
     assert not config.data_dir.exists()
     async with started(config):
         assert (await datastore_version(config)).current
@@ -172,7 +172,7 @@ async def test_checking_an_sqlite_file_changes_no_byte_of_it(tmp_path: Path) -> 
     file = tmp_path / "old.sqlite3"
     with contextlib.closing(sqlite3.connect(file)) as connection:  # in SQLite's own journal mode
         connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
-        connection.execute("INSERT INTO alembic_version VALUES ('0006')")
+        connection.execute("INSERT INTO alembic_version VALUES ('0007')")
         connection.commit()
     before = file.read_bytes()
     assert (await datastore_version(config_for(tmp_path, sqlite_url(file)))).current

@@ -108,7 +108,7 @@ async def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
         source = Above(above)
 
         @asynccontextmanager
-        async def opened(config: ServerConfig, clock: Clock) -> AsyncIterator[UpstreamAuthority | None]:
+        async def opened(config: ServerConfig, own_id: str, clock: Clock) -> AsyncIterator[UpstreamAuthority | None]:
             yield source if config.upstream else None
 
         monkeypatch.setattr(startup, "_opened_upstream", opened)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import shutil
 import ssl
 import threading
 from collections.abc import Awaitable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -22,12 +24,14 @@ from meshtls.ca.tlog.frontier import Frontier
 from meshtls.ca.tlog.hashing import leaf_hash
 from meshtls.ca.tlog.leaf import Leaf, LeafKind
 from meshtls.ca.tlog.note import KeyType, NoteKey
+from meshtls.clock import SystemClock
 from meshtls.errors import ConfigError, LocalIdentityError, LogProofError, MeshtlsError, StoreError
 from meshtls.rpc.small_http import Answer, Request, serve_http
 from meshtls.server import log_publishing
 from meshtls.server.abandon import abandon_log
 from meshtls.server.log_guard import LogGuard
 from meshtls.server.settings import ServerConfig, WitnessConfig
+from meshtls.server.startup import opened_core, opened_database
 from meshtls.server.store import transparency
 from meshtls.server.store.address import postgres_url, sqlite_url
 from meshtls.server.store.database import Database, run_steps
@@ -345,6 +349,28 @@ async def test_restored_data_store_is_refused_and_the_newest_one_accepted(tmp_pa
     shutil.rmtree(store)
     new.rename(store)
     assert (await issue(config, 1)).size == last.size + 2  # one of them the server's own SVID
+
+
+@pytest.mark.parametrize("cancelled", [False, True], ids=["its body ends", "a signal cancels it"])
+async def test_server_that_is_stopped_signs_what_it_issued_last(cancelled: bool, tmp_path: Path) -> None:
+    """Within a second of its issuance: an older data store that is put back is refused then, too."""
+    config = config_for(tmp_path)
+
+    async def serve() -> None:
+        async with opened_core(config, SystemClock()) as (core, _):
+            issued = core.signing.x509(WEB, new_csr(), timedelta(hours=1))
+            await core.ledger.commit(core.trail.record(None, "mint X509-SVID", WEB), [issued])
+            assert core.log.has_grown
+            if cancelled:
+                raise asyncio.CancelledError
+
+    with contextlib.suppress(asyncio.CancelledError):
+        await serve()
+    async with opened_database(config) as database, database.read() as tx:
+        state = await transparency.read_state(tx)
+    signed = LogGuard(config.data_dir).load()
+    assert signed is not None
+    assert (signed.size, signed.root) == (state.frontier.size, state.frontier.root)
 
 
 async def test_restored_data_store_that_has_grown_again_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -27,6 +28,7 @@ __all__ = ["DownstreamBundle", "DownstreamCa", "downstream_bundle", "new_downstr
 
 _MOST_KEYS = 256
 _LONGEST_KID = 64
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _LONGEST_LIFE = timedelta(days=3660)
 
 
@@ -52,16 +54,23 @@ class DownstreamBundle:
 
 
 @allowed_to(Role.DOWNSTREAM)
-async def new_downstream_ca(core: Core, caller: Caller, csr: bytes, preferred_ttl: int = 0) -> DownstreamCa:
-    """A CA for this server: ``preferred_ttl`` in seconds, 0 for ca_ttl, which it never exceeds.
+async def new_downstream_ca(
+    core: Core, caller: Caller, csr: bytes, preferred_ttl: int = 0, below: str = ""
+) -> DownstreamCa:
+    """A CA for this server: ``preferred_ttl`` in seconds, 0 for ca_ttl, which it never exceeds; ``below`` is the ID
+    that the server gives, a UUID, or empty.
 
-    Raises AccessError, RequestError for an invalid CSR, ConfigError, StoreError.
+    Nothing proves that ID. It only tells apart the CAs of servers with one identity, in what hangs on an authority.
+
+    Raises AccessError, RequestError for an invalid CSR or ID, ConfigError, StoreError.
     """
+    if below and not _UUID.fullmatch(below):
+        raise RequestError(f"ID of the server below: wanted a UUID, got {shown(below)}")
     entry = _entry(core, caller)
     ttl = min(lifetime(preferred_ttl, core.config.ca_ttl), core.config.ca_ttl)
     async with core.database.read() as tx:
         agent_id = await issuances.agent_of(tx, caller.peer.serial) if caller.peer else None
-    signed = core.signing.downstream_ca(csr, ttl, entry.id, agent_id)
+    signed = core.signing.downstream_ca(csr, ttl, entry.id, agent_id, below or None)
     await core.ledger.commit(core.trail.record(caller, "sign downstream CA", entry.spiffe_id), [signed])
     return DownstreamCa(signed.chain, core.hub.bundle.x509_authorities)
 

@@ -13,7 +13,7 @@ from meshtls.server.access import Caller
 from meshtls.server.core import Core
 from meshtls.server.operations import downstream
 from meshtls.server.operations.downstream import DownstreamBundle
-from meshtls.serverapi.downstream import ISSUER_METADATA
+from meshtls.serverapi.downstream import ISSUER_METADATA, SERVER_METADATA
 from meshtls.svid.x509 import fingerprint_of
 
 __all__ = ["DownstreamBundleService", "DownstreamCaService"]
@@ -27,7 +27,9 @@ class DownstreamCaService(svid_grpc.SVIDBase):
         self, stream: Stream[svid_pb.NewDownstreamX509CARequest, svid_pb.NewDownstreamX509CAResponse]
     ) -> None:
         request = await received(stream)
-        made = await downstream.new_downstream_ca(self._core, self._caller, request.csr, request.preferred_ttl)
+        metadata = stream.metadata
+        below = str(metadata.get(SERVER_METADATA, "")) if metadata else ""
+        made = await downstream.new_downstream_ca(self._core, self._caller, request.csr, request.preferred_ttl, below)
         chain = [one.public_bytes(Encoding.DER) for one in made.chain]
         roots = [one.public_bytes(Encoding.DER) for one in made.authorities]
         await stream.send_message(svid_pb.NewDownstreamX509CAResponse(ca_cert_chain=chain, x509_authorities=roots))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from cryptography import x509
-from sqlalchemy import ColumnElement, RowMapping, delete, func, select, update
+from sqlalchemy import ColumnElement, RowMapping, case, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meshtls.ca.authority_states import PUBLISHED, AuthorityState, AuthorityStep, next_state
@@ -188,8 +188,9 @@ async def holders(
     those of entries that are deleted and of agents that are banned or evicted. Of tokens, and of what administrators
     minted, each counts until it expires. What was revoked does not count.
 
-    Of the CAs of downstream servers, the newest counts for each agent and entry that give such a server its identity,
-    whatever becomes of the agent. Where the agent is not known, several servers may share the entry: each CA counts.
+    Of the CAs of downstream servers, the newest of each server counts, whatever becomes of the agent that gave the
+    server its identity. A server is told apart by agent, entry and the ID that it gives; SPIRE's give none. Where the
+    agent is not known, each CA counts.
     """
     known = [one.id for one in await list_authorities(tx) if one.kind == record.kind]
     valid = issuances.c.kind.in_(_kinds(record)) & (issuances.c.not_after > seconds(now))
@@ -199,7 +200,7 @@ async def holders(
         own = [str(server_id(trust_domain)), str(spire_server_id(trust_domain))]
         replaceable = issuances.c.agent_id.is_not(None) | issuances.c.spiffe_id.in_(own)
         by_holder = (issuances.c.server_id, issuances.c.spiffe_id, issuances.c.entry_id)
-        others = (issuances.c.agent_id, issuances.c.entry_id, issuances.c.spiffe_id)
+        others = (issuances.c.agent_id, issuances.c.entry_id, issuances.c.spiffe_id, issuances.c.below)
         newest = select(func.max(issuances.c.number)).where(valid)
         of_agent = issuances.c.agent_id.is_not(None)
         held &= (
@@ -210,10 +211,15 @@ async def holders(
     admitted = select(agents.c.spiffe_id).where(agents.c.banned.is_(False))
     held &= issuances.c.agent_id.is_(None) | (issuances.c.kind == "ca") | issuances.c.agent_id.in_(admitted)
     held &= issuances.c.entry_id.is_(None) | issuances.c.entry_id.in_(select(entries.c.id))
-    query = select(issuances.c.agent_id, func.count().label("number"), func.max(issuances.c.not_after).label("until"))
+    query = select(
+        issuances.c.agent_id,
+        func.count().label("number"),
+        func.max(issuances.c.not_after).label("until"),
+        func.count(case((issuances.c.kind == "ca", 1))).label("cas"),
+    )
     found = await tx.execute(query.where(held).group_by(issuances.c.agent_id).order_by(issuances.c.agent_id))
     return [
-        Holders(None if row.agent_id is None else SpiffeId.parse(row.agent_id), row.number, moment(row.until))
+        Holders(None if row.agent_id is None else SpiffeId.parse(row.agent_id), row.number, moment(row.until), row.cas)
         for row in found
     ]
 

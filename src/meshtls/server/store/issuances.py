@@ -84,6 +84,7 @@ def _row(one: Issuance) -> dict[str, Any]:
         "not_after": seconds(one.not_after),
         "authority": one.authority,
         "log_index": one.log_index,
+        "below": one.below,
     }
 
 
@@ -101,4 +102,5 @@ def _issuance(row: Any) -> Issuance:
         not_after=moment(row["not_after"]),
         authority=row["authority"],
         log_index=row["log_index"],
+        below=row["below"],
     )

@@ -145,6 +145,8 @@ issuances = Table(
     Column("authority", String(64)),
     # The leaf of the transparency log; None for what was issued before there was one.
     Column("log_index", BigInteger),
+    # Of the CA of a server below: the ID that this server gave, if it gave one.
+    Column("below", String(36)),
     # When it was revoked, and why: a name of cryptography's ReasonFlags. None for what was not revoked.
     Column("revoked_at", BigInteger),
     Column("revocation_reason", String(32)),

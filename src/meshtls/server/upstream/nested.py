@@ -39,9 +39,10 @@ _RETRY_SECONDS = 1.0
 class NestedAuthority:
     """Implements UpstreamAuthority. Raises LocalIdentityError as long as there is no SVID or no server."""
 
-    def __init__(self, upstream: NestedUpstream, trust_domain: TrustDomain, clock: Clock) -> None:
+    def __init__(self, upstream: NestedUpstream, trust_domain: TrustDomain, own_id: str, clock: Clock) -> None:
         self._upstream = upstream
         self._trust_domain = trust_domain
+        self._own_id = own_id
         self._clock = clock
         self._source: X509Source | None = None
         self._no_svid = LocalIdentityError("no answer yet")
@@ -55,7 +56,7 @@ class NestedAuthority:
         return f"{self._upstream.host}:{self._upstream.port}"
 
     async def sign_ca(self, csr: bytes, ttl: timedelta) -> UpstreamCa:
-        return await self._call(lambda client: client.new_ca(csr, int(ttl.total_seconds())))
+        return await self._call(lambda client: client.new_ca(csr, int(ttl.total_seconds()), self._own_id))
 
     async def bundle(self) -> UpstreamBundle:
         """With the CRLs that the upstream server sends its agents, from the Workload API."""
@@ -152,10 +153,10 @@ class NestedAuthority:
 
 @asynccontextmanager
 async def opened_nested(
-    upstream: NestedUpstream, trust_domain: TrustDomain, clock: Clock
+    upstream: NestedUpstream, trust_domain: TrustDomain, own_id: str, clock: Clock
 ) -> AsyncIterator[NestedAuthority]:
-    """Enters at once, before there is an SVID."""
-    authority = NestedAuthority(upstream, trust_domain, clock)
+    """Enters at once, before there is an SVID. ``own_id`` is the ID of this server in its store."""
+    authority = NestedAuthority(upstream, trust_domain, own_id, clock)
     async with in_background(authority.keep_svid(), "have an SVID of the upstream authority"):
         try:
             yield authority
