@@ -33,7 +33,7 @@ from meshtls.policy.jwt.svids import svid_domain
 from meshtls.reloading import hangup_signal
 from meshtls.request_auth.bundles import JwtBundles
 from meshtls.sidecar.config import load_config
-from meshtls.sidecar.early_admin import serving_early_admin
+from meshtls.sidecar.early import serving_early
 from meshtls.sidecar.loop import run as run_on_own_loop
 from meshtls.sidecar.metrics.service import SidecarMetrics
 from meshtls.sidecar.metrics.worker_snapshots import WorkerSnapshots
@@ -168,8 +168,10 @@ async def _run(
         if metrics is not None:
             metrics.count_left_out(lambda: log_lines.left_out)
         clock, source = SystemClock(), source_of(loaded)
+        if metrics is not None:
+            metrics.count_identity_failures(lambda: source.failures)
         async with (
-            serving_early_admin(loaded, source.readiness, clock, worker) as early_admin,
+            serving_early(loaded, source.readiness, clock, metrics, worker) as early,
             source,
             jwt_bundles_of(loaded) as jwt_bundles,
             Sidecar(
@@ -181,7 +183,7 @@ async def _run(
                 metrics=metrics,
                 clock=clock,
                 worker=worker,
-                early_admin=early_admin,
+                early=early,
             ) as running,
             in_background(keep_reloading(running, config, hangup), "reload"),
         ):

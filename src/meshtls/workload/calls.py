@@ -108,7 +108,7 @@ class Calls:
         except CALL_FAILURES as error:
             raise failure_of(error, method.name, self.address) from error
         raise WorkloadApiError(
-            f"Workload API at {self.address}, {method.name.rpartition('/')[2]}: the stream was ended"
+            f"Workload API at {self.address}, {method.name.rpartition('/')[2]}: the stream was ended", is_end=True
         )
 
 
