@@ -201,11 +201,13 @@ def source_of(config: SidecarConfig) -> X509Source:
             if svid.spiffe_id == config.spiffe_id:
                 return svid
         given = ", ".join(str(svid.spiffe_id) for svid in svids)
-        raise LookupError(
-            f"wanted an SVID of {config.spiffe_id}, got {given}; create an entry for it, or correct spiffe_id"
-        )
+        cause = "create an entry for it, or correct spiffe_id"
+        if str(config.spiffe_id) in source.without_svid:
+            cause = "it has an entry, and the agent has no valid SVID: `meshtls admin ready` of the agent says why"
+        raise LookupError(f"wanted an SVID of {config.spiffe_id}, got {given}; {cause}")
 
-    return X509Source(config.workload_api, picker=pick)
+    source = X509Source(config.workload_api, picker=pick)
+    return source
 
 
 @asynccontextmanager

@@ -72,6 +72,8 @@ class X509Source:
         self._timeout = timeout
         self._latest: Latest[X509Context] = Latest("X509-SVID", self._clock)
         self._stale = Outage(log, self._clock)
+        #: The SPIFFE IDs that this process has by an entry, and of which the agent had no valid SVID when last asked.
+        self.without_svid: frozenset[str] = frozenset()
         #: When the present default SVID was first received.
         self._received: datetime | None = None
         self._open = AsyncExitStack()
@@ -158,7 +160,7 @@ class X509Source:
         return f"<X509Source {svid.spiffe_id} [{state}]>"
 
     async def _contexts(self) -> AsyncGenerator[X509Context]:
-        watched = self._client.watch_x509_contexts(self._latest.note_failure, self._is_urgent)
+        watched = self._client.watch_x509_contexts(self._latest.note_failure, self._is_urgent, self._note_without)
         async with aclosing(watched) as contexts:
             async for sent in contexts:
                 try:
@@ -174,6 +176,9 @@ class X509Source:
                     if not_renewed is None:
                         self._withdraw_unless_named(sent, error)
                     self._latest.note_failure(not_renewed or error)
+
+    def _note_without(self, names: frozenset[str]) -> None:
+        self.without_svid = names
 
     def _is_urgent(self) -> bool:
         """Whether there is no valid SVID."""
