@@ -23,6 +23,7 @@ from meshtls.bundle import TrustBundle
 from meshtls.ca.keys.manager import KeyAlgorithm, KeyManager
 from meshtls.ca.tlog.checkpoint import Checkpoint
 from meshtls.ca.tlog.note import Note, NoteSigner
+from meshtls.clock import SystemClock
 from meshtls.server.jwt_key import JwtKey
 from meshtls.server.key_ring import MemoryRing
 from meshtls.server.log_guard import LogGuard
@@ -208,6 +209,8 @@ class SimDatabase(Database):
     def __init__(self, file: StoreFile, *, shared: bool) -> None:
         self.url = URL.create("sqlite+aiosqlite", database="simulated")
         self.on_end = unobserved
+        self.not_written = ""
+        self._clock = SystemClock()
         self._handovers = set()
         self.shared = shared
         _OPEN[current_process()] = file

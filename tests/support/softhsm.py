@@ -14,7 +14,7 @@ from pathlib import Path
 from meshtls.ca.keys.pkcs11 import Pin, Token
 from tests.support.require import require
 
-__all__ = ["MODULE", "PIN", "SoftHsm", "soft_hsm"]
+__all__ = ["MODULE", "PIN", "SoftHsm", "has_soft_hsm", "soft_hsm"]
 
 MODULE = Path("/usr/lib/softhsm/libsofthsm2.so")
 PIN = "73521846"
@@ -61,11 +61,15 @@ class SoftHsm:
         return listed.stdout
 
 
+def has_soft_hsm() -> bool:
+    """Whether this machine has it, with the tools."""
+    return shutil.which("softhsm2-util") is not None and shutil.which("pkcs11-tool") is not None and MODULE.exists()
+
+
 @contextlib.contextmanager
 def soft_hsm(directory: Path) -> Iterator[SoftHsm]:
     """A new token, to which this process and its children are led by SOFTHSM2_CONF while the body runs."""
-    present = shutil.which("softhsm2-util") is not None and shutil.which("pkcs11-tool") is not None and MODULE.exists()
-    require("softhsm", present, "needs softhsm2 and opensc")
+    require("softhsm", has_soft_hsm(), "needs softhsm2 and opensc")
     import pkcs11
 
     (directory / "tokens").mkdir(parents=True)

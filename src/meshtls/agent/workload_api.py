@@ -25,6 +25,7 @@ from meshtls.svid.context import X509Context
 from meshtls.svid.jwt import JwtSvid, parse_and_validate
 from meshtls.svid.trust import Trust
 from meshtls.workload.audience import audience_problem
+from meshtls.workload.calls import MOST_WITHOUT_SVID, WITHOUT_SVID
 from meshtls.workload.convert import first_of_each_hint, x509_context_message, x509_trust_message
 from meshtls.workload.convert_jwt import jwt_bundles_message, jwt_svids_message, validated_message
 
@@ -43,7 +44,7 @@ class WorkloadApi(SpiffeWorkloadAPIBase):
         self._tokens = tokens
 
     async def FetchX509SVID(self, stream: Stream[pb.X509SVIDRequest, pb.X509SVIDResponse]) -> None:  # noqa: N802
-        await self._follow(stream, Watch.settled, _x509_svids)
+        await self._follow(stream, Watch.settled, _x509_svids, _without_svid)
 
     async def FetchX509Bundles(  # noqa: N802
         self, stream: Stream[pb.X509BundlesRequest, pb.X509BundlesResponse]
@@ -84,13 +85,20 @@ class WorkloadApi(SpiffeWorkloadAPIBase):
         await stream.send_message(message)
 
     async def _follow(
-        self, stream: Stream[Q, R], look: Callable[[Watch], Awaitable[View]], convert: Callable[[View], R]
+        self,
+        stream: Stream[Q, R],
+        look: Callable[[Watch], Awaitable[View]],
+        convert: Callable[[View], R],
+        metadata: Callable[[View], dict[str, str]] = lambda view: {},
     ) -> None:
         await _request(stream)
         last: R | None = None
         with self._callers.watch() as watch:
             while True:
-                message = convert(await look(watch))
+                view = await look(watch)
+                message = convert(view)
+                if last is None:
+                    await stream.send_initial_metadata(metadata=metadata(view))
                 if message != last:
                     await stream.send_message(message)
                     last = message
@@ -120,6 +128,13 @@ def _wanted_id(text: str) -> SpiffeId | None:
         return SpiffeId.parse(text) if text else None
     except RequestError as error:
         raise GRPCError(Status.INVALID_ARGUMENT, str(error)) from error
+
+
+def _without_svid(view: View) -> dict[str, str]:
+    """Of our own: the identities that entries give the caller, and for which there is no valid SVID now."""
+    held = {svid.spiffe_id for svid in view.svids}
+    names = [str(one.spiffe_id) for one in view.entries if one.spiffe_id not in held][:MOST_WITHOUT_SVID]
+    return {WITHOUT_SVID: " ".join(dict.fromkeys(names))} if names else {}
 
 
 def _x509_svids(view: View) -> pb.X509SVIDResponse:

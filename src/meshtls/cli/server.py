@@ -76,7 +76,7 @@ def healthcheck(config: Path, out: Output) -> int:
         health = access.ask(lambda api: api.health())
     except LocalIdentityError as error:
         return tell_health(out, Readiness(False, str(error)))
-    return tell_health(out, Readiness(health.ready, health.waiting_for))
+    return tell_health(out, Readiness(health.ready, health.waiting_for).telling(*health.troubles))
 
 
 async def _serve(file: Path, loaded: ServerConfig, out: Output) -> None:

@@ -33,7 +33,7 @@ from meshtls.policy.jwt.svids import svid_domain
 from meshtls.reloading import hangup_signal
 from meshtls.request_auth.bundles import JwtBundles
 from meshtls.sidecar.config import load_config
-from meshtls.sidecar.early_admin import serving_early_admin
+from meshtls.sidecar.early import serving_early
 from meshtls.sidecar.loop import run as run_on_own_loop
 from meshtls.sidecar.metrics.service import SidecarMetrics
 from meshtls.sidecar.metrics.worker_snapshots import WorkerSnapshots
@@ -168,8 +168,10 @@ async def _run(
         if metrics is not None:
             metrics.count_left_out(lambda: log_lines.left_out)
         clock, source = SystemClock(), source_of(loaded)
+        if metrics is not None:
+            metrics.count_identity_failures(lambda: source.failures)
         async with (
-            serving_early_admin(loaded, source.readiness, clock, worker) as early_admin,
+            serving_early(loaded, source.readiness, clock, metrics, worker) as early,
             source,
             jwt_bundles_of(loaded) as jwt_bundles,
             Sidecar(
@@ -181,7 +183,7 @@ async def _run(
                 metrics=metrics,
                 clock=clock,
                 worker=worker,
-                early_admin=early_admin,
+                early=early,
             ) as running,
             in_background(keep_reloading(running, config, hangup), "reload"),
         ):
@@ -199,11 +201,13 @@ def source_of(config: SidecarConfig) -> X509Source:
             if svid.spiffe_id == config.spiffe_id:
                 return svid
         given = ", ".join(str(svid.spiffe_id) for svid in svids)
-        raise LookupError(
-            f"wanted an SVID of {config.spiffe_id}, got {given}; create an entry for it, or correct spiffe_id"
-        )
+        cause = "create an entry for it, or correct spiffe_id"
+        if str(config.spiffe_id) in source.without_svid:
+            cause = "it has an entry, and the agent has no valid SVID: `meshtls admin ready` of the agent says why"
+        raise LookupError(f"wanted an SVID of {config.spiffe_id}, got {given}; {cause}")
 
-    return X509Source(config.workload_api, picker=pick)
+    source = X509Source(config.workload_api, picker=pick)
+    return source
 
 
 @asynccontextmanager

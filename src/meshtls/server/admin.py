@@ -43,7 +43,7 @@ def server_pages(
                 await current_revision(tx)
         except StoreError as error:
             return Readiness(False, str(error))
-        return draining.readiness(Readiness(True, admin_notice(core.config.admin)))
+        return draining.readiness(Readiness(True).telling(*core.troubles, admin_notice(core.config.admin)))
 
     def stats(query: Query) -> Record:
         return {

@@ -48,6 +48,11 @@ class Core:
     clock: Clock
     node_roots: tuple[x509.Certificate, ...]
 
+    @property
+    def troubles(self) -> tuple[str, ...]:
+        """What the server can't do, though it answers: keep changes, or sign."""
+        return tuple(filter(None, (self.database.not_written, *self.signing.not_signed.values())))
+
     @asynccontextmanager
     async def change(self) -> AsyncIterator[AsyncConnection]:
         """A transaction of the store. After the commit the hub applies the changes and wakes the agents concerned,

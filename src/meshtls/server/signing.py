@@ -15,14 +15,20 @@ from meshtls.ca.profile import PublicKey
 from meshtls.ca.subordinate import X509Authority
 from meshtls.ca.tlog.note import NoteSigner
 from meshtls.clock import Clock
-from meshtls.errors import ConfigError, MeshtlsError
+from meshtls.errors import ConfigError, MeshtlsError, RequestError
+from meshtls.logs import logger
 from meshtls.registration import Issuance
 from meshtls.server.jwt_key import JwtKey
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid import jwt
 from meshtls.svid.jwt import JwtSvid
+from meshtls.svid.x509 import format_moment
 
 __all__ = ["Signed", "SignedJwt", "Signing"]
+
+log = logger("meshtls.server")
+
+_NAMES = {"x509": "X509-SVID", "jwt": "JWT-SVID", "ca": "CA of a server below"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,7 @@ class Signing:
     transparency log.
 
     ``on_signed`` is a hook for metrics, called with x509, jwt or ca, how long signing took, and why it failed.
+    ``not_signed`` says for each of these that its latest signature failed, through no fault of the request, and why.
     """
 
     def __init__(
@@ -59,6 +66,7 @@ class Signing:
         self.log_key = log_key
         self._clock = clock
         self.on_signed: Callable[[str, float, MeshtlsError | None], None] = _unobserved
+        self.not_signed: dict[str, str] = {}
 
     @property
     def authority(self) -> X509Authority:
@@ -163,7 +171,17 @@ class Signing:
             failed = error
             raise
         finally:
+            self._note(kind, failed)
             self.on_signed(kind, time.perf_counter() - began, failed)
+
+    def _note(self, kind: str, failed: MeshtlsError | None) -> None:
+        if failed is None:
+            if self.not_signed.pop(kind, None):
+                log.warning("%s: signed again", _NAMES[kind])
+        elif not isinstance(failed, RequestError) and kind not in self.not_signed:
+            since = format_moment(self._clock.now())
+            self.not_signed[kind] = f"no {_NAMES[kind]} is signed since {since}: {failed}"
+            log.error("%s", self.not_signed[kind])
 
 
 def _unobserved(kind: str, seconds: float, error: MeshtlsError | None) -> None:

@@ -257,6 +257,7 @@ def health_message(health: Health) -> server_pb.HealthStatus:
         entries=health.entries,
         agents_connected=health.agents_connected,
         clock_ms=int(health.clock.timestamp() * 1000) if health.clock is not None else 0,
+        troubles=health.troubles,
     )
 
 
@@ -271,6 +272,7 @@ def health_of(message: server_pb.HealthStatus) -> Health:
         entries=message.entries,
         agents_connected=message.agents_connected,
         clock=datetime.fromtimestamp(message.clock_ms / 1000, UTC) if 0 < message.clock_ms < _MOST_MS else None,
+        troubles=tuple(message.troubles),
     )
 
 

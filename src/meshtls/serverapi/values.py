@@ -157,7 +157,7 @@ class Revoked:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
     """The server's state. ``waiting_for`` says why it is not ready; empty if it is. ``clock`` is the server's time;
-    None from a server that does not tell it.
+    None from a server that does not tell it. ``troubles``: what it can't do, though it is ready.
     """
 
     ready: bool
@@ -169,6 +169,7 @@ class Health:
     entries: int
     agents_connected: int
     clock: datetime | None = None
+    troubles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,7 +29,7 @@ class EarlyAdmin(NamedTuple):
 async def serving_early_admin(
     config: SidecarConfig, readiness: Callable[[], Readiness], clock: Clock, worker: int = 0
 ) -> AsyncIterator[EarlyAdmin | None]:
-    """Answer while the body runs; None where the file has no ``admin``. ``readiness`` is the source's. Raises
+    """Answer while the body runs; None where the file has no ``admin``. ``readiness`` says what is missing. Raises
     ConfigError.
     """
     if config.admin is None:
@@ -40,12 +40,8 @@ async def serving_early_admin(
         yield EarlyAdmin(pages, address)
 
 
-def _pages(config: SidecarConfig, readiness: Callable[[], Readiness], clock: Clock) -> Pages:
+def _pages(config: SidecarConfig, ready: Callable[[], Readiness], clock: Clock) -> Pages:
     info = ProcessInfo("sidecar", clock)
-
-    def ready() -> Readiness:
-        of_source = readiness()
-        return Readiness(False, "its listeners") if of_source.ready else of_source
 
     def certs(query: Query) -> Record:
         return {"spiffe_id": str(config.spiffe_id), "missing": ready().text, "svids": [], "bundles": []}

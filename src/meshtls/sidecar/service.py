@@ -23,7 +23,7 @@ from meshtls.sidecar.brief_http import BriefHttp
 from meshtls.sidecar.changes import Changes, Prepared, in_force, prepared
 from meshtls.sidecar.connection import Connection, EndedError
 from meshtls.sidecar.crl_files import CrlFiles, JudgedByFiles
-from meshtls.sidecar.early_admin import EarlyAdmin
+from meshtls.sidecar.early import NOTHING_EARLY, Early
 from meshtls.sidecar.gate import Gate
 from meshtls.sidecar.identity import NamedSource, end_after_withdrawal, follow_trust
 from meshtls.sidecar.inbound import Inbound
@@ -74,11 +74,12 @@ class Sidecar:
         reactor: Reactor | None = None,
         metrics: SidecarMetrics | None = None,
         worker: int = 0,
-        early_admin: EarlyAdmin | None = None,
+        early: Early = NOTHING_EARLY,
     ) -> None:
         """``worker``: the number of this process among several that serve the same configuration.
 
-        ``early_admin`` serves the admin interface already, and goes on; its pages become those of this sidecar.
+        ``early`` serves the admin interface, probes and scrapes already, and goes on: its answers become those of this
+        sidecar.
 
         ``reactor`` is the running loop's unless given. Raises RuntimeError where no loop runs then.
 
@@ -97,7 +98,7 @@ class Sidecar:
         self._source = NamedSource(judged, config.spiffe_id, self._clock)
         self._admin = SidecarAdmin(self, self._clock) if config.admin is not None else None
         self._worker = worker
-        self._early_admin = early_admin
+        self._early = early
         self.admin: Address | None = None
         self._open = contextlib.AsyncExitStack()
         self.tracing = SidecarTracing.of(config, self._clock)
@@ -162,16 +163,19 @@ class Sidecar:
             if self.runtime.wire_file is not None:
                 opening.callback(self.runtime.wire_file.close)
                 self.runtime.wire_file.open()
-            if self._admin is not None and self._early_admin is not None:
-                self._early_admin.pages.replace(self._admin.pages())
-                self.admin = self._early_admin.address
+            if self._admin is not None and self._early.admin is not None:
+                self._early.admin.pages.replace(self._admin.pages())
+                self.admin = self._early.admin.address
             elif self._admin is not None:
                 serving = serving_admin(config.admin, self._admin.pages(), worker=self._worker)
                 self.admin = await opening.enter_async_context(serving)
-            if config.health:
+            early, started = self._early, list[Listener]()
+            if early.health is None and config.health:
                 self.health = self._listen_briefly(config.health, "health", self._answer_probe, undo)
-            if config.metrics and self.metrics is not None:
+                started.append(self.health)
+            if early.scrapes is None and config.metrics and self.metrics is not None:
                 self.scrapes = self._listen_briefly(config.metrics, "metrics.listen", self.metrics.answer, undo)
+                started.append(self.scrapes)
             self.listeners.apply(view_of(config), config)
             undo.pop_all()
             self._open = opening.pop_all()
@@ -188,10 +192,9 @@ class Sidecar:
             self._drain_tasks += [self._tasks.create_task(counting), self._tasks.create_task(publishing)]
         if self.tracing is not None:
             self._drain_tasks.append(self._tasks.create_task(self.tracing.exporter.run()))
-        for listener in (self.health, self.scrapes):
-            if listener is not None:
-                self._drain_tasks.append(listener.start(self._tasks))
+        self._drain_tasks += [listener.start(self._tasks) for listener in started]
         self._step(SidecarStep.SERVE)
+        self._take_over(early)
         return self
 
     async def __aexit__(
@@ -324,6 +327,13 @@ class Sidecar:
         self.not_taken = why
         if why and self.metrics is not None:
             self.metrics.count_rejected()
+
+    def _take_over(self, early: Early) -> None:
+        """Answer on the listeners that serve already."""
+        if early.health is not None:
+            self.health, early.health.answer = early.health.listener, self._answer_probe
+        if early.scrapes is not None and self.metrics is not None:
+            self.scrapes, early.scrapes.answer = early.scrapes.listener, self.metrics.answer
 
     def _answer_probe(self, request: bytes) -> bytes:
         return answer_probe(request, self.readiness)

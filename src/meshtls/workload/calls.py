@@ -19,13 +19,20 @@ from meshtls.svid.lifetime import backoff
 from meshtls.workload.address import Address, UnixAddress
 from meshtls.workload.failures import CALL_FAILURES, WorkloadApiError, failure_of
 
-__all__ = ["Calls", "OnFailure", "Urgent", "any_jitter"]
+__all__ = ["MOST_WITHOUT_SVID", "WITHOUT_SVID", "Calls", "OnFailure", "OnWithoutSvid", "Urgent", "any_jitter"]
 
 Q = TypeVar("Q", bound=Message)
 R = TypeVar("R", bound=Message)
 T = TypeVar("T")
 OnFailure = Callable[[LocalIdentityError], None]
 Urgent = Callable[[], bool]
+OnWithoutSvid = Callable[[frozenset[str]], None]
+
+#: Our agent's metadata of a stream of X509-SVIDs: the caller's SPIFFE IDs, separated by spaces, that have an entry and
+#: no valid SVID at its beginning. The standard has no word for it, and other clients ignore it.
+WITHOUT_SVID = "meshtls-without-svid"
+#: So many are named: each is up to 2 KiB of a header.
+MOST_WITHOUT_SVID = 8
 
 _METADATA = {"workload.spiffe.io": "true"}
 
@@ -58,17 +65,19 @@ class Calls:
         convert: Callable[[R], T],
         on_failure: OnFailure | None,
         urgent: Urgent | None = None,
+        on_without_svid: OnWithoutSvid | None = None,
     ) -> AsyncGenerator[T]:
         """A stream's values, forever. A LocalIdentityError of ``convert`` counts as a failure of the stream.
 
         A failure is retried after a backoff that doubles, or within a second if ``urgent()`` is true or the socket was
-        created again since the last attempt. Ends only by raising a WorkloadApiError that is not temporary.
+        created again since the last attempt. ``on_without_svid`` is called before the first value of each stream. Ends
+        only by raising a WorkloadApiError that is not temporary.
         """
         failures = 0
         while True:
             tried = _socket(self.address)
             try:
-                async with aclosing(self._follow(method, request, convert)) as values:
+                async with aclosing(self._follow(method, request, convert, on_without_svid)) as values:
                     async for value in values:
                         failures = 0
                         yield value
@@ -94,7 +103,11 @@ class Calls:
         return False
 
     async def _follow(
-        self, method: UnaryStreamMethod[Q, R], request: Q, convert: Callable[[R], T]
+        self,
+        method: UnaryStreamMethod[Q, R],
+        request: Q,
+        convert: Callable[[R], T],
+        on_without_svid: OnWithoutSvid | None = None,
     ) -> AsyncGenerator[T]:
         """One stream's values, then an error, however the stream ended."""
         try:
@@ -102,13 +115,15 @@ class Calls:
                 async with asyncio.timeout(self.timeout):
                     await stream.send_message(request, end=True)
                     reply = await stream.recv_message()
+                if on_without_svid is not None and stream.initial_metadata is not None:
+                    on_without_svid(frozenset(str(stream.initial_metadata.get(WITHOUT_SVID, "")).split()))
                 while reply is not None:
                     yield convert(reply)
                     reply = await stream.recv_message()
         except CALL_FAILURES as error:
             raise failure_of(error, method.name, self.address) from error
         raise WorkloadApiError(
-            f"Workload API at {self.address}, {method.name.rpartition('/')[2]}: the stream was ended"
+            f"Workload API at {self.address}, {method.name.rpartition('/')[2]}: the stream was ended", is_end=True
         )
 
 

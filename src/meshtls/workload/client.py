@@ -28,7 +28,7 @@ from meshtls.svid.jwt import JwtSvid
 from meshtls.svid.trust import Trust
 from meshtls.workload.address import Address, UnixAddress, address_from
 from meshtls.workload.audience import audience_problem
-from meshtls.workload.calls import Calls, OnFailure, Urgent, any_jitter
+from meshtls.workload.calls import Calls, OnFailure, OnWithoutSvid, Urgent, any_jitter
 from meshtls.workload.convert import spiffe_ids, x509_bundles, x509_context, x509_trust
 from meshtls.workload.convert_jwt import jwt_bundles, jwt_svids, validated
 from meshtls.workload.failures import WorkloadApiError
@@ -115,7 +115,10 @@ class WorkloadApiClient:
             raise
 
     def watch_x509_contexts(
-        self, on_failure: OnFailure | None = None, urgent: Urgent | None = None
+        self,
+        on_failure: OnFailure | None = None,
+        urgent: Urgent | None = None,
+        on_without_svid: OnWithoutSvid | None = None,
     ) -> AsyncGenerator[X509Context]:
         """Each state as it arrives, with generations counted from 1.
 
@@ -124,6 +127,8 @@ class WorkloadApiClient:
         - ``on_failure`` is called with the error of each failed attempt. If it ``withdraws``, earlier states must no
           longer be used.
         - ``urgent`` is called each second before the next attempt, and ends the wait by returning True.
+        - ``on_without_svid`` is called at the beginning of each stream with the SPIFFE IDs that this process has by an
+          entry, and of which the Workload API has no valid SVID now. Only an agent of meshtls tells them.
         """
         generation = 0
 
@@ -133,7 +138,8 @@ class WorkloadApiClient:
             generation += 1
             return context
 
-        return self._calls.watch(self._api.FetchX509SVID, pb.X509SVIDRequest(), convert, on_failure, urgent)
+        method, request = self._api.FetchX509SVID, pb.X509SVIDRequest()
+        return self._calls.watch(method, request, convert, on_failure, urgent, on_without_svid)
 
     def watch_spiffe_ids(self, on_failure: OnFailure | None = None) -> AsyncGenerator[Mapping[str, datetime | None]]:
         """As watch_x509_contexts, with only the IDs that have an X509-SVID, and its end where it can be read."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+
 from google.protobuf.message import DecodeError
 from grpclib import GRPCError, Status
 from grpclib.exceptions import StreamTerminatedError
 
 from meshtls.errors import LocalIdentityError
+from meshtls.observe.metrics.workload_api import IdentityFailure
 
-__all__ = ["CALL_FAILURES", "WorkloadApiError", "failure_of"]
+__all__ = ["CALL_FAILURES", "ExpiredSvidError", "OtherIdentityError", "WorkloadApiError", "failure_of", "reason_of"]
 
 # The exceptions of a call through grpclib; TimeoutError is an OSError.
 CALL_FAILURES = (GRPCError, StreamTerminatedError, OSError, DecodeError)
@@ -26,18 +29,50 @@ _ADVICE = {
 class WorkloadApiError(LocalIdentityError):
     """The Workload API can't be reached, or refused.
 
-    ``temporary``: a later attempt may succeed. ``status``: the gRPC status, if there was one.
+    ``temporary``: a later attempt may succeed. ``status``: the gRPC status, if there was one. ``is_end``: the stream
+    ended without an error.
     """
 
-    def __init__(self, message: str, *, temporary: bool = True, status: Status | None = None) -> None:
+    def __init__(
+        self, message: str, *, temporary: bool = True, status: Status | None = None, is_end: bool = False
+    ) -> None:
         super().__init__(message)
         self.temporary = temporary
         self.status = status
+        self.is_end = is_end
 
     @property
     def withdraws(self) -> bool:
         """Whether earlier states must no longer be used (SPIFFE Workload API, sections 5.2 and 6.2)."""
         return self.status is Status.PERMISSION_DENIED
+
+
+class ExpiredSvidError(LocalIdentityError):
+    """What the Workload API sends has expired, or it sends no newer one in the place of ours."""
+
+
+class OtherIdentityError(LocalIdentityError):
+    """The Workload API sends SVIDs, and none of them fits."""
+
+
+def reason_of(error: LocalIdentityError) -> IdentityFailure:
+    """What a metric counts this failure as."""
+    if isinstance(error, ExpiredSvidError):
+        return IdentityFailure.EXPIRED
+    if isinstance(error, OtherIdentityError):
+        return IdentityFailure.OTHER_IDENTITY
+    cause = error.__cause__
+    if isinstance(cause, StreamTerminatedError | OSError):
+        denied = isinstance(cause, OSError) and cause.errno in (errno.EACCES, errno.EPERM)
+        return IdentityFailure.SOCKET_DENIED if denied else IdentityFailure.UNREACHABLE
+    if isinstance(error, WorkloadApiError):
+        if error.withdraws:
+            return IdentityFailure.NO_IDENTITY
+        if error.status is Status.UNAVAILABLE:
+            return IdentityFailure.NOT_READY
+        if error.is_end or error.status is Status.DEADLINE_EXCEEDED:
+            return IdentityFailure.UNREACHABLE
+    return IdentityFailure.OTHER
 
 
 def failure_of(error: BaseException, method: str, address: object) -> WorkloadApiError:

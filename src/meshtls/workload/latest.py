@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import datetime
@@ -12,9 +13,10 @@ from typing import Generic, TypeVar
 from meshtls.clock import Clock
 from meshtls.errors import IdentityWithdrawnError, LocalIdentityError
 from meshtls.logs import logger
+from meshtls.observe.metrics.workload_api import IdentityFailure
 from meshtls.observe.outage import Outage
 from meshtls.workload.background import in_background
-from meshtls.workload.failures import WorkloadApiError
+from meshtls.workload.failures import WorkloadApiError, reason_of
 
 __all__ = ["Latest"]
 
@@ -29,6 +31,7 @@ class Latest(Generic[T]):
     - ``outage`` counts the attempts that failed since the last value; ``last_error`` is the latest failure.
     - ``over``: why there can be no further value.
     - ``withdrawn``: why the value must no longer be used; None once there is a newer one.
+    - ``failures`` counts all failed attempts by their reason, over restarts of the watch.
     """
 
     def __init__(self, what: str, clock: Clock) -> None:
@@ -42,6 +45,7 @@ class Latest(Generic[T]):
         self.last_error: LocalIdentityError | None = None
         self.withdrawn: LocalIdentityError | None = None
         self.over: LocalIdentityError | None = None
+        self.failures: Counter[IdentityFailure] = Counter()
         self._closed = ""  # the owner's name, once the watch was closed
 
     @property
@@ -85,12 +89,14 @@ class Latest(Generic[T]):
                 async for value in values:
                     self._take(value)
         except LocalIdentityError as error:
+            self.failures[reason_of(error)] += 1
             self.outage.failed(_cause(error), f"{self._what}: giving up: {error}", logging.ERROR)
             self.end(error)
 
     def note_failure(self, error: LocalIdentityError) -> None:
         """Note a failed attempt, which will be repeated. PERMISSION_DENIED withdraws the present value."""
         self.last_error = error
+        self.failures[reason_of(error)] += 1
         if isinstance(error, WorkloadApiError) and error.withdraws:
             self.withdraw(error)
         kept = "" if self.known or not self.ever_known else "; the previous one is no longer used"

@@ -8,7 +8,7 @@ process's other identities: it was not withdrawn, but not renewed.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 from datetime import datetime
@@ -17,6 +17,7 @@ from types import TracebackType
 from meshtls.clock import Clock, SystemClock
 from meshtls.errors import LocalIdentityError
 from meshtls.logs import logger
+from meshtls.observe.metrics.workload_api import IdentityFailure
 from meshtls.observe.outage import Outage
 from meshtls.observe.readiness import Readiness, readiness_of
 from meshtls.svid.context import X509Context
@@ -24,6 +25,7 @@ from meshtls.svid.x509 import X509Svid
 from meshtls.workload.address import Address
 from meshtls.workload.background import in_background
 from meshtls.workload.client import WorkloadApiClient
+from meshtls.workload.failures import ExpiredSvidError, OtherIdentityError
 from meshtls.workload.latest import Latest
 
 __all__ = ["Picker", "X509Source"]
@@ -39,7 +41,7 @@ class _PickerFailedError(LocalIdentityError):
     """A bug in the picker, which no update fixes."""
 
 
-class _NotRenewedError(LocalIdentityError):
+class _NotRenewedError(ExpiredSvidError):
     """The SVID has expired, and the Workload API sends those of other identities alone."""
 
 
@@ -70,6 +72,8 @@ class X509Source:
         self._timeout = timeout
         self._latest: Latest[X509Context] = Latest("X509-SVID", self._clock)
         self._stale = Outage(log, self._clock)
+        #: The SPIFFE IDs that this process has by an entry, and of which the agent had no valid SVID when last asked.
+        self.without_svid: frozenset[str] = frozenset()
         #: When the present default SVID was first received.
         self._received: datetime | None = None
         self._open = AsyncExitStack()
@@ -136,6 +140,11 @@ class X509Source:
         )
 
     @property
+    def failures(self) -> Mapping[IdentityFailure, int]:
+        """How many attempts to get an SVID have failed, by their reason."""
+        return self._latest.failures
+
+    @property
     def last_error(self) -> LocalIdentityError | None:
         """The error of the latest attempt to reach the Workload API; None if it succeeded."""
         return self._latest.last_error
@@ -151,7 +160,7 @@ class X509Source:
         return f"<X509Source {svid.spiffe_id} [{state}]>"
 
     async def _contexts(self) -> AsyncGenerator[X509Context]:
-        watched = self._client.watch_x509_contexts(self._latest.note_failure, self._is_urgent)
+        watched = self._client.watch_x509_contexts(self._latest.note_failure, self._is_urgent, self._note_without)
         async with aclosing(watched) as contexts:
             async for sent in contexts:
                 try:
@@ -167,6 +176,9 @@ class X509Source:
                     if not_renewed is None:
                         self._withdraw_unless_named(sent, error)
                     self._latest.note_failure(not_renewed or error)
+
+    def _note_without(self, names: frozenset[str]) -> None:
+        self.without_svid = names
 
     def _is_urgent(self) -> bool:
         """Whether there is no valid SVID."""
@@ -188,7 +200,7 @@ class X509Source:
         words = ", ".join(f"{svid.spiffe_id} expired at {_clock(svid.not_after)}" for svid in expired)
         words += f"; our clock says {_clock(now)}"
         if not valid:
-            raise LocalIdentityError(f"the Workload API sent only expired X509-SVIDs: {words}")
+            raise ExpiredSvidError(f"the Workload API sent only expired X509-SVIDs: {words}")
         self._stale.failed(expired, f"the Workload API sent expired X509-SVIDs, which are not used: {words}")
         return replace(sent, svids=valid)
 
@@ -226,7 +238,7 @@ class X509Source:
             place = svids.index(picked)
         except _NONE_FITS as error:
             said = str(error) if type(error) is LookupError else ""  # of a subclass it is a key or an index
-            raise LocalIdentityError(said or f"the picker chose none of our X509-SVIDs: {_named(svids)}") from error
+            raise OtherIdentityError(said or f"the picker chose none of our X509-SVIDs: {_named(svids)}") from error
         except Exception as error:  # the caller's code: no exception of it may end the watch
             raise _PickerFailedError(
                 f"the picker failed on our X509-SVIDs {_named(svids)}: {type(error).__name__}: {error}; wanted one of"

@@ -28,6 +28,12 @@ class Sample:
     program: str
     labels: str = ""
 
+    @property
+    def shown(self) -> str:
+        """For people."""
+        value = "grows" if self.value is None else f"is {self.value:g}"
+        return f"`{self.name}{f'{{{self.labels}}}' if self.labels else ''}` {value}"
+
 
 @dataclass(frozen=True, slots=True)
 class Breakage:
@@ -39,10 +45,10 @@ class Breakage:
       dashboard name. None
       where no connection fails: then the cause is in the log of the program.
     - ``checked``: the program whose file ``meshtls check`` is given, if it is not ``at``.
-    - ``page``: of the dashboard, where it names the cause; Connections where one fails. None where it can't.
+    - ``page``: of the dashboard, where it names the cause; Connections where one fails.
     - ``page_words``: instead of the cause, where the page knows only a consequence of it.
-    - ``metric``: beside the counter of the outcome. ``needs``: a command, or the right to mount, without
-      which the test can't break it.
+    - ``metric``: beside the counter of the outcome. ``measured``: instead of one, where none can be. ``needs``: a
+      command, or the right to mount, without which the test can't break it.
     """
 
     name: str
@@ -53,8 +59,9 @@ class Breakage:
     outcome: Outcome | None = None
     checked: str = ""
     metric: Sample | None = None
+    measured: str = ""
     needs: str = ""
-    page: str | None = "Processes"
+    page: str = "Processes"
     page_words: str = ""
 
     @property
@@ -62,9 +69,13 @@ class Breakage:
         """The page of the dashboard that names it, for people."""
         if self.outcome is not None:
             return "Connections"
-        if self.page is None:
-            return ""
         return f"{self.page}: ``{self.page_words}``" if self.page_words else self.page
+
+    @property
+    def metrics(self) -> str:
+        """What a scrape has of it, for people."""
+        of_outcome = f'`outcome="{self.outcome.name}"`' if self.outcome is not None else ""
+        return ", ".join(filter(None, (of_outcome, self.metric.shown if self.metric else "", self.measured)))
 
     @property
     def commands(self) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from tests.support.agent import SELF, short_directory
 from tests.support.authority import make_authority
 from tests.support.clock import ManualClock
 from tests.support.ports import free_ports
+from tests.support.softhsm import MODULE, SoftHsm, has_soft_hsm, soft_hsm
 
 __all__ = ["DB", "OLD", "PARTNER", "WEB", "Mesh", "new_entry", "reloaded", "running_mesh"]
 
@@ -47,7 +48,10 @@ _PORTS = (
 
 @dataclass
 class Mesh:
-    """``partners``: the CAs of other trust domains, by name. ``values``: what each file says, by program."""
+    """``partners``: the CAs of other trust domains, by name. ``values``: what each file says, by program.
+
+    ``hsm``: the token with the server's keys; None where this machine has none, and they are files.
+    """
 
     directory: Path
     ports: dict[str, int]
@@ -61,6 +65,7 @@ class Mesh:
     values: dict[str, dict[str, Any]] = field(default_factory=dict)
     entries: dict[str, str] = field(default_factory=dict)
     agent_id: str = ""
+    hsm: SoftHsm | None = None
 
     @property
     def programs(self) -> Mapping[str, Program]:
@@ -172,7 +177,8 @@ def running_mesh() -> Iterator[Mesh]:
     with short_directory() as directory, ExitStack() as stack:
         data = directory / "server"
         data.mkdir(mode=0o700)
-        mesh = _made(directory, stack.enter_context(_small_disk(data)), data)
+        hsm = stack.enter_context(soft_hsm(directory / "hsm")) if has_soft_hsm() else None
+        mesh = _made(directory, stack.enter_context(_small_disk(data)), data, hsm)
         for program in reversed(list(mesh.programs.values())):
             stack.callback(program.stop)
         mesh.server.start()
@@ -200,7 +206,7 @@ def _small_disk(mount: Path) -> Iterator[tuple[str, ...]]:
         holder.kill()
 
 
-def _made(directory: Path, server_prefix: tuple[str, ...], data: Path) -> Mesh:
+def _made(directory: Path, server_prefix: tuple[str, ...], data: Path, hsm: SoftHsm | None) -> Mesh:
     ports = dict(zip(_PORTS, free_ports(len(_PORTS)), strict=True))
 
     def at(name: str) -> str:
@@ -236,6 +242,7 @@ def _made(directory: Path, server_prefix: tuple[str, ...], data: Path) -> Mesh:
     before = ManualClock(datetime.now(UTC) - timedelta(days=60))
     mesh.partners = {PARTNER: make_authority(PARTNER), OLD: make_authority(OLD, before, ca_ttl=timedelta(days=31))}
     mesh.policies.mkdir()
+    mesh.hsm = hsm
     (mesh.policies / "allow.yaml").write_text(_ALLOW)
     workload_api = {"workload_api": f"unix://{directory}/agent.sock"}
     mesh.values = {
@@ -246,6 +253,7 @@ def _made(directory: Path, server_prefix: tuple[str, ...], data: Path) -> Mesh:
             "bind_port": ports["server"],
             "attest_port": ports["attest"],
             "admin": admin["server"],
+            **({"key_manager": {"pkcs11": _token(hsm)}} if hsm is not None else {}),
             "metrics": {"listen": at("server metrics")},
         },
         "agent": {
@@ -292,6 +300,11 @@ def _made(directory: Path, server_prefix: tuple[str, ...], data: Path) -> Mesh:
     for name in mesh.values:
         mesh.write(name)
     return mesh
+
+
+def _token(hsm: SoftHsm) -> dict[str, Any]:
+    everything = {"intermediates": True, "jwt_keys": True}
+    return {"module": str(MODULE), "token_label": "mesh", "pin_file": str(hsm.pin_file)} | everything
 
 
 #: Who may call: web, and everybody of the partners who proves to be of theirs.

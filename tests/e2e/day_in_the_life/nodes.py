@@ -154,6 +154,25 @@ def _disk_full(mesh: Mesh) -> Iterator[None]:
     assert any(told.code == 1 for told in attempts), "a full disk takes every entry"
     yield
     filler.unlink()
+    # The next change says that it is over.
+    mesh.told("entry", "delete", "--entry-id", mesh.told("entry", "create", "--spiffe-id", f"{WEB}/kept", *who)["id"])
+
+
+@contextmanager
+def _token_away(mesh: Mesh) -> Iterator[None]:
+    """The token with the CA's keys is pulled, and an SVID is asked for."""
+    assert mesh.hsm is not None
+
+    def mints() -> bool:
+        return mesh.tell("x509", "mint", "--spiffe-id", WEB, "--output", "json").code == 0
+
+    mesh.hsm.pull()
+    try:
+        assert not mints(), "a token that is away signs"
+        yield
+    finally:
+        mesh.hsm.plug()
+    until(mints, lambda: mesh.server.said()[-3000:])
 
 
 @contextmanager
@@ -184,6 +203,7 @@ NODES = (
         cause="expired at …; our clock says …",
         at="web",
         broken=_clock_ahead,
+        metric=Sample("meshtls_workload_api_failures_total", None, "web", 'reason="expired"'),
         needs="faketime",
     ),
     Breakage(
@@ -192,6 +212,7 @@ NODES = (
         cause="cannot connect (Permission denied)",
         at="web",
         broken=_socket_closed,
+        metric=Sample("meshtls_workload_api_failures_total", None, "web", 'reason="socket_denied"'),
         needs="setpriv",
     ),
     Breakage(
@@ -200,6 +221,7 @@ NODES = (
         cause="cannot connect (Connection refused)",
         at="web",
         broken=_agent_down,
+        metric=Sample("meshtls_workload_api_failures_total", None, "web", 'reason="unreachable"'),
     ),
     Breakage(
         name="a CA that is down",
@@ -239,6 +261,7 @@ NODES = (
         cause="127.0.0.1:…: Address already in use",
         at="db",
         broken=_port_taken,
+        measured="none of its own, since the process ends: `up` is 0",
         page_words="nothing answers there: …; is the process running",
     ),
     Breakage(
@@ -249,7 +272,15 @@ NODES = (
         broken=_disk_full,
         metric=Sample("meshtls_server_store_failures_total", None, "server"),
         needs="mounts",
-        page=None,  # it answers all that is asked, and that can be read
+    ),
+    Breakage(
+        name="a token with the CA's keys that is away",
+        symptom="the server answers, and issues nothing",
+        cause="token mesh of …: wanted a token that can be used",
+        at="server",
+        broken=_token_away,
+        metric=Sample("meshtls_server_signing_failures_total", None, "server", 'type="x509",reason="authority"'),
+        needs="softhsm",
     ),
     Breakage(
         name="a bundle endpoint that is down",

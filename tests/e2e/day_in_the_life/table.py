@@ -12,7 +12,7 @@ __all__ = ["BREAKAGES", "PAGE", "with_table"]
 
 BREAKAGES = (*CONNECTIONS, *NODES)
 PAGE = Path(__file__).parents[3] / "docs/troubleshooting.md"
-_BEGIN, _END = "| what is broken | symptom | words | command | dashboard |\n", "\n\n"
+_BEGIN, _END = "| what is broken | symptom | words | metric | command | dashboard |\n", "\n\n"
 
 
 def with_table(page: str) -> str:
@@ -21,13 +21,13 @@ def with_table(page: str) -> str:
     _, end, after = rest.partition(_END)
     assert begin, f"the page has no table that begins with {_BEGIN}"
     assert end, "the table of the page has no end"
-    return "".join([before, _BEGIN, "|---|---|---|---|---|\n", "\n".join(map(_row, BREAKAGES)), _END, after])
+    return "".join([before, _BEGIN, "|---|---|---|---|---|---|\n", "\n".join(map(_row, BREAKAGES)), _END, after])
 
 
 def _row(one: Breakage) -> str:
     words = one.cause if one.outcome is None else f"{one.outcome.name}: … {one.cause}"
     commands = ", ".join(f"`{command}`" for command in one.commands)
-    return f"| {one.name} | {one.symptom} | ``{words}`` | {commands} | {one.shown} |"
+    return f"| {one.name} | {one.symptom} | ``{words}`` | {one.metrics} | {commands} | {one.shown} |"
 
 
 if __name__ == "__main__":

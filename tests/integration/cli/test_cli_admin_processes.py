@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from tests.integration.cli.processes import started, two_sidecars
 from tests.integration.cli.test_cli_policy_reload import ALLOWED
 from tests.integration.cli.test_cli_processes import WEB, write_ca
 from tests.support.agent import short_directory
+from tests.support.ports import free_ports
 from tests.support.waiting import SECONDS
 
 PAGES = (
@@ -115,10 +118,18 @@ def test_each_worker_answers_and_policy_show_asks_what_they_enforce(tmp_path: Pa
 
 
 def test_a_sidecar_without_its_first_svid_answers_why_and_goes_on_at_the_same_socket(tmp_path: Path) -> None:
+    [metrics] = free_ports(1)
     extra = f"identity: {{workload_api: unix://{tmp_path / 'ca.sock'}}}\nadmin: {{socket: {tmp_path / 'b.sock'}}}\n"
-    two_sidecars(tmp_path, ids=(WEB, WEB), extra=extra)
+    health = two_sidecars(tmp_path, ids=(WEB, WEB), extra=extra)["b_health"]
     file = tmp_path / "b.yaml"
+    file.write_text(f"{file.read_text()}metrics: {{listen: 127.0.0.1:{metrics}}}\n")
     write_ca(tmp_path, os.getuid())
+
+    def got(port: int, path: str) -> tuple[int, str]:
+        with closing(HTTPConnection("127.0.0.1", port, timeout=SECONDS)) as connection:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
 
     def asked(page: str) -> tuple[int, dict[str, Any]]:
         told = tell("admin", page, "--config", file, "--output", "json")
@@ -138,10 +149,27 @@ def test_a_sidecar_without_its_first_svid_answers_why_and_goes_on_at_the_same_so
         assert asked("server_info")[1]["state"] == "new"
         assert asked("certs")[1]["missing"].startswith("a valid SVID: ")
         inode = (tmp_path / "b.sock").stat().st_ino
+        status, text = got(health, "/ready")
+        assert (status, text[:27]) == (503, "waiting for a valid SVID: W")
+        assert f"{tmp_path / 'ca.sock'}, FetchX509SVID: cannot connect (No such file or directory)" in text
+        assert got(health, "/live") == (200, "live\n")
+        _, scraped = got(metrics, "/metrics")
+        assert {"meshtls_ready 0", "meshtls_svid_valid 0"} <= set(scraped.splitlines())
+        assert not re.search(r'^meshtls_workload_api_failures_total{reason="unreachable"} 0$', scraped, re.MULTILINE)
+        assert re.search(r'^meshtls_workload_api_failures_total{reason="socket_denied"} 0$', scraped, re.MULTILINE)
+        told = tell("check", "--sidecar", file, "--output", "json")
+        problems = [
+            one["problem"] for group in told.json["groups"] for one in group["checks"] if one["result"] != "passed"
+        ]
+        assert f"the sidecar is not ready, by its probes on 127.0.0.1:{health}" in problems
+        assert not [one for one in problems if "in the file, but not in use" in one or "can't listen" in one]
         stack.enter_context(started("ca", "serve", "--config", tmp_path / "ca.yaml")).line("serving: CA of ")
         b.line("serving: sidecar b is ")
         assert asked("ready") == (0, {"ready": True, "text": ""})
         assert asked("server_info")[1]["state"] == "serving"
         assert (tmp_path / "b.sock").stat().st_ino == inode
+        assert got(health, "/ready") == (200, "ready\n")
+        _, scraped = got(metrics, "/metrics")
+        assert {"meshtls_ready 1", "meshtls_svid_valid 1"} <= set(scraped.splitlines())
         assert b.stop() == 0
     assert not (tmp_path / "b.sock").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -134,8 +135,15 @@ async def test_a_full_disk_is_reported_and_no_acknowledged_write_is_lost(tmp_pat
             " make room on the disk; nothing of this change was kept"
         )
         assert [one async for one in admin.entries()] == [first]
+        health = await admin.health()
+        [trouble] = health.troubles
+        assert health.ready
+        assert re.fullmatch(
+            r"no change is kept since \S+Z: database or disk is full; make room on the disk; .*", trouble
+        )
         os.unlink(filler)
         [second] = await admin.create_entries([entry("/second", NODE)])
+        assert (await admin.health()).troubles == ()
         assert {one.id async for one in admin.entries()} == {first.id, second.id}
 
 

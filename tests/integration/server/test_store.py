@@ -29,6 +29,7 @@ from meshtls.server.store.schema import METADATA
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from tests.support import certs
 from tests.support.certs import NOW
+from tests.support.clock import ManualClock
 
 TD = TrustDomain("example.org")
 NODE = SpiffeId(TD, "/meshtls/agent/join_token/n1")
@@ -469,6 +470,24 @@ async def _until_it_waits(database: Database) -> None:
         async with database.read() as tx:
             if (await tx.execute(waiting)).scalar_one():
                 return
+
+
+async def test_only_a_later_change_says_that_the_database_keeps_changes_again(tmp_path: Path) -> None:
+    database = Database(sqlite_url(tmp_path / "store.sqlite3"), ManualClock(NOW))
+    await migrate(database)
+    async with database.write() as tx:
+        pages = (await tx.execute(text("PRAGMA page_count"))).scalar_one()
+        await tx.execute(text(f"PRAGMA max_page_count = {pages}"))
+    with pytest.raises(StoreError):
+        await add(database, *(replace(entry(f"/{'x' * 900}/{n}"), id=f"e{n}") for n in range(200)))
+    full = "no change is kept since 2030-05-01T12:00:00Z: database or disk is full; make room on the disk; nothing of"
+    assert database.not_written == f"{full} this change was kept"
+    async with database.write() as tx:  # changes nothing, which a full disk permits
+        await tx.execute(text(f"PRAGMA max_page_count = {pages + 1000}"))
+    assert database.not_written.startswith(full)
+    await add(database, entry("/kept"))
+    assert database.not_written == ""
+    await database.close()
 
 
 async def test_a_writer_cancelled_in_a_statement_leaves_no_lock_behind(tmp_path: Path) -> None:

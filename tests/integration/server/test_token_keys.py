@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -160,6 +161,10 @@ async def test_a_running_server_says_that_its_token_is_gone_and_signs_again_once
         hsm.pull()
         with pytest.raises(LocalIdentityError, match=f"token mesh of {MODULE}: wanted a token that can be used, got "):
             await server.admin.mint_x509(WEB, new_csr(), HOUR, ())
+        health = await server.admin.health()
+        assert health.ready
+        [trouble] = health.troubles
+        assert re.fullmatch(rf"no X509-SVID is signed since \S+Z: token mesh of {MODULE}: wanted a token .*", trouble)
         hsm.plug()
 
         async def signs() -> bool:
@@ -169,6 +174,7 @@ async def test_a_running_server_says_that_its_token_is_gone_and_signs_again_once
                 return False
 
         await eventually(signs)
+        assert (await server.admin.health()).troubles == ()
 
 
 def test_errors_that_a_token_s_module_leaves_in_openssl_are_not_taken_for_errors_of_tls(hsm: SoftHsm) -> None:

@@ -191,6 +191,11 @@ async def admin_checks(socket: Path, clock: Clock, asked: Asked) -> Checks:
         yield passed(ready, f"{health.entries} entries, {health.agents_connected} agents connected")
     else:
         yield failed(ready, f"it waits for {health.waiting_for}", "see the server's log")
+    works = Claim("the server keeps changes and signs", "the server does not keep changes, or does not sign")
+    for trouble in health.troubles:
+        yield failed(works, trouble, "mend that, and the next change or signature ends it")
+    if not health.troubles:
+        yield passed(works)
     yield version_finding("the server", health.version)
     yield skew_finding(health, before, after)
     for relation in relations:

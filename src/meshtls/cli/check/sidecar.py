@@ -30,6 +30,7 @@ from meshtls.svid.trust import Trust
 
 __all__ = ["loaded_sidecar", "sidecar_checks", "wanted_descriptors"]
 
+_WAITS = "waiting for "
 _PROBES = Claim("it answers probes", "it answers no probes")
 _RUNS = Claim("the sidecar runs", "the sidecar does not run")
 
@@ -75,7 +76,9 @@ async def sidecar_checks(file: Loaded[SidecarConfig], clock: Clock, seen: Seen) 
     running = await running_process(config.admin)
     probed = config.health is not None and await in_use(config.health, running)
     probes = await probe_finding(config.health, "sidecar", _told(config)) if probed and config.health else None
-    if running.runs or (probes is not None and probes.mark is not Mark.FAILED):
+    # One that has no SVID yet answers probes, and has none of its listeners.
+    is_early = probes is not None and probes.reason.startswith(_WAITS) and not await _is_any_taken(config)
+    if is_early or running.runs or (probes is not None and probes.mark is not Mark.FAILED):
         runs = True
     elif probed:  # one that is not ready runs, too; but another program may have the address
         runs = await _is_any_taken(config)
@@ -88,7 +91,7 @@ async def sidecar_checks(file: Loaded[SidecarConfig], clock: Clock, seen: Seen) 
         yield probes or await probe_finding(config.health, "sidecar", _told(config))
     for name, theirs in running.versions:
         yield version_finding(f"the sidecar at {name}", theirs)
-    listening = _listening(config)
+    listening = [] if is_early else _listening(config)
     if runs:
         async for finding in unused_findings(listening, running, "the sidecar"):
             yield finding

@@ -33,4 +33,5 @@ async def get_health(core: Core, caller: Caller) -> Health:
         entries=len(core.hub.index),
         agents_connected=core.hub.subscribers,
         clock=core.clock.now(),
+        troubles=core.troubles,
     )

@@ -17,11 +17,13 @@ from typing import Any, NamedTuple, Protocol, TypeGuard, TypeVar
 
 import aiosqlite
 from sqlalchemy import URL, Executable, event, text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from meshtls.clock import Clock, SystemClock
 from meshtls.errors import StoreError
+from meshtls.svid.x509 import format_moment
 
 __all__ = ["Database", "OnEnd", "Quick", "Step", "quick", "run_steps", "unobserved"]
 
@@ -43,12 +45,15 @@ def unobserved(operation: str, seconds: float, *, failed: bool) -> None:
 class Database:
     """Transactions on one database. The first one opens a connection; ``close`` closes all.
 
-    ``on_end`` is a hook for metrics, called at the end of each transaction.
+    ``on_end`` is a hook for metrics, called at the end of each transaction. ``not_written`` says that the latest change
+    failed because of the database, and when; empty once a later one is committed.
     """
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, clock: Clock = SystemClock()) -> None:
         self.url = url
         self.on_end: OnEnd = unobserved
+        self.not_written = ""
+        self._clock = clock
         self._handovers: set[asyncio.Task[Any]] = set()
         self.shared = url.get_backend_name() != "sqlite"
         if self.shared:
@@ -72,8 +77,13 @@ class Database:
 
         Raises StoreError if the database fails; then no change of the block was kept.
         """
-        async with _Translated(self, "write"), self._connected(self._writer) as connection, connection.begin():
-            yield connection
+        async with _Translated(self, "write"), self._connected(self._writer) as connection:
+            async with connection.begin():
+                before = await _changes(connection) if self.not_written else 0
+                yield connection
+                has_changed = not self.not_written or await _changes(connection) > before
+            if has_changed:
+                self.not_written = ""
 
     async def close(self) -> None:
         while self._handovers:
@@ -109,6 +119,13 @@ class Database:
         task.add_done_callback(self._handovers.discard)
         return task
 
+    def refused(self, operation: str, error: Exception) -> StoreError:
+        """The error of a transaction that this one of the database or its driver ended."""
+        reason = _reason(error)
+        if operation == "write" and not self.not_written and not isinstance(error, IntegrityError):
+            self.not_written = f"no change is kept since {format_moment(self._clock.now())}: {reason}"
+        return StoreError(f"data store {self.where}: {reason}")
+
     @property
     def where(self) -> str:
         """The database's address, for messages: without its password."""
@@ -140,12 +157,20 @@ class _Translated:
         failed = isinstance(error, SQLAlchemyError | OSError | sqlite3.Error) or _of_asyncpg(error)
         self._database.on_end(self._operation, time.perf_counter() - self._began, failed=failed)
         if isinstance(error, SQLAlchemyError | OSError | sqlite3.Error) or _of_asyncpg(error):
-            raise StoreError(f"data store {self._database.where}: {_reason(error)}") from error
+            raise self._database.refused(self._operation, error) from error
 
 
 def _of_asyncpg(error: BaseException | None) -> TypeGuard[Exception]:
     """Whether ``quick`` let an error of this driver through, which a server on SQLite has not imported."""
     return isinstance(error, Exception) and type(error).__module__.partition(".")[0] == "asyncpg"
+
+
+async def _changes(tx: AsyncConnection) -> int:
+    """The rows that this connection has changed. Of another database than SQLite it is taken to grow all the time:
+    where nothing is to be committed, SQLite commits on a full disk, too, and the others are not on ours.
+    """
+    driver: Any = (await tx.get_raw_connection()).driver_connection
+    return driver.total_changes if isinstance(driver, aiosqlite.Connection) else time.monotonic_ns()
 
 
 async def quick(tx: AsyncConnection, statement: Quick, rows: Sequence[Mapping[str, Any]]) -> list[Any]:

@@ -19,6 +19,7 @@ from meshtls.observe.metrics.identity import (
     HAS_IDENTITY,
     TRUST_GENERATION,
 )
+from meshtls.observe.metrics.workload_api import WORKLOAD_API_FAILURES
 
 __all__ = ["FAMILIES", "ISTIO_LABELS", "UNKNOWN"]
 
@@ -248,6 +249,7 @@ FAMILIES = (
     EXPIRY,
     AGE,
     ROTATIONS,
+    WORKLOAD_API_FAILURES,
     BUNDLE_SEQUENCE,
     BUNDLE_AGE,
     TRUST_GENERATION,

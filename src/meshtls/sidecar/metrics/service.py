@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from meshtls.clock import Clock
 from meshtls.observe.metrics import Metrics, Scrape, Snapshot
 from meshtls.observe.metrics.http import answer_scrape
 from meshtls.observe.metrics.kept_scrapes import KeptScrapes
+from meshtls.observe.metrics.workload_api import IdentityFailure, count_identity_failures
+from meshtls.observe.readiness import Readiness
 from meshtls.policy.workloads import workload_of
 from meshtls.sidecar.metrics import families
-from meshtls.sidecar.metrics.state import State, Told
+from meshtls.sidecar.metrics.state import EarlyState, State, Told
 from meshtls.sidecar.metrics.traffic import OwnNames, Traffic
 from meshtls.sidecar.metrics.worker_snapshots import WorkerSnapshots
 from meshtls.sidecar.settings import SidecarConfig
@@ -29,10 +31,17 @@ class SidecarMetrics:
         self.metrics = Metrics()
         self._others = others
         self._traffic: Traffic | None = None
+        self._early: EarlyState | None = None
         self._kept = KeptScrapes(self.snapshot)
+
+    def tell_early(self, readiness: Callable[[], Readiness]) -> None:
+        """Until ``follow``: tell that there is no SVID, and that the sidecar is not ready."""
+        self._early = EarlyState(self.metrics, readiness)
 
     def follow(self, sidecar: Told, config: SidecarConfig) -> None:
         """Count what happens in this sidecar from now on."""
+        if self._early is not None:
+            self._early.end()
         registry = sidecar.runtime.registry
         traffic = self._traffic = Traffic(self.metrics, _own_names(config))
         sidecar.runtime.reporter.observe(traffic)
@@ -77,6 +86,10 @@ class SidecarMetrics:
             count.value = read()
 
         self.metrics.before_scrape(refresh)
+
+    def count_identity_failures(self, read: Callable[[], Mapping[IdentityFailure, int]]) -> None:
+        """``read`` is how many attempts to get our SVID have failed, by their reason."""
+        count_identity_failures(self.metrics, read)
 
     def count_rejected(self) -> None:
         """A configuration was not taken."""

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter as Tally
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
 from meshtls.errors import LocalIdentityError
 from meshtls.observe.metrics import Metrics
 from meshtls.observe.metrics.build import READY, tell_build
-from meshtls.observe.metrics.identity import IdentityGauges, context_of
+from meshtls.observe.metrics.identity import HAS_IDENTITY, IdentityGauges, context_of
 from meshtls.observe.readiness import Readiness
 from meshtls.sidecar.listeners import Listeners
 from meshtls.sidecar.metrics import families
 from meshtls.sidecar.runtime import Runtime
 from meshtls.svid.context import WithdrawableSource, X509ContextSource
 
-__all__ = ["State", "count_rotations"]
+__all__ = ["EarlyState", "State", "count_rotations"]
 
 
 class Told(Protocol):
@@ -28,6 +29,25 @@ class Told(Protocol):
     not_taken: str
 
     def readiness(self) -> Readiness: ...
+
+
+class EarlyState:
+    """Sets the gauges of a sidecar that has no SVID yet, until ``end``."""
+
+    def __init__(self, metrics: Metrics, readiness: Callable[[], Readiness]) -> None:
+        self._metrics = metrics
+        self._readiness: Callable[[], Readiness] | None = readiness
+        tell_build(metrics, "sidecar")
+        metrics.gauge(families.PROCESSES).set(1)
+        metrics.before_scrape(self.refresh)
+
+    def refresh(self) -> None:
+        if self._readiness is not None:
+            self._metrics.gauge(READY).set(self._readiness().ready)
+            self._metrics.gauge(HAS_IDENTITY).set(False)
+
+    def end(self) -> None:
+        self._readiness = None
 
 
 class State:
