@@ -17,7 +17,7 @@ __all__ = ["DOCS", "follow_page"]
 DOCS = Path(__file__).parents[3] / "docs"
 #: For a command to show what the page does. Where a page waits longer, as for an end of an SVID, its command waits.
 SECONDS = 30.0
-_BLOCK = re.compile(r"^```(yaml|hcl|python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^```(yaml|hcl|python|bash|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _END = "-- end of output --"
 _FIGURE = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,9})?")
 _TOKEN = re.compile(rf"…|{_FIGURE.pattern}(?P<ms> ms)?|[ ]{{1,200}}|[^…0-9 ]{{1,999}}")
