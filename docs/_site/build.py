@@ -27,7 +27,7 @@ OUTSIDE = {
 }
 #: The navigation: each page of docs/ has to be in it.
 NAVIGATION = {
-    "Learn": ("concepts", "lesson", "tls-states", "glossary"),
+    "Learn": ("concepts", "lesson", "handshake-costs", "tls-states", "glossary"),
     "Tutorials": (
         "tutorial-strict",
         "tutorial-rotation",

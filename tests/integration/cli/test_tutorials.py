@@ -10,7 +10,7 @@ import pytest
 from tests.integration.cli.tutorial import DOCS, follow_page
 from tests.support.agent import short_directory
 from tests.support.ports import free_ports
-from tests.support.require import require, runs_for_others
+from tests.support.require import require, runs_for_others, succeeds
 from tests.support.spire import spire_programs
 
 #: The ports of each page, which are others here.
@@ -27,6 +27,8 @@ PAGES = {
 HSM_PAGE = "tutorial-hsm.md"
 #: It needs SPIRE's programs.
 SPIRE_PAGE = "tutorial-federation.md"
+#: It captures packets.
+WIRE_PAGE = "tutorial-wire.md"
 #: It runs programs as other users.
 ROOT_PAGE = "lesson.md"
 
@@ -42,6 +44,12 @@ def test_the_commands_of_the_page_have_the_output_that_it_shows(page: str, monke
         pytest.skip("needs root, to become other users")
     if page == ROOT_PAGE:
         require("another user", runs_for_others(), "another user can't run this Python")
+    if page == WIRE_PAGE:
+        require(
+            "namespaces",
+            succeeds(("unshare", "-Urn", "ip", "link", "set", "lo", "up")),
+            "no user namespaces, or no unshare and ip",
+        )
     if page == SPIRE_PAGE:
         monkeypatch.setenv("PATH", f"{spire_programs()}{os.pathsep}{os.environ['PATH']}")
     with short_directory() as directory:

@@ -17,12 +17,18 @@ __all__ = ["DOCS", "follow_page"]
 DOCS = Path(__file__).parents[3] / "docs"
 #: For a command to show what the page does. Where a page waits longer, as for an end of an SVID, its command waits.
 SECONDS = 30.0
-_BLOCK = re.compile(r"^```(yaml|hcl|nginx|python|sh|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^```(yaml|hcl|nginx|python|bash|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _END = "-- end of output --"
+_FIGURE = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,9})?")
+_TOKEN = re.compile(rf"…|{_FIGURE.pattern}(?P<ms> ms)?|[ ]{{1,200}}|[^…0-9 ]{{1,999}}")
+_ROUNDED = 0.03
 
 
-def follow_page(text: str, directory: Path, more: Mapping[str, str]) -> None:
-    """``more`` has lines to add to files of the page. A program that prints what the page doesn't show fails this."""
+def follow_page(text: str, directory: Path, more: Mapping[str, str], *, near: float = 0.0) -> None:
+    """``more`` has lines to add to files of the page. A program that prints what the page doesn't show fails this.
+
+    ``near``: the part by which numbers may differ from those that the page shows; then times in ms may be any.
+    """
     shell = Shell(directory)
     try:
         for kind, block in _BLOCK.findall(text):
@@ -32,7 +38,7 @@ def follow_page(text: str, directory: Path, more: Mapping[str, str]) -> None:
                 (directory / name).write_text(block + more.get(name, ""))
                 continue
             for shows, commands in groupby(shown(block), key=lambda one: bool(one[1])):
-                follow(shell, list(commands), retry=shows)
+                follow(shell, list(commands), retry=shows, near=near)
     finally:
         shell.close()
 
@@ -75,16 +81,41 @@ def shown(block: str) -> list[tuple[str, str]]:
     return found
 
 
-def follow(shell: Shell, commands: list[tuple[str, str]], *, retry: bool) -> None:
+def follow(shell: Shell, commands: list[tuple[str, str]], *, retry: bool, near: float = 0.0) -> None:
     """Those with output again, in their order, until it is as shown: a change of policy takes up to a second."""
     end = time.monotonic() + (SECONDS if retry else 0)
     while True:
         got = [(command, shell.run(command)) for command, _ in commands]
-        if all(matches(shown, came) for (_, shown), (_, came) in zip(commands, got, strict=True)):
+        if all(matches(shown, came, near) for (_, shown), (_, came) in zip(commands, got, strict=True)):
             return
         assert time.monotonic() < end, f"wanted {commands}\ngot {got}"
         time.sleep(0.1)
 
 
-def matches(shown: str, came: str) -> bool:
+def matches(shown: str, came: str, near: float = 0.0) -> bool:
+    if near:
+        return _near(shown, came, near)
     return re.fullmatch(".*".join(map(re.escape, shown.split("…"))), came) is not None
+
+
+def _near(shown: str, came: str, near: float) -> bool:
+    """Columns may have another width. A figure with a point may also be off by some hundredths: it was rounded."""
+    pattern, figures = "", list[str]()
+    for token in _TOKEN.finditer(shown):
+        text = token[0]
+        if text == "…":
+            pattern += ".*"
+        elif text.isspace() and "\n" not in text:
+            pattern += " +"
+        elif token["ms"]:
+            pattern += f"{_FIGURE.pattern} ms"
+        elif text[0].isdecimal():
+            pattern += f"({_FIGURE.pattern})"
+            figures.append(text)
+        else:
+            pattern += re.escape(text)
+    found = re.fullmatch(pattern, came)
+    return found is not None and all(
+        abs(float(wanted) - float(got)) <= near * float(wanted) + _ROUNDED * ("." in wanted)
+        for wanted, got in zip(figures, found.groups(), strict=True)
+    )
