@@ -19,7 +19,7 @@ from meshtls.wire.tls import TLS_1_3, ContentType, HandshakeType, certificates_o
 __all__ = ["Answer", "OutsideView", "outside_view"]
 
 _APPLICATION_DATA, _CHANGE_CIPHER_SPEC = int(ContentType.APPLICATION_DATA), int(ContentType.CHANGE_CIPHER_SPEC)
-_ALERT = int(ContentType.ALERT)
+_ALERT, _SERVER_HELLO = int(ContentType.ALERT), int(HandshakeType.SERVER_HELLO)
 #: Bytes of a handshake message's header, of an alert, and of a Certificate message of TLS 1.3 without a certificate.
 _HEADER, _ALERT_BYTES, _EMPTY_CERTIFICATE = 4, 2, 8
 _MOST_FLIGHT = 64
@@ -51,39 +51,52 @@ class OutsideView(NamedTuple):
     flights: tuple[tuple[int, ...], tuple[int, ...]]
 
 
+class _Seen:
+    """The events of a session, looked through once.
+
+    - ``messages``: the last one of each type, by its side. ``records``: in their order; those from ``hello`` on came
+      after the first ServerHello, which is None without one.
+    """
+
+    def __init__(self, session: TlsSession) -> None:
+        self.messages: dict[Side, dict[int, MessageSeen]] = {side: {} for side in Side}
+        self.records: list[RecordSeen] = []
+        self.hello: int | None = None
+        for one in session.events:
+            if isinstance(one, RecordSeen):
+                self.records.append(one)
+            elif isinstance(one, MessageSeen):
+                self.messages[one.side][one.kind] = one
+                if self.hello is None and one.kind == _SERVER_HELLO and one.side is Side.SERVER:
+                    self.hello = len(self.records)
+
+
 def outside_view(session: TlsSession) -> OutsideView:
     """The view of a session whose bytes were fed so far."""
-    tls13 = session.version == TLS_1_3
-    flights = _flights(session) if tls13 else ((), ())
-    resumed = _resumed(session)
-    mutual, likely, evidence = _mutual(session, resumed, flights[1])
-    return OutsideView(resumed, mutual, likely, evidence, _alerts(session), flights)
+    seen = _Seen(session)
+    flights = _flights(seen) if session.version == TLS_1_3 else ((), ())
+    resumed = _resumed(session, seen)
+    mutual, likely, evidence = _mutual(session, seen, resumed, flights[1])
+    return OutsideView(resumed, mutual, likely, evidence, _alerts(session, seen), flights)
 
 
-def _kinds(session: TlsSession, side: Side) -> dict[int, MessageSeen]:
-    return {one.kind: one for one in session.events if isinstance(one, MessageSeen) and one.side is side}
-
-
-def _resumed(session: TlsSession) -> Answer:
+def _resumed(session: TlsSession, seen: _Seen) -> Answer:
     if not session.version:
         return Answer.UNKNOWN
     if session.version == TLS_1_3:
         return Answer.YES if session.psk else Answer.NO
-    if HandshakeType.SERVER_HELLO_DONE in _kinds(session, Side.SERVER):
+    if HandshakeType.SERVER_HELLO_DONE in seen.messages[Side.SERVER]:
         return Answer.NO
-    changed = any(
-        isinstance(one, RecordSeen) and one.side is Side.SERVER and one.content_type == _CHANGE_CIPHER_SPEC
-        for one in session.events
-    )
+    changed = any(one.side is Side.SERVER and one.content_type == _CHANGE_CIPHER_SPEC for one in seen.records)
     return Answer.YES if changed else Answer.UNKNOWN
 
 
-def _mutual(session: TlsSession, resumed: Answer, lengths: tuple[int, ...]) -> tuple[Answer, Answer, str]:
+def _mutual(session: TlsSession, seen: _Seen, resumed: Answer, lengths: tuple[int, ...]) -> tuple[Answer, Answer, str]:
     if not session.version:
         return Answer.UNKNOWN, Answer.UNKNOWN, "no ServerHello was seen"
     if resumed is Answer.YES:
         return Answer.UNKNOWN, Answer.UNKNOWN, "the session is resumed: certificates were sent in an earlier connection"
-    certificate = _kinds(session, Side.CLIENT).get(HandshakeType.CERTIFICATE)
+    certificate = seen.messages[Side.CLIENT].get(HandshakeType.CERTIFICATE)
     if certificate is not None:
         try:
             chain = certificates_of_message(session.version, certificate.data, limit=1)
@@ -92,7 +105,7 @@ def _mutual(session: TlsSession, resumed: Answer, lengths: tuple[int, ...]) -> t
         if chain:
             return Answer.YES, Answer.YES, "the client sent a certificate"
         return Answer.NO, Answer.NO, "the client was asked for a certificate and sent none"
-    sent = _kinds(session, Side.SERVER)
+    sent = seen.messages[Side.SERVER]
     asked = HandshakeType.CERTIFICATE_REQUEST in sent
     if not asked and (HandshakeType.SERVER_HELLO_DONE in sent or HandshakeType.FINISHED in sent):
         return Answer.NO, Answer.NO, "the server asked for no certificate"
@@ -120,17 +133,16 @@ def _by_lengths(session: TlsSession, lengths: tuple[int, ...]) -> tuple[Answer, 
     return Answer.UNKNOWN, f"{shown}, the length of no message that is expected"
 
 
-def _flights(session: TlsSession) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _flights(seen: _Seen) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Lengths of encrypted records from the ServerHello on: of the server until the client's first, of the client until
     the server's next.
     """
     server: list[int] = []
     client: list[int] = []
-    seen = False
-    for one in session.events:
-        if isinstance(one, MessageSeen):
-            seen |= one.side is Side.SERVER and one.kind == HandshakeType.SERVER_HELLO
-        elif seen and isinstance(one, RecordSeen) and one.content_type == _APPLICATION_DATA:
+    if seen.hello is None:
+        return (), ()
+    for one in seen.records[seen.hello :]:
+        if one.content_type == _APPLICATION_DATA:
             if one.side is Side.SERVER:
                 if client:
                     break
@@ -139,28 +151,17 @@ def _flights(session: TlsSession) -> tuple[tuple[int, ...], tuple[int, ...]]:
                 client.append(one.length)
             if len(server) >= _MOST_FLIGHT or len(client) >= _MOST_FLIGHT:
                 break
-    early = any(
-        isinstance(one, RecordSeen) and one.content_type == _APPLICATION_DATA and one.side is Side.CLIENT
-        for one in session.events[: _server_hello_at(session)]
-    )
+    early = any(one.content_type == _APPLICATION_DATA and one.side is Side.CLIENT for one in seen.records[: seen.hello])
     # After early data the client's next records may be the rest of it.
     return tuple(server), () if early else tuple(client)
 
 
-def _server_hello_at(session: TlsSession) -> int:
-    for at, one in enumerate(session.events):
-        if isinstance(one, MessageSeen) and one.side is Side.SERVER and one.kind == HandshakeType.SERVER_HELLO:
-            return at
-    return 0
-
-
-def _alerts(session: TlsSession) -> tuple[tuple[Side, int], ...]:
+def _alerts(session: TlsSession, seen: _Seen) -> tuple[tuple[Side, int], ...]:
     aead = aead_of_suite(session.suite) if session.version == TLS_1_3 else None
     shaped = (_APPLICATION_DATA, _ALERT_BYTES + 1 + aead.tag_bytes) if aead is not None else None
     return tuple(
         (one.side, one.offset)
-        for one in session.events
-        if isinstance(one, RecordSeen)
-        and not one.decrypted
+        for one in seen.records
+        if not one.decrypted
         and ((one.content_type, one.length) == shaped or (one.content_type == _ALERT and one.length > _ALERT_BYTES))
     )

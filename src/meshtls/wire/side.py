@@ -13,6 +13,9 @@ class Side(Enum):
     CLIENT = "client"
     SERVER = "server"
 
+    #: Members are equal by identity alone. Enum's own hashes the name, in Python: too slow for what each record does.
+    __hash__ = object.__hash__
+
     @property
     def other(self) -> Side:
         """The other end."""

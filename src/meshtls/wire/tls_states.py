@@ -36,6 +36,9 @@ class Event(Enum):
     - UNKNOWN: a handshake message, or a record, of a type that TLS does not have here. It is legal nowhere.
     """
 
+    #: As ``Side`` has it.
+    __hash__ = object.__hash__
+
     CLIENT_HELLO = "ClientHello"
     HELLO_REQUEST = "HelloRequest"
     HELLO_RETRY_REQUEST = "HelloRetryRequest"
@@ -94,6 +97,9 @@ class State(Enum):
 
     SKIPPING: the client offered early data and the server does not accept it: it skips what still comes of that.
     """
+
+    #: As ``Side`` has it.
+    __hash__ = object.__hash__
 
     START = "Nothing was sent. The client begins, with a ClientHello."
     CLIENT_HELLO = "The client has offered versions, suites and key shares. The server chooses."

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum, auto
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 from meshtls.wire.tls import names
+from meshtls.wire.tls.fields import Field
 from meshtls.wire.tls.names import Extension, name_of
-from meshtls.wire.tls.reading import Decode, DecodeError, Reader
+from meshtls.wire.tls.reading import MOST_FIELDS, Decode, DecodeError, Reader
 
 __all__ = ["Place", "extensions"]
 
@@ -29,6 +30,9 @@ class Place(Enum):
     NEW_SESSION_TICKET = auto()
     ECH_CONFIG = auto()
 
+    #: As ``Side`` has it.
+    __hash__ = object.__hash__
+
 
 def extensions(reader: Reader, place: Place) -> str:
     """The vector of extensions; their names in words."""
@@ -38,17 +42,33 @@ def extensions(reader: Reader, place: Place) -> str:
 def _extension(reader: Reader, place: Place, seen: set[int]) -> str:
     header = reader.peek("an extension's type and length", 4)
     kind, size = header >> 16, header & 0xFFFF
-    name = name_of(names.EXTENSIONS, kind)
+    name = names.EXTENSIONS.get(kind) or name_of(names.EXTENSIONS, kind)
     wrong = DecodeError(reader.at, f"a second extension {name}").text if kind in seen else ""
     seen.add(kind)
-    decode = partial(_content, decode=_decoder(kind, place))
-    reader.structure(name, decode, size=4 + size, secret=kind in _WITH_TICKETS, error=wrong)
+    if kind in _SAID_AGAIN and size <= _MOST_REMEMBERED and not wrong and reader.can_have_again(4 + size):
+        reader.again(*_said_again(place, reader.at, reader.data[reader.at : reader.at + 4 + size]))
+    else:
+        content = partial(_content, kind, name, size, _decoder(kind, place))
+        reader.structure(name, content, size=4 + size, secret=kind in _WITH_TICKETS, error=wrong)
     return name
 
 
-def _content(reader: Reader, decode: Decode | None) -> str:
-    reader.number("type", 2, names.EXTENSIONS)
-    reader.number("length", 2)
+@lru_cache(maxsize=256)
+def _said_again(place: Place, at: int, data: bytes) -> tuple[Field, int]:
+    """The field of one whole extension at this offset, and of how many fields it is made. A program says in each of its
+    hellos that it supports the same.
+    """
+    reader = Reader(bytes(at) + data)
+    reader.at = at
+    kind = int.from_bytes(data[:2], "big")
+    name = name_of(names.EXTENSIONS, kind)
+    reader.structure(name, partial(_content, kind, name, len(data) - 4, _decoder(kind, place)), size=len(data))
+    return reader.fields[0], MOST_FIELDS - reader.left
+
+
+def _content(kind: int, name: str, size: int, decode: Decode | None, reader: Reader) -> str:
+    reader.known("type", 2, kind, name)
+    reader.known("length", 2, size)
     if decode is None:
         reader.rest("data")
         return ""
@@ -395,5 +415,25 @@ _DECODERS: Mapping[int, _Decoders] = {
     },
     Extension.RENEGOTIATION_INFO: {None: _renegotiation_info},
 }
+#: What says only what its sender supports; and the most bytes of one that is remembered.
+_SAID_AGAIN = frozenset(
+    {
+        Extension.STATUS_REQUEST,
+        Extension.SUPPORTED_GROUPS,
+        Extension.EC_POINT_FORMATS,
+        Extension.SIGNATURE_ALGORITHMS,
+        Extension.SIGNATURE_ALGORITHMS_CERT,
+        Extension.ALPN,
+        Extension.ENCRYPT_THEN_MAC,
+        Extension.EXTENDED_MASTER_SECRET,
+        Extension.COMPRESS_CERTIFICATE,
+        Extension.RECORD_SIZE_LIMIT,
+        Extension.SUPPORTED_VERSIONS,
+        Extension.PSK_KEY_EXCHANGE_MODES,
+        Extension.POST_HANDSHAKE_AUTH,
+    }
+)
+_MOST_REMEMBERED = 124
+
 #: Whose bytes are those of a ticket, also where they can't be decoded.
 _WITH_TICKETS = frozenset((Extension.SESSION_TICKET, Extension.PRE_SHARED_KEY))

@@ -17,6 +17,10 @@ __all__ = ["MOST_FIELDS", "MOST_ITEMS", "Decode", "DecodeError", "Reader", "byte
 #: Fields made of one message, and of one list in it. What is beyond stays raw.
 MOST_FIELDS, MOST_ITEMS = 4096, 512
 _MOST_IN_WORDS = 12
+#: The last offset at which fields are remembered.
+_MOST_AGAIN = 4096
+#: Makes a tuple of a class without the call of its ``__new__``: a hello has a hundred fields.
+_made = tuple.__new__
 
 
 class DecodeError(NamedTuple):
@@ -101,10 +105,34 @@ class Reader:
 
     def number(self, name: str, size: int, names: Mapping[int, str] | None = None) -> int:
         """An unsigned integer."""
-        start = self._need(name, size)
-        value = int.from_bytes(self.data[start : self.at], "big")
-        self._add(Field(name, start, size, value, "" if names is None else name_of(names, value, 2 * size)))
+        start = self.at
+        self.at = stop = start + size
+        if stop > self.end:
+            self.at = start
+            self._need(name, size)
+        value = int.from_bytes(self.data[start:stop], "big")
+        text = "" if names is None else names.get(value) or name_of(names, value, 2 * size)
+        self.fields.append(_made(Field, (name, start, size, value, text, (), "")))
+        self.left -= 1
         return value
+
+    def known(self, name: str, size: int, value: int, text: str = "") -> None:
+        """An unsigned integer that ``peek`` has read already."""
+        self.fields.append(_made(Field, (name, self.at, size, value, text, (), "")))
+        self.left -= 1
+        self.at += size
+
+    def can_have_again(self, size: int) -> bool:
+        """Whether a structure of so many bytes here is the same field as the same bytes at this offset elsewhere:
+        nothing of it is cut off, withheld, or beyond the bounds.
+        """
+        return self.end - self.at >= size and self.at < _MOST_AGAIN and self.left > MOST_ITEMS and not self.withhold
+
+    def again(self, field: Field, made: int) -> None:
+        """A field that is remembered from elsewhere. It stands for ``made`` fields."""
+        self.fields.append(field)
+        self.left -= made
+        self.at += field.length
 
     def opaque(self, name: str, size: int, text: str = "") -> bytes:
         """So many bytes."""
@@ -208,20 +236,19 @@ class Reader:
         start, data = self.at, self.data
         count = min((self.end - start) // size, MOST_ITEMS, max(self.left, 0))
         stop = start + count * size
-        found = [
-            Field(
-                item, at, size, number := int.from_bytes(data[at : at + size], "big"), name_of(names, number, 2 * size)
-            )
-            for at in range(start, stop, size)
-        ]
-        self.fields += found
+        texts = []
+        for at in range(start, stop, size):
+            number = int.from_bytes(data[at : at + size], "big")
+            text = names.get(number) or name_of(names, number, 2 * size)
+            texts.append(text)
+            self.fields.append(_made(Field, (item, at, size, number, text, (), "")))
         self.left -= count
         self.at = stop
         if self.end - stop >= size:
             self._too_many()
         elif stop < self.end:
             raise _Malformed(f"wanted {item}s of {byte_count(size)} each, got {self.end - start} bytes")
-        return _listing([one.text for one in found])
+        return _listing(texts)
 
     def whole(self, name: str, decode: Decode, *, secret: bool = False) -> Field:
         """The field of all bytes, read by ``decode``. Never raises."""
@@ -276,7 +303,8 @@ class Reader:
             self._undecoded(wrong)
         made = self.fields
         self.fields, self.end, self.withhold = outer
-        self._add(Field(name, start, self.at - start, None, text, tuple(made), error))
+        self.fields.append(_made(Field, (name, start, self.at - start, None, text, tuple(made), error)))
+        self.left -= 1
         if stop:
             raise _Malformed("")
         return text

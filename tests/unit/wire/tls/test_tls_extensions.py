@@ -229,3 +229,34 @@ def test_any_content_is_read_without_an_exception(found: list[tuple[int, bytes]]
     assert [(field.name, field.length) for field in whole][: len(found)] == [
         (name_of(EXTENSIONS, kind), 4 + len(content)) for kind, content in found
     ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        (Extension.SUPPORTED_GROUPS, vector(b"\0\x1d\0\x17", 2)),
+        (Extension.ALPN, vector(vector(b"h2", 1), 2)),
+        (Extension.SUPPORTED_VERSIONS, b"\2\3\4"),
+        (Extension.SUPPORTED_GROUPS, vector(b"\0\x1d\0", 2)),
+        (Extension.EXTENDED_MASTER_SECRET, b"x"),
+    ],
+)
+def test_an_extension_that_comes_again_has_its_own_offsets(kind: int, content: bytes) -> None:
+    extension = kind.to_bytes(2, "big") + vector(content, 2)
+    before = Extension.PADDING.to_bytes(2, "big") + vector(bytes(3), 2)
+    fresh = [read(vector(data + extension, 2), CH).children[0].children[-1] for data in (b"", before)]
+    again = [read(vector(data + extension, 2), CH).children[0].children[-1] for data in (b"", before)]
+    assert again == fresh
+    assert fresh[1].offset == fresh[0].offset + len(before)
+    # Cut off, it has an error that the whole one has not.
+    cut = Reader(vector(extension, 2)[:-1]).whole("message", lambda reader: extensions(reader, CH))
+    assert "by its length" in " ".join(checked(cut, vector(extension, 2)[:-1]).errors())
+
+
+@pytest.mark.parametrize("secret", [True, False])
+def test_what_can_not_be_read_is_withheld_of_a_secret_message_alone(secret: bool) -> None:
+    data = vector(Extension.SUPPORTED_GROUPS.to_bytes(2, "big") + vector(vector(b"\0\x1d\0", 2), 2), 2)
+    read(data, NST)  # in a message that is no secret
+    tree = Reader(data).whole("message", lambda reader: extensions(reader, NST), secret=secret)
+    (undecoded,) = [one for one in tree.leaves() if one.name == "undecoded"]
+    assert undecoded.value == (None if secret else b"\0")
