@@ -119,16 +119,25 @@ class Talk:
         self.ident = ident
 
     def send(
-        self, side: Side, payload: bytes = b"", flags: int = ACK, *, seq: int | None = None, window: int = 64_000
+        self,
+        side: Side,
+        payload: bytes = b"",
+        flags: int = ACK,
+        *,
+        seq: int | None = None,
+        ack: int | None = None,
+        window: int = 64_000,
+        options: bytes = b"",
     ) -> bytes:
-        """A segment. ``seq``: of one that is not the next; the next stays where it is."""
-        acked = self.next[side.other] if flags & ACK else 0
+        """A segment. ``seq``: of one that is not the next; the next stays where it is. ``ack``: what it acknowledges,
+        instead of all that the other end has sent."""
+        acked = ack if ack is not None else self.next[side.other] if flags & ACK else 0
         at = self.next[side] if seq is None else seq
         if seq is None:
             self.next[side] = (at + len(payload) + bool(flags & SYN) + bool(flags & FIN)) % 2**32
         source, destination = self.ends[side], self.ends[side.other]
         self.ident = self.ident % 65535 + 1
-        segment = tcp(source, destination, at, acked, flags, payload, window=window)
+        segment = tcp(source, destination, at, acked, flags, payload, window=window, options=options)
         return ethernet(ip(source[0], destination[0], segment, ident=self.ident))
 
     def client(self, payload: bytes = b"", flags: int = ACK, *, seq: int | None = None) -> bytes:

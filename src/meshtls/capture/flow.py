@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 from ipaddress import ip_address
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from meshtls.address import Address
 from meshtls.capture.segments import Runs
 from meshtls.wire.side import Side
 
-__all__ = ["Ending", "Flow", "FlowSink", "Half"]
+__all__ = ["End", "Ending", "Flow", "FlowSink", "Half"]
 
 
 class Ending(Enum):
@@ -23,6 +23,20 @@ class Ending(Enum):
     REPLACED = "replaced by a new connection with the same addresses and ports"
     GIVEN_UP = "given up to bound memory: no packet for longer than other connections"
     CAPTURE_END = "open when the capture ended"
+
+
+class End(NamedTuple):
+    """An end of one direction that a FIN or a RST announces.
+
+    - ``at``: the sequence number after the last byte.
+    - ``how``: FIN or RESET.
+    - ``heard``: of a RST, the sequence number after all that its sender can have received by then; None if not known.
+    """
+
+    at: int
+    how: Ending
+    time_ns: int
+    heard: int | None = None
 
 
 class FlowSink(Protocol):
@@ -53,7 +67,9 @@ class Half:
     - ``lost_bytes``: not captured at all; ``cut_bytes``: cut off by the snapshot length.
     - ``conflicts``: sent again with other content. The first content is the one that counts.
     - ``keep_alives``, ``zero_windows``, ``duplicate_acks``.
-    - ``strange``: with a sequence number that no window allows, or after the end; not delivered.
+    - ``strange``: that the receiver can't have accepted: data, FIN or RST outside of its window, a FIN or RST that the
+      connection contradicts by going on, a SYN that is not answered, or anything after the end. Nothing of it is
+      delivered.
     - ``isn``: the initial sequence number; None where the SYN was not captured.
     - ``first_ns``, ``last_ns``: the times of the first and the last packet.
     - ``ending``: how it ended; None as long as it has not.
@@ -68,9 +84,8 @@ class Half:
         "duplicate_acks",
         "duplicated",
         "early",
-        "end_at",
-        "end_how",
         "ending",
+        "ends",
         "expect",
         "first_ack",
         "first_ns",
@@ -88,6 +103,7 @@ class Half:
         "peer",
         "retransmitted",
         "retransmitted_bytes",
+        "scale",
         "side",
         "strange",
         "strange_run",
@@ -110,16 +126,17 @@ class Half:
         self.isn: int | None = None
         self.ending: Ending | None = None
         # What follows is of the reassembly. ``next`` is -1 until it is known. ``expect`` is ``next`` when a segment
-        # with that number needs nothing but delivery, and otherwise -1.
+        # with that number needs nothing but delivery, and otherwise -1. ``scale`` is that of its SYN: None if it was
+        # not captured, -1 if it has none. ``ends`` are those that are announced.
         self.next = -1
         self.expect = -1
         self.ack = 0
         self.first_ack: int | None = None
-        self.window = -1
+        self.window = 0
+        self.scale: int | None = None
         self.early = Runs()
         self.hole_ns = self.passed_ns = self.waited = 0
-        self.end_at: int | None = None
-        self.end_how = Ending.FIN
+        self.ends: list[End] = []
         self.deliver: Callable[[Side, bytes, int, int], None] = _ignore
 
     @property
@@ -136,8 +153,8 @@ class Flow:
     """A TCP connection.
 
     - ``number``: counts from 0 in the order of first packets.
-    - ``from_start``: whether the handshake's SYN was captured. Without any, the end with the lower port is taken for
-      the server.
+    - ``from_start``: whether the handshake's SYN was captured. Without any, the client is known by the first bytes,
+      or else is the end with the higher port.
     - ``syn_ns``, ``syn_ack_ns``, ``established_ns``: the first SYN, the first SYN with ACK, and the ACK of it; None if
       not captured.
     """

@@ -5,6 +5,9 @@ Bytes that are missing may still come: packets are captured out of order, and se
 up when the receiver has acknowledged what is in it, so that only the capture lost it, and it has not come a little
 later (GRACE_PACKETS, GRACE_NS); when too much waits behind it; or when the connection or the capture ends.
 
+``ends`` says which FIN or RST stands. A RST waits as well, for GRACE_NS, since the connection may go on after one that
+its receiver has not believed.
+
 A connection whose SYN was not captured is followed from its first packets on. These wait a little as well, since a SYN
 or earlier bytes may still come.
 """
@@ -15,18 +18,18 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from meshtls.capture.flow import Ending, Flow, FlowSink, Half
+from meshtls.capture.ends import MOST_ENDS, contradicted, lives_on, may_be_sent, nearest, reset_counts, resetting
+from meshtls.capture.first_sender import FIRST_BYTES, client_is_sender
+from meshtls.capture.flow import End, Ending, Flow, FlowSink, Half
 from meshtls.capture.packets import Segment
+from meshtls.capture.sequence import MASK, MAX_WINDOW, MODULUS, signed, window_scale
 from meshtls.wire.side import Side
 
 __all__ = ["GRACE_NS", "GRACE_PACKETS", "START_NS", "START_PACKETS", "Limits", "Reassembly", "Recent"]
 
 FIN, SYN, RST, ACK = 1, 2, 4, 16
 _CONTROL = FIN | SYN | RST
-_MODULUS = 1 << 32
-_MASK, _HALF = _MODULUS - 1, _MODULUS >> 1
-#: No window is larger (RFC 7323, section 2.3).
-_MAX_WINDOW = 1 << 30
+_TCP_HEADER = 20
 #: Bytes that are sent again are not further behind.
 _MAX_BEHIND = 1 << 26
 _MILLISECOND = 1_000_000
@@ -61,7 +64,7 @@ class Limits:
 
     - ``flows``: connections at a time. When there are more, the eighth that was idle for longest is given up.
     - ``half_bytes``: that wait behind a hole of one direction. With more the hole is given up.
-    - ``bytes``: that wait behind all holes.
+    - ``bytes``: that wait behind all holes. With more, those of the connection that has waited for longest are given up.
     - ``fragment_bytes``: of IP packets that are not complete.
     """
 
@@ -76,6 +79,7 @@ class Reassembly:
 
     - ``recent``: the last packets, of all connections. Whoever takes a packet by itself appends it.
     - ``waiting``: connections in which something waits, by number.
+    - ``over``: those that have ended; whoever reads it empties it.
     - ``buffered``: bytes of memory of all that waits behind holes.
     """
 
@@ -83,6 +87,7 @@ class Reassembly:
         self._opened, self._limits = opened, limits
         self.recent: deque[Recent] = deque(maxlen=_RECENT)
         self.waiting: dict[int, Flow] = {}
+        self.over: list[Flow] = []
         self.buffered = 0
 
     def take(self, half: Half, segment: Segment) -> None:
@@ -95,25 +100,35 @@ class Reassembly:
         _, data, at, begin, span, seq, _, _, _, identification, _, _ = segment
         end = min(begin + span, len(data))
         self.recent.append((half, seq, identification, at, begin, end, data, time_ns))
+        for one in flow.halves:
+            if resetting(one):
+                self._drain(one, segment.number, time_ns, force=False)
         if flow.closed:
             self._after_the_end(half, segment)
             return
-        if flags & SYN:
-            self._syn(half, segment)
-        if flags & ACK:
-            self._acknowledged(half, segment)
-        if not segment.window and not flags & (SYN | RST):
-            half.zero_windows += 1
-        if segment.span:
-            self._payload(half, segment)
-        elif not flags & _CONTROL and half.next >= 0 and segment.seq == (half.next - 1) & _MASK:
-            half.keep_alives += 1
-        if flags & (FIN | RST) and not flow.closed:
-            self._end(half, segment)
+        if flags & RST:
+            self._rst(half, segment)
+        else:
+            self._take_bytes(half, segment)
         if not flow.closed:
             self._proceed(flow, segment.number, time_ns)
         _rearm(half)
         _rearm(peer)
+
+    def _take_bytes(self, half: Half, segment: Segment) -> None:
+        flags = segment.flags
+        if flags & SYN:
+            self._syn(half, segment)
+        if flags & ACK:
+            self._acknowledged(half, segment)
+        if not segment.window and not flags & SYN:
+            half.zero_windows += 1
+        if segment.span:
+            self._payload(half, segment)
+        elif not flags & _CONTROL and half.next >= 0 and segment.seq == (half.next - 1) & MASK:
+            half.keep_alives += 1
+        if flags & FIN and not half.flow.closed:
+            self._fin(half, segment)
 
     def is_twice(self, half: Half, segment: Segment) -> bool:
         """Whether this very packet was captured before, at another place on its way: it was sent once."""
@@ -135,7 +150,7 @@ class Reassembly:
             return segment.seq == half.isn
         if half.next < 0:
             return not half.flow.closed
-        before = _signed(half.next - segment.seq - 1)
+        before = signed(half.next - segment.seq - 1)
         return 0 <= before <= _LATE_SYN_BYTES and half.flow.packets <= _LATE_SYN_PACKETS
 
     def abandon(self, flow: Flow, how: Ending) -> None:
@@ -144,7 +159,7 @@ class Reassembly:
             return
         time_ns = flow.last_ns
         self._settle(flow, time_ns, force=True)
-        for half in flow.halves:
+        for half in sorted(flow.halves, key=resetting, reverse=True):
             self._drain(half, 0, time_ns, force=True)
         for half in flow.halves:
             self._lose_tail(half, time_ns)
@@ -157,8 +172,7 @@ class Reassembly:
             if now_ns - flow.last_ns > GRACE_NS:
                 self._settle(flow, now_ns, force=True)
                 for half in flow.halves:
-                    if not flow.closed and (not half.peer.packets or _passed(half)):
-                        self._drain(half, 0, now_ns, force=True)
+                    self._drain(half, 0, now_ns, force=not half.peer.packets or _passed(half))
                     _rearm(half)
                 if not _waits(flow):
                     self.waiting.pop(flow.number, None)
@@ -171,10 +185,13 @@ class Reassembly:
             half.retransmitted += 1
             return
         half.isn = segment.seq
+        header = segment.data[segment.at + _TCP_HEADER : segment.begin]
+        if len(segment.data) >= segment.begin:
+            half.scale = window_scale(header)
         if half.next < 0:
-            half.next = (segment.seq + 1) & _MASK
+            half.next = (segment.seq + 1) & MASK
             cost = half.early.cost
-            half.early.cut(_signed(half.next - half.early.base))
+            half.early.cut(signed(half.next - half.early.base))
             self.buffered += half.early.cost - cost
         if segment.flags & ACK:
             flow.syn_ack_ns = segment.time_ns
@@ -188,19 +205,24 @@ class Reassembly:
         ack, flow, peer = segment.ack, half.flow, half.peer
         if half.first_ack is None:
             half.first_ack = half.ack = ack
-        elif 0 < (advance := _signed(ack - half.ack)) < _MAX_WINDOW:
+        elif 0 < (advance := signed(ack - half.ack)) < MAX_WINDOW:
             half.ack = ack
         elif advance == 0:
             bare = not segment.span and not segment.flags & _CONTROL and segment.seq == half.next
             half.duplicate_acks += bare and segment.window == half.window
-        elif _signed(ack - half.first_ack) < 0:
+        elif signed(ack - half.first_ack) < 0:
             half.first_ack = ack
         half.window = segment.window
+        if peer.strange_run and signed(ack - peer.next) <= 0:
+            peer.strange_run = 0
+        if half.ends:
+            reordered_ns = _reordered_ns(flow)
+            self._disbelieve(half, lambda end: lives_on(end, ack, segment.time_ns, reordered_ns))
         if (
             flow.established_ns is None
             and half.side is Side.CLIENT
             and peer.isn is not None
-            and _signed(ack - peer.isn) > 0
+            and signed(ack - peer.isn) > 0
         ):
             flow.established_ns = segment.time_ns
 
@@ -214,10 +236,10 @@ class Reassembly:
     def _settle(self, flow: Flow, time_ns: int, *, force: bool) -> None:
         """Decide where the bytes begin whose SYN was not captured, if nothing earlier is waited for any more."""
         for half in flow.halves:
-            if half.next >= 0 or not (half.early or half.end_at is not None):
+            if half.next >= 0 or not (half.early or half.ends):
                 continue
             early, peer = half.early, half.peer
-            start = (early.base + early.runs[0].start) & _MASK if early else half.end_at or 0
+            start = (early.base + early.runs[0].start) & MASK if early else half.ends[0].at
             half.waited += 1
             if not (force or half.waited > START_PACKETS or time_ns - half.hole_ns > START_NS):
                 continue
@@ -225,22 +247,22 @@ class Reassembly:
                 self._open(flow, _guessed_client(flow))
             half.waited = 0
             half.next = start
-            missing = _signed(start - peer.first_ack) if peer.first_ack is not None and flow.from_start else 0
+            missing = signed(start - peer.first_ack) if peer.first_ack is not None and flow.from_start else 0
             if 0 < missing <= _LATE_SYN_BYTES:
-                half.next = (start - missing) & _MASK
+                half.next = (start - missing) & MASK
                 self._lose(half, missing, time_ns)
 
     # -- bytes --
 
     def _payload(self, half: Half, segment: Segment) -> None:
         flags, span = segment.flags, segment.span
-        seq = (segment.seq + 1) & _MASK if flags & SYN else segment.seq
+        seq = (segment.seq + 1) & MASK if flags & SYN else segment.seq
         data = segment.data[segment.begin : segment.begin + span]
         if half.next < 0:
             self._insert(half, seq, span, data, segment)
             return
-        late = _signed(seq - half.next)
-        if not -_MAX_BEHIND < late < _MAX_WINDOW:
+        late = signed(seq - half.next)
+        if not -_MAX_BEHIND < late < MAX_WINDOW or (late > 0 and not may_be_sent(half, late)):
             self._strange(half, seq, segment)
             if half.strange_run < _RESYNCHRONIZE or half.ending is not None:
                 return
@@ -260,9 +282,9 @@ class Reassembly:
             if late + span <= 0:
                 return
             seq, span, data = half.next, span + late, data[-late:]
-        if late <= 0 and not half.early and half.end_at is None:
+        if late <= 0 and not half.early and not half.ends:
             half.bytes += span
-            half.next = (seq + span) & _MASK
+            half.next = (seq + span) & MASK
             self._deliver(half, span, data, segment.number, segment.time_ns)
             return
         self._insert(half, seq, span, data, segment, again=late < 0)
@@ -273,11 +295,11 @@ class Reassembly:
         if not early:
             early.base = seq if half.next < 0 else half.next
             half.hole_ns = time_ns
-        offset = _signed(seq - early.base)
-        if not -_MAX_WINDOW < offset < _MAX_WINDOW:
+        offset = signed(seq - early.base)
+        if not -MAX_WINDOW < offset < MAX_WINDOW:
             half.strange += 1
             return
-        below = bool(early) and offset < early.runs[-1].end
+        below = bool(early) and offset < early.end
         cost = early.cost
         new, differs = early.insert(offset, span, data)
         self.buffered += early.cost - cost
@@ -288,9 +310,22 @@ class Reassembly:
                 half.retransmitted += 1
             else:
                 half.out_of_order += 1
-        if early.cost > self._limits.half_bytes or self.buffered > self._limits.bytes:
+        self.waiting[half.flow.number] = half.flow
+        if early.cost > self._limits.half_bytes:
             self._settle(half.flow, time_ns, force=True)
             self._drain(half, segment.number, time_ns, force=True)
+        while self.buffered > self._limits.bytes:
+            self._give_up_holes(next(iter(self.waiting.values())), segment.number, time_ns)
+
+    def _give_up_holes(self, flow: Flow, number: int, time_ns: int) -> None:
+        """Deliver what waits in this connection, the one that has waited for longest."""
+        self._settle(flow, time_ns, force=True)
+        for half in flow.halves:
+            self._drain(half, number, time_ns, force=bool(half.early))
+            _rearm(half)
+        self.waiting.pop(flow.number, None)
+        if _waits(flow):
+            self.waiting[flow.number] = flow
 
     def _strange(self, half: Half, seq: int, segment: Segment) -> None:
         """No window allows this. If it goes on so, the capture was interrupted: continue there."""
@@ -299,7 +334,7 @@ class Reassembly:
         if half.strange_run >= _RESYNCHRONIZE and half.next >= 0:
             self._drain(half, segment.number, segment.time_ns, force=True)
             if half.ending is None:
-                self._lose(half, (seq - half.next) & _MASK, segment.time_ns)
+                self._lose(half, (seq - half.next) & MASK, segment.time_ns)
                 half.peer.ack = seq
 
     def _differs(self, half: Half, seq: int, data: bytes) -> bool:
@@ -307,7 +342,7 @@ class Reassembly:
         size = len(data)
         for other, other_seq, _, _, begin, end, packet, _ in list(self.recent)[:-1]:
             if other is half:
-                at = _signed(other_seq - seq)
+                at = signed(other_seq - seq)
                 low, high = max(0, at), min(size, at + end - begin)
                 if low < high:
                     if packet[begin + low - at : begin + high - at] != data[low:high]:
@@ -324,7 +359,7 @@ class Reassembly:
             half.flow.sink.gap(half.side, cut, time_ns)
 
     def _lose(self, half: Half, missing: int, time_ns: int) -> None:
-        half.next = (half.next + missing) & _MASK
+        half.next = (half.next + missing) & MASK
         half.lost_bytes += missing
         if half.flow.sink is not None:
             half.flow.sink.gap(half.side, missing, time_ns)
@@ -336,15 +371,15 @@ class Reassembly:
             return
         if half.next < 0:
             half.next = peer.first_ack
-        missing = _signed(peer.ack - half.next)
-        if 1 < missing < _MAX_WINDOW:
+        missing = signed(peer.ack - half.next)
+        if 1 < missing < MAX_WINDOW:
             self._lose(half, missing, time_ns)
 
     def _proceed(self, flow: Flow, number: int, time_ns: int) -> None:
         """Deliver what waited and no longer has to."""
         self._settle(flow, time_ns, force=False)
         for half in flow.halves:
-            if (half.early or half.end_at is not None) and not flow.closed:
+            if (half.early or half.ends) and not flow.closed:
                 self._drain(half, number, time_ns, force=False)
         if _waits(flow):
             self.waiting[flow.number] = flow
@@ -354,14 +389,17 @@ class Reassembly:
     def _drain(self, half: Half, number: int, time_ns: int, *, force: bool) -> None:
         """Deliver what is contiguous. A hole is waited for, unless ``force``, or it was for long enough."""
         early = half.early
-        while half.next >= 0 and half.ending is None:
-            to_end = _MODULUS if half.end_at is None else _signed(half.end_at - half.next)
-            to_data = early.runs[0].start - _signed(half.next - early.base) if early else _MODULUS
-            if to_end <= 0:
-                self._at_end(half, number, time_ns)
-                return
+        while half.next >= 0 and not half.flow.closed:
+            self._disbelieve(half, lambda end: contradicted(half, end))
+            end = nearest(half)
+            to_end = MODULUS if end is None else signed(end.at - half.next)
+            to_data = early.runs[0].start - signed(half.next - early.base) if early else MODULUS
+            if end is not None and (to_end <= 0 or half.ending is not None):
+                if not self._reached(half, end, time_ns, force=force):
+                    return
+                continue
             hole = min(to_end, to_data)
-            if hole == _MODULUS:
+            if hole == MODULUS:
                 half.waited = half.passed_ns = 0
                 return
             if hole > 0:
@@ -370,11 +408,11 @@ class Reassembly:
                 self._lose(half, hole, time_ns)
                 continue
             cost = early.cost
-            run = early.pop()
+            run = early.pop(to_end)
             self.buffered += early.cost - cost
             for _, length, data in run.chunks:
                 half.bytes += length
-                half.next = (half.next + length) & _MASK
+                half.next = (half.next + length) & MASK
                 self._deliver(half, length, data, number, time_ns)
 
     def _waited_enough(self, half: Half, time_ns: int) -> bool:
@@ -388,58 +426,80 @@ class Reassembly:
 
     # -- the end --
 
-    def _end(self, half: Half, segment: Segment) -> None:
-        """A FIN, or a RST. Each counts when the bytes before it have come."""
-        reset = bool(segment.flags & RST)
-        at = (segment.seq + segment.span + bool(segment.flags & SYN)) & _MASK
+    def _fin(self, half: Half, segment: Segment) -> None:
+        """A FIN counts when the bytes before it have come."""
+        at = (segment.seq + segment.span + bool(segment.flags & SYN)) & MASK
         if half.ending is not None:
-            if reset:
-                self._reset(half, segment.time_ns)
-            else:
-                half.retransmitted += 1
-            return
-        if half.next < 0 and reset and not half.early:
-            half.next = at
-        ahead = 0 if half.next < 0 else _signed(at - half.next)
-        if not -_MAX_WINDOW < ahead < _MAX_WINDOW:
-            half.strange += 1
-            return
-        if reset:
-            if ahead <= 0:
-                self._settle(half.flow, segment.time_ns, force=True)
-                self._drain(half, segment.number, segment.time_ns, force=True)
-                at = half.next
-            if half.ending is not None:
-                self._reset(half, segment.time_ns)
-                return
-            half.end_how = Ending.RESET
-            half.end_at = at
-        elif half.end_at is None:
-            half.end_at = at
+            if not segment.span:  # otherwise its bytes are counted
+                again = at == (half.next - 1) & MASK
+                half.retransmitted += again
+                half.strange += not again
+        elif any(end.at == at and end.how is Ending.FIN for end in half.ends):
+            half.retransmitted += 1
+        elif half.next >= 0 and not ((ahead := signed(at - half.next)) >= 0 and may_be_sent(half, ahead)):
+            half.strange += not segment.span
+        else:
             if half.next < 0 and not half.early:
                 half.hole_ns = segment.time_ns
-        else:
-            half.retransmitted += 1
+            self._add_end(half, End(at, Ending.FIN, segment.time_ns))
 
-    def _at_end(self, half: Half, number: int, time_ns: int) -> None:
+    def _rst(self, half: Half, segment: Segment) -> None:
+        """A RST counts when the bytes before it have come, and nothing has contradicted it for a while."""
+        time_ns = segment.time_ns
+        if not reset_counts(half, segment):
+            half.strange += 1
+            return
+        if segment.flags & ACK and half.first_ack is not None and 0 < signed(segment.ack - half.ack) < MAX_WINDOW:
+            half.ack = segment.ack
+        if half.early:
+            self._settle(half.flow, time_ns, force=True)
+        if half.next < 0:
+            half.next = segment.seq
+        at = segment.seq
+        if signed(at - half.next) <= 0:
+            at = (half.next + (half.early.end - signed(half.next - half.early.base) if half.early else 0)) & MASK
+        if not any(end.at == at and end.how is Ending.RESET for end in half.ends):
+            self._add_end(half, End(at, Ending.RESET, time_ns, _heard(half)))
+
+    def _add_end(self, half: Half, end: End) -> None:
+        if len(half.ends) < MOST_ENDS:
+            half.ends.append(end)
+        else:
+            half.strange += 1
+
+    def _disbelieve(self, half: Half, wrong: Callable[[End], bool]) -> None:
+        """Drop the ends that are not the connection's."""
+        for end in [end for end in half.ends if wrong(end)]:
+            half.ends.remove(end)
+            half.strange += 1
+
+    def _reached(self, half: Half, end: End, time_ns: int, *, force: bool) -> bool:
+        """All bytes before this end have come. Returns whether it stands, which it does after a while."""
+        contested = end.how is Ending.RESET or half.early or resetting(half.peer)
+        if contested and not force and time_ns - end.time_ns <= GRACE_NS:
+            return False
+        self._settle(half.flow, time_ns, force=True)
         half.strange += len(half.early.runs)
         self.buffered -= half.early.cost
         half.early.clear()
-        half.end_at = None
-        if half.end_how is Ending.RESET:
-            self._reset(half, time_ns)
-            return
-        half.next = (half.next + 1) & _MASK
-        self._ended(half, Ending.FIN, time_ns)
-        if half.peer.ending is not None:
+        if end.how is Ending.RESET:
+            self._reset(half, end)
+            return True
+        half.ends = [one for one in half.ends if one.how is Ending.RESET]
+        half.next = (half.next + 1) & MASK
+        self._ended(half, Ending.FIN, end.time_ns)
+        if half.peer.ending is not None and not half.ends:
             self._close(half.flow)
+        return True
 
-    def _reset(self, half: Half, time_ns: int) -> None:
+    def _reset(self, half: Half, end: End) -> None:
         """``half`` has reset the connection: that ends both directions."""
-        self._ended(half, Ending.RESET, time_ns)
-        self._drain(half.peer, 0, time_ns, force=True)
+        peer, half.ends = half.peer, []
+        peer.ends = [one for one in peer.ends if one.how is Ending.RESET]
+        self._ended(half, Ending.RESET, end.time_ns)
+        self._drain(peer, 0, end.time_ns, force=True)
         if not half.flow.closed:
-            self._ended(half.peer, Ending.PEER_RESET, time_ns)
+            self._ended(peer, Ending.PEER_RESET, end.time_ns)
             self._close(half.flow)
 
     def _ended(self, half: Half, how: Ending, time_ns: int) -> None:
@@ -450,17 +510,18 @@ class Reassembly:
 
     def _close(self, flow: Flow) -> None:
         flow.close()
+        self.over.append(flow)
         for half in flow.halves:
             self.buffered -= half.early.cost
             half.early.clear()
-            half.expect, half.end_at = -1, None
+            half.expect, half.ends = -1, []
         self.waiting.pop(flow.number, None)
 
     def _after_the_end(self, half: Half, segment: Segment) -> None:
         if segment.flags & SYN and half.isn is None:
             half.isn = segment.seq
             return
-        old = half.next < 0 or _signed(segment.seq + segment.span - half.next) <= 0
+        old = half.next < 0 or signed(segment.seq + segment.span - half.next) <= 0
         if segment.flags & (FIN | SYN) or (segment.span and old):
             half.retransmitted += 1
             half.retransmitted_bytes += segment.span
@@ -468,19 +529,14 @@ class Reassembly:
             half.strange += 1
 
 
-def _signed(difference: int) -> int:
-    """How far ahead one sequence number is of another, from their difference; negative if it is behind."""
-    return ((difference + _HALF) & _MASK) - _HALF
-
-
 def _passed(half: Half) -> bool:
     """Whether the receiver has acknowledged the first byte that is missing."""
     peer = half.peer
-    return peer.first_ack is not None and half.next >= 0 and _signed(peer.ack - half.next) > 0
+    return peer.first_ack is not None and half.next >= 0 and signed(peer.ack - half.next) > 0
 
 
 def _waits(flow: Flow) -> bool:
-    return not flow.closed and any(half.early or half.end_at is not None for half in flow.halves)
+    return not flow.closed and any(half.early or half.ends for half in flow.halves)
 
 
 def _reordered_ns(flow: Flow) -> int:
@@ -490,9 +546,22 @@ def _reordered_ns(flow: Flow) -> int:
 
 
 def _guessed_client(flow: Flow) -> Half:
-    """The end with the higher port."""
+    """By the first bytes, or else the end with the higher port."""
+    for half in flow.halves:
+        begun = half.early.beginning(FIRST_BYTES)
+        if (client := client_is_sender(begun)) is not None:
+            return half if client else half.peer
     first, second = flow.halves
     return first if first.key[-4:-2] >= second.key[-4:-2] else second
+
+
+def _heard(half: Half) -> int | None:
+    """The sequence number after all that ``half`` can have received."""
+    peer = half.peer
+    if peer.next < 0:
+        return None
+    heard = peer.next if not peer.early else (peer.early.base + peer.early.end) & MASK
+    return half.ack if half.first_ack is not None and signed(half.ack - heard) > 0 else heard
 
 
 def _rearm(half: Half) -> None:
@@ -501,8 +570,10 @@ def _rearm(half: Half) -> None:
     ready = (
         flow.opened
         and half.ending is None
-        and half.end_at is None
+        and not half.ends
+        and not half.peer.ends
         and not half.early
+        and not half.peer.strange_run
         and (flow.established_ns is not None or not flow.from_start or flow.packets > START_PACKETS)
     )
     half.expect = half.next if ready else -1

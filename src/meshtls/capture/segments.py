@@ -8,6 +8,7 @@ first one counts.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 __all__ = ["Chunk", "Inserted", "Run", "Runs"]
@@ -68,6 +69,20 @@ class Runs:
     def __bool__(self) -> bool:
         return bool(self.runs)
 
+    @property
+    def end(self) -> int:
+        """Where the last run ends; 0 if there is none."""
+        return self.runs[-1].end if self.runs else 0
+
+    def beginning(self, size: int) -> bytes:
+        """The first captured bytes, at most ``size``, up to where one was not captured."""
+        found = b""
+        for _, length, data in self.runs[0].chunks if self.runs else ():
+            found += data[: size - len(found)]
+            if len(data) < length or len(found) >= size:
+                break
+        return found
+
     def insert(self, offset: int, length: int, data: bytes) -> Inserted:
         """Add ``length`` bytes at ``offset``, of which ``data`` were captured."""
         runs, end, cursor = self.runs, offset + length, offset
@@ -97,21 +112,27 @@ class Runs:
         self._starts[first:last] = [start]
         return Inserted(new, differs)
 
-    def pop(self) -> Run:
-        """Remove the first run."""
+    def pop(self, most: int) -> Run:
+        """Remove the first run, or only its first ``most`` bytes if it is longer."""
         run = self.runs.pop(0)
+        limit = run.start + most
         del self._starts[0]
-        self.cost -= sum(len(chunk.data) + _OVERHEAD for chunk in run.chunks)
-        return run
+        self.cost -= _cost(run.chunks)
+        if run.end <= limit:
+            return run
+        rest = Run(limit, run.end, list(_between(run.chunks, limit, run.end)))
+        self.runs.insert(0, rest)
+        self._starts.insert(0, limit)
+        self.cost += _cost(rest.chunks)
+        return Run(run.start, limit, list(_between(run.chunks, run.start, limit)))
 
     def cut(self, offset: int) -> None:
         """Forget what is before ``offset``."""
-        kept = [chunk for run in self.runs for chunk in run.chunks]
+        end = self.end
+        kept = list(_between((chunk for run in self.runs for chunk in run.chunks), offset, end))
         self.clear()
-        for start, length, data in kept:
-            skip = max(0, offset - start)
-            if skip < length:
-                self.insert(start + skip, length - skip, data[skip:])
+        for chunk in kept:
+            self.insert(*chunk)
 
     def clear(self) -> None:
         """Forget all."""
@@ -122,6 +143,18 @@ class Runs:
         chunks.append(Chunk(start, end - start, piece))
         self.cost += len(piece) + _OVERHEAD
         return end - start
+
+
+def _between(chunks: Iterable[Chunk], begin: int, end: int) -> Iterator[Chunk]:
+    """The parts of chunks from ``begin`` to ``end``."""
+    for offset, length, data in chunks:
+        low, high = max(offset, begin), min(offset + length, end)
+        if low < high:
+            yield Chunk(low, high - low, data[low - offset : high - offset])
+
+
+def _cost(chunks: Iterable[Chunk]) -> int:
+    return sum(len(chunk.data) + _OVERHEAD for chunk in chunks)
 
 
 def _offset(chunk: Chunk) -> int:

@@ -20,6 +20,7 @@ from meshtls.capture.ip import TCP
 from meshtls.capture.links import ETHERNET, IPV4
 from meshtls.capture.packets import Segment, Segments, Totals
 from meshtls.capture.reassembly import Limits, Reassembly
+from meshtls.capture.reopening import NewSyns, replaces
 
 __all__ = ["Flows", "Limits"]
 
@@ -53,6 +54,7 @@ class Flows:
         self._halves: dict[bytes, Half] = {}
         self._flows: dict[int, Flow] = {}
         self._closed: deque[Flow] = deque()
+        self._new_syns = NewSyns()
         self._count = 0
         self._next_sweep = _SWEEP
 
@@ -94,6 +96,7 @@ class Flows:
                 half.wire_bytes += wire
                 half.bytes += span
                 half.ack = ack
+                half.window = window
                 half.last_ns = time_ns
                 self._remember((half, seq, ip_id, at, begin, end, data, time_ns))
                 half.deliver(half.side, data[begin:end], time_ns, number)
@@ -117,12 +120,15 @@ class Flows:
         self._flows.clear()
         self._halves.clear()
         self._closed.clear()
+        self._new_syns.clear()
         self._reassembly.recent.clear()
+        self._reassembly.over.clear()
 
     def tick(self, now_ns: int) -> None:
         """In a live capture: time passes, with or without packets. Holes that were waited for long enough are given
         up."""
         self._reassembly.sweep(now_ns)
+        self._remember_over()
 
     def _take(self, half: Half | None, segment: Segment, wire: int) -> None:
         flags, reassembly = segment.flags, self._reassembly
@@ -137,17 +143,32 @@ class Flows:
         elif reassembly.is_twice(half, segment):
             half.duplicated += 1
             return
-        elif flags & _SYN and not reassembly.is_own_syn(half, segment):
-            reassembly.abandon(half.flow, Ending.REPLACED)
-            self._forget(half.flow)
-            half = self._new_flow(segment)
+        elif self._new_syns and (syn := self._new_syns.answered(half, segment)) is not None:
+            first = self._replaced(half.flow, syn.segment)
+            first.wire_bytes += syn.wire
+            reassembly.take(first, syn.segment)
+            half = self._halves[segment.key]
+        elif flags & (_SYN | _RST) == _SYN and not reassembly.is_own_syn(half, segment):
+            if not replaces(half, segment):
+                self._new_syns.hold(half, segment, wire)
+                return
+            half = self._replaced(half.flow, segment)
         half.wire_bytes += wire
-        open_before = not half.flow.closed
         reassembly.take(half, segment)
-        if open_before and half.flow.closed:
-            self._closed.append(half.flow)
-            if len(self._closed) > _REMEMBERED:
-                self._forget(self._closed.popleft())
+        if reassembly.over:
+            self._remember_over()
+
+    def _remember_over(self) -> None:
+        self._closed += self._reassembly.over
+        self._reassembly.over.clear()
+        while len(self._closed) > _REMEMBERED:
+            self._forget(self._closed.popleft())
+
+    def _replaced(self, flow: Flow, syn: Segment) -> Half:
+        """The sender of this SYN, of a new connection in the place of another."""
+        self._reassembly.abandon(flow, Ending.REPLACED)
+        self._forget(flow)
+        return self._new_flow(syn)
 
     def _new_flow(self, segment: Segment) -> Half:
         if len(self._flows) >= self._limits.flows:
@@ -173,6 +194,7 @@ class Flows:
     def _forget(self, flow: Flow) -> None:
         self._flows.pop(flow.number, None)
         for half in flow.halves:
+            self._new_syns.forget(half)
             if self._halves.get(half.key) is half:
                 del self._halves[half.key]
 

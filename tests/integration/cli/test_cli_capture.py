@@ -11,7 +11,7 @@ import pytest
 from tests.integration.cli.identity_site import tell
 from tests.integration.cli.tutorial import DOCS, follow_page
 from tests.support.agent import short_directory
-from tests.support.packets import Talk
+from tests.support.packets import RST, Talk, captured, pcap
 from tests.support.tls_capture import REQUEST, RESPONSE, Tape, shaken
 
 REFUSED = (
@@ -163,6 +163,33 @@ def test_stats_as_text_have_exact_shares_and_a_line_for_each_talker(tmp_path: Pa
     assert [re.sub("[0-9]{1,20} bytes$", "N bytes", line) for line in lines[-2:]] == [
         "top talkers             10.0.0.1 -> 10.0.0.2:443 N bytes",
         "                        10.0.0.7 -> 10.0.0.2:443 N bytes",
+    ]
+
+
+def test_segments_with_other_bytes_and_those_that_nobody_believes_are_told_by_each_verb(tmp_path: Path) -> None:
+    talk = Talk()
+    frames = [*talk.handshake(), talk.client(REQUEST), talk.client(b"PUT", seq=1001), talk.server(flags=RST, seq=42)]
+    file = tmp_path / "forged.pcap"
+    file.write_bytes(pcap(captured([*frames, talk.server(RESPONSE), *talk.close()])))
+    conflict = "1 segment was sent again with other bytes than before, of which the first count"
+    ignored = "1 segment was ignored, which the receiver can't have accepted"
+    table = tell("capture", "analyze", str(file)).out.splitlines()
+    assert [line.partition(":")[0] for line in table if line.startswith("#1")] == [f"#1 {conflict}", f"#1 {ignored}"]
+    assert table[1].split()[-1] == "OK"
+    totals = tell("capture", "stats", str(file))
+    notes = [line.removeprefix("meshtls: ").partition(":")[0] for line in totals.err.splitlines()]
+    assert notes == [conflict, ignored]
+    assert [line.split() for line in totals.out.splitlines() if line.startswith(("conflicts", "strange"))] == [
+        ["conflicts", "1"],
+        ["strange", "1"],
+    ]
+    assert json.loads(tell("capture", "analyze", str(file), "--output", "ndjson").out)["client"]["conflicts"] == 1
+    detail = [line.split() for line in tell("capture", "analyze", str(file), "--detail", "1").out.splitlines()]
+    assert [line for line in detail if line[:1] in (["conflicts"], ["strange"])] == [
+        ["conflicts", "1"],
+        ["strange", "0"],
+        ["conflicts", "0"],
+        ["strange", "1"],
     ]
 
 

@@ -278,7 +278,15 @@ def data_after_the_end() -> Case:
     talk = sent_after_handshake()
     frames = [talk.client(b"ask"), talk.server(flags=RST), talk.client(b"late"), talk.client(b"ask", seq=1001)]
     counted = {C: {"strange": 1, "retransmitted": 1, "retransmitted_bytes": 3}}
-    return Case(handshake_first(*frames), [b"ask"], [], counted, {S: Ending.RESET, C: Ending.PEER_RESET})
+    ends = {S: Ending.RESET, C: Ending.PEER_RESET}
+    return Case(handshake_first(*frames), [b"ask"], [], counted, ends, every_ns=1100 * MS)
+
+
+def data_on_its_way_when_a_reset_came() -> Case:
+    talk = sent_after_handshake()
+    frames = [talk.client(b"ask"), talk.server(flags=RST), talk.client(b"late"), talk.client(b"ask", seq=1001)]
+    counted = {C: {"retransmitted": 1, "retransmitted_bytes": 3}}
+    return Case(handshake_first(*frames), [b"asklate"], [], counted, {S: Ending.RESET, C: Ending.PEER_RESET})
 
 
 def data_after_a_fin() -> Case:
@@ -318,6 +326,7 @@ def no_window_is_so_large() -> Case:
         reset_after_a_fin,
         reset_before_its_data,
         data_after_the_end,
+        data_on_its_way_when_a_reset_came,
         data_after_a_fin,
         no_window_is_so_large,
     ],

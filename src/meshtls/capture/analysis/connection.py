@@ -85,7 +85,8 @@ class End(msgspec.Struct, frozen=True):
 
     - ``wire_bytes``: packets with all headers. ``tcp_bytes``: the stream. ``tls_bytes``: records with their headers.
     - ``application_bytes``: of the app. ``retransmitted``, ``out_of_order``: packets. ``lost_bytes``: not captured.
-    - ``ending``: how its direction ended.
+    - ``ending``: how its direction ended. ``cut_bytes``: cut off by the snapshot length. ``conflicts``, ``strange``: as
+      ``Half`` counts them.
     """
 
     address: str
@@ -98,6 +99,9 @@ class End(msgspec.Struct, frozen=True):
     out_of_order: int
     lost_bytes: int
     ending: str
+    cut_bytes: int = 0
+    conflicts: int = 0
+    strange: int = 0
     peer: Peer | None = None
 
 

@@ -26,6 +26,7 @@ class Figures:
 
     def __init__(self) -> None:
         self.connections = self.wire_bytes = self.application_bytes = self.retransmitted = self.lost_bytes = 0
+        self.cut_bytes = self.conflicts = self.strange = 0
         self.tables: dict[str, Counter[str]] = {
             name: Counter() for name in ("protocol", "version", "suite", "group", "mutual", "resumed", "outcome")
         }
@@ -39,6 +40,9 @@ class Figures:
         self.application_bytes += one.application_bytes
         self.retransmitted += one.client.retransmitted + one.server.retransmitted
         self.lost_bytes += one.client.lost_bytes + one.server.lost_bytes
+        self.cut_bytes += one.client.cut_bytes + one.server.cut_bytes
+        self.conflicts += one.client.conflicts + one.server.conflicts
+        self.strange += one.client.strange + one.server.strange
         values = {"protocol": one.protocol, "outcome": one.outcome.name if one.outcome is not None else "not seen"}
         shake = one.handshake
         if shake is not None:
@@ -79,6 +83,9 @@ class Figures:
             "overhead": self.overhead,
             "retransmitted": self.retransmitted,
             "lost_bytes": self.lost_bytes,
+            "cut_bytes": self.cut_bytes,
+            "conflicts": self.conflicts,
+            "strange": self.strange,
             "handshake_ms": times._asdict() if times is not None else None,
             **{name: dict(table.most_common(_TOP)) for name, table in self.tables.items()},
             "top_talkers": dict(self.talkers.most_common(_TOP)),

@@ -174,6 +174,9 @@ class Watched:
             out_of_order=half.out_of_order,
             lost_bytes=half.lost_bytes,
             ending=half.ending.value if half.ending is not None else "",
+            cut_bytes=half.cut_bytes,
+            conflicts=half.conflicts,
+            strange=half.strange,
             peer=peers[half.side],
         )
 

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from meshtls.capture.analysis.connection import Connection, as_json
+from meshtls.capture.analysis.oddities import oddities_of
 from meshtls.capture.analysis.row import COLUMNS, NUMBERS, row_of
 from meshtls.capture.analysis.watching import Watched
 from meshtls.capture.report.collecting import Report
@@ -127,6 +128,8 @@ def _print(found: list[Connection]) -> None:
     for one in found:
         if one.problem:
             tell(f"#{one.number} {one.problem}")
+        for note in oddities_of(one):
+            tell(f"#{one.number} {note}")
 
 
 def _number(one: Connection) -> int:

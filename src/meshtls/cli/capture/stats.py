@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from meshtls.capture.analysis.figures import Figures
+from meshtls.capture.analysis.oddities import oddities
 from meshtls.cli.capture.reading import Captures, capture_options
 from meshtls.cli.options import output_option
 from meshtls.cli.output import Lines, Output
@@ -38,6 +39,8 @@ def stats(files: tuple[str, ...], keylog: Path | None, bundle: Path | None, out:
         words[name] = [_share(key, count, figures.connections) for key, count in figures.most(name)]
     words["top_talkers"] = Lines(f"{ends} {count} bytes" for ends, count in figures.most("top_talkers"))
     out.record(words)
+    for note in oddities(figures.cut_bytes, figures.conflicts, figures.strange):
+        out.notice(note)
     return captures.exit_code
 
 

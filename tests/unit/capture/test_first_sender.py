@@ -1,0 +1,109 @@
+"""Without a SYN, the first bytes say which end is the client, and the ports only where these do not."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from meshtls.capture.first_sender import client_is_sender
+from meshtls.wire.http2.frames import PREFACE
+from meshtls.wire.proxy_protocol import LOCAL_HEADER
+from meshtls.wire.side import Side
+from tests.support.packets import Talk, captured, read
+
+C, S = Side.CLIENT, Side.SERVER
+
+
+def record(kind: int, size: int = 60, *, version: int = 0x0303, content: int = 22) -> bytes:
+    """The beginning of a TLS record with a handshake message."""
+    return struct.pack("!BHHB", content, version, (size + 4) % 65536, kind) + size.to_bytes(3, "big") + bytes(8)
+
+
+def settings(*, length: int = 12, kind: int = 4, flags: int = 0, stream: int = 0) -> bytes:
+    return length.to_bytes(3, "big") + struct.pack("!BBI", kind, flags, stream) + bytes(length)
+
+
+@pytest.mark.parametrize(
+    ("first", "is_client"),
+    [
+        (record(1), True),
+        (record(1, version=0x0301), True),
+        (record(1, 1500), True),
+        (record(16), True),
+        (record(2), False),
+        (record(4), False),
+        (record(12), False),
+        (record(13), False),
+        (record(14, 0), False),
+        (record(11), None),
+        (record(20, 12), None),
+        (record(1, 1 << 16), None),
+        (record(2)[:8], None),
+        (record(2, content=23), None),
+        (PREFACE, True),
+        (PREFACE[:10], None),
+        (b"GET / HTTP/1.1\r\n", True),
+        (b"POST http://a.test/x HTTP/1.1\r\nHost: a\r\n", True),
+        (b"PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\n", True),
+        (LOCAL_HEADER, True),
+        (b"HTTP/1.1 200 OK\r\n", False),
+        (b"HTTP/1.0 503 ", False),
+        (b"HTTP/2", None),
+        (settings(), False),
+        (settings(length=0), False),
+        (settings(length=13), None),
+        (settings(kind=0), None),
+        (settings(flags=1), None),
+        (settings(stream=1), None),
+        (settings()[:8], None),
+        (b"\x01" + settings()[1:], None),
+        (b"220 mail.test ESMTP\r\n", None),
+        (b"\0\0\0\x05hello", None),
+        (b"", None),
+    ],
+)
+def test_what_only_one_end_sends(first: bytes, is_client: bool | None) -> None:
+    assert client_is_sender(first) is is_client
+
+
+@pytest.mark.parametrize("from_client", [True, False])
+@pytest.mark.parametrize(
+    ("client", "server"),
+    [(40_000, 50_051), (40_000, 443)],
+    ids=["a gRPC server with the higher port", "a server with the lower port"],
+)
+@pytest.mark.parametrize(
+    "first", [(PREFACE, settings()), (record(1), record(2)), (b"GET / HTTP/1.1\r\n", b"HTTP/1.1 200")]
+)
+def test_without_a_syn_the_first_bytes_of_either_end_tell_the_client(
+    first: tuple[bytes, bytes], client: int, server: int, from_client: bool
+) -> None:
+    talk = Talk(("10.0.0.1", client), ("10.0.0.2", server))
+    talk.handshake()
+    question, answer = first
+    frames = [talk.client(question)] if from_client else [talk.server(answer)]
+    seen, _ = read(captured(frames))
+    [flow], [kept] = seen.flows, seen.sinks
+    assert (flow.client.address.port, flow.server.address.port) == (client, server)
+    assert kept.stream(C if from_client else S) == [question if from_client else answer]
+
+
+def test_the_first_bytes_are_joined_from_segments_and_end_at_the_first_hole() -> None:
+    talk = Talk(("10.0.0.1", 40_000), ("10.0.0.2", 50_051))
+    talk.handshake()
+    frames = [talk.client(b"GET "), talk.client(b"/ HTTP/"), talk.client(b"1.1\r\n")]
+    for kept_frames, client in ((frames, 40_000), (frames[::2], 50_051)):
+        seen, _ = read(captured(kept_frames))
+        assert seen.flows[0].client.address.port == client
+    packets = captured(frames)
+    packets[1] = packets[1]._replace(data=packets[1].data[:-2])
+    seen, _ = read(packets)
+    assert seen.flows[0].client.address.port == 50_051
+
+
+def test_what_the_second_end_sends_counts_where_the_first_says_nothing() -> None:
+    talk = Talk(("10.0.0.1", 40_000), ("10.0.0.2", 50_051))
+    talk.handshake()
+    seen, _ = read(captured([talk.server(b"\0\0\0"), talk.client(PREFACE)]))
+    assert seen.flows[0].client.address.port == 40_000
