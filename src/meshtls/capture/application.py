@@ -14,6 +14,7 @@ from meshtls.capture.exchange import HttpExchange, InsideBudget
 from meshtls.capture.http1_reader import Http1Reader
 from meshtls.capture.http2_reader import Http2Reader
 from meshtls.capture.keylog import KeyLog
+from meshtls.capture.memory import Level, MemoryShare
 from meshtls.capture.session import TlsSession
 from meshtls.wire.http1.start import MAX_START, HttpStart, http_start_of
 from meshtls.wire.side import Side
@@ -25,6 +26,8 @@ __all__ = ["MAX_DEPTH", "Conversation", "Spoken"]
 MAX_DEPTH = 6
 #: Bytes that are kept until it is known what is spoken.
 _MOST_HELD = MAX_START + (1 << 14)
+#: Memory of a piece of these, besides its bytes.
+_PIECE_BYTES = 128
 #: What every record of a server begins with: its ServerHello, or an alert.
 _SERVER_RECORDS = (b"\x16\x03", b"\x15\x03")
 
@@ -50,7 +53,7 @@ class Conversation:
     """
 
     __slots__ = (
-        *("_budget", "_client_start", "_held", "_held_bytes", "_keys", "_reader", "bytes", "depth"),
+        *("_budget", "_client_start", "_held", "_held_bytes", "_keys", "_level", "_reader", "bytes", "depth"),
         *("http1", "http2", "inside", "spoken", "tls", "troubles"),
     )
 
@@ -58,6 +61,7 @@ class Conversation:
         """``budget`` is shared by all conversations inside of this one; ``depth``: how many this one is inside of."""
         self._keys = keys
         self._budget = budget or InsideBudget()
+        self._level = Level(self._budget.memory)
         self.depth = depth
         self._reader: ByteSink | None = None
         #: What came before it was known what is spoken: the side, its bytes, their time; None for the end of a side.
@@ -78,10 +82,15 @@ class Conversation:
         return self.http1 or self.http2
 
     @property
+    def memory(self) -> MemoryShare:
+        """What it keeps, with all that is inside of it."""
+        return self._budget.memory
+
+    @property
     def exchanges(self) -> list[HttpExchange]:
         """The requests of this conversation itself."""
         http = self.http
-        return http.exchanges if http is not None else []
+        return http.exchanges.kept if http is not None else []
 
     def feed(self, side: Side, data: bytes, time_ns: int) -> None:
         """What ``side`` sent next. Nothing is raised."""
@@ -94,6 +103,8 @@ class Conversation:
             if side is Side.CLIENT and len(self._client_start) < MAX_START:
                 self._client_start += data[: MAX_START - len(self._client_start)]
             self._decide(side)
+            if self._held and not self._level.to(self._held_bytes + len(self._held) * _PIECE_BYTES):
+                self._other(side, f"{self._budget.memory.words}: nothing is read")
 
     def gap(self, side: Side, missing: int) -> None:
         """So many bytes are lost; 0 if nobody knows how many."""
@@ -145,7 +156,7 @@ class Conversation:
         if first is FirstBytes.TLS:
             self.spoken = Spoken.TLS
             self.inside = self._open()
-            self._begin(TlsSession(self._keys, self.inside))
+            self._begin(self._session())
             return
         http = HttpStart.UNDECIDED if first is FirstBytes.UNDECIDED else http_start_of(start, ended=ended)
         if http is HttpStart.HTTP1:
@@ -164,14 +175,16 @@ class Conversation:
         if b"".join(data for _, data, _ in self._held if data)[:2] in _SERVER_RECORDS:
             self.spoken = Spoken.TLS
             self.inside = self._open()
-            self._begin(TlsSession(self._keys, self.inside))
+            self._begin(self._session())
         else:
             self._other(Side.SERVER, "")
 
+    def _session(self) -> TlsSession:
+        return TlsSession(self._keys, self.inside, keep_plaintext=0, memory=self._budget.memory)
+
     def _open(self) -> Conversation | None:
-        if self.depth + 1 >= MAX_DEPTH or self._budget.conversations <= 0:
+        if self.depth + 1 >= MAX_DEPTH or not self._budget.opens():
             return None
-        self._budget.conversations -= 1
         return Conversation(self._keys, budget=self._budget, depth=self.depth + 1)
 
     def _begin(self, reader: TlsSession | Http1Reader | Http2Reader) -> None:
@@ -183,6 +196,7 @@ class Conversation:
             self.http2 = reader
         self._reader = reader
         held, self._held, self._client_start = self._held, [], b""
+        self._level.to(0)
         for side, data, time_ns in held:
             if data is None:
                 reader.end(side)
@@ -192,6 +206,7 @@ class Conversation:
     def _other(self, side: Side, reason: str) -> None:
         self.spoken = Spoken.OTHER
         self._held, self._client_start = [], b""
+        self._level.to(0)
         if reason:
             self.troubles.append(Trouble(side, self.bytes[side], reason))
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
+from typing import NamedTuple
 
 from meshtls.capture.events import ByteSink, Trouble
-from meshtls.capture.exchange import HttpExchange, InsideBudget
-from meshtls.capture.shown_headers import shown_headers, shown_path, shown_text
+from meshtls.capture.exchange import Exchanges, HttpExchange, InsideBudget
+from meshtls.capture.memory import Level
+from meshtls.capture.shown_text import shown_path, shown_text
 from meshtls.wire.http import HttpLimits
 from meshtls.wire.http1.chunked import ChunkedBody
 from meshtls.wire.http1.fields import END, Field, MessageError, check_partial
-from meshtls.wire.http1.request import CHUNKED, LINE_BEYOND_TARGET, RequestHead, request_of
+from meshtls.wire.http1.request import CHUNKED, LINE_BEYOND_TARGET, request_of
 from meshtls.wire.http1.response import TO_THE_END, TUNNEL, response_of
 from meshtls.wire.side import Side
 
@@ -25,6 +27,8 @@ __all__ = ["Http1Reader"]
 _LIMITS = HttpLimits(header_count=256, underscore_names=True)
 #: Requests that wait for their responses, and bytes that wait for the answer to CONNECT.
 _MOST_PIPELINED, _MOST_WAITING = 1000, 1 << 16
+#: Memory of a request that waits, and of what is known of it.
+_ASKED_BYTES = 256
 _CRLF = b"\r\n"
 
 
@@ -54,33 +58,29 @@ class _Direction:
         self.ended = False
 
 
-class Http1Reader:
-    """A ByteSink. ``exchanges`` has the requests in their order, of which the budget bounds the number; ``requests``
-    counts all of them.
-    """
+class _Asked(NamedTuple):
+    """A request without a final response, and what of its head decides how the response is read."""
 
-    __slots__ = (
-        "_budget",
-        "_client",
-        "_now",
-        "_open_tunnel",
-        "_server",
-        "_waiting",
-        "exchanges",
-        "requests",
-        "troubles",
-    )
+    exchange: HttpExchange
+    method: str
+    old: bool
+    upgrade: bool
+    switches: bool
+
+
+class Http1Reader:
+    """A ByteSink. ``exchanges``: the requests."""
+
+    __slots__ = ("_client", "_level", "_memory", "_now", "_server", "_waiting", "exchanges", "troubles")
 
     def __init__(self, budget: InsideBudget, open_tunnel: Callable[[], ByteSink | None]) -> None:
         """``open_tunnel`` makes what reads a tunnel; it may decline."""
-        self._budget = budget
-        self._open_tunnel = open_tunnel
+        self._memory = budget.memory
+        self._level = Level(budget.memory)
         self._client, self._server = _Direction(), _Direction()
-        #: Requests without a final response, with their heads.
-        self._waiting: deque[tuple[HttpExchange, RequestHead]] = deque()
+        self._waiting: deque[_Asked] = deque()
         self._now = 0
-        self.exchanges: list[HttpExchange] = []
-        self.requests = 0
+        self.exchanges = Exchanges(budget, open_tunnel)
         self.troubles: list[Trouble] = []
 
     def feed(self, side: Side, data: bytes, time_ns: int) -> None:
@@ -95,6 +95,8 @@ class Http1Reader:
                 at = self._step(side, one, data, at)
         except MessageError as error:
             self._stop(side, start + at, str(error))
+        if not self._level.to(len(self._client.held) + len(self._server.held) + len(self._waiting) * _ASKED_BYTES):
+            self._no_memory()
 
     def gap(self, side: Side, missing: int) -> None:
         """Bytes of a body or a tunnel may be missing; without a head, nobody knows where the next one begins."""
@@ -127,7 +129,7 @@ class Http1Reader:
                 if exchange.tunnel is not None:
                     exchange.tunnel.end(side)
                 if self._of(side.other).ended:
-                    exchange.end, exchange.ended_ns = "complete", self._now
+                    self.exchanges.complete(exchange, self._now)
         elif one.state in (_State.BODY, _State.CHUNKS) or one.held:
             self._stop(side, one.offset, "the connection ends within a message")
 
@@ -195,18 +197,14 @@ class Http1Reader:
     def _request(self, one: _Direction, section: bytes) -> None:
         head = request_of(section, _LIMITS, one.seen)
         request = head.request
-        exchange = HttpExchange(
-            0,
-            shown_text(request.method),
-            shown_text(request.host),
-            shown_path(request.path),
-            shown_headers(_fields(section)),
-            started_ns=self._now,
-        )
-        self._add(exchange)
+        exchange = HttpExchange(0, started_ns=self._now)
+        method, host, path = shown_text(request.method), shown_text(request.host), shown_path(request.path)
+        if not (self.exchanges.add(exchange) and self.exchanges.describe(exchange, method, host, path)):
+            self._no_memory()
+            return
         if len(self._waiting) >= _MOST_PIPELINED:
             raise MessageError(f"wanted at most {_MOST_PIPELINED} requests without responses, got more")
-        self._waiting.append((exchange, head))
+        self._waiting.append(_Asked(exchange, request.method, head.old, head.upgrade, head.switches))
         one.exchange = exchange
         if head.switches:
             one.state = _State.ANSWER
@@ -214,28 +212,22 @@ class Http1Reader:
             self._begin_body(Side.CLIENT, one, head.length)
 
     def _response(self, one: _Direction, section: bytes) -> None:
-        exchange, request = self._waiting[0] if self._waiting else (None, None)
-        method = request.request.method if request is not None else ""
-        head = response_of(
-            section,
-            method,
-            one.seen,
-            old=request is not None and request.old,
-            upgrade=request is not None and request.upgrade,
-        )
-        if exchange is None:
-            # The request was not seen: the capture began after it, or its direction has stopped.
-            exchange = HttpExchange(0)
-            self._add(exchange)
+        # Without a request it was not seen: the capture began after it, or its direction has stopped.
+        asked = self._waiting[0] if self._waiting else _Asked(HttpExchange(0), "", False, False, False)
+        head = response_of(section, asked.method, one.seen, old=asked.old, upgrade=asked.upgrade)
+        exchange = asked.exchange
+        if not self._waiting:
+            if not self.exchanges.add(exchange):
+                self._no_memory()
+                return
         elif head.final:
             self._waiting.popleft()
         one.exchange = exchange
         if not head.final:
             return
         exchange.status, exchange.answered_ns = head.status, self._now
-        exchange.response_headers = shown_headers(_fields(section))
-        if request is not None and request.switches:
-            self._switched(exchange, tunnel=head.length == TUNNEL, connect=method == "CONNECT")
+        if asked.switches:
+            self._switched(exchange, tunnel=head.length == TUNNEL, connect=asked.method == "CONNECT")
         if head.length == TUNNEL:
             one.state = _State.TUNNEL
         else:
@@ -251,7 +243,8 @@ class Http1Reader:
         client.state = _State.TUNNEL if tunnel else _State.HEAD
         if tunnel:
             client.exchange = exchange
-            exchange.tunnel = self._open_tunnel() if connect else None
+            if connect:
+                self.exchanges.open_tunnel(exchange)
         client.offset -= len(held)
         self.feed(Side.CLIENT, held, self._now)
 
@@ -270,7 +263,7 @@ class Http1Reader:
         exchange, one.exchange = one.exchange, None
         one.state, one.chunks = _State.HEAD, None
         if side is Side.SERVER and exchange is not None:
-            exchange.end, exchange.ended_ns = "complete", self._now
+            self.exchanges.complete(exchange, self._now)
 
     def _count(self, side: Side, one: _Direction, length: int) -> None:
         if one.exchange is not None:
@@ -279,11 +272,13 @@ class Http1Reader:
             else:
                 one.exchange.response_bytes += length
 
-    def _add(self, exchange: HttpExchange) -> None:
-        self.requests += 1
-        if self._budget.exchanges > 0:
-            self._budget.exchanges -= 1
-            self.exchanges.append(exchange)
+    def _no_memory(self) -> None:
+        for side in Side:
+            one = self._of(side)
+            if one.state is not _State.STOPPED:
+                self._stop(side, one.offset, f"{self._memory.words}: nothing more is read")
+        self._waiting.clear()
+        self._level.to(0)
 
     def _stop(self, side: Side, offset: int, reason: str) -> None:
         one = self._of(side)
@@ -294,10 +289,6 @@ class Http1Reader:
         self.troubles.append(Trouble(side, offset, f"HTTP/1.1: {reason}"))
 
     def __repr__(self) -> str:
-        return f"<Http1Reader [{self.requests} requests, {self._client.state.value}, {self._server.state.value}]>"
-
-
-def _fields(section: bytes) -> list[tuple[str, str]]:
-    """The fields of a head that was read strictly before, to be shown."""
-    lines = section.decode("latin-1").split("\r\n")[1:]
-    return [(name.lower(), value.strip(" \t")) for name, _, value in (line.partition(":") for line in lines)]
+        return (
+            f"<Http1Reader [{self.exchanges.count} requests, {self._client.state.value}, {self._server.state.value}]>"
+        )

@@ -1,7 +1,8 @@
 """Requests and responses of one HTTP/2 connection, read from the frames of both sides (RFC 9113). Bounded. Pure.
 
-Header blocks are decoded with a table for each direction (RFC 7541), so a direction of which bytes are lost can't be
-read on: it says so, and the other one goes on.
+Header blocks are decoded with a table for each direction (RFC 7541), which every block may change. So a direction of
+which bytes are lost is not read on, where a later frame begins or not: a field of a later block could mean another one.
+It says so, and the other direction goes on.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from struct import Struct
 from typing import NamedTuple
 
 from meshtls.capture.events import ByteSink, Trouble
-from meshtls.capture.exchange import HttpExchange, InsideBudget, grpc_of, note_grpc_status
-from meshtls.capture.shown_headers import shown_headers, shown_path, shown_text
+from meshtls.capture.exchange import Exchanges, HttpExchange, InsideBudget, grpc_of, note_grpc_status
+from meshtls.capture.memory import Level
+from meshtls.capture.shown_text import shown_path, shown_text
 from meshtls.wire.http2.fields import FieldDecoder
 from meshtls.wire.http2.frames import (
     ACK,
@@ -36,11 +38,14 @@ _MAX_FRAME = (1 << 24) - 1
 #: A header block, the fields of one, HPACK's table, and open streams of a connection.
 _MAX_BLOCK, _MAX_FIELDS, _MAX_TABLE, _MOST_STREAMS = 1 << 16, 1 << 17, 1 << 16, 2048
 _MOST_GOAWAYS, _MOST_TROUBLES = 16, 64
+#: Memory of an open stream; and of a table beside each byte that HPACK counts of it.
+_STREAM_BYTES, _TABLE_FACTOR = 1024, 2
 _SETTING, _GOAWAY, _CODE = Struct(">HL"), Struct(">LL"), Struct(">L")
 _PROMISED_BYTES = 4
 _FIRST_FINAL, _FIRST_REDIRECT = 200, 300
 _STATUS_DIGITS = 3
 _HIGHEST_STREAM = (1 << 31) - 1
+_LOST = "bytes are lost: no later request or response of this side is read, since the meaning of its fields is lost too"
 
 
 class Goaway(NamedTuple):
@@ -86,27 +91,35 @@ class _Direction:
         self.block = bytearray()
         self.block_stream = self.block_flags = self.block_kind = 0
 
+    @property
+    def kept(self) -> int:
+        """Bytes of memory."""
+        return self.reader.kept + len(self.block) + _TABLE_FACTOR * self.decoder.table_bytes
+
+    def stop(self) -> None:
+        """It is not read on."""
+        self.stopped = True
+        self.reader, self.decoder = FrameReader(_MAX_FRAME, _MAX_BLOCK), FieldDecoder(_MAX_FIELDS)
+        self.block.clear()
+
 
 class Http2Reader:
-    """A ByteSink. ``exchanges`` has the requests in their order, of which the budget bounds the number; ``requests``
-    counts all of them. ``frames`` counts the frames of both sides.
-    """
+    """A ByteSink. ``exchanges``: the requests. ``frames`` counts the frames of both sides."""
 
     __slots__ = (
-        *("_budget", "_client", "_now", "_open_tunnel", "_server", "_streams"),
-        *("exchanges", "frames", "goaways", "requests", "troubles"),
+        *("_client", "_level", "_memory", "_now", "_server", "_streams"),
+        *("exchanges", "frames", "goaways", "troubles"),
     )
 
     def __init__(self, budget: InsideBudget, open_tunnel: Callable[[], ByteSink | None]) -> None:
         """``open_tunnel`` makes what reads a tunnel; it may decline."""
-        self._budget = budget
-        self._open_tunnel = open_tunnel
+        self._memory = budget.memory
+        self._level = Level(budget.memory)
         self._client, self._server = _Direction(), _Direction()
         self._client.preface = PREFACE
         self._streams: dict[int, _Stream] = {}
         self._now = 0
-        self.exchanges: list[HttpExchange] = []
-        self.requests = 0
+        self.exchanges = Exchanges(budget, open_tunnel)
         self.frames = 0
         self.goaways: list[Goaway] = []
         self.troubles: list[Trouble] = []
@@ -128,15 +141,20 @@ class Http2Reader:
         try:
             for frame in one.reader.feed(data):
                 self._frame(side, one, frame)
+                if one.stopped:
+                    break
         except ProtocolError as error:
             self._stop(side, start, str(error))
+        kept = self._client.kept + self._server.kept + len(self._streams) * _STREAM_BYTES
+        if not self._level.to(kept):
+            self._no_memory()
 
     def gap(self, side: Side, missing: int) -> None:
         """Frames are lost, and with them what they changed in the table of this direction."""
         one = self._of(side)
         one.offset += missing
         if not one.stopped:
-            self._stop(side, one.offset - missing, "bytes are lost: this direction can't be read on")
+            self._stop(side, one.offset - missing, _LOST)
 
     def end(self, side: Side) -> None:
         """No more comes from ``side``."""
@@ -192,57 +210,54 @@ class Http2Reader:
             one.block.clear()
             one.block_stream = 0
             fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in one.decoder.decode(block)]
-            never = frozenset(name.decode("latin-1") for name in one.decoder.never)
             if kind == Kind.HEADERS:
-                self._section(side, number, fields, never, ended=bool(flags & END_STREAM))
+                self._section(side, number, fields, ended=bool(flags & END_STREAM))
 
-    def _section(
-        self, side: Side, number: int, fields: list[tuple[str, str]], never: frozenset[str], *, ended: bool
-    ) -> None:
+    def _section(self, side: Side, number: int, fields: list[tuple[str, str]], *, ended: bool) -> None:
         """A head or trailers of a stream."""
         stream = self._streams.get(number) or self._opened(side, number)
+        if stream is None:
+            return
         exchange = stream.exchange
         if side is Side.CLIENT:
             if side not in stream.heads:
                 stream.heads.add(side)
-                self._request(exchange, fields, never)
+                self._request(exchange, fields)
         else:
             status = _status(fields)
             if side not in stream.heads and status >= _FIRST_FINAL:
                 stream.heads.add(side)
                 exchange.status, exchange.answered_ns = status, self._now
-                exchange.response_headers = shown_headers(fields, never)
             if exchange.grpc is not None:
                 note_grpc_status(exchange.grpc, fields)
         if ended:
             self._ended(side, number, stream)
 
-    def _opened(self, side: Side, number: int) -> _Stream:
+    def _opened(self, side: Side, number: int) -> _Stream | None:
         if len(self._streams) >= _MOST_STREAMS:
             raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, f"wanted at most {_MOST_STREAMS} open streams, got more")
         # A response without a request: the capture began after it, the client's direction stopped, or it is a push.
-        stream = self._streams[number] = _Stream(HttpExchange(number))
+        stream = _Stream(HttpExchange(number))
+        if not self.exchanges.add(stream.exchange):
+            self._no_memory()
+            return None
         if side is Side.SERVER:
             stream.heads.add(Side.CLIENT)
-        self.requests += 1
-        if self._budget.exchanges > 0:
-            self._budget.exchanges -= 1
-            self.exchanges.append(stream.exchange)
+        self._streams[number] = stream
         return stream
 
-    def _request(self, exchange: HttpExchange, fields: list[tuple[str, str]], never: frozenset[str]) -> None:
+    def _request(self, exchange: HttpExchange, fields: list[tuple[str, str]]) -> None:
         pseudo = {name: value for name, value in fields if name[:1] == ":"}
         plain = [field for field in fields if field[0][:1] != ":"]
         path = pseudo.get(":path", "")
-        exchange.method = shown_text(pseudo.get(":method", ""))
-        exchange.authority = shown_text(pseudo.get(":authority", ""))
-        exchange.path = shown_path(path)
-        exchange.request_headers = shown_headers(plain, never)
-        exchange.grpc = grpc_of(path, plain)
+        method, authority = shown_text(pseudo.get(":method", "")), shown_text(pseudo.get(":authority", ""))
+        if not self.exchanges.describe(exchange, method, authority, shown_path(path), grpc_of(path, plain)):
+            self._no_memory()
+            return
         exchange.started_ns = self._now
-        if exchange.method == "CONNECT" and ":protocol" not in pseudo:
+        if method == "CONNECT" and ":protocol" not in pseudo:
             # A client may send before it is answered, as ours does.
-            exchange.tunnel = self._open_tunnel()
+            self.exchanges.open_tunnel(exchange)
 
     def _data(self, side: Side, number: int, flags: int, content: memoryview | bytes) -> None:
         stream = self._streams.get(number)
@@ -264,27 +279,33 @@ class Http2Reader:
             if stream.exchange.tunnel is not None:
                 stream.exchange.tunnel.end(side)
         if len(stream.ended) == len(Side):
-            stream.exchange.end, stream.exchange.ended_ns = "complete", self._now
-            del self._streams[number]
+            self.exchanges.complete(stream.exchange, self._now)
+            self._streams.pop(number, None)
 
     def _reset(self, side: Side, number: int, code: int) -> None:
         stream = self._streams.pop(number, None)
         if stream is None:
             return
         exchange = stream.exchange
-        exchange.ended_ns = self._now
+        self.exchanges.complete(exchange, self._now)
         # A server may answer without having read the request to its end (RFC 9113, section 8.1).
-        answered = Side.SERVER in stream.ended
-        exchange.end = "complete" if answered else f"reset by the {side.value}: {_code(code)}"
+        if Side.SERVER not in stream.ended:
+            exchange.end = f"reset by the {side.value}: {_code(code)}"
         if exchange.tunnel is not None:
             for one in Side:
                 if one not in stream.ended:
                     exchange.tunnel.end(one)
 
+    def _no_memory(self) -> None:
+        for side in Side:
+            one = self._of(side)
+            if not one.stopped:
+                self._stop(side, one.offset, f"{self._memory.words}: nothing more is read")
+        self._streams.clear()
+        self._level.to(0)
+
     def _stop(self, side: Side, offset: int, reason: str) -> None:
-        one = self._of(side)
-        one.stopped = True
-        one.block.clear()
+        self._of(side).stop()
         for stream in self._streams.values():
             if stream.exchange.tunnel is not None and side not in stream.ended:
                 stream.exchange.tunnel.gap(side, 0)
@@ -292,7 +313,7 @@ class Http2Reader:
             self.troubles.append(Trouble(side, offset, f"HTTP/2: {reason}"))
 
     def __repr__(self) -> str:
-        return f"<Http2Reader [{self.requests} requests, {len(self._streams)} open, {self.frames} frames]>"
+        return f"<Http2Reader [{self.exchanges.count} requests, {len(self._streams)} open, {self.frames} frames]>"
 
 
 def _status(fields: list[tuple[str, str]]) -> int:

@@ -26,6 +26,7 @@ from meshtls.capture.events import (
 )
 from meshtls.capture.key_schedule import keys_of_master, keys_of_secret, next_secret
 from meshtls.capture.keylog import ConnectionSecrets, KeyLabel, KeyLog
+from meshtls.capture.memory import MemoryPool, MemoryShare
 from meshtls.capture.record_protection import RecordProtection
 from meshtls.capture.record_search import RecordSearch
 from meshtls.capture.server_hello import ServerHelloFacts, server_hello_facts
@@ -50,6 +51,8 @@ _MOST_TRIALS = 1 << 14
 #: The least record that is protected: one byte of content, its type, a tag (RFC 8446, section 5.2).
 _LEAST_RECORD = RECORD_HEADER + 10
 _LONGEST_AFTER_LOSS = 1 << 16
+#: Memory of an event, besides its bytes.
+_EVENT_BYTES = 160
 _TLS_1_2 = 0x0303
 _CLOSE_NOTIFY = 0
 _APPLICATION_DATA, _HANDSHAKE = int(ContentType.APPLICATION_DATA), int(ContentType.HANDSHAKE)
@@ -86,8 +89,9 @@ class Direction:
     """
 
     __slots__ = (
-        *("_assembler", "_failures", "_found_error", "_reader", "_search", "_secret", "_suspect", "_unsure", "side"),
-        *("application_bytes", "decrypted", "encrypted", "epoch", "opaque", "protection", "record_bytes", "records"),
+        *("_assembler", "_failures", "_found_error", "_kept", "_reader", "_search", "_secret", "_suspect", "_unsure"),
+        *("application_bytes", "decrypted", "encrypted", "epoch", "opaque", "protection", "record_bytes"),
+        *("records", "side"),
     )
 
     def __init__(self, side: Side) -> None:
@@ -109,6 +113,14 @@ class Direction:
         #: Handshake data was lost: the next may be the middle of a message.
         self._suspect = False
         self._found_error = False
+        #: Bytes of the record and of the message that are not whole.
+        self._kept = 0
+
+    @property
+    def kept(self) -> int:
+        """Bytes of what is not whole."""
+        searched = self._search.held if self._search is not None else 0
+        return self._reader.kept + self._assembler.kept + searched
 
     def __repr__(self) -> str:
         keys = "lengths only" if self.opaque else self.epoch.name.lower()
@@ -122,27 +134,26 @@ class TlsSession:
     - ``version``, ``suite``: those of the ServerHello, 0 before it. ``client_random``: b"" before a ClientHello.
     - ``retried``: there was a HelloRetryRequest. ``psk``: a pre-shared key was accepted (TLS 1.3).
     - ``has_keys``: the key log has secrets of this connection.
+    - ``left_out``: there was no memory for all events, so that what they say of its course may be wrong.
     """
 
     __slots__ = (
-        *(
-            "_alert_length",
-            "_client",
-            "_inside",
-            "_keys",
-            "_left_messages",
-            "_left_plaintext",
-            "_left_trials",
-            "_secrets",
-            "_server",
-        ),
-        *("client_random", "events", "events_dropped", "psk", "retried", "server_random", "suite", "version"),
+        *("_alert_length", "_client", "_inside", "_keys", "_left_messages", "_left_plaintext", "_left_trials"),
+        *("_memory", "_secrets", "_server"),
+        *("client_random", "events", "events_dropped", "left_out", "psk", "retried", "server_random", "suite"),
+        "version",
     )
 
     def __init__(
-        self, keys: KeyLog | None = None, inside: ByteSink | None = None, *, keep_plaintext: int = KEPT_PLAINTEXT
+        self,
+        keys: KeyLog | None = None,
+        inside: ByteSink | None = None,
+        *,
+        keep_plaintext: int = KEPT_PLAINTEXT,
+        memory: MemoryShare | None = None,
     ) -> None:
         """``inside`` gets the application data. ``keep_plaintext``: bytes of it that events keep."""
+        self._memory = memory or MemoryPool().share()
         self._keys = keys
         self._inside = inside
         self._secrets: ConnectionSecrets | None = None
@@ -152,6 +163,7 @@ class TlsSession:
         self._alert_length = UNKNOWN
         self.events: list[Event] = []
         self.events_dropped = 0
+        self.left_out = False
         self.version = self.suite = 0
         self.client_random = self.server_random = b""
         self.retried = self.psk = False
@@ -174,6 +186,7 @@ class TlsSession:
                 if one._search.failed and not one._found_error:
                     one._found_error = True
                     self._trouble(one, one._reader.offset, "no record was found after the gap: nothing more is read")
+                self._note_kept(one)
                 return
             one._search = None
             one._reader = RecordReader(side, keep_application_data=not one.opaque)
@@ -185,6 +198,8 @@ class TlsSession:
         if error is not None and not one._found_error:
             one._found_error = True
             self._trouble(one, error.offset, error.reason)
+        if one._kept or one._reader.kept:
+            self._note_kept(one)
 
     def gap(self, side: Side, missing: int) -> None:
         """So many bytes are lost; 0 if nobody knows how many. What follows is read again from the next record on."""
@@ -212,6 +227,26 @@ class TlsSession:
             self._trouble(one, one._reader.offset - one._reader.pending, "the connection ends within this record")
         if self._inside is not None:
             self._inside.end(side)
+        one._reader, one._assembler, one._search = RecordReader(side), MessageAssembler(), None
+        self._note_kept(one)
+
+    # -- memory --
+
+    def _note_kept(self, one: Direction) -> None:
+        """Draw what a direction keeps of unfinished records and messages, or give it back."""
+        kept = one.kept
+        more = kept - one._kept
+        if more < 0:
+            self._memory.give_back(-more)
+        elif more and not self._memory.take(more):
+            self._trouble(one, one._reader.offset, f"{self._memory.words}: nothing more is read")
+            one._found_error = True
+            one._search = RecordSearch(one._reader.offset)
+            one._search.failed = True
+            one._reader, one._assembler = RecordReader(one.side), MessageAssembler()
+            self._memory.give_back(one._kept)
+            kept = 0
+        one._kept = kept
 
     # -- records --
 
@@ -276,7 +311,8 @@ class TlsSession:
         if kept:
             self._left_plaintext -= len(content)
         early = one.epoch is Epoch.EARLY
-        self._note(ApplicationBytes(one.side, time_ns, content if kept else None, len(content), early))
+        event = ApplicationBytes(one.side, time_ns, content if kept else None, len(content), early)
+        self._note(event, len(content) if kept else 0)
         if self._inside is not None:
             self._inside.feed(one.side, content, time_ns)
 
@@ -302,6 +338,8 @@ class TlsSession:
             self._message(one, record, message, time_ns, decrypted=decrypted)
         if assembler.error is not None and not broken:
             self._trouble(one, record.offset, assembler.error.reason)
+        if one._kept or assembler.kept:
+            self._note_kept(one)
 
     def _lost_handshake(self, one: Direction) -> None:
         if one.epoch is not Epoch.APPLICATION or one._assembler.pending:
@@ -312,7 +350,7 @@ class TlsSession:
         kind = message[0]
         if len(message) <= self._left_messages:
             self._left_messages -= len(message)
-            self._keep(MessageSeen(one.side, time_ns, kind, message, decrypted))
+            self._keep(MessageSeen(one.side, time_ns, kind, message, decrypted), len(message))
         else:
             self.events_dropped += 1
         if kind == HandshakeType.CLIENT_HELLO and one.side is Side.CLIENT:
@@ -483,18 +521,26 @@ class TlsSession:
 
     # -- events --
 
-    def _note(self, event: Event) -> None:
+    def _note(self, event: Event, length: int = 0) -> None:
         """Keep an event of which there are many."""
         if len(self.events) < MOST_EVENTS // 2:
-            self.events.append(event)
+            self._keep(event, length)
         else:
             self.events_dropped += 1
 
-    def _keep(self, event: Event) -> None:
-        if len(self.events) < MOST_EVENTS:
+    def _keep(self, event: Event, length: int = 0) -> None:
+        """``length``: bytes in it."""
+        if len(self.events) >= MOST_EVENTS:
+            self.events_dropped += 1
+        elif self._memory.take(_EVENT_BYTES + length):
             self.events.append(event)
         else:
             self.events_dropped += 1
+            if not self.left_out:
+                self.left_out = True
+                offset = self.direction(event.side)._reader.offset
+                reason = f"{self._memory.words}: some of what follows is left out"
+                self.events.append(Trouble(event.side, offset, reason))
 
     def _trouble(self, one: Direction, offset: int, reason: str) -> None:
         self._keep(Trouble(one.side, offset, reason))

@@ -1,4 +1,4 @@
-"""HTTP/1.1 is read from both sides; what can't be read ends one direction, and no secret of a header is kept."""
+"""HTTP/1.1 is read from both sides; what can't be read ends one direction, and no header is kept."""
 
 from __future__ import annotations
 
@@ -51,13 +51,6 @@ def test_a_request_and_its_response_are_read_without_their_secrets(cut: int) -> 
         "complete",
     )
     assert (one.request_bytes, one.response_bytes) == (0, 5)
-    assert one.request_headers == (
-        ("host", "web.test"),
-        ("authorization", "(13 bytes, not shown)"),
-        ("cookie", "(9 bytes, not shown)"),
-        ("x-a", "b"),
-    )
-    assert one.response_headers == (("content-length", "5"), ("set-cookie", "(9 bytes, not shown)"))
     assert "hidden" not in repr(one)
 
 
@@ -148,7 +141,7 @@ def test_requests_beyond_the_budget_are_counted_only() -> None:
         talk.feed(C, GET, now)
         talk.feed(S, OK, now)
     assert talk.http1 is not None
-    assert (len(talk.exchanges), talk.http1.requests, reasons(talk)) == (2, 5, [])
+    assert (len(talk.exchanges), talk.http1.exchanges.count, reasons(talk)) == (2, 5, [])
 
 
 def test_a_head_without_an_end_is_not_kept() -> None:

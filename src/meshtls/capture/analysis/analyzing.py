@@ -15,6 +15,7 @@ from meshtls.capture.files.packet import FileError
 from meshtls.capture.files.reading import CaptureReader, read_packets
 from meshtls.capture.flow import Ending, Flow
 from meshtls.capture.keylog import KeyLog
+from meshtls.capture.memory import MemoryPool
 from meshtls.capture.packets import Totals
 from meshtls.capture.tcp import Flows
 from meshtls.wire.side import Side
@@ -37,7 +38,7 @@ class Analysis:
     """The connections of one capture. Iterate over it; afterwards ``packets``, ``wire_bytes``, ``totals`` and
     ``error`` are complete.
 
-    ``keys``: secrets beside those in the file itself.
+    ``keys``: secrets beside those in the file itself. ``memory``: what its connections may keep, together.
     """
 
     def __init__(
@@ -49,11 +50,13 @@ class Analysis:
         progress: Callable[[Progress], None] | None = None,
         keep: Callable[[Watched], None] | None = None,
         before: int = 0,
+        memory: MemoryPool | None = None,
     ) -> None:
         """``keep`` is called with each connection when it is over, for its details. ``before``: the number of
         connections of earlier captures, after which those of this one count.
         """
         self.connections = 0
+        self.memory = memory or MemoryPool()
         self._before = before
         self.reader: CaptureReader = read_packets(stream)
         self.packets = self.wire_bytes = 0
@@ -89,7 +92,7 @@ class Analysis:
     def _opened(self, flow: Flow) -> _Sink:
         if self.reader.secrets:
             self._take_secrets()
-        return _Sink(flow, self._keys, self._bundle, self._over)
+        return _Sink(flow, self._keys, self._bundle, self.memory, self._over)
 
     def _take_secrets(self) -> None:
         if self._keys is None:
@@ -104,6 +107,7 @@ class Analysis:
             self._keep(sink)
         self.connections += 1
         found = sink.record()
+        sink.release()
         return msgspec.structs.replace(found, number=found.number + self._before) if self._before else found
 
 
@@ -112,8 +116,15 @@ class _Sink(Watched):
 
     __slots__ = ("_over",)
 
-    def __init__(self, flow: Flow, keys: KeyLog | None, bundle: CaptureBundle | None, over: deque[_Sink]) -> None:
-        super().__init__(flow, keys, bundle)
+    def __init__(
+        self,
+        flow: Flow,
+        keys: KeyLog | None,
+        bundle: CaptureBundle | None,
+        memory: MemoryPool,
+        over: deque[_Sink],
+    ) -> None:
+        super().__init__(flow, keys, bundle, memory)
         self._over = over
 
     def ended(self, side: Side, how: Ending, time_ns: int) -> None:

@@ -181,7 +181,7 @@ def handshake_of(session: TlsSession, done: Completion | None, ended: Sequence[E
     hello = _first(session, Side.CLIENT, HandshakeType.CLIENT_HELLO)
     group, alpn = _negotiated(session)
     begin = hello.time_ns if hello is not None else None
-    state, legal = _followed(session, ended) if whole else ("not judged: bytes are missing", None)
+    state, legal = _followed(session, ended) if whole else ("not judged: something of it is missing", None)
     return Handshake(
         version=VERSIONS.get(session.version) or (f"{session.version:#06x}" if session.version else ""),
         suite=name_of(CIPHER_SUITES, session.suite) if session.version else "",

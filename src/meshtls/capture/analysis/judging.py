@@ -58,6 +58,7 @@ class Facts(NamedTuple):
     - ``first_ended``: "client", "server" or "".
     - ``sent``, ``useful``: bytes of TCP, and of application data, the client's first.
     - ``answered``: the server accepted the TCP connection.
+    - ``left_out``: there was no memory for all that was seen.
     - ``server_alert``: the server answered plaintext with a TLS alert.
     """
 
@@ -77,6 +78,7 @@ class Facts(NamedTuple):
     lost: tuple[int, int] = (0, 0)
     from_start: bool = True
     troubles: tuple[str, ...] = ()
+    left_out: bool = False
 
 
 class Judgement(NamedTuple):
@@ -166,6 +168,8 @@ def _incomplete(facts: Facts) -> Judgement | None:
         return Judgement(None, "the capture does not have the beginning of this connection")
     if any(facts.lost):
         return Judgement(None, f"{sum(facts.lost)} bytes of the handshake are not in the capture")
+    if facts.left_out:
+        return Judgement(None, "there was no memory to follow the handshake: analyze fewer connections at a time")
     hidden = next((one for one in facts.alerts if not one.name), None)
     if hidden is not None:
         side = _name(facts, hidden.side)

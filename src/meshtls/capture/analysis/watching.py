@@ -18,12 +18,13 @@ from meshtls.capture.analysis.handshake import (
 from meshtls.capture.analysis.judging import Facts, judge
 from meshtls.capture.application import Conversation, Spoken
 from meshtls.capture.events import AlertSeen, ApplicationBytes, RecordSeen
-from meshtls.capture.exchange import HttpExchange
+from meshtls.capture.exchange import HttpExchange, InsideBudget
 from meshtls.capture.flow import Ending, Flow, Half
 from meshtls.capture.keylog import KeyLog
+from meshtls.capture.memory import MemoryPool
 from meshtls.capture.outside import outside_view
 from meshtls.capture.session import TlsSession
-from meshtls.capture.shown_headers import shown_path, shown_text
+from meshtls.capture.shown_text import shown_path, shown_text
 from meshtls.printable import printable
 from meshtls.redaction import bare_url
 from meshtls.wire.side import Side
@@ -46,10 +47,13 @@ class Watched:
 
     __slots__ = ("_bundle", "_ended", "_feed", "_first", "_first_ns", "conversation", "flow", "open_sides")
 
-    def __init__(self, flow: Flow, keys: KeyLog | None, bundle: CaptureBundle | None) -> None:
+    def __init__(
+        self, flow: Flow, keys: KeyLog | None, bundle: CaptureBundle | None, memory: MemoryPool | None = None
+    ) -> None:
+        """``memory`` is shared by all connections of a run."""
         self.flow = flow
         self._bundle = bundle
-        self.conversation = Conversation(keys)
+        self.conversation = Conversation(keys, budget=InsideBudget(memory=(memory or MemoryPool()).share()))
         self._feed = self.conversation.feed
         self._first: dict[Side, bytes] = {}
         self._first_ns = 0
@@ -74,6 +78,10 @@ class Watched:
         self.conversation.end(side)
         self.open_sides -= 1
 
+    def release(self) -> None:
+        """Give back its part of the shared memory: its record is made, and nothing else is wanted of it."""
+        self.conversation.memory.close()
+
     @property
     def endings(self) -> tuple[Ended, ...]:
         """How the sides ended, in this order."""
@@ -83,7 +91,8 @@ class Watched:
         """What was seen of it so far."""
         flow, tls = self.flow, self.conversation.tls
         done = completion_of(tls) if tls is not None else None
-        whole = flow.from_start and not any(_missing(half) for half in flow.halves)
+        left_out = tls is not None and tls.left_out
+        whole = flow.from_start and not left_out and not any(_missing(half) for half in flow.halves)
         handshake = handshake_of(tls, done, self._ended, whole=whole) if tls is not None else None
         peers = {side: self._peer(tls, side) for side in Side}
         useful, estimated = self._useful(tls, done)
@@ -111,9 +120,10 @@ class Watched:
             lost=(_missing(flow.client), _missing(flow.server)),
             from_start=flow.from_start,
             troubles=troubles,
+            left_out=left_out,
         )
         outcome, problem, advice = judge(facts)
-        requests, left_out = self._requests()
+        requests, requests_left_out = self._requests()
         wire, total = client.wire_bytes + server.wire_bytes, sum(useful.values())
         return Connection(
             number=flow.number + 1,
@@ -131,7 +141,7 @@ class Watched:
             overhead=(wire - total) / total if total > 0 else None,
             alerts=alerts,
             requests=requests,
-            requests_left_out=left_out,
+            requests_left_out=requests_left_out,
             troubles=troubles,
             outcome=outcome,
             problem=problem,
@@ -236,14 +246,13 @@ class Watched:
 
     def _requests(self) -> tuple[tuple[Request, ...], int]:
         found: list[Request] = []
-        left_out = 0
+        count = 0
         for conversation in self.conversation.walk():
-            for one in conversation.exchanges:
-                if len(found) < _MOST_REQUESTS:
-                    found.append(_request(one))
-                else:
-                    left_out += 1
-        return tuple(found), left_out
+            if conversation.http is not None:
+                count += conversation.http.exchanges.count
+                kept = conversation.http.exchanges.kept
+                found += [_request(one) for one in islice(kept, _MOST_REQUESTS - len(found))]
+        return tuple(found), count - len(found)
 
 
 def _request(one: HttpExchange) -> Request:

@@ -17,6 +17,7 @@ from meshtls.capture.keylog import KeyLog
 from meshtls.capture.live.blocks import Captured
 from meshtls.capture.live.capturing import Piece
 from meshtls.capture.live.recording import HELD_BYTES, HELD_NS
+from meshtls.capture.memory import MemoryPool
 from meshtls.capture.tcp import Flows
 from meshtls.wire.side import Side
 
@@ -40,6 +41,7 @@ class Following:
         self._hold_ns = HELD_NS if hold else 0
         self._held: deque[Captured] = deque()
         self._held_bytes = 0
+        self._memory = MemoryPool()
         self._flows = Flows(self._opened)
         self.packets = 0
 
@@ -68,7 +70,7 @@ class Following:
 
     def _opened(self, flow: Flow) -> _Sink:
         self._told.opened(flow)
-        return _Sink(flow, self._keys, self._told)
+        return _Sink(flow, self._keys, self._told, self._memory)
 
 
 class _Sink(Watched):
@@ -76,8 +78,8 @@ class _Sink(Watched):
 
     __slots__ = ("_told",)
 
-    def __init__(self, flow: Flow, keys: KeyLog | None, told: Told) -> None:
-        super().__init__(flow, keys, None)
+    def __init__(self, flow: Flow, keys: KeyLog | None, told: Told, memory: MemoryPool) -> None:
+        super().__init__(flow, keys, None, memory)
         self._told = told
 
     def ended(self, side: Side, how: Ending, time_ns: int) -> None:
@@ -85,3 +87,4 @@ class _Sink(Watched):
         super().ended(side, how, time_ns)
         if not self.open_sides:
             self._told.ended(self.record())
+            self.release()

@@ -73,6 +73,10 @@ class Captures:
             self.exit_code = 1
             words = f"{name}: damaged {analysis.error.words}"
             self._out.error("DamagedCapture", f"{words}; {analysis.packets} packets were read before it", 1)
+        refused = analysis.memory.refused
+        if refused:
+            most = f"the bound of {analysis.memory.most >> 20} MiB for all connections together was reached"
+            self._out.notice(f"{name}: {most}: something of {counted(refused)} is left out; their troubles say so")
         unknown = analysis.totals.unknown_link_types
         if unknown:
             kinds = ", ".join(map(str, sorted(unknown)))

@@ -91,6 +91,11 @@ class FieldDecoder:
         """Let the table grow to ``size`` bytes, if its limit was less (RFC 9113, SETTINGS_HEADER_TABLE_SIZE)."""
         self._decoder.max_allowed_table_size = max(size, self._decoder.max_allowed_table_size)
 
+    @property
+    def table_bytes(self) -> int:
+        """The most that the table may hold now, as HPACK counts it (RFC 7541, section 4.1); 0 while it has nothing."""
+        return int(self._decoder.header_table.maxsize) if self.changes else 0
+
     def decode(self, block: bytes) -> list[Field]:
         """Raises ProtocolError of the connection: the block is no HPACK, or its fields are too long."""
         try:

@@ -153,6 +153,11 @@ class FrameReader:
                     break
         return frames
 
+    @property
+    def kept(self) -> int:
+        """Bytes of the unfinished frame."""
+        return len(self._held)
+
     def may_begin(self, kind: Kind) -> bool:
         """Whether the unfinished frame that is kept can be of this kind."""
         return len(self._held) <= _KIND_AT or self._held[_KIND_AT] == kind

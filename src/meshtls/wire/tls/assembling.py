@@ -35,6 +35,11 @@ class MessageAssembler:
         """The beginning of a message that is not whole; empty between two messages."""
         return bytes(self._beginning)
 
+    @property
+    def kept(self) -> int:
+        """Bytes that are kept of a message that is not whole."""
+        return len(self._beginning)
+
     def feed(self, payload: bytes) -> list[bytes]:
         """The messages that end in this payload, each with its header."""
         if self.error is not None:

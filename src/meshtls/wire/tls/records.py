@@ -80,6 +80,11 @@ class RecordReader:
         """The bytes that have come of a record that is not whole; 0 between two records."""
         return self._header[3] + RECORD_HEADER - self._skip if self._skip else len(self._beginning)
 
+    @property
+    def kept(self) -> int:
+        """Bytes that are kept of a record that is not whole."""
+        return len(self._beginning)
+
     def feed(self, data: bytes) -> list[Record]:
         """The records that end in ``data``."""
         begin, at = self.offset, 0
