@@ -64,7 +64,7 @@ class Limits:
 
     - ``flows``: connections at a time. When there are more, the eighth that was idle for longest is given up.
     - ``half_bytes``: that wait behind a hole of one direction. With more the hole is given up.
-    - ``bytes``: that wait behind all holes.
+    - ``bytes``: that wait behind all holes. With more the connection that has waited for longest gives up its own.
     - ``fragment_bytes``: of IP packets that are not complete.
     """
 
@@ -310,9 +310,22 @@ class Reassembly:
                 half.retransmitted += 1
             else:
                 half.out_of_order += 1
-        if early.cost > self._limits.half_bytes or self.buffered > self._limits.bytes:
+        self.waiting[half.flow.number] = half.flow
+        if early.cost > self._limits.half_bytes:
             self._settle(half.flow, time_ns, force=True)
             self._drain(half, segment.number, time_ns, force=True)
+        while self.buffered > self._limits.bytes:
+            self._give_up_holes(next(iter(self.waiting.values())), segment.number, time_ns)
+
+    def _give_up_holes(self, flow: Flow, number: int, time_ns: int) -> None:
+        """Deliver what waits in this connection, the one that has waited for longest."""
+        self._settle(flow, time_ns, force=True)
+        for half in flow.halves:
+            self._drain(half, number, time_ns, force=bool(half.early))
+            _rearm(half)
+        self.waiting.pop(flow.number, None)
+        if _waits(flow):
+            self.waiting[flow.number] = flow
 
     def _strange(self, half: Half, seq: int, segment: Segment) -> None:
         """No window allows this. If it goes on so, the capture was interrupted: continue there."""
