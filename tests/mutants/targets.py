@@ -62,6 +62,10 @@ _TLS = (
 )
 
 _HTTP1 = tuple(f"tests/unit/wire/http1/test_http1_{name}.py" for name in ("filter", "smuggling", "limits", "repeated"))
+_REASSEMBLY = tuple(
+    f"tests/unit/capture/test_{name}.py"
+    for name in ("ends", "tcp", "first_sender", "delivery_model", "reassembly_memory", "packets")
+)
 _JUDGE = (
     "tests/unit/sidecar/test_request_judge.py",
     "tests/unit/sidecar/test_client_cert_header.py",
@@ -167,6 +171,10 @@ TARGETS = (
     *(Target(f"wire/http1/{name}.py", _HTTP1) for name in ("chunked", "fields", "request", "writing", "filter")),
     Target("wire/http2/filter.py", ("tests/unit/wire/http2",)),
     Target("sidecar/http/judge.py", _JUDGE),
+    *(
+        Target(f"capture/{name}.py", _REASSEMBLY)
+        for name in ("sequence", "ends", "reopening", "first_sender", "reassembly", "segments", "fragments", "tcp")
+    ),
     Target("wire/xff.py", ("tests/unit/wire/test_xff.py",)),
     Target("wire/crc32c.py", ("tests/unit/wire/test_crc32c.py",)),
     Target("wire/proxy_protocol.py", ("tests/unit/wire/test_proxy_protocol_reading.py", *_PROXY)),

@@ -64,7 +64,7 @@ class Limits:
 
     - ``flows``: connections at a time. When there are more, the eighth that was idle for longest is given up.
     - ``half_bytes``: that wait behind a hole of one direction. With more the hole is given up.
-    - ``bytes``: that wait behind all holes. With more, those of the connection that has waited longest are given up.
+    - ``bytes``: that wait behind all holes. With more the connection that has waited for longest gives up its own.
     - ``fragment_bytes``: of IP packets that are not complete.
     """
 
