@@ -18,7 +18,7 @@ from meshtls.wire.side import Side
 from meshtls.wire.tls import Alert as TlsAlert
 from meshtls.wire.tls import fatal_alert
 from tests.support.certs import ca, key
-from tests.support.packets import ACK, FIN, RST, SYN
+from tests.support.packets import ACK, FIN, RST, SYN, Talk
 from tests.support.tls_capture import REQUEST, RESPONSE, Tape, analyzed, shaken
 from tests.support.tls_wire import Wire
 
@@ -327,13 +327,44 @@ def test_figures_add_up_and_a_comparison_names_what_changed(tmp_path: Path) -> N
     assert figures.handshake_ms is not None
     assert figures.handshake_ms.p50 == 2.0
     pairs = list(compared(old, new))
-    assert [(one.conversation, one.before, one.after) for one in pairs] == [
-        (("10.0.0.1", SERVER, ""), 0, 1),
-        (("10.0.0.1", SERVER, "web.test"), 1, 1),
+    named = (CLIENT_ID, f"{SERVER_ID} port 443", "web.test")
+    assert [(one.conversation, one.before, one.after, one.matched_by) for one in pairs] == [
+        (("10.0.0.1", SERVER, ""), 0, 1, ""),
+        (named, 1, 1, "SPIFFE IDs"),
     ]
     assert Change("version", "TLS 1.2", "TLS 1.3") in pairs[1].changes
     assert Change("round_trips", 2.0, 1.0) in pairs[1].changes
-    assert list(compared(old, old)) == [Pair(("10.0.0.1", SERVER, "web.test"), 1, 1, ())]
+    assert list(compared(old, old)) == [Pair(named, 1, 1, (), "SPIFFE IDs")]
+    hidden = analyzed(after)
+    assert [(one.conversation, one.matched_by) for one in compared(old, hidden)] == [
+        (("10.0.0.1", SERVER, ""), ""),
+        (("10.0.0.1", SERVER, "web.test"), "addresses"),
+    ]
+
+
+def test_conversations_of_other_addresses_are_matched_by_their_identities(tmp_path: Path) -> None:
+    first = shaken(tmp_path)
+    resumed = Wire(first.client_context, first.server_context, first.client.session)
+    assert not resumed.shake()
+    before, after = Tape(), Tape()
+    for tape, server in ((before, ("10.0.0.2", 443)), (after, ("10.9.9.9", 443))):
+        for number, flights in enumerate((first.flights, resumed.flights)):
+            talk = Talk(("10.0.0.1", 40001 + number), server)
+            tape.frames += [*talk.handshake(), *(talk.send(side, data) for side, data in flights), *talk.close()]
+    keys = tmp_path / "keys"
+    old, new = analyzed(before, keys), analyzed(after, keys)
+    (pair,) = compared(old, new)
+    assert (pair.conversation, pair.before, pair.after, pair.matched_by) == (
+        (CLIENT_ID, f"{SERVER_ID} port 443", "web.test"),
+        2,
+        2,
+        "SPIFFE IDs",
+    )
+    gone, come = compared(analyzed(before), analyzed(after))
+    assert [(one.conversation[1], one.before, one.after, one.matched_by) for one in (gone, come)] == [
+        ("10.0.0.2:443", 2, 0, ""),
+        ("10.9.9.9:443", 0, 2, ""),
+    ]
 
 
 def test_an_alert_of_a_connection_has_its_time(tmp_path: Path) -> None:
