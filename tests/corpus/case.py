@@ -61,6 +61,7 @@ class Told:
     requests: tuple[str, ...] = ("GET /pay 200",)
     outcome: Outcome | None = OK
     problem: str = ""
+    unknown_because: str = ""
     from_start: bool = True
     lost: tuple[int, int] = (0, 0)
     retransmitted: tuple[int, int] = (0, 0)
@@ -137,6 +138,7 @@ def told(record: Connection, *, sizes_vary: bool = False) -> Told:
         ),
         outcome=record.outcome,
         problem=words(record.problem),
+        unknown_because=record.unknown_because,
         from_start=record.from_start,
         lost=(ends[0].lost_bytes, ends[1].lost_bytes),
         retransmitted=(ends[0].retransmitted, ends[1].retransmitted),

@@ -227,6 +227,8 @@ _NO_ANSWER = replace(
 )
 _CLIENT, _SERVER = "the client 10.0.0.1:40000", "the server 10.0.0.2:443"
 _KNOWN_CLIENT, _KNOWN_SERVER = f"{_CLIENT} ({CLIENT_ID})", f"{_SERVER} ({SERVER_ID})"
+_CLOSED_EARLY = f"{_CLIENT} closed the connection during the handshake, {{}}, without an alert"
+_NOTHING_IN_COMMON = f": it found no cipher suite, group or signature scheme in common with {_CLIENT}"
 _CLOCK = "our clock says 2023-11-14T22:13:20Z"
 _ITS = f"peer {CLIENT_ID}: its certificate abc123"
 _NOT_CURRENT = f"the certificate of {_KNOWN_CLIENT} is expired or not yet valid by its clock"
@@ -289,7 +291,7 @@ HANDSHAKES: Mapping[str, Case] = {
     "TLS 1.3 resumed": Case(resumed(), replace(_TOLD, mutual="unknown", resumed="yes", ids=("", ""))),
     "TLS 1.2 resumed": Case(resumed(2), replace(_TLS_1_2, group="", mutual="unknown", resumed="yes", ids=("", ""))),
     "HelloRetryRequest": Case(_retried, replace(_TOLD, group="secp384r1", retried=True)),
-    "no group in common": Case(changed(_other_group), _server_said("handshake_failure")),
+    "no group in common": Case(changed(_other_group), _server_said("handshake_failure", _NOTHING_IN_COMMON)),
     "client certificate not asked for": Case(
         with_client(asked=False), replace(_TOLD, mutual="no", ids=("", SERVER_ID))
     ),
@@ -351,18 +353,23 @@ HANDSHAKES: Mapping[str, Case] = {
     "no ALPN in common, and ignored": Case(changed(_no_alpn), replace(_TOLD, offered_alpn=("h2",))),
     "no ALPN in common, and refused": Case(
         answered_with(Alert.NO_APPLICATION_PROTOCOL),
-        _server_said("no_application_protocol", told=replace(_NO_ANSWER, offered_alpn=("h2",))),
+        _server_said(
+            "no_application_protocol",
+            f": it speaks none of the protocols that {_CLIENT} offers",
+            told=replace(_NO_ANSWER, offered_alpn=("h2",)),
+        ),
     ),
     "no version in common": Case(
         changed(_older_client), _server_said("protocol_version", ": no TLS version in common")
     ),
-    "no suite in common": Case(changed(_other_suite, 2), _server_said("handshake_failure")),
+    "no suite in common": Case(changed(_other_suite, 2), _server_said("handshake_failure", _NOTHING_IN_COMMON)),
     "cut within the ClientHello": Case(
         _cut_hello,
         replace(
             _NO_ANSWER,
             server_name="",
-            problem=f"{_CLIENT} closed the connection during the handshake, without an alert",
+            outcome=Outcome.CLOSED_EARLY,
+            problem=_CLOSED_EARLY.format("before a whole ClientHello"),
             troubles=("client, byte 0: the connection ends within this record",),
         ),
     ),
@@ -375,7 +382,8 @@ HANDSHAKES: Mapping[str, Case] = {
             group=_TOLD.group,
             resumed="no",
             offered_alpn=("h2", "http/1.1"),
-            problem=f"{_CLIENT} closed the connection during the handshake, without an alert",
+            outcome=Outcome.CLOSED_EARLY,
+            problem=_CLOSED_EARLY.format("after the server's ServerHello"),
         ),
     ),
     "KeyUpdate of both": Case(_key_update, replace(_TOLD, alerts=(), requests=())),

@@ -129,7 +129,7 @@ _NOT_TLS = replace(
     legal=True,
     requests=(),
     outcome=Outcome.HANDSHAKE_FAILED,
-    problem="the server 10.0.0.2:443 closed the connection during the handshake, without an alert",
+    problem="the server 10.0.0.2:443 answered the ClientHello with plaintext that starts with 'HTTP/1.1 400'",
     troubles=("server, byte 0: wanted a content type from 20 to 24, got 72",),
 )
 
@@ -146,7 +146,9 @@ INSIDE: Mapping[str, Case] = {
     ),
     "plaintext on a TLS port, closed": Case(
         clear((C, REQUEST), server_first=True),
-        replace(_PLAINTEXT, problem=f"{_STARTS} closed without a byte, as one does that wants TLS"),
+        replace(
+            _PLAINTEXT, outcome=None, problem=f"{_STARTS} closed the connection without a byte: likely it wants TLS"
+        ),
     ),
     "TLS on a plaintext port": Case(_tls_to_http, _NOT_TLS),
 }

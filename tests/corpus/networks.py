@@ -285,7 +285,7 @@ _UNANSWERED = replace(
     complete=False,
     alerts=(),
     outcome=Outcome.CONNECT_FAILED,
-    problem="the server 10.0.0.2:443 did not answer the client's SYN",
+    problem="the server 10.0.0.2:443 did not answer the client's SYN: 3 packets of the client in 2.0 s",
     from_start=True,
     retransmitted=(2, 0),
     ends=(_OPEN, _OPEN),
@@ -345,7 +345,10 @@ NETWORKS: Mapping[str, Case] = {
     ),
     "segments out of order": Case(reordered, replace(_TOLD, out_of_order=(0, 1))),
     "capture begun in the middle": over(_middle, told=_FROM_THE_MIDDLE),
-    "capture ended early": over(_unfinished_capture, told=replace(_TOLD, outcome=None, ends=(_OPEN, _OPEN))),
+    "capture ended early": over(
+        _unfinished_capture,
+        told=replace(_TOLD, outcome=None, unknown_because=f"the connection was {_OPEN}", ends=(_OPEN, _OPEN)),
+    ),
     "half-close": Case(_half_close),
     "SYN without an answer": Case(_no_answer, _UNANSWERED),
 }

@@ -28,11 +28,17 @@ class Tape:
 
     frames: list[bytes] = field(default_factory=list)
     connections: int = 0
+    #: Before which frame nothing is sent for so many milliseconds.
+    pauses: dict[int, int] = field(default_factory=dict)
 
     def talk(self) -> Talk:
         """A new connection."""
         self.connections += 1
         return Talk(client=("10.0.0.1", 40000 + self.connections))
+
+    def wait(self, milliseconds: int) -> None:
+        """Nothing is sent for so long."""
+        self.pauses[len(self.frames)] = milliseconds
 
     def wire(self, wire: Wire, *, close: bool = True) -> None:
         """What the two ends wrote, each flight in one packet. The server ends first where it refused."""
@@ -57,8 +63,10 @@ class Tape:
         writer.interface(1)
         if secrets:
             writer.secrets(secrets)
+        waited = 0
         for number, frame in enumerate(self.frames):
-            writer.packet(0, EPOCH + number * MS, frame)
+            waited += self.pauses.get(number, 0)
+            writer.packet(0, EPOCH + (number + waited) * MS, frame)
         return stream.getvalue()
 
 

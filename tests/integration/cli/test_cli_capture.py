@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from meshtls.wire.tls import Alert, fatal_alert
 from tests.integration.cli.identity_site import tell
 from tests.integration.cli.tutorial import DOCS, follow_page
 from tests.support.agent import short_directory
@@ -125,14 +126,18 @@ def test_a_connection_that_is_not_there_has_no_detail(site: Path) -> None:
 
 
 def test_explain_tells_the_first_problem_and_what_mends_it(site: Path) -> None:
-    told = tell("capture", "explain", str(site / "mesh.pcapng"), "--keylog", str(site / "keys"), "--output", "json")
-    assert told.json == {
+    name = str(site / "mesh.pcapng")
+    told = tell("capture", "explain", name, "--keylog", str(site / "keys"), "--output", "json")
+    record = told.json
+    assert len(bytes.fromhex(record.pop("connection_id"))) == 8
+    assert record == {
         "connection": 2,
         "client": "10.0.0.1:40002",
         "server": "10.0.0.2:443",
         "outcome": "NO_CLIENT_CERTIFICATE",
         "outcome_words": "the peer presented no certificate",
         "problem": REFUSED,
+        "unknown_because": "",
         "advice": "call through a sidecar, which has an SVID; check it with `meshtls check --sidecar FILE`",
         "mutual_tls": "the client was asked for a certificate and sent none",
     }
@@ -141,6 +146,39 @@ def test_explain_tells_the_first_problem_and_what_mends_it(site: Path) -> None:
 def test_explain_says_that_nothing_went_wrong(site: Path) -> None:
     told = tell("capture", "explain", str(site / "before.pcapng"))
     assert (told.code, told.out) == (0, "nothing went wrong in 1 connection\n")
+
+
+def test_explain_tells_what_is_proven_before_what_is_likely(tmp_path: Path) -> None:
+    tape = Tape()
+    tape.wire(shaken(tmp_path, mutual=False))
+    talk = tape.talk()
+    refused = [*talk.handshake(), talk.client(REQUEST), talk.server(fatal_alert(Alert.UNEXPECTED_MESSAGE))]
+    tape.frames += [*refused, *talk.close()]
+    name = tmp_path / "both.pcapng"
+    name.write_bytes(tape.pcapng())
+    told = tell("capture", "explain", str(name), "--output", "json").json
+    assert (told["connection"], told["outcome"]) == (2, "PLAINTEXT_REFUSED")
+    told = tell("capture", "explain", str(name), "--connection", "1", "--output", "json").json
+    assert (told["outcome"], told["problem"].partition(":")[0]) == ("", "the server 10.0.0.2")
+
+
+def test_a_connection_whose_end_is_not_seen_is_no_failure(tmp_path: Path) -> None:
+    tape = Tape()
+    tape.wire(shaken(tmp_path), close=False)
+    name = tmp_path / "open.pcapng"
+    name.write_bytes(tape.pcapng((tmp_path / "keys").read_bytes()))
+    why = "the connection was open when the capture ended"
+    told = tell("capture", "explain", str(name))
+    words = "nothing is seen to have gone wrong in 1 connection; of 1 the result is not known\n"
+    assert (told.code, told.out) == (0, words)
+    told = tell("capture", "explain", str(name), "--connection", "1", "--output", "json").json
+    assert (told["problem"], told["unknown_because"]) == ("none", why)
+    told = tell("capture", "analyze", str(name))
+    assert told.out.splitlines()[-2] == "1 connection without a known result (#1): --detail N says why"
+    told = tell("capture", "analyze", str(name), "--detail", "1")
+    assert f"unknown because         {why}" in told.out.splitlines()
+    told = tell("capture", "analyze", str(name), "--output", "html")
+    assert f"Verdict: none. The capture does not prove how it ended: {why}." in told.out
 
 
 def test_stats_add_up(site: Path) -> None:

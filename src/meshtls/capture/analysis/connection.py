@@ -63,11 +63,16 @@ class Handshake(msgspec.Struct, frozen=True):
 
 
 class Alert(msgspec.Struct, frozen=True):
-    """An alert. ``name`` is "" of one that is encrypted."""
+    """An alert. ``name`` is "" of one that is encrypted. ``ms``: since the first packet.
+
+    ``fatal``: whether it ends the connection: by its level in TLS 1.2, and in TLS 1.3 all but close_notify and
+    user_canceled (RFC 8446, section 6). None of one that is encrypted.
+    """
 
     side: str
     name: str
     ms: float | None
+    fatal: bool | None = None
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -114,8 +119,9 @@ class Connection(msgspec.Struct, frozen=True):
     - ``first_data_ms``: from the first packet to the first application data.
     - ``estimated``: application bytes are computed from the lengths of encrypted records.
     - ``overhead``: bytes on the wire that are not application data, for each byte that is.
-    - ``outcome``: None where the capture does not show how it ended.
-    - ``problem``: the first thing that went wrong; ``advice``: what to do.
+    - ``connection_id``: by which sidecars log it; "" without a ClientHello.
+    - ``outcome``: None where the capture does not prove it: ``problem`` or ``unknown_because`` says why.
+    - ``problem``: the first thing that went wrong, or likely did; ``advice``: what to do.
     """
 
     number: int
@@ -126,6 +132,7 @@ class Connection(msgspec.Struct, frozen=True):
     protocol: str
     first_line: str = ""
     from_start: bool = True
+    connection_id: str = ""
     handshake: Handshake | None = None
     tcp_rtt_ms: float | None = None
     first_data_ms: float | None = None
@@ -138,6 +145,7 @@ class Connection(msgspec.Struct, frozen=True):
     outcome: Outcome | None = None
     problem: str = ""
     advice: str = ""
+    unknown_because: str = ""
 
     @property
     def application_bytes(self) -> int:

@@ -1,92 +1,26 @@
 """How a connection ended, the first thing that went wrong, and what to do: from its facts. Pure.
 
-What a sidecar knows and a capture does not show, such as which policy denied, stays open: the command in the advice
-asks the sidecar for it.
+An outcome is what the capture proves. What it only suggests is told in words, and the outcome is None. What a sidecar
+knows and a capture does not show, such as which policy denied, stays open: the command in the advice asks the sidecar.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
-
-from meshtls.capture.analysis.connection import Alert, Handshake, Peer
+from meshtls.capture.analysis.advice import BY_PLAINTEXT, BY_VERSION, WAITED, advice_of, filled
+from meshtls.capture.analysis.alert_words import ABOUT, ALERTS, Meaning
+from meshtls.capture.analysis.connection import Alert
+from meshtls.capture.analysis.facts import Facts, Judgement
+from meshtls.capture.analysis.hidden import KEYS, encrypted_alert, hidden
 from meshtls.observe.events import Outcome
+from meshtls.spiffeid import SpiffeId
 
-__all__ = ["ADVICE", "Facts", "Judgement", "judge"]
+__all__ = ["judge"]
 
 _O = Outcome
-_BY_ALERT: Mapping[str, Outcome] = {
-    "certificate_required": _O.NO_CLIENT_CERTIFICATE,
-    "no_certificate": _O.NO_CLIENT_CERTIFICATE,
-    "unknown_ca": _O.PEER_UNTRUSTED,
-    "certificate_expired": _O.PEER_CERT_NOT_CURRENT,
-    "certificate_revoked": _O.PEER_REVOKED,
-    "bad_certificate": _O.PEER_CERT_INVALID,
-    "unsupported_certificate": _O.PEER_CERT_INVALID,
-    "certificate_unknown": _O.PEER_CERT_INVALID,
-    "access_denied": _O.POLICY_DENIED,
-}
-#: Alerts that a side sends without being refused anything.
-_HARMLESS = frozenset({"close_notify", "user_canceled", "no_renegotiation"})
-_EXPLAIN = "meshtls explain connection ID"
-#: What mends it, by how it ended; docs/troubleshooting.md has more of each.
-ADVICE: Mapping[Outcome, str] = {
-    _O.NO_CLIENT_CERTIFICATE: "call through a sidecar, which has an SVID; check it with `meshtls check --sidecar FILE`",
-    _O.PEER_UNTRUSTED: (
-        "compare the chain with the bundle: `meshtls x509 inspect HOST:PORT --bundle bundle.pem`; give both sides the "
-        f"bundle that `meshtls bundle show` prints. `{_EXPLAIN}` has the refusing sidecar's own words"
-    ),
-    _O.NO_BUNDLE: "federate the trust domains: `meshtls bundle set`, and --federates-with of the entry",
-    _O.PEER_CERT_NOT_CURRENT: "compare the clocks with `meshtls check`, and see why the peer's agent does not renew",
-    _O.PEER_REVOKED: "`meshtls revoked` lists what is revoked; `meshtls readmit` lets an identity have SVIDs again",
-    _O.PEER_CERT_INVALID: "`meshtls x509 inspect FILE` says which rule of an X509-SVID the certificate breaks",
-    _O.POLICY_DENIED: "`meshtls policy explain` judges the same caller and names the clause",
-    _O.PLAINTEXT_REFUSED: "send it through a sidecar; `meshtls x509 inspect HOST:PORT` says if the port speaks TLS",
-    _O.HANDSHAKE_FAILED: f"`{_EXPLAIN}` has the sidecar's own words; `meshtls check --sidecar FILE` checks its setup",
-    _O.CONNECT_FAILED: "see that the destination listens there: `meshtls check --sidecar FILE`",
-    _O.RESET: f"`{_EXPLAIN}` says which side broke it off, and when",
-    _O.LOCAL_IDENTITY: "`meshtls check --sidecar FILE` says why the sidecar has no SVID",
-}
-_KEYS = "; with the keys (--keylog FILE) the alert can be read"
-_BY_VERSION = "protocol_version"
-
-
-class Facts(NamedTuple):
-    """What judging needs. ``client``, ``server``: who they are, in words.
-
-    - ``ends``: for each side "closed", "reset", or "" (not seen to end), the client's first.
-    - ``first_ended``: "client", "server" or "".
-    - ``sent``, ``useful``: bytes of TCP, and of application data, the client's first.
-    - ``answered``: the server accepted the TCP connection.
-    - ``left_out``: there was no memory for all that was seen.
-    - ``server_alert``: the server answered plaintext with a TLS alert.
-    """
-
-    client: str
-    server: str
-    protocol: str
-    first_line: str
-    handshake: Handshake | None
-    alerts: tuple[Alert, ...]
-    ends: tuple[str, str]
-    first_ended: str
-    sent: tuple[int, int]
-    answered: bool
-    useful: tuple[int, int] = (0, 0)
-    server_alert: str = ""
-    peers: tuple[Peer | None, Peer | None] = (None, None)
-    lost: tuple[int, int] = (0, 0)
-    from_start: bool = True
-    troubles: tuple[str, ...] = ()
-    left_out: bool = False
-
-
-class Judgement(NamedTuple):
-    """``outcome`` None: the capture does not show it."""
-
-    outcome: Outcome | None
-    problem: str = ""
-    advice: str = ""
+#: The least time, in milliseconds, for which a side that gave up has to have waited.
+_TIMEOUT_MS = 1000.0
+#: Alerts of a side that gave up waiting, beside none at all.
+_OF_TIMEOUTS = frozenset({"", "close_notify", "user_canceled", "unexpected_message"})
 
 
 def judge(facts: Facts) -> Judgement:
@@ -94,75 +28,110 @@ def judge(facts: Facts) -> Judgement:
     for rule in _RULES:
         found = rule(facts)
         if found is not None:
-            if found.problem and not found.advice and found.outcome is not None:
-                return found._replace(advice=ADVICE.get(found.outcome, ""))
-            return found
+            advice = found.advice or (advice_of(found.outcome) if found.problem else "")
+            return found._replace(advice=filled(advice, facts))
     return Judgement(None)
-
-
-def _name(facts: Facts, side: str) -> str:
-    return f"the {side} {facts.client if side == 'client' else facts.server}"
 
 
 def _not_connected(facts: Facts) -> Judgement | None:
     if facts.answered or not facts.from_start or any(facts.sent):
         return None
+    server = facts.who("server")
     if facts.ends[1] == "reset":
-        return Judgement(_O.CONNECT_FAILED, f"{_name(facts, 'server')} refused the TCP connection")
-    return Judgement(_O.CONNECT_FAILED, f"{_name(facts, 'server')} did not answer the client's SYN")
+        return Judgement(_O.CONNECT_FAILED, f"{server} refused the TCP connection")
+    if facts.syns < 2:
+        return Judgement(None, unknown_because=f"the capture has one SYN of the client, and no answer of {server}")
+    tries = f"{facts.syns} packets of the client in {_seconds(facts.duration_ms)}"
+    return Judgement(_O.CONNECT_FAILED, f"{server} did not answer the client's SYN: {tries}")
+
+
+def _silent(facts: Facts) -> Judgement | None:
+    """Neither side sent a byte."""
+    if any(facts.sent) or not facts.from_start or facts.ended_ms is None:
+        return None
+    words = f"{facts.who(facts.first_ended)} {facts.how(facts.first_ended)} the connection after"
+    words = f"{words} {_seconds(facts.ended_ms)}, in which neither side sent a byte"
+    if facts.first_ended == "client":
+        return Judgement(None, unknown_because=f"{words}: likely it only probed the port")
+    return Judgement(None, words, WAITED)
 
 
 def _plaintext(facts: Facts) -> Judgement | None:
     if facts.handshake is not None or not facts.sent[0]:
         return None
-    said = f"{_name(facts, 'client')} sent plaintext that starts with {facts.first_line!r}"
+    said = f"{facts.who('client')} sent plaintext that starts with {facts.first_line!r}"
     if facts.server_alert:
         problem = f"{said}, and the server answered with the TLS alert {facts.server_alert}"
         return Judgement(_O.PLAINTEXT_REFUSED, problem)
-    if facts.from_start and not facts.sent[1] and facts.first_ended == "server":
-        return Judgement(
-            _O.PLAINTEXT_REFUSED, f"{said}, and the server closed without a byte, as one does that wants TLS"
-        )
-    return None
+    if not facts.from_start or facts.sent[1] or facts.first_ended != "server":
+        return None
+    words = f"{said}, and the server {facts.how('server')} the connection without a byte"
+    if facts.protocol.startswith("HTTP/"):
+        return Judgement(None, f"{words}: likely it wants TLS", advice_of(_O.PLAINTEXT_REFUSED))
+    return Judgement(None, unknown_because=f"{words}, as a port that only receives does, and one that wants TLS")
+
+
+def _timeout(facts: Facts) -> Judgement | None:
+    """A side waited for the other's next message, and gave up."""
+    progress = facts.progress
+    if progress is None or not _is_whole(facts) or facts.server_answer:
+        return None
+    waiting = "server" if progress.turn == "client" else "client"
+    if any(one.side == progress.turn for one in facts.alerts):
+        return None
+    alert = next((one for one in facts.alerts if one.side == waiting), None)
+    if alert is not None and alert.name not in _OF_TIMEOUTS:
+        return None
+    gave_up_ms = alert.ms if alert is not None else facts.ended_ms if facts.first_ended == waiting else None
+    if gave_up_ms is None or not facts.first_ended:
+        return None
+    waited = gave_up_ms - progress.since_ms
+    if waited < _TIMEOUT_MS:
+        return None
+    how = _alerted(facts, alert) if alert is not None else f"{facts.how(waiting)} the connection"
+    problem = f"{facts.who(progress.turn)} did not go on with the handshake {progress.after}, and {facts.who(waiting)}"
+    return Judgement(_O.HANDSHAKE_TIMEOUT, f"{problem} {how} after {_seconds(waited)}")
 
 
 def _alert(facts: Facts) -> Judgement | None:
-    alert = next((one for one in facts.alerts if one.name and one.name not in _HARMLESS), None)
-    if facts.handshake is None or alert is None:
+    if facts.handshake is None:
         return None
-    outcome = _BY_ALERT.get(alert.name, _O.HANDSHAKE_FAILED)
+    alert = next((one for one in facts.alerts if one.fatal), None) or _last_warning(facts)
+    if alert is None:
+        return None
+    meaning = ALERTS.get(alert.name, Meaning(_O.HANDSHAKE_FAILED))
+    outcome, about = meaning
     other = "server" if alert.side == "client" else "client"
     if alert.name == "handshake_failure" and facts.handshake.mutual_reason.endswith("sent none"):
         outcome = _O.NO_CLIENT_CERTIFICATE
-    peer = facts.peers[0 if other == "client" else 1]
+    peer = facts.peer(other)
     if peer is not None and peer.refused_as is not None and outcome is not _O.HANDSHAKE_FAILED:
         outcome = peer.refused_as
-    about = _ABOUT.get(outcome, "").format(other=_name(facts, other))
-    problem = f"{_name(facts, alert.side)} sent the alert {alert.name}{about}"
+    about = ABOUT.get(outcome, about).format(other=facts.who(other))
+    problem = f"{facts.who(alert.side)} {_alerted(facts, alert)}{about}"
     if peer is not None and peer.why_refused:
-        problem = f"{problem}; by the bundle given: {peer.why_refused}"
-    if alert.name == _BY_VERSION:
-        return Judgement(
-            outcome,
-            f"{problem}: no TLS version in common",
-            'update the peer, or let older clients in with `tls_min: "1.2"`; `meshtls check` tries TLS 1.3 here',
+        return Judgement(outcome, f"{problem}; by the bundle given: {peer.why_refused}")
+    if alert.name == "protocol_version":
+        return Judgement(outcome, problem, BY_VERSION)
+    domains = _domains(facts)
+    if outcome is _O.PEER_UNTRUSTED and len(domains) > 1:
+        problem = (
+            f"{problem}; the trust domains differ, {' and '.join(domains)}: likely it has no bundle of the other's"
         )
+        return Judgement(outcome, problem, advice_of(_O.NO_BUNDLE))
     return Judgement(outcome, problem)
 
 
-_ABOUT: Mapping[Outcome, str] = {
-    _O.NO_CLIENT_CERTIFICATE: ": {other} presented no certificate",
-    _O.PEER_UNTRUSTED: ": it does not trust the certificate of {other}, or does not allow its identity",
-    _O.PEER_CERT_NOT_CURRENT: ": the certificate of {other} is expired or not yet valid by its clock",
-    _O.PEER_REVOKED: ": the certificate of {other} was revoked",
-    _O.PEER_CERT_INVALID: ": it takes the certificate of {other} for no valid one",
-    _O.POLICY_DENIED: ": it does not allow {other}",
-}
+def _last_warning(facts: Facts) -> Alert | None:
+    """A warning of the side that then ended the connection within the handshake."""
+    if facts.handshake is None or facts.handshake.complete:
+        return None
+    named = [one for one in facts.alerts if one.side == facts.first_ended and one.name in ALERTS]
+    return named[-1] if named else None
 
 
 def _incomplete(facts: Facts) -> Judgement | None:
-    handshake = facts.handshake
-    if handshake is None or handshake.complete:
+    if facts.handshake is None or facts.handshake.complete:
         return None
     if not facts.from_start:
         return Judgement(None, "the capture does not have the beginning of this connection")
@@ -170,42 +139,37 @@ def _incomplete(facts: Facts) -> Judgement | None:
         return Judgement(None, f"{sum(facts.lost)} bytes of the handshake are not in the capture")
     if facts.left_out:
         return Judgement(None, "there was no memory to follow the handshake: analyze fewer connections at a time")
-    hidden = next((one for one in facts.alerts if not one.name), None)
-    if hidden is not None:
-        side = _name(facts, hidden.side)
-        return Judgement(_O.HANDSHAKE_FAILED, f"{side} ended the handshake with an encrypted alert{_KEYS}")
+    if facts.server_answer:
+        problem = f"{facts.who('server')} answered the ClientHello with {facts.server_answer}"
+        return Judgement(_O.HANDSHAKE_FAILED, problem, BY_PLAINTEXT)
     if not facts.first_ended:
         return Judgement(None, "the handshake was not complete when the capture ended")
-    how = facts.ends[0 if facts.first_ended == "client" else 1]
-    problem = f"{_name(facts, facts.first_ended)} {how} the connection during the handshake, without an alert"
-    return Judgement(_O.HANDSHAKE_FAILED, problem)
-
-
-def _hidden(facts: Facts) -> Judgement | None:
-    """An encrypted alert, and no answer: what a server of TLS 1.3 does that refuses the client's certificate."""
-    handshake = facts.handshake
-    if handshake is None or not handshake.inferred or facts.useful[1]:
-        return None
-    hidden = [one for one in facts.alerts if not one.name and one.side == "server"]
-    if len(hidden) != 1 or any(one.side == "client" for one in facts.alerts) or handshake.decrypted:
-        return None
-    problem = (
-        f"{_name(facts, 'server')} ended the connection after the client's Finished, with an encrypted alert{_KEYS}"
-    )
-    return Judgement(_O.HANDSHAKE_FAILED, problem)
+    after = f" {facts.progress.after}" if facts.progress is not None else ""
+    alert = next((one for one in facts.alerts if not one.name), None)
+    if alert is not None:
+        words = f"{facts.who(alert.side)} ended the handshake{after} with {encrypted_alert(facts)}; {KEYS}"
+        return Judgement(_O.HANDSHAKE_FAILED, words)
+    if facts.handshake.legal is False:
+        return Judgement(_O.HANDSHAKE_FAILED, _illegal(facts.handshake.state))
+    named = next((one.name for one in facts.alerts if one.side == facts.first_ended), "")
+    words = f"with the alert {named}" if named else "without an alert"
+    side = facts.first_ended
+    problem = f"{facts.who(side)} {facts.how(side)} the connection during the handshake,{after}, {words}"
+    return Judgement(_O.CLOSED_EARLY if side == "client" else _O.HANDSHAKE_FAILED, problem)
 
 
 def _state(facts: Facts) -> Judgement | None:
     if facts.handshake is None or facts.handshake.legal is not False or any(facts.lost):
         return None
-    return Judgement(_ended(facts), f"a message that TLS does not allow here: {facts.handshake.state}", _EXPLAIN)
+    return Judgement(_ended(facts), _illegal(facts.handshake.state), advice_of(_O.HANDSHAKE_FAILED))
 
 
 def _chains(facts: Facts) -> Judgement | None:
-    for side, peer in zip(("client", "server"), facts.peers, strict=True):
+    for side in ("client", "server"):
+        peer = facts.peer(side)
         if peer is not None and peer.why_refused:
-            problem = f"the chain of {_name(facts, side)} does not verify by the bundle given: {peer.why_refused}"
-            return Judgement(_ended(facts), problem, ADVICE.get(peer.refused_as, "") if peer.refused_as else "")
+            problem = f"the chain of {facts.who(side)} does not verify by the bundle given: {peer.why_refused}"
+            return Judgement(_ended(facts), problem, advice_of(peer.refused_as))
     return None
 
 
@@ -213,8 +177,8 @@ def _rest(facts: Facts) -> Judgement | None:
     outcome = _ended(facts)
     if outcome is _O.RESET:
         side = "client" if facts.ends[0] == "reset" else "server"
-        return Judgement(outcome, f"{_name(facts, side)} reset the connection")
-    return Judgement(outcome)
+        return Judgement(outcome, f"{facts.who(side)} reset the connection")
+    return Judgement(outcome, unknown_because=f"the connection was {facts.open_because}" if outcome is None else "")
 
 
 def _ended(facts: Facts) -> Outcome | None:
@@ -223,4 +187,25 @@ def _ended(facts: Facts) -> Outcome | None:
     return _O.OK if all(facts.ends) else None
 
 
-_RULES = (_not_connected, _plaintext, _alert, _incomplete, _hidden, _state, _chains, _rest)
+def _is_whole(facts: Facts) -> bool:
+    return facts.from_start and not facts.left_out and not any(facts.lost)
+
+
+def _illegal(state: str) -> str:
+    return f"a message that TLS does not allow here: {state.removeprefix('illegal: ')}"
+
+
+def _alerted(facts: Facts, alert: Alert) -> str:
+    return f"sent the alert {alert.name}" if alert.name else f"sent {encrypted_alert(facts)}"
+
+
+def _domains(facts: Facts) -> list[str]:
+    """The trust domains of both sides, as they claim it."""
+    return sorted({SpiffeId.parse(peer.spiffe_id).trust_domain.name for peer in facts.peers if peer and peer.spiffe_id})
+
+
+def _seconds(ms: float) -> str:
+    return f"{ms / 1000:.1f} s"
+
+
+_RULES = (_not_connected, _silent, _plaintext, _timeout, _alert, _incomplete, hidden, _state, _chains, _rest)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from itertools import islice
 
+from meshtls.capture.analysis.amounts import application_bytes
 from meshtls.capture.analysis.bundles import CaptureBundle, peer_of
+from meshtls.capture.analysis.completion import Completion, completion_of
 from meshtls.capture.analysis.connection import Alert, Connection, End, Peer, Request
-from meshtls.capture.analysis.handshake import (
-    Completion,
-    Ended,
-    application_bytes,
-    chain_of,
-    completion_of,
-    handshake_of,
-)
-from meshtls.capture.analysis.judging import Facts, judge
+from meshtls.capture.analysis.facts import Facts
+from meshtls.capture.analysis.first_line import first_line, start_of_answer
+from meshtls.capture.analysis.handshake import Ended, chain_of, handshake_of
+from meshtls.capture.analysis.judging import judge
+from meshtls.capture.analysis.progress import progress_of
 from meshtls.capture.application import Conversation, Spoken
 from meshtls.capture.events import AlertSeen, ApplicationBytes, RecordSeen
 from meshtls.capture.exchange import HttpExchange, InsideBudget
@@ -24,21 +21,24 @@ from meshtls.capture.keylog import KeyLog
 from meshtls.capture.memory import MemoryPool
 from meshtls.capture.outside import outside_view
 from meshtls.capture.session import TlsSession
-from meshtls.capture.shown_text import shown_path, shown_text
 from meshtls.printable import printable
-from meshtls.redaction import bare_url
 from meshtls.wire.side import Side
-from meshtls.wire.tls import ContentType, alert_name
+from meshtls.wire.tls import TLS_1_3, ContentType, alert_name
+from meshtls.wire.tls_states import Event
+from meshtls.wire.tls_steps import TlsSteps
 
 __all__ = ["Watched"]
 
 _MS = 1e6
-_FIRST, _LINE = 256, 80
-#: How the target of a request of HTTP/1 begins (RFC 9112, section 3.2).
-_TARGET = re.compile(r"/|[A-Za-z][A-Za-z0-9+.-]*://")
+_FIRST = 256
+#: Bytes of the client's random that are the ID of the connection in the logs of sidecars.
+_ID_BYTES = 8
 _MOST_ALERTS, _MOST_REQUESTS, _MOST_TROUBLES = 16, 100, 16
 _DATA = int(ContentType.APPLICATION_DATA)
 _CLOSED = {Ending.FIN: "closed", Ending.RESET: "reset"}
+#: Endings that the capture shows.
+_SEEN = (Ending.FIN, Ending.RESET, Ending.PEER_RESET)
+_CONTENT_TYPES = tuple(bytes((one,)) for one in ContentType)
 _MIDDLE = (b"\x14\x03", b"\x15\x03", b"\x17\x03")
 
 
@@ -102,38 +102,52 @@ class Watched:
             for _, trouble in islice(self.conversation.all_troubles(), _MOST_TROUBLES)
         )
         alerts = self._alerts(tls)
-        first_line = self._first_line()
+        line = self._first_line()
+        closed = next((one for one in self._ended if one.how in _CLOSED), None)
+        first = flow.first_ns
         facts = Facts(
             client=_who(client),
             server=_who(server),
+            server_address=server.address,
             protocol=self._protocol(),
-            first_line=first_line,
+            first_line=line,
             handshake=handshake,
             alerts=alerts,
             ends=(_closing(flow.client), _closing(flow.server)),
-            first_ended=next((one.side.value for one in self._ended if one.how in _CLOSED), ""),
-            useful=(client.application_bytes, server.application_bytes),
+            first_ended=closed.side.value if closed is not None else "",
+            ended_ms=_between(first, closed.time_ns) if closed is not None else None,
+            open_because=next(
+                (half.ending.value for half in flow.halves if half.ending and half.ending not in _SEEN), ""
+            ),
             sent=(flow.client.bytes, flow.server.bytes),
             answered=flow.syn_ack_ns is not None or flow.established_ns is not None,
+            syns=flow.client.packets,
+            duration_ms=(flow.last_ns - first) / _MS,
+            useful=(client.application_bytes, server.application_bytes),
+            hidden=done is not None and tls is not None and not tls.direction(Side.SERVER).decrypted,
+            done_ms=_between(first, done.time_ns) if done is not None else None,
+            progress=progress_of(tls, self._first_ns, first) if tls is not None and done is None else None,
             server_alert=self._server_alert(),
+            server_answer=self._server_answer(tls),
             peers=(peers[Side.CLIENT], peers[Side.SERVER]),
             lost=(_missing(flow.client), _missing(flow.server)),
             from_start=flow.from_start,
-            troubles=troubles,
             left_out=left_out,
+            connection_id=tls.client_random[:_ID_BYTES].hex() if tls is not None else "",
         )
-        outcome, problem, advice = judge(facts)
+        outcome, problem, advice, unknown_because = judge(facts)
         requests, requests_left_out = self._requests()
         wire, total = client.wire_bytes + server.wire_bytes, sum(useful.values())
         return Connection(
             number=flow.number + 1,
             start_ns=flow.first_ns,
-            duration_ms=(flow.last_ns - flow.first_ns) / _MS,
+            duration_ms=facts.duration_ms,
             client=client,
             server=server,
             protocol=facts.protocol,
-            first_line=first_line,
+            first_line=line,
             from_start=flow.from_start,
+            connection_id=facts.connection_id,
             handshake=handshake,
             tcp_rtt_ms=_between(flow.syn_ns, flow.established_ns),
             first_data_ms=_between(flow.first_ns, self._first_data(tls, done)),
@@ -146,6 +160,7 @@ class Watched:
             outcome=outcome,
             problem=problem,
             advice=advice,
+            unknown_because=unknown_because,
         )
 
     # -- parts --
@@ -170,7 +185,8 @@ class Watched:
         if tls is not None:
             found, estimated = application_bytes(tls, done)
             return dict(found), estimated
-        return {half.side: half.bytes for half in self.flow.halves}, False
+        # A session of TLS whose beginning was not captured is not read.
+        return {half.side: half.bytes for half in self.flow.halves}, self._protocol() == "TLS"
 
     def _end(self, half: Half, tls: TlsSession | None, useful: dict[Side, int], peers: dict[Side, Peer | None]) -> End:
         return End(
@@ -194,43 +210,40 @@ class Watched:
         if tls is None:
             return ()
         start = self.flow.first_ns
-        found = [
-            Alert(
-                one.side.value,
-                alert_name(one.description) if one.description >= 0 else "",
-                (one.time_ns - start) / _MS,
-            )
-            for one in tls.events
-            if isinstance(one, AlertSeen)
-        ]
-        if not found:
-            times = {(one.side, one.offset): one.time_ns for one in tls.events if isinstance(one, RecordSeen)}
-            found = [
-                Alert(side.value, "", _between(start, times.get((side, offset))))
-                for side, offset in outside_view(tls).alerts
-            ]
+        steps = TlsSteps()
+        steps.is_1_3 = tls.version == TLS_1_3 or tls.retried
+        found: list[Alert] = []
+        times: dict[tuple[Side, int], int] = {}
+        for one in tls.events:
+            if isinstance(one, RecordSeen):
+                times[one.side, one.offset] = one.time_ns
+            elif isinstance(one, AlertSeen):
+                known = one.description >= 0
+                name = alert_name(one.description) if known else ""
+                fatal = steps.of_alert(one.level, one.description) is Event.FATAL if known else None
+                found.append(Alert(one.side.value, name, _between(start, one.time_ns), fatal))
+        if all(one.name for one in found):
+            shaped = outside_view(tls).alerts
+            found += [Alert(side.value, "", _between(start, times.get((side, offset)))) for side, offset in shaped]
+        found.sort(key=lambda one: one.ms or 0.0)
         return tuple(found[:_MOST_ALERTS])
 
     def _server_alert(self) -> str:
         first = self._first.get(Side.SERVER, b"")
         return alert_name(first[6]) if first[:2] == b"\x15\x03" and len(first) >= 7 else ""
 
+    def _server_answer(self, tls: TlsSession | None) -> str:
+        """What the server sent first, where it is no TLS and the client has sent a ClientHello."""
+        start = self._first.get(Side.SERVER, b"")
+        is_tls = start[:1] in _CONTENT_TYPES and start[1:2] in (b"\x03", b"")
+        return start_of_answer(start) if tls is not None and tls.client_random and start and not is_tls else ""
+
     def _first_line(self) -> str:
-        """Of plaintext, without what may be secret: of a request its method and its target without user and query, also
-        where it is cut off; of any other protocol, which may begin with a password, the first word.
-        """
+        """Of plaintext."""
         if self._protocol() in ("TLS", "nothing"):
             return ""
         start = self._first.get(Side.CLIENT) or self._first.get(Side.SERVER, b"")
-        line = start.split(b"\n", 1)[0].rstrip(b"\r").decode("utf-8", "backslashreplace")
-        word, space, rest = line.partition(" ")
-        if _TARGET.match(rest) or self.conversation.spoken is Spoken.HTTP1:
-            target, more, version = rest.partition(" ")
-            target = shown_path(target) if target.startswith("/") else bare_url(target)
-            line = f"{word}{space}{target}{more}{version if version.startswith('HTTP/') else ''}"
-        elif rest:
-            line = f"{word} …"
-        return shown_text(line[:_LINE])
+        return first_line(start, is_http1=self.conversation.spoken is Spoken.HTTP1)
 
     def _first_data(self, tls: TlsSession | None, done: Completion | None) -> int | None:
         if tls is None:

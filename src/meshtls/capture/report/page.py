@@ -128,7 +128,8 @@ def _section(drawn: Drawn) -> Element:
     if one.outcome is not None:
         add(made, "p", f"Verdict: {one.outcome.verdict.value}, {one.outcome.name}: {one.outcome.value}.")
     else:
-        add(made, "p", "Verdict: none. The capture does not show how it ended.")
+        why = f": {one.unknown_because}" if one.unknown_because else ""
+        add(made, "p", f"Verdict: none. The capture does not prove how it ended{why}.")
     if one.problem:
         add(made, "p", f"Problem: {one.problem}.", class_="problem")
     if one.advice:

@@ -23,6 +23,8 @@ __all__ = ["analyze"]
 
 #: Rows of the table; a longer capture is told to be read as ndjson.
 _MOST_ROWS = 10_000
+#: Numbers of connections without a known result.
+_MOST_UNKNOWN = 8
 #: The least width of the terminal, in characters, for columns that are left out of a narrower one.
 _LEAST_WIDTH = dict.fromkeys(("suite", "group"), 150) | dict.fromkeys(("resumed", "trips", "overhead"), 110)
 _FOLDED = {"client": 12, "server": 12, "result": 8}
@@ -130,6 +132,10 @@ def _print(found: list[Connection]) -> None:
             tell(f"#{one.number} {one.problem}")
         for note in oddities_of(one):
             tell(f"#{one.number} {note}")
+    unknown = [f"#{one.number}" for one in found if one.unknown_because]
+    if unknown:
+        named = ", ".join(unknown[:_MOST_UNKNOWN]) + (", ..." if len(unknown) > _MOST_UNKNOWN else "")
+        tell(f"{counted(len(unknown))} without a known result ({named}): --detail N says why")
 
 
 def _number(one: Connection) -> int:

@@ -22,8 +22,9 @@ __all__ = ["diff"]
 def diff(before: str, after: str, keylog: Path | None, bundle: Path | None, out: Output) -> int:
     """Compare two captures: conversations that appeared or vanished, and each figure that changed.
 
-    A conversation has the client's host, the server's address and port, and the server name. The figures of several
-    connections of one are averaged.
+    A conversation has the SPIFFE IDs of both sides and the server's port, where both captures show them, and else the
+    client's host and the server's address and port; and the server name. The figures of several connections of one are
+    averaged.
     """
     captures = Captures(out, keylog, bundle)
     pairs = list(compared(list(captures.read(before)), list(captures.read(after))))
@@ -44,6 +45,7 @@ def _record(pair: Pair) -> dict[str, object]:
         "client": client,
         "server": server,
         "server_name": name,
+        "matched_by": pair.matched_by,
         "connections_before": pair.before,
         "connections_after": pair.after,
         "changes": changes,
@@ -58,8 +60,11 @@ def _lines(pair: Pair) -> list[str]:
     if not pair.after:
         return [f"- {title}: vanished, {counted(pair.before)}"]
     if not pair.changes:
-        return [f"= {title}: as before"]
-    return [f"~ {title}", *(f"    {one.name:<18} {_text(one.before)} -> {_text(one.after)}" for one in pair.changes)]
+        return [f"= {title}: as before (matched by {pair.matched_by})"]
+    return [
+        f"~ {title}: changed (matched by {pair.matched_by})",
+        *(f"    {one.name:<18} {_text(one.before)} -> {_text(one.after)}" for one in pair.changes),
+    ]
 
 
 def _text(value: object) -> str:

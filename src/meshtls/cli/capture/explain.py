@@ -21,26 +21,35 @@ __all__ = ["explain"]
 @click.option("--connection", "number", type=click.IntRange(1), metavar="N", help="Connection N, fine or not.")
 @output_option
 def explain(file: str, keylog: Path | None, bundle: Path | None, number: int | None, out: Output) -> int:
-    """Explain the first connection that failed: what went wrong, on which side, and what to do.
+    """Explain the first connection that failed, or else likely did: what went wrong, on which side, and what to do.
 
     Exit code 1: a file is damaged.
     """
     captures = Captures(out, keylog, bundle)
     chosen: Connection | None = None
-    failed = total = 0
+    failed = total = unknown = 0
     for one in captures.read(file):
         total += 1
         failed += bool(one.problem)
+        unknown += bool(one.unknown_because)
         wanted = one.number == number if number is not None else bool(one.problem)
-        if wanted and (chosen is None or one.number < chosen.number):
+        if wanted and (chosen is None or _rank(one) < _rank(chosen)):
             chosen = one
     if chosen is None and number is not None:
         raise RequestError(f"--connection {number}: the capture has {counted(total)}")
     if chosen is None:
-        out.record({"connections": total, "problem": ""}, f"nothing went wrong in {counted(total)}")
+        words = f"nothing went wrong in {counted(total)}"
+        if unknown:
+            words = f"nothing is seen to have gone wrong in {counted(total)}; of {unknown} the result is not known"
+        out.record({"connections": total, "problem": "", "unknown": unknown}, words)
         return captures.exit_code
     out.record(_record(chosen) | ({"connections_with_problems": failed} if failed > 1 else {}))
     return captures.exit_code
+
+
+def _rank(one: Connection) -> tuple[bool, int]:
+    """What is proven comes first."""
+    return one.outcome is None, one.number
 
 
 def _record(one: Connection) -> dict[str, object]:
@@ -48,9 +57,11 @@ def _record(one: Connection) -> dict[str, object]:
         "connection": one.number,
         "client": one.client.address,
         "server": one.server.address,
+        "connection_id": one.connection_id,
         "outcome": one.outcome.name if one.outcome is not None else "",
         "outcome_words": one.outcome.value if one.outcome is not None else "",
         "problem": one.problem or "none",
+        "unknown_because": one.unknown_because,
         "advice": one.advice,
         "mutual_tls": one.handshake.mutual_reason if one.handshake is not None else "",
     }

@@ -86,8 +86,9 @@ def _ended_text(one: Connection) -> str:
             f"mTLS: {shake.mutual}",
             "decrypted" if shake.decrypted else "",
         ]
-    result = one.outcome.name if one.outcome is not None else "result not seen"
-    problem = f": {one.problem}" if one.problem else ""
+    result = one.outcome.name if one.outcome is not None else "result not known"
+    words = one.problem or one.unknown_because
+    problem = f": {words}" if words else ""
     lines = [
         f"#{one.number} ended {_who(one.client)} -> {_who(one.server)}; {', '.join(filter(None, facts))};"
         f" {one.application_bytes} bytes in {one.duration_ms:.1f} ms; {result}{problem}"

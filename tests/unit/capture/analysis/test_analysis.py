@@ -18,7 +18,7 @@ from meshtls.wire.side import Side
 from meshtls.wire.tls import Alert as TlsAlert
 from meshtls.wire.tls import fatal_alert
 from tests.support.certs import ca, key
-from tests.support.packets import ACK, FIN, RST, SYN
+from tests.support.packets import ACK, FIN, RST, SYN, Talk
 from tests.support.tls_capture import REQUEST, RESPONSE, Tape, analyzed, shaken
 from tests.support.tls_wire import Wire
 
@@ -97,13 +97,14 @@ def test_a_decrypted_connection_of_tls_1_3_is_told_as_a_whole(tmp_path: Path) ->
         tcp_rtt_ms=2.0,
         first_data_ms=found.first_data_ms,
         overhead=(wire_bytes - useful) / useful,
+        connection_id=wire.flights[0][1][11:19].hex(),
         alerts=found.alerts,
         requests=(Request("GET", "/pay?(12 bytes)", 200),),
         outcome=Outcome.OK,
     )
-    assert [(alert.side, alert.name) for alert in found.alerts] == [
-        ("client", "close_notify"),
-        ("server", "close_notify"),
+    assert [(alert.side, alert.name, alert.fatal) for alert in found.alerts] == [
+        ("client", "close_notify", False),
+        ("server", "close_notify", False),
     ]
 
 
@@ -189,10 +190,14 @@ def test_a_refused_client_is_told_with_the_reason(
 
 def test_an_encrypted_refusal_is_told_and_what_would_show_it(tmp_path: Path) -> None:
     found = one(tmp_path, shaken(tmp_path, mutual=False), keys=False)
-    assert found.outcome is Outcome.HANDSHAKE_FAILED
+    assert found.outcome is None
     assert found.problem == (
-        "the server 10.0.0.2:443 ended the connection after the client's Finished, with an encrypted alert; with the "
-        "keys (--keylog FILE) the alert can be read"
+        "the server 10.0.0.2:443 sent an encrypted record of the length of an alert 1.0 ms after the client's "
+        "Finished, and no application data that can be told from session tickets: likely it refused the client's "
+        "certificate or identity; the keys (--keylog FILE) show it"
+    )
+    assert found.advice == (
+        f"give the keys (--keylog FILE); `meshtls explain connection {found.connection_id}` has a sidecar's own words"
     )
 
 
@@ -225,7 +230,7 @@ PLAIN = "the client 10.0.0.1:40001 sent plaintext that starts with 'GET /pay?(12
     ("answer", "outcome", "problem"),
     [
         (RESPONSE, Outcome.OK, ""),
-        (b"", Outcome.PLAINTEXT_REFUSED, f"{PLAIN}, and the server closed without a byte, as one does that wants TLS"),
+        (b"", None, f"{PLAIN}, and the server closed the connection without a byte: likely it wants TLS"),
         (
             fatal_alert(TlsAlert.UNEXPECTED_MESSAGE),
             Outcome.PLAINTEXT_REFUSED,
@@ -233,7 +238,7 @@ PLAIN = "the client 10.0.0.1:40001 sent plaintext that starts with 'GET /pay?(12
         ),
     ],
 )
-def test_plaintext_is_quoted_without_its_query(answer: bytes, outcome: Outcome, problem: str) -> None:
+def test_plaintext_is_quoted_without_its_query(answer: bytes, outcome: Outcome | None, problem: str) -> None:
     tape = Tape()
     tape.plaintext(REQUEST, answer)
     (found,) = analyzed(tape)
@@ -261,7 +266,7 @@ def test_plaintext_is_quoted_without_secrets(sent: bytes, shown: str) -> None:
 @pytest.mark.parametrize(
     ("flags", "outcome", "problem"),
     [
-        (None, Outcome.CONNECT_FAILED, "the server 10.0.0.2:443 did not answer the client's SYN"),
+        (None, None, ""),
         (RST | ACK, Outcome.CONNECT_FAILED, "the server 10.0.0.2:443 refused the TCP connection"),
         (SYN | ACK, None, ""),
     ],
@@ -283,7 +288,9 @@ def test_a_handshake_that_ends_without_an_alert_has_failed(tmp_path: Path, flags
     talk = tape.talk()
     tape.frames += [*talk.handshake(), talk.client(wire.flights[0][1]), talk.server(flags=flags)]
     (found,) = analyzed(tape)
-    problem = f"the server 10.0.0.2:443 {how} the connection during the handshake, without an alert"
+    problem = (
+        f"the server 10.0.0.2:443 {how} the connection during the handshake, after the ClientHello, without an alert"
+    )
     assert (found.outcome, found.problem) == (Outcome.HANDSHAKE_FAILED, problem)
 
 
@@ -320,16 +327,47 @@ def test_figures_add_up_and_a_comparison_names_what_changed(tmp_path: Path) -> N
     assert figures.handshake_ms is not None
     assert figures.handshake_ms.p50 == 2.0
     pairs = list(compared(old, new))
-    assert [(one.conversation, one.before, one.after) for one in pairs] == [
-        (("10.0.0.1", SERVER, ""), 0, 1),
-        (("10.0.0.1", SERVER, "web.test"), 1, 1),
+    named = (CLIENT_ID, f"{SERVER_ID} port 443", "web.test")
+    assert [(one.conversation, one.before, one.after, one.matched_by) for one in pairs] == [
+        (("10.0.0.1", SERVER, ""), 0, 1, ""),
+        (named, 1, 1, "SPIFFE IDs"),
     ]
     assert Change("version", "TLS 1.2", "TLS 1.3") in pairs[1].changes
     assert Change("round_trips", 2.0, 1.0) in pairs[1].changes
-    assert list(compared(old, old)) == [Pair(("10.0.0.1", SERVER, "web.test"), 1, 1, ())]
+    assert list(compared(old, old)) == [Pair(named, 1, 1, (), "SPIFFE IDs")]
+    hidden = analyzed(after)
+    assert [(one.conversation, one.matched_by) for one in compared(old, hidden)] == [
+        (("10.0.0.1", SERVER, ""), ""),
+        (("10.0.0.1", SERVER, "web.test"), "addresses"),
+    ]
+
+
+def test_conversations_of_other_addresses_are_matched_by_their_identities(tmp_path: Path) -> None:
+    first = shaken(tmp_path)
+    resumed = Wire(first.client_context, first.server_context, first.client.session)
+    assert not resumed.shake()
+    before, after = Tape(), Tape()
+    for tape, server in ((before, ("10.0.0.2", 443)), (after, ("10.9.9.9", 443))):
+        for number, flights in enumerate((first.flights, resumed.flights)):
+            talk = Talk(("10.0.0.1", 40001 + number), server)
+            tape.frames += [*talk.handshake(), *(talk.send(side, data) for side, data in flights), *talk.close()]
+    keys = tmp_path / "keys"
+    old, new = analyzed(before, keys), analyzed(after, keys)
+    (pair,) = compared(old, new)
+    assert (pair.conversation, pair.before, pair.after, pair.matched_by) == (
+        (CLIENT_ID, f"{SERVER_ID} port 443", "web.test"),
+        2,
+        2,
+        "SPIFFE IDs",
+    )
+    gone, come = compared(analyzed(before), analyzed(after))
+    assert [(one.conversation[1], one.before, one.after, one.matched_by) for one in (gone, come)] == [
+        ("10.0.0.2:443", 2, 0, ""),
+        ("10.9.9.9:443", 0, 2, ""),
+    ]
 
 
 def test_an_alert_of_a_connection_has_its_time(tmp_path: Path) -> None:
     wire = shaken(tmp_path, mutual=False)
     (alert,) = one(tmp_path, wire).alerts
-    assert alert == Alert("server", "certificate_required", float(2 + len(wire.flights)))
+    assert alert == Alert("server", "certificate_required", float(2 + len(wire.flights)), fatal=True)

@@ -1,0 +1,54 @@
+"""What mends a connection that failed, by how it ended; docs/troubleshooting.md has more of each. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from meshtls.capture.analysis.facts import Facts
+from meshtls.observe.events import Outcome
+
+__all__ = ["BY_PLAINTEXT", "BY_VERSION", "WAITED", "advice_of", "filled"]
+
+_O = Outcome
+_EXPLAIN = "`meshtls explain connection {connection}`"
+#: ``{server}`` is its address, ``{connection}`` the ID by which sidecars log the connection, if it has one.
+_ADVICE: Mapping[Outcome, str] = {
+    _O.NO_CLIENT_CERTIFICATE: "call through a sidecar, which has an SVID; check it with `meshtls check --sidecar FILE`",
+    _O.PEER_UNTRUSTED: (
+        "compare the chain with the bundle: `meshtls x509 inspect {server} --bundle bundle.pem` shows the server's, and"
+        " --detail both; give both sides the bundle that `meshtls bundle show` prints."
+        f" {_EXPLAIN} has the refusing sidecar's own words"
+    ),
+    _O.NO_BUNDLE: "federate the trust domains: `meshtls bundle set`, and --federates-with of the entry",
+    _O.PEER_CERT_NOT_CURRENT: "compare the clocks with `meshtls check`, and see why the peer's agent does not renew",
+    _O.PEER_REVOKED: "`meshtls revoked` lists what is revoked; `meshtls readmit` lets an identity have SVIDs again",
+    _O.PEER_CERT_INVALID: "`meshtls x509 inspect FILE` says which rule of an X509-SVID the certificate breaks",
+    _O.POLICY_DENIED: "`meshtls policy explain` judges the same caller and names the clause",
+    _O.PLAINTEXT_REFUSED: "send it through a sidecar; `meshtls x509 inspect {server}` says if the port speaks TLS",
+    _O.HANDSHAKE_FAILED: f"{_EXPLAIN} has a sidecar's own words; `meshtls check --sidecar FILE` checks its setup",
+    _O.HANDSHAKE_TIMEOUT: "see if the side that was silent speaks TLS there, and what it did at that time, in its log",
+    _O.CLOSED_EARLY: (
+        "nothing, if a load balancer, a port scan or `meshtls check` probes the port; otherwise see the client's log"
+        " for why it gave up"
+    ),
+    _O.CONNECT_FAILED: "see that the destination listens there: `meshtls check --sidecar FILE`",
+    _O.RESET: f"see the log of that side for why it broke off; {_EXPLAIN} has what a sidecar saw",
+}
+#: The server speaks no TLS at all.
+BY_PLAINTEXT = (
+    "this port speaks plaintext: call it without TLS, or call the port of its sidecar; `meshtls x509 inspect {server}`"
+    " says what a port answers"
+)
+BY_VERSION = 'update the peer, or let older clients in with `tls_min: "1.2"`; `meshtls check` tries TLS 1.3 here'
+#: The server accepted, and closed without a byte.
+WAITED = "see the server's log; a sidecar closes so at limits.connections, and after limits.handshake_timeout"
+
+
+def advice_of(outcome: Outcome | None) -> str:
+    """To be filled in; "" where there is none."""
+    return _ADVICE.get(outcome, "") if outcome is not None else ""
+
+
+def filled(advice: str, facts: Facts) -> str:
+    """With this connection's address and ID."""
+    return advice.format(server=facts.server_address, connection=facts.connection_id or "ID")

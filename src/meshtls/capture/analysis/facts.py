@@ -1,0 +1,80 @@
+"""What judging a connection needs, and what it gives. Pure."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from meshtls.capture.analysis.connection import Alert, Handshake, Peer
+from meshtls.capture.analysis.progress import Progress
+from meshtls.observe.events import Outcome
+
+__all__ = ["Facts", "Judgement"]
+
+
+class Facts(NamedTuple):
+    """Times are in milliseconds since the first packet. Pairs are of the client and the server.
+
+    - ``client``, ``server``: who they are, in words. ``server_address``: HOST:PORT.
+    - ``ends``: for each side "closed", "reset", or "" (not seen to end).
+    - ``first_ended``: "client", "server" or ""; ``ended_ms``: when. ``open_because``: why a side was not seen to end.
+    - ``sent``, ``useful``: bytes of TCP, and of application data.
+    - ``answered``: the server accepted the TCP connection. ``syns``: how many packets the client sent;
+      ``duration_ms``: until the last packet of both.
+    - ``hidden``: the handshake was complete, and nothing that the server encrypted was decrypted. ``done_ms``: when.
+    - ``progress``: how far an incomplete handshake came.
+    - ``server_alert``: the server answered plaintext with a TLS alert. ``server_answer``: what it answered TLS with,
+      where that is no TLS.
+    - ``lost``: bytes that are not in the capture. ``left_out``: there was no memory for all that was seen.
+    - ``connection_id``: as sidecars log it, or "".
+    """
+
+    client: str
+    server: str
+    server_address: str
+    protocol: str
+    first_line: str
+    handshake: Handshake | None
+    alerts: tuple[Alert, ...]
+    ends: tuple[str, str]
+    first_ended: str
+    ended_ms: float | None
+    open_because: str
+    sent: tuple[int, int]
+    answered: bool
+    syns: int
+    duration_ms: float
+    useful: tuple[int, int]
+    hidden: bool
+    done_ms: float | None
+    progress: Progress | None
+    server_alert: str
+    server_answer: str
+    peers: tuple[Peer | None, Peer | None]
+    lost: tuple[int, int]
+    from_start: bool
+    left_out: bool
+    connection_id: str
+
+    def who(self, side: str) -> str:
+        """A side, in words."""
+        return f"the {side} {self.client if side == 'client' else self.server}"
+
+    def how(self, side: str) -> str:
+        """How it ended."""
+        return self.ends[0 if side == "client" else 1]
+
+    def peer(self, side: str) -> Peer | None:
+        """What it presented."""
+        return self.peers[0 if side == "client" else 1]
+
+
+class Judgement(NamedTuple):
+    """``outcome`` None: the capture does not show it, and ``problem`` or ``unknown_because`` says why.
+
+    ``problem``: what went wrong, or likely did. ``advice``: what to do about it.
+    """
+
+    outcome: Outcome | None
+    problem: str = ""
+    advice: str = ""
+    unknown_because: str = ""

@@ -1,0 +1,410 @@
+"""An outcome is what a capture proves. What records of TLS 1.3 only suggest, without keys, is told in words."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from meshtls.capture.analysis.connection import Connection
+from meshtls.observe.events import Outcome
+from meshtls.wire.side import Side
+from meshtls.wire.tls import Alert
+from tests.support.packets import ACK, FIN, RST, SYN
+from tests.support.tls_capture import REQUEST, RESPONSE, Tape, analyzed, shaken
+from tests.support.tls_wire import Flight, Wire, contexts
+
+C, S = Side.CLIENT, Side.SERVER
+CLIENT, SERVER = "the client 10.0.0.1:40001", "the server 10.0.0.2:443"
+SHAPED = "an encrypted record of the length of an alert"
+NO_DATA = "and no application data that can be told from session tickets"
+KEYS = "the keys (--keylog FILE) show it"
+WARNING, FATAL = 1, 2
+
+
+def mutual(directory: Path, *, version: int = 3, ciphers: str = "") -> Wire:
+    """Both have shaken hands."""
+    wire = Wire(*contexts(directory, directory / "keys", mutual=True, version=version, ciphers=ciphers))
+    assert not wire.shake()
+    return wire
+
+
+def close_notify(wire: Wire, side: Side) -> None:
+    end = wire.client if side is C else wire.server
+    with contextlib.suppress(ssl.SSLWantReadError):
+        end.unwrap()
+    wire.carry(side)
+
+
+def taped(flights: Sequence[Flight], *, first: Side = S, how: int = FIN | ACK, before_last: int = 0) -> Tape:
+    """The flights of a connection that ``first`` closes, and then the other side. ``before_last``: so many milliseconds
+    pass before the last flight.
+    """
+    tape = Tape()
+    talk = tape.talk()
+    tape.frames += talk.handshake()
+    for number, (side, data) in enumerate(flights, 1):
+        if before_last and number == len(flights):
+            tape.wait(before_last)
+        tape.frames.append(talk.send(side, data))
+    tape.frames.append(talk.send(first, flags=how))
+    if how & FIN:
+        tape.frames += [talk.send(first.other, flags=FIN | ACK), talk.send(first)]
+    return tape
+
+
+def told(tape: Tape, keys: Path | None = None) -> Connection:
+    (found,) = analyzed(tape, keys)
+    return found
+
+
+def idle(wire: Wire) -> None:
+    close_notify(wire, S)
+
+
+def greeting(wire: Wire) -> None:
+    wire.send(S, b"220 mail.test ESMTP at your service\r\n")
+    close_notify(wire, S)
+
+
+def short_answer(wire: Wire) -> None:
+    wire.send(C, REQUEST)
+    wire.send(S, b"ok")
+
+
+def long_answer(wire: Wire) -> None:
+    wire.send(C, REQUEST)
+    wire.send(S, RESPONSE)
+    close_notify(wire, S)
+
+
+def download(wire: Wire) -> None:
+    """More than session tickets have."""
+    wire.send(S, bytes(3000))
+    close_notify(wire, S)
+
+
+@pytest.mark.parametrize("version", [3, 2])
+@pytest.mark.parametrize("what", [idle, greeting, short_answer, long_answer, download])
+def test_a_good_connection_is_never_told_as_failed(what: Callable[[Wire], None], version: int, tmp_path: Path) -> None:
+    wire = mutual(tmp_path, version=version)
+    what(wire)
+    tape = taped(wire.flights)
+    assert told(tape, tmp_path / "keys").outcome is Outcome.OK
+    found = told(tape)
+    proven = what in (long_answer, download) or (version == 2 and what is not idle)
+    assert (found.outcome, bool(found.unknown_because or found.problem)) == (
+        (Outcome.OK, False) if proven else (None, True)
+    )
+
+
+def test_what_a_server_sends_first_is_not_all_session_tickets(tmp_path: Path) -> None:
+    wire = mutual(tmp_path)
+    download(wire)
+    found = told(taped(wire.flights))
+    assert (found.client.application_bytes, found.server.application_bytes) == (0, 3000)
+
+
+@pytest.mark.parametrize(
+    ("waited", "problem", "unknown_because"),
+    [
+        (0, "{}: likely it refused the client's certificate or identity; {}", ""),
+        (5000, "", "{}: likely it closed an idle connection; {}"),
+    ],
+)
+def test_how_soon_a_server_ends_a_connection_suggests_why(
+    tmp_path: Path, waited: int, problem: str, unknown_because: str
+) -> None:
+    wire = mutual(tmp_path)
+    idle(wire)
+    found = told(taped(wire.flights, before_last=waited))
+    seen = f"{SERVER} sent {SHAPED} {waited + 2}.0 ms after the client's Finished, {NO_DATA}"
+    assert (found.outcome, found.problem, found.unknown_because) == (
+        None,
+        problem.format(seen, KEYS),
+        unknown_because.format(seen, KEYS),
+    )
+
+
+def test_a_server_whose_alert_is_answered_did_not_refuse(tmp_path: Path) -> None:
+    wire = mutual(tmp_path)
+    close_notify(wire, S)
+    close_notify(wire, C)
+    found = told(taped(wire.flights))
+    assert (found.outcome, found.problem) == (None, "")
+    assert "likely it closed an idle connection" in found.unknown_because
+
+
+def test_a_client_that_only_probes_is_not_told_as_refused(tmp_path: Path) -> None:
+    wire = mutual(tmp_path)
+    close_notify(wire, C)
+    tape = taped(wire.flights, first=C)
+    assert told(tape, tmp_path / "keys").outcome is Outcome.OK
+    found = told(tape)
+    assert (found.outcome, found.problem, found.unknown_because) == (
+        None,
+        "",
+        f"{CLIENT} sent {SHAPED} 2.0 ms after its Finished, and neither side sent application data: likely it only "
+        f"probed the server, or refused its identity; {KEYS}",
+    )
+
+
+@pytest.mark.parametrize("last", [C, S])
+def test_a_client_that_only_sends_is_content_unless_the_server_may_have_refused_it(tmp_path: Path, last: Side) -> None:
+    wire = mutual(tmp_path)
+    wire.send(C, REQUEST)
+    close_notify(wire, C)
+    if last is S:
+        close_notify(wire, S)
+    found = told(taped(wire.flights, first=C))
+    unknown = f"{SERVER} sent no application data that can be told from session tickets, and {SHAPED}: {KEYS}"
+    if last is C:
+        assert (found.outcome, found.unknown_because) == (Outcome.OK, "")
+    else:
+        assert (found.outcome, found.problem) == (None, "")
+        assert found.unknown_because.startswith((unknown, f"{SERVER} sent {SHAPED}"))
+
+
+@pytest.mark.parametrize("label", ["CLIENT", "SERVER"])
+def test_a_handshake_is_complete_with_the_keys_of_one_side(tmp_path: Path, label: str) -> None:
+    tape = Tape()
+    tape.wire(shaken(tmp_path))
+    lines = (tmp_path / "keys").read_text("ascii").splitlines(keepends=True)
+    half = tmp_path / "half"
+    half.write_text("".join(line for line in lines if line.startswith(label)), "ascii")
+    found = told(tape, half)
+    assert found.handshake is not None
+    assert (found.handshake.complete, found.handshake.round_trips, found.handshake.ms) == (True, 1, 2.0)
+    assert (found.client.application_bytes, found.server.application_bytes) == (len(REQUEST), len(RESPONSE))
+    assert (found.outcome, found.estimated) == (Outcome.OK, True)
+
+
+def test_the_flight_of_a_client_may_come_in_many_packets(tmp_path: Path) -> None:
+    wire = shaken(tmp_path)
+    pieces = [(side, data[at : at + 300]) for side, data in wire.flights for at in range(0, len(data), 300)]
+    found = told(taped(pieces))
+    assert (found.client.application_bytes, found.server.application_bytes) == (len(REQUEST), len(RESPONSE))
+
+
+@pytest.mark.parametrize(
+    "suite", ["ECDHE-ECDSA-AES128-SHA", "ECDHE-ECDSA-AES256-SHA384", "ECDHE-ECDSA-AES128-GCM-SHA256"]
+)
+def test_bytes_of_a_suite_that_is_not_decrypted_are_an_estimate(tmp_path: Path, suite: str) -> None:
+    wire = mutual(tmp_path, version=2, ciphers=suite)
+    wire.send(C, REQUEST)
+    wire.send(S, RESPONSE)
+    for keys in (None, tmp_path / "keys"):
+        found = told(taped(wire.flights), keys)
+        decrypted = keys is not None and "GCM" in suite
+        most = 0 if "GCM" in suite else 8  # half of a block
+        assert found.estimated is not decrypted
+        assert abs(found.client.application_bytes - len(REQUEST)) <= most
+        assert abs(found.server.application_bytes - len(RESPONSE)) <= most
+
+
+def alert(level: int, what: Alert) -> bytes:
+    return bytes((21, 3, 3, 0, 2, level, what))
+
+
+@pytest.mark.parametrize(
+    ("level", "outcome", "problem"),
+    [
+        (WARNING, Outcome.OK, ""),
+        (
+            FATAL,
+            Outcome.HANDSHAKE_FAILED,
+            f"{SERVER} (spiffe://a.test/web) sent the alert unrecognized_name: it does not know the server name that"
+            f" {CLIENT} (spiffe://a.test/client) asks for",
+        ),
+    ],
+)
+def test_a_warning_of_tls_1_2_ends_nothing(tmp_path: Path, level: int, outcome: Outcome, problem: str) -> None:
+    wire = shaken(tmp_path, version=2)
+    flights = list(wire.flights)
+    flights[1] = (S, alert(level, Alert.UNRECOGNIZED_NAME) + flights[1][1])
+    found = told(taped(flights), tmp_path / "keys")
+    assert (found.outcome, found.problem) == (outcome, problem)
+    assert (found.alerts[0].name, found.alerts[0].fatal) == ("unrecognized_name", level == FATAL)
+
+
+@pytest.mark.parametrize(("version", "fatal"), [(3, True), (2, False)])
+def test_the_level_of_an_alert_means_nothing_in_tls_1_3(tmp_path: Path, version: int, fatal: bool) -> None:
+    """A client that warns of the server's certificate, and closes, has refused it in either version."""
+    wire = shaken(tmp_path, version=version)
+    flights = [*wire.flights[:2], (C, alert(WARNING, Alert.BAD_CERTIFICATE))]
+    found = told(taped(flights, first=C))
+    assert [one.fatal for one in found.alerts] == [fatal]
+    assert found.outcome is Outcome.PEER_CERT_INVALID
+    assert found.problem.startswith(f"{CLIENT} sent the alert bad_certificate: it takes the certificate of {SERVER}")
+
+
+@pytest.mark.parametrize("what", [Alert.CLOSE_NOTIFY, Alert.USER_CANCELED])
+def test_a_client_that_cancels_closed_early(tmp_path: Path, what: Alert) -> None:
+    wire = shaken(tmp_path)
+    found = told(taped([*wire.flights[:2], (C, alert(FATAL, what))], first=C))
+    assert (found.outcome, found.problem) == (
+        Outcome.CLOSED_EARLY,
+        f"{CLIENT} closed the connection during the handshake, after the server's ServerHello, with the alert"
+        f" {what.name.lower()}",
+    )
+
+
+SYSLOG = b"<34>1 2026-01-01T00:00:00Z host app - - - one line\n"
+
+
+def test_plaintext_that_is_only_received_is_not_refused(tmp_path: Path) -> None:
+    tape = Tape()
+    tape.plaintext(SYSLOG)
+    found = told(tape)
+    assert (found.outcome, found.problem, found.unknown_because) == (
+        None,
+        "",
+        f"{CLIENT} sent plaintext that starts with '<34>1 …', and the server closed the connection without a byte, as a"
+        " port that only receives does, and one that wants TLS",
+    )
+    tape = Tape()
+    tape.plaintext(SYSLOG, alert(FATAL, Alert.UNEXPECTED_MESSAGE))
+    assert told(tape).outcome is Outcome.PLAINTEXT_REFUSED
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"HTTP/1.1 400 Bad Request: token=SECRET\r\n\r\n", "plaintext that starts with 'HTTP/1.1 400'"),
+        (b"HTTP/1.0 302\r\n\r\n", "plaintext that starts with 'HTTP/1.0 302'"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "plaintext that starts with 'SSH-2.0-OpenSSH_9.2'"),
+        (b"220 mail.test SECRET\r\n", "plaintext that starts with '220 …'"),
+        (b"\0\0\x12\4\0\0\0\0\0\0\3SECRET", "bytes that are not TLS and start with 00 00 12 04 00 00 00 00"),
+        (b"\xff\xfe", "bytes that are not TLS and start with ff fe"),
+    ],
+)
+def test_a_server_that_answers_tls_in_plaintext_is_told_with_what_it_said(
+    tmp_path: Path, answer: bytes, words: str
+) -> None:
+    found = told(taped([shaken(tmp_path).flights[0], (S, answer)]))
+    assert (found.outcome, found.problem) == (
+        Outcome.HANDSHAKE_FAILED,
+        f"{SERVER} answered the ClientHello with {words}",
+    )
+    assert found.advice == (
+        "this port speaks plaintext: call it without TLS, or call the port of its sidecar; `meshtls x509 inspect"
+        " 10.0.0.2:443` says what a port answers"
+    )
+
+
+def stalled(flights: Sequence[Flight], gives_up: Side, milliseconds: int, how: bytes = b"") -> Connection:
+    """After these flights nothing is sent for so long, and then one side gives up, with these bytes."""
+    tape = Tape()
+    talk = tape.talk()
+    tape.frames += [*talk.handshake(), *(talk.send(side, data) for side, data in flights)]
+    tape.wait(milliseconds - 1)
+    if how:
+        tape.frames.append(talk.send(gives_up, how))
+    tape.frames += [talk.send(gives_up, flags=FIN | ACK), talk.send(gives_up.other, flags=FIN | ACK)]
+    return told(tape)
+
+
+BEFORE_HELLO = f"{CLIENT} did not go on with the handshake before a whole ClientHello, and {SERVER}"
+AFTER_ANSWER = f"{CLIENT} did not go on with the handshake after the server's ServerHello, and {SERVER}"
+
+
+@pytest.mark.parametrize("version", [3, 2])
+def test_a_side_that_waits_in_vain_and_gives_up_timed_out(tmp_path: Path, version: int) -> None:
+    hello, answer, *_ = shaken(tmp_path, version=version).flights
+    cut = (C, hello[1][:100])
+    point = "ServerHello" if version == 3 else "ServerHelloDone"
+    after = f"{CLIENT} did not go on with the handshake after the server's {point}, and {SERVER}"
+    sent = alert(FATAL, Alert.UNEXPECTED_MESSAGE)
+    for flights, gives_up, how, problem in (
+        ([cut], S, b"", f"{BEFORE_HELLO} closed the connection after 5.0 s"),
+        ([hello, answer], S, b"", f"{after} closed the connection after 5.0 s"),
+        ([hello, answer], S, sent, f"{after} sent the alert unexpected_message after 5.0 s"),
+        (
+            [hello],
+            C,
+            b"",
+            f"{SERVER} did not go on with the handshake after the ClientHello, and {CLIENT} closed the connection after"
+            " 5.0 s",
+        ),
+    ):
+        found = stalled(flights, gives_up, 5000, how)
+        words = problem if version == 3 else problem.replace("10.0.0.2:443", "10.0.0.2:443 (spiffe://a.test/web)")
+        if answer not in flights:
+            words = problem
+        assert (found.outcome, found.problem) == (Outcome.HANDSHAKE_TIMEOUT, words)
+
+
+def test_a_side_that_did_not_wait_has_not_timed_out(tmp_path: Path) -> None:
+    hello, answer, *_ = shaken(tmp_path).flights
+    during = "closed the connection during the handshake"
+    sent = alert(FATAL, Alert.UNEXPECTED_MESSAGE)
+    for flights, gives_up, ms, how, outcome, problem in (
+        # It gives up at once.
+        ([hello, answer], S, 500, b"", Outcome.HANDSHAKE_FAILED,
+         f"{SERVER} {during}, after the server's ServerHello, without an alert"),
+        # It was its own turn.
+        ([hello], S, 5000, b"", Outcome.HANDSHAKE_FAILED,
+         f"{SERVER} {during}, after the ClientHello, without an alert"),
+        ([hello, answer], C, 5000, b"", Outcome.CLOSED_EARLY,
+         f"{CLIENT} {during}, after the server's ServerHello, without an alert"),
+        ([hello, answer], S, 500, sent, Outcome.HANDSHAKE_FAILED,
+         f"{SERVER} sent the alert unexpected_message: a message of {CLIENT} was not the one that had to come;"
+         " a sidecar also refuses so after the handshake"),
+    ):  # fmt: skip
+        found = stalled(flights, gives_up, ms, how)
+        assert (found.outcome, found.problem) == (outcome, problem)
+
+
+@pytest.mark.parametrize(
+    ("first", "how", "problem", "unknown_because"),
+    [
+        (S, FIN | ACK, f"{SERVER} closed the connection after 2.0 s, in which neither side sent a byte", ""),
+        (S, RST | ACK, f"{SERVER} reset the connection after 2.0 s, in which neither side sent a byte", ""),
+        (
+            C,
+            FIN | ACK,
+            "",
+            f"{CLIENT} closed the connection after 2.0 s, in which neither side sent a byte: likely it only probed the"
+            " port",
+        ),
+    ],
+)
+def test_a_connection_without_a_byte_has_no_outcome(first: Side, how: int, problem: str, unknown_because: str) -> None:
+    tape = Tape()
+    talk = tape.talk()
+    tape.frames += talk.handshake()
+    tape.wait(1997)
+    tape.frames.append(talk.send(first, flags=how))
+    if how & FIN:
+        tape.frames.append(talk.send(first.other, flags=FIN | ACK))
+    found = told(tape)
+    assert (found.outcome, found.problem, found.unknown_because) == (None, problem, unknown_because)
+
+
+@pytest.mark.parametrize("syns", [1, 3])
+def test_one_syn_without_an_answer_proves_nothing(syns: int) -> None:
+    tape = Tape()
+    talk = tape.talk()
+    for at in range(syns):
+        tape.frames.append(talk.client(flags=SYN, seq=1000))
+        tape.wait(1000 * 2**at - 1)
+    found = told(tape)
+    assert (found.outcome, found.problem, found.unknown_because) == (
+        (None, "", f"the capture has one SYN of the client, and no answer of {SERVER}")
+        if syns == 1
+        else (
+            Outcome.CONNECT_FAILED,
+            f"{SERVER} did not answer the client's SYN: 3 packets of the client in 3.0 s",
+            "",
+        )
+    )
+
+
+def test_a_connection_that_goes_on_says_why_it_has_no_outcome(tmp_path: Path) -> None:
+    tape = Tape()
+    tape.wire(shaken(tmp_path), close=False)
+    found = told(tape, tmp_path / "keys")
+    assert (found.outcome, found.unknown_because) == (None, "the connection was open when the capture ended")
