@@ -168,7 +168,7 @@ class Reassembly:
     def _syn(self, half: Half, segment: Segment) -> None:
         flow = half.flow
         if half.isn is not None:
-            half.retransmitted += 1
+            half.retransmitted += not segment.span
             return
         half.isn = segment.seq
         if half.next < 0:
@@ -395,8 +395,8 @@ class Reassembly:
         if half.ending is not None:
             if reset:
                 self._reset(half, segment.time_ns)
-            else:
-                half.retransmitted += 1
+            else:  # of one with data, that was counted with it
+                half.retransmitted += not segment.span
             return
         if half.next < 0 and reset and not half.early:
             half.next = at
@@ -419,7 +419,7 @@ class Reassembly:
             if half.next < 0 and not half.early:
                 half.hole_ns = segment.time_ns
         else:
-            half.retransmitted += 1
+            half.retransmitted += not segment.span
 
     def _at_end(self, half: Half, number: int, time_ns: int) -> None:
         half.strange += len(half.early.runs)
