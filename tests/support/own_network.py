@@ -19,8 +19,10 @@ _OWN_NETWORK = ("unshare", "-Urn", "sh", "-c", 'ip link set lo up && exec "$@"',
 _SECONDS = 120
 
 
-def in_own_network(module: str, *arguments: str | Path, prefix: Sequence[str] = _OWN_NETWORK) -> str:
-    """Run a module there, and return what it printed; fails if it fails.
+def in_own_network(
+    module: str, *arguments: str | Path, prefix: Sequence[str] = _OWN_NETWORK, seconds: float = _SECONDS
+) -> str:
+    """Run a module there, and return what it printed; fails if it fails, or takes longer than ``seconds``.
 
     Without the right to have such a namespace the test is skipped, or fails if MESHTLS_REQUIRE has ``namespaces``.
     """
@@ -31,7 +33,7 @@ def in_own_network(module: str, *arguments: str | Path, prefix: Sequence[str] = 
         env={**os.environ, "PYTHONPATH": str(_ROOT)},
         capture_output=True,
         text=True,
-        timeout=_SECONDS,
+        timeout=seconds,
         check=False,
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"

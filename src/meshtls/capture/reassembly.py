@@ -182,7 +182,7 @@ class Reassembly:
     def _syn(self, half: Half, segment: Segment) -> None:
         flow = half.flow
         if half.isn is not None:
-            half.retransmitted += 1
+            half.retransmitted += not segment.span
             return
         half.isn = segment.seq
         header = segment.data[segment.at + _TCP_HEADER : segment.begin]
@@ -435,7 +435,7 @@ class Reassembly:
                 half.retransmitted += again
                 half.strange += not again
         elif any(end.at == at and end.how is Ending.FIN for end in half.ends):
-            half.retransmitted += 1
+            half.retransmitted += not segment.span
         elif half.next >= 0 and not ((ahead := signed(at - half.next)) >= 0 and may_be_sent(half, ahead)):
             half.strange += not segment.span
         else:

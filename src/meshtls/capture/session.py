@@ -432,23 +432,32 @@ class TlsSession:
         if content is None:
             self._failed(one, record)
             return None
-        one._failures = one._unsure = 0
+        self._opened(one, one.epoch)
         return record.content_type, content
 
     def _open_1_3(self, one: Direction, record: Record) -> tuple[int, bytes] | None:
         """The content type and the content of a record of TLS 1.3 (RFC 8446, section 5.2)."""
+        before = one.epoch
         content = self._tried(one, one.protection, record) if one.protection is not None else None
         if content is None and not record.missing:
             content = self._tried_next(one, record)
         if content is None:
             self._failed(one, record)
             return None
-        one._failures = one._unsure = 0
+        self._opened(one, before)
         content = content.rstrip(b"\0")
         if not content:
             self._trouble(one, record.offset, "a record with nothing but padding")
             return None
         return content[-1], content[:-1]
+
+    def _opened(self, one: Direction, before: Epoch) -> None:
+        """A record was opened, in the epoch ``before`` or one after it: tell what is inside if others were lost."""
+        # Where it is the first record under the keys of this epoch, nothing was lost that they protect.
+        first = before is not Epoch.APPLICATION and one.protection is not None and one.protection.sequence == 1
+        if one._unsure and self._inside is not None and one.epoch is Epoch.APPLICATION and not first:
+            self._inside.gap(one.side, 0)
+        one._failures = one._unsure = 0
 
     def _tried(self, one: Direction, protection: RecordProtection, record: Record) -> bytes | None:
         """The content under these keys, also if up to ``_unsure`` records before it were lost."""

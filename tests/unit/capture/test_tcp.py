@@ -359,6 +359,21 @@ def test_a_syn_that_is_sent_again_is_of_the_same_connection() -> None:
     assert flow.syn_ns == flow.first_ns
 
 
+@pytest.mark.parametrize("order", [(0, 1, 1), (1, 0, 1), (1, 1, 0)])
+def test_a_fin_with_data_that_is_sent_again_counts_once(order: tuple[int, ...]) -> None:
+    talk = Talk()
+    opened = talk.handshake()
+    first = talk.client(b"first")
+    at = talk.next[C]
+    sent = [talk.client(b"last", flags=FIN | ACK), talk.client(b"last", flags=FIN | ACK, seq=at)]
+    lasts = iter(sent)
+    frames = [first if not which else next(lasts) for which in order]
+    seen, _ = read(captured([*opened, *frames, talk.server()], every_ns=10 * MS))
+    [flow], [kept] = seen.flows, seen.sinks
+    assert (kept.stream(C), kept.ending(C)) == ([b"firstlast"], Ending.FIN)
+    assert flow.client.retransmitted == 1
+
+
 def test_a_syn_with_another_sequence_number_begins_a_new_connection() -> None:
     old, new = Talk(), Talk(isns=(99_000, 88_000), ident=300)
     frames = [*old.handshake(), old.client(b"old"), *new.handshake(), new.client(b"new"), new.server(b"answer")]
