@@ -42,8 +42,13 @@ def x509() -> None:
     help="Verify the path to an authority of this trust bundle, as PEM or as a SPIFFE bundle.",
 )
 @click.option("--at", type=MOMENT, help="Judge as of this time; default: now.")
+@click.option(
+    "--proxy-protocol",
+    type=click.Choice(["v1", "v2"]),
+    help="Send this PROXY protocol header first, for a listener that reads one (proxy_protocol_from); it names nobody.",
+)
 @output_option
-def inspect_x509(out: Output, source: str, bundle: Path | None, at: datetime | None) -> int:
+def inspect_x509(out: Output, source: str, bundle: Path | None, at: datetime | None, proxy_protocol: str | None) -> int:
     """Print a chain in words, and which rules of X509-SVID it keeps.
 
     The certificates are those of a file (PEM or DER), of standard input, or those that a server presents, which is not
@@ -51,7 +56,7 @@ def inspect_x509(out: Output, source: str, bundle: Path | None, at: datetime | N
     """
     from meshtls.cli.x509_inspect import inspect_chain, read_chain
 
-    return inspect_chain(read_chain(source), out, at or SystemClock().now(), bundle)
+    return inspect_chain(read_chain(source, proxy_protocol), out, at or SystemClock().now(), bundle)
 
 
 @x509.command("mint")

@@ -33,6 +33,7 @@ from meshtls.svid.presented import Presented, read_presented
 from meshtls.svid.verify import time_violation, verify_peer
 from meshtls.svid.x509 import format_moment
 from meshtls.tls.unverified import UnverifiedServer, look_at_unverified_server
+from meshtls.wire.proxy_protocol import LOCAL_HEADER, LOCAL_HEADER_V1
 
 __all__ = ["Chain", "inspect_chain", "read_chain"]
 
@@ -45,6 +46,7 @@ _PRIVATE_KEY = "it also has a private key, which is not shown"
 #: What DER of a certificate starts with: the tag of a SEQUENCE (X.690, section 8.9).
 _SEQUENCE = b"\x30"
 _WIDTH = 24
+_PROXY_HEADERS = {"v1": LOCAL_HEADER_V1, "v2": LOCAL_HEADER}
 _LABELS_OF = {
     "sha256": "SHA-256",
     "sha1": "SHA-1",
@@ -91,11 +93,14 @@ class _Judged:
     time: str = ""
 
 
-def read_chain(source: str) -> Chain:
+def read_chain(source: str, proxy_protocol: str | None = None) -> Chain:
     """The certificates of a file, of standard input (``-``), or of the server at ``host:port``.
 
-    A file of that name counts before a server. Raises ConfigError, and HandshakeError for a server that shows none.
+    A file of that name counts before a server, which is sent the header of this version of the PROXY protocol first.
+    Raises ConfigError, and HandshakeError for a server that shows none.
     """
+    if proxy_protocol is not None and (source == "-" or Path(source).exists()):
+        raise ConfigError(f"{source}: wanted host:port with --proxy-protocol, got a file")
     if source == "-":
         return _parsed("standard input", sys.stdin.buffer.read(_MOST_BYTES + 1))
     path = Path(source)
@@ -104,7 +109,8 @@ def read_chain(source: str) -> Chain:
             address = Address.parse(source)
         except RequestError as error:
             raise ConfigError(f"{source}: wanted a file that exists, - or host:port") from error
-        server = look_at_unverified_server(address, _SECONDS)
+        first = _PROXY_HEADERS[proxy_protocol] if proxy_protocol is not None else b""
+        server = look_at_unverified_server(address, _SECONDS, first=first)
         return Chain(str(address), server.chain, server=server)
     try:
         with path.open("rb") as file:

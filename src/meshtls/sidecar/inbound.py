@@ -255,6 +255,8 @@ class Inbound:
                 self._check_probe(connection)
             if shown is not None:
                 return shown
+        if mode is Mode.DISABLE and not http and not so_far:
+            await self._await_probe(connection, so_far)
         if http or self.config.proxy_protocol:
             return _PLAINTEXT
         if mode is Mode.DISABLE and so_far:  # it came with a load balancer's header
@@ -275,6 +277,16 @@ class Inbound:
         """
         if not self._gate.judge(self._request(connection, None, None)).allowed:
             raise ClosedEarlyError("the peer closed the connection before it sent a byte")
+
+    async def _await_probe(self, connection: Connection, so_far: bytearray) -> None:
+        """Give a client that is to be denied a moment to end without a byte. Others don't wait for it."""
+        if self._gate.judge(self._request(connection, None, None)).allowed:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.detect_timeout):
+                await first_bytes(connection.opener, so_far, self._reactor.poller)
+                if not so_far:
+                    self._check_probe(connection)
 
     async def _first_bytes(self, connection: Connection, so_far: bytearray, timeout: float) -> _Opening | None:
         """None if the client says nothing for ``timeout`` seconds."""

@@ -499,7 +499,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         float,
         Key(
             "How long a client may send nothing before its app, which may speak first, is dialled: in mode PERMISSIVE,"
-            " and with protocol: auto.",
+            " and with protocol: auto. In mode DISABLE, how long one that is to be denied may end without a byte, as a"
+            " probe of the port does, which is denied nothing.",
             SECONDS,
         ),
     ] = 0.1

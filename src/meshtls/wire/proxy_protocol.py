@@ -14,12 +14,14 @@ from typing import NamedTuple
 from meshtls.errors import RequestError
 from meshtls.wire.crc32c import crc32c
 
-__all__ = ["LOCAL_HEADER", "ProxiedTls", "ProxyHeader", "proxy_header", "read_proxy_header"]
+__all__ = ["LOCAL_HEADER", "LOCAL_HEADER_V1", "ProxiedTls", "ProxyHeader", "proxy_header", "read_proxy_header"]
 
 _SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 _VERSION_2_PROXY = b"\x21"
 #: Of a connection that a proxy opens for itself, such as a health check (section 2.2).
 LOCAL_HEADER = _SIGNATURE + b"\x20\x00\x00\x00"
+#: Of a connection whose addresses are not told (section 2.1).
+LOCAL_HEADER_V1 = b"PROXY UNKNOWN\r\n"
 _TCP_4, _TCP_6, _UNSPECIFIED = b"\x11", b"\x21", b"\x00"
 _AUTHORITY, _SSL = 0x02, 0x20
 _SSL_VERSION, _SSL_CN, _SSL_CIPHER = 0x21, 0x22, 0x23

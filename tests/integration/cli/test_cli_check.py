@@ -657,7 +657,11 @@ def test_a_sidecar_behind_a_load_balancer_is_healthy(agent: AgentProcess, site: 
         with started("sidecar", "run", "--config", file) as process:
             process.line("serving: ")
             told = [check("--sidecar", file) for _ in range(2)]  # the second would tell of what the first left
+            headers = ((), ("--proxy-protocol", "v1"), ("--proxy-protocol", "v2"))
+            codes = [tell("x509", "inspect", f"127.0.0.1:{port}", *header).code for header in headers]
             assert process.stop() == 0
+    # A listener that reads the header shows its certificate after one, and to its load balancers alone.
+    assert codes == ([1, 0, 0] if balancers == "127.0.0.0/8" else [1, 1, 1])
     for one in told:
         assert (one.code, problems(one), problems(one, "warning")) == (0, [], [])
     said = tell("check", "--sidecar", file, "--workload-socket", agent.socket).out

@@ -285,6 +285,13 @@ def test_a_server_that_sends_too_much_is_an_error() -> None:
     assert (told.code, told.err) == (1, f"meshtls: {where}: {words}\n")
 
 
+def test_a_proxy_protocol_header_goes_to_a_server_only(tmp_path: Path) -> None:
+    file = tmp_path / "a.pem"
+    file.touch()
+    told = tell("x509", "inspect", file, "--proxy-protocol", "v2")
+    assert (told.code, told.err) == (2, f"meshtls: {file}: wanted host:port with --proxy-protocol, got a file\n")
+
+
 def test_an_argument_that_is_neither_a_file_nor_a_server_is_an_error() -> None:
     told = tell("x509", "inspect", "nowhere.pem")
     assert (told.code, told.err) == (2, "meshtls: nowhere.pem: wanted a file that exists, - or host:port\n")

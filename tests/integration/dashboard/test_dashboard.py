@@ -100,6 +100,8 @@ async def test_a_handshake_is_shown_message_by_message(tmp_path: Path) -> None:
         assert fields[0]["random"].startswith(line["connection_id"])
         assert fields[4]["leaf"].startswith(f"{B}, serial ")
         assert fields[7]["leaf"].startswith(f"{A}, serial ")
+        # The names of issuers are as in every other message.
+        assert fields[4]["issuer"].startswith("serialNumber=")
 
 
 async def test_a_refused_handshake_ends_with_the_alert(tmp_path: Path) -> None:

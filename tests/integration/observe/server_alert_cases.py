@@ -285,6 +285,10 @@ FEDERATION_CASES = {
             "it was just changed": {
                 elsewhere("meshtls_agent_bundle_sequence", "node:8", trust_domain=PARTNER): "4x25 5x5",
             },
+            "the other is of another mesh of that name": {
+                elsewhere("meshtls_agent_bundle_sequence", "node:8", trust_domain=PARTNER): "4x30",
+                elsewhere("meshtls_agent_bundle_sequence", "node:7", trust_domain=PARTNER, mesh="staging"): "5x30",
+            },
         },
         labels={"trust_domain": PARTNER},
         summary=f"node:9 has an old bundle of {PARTNER}",

@@ -151,14 +151,26 @@ async def test_a_peer_that_leaves_in_the_handshake_without_an_alert_has_not_fail
     assert app.connections == 0
 
 
-async def test_a_caller_in_plaintext_that_leaves_without_a_byte_is_denied_only_if_it_spoke() -> None:
+@pytest.mark.parametrize("mode", [Mode.PERMISSIVE, Mode.DISABLE], ids=lambda one: one.value)
+async def test_a_caller_in_plaintext_that_leaves_without_a_byte_is_denied_only_if_it_spoke(mode: Mode) -> None:
     limits = Limits(detect_timeout=SECONDS, handshake_timeout=60, connect_timeout=60)
-    async with an_app() as app, governed(app.address, NOBODY, mode=Mode.PERMISSIVE, limits=limits) as b:
+    async with an_app() as app, governed(app.address, NOBODY, mode=mode, limits=limits) as b:
         for said, outcome in ((b"", "CLOSED_EARLY"), (b"ping", "POLICY_DENIED")):
             async with connected(b.inbound) as streams:
                 streams[1].write(said)
             assert await b.lines.outcome() == outcome
     assert app.connections == 0
+
+
+async def test_a_silent_caller_that_no_policy_allows_is_denied_where_there_is_no_tls() -> None:
+    limits = Limits(detect_timeout=0.05, handshake_timeout=60, connect_timeout=60)
+    async with (
+        an_app() as app,
+        governed(app.address, NOBODY, mode=Mode.DISABLE, limits=limits) as b,
+        connected(b.inbound),
+    ):
+        assert await b.lines.outcome() == "POLICY_DENIED"
+        assert app.connections == 0
 
 
 @pytest.mark.parametrize("said", [b"", b"\x16\x03\x01"])

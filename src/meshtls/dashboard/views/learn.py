@@ -9,7 +9,7 @@ from cryptography import x509
 
 from meshtls.dashboard.model import Model
 from meshtls.parse_errors import PARSE_ERRORS
-from meshtls.svid.x509 import format_moment, format_serial
+from meshtls.svid.x509 import format_moment, format_serial, name_text
 from meshtls.wire.handshake_fields import fields_of, message_name
 from meshtls.wire.tls import TLS_1_3, HandshakeType, alert_name, certificates_of_message
 
@@ -106,7 +106,7 @@ def _certificates(message: bytes) -> Iterator[tuple[str, str]]:
             one = x509.load_der_x509_certificate(der)
             names = one.extensions.get_extension_for_class(x509.SubjectAlternativeName).value if place == 0 else None
             uris = names.get_values_for_type(x509.UniformResourceIdentifier) if names is not None else []
-            who = ", ".join(uris) or one.subject.rfc4514_string()
+            who = ", ".join(uris) or name_text(one.subject)
             until = format_moment(one.not_valid_after_utc)
             yield ("leaf" if place == 0 else "issuer"), f"{who}, serial {format_serial(one)}, until {until}"
     except (*PARSE_ERRORS, x509.ExtensionNotFound):
