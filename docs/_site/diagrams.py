@@ -17,7 +17,9 @@ _VIEW = re.compile(r'viewBox="\S+ \S+ (\S+) \S+"')
 _NAME = "merman"
 #: Text is drawn a little smaller than it was measured, since the reader's font may be wider.
 _FONT_SIZE = re.compile(r"(?<=font-size:)(14|16)(?=px)")
-#: A diagram that is wider than the page can be scrolled. Its lines are black, also where the page is dark.
+#: Pixels of a page's text; and how small a wider diagram may be drawn, so that more of it is seen at once.
+_PAGE_WIDTH, _LEAST_SCALE = 740.0, 0.7
+#: A diagram that is still wider can be scrolled. Its lines are black, also where the page is dark.
 _AROUND = '<div class="diagram" style="overflow-x: auto; background: white; padding: 8px">{}</div>\n'
 
 
@@ -33,7 +35,10 @@ def with_diagrams(text: str, draw: Callable[[str], str]) -> str:
 
 
 def svg_of(diagram: str) -> str:
-    """The SVG of a diagram, in its natural size. Raises ValueError for one that can't be drawn."""
+    """The SVG of a diagram, smaller than its natural size where that is wider than a page.
+
+    Raises ValueError for one that can't be drawn.
+    """
     import mmdr  # only what builds the site has it
 
     svg: str = mmdr.render(diagram).svg()
@@ -41,4 +46,6 @@ def svg_of(diagram: str) -> str:
     if view is None:
         raise ValueError(f"wanted a diagram that Mermaid can draw, got {diagram!r}")
     svg = _FONT_SIZE.sub(lambda found: str(int(found[0]) - 1), svg)
-    return svg.replace('width="100%"', f'width="{float(view[1]):.0f}"', 1)
+    natural = float(view[1])
+    width = min(natural, max(_PAGE_WIDTH, natural * _LEAST_SCALE))
+    return svg.replace('width="100%"', f'width="{width:.0f}"', 1)
