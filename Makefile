@@ -39,7 +39,7 @@ $(DEMO_STAMP): pyproject.toml constraints.txt
 
 $(DOCS_STAMP): constraints.txt
 	$(PYTHON) -m venv $(DOCS_VENV)
-	$(DOCS_VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt furo myst-parser sphinx
+	$(DOCS_VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt furo mmdr myst-parser sphinx
 	@touch $@
 
 demo: $(DEMO_STAMP) ## Walk through a mesh: calls served, an outsider and an impostor refused

@@ -14,6 +14,8 @@ import tempfile
 from pathlib import Path, PurePosixPath
 from posixpath import normpath, relpath
 
+from diagrams import svg_of, with_diagrams
+
 ROOT = Path(__file__).resolve().parents[2]
 #: The pages that are not in docs/, and their places on the site.
 OUTSIDE = {
@@ -114,7 +116,7 @@ def assemble(tree: Path) -> None:
     pages |= {source: tree / place for source, place in OUTSIDE.items()}
     for source, page in pages.items():
         text = on_site((ROOT / source).read_text("utf-8"), source, page.relative_to(tree).as_posix())
-        page.write_text(text, "utf-8")
+        page.write_text(with_diagrams(text, svg_of), "utf-8")
         for link in _FILE.findall(text):
             file = tree / link
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -10,17 +10,18 @@ from pathlib import Path
 
 from tests.support.require import require, succeeds
 
-__all__ = ["OWN_USER", "in_own_network"]
+__all__ = ["OWN_NETWORK", "OWN_USER", "in_own_network"]
 
 _ROOT = Path(__file__).resolve().parents[2]
 #: A user namespace alone: all capabilities in it, and none over the network outside.
 OWN_USER = ("unshare", "-Ur")
-_OWN_NETWORK = ("unshare", "-Urn", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
+#: A network namespace of its own as well, with a loopback interface.
+OWN_NETWORK = ("unshare", "-Urn", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
 _SECONDS = 120
 
 
 def in_own_network(
-    module: str, *arguments: str | Path, prefix: Sequence[str] = _OWN_NETWORK, seconds: float = _SECONDS
+    module: str, *arguments: str | Path, prefix: Sequence[str] = OWN_NETWORK, seconds: float = _SECONDS
 ) -> str:
     """Run a module there, and return what it printed; fails if it fails, or takes longer than ``seconds``.
 

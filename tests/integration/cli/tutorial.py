@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -24,12 +24,15 @@ _TOKEN = re.compile(rf"…|{_FIGURE.pattern}(?P<ms> ms)?|[ ]{{1,200}}|[^…0-9 ]
 _ROUNDED = 0.03
 
 
-def follow_page(text: str, directory: Path, more: Mapping[str, str], *, near: float = 0.0) -> None:
+def follow_page(
+    text: str, directory: Path, more: Mapping[str, str], *, near: float = 0.0, prefix: Sequence[str] = ()
+) -> None:
     """``more`` has lines to add to files of the page. A program that prints what the page doesn't show fails this.
 
     ``near``: the part by which numbers may differ from those that the page shows; then times in ms may be any.
+    ``prefix``: the command that runs the shell.
     """
-    shell = Shell(directory)
+    shell = Shell(directory, prefix)
     try:
         for kind, block in _BLOCK.findall(text):
             if kind != "console":
@@ -46,11 +49,11 @@ def follow_page(text: str, directory: Path, more: Mapping[str, str], *, near: fl
 class Shell:
     """One bash, for the whole page: what it starts in the background goes on."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, prefix: Sequence[str] = ()) -> None:
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         self._bash = subprocess.Popen(
-            ["bash"], cwd=directory, env=os.environ | {"PATH": path}, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            text=True, start_new_session=True,
+            [*prefix, "bash"], cwd=directory, env=os.environ | {"PATH": path}, stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
 
     def run(self, command: str) -> str:
