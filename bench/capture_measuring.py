@@ -98,7 +98,7 @@ def _turns(
 
 
 def _measured(program: CaptureProgram, mix: str, number: int, capture: Path, empty: Path, packets: int) -> Measured:
-    most = max(1, packets // 20) if program.part else packets
+    most = max(1, packets // 10) if program.part else packets
     try:
         start = cpu_seconds(program, empty, most)
         spent = cpu_seconds(program, capture, most) - start
