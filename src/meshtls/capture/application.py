@@ -123,6 +123,23 @@ class Conversation:
             if side is Side.CLIENT:
                 self._decide(side, ended=True)
 
+    @property
+    def waiting(self) -> bool:
+        """Whether something waits for secrets."""
+        return any(one.tls is not None and one.tls.waiting for one in self.walk())
+
+    def look_again(self) -> None:
+        """If the key log has got secrets that something waits for, decrypt it."""
+        for one in self.walk():
+            if one.tls is not None:
+                one.tls.look_again()
+
+    def settle(self) -> None:
+        """Wait no longer for secrets."""
+        for one in self.walk():
+            if one.tls is not None:
+                one.tls.settle()
+
     def walk(self) -> Iterator[Conversation]:
         """This conversation and all inside of it, outer ones first."""
         waiting = [self]

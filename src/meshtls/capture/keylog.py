@@ -93,12 +93,19 @@ class KeyLog:
 
     - ``troubles``: the first MOST_TROUBLES lines that can't be used; ``wrong_lines`` counts all of them.
     - ``dropped``: connections whose secrets were given up because there were more than ``most``.
+    - ``awaited``: bytes of a connection that may wait for secrets which this log lacks; 0 where no more will come.
+    - ``changes``: secrets that were added.
     """
 
-    __slots__ = ("_connections", "_held", "_long", "_most", "dropped", "lines", "troubles", "wrong_lines")
+    __slots__ = (
+        *("_connections", "_held", "_long", "_most", "awaited", "changes", "dropped", "lines"),
+        *("troubles", "wrong_lines"),
+    )
 
-    def __init__(self, text: bytes = b"", *, most: int = MOST_CONNECTIONS) -> None:
+    def __init__(self, text: bytes = b"", *, most: int = MOST_CONNECTIONS, awaited: int = 0) -> None:
         """``text`` is a whole file, whose last line needs no line feed."""
+        self.awaited = awaited
+        self.changes = 0
         self._connections: OrderedDict[bytes, ConnectionSecrets] = OrderedDict()
         self._most = most
         self._held = b""
@@ -182,6 +189,7 @@ class KeyLog:
             if len(self._connections) > self._most:
                 self._connections.popitem(last=False)
                 self.dropped += 1
+        self.changes += 1
         if not connection.put(label, secret):
             self._wrong(f"wanted one {label.value} for a client random, got a second one: the last one counts")
 

@@ -5,6 +5,10 @@ does not open under the current keys is tried with those that may come next: of 
 So early data, a rejection of it, a lost Finished and a key log that lacks some secrets need no rules of their own. How
 often that is tried is bounded.
 
+Secrets may come later than what they protect: a program writes them while its handshake goes on. While the key log
+lacks those of a connection and may still get them, all that comes of it waits, up to a bound; what is then made of it
+is the same as if the secrets had been there before.
+
 Without keys only lengths are kept: the payload of application data is neither copied nor looked at.
 """
 
@@ -30,6 +34,7 @@ from meshtls.capture.memory import MemoryPool, MemoryShare
 from meshtls.capture.record_protection import RecordProtection
 from meshtls.capture.record_search import RecordSearch
 from meshtls.capture.server_hello import ServerHelloFacts, server_hello_facts
+from meshtls.capture.waiting import Waiting, WaitingQueue
 from meshtls.wire.side import Side
 from meshtls.wire.tls import TLS_1_3, ContentType, HandshakeType, client_random_of_message
 from meshtls.wire.tls.assembling import MESSAGE_HEADER, MessageAssembler
@@ -128,19 +133,30 @@ class Direction:
 
 
 class TlsSession:
-    """Feed it both directions of one connection, from the first byte of each; a ByteSink.
+    """Feed it both directions of one connection, from the first byte of each; a ByteSink. ``settle`` it at the end.
 
     - ``events``: in the order in which they were seen, at most MOST_EVENTS; ``events_dropped`` counts the others.
     - ``version``, ``suite``: those of the ServerHello, 0 before it. ``client_random``: b"" before a ClientHello.
     - ``retried``: there was a HelloRetryRequest. ``psk``: a pre-shared key was accepted (TLS 1.3).
     - ``has_keys``: the key log has secrets of this connection.
+    - ``waiting``: for secrets. ``ended_at``: for each side that has ended, how many events there were.
     - ``left_out``: there was no memory for all events, so that what they say of its course may be wrong.
     """
 
     __slots__ = (
         *("_alert_length", "_client", "_inside", "_keys", "_left_messages", "_left_plaintext", "_left_trials"),
-        *("_memory", "_secrets", "_server"),
-        *("client_random", "events", "events_dropped", "left_out", "psk", "retried", "server_random", "suite"),
+        *("_may_wait", "_memory", "_queue", "_secrets", "_seen_changes", "_server"),
+        *(
+            "client_random",
+            "ended_at",
+            "events",
+            "events_dropped",
+            "left_out",
+            "psk",
+            "retried",
+            "server_random",
+            "suite",
+        ),
         "version",
     )
 
@@ -157,12 +173,17 @@ class TlsSession:
         self._keys = keys
         self._inside = inside
         self._secrets: ConnectionSecrets | None = None
+        self._may_wait = keys is not None and keys.awaited > 0
+        self._queue: WaitingQueue[Direction] = WaitingQueue(self._memory)
+        #: Those of the key log, when it was looked into last.
+        self._seen_changes = -1
         self._client, self._server = Direction(Side.CLIENT), Direction(Side.SERVER)
         self._left_messages, self._left_plaintext, self._left_trials = _KEPT_MESSAGES, keep_plaintext, _MOST_TRIALS
         #: Of an alert's record, if it is encrypted by TLS 1.3.
         self._alert_length = UNKNOWN
         self.events: list[Event] = []
         self.events_dropped = 0
+        self.ended_at: dict[Side, int] = {}
         self.left_out = False
         self.version = self.suite = 0
         self.client_random = self.server_random = b""
@@ -177,9 +198,53 @@ class TlsSession:
         """What ``side`` has sent so far."""
         return self._client if side is Side.CLIENT else self._server
 
+    @property
+    def waiting(self) -> bool:
+        """Whether something waits for secrets."""
+        return bool(self._queue)
+
     def feed(self, side: Side, data: bytes, time_ns: int) -> None:
         """What ``side`` sent next. Nothing is raised: what goes wrong is an event."""
         one = self._client if side is Side.CLIENT else self._server
+        if self._queue:
+            self._wait(Waiting(one, data, time_ns))
+        else:
+            self._feed(one, data, time_ns)
+
+    def gap(self, side: Side, missing: int) -> None:
+        """So many bytes are lost; 0 if nobody knows how many. What follows is read again from the next record on."""
+        one = self.direction(side)
+        if self._queue:
+            self._wait(Waiting(one, missing, 0))
+        else:
+            self._gap(one, missing)
+
+    def end(self, side: Side) -> None:
+        """No more comes from ``side``."""
+        one = self.direction(side)
+        if self._queue:
+            self._wait(Waiting(one, None, 0))
+        else:
+            self._end(one)
+
+    def look_again(self) -> None:
+        """If the key log has got the secrets that something waits for, decrypt it."""
+        if not self._queue or self._keys is None or self._keys.changes == self._seen_changes:
+            return
+        self._seen_changes = self._keys.changes
+        one, what, _ = self._queue.first
+        if not isinstance(what, list) or not self._lacks_secrets(one, what[0]):
+            self._go_on()
+
+    def settle(self) -> None:
+        """Wait no longer: what can't be decrypted now is read by its lengths."""
+        self.look_again()
+        if self._queue:
+            self._give_up_waiting()
+
+    # -- bytes --
+
+    def _feed(self, one: Direction, data: bytes, time_ns: int) -> None:
         if one._search is not None:
             found = one._search.feed(data)
             if found is None:
@@ -189,11 +254,15 @@ class TlsSession:
                 self._note_kept(one)
                 return
             one._search = None
-            one._reader = RecordReader(side, keep_application_data=not one.opaque)
+            one._reader = RecordReader(one.side, keep_application_data=not one.opaque)
             one._reader.offset = found.offset
             data = found.data
-        for record in one._reader.feed(data):
-            self._record(one, record, time_ns)
+        records = one._reader.feed(data)
+        if self._may_wait:
+            self._until_secrets_lack(one, records, time_ns)
+        else:
+            for record in records:
+                self._record(one, record, time_ns)
         error = one._reader.error
         if error is not None and not one._found_error:
             one._found_error = True
@@ -201,9 +270,7 @@ class TlsSession:
         if one._kept or one._reader.kept:
             self._note_kept(one)
 
-    def gap(self, side: Side, missing: int) -> None:
-        """So many bytes are lost; 0 if nobody knows how many. What follows is read again from the next record on."""
-        one = self.direction(side)
+    def _gap(self, one: Direction, missing: int) -> None:
         search = one._search
         if one._found_error:
             return
@@ -219,16 +286,72 @@ class TlsSession:
         one._search = RecordSearch(begin + missing)
         self._trouble(one, begin, f"{missing} bytes are lost" if missing else "bytes are lost")
 
-    def end(self, side: Side) -> None:
-        """No more comes from ``side``."""
-        one = self.direction(side)
+    def _end(self, one: Direction) -> None:
+        self.ended_at.setdefault(one.side, len(self.events))
         if one._reader.pending and one._reader.error is None and not one._found_error:
             one._found_error = True
             self._trouble(one, one._reader.offset - one._reader.pending, "the connection ends within this record")
         if self._inside is not None:
-            self._inside.end(side)
-        one._reader, one._assembler, one._search = RecordReader(side), MessageAssembler(), None
+            self._inside.end(one.side)
+        one._reader, one._assembler, one._search = RecordReader(one.side), MessageAssembler(), None
         self._note_kept(one)
+
+    # -- waiting for secrets --
+
+    def _until_secrets_lack(self, one: Direction, records: list[Record], time_ns: int) -> None:
+        """Read these records, up to one that waits for its secrets with all that comes after it."""
+        for at, record in enumerate(records):
+            if self._may_wait and self._lacks_secrets(one, record):
+                self._wait(Waiting(one, records[at:], time_ns))
+                return
+            self._record(one, record, time_ns)
+
+    def _lacks_secrets(self, one: Direction, record: Record) -> bool:
+        """Whether the key log has none of the secrets that this record needs, and may still get them."""
+        if self._keys is None or not self._may_wait or not self.client_random:
+            return False
+        secrets = self._secrets = self._secrets or self._keys.secrets_of(self.client_random)
+        if self.version and self.version < TLS_1_3:
+            if record.content_type != _CHANGE_CIPHER_SPEC or one.encrypted or aead_of_suite(self.suite) is None:
+                return False
+            return secrets is None or secrets.get(KeyLabel.MASTER) is None
+        if record.content_type != _APPLICATION_DATA:
+            return False
+        if secrets is None:
+            return True
+        if not self.version or (one.protection is not None and one.epoch is not Epoch.EARLY):
+            return False
+        least = max(one.epoch, Epoch.HANDSHAKE)
+        return not any(secrets.get(label) for epoch, label in _LABELS[one.side].items() if epoch >= least)
+
+    def _wait(self, entry: Waiting[Direction]) -> None:
+        fits = self._queue.add(entry)
+        self.look_again()
+        if self._queue and self._keys is not None and not (fits and self._queue.bytes <= self._keys.awaited):
+            self._give_up_waiting()
+
+    def _give_up_waiting(self) -> None:
+        self._may_wait = False
+        if self._secrets is None:
+            for one in (self._client, self._server):
+                self._set_opaque(one, True)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Take what waits, until it has to wait again."""
+        taken = self._queue.taken()
+        for one, what, time_ns in taken:
+            if isinstance(what, list):
+                self._until_secrets_lack(one, what, time_ns)
+            elif isinstance(what, bytes):
+                self._feed(one, what, time_ns)
+            elif what is None:
+                self._end(one)
+            else:
+                self._gap(one, what)
+            if self._queue:
+                self._queue.add(*taken)
+                return
 
     # -- memory --
 
@@ -374,7 +497,7 @@ class TlsSession:
         for one in (self._client, self._server):
             # In a renegotiation of TLS 1.2 the current keys serve until ChangeCipherSpec.
             if one.protection is None:
-                self._set_opaque(one, self._secrets is None)
+                self._set_opaque(one, self._secrets is None and not self._may_wait)
 
     def _server_hello(self, one: Direction, record: Record, facts: ServerHelloFacts) -> None:
         if facts.retry:

@@ -25,6 +25,8 @@ __all__ = ["Analysis", "Progress"]
 #: Connections that are over and whose last packets, such as the ACK of a FIN, may still come.
 _LINGERING = 64
 _PROGRESS = 1 << 14
+#: Bytes of a connection that wait for secrets, which a pcapng file may have after the packets that they decrypt.
+_AWAITED = 1 << 16
 
 
 class Progress(NamedTuple):
@@ -62,6 +64,7 @@ class Analysis:
         self.packets = self.wire_bytes = 0
         self._keys, self._bundle = keys, bundle
         self._progress, self._keep = progress, keep
+        self._opened_one = False
         self._over: deque[_Sink] = deque()
         self.flows = Flows(self._opened)
 
@@ -77,7 +80,12 @@ class Analysis:
 
     def __iter__(self) -> Iterator[Connection]:
         take, over = self.flows.packet, self._over
+        secrets: list[bytes] = []
         for packet in self.reader:
+            if not self.packets:
+                secrets = self.reader.secrets  # the reader goes on adding to it
+            if secrets:
+                self._take_secrets()
             self.packets += 1
             self.wire_bytes += packet.original_length
             take(packet)
@@ -90,8 +98,12 @@ class Analysis:
             yield self._record(over.popleft())
 
     def _opened(self, flow: Flow) -> _Sink:
-        if self.reader.secrets:
-            self._take_secrets()
+        if not self._opened_one:
+            self._opened_one = True
+            if self.reader.format == "pcapng":
+                self._keys = self._keys or KeyLog()
+            if self._keys is not None:
+                self._keys.awaited = _AWAITED if self.reader.format == "pcapng" else 0
         return _Sink(flow, self._keys, self._bundle, self.memory, self._over)
 
     def _take_secrets(self) -> None:

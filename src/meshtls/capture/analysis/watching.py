@@ -57,7 +57,7 @@ class Watched:
         self._feed = self.conversation.feed
         self._first: dict[Side, bytes] = {}
         self._first_ns = 0
-        self._ended: list[Ended] = []
+        self._ended: list[tuple[Side, Ending, int]] = []
         self.open_sides = 2
 
     def data(self, side: Side, data: bytes, time_ns: int, packet: int) -> None:
@@ -73,8 +73,7 @@ class Watched:
 
     def ended(self, side: Side, how: Ending, time_ns: int) -> None:
         """Part of ``FlowSink``."""
-        tls = self.conversation.tls
-        self._ended.append(Ended(len(tls.events) if tls is not None else 0, side, how, time_ns))
+        self._ended.append((side, how, time_ns))
         self.conversation.end(side)
         self.open_sides -= 1
 
@@ -85,15 +84,18 @@ class Watched:
     @property
     def endings(self) -> tuple[Ended, ...]:
         """How the sides ended, in this order."""
-        return tuple(self._ended)
+        tls = self.conversation.tls
+        at, last = (tls.ended_at, len(tls.events)) if tls is not None else ({}, 0)
+        return tuple(Ended(at.get(side, last), side, how, time_ns) for side, how, time_ns in self._ended)
 
     def record(self) -> Connection:
-        """What was seen of it so far."""
+        """What was seen of it so far. It waits no longer for secrets."""
+        self.conversation.settle()
         flow, tls = self.flow, self.conversation.tls
         done = completion_of(tls) if tls is not None else None
         left_out = tls is not None and tls.left_out
         whole = flow.from_start and not left_out and not any(_missing(half) for half in flow.halves)
-        handshake = handshake_of(tls, done, self._ended, whole=whole) if tls is not None else None
+        handshake = handshake_of(tls, done, self.endings, whole=whole) if tls is not None else None
         peers = {side: self._peer(tls, side) for side in Side}
         useful, estimated = self._useful(tls, done)
         client, server = (self._end(half, tls, useful, peers) for half in (flow.client, flow.server))

@@ -1,7 +1,8 @@
 """Writes captured packets to a pcapng file, with the TLS secrets that decrypt them before them. Pure.
 
 A program appends its secrets while its handshake goes on, and a packet may be captured before they are in the file. So
-packets are held back for a moment where there is a key log.
+packets are held back for a moment where there is a key log. Our own reader takes secrets that come later, but Wireshark
+and tshark decrypt a packet when they read it first, with the secrets that they have by then.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def live(
             keys = stack.enter_context(closing(SidecarKeys(sidecar)))
         ring = stack.enter_context(opened_ring(interface, ports))
         out.event({"event": "capturing", "interface": interface}, f"capturing {interface}")
-        following = Following(ring.link_type, Told(opened, ended), hold=keys is not None)
+        following = Following(ring.link_type, Told(opened, ended), keys=keys is not None)
         for piece in captured(ring, keys, seconds, stopped):
             following.take(piece)
         following.finish()
