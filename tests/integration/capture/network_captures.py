@@ -125,7 +125,7 @@ def tunnels(one: Delivered) -> list[tuple[HttpExchange, Bytes]]:
     reader = Http2Reader(InsideBudget(), Bytes)
     for side in Side:
         reader.feed(side, one.inside.sent(side), 1)
-    return [(each, each.tunnel) for each in reader.exchanges if isinstance(each.tunnel, Bytes)]
+    return [(each, each.tunnel) for each in reader.exchanges.kept if isinstance(each.tunnel, Bytes)]
 
 
 def data_frames(stream: bytes, *, preface: bool) -> bytes:

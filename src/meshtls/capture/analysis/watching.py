@@ -105,7 +105,7 @@ class Watched:
         )
         alerts = self._alerts(tls)
         line = self._first_line()
-        closed = next((one for one in self._ended if one.how in _CLOSED), None)
+        closed = next((one for one in self.endings if one.how in _CLOSED), None)
         first = flow.first_ns
         facts = Facts(
             client=_who(client),
