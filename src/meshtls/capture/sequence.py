@@ -50,9 +50,10 @@ def announced(half: Half) -> int:
 def room(half: Half) -> tuple[int, int]:
     """How far ahead of ``half.next`` its peer has acknowledged, and the window that the peer lets it use from there.
 
-    Both are at least 0. Without any acknowledgement nothing is known, so that the window is the largest.
+    ``half.next`` has to be known. Both are at least 0. Without any acknowledgement nothing else is known, so that the
+    window is the largest.
     """
     peer = half.peer
-    if peer.first_ack is None or half.next < 0:
+    if peer.first_ack is None:
         return 0, MAX_WINDOW
     return max(0, signed(peer.ack - half.next)), announced(peer)

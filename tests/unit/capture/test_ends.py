@@ -89,6 +89,13 @@ CASES = {
         strange=ONE_OF_SERVER,
         every_ns=APART,
     ),
+    "a RST whose sender acknowledges what came later, within a round trip": Case(
+        lambda talk: [talk.client(b"ask"), reset(talk, 0)(), talk.client(b" more"), talk.server()],
+        client=b"ask more",
+        server=b"",
+        ends=RESET_BY_SERVER,
+        every_ns=APART,
+    ),
     "a RST captured before an acknowledgement that its sender sent before it": Case(
         lambda talk: [talk.client(b"ask"), reset(talk, 0)(), talk.client(b" more"), talk.server()],
         client=b"ask more",
@@ -96,7 +103,7 @@ CASES = {
         ends=RESET_BY_SERVER,
     ),
     "a RST whose sender acknowledges only what came before it": Case(
-        lambda talk: [talk.client(b"ask"), reset(talk, 0)(), talk.server()],
+        lambda talk: [talk.client(b"ask"), reset(talk, 0)(), talk.server(), talk.server(), talk.server()],
         server=b"",
         ends=RESET_BY_SERVER,
         every_ns=APART,
@@ -122,11 +129,26 @@ CASES = {
     "a RST in a window that is scaled": Case(
         lambda talk: [*asked(talk), reset(talk, 100_000)()], lost=100_000, ends=RESET_BY_SERVER, options=SCALED
     ),
+    "a RST after a window that is scaled": Case(
+        lambda talk: [*asked(talk), reset(talk, (64_000 << 7) + 1)()], strange=ONE_OF_SERVER, options=SCALED
+    ),
     "a RST after a window that is not scaled": Case(
         lambda talk: [*asked(talk), reset(talk, 100_000)()], strange=ONE_OF_SERVER
     ),
     "a RST with text, which is none of the stream": Case(
         lambda talk: [*asked(talk), reset(talk, 0, payload=b"go away")()], ends=RESET_BY_SERVER
+    ),
+    "a FIN and a RST at the same place, ahead of the bytes": Case(
+        lambda talk: [
+            talk.client(b"ask"),
+            reset(talk, 6)(),
+            talk.server(flags=FIN | ACK, seq=talk.next[S] + 6),
+            talk.server(b"answer"),
+        ],
+        ends={C: Ending.PEER_RESET, S: Ending.FIN},
+    ),
+    "a SYN after a RST in the window that has not been reached": Case(
+        lambda talk: asked(talk, reset(talk, 3), lambda: talk.client(flags=SYN, seq=77)), strange={C: 1, S: 1}
     ),
     "many RSTs, of which the last one is believed": Case(
         lambda talk: [
@@ -263,9 +285,74 @@ def test_a_syn_that_is_refused_in_anothers_name_is_answered_all_the_same() -> No
     assert (kept.stream(C), kept.ending(C), flow.server.strange) == ([b"hello"], Ending.CAPTURE_END, 1)
 
 
-@pytest.mark.parametrize(("ahead", "ends"), [(0, RESET_BY_SERVER), (-3, RESET_BY_SERVER), (1 << 25, OPEN)])
-def test_where_one_direction_was_captured_a_rst_has_to_be_near_its_bytes(ahead: int, ends: dict[Side, Ending]) -> None:
+@pytest.mark.parametrize(("seq", "ends"), [(1, RESET_BY_SERVER), (0, OPEN), (64_001, RESET_BY_SERVER), (64_002, OPEN)])
+def test_without_its_syn_ack_a_rst_is_measured_by_what_the_client_acknowledges(
+    seq: int, ends: dict[Side, Ending]
+) -> None:
     talk = Talk()
+    syn, _, ack = talk.handshake()
+    seen, _ = read(captured([syn, ack, talk.server(flags=RST, seq=talk.isn[S] + seq)]))
+    assert {side: seen.sinks[0].ending(side) for side in Side} == ends
+
+
+def test_a_rst_is_believed_where_nothing_else_is_known_of_its_direction() -> None:
+    talk = Talk()
+    talk.handshake()
+    seen, _ = read(captured([talk.client(b"ask", flags=0), reset(talk, 0)()]))
+    assert {side: seen.sinks[0].ending(side) for side in Side} == RESET_BY_SERVER
+
+
+def test_only_windows_that_both_ends_scale_are_scaled() -> None:
+    for scaled in Side:
+        talk = Talk()
+        opening = [
+            talk.send(C, flags=SYN, options=SCALED if scaled is C else b""),
+            talk.send(S, flags=SYN | ACK, options=SCALED if scaled is S else b""),
+        ]
+        seen, _ = read(captured([*opening, *asked(talk), reset(talk, 100_000)()]))
+        assert seen.sinks[0].ending(S) is Ending.CAPTURE_END
+
+
+@pytest.mark.parametrize(("ahead", "ends"), [(0, RESET_BY_SERVER), (1 << 29, RESET_BY_SERVER), (-1, OPEN)])
+def test_without_a_syn_a_window_may_be_scaled_as_far_as_possible(ahead: int, ends: dict[Side, Ending]) -> None:
+    talk = Talk()
+    talk.handshake()
+    frames = [frame for _ in range(10) for frame in (talk.server(b"answer"), talk.client())]
+    seen, _ = read(captured([*frames, reset(talk, ahead)()]))
+    assert {side: seen.sinks[0].ending(side) for side in Side} == ends
+
+
+@pytest.mark.parametrize("isns", [(1000, 5000), (2**32 - 1, 2**32 - 1)])
+def test_a_rst_after_a_syn_ack_needs_no_ack(isns: tuple[int, int]) -> None:
+    talk = Talk(isns=isns)
+    seen, _ = read(captured([talk.client(flags=SYN), talk.server(flags=SYN | ACK), reset(talk, 0)()]))
+    assert {side: seen.sinks[0].ending(side) for side in Side} == RESET_BY_SERVER
+
+
+@pytest.mark.parametrize(("ahead", "told"), [(2 * 65_536, True), (2 * 65_536 + 1, False)])
+def test_bytes_may_be_twice_the_window_ahead_since_acknowledgements_are_captured_late(ahead: int, told: bool) -> None:
+    talk = Talk()
+    frames = [*talk.handshake(), talk.client(b"ask"), talk.server(b"far", seq=talk.next[S] + ahead)]
+    seen, _ = read(captured(frames))
+    assert seen.sinks[0].stream(S) == ([ahead, b"far"] if told else [])
+
+
+@pytest.mark.parametrize("isns", [(1000, 5000), (2**32 - 61, 2**32 - 61)])
+@pytest.mark.parametrize(
+    ("ahead", "ends"),
+    [
+        (0, RESET_BY_SERVER),
+        (-3, RESET_BY_SERVER),
+        (1 << 24, RESET_BY_SERVER),
+        ((1 << 24) + 1, OPEN),
+        (-(1 << 24), RESET_BY_SERVER),
+        (-(1 << 24) - 1, OPEN),
+    ],
+)
+def test_where_one_direction_was_captured_a_rst_has_to_be_near_its_bytes(
+    ahead: int, ends: dict[Side, Ending], isns: tuple[int, int]
+) -> None:
+    talk = Talk(isns=isns)
     talk.handshake()
     frames = [talk.server(b"answer") for _ in range(10)]
     seen, _ = read(captured([*frames, reset(talk, ahead)()]))
@@ -370,6 +457,7 @@ def test_syns_that_wait_are_bounded_and_leave_nothing_behind() -> None:
         (b"", -1),
         (SCALED, 7),
         (b"\x02\x04\x05\xb4" + SCALED, 7),
+        (b"\x04\x02" + SCALED, 7),
         (b"\x03\x03\x0f", 14),
         (b"\x00" + SCALED, -1),
         (b"\x03\x03", -1),
