@@ -108,6 +108,21 @@ def test_a_damaged_file_is_told_on_standard_error_and_its_connections_all_the_sa
     assert "sent the alert certificate_required" in told.out
 
 
+def test_the_detail_begins_with_how_the_connection_ended(site: Path) -> None:
+    told = tell("capture", "analyze", str(site / "mesh.pcapng"), "--keylog", str(site / "keys"), "--detail", "2")
+    assert told.out.splitlines()[:6] == [
+        "number                  2",
+        "start                   2023-11-14T22:13:20+00:00",
+        "verdict                 denied",
+        "outcome                 NO_CLIENT_CERTIFICATE",
+        "outcome words           the peer presented no certificate",
+        f"problem                 {REFUSED}",
+    ]
+    told = tell("capture", "analyze", str(site / "mesh.pcapng"), "--detail", "2")
+    alert = "  - side server, name encrypted, or a record of this length, ms "
+    assert [line for line in told.out.splitlines() if line.startswith(alert)]
+
+
 @pytest.mark.parametrize("output", ["text", "json"])
 def test_the_detail_has_each_message_with_its_fields(site: Path, output: str) -> None:
     name = str(site / "mesh-with-keys.pcapng")

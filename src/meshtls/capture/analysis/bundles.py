@@ -19,6 +19,8 @@ __all__ = ["CaptureBundle", "peer_of"]
 
 _SECOND = 1_000_000_000
 _MOST_CACHED = 1024
+#: The verifier's words for the time at which it verifies.
+_OUR_CLOCK, _ITS_CLOCK = "our clock says", "the time of the capture is"
 
 
 class CaptureBundle:
@@ -71,4 +73,5 @@ def peer_of(chain: Sequence[bytes], bundle: CaptureBundle | None, time_ns: int) 
     error = bundle.refusal(chain, spiffe_id, time_ns)
     if error is None:
         return Peer(text, len(chain), True)
-    return Peer(text, len(chain), False, printable(str(error)), outcome_of(error))
+    why = printable(str(error)).replace(_OUR_CLOCK, _ITS_CLOCK)
+    return Peer(text, len(chain), False, why, outcome_of(error))

@@ -53,7 +53,7 @@ def figures_of(connections: list[Connection]) -> dict[str, object]:
         "group": _words(one.group for one in shakes),
         "mutual": _words(one.mutual for one in shakes),
         "resumed": _words(one.resumed for one in shakes),
-        "outcome": _words(one.outcome.name if one.outcome is not None else "not seen" for one in connections),
+        "outcome": _words(one.outcome.name if one.outcome is not None else "not known" for one in connections),
         "problem": _words(one.problem for one in connections),
         "handshake_ms": _mean(one.ms for one in shakes),
         "round_trips": _mean(one.round_trips for one in shakes),

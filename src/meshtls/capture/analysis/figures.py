@@ -43,7 +43,7 @@ class Figures:
         self.cut_bytes += one.client.cut_bytes + one.server.cut_bytes
         self.conflicts += one.client.conflicts + one.server.conflicts
         self.strange += one.client.strange + one.server.strange
-        values = {"protocol": one.protocol, "outcome": one.outcome.name if one.outcome is not None else "not seen"}
+        values = {"protocol": one.protocol, "outcome": one.outcome.name if one.outcome is not None else "not known"}
         shake = one.handshake
         if shake is not None:
             values |= {"version": shake.version, "suite": shake.suite, "group": shake.group}

@@ -56,8 +56,9 @@ def _server_first(facts: Facts, alert: Alert, *, answered: bool) -> Judgement:
         " application data that can be told from session tickets"
     )
     if after < _AT_ONCE_MS and not answered:
-        likely = "likely it refused the client's certificate or identity"
-        return Judgement(None, f"{words}: {likely}; {KEYS}", _ADVICE)
+        shown = facts.handshake.mutual_likely if facts.handshake is not None else ""
+        what = ", which likely presented no certificate" if shown == "no" else "'s certificate or identity"
+        return Judgement(None, f"{words}: likely it refused the client{what}; {KEYS}", _ADVICE)
     return Judgement(None, unknown_because=f"{words}: likely it closed an idle connection; {KEYS}")
 
 

@@ -23,7 +23,7 @@ from meshtls.capture.outside import outside_view
 from meshtls.capture.session import TlsSession
 from meshtls.printable import printable
 from meshtls.wire.side import Side
-from meshtls.wire.tls import TLS_1_3, ContentType, alert_name
+from meshtls.wire.tls import TLS_1_3, ContentType, FirstBytes, alert_name, first_bytes_of
 from meshtls.wire.tls_states import Event
 from meshtls.wire.tls_steps import TlsSteps
 
@@ -235,10 +235,12 @@ class Watched:
         return alert_name(first[6]) if first[:2] == b"\x15\x03" and len(first) >= 7 else ""
 
     def _server_answer(self, tls: TlsSession | None) -> str:
-        """What the server sent first, where it is no TLS and the client has sent a ClientHello."""
-        start = self._first.get(Side.SERVER, b"")
+        """What the server answered a ClientHello with, where it is no TLS and the client began with TLS."""
+        start, asked = self._first.get(Side.SERVER, b""), self._first.get(Side.CLIENT, b"")
+        if tls is None or not tls.client_random or not start or first_bytes_of(asked) is not FirstBytes.TLS:
+            return ""
         is_tls = start[:1] in _CONTENT_TYPES and start[1:2] in (b"\x03", b"")
-        return start_of_answer(start) if tls is not None and tls.client_random and start and not is_tls else ""
+        return start_of_answer(start) if not is_tls else ""
 
     def _first_line(self) -> str:
         """Of plaintext."""

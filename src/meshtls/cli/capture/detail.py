@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from meshtls.capture.analysis.connection import Connection, as_json
 from meshtls.capture.analysis.watching import Watched
@@ -18,12 +19,20 @@ from meshtls.wire.tls.names import ALERT_LEVELS, CONTENT_TYPES, alert_name
 __all__ = ["detail_lines", "detail_record", "print_detail"]
 
 _MS = 1e6
+_SECOND = 10**9
+#: How it ended, and why.
+_RESULT = ("verdict", "outcome", "outcome_words", "problem", "advice", "unknown_because")
 _WIDTH = 24
 
 
 def detail_lines(connection: Connection) -> Iterator[str]:
-    """The record, a field a line."""
-    yield from _lines(as_json(connection), "")
+    """The record, a field a line: first how the connection ended."""
+    record = as_json(connection)
+    start = datetime.fromtimestamp(record.pop("start_ns") // _SECOND, UTC)
+    for alert in record["alerts"]:
+        alert["name"] = alert["name"] or "encrypted, or a record of this length"
+    head = {"number": record.pop("number"), "start": start.isoformat()}
+    yield from _lines(head | {name: record.pop(name) for name in _RESULT} | record, "")
 
 
 def _lines(record: dict[str, object], indent: str) -> Iterator[str]:

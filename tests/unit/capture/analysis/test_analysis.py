@@ -193,8 +193,8 @@ def test_an_encrypted_refusal_is_told_and_what_would_show_it(tmp_path: Path) -> 
     assert found.outcome is None
     assert found.problem == (
         "the server 10.0.0.2:443 sent an encrypted record of the length of an alert 1.0 ms after the client's "
-        "Finished, and no application data that can be told from session tickets: likely it refused the client's "
-        "certificate or identity; the keys (--keylog FILE) show it"
+        "Finished, and no application data that can be told from session tickets: likely it refused the client, "
+        "which likely presented no certificate; the keys (--keylog FILE) show it"
     )
     assert found.advice == (
         f"give the keys (--keylog FILE); `meshtls explain connection {found.connection_id}` has a sidecar's own words"
