@@ -15,11 +15,25 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from meshtls.capture.events import ByteSink
 from meshtls.wire.side import Side
-from tests.support.certs import ca, key, leaf
+from tests.support.certs import Issued, ca, key, leaf
 from tests.support.ports import free_ports
 from tests.support.waiting import SECONDS
 
-__all__ = ["Files", "Flight", "Program", "Programs", "Wire", "contexts", "files_of", "play", "programs", "relayed"]
+__all__ = [
+    "END",
+    "START",
+    "Files",
+    "Flight",
+    "Program",
+    "Programs",
+    "Wire",
+    "contexts",
+    "files_of",
+    "play",
+    "programs",
+    "relayed",
+    "written",
+]
 
 Flight = tuple[Side, bytes]
 START, END = datetime(2020, 1, 1, tzinfo=UTC), datetime(2099, 1, 1, tzinfo=UTC)
@@ -58,7 +72,12 @@ def files_of(directory: Path, name: str = "web", kind: str = "P-256") -> Files:
         not_before=START,
         not_after=END,
     )
-    chain, secret, authority = (directory / f"{name}-{kind}.{end}" for end in ("pem", "key", "ca"))
+    return written(directory, f"{name}-{kind}", issued, issuer)
+
+
+def written(directory: Path, name: str, issued: Issued, issuer: Issued) -> Files:
+    """This leaf in files with this name."""
+    chain, secret, authority = (directory / f"{name}.{end}" for end in ("pem", "key", "ca"))
     files = Files(chain, secret, authority, issued.der)
     files.chain.write_bytes(issued.certificate.public_bytes(Encoding.PEM))
     files.key.write_bytes(issued.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))

@@ -17,6 +17,7 @@ from meshtls.capture.keylog import KeyLog
 from meshtls.capture.memory import Level, MemoryShare
 from meshtls.capture.session import TlsSession
 from meshtls.wire.http1.start import MAX_START, HttpStart, http_start_of
+from meshtls.wire.http2.frames import FRAME_HEADER, HEADER_BYTES, Kind
 from meshtls.wire.side import Side
 from meshtls.wire.tls import FirstBytes, first_bytes_of
 
@@ -28,6 +29,7 @@ MAX_DEPTH = 6
 _MOST_HELD = MAX_START + (1 << 14)
 #: Memory of a piece of these, besides its bytes.
 _PIECE_BYTES = 128
+_SETTING_BYTES = 6
 #: What every record of a server begins with: its ServerHello, or an alert.
 _SERVER_RECORDS = (b"\x16\x03", b"\x15\x03")
 
@@ -164,7 +166,7 @@ class Conversation:
     def _decide(self, side: Side, *, ended: bool = False) -> None:
         start = self._client_start
         if not start:
-            if side is Side.SERVER:
+            if side is Side.SERVER and not self._may_be_http2():
                 self._server_first()
             elif ended:
                 self._other(side, "")
@@ -184,6 +186,11 @@ class Conversation:
             self._begin(Http2Reader(self._budget, self._open))
         elif http is HttpStart.OTHER or ended or self._held_bytes > _MOST_HELD:
             self._other(side, "")
+
+    def _may_be_http2(self) -> bool:
+        """Whether the server may have sent its SETTINGS before the client's preface (RFC 9113, section 3.4)."""
+        sent = b"".join(data for _, data, _ in self._held if data)[:HEADER_BYTES]
+        return self._held_bytes <= _MOST_HELD and _may_be_settings(sent)
 
     def _server_first(self) -> None:
         """The server has sent something, and the client nothing: of TLS or HTTP that is the client's loss."""
@@ -229,3 +236,12 @@ class Conversation:
 
     def __repr__(self) -> str:
         return f"<Conversation [{self.spoken.value}, depth {self.depth}]>"
+
+
+def _may_be_settings(head: bytes) -> bool:
+    """Whether these are the header of a SETTINGS frame, or its first bytes (RFC 9113, section 6.5)."""
+    if len(head) < HEADER_BYTES:
+        kind, rest = head[3:4], head[4:]
+        return head[:1] == b"\0" and kind in (b"", bytes([Kind.SETTINGS])) and rest == bytes(len(rest))
+    high, low, number_of_kind, flags, stream = FRAME_HEADER.unpack(head)
+    return (high, number_of_kind, flags, stream) == (0, Kind.SETTINGS, 0, 0) and low % _SETTING_BYTES == 0

@@ -37,6 +37,7 @@ from meshtls.sidecar.http.detect import HTTP, detected
 from meshtls.sidecar.http.judge import ClientCertHeader
 from meshtls.sidecar.http.session import HttpDeps, HttpSession
 from meshtls.sidecar.proxied import proxy_header_of, take_proxy_header
+from meshtls.sidecar.recorded_end import network_end
 from meshtls.sidecar.relay import relay, run_to_end, set_done
 from meshtls.sidecar.runtime import Runtime
 from meshtls.sidecar.settings import InboundConfig, Limits, Mode, Protocol
@@ -51,6 +52,7 @@ from meshtls.tls.engine import TlsEngine
 from meshtls.tls.unproven import Stage
 from meshtls.wire.client_hello import client_hello_of
 from meshtls.wire.http1.start import HttpStart
+from meshtls.wire.side import Side
 from meshtls.wire.tls import FirstBytes
 from meshtls.wire.xff import UNKNOWN
 
@@ -110,7 +112,10 @@ class Inbound:
             raise ClosedEarlyError(f"the connection broke before the peer showed what it speaks: {error}") from error
         if not opening.tls:
             request = self._request(connection, None, opening.sni)
-            opener: End = PlainEnd(connection.opener, "the client", reactor.buffers, bytes(so_far))
+            ours, file = Side.SERVER, self._wire_file
+            opener: End = network_end(
+                connection.opener, "the client", reactor.buffers, bytes(so_far), ours=ours, file=file
+            )
             start = None if opening.foreign else await self._http_start(connection, opener)
             start = await self._admit_opener(connection, request, None, opener, start)
             await self._serve_app(connection, request, opener, start)

@@ -19,6 +19,8 @@ from meshtls.sidecar.connection import Connection, Dialled, EndedError, TlsFacts
 from meshtls.sidecar.ends import PlainEnd, TlsEnd
 from meshtls.sidecar.gate import Gate
 from meshtls.sidecar.handshake import HTTP2, client_handshake, client_hello, connect, tls_options
+from meshtls.sidecar.recorded_end import network_end
+from meshtls.sidecar.recorded_engine import RecordedOriginatedTls
 from meshtls.sidecar.relay import relay
 from meshtls.sidecar.reporter import Serve
 from meshtls.sidecar.runtime import Runtime
@@ -32,6 +34,7 @@ from meshtls.sidecar.warm import WarmPool
 from meshtls.tls.context import TlsContexts
 from meshtls.tls.origination import OriginatedTls, OriginationContexts
 from meshtls.wire.origin import NOWHERE, Origin, forwarded_by, new_traceparent
+from meshtls.wire.side import Side
 
 __all__ = ["HandshakeSlots", "Outbound"]
 
@@ -190,7 +193,8 @@ class Outbound:
         buffers, limits = self._reactor.buffers, self._limits
         sock = await connect(connection, self.config.to, self._reactor.poller, limits.connect_timeout)
         connection.step(ConnectionStep.RELAY)
-        app, far = PlainEnd(connection.opener, "the app", buffers), PlainEnd(sock, "the peer", buffers)
+        app = PlainEnd(connection.opener, "the app", buffers)
+        far = network_end(sock, "the peer", buffers, ours=Side.CLIENT, file=self._wire_file)
         await relay(app, far, connection.flow, limits.idle_timeout, self._reactor)
 
     async def _relay_originated(self, connection: Connection, contexts: OriginationContexts) -> None:
@@ -201,7 +205,7 @@ class Outbound:
         try:
             await reactor.scheduler.begin(limits.handshakes, deadline)
             try:
-                engine = OriginatedTls(contexts)
+                engine = self._originated(connection, contexts)
             except ConfigError as error:
                 raise EndedError(Outcome.CONNECT_FAILED, f"TLS to {self.config.to}: {error}") from error
             engine.handshake()
@@ -215,6 +219,11 @@ class Outbound:
         app = PlainEnd(connection.opener, "the app", reactor.buffers)
         far = TlsEnd(sock, engine, "the server", reactor.buffers)
         await relay(app, far, connection.flow, limits.idle_timeout, reactor)
+
+    def _originated(self, connection: Connection, contexts: OriginationContexts) -> OriginatedTls:
+        if self._wire_file is None:
+            return OriginatedTls(contexts)
+        return RecordedOriginatedTls(contexts, self._wire_file, lambda: connection.dialled)
 
     def _pool(self, runtime: Runtime, start: Callable[[Connection], None]) -> TunnelPool:
         contexts = self._contexts.with_alpn(HTTP2)

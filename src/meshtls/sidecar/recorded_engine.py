@@ -1,53 +1,31 @@
-"""A TlsEngine that gives away what it sends and receives. Made in the place of a TlsEngine for ``insecure_capture``
-alone, so that it costs other sidecars nothing.
+"""TLS engines that give away what they send and receive. Made in the place of others for ``insecure_capture`` alone,
+so that it costs other sidecars nothing.
 """
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from functools import partial
 
-from meshtls.sidecar.wire_file import WireFile, WireTap
+from meshtls.sidecar.wire_file import WireFile, WireTap, ends_of
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import GenerationContext
 from meshtls.tls.engine import TlsEngine
+from meshtls.tls.origination import OriginatedTls, OriginationContexts
+from meshtls.tls.records import TlsRecords
 from meshtls.tls.states import EngineState
 from meshtls.wire.side import Side
 
-__all__ = ["RecordedTlsEngine"]
+__all__ = ["RecordedOriginatedTls", "RecordedTlsEngine"]
 
 
-class RecordedTlsEngine(TlsEngine):
+class _Recorded(TlsRecords):
     """Records are given to the file before they are sent or read; those of the handshake, once it is over."""
 
-    __slots__ = ("_tap",)
+    __slots__ = ()
 
-    def __init__(
-        self,
-        context: GenerationContext,
-        file: WireFile,
-        sock: Callable[[], socket.socket | None],
-        *,
-        port: int | None = None,
-        session_key: str | None = None,
-    ) -> None:
-        """``sock``: the connection's, asked for with its first bytes."""
-
-        def ends() -> tuple[tuple[str, int], tuple[str, int]]:
-            found = sock()
-            if found is None:
-                raise OSError("not connected")
-            own, peer = found.getsockname(), found.getpeername()
-            return (own[0], own[1]), (peer[0], peer[1])
-
-        super().__init__(context, port=port, session_key=session_key)
-        self._tap = WireTap(file, Side.SERVER if context.server_side else Side.CLIENT, ends)
-
-    def handshake(self) -> VerifiedPeer | None:
-        try:
-            return super().handshake()
-        finally:
-            self._flush()
+    _tap: WireTap
 
     def feed(self, data: bytes) -> None:
         if data:
@@ -93,7 +71,7 @@ class RecordedTlsEngine(TlsEngine):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         unsent, self.unsent = self.unsent, b""
-        self.unsent = unsent + TlsEngine.seal(self, data)
+        self.unsent = unsent + super().seal(data)
 
     def _flush(self) -> None:
         if self.state is not EngineState.HANDSHAKING:
@@ -102,3 +80,45 @@ class RecordedTlsEngine(TlsEngine):
     def _end_of_peer(self) -> None:
         if self.peer_closed:
             self._tap.end(self._tap.ours.other)
+
+
+class RecordedTlsEngine(_Recorded, TlsEngine):
+    """Of a connection with a peer of the mesh."""
+
+    __slots__ = ("_tap",)
+
+    def __init__(
+        self,
+        context: GenerationContext,
+        file: WireFile,
+        sock: Callable[[], socket.socket | None],
+        *,
+        port: int | None = None,
+        session_key: str | None = None,
+    ) -> None:
+        """``sock``: the connection's, asked for with its first bytes."""
+        TlsEngine.__init__(self, context, port=port, session_key=session_key)
+        self._tap = WireTap(file, Side.SERVER if context.server_side else Side.CLIENT, partial(ends_of, sock))
+
+    def handshake(self) -> VerifiedPeer | None:
+        try:
+            return super().handshake()
+        finally:
+            self._flush()
+
+
+class RecordedOriginatedTls(_Recorded, OriginatedTls):
+    """Of a connection with a server outside of the mesh."""
+
+    __slots__ = ("_tap",)
+
+    def __init__(self, contexts: OriginationContexts, file: WireFile, sock: Callable[[], socket.socket | None]) -> None:
+        """``sock`` as for ``RecordedTlsEngine``. Raises ConfigError as ``OriginatedTls`` does."""
+        OriginatedTls.__init__(self, contexts)
+        self._tap = WireTap(file, Side.CLIENT, partial(ends_of, sock))
+
+    def handshake(self) -> tuple[tuple[str, str], ...] | None:
+        try:
+            return super().handshake()
+        finally:
+            self._flush()

@@ -700,9 +700,9 @@ class SidecarFile(msgspec.Struct, frozen=True, kw_only=True):
     insecure_capture: Annotated[
         CaptureKeys | None,
         Key(
-            "For debugging only: a file with all TLS connections and their secrets, which Wireshark opens decrypted."
-            " Whoever reads it reads every connection. `meshtls sidecar run` refuses it without"
-            " --allow-insecure-keylog, and with several workers.",
+            "For debugging only: a file with all connections over the network and their TLS secrets, which Wireshark"
+            " opens decrypted; those with the own app are not in it. Whoever reads it reads every connection."
+            " `meshtls sidecar run` refuses it without --allow-insecure-keylog, and with several workers.",
             default="none: connections are not written",
         ),
     ] = None

@@ -1,4 +1,4 @@
-"""``insecure_capture``: a pcapng file of what the sidecar's TLS connections send and receive, with their secrets.
+"""``insecure_capture``: a pcapng file of what the sidecar's connections send and receive, with their TLS secrets.
 
 For debugging alone: whoever reads the file reads every connection in it. It needs no right to capture, since the engine
 of each connection gives its records away (``recorded_engine``). What a connection writes is one ``write`` to the page
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import time
 from collections.abc import Callable, Iterable
 from typing import BinaryIO, NamedTuple
@@ -22,7 +23,7 @@ from meshtls.scalars import size_text
 from meshtls.sidecar.settings import CaptureKeys
 from meshtls.wire.side import Side
 
-__all__ = ["Conversation", "WireFile", "WireTap"]
+__all__ = ["Conversation", "WireFile", "WireTap", "ends_of"]
 
 log = logger("meshtls.sidecar")
 
@@ -31,9 +32,18 @@ _OVERHEAD = 40
 #: Bytes of a handshake that wait for its end.
 _MOST_HELD = 1 << 18
 _COMMENT = (
-    "Written by the meshtls sidecar {}: TLS records as they were sent and received, with the real addresses and times;"
+    "Written by the meshtls sidecar {}: the bytes as they were sent and received, with the real addresses and times;"
     " the TCP and IP headers around them are synthetic"
 )
+
+
+def ends_of(sock: Callable[[], socket.socket | None]) -> tuple[tuple[str, int], tuple[str, int]]:
+    """Our address and the peer's. Raises OSError if it is not connected."""
+    found = sock()
+    if found is None:
+        raise OSError("not connected")
+    own, peer = found.getsockname(), found.getpeername()
+    return (own[0], own[1]), (peer[0], peer[1])
 
 
 class WireFile:
@@ -164,7 +174,7 @@ class WireTap:
                 file.packets(conversation.data(side, data), time_ns)
 
     def end(self, side: Side) -> None:
-        """``side`` has sent close_notify."""
+        """``side`` has ended its direction: close_notify, or without TLS a FIN."""
         self.flush()
         if self._conversation is not None:
             self._file.packets(self._conversation.end(side), time.time_ns())

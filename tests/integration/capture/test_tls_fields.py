@@ -118,6 +118,7 @@ _FIELDS: Mapping[tuple[str, str], list[tuple[str, _Words]]] = {
     ("certificate_types", "length"): [("tls.handshake.cert_types_count", _decimal)],
     ("certificate_types", "certificate_type"): [("tls.handshake.cert_type", _decimal)],
     ("authorities", "length"): [("tls.handshake.dnames_len", _decimal)],
+    ("authorities", "distinguished_name"): [("tls.handshake.dname_len", _size(2))],
     ("message", "certificate_request_context"): [("tls.handshake.certificate_request_context_length", _size(1))],
     ("message", "ticket_lifetime_hint"): [("tls.handshake.session_ticket_lifetime_hint", _decimal)],
     ("message", "ticket_lifetime"): [("tls.handshake.session_ticket_lifetime_hint", _decimal)],
@@ -181,7 +182,7 @@ def ours(data: bytes, version: int) -> dict[str, list[str]]:
     for one in certificates_in(tree):
         names = one.child("Certificate", "tbsCertificate", "extensions", "Extensions", "subjectAltName")
         if names is not None:
-            uris = [text.removeprefix("URI:") for text in names.text.split(", ")]
+            uris = [text.removeprefix("URI:") for text in names.text.split(", ") if text.startswith("URI:")]
             found.setdefault("x509ce.uniformResourceIdentifier", []).extend(uris)
     return found
 

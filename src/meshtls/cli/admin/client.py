@@ -18,7 +18,7 @@ from meshtls.config.reading import read_section
 from meshtls.config.spire import either_form
 from meshtls.errors import ConfigError
 
-__all__ = ["VARIABLE", "admin_options", "socket_in_file"]
+__all__ = ["VARIABLE", "admin_options", "named_sockets", "socket_in_file"]
 
 #: Not MESHTLS_ADMIN_SOCKET, which leads to the API of the server.
 VARIABLE = "MESHTLS_ADMIN_INTERFACE"
@@ -32,15 +32,14 @@ def admin_options(command: F) -> F:
         sockets = [*value, *(path for file in ctx.params.pop("config", ()) for path in (socket_in_file(file),))]
         addresses = ctx.params.pop("address", ())
         if not sockets and not addresses:
-            named = os.environ.get(VARIABLE)
-            if not named:
+            sockets = named_sockets()
+            if not sockets:
                 if ctx.params.get("logs"):
                     return []  # they are what is asked
                 raise ConfigError(
                     f"wanted --socket, --address or --config, or {VARIABLE} with paths: the key admin.socket in the"
                     " file of the running process says where it answers"
                 )
-            sockets = [Path(one) for one in re.split("[,:]", named) if one]
         return [*(one for path in sockets for one in processes_at(path)), *map(Interface, addresses)]
 
     for option in (
@@ -65,6 +64,11 @@ def admin_options(command: F) -> F:
     ):
         command = option(command)
     return command
+
+
+def named_sockets() -> list[Path]:
+    """The admin sockets that the environment names."""
+    return [Path(one) for one in re.split("[,:]", os.environ.get(VARIABLE, "")) if one]
 
 
 def socket_in_file(file: Path) -> Path:

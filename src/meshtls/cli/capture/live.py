@@ -27,15 +27,16 @@ __all__ = ["live"]
 @click.option("--keylog", type=click.Path(path_type=Path), help="An SSLKEYLOGFILE, which is followed.")
 @click.option(
     "--sidecar",
-    type=click.Path(path_type=Path),
-    help="The file of a running sidecar, or its admin socket: its secrets are used, if it has insecure_keylog_file.",
+    metavar="FILE|SOCKET|NAME",
+    help="A running sidecar, by its file, its admin socket, or its name where MESHTLS_ADMIN_INTERFACE has the socket:"
+    " its secrets are used, if it has insecure_keylog_file.",
 )
 @output_option
 def live(
     interface: str,
     ports: tuple[int, ...],
     keylog: Path | None,
-    sidecar: Path | None,
+    sidecar: str | None,
     seconds: float | None,
     out: Output,
 ) -> None:
