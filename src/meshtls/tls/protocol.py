@@ -32,6 +32,7 @@ class TlsProtocol(asyncio.Protocol):
     - ``ready``: done when the peer is verified and allowed, or holds the error with the reason why not. Wait for it
       through ``asyncio.shield``: cancelling a waiter must not cancel the handshake.
     - ``closed``: done when the TCP connection is gone.
+    - ``remote``: host and port of the other end; an empty host before there is a connection.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class TlsProtocol(asyncio.Protocol):
         #: The application's protocol; a dummy until the connection is open and after it broke.
         self._application = asyncio.Protocol()
         self._dropped = 0
+        self.remote: tuple[str, int] = "", 0
         self._tcp: asyncio.Transport
         self._engine: TlsEngine
         self._transport: TlsTransport
@@ -57,6 +59,8 @@ class TlsProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # A stream transport by construction; uvloop's transports do not derive from asyncio's.
         self._tcp = cast("asyncio.Transport", transport)
+        host, port = (transport.get_extra_info("peername") or self.remote)[:2]
+        self.remote = host, port
         self._step(StreamEvent.CONNECTED)
         if self.state is StreamState.CUT:
             self._tcp.abort()

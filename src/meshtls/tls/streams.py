@@ -19,8 +19,8 @@ from meshtls.svid.context import X509ContextSource
 from meshtls.svid.verifier import CurrentVerifier
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import TlsContexts, TlsOptions
-from meshtls.tls.counts import counted
 from meshtls.tls.engine import TlsEngine
+from meshtls.tls.handshakes import Handshake, observed
 from meshtls.tls.live import LiveConnections
 from meshtls.tls.protocol import LINGER, TlsProtocol
 from meshtls.tls.states import StreamState
@@ -57,9 +57,10 @@ async def dial(
     reader, application = _stream()
     protocol = TlsProtocol(lambda tcp: TlsEngine(context, port=port), application)
     try:
-        with counted(dialled=True):
+        with observed(Handshake(True, host, port)) as handshake:
             async with asyncio.timeout(timeout) as limit:
                 transport = await _connected(host, port, protocol)
+            handshake.peer = _peer_of(transport)
     except TimeoutError as error:
         raise HandshakeTimeoutError(f"{host}:{port}: no finished handshake within {timeout} s") from error
     except PeerError:
@@ -101,11 +102,15 @@ def peer_id(writer: asyncio.StreamWriter) -> SpiffeId:
 
     Raises RequestError for any other stream.
     """
-    connection = writer.get_extra_info("ssl_object")
-    peer = getattr(connection, "peer", None)
-    if not isinstance(peer, VerifiedPeer):
+    peer = _peer_of(writer)
+    if peer is None:
         raise RequestError("peer_id: wanted a stream over a meshtls context, got one without a verified peer")
-    return peer.spiffe_id
+    return peer
+
+
+def _peer_of(stream: asyncio.StreamWriter | asyncio.BaseTransport) -> SpiffeId | None:
+    peer = getattr(stream.get_extra_info("ssl_object"), "peer", None)
+    return peer.spiffe_id if isinstance(peer, VerifiedPeer) else None
 
 
 class Listener:
@@ -212,9 +217,14 @@ class Listener:
 
     async def _accepted(self, protocol: TlsProtocol) -> TlsTransport | None:
         try:
-            with counted(dialled=False):
-                async with asyncio.timeout(self._timeout):
-                    return await asyncio.shield(protocol.ready)
+            with observed(Handshake(False)) as handshake:
+                try:
+                    async with asyncio.timeout(self._timeout):
+                        transport = await asyncio.shield(protocol.ready)
+                finally:
+                    handshake.host, handshake.port = protocol.remote
+                handshake.peer = _peer_of(transport)
+                return transport
         except asyncio.CancelledError:
             protocol.abort()
             raise
