@@ -78,8 +78,14 @@ def measure_captures(
     empty = directory / "empty.pcap"
     write_capture(empty, MIXES[mixes[0]], 0, certs)
     cells: list[Measured] = []
+    starts: dict[tuple[int, str], float] = {}
     for number, mix, program in _turns(programs, mixes, rounds):
-        cell = _measured(program, mix, number, files[mix], empty, written[mix].packets)
+        try:
+            start = starts.get((number, program.name)) or cpu_seconds(program, empty, 1)
+            starts[number, program.name] = start
+            cell = _measured(program, mix, number, files[mix], start, written[mix].packets)
+        except CaptureError as error:
+            cell = Measured(program.name, mix, number, error=str(error))
         progress(cell)
         cells.append(cell)
     captures = [_capture(mix, one) for mix, one in written.items()]
@@ -97,13 +103,9 @@ def _turns(
                 yield number, mix, program
 
 
-def _measured(program: CaptureProgram, mix: str, number: int, capture: Path, empty: Path, packets: int) -> Measured:
+def _measured(program: CaptureProgram, mix: str, number: int, capture: Path, start: float, packets: int) -> Measured:
     most = max(1, packets // 10) if program.part else packets
-    try:
-        start = cpu_seconds(program, empty, most)
-        spent = cpu_seconds(program, capture, most) - start
-    except CaptureError as error:
-        return Measured(program.name, mix, number, error=str(error))
+    spent = cpu_seconds(program, capture, most) - start
     return Measured(program.name, mix, number, most / spent if spent > 0 else None, start)
 
 

@@ -4,12 +4,15 @@ A target passes hostile input to a parser. The result has to be a value, or the 
 has to be bounded. Work is counted in function calls, Python's and C's, and not in time, since a machine may be slow.
 Matching a regular expression is a single call; ``tests/unit/test_regexes.py`` covers those.
 
+Each input is counted, and ``make fuzz`` ends with the counts.
+
 With ``FUZZ_SEED`` a target runs the same examples in the same order each time, so that a failure is caused by the
 change under test. Without it each run generates new ones.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import sys
@@ -23,7 +26,7 @@ from typing import Any, TypeVar
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-__all__ = ["SECONDS", "documented", "fuzzed", "spliced"]
+__all__ = ["SECONDS", "documented", "fuzzed", "inputs_tried", "spliced"]
 
 T = TypeVar("T")
 
@@ -37,10 +40,18 @@ _CHECKS = [
     HealthCheck.large_base_example,
 ]
 _CALLS, _CALLS_PER_BYTE = 20_000, 100
+_tried = 0
 
 
 def fuzzed(target: Callable[..., None], *strategies: st.SearchStrategy[Any]) -> None:
     """Run the target on examples of the strategies until its time is up; at least once."""
+
+    @functools.wraps(target)
+    def counted(*given: object, **named: object) -> None:
+        global _tried
+        _tried += 1
+        target(*given, **named)
+
     end = time.monotonic() + SECONDS
     seeds = random.Random(f"{_SEED} {target.__module__} {target.__qualname__}" if _SEED else None)  # noqa: S311
     # Without FUZZ_SECONDS the same examples each time: a failure of the suite has to be caused by the change.
@@ -48,10 +59,15 @@ def fuzzed(target: Callable[..., None], *strategies: st.SearchStrategy[Any]) -> 
         max_examples=_EXAMPLES, derandomize=not SECONDS, suppress_health_check=_CHECKS, deadline=None, database=None
     )
     while True:
-        run = given(*strategies)(target)
+        run = given(*strategies)(counted)
         rules(seed(seeds.getrandbits(64))(run) if SECONDS else run)()
         if time.monotonic() >= end:
             return
+
+
+def inputs_tried() -> int:
+    """How many inputs the targets of this process have been run on."""
+    return _tried
 
 
 def documented(
