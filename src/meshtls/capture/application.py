@@ -1,6 +1,7 @@
 """What is spoken on a connection, and inside of it: TLS, HTTP/1.1, HTTP/2, and what a CONNECT carries. Bounded. Pure.
 
-A conversation is told apart by its first bytes, as a sidecar does it. Inside of TLS is another conversation, and inside
+A conversation is told apart by its first bytes, as a sidecar does it. A header of the PROXY protocol may come before
+them, and other protocols, such as SMTP, change to TLS. Inside of TLS is another conversation, and inside
 of each tunnel of HTTP too: HBONE is TLS, HTTP/2, CONNECT, and in it the TLS or HTTP of two workloads.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from enum import Enum
 
+from meshtls.address import Address
 from meshtls.capture.events import ByteSink, Trouble
 from meshtls.capture.exchange import HttpExchange, InsideBudget
 from meshtls.capture.http1_reader import Http1Reader
@@ -16,8 +18,11 @@ from meshtls.capture.http2_reader import Http2Reader
 from meshtls.capture.keylog import KeyLog
 from meshtls.capture.memory import Level, MemoryShare
 from meshtls.capture.session import TlsSession
+from meshtls.capture.upgrades import Turn, Upgrade, asked_first, may_ask_first, may_greet, upgrade_of_greeting
+from meshtls.errors import RequestError
 from meshtls.wire.http1.start import MAX_START, HttpStart, http_start_of
 from meshtls.wire.http2.frames import FRAME_HEADER, HEADER_BYTES, Kind
+from meshtls.wire.proxy_protocol import may_be_proxy_header, read_proxy_header
 from meshtls.wire.side import Side
 from meshtls.wire.tls import FirstBytes, first_bytes_of
 
@@ -51,12 +56,13 @@ class Conversation:
     - ``tls``, ``http1``, ``http2``: what reads it, if it is that.
     - ``inside``: the conversation in the application data of TLS.
     - ``bytes``: of both sides.
+    - ``preamble``: what came before what is spoken, in words; "" for nothing. ``skipped``: its bytes.
     - ``troubles``: of this conversation itself; ``all_troubles`` has those of its readers and what is inside of it.
     """
 
     __slots__ = (
-        *("_budget", "_client_start", "_held", "_held_bytes", "_keys", "_level", "_reader", "bytes", "depth"),
-        *("http1", "http2", "inside", "spoken", "tls", "troubles"),
+        *("_budget", "_client_start", "_held", "_held_bytes", "_keys", "_level", "_reader"),
+        *("_upgrade", "bytes", "depth", "http1", "http2", "inside", "preamble", "skipped", "spoken", "tls", "troubles"),
     )
 
     def __init__(self, keys: KeyLog | None = None, *, budget: InsideBudget | None = None, depth: int = 0) -> None:
@@ -70,6 +76,9 @@ class Conversation:
         self._held: list[tuple[Side, bytes | None, int]] = []
         self._held_bytes = 0
         self._client_start = b""
+        self.skipped: dict[Side, int] = {}
+        self._upgrade: Upgrade | None = None
+        self.preamble = ""
         self.bytes: dict[Side, int] = {Side.CLIENT: 0, Side.SERVER: 0}
         self.spoken = Spoken.UNDECIDED
         self.tls: TlsSession | None = None
@@ -99,6 +108,8 @@ class Conversation:
         self.bytes[side] += len(data)
         if self._reader is not None:
             self._reader.feed(side, data, time_ns)
+        elif self._upgrade is not None:
+            self._follow(self._upgrade, side, data, time_ns)
         elif self.spoken is Spoken.UNDECIDED and data:
             self._held.append((side, data, time_ns))
             self._held_bytes += len(data)
@@ -113,6 +124,8 @@ class Conversation:
         self.bytes[side] += missing
         if self._reader is not None:
             self._reader.gap(side, missing)
+        elif self._upgrade is not None:
+            self._upgrade = None
         elif self.spoken is Spoken.UNDECIDED:
             self._other(side, "bytes are lost before it was known what is spoken")
 
@@ -171,11 +184,19 @@ class Conversation:
             elif ended:
                 self._other(side, "")
             return
+        more_may_come = not ended and self._held_bytes <= _MOST_HELD
+        if not self.preamble and may_be_proxy_header(start) and more_may_come and not self._skip_proxy_header(start):
+            return
+        start = self._client_start
         first = first_bytes_of(start)
         if first is FirstBytes.TLS:
-            self.spoken = Spoken.TLS
-            self.inside = self._open()
-            self._begin(self._session())
+            self._begin_tls()
+            return
+        upgrade = asked_first(start)
+        if upgrade is not None:
+            self._follow_held(upgrade)
+            return
+        if may_ask_first(start) and more_may_come:
             return
         http = HttpStart.UNDECIDED if first is FirstBytes.UNDECIDED else http_start_of(start, ended=ended)
         if http is HttpStart.HTTP1:
@@ -189,19 +210,88 @@ class Conversation:
 
     def _may_be_http2(self) -> bool:
         """Whether the server may have sent its SETTINGS before the client's preface (RFC 9113, section 3.4)."""
-        sent = b"".join(data for _, data, _ in self._held if data)[:HEADER_BYTES]
-        return self._held_bytes <= _MOST_HELD and _may_be_settings(sent)
+        return self._held_bytes <= _MOST_HELD and _may_be_settings(self._first_held(HEADER_BYTES))
+
+    def _first_held(self, size: int) -> bytes:
+        """The first bytes of what is held."""
+        first = b""
+        for _, data, _ in self._held:
+            if len(first) >= size:
+                break
+            first += data or b""
+        return first[:size]
 
     def _server_first(self) -> None:
         """The server has sent something, and the client nothing: of TLS or HTTP that is the client's loss."""
-        if self._held_bytes < 2:
-            return
-        if b"".join(data for _, data, _ in self._held if data)[:2] in _SERVER_RECORDS:
-            self.spoken = Spoken.TLS
-            self.inside = self._open()
-            self._begin(self._session())
-        else:
+        sent = self._first_held(HEADER_BYTES)
+        upgrade = upgrade_of_greeting(sent)
+        if upgrade is not None:
+            self._follow_held(upgrade)
+        elif sent[:2] in _SERVER_RECORDS:
+            self._begin_tls()
+        elif len(sent) >= 2 and not may_greet(sent):
             self._other(Side.SERVER, "")
+
+    # -- what comes before --
+
+    def _skip_proxy_header(self, start: bytes) -> bool:
+        """Whether to go on: without the header if there is one, and with it if it is none."""
+        try:
+            header = read_proxy_header(start)
+        except RequestError:
+            return True
+        if header is None:
+            return False
+        version = 1 if start.startswith(b"P") else 2
+        if header.local:
+            about = "of a connection that the proxy opened for itself"
+        elif header.source is None:
+            about = "without an address"
+        else:
+            about = f"for the client {Address(*header.source)}"
+        self.preamble = f"PROXY protocol, version {version}, {about}"
+        left = self.skipped[Side.CLIENT] = header.size
+        for at, (side, data, time_ns) in enumerate(self._held):
+            if side is Side.CLIENT and data:
+                taken = min(left, len(data))
+                left -= taken
+                self._held[at] = side, data[taken:], time_ns
+        sent = b"".join(data for side, data, _ in self._held if data and side is Side.CLIENT)
+        self._client_start = sent[:MAX_START]
+        return bool(sent)
+
+    def _follow_held(self, upgrade: Upgrade) -> None:
+        """What came so far is of a protocol that may change to TLS."""
+        self.spoken, self._upgrade = Spoken.OTHER, upgrade
+        held, self._held, self._client_start = self._held, [], b""
+        self._level.to(0)
+        for side, data, time_ns in held:
+            if data is None:
+                self.end(side)
+            elif self._upgrade is not None:
+                self._follow(self._upgrade, side, data, time_ns)
+            elif self._reader is not None:
+                self._reader.feed(side, data, time_ns)
+
+    def _follow(self, upgrade: Upgrade, side: Side, data: bytes, time_ns: int) -> None:
+        turn = upgrade.feed(side, data)
+        if turn is Turn.CLEAR:
+            if not self._level.to(upgrade.held):
+                self._upgrade = None
+                self.troubles.append(Trouble(side, self.bytes[side], f"{self._budget.memory.words}: nothing is read"))
+            return
+        self._upgrade = None
+        self._level.to(0)
+        if turn is Turn.TLS:
+            self.preamble = f"{self.preamble}, then {upgrade.words}" if self.preamble else upgrade.words
+            self.skipped = {one: self.bytes[one] - len(upgrade.rest[one]) for one in Side}
+            self._held = [(one, rest, time_ns) for one, rest in upgrade.rest.items() if rest]
+            self._begin_tls()
+
+    def _begin_tls(self) -> None:
+        self.spoken = Spoken.TLS
+        self.inside = self._open()
+        self._begin(self._session())
 
     def _session(self) -> TlsSession:
         return TlsSession(self._keys, self.inside, keep_plaintext=0, memory=self._budget.memory)
@@ -219,6 +309,8 @@ class Conversation:
         else:
             self.http2 = reader
         self._reader = reader
+        for side, count in self.skipped.items():
+            reader.skip(side, count)
         held, self._held, self._client_start = self._held, [], b""
         self._level.to(0)
         for side, data, time_ns in held:

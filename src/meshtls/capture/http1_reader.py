@@ -83,6 +83,10 @@ class Http1Reader:
         self.exchanges = Exchanges(budget, open_tunnel)
         self.troubles: list[Trouble] = []
 
+    def skip(self, side: Side, count: int) -> None:
+        """So many bytes of ``side`` came before what is read here: offsets count them."""
+        self._of(side).offset = count
+
     def feed(self, side: Side, data: bytes, time_ns: int) -> None:
         """What ``side`` sent next. Nothing is raised: see ``troubles``."""
         self._now = time_ns
@@ -99,7 +103,11 @@ class Http1Reader:
             self._no_memory()
 
     def gap(self, side: Side, missing: int) -> None:
-        """Bytes of a body or a tunnel may be missing; without a head, nobody knows where the next one begins."""
+        """Bytes of a body or a tunnel may be missing; without a head, nobody knows where the next one begins.
+
+        If nobody knows what was lost between two messages, session tickets perhaps, a response may begin here. With one
+        request at most that waits for it, it is the answer to that.
+        """
         one = self._of(side)
         one.offset += missing
         if one.state is _State.TUNNEL:
@@ -112,6 +120,8 @@ class Http1Reader:
                 self._body_over(side, one)
         elif one.state is _State.TO_THE_END:
             self._count(side, one, missing)
+        elif one.state is _State.HEAD and not (missing or one.held) and side is Side.SERVER and len(self._waiting) <= 1:
+            return  # what begins no response is told when it is read
         elif one.state is not _State.STOPPED:
             self._stop(side, one.offset - missing, "bytes are lost: where the next message begins is unknown")
 

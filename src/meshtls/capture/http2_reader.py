@@ -124,6 +124,10 @@ class Http2Reader:
         self.goaways: list[Goaway] = []
         self.troubles: list[Trouble] = []
 
+    def skip(self, side: Side, count: int) -> None:
+        """So many bytes of ``side`` came before what is read here: offsets count them."""
+        self._of(side).offset = count
+
     def feed(self, side: Side, data: bytes, time_ns: int) -> None:
         """What ``side`` sent next. Nothing is raised: see ``troubles``."""
         self._now = time_ns

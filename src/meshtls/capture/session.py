@@ -41,7 +41,15 @@ from meshtls.wire.tls.assembling import MESSAGE_HEADER, MessageAssembler
 from meshtls.wire.tls.records import RECORD_HEADER, Record, RecordReader
 from meshtls.wire.tls.suites import CIPHER_SUITES
 
-__all__ = ["KEPT_PLAINTEXT", "MOST_EVENTS", "MOST_FAILURES", "MOST_SKIPPED", "Direction", "TlsSession"]
+__all__ = [
+    "KEPT_PLAINTEXT",
+    "MOST_EVENTS",
+    "MOST_FAILURES",
+    "MOST_SKIPPED",
+    "NO_CLIENT_HELLO",
+    "Direction",
+    "TlsSession",
+]
 
 #: Events that a session keeps; records and application data get half of them. Others are counted.
 MOST_EVENTS = 2048
@@ -82,6 +90,8 @@ _LABELS: Mapping[Side, Mapping[Epoch, KeyLabel]] = {
     },
     Side.SERVER: {Epoch.HANDSHAKE: KeyLabel.SERVER_HANDSHAKE, Epoch.APPLICATION: KeyLabel.SERVER_TRAFFIC},
 }
+#: Why no key is tried.
+NO_CLIENT_HELLO = "the ClientHello was not captured, by which a key log names a connection: nothing can be decrypted"
 _LOST_SHORT = "bytes of a record are missing"
 
 
@@ -202,6 +212,10 @@ class TlsSession:
     def waiting(self) -> bool:
         """Whether something waits for secrets."""
         return bool(self._queue)
+
+    def skip(self, side: Side, count: int) -> None:
+        """So many bytes of ``side`` came before what is read here: offsets count them."""
+        self.direction(side)._reader.offset = count
 
     def feed(self, side: Side, data: bytes, time_ns: int) -> None:
         """What ``side`` sent next. Nothing is raised: what goes wrong is an event."""
@@ -625,6 +639,12 @@ class TlsSession:
     def _failed(self, one: Direction, record: Record) -> None:
         """A record that nothing opens."""
         self._lost_handshake(one)
+        if not self.client_random:
+            if self._keys is not None:
+                self._trouble(one, record.offset, NO_CLIENT_HELLO)
+            for each in (self._client, self._server):
+                self._set_opaque(each, True)
+            return
         protection = one.protection
         if protection is not None:
             # It counts, whatever was in it: if it is the only one that was altered, the next ones open.

@@ -14,7 +14,15 @@ from typing import NamedTuple
 from meshtls.errors import RequestError
 from meshtls.wire.crc32c import crc32c
 
-__all__ = ["LOCAL_HEADER", "LOCAL_HEADER_V1", "ProxiedTls", "ProxyHeader", "proxy_header", "read_proxy_header"]
+__all__ = [
+    "LOCAL_HEADER",
+    "LOCAL_HEADER_V1",
+    "ProxiedTls",
+    "ProxyHeader",
+    "may_be_proxy_header",
+    "proxy_header",
+    "read_proxy_header",
+]
 
 _SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 _VERSION_2_PROXY = b"\x21"
@@ -100,6 +108,11 @@ def read_proxy_header(data: bytes) -> ProxyHeader | None:
     if _begins(data, _V1):
         return _read_v1(data)
     raise RequestError(f"wanted a PROXY protocol header, version 1 or 2, got {data[:16]!r}")
+
+
+def may_be_proxy_header(data: bytes) -> bool:
+    """Whether a header may begin with these bytes, of which there may be too few to know."""
+    return _begins(data, _SIGNATURE) or _begins(data, _V1)
 
 
 def _begins(data: bytes, with_: bytes) -> bool:

@@ -105,6 +105,24 @@ def test_lost_bytes_of_a_head_end_the_direction() -> None:
     assert len(talk.exchanges) == 2
 
 
+@pytest.mark.parametrize(
+    ("waiting", "after", "statuses", "reason"),
+    [
+        (1, OK, [200], ""),
+        (2, OK, [0, 0], "HTTP/1.1: bytes are lost: where the next message begins is unknown"),
+        (1, b"the rest of a body\r\n\r\n", [0], "HTTP/1.1: wanted a status line"),
+    ],
+)
+def test_after_an_unknown_loss_a_response_is_that_of_the_only_request_that_waits(
+    waiting: int, after: bytes, statuses: list[int], reason: str
+) -> None:
+    talk = read((C, GET * waiting))
+    talk.gap(S, 0)
+    talk.feed(S, after, 9)
+    assert [one.status for one in talk.exchanges] == statuses
+    assert [told[: len(reason)] for _, _, told in reasons(talk)] == ([reason] if reason else [])
+
+
 def test_an_end_within_a_message_is_told() -> None:
     talk = read((C, GET), (S, OK[:-1]))
     talk.end(S)

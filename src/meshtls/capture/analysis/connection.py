@@ -115,6 +115,7 @@ class Connection(msgspec.Struct, frozen=True):
 
     - ``number``: counts from 1 in the order of first packets. ``start_ns``: since the epoch.
     - ``protocol``: "TLS", "HTTP/1.1", "HTTP/2", "other" or "nothing". ``first_line``: of plaintext.
+    - ``preamble``: what came before the protocol, such as a PROXY protocol header, or SMTP with STARTTLS.
     - ``tcp_rtt_ms``: from SYN to the ACK that completes TCP's handshake.
     - ``first_data_ms``: from the first packet to the first application data.
     - ``estimated``: application bytes are computed from the lengths of encrypted records.
@@ -131,6 +132,7 @@ class Connection(msgspec.Struct, frozen=True):
     server: End
     protocol: str
     first_line: str = ""
+    preamble: str = ""
     from_start: bool = True
     connection_id: str = ""
     handshake: Handshake | None = None

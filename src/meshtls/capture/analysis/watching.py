@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import islice
 
 from meshtls.capture.analysis.amounts import application_bytes
@@ -20,7 +21,7 @@ from meshtls.capture.flow import Ending, Flow, Half
 from meshtls.capture.keylog import KeyLog
 from meshtls.capture.memory import MemoryPool
 from meshtls.capture.outside import outside_view
-from meshtls.capture.session import TlsSession
+from meshtls.capture.session import NO_CLIENT_HELLO, TlsSession
 from meshtls.printable import printable
 from meshtls.wire.side import Side
 from meshtls.wire.tls import TLS_1_3, ContentType, FirstBytes, alert_name, first_bytes_of
@@ -45,14 +46,14 @@ _MIDDLE = (b"\x14\x03", b"\x15\x03", b"\x17\x03")
 class Watched:
     """A FlowSink for one connection."""
 
-    __slots__ = ("_bundle", "_ended", "_feed", "_first", "_first_ns", "conversation", "flow", "open_sides")
+    __slots__ = ("_bundle", "_ended", "_feed", "_first", "_first_ns", "_keys", "conversation", "flow", "open_sides")
 
     def __init__(
         self, flow: Flow, keys: KeyLog | None, bundle: CaptureBundle | None, memory: MemoryPool | None = None
     ) -> None:
         """``memory`` is shared by all connections of a run."""
         self.flow = flow
-        self._bundle = bundle
+        self._keys, self._bundle = keys, bundle
         self.conversation = Conversation(keys, budget=InsideBudget(memory=(memory or MemoryPool()).share()))
         self._feed = self.conversation.feed
         self._first: dict[Side, bytes] = {}
@@ -99,10 +100,7 @@ class Watched:
         peers = {side: self._peer(tls, side) for side in Side}
         useful, estimated = self._useful(tls, done)
         client, server = (self._end(half, tls, useful, peers) for half in (flow.client, flow.server))
-        troubles = tuple(
-            printable(f"{trouble.side.value}, byte {trouble.offset}: {trouble.reason}")
-            for _, trouble in islice(self.conversation.all_troubles(), _MOST_TROUBLES)
-        )
+        troubles = tuple(islice(self._troubles(), _MOST_TROUBLES))
         alerts = self._alerts(tls)
         line = self._first_line()
         closed = next((one for one in self.endings if one.how in _CLOSED), None)
@@ -148,6 +146,7 @@ class Watched:
             server=server,
             protocol=facts.protocol,
             first_line=line,
+            preamble=self.conversation.preamble,
             from_start=flow.from_start,
             connection_id=facts.connection_id,
             handshake=handshake,
@@ -176,6 +175,13 @@ class Watched:
         if not self.flow.from_start and any(one[:2] in _MIDDLE for one in self._first.values()):
             return "TLS"
         return "other"
+
+    def _troubles(self) -> Iterator[str]:
+        keys = self._keys is not None and len(self._keys)
+        if keys and self.conversation.tls is None and self._protocol() == "TLS":
+            yield f"captured from its middle: {NO_CLIENT_HELLO}"
+        for _, trouble in self.conversation.all_troubles():
+            yield printable(f"{trouble.side.value}, byte {trouble.offset}: {trouble.reason}")
 
     def _peer(self, tls: TlsSession | None, side: Side) -> Peer | None:
         if tls is None:
@@ -236,7 +242,11 @@ class Watched:
 
     def _server_answer(self, tls: TlsSession | None) -> str:
         """What the server answered a ClientHello with, where it is no TLS and the client began with TLS."""
-        start, asked = self._first.get(Side.SERVER, b""), self._first.get(Side.CLIENT, b"")
+        skipped = self.conversation.skipped
+        if skipped.get(Side.SERVER):
+            return ""  # it spoke in clear before TLS began
+        start = self._first.get(Side.SERVER, b"")
+        asked = self._first.get(Side.CLIENT, b"")[skipped.get(Side.CLIENT, 0) :]
         if tls is None or not tls.client_random or not start or first_bytes_of(asked) is not FirstBytes.TLS:
             return ""
         is_tls = start[:1] in _CONTENT_TYPES and start[1:2] in (b"\x03", b"")
@@ -244,7 +254,7 @@ class Watched:
 
     def _first_line(self) -> str:
         """Of plaintext."""
-        if self._protocol() in ("TLS", "nothing"):
+        if self._protocol() in ("TLS", "nothing") or self.conversation.preamble:
             return ""
         start = self._first.get(Side.CLIENT) or self._first.get(Side.SERVER, b"")
         return first_line(start, is_http1=self.conversation.spoken is Spoken.HTTP1)

@@ -153,6 +153,8 @@ def _section(drawn: Drawn) -> Element:
 def _facts(one: Connection) -> Iterator[tuple[str, str]]:
     yield "start", datetime.fromtimestamp(one.start_ns // 10**9, UTC).isoformat()
     yield "protocol", one.protocol
+    if one.preamble:
+        yield "before it", one.preamble
     if one.first_line:
         yield "first line", one.first_line
     for side, end in (("client", one.client), ("server", one.server)):

@@ -1,0 +1,140 @@
+"""TLS and HTTP after a PROXY protocol header, and TLS after a protocol that changes to it, are read as such."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from meshtls.capture.application import Conversation, Spoken
+from meshtls.capture.keylog import KeyLog
+from meshtls.observe.events import Outcome
+from meshtls.wire.proxy_protocol import LOCAL_HEADER, proxy_header
+from meshtls.wire.side import Side
+from tests.support.packets import EPOCH
+from tests.support.tls_capture import Tape, analyzed, shaken
+from tests.support.tls_wire import Flight
+
+C, S = Side.CLIENT, Side.SERVER
+V1 = b"PROXY TCP4 192.0.2.1 192.0.2.2 50000 443\r\n"
+V2 = proxy_header(("2001:db8::1", 50000), ("2001:db8::2", 443), None)
+SMTP_GREETING, EHLO = (S, b"220 mail.test ESMTP\r\n"), (C, b"EHLO a.test\r\n")
+SMTP_OFFER = (S, b"250-mail.test\r\n250 STARTTLS\r\n")
+START_TLS = bytes.fromhex("301d02010177188016") + b"1.3.6.1.4.1.1466.20037"
+STARTED, REFUSED = (bytes.fromhex(f"300c02010178070a01{code}04000400") for code in ("00", "02"))
+SSL_REQUEST, GSS_REQUEST = bytes.fromhex("0000000804d2162f"), bytes.fromhex("0000000804d21630")
+
+#: What comes before TLS, by the words for it.
+PREAMBLES: dict[str, list[Flight]] = {
+    "PROXY protocol, version 1, for the client 192.0.2.1:50000": [(C, V1)],
+    "PROXY protocol, version 1, without an address": [(C, b"PROXY UNKNOWN\r\n")],
+    "PROXY protocol, version 2, for the client [2001:db8::1]:50000": [(C, V2)],
+    "PROXY protocol, version 2, of a connection that the proxy opened for itself": [(C, LOCAL_HEADER)],
+    "SMTP, then STARTTLS": [SMTP_GREETING, EHLO, SMTP_OFFER, (C, b"starttls\r\n"), (S, b"220 2.0.0 go ahead\r\n")],
+    "IMAP, then STARTTLS": [
+        (S, b"* OK [CAPABILITY IMAP4rev1 STARTTLS] ready\r\n"),
+        *((C, b"a1 CAPABILITY\r\n"), (S, b"* CAPABILITY IMAP4rev1\r\na1 OK done\r\n")),
+        *((C, b"a2 STARTTLS\r\n"), (S, b"* note\r\na2 OK begin\r\n")),
+    ],
+    "POP3, then STLS": [(S, b"+OK ready\r\n"), (C, b"STLS\r\n"), (S, b"+OK begin\r\n")],
+    "FTP, then AUTH TLS": [(S, b"220-hello\r\n220 ready\r\n"), (C, b"AUTH TLS\r\n"), (S, b"234 proceed\r\n")],
+    "NNTP, then STARTTLS": [(S, b"200 ready\r\n"), (C, b"STARTTLS\r\n"), (S, b"382 continue\r\n")],
+    "PostgreSQL's SSLRequest": [(C, SSL_REQUEST), (S, b"S")],
+    "LDAP's StartTLS": [(C, START_TLS), (S, STARTED)],
+    "PROXY protocol, version 1, for the client 192.0.2.1:50000, then SMTP, then STARTTLS": [
+        *((C, V1), SMTP_GREETING, (C, b"STARTTLS\r\n"), (S, b"220 go ahead\r\n")),
+    ],
+}
+#: The same after something that is refused or comes otherwise.
+OTHER_WAYS: list[tuple[str, list[Flight]]] = [
+    (
+        "SMTP, then STARTTLS",
+        [SMTP_GREETING, (C, b"STARTTLS\r\n"), (S, b"454 later\r\n"), *[(C, b"STARTTLS\r\n")], (S, b"220 \r\n")],
+    ),
+    ("PostgreSQL's SSLRequest", [(C, GSS_REQUEST), (S, b"N"), (C, SSL_REQUEST), (S, b"S")]),
+]
+CASES = [*PREAMBLES.items(), *OTHER_WAYS]
+IDS = [f"{number}-{words}" for number, (words, _) in enumerate(CASES)]
+
+
+def read(flights: list[Flight], keys: KeyLog | None = None, *, cut: int = 0) -> Conversation:
+    talk = Conversation(keys)
+    for number, (side, data) in enumerate(flights):
+        for at in range(0, len(data), cut or len(data)):
+            talk.feed(side, data[at : at + cut] if cut else data, EPOCH + number)
+    return talk
+
+
+@pytest.mark.parametrize("cut", [0, 1])
+@pytest.mark.parametrize(("words", "before"), CASES, ids=IDS)
+def test_tls_that_comes_after_something_is_read(words: str, before: list[Flight], cut: int, tmp_path: Path) -> None:
+    flights = shaken(tmp_path).flights
+    keys = KeyLog((tmp_path / "keys").read_bytes())
+    talk = read([*before, *flights], keys, cut=cut)
+    assert (talk.spoken, talk.preamble, list(talk.all_troubles())) == (Spoken.TLS, words, [])
+    assert talk.inside is not None
+    assert [(one.path, one.status) for one in talk.inside.exchanges] == [("/pay?(12 bytes)", 200)]
+    # Offsets are those of the connection.
+    assert talk.tls is not None
+    first = next(one for one in talk.tls.events if not isinstance(one, tuple))
+    assert getattr(first, "offset", None) == sum(len(data) for side, data in before if side is C)
+
+
+@pytest.mark.parametrize(("words", "before"), CASES, ids=IDS)
+def test_the_record_says_what_came_before(words: str, before: list[Flight], tmp_path: Path) -> None:
+    wire = shaken(tmp_path)
+    wire.flights[:0] = before
+    tape = Tape()
+    tape.wire(wire)
+    (found,) = analyzed(tape, tmp_path / "keys")
+    assert (found.protocol, found.preamble, found.outcome, found.first_line) == ("TLS", words, Outcome.OK, "")
+    assert (found.client.peer is not None, found.handshake is not None and found.handshake.complete) == (True, True)
+    # The twin without it.
+    wire.flights[: len(before)] = []
+    tape = Tape()
+    tape.wire(wire)
+    (found,) = analyzed(tape, tmp_path / "keys")
+    assert (found.protocol, found.preamble, found.outcome) == ("TLS", "", Outcome.OK)
+
+
+@pytest.mark.parametrize("cut", [0, 1])
+@pytest.mark.parametrize("header", [V1, V2])
+def test_http_after_a_proxy_header_is_read(header: bytes, cut: int) -> None:
+    talk = read([(C, header + b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n"), (S, b"HTTP/1.1 204 No Content\r\n\r\n")], cut=cut)
+    assert (talk.spoken, talk.preamble[:14]) == (Spoken.HTTP1, "PROXY protocol")
+    assert [(one.path, one.status) for one in talk.exchanges] == [("/a", 204)]
+    talk.feed(C, b"no request\r\n\r\n", 1)
+    ((_, trouble),) = talk.all_troubles()
+    assert trouble.offset == talk.bytes[C] - len(b"no request\r\n\r\n")
+
+
+#: What looks like one of these, and does not change to TLS.
+PLAIN: dict[str, list[Flight]] = {
+    "the server refuses": [SMTP_GREETING, (C, b"STARTTLS\r\n"), (S, b"454 not now\r\n"), (C, b"MAIL FROM:<a>\r\n")],
+    "nobody asks": [SMTP_GREETING, EHLO, SMTP_OFFER, (C, b"MAIL FROM:<a@a.test>\r\n")],
+    "the tag is another": [(S, b"* OK\r\n"), (C, b"a1 STARTTLS\r\n"), (S, b"a2 OK\r\n")],
+    "PostgreSQL without TLS": [(C, SSL_REQUEST), (S, b"N"), (C, b"\0\0\0\x09\0\3\0\0\0")],
+    "LDAP without TLS": [(C, START_TLS), (S, REFUSED), (C, bytes.fromhex("300c020102600702010304008000"))],
+    "a bind of LDAP": [
+        (C, bytes.fromhex("300c020101600702010304008000")),
+        (S, bytes.fromhex("300c02010161070a010004000400")),
+    ],
+    "no PROXY header": [(C, b"PROXY TCP4 here there 1 2\r\n")],
+    "a line without an end": [SMTP_GREETING, (C, b"x" * 5000), (C, b"\r\nSTARTTLS\r\n"), (S, b"220 \r\n")],
+    "too much before it": [SMTP_GREETING, *[(C, b"x" * 999 + b"\n")] * 70, (C, b"STARTTLS\r\n"), (S, b"220 \r\n")],
+    "too much before the answer": [SMTP_GREETING, (C, b"STARTTLS\r\n"), *[(C, bytes(1000))] * 17, (S, b"220 \r\n")],
+}
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_what_does_not_change_to_tls_is_not_taken_for_it(name: str, tmp_path: Path) -> None:
+    talk = read([*PLAIN[name], *shaken(tmp_path).flights])
+    assert (talk.spoken, talk.preamble, talk.tls) == (Spoken.OTHER, "", None)
+
+
+def test_lost_bytes_before_the_change_leave_it_unread(tmp_path: Path) -> None:
+    talk = read([SMTP_GREETING])
+    talk.gap(C, 3)
+    for side, data in [(C, b"STARTTLS\r\n"), (S, b"220 \r\n"), *shaken(tmp_path).flights]:
+        talk.feed(side, data, EPOCH)
+    assert (talk.spoken, talk.tls) == (Spoken.OTHER, None)
