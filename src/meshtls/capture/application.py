@@ -278,7 +278,7 @@ class Conversation:
         if turn is Turn.CLEAR:
             if not self._level.to(upgrade.held):
                 self._upgrade = None
-                self.troubles.append(Trouble(side, self.bytes[side], f"{self._budget.memory.words}: nothing is read"))
+                self._other(side, f"{self._budget.memory.words}: nothing is read")
             return
         self._upgrade = None
         self._level.to(0)
