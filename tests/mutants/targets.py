@@ -168,6 +168,14 @@ TARGETS = (
     ),
     Target("wire/tls/records.py", ("tests/unit/wire/tls/test_tls_records.py",)),
     Target("wire/tls/assembling.py", ("tests/unit/wire/tls/test_tls_records.py",)),
+    *(
+        Target(f"wire/tls/{name}.py", tuple(f"tests/unit/wire/tls/test_tls_{test}.py" for test in tests))
+        for name, tests in (
+            ("messages", ("messages", "extensions")),
+            ("extensions", ("extensions", "messages")),
+            ("reading", ("messages", "extensions", "payloads", "explained")),
+        )
+    ),
     *(Target(f"wire/http1/{name}.py", _HTTP1) for name in ("chunked", "fields", "request", "writing", "filter")),
     Target("wire/http2/filter.py", ("tests/unit/wire/http2",)),
     Target("sidecar/http/judge.py", _JUDGE),
