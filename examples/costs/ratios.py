@@ -9,7 +9,7 @@ from examples.costs.table import connections
 from examples.costs.talk import Authority, Talk, contexts
 
 _SIZES = (1, 100, 1000, 10_000, 100_000)
-_WAYS = ("no TLS", "TLS 1.2", "TLS 1.3", "1.3, resumed")
+_WAYS = ("no TLS", "TLS 1.2", "TLS 1.3", "1.3 resumed")
 
 
 def _make() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
-__all__ = ["DOCS", "follow_page"]
+__all__ = ["DOCS", "SECONDS", "follow_page"]
 
 DOCS = Path(__file__).parents[3] / "docs"
 #: For a command to show what the page does. Where a page waits longer, as for an end of an SVID, its command waits.
@@ -25,12 +25,18 @@ _ROUNDED = 0.03
 
 
 def follow_page(
-    text: str, directory: Path, more: Mapping[str, str], *, near: float = 0.0, prefix: Sequence[str] = ()
+    text: str,
+    directory: Path,
+    more: Mapping[str, str],
+    *,
+    near: float = 0.0,
+    prefix: Sequence[str] = (),
+    seconds: float = SECONDS,
 ) -> None:
     """``more`` has lines to add to files of the page. A program that prints what the page doesn't show fails this.
 
     ``near``: the part by which numbers may differ from those that the page shows; then times in ms may be any.
-    ``prefix``: the command that runs the shell.
+    ``prefix``: the command that runs the shell. ``seconds``: for commands to show what the page does.
     """
     shell = Shell(directory, prefix)
     try:
@@ -41,7 +47,7 @@ def follow_page(
                 (directory / name).write_text(block + more.get(name, ""))
                 continue
             for shows, commands in groupby(shown(block), key=lambda one: bool(one[1])):
-                follow(shell, list(commands), retry=shows, near=near)
+                follow(shell, list(commands), seconds=seconds if shows else 0, near=near)
     finally:
         shell.close()
 
@@ -84,9 +90,9 @@ def shown(block: str) -> list[tuple[str, str]]:
     return found
 
 
-def follow(shell: Shell, commands: list[tuple[str, str]], *, retry: bool, near: float = 0.0) -> None:
+def follow(shell: Shell, commands: list[tuple[str, str]], *, seconds: float, near: float = 0.0) -> None:
     """Those with output again, in their order, until it is as shown: a change of policy takes up to a second."""
-    end = time.monotonic() + (SECONDS if retry else 0)
+    end = time.monotonic() + seconds
     while True:
         got = [(command, shell.run(command)) for command, _ in commands]
         if all(matches(shown, came, near) for (_, shown), (_, came) in zip(commands, got, strict=True)):
