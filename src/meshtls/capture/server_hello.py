@@ -12,16 +12,20 @@ __all__ = ["ServerHelloFacts", "server_hello_facts"]
 
 _HEADER, _VERSION, _RANDOM = 4, 2, 32
 _VERSIONS, _PSK = Extension.SUPPORTED_VERSIONS, Extension.PRE_SHARED_KEY
+_ENCRYPT_THEN_MAC = 22  # RFC 7366
 
 
 class ServerHelloFacts(NamedTuple):
-    """``psk``: a pre-shared key was accepted, so the session is resumed or has an external key."""
+    """``psk``: a pre-shared key was accepted, so the session is resumed or has an external key.
+    ``encrypt_then_mac``: the extension of RFC 7366 was accepted.
+    """
 
     version: int
     random: bytes
     suite: int
     retry: bool
     psk: bool
+    encrypt_then_mac: bool = False
 
 
 def server_hello_facts(message: bytes) -> ServerHelloFacts:
@@ -34,7 +38,7 @@ def server_hello_facts(message: bytes) -> ServerHelloFacts:
     at += 3  # and legacy_compression_method
     if len(message) < at:
         raise ValueError("the message ends within its fields")
-    psk = False
+    psk = encrypt_then_mac = False
     if at < len(message):
         at, end = vector(message, at, 2)
         while at < end:
@@ -44,4 +48,6 @@ def server_hello_facts(message: bytes) -> ServerHelloFacts:
                 version = int.from_bytes(message[start:at], "big")
             elif kind == _PSK:
                 psk = True
-    return ServerHelloFacts(version, random, suite, random == HELLO_RETRY_REQUEST, psk)
+            elif kind == _ENCRYPT_THEN_MAC:
+                encrypt_then_mac = True
+    return ServerHelloFacts(version, random, suite, random == HELLO_RETRY_REQUEST, psk, encrypt_then_mac)

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from enum import IntEnum
 
 from meshtls.capture.aead import SuiteAead, aead_of_suite, suites_of_secret
+from meshtls.capture.cbc_protection import CbcProtection, cbc_of_suite
 from meshtls.capture.events import (
     UNKNOWN,
     AlertSeen,
@@ -38,6 +39,7 @@ from meshtls.capture.waiting import Waiting, WaitingQueue
 from meshtls.wire.side import Side
 from meshtls.wire.tls import TLS_1_3, ContentType, HandshakeType, client_random_of_message
 from meshtls.wire.tls.assembling import MESSAGE_HEADER, MessageAssembler
+from meshtls.wire.tls.names import VERSIONS
 from meshtls.wire.tls.records import RECORD_HEADER, Record, RecordReader
 from meshtls.wire.tls.suites import CIPHER_SUITES
 
@@ -116,7 +118,7 @@ class Direction:
         #: TLS 1.2: whatever the type of a record, its payload is encrypted.
         self.encrypted = False
         self.opaque = False
-        self.protection: RecordProtection | None = None
+        self.protection: RecordProtection | CbcProtection | None = None
         self._reader = RecordReader(side)
         self._assembler = MessageAssembler()
         self._search: RecordSearch | None = None
@@ -155,7 +157,7 @@ class TlsSession:
 
     __slots__ = (
         *("_alert_length", "_client", "_inside", "_keys", "_left_messages", "_left_plaintext", "_left_trials"),
-        *("_may_wait", "_memory", "_queue", "_secrets", "_seen_changes", "_server"),
+        *("_encrypt_then_mac", "_may_wait", "_memory", "_queue", "_secrets", "_seen_changes", "_server"),
         *(
             "client_random",
             "ended_at",
@@ -197,7 +199,7 @@ class TlsSession:
         self.left_out = False
         self.version = self.suite = 0
         self.client_random = self.server_random = b""
-        self.retried = self.psk = False
+        self.retried = self.psk = self._encrypt_then_mac = False
 
     @property
     def has_keys(self) -> bool:
@@ -326,7 +328,7 @@ class TlsSession:
             return False
         secrets = self._secrets = self._secrets or self._keys.secrets_of(self.client_random)
         if self.version and self.version < TLS_1_3:
-            if record.content_type != _CHANGE_CIPHER_SPEC or one.encrypted or aead_of_suite(self.suite) is None:
+            if record.content_type != _CHANGE_CIPHER_SPEC or one.encrypted or not self._is_decrypted_here():
                 return False
             return secrets is None or secrets.get(KeyLabel.MASTER) is None
         if record.content_type != _APPLICATION_DATA:
@@ -497,7 +499,7 @@ class TlsSession:
                 self._server_hello(one, record, server_hello_facts(message))
             except ValueError as error:
                 self._trouble(one, record.offset, f"ServerHello: {error}")
-        elif decrypted and one.protection is not None and self.version in (0, TLS_1_3):
+        elif decrypted and isinstance(one.protection, RecordProtection) and self.version in (0, TLS_1_3):
             if kind == HandshakeType.FINISHED and one.epoch is Epoch.HANDSHAKE:
                 self._enter(one, Epoch.APPLICATION)
             elif kind == HandshakeType.END_OF_EARLY_DATA and one.epoch is Epoch.EARLY:
@@ -521,9 +523,18 @@ class TlsSession:
         self.server_random = facts.random
         aead = aead_of_suite(self.suite)
         self._alert_length = 3 + aead.tag_bytes if aead is not None and self.version == TLS_1_3 else UNKNOWN
-        if self._secrets is not None and aead is None:
+        self._encrypt_then_mac = facts.encrypt_then_mac
+        if self._secrets is not None and not self._is_decrypted_here():
             name = CIPHER_SUITES.get(self.suite, f"0x{self.suite:04x}")
-            self._trouble(one, record.offset, f"records of the suite {name} are not decrypted here")
+            reason = (
+                f"records of the suite {name} in {VERSIONS.get(self.version, 'this version')} are not decrypted here"
+            )
+            self._trouble(one, record.offset, f"{reason}, with keys neither: only lengths are read")
+
+    def _is_decrypted_here(self) -> bool:
+        return aead_of_suite(self.suite) is not None or (
+            self.version == _TLS_1_2 and cbc_of_suite(self.suite) is not None
+        )
 
     # -- keys --
 
@@ -533,7 +544,7 @@ class TlsSession:
 
     def _change_keys(self, one: Direction, record: Record) -> None:
         """ChangeCipherSpec of TLS 1.2 (RFC 5246, section 7.1)."""
-        aead = aead_of_suite(self.suite) if self.version == _TLS_1_2 else None
+        aead, cbc = (aead_of_suite(self.suite), cbc_of_suite(self.suite)) if self.version == _TLS_1_2 else (None, None)
         master = self._secrets.get(KeyLabel.MASTER) if self._secrets is not None else None
         one.encrypted = True
         one.epoch = Epoch.APPLICATION
@@ -541,6 +552,9 @@ class TlsSession:
         if aead is not None and master is not None:
             keys = keys_of_master(aead, master, self.client_random, self.server_random, one.side)
             one.protection = RecordProtection(_TLS_1_2, aead, keys)
+        elif cbc is not None and master is not None:
+            randoms, then_mac = (self.client_random, self.server_random), self._encrypt_then_mac
+            one.protection = CbcProtection(cbc, master, randoms, one.side, encrypt_then_mac=then_mac)
         elif self._secrets is not None and master is None:
             self._trouble(one, record.offset, f"the key log has no {KeyLabel.MASTER.value} of this connection")
         self._set_opaque(one, one.protection is None)
@@ -550,7 +564,7 @@ class TlsSession:
         label = _LABELS[one.side][epoch]
         secret = self._secrets.get(label) if self._secrets is not None else None
         aead = aead_of_suite(self.suite)
-        if not self.version and one.protection is not None:
+        if not self.version and isinstance(one.protection, RecordProtection):
             aead = one.protection.aead
         if secret is None or aead is None or len(secret) != aead.hash_bytes:
             one.epoch, one.protection = epoch, None
@@ -596,7 +610,7 @@ class TlsSession:
             self._inside.gap(one.side, 0)
         one._failures = one._unsure = 0
 
-    def _tried(self, one: Direction, protection: RecordProtection, record: Record) -> bytes | None:
+    def _tried(self, one: Direction, protection: RecordProtection | CbcProtection, record: Record) -> bytes | None:
         """The content under these keys, also if up to ``_unsure`` records before it were lost."""
         if record.missing:
             return None
@@ -623,7 +637,7 @@ class TlsSession:
     def _candidates(self, one: Direction) -> Iterator[tuple[Epoch, SuiteAead, bytes]]:
         if self._secrets is None:
             return
-        if one.epoch is Epoch.APPLICATION and one.protection is not None:
+        if one.epoch is Epoch.APPLICATION and isinstance(one.protection, RecordProtection):
             yield one.epoch, one.protection.aead, next_secret(one.protection.aead, one._secret)
             return
         suite = aead_of_suite(self.suite) if self.version == TLS_1_3 else None

@@ -141,12 +141,18 @@ _WORDS = {"FTP": "FTP, then AUTH TLS", "POP3": "POP3, then STLS"}
 
 #: PostgreSQL's SSLRequest and GSSENCRequest ("Frontend/Backend Protocol", "Message Formats").
 _SSL_REQUEST, _GSS_REQUEST = bytes.fromhex("0000000804d2162f"), bytes.fromhex("0000000804d21630")
-#: LDAP's Extended operation StartTLS and a successful response (RFC 4511, section 4.14): in the envelope of a message,
-#: after its number.
-_ENVELOPE = rb"\x30(?:[\x00-\x7f]|\x81.|\x82..|\x83...|\x84....)\x02(?:\x01.|\x02..|\x03...|\x04....)"
-_LENGTH = rb"(?:[\x00-\x7f]|\x81.|\x82..|\x83...|\x84....)"
-_START_TLS = re.compile(_ENVELOPE + rb"\x77" + _LENGTH + rb"\x80\x161\.3\.6\.1\.4\.1\.1466\.20037", re.S)
-_STARTED = re.compile(_ENVELOPE + rb"\x78" + _LENGTH + rb"\x0a\x01\x00", re.S)
+#: LDAP's Extended operation StartTLS and a successful response (RFC 4511, section 4.14), each in the envelope of a
+#: message, after its number.
+_START_TLS = re.compile(
+    rb"\x30(?:[\x00-\x7f]|\x81.|\x82..|\x83...|\x84....)\x02(?:\x01.|\x02..|\x03...|\x04....)"
+    rb"\x77(?:[\x00-\x7f]|\x81.|\x82..|\x83...|\x84....)\x80\x161\.3\.6\.1\.4\.1\.1466\.20037",
+    re.S,
+)
+_STARTED = re.compile(
+    rb"\x30(?:[\x00-\x7f]|\x81.|\x82..|\x83...|\x84....)\x02(?:\x01.|\x02..|\x03...|\x04....)"
+    rb"\x78(?:[\x00-\x7f]|\x81.|\x82..|\x83...|\x84....)\x0a\x01\x00",
+    re.S,
+)
 _LDAP, _LONGEST_REQUEST = b"\x30", 64
 
 

@@ -107,7 +107,42 @@ def test_each_suite_of_tls_1_2_with_an_aead_is_decrypted(name: str, kind: str, t
         assert session.version == 0x0303
 
 
-@pytest.mark.parametrize("name", ["ECDHE-ARIA128-GCM-SHA256", "ECDHE-RSA-AES128-SHA"])
+#: A suite of AES-CBC with each hash and length of the key.
+CBC = (
+    *("ECDHE-RSA-AES128-SHA", "ECDHE-RSA-AES256-SHA", "ECDHE-RSA-AES128-SHA256", "ECDHE-RSA-AES256-SHA384"),
+    *("AES128-SHA256", "AES256-SHA"),
+)
+#: SSL_OP_NO_ENCRYPT_THEN_MAC.
+NO_ENCRYPT_THEN_MAC = 1 << 19
+
+
+@pytest.mark.parametrize("then_mac", [True, False])
+@pytest.mark.parametrize("name", CBC)
+def test_suites_of_cbc_are_decrypted_with_the_mac_before_or_after(name: str, then_mac: bool, tmp_path: Path) -> None:
+    keylog = tmp_path / "keys.log"
+    client, server = contexts(tmp_path, keylog, kind="RSA", ciphers=f"{name}:@SECLEVEL=0", version=2)
+    if not then_mac:
+        client.options |= NO_ENCRYPT_THEN_MAC
+    wire, seen = noted((client, server))
+    assert wire.shake() == {}
+    exchanged(wire)
+    # The extension is in the ServerHello, if it is in use.
+    assert (b"\x00\x16\x00\x00" in wire.flights[1][1][:200]) is then_mac
+    for cut in (0, 1):
+        check(session_of(wire, keylog, cut=cut), seen)
+    # One record that was altered is told, and the next ones open.
+    last = max(at for at, (side, data) in enumerate(wire.flights) if side is Side.CLIENT and data[0] == 23)
+    side, data = wire.flights[last]
+    wire.flights[last] = side, data[:-1] + bytes((data[-1] ^ 1,))
+    session = session_of(wire, keylog)
+    (trouble,) = troubles(session)
+    assert (
+        trouble.reason == "no key opens this record: it was altered, or the key log's secret is not this connection's"
+    )
+    assert (shown(session, Side.CLIENT), shown(session, Side.SERVER)) == (b"", RESPONSE)
+
+
+@pytest.mark.parametrize("name", ["ECDHE-ARIA128-GCM-SHA256", "CAMELLIA128-SHA"])
 def test_a_suite_that_is_not_decrypted_is_told_and_lengths_are_read(name: str, tmp_path: Path) -> None:
     keylog = tmp_path / "keys.log"
     wire = Wire(*contexts(tmp_path, keylog, kind="RSA", ciphers=f"{name}:@SECLEVEL=0", version=2))
@@ -116,8 +151,8 @@ def test_a_suite_that_is_not_decrypted_is_told_and_lengths_are_read(name: str, t
     session = session_of(wire, keylog)
     (trouble,) = troubles(session)
     assert trouble.side is Side.SERVER
-    assert trouble.reason.startswith("records of the suite TLS_ECDHE_RSA_WITH_A")
-    assert trouble.reason.endswith(" are not decrypted here")
+    assert trouble.reason.startswith("records of the suite TLS_")
+    assert trouble.reason.endswith(" in TLS 1.2 are not decrypted here, with keys neither: only lengths are read")
     assert shown(session, Side.SERVER) == b""
     assert session.direction(Side.SERVER).application_bytes > len(RESPONSE)
 

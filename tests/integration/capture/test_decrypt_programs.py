@@ -12,6 +12,7 @@ from meshtls.capture.aead import Cipher
 from meshtls.capture.events import ApplicationBytes, MessageSeen, Trouble
 from meshtls.capture.keylog import KeyLog
 from meshtls.capture.outside import Answer, outside_view
+from meshtls.capture.record_protection import RecordProtection
 from meshtls.capture.session import TlsSession
 from meshtls.wire.side import Side
 from meshtls.wire.tls import HandshakeType
@@ -78,7 +79,7 @@ async def test_each_suite_of_tls_1_3_is_decrypted(
     assert (text_of(session, Side.CLIENT), text_of(session, Side.SERVER)) == (b"hello\n", b"world\n")
     for side in Side:
         protection = session.direction(side).protection
-        assert protection is not None
+        assert isinstance(protection, RecordProtection)
         assert protection.aead.cipher is cipher
 
 
