@@ -685,7 +685,11 @@ class SidecarFile(msgspec.Struct, frozen=True, kw_only=True):
     ] = ()
     health: Annotated[
         Address | None,
-        Key("Where /live and /ready are answered, in plaintext.", ADDRESS, default="none: no probes are answered"),
+        Key(
+            "Where /live and /ready are answered, in plaintext, from the start on.",
+            ADDRESS,
+            default="none: no probes are answered",
+        ),
     ] = None
     insecure_keylog_file: Annotated[
         Path | None,
