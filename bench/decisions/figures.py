@@ -37,6 +37,8 @@ _PLACE = Place("policies.yaml", 1, "spec.rules[0]")
 _US = SpiffeId.parse("spiffe://bench.test/ns/shop/sa/web")
 #: So many policies are DENY, the others ALLOW: one caller may use one method and path.
 _DENY_SHARE = 4
+#: The row of policies that no index divides: their decisions take time for each policy, and fewer are made.
+_UNKEYED, _FEWEST = "no keys", 10
 
 
 class Cell(msgspec.Struct, frozen=True):
@@ -76,7 +78,8 @@ def measure_all(rounds: int, decisions: int, counts: Sequence[int] = COUNTS) -> 
     for _ in range(rounds):
         for name in calls[1]:
             for count in counts:
-                taken.setdefault((name, count), []).append(_cpu(calls[count][name], decisions))
+                times = max(decisions // count, _FEWEST) if name.startswith(_UNKEYED) else decisions
+                taken.setdefault((name, count), []).append(_cpu(calls[count][name], times))
     return [
         Cell(
             name,
@@ -120,6 +123,14 @@ def _calls(count: int) -> Iterator[tuple[str, Callable[[], object]]]:
                 raise RuntimeError(f"{name} with {count} policies: wanted another decision, got {decision!r}")
         yield f"{name}, connection known", partial(narrow.evaluate, http)
         yield name, partial(policies.evaluate, request, reads_http=True)
+    http = HttpRequest("GET", "web", "/api/0")
+    request, policies = Request(caller, _US, port=8080, source_ip="192.0.2.1", http=http), _without_keys(count)
+    narrow = policies.narrow(request)
+    for decision in (policies.evaluate(request, reads_http=True), narrow.evaluate(http)):
+        if decision.allowed:
+            raise RuntimeError(f"{_UNKEYED} with {count} policies: wanted a denial, got {decision!r}")
+    yield f"{_UNKEYED}, connection known", partial(narrow.evaluate, http)
+    yield _UNKEYED, partial(policies.evaluate, request, reads_http=True)
 
 
 def _compiled(count: int) -> WorkloadPolicies:
@@ -143,6 +154,26 @@ def _compiled(count: int) -> WorkloadPolicies:
     )
     return compile_policies(
         Documents(authorization_policies=(*allow, *deny)),
+        MeshSettings(trust_domain="bench.test"),
+        Workload(namespace="shop"),
+    )
+
+
+def _without_keys(count: int) -> WorkloadPolicies:
+    """ALLOW policies that share what an index could divide them by: each for a part of a namespace's name, on one host,
+    for all paths but some.
+    """
+    policies = (
+        _policy(
+            f"allow-{number}",
+            Action.ALLOW,
+            (Source(namespaces=(f"*-{number}-*",)),),
+            Operation(hosts=("web",), not_paths=("/internal/*",)),
+        )
+        for number in range(count)
+    )
+    return compile_policies(
+        Documents(authorization_policies=tuple(policies)),
         MeshSettings(trust_domain="bench.test"),
         Workload(namespace="shop"),
     )

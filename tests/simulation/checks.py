@@ -22,10 +22,14 @@ from meshtls.svid.verify import VerifiedPeer
 from meshtls.svid.x509 import format_serial, key_id_of, parse_chain
 from tests.simulation.disk import StoreFile
 
-__all__ = ["BOUND", "Checks", "ViolationError"]
+__all__ = ["BOUND", "FOLLOWED", "Checks", "ViolationError"]
 
 #: Seconds after which a revocation, and a new bundle, has reached everybody who was connected all that time.
 BOUND = 6.0
+
+#: Seconds after which the servers have followed a revocation above: a look, a new CA, the agents' patience for its
+#: root, and the way to the workloads.
+FOLLOWED = 30.0
 
 
 class ViolationError(Exception):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from meshtls.bundle import TrustBundle
 from meshtls.ca.keys.manager import KeyAlgorithm, KeyManager
+from meshtls.ca.subordinate import SubordinateCa
 from meshtls.ca.tlog.checkpoint import Checkpoint
 from meshtls.ca.tlog.note import Note, NoteSigner
 from meshtls.clock import SystemClock
@@ -29,11 +30,12 @@ from meshtls.server.key_ring import MemoryRing
 from meshtls.server.log_guard import LogGuard
 from meshtls.server.store import database
 from meshtls.server.store.database import Database, unobserved
+from meshtls.server.upstream.held import HeldCas
 from meshtls.spiffeid import TrustDomain
 from meshtls.svid.x509 import X509Svid
 from tests.simulation.loop import SimProcess, current_process
 
-__all__ = ["KeptGuard", "KeptRing", "KeptSvid", "SimDatabase", "StoreFile", "forget"]
+__all__ = ["KeptCas", "KeptGuard", "KeptRing", "KeptSvid", "SimDatabase", "StoreFile", "forget"]
 
 #: Seconds after which a statement that met another writer's lock is tried again.
 _BUSY = 0.002
@@ -263,6 +265,21 @@ class KeptRing(MemoryRing):
 
     def log_key(self) -> NoteSigner:
         return self._log_key
+
+
+class KeptCas(HeldCas):
+    """The CAs of one server that the authority above has signed, and their keys."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+
+    def add(self, ca: SubordinateCa) -> None:
+        with _change():
+            super().add(ca)
+
+    def remove(self, cas: Iterable[SubordinateCa]) -> None:
+        with _change():
+            super().remove(cas)
 
 
 class KeptGuard(LogGuard):

@@ -47,9 +47,10 @@ from meshtls.server.own_svid import ServerIdentity
 from meshtls.server.run import background_work
 from meshtls.server.services.attestation import AttestationService
 from meshtls.server.services.node import NodeService
-from meshtls.server.settings import ServerConfig
+from meshtls.server.settings import NestedUpstream, ServerConfig
 from meshtls.server.signing import Signed, Signing
 from meshtls.server.startup import assemble
+from meshtls.server.upstream.authority import UpstreamAuthority
 from meshtls.serverapi.node import AttestationClient, Attested
 from meshtls.serverapi.values import JoinToken
 from meshtls.spiffeid import SpiffeId, TrustDomain
@@ -61,7 +62,7 @@ from meshtls.svid.x509 import X509Svid
 from meshtls.workload.background import in_background
 from meshtls.workload.client import WorkloadApiClient
 from meshtls.workload.x509_source import X509Source
-from tests.simulation.disk import KeptGuard, KeptRing, KeptSvid, SimDatabase, StoreFile
+from tests.simulation.disk import KeptCas, KeptGuard, KeptRing, KeptSvid, SimDatabase, StoreFile
 from tests.simulation.loop import MachineClock, SimLoop, SimProcess
 from tests.simulation.network import Listener, Network, ServerStream, SimChannel
 
@@ -156,9 +157,11 @@ class _WatchedSigning(Signing):
 
 
 class ServerMachine:
-    """``core`` is that of the present process once it serves."""
+    """``core`` is that of the present process once it serves. ``above`` is the authority above it, if there is one."""
 
-    def __init__(self, setting: Setting, name: str, number: int, guard: KeptGuard) -> None:
+    def __init__(
+        self, setting: Setting, name: str, number: int, guard: KeptGuard, above: UpstreamAuthority | None = None
+    ) -> None:
         self.name = name
         self.server_id = f"00000000-0000-4000-8000-{number:012d}"
         self.clock = _PollingClock(setting.loop, setting.store)
@@ -168,6 +171,8 @@ class ServerMachine:
         self._setting = setting
         self._guard = guard
         self._ring = KeptRing(_ALGORITHM, number)
+        self._above = above
+        self._held = KeptCas()
 
     def start(self) -> None:
         self.process = SimProcess(self._setting.loop, self.name, self._setting.killed)
@@ -198,17 +203,21 @@ class ServerMachine:
     async def _assembled(self) -> tuple[Core, ServerIdentity]:
         config = self._config()
         database = SimDatabase(self._setting.store, shared=self._setting.shared)
-        keys = AuthorityKeys(self._ring, config, self.clock)
-        x509, jwt = keys.x509[keys.of("x509")[-1]], keys.jwt[keys.of("jwt")[-1]]
+        keys = AuthorityKeys(self._ring, config, self.clock, self._held)
+        x509 = next((keys.x509[name] for name in reversed(keys.of("x509"))), None)
+        jwt = keys.jwt[keys.of("jwt")[-1]]
         signing = _WatchedSigning(self.server_id, x509, jwt, self._ring.log_key(), self.clock)
         signing.signed = partial(self._setting.signed, self.name)
         signing.activated = partial(self._setting.activated, self.name)
-        return await assemble(config, self.clock, database, self._guard, signing, keys, self._setting.jitter)
+        return await assemble(
+            config, self.clock, database, self._guard, signing, keys, self._setting.jitter, self._above
+        )
 
     def _config(self) -> ServerConfig:
         lives = self._setting.lives
         return replace(
             _BASE,
+            upstream=None if self._above is None else _SOMETHING_ABOVE,
             ca_key_type=_ALGORITHM,
             jwt_key_type=_ALGORITHM,
             ca_ttl=timedelta(seconds=lives.intermediate),
@@ -456,4 +465,6 @@ def der_of(svid: X509Svid) -> list[bytes]:
     return [one.public_bytes(Encoding.DER) for one in svid.chain]
 
 
+#: That a server has an authority above it; the simulation's own is asked.
+_SOMETHING_ABOVE = NestedUpstream("above", 1, "unix:///simulated", is_spire=False)
 _BASE = parse_config("simulation.yaml", f"trust_domain: {TD}\nbind_port: 0\ndata_dir: /simulated\n")

@@ -1,4 +1,4 @@
-"""Five bugs that the simulation has to find, each planted in the program for the time of a run.
+"""Six bugs that the simulation has to find, each planted in the program for the time of a run.
 
 Each is a fault that the program could have had, or that its design is there to prevent.
 """
@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from meshtls.ca import profile
+from meshtls.ca.authority_states import AuthorityStep
 from meshtls.ca.tlog.checkpoint import Checkpoint
 from meshtls.ca.tlog.note import sign_note
 from meshtls.server import authorities
 from meshtls.server.ledger import Ledger
 from meshtls.server.store import transparency
 from meshtls.server.transparency import TransparencyLog
+from meshtls.server.upstream import following, rotation
 from meshtls.svid.verifier import CurrentVerifier
 from tests.simulation.loop import current_process
 
@@ -96,6 +98,18 @@ def _counted_serials() -> list[tuple[Any, str, Any]]:
     return [(profile, "new_serial", lambda: next(counts.setdefault(current_process(), itertools.count(1))))]
 
 
+def _deaf() -> list[tuple[Any, str, Any]]:
+    """A server keeps a root that the authority above it has revoked."""
+
+    def lessons(*args: Any) -> Iterator[Any]:
+        return (one for one in _LESSONS(*args) if AuthorityStep.REVOKE not in one.steps)
+
+    return [(rotation, "lessons", lessons)]
+
+
+_LESSONS = following.lessons
+
+
 #: Each bug by name: what it replaces.
 PLANTS: dict[str, Callable[[], list[tuple[Any, str, Any]]]] = {
     "an authority signs before the agents have it": _impatient,
@@ -103,6 +117,7 @@ PLANTS: dict[str, Callable[[], list[tuple[Any, str, Any]]]] = {
     "the log is signed before the commit": _hasty_signer,
     "a verifier keeps its verdicts": _stale_verifier,
     "serials are counted": _counted_serials,
+    "a root that was revoked above stays": _deaf,
 }
 
 

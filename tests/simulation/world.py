@@ -13,6 +13,7 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,11 @@ from meshtls.serverapi.values import Subject, SubjectKind
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.svid.x509 import format_serial, key_id_of, parse_chain
+from tests.simulation.above import Above
 from tests.simulation.chance import chosen_by
-from tests.simulation.checks import BOUND, Checks, ViolationError
+from tests.simulation.checks import BOUND, FOLLOWED, Checks, ViolationError
 from tests.simulation.disk import KeptGuard, StoreFile, forget
-from tests.simulation.loop import EPOCH, ProcessKilled, SimLoop, SimProcess, running_process
+from tests.simulation.loop import EPOCH, MachineClock, ProcessKilled, SimLoop, SimProcess, running_process
 from tests.simulation.machines import (
     OPERATOR,
     TD,
@@ -52,6 +54,8 @@ _FAULTS_FROM = 15.0
 _CALM = 100.0
 #: Seconds into the calm at which the operator gives a new bundle to agents that can't verify their server any more.
 _REINSTALLED = 45.0
+#: The part of the seeds in which an authority is above the servers.
+_BELOW_ANOTHER = 0.3
 _SYNC = "/meshtls.server.v1.Node/Sync"
 _FETCH = "/SpiffeWorkloadAPI/FetchX509SVID"
 _NEVER = float("inf")
@@ -108,8 +112,10 @@ class World:
             self._activated,
         )
         self._network.answering = self._answering
+        self.above = self._new_above()
         self.servers = [
-            ServerMachine(setting, f"s{n}", n, KeptGuard(self._checkpoint)) for n in range(1, 3 if shared else 2)
+            ServerMachine(setting, f"s{n}", n, KeptGuard(self._checkpoint), self.above)
+            for n in range(1, 3 if shared else 2)
         ]
         self.agents = [
             AgentMachine(setting, f"a{n}", self.servers[(n - 1) % len(self.servers)])
@@ -121,8 +127,17 @@ class World:
         ]
         self.lives = lives
         self.tell(
-            "", f"{lives}, {len(self.servers)} servers, {len(self.agents)} agents, {len(self.workloads)} workloads"
+            "",
+            f"{lives}, {len(self.servers)} servers{' below an authority' if self.above else ''},"
+            f" {len(self.agents)} agents, {len(self.workloads)} workloads",
         )
+
+    def _new_above(self) -> Above | None:
+        """In a part of the seeds the servers' roots are those of an authority above them."""
+        if random.Random(f"{self.seed} above").random() >= _BELOW_ANOTHER:
+            return None
+        with chosen_by(self._chance):
+            return Above(TD, MachineClock(self._loop), self._loop.time)
 
     def run(self) -> Run:
         """Everything from the first start to the last check."""
@@ -200,6 +215,14 @@ class World:
             (1, self._delete_entry),
             (1, self._remove_agent),
         ]
+        if self.above is not None:
+            acts += [
+                (3, self._lose_above),
+                (4, partial(self._act_above, "prepare")),
+                (4, partial(self._act_above, "activate")),
+                (3, partial(self._act_above, "taint")),
+                (3, partial(self._act_above, "revoke")),
+            ]
         weights = [weight * choose.choice([0, 1, 1, 2]) for weight, _ in acts]
         if not any(weights):
             weights = [1] * len(acts)
@@ -210,6 +233,8 @@ class World:
     def _repair(self) -> None:
         self.tell("", "the faults end")
         self._calm = True
+        if self.above is not None:
+            self._find_above()
         for pair, weather in self._network.weather.items():
             if weather != Weather():
                 self._mend(*sorted(pair))
@@ -318,6 +343,11 @@ class World:
             self._checks.look()
             if not machine.serves:
                 self._exempt.add(authority)  # of a new server, or of one that has lost its keys
+        if self.above is not None and authority in self.above.revoked:
+            # Another server of the store has followed. This one signs with it until its next look; nobody accepts that.
+            self._checks.look()
+            if now - self._checks.revoked_authorities.get(authority, now - BOUND) < BOUND:
+                return
         if authority in self._exempt and now - self._checks.published.get(authority, now) < BOUND:
             return
         for workload in self.workloads:
@@ -368,6 +398,8 @@ class World:
     def _tick(self) -> None:
         self._checks.look()
         self._at(self._loop.time() + 1.0, self._tick)
+        for workload in self.workloads:
+            self._check_above(workload)
         for _ in range(2):
             one, other = self._choices.sample(self.workloads, 2)
             self._connect(one, other)
@@ -390,6 +422,22 @@ class World:
             self._accepted += 1
             self._check_accepted(verifier, peer, "accepts")
             verifier.peers[holder.name] = peer
+
+    def _check_above(self, workload: WorkloadMachine, *, within: float = FOLLOWED) -> None:
+        """It trusts no root that the authority above has revoked, if everything in between could be reached."""
+        context = workload.snapshot()
+        if self.above is None or context is None:
+            return
+        servers = [one.serving_since for one in self.servers]
+        known = max(self._reached_since(workload), self.above.reachable_since, *servers)
+        held = {_key_id(one) for one in context.bundles[TD].x509_authorities}
+        for authority, revoked in self.above.revoked.items():
+            since = self._loop.time() - max(revoked, known)
+            if authority in held and since > within:
+                raise ViolationError(
+                    f"{workload.name} trusts root {authority[:8]}, which the authority above revoked"
+                    f" {self._loop.time() - revoked:.1f} s ago"
+                )
 
     def _check_accepted(self, verifier: WorkloadMachine, peer: VerifiedPeer, verb: str) -> None:
         since = self._checks.refused_since(peer)
@@ -469,6 +517,23 @@ class World:
     def _mend(self, one: str, other: str) -> None:
         self._network.weather[frozenset((one, other))] = Weather()
         self._network.changed(one, other)
+
+    def _lose_above(self) -> None:
+        assert self.above is not None
+        seconds = self._choices.uniform(1, 25)
+        self.above.reachable = False
+        self.tell("", f"the authority above is out of reach for {seconds:.1f} s")
+        self._at(min(self._loop.time() + seconds, self._faults_until), self._find_above)
+
+    def _find_above(self) -> None:
+        if self.above is not None and not self.above.reachable:
+            self.above.reachable = True
+            self.tell("", "the authority above can be reached again")
+
+    def _act_above(self, what: str) -> None:
+        authority = getattr(self.above, what)()
+        if authority is not None:
+            self.tell("", f"the authority above: {what} {authority[:8]}")
 
     def _kill_server(self) -> None:
         self._kill_at_a_step(self._choices.choice(self.servers).process, 120)

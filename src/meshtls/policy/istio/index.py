@@ -22,7 +22,7 @@ __all__ = ["Index", "NarrowIndex"]
 _FEW = 6
 #: Of a rule with more keys than this, an index by them would be larger than it is worth.
 _MOST_KEYS = 1024
-#: If more rules are left to be tried for a connection, they are not reduced to their HTTP fields for it.
+#: So many rules are reduced to their HTTP fields for a connection; the others that may match it stay as they are.
 _MOST_NARROWED = 64
 
 
@@ -180,11 +180,13 @@ class NarrowIndex:
     def __init__(self, connection: ConnectionFacts, steps: Sequence[CompiledRule | _Split]) -> None:
         self._connection = connection
         stages: list[tuple[list[CompiledRule], list[_Split]]] = []
+        narrowed = 0
         for step in steps:
             if isinstance(step, CompiledRule):
-                rule = step.narrowed(connection) if len(steps) <= _MOST_NARROWED else step
-                if rule is None:
+                if not step.may_match(connection):
                     continue
+                rule = (step.narrowed(connection) if narrowed < _MOST_NARROWED else None) or step
+                narrowed += 1
                 if not stages or stages[-1][1]:
                     stages.append(([], []))
                 stages[-1][0].append(rule)

@@ -123,6 +123,12 @@ class CompiledRule:
         groups = tuple(tuple(term for term in group if not term.http) for group in self.groups)
         return None if any(not group for group in groups) else self._variant(groups)
 
+    def may_match(self, connection: ConnectionFacts) -> bool:
+        """Whether ``narrowed`` leaves anything."""
+        return all(
+            any(all(clause.test(connection) for clause in term.connection) for term in group) for group in self.groups
+        )
+
     def narrowed(self, connection: ConnectionFacts) -> CompiledRule | None:
         """What is left to ask of a request on this connection; None where none can match."""
         groups = []

@@ -374,7 +374,10 @@ class UpstreamRotation:
         replaced = self._signing.authority
         complete = self._bundle is not None and self._bundle.complete
         async with self._database.write() as tx:
-            for one in await self._locked(tx):
+            present = await self._locked(tx)
+            # Another server of this store may have activated it since it was read.
+            record = next((one for one in present if one.published.name == record.published.name), record)
+            for one in present:
                 mine = one.server_id in (UPSTREAM, self._signing.server_id)
                 is_replaced = one.id == replaced.id and one.published.name != record.published.name
                 if one.state is AuthorityState.ACTIVE and mine and is_replaced:

@@ -259,6 +259,21 @@ def test_of_many_rules_only_those_are_tried_that_may_match(kind: str, action: Ac
         assert (None if narrow is None else narrow.rule) == (found if matches else None)
 
 
+@pytest.mark.parametrize("number", [10, 500])
+def test_for_a_connection_only_the_rules_are_left_that_may_match_it(number: int) -> None:
+    """Nothing divides these, and each request would try all of them."""
+    only = Operation(hosts=("web",), not_paths=("/internal/*",))
+    rules = (rule(source=source(namespaces=(f"*-{one}-*",)), operation=only) for one in range(number))
+    index = Index(compile_rules([policy(*rules)], MESH))
+    for namespace, left in (("x-7-y", True), ("x-7", False)):
+        asked = request(f"a.test/ns/{namespace}/sa/web", host="web")
+        assert asked.http is not None
+        narrow = index.narrow(ConnectionFacts(asked))
+        assert bool(narrow) is left
+        found = narrow.first(HttpFacts(asked.http, None))
+        assert (None if found is None else found.rule) == ("7" if left else None)
+
+
 def test_kinds_of_keys_are_told_apart() -> None:
     assert len({KeyKind.EXACT, KeyKind.PREFIX, KeyKind.SUFFIX, KeyKind.NETWORK}) == 4
 

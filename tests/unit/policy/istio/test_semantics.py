@@ -729,6 +729,9 @@ DESTINATIONS: dict[str, tuple[list[DestinationRule], str, int, str | None, str |
     "host: a short name in full": ([destination("a", "api")], "api.shop.svc.cluster.local", 80, None, "a"),
     "host: another namespace's": ([destination("a", "api")], "api.front.svc.cluster.local", 80, None, None),
     "host: without case": ([destination("a", "API.Shop.svc.cluster.local")], "api", 80, None, "a"),
+    "host: a star is every host": ([destination("a", "*")], "api.example.com", 80, None, "a"),
+    "host: an IPv6 address is no name in a namespace": ([destination("a", "::1")], "::1", 80, None, "a"),
+    "host: a name is no IPv6 address": ([destination("a", "::1")], "api", 80, None, None),
     "host: a suffix": ([destination("a", "*.local")], "api", 80, None, "a"),
     "host: a suffix has its dot": ([destination("a", "*.local")], "api.xlocal", 80, None, None),
     "host: an exact one before a suffix": (

@@ -451,6 +451,35 @@ def test_pipelined_requests_beyond_the_limit_are_not_read() -> None:
     assert around.answer(OK).filter.reads_client
 
 
+def test_a_new_filter_reads_the_client_only_and_has_no_fault() -> None:
+    made = Http1Filter(lambda request, answer: None, lambda: None)
+    assert (made.wants_app, made.reads_client, made.reads_app) == (False, True, False)
+    assert (made.app_finished, made.client_finished, made.app_fault) == (False, False, "")
+
+
+def test_what_arrives_while_a_request_is_judged_is_read_after_it() -> None:
+    """A judge may run the loop, which may have more of the client's bytes."""
+
+    def rule(request: HttpRequest) -> Forward:
+        if request.path == "/1":
+            around.filter.from_client(get("/2"))
+            assert len(around.judged) == 1
+        return Forward(request)
+
+    around = Around(rule)
+    around.client(get("/1"))
+    assert [one.path for one in around.judged] == ["/1", "/2"]
+
+
+def test_bytes_of_a_buffer_are_read_as_bytes_are() -> None:
+    whole = get("/a") + get("/b")
+    around = Around()
+    for at in range(0, len(whole), 7):
+        around.filter.from_client(memoryview(bytearray(whole[at : at + 7])))
+        around.take()
+    assert [one.path for one in around.judged] == ["/a", "/b"]
+
+
 # -- rulings that change the request --
 
 

@@ -24,8 +24,9 @@ from h2.events import (
 )
 from h2.settings import SettingCodes
 
-from meshtls.wire.http import Answer, Cancel, Forward, HttpLimits, HttpRequest, Refuse, Ruling, Tunnel
+from meshtls.wire.http import Answer, Cancel, Forward, HttpLimits, HttpRequest, Refuse, Ruling, Tunnel, UnjudgedRequest
 from meshtls.wire.http2.fields import BlockWriter
+from meshtls.wire.http2.filter import Http2Filter
 from meshtls.wire.http2.frames import HIGHEST_STREAM, Kind, frame
 from tests.unit.wire.http2.ends import frames_of
 from tests.unit.wire.http2.filtered import (
@@ -845,3 +846,17 @@ def test_an_app_that_breaks_while_no_request_is_open_breaks_the_client_s_connect
     between.request(1)
     between.respond(1)
     assert not between.filter.app_broke()
+
+
+def test_a_new_filter_reads_both_sides_and_has_no_fault() -> None:
+    made = Http2Filter(Judging(), lambda: None)
+    assert (made.wants_app, made.reads_client, made.reads_app) == (False, True, True)
+    assert (made.app_finished, made.client_finished, made.app_fault) == (False, False, "")
+
+
+def test_a_client_that_breaks_the_protocol_is_told_of_with_the_error() -> None:
+    told: list[UnjudgedRequest] = []
+    made = Http2Filter(Judging(), lambda: None, on_unjudged=told.append)
+    made.from_client(b"GET / HTTP/1.1\r\nHost: db.test\r\n\r\n")
+    assert [one.reason for one in told] == ["PROTOCOL_ERROR: wanted the client's preface of HTTP/2, got something else"]
+    assert made.client_finished
