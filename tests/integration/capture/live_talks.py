@@ -38,9 +38,9 @@ def talk(
     def serve() -> None:
         accepted, _ = at.accept()
         with accepted if made is None else made[1].wrap_socket(accepted, server_side=True) as there:
-            got = b""
-            while len(got) < len(request):
-                got += there.recv(1 << 16)
+            left = len(request)
+            while left > 0 and (piece := there.recv(1 << 16)):
+                left -= len(piece)
             there.sendall(RESPONSE)
 
     server = threading.Thread(target=serve)
