@@ -32,6 +32,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if not _tried.total():
         return
     terminalreporter.section("fuzzing")
-    for file, count in sorted(_tried.items()):
+    for file, count in sorted((+_tried).items()):
         terminalreporter.line(f"{file:<32}{count:>14,} inputs")
     terminalreporter.line(f"{'in all':<32}{_tried.total():>14,} inputs")
