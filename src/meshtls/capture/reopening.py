@@ -55,18 +55,16 @@ class NewSyns:
             return
         half.strange += 1
         self._waiting[half.key] = NewSyn(half, segment._replace(data=segment.data[:_MOST_BYTES]), wire)
-        self._waiting.move_to_end(half.key)
         if len(self._waiting) > _MOST:
             self._waiting.popitem(last=False)
 
     def answered(self, half: Half, segment: Segment) -> NewSyn | None:
-        """The SYN that this segment answers; it is no longer counted as the other connection's."""
+        """The SYN that this segment answers. It no longer counts as the other connection's, which ends."""
         found = self._waiting.get(half.peer.key)
         if found is None or found.half is not half.peer or not _answers(found, segment):
             found = self._waiting.get(half.key)
             if found is None or found.half is not half or half.peer.packets or not _continues(found, segment):
                 return None
-        del self._waiting[found.half.key]
         found.half.packets -= 1
         found.half.strange -= 1
         found.half.wire_bytes -= found.wire

@@ -425,7 +425,7 @@ def test_a_syn_replaces_a_connection_of_which_one_direction_was_captured_when_it
 
 
 def test_a_syn_replaces_one_that_nobody_has_answered_for_a_second() -> None:
-    for every_ns, flows in ((1001 * MS, 2), (MS, 1)):
+    for every_ns, flows in ((1001 * MS, 2), (1000 * MS, 1)):
         seen, _ = read(captured([Talk().client(flags=SYN), new_talk().client(flags=SYN)], every_ns=every_ns))
         assert len(seen.flows) == flows
 
@@ -447,8 +447,22 @@ def test_syns_that_wait_are_bounded_and_leave_nothing_behind() -> None:
     assert len(flows._new_syns) == 1024
     assert max(len(syn.segment.data) for syn in flows._new_syns._waiting.values()) == 2048
     assert [flow.client.strange for flow in seen.flows] == [1] * 1100
+    assert set(flows._new_syns._waiting) == {flow.client.key for flow in seen.flows[-1024:]}
     flows.finish()
     assert len(flows._new_syns) == 0
+
+
+def test_a_syn_that_waited_is_forgotten_with_its_connection() -> None:
+    old, new = Talk(), new_talk()
+    seen = Seen()
+    flows = Flows(seen.opened)
+    lone = old.client(flags=SYN, seq=77)
+    for packet in captured([*old.handshake(), lone, old.client(flags=SYN, seq=77), old.server(flags=RST)]):
+        flows.packet(packet)
+    assert (len(flows._new_syns), seen.flows[0].client.strange, seen.flows[0].client.retransmitted) == (1, 1, 1)
+    for packet in captured(new.handshake()):
+        flows.packet(packet)
+    assert (len(flows._new_syns), len(seen.flows)) == (0, 2)
 
 
 @pytest.mark.parametrize(

@@ -153,6 +153,15 @@ def other_bytes_before_they_are_delivered() -> Case:
     return Case(frames, [b"onetwo and!"], [], {C: counted})
 
 
+def the_same_bytes_before_they_are_delivered() -> Case:
+    talk = sent_after_handshake()
+    talk.client(b"one")
+    two, again = talk.client(b"two"), talk.client(b"wo", seq=1005)
+    frames = handshake_first(two, again, talk.client(b"one", seq=1001))
+    counted = {"retransmitted": 1, "retransmitted_bytes": 2, "out_of_order": 1}
+    return Case(frames, [b"onetwo"], [], {C: counted})
+
+
 def lost_and_acknowledged() -> Case:
     talk = sent_after_handshake()
     talk.client(b"lost")
@@ -311,6 +320,7 @@ def no_window_is_so_large() -> Case:
         reordered,
         sent_again_after_loss_before_the_capture,
         other_bytes_before_they_are_delivered,
+        the_same_bytes_before_they_are_delivered,
         lost_and_acknowledged,
         lost_and_never_acknowledged,
         lost_before_a_fin,
