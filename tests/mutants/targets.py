@@ -181,7 +181,7 @@ TARGETS = (
     Target("sidecar/http/judge.py", _JUDGE),
     *(
         Target(f"capture/{name}.py", _REASSEMBLY)
-        for name in ("sequence", "ends", "reopening", "first_sender", "reassembly", "segments", "fragments", "tcp")
+        for name in ("sequence", "ends", "reopening", "first_sender", "segments", "fragments", "tcp")
     ),
     Target("wire/xff.py", ("tests/unit/wire/test_xff.py",)),
     Target("wire/crc32c.py", ("tests/unit/wire/test_crc32c.py",)),
