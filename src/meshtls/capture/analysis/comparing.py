@@ -1,4 +1,4 @@
-"""Two captures side by side: the same conversations before and after. Pure."""
+"""Two captures side by side: the same conversations before and after. Bounded. Pure."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 from meshtls.capture.analysis.connection import Connection
 
-__all__ = ["Change", "Conversation", "Pair", "compared", "figures_of"]
+__all__ = ["MOST_CONVERSATIONS", "Change", "Conversation", "Conversations", "Pair", "compared"]
 
 #: Who talks to whom: the client, the server, and the server name that was asked for.
 Conversation = tuple[str, str, str]
-Connections = list[Connection]
+#: Conversations of one capture that are kept, and different words of one of their figures.
+MOST_CONVERSATIONS, _MOST_WORDS = 20_000, 8
 
 
 class Change(NamedTuple):
@@ -35,88 +36,136 @@ class Pair(NamedTuple):
     matched_by: str
 
 
-def compared(before: Iterable[Connection], after: Iterable[Connection]) -> Iterator[Pair]:
-    """The conversations of both, in the order of their names. Connections of one conversation are averaged.
+class _Tally:
+    """The figures of connections of one conversation: each set of words, and the mean of each number."""
 
-    They are matched by the SPIFFE IDs of both sides, where both captures show them, and else by addresses.
-    """
-    return iter(sorted(_pairs(_named(before), _named(after)), key=lambda pair: pair.conversation))
+    __slots__ = ("connections", "numbers", "words")
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self.words: dict[str, set[str]] = {}
+        #: The sum, and of how many.
+        self.numbers: dict[str, tuple[float, int]] = {}
+
+    def add(self, one: Connection) -> None:
+        self.connections += 1
+        for name, word in _words(one):
+            self._word(name, word)
+        for name, number in _numbers(one):
+            self._number(name, number or 0.0, number is not None)
+
+    def take(self, other: _Tally) -> None:
+        self.connections += other.connections
+        for name, words in other.words.items():
+            for word in sorted(words) or [""]:
+                self._word(name, word)
+        for name, (total, count) in other.numbers.items():
+            self._number(name, total, count)
+
+    def _word(self, name: str, word: str) -> None:
+        words = self.words.setdefault(name, set())
+        if word and len(words) <= _MOST_WORDS:
+            words.add(word)
+
+    def _number(self, name: str, total: float, count: int) -> None:
+        before, counted = self.numbers.get(name, (0.0, 0))
+        self.numbers[name] = before + total, counted + count
+
+    @property
+    def figures(self) -> dict[str, object]:
+        return {name: _listed(words) for name, words in self.words.items()} | {
+            name: round(total / count, 3) if count else None for name, (total, count) in self.numbers.items()
+        }
 
 
-def figures_of(connections: list[Connection]) -> dict[str, object]:
-    """What is compared: each set of words, and the mean of each number."""
-    shakes = [one.handshake for one in connections if one.handshake is not None]
-    return {
-        "protocol": _words(one.protocol for one in connections),
-        "version": _words(one.version for one in shakes),
-        "suite": _words(one.suite for one in shakes),
-        "group": _words(one.group for one in shakes),
-        "mutual": _words(one.mutual for one in shakes),
-        "resumed": _words(one.resumed for one in shakes),
-        "outcome": _words(one.outcome.name if one.outcome is not None else "not known" for one in connections),
-        "problem": _words(one.problem for one in connections),
-        "handshake_ms": _mean(one.ms for one in shakes),
-        "round_trips": _mean(one.round_trips for one in shakes),
-        "tcp_rtt_ms": _mean(one.tcp_rtt_ms for one in connections),
-        "first_data_ms": _mean(one.first_data_ms for one in connections),
-        "wire_bytes": _mean(one.wire_bytes for one in connections),
-        "application_bytes": _mean(one.application_bytes for one in connections),
-        "overhead": _mean(one.overhead for one in connections),
-    }
+class _Names(NamedTuple):
+    """``ids`` is None where the capture does not show both."""
 
-
-class _Named(NamedTuple):
-    """A connection with its names: ``ids`` is None where the capture does not show both."""
-
-    connection: Connection
     ids: Conversation | None
     addresses: Conversation
 
 
-def _named(connections: Iterable[Connection]) -> list[_Named]:
-    """A connection that shows no IDs, such as a resumed one, has those of others with its addresses, if these are
-    always the same.
+_Tallies = dict[_Names, _Tally]
+
+
+class Conversations:
+    """Those of one capture. ``left_out``: connections of conversations that there was no room for."""
+
+    def __init__(self, connections: Iterable[Connection] = ()) -> None:
+        self.left_out = 0
+        self._tallies: _Tallies = {}
+        for one in connections:
+            self.add(one)
+
+    def add(self, one: Connection) -> None:
+        """Count a connection."""
+        names = _Names(_ids(one), _addresses(one))
+        tally = self._tallies.get(names)
+        if tally is None:
+            if len(self._tallies) >= MOST_CONVERSATIONS:
+                self.left_out += 1
+                return
+            tally = self._tallies[names] = _Tally()
+        tally.add(one)
+
+    def named(self) -> _Tallies:
+        """A connection that shows no IDs, such as a resumed one, has those of others with its addresses, if these are
+        always the same.
+        """
+        seen: dict[Conversation, set[Conversation]] = {}
+        for ids, addresses in self._tallies:
+            if ids is not None:
+                seen.setdefault(addresses, set()).add(ids)
+        only = {addresses: next(iter(ids)) for addresses, ids in seen.items() if len(ids) == 1}
+        found: _Tallies = {}
+        for names, tally in self._tallies.items():
+            whole = names._replace(ids=names.ids or only.get(names.addresses))
+            found.setdefault(whole, _Tally()).take(tally)
+        return found
+
+
+def compared(before: Conversations, after: Conversations) -> Iterator[Pair]:
+    """The conversations of both, in the order of their names. Connections of one conversation are averaged.
+
+    They are matched by the SPIFFE IDs of both sides, where both captures show them, and else by addresses.
     """
-    listed = list(connections)
-    seen: dict[Conversation, set[Conversation]] = {}
-    for one in listed:
-        ids = _ids(one)
-        if ids is not None:
-            seen.setdefault(_addresses(one), set()).add(ids)
-    only = {addresses: next(iter(ids)) for addresses, ids in seen.items() if len(ids) == 1}
-    return [_Named(one, _ids(one) or only.get(_addresses(one)), _addresses(one)) for one in listed]
+    return iter(sorted(_pairs(before.named(), after.named()), key=lambda pair: pair.conversation))
 
 
-def _pairs(before: list[_Named], after: list[_Named]) -> Iterator[Pair]:
+def _pairs(before: _Tallies, after: _Tallies) -> Iterator[Pair]:
     """Match by IDs; what is left, by addresses; what is left then, is in one capture only."""
     by_ids = _groups(before, "ids"), _groups(after, "ids")
     common = by_ids[0].keys() & by_ids[1].keys()
     for name in common:
         yield _pair(name, by_ids[0][name], by_ids[1][name], "SPIFFE IDs")
-    left = [[one for one in side if one.ids not in common] for side in (before, after)]
+    left = [{names: tally for names, tally in side.items() if names.ids not in common} for side in (before, after)]
     by_addresses = _groups(left[0], "addresses"), _groups(left[1], "addresses")
     common = by_addresses[0].keys() & by_addresses[1].keys()
     for name in common:
         yield _pair(name, by_addresses[0][name], by_addresses[1][name], "addresses")
     for at, side in enumerate(left):
-        rest = [one._replace(ids=one.ids or one.addresses) for one in side if one.addresses not in common]
+        rest = {
+            names._replace(ids=names.ids or names.addresses): tally
+            for names, tally in side.items()
+            if names.addresses not in common
+        }
         for name, found in _groups(rest, "ids").items():
-            yield Pair(name, 0 if at else len(found), len(found) if at else 0, (), "")
+            yield Pair(name, 0 if at else found.connections, found.connections if at else 0, (), "")
 
 
-def _groups(named: Iterable[_Named], by: str) -> dict[Conversation, Connections]:
-    found: dict[Conversation, Connections] = {}
-    for one in named:
-        name = one.ids if by == "ids" else one.addresses
+def _groups(named: _Tallies, by: str) -> dict[Conversation, _Tally]:
+    found: dict[Conversation, _Tally] = {}
+    for names, tally in named.items():
+        name = names.ids if by == "ids" else names.addresses
         if name is not None:
-            found.setdefault(name, []).append(one.connection)
+            found.setdefault(name, _Tally()).take(tally)
     return found
 
 
-def _pair(name: Conversation, before: Connections, after: Connections, matched_by: str) -> Pair:
-    left, right = figures_of(before), figures_of(after)
+def _pair(name: Conversation, before: _Tally, after: _Tally, matched_by: str) -> Pair:
+    left, right = before.figures, after.figures
     changes = tuple(Change(key, left[key], right[key]) for key in left if left[key] != right[key])
-    return Pair(name, len(before), len(after), changes, matched_by)
+    return Pair(name, before.connections, after.connections, changes, matched_by)
 
 
 def _addresses(one: Connection) -> Conversation:
@@ -134,10 +183,24 @@ def _server_name(one: Connection) -> str:
     return one.handshake.server_name if one.handshake is not None else ""
 
 
-def _words(values: Iterable[str]) -> str:
-    return ", ".join(sorted({one for one in values if one}))
+def _words(one: Connection) -> Iterator[tuple[str, str]]:
+    shake = one.handshake
+    yield "protocol", one.protocol
+    for name in ("version", "suite", "group", "mutual", "resumed"):
+        yield name, getattr(shake, name) if shake is not None else ""
+    yield "outcome", one.outcome.name if one.outcome is not None else "not known"
+    # Each connection has another port of the client.
+    yield "problem", one.problem.replace(one.client.address, one.client.address.rpartition(":")[0])
 
 
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [one for one in values if one is not None]
-    return round(sum(known) / len(known), 3) if known else None
+def _numbers(one: Connection) -> Iterator[tuple[str, float | None]]:
+    shake = one.handshake
+    yield "handshake_ms", shake.ms if shake is not None else None
+    yield "round_trips", shake.round_trips if shake is not None else None
+    for name in ("tcp_rtt_ms", "first_data_ms", "wire_bytes", "application_bytes", "overhead"):
+        yield name, getattr(one, name)
+
+
+def _listed(words: set[str]) -> str:
+    shown = sorted(words)[:_MOST_WORDS]
+    return ", ".join(shown + (["and others"] if len(words) > _MOST_WORDS else []))

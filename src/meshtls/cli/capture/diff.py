@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from meshtls.capture.analysis.comparing import Pair, compared
+from meshtls.capture.analysis.comparing import MOST_CONVERSATIONS, Conversations, Pair, compared
 from meshtls.cli.capture.reading import Captures, capture_options, counted
 from meshtls.cli.options import output_option
 from meshtls.cli.output import Output, tell
@@ -27,7 +27,11 @@ def diff(before: str, after: str, keylog: Path | None, bundle: Path | None, out:
     averaged.
     """
     captures = Captures(out, keylog, bundle)
-    pairs = list(compared(list(captures.read(before)), list(captures.read(after))))
+    conversations = [Conversations(captures.read(one)) for one in (before, after)]
+    pairs = list(compared(*conversations))
+    left_out = sum(one.left_out for one in conversations)
+    if left_out:
+        out.notice(f"{counted(left_out)} not compared: each capture has room for {MOST_CONVERSATIONS} conversations")
     if out.as_json:
         out.records("conversations", [_record(one) for one in pairs])
         return captures.exit_code

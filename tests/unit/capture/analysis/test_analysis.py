@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from meshtls.capture.analysis import comparing
 from meshtls.capture.analysis.analyzing import Analysis
-from meshtls.capture.analysis.comparing import Change, Pair, compared
+from meshtls.capture.analysis.comparing import Change, Conversations, Pair
+from meshtls.capture.analysis.comparing import compared as pairs_of
 from meshtls.capture.analysis.connection import Alert, Connection, End, Handshake, Peer, Request, as_json
 from meshtls.capture.analysis.figures import Figures
 from meshtls.observe.events import Outcome
@@ -32,6 +35,10 @@ def one(directory: Path, wire: Wire, *, keys: bool = True, bundle: bool = False,
     trust = directory / "web-P-256.ca" if bundle else None
     (found,) = analyzed(tape, directory / "keys" if keys else None, trust)
     return found
+
+
+def compared(before: Iterable[Connection], after: Iterable[Connection]) -> list[Pair]:
+    return list(pairs_of(Conversations(before), Conversations(after)))
 
 
 def handshake(found: Connection) -> Handshake:
@@ -326,7 +333,7 @@ def test_figures_add_up_and_a_comparison_names_what_changed(tmp_path: Path) -> N
     assert figures.application_bytes == 2 * (len(REQUEST) + len(RESPONSE))
     assert figures.handshake_ms is not None
     assert figures.handshake_ms.p50 == 2.0
-    pairs = list(compared(old, new))
+    pairs = compared(old, new)
     named = (CLIENT_ID, f"{SERVER_ID} port 443", "web.test")
     assert [(one.conversation, one.before, one.after, one.matched_by) for one in pairs] == [
         (("10.0.0.1", SERVER, ""), 0, 1, ""),
@@ -334,7 +341,7 @@ def test_figures_add_up_and_a_comparison_names_what_changed(tmp_path: Path) -> N
     ]
     assert Change("version", "TLS 1.2", "TLS 1.3") in pairs[1].changes
     assert Change("round_trips", 2.0, 1.0) in pairs[1].changes
-    assert list(compared(old, old)) == [Pair(named, 1, 1, (), "SPIFFE IDs")]
+    assert compared(old, old) == [Pair(named, 1, 1, (), "SPIFFE IDs")]
     hidden = analyzed(after)
     assert [(one.conversation, one.matched_by) for one in compared(old, hidden)] == [
         (("10.0.0.1", SERVER, ""), ""),
@@ -365,6 +372,41 @@ def test_conversations_of_other_addresses_are_matched_by_their_identities(tmp_pa
         ("10.0.0.2:443", 2, 0, ""),
         ("10.9.9.9:443", 0, 2, ""),
     ]
+
+
+def test_a_problem_is_the_same_for_another_port_of_the_client(tmp_path: Path) -> None:
+    wire = shaken(tmp_path, mutual=False)
+    captures = []
+    for port in (40001, 50001):
+        tape = Tape()
+        talk = Talk(("10.0.0.1", port), ("10.0.0.2", 443))
+        tape.frames += [*talk.handshake(), *(talk.send(side, data) for side, data in wire.flights), *talk.close()]
+        captures.append(analyzed(tape, tmp_path / "keys"))
+    (pair,) = compared(*captures)
+    assert (pair.before, pair.after, pair.changes) == (1, 1, ())
+
+
+def test_a_figure_has_eight_different_words_at_most(tmp_path: Path) -> None:
+    found = one(tmp_path, shaken(tmp_path))
+    many = [msgspec.structs.replace(found, problem=f"number {number}") for number in range(1000)]
+    (pair,) = compared([found], many)
+    assert pair.changes == (
+        Change("problem", "", ", ".join([*(f"number {number}" for number in range(8)), "and others"])),
+    )
+
+
+def test_conversations_that_have_no_room_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparing, "MOST_CONVERSATIONS", 10)
+    found = one(tmp_path, shaken(tmp_path), keys=False)
+
+    def client(number: int) -> Connection:
+        return msgspec.structs.replace(
+            found, client=msgspec.structs.replace(found.client, address=f"10.1.0.{number}:1")
+        )
+
+    conversations = Conversations(client(number % 12) for number in range(24))
+    assert conversations.left_out == 4
+    assert [one.before for one in pairs_of(conversations, Conversations())] == [2] * 10
 
 
 def test_an_alert_of_a_connection_has_its_time(tmp_path: Path) -> None:
