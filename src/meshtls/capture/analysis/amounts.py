@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from meshtls.capture.aead import aead_of_suite
 from meshtls.capture.analysis.completion import Completion, late_tickets
 from meshtls.capture.events import MessageSeen, RecordSeen
-from meshtls.capture.outside import outside_view
+from meshtls.capture.outside import OutsideView
 from meshtls.capture.session import TlsSession
 from meshtls.wire.side import Side
 from meshtls.wire.tls import TLS_1_3, ContentType, HandshakeType
@@ -27,7 +27,9 @@ _MAC_BYTES = {"MD5": 16, "SHA": 20, "SHA256": 32, "SHA384": 48}
 _SHORT_BLOCKS = frozenset({"3DES", "DES", "DES40", "IDEA", "RC2"})
 
 
-def application_bytes(session: TlsSession, done: Completion | None) -> tuple[Mapping[Side, int], bool]:
+def application_bytes(
+    session: TlsSession, view: OutsideView, done: Completion | None
+) -> tuple[Mapping[Side, int], bool]:
     """Bytes of application data of each side; and whether some of them are computed from lengths of encrypted records.
 
     A record's length has the padding of TLS 1.3 in it, and the padding of a CBC suite, of which the mean is assumed.
@@ -53,7 +55,7 @@ def application_bytes(session: TlsSession, done: Completion | None) -> tuple[Map
         elif session.direction(side).decrypted:
             found[side] += max(0, sum(lengths) - _overhead_1_3(session) * len(lengths))
         elif done is not None:
-            found[side] = _estimated_1_3(session, side, done)
+            found[side] = _estimated_1_3(session, view, side, done)
     return found, bool(hidden)
 
 
@@ -62,11 +64,11 @@ def _overhead_1_3(session: TlsSession) -> int:
     return aead.tag_bytes + 1 if aead is not None else _USUAL_OVERHEAD
 
 
-def _estimated_1_3(session: TlsSession, side: Side, done: Completion) -> int:
+def _estimated_1_3(session: TlsSession, view: OutsideView, side: Side, done: Completion) -> int:
     """What a side sent after the handshake, without session tickets and alerts."""
     seen = [record for record in session.events[: done.until] if isinstance(record, RecordSeen)]
     before = [one.length + RECORD_HEADER for one in [*seen, *late_tickets(session, done)] if one.side is side]
-    alerts = [of for of, _ in outside_view(session).alerts].count(side)
+    alerts = [of for of, _ in view.alerts].count(side)
     one = session.direction(side)
     rest = (one.records - len(before)) * (RECORD_HEADER + _overhead_1_3(session)) + _ALERT_BYTES * alerts
     return max(0, one.record_bytes - sum(before) - rest)

@@ -9,7 +9,7 @@ from meshtls.capture.analysis.completion import Completion
 from meshtls.capture.analysis.connection import Handshake
 from meshtls.capture.events import AlertSeen, ApplicationBytes, MessageSeen, RecordSeen
 from meshtls.capture.flow import Ending
-from meshtls.capture.outside import outside_view
+from meshtls.capture.outside import OutsideView
 from meshtls.capture.session import TlsSession
 from meshtls.printable import printable
 from meshtls.wire.side import Side
@@ -58,9 +58,10 @@ def chain_of(session: TlsSession, side: Side) -> tuple[list[bytes], int]:
     return [], 0
 
 
-def handshake_of(session: TlsSession, done: Completion | None, ended: Sequence[Ended], *, whole: bool) -> Handshake:
+def handshake_of(
+    session: TlsSession, view: OutsideView, done: Completion | None, ended: Sequence[Ended], *, whole: bool
+) -> Handshake:
     """The facts. ``whole``: the session was captured from its beginning, and nothing of it is lost."""
-    view = outside_view(session)
     hello = _first(session, Side.CLIENT, HandshakeType.CLIENT_HELLO)
     group, alpn = _negotiated(session)
     begin = hello.time_ns if hello is not None else None

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from meshtls.capture.aead import aead_of_suite
 from meshtls.capture.events import MessageSeen, RecordSeen
-from meshtls.capture.outside import outside_view
+from meshtls.capture.outside import OutsideView
 from meshtls.capture.session import TlsSession
 from meshtls.wire.side import Side
 from meshtls.wire.tls import TLS_1_3, ContentType, HandshakeType
@@ -28,9 +28,9 @@ class Progress(NamedTuple):
     since_ms: float
 
 
-def progress_of(session: TlsSession, begin_ns: int, first_ns: int) -> Progress:
+def progress_of(session: TlsSession, view: OutsideView, begin_ns: int, first_ns: int) -> Progress:
     """``begin_ns``, ``first_ns``: when the first byte and the first packet were sent, since the epoch."""
-    alerts = set(outside_view(session).alerts)
+    alerts = set(view.alerts)
     records = [
         one
         for one in session.events

@@ -20,7 +20,7 @@ from meshtls.capture.exchange import HttpExchange, InsideBudget
 from meshtls.capture.flow import Ending, Flow, Half
 from meshtls.capture.keylog import KeyLog
 from meshtls.capture.memory import MemoryPool
-from meshtls.capture.outside import outside_view
+from meshtls.capture.outside import OutsideView, outside_view
 from meshtls.capture.session import NO_CLIENT_HELLO, TlsSession
 from meshtls.printable import printable
 from meshtls.wire.side import Side
@@ -93,16 +93,22 @@ class Watched:
         """What was seen of it so far. It waits no longer for secrets."""
         self.conversation.settle()
         flow, tls = self.flow, self.conversation.tls
+        view = outside_view(tls) if tls is not None else None
         done = completion_of(tls) if tls is not None else None
         left_out = tls is not None and tls.left_out
         whole = flow.from_start and not left_out and not any(_missing(half) for half in flow.halves)
-        handshake = handshake_of(tls, done, self.endings, whole=whole) if tls is not None else None
+        handshake = None
+        if tls is not None and view is not None:
+            handshake = handshake_of(tls, view, done, self.endings, whole=whole)
         peers = {side: self._peer(tls, side) for side in Side}
-        useful, estimated = self._useful(tls, done)
+        useful, estimated = self._useful(tls, view, done)
         client, server = (self._end(half, tls, useful, peers) for half in (flow.client, flow.server))
         troubles = tuple(islice(self._troubles(), _MOST_TROUBLES))
-        alerts = self._alerts(tls)
+        alerts = self._alerts(tls, view)
         line = self._first_line()
+        progress = None
+        if tls is not None and view is not None and done is None:
+            progress = progress_of(tls, view, self._first_ns, flow.first_ns)
         closed = next((one for one in self.endings if one.how in _CLOSED), None)
         first = flow.first_ns
         facts = Facts(
@@ -126,7 +132,7 @@ class Watched:
             useful=(client.application_bytes, server.application_bytes),
             hidden=done is not None and tls is not None and not tls.direction(Side.SERVER).decrypted,
             done_ms=_between(first, done.time_ns) if done is not None else None,
-            progress=progress_of(tls, self._first_ns, first) if tls is not None and done is None else None,
+            progress=progress,
             server_alert=self._server_alert(),
             server_answer=self._server_answer(tls),
             peers=(peers[Side.CLIENT], peers[Side.SERVER]),
@@ -189,9 +195,11 @@ class Watched:
         chain, time_ns = chain_of(tls, side)
         return peer_of(chain, self._bundle, time_ns)
 
-    def _useful(self, tls: TlsSession | None, done: Completion | None) -> tuple[dict[Side, int], bool]:
-        if tls is not None:
-            found, estimated = application_bytes(tls, done)
+    def _useful(
+        self, tls: TlsSession | None, view: OutsideView | None, done: Completion | None
+    ) -> tuple[dict[Side, int], bool]:
+        if tls is not None and view is not None:
+            found, estimated = application_bytes(tls, view, done)
             return dict(found), estimated
         # A session of TLS whose beginning was not captured is not read.
         return {half.side: half.bytes for half in self.flow.halves}, self._protocol() == "TLS"
@@ -214,8 +222,8 @@ class Watched:
             peer=peers[half.side],
         )
 
-    def _alerts(self, tls: TlsSession | None) -> tuple[Alert, ...]:
-        if tls is None:
+    def _alerts(self, tls: TlsSession | None, view: OutsideView | None) -> tuple[Alert, ...]:
+        if tls is None or view is None:
             return ()
         start = self.flow.first_ns
         steps = TlsSteps()
@@ -231,8 +239,7 @@ class Watched:
                 fatal = steps.of_alert(one.level, one.description) is Event.FATAL if known else None
                 found.append(Alert(one.side.value, name, _between(start, one.time_ns), fatal))
         if all(one.name for one in found):
-            shaped = outside_view(tls).alerts
-            found += [Alert(side.value, "", _between(start, times.get((side, offset)))) for side, offset in shaped]
+            found += [Alert(side.value, "", _between(start, times.get((side, offset)))) for side, offset in view.alerts]
         found.sort(key=lambda one: one.ms or 0.0)
         return tuple(found[:_MOST_ALERTS])
 
