@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from meshtls.bundle import BundleSet, TrustBundle
 from meshtls.capture.analysis.connection import Peer
@@ -19,6 +19,8 @@ __all__ = ["CaptureBundle", "peer_of"]
 
 _SECOND = 1_000_000_000
 _MOST_CACHED = 1024
+#: The longest leaf, in bytes of its DER, whose ID is remembered: a workload presents the same one again and again.
+_LONGEST_CACHED = 4096
 #: The verifier's words for the time at which it verifies.
 _OUR_CLOCK, _ITS_CLOCK = "our clock says", "the time of the capture is"
 
@@ -64,9 +66,7 @@ def peer_of(chain: Sequence[bytes], bundle: CaptureBundle | None, time_ns: int) 
     """The peer that presented this chain at this time. None where it is empty."""
     if not chain:
         return None
-    spiffe_id: SpiffeId | None = None
-    with contextlib.suppress(PeerError):
-        spiffe_id = spiffe_id_of(parse_chain(chain[:1])[0])
+    spiffe_id = _remembered_id(chain[0]) if len(chain[0]) <= _LONGEST_CACHED else _id_of(chain[0])
     text = str(spiffe_id) if spiffe_id is not None else ""
     if bundle is None:
         return Peer(text, len(chain))
@@ -75,3 +75,14 @@ def peer_of(chain: Sequence[bytes], bundle: CaptureBundle | None, time_ns: int) 
         return Peer(text, len(chain), True)
     why = printable(str(error)).replace(_OUR_CLOCK, _ITS_CLOCK)
     return Peer(text, len(chain), False, why, outcome_of(error))
+
+
+def _id_of(leaf: bytes) -> SpiffeId | None:
+    """The ID of a leaf that keeps the leaf rules, which depend on its bytes alone: not on a bundle or a time."""
+    try:
+        return spiffe_id_of(parse_chain([leaf])[0])
+    except PeerError:
+        return None
+
+
+_remembered_id = lru_cache(maxsize=_MOST_CACHED)(_id_of)
