@@ -1,22 +1,28 @@
-"""What of a ServerHello decides how the records after it are protected (RFC 8446, section 4.1.3). Pure."""
+"""What a server has selected: by its ServerHello (RFC 8446, section 4.1.3) and its EncryptedExtensions. Pure."""
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import NamedTuple
 
-from meshtls.wire.tls.messages import HELLO_RETRY_REQUEST
-from meshtls.wire.tls.names import Extension
+from meshtls.wire.tls.messages import HELLO_RETRY_REQUEST, is_hello_retry_request
+from meshtls.wire.tls.names import Extension, HandshakeType
 from meshtls.wire.tls.reading import vector
 
-__all__ = ["ServerHelloFacts", "server_hello_facts"]
+__all__ = ["ServerHelloFacts", "choices_of_message", "server_hello_facts"]
 
 _HEADER, _VERSION, _RANDOM = 4, 2, 32
+_SESSION_ID = _HEADER + _VERSION + _RANDOM
+_SERVER_HELLO = HandshakeType.SERVER_HELLO.to_bytes(1, "big")
+_EXTENSION = Struct(">HH")
 _VERSIONS, _PSK = Extension.SUPPORTED_VERSIONS, Extension.PRE_SHARED_KEY
 _ENCRYPT_THEN_MAC = 22  # RFC 7366
 
 
 class ServerHelloFacts(NamedTuple):
-    """``psk``: a pre-shared key was accepted, so the session is resumed or has an external key.
+    """What decides how the records after it are protected.
+
+    ``psk``: a pre-shared key was accepted, so the session is resumed or has an external key.
     ``encrypt_then_mac``: the extension of RFC 7366 was accepted.
     """
 
@@ -51,3 +57,40 @@ def server_hello_facts(message: bytes) -> ServerHelloFacts:
             elif kind == _ENCRYPT_THEN_MAC:
                 encrypt_then_mac = True
     return ServerHelloFacts(version, random, suite, random == HELLO_RETRY_REQUEST, psk, encrypt_then_mac)
+
+
+def choices_of_message(message: bytes) -> tuple[int | None, bytes]:
+    """What the server has selected in a ServerHello or in EncryptedExtensions: the group of its key share (RFC 8446,
+    section 4.2.8), and the protocol (RFC 7301, section 3.1).
+
+    ``message`` includes the handshake header. None and b"" where there is none: a HelloRetryRequest has no key share.
+    Of a malformed message, what stands before the fault; of an extension that comes twice, the first.
+    """
+    at, size = _HEADER, len(message)
+    is_hello = message[:1] == _SERVER_HELLO
+    if is_hello:
+        if size <= _SESSION_ID:
+            return None, b""
+        at = _SESSION_ID + 1 + message[_SESSION_ID] + 3  # legacy_session_id_echo; cipher_suite and compression method
+    end = min(size, at + 2 + int.from_bytes(message[at : at + 2], "big"))
+    at += 2
+    group: int | None = None
+    protocol = b""
+    wanted = {int(Extension.ALPN)}
+    if is_hello and not is_hello_retry_request(message):
+        wanted.add(int(Extension.KEY_SHARE))
+    while at + 4 <= end:
+        kind, length = _EXTENSION.unpack_from(message, at)
+        start = at + 4
+        at = start + length
+        if kind not in wanted:
+            continue
+        wanted.discard(kind)
+        content = message[start : min(at, end)]
+        if kind == Extension.ALPN:
+            listed = content[2 : 2 + int.from_bytes(content[:2], "big")]
+            name_end = 1 + int.from_bytes(listed[:1], "big")
+            protocol = listed[1:name_end] if name_end <= len(listed) else b""
+        elif len(content) >= 2:
+            group = int.from_bytes(content[:2], "big")
+    return group, protocol

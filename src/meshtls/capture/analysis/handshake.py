@@ -10,6 +10,7 @@ from meshtls.capture.analysis.connection import Handshake
 from meshtls.capture.events import AlertSeen, ApplicationBytes, MessageSeen, RecordSeen
 from meshtls.capture.flow import Ending
 from meshtls.capture.outside import OutsideView
+from meshtls.capture.server_hello import choices_of_message
 from meshtls.capture.session import TlsSession
 from meshtls.printable import printable
 from meshtls.wire.side import Side
@@ -21,7 +22,6 @@ from meshtls.wire.tls import (
     certificates_of_message,
     server_name_of_message,
 )
-from meshtls.wire.tls.fields import Field
 from meshtls.wire.tls.messages import decode_message
 from meshtls.wire.tls.names import GROUPS, VERSIONS, name_of
 from meshtls.wire.tls.suites import CIPHER_SUITES
@@ -32,7 +32,6 @@ from meshtls.wire.tls_steps import TlsSteps
 __all__ = ["Ended", "chain_of", "handshake_of"]
 
 _MS = 1e6
-_ALPN = "application_layer_protocol_negotiation"
 _MOST_CHAIN = 16
 _HANDSHAKE, _CHANGE = int(ContentType.HANDSHAKE), int(ContentType.CHANGE_CIPHER_SPEC)
 _DATA, _ALERT = int(ContentType.APPLICATION_DATA), int(ContentType.ALERT)
@@ -101,22 +100,18 @@ def _negotiated(session: TlsSession) -> tuple[str, str]:
     """The group of the key exchange, and the protocol of ALPN."""
     group = alpn = ""
     for one in _messages(session):
-        if one.side is Side.SERVER and one.kind in (
-            HandshakeType.SERVER_HELLO,
-            HandshakeType.ENCRYPTED_EXTENSIONS,
-            HandshakeType.SERVER_KEY_EXCHANGE,
-        ):
+        if one.side is not Side.SERVER:
+            continue
+        if one.kind in (HandshakeType.SERVER_HELLO, HandshakeType.ENCRYPTED_EXTENSIONS):
+            number, protocol = choices_of_message(one.data)
+            group = name_of(GROUPS, number) if number is not None else group
+            alpn = _text(protocol) or alpn
+        elif one.kind == HandshakeType.SERVER_KEY_EXCHANGE:
             tree = decode_message(one.kind, one.data, session.version, suite=session.suite)
-            share = tree.child("extensions", "key_share", "server_share", "group") or tree.child("named_curve")
-            if share is not None and isinstance(share.value, int):
-                group = name_of(GROUPS, share.value)
-            alpn = _chosen(tree) or alpn
+            curve = tree.child("named_curve")
+            if curve is not None and isinstance(curve.value, int):
+                group = name_of(GROUPS, curve.value)
     return group, alpn
-
-
-def _chosen(tree: Field) -> str:
-    found = tree.child("extensions", _ALPN, "protocol_name_list", "protocol_name")
-    return _text(found.value) if found is not None and isinstance(found.value, bytes) else ""
 
 
 def _text(value: bytes) -> str:
