@@ -219,6 +219,8 @@ class _Call:
         self.path = path
         self.client = channel._process.name
         self.metadata = metadata
+        #: What the server sent before its first message; None until that has come.
+        self.initial_metadata: dict[str, str] | None = None
         self.stalled = False
         self._channel = channel
         self._network = channel._network
@@ -270,22 +272,32 @@ class _Call:
         """The server's handler sends this."""
         self._carry("down", lambda: self._to_client.put(item))
 
+    def begin(self, metadata: dict[str, str]) -> None:
+        """The server's handler sends this before its first message."""
+
+        def arrive() -> None:
+            self.initial_metadata = metadata
+
+        self._carry("down", arrive)
+
     def _arrived(self, data: bytes, first: bool) -> None:
         self._to_server.put(data)
         if first and self._connection is not None:
-            self._handle(self.answer)
+            self._handle(self.answer, self.begin)
             if self._unary and self._network.is_doubled(self.client, self._link):
                 self._to_server.put(data)
-                self._handle(lambda item: None)
+                self._handle(lambda item: None, lambda metadata: None)
 
-    def _handle(self, answer: Callable[[bytes | BaseException | None], None]) -> None:
+    def _handle(
+        self, answer: Callable[[bytes | BaseException | None], None], begin: Callable[[dict[str, str]], None]
+    ) -> None:
         connection = self._connection
         assert connection is not None
         listener = connection.listener
         if not listener.process.alive:
             return
         sends = partial(self._send, listener.process, answer)
-        stream = ServerStream(self._to_server, sends, self._types[0], self.metadata, self.client)
+        stream = ServerStream(self._to_server, sends, begin, self._types[0], self.metadata, self.client)
 
         async def handle() -> None:
             try:
@@ -342,6 +354,7 @@ class ServerStream:
         self,
         inbox: _Pipe,
         send: Callable[[Any], None],
+        begin: Callable[[dict[str, str]], None],
         request_type: Any,
         metadata: dict[str, str],
         client: str,
@@ -352,6 +365,7 @@ class ServerStream:
         self.peer = self
         self._inbox = inbox
         self._send = send
+        self._begin = begin
         self._type = request_type
 
     def addr(self) -> tuple[str, int]:
@@ -359,6 +373,9 @@ class ServerStream:
 
     async def recv_message(self) -> Any:
         return self._type.FromString(await self._inbox.get())
+
+    async def send_initial_metadata(self, *, metadata: dict[str, str]) -> None:
+        self._begin(metadata)
 
     async def send_message(self, message: Any) -> None:
         self._send(message)

@@ -52,6 +52,9 @@ __all__ = ["Run", "World"]
 _FAULTS_FROM = 15.0
 #: Seconds from the end of the faults until the mesh has to have converged.
 _CALM = 100.0
+#: Seconds more below another authority: agents whose SVIDs hang on a root that is revoked above at the end of the faults
+#: are admitted again once those have expired, and their workloads ask again with back-off.
+_READMITTED = 50.0
 #: Seconds into the calm at which the operator gives a new bundle to agents that can't verify their server any more.
 _REINSTALLED = 45.0
 #: The part of the seeds in which an authority is above the servers.
@@ -147,7 +150,7 @@ class World:
                 self._plan()
                 self._go_until(self._faults_until)
                 self._repair()
-                self._go_until(self._faults_until + _CALM)
+                self._go_until(self._faults_until + _CALM + (_READMITTED if self.above is not None else 0.0))
                 self._converged()
             except ViolationError as error:
                 self._violation = error
