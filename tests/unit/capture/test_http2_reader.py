@@ -346,7 +346,10 @@ def test_a_budget_bounds_the_tunnels_that_are_read() -> None:
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        (frame(Kind.HEADERS, END_HEADERS, 1, b"\xff\xff\xff"), "the peer's header block is not valid HPACK"),
+        (
+            frame(Kind.HEADERS, END_HEADERS, 1, b"\xff\xff\xff"),
+            "the peer's header block is not valid HPACK: an integer in it ends early",
+        ),
         (frame(Kind.HEADERS, END_HEADERS, 0, b"\x82"), "wanted HEADERS of a stream, got stream 0"),
         (frame(Kind.PUSH_PROMISE, END_HEADERS, 1, b"\0\0\0"), "wanted the number of the promised stream, got less"),
         (frame(Kind.CONTINUATION, END_HEADERS, 1, b"\x82"), "wanted CONTINUATION after HEADERS only, got it alone"),
