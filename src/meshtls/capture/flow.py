@@ -57,10 +57,10 @@ class Half:
     """What one end sent. The counters are of packets, but where they say bytes.
 
     - ``side``, ``address``: who sent it.
-    - ``packets``: all but ``duplicated``. ``bytes``: of the stream, each counted once, captured or cut by the snapshot
-      length.
+    - ``packets``: all but ``duplicated``; an IP packet in fragments is one.
+    - ``bytes``: of the stream, each counted once, captured or cut by the snapshot length.
     - ``wire_bytes``: of these packets as the link carried them, headers included; of an IP packet in fragments, those
-      of its last one.
+      of all of them.
     - ``retransmitted``, ``retransmitted_bytes``: sent again: SYN, FIN and data.
     - ``out_of_order``: came later than what follows them, too soon for a retransmission.
     - ``duplicated``: the same packet, captured twice, as on the loopback interface.

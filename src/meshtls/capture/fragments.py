@@ -7,8 +7,9 @@ is dropped here. The same fragment twice counts once.
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import NamedTuple
 
-__all__ = ["Fragments"]
+__all__ = ["Fragments", "Whole"]
 
 _MAX_PAYLOAD = 65_535
 #: What one fragment costs besides its bytes.
@@ -18,14 +19,25 @@ _SECOND = 1_000_000_000
 _LIFETIME_NS = 60 * _SECOND
 
 
+class Whole(NamedTuple):
+    """A packet that is complete.
+
+    - ``wire``: bytes of all its fragments as the link carried them, headers included, each as often as it came.
+    """
+
+    protocol: int
+    payload: bytes
+    wire: int
+
+
 class _Parts:
     """The fragments of one packet by their offsets."""
 
-    __slots__ = ("cost", "first_ns", "have", "pieces", "protocol", "total")
+    __slots__ = ("cost", "first_ns", "have", "pieces", "protocol", "total", "wire")
 
     def __init__(self, time_ns: int) -> None:
         self.pieces: dict[int, bytes] = {}
-        self.have = self.cost = self.protocol = 0
+        self.have = self.cost = self.protocol = self.wire = 0
         self.total: int | None = None
         self.first_ns = time_ns
 
@@ -47,12 +59,12 @@ class Fragments:
         return f"<Fragments [{len(self._waiting)} packets, {self._cost} bytes]>"
 
     def add(
-        self, key: bytes, protocol: int, offset: int, more: bool, payload: bytes, *, cut: bool, time_ns: int
-    ) -> tuple[int, bytes] | None:
-        """The protocol and payload of the packet that this fragment completes, if it does.
+        self, key: bytes, protocol: int, offset: int, more: bool, payload: bytes, *, cut: bool, time_ns: int, wire: int
+    ) -> Whole | None:
+        """The packet that this fragment completes, if it does.
 
         ``key``: what all fragments of a packet have in common. ``cut``: the fragment was not captured whole, so that
-        the packet can never be complete.
+        the packet can never be complete. ``wire``: the length of the fragment on the link, with all headers.
         """
         self.received += 1
         parts = self._waiting.get(key)
@@ -61,6 +73,7 @@ class Fragments:
             parts = None
         if parts is None:
             parts = self._waiting[key] = _Parts(time_ns)
+        parts.wire += wire
         if parts.pieces.get(offset) == payload and (more or parts.total is not None):
             return None
         end = offset + len(payload)
@@ -83,7 +96,7 @@ class Fragments:
             self._drop(next(iter(self._waiting)))
         return None
 
-    def _finished(self, key: bytes, parts: _Parts) -> tuple[int, bytes] | None:
+    def _finished(self, key: bytes, parts: _Parts) -> Whole | None:
         at, pieces = 0, []
         for offset, piece in sorted(parts.pieces.items()):
             if offset != at:
@@ -94,7 +107,7 @@ class Fragments:
         self._drop(key)
         self.dropped -= 1
         self.whole += 1
-        return parts.protocol, b"".join(pieces)
+        return Whole(parts.protocol, b"".join(pieces), parts.wire)
 
     def _drop(self, key: bytes) -> None:
         self._cost -= self._waiting.pop(key).cost

@@ -3,6 +3,9 @@
 Header blocks are decoded with a table for each direction (RFC 7541), which every block may change. So a direction of
 which bytes are lost is not read on, where a later frame begins or not: a field of a later block could mean another one.
 It says so, and the other direction goes on.
+
+A number is of one stream only (RFC 9113, section 5.1.1). So frames of a stream that is over, as they are on their way
+when its peer cancels it, are read for the table and otherwise ignored.
 """
 
 from __future__ import annotations
@@ -45,6 +48,11 @@ _PROMISED_BYTES = 4
 _FIRST_FINAL, _FIRST_REDIRECT = 200, 300
 _STATUS_DIGITS = 3
 _HIGHEST_STREAM = (1 << 31) - 1
+#: Of a request with Upgrade: h2c in HTTP/1.1, which no HEADERS of the client have opened (RFC 7540, section 3.2).
+_UPGRADED_STREAM = 1
+#: Codes of a reset that say nothing against a response that is whole (RFC 9113, section 8.1).
+_HARMLESS = (ErrorCode.NO_ERROR, ErrorCode.CANCEL)
+_UNREAD = "not read to its end"
 _LOST = "bytes are lost: no later request or response of this side is read, since the meaning of its fields is lost too"
 
 
@@ -75,8 +83,10 @@ class _Direction:
         "block_kind",
         "block_stream",
         "decoder",
+        "goaway",
         "offset",
         "preface",
+        "promised",
         "reader",
         "stopped",
     )
@@ -89,7 +99,9 @@ class _Direction:
         self.stopped = False
         #: A header block whose CONTINUATIONs have not all come; ``block_stream`` is 0 without one.
         self.block = bytearray()
-        self.block_stream = self.block_flags = self.block_kind = 0
+        self.block_stream = self.block_flags = self.block_kind = self.promised = 0
+        #: Its GOAWAY with the lowest last stream.
+        self.goaway: Goaway | None = None
 
     @property
     def kept(self) -> int:
@@ -107,8 +119,8 @@ class Http2Reader:
     """A ByteSink. ``exchanges``: the requests. ``frames`` counts the frames of both sides."""
 
     __slots__ = (
-        *("_client", "_level", "_memory", "_now", "_server", "_streams"),
-        *("exchanges", "frames", "goaways", "troubles"),
+        *("_client", "_highest_promised", "_highest_requested", "_level", "_memory", "_now", "_saw_first"),
+        *("_server", "_streams", "exchanges", "frames", "goaways", "troubles"),
     )
 
     def __init__(self, budget: InsideBudget, open_tunnel: Callable[[], ByteSink | None]) -> None:
@@ -117,7 +129,10 @@ class Http2Reader:
         self._level = Level(budget.memory)
         self._client, self._server = _Direction(), _Direction()
         self._client.preface = PREFACE
+        #: Those that are open.
         self._streams: dict[int, _Stream] = {}
+        self._highest_requested = self._highest_promised = 0
+        self._saw_first = False
         self._now = 0
         self.exchanges = Exchanges(budget, open_tunnel)
         self.frames = 0
@@ -184,7 +199,21 @@ class Http2Reader:
             self._settings(side, payload)
         elif kind == Kind.GOAWAY and len(payload) >= _GOAWAY.size and len(self.goaways) < _MOST_GOAWAYS:
             last, code = _GOAWAY.unpack_from(payload)
-            self.goaways.append(Goaway(side, self._now, last & _HIGHEST_STREAM, _code(code)))
+            self._goaway(one, Goaway(side, self._now, last & _HIGHEST_STREAM, _code(code)))
+
+    def _goaway(self, one: _Direction, goaway: Goaway) -> None:
+        self.goaways.append(goaway)
+        if one.goaway is None or goaway.last < one.goaway.last:
+            one.goaway = goaway
+            for number, stream in self._streams.items():
+                self._note_refusal(number, stream.exchange)
+
+    def _note_refusal(self, number: int, exchange: HttpExchange) -> None:
+        """Say so if a GOAWAY of the peer is why a request is not handled. A response nevertheless says more."""
+        goaway = self._of(Side.CLIENT if _is_pushed(number) else Side.SERVER).goaway
+        if goaway is not None and number > goaway.last:
+            exchange.end = f"not handled, GOAWAY of the {goaway.side.value}: {goaway.code}"
+            exchange.ended_ns = self._now
 
     def _settings(self, side: Side, payload: memoryview | bytes) -> None:
         for at in range(0, len(payload) - _SETTING.size + 1, _SETTING.size):
@@ -204,6 +233,11 @@ class Http2Reader:
                 raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "wanted HEADERS of a stream, got stream 0")
             payload = unpadded(kind, flags, payload)
             if kind == Kind.PUSH_PROMISE:
+                if len(payload) < _PROMISED_BYTES:
+                    raise ProtocolError(
+                        ErrorCode.FRAME_SIZE_ERROR, "wanted the number of the promised stream, got less"
+                    )
+                one.promised = _CODE.unpack_from(payload)[0] & _HIGHEST_STREAM
                 payload = payload[_PROMISED_BYTES:]
             one.block_stream, one.block_flags, one.block_kind = number, flags, kind
         one.block += payload
@@ -216,14 +250,17 @@ class Http2Reader:
             fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in one.decoder.decode(block)]
             if kind == Kind.HEADERS:
                 self._section(side, number, fields, ended=bool(flags & END_STREAM))
+            elif side is Side.SERVER:
+                self._promise(one.promised, fields)
 
     def _section(self, side: Side, number: int, fields: list[tuple[str, str]], *, ended: bool) -> None:
         """A head or trailers of a stream."""
         stream = self._streams.get(number) or self._opened(side, number)
-        if stream is None:
+        if stream is None or side in stream.ended:
             return
         exchange = stream.exchange
         if side is Side.CLIENT:
+            self._highest_requested = max(number, self._highest_requested)
             if side not in stream.heads:
                 stream.heads.add(side)
                 self._request(exchange, fields)
@@ -238,15 +275,34 @@ class Http2Reader:
             self._ended(side, number, stream)
 
     def _opened(self, side: Side, number: int) -> _Stream | None:
+        """The stream that these HEADERS open; None if its number was used, or is one that they can't open."""
+        used = number <= self._highest_requested
+        if number == _UPGRADED_STREAM:
+            used, self._saw_first = self._saw_first, True
+        if used or _is_pushed(number):
+            return None
+        # A response before its request: it was captured first, or the client's direction stopped.
+        return self._add(number)
+
+    def _promise(self, number: int, fields: list[tuple[str, str]]) -> None:
+        """A request that the server makes in the client's place (RFC 9113, section 8.4)."""
+        if number <= self._highest_promised or not _is_pushed(number):
+            return
+        self._highest_promised = number
+        stream = self._add(number)
+        if stream is not None:
+            stream.heads.add(Side.CLIENT)
+            stream.ended.add(Side.CLIENT)
+            self._request(stream.exchange, fields)
+
+    def _add(self, number: int) -> _Stream | None:
         if len(self._streams) >= _MOST_STREAMS:
             raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, f"wanted at most {_MOST_STREAMS} open streams, got more")
-        # A response without a request: the capture began after it, the client's direction stopped, or it is a push.
         stream = _Stream(HttpExchange(number))
         if not self.exchanges.add(stream.exchange):
             self._no_memory()
             return None
-        if side is Side.SERVER:
-            stream.heads.add(Side.CLIENT)
+        self._note_refusal(number, stream.exchange)
         self._streams[number] = stream
         return stream
 
@@ -259,13 +315,13 @@ class Http2Reader:
             self._no_memory()
             return
         exchange.started_ns = self._now
-        if method == "CONNECT" and ":protocol" not in pseudo:
+        if method == "CONNECT" and ":protocol" not in pseudo and not _is_pushed(exchange.stream):
             # A client may send before it is answered, as ours does.
             self.exchanges.open_tunnel(exchange)
 
     def _data(self, side: Side, number: int, flags: int, content: memoryview | bytes) -> None:
         stream = self._streams.get(number)
-        if stream is None:
+        if stream is None or side in stream.ended:
             return
         exchange = stream.exchange
         if side is Side.CLIENT:
@@ -278,23 +334,32 @@ class Http2Reader:
             self._ended(side, number, stream)
 
     def _ended(self, side: Side, number: int, stream: _Stream) -> None:
-        if side not in stream.ended:
-            stream.ended.add(side)
-            if stream.exchange.tunnel is not None:
-                stream.exchange.tunnel.end(side)
-        if len(stream.ended) == len(Side):
-            self.exchanges.complete(stream.exchange, self._now)
-            self._streams.pop(number, None)
+        stream.ended.add(side)
+        if stream.exchange.tunnel is not None:
+            stream.exchange.tunnel.end(side)
+        if side.other in stream.ended or self._of(side.other).stopped:
+            self._close(number)
 
     def _reset(self, side: Side, number: int, code: int) -> None:
+        stream = self._streams.get(number)
+        if stream is None:
+            return
+        # A server may answer without having read the request to its end (RFC 9113, section 8.1).
+        if Side.SERVER in stream.ended and code in _HARMLESS:
+            self._close(number)
+        else:
+            self._close(number, f"reset by the {side.value}: {_code(code)}")
+
+    def _close(self, number: int, reason: str = "") -> None:
+        """A stream is over in both directions. Without a reason it is complete once the server has ended it."""
         stream = self._streams.pop(number, None)
         if stream is None:
             return
         exchange = stream.exchange
-        self.exchanges.complete(exchange, self._now)
-        # A server may answer without having read the request to its end (RFC 9113, section 8.1).
         if Side.SERVER not in stream.ended:
-            exchange.end = f"reset by the {side.value}: {_code(code)}"
+            reason = reason or exchange.end or _UNREAD
+        self.exchanges.complete(exchange, self._now)
+        exchange.end = reason or exchange.end
         if exchange.tunnel is not None:
             for one in Side:
                 if one not in stream.ended:
@@ -310,14 +375,21 @@ class Http2Reader:
 
     def _stop(self, side: Side, offset: int, reason: str) -> None:
         self._of(side).stop()
-        for stream in self._streams.values():
+        for number, stream in list(self._streams.items()):
             if stream.exchange.tunnel is not None and side not in stream.ended:
                 stream.exchange.tunnel.gap(side, 0)
+            if side.other in stream.ended or self._of(side.other).stopped:
+                self._close(number)
         if len(self.troubles) < _MOST_TROUBLES:
             self.troubles.append(Trouble(side, offset, f"HTTP/2: {reason}"))
 
     def __repr__(self) -> str:
         return f"<Http2Reader [{self.exchanges.count} requests, {len(self._streams)} open, {self.frames} frames]>"
+
+
+def _is_pushed(number: int) -> bool:
+    """Streams that the server opens have even numbers (RFC 9113, section 5.1.1)."""
+    return not number % 2
 
 
 def _status(fields: list[tuple[str, str]]) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from meshtls.capture.files.packet import Packet
-from meshtls.capture.fragments import Fragments
+from meshtls.capture.fragments import Fragments, Whole
 from meshtls.capture.ip import TCP, Datagram, chained, ipv4, ipv6
 from meshtls.capture.links import IPV4, IPV6, LINK_TYPES, ip_header
 
@@ -45,6 +45,8 @@ class Segment(NamedTuple):
     - ``data``: the captured bytes; the TCP header is at ``at`` in them, the payload at ``begin``.
     - ``span``: the length of the payload on the wire; not all of it need have been captured.
     - ``identification``: of the IPv4 header, 0 where there is none.
+    - ``earlier_wire``: of an IP packet in fragments, the bytes of all but the last of them to come, as the link carried
+      them.
     """
 
     key: bytes
@@ -59,6 +61,7 @@ class Segment(NamedTuple):
     identification: int
     time_ns: int
     number: int
+    earlier_wire: int = 0
 
 
 class Segments:
@@ -81,34 +84,34 @@ class Segments:
         if kind not in (IPV4, IPV6):
             totals.not_ip += 1
             return None
-        wire_end = max(packet.original_length, len(data))
+        wire_end, earlier_wire = max(packet.original_length, len(data)), 0
         datagram = (ipv4 if kind == IPV4 else ipv6)(data, at, wire_end)
         if datagram is not None and datagram.fragment is not None:
             if kind == IPV4 and datagram.protocol != TCP:
                 totals.not_tcp += 1
                 return None
-            whole = self._completed(datagram, datagram.fragment, data, packet.time_ns)
+            whole = self._completed(datagram, datagram.fragment, packet)
             if whole is None:
                 return None
-            data, (protocol, size) = whole[1], (whole[0], len(whole[1]))
+            data, earlier_wire = whole.payload, whole.wire - packet.original_length
             identification = datagram.fragment[2] if kind == IPV4 else 0
-            datagram = chained(data, protocol, datagram.addresses, 0, size)
+            datagram = chained(data, whole.protocol, datagram.addresses, 0, len(data))
             if datagram is not None:
                 datagram = datagram._replace(identification=identification)
         if datagram is None or datagram.fragment is not None:
             totals.malformed += 1
             return None
-        return self._tcp(packet, datagram, data)
+        return self._tcp(packet, datagram, data, earlier_wire)
 
-    def _completed(
-        self, datagram: Datagram, fragment: tuple[int, bool, int], data: bytes, time_ns: int
-    ) -> tuple[int, bytes] | None:
+    def _completed(self, datagram: Datagram, fragment: tuple[int, bool, int], packet: Packet) -> Whole | None:
+        data = packet.data
         offset, more, identification = fragment
         key = datagram.addresses + identification.to_bytes(4, "big")
         payload, cut = data[datagram.begin : datagram.end], datagram.end > len(data)
-        return self.fragments.add(key, datagram.protocol, offset, more, payload, cut=cut, time_ns=time_ns)
+        time_ns, wire = packet.time_ns, packet.original_length
+        return self.fragments.add(key, datagram.protocol, offset, more, payload, cut=cut, time_ns=time_ns, wire=wire)
 
-    def _tcp(self, packet: Packet, datagram: Datagram, data: bytes) -> Segment | None:
+    def _tcp(self, packet: Packet, datagram: Datagram, data: bytes, earlier_wire: int) -> Segment | None:
         protocol, addresses, at, end, identification, _ = datagram
         if protocol != TCP:
             self.totals.not_tcp += 1
@@ -123,4 +126,6 @@ class Segments:
             return None
         key, span = addresses + data[at : at + 4], end - begin
         number, time_ns = packet.number, packet.time_ns
-        return Segment(key, data, at, begin, span, seq, ack, flags, window, identification, time_ns, number)
+        return Segment(
+            key, data, at, begin, span, seq, ack, flags, window, identification, time_ns, number, earlier_wire
+        )

@@ -97,7 +97,7 @@ class Reassembly:
             half.first_ns = time_ns
         half.packets += 1
         half.last_ns = time_ns
-        _, data, at, begin, span, seq, _, _, _, identification, _, _ = segment
+        _, data, at, begin, span, seq, _, _, _, identification, _, _, _ = segment
         end = min(begin + span, len(data))
         self.recent.append((half, seq, identification, at, begin, end, data, time_ns))
         for one in flow.halves:

@@ -86,7 +86,8 @@ class Flows:
             found = self._segments.of(packet)
             if found is None:
                 return
-            key, data, at, begin, span, seq, ack, flags, window, ip_id, _, _ = found
+            key, data, at, begin, span, seq, ack, flags, window, ip_id, _, _, earlier_wire = found
+            wire += earlier_wire
             end, size = begin + span, len(data)
         half = self._halves.get(key)
         if half is not None and seq == half.expect and flags & _FLAGS == _ACK and window and end <= size:

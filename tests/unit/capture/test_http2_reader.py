@@ -145,6 +145,165 @@ def test_resets_and_goaways_are_told() -> None:
     assert talk.http2.goaways == [Goaway(S, 1, 5, "ENHANCE_YOUR_CALM")]
 
 
+def reset(stream: int, code: int = 8) -> bytes:
+    return frame(Kind.RST_STREAM, 0, stream, struct.pack(">L", code))
+
+
+def promise(stream: int, promised: int, block: bytes) -> bytes:
+    return frame(Kind.PUSH_PROMISE, END_HEADERS, stream, struct.pack(">L", promised) + block)
+
+
+def answer(server: Peer, stream: int, body: bytes = b"hello") -> None:
+    server.head(stream, [(":status", "200"), ("x-number", str(stream))])
+    server.body(stream, body, end=True)
+
+
+def open_streams(talk: Conversation) -> int:
+    return int(repr(talk.http2).split()[-4])
+
+
+def test_a_response_on_its_way_to_a_cancelled_request_is_no_request() -> None:
+    talk, client, server = peers(InsideBudget(exchanges=1 << 16))
+    for stream in range(1, 4401, 2):
+        client.head(stream, GET, end=True)
+        client.send(reset(stream))
+        answer(server, stream)
+    client.head(4401, GET, end=True)
+    answer(server, 4401)
+    assert reasons(talk) == []
+    ends = [(one.stream, one.end, one.status) for one in talk.exchanges]
+    cancelled = [(stream, "reset by the client: CANCEL", 0) for stream in range(1, 4401, 2)]
+    assert ends == [*cancelled, (4401, "complete", 200)]
+    assert open_streams(talk) == 0
+
+
+@pytest.mark.parametrize(
+    "late", ["trailers", "informational", "body of the client", "trailers of the client", "second reset"]
+)
+def test_nothing_after_a_reset_changes_its_exchange_or_opens_another(late: str) -> None:
+    talk, client, server = peers()
+    client.head(1, GET)
+    server.send(reset(1, 7))
+    if late == "trailers":
+        server.head(1, [("grpc-status", "0")], end=True)
+    elif late == "informational":
+        server.head(1, [(":status", "103")])
+    elif late == "body of the client":
+        client.body(1, b"late", end=True)
+    elif late == "trailers of the client":
+        client.head(1, [("x-sum", "1")], end=True)
+    else:
+        client.send(reset(1, 8))
+    client.head(3, GET, end=True)
+    answer(server, 3)
+    assert [(one.stream, one.end, one.request_bytes) for one in talk.exchanges] == [
+        (1, "reset by the server: REFUSED_STREAM", 0),
+        (3, "complete", 0),
+    ]
+    assert (reasons(talk), open_streams(talk)) == ([], 0)
+
+
+@pytest.mark.parametrize(
+    ("side", "code", "end"),
+    [
+        (S, 0, "complete"),
+        (C, 8, "complete"),
+        (S, 2, "reset by the server: INTERNAL_ERROR"),
+        (C, 1, "reset by the client: PROTOCOL_ERROR"),
+    ],
+)
+def test_a_reset_after_the_whole_response_counts_if_it_tells_an_error(side: Side, code: int, end: str) -> None:
+    talk, client, server = peers()
+    client.head(1, GET)
+    answer(server, 1)
+    (client if side is C else server).send(reset(1, code))
+    assert (only(talk).end, only(talk).status) == (end, 200)
+
+
+def test_pushed_responses_are_exchanges_that_end() -> None:
+    talk, client, server = peers(InsideBudget(exchanges=1 << 16))
+    client.head(1, GET)
+    for promised in range(2, 4202, 2):
+        server.send(promise(1, promised, server.encoder.encode(GET)))
+        if promised == 4:
+            client.send(reset(4))
+        answer(server, promised)
+    answer(server, 1)
+    client.body(1, b"", end=True)
+    assert reasons(talk) == []
+    assert [one.stream for one in talk.exchanges] == [1, *range(2, 4202, 2)]
+    assert {(one.method, one.path) for one in talk.exchanges} == {("GET", "/a?(5 bytes)")}
+    assert [one.stream for one in talk.exchanges if one.end != "complete"] == [4]
+    assert (talk.exchanges[2].end, talk.exchanges[2].status) == ("reset by the client: CANCEL", 0)
+    assert open_streams(talk) == 0
+
+
+def test_a_pushed_response_without_its_promise_is_ignored() -> None:
+    talk, client, server = peers()
+    client.head(1, GET, end=True)
+    answer(server, 2)
+    answer(server, 1)
+    assert (only(talk).stream, only(talk).end, reasons(talk)) == (1, "complete", [])
+
+
+def test_requests_above_the_last_stream_of_a_goaway_are_told() -> None:
+    talk, client, server = peers()
+    for stream in (1, 3, 5):
+        client.head(stream, GET, end=True)
+    server.send(goaway_frame(0, (1 << 31) - 1))
+    server.send(goaway_frame(11, 3))
+    client.head(7, GET, end=True)
+    answer(server, 1)
+    answer(server, 3)
+    refused = "not handled, GOAWAY of the server: ENHANCE_YOUR_CALM"
+    assert [(one.stream, one.end) for one in talk.exchanges] == [
+        (1, "complete"),
+        (3, "complete"),
+        (5, refused),
+        (7, refused),
+    ]
+    # A server that answers nevertheless has handled it.
+    answer(server, 5)
+    assert talk.exchanges[2].end == "complete"
+
+
+def test_a_goaway_of_the_client_is_about_pushes_only() -> None:
+    talk, client, server = peers()
+    client.head(1, GET, end=True)
+    client.send(goaway_frame(0, 0))
+    server.send(promise(1, 2, server.encoder.encode(GET)))
+    answer(server, 1)
+    assert [one.end for one in talk.exchanges] == ["complete", "not handled, GOAWAY of the client: NO_ERROR"]
+
+
+@pytest.mark.parametrize(("lost", "end"), [(C, "complete"), (S, "not read to its end")])
+def test_any_number_of_streams_passes_while_one_direction_is_not_read(lost: Side, end: str) -> None:
+    talk, client, server = peers(InsideBudget(exchanges=1 << 16))
+    client.head(1, GET, end=True)
+    talk.gap(lost, 10)
+    for stream in range(3, 4402, 2):
+        client.head(stream, GET, end=True)
+        answer(server, stream)
+    assert reasons(talk) == [(lost, LOST)]
+    assert [(one.stream, one.end) for one in talk.exchanges][1:] == [(stream, end) for stream in range(3, 4402, 2)]
+    assert open_streams(talk) == (1 if lost is C else 0)
+
+
+def test_a_response_that_was_captured_before_its_request_is_of_one_exchange() -> None:
+    talk, client, server = peers()
+    answer(server, 1)
+    client.head(1, GET, end=True)
+    assert (only(talk).path, only(talk).status, only(talk).end) == ("/a?(5 bytes)", 200, "complete")
+
+
+def test_the_response_to_a_request_that_was_upgraded_is_on_stream_1() -> None:
+    talk, client, server = peers()
+    client.head(3, GET, end=True)
+    answer(server, 1)
+    answer(server, 3)
+    assert [(one.stream, one.status) for one in talk.exchanges] == [(3, 200), (1, 200)]
+
+
 def test_a_tunnel_is_a_conversation_of_its_own() -> None:
     talk, client, server = peers()
     client.head(1, [(":method", "CONNECT"), (":authority", "10.0.0.1:80")])
@@ -187,8 +346,12 @@ def test_a_budget_bounds_the_tunnels_that_are_read() -> None:
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        (frame(Kind.HEADERS, END_HEADERS, 1, b"\xff\xff\xff"), "the peer's header block is not valid HPACK"),
+        (
+            frame(Kind.HEADERS, END_HEADERS, 1, b"\xff\xff\xff"),
+            "the peer's header block is not valid HPACK: an integer in it ends early",
+        ),
         (frame(Kind.HEADERS, END_HEADERS, 0, b"\x82"), "wanted HEADERS of a stream, got stream 0"),
+        (frame(Kind.PUSH_PROMISE, END_HEADERS, 1, b"\0\0\0"), "wanted the number of the promised stream, got less"),
         (frame(Kind.CONTINUATION, END_HEADERS, 1, b"\x82"), "wanted CONTINUATION after HEADERS only, got it alone"),
         (
             frame(Kind.HEADERS, 0, 1, b"\x82") + frame(Kind.PING, 0, 0, bytes(8)),

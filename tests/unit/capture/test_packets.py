@@ -226,6 +226,22 @@ def test_fragments_in_any_order_and_twice_are_one_segment(fragments: list[bytes]
     assert repr(segments.fragments) == "<Fragments [0 packets, 0 bytes]>"
 
 
+@pytest.mark.parametrize("link_type", [1, 101])
+@pytest.mark.parametrize("cuts", [(), (16, 64), (8,)])
+@pytest.mark.parametrize("twice", [0, 1])
+def test_all_fragments_of_a_packet_count_as_bytes_on_the_wire(
+    link_type: int, cuts: tuple[int, ...], twice: int
+) -> None:
+    first = [ip(CLIENT[0], SERVER[0], tcp(CLIENT, SERVER, 0, 7, ACK, bytes(100)), ident=8)]
+    packets = [*first, *v4_fragments(SEGMENT, *cuts)[:1] * (twice if cuts else 0), *v4_fragments(SEGMENT, *cuts)]
+    frames = [ethernet(one) for one in packets] if link_type == 1 else packets
+    seen, _ = read(captured(frames, link_type=link_type))
+    half = seen.flows[0].client
+    assert half.wire_bytes == sum(map(len, frames))
+    # In fragments or not, it is one packet of TCP.
+    assert (half.packets, half.bytes) == (2, 200)
+
+
 def overlapping(segment: bytes) -> list[bytes]:
     first, second, third = v4_fragments(segment, 16, 64)
     [_, longer] = v4_fragments(segment[:72] + b"other" * 10, 56)

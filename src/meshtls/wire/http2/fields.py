@@ -20,7 +20,7 @@ from hpack.hpack import encode_integer
 from hpack.huffman_table import decode_huffman
 
 from meshtls.memo import Memo
-from meshtls.wire.http2.frames import ErrorCode, ProtocolError
+from meshtls.wire.http2.hpack_faults import BlockError, as_protocol_error
 
 __all__ = [
     "FIELD_OVERHEAD",
@@ -100,12 +100,8 @@ class FieldDecoder:
         """Raises ProtocolError of the connection: the block is no HPACK, or its fields are too long."""
         try:
             return self._decode(block)
-        except hpack.OversizedHeaderListError as error:
-            raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, f"the peer's header list is too long: {error}") from error
         except hpack.HPACKError as error:
-            raise ProtocolError(
-                ErrorCode.COMPRESSION_ERROR, f"the peer's header block is not valid HPACK: {error}"
-            ) from error
+            raise as_protocol_error(error) from error
 
     def _decode(self, block: bytes) -> list[Field]:
         table = self._decoder.header_table
@@ -161,7 +157,7 @@ class FieldDecoder:
                     raise hpack.OversizedHeaderListError(f"more than {self._most} bytes")
                 fields.append((name, value))
         except IndexError:
-            raise hpack.HPACKDecodingError("it ends early, or refers to a field that the table lacks") from None
+            raise BlockError("it ends early, or refers to a field that the table lacks") from None
         if changed:
             self.changes += 1
         self.size = self._most - left
@@ -171,7 +167,7 @@ class FieldDecoder:
         """Leave the block from ``at`` on to the library, which continues with the same table."""
         self.changes += 1
         if fields and _SIZE <= block[at] < _INSERTED:
-            raise hpack.HPACKDecodingError("it changes the table's size after a field")
+            raise BlockError("it changes the table's size after a field")
         rest = list(self._decoder.decode(block[at:], raw=True))
         self.never |= {bytes(field[0]) for field in rest if not field.indexable}
         fields += [(bytes(name), bytes(value)) for name, value in rest]

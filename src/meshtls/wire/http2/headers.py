@@ -17,6 +17,7 @@ from hpack.hpack import encode_integer
 
 from meshtls.wire.http2.fields import NO_TABLE
 from meshtls.wire.http2.frames import ErrorCode, ProtocolError
+from meshtls.wire.http2.hpack_faults import as_protocol_error
 from meshtls.wire.http2.settings import MAX_HEADER_LIST
 from meshtls.wire.origin import NOWHERE, Origin, origin_of
 
@@ -116,12 +117,8 @@ class HeaderDecoder:
     def _decoded(self, block: bytes) -> Iterable[tuple[bytes, bytes]]:
         try:
             return [(bytes(name), bytes(value)) for name, value in self._decoder.decode(block, raw=True)]
-        except hpack.OversizedHeaderListError as error:
-            raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, f"the peer's header list is too long: {error}") from error
         except hpack.HPACKError as error:
-            raise ProtocolError(
-                ErrorCode.COMPRESSION_ERROR, f"the peer's header block is not valid HPACK: {error}"
-            ) from error
+            raise as_protocol_error(error) from error
 
 
 def _checked(fields: Iterable[_Field], stream_id: int, known: set[bytes]) -> tuple[dict[bytes, bytes], list[_Field]]:
