@@ -156,6 +156,7 @@ class Flow:
     """A TCP connection.
 
     - ``number``: counts from 0 in the order of first packets.
+    - ``interface``: that of its first packet, as ``Packet`` has it.
     - ``from_start``: whether it was captured from its start: a SYN, or first bytes that a client sends only first, such
       as a ClientHello. Without a SYN the client is known by the first bytes, or else is the end with the higher port.
     - ``undecided``: it is not known yet where the bytes of a side begin, and those of both sides wait.
@@ -164,13 +165,13 @@ class Flow:
     """
 
     __slots__ = (
-        *("closed", "established_ns", "from_start", "halves", "number", "opened"),
+        *("closed", "established_ns", "from_start", "halves", "interface", "number", "opened"),
         *("sink", "syn_ack_ns", "syn_ns", "undecided"),
     )
 
-    def __init__(self, number: int, key: bytes, time_ns: int) -> None:
+    def __init__(self, number: int, key: bytes, time_ns: int, interface: int = 0) -> None:
         """``key``: of the first packet. Its sender is the client until more is known."""
-        self.number = number
+        self.number, self.interface = number, interface
         size = (len(key) - 4) // 2
         back = key[size : 2 * size] + key[:size] + key[-2:] + key[-4:-2]
         sender, receiver = Half(self, key, Side.CLIENT, time_ns), Half(self, back, Side.SERVER, time_ns)
