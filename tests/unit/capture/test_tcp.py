@@ -491,6 +491,16 @@ def test_the_bytes_of_both_sides_wait_together_until_it_is_known_where_each_begi
     assert seen.flows[0].from_start
 
 
+def test_bytes_that_wait_out_of_order_come_with_the_packet_that_closed_the_hole_before_them() -> None:
+    talk = Talk()
+    talk.handshake()
+    first, second, third = talk.client(b"1"), talk.client(b"2"), talk.client(b"3")
+    seen, _ = read(captured([second, talk.server(b"a"), first, talk.server(b"b"), third]))
+    [kept] = seen.sinks
+    assert kept.events[:4] == [("data", S, b"a"), ("data", C, b"12"), ("data", S, b"b"), ("data", C, b"3")]
+    assert kept.numbers == [2, 3, 3, 4, 5]
+
+
 def test_an_acknowledgement_before_the_syn_ack_does_not_decide_where_the_bytes_begin() -> None:
     talk = Talk()
     syn, syn_ack, _ = talk.handshake()
