@@ -226,7 +226,6 @@ EQUIVALENT: Mapping[str, Mapping[str, str]] = {
         "Run.differs: the boundary of `chunks[at].offset < end`": "a chunk at the end has no byte to compare",
         "Run.differs: the boundary of `low < high`": "where the two are equal, no bytes are compared",
         "Runs.beginning: the boundary of `len(found) >= size`": "of the next chunk no byte is taken",
-        "Runs.insert: the boundary of `runs[last].start <= end`": "runs that touch are delivered one after the other",
     },
     "wire/tls/glances.py": {
         "_extension: the boundary of `at < end`": "after the last extension the message ends: nothing is found",

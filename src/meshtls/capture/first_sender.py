@@ -11,7 +11,7 @@ from meshtls.wire.http1.start import HttpStart, http_start_of
 from meshtls.wire.proxy_protocol import LOCAL_HEADER
 from meshtls.wire.tls.names import HandshakeType
 
-__all__ = ["FIRST_BYTES", "client_is_sender"]
+__all__ = ["FIRST_BYTES", "begins_connection", "begins_stream", "client_is_sender"]
 
 #: How many bytes are looked at.
 FIRST_BYTES = 1024
@@ -27,6 +27,7 @@ _BY_CLIENT: Mapping[int, bool] = {
     HandshakeType.CERTIFICATE_REQUEST: False,
     HandshakeType.SERVER_HELLO_DONE: False,
 }
+_HELLOS = (HandshakeType.CLIENT_HELLO, HandshakeType.SERVER_HELLO)
 _FRAME_HEADER, _SETTING, _SETTINGS = 9, 6, 4
 _STATUS_LINE = b"HTTP/1."
 _PROXY = (b"PROXY TCP", LOCAL_HEADER[:12])
@@ -45,6 +46,22 @@ def client_is_sender(first: bytes) -> bool | None:
         return False
     begins = first.startswith(_PROXY)
     return True if begins or http_start_of(first) in (HttpStart.HTTP1, HttpStart.HTTP2) else None
+
+
+def begins_stream(first: bytes) -> bool:
+    """Whether these are bytes with which one side begins to speak: a Hello of TLS, HTTP/2's preface or SETTINGS, a
+    PROXY protocol header, or a request or status line of HTTP/1, which may follow others."""
+    if first.startswith(_RECORD):
+        return _of_record(first) is not None and first[_RECORD_HEADER] in _HELLOS
+    return client_is_sender(first) is not None
+
+
+def begins_connection(first: bytes) -> bool:
+    """Whether these are bytes that a client sends only first, at least of what is captured of a connection: a
+    ClientHello, HTTP/2's preface or a PROXY protocol header. A request of HTTP/1 may follow others."""
+    if first.startswith(_RECORD):
+        return _of_record(first) is not None and first[_RECORD_HEADER] == HandshakeType.CLIENT_HELLO
+    return first.startswith(_PROXY) or http_start_of(first) is HttpStart.HTTP2
 
 
 def _of_record(first: bytes) -> bool | None:

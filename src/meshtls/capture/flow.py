@@ -44,7 +44,8 @@ class FlowSink(Protocol):
 
     def data(self, side: Side, data: bytes, time_ns: int, packet: int) -> None:
         """``side`` sent these bytes. Time and number are those of the packet that they came in, or that
-        closed the hole before them."""
+        closed the hole before them. Bytes that waited until it was known where a side begins have those that they came
+        with, and come in the order of the capture."""
 
     def gap(self, side: Side, missing: int, time_ns: int) -> None:
         """``side`` sent ``missing`` bytes that were not captured, and what follows comes after them."""
@@ -107,6 +108,7 @@ class Half:
         "side",
         "strange",
         "strange_run",
+        "unseen",
         "waited",
         "window",
         "wire_bytes",
@@ -127,7 +129,8 @@ class Half:
         self.ending: Ending | None = None
         # What follows is of the reassembly. ``next`` is -1 until it is known. ``expect`` is ``next`` when a segment
         # with that number needs nothing but delivery, and otherwise -1. ``scale`` is that of its SYN: None if it was
-        # not captured, -1 if it has none. ``ends`` are those that are announced.
+        # not captured, -1 if it has none. ``ends`` are those that are announced. ``unseen``: bytes before the first
+        # that were captured, which are not told yet.
         self.next = -1
         self.expect = -1
         self.ack = 0
@@ -135,7 +138,7 @@ class Half:
         self.window = 0
         self.scale: int | None = None
         self.early = Runs()
-        self.hole_ns = self.passed_ns = self.waited = 0
+        self.hole_ns = self.passed_ns = self.waited = self.unseen = 0
         self.ends: list[End] = []
         self.deliver: Callable[[Side, bytes, int, int], None] = _ignore
 
@@ -153,23 +156,28 @@ class Flow:
     """A TCP connection.
 
     - ``number``: counts from 0 in the order of first packets.
-    - ``from_start``: whether the handshake's SYN was captured. Without any, the client is known by the first bytes,
-      or else is the end with the higher port.
+    - ``interface``: that of its first packet, as ``Packet`` has it.
+    - ``from_start``: whether it was captured from its start: a SYN, or first bytes that a client sends only first, such
+      as a ClientHello. Without a SYN the client is known by the first bytes, or else is the end with the higher port.
+    - ``undecided``: it is not known yet where the bytes of a side begin, and those of both sides wait.
     - ``syn_ns``, ``syn_ack_ns``, ``established_ns``: the first SYN, the first SYN with ACK, and the ACK of it; None if
       not captured.
     """
 
-    __slots__ = ("closed", "established_ns", "from_start", "halves", "number", "opened", "sink", "syn_ack_ns", "syn_ns")
+    __slots__ = (
+        *("closed", "established_ns", "from_start", "halves", "interface", "number", "opened"),
+        *("sink", "syn_ack_ns", "syn_ns", "undecided"),
+    )
 
-    def __init__(self, number: int, key: bytes, time_ns: int) -> None:
+    def __init__(self, number: int, key: bytes, time_ns: int, interface: int = 0) -> None:
         """``key``: of the first packet. Its sender is the client until more is known."""
-        self.number = number
+        self.number, self.interface = number, interface
         size = (len(key) - 4) // 2
         back = key[size : 2 * size] + key[:size] + key[-2:] + key[-4:-2]
         sender, receiver = Half(self, key, Side.CLIENT, time_ns), Half(self, back, Side.SERVER, time_ns)
         sender.peer, receiver.peer = receiver, sender
         self.halves = (sender, receiver)
-        self.from_start = self.opened = self.closed = False
+        self.from_start = self.opened = self.closed = self.undecided = False
         self.syn_ns: int | None = None
         self.syn_ack_ns: int | None = None
         self.established_ns: int | None = None

@@ -9,7 +9,9 @@ later (GRACE_PACKETS, GRACE_NS); when too much waits behind it; or when the conn
 its receiver has not believed.
 
 A connection whose SYN was not captured is followed from its first packets on. These wait a little as well, since a SYN
-or earlier bytes may still come.
+or earlier bytes may still come; less long where the first bytes are such as begin a stream, or the peer's SYN-ACK
+acknowledges all before them. Meanwhile the bytes of the other side wait with them, so that both are delivered in the
+order of the capture, each with its own time.
 """
 
 from __future__ import annotations
@@ -19,9 +21,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from meshtls.capture.ends import MOST_ENDS, contradicted, lives_on, may_be_sent, nearest, reset_counts, resetting
-from meshtls.capture.first_sender import FIRST_BYTES, client_is_sender
+from meshtls.capture.first_sender import FIRST_BYTES, begins_connection, begins_stream, client_is_sender
 from meshtls.capture.flow import End, Ending, Flow, FlowSink, Half
 from meshtls.capture.packets import Segment
+from meshtls.capture.segments import Chunk
 from meshtls.capture.sequence import MASK, MAX_WINDOW, MODULUS, signed, window_scale
 from meshtls.wire.side import Side
 
@@ -236,21 +239,57 @@ class Reassembly:
     def _settle(self, flow: Flow, time_ns: int, *, force: bool) -> None:
         """Decide where the bytes begin whose SYN was not captured, if nothing earlier is waited for any more."""
         for half in flow.halves:
-            if half.next >= 0 or not (half.early or half.ends):
+            if not _undecided(half):
                 continue
+            flow.undecided = True
             early, peer = half.early, half.peer
             start = (early.base + early.runs[0].start) & MASK if early else half.ends[0].at
             half.waited += 1
-            if not (force or half.waited > START_PACKETS or time_ns - half.hole_ns > START_NS):
+            long_enough = force or half.waited > START_PACKETS or time_ns - half.hole_ns > START_NS
+            if not (long_enough or _begins_at(half, start)):
                 continue
             if not flow.opened:
                 self._open(flow, _guessed_client(flow))
+            if half.side is Side.CLIENT and begins_connection(early.beginning(FIRST_BYTES)):
+                flow.from_start = True
             half.waited = 0
             half.next = start
             missing = signed(start - peer.first_ack) if peer.first_ack is not None and flow.from_start else 0
-            if 0 < missing <= _LATE_SYN_BYTES:
-                half.next = (start - missing) & MASK
-                self._lose(half, missing, time_ns)
+            half.unseen = missing if 0 < missing <= _LATE_SYN_BYTES else 0
+        if flow.undecided and not any(map(_undecided, flow.halves)):
+            flow.undecided = False
+            self._deliver_held(flow, time_ns)
+
+    def _deliver_held(self, flow: Flow, time_ns: int) -> None:
+        """Deliver what waited until it was known where the bytes of both sides begin, in the order of the capture."""
+        held: list[tuple[int, int, Half, Chunk]] = []
+        for half in flow.halves:
+            early, end = half.early, nearest(half)
+            to_end = MODULUS if end is None else signed(end.at - half.next)
+            number = first_ns = 0
+            if early and half.next >= 0 and early.runs[0].start == signed(half.next - early.base) and to_end > 0:
+                cost = early.cost
+                run = early.pop(to_end)
+                self.buffered += early.cost - cost
+                for chunk in run.chunks:
+                    # Those that came before the bytes in front of them come with these.
+                    number, first_ns = max((number, first_ns), (chunk.number, chunk.time_ns))
+                    held.append((number, first_ns, half, chunk))
+            elif half.unseen:
+                self._tell_unseen(half, time_ns)
+        held.sort(key=lambda one: one[0])
+        for number, came_ns, half, chunk in held:
+            self._tell_unseen(half, came_ns)
+            half.bytes += chunk.length
+            half.next = (half.next + chunk.length) & MASK
+            self._deliver(half, chunk.length, chunk.data, number, came_ns)
+
+    def _tell_unseen(self, half: Half, time_ns: int) -> None:
+        """The bytes before the first that were captured are lost."""
+        missing, half.unseen = half.unseen, 0
+        if missing:
+            half.next = (half.next - missing) & MASK
+            self._lose(half, missing, time_ns)
 
     # -- bytes --
 
@@ -282,7 +321,7 @@ class Reassembly:
             if late + span <= 0:
                 return
             seq, span, data = half.next, span + late, data[-late:]
-        if late <= 0 and not half.early and not half.ends:
+        if late <= 0 and not half.early and not half.ends and not half.flow.undecided:
             half.bytes += span
             half.next = (seq + span) & MASK
             self._deliver(half, span, data, segment.number, segment.time_ns)
@@ -301,7 +340,7 @@ class Reassembly:
             return
         below = bool(early) and offset < early.end
         cost = early.cost
-        new, differs = early.insert(offset, span, data)
+        new, differs = early.insert(offset, span, data, segment.number, time_ns)
         self.buffered += early.cost - cost
         half.conflicts += differs
         half.retransmitted_bytes += span - new
@@ -332,6 +371,7 @@ class Reassembly:
         half.strange += 1
         half.strange_run += 1
         if half.strange_run >= _RESYNCHRONIZE and half.next >= 0:
+            self._settle(half.flow, segment.time_ns, force=True)
             self._drain(half, segment.number, segment.time_ns, force=True)
             if half.ending is None:
                 self._lose(half, (seq - half.next) & MASK, segment.time_ns)
@@ -389,6 +429,8 @@ class Reassembly:
     def _drain(self, half: Half, number: int, time_ns: int, *, force: bool) -> None:
         """Deliver what is contiguous. A hole is waited for, unless ``force``, or it was for long enough."""
         early = half.early
+        if half.flow.undecided and not force:
+            return
         while half.next >= 0 and not half.flow.closed:
             self._disbelieve(half, lambda end: contradicted(half, end))
             end = nearest(half)
@@ -410,10 +452,10 @@ class Reassembly:
             cost = early.cost
             run = early.pop(to_end)
             self.buffered += early.cost - cost
-            for _, length, data in run.chunks:
-                half.bytes += length
-                half.next = (half.next + length) & MASK
-                self._deliver(half, length, data, number, time_ns)
+            for chunk in run.chunks:
+                half.bytes += chunk.length
+                half.next = (half.next + chunk.length) & MASK
+                self._deliver(half, chunk.length, chunk.data, number, time_ns)
 
     def _waited_enough(self, half: Half, time_ns: int) -> bool:
         if not _passed(half):
@@ -539,6 +581,21 @@ def _waits(flow: Flow) -> bool:
     return not flow.closed and any(half.early or half.ends for half in flow.halves)
 
 
+def _undecided(half: Half) -> bool:
+    """Whether it is not known where the bytes begin that it has sent."""
+    return half.next < 0 and bool(half.early or half.ends)
+
+
+def _begins_at(half: Half, start: int) -> bool:
+    """Whether no bytes come before ``start``, where the first begin that are captured: such bytes begin a stream, or
+    the peer's SYN-ACK acknowledges a SYN just before them."""
+    peer = half.peer
+    if peer.first_ack is not None and signed(start - peer.first_ack) > 0:
+        return False
+    acknowledged = peer.isn is not None and half.flow.opened and half.side is Side.CLIENT and peer.first_ack == start
+    return acknowledged or begins_stream(half.early.beginning(FIRST_BYTES))
+
+
 def _reordered_ns(flow: Flow) -> int:
     if flow.syn_ns is None or flow.established_ns is None:
         return _REORDERED_NS
@@ -573,6 +630,7 @@ def _rearm(half: Half) -> None:
         and not half.ends
         and not half.peer.ends
         and not half.early
+        and not flow.undecided
         and not half.peer.strange_run
         and (flow.established_ns is not None or not flow.from_start or flow.packets > START_PACKETS)
     )

@@ -18,11 +18,16 @@ _OVERHEAD = 160
 
 
 class Chunk(NamedTuple):
-    """Part of a run: ``length`` bytes at ``offset``, of which only ``data`` was captured."""
+    """Part of a run: ``length`` bytes at ``offset``, of which only ``data`` was captured.
+
+    ``number``, ``time_ns``: of the packet that they came in.
+    """
 
     offset: int
     length: int
     data: bytes
+    number: int
+    time_ns: int
 
 
 class Inserted(NamedTuple):
@@ -44,7 +49,7 @@ class Run:
         """Whether these bytes, which lie within the run, are other than its own, as far as those were captured."""
         at, end, chunks = max(bisect_right(self.chunks, offset, key=_offset) - 1, 0), offset + len(data), self.chunks
         while at < len(chunks) and chunks[at].offset < end:
-            start, _, ours = chunks[at]
+            start, ours = chunks[at].offset, chunks[at].data
             low, high = max(start, offset), min(start + len(ours), end)
             if low < high and ours[low - start : high - start] != data[low - offset : high - offset]:
                 return True
@@ -77,14 +82,14 @@ class Runs:
     def beginning(self, size: int) -> bytes:
         """The first captured bytes, at most ``size``, up to where one was not captured."""
         found = b""
-        for _, length, data in self.runs[0].chunks if self.runs else ():
-            found += data[: size - len(found)]
-            if len(data) < length or len(found) >= size:
+        for chunk in self.runs[0].chunks if self.runs else ():
+            found += chunk.data[: size - len(found)]
+            if len(chunk.data) < chunk.length or len(found) >= size:
                 break
         return found
 
-    def insert(self, offset: int, length: int, data: bytes) -> Inserted:
-        """Add ``length`` bytes at ``offset``, of which ``data`` were captured."""
+    def insert(self, offset: int, length: int, data: bytes, number: int, time_ns: int) -> Inserted:
+        """Add ``length`` bytes at ``offset``, of which ``data`` were captured, in this packet at this time."""
         runs, end, cursor = self.runs, offset + length, offset
         first = max(bisect_right(self._starts, offset) - 1, 0)
         if first < len(runs) and runs[first].end < offset:
@@ -94,7 +99,10 @@ class Runs:
         while last < len(runs) and runs[last].start <= end:
             run = runs[last]
             if cursor < run.start:
-                new += self._append(chunks, cursor, run.start, offset, data)
+                new += self._append(
+                    chunks,
+                    Chunk(cursor, run.start - cursor, data[cursor - offset : run.start - offset], number, time_ns),
+                )
             low, high = max(offset, run.start), min(run.end, offset + len(data))
             differs = differs or (low < high and run.differs(low, data[low - offset : high - offset]))
             if not chunks:
@@ -107,7 +115,7 @@ class Runs:
             cursor = max(cursor, run.end)
             last += 1
         if cursor < end:
-            new += self._append(chunks, cursor, end, offset, data)
+            new += self._append(chunks, Chunk(cursor, end - cursor, data[cursor - offset :], number, time_ns))
         runs[first:last] = [Run(start, max(cursor, end), chunks)]
         self._starts[first:last] = [start]
         return Inserted(new, differs)
@@ -138,19 +146,18 @@ class Runs:
         """Forget all."""
         self.runs, self._starts, self.cost = [], [], 0
 
-    def _append(self, chunks: list[Chunk], start: int, end: int, offset: int, data: bytes) -> int:
-        piece = data[start - offset : end - offset]
-        chunks.append(Chunk(start, end - start, piece))
-        self.cost += len(piece) + _OVERHEAD
-        return end - start
+    def _append(self, chunks: list[Chunk], chunk: Chunk) -> int:
+        chunks.append(chunk)
+        self.cost += len(chunk.data) + _OVERHEAD
+        return chunk.length
 
 
 def _between(chunks: Iterable[Chunk], begin: int, end: int) -> Iterator[Chunk]:
     """The parts of chunks from ``begin`` to ``end``."""
-    for offset, length, data in chunks:
+    for offset, length, data, number, time_ns in chunks:
         low, high = max(offset, begin), min(offset + length, end)
         if low < high:
-            yield Chunk(low, high - low, data[low - offset : high - offset])
+            yield Chunk(low, high - low, data[low - offset : high - offset], number, time_ns)
 
 
 def _cost(chunks: Iterable[Chunk]) -> int:

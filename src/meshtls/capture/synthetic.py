@@ -1,7 +1,8 @@
 """IP and TCP headers around the bytes of a connection whose packets nobody captured. Pure.
 
 Addresses, ports, bytes and times are the connection's own. The handshake of TCP, sequence numbers, acknowledgements and
-the cuts between packets are invented: a reader needs them to put the bytes together.
+the cuts between packets are invented: a reader needs them to put the bytes together. The description of the interface
+in the file, ``SYNTHETIC_HEADERS``, says so, and a reader tells no figures that depend on them.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from meshtls.wire.side import Side
 
-__all__ = ["MOST_PAYLOAD", "RAW_IP", "Conversation"]
+__all__ = ["MOST_PAYLOAD", "RAW_IP", "SYNTHETIC_HEADERS", "Conversation"]
 
 #: The link type of packets that begin with an IP header.
 RAW_IP = 101
+#: The description of an interface whose packets have such headers.
+SYNTHETIC_HEADERS = "synthetic TCP and IP headers"
 #: Bytes of one packet's payload.
 MOST_PAYLOAD = 1 << 15
 _FIN, _SYN, _PSH, _ACK = 1, 2, 8, 16

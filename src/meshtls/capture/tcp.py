@@ -55,7 +55,7 @@ class Flows:
         self._flows: dict[int, Flow] = {}
         self._closed: deque[Flow] = deque()
         self._new_syns = NewSyns()
-        self._count = 0
+        self._count = self._interface = 0
         self._next_sweep = _SWEEP
 
     def __repr__(self) -> str:
@@ -73,7 +73,7 @@ class Flows:
 
     def packet(self, packet: Packet) -> None:
         """Take the next packet of the capture."""
-        number, time_ns, _, link_type, data, wire = packet
+        number, time_ns, interface, link_type, data, wire = packet
         found: Segment | None = None
         begin, end, at, size = 0, -1, _TCP_AT, len(data)
         if link_type == ETHERNET and size >= _HEADERS_SIZE:
@@ -112,6 +112,7 @@ class Flows:
                 return
         if found is None:
             found = Segment(key, data, at, begin, span, seq, ack, flags, window, ip_id, time_ns, number)
+        self._interface = interface
         self._take(half, found, wire)
 
     def finish(self) -> None:
@@ -174,7 +175,7 @@ class Flows:
     def _new_flow(self, segment: Segment) -> Half:
         if len(self._flows) >= self._limits.flows:
             self._give_up_idle()
-        flow = Flow(self._count, segment.key, segment.time_ns)
+        flow = Flow(self._count, segment.key, segment.time_ns, self._interface)
         self._count += 1
         self._flows[flow.number] = flow
         half, peer = flow.halves

@@ -17,7 +17,7 @@ from typing import BinaryIO, NamedTuple
 from meshtls.capture.files.opening import opened_to_write
 from meshtls.capture.files.writing import PcapngWriter
 from meshtls.capture.keylog import KeyLog
-from meshtls.capture.synthetic import RAW_IP, Conversation
+from meshtls.capture.synthetic import RAW_IP, SYNTHETIC_HEADERS, Conversation
 from meshtls.logs import logger
 from meshtls.scalars import size_text
 from meshtls.sidecar.settings import CaptureKeys
@@ -67,7 +67,7 @@ class WireFile:
         stream = opened_to_write(self._keys.file).detach()  # type: ignore[attr-defined]
         self._stream, self._left = stream, self._keys.max_size - 1024
         self._writer = PcapngWriter(stream, comment=_COMMENT.format(self._name))
-        self._writer.interface(RAW_IP, f"sidecar {self._name}")
+        self._writer.interface(RAW_IP, f"sidecar {self._name}", description=SYNTHETIC_HEADERS)
         log.warning(
             "INSECURE: all TLS connections are written to %s with their secrets (insecure_capture), up to %s:"
             " whoever reads it reads them",

@@ -25,6 +25,7 @@ from meshtls.wire.tls import HandshakeType
 from tests.integration.cli.identity_site import tell
 from tests.integration.sidecar.mesh import ANYWHERE, A, B, Node, an_app, as_a, as_b, connected, echoed, running
 from tests.support.require import require
+from tests.support.tls_capture import analyzed
 
 MESSAGE = b"a message that is to stay between the two"
 SIDECAR = """
@@ -117,6 +118,8 @@ async def test_both_sidecars_write_their_connection_so_that_tshark_and_our_reade
         ]
         assert certificates == [Side.SERVER, Side.CLIENT]
         assert {half.address.port for half in session.flow.halves if half.side is Side.SERVER} == {port}
+        [record] = analyzed(file.read_bytes())
+        assert (record.synthetic, record.tcp_rtt_ms, record.overhead) == (True, None, None)
         text = await asyncio.to_thread(_tshark, file, port)
         assert text.count(MESSAGE.hex()) >= 2
 

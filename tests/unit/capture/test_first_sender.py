@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from meshtls.capture.first_sender import client_is_sender
+from meshtls.capture.first_sender import begins_connection, begins_stream, client_is_sender
 from meshtls.wire.http2.frames import PREFACE
 from meshtls.wire.proxy_protocol import LOCAL_HEADER
 from meshtls.wire.side import Side
@@ -65,6 +65,41 @@ def settings(*, length: int = 12, kind: int = 4, flags: int = 0, stream: int = 0
 )
 def test_what_only_one_end_sends(first: bytes, is_client: bool | None) -> None:
     assert client_is_sender(first) is is_client
+
+
+@pytest.mark.parametrize(
+    ("first", "stream", "connection"),
+    [
+        (record(1), True, True),
+        (record(2), True, False),
+        (record(16), False, False),
+        (record(13), False, False),
+        (record(11), False, False),
+        (record(1, 1 << 16), False, False),
+        (record(1)[:8], False, False),
+        (record(1, content=23), False, False),
+        (PREFACE, True, True),
+        (LOCAL_HEADER, True, True),
+        (b"PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\n", True, True),
+        (settings(), True, False),
+        (b"GET / HTTP/1.1\r\n", True, False),
+        (b"HTTP/1.1 200 OK\r\n", True, False),
+        (b"220 mail.test ESMTP\r\n", False, False),
+        (b"", False, False),
+    ],
+)
+def test_what_begins_a_stream_and_what_begins_a_connection(first: bytes, stream: bool, connection: bool) -> None:
+    assert (begins_stream(first), begins_connection(first)) == (stream, connection)
+
+
+@pytest.mark.parametrize(
+    ("first", "from_start"), [(PREFACE, True), (record(1), True), (b"GET / HTTP/1.1\r\n", False), (b"binary", False)]
+)
+def test_without_a_syn_a_connection_is_from_its_start_where_its_first_bytes_are(first: bytes, from_start: bool) -> None:
+    talk = Talk()
+    talk.handshake()
+    seen, _ = read(captured([talk.client(first)]))
+    assert seen.flows[0].from_start is from_start
 
 
 @pytest.mark.parametrize("from_client", [True, False])

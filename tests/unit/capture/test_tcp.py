@@ -457,9 +457,48 @@ def test_without_a_syn_the_lower_port_is_the_servers(client: tuple[str, int], se
 def test_a_connection_that_is_joined_in_the_middle_is_told_after_a_few_packets() -> None:
     talk = Talk()
     talk.handshake()
-    seen, _ = read(captured([talk.client(b"x") for _ in range(20)]))
-    assert seen.sinks[0].numbers[:9] == [9] * 9
-    assert seen.sinks[0].numbers[9:] == list(range(10, 21))
+    packets = captured([talk.client(b"x") for _ in range(9)])
+    seen = Seen()
+    flows = Flows(seen.opened)
+    for packet in packets[:-1]:
+        flows.packet(packet)
+    assert not seen.sinks
+    flows.packet(packets[-1])
+    assert seen.sinks[0].numbers == list(range(1, 10))
+
+
+def test_the_bytes_of_both_sides_wait_together_until_it_is_known_where_each_begins() -> None:
+    talk = Talk()
+    talk.handshake()
+    preface = talk.client(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+    talk.server(b"lost")
+    frames = [preface, talk.server(b"a"), talk.client(b"b"), talk.server(b"c"), talk.client(b"d")]
+    late = captured([*frames, talk.server(b"e")])
+    late[-1] = late[-1]._replace(time_ns=late[-1].time_ns + 1_000 * MS)
+    seen, _ = read(late)
+    [kept] = seen.sinks
+    # The preface acknowledges nothing of the server but its SYN, so that 4 bytes are lost.
+    assert kept.numbers == [1, 2, 3, 4, 5, 6]
+    assert [event[1:] for event in kept.events if event[0] != "ended"] == [
+        (C, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+        (S, 4),
+        (S, b"a"),
+        (C, b"b"),
+        (S, b"c"),
+        (C, b"d"),
+        (S, b"e"),
+    ]
+    assert seen.flows[0].from_start
+
+
+def test_bytes_that_wait_out_of_order_come_with_the_packet_that_closed_the_hole_before_them() -> None:
+    talk = Talk()
+    talk.handshake()
+    first, second, third = talk.client(b"1"), talk.client(b"2"), talk.client(b"3")
+    seen, _ = read(captured([second, talk.server(b"a"), first, talk.server(b"b"), third]))
+    [kept] = seen.sinks
+    assert kept.events[:4] == [("data", S, b"a"), ("data", C, b"12"), ("data", S, b"b"), ("data", C, b"3")]
+    assert kept.numbers == [2, 3, 3, 4, 5]
 
 
 def test_an_acknowledgement_before_the_syn_ack_does_not_decide_where_the_bytes_begin() -> None:

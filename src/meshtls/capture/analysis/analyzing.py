@@ -17,6 +17,7 @@ from meshtls.capture.flow import Ending, Flow
 from meshtls.capture.keylog import KeyLog
 from meshtls.capture.memory import MemoryPool
 from meshtls.capture.packets import Totals
+from meshtls.capture.synthetic import SYNTHETIC_HEADERS
 from meshtls.capture.tcp import Flows
 from meshtls.wire.side import Side
 
@@ -104,7 +105,9 @@ class Analysis:
                 self._keys = self._keys or KeyLog()
             if self._keys is not None:
                 self._keys.awaited = _AWAITED if self.reader.format == "pcapng" else 0
-        return _Sink(flow, self._keys, self._bundle, self.memory, self._over)
+        sink = _Sink(flow, self._keys, self._bundle, self.memory, self._over)
+        sink.synthetic = self.reader.interfaces[flow.interface].description == SYNTHETIC_HEADERS
+        return sink
 
     def _take_secrets(self) -> None:
         if self._keys is None:

@@ -116,6 +116,8 @@ class Connection(msgspec.Struct, frozen=True):
     - ``number``: counts from 1 in the order of first packets. ``start_ns``: since the epoch.
     - ``protocol``: "TLS", "HTTP/1.1", "HTTP/2", "other" or "nothing". ``first_line``: of plaintext.
     - ``preamble``: what came before the protocol, such as a PROXY protocol header, or SMTP with STARTTLS.
+    - ``synthetic``: the headers of TCP and IP are invented: ``tcp_rtt_ms`` and ``overhead`` are None, and packets and
+      ``wire_bytes`` count those headers.
     - ``tcp_rtt_ms``: from SYN to the ACK that completes TCP's handshake.
     - ``first_data_ms``: from the first packet to the first application data.
     - ``estimated``: application bytes are computed from the lengths of encrypted records.
@@ -148,6 +150,7 @@ class Connection(msgspec.Struct, frozen=True):
     problem: str = ""
     advice: str = ""
     unknown_because: str = ""
+    synthetic: bool = False
 
     @property
     def application_bytes(self) -> int:

@@ -27,6 +27,7 @@ class Figures:
     def __init__(self) -> None:
         self.connections = self.wire_bytes = self.application_bytes = self.retransmitted = self.lost_bytes = 0
         self.cut_bytes = self.conflicts = self.strange = 0
+        self._real_wire_bytes = self._real_application_bytes = 0
         self.tables: dict[str, Counter[str]] = {
             name: Counter() for name in ("protocol", "version", "suite", "group", "mutual", "resumed", "outcome")
         }
@@ -38,6 +39,9 @@ class Figures:
         self.connections += 1
         self.wire_bytes += one.wire_bytes
         self.application_bytes += one.application_bytes
+        if not one.synthetic:
+            self._real_wire_bytes += one.wire_bytes
+            self._real_application_bytes += one.application_bytes
         self.retransmitted += one.client.retransmitted + one.server.retransmitted
         self.lost_bytes += one.client.lost_bytes + one.server.lost_bytes
         self.cut_bytes += one.client.cut_bytes + one.server.cut_bytes
@@ -65,9 +69,10 @@ class Figures:
 
     @property
     def overhead(self) -> float | None:
-        """Bytes on the wire that are not application data, for each byte that is."""
-        useful = self.application_bytes
-        return (self.wire_bytes - useful) / useful if useful else None
+        """Bytes on the wire that are not application data, for each byte that is; without connections whose headers are
+        synthetic."""
+        useful = self._real_application_bytes
+        return (self._real_wire_bytes - useful) / useful if useful else None
 
     def most(self, name: str) -> list[tuple[str, int]]:
         """The most frequent values of a table, or the ``top_talkers`` with their bytes on the wire."""

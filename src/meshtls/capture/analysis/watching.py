@@ -40,13 +40,23 @@ _CLOSED = {Ending.FIN: "closed", Ending.RESET: "reset"}
 #: Endings that the capture shows.
 _SEEN = (Ending.FIN, Ending.RESET, Ending.PEER_RESET)
 _CONTENT_TYPES = tuple(bytes((one,)) for one in ContentType)
+_SYNTHETIC = (
+    "the TCP and IP headers are synthetic, since the writer of the file saw only the bytes in TCP: the duration of"
+    " TCP's handshake and the overhead are unknown, and packets and wire_bytes count invented headers"
+)
 _MIDDLE = (b"\x14\x03", b"\x15\x03", b"\x17\x03")
 
 
 class Watched:
-    """A FlowSink for one connection."""
+    """A FlowSink for one connection.
 
-    __slots__ = ("_bundle", "_ended", "_feed", "_first", "_first_ns", "_keys", "conversation", "flow", "open_sides")
+    ``synthetic``: the headers of its packets were invented by who wrote the file (``meshtls.capture.synthetic``).
+    """
+
+    __slots__ = (
+        *("_bundle", "_ended", "_feed", "_first", "_first_ns", "_keys"),
+        *("conversation", "flow", "open_sides", "synthetic"),
+    )
 
     def __init__(
         self, flow: Flow, keys: KeyLog | None, bundle: CaptureBundle | None, memory: MemoryPool | None = None
@@ -60,6 +70,7 @@ class Watched:
         self._first_ns = 0
         self._ended: list[tuple[Side, Ending, int]] = []
         self.open_sides = 2
+        self.synthetic = False
 
     def data(self, side: Side, data: bytes, time_ns: int, packet: int) -> None:
         """Part of ``FlowSink``."""
@@ -156,10 +167,11 @@ class Watched:
             from_start=flow.from_start,
             connection_id=facts.connection_id,
             handshake=handshake,
-            tcp_rtt_ms=_between(flow.syn_ns, flow.established_ns),
+            synthetic=self.synthetic,
+            tcp_rtt_ms=_between(flow.syn_ns, flow.established_ns) if not self.synthetic else None,
             first_data_ms=_between(flow.first_ns, self._first_data(tls, done)),
             estimated=estimated,
-            overhead=(wire - total) / total if total > 0 else None,
+            overhead=(wire - total) / total if total > 0 and not self.synthetic else None,
             alerts=alerts,
             requests=requests,
             requests_left_out=requests_left_out,
@@ -183,6 +195,8 @@ class Watched:
         return "other"
 
     def _troubles(self) -> Iterator[str]:
+        if self.synthetic:
+            yield _SYNTHETIC
         keys = self._keys is not None and len(self._keys)
         if keys and self.conversation.tls is None and self._protocol() == "TLS":
             yield f"captured from its middle: {NO_CLIENT_HELLO}"

@@ -52,6 +52,7 @@ class Interface:
 
     - ``name``: "" where the file has none; printable or not, as the file has it.
     - ``snapshot_length``: the most bytes kept of a packet, 0 for no limit.
+    - ``description``: as the file has it; "" for none.
     - ``received``, ``dropped``: what the capturing program counted, None where the file does not say.
     """
 
@@ -60,6 +61,7 @@ class Interface:
     snapshot_length: int = 0
     received: int | None = None
     dropped: int | None = None
+    description: str = ""
 
 
 class Position(NamedTuple):

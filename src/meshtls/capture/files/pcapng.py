@@ -39,7 +39,7 @@ class Option:
     END = 0
     COMMENT = 1
     SECTION_HARDWARE, SECTION_SYSTEM, SECTION_APPLICATION = 2, 3, 4
-    INTERFACE_NAME, INTERFACE_RESOLUTION, INTERFACE_OFFSET = 2, 9, 14
+    INTERFACE_NAME, INTERFACE_DESCRIPTION, INTERFACE_RESOLUTION, INTERFACE_OFFSET = 2, 3, 9, 14
     STATISTICS_RECEIVED, STATISTICS_DROPPED = 4, 5
 
 
@@ -50,7 +50,7 @@ _SMALLEST, _TRAILER, _ENHANCED = 12, 4, 28
 _SECOND = 1_000_000_000
 #: The end of the year 9999: no later time can be shown.
 _LATEST = 253_402_300_799 * _SECOND
-#: Bounds of one block that is kept, of all secrets, of the interfaces, and of an interface's name.
+#: Bounds of one block that is kept, of all secrets, of the interfaces, and of an interface's name or description.
 _MAX_KEPT, _MAX_SECRETS, _MAX_INTERFACES, _MAX_NAME = 16 << 20, 64 << 20, 65_536, 256
 #: What one entry costs besides its bytes.
 _OVERHEAD = 64
@@ -203,6 +203,8 @@ class PcapngReader:
             match code:
                 case Option.INTERFACE_NAME:
                     interface.name = value[:_MAX_NAME].decode("utf-8", "replace")
+                case Option.INTERFACE_DESCRIPTION:
+                    interface.description = value[:_MAX_NAME].decode("utf-8", "replace")
                 case Option.INTERFACE_RESOLUTION if value:
                     multiplier, divisor = _nanoseconds(value[0])
                 case Option.INTERFACE_OFFSET if len(value) == 8:

@@ -46,11 +46,15 @@ class PcapngWriter:
         body = struct.pack("<IHHq", _BYTE_ORDER_MAGIC, 1, 0, -1)
         self._block(Block.SECTION, body, [*_comment(comment), *options])
 
-    def interface(self, link_type: int, name: str = "", snapshot_length: int = MAX_PACKET) -> int:
+    def interface(
+        self, link_type: int, name: str = "", snapshot_length: int = MAX_PACKET, *, description: str = ""
+    ) -> int:
         """Describe an interface. Returns the number by which its packets name it."""
         options = [(Option.INTERFACE_RESOLUTION, bytes([_NANOSECONDS]))]
         if name:
             options.append((Option.INTERFACE_NAME, name.encode()))
+        if description:
+            options.append((Option.INTERFACE_DESCRIPTION, description.encode()))
         self._block(Block.INTERFACE, struct.pack("<HHI", link_type, 0, snapshot_length), options)
         self._interfaces += 1
         return self._interfaces - 1

@@ -71,24 +71,30 @@ def state_of(watched: Watched) -> State:
 def overhead(one: Connection) -> Iterator[Row]:
     """Bytes on the wire, by what they are for."""
     guess = "~" if one.estimated else ""
+    # Of synthetic headers no part says anything.
+    whole = one.wire_bytes if not one.synthetic else 0
     tcp = one.client.tcp_bytes + one.server.tcp_bytes
     tls = one.client.tls_bytes + one.server.tls_bytes
-    yield "bytes on the wire", _bytes(one.wire_bytes)
-    yield "headers of packets, and retransmissions", _part(max(one.wire_bytes - tcp, 0), one.wire_bytes)
+    yield "bytes on the wire", _bytes(one.wire_bytes) + (", with synthetic headers" if one.synthetic else "")
+    if one.synthetic:
+        yield "headers of packets, and retransmissions", "unknown: the headers in the file are synthetic"
+    else:
+        yield "headers of packets, and retransmissions", _part(max(one.wire_bytes - tcp, 0), whole)
     if tls:
         yield (
             "TLS: handshake, headers, tags, alerts",
-            guess + _part(max(tls - one.application_bytes, 0), one.wire_bytes),
+            guess + _part(max(tls - one.application_bytes, 0), whole),
         )
-    yield "application data", guess + _part(one.application_bytes, one.wire_bytes)
-    ratio = f"{guess}{one.overhead:.2f}" if one.overhead is not None else "no application data"
+    yield "application data", guess + _part(one.application_bytes, whole)
+    none = "unknown" if one.synthetic else "no application data"
+    ratio = f"{guess}{one.overhead:.2f}" if one.overhead is not None else none
     yield "overhead ratio (other bytes for each byte of application data)", ratio
 
 
 def latency(one: Connection) -> Iterator[Row]:
     """How long things took."""
     shake = one.handshake
-    yield "TCP handshake", _ms(one.tcp_rtt_ms)
+    yield "TCP handshake", _ms(one.tcp_rtt_ms) if not one.synthetic else "unknown: it is synthetic"
     if shake is not None:
         yield "TLS handshake", _ms(shake.ms)
         yield "round trips of the TLS handshake", _known(shake.round_trips)

@@ -53,7 +53,7 @@ def _opening(watched: Watched) -> Iterator[Moment]:
         (flow.syn_ack_ns, Side.SERVER, "SYN ACK"),
         (flow.established_ns, Side.CLIENT, "ACK"),
     ):
-        if time_ns is not None:
+        if time_ns is not None and not watched.synthetic:
             yield Moment((time_ns - flow.first_ns) / _MS, side, "tcp", words)
 
 

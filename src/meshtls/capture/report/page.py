@@ -86,11 +86,12 @@ def _head() -> Element:
 
 def _totals(report: Report) -> Element:
     figures, times = report.figures, report.figures.handshake_ms
+    none = "unknown: synthetic headers" if figures.application_bytes else "no application data"
     rows = [
         ("connections", str(figures.connections)),
         ("bytes on the wire", str(figures.wire_bytes)),
         ("bytes of applications", str(figures.application_bytes)),
-        ("overhead ratio", f"{figures.overhead:.2f}" if figures.overhead is not None else "no application data"),
+        ("overhead ratio", f"{figures.overhead:.2f}" if figures.overhead is not None else none),
         ("segments retransmitted", str(figures.retransmitted)),
         ("bytes lost", str(figures.lost_bytes)),
         ("outcomes", ", ".join(f"{name} {count}" for name, count in figures.most("outcome"))),

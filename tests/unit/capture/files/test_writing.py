@@ -26,7 +26,7 @@ FRAMES = Talk().handshake()
 def written_pcapng(stream: io.BufferedIOBase | io.BytesIO) -> None:
     writer = PcapngWriter(stream, comment="made by a test")  # type: ignore[arg-type]
     writer.secrets(b"CLIENT_RANDOM " + b"ab" * 32 + b" " + b"cd" * 48 + b"\n")
-    first, second = writer.interface(1, "eth0"), writer.interface(101, "tun0", 96)
+    first, second = writer.interface(1, "eth0"), writer.interface(101, "tun0", 96, description="a tunnel")
     writer.packet(first, EPOCH + 1, FRAMES[0], comment="the first")
     writer.packet(second, EPOCH + 2, FRAMES[1][14:], 1500)
     writer.statistics(first, EPOCH + 3, received=17, dropped=4)
@@ -41,7 +41,10 @@ def test_a_pcapng_file_has_what_was_written() -> None:
         Packet(2, EPOCH + 2, 1, 101, FRAMES[1][14:], 1500),
     ]
     assert reader.error is None
-    assert reader.interfaces == [Interface(1, "eth0", 262144, 17, 4), Interface(101, "tun0", 96)]
+    assert reader.interfaces == [
+        Interface(1, "eth0", 262144, 17, 4),
+        Interface(101, "tun0", 96, description="a tunnel"),
+    ]
     assert reader.secrets == [b"CLIENT_RANDOM " + b"ab" * 32 + b" " + b"cd" * 48 + b"\n"]
 
 
@@ -68,6 +71,7 @@ def test_wireshark_reads_what_was_written(tmp_path: Path) -> None:
     assert "Capture comment:     made by a test" in about
     assert "Number of interfaces in file: 2" in about
     assert "Name = tun0" in about
+    assert "Description = a tunnel" in about
     assert "Number of decryption secrets in file: 1" in about
     fields = ("frame.number", "frame.time_epoch", "frame.len", "frame.comment", "ip.src")
     lines = run("tshark", "-r", str(file), "-T", "fields", *(part for field in fields for part in ("-e", field)))
