@@ -6,9 +6,9 @@ knows and a capture does not show, such as which policy denied, stays open: the 
 
 from __future__ import annotations
 
-from meshtls.capture.analysis.advice import BY_PLAINTEXT, BY_VERSION, WAITED, advice_of, filled
+from meshtls.capture.analysis.advice import BY_PLAINTEXT, BY_VERSION, WAITED, advice_of, filled, of_unknown_ca
 from meshtls.capture.analysis.alert_words import ABOUT, ALERTS, Meaning
-from meshtls.capture.analysis.connection import Alert
+from meshtls.capture.analysis.connection import Alert, Peer
 from meshtls.capture.analysis.facts import Facts, Judgement
 from meshtls.capture.analysis.hidden import KEYS, encrypted_alert, hidden
 from meshtls.observe.events import Outcome
@@ -105,6 +105,8 @@ def _alert(facts: Facts) -> Judgement | None:
     if alert.name == "handshake_failure" and facts.handshake.mutual_reason.endswith("sent none"):
         outcome = _O.NO_CLIENT_CERTIFICATE
     peer = facts.peer(other)
+    if outcome is _O.PEER_UNTRUSTED and (peer is None or peer.refused_as is None):
+        return _unknown_ca(facts, alert, peer)
     if peer is not None and peer.refused_as is not None and outcome is not _O.HANDSHAKE_FAILED:
         outcome = peer.refused_as
     about = ABOUT.get(outcome, about).format(other=facts.who(other))
@@ -113,13 +115,25 @@ def _alert(facts: Facts) -> Judgement | None:
         return Judgement(outcome, f"{problem}; by the bundle given: {peer.why_refused}")
     if alert.name == "protocol_version":
         return Judgement(outcome, problem, BY_VERSION)
-    domains = _domains(facts)
-    if outcome is _O.PEER_UNTRUSTED and len(domains) > 1:
-        problem = (
-            f"{problem}; the trust domains differ, {' and '.join(domains)}: likely it has no bundle of the other's"
-        )
-        return Judgement(outcome, problem, advice_of(_O.NO_BUNDLE))
     return Judgement(outcome, problem)
+
+
+def _unknown_ca(facts: Facts, alert: Alert, peer: Peer | None) -> Judgement:
+    """Of a chain that no bundle was seen to refuse. A sidecar, which can't choose its alerts, sends unknown_ca also
+    where the chain verifies, and its policy does not allow the identity.
+    """
+    other = facts.who("server" if alert.side == "client" else "client")
+    said = f"{facts.who(alert.side)} {_alerted(facts, alert)}"
+    if peer is not None and peer.verified:
+        words = f"it does not allow the identity of {other}, whose chain verifies by the bundle given"
+        return Judgement(None, f"{said}: likely POLICY_DENIED: {words}", of_unknown_ca(alert.side, verified=True))
+    words = f"it does not trust the chain of {other}, or does not allow its identity"
+    problem = f"{said}: likely PEER_UNTRUSTED or POLICY_DENIED: {words}"
+    domains = _domains(facts)
+    if len(domains) > 1:
+        differ = f"the trust domains differ, {' and '.join(domains)}: likely it has no bundle of the other's"
+        return Judgement(None, f"{problem}; {differ}", advice_of(_O.NO_BUNDLE))
+    return Judgement(None, problem, of_unknown_ca(alert.side, verified=False))
 
 
 def _last_warning(facts: Facts) -> Alert | None:

@@ -171,9 +171,14 @@ NONE = (
     "the server 10.0.0.2:443 (spiffe://a.test/web) sent the alert {alert}: the client 10.0.0.1:40001 presented no "
     "certificate"
 )
+REFUSED = "the server 10.0.0.2:443 (spiffe://a.test/web) sent the alert unknown_ca: likely"
 UNTRUSTED = (
-    "the server 10.0.0.2:443 (spiffe://a.test/web) sent the alert unknown_ca: it does not trust the certificate of the "
-    "client 10.0.0.1:40001 (spiffe://a.test/client), or does not allow its identity"
+    f"{REFUSED} PEER_UNTRUSTED or POLICY_DENIED: it does not trust the chain of the client 10.0.0.1:40001 "
+    "(spiffe://a.test/client), or does not allow its identity"
+)
+DENIED = (
+    f"{REFUSED} POLICY_DENIED: it does not allow the identity of the client 10.0.0.1:40001 (spiffe://a.test/client), "
+    "whose chain verifies by the bundle given"
 )
 
 
@@ -184,15 +189,53 @@ UNTRUSTED = (
         (2, True, True, Outcome.OK, ""),
         (3, False, True, Outcome.NO_CLIENT_CERTIFICATE, NONE.format(alert="certificate_required")),
         (2, False, True, Outcome.NO_CLIENT_CERTIFICATE, NONE.format(alert="handshake_failure")),
-        (3, True, False, Outcome.PEER_UNTRUSTED, UNTRUSTED),
-        (2, True, False, Outcome.PEER_UNTRUSTED, UNTRUSTED),
+        (3, True, False, None, UNTRUSTED),
+        (2, True, False, None, UNTRUSTED),
     ],
 )
 def test_a_refused_client_is_told_with_the_reason(
-    tmp_path: Path, version: int, mutual: bool, trusted: bool, outcome: Outcome, problem: str
+    tmp_path: Path, version: int, mutual: bool, trusted: bool, outcome: Outcome | None, problem: str
 ) -> None:
     found = one(tmp_path, shaken(tmp_path, version=version, mutual=mutual, trusted=trusted))
     assert (found.outcome, found.problem, bool(found.advice)) == (outcome, problem, bool(problem))
+
+
+ALLOW = "`allow:` of the server's sidecar has to name the client's; `meshtls policy explain` judges the same caller"
+PEER = "`peer:` of the client's sidecar has to name the server's identity"
+
+
+def test_unknown_ca_is_proven_only_by_a_chain_that_the_bundle_refuses(tmp_path: Path) -> None:
+    """A sidecar sends unknown_ca also to an identity that its policy denies."""
+    wire = shaken(tmp_path, trusted=False)
+    foreign = tmp_path / "foreign.pem"
+    foreign.write_text(_foreign(), "ascii")
+    tape = Tape()
+    tape.wire(wire)
+    (unknown,) = analyzed(tape, tmp_path / "keys")
+    (denied,) = analyzed(tape, tmp_path / "keys", tmp_path / "web-P-256.ca")
+    (untrusted,) = analyzed(tape, tmp_path / "keys", foreign)
+    asked = f"`meshtls explain connection {unknown.connection_id}` has the refusing sidecar's own words"
+    assert (unknown.outcome, unknown.problem) == (None, UNTRUSTED)
+    assert unknown.advice == (
+        "the server's bundle has to have the root of the client's chain: `meshtls bundle show` prints it, and --bundle "
+        f"FILE verifies the chain here; if it does, {ALLOW}. {asked}"
+    )
+    assert (denied.outcome, denied.problem) == (None, DENIED)
+    assert denied.advice == f"{ALLOW}; `meshtls revoked` lists what is revoked. {asked}"
+    assert (untrusted.outcome, UNTRUSTED.partition(" likely")[0] in untrusted.problem) == (Outcome.PEER_UNTRUSTED, True)
+    assert "(spiffe://a.test/client); by the bundle given: peer spiffe://a.test/client: no path" in untrusted.problem
+
+
+def test_advice_is_for_the_side_that_refused(tmp_path: Path) -> None:
+    wire = shaken(tmp_path)
+    alert = fatal_alert(TlsAlert.UNKNOWN_CA)
+    for side, wanted, other in ((Side.CLIENT, PEER, ALLOW), (Side.SERVER, ALLOW, PEER)):
+        tape = Tape()
+        talk = tape.talk()
+        tape.frames += [*talk.handshake(), *(talk.send(of, data) for of, data in wire.flights[:2])]
+        tape.frames += [talk.send(side, alert), *talk.close()]
+        (found,) = analyzed(tape, tmp_path / "keys")
+        assert (found.outcome, wanted in found.advice, other in found.advice) == (None, True, False)
 
 
 def test_an_encrypted_refusal_is_told_and_what_would_show_it(tmp_path: Path) -> None:
