@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from meshtls.capture.analysis.amounts import application_bytes
-from meshtls.capture.analysis.bundles import CaptureBundle, peer_of
+from meshtls.capture.analysis.bundles import CaptureBundle, peers_of
 from meshtls.capture.analysis.completion import Completion, completion_of
 from meshtls.capture.analysis.connection import Alert, Connection, End, Peer, Request
 from meshtls.capture.analysis.facts import Facts
@@ -97,7 +97,8 @@ class Watched:
         left_out = tls is not None and tls.left_out
         whole = flow.from_start and not left_out and not any(_missing(half) for half in flow.halves)
         handshake = handshake_of(tls, done, self.endings, whole=whole) if tls is not None else None
-        peers = {side: self._peer(tls, side) for side in Side}
+        chains = {side: chain_of(tls, side) for side in Side} if tls is not None else {}
+        peers: dict[Side, Peer | None] = dict.fromkeys(Side) | peers_of(chains, self._bundle)
         useful, estimated = self._useful(tls, done)
         client, server = (self._end(half, tls, useful, peers) for half in (flow.client, flow.server))
         troubles = tuple(islice(self._troubles(), _MOST_TROUBLES))
@@ -182,12 +183,6 @@ class Watched:
             yield f"captured from its middle: {NO_CLIENT_HELLO}"
         for _, trouble in self.conversation.all_troubles():
             yield printable(f"{trouble.side.value}, byte {trouble.offset}: {trouble.reason}")
-
-    def _peer(self, tls: TlsSession | None, side: Side) -> Peer | None:
-        if tls is None:
-            return None
-        chain, time_ns = chain_of(tls, side)
-        return peer_of(chain, self._bundle, time_ns)
 
     def _useful(self, tls: TlsSession | None, done: Completion | None) -> tuple[dict[Side, int], bool]:
         if tls is not None:

@@ -20,10 +20,10 @@ from meshtls.observe.events import Outcome
 from meshtls.wire.side import Side
 from meshtls.wire.tls import Alert as TlsAlert
 from meshtls.wire.tls import fatal_alert
-from tests.support.certs import ca, key
+from tests.support.certs import ca, key, leaf
 from tests.support.packets import ACK, FIN, RST, SYN, Talk
 from tests.support.tls_capture import REQUEST, RESPONSE, Tape, analyzed, shaken
-from tests.support.tls_wire import Wire
+from tests.support.tls_wire import END, START, Wire, contexts, written
 
 CLIENT, SERVER = "10.0.0.1:40001", "10.0.0.2:443"
 CLIENT_ID, SERVER_ID = "spiffe://a.test/client", "spiffe://a.test/web"
@@ -266,6 +266,43 @@ def test_a_chain_of_another_ca_is_refused_by_the_bundle(tmp_path: Path) -> None:
     assert bad.problem.startswith(
         "the chain of the client 10.0.0.1:40001 (spiffe://a.test/client) does not verify by the bundle given: "
     )
+
+
+@pytest.mark.parametrize("domain", ["b.test", "a.test"])
+@pytest.mark.parametrize("refused", [True, False])
+def test_a_bundle_of_one_trust_domain_says_nothing_of_a_peer_of_another(
+    tmp_path: Path, domain: str, refused: bool
+) -> None:
+    """But a peer of the same one, with another root, it refuses."""
+    issuer = ca(slot="foreign", name="foreign", not_before=START, not_after=END)
+    issued = leaf(issuer, f"spiffe://{domain}/db", own_key=key("db"), not_before=START, not_after=END)
+    db = written(tmp_path, "db", issued, issuer)
+    client, server = contexts(tmp_path, tmp_path / "keys", mutual=True, version=3)
+    client.load_cert_chain(db.chain, db.key)
+    if not refused:
+        server.load_verify_locations(db.ca)
+    wire = Wire(client, server)
+    assert bool(wire.shake()) is refused
+    if not refused:
+        wire.send(Side.CLIENT, REQUEST)
+        wire.send(Side.SERVER, RESPONSE)
+        wire.close()
+    tape = Tape()
+    tape.wire(wire)
+    (plain,) = analyzed(tape, tmp_path / "keys")
+    (found,) = analyzed(tape, tmp_path / "keys", tmp_path / "web-P-256.ca")
+    assert found.client.peer is not None
+    assert found.server.peer is not None
+    assert found.server.peer.verified
+    if domain == "b.test":
+        assert (found.client.peer.verified, found.client.peer.why_refused) == (None, "")
+        assert (found.outcome, found.problem, found.advice) == (plain.outcome, plain.problem, plain.advice)
+        hint = "; the trust domains differ, a.test and b.test: likely it has no bundle of the other's"
+        assert found.problem.endswith(hint) is refused
+        assert ("federate the trust domains" in found.advice) is refused
+    else:
+        assert (found.client.peer.verified, found.client.peer.refused_as) == (False, Outcome.PEER_UNTRUSTED)
+        assert found.outcome is (Outcome.PEER_UNTRUSTED if refused else Outcome.OK)
 
 
 def _foreign() -> str:
