@@ -17,6 +17,8 @@ class Facts(NamedTuple):
     - ``client``, ``server``: who they are, in words. ``server_address``: HOST:PORT.
     - ``ends``: for each side "closed", "reset", or "" (not seen to end).
     - ``first_ended``: "client", "server" or ""; ``ended_ms``: when. ``open_because``: why a side was not seen to end.
+    - ``reset_by``: whose RST ended the connection, or the rest of it: "client", "server" or "".
+    - ``notified``: the last record of this side was close_notify, or, encrypted, has the length of an alert.
     - ``sent``, ``useful``: bytes of TCP, and of application data.
     - ``answered``: the server accepted the TCP connection. ``syns``: how many packets the client sent;
       ``duration_ms``: until the last packet of both.
@@ -39,6 +41,8 @@ class Facts(NamedTuple):
     first_ended: str
     ended_ms: float | None
     open_because: str
+    reset_by: str
+    notified: tuple[bool, bool]
     sent: tuple[int, int]
     answered: bool
     syns: int

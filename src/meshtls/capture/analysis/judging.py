@@ -190,14 +190,16 @@ def _chains(facts: Facts) -> Judgement | None:
 def _rest(facts: Facts) -> Judgement | None:
     outcome = _ended(facts)
     if outcome is _O.RESET:
-        side = "client" if facts.ends[0] == "reset" else "server"
-        return Judgement(outcome, f"{facts.who(side)} reset the connection")
+        after = ", which it had closed" if facts.how(facts.reset_by) == "closed" else ""
+        return Judgement(outcome, f"{facts.who(facts.reset_by)} reset the connection{after}")
     return Judgement(outcome, unknown_because=f"the connection was {facts.open_because}" if outcome is None else "")
 
 
 def _ended(facts: Facts) -> Outcome | None:
-    if "reset" in facts.ends:
-        return _O.RESET
+    """A RST harms nothing once both sides have sent all: it answers what comes after the socket was closed."""
+    if facts.reset_by:
+        sent_all = (end == "closed" or notified for end, notified in zip(facts.ends, facts.notified, strict=True))
+        return _O.OK if all(sent_all) else _O.RESET
     return _O.OK if all(facts.ends) else None
 
 

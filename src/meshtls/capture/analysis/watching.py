@@ -35,7 +35,7 @@ _FIRST = 256
 #: Bytes of the client's random that are the ID of the connection in the logs of sidecars.
 _ID_BYTES = 8
 _MOST_ALERTS, _MOST_REQUESTS, _MOST_TROUBLES = 16, 100, 16
-_DATA = int(ContentType.APPLICATION_DATA)
+_DATA, _ALERT = int(ContentType.APPLICATION_DATA), int(ContentType.ALERT)
 _CLOSED = {Ending.FIN: "closed", Ending.RESET: "reset"}
 #: Endings that the capture shows.
 _SEEN = (Ending.FIN, Ending.RESET, Ending.PEER_RESET)
@@ -120,6 +120,8 @@ class Watched:
             open_because=next(
                 (half.ending.value for half in flow.halves if half.ending and half.ending not in _SEEN), ""
             ),
+            reset_by=next((half.side.value for half in flow.halves if _reset(half)), ""),
+            notified=(_notified(tls, Side.CLIENT), _notified(tls, Side.SERVER)),
             sent=(flow.client.bytes, flow.server.bytes),
             answered=flow.syn_ack_ns is not None or flow.established_ns is not None,
             syns=flow.client.packets,
@@ -285,6 +287,25 @@ def _request(one: HttpExchange) -> Request:
 
 def _closing(half: Half) -> str:
     return _CLOSED.get(half.ending, "") if half.ending is not None else ""
+
+
+def _reset(half: Half) -> bool:
+    """Whether its RST ended a direction: its own, or, after its FIN, that of the other side."""
+    return half.ending is Ending.RESET or half.peer.ending is Ending.PEER_RESET
+
+
+def _notified(tls: TlsSession | None, side: Side) -> bool:
+    if tls is None:
+        return False
+    records = (one for one in reversed(tls.events) if isinstance(one, RecordSeen) and one.side is side)
+    last = next(records, None)
+    if last is None:
+        return False
+    if (side, last.offset) in outside_view(tls).alerts:
+        return True
+    alerts = (one for one in reversed(tls.events) if isinstance(one, AlertSeen) and one.side is side)
+    alert = next(alerts, None)
+    return last.inner_type == _ALERT and alert is not None and alert_name(alert.description) == "close_notify"
 
 
 def _who(end: End) -> str:
