@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from meshtls.capture.analysis.facts import Facts
 from meshtls.observe.events import Outcome
 
-__all__ = ["BY_PLAINTEXT", "BY_VERSION", "WAITED", "advice_of", "filled", "of_unknown_ca"]
+__all__ = ["BY_PLAINTEXT", "BY_SIDECAR", "BY_VERSION", "WAITED", "advice_of", "filled", "of_unknown_ca"]
 
 _O = Outcome
 _EXPLAIN = "`meshtls explain connection {connection}`"
@@ -37,6 +37,11 @@ _ADVICE: Mapping[Outcome, str] = {
 BY_PLAINTEXT = (
     "this port speaks plaintext: call it without TLS, or call the port of its sidecar; `meshtls x509 inspect {server}`"
     " says what a port answers"
+)
+#: A port of the loopback interface that closes without a byte.
+BY_SIDECAR = (
+    "if this is the outbound port of a sidecar, see its own call to the destination: its access log has it, and"
+    " `meshtls check --sidecar FILE` tries it; `meshtls x509 inspect {server}` says if the port speaks TLS"
 )
 BY_VERSION = 'update the peer, or let older clients in with `tls_min: "1.2"`; `meshtls check` tries TLS 1.3 here'
 #: The server accepted, and closed without a byte.

@@ -14,7 +14,8 @@ __all__ = ["Facts", "Judgement"]
 class Facts(NamedTuple):
     """Times are in milliseconds since the first packet. Pairs are of the client and the server.
 
-    - ``client``, ``server``: who they are, in words. ``server_address``: HOST:PORT.
+    - ``client``, ``server``: who they are, in words. ``server_address``: HOST:PORT; ``server_is_local``: of the
+      loopback interface.
     - ``ends``: for each side "closed", "reset", or "" (not seen to end).
     - ``first_ended``: "client", "server" or ""; ``ended_ms``: when. ``open_because``: why a side was not seen to end.
     - ``reset_by``: whose RST ended the connection, or the rest of it: "client", "server" or "".
@@ -33,6 +34,7 @@ class Facts(NamedTuple):
     client: str
     server: str
     server_address: str
+    server_is_local: bool
     protocol: str
     first_line: str
     handshake: Handshake | None

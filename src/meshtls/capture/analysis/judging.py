@@ -6,7 +6,15 @@ knows and a capture does not show, such as which policy denied, stays open: the 
 
 from __future__ import annotations
 
-from meshtls.capture.analysis.advice import BY_PLAINTEXT, BY_VERSION, WAITED, advice_of, filled, of_unknown_ca
+from meshtls.capture.analysis.advice import (
+    BY_PLAINTEXT,
+    BY_SIDECAR,
+    BY_VERSION,
+    WAITED,
+    advice_of,
+    filled,
+    of_unknown_ca,
+)
 from meshtls.capture.analysis.alert_words import ABOUT, ALERTS, Meaning
 from meshtls.capture.analysis.connection import Alert, Peer
 from meshtls.capture.analysis.facts import Facts, Judgement
@@ -66,6 +74,8 @@ def _plaintext(facts: Facts) -> Judgement | None:
     if not facts.from_start or facts.sent[1] or facts.first_ended != "server":
         return None
     words = f"{said}, and the server {facts.how('server')} the connection without a byte"
+    if facts.protocol.startswith("HTTP/") and facts.server_is_local:
+        return Judgement(None, f"{words}: likely it is a sidecar whose own call failed, or it wants TLS", BY_SIDECAR)
     if facts.protocol.startswith("HTTP/"):
         return Judgement(None, f"{words}: likely it wants TLS", advice_of(_O.PLAINTEXT_REFUSED))
     return Judgement(None, unknown_because=f"{words}, as a port that only receives does, and one that wants TLS")

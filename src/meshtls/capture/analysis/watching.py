@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import ip_address
 from itertools import islice
 
 from meshtls.capture.analysis.amounts import application_bytes
@@ -110,6 +111,7 @@ class Watched:
             client=_who(client),
             server=_who(server),
             server_address=server.address,
+            server_is_local=ip_address(flow.server.address.host).is_loopback,
             protocol=self._protocol(),
             first_line=line,
             handshake=handshake,
