@@ -158,6 +158,17 @@ def test_explain_tells_the_first_problem_and_what_mends_it(site: Path) -> None:
     }
 
 
+def test_keys_of_another_run_are_told_at_the_end(site: Path) -> None:
+    name, other = site / "mesh.pcapng", site / "other"
+    lines = (site / "keys").read_text("ascii").splitlines()
+    other.write_text("".join(f"{label} {'00' * 32} {secret}\n" for label, _, secret in map(str.split, lines[-1:])))
+    told = tell("capture", "analyze", str(name), "--keylog", str(other))
+    words = f"{name}: {other} has no secrets of 2 of 2 TLS connections: are they of this run?"
+    assert (told.code, words in told.err) == (0, True)
+    told = tell("capture", "analyze", str(name), "--keylog", str(site / "keys"))
+    assert (told.code, told.err) == (0, "")
+
+
 def test_explain_says_that_nothing_went_wrong(site: Path) -> None:
     told = tell("capture", "explain", str(site / "before.pcapng"))
     assert (told.code, told.out) == (0, "nothing went wrong in 1 connection\n")

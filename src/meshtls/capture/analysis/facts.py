@@ -24,6 +24,7 @@ class Facts(NamedTuple):
     - ``answered``: the server accepted the TCP connection. ``syns``: how many packets the client sent;
       ``duration_ms``: until the last packet of both.
     - ``hidden``: the handshake was complete, and nothing that the server encrypted was decrypted. ``done_ms``: when.
+    - ``without_secrets``: there is a key log, which has none of this connection.
     - ``progress``: how far an incomplete handshake came.
     - ``server_alert``: the server answered plaintext with a TLS alert. ``server_answer``: what it answered TLS with,
       where that is no TLS.
@@ -51,6 +52,7 @@ class Facts(NamedTuple):
     duration_ms: float
     useful: tuple[int, int]
     hidden: bool
+    without_secrets: bool
     done_ms: float | None
     progress: Progress | None
     server_alert: str

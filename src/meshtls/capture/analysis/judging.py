@@ -18,7 +18,7 @@ from meshtls.capture.analysis.advice import (
 from meshtls.capture.analysis.alert_words import ABOUT, ALERTS, Meaning
 from meshtls.capture.analysis.connection import Alert, Peer
 from meshtls.capture.analysis.facts import Facts, Judgement
-from meshtls.capture.analysis.hidden import KEYS, encrypted_alert, hidden
+from meshtls.capture.analysis.hidden import encrypted_alert, hidden, keys_show
 from meshtls.observe.events import Outcome
 from meshtls.spiffeid import SpiffeId
 
@@ -171,7 +171,7 @@ def _incomplete(facts: Facts) -> Judgement | None:
     after = f" {facts.progress.after}" if facts.progress is not None else ""
     alert = next((one for one in facts.alerts if not one.name), None)
     if alert is not None:
-        words = f"{facts.who(alert.side)} ended the handshake{after} with {encrypted_alert(facts)}; {KEYS}"
+        words = f"{facts.who(alert.side)} ended the handshake{after} with {encrypted_alert(facts)}; {keys_show(facts)}"
         return Judgement(_O.HANDSHAKE_FAILED, words)
     if facts.handshake.legal is False:
         return Judgement(_O.HANDSHAKE_FAILED, _illegal(facts.handshake.state))

@@ -13,6 +13,7 @@ from meshtls.capture.analysis.connection import Alert, Connection, End, Peer, Re
 from meshtls.capture.analysis.facts import Facts
 from meshtls.capture.analysis.first_line import first_line, start_of_answer
 from meshtls.capture.analysis.handshake import Ended, chain_of, handshake_of
+from meshtls.capture.analysis.hidden import NO_SECRETS
 from meshtls.capture.analysis.judging import judge
 from meshtls.capture.analysis.progress import progress_of
 from meshtls.capture.application import Conversation, Spoken
@@ -130,6 +131,7 @@ class Watched:
             duration_ms=(flow.last_ns - first) / _MS,
             useful=(client.application_bytes, server.application_bytes),
             hidden=done is not None and tls is not None and not tls.direction(Side.SERVER).decrypted,
+            without_secrets=self._without_secrets(tls),
             done_ms=_between(first, done.time_ns) if done is not None else None,
             progress=progress_of(tls, self._first_ns, first) if tls is not None and done is None else None,
             server_alert=self._server_alert(),
@@ -185,8 +187,20 @@ class Watched:
         keys = self._keys is not None and len(self._keys)
         if keys and self.conversation.tls is None and self._protocol() == "TLS":
             yield f"captured from its middle: {NO_CLIENT_HELLO}"
+        if self._without_secrets(self.conversation.tls):
+            yield NO_SECRETS
         for _, trouble in self.conversation.all_troubles():
             yield printable(f"{trouble.side.value}, byte {trouble.offset}: {trouble.reason}")
+
+    def _without_secrets(self, tls: TlsSession | None) -> bool:
+        """Whether something is encrypted, and the key log, which has secrets, has none of this connection."""
+        if tls is None or not tls.client_random or not self._keys:
+            return False
+        if not len(self._keys) or self._keys.secrets_of(tls.client_random) is not None:
+            return False
+        return any(
+            isinstance(one, RecordSeen) and one.content_type == _DATA and not one.decrypted for one in tls.events
+        )
 
     def _useful(self, tls: TlsSession | None, done: Completion | None) -> tuple[dict[Side, int], bool]:
         if tls is not None:

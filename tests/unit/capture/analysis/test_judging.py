@@ -129,6 +129,21 @@ def test_how_soon_a_server_ends_a_connection_suggests_why(
     )
 
 
+def test_a_key_log_of_another_run_is_told_and_not_asked_for(tmp_path: Path) -> None:
+    wire = mutual(tmp_path)
+    idle(wire)
+    own, other = tmp_path / "keys", tmp_path / "other"
+    random = wire.flights[0][1][11:43].hex()
+    other.write_text(own.read_text("ascii").replace(random, "00" * 32), "ascii")
+    lacks = "the key log has no secrets of this connection"
+    plain, wrong, right = (told(taped(wire.flights), keys) for keys in (None, other, own))
+    assert [one.troubles for one in (plain, wrong, right)] == [(), (lacks,), ()]
+    assert plain.problem.endswith(f"; {KEYS}")
+    assert wrong.problem == plain.problem.replace(KEYS, f"{lacks}, which would show it")
+    ask = f"`meshtls explain connection {wrong.connection_id}` has a sidecar's own words"
+    assert wrong.advice == f"give the keys of this run (--keylog FILE): each connection has its own; {ask}"
+
+
 def test_a_server_whose_alert_is_answered_did_not_refuse(tmp_path: Path) -> None:
     wire = mutual(tmp_path)
     close_notify(wire, S)
