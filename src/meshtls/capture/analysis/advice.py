@@ -64,7 +64,8 @@ def of_unknown_ca(refuser: str, *, verified: bool) -> str:
     other = "server" if refuser == "client" else "client"
     asked = f"{_EXPLAIN} has the refusing sidecar's own words"
     if verified:
-        return f"{_POLICIES[refuser]}; `meshtls revoked` lists what is revoked. {asked}"
+        here = f"if the {refuser} has the bundle given"
+        return f"{here}: {_POLICIES[refuser]}; `meshtls revoked` lists what is revoked. {asked}"
     trust = f"the {refuser}'s bundle has to have the root of the {other}'s chain: `meshtls bundle show` prints it"
     return f"{trust}, and --bundle FILE verifies the chain here; if it does, {_POLICIES[refuser]}. {asked}"
 

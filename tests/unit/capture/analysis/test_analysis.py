@@ -221,7 +221,9 @@ def test_unknown_ca_is_proven_only_by_a_chain_that_the_bundle_refuses(tmp_path: 
         f"FILE verifies the chain here; if it does, {ALLOW}. {asked}"
     )
     assert (denied.outcome, denied.problem) == (None, DENIED)
-    assert denied.advice == f"{ALLOW}; `meshtls revoked` lists what is revoked. {asked}"
+    assert denied.advice == (
+        f"if the server has the bundle given: {ALLOW}; `meshtls revoked` lists what is revoked. {asked}"
+    )
     assert (untrusted.outcome, UNTRUSTED.partition(" likely")[0] in untrusted.problem) == (Outcome.PEER_UNTRUSTED, True)
     assert "(spiffe://a.test/client); by the bundle given: peer spiffe://a.test/client: no path" in untrusted.problem
 
