@@ -232,7 +232,8 @@ _NOTHING_IN_COMMON = f": it found no cipher suite, group or signature scheme in 
 _CLOCK = "the time of the capture is 2023-11-14T22:13:20Z"
 _ITS = f"peer {CLIENT_ID}: its certificate abc123"
 _NOT_CURRENT = f"the certificate of {_KNOWN_CLIENT} is expired or not yet valid by its clock"
-_NOT_TRUSTED = "it does not trust the certificate of {}, or does not allow its identity"
+_NOT_TRUSTED = "it does not trust the chain of {}"
+_NOT_PROVEN = f": likely PEER_UNTRUSTED or POLICY_DENIED: {_NOT_TRUSTED}, or does not allow its identity"
 _FOREIGN = (
     f"peer {CLIENT_ID}: no path to a root of the bundle of trust domain a.test (1 known, issuer CN=foreign): "
     "none of them is its issuer"
@@ -249,14 +250,14 @@ def _server_said(alert: str, problem: str = "", known: str = _SERVER, told: Told
     return replace(told, alerts=(f"server {alert}",), problem=words, requests=())
 
 
-def _client_refused(outcome: Outcome, alert: str, problem: str, told: Told = _TOLD) -> Told:
-    """The server refused the client's certificate, as the bundle does."""
+def _client_refused(outcome: Outcome | None, alert: str, problem: str, told: Told = _TOLD) -> Told:
+    """The server refused the client's certificate, as the bundle does where one is given."""
     refused = _server_said(alert, problem, _KNOWN_SERVER, told)
     return replace(refused, outcome=outcome, verified=(False, True) if "bundle given" in problem else (None, None))
 
 
 def _server_refused(told: Told) -> Told:
-    problem = f"{_CLIENT} sent the alert unknown_ca: {_NOT_TRUSTED.format(_KNOWN_SERVER)}"
+    problem = f"{_CLIENT} sent the alert unknown_ca{_NOT_PROVEN.format(_KNOWN_SERVER)}"
     return replace(
         told,
         mutual="unknown",
@@ -264,7 +265,7 @@ def _server_refused(told: Told) -> Told:
         ids=("", SERVER_ID),
         alerts=("client unknown_ca",),
         requests=(),
-        outcome=Outcome.PEER_UNTRUSTED,
+        outcome=None,
         problem=problem,
     )
 
@@ -315,9 +316,9 @@ HANDSHAKES: Mapping[str, Case] = {
     "TLS 1.2, client of a foreign CA": Case(
         changed(_foreign, 2),
         _client_refused(
-            Outcome.PEER_UNTRUSTED,
+            None,
             "unknown_ca",
-            f": {_NOT_TRUSTED.format(_KNOWN_CLIENT)}",
+            _NOT_PROVEN.format(_KNOWN_CLIENT),
             replace(_TLS_1_2, complete=False),
         ),
     ),

@@ -12,7 +12,7 @@ from meshtls.wire.tls import Alert, fatal_alert
 from tests.integration.cli.identity_site import tell
 from tests.integration.cli.tutorial import DOCS, follow_page
 from tests.support.agent import short_directory
-from tests.support.packets import RST, Talk, captured, pcap
+from tests.support.packets import ACK, FIN, RST, Talk, captured, pcap
 from tests.support.tls_capture import REQUEST, RESPONSE, Tape, shaken
 
 REFUSED = (
@@ -158,6 +158,17 @@ def test_explain_tells_the_first_problem_and_what_mends_it(site: Path) -> None:
     }
 
 
+def test_keys_of_another_run_are_told_at_the_end(site: Path) -> None:
+    name, other = site / "mesh.pcapng", site / "other"
+    lines = (site / "keys").read_text("ascii").splitlines()
+    other.write_text("".join(f"{label} {'00' * 32} {secret}\n" for label, _, secret in map(str.split, lines[-1:])))
+    told = tell("capture", "analyze", str(name), "--keylog", str(other))
+    words = f"{name}: {other} has no secrets of 2 of 2 TLS connections: are they of this run?"
+    assert (told.code, words in told.err) == (0, True)
+    told = tell("capture", "analyze", str(name), "--keylog", str(site / "keys"))
+    assert (told.code, told.err) == (0, "")
+
+
 def test_explain_says_that_nothing_went_wrong(site: Path) -> None:
     told = tell("capture", "explain", str(site / "before.pcapng"))
     assert (told.code, told.out) == (0, "nothing went wrong in 1 connection\n")
@@ -175,6 +186,26 @@ def test_explain_tells_what_is_proven_before_what_is_likely(tmp_path: Path) -> N
     assert (told["connection"], told["outcome"]) == (2, "PLAINTEXT_REFUSED")
     told = tell("capture", "explain", str(name), "--connection", "1", "--output", "json").json
     assert (told["outcome"], told["problem"].partition(":")[0]) == ("", "the server 10.0.0.2")
+
+
+@pytest.mark.parametrize(("called", "number"), [("127.0.0.1", 2), ("10.0.0.1", 2), ("10.0.0.9", 1)])
+def test_explain_tells_the_call_of_a_sidecar_rather_than_that_of_its_app(
+    tmp_path: Path, called: str, number: int
+) -> None:
+    """The sidecar, at this address, closes the plaintext connection since its own call failed."""
+    app = Talk(("127.0.0.1", 50000), (called, 15002))
+    tape = Tape()
+    tape.frames += [*app.handshake(), app.client(REQUEST)]
+    tape.wire(shaken(tmp_path, trusted=False))
+    tape.frames += [app.server(flags=FIN | ACK), app.client(flags=FIN | ACK), app.server()]
+    name = tmp_path / "both.pcapng"
+    name.write_bytes(tape.pcapng((tmp_path / "keys").read_bytes()))
+    told = tell("capture", "explain", str(name), "--output", "json").json
+    assert (told["connection"], told["outcome"]) == (number, "")
+    told = tell("capture", "explain", str(name), "--connection", "1", "--output", "json").json
+    likely = "it wants TLS" if called != "127.0.0.1" else "it is a sidecar whose own call failed, or it wants TLS"
+    assert told["problem"].endswith(f"closed the connection without a byte: likely {likely}")
+    assert ("see its own call to the destination" in told["advice"]) is (called == "127.0.0.1")
 
 
 def test_a_connection_whose_end_is_not_seen_is_no_failure(tmp_path: Path) -> None:

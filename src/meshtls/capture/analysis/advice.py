@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from meshtls.capture.analysis.facts import Facts
 from meshtls.observe.events import Outcome
 
-__all__ = ["BY_PLAINTEXT", "BY_VERSION", "WAITED", "advice_of", "filled"]
+__all__ = ["BY_PLAINTEXT", "BY_SIDECAR", "BY_VERSION", "WAITED", "advice_of", "filled", "of_unknown_ca"]
 
 _O = Outcome
 _EXPLAIN = "`meshtls explain connection {connection}`"
@@ -15,9 +15,8 @@ _EXPLAIN = "`meshtls explain connection {connection}`"
 _ADVICE: Mapping[Outcome, str] = {
     _O.NO_CLIENT_CERTIFICATE: "call through a sidecar, which has an SVID; check it with `meshtls check --sidecar FILE`",
     _O.PEER_UNTRUSTED: (
-        "compare the chain with the bundle: `meshtls x509 inspect {server} --bundle bundle.pem` shows the server's, and"
-        " --detail both; give both sides the bundle that `meshtls bundle show` prints."
-        f" {_EXPLAIN} has the refusing sidecar's own words"
+        "give the side that refused the bundle that `meshtls bundle show` prints, or issue the other side's chain from"
+        f" a root in it. {_EXPLAIN} has the refusing sidecar's own words"
     ),
     _O.NO_BUNDLE: "federate the trust domains: `meshtls bundle set`, and --federates-with of the entry",
     _O.PEER_CERT_NOT_CURRENT: "compare the clocks with `meshtls check`, and see why the peer's agent does not renew",
@@ -39,9 +38,36 @@ BY_PLAINTEXT = (
     "this port speaks plaintext: call it without TLS, or call the port of its sidecar; `meshtls x509 inspect {server}`"
     " says what a port answers"
 )
+#: A port of the loopback interface that closes without a byte.
+BY_SIDECAR = (
+    "if this is the outbound port of a sidecar, see its own call to the destination: its access log has it, and"
+    " `meshtls check --sidecar FILE` tries it; `meshtls x509 inspect {server}` says if the port speaks TLS"
+)
 BY_VERSION = 'update the peer, or let older clients in with `tls_min: "1.2"`; `meshtls check` tries TLS 1.3 here'
 #: The server accepted, and closed without a byte.
 WAITED = "see the server's log; a sidecar closes so at limits.connections, and after limits.handshake_timeout"
+
+
+#: Where the policy of a sidecar is that refuses the other side, by its own side.
+_POLICIES: Mapping[str, str] = {
+    "client": "`peer:` of the client's sidecar has to name the server's identity",
+    "server": (
+        "`allow:` of the server's sidecar has to name the client's; `meshtls policy explain` judges the same caller"
+    ),
+}
+
+
+def of_unknown_ca(refuser: str, *, verified: bool) -> str:
+    """To be filled in, where the "client" or the "server" sent this alert. ``verified``: the other side's chain
+    verifies by the bundle given, so it is about the identity.
+    """
+    other = "server" if refuser == "client" else "client"
+    asked = f"{_EXPLAIN} has the refusing sidecar's own words"
+    if verified:
+        here = f"if the {refuser} has the bundle given"
+        return f"{here}: {_POLICIES[refuser]}; `meshtls revoked` lists what is revoked. {asked}"
+    trust = f"the {refuser}'s bundle has to have the root of the {other}'s chain: `meshtls bundle show` prints it"
+    return f"{trust}, and --bundle FILE verifies the chain here; if it does, {_POLICIES[refuser]}. {asked}"
 
 
 def advice_of(outcome: Outcome | None) -> str:

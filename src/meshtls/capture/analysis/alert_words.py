@@ -63,7 +63,7 @@ ALERTS: Mapping[str, Meaning] = {
 #: What follows the alert's name, by how the connection ended.
 ABOUT: Mapping[Outcome, str] = {
     _O.NO_CLIENT_CERTIFICATE: ": {other} presented no certificate",
-    _O.PEER_UNTRUSTED: ": it does not trust the certificate of {other}, or does not allow its identity",
+    _O.PEER_UNTRUSTED: ": it does not trust the chain of {other}",
     _O.PEER_CERT_NOT_CURRENT: ": the certificate of {other} is expired or not yet valid by its clock",
     _O.PEER_REVOKED: ": the certificate of {other} was revoked",
     _O.PEER_CERT_INVALID: ": it takes the certificate of {other} for no valid one",

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 
 from meshtls.bundle import BundleSet, TrustBundle
 from meshtls.capture.analysis.connection import Peer
 from meshtls.errors import BundleError, InvalidSvidError, PeerError
-from meshtls.observe.events import outcome_of
+from meshtls.observe.events import Outcome, outcome_of
 from meshtls.printable import printable
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.svid.verify import verify_peer
 from meshtls.svid.x509 import parse_chain, spiffe_id_of
+from meshtls.wire.side import Side
 
-__all__ = ["CaptureBundle", "peer_of"]
+__all__ = ["CaptureBundle", "peer_of", "peers_of"]
 
 _SECOND = 1_000_000_000
 _MOST_CACHED = 1024
@@ -29,12 +30,12 @@ class CaptureBundle:
     """A file of authorities: PEM, or a SPIFFE bundle.
 
     Neither form says whose it is: it is taken for the bundle of any trust domain that a leaf names, unless
-    ``trust_domain`` is given.
+    ``trust_domain`` is given. ``peers_of`` says when it is not.
     """
 
     def __init__(self, content: bytes, trust_domain: TrustDomain | None = None) -> None:
         """Raises BundleError where the content is no bundle."""
-        self._content, self._own = content, trust_domain
+        self._content, self.trust_domain = content, trust_domain
         self._is_json = content.lstrip().startswith(b"{")
         self._bundles: dict[TrustDomain, TrustBundle] = {}
         self.of(trust_domain or TrustDomain.parse("any"))
@@ -51,7 +52,7 @@ class CaptureBundle:
 
     def refusal(self, chain: Sequence[bytes], spiffe_id: SpiffeId | None, time_ns: int) -> PeerError | None:
         """Why this chain, leaf first, is refused at this time; None where it is not."""
-        domain = self._own or (spiffe_id.trust_domain if spiffe_id is not None else None)
+        domain = self.trust_domain or (spiffe_id.trust_domain if spiffe_id is not None else None)
         try:
             bundles = BundleSet([self.of(domain)] if domain is not None else [])
             verify_peer(chain, bundles, datetime.fromtimestamp(time_ns // _SECOND, UTC))
@@ -86,3 +87,24 @@ def _id_of(leaf: bytes) -> SpiffeId | None:
 
 
 _remembered_id = lru_cache(maxsize=_MOST_CACHED)(_id_of)
+def peers_of(
+    chains: Mapping[Side, tuple[Sequence[bytes], int]], bundle: CaptureBundle | None
+) -> dict[Side, Peer | None]:
+    """The peers that presented these chains, each at its time.
+
+    A bundle whose trust domain is not known, and which verifies the chain of one side, is the bundle of that side's
+    trust domain. It says nothing of a chain of another one with another root, which stays without a verdict.
+    """
+    peers = {side: peer_of(chain, bundle, time_ns) for side, (chain, time_ns) in chains.items()}
+    if bundle is None or bundle.trust_domain is not None:
+        return peers
+    of_bundle = {_domain(peer) for peer in peers.values() if peer is not None and peer.verified}
+    for side, peer in peers.items():
+        untrusted = peer is not None and peer.refused_as is Outcome.PEER_UNTRUSTED
+        if peer is not None and untrusted and of_bundle and _domain(peer) not in of_bundle:
+            peers[side] = Peer(peer.spiffe_id, peer.certificates)
+    return peers
+
+
+def _domain(peer: Peer) -> str:
+    return SpiffeId.parse(peer.spiffe_id).trust_domain.name if peer.spiffe_id else ""

@@ -14,13 +14,17 @@ __all__ = ["Facts", "Judgement"]
 class Facts(NamedTuple):
     """Times are in milliseconds since the first packet. Pairs are of the client and the server.
 
-    - ``client``, ``server``: who they are, in words. ``server_address``: HOST:PORT.
+    - ``client``, ``server``: who they are, in words. ``server_address``: HOST:PORT; ``server_is_local``: of the
+      loopback interface.
     - ``ends``: for each side "closed", "reset", or "" (not seen to end).
     - ``first_ended``: "client", "server" or ""; ``ended_ms``: when. ``open_because``: why a side was not seen to end.
+    - ``reset_by``: whose RST ended the connection, or the rest of it: "client", "server" or "".
+    - ``notified``: the last record of this side was close_notify, or, encrypted, has the length of an alert.
     - ``sent``, ``useful``: bytes of TCP, and of application data.
     - ``answered``: the server accepted the TCP connection. ``syns``: how many packets the client sent;
       ``duration_ms``: until the last packet of both.
     - ``hidden``: the handshake was complete, and nothing that the server encrypted was decrypted. ``done_ms``: when.
+    - ``without_secrets``: there is a key log, which has none of this connection.
     - ``progress``: how far an incomplete handshake came.
     - ``server_alert``: the server answered plaintext with a TLS alert. ``server_answer``: what it answered TLS with,
       where that is no TLS.
@@ -31,6 +35,7 @@ class Facts(NamedTuple):
     client: str
     server: str
     server_address: str
+    server_is_local: bool
     protocol: str
     first_line: str
     handshake: Handshake | None
@@ -39,12 +44,15 @@ class Facts(NamedTuple):
     first_ended: str
     ended_ms: float | None
     open_because: str
+    reset_by: str
+    notified: tuple[bool, bool]
     sent: tuple[int, int]
     answered: bool
     syns: int
     duration_ms: float
     useful: tuple[int, int]
     hidden: bool
+    without_secrets: bool
     done_ms: float | None
     progress: Progress | None
     server_alert: str

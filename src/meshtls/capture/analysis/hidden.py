@@ -10,13 +10,21 @@ from __future__ import annotations
 from meshtls.capture.analysis.connection import Alert
 from meshtls.capture.analysis.facts import Facts, Judgement
 
-__all__ = ["KEYS", "encrypted_alert", "hidden"]
+__all__ = ["NO_SECRETS", "encrypted_alert", "hidden", "keys_show"]
 
-#: What would show more.
-KEYS = "the keys (--keylog FILE) show it"
-_ADVICE = "give the keys (--keylog FILE); `meshtls explain connection {connection}` has a sidecar's own words"
+_KEYS = "the keys (--keylog FILE) show it"
+#: Of a key log that was given.
+NO_SECRETS = "the key log has no secrets of this connection"
+_ASK = "`meshtls explain connection {connection}` has a sidecar's own words"
+_ADVICE = f"give the keys (--keylog FILE); {_ASK}"
+_OTHER_KEYS = f"give the keys of this run (--keylog FILE): each connection has its own; {_ASK}"
 #: A side that refuses the other does it at once, within this time.
 _AT_ONCE_MS = 1000.0
+
+
+def keys_show(facts: Facts) -> str:
+    """In words, what would show more."""
+    return f"{NO_SECRETS}, which would show it" if facts.without_secrets else _KEYS
 
 
 def encrypted_alert(facts: Facts) -> str:
@@ -44,8 +52,8 @@ def hidden(facts: Facts) -> Judgement | None:
         return None  # a server that refuses the client sends an alert, or closes
     words = f"{facts.who('server')} sent no application data that can be told from session tickets"
     if by_server:
-        return Judgement(None, unknown_because=f"{words}, and {encrypted_alert(facts)}: {KEYS}")
-    return Judgement(None, unknown_because=f"{words}, and closed the connection: {KEYS}")
+        return Judgement(None, unknown_because=f"{words}, and {encrypted_alert(facts)}: {keys_show(facts)}")
+    return Judgement(None, unknown_because=f"{words}, and closed the connection: {keys_show(facts)}")
 
 
 def _server_first(facts: Facts, alert: Alert, *, answered: bool) -> Judgement:
@@ -58,14 +66,17 @@ def _server_first(facts: Facts, alert: Alert, *, answered: bool) -> Judgement:
     if after < _AT_ONCE_MS and not answered:
         shown = facts.handshake.mutual_likely if facts.handshake is not None else ""
         what = ", which likely presented no certificate" if shown == "no" else "'s certificate or identity"
-        return Judgement(None, f"{words}: likely it refused the client{what}; {KEYS}", _ADVICE)
-    return Judgement(None, unknown_because=f"{words}: likely it closed an idle connection; {KEYS}")
+        advice = _OTHER_KEYS if facts.without_secrets else _ADVICE
+        return Judgement(None, f"{words}: likely it refused the client{what}; {keys_show(facts)}", advice)
+    return Judgement(None, unknown_because=f"{words}: likely it closed an idle connection; {keys_show(facts)}")
 
 
 def _client_first(facts: Facts, alert: Alert) -> Judgement:
     words = f"{facts.who('client')} sent {encrypted_alert(facts)} {_after(facts, alert):.1f} ms after its Finished"
     likely = "likely it only probed the server, or refused its identity"
-    return Judgement(None, unknown_because=f"{words}, and neither side sent application data: {likely}; {KEYS}")
+    return Judgement(
+        None, unknown_because=f"{words}, and neither side sent application data: {likely}; {keys_show(facts)}"
+    )
 
 
 def _client_had_ended(facts: Facts, alert: Alert) -> bool:

@@ -6,11 +6,19 @@ knows and a capture does not show, such as which policy denied, stays open: the 
 
 from __future__ import annotations
 
-from meshtls.capture.analysis.advice import BY_PLAINTEXT, BY_VERSION, WAITED, advice_of, filled
+from meshtls.capture.analysis.advice import (
+    BY_PLAINTEXT,
+    BY_SIDECAR,
+    BY_VERSION,
+    WAITED,
+    advice_of,
+    filled,
+    of_unknown_ca,
+)
 from meshtls.capture.analysis.alert_words import ABOUT, ALERTS, Meaning
-from meshtls.capture.analysis.connection import Alert
+from meshtls.capture.analysis.connection import Alert, Peer
 from meshtls.capture.analysis.facts import Facts, Judgement
-from meshtls.capture.analysis.hidden import KEYS, encrypted_alert, hidden
+from meshtls.capture.analysis.hidden import encrypted_alert, hidden, keys_show
 from meshtls.observe.events import Outcome
 from meshtls.spiffeid import SpiffeId
 
@@ -66,6 +74,8 @@ def _plaintext(facts: Facts) -> Judgement | None:
     if not facts.from_start or facts.sent[1] or facts.first_ended != "server":
         return None
     words = f"{said}, and the server {facts.how('server')} the connection without a byte"
+    if facts.protocol.startswith("HTTP/") and facts.server_is_local:
+        return Judgement(None, f"{words}: likely it is a sidecar whose own call failed, or it wants TLS", BY_SIDECAR)
     if facts.protocol.startswith("HTTP/"):
         return Judgement(None, f"{words}: likely it wants TLS", advice_of(_O.PLAINTEXT_REFUSED))
     return Judgement(None, unknown_because=f"{words}, as a port that only receives does, and one that wants TLS")
@@ -105,6 +115,8 @@ def _alert(facts: Facts) -> Judgement | None:
     if alert.name == "handshake_failure" and facts.handshake.mutual_reason.endswith("sent none"):
         outcome = _O.NO_CLIENT_CERTIFICATE
     peer = facts.peer(other)
+    if outcome is _O.PEER_UNTRUSTED and (peer is None or peer.refused_as is None):
+        return _unknown_ca(facts, alert, peer)
     if peer is not None and peer.refused_as is not None and outcome is not _O.HANDSHAKE_FAILED:
         outcome = peer.refused_as
     about = ABOUT.get(outcome, about).format(other=facts.who(other))
@@ -113,13 +125,25 @@ def _alert(facts: Facts) -> Judgement | None:
         return Judgement(outcome, f"{problem}; by the bundle given: {peer.why_refused}")
     if alert.name == "protocol_version":
         return Judgement(outcome, problem, BY_VERSION)
-    domains = _domains(facts)
-    if outcome is _O.PEER_UNTRUSTED and len(domains) > 1:
-        problem = (
-            f"{problem}; the trust domains differ, {' and '.join(domains)}: likely it has no bundle of the other's"
-        )
-        return Judgement(outcome, problem, advice_of(_O.NO_BUNDLE))
     return Judgement(outcome, problem)
+
+
+def _unknown_ca(facts: Facts, alert: Alert, peer: Peer | None) -> Judgement:
+    """Of a chain that no bundle was seen to refuse. A sidecar, which can't choose its alerts, sends unknown_ca also
+    where the chain verifies, and its policy does not allow the identity.
+    """
+    other = facts.who("server" if alert.side == "client" else "client")
+    said = f"{facts.who(alert.side)} {_alerted(facts, alert)}"
+    if peer is not None and peer.verified:
+        words = f"it does not allow the identity of {other}, whose chain verifies by the bundle given"
+        return Judgement(None, f"{said}: likely POLICY_DENIED: {words}", of_unknown_ca(alert.side, verified=True))
+    words = f"it does not trust the chain of {other}, or does not allow its identity"
+    problem = f"{said}: likely PEER_UNTRUSTED or POLICY_DENIED: {words}"
+    domains = _domains(facts)
+    if len(domains) > 1:
+        differ = f"the trust domains differ, {' and '.join(domains)}: likely it has no bundle of the other's"
+        return Judgement(None, f"{problem}; {differ}", advice_of(_O.NO_BUNDLE))
+    return Judgement(None, problem, of_unknown_ca(alert.side, verified=False))
 
 
 def _last_warning(facts: Facts) -> Alert | None:
@@ -147,7 +171,7 @@ def _incomplete(facts: Facts) -> Judgement | None:
     after = f" {facts.progress.after}" if facts.progress is not None else ""
     alert = next((one for one in facts.alerts if not one.name), None)
     if alert is not None:
-        words = f"{facts.who(alert.side)} ended the handshake{after} with {encrypted_alert(facts)}; {KEYS}"
+        words = f"{facts.who(alert.side)} ended the handshake{after} with {encrypted_alert(facts)}; {keys_show(facts)}"
         return Judgement(_O.HANDSHAKE_FAILED, words)
     if facts.handshake.legal is False:
         return Judgement(_O.HANDSHAKE_FAILED, _illegal(facts.handshake.state))
@@ -176,14 +200,16 @@ def _chains(facts: Facts) -> Judgement | None:
 def _rest(facts: Facts) -> Judgement | None:
     outcome = _ended(facts)
     if outcome is _O.RESET:
-        side = "client" if facts.ends[0] == "reset" else "server"
-        return Judgement(outcome, f"{facts.who(side)} reset the connection")
+        after = ", which it had closed" if facts.how(facts.reset_by) == "closed" else ""
+        return Judgement(outcome, f"{facts.who(facts.reset_by)} reset the connection{after}")
     return Judgement(outcome, unknown_because=f"the connection was {facts.open_because}" if outcome is None else "")
 
 
 def _ended(facts: Facts) -> Outcome | None:
-    if "reset" in facts.ends:
-        return _O.RESET
+    """A RST harms nothing once both sides have sent all: it answers what comes after the socket was closed."""
+    if facts.reset_by:
+        sent_all = (end == "closed" or notified for end, notified in zip(facts.ends, facts.notified, strict=True))
+        return _O.OK if all(sent_all) else _O.RESET
     return _O.OK if all(facts.ends) else None
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import ip_address
 from itertools import islice
 
 from meshtls.capture.analysis.amounts import application_bytes
-from meshtls.capture.analysis.bundles import CaptureBundle, peer_of
+from meshtls.capture.analysis.bundles import CaptureBundle, peers_of
 from meshtls.capture.analysis.completion import Completion, completion_of
 from meshtls.capture.analysis.connection import Alert, Connection, End, Peer, Request
 from meshtls.capture.analysis.facts import Facts
 from meshtls.capture.analysis.first_line import first_line, start_of_answer
 from meshtls.capture.analysis.handshake import Ended, chain_of, handshake_of
+from meshtls.capture.analysis.hidden import NO_SECRETS
 from meshtls.capture.analysis.judging import judge
 from meshtls.capture.analysis.progress import progress_of
 from meshtls.capture.application import Conversation, Spoken
@@ -35,7 +37,7 @@ _FIRST = 256
 #: Bytes of the client's random that are the ID of the connection in the logs of sidecars.
 _ID_BYTES = 8
 _MOST_ALERTS, _MOST_REQUESTS, _MOST_TROUBLES = 16, 100, 16
-_DATA = int(ContentType.APPLICATION_DATA)
+_DATA, _ALERT = int(ContentType.APPLICATION_DATA), int(ContentType.ALERT)
 _CLOSED = {Ending.FIN: "closed", Ending.RESET: "reset"}
 #: Endings that the capture shows.
 _SEEN = (Ending.FIN, Ending.RESET, Ending.PEER_RESET)
@@ -111,7 +113,8 @@ class Watched:
         handshake = None
         if tls is not None and view is not None:
             handshake = handshake_of(tls, view, done, self.endings, whole=whole)
-        peers = {side: self._peer(tls, side) for side in Side}
+        chains = {side: chain_of(tls, side) for side in Side} if tls is not None else {}
+        peers: dict[Side, Peer | None] = dict.fromkeys(Side) | peers_of(chains, self._bundle)
         useful, estimated = self._useful(tls, view, done)
         client, server = (self._end(half, tls, useful, peers) for half in (flow.client, flow.server))
         troubles = tuple(islice(self._troubles(), _MOST_TROUBLES))
@@ -126,6 +129,7 @@ class Watched:
             client=_who(client),
             server=_who(server),
             server_address=server.address,
+            server_is_local=ip_address(flow.server.address.host).is_loopback,
             protocol=self._protocol(),
             first_line=line,
             handshake=handshake,
@@ -136,12 +140,15 @@ class Watched:
             open_because=next(
                 (half.ending.value for half in flow.halves if half.ending and half.ending not in _SEEN), ""
             ),
+            reset_by=next((half.side.value for half in flow.halves if _reset(half)), ""),
+            notified=(_notified(tls, Side.CLIENT), _notified(tls, Side.SERVER)),
             sent=(flow.client.bytes, flow.server.bytes),
             answered=flow.syn_ack_ns is not None or flow.established_ns is not None,
             syns=flow.client.packets,
             duration_ms=(flow.last_ns - first) / _MS,
             useful=(client.application_bytes, server.application_bytes),
             hidden=done is not None and tls is not None and not tls.direction(Side.SERVER).decrypted,
+            without_secrets=self._without_secrets(tls),
             done_ms=_between(first, done.time_ns) if done is not None else None,
             progress=progress,
             server_alert=self._server_alert(),
@@ -200,14 +207,20 @@ class Watched:
         keys = self._keys is not None and len(self._keys)
         if keys and self.conversation.tls is None and self._protocol() == "TLS":
             yield f"captured from its middle: {NO_CLIENT_HELLO}"
+        if self._without_secrets(self.conversation.tls):
+            yield NO_SECRETS
         for _, trouble in self.conversation.all_troubles():
             yield printable(f"{trouble.side.value}, byte {trouble.offset}: {trouble.reason}")
 
-    def _peer(self, tls: TlsSession | None, side: Side) -> Peer | None:
-        if tls is None:
-            return None
-        chain, time_ns = chain_of(tls, side)
-        return peer_of(chain, self._bundle, time_ns)
+    def _without_secrets(self, tls: TlsSession | None) -> bool:
+        """Whether something is encrypted, and the key log, which has secrets, has none of this connection."""
+        if tls is None or not tls.client_random or not self._keys:
+            return False
+        if not len(self._keys) or self._keys.secrets_of(tls.client_random) is not None:
+            return False
+        return any(
+            isinstance(one, RecordSeen) and one.content_type == _DATA and not one.decrypted for one in tls.events
+        )
 
     def _useful(
         self, tls: TlsSession | None, view: OutsideView | None, done: Completion | None
@@ -311,6 +324,25 @@ def _request(one: HttpExchange) -> Request:
 
 def _closing(half: Half) -> str:
     return _CLOSED.get(half.ending, "") if half.ending is not None else ""
+
+
+def _reset(half: Half) -> bool:
+    """Whether its RST ended a direction: its own, or, after its FIN, that of the other side."""
+    return half.ending is Ending.RESET or half.peer.ending is Ending.PEER_RESET
+
+
+def _notified(tls: TlsSession | None, side: Side) -> bool:
+    if tls is None:
+        return False
+    records = (one for one in reversed(tls.events) if isinstance(one, RecordSeen) and one.side is side)
+    last = next(records, None)
+    if last is None:
+        return False
+    if (side, last.offset) in outside_view(tls).alerts:
+        return True
+    alerts = (one for one in reversed(tls.events) if isinstance(one, AlertSeen) and one.side is side)
+    alert = next(alerts, None)
+    return last.inner_type == _ALERT and alert is not None and alert_name(alert.description) == "close_notify"
 
 
 def _who(end: End) -> str:

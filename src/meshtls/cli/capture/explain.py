@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from pathlib import Path
 
 import click
 
+from meshtls.address import Address
 from meshtls.capture.analysis.connection import Connection
 from meshtls.cli.capture.reading import Captures, capture_options, counted
 from meshtls.cli.options import output_option
@@ -13,6 +15,8 @@ from meshtls.cli.output import Output
 from meshtls.errors import RequestError
 
 __all__ = ["explain"]
+
+_MS = 1_000_000
 
 
 @click.command()
@@ -33,7 +37,7 @@ def explain(file: str, keylog: Path | None, bundle: Path | None, number: int | N
         failed += bool(one.problem)
         unknown += bool(one.unknown_because)
         wanted = one.number == number if number is not None else bool(one.problem)
-        if wanted and (chosen is None or _rank(one) < _rank(chosen)):
+        if wanted and (chosen is None or _comes_before(one, chosen)):
             chosen = one
     if chosen is None and number is not None:
         raise RequestError(f"--connection {number}: the capture has {counted(total)}")
@@ -47,9 +51,25 @@ def explain(file: str, keylog: Path | None, bundle: Path | None, number: int | N
     return captures.exit_code
 
 
-def _rank(one: Connection) -> tuple[bool, int]:
-    """What is proven comes first."""
-    return one.outcome is None, one.number
+def _comes_before(one: Connection, other: Connection) -> bool:
+    """What is proven comes first, then what explains the other, then what began first."""
+    if (one.outcome is None) != (other.outcome is None):
+        return other.outcome is None
+    if _explains(one, other) or _explains(other, one):
+        return _explains(one, other)
+    return one.number < other.number
+
+
+def _explains(call: Connection, caller: Connection) -> bool:
+    """Whether the plaintext call of ``caller`` likely failed since this call of its sidecar did: it is TLS of the host
+    that was called, and began while the caller waited.
+    """
+    if call.protocol != "TLS" or caller.protocol == "TLS" or caller.server.tcp_bytes:
+        return False
+    host = Address.parse(caller.server.address).host
+    same_host = ip_address(host).is_loopback or host == Address.parse(call.client.address).host
+    waited_until = caller.start_ns + int(caller.duration_ms * _MS)
+    return same_host and caller.start_ns <= call.start_ns <= waited_until
 
 
 def _record(one: Connection) -> dict[str, object]:

@@ -12,6 +12,7 @@ import click
 from meshtls.capture.analysis.analyzing import Analysis, Progress
 from meshtls.capture.analysis.bundles import CaptureBundle
 from meshtls.capture.analysis.connection import Connection
+from meshtls.capture.analysis.hidden import NO_SECRETS
 from meshtls.capture.analysis.watching import Watched
 from meshtls.capture.files.opening import opened_to_read
 from meshtls.capture.keylog import KeyLog
@@ -46,7 +47,7 @@ class Captures:
         """Raises ConfigError where a file can't be read."""
         self.exit_code = 0
         self.packets = self._connections = 0
-        self._out = out
+        self._out, self._keylog = out, keylog
         self._keys = _keys(keylog) if keylog is not None else None
         self._bundle = _bundle(bundle) if bundle is not None else None
         if self._keys is not None and self._keys.wrong_lines:
@@ -64,7 +65,11 @@ class Captures:
             analysis = Analysis(
                 stream, self._keys, self._bundle, progress=show if shows else None, keep=keep, before=self._connections
             )
-            yield from analysis
+            encrypted = without = 0
+            for one in analysis:
+                encrypted += one.handshake is not None
+                without += NO_SECRETS in one.troubles
+                yield one
         self.packets += analysis.packets
         self._connections += analysis.connections
         if shows and analysis.packets >= 1 << 14:
@@ -73,6 +78,9 @@ class Captures:
             self.exit_code = 1
             words = f"{name}: damaged {analysis.error.words}"
             self._out.error("DamagedCapture", f"{words}; {analysis.packets} packets were read before it", 1)
+        if without and self._keylog is not None:
+            lacks = f"{self._keylog} has no secrets of {without} of {encrypted} TLS connections"
+            self._out.notice(f"{name}: {lacks}: are they of this run?")
         refused = analysis.memory.refused
         if refused:
             most = f"the bound of {analysis.memory.most >> 20} MiB for all connections together was reached"

@@ -20,10 +20,10 @@ from meshtls.observe.events import Outcome
 from meshtls.wire.side import Side
 from meshtls.wire.tls import Alert as TlsAlert
 from meshtls.wire.tls import fatal_alert
-from tests.support.certs import ca, key
+from tests.support.certs import ca, key, leaf
 from tests.support.packets import ACK, FIN, RST, SYN, Talk
 from tests.support.tls_capture import REQUEST, RESPONSE, Tape, analyzed, shaken
-from tests.support.tls_wire import Wire
+from tests.support.tls_wire import END, START, Wire, contexts, written
 
 CLIENT, SERVER = "10.0.0.1:40001", "10.0.0.2:443"
 CLIENT_ID, SERVER_ID = "spiffe://a.test/client", "spiffe://a.test/web"
@@ -171,9 +171,14 @@ NONE = (
     "the server 10.0.0.2:443 (spiffe://a.test/web) sent the alert {alert}: the client 10.0.0.1:40001 presented no "
     "certificate"
 )
+REFUSED = "the server 10.0.0.2:443 (spiffe://a.test/web) sent the alert unknown_ca: likely"
 UNTRUSTED = (
-    "the server 10.0.0.2:443 (spiffe://a.test/web) sent the alert unknown_ca: it does not trust the certificate of the "
-    "client 10.0.0.1:40001 (spiffe://a.test/client), or does not allow its identity"
+    f"{REFUSED} PEER_UNTRUSTED or POLICY_DENIED: it does not trust the chain of the client 10.0.0.1:40001 "
+    "(spiffe://a.test/client), or does not allow its identity"
+)
+DENIED = (
+    f"{REFUSED} POLICY_DENIED: it does not allow the identity of the client 10.0.0.1:40001 (spiffe://a.test/client), "
+    "whose chain verifies by the bundle given"
 )
 
 
@@ -184,15 +189,55 @@ UNTRUSTED = (
         (2, True, True, Outcome.OK, ""),
         (3, False, True, Outcome.NO_CLIENT_CERTIFICATE, NONE.format(alert="certificate_required")),
         (2, False, True, Outcome.NO_CLIENT_CERTIFICATE, NONE.format(alert="handshake_failure")),
-        (3, True, False, Outcome.PEER_UNTRUSTED, UNTRUSTED),
-        (2, True, False, Outcome.PEER_UNTRUSTED, UNTRUSTED),
+        (3, True, False, None, UNTRUSTED),
+        (2, True, False, None, UNTRUSTED),
     ],
 )
 def test_a_refused_client_is_told_with_the_reason(
-    tmp_path: Path, version: int, mutual: bool, trusted: bool, outcome: Outcome, problem: str
+    tmp_path: Path, version: int, mutual: bool, trusted: bool, outcome: Outcome | None, problem: str
 ) -> None:
     found = one(tmp_path, shaken(tmp_path, version=version, mutual=mutual, trusted=trusted))
     assert (found.outcome, found.problem, bool(found.advice)) == (outcome, problem, bool(problem))
+
+
+ALLOW = "`allow:` of the server's sidecar has to name the client's; `meshtls policy explain` judges the same caller"
+PEER = "`peer:` of the client's sidecar has to name the server's identity"
+
+
+def test_unknown_ca_is_proven_only_by_a_chain_that_the_bundle_refuses(tmp_path: Path) -> None:
+    """A sidecar sends unknown_ca also to an identity that its policy denies."""
+    wire = shaken(tmp_path, trusted=False)
+    foreign = tmp_path / "foreign.pem"
+    foreign.write_text(_foreign(), "ascii")
+    tape = Tape()
+    tape.wire(wire)
+    (unknown,) = analyzed(tape, tmp_path / "keys")
+    (denied,) = analyzed(tape, tmp_path / "keys", tmp_path / "web-P-256.ca")
+    (untrusted,) = analyzed(tape, tmp_path / "keys", foreign)
+    asked = f"`meshtls explain connection {unknown.connection_id}` has the refusing sidecar's own words"
+    assert (unknown.outcome, unknown.problem) == (None, UNTRUSTED)
+    assert unknown.advice == (
+        "the server's bundle has to have the root of the client's chain: `meshtls bundle show` prints it, and --bundle "
+        f"FILE verifies the chain here; if it does, {ALLOW}. {asked}"
+    )
+    assert (denied.outcome, denied.problem) == (None, DENIED)
+    assert denied.advice == (
+        f"if the server has the bundle given: {ALLOW}; `meshtls revoked` lists what is revoked. {asked}"
+    )
+    assert (untrusted.outcome, UNTRUSTED.partition(" likely")[0] in untrusted.problem) == (Outcome.PEER_UNTRUSTED, True)
+    assert "(spiffe://a.test/client); by the bundle given: peer spiffe://a.test/client: no path" in untrusted.problem
+
+
+def test_advice_is_for_the_side_that_refused(tmp_path: Path) -> None:
+    wire = shaken(tmp_path)
+    alert = fatal_alert(TlsAlert.UNKNOWN_CA)
+    for side, wanted, other in ((Side.CLIENT, PEER, ALLOW), (Side.SERVER, ALLOW, PEER)):
+        tape = Tape()
+        talk = tape.talk()
+        tape.frames += [*talk.handshake(), *(talk.send(of, data) for of, data in wire.flights[:2])]
+        tape.frames += [talk.send(side, alert), *talk.close()]
+        (found,) = analyzed(tape, tmp_path / "keys")
+        assert (found.outcome, wanted in found.advice, other in found.advice) == (None, True, False)
 
 
 def test_an_encrypted_refusal_is_told_and_what_would_show_it(tmp_path: Path) -> None:
@@ -223,6 +268,43 @@ def test_a_chain_of_another_ca_is_refused_by_the_bundle(tmp_path: Path) -> None:
     assert bad.problem.startswith(
         "the chain of the client 10.0.0.1:40001 (spiffe://a.test/client) does not verify by the bundle given: "
     )
+
+
+@pytest.mark.parametrize("domain", ["b.test", "a.test"])
+@pytest.mark.parametrize("refused", [True, False])
+def test_a_bundle_of_one_trust_domain_says_nothing_of_a_peer_of_another(
+    tmp_path: Path, domain: str, refused: bool
+) -> None:
+    """But a peer of the same one, with another root, it refuses."""
+    issuer = ca(slot="foreign", name="foreign", not_before=START, not_after=END)
+    issued = leaf(issuer, f"spiffe://{domain}/db", own_key=key("db"), not_before=START, not_after=END)
+    db = written(tmp_path, "db", issued, issuer)
+    client, server = contexts(tmp_path, tmp_path / "keys", mutual=True, version=3)
+    client.load_cert_chain(db.chain, db.key)
+    if not refused:
+        server.load_verify_locations(db.ca)
+    wire = Wire(client, server)
+    assert bool(wire.shake()) is refused
+    if not refused:
+        wire.send(Side.CLIENT, REQUEST)
+        wire.send(Side.SERVER, RESPONSE)
+        wire.close()
+    tape = Tape()
+    tape.wire(wire)
+    (plain,) = analyzed(tape, tmp_path / "keys")
+    (found,) = analyzed(tape, tmp_path / "keys", tmp_path / "web-P-256.ca")
+    assert found.client.peer is not None
+    assert found.server.peer is not None
+    assert found.server.peer.verified
+    if domain == "b.test":
+        assert (found.client.peer.verified, found.client.peer.why_refused) == (None, "")
+        assert (found.outcome, found.problem, found.advice) == (plain.outcome, plain.problem, plain.advice)
+        hint = "; the trust domains differ, a.test and b.test: likely it has no bundle of the other's"
+        assert found.problem.endswith(hint) is refused
+        assert ("federate the trust domains" in found.advice) is refused
+    else:
+        assert (found.client.peer.verified, found.client.peer.refused_as) == (False, Outcome.PEER_UNTRUSTED)
+        assert found.outcome is (Outcome.PEER_UNTRUSTED if refused else Outcome.OK)
 
 
 def _foreign() -> str:

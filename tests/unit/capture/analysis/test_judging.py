@@ -129,6 +129,21 @@ def test_how_soon_a_server_ends_a_connection_suggests_why(
     )
 
 
+def test_a_key_log_of_another_run_is_told_and_not_asked_for(tmp_path: Path) -> None:
+    wire = mutual(tmp_path)
+    idle(wire)
+    own, other = tmp_path / "keys", tmp_path / "other"
+    random = wire.flights[0][1][11:43].hex()
+    other.write_text(own.read_text("ascii").replace(random, "00" * 32), "ascii")
+    lacks = "the key log has no secrets of this connection"
+    plain, wrong, right = (told(taped(wire.flights), keys) for keys in (None, other, own))
+    assert [one.troubles for one in (plain, wrong, right)] == [(), (lacks,), ()]
+    assert plain.problem.endswith(f"; {KEYS}")
+    assert wrong.problem == plain.problem.replace(KEYS, f"{lacks}, which would show it")
+    ask = f"`meshtls explain connection {wrong.connection_id}` has a sidecar's own words"
+    assert wrong.advice == f"give the keys of this run (--keylog FILE): each connection has its own; {ask}"
+
+
 def test_a_server_whose_alert_is_answered_did_not_refuse(tmp_path: Path) -> None:
     wire = mutual(tmp_path)
     close_notify(wire, S)
@@ -339,6 +354,51 @@ def test_a_side_that_waits_in_vain_and_gives_up_timed_out(tmp_path: Path, versio
         if answer not in flights:
             words = problem
         assert (found.outcome, found.problem) == (Outcome.HANDSHAKE_TIMEOUT, words)
+
+
+def reset(flights: Sequence[Flight], *ends: tuple[Side, int]) -> Tape:
+    """These flights, and then packets with these flags."""
+    tape = Tape()
+    talk = tape.talk()
+    tape.frames += [*talk.handshake(), *(talk.send(side, data) for side, data in flights)]
+    tape.frames += [talk.send(side, flags=flags) for side, flags in ends]
+    return tape
+
+
+@pytest.mark.parametrize("version", [3, 2])
+@pytest.mark.parametrize(
+    "ends", [[(C, FIN | ACK), (S, RST | ACK)], [(S, RST | ACK)], [(S, FIN | ACK), (S, RST | ACK)], [(C, RST | ACK)]]
+)
+def test_a_reset_after_close_notify_of_both_sides_is_no_failure(
+    tmp_path: Path, version: int, ends: list[tuple[Side, int]]
+) -> None:
+    tape = reset(shaken(tmp_path, version=version).flights, *ends)
+    for keys in (tmp_path / "keys", None):
+        found = told(tape, keys)
+        assert (found.outcome, found.problem, found.advice) == (Outcome.OK, "", "")
+        assert "reset" in f"{found.client.ending} {found.server.ending}"
+
+
+@pytest.mark.parametrize(
+    ("notified", "ends", "by", "words"),
+    [
+        ([], [(C, FIN | ACK), (S, RST | ACK)], S, "reset the connection"),
+        ([C], [(S, RST | ACK)], S, "reset the connection"),
+        ([S], [(S, RST | ACK)], S, "reset the connection"),
+        ([C], [(C, FIN | ACK), (C, RST | ACK)], C, "reset the connection, which it had closed"),
+    ],
+)
+def test_a_reset_before_a_side_has_ended_its_data_is_told(
+    tmp_path: Path, notified: list[Side], ends: list[tuple[Side, int]], by: Side, words: str
+) -> None:
+    wire = mutual(tmp_path)
+    wire.send(C, REQUEST)
+    wire.send(S, RESPONSE)
+    for side in notified:
+        close_notify(wire, side)
+    found = told(reset(wire.flights, *ends), tmp_path / "keys")
+    who = f"{CLIENT} (spiffe://a.test/client)" if by is C else f"{SERVER} (spiffe://a.test/web)"
+    assert (found.outcome, found.problem) == (Outcome.RESET, f"{who} {words}")
 
 
 def test_a_side_that_did_not_wait_has_not_timed_out(tmp_path: Path) -> None:
