@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from meshtls.capture.aead import aead_of_suite
 from meshtls.capture.events import MessageSeen, RecordSeen
+from meshtls.capture.padding import is_padded
 from meshtls.capture.session import TlsSession
 from meshtls.wire.side import Side
 from meshtls.wire.tls import TLS_1_3, ContentType, HandshakeType, certificates_of_message
@@ -70,6 +71,10 @@ class _Seen:
                 if self.hello is None and one.kind == _SERVER_HELLO and one.side is Side.SERVER:
                     self.hello = len(self.records)
 
+    def encrypted(self, side: Side) -> list[RecordSeen]:
+        """Its encrypted records of TLS 1.3, from the ServerHello on."""
+        return [one for one in self.records[self.hello :] if one.side is side and one.content_type == _APPLICATION_DATA]
+
 
 def outside_view(session: TlsSession) -> OutsideView:
     """The view of a session whose bytes were fed so far."""
@@ -110,11 +115,11 @@ def _mutual(session: TlsSession, seen: _Seen, resumed: Answer, lengths: tuple[in
     if not asked and (HandshakeType.SERVER_HELLO_DONE in sent or HandshakeType.FINISHED in sent):
         return Answer.NO, Answer.NO, "the server asked for no certificate"
     if session.version == TLS_1_3 and not asked:
-        return Answer.UNKNOWN, *_by_lengths(session, lengths)
+        return Answer.UNKNOWN, *_by_lengths(session, seen, lengths)
     return Answer.UNKNOWN, Answer.UNKNOWN, "the handshake was not seen to the client's certificate"
 
 
-def _by_lengths(session: TlsSession, lengths: tuple[int, ...]) -> tuple[Answer, str]:
+def _by_lengths(session: TlsSession, seen: _Seen, lengths: tuple[int, ...]) -> tuple[Answer, str]:
     """What the client's first encrypted records suggest: its Finished alone, or a Certificate before it."""
     aead = aead_of_suite(session.suite)
     if aead is None or not lengths:
@@ -128,6 +133,8 @@ def _by_lengths(session: TlsSession, lengths: tuple[int, ...]) -> tuple[Answer, 
         return Answer.NO, f"{shown}, the length of a Finished alone"
     if first in (_EMPTY_CERTIFICATE + overhead, _EMPTY_CERTIFICATE + finished + overhead):
         return Answer.NO, f"{shown}, the length of a Certificate message without a certificate"
+    if is_padded([one.length for one in seen.encrypted(Side.CLIENT)], aead):
+        return Answer.UNKNOWN, f"{shown}, and its records look padded: their lengths show nothing"
     if first > _EMPTY_CERTIFICATE + finished + overhead:
         return Answer.YES, f"{shown}: room for a certificate before its Finished"
     return Answer.UNKNOWN, f"{shown}, the length of no message that is expected"

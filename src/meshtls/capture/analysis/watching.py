@@ -14,6 +14,7 @@ from meshtls.capture.analysis.first_line import first_line, start_of_answer
 from meshtls.capture.analysis.handshake import Ended, chain_of, handshake_of
 from meshtls.capture.analysis.judging import judge
 from meshtls.capture.analysis.progress import progress_of
+from meshtls.capture.analysis.server_data import ServerData, server_data
 from meshtls.capture.application import Conversation, Spoken
 from meshtls.capture.events import AlertSeen, ApplicationBytes, RecordSeen
 from meshtls.capture.exchange import HttpExchange, InsideBudget
@@ -141,6 +142,7 @@ class Watched:
             syns=flow.client.packets,
             duration_ms=(flow.last_ns - first) / _MS,
             useful=(client.application_bytes, server.application_bytes),
+            server_data=server_data(tls, done) if tls is not None and done is not None else ServerData.UNTOLD,
             hidden=done is not None and tls is not None and not tls.direction(Side.SERVER).decrypted,
             done_ms=_between(first, done.time_ns) if done is not None else None,
             progress=progress,

@@ -1,0 +1,65 @@
+"""What is told without keys of OpenSSL's own programs: padded records and refusals."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from meshtls.capture.analysis.connection import Connection
+from meshtls.observe.events import Outcome
+from tests.support.packets import ACK, FIN
+from tests.support.tls_capture import Tape, analyzed
+from tests.support.tls_wire import Flight, Program, programs
+from tests.support.waiting import SECONDS
+
+MUTUAL = ("-Verify", "2", "-verify_return_error", "-tls1_3")
+PADDED = ("-record_padding", "512")
+
+
+def told(flights: list[Flight], keys: Path | None = None) -> Connection:
+    """The record of a connection that the server closes first."""
+    tape = Tape()
+    talk = tape.talk()
+    tape.frames += talk.handshake()
+    tape.frames += [talk.send(side, data) for side, data in flights]
+    tape.frames += [talk.server(flags=FIN | ACK), talk.client(flags=FIN | ACK), talk.server()]
+    (found,) = analyzed(tape, keys)
+    return found
+
+
+async def _ended(program: Program) -> None:
+    async with asyncio.timeout(SECONDS):
+        await program.process.communicate()
+
+
+@pytest.mark.parametrize("certificate", [False, True])
+@pytest.mark.parametrize("padding", [(), PADDED])
+async def test_nothing_is_concluded_from_the_lengths_of_padded_records(
+    tmp_path: Path, padding: tuple[str, ...], certificate: bool
+) -> None:
+    keys = tmp_path / "keys"
+    async with programs(tmp_path, keys, *MUTUAL, *padding) as server:
+        async with server.client(*padding, certificate=certificate) as client:
+            if certificate:
+                await client.told(b"Post-Handshake New Session Ticket arrived", of=2)
+                await server.server.type(b"Q\n")
+            await _ended(client)
+        flights = list(server.flights)
+    outcome = Outcome.OK if certificate else Outcome.NO_CLIENT_CERTIFICATE
+    assert told(flights, keys).outcome is outcome
+    found = told(flights)
+    assert found.handshake is not None
+    assert (found.outcome, found.handshake.mutual) == (None, "unknown")
+    if padding:
+        assert found.handshake.mutual_likely == "unknown"
+        assert found.problem == ""
+        assert found.unknown_because == (
+            "no record of the server 10.0.0.2:443 has the length of a short message of TLS, as where records are "
+            "padded: its application data can't be told from session tickets and alerts; the keys (--keylog FILE) show "
+            "it"
+        )
+    else:
+        assert found.handshake.mutual_likely == ("yes" if certificate else "no")
+        assert ("likely it refused the client" in found.problem) is not certificate
