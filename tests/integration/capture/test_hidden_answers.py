@@ -1,4 +1,4 @@
-"""What is told without keys of OpenSSL's own programs: padded records and refusals."""
+"""What is told of OpenSSL's own programs: padded records, suites without certificates, a refused renegotiation."""
 
 from __future__ import annotations
 
@@ -63,3 +63,47 @@ async def test_nothing_is_concluded_from_the_lengths_of_padded_records(
     else:
         assert found.handshake.mutual_likely == ("yes" if certificate else "no")
         assert ("likely it refused the client" in found.problem) is not certificate
+
+
+PSK = ("-psk", "0123456789abcdef")
+
+
+@pytest.mark.parametrize(
+    ("suite", "options", "state", "legal"),
+    [
+        ("PSK-AES128-GCM-SHA256", PSK, "not followed: PSK or anonymous suite", None),
+        ("PSK-AES128-GCM-SHA256", (*PSK, "-psk_hint", "hint"), "not followed: PSK or anonymous suite", None),
+        ("ADH-AES256-GCM-SHA384", (), "not followed: PSK or anonymous suite", None),
+        ("AECDH-AES256-SHA", (), "not followed: PSK or anonymous suite", None),
+        ("ECDHE-ECDSA-AES128-GCM-SHA256", (), "OPAQUE_ENDED", True),
+    ],
+)
+async def test_suites_without_certificates_are_not_told_as_illegal(
+    tmp_path: Path, suite: str, options: tuple[str, ...], state: str, legal: bool | None
+) -> None:
+    shared = ("-tls1_2", "-cipher", f"{suite}:@SECLEVEL=0")
+    async with programs(tmp_path, tmp_path / "keys", *shared, *options) as server:
+        async with server.client(*shared, *(PSK if PSK[0] in options else ())) as client:
+            await client.told(b"Cipher is ")
+            await client.quit()
+        flights = list(server.flights)
+    found = told(flights)
+    assert found.handshake is not None
+    assert (found.handshake.state, found.handshake.legal, found.problem) == (state, legal, "")
+
+
+async def test_a_refused_renegotiation_is_told_as_that(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    async with programs(tmp_path, keys, "-tls1_2") as server:
+        async with server.client("-tls1_2") as client:
+            await client.told(b"Verify return code")
+            await client.type(b"R\n")
+            await _ended(client)
+        flights = list(server.flights)
+    found = told(flights, keys)
+    assert found.outcome is Outcome.HANDSHAKE_FAILED
+    assert found.problem == (
+        "the client 10.0.0.1:40001 sent the alert handshake_failure: the server 10.0.0.2:443 (spiffe://a.test/web) "
+        "refused the renegotiation of this established connection"
+    )
+    assert found.advice == "configure that side not to renegotiate, or use TLS 1.3, which has no renegotiation"
