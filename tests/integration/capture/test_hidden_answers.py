@@ -107,3 +107,18 @@ async def test_a_refused_renegotiation_is_told_as_that(tmp_path: Path) -> None:
         "refused the renegotiation of this established connection"
     )
     assert found.advice == "configure that side not to renegotiate, or use TLS 1.3, which has no renegotiation"
+
+
+async def test_an_external_key_of_tls_1_3_is_not_told_as_a_resumed_session(tmp_path: Path) -> None:
+    shared = ("-tls1_3", "-ciphersuites", "TLS_AES_128_GCM_SHA256", *PSK)  # such a key has the hash SHA-256
+    async with programs(tmp_path, tmp_path / "keys", *shared) as server:
+        async with server.client(*shared) as client:
+            await client.told(b"Verify return code")
+            await client.quit()
+        flights = list(server.flights)
+    found = told(flights)
+    assert found.handshake is not None
+    assert (found.handshake.resumed, found.handshake.mutual) == ("unknown", "unknown")
+    assert found.handshake.mutual_reason == (
+        "a pre-shared key was used, which seems not to be of an earlier session: it takes the place of certificates"
+    )
