@@ -231,10 +231,11 @@ class Programs:
     flights: list[Flight] = field(default_factory=list)
 
     @contextlib.asynccontextmanager
-    async def client(self, *options: str) -> AsyncIterator[Program]:
-        """``openssl s_client`` with a certificate."""
+    async def client(self, *options: str, certificate: bool = True) -> AsyncIterator[Program]:
+        """``openssl s_client``, with a certificate or without."""
         ours = files_of(self.directory, "client")
-        options = ("-CAfile", str(ours.ca), "-cert", str(ours.chain), "-key", str(ours.key), *options)
+        own = ("-cert", str(ours.chain), "-key", str(ours.key)) if certificate else ()
+        options = ("-CAfile", str(ours.ca), *own, *options)
         async with relayed(self.port) as (port, flights):
             self.flights = flights
             connect = ("s_client", "-connect", f"127.0.0.1:{port}", "-keylogfile", str(self.keylog))

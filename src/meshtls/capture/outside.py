@@ -12,9 +12,11 @@ from typing import NamedTuple
 
 from meshtls.capture.aead import aead_of_suite
 from meshtls.capture.events import MessageSeen, RecordSeen
+from meshtls.capture.padding import is_padded
 from meshtls.capture.session import TlsSession
 from meshtls.wire.side import Side
 from meshtls.wire.tls import TLS_1_3, ContentType, HandshakeType, certificates_of_message
+from meshtls.wire.tls.messages import decode_message
 
 __all__ = ["Answer", "OutsideView", "outside_view"]
 
@@ -23,6 +25,8 @@ _ALERT, _SERVER_HELLO = int(ContentType.ALERT), int(HandshakeType.SERVER_HELLO)
 #: Bytes of a handshake message's header, of an alert, and of a Certificate message of TLS 1.3 without a certificate.
 _HEADER, _ALERT_BYTES, _EMPTY_CERTIFICATE = 4, 2, 8
 _MOST_FLIGHT = 64
+_HELLOS = ((Side.CLIENT, HandshakeType.CLIENT_HELLO), (Side.SERVER, HandshakeType.SERVER_HELLO))
+_EXTERNAL = "a pre-shared key was used, which seems not to be of an earlier session: it takes the place of certificates"
 
 
 class Answer(Enum):
@@ -36,7 +40,8 @@ class Answer(Enum):
 class OutsideView(NamedTuple):
     """What is known, and from what.
 
-    - ``resumed``: by an accepted pre-shared key of TLS 1.3, or a handshake of TLS 1.2 without certificates.
+    - ``resumed``: by an accepted pre-shared key of TLS 1.3, or a handshake of TLS 1.2 without certificates. UNKNOWN
+      where the key may be one that was established externally.
     - ``mutual``: whether the client sent a certificate. UNKNOWN where nobody without keys can know;
       ``likely`` is then what the lengths of records suggest. ``evidence`` has the reason in words.
     - ``alerts``: encrypted records that are, or have the length of, an alert: the side, and the offset in its bytes.
@@ -70,6 +75,10 @@ class _Seen:
                 if self.hello is None and one.kind == _SERVER_HELLO and one.side is Side.SERVER:
                     self.hello = len(self.records)
 
+    def encrypted(self, side: Side) -> list[RecordSeen]:
+        """Its encrypted records of TLS 1.3, from the ServerHello on."""
+        return [one for one in self.records[self.hello :] if one.side is side and one.content_type == _APPLICATION_DATA]
+
 
 def outside_view(session: TlsSession) -> OutsideView:
     """The view of a session whose bytes were fed so far."""
@@ -84,11 +93,27 @@ def _resumed(session: TlsSession, seen: _Seen) -> Answer:
     if not session.version:
         return Answer.UNKNOWN
     if session.version == TLS_1_3:
-        return Answer.YES if session.psk else Answer.NO
+        return Answer.NO if not session.psk else Answer.UNKNOWN if _may_be_external(session, seen) else Answer.YES
     if HandshakeType.SERVER_HELLO_DONE in seen.messages[Side.SERVER]:
         return Answer.NO
     changed = any(one.side is Side.SERVER and one.content_type == _CHANGE_CIPHER_SPEC for one in seen.records)
     return Answer.YES if changed else Answer.UNKNOWN
+
+
+def _may_be_external(session: TlsSession, seen: _Seen) -> bool:
+    """Whether the accepted pre-shared key of TLS 1.3 is of no earlier session: one that was established externally has
+    a ticket age of 0 (RFC 8446, section 4.2.11).
+    """
+    hello, answer = (seen.messages[side].get(kind) for side, kind in _HELLOS)
+    if hello is None or answer is None:
+        return True
+    path = ("extensions", "pre_shared_key")
+    selected = decode_message(answer.kind, answer.data, session.version).child(*path, "selected_identity")
+    offered = decode_message(hello.kind, hello.data, session.version).child(*path, "identities")
+    ages = [one.child("obfuscated_ticket_age") for one in offered.children if one.children] if offered else []
+    number = selected.value if selected is not None else None
+    age = ages[number] if isinstance(number, int) and number < len(ages) else None
+    return age is None or age.value == 0
 
 
 def _mutual(session: TlsSession, seen: _Seen, resumed: Answer, lengths: tuple[int, ...]) -> tuple[Answer, Answer, str]:
@@ -96,6 +121,8 @@ def _mutual(session: TlsSession, seen: _Seen, resumed: Answer, lengths: tuple[in
         return Answer.UNKNOWN, Answer.UNKNOWN, "no ServerHello was seen"
     if resumed is Answer.YES:
         return Answer.UNKNOWN, Answer.UNKNOWN, "the session is resumed: certificates were sent in an earlier connection"
+    if session.version == TLS_1_3 and session.psk:
+        return Answer.UNKNOWN, Answer.UNKNOWN, _EXTERNAL
     certificate = seen.messages[Side.CLIENT].get(HandshakeType.CERTIFICATE)
     if certificate is not None:
         try:
@@ -110,11 +137,11 @@ def _mutual(session: TlsSession, seen: _Seen, resumed: Answer, lengths: tuple[in
     if not asked and (HandshakeType.SERVER_HELLO_DONE in sent or HandshakeType.FINISHED in sent):
         return Answer.NO, Answer.NO, "the server asked for no certificate"
     if session.version == TLS_1_3 and not asked:
-        return Answer.UNKNOWN, *_by_lengths(session, lengths)
+        return Answer.UNKNOWN, *_by_lengths(session, seen, lengths)
     return Answer.UNKNOWN, Answer.UNKNOWN, "the handshake was not seen to the client's certificate"
 
 
-def _by_lengths(session: TlsSession, lengths: tuple[int, ...]) -> tuple[Answer, str]:
+def _by_lengths(session: TlsSession, seen: _Seen, lengths: tuple[int, ...]) -> tuple[Answer, str]:
     """What the client's first encrypted records suggest: its Finished alone, or a Certificate before it."""
     aead = aead_of_suite(session.suite)
     if aead is None or not lengths:
@@ -128,6 +155,8 @@ def _by_lengths(session: TlsSession, lengths: tuple[int, ...]) -> tuple[Answer, 
         return Answer.NO, f"{shown}, the length of a Finished alone"
     if first in (_EMPTY_CERTIFICATE + overhead, _EMPTY_CERTIFICATE + finished + overhead):
         return Answer.NO, f"{shown}, the length of a Certificate message without a certificate"
+    if is_padded([one.length for one in seen.encrypted(Side.CLIENT)], aead):
+        return Answer.UNKNOWN, f"{shown}, and its records look padded: their lengths show nothing"
     if first > _EMPTY_CERTIFICATE + finished + overhead:
         return Answer.YES, f"{shown}: room for a certificate before its Finished"
     return Answer.UNKNOWN, f"{shown}, the length of no message that is expected"

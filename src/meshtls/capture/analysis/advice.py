@@ -7,7 +7,16 @@ from collections.abc import Mapping
 from meshtls.capture.analysis.facts import Facts
 from meshtls.observe.events import Outcome
 
-__all__ = ["BY_PLAINTEXT", "BY_SIDECAR", "BY_VERSION", "WAITED", "advice_of", "filled", "of_unknown_ca"]
+__all__ = [
+    "BY_PLAINTEXT",
+    "BY_RENEGOTIATION",
+    "BY_SIDECAR",
+    "BY_VERSION",
+    "WAITED",
+    "advice_of",
+    "filled",
+    "of_unknown_ca",
+]
 
 _O = Outcome
 _EXPLAIN = "`meshtls explain connection {connection}`"
@@ -44,6 +53,7 @@ BY_SIDECAR = (
     " `meshtls check --sidecar FILE` tries it; `meshtls x509 inspect {server}` says if the port speaks TLS"
 )
 BY_VERSION = 'update the peer, or let older clients in with `tls_min: "1.2"`; `meshtls check` tries TLS 1.3 here'
+BY_RENEGOTIATION = "configure that side not to renegotiate, or use TLS 1.3, which has no renegotiation"
 #: The server accepted, and closed without a byte.
 WAITED = "see the server's log; a sidecar closes so at limits.connections, and after limits.handshake_timeout"
 

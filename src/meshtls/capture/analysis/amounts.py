@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from meshtls.capture.aead import aead_of_suite
-from meshtls.capture.analysis.completion import Completion, late_tickets
+from meshtls.capture.analysis.completion import Completion
+from meshtls.capture.analysis.server_data import late_tickets
 from meshtls.capture.events import MessageSeen, RecordSeen
 from meshtls.capture.outside import OutsideView
 from meshtls.capture.session import TlsSession

@@ -87,6 +87,8 @@ def _id_of(leaf: bytes) -> SpiffeId | None:
 
 
 _remembered_id = lru_cache(maxsize=_MOST_CACHED)(_id_of)
+
+
 def peers_of(
     chains: Mapping[Side, tuple[Sequence[bytes], int]], bundle: CaptureBundle | None
 ) -> dict[Side, Peer | None]:

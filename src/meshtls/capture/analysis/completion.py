@@ -15,7 +15,7 @@ from meshtls.capture.session import TlsSession
 from meshtls.wire.side import Side
 from meshtls.wire.tls import TLS_1_3, ContentType, HandshakeType
 
-__all__ = ["Completion", "completion_of", "late_tickets"]
+__all__ = ["MOST_TICKETS", "Completion", "completion_of", "may_be_ticket"]
 
 _HANDSHAKE, _CHANGE = int(ContentType.HANDSHAKE), int(ContentType.CHANGE_CIPHER_SPEC)
 _DATA = int(ContentType.APPLICATION_DATA)
@@ -26,7 +26,7 @@ _HEADER, _SHORTEST_TICKET = 4, 18
 #: The longest session ticket, which holds the client's certificate, and all of one flight, where those of one length
 #: count once: servers send two.
 _LONGEST_TICKET = 2048
-_MOST_TICKETS = 4
+MOST_TICKETS = 4
 
 
 class Completion(NamedTuple):
@@ -77,20 +77,6 @@ def completion_of(session: TlsSession) -> Completion | None:
     return None
 
 
-def late_tickets(session: TlsSession, done: Completion) -> list[RecordSeen]:
-    """Session tickets that came after the client's first application data: two records of one length at one time, as
-    servers send them. A single one can't be told from data.
-    """
-    aead = aead_of_suite(session.suite)
-    sent = [one for one in session.events[done.at :] if isinstance(one, RecordSeen) and one.side is Side.SERVER]
-    early = any(isinstance(one, RecordSeen) and one.side is Side.SERVER for one in session.events[done.at : done.until])
-    if aead is None or early or len(sent) < 2:
-        return []
-    first, second = sent[:2]
-    alike = (first.length, first.time_ns) == (second.length, second.time_ns)
-    return [first, second] if alike and _may_be_ticket(first, aead) else []
-
-
 def _content(one: RecordSeen, aead: SuiteAead | None) -> int:
     return one.length - _overhead(aead) if aead is not None else one.length
 
@@ -118,12 +104,13 @@ def _inferred(session: TlsSession, aead: SuiteAead, at: int) -> Completion:
     until, tickets = last, list[int]()
     for place, one in records[records.index((last, done)) + 1 :]:
         tickets.append(one.length)
-        too_many = len(tickets) > _MOST_TICKETS or sum(set(tickets)) > _LONGEST_TICKET + _overhead(aead)
-        if one.side is Side.CLIENT or not _may_be_ticket(one, aead) or too_many:
+        too_many = len(tickets) > MOST_TICKETS or sum(set(tickets)) > _LONGEST_TICKET + _overhead(aead)
+        if one.side is Side.CLIENT or not may_be_ticket(one, aead) or too_many:
             break
         until = place
     return Completion(last, until, done.time_ns, True)
 
 
-def _may_be_ticket(one: RecordSeen, aead: SuiteAead) -> bool:
+def may_be_ticket(one: RecordSeen, aead: SuiteAead) -> bool:
+    """Whether an encrypted record of TLS 1.3 has the length of one session ticket."""
     return _SHORTEST_TICKET <= _content(one, aead) <= _LONGEST_TICKET

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from meshtls.capture.analysis.connection import Alert, Handshake, Peer
 from meshtls.capture.analysis.progress import Progress
+from meshtls.capture.analysis.server_data import ServerData
 from meshtls.observe.events import Outcome
 
 __all__ = ["Facts", "Judgement"]
@@ -24,6 +25,7 @@ class Facts(NamedTuple):
     - ``answered``: the server accepted the TCP connection. ``syns``: how many packets the client sent;
       ``duration_ms``: until the last packet of both.
     - ``hidden``: the handshake was complete, and nothing that the server encrypted was decrypted. ``done_ms``: when.
+      ``server_data``: then, what lengths show of the server's application data.
     - ``without_secrets``: there is a key log, which has none of this connection.
     - ``progress``: how far an incomplete handshake came.
     - ``server_alert``: the server answered plaintext with a TLS alert. ``server_answer``: what it answered TLS with,
@@ -53,6 +55,7 @@ class Facts(NamedTuple):
     useful: tuple[int, int]
     hidden: bool
     without_secrets: bool
+    server_data: ServerData
     done_ms: float | None
     progress: Progress | None
     server_alert: str

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from meshtls.capture.analysis.completion import Completion
 from meshtls.capture.analysis.connection import Handshake
+from meshtls.capture.analysis.orders import legal_in_another_order
 from meshtls.capture.events import AlertSeen, ApplicationBytes, MessageSeen, RecordSeen
 from meshtls.capture.flow import Ending
 from meshtls.capture.outside import OutsideView
@@ -33,6 +34,8 @@ __all__ = ["Ended", "chain_of", "handshake_of"]
 
 _MS = 1e6
 _MOST_CHAIN = 16
+#: Key exchanges of TLS 1.2, by parts of their names, whose messages the table of states leaves out.
+_WITHOUT_CERTIFICATES = frozenset({"PSK", "anon", "SRP", "KRB5", "ECCPWD", "ECJPAKE"})
 _HANDSHAKE, _CHANGE = int(ContentType.HANDSHAKE), int(ContentType.CHANGE_CIPHER_SPEC)
 _DATA, _ALERT = int(ContentType.APPLICATION_DATA), int(ContentType.ALERT)
 
@@ -129,12 +132,17 @@ def _round_trips(session: TlsSession, done: Completion) -> int:
 
 
 def _followed(session: TlsSession, ended: Sequence[Ended]) -> tuple[str, bool | None]:
+    exchange = CIPHER_SUITES.get(session.suite, "").partition("_WITH_")[0]
+    if session.version != TLS_1_3 and not _WITHOUT_CERTIFICATES.isdisjoint(exchange.split("_")):
+        return "not followed: PSK or anonymous suite", None
     states, illegal = TlsStates(), ""
     for side, event in _events(session, ended):
         found = states.step(side, event)
         if found is not None:
             illegal = str(found)
             break
+    if illegal and legal_in_another_order(_events(session, ended)):
+        return f"not judged: only the order of the two sides in the capture makes it illegal: {illegal}", None
     if illegal:
         return f"illegal: {illegal}", False
     if states.state is State.START:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from meshtls.capture.analysis.connection import Alert
 from meshtls.capture.analysis.facts import Facts, Judgement
+from meshtls.capture.analysis.server_data import ServerData
 
 __all__ = ["NO_SECRETS", "encrypted_alert", "hidden", "keys_show"]
 
@@ -37,15 +38,17 @@ def hidden(facts: Facts) -> Judgement | None:
     """Part of the rules: the handshake was complete, and the server sent no application data that can be told from
     session tickets.
     """
-    if not facts.hidden or not facts.from_start or facts.useful[1]:
+    if not facts.hidden or not facts.from_start or facts.server_data is ServerData.SHOWN:
         return None
+    if facts.server_data is ServerData.PADDED:
+        return _padded(facts)
     alerts = [one for one in facts.alerts if not one.name]
     first = alerts[0] if alerts else None
     by_server = any(one.side == "server" for one in alerts)
     if first is not None and first.side == "server" and not _client_had_ended(facts, first):
         return _server_first(facts, first, answered=any(one.side == "client" for one in alerts))
-    if not all(facts.ends):
-        return None
+    if not all(facts.ends) or (facts.handshake is not None and facts.handshake.version != "TLS 1.3"):
+        return None  # before TLS 1.3 the server's Finished shows that it accepted the client
     if first is not None and not facts.useful[0]:
         return _client_first(facts, first)
     if not by_server and facts.first_ended == "client":
@@ -54,6 +57,16 @@ def hidden(facts: Facts) -> Judgement | None:
     if by_server:
         return Judgement(None, unknown_because=f"{words}, and {encrypted_alert(facts)}: {keys_show(facts)}")
     return Judgement(None, unknown_because=f"{words}, and closed the connection: {keys_show(facts)}")
+
+
+def _padded(facts: Facts) -> Judgement | None:
+    if not all(facts.ends):
+        return None
+    words = (
+        f"no record of {facts.who('server')} has the length of a short message of TLS, as where records are padded: its"
+        " application data can't be told from session tickets and alerts"
+    )
+    return Judgement(None, unknown_because=f"{words}; {KEYS}")
 
 
 def _server_first(facts: Facts, alert: Alert, *, answered: bool) -> Judgement:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from meshtls.capture.analysis.advice import (
     BY_PLAINTEXT,
+    BY_RENEGOTIATION,
     BY_SIDECAR,
     BY_VERSION,
     WAITED,
@@ -112,6 +113,9 @@ def _alert(facts: Facts) -> Judgement | None:
     meaning = ALERTS.get(alert.name, Meaning(_O.HANDSHAKE_FAILED))
     outcome, about = meaning
     other = "server" if alert.side == "client" else "client"
+    if any((one.side, one.name) == (other, "no_renegotiation") for one in facts.alerts):
+        refused = f"{facts.who(other)} refused the renegotiation of this established connection"
+        return Judgement(outcome, f"{facts.who(alert.side)} {_alerted(facts, alert)}: {refused}", BY_RENEGOTIATION)
     if alert.name == "handshake_failure" and facts.handshake.mutual_reason.endswith("sent none"):
         outcome = _O.NO_CLIENT_CERTIFICATE
     peer = facts.peer(other)

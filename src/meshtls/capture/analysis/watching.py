@@ -16,6 +16,7 @@ from meshtls.capture.analysis.handshake import Ended, chain_of, handshake_of
 from meshtls.capture.analysis.hidden import NO_SECRETS
 from meshtls.capture.analysis.judging import judge
 from meshtls.capture.analysis.progress import progress_of
+from meshtls.capture.analysis.server_data import ServerData, server_data
 from meshtls.capture.application import Conversation, Spoken
 from meshtls.capture.events import AlertSeen, ApplicationBytes, RecordSeen
 from meshtls.capture.exchange import HttpExchange, InsideBudget
@@ -147,6 +148,7 @@ class Watched:
             syns=flow.client.packets,
             duration_ms=(flow.last_ns - first) / _MS,
             useful=(client.application_bytes, server.application_bytes),
+            server_data=server_data(tls, done) if tls is not None and done is not None else ServerData.UNTOLD,
             hidden=done is not None and tls is not None and not tls.direction(Side.SERVER).decrypted,
             without_secrets=self._without_secrets(tls),
             done_ms=_between(first, done.time_ns) if done is not None else None,

@@ -108,6 +108,51 @@ def test_what_a_server_sends_first_is_not_all_session_tickets(tmp_path: Path) ->
     assert (found.client.application_bytes, found.server.application_bytes) == (0, 3000)
 
 
+def _records(flight: bytes) -> list[bytes]:
+    found = []
+    while flight:
+        end = 5 + int.from_bytes(flight[3:5], "big")
+        found.append(flight[:end])
+        flight = flight[end:]
+    return found
+
+
+@pytest.mark.parametrize("packets", ["one", "two", "around the request"])
+@pytest.mark.parametrize("answered", [True, False])
+def test_session_tickets_are_no_data_however_they_and_the_request_are_ordered(
+    tmp_path: Path, packets: str, answered: bool
+) -> None:
+    wire = mutual(tmp_path)
+    wire.send(C, REQUEST)
+    *shake, (side, tickets), request = wire.flights
+    assert (side, len(_records(tickets))) == (S, 2)
+    first, second = _records(tickets)
+    orders = {
+        "one": [request, (S, tickets)],
+        "two": [request, (S, first), (S, second)],
+        "around the request": [(S, first), request, (S, second)],
+    }
+    del wire.flights[:]
+    if answered:
+        wire.send(S, RESPONSE)
+    close_notify(wire, S)
+    tape = taped([*shake, *orders[packets], *wire.flights])
+    found = told(tape)
+    assert found.client.application_bytes == len(REQUEST)
+    assert found.server.application_bytes == (len(RESPONSE) if answered else 0)
+    assert found.outcome is (Outcome.OK if answered else None)
+    assert ("likely it refused the client" in found.problem) is not answered
+    assert told(tape, tmp_path / "keys").outcome is Outcome.OK
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_the_servers_finished_of_tls_1_2_shows_that_it_accepted_the_client(tmp_path: Path, version: int) -> None:
+    wire = mutual(tmp_path, version=version)
+    close_notify(wire, C)
+    found = told(taped(wire.flights, first=C))
+    assert found.outcome is (Outcome.OK if version == 2 else None)
+
+
 @pytest.mark.parametrize(
     ("waited", "problem", "unknown_because"),
     [

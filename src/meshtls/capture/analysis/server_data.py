@@ -1,0 +1,82 @@
+"""Whether a server whose records are encrypted has sent application data, and which records are session tickets. Pure.
+
+A server that refuses a client's certificate in TLS 1.3 has finished already, and may have sent session tickets: only
+application data shows that it accepted the client. When the records came does not matter here, since a client sends its
+request before or after the tickets arrive, and the tickets come in one packet or in several.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from itertools import takewhile
+
+from meshtls.capture.aead import SuiteAead, aead_of_suite
+from meshtls.capture.analysis.completion import MOST_TICKETS, Completion, may_be_ticket
+from meshtls.capture.events import RecordSeen
+from meshtls.capture.outside import outside_view
+from meshtls.capture.padding import has_short_message, is_padded
+from meshtls.capture.session import TlsSession
+from meshtls.wire.side import Side
+from meshtls.wire.tls import TLS_1_3, ContentType
+
+__all__ = ["ServerData", "late_tickets", "server_data"]
+
+_DATA = int(ContentType.APPLICATION_DATA)
+
+
+class ServerData(Enum):
+    """What the lengths of the server's records show.
+
+    - SHOWN: it sent application data. UNTOLD: nothing that can't be session tickets or alerts.
+    - PADDED: its records may be padded, so their lengths show nothing.
+    """
+
+    SHOWN = "shown"
+    UNTOLD = "untold"
+    PADDED = "padded"
+
+
+def server_data(session: TlsSession, done: Completion) -> ServerData:
+    """Of a session without keys, after its handshake. Before TLS 1.3 the type of a record says that it is data."""
+    aead = aead_of_suite(session.suite)
+    after = _sent(session, done.until)
+    if session.version != TLS_1_3:
+        return ServerData.SHOWN if after else ServerData.UNTOLD
+    sent = _sent(session, done.at)
+    if aead is None or len(sent) > MOST_TICKETS + 1:
+        # More records than tickets and an alert: data, padded or not.
+        return ServerData.SHOWN if after else ServerData.UNTOLD
+    alerts = {offset for side, offset in outside_view(session).alerts if side is Side.SERVER}
+    rest = [one for one in after[len(_run(session, done, aead)) :] if one.offset not in alerts]
+    natural = has_short_message([one.length for one in _sent(session, 0)], aead)
+    if sent and (not natural or is_padded([one.length for one in rest], aead)):
+        return ServerData.PADDED
+    return ServerData.SHOWN if rest else ServerData.UNTOLD
+
+
+def late_tickets(session: TlsSession, done: Completion) -> list[RecordSeen]:
+    """Session tickets that came after the client's first application data: records of the length of earlier tickets, or
+    several of one length. A single one is taken for data here.
+    """
+    aead = aead_of_suite(session.suite)
+    run = _run(session, done, aead) if aead is not None else []
+    return run if len(run) > 1 or _early(session, done) else []
+
+
+def _run(session: TlsSession, done: Completion, aead: SuiteAead) -> list[RecordSeen]:
+    """The server's first records after ``done``, as far as they may be tickets: of one length, as one server's are."""
+    after, early = _sent(session, done.until), _early(session, done)
+    lengths = {one.length for one in early or after[:1]}
+    alike = takewhile(lambda one: one.length in lengths and may_be_ticket(one, aead), after)
+    return list(alike)[: max(0, MOST_TICKETS - len(early))]
+
+
+def _early(session: TlsSession, done: Completion) -> list[RecordSeen]:
+    """What came between the client's Finished and its next record."""
+    return _sent(session, done.at)[: len(_sent(session, done.at)) - len(_sent(session, done.until))]
+
+
+def _sent(session: TlsSession, after: int) -> list[RecordSeen]:
+    """The server's records of application data by their header, from this event on."""
+    records = (one for one in session.events[after:] if isinstance(one, RecordSeen) and one.side is Side.SERVER)
+    return [one for one in records if one.content_type == _DATA]
