@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -50,6 +51,7 @@ def record(
     The process needs CAP_NET_RAW and no other right. The file is new, or replaces one, and only its owner can read it:
     with a key log it has the plaintext of each connection for whoever reads it.
     """
+    _check_names(path, keylog)
     with ExitStack() as stack:
         stopped = stack.enter_context(stop_requested())
         keys = stack.enter_context(closing(GrowingKeyLog(keylog))) if keylog is not None else None
@@ -78,3 +80,25 @@ def record(
     lost = f"; {counts.dropped} packets were dropped: the capture did not keep up" if counts.dropped else ""
     told = f"{path}: {recording.packets} packets and {recording.secrets} TLS secrets; {ended}{lost}"
     out.event(result, told)
+
+
+def _check_names(path: Path, keylog: Path | None) -> None:
+    """Raises ConfigError, before anything is written."""
+    if str(path) == "-":
+        raise ConfigError(
+            "--write -: wanted the name of a file, got standard output: record to a file, or print connections with"
+            " `meshtls capture live`"
+        )
+    if keylog is not None and _same_file(path, keylog):
+        raise ConfigError(
+            f"--write {path}: wanted another file than the key log, got --keylog {keylog}, which is the same file:"
+            " choose another name"
+        )
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    """Also by another name, and before there is one."""
+    try:
+        return one.samefile(other)
+    except OSError:
+        return os.path.realpath(one) == os.path.realpath(other)
