@@ -73,6 +73,8 @@ class Captures:
             self.exit_code = 1
             words = f"{name}: damaged {analysis.error.words}"
             self._out.error("DamagedCapture", f"{words}; {analysis.packets} packets were read before it", 1)
+        elif not analysis.connections:
+            self._out.notice(f"{name}: no TCP connections in {analysis.packets} packets: wrong interface or port?")
         refused = analysis.memory.refused
         if refused:
             most = f"the bound of {analysis.memory.most >> 20} MiB for all connections together was reached"
