@@ -10,7 +10,7 @@ from meshtls.observe.events import Outcome
 __all__ = ["BY_PLAINTEXT", "BY_VERSION", "WAITED", "advice_of", "filled"]
 
 _O = Outcome
-_EXPLAIN = "`meshtls explain connection {connection}`"
+_EXPLAIN = "`meshtls explain connection {connection} --sidecar FILE`"
 #: ``{server}`` is its address, ``{connection}`` the ID by which sidecars log the connection, if it has one.
 _ADVICE: Mapping[Outcome, str] = {
     _O.NO_CLIENT_CERTIFICATE: "call through a sidecar, which has an SVID; check it with `meshtls check --sidecar FILE`",

@@ -14,7 +14,9 @@ __all__ = ["KEYS", "encrypted_alert", "hidden"]
 
 #: What would show more.
 KEYS = "the keys (--keylog FILE) show it"
-_ADVICE = "give the keys (--keylog FILE); `meshtls explain connection {connection}` has a sidecar's own words"
+_ADVICE = (
+    "give the keys (--keylog FILE); `meshtls explain connection {connection} --sidecar FILE` has a sidecar's own words"
+)
 #: A side that refuses the other does it at once, within this time.
 _AT_ONCE_MS = 1000.0
 

@@ -106,6 +106,8 @@ def _ended_text(one: Connection) -> str:
         f"#{one.number} ended {_who(one.client)} -> {_who(one.server)}; {', '.join(filter(None, facts))};"
         f" {one.application_bytes} bytes in {one.duration_ms:.1f} ms; {result}{problem}"
     ]
+    if one.problem and one.connection_id:
+        lines.append(f"#{one.number}   meshtls explain connection {one.connection_id} --sidecar FILE")
     lines += [f"#{one.number}   {each.method} {each.target} {each.status or '(no answer)'}" for each in one.requests]
     return "\n".join(lines)
 
