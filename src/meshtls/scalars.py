@@ -111,16 +111,19 @@ def whole_number(lowest: int, highest: int) -> Callable[[str], int]:
     return parse
 
 
-def size(lowest: int, highest: int) -> Callable[[str], int]:
-    """A parser of sizes such as ``65536``, ``256KiB``, ``16MiB`` or ``1GiB``, in bytes, within these bounds."""
+def size(lowest: int, highest: int, example: int = 0) -> Callable[[str], int]:
+    """A parser of sizes such as ``65536``, ``256KiB``, ``16MiB`` or ``1GiB``, in bytes, within these bounds.
+
+    ``example``: one for the message; by default ``highest``.
+    """
 
     def parse(text: str) -> int:
         found = _SIZE.fullmatch(text)
         number = int(found[1]) * _UNITS[found[2] or ""] if found else -1
         if not lowest <= number <= highest:
             raise RequestError(
-                f"wanted a size from {size_text(lowest)} to {size_text(highest)} such as {size_text(highest)},"
-                f" got {shown(text)}"
+                f"wanted a size from {size_text(lowest)} to {size_text(highest)}"
+                f" such as {size_text(example or highest)}, got {shown(text)}"
             )
         return number
 

@@ -18,7 +18,7 @@ from meshtls.policy.authorizer import authorize_any
 from meshtls.sidecar.settings import InboundConfig, SidecarConfig
 from meshtls.svid.context import ConstantSource
 from meshtls.tls.rotating import client_context
-from tests.integration.cli.processes import started
+from tests.integration.cli.processes import meshtls, started
 from tests.integration.sidecar.mesh import ANYWHERE, A, B, Node, an_app, as_a, as_b, connected, echoed, running
 from tests.support.tls_wire import contexts
 
@@ -53,9 +53,9 @@ def talk(
     server.join()
 
 
-def recorded(directory: Path, *options: str, talks: Callable[[], None]) -> None:
+def recorded(directory: Path, *options: str, talks: Callable[[], None], interface: str = "lo") -> None:
     """Record while ``talks`` runs, until SIGTERM; or until a limit, whose recording ends by itself."""
-    command = ("capture", "record", "-i", "lo", "--write", str(directory / "a.pcapng"), *options)
+    command = ("capture", "record", "-i", interface, "--write", str(directory / "a.pcapng"), *options)
     with started(*command, "--output", "json") as process:
         process.line("capturing", "stdout")
         talks()
@@ -63,11 +63,11 @@ def recorded(directory: Path, *options: str, talks: Callable[[], None]) -> None:
         print(json.dumps({"code": code, **json.loads(process.line("captured", "stdout"))}))
 
 
-def tls(directory: Path, version: str) -> None:
+def tls(directory: Path, version: str, interface: str = "lo") -> None:
     keylog = directory / "keys.log"
     made = contexts(directory, keylog, mutual=True, version=int(version))
     with closing(listener()) as at:
-        recorded(directory, "--keylog", str(keylog), talks=lambda: talk(at, made))
+        recorded(directory, "--keylog", str(keylog), talks=lambda: talk(at, made), interface=interface)
 
 
 def filtered(directory: Path) -> None:
@@ -88,6 +88,22 @@ def filtered(directory: Path) -> None:
 def limited(directory: Path, option: str, value: str) -> None:
     with closing(listener()) as at:
         recorded(directory, option, value, talks=lambda: talk(at, request=bytes(1 << 20)))
+
+
+def no_room(directory: Path) -> None:
+    """The key log alone is larger than the file may be; and a recording of a port that nobody uses."""
+    keylog, at = directory / "keys.log", listener()
+    keylog.write_text(("CLIENT_RANDOM " + "ab" * 32 + " " + "cd" * 48 + "\n") * 100)
+    with closing(at):
+        port = str(at.getsockname()[1])
+        options = (
+            ("record", "--write", str(directory / "a.pcapng"), "--keylog", str(keylog), "--size", "4KiB"),
+            ("record", "--write", str(directory / "b.pcapng"), "--port", port, "--seconds", "0.2"),
+            ("live", "--port", port, "--seconds", "0.2"),
+        )
+        for verb, *more in options:
+            done = meshtls("capture", verb, "-i", "lo", *more)
+            print(json.dumps([done.returncode, done.stdout.splitlines()[-1], done.stderr]))
 
 
 def followed(directory: Path, sidecar: str) -> None:
@@ -143,6 +159,6 @@ def flooded(directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    {one.__name__: one for one in (tls, filtered, limited, followed, flooded)}[sys.argv[1]](
+    {one.__name__: one for one in (tls, filtered, limited, no_room, followed, flooded)}[sys.argv[1]](
         Path(sys.argv[2]), *sys.argv[3:]
     )

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from meshtls.cli.admin.client import VARIABLE
+from meshtls.cli.admin.sockets import VARIABLE
 from meshtls.wire.side import Side
 from tests.integration.capture.network_programs import Curl, envoy, nginx, program, ran, sidecar
 from tests.integration.sidecar.mesh import OTHER, A, B, as_a, as_b

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from meshtls.capture.analysis.analyzing import Analysis
 from meshtls.capture.files.packet import Packet
 from meshtls.capture.files.reading import CaptureReader, read_packets
 from tests.integration.capture.live_talks import REQUEST, RESPONSE
@@ -75,6 +76,32 @@ def test_a_recording_ends_before_the_file_is_larger_than_its_size(tmp_path: Path
     assert (result["code"], result["ended"], reader.error) == (0, "the file has its size", None)
     assert len(packets) == result["packets"] > 3
     assert (tmp_path / "a.pcapng").stat().st_size <= 128 << 10
+
+
+def test_a_recording_that_has_room_for_no_packet_or_sees_none_says_so(tmp_path: Path) -> None:
+    full, silent, live = map(json.loads, in_own_network(_TALKS, "no_room", tmp_path).splitlines())
+    file = tmp_path / "a.pcapng"
+    assert full == [
+        1,
+        f"{file}: 0 packets and 0 TLS secrets; the file has its size",
+        f"meshtls: {file}: no packet had room: the secrets of the key log take the whole size: give a larger --size\n",
+    ]
+    notice = "meshtls: no TCP packets of lo were captured: wrong interface or port?\n"
+    assert silent == [0, f"{tmp_path / 'b.pcapng'}: 0 packets and 0 TLS secrets; its time is over", notice]
+    assert live == [0, "capturing lo", notice]
+
+
+def test_a_recording_of_any_interface_has_each_packet_of_the_loopback_interface_once(tmp_path: Path) -> None:
+    result = json.loads(in_own_network(_TALKS, "tls", tmp_path, "3", "any"))
+    reader, packets = _read(tmp_path / "a.pcapng")
+    assert (result["code"], result["packets"], reader.interfaces[0].name) == (0, len(packets), "any")
+    file = tmp_path / "a.pcapng"
+    with file.open("rb") as stream:
+        [one] = list(Analysis(stream))
+    bytes_seen = (one.client.application_bytes, one.server.application_bytes)
+    assert (bytes_seen, one.client.retransmitted, one.server.retransmitted) == ((len(REQUEST), len(RESPONSE)), 0, 0)
+    assert one.handshake is not None
+    assert one.handshake.decrypted
 
 
 def test_packets_that_find_no_room_in_the_ring_are_counted(tmp_path: Path) -> None:

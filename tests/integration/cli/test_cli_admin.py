@@ -116,7 +116,11 @@ async def test_admin_changes_what_it_is_told_to(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "status", "why"),
     [
-        (("admin", "certs"), 2, "wanted --socket, --address or --config, or MESHTLS_ADMIN_INTERFACE with paths"),
+        (
+            ("admin", "certs"),
+            2,
+            "wanted --sidecar, --socket, --address or --config, or MESHTLS_ADMIN_INTERFACE with paths",
+        ),
         (("admin", "certs", "--socket", "nothing.sock"), 2, "nothing.sock: nothing answers there: No such file"),
         (("top", "--socket", "nothing.sock"), 2, "nothing.sock: nothing answers there: No such file"),
         (("admin", "certs", "key=1", "--socket", "b.sock"), 1, "/certs: wanted format, got 'key'"),
@@ -269,7 +273,9 @@ async def test_a_connection_is_explained_from_access_logs_alone(
     assert "no record" not in out
     status, out, err = await meshtls(*words)
     assert (status, out) == (2, "")
-    assert err.startswith("meshtls: wanted --socket, --address or --config, or MESHTLS_ADMIN_INTERFACE with paths")
+    assert err.startswith(
+        "meshtls: wanted --sidecar, --socket, --address or --config, or MESHTLS_ADMIN_INTERFACE with paths"
+    )
 
 
 @pytest.mark.parametrize("between", [",", ":"])

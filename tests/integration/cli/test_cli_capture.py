@@ -90,7 +90,7 @@ def test_html_is_one_page_with_all_connections_of_all_files(site: Path) -> None:
 
 def test_html_of_one_detail_is_refused(site: Path) -> None:
     told = tell("capture", "analyze", str(site / "mesh.pcapng"), "--detail", "1", "--output", "html")
-    words = "--detail: wanted --output text or json; the HTML page has all connections"
+    words = "--detail: wanted --output text, json or ndjson; the HTML page has all connections"
     assert (told.code, told.err) == (1, f"meshtls: {words}\n")
 
 
@@ -132,6 +132,29 @@ def test_the_detail_has_each_message_with_its_fields(site: Path, output: str) ->
         assert wanted in told.out
     if output == "json":
         assert {one["kind"] for one in json.loads(told.out)["events"]} >= {"record", "message", "alert"}
+
+
+def test_the_detail_as_ndjson_is_one_line(site: Path) -> None:
+    told = tell("capture", "analyze", str(site / "mesh.pcapng"), "--detail", "1", "--output", "ndjson")
+    [line] = told.out.splitlines()
+    assert json.loads(line)["number"] == 1
+
+
+@pytest.mark.parametrize("verb", ["analyze", "stats", "explain"])
+def test_a_capture_without_connections_asks_for_the_interface_and_the_port(tmp_path: Path, verb: str) -> None:
+    name = tmp_path / "none.pcapng"
+    name.write_bytes(Tape().pcapng())
+    told = tell("capture", verb, str(name))
+    assert told.code == 0
+    assert told.err == f"meshtls: {name}: no TCP connections in 0 packets: wrong interface or port?\n"
+    assert "nothing went wrong" not in told.out
+    name.write_bytes(Tape().pcapng()[:10])
+    assert "wrong interface" not in tell("capture", verb, str(name)).err
+
+
+def test_damage_beside_the_page_is_told_as_text(site: Path) -> None:
+    told = tell("capture", "analyze", str(site / "cut.pcapng"), "--output", "html")
+    assert told.err.startswith(f"meshtls: {site / 'cut.pcapng'}: damaged at byte ")
 
 
 def test_a_connection_that_is_not_there_has_no_detail(site: Path) -> None:

@@ -1,16 +1,18 @@
-"""``meshtls capture live --sidecar``: which sidecar is asked for its keys, and what is said where none is found.
+"""``--sidecar`` of ``meshtls capture live``, for keys, and of ``explain connection``: which sidecar is asked, and
+what is said where none is found.
 ``tests/integration/capture/test_matrix.py`` has the way in which it succeeds.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from meshtls.admin.keys import AdminKeys
-from meshtls.cli.admin.client import VARIABLE
+from meshtls.cli.admin.sockets import VARIABLE
 from tests.integration.cli.processes import meshtls
 from tests.integration.sidecar.mesh import an_app, side_b
 from tests.support.agent import short_directory
@@ -22,13 +24,21 @@ def live(sidecar: str) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
-async def beside_b(monkeypatch: pytest.MonkeyPatch, sidecar: str) -> tuple[tuple[int, str], Path]:
+def explained(sidecar: str) -> tuple[int, str]:
+    """The same for `explain connection`."""
+    done = meshtls("explain", "connection", "00" * 8, "--sidecar", sidecar)
+    return done.returncode, done.stderr
+
+
+async def beside_b(
+    monkeypatch: pytest.MonkeyPatch, sidecar: str, ask: Callable[[str], tuple[int, str]] = live
+) -> tuple[tuple[int, str], Path]:
     """What is said while a sidecar named ``b`` runs, which keeps no secrets."""
     with short_directory() as directory:
         socket = directory / "admin"
         monkeypatch.setenv(VARIABLE, str(socket))
         async with an_app() as app, side_b(app.address, admin=AdminKeys(socket=socket)):
-            return await asyncio.to_thread(live, sidecar.format(socket=socket)), socket
+            return await asyncio.to_thread(ask, sidecar.format(socket=socket)), socket
 
 
 @pytest.mark.parametrize("named", ["b", "{socket}"], ids=["by its name", "by its socket"])
@@ -38,6 +48,18 @@ async def test_a_sidecar_is_found_and_asked(monkeypatch: pytest.MonkeyPatch, nam
         1,
         f"meshtls: {socket}: /tls_keys: this sidecar keeps no TLS secrets: set insecure_keylog_file and run it with"
         " --allow-insecure-keylog while you debug\n",
+    )
+
+
+@pytest.mark.parametrize("named", ["b", "{socket}"], ids=["by its name", "by its socket"])
+async def test_the_sidecar_that_the_advice_of_a_capture_names_is_asked_for_the_connection(
+    monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    told, socket = await beside_b(monkeypatch, named, explained)
+    assert told == (
+        1,
+        f"meshtls: connection {'00' * 8}: no record of it in {socket}; give the access logs of its sidecars with"
+        " --log\n",
     )
 
 

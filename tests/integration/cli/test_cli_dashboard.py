@@ -127,4 +127,6 @@ def test_it_has_to_be_told_whom_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MESHTLS_ADMIN_INTERFACE", raising=False)
     done = meshtls("dashboard")
     assert done.returncode == 2
-    assert done.stderr.startswith("meshtls: wanted --socket, --address or --config, or MESHTLS_ADMIN_INTERFACE")
+    assert done.stderr.startswith(
+        "meshtls: wanted --sidecar, --socket, --address or --config, or MESHTLS_ADMIN_INTERFACE"
+    )

@@ -130,9 +130,9 @@ def test_a_key_log_that_is_no_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_filter_reaches_its_end_with_the_most_ports_and_refuses_one_more() -> None:
-    program = tcp_filter(range(1, MOST_PORTS + 1), keep=MAX_PACKET, skip_outgoing=True)
+    program = tcp_filter(range(1, MOST_PORTS + 1), keep=MAX_PACKET)
     assert len(assembled(program)) == 8 * len(program)
     for at, (_, if_true, if_false, _) in enumerate(program):
         assert at + max(if_true, if_false) < len(program)
     with pytest.raises(ValueError, match="wanted at most 32 ports, got 33"):
-        tcp_filter(range(MOST_PORTS + 1), keep=MAX_PACKET, skip_outgoing=True)
+        tcp_filter(range(MOST_PORTS + 1), keep=MAX_PACKET)

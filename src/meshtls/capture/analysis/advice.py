@@ -19,7 +19,7 @@ __all__ = [
 ]
 
 _O = Outcome
-_EXPLAIN = "`meshtls explain connection {connection}`"
+_EXPLAIN = "`meshtls explain connection {connection} --sidecar FILE`"
 #: ``{server}`` is its address, ``{connection}`` the ID by which sidecars log the connection, if it has one.
 _ADVICE: Mapping[Outcome, str] = {
     _O.NO_CLIENT_CERTIFICATE: "call through a sidecar, which has an SVID; check it with `meshtls check --sidecar FILE`",

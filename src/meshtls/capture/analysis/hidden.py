@@ -16,7 +16,7 @@ __all__ = ["NO_SECRETS", "encrypted_alert", "hidden", "keys_show"]
 _KEYS = "the keys (--keylog FILE) show it"
 #: Of a key log that was given.
 NO_SECRETS = "the key log has no secrets of this connection"
-_ASK = "`meshtls explain connection {connection}` has a sidecar's own words"
+_ASK = "`meshtls explain connection {connection} --sidecar FILE` has a sidecar's own words"
 _ADVICE = f"give the keys (--keylog FILE); {_ASK}"
 _OTHER_KEYS = f"give the keys of this run (--keylog FILE): each connection has its own; {_ASK}"
 #: A side that refuses the other does it at once, within this time.
@@ -66,7 +66,7 @@ def _padded(facts: Facts) -> Judgement | None:
         f"no record of {facts.who('server')} has the length of a short message of TLS, as where records are padded: its"
         " application data can't be told from session tickets and alerts"
     )
-    return Judgement(None, unknown_because=f"{words}; {KEYS}")
+    return Judgement(None, unknown_because=f"{words}; {keys_show(facts)}")
 
 
 def _server_first(facts: Facts, alert: Alert, *, answered: bool) -> Judgement:

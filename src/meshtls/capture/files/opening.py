@@ -10,12 +10,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from meshtls.capture.files.pcap import MAGICS
+from meshtls.capture.files.pcapng import SECTION_HEADER
 from meshtls.errors import ConfigError
 from meshtls.private_files import SECRET
 
 __all__ = ["STANDARD_INPUT", "opened_to_read", "opened_to_write"]
 
 STANDARD_INPUT = "-"
+#: What captures begin with: pcap, pcapng, gzip.
+_CAPTURES = (*MAGICS, SECTION_HEADER, b"\x1f\x8b")
+_MAGIC = 4
+#: What is at a path besides a regular file or a device.
+_KINDS = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFIFO: "a named pipe",
+}
 
 
 @contextlib.contextmanager
@@ -36,17 +48,33 @@ def opened_to_read(name: str) -> Iterator[BinaryIO]:
 def opened_to_write(path: Path) -> BinaryIO:
     """A new file that only its owner can read from its first byte on: packets and keys are secrets.
 
-    A regular file with this name is replaced. Raises ConfigError.
+    A capture with this name, or an empty file, is replaced. Raises ConfigError, before anything is changed, for
+    whatever else has this name.
     """
     try:
-        if stat.S_ISREG(path.lstat().st_mode):
-            path.unlink()
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise ConfigError(f"{path}: wanted a file to write packets to: {error.strerror}") from error
-    try:
+        _remove_an_older_capture(path)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, SECRET)
     except OSError as error:
         raise ConfigError(f"{path}: wanted a file to write packets to: {error.strerror}") from error
     return open(descriptor, "wb")
+
+
+def _remove_an_older_capture(path: Path) -> None:
+    try:
+        kind = stat.S_IFMT(path.lstat().st_mode)
+    except FileNotFoundError:
+        return
+    if kind != stat.S_IFREG:
+        raise _not_replaced(path, _KINDS.get(kind, "a device"))
+    with open(path, "rb") as old:
+        begin = old.read(_MAGIC)
+    if begin and not begin.startswith(_CAPTURES):
+        raise _not_replaced(path, "another file")
+    path.unlink()
+
+
+def _not_replaced(path: Path, got: str) -> ConfigError:
+    return ConfigError(
+        f"{path}: wanted a new file, or an older capture to replace, got {got}, which is left as it is: choose another"
+        " name"
+    )

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from meshtls.capture.ip import TCP
 from meshtls.capture.links import IPV4, IPV6
 
-__all__ = ["MOST_PORTS", "Instruction", "assembled", "tcp_filter"]
+__all__ = ["LOOPBACK", "MOST_PORTS", "Instruction", "assembled", "tcp_filter"]
 
 #: Ports of one filter: a jump reaches 255 instructions at most.
 MOST_PORTS = 32
@@ -27,8 +27,10 @@ _LD_W, _LD_H, _LD_B, _LD_H_X, _LDX_IP = 0x20, 0x28, 0x30, 0x48, 0xB1
 _JEQ, _JSET, _RET = 0x15, 0x45, 0x06
 #: Where the kernel's extensions are: what it knows of the packet, and the packet from its network header on.
 _KNOWN, _NET = -0x1000, -0x100000
-_PROTOCOL, _PACKET_TYPE = _KNOWN + 0, _KNOWN + 4
+_PROTOCOL, _PACKET_TYPE, _HARDWARE_TYPE = _KNOWN + 0, _KNOWN + 4, _KNOWN + 28
 _OUTGOING = 4
+#: The hardware type of a loopback interface (linux/if_arp.h).
+LOOPBACK = 772
 _FRAGMENT_OFFSET = 0x1FFF
 #: IPv6's header, and where its next header is named.
 _V6_HEADER, _V6_NEXT = 40, 6
@@ -66,19 +68,21 @@ class _Program:
         )
 
 
-def tcp_filter(ports: Iterable[int], *, keep: int, skip_outgoing: bool) -> tuple[Instruction, ...]:
+def tcp_filter(ports: Iterable[int], *, keep: int) -> tuple[Instruction, ...]:
     """Let the first ``keep`` bytes of each TCP packet from or to one of ``ports`` pass; without ports, of all.
 
-    ``skip_outgoing``: none that is being sent, which the loopback interface shows a second time when it is received.
+    None that a loopback interface sends: it shows the same packet a second time, received.
     Raises ValueError for more than MOST_PORTS ports.
     """
     wanted = sorted(set(ports))
     if len(wanted) > MOST_PORTS:
         raise ValueError(f"wanted at most {MOST_PORTS} ports, got {len(wanted)}")
     program = _Program()
-    if skip_outgoing:
-        program.do(_LD_W, _PACKET_TYPE)
-        program.do(_JEQ, _OUTGOING, "drop", "")
+    program.do(_LD_W, _HARDWARE_TYPE)
+    program.do(_JEQ, LOOPBACK, "", "other")
+    program.do(_LD_W, _PACKET_TYPE)
+    program.do(_JEQ, _OUTGOING, "drop", "")
+    program.label("other")
     program.do(_LD_W, _PROTOCOL)
     program.do(_JEQ, IPV4, "ipv4", "")
     program.do(_JEQ, IPV6, "ipv6", "drop")

@@ -11,6 +11,7 @@ import ctypes
 import errno
 import fcntl
 import mmap
+import os
 import select
 import socket
 import struct
@@ -20,7 +21,7 @@ from typing import NamedTuple
 from meshtls.capture.files.packet import MAX_PACKET
 from meshtls.capture.links import ETHERNET
 from meshtls.capture.live.blocks import BLOCK_STATUS, Captured, packets_of
-from meshtls.capture.live.kernel_filter import MOST_PORTS, assembled, tcp_filter
+from meshtls.capture.live.kernel_filter import LOOPBACK, MOST_PORTS, assembled, tcp_filter
 from meshtls.errors import ConfigError, RequestError
 from meshtls.printable import printable
 
@@ -39,8 +40,10 @@ _ATTACH_FILTER, _LOCK_FILTER = 26, 44
 _ETH_P_ALL = 3
 _SIOCGIFHWADDR, _IFREQ, _IFNAMSIZ = 0x8927, 40, 16
 #: The hardware types (linux/if_arp.h) whose packets we read: Ethernet, loopback, none; with their link types.
-_LOOPBACK = 772
-_LINK_TYPES = {1: ETHERNET, _LOOPBACK: ETHERNET, 0xFFFE: 101}
+_NO_LINK_LAYER = 0xFFFE
+_LINK_TYPES = {1: ETHERNET, LOOPBACK: ETHERNET, _NO_LINK_LAYER: 101}
+#: All interfaces together: their packets are taken without their link layers.
+_ANY = "any"
 _USER, _KERNEL = 1, 0
 _STATUS = struct.Struct("=I")
 _NO_RIGHT = (
@@ -116,29 +119,34 @@ class Ring:
 
 @contextlib.contextmanager
 def opened_ring(interface: str, ports: Collection[int] = ()) -> Iterator[Ring]:
-    """Capture the TCP packets from or to ``ports``, or all, that pass this interface.
+    """Capture the TCP packets from or to ``ports``, or all, that pass this interface, or each one for ``any``.
 
     Raises ConfigError where this process may not, or the interface can't be captured.
     """
     if len(set(ports)) > MOST_PORTS:
         raise ConfigError(f"wanted at most {MOST_PORTS} ports, got {len(set(ports))}: capture without --port")
-    _check_name(interface)
+    is_any = interface == _ANY
+    if not is_any:
+        _check_name(interface)
     with contextlib.ExitStack() as stack:
         # Protocol 0: nothing is received before the socket is bound.
-        sock = stack.enter_context(_packet_socket())
-        hardware = _hardware_type(sock, interface)
+        sock = stack.enter_context(_packet_socket(socket.SOCK_DGRAM if is_any else socket.SOCK_RAW))
+        hardware = _NO_LINK_LAYER if is_any else _hardware_type(sock, interface)
         if hardware not in _LINK_TYPES:
             raise ConfigError(
                 f"{printable(interface)}: wanted an Ethernet, loopback or IP interface, got hardware type {hardware}"
             )
-        _attach(sock, assembled(tcp_filter(ports, keep=MAX_PACKET, skip_outgoing=hardware == _LOOPBACK)))
+        _attach(sock, assembled(tcp_filter(ports, keep=MAX_PACKET)))
         try:
             sock.setsockopt(_SOL_PACKET, _VERSION, _TPACKET_V3)
             frames = BLOCK_BYTES // _FRAME * BLOCKS
             request = struct.pack("=IIIIIII", BLOCK_BYTES, BLOCKS, _FRAME, frames, _RETIRE_MS, 0, 0)
             sock.setsockopt(_SOL_PACKET, _RX_RING, request)
             memory = mmap.mmap(sock.fileno(), BLOCK_BYTES * BLOCKS, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
-            sock.bind((interface, _ETH_P_ALL))
+            if is_any:
+                _bind_to_all(sock)
+            else:
+                sock.bind((interface, _ETH_P_ALL))
         except OSError as error:
             raise ConfigError(f"{printable(interface)}: wanted to capture its packets: {error.strerror}") from error
         ring = Ring(sock, memory, interface, _LINK_TYPES[hardware])
@@ -151,12 +159,12 @@ def _check_name(interface: str) -> None:
         socket.if_nametoindex(interface)
     except (OSError, ValueError) as error:
         names = ", ".join(name for _, name in socket.if_nameindex())
-        raise ConfigError(f"wanted the name of an interface ({names}), got {printable(interface)}") from error
+        raise ConfigError(f"wanted the name of an interface ({names}) or any, got {printable(interface)}") from error
 
 
-def _packet_socket() -> socket.socket:
+def _packet_socket(kind: socket.SocketKind) -> socket.socket:
     try:
-        return socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        return socket.socket(socket.AF_PACKET, kind, 0)
     except PermissionError as error:
         raise ConfigError(_NO_RIGHT) from error
     except OSError as error:
@@ -167,6 +175,15 @@ def _hardware_type(sock: socket.socket, interface: str) -> int:
     """ARPHRD_ of an interface (netdevice(7))."""
     answer = fcntl.ioctl(sock, _SIOCGIFHWADDR, interface.encode().ljust(_IFREQ, b"\0"))
     return int(struct.unpack_from("=H", answer, _IFNAMSIZ)[0])
+
+
+def _bind_to_all(sock: socket.socket) -> None:
+    """Python's bind wants the name of an interface, which the kernel does not: index 0 is all of them."""
+    # struct sockaddr_ll: the family, the protocol in network order, the index, and an address that is not used.
+    address = struct.pack("=H", socket.AF_PACKET) + struct.pack("!H", _ETH_P_ALL) + struct.pack("=i12x", 0)
+    if ctypes.CDLL(None, use_errno=True).bind(sock.fileno(), address, len(address)):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
 
 
 def _attach(sock: socket.socket, program: bytes) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,36 +9,33 @@ from typing import Any, TypeVar
 import click
 
 from meshtls.admin.asking import Interface, Interfaces, processes_at
-from meshtls.admin.keys import AdminKeys
+from meshtls.cli.admin.sidecar_named import sidecar_interfaces
+from meshtls.cli.admin.sockets import VARIABLE, named_sockets, socket_in_file
 from meshtls.cli.options import ADDRESS
-from meshtls.config.document import Section, read_text
-from meshtls.config.reading import read_section
-from meshtls.config.spire import either_form
 from meshtls.errors import ConfigError
 
-__all__ = ["VARIABLE", "admin_options", "named_sockets", "socket_in_file"]
+__all__ = ["admin_options"]
 
-#: Not MESHTLS_ADMIN_SOCKET, which leads to the API of the server.
-VARIABLE = "MESHTLS_ADMIN_INTERFACE"
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def admin_options(command: F) -> F:
-    """``--socket``, ``--address`` and ``--config``, each as often as wanted, passed to the verb as ``interfaces``."""
+    """``--sidecar``, ``--socket``, ``--address`` and ``--config``, each as often as wanted, as ``interfaces``."""
 
     def found(ctx: click.Context, param: click.Parameter, value: tuple[Path, ...]) -> Interfaces:
         sockets = [*value, *(path for file in ctx.params.pop("config", ()) for path in (socket_in_file(file),))]
         addresses = ctx.params.pop("address", ())
-        if not sockets and not addresses:
+        sidecars = [one for named in ctx.params.pop("sidecar", ()) for one in sidecar_interfaces(named)]
+        if not sockets and not addresses and not sidecars:
             sockets = named_sockets()
             if not sockets:
                 if ctx.params.get("logs"):
                     return []  # they are what is asked
                 raise ConfigError(
-                    f"wanted --socket, --address or --config, or {VARIABLE} with paths: the key admin.socket in the"
-                    " file of the running process says where it answers"
+                    f"wanted --sidecar, --socket, --address or --config, or {VARIABLE} with paths: the key"
+                    " admin.socket in the file of the running process says where it answers"
                 )
-        return [*(one for path in sockets for one in processes_at(path)), *map(Interface, addresses)]
+        return [*(one for path in sockets for one in processes_at(path)), *map(Interface, addresses), *sidecars]
 
     for option in (
         click.option(
@@ -55,6 +50,13 @@ def admin_options(command: F) -> F:
             "--address", multiple=True, type=ADDRESS, is_eager=True, help="Its loopback address (admin.listen)."
         ),
         click.option(
+            "--sidecar",
+            metavar="FILE|SOCKET|NAME",
+            multiple=True,
+            is_eager=True,
+            help=f"A running sidecar, by its file, its admin socket, or its name where {VARIABLE} has the socket.",
+        ),
+        click.option(
             "--config",
             multiple=True,
             type=click.Path(path_type=Path),
@@ -64,19 +66,3 @@ def admin_options(command: F) -> F:
     ):
         command = option(command)
     return command
-
-
-def named_sockets() -> list[Path]:
-    """The admin sockets that the environment names."""
-    return [Path(one) for one in re.split("[,:]", os.environ.get(VARIABLE, "")) if one]
-
-
-def socket_in_file(file: Path) -> Path:
-    """The admin socket that the file of a process names. Raises ConfigError."""
-    document, _ = either_form(str(file), read_text(file), "agent")
-    section = document.root.keys.get("admin")
-    keys = read_section(document, section, AdminKeys).values if isinstance(section, Section) else {}
-    if keys.get("socket") is None:
-        raise ConfigError(f"{file}: admin.socket: wanted the path of a Unix socket, got none: there is nothing to ask")
-    socket: Path = keys["socket"]
-    return socket

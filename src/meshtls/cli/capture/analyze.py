@@ -49,12 +49,12 @@ def analyze(files: tuple[str, ...], keylog: Path | None, bundle: Path | None, de
 
     Exit code 1: a file is damaged.
     """
-    out = Output(as_json=form != "text")
+    out = Output(as_json=form in ("json", "ndjson"))
     if detail is not None and form == "html":
-        raise RequestError("--detail: wanted --output text or json; the HTML page has all connections")
+        raise RequestError("--detail: wanted --output text, json or ndjson; the HTML page has all connections")
     captures = Captures(out, keylog, bundle)
     if detail is not None:
-        return _detail(captures, files, detail, as_json=out.as_json)
+        return _detail(captures, files, detail, form)
     if form == "html":
         return _page(captures, files)
     found: list[Connection] = []
@@ -78,7 +78,7 @@ def analyze(files: tuple[str, ...], keylog: Path | None, bundle: Path | None, de
     return captures.exit_code
 
 
-def _detail(captures: Captures, files: tuple[str, ...], wanted: int, *, as_json: bool) -> int:
+def _detail(captures: Captures, files: tuple[str, ...], wanted: int, form: str) -> int:
     if len(files) != 1:
         raise RequestError("--detail: wanted one file, got several")
     kept: list[tuple[Watched, Connection]] = []
@@ -91,8 +91,8 @@ def _detail(captures: Captures, files: tuple[str, ...], wanted: int, *, as_json:
     if not kept:
         raise RequestError(f"--detail {wanted}: the capture has {counted(count)}")
     watched, connection = kept[0]
-    if as_json:
-        tell_json(detail_record(watched, connection), indent=2)
+    if form != "text":
+        tell_json(detail_record(watched, connection), indent=2 if form == "json" else None)
     else:
         tell(*detail_lines(connection), "")
         print_detail(watched)

@@ -43,7 +43,9 @@ def explain(file: str, keylog: Path | None, bundle: Path | None, number: int | N
         raise RequestError(f"--connection {number}: the capture has {counted(total)}")
     if chosen is None:
         words = f"nothing went wrong in {counted(total)}"
-        if unknown:
+        if not total:
+            words = "there is no connection to explain"
+        elif unknown:
             words = f"nothing is seen to have gone wrong in {counted(total)}; of {unknown} the result is not known"
         out.record({"connections": total, "problem": "", "unknown": unknown}, words)
         return captures.exit_code

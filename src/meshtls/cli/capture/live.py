@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from meshtls.capture.live.capturing import KeySource, captured
 from meshtls.capture.live.following import Following, Told
 from meshtls.capture.live.growing_keylog import GrowingKeyLog
 from meshtls.capture.live.ring import opened_ring
-from meshtls.cli.capture.live_options import capture_options, stop_requested
+from meshtls.cli.capture.live_options import capture_options, nothing_captured, stop_requested
 from meshtls.cli.capture.sidecar_keys import SidecarKeys
+from meshtls.cli.capture.silence import Silence
 from meshtls.cli.options import output_option
 from meshtls.cli.output import Output
 from meshtls.errors import ConfigError
@@ -47,6 +49,8 @@ def live(
     if keylog is not None and sidecar is not None:
         raise ConfigError("wanted --keylog or --sidecar, got both")
 
+    silence = Silence(interface, str(keylog or sidecar or ""), time.time_ns())
+
     def opened(flow: Flow) -> None:
         client, server = (str(half.address) for half in flow.halves)
         number = flow.number + 1
@@ -57,6 +61,9 @@ def live(
         record = {"event": "ended", **as_json(one)}
         for line in [_ended_text(one)] if out.as_json else _ended_text(one).split("\n"):
             out.event(record, line)
+        if one.handshake is not None and not one.handshake.decrypted:
+            for words in silence.without_secrets():
+                out.notice(words)
 
     with ExitStack() as stack:
         stopped = stack.enter_context(stop_requested())
@@ -69,9 +76,14 @@ def live(
         out.event({"event": "capturing", "interface": interface}, f"capturing {interface}")
         following = Following(ring.link_type, Told(opened, ended), keys=keys is not None)
         for piece in captured(ring, keys, seconds, stopped):
+            silence.took(piece.secrets)
             following.take(piece)
+            for words in silence.quiet(piece.now_ns, following.packets):
+                out.notice(words)
         following.finish()
         counts = ring.counts()
+    if not following.packets:
+        out.notice(nothing_captured(interface))
     if counts.dropped:
         out.notice(f"{counts.dropped} packets were dropped: the capture did not keep up")
 
@@ -94,6 +106,8 @@ def _ended_text(one: Connection) -> str:
         f"#{one.number} ended {_who(one.client)} -> {_who(one.server)}; {', '.join(filter(None, facts))};"
         f" {one.application_bytes} bytes in {one.duration_ms:.1f} ms; {result}{problem}"
     ]
+    if one.problem and one.connection_id:
+        lines.append(f"#{one.number}   meshtls explain connection {one.connection_id} --sidecar FILE")
     lines += [f"#{one.number}   {each.method} {each.target} {each.status or '(no answer)'}" for each in one.requests]
     return "\n".join(lines)
 

@@ -13,7 +13,7 @@ import click
 from meshtls.cli.options import ParsedOption
 from meshtls.scalars import whole_number
 
-__all__ = ["capture_options", "stop_requested"]
+__all__ = ["capture_options", "nothing_captured", "stop_requested"]
 
 F = TypeVar("F", bound=Callable[..., object])
 _PORT = ParsedOption("PORT", whole_number(1, 65535))
@@ -30,10 +30,15 @@ def capture_options(command: F) -> F:
             multiple=True,
             help="Only TCP packets from or to this port; may be repeated. Default: all of TCP.",
         ),
-        click.option("-i", "--interface", required=True, help="The interface, such as lo or eth0."),
+        click.option("-i", "--interface", required=True, help="The interface, such as lo or eth0, or any for all."),
     ):
         command = option(command)
     return command
+
+
+def nothing_captured(interface: str) -> str:
+    """What to say at the end of a capture without packets."""
+    return f"no TCP packets of {interface} were captured: wrong interface or port?"
 
 
 @contextmanager

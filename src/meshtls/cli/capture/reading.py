@@ -78,6 +78,8 @@ class Captures:
             self.exit_code = 1
             words = f"{name}: damaged {analysis.error.words}"
             self._out.error("DamagedCapture", f"{words}; {analysis.packets} packets were read before it", 1)
+        elif not analysis.connections:
+            self._out.notice(f"{name}: no TCP connections in {analysis.packets} packets: wrong interface or port?")
         if without and self._keylog is not None:
             lacks = f"{self._keylog} has no secrets of {without} of {encrypted} TLS connections"
             self._out.notice(f"{name}: {lacks}: are they of this run?")

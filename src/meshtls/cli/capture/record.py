@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -13,7 +14,7 @@ from meshtls.capture.live.capturing import captured
 from meshtls.capture.live.growing_keylog import GrowingKeyLog
 from meshtls.capture.live.recording import Limits, Recording
 from meshtls.capture.live.ring import opened_ring
-from meshtls.cli.capture.live_options import capture_options, stop_requested
+from meshtls.cli.capture.live_options import capture_options, nothing_captured, stop_requested
 from meshtls.cli.options import ParsedOption, output_option
 from meshtls.cli.output import Output
 from meshtls.errors import ConfigError
@@ -21,7 +22,7 @@ from meshtls.scalars import size
 
 __all__ = ["record"]
 
-_SIZE = ParsedOption("SIZE", size(4096, 1 << 40))
+_SIZE = ParsedOption("SIZE", size(4096, 1 << 40, example=1 << 30))
 
 
 @click.command()
@@ -44,12 +45,13 @@ def record(
     packets: int | None,
     most: int,
     out: Output,
-) -> None:
+) -> int:
     """Write the TCP packets of an interface to a pcapng file, until Ctrl-C or a limit. Linux only.
 
     The process needs CAP_NET_RAW and no other right. The file is new, or replaces one, and only its owner can read it:
     with a key log it has the plaintext of each connection for whoever reads it.
     """
+    _check_names(path, keylog)
     with ExitStack() as stack:
         stopped = stack.enter_context(stop_requested())
         keys = stack.enter_context(closing(GrowingKeyLog(keylog))) if keylog is not None else None
@@ -66,7 +68,7 @@ def record(
             recording.finish(time.time_ns(), received=counts.received, dropped=counts.dropped)
         except OSError as error:
             raise ConfigError(f"{path}: wanted to write packets: {error.strerror or error}") from error
-    ended = recording.full or "it was stopped, or its time is over"
+    ended = recording.full or ("it was stopped" if stopped() else "its time is over")
     result = {
         "event": "captured",
         "file": str(path),
@@ -78,3 +80,32 @@ def record(
     lost = f"; {counts.dropped} packets were dropped: the capture did not keep up" if counts.dropped else ""
     told = f"{path}: {recording.packets} packets and {recording.secrets} TLS secrets; {ended}{lost}"
     out.event(result, told)
+    if recording.full and not recording.packets:
+        words = f"{path}: no packet had room: the secrets of the key log take the whole size: give a larger --size"
+        out.error("NoRoom", words, 1)
+        return 1
+    if not counts.received:
+        out.notice(nothing_captured(interface))
+    return 0
+
+
+def _check_names(path: Path, keylog: Path | None) -> None:
+    """Raises ConfigError, before anything is written."""
+    if str(path) == "-":
+        raise ConfigError(
+            "--write -: wanted the name of a file, got standard output: record to a file, or print connections with"
+            " `meshtls capture live`"
+        )
+    if keylog is not None and _same_file(path, keylog):
+        raise ConfigError(
+            f"--write {path}: wanted another file than the key log, got --keylog {keylog}, which is the same file:"
+            " choose another name"
+        )
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    """Also by another name, and before there is one."""
+    try:
+        return one.samefile(other)
+    except OSError:
+        return os.path.realpath(one) == os.path.realpath(other)

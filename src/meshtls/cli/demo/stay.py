@@ -20,7 +20,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from meshtls.cli.admin.client import VARIABLE
+from meshtls.cli.admin.sockets import VARIABLE
 from meshtls.cli.demo.mesh import LocalMesh, Member, local_mesh
 from meshtls.cli.demo.report import duration
 from meshtls.cli.demo.shown import Shown

@@ -249,7 +249,8 @@ def test_an_encrypted_refusal_is_told_and_what_would_show_it(tmp_path: Path) -> 
         "which likely presented no certificate; the keys (--keylog FILE) show it"
     )
     assert found.advice == (
-        f"give the keys (--keylog FILE); `meshtls explain connection {found.connection_id}` has a sidecar's own words"
+        f"give the keys (--keylog FILE); `meshtls explain connection {found.connection_id} --sidecar FILE` has"
+        " a sidecar's own words"
     )
 
 

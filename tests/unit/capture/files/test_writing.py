@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import socket
 import stat
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from meshtls.capture.files.opening import opened_to_read, opened_to_write
 from meshtls.capture.files.packet import Interface, Packet
 from meshtls.capture.files.writing import PcapngWriter, PcapWriter
 from meshtls.errors import ConfigError
+from tests.support.agent import short_directory
 from tests.support.packets import EPOCH, Talk, pcap
 from tests.support.require import require
 from tests.unit.capture.files.blocks import everything
@@ -100,23 +102,54 @@ def test_what_wireshark_wrote_is_read(tmp_path: Path) -> None:
 
 def test_a_file_is_the_owners_alone_from_its_first_byte_also_if_one_with_its_name_was_not(tmp_path: Path) -> None:
     file = tmp_path / "made.pcap"
-    file.write_text("old, and longer than what is written")
+    file.write_text("\n\r\r\nold, and longer than what is written", newline="")
     file.chmod(0o644)
-    with open(file) as reading_the_old, opened_to_write(file) as stream:
+    with open(file, newline="") as reading_the_old, opened_to_write(file) as stream:
         assert stat.S_IMODE(os.fstat(stream.fileno()).st_mode) == 0o600
         stream.write(b"new")
         stream.flush()
-        assert reading_the_old.read() == "old, and longer than what is written"
+        assert reading_the_old.read() == "\n\r\r\nold, and longer than what is written"
     assert file.read_bytes() == b"new"
 
 
-def test_a_link_is_not_followed(tmp_path: Path) -> None:
-    target, link = tmp_path / "target", tmp_path / "made.pcap"
-    target.write_text("precious")
-    link.symlink_to(target)
-    with pytest.raises(ConfigError, match="made.pcap: wanted a file to write packets to: File exists"):
-        opened_to_write(link)
-    assert target.read_text() == "precious"
+@pytest.mark.parametrize("begin", [b"", b"\n\r\r\n", b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x1f\x8b\x08"])
+def test_an_older_capture_and_an_empty_file_are_replaced(tmp_path: Path, begin: bytes) -> None:
+    file = tmp_path / "made.pcap"
+    file.write_bytes(begin)
+    opened_to_write(file).close()
+    assert file.read_bytes() == b""
+
+
+def made(kind: str, path: Path) -> None:
+    """What has the name that a capture is to have."""
+    if kind == "a symbolic link":
+        path.symlink_to(path.parent / "target")
+    elif kind == "a directory":
+        path.mkdir()
+    elif kind == "a named pipe":
+        os.mkfifo(path)
+    elif kind == "a socket":
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(os.fspath(path))
+    else:
+        path.write_text("CLIENT_RANDOM precious")
+
+
+@pytest.mark.parametrize("kind", ["another file", "a symbolic link", "a directory", "a named pipe", "a socket"])
+def test_whatever_else_has_the_name_of_a_capture_is_left_as_it_is(kind: str) -> None:
+    with short_directory() as directory:
+        (directory / "target").write_text("precious")
+        path = directory / "made.pcap"
+        made(kind, path)
+        before = path.lstat()
+        with pytest.raises(ConfigError) as refused:
+            opened_to_write(path)
+        assert str(refused.value) == (
+            f"{path}: wanted a new file, or an older capture to replace, got {kind}, which is left as it is: choose"
+            " another name"
+        )
+        assert (path.lstat().st_ino, path.lstat().st_size) == (before.st_ino, before.st_size)
+        assert (directory / "target").read_text() == "precious"
 
 
 def test_a_directory_that_is_missing_is_said(tmp_path: Path) -> None:
