@@ -52,8 +52,8 @@ __all__ = ["Run", "World"]
 _FAULTS_FROM = 15.0
 #: Seconds from the end of the faults until the mesh has to have converged.
 _CALM = 100.0
-#: Seconds more below another authority: agents whose SVIDs hang on a root that was revoked above are admitted again once
-#: those have expired, and their workloads ask again with back-off.
+#: Seconds more below another authority: agents whose SVIDs hang on a root that was revoked above are admitted once more
+#: when those have expired, and their workloads ask again with back-off.
 _READMITTED = 50.0
 #: Seconds into the calm at which the operator gives a new bundle to agents that can't verify their server any more.
 _REINSTALLED = 45.0
