@@ -142,7 +142,7 @@ class Watched:
                 (half.ending.value for half in flow.halves if half.ending and half.ending not in _SEEN), ""
             ),
             reset_by=next((half.side.value for half in flow.halves if _reset(half)), ""),
-            notified=(_notified(tls, Side.CLIENT), _notified(tls, Side.SERVER)),
+            notified=(_notified(tls, view, Side.CLIENT), _notified(tls, view, Side.SERVER)),
             sent=(flow.client.bytes, flow.server.bytes),
             answered=flow.syn_ack_ns is not None or flow.established_ns is not None,
             syns=flow.client.packets,
@@ -333,14 +333,14 @@ def _reset(half: Half) -> bool:
     return half.ending is Ending.RESET or half.peer.ending is Ending.PEER_RESET
 
 
-def _notified(tls: TlsSession | None, side: Side) -> bool:
-    if tls is None:
+def _notified(tls: TlsSession | None, view: OutsideView | None, side: Side) -> bool:
+    if tls is None or view is None:
         return False
     records = (one for one in reversed(tls.events) if isinstance(one, RecordSeen) and one.side is side)
     last = next(records, None)
     if last is None:
         return False
-    if (side, last.offset) in outside_view(tls).alerts:
+    if (side, last.offset) in view.alerts:
         return True
     alerts = (one for one in reversed(tls.events) if isinstance(one, AlertSeen) and one.side is side)
     alert = next(alerts, None)

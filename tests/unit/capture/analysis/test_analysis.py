@@ -214,7 +214,7 @@ def test_unknown_ca_is_proven_only_by_a_chain_that_the_bundle_refuses(tmp_path: 
     (unknown,) = analyzed(tape, tmp_path / "keys")
     (denied,) = analyzed(tape, tmp_path / "keys", tmp_path / "web-P-256.ca")
     (untrusted,) = analyzed(tape, tmp_path / "keys", foreign)
-    asked = f"`meshtls explain connection {unknown.connection_id}` has the refusing sidecar's own words"
+    asked = f"`meshtls explain connection {unknown.connection_id} --sidecar FILE` has the refusing sidecar's own words"
     assert (unknown.outcome, unknown.problem) == (None, UNTRUSTED)
     assert unknown.advice == (
         "the server's bundle has to have the root of the client's chain: `meshtls bundle show` prints it, and --bundle "

@@ -185,7 +185,7 @@ def test_a_key_log_of_another_run_is_told_and_not_asked_for(tmp_path: Path) -> N
     assert [one.troubles for one in (plain, wrong, right)] == [(), (lacks,), ()]
     assert plain.problem.endswith(f"; {KEYS}")
     assert wrong.problem == plain.problem.replace(KEYS, f"{lacks}, which would show it")
-    ask = f"`meshtls explain connection {wrong.connection_id}` has a sidecar's own words"
+    ask = f"`meshtls explain connection {wrong.connection_id} --sidecar FILE` has a sidecar's own words"
     assert wrong.advice == f"give the keys of this run (--keylog FILE): each connection has its own; {ask}"
 
 
