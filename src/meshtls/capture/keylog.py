@@ -47,8 +47,8 @@ class KeyLabel(Enum):
 
 _LABELS: Mapping[bytes, KeyLabel] = {one.value.encode(): one for one in KeyLabel}
 #: Labels that are valid and of no use here: later generations follow from the first; ECH hides nothing that is read
-#: here; RSA has the encrypted premaster secret of versions that have no AEAD.
-_UNUSED = frozenset((b"ECH_SECRET", b"ECH_CONFIG", b"RSA"))
+#: here; RSA has the encrypted premaster secret of versions that have no AEAD. OpenSSL writes N for a later generation.
+_UNUSED = frozenset((b"ECH_SECRET", b"ECH_CONFIG", b"RSA", b"CLIENT_TRAFFIC_SECRET_N", b"SERVER_TRAFFIC_SECRET_N"))
 _NUMBERED = (b"CLIENT_TRAFFIC_SECRET_", b"SERVER_TRAFFIC_SECRET_")
 #: Lengths of a secret in bytes: that of the hash (SHA-256, SHA-384), and for TLS 1.2 always 48 (RFC 5246, section 8.1).
 _LENGTHS, _MASTER_LENGTHS = frozenset((32, 48)), frozenset((48,))

@@ -38,6 +38,7 @@ def test_a_secret_for_sha_256_is_shorter() -> None:
         b"  \n",
         line("CLIENT_TRAFFIC_SECRET_1"),
         line("SERVER_TRAFFIC_SECRET_12"),
+        line("SERVER_TRAFFIC_SECRET_N"),
         line("ECH_SECRET"),
         b"RSA 0011223344556677 00\n".replace(b" 00\n", b" " + LONG.hex().encode() + b"\n"),
     ],
