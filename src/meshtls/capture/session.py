@@ -524,8 +524,11 @@ class TlsSession:
         aead = aead_of_suite(self.suite)
         self._alert_length = 3 + aead.tag_bytes if aead is not None and self.version == TLS_1_3 else UNKNOWN
         self._encrypt_then_mac = facts.encrypt_then_mac
-        if self._secrets is not None and not self._is_decrypted_here():
-            name = CIPHER_SUITES.get(self.suite, f"0x{self.suite:04x}")
+        name = CIPHER_SUITES.get(self.suite, f"0x{self.suite:04x}")
+        if "_WITH_NULL_" in name:
+            reason = f"the suite {name} does not encrypt: its data is in clear for everybody on the way"
+            self._trouble(one, record.offset, f"{reason}; it is not read here")
+        elif self._secrets is not None and not self._is_decrypted_here():
             reason = (
                 f"records of the suite {name} in {VERSIONS.get(self.version, 'this version')} are not decrypted here"
             )

@@ -122,3 +122,26 @@ async def test_an_external_key_of_tls_1_3_is_not_told_as_a_resumed_session(tmp_p
     assert found.handshake.mutual_reason == (
         "a pre-shared key was used, which seems not to be of an earlier session: it takes the place of certificates"
     )
+
+
+@pytest.mark.parametrize(
+    ("suite", "troubles"),
+    [
+        (
+            "ECDHE-ECDSA-NULL-SHA",
+            (
+                "server, byte 0: the suite TLS_ECDHE_ECDSA_WITH_NULL_SHA does not encrypt: its data is in clear for "
+                "everybody on the way; it is not read here",
+            ),
+        ),
+        ("ECDHE-ECDSA-AES128-SHA", ()),
+    ],
+)
+async def test_a_suite_that_does_not_encrypt_is_told(tmp_path: Path, suite: str, troubles: tuple[str, ...]) -> None:
+    shared = ("-tls1_2", "-cipher", f"{suite}:@SECLEVEL=0")
+    async with programs(tmp_path, tmp_path / "keys", *shared) as server:
+        async with server.client(*shared) as client:
+            await client.told(b"Verify return code")
+            await client.quit()
+        flights = list(server.flights)
+    assert told(flights).troubles == troubles
