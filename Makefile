@@ -101,7 +101,7 @@ bench-requests: $(STAMP) ## What an HTTP request costs with one rule, beside Env
 bench-token: $(STAMP) ## What a signature costs in memory and in a PKCS#11 token
 	$(BIN)/python -m bench.token $(BENCH_ARGS)
 
-bench-capture: $(STAMP) ## What reading packets costs, beside struct.unpack_from
+bench-capture: $(STAMP) ## What reading captures costs: packets beside struct.unpack_from, records, whole captures
 	$(BIN)/python -m bench.capture $(BENCH_ARGS)
 
 bench-dashboard: $(STAMP) ## A dashboard of 500 workloads and 10,000 live connections

@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeVar
 
 import click
 
+from meshtls.capture.files.opening import CAPTURES
 from meshtls.cli.marks import Mark, mark_text
 from meshtls.cli.options import ParsedOption, output_option
 from meshtls.cli.output import Output, tell
@@ -47,13 +48,14 @@ def _number(text: str) -> int:
         raise RequestError(f"wanted a number such as 10 or 0x0a, got {shown(text)}") from None
 
 
+_STANDARD_INPUT = "-"
 _NUMBER = ParsedOption("NUMBER", _number)
 _HEX = ParsedOption("HEX", parse_hex)
 
 
 def _hex_arguments(command: F) -> F:
-    """The bytes to read: words on the command line, ``--file``, or standard input."""
-    words = click.argument("words", metavar="[HEX]...", nargs=-1)
+    """The bytes to read: words on the command line, ``--file``, or standard input (``-``)."""
+    words = click.argument("words", metavar="[HEX|-]...", nargs=-1)
     file = click.option("--file", type=click.Path(path_type=Path), help="A file with the hex or the dump.")
     skip = click.option(
         "--skip", type=click.IntRange(0), default=0, help="Leave out so many bytes before it, such as headers of IP."
@@ -65,16 +67,19 @@ def _bytes_of(words: Sequence[str], file: Path | None, skip: int) -> bytes:
     if words and file is not None:
         raise ConfigError("wanted the hex as arguments or --file, got both")
     text, source = " ".join(words), ""
+    from_input = words == (_STANDARD_INPUT,) or file == Path(_STANDARD_INPUT)
     try:
-        if file is not None:
+        if from_input or (file is None and not words):
+            source = "standard input: "
+            text = sys.stdin.buffer.read(MAX_TEXT + 1).decode("latin-1")
+        elif file is not None:
             source = f"{file}: "
             with file.open("rb") as opened:
                 text = opened.read(MAX_TEXT + 1).decode("latin-1")
-        elif not words:
-            source = "standard input: "
-            text = sys.stdin.buffer.read(MAX_TEXT + 1).decode("latin-1")
     except OSError as error:
         raise ConfigError(f"{source}wanted a file to read: {error.strerror}") from error
+    if text.encode("latin-1", "replace").startswith(CAPTURES):
+        raise ConfigError(f"{source}wanted hex, got a capture file: read it with `meshtls capture analyze`")
     try:
         return parse_hex(text)[skip:]
     except RequestError as error:
@@ -86,7 +91,7 @@ def wire() -> None:
     """The packet of the lesson on wire formats, 8 bytes of header and a payload; and records of TLS.
 
     The bytes to read are hex: typed, or a dump of xxd, hexdump -C, tcpdump -x or Wireshark. They are taken from the
-    command line, from --file, or from standard input.
+    command line, from --file, or from standard input (-).
     """
 
 
@@ -121,12 +126,15 @@ def build_verb(
     except FrameError as error:
         return _refused(error, out)
     except struct.error as error:
-        raise ConfigError(
-            "wanted flags from 0 to 255, an id from 0 to 4294967295 and at most 65527 bytes of payload, "
-            f"got flags {flags}, id {identifier} and {len(content)} bytes"
-        ) from error
+        raise ConfigError(_beyond(flags, identifier, len(content))) from error
     out.record({"hex": built.hex(), "length": len(built), "checksum": checksum(built)}, built.hex(" "))
     return 0
+
+
+def _beyond(flags: int, identifier: int, length: int) -> str:
+    """What does not fit into a packet, and its limit."""
+    limits = (("flags", flags, 255), ("id", identifier, 0xFFFF_FFFF), ("bytes of payload", length, 65527))
+    return "; ".join(f"{name}: wanted 0 to {most}, got {got}" for name, got, most in limits if not 0 <= got <= most)
 
 
 @wire.command("parse")

@@ -15,11 +15,11 @@ from meshtls.capture.files.pcapng import SECTION_HEADER
 from meshtls.errors import ConfigError
 from meshtls.private_files import SECRET
 
-__all__ = ["STANDARD_INPUT", "opened_to_read", "opened_to_write"]
+__all__ = ["CAPTURES", "STANDARD_INPUT", "opened_to_read", "opened_to_write"]
 
 STANDARD_INPUT = "-"
 #: What captures begin with: pcap, pcapng, gzip.
-_CAPTURES = (*MAGICS, SECTION_HEADER, b"\x1f\x8b")
+CAPTURES = (*MAGICS, SECTION_HEADER, b"\x1f\x8b")
 _MAGIC = 4
 #: What is at a path besides a regular file or a device.
 _KINDS = {
@@ -68,7 +68,7 @@ def _remove_an_older_capture(path: Path) -> None:
         raise _not_replaced(path, _KINDS.get(kind, "a device"))
     with open(path, "rb") as old:
         begin = old.read(_MAGIC)
-    if begin and not begin.startswith(_CAPTURES):
+    if begin and not begin.startswith(CAPTURES):
         raise _not_replaced(path, "another file")
     path.unlink()
 
