@@ -13,6 +13,7 @@ from tests.integration.cli.identity_site import tell
 from tests.integration.cli.tutorial import DOCS, follow_page
 from tests.support.agent import short_directory
 from tests.support.packets import ACK, FIN, RST, Talk, captured, pcap
+from tests.support.page_captures import write_captures
 from tests.support.tls_capture import REQUEST, RESPONSE, Tape, shaken
 
 REFUSED = (
@@ -24,23 +25,8 @@ REFUSED = (
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
     """A directory with a capture of three connections: fine, refused, plaintext; with its keys and its bundle."""
-    make(tmp_path)
+    write_captures(tmp_path)
     return tmp_path
-
-
-def make(directory: Path) -> None:
-    tape = Tape()
-    tape.wire(shaken(directory))
-    tape.wire(shaken(directory, mutual=False))
-    tape.plaintext(REQUEST, RESPONSE)
-    secrets = (directory / "keys").read_bytes()
-    (directory / "mesh.pcapng").write_bytes(tape.pcapng())
-    (directory / "mesh-with-keys.pcapng").write_bytes(tape.pcapng(secrets))
-    before = Tape()
-    before.wire(shaken(directory, version=2))
-    (directory / "before.pcapng").write_bytes(before.pcapng())
-    (directory / "cut.pcapng").write_bytes(tape.pcapng(secrets)[:-30])
-    (directory / "bundle.pem").write_bytes((directory / "web-P-256.ca").read_bytes())
 
 
 def test_the_table_has_a_row_for_each_connection(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,5 +310,5 @@ def test_a_file_that_is_not_there_and_one_that_is_no_capture_are_refused(site: P
 
 def test_the_page_shows_what_the_verbs_print() -> None:
     with short_directory() as directory:
-        make(directory)
+        write_captures(directory)
         follow_page((DOCS / "captures.md").read_text("utf-8"), directory, {})
