@@ -164,6 +164,14 @@ class Wire:
                 moved |= bool(self.carry(side))
         return errors
 
+    def end(self, side: Side) -> None:
+        """The stream of ``side`` ends, which the other one sees."""
+        self._to[side.other].write_eof()
+        sink = self.server if side is Side.CLIENT else self.client
+        with contextlib.suppress(ssl.SSLError):
+            sink.read(1)
+        self.carry(side.other)
+
     def send(self, side: Side, data: bytes) -> None:
         """Application data of ``side``, which the other one reads."""
         source, sink = (self.client, self.server) if side is Side.CLIENT else (self.server, self.client)

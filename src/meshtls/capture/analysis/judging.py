@@ -116,6 +116,9 @@ def _alert(facts: Facts) -> Judgement | None:
     if any((one.side, one.name) == (other, "no_renegotiation") for one in facts.alerts):
         refused = f"{facts.who(other)} refused the renegotiation of this established connection"
         return Judgement(outcome, f"{facts.who(alert.side)} {_alerted(facts, alert)}: {refused}", BY_RENEGOTIATION)
+    if alert.name == "decode_error" and facts.handshake.complete and _was_cut_off(facts, other):
+        cut = f"{facts.who(other)} had closed the connection without close_notify: the end may be cut off"
+        return Judgement(None, f"{facts.who(alert.side)} {_alerted(facts, alert)}, since {cut}")
     if alert.name == "handshake_failure" and facts.handshake.mutual_reason.endswith("sent none"):
         outcome = _O.NO_CLIENT_CERTIFICATE
     peer = facts.peer(other)
@@ -148,6 +151,11 @@ def _unknown_ca(facts: Facts, alert: Alert, peer: Peer | None) -> Judgement:
         differ = f"the trust domains differ, {' and '.join(domains)}: likely it has no bundle of the other's"
         return Judgement(None, f"{problem}; {differ}", advice_of(_O.NO_BUNDLE))
     return Judgement(None, problem, of_unknown_ca(alert.side, verified=False))
+
+
+def _was_cut_off(facts: Facts, side: str) -> bool:
+    """Whether this side closed first, and TLS was not told (RFC 8446, section 6.1). OpenSSL answers decode_error."""
+    return facts.first_ended == side and not any((one.side, one.name) == (side, "close_notify") for one in facts.alerts)
 
 
 def _last_warning(facts: Facts) -> Alert | None:

@@ -446,6 +446,32 @@ def test_a_reset_before_a_side_has_ended_its_data_is_told(
     assert (found.outcome, found.problem) == (Outcome.RESET, f"{who} {words}")
 
 
+@pytest.mark.parametrize("notified", [False, True])
+def test_a_server_that_closes_without_close_notify_did_not_send_a_broken_message(
+    tmp_path: Path, notified: bool
+) -> None:
+    """OpenSSL's client answers such an end with decode_error."""
+    wire = mutual(tmp_path)
+    wire.send(C, REQUEST)
+    wire.send(S, RESPONSE)
+    if notified:
+        close_notify(wire, S)
+    before = len(wire.flights)
+    wire.end(S)
+    tape = Tape()
+    talk = tape.talk()
+    tape.frames += [*talk.handshake(), *(talk.send(side, data) for side, data in wire.flights[:before])]
+    tape.frames += [talk.send(S, flags=FIN | ACK), *(talk.send(side, data) for side, data in wire.flights[before:])]
+    tape.frames += [talk.send(C, flags=FIN | ACK), talk.send(S)]
+    found = told(tape, tmp_path / "keys")
+    problem = (
+        f"{CLIENT} (spiffe://a.test/client) sent the alert decode_error, since {SERVER} (spiffe://a.test/web)"
+        " had closed the connection without close_notify: the end may be cut off"
+    )
+    wanted = (Outcome.OK, "") if notified else (None, problem)
+    assert (found.outcome, found.problem) == wanted
+
+
 def test_a_side_that_did_not_wait_has_not_timed_out(tmp_path: Path) -> None:
     hello, answer, *_ = shaken(tmp_path).flights
     during = "closed the connection during the handshake"
