@@ -15,6 +15,7 @@ from typing import NamedTuple
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from meshtls.capture.key_schedule import prf
+from meshtls.capture.record_protection import NumberedRecords
 from meshtls.wire.side import Side
 from meshtls.wire.tls.suites import CIPHER_SUITES
 
@@ -45,10 +46,10 @@ def cbc_of_suite(number: int) -> CbcSuite | None:
     return CbcSuite(int(found[1]) // 8, mac_hash, mac_bytes, "sha384" if mac_hash == "sha384" else "sha256")
 
 
-class CbcProtection:
+class CbcProtection(NumberedRecords):
     """``sequence`` is the number of the next record."""
 
-    __slots__ = ("_key", "_mac_key", "_suite", "_then_mac", "sequence")
+    __slots__ = ("_key", "_mac_key", "_suite", "_then_mac")
 
     def __init__(
         self,
@@ -62,7 +63,7 @@ class CbcProtection:
         """``randoms``: the client's and the server's. ``side``: who sent the records. ``encrypt_then_mac``: the
         extension of RFC 7366 is in use.
         """
-        self.sequence = 0
+        super().__init__()
         self._suite, self._then_mac = suite, encrypt_then_mac
         client_random, server_random = randoms
         mac, key = suite.mac_bytes, suite.key_bytes
@@ -70,25 +71,6 @@ class CbcProtection:
         at = 0 if side is Side.CLIENT else 1
         self._mac_key = block[at * mac : (at + 1) * mac]
         self._key = block[2 * mac + at * key : 2 * mac + (at + 1) * key]
-
-    def open(self, content_type: int, version: int, payload: bytes) -> bytes | None:
-        """The content of the next record. None if it can't be decrypted: the number stays, then."""
-        opened = self._open(content_type, version, payload, self.sequence)
-        if opened is not None:
-            self.sequence += 1
-        return opened
-
-    def search(self, content_type: int, version: int, payload: bytes, most: int) -> tuple[int, bytes] | None:
-        """The content of a record before which up to ``most`` records were lost, and how many were. None if it is none
-        of these.
-        """
-        first = self.sequence
-        for number in range(first, first + most + 1):
-            opened = self._open(content_type, version, payload, number)
-            if opened is not None:
-                self.sequence = number + 1
-                return number - first, opened
-        return None
 
     def _open(self, content_type: int, version: int, payload: bytes, number: int) -> bytes | None:
         size = self._suite.mac_bytes

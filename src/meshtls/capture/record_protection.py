@@ -7,13 +7,14 @@ ones unreadable, unless its number is found again: ``search`` tries the next one
 from __future__ import annotations
 
 import struct
+from abc import ABC, abstractmethod
 
 from cryptography.exceptions import InvalidTag
 
 from meshtls.capture.aead import SuiteAead
 from meshtls.capture.key_schedule import IV_BYTES, TrafficKeys
 
-__all__ = ["RecordProtection"]
+__all__ = ["NumberedRecords", "RecordProtection"]
 
 _HEADER = struct.Struct(">BHH")
 _COVERED = struct.Struct(">QBHH")
@@ -22,21 +23,13 @@ _TLS_1_3 = 0x0304
 _LAST = (1 << 64) - 1
 
 
-class RecordProtection:
-    """``sequence`` is the number of the next record."""
+class NumberedRecords(ABC):
+    """Records of one direction, of which the next has the number ``sequence``."""
 
-    __slots__ = ("_cipher", "_explicit", "_iv", "_iv_number", "_tag", "_tls13", "aead", "sequence")
+    __slots__ = ("sequence",)
 
-    def __init__(self, version: int, aead: SuiteAead, keys: TrafficKeys) -> None:
-        """``version`` is TLS 1.2's (0x0303) or 1.3's (0x0304)."""
-        self.aead = aead
+    def __init__(self) -> None:
         self.sequence = 0
-        self._tls13 = version >= _TLS_1_3
-        self._cipher = aead.cipher_of(keys.key)
-        self._iv = keys.iv
-        self._iv_number = int.from_bytes(keys.iv, "big")
-        self._explicit = 0 if self._tls13 else aead.explicit_bytes
-        self._tag = aead.tag_bytes
 
     def open(self, content_type: int, version: int, payload: bytes) -> bytes | None:
         """The content of the next record; for TLS 1.3 with the content type and the padding after it.
@@ -59,6 +52,27 @@ class RecordProtection:
                 self.sequence = number + 1
                 return number - first, opened
         return None
+
+    @abstractmethod
+    def _open(self, content_type: int, version: int, payload: bytes, number: int) -> bytes | None:
+        """The content of a record, if it is the one of this number."""
+
+
+class RecordProtection(NumberedRecords):
+    """``sequence`` is the number of the next record."""
+
+    __slots__ = ("_cipher", "_explicit", "_iv", "_iv_number", "_tag", "_tls13", "aead")
+
+    def __init__(self, version: int, aead: SuiteAead, keys: TrafficKeys) -> None:
+        """``version`` is TLS 1.2's (0x0303) or 1.3's (0x0304)."""
+        super().__init__()
+        self.aead = aead
+        self._tls13 = version >= _TLS_1_3
+        self._cipher = aead.cipher_of(keys.key)
+        self._iv = keys.iv
+        self._iv_number = int.from_bytes(keys.iv, "big")
+        self._explicit = 0 if self._tls13 else aead.explicit_bytes
+        self._tag = aead.tag_bytes
 
     def _open(self, content_type: int, version: int, payload: bytes, number: int) -> bytes | None:
         explicit = self._explicit

@@ -32,7 +32,7 @@ from meshtls.capture.events import (
 from meshtls.capture.key_schedule import keys_of_master, keys_of_secret, next_secret
 from meshtls.capture.keylog import ConnectionSecrets, KeyLabel, KeyLog
 from meshtls.capture.memory import MemoryPool, MemoryShare
-from meshtls.capture.record_protection import RecordProtection
+from meshtls.capture.record_protection import NumberedRecords, RecordProtection
 from meshtls.capture.record_search import RecordSearch
 from meshtls.capture.server_hello import ServerHelloFacts, server_hello_facts
 from meshtls.capture.waiting import Waiting, WaitingQueue
@@ -118,7 +118,7 @@ class Direction:
         #: TLS 1.2: whatever the type of a record, its payload is encrypted.
         self.encrypted = False
         self.opaque = False
-        self.protection: RecordProtection | CbcProtection | None = None
+        self.protection: NumberedRecords | None = None
         self._reader = RecordReader(side)
         self._assembler = MessageAssembler()
         self._search: RecordSearch | None = None
@@ -613,7 +613,7 @@ class TlsSession:
             self._inside.gap(one.side, 0)
         one._failures = one._unsure = 0
 
-    def _tried(self, one: Direction, protection: RecordProtection | CbcProtection, record: Record) -> bytes | None:
+    def _tried(self, one: Direction, protection: NumberedRecords, record: Record) -> bytes | None:
         """The content under these keys, also if up to ``_unsure`` records before it were lost."""
         if record.missing:
             return None
