@@ -12,7 +12,8 @@ from tests.support.agent import short_directory
 from tests.support.require import require, succeeds
 
 _ROOT = Path(__file__).parents[3]
-_MAKE_A_TUN_INTERFACE = ("unshare", "-Urn", "ip", "tuntap", "add", "name", "net0", "mode", "tun")
+_IN_A_NAMESPACE = ("unshare", "-Urn")
+_MAKE_A_TUN_INTERFACE = ("ip", "tuntap", "add", "name", "net0", "mode", "tun")
 
 
 #: TCP of a busy machine sends packets again that were only late: then all of a block's commands run again.
@@ -21,7 +22,8 @@ _SECONDS = 120
 
 @pytest.mark.timeout(900)
 def test_the_commands_of_the_page_have_the_figures_that_it_shows(monkeypatch: pytest.MonkeyPatch) -> None:
-    require("namespaces", succeeds(_MAKE_A_TUN_INTERFACE), "no user namespaces, or no TUN interface in them")
+    require("namespaces", succeeds((*_IN_A_NAMESPACE, "ip", "link")), "no user namespaces, or no ip")
+    require("tun", succeeds((*_IN_A_NAMESPACE, *_MAKE_A_TUN_INTERFACE)), "no TUN interface in a namespace")
     require("jq", shutil.which("jq") is not None, "no jq")
     monkeypatch.setenv("PYTHONPATH", str(_ROOT))
     with short_directory() as directory:
