@@ -45,6 +45,8 @@ async def test_nothing_is_concluded_from_the_lengths_of_padded_records(
             if certificate:
                 await client.told(b"Post-Handshake New Session Ticket arrived", of=2)
                 await server.server.type(b"Q\n")
+            else:
+                await client.told(b"alert certificate required")
             await _ended(client)
         flights = list(server.flights)
     outcome = Outcome.OK if certificate else Outcome.NO_CLIENT_CERTIFICATE
