@@ -350,7 +350,7 @@ class World:
             if not machine.serves:
                 self._exempt.add(authority)  # of a new server, or of one that has lost its keys
         if self.above is not None and authority in self.above.revoked:
-            # Another server of the store has followed. This one signs with it until its own wait is over; nobody accepts that.
+            # Another server of the store has followed. This one signs with it until its own wait is over, in vain.
             self._checks.look()
             if now - self._checks.revoked_authorities.get(authority, now - _OWN_WAIT) < _OWN_WAIT:
                 return
