@@ -21,7 +21,7 @@ from meshtls.capture.session import TlsSession
 from meshtls.capture.upgrades import Turn, Upgrade, asked_first, may_ask_first, may_greet, upgrade_of_greeting
 from meshtls.errors import RequestError
 from meshtls.wire.http1.start import MAX_START, HttpStart, http_start_of
-from meshtls.wire.http2.frames import FRAME_HEADER, HEADER_BYTES, Kind
+from meshtls.wire.http2.frames import HEADER_BYTES, may_begin_settings
 from meshtls.wire.proxy_protocol import may_be_proxy_header, read_proxy_header
 from meshtls.wire.side import Side
 from meshtls.wire.tls import FirstBytes, first_bytes_of
@@ -34,7 +34,6 @@ MAX_DEPTH = 6
 _MOST_HELD = MAX_START + (1 << 14)
 #: Memory of a piece of these, besides its bytes.
 _PIECE_BYTES = 128
-_SETTING_BYTES = 6
 #: What every record of a server begins with: its ServerHello, or an alert.
 _SERVER_RECORDS = (b"\x16\x03", b"\x15\x03")
 
@@ -210,7 +209,7 @@ class Conversation:
 
     def _may_be_http2(self) -> bool:
         """Whether the server may have sent its SETTINGS before the client's preface (RFC 9113, section 3.4)."""
-        return self._held_bytes <= _MOST_HELD and _may_be_settings(self._first_held(HEADER_BYTES))
+        return self._held_bytes <= _MOST_HELD and may_begin_settings(self._first_held(HEADER_BYTES))
 
     def _first_held(self, size: int) -> bytes:
         """The first bytes of what is held."""
@@ -328,12 +327,3 @@ class Conversation:
 
     def __repr__(self) -> str:
         return f"<Conversation [{self.spoken.value}, depth {self.depth}]>"
-
-
-def _may_be_settings(head: bytes) -> bool:
-    """Whether these are the header of a SETTINGS frame, or its first bytes (RFC 9113, section 6.5)."""
-    if len(head) < HEADER_BYTES:
-        kind, rest = head[3:4], head[4:]
-        return head[:1] == b"\0" and kind in (b"", bytes([Kind.SETTINGS])) and rest == bytes(len(rest))
-    high, low, number_of_kind, flags, stream = FRAME_HEADER.unpack(head)
-    return (high, number_of_kind, flags, stream) == (0, Kind.SETTINGS, 0, 0) and low % _SETTING_BYTES == 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from meshtls.wire.http1.start import HttpStart, http_start_of
+from meshtls.wire.http2.frames import HEADER_BYTES, may_begin_settings
 from meshtls.wire.proxy_protocol import LOCAL_HEADER
 from meshtls.wire.tls.names import HandshakeType
 
@@ -28,7 +29,6 @@ _BY_CLIENT: Mapping[int, bool] = {
     HandshakeType.SERVER_HELLO_DONE: False,
 }
 _HELLOS = (HandshakeType.CLIENT_HELLO, HandshakeType.SERVER_HELLO)
-_FRAME_HEADER, _SETTING, _SETTINGS = 9, 6, 4
 _STATUS_LINE = b"HTTP/1."
 _PROXY = (b"PROXY TCP", LOCAL_HEADER[:12])
 
@@ -42,7 +42,7 @@ def client_is_sender(first: bytes) -> bool | None:
     """
     if first.startswith(_RECORD):
         return _of_record(first)
-    if first.startswith(_STATUS_LINE) or _is_settings(first):
+    if first.startswith(_STATUS_LINE) or (len(first) >= HEADER_BYTES and may_begin_settings(first)):
         return False
     begins = first.startswith(_PROXY)
     return True if begins or http_start_of(first) in (HttpStart.HTTP1, HttpStart.HTTP2) else None
@@ -69,9 +69,3 @@ def _of_record(first: bytes) -> bool | None:
     if len(message) < _MESSAGE_HEADER or message[1]:
         return None  # an encrypted record begins with anything; no such message is longer than 64 KiB
     return _BY_CLIENT.get(message[0])
-
-
-def _is_settings(first: bytes) -> bool:
-    length, kind, flags, stream = first[:3], first[3:4], first[4:5], first[5:_FRAME_HEADER]
-    whole = len(first) >= _FRAME_HEADER and int.from_bytes(length, "big") % _SETTING == 0 and not first[0]
-    return whole and kind == bytes([_SETTINGS]) and not any(flags) and not any(stream)

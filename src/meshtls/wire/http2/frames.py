@@ -32,6 +32,7 @@ __all__ = [
     "frame",
     "frame_header",
     "goaway_frame",
+    "may_begin_settings",
     "unpadded",
 ]
 
@@ -51,6 +52,7 @@ MAX_CONTROL = MIN_MAX_FRAME
 END_STREAM, END_HEADERS, PADDED, PRIORITY_FIELDS = 0x1, 0x4, 0x8, 0x20
 ACK = 0x1
 _PRIORITY_BYTES = 5
+_SETTING_BYTES = 6
 _GOAWAY = struct.Struct(">LL")
 #: Bytes of a GOAWAY's debug data.
 _LONGEST_DETAIL = 256
@@ -203,6 +205,17 @@ class FrameReader:
             limit = max(MAX_CONTROL, self._max_block)
         if length > limit:
             raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, f"wanted a frame of at most {limit} bytes, got {length}")
+
+
+def may_begin_settings(head: bytes) -> bool:
+    """Whether these are the header of a SETTINGS frame that is no acknowledgement and has fewer than 256 bytes, or the
+    first bytes of one (RFC 9113, section 6.5).
+    """
+    if len(head) < HEADER_BYTES:
+        kind, rest = head[_KIND_AT : _KIND_AT + 1], head[_KIND_AT + 1 :]
+        return head[:1] == b"\0" and kind in (b"", bytes([Kind.SETTINGS])) and rest == bytes(len(rest))
+    high, low, number_of_kind, flags, stream = FRAME_HEADER.unpack_from(head)
+    return (high, number_of_kind, flags, stream) == (0, Kind.SETTINGS, 0, 0) and low % _SETTING_BYTES == 0
 
 
 def unpadded(kind: int, flags: int, payload: memoryview | bytes) -> memoryview | bytes:
