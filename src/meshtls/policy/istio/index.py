@@ -183,9 +183,9 @@ class NarrowIndex:
         narrowed = 0
         for step in steps:
             if isinstance(step, CompiledRule):
-                if not step.may_match(connection):
+                rule = step.narrowed(connection) if narrowed < _MOST_NARROWED else step
+                if rule is None or (rule is step and not step.may_match(connection)):
                     continue
-                rule = (step.narrowed(connection) if narrowed < _MOST_NARROWED else None) or step
                 narrowed += 1
                 if not stages or stages[-1][1]:
                     stages.append(([], []))
