@@ -13,7 +13,7 @@ from itertools import takewhile
 from meshtls.capture.aead import SuiteAead, aead_of_suite
 from meshtls.capture.analysis.completion import MOST_TICKETS, Completion, may_be_ticket
 from meshtls.capture.events import RecordSeen
-from meshtls.capture.outside import outside_view
+from meshtls.capture.outside import OutsideView
 from meshtls.capture.padding import has_short_message, is_padded
 from meshtls.capture.session import TlsSession
 from meshtls.wire.side import Side
@@ -36,7 +36,7 @@ class ServerData(Enum):
     PADDED = "padded"
 
 
-def server_data(session: TlsSession, done: Completion) -> ServerData:
+def server_data(session: TlsSession, view: OutsideView, done: Completion) -> ServerData:
     """Of a session without keys, after its handshake. Before TLS 1.3 the type of a record says that it is data."""
     aead = aead_of_suite(session.suite)
     after = _sent(session, done.until)
@@ -46,7 +46,7 @@ def server_data(session: TlsSession, done: Completion) -> ServerData:
     if aead is None or len(sent) > MOST_TICKETS + 1:
         # More records than tickets and an alert: data, padded or not.
         return ServerData.SHOWN if after else ServerData.UNTOLD
-    alerts = {offset for side, offset in outside_view(session).alerts if side is Side.SERVER}
+    alerts = {offset for side, offset in view.alerts if side is Side.SERVER}
     rest = [one for one in after[len(_run(session, done, aead)) :] if one.offset not in alerts]
     natural = has_short_message([one.length for one in _sent(session, 0)], aead)
     if sent and (not natural or is_padded([one.length for one in rest], aead)):
@@ -73,10 +73,10 @@ def _run(session: TlsSession, done: Completion, aead: SuiteAead) -> list[RecordS
 
 def _early(session: TlsSession, done: Completion) -> list[RecordSeen]:
     """What came between the client's Finished and its next record."""
-    return _sent(session, done.at)[: len(_sent(session, done.at)) - len(_sent(session, done.until))]
+    return _sent(session, done.at, done.until)
 
 
-def _sent(session: TlsSession, after: int) -> list[RecordSeen]:
-    """The server's records of application data by their header, from this event on."""
-    records = (one for one in session.events[after:] if isinstance(one, RecordSeen) and one.side is Side.SERVER)
+def _sent(session: TlsSession, after: int, until: int | None = None) -> list[RecordSeen]:
+    """The server's records of application data by their header, from event ``after`` on."""
+    records = (one for one in session.events[after:until] if isinstance(one, RecordSeen) and one.side is Side.SERVER)
     return [one for one in records if one.content_type == _DATA]

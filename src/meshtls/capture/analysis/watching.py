@@ -109,22 +109,26 @@ class Watched:
         flow, tls = self.flow, self.conversation.tls
         view = outside_view(tls) if tls is not None else None
         done = completion_of(tls) if tls is not None else None
+        endings, without_secrets = self.endings, self._without_secrets(tls)
         left_out = tls is not None and tls.left_out
         whole = flow.from_start and not left_out and not any(_missing(half) for half in flow.halves)
         handshake = None
         if tls is not None and view is not None:
-            handshake = handshake_of(tls, view, done, self.endings, whole=whole)
+            handshake = handshake_of(tls, view, done, endings, whole=whole)
         chains = {side: chain_of(tls, side) for side in Side} if tls is not None else {}
         peers: dict[Side, Peer | None] = dict.fromkeys(Side) | peers_of(chains, self._bundle)
         useful, estimated = self._useful(tls, view, done)
         client, server = (self._end(half, tls, useful, peers) for half in (flow.client, flow.server))
-        troubles = tuple(islice(self._troubles(), _MOST_TROUBLES))
+        troubles = tuple(islice(self._troubles(without_secrets=without_secrets), _MOST_TROUBLES))
         alerts = self._alerts(tls, view)
         line = self._first_line()
         progress = None
         if tls is not None and view is not None and done is None:
             progress = progress_of(tls, view, self._first_ns, flow.first_ns)
-        closed = next((one for one in self.endings if one.how in _CLOSED), None)
+        data_shown = ServerData.UNTOLD
+        if tls is not None and view is not None and done is not None:
+            data_shown = server_data(tls, view, done)
+        closed = next((one for one in endings if one.how in _CLOSED), None)
         first = flow.first_ns
         facts = Facts(
             client=_who(client),
@@ -148,9 +152,9 @@ class Watched:
             syns=flow.client.packets,
             duration_ms=(flow.last_ns - first) / _MS,
             useful=(client.application_bytes, server.application_bytes),
-            server_data=server_data(tls, done) if tls is not None and done is not None else ServerData.UNTOLD,
+            server_data=data_shown,
             hidden=done is not None and tls is not None and not tls.direction(Side.SERVER).decrypted,
-            without_secrets=self._without_secrets(tls),
+            without_secrets=without_secrets,
             done_ms=_between(first, done.time_ns) if done is not None else None,
             progress=progress,
             server_alert=self._server_alert(),
@@ -203,13 +207,13 @@ class Watched:
             return "TLS"
         return "other"
 
-    def _troubles(self) -> Iterator[str]:
+    def _troubles(self, *, without_secrets: bool) -> Iterator[str]:
         if self.synthetic:
             yield _SYNTHETIC
         keys = self._keys is not None and len(self._keys)
         if keys and self.conversation.tls is None and self._protocol() == "TLS":
             yield f"captured from its middle: {NO_CLIENT_HELLO}"
-        if self._without_secrets(self.conversation.tls):
+        if without_secrets:
             yield NO_SECRETS
         for _, trouble in self.conversation.all_troubles():
             yield printable(f"{trouble.side.value}, byte {trouble.offset}: {trouble.reason}")
