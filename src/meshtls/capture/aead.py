@@ -18,6 +18,7 @@ _SUITE = re.compile(
     r"TLS_(?:.*_WITH_)?(AES_(?:128|256)_(?:GCM|CCM_8|CCM)|CHACHA20_POLY1305)(?:_(SHA256|SHA384))?", re.ASCII
 )
 _TLS_1_3_SUITES = range(0x1301, 0x1306)
+_MESSAGE_HEADER = 4
 _HASH_BYTES = {"sha256": 32, "sha384": 48}
 
 
@@ -48,6 +49,16 @@ class SuiteAead(NamedTuple):
     def hash_bytes(self) -> int:
         """Bytes of the hash of the key schedule."""
         return _HASH_BYTES[self.hash_name]
+
+    @property
+    def overhead(self) -> int:
+        """Bytes of a record of TLS 1.3 besides its content: the tag, and the content type (RFC 8446, section 5.2)."""
+        return self.tag_bytes + 1
+
+    @property
+    def finished_bytes(self) -> int:
+        """Bytes of a Finished of TLS 1.3 with the message's header (RFC 8446, section 4.4.4)."""
+        return _MESSAGE_HEADER + self.hash_bytes
 
     def cipher_of(self, key: bytes) -> AESGCM | AESCCM | ChaCha20Poly1305:
         """The cipher with this key. Raises ValueError for a key of another length."""

@@ -22,8 +22,8 @@ __all__ = ["Answer", "OutsideView", "outside_view"]
 
 _APPLICATION_DATA, _CHANGE_CIPHER_SPEC = int(ContentType.APPLICATION_DATA), int(ContentType.CHANGE_CIPHER_SPEC)
 _ALERT, _SERVER_HELLO = int(ContentType.ALERT), int(HandshakeType.SERVER_HELLO)
-#: Bytes of a handshake message's header, of an alert, and of a Certificate message of TLS 1.3 without a certificate.
-_HEADER, _ALERT_BYTES, _EMPTY_CERTIFICATE = 4, 2, 8
+#: Bytes of an alert, and of a Certificate message of TLS 1.3 without a certificate.
+_ALERT_BYTES, _EMPTY_CERTIFICATE = 2, 8
 _MOST_FLIGHT = 64
 _HELLOS = ((Side.CLIENT, HandshakeType.CLIENT_HELLO), (Side.SERVER, HandshakeType.SERVER_HELLO))
 _EXTERNAL = "a pre-shared key was used, which seems not to be of an earlier session: it takes the place of certificates"
@@ -146,8 +146,8 @@ def _by_lengths(session: TlsSession, seen: _Seen, lengths: tuple[int, ...]) -> t
     aead = aead_of_suite(session.suite)
     if aead is None or not lengths:
         return Answer.UNKNOWN, "nothing encrypted was seen of the client"
-    first, overhead = lengths[0], aead.tag_bytes + 1
-    finished = _HEADER + aead.hash_bytes
+    first, overhead = lengths[0], aead.overhead
+    finished = aead.finished_bytes
     shown = f"the client's first encrypted record has {first} bytes"
     if first == _ALERT_BYTES + overhead:
         return Answer.UNKNOWN, f"{shown}, the length of an alert"
@@ -187,7 +187,7 @@ def _flights(seen: _Seen) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 def _alerts(session: TlsSession, seen: _Seen) -> tuple[tuple[Side, int], ...]:
     aead = aead_of_suite(session.suite) if session.version == TLS_1_3 else None
-    shaped = (_APPLICATION_DATA, _ALERT_BYTES + 1 + aead.tag_bytes) if aead is not None else None
+    shaped = (_APPLICATION_DATA, _ALERT_BYTES + aead.overhead) if aead is not None else None
     return tuple(
         (one.side, one.offset)
         for one in seen.records

@@ -13,8 +13,8 @@ from meshtls.capture.aead import SuiteAead
 
 __all__ = ["has_short_message", "is_padded"]
 
-#: Bytes of a handshake message's header, of the inner content type, and of EncryptedExtensions without extensions.
-_HEADER, _TYPE, _NO_EXTENSIONS, _ALERT = 4, 1, 6, 2
+#: Bytes of EncryptedExtensions without extensions, and of an alert.
+_NO_EXTENSIONS, _ALERT = 6, 2
 _FULL = 16384
 #: The least size to whose multiples several records are padded, and of a single record.
 _STEP, _SINGLE_STEP = 16, 64
@@ -22,8 +22,7 @@ _STEP, _SINGLE_STEP = 16, 64
 
 def has_short_message(lengths: Iterable[int], aead: SuiteAead) -> bool:
     """Whether one of these payloads has the length of a short message of TLS without padding."""
-    overhead = aead.tag_bytes + _TYPE
-    known = {overhead + content for content in (_HEADER + aead.hash_bytes, _ALERT, _NO_EXTENSIONS)}
+    known = {aead.overhead + content for content in (aead.finished_bytes, _ALERT, _NO_EXTENSIONS)}
     return not known.isdisjoint(lengths)
 
 

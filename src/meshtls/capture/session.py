@@ -70,6 +70,7 @@ _LONGEST_AFTER_LOSS = 1 << 16
 _EVENT_BYTES = 160
 _TLS_1_2 = 0x0303
 _CLOSE_NOTIFY = 0
+_ALERT_BYTES = 2
 _APPLICATION_DATA, _HANDSHAKE = int(ContentType.APPLICATION_DATA), int(ContentType.HANDSHAKE)
 _ALERT, _CHANGE_CIPHER_SPEC = int(ContentType.ALERT), int(ContentType.CHANGE_CIPHER_SPEC)
 _KNOWN_MESSAGES = frozenset(int(one) for one in HandshakeType)
@@ -522,7 +523,7 @@ class TlsSession:
         self.version, self.suite, self.psk = facts.version, facts.suite, facts.psk
         self.server_random = facts.random
         aead = aead_of_suite(self.suite)
-        self._alert_length = 3 + aead.tag_bytes if aead is not None and self.version == TLS_1_3 else UNKNOWN
+        self._alert_length = _ALERT_BYTES + aead.overhead if aead is not None and self.version == TLS_1_3 else UNKNOWN
         self._encrypt_then_mac = facts.encrypt_then_mac
         name = CIPHER_SUITES.get(self.suite, f"0x{self.suite:04x}")
         if "_WITH_NULL_" in name:

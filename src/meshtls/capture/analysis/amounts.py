@@ -62,7 +62,7 @@ def application_bytes(
 
 def _overhead_1_3(session: TlsSession) -> int:
     aead = aead_of_suite(session.suite)
-    return aead.tag_bytes + 1 if aead is not None else _USUAL_OVERHEAD
+    return aead.overhead if aead is not None else _USUAL_OVERHEAD
 
 
 def _estimated_1_3(session: TlsSession, view: OutsideView, side: Side, done: Completion) -> int:

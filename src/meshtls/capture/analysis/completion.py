@@ -20,9 +20,9 @@ __all__ = ["MOST_TICKETS", "Completion", "completion_of", "may_be_ticket"]
 _HANDSHAKE, _CHANGE = int(ContentType.HANDSHAKE), int(ContentType.CHANGE_CIPHER_SPEC)
 _DATA = int(ContentType.APPLICATION_DATA)
 _FINISHED = int(HandshakeType.FINISHED)
-#: Bytes of the header of a handshake message, and of the shortest NewSessionTicket: a ticket of one byte, and neither
+#: Bytes of the shortest NewSessionTicket: a ticket of one byte, and neither
 #: nonce nor extensions (RFC 8446, section 4.6.1).
-_HEADER, _SHORTEST_TICKET = 4, 18
+_SHORTEST_TICKET = 18
 #: The longest session ticket, which holds the client's certificate, and all of one flight, where those of one length
 #: count once: servers send two.
 _LONGEST_TICKET = 2048
@@ -78,16 +78,11 @@ def completion_of(session: TlsSession) -> Completion | None:
 
 
 def _content(one: RecordSeen, aead: SuiteAead | None) -> int:
-    return one.length - _overhead(aead) if aead is not None else one.length
-
-
-def _overhead(aead: SuiteAead) -> int:
-    """Of a record of TLS 1.3: its tag, and the content type inside."""
-    return aead.tag_bytes + 1
+    return one.length - aead.overhead if aead is not None else one.length
 
 
 def _finished_bytes(aead: SuiteAead | None) -> int:
-    return _HEADER + aead.hash_bytes if aead is not None else 1
+    return aead.finished_bytes if aead is not None else 1
 
 
 def _inferred(session: TlsSession, aead: SuiteAead, at: int) -> Completion:
@@ -104,7 +99,7 @@ def _inferred(session: TlsSession, aead: SuiteAead, at: int) -> Completion:
     until, tickets = last, list[int]()
     for place, one in records[records.index((last, done)) + 1 :]:
         tickets.append(one.length)
-        too_many = len(tickets) > MOST_TICKETS or sum(set(tickets)) > _LONGEST_TICKET + _overhead(aead)
+        too_many = len(tickets) > MOST_TICKETS or sum(set(tickets)) > _LONGEST_TICKET + aead.overhead
         if one.side is Side.CLIENT or not may_be_ticket(one, aead) or too_many:
             break
         until = place

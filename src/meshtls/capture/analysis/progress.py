@@ -71,7 +71,5 @@ def _flight_is_whole(session: TlsSession, records: list[RecordSeen], server: set
     aead = aead_of_suite(session.suite)
     if aead is None:
         return True
-    sent = sum(
-        one.length - aead.tag_bytes - 1 for one in records if one.side is Side.SERVER and one.content_type == _DATA
-    )
+    sent = sum(one.length - aead.overhead for one in records if one.side is Side.SERVER and one.content_type == _DATA)
     return sent > aead.hash_bytes
