@@ -102,7 +102,9 @@ def test_a_gap_while_it_waits_is_read_as_if_it_had_not_waited(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(("awaited", "most"), [(2000, MemoryPool().most), (AWAITED, 6000)])
-def test_what_waits_has_a_bound_and_is_then_read_by_its_lengths(awaited: int, most: int, tmp_path: Path) -> None:
+def test_waiting_records_have_a_bound_and_are_then_read_by_their_lengths(
+    awaited: int, most: int, tmp_path: Path
+) -> None:
     wire = shaken(tmp_path)
     keys = KeyLog(awaited=awaited)
     pool = MemoryPool(most)
@@ -117,7 +119,7 @@ def test_what_waits_has_a_bound_and_is_then_read_by_its_lengths(awaited: int, mo
     assert all(session.direction(side).records for side in Side)
 
 
-def test_what_is_inside_is_read_once_the_secrets_are_there(tmp_path: Path) -> None:
+def test_the_conversation_inside_is_read_once_the_secrets_are_there(tmp_path: Path) -> None:
     keys = KeyLog(awaited=AWAITED)
     talk = Conversation(keys, budget=InsideBudget(memory=MemoryPool().share()))
     for side, data in shaken(tmp_path).flights:

@@ -103,7 +103,7 @@ def _at(found: Sequence[Delivered], talk: str) -> list[Delivered]:
 
 
 @pytest.mark.parametrize("end", Side)
-def test_what_the_programs_sent_is_delivered_whole_and_in_order(site: Site, end: Side) -> None:
+def test_the_bytes_of_the_programs_are_delivered_whole_and_in_order(site: Site, end: Side) -> None:
     found = delivered(site.file(end), site.keylog)
     assert {talk: len(_at(found, talk)) for talk in PORTS} == {talk: row[2] for talk, row in _EXPECTED.items()}
     assert sorted(one.inside.both() for one in _at(found, "sidecars")) == sorted(site.said["sidecars"])
@@ -201,7 +201,7 @@ def thinned(file: Path, out: Path, seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_what_the_capture_misses_is_told_byte_by_byte_and_the_rest_is_read(
+def test_bytes_that_the_capture_misses_are_told_one_by_one_and_the_rest_is_read(
     site: Site, seed: int, tmp_path: Path
 ) -> None:
     file = tmp_path / "thin.pcap"

@@ -45,7 +45,7 @@ def test_a_good_file_is_summarized(tmp_path: Path) -> None:
     )
 
 
-def test_what_is_observed_of_a_sidecar_is_summarized(tmp_path: Path) -> None:
+def test_the_summary_of_a_sidecar_names_how_it_is_observed(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text(
         f"{GOOD}metrics: {{listen: 127.0.0.1:9100}}\n"

@@ -38,7 +38,7 @@ def run(text: str, more: Mapping[str, str]) -> None:
         follow_page(here(text), directory, {name: here(lines) for name, lines in more.items()})
 
 
-def test_one_server_is_installed_backed_up_and_restored_as_the_page_shows(page: str) -> None:
+def test_a_single_server_is_installed_backed_up_and_restored_as_the_page_shows(page: str) -> None:
     require("sqlite3", shutil.which("sqlite3") is not None, "needs SQLite's command sqlite3")
     one, heading, _ = page.partition(TWO_SERVERS)
     assert heading

@@ -68,7 +68,7 @@ async def test_its_requests_are_in_the_file_as_it_sent_them(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("tls", ["mode: DISABLE", SIMPLE])
-async def test_what_a_destination_rule_sends_in_plaintext_or_to_a_server_outside_is_in_the_file(
+async def test_bytes_that_a_destination_rule_sends_in_plaintext_or_to_a_server_outside_are_in_the_file(
     tmp_path: Path, tls: str
 ) -> None:
     file = tmp_path / "a.pcapng"

@@ -179,7 +179,7 @@ def test_a_reset_ends_both_streams_after_what_was_sent_before_it(seed: int) -> N
 
 
 @pytest.mark.parametrize("seed", range(_SEEDS))
-def test_what_an_observer_that_loses_packets_is_told_is_of_the_streams(seed: int) -> None:
+def test_an_observer_that_loses_packets_is_told_bytes_of_the_streams_alone(seed: int) -> None:
     chance = random.Random(seed)  # noqa: S311  # the same conversations each time
     made = run(chance, forging=chance.random() < 0.5, losing=chance.random() < 0.5)
     frames = [*made.frames[:3], *(frame for frame in made.frames[3:] if chance.randint(0, 4))]

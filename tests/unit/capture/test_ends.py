@@ -248,7 +248,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_what_a_receiver_does_not_believe_changes_nothing(case: Case) -> None:
+def test_a_segment_that_a_receiver_does_not_believe_changes_nothing(case: Case) -> None:
     talk = Talk()
     opening = [talk.send(C, flags=SYN, options=case.options), talk.send(S, flags=SYN | ACK, options=case.options)]
     seen, _ = read(captured([*opening, talk.client(), *case.frames(talk)], every_ns=case.every_ns))

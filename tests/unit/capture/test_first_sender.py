@@ -63,7 +63,7 @@ def settings(*, length: int = 12, kind: int = 4, flags: int = 0, stream: int = 0
         (b"", None),
     ],
 )
-def test_what_only_one_end_sends(first: bytes, is_client: bool | None) -> None:
+def test_bytes_that_a_single_end_sends_say_which_end_it_is(first: bytes, is_client: bool | None) -> None:
     assert client_is_sender(first) is is_client
 
 
@@ -88,7 +88,7 @@ def test_what_only_one_end_sends(first: bytes, is_client: bool | None) -> None:
         (b"", False, False),
     ],
 )
-def test_what_begins_a_stream_and_what_begins_a_connection(first: bytes, stream: bool, connection: bool) -> None:
+def test_bytes_that_begin_a_stream_or_a_connection_are_recognized(first: bytes, stream: bool, connection: bool) -> None:
     assert (begins_stream(first), begins_connection(first)) == (stream, connection)
 
 
@@ -137,7 +137,7 @@ def test_the_first_bytes_are_joined_from_segments_and_end_at_the_first_hole() ->
     assert seen.flows[0].client.address.port == 50_051
 
 
-def test_what_the_second_end_sends_counts_where_the_first_says_nothing() -> None:
+def test_bytes_of_the_second_end_count_where_the_first_says_nothing() -> None:
     talk = Talk(("10.0.0.1", 40_000), ("10.0.0.2", 50_051))
     talk.handshake()
     seen, _ = read(captured([talk.server(b"\0\0\0"), talk.client(PREFACE)]))

@@ -127,7 +127,7 @@ EMPTY = 8192
 
 
 @pytest.mark.parametrize("spoken", SPOKEN, ids=lambda one: str(one.__name__))
-def test_what_a_connection_takes_is_what_it_needs(spoken: Callable[[], Pieces]) -> None:
+def test_a_connection_takes_as_much_memory_as_it_needs(spoken: Callable[[], Pieces]) -> None:
     pool = MemoryPool(1 << 30)
     talk, needed = measured(lambda: fed(pool, spoken))
     assert isinstance(talk, Conversation)

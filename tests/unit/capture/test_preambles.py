@@ -127,7 +127,7 @@ PLAIN: dict[str, list[Flight]] = {
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_what_does_not_change_to_tls_is_not_taken_for_it(name: str, tmp_path: Path) -> None:
+def test_a_protocol_that_does_not_change_to_tls_is_not_taken_for_it(name: str, tmp_path: Path) -> None:
     talk = read([*PLAIN[name], *shaken(tmp_path).flights])
     assert (talk.spoken, talk.preamble, talk.tls) == (Spoken.OTHER, "", None)
 

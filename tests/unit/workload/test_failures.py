@@ -41,7 +41,7 @@ def test_a_failed_call_has_a_reason(error: Exception, reason: IdentityFailure) -
     assert reason_of(failure) is reason
 
 
-def test_what_was_sent_and_can_not_be_used_has_a_reason() -> None:
+def test_an_answer_that_can_not_be_used_has_a_reason() -> None:
     assert reason_of(ExpiredSvidError("expired")) is IdentityFailure.EXPIRED
     assert reason_of(OtherIdentityError("wanted another")) is IdentityFailure.OTHER_IDENTITY
     assert reason_of(WorkloadApiError("the stream was ended", is_end=True)) is IdentityFailure.UNREACHABLE

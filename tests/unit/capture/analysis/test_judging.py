@@ -101,7 +101,7 @@ def test_a_good_connection_is_never_told_as_failed(what: Callable[[Wire], None],
     )
 
 
-def test_what_a_server_sends_first_is_not_all_session_tickets(tmp_path: Path) -> None:
+def test_the_first_records_of_a_server_are_not_all_session_tickets(tmp_path: Path) -> None:
     wire = mutual(tmp_path)
     download(wire)
     found = told(taped(wire.flights))
@@ -520,7 +520,7 @@ def test_a_connection_without_a_byte_has_no_outcome(first: Side, how: int, probl
 
 
 @pytest.mark.parametrize("syns", [1, 3])
-def test_one_syn_without_an_answer_proves_nothing(syns: int) -> None:
+def test_a_single_syn_without_an_answer_proves_nothing(syns: int) -> None:
     tape = Tape()
     talk = tape.talk()
     for at in range(syns):

@@ -457,7 +457,7 @@ def test_a_new_filter_reads_the_client_only_and_has_no_fault() -> None:
     assert (made.app_finished, made.client_finished, made.app_fault) == (False, False, "")
 
 
-def test_what_arrives_while_a_request_is_judged_is_read_after_it() -> None:
+def test_bytes_that_arrive_while_a_request_is_judged_are_read_after_it() -> None:
     """A judge may run the loop, which may have more of the client's bytes."""
 
     def rule(request: HttpRequest) -> Forward:

@@ -26,7 +26,7 @@ _LONG = b"\xff" * 40
         (b"\x82\x3f\xe1\x1f", "it changes the table's size after a field"),
     ],
 )
-def test_what_is_wrong_with_a_block_is_told_in_our_words(block: bytes, why: str) -> None:
+def test_an_error_of_a_block_is_told_in_our_words(block: bytes, why: str) -> None:
     with pytest.raises(ProtocolError) as told:
         FieldDecoder(1 << 16).decode(block)
     assert (told.value.code, str(told.value)) == (ErrorCode.COMPRESSION_ERROR, NOT_HPACK + why)
