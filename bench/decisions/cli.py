@@ -32,10 +32,14 @@ def main(quick: bool, output: str, results: Path) -> None:
         click.echo(plain(report))
 
 
+def _policies(count: int) -> str:
+    return f"{count:,} {'policy' if count == 1 else 'policies'}"
+
+
 def plain(report: DecisionsReport) -> str:
     """The table as Markdown."""
     lines = [
-        f"| CPU-µs a decision | {' | '.join(f'{count:,} policies' for count in COUNTS)} | {COUNTS[-1]:,} to 1 |",
+        f"| CPU-µs a decision | {' | '.join(map(_policies, COUNTS))} | {COUNTS[-1]:,} to 1 |",
         f"|---|{'---:|' * (len(COUNTS) + 1)}",
     ]
     for name in dict.fromkeys(one.name for one in report.cells):

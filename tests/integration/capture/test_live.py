@@ -14,6 +14,7 @@ import pytest
 from meshtls.capture.analysis.analyzing import Analysis
 from meshtls.capture.files.packet import Packet
 from meshtls.capture.files.reading import CaptureReader, read_packets
+from meshtls.capture.links import ip_header
 from tests.integration.capture.live_talks import REQUEST, RESPONSE
 from tests.integration.sidecar.mesh import A, B
 from tests.support.own_network import OWN_USER, in_own_network
@@ -26,6 +27,12 @@ def _read(file: Path) -> tuple[CaptureReader, list[Packet]]:
     with file.open("rb") as stream:
         reader = read_packets(stream)
         return reader, list(reader)
+
+
+def _no_packet_twice(packets: list[Packet]) -> bool:
+    """What TCP sends again has another identification of IP, or none and other timestamps."""
+    seen = [one.data[ip_header(one.link_type, one.data)[1] :] for one in packets]
+    return len(set(seen)) == len(seen)
 
 
 def _tshark(file: Path, *options: str) -> str:
@@ -44,9 +51,10 @@ def test_a_recording_with_a_key_log_opens_decrypted_in_tshark_which_is_given_no_
     assert (reader.error, reader.interfaces[0].name, reader.interfaces[0].dropped) == (None, "lo", 0)
     assert (result["code"], result["packets"], result["dropped"]) == (0, len(packets), 0)
     assert (result["secrets"], stat.S_IMODE(file.stat().st_mode)) == (1 if version == "2" else 5, 0o600)
-    port = _tshark(file, "-Y", "tcp.flags.syn==1 and tcp.flags.ack==0", "-T", "fields", "-e", "tcp.dstport").split()
-    assert len(port) == 1, "each packet of the loopback interface is in the file once"
-    text = _tshark(file, "-d", f"tcp.port=={port[0]},tls", "-q", "-z", "follow,tls,raw,0")
+    assert _no_packet_twice(packets), "each packet of the loopback interface is in the file once"
+    ports = _tshark(file, "-Y", "tcp.flags.syn==1 and tcp.flags.ack==0", "-T", "fields", "-e", "tcp.dstport").split()
+    [port] = set(ports)
+    text = _tshark(file, "-d", f"tcp.port=={port},tls", "-q", "-z", "follow,tls,raw,0")
     lines = "".join(line.strip() for line in text.splitlines())
     assert (REQUEST.hex() in lines, RESPONSE.hex() in lines) == (True, True)
 
@@ -98,8 +106,8 @@ def test_a_recording_of_any_interface_has_each_packet_of_the_loopback_interface_
     file = tmp_path / "a.pcapng"
     with file.open("rb") as stream:
         [one] = list(Analysis(stream))
-    bytes_seen = (one.client.application_bytes, one.server.application_bytes)
-    assert (bytes_seen, one.client.retransmitted, one.server.retransmitted) == ((len(REQUEST), len(RESPONSE)), 0, 0)
+    assert _no_packet_twice(packets)
+    assert (one.client.application_bytes, one.server.application_bytes) == (len(REQUEST), len(RESPONSE))
     assert one.handshake is not None
     assert one.handshake.decrypted
 

@@ -234,6 +234,25 @@ async def test_a_replaced_root_is_in_the_bundle_first_and_signs_once_agents_have
         assert [state for _, state in await states(core)] == [EXPIRED, ACTIVE]
 
 
+async def test_of_two_servers_of_a_store_one_follows_at_once_when_its_root_is_tainted_and_the_other_has_a_new_one(
+    site: Site, tmp_path: Path
+) -> None:
+    first, second = site.make("first"), site.make("second")
+    site.install(first)
+    beside = replace(site.config, data_dir=tmp_path / "beside", keys_dir=tmp_path / "beside" / "keys")
+    async with running(site) as core, running(site, beside) as follower:
+        await add_agent(core, 0)
+        site.install(second)
+        await core.authorities.tick()
+        await core.authorities.activate("x509", force=True)
+        await follower.authorities.tick()
+        # The agent has not confirmed the new one.
+        assert [issuer_key_id_of((await chain_of(follower))[-1])] == ids(first)
+        await core.authorities.taint("x509", *ids(first))
+        await follower.authorities.tick()
+        assert [issuer_key_id_of((await chain_of(follower))[-1])] == ids(second)
+
+
 async def test_a_root_whose_files_are_put_back_signs_again(site: Site) -> None:
     first, second = site.make("first"), site.make("second")
     async with _rotated(site, first, second) as core:

@@ -24,7 +24,7 @@ def test_the_table_has_a_row_for_each_kind() -> None:
     live = LiveFigures(7, 500.4, 800.6)
     report = DecisionsReport("now", Machine("cpu", 2, "linux", "3.11", "3.0", 0.5), 1, 10, cells, live)
     assert plain(report).splitlines() == [
-        "| CPU-µs a decision | 1 policies | 100 policies | 10,000 policies | 10,000 to 1 |",
+        "| CPU-µs a decision | 1 policy | 100 policies | 10,000 policies | 10,000 to 1 |",
         "|---|---:|---:|---:|---:|",
         "| hit | 2.50 | 2.50 | 2.50 | 1.20 |",
         "",

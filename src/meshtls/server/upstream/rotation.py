@@ -360,7 +360,9 @@ class UpstreamRotation:
         if isinstance(signs, SubordinateAuthority):
             lost = await self._is_lost(signs)
             left, life = signs.ca.ends_at - now, signs.ca.ends_at - signs.ca.since
-            overdue = (lost and now >= record.changed_at + _PATIENCE) or (by_clock and left < life / 6)
+            # Where another server of this store signs below it already, none of them waits any more.
+            waited = record.state is AuthorityState.ACTIVE or now >= record.changed_at + _PATIENCE
+            overdue = (lost and waited) or (by_clock and left < life / 6)
         else:
             overdue = False
         if without and not overdue:
