@@ -2,7 +2,8 @@
 
 What we write are literals without indexing, so a block is the same bytes whatever was sent before it, and fits any
 size of table that a peer asks for. What we read may use all of HPACK. The ``hpack`` library holds the table and reads
-whatever is unusual; the usual representations are read here, since the library takes most of a request's time for them.
+whatever is unusual (changes of the table's size, integers of more than three bytes); all else is read here, since the
+library takes most of a request's time for it, and does not say whether it changed the table.
 
 A client repeats its requests. A block that neither changes the table nor was read with another one means the same as
 the last time, so the result of reading it is kept, with all that was made of it.
@@ -57,7 +58,11 @@ _TEXTS = 64
 #: 0x20 a change of the table's size, from 0x10 a literal that no table may hold, below that a literal alone. All bits
 #: of the index set: more bytes of it follow.
 _INDEXED, _INSERTED, _SIZE, _NEVER = 0x80, 0x40, 0x20, 0x10
-_SHORT = 127
+#: The first byte of a string: seven bits of its length, of which all set mean that more bytes of it follow.
+_SHORT, _HUFFMAN_CODED = 0x7F, 0x80
+#: A byte of an integer that is not its last.
+_MORE = 0x80
+_NAMELESS: Field = (b"", b"")
 _NONE: frozenset[bytes] = frozenset()
 _STATIC = hpack.table.HeaderTable.STATIC_TABLE
 _STATIC_FIELDS = len(_STATIC)
@@ -115,49 +120,37 @@ class FieldDecoder:
                 first = block[at]
                 at += 1
                 if first >= _INDEXED:
-                    index = first & 0x7F
-                    if index == _SHORT or not index:
+                    index, unfinished = first & 0x7F, 0x7F
+                    if not index:
                         return self._rest(block, start, fields)
-                    field = _STATIC[index - 1] if index <= _STATIC_FIELDS else dynamic[index - _STATIC_FIELDS - 1]
-                    fields.append(field)
-                    left -= len(field[0]) + len(field[1]) + FIELD_OVERHEAD
-                    if left < 0:
-                        raise hpack.OversizedHeaderListError(f"more than {self._most} bytes")
-                    continue
-                if first >= _INSERTED:
+                elif first >= _INSERTED:
                     index, unfinished = first & 0x3F, 0x3F
                 elif first >= _SIZE:
                     return self._rest(block, start, fields)
                 else:
                     index, unfinished = first & 0xF, 0xF
                 if index == unfinished:
-                    return self._rest(block, start, fields)
+                    index, at = _continued(block, at, index)
+                field = _NAMELESS
                 if index:
-                    name = (_STATIC[index - 1] if index <= _STATIC_FIELDS else dynamic[index - _STATIC_FIELDS - 1])[0]
-                else:
-                    length = block[at]
-                    name = block[at + 1 : (at := at + 1 + (length & _SHORT))]
-                    if length & _SHORT == _SHORT or at >= end:
-                        return self._rest(block, start, fields)
-                    if length >= _INDEXED:
-                        name = _unhuffed(name)
-                length = block[at]
-                value = block[at + 1 : (at := at + 1 + (length & _SHORT))]
-                if length & _SHORT == _SHORT or at > end:
-                    return self._rest(block, start, fields)
-                if length >= _INDEXED:
-                    value = _unhuffed(value)
-                if first >= _INSERTED:
-                    table.add(name, value)
-                    changed = True
-                elif first >= _NEVER:
-                    self.never |= {name}
-                left -= len(name) + len(value) + FIELD_OVERHEAD
+                    field = _STATIC[index - 1] if index <= _STATIC_FIELDS else dynamic[index - _STATIC_FIELDS - 1]
+                if first < _INDEXED:
+                    name = field[0]
+                    if not index:
+                        name, at = _string(block, at)
+                    value, at = _string(block, at)
+                    field = name, value
+                    if first >= _INSERTED:
+                        table.add(name, value)
+                        changed = True
+                    elif first >= _NEVER:
+                        self.never |= {name}
+                left -= len(field[0]) + len(field[1]) + FIELD_OVERHEAD
                 if left < 0:
                     raise hpack.OversizedHeaderListError(f"more than {self._most} bytes")
-                fields.append((name, value))
-        except IndexError:
-            raise BlockError("it ends early, or refers to a field that the table lacks") from None
+                fields.append(field)
+        except (IndexError, _LargeIntegerError):
+            return self._rest(block, start, fields)
         if changed:
             self.changes += 1
         self.size = self._most - left
@@ -168,13 +161,44 @@ class FieldDecoder:
         self.changes += 1
         if fields and _SIZE <= block[at] < _INSERTED:
             raise BlockError("it changes the table's size after a field")
-        rest = list(self._decoder.decode(block[at:], raw=True))
+        try:
+            rest = list(self._decoder.decode(block[at:], raw=True))
+        except IndexError:
+            raise BlockError("it ends early, or refers to a field that the table lacks") from None
         self.never |= {bytes(field[0]) for field in rest if not field.indexable}
         fields += [(bytes(name), bytes(value)) for name, value in rest]
         self.size = sum([len(name) + len(value) + FIELD_OVERHEAD for name, value in fields])
         if self.size > self._most:
             raise hpack.OversizedHeaderListError(f"more than {self._most} bytes")
         return fields
+
+
+class _LargeIntegerError(Exception):
+    """Its encoding has more bytes than any that this module reads itself."""
+
+
+def _continued(block: bytes, at: int, value: int) -> tuple[int, int]:
+    """The integer of which ``value``, all bits set, is the first part, and where it ends (RFC 7541, section 5.1)."""
+    low = block[at]
+    if low < _MORE:
+        return value + low, at + 1
+    high = block[at + 1]
+    if high < _MORE:
+        return value + (low & ~_MORE) + (high << 7), at + 2
+    raise _LargeIntegerError
+
+
+def _string(block: bytes, at: int) -> tuple[bytes, int]:
+    """The string at this place, and where it ends (RFC 7541, section 5.2). Raises IndexError if it ends early."""
+    length = block[at] & _SHORT
+    huffman = block[at] >= _HUFFMAN_CODED
+    at += 1
+    if length == _SHORT:
+        length, at = _continued(block, at, length)
+    text = block[at : at + length]
+    if len(text) < length:
+        raise IndexError
+    return _unhuffed(text) if huffman else text, at + length
 
 
 def _unhuffed(text: bytes) -> bytes:

@@ -41,6 +41,6 @@ def test_the_table_has_to_become_as_small_as_was_wanted() -> None:
     decoder = FieldDecoder(1 << 16)
     decoder._decoder.max_allowed_table_size = 0  # what no peer of ours can ask for
     with pytest.raises(ProtocolError) as told:
-        decoder.decode(b"\x0f\x01\x01a")
+        decoder.decode(b"\x0f\x81\x80\x00\x01a")
     assert str(told.value) == NOT_HPACK + "it does not make the table as small as was wanted"
     assert decoder.decode(b"\x20\x82") == [(b":method", b"GET")]

@@ -11,7 +11,7 @@ from meshtls.wire.http2.fields import BlockReader, BlockWriter, Field, FieldDeco
 from meshtls.wire.http2.frames import ErrorCode, ProtocolError
 from meshtls.wire.http2.requests import checked_fields
 
-NAMES = st.sampled_from(["x", "content-type", ":path", "cookie", "x-" + "n" * 200])
+NAMES = st.sampled_from(["x", "content-type", "content-length", ":path", "cookie", "set-cookie", "x-" + "n" * 200])
 VALUES = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=200) | st.sampled_from(["a", "b"])
 
 
@@ -25,6 +25,38 @@ def test_blocks_of_any_encoder_read_as_the_library_reads_them(
         wanted = list(library.decode(block, raw=True))
         assert ours.decode(block) == [tuple(field) for field in wanted]
         assert ours.never == {bytes(field[0]) for field in wanted if not field.indexable}
+
+
+def test_a_field_far_back_in_the_table_is_read_as_the_library_reads_it() -> None:
+    fields = [(f"x-{number}", str(number)) for number in range(90)]
+    encoder, ours = hpack.Encoder(), FieldDecoder(1 << 16)
+    ours.decode(encoder.encode(fields))
+    block = encoder.encode(fields)
+    assert block[0] == 0xFF, "the first of them has an index of more than one byte"
+    assert ours.decode(block) == [(name.encode(), value.encode()) for name, value in fields]
+
+
+@pytest.mark.parametrize(
+    ("block", "fields"),
+    [
+        pytest.param(b"\x0f\x0d\x0212", [(b"content-length", b"12")], id="an index of two bytes, as of nghttp2"),
+        pytest.param(b"\x1f\x08\x01t", [(b"authorization", b"t")], id="the same, in no table"),
+        pytest.param(b"\x00\x01x\x7f\x49" + b"v" * 200, [(b"x", b"v" * 200)], id="a long value"),
+        pytest.param(b"\x00\x7f\x01" + b"n" * 128 + b"\x01v", [(b"n" * 128, b"v")], id="a long name"),
+        pytest.param(b"\x0f\x81\x80\x00\x01a", None, id="an integer of four bytes, left to the library"),
+    ],
+)
+def test_a_block_that_leaves_the_table_alone_is_remembered(block: bytes, fields: list[Field] | None) -> None:
+    reads: list[list[Field]] = []
+
+    def parse(fields: list[Field]) -> int:
+        reads.append(fields)
+        return len(reads)
+
+    reader = BlockReader(FieldDecoder(1 << 12), parse)
+    found = [reader.read(block), reader.read(block)]
+    assert found == ([1, 1] if fields else [1, 2])
+    assert reads[0] == (fields or [(b"accept-encoding", b"a")])
 
 
 @pytest.mark.parametrize("sizes", [[0], [100], [100, 0], [4096]])
