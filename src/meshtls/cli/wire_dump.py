@@ -10,13 +10,14 @@ from string import ascii_letters
 
 from rich.text import Text
 
-from meshtls.cli.output import Terminal
+from meshtls.cli.output import Terminal, tell
 from meshtls.printable import printable
 from meshtls.wire.tls.fields import Field
 
 __all__ = ["print_fields", "record_of", "value_text"]
 
 _ROW = 16
+_CHARACTERS = bytes(byte if 0x20 <= byte < 0x7F else ord(".") for byte in range(256))
 _COLOURS = ("cyan", "green", "yellow", "magenta", "blue")
 _ERROR = "bold red"
 #: The most characters of a value in the list.
@@ -27,13 +28,20 @@ _LEAST_TEXT = 4
 def print_fields(data: bytes, tree: Field) -> None:
     """Print the dump of ``data``, and the list of the tree's fields."""
     console = Terminal(highlight=False, soft_wrap=True)
-    coloured = console.is_terminal and not console.no_color
     leaves = [one for one in tree.leaves() if one.length]
-    for row in range(0, len(data), _ROW):
-        for line in _row(data, row, leaves, ruled=not coloured):
+    in_rows = _by_row(leaves)
+    rows = ((row, data[row : row + _ROW], in_rows.get(row, ())) for row in range(0, len(data), _ROW))
+    if console.is_terminal and not console.no_color:
+        for row, shown, marked in rows:
+            console.print(_coloured(row, shown, marked))
+        for line in _list(tree, leaves):
             console.print(line)
-    for line in _list(tree, leaves):
-        console.print(line)
+        return
+    # rich takes a tenth of a millisecond for a line, and a chain of certificates may have thousands of them.
+    lines = [line for row, shown, marked in rows for line in _ruled(row, shown, marked)]
+    lines += [line.plain for line in _list(tree, leaves)]
+    if lines:
+        tell(*lines)
 
 
 def record_of(field: Field) -> dict[str, object]:
@@ -64,25 +72,48 @@ def _cut(text: str) -> str:
     return text if len(text) <= _MOST else f"{text[:_MOST]}..."
 
 
-def _row(data: bytes, row: int, leaves: Sequence[Field], *, ruled: bool) -> Iterator[Text]:
-    shown = data[row : row + _ROW]
-    line, ruler = Text(f"{row:04x}  ", "dim"), [" "] * (3 * _ROW)
-    cells = [(f"{byte:02x}", "") for byte in shown]
+def _by_row(leaves: Sequence[Field]) -> dict[int, list[tuple[int, Field]]]:
+    """The leaves that have bytes in a row, with their places, by the offset at which the row begins."""
+    found: dict[int, list[tuple[int, Field]]] = {}
     for place, leaf in enumerate(leaves):
-        start, end = max(leaf.offset - row, 0), min(leaf.end - row, len(shown))
-        style = _style(place, leaf)
-        for at in range(start, end):
-            cells[at] = cells[at][0], style
-            ruler[3 * at : 3 * at + 3] = "---" if at + 1 < end else "-- "
-        if start < end:
-            ruler[3 * start] = _letter(place)
-    line = Text.assemble((f"{row:04x}  ", "dim"), Text(" ").join(Text(*cell) for cell in cells))
+        for row in range(leaf.offset - leaf.offset % _ROW, leaf.end, _ROW):
+            found.setdefault(row, []).append((place, leaf))
+    return found
+
+
+def _coloured(row: int, shown: bytes, leaves: Sequence[tuple[int, Field]]) -> Text:
+    """The bytes from offset ``row`` on, each in the colour of its field."""
+    styles = [""] * len(shown)
+    for place, leaf in leaves:
+        start, end = _within(row, shown, leaf)
+        styles[start:end] = [_style(place, leaf)] * (end - start)
+    line = Text.assemble((f"{row:04x}  ", "dim"))
+    for at, style in enumerate(styles):
+        line.append(" " if at else "").append(f"{shown[at]:02x}", style)
     line.append(" " * (3 * (_ROW - len(shown)) + 2))
-    for byte, (_, style) in zip(shown, cells, strict=True):
-        line.append(chr(byte) if 0x20 <= byte < 0x7F else ".", style)
-    yield line
-    if ruled:
-        yield Text(f"      {''.join(ruler)}".rstrip())
+    for character, style in zip(_characters(shown), styles, strict=True):
+        line.append(character, style)
+    return line
+
+
+def _ruled(row: int, shown: bytes, leaves: Sequence[tuple[int, Field]]) -> Iterator[str]:
+    """The bytes from offset ``row`` on, and below them a line with the letters of the fields that begin there."""
+    ruler = [" "] * (3 * _ROW)
+    for place, leaf in leaves:
+        start, end = _within(row, shown, leaf)
+        if start < end:
+            ruler[3 * start : 3 * end - 1] = _letter(place) + "-" * (3 * (end - start) - 2)
+    yield f"{row:04x}  {shown.hex(' '):<{3 * _ROW - 1}}  {_characters(shown)}"
+    yield f"      {''.join(ruler)}".rstrip()
+
+
+def _within(row: int, shown: bytes, leaf: Field) -> tuple[int, int]:
+    """Where in a row the bytes of a leaf begin and end."""
+    return max(leaf.offset - row, 0), min(leaf.end - row, len(shown))
+
+
+def _characters(shown: bytes) -> str:
+    return shown.translate(_CHARACTERS).decode("ascii")
 
 
 def _list(tree: Field, leaves: Sequence[Field]) -> Iterator[Text]:
