@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import socket
 import ssl
 import sys
@@ -106,6 +107,32 @@ def no_room(directory: Path) -> None:
             print(json.dumps([done.returncode, done.stdout.splitlines()[-1], done.stderr]))
 
 
+def late(directory: Path) -> None:
+    """The first packet that is captured is larger than the file may be."""
+    with closing(listener()) as at, closing(socket.create_connection(at.getsockname()[:2])) as here:
+        accepted, _ = at.accept()
+        with accepted, started(*_record(directory / "a.pcapng"), "--size", "4KiB") as process:
+            process.line("capturing", "stdout")
+            here.sendall(bytes(20_000))
+            print(json.dumps([process.popen.wait(60), process.line("no packet")]))
+
+
+def unwritable(directory: Path) -> None:
+    """What has the name is a device; or the file may not grow, as on a full disk."""
+    done = meshtls(*_record(Path("/dev/full")), "--seconds", "0.2")
+    print(json.dumps([done.returncode, done.stdout, done.stderr]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    with closing(listener()) as at, started(*_record(directory / "a.pcapng")) as process:
+        process.line("capturing", "stdout")
+        for _ in range(40):  # small packets, which are buffered until they are written
+            talk(at)
+        print(json.dumps([process.popen.wait(60), process.line("meshtls: ")]))
+
+
+def _record(file: Path) -> tuple[str | Path, ...]:
+    return "capture", "record", "-i", "lo", "--write", file
+
+
 def followed(directory: Path, sidecar: str) -> None:
     """Show what a sidecar's caller says while ``capture live`` has the sidecar's keys, or has none; and the events."""
     asyncio.run(_followed(directory, sidecar))
@@ -159,6 +186,6 @@ def flooded(directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    {one.__name__: one for one in (tls, filtered, limited, no_room, followed, flooded)}[sys.argv[1]](
+    {one.__name__: one for one in (tls, filtered, limited, no_room, late, unwritable, followed, flooded)}[sys.argv[1]](
         Path(sys.argv[2]), *sys.argv[3:]
     )

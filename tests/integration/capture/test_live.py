@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import stat
 import subprocess
@@ -97,6 +98,24 @@ def test_a_recording_that_has_room_for_no_packet_or_sees_none_says_so(tmp_path: 
     notice = "meshtls: no TCP packets of lo were captured: wrong interface or port?\n"
     assert silent == [0, f"{tmp_path / 'b.pcapng'}: 0 packets and 0 TLS secrets; its time is over", notice]
     assert live == [0, "capturing lo", notice]
+
+
+def test_a_recording_whose_first_packet_is_larger_than_its_size_says_so(tmp_path: Path) -> None:
+    code, told = json.loads(in_own_network(_TALKS, "late", tmp_path))
+    words = r"no packet had room: the first packet has (\d{4,5}) bytes: give a larger --size"
+    found = re.fullmatch(f"meshtls: {re.escape(str(tmp_path))}/a.pcapng: {words}\n", told)
+    assert (code, found is not None and int(found[1]) > 4096 - 256 - 40) == (1, True), told
+
+
+def test_a_recording_that_cannot_be_written_ends_with_the_reason(tmp_path: Path) -> None:
+    device, full = map(json.loads, in_own_network(_TALKS, "unwritable", tmp_path).splitlines())
+    assert device == [
+        2,
+        "",
+        "meshtls: /dev/full: wanted a new file, or an older capture to replace, got a device, which is left as it is:"
+        " choose another name\n",
+    ]
+    assert full == [2, f"meshtls: {tmp_path / 'a.pcapng'}: wanted to write packets: File too large\n"]
 
 
 def test_a_recording_of_any_interface_has_each_packet_of_the_loopback_interface_once(tmp_path: Path) -> None:

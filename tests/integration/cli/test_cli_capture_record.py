@@ -28,6 +28,16 @@ def test_the_key_log_is_not_replaced_by_the_capture(tmp_path: Path, monkeypatch:
     assert not (tmp_path / "new").exists()
 
 
+def test_a_size_that_is_too_small_or_none_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for size in ("4095", "1KiB", "0", "-1", "much"):
+        told = tell("capture", "record", "-i", "lo", "--write", "a.pcapng", f"--size={size}")
+        assert (told.code, told.out) == (2, "")
+        wanted = f"'--size': wanted a size from 4KiB to 1024GiB such as 1GiB, got '{size}'"
+        assert told.err.splitlines()[-1] == f"Error: Invalid value for {wanted}"
+    assert not (tmp_path / "a.pcapng").exists()
+
+
 def test_standard_output_is_not_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     told = tell("capture", "record", "-i", "lo", "--write", "-")

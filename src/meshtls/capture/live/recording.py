@@ -38,7 +38,8 @@ class Recording:
     """One file of one interface.
 
     - ``packets``, ``size``: what is in it, or waits to be; ``secrets``: lines of key logs.
-    - ``full``: why it takes no more packets, "" as long as it does.
+    - ``full``: why it takes no more packets, "" as long as it does. ``no_room``: what had no room, where the file had
+      its size before its first packet.
     """
 
     def __init__(self, stream: BinaryIO, interface: str, link_type: int, limits: Limits, *, hold: bool) -> None:
@@ -51,7 +52,7 @@ class Recording:
         self._held_bytes = self._secret_bytes = 0
         self.packets = self.secrets = 0
         self.size = 256  # what the section and its interface take, and more
-        self.full = ""
+        self.full = self.no_room = ""
 
     def add_secrets(self, lines: bytes) -> None:
         """Lines of a key log, which count towards the size."""
@@ -59,7 +60,7 @@ class Recording:
             return
         taken = len(lines) + _OVERHEAD
         if self.size + taken > self._limits.size or self._secret_bytes + taken > _MOST_SECRETS:
-            self.full = "the file has its size"
+            self._end("the secrets of the key log take the whole size")
             return
         self._secret_bytes += taken
         self.size += taken
@@ -73,7 +74,7 @@ class Recording:
                 break
             taken = len(one.data) + _OVERHEAD
             if self.size + taken > self._limits.size:
-                self.full = "the file has its size"
+                self._end(f"the first packet has {len(one.data)} bytes")
                 break
             self.size += taken
             self.packets += 1
@@ -88,6 +89,10 @@ class Recording:
         self._write(None)
         self._writer.statistics(0, now_ns, received=received, dropped=dropped)
         self._stream.flush()
+
+    def _end(self, no_room: str) -> None:
+        self.full = "the file has its size"
+        self.no_room = "" if self.packets else no_room
 
     def _write(self, until_ns: int | None) -> None:
         while self._held and (until_ns is None or self._held[0].time_ns <= until_ns or self._held_bytes > HELD_BYTES):

@@ -57,15 +57,16 @@ def record(
         keys = stack.enter_context(closing(GrowingKeyLog(keylog))) if keylog is not None else None
         ring = stack.enter_context(opened_ring(interface, ports))
         try:
-            stream = stack.enter_context(opened_to_write(path))
-            limits = Limits(packets, most)
-            recording = Recording(stream, interface, ring.link_type, limits, hold=keys is not None)
-            out.event({"event": "capturing", "interface": interface, "file": str(path)}, f"capturing {interface}")
-            for piece in captured(ring, keys, seconds, lambda: stopped() or bool(recording.full)):
-                recording.add_secrets(piece.secrets)
-                recording.add(piece.packets, piece.now_ns)
-            counts = ring.counts()
-            recording.finish(time.time_ns(), received=counts.received, dropped=counts.dropped)
+            # Closing a stream that could not be written fails again.
+            with opened_to_write(path) as stream:
+                limits = Limits(packets, most)
+                recording = Recording(stream, interface, ring.link_type, limits, hold=keys is not None)
+                out.event({"event": "capturing", "interface": interface, "file": str(path)}, f"capturing {interface}")
+                for piece in captured(ring, keys, seconds, lambda: stopped() or bool(recording.full)):
+                    recording.add_secrets(piece.secrets)
+                    recording.add(piece.packets, piece.now_ns)
+                counts = ring.counts()
+                recording.finish(time.time_ns(), received=counts.received, dropped=counts.dropped)
         except OSError as error:
             raise ConfigError(f"{path}: wanted to write packets: {error.strerror or error}") from error
     ended = recording.full or ("it was stopped" if stopped() else "its time is over")
@@ -80,9 +81,8 @@ def record(
     lost = f"; {counts.dropped} packets were dropped: the capture did not keep up" if counts.dropped else ""
     told = f"{path}: {recording.packets} packets and {recording.secrets} TLS secrets; {ended}{lost}"
     out.event(result, told)
-    if recording.full and not recording.packets:
-        words = f"{path}: no packet had room: the secrets of the key log take the whole size: give a larger --size"
-        out.error("NoRoom", words, 1)
+    if recording.no_room:
+        out.error("NoRoom", f"{path}: no packet had room: {recording.no_room}: give a larger --size", 1)
         return 1
     if not counts.received:
         out.notice(nothing_captured(interface))
