@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import struct
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,8 @@ from meshtls.errors import ConfigError
 
 LINE = b"CLIENT_TRAFFIC_SECRET_0 " + b"ab" * 32 + b" " + b"cd" * 32 + b"\n"
 OTHER = LINE.replace(b"ab", b"ef")
+#: Bytes that are read of a key log at once.
+PIECE = 1 << 16
 NOW = 1_700_000_000_000_000_000
 FRAME = bytes(12) + b"\x08\x00" + b"payload"
 
@@ -100,6 +104,29 @@ def test_a_key_log_is_followed_from_before_it_exists_and_lines_come_whole(tmp_pa
         file.write(LINE[40:])
     assert (log.more(), log.more()) == (LINE, b"")
     log.close()
+
+
+def test_a_look_at_a_key_log_that_has_not_grown_reads_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "keys.log"
+    path.write_bytes(LINE + LINE[:40])
+    log = GrowingKeyLog(path)
+    assert log.more() == LINE
+    memory = [_memory_of(log.more)]
+    with path.open("ab") as file:
+        file.write(LINE[40:])
+    memory.append(_memory_of(log.more))
+    assert memory[0] < PIECE <= memory[1]
+    log.close()
+
+
+def _memory_of(look: Callable[[], bytes]) -> int:
+    """The most bytes that are taken at a time."""
+    tracemalloc.start()
+    try:
+        look()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def test_what_is_no_secret_does_not_leave_the_file(tmp_path: Path) -> None:

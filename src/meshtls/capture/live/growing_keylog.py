@@ -37,7 +37,10 @@ class GrowingKeyLog:
         if self._descriptor < 0:
             return b""
         try:
-            if os.fstat(self._descriptor).st_size < self._offset:
+            size = os.fstat(self._descriptor).st_size
+            if size == self._offset:
+                return b""
+            if size < self._offset:
                 self._offset, self._held = 0, b""
             data = os.pread(self._descriptor, _PIECE, self._offset)
         except OSError as error:
