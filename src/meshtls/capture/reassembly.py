@@ -447,7 +447,10 @@ class Reassembly:
             if hole > 0:
                 if not force and not self._waited_enough(half, time_ns):
                     return
-                self._lose(half, hole, time_ns)
+                if end is not None and end.how is Ending.RESET and hole == to_end == 1:
+                    half.next = end.at  # a single number before a RST is taken for that of a FIN
+                else:
+                    self._lose(half, hole, time_ns)
                 continue
             cost = early.cost
             run = early.pop(to_end)

@@ -79,6 +79,15 @@ CASES = {
         lambda talk: [*asked(talk), reset(talk, 0)()],
         ends=RESET_BY_SERVER,
     ),
+    "a RST after a FIN that was not captured": Case(
+        lambda talk: [*asked(talk), reset(talk, 1)()],
+        ends=RESET_BY_SERVER,
+    ),
+    "a RST after a byte and a FIN that were not captured": Case(
+        lambda talk: [*asked(talk), reset(talk, 2)()],
+        ends=RESET_BY_SERVER,
+        lost=2,
+    ),
     "a RST at the next byte that was not believed, since bytes after it are acknowledged": Case(
         lambda talk: asked(talk, reset(talk, 0)), strange=ONE_OF_SERVER
     ),
