@@ -34,7 +34,7 @@ class Lines(tuple[str, ...]):
 
 
 def wants_json(arguments: Sequence[str]) -> bool:
-    """Whether this command line has ``--output json``, even if it is otherwise invalid and was not parsed."""
+    """Whether this command line has ``--output json``, or ``ndjson``, even if it is invalid and was not parsed."""
     form = ""
     words = iter(arguments)
     for word in words:
@@ -44,7 +44,7 @@ def wants_json(arguments: Sequence[str]) -> bool:
             form = next(words, "")
         elif word.startswith("--output="):
             form = word.partition("=")[2]
-    return form == "json"
+    return form in ("json", "ndjson")
 
 
 def tell(*lines: str, err: bool = False) -> None:

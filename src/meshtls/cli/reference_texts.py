@@ -23,8 +23,8 @@ _COMMANDS = """\
 # The commands
 
 Every command ends with 0 on success, 1 on a failure, and 2 for an error in its arguments or its configuration. Results
-go to standard output, everything else to standard error. With `--output json` both are JSON for programs: results by a
-command's own keys, errors as `{"error": ...}`."""
+go to standard output, everything else to standard error. With `--output json`, or `ndjson` where a command has it, both
+are JSON for programs: results by a command's own keys, errors as `{"error": ...}`, remarks as `{"notice": ...}`."""
 _OUTCOMES = """\
 # Outcomes and errors
 

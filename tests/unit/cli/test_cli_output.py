@@ -51,6 +51,17 @@ def test_every_verb_has_the_option_but_those_with_a_reason() -> None:
             "ConfigError",
             "/none.yaml: wanted a configuration file to read: ",
         ),
+        (
+            ("capture", "analyze", "/none.pcap", "--output", "ndjson"),
+            "ConfigError",
+            "/none.pcap: wanted a capture file to read: ",
+        ),
+        (
+            ("capture", "analyze", "--output=ndjson", "--keylog", "/none", "/none.pcap"),
+            "ConfigError",
+            "--keylog /none: wanted a file to read: ",
+        ),
+        (("capture", "analyze", "--output", "ndjson"), "MissingParameter", "Missing argument 'FILE|-...'."),
     ],
 )
 def test_a_failure_is_one_line_of_json(
@@ -80,6 +91,9 @@ def test_an_error_without_output_json_is_a_sentence(capsys: pytest.CaptureFixtur
         ("up --output json", True),
         ("up --output=json --once", True),
         ("up --output json --output text", False),
+        ("capture analyze a.pcap --output ndjson", True),
+        ("capture analyze a.pcap --output=ndjson", True),
+        ("capture analyze a.pcap --output html", False),
         ("up --output", False),
         ("up -- --output json", False),
         ("", False),
