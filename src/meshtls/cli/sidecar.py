@@ -65,7 +65,7 @@ def sidecar() -> None:
 @click.option(
     "--allow-insecure-keylog",
     is_flag=True,
-    help="Allow insecure_keylog_file and insecure_capture: write the secrets of all TLS connections, for debugging.",
+    help="Allow insecure_keylog_file and insecure_capture, which write TLS secrets and whole connections, to debug.",
 )
 @output_option
 def run(config: Path, workers: int | None, allow_insecure_keylog: bool, out: Output) -> None:

@@ -131,8 +131,8 @@ def _capture(said: SidecarFile, file: Path, notices: list[str]) -> CaptureKeys |
         )
     keys = msgspec.structs.replace(keys, file=file.parent / keys.file)
     notices.append(
-        f"insecure_capture: INSECURE: all TLS connections are written to {keys.file} with their secrets;"
-        " remove the key when you are done"
+        f"insecure_capture: INSECURE: all connections over the network are written to {keys.file} with their TLS"
+        " secrets; remove the key when you are done"
     )
     return keys
 

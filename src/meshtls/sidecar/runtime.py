@@ -38,7 +38,7 @@ class Runtime:
     tracer: Tracer | None = None
     #: Where the secrets of all TLS connections are written; None, as it should be, for nowhere.
     insecure_keylog_file: Path | None = None
-    #: Where all TLS connections are written with their secrets; None, as it should be, for nowhere.
+    #: Where all connections over the network are written with their TLS secrets; None, as it should be, for nowhere.
     wire_file: WireFile | None = None
     #: Verifies the peers of all listeners.
     verifier: CurrentVerifier = field(default_factory=CurrentVerifier)

@@ -69,8 +69,8 @@ class WireFile:
         self._writer = PcapngWriter(stream, comment=_COMMENT.format(self._name))
         self._writer.interface(RAW_IP, f"sidecar {self._name}", description=SYNTHETIC_HEADERS)
         log.warning(
-            "INSECURE: all TLS connections are written to %s with their secrets (insecure_capture), up to %s:"
-            " whoever reads it reads them",
+            "INSECURE: all connections over the network are written to %s with their TLS secrets (insecure_capture), up"
+            " to %s: whoever reads it reads them",
             self._keys.file,
             size_text(self._keys.max_size),
         )
@@ -78,7 +78,7 @@ class WireFile:
     @property
     def notice(self) -> str:
         """What it does, for ``/ready`` and the log."""
-        what = f"INSECURE: TLS connections are written to {self._keys.file} with their secrets"
+        what = f"INSECURE: connections are written to {self._keys.file} with their TLS secrets"
         return f"{what}: ended, {self.stopped}" if self.stopped else what
 
     def secrets(self) -> None:

@@ -104,7 +104,7 @@ async def test_both_sidecars_write_their_connection_so_that_tshark_and_our_reade
             told = a.sidecar.readiness()
             assert (told.ready, told.text) == (
                 True,
-                f"INSECURE: TLS connections are written to {files[0]} with their secrets",
+                f"INSECURE: connections are written to {files[0]} with their TLS secrets",
             )
     for file in files:
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -151,7 +151,7 @@ async def test_at_its_size_the_file_ends_and_traffic_goes_on(tmp_path: Path, cap
         assert caplog.messages[2:] == [
             f"insecure_capture: nothing more is written to {files[1]}: it has its max_size, 64KiB"
         ]
-        assert b.sidecar.readiness().text.endswith("with their secrets: ended, it has its max_size, 64KiB")
+        assert b.sidecar.readiness().text.endswith("with their TLS secrets: ended, it has its max_size, 64KiB")
     assert files[1].stat().st_size <= 1 << 16
     assert len(sessions(files[1])) == 1
     assert files[0].stat().st_size > 1 << 19
@@ -189,4 +189,6 @@ def test_validate_has_a_notice(tmp_path: Path) -> None:
     file = tmp_path / "web.yaml"
     file.write_text(SIDECAR)
     told = tell("sidecar", "validate", "--config", file)
-    assert f"INSECURE: all TLS connections are written to {tmp_path / 'a.pcapng'} with their secrets" in told.out
+    assert (
+        f"INSECURE: all connections over the network are written to {tmp_path / 'a.pcapng'} with their TLS secrets;"
+    ) in told.out
