@@ -7,11 +7,13 @@ import re
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshtls.wire.tls import Alert, fatal_alert
 from tests.integration.cli.identity_site import tell
 from tests.integration.cli.tutorial import DOCS, follow_page
 from tests.support.agent import short_directory
+from tests.support.certs import ca
 from tests.support.packets import ACK, FIN, RST, Talk, captured, pcap
 from tests.support.page_captures import write_captures
 from tests.support.tls_capture import REQUEST, RESPONSE, Tape, shaken
@@ -293,6 +295,18 @@ def test_explain_as_text_has_a_space_after_each_label(tmp_path: Path) -> None:
     (tmp_path / "two.pcapng").write_bytes(tape.pcapng((tmp_path / "keys").read_bytes()))
     told = tell("capture", "explain", str(tmp_path / "two.pcapng"))
     assert told.out.splitlines()[-1] == "connections with problems 2"
+
+
+def test_chains_of_trust_domains_whose_bundle_was_not_given_are_told(site: Path) -> None:
+    other = ca(None, "spiffe://b.test", slot="foreign", name="foreign")
+    (site / "other.pem").write_bytes(other.certificate.public_bytes(Encoding.PEM))
+    file = str(site / "mesh-with-keys.pcapng")
+    good, bad = (tell("capture", "stats", file, "--bundle", str(site / name)) for name in ("bundle.pem", "other.pem"))
+    assert (good.code, good.err, bad.code) == (0, "", 0)
+    assert bad.err == (
+        f"meshtls: {file}: 3 chains are not verified; the first: no bundle of trust domain a.test was given: the"
+        " authorities of the one given are of b.test\n"
+    )
 
 
 def test_a_file_that_is_not_there_and_one_that_is_no_capture_are_refused(site: Path) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 
+from cryptography.x509 import Certificate
+
 from meshtls.bundle import BundleSet, TrustBundle
 from meshtls.capture.analysis.connection import Peer
-from meshtls.errors import BundleError, InvalidSvidError, PeerError
+from meshtls.errors import BundleError, InvalidSpiffeIdError, InvalidSvidError, PeerError
 from meshtls.observe.events import Outcome, outcome_of
 from meshtls.printable import printable
 from meshtls.spiffeid import SpiffeId, TrustDomain
+from meshtls.svid.leaf_rules import uri_names
 from meshtls.svid.verify import verify_peer
 from meshtls.svid.x509 import parse_chain, spiffe_id_of
 from meshtls.wire.side import Side
@@ -29,16 +33,18 @@ _OUR_CLOCK, _ITS_CLOCK = "our clock says", "the time of the capture is"
 class CaptureBundle:
     """A file of authorities: PEM, or a SPIFFE bundle.
 
-    Neither form says whose it is: it is taken for the bundle of any trust domain that a leaf names, unless
-    ``trust_domain`` is given. ``peers_of`` says when it is not.
+    Neither form says whose it is. ``trust_domains``: those that the authorities name by SPIFFE IDs of their own, which
+    they need not have (X509-SVID, section 3.2). The file is taken for the bundle of any trust domain that a leaf names;
+    ``peers_of`` says when that proves something.
     """
 
-    def __init__(self, content: bytes, trust_domain: TrustDomain | None = None) -> None:
+    def __init__(self, content: bytes) -> None:
         """Raises BundleError where the content is no bundle."""
-        self._content, self.trust_domain = content, trust_domain
+        self._content = content
         self._is_json = content.lstrip().startswith(b"{")
         self._bundles: dict[TrustDomain, TrustBundle] = {}
-        self.of(trust_domain or TrustDomain.parse("any"))
+        authorities = self.of(TrustDomain.parse("any")).x509_authorities
+        self.trust_domains = frozenset(name for one in authorities for name in _named(one))
 
     def of(self, domain: TrustDomain) -> TrustBundle:
         """The bundle, for this trust domain. Raises BundleError."""
@@ -52,9 +58,8 @@ class CaptureBundle:
 
     def refusal(self, chain: Sequence[bytes], spiffe_id: SpiffeId | None, time_ns: int) -> PeerError | None:
         """Why this chain, leaf first, is refused at this time; None where it is not."""
-        domain = self.trust_domain or (spiffe_id.trust_domain if spiffe_id is not None else None)
         try:
-            bundles = BundleSet([self.of(domain)] if domain is not None else [])
+            bundles = BundleSet([self.of(spiffe_id.trust_domain)] if spiffe_id is not None else [])
             verify_peer(chain, bundles, datetime.fromtimestamp(time_ns // _SECOND, UTC))
         except PeerError as error:
             return error
@@ -94,19 +99,35 @@ def peers_of(
 ) -> dict[Side, Peer | None]:
     """The peers that presented these chains, each at its time.
 
-    A bundle whose trust domain is not known, and which verifies the chain of one side, is the bundle of that side's
-    trust domain. It says nothing of a chain of another one with another root, which stays without a verdict.
+    The bundle is that of the trust domains that its authorities name, or else of those of which it verifies a chain
+    here. It says nothing of the roots of another trust domain, whose chains stay without a verdict.
     """
     peers = {side: peer_of(chain, bundle, time_ns) for side, (chain, time_ns) in chains.items()}
-    if bundle is None or bundle.trust_domain is not None:
+    if bundle is None:
         return peers
-    of_bundle = {_domain(peer) for peer in peers.values() if peer is not None and peer.verified}
+    known = bundle.trust_domains or {_domain(peer) for peer in peers.values() if peer is not None and peer.verified}
     for side, peer in peers.items():
-        untrusted = peer is not None and peer.refused_as is Outcome.PEER_UNTRUSTED
-        if peer is not None and untrusted and of_bundle and _domain(peer) not in of_bundle:
-            peers[side] = Peer(peer.spiffe_id, peer.certificates)
+        by_roots = peer is not None and (peer.verified or peer.refused_as is Outcome.PEER_UNTRUSTED)
+        if peer is not None and by_roots and _domain(peer) not in known:
+            why = _not_of(_domain(peer), known)
+            peers[side] = Peer(peer.spiffe_id, peer.certificates, unverified_because=why)
     return peers
+
+
+def _not_of(domain: str, known: Collection[str]) -> str:
+    """Why the bundle says nothing of a chain of ``domain``."""
+    if known:
+        whose = f"the authorities of the one given are of {', '.join(sorted(known))}"
+        return f"no bundle of trust domain {domain} was given: {whose}"
+    nothing = "its authorities name no trust domain, and it verifies no chain of this connection"
+    return f"the bundle given may not be that of trust domain {domain}: {nothing}"
 
 
 def _domain(peer: Peer) -> str:
     return SpiffeId.parse(peer.spiffe_id).trust_domain.name if peer.spiffe_id else ""
+
+
+def _named(authority: Certificate) -> Iterator[str]:
+    for name in uri_names(authority):
+        with suppress(InvalidSpiffeIdError):
+            yield SpiffeId.parse(name).trust_domain.name

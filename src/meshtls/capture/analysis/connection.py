@@ -16,7 +16,8 @@ class Peer(msgspec.Struct, frozen=True):
 
     - ``spiffe_id``: as the leaf claims it; "" where it has none.
     - ``certificates``: how many.
-    - ``verified``: None where no bundle was given, or nothing presented. ``why_refused``: why the chain is refused.
+    - ``verified``: None where no bundle was given, or none of its trust domain, which ``unverified_because`` then says.
+      ``why_refused``: why the chain is refused.
     """
 
     spiffe_id: str
@@ -24,6 +25,7 @@ class Peer(msgspec.Struct, frozen=True):
     verified: bool | None = None
     why_refused: str = ""
     refused_as: Outcome | None = None
+    unverified_because: str = ""
 
 
 class Handshake(msgspec.Struct, frozen=True):

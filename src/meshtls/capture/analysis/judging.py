@@ -146,6 +146,8 @@ def _unknown_ca(facts: Facts, alert: Alert, peer: Peer | None) -> Judgement:
         return Judgement(None, f"{said}: likely POLICY_DENIED: {words}", of_unknown_ca(alert.side, verified=True))
     words = f"it does not trust the chain of {other}, or does not allow its identity"
     problem = f"{said}: likely PEER_UNTRUSTED or POLICY_DENIED: {words}"
+    if peer is not None and peer.unverified_because:
+        problem = f"{problem}; {peer.unverified_because}"
     domains = _domains(facts)
     if len(domains) > 1:
         differ = f"the trust domains differ, {' and '.join(domains)}: likely it has no bundle of the other's"

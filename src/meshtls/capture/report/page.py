@@ -177,7 +177,8 @@ def _identity(end: End) -> str:
     peer = end.peer
     if peer is None:
         return f"{end.address}, no certificate seen"
-    checked = {None: "not verified", True: "verified", False: f"refused: {peer.why_refused}"}[peer.verified]
+    unverified = ": ".join(filter(None, ("not verified", peer.unverified_because)))
+    checked = {None: unverified, True: "verified", False: f"refused: {peer.why_refused}"}[peer.verified]
     return f"{end.address}, {peer.spiffe_id or 'no SPIFFE ID'}, certificates: {peer.certificates}, {checked}"
 
 

@@ -66,9 +66,14 @@ class Captures:
                 stream, self._keys, self._bundle, progress=show if shows else None, keep=keep, before=self._connections
             )
             encrypted = without = 0
+            unverified, why = 0, ""
             for one in analysis:
                 encrypted += one.handshake is not None
                 without += NO_SECRETS in one.troubles
+                for end in (one.client, one.server):
+                    if end.peer is not None and end.peer.unverified_because:
+                        unverified += 1
+                        why = why or end.peer.unverified_because
                 yield one
         self.packets += analysis.packets
         self._connections += analysis.connections
@@ -83,6 +88,11 @@ class Captures:
         if without and self._keylog is not None:
             lacks = f"{self._keylog} has no secrets of {without} of {encrypted} TLS connections"
             self._out.notice(f"{name}: {lacks}: are they of this run?")
+        if unverified:
+            chains = (
+                "1 chain is not verified" if unverified == 1 else f"{unverified} chains are not verified; the first"
+            )
+            self._out.notice(f"{name}: {chains}: {why}")
         refused = analysis.memory.refused
         if refused:
             most = f"the bound of {analysis.memory.most >> 20} MiB for all connections together was reached"

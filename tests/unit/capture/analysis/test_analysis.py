@@ -208,7 +208,7 @@ def test_unknown_ca_is_proven_only_by_a_chain_that_the_bundle_refuses(tmp_path: 
     """A sidecar sends unknown_ca also to an identity that its policy denies."""
     wire = shaken(tmp_path, trusted=False)
     foreign = tmp_path / "foreign.pem"
-    foreign.write_text(_foreign(), "ascii")
+    foreign.write_text(_foreign("spiffe://a.test"), "ascii")
     tape = Tape()
     tape.wire(wire)
     (unknown,) = analyzed(tape, tmp_path / "keys")
@@ -261,7 +261,7 @@ def test_a_chain_of_another_ca_is_refused_by_the_bundle(tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
     own, foreign = tmp_path / "web-P-256.ca", other / "ca.pem"
-    foreign.write_text(_foreign(), "utf-8")
+    foreign.write_text(_foreign("spiffe://a.test"), "utf-8")
     (good,), (bad,) = analyzed(tape, tmp_path / "keys", own), analyzed(tape, tmp_path / "keys", foreign)
     assert good.client.peer == Peer(CLIENT_ID, 2, True)
     assert bad.client.peer is not None
@@ -298,19 +298,64 @@ def test_a_bundle_of_one_trust_domain_says_nothing_of_a_peer_of_another(
     assert found.server.peer is not None
     assert found.server.peer.verified
     if domain == "b.test":
-        assert (found.client.peer.verified, found.client.peer.why_refused) == (None, "")
-        assert (found.outcome, found.problem, found.advice) == (plain.outcome, plain.problem, plain.advice)
+        unverified = "no bundle of trust domain b.test was given: the authorities of the one given are of a.test"
+        assert found.client.peer == Peer("spiffe://b.test/db", 1, unverified_because=unverified)
         hint = "; the trust domains differ, a.test and b.test: likely it has no bundle of the other's"
-        assert found.problem.endswith(hint) is refused
+        assert plain.problem.endswith(hint) is refused
+        assert found.problem == plain.problem.replace(hint, f"; {unverified}{hint}")
+        assert (found.outcome, found.advice) == (plain.outcome, plain.advice)
         assert ("federate the trust domains" in found.advice) is refused
     else:
         assert (found.client.peer.verified, found.client.peer.refused_as) == (False, Outcome.PEER_UNTRUSTED)
         assert found.outcome is (Outcome.PEER_UNTRUSTED if refused else Outcome.OK)
 
 
-def _foreign() -> str:
+UNNAMED = (
+    "the bundle given may not be that of trust domain a.test: its authorities name no trust domain, and it verifies no "
+    "chain of this connection"
+)
+OF_ANOTHER = "no bundle of trust domain a.test was given: the authorities of the one given are of b.test"
 
-    return ca(slot="foreign", name="foreign", own_key=key("foreign")).certificate.public_bytes(Encoding.PEM).decode()
+
+@pytest.mark.parametrize(
+    ("names", "unverified"),
+    [(("spiffe://a.test",), ""), ((), UNNAMED), (("spiffe://b.test",), OF_ANOTHER), (("https://a.test",), UNNAMED)],
+)
+@pytest.mark.parametrize("refused", [True, False])
+def test_a_bundle_that_is_not_known_to_be_of_the_trust_domain_proves_nothing(
+    tmp_path: Path, names: tuple[str, ...], unverified: str, refused: bool
+) -> None:
+    tape = Tape()
+    tape.wire(shaken(tmp_path, trusted=not refused))
+    (tmp_path / "foreign.pem").write_text(_foreign(*names), "ascii")
+    (found,) = analyzed(tape, tmp_path / "keys", tmp_path / "foreign.pem")
+    assert found.client.peer is not None
+    assert found.client.peer.unverified_because == unverified
+    if not unverified:
+        assert (found.client.peer.verified, found.client.peer.refused_as) == (False, Outcome.PEER_UNTRUSTED)
+        assert found.outcome is (Outcome.PEER_UNTRUSTED if refused else Outcome.OK)
+        assert "by the bundle given: peer spiffe://a.test/client: no path" in found.problem
+    else:
+        assert found.client.peer == Peer(CLIENT_ID, 2, unverified_because=unverified)
+        assert (found.outcome, found.problem) == ((None, f"{UNTRUSTED}; {unverified}") if refused else (Outcome.OK, ""))
+
+
+def test_a_bundle_that_names_another_trust_domain_verifies_no_chain_of_this_one(tmp_path: Path) -> None:
+    """Nor does a sidecar verify a peer by the bundle of a trust domain that is not the peer's."""
+    wire = shaken(tmp_path)
+    tape = Tape()
+    tape.wire(wire)
+    for name, verified in (("spiffe://a.test", True), ("spiffe://b.test", None)):
+        named = ca(None, name, not_before=START, not_after=END)
+        (tmp_path / "named.pem").write_bytes(named.certificate.public_bytes(Encoding.PEM))
+        (found,) = analyzed(tape, tmp_path / "keys", tmp_path / "named.pem")
+        assert found.client.peer is not None
+        assert (found.client.peer.verified, found.outcome) == (verified, Outcome.OK)
+
+
+def _foreign(*names: str) -> str:
+    issuer = ca(None, *names, slot="foreign", name="foreign", own_key=key("foreign"))
+    return issuer.certificate.public_bytes(Encoding.PEM).decode()
 
 
 PLAIN = "the client 10.0.0.1:40001 sent plaintext that starts with 'GET /pay?(12 bytes) HTTP/1.1'"
