@@ -48,6 +48,7 @@ _COLUMNS: Mapping[str, Callable[[Record], str]] = {
     "request": lambda one: _ms(one["first_data_ms"]),
     "all": lambda one: _ms(one["duration_ms"]),
     "sent-again": _both("retransmitted"),
+    "captured-twice": _both("duplicated"),
     "out-of-order": _both("out_of_order"),
     "outcome": lambda one: one["outcome"] or "-",
 }

@@ -91,7 +91,9 @@ class End(msgspec.Struct, frozen=True):
     """One end of a connection: its address, and what it sent.
 
     - ``wire_bytes``: packets with all headers. ``tcp_bytes``: the stream. ``tls_bytes``: records with their headers.
-    - ``application_bytes``: of the app. ``retransmitted``, ``out_of_order``: packets. ``lost_bytes``: not captured.
+    - ``application_bytes``: of the app. ``lost_bytes``: not captured.
+    - ``retransmitted``, ``out_of_order``: packets. ``duplicated``: packets that are in the capture twice, and were sent
+      once; they count once.
     - ``ending``: how its direction ended. ``cut_bytes``: cut off by the snapshot length. ``conflicts``, ``strange``: as
       ``Half`` counts them.
     """
@@ -109,6 +111,7 @@ class End(msgspec.Struct, frozen=True):
     cut_bytes: int = 0
     conflicts: int = 0
     strange: int = 0
+    duplicated: int = 0
     peer: Peer | None = None
 
 

@@ -252,6 +252,7 @@ class Watched:
             cut_bytes=half.cut_bytes,
             conflicts=half.conflicts,
             strange=half.strange,
+            duplicated=half.duplicated,
             peer=peers[half.side],
         )
 

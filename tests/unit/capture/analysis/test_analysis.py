@@ -136,6 +136,15 @@ def test_data_in_the_packet_of_the_clients_finished_is_counted_and_the_tickets_a
     assert (found.client.application_bytes, found.server.application_bytes) == (len(REQUEST), len(RESPONSE))
 
 
+def test_a_packet_that_is_in_the_capture_twice_counts_once(tmp_path: Path) -> None:
+    tape = Tape()
+    tape.plaintext(REQUEST, RESPONSE)
+    tape.frames.insert(4, tape.frames[3])
+    (found,) = analyzed(tape)
+    assert (found.client.duplicated, found.client.retransmitted, found.server.duplicated) == (1, 0, 0)
+    assert found.client.packets == 4
+
+
 def test_secrets_in_the_file_are_used(tmp_path: Path) -> None:
     tape = Tape()
     tape.wire(shaken(tmp_path))
