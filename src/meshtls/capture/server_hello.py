@@ -9,7 +9,7 @@ from meshtls.wire.tls.messages import HELLO_RETRY_REQUEST, is_hello_retry_reques
 from meshtls.wire.tls.names import Extension, HandshakeType
 from meshtls.wire.tls.reading import vector
 
-__all__ = ["ServerHelloFacts", "choices_of_message", "server_hello_facts"]
+__all__ = ["ServerHelloFacts", "accepts_early_data", "choices_of_message", "server_hello_facts"]
 
 _HEADER, _VERSION, _RANDOM = 4, 2, 32
 _SESSION_ID = _HEADER + _VERSION + _RANDOM
@@ -57,6 +57,20 @@ def server_hello_facts(message: bytes) -> ServerHelloFacts:
             elif kind == _ENCRYPT_THEN_MAC:
                 encrypt_then_mac = True
     return ServerHelloFacts(version, random, suite, random == HELLO_RETRY_REQUEST, psk, encrypt_then_mac)
+
+
+def accepts_early_data(message: bytes) -> bool:
+    """Whether these EncryptedExtensions accept early data (RFC 8446, section 4.2.10); not where they are malformed.
+
+    ``message`` includes the handshake header.
+    """
+    at = _HEADER + 2
+    while at + 4 <= len(message):
+        kind, length = _EXTENSION.unpack_from(message, at)
+        if kind == Extension.EARLY_DATA:
+            return True
+        at += 4 + length
+    return False
 
 
 def choices_of_message(message: bytes) -> tuple[int | None, bytes]:

@@ -19,6 +19,7 @@ from enum import IntEnum
 
 from meshtls.capture.aead import SuiteAead, aead_of_suite, suites_of_secret
 from meshtls.capture.cbc_protection import CbcProtection, cbc_of_suite
+from meshtls.capture.early_data import EarlyData
 from meshtls.capture.events import (
     UNKNOWN,
     AlertSeen,
@@ -34,7 +35,7 @@ from meshtls.capture.keylog import ConnectionSecrets, KeyLabel, KeyLog
 from meshtls.capture.memory import MemoryPool, MemoryShare
 from meshtls.capture.record_protection import NumberedRecords, RecordProtection
 from meshtls.capture.record_search import RecordSearch
-from meshtls.capture.server_hello import ServerHelloFacts, server_hello_facts
+from meshtls.capture.server_hello import ServerHelloFacts, accepts_early_data, server_hello_facts
 from meshtls.capture.waiting import Waiting, WaitingQueue
 from meshtls.wire.side import Side
 from meshtls.wire.tls import TLS_1_3, ContentType, HandshakeType, client_random_of_message
@@ -102,7 +103,8 @@ class Direction:
     """What one side has sent so far.
 
     - ``records``, ``record_bytes``: counted with headers; ``decrypted``: records of them that were.
-    - ``application_bytes``: plaintext where it was decrypted, else payloads of application data.
+    - ``application_bytes``: plaintext where it was decrypted, without early data that was not accepted; else payloads
+      of application data.
     - ``opaque``: only lengths are read from here on.
     """
 
@@ -151,6 +153,7 @@ class TlsSession:
     - ``events``: in the order in which they were seen, at most MOST_EVENTS; ``events_dropped`` counts the others.
     - ``version``, ``suite``: those of the ServerHello, 0 before it. ``client_random``: b"" before a ClientHello.
     - ``retried``: there was a HelloRetryRequest. ``psk``: a pre-shared key was accepted (TLS 1.3).
+    - ``early_accepted``: whether the server accepts early data, if the client sends some; None where that is not known.
     - ``has_keys``: the key log has secrets of this connection.
     - ``waiting``: for secrets. ``ended_at``: for each side that has ended, how many events there were.
     - ``left_out``: there was no memory for all events, so that what they say of its course may be wrong.
@@ -158,9 +161,10 @@ class TlsSession:
 
     __slots__ = (
         *("_alert_length", "_client", "_inside", "_keys", "_left_messages", "_left_plaintext", "_left_trials"),
-        *("_encrypt_then_mac", "_may_wait", "_memory", "_queue", "_secrets", "_seen_changes", "_server"),
+        *("_early", "_encrypt_then_mac", "_may_wait", "_memory", "_queue", "_secrets", "_seen_changes", "_server"),
         *(
             "client_random",
+            "early_accepted",
             "ended_at",
             "events",
             "events_dropped",
@@ -192,6 +196,8 @@ class TlsSession:
         self._seen_changes = -1
         self._client, self._server = Direction(Side.CLIENT), Direction(Side.SERVER)
         self._left_messages, self._left_plaintext, self._left_trials = _KEPT_MESSAGES, keep_plaintext, _MOST_TRIALS
+        self._early: EarlyData | None = None
+        self.early_accepted: bool | None = None
         #: Of an alert's record, if it is encrypted by TLS 1.3.
         self._alert_length = UNKNOWN
         self.events: list[Event] = []
@@ -446,15 +452,39 @@ class TlsSession:
             self._change_keys(one, record)
 
     def _application(self, one: Direction, content: bytes, time_ns: int) -> None:
-        one.application_bytes += len(content)
         kept = len(content) <= self._left_plaintext
         if kept:
             self._left_plaintext -= len(content)
         early = one.epoch is Epoch.EARLY
         event = ApplicationBytes(one.side, time_ns, content if kept else None, len(content), early)
         self._note(event, len(content) if kept else 0)
+        if not early or self.early_accepted:
+            self._deliver(one, content, time_ns)
+        elif self.early_accepted is None:
+            self._early = self._early or EarlyData(self._memory)
+            self._early.hold(content, time_ns)
+
+    def _deliver(self, one: Direction, content: bytes, time_ns: int) -> None:
+        one.application_bytes += len(content)
         if self._inside is not None:
             self._inside.feed(one.side, content, time_ns)
+
+    def _answer_early(self, accepted: bool) -> None:
+        """The server accepts early data, or rejects it (RFC 8446, section 4.2.10)."""
+        if self.early_accepted is not None:
+            return
+        self.early_accepted = accepted
+        early, self._early = self._early, None
+        if early is None:
+            return
+        held = early.taken()
+        if not accepted:
+            return
+        for content, time_ns in held:
+            self._deliver(self._client, content, time_ns)
+        self._client.application_bytes += early.bytes - sum(len(content) for content, _ in held)
+        if not early.whole and self._inside is not None:
+            self._inside.gap(Side.CLIENT, 0)
 
     def _alert(self, one: Direction, record: Record, content: bytes, time_ns: int, *, decrypted: bool) -> None:
         if len(content) != 2:
@@ -503,7 +533,10 @@ class TlsSession:
         elif decrypted and isinstance(one.protection, RecordProtection) and self.version in (0, TLS_1_3):
             if kind == HandshakeType.FINISHED and one.epoch is Epoch.HANDSHAKE:
                 self._enter(one, Epoch.APPLICATION)
+            elif kind == HandshakeType.ENCRYPTED_EXTENSIONS and one.side is Side.SERVER:
+                self._answer_early(accepts_early_data(message))
             elif kind == HandshakeType.END_OF_EARLY_DATA and one.epoch is Epoch.EARLY:
+                self._answer_early(True)
                 self._enter(one, Epoch.HANDSHAKE)
             elif kind == HandshakeType.KEY_UPDATE and one.epoch is Epoch.APPLICATION:
                 self._use(one, Epoch.APPLICATION, one.protection.aead, next_secret(one.protection.aead, one._secret))
@@ -519,9 +552,12 @@ class TlsSession:
     def _server_hello(self, one: Direction, record: Record, facts: ServerHelloFacts) -> None:
         if facts.retry:
             self.retried = True
+            self._answer_early(False)
             return
         self.version, self.suite, self.psk = facts.version, facts.suite, facts.psk
         self.server_random = facts.random
+        if not facts.psk:
+            self._answer_early(False)
         aead = aead_of_suite(self.suite)
         self._alert_length = _ALERT_BYTES + aead.overhead if aead is not None and self.version == TLS_1_3 else UNKNOWN
         self._encrypt_then_mac = facts.encrypt_then_mac

@@ -136,6 +136,8 @@ async def test_early_data_is_decrypted_whether_it_is_accepted_or_not(accepted: b
     assert troubles(session) == []
     assert text_of(session, Side.CLIENT, early=True) == EARLY
     assert (text_of(session, Side.CLIENT), text_of(session, Side.SERVER)) == (b"hello\n", b"world\n")
+    counted = session.direction(Side.CLIENT).application_bytes
+    assert (session.early_accepted, counted) == (accepted, len(b"hello\n") + accepted * len(EARLY))
     assert session.psk is accepted
     assert (HandshakeType.END_OF_EARLY_DATA in kinds(session, Side.CLIENT)) is accepted
     assert outside_view(session).resumed is (Answer.YES if accepted else Answer.NO)

@@ -3,42 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
-from meshtls.capture.aead import aead_of_suite
+from meshtls.capture.aead import SuiteAead, aead_of_suite
 from meshtls.capture.analysis.completion import Completion
 from meshtls.capture.analysis.server_data import late_tickets
 from meshtls.capture.events import MessageSeen, RecordSeen
 from meshtls.capture.outside import OutsideView
+from meshtls.capture.padding import has_short_message, is_padded
 from meshtls.capture.session import TlsSession
 from meshtls.wire.side import Side
 from meshtls.wire.tls import TLS_1_3, ContentType, HandshakeType
 from meshtls.wire.tls.records import RECORD_HEADER
 from meshtls.wire.tls.suites import CIPHER_SUITES
 
-__all__ = ["application_bytes"]
+__all__ = ["Amounts", "application_bytes"]
 
 _DATA = int(ContentType.APPLICATION_DATA)
 _TLS_1_0 = 0x0301
 #: Of TLS 1.3, where the suite is unknown here: a tag, and the content type inside.
 _USUAL_OVERHEAD = 17
-_ALERT_BYTES = 2
+_ALERT_BYTES, _END_OF_EARLY_DATA = 2, 4
 #: Of suites with a GCM that is not decrypted here, such as ARIA's: the nonce's explicit part, and the tag.
 _GCM_OVERHEAD = 24
 _MAC_BYTES = {"MD5": 16, "SHA": 20, "SHA256": 32, "SHA384": 48}
 _SHORT_BLOCKS = frozenset({"3DES", "DES", "DES40", "IDEA", "RC2"})
 
 
-def application_bytes(
-    session: TlsSession, view: OutsideView, done: Completion | None
-) -> tuple[Mapping[Side, int], bool]:
-    """Bytes of application data of each side; and whether some of them are computed from lengths of encrypted records.
+class Amounts(NamedTuple):
+    """Bytes of application data of each side.
+
+    - ``estimated``: some of them are computed from lengths of encrypted records.
+    - ``at_most``: all records of a side look padded. Padding is counted, and so are session tickets, which can't be
+      told from data then: the applications sent no more than this.
+    """
+
+    of: Mapping[Side, int]
+    estimated: bool = False
+    at_most: bool = False
+
+
+def application_bytes(session: TlsSession, view: OutsideView, done: Completion | None) -> Amounts:
+    """Count them; ``done``: when the handshake was complete.
 
     A record's length has the padding of TLS 1.3 in it, and the padding of a CBC suite, of which the mean is assumed.
+    Early data counts where the server accepted it: what it rejects it does not deliver (RFC 8446, section 4.2.10).
     """
     found = {side: session.direction(side).application_bytes for side in Side}
     tls13 = session.version == TLS_1_3
     if tls13 and done is None:
-        return found, False
+        return Amounts(found)
     after = done.until if tls13 and done is not None else 0
     hidden: list[RecordSeen] = []
     for one in session.events[after:]:
@@ -57,7 +71,70 @@ def application_bytes(
             found[side] += max(0, sum(lengths) - _overhead_1_3(session) * len(lengths))
         elif done is not None:
             found[side] = _estimated_1_3(session, view, side, done)
-    return found, bool(hidden)
+    if not tls13 or done is None:
+        return Amounts(found, bool(hidden))
+    early = _early_data(session, done)
+    found[Side.CLIENT] += early
+    bounds = _bounds_of_padded(session, view) if done.inferred else {}
+    return Amounts(found | bounds, bool(hidden or early or bounds), bool(bounds))
+
+
+def _bounds_of_padded(session: TlsSession, view: OutsideView) -> dict[Side, int]:
+    """What each side whose records all look padded, those of the handshake included, can have sent at most."""
+    aead = aead_of_suite(session.suite)
+    if aead is None:
+        return {}
+    return {
+        side: most
+        for side, flight in zip((Side.SERVER, Side.CLIENT), view.flights, strict=True)
+        if not session.direction(side).decrypted and not has_short_message(flight, aead)
+        if (most := _bound(session, side, aead)) is not None
+    }
+
+
+def _bound(session: TlsSession, side: Side, aead: SuiteAead) -> int | None:
+    """None where the records don't look padded. Else the content of all that the side encrypted after the first record
+    that the client encrypted in answer to the server; and of early data, if the server may have accepted that.
+    """
+    begun = answered = False
+    may_be_early = side is Side.CLIENT and session.early_accepted is not False
+    lengths: list[int] = []
+    before: list[int] = []
+    for one in session.events:
+        if not isinstance(one, RecordSeen):
+            continue
+        encrypted = one.content_type == _DATA
+        answered = answered or (encrypted and one.side is Side.SERVER)
+        begins = not begun and answered and encrypted and one.side is Side.CLIENT
+        if one.side is side and encrypted and answered:
+            lengths.append(one.length)
+        if one.side is side and not begun and (begins or not (encrypted and may_be_early)):
+            before.append(one.length)
+        begun = begun or begins
+    if not is_padded(lengths, aead):
+        return None
+    whole = session.direction(side)
+    rest = whole.record_bytes - sum(before) - RECORD_HEADER * whole.records
+    return max(0, rest - aead.overhead * (whole.records - len(before)))
+
+
+def _early_data(session: TlsSession, done: Completion) -> int:
+    """Early data that was accepted and not decrypted. Where EncryptedExtensions are encrypted, too, lengths tell of an
+    EndOfEarlyData before the client's Finished, which the client sends only then (RFC 8446, section 4.5).
+    """
+    if session.early_accepted is False:
+        return 0
+    sent = [
+        one.length - _overhead_1_3(session)
+        for one in session.events[: done.at]
+        if isinstance(one, RecordSeen) and one.side is Side.CLIENT and one.content_type == _DATA and not one.decrypted
+    ]
+    if done.inferred:
+        del sent[-1:]  # the Finished
+    ended = sent[-1:] == [_END_OF_EARLY_DATA]
+    if not ended and not session.early_accepted:
+        return 0
+    return max(0, sum(sent[:-1] if ended else sent))
 
 
 def _overhead_1_3(session: TlsSession) -> int:

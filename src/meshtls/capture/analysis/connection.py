@@ -125,8 +125,10 @@ class Connection(msgspec.Struct, frozen=True):
       ``wire_bytes`` count those headers.
     - ``tcp_rtt_ms``: from SYN to the ACK that completes TCP's handshake.
     - ``first_data_ms``: from the first packet to the first application data.
-    - ``estimated``: application bytes are computed from the lengths of encrypted records.
-    - ``overhead``: bytes on the wire that are not application data, for each byte that is.
+    - ``estimated``: application bytes are computed from the lengths of encrypted records. ``at_most``: these look
+      padded, and the padding is counted, too: there are no more application bytes than that.
+    - ``overhead``: bytes on the wire that are not application data, for each byte that is; at least that many where
+      ``at_most`` is true.
     - ``connection_id``: by which sidecars log it; "" without a ClientHello.
     - ``outcome``: None where the capture does not prove it: ``problem`` or ``unknown_because`` says why.
     - ``problem``: the first thing that went wrong, or likely did; ``advice``: what to do.
@@ -146,6 +148,7 @@ class Connection(msgspec.Struct, frozen=True):
     tcp_rtt_ms: float | None = None
     first_data_ms: float | None = None
     estimated: bool = False
+    at_most: bool = False
     overhead: float | None = None
     alerts: tuple[Alert, ...] = ()
     requests: tuple[Request, ...] = ()

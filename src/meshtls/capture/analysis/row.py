@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from meshtls.capture.analysis.connection import Connection, End
 
-__all__ = ["COLUMNS", "NUMBERS", "row_of"]
+__all__ = ["COLUMNS", "NUMBERS", "bytes_of", "row_of"]
 
 #: Columns of numbers.
 NUMBERS = ("ms", "trips", "bytes", "overhead")
@@ -15,7 +15,6 @@ COLUMNS = ("#", "client", "server", "protocol", "suite", "group", "mTLS", "resum
 def row_of(one: Connection) -> tuple[str, ...]:
     """The cells of a connection, one for each of COLUMNS."""
     shake = one.handshake
-    guess = "~" if one.estimated else ""
     result = one.outcome.name if one.outcome is not None else "-"
     return (
         str(one.number),
@@ -28,10 +27,19 @@ def row_of(one: Connection) -> tuple[str, ...]:
         shake.resumed if shake is not None else "-",
         f"{shake.ms:.1f}" if shake is not None and shake.ms is not None else "-",
         str(shake.round_trips) if shake is not None and shake.round_trips is not None else "-",
-        f"{guess}{one.application_bytes}",
-        f"{guess}{one.overhead:.2f}" if one.overhead is not None else "-",
+        bytes_of(one),
+        f"{_mark(one, '>=')}{one.overhead:.2f}" if one.overhead is not None else "-",
         result,
     )
+
+
+def bytes_of(one: Connection) -> str:
+    """The bytes of the applications; estimated ones have a mark: ``~``, or ``<=`` where records look padded."""
+    return f"{_mark(one, '<=')}{one.application_bytes}"
+
+
+def _mark(one: Connection, of_padded: str) -> str:
+    return of_padded if one.at_most else "~" if one.estimated else ""
 
 
 def _mutual(one: Connection) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from itertools import islice
 
-from meshtls.capture.analysis.amounts import application_bytes
+from meshtls.capture.analysis.amounts import Amounts, application_bytes
 from meshtls.capture.analysis.bundles import CaptureBundle, peers_of
 from meshtls.capture.analysis.completion import Completion, completion_of
 from meshtls.capture.analysis.connection import Alert, Connection, End, Peer, Request
@@ -117,8 +117,8 @@ class Watched:
             handshake = handshake_of(tls, view, done, endings, whole=whole)
         chains = {side: chain_of(tls, side) for side in Side} if tls is not None else {}
         peers: dict[Side, Peer | None] = dict.fromkeys(Side) | peers_of(chains, self._bundle)
-        useful, estimated = self._useful(tls, view, done)
-        client, server = (self._end(half, tls, useful, peers) for half in (flow.client, flow.server))
+        useful = self._useful(tls, view, done)
+        client, server = (self._end(half, tls, useful.of, peers) for half in (flow.client, flow.server))
         troubles = tuple(islice(self._troubles(without_secrets=without_secrets), _MOST_TROUBLES))
         alerts = self._alerts(tls, view)
         line = self._first_line()
@@ -167,7 +167,7 @@ class Watched:
         )
         outcome, problem, advice, unknown_because = judge(facts)
         requests, requests_left_out = self._requests()
-        wire, total = client.wire_bytes + server.wire_bytes, sum(useful.values())
+        wire, total = client.wire_bytes + server.wire_bytes, client.application_bytes + server.application_bytes
         return Connection(
             number=flow.number + 1,
             start_ns=flow.first_ns,
@@ -183,7 +183,8 @@ class Watched:
             synthetic=self.synthetic,
             tcp_rtt_ms=_between(flow.syn_ns, flow.established_ns) if not self.synthetic else None,
             first_data_ms=_between(flow.first_ns, self._first_data(tls, done)),
-            estimated=estimated,
+            estimated=useful.estimated,
+            at_most=useful.at_most,
             overhead=(wire - total) / total if total > 0 and not self.synthetic else None,
             alerts=alerts,
             requests=requests,
@@ -228,16 +229,15 @@ class Watched:
             isinstance(one, RecordSeen) and one.content_type == _DATA and not one.decrypted for one in tls.events
         )
 
-    def _useful(
-        self, tls: TlsSession | None, view: OutsideView | None, done: Completion | None
-    ) -> tuple[dict[Side, int], bool]:
+    def _useful(self, tls: TlsSession | None, view: OutsideView | None, done: Completion | None) -> Amounts:
         if tls is not None and view is not None:
-            found, estimated = application_bytes(tls, view, done)
-            return dict(found), estimated
+            return application_bytes(tls, view, done)
         # A session of TLS whose beginning was not captured is not read.
-        return {half.side: half.bytes for half in self.flow.halves}, self._protocol() == "TLS"
+        return Amounts({half.side: half.bytes for half in self.flow.halves}, self._protocol() == "TLS")
 
-    def _end(self, half: Half, tls: TlsSession | None, useful: dict[Side, int], peers: dict[Side, Peer | None]) -> End:
+    def _end(
+        self, half: Half, tls: TlsSession | None, useful: Mapping[Side, int], peers: dict[Side, Peer | None]
+    ) -> End:
         return End(
             address=str(half.address),
             packets=half.packets,
@@ -304,7 +304,7 @@ class Watched:
         if tls is None:
             return self._first_ns or None
         for at, one in enumerate(tls.events, 1):
-            if isinstance(one, ApplicationBytes):
+            if isinstance(one, ApplicationBytes) and (tls.early_accepted or not one.early):
                 return one.time_ns
             if isinstance(one, RecordSeen) and done is not None and at > done.until and not one.decrypted:
                 client_or_known = one.side is Side.CLIENT or one.inner_type == _DATA

@@ -70,7 +70,7 @@ def state_of(watched: Watched) -> State:
 
 def overhead(one: Connection) -> Iterator[Row]:
     """Bytes on the wire, by what they are for."""
-    guess = "~" if one.estimated else ""
+    guess, of_rest = ("at most ", "at least ") if one.at_most else ("~", "~") if one.estimated else ("", "")
     # Of synthetic headers no part says anything.
     whole = one.wire_bytes if not one.synthetic else 0
     tcp = one.client.tcp_bytes + one.server.tcp_bytes
@@ -83,11 +83,11 @@ def overhead(one: Connection) -> Iterator[Row]:
     if tls:
         yield (
             "TLS: handshake, headers, tags, alerts",
-            guess + _part(max(tls - one.application_bytes, 0), whole),
+            of_rest + _part(max(tls - one.application_bytes, 0), whole),
         )
     yield "application data", guess + _part(one.application_bytes, whole)
     none = "unknown" if one.synthetic else "no application data"
-    ratio = f"{guess}{one.overhead:.2f}" if one.overhead is not None else none
+    ratio = f"{of_rest}{one.overhead:.2f}" if one.overhead is not None else none
     yield "overhead ratio (other bytes for each byte of application data)", ratio
 
 

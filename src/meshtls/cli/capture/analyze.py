@@ -45,7 +45,8 @@ _FOLDED = {"client": 12, "server": 12, "result": 8}
 def analyze(files: tuple[str, ...], keylog: Path | None, bundle: Path | None, detail: int | None, form: str) -> int:
     """List the connections of captures: who talked to whom, the handshake, what it cost, and how it ended.
 
-    Without keys, TLS 1.3 hides certificates and alerts: what can't be known is "unknown", and an estimate has a "~".
+    Without keys, TLS 1.3 hides certificates and alerts: what can't be known is "unknown", an estimate has a "~", and of
+    padded records "<=" or ">=".
 
     Exit code 1: a file is damaged.
     """

@@ -100,7 +100,7 @@ def _words(event: Event) -> tuple[str, str]:
             return "alert", "encrypted"
         return "alert", f"{ALERT_LEVELS.get(event.level, str(event.level))} {alert_name(event.description)}"
     if isinstance(event, ApplicationBytes):
-        return "application data", f"{event.length} bytes"
+        return "early data" if event.early else "application data", f"{event.length} bytes"
     return "trouble", f"at byte {event.offset}: {event.reason}"
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from meshtls.capture.analysis.connection import Connection, End, as_json
+from meshtls.capture.analysis.row import bytes_of
 from meshtls.capture.flow import Flow
 from meshtls.capture.live.capturing import KeySource, captured
 from meshtls.capture.live.following import Following, Told
@@ -104,7 +105,7 @@ def _ended_text(one: Connection) -> str:
     problem = f": {words}" if words else ""
     lines = [
         f"#{one.number} ended {_who(one.client)} -> {_who(one.server)}; {', '.join(filter(None, facts))};"
-        f" {one.application_bytes} bytes in {one.duration_ms:.1f} ms; {result}{problem}"
+        f" {bytes_of(one)} bytes in {one.duration_ms:.1f} ms; {result}{problem}"
     ]
     if one.problem and one.connection_id:
         lines.append(f"#{one.number}   meshtls explain connection {one.connection_id} --sidecar FILE")
