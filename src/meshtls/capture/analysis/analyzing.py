@@ -26,7 +26,8 @@ __all__ = ["Analysis", "Progress"]
 #: Connections that are over and whose last packets, such as the ACK of a FIN, may still come.
 _LINGERING = 64
 _PROGRESS = 1 << 14
-#: Bytes of a connection that wait for secrets, which a pcapng file may have after the packets that they decrypt.
+#: Bytes of a connection that wait for secrets, which a pcapng file may have after the packets that they decrypt: at any
+#: place, and no block says that it was the last one with secrets.
 _AWAITED = 1 << 16
 
 
