@@ -33,18 +33,19 @@ def segment(content: object) -> str:
 
 @dataclass(frozen=True)
 class Issuer:
-    """Signs tokens as of ``now`` that live for five minutes."""
+    """Signs tokens as of ``now`` that live for ``life`` seconds."""
 
     name: str
     now: datetime
     key: Key = field(default_factory=lambda: signing_key("P-256"))
     key_id: str | None = "one"
     algorithm: str = "ES256"
+    life: int = 300
 
     def claims(self, **changes: Any) -> dict[str, Any]:
         """Those of a good token, with these changes; None removes one."""
         now = int(self.now.timestamp())
-        claims = {"iss": self.name, "sub": "alice", "aud": ["shop"], "iat": now, "exp": now + 300}
+        claims = {"iss": self.name, "sub": "alice", "aud": ["shop"], "iat": now, "exp": now + self.life}
         return {name: value for name, value in (claims | changes).items() if value is not None}
 
     def token(self, header: dict[str, Any] | None = None, **changes: Any) -> str:

@@ -407,7 +407,8 @@ def test_explain_denies_a_connection_about_which_a_provider_can_not_be_asked(cli
     assert cli(*ASKED, twin)[0] == 0
 
 
-ISSUER = Issuer("https://issuer.test", datetime.now(UTC))
+#: The machine's clock is asked: tokens have to outlive the whole run, which begins when this is imported.
+ISSUER = Issuer("https://issuer.test", datetime.now(UTC), life=86_400)
 
 
 def tokens(*rules: dict[str, Any]) -> str:
