@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.integration.observe.alert_cases import FROM, Case, series
 
-__all__ = ["SIDECAR_CASES"]
+__all__ = ["SIDECAR_CASES", "VALID", "failed"]
 
 A, B = "spiffe://example.org/a", "spiffe://example.org/b"
 PAIR = {"source": A, "destination": B}
@@ -15,6 +15,11 @@ ACCEPTED = series("meshtls_connections_accepted_total", direction="inbound")
 BUILD = series("meshtls_build_info", component="sidecar", version="1", python="3.11", openssl="3")
 AGE = series("meshtls_svid_age_seconds", spiffe_id=A)
 EXPIRY = series("meshtls_svid_expiry_timestamp_seconds", spiffe_id=A)
+VALID = series("meshtls_svid_valid")
+
+
+def failed(reason: str) -> str:
+    return series("meshtls_workload_api_failures_total", reason=reason)
 
 
 def closed(outcome: str, direction: str = "inbound") -> str:
@@ -133,6 +138,20 @@ SIDECAR_CASES = {
         summary="the Workload API withdrew the SVID of node:9",
         description="The Workload API withdrew the X509-SVID of mesh at node:9 within the last 15 minutes: its"
         " registration entry was deleted or changed, or its agent was evicted.",
+    ),
+    "MeshtlsWorkloadApiFails": Case(
+        severity="warning",
+        # The backoff of the attempts is half a minute.
+        values={failed("unreachable"): "0+2x30", VALID: "1x30"},
+        twins={
+            "it answers": {failed("unreachable"): NONE},
+            "it answers again": {failed("unreachable"): "0+2x20 40x10"},
+            "it failed once": {failed("unreachable"): "0x26 1x4"},
+        },
+        labels={"reason": "unreachable"},
+        summary="node:9 gets no SVID from the Workload API: unreachable",
+        description=f"{FROM} has got no X509-SVID from the Workload API for 5 minutes, with the reason unreachable. An"
+        " SVID that it has is used until it expires.",
     ),
     "MeshtlsHandshakesFail": Case(
         severity="warning",

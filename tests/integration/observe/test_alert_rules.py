@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import yaml
 from meshtls.observe.boards.rules import RUNBOOKS, alert_rules
 from tests.integration.observe.alert_cases import Case
 from tests.integration.observe.server_alert_cases import SERVER_CASES
-from tests.integration.observe.sidecar_alert_cases import SIDECAR_CASES
+from tests.integration.observe.sidecar_alert_cases import SIDECAR_CASES, VALID, failed
 from tests.support.prometheus import promtool
 
 CASES = {**SIDECAR_CASES, **SERVER_CASES}
@@ -115,3 +116,31 @@ def test_an_app_that_does_not_answer_http_requests_fires_its_alert(rules: Path) 
     }
     at = CASES[alert].at
     assert verdict(rules, alert, at, (requests_of_an_app("0+1x30"), [wanted]), (requests_of_an_app("0x30"), [])) == ""
+
+
+def wrong_identities(failures: str, valid: str) -> dict[str, str]:
+    """Series of a stream that goes on: each message without an SVID of the wanted identity is one failure."""
+    return {failed("other_identity"): failures, VALID: valid}
+
+
+def test_a_failure_that_is_counted_once_fires_while_there_is_no_valid_svid(rules: Path) -> None:
+    alert = "MeshtlsWorkloadApiFails"
+    case = CASES[alert]
+    wanted = fired(
+        alert,
+        replace(
+            case,
+            labels={"reason": "other_identity"},
+            summary=case.summary.replace("unreachable", "other_identity"),
+            description=case.description.replace("unreachable", "other_identity"),
+        ),
+    )
+    cases: tuple[tuple[Mapping[str, str], list[Any]], ...] = (
+        (wrong_identities("0x10 1x20", "0x30"), wanted),
+        (wrong_identities("1x30", "0x30"), wanted),  # from before the first scrape
+        (wrong_identities("0x30", "0x30"), []),
+        (wrong_identities("0x10 1x20", "1x30"), []),
+        (wrong_identities("1x30", "0x20 1x10"), []),
+    )
+    assert verdict(rules, alert, case.at, *cases) == ""
+    assert verdict(rules, alert, 100, (wrong_identities("1x100", "0x100"), [])) == "", "it was more than an hour ago"

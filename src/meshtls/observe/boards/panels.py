@@ -293,6 +293,16 @@ _IDENTITIES = Row(
             queries=(Query("sum by (result) (increase(meshtls_svid_rotations_total{@}[1h]))", "{{result}}"),),
         ),
         Panel(
+            title="Failures of the Workload API",
+            description="Attempts to get an X509-SVID from the Workload API that failed, per minute, by reason.",
+            queries=(
+                Query(
+                    "60 * sum by (instance, reason) (rate(meshtls_workload_api_failures_total{@}[$__rate_interval]))",
+                    "{{instance}} {{reason}}",
+                ),
+            ),
+        ),
+        Panel(
             title="Bundles",
             description="The sequence number of each trust domain's bundle. All processes should have the same.",
             queries=(
