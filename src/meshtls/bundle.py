@@ -27,6 +27,7 @@ from meshtls.errors import BundleError
 from meshtls.json_text import read_json
 from meshtls.parse_errors import PARSE_ERRORS
 from meshtls.spiffeid import TrustDomain
+from meshtls.x509_names import name_text
 
 __all__ = ["BundleSet", "JwtAuthority", "TrustBundle", "read_public_jwk", "usable_authorities"]
 
@@ -37,6 +38,8 @@ JwtAuthority = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 #: The standard says 64 bits; SPIRE uses an unsigned integer.
 _MAX_SEQUENCE = 2**64 - 1
 _MAX_REFRESH_HINT = 2**63 - 1
+#: Characters of a name or value in a message.
+_LONGEST_SHOWN = 160
 _CURVES = ("P-256", "P-384", "P-521")
 # Bounds the cost of verification: an untrusted token selects the key that it is verified with.
 _RSA_BITS = range(2048, 8192 + 1)
@@ -304,8 +307,8 @@ def _x509_entry(authority: x509.Certificate) -> dict[str, Any]:
             raise ValueError(f"got {type(key).__name__}")  # noqa: TRY004  # one refusal for both
         members = _jwk(key)
     except _FAULTS as error:
-        name = authority.subject.rfc4514_string()
-        raise BundleError(f"CA certificate {_short(name)}: wanted an EC or RSA key: {error}") from error
+        name = name_text(authority.subject)[:_LONGEST_SHOWN]
+        raise BundleError(f"CA certificate {name}: wanted an EC or RSA key: {error}") from error
     der = base64.b64encode(authority.public_bytes(Encoding.DER)).decode()
     return members | {"use": "x509-svid", "x5c": [der]}
 
@@ -336,4 +339,4 @@ def _kind(value: object) -> str:
 def _short(value: object) -> str:
     """The value for a message, shortened and without control characters."""
     text = str(value) if isinstance(value, Exception) else repr(value)
-    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text[:160])
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text[:_LONGEST_SHOWN])

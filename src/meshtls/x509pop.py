@@ -22,6 +22,7 @@ from meshtls.svid.leaf_rules import extension_of, readable_violations
 from meshtls.svid.path import NoPathError, find_path, trusted
 from meshtls.svid.presented import read_presented
 from meshtls.svid.x509 import PrivateKey, format_moment
+from meshtls.x509_names import name_text
 
 __all__ = ["NONCE_BYTES", "Challenge", "check_node_chain", "check_proof", "new_nonce", "prove"]
 
@@ -88,7 +89,7 @@ def check_node_chain(
         path = find_path(leaf, others, trusted(roots), now)
     except NoPathError as error:
         raise AccessError(
-            f"x509pop: no path from the node's certificate {leaf.certificate.subject.rfc4514_string()!r}"
+            f"x509pop: no path from the node's certificate {name_text(leaf.certificate.subject)}"
             f" to a CA of the configured bundle: {error}"
         ) from error
     if not leaf.valid_at(now):

@@ -268,7 +268,7 @@ VERSION_9 = ROOT.der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x09")
         ),
         pytest.param(
             x509_entry(x5c=[base64.b64encode(ODD.der).decode()]),
-            ROOTS + "CA certificate 'CN=odd': wanted an EC or RSA key: got Ed25519PublicKey",
+            ROOTS + "CA certificate CN=odd: wanted an EC or RSA key: got Ed25519PublicKey",
             id="x5c with a key that is neither",
         ),
         pytest.param(without(jwt_entry(), "kid"), KID + "nothing", id="no kid"),
@@ -436,7 +436,7 @@ def test_pem_of_an_unknown_x509_version_is_refused() -> None:
 
 def test_an_authority_whose_key_is_neither_ec_nor_rsa_cannot_be_written() -> None:
     assert refusal(lambda: TrustBundle.from_jwks(TD, TrustBundle(TD, (ODD.certificate,)).to_jwks())) == (
-        "CA certificate 'CN=odd': wanted an EC or RSA key: got Ed25519PublicKey"
+        "CA certificate CN=odd: wanted an EC or RSA key: got Ed25519PublicKey"
     )
 
 

@@ -20,6 +20,7 @@ _PRINTS = "cli/output.py"
 _LOGS = "logs.py"
 _ERRORS = "errors.py"
 _PARSE_ERRORS = "parse_errors.py"
+_NAMES = "x509_names.py"
 
 SPLIT = "bytes from outside have lines that end at \\n alone: split at that"
 PROC = f"/proc is read by {_PROC} alone, as bytes"
@@ -27,6 +28,7 @@ LOGGER = f"a logger comes from meshtls.logs.logger ({_LOGS}), whose records can'
 TEXT = f"the text of an error is escaped in {_ERRORS}: give it as arguments, one for each line"
 PARSE = f"what cryptography raises for bytes that it can't decode is one list, in {_PARSE_ERRORS}: catch PARSE_ERRORS"
 TRUTH = "a denial is false, as None is: compare a decision with None, or ask whether it is allowed"
+NAME = f"the name of a certificate is formatted, and escaped, in {_NAMES}"
 PRINT = f"what is printed goes through {_PRINTS}, which escapes it"
 
 
@@ -52,6 +54,8 @@ def _complaints(file: str, tree: ast.Module) -> Iterator[tuple[int, str]]:
             case ast.Attribute(attr="InvalidVersion" | "DuplicateExtension" | "UnsupportedGeneralNameType"):
                 if file != _PARSE_ERRORS:
                     yield node.lineno, PARSE
+            case ast.Attribute(attr="rfc4514_string") if file != _NAMES:
+                yield node.lineno, NAME
             case ast.ClassDef(name=name) if name.endswith("Error") and file != _ERRORS:
                 yield from ((one.lineno, TEXT) for one in node.body if _is_str_method(one))
             case ast.Call(func=ast.Name(id="print" | "Console")) | ast.Call(func=ast.Attribute(attr="Console")):
@@ -126,6 +130,7 @@ def test_every_file_of_the_package_keeps_the_rules() -> None:
         ("from logging import getLogger\nlog = getLogger('meshtls.new')", LOGGER),
         ("class NewError(Exception):\n    def __str__(self): return self.text", TEXT),
         ("contextlib.suppress(ValueError, x509.InvalidVersion)", PARSE),
+        ("who = certificate.subject.rfc4514_string()", NAME),
         ("if decision: pass", TRUTH),
         ("rule = ruled_by(decision) if decision else UNRULED", TRUTH),
         ("answer = match.refusal or evaluate(request)", TRUTH),
@@ -152,6 +157,7 @@ def test_a_file_that_breaks_a_rule_is_found(source: str, why: str) -> None:
         (_PRINTS, "click.echo(text)"),
         (_ERRORS, "class NewError(Exception):\n    def __str__(self): return printable(self.text)"),
         (_PARSE_ERRORS, "PARSE_ERRORS = (ValueError, x509.DuplicateExtension)"),
+        (_NAMES, "text = printable(name.rfc4514_string(_SHORT_NAMES))"),
         ("cli/new.py", '"""Splits the text of /proc/PID/cgroup."""'),
         ("cli/new.py", "raise AccessError('it has ended, or /proc/PID hides it')"),
         ("cli/new.py", "lines = content.split(b'\\n')"),

@@ -9,7 +9,8 @@ from cryptography import x509
 from meshtls.admin.pages import Record
 from meshtls.bundle import BundleSet, TrustBundle
 from meshtls.svid.context import X509Context
-from meshtls.svid.x509 import X509Svid, fingerprint_of, format_moment, format_serial, name_text
+from meshtls.svid.x509 import X509Svid, fingerprint_of, format_moment, format_serial
+from meshtls.x509_names import name_text
 
 __all__ = ["bundles_record", "context_record", "svid_record"]
 

@@ -24,7 +24,8 @@ from meshtls.parse_errors import PARSE_ERRORS
 from meshtls.svid.der import INTEGER, SEQUENCE, elements, parts
 from meshtls.svid.leaf_rules import extension_of
 from meshtls.svid.presented import MAX_NAME_BYTES, Presented
-from meshtls.svid.x509 import format_moment, name_text
+from meshtls.svid.x509 import format_moment
+from meshtls.x509_names import name_text
 
 __all__ = ["MAX_CRLS", "MAX_CRL_BYTES", "MAX_CRL_ENTRIES", "Crl", "CrlError", "load_crl", "parse_crl", "parse_crls"]
 

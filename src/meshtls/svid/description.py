@@ -18,7 +18,8 @@ from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsag
 
 from meshtls.parse_errors import PARSE_ERRORS
 from meshtls.svid.leaf_rules import extension_of
-from meshtls.svid.x509 import format_moment, format_serial, issuer_key_id_of, key_id_of, name_text, serial_text
+from meshtls.svid.x509 import format_moment, format_serial, issuer_key_id_of, key_id_of, serial_text
+from meshtls.x509_names import name_text
 
 __all__ = ["Description", "describe"]
 

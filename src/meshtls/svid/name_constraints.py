@@ -12,6 +12,9 @@ from urllib.parse import urlsplit
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from meshtls.printable import printable
+from meshtls.x509_names import name_text
+
 __all__ = ["MAX_COMPARISONS", "constraint_violation", "names_of"]
 
 #: Most comparisons for one path: names times subtrees.
@@ -109,5 +112,5 @@ def _like_a_host(text: str) -> bool:
 
 
 def _short(name: x509.GeneralName) -> str:
-    text = name.value.rfc4514_string() if isinstance(name, x509.DirectoryName) else str(name.value)
-    return repr(text if len(text) <= 80 else text[:77] + "...")
+    text = name_text(name.value) if isinstance(name, x509.DirectoryName) else printable(str(name.value))
+    return f"'{text if len(text) <= 80 else text[:77] + '...'}'"

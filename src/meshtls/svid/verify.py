@@ -31,7 +31,8 @@ from meshtls.svid.path import NoPathError, find_path, trusted
 from meshtls.svid.presented import MAX_CHAIN, Presented, read_presented
 from meshtls.svid.revoked import RevokedPathError, UnknownStatusError, path_check
 from meshtls.svid.trust import NO_REVOCATIONS, Trust
-from meshtls.svid.x509 import format_moment, format_serial, name_text, parse_chain, spiffe_id_of
+from meshtls.svid.x509 import format_moment, format_serial, parse_chain, spiffe_id_of
+from meshtls.x509_names import name_text
 
 __all__ = ["MAX_CHAIN", "VerifiedPeer", "check_trust", "time_violation", "verify_peer"]
 

@@ -10,7 +10,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 
 from meshtls.errors import InvalidSvidError, LocalIdentityError
 from meshtls.parse_errors import PARSE_ERRORS
@@ -26,14 +25,10 @@ __all__ = [
     "format_serial",
     "issuer_key_id_of",
     "key_id_of",
-    "name_text",
     "parse_chain",
     "serial_text",
     "spiffe_id_of",
 ]
-
-#: RFC 4514 has no short name for it, and would print its number.
-_SHORT_NAMES = {NameOID.SERIAL_NUMBER: "serialNumber"}
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
@@ -154,8 +149,3 @@ def issuer_key_id_of(certificate: x509.Certificate) -> str:
 def format_moment(moment: datetime) -> str:
     """An aware time in UTC, to the second (RFC 3339)."""
     return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
-
-
-def name_text(name: x509.Name) -> str:
-    """The name on one line (RFC 4514), such as ``CN=web,O=example``; ``(empty)`` for an empty one."""
-    return name.rfc4514_string(_SHORT_NAMES) or "(empty)"

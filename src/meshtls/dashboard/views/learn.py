@@ -9,9 +9,10 @@ from cryptography import x509
 
 from meshtls.dashboard.model import Model
 from meshtls.parse_errors import PARSE_ERRORS
-from meshtls.svid.x509 import format_moment, format_serial, name_text
+from meshtls.svid.x509 import format_moment, format_serial
 from meshtls.wire.handshake_fields import fields_of, message_name
 from meshtls.wire.tls import TLS_1_3, HandshakeType, alert_name, certificates_of_message
+from meshtls.x509_names import name_text
 
 __all__ = ["learn"]
 

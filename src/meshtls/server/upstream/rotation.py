@@ -46,6 +46,7 @@ from meshtls.serverapi.upstream import UpstreamBundle, UpstreamCa
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.verify import verify_peer
 from meshtls.svid.x509 import format_serial, issuer_key_id_of, key_id_of
+from meshtls.x509_names import name_text
 
 __all__ = ["UpstreamRotation"]
 
@@ -441,7 +442,7 @@ def _check_names_root(ca: SubordinateCa) -> None:
     if found != wanted:
         raise ConfigError(
             f"a taint of its root would replace no SVID: wanted the authority key identifier {wanted} in certificate"
-            f" {format_serial(last)} ({last.subject.rfc4514_string()}), got {found or 'none'}; issue that one again"
+            f" {format_serial(last)} ({name_text(last.subject)}), got {found or 'none'}; issue that one again"
             " (RFC 5280, section 4.2.1.1)"
         )
 
