@@ -47,6 +47,7 @@ from meshtls.sidecar.workers import Workers
 from meshtls.svid.x509 import X509Svid
 from meshtls.workload.address import ENVIRONMENT_VARIABLE
 from meshtls.workload.background import in_background
+from meshtls.workload.failures import other_identity
 from meshtls.workload.x509_source import X509Source
 
 __all__ = ["config_does", "config_record", "serving_record", "serving_text", "sidecar", "source_of"]
@@ -200,11 +201,8 @@ def source_of(config: SidecarConfig) -> X509Source:
         for svid in svids:
             if svid.spiffe_id == config.spiffe_id:
                 return svid
-        given = ", ".join(str(svid.spiffe_id) for svid in svids)
-        cause = "create an entry for it, or correct spiffe_id"
-        if str(config.spiffe_id) in source.without_svid:
-            cause = "it has an entry, and the agent has no valid SVID: `meshtls admin ready` of the agent says why"
-        raise LookupError(f"wanted an SVID of {config.spiffe_id}, got {given}; {cause}")
+        given = (svid.spiffe_id for svid in svids)
+        raise LookupError("; ".join(other_identity(config.spiffe_id, given, source.without_svid)))
 
     source = X509Source(config.workload_api, picker=pick)
     return source

@@ -53,9 +53,15 @@ class Calls:
         except CALL_FAILURES as error:
             raise failure_of(error, method.name, self.address) from error
 
-    async def first(self, method: UnaryStreamMethod[Q, R], request: Q, convert: Callable[[R], T]) -> T:
+    async def first(
+        self,
+        method: UnaryStreamMethod[Q, R],
+        request: Q,
+        convert: Callable[[R], T],
+        on_without_svid: OnWithoutSvid | None = None,
+    ) -> T:
         """One attempt to get a stream's first value. Raises WorkloadApiError, and what ``convert`` raises."""
-        async with aclosing(self._follow(method, request, convert)) as values:
+        async with aclosing(self._follow(method, request, convert, on_without_svid)) as values:
             return await anext(values)
 
     async def watch(

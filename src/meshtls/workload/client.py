@@ -73,10 +73,13 @@ class WorkloadApiClient:
         self._stub = None
         self._channel.close()
 
-    async def fetch_x509_context(self) -> X509Context:
-        """All X509-SVIDs of this process and its X.509 bundles, as generation 1."""
+    async def fetch_x509_context(self, on_without_svid: OnWithoutSvid | None = None) -> X509Context:
+        """All X509-SVIDs of this process and its X.509 bundles, as generation 1.
+
+        ``on_without_svid`` as of ``watch_x509_contexts``.
+        """
         return await self._calls.first(
-            self._api.FetchX509SVID, pb.X509SVIDRequest(), lambda reply: self._context(reply, 1)
+            self._api.FetchX509SVID, pb.X509SVIDRequest(), lambda reply: self._context(reply, 1), on_without_svid
         )
 
     async def fetch_x509_bundles(self) -> BundleSet:

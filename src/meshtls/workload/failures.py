@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Collection, Iterable
+from datetime import datetime
 
 from google.protobuf.message import DecodeError
 from grpclib import GRPCError, Status
@@ -10,8 +12,19 @@ from grpclib.exceptions import StreamTerminatedError
 
 from meshtls.errors import LocalIdentityError
 from meshtls.observe.metrics.workload_api import IdentityFailure
+from meshtls.spiffeid import SpiffeId
+from meshtls.svid.x509 import X509Svid, format_moment
 
-__all__ = ["CALL_FAILURES", "ExpiredSvidError", "OtherIdentityError", "WorkloadApiError", "failure_of", "reason_of"]
+__all__ = [
+    "CALL_FAILURES",
+    "ExpiredSvidError",
+    "OtherIdentityError",
+    "WorkloadApiError",
+    "expired_text",
+    "failure_of",
+    "other_identity",
+    "reason_of",
+]
 
 # The exceptions of a call through grpclib; TimeoutError is an OSError.
 CALL_FAILURES = (GRPCError, StreamTerminatedError, OSError, DecodeError)
@@ -73,6 +86,23 @@ def reason_of(error: LocalIdentityError) -> IdentityFailure:
         if error.is_end or error.status is Status.DEADLINE_EXCEEDED:
             return IdentityFailure.UNREACHABLE
     return IdentityFailure.OTHER
+
+
+def expired_text(svids: Iterable[X509Svid], now: datetime) -> str:
+    """When each of these expired, and what our clock says."""
+    ends = ", ".join(f"{svid.spiffe_id} expired at {format_moment(svid.not_after)}" for svid in svids)
+    return f"{ends}; our clock says {format_moment(now)}"
+
+
+def other_identity(wanted: SpiffeId, given: Iterable[SpiffeId], without_svid: Collection[str]) -> tuple[str, str]:
+    """What is wrong where no SVID that is given is of the wanted identity, and what to do.
+
+    ``without_svid`` are the SPIFFE IDs that this process has by an entry, and of which the agent has no valid SVID.
+    """
+    advice = "create an entry for it, or correct spiffe_id"
+    if str(wanted) in without_svid:
+        advice = "it has an entry, and the agent has no valid SVID: `meshtls admin ready` of the agent says why"
+    return f"wanted an SVID of {wanted}, got {', '.join(map(str, given)) or 'none'}", advice
 
 
 def failure_of(error: BaseException, method: str, address: object) -> WorkloadApiError:

@@ -89,18 +89,20 @@ class Latest(Generic[T]):
                 async for value in values:
                     self._take(value)
         except LocalIdentityError as error:
-            self.failures[reason_of(error)] += 1
-            self.outage.failed(_cause(error), f"{self._what}: giving up: {error}", logging.ERROR)
+            reason = reason_of(error)
+            self.failures[reason] += 1
+            self.outage.failed(_cause(error), f"{self._what}: {reason.value}: giving up: {error}", logging.ERROR)
             self.end(error)
 
     def note_failure(self, error: LocalIdentityError) -> None:
         """Note a failed attempt, which will be repeated. PERMISSION_DENIED withdraws the present value."""
         self.last_error = error
-        self.failures[reason_of(error)] += 1
+        reason = reason_of(error)
+        self.failures[reason] += 1
         if isinstance(error, WorkloadApiError) and error.withdraws:
             self.withdraw(error)
         kept = "" if self.known or not self.ever_known else "; the previous one is no longer used"
-        self.outage.failed(_cause(error), f"{self._what}: {error}{kept}; trying again")
+        self.outage.failed(_cause(error), f"{self._what}: {reason.value}: {error}{kept}; trying again")
 
     def withdraw(self, why: LocalIdentityError) -> None:
         """Withdraw the present value, and wake ``until_withdrawn``."""

@@ -25,7 +25,7 @@ from meshtls.svid.x509 import X509Svid
 from meshtls.workload.address import Address
 from meshtls.workload.background import in_background
 from meshtls.workload.client import WorkloadApiClient
-from meshtls.workload.failures import ExpiredSvidError, OtherIdentityError
+from meshtls.workload.failures import ExpiredSvidError, OtherIdentityError, expired_text
 from meshtls.workload.latest import Latest
 
 __all__ = ["Picker", "X509Source"]
@@ -197,8 +197,7 @@ class X509Source:
         ours = {(svid.spiffe_id, svid.hint): svid for svid in self._latest.value.svids} if self._latest.known else {}
         kept = (ours.get((svid.spiffe_id, svid.hint), svid) if svid in expired else svid for svid in sent.svids)
         valid = tuple(svid for svid in kept if now <= svid.not_after)
-        words = ", ".join(f"{svid.spiffe_id} expired at {_clock(svid.not_after)}" for svid in expired)
-        words += f"; our clock says {_clock(now)}"
+        words = expired_text(expired, now)
         if not valid:
             raise ExpiredSvidError(f"the Workload API sent only expired X509-SVIDs: {words}")
         self._stale.failed(expired, f"the Workload API sent expired X509-SVIDs, which are not used: {words}")

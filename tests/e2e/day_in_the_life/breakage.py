@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from meshtls.observe.events import Outcome
+from meshtls.observe.metrics.workload_api import WORKLOAD_API_FAILURES
 from tests.e2e.day_in_the_life.mesh import Mesh
 
 __all__ = ["Breakage", "Sample", "has_words", "option_of"]
@@ -63,6 +64,20 @@ class Breakage:
     needs: str = ""
     page: str = "Processes"
     page_words: str = ""
+
+    @property
+    def counted_as(self) -> str:
+        """What counts it, by which the log and ``check`` name it: an outcome, or the reason of the Workload API."""
+        if self.outcome is not None:
+            return self.outcome.name
+        if self.metric is None or self.metric.name != WORKLOAD_API_FAILURES.name:
+            return ""
+        return self.metric.labels.removeprefix('reason="').removesuffix('"')
+
+    @property
+    def words(self) -> str:
+        """The words of the log and of ``check``."""
+        return f"{self.counted_as}: …{self.cause}" if self.counted_as else self.cause
 
     @property
     def shown(self) -> str:

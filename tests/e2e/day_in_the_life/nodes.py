@@ -261,7 +261,7 @@ NODES = (
         cause="127.0.0.1:…: Address already in use",
         at="db",
         broken=_port_taken,
-        measured="none of its own, since the process ends: `up` is 0",
+        measured="none of its own, since the process ends: `up` is 0, and `MeshtlsDown` fires",
         page_words="nothing answers there: …; is the process running",
     ),
     Breakage(

@@ -25,7 +25,7 @@ def with_table(page: str) -> str:
 
 
 def _row(one: Breakage) -> str:
-    words = one.cause if one.outcome is None else f"{one.outcome.name}: … {one.cause}"
+    words = f"{one.counted_as}: … {one.cause}" if one.counted_as else one.cause
     commands = ", ".join(f"`{command}`" for command in one.commands)
     return f"| {one.name} | {one.symptom} | ``{words}`` | {one.metrics} | {commands} | {one.shown} |"
 

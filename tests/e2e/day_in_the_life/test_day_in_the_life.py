@@ -54,8 +54,8 @@ def test_every_surface_names_the_cause_and_the_mended_mesh_works(mesh: Mesh, one
             line = line_of(mesh, one, marks)
             assert line["reason"] in (one.outcome.value, one.outcome.of_request)
             story = explained(mesh, line["connection_id"])
-            assert has_words(story, f"{outcome}: …{one.cause}"), story
-            shows(mesh, line["connection_id"], f"{outcome}: …{one.cause}")
+            assert has_words(story, one.words), story
+            shows(mesh, line["connection_id"], one.words)
             until(lambda: failures(mesh, one.at, outcome) > before, lambda: f"no {outcome} is counted")
         else:
             log_names(mesh, one, marks)
@@ -105,7 +105,7 @@ def shows(mesh: Mesh, connection_id: str, words: str) -> None:
 
 def log_names(mesh: Mesh, one: Breakage, marks: Marks) -> None:
     program = mesh.programs[one.at]
-    until(lambda: has_words(program.said(marks.err), one.cause), lambda: f"{one.at} logs {program.said(marks.err)}")
+    until(lambda: has_words(program.said(marks.err), one.words), lambda: f"{one.at} logs {program.said(marks.err)}")
 
 
 def check_names(mesh: Mesh, one: Breakage) -> None:
@@ -113,8 +113,7 @@ def check_names(mesh: Mesh, one: Breakage) -> None:
 
     def names() -> bool:
         found[:] = problems(checked(mesh, one.checked or one.at))
-        wanted = one.cause if one.outcome is None else f"{one.outcome.name}: …{one.cause}"
-        return any(has_words(line, wanted) for line in found)
+        return any(has_words(line, one.words) for line in found)
 
     until(names, lambda: f"check finds {found}")
 

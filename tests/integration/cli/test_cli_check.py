@@ -112,18 +112,19 @@ def test_a_socket_that_is_not_there(site: Path) -> None:
     path = site / "agent.sock"
     check_of = f"the socket {path} is there and this user may connect to it"
     assert problems(check("--workload-socket", path)) == [
-        f"{check_of}: cannot connect (No such file or directory) -> start the agent, or name the socket that it serves"
+        f"{check_of}: unreachable: cannot connect (No such file or directory) -> start the agent, or name the socket"
+        " that it serves"
     ]
     path.write_text("")
     assert problems(check("--workload-socket", path)) == [
-        f"{check_of}: it is no socket -> name the socket that the agent serves"
+        f"{check_of}: unreachable: it is no socket -> name the socket that the agent serves"
     ]
     path.unlink()
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(path))
     assert problems(check("--workload-socket", path)) == [
-        f"{check_of}: cannot connect (Connection refused): nothing listens on it -> start the agent: the socket is left"
-        " from one that has ended"
+        f"{check_of}: unreachable: cannot connect (Connection refused): nothing listens on it -> start the agent: the"
+        " socket is left from one that has ended"
     ]
 
 
@@ -155,8 +156,8 @@ def test_a_process_without_an_entry(agent: AgentProcess) -> None:
     assert told.code == 1
     [problem] = problems(told)
     assert problem.startswith(
-        f"the Workload API gives this process an X509-SVID: Workload API at unix://{agent.socket}, FetchX509SVID:"
-        " PERMISSION_DENIED: "
+        "the Workload API gives this process an X509-SVID: no_identity: Workload API at"
+        f" unix://{agent.socket}, FetchX509SVID: PERMISSION_DENIED: "
     )
     assert problem.endswith(
         " -> `meshtls explain` says which entries match this process, and what the near misses lack"
@@ -212,9 +213,8 @@ def test_a_sidecar_that_does_not_run(agent: AgentProcess, site: Path) -> None:
             ]
         file = sidecar_file(site, agent.socket, health=f"127.0.0.1:{down}", spiffe_id=f"spiffe://{DOMAIN}/other")
         assert problems(check("--sidecar", file)) == [
-            f"the Workload API gives this process an X509-SVID: wanted an SVID of spiffe://{DOMAIN}/other, got"
-            f" spiffe://{DOMAIN}/check -> create an entry for it, or correct spiffe_id in the file; if there is one,"
-            " its SVID was not renewed, and `meshtls admin ready` of the agent says why",
+            "the Workload API gives this process an X509-SVID: other_identity: wanted an SVID of"
+            f" spiffe://{DOMAIN}/other, got spiffe://{DOMAIN}/check -> create an entry for it, or correct spiffe_id",
             not_ready,
         ]
         file = sidecar_file(site, agent.socket, allow="[]\n    oops")

@@ -307,7 +307,7 @@ class TestWithdrawal:
             assert source.readiness() == Readiness(True)
         since = f"{clock.now() - timedelta(seconds=10):%Y-%m-%dT%H:%M:%SZ}"
         assert caplog.messages == [
-            f"X509-SVID: {denied}; the previous one is no longer used; trying again",
+            f"X509-SVID: no_identity: {denied}; the previous one is no longer used; trying again",
             f"X509-SVID: the Workload API sends it again after 10 failures since {since}",
         ]
 
@@ -588,7 +588,7 @@ class TestPicker:
             await asyncio.wait_for(picker.failed.wait(), 10)
             assert source.snapshot().svids == first
             assert str(source.last_error) == failed_on("spiffe://example.org/web", error)
-            assert caplog.messages == [f"X509-SVID: {source.last_error}; trying again"]
+            assert caplog.messages == [f"X509-SVID: other: {source.last_error}; trying again"]
             picker.error = None
             api.push(context_for(authority, "/web"))
             assert (await asyncio.wait_for(source.changed(1), 10)).svids == api.context.svids

@@ -8,11 +8,21 @@ import socket
 import stat
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 from meshtls.address import Address
 from meshtls.cli.check.finding import Claim, Finding, failed, passed
 
-__all__ = ["NOT_THERE", "is_free", "private_finding", "room_finding", "socket_finding"]
+__all__ = [
+    "NOT_THERE",
+    "SocketProblem",
+    "is_free",
+    "private_finding",
+    "room_finding",
+    "socket_claim",
+    "socket_finding",
+    "socket_problem",
+]
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _SECONDS = 3.0
@@ -21,42 +31,58 @@ NOT_THERE = f"cannot connect ({os.strerror(errno.ENOENT)})"
 _TRANSACTION = 1 << 16
 
 
+class SocketProblem(NamedTuple):
+    """Why this process can't connect to a Unix socket. ``denied``: the operating system does not let this user."""
+
+    reason: str
+    advice: str
+    denied: bool = False
+
+
+def socket_claim(path: Path) -> Claim:
+    return Claim(f"the socket {path} is there and this user may connect to it", f"the socket {path} can't be used")
+
+
 def socket_finding(named: Path, owner: str) -> Finding:
     """Whether this process can connect to the Unix socket that ``owner`` serves."""
     path = named.absolute()
-    claim = Claim(f"the socket {path} is there and this user may connect to it", f"the socket {path} can't be used")
+    claim, problem = socket_claim(path), socket_problem(path, owner)
+    return passed(claim) if problem is None else failed(claim, problem.reason, problem.advice)
+
+
+def socket_problem(path: Path, owner: str) -> SocketProblem | None:
+    """Why this process can't connect to the Unix socket that ``owner`` serves at this absolute path; None if it can."""
     try:
         mode = path.stat().st_mode
     except PermissionError:
-        return failed(
-            claim,
+        return SocketProblem(
             f"cannot connect (Permission denied): uid {os.geteuid()} may not enter a directory of {path}",
             f"give the user execute permission on it, or run as a user that has it: `namei -l {path}` shows where",
+            denied=True,
         )
     except OSError as error:
-        return failed(claim, f"cannot connect ({error.strerror})", f"start {owner}, or name the socket that it serves")
+        return SocketProblem(f"cannot connect ({error.strerror})", f"start {owner}, or name the socket that it serves")
     if not stat.S_ISSOCK(mode):
-        return failed(claim, "it is no socket", f"name the socket that {owner} serves")
+        return SocketProblem("it is no socket", f"name the socket that {owner} serves")
     with closing(socket.socket(socket.AF_UNIX)) as sock:
         sock.settimeout(_SECONDS)
         try:
             sock.connect(str(path))
         except PermissionError:
-            return failed(
-                claim,
+            return SocketProblem(
                 f"cannot connect (Permission denied): uid {os.geteuid()} may not write to it"
                 f" (mode {stat.S_IMODE(mode):04o})",
                 "run as the user that owns it, or have its owner permit this one",
+                denied=True,
             )
         except ConnectionRefusedError:
-            return failed(
-                claim,
+            return SocketProblem(
                 "cannot connect (Connection refused): nothing listens on it",
                 f"start {owner}: the socket is left from one that has ended",
             )
         except OSError as error:
-            return failed(claim, f"cannot connect ({error.strerror or error})", f"see whether {owner} still answers")
-    return passed(claim)
+            return SocketProblem(f"cannot connect ({error.strerror or error})", f"see whether {owner} still answers")
+    return None
 
 
 def private_finding(path: Path, what: str) -> Finding | None:

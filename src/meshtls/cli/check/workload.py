@@ -1,4 +1,7 @@
-"""The Workload API as this process sees it: its socket, the SVID, the bundle, the rotation."""
+"""The Workload API as this process sees it: its socket, the SVID, the bundle, the rotation.
+
+Where there is no SVID, the reason begins with what ``meshtls_workload_api_failures_total`` counts it as.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding
-from grpclib import Status
 
 from meshtls.cli.check.finding import Checks, Claim, Finding, failed, passed, warning
-from meshtls.cli.check.sockets import socket_finding
-from meshtls.cli.marks import Mark
+from meshtls.cli.check.sockets import socket_claim, socket_problem
 from meshtls.clock import Clock
 from meshtls.config.keys import duration_text
-from meshtls.errors import NoBundleError, PeerError, ValidityError
+from meshtls.errors import LocalIdentityError, NoBundleError, PeerError, ValidityError
+from meshtls.observe.metrics.workload_api import IdentityFailure
 from meshtls.observe.readiness import readiness_of
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import X509Context
@@ -23,11 +25,19 @@ from meshtls.svid.verify import verify_peer
 from meshtls.svid.x509 import X509Svid, format_moment
 from meshtls.workload.address import Address, UnixAddress
 from meshtls.workload.client import WorkloadApiClient
-from meshtls.workload.failures import WorkloadApiError
+from meshtls.workload.failures import expired_text, other_identity, reason_of
 
 __all__ = ["Seen", "svid_findings", "workload_checks"]
 
 _SECONDS = 5.0
+_GIVES = Claim("the Workload API gives this process an X509-SVID", "the Workload API gives this process no X509-SVID")
+_SEE_AGENT = "see the agent's log, and `meshtls agent healthcheck`"
+_ADVICE = {
+    IdentityFailure.NOT_READY: "`meshtls admin ready` of the agent says why",
+    IdentityFailure.NO_IDENTITY: (
+        "`meshtls explain` says which entries match this process, and what the near misses lack"
+    ),
+}
 _USABLE = Claim("all that the Workload API sends can be used", "some of what the Workload API sends can't be used")
 #: How far a clock may be off: half of what SVIDs are backdated.
 MOST_SKEW = BACKDATE / 2
@@ -44,38 +54,43 @@ class Seen:
 async def workload_checks(address: Address, wanted: SpiffeId | None, clock: Clock, seen: Seen) -> Checks:
     """``wanted``: the identity that has to be among those of this process; None for the default one."""
     if isinstance(address, UnixAddress):
-        found = socket_finding(Path(address.path), "the agent")
-        yield found
-        if found.mark is not Mark.PASSED:
+        claim, problem = socket_claim(Path(address.path)), socket_problem(Path(address.path), "the agent")
+        if problem is not None:
+            reason = IdentityFailure.SOCKET_DENIED if problem.denied else IdentityFailure.UNREACHABLE
+            yield failed(claim, _named(reason, problem.reason), problem.advice)
             return
-    answers = Claim(
-        "the Workload API gives this process an X509-SVID", "the Workload API gives this process no X509-SVID"
-    )
+        yield passed(claim)
+    without_svid: set[str] = set()
     try:
         async with WorkloadApiClient(address, timeout=_SECONDS) as client:
-            context = await client.fetch_x509_context()
-    except WorkloadApiError as error:
-        advice = "see the agent's log, and `meshtls agent healthcheck`"
-        if error.status is Status.PERMISSION_DENIED:
-            advice = "`meshtls explain` says which entries match this process, and what the near misses lack"
-        yield failed(answers, str(error), advice)
+            context = await client.fetch_x509_context(without_svid.update)
+    except LocalIdentityError as error:
+        reason = reason_of(error)
+        yield failed(_GIVES, _named(reason, str(error)), _ADVICE.get(reason, _SEE_AGENT))
         return
     svids = [svid for svid in context.svids if wanted is None or svid.spiffe_id == wanted]
-    if not svids:
-        given = ", ".join(str(svid.spiffe_id) for svid in context.svids) or "none"
-        yield failed(
-            answers._replace(broken=f"the Workload API gives this process no X509-SVID of {wanted or 'its own'}"),
-            f"wanted an SVID of {wanted}, got {given}",
-            "create an entry for it, or correct spiffe_id in the file; if there is one, its SVID was not renewed, and"
-            " `meshtls admin ready` of the agent says why",
-        )
+    if wanted is not None and not svids:
+        what, advice = other_identity(wanted, (svid.spiffe_id for svid in context.svids), without_svid)
+        broken = _GIVES._replace(broken=f"the Workload API gives this process no X509-SVID of {wanted}")
+        yield failed(broken, _named(IdentityFailure.OTHER_IDENTITY, what), advice)
+        return
+    now = clock.now()
+    current = [svid for svid in svids if now <= svid.not_after]
+    if not current:
+        expired = _named(IdentityFailure.EXPIRED, expired_text(svids, now))
+        yield failed(_GIVES, expired, f"if our clock is wrong, {_CLOCK}; otherwise {_SEE_AGENT}")
         return
     seen.context = context
-    yield passed(answers, str(svids[0].spiffe_id))
+    yield passed(_GIVES, str(current[0].spiffe_id))
     for line in context.unusable:
         yield warning(_USABLE, line, "ask who runs the server")
-    for finding in svid_findings(svids[0], context, clock.now()):
+    for finding in svid_findings(current[0], context, now):
         yield finding
+
+
+def _named(failure: IdentityFailure, why: str) -> str:
+    """As the log of a source has it."""
+    return f"{failure.value}: {why}"
 
 
 def svid_findings(svid: X509Svid, context: X509Context, now: datetime) -> list[Finding]:
