@@ -35,7 +35,7 @@ def test_a_name_and_an_address_are_taken(name: str) -> None:
 
 
 def test_a_listener_at_such_a_name_is_a_configuration_error() -> None:
-    with pytest.raises(ConfigError, match=re.escape("probes a..b:0: could not listen there: ")):  # noqa: SIM117
+    with pytest.raises(ConfigError, match=re.escape("probes: wanted to listen on a..b:0: ")):  # noqa: SIM117
         with tcp_listener("a..b", 0, name="probes"):
             pass
     with tcp_listener("127.0.0.1", 0, name="probes"):

@@ -63,7 +63,7 @@ def tls_server(out: Output, workload_socket: str | None, where: Address, allow: 
             try:
                 listener = await listen(where.host, where.port, source, authorize_one_of(*allow), greet)
             except OSError as error:
-                raise ConfigError(f"{where}: could not listen there: {error.strerror or error}") from error
+                raise ConfigError(f"wanted to listen on {where}: {error.strerror or error}") from error
             async with listener:
                 context = source.snapshot()
                 svid, address = context.svid, str(Address(*listener.address))

@@ -21,17 +21,17 @@ _UNIX_BACKLOG = 1024
 @contextlib.contextmanager
 def tcp_listener(host: str, port: int, *, name: str = "", backlog: int = _TCP_BACKLOG) -> Iterator[socket.socket]:
     """A non-blocking listener; port 0 means any free port. ``name`` is its own in messages. Raises ConfigError."""
+    wanted = f"{name + ': ' if name else ''}wanted to listen on {host}:{port}"
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
         listener = socket.create_server((host, port), family=family, backlog=backlog)
     except UnicodeError as error:  # a name that no resolver takes
-        raise ConfigError(f"{name + ' ' if name else ''}{host}:{port}: could not listen there: {error}") from error
+        raise ConfigError(f"{wanted}: {error}") from error
     except OSError as error:
         # create_server adds the address to the text of a system call's error. Those of getaddrinfo are negative.
         number = error.errno or 0
         why = os.strerror(number) if number > 0 else error.strerror or str(error)
-        where = f"{name} {host}:{port}" if name else f"{host}:{port}"
-        raise ConfigError(f"{where}: could not listen there: {why}") from error
+        raise ConfigError(f"{wanted}: {why}") from error
     with listener:
         listener.setblocking(False)
         # Accepted connections inherit it. asyncio sets it only where the socket says that its protocol is TCP, which an

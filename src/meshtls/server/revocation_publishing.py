@@ -40,7 +40,7 @@ async def serving_revocations(core: Core) -> AsyncIterator[int | None]:
     if listen is None:
         yield None
         return
-    with tcp_listener(listen.host, listen.port) as listener:
+    with tcp_listener(listen.host, listen.port, name="revocation.listen") as listener:
         lookup = _Lookup(core)
         async with serve_revocation(listener, lookup, core.clock) as serving:
             port: int = listener.getsockname()[1]

@@ -200,8 +200,8 @@ async def _listen(
     attestation: ServiceFor = partial(AttestationService, core, Attestation(core, refusals))
     limits = within_descriptors(config.limits, _DESCRIPTORS)
     shared = Shared(limits, Turns(), refusals, metrics.calls)
-    tls = opened.enter_context(tcp_listener(config.bind_address, config.bind_port))
-    attest = opened.enter_context(tcp_listener(config.bind_address, config.attest_port))
+    tls = opened.enter_context(tcp_listener(config.bind_address, config.bind_port, name="bind_port"))
+    attest = opened.enter_context(tcp_listener(config.bind_address, config.attest_port, name="attest_port"))
     local = opened.enter_context(unix_listener(config.socket_path, 0o600))
     listeners: list[tuple[ListenerKind, list[ServiceFor], socket.socket, ssl.SSLContext | None]] = [
         (ListenerKind.ADMIN_SOCKET, administration, local, None),
@@ -210,7 +210,7 @@ async def _listen(
     ]
     spire_port = None
     if as_spire is not None and (wanted := config.downstream_spire_listen):
-        accepting = opened.enter_context(tcp_listener(wanted.host, wanted.port))
+        accepting = opened.enter_context(tcp_listener(wanted.host, wanted.port, name="downstream_spire_listen"))
         context = server_context(as_spire, _is_downstream(core.hub), options=TlsOptions(alpn=_ALPN), clock=core.clock)
         listeners.append((ListenerKind.MUTUAL_TLS, downstream, accepting, context))
         spire_port = _address(accepting)[1]

@@ -183,7 +183,7 @@ def test_an_address_in_use_and_an_unanswered_address_are_clear_errors(agent: Age
         absent = call(agent, address, B)
 
     assert (occupied.code, absent.code) == (2, 1)
-    assert occupied.err.startswith(f"meshtls: {address}: could not listen there: ")
+    assert occupied.err.startswith(f"meshtls: wanted to listen on {address}: ")
     assert absent.err.startswith(f"meshtls: {address}: can't be reached: ")
 
 

@@ -96,6 +96,6 @@ async def test_client_with_most_connections_loses_its_oldest_and_others_are_serv
 
 async def test_address_that_is_taken_is_an_error_of_the_configuration() -> None:
     async with listening() as port:
-        with pytest.raises(ConfigError, match=rf"^test 127.0.0.1:{port}: could not listen there: "):
+        with pytest.raises(ConfigError, match=rf"^test: wanted to listen on 127.0.0.1:{port}: "):
             async with serve_http("test", "127.0.0.1", port, echo):
                 pass
