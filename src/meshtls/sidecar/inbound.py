@@ -260,15 +260,16 @@ class Inbound:
                 self._check_probe(connection)
             if shown is not None:
                 return shown
-        if mode is Mode.DISABLE and not http and not so_far:
-            await self._await_probe(connection, so_far)
-        if http or self.config.proxy_protocol:
+        if mode is Mode.DISABLE:
+            # ``so_far``: it came with a load balancer's header.
+            if http or so_far or not await self._is_allowed_or_no_probe(connection, so_far):
+                return _PLAINTEXT
+            if self.config.proxy_protocol:
+                return _PLAINTEXT
+        elif http or self.config.proxy_protocol:
             return _PLAINTEXT
-        if mode is Mode.DISABLE and so_far:  # it came with a load balancer's header
-            return _PLAINTEXT
-        if not self._plaintext_is_allowed(connection):
-            late = mode is Mode.PERMISSIVE and await self._first_bytes(connection, so_far, limits.handshake_timeout)
-            return late or _PLAINTEXT
+        elif not self._plaintext_is_allowed(connection):
+            return await self._first_bytes(connection, so_far, limits.handshake_timeout) or _PLAINTEXT
         # If the app speaks first, its client is silent until then: dial the app to find out.
         app = await self._connect(connection)
         if await self._first_to_speak(connection.opener, app, so_far) is FirstBytes.TLS:
@@ -283,15 +284,16 @@ class Inbound:
         if not self._gate.judge(self._request(connection, None, None)).allowed:
             raise ClosedEarlyError("the peer closed the connection before it sent a byte")
 
-    async def _await_probe(self, connection: Connection, so_far: bytearray) -> None:
-        """Give a client that is to be denied a moment to end without a byte. Others don't wait for it."""
+    async def _is_allowed_or_no_probe(self, connection: Connection, so_far: bytearray) -> bool:
+        """Whether it is allowed. One that is to be denied has a moment to end without a byte: that raises."""
         if self._gate.judge(self._request(connection, None, None)).allowed:
-            return
+            return True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._limits.detect_timeout):
                 await first_bytes(connection.opener, so_far, self._reactor.poller)
                 if not so_far:
-                    self._check_probe(connection)
+                    raise ClosedEarlyError("the peer closed the connection before it sent a byte")
+        return False
 
     async def _first_bytes(self, connection: Connection, so_far: bytearray, timeout: float) -> _Opening | None:
         """None if the client says nothing for ``timeout`` seconds."""

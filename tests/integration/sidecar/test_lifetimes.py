@@ -10,6 +10,7 @@ import socket
 import ssl
 import struct
 from collections.abc import Iterator
+from typing import Any, cast
 
 import pytest
 
@@ -18,6 +19,8 @@ from meshtls.errors import ConfigError, HandshakeError, LocalIdentityError
 from meshtls.identity.issuer import LocalIssuer
 from meshtls.identity.rotating import RotatingSource
 from meshtls.policy.authorizer import Authorizer, Decision, Target
+from meshtls.policy.istio.evaluate import WorkloadPolicies
+from meshtls.policy.request import Request
 from meshtls.sidecar.run import run_until_signal
 from meshtls.sidecar.settings import InboundConfig, Limits, Mode, SidecarConfig, TlsMinimum
 from meshtls.svid.context import ConstantSource, X509Context
@@ -171,6 +174,43 @@ async def test_a_silent_caller_that_no_policy_allows_is_denied_where_there_is_no
     ):
         assert await b.lines.outcome() == "POLICY_DENIED"
         assert app.connections == 0
+
+
+class Counted:
+    """Policies, and how many connections they were asked of."""
+
+    def __init__(self, rules: WorkloadPolicies | None) -> None:
+        self._rules = rules
+        self.asked = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._rules, name)
+
+    def evaluate(self, request: Request, *, reads_http: bool) -> Decision:
+        self.asked += 1
+        assert self._rules is not None
+        return self._rules.evaluate(request, reads_http=reads_http)
+
+
+@pytest.mark.parametrize(
+    ("policy", "said", "outcome", "judgements"),
+    [(ANYBODY, b"ping", "OK", 2), (NOBODY, b"ping", "POLICY_DENIED", 2), (NOBODY, b"", "CLOSED_EARLY", 1)],
+)
+async def test_in_mode_disable_a_caller_is_judged_once_before_it_is_registered(
+    policy: str, said: bytes, outcome: str, judgements: int
+) -> None:
+    limits = Limits(detect_timeout=SECONDS, handshake_timeout=60, connect_timeout=60)
+    async with an_app() as app, governed(app.address, policy, mode=Mode.DISABLE, limits=limits) as b:
+        gate = b.sidecar.listeners.inbound[0].gate
+        counted = Counted(gate.rules)
+        gate.rules = cast("WorkloadPolicies", counted)
+        async with connected(b.inbound) as streams:
+            streams[1].write(said)
+            streams[1].write_eof()
+            with contextlib.suppress(ConnectionError):
+                await rest(streams)
+        assert await b.lines.outcome() == outcome
+    assert counted.asked == judgements
 
 
 @pytest.mark.parametrize("said", [b"", b"\x16\x03\x01"])
