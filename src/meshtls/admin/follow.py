@@ -83,8 +83,8 @@ async def _followed(observe: Observe, words: Mapping[str, str]) -> AsyncGenerato
 
 def _record_of(event: Event) -> Record | None:
     match event:
-        case Opened(connection=connection):
-            return {"event": "opened", **live_record(connection)}
+        case Opened(live=live):
+            return {"event": "opened", **live_record(live())}
         case Ended(number=number, result=result):
             return {"event": "ended", "number": number, **ended_record(result)}
         case RequestEnded(number=number, result=result):

@@ -8,7 +8,7 @@ There is no event for bytes, which would be one for each receive: ``Live`` has t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -49,9 +49,15 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Opened(msgspec.Struct, frozen=True):
-    """A connection was accepted, or a peer or an app opened a stream."""
+    """A connection was accepted, or a peer or an app opened a stream.
 
-    connection: Live
+    ``live`` makes the connection's ``Live`` as of the call, for the few observers that show it.
+    """
+
+    number: int
+    direction: Direction
+    local_id: SpiffeId
+    live: Callable[[], Live]
 
 
 class Admitted(msgspec.Struct, frozen=True):
@@ -89,7 +95,9 @@ class RequestEnded(msgspec.Struct, frozen=True):
 class Ended(msgspec.Struct, frozen=True):
     """The last event of a connection. ``result`` is also that of a tunnel itself, which the access log leaves out:
     then it ``carries``. ``trace``: the context of its span, where one was needed before its end. ``shares_id``: the
-    peer knows the connection's ID, too.
+    peer knows the connection's ID, too. ``timed``: the name and the milliseconds of each ``PhaseEnded``.
+    ``resumed``: whether the TLS by which it was admitted resumed a session; None where it was not admitted, or as a
+    stream of a tunnel. One that dialled a tunnel was admitted by its own TLS.
     """
 
     number: int
@@ -97,6 +105,8 @@ class Ended(msgspec.Struct, frozen=True):
     carries: bool = False
     trace: SpanContext | None = None
     shares_id: bool = False
+    timed: Sequence[tuple[str, float]] = ()
+    resumed: bool | None = None
 
 
 Event = Opened | Admitted | PhaseEnded | RequestEnded | Ended

@@ -94,7 +94,7 @@ class _Phase:
         return
 
     def __exit__(self, *raised: object) -> None:
-        self._connection.timed(self._name, self._began)
+        self._connection.note_phase(self._name, self._began)
 
 
 class TlsFacts(NamedTuple):
@@ -184,6 +184,9 @@ class Connection:
     shadow: tuple[Decision, ...] = ()
     #: It was allowed, whatever came then.
     admitted: bool = False
+    #: Whether the TLS by which it was admitted resumed a session; None before, and where it was admitted as a stream of
+    #: a tunnel. One that dialled a tunnel becomes a stream of it afterwards.
+    resumed: bool | None = None
     #: It counts against the limit of connections.
     counted: bool = False
     #: It is a tunnel, whose streams are reported one by one; it is reported itself only if its outcome is not allowed.
@@ -203,7 +206,10 @@ class Connection:
     number: int = field(init=False, default_factory=_numbers.__next__)
     started: datetime = field(init=False)
     _began: float = field(init=False)
-    _phases: dict[str, float] = field(init=False, default_factory=dict)
+    #: The name and the milliseconds of each phase that is over.
+    timed: list[tuple[str, float]] = field(init=False, default_factory=list)
+    #: Its end was reported.
+    reported: bool = field(init=False, default=False)
     _registered: tuple[Gate, Request] | None = field(init=False, default=None)
     _own_id: str = field(init=False, default="")
 
@@ -217,8 +223,10 @@ class Connection:
         # A stream of a tunnel that we dialled is not admitted by itself.
         if (step is _ADMIT or step is _RELAY) and not self.admitted:
             self.admitted = True
+            if not self.is_stream:
+                self.resumed = self._has_resumed()
             if self.events is not None and self.events.observed:
-                self.events.tell(self._admission(), self.sidecar)
+                self.events.tell(self.admission(), self.sidecar)
 
     def part(self, sock: socket.socket) -> None:
         """It is refused: ``sock`` stays open until the peer has read the alert that says why."""
@@ -249,10 +257,10 @@ class Connection:
         """Time a phase, also one that fails: ``detect``, ``handshake`` or ``connect``."""
         return _Phase(self, name)
 
-    def timed(self, name: str, began: float) -> None:
+    def note_phase(self, name: str, began: float) -> None:
         """Note a phase that began at ``began``, by ``clock.monotonic``, and ends now."""
         ms = (self.clock.monotonic() - began) * 1000
-        self._phases[name] = self._phases.get(name, 0.0) + ms
+        self.timed.append((name, ms))
         if self.events is not None and self.events.observed:
             self.events.tell(PhaseEnded(self.number, name, ms), self.sidecar)
 
@@ -366,17 +374,22 @@ class Connection:
             state=self.state.name.lower(),
         )
 
-    def _admission(self) -> Admitted:
-        facts, engine = self.facts, self.engine
+    def admission(self) -> Admitted:
+        """How it was admitted, once it is."""
         return Admitted(
             self.number,
             self.direction,
             self.peer.spiffe_id if self.peer else None,
-            self._security(facts or _NO_FACTS),
+            self._security(self.facts or _NO_FACTS),
             self.is_stream,
             self.is_tunnel,
-            facts.resumed if facts is not None else engine is not None and engine.resumed,
+            self._has_resumed(),
         )
+
+    def _has_resumed(self) -> bool:
+        if self.facts is not None:
+            return self.facts.resumed
+        return self.engine is not None and self.engine.resumed
 
     def _security(self, facts: TlsFacts, outcome: Outcome | None = None) -> Security | None:
         """As far as it was seen: a handshake that was begun, or that the peer refused, made no connection secure."""
@@ -392,11 +405,14 @@ class Connection:
         return None if self._registered is None else Security.PLAINTEXT
 
     def _timings(self) -> Phases:
+        sums: dict[str, float] = {}
+        for name, ms in self.timed:
+            sums[name] = sums.get(name, 0.0) + ms
         return Phases(
-            handshake_ms=self._phases.get("handshake"),
-            connect_ms=self._phases.get("connect"),
+            handshake_ms=sums.get("handshake"),
+            connect_ms=sums.get("connect"),
             total_ms=(self.clock.monotonic() - self._began) * 1000,
-            detect_ms=self._phases.get("detect"),
+            detect_ms=sums.get("detect"),
         )
 
     def result(self, outcome: Outcome, detail: str | LazyText) -> ConnectionResult:

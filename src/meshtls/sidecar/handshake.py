@@ -221,7 +221,7 @@ def connect_at_once(connection: Connection, address: Address) -> socket.socket |
     began = connection.clock.monotonic()
     sock = dial_at_once(address)
     if sock is not None:
-        connection.timed("connect", began)
+        connection.note_phase("connect", began)
         connection.dialled = sock
     return sock
 

@@ -79,8 +79,8 @@ class Reporter:
     """Gives each end to ``on_result``, each HTTP request to ``on_request``, and every event of a connection to the
     observers (``observe/live.py``).
 
-    ``observed``: there are observers. ``wants_requests``: somebody is told of HTTP requests. ``handshakes`` keeps
-    messages of some handshakes; None where nobody can ask for them.
+    ``observed``: there are observers of every event. ``wants_requests``: somebody is told of HTTP requests.
+    ``handshakes`` keeps messages of some handshakes; None where nobody can ask for them.
     """
 
     def __init__(
@@ -95,6 +95,7 @@ class Reporter:
         self._results = _Contained(on_result, "on_result", "result")
         self._requests = _Contained(on_request, "on_request", "request") if on_request is not None else None
         self._observers: tuple[_Contained[Event], ...] = ()
+        self._of_ends: tuple[_Contained[Event], ...] = ()
         self._set_observed()
 
     def observe(self, observer: Observer) -> Callable[[], None]:
@@ -111,26 +112,37 @@ class Reporter:
 
         return stop
 
+    def observe_ends(self, observer: Observer) -> None:
+        """As ``observe``, with ``Ended`` and ``RequestEnded`` alone: no other event has to be made for it."""
+        self._of_ends += (_Contained(observer, "an observer", "event"),)
+        self._set_observed()
+
     def _set_observed(self) -> None:
+        self._all = self._observers + self._of_ends
         self.observed = bool(self._observers)
-        self.wants_requests = self.observed or self._requests is not None
+        self.wants_requests = bool(self._all) or self._requests is not None
 
     def tell(self, event: Event, sidecar: str) -> None:
         for observer in self._observers:
+            observer.give(event, sidecar)
+
+    def _tell_all(self, event: Ended | RequestEnded, sidecar: str) -> None:
+        for observer in self._all:
             observer.give(event, sidecar)
 
     def opened(self, connection: Connection) -> None:
         """Note that a connection or a stream was opened."""
         connection.events = self
         if self.observed:
-            self.tell(Opened(connection.live()), connection.sidecar)
+            opened = Opened(connection.number, connection.direction, connection.local_id, connection.live)
+            self.tell(opened, connection.sidecar)
 
     def request(self, connection: Connection, result: RequestResult) -> None:
         """Report an HTTP request of this connection."""
         if self._requests is not None:
             self._requests.give(result, connection.sidecar)
-        if self.observed:
-            self.tell(RequestEnded(connection.number, result), connection.sidecar)
+        if self._all:
+            self._tell_all(RequestEnded(connection.number, result), connection.sidecar)
 
     async def run(self, connection: Connection, phases: Serve) -> None:
         """Take the connection through its phases in this task, report how it ended, and close its sockets."""
@@ -161,14 +173,23 @@ class Reporter:
     def _report(self, connection: Connection, error: BaseException | None) -> Outcome:
         outcome, detail = _CLEAN if error is None else _ending(connection, error)
         connection.step(_PART if connection.partings else _END)
+        connection.reported = True
         wanted = not (connection.is_tunnel and outcome.allowed)
-        if wanted or self.observed:
+        if wanted or self._all:
             result = connection.result(outcome, detail)
             if wanted:
                 self._results.give(result, connection.sidecar)
-            if self.observed:
-                carries, trace = connection.is_tunnel, connection.trace
-                self.tell(Ended(connection.number, result, carries, trace, connection.shares_id), connection.sidecar)
+            if self._all:
+                ended = Ended(
+                    connection.number,
+                    result,
+                    connection.is_tunnel,
+                    connection.trace,
+                    connection.shares_id,
+                    connection.timed,
+                    connection.resumed,
+                )
+                self._tell_all(ended, connection.sidecar)
         return outcome
 
     def close(self, sidecar: str) -> None:
@@ -176,11 +197,11 @@ class Reporter:
         self._results.close(sidecar)
         if self._requests is not None:
             self._requests.close(sidecar)
-        for observer in self._observers:
+        for observer in self._all:
             observer.close(sidecar)
 
     def __repr__(self) -> str:
-        return f"<Reporter [{self._results.lost} lost, {len(self._observers)} observers]>"
+        return f"<Reporter [{self._results.lost} lost, {len(self._all)} observers]>"
 
 
 def _ending(connection: Connection, error: BaseException) -> tuple[Outcome, str | LazyText]:

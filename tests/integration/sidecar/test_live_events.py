@@ -23,7 +23,7 @@ def words(seen: list[Event], number: int) -> list[str]:
     """What happened to this connection, in short."""
     said = []
     for event in seen:
-        if isinstance(event, Opened) and event.connection.number == number:
+        if isinstance(event, Opened) and event.number == number:
             said.append("opened")
         elif isinstance(event, PhaseEnded) and event.number == number:
             said.append(event.phase)
@@ -82,6 +82,6 @@ async def test_a_refused_connection_ends_as_it_is_refused() -> None:
             with contextlib.suppress(ConnectionError):
                 assert await rest(streams) == b""
         await until(lambda: any(isinstance(event, Ended) for event in seen))
-        (opened,) = (event.connection for event in seen if isinstance(event, Opened))
+        (opened,) = (event for event in seen if isinstance(event, Opened))
         assert words(seen, opened.number) == ["opened", "handshake", "POLICY_DENIED"]
         assert app.connections == 0

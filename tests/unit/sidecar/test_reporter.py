@@ -94,7 +94,12 @@ async def test_an_observer_gets_each_event_until_it_stops_and_on_result_what_it_
     reporter.report(connection, None)
     opened, phase, ended = seen
     assert isinstance(opened, Opened)
-    assert (opened.connection.number, opened.connection.remote) == (connection.number, "127.0.0.1:1")
+    assert (opened.number, opened.direction, opened.local_id) == (
+        connection.number,
+        connection.direction,
+        connection.local_id,
+    )
+    assert (opened.live().number, opened.live().remote) == (connection.number, "127.0.0.1:1")
     assert phase == PhaseEnded(connection.number, "connect", 0.0)
     assert isinstance(ended, Ended)
     assert (ended.number, ended.result.outcome) == (connection.number, Outcome.OK)
@@ -103,6 +108,21 @@ async def test_an_observer_gets_each_event_until_it_stops_and_on_result_what_it_
     with connection.phase("handshake"):
         reporter.report(connection, None)
     assert (len(seen), consumer.taken) == (3, 2)
+
+
+async def test_an_observer_of_ends_makes_no_other_event_necessary(connection: Connection) -> None:
+    reporter, seen = Reporter(Consumer(), running_reactor().poller), list[Event]()
+    reporter.observe_ends(seen.append)
+    assert (reporter.observed, reporter.wants_requests) == (False, True)
+    reporter.opened(connection)
+    with connection.phase("connect"):
+        pass
+    assert not connection.reported
+    reporter.report(connection, None)
+    (ended,) = seen
+    assert isinstance(ended, Ended)
+    assert (ended.number, ended.timed) == (connection.number, [("connect", 0.0)])
+    assert connection.reported
 
 
 async def test_the_end_of_a_tunnel_itself_is_an_event_and_no_result(connection: Connection) -> None:

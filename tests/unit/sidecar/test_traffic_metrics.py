@@ -1,7 +1,8 @@
-"""What is counted of a sidecar's events, one by one."""
+"""What is counted of connections that live, at their end, and of requests."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
@@ -12,14 +13,14 @@ from meshtls.observe.events import (
     ConnectionResult,
     Direction,
     Outcome,
-    Phases,
     RequestContext,
     RequestResult,
     Ruled,
     Security,
 )
-from meshtls.observe.live import Admitted, Ended, Live, Opened, PhaseEnded, RequestEnded
+from meshtls.observe.live import Admitted, Ended, RequestEnded
 from meshtls.observe.metrics import Metrics
+from meshtls.observe.metrics.snapshot import Samples
 from meshtls.sidecar.metrics.traffic import OwnNames, Traffic
 from meshtls.spiffeid import SpiffeId
 
@@ -29,73 +30,69 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 OWN = OwnNames("db-v1", "stock", "db")
 
 
+@dataclass
+class Open:
+    """A connection that lives: inbound to B, from A."""
+
+    number: int = 1
+    direction: Direction = Direction.INBOUND
+    local_id: SpiffeId = B
+    peer: SpiffeId | None = A
+    security: Security = Security.MUTUAL_TLS
+    stream: bool = False
+    carries: bool = False
+    resumed: bool | None = False
+    admitted: bool = True
+    reported: bool = False
+    timed: list[tuple[str, float]] = field(default_factory=list)
+    flow: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(bytes_in=0, bytes_out=0))
+
+    def admission(self) -> Admitted:
+        return Admitted(
+            self.number, self.direction, self.peer, self.security, self.stream, self.carries, bool(self.resumed)
+        )
+
+
 class Seen:
-    """Traffic into B from A, event by event."""
+    """Traffic into B from A."""
 
     def __init__(self) -> None:
         self.metrics = Metrics()
         self.traffic = Traffic(self.metrics, OWN)
 
-    def open(self, number: int, direction: Direction = Direction.INBOUND) -> None:
-        live = Live(
-            number=number,
-            sidecar="b",
-            direction=direction,
-            started=NOW,
-            remote="127.0.0.1:1",
-            local_id=B,
-            peer_id=None,
-            tunnel=False,
-            bytes_in=0,
-            bytes_out=0,
-            phases=Phases(),
-        )
-        self.traffic(Opened(live))
-
-    def admit(
-        self,
-        number: int,
-        direction: Direction = Direction.INBOUND,
-        *,
-        peer: SpiffeId | None = A,
-        security: Security = Security.MUTUAL_TLS,
-        carries: bool = False,
-        resumed: bool = False,
-    ) -> None:
-        self.traffic(Admitted(number, direction, peer, security, False, carries, resumed))
+    def scrape(self, *live: Open) -> None:
+        self.traffic.count_live(live)
 
     def end(
         self,
-        number: int,
+        one: Open,
         outcome: Outcome = Outcome.OK,
         *,
-        direction: Direction = Direction.INBOUND,
-        source: SpiffeId | None = A,
-        size: tuple[int, int] = (0, 0),
         ruled: Ruled = UNRULED,
-        tunnel: bool = False,
-        carries: bool = False,
-        admitted: bool = True,
-        destination: SpiffeId | None = B,
         expected: SpiffeId | None = None,
+        secured: bool = True,
     ) -> None:
+        """``secured``: the result says that it was secure."""
+        inbound = one.direction is Direction.INBOUND
         result = ConnectionResult(
             sidecar="b",
-            direction=direction,
+            direction=one.direction,
             outcome=outcome,
             words="",
             started=NOW,
             remote="127.0.0.1:1",
-            source_id=source,
-            destination_id=destination,
+            source_id=one.peer if inbound else one.local_id,
+            destination_id=one.local_id if inbound else one.peer,
             expected_id=expected,
-            bytes_in=size[0],
-            bytes_out=size[1],
+            bytes_in=one.flow.bytes_in,
+            bytes_out=one.flow.bytes_out,
             ruled=ruled,
-            tunnel=tunnel,
-            admitted=admitted,
+            tunnel=one.stream,
+            admitted=one.admitted,
+            security=one.security if secured else None,
         )
-        self.traffic(Ended(number, result, carries))
+        one.reported = True
+        self.traffic(Ended(one.number, result, one.carries, timed=one.timed, resumed=one.resumed))
 
     def value(self, name: str, *labels: str) -> float | None:
         return self.metrics.snapshot().value(f"meshtls_{name}", *labels)
@@ -107,22 +104,63 @@ class Seen:
 
 
 def test_a_connection_is_counted_as_it_opens_and_as_it_closes() -> None:
-    seen = Seen()
-    seen.open(1)
+    seen, one = Seen(), Open(admitted=False)
+    seen.scrape(one)
     assert seen.value("connections_accepted_total", "inbound") == 1
     assert seen.value("connections_opened_total", "inbound", str(A), str(B), "mutual_tls") is None
-    seen.admit(1)
+    one.admitted = True
+    seen.scrape(one)
     assert seen.value("connections_opened_total", "inbound", str(A), str(B), "mutual_tls") == 1
     assert (seen.istio("tcp_connections_opened_total"), seen.istio("tcp_connections_closed_total")) == (1, None)
-    seen.end(1, Outcome.RESET)
+    seen.end(one, Outcome.RESET)
     assert seen.value("connections_closed_total", "inbound", str(A), str(B), "RESET") == 1
     assert seen.istio("tcp_connections_closed_total", "UC") == 1
 
 
+@pytest.mark.parametrize("scraped", range(1, 16))
+@pytest.mark.parametrize("admitted", [False, True])
+@pytest.mark.parametrize("direction", Direction)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_connection_is_counted_alike_whenever_it_is_scraped(
+    scraped: int, admitted: bool, direction: Direction, stream: bool
+) -> None:
+    """``scraped``: a bit for each moment at which there is a scrape."""
+
+    def counts(moments: int) -> list[Samples]:
+        seen = Seen()
+        one = Open(direction=direction, stream=stream, admitted=False, timed=[("detect", 1.0)])
+
+        def moment(number: int) -> None:
+            if moments >> number & 1:
+                seen.scrape(one)
+
+        moment(0)
+        one.timed.append(("handshake", 2.0))
+        one.admitted = admitted
+        moment(1)
+        one.timed += [("connect", 3.0), ("connect", 4.0)]
+        one.flow.bytes_in, one.flow.bytes_out = (50, 7) if admitted else (0, 0)
+        moment(2)
+        one.flow.bytes_in *= 2
+        seen.end(one, Outcome.RESET if admitted else Outcome.POLICY_DENIED)
+        moment(3)  # its end was reported, and its sockets are still open
+        return list(seen.metrics.snapshot().families)
+
+    assert counts(scraped) == counts(0)
+
+
+def test_a_connection_whose_peer_refuses_it_after_the_handshake_was_opened_with_mutual_tls() -> None:
+    seen = Seen()
+    one = Open(direction=Direction.OUTBOUND, local_id=A, peer=B)
+    seen.end(one, Outcome.HANDSHAKE_FAILED, secured=False)
+    assert seen.value("connections_opened_total", "outbound", str(A), str(B), "mutual_tls") == 1
+    assert seen.value("tls_sessions_total", "outbound", "false") == 1
+
+
 def test_a_refused_connection_is_neither_opened_nor_closed() -> None:
     seen = Seen()
-    seen.open(1)
-    seen.end(1, Outcome.POLICY_DENIED, admitted=False)
+    seen.end(Open(admitted=False), Outcome.POLICY_DENIED)
+    assert seen.value("connections_accepted_total", "inbound") == 1
     assert seen.value("connections_refused_total", "inbound", str(A), str(B), "POLICY_DENIED") == 1
     assert seen.metrics.snapshot().value("meshtls_connections_closed_total", "inbound", str(A), str(B), "OK") is None
     assert seen.value("policy_decisions_total", "none", "none", "denied") == 1
@@ -130,62 +168,63 @@ def test_a_refused_connection_is_neither_opened_nor_closed() -> None:
 
 def test_a_caller_without_identity_is_unknown() -> None:
     seen = Seen()
-    seen.open(1)
-    seen.admit(1, peer=None, security=Security.PLAINTEXT)
+    seen.end(Open(peer=None, security=Security.PLAINTEXT))
     assert seen.value("connections_opened_total", "inbound", "unknown", str(B), "plaintext") == 1
 
 
 def test_the_bytes_of_a_live_connection_are_counted_once() -> None:
-    seen = Seen()
-    seen.open(1)
-    seen.admit(1)
-    flow = SimpleNamespace(bytes_in=100, bytes_out=10)
+    seen, one = Seen(), Open()
+    one.flow.bytes_in, one.flow.bytes_out = 100, 10
     for more in (0, 0, 50):
-        flow.bytes_in += more
-        seen.traffic.count_bytes([SimpleNamespace(number=1, flow=flow)])
+        one.flow.bytes_in += more
+        seen.scrape(one)
     assert seen.value("received_bytes_total", "inbound", str(A), str(B)) == 150
-    seen.end(1, size=(170, 30))
+    one.flow.bytes_in, one.flow.bytes_out = 170, 30
+    seen.end(one)
     assert seen.value("received_bytes_total", "inbound", str(A), str(B)) == 170
     assert seen.value("sent_bytes_total", "inbound", str(A), str(B)) == 30
     assert (seen.istio("tcp_received_bytes_total"), seen.istio("tcp_sent_bytes_total")) == (170, 30)
 
 
 def test_bytes_never_go_back() -> None:
-    seen = Seen()
-    seen.open(1)
-    seen.admit(1)
+    seen, one = Seen(), Open()
     for size in (100, 40, 100, 120):
-        seen.traffic.count_bytes([SimpleNamespace(number=1, flow=SimpleNamespace(bytes_in=size, bytes_out=0))])
+        one.flow.bytes_in = size
+        seen.scrape(one)
     assert seen.value("received_bytes_total", "inbound", str(A), str(B)) == 120
 
 
 def test_phases_are_timed_by_direction() -> None:
     seen = Seen()
-    seen.open(1, Direction.OUTBOUND)
-    seen.traffic(PhaseEnded(1, "handshake", 2.0))
+    seen.end(Open(direction=Direction.OUTBOUND, timed=[("handshake", 2.0)]))
     (times,) = (one for one in seen.metrics.snapshot().families if one.family.name.startswith("meshtls_handshake_d"))
     counts = dict(times.values)
     assert (sum(counts["outbound",][:-1]), counts["outbound",][-1]) == (1, 0.002)
     assert sum(counts["inbound",][:-1]) == 0
 
 
-def test_sessions_are_counted_by_whether_they_resumed() -> None:
+@pytest.mark.parametrize("scraped", [False, True])
+def test_sessions_are_counted_by_whether_they_resumed(scraped: bool) -> None:
     seen = Seen()
-    for number, resumed in enumerate((True, False, False)):
-        seen.open(number)
-        seen.admit(number, resumed=resumed)
+    plaintext = Open(3, security=Security.PLAINTEXT)
+    first_of_its_tunnel, next_stream = Open(4, stream=True, resumed=False), Open(5, stream=True, resumed=None)
+    for one in (Open(1, resumed=True), Open(2), plaintext, first_of_its_tunnel, next_stream):
+        if scraped:
+            seen.scrape(one)
+        seen.end(one)
     assert [seen.value("tls_sessions_total", "inbound", resumed) for resumed in ("true", "false")] == [1, 2]
 
 
-def test_a_tunnel_is_no_connection_and_its_streams_are() -> None:
+@pytest.mark.parametrize("scraped", [False, True])
+def test_a_tunnel_is_no_connection_and_its_streams_are(scraped: bool) -> None:
     seen = Seen()
-    seen.open(1)
-    seen.admit(1, carries=True)
-    seen.open(2)
-    seen.admit(2)
-    seen.end(2, tunnel=True)
-    seen.end(1, carries=True)
+    tunnel, stream = Open(1, carries=True), Open(2, stream=True, resumed=None)
+    if scraped:
+        seen.scrape(tunnel, stream)
+    seen.end(stream)
+    seen.end(tunnel)
     assert seen.value("tunnels_accepted_total", str(A)) == 1
+    assert seen.value("tls_sessions_total", "inbound", "false") == 1
     assert seen.value("streams_closed_total", "inbound", "OK") == 1
     assert seen.value("connections_opened_total", "inbound", str(A), str(B), "mutual_tls") == 1
     assert seen.value("connections_closed_total", "inbound", str(A), str(B), "OK") == 1
@@ -194,8 +233,7 @@ def test_a_tunnel_is_no_connection_and_its_streams_are() -> None:
 
 def test_a_tunnel_that_is_refused_is_counted() -> None:
     seen = Seen()
-    seen.open(1)
-    seen.end(1, Outcome.POLICY_DENIED, carries=True, admitted=False)
+    seen.end(Open(carries=True, admitted=False), Outcome.POLICY_DENIED)
     assert seen.value("connections_refused_total", "inbound", str(A), str(B), "POLICY_DENIED") == 1
 
 
@@ -240,11 +278,9 @@ def test_a_request_is_counted_by_the_class_of_its_status(
 
 def test_a_new_name_of_the_workload_is_used_from_then_on() -> None:
     seen = Seen()
-    seen.open(1)
-    seen.admit(1)
+    seen.end(Open(1))
     seen.traffic.rename(OWN._replace(workload="db-v2"))
-    seen.open(2)
-    seen.admit(2)
+    seen.end(Open(2))
     opened = next(one for one in seen.metrics.snapshot().families if one.family.name.startswith("istio_tcp_conn"))
     assert [values[5] for values, _ in opened.values] == ["db-v1", "db-v2"]
 
@@ -252,12 +288,13 @@ def test_a_new_name_of_the_workload_is_used_from_then_on() -> None:
 def test_identities_without_end_take_bounded_memory() -> None:
     seen = Seen()
     for number in range(5000):
-        seen.open(number)
-        seen.admit(number, peer=SpiffeId.parse(f"spiffe://a.test/w{number}"))
-        seen.end(number)
+        one = Open(number, peer=SpiffeId.parse(f"spiffe://a.test/w{number}"))
+        if number % 2:
+            seen.scrape(one)
+        seen.end(one)
     assert max(len(one.values) for one in seen.metrics.snapshot().families) <= 1002
     assert seen.value("connections_opened_total", "inbound", "other", str(B), "mutual_tls") == 4800
-    assert len(seen.traffic._tallies) == 0
+    assert repr(seen.traffic) == "<Traffic [0 counted that live]>"
     assert len(seen.traffic._pairs) <= 2048
 
 
@@ -267,13 +304,13 @@ def test_an_outbound_connection_that_reaches_no_peer_is_counted_by_the_peer_that
 ) -> None:
     seen = Seen()
     for number, outcome in enumerate((Outcome.CONNECT_FAILED, Outcome.HANDSHAKE_TIMEOUT), 1):
-        seen.open(number, Direction.OUTBOUND)
-        seen.end(number, outcome, direction=Direction.OUTBOUND, destination=None, expected=expected, admitted=False)
+        one = Open(number, Direction.OUTBOUND, local_id=A, peer=None, admitted=False)
+        seen.end(one, outcome, expected=expected)
         assert seen.value("connections_refused_total", "outbound", str(A), label, outcome.name) == 1
 
 
 def test_an_outbound_connection_is_counted_by_the_peer_that_was_verified_before_the_one_that_is_configured() -> None:
     seen = Seen()
-    seen.open(1, Direction.OUTBOUND)
-    seen.end(1, Outcome.POLICY_DENIED, direction=Direction.OUTBOUND, destination=A, expected=B, admitted=False)
+    one = Open(direction=Direction.OUTBOUND, local_id=A, peer=A, admitted=False)
+    seen.end(one, Outcome.POLICY_DENIED, expected=B)
     assert seen.value("connections_refused_total", "outbound", str(A), str(A), "POLICY_DENIED") == 1

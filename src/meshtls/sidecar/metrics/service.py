@@ -44,8 +44,8 @@ class SidecarMetrics:
             self._early.end()
         registry = sidecar.runtime.registry
         traffic = self._traffic = Traffic(self.metrics, _own_names(config))
-        sidecar.runtime.reporter.observe(traffic)
-        self.metrics.before_scrape(lambda: traffic.count_bytes(registry.connections))
+        sidecar.runtime.reporter.observe_ends(traffic)
+        self.metrics.before_scrape(lambda: traffic.count_live(registry.connections))
         State(self.metrics, sidecar)
 
     def rename(self, config: SidecarConfig) -> None:

@@ -1,16 +1,20 @@
-"""Counts connections and HTTP requests from the stream of events (``observe/live.py``). Pure.
+"""Counts connections and HTTP requests as they end (``observe/live.py``). Pure.
 
-The children of a pair of peers are looked up once and kept, so that an event costs a look-up or two. What is kept is
+A connection is counted once, when it ends, since each event on the way would cost as much as counting it does. What a
+scrape has to show of those that live is counted before it, and the rest of it at their end.
+
+The children of a pair of peers are looked up once and kept, so that an end costs a look-up or two. What is kept is
 bounded, and dropping it loses nothing: the counts are in the families.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from meshtls.memo import Memo
 from meshtls.observe.events import (
+    UNRULED,
     Direction,
     Outcome,
     RequestContext,
@@ -19,17 +23,19 @@ from meshtls.observe.events import (
     Security,
     Verdict,
 )
-from meshtls.observe.live import Admitted, Ended, Event, Opened, PhaseEnded, RequestEnded
+from meshtls.observe.live import Admitted, Ended, Event, RequestEnded
 from meshtls.observe.metrics import Count, Distribution, Metrics
 from meshtls.policy.workloads import workload_of
 from meshtls.sidecar.metrics import families
 from meshtls.sidecar.metrics.families import UNKNOWN
 from meshtls.spiffeid import SpiffeId
 
-__all__ = ["Flowing", "OwnNames", "Traffic"]
+__all__ = ["OwnNames", "Traffic", "Unended"]
 
 _MOST_KEPT = 2048
 _INBOUND = Direction.INBOUND
+_MUTUAL_TLS = Security.MUTUAL_TLS
+_HANDSHAKE_FAILED, _POLICY_DENIED = Outcome.HANDSHAKE_FAILED, Outcome.POLICY_DENIED
 _WITH_TLS = (Security.MUTUAL_TLS, Security.TLS)
 _CODE_CLASSES = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
 _SECURITY: dict[Security | None, str] = {None: UNKNOWN, **{one: one.value for one in Security}}
@@ -62,14 +68,34 @@ class BytesSoFar(Protocol):
     def bytes_out(self) -> int: ...
 
 
-class Flowing(Protocol):
-    """A live connection."""
+class Unended(Protocol):
+    """A connection that lives. ``reported``: its end was, and only its sockets are not closed yet."""
 
     @property
     def number(self) -> int: ...
 
     @property
+    def direction(self) -> Direction: ...
+
+    @property
+    def local_id(self) -> SpiffeId: ...
+
+    @property
     def flow(self) -> BytesSoFar: ...
+
+    @property
+    def timed(self) -> Sequence[tuple[str, float]]: ...
+
+    @property
+    def admitted(self) -> bool: ...
+
+    @property
+    def resumed(self) -> bool | None: ...
+
+    @property
+    def reported(self) -> bool: ...
+
+    def admission(self) -> Admitted: ...
 
 
 class _Pair(NamedTuple):
@@ -91,8 +117,8 @@ class _Pair(NamedTuple):
 class _Same(NamedTuple):
     """Values whose identity is the key of a pair."""
 
-    peer_id: SpiffeId | None
-    local_id: SpiffeId
+    source: SpiffeId | None
+    destination: SpiffeId | None
     pair: _Pair
 
 
@@ -106,29 +132,20 @@ class _Phases(NamedTuple):
     resumed: Count
 
 
-class _Tally:
-    """A connection that is open: what its bytes are counted to, once it is authorized, and how many are."""
+class _Counted:
+    """What was counted of a connection while it lived."""
 
-    __slots__ = ("bytes_in", "bytes_out", "local_id", "pair", "phases")
+    __slots__ = ("admitted", "bytes_in", "bytes_out", "pair", "phases")
 
-    def __init__(self, phases: _Phases, local_id: SpiffeId) -> None:
-        self.phases, self.local_id = phases, local_id
+    def __init__(self) -> None:
+        self.admitted = False
+        #: What its bytes are counted to; None for a tunnel, and before it is admitted.
         self.pair: _Pair | None = None
-        self.bytes_in = self.bytes_out = 0
+        self.bytes_in = self.bytes_out = self.phases = 0
 
-    def count(self, bytes_in: int, bytes_out: int) -> None:
-        """So many bytes have passed since it was opened."""
-        if self.pair is None:
-            return
-        more_in, more_out = bytes_in - self.bytes_in, bytes_out - self.bytes_out
-        if more_in > 0:  # bytes that are sent once more, on another tunnel, are counted once
-            self.bytes_in = bytes_in
-            for count in self.pair.received:
-                count.value += more_in
-        if more_out > 0:
-            self.bytes_out = bytes_out
-            for count in self.pair.sent:
-                count.value += more_out
+
+#: Of one that no scrape has seen.
+_NOTHING = _Counted()
 
 
 class _Requests(NamedTuple):
@@ -141,7 +158,7 @@ class _Requests(NamedTuple):
 
 
 class Traffic:
-    """An Observer. ``own`` are the sidecar's names; ``count_bytes`` adds those of live connections before a scrape."""
+    """An Observer of ends. ``own`` are the sidecar's names; ``count_live`` adds what lives before a scrape."""
 
     def __init__(self, metrics: Metrics, own: OwnNames) -> None:
         self.own = own
@@ -161,35 +178,28 @@ class Traffic:
         accepted, sessions = metrics.counter(families.ACCEPTED), metrics.counter(families.SESSIONS)
         of_phases = {"handshake": families.HANDSHAKE, "connect": families.CONNECT, "detect": families.DETECT}
         times = {phase: metrics.histogram(family) for phase, family in of_phases.items()}
-        self._phases = {
-            one: _Phases(
+        self._in, self._out = (
+            _Phases(
                 accepted.labels(one.value),
                 {phase: time.labels(one.value) for phase, time in times.items()},
                 sessions.labels(one.value, "false"),
                 sessions.labels(one.value, "true"),
             )
-            for one in Direction
-        }
-        self._tallies: dict[int, _Tally] = {}
+            for one in (Direction.INBOUND, Direction.OUTBOUND)
+        )
+        #: Those that a scrape has seen, and that have not ended.
+        self._live: dict[int, _Counted] = {}
         self._pairs: Memo[tuple[Direction, SpiffeId | None, SpiffeId | None, Security | None], _Pair]
         self._pairs = Memo(_MOST_KEPT)
         #: By the identity of what they were found for, which is kept with them: all streams of a tunnel have the same.
         self._same: Memo[tuple[int, int, int, int], _Same] = Memo(_MOST_KEPT)
+        #: Counts of decisions, by the policy, the rule and the identity of the outcome.
+        self._decided: Memo[tuple[str | None, str | None, int], Count] = Memo(_MOST_KEPT)
         self._alike: Memo[tuple[int, int], _Requests] = Memo(_MOST_KEPT)
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, RequestEnded):
             self._request(event.result)
-        elif isinstance(event, PhaseEnded):
-            tally = self._tallies.get(event.number)
-            if tally is not None:
-                tally.phases.times[event.phase].observe(event.ms / 1000)
-        elif isinstance(event, Opened):
-            live = event.connection
-            tally = self._tallies[live.number] = _Tally(self._phases[live.direction], live.local_id)
-            tally.phases.accepted.value += 1
-        elif isinstance(event, Admitted):
-            self._admit(event)
         elif isinstance(event, Ended):
             self._end(event)
 
@@ -201,54 +211,91 @@ class Traffic:
             self._same.clear()
             self._alike.clear()
 
-    def count_bytes(self, live: Iterable[Flowing]) -> None:
-        """Count what has passed on connections that are open."""
+    def count_live(self, live: Iterable[Unended]) -> None:
+        """Count what has happened until now on connections that live."""
         for one in live:
-            tally = self._tallies.get(one.number)
-            if tally is not None:
-                tally.count(one.flow.bytes_in, one.flow.bytes_out)
-
-    def _admit(self, event: Admitted) -> None:
-        tally = self._tallies.get(event.number)
-        if tally is None:
-            return
-        if event.security in _WITH_TLS and not event.stream:
-            (tally.phases.resumed if event.resumed else tally.phases.full).value += 1
-        if event.carries:
-            self._tunnels.labels(_name(event.peer_id)).value += 1
-            return
-        peer_id, direction, security = event.peer_id, event.direction, event.security
-        key = id(peer_id), id(tally.local_id), id(direction), id(security)
-        same = self._same.get(key)
-        if same is None or same.peer_id is not peer_id or same.local_id is not tally.local_id:
-            inbound = direction is _INBOUND
-            source, destination = (peer_id, tally.local_id) if inbound else (tally.local_id, peer_id)
-            pair = self._pair(direction, source, destination, security)
-            same = self._same.keep(key, _Same(peer_id, tally.local_id, pair))
-        tally.pair = same.pair
-        tally.pair.opened.value += 1
-        tally.pair.istio_opened.value += 1
+            if one.reported:
+                continue
+            inbound = one.direction is _INBOUND
+            phases = self._in if inbound else self._out
+            counted = self._live.get(one.number)
+            if counted is None:
+                counted = self._live[one.number] = _Counted()
+                phases.accepted.value += 1
+            for name, ms in one.timed[counted.phases :]:
+                phases.times[name].observe(ms / 1000)
+                counted.phases += 1
+            if one.admitted and not counted.admitted:
+                counted.admitted = True
+                how = one.admission()
+                if one.resumed is not None and how.security in _WITH_TLS:
+                    (phases.resumed if one.resumed else phases.full).value += 1
+                source, destination = (how.peer_id, one.local_id) if inbound else (one.local_id, how.peer_id)
+                counted.pair = self._admit(how.direction, source, destination, how.security, carries=how.carries)
+            if counted.pair is not None:  # bytes that are sent once more, on another tunnel, are counted once
+                bytes_in, bytes_out = one.flow.bytes_in, one.flow.bytes_out
+                _add(counted.pair, bytes_in - counted.bytes_in, bytes_out - counted.bytes_out)
+                counted.bytes_in = max(counted.bytes_in, bytes_in)
+                counted.bytes_out = max(counted.bytes_out, bytes_out)
 
     def _end(self, event: Ended) -> None:
-        result, tally = event.result, self._tallies.pop(event.number, None)
-        direction, outcome = result.direction, result.outcome
-        pair = tally.pair if tally is not None else None
-        if pair is not None and tally is not None:
-            tally.count(result.bytes_in, result.bytes_out)
-            known = pair.streams if result.tunnel else pair.closed
+        result, counted = event.result, self._live.pop(event.number, _NOTHING)
+        direction, outcome, stream = result.direction, result.outcome, result.tunnel
+        inbound = direction is _INBOUND
+        phases = self._in if inbound else self._out
+        if counted is _NOTHING:
+            phases.accepted.value += 1
+        for name, ms in event.timed[counted.phases :]:
+            phases.times[name].observe(ms / 1000)
+        pair = counted.pair
+        if result.admitted and not counted.admitted:
+            security = result.security
+            if security is None and outcome is _HANDSHAKE_FAILED:
+                security = _MUTUAL_TLS  # as it was when it was admitted: in TLS 1.3 the peer may refuse it later
+            if event.resumed is not None and security in _WITH_TLS:
+                (phases.resumed if event.resumed else phases.full).value += 1
+            pair = self._admit(direction, result.source_id, result.destination_id, security, carries=event.carries)
+        if pair is not None:
+            _add(pair, result.bytes_in - counted.bytes_in, result.bytes_out - counted.bytes_out)
+            known = pair.streams if stream else pair.closed
             counts = known.get(id(outcome))
             if counts is None:
-                counts = known[id(outcome)] = self._closings(pair, outcome, stream=result.tunnel)
+                counts = known[id(outcome)] = self._closings(pair, outcome, stream=stream)
             for count in counts:
                 count.value += 1
-        elif not event.carries or not result.admitted:
+        elif not result.admitted:
             source, destination = _name(result.source_id), _name(result.destination_id or result.expected_id)
             self._refused.labels(direction.value, source, destination, outcome.name).value += 1
-            if result.tunnel:
+            if stream:
                 self._streams.labels(direction.value, outcome.name).value += 1
-        if direction is _INBOUND:
+        if inbound and (result.ruled is not UNRULED or outcome is _POLICY_DENIED):
             for count in self._rulings(result.ruled, outcome):
                 count.value += 1
+
+    def _admit(
+        self,
+        direction: Direction,
+        source: SpiffeId | None,
+        destination: SpiffeId | None,
+        security: Security | None,
+        *,
+        carries: bool,
+    ) -> _Pair | None:
+        """Count that a connection was authorized. Returns what else of it is counted: None for a tunnel, which
+        ``carries`` streams that are counted one by one.
+        """
+        if carries:
+            self._tunnels.labels(_name(source if direction is _INBOUND else destination)).value += 1
+            return None
+        key = id(source), id(destination), id(direction), id(security)
+        same = self._same.get(key)
+        if same is None or same.source is not source or same.destination is not destination:
+            pair = self._pair(direction, source, destination, security)
+            same = self._same.keep(key, _Same(source, destination, pair))
+        pair = same.pair
+        pair.opened.value += 1
+        pair.istio_opened.value += 1
+        return pair
 
     def _closings(self, pair: _Pair, outcome: Outcome, *, stream: bool) -> tuple[Count, ...]:
         flags = _FLAGS.get(outcome, "-")
@@ -344,13 +391,26 @@ class Traffic:
 
     def _rulings(self, ruled: Ruled, outcome: Outcome) -> Iterator[Count]:
         """The counts of a decision, where there was one, and of what dry-run policies would have said."""
-        if ruled.policy is not None or outcome is Outcome.POLICY_DENIED:
-            yield self._decisions.labels(ruled.policy or "none", ruled.rule or "none", outcome.verdict.value)
+        if ruled.policy is not None or outcome is _POLICY_DENIED:
+            key = ruled.policy, ruled.rule, id(outcome)
+            yield self._decided.get(key) or self._decided.keep(
+                key, self._decisions.labels(ruled.policy or "none", ruled.rule or "none", outcome.verdict.value)
+            )
         for policy, rule, allowed in ruled.dry_run:
             yield self._dry_runs.labels(policy or "none", rule or "none", "allowed" if allowed else "denied")
 
     def __repr__(self) -> str:
-        return f"<Traffic [{len(self._tallies)} open]>"
+        return f"<Traffic [{len(self._live)} counted that live]>"
+
+
+def _add(pair: _Pair, more_in: int, more_out: int) -> None:
+    """So many bytes have passed between the two."""
+    if more_in > 0:
+        for count in pair.received:
+            count.value += more_in
+    if more_out > 0:
+        for count in pair.sent:
+            count.value += more_out
 
 
 def _name(spiffe_id: SpiffeId | None) -> str:

@@ -93,7 +93,7 @@ class Tracer:
         elif isinstance(event, PhaseEnded):
             self._phase(event)
         elif isinstance(event, Opened):
-            self._open[event.connection.number] = _Open(self._now())
+            self._open[event.number] = _Open(self._now())
         elif isinstance(event, Admitted):
             found = self._open.get(event.number)
             if found is not None:
