@@ -157,6 +157,32 @@ def test_a_connection_whose_peer_refuses_it_after_the_handshake_was_opened_with_
     assert seen.value("tls_sessions_total", "outbound", "false") == 1
 
 
+def test_connections_that_end_in_turn_are_counted_each_for_itself() -> None:
+    seen, other = Seen(), SpiffeId.parse("spiffe://a.test/other")
+    kinds: list[tuple[Open, Outcome]] = [
+        (Open(1), Outcome.OK),
+        (Open(2), Outcome.RESET),
+        (Open(3, peer=other), Outcome.RESET),
+        (Open(4, stream=True, resumed=None), Outcome.RESET),
+        (Open(5, security=Security.PLAINTEXT), Outcome.RESET),
+        (Open(6, Direction.OUTBOUND, local_id=A, peer=B), Outcome.RESET),
+    ]
+    for _ in range(3):
+        for one, outcome in kinds:
+            for _ in range(2):
+                seen.end(one, outcome)
+    assert seen.value("connections_accepted_total", "inbound") == 30
+    assert seen.value("connections_accepted_total", "outbound") == 6
+    assert seen.value("connections_opened_total", "inbound", str(A), str(B), "mutual_tls") == 18
+    assert seen.value("connections_opened_total", "inbound", str(A), str(B), "plaintext") == 6
+    assert seen.value("connections_opened_total", "inbound", str(other), str(B), "mutual_tls") == 6
+    assert seen.value("connections_opened_total", "outbound", str(A), str(B), "mutual_tls") == 6
+    assert seen.value("connections_closed_total", "inbound", str(A), str(B), "OK") == 6
+    assert seen.value("connections_closed_total", "inbound", str(A), str(B), "RESET") == 18
+    assert seen.value("streams_closed_total", "inbound", "RESET") == 6
+    assert seen.value("tls_sessions_total", "inbound", "false") == 18
+
+
 def test_a_refused_connection_is_neither_opened_nor_closed() -> None:
     seen = Seen()
     seen.end(Open(admitted=False), Outcome.POLICY_DENIED)

@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 from meshtls.memo import Memo
 from meshtls.observe.events import (
     UNRULED,
+    ConnectionResult,
     Direction,
     Outcome,
     RequestContext,
@@ -122,6 +123,24 @@ class _Same(NamedTuple):
     pair: _Pair
 
 
+class _Alike(NamedTuple):
+    """What is counted of authorized connections that end alike: those of a busy sidecar do, one after the other.
+
+    ``seen``: the security in their results. ``security``: that by which they were authorized.
+    """
+
+    source: SpiffeId | None
+    destination: SpiffeId | None
+    outcome: Outcome
+    direction: Direction
+    seen: Security | None
+    stream: bool
+    security: Security | None
+    counts: tuple[Count, ...]
+    received: tuple[Count, Count]
+    sent: tuple[Count, Count]
+
+
 class _Phases(NamedTuple):
     """What is counted for a direction alone."""
 
@@ -193,15 +212,17 @@ class Traffic:
         self._pairs = Memo(_MOST_KEPT)
         #: By the identity of what they were found for, which is kept with them: all streams of a tunnel have the same.
         self._same: Memo[tuple[int, int, int, int], _Same] = Memo(_MOST_KEPT)
+        #: What was counted of the last one that was authorized and that no scrape had seen.
+        self._last: _Alike | None = None
         #: Counts of decisions, by the policy, the rule and the identity of the outcome.
         self._decided: Memo[tuple[str | None, str | None, int], Count] = Memo(_MOST_KEPT)
         self._alike: Memo[tuple[int, int], _Requests] = Memo(_MOST_KEPT)
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, RequestEnded):
-            self._request(event.result)
-        elif isinstance(event, Ended):
+        if isinstance(event, Ended):
             self._end(event)
+        elif isinstance(event, RequestEnded):
+            self._request(event.result)
 
     def rename(self, own: OwnNames) -> None:
         """These are the sidecar's own names from now on."""
@@ -209,6 +230,7 @@ class Traffic:
             self.own = own
             self._pairs.clear()
             self._same.clear()
+            self._last = None
             self._alike.clear()
 
     def count_live(self, live: Iterable[Unended]) -> None:
@@ -239,38 +261,82 @@ class Traffic:
                 counted.bytes_out = max(counted.bytes_out, bytes_out)
 
     def _end(self, event: Ended) -> None:
-        result, counted = event.result, self._live.pop(event.number, _NOTHING)
-        direction, outcome, stream = result.direction, result.outcome, result.tunnel
+        result, live = event.result, self._live
+        counted = live.pop(event.number, _NOTHING) if live else _NOTHING
+        direction, outcome = result.direction, result.outcome
         inbound = direction is _INBOUND
         phases = self._in if inbound else self._out
+        if event.timed:
+            for name, ms in event.timed[counted.phases :] if counted.phases else event.timed:
+                phases.times[name].observe(ms / 1000)
+        if counted is _NOTHING and result.admitted and not event.carries:
+            alike = self._last
+            if (
+                alike is None
+                or alike.source is not result.source_id
+                or alike.destination is not result.destination_id
+                or alike.outcome is not outcome
+                or alike.direction is not direction
+                or alike.seen is not result.security
+                or alike.stream is not result.tunnel
+            ):
+                alike = self._last = self._ends_like(result, phases)
+            for count in alike.counts:
+                count.value += 1
+            if event.resumed is not None and alike.security in _WITH_TLS:
+                (phases.resumed if event.resumed else phases.full).value += 1
+            if result.bytes_in > 0:
+                for count in alike.received:
+                    count.value += result.bytes_in
+            if result.bytes_out > 0:
+                for count in alike.sent:
+                    count.value += result.bytes_out
+        else:
+            self._end_in_part(event, counted, phases)
+        if inbound and (result.ruled is not UNRULED or outcome is _POLICY_DENIED):
+            for count in self._rulings(result.ruled, outcome):
+                count.value += 1
+
+    def _ends_like(self, result: ConnectionResult, phases: _Phases) -> _Alike:
+        """What is counted of an authorized connection, from its beginning to this end."""
+        source, destination, outcome = result.source_id, result.destination_id, result.outcome
+        security = _security_of(result)
+        pair = self._pair_of(result.direction, source, destination, security)
+        closings = self._closings(pair, outcome, stream=result.tunnel)
+        return _Alike(
+            source,
+            destination,
+            outcome,
+            result.direction,
+            result.security,
+            result.tunnel,
+            security,
+            (phases.accepted, pair.opened, pair.istio_opened, *closings),
+            pair.received,
+            pair.sent,
+        )
+
+    def _end_in_part(self, event: Ended, counted: _Counted, phases: _Phases) -> None:
+        """Count the end of one that is not authorized or carries streams, or of which a scrape has counted a part."""
+        result = event.result
+        direction, outcome, stream = result.direction, result.outcome, result.tunnel
         if counted is _NOTHING:
             phases.accepted.value += 1
-        for name, ms in event.timed[counted.phases :]:
-            phases.times[name].observe(ms / 1000)
         pair = counted.pair
         if result.admitted and not counted.admitted:
-            security = result.security
-            if security is None and outcome is _HANDSHAKE_FAILED:
-                security = _MUTUAL_TLS  # as it was when it was admitted: in TLS 1.3 the peer may refuse it later
+            security = _security_of(result)
             if event.resumed is not None and security in _WITH_TLS:
                 (phases.resumed if event.resumed else phases.full).value += 1
             pair = self._admit(direction, result.source_id, result.destination_id, security, carries=event.carries)
         if pair is not None:
             _add(pair, result.bytes_in - counted.bytes_in, result.bytes_out - counted.bytes_out)
-            known = pair.streams if stream else pair.closed
-            counts = known.get(id(outcome))
-            if counts is None:
-                counts = known[id(outcome)] = self._closings(pair, outcome, stream=stream)
-            for count in counts:
+            for count in self._closings(pair, outcome, stream=stream):
                 count.value += 1
         elif not result.admitted:
             source, destination = _name(result.source_id), _name(result.destination_id or result.expected_id)
             self._refused.labels(direction.value, source, destination, outcome.name).value += 1
             if stream:
                 self._streams.labels(direction.value, outcome.name).value += 1
-        if inbound and (result.ruled is not UNRULED or outcome is _POLICY_DENIED):
-            for count in self._rulings(result.ruled, outcome):
-                count.value += 1
 
     def _admit(
         self,
@@ -287,21 +353,37 @@ class Traffic:
         if carries:
             self._tunnels.labels(_name(source if direction is _INBOUND else destination)).value += 1
             return None
+        pair = self._pair_of(direction, source, destination, security)
+        pair.opened.value += 1
+        pair.istio_opened.value += 1
+        return pair
+
+    def _pair_of(
+        self,
+        direction: Direction,
+        source: SpiffeId | None,
+        destination: SpiffeId | None,
+        security: Security | None,
+    ) -> _Pair:
         key = id(source), id(destination), id(direction), id(security)
         same = self._same.get(key)
         if same is None or same.source is not source or same.destination is not destination:
             pair = self._pair(direction, source, destination, security)
             same = self._same.keep(key, _Same(source, destination, pair))
-        pair = same.pair
-        pair.opened.value += 1
-        pair.istio_opened.value += 1
-        return pair
+        return same.pair
 
     def _closings(self, pair: _Pair, outcome: Outcome, *, stream: bool) -> tuple[Count, ...]:
+        known = pair.streams if stream else pair.closed
+        counts = known.get(id(outcome))
+        if counts is not None:
+            return counts
         flags = _FLAGS.get(outcome, "-")
         closed = self._closed.labels(*pair.ends, outcome.name)
         istio = self._istio_closed.labels(*pair.istio[:-2], flags, pair.istio[-1])
-        return (closed, istio, self._streams.labels(pair.ends[0], outcome.name)) if stream else (closed, istio)
+        counts = known[id(outcome)] = (
+            (closed, istio, self._streams.labels(pair.ends[0], outcome.name)) if stream else (closed, istio)
+        )
+        return counts
 
     def _pair(
         self,
@@ -401,6 +483,12 @@ class Traffic:
 
     def __repr__(self) -> str:
         return f"<Traffic [{len(self._live)} counted that live]>"
+
+
+def _security_of(result: ConnectionResult) -> Security | None:
+    """That by which it was authorized. In TLS 1.3 the peer may refuse it later: its result then has none."""
+    refused_later = result.security is None and result.outcome is _HANDSHAKE_FAILED
+    return _MUTUAL_TLS if refused_later else result.security
 
 
 def _add(pair: _Pair, more_in: int, more_out: int) -> None:
