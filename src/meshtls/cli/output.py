@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import click
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -19,10 +19,12 @@ from rich.text import Text
 
 from meshtls.printable import printable, printable_json, printable_lines
 
-__all__ = ["Lines", "Output", "Record", "Terminal", "tell", "tell_json", "tell_progress", "wants_json"]
+__all__ = ["JsonLines", "Lines", "Output", "Record", "Terminal", "tell", "tell_json", "tell_progress", "wants_json"]
 
 Record = Mapping[str, object]
 _WIDTH = 24
+#: Characters of lines that are printed at once.
+_BLOCK = 1 << 16
 #: Columns, where there are none to fit into.
 _UNLIMITED = 10_000
 
@@ -55,6 +57,37 @@ def tell(*lines: str, err: bool = False) -> None:
 def tell_json(value: object, *, indent: int | None = None, err: bool = False) -> None:
     """Print ``value`` as JSON, in one line without ``indent``."""
     click.echo(printable_json(json.dumps(value, indent=indent)), err=err)
+
+
+class JsonLines:
+    """Prints JSON objects, a line each. What waits is printed when the context ends, by an exception also.
+
+    ``at_once``: each line as soon as it is there, which costs a system call each; otherwise in blocks.
+    """
+
+    def __init__(self, *, at_once: bool) -> None:
+        self._most = 0 if at_once else _BLOCK
+        self._waiting: list[str] = []
+        self._size = 0
+
+    def tell(self, value: object) -> None:
+        """Print ``value``, now or with the next block."""
+        line = printable_json(json.dumps(value))
+        self._waiting.append(line)
+        self._size += len(line)
+        if self._size >= self._most:
+            self._print()
+
+    def _print(self) -> None:
+        lines, self._waiting, self._size = self._waiting, [], 0
+        if lines:
+            click.echo("\n".join(lines))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._print()
 
 
 def tell_progress(text: str, *, last: bool) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import select
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,6 +68,22 @@ def test_json_has_the_records(site: Path, form: str) -> None:
     assert records[0]["client"]["peer"]["spiffe_id"] == "spiffe://a.test/client"
     assert records[0]["requests"][0]["target"] == "/pay?(12 bytes)"
     assert "secret" not in told.out
+
+
+def test_a_capture_that_comes_by_a_pipe_has_its_lines_while_it_runs() -> None:
+    talks = [Talk(client=("10.0.0.1", 40_000 + number)) for number in range(200)]
+    whole = pcap(captured([frame for talk in talks for frame in (*talk.handshake(), *talk.close())]))
+    argv = [sys.executable, "-m", "meshtls", "capture", "analyze", "-", "--output", "ndjson"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as program:
+        assert program.stdin is not None
+        assert program.stdout is not None
+        program.stdin.write(whole)
+        program.stdin.flush()
+        readable, _, _ = select.select([program.stdout], [], [], 60)
+        assert readable, "no line while the capture goes on"
+        assert json.loads(program.stdout.readline())["number"] == 1
+        program.stdin.close()
+        assert len(program.stdout.read().splitlines()) == 199
 
 
 def test_html_is_one_page_with_all_connections_of_all_files(site: Path) -> None:

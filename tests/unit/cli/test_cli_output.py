@@ -10,7 +10,7 @@ import pytest
 from rich.text import Text
 
 from meshtls.cli.main import cli, main
-from meshtls.cli.output import Output, Terminal, tell, wants_json
+from meshtls.cli.output import JsonLines, Output, Terminal, tell, wants_json
 
 # Each with the reason.
 WITHOUT = {
@@ -153,3 +153,35 @@ def test_the_command_line_is_quoted_in_printable_characters(capsys: pytest.Captu
     with pytest.raises(SystemExit):
         main(["fetch", HOSTILE])
     assert capsys.readouterr().err.endswith(f"\n\nError: No such command '{ESCAPED}'.\n")
+
+
+def test_lines_are_printed_each_at_once_or_in_blocks(capsys: pytest.CaptureFixture[str]) -> None:
+    with JsonLines(at_once=True) as lines:
+        lines.tell({"a": 1})
+        assert capsys.readouterr().out == '{"a": 1}\n'
+    with JsonLines(at_once=False) as lines:
+        lines.tell({"a": 1})
+        lines.tell({"b": "\x1b\u202e"})
+        assert capsys.readouterr().out == ""
+    assert capsys.readouterr().out == '{"a": 1}\n{"b": "\\u001b\\u202e"}\n'
+
+
+def test_a_block_is_printed_once_it_is_large(capsys: pytest.CaptureFixture[str]) -> None:
+    line = "x" * 1000
+    with JsonLines(at_once=False) as lines:
+        for _ in range(100):
+            lines.tell(line)
+        printed = capsys.readouterr().out
+        assert 1 < printed.count("\n") < 100
+    assert printed + capsys.readouterr().out == f'"{line}"\n' * 100
+
+
+def test_what_came_before_an_error_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    def broken() -> None:
+        with JsonLines(at_once=False) as lines:
+            lines.tell("first")
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        broken()
+    assert capsys.readouterr().out == '"first"\n'

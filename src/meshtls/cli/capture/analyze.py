@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -15,8 +16,8 @@ from meshtls.capture.analysis.watching import Watched
 from meshtls.capture.report.collecting import Report
 from meshtls.capture.report.page import page
 from meshtls.cli.capture.detail import detail_lines, detail_record, print_detail
-from meshtls.cli.capture.reading import Captures, capture_options, counted
-from meshtls.cli.output import Output, Terminal, tell, tell_json
+from meshtls.cli.capture.reading import Captures, capture_options, counted, may_grow
+from meshtls.cli.output import JsonLines, Output, Terminal, tell, tell_json
 from meshtls.errors import RequestError
 
 __all__ = ["analyze"]
@@ -58,13 +59,13 @@ def analyze(files: tuple[str, ...], keylog: Path | None, bundle: Path | None, de
         return _detail(captures, files, detail, form)
     if form == "html":
         return _page(captures, files)
+    if form == "ndjson":
+        return _lines(captures, files)
     found: list[Connection] = []
     left_out = 0
     for name in files:
         for one in captures.read(name):
-            if form == "ndjson":
-                tell_json(as_json(one))
-            elif form == "json" or len(found) < _MOST_ROWS:
+            if form == "json" or len(found) < _MOST_ROWS:
                 found.append(one)
             else:
                 left_out += 1
@@ -76,6 +77,15 @@ def analyze(files: tuple[str, ...], keylog: Path | None, bundle: Path | None, de
         tell(f"{counted(total)}, {captures.packets} packets")
         if left_out:
             tell(f"{left_out} connections are not shown; use --output ndjson")
+    return captures.exit_code
+
+
+def _lines(captures: Captures, files: tuple[str, ...]) -> int:
+    """Where somebody may wait for the next connection, its line is not held back."""
+    with JsonLines(at_once=sys.stdout.isatty() or any(map(may_grow, files))) as lines:
+        for name in files:
+            for one in captures.read(name):
+                lines.tell(as_json(one))
     return captures.exit_code
 
 

@@ -14,12 +14,12 @@ from meshtls.capture.analysis.bundles import CaptureBundle
 from meshtls.capture.analysis.connection import Connection
 from meshtls.capture.analysis.hidden import NO_SECRETS
 from meshtls.capture.analysis.watching import Watched
-from meshtls.capture.files.opening import opened_to_read
+from meshtls.capture.files.opening import STANDARD_INPUT, opened_to_read
 from meshtls.capture.keylog import KeyLog
 from meshtls.cli.output import Output, tell_progress
 from meshtls.errors import BundleError, ConfigError
 
-__all__ = ["Captures", "capture_options", "counted"]
+__all__ = ["Captures", "capture_options", "counted", "may_grow"]
 
 F = TypeVar("F", bound=Callable[..., object])
 _PIECE = 1 << 16
@@ -38,6 +38,11 @@ def capture_options(command: F) -> F:
 def counted(connections: int) -> str:
     """The number with its noun."""
     return f"{connections} connection{'s' * (connections != 1)}"
+
+
+def may_grow(name: str) -> bool:
+    """Whether this capture may be of a program that still writes it: what is no regular file, such as a pipe."""
+    return name == STANDARD_INPUT or not Path(name).is_file()
 
 
 class Captures:
