@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-__all__ = ["Side"]
+__all__ = ["SIDES", "Side"]
 
 
 class Side(Enum):
@@ -20,3 +20,7 @@ class Side(Enum):
     def other(self) -> Side:
         """The other end."""
         return Side.SERVER if self is Side.CLIENT else Side.CLIENT
+
+
+#: Both, for loops that run often: those over the Enum itself look each member up in Python.
+SIDES = (Side.CLIENT, Side.SERVER)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
 from typing import NamedTuple
 
 from meshtls.wire.side import Side
-from meshtls.wire.tls_states import NEXT, Event, State, expected
+from meshtls.wire.tls_states import NEXT, Event, State, Step, expected
 
 __all__ = ["ClientAuth", "Illegal", "TlsStates"]
 
@@ -84,6 +85,21 @@ class TlsStates:
         if state is not self.state:
             self.state = state
             self.visited.add(state)
+        return None
+
+    def follow(self, steps: Iterable[Step]) -> Illegal | None:
+        """Take these steps, up to the first that is illegal, which is returned."""
+        state = self.state
+        for step in steps:
+            after = NEXT[state].get(step)
+            if after is None:
+                self.state = state
+                return self.step(*step)
+            self.steps += 1
+            if after is not state:
+                state = after
+                self.visited.add(after)
+        self.state = state
         return None
 
     @property

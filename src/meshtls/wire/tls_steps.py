@@ -5,7 +5,8 @@ The bytes may be anybody's. A message that can't be read to its facts is an even
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from struct import Struct
 
 from meshtls.wire.side import Side
 from meshtls.wire.tls.messages import is_hello_retry_request
@@ -26,6 +27,13 @@ _EVENTS: Mapping[int, Event] = {
 #: Where the session ID of a hello starts: after the header, legacy_version and random.
 _SESSION_ID = 38
 _FATAL = 2
+#: Of an extension: its type, and the length of its content.
+_EXTENSION = Struct(">HH").unpack_from
+#: The content of supported_versions in a ServerHello of TLS 1.3, with its length before it.
+_CHOOSES_1_3 = (2).to_bytes(2, "big") + TLS_1_3.to_bytes(2, "big")
+#: Members of an Enum are looked up in Python: too slow for each message.
+_EARLY_DATA, _PSK = int(Extension.EARLY_DATA), int(Extension.PRE_SHARED_KEY)
+_VERSIONS = int(Extension.SUPPORTED_VERSIONS)
 _RECORDS: Mapping[int, Event] = {
     ContentType.CHANGE_CIPHER_SPEC: _E.CHANGE_CIPHER_SPEC,
     ContentType.ALERT: _E.ENCRYPTED_ALERT,
@@ -56,10 +64,7 @@ class TlsSteps:
             if event is _E.SERVER_HELLO:
                 return self._of_server_hello(message)
             if event is _E.ENCRYPTED_EXTENSIONS:
-                return [
-                    event,
-                    *([_E.ACCEPTS_EARLY_DATA] if Extension.EARLY_DATA in dict(_extensions(message, 4)) else []),
-                ]
+                return [event, *([_E.ACCEPTS_EARLY_DATA] if _EARLY_DATA in _extensions(message, 4) else [])]
             if event is _E.CERTIFICATE and side is Side.CLIENT and kind != HandshakeType.COMPRESSED_CERTIFICATE:
                 at = vector(message, 4, 1)[1] if self.is_1_3 else 4  # certificate_request_context
                 start, end = vector(message, at, 3)
@@ -73,7 +78,7 @@ class TlsSteps:
         self._session_id = message[start:at]
         for length_bytes in (2, 1):  # cipher_suites, legacy_compression_methods
             _, at = vector(message, at, length_bytes)
-        return [_E.OFFERS_EARLY_DATA] if Extension.EARLY_DATA in dict(_extensions(message, at)) else []
+        return [_E.OFFERS_EARLY_DATA] if _EARLY_DATA in _extensions(message, at) else []
 
     def _of_server_hello(self, message: bytes) -> list[Event]:
         if is_hello_retry_request(message):
@@ -81,12 +86,13 @@ class TlsSteps:
             return [_E.HELLO_RETRY_REQUEST]
         try:
             start, at = vector(message, _SESSION_ID, 1)
-            extensions = dict(_extensions(message, at + 3))  # cipher_suite, legacy_compression_method
+            extensions = _extensions(message, at + 3)  # cipher_suite, legacy_compression_method
         except ValueError:
             return [_E.SERVER_HELLO]
-        self.is_1_3 = extensions.get(Extension.SUPPORTED_VERSIONS) == TLS_1_3.to_bytes(2, "big")
+        chosen = extensions.get(_VERSIONS)
+        self.is_1_3 = chosen is not None and message[chosen - 2 : chosen + 2] == _CHOOSES_1_3
         if self.is_1_3:
-            return [_E.SERVER_HELLO, _E.ACCEPTS_PSK if Extension.PRE_SHARED_KEY in extensions else _E.CHOOSES_1_3]
+            return [_E.SERVER_HELLO, _E.ACCEPTS_PSK if _PSK in extensions else _E.CHOOSES_1_3]
         # A client that sends a ticket sends a session ID with it, to see it again (RFC 5077, section 3.4).
         resumes = start < at and message[start:at] == self._session_id
         return [_E.SERVER_HELLO, _E.RESUMES_1_2 if resumes else _E.CHOOSES_1_2]
@@ -107,12 +113,22 @@ class TlsSteps:
         return _E.ENCRYPTED if self.is_1_3 and event is _E.APPLICATION_DATA else event
 
 
-def _extensions(message: bytes, at: int) -> Iterator[tuple[int, bytes]]:
-    """The extensions in the vector at ``at``, of which a hello of TLS 1.2 may have none. Raises ValueError."""
-    if at == len(message):
-        return
+def _extensions(message: bytes, at: int) -> dict[int, int]:
+    """Where the content of each extension in the vector at ``at`` starts, of which a hello of TLS 1.2 may have none. Of
+    one that comes twice, the last. Raises ValueError.
+    """
+    found: dict[int, int] = {}
+    size = len(message)
+    if at == size:
+        return found
     at, end = vector(message, at, 2)
     while at < end:
-        kind = int.from_bytes(message[at : at + 2], "big")
-        start, at = vector(message, at + 2, 2)
-        yield kind, message[start:at]
+        start = at + 4
+        if start > size:
+            raise ValueError("the message ends within an extension's header")
+        kind, length = _EXTENSION(message, at)
+        at = start + length
+        if at > size:
+            raise ValueError("an extension is longer than the message")
+        found[kind] = start
+    return found

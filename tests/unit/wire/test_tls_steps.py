@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from meshtls.wire.side import Side
 from meshtls.wire.tls_following import ClientAuth, TlsStates
-from meshtls.wire.tls_states import NEXT, Event, State
+from meshtls.wire.tls_states import NEXT, Event, State, Step
 from meshtls.wire.tls_steps import TlsSteps
 from tests.unit.wire.tls import rfc8448
 
@@ -158,6 +158,30 @@ def test_the_first_illegal_step_is_kept_and_what_follows_is_not_judged() -> None
     # It is kept also where the failure is not the end.
     assert states.step(CLIENT, E.APPLICATION_DATA) is not None
     assert states.illegal is illegal
+
+
+@given(st.lists(st.tuples(st.sampled_from(Side), st.sampled_from(Event)), max_size=30), st.integers(0, 30))
+def test_steps_that_are_followed_at_once_are_followed_as_one_by_one(steps: list[Step], end: int) -> None:
+    # Most random steps are illegal, so that the legal ones of the states that come are put before them.
+    legal, state = list[Step](), State.START
+    for side, event in steps:
+        choices = list(NEXT[state].items())
+        if choices:
+            step, state = choices[(list(Event).index(event) * 2 + (side is SERVER)) % len(choices)]
+            legal.append(step)
+    steps = [*legal[:end], *steps]
+
+    each, at_once = TlsStates(), TlsStates()
+    illegal = next((found for found in (each.step(*step) for step in steps) if found is not None), None)
+
+    assert at_once.follow(steps) == illegal
+    assert all(getattr(at_once, name) == getattr(each, name) for name in TlsStates.__slots__)
+
+
+def test_a_version_that_is_chosen_twice_is_the_last_one() -> None:
+    steps, version_12 = TlsSteps(), "002b00020303"
+    assert steps.of_message(SERVER, server_hello(extensions=VERSION_13 + version_12)) == [E.SERVER_HELLO, E.CHOOSES_1_2]
+    assert steps.of_message(SERVER, server_hello(extensions=version_12 + VERSION_13)) == [E.SERVER_HELLO, E.CHOOSES_1_3]
 
 
 def test_nothing_is_known_of_the_client_before_the_server_has_asked_or_not() -> None:

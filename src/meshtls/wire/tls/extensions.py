@@ -36,17 +36,18 @@ class Place(Enum):
 
 def extensions(reader: Reader, place: Place) -> str:
     """The vector of extensions; their names in words."""
-    return reader.items("extensions", 2, partial(_extension, place=place, seen=set()))
+    return reader.items("extensions", 2, partial(_extension, place, set()))
 
 
-def _extension(reader: Reader, place: Place, seen: set[int]) -> str:
+def _extension(place: Place, seen: set[int], reader: Reader) -> str:
+    at = reader.at
     header = reader.peek("an extension's type and length", 4)
     kind, size = header >> 16, header & 0xFFFF
     name = names.EXTENSIONS.get(kind) or name_of(names.EXTENSIONS, kind)
-    wrong = DecodeError(reader.at, f"a second extension {name}").text if kind in seen else ""
+    wrong = DecodeError(at, f"a second extension {name}").text if kind in seen else ""
     seen.add(kind)
-    if kind in _SAID_AGAIN and size <= _MOST_REMEMBERED and not wrong and reader.can_have_again(4 + size):
-        reader.again(*_said_again(place, reader.at, reader.data[reader.at : reader.at + 4 + size]))
+    if size <= _REMEMBERED.get(kind, -1) and not wrong and reader.can_have_again(4 + size):
+        reader.again(*_said_again(place, at, reader.data[at : at + 4 + size]))
     else:
         content = partial(_content, kind, name, size, _decoder(kind, place))
         reader.structure(name, content, size=4 + size, secret=kind in _WITH_TICKETS, error=wrong)
@@ -415,9 +416,12 @@ _DECODERS: Mapping[int, _Decoders] = {
     },
     Extension.RENEGOTIATION_INFO: {None: _renegotiation_info},
 }
-#: What says only what its sender supports; and the most bytes of one that is remembered.
-_SAID_AGAIN = frozenset(
-    {
+#: What a program says again and again: what it supports, and the names of its servers. With the most bytes of one that
+#: is remembered: of a session ticket, which is a secret, only that there is none.
+_REMEMBERED: Mapping[int, int] = {int(Extension.SESSION_TICKET): 0} | {
+    int(one): 124
+    for one in (
+        Extension.SERVER_NAME,
         Extension.STATUS_REQUEST,
         Extension.SUPPORTED_GROUPS,
         Extension.EC_POINT_FORMATS,
@@ -431,9 +435,9 @@ _SAID_AGAIN = frozenset(
         Extension.SUPPORTED_VERSIONS,
         Extension.PSK_KEY_EXCHANGE_MODES,
         Extension.POST_HANDSHAKE_AUTH,
-    }
-)
-_MOST_REMEMBERED = 124
+        Extension.RENEGOTIATION_INFO,
+    )
+}
 
 #: Whose bytes are those of a ticket, also where they can't be decoded.
 _WITH_TICKETS = frozenset((Extension.SESSION_TICKET, Extension.PRE_SHARED_KEY))

@@ -22,6 +22,7 @@ __all__ = [
     "decode_message",
     "is_hello_retry_request",
     "message_name",
+    "named_curve_of_message",
 ]
 
 #: The random bytes by which a ServerHello is a HelloRetryRequest (RFC 8446, section 4.1.3).
@@ -198,12 +199,11 @@ def _exchange(suite: int | None) -> str:
 
 def _server_key_exchange(reader: Reader, version: int, suite: int | None) -> str:
     exchange = _exchange(suite)
-    if "PSK" in exchange or exchange.startswith(("SRP", "RSA", "ECJPAKE")):
+    if _has_opaque_params(exchange):
         reader.rest("params")
         return exchange
-    elliptic = exchange.startswith("ECDHE") or exchange == "ECDH_anon"
     words = ""
-    if elliptic or (not exchange and _is_named_curve(reader)):
+    if _is_elliptic(exchange) or (not exchange and _is_named_curve(reader.data[reader.at : reader.at + 4])):
         if reader.number("curve_type", 1, names.CURVE_TYPES) != _NAMED_CURVE:
             reader.rest("params")
             return ""
@@ -217,9 +217,27 @@ def _server_key_exchange(reader: Reader, version: int, suite: int | None) -> str
     return words
 
 
-def _is_named_curve(reader: Reader) -> bool:
-    """Whether the parameters begin with those of a curve that has a name: its type, its number, a point."""
-    start = reader.data[reader.at : reader.at + 4]
+def named_curve_of_message(message: bytes, suite: int | None) -> int | None:
+    """The number of the curve in a ServerKeyExchange with its header, as ``decode_message`` reads it. None without one.
+
+    ``suite``: as there.
+    """
+    exchange, start = _exchange(suite), message[MESSAGE_HEADER : MESSAGE_HEADER + 4]
+    if _has_opaque_params(exchange) or not (_is_elliptic(exchange) or (not exchange and _is_named_curve(start))):
+        return None
+    return int.from_bytes(start[1:3], "big") if len(start) >= 3 and start[0] == _NAMED_CURVE else None
+
+
+def _has_opaque_params(exchange: str) -> bool:
+    return "PSK" in exchange or exchange.startswith(("SRP", "RSA", "ECJPAKE"))
+
+
+def _is_elliptic(exchange: str) -> bool:
+    return exchange.startswith("ECDHE") or exchange == "ECDH_anon"
+
+
+def _is_named_curve(start: bytes) -> bool:
+    """Whether parameters with these first four bytes are of a curve that has a name: its type, its number, a point."""
     return (
         len(start) == 4
         and start[0] == _NAMED_CURVE

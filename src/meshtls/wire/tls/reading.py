@@ -138,7 +138,7 @@ class Reader:
         """So many bytes."""
         start = self._need(name, size)
         value = self.data[start : self.at]
-        self._add(Field(name, start, size, value, text))
+        self._add(name, start, size, value, text)
         return value
 
     def rest(self, name: str, text: str = "") -> bytes:
@@ -149,7 +149,7 @@ class Reader:
         """A vector of bytes without structure. ``text`` says it in words."""
         start, content = self._content(name, length_bytes)
         value = self.data[content : self.at]
-        self._add(Field(name, start, self.at - start, value, text(value) if text is not None else ""))
+        self._add(name, start, self.at - start, value, text(value) if text is not None else "")
         return value
 
     def take_vector(self, name: str, length_bytes: int) -> None:
@@ -172,7 +172,7 @@ class Reader:
         text = f"{byte_count(len(value))}, withheld"
         if value:
             text += f"; SHA-256 begins with {sha256(value).hexdigest()[:16]}"
-        self._add(Field(name, start, self.at - start, None, text))
+        self._add(name, start, self.at - start, None, text)
 
     def _content(self, name: str, length_bytes: int) -> tuple[int, int]:
         """Where a vector, and its content, start; both are taken."""
@@ -202,10 +202,13 @@ class Reader:
 
     def listed(self, name: str, length_bytes: int, decode: Decode) -> str:
         """A field of a vector, made of its ``length`` and of what ``decode`` reads of the content. In words."""
-        start = self._need(f"the length of {name}", length_bytes)
+        start = self.at
+        if self.end - start < length_bytes:
+            self._need(f"the length of {name}", length_bytes)
+        self.at = start + length_bytes
         length = int.from_bytes(self.data[start : self.at], "big")
         fields, limit, withhold = self.fields, self.end, self.withhold
-        self.fields = [Field("length", start, length_bytes, length)]
+        self.fields = [_made(Field, ("length", start, length_bytes, length, "", (), ""))]
         cut = self._limit(name, self.at, length)
         return self._close(name, start, decode, cut, takes_all=True, outer=(fields, limit, withhold))
 
@@ -312,15 +315,15 @@ class Reader:
     def _undecoded(self, reason: str) -> None:
         start, self.at = self.at, self.end
         value = None if self.withhold else self.data[start : self.end]
-        self._add(Field("undecoded", start, self.end - start, value, error=DecodeError(start, reason).text))
+        self._add("undecoded", start, self.end - start, value, error=DecodeError(start, reason).text)
 
     def _too_many(self) -> None:
         start, self.at = self.at, self.end
         value = None if self.withhold else self.data[start : self.end]
-        self._add(Field("more", start, self.end - start, value, f"{byte_count(self.end - start)}, too many to decode"))
+        self._add("more", start, self.end - start, value, f"{byte_count(self.end - start)}, too many to decode")
 
-    def _add(self, field: Field) -> None:
-        self.fields.append(field)
+    def _add(self, name: str, start: int, size: int, value: bytes | None, text: str = "", error: str = "") -> None:
+        self.fields.append(_made(Field, (name, start, size, value, text, (), error)))
         self.left -= 1
 
 

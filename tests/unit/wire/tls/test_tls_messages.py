@@ -14,7 +14,7 @@ from meshtls.wire.side import Side
 from meshtls.wire.tls.assembling import MAX_MESSAGE
 from meshtls.wire.tls.compression import decompressed_certificate
 from meshtls.wire.tls.fields import Field, masked
-from meshtls.wire.tls.messages import HELLO_RETRY_REQUEST, decode_message, message_name
+from meshtls.wire.tls.messages import HELLO_RETRY_REQUEST, decode_message, message_name, named_curve_of_message
 from meshtls.wire.tls.names import TLS_1_2, TLS_1_3, HandshakeType
 from meshtls.wire.tls.reading import MOST_FIELDS, MOST_ITEMS
 from tests.unit.wire.tls import rfc8448
@@ -351,6 +351,45 @@ def test_a_message_is_read_by_its_type_version_and_suite(
     assert tree.name == message_name(kind)
     found = [(one.name, one.value, "" if one.name == "hash" else one.text) for one in tree.children[2:]]
     assert found == fields
+
+
+ECDHE, ECDH_ANON, DHE, PSK, ECDHE_PSK, UNKNOWN_SUITE = 0xC02B, 0xC018, 0x009E, 0x00A8, 0xC035, 0xFFFF
+
+
+@pytest.mark.parametrize(
+    ("params", "suite", "curve"),
+    [
+        (b"\x03\0\x17" + vector(b"q" * 65, 1), ECDHE, 0x17),
+        (b"\x03\0\x17" + vector(b"q" * 65, 1), ECDH_ANON, 0x17),
+        (b"\x03\0\x17" + vector(b"q" * 65, 1), None, 0x17),
+        (b"\x03\0\x17" + vector(b"q" * 65, 1), UNKNOWN_SUITE, 0x17),
+        (b"\x03\0\x17" + vector(b"q" * 65, 1), DHE, None),
+        (b"\x03\0\x17" + vector(b"q" * 65, 1), PSK, None),
+        (b"\x03\0\x17" + vector(b"q" * 65, 1), ECDHE_PSK, None),
+        (b"\x03\xfe\xfe" + vector(b"q" * 65, 1), ECDHE, 0xFEFE),
+        (b"\x03\xfe\xfe" + vector(b"q" * 65, 1), None, None),
+        (b"\x01\0\x17" + vector(b"q" * 65, 1), ECDHE, None),
+        (b"\x03\0\x17", ECDHE, 0x17),
+        (b"\x03\0", ECDHE, None),
+        (b"", ECDHE, None),
+        (b"", None, None),
+    ],
+)
+def test_the_curve_of_a_key_exchange_is_the_one_that_is_decoded(
+    params: bytes, suite: int | None, curve: int | None
+) -> None:
+    data = message(Kind.SERVER_KEY_EXCHANGE, params)
+    assert named_curve_of_message(data, suite) == curve
+    field = decoded(data, TLS_1_2, suite).child("named_curve")
+    assert (field.value if field is not None else None) == curve
+
+
+@given(st.binary(max_size=80), st.sampled_from([None, 0, ECDHE, ECDH_ANON, DHE, PSK, UNKNOWN_SUITE]))
+def test_any_key_exchange_has_the_curve_that_is_decoded(params: bytes, suite: int | None) -> None:
+    for start in (b"", b"\x03", b"\x03\0\x1d"):
+        data = message(Kind.SERVER_KEY_EXCHANGE, start + params)
+        field = decoded(data, TLS_1_2, suite).child("named_curve")
+        assert named_curve_of_message(data, suite) == (field.value if field is not None else None)
 
 
 @pytest.mark.parametrize(
