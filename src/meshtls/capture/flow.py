@@ -14,6 +14,10 @@ from meshtls.wire.side import Side
 __all__ = ["End", "Ending", "Flow", "FlowSink", "Half"]
 
 
+#: Bytes of an IPv4 address, and the first of those that mean the machine itself (RFC 1122, section 3.2.1.3).
+_V4_BYTES, _V4_LOOPBACK = 4, 127
+
+
 class Ending(Enum):
     """How one direction of a connection ended."""
 
@@ -145,8 +149,20 @@ class Half:
     @property
     def address(self) -> Address:
         """The address and port of the sender."""
-        size = (len(self.key) - 4) // 2
-        return Address(str(ip_address(self.key[:size])), int.from_bytes(self.key[-4:-2], "big"))
+        host = self._host
+        # For IPv4 ``ip_address`` gives the same text, and takes longer.
+        text = ".".join(map(str, host)) if len(host) == _V4_BYTES else str(ip_address(host))
+        return Address(text, int.from_bytes(self.key[-4:-2], "big"))
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the sender's address is of the loopback interface."""
+        host = self._host
+        return host[0] == _V4_LOOPBACK if len(host) == _V4_BYTES else ip_address(host).is_loopback
+
+    @property
+    def _host(self) -> bytes:
+        return self.key[: (len(self.key) - 4) // 2]
 
     def __repr__(self) -> str:
         return f"<Half {self.side.value} {self.address} [{self.packets} packets, {self.bytes} bytes]>"

@@ -136,15 +136,12 @@ class Reassembly:
     def is_twice(self, half: Half, segment: Segment) -> bool:
         """Whether this very packet was captured before, at another place on its way: it was sent once."""
         seq, identification, time_ns = segment.seq, segment.identification, segment.time_ns
-        for other, other_seq, other_identification, at, _, _, data, other_ns in reversed(self.recent):
-            if (
-                other is half
-                and other_seq == seq
-                and other_identification == identification
-                and (identification or abs(time_ns - other_ns) <= _TWICE_NS)
-                and data[at:] == segment.data[segment.at :]
-            ):
-                return True
+        for one in reversed(self.recent):
+            if one[0] is half and one[1] == seq and one[2] == identification:
+                _, _, _, at, _, _, data, other_ns = one
+                near = identification or abs(time_ns - other_ns) <= _TWICE_NS
+                if near and data[at:] == segment.data[segment.at :]:
+                    return True
         return False
 
     def is_own_syn(self, half: Half, segment: Segment) -> bool:
@@ -419,7 +416,7 @@ class Reassembly:
         """Deliver what waited and no longer has to."""
         self._settle(flow, time_ns, force=False)
         for half in flow.halves:
-            if (half.early or half.ends) and not flow.closed:
+            if (half.early.runs or half.ends) and not flow.closed:
                 self._drain(half, number, time_ns, force=False)
         if _waits(flow):
             self.waiting[flow.number] = flow
@@ -581,12 +578,13 @@ def _passed(half: Half) -> bool:
 
 
 def _waits(flow: Flow) -> bool:
-    return not flow.closed and any(half.early or half.ends for half in flow.halves)
+    one, other = flow.halves
+    return not flow.closed and bool(one.early.runs or one.ends or other.early.runs or other.ends)
 
 
 def _undecided(half: Half) -> bool:
     """Whether it is not known where the bytes begin that it has sent."""
-    return half.next < 0 and bool(half.early or half.ends)
+    return half.next < 0 and bool(half.early.runs or half.ends)
 
 
 def _begins_at(half: Half, start: int) -> bool:
@@ -632,7 +630,7 @@ def _rearm(half: Half) -> None:
         and half.ending is None
         and not half.ends
         and not half.peer.ends
-        and not half.early
+        and not half.early.runs
         and not flow.undecided
         and not half.peer.strange_run
         and (flow.established_ns is not None or not flow.from_start or flow.packets > START_PACKETS)
