@@ -53,7 +53,7 @@ class Conversation:
 
     - ``spoken``: what it is.
     - ``tls``, ``http1``, ``http2``: what reads it, if it is that.
-    - ``inside``: the conversation in the application data of TLS.
+    - ``inside``: the conversation in the application data of TLS, where there is a key log.
     - ``bytes``: of both sides.
     - ``preamble``: what came before what is spoken, in words; "" for nothing. ``skipped``: its bytes.
     - ``troubles``: of this conversation itself; ``all_troubles`` has those of its readers and what is inside of it.
@@ -162,8 +162,9 @@ class Conversation:
             yield one
             if one.inside is not None:
                 waiting.append(one.inside)
-            tunnels = [exchange.tunnel for exchange in one.exchanges]
-            waiting += [tunnel for tunnel in reversed(tunnels) if isinstance(tunnel, Conversation)]
+            if one.http is not None:
+                tunnels = [exchange.tunnel for exchange in one.exchanges]
+                waiting += [tunnel for tunnel in reversed(tunnels) if isinstance(tunnel, Conversation)]
 
     def all_troubles(self) -> Iterator[tuple[int, Trouble]]:
         """What went wrong, with the depth of the conversation whose offset it has."""
@@ -171,7 +172,7 @@ class Conversation:
             http = one.http
             yield from ((one.depth, trouble) for trouble in one.troubles)
             if one.tls is not None:
-                yield from ((one.depth, event) for event in one.tls.events if isinstance(event, Trouble))
+                yield from ((one.depth, trouble) for trouble in one.tls.index.troubles)
             if http is not None:
                 yield from ((one.depth, trouble) for trouble in http.troubles)
 
@@ -289,7 +290,8 @@ class Conversation:
 
     def _begin_tls(self) -> None:
         self.spoken = Spoken.TLS
-        self.inside = self._open()
+        # Without keys nothing is decrypted, and what is inside never comes.
+        self.inside = self._open() if self._keys is not None else None
         self._begin(self._session())
 
     def _session(self) -> TlsSession:

@@ -11,7 +11,8 @@ from enum import Enum
 from typing import NamedTuple
 
 from meshtls.capture.aead import aead_of_suite
-from meshtls.capture.events import MessageSeen, RecordSeen
+from meshtls.capture.event_index import EventIndex
+from meshtls.capture.events import UNKNOWN
 from meshtls.capture.padding import is_padded
 from meshtls.capture.session import TlsSession
 from meshtls.wire.side import Side
@@ -25,6 +26,8 @@ _ALERT, _SERVER_HELLO = int(ContentType.ALERT), int(HandshakeType.SERVER_HELLO)
 #: Bytes of an alert, and of a Certificate message of TLS 1.3 without a certificate.
 _ALERT_BYTES, _EMPTY_CERTIFICATE = 2, 8
 _MOST_FLIGHT = 64
+#: What the server sends after a CertificateRequest, if it sends one.
+_AFTER_REQUEST = (HandshakeType.SERVER_HELLO_DONE, HandshakeType.FINISHED)
 _HELLOS = ((Side.CLIENT, HandshakeType.CLIENT_HELLO), (Side.SERVER, HandshakeType.SERVER_HELLO))
 _EXTERNAL = "a pre-shared key was used, which seems not to be of an earlier session: it takes the place of certificates"
 
@@ -56,55 +59,31 @@ class OutsideView(NamedTuple):
     flights: tuple[tuple[int, ...], tuple[int, ...]]
 
 
-class _Seen:
-    """The events of a session, looked through once.
-
-    - ``messages``: the last one of each type, by its side. ``records``: in their order; those from ``hello`` on came
-      after the first ServerHello, which is None without one.
-    """
-
-    def __init__(self, session: TlsSession) -> None:
-        self.messages: dict[Side, dict[int, MessageSeen]] = {side: {} for side in Side}
-        self.records: list[RecordSeen] = []
-        self.hello: int | None = None
-        for one in session.events:
-            if isinstance(one, RecordSeen):
-                self.records.append(one)
-            elif isinstance(one, MessageSeen):
-                self.messages[one.side][one.kind] = one
-                if self.hello is None and one.kind == _SERVER_HELLO and one.side is Side.SERVER:
-                    self.hello = len(self.records)
-
-    def encrypted(self, side: Side) -> list[RecordSeen]:
-        """Its encrypted records of TLS 1.3, from the ServerHello on."""
-        return [one for one in self.records[self.hello :] if one.side is side and one.content_type == _APPLICATION_DATA]
-
-
 def outside_view(session: TlsSession) -> OutsideView:
     """The view of a session whose bytes were fed so far."""
-    seen = _Seen(session)
-    flights = _flights(seen) if session.version == TLS_1_3 else ((), ())
-    resumed = _resumed(session, seen)
-    mutual, likely, evidence = _mutual(session, seen, resumed, flights[1])
-    return OutsideView(resumed, mutual, likely, evidence, _alerts(session, seen), flights)
+    index = session.index
+    flights = _flights(index) if session.version == TLS_1_3 else ((), ())
+    resumed = _resumed(session, index)
+    mutual, likely, evidence = _mutual(session, index, resumed, flights[1])
+    return OutsideView(resumed, mutual, likely, evidence, _alerts(session, index), flights)
 
 
-def _resumed(session: TlsSession, seen: _Seen) -> Answer:
+def _resumed(session: TlsSession, index: EventIndex) -> Answer:
     if not session.version:
         return Answer.UNKNOWN
     if session.version == TLS_1_3:
-        return Answer.NO if not session.psk else Answer.UNKNOWN if _may_be_external(session, seen) else Answer.YES
-    if HandshakeType.SERVER_HELLO_DONE in seen.messages[Side.SERVER]:
+        return Answer.NO if not session.psk else Answer.UNKNOWN if _may_be_external(session, index) else Answer.YES
+    if (Side.SERVER, HandshakeType.SERVER_HELLO_DONE) in index.last:
         return Answer.NO
-    changed = any(one.side is Side.SERVER and one.content_type == _CHANGE_CIPHER_SPEC for one in seen.records)
+    changed = any(one.content_type == _CHANGE_CIPHER_SPEC for one in index.sent[Side.SERVER].events)
     return Answer.YES if changed else Answer.UNKNOWN
 
 
-def _may_be_external(session: TlsSession, seen: _Seen) -> bool:
+def _may_be_external(session: TlsSession, index: EventIndex) -> bool:
     """Whether the accepted pre-shared key of TLS 1.3 is of no earlier session: one that was established externally has
     a ticket age of 0 (RFC 8446, section 4.2.11).
     """
-    hello, answer = (seen.messages[side].get(kind) for side, kind in _HELLOS)
+    hello, answer = (index.last.get(one) for one in _HELLOS)
     if hello is None or answer is None:
         return True
     path = ("extensions", "pre_shared_key")
@@ -116,14 +95,16 @@ def _may_be_external(session: TlsSession, seen: _Seen) -> bool:
     return age is None or age.value == 0
 
 
-def _mutual(session: TlsSession, seen: _Seen, resumed: Answer, lengths: tuple[int, ...]) -> tuple[Answer, Answer, str]:
+def _mutual(
+    session: TlsSession, index: EventIndex, resumed: Answer, lengths: tuple[int, ...]
+) -> tuple[Answer, Answer, str]:
     if not session.version:
         return Answer.UNKNOWN, Answer.UNKNOWN, "no ServerHello was seen"
     if resumed is Answer.YES:
         return Answer.UNKNOWN, Answer.UNKNOWN, "the session is resumed: certificates were sent in an earlier connection"
     if session.version == TLS_1_3 and session.psk:
         return Answer.UNKNOWN, Answer.UNKNOWN, _EXTERNAL
-    certificate = seen.messages[Side.CLIENT].get(HandshakeType.CERTIFICATE)
+    certificate = index.last.get((Side.CLIENT, HandshakeType.CERTIFICATE))
     if certificate is not None:
         try:
             chain = certificates_of_message(session.version, certificate.data, limit=1)
@@ -132,16 +113,15 @@ def _mutual(session: TlsSession, seen: _Seen, resumed: Answer, lengths: tuple[in
         if chain:
             return Answer.YES, Answer.YES, "the client sent a certificate"
         return Answer.NO, Answer.NO, "the client was asked for a certificate and sent none"
-    sent = seen.messages[Side.SERVER]
-    asked = HandshakeType.CERTIFICATE_REQUEST in sent
-    if not asked and (HandshakeType.SERVER_HELLO_DONE in sent or HandshakeType.FINISHED in sent):
+    asked = (Side.SERVER, HandshakeType.CERTIFICATE_REQUEST) in index.last
+    if not asked and any((Side.SERVER, kind) in index.last for kind in _AFTER_REQUEST):
         return Answer.NO, Answer.NO, "the server asked for no certificate"
     if session.version == TLS_1_3 and not asked:
-        return Answer.UNKNOWN, *_by_lengths(session, seen, lengths)
+        return Answer.UNKNOWN, *_by_lengths(session, index, lengths)
     return Answer.UNKNOWN, Answer.UNKNOWN, "the handshake was not seen to the client's certificate"
 
 
-def _by_lengths(session: TlsSession, seen: _Seen, lengths: tuple[int, ...]) -> tuple[Answer, str]:
+def _by_lengths(session: TlsSession, index: EventIndex, lengths: tuple[int, ...]) -> tuple[Answer, str]:
     """What the client's first encrypted records suggest: its Finished alone, or a Certificate before it."""
     aead = aead_of_suite(session.suite)
     if aead is None or not lengths:
@@ -155,22 +135,30 @@ def _by_lengths(session: TlsSession, seen: _Seen, lengths: tuple[int, ...]) -> t
         return Answer.NO, f"{shown}, the length of a Finished alone"
     if first in (_EMPTY_CERTIFICATE + overhead, _EMPTY_CERTIFICATE + finished + overhead):
         return Answer.NO, f"{shown}, the length of a Certificate message without a certificate"
-    if is_padded([one.length for one in seen.encrypted(Side.CLIENT)], aead):
+    if is_padded([one.length for one in index.data[Side.CLIENT].events[_early(index, Side.CLIENT) :]], aead):
         return Answer.UNKNOWN, f"{shown}, and its records look padded: their lengths show nothing"
     if first > _EMPTY_CERTIFICATE + finished + overhead:
         return Answer.YES, f"{shown}: room for a certificate before its Finished"
     return Answer.UNKNOWN, f"{shown}, the length of no message that is expected"
 
 
-def _flights(seen: _Seen) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _early(index: EventIndex, side: Side) -> int:
+    """How many records with application data it sent before the ServerHello."""
+    hello = index.before_hello
+    if not hello:
+        return 0
+    return len(index.data[side].between(0, index.records.numbers[hello - 1]))
+
+
+def _flights(index: EventIndex) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Lengths of encrypted records from the ServerHello on: of the server until the client's first, of the client until
     the server's next.
     """
     server: list[int] = []
     client: list[int] = []
-    if seen.hello is None:
+    if index.before_hello is None:
         return (), ()
-    for one in seen.records[seen.hello :]:
+    for one in index.records.events[index.before_hello :]:
         if one.content_type == _APPLICATION_DATA:
             if one.side is Side.SERVER:
                 if client:
@@ -180,17 +168,18 @@ def _flights(seen: _Seen) -> tuple[tuple[int, ...], tuple[int, ...]]:
                 client.append(one.length)
             if len(server) >= _MOST_FLIGHT or len(client) >= _MOST_FLIGHT:
                 break
-    early = any(one.content_type == _APPLICATION_DATA and one.side is Side.CLIENT for one in seen.records[: seen.hello])
     # After early data the client's next records may be the rest of it.
-    return tuple(server), () if early else tuple(client)
+    return tuple(server), () if _early(index, Side.CLIENT) else tuple(client)
 
 
-def _alerts(session: TlsSession, seen: _Seen) -> tuple[tuple[Side, int], ...]:
+def _alerts(session: TlsSession, index: EventIndex) -> tuple[tuple[Side, int], ...]:
     aead = aead_of_suite(session.suite) if session.version == TLS_1_3 else None
-    shaped = (_APPLICATION_DATA, _ALERT_BYTES + aead.overhead) if aead is not None else None
+    shaped = _ALERT_BYTES + aead.overhead if aead is not None else UNKNOWN
     return tuple(
-        (one.side, one.offset)
-        for one in seen.records
-        if not one.decrypted
-        and ((one.content_type, one.length) == shaped or (one.content_type == _ALERT and one.length > _ALERT_BYTES))
+        [
+            (one.side, one.offset)
+            for one in index.records.events
+            if (one.length == shaped and one.content_type == _APPLICATION_DATA and not one.decrypted)
+            or (one.content_type == _ALERT and one.length > _ALERT_BYTES and not one.decrypted)
+        ]
     )

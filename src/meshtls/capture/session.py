@@ -20,6 +20,7 @@ from enum import IntEnum
 from meshtls.capture.aead import SuiteAead, aead_of_suite, suites_of_secret
 from meshtls.capture.cbc_protection import CbcProtection, cbc_of_suite
 from meshtls.capture.early_data import EarlyData
+from meshtls.capture.event_index import EventIndex
 from meshtls.capture.events import (
     UNKNOWN,
     AlertSeen,
@@ -56,6 +57,7 @@ __all__ = [
 
 #: Events that a session keeps; records and application data get half of them. Others are counted.
 MOST_EVENTS = 2048
+_MOST_NOTED = MOST_EVENTS // 2
 #: Bytes of handshake messages, and of plaintext, in the events of a session.
 _KEPT_MESSAGES, KEPT_PLAINTEXT = 1 << 20, 1 << 16
 #: Records that may be missing in a gap so that the next one's number is still found.
@@ -161,7 +163,8 @@ class TlsSession:
 
     __slots__ = (
         *("_alert_length", "_client", "_inside", "_keys", "_left_messages", "_left_plaintext", "_left_trials"),
-        *("_early", "_encrypt_then_mac", "_may_wait", "_memory", "_queue", "_secrets", "_seen_changes", "_server"),
+        *("_early", "_encrypt_then_mac", "_index", "_may_wait", "_memory", "_queue", "_secrets", "_seen_changes"),
+        "_server",
         *(
             "client_random",
             "early_accepted",
@@ -201,6 +204,7 @@ class TlsSession:
         #: Of an alert's record, if it is encrypted by TLS 1.3.
         self._alert_length = UNKNOWN
         self.events: list[Event] = []
+        self._index: EventIndex | None = None
         self.events_dropped = 0
         self.ended_at: dict[Side, int] = {}
         self.left_out = False
@@ -212,6 +216,14 @@ class TlsSession:
     def has_keys(self) -> bool:
         """Whether the key log has secrets of this connection."""
         return self._secrets is not None
+
+    @property
+    def index(self) -> EventIndex:
+        """The events so far by their kinds."""
+        index = self._index = self._index or EventIndex()
+        if index.count < len(self.events):
+            index.take(self.events)
+        return index
 
     def direction(self, side: Side) -> Direction:
         """What ``side`` has sent so far."""
@@ -397,7 +409,7 @@ class TlsSession:
     # -- records --
 
     def _record(self, one: Direction, record: Record, time_ns: int) -> None:
-        kind, length = record.content_type, record.length
+        offset, kind, _, length, payload, missing = record
         one.records += 1
         one.record_bytes += length + RECORD_HEADER
         if kind == _APPLICATION_DATA or one.encrypted:
@@ -408,28 +420,28 @@ class TlsSession:
             else:
                 self._protected(one, record, time_ns, self._open_1_3(one, record))
             return
-        self._note(RecordSeen(one.side, time_ns, record.offset, kind, length, False, kind))
-        if record.missing:
-            self._trouble(one, record.offset, f"{record.missing} {_LOST_SHORT}")
+        self._note(RecordSeen(one.side, time_ns, offset, kind, length, False, kind))
+        if missing:
+            self._trouble(one, offset, f"{missing} {_LOST_SHORT}")
             self._lost_handshake(one)
         elif kind == _HANDSHAKE:
-            self._handshake(one, record, record.payload, time_ns, decrypted=False)
+            self._handshake(one, record, payload, time_ns, decrypted=False)
         elif kind == _ALERT:
-            self._alert(one, record, record.payload, time_ns, decrypted=False)
+            self._alert(one, record, payload, time_ns, decrypted=False)
         elif kind == _CHANGE_CIPHER_SPEC and self.version and self.version < TLS_1_3:
             self._change_keys(one, record)
 
     def _opaque(self, one: Direction, record: Record, time_ns: int) -> None:
         """A record of which only the length is known."""
-        kind = record.content_type
+        offset, kind, _, length, _, _ = record
         inner = kind if self.version and self.version < TLS_1_3 else UNKNOWN
-        seen = RecordSeen(one.side, time_ns, record.offset, kind, record.length, False, inner)
-        if record.length == self._alert_length:
+        seen = RecordSeen(one.side, time_ns, offset, kind, length, False, inner)
+        if length == self._alert_length:
             self._keep(seen)  # it may be the alert that ends the connection
         else:
             self._note(seen)
         if inner == _APPLICATION_DATA:
-            one.application_bytes += record.length
+            one.application_bytes += length
         elif inner == _ALERT:
             self._keep(AlertSeen(one.side, time_ns, UNKNOWN, UNKNOWN, False))
 
@@ -729,10 +741,13 @@ class TlsSession:
 
     def _note(self, event: Event, length: int = 0) -> None:
         """Keep an event of which there are many."""
-        if len(self.events) < MOST_EVENTS // 2:
-            self._keep(event, length)
-        else:
+        events = self.events
+        if len(events) >= _MOST_NOTED:
             self.events_dropped += 1
+        elif self._memory.take(_EVENT_BYTES + length):
+            events.append(event)
+        else:
+            self._leave_out(event)
 
     def _keep(self, event: Event, length: int = 0) -> None:
         """``length``: bytes in it."""
@@ -741,12 +756,15 @@ class TlsSession:
         elif self._memory.take(_EVENT_BYTES + length):
             self.events.append(event)
         else:
-            self.events_dropped += 1
-            if not self.left_out:
-                self.left_out = True
-                offset = self.direction(event.side)._reader.offset
-                reason = f"{self._memory.words}: some of what follows is left out"
-                self.events.append(Trouble(event.side, offset, reason))
+            self._leave_out(event)
+
+    def _leave_out(self, event: Event) -> None:
+        self.events_dropped += 1
+        if not self.left_out:
+            self.left_out = True
+            offset = self.direction(event.side)._reader.offset
+            reason = f"{self._memory.words}: some of what follows is left out"
+            self.events.append(Trouble(event.side, offset, reason))
 
     def _trouble(self, one: Direction, offset: int, reason: str) -> None:
         self._keep(Trouble(one.side, offset, reason))

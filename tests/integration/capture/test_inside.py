@@ -61,7 +61,7 @@ def test_a_request_inside_of_tls_is_read(version: int, cut: int, tmp_path: Path)
     # Without the key the same connection shows nothing of it.
     talk = Conversation()
     play(talk, wire.flights)
-    assert (talk.spoken, inside(talk).spoken) == (Spoken.TLS, Spoken.UNDECIDED)
+    assert (talk.spoken, talk.inside) == (Spoken.TLS, None)
 
 
 def test_tls_inside_of_a_tunnel_inside_of_tls_is_read(tmp_path: Path) -> None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import NamedTuple
 
 from meshtls.capture.aead import SuiteAead, aead_of_suite
 from meshtls.capture.analysis.completion import Completion
 from meshtls.capture.analysis.server_data import late_tickets
-from meshtls.capture.events import MessageSeen, RecordSeen
 from meshtls.capture.outside import OutsideView
 from meshtls.capture.padding import has_short_message, is_padded
 from meshtls.capture.session import TlsSession
-from meshtls.wire.side import Side
-from meshtls.wire.tls import TLS_1_3, ContentType, HandshakeType
+from meshtls.wire.side import SIDES, Side
+from meshtls.wire.tls import TLS_1_3, ContentType
 from meshtls.wire.tls.records import RECORD_HEADER
 from meshtls.wire.tls.suites import CIPHER_SUITES
 
@@ -49,20 +49,19 @@ def application_bytes(session: TlsSession, view: OutsideView, done: Completion |
     A record's length has the padding of TLS 1.3 in it, and the padding of a CBC suite, of which the mean is assumed.
     Early data counts where the server accepted it: what it rejects it does not deliver (RFC 8446, section 4.2.10).
     """
-    found = {side: session.direction(side).application_bytes for side in Side}
+    found = {side: session.direction(side).application_bytes for side in SIDES}
     tls13 = session.version == TLS_1_3
     if tls13 and done is None:
         return Amounts(found)
     after = done.until if tls13 and done is not None else 0
-    hidden: list[RecordSeen] = []
-    for one in session.events[after:]:
-        if isinstance(one, RecordSeen) and one.content_type == _DATA and not one.decrypted:
-            hidden.append(one)
-        elif isinstance(one, MessageSeen) and one.kind == HandshakeType.FINISHED and one.decrypted:
-            # After a gap the rest of a flight may be read late.
-            hidden = [each for each in hidden if each.side is not one.side]
-    for side in {one.side for one in hidden}:
-        lengths = [one.length for one in hidden if one.side is side]
+    index, estimated = session.index, False
+    for side in SIDES:
+        # After a gap the rest of a flight may be read late.
+        sent = index.data[side].between(max(after, index.finished.get(side, 0)))
+        lengths = [one.length for one in sent if not one.decrypted]
+        if not lengths:
+            continue
+        estimated = True
         if not tls13:
             # The payloads of all of them are counted already.
             opaque = len(lengths) if session.direction(side).decrypted else _data_records(session, side)
@@ -72,11 +71,11 @@ def application_bytes(session: TlsSession, view: OutsideView, done: Completion |
         elif done is not None:
             found[side] = _estimated_1_3(session, view, side, done)
     if not tls13 or done is None:
-        return Amounts(found, bool(hidden))
+        return Amounts(found, estimated)
     early = _early_data(session, done)
     found[Side.CLIENT] += early
     bounds = _bounds_of_padded(session, view) if done.inferred else {}
-    return Amounts(found | bounds, bool(hidden or early or bounds), bool(bounds))
+    return Amounts(found | bounds, estimated or early > 0 or bool(bounds), bool(bounds))
 
 
 def _bounds_of_padded(session: TlsSession, view: OutsideView) -> dict[Side, int]:
@@ -100,9 +99,7 @@ def _bound(session: TlsSession, side: Side, aead: SuiteAead) -> int | None:
     may_be_early = side is Side.CLIENT and session.early_accepted is not False
     lengths: list[int] = []
     before: list[int] = []
-    for one in session.events:
-        if not isinstance(one, RecordSeen):
-            continue
+    for one in session.index.records.events:
         encrypted = one.content_type == _DATA
         answered = answered or (encrypted and one.side is Side.SERVER)
         begins = not begun and answered and encrypted and one.side is Side.CLIENT
@@ -126,8 +123,8 @@ def _early_data(session: TlsSession, done: Completion) -> int:
         return 0
     sent = [
         one.length - _overhead_1_3(session)
-        for one in session.events[: done.at]
-        if isinstance(one, RecordSeen) and one.side is Side.CLIENT and one.content_type == _DATA and not one.decrypted
+        for one in session.index.data[Side.CLIENT].between(0, done.at)
+        if not one.decrypted
     ]
     if done.inferred:
         del sent[-1:]  # the Finished
@@ -144,8 +141,9 @@ def _overhead_1_3(session: TlsSession) -> int:
 
 def _estimated_1_3(session: TlsSession, view: OutsideView, side: Side, done: Completion) -> int:
     """What a side sent after the handshake, without session tickets and alerts."""
-    seen = [record for record in session.events[: done.until] if isinstance(record, RecordSeen)]
-    before = [one.length + RECORD_HEADER for one in [*seen, *late_tickets(session, done)] if one.side is side]
+    seen = session.index.sent[side].between(0, done.until)
+    tickets = late_tickets(session, done) if side is Side.SERVER else []
+    before = [one.length + RECORD_HEADER for one in chain(seen, tickets)]
     alerts = [of for of, _ in view.alerts].count(side)
     one = session.direction(side)
     rest = (one.records - len(before)) * (RECORD_HEADER + _overhead_1_3(session)) + _ALERT_BYTES * alerts
@@ -154,9 +152,8 @@ def _estimated_1_3(session: TlsSession, view: OutsideView, side: Side, done: Com
 
 def _data_records(session: TlsSession, side: Side) -> int:
     """Records of application data of TLS 1.2: all but those of the handshake."""
-    others = sum(
-        isinstance(one, RecordSeen) and one.side is side and one.content_type != _DATA for one in session.events
-    )
+    index = session.index
+    others = len(index.sent[side].events) - len(index.data[side].events)
     return max(0, session.direction(side).records - others)
 
 

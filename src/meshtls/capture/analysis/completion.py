@@ -6,13 +6,14 @@ missing: what is shorter than a Finished can't have one in it. That a message wa
 
 from __future__ import annotations
 
-from itertools import takewhile
+from bisect import bisect_left
+from itertools import islice, takewhile
 from typing import NamedTuple
 
 from meshtls.capture.aead import SuiteAead, aead_of_suite
 from meshtls.capture.events import MessageSeen, RecordSeen
 from meshtls.capture.session import TlsSession
-from meshtls.wire.side import Side
+from meshtls.wire.side import SIDES, Side
 from meshtls.wire.tls import TLS_1_3, ContentType, HandshakeType
 
 __all__ = ["MOST_TICKETS", "Completion", "completion_of", "may_be_ticket"]
@@ -20,6 +21,7 @@ __all__ = ["MOST_TICKETS", "Completion", "completion_of", "may_be_ticket"]
 _HANDSHAKE, _CHANGE = int(ContentType.HANDSHAKE), int(ContentType.CHANGE_CIPHER_SPEC)
 _DATA = int(ContentType.APPLICATION_DATA)
 _FINISHED = int(HandshakeType.FINISHED)
+_BOTH = frozenset(SIDES)
 #: Bytes of the shortest NewSessionTicket: a ticket of one byte, and neither
 #: nonce nor extensions (RFC 8446, section 4.6.1).
 _SHORTEST_TICKET = 18
@@ -44,10 +46,11 @@ class Completion(NamedTuple):
 
 def completion_of(session: TlsSession) -> Completion | None:
     """When the handshake was complete; None where it was not, or can't be known."""
-    finished: set[Side] = set()
+    finished: frozenset[Side] = frozenset()
     changed: set[Side] = set()
     tls13 = session.version == TLS_1_3
     aead = aead_of_suite(session.suite)
+    least = _finished_bytes(aead)
     server_answered = False
     client_sent = 0
     for at, one in enumerate(session.events, 1):
@@ -55,7 +58,7 @@ def completion_of(session: TlsSession) -> Completion | None:
         if isinstance(one, MessageSeen):
             if one.kind == _FINISHED and one.decrypted:
                 # In TLS 1.3 the client's answers the server's, whether the server's is in the capture or not.
-                finished |= set(Side) if tls13 and one.side is Side.CLIENT else {one.side}
+                finished |= _BOTH if tls13 and one.side is Side.CLIENT else {one.side}
         elif not isinstance(one, RecordSeen) or not session.version:
             continue
         elif one.content_type == _CHANGE and not one.decrypted:
@@ -65,12 +68,12 @@ def completion_of(session: TlsSession) -> Completion | None:
                 server_answered = True
             elif server_answered and not one.decrypted:
                 client_sent += _content(one, aead)
-                if client_sent >= _finished_bytes(aead):
-                    finished, inferred = set(Side), True
+                if client_sent >= least:
+                    finished, inferred = _BOTH, True
         elif not tls13 and one.content_type == _HANDSHAKE and not one.decrypted and one.side in changed:
-            finished.add(one.side)
+            finished |= {one.side}
             inferred = True
-        if len(finished) == len(Side):
+        if finished == _BOTH:
             if inferred and tls13 and aead is not None:
                 return _inferred(session, aead, at)
             return Completion(at, at, one.time_ns, inferred)
@@ -92,12 +95,17 @@ def _inferred(session: TlsSession, aead: SuiteAead, at: int) -> Completion:
     record, the flight is what the client sends at the time of the first. What the server sends then, before the
     client's next, are session tickets, as far as they may be that.
     """
-    records = [(place, one) for place, one in enumerate(session.events[at - 1 :], at) if isinstance(one, RecordSeen)]
-    flight = list(takewhile(lambda each: each[1].side is Side.CLIENT, records))
-    whole = next((each for each in flight if _content(each[1], aead) == _finished_bytes(aead)), None)
-    last, done = whole or [each for each in flight if each[1].time_ns == flight[0][1].time_ns][-1]
+    events, numbers = session.index.records.events, session.index.records.numbers
+    first = bisect_left(numbers, at)
+    flight = list(takewhile(lambda one: one.side is Side.CLIENT, islice(events, first, None)))
+    finished = aead.overhead + aead.finished_bytes
+    whole = next((place for place, one in enumerate(flight) if one.length == finished), None)
+    if whole is None:
+        whole = max(place for place, one in enumerate(flight) if one.time_ns == flight[0].time_ns)
+    done, last = flight[whole], numbers[first + whole]
     until, tickets = last, list[int]()
-    for place, one in records[records.index((last, done)) + 1 :]:
+    rest = first + whole + 1
+    for place, one in zip(islice(numbers, rest, None), islice(events, rest, None), strict=True):
         tickets.append(one.length)
         too_many = len(tickets) > MOST_TICKETS or sum(set(tickets)) > _LONGEST_TICKET + aead.overhead
         if one.side is Side.CLIENT or not may_be_ticket(one, aead) or too_many:

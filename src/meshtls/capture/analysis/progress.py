@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from meshtls.capture.aead import aead_of_suite
-from meshtls.capture.events import MessageSeen, RecordSeen
+from meshtls.capture.events import RecordSeen
 from meshtls.capture.outside import OutsideView
 from meshtls.capture.session import TlsSession
 from meshtls.wire.side import Side
@@ -33,8 +33,8 @@ def progress_of(session: TlsSession, view: OutsideView, begin_ns: int, first_ns:
     alerts = set(view.alerts)
     records = [
         one
-        for one in session.events
-        if isinstance(one, RecordSeen) and one.content_type != _ALERT and (one.side, one.offset) not in alerts
+        for one in session.index.records.events
+        if one.content_type != _ALERT and (one.side, one.offset) not in alerts
     ]
     since = max((one.time_ns for one in records), default=begin_ns)
     after, turn = _place(session, records)
@@ -42,7 +42,7 @@ def progress_of(session: TlsSession, view: OutsideView, begin_ns: int, first_ns:
 
 
 def _place(session: TlsSession, records: list[RecordSeen]) -> tuple[str, Side]:
-    messages = [(one.side, one.kind) for one in session.events if isinstance(one, MessageSeen)]
+    messages = [(one.side, one.kind) for one in session.index.messages]
     server = {kind for side, kind in messages if side is Side.SERVER}
     hellos = messages.count((Side.CLIENT, HandshakeType.CLIENT_HELLO))
     if not hellos:

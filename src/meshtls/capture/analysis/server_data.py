@@ -17,11 +17,9 @@ from meshtls.capture.outside import OutsideView
 from meshtls.capture.padding import has_short_message, is_padded
 from meshtls.capture.session import TlsSession
 from meshtls.wire.side import Side
-from meshtls.wire.tls import TLS_1_3, ContentType
+from meshtls.wire.tls import TLS_1_3
 
 __all__ = ["ServerData", "late_tickets", "server_data"]
-
-_DATA = int(ContentType.APPLICATION_DATA)
 
 
 class ServerData(Enum):
@@ -78,5 +76,4 @@ def _early(session: TlsSession, done: Completion) -> list[RecordSeen]:
 
 def _sent(session: TlsSession, after: int, until: int | None = None) -> list[RecordSeen]:
     """The server's records of application data by their header, from event ``after`` on."""
-    records = (one for one in session.events[after:until] if isinstance(one, RecordSeen) and one.side is Side.SERVER)
-    return [one for one in records if one.content_type == _DATA]
+    return session.index.data[Side.SERVER].between(after, until)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from ipaddress import ip_address
 from itertools import islice
 
 from meshtls.capture.analysis.amounts import Amounts, application_bytes
@@ -18,7 +17,6 @@ from meshtls.capture.analysis.judging import judge
 from meshtls.capture.analysis.progress import progress_of
 from meshtls.capture.analysis.server_data import ServerData, server_data
 from meshtls.capture.application import Conversation, Spoken
-from meshtls.capture.events import AlertSeen, ApplicationBytes, RecordSeen
 from meshtls.capture.exchange import HttpExchange, InsideBudget
 from meshtls.capture.flow import Ending, Flow, Half
 from meshtls.capture.keylog import KeyLog
@@ -26,7 +24,7 @@ from meshtls.capture.memory import MemoryPool
 from meshtls.capture.outside import OutsideView, outside_view
 from meshtls.capture.session import NO_CLIENT_HELLO, TlsSession
 from meshtls.printable import printable
-from meshtls.wire.side import Side
+from meshtls.wire.side import SIDES, Side
 from meshtls.wire.tls import TLS_1_3, ContentType, FirstBytes, alert_name, first_bytes_of
 from meshtls.wire.tls_states import Event
 from meshtls.wire.tls_steps import TlsSteps
@@ -115,8 +113,8 @@ class Watched:
         handshake = None
         if tls is not None and view is not None:
             handshake = handshake_of(tls, view, done, endings, whole=whole)
-        chains = {side: chain_of(tls, side) for side in Side} if tls is not None else {}
-        peers: dict[Side, Peer | None] = dict.fromkeys(Side) | peers_of(chains, self._bundle)
+        chains = {side: chain_of(tls, side) for side in SIDES} if tls is not None else {}
+        peers: dict[Side, Peer | None] = dict.fromkeys(SIDES) | peers_of(chains, self._bundle)
         useful = self._useful(tls, view, done)
         client, server = (self._end(half, tls, useful.of, peers) for half in (flow.client, flow.server))
         troubles = tuple(islice(self._troubles(without_secrets=without_secrets), _MOST_TROUBLES))
@@ -134,7 +132,7 @@ class Watched:
             client=_who(client),
             server=_who(server),
             server_address=server.address,
-            server_is_local=ip_address(flow.server.address.host).is_loopback,
+            server_is_local=flow.server.is_loopback,
             protocol=self._protocol(),
             first_line=line,
             handshake=handshake,
@@ -225,9 +223,7 @@ class Watched:
             return False
         if not len(self._keys) or self._keys.secrets_of(tls.client_random) is not None:
             return False
-        return any(
-            isinstance(one, RecordSeen) and one.content_type == _DATA and not one.decrypted for one in tls.events
-        )
+        return any(not one.decrypted for sent in tls.index.data.values() for one in sent.events)
 
     def _useful(self, tls: TlsSession | None, view: OutsideView | None, done: Completion | None) -> Amounts:
         if tls is not None and view is not None:
@@ -263,16 +259,13 @@ class Watched:
         steps = TlsSteps()
         steps.is_1_3 = tls.version == TLS_1_3 or tls.retried
         found: list[Alert] = []
-        times: dict[tuple[Side, int], int] = {}
-        for one in tls.events:
-            if isinstance(one, RecordSeen):
-                times[one.side, one.offset] = one.time_ns
-            elif isinstance(one, AlertSeen):
-                known = one.description >= 0
-                name = alert_name(one.description) if known else ""
-                fatal = steps.of_alert(one.level, one.description) is Event.FATAL if known else None
-                found.append(Alert(one.side.value, name, _between(start, one.time_ns), fatal))
-        if all(one.name for one in found):
+        for one in tls.index.alerts:
+            known = one.description >= 0
+            name = alert_name(one.description) if known else ""
+            fatal = steps.of_alert(one.level, one.description) is Event.FATAL if known else None
+            found.append(Alert(one.side.value, name, _between(start, one.time_ns), fatal))
+        if view.alerts and all(one.name for one in found):
+            times = {(record.side, record.offset): record.time_ns for record in tls.index.records.events}
             found += [Alert(side.value, "", _between(start, times.get((side, offset)))) for side, offset in view.alerts]
         found.sort(key=lambda one: one.ms or 0.0)
         return tuple(found[:_MOST_ALERTS])
@@ -303,14 +296,20 @@ class Watched:
     def _first_data(self, tls: TlsSession | None, done: Completion | None) -> int | None:
         if tls is None:
             return self._first_ns or None
-        for at, one in enumerate(tls.events, 1):
-            if isinstance(one, ApplicationBytes) and (tls.early_accepted or not one.early):
+        index = tls.index
+        # What is rejected of early data is not delivered.
+        application = zip(index.application.numbers, index.application.events, strict=True)
+        number, first = next(
+            ((number, one.time_ns) for number, one in application if tls.early_accepted or not one.early), (None, None)
+        )
+        if done is None:
+            return first
+        # What comes after the first decrypted data is later.
+        for one in index.records.between(done.until, number):
+            client_or_known = one.side is Side.CLIENT or one.inner_type == _DATA
+            if one.content_type == _DATA and not one.decrypted and client_or_known:
                 return one.time_ns
-            if isinstance(one, RecordSeen) and done is not None and at > done.until and not one.decrypted:
-                client_or_known = one.side is Side.CLIENT or one.inner_type == _DATA
-                if one.content_type == _DATA and client_or_known:
-                    return one.time_ns
-        return None
+        return first
 
     def _requests(self) -> tuple[tuple[Request, ...], int]:
         found: list[Request] = []
@@ -341,14 +340,13 @@ def _reset(half: Half) -> bool:
 def _notified(tls: TlsSession | None, view: OutsideView | None, side: Side) -> bool:
     if tls is None or view is None:
         return False
-    records = (one for one in reversed(tls.events) if isinstance(one, RecordSeen) and one.side is side)
-    last = next(records, None)
-    if last is None:
+    sent = tls.index.sent[side].events
+    if not sent:
         return False
+    last = sent[-1]
     if (side, last.offset) in view.alerts:
         return True
-    alerts = (one for one in reversed(tls.events) if isinstance(one, AlertSeen) and one.side is side)
-    alert = next(alerts, None)
+    alert = next((one for one in reversed(tls.index.alerts) if one.side is side), None)
     return last.inner_type == _ALERT and alert is not None and alert_name(alert.description) == "close_notify"
 
 

@@ -1,0 +1,109 @@
+"""The events of one TLS session by their kinds, sorted out in one pass. Pure.
+
+A dozen rules say what is told of a connection, and each wants a few of its events: the records of one side after the
+handshake, the first Certificate. They look them up here instead of each going through all events.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import islice
+from typing import Generic, TypeVar
+
+from meshtls.capture.events import AlertSeen, ApplicationBytes, Event, MessageSeen, RecordSeen, Trouble
+from meshtls.wire.side import Side
+from meshtls.wire.tls import ContentType, HandshakeType
+
+__all__ = ["EventIndex", "Numbered"]
+
+E = TypeVar("E")
+_DATA = int(ContentType.APPLICATION_DATA)
+_SERVER_HELLO, _FINISHED = int(HandshakeType.SERVER_HELLO), int(HandshakeType.FINISHED)
+
+
+class Numbered(Generic[E]):
+    """Some of the events, in their order, and the number that each has among all events. The first event has 1."""
+
+    __slots__ = ("events", "numbers")
+
+    def __init__(self) -> None:
+        self.events: list[E] = []
+        self.numbers: list[int] = []
+
+    def between(self, after: int, until: int | None = None) -> list[E]:
+        """Those after event number ``after``, up to number ``until``."""
+        start = bisect_right(self.numbers, after)
+        return self.events[start:] if until is None else self.events[start : bisect_right(self.numbers, until)]
+
+    def __repr__(self) -> str:
+        return f"<Numbered [{len(self.events)} events]>"
+
+
+class EventIndex:
+    """``take`` sorts out the events that came since it was called last.
+
+    - ``count``: events so far.
+    - ``records``: all records; ``sent``: by their side; ``data``: those of these whose header says application data.
+    - ``application``, ``messages``, ``alerts``, ``troubles``: the events of these kinds.
+    - ``first``, ``last``: the first and the last message of each type, by its side and type.
+    - ``finished``: the number of each side's last Finished that was decrypted.
+    - ``before_hello``: how many records came before the server's first ServerHello; None without one.
+    """
+
+    __slots__ = (
+        *("alerts", "application", "before_hello", "count", "data", "finished", "first", "last"),
+        *("messages", "records", "sent", "troubles"),
+    )
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.records: Numbered[RecordSeen] = Numbered()
+        self.sent: dict[Side, Numbered[RecordSeen]] = {Side.CLIENT: Numbered(), Side.SERVER: Numbered()}
+        self.data: dict[Side, Numbered[RecordSeen]] = {Side.CLIENT: Numbered(), Side.SERVER: Numbered()}
+        self.messages: list[MessageSeen] = []
+        self.application: Numbered[ApplicationBytes] = Numbered()
+        self.alerts: list[AlertSeen] = []
+        self.troubles: list[Trouble] = []
+        self.first: dict[tuple[Side, int], MessageSeen] = {}
+        self.last: dict[tuple[Side, int], MessageSeen] = {}
+        self.finished: dict[Side, int] = {}
+        self.before_hello: int | None = None
+
+    def take(self, events: Sequence[Event]) -> None:
+        """``events``: all of the session, those of earlier calls included."""
+        records, numbers = self.records.events, self.records.numbers
+        for number, one in enumerate(islice(events, self.count, None), self.count + 1):
+            if isinstance(one, RecordSeen):
+                records.append(one)
+                numbers.append(number)
+                sent = self.sent[one.side]
+                sent.events.append(one)
+                sent.numbers.append(number)
+                if one.content_type == _DATA:
+                    data = self.data[one.side]
+                    data.events.append(one)
+                    data.numbers.append(number)
+            elif isinstance(one, MessageSeen):
+                self._message(number, one)
+            elif isinstance(one, ApplicationBytes):
+                self.application.events.append(one)
+                self.application.numbers.append(number)
+            elif isinstance(one, AlertSeen):
+                self.alerts.append(one)
+            else:
+                self.troubles.append(one)
+        self.count = len(events)
+
+    def _message(self, number: int, one: MessageSeen) -> None:
+        self.messages.append(one)
+        key = one.side, one.kind
+        self.first.setdefault(key, one)
+        self.last[key] = one
+        if one.kind == _FINISHED and one.decrypted:
+            self.finished[one.side] = number
+        elif one.kind == _SERVER_HELLO and one.side is Side.SERVER and self.before_hello is None:
+            self.before_hello = len(self.records.events)
+
+    def __repr__(self) -> str:
+        return f"<EventIndex [{self.count} events, {len(self.records.events)} records]>"
