@@ -5,17 +5,20 @@ What an extension holds depends on the message that it stands in: a ClientHello 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum, auto
-from functools import lru_cache, partial
+from functools import partial
+from struct import Struct
 from typing import NamedTuple
 
 from meshtls.wire.tls import names
-from meshtls.wire.tls.fields import Field
 from meshtls.wire.tls.names import Extension, name_of
-from meshtls.wire.tls.reading import MOST_FIELDS, Decode, DecodeError, Reader
+from meshtls.wire.tls.reading import MOST_REMEMBERED, Decode, DecodeError, Reader
 
 __all__ = ["Place", "extensions"]
+
+#: Of an extension: its type, and the length of its content.
+_HEADER = Struct(">HH")
 
 
 class Place(Enum):
@@ -41,30 +44,33 @@ def extensions(reader: Reader, place: Place) -> str:
 
 def _extension(place: Place, seen: set[int], reader: Reader) -> str:
     at = reader.at
-    header = reader.peek("an extension's type and length", 4)
-    kind, size = header >> 16, header & 0xFFFF
+    if reader.end - at < _HEADER.size:
+        reader.peek("an extension's type and length", _HEADER.size)  # says what is wrong
+    kind, size = _HEADER.unpack_from(reader.data, at)
     name = names.EXTENSIONS.get(kind) or name_of(names.EXTENSIONS, kind)
-    wrong = DecodeError(at, f"a second extension {name}").text if kind in seen else ""
-    seen.add(kind)
-    if size <= _REMEMBERED.get(kind, -1) and not wrong and reader.can_have_again(4 + size):
-        reader.again(*_said_again(place, at, reader.data[at : at + 4 + size]))
+    if kind in seen:
+        _read(reader, place, kind, size, DecodeError(at, f"a second extension {name}").text)
+    elif size <= _REMEMBERED.get(kind, -1):
+        reader.remembered(_HEADER.size + size, _WHOLE[place])
     else:
-        content = partial(_content, kind, name, size, _decoder(kind, place))
-        reader.structure(name, content, size=4 + size, secret=kind in _WITH_TICKETS, error=wrong)
+        _read(reader, place, kind, size)
+    seen.add(kind)
     return name
 
 
-@lru_cache(maxsize=256)
-def _said_again(place: Place, at: int, data: bytes) -> tuple[Field, int]:
-    """The field of one whole extension at this offset, and of how many fields it is made. A program says in each of its
-    hellos that it supports the same.
-    """
-    reader = Reader(bytes(at) + data)
-    reader.at = at
-    kind = int.from_bytes(data[:2], "big")
+def _whole(place: Place, reader: Reader) -> None:
+    """The extension that comes next, as if it were the only one."""
+    _read(reader, place, *_HEADER.unpack_from(reader.data, reader.at))
+
+
+#: For each place a function, by which its extensions are remembered.
+_WHOLE: Mapping[Place, Callable[[Reader], None]] = {place: partial(_whole, place) for place in Place}
+
+
+def _read(reader: Reader, place: Place, kind: int, size: int, error: str = "") -> None:
     name = name_of(names.EXTENSIONS, kind)
-    reader.structure(name, partial(_content, kind, name, len(data) - 4, _decoder(kind, place)), size=len(data))
-    return reader.fields[0], MOST_FIELDS - reader.left
+    content = partial(_content, kind, name, size, _decoder(kind, place))
+    reader.structure(name, content, size=_HEADER.size + size, secret=kind in _WITH_TICKETS, error=error)
 
 
 def _content(kind: int, name: str, size: int, decode: Decode | None, reader: Reader) -> str:
@@ -259,28 +265,41 @@ _SHARES: Mapping[int, tuple[_Part, ...]] = {
 }
 
 
+_Parts = tuple[tuple[str, int], ...]
+_OF_CLIENT: Mapping[int, _Parts] = {
+    group: tuple((one.name, one.client) for one in parts) for group, parts in _SHARES.items()
+}
+_OF_SERVER: Mapping[int, _Parts] = {
+    group: tuple((one.name, one.server) for one in parts) for group, parts in _SHARES.items()
+}
+
+
 def _client_shares(reader: Reader) -> str:
-    share = partial(_share, client=True)
-    return reader.items("client_shares", 2, lambda one: one.structure("key_share_entry", share))
+    return reader.items("client_shares", 2, lambda one: one.structure("key_share_entry", _client_share))
+
+
+def _client_share(reader: Reader) -> str:
+    return _share(reader, _OF_CLIENT)
 
 
 def _server_share(reader: Reader) -> str:
-    return reader.structure("server_share", partial(_share, client=False))
+    return reader.structure("server_share", lambda one: _share(one, _OF_SERVER))
 
 
-def _share(reader: Reader, *, client: bool) -> str:
+def _share(reader: Reader, known: Mapping[int, _Parts]) -> str:
     group = reader.number("group", 2, names.GROUPS)
-    parts = _SHARES.get(group)
+    parts = known.get(group)
     if parts is None:
         reader.vector("key_exchange", 2)
-    else:
-        reader.listed("key_exchange", 2, partial(_share_parts, parts=parts, client=client))
+    elif not reader.parts("key_exchange", 2, parts):
+        reader.listed("key_exchange", 2, partial(_share_parts, parts))
     return name_of(names.GROUPS, group)
 
 
-def _share_parts(reader: Reader, parts: tuple[_Part, ...], *, client: bool) -> None:
-    for part in parts:
-        reader.opaque(part.name, part.client if client else part.server)
+def _share_parts(parts: _Parts, reader: Reader) -> None:
+    """As far as they are here."""
+    for name, size in parts:
+        reader.opaque(name, size)
 
 
 def _selected_group(reader: Reader) -> str:
@@ -419,7 +438,7 @@ _DECODERS: Mapping[int, _Decoders] = {
 #: What a program says again and again: what it supports, and the names of its servers. With the most bytes of one that
 #: is remembered: of a session ticket, which is a secret, only that there is none.
 _REMEMBERED: Mapping[int, int] = {int(Extension.SESSION_TICKET): 0} | {
-    int(one): 124
+    int(one): MOST_REMEMBERED - _HEADER.size
     for one in (
         Extension.SERVER_NAME,
         Extension.STATUS_REQUEST,

@@ -57,25 +57,26 @@ def decode_message(kind: int, data: bytes, version: int, *, suite: int | None = 
       otherwise told by the structure.
     """
     decode = _DECODERS.get(kind, _unknown)
-    whole = partial(_message, decode=partial(decode, version=version, suite=suite))
+    whole = partial(_message, decode, version, suite)
     return Reader(data).whole(message_name(kind, data), whole, secret=kind == HandshakeType.NEW_SESSION_TICKET)
 
 
-def _message(reader: Reader, decode: Decode) -> str:
+#: Reads the body of a message, by the version and the suite.
+_Decoder = Callable[[Reader, int, "int | None"], "str | None"]
+
+
+def _message(decode: _Decoder, version: int, suite: int | None, reader: Reader) -> str:
     kind = reader.number("type", 1, names.HANDSHAKE_TYPES)
     length = reader.number("length", 3)
-    return reader.body(message_name(kind, reader.data), length, decode)
-
-
-_Decoder = Callable[..., "str | None"]
+    return reader.body(message_name(kind, reader.data), length, lambda one: decode(one, version, suite))
 
 
 def _plain(decode: Decode) -> _Decoder:
     """Of a message whose structure depends on nothing but its type."""
-    return lambda reader, **_: decode(reader)
+    return lambda reader, _version, _suite: decode(reader)
 
 
-def _unknown(reader: Reader, **_: object) -> None:
+def _unknown(reader: Reader, _version: int, _suite: int | None) -> None:
     reader.rest("body")
 
 
@@ -90,10 +91,18 @@ def _client_hello(reader: Reader) -> None:
     reader.number("legacy_version", 2, names.VERSIONS)
     reader.opaque("random", 32)
     reader.vector("legacy_session_id", 1)
-    reader.numbers("cipher_suites", 2, 2, "cipher_suite", CIPHER_SUITES)
-    reader.numbers("legacy_compression_methods", 1, 1, "compression_method", names.COMPRESSIONS)
+    reader.remembered_vector(2, _cipher_suites)
+    reader.remembered_vector(1, _compression_methods)
     if reader.more:
         extensions(reader, Place.CLIENT_HELLO)
+
+
+def _cipher_suites(reader: Reader) -> str:
+    return reader.numbers("cipher_suites", 2, 2, "cipher_suite", CIPHER_SUITES)
+
+
+def _compression_methods(reader: Reader) -> str:
+    return reader.numbers("legacy_compression_methods", 1, 1, "compression_method", names.COMPRESSIONS)
 
 
 def _server_hello(reader: Reader) -> str:
@@ -117,18 +126,26 @@ def _encrypted_extensions(reader: Reader) -> str:
 # -- authentication --
 
 
-def _certificate_request(reader: Reader, version: int, **_: object) -> None:
+def _certificate_request(reader: Reader, version: int, _suite: int | None) -> None:
     if version >= TLS_1_3:
         reader.vector("certificate_request_context", 1)
         extensions(reader, Place.CERTIFICATE_REQUEST)
         return
-    reader.numbers("certificate_types", 1, 1, "certificate_type", names.CLIENT_CERTIFICATE_TYPES)
+    reader.remembered_vector(1, _certificate_types)
     if version >= TLS_1_2:
-        reader.numbers("supported_signature_algorithms", 2, 2, "scheme", names.SCHEMES)
+        reader.remembered_vector(2, _schemes)
     distinguished_names(reader)
 
 
-def _certificate(reader: Reader, version: int, **_: object) -> None:
+def _certificate_types(reader: Reader) -> str:
+    return reader.numbers("certificate_types", 1, 1, "certificate_type", names.CLIENT_CERTIFICATE_TYPES)
+
+
+def _schemes(reader: Reader) -> str:
+    return reader.numbers("supported_signature_algorithms", 2, 2, "scheme", names.SCHEMES)
+
+
+def _certificate(reader: Reader, version: int, _suite: int | None) -> None:
     if version >= TLS_1_3:
         reader.vector("certificate_request_context", 1)
         reader.items("certificate_list", 3, lambda one: one.structure("certificate_entry", _certificate_entry))
@@ -148,7 +165,7 @@ def _compressed_certificate(reader: Reader) -> str:
     return f"{name_of(names.CERTIFICATE_COMPRESSIONS, algorithm)}, {length} bytes uncompressed"
 
 
-def _certificate_verify(reader: Reader, version: int, **_: object) -> str:
+def _certificate_verify(reader: Reader, version: int, _suite: int | None) -> str:
     return _signature(reader, version)
 
 
@@ -171,7 +188,7 @@ def _certificate_status(reader: Reader) -> str:
 # -- after the handshake --
 
 
-def _new_session_ticket(reader: Reader, version: int, **_: object) -> None:
+def _new_session_ticket(reader: Reader, version: int, _suite: int | None) -> None:
     if version < TLS_1_3:
         reader.number("ticket_lifetime_hint", 4)
         reader.withheld("ticket", 2)

@@ -5,20 +5,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple, NoReturn
 
 from meshtls.wire.tls.fields import Field
 from meshtls.wire.tls.names import name_of
 
-__all__ = ["MOST_FIELDS", "MOST_ITEMS", "Decode", "DecodeError", "Reader", "byte_count", "vector"]
+__all__ = ["MOST_FIELDS", "MOST_ITEMS", "MOST_REMEMBERED", "Decode", "DecodeError", "Reader", "byte_count", "vector"]
 
 #: Fields made of one message, and of one list in it. What is beyond stays raw.
 MOST_FIELDS, MOST_ITEMS = 4096, 512
 _MOST_IN_WORDS = 12
-#: The last offset at which fields are remembered.
-_MOST_AGAIN = 4096
+#: The last offset at which fields are remembered, the most bytes of one, and how many are.
+_MOST_AGAIN, MOST_REMEMBERED, _MOST_KEPT = 4096, 124, 512
 #: Makes a tuple of a class without the call of its ``__new__``: a hello has a hundred fields.
 _made = tuple.__new__
 
@@ -122,23 +123,37 @@ class Reader:
         self.left -= 1
         self.at += size
 
-    def can_have_again(self, size: int) -> bool:
-        """Whether a structure of so many bytes here is the same field as the same bytes at this offset elsewhere:
-        nothing of it is cut off, withheld, or beyond the bounds.
-        """
-        return self.end - self.at >= size and self.at < _MOST_AGAIN and self.left > MOST_ITEMS and not self.withhold
+    def remembered(self, size: int, decode: Callable[[Reader], object]) -> None:
+        """What ``decode`` reads here: one field of so many bytes, which is no secret and depends on nothing else.
 
-    def again(self, field: Field, made: int) -> None:
-        """A field that is remembered from elsewhere. It stands for ``made`` fields."""
+        A program says the same in each of its hellos. So the same bytes at this offset of another message are made a
+        field once.
+        """
+        at = self.at
+        stop = at + size
+        if size > MOST_REMEMBERED or stop > self.end or at >= _MOST_AGAIN or self.left <= MOST_ITEMS or self.withhold:
+            decode(self)
+            return
+        field, made = _made_once(decode, at, self.data[at:stop])
         self.fields.append(field)
         self.left -= made
-        self.at += field.length
+        self.at = stop
+
+    def remembered_vector(self, length_bytes: int, decode: Callable[[Reader], object]) -> None:
+        """As ``remembered``, of a vector."""
+        start = self.at
+        self.remembered(length_bytes + int.from_bytes(self.data[start : start + length_bytes], "big"), decode)
 
     def opaque(self, name: str, size: int, text: str = "") -> bytes:
         """So many bytes."""
-        start = self._need(name, size)
-        value = self.data[start : self.at]
-        self._add(name, start, size, value, text)
+        start = self.at
+        stop = start + size
+        if stop > self.end:
+            self._need(name, size)
+        self.at = stop
+        value = self.data[start:stop]
+        self.fields.append(_made(Field, (name, start, size, value, text, (), "")))
+        self.left -= 1
         return value
 
     def rest(self, name: str, text: str = "") -> bytes:
@@ -147,9 +162,16 @@ class Reader:
 
     def vector(self, name: str, length_bytes: int, *, text: Callable[[bytes], str] | None = None) -> bytes:
         """A vector of bytes without structure. ``text`` says it in words."""
-        start, content = self._content(name, length_bytes)
-        value = self.data[content : self.at]
-        self._add(name, start, self.at - start, value, text(value) if text is not None else "")
+        start = self.at
+        content = start + length_bytes
+        stop = content + int.from_bytes(self.data[start:content], "big")
+        if stop > self.end:
+            self._content(name, length_bytes)
+        self.at = stop
+        value = self.data[content:stop]
+        words = text(value) if text is not None else ""
+        self.fields.append(_made(Field, (name, start, stop - start, value, words, (), "")))
+        self.left -= 1
         return value
 
     def take_vector(self, name: str, length_bytes: int) -> None:
@@ -211,6 +233,22 @@ class Reader:
         self.fields = [_made(Field, ("length", start, length_bytes, length, "", (), ""))]
         cut = self._limit(name, self.at, length)
         return self._close(name, start, decode, cut, takes_all=True, outer=(fields, limit, withhold))
+
+    def parts(self, name: str, length_bytes: int, parts: Sequence[tuple[str, int]]) -> bool:
+        """A vector that is made of parts with these names and sizes. False, and nothing is read, if it is not."""
+        start = self.at
+        at = start + length_bytes
+        length = int.from_bytes(self.data[start:at], "big")
+        if length != sum([size for _, size in parts]) or at + length > self.end:
+            return False
+        made = [_made(Field, ("length", start, length_bytes, length, "", (), ""))]
+        for part, size in parts:
+            made.append(_made(Field, (part, at, size, self.data[at : at + size], "", (), "")))
+            at += size
+        self.fields.append(_made(Field, (name, start, at - start, None, "", tuple(made), "")))
+        self.left -= len(made)
+        self.at = at
+        return True
 
     def items(self, name: str, length_bytes: int, decode: Decode) -> str:
         """A vector whose items are read by ``decode``, one a call. Each call has to take a byte. In words."""
@@ -325,6 +363,15 @@ class Reader:
     def _add(self, name: str, start: int, size: int, value: bytes | None, text: str = "", error: str = "") -> None:
         self.fields.append(_made(Field, (name, start, size, value, text, (), error)))
         self.left -= 1
+
+
+@lru_cache(maxsize=_MOST_KEPT)
+def _made_once(decode: Callable[[Reader], object], at: int, data: bytes) -> tuple[Field, int]:
+    """The field of these bytes at this offset, and of how many fields it is made."""
+    reader = Reader(bytes(at) + data)
+    reader.at = at
+    decode(reader)
+    return reader.fields[0], MOST_FIELDS - reader.left
 
 
 def _listing(words: list[str]) -> str:

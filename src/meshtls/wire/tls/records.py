@@ -25,6 +25,8 @@ _SSL_2_0_HEADER, _SSL_2_0_CLIENT_HELLO, _SSL_2_0_LEAST = 2, 1, 9
 _MAJOR_VERSION = 3
 _HEADER = Struct(">BHH")
 _APPLICATION_DATA = int(ContentType.APPLICATION_DATA)
+#: Makes a tuple of a class without the call of its ``__new__``: a handshake has twenty records.
+_made = tuple.__new__
 _LOWEST, _HIGHEST = min(CONTENT_TYPES), max(CONTENT_TYPES)
 
 
@@ -123,7 +125,8 @@ class RecordReader:
                 self._wait(data, at, end - at)
                 return records
             kept = kind != _APPLICATION_DATA or self.keep_application_data
-            records.append(Record(begin + at, kind, version, length, data[start:end] if kept else b""))
+            payload = data[start:end] if kept else b""
+            records.append(_made(Record, (begin + at, kind, version, length, payload, 0)))
             at = end
         if at < size:
             self.error = self._fault(begin + at, data[at : at + RECORD_HEADER])

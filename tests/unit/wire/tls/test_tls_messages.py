@@ -16,7 +16,7 @@ from meshtls.wire.tls.compression import decompressed_certificate
 from meshtls.wire.tls.fields import Field, masked
 from meshtls.wire.tls.messages import HELLO_RETRY_REQUEST, decode_message, message_name, named_curve_of_message
 from meshtls.wire.tls.names import TLS_1_2, TLS_1_3, HandshakeType
-from meshtls.wire.tls.reading import MOST_FIELDS, MOST_ITEMS
+from meshtls.wire.tls.reading import MOST_FIELDS, MOST_ITEMS, _made_once
 from tests.unit.wire.tls import rfc8448
 from tests.unit.wire.tls.handshakes import Handshake, contexts, shaken
 from tests.unit.wire.tls.trees import checked, vector
@@ -351,6 +351,33 @@ def test_a_message_is_read_by_its_type_version_and_suite(
     assert tree.name == message_name(kind)
     found = [(one.name, one.value, "" if one.name == "hash" else one.text) for one in tree.children[2:]]
     assert found == fields
+
+
+@given(st.data())
+def test_what_is_remembered_of_other_messages_is_what_is_read(data: st.DataObject) -> None:
+    hello = bytearray(data.draw(st.sampled_from((rfc8448.CLIENT_HELLO, rfc8448.SERVER_HELLO))))
+    whole(bytes(hello))
+    for at in data.draw(st.lists(st.integers(4, len(hello) - 1), max_size=3)):
+        hello[at] ^= data.draw(st.integers(1, 255))
+    remembered = decoded(bytes(hello))
+    _made_once.cache_clear()
+    assert decoded(bytes(hello)) == remembered
+
+
+@pytest.mark.parametrize("cut", [0, 1, 3, 1216])
+@pytest.mark.parametrize("more", [b"", b"x"])
+def test_a_key_share_has_its_parts_as_far_as_they_are_there(cut: int, more: bytes) -> None:
+    keys = b"m" * 1184 + b"x" * 32
+    entry = b"\x11\xec" + vector(keys[: len(keys) - cut] + more, 2)
+    extension = b"\0\x33" + vector(vector(entry, 2), 2)
+    hello = message(Kind.CLIENT_HELLO, b"\x03\x03" + bytes(32) + b"\0\0\2\x13\1\1\0" + vector(extension, 2))
+    tree = decoded(hello)
+    shares = tree.child("extensions", "key_share", "client_shares", "key_share_entry", "key_exchange")
+    assert shares is not None
+    whole_parts = ["ML-KEM-768"] * (cut < 1216) + ["x25519"] * (cut == 0 or (cut == 1 and more == b"x"))
+    names = [one.name for one in shares.children if one.name not in ("length", "undecoded")]
+    assert names == whole_parts
+    assert bool(list(tree.errors())) is not (cut == len(more) <= 1)
 
 
 ECDHE, ECDH_ANON, DHE, PSK, ECDHE_PSK, UNKNOWN_SUITE = 0xC02B, 0xC018, 0x009E, 0x00A8, 0xC035, 0xFFFF
