@@ -78,6 +78,6 @@ def lives_on(end: End, ack: int, time_ns: int, reordered_ns: int) -> bool:
 
 def resetting(half: Half) -> bool:
     """Whether a RST of this direction has been reached, and still has to stand."""
-    return bool(half.ends) and any(
+    return any(
         end.how is Ending.RESET and (half.ending is not None or signed(half.next - end.at) >= 0) for end in half.ends
     )

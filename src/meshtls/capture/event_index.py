@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Generic, TypeVar
 
 from meshtls.capture.events import AlertSeen, ApplicationBytes, Event, MessageSeen, RecordSeen, Trouble
-from meshtls.wire.side import Side
+from meshtls.wire.side import SIDES, Side
 from meshtls.wire.tls import ContentType, HandshakeType
 
 __all__ = ["EventIndex", "Numbered"]
@@ -44,7 +44,7 @@ class EventIndex:
     """``take`` sorts out the events that came since it was called last.
 
     - ``count``: events so far.
-    - ``records``: all records; ``sent``: by their side; ``data``: those of these whose header says application data.
+    - ``records``: all records. By their side: ``data``, whose header says application data, and ``others``.
     - ``application``, ``messages``, ``alerts``, ``troubles``: the events of these kinds.
     - ``first``, ``last``: the first and the last message of each type, by its side and type.
     - ``finished``: the number of each side's last Finished that was decrypted.
@@ -53,14 +53,14 @@ class EventIndex:
 
     __slots__ = (
         *("alerts", "application", "before_hello", "count", "data", "finished", "first", "last"),
-        *("messages", "records", "sent", "troubles"),
+        *("messages", "others", "records", "troubles"),
     )
 
     def __init__(self) -> None:
         self.count = 0
         self.records: Numbered[RecordSeen] = Numbered()
-        self.sent: dict[Side, Numbered[RecordSeen]] = {Side.CLIENT: Numbered(), Side.SERVER: Numbered()}
-        self.data: dict[Side, Numbered[RecordSeen]] = {Side.CLIENT: Numbered(), Side.SERVER: Numbered()}
+        self.data: dict[Side, Numbered[RecordSeen]] = {side: Numbered() for side in SIDES}
+        self.others: dict[Side, Numbered[RecordSeen]] = {side: Numbered() for side in SIDES}
         self.messages: list[MessageSeen] = []
         self.application: Numbered[ApplicationBytes] = Numbered()
         self.alerts: list[AlertSeen] = []
@@ -77,13 +77,9 @@ class EventIndex:
             if isinstance(one, RecordSeen):
                 records.append(one)
                 numbers.append(number)
-                sent = self.sent[one.side]
-                sent.events.append(one)
-                sent.numbers.append(number)
-                if one.content_type == _DATA:
-                    data = self.data[one.side]
-                    data.events.append(one)
-                    data.numbers.append(number)
+                place = (self.data if one.content_type == _DATA else self.others)[one.side]
+                place.events.append(one)
+                place.numbers.append(number)
             elif isinstance(one, MessageSeen):
                 self._message(number, one)
             elif isinstance(one, ApplicationBytes):
@@ -94,6 +90,13 @@ class EventIndex:
             else:
                 self.troubles.append(one)
         self.count = len(events)
+
+    def last_record(self, side: Side) -> RecordSeen | None:
+        """The last record of a side."""
+        data, others = self.data[side], self.others[side]
+        if data.numbers[-1:] > others.numbers[-1:]:
+            return data.events[-1]
+        return others.events[-1] if others.events else None
 
     def _message(self, number: int, one: MessageSeen) -> None:
         self.messages.append(one)

@@ -213,12 +213,14 @@ class Flow:
     @property
     def first_ns(self) -> int:
         """The time of the first packet."""
-        return min(half.first_ns for half in self.halves)
+        one, other = self.halves
+        return min(one.first_ns, other.first_ns)
 
     @property
     def last_ns(self) -> int:
         """The time of the last packet."""
-        return max(half.last_ns for half in self.halves)
+        one, other = self.halves
+        return max(one.last_ns, other.last_ns)
 
     @property
     def packets(self) -> int:

@@ -75,7 +75,7 @@ def _resumed(session: TlsSession, index: EventIndex) -> Answer:
         return Answer.NO if not session.psk else Answer.UNKNOWN if _may_be_external(session, index) else Answer.YES
     if (Side.SERVER, HandshakeType.SERVER_HELLO_DONE) in index.last:
         return Answer.NO
-    changed = any(one.content_type == _CHANGE_CIPHER_SPEC for one in index.sent[Side.SERVER].events)
+    changed = any(one.content_type == _CHANGE_CIPHER_SPEC for one in index.others[Side.SERVER].events)
     return Answer.YES if changed else Answer.UNKNOWN
 
 
@@ -158,9 +158,10 @@ def _flights(index: EventIndex) -> tuple[tuple[int, ...], tuple[int, ...]]:
     client: list[int] = []
     if index.before_hello is None:
         return (), ()
+    by_server = Side.SERVER
     for one in index.records.events[index.before_hello :]:
         if one.content_type == _APPLICATION_DATA:
-            if one.side is Side.SERVER:
+            if one.side is by_server:
                 if client:
                     break
                 server.append(one.length)

@@ -104,7 +104,7 @@ class Reassembly:
         end = min(begin + span, len(data))
         self.recent.append((half, seq, identification, at, begin, end, data, time_ns))
         for one in flow.halves:
-            if resetting(one):
+            if one.ends and resetting(one):
                 self._drain(one, segment.number, time_ns, force=False)
         if flow.closed:
             self._after_the_end(half, segment)
@@ -236,7 +236,7 @@ class Reassembly:
     def _settle(self, flow: Flow, time_ns: int, *, force: bool) -> None:
         """Decide where the bytes begin whose SYN was not captured, if nothing earlier is waited for any more."""
         for half in flow.halves:
-            if not _undecided(half):
+            if half.next >= 0 or not _undecided(half):
                 continue
             flow.undecided = True
             early, peer = half.early, half.peer

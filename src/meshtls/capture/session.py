@@ -72,6 +72,9 @@ _LONGEST_AFTER_LOSS = 1 << 16
 #: Memory of an event, besides its bytes.
 _EVENT_BYTES = 160
 _TLS_1_2 = 0x0303
+#: A member of an Enum is looked up in Python: too slow for each packet.
+_CLIENT = Side.CLIENT
+_CLIENT_HELLO, _SERVER_HELLO = int(HandshakeType.CLIENT_HELLO), int(HandshakeType.SERVER_HELLO)
 _CLOSE_NOTIFY = 0
 _ALERT_BYTES = 2
 _APPLICATION_DATA, _HANDSHAKE = int(ContentType.APPLICATION_DATA), int(ContentType.HANDSHAKE)
@@ -227,7 +230,7 @@ class TlsSession:
 
     def direction(self, side: Side) -> Direction:
         """What ``side`` has sent so far."""
-        return self._client if side is Side.CLIENT else self._server
+        return self._client if side is _CLIENT else self._server
 
     @property
     def waiting(self) -> bool:
@@ -240,8 +243,8 @@ class TlsSession:
 
     def feed(self, side: Side, data: bytes, time_ns: int) -> None:
         """What ``side`` sent next. Nothing is raised: what goes wrong is an event."""
-        one = self._client if side is Side.CLIENT else self._server
-        if self._queue:
+        one = self._client if side is _CLIENT else self._server
+        if self._queue.entries:
             self._wait(Waiting(one, data, time_ns))
         else:
             self._feed(one, data, time_ns)
@@ -434,7 +437,8 @@ class TlsSession:
     def _opaque(self, one: Direction, record: Record, time_ns: int) -> None:
         """A record of which only the length is known."""
         offset, kind, _, length, _, _ = record
-        inner = kind if self.version and self.version < TLS_1_3 else UNKNOWN
+        version = self.version
+        inner = kind if version and version < TLS_1_3 else UNKNOWN
         seen = RecordSeen(one.side, time_ns, offset, kind, length, False, inner)
         if length == self._alert_length:
             self._keep(seen)  # it may be the alert that ends the connection
@@ -535,9 +539,9 @@ class TlsSession:
             self._keep(MessageSeen(one.side, time_ns, kind, message, decrypted), len(message))
         else:
             self.events_dropped += 1
-        if kind == HandshakeType.CLIENT_HELLO and one.side is Side.CLIENT:
+        if kind == _CLIENT_HELLO and one.side is Side.CLIENT:
             self._client_hello(message)
-        elif kind == HandshakeType.SERVER_HELLO and one.side is Side.SERVER:
+        elif kind == _SERVER_HELLO and one.side is Side.SERVER:
             try:
                 self._server_hello(one, record, server_hello_facts(message))
             except ValueError as error:

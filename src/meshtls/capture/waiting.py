@@ -27,32 +27,32 @@ class Waiting(NamedTuple, Generic[T]):
 
 
 class WaitingQueue(Generic[T]):
-    """Falsy while nothing waits. ``bytes``: of what does."""
+    """Falsy while nothing waits. ``bytes``: of what does. ``entries``: what does."""
 
-    __slots__ = ("_entries", "_level", "bytes")
+    __slots__ = ("_level", "bytes", "entries")
 
     def __init__(self, memory: MemoryShare) -> None:
-        self._entries: deque[Waiting[T]] = deque()
+        self.entries: deque[Waiting[T]] = deque()
         self._level = Level(memory)
         self.bytes = 0
 
     def __bool__(self) -> bool:
-        return bool(self._entries)
+        return bool(self.entries)
 
     @property
     def first(self) -> Waiting[T]:
         """What came first."""
-        return self._entries[0]
+        return self.entries[0]
 
     def add(self, *entries: Waiting[T]) -> bool:
         """They wait, too. False if there is no memory for them: then none may wait any longer."""
-        self._entries += entries
+        self.entries += entries
         self.bytes += sum(map(_size, entries))
         return self._level.to(self.bytes)
 
     def taken(self) -> Iterator[Waiting[T]]:
         """All that waits, which now waits no more."""
-        entries, self._entries = self._entries, deque()
+        entries, self.entries = self.entries, deque()
         self.bytes = 0
         self._level.to(0)
         while entries:

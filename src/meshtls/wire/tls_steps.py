@@ -35,11 +35,13 @@ _CHOOSES_1_3 = (2).to_bytes(2, "big") + TLS_1_3.to_bytes(2, "big")
 _EARLY_DATA, _PSK = int(Extension.EARLY_DATA), int(Extension.PRE_SHARED_KEY)
 _VERSIONS = int(Extension.SUPPORTED_VERSIONS)
 _RECORDS: Mapping[int, Event] = {
-    ContentType.CHANGE_CIPHER_SPEC: _E.CHANGE_CIPHER_SPEC,
-    ContentType.ALERT: _E.ENCRYPTED_ALERT,
-    ContentType.HANDSHAKE: _E.ENCRYPTED,
-    ContentType.APPLICATION_DATA: _E.APPLICATION_DATA,
+    int(ContentType.CHANGE_CIPHER_SPEC): _E.CHANGE_CIPHER_SPEC,
+    int(ContentType.ALERT): _E.ENCRYPTED_ALERT,
+    int(ContentType.HANDSHAKE): _E.ENCRYPTED,
+    int(ContentType.APPLICATION_DATA): _E.APPLICATION_DATA,
 }
+_RECORDS_1_3 = {**_RECORDS, int(ContentType.APPLICATION_DATA): _E.ENCRYPTED}
+_UNKNOWN = _E.UNKNOWN
 
 
 class TlsSteps:
@@ -76,8 +78,8 @@ class TlsSteps:
     def _of_client_hello(self, message: bytes) -> list[Event]:
         start, at = vector(message, _SESSION_ID, 1)
         self._session_id = message[start:at]
-        for length_bytes in (2, 1):  # cipher_suites, legacy_compression_methods
-            _, at = vector(message, at, length_bytes)
+        _, at = vector(message, at, 2)  # cipher_suites
+        _, at = vector(message, at, 1)  # legacy_compression_methods
         return [_E.OFFERS_EARLY_DATA] if _EARLY_DATA in _extensions(message, at) else []
 
     def _of_server_hello(self, message: bytes) -> list[Event]:
@@ -109,8 +111,7 @@ class TlsSteps:
         """The event of a record of which only the header is read. ENCRYPTED and ENCRYPTED_ALERT mean that the keys are
         missing; in TLS 1.3 the header doesn't tell what is encrypted (RFC 8446, section 5.2).
         """
-        event = _RECORDS.get(content_type, _E.UNKNOWN)
-        return _E.ENCRYPTED if self.is_1_3 and event is _E.APPLICATION_DATA else event
+        return (_RECORDS_1_3 if self.is_1_3 else _RECORDS).get(content_type, _UNKNOWN)
 
 
 def _extensions(message: bytes, at: int) -> dict[int, int]:

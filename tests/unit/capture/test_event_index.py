@@ -60,11 +60,8 @@ def test_events_are_found_by_their_kind() -> None:
     index = indexed(EVENTS)
     assert index.count == len(EVENTS)
     assert [one.length for one in index.records.events] == [1, 2, 3, 4, 5, 6]
-    assert {side: [one.length for one in index.sent[side].events] for side in SIDES} == {
-        CLIENT: [1, 2, 5],
-        SERVER: [3, 4, 6],
-    }
     assert {side: [one.length for one in index.data[side].events] for side in SIDES} == {CLIENT: [2, 5], SERVER: [4, 6]}
+    assert {side: [one.length for one in index.others[side].events] for side in SIDES} == {CLIENT: [1], SERVER: [3]}
     assert index.messages == [one for one in EVENTS if isinstance(one, MessageSeen)]
     assert index.application.events == [one for one in EVENTS if isinstance(one, ApplicationBytes)]
     assert index.alerts == [EVENTS[-1]]
@@ -98,7 +95,17 @@ def test_between_has_what_a_slice_of_all_events_has(after: int) -> None:
         part = [one for one in EVENTS[after:until] if isinstance(one, RecordSeen)]
         assert index.records.between(after, until) == part
         for side in SIDES:
-            assert index.sent[side].between(after, until) == [one for one in part if one.side is side]
+            for found, is_data in ((index.data[side], True), (index.others[side], False)):
+                wanted = [one for one in part if one.side is side and (one.content_type == DATA) is is_data]
+                assert found.between(after, until) == wanted
+
+
+@pytest.mark.parametrize("count", range(len(EVENTS) + 1))
+def test_the_last_record_of_a_side_is_of_either_kind(count: int) -> None:
+    index = indexed(EVENTS[:count])
+    for side in SIDES:
+        sent = [one for one in EVENTS[:count] if isinstance(one, RecordSeen) and one.side is side]
+        assert index.last_record(side) == (sent[-1] if sent else None)
 
 
 def test_taken_in_pieces_it_is_the_same() -> None:

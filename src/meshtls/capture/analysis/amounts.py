@@ -141,9 +141,10 @@ def _overhead_1_3(session: TlsSession) -> int:
 
 def _estimated_1_3(session: TlsSession, view: OutsideView, side: Side, done: Completion) -> int:
     """What a side sent after the handshake, without session tickets and alerts."""
-    seen = session.index.sent[side].between(0, done.until)
+    index = session.index
     tickets = late_tickets(session, done) if side is Side.SERVER else []
-    before = [one.length + RECORD_HEADER for one in chain(seen, tickets)]
+    seen = chain(index.data[side].between(0, done.until), index.others[side].between(0, done.until), tickets)
+    before = [one.length + RECORD_HEADER for one in seen]
     alerts = [of for of, _ in view.alerts].count(side)
     one = session.direction(side)
     rest = (one.records - len(before)) * (RECORD_HEADER + _overhead_1_3(session)) + _ALERT_BYTES * alerts
@@ -152,9 +153,7 @@ def _estimated_1_3(session: TlsSession, view: OutsideView, side: Side, done: Com
 
 def _data_records(session: TlsSession, side: Side) -> int:
     """Records of application data of TLS 1.2: all but those of the handshake."""
-    index = session.index
-    others = len(index.sent[side].events) - len(index.data[side].events)
-    return max(0, session.direction(side).records - others)
+    return max(0, session.direction(side).records - len(session.index.others[side].events))
 
 
 def _overhead_1_2(session: TlsSession) -> int:

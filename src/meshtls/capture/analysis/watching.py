@@ -127,17 +127,17 @@ class Watched:
         if tls is not None and view is not None and done is not None:
             data_shown = server_data(tls, view, done)
         closed = next((one for one in endings if one.how in _CLOSED), None)
-        first = flow.first_ns
+        first, sender, receiver = flow.first_ns, flow.client, flow.server
         facts = Facts(
             client=_who(client),
             server=_who(server),
             server_address=server.address,
-            server_is_local=flow.server.is_loopback,
+            server_is_local=receiver.is_loopback,
             protocol=self._protocol(),
             first_line=line,
             handshake=handshake,
             alerts=alerts,
-            ends=(_closing(flow.client), _closing(flow.server)),
+            ends=(_closing(sender), _closing(receiver)),
             first_ended=closed.side.value if closed is not None else "",
             ended_ms=_between(first, closed.time_ns) if closed is not None else None,
             open_because=next(
@@ -145,9 +145,9 @@ class Watched:
             ),
             reset_by=next((half.side.value for half in flow.halves if _reset(half)), ""),
             notified=(_notified(tls, view, Side.CLIENT), _notified(tls, view, Side.SERVER)),
-            sent=(flow.client.bytes, flow.server.bytes),
+            sent=(sender.bytes, receiver.bytes),
             answered=flow.syn_ack_ns is not None or flow.established_ns is not None,
-            syns=flow.client.packets,
+            syns=sender.packets,
             duration_ms=(flow.last_ns - first) / _MS,
             useful=(client.application_bytes, server.application_bytes),
             server_data=data_shown,
@@ -158,7 +158,7 @@ class Watched:
             server_alert=self._server_alert(),
             server_answer=self._server_answer(tls),
             peers=(peers[Side.CLIENT], peers[Side.SERVER]),
-            lost=(_missing(flow.client), _missing(flow.server)),
+            lost=(_missing(sender), _missing(receiver)),
             from_start=flow.from_start,
             left_out=left_out,
             connection_id=tls.client_random[:_ID_BYTES].hex() if tls is not None else "",
@@ -168,7 +168,7 @@ class Watched:
         wire, total = client.wire_bytes + server.wire_bytes, client.application_bytes + server.application_bytes
         return Connection(
             number=flow.number + 1,
-            start_ns=flow.first_ns,
+            start_ns=first,
             duration_ms=facts.duration_ms,
             client=client,
             server=server,
@@ -180,7 +180,7 @@ class Watched:
             handshake=handshake,
             synthetic=self.synthetic,
             tcp_rtt_ms=_between(flow.syn_ns, flow.established_ns) if not self.synthetic else None,
-            first_data_ms=_between(flow.first_ns, self._first_data(tls, done)),
+            first_data_ms=_between(first, self._first_data(tls, done)),
             estimated=useful.estimated,
             at_most=useful.at_most,
             overhead=(wire - total) / total if total > 0 and not self.synthetic else None,
@@ -340,10 +340,9 @@ def _reset(half: Half) -> bool:
 def _notified(tls: TlsSession | None, view: OutsideView | None, side: Side) -> bool:
     if tls is None or view is None:
         return False
-    sent = tls.index.sent[side].events
-    if not sent:
+    last = tls.index.last_record(side)
+    if last is None:
         return False
-    last = sent[-1]
     if (side, last.offset) in view.alerts:
         return True
     alert = next((one for one in reversed(tls.index.alerts) if one.side is side), None)

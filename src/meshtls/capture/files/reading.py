@@ -52,13 +52,15 @@ class CaptureReader:
         self._source = Source(stream)
         self._reader: PcapReader | PcapngReader | None = None
         self._error: FileError | None = None
-        self._packets = self._open()
+        self._packets: Iterator[Packet] | None = None
 
     def __iter__(self) -> Iterator[Packet]:
+        if self._packets is None:
+            self._packets = self._open()
         return self._packets
 
     def __next__(self) -> Packet:
-        return next(self._packets)
+        return next(iter(self))
 
     @property
     def format(self) -> str:
@@ -89,8 +91,8 @@ class CaptureReader:
             self._reader = PcapngReader(self._source, position)
         else:
             self._error = FileError(0, _not_ours(magic, self._source.failure))
-            return
-        yield from self._reader.packets()
+            return iter(())
+        return self._reader.packets()
 
 
 def _not_ours(magic: bytes, failure: str) -> str:

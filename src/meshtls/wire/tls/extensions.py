@@ -74,8 +74,7 @@ def _read(reader: Reader, place: Place, kind: int, size: int, error: str = "") -
 
 
 def _content(kind: int, name: str, size: int, decode: Decode | None, reader: Reader) -> str:
-    reader.known("type", 2, kind, name)
-    reader.known("length", 2, size)
+    reader.header(kind, name, size)
     if decode is None:
         reader.rest("data")
         return ""

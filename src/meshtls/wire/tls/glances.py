@@ -5,12 +5,18 @@ These run for each handshake, so they read no more than they need. ``messages.py
 
 from __future__ import annotations
 
+from struct import Struct
+
 from meshtls.wire.tls.names import TLS_1_3, Extension
 from meshtls.wire.tls.reading import vector
 
 __all__ = ["alpn_of_message", "certificates_of_message", "client_random_of_message", "server_name_of_message"]
 
-_SERVER_NAME, _ALPN = Extension.SERVER_NAME.to_bytes(2, "big"), Extension.ALPN.to_bytes(2, "big")
+_SERVER_NAME, _ALPN = int(Extension.SERVER_NAME), int(Extension.ALPN)
+#: Where the session ID of a hello starts: after the header, legacy_version and random.
+_SESSION_ID = 4 + 2 + 32
+#: Of an extension: its type, and the length of its content.
+_EXTENSION = Struct(">HH").unpack_from
 _HOST_NAME = b"\0"
 _PRINTABLE = frozenset(range(0x21, 0x7F))
 
@@ -83,22 +89,25 @@ def alpn_of_message(message: bytes) -> tuple[bytes, ...]:
     return tuple(names)
 
 
-def _extension(message: bytes, wanted: bytes) -> int | None:
+def _extension(message: bytes, wanted: int) -> int | None:
     """Where the content of the extension of this kind starts, None where there is none.
 
     Raises ValueError where the lengths before it don't add up.
     """
-    at = 4 + 2 + 32  # the header, legacy_version, random
-    for length_bytes in (1, 2, 1):  # legacy_session_id, cipher_suites, legacy_compression_methods
-        _, at = vector(message, at, length_bytes)
+    _, at = vector(message, _SESSION_ID, 1)
+    _, at = vector(message, at, 2)  # cipher_suites
+    _, at = vector(message, at, 1)  # legacy_compression_methods
     at, end = vector(message, at, 2)
+    size = len(message)
     while at < end:
         # As ``vector`` does it, without a call for each extension.
         start = at + 4
-        following = start + int.from_bytes(message[at + 2 : start], "big")
-        if len(message) < following:
+        if start > size:
             raise ValueError("a vector is longer than the message")
-        if message[at : at + 2] == wanted:
+        kind, length = _EXTENSION(message, at)
+        at = start + length
+        if at > size:
+            raise ValueError("a vector is longer than the message")
+        if kind == wanted:
             return start
-        at = following
     return None

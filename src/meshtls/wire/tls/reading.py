@@ -117,11 +117,13 @@ class Reader:
         self.left -= 1
         return value
 
-    def known(self, name: str, size: int, value: int, text: str = "") -> None:
-        """An unsigned integer that ``peek`` has read already."""
-        self.fields.append(_made(Field, (name, self.at, size, value, text, (), "")))
-        self.left -= 1
-        self.at += size
+    def header(self, kind: int, text: str, size: int) -> None:
+        """A type and a length, of two bytes each, which are known already."""
+        at = self.at
+        self.fields.append(_made(Field, ("type", at, 2, kind, text, (), "")))
+        self.fields.append(_made(Field, ("length", at + 2, 2, size, "", (), "")))
+        self.left -= 2
+        self.at = at + 4
 
     def remembered(self, size: int, decode: Callable[[Reader], object]) -> None:
         """What ``decode`` reads here: one field of so many bytes, which is no secret and depends on nothing else.
