@@ -22,7 +22,8 @@ _STEP, _SINGLE_STEP = 16, 64
 
 def has_short_message(lengths: Iterable[int], aead: SuiteAead) -> bool:
     """Whether one of these payloads has the length of a short message of TLS without padding."""
-    known = {aead.overhead + content for content in (aead.finished_bytes, _ALERT, _NO_EXTENSIONS)}
+    overhead = aead.overhead
+    known = {overhead + aead.finished_bytes, overhead + _ALERT, overhead + _NO_EXTENSIONS}
     return not known.isdisjoint(lengths)
 
 

@@ -12,6 +12,7 @@ from itertools import takewhile
 
 from meshtls.capture.aead import SuiteAead, aead_of_suite
 from meshtls.capture.analysis.completion import MOST_TICKETS, Completion, may_be_ticket
+from meshtls.capture.event_index import Numbered
 from meshtls.capture.events import RecordSeen
 from meshtls.capture.outside import OutsideView
 from meshtls.capture.padding import has_short_message, is_padded
@@ -36,17 +37,17 @@ class ServerData(Enum):
 
 def server_data(session: TlsSession, view: OutsideView, done: Completion) -> ServerData:
     """Of a session without keys, after its handshake. Before TLS 1.3 the type of a record says that it is data."""
-    aead = aead_of_suite(session.suite)
-    after = _sent(session, done.until)
+    aead, records = aead_of_suite(session.suite), session.index.data[Side.SERVER]
+    after = records.between(done.until)
     if session.version != TLS_1_3:
         return ServerData.SHOWN if after else ServerData.UNTOLD
-    sent = _sent(session, done.at)
+    sent = records.between(done.at)
     if aead is None or len(sent) > MOST_TICKETS + 1:
         # More records than tickets and an alert: data, padded or not.
         return ServerData.SHOWN if after else ServerData.UNTOLD
     alerts = {offset for side, offset in view.alerts if side is Side.SERVER}
-    rest = [one for one in after[len(_run(session, done, aead)) :] if one.offset not in alerts]
-    natural = has_short_message([one.length for one in _sent(session, 0)], aead)
+    rest = [one for one in after[len(_run(records, done, aead)) :] if one.offset not in alerts]
+    natural = has_short_message([one.length for one in records.events], aead)
     if sent and (not natural or is_padded([one.length for one in rest], aead)):
         return ServerData.PADDED
     return ServerData.SHOWN if rest else ServerData.UNTOLD
@@ -56,24 +57,19 @@ def late_tickets(session: TlsSession, done: Completion) -> list[RecordSeen]:
     """Session tickets that came after the client's first application data: records of the length of earlier tickets, or
     several of one length. A single one is taken for data here.
     """
-    aead = aead_of_suite(session.suite)
-    run = _run(session, done, aead) if aead is not None else []
-    return run if len(run) > 1 or _early(session, done) else []
+    aead, records = aead_of_suite(session.suite), session.index.data[Side.SERVER]
+    run = _run(records, done, aead) if aead is not None else []
+    return run if len(run) > 1 or _early(records, done) else []
 
 
-def _run(session: TlsSession, done: Completion, aead: SuiteAead) -> list[RecordSeen]:
+def _run(records: Numbered[RecordSeen], done: Completion, aead: SuiteAead) -> list[RecordSeen]:
     """The server's first records after ``done``, as far as they may be tickets: of one length, as one server's are."""
-    after, early = _sent(session, done.until), _early(session, done)
+    after, early = records.between(done.until), _early(records, done)
     lengths = {one.length for one in early or after[:1]}
     alike = takewhile(lambda one: one.length in lengths and may_be_ticket(one, aead), after)
     return list(alike)[: max(0, MOST_TICKETS - len(early))]
 
 
-def _early(session: TlsSession, done: Completion) -> list[RecordSeen]:
+def _early(records: Numbered[RecordSeen], done: Completion) -> list[RecordSeen]:
     """What came between the client's Finished and its next record."""
-    return _sent(session, done.at, done.until)
-
-
-def _sent(session: TlsSession, after: int, until: int | None = None) -> list[RecordSeen]:
-    """The server's records of application data by their header, from event ``after`` on."""
-    return session.index.data[Side.SERVER].between(after, until)
+    return records.between(done.at, done.until)

@@ -55,7 +55,7 @@ def vector(data: bytes, at: int, length_bytes: int) -> tuple[int, int]:
     """
     start = at + length_bytes
     end = start + int.from_bytes(data[at:start], "big")
-    if len(data) < max(start, end):
+    if len(data) < end:  # also where the length itself is cut off
         raise ValueError("a vector is longer than the message")
     return start, end
 
