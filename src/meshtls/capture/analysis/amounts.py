@@ -121,11 +121,9 @@ def _early_data(session: TlsSession, done: Completion) -> int:
     """
     if session.early_accepted is False:
         return 0
-    sent = [
-        one.length - _overhead_1_3(session)
-        for one in session.index.data[Side.CLIENT].between(0, done.at)
-        if not one.decrypted
-    ]
+    overhead = _overhead_1_3(session)
+    records = session.index.data[Side.CLIENT].between(0, done.at)
+    sent = [one.length - overhead for one in records if not one.decrypted]
     if done.inferred:
         del sent[-1:]  # the Finished
     ended = sent[-1:] == [_END_OF_EARLY_DATA]
