@@ -40,6 +40,34 @@ def test_our_connect_with_an_origin_is_read_by_another_hpack_and_by_ours(authori
     assert HeaderDecoder().request(block, 1) == ConnectRequest(b"CONNECT", authority, origin)
 
 
+TRACED = connect_block(b"here:1", Origin(new_traceparent(), b"b=1", b"for=1.2.3.4"))
+BEGINNINGS = [
+    b"",
+    TRACED[:-55],
+    connect_block(b"here:1", Origin(new_traceparent()))[:-55],
+    TRACED + TRACED[-69:-55],  # a second traceparent
+    connect_block(b"here:1" + TRACED[-69:-55] + new_traceparent()) + TRACED[-69:-55],
+    connect_block(b"here:1", Origin(b"", TRACED[-69:-55]))[:-55],
+    b"\x02\x03GET\0\x07:scheme\x01s\0\x05:path\x01/" + TRACED[-69:-55],
+    TRACED[:-60],
+]
+ENDINGS = [new_traceparent(), new_traceparent(), new_traceparent().upper(), b"00-" + bytes(52), b"", b"\x00" * 55]
+
+
+@given(st.lists(st.tuples(st.sampled_from(BEGINNINGS), st.sampled_from(ENDINGS))))
+def test_a_request_means_the_same_whatever_was_requested_before(requests: list[tuple[bytes, bytes]]) -> None:
+    reader = HeaderDecoder()
+    for beginning, ending in requests:
+        assert request_of(reader, beginning + ending) == request_of(HeaderDecoder(), beginning + ending)
+
+
+def request_of(reader: HeaderDecoder, block: bytes) -> ConnectRequest | str:
+    try:
+        return reader.request(block, 1)
+    except ProtocolError as error:
+        return str(error)
+
+
 @given(st.binary(max_size=200))
 def test_a_block_that_is_read_without_the_decoder_is_what_the_decoder_reads(block: bytes) -> None:
     fields = plain_literals(b"\x00\x04name" + block)
