@@ -179,7 +179,8 @@ class Connection:
     allowed_by: frozenset[tuple[str, str]] | None = frozenset()
     #: Judges what passes it unread, after HTTP: None as long as there is nothing.
     opaque: Callable[[], Decision] | None = None
-    #: What policies said of it most recently, and what dry-run policies would have said.
+    #: What policies said of it most recently, and what dry-run policies would have said. None where there is nothing
+    #: to say: it is allowed, and by no policy.
     decision: Decision | None = None
     shadow: tuple[Decision, ...] = ()
     #: It was allowed, whatever came then.
@@ -295,9 +296,10 @@ class Connection:
             decision = gate.judge(request, reads_http=self.reads_http, allowed_by=self.allowed_by)
         if decision.allowed and self.opaque is not None:
             decision = self.opaque()
-        self.decision = decision
         if not self.reads_http:
             self.shadow = gate.shadow(request) if gate.rules is not None else ()
+        said = not decision.allowed or decision.policy is not None or self.shadow
+        self.decision = decision if said else None  # nobody reads it, and it needs 400 bytes
         return None if decision.allowed else NotAuthorizedError(decision.words, request.peer)
 
     @property
