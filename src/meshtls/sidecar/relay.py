@@ -272,17 +272,18 @@ class _Pump:
 
     def watch_source(self) -> None:
         """Watch the source for what this pump, which reads it, and the twin, which writes it, now wait for."""
-        twin = self.twin
+        twin, source = self.twin, self.source
         if twin is None:
             return
         read: Callback = None
-        if self._pushed:
-            read = self.on_pushed if self.reads else None
-        elif self.reads and self.source.owed <= MAX_OWED:
-            read = self.on_readable_for_stream if self._windowed else self.on_readable
+        if self.reads:
+            if self._pushed:
+                read = self.on_pushed
+            elif source.owed <= MAX_OWED:
+                read = self.on_readable_for_stream if self._windowed else self.on_readable
         write = twin.on_writable if twin.waits else None
         # Only for an end that we neither read nor write: otherwise the read or the write reports a reset.
-        self.source.watch(self._relay.poller, read, write, None if read or write else self.on_broken)
+        source.watch(self._relay.poller, read, write, self.on_broken if read is write is None else None)
 
     def _wait_for_sink(self) -> None:
         """Receive no more until the sink has sent its rest, or has room."""
