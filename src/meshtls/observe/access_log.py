@@ -115,10 +115,10 @@ class AccessLog:
 
     def __call__(self, result: ConnectionResult) -> None:
         ruled = result.ruled
-        if result.direction is Direction.INBOUND and result.verdict is not Verdict.ALLOWED:
+        if result.verdict is not _ALLOWED and result.direction is _INBOUND:
             if not self._may_refuse(result.sidecar):
                 return
-        else:
+        elif self._refusals.left_out or self._shadows.left_out:
             self._tell_left_out()
         explains = ruled is UNRULED or not ruled.would_explain or self._may_explain(result)
         line = self._encoder.encode(access_line(result, explains)).decode()
@@ -169,6 +169,8 @@ class AccessLog:
 
 _LONGEST_CLAIM = 256
 _UNSET = msgspec.UNSET
+# Members that each line needs: reading them from their enum takes longer (until Python 3.12).
+_INBOUND, _ALLOWED, _POLICY_DENIED = Direction.INBOUND, Verdict.ALLOWED, Outcome.POLICY_DENIED
 _UNRULED_FIELDS = set_fields(UNRULED)
 
 
@@ -178,8 +180,9 @@ def access_line(result: ConnectionResult, explains: bool = True) -> AccessLine:
     reason = outcome._value_
     source, destination, security = result.source_id, result.destination_id, result.security
     handshake, connect, detect = phases.handshake_ms, phases.connect_ms, phases.detect_ms
-    if outcome is Outcome.POLICY_DENIED and security is Security.PLAINTEXT:
-        reason = PLAINTEXT_DENIED if result.direction is Direction.INBOUND else reason
+    if outcome is _POLICY_DENIED and security is Security.PLAINTEXT:
+        reason = PLAINTEXT_DENIED if result.direction is _INBOUND else reason
+    policy, rule, clause, shadow = _UNRULED_FIELDS if ruled is UNRULED else set_fields(ruled, explains)
     # Positional: with this many keywords, Python and msgspec would spend more time on them than on everything else.
     # Likewise there are few calls, and ``value`` of an enum is two (until Python 3.12).
     return AccessLine(
@@ -211,7 +214,10 @@ def access_line(result: ConnectionResult, explains: bool = True) -> AccessLine:
         _UNSET if detect is None else round(detect, 3),
         _UNSET if result.port is None else result.port,
         _UNSET if security is None else security._value_,
-        *(_UNRULED_FIELDS if ruled is UNRULED else set_fields(ruled, explains)),
+        policy,
+        rule,
+        clause,
+        shadow,
         result.connection_id or _UNSET,
         _UNSET if result.alert_sent is None else result.alert_sent,
         _UNSET if result.alert_received is None else result.alert_received,

@@ -243,7 +243,7 @@ class Phases(msgspec.Struct, frozen=True):
     detect_ms: float | None = None
 
 
-class ConnectionResult(msgspec.Struct, frozen=True, kw_only=True):
+class ConnectionResult(msgspec.Struct, frozen=True):
     """The result of one connection at its end.
 
     - ``words``: ``detail``, which is the verifier's or the policy's message, perhaps not made yet.

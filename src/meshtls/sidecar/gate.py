@@ -51,6 +51,8 @@ class Gate:
         self.plaintext = plaintext
         self.rules = rules
         self.verifier = verifier or CurrentVerifier()
+        #: What the latest peer asked for, which is mostly what the next one asks for.
+        self._target: Target | None = None
 
     def replace(self, authorizer: Authorizer, rules: WorkloadPolicies | None = None) -> None:
         """Use these from now on. Raises TypeError for what is no authorizer."""
@@ -93,7 +95,10 @@ class Gate:
             return contained(lambda: rules.evaluate(request, reads_http=False))
         if request.peer is None:
             return _PLAINTEXT_ALLOWED
-        return evaluate(self._authorizer, request.peer, Target(request.destination, request.port))
+        target = self._target
+        if target is None or target.local_id is not request.destination or target.port != request.port:
+            target = self._target = Target(request.destination, request.port)
+        return evaluate(self._authorizer, request.peer, target)
 
     def shadow(self, request: Request) -> tuple[Decision, ...]:
         """What dry-run policies would say of a connection, or a stream, whose bytes are not read."""

@@ -89,7 +89,11 @@ class EpollPoller:
                 return
             watched = self.watched[fd] = Watched(sock)
         watched.read, watched.write, watched.broken = read, write, broken
-        mask = (_READ if read else watched.mask & _READ) | (_WRITE if write else 0) or (_ERROR if broken else 0)
+        mask = watched.mask & _READ if read is None else _READ
+        if write is not None:
+            mask |= _WRITE
+        elif broken is not None and not mask:
+            mask = _ERROR
         if mask != watched.mask:
             self._tell(fd, watched, mask)
 

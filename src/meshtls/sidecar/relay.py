@@ -13,9 +13,9 @@ sockets, the connection's task sleeps until the relay is over; a stream has no t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import EndedError, Flow
@@ -28,14 +28,15 @@ from meshtls.tls.engine import MAX_OWED
 __all__ = ["Joined", "Relay", "relay", "run_to_end", "set_done"]
 
 
-async def relay(opener: End, other: End, flow: Flow, idle_timeout: float, reactor: Reactor) -> None:
-    """Return when both directions have ended. Raises EndedError: RESET, IDLE_TIMEOUT or HANDSHAKE_FAILED.
+def relay(opener: End, other: End, flow: Flow, idle_timeout: float, reactor: Reactor) -> Coroutine[Any, Any, None]:
+    """Await it: it returns when both directions have ended. Raises EndedError: RESET, IDLE_TIMEOUT or HANDSHAKE_FAILED.
 
     ``flow`` is counted up as bytes move; ``idle_timeout``, in seconds, applies to both directions together.
     """
+    # No coroutine of its own: each would keep 300 bytes for as long as the connection lives.
     done: asyncio.Future[None] = reactor.loop.create_future()
     joined = Relay(opener, other, flow, reactor.poller, partial(set_done, done), reactor.loop.time())
-    await run_to_end(joined, done, idle_timeout, reactor)
+    return run_to_end(joined, done, idle_timeout, reactor)
 
 
 class Joined(Idler, Protocol):
@@ -271,17 +272,18 @@ class _Pump:
 
     def watch_source(self) -> None:
         """Watch the source for what this pump, which reads it, and the twin, which writes it, now wait for."""
-        twin = self.twin
+        twin, source = self.twin, self.source
         if twin is None:
             return
         read: Callback = None
-        if self._pushed:
-            read = self.on_pushed if self.reads else None
-        elif self.reads and self.source.owed <= MAX_OWED:
-            read = self.on_readable_for_stream if self._windowed else self.on_readable
+        if self.reads:
+            if self._pushed:
+                read = self.on_pushed
+            elif source.owed <= MAX_OWED:
+                read = self.on_readable_for_stream if self._windowed else self.on_readable
         write = twin.on_writable if twin.waits else None
         # Only for an end that we neither read nor write: otherwise the read or the write reports a reset.
-        self.source.watch(self._relay.poller, read, write, None if read or write else self.on_broken)
+        source.watch(self._relay.poller, read, write, self.on_broken if read is write is None else None)
 
     def _wait_for_sink(self) -> None:
         """Receive no more until the sink has sent its rest, or has room."""

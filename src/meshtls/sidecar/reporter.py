@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 
 from meshtls.errors import AlertError, LocalIdentityError, PeerError
 from meshtls.lazy_text import LazyText
-from meshtls.logs import logger, of_connection
+from meshtls.logs import logger, of_connection, task_of_connection
 from meshtls.observe.events import ConnectionResult, Outcome, RequestResult, outcome_of
 from meshtls.observe.handshakes import Handshakes
 from meshtls.observe.live import Ended, Event, Observer, Opened, RequestEnded
@@ -150,8 +150,8 @@ class Reporter:
         error: BaseException | None = connection.ended_by  # ended before the first step of its task
         try:
             if error is None:
-                with of_connection(connection):
-                    await phases(connection)
+                task_of_connection(connection)
+                await phases(connection)
         except asyncio.CancelledError as cancelled:
             error = connection.ended_by or cancelled
             if error is cancelled:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
-__all__ = ["NOWHERE", "Origin", "forwarded_by", "new_traceparent", "origin_of"]
+__all__ = ["NOWHERE", "Origin", "forwarded_by", "is_traceparent", "new_traceparent", "origin_of"]
 
 #: W3C Baggage, section 3.3.2, wants up to 8192 bytes to be passed on whole. Four such headers would fill a peer's whole
 #: header list.
@@ -41,10 +41,15 @@ def origin_of(fields: Iterable[tuple[bytes, bytes]]) -> Origin:
         found[name] = b"%s,%s" % (found[name], value) if name in found else value
     trace = found.get(b"traceparent", b"")
     return Origin(
-        trace if _TRACEPARENT.fullmatch(trace) else b"",
+        trace if is_traceparent(trace) else b"",
         _printable(found.get(b"baggage", b""), _MOST_BAGGAGE),
         _printable(found.get(b"forwarded", b""), _MOST_FORWARDED),
     )
+
+
+def is_traceparent(value: bytes) -> bool:
+    """Whether it has the syntax of version 00."""
+    return _TRACEPARENT.fullmatch(value) is not None
 
 
 @lru_cache(maxsize=64)

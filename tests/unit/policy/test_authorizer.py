@@ -111,6 +111,15 @@ def test_an_id_that_begins_or_ends_like_the_allowed_one_is_denied(make: Callable
     assert not decide(make(WEB), uri).allowed
 
 
+def test_each_peer_and_target_has_its_own_decision_whoever_asked_before() -> None:
+    authorizer, other = authorize_one_of(WEB, DB), Target(SpiffeId.parse("spiffe://a.test/other"))
+    web, db, partner = (VerifiedPeer(SpiffeId.parse(uri), (leaf(ROOT, uri).certificate,)) for uri in (WEB, DB, PARTNER))
+    asked = [(web, TARGET), (web, TARGET), (db, TARGET), (partner, TARGET), (db, other), (partner, other), (db, TARGET)]
+    for peer, target in asked:
+        assert authorizer(peer, target) == authorize_one_of(WEB, DB)(peer, target)
+        assert authorizer(peer, target).allowed == (peer is not partner)
+
+
 @pytest.mark.parametrize("domain", ["xa.test", "x.a.test", "-a.test", "a.test.b", "test", "a.tes"])
 def test_a_trust_domain_that_begins_or_ends_like_the_allowed_one_is_denied(domain: str) -> None:
     assert decide(authorize_member_of("a.test"), WEB).allowed

@@ -19,7 +19,7 @@ from meshtls.wire.http2.fields import NO_TABLE
 from meshtls.wire.http2.frames import ErrorCode, ProtocolError
 from meshtls.wire.http2.hpack_faults import as_protocol_error
 from meshtls.wire.http2.settings import MAX_HEADER_LIST
-from meshtls.wire.origin import NOWHERE, Origin, origin_of
+from meshtls.wire.origin import NOWHERE, Origin, is_traceparent, origin_of
 
 __all__ = ["NO_TABLE", "ConnectRequest", "HeaderDecoder", "connect_block", "plain_literals", "status_block"]
 
@@ -28,6 +28,9 @@ _CONNECT = b"\x02\x07CONNECT\x01"
 _STATUS_200 = b"\x88"
 _INDEXED_STATUS = {200: _STATUS_200, 400: b"\x8c", 404: b"\x8d"}
 _STATIC_NAMES = {1: b":authority", 2: b":method"}
+#: The start of the literal with a traceparent, which has 55 bytes.
+_TRACEPARENT = b"\0\x0btraceparent\x37"
+_TRACEPARENT_BYTES = 55
 #: A length from here on takes more than one byte; from 128 on the text is Huffman code (RFC 7541, section 5).
 _SHORT = 127
 _LONGEST_PLAIN_BLOCK = 1 << 12
@@ -51,23 +54,18 @@ class ConnectRequest(NamedTuple):
 
 
 def connect_block(authority: bytes, origin: Origin = NOWHERE) -> bytes:
-    """CONNECT to ``authority``, from ``origin``."""
-    block = _connect(authority)
-    if origin is not NOWHERE:
-        # All streams of a tunnel have the same baggage, so its literal is cached; the others are the stream's own.
-        block += _literal(b"baggage", origin.baggage) if origin.baggage else b""
-        for name, value in ((b"forwarded", origin.forwarded), (b"traceparent", origin.traceparent)):
-            if value:
-                block += _name(name) + _length(value) + value
-    return block
+    """CONNECT to ``authority``, from ``origin``. What streams of a tunnel differ in, their ``traceparent``, is last."""
+    block = _connect(authority, origin.baggage, origin.forwarded)
+    return block + _literal(b"traceparent", origin.traceparent) if origin.traceparent else block
 
 
 @lru_cache(maxsize=64)
-def _connect(authority: bytes) -> bytes:
-    return _CONNECT + _length(authority) + authority
+def _connect(authority: bytes, baggage: bytes, forwarded: bytes) -> bytes:
+    block = _CONNECT + _length(authority) + authority
+    block += _literal(b"baggage", baggage) if baggage else b""
+    return block + _literal(b"forwarded", forwarded) if forwarded else block
 
 
-@lru_cache(maxsize=64)
 def _literal(name: bytes, value: bytes) -> bytes:
     return _name(name) + _length(value) + value
 
@@ -88,18 +86,33 @@ def status_block(status: int) -> bytes:
 
 
 class HeaderDecoder:
-    """Decodes one direction of one connection. Every block that arrives has to pass through it, for HPACK's table."""
+    """Decodes one direction of one connection. Every block that arrives has to pass through it, for HPACK's table.
 
-    __slots__ = ("_decoder",)
+    The requests of a tunnel mostly differ in nothing but the traceparent at their end. So the beginning of the latest
+    such block is remembered with what it says, and is not read again as long as it stays the same.
+    """
+
+    __slots__ = ("_decoder", "_head", "_latest")
 
     def __init__(self) -> None:
         self._decoder = hpack.Decoder(max_header_list_size=MAX_HEADER_LIST)
+        #: The latest block, without the value of its traceparent, and its request.
+        self._head: bytes | None = None
+        self._latest = ConnectRequest(b"", b"")
 
     def request(self, block: bytes, stream_id: int) -> ConnectRequest:
         """Raises ProtocolError: of the connection if the block is no HPACK, of the stream if it is malformed."""
-        fields = plain_literals(block) or self._decoded(block)
-        pseudo, plain = _checked(fields, stream_id, _REQUEST_FIELDS)
-        return _request(pseudo, stream_id, origin_of(plain) if plain else NOWHERE)
+        head, trace = block[:-_TRACEPARENT_BYTES], block[-_TRACEPARENT_BYTES:]
+        if head == self._head and is_traceparent(trace):
+            method, authority, origin = self._latest
+            return ConnectRequest(method, authority, Origin(trace, origin.baggage, origin.forwarded))
+        literals = plain_literals(block)
+        pseudo, plain = _checked(literals or self._decoded(block), stream_id, _REQUEST_FIELDS)
+        request = _request(pseudo, stream_id, origin_of(plain) if plain else NOWHERE)
+        # No field has a NUL in it, so this literal is a field of its own, and the beginning is whole fields.
+        if literals and head.endswith(_TRACEPARENT) and request.origin.traceparent:
+            self._head, self._latest = head, request
+        return request
 
     def status(self, block: bytes, stream_id: int) -> int:
         """Raises ProtocolError as ``request`` does."""

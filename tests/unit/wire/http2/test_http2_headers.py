@@ -40,6 +40,37 @@ def test_our_connect_with_an_origin_is_read_by_another_hpack_and_by_ours(authori
     assert HeaderDecoder().request(block, 1) == ConnectRequest(b"CONNECT", authority, origin)
 
 
+ONE, OTHER = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00", b"00-" + b"1" * 32 + b"-00f067aa0ba902b7-01"
+TRACED = connect_block(b"here:1", Origin(ONE, b"b=1", b"for=1.2.3.4"))
+LITERAL = TRACED[-69:-55]
+BEGINNINGS = [
+    b"",
+    LITERAL,
+    TRACED[:-55],
+    connect_block(b"here:1", Origin(ONE))[:-55],
+    TRACED + LITERAL,  # a second traceparent
+    connect_block(b"here:1" + LITERAL + ONE) + LITERAL,
+    connect_block(b"here:1", Origin(b"", LITERAL))[:-55],
+    b"\x02\x03GET\0\x07:scheme\x01s\0\x05:path\x01/" + LITERAL,
+]
+REQUESTS = [one + end for one in BEGINNINGS for end in (ONE, OTHER, OTHER.upper(), b"00-" + bytes(52), b"")]
+
+
+@pytest.mark.parametrize("before", REQUESTS)
+def test_a_request_means_the_same_whatever_was_requested_before(before: bytes) -> None:
+    reader = HeaderDecoder()
+    for block in REQUESTS:
+        request_of(reader, before)
+        assert request_of(reader, block) == request_of(HeaderDecoder(), block)
+
+
+def request_of(reader: HeaderDecoder, block: bytes) -> ConnectRequest | str:
+    try:
+        return reader.request(block, 1)
+    except ProtocolError as error:
+        return str(error)
+
+
 @given(st.binary(max_size=200))
 def test_a_block_that_is_read_without_the_decoder_is_what_the_decoder_reads(block: bytes) -> None:
     fields = plain_literals(b"\x00\x04name" + block)
