@@ -57,9 +57,6 @@ _CALM = 100.0
 _READMITTED = 50.0
 #: Seconds into the calm at which the operator gives a new bundle to agents that can't verify their server any more.
 _REINSTALLED = 45.0
-#: Seconds for which a server may sign below a root that another one of its store has given up: it still waits for its
-#: agents to have the new one, and what it signs meanwhile is refused.
-_OWN_WAIT = 2 * BOUND
 #: The part of the seeds in which an authority is above the servers.
 _BELOW_ANOTHER = 0.3
 _SYNC = "/meshtls.server.v1.Node/Sync"
@@ -350,9 +347,10 @@ class World:
             if not machine.serves:
                 self._exempt.add(authority)  # of a new server, or of one that has lost its keys
         if self.above is not None and authority in self.above.revoked:
-            # Another server of the store has followed. This one signs with it until its own wait is over, in vain.
+            # Another server of the store has followed. This one signs with it until it has a CA below the new root.
             self._checks.look()
-            if now - self._checks.revoked_authorities.get(authority, now - _OWN_WAIT) < _OWN_WAIT:
+            known = max(self._checks.revoked_authorities.get(authority, 0.0), self.above.reachable_since)
+            if now - known < BOUND:
                 return
         if authority in self._exempt and now - self._checks.published.get(authority, now) < BOUND:
             return
