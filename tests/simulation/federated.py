@@ -18,7 +18,6 @@ from meshtls.bundle import TrustBundle
 from meshtls.errors import PeerError
 from meshtls.server.operations import authorities, bundles
 from meshtls.server.operations.federation import create_relation, delete_relation, refresh_relation
-from meshtls.server.signing import Signed
 from meshtls.svid.context import X509Context
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.svid.x509 import format_serial, key_id_of
@@ -39,10 +38,9 @@ _CURRENT = HINT * _JITTER + _EXCHANGE + BOUND
 _COMMANDS_APART = 6.0
 #: Seconds between two SVIDs of the partner's workload.
 _RENEWED_EVERY = 8.0
-_NEVER = float("inf")
-
 #: Seconds between two faults or commands, in the mean.
 _BETWEEN = 5.0
+_NEVER = float("inf")
 
 
 class Operate(Protocol):
@@ -82,7 +80,12 @@ class Federated:
         self._store = StoreFile(path)
         self._checks = Checks(self._store, self._now)
         own = replace(
-            setting, store=self._store, shared=False, signed=self._signed, activated=_unseen, trust_domain=PARTNER
+            setting,
+            store=self._store,
+            shared=False,
+            signed=self._checks.signed,
+            activated=_unseen,
+            trust_domain=PARTNER,
         )
         self.partner = Partner(own, KeptGuard(self._checks.checkpoint), self._our_bundle)
         self._mesh: Mesh
@@ -243,6 +246,8 @@ class Federated:
         if bundle is not None and (not self._sequences or self._sequences[-1][1] != bundle.sequence):
             self._sequences.append((now, bundle.sequence or 0))
         if held is None:
+            if self._has_relation():
+                raise ViolationError("the partner's bundle is gone from the store, though its relation is there")
             self._withdrawn_at = now if self._withdrawn_at is None else self._withdrawn_at
             self._sequence = None
         else:
@@ -298,9 +303,6 @@ class Federated:
         assert serving is not None
         assert serving.core is not None
         return serving.core.hub.bundle
-
-    def _signed(self, server: str, made: Signed) -> None:
-        self._checks.signed(server, made)
 
     # What must hold
 
