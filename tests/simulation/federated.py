@@ -113,7 +113,9 @@ class Federated:
         self._federate()
 
     def plan(self, begin: float, end: float) -> None:
-        """Faults and commands between these times, beside those of the mesh."""
+        """Faults and commands between these times, beside those of the mesh. The partner's authority is replaced at the
+        beginning, so that its endpoint has older bundles to give.
+        """
         acts: list[tuple[int, Callable[[], None]]] = [
             (4, self._disturb),
             (2, lambda: self._mesh.kill(self.partner.machine)),
@@ -127,6 +129,7 @@ class Federated:
         ]
         weights = [weight * self._choices.choice([0, 1, 1, 2]) for weight, _ in acts]
         at = begin
+        self._mesh.at(at, self._rotate)
         while (at := at + self._choices.expovariate(1 / _BETWEEN)) < end:
             self._mesh.at(at, self._choices.choices([act for _, act in acts], weights)[0])
 
@@ -264,7 +267,8 @@ class Federated:
 
     def _note_sequence(self, sequence: int) -> None:
         before, self._sequence = self._sequence, sequence
-        if before is not None and sequence < before and sequence != self._set_by_operator:
+        is_commanded = sequence == self._set_by_operator and self._now() - self._commanded_at < _COMMANDS_APART
+        if before is not None and sequence < before and not is_commanded:
             raise ViolationError(f"the partner's bundle went back from sequence {before} to {sequence}")
         if not self._has_relation():
             raise ViolationError("the partner's bundle is in the store, though its relation was deleted")
