@@ -70,11 +70,18 @@ class StoreFile:
         if process not in self._idle:
             return
         if connection.in_transaction:  # its task was cancelled: a driver closes it then
-            connection.rollback()
-            connection.close()
-            self._all[process].remove(connection)
+            self.discard(process, connection)
             return
         self._idle[process].append(connection)
+
+    def discard(self, process: SimProcess, connection: sqlite3.Connection) -> None:
+        """Close it. A statement of it that nobody waits for any more may still be due: it ends with it, and with what
+        it has seen of the file.
+        """
+        if connection in self._all.get(process, []):
+            self._all[process].remove(connection)
+            connection.rollback()
+            connection.close()
 
     def drop(self, process: SimProcess) -> None:
         """The process was killed: what it had not committed is gone, and so are its locks."""
@@ -171,10 +178,12 @@ class _Driver(aiosqlite.Connection):
         return self
 
     async def close(self) -> None:
-        self.release()
+        self.stop()
 
     def stop(self) -> None:
-        self.release()
+        if self._connection is not None and self._file is not None and self._process is not None:
+            self._file.discard(self._process, self._connection)
+        self._connection = None
 
     def __del__(self) -> None:
         """The file closes the connections of a process that was killed."""

@@ -38,12 +38,15 @@ class SimProcess:
         self.failure: BaseException | None = None
         self._loop = loop
         self._killed = killed
+        # Also those that a kill has stopped, since asyncio complains of a pending task that nobody refers to.
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run this in the process. What it raises is the ``failure`` of the process, which ends by it."""
         context = contextvars.copy_context()
         context.run(_PROCESS.set, self)
         task = self._loop.create_task(work, context=context)
+        self._tasks.add(task)
         task.add_done_callback(self._ended, context=context)
         return task
 
@@ -62,6 +65,7 @@ class SimProcess:
             self._killed(self)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
         if not task.cancelled() and (failure := task.exception()) is not None and self.alive:
             self.failure = failure
             self.kill()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import Certificate
 
 from meshtls.agent import callers
 from meshtls.agent.attest.attestor import Caller as LocalCaller
@@ -37,8 +38,10 @@ from meshtls.rpc.peer_credentials import Credentials
 from meshtls.rpc.shedding import Refusals
 from meshtls.server.access import Caller, ListenerKind, Role
 from meshtls.server.authority_keys import AuthorityKeys
+from meshtls.server.bundle_fetching import Get
 from meshtls.server.config import parse_config
 from meshtls.server.core import Core
+from meshtls.server.federating import Federation
 from meshtls.server.listeners import ServiceFor, _Interceptor
 from meshtls.server.metrics import families
 from meshtls.server.operations.agents import create_join_token
@@ -74,6 +77,7 @@ __all__ = [
     "ServerMachine",
     "Setting",
     "WorkloadMachine",
+    "certificates_of",
     "der_of",
     "outcome",
 ]
@@ -98,7 +102,8 @@ class Lives:
 @dataclass(slots=True)
 class Setting:
     """Shared by the machines of one run. ``tell`` adds a line to its story; ``signed`` sees what a server signed, and
-    ``activated`` the authority that it signs with from then on.
+    ``activated`` the authority that it signs with from then on. ``trust_domain`` is that of the servers, and ``get``
+    the network on which they fetch the bundles of others; None where they have none to fetch.
     """
 
     loop: SimLoop
@@ -111,6 +116,8 @@ class Setting:
     tell: Callable[[str, str], None]
     signed: Callable[[str, Signed], None]
     activated: Callable[[str, str], None]
+    trust_domain: TrustDomain = TD
+    get: Get | None = None
 
     def jitter(self) -> float:
         return self.choices.uniform(-1, 1)
@@ -157,7 +164,9 @@ class _WatchedSigning(Signing):
 
 
 class ServerMachine:
-    """``core`` is that of the present process once it serves. ``above`` is the authority above it, if there is one."""
+    """``core`` is that of the present process once it serves, as ``identity`` and ``federation``, which is None where
+    the setting has no network for it. ``above`` is the authority above it, if there is one.
+    """
 
     def __init__(
         self, setting: Setting, name: str, number: int, guard: KeptGuard, above: UpstreamAuthority | None = None
@@ -166,6 +175,8 @@ class ServerMachine:
         self.server_id = f"00000000-0000-4000-8000-{number:012d}"
         self.clock = _PollingClock(setting.loop, setting.store)
         self.core: Core | None = None
+        self.identity: ServerIdentity | None = None
+        self.federation: Federation | None = None
         self.process: SimProcess | None = None
         self.serving_since = float("inf")
         self._setting = setting
@@ -179,7 +190,8 @@ class ServerMachine:
         self.process.spawn(self._run(self.process))
 
     def stopped(self) -> None:
-        self.core, self.serving_since = None, float("inf")
+        self.core = self.identity = self.federation = None
+        self.serving_since = float("inf")
 
     @property
     def serves(self) -> bool:
@@ -193,11 +205,15 @@ class ServerMachine:
             except MeshtlsError as error:
                 self._setting.tell(self.name, f"could not start: {error}")
                 await asyncio.sleep(_RETRY)
-        self.core, self.serving_since = core, self._setting.loop.time()
+        setting, all_work = self._setting, background_work(core, identity)
+        self.core, self.identity, self.serving_since = core, identity, setting.loop.time()
+        if setting.get is not None:
+            self.federation = Federation(core, setting.jitter, setting.get)
+            all_work["follow other trust domains"] = self.federation.run()
         self._listen(core, identity, process)
-        self._setting.tell(self.name, "serves")
+        setting.tell(self.name, "serves")
         async with asyncio.TaskGroup() as group:
-            for name, work in background_work(core, identity).items():
+            for name, work in all_work.items():
                 group.create_task(work, name=name)
 
     async def _assembled(self) -> tuple[Core, ServerIdentity]:
@@ -217,6 +233,7 @@ class ServerMachine:
         lives = self._setting.lives
         return replace(
             _BASE,
+            trust_domain=self._setting.trust_domain,
             upstream=None if self._above is None else _SOMETHING_ABOVE,
             ca_key_type=_ALGORITHM,
             jwt_key_type=_ALGORITHM,
@@ -462,7 +479,12 @@ class WorkloadMachine:
 
 
 def der_of(svid: X509Svid) -> list[bytes]:
-    return [one.public_bytes(Encoding.DER) for one in svid.chain]
+    return certificates_of(svid.chain)
+
+
+def certificates_of(chain: Iterable[Certificate]) -> list[bytes]:
+    """In DER."""
+    return [one.public_bytes(Encoding.DER) for one in chain]
 
 
 #: That a server has an authority above it; the simulation's own is asked.

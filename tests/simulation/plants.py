@@ -1,4 +1,4 @@
-"""Six bugs that the simulation has to find, each planted in the program for the time of a run.
+"""Seven bugs that the simulation has to find, each planted in the program for the time of a run.
 
 Each is a fault that the program could have had, or that its design is there to prevent.
 """
@@ -14,7 +14,7 @@ from meshtls.ca import profile
 from meshtls.ca.authority_states import AuthorityStep
 from meshtls.ca.tlog.checkpoint import Checkpoint
 from meshtls.ca.tlog.note import sign_note
-from meshtls.server import authorities
+from meshtls.server import authorities, federating
 from meshtls.server.ledger import Ledger
 from meshtls.server.store import transparency
 from meshtls.server.transparency import TransparencyLog
@@ -110,6 +110,11 @@ def _deaf() -> list[tuple[Any, str, Any]]:
 _LESSONS = following.lessons
 
 
+def _forgetful() -> list[tuple[Any, str, Any]]:
+    """An older bundle of another trust domain replaces the present one, and brings back what was revoked."""
+    return [(federating, "check_sequence", lambda stored, fetched: None)]
+
+
 #: Each bug by name: what it replaces.
 PLANTS: dict[str, Callable[[], list[tuple[Any, str, Any]]]] = {
     "an authority signs before the agents have it": _impatient,
@@ -118,6 +123,7 @@ PLANTS: dict[str, Callable[[], list[tuple[Any, str, Any]]]] = {
     "a verifier keeps its verdicts": _stale_verifier,
     "serials are counted": _counted_serials,
     "a root that was revoked above stays": _deaf,
+    "an older bundle of a partner is taken": _forgetful,
 }
 
 

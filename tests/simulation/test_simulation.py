@@ -33,8 +33,9 @@ def test_invariants_hold_for_every_seed() -> None:
 
 
 @pytest.mark.timeout(600)
-def test_a_seed_replays_exactly(simulated: Simulation) -> None:
-    first, again = simulated.run(1), simulated.run(1)
+@pytest.mark.parametrize("seed", [1, 9], ids=["alone", "with a partner"])
+def test_a_seed_replays_exactly(simulated: Simulation, seed: int) -> None:
+    first, again = simulated.run(seed), simulated.run(seed)
 
     assert first.story == again.story
     assert (first.steps, first.signed, first.accepted) == (again.steps, again.signed, again.accepted)

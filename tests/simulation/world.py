@@ -33,6 +33,7 @@ from tests.simulation.above import Above
 from tests.simulation.chance import chosen_by
 from tests.simulation.checks import BOUND, FOLLOWED, Checks, ViolationError
 from tests.simulation.disk import KeptGuard, StoreFile, forget
+from tests.simulation.federated import Federated, Mesh
 from tests.simulation.loop import EPOCH, MachineClock, ProcessKilled, SimLoop, SimProcess, running_process
 from tests.simulation.machines import (
     OPERATOR,
@@ -46,6 +47,7 @@ from tests.simulation.machines import (
     outcome,
 )
 from tests.simulation.network import Network, Weather
+from tests.simulation.partner import PARTNER
 
 __all__ = ["Run", "World"]
 
@@ -57,11 +59,13 @@ _CALM = 100.0
 _READMITTED = 50.0
 #: Seconds into the calm at which the operator gives a new bundle to agents that can't verify their server any more.
 _REINSTALLED = 45.0
-#: Seconds for which a server may sign below a root that another one of its store has given up: it still waits for its
-#: agents to have the new one, and what it signs meanwhile is refused.
+#: Seconds for which a server may sign below a root that another one of its store has taken out of the bundle: where
+#: none signs below the new root yet, it waits for its agents to have that, and what it signs meanwhile is refused.
 _OWN_WAIT = 2 * BOUND
 #: The part of the seeds in which an authority is above the servers.
 _BELOW_ANOTHER = 0.3
+#: The part of the seeds in which the trust domain federates with another one.
+_FEDERATED = 0.3
 _SYNC = "/meshtls.server.v1.Node/Sync"
 _FETCH = "/SpiffeWorkloadAPI/FetchX509SVID"
 _NEVER = float("inf")
@@ -119,6 +123,7 @@ class World:
         )
         self._network.answering = self._answering
         self.above = self._new_above()
+        self.federated = self._new_federated(setting)
         self.servers = [
             ServerMachine(setting, f"s{n}", n, KeptGuard(self._checkpoint), self.above)
             for n in range(1, 3 if shared else 2)
@@ -134,7 +139,8 @@ class World:
         self.lives = lives
         self.tell(
             "",
-            f"{lives}, {len(self.servers)} servers{' below an authority' if self.above else ''},"
+            f"{lives}, {len(self.servers)} servers{' below an authority' if self.above else ''}"
+            f"{' and a partner' if self.federated else ''},"
             f" {len(self.agents)} agents, {len(self.workloads)} workloads",
         )
 
@@ -144,6 +150,14 @@ class World:
             return None
         with chosen_by(self._chance):
             return Above(TD, MachineClock(self._loop), self._loop.time)
+
+    def _new_federated(self, setting: Setting) -> Federated | None:
+        """In a part of the seeds the servers follow the bundle of another trust domain."""
+        if random.Random(f"{self.seed} partner").random() >= _FEDERATED:
+            return None
+        made = Federated(setting, self.seed)
+        setting.get = made.partner.get
+        return made
 
     def run(self) -> Run:
         """Everything from the first start to the last check."""
@@ -160,6 +174,8 @@ class World:
         if self._violation is not None:
             self.tell("", f"VIOLATION: {self._violation}")
         self._store.close()
+        if self.federated is not None:
+            self.federated.close()
         return Run(
             self.seed,
             None if self._violation is None else str(self._violation),
@@ -183,12 +199,14 @@ class World:
     # The parts of a run
 
     def _begin(self) -> None:
-        for server in self.servers:
+        for server in self._all_servers():
             server.start()
         self._run_until(3.0)
-        for server in self.servers:
+        for server in self._all_servers():
             if not server.serves:
                 raise ViolationError(f"{server.name} did not start: {self._loop.failures}")
+        if self.federated is not None:
+            self.federated.begin(self._mesh())
         first = self.servers[0]
         self._operate(first, "create entries", entries.create_entries, [self._entry(one) for one in self.workloads])
         self._run_until(4.0)
@@ -229,6 +247,8 @@ class World:
                 (3, partial(self._act_above, "taint")),
                 (3, partial(self._act_above, "revoke")),
             ]
+        if self.federated is not None:
+            self.federated.plan(_FAULTS_FROM, self._faults_until)
         weights = [weight * choose.choice([0, 1, 1, 2]) for weight, _ in acts]
         if not any(weights):
             weights = [1] * len(acts)
@@ -246,9 +266,11 @@ class World:
                 self._mend(*sorted(pair))
         for machine in self._nodes():
             self._set_clock(machine, 0.0)
-        for server in self.servers:
+        for server in self._all_servers():
             if server.process is not None:
                 server.process.kill_after = None
+        if self.federated is not None:
+            self.federated.repair()
         self._at(self._loop.time() + 15, self._restore_entries)
         self._at(self._loop.time() + _REINSTALLED, self._reinstall)
 
@@ -261,12 +283,18 @@ class World:
         for kind, name in rows("SELECT kind, subject FROM blocks ORDER BY kind, subject"):
             self._operate(server, f"readmit {kind}", revocations.readmit, Subject(SubjectKind(kind), name))
         present = {row[0] for row in rows("SELECT spiffe_id FROM entries")}
+        if self.federated is not None:
+            self.federated.federate_again()
         missing = [self._entry(one) for one in self.workloads if str(one.spiffe_id) not in present]
         if missing:
             self._operate(server, "create entries again", entries.create_entries, missing)
 
     def _reinstall(self) -> None:
-        """An agent whose bundle knows no authority of its server any more needs the operator."""
+        """An agent whose bundle knows no authority of its server any more needs the operator, as does a server whose
+        bundle of the partner is outdated.
+        """
+        if self.federated is not None:
+            self.federated.reinstall()
         for agent in self.agents:
             identity, server = agent.identity, agent.server
             if identity is None or not server.serves:
@@ -303,6 +331,8 @@ class World:
             for other in self.workloads:
                 if one is not other:
                     self._connect(one, other, must=True)
+        if self.federated is not None:
+            self.federated.converged()
 
     # Time
 
@@ -352,7 +382,8 @@ class World:
         if self.above is not None and authority in self.above.revoked:
             # Another server of the store has followed. This one signs with it until its own wait is over, in vain.
             self._checks.look()
-            if now - self._checks.revoked_authorities.get(authority, now - _OWN_WAIT) < _OWN_WAIT:
+            known = max(self._checks.revoked_authorities.get(authority, 0.0), self.above.reachable_since)
+            if now - known < _OWN_WAIT:
                 return
         if authority in self._exempt and now - self._checks.published.get(authority, now) < BOUND:
             return
@@ -411,7 +442,11 @@ class World:
             self._connect(one, other)
         for workload in self.workloads:
             for peer in workload.peers.values():
-                self._check_accepted(workload, peer, "keeps its connection of")
+                if peer.spiffe_id.trust_domain == TD:
+                    self._check_accepted(workload, peer, "keeps its connection of")
+        if self.federated is not None:
+            self.federated.look()
+            self.federated.check()
 
     def _connect(self, one: WorkloadMachine, other: WorkloadMachine, *, must: bool = False) -> None:
         mine, theirs = one.snapshot(), other.snapshot()
@@ -503,16 +538,25 @@ class World:
 
     def _cut_link(self) -> None:
         agent = self._choices.choice(self.agents)
-        self._weather(agent, self._choices.uniform(1, 40), cut=True)
+        self._weather(agent.name, agent.server.name, self._choices.uniform(1, 40), cut=True)
 
     def _rough_link(self) -> None:
-        agent, choose = self._choices.choice(self.agents), self._choices
+        agent = self._choices.choice(self.agents)
+        self._roughen(agent.name, agent.server.name)
+
+    def _roughen(self, one: str, other: str) -> None:
+        choose = self._choices
         slow: dict[str, Any] = {"delay": choose.uniform(0.5, 6)}
         fault = choose.choice([slow, slow, {"loss": choose.uniform(0.05, 0.5)}, {"doubled": 0.5}])
-        self._weather(agent, choose.uniform(3, 30), **fault)
+        self._weather(one, other, choose.uniform(3, 30), **fault)
 
-    def _weather(self, agent: AgentMachine, seconds: float, **fault: Any) -> None:
-        one, other = agent.name, agent.server.name
+    def _disturb(self, one: str, other: str) -> None:
+        if self._choices.random() < 0.5:
+            self._weather(one, other, self._choices.uniform(1, 40), cut=True)
+        else:
+            self._roughen(one, other)
+
+    def _weather(self, one: str, other: str, seconds: float, **fault: Any) -> None:
         link = self._network.link(one, other)
         for name, value in fault.items():
             setattr(link, name, value)
@@ -542,7 +586,10 @@ class World:
             self.tell("", f"the authority above: {what} {authority[:8]}")
 
     def _kill_server(self) -> None:
-        self._kill_at_a_step(self._choices.choice(self.servers).process, 120)
+        self._kill_soon(self._choices.choice(self.servers))
+
+    def _kill_soon(self, server: ServerMachine) -> None:
+        self._kill_at_a_step(server.process, 120)
 
     def _kill_agent(self) -> None:
         self._kill_at_a_step(self._choices.choice(self.agents).process, 8)
@@ -564,9 +611,13 @@ class World:
         seconds = self._choices.uniform(5, 40)
         self._at(min(self._loop.time() + seconds, self._faults_until), lambda: self._set_clock(machine, 0.0))
 
+    def _all_servers(self) -> list[ServerMachine]:
+        """Ours and the partner's."""
+        return [*self.servers, *([self.federated.partner.machine] if self.federated is not None else [])]
+
     def _nodes(self) -> list[ServerMachine | AgentMachine]:
         """The machines that have a clock."""
-        return [*self.servers, *self.agents]
+        return [*self._all_servers(), *self.agents]
 
     def _set_clock(self, machine: ServerMachine | AgentMachine, offset: float) -> None:
         if machine.clock.offset != offset:
@@ -670,6 +721,21 @@ class World:
             spiffe_id=workload.spiffe_id,
             parent_id=workload.agent.alias,
             selectors=(Selector("unix", f"uid:{workload.uid}"),),
+            federates_with=(PARTNER,) if self.federated is not None and self.federated.federates(workload) else (),
+        )
+
+    def _mesh(self) -> Mesh:
+        return Mesh(
+            servers=self.servers,
+            workloads=self.workloads,
+            checks=self._checks,
+            store=self._store,
+            operate=self._operate,
+            reached_since=self._reached_since,
+            clocks_right_since=self._clocks_right_since,
+            kill=self._kill_soon,
+            disturb=self._disturb,
+            at=self._at,
         )
 
     def _entry_id(self, workload: WorkloadMachine) -> str | None:

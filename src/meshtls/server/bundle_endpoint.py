@@ -24,7 +24,7 @@ from meshtls.server.own_svid import ServerIdentity
 from meshtls.tls.bootstrap import AnonymousClientsServerContext
 from meshtls.workload.background import in_background
 
-__all__ = ["serving_bundle"]
+__all__ = ["PublishedBundle", "serving_bundle"]
 
 _NAME = "bundle endpoint"
 _TYPE = "application/json"
@@ -39,7 +39,7 @@ async def serving_bundle(core: Core, identity: ServerIdentity) -> AsyncIterator[
     if endpoint is None:
         yield None
         return
-    published = _Published(lambda: core.hub.bundle, endpoint.refresh_hint)
+    published = PublishedBundle(lambda: core.hub.bundle, endpoint.refresh_hint)
     listen = endpoint.listen
     async with AsyncExitStack() as opened:
         if endpoint.certificate and endpoint.key:
@@ -55,8 +55,10 @@ async def serving_bundle(core: Core, identity: ServerIdentity) -> AsyncIterator[
         yield port
 
 
-class _Published:
-    """Answers requests. The document and its ETag are made once for each bundle."""
+class PublishedBundle:
+    """Answers requests with the present bundle, whose refresh hint becomes ``refresh_hint``, in seconds. The document
+    and its ETag are made once for each bundle.
+    """
 
     def __init__(self, bundle: Callable[[], TrustBundle], refresh_hint: int) -> None:
         self._bundle, self._refresh_hint = bundle, refresh_hint

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urljoin
 
@@ -25,7 +25,11 @@ from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.bootstrap import AnonymousClientContext
 from meshtls.tls.system_roots import system_client_context
 
-__all__ = ["LARGEST_DOCUMENT", "BundleFetchError", "Fetched", "check_sequence", "fetch_bundle"]
+__all__ = ["LARGEST_DOCUMENT", "BundleFetchError", "Fetched", "Get", "check_sequence", "fetch_bundle", "get_over_tls"]
+
+#: The network of a fetch: sends a GET with these header fields to the endpoint, which the context authenticates first,
+#: and returns the response. Raises HttpClientError. The caller bounds the time.
+Get = Callable[[Endpoint, ssl.SSLContext, Sequence[tuple[str, str]]], Awaitable[HttpResponse]]
 
 LARGEST_DOCUMENT = 1 << 20
 #: Seconds for the whole fetch, and for each of its requests.
@@ -46,24 +50,32 @@ class Fetched:
     etag: str = ""
 
 
+async def get_over_tls(endpoint: Endpoint, context: ssl.SSLContext, headers: Sequence[tuple[str, str]]) -> HttpResponse:
+    """One request on a connection of its own. Raises HttpClientError."""
+    async with HttpClient(endpoint.address, tls=context, largest=LARGEST_DOCUMENT) as client:
+        return await client.request("GET", endpoint.target, headers)
+
+
 async def fetch_bundle(
     relation: Relation,
     own: TrustDomain,
     trusted: Callable[[TrustDomain], TrustBundle | None],
     clock: Clock,
     known: Fetched | None = None,
+    get: Get = get_over_tls,
 ) -> Fetched:
     """The bundle that the endpoint has now; ``known`` if that is still the present one (RFC 9110, section 13.1.2).
 
     ``trusted`` gives the newest bundle of a trust domain, by which the endpoint is authenticated with https_spiffe.
-    ``own`` is the trust domain whose bundle must come from nowhere else. Raises BundleFetchError.
+    ``own`` is the trust domain whose bundle must come from nowhere else. ``get`` is the network. Raises
+    BundleFetchError.
     """
     url = relation.url
     context = _context(relation, trusted, clock)
     try:
         async with asyncio.timeout(_SECONDS):
             for _ in range(_MOST_REDIRECTS + 1):
-                answer = await _ask(url, context, known)
+                answer = await _ask(url, context, known, get)
                 if answer.status not in _REDIRECTS:
                     return _bundle(relation, own, answer, known)
                 url = _redirected(url, answer)
@@ -112,17 +124,14 @@ def _is_endpoint(wanted: SpiffeId) -> Authorizer:
     return decide
 
 
-async def _ask(url: str, context: ssl.SSLContext, known: Fetched | None) -> HttpResponse:
+async def _ask(url: str, context: ssl.SSLContext, known: Fetched | None, get: Get) -> HttpResponse:
     endpoint = Endpoint.of(url)
     headers = [("Host", endpoint.host), ("Accept", "application/json"), ("User-Agent", "meshtls")]
     headers += [("If-None-Match", known.etag)] if known and known.etag else []
     headers.append(("Connection", "close"))
     try:
-        async with (
-            asyncio.timeout(_REQUEST_SECONDS),
-            HttpClient(endpoint.address, tls=context, largest=LARGEST_DOCUMENT) as client,
-        ):
-            return await client.request("GET", endpoint.target, headers)
+        async with asyncio.timeout(_REQUEST_SECONDS):
+            return await get(endpoint, context, headers)
     except HttpClientError as error:
         raise BundleFetchError(f"{url}: {error}") from error
     except TimeoutError as error:

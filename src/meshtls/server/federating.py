@@ -20,7 +20,7 @@ from meshtls.errors import BundleError, ConfigError, MeshtlsError, NotFoundError
 from meshtls.logs import logger
 from meshtls.observe.outage import Outage
 from meshtls.server.audit import bundle_state
-from meshtls.server.bundle_fetching import BundleFetchError, Fetched, check_sequence, fetch_bundle
+from meshtls.server.bundle_fetching import BundleFetchError, Fetched, Get, check_sequence, fetch_bundle, get_over_tls
 from meshtls.server.core import Core
 from meshtls.server.foreign_bundle import has_authority_of
 from meshtls.server.store import bundles, federation
@@ -50,13 +50,14 @@ def interval(refresh_hint: int | None, failures: int) -> float:
 class Federation:
     """The relations of one server. ``run`` follows them; ``refresh`` asks one now.
 
-    ``jitter`` gives a number in [-1, 1] for each interval. ``fetches`` counts the attempts to fetch a bundle, by trust
-    domain and result: success or failure.
+    ``jitter`` gives a number in [-1, 1] for each interval, and ``get`` is the network of each fetch. ``fetches`` counts
+    the attempts to fetch a bundle, by trust domain and result: success or failure.
     """
 
-    def __init__(self, core: Core, jitter: Callable[[], float]) -> None:
+    def __init__(self, core: Core, jitter: Callable[[], float], get: Get = get_over_tls) -> None:
         self._core = core
         self._jitter = jitter
+        self._get = get
         self._followed: dict[TrustDomain, _Followed] = {}
         self.fetches: Counter[tuple[TrustDomain, str]] = Counter()
 
@@ -118,7 +119,7 @@ class Federation:
         return replace(self.status(found[0]), fetched_at=followed.fetched_at, failure=followed.failure)
 
     def _follow(self, relation: Relation) -> _Followed:
-        return _Followed(self._core, relation, self.is_configured(relation.trust_domain), self.fetches)
+        return _Followed(self._core, relation, self.is_configured(relation.trust_domain), self.fetches, self._get)
 
     async def set_configured_bundles(self) -> None:
         """Set the bundles that the file names, of trust domains of which there is none yet. Raises ConfigError if one
@@ -141,7 +142,7 @@ class _Followed:
     """One relation: when it was asked, and what came."""
 
     def __init__(
-        self, core: Core, relation: Relation, configured: bool, fetches: Counter[tuple[TrustDomain, str]]
+        self, core: Core, relation: Relation, configured: bool, fetches: Counter[tuple[TrustDomain, str]], get: Get
     ) -> None:
         self.relation = relation
         self.fetched_at: datetime | None = None
@@ -150,6 +151,7 @@ class _Followed:
         self._core = core
         self._configured = configured
         self._fetches = fetches
+        self._get = get
         self._outage = Outage(log, core.clock)
         self._last: Fetched | None = None
         self._one_at_a_time = asyncio.Lock()
@@ -225,7 +227,7 @@ class _Followed:
         # An ETag stands for the bundle that came with it, which an administrator may have replaced.
         unchanged = self._last is not None and hub.federated.get(domain) == self._last.bundle
         known = self._last if unchanged else None
-        fetched = await fetch_bundle(self.relation, hub.trust_domain, trusted, self._core.clock, known)
+        fetched = await fetch_bundle(self.relation, hub.trust_domain, trusted, self._core.clock, known, self._get)
         if fetched is not known:
             await self._store(fetched.bundle)
         self._last = fetched

@@ -6,7 +6,7 @@ import asyncio
 import gzip
 import json
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +15,13 @@ import trustme
 
 from meshtls.bundle import TrustBundle
 from meshtls.clock import SystemClock
+from meshtls.http_client import HttpResponse
 from meshtls.server import bundle_fetching
 from meshtls.server.bundle_fetching import LARGEST_DOCUMENT, BundleFetchError, Fetched, check_sequence, fetch_bundle
 from meshtls.server.federating import interval
-from meshtls.serverapi.federation import Profile, Relation
+from meshtls.serverapi.federation import Endpoint, Profile, Relation
 from meshtls.spiffeid import SpiffeId, TrustDomain
+from meshtls.tls.bootstrap import AnonymousClientContext
 from tests.support.authority import Leaf, context_for, make_authority, mint_raw
 from tests.support.bundle_partner import Partner, answer, partner
 
@@ -150,6 +152,34 @@ async def test_bundle_that_names_our_own_trust_domain_is_refused() -> None:
         assert await refusal(b) == (
             f"{URL}: wanted the bundle of b.test, got an authority of a.test, our own trust domain"
         )
+
+
+@pytest.mark.parametrize(
+    ("profile", "context"), [(Profile.HTTPS_SPIFFE, AnonymousClientContext), (Profile.HTTPS_WEB, ssl.SSLContext)]
+)
+async def test_another_network_is_given_the_context_of_the_profile_and_its_answers_are_judged_as_any(
+    profile: Profile, context: type[ssl.SSLContext]
+) -> None:
+    theirs, ours = make_authority("b.test").bundle, make_authority(str(OWN)).bundle
+    asked: list[tuple[Endpoint, type[ssl.SSLContext]]] = []
+    bodies = [theirs.to_jwks().encode(), ours.to_jwks().encode()]
+
+    async def get(endpoint: Endpoint, tls: ssl.SSLContext, headers: Sequence[tuple[str, str]]) -> HttpResponse:
+        asked.append((endpoint, type(tls)))
+        return HttpResponse(200, (), bodies.pop(0))
+
+    url, endpoint_id = "https://b.test/bundle", SpiffeId(theirs.trust_domain, "/spire/server")
+    relation = Relation(
+        trust_domain=theirs.trust_domain,
+        url=url,
+        profile=profile,
+        endpoint_id=endpoint_id if profile is Profile.HTTPS_SPIFFE else None,
+    )
+    trusted = {theirs.trust_domain: theirs}
+    assert (await fetch_bundle(relation, OWN, trusted.get, CLOCK, get=get)).bundle == theirs
+    with pytest.raises(BundleFetchError, match=f"{url}: wanted the bundle of b.test, got an authority of a.test"):
+        await fetch_bundle(relation, OWN, trusted.get, CLOCK, get=get)
+    assert asked == [(Endpoint.of(url), context)] * 2
 
 
 class TestAuthentication:

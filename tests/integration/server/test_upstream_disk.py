@@ -180,6 +180,23 @@ async def test_a_ca_is_signed_again_at_half_of_its_life(site: Site) -> None:
         assert len(files) == 2, "that of the first CA, which has ended, is deleted"
 
 
+async def test_a_ca_that_has_ended_is_deleted_while_one_below_the_next_root_waits_for_agents(site: Site) -> None:
+    first, second = site.make("first"), site.make("second")
+    site.install(first)
+    async with running(site) as core:
+        await add_agent(core, 0)
+        site.clock.advance(DAY / 2 + 60)
+        await core.authorities.tick()
+        signs = (await chain_of(core))[1]
+        site.install(second)
+        await core.authorities.tick()
+        assert len(list(site.config.keys_dir.glob("upstream-*.pem"))) == 3
+        site.clock.advance(DAY / 2 + 60)
+        await core.authorities.tick()
+        assert (await chain_of(core))[1] == signs
+        assert len(list(site.config.keys_dir.glob("upstream-*.pem"))) == 3, "one has ended, another is half as old"
+
+
 async def test_a_ca_is_not_signed_again_by_a_clock_that_was_set_forward_a_moment_ago(site: Site) -> None:
     site.install(site.make("root"))
     async with running(site) as core:

@@ -402,9 +402,9 @@ class UpstreamRotation:
 
     def _forget_ended(self) -> None:
         now, signs = self._clock.now(), self._signing.authority
-        ended = [ca for one in self._held() if one is not signs for ca in one.cas if ca.ends_at < now]
-        if isinstance(signs, SubordinateAuthority):
-            ended += [ca for ca in signs.cas[1:] if ca.ends_at < now]
+        # ``signs`` may be older than the authority of ``_held`` with the same root, and have the same CAs.
+        signer = signs.ca if isinstance(signs, SubordinateAuthority) else None
+        ended = [ca for one in self._held() for ca in one.cas if ca is not signer and ca.ends_at < now]
         if ended:
             self._keys.held.remove(ended)
             self._keys.read_held()
