@@ -59,9 +59,6 @@ _CALM = 100.0
 _READMITTED = 50.0
 #: Seconds into the calm at which the operator gives a new bundle to agents that can't verify their server any more.
 _REINSTALLED = 45.0
-#: Seconds for which a server may sign below a root that another one of its store has taken out of the bundle: where
-#: none signs below the new root yet, it waits for its agents to have that, and what it signs meanwhile is refused.
-_OWN_WAIT = 2 * BOUND
 #: The part of the seeds in which an authority is above the servers.
 _BELOW_ANOTHER = 0.3
 #: The part of the seeds in which the trust domain federates with another one.
@@ -380,10 +377,10 @@ class World:
             if not machine.serves:
                 self._exempt.add(authority)  # of a new server, or of one that has lost its keys
         if self.above is not None and authority in self.above.revoked:
-            # Another server of the store has followed. This one signs with it until its own wait is over, in vain.
+            # Another server of the store has followed. This one does at its next look, which is before it serves.
             self._checks.look()
             known = max(self._checks.revoked_authorities.get(authority, 0.0), self.above.reachable_since)
-            if now - known < _OWN_WAIT:
+            if not machine.serves or now - known < BOUND:
                 return
         if authority in self._exempt and now - self._checks.published.get(authority, now) < BOUND:
             return

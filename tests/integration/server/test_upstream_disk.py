@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import URL
 
 from meshtls.bundle import BundleSet
-from meshtls.ca.authority_states import AuthorityState
+from meshtls.ca.authority_states import AuthorityState, AuthorityStep
 from meshtls.errors import ConfigError, RequestError
 from meshtls.observe.audit import AuditRecord
 from meshtls.registration import AgentRecord
@@ -268,6 +268,22 @@ async def test_of_two_servers_of_a_store_one_follows_at_once_when_its_root_is_ta
         await core.authorities.taint("x509", *ids(first))
         await follower.authorities.tick()
         assert [issuer_key_id_of((await chain_of(follower))[-1])] == ids(second)
+
+
+async def test_a_server_follows_at_once_when_its_root_was_taken_out_of_the_bundle_of_its_store(site: Site) -> None:
+    first, second = site.make("first"), site.make("second")
+    site.install(first)
+    async with running(site) as core:
+        await add_agent(core, 0)
+        site.install(second)
+        await core.authorities.tick()
+        assert [issuer_key_id_of((await chain_of(core))[-1])] == ids(first)
+        async with core.database.write() as tx:
+            [old] = [one for one in await authorities.list_authorities(tx) if one.id == ids(first)[0]]
+            for step in (AuthorityStep.RETIRE, AuthorityStep.TAINT, AuthorityStep.REVOKE):
+                old = await authorities.move(tx, TD, old, step, site.clock.now())
+        await core.authorities.tick()
+        assert [issuer_key_id_of((await chain_of(core))[-1])] == ids(second)
 
 
 async def test_a_root_whose_files_are_put_back_signs_again(site: Site) -> None:

@@ -268,12 +268,16 @@ class UpstreamRotation:
             return f"{authority.id} is tainted there"
         if bundle is not None and bundle.complete and authority.root not in bundle.roots:
             return f"{authority.id} is revoked there"
-        async with self._database.read() as tx:
-            name = x509_authority(authority.root).name
-            record = next((one for one in await self._of(tx) if one.published.name == name), None)
-        if record is None or record.state in PUBLISHED - {AuthorityState.TAINTED}:
+        state = await self._state_here(authority)
+        if state is None or state in PUBLISHED - {AuthorityState.TAINTED}:
             return ""
-        return f"{authority.id} is {record.state.name}"
+        return f"{authority.id} is {state.name}"
+
+    async def _state_here(self, authority: SubordinateAuthority) -> AuthorityState | None:
+        """The state of its root in our store, None where that is not there."""
+        name = x509_authority(authority.root).name
+        async with self._database.read() as tx:
+            return next((one.state for one in await self._of(tx) if one.published.name == name), None)
 
     async def _renew(self, reason: str, caller: Caller | None = None) -> AuthorityRecord:
         authority = await self._new_ca()
@@ -361,8 +365,10 @@ class UpstreamRotation:
         if isinstance(signs, SubordinateAuthority):
             lost = await self._is_lost(signs)
             left, life = signs.ca.ends_at - now, signs.ca.ends_at - signs.ca.since
-            # Where another server of this store signs below it already, none of them waits any more.
-            waited = record.state is AuthorityState.ACTIVE or now >= record.changed_at + _PATIENCE
+            # Another server of this store may sign below the new root, or have taken ours out of the bundle: who waits
+            # then signs what nobody accepts.
+            in_vain = record.state is AuthorityState.ACTIVE or await self._state_here(signs) not in (*PUBLISHED, None)
+            waited = in_vain or now >= record.changed_at + _PATIENCE
             overdue = (lost and waited) or (by_clock and left < life / 6)
         else:
             overdue = False
