@@ -31,6 +31,7 @@ class Facts(NamedTuple):
     - ``server_alert``: the server answered plaintext with a TLS alert. ``server_answer``: what it answered TLS with,
       where that is no TLS.
     - ``lost``: bytes that are not in the capture. ``left_out``: there was no memory for all that was seen.
+    - ``from_start``: it was captured from its start, and so was what is spoken, if that is not known otherwise.
     - ``connection_id``: as sidecars log it, or "".
     """
 

@@ -19,7 +19,7 @@ from meshtls.capture.analysis.advice import (
 from meshtls.capture.analysis.alert_words import ABOUT, ALERTS, Meaning
 from meshtls.capture.analysis.connection import Alert, Peer
 from meshtls.capture.analysis.facts import Facts, Judgement
-from meshtls.capture.analysis.hidden import encrypted_alert, hidden, keys_show
+from meshtls.capture.analysis.hidden import begun_before, encrypted_alert, hidden, keys_show, sent_all, unproven
 from meshtls.observe.events import Outcome
 from meshtls.spiffeid import SpiffeId
 
@@ -66,7 +66,7 @@ def _silent(facts: Facts) -> Judgement | None:
 
 
 def _plaintext(facts: Facts) -> Judgement | None:
-    if facts.handshake is not None or not facts.sent[0]:
+    if facts.handshake is not None or not facts.sent[0] or begun_before(facts):
         return None
     said = f"{facts.who('client')} sent plaintext that starts with {facts.first_line!r}"
     if facts.server_alert:
@@ -216,14 +216,16 @@ def _rest(facts: Facts) -> Judgement | None:
     if outcome is _O.RESET:
         after = ", which it had closed" if facts.how(facts.reset_by) == "closed" else ""
         return Judgement(outcome, f"{facts.who(facts.reset_by)} reset the connection{after}")
-    return Judgement(outcome, unknown_because=f"the connection was {facts.open_because}" if outcome is None else "")
+    words = unproven(facts) or f"the connection was {facts.open_because}"
+    return Judgement(outcome, unknown_because=words if outcome is None else "")
 
 
 def _ended(facts: Facts) -> Outcome | None:
     """A RST harms nothing once both sides have sent all: it answers what comes after the socket was closed."""
+    if unproven(facts):
+        return None
     if facts.reset_by:
-        sent_all = (end == "closed" or notified for end, notified in zip(facts.ends, facts.notified, strict=True))
-        return _O.OK if all(sent_all) else _O.RESET
+        return _O.OK if sent_all(facts) else _O.RESET
     return _O.OK if all(facts.ends) else None
 
 

@@ -18,20 +18,28 @@ from meshtls.capture.outside import OutsideView
 from meshtls.capture.padding import has_short_message, is_padded
 from meshtls.capture.session import TlsSession
 from meshtls.wire.side import Side
-from meshtls.wire.tls import TLS_1_3
+from meshtls.wire.tls import TLS_1_3, ContentType
 
 __all__ = ["ServerData", "late_tickets", "server_data"]
+
+_ALERT = int(ContentType.ALERT)
 
 
 class ServerData(Enum):
     """What the lengths of the server's records show.
 
-    - SHOWN: it sent application data. UNTOLD: nothing that can't be session tickets or alerts.
+    - SHOWN: it sent application data. UNTOLD: nothing that can't be session tickets or alerts. NONE: nothing but
+      alerts.
+    - THEN_ALERT: it sent what may be data, and then answered a record of the client with one of the length of an
+      alert, which no such record of the client followed. Data after the handshake may also be a request for a
+      certificate.
     - PADDED: its records may be padded, so their lengths show nothing.
     """
 
     SHOWN = "shown"
     UNTOLD = "untold"
+    NONE = "none"
+    THEN_ALERT = "then an alert"
     PADDED = "padded"
 
 
@@ -44,13 +52,26 @@ def server_data(session: TlsSession, view: OutsideView, done: Completion) -> Ser
     sent = records.between(done.at)
     if aead is None or len(sent) > MOST_TICKETS + 1:
         # More records than tickets and an alert: data, padded or not.
-        return ServerData.SHOWN if after else ServerData.UNTOLD
+        return _shown(session, view) if after else ServerData.UNTOLD
     alerts = {offset for side, offset in view.alerts if side is Side.SERVER}
     rest = [one for one in after[len(_run(records, done, aead)) :] if one.offset not in alerts]
     natural = has_short_message([one.length for one in records.events], aead)
     if sent and (not natural or is_padded([one.length for one in rest], aead)):
         return ServerData.PADDED
-    return ServerData.SHOWN if rest else ServerData.UNTOLD
+    if rest:
+        return _shown(session, view)
+    return ServerData.UNTOLD if any(one.offset not in alerts for one in sent) else ServerData.NONE
+
+
+def _shown(session: TlsSession, view: OutsideView) -> ServerData:
+    """Of a server that sent what is no session ticket: whether an alert followed that may refuse the client."""
+    offsets = frozenset(view.alerts)
+    records = [one for one in session.events if isinstance(one, RecordSeen)]
+    alerts = [one.inner_type == _ALERT or (one.side, one.offset) in offsets for one in records]
+    last = max(at for at, one in enumerate(records) if one.side is Side.SERVER)
+    refuses = alerts[last] and not any(alerts[last + 1 :])
+    answers = records[last - 1].side is Side.CLIENT and not alerts[last - 1]
+    return ServerData.THEN_ALERT if refuses and answers else ServerData.SHOWN
 
 
 def late_tickets(session: TlsSession, done: Completion) -> list[RecordSeen]:

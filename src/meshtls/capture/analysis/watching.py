@@ -45,7 +45,7 @@ _SYNTHETIC = (
     "the TCP and IP headers are synthetic, since the writer of the file saw only the bytes in TCP: the duration of"
     " TCP's handshake and the overhead are unknown, and packets and wire_bytes count invented headers"
 )
-_MIDDLE = (b"\x14\x03", b"\x15\x03", b"\x17\x03")
+_MIDDLE = (b"\x14\x03", b"\x15\x03", b"\x16\x03", b"\x17\x03")
 
 
 class Watched:
@@ -55,7 +55,7 @@ class Watched:
     """
 
     __slots__ = (
-        *("_bundle", "_ended", "_feed", "_first", "_first_ns", "_keys"),
+        *("_bundle", "_ended", "_feed", "_first", "_first_ns", "_keys", "_lacks_beginning"),
         *("conversation", "flow", "open_sides", "synthetic"),
     )
 
@@ -69,6 +69,8 @@ class Watched:
         self._feed = self.conversation.feed
         self._first: dict[Side, bytes] = {}
         self._first_ns = 0
+        #: The first bytes of a side are not in the capture.
+        self._lacks_beginning = False
         self._ended: list[tuple[Side, Ending, int]] = []
         self.open_sides = 2
         self.synthetic = False
@@ -82,6 +84,7 @@ class Watched:
 
     def gap(self, side: Side, missing: int, time_ns: int) -> None:
         """Part of ``FlowSink``."""
+        self._lacks_beginning = self._lacks_beginning or side not in self._first
         self.conversation.gap(side, missing)
 
     def ended(self, side: Side, how: Ending, time_ns: int) -> None:
@@ -159,7 +162,7 @@ class Watched:
             server_answer=self._server_answer(tls),
             peers=(peers[Side.CLIENT], peers[Side.SERVER]),
             lost=(_missing(sender), _missing(receiver)),
-            from_start=flow.from_start,
+            from_start=self._known_from_start,
             left_out=left_out,
             connection_id=tls.client_random[:_ID_BYTES].hex() if tls is not None else "",
         )
@@ -196,13 +199,18 @@ class Watched:
 
     # -- parts --
 
+    @property
+    def _known_from_start(self) -> bool:
+        """Whether what is spoken was captured from its beginning, as far as that is needed to know what it is."""
+        return self.flow.from_start and not (self._lacks_beginning and self.conversation.spoken is Spoken.OTHER)
+
     def _protocol(self) -> str:
         spoken = self.conversation.spoken
         if spoken not in (Spoken.OTHER, Spoken.UNDECIDED):
             return str(spoken.value)
         if not self._first:
             return "nothing"
-        if not self.flow.from_start and any(one[:2] in _MIDDLE for one in self._first.values()):
+        if not self._known_from_start and any(one[:2] in _MIDDLE for one in self._first.values()):
             return "TLS"
         return "other"
 
