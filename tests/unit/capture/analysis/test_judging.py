@@ -423,8 +423,8 @@ def test_a_reset_after_close_notify_of_both_sides_is_no_failure(
         found = told(tape, keys)
         assert (found.problem, found.advice) == ("", "")
         assert "reset" in f"{found.client.ending} {found.server.ending}"
-        # Without keys and without a FIN, the last record of each may be data as well.
-        proven = keys is not None or version == 2 or len(ends) > 1
+        # The client began to close. Where the server only resets, the last record of each may be data as well.
+        proven = keys is not None or version == 2 or ends != [(S, RST | ACK)]
         assert (found.outcome, found.unknown_because) == (
             (Outcome.OK, "")
             if proven
@@ -433,6 +433,16 @@ def test_a_reset_after_close_notify_of_both_sides_is_no_failure(
                 f"{by} reset the connection; before that came {SHAPED}, which may be close_notify or not: {KEYS}",
             )
         )
+
+
+@pytest.mark.parametrize(("waited", "outcome"), [(0, Outcome.OK), (2000, None)])
+def test_a_reset_long_after_two_records_like_alerts_is_not_taken_for_a_close(
+    tmp_path: Path, waited: int, outcome: Outcome | None
+) -> None:
+    tape = reset(shaken(tmp_path).flights, (C, RST | ACK))
+    tape.pauses[len(tape.frames) - 1] = waited
+    found = told(tape)
+    assert (found.outcome, found.problem, bool(found.unknown_because)) == (outcome, "", outcome is None)
 
 
 @pytest.mark.parametrize("closes", [True, False])
