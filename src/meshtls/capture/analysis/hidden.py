@@ -88,7 +88,7 @@ def unproven(facts: Facts) -> str:
 
 def begun_before(facts: Facts) -> bool:
     """Whether it is TLS or may be, and was captured from its middle, so that nothing is known of its handshake."""
-    if facts.from_start or facts.protocol not in ("TLS", "other", "nothing") or not any(facts.sent):
+    if facts.from_start or facts.protocol not in ("TLS", "other", "nothing"):
         return False
     return facts.handshake is None or (facts.hidden and facts.server_data is not ServerData.SHOWN)
 

@@ -65,12 +65,14 @@ def server_data(session: TlsSession, view: OutsideView, done: Completion) -> Ser
 
 def _shown(session: TlsSession, view: OutsideView) -> ServerData:
     """Of a server that sent what is no session ticket: whether an alert followed that may refuse the client."""
-    offsets = frozenset(view.alerts)
-    records = [one for one in session.events if isinstance(one, RecordSeen)]
-    alerts = [one.inner_type == _ALERT or (one.side, one.offset) in offsets for one in records]
-    last = max(at for at, one in enumerate(records) if one.side is Side.SERVER)
-    refuses = alerts[last] and not any(alerts[last + 1 :])
-    answers = records[last - 1].side is Side.CLIENT and not alerts[last - 1]
+    offsets, records = frozenset(view.alerts), session.index.records.events
+
+    def is_alert(one: RecordSeen) -> bool:
+        return one.inner_type == _ALERT or (one.side, one.offset) in offsets
+
+    last = next(at for at in reversed(range(len(records))) if records[at].side is Side.SERVER)
+    refuses = is_alert(records[last]) and not any(map(is_alert, records[last + 1 :]))
+    answers = records[last - 1].side is Side.CLIENT and not is_alert(records[last - 1])
     return ServerData.THEN_ALERT if refuses and answers else ServerData.SHOWN
 
 
