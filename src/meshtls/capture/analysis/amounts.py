@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from meshtls.capture.aead import SuiteAead, aead_of_suite
 from meshtls.capture.analysis.completion import Completion
-from meshtls.capture.analysis.server_data import late_tickets
+from meshtls.capture.analysis.server_data import late_tickets, may_count_ticket
 from meshtls.capture.outside import OutsideView
 from meshtls.capture.padding import has_short_message, is_padded
 from meshtls.capture.session import TlsSession
@@ -35,7 +35,8 @@ class Amounts(NamedTuple):
 
     - ``estimated``: some of them are computed from lengths of encrypted records.
     - ``at_most``: all records of a side look padded. Padding is counted, and so are session tickets, which can't be
-      told from data then: the applications sent no more than this.
+      told from data then: the applications sent no more than this. Or a single record of the server may be a session
+      ticket, and is counted.
     """
 
     of: Mapping[Side, int]
@@ -75,7 +76,16 @@ def application_bytes(session: TlsSession, view: OutsideView, done: Completion |
     early = _early_data(session, done)
     found[Side.CLIENT] += early
     bounds = _bounds_of_padded(session, view) if done.inferred else {}
-    return Amounts(found | bounds, estimated or early > 0 or bool(bounds), bool(bounds))
+    at_most = bool(bounds) or (_all_are_counted(session, done, early) and may_count_ticket(session, done))
+    return Amounts(found | bounds, estimated or early > 0 or bool(bounds), at_most)
+
+
+def _all_are_counted(session: TlsSession, done: Completion, early: int) -> bool:
+    """Whether no early data was left out that may have been accepted, of a server whose records are encrypted."""
+    if session.direction(Side.SERVER).decrypted:
+        return False
+    # In a resumed session the client's flight is its Finished.
+    return session.early_accepted is False or early > 0 or len(session.index.data[Side.CLIENT].between(0, done.at)) <= 1
 
 
 def _bounds_of_padded(session: TlsSession, view: OutsideView) -> dict[Side, int]:

@@ -126,7 +126,8 @@ class Connection(msgspec.Struct, frozen=True):
     - ``tcp_rtt_ms``: from SYN to the ACK that completes TCP's handshake.
     - ``first_data_ms``: from the first packet to the first application data.
     - ``estimated``: application bytes are computed from the lengths of encrypted records. ``at_most``: these look
-      padded, and the padding is counted, too: there are no more application bytes than that.
+      padded, and the padding is counted, too, or one of them may be a session ticket: there are no more application
+      bytes than that.
     - ``overhead``: bytes on the wire that are not application data, for each byte that is; at least that many where
       ``at_most`` is true.
     - ``connection_id``: by which sidecars log it; "" without a ClientHello.

@@ -20,7 +20,7 @@ from meshtls.capture.session import TlsSession
 from meshtls.wire.side import Side
 from meshtls.wire.tls import TLS_1_3, ContentType
 
-__all__ = ["ServerData", "late_tickets", "server_data"]
+__all__ = ["ServerData", "late_tickets", "may_count_ticket", "server_data"]
 
 _ALERT = int(ContentType.ALERT)
 
@@ -83,6 +83,14 @@ def late_tickets(session: TlsSession, done: Completion) -> list[RecordSeen]:
     aead, records = aead_of_suite(session.suite), session.index.data[Side.SERVER]
     run = _run(records, done, aead) if aead is not None else []
     return run if len(run) > 1 or _early(records, done) else []
+
+
+def may_count_ticket(session: TlsSession, done: Completion) -> bool:
+    """Whether the server's first record after the client's first application data may be its only session ticket, as
+    Go's servers send one. It is taken for data.
+    """
+    aead, records = aead_of_suite(session.suite), session.index.data[Side.SERVER]
+    return aead is not None and len(_run(records, done, aead)) == 1 and not _early(records, done)
 
 
 def _run(records: Numbered[RecordSeen], done: Completion, aead: SuiteAead) -> list[RecordSeen]:

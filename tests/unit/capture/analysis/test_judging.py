@@ -672,3 +672,23 @@ def test_a_connection_that_goes_on_says_why_it_has_no_outcome(tmp_path: Path) ->
     tape.wire(shaken(tmp_path), close=False)
     found = told(tape, tmp_path / "keys")
     assert (found.outcome, found.unknown_because) == (None, "the connection was open when the capture ended")
+
+
+@pytest.mark.parametrize(("tickets", "late", "at_most"), [(1, True, True), (1, False, False), (2, True, False)])
+def test_a_single_session_ticket_after_the_clients_data_makes_its_bytes_a_bound(
+    tmp_path: Path, tickets: int, late: bool, at_most: bool
+) -> None:
+    """Go's servers send one."""
+    client, server = contexts(tmp_path, tmp_path / "keys", mutual=True, version=3)
+    server.num_tickets = tickets
+    wire = Wire(client, server)
+    assert not wire.shake()
+    wire.send(C, REQUEST)
+    wire.send(S, RESPONSE)
+    *shake, ticket, request, response = wire.flights
+    flights = [*shake, request, ticket, response] if late else wire.flights
+    known, found = told(taped(flights), tmp_path / "keys"), told(taped(flights))
+    assert (known.estimated, known.at_most, known.server.application_bytes) == (False, False, len(RESPONSE))
+    assert (found.estimated, found.at_most) == (True, at_most)
+    assert (found.server.application_bytes > len(RESPONSE)) is at_most
+    assert found.client.application_bytes == len(REQUEST)
