@@ -174,7 +174,7 @@ class Flow:
     - ``number``: counts from 0 in the order of first packets.
     - ``interface``: that of its first packet, as ``Packet`` has it.
     - ``from_start``: whether it was captured from its start: a SYN, or first bytes that a client sends only first, such
-      as a ClientHello. Without a SYN the client is known by the first bytes, or else is the end with the higher port.
+      as a ClientHello. ``roles_guessed``: which end is the client is a guess (``meshtls.capture.roles``).
     - ``undecided``: it is not known yet where the bytes of a side begin, and those of both sides wait.
     - ``syn_ns``, ``syn_ack_ns``, ``established_ns``: the first SYN, the first SYN with ACK, and the ACK of it; None if
       not captured.
@@ -182,7 +182,7 @@ class Flow:
 
     __slots__ = (
         *("closed", "established_ns", "from_start", "halves", "interface", "number", "opened"),
-        *("sink", "syn_ack_ns", "syn_ns", "undecided"),
+        *("roles_guessed", "sink", "syn_ack_ns", "syn_ns", "undecided"),
     )
 
     def __init__(self, number: int, key: bytes, time_ns: int, interface: int = 0) -> None:
@@ -193,7 +193,7 @@ class Flow:
         sender, receiver = Half(self, key, Side.CLIENT, time_ns), Half(self, back, Side.SERVER, time_ns)
         sender.peer, receiver.peer = receiver, sender
         self.halves = (sender, receiver)
-        self.from_start = self.opened = self.closed = self.undecided = False
+        self.from_start = self.opened = self.closed = self.undecided = self.roles_guessed = False
         self.syn_ns: int | None = None
         self.syn_ack_ns: int | None = None
         self.established_ns: int | None = None

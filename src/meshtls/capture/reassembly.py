@@ -21,9 +21,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from meshtls.capture.ends import MOST_ENDS, contradicted, lives_on, may_be_sent, nearest, reset_counts, resetting
-from meshtls.capture.first_sender import FIRST_BYTES, begins_connection, begins_stream, client_is_sender
+from meshtls.capture.first_sender import FIRST_BYTES, begins_connection, begins_stream
 from meshtls.capture.flow import End, Ending, Flow, FlowSink, Half
 from meshtls.capture.packets import Segment
+from meshtls.capture.roles import Servers
 from meshtls.capture.segments import Chunk
 from meshtls.capture.sequence import MASK, MAX_WINDOW, MODULUS, signed, window_scale
 from meshtls.wire.side import Side
@@ -92,6 +93,7 @@ class Reassembly:
         self.waiting: dict[int, Flow] = {}
         self.over: list[Flow] = []
         self.buffered = 0
+        self._servers = Servers()
 
     def take(self, half: Half, segment: Segment) -> None:
         """A segment that ``half`` sent, and that is neither captured twice nor the SYN of another connection."""
@@ -195,6 +197,7 @@ class Reassembly:
             self.buffered += half.early.cost - cost
         if segment.flags & ACK:
             flow.syn_ack_ns = segment.time_ns
+            self._servers.answered(half)
         elif flow.syn_ns is None:
             flow.syn_ns = segment.time_ns
         flow.from_start = True
@@ -246,7 +249,8 @@ class Reassembly:
             if not (long_enough or _begins_at(half, start)):
                 continue
             if not flow.opened:
-                self._open(flow, _guessed_client(flow))
+                client, flow.roles_guessed = self._servers.client_of(flow)
+                self._open(flow, client)
             if half.side is Side.CLIENT and begins_connection(early.beginning(FIRST_BYTES)):
                 flow.from_start = True
             half.waited = 0
@@ -601,16 +605,6 @@ def _reordered_ns(flow: Flow) -> int:
     if flow.syn_ns is None or flow.established_ns is None:
         return _REORDERED_NS
     return max(_REORDERED_NS, flow.established_ns - flow.syn_ns)
-
-
-def _guessed_client(flow: Flow) -> Half:
-    """By the first bytes, or else the end with the higher port."""
-    for half in flow.halves:
-        begun = half.early.beginning(FIRST_BYTES)
-        if (client := client_is_sender(begun)) is not None:
-            return half if client else half.peer
-    first, second = flow.halves
-    return first if first.key[-4:-2] >= second.key[-4:-2] else second
 
 
 def _heard(half: Half) -> int | None:

@@ -345,3 +345,20 @@ def test_the_page_shows_what_the_verbs_print() -> None:
     with short_directory() as directory:
         write_captures(directory)
         follow_page((DOCS / "captures.md").read_text("utf-8"), directory, {})
+
+
+@pytest.mark.parametrize("guessed", [True, False])
+def test_ends_that_are_guessed_by_the_ports_are_told_as_such(guessed: bool, tmp_path: Path) -> None:
+    tape = Tape()
+    tape.plaintext(b"\0\x01binary", b"\0\x02binary")
+    if guessed:
+        del tape.frames[:3]
+    name = tmp_path / "middle.pcapng"
+    name.write_bytes(tape.pcapng())
+    lines = tell("capture", "analyze", str(name)).out.splitlines()
+    words = "1 connection whose ends are guessed by the ports (#1): client and server may be the other way round"
+    assert (words in lines) is guessed
+    told = tell("capture", "explain", str(name), "--connection", "1", "--output", "json").json
+    assert ("roles" in told) is guessed
+    page = tell("capture", "analyze", str(name), "--output", "html").out
+    assert ("guessed by the ports" in page) is guessed

@@ -6,11 +6,14 @@ import struct
 
 import pytest
 
+from meshtls.capture import roles
+from meshtls.capture.analysis.connection import as_json
 from meshtls.capture.first_sender import begins_connection, begins_stream, client_is_sender
 from meshtls.wire.http2.frames import PREFACE
 from meshtls.wire.proxy_protocol import LOCAL_HEADER
 from meshtls.wire.side import Side
-from tests.support.packets import Talk, captured, read
+from tests.support.packets import ACK, RST, End, Talk, captured, read
+from tests.support.tls_capture import Tape, analyzed
 
 C, S = Side.CLIENT, Side.SERVER
 
@@ -142,3 +145,72 @@ def test_bytes_of_the_second_end_count_where_the_first_says_nothing() -> None:
     talk.handshake()
     seen, _ = read(captured([talk.server(b"\0\0\0"), talk.client(PREFACE)]))
     assert seen.flows[0].client.address.port == 40_000
+
+
+#: A gRPC server, whose port is above those of its clients; bytes from the middle that say nothing of who sent them.
+GRPC, DATA = ("10.0.0.2", 50_051), b"\x17\x03\x03\0\x20" + bytes(32)
+
+
+def midway(client: End, server: End, *, server_first: bool = False) -> list[bytes]:
+    """A connection without its handshake and without bytes that show the client."""
+    talk = Talk(client, server)
+    talk.handshake()
+    said = [talk.client(DATA), talk.server(DATA + DATA)]
+    return said[::-1] if server_first else said
+
+
+@pytest.mark.parametrize("server_first", [True, False])
+@pytest.mark.parametrize("answered", [True, False])
+def test_who_answered_a_syn_is_the_server_of_other_connections_too(server_first: bool, answered: bool) -> None:
+    other = Talk(("10.0.0.3", 40_002), GRPC)
+    frames = other.handshake() if answered else [other.handshake()[0]]
+    seen, _ = read(captured([*frames, *midway(("10.0.0.1", 40_001), GRPC, server_first=server_first)]))
+    flow = seen.flows[-1]
+    # The twin, whose SYN nobody answered, shows no server.
+    assert (flow.server.address.port, flow.roles_guessed) == ((50_051, False) if answered else (40_001, True))
+    assert seen.sinks[-1].stream(S if answered else C) == [DATA + DATA]
+
+
+def test_another_host_or_port_that_answered_a_syn_tells_nothing() -> None:
+    known = [Talk(("10.0.0.3", 40_002), server).handshake() for server in (("10.0.0.9", 50_051), ("10.0.0.2", 50_052))]
+    frames = [frame for one in known for frame in one]
+    seen, _ = read(captured([*frames, *midway(("10.0.0.1", 40_001), GRPC)]))
+    assert (seen.flows[-1].server.address.port, seen.flows[-1].roles_guessed) == (40_001, True)
+
+
+def test_where_both_ends_answered_a_syn_the_first_bytes_tell_the_client() -> None:
+    ends = ("10.0.0.1", 60_000), GRPC
+    frames = [frame for end in ends for frame in Talk(("10.0.0.3", 40_002), end).handshake()]
+    talk = Talk(*ends)
+    talk.handshake()
+    seen, _ = read(captured([*frames, talk.server(settings())]))
+    assert (seen.flows[-1].client.address.port, seen.flows[-1].roles_guessed) == (60_000, False)
+    seen, _ = read(captured([*frames, *midway(GRPC, ends[0])]))
+    assert seen.flows[-1].roles_guessed
+
+
+def test_the_servers_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roles, "MOST_SERVERS", 2)
+    servers = [("10.0.0.2", 50_000 + number) for number in range(3)]
+    shaken = [frame for one in servers for frame in Talk(("10.0.0.3", 40_002), one).handshake()]
+    for server, known in zip(servers, (False, True, True), strict=True):
+        seen, _ = read(captured([*shaken, *midway(("10.0.0.1", 40_001), server)]))
+        assert seen.flows[-1].roles_guessed is not known
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_problem_says_that_client_and_server_are_guessed(answered: bool) -> None:
+    tape = Tape()
+    if answered:
+        tape.frames += Talk(("10.0.0.3", 40_002), GRPC).handshake()
+    talk = Talk(("10.0.0.1", 40_001), GRPC)
+    talk.handshake()
+    tape.frames += [talk.client(DATA), talk.server(DATA), talk.server(flags=RST | ACK)]
+    found = analyzed(tape)[-1]
+    words = ("10.0.0.2:50051", "server") if answered else ("10.0.0.2:50051 (guessed by the ports)", "client")
+    assert (found.roles_guessed, found.server.address) == (
+        not answered,
+        f"10.0.0.{2 if answered else 1}:{50051 if answered else 40001}",
+    )
+    assert found.problem == f"the {words[1]} {words[0]} reset the connection"
+    assert as_json(found)["roles_guessed"] is not answered

@@ -119,6 +119,8 @@ class Connection(msgspec.Struct, frozen=True):
     """One TCP connection.
 
     - ``number``: counts from 1 in the order of first packets. ``start_ns``: since the epoch.
+    - ``roles_guessed``: which end is the client is guessed by the ports, since neither its SYN, nor bytes that only one
+      of the two sends, nor another connection to the same server were captured.
     - ``protocol``: "TLS", "HTTP/1.1", "HTTP/2", "other" or "nothing". ``first_line``: of plaintext.
     - ``preamble``: what came before the protocol, such as a PROXY protocol header, or SMTP with STARTTLS.
     - ``synthetic``: the headers of TCP and IP are invented: ``tcp_rtt_ms`` and ``overhead`` are None, and packets and
@@ -144,6 +146,7 @@ class Connection(msgspec.Struct, frozen=True):
     first_line: str = ""
     preamble: str = ""
     from_start: bool = True
+    roles_guessed: bool = False
     connection_id: str = ""
     handshake: Handshake | None = None
     tcp_rtt_ms: float | None = None

@@ -132,8 +132,8 @@ class Watched:
         closed = next((one for one in endings if one.how in _CLOSED), None)
         first, sender, receiver = flow.first_ns, flow.client, flow.server
         facts = Facts(
-            client=_who(client),
-            server=_who(server),
+            client=_who(client, guessed=flow.roles_guessed),
+            server=_who(server, guessed=flow.roles_guessed),
             server_address=server.address,
             server_is_local=receiver.is_loopback,
             protocol=self._protocol(),
@@ -179,6 +179,7 @@ class Watched:
             first_line=line,
             preamble=self.conversation.preamble,
             from_start=flow.from_start,
+            roles_guessed=flow.roles_guessed,
             connection_id=facts.connection_id,
             handshake=handshake,
             synthetic=self.synthetic,
@@ -357,7 +358,9 @@ def _notified(tls: TlsSession | None, view: OutsideView | None, side: Side) -> b
     return last.inner_type == _ALERT and alert is not None and alert_name(alert.description) == "close_notify"
 
 
-def _who(end: End) -> str:
+def _who(end: End, *, guessed: bool) -> str:
+    if guessed:
+        return f"{end.address} (guessed by the ports)"
     return f"{end.address} ({end.peer.spiffe_id})" if end.peer is not None and end.peer.spiffe_id else end.address
 
 

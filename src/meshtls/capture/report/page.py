@@ -161,6 +161,8 @@ def _facts(one: Connection) -> Iterator[tuple[str, str]]:
     for side, end in (("client", one.client), ("server", one.server)):
         yield side, _identity(end)
         yield f"end of the {side}", end.ending or "not seen"
+    if one.roles_guessed:
+        yield "client and server", "guessed by the ports: they may be the other way round"
     shake = one.handshake
     if shake is None:
         return

@@ -25,7 +25,7 @@ __all__ = ["analyze"]
 #: Rows of the table; a longer capture is told to be read as ndjson.
 _MOST_ROWS = 10_000
 #: Numbers of connections without a known result.
-_MOST_UNKNOWN = 8
+_MOST_NAMED = 8
 #: The least width of the terminal, in characters, for columns that are left out of a narrower one.
 _LEAST_WIDTH = dict.fromkeys(("suite", "group"), 150) | dict.fromkeys(("resumed", "trips", "overhead"), 110)
 _FOLDED = {"client": 12, "server": 12, "result": 8}
@@ -143,10 +143,18 @@ def _print(found: list[Connection]) -> None:
             tell(f"#{one.number} {one.problem}")
         for note in oddities_of(one):
             tell(f"#{one.number} {note}")
-    unknown = [f"#{one.number}" for one in found if one.unknown_because]
+    unknown = [one for one in found if one.unknown_because]
     if unknown:
-        named = ", ".join(unknown[:_MOST_UNKNOWN]) + (", ..." if len(unknown) > _MOST_UNKNOWN else "")
-        tell(f"{counted(len(unknown))} without a known result ({named}): --detail N says why")
+        tell(f"{_named(unknown, 'without a known result')}: --detail N says why")
+    guessed = [one for one in found if one.roles_guessed]
+    if guessed:
+        tell(f"{_named(guessed, 'whose ends are guessed by the ports')}: client and server may be the other way round")
+
+
+def _named(found: list[Connection], what: str) -> str:
+    """How many they are, what they are, and the numbers of the first."""
+    numbers = ", ".join(f"#{one.number}" for one in found[:_MOST_NAMED])
+    return f"{counted(len(found))} {what} ({numbers}{', ...' if len(found) > _MOST_NAMED else ''})"
 
 
 def _number(one: Connection) -> int:

@@ -75,6 +75,7 @@ def _explains(call: Connection, caller: Connection) -> bool:
 
 
 def _record(one: Connection) -> dict[str, object]:
+    guessed = {"roles": "guessed by the ports: client and server may be the other way round"}
     return {
         "connection": one.number,
         "client": one.client.address,
@@ -86,4 +87,4 @@ def _record(one: Connection) -> dict[str, object]:
         "unknown_because": one.unknown_because,
         "advice": one.advice,
         "mutual_tls": one.handshake.mutual_reason if one.handshake is not None else "",
-    }
+    } | (guessed if one.roles_guessed else {})
