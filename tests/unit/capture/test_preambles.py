@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from meshtls.capture.application import Conversation, Spoken
 from meshtls.capture.keylog import KeyLog
@@ -138,3 +139,79 @@ def test_lost_bytes_before_the_change_leave_it_unread(tmp_path: Path) -> None:
     for side, data in [(C, b"STARTTLS\r\n"), (S, b"220 \r\n"), *shaken(tmp_path).flights]:
         talk.feed(side, data, EPOCH)
     assert (talk.spoken, talk.tls) == (Spoken.OTHER, None)
+
+
+CONNECT = (C, b"CONNECT web.test:443 HTTP/1.1\r\nHost: web.test:443\r\n\r\n")
+ESTABLISHED = (S, b"HTTP/1.1 200 Connection established\r\n\r\n")
+WANTS_LOGIN = (S, b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 2\r\n\r\nno")
+THROUGH = "CONNECT to web.test:443 through the proxy 10.0.0.2:443"
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize(
+    ("before", "words"),
+    [
+        ([CONNECT, ESTABLISHED], THROUGH),
+        ([CONNECT, WANTS_LOGIN, CONNECT, ESTABLISHED], THROUGH),
+        ([(C, V1), CONNECT, ESTABLISHED], f"PROXY protocol, version 1, for the client 192.0.2.1:50000, then {THROUGH}"),
+        (
+            [CONNECT, ESTABLISHED, SMTP_GREETING, (C, b"STARTTLS\r\n"), (S, b"220 go ahead\r\n")],
+            f"{THROUGH}, then SMTP, then STARTTLS",
+        ),
+    ],
+    ids=["at once", "after a login", "after a PROXY header", "before STARTTLS"],
+)
+def test_tls_through_an_http_proxy_is_in_the_record(
+    before: list[Flight], words: str, version: int, tmp_path: Path
+) -> None:
+    wire = shaken(tmp_path, version=version)
+    plain = Tape()
+    plain.wire(wire)
+    (expected,) = analyzed(plain, tmp_path / "keys")
+    wire.flights[:0] = before
+    tape = Tape()
+    tape.wire(wire)
+    (found,) = analyzed(tape, tmp_path / "keys")
+    assert (found.protocol, found.preamble, found.first_line, found.outcome) == ("TLS", words, "", Outcome.OK)
+    assert (found.client.peer, found.server.peer) == (expected.client.peer, expected.server.peer)
+    assert found.handshake is not None
+    assert expected.handshake is not None
+    assert structs.replace(found.handshake, ms=0.0) == structs.replace(expected.handshake, ms=0.0)
+    assert found.connection_id == expected.connection_id
+    assert found.application_bytes == expected.application_bytes
+    connects = before.count(CONNECT)
+    assert [one.method for one in found.requests] == ["CONNECT"] * connects + ["GET"]
+
+
+@pytest.mark.parametrize("mutual", [True, False])
+def test_a_handshake_that_is_refused_behind_an_http_proxy_is_told(mutual: bool, tmp_path: Path) -> None:
+    wire = shaken(tmp_path, mutual=mutual)
+    wire.flights[:0] = [CONNECT, ESTABLISHED]
+    tape = Tape()
+    tape.wire(wire)
+    (found,) = analyzed(tape, tmp_path / "keys")
+    assert found.outcome is (Outcome.OK if mutual else Outcome.NO_CLIENT_CERTIFICATE)
+    problem = (
+        "the server web.test:443 (spiffe://a.test/web) through the proxy 10.0.0.2:443 sent the alert"
+        " certificate_required: the client 10.0.0.1:40001 presented no certificate"
+    )
+    assert found.problem == ("" if mutual else problem)
+
+
+@pytest.mark.parametrize(
+    "flights",
+    [
+        [CONNECT, WANTS_LOGIN],
+        [CONNECT, (S, b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")],
+        [CONNECT, ESTABLISHED],
+        [CONNECT, ESTABLISHED, (C, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")],
+    ],
+    ids=["wants a login", "refused", "empty", "plaintext inside"],
+)
+def test_a_connect_without_tls_behind_it_stays_http(flights: list[Flight]) -> None:
+    tape = Tape()
+    talk = tape.talk()
+    tape.frames += [*talk.handshake(), *(talk.send(side, data) for side, data in flights), *talk.close()]
+    (found,) = analyzed(tape)
+    assert (found.protocol, found.preamble, found.handshake) == ("HTTP/1.1", "", None)
+    assert found.first_line == "CONNECT web.test:443 HTTP/1.1"

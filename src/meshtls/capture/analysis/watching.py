@@ -98,16 +98,29 @@ class Watched:
         self.conversation.memory.close()
 
     @property
+    def carried(self) -> Conversation:
+        """What the record is about: the conversation, or the TLS in the tunnel that a CONNECT of HTTP/1.1 opened."""
+        asked = self._connect()
+        return asked.tunnel if asked is not None and isinstance(asked.tunnel, Conversation) else self.conversation
+
+    def _connect(self) -> HttpExchange | None:
+        """The CONNECT that opened a tunnel with TLS in it. Nothing but the tunnel comes after it (RFC 9110, section
+        9.3.6)."""
+        asked = self.conversation.exchanges[-1:] if self.conversation.spoken is Spoken.HTTP1 else []
+        inside = asked[0].tunnel if asked else None
+        return asked[0] if isinstance(inside, Conversation) and inside.tls is not None else None
+
+    @property
     def endings(self) -> tuple[Ended, ...]:
         """How the sides ended, in this order."""
-        tls = self.conversation.tls
+        tls = self.carried.tls
         at, last = (tls.ended_at, len(tls.events)) if tls is not None else ({}, 0)
         return tuple(Ended(at.get(side, last), side, how, time_ns) for side, how, time_ns in self._ended)
 
     def record(self) -> Connection:
         """What was seen of it so far. It waits no longer for secrets."""
         self.conversation.settle()
-        flow, tls = self.flow, self.conversation.tls
+        flow, tls = self.flow, self.carried.tls
         view = outside_view(tls) if tls is not None else None
         done = completion_of(tls) if tls is not None else None
         endings, without_secrets = self.endings, self._without_secrets(tls)
@@ -125,7 +138,7 @@ class Watched:
         line = self._first_line()
         progress = None
         if tls is not None and view is not None and done is None:
-            progress = progress_of(tls, view, self._first_ns, flow.first_ns)
+            progress = progress_of(tls, view, self._begun_ns(), flow.first_ns)
         data_shown = ServerData.UNTOLD
         if tls is not None and view is not None and done is not None:
             data_shown = server_data(tls, view, done)
@@ -133,7 +146,7 @@ class Watched:
         first, sender, receiver = flow.first_ns, flow.client, flow.server
         facts = Facts(
             client=_who(client, guessed=flow.roles_guessed),
-            server=_who(server, guessed=flow.roles_guessed),
+            server=_who(server, guessed=flow.roles_guessed, asked=self._connect()),
             server_address=server.address,
             server_is_local=receiver.is_loopback,
             protocol=self._protocol(),
@@ -177,7 +190,7 @@ class Watched:
             server=server,
             protocol=facts.protocol,
             first_line=line,
-            preamble=self.conversation.preamble,
+            preamble=self._preamble(),
             from_start=flow.from_start,
             roles_guessed=flow.roles_guessed,
             connection_id=facts.connection_id,
@@ -206,7 +219,7 @@ class Watched:
         return self.flow.from_start and not (self._lacks_beginning and self.conversation.spoken is Spoken.OTHER)
 
     def _protocol(self) -> str:
-        spoken = self.conversation.spoken
+        spoken = self.carried.spoken
         if spoken not in (Spoken.OTHER, Spoken.UNDECIDED):
             return str(spoken.value)
         if not self._first:
@@ -215,11 +228,25 @@ class Watched:
             return "TLS"
         return "other"
 
+    def _begun_ns(self) -> int:
+        """When the first byte was sent, or, through a proxy, could be."""
+        asked = self._connect()
+        return asked.answered_ns if asked is not None else self._first_ns
+
+    def _preamble(self) -> str:
+        parts = [self.conversation.preamble]
+        if (asked := self._connect()) is not None:
+            parts += [
+                f"CONNECT to {asked.authority} through the proxy {self.flow.server.address}",
+                self.carried.preamble,
+            ]
+        return ", then ".join(filter(None, parts))
+
     def _troubles(self, *, without_secrets: bool) -> Iterator[str]:
         if self.synthetic:
             yield _SYNTHETIC
         keys = self._keys is not None and len(self._keys)
-        if keys and self.conversation.tls is None and self._protocol() == "TLS":
+        if keys and self.carried.tls is None and self._protocol() == "TLS":
             yield f"captured from its middle: {NO_CLIENT_HELLO}"
         if without_secrets:
             yield NO_SECRETS
@@ -285,7 +312,7 @@ class Watched:
 
     def _server_answer(self, tls: TlsSession | None) -> str:
         """What the server answered a ClientHello with, where it is no TLS and the client began with TLS."""
-        skipped = self.conversation.skipped
+        skipped = self.carried.skipped
         if skipped.get(Side.SERVER):
             return ""  # it spoke in clear before TLS began
         start = self._first.get(Side.SERVER, b"")
@@ -297,10 +324,10 @@ class Watched:
 
     def _first_line(self) -> str:
         """Of plaintext."""
-        if self._protocol() in ("TLS", "nothing") or self.conversation.preamble:
+        if self._protocol() in ("TLS", "nothing") or self._preamble():
             return ""
         start = self._first.get(Side.CLIENT) or self._first.get(Side.SERVER, b"")
-        return first_line(start, is_http1=self.conversation.spoken is Spoken.HTTP1)
+        return first_line(start, is_http1=self.carried.spoken is Spoken.HTTP1)
 
     def _first_data(self, tls: TlsSession | None, done: Completion | None) -> int | None:
         if tls is None:
@@ -358,10 +385,14 @@ def _notified(tls: TlsSession | None, view: OutsideView | None, side: Side) -> b
     return last.inner_type == _ALERT and alert is not None and alert_name(alert.description) == "close_notify"
 
 
-def _who(end: End, *, guessed: bool) -> str:
+def _who(end: End, *, guessed: bool, asked: HttpExchange | None = None) -> str:
+    """``asked``: the CONNECT by which a proxy carries what is said to it."""
     if guessed:
         return f"{end.address} (guessed by the ports)"
-    return f"{end.address} ({end.peer.spiffe_id})" if end.peer is not None and end.peer.spiffe_id else end.address
+    who = end.address if asked is None else asked.authority
+    if end.peer is not None and end.peer.spiffe_id:
+        who = f"{who} ({end.peer.spiffe_id})"
+    return who if asked is None else f"{who} through the proxy {end.address}"
 
 
 def _between(start: int | None, end: int | None) -> float | None:

@@ -46,7 +46,7 @@ class State(NamedTuple):
 
 def state_of(watched: Watched) -> State:
     """Count it, once the connection is over."""
-    session, flow = watched.conversation.tls, watched.flow
+    session, flow = watched.carried.tls, watched.flow
     sizes: dict[Side, list[int]] = {side: [] for side in Side}
     largest = dict.fromkeys(Side, 0)
     tickets: list[int] = []

@@ -58,7 +58,7 @@ def _opening(watched: Watched) -> Iterator[Moment]:
 
 
 def _events(watched: Watched) -> Iterator[Moment]:
-    session, first_ns = watched.conversation.tls, watched.flow.first_ns
+    session, first_ns = watched.carried.tls, watched.flow.first_ns
     events: Sequence[Event] = session.events if session is not None else ()
     ends = list(watched.endings)
     for at, (one, after) in enumerate(pairwise([*events, None])):

@@ -49,6 +49,8 @@ def analyze(files: tuple[str, ...], keylog: Path | None, bundle: Path | None, de
     Without keys, TLS 1.3 hides certificates and alerts: what can't be known is "unknown", an estimate has a "~", and of
     padded records "<=" or ">=".
 
+    Each file is a capture of its own: join those of one that was rotated first (mergecap -w all.pcapng FILES).
+
     Exit code 1: a file is damaged.
     """
     out = Output(as_json=form in ("json", "ndjson"))

@@ -60,7 +60,7 @@ def _text(value: object) -> str:
 
 def print_detail(watched: Watched) -> None:
     """Print the events of its TLS session."""
-    session = watched.conversation.tls
+    session = watched.carried.tls
     if session is None:
         return
     for event in session.events:
@@ -75,7 +75,7 @@ def print_detail(watched: Watched) -> None:
 
 def detail_record(watched: Watched, connection: Connection) -> dict[str, object]:
     """For JSON: the record, and ``events``."""
-    session = watched.conversation.tls
+    session = watched.carried.tls
     events = [_event_record(watched, session, event) for event in session.events] if session is not None else []
     dropped = session.events_dropped if session is not None else 0
     return as_json(connection) | {"events": events, "events_dropped": dropped}
