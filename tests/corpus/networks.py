@@ -295,7 +295,9 @@ _CUT = replace(
     legal=None,
     ids=("", ""),
     outcome=None,
-    problem="N bytes of the handshake are not in the capture",
+    problem=(
+        "N bytes of this connection are not in the capture, and the rest does not show that its handshake was complete"
+    ),
     troubles=tuple(f"{side}, byte N: N bytes are lost" for side in ("server", "client", "server")),
 )
 

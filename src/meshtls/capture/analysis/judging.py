@@ -174,7 +174,8 @@ def _incomplete(facts: Facts) -> Judgement | None:
     if not facts.from_start:
         return Judgement(None, "the capture does not have the beginning of this connection")
     if any(facts.lost):
-        return Judgement(None, f"{sum(facts.lost)} bytes of the handshake are not in the capture")
+        words = f"{sum(facts.lost)} bytes of this connection are not in the capture"
+        return Judgement(None, f"{words}, and the rest does not show that its handshake was complete")
     if facts.left_out:
         return Judgement(None, "there was no memory to follow the handshake: analyze fewer connections at a time")
     if facts.server_answer:

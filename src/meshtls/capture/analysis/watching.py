@@ -14,6 +14,7 @@ from meshtls.capture.analysis.first_line import first_line, start_of_answer
 from meshtls.capture.analysis.handshake import Ended, chain_of, handshake_of
 from meshtls.capture.analysis.hidden import NO_SECRETS
 from meshtls.capture.analysis.judging import judge
+from meshtls.capture.analysis.missing_bytes import most_of_missing
 from meshtls.capture.analysis.progress import progress_of
 from meshtls.capture.analysis.server_data import ServerData, server_data
 from meshtls.capture.application import Conversation, Spoken
@@ -263,9 +264,20 @@ class Watched:
 
     def _useful(self, tls: TlsSession | None, view: OutsideView | None, done: Completion | None) -> Amounts:
         if tls is not None and view is not None:
-            return application_bytes(tls, view, done)
+            found = application_bytes(tls, view, done)
+            most = self._most(tls, complete=done is not None)
+            return Amounts({**found.of, **most}, estimated=True, at_most=True) if most else found
         # A session of TLS whose beginning was not captured is not read.
         return Amounts({half.side: half.bytes for half in self.flow.halves}, self._protocol() == "TLS")
+
+    def _most(self, tls: TlsSession, *, complete: bool) -> Mapping[Side, int]:
+        tunnel = self._connect()
+        skipped = self.carried.skipped
+        if tunnel is not None:
+            # All that came before the tunnel's bytes, and what is skipped in it.
+            before = {side: self.conversation.bytes[side] - self.carried.bytes[side] for side in Side}
+            skipped = {side: before[side] + skipped.get(side, 0) for side in Side}
+        return most_of_missing(self.flow, tls, skipped, complete=complete)
 
     def _end(
         self, half: Half, tls: TlsSession | None, useful: Mapping[Side, int], peers: dict[Side, Peer | None]

@@ -47,7 +47,7 @@ def analyze(files: tuple[str, ...], keylog: Path | None, bundle: Path | None, de
     """List the connections of captures: who talked to whom, the handshake, what it cost, and how it ended.
 
     Without keys, TLS 1.3 hides certificates and alerts: what can't be known is "unknown", an estimate has a "~", and of
-    padded records "<=" or ">=".
+    padded or missing records "<=" or ">=".
 
     Each file is a capture of its own: join those of one that was rotated first (mergecap -w all.pcapng FILES).
 

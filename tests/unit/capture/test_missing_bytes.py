@@ -1,0 +1,95 @@
+"""Where bytes of TLS are not in the capture, application bytes are a bound, and not fewer than were sent."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+from meshtls.capture.analysis.analyzing import Analysis
+from meshtls.capture.analysis.connection import Connection
+from meshtls.capture.analysis.row import bytes_of
+from meshtls.capture.files.packet import Packet
+from meshtls.capture.keylog import KeyLog
+from meshtls.wire.side import Side
+from tests.support.packets import captured, pcap
+from tests.support.tls_capture import Tape
+from tests.support.tls_wire import Flight, Wire, contexts
+
+ASKED = b"GET / HTTP/1.1\r\nHost: web.test\r\n\r\n"
+ANSWERED = b"HTTP/1.1 200 OK\r\nContent-Length: 1600\r\n\r\n" + bytes(1600)
+SENT = 2 * len(ASKED), 2 * len(ANSWERED)
+SEGMENT = 700
+CONNECT: list[Flight] = [
+    (Side.CLIENT, b"CONNECT web.test:443 HTTP/1.1\r\nHost: web.test:443\r\n\r\n"),
+    (Side.SERVER, b"HTTP/1.1 200 OK\r\n\r\n"),
+]
+
+
+def packets_of(directory: Path, version: int, before: list[Flight]) -> list[Packet]:
+    """Two requests with their responses, in segments of SEGMENT bytes."""
+    wire = Wire(*contexts(directory, directory / "keys", mutual=True, version=version))
+    assert wire.shake() == {}
+    for _ in range(2):
+        wire.send(Side.CLIENT, ASKED)
+        wire.send(Side.SERVER, ANSWERED)
+    wire.close()
+    whole = [*before, *wire.flights]
+    wire.flights[:] = [(side, sent[at : at + SEGMENT]) for side, sent in whole for at in range(0, len(sent), SEGMENT)]
+    tape = Tape()
+    tape.wire(wire)
+    return captured(tape.frames)
+
+
+def told(packets: list[Packet], keys: Path | None) -> Connection:
+    (found,) = Analysis(io.BytesIO(pcap(packets)), KeyLog(keys.read_bytes()) if keys is not None else None)
+    return found
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("keys", [True, False])
+@pytest.mark.parametrize("before", [[], CONNECT], ids=["direct", "through a proxy"])
+@pytest.mark.parametrize("snapshot", [60, 96, 200, 400])
+def test_of_cut_packets_the_bytes_are_a_bound(
+    version: int, keys: bool, before: list[Flight], snapshot: int, tmp_path: Path
+) -> None:
+    packets = packets_of(tmp_path, version, before)
+    log = tmp_path / "keys" if keys else None
+    whole = told(packets, log)
+    assert (whole.client.application_bytes, whole.server.application_bytes, whole.at_most) == (*SENT, False)
+    found = told([one._replace(data=one.data[:snapshot]) for one in packets], log)
+    if found.protocol != "TLS":
+        assert (before, snapshot < 200) == (CONNECT, True)  # the CONNECT itself is cut
+        return
+    assert (found.estimated, found.at_most) == (True, True)
+    assert bytes_of(found) == f"<={found.application_bytes}"
+    for end, sent in zip((found.client, found.server), SENT, strict=True):
+        assert sent <= end.application_bytes <= end.tcp_bytes
+    if found.problem:
+        words = f"{found.client.cut_bytes + found.server.cut_bytes} bytes of this connection are not in the capture"
+        assert found.problem == f"{words}, and the rest does not show that its handshake was complete"
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("keys", [True, False])
+@pytest.mark.parametrize("at", range(3, 30))
+def test_with_any_packet_lost_the_bytes_are_no_fewer_than_were_sent(
+    version: int, keys: bool, at: int, tmp_path: Path
+) -> None:
+    packets = packets_of(tmp_path, version, [])
+    lost = packets[:at] + packets[at + 1 :]
+    found = told(lost, tmp_path / "keys" if keys else None)
+    for end, sent in zip((found.client, found.server), SENT, strict=True):
+        assert end.application_bytes == sent or (end.application_bytes > sent and found.estimated)
+
+
+@pytest.mark.parametrize("keys", [True, False])
+def test_bytes_that_are_lost_within_a_record_leave_its_length_known(keys: bool, tmp_path: Path) -> None:
+    packets = packets_of(tmp_path, 3, [])
+    large = [at for at, one in enumerate(packets) if one.data[54:57] == b"\x17\x03\x03" and len(one.data) > SEGMENT]
+    assert len(large) >= 2
+    del packets[large[-1] + 1]
+    found = told(packets, tmp_path / "keys" if keys else None)
+    assert found.server.lost_bytes == SEGMENT
+    assert (found.client.application_bytes, found.server.application_bytes, found.at_most) == (*SENT, False)
