@@ -124,3 +124,22 @@ async def test_early_data_counts_where_the_server_accepted_it(
     # A single session ticket after the client's data can't be told from the server's data.
     assert (found.estimated, found.client.application_bytes) == (True, sent)
     assert [one.target for one in known.requests] == (["/early"] if accepted else [])
+
+
+@pytest.mark.parametrize("knows", [True, False], ids=["the same server", "a server without the session"])
+async def test_early_data_of_a_connection_that_did_not_resume_counts_as_none(tmp_path: Path, knows: bool) -> None:
+    keys, session, early = tmp_path / "keys", tmp_path / "session.pem", tmp_path / "early"
+    early.write_bytes(EARLY)
+    allowed = ("-tls1_3", "-early_data", "-max_early_data", "4096", "-no_anti_replay")
+    async with programs(tmp_path, keys, *allowed) as first, programs(tmp_path, keys, *allowed) as second:
+        async with first.client("-sess_out", str(session)) as client:
+            await both_ways(first, client, before=0)
+        run = first if knows else second
+        async with run.client("-sess_in", str(session), "-early_data", str(early)) as client:
+            flights = await both_ways(run, client, before=int(knows))
+    known, found = told(flights, keys), told(flights)
+    assert known.handshake is not None
+    assert known.handshake.resumed == ("yes" if knows else "no")
+    sent = len(ASKED) + len(EARLY) * knows
+    assert (known.estimated, application_bytes(known)) == (False, (sent, len(ANSWERED)))
+    assert (found.estimated, found.client.application_bytes) == (True, sent)
