@@ -137,6 +137,14 @@ class Conversation:
             if side is Side.CLIENT:
                 self._decide(side, ended=True)
 
+    def turn(self) -> bool:
+        """Client and server were taken for each other. False if something is read by their roles already."""
+        if self._reader is not None or self._upgrade is not None:
+            return False
+        self.bytes = {side.other: count for side, count in self.bytes.items()}
+        self.troubles = [Trouble(one.side.other, one.offset, one.reason) for one in self.troubles]
+        return True
+
     @property
     def waiting(self) -> bool:
         """Whether something waits for secrets."""

@@ -228,6 +228,12 @@ class Flow:
         first, second = self.halves
         return first.packets + second.packets
 
+    def turn(self) -> None:
+        """Client and server were taken for each other."""
+        self.roles_guessed = False
+        for half in self.halves:
+            half.side = half.side.other
+
     def close(self) -> None:
         """Both directions have ended: let go of the sink."""
         self.closed, self.sink = True, None

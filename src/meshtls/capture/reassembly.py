@@ -84,6 +84,7 @@ class Reassembly:
     - ``recent``: the last packets, of all connections. Whoever takes a packet by itself appends it.
     - ``waiting``: connections in which something waits, by number.
     - ``over``: those that have ended; whoever reads it empties it.
+    - ``servers``: that answered a SYN.
     - ``buffered``: bytes of memory of all that waits behind holes.
     """
 
@@ -93,7 +94,7 @@ class Reassembly:
         self.waiting: dict[int, Flow] = {}
         self.over: list[Flow] = []
         self.buffered = 0
-        self._servers = Servers()
+        self.servers = Servers()
 
     def take(self, half: Half, segment: Segment) -> None:
         """A segment that ``half`` sent, and that is neither captured twice nor the SYN of another connection."""
@@ -197,7 +198,7 @@ class Reassembly:
             self.buffered += half.early.cost - cost
         if segment.flags & ACK:
             flow.syn_ack_ns = segment.time_ns
-            self._servers.answered(half)
+            self.servers.answered(half)
         elif flow.syn_ns is None:
             flow.syn_ns = segment.time_ns
         flow.from_start = True
@@ -249,7 +250,7 @@ class Reassembly:
             if not (long_enough or _begins_at(half, start)):
                 continue
             if not flow.opened:
-                client, flow.roles_guessed = self._servers.client_of(flow)
+                client, flow.roles_guessed = self.servers.client_of(flow)
                 self._open(flow, client)
             if half.side is Side.CLIENT and begins_connection(early.beginning(FIRST_BYTES)):
                 flow.from_start = True

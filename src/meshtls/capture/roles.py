@@ -33,13 +33,21 @@ class Servers:
         It is the end that calls a server of another connection, or that first bytes of either end show. The end with
         the higher port is a guess: it is wrong where a server's port is above those that clients get, such as 50051.
         """
-        first, second = flow.halves
-        if (_end(first) in self._ends) != (_end(second) in self._ends):
-            return (second if _end(first) in self._ends else first), False
+        if (caller := self.caller(flow)) is not None:
+            return caller, False
         for half in flow.halves:
             if (client := client_is_sender(half.early.beginning(FIRST_BYTES))) is not None:
                 return (half if client else half.peer), False
+        first, second = flow.halves
         return (first if first.key[-4:-2] >= second.key[-4:-2] else second), True
+
+    def caller(self, flow: Flow) -> Half | None:
+        """The end that calls a server; None where neither end is known to be one, or both."""
+        first, second = flow.halves
+        known = _end(first) in self._ends
+        if known == (_end(second) in self._ends):
+            return None
+        return second if known else first
 
     def __repr__(self) -> str:
         return f"<Servers [{len(self._ends)} known]>"

@@ -21,6 +21,7 @@ from meshtls.capture.links import ETHERNET, IPV4
 from meshtls.capture.packets import Segment, Segments, Totals
 from meshtls.capture.reassembly import Limits, Reassembly
 from meshtls.capture.reopening import NewSyns, replaces
+from meshtls.capture.roles import Servers
 
 __all__ = ["Flows", "Limits"]
 
@@ -42,7 +43,7 @@ _SWEEP = 4096
 class Flows:
     """The TCP connections of a capture.
 
-    - ``totals``, ``fragments``: what is counted besides the counters of each connection.
+    - ``totals``, ``fragments``, ``servers``: what is counted besides the counters of each connection.
     """
 
     def __init__(self, opened: Callable[[Flow], FlowSink], limits: Limits | None = None) -> None:
@@ -70,6 +71,11 @@ class Flows:
     def fragments(self) -> Fragments:
         """Fragments of IP packets."""
         return self._segments.fragments
+
+    @property
+    def servers(self) -> Servers:
+        """That answered a SYN so far."""
+        return self._reassembly.servers
 
     def packet(self, packet: Packet) -> None:
         """Take the next packet of the capture."""

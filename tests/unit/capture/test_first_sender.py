@@ -198,6 +198,28 @@ def test_the_servers_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyP
         assert seen.flows[-1].roles_guessed is not known
 
 
+@pytest.mark.parametrize("answered", [GRPC, ("10.0.0.1", 40_001), ("10.0.0.9", 50_051)], ids=str)
+def test_a_server_that_answers_a_syn_later_is_known_in_the_record(answered: End) -> None:
+    tape = Tape()
+    talk = Talk(("10.0.0.1", 40_001), GRPC)
+    talk.handshake()
+    tape.frames += [talk.client(DATA), talk.server(DATA + DATA)]
+    tape.frames += Talk(("10.0.0.3", 40_002), answered).handshake()
+    tape.frames.append(talk.server(flags=RST | ACK))
+    found = analyzed(tape)[0]
+    known = answered[0] != "10.0.0.9"
+    server, client = GRPC, ("10.0.0.1", 40_001)
+    if answered != GRPC:
+        server, client = client, server
+    assert (found.server.address, found.client.address) == (f"{server[0]}:{server[1]}", f"{client[0]}:{client[1]}")
+    assert found.roles_guessed is not known
+    assert found.server.application_bytes == len(DATA) * (2 if server == GRPC else 1)
+    who = "server" if server == GRPC else "client"
+    assert found.problem == f"the {who} 10.0.0.2:50051{'' if known else ' (guessed by the ports)'} reset the connection"
+    ends = (found.server, found.client) if server == GRPC else (found.client, found.server)
+    assert [end.ending for end in ends] == ["reset", "reset by the peer"]
+
+
 @pytest.mark.parametrize("answered", [True, False])
 def test_a_problem_says_that_client_and_server_are_guessed(answered: bool) -> None:
     tape = Tape()

@@ -119,6 +119,7 @@ class Analysis:
         self.reader.secrets.clear()
 
     def _record(self, sink: _Sink) -> Connection:
+        sink.settle_roles(self.flows.servers)
         if self._keep is not None:
             self._keep(sink)
         self.connections += 1

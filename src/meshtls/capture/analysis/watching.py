@@ -23,6 +23,7 @@ from meshtls.capture.flow import Ending, Flow, Half
 from meshtls.capture.keylog import KeyLog
 from meshtls.capture.memory import MemoryPool
 from meshtls.capture.outside import OutsideView, outside_view
+from meshtls.capture.roles import Servers
 from meshtls.capture.session import NO_CLIENT_HELLO, TlsSession
 from meshtls.printable import printable
 from meshtls.wire.side import SIDES, Side
@@ -93,6 +94,17 @@ class Watched:
         self._ended.append((side, how, time_ns))
         self.conversation.end(side)
         self.open_sides -= 1
+
+    def settle_roles(self, servers: Servers) -> None:
+        """If the roles were guessed: by the servers that are known by now."""
+        flow = self.flow
+        caller = servers.caller(flow) if flow.roles_guessed else None
+        if caller is flow.client:
+            flow.roles_guessed = False
+        elif caller is not None and self.conversation.turn():
+            flow.turn()
+            self._first = {side.other: data for side, data in self._first.items()}
+            self._ended = [(side.other, how, time_ns) for side, how, time_ns in self._ended]
 
     def release(self) -> None:
         """Give back its part of the shared memory: its record is made, and nothing else is wanted of it."""
@@ -265,19 +277,16 @@ class Watched:
     def _useful(self, tls: TlsSession | None, view: OutsideView | None, done: Completion | None) -> Amounts:
         if tls is not None and view is not None:
             found = application_bytes(tls, view, done)
-            most = self._most(tls, complete=done is not None)
+            before = {side: self._before_tls(side) for side in Side}
+            most = most_of_missing(self.flow, tls, before, complete=done is not None)
             return Amounts({**found.of, **most}, estimated=True, at_most=True) if most else found
         # A session of TLS whose beginning was not captured is not read.
         return Amounts({half.side: half.bytes for half in self.flow.halves}, self._protocol() == "TLS")
 
-    def _most(self, tls: TlsSession, *, complete: bool) -> Mapping[Side, int]:
-        tunnel = self._connect()
-        skipped = self.carried.skipped
-        if tunnel is not None:
-            # All that came before the tunnel's bytes, and what is skipped in it.
-            before = {side: self.conversation.bytes[side] - self.carried.bytes[side] for side in Side}
-            skipped = {side: before[side] + skipped.get(side, 0) for side in Side}
-        return most_of_missing(self.flow, tls, skipped, complete=complete)
+    def _before_tls(self, side: Side) -> int:
+        """Bytes that a side sent before TLS began, and before the tunnel that it is in."""
+        outside = self.conversation.bytes[side] - self.carried.bytes[side] if self._connect() is not None else 0
+        return outside + self.carried.skipped.get(side, 0)
 
     def _end(
         self, half: Half, tls: TlsSession | None, useful: Mapping[Side, int], peers: dict[Side, Peer | None]

@@ -85,6 +85,7 @@ class Following:
         self._late = waiting
 
     def _tell(self, sink: _Sink) -> None:
+        sink.settle_roles(self._flows.servers)
         self._told.ended(sink.record())
         sink.release()
 
