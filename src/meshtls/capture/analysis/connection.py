@@ -91,7 +91,7 @@ class End(msgspec.Struct, frozen=True):
     """One end of a connection: its address, and what it sent.
 
     - ``wire_bytes``: packets with all headers. ``tcp_bytes``: the stream. ``tls_bytes``: records with their headers.
-    - ``application_bytes``: of the app. ``lost_bytes``: not captured.
+    - ``application_bytes``: of the app; where records are not in the capture, at most. ``lost_bytes``: not captured.
     - ``retransmitted``, ``out_of_order``: packets. ``duplicated``: packets that are in the capture twice, and were sent
       once; they count once.
     - ``ending``: how its direction ended. ``cut_bytes``: cut off by the snapshot length. ``conflicts``, ``strange``: as
