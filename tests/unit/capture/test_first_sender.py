@@ -215,13 +215,14 @@ def test_a_server_that_answers_a_syn_later_is_known_in_the_record(answered: End)
     assert found.roles_guessed is not known
     assert found.server.application_bytes == len(DATA) * (2 if server == GRPC else 1)
     who = "server" if server == GRPC else "client"
-    assert found.problem == f"the {who} 10.0.0.2:50051{'' if known else ' (guessed by the ports)'} reset the connection"
+    words = f"; the {who} 10.0.0.2:50051{'' if known else ' (guessed by the ports)'} reset the connection, "
+    assert words in found.unknown_because
     ends = (found.server, found.client) if server == GRPC else (found.client, found.server)
     assert [end.ending for end in ends] == ["reset", "reset by the peer"]
 
 
 @pytest.mark.parametrize("answered", [True, False])
-def test_a_problem_says_that_client_and_server_are_guessed(answered: bool) -> None:
+def test_the_words_say_that_client_and_server_are_guessed(answered: bool) -> None:
     tape = Tape()
     if answered:
         tape.frames += Talk(("10.0.0.3", 40_002), GRPC).handshake()
@@ -234,5 +235,5 @@ def test_a_problem_says_that_client_and_server_are_guessed(answered: bool) -> No
         not answered,
         f"10.0.0.{2 if answered else 1}:{50051 if answered else 40001}",
     )
-    assert found.problem == f"the {words[1]} {words[0]} reset the connection"
+    assert f"; the {words[1]} {words[0]} reset the connection, " in found.unknown_because
     assert as_json(found)["roles_guessed"] is not answered

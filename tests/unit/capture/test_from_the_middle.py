@@ -76,8 +76,8 @@ def test_a_reset_after_a_close_that_began_before_the_capture_is_no_failure(versi
         "",
     )
     assert found.unknown_because == (
-        f"{UNKNOWN}; the client 10.0.0.1:40001 reset the connection, and it can't be known whether both sides had sent"
-        " close_notify"
+        f"{UNKNOWN}; the client 10.0.0.1:40001 (guessed by the ports) reset the connection, and it can't be known"
+        " whether both sides had sent close_notify"
     )
 
 
