@@ -55,11 +55,21 @@ def _not_connected(facts: Facts) -> Judgement | None:
 
 
 def _silent(facts: Facts) -> Judgement | None:
-    """Neither side sent a byte."""
-    if any(facts.sent) or not facts.from_start or facts.ended_ms is None:
+    """The client sent no byte, and the server none but those of an alert."""
+    if facts.sent[0] or not facts.from_start or facts.ended_ms is None or (facts.sent[1] and not facts.alerts):
         return None
+    if any(facts.lost):
+        return Judgement(None, unknown_because="what was sent is not in the capture")
+    alert = facts.alerts[0] if facts.alerts else None
     words = f"{facts.who(facts.first_ended)} {facts.how(facts.first_ended)} the connection after"
-    words = f"{words} {_seconds(facts.ended_ms)}, in which neither side sent a byte"
+    if alert is None:
+        words = f"{words} {_seconds(facts.ended_ms)}, in which neither side sent a byte"
+    elif _answers_end(facts, alert):
+        answered = f"{facts.who('server')} then {_alerted(facts, alert)}"
+        words = f"{words} {_seconds(facts.ended_ms)}, in which it sent no byte, and {answered}"
+    else:
+        said = f"{facts.who('server')} {_alerted(facts, alert)} after {_seconds(alert.ms or 0.0)}"
+        return Judgement(None, f"{said}, in which the client sent no byte", WAITED)
     if facts.first_ended == "client":
         return Judgement(None, unknown_because=f"{words}: likely it only probed the port")
     return Judgement(None, words, WAITED)
@@ -88,9 +98,10 @@ def _timeout(facts: Facts) -> Judgement | None:
     if progress is None or not _is_whole(facts) or facts.server_answer:
         return None
     waiting = "server" if progress.turn == "client" else "client"
-    if any(one.side == progress.turn for one in facts.alerts):
+    alerts = [one for one in facts.alerts if not _answers_end(facts, one)]
+    if any(one.side == progress.turn for one in alerts):
         return None
-    alert = next((one for one in facts.alerts if one.side == waiting), None)
+    alert = next((one for one in alerts if one.side == waiting), None)
     if alert is not None and alert.name not in _OF_TIMEOUTS:
         return None
     gave_up_ms = alert.ms if alert is not None else facts.ended_ms if facts.first_ended == waiting else None
@@ -116,7 +127,9 @@ def _alert(facts: Facts) -> Judgement | None:
     if any((one.side, one.name) == (other, "no_renegotiation") for one in facts.alerts):
         refused = f"{facts.who(other)} refused the renegotiation of this established connection"
         return Judgement(outcome, f"{facts.who(alert.side)} {_alerted(facts, alert)}: {refused}", BY_RENEGOTIATION)
-    if alert.name == "decode_error" and facts.handshake.complete and _was_cut_off(facts, other):
+    if _answers_a_cut(facts, alert):
+        return None
+    if alert.name == "decode_error" and facts.handshake.complete and _was_cut_off(facts, alert):
         cut = f"{facts.who(other)} had closed the connection without close_notify: the end may be cut off"
         return Judgement(None, f"{facts.who(alert.side)} {_alerted(facts, alert)}, since {cut}")
     if alert.name == "handshake_failure" and facts.handshake.mutual_reason.endswith("sent none"):
@@ -155,9 +168,25 @@ def _unknown_ca(facts: Facts, alert: Alert, peer: Peer | None) -> Judgement:
     return Judgement(None, problem, of_unknown_ca(alert.side, verified=False))
 
 
-def _was_cut_off(facts: Facts, side: str) -> bool:
-    """Whether this side closed first, and TLS was not told (RFC 8446, section 6.1). OpenSSL answers decode_error."""
-    return facts.first_ended == side and not any((one.side, one.name) == (side, "close_notify") for one in facts.alerts)
+def _was_cut_off(facts: Facts, alert: Alert) -> bool:
+    """Whether the other side had closed, and TLS was not told (RFC 8446, section 6.1). OpenSSL answers decode_error."""
+    notified = any(one.name == "close_notify" and one.side != alert.side for one in facts.alerts)
+    return _answers_end(facts, alert) and not notified
+
+
+def _answers_end(facts: Facts, alert: Alert) -> bool:
+    """Whether the other side had ended before this alert was sent."""
+    if facts.first_ended in ("", alert.side) or facts.ended_ms is None or alert.ms is None:
+        return False
+    return facts.ended_ms <= alert.ms
+
+
+def _answers_a_cut(facts: Facts, alert: Alert) -> bool:
+    """Whether the other side had ended before its next message of the handshake, and this alert, or an encrypted one,
+    says only that: OpenSSL sends decode_error for the missing message.
+    """
+    turn = facts.progress.turn if facts.progress is not None else ""
+    return alert.name in ("decode_error", "") and turn == facts.first_ended and _answers_end(facts, alert)
 
 
 def _last_warning(facts: Facts) -> Alert | None:
@@ -183,8 +212,9 @@ def _incomplete(facts: Facts) -> Judgement | None:
     if not facts.first_ended:
         return Judgement(None, "the handshake was not complete when the capture ended")
     after = f" {facts.progress.after}" if facts.progress is not None else ""
+    answer = next((one for one in facts.alerts if _answers_a_cut(facts, one)), None)
     alert = next((one for one in facts.alerts if not one.name), None)
-    if alert is not None:
+    if alert is not None and answer is None:
         words = f"{facts.who(alert.side)} ended the handshake{after} with {encrypted_alert(facts)}; {keys_show(facts)}"
         return Judgement(_O.HANDSHAKE_FAILED, words)
     if facts.handshake.legal is False:
@@ -193,6 +223,8 @@ def _incomplete(facts: Facts) -> Judgement | None:
     words = f"with the alert {named}" if named else "without an alert"
     side = facts.first_ended
     problem = f"{facts.who(side)} {facts.how(side)} the connection during the handshake,{after}, {words}"
+    if answer is not None:
+        problem = f"{problem}; {facts.who(answer.side)} then {_alerted(facts, answer)}"
     return Judgement(_O.CLOSED_EARLY if side == "client" else _O.HANDSHAKE_FAILED, problem)
 
 

@@ -37,6 +37,8 @@ _FIRST = 256
 _ID_BYTES = 8
 _MOST_ALERTS, _MOST_REQUESTS, _MOST_TROUBLES = 16, 100, 16
 _DATA, _ALERT = int(ContentType.APPLICATION_DATA), int(ContentType.ALERT)
+#: Bytes of an alert in clear, with the header of its record.
+_ALERT_RECORD = 7
 _CLOSED = {Ending.FIN: "closed", Ending.RESET: "reset"}
 #: Endings that the capture shows.
 _SEEN = (Ending.FIN, Ending.RESET, Ending.PEER_RESET)
@@ -210,6 +212,8 @@ class Watched:
             return str(spoken.value)
         if not self._first:
             return "nothing"
+        if self._only_alerted():
+            return "TLS"
         if not self._known_from_start and any(one[:2] in _MIDDLE for one in self._first.values()):
             return "TLS"
         return "other"
@@ -236,6 +240,8 @@ class Watched:
     def _useful(self, tls: TlsSession | None, view: OutsideView | None, done: Completion | None) -> Amounts:
         if tls is not None and view is not None:
             return application_bytes(tls, view, done)
+        if self._only_alerted():
+            return Amounts(dict.fromkeys(Side, 0), False)
         # A session of TLS whose beginning was not captured is not read.
         return Amounts({half.side: half.bytes for half in self.flow.halves}, self._protocol() == "TLS")
 
@@ -261,9 +267,11 @@ class Watched:
         )
 
     def _alerts(self, tls: TlsSession | None, view: OutsideView | None) -> tuple[Alert, ...]:
+        start = self.flow.first_ns
+        if self._only_alerted():
+            return (Alert(Side.SERVER.value, self._server_alert(), _between(start, self._first_ns)),)
         if tls is None or view is None:
             return ()
-        start = self.flow.first_ns
         steps = TlsSteps()
         steps.is_1_3 = tls.version == TLS_1_3 or tls.retried
         found: list[Alert] = []
@@ -277,6 +285,13 @@ class Watched:
             found += [Alert(side.value, "", _between(start, times.get((side, offset)))) for side, offset in view.alerts]
         found.sort(key=lambda one: one.ms or 0.0)
         return tuple(found[:_MOST_ALERTS])
+
+    def _only_alerted(self) -> bool:
+        """Whether a TLS alert of the server is all that was sent, as OpenSSL answers a client that closes at once."""
+        client, server = self.flow.client, self.flow.server
+        if client.bytes or _missing(client) or not self.flow.from_start:
+            return False
+        return server.bytes == _ALERT_RECORD and bool(self._server_alert())
 
     def _server_alert(self) -> str:
         first = self._first.get(Side.SERVER, b"")
