@@ -30,6 +30,8 @@ class Facts(NamedTuple):
     - ``progress``: how far an incomplete handshake came.
     - ``server_alert``: the server answered plaintext with a TLS alert. ``server_answer``: what it answered TLS with,
       where that is no TLS.
+    - ``undelivered``: of each side, bytes in large packets that the other side never acknowledged, of a side that sent
+      some again; 0 where there are none.
     - ``lost``: bytes that are not in the capture. ``left_out``: there was no memory for all that was seen.
     - ``from_start``: it was captured from its start, and so was what is spoken, if that is not known otherwise.
     - ``connection_id``: as sidecars log it, or "".
@@ -62,6 +64,7 @@ class Facts(NamedTuple):
     server_alert: str
     server_answer: str
     peers: tuple[Peer | None, Peer | None]
+    undelivered: tuple[int, int]
     lost: tuple[int, int]
     from_start: bool
     left_out: bool

@@ -7,6 +7,7 @@ knows and a capture does not show, such as which policy denied, stays open: the 
 from __future__ import annotations
 
 from meshtls.capture.analysis.advice import (
+    BY_MTU,
     BY_PLAINTEXT,
     BY_RENEGOTIATION,
     BY_SIDECAR,
@@ -92,6 +93,26 @@ def _plaintext(facts: Facts) -> Judgement | None:
     return Judgement(None, unknown_because=f"{words}, as a port that only receives does, and one that wants TLS")
 
 
+def _undelivered(facts: Facts) -> Judgement | None:
+    """A side got no answer to large packets, and one of both gave up."""
+    progress = facts.progress
+    if progress is None or not _is_whole(facts) or facts.server_answer or facts.ended_ms is None:
+        return None
+    if any(one.name not in _OF_TIMEOUTS and not _answers_end(facts, one) for one in facts.alerts):
+        return None
+    side, count = ("server", facts.undelivered[1]) if facts.undelivered[1] else ("client", facts.undelivered[0])
+    waited = facts.ended_ms - progress.since_ms
+    if not count or waited < _TIMEOUT_MS:
+        return None
+    other, ended = "client" if side == "server" else "server", facts.first_ended
+    problem = (
+        f"{facts.who(other)} did not acknowledge {count} bytes of {facts.who(side)}, which sent some of them again"
+        f" during the handshake, {progress.after}, and {facts.who(ended)} {facts.how(ended)} the connection after"
+        f" {_seconds(waited)}: likely large packets of the {side} do not arrive"
+    )
+    return Judgement(_O.HANDSHAKE_TIMEOUT, problem, BY_MTU)
+
+
 def _timeout(facts: Facts) -> Judgement | None:
     """A side waited for the other's next message, and gave up."""
     progress = facts.progress
@@ -112,7 +133,10 @@ def _timeout(facts: Facts) -> Judgement | None:
         return None
     how = _alerted(facts, alert) if alert is not None else f"{facts.how(waiting)} the connection"
     problem = f"{facts.who(progress.turn)} did not go on with the handshake {progress.after}, and {facts.who(waiting)}"
-    return Judgement(_O.HANDSHAKE_TIMEOUT, f"{problem} {how} after {_seconds(waited)}")
+    problem = f"{problem} {how} after {_seconds(waited)}"
+    if progress.cut:
+        return Judgement(_O.HANDSHAKE_TIMEOUT, f"{problem}: likely large packets of the server do not arrive", BY_MTU)
+    return Judgement(_O.HANDSHAKE_TIMEOUT, problem)
 
 
 def _alert(facts: Facts) -> Judgement | None:
@@ -282,4 +306,16 @@ def _seconds(ms: float) -> str:
     return f"{ms / 1000:.1f} s"
 
 
-_RULES = (_not_connected, _silent, _plaintext, _timeout, _alert, _incomplete, hidden, _state, _chains, _rest)
+_RULES = (
+    _not_connected,
+    _silent,
+    _plaintext,
+    _undelivered,
+    _timeout,
+    _alert,
+    _incomplete,
+    hidden,
+    _state,
+    _chains,
+    _rest,
+)

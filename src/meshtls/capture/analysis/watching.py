@@ -22,6 +22,7 @@ from meshtls.capture.flow import Ending, Flow, Half
 from meshtls.capture.keylog import KeyLog
 from meshtls.capture.memory import MemoryPool
 from meshtls.capture.outside import OutsideView, outside_view
+from meshtls.capture.sequence import signed
 from meshtls.capture.session import NO_CLIENT_HELLO, TlsSession
 from meshtls.printable import printable
 from meshtls.wire.side import SIDES, Side
@@ -37,6 +38,8 @@ _FIRST = 256
 _ID_BYTES = 8
 _MOST_ALERTS, _MOST_REQUESTS, _MOST_TROUBLES = 16, 100, 16
 _DATA, _ALERT = int(ContentType.APPLICATION_DATA), int(ContentType.ALERT)
+#: Bytes of the smallest packets that an MTU keeps from arriving, about (RFC 791, section 3.1).
+_LARGE = 500
 #: Bytes of an alert in clear, with the header of its record.
 _ALERT_RECORD = 7
 _CLOSED = {Ending.FIN: "closed", Ending.RESET: "reset"}
@@ -127,7 +130,7 @@ class Watched:
         line = self._first_line()
         progress = None
         if tls is not None and view is not None and done is None:
-            progress = progress_of(tls, view, self._first_ns, flow.first_ns)
+            progress = progress_of(tls, view, self._first_ns, flow.first_ns, cut=whole and self._is_cut(tls))
         data_shown = ServerData.UNTOLD
         if tls is not None and view is not None and done is not None:
             data_shown = server_data(tls, view, done)
@@ -163,6 +166,7 @@ class Watched:
             server_alert=self._server_alert(),
             server_answer=self._server_answer(tls),
             peers=(peers[Side.CLIENT], peers[Side.SERVER]),
+            undelivered=(_undelivered(sender), _undelivered(receiver)),
             lost=(_missing(sender), _missing(receiver)),
             from_start=self._known_from_start,
             left_out=left_out,
@@ -228,6 +232,11 @@ class Watched:
             yield NO_SECRETS
         for _, trouble in self.conversation.all_troubles():
             yield printable(f"{trouble.side.value}, byte {trouble.offset}: {trouble.reason}")
+
+    def _is_cut(self, tls: TlsSession) -> bool:
+        """Whether the server's last record of TLS is not whole."""
+        read = self.conversation.skipped.get(Side.SERVER, 0) + tls.direction(Side.SERVER).record_bytes
+        return self.flow.server.bytes > read
 
     def _without_secrets(self, tls: TlsSession | None) -> bool:
         """Whether something is encrypted, and the key log, which has secrets, has none of this connection."""
@@ -378,6 +387,14 @@ def _who(end: End) -> str:
 
 def _between(start: int | None, end: int | None) -> float | None:
     return (end - start) / _MS if start is not None and end is not None else None
+
+
+def _undelivered(half: Half) -> int:
+    """Bytes of large packets that its peer never acknowledged, if it sent some again."""
+    if not half.retransmitted_bytes or half.next < 0 or half.peer.first_ack is None:
+        return 0
+    count = min(signed(half.next - half.peer.ack), half.bytes)
+    return count if count >= _LARGE else 0
 
 
 def _missing(half: Half) -> int:
