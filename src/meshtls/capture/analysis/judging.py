@@ -156,8 +156,11 @@ def _alert(facts: Facts) -> Judgement | None:
     if alert.name == "decode_error" and facts.handshake.complete and _was_cut_off(facts, alert):
         cut = f"{facts.who(other)} had closed the connection without close_notify: the end may be cut off"
         return Judgement(None, f"{facts.who(alert.side)} {_alerted(facts, alert)}, since {cut}")
-    if alert.name == "handshake_failure" and facts.handshake.mutual_reason.endswith("sent none"):
-        outcome = _O.NO_CLIENT_CERTIFICATE
+    if alert.name == "handshake_failure":
+        if facts.handshake.mutual_reason.endswith("sent none"):
+            outcome = _O.NO_CLIENT_CERTIFICATE
+        elif not _is_whole(facts):
+            return _unknown_cause(facts, alert)
     peer = facts.peer(other)
     if outcome is _O.PEER_UNTRUSTED and (peer is None or peer.refused_as is None):
         return _unknown_ca(facts, alert, peer)
@@ -170,6 +173,18 @@ def _alert(facts: Facts) -> Judgement | None:
     if alert.name == "protocol_version":
         return Judgement(outcome, problem, BY_VERSION)
     return Judgement(outcome, problem)
+
+
+def _unknown_cause(facts: Facts, alert: Alert) -> Judgement:
+    """Of handshake_failure, where not all that came before it is in the capture. TLS 1.2 has it also for a client
+    without a certificate (RFC 5246, section 7.4.6).
+    """
+    missing = "not all of the handshake is in the capture"
+    problem = f"{facts.who(alert.side)} {_alerted(facts, alert)}; {missing}, so that its cause is not shown"
+    if alert.side == "client":
+        return Judgement(_O.HANDSHAKE_FAILED, problem)
+    words = "nothing in common with the client, or a client without a certificate"
+    return Judgement(None, f"{problem}: {words}", advice_of(_O.HANDSHAKE_FAILED))
 
 
 def _unknown_ca(facts: Facts, alert: Alert, peer: Peer | None) -> Judgement:
