@@ -27,6 +27,7 @@ class Facts(NamedTuple):
     - ``hidden``: the handshake was complete, and nothing that the server encrypted was decrypted. ``done_ms``: when.
       ``server_data``: then, what lengths show of the server's application data.
     - ``without_secrets``: there is a key log, which has none of this connection.
+    - ``renegotiation``: sides that sent encrypted messages of a further handshake.
     - ``progress``: how far an incomplete handshake came.
     - ``server_alert``: the server answered plaintext with a TLS alert. ``server_answer``: what it answered TLS with,
       where that is no TLS.
@@ -60,6 +61,7 @@ class Facts(NamedTuple):
     without_secrets: bool
     server_data: ServerData
     done_ms: float | None
+    renegotiation: frozenset[str]
     progress: Progress | None
     server_alert: str
     server_answer: str

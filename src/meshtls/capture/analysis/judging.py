@@ -267,6 +267,18 @@ def _incomplete(facts: Facts) -> Judgement | None:
     return Judgement(_O.CLOSED_EARLY if side == "client" else _O.HANDSHAKE_FAILED, problem)
 
 
+def _renegotiation(facts: Facts) -> Judgement | None:
+    """Without keys: the client began a further handshake, and the server answered with an alert alone."""
+    alert = next((one for one in facts.alerts if not one.name), None)
+    if alert is None or alert.side != "server" or facts.renegotiation != {"client"}:
+        return None
+    if not facts.hidden or not _is_whole(facts) or _answers_end(facts, alert):
+        return None
+    asked = f"{facts.who('client')} asked to renegotiate this established connection"
+    words = f"{asked}, and {facts.who('server')} {_alerted(facts, alert)}: likely it refused that; {keys_show(facts)}"
+    return Judgement(None, words, BY_RENEGOTIATION)
+
+
 def _state(facts: Facts) -> Judgement | None:
     if facts.handshake is None or facts.handshake.legal is not False or any(facts.lost):
         return None
@@ -329,6 +341,7 @@ _RULES = (
     _timeout,
     _alert,
     _incomplete,
+    _renegotiation,
     hidden,
     _state,
     _chains,

@@ -162,6 +162,7 @@ class Watched:
             hidden=done is not None and tls is not None and not tls.direction(Side.SERVER).decrypted,
             without_secrets=without_secrets,
             done_ms=_between(first, done.time_ns) if done is not None else None,
+            renegotiation=frozenset(side.value for side in view.renegotiation) if view is not None else frozenset(),
             progress=progress,
             server_alert=self._server_alert(),
             server_answer=self._server_answer(tls),
