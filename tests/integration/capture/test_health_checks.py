@@ -100,6 +100,19 @@ async def test_a_client_that_connects_and_closes_only_probed_the_port(tmp_path: 
     assert (found.server.application_bytes, found.estimated) == (0, False)
 
 
+@pytest.mark.parametrize("captured", [True, False])
+def test_a_client_whose_packets_were_not_captured_is_not_told_as_silent(captured: bool) -> None:
+    tape = Tape()
+    talk = tape.talk()
+    tape.frames += [*talk.handshake(), talk.server(DECODE_ERROR), talk.server(flags=FIN | ACK), talk.client()]
+    if not captured:
+        del tape.frames[5], tape.frames[2], tape.frames[0]
+    (found,) = analyzed(tape)
+    silent = f"{SERVER} sent the alert decode_error after 0.0 s, in which the client sent no byte"
+    unread = f"{SERVER} sent the alert decode_error: it could not read a message of the client 10.0.0.1:40001"
+    assert (found.outcome, found.problem) == ((None, silent) if captured else (Outcome.HANDSHAKE_FAILED, unread))
+
+
 @pytest.mark.parametrize("waited", [0, 2000])
 @pytest.mark.parametrize("version", [2, 3])
 @pytest.mark.parametrize("part", [True, False])

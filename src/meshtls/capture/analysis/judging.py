@@ -57,7 +57,10 @@ def _not_connected(facts: Facts) -> Judgement | None:
 
 def _silent(facts: Facts) -> Judgement | None:
     """The client sent no byte, and the server none but those of an alert."""
-    if facts.sent[0] or not facts.from_start or facts.ended_ms is None or (facts.sent[1] and not facts.alerts):
+    if facts.sent[0] or not facts.syns or not facts.from_start or facts.ended_ms is None:
+        return None
+    answered = facts.handshake is not None and facts.handshake.version
+    if facts.sent[1] and (answered or not facts.server_alert or not facts.alerts):
         return None
     if any(facts.lost):
         return Judgement(None, unknown_because="what was sent is not in the capture")
@@ -66,8 +69,8 @@ def _silent(facts: Facts) -> Judgement | None:
     if alert is None:
         words = f"{words} {_seconds(facts.ended_ms)}, in which neither side sent a byte"
     elif _answers_end(facts, alert):
-        answered = f"{facts.who('server')} then {_alerted(facts, alert)}"
-        words = f"{words} {_seconds(facts.ended_ms)}, in which it sent no byte, and {answered}"
+        said = f"{facts.who('server')} then {_alerted(facts, alert)}"
+        words = f"{words} {_seconds(facts.ended_ms)}, in which it sent no byte, and {said}"
     else:
         said = f"{facts.who('server')} {_alerted(facts, alert)} after {_seconds(alert.ms or 0.0)}"
         return Judgement(None, f"{said}, in which the client sent no byte", WAITED)
