@@ -22,7 +22,8 @@ from meshtls.wire.tls.messages import decode_message
 __all__ = ["Answer", "OutsideView", "outside_view"]
 
 _APPLICATION_DATA, _CHANGE_CIPHER_SPEC = int(ContentType.APPLICATION_DATA), int(ContentType.CHANGE_CIPHER_SPEC)
-_ALERT, _SERVER_HELLO = int(ContentType.ALERT), int(HandshakeType.SERVER_HELLO)
+_HANDSHAKE = int(ContentType.HANDSHAKE)
+_ALERT = int(ContentType.ALERT)
 #: Bytes of an alert, and of a Certificate message of TLS 1.3 without a certificate.
 _ALERT_BYTES, _EMPTY_CERTIFICATE = 2, 8
 _MOST_FLIGHT = 64
@@ -30,6 +31,10 @@ _MOST_FLIGHT = 64
 _AFTER_REQUEST = (HandshakeType.SERVER_HELLO_DONE, HandshakeType.FINISHED)
 _HELLOS = ((Side.CLIENT, HandshakeType.CLIENT_HELLO), (Side.SERVER, HandshakeType.SERVER_HELLO))
 _EXTERNAL = "a pre-shared key was used, which seems not to be of an earlier session: it takes the place of certificates"
+_RENEGOTIATED = (
+    "an encrypted handshake followed the first one, in which the server may have asked for a certificate, and the"
+    " client may have sent one"
+)
 
 
 class Answer(Enum):
@@ -48,6 +53,7 @@ class OutsideView(NamedTuple):
     - ``mutual``: whether the client sent a certificate. UNKNOWN where nobody without keys can know;
       ``likely`` is then what the lengths of records suggest. ``evidence`` has the reason in words.
     - ``alerts``: encrypted records that are, or have the length of, an alert: the side, and the offset in its bytes.
+    - ``renegotiation``: encrypted messages of a further handshake of TLS 1.2 were seen of these sides.
     - ``flights``: lengths of the encrypted records of the server's, and of the client's, first flight.
     """
 
@@ -57,6 +63,7 @@ class OutsideView(NamedTuple):
     evidence: str
     alerts: tuple[tuple[Side, int], ...]
     flights: tuple[tuple[int, ...], tuple[int, ...]]
+    renegotiation: frozenset[Side] = frozenset()
 
 
 def outside_view(session: TlsSession) -> OutsideView:
@@ -64,8 +71,11 @@ def outside_view(session: TlsSession) -> OutsideView:
     index = session.index
     flights = _flights(index) if session.version == TLS_1_3 else ((), ())
     resumed = _resumed(session, index)
+    again = frozenset(side for side in Side if session.version != TLS_1_3 and _renegotiates(index, side))
     mutual, likely, evidence = _mutual(session, index, resumed, flights[1])
-    return OutsideView(resumed, mutual, likely, evidence, _alerts(session, index), flights)
+    if mutual is Answer.NO and len(again) == len(Side):
+        mutual, likely, evidence = Answer.UNKNOWN, Answer.UNKNOWN, _RENEGOTIATED
+    return OutsideView(resumed, mutual, likely, evidence, _alerts(session, index), flights, again)
 
 
 def _resumed(session: TlsSession, index: EventIndex) -> Answer:
@@ -140,6 +150,13 @@ def _by_lengths(session: TlsSession, index: EventIndex, lengths: tuple[int, ...]
     if first > _EMPTY_CERTIFICATE + finished + overhead:
         return Answer.YES, f"{shown}: room for a certificate before its Finished"
     return Answer.UNKNOWN, f"{shown}, the length of no message that is expected"
+
+
+def _renegotiates(index: EventIndex, side: Side) -> bool:
+    """Whether it sent encrypted messages of a handshake of TLS 1.2 after its Finished (RFC 5246, section 7.4.1)."""
+    kinds = [(one.content_type, one.decrypted) for one in index.others[side].events]
+    changed = kinds.index((_CHANGE_CIPHER_SPEC, False)) if (_CHANGE_CIPHER_SPEC, False) in kinds else len(kinds)
+    return kinds[changed:].count((_HANDSHAKE, False)) > 1
 
 
 def _early(index: EventIndex, side: Side) -> int:

@@ -109,6 +109,35 @@ async def test_a_refused_renegotiation_is_told_as_that(tmp_path: Path) -> None:
         "refused the renegotiation of this established connection"
     )
     assert found.advice == "configure that side not to renegotiate, or use TLS 1.3, which has no renegotiation"
+    without = told(flights)
+    assert without.handshake is not None
+    assert (without.outcome, without.advice, without.handshake.mutual) == (None, found.advice, "no")
+    assert without.problem == (
+        "the client 10.0.0.1:40001 asked to renegotiate this established connection, and the server 10.0.0.2:443 "
+        "(spiffe://a.test/web) sent an encrypted alert: likely it refused that; the keys (--keylog FILE) show it"
+    )
+
+
+@pytest.mark.parametrize("asked", [True, False])
+async def test_a_certificate_of_a_renegotiation_may_have_been_sent(tmp_path: Path, asked: bool) -> None:
+    """OpenSSL's server begins a renegotiation in which it asks for one, where it is told to."""
+    async with programs(tmp_path, tmp_path / "keys", "-tls1_2", "-no_resumption_on_reneg") as server:
+        async with server.client("-tls1_2") as client:
+            await client.told(b"Verify return code")
+            if asked:
+                await server.server.type(b"R\n")
+                await server.server.told(b"verify return:1", of=2)  # of both certificates of the client's chain
+            await client.quit()
+        flights = list(server.flights)
+    found = told(flights)
+    assert found.handshake is not None
+    again = (
+        "an encrypted handshake followed the first one, in which the server may have asked for a certificate, and the "
+        "client may have sent one"
+    )
+    assert (found.handshake.mutual, found.handshake.mutual_reason) == (
+        ("unknown", again) if asked else ("no", "the server asked for no certificate")
+    )
 
 
 async def test_an_external_key_of_tls_1_3_is_not_told_as_a_resumed_session(tmp_path: Path) -> None:

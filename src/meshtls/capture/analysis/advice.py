@@ -8,6 +8,7 @@ from meshtls.capture.analysis.facts import Facts
 from meshtls.observe.events import Outcome
 
 __all__ = [
+    "BY_MTU",
     "BY_PLAINTEXT",
     "BY_RENEGOTIATION",
     "BY_SIDECAR",
@@ -46,6 +47,11 @@ _ADVICE: Mapping[Outcome, str] = {
 BY_PLAINTEXT = (
     "this port speaks plaintext: call it without TLS, or call the port of its sidecar; `meshtls x509 inspect {server}`"
     " says what a port answers"
+)
+#: Large packets don't arrive, and small ones do.
+BY_MTU = (
+    "compare the MTU of both hosts and of all links between them, such as tunnels: `ping -M do -s SIZE HOST` finds the"
+    " largest packet that arrives; routers have to be able to send ICMP's `fragmentation needed`"
 )
 #: A port of the loopback interface that closes without a byte.
 BY_SIDECAR = (

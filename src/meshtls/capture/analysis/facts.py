@@ -27,9 +27,12 @@ class Facts(NamedTuple):
     - ``hidden``: the handshake was complete, and nothing that the server encrypted was decrypted. ``done_ms``: when.
       ``server_data``: then, what lengths show of the server's application data.
     - ``without_secrets``: there is a key log, which has none of this connection.
+    - ``renegotiation``: sides that sent encrypted messages of a further handshake.
     - ``progress``: how far an incomplete handshake came.
     - ``server_alert``: the server answered plaintext with a TLS alert. ``server_answer``: what it answered TLS with,
       where that is no TLS.
+    - ``undelivered``: of each side, bytes in large packets that the other side never acknowledged, of a side that sent
+      some again; 0 where there are none.
     - ``lost``: bytes that are not in the capture. ``left_out``: there was no memory for all that was seen.
     - ``from_start``: it was captured from its start, and so was what is spoken, if that is not known otherwise.
     - ``connection_id``: as sidecars log it, or "".
@@ -58,10 +61,12 @@ class Facts(NamedTuple):
     without_secrets: bool
     server_data: ServerData
     done_ms: float | None
+    renegotiation: frozenset[str]
     progress: Progress | None
     server_alert: str
     server_answer: str
     peers: tuple[Peer | None, Peer | None]
+    undelivered: tuple[int, int]
     lost: tuple[int, int]
     from_start: bool
     left_out: bool

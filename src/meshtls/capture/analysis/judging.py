@@ -7,6 +7,7 @@ knows and a capture does not show, such as which policy denied, stays open: the 
 from __future__ import annotations
 
 from meshtls.capture.analysis.advice import (
+    BY_MTU,
     BY_PLAINTEXT,
     BY_RENEGOTIATION,
     BY_SIDECAR,
@@ -55,11 +56,24 @@ def _not_connected(facts: Facts) -> Judgement | None:
 
 
 def _silent(facts: Facts) -> Judgement | None:
-    """Neither side sent a byte."""
-    if any(facts.sent) or not facts.from_start or facts.ended_ms is None:
+    """The client sent no byte, and the server none but those of an alert."""
+    if facts.sent[0] or not facts.syns or not facts.from_start or facts.ended_ms is None:
         return None
+    answered = facts.handshake is not None and facts.handshake.version
+    if facts.sent[1] and (answered or not facts.server_alert or not facts.alerts):
+        return None
+    if any(facts.lost):
+        return Judgement(None, unknown_because="what was sent is not in the capture")
+    alert = facts.alerts[0] if facts.alerts else None
     words = f"{facts.who(facts.first_ended)} {facts.how(facts.first_ended)} the connection after"
-    words = f"{words} {_seconds(facts.ended_ms)}, in which neither side sent a byte"
+    if alert is None:
+        words = f"{words} {_seconds(facts.ended_ms)}, in which neither side sent a byte"
+    elif _answers_end(facts, alert):
+        said = f"{facts.who('server')} then {_alerted(facts, alert)}"
+        words = f"{words} {_seconds(facts.ended_ms)}, in which it sent no byte, and {said}"
+    else:
+        said = f"{facts.who('server')} {_alerted(facts, alert)} after {_seconds(alert.ms or 0.0)}"
+        return Judgement(None, f"{said}, in which the client sent no byte", WAITED)
     if facts.first_ended == "client":
         return Judgement(None, unknown_because=f"{words}: likely it only probed the port")
     return Judgement(None, words, WAITED)
@@ -82,15 +96,36 @@ def _plaintext(facts: Facts) -> Judgement | None:
     return Judgement(None, unknown_because=f"{words}, as a port that only receives does, and one that wants TLS")
 
 
+def _undelivered(facts: Facts) -> Judgement | None:
+    """A side got no answer to large packets, and one of both gave up."""
+    progress = facts.progress
+    if progress is None or not _is_whole(facts) or facts.server_answer or facts.ended_ms is None:
+        return None
+    if any(one.name not in _OF_TIMEOUTS and not _answers_end(facts, one) for one in facts.alerts):
+        return None
+    side, count = ("server", facts.undelivered[1]) if facts.undelivered[1] else ("client", facts.undelivered[0])
+    waited = facts.ended_ms - progress.since_ms
+    if not count or waited < _TIMEOUT_MS:
+        return None
+    other, ended = "client" if side == "server" else "server", facts.first_ended
+    problem = (
+        f"{facts.who(other)} did not acknowledge {count} bytes of {facts.who(side)}, which sent some of them again"
+        f" during the handshake, {progress.after}, and {facts.who(ended)} {facts.how(ended)} the connection after"
+        f" {_seconds(waited)}: likely large packets of the {side} do not arrive"
+    )
+    return Judgement(_O.HANDSHAKE_TIMEOUT, problem, BY_MTU)
+
+
 def _timeout(facts: Facts) -> Judgement | None:
     """A side waited for the other's next message, and gave up."""
     progress = facts.progress
     if progress is None or not _is_whole(facts) or facts.server_answer:
         return None
     waiting = "server" if progress.turn == "client" else "client"
-    if any(one.side == progress.turn for one in facts.alerts):
+    alerts = [one for one in facts.alerts if not _answers_end(facts, one)]
+    if any(one.side == progress.turn for one in alerts):
         return None
-    alert = next((one for one in facts.alerts if one.side == waiting), None)
+    alert = next((one for one in alerts if one.side == waiting), None)
     if alert is not None and alert.name not in _OF_TIMEOUTS:
         return None
     gave_up_ms = alert.ms if alert is not None else facts.ended_ms if facts.first_ended == waiting else None
@@ -101,7 +136,10 @@ def _timeout(facts: Facts) -> Judgement | None:
         return None
     how = _alerted(facts, alert) if alert is not None else f"{facts.how(waiting)} the connection"
     problem = f"{facts.who(progress.turn)} did not go on with the handshake {progress.after}, and {facts.who(waiting)}"
-    return Judgement(_O.HANDSHAKE_TIMEOUT, f"{problem} {how} after {_seconds(waited)}")
+    problem = f"{problem} {how} after {_seconds(waited)}"
+    if progress.cut:
+        return Judgement(_O.HANDSHAKE_TIMEOUT, f"{problem}: likely large packets of the server do not arrive", BY_MTU)
+    return Judgement(_O.HANDSHAKE_TIMEOUT, problem)
 
 
 def _alert(facts: Facts) -> Judgement | None:
@@ -116,11 +154,16 @@ def _alert(facts: Facts) -> Judgement | None:
     if any((one.side, one.name) == (other, "no_renegotiation") for one in facts.alerts):
         refused = f"{facts.who(other)} refused the renegotiation of this established connection"
         return Judgement(outcome, f"{facts.who(alert.side)} {_alerted(facts, alert)}: {refused}", BY_RENEGOTIATION)
-    if alert.name == "decode_error" and facts.handshake.complete and _was_cut_off(facts, other):
+    if _answers_a_cut(facts, alert):
+        return None
+    if alert.name == "decode_error" and facts.handshake.complete and _was_cut_off(facts, alert):
         cut = f"{facts.who(other)} had closed the connection without close_notify: the end may be cut off"
         return Judgement(None, f"{facts.who(alert.side)} {_alerted(facts, alert)}, since {cut}")
-    if alert.name == "handshake_failure" and facts.handshake.mutual_reason.endswith("sent none"):
-        outcome = _O.NO_CLIENT_CERTIFICATE
+    if alert.name == "handshake_failure":
+        if facts.handshake.mutual_reason.endswith("sent none"):
+            outcome = _O.NO_CLIENT_CERTIFICATE
+        elif not _is_whole(facts):
+            return _unknown_cause(facts, alert)
     peer = facts.peer(other)
     if outcome is _O.PEER_UNTRUSTED and (peer is None or peer.refused_as is None):
         return _unknown_ca(facts, alert, peer)
@@ -133,6 +176,18 @@ def _alert(facts: Facts) -> Judgement | None:
     if alert.name == "protocol_version":
         return Judgement(outcome, problem, BY_VERSION)
     return Judgement(outcome, problem)
+
+
+def _unknown_cause(facts: Facts, alert: Alert) -> Judgement:
+    """Of handshake_failure, where not all that came before it is in the capture. TLS 1.2 has it also for a client
+    without a certificate (RFC 5246, section 7.4.6).
+    """
+    missing = "not all of the handshake is in the capture"
+    problem = f"{facts.who(alert.side)} {_alerted(facts, alert)}; {missing}, so that its cause is not shown"
+    if alert.side == "client":
+        return Judgement(_O.HANDSHAKE_FAILED, problem)
+    words = "nothing in common with the client, or a client without a certificate"
+    return Judgement(None, f"{problem}: {words}", advice_of(_O.HANDSHAKE_FAILED))
 
 
 def _unknown_ca(facts: Facts, alert: Alert, peer: Peer | None) -> Judgement:
@@ -155,9 +210,25 @@ def _unknown_ca(facts: Facts, alert: Alert, peer: Peer | None) -> Judgement:
     return Judgement(None, problem, of_unknown_ca(alert.side, verified=False))
 
 
-def _was_cut_off(facts: Facts, side: str) -> bool:
-    """Whether this side closed first, and TLS was not told (RFC 8446, section 6.1). OpenSSL answers decode_error."""
-    return facts.first_ended == side and not any((one.side, one.name) == (side, "close_notify") for one in facts.alerts)
+def _was_cut_off(facts: Facts, alert: Alert) -> bool:
+    """Whether the other side had closed, and TLS was not told (RFC 8446, section 6.1). OpenSSL answers decode_error."""
+    notified = any(one.name == "close_notify" and one.side != alert.side for one in facts.alerts)
+    return _answers_end(facts, alert) and not notified
+
+
+def _answers_end(facts: Facts, alert: Alert) -> bool:
+    """Whether the other side had ended before this alert was sent."""
+    if facts.first_ended in ("", alert.side) or facts.ended_ms is None or alert.ms is None:
+        return False
+    return facts.ended_ms <= alert.ms
+
+
+def _answers_a_cut(facts: Facts, alert: Alert) -> bool:
+    """Whether the other side had ended before its next message of the handshake, and this alert, or an encrypted one,
+    says only that: OpenSSL sends decode_error for the missing message.
+    """
+    turn = facts.progress.turn if facts.progress is not None else ""
+    return alert.name in ("decode_error", "") and turn == facts.first_ended and _answers_end(facts, alert)
 
 
 def _last_warning(facts: Facts) -> Alert | None:
@@ -184,8 +255,9 @@ def _incomplete(facts: Facts) -> Judgement | None:
     if not facts.first_ended:
         return Judgement(None, "the handshake was not complete when the capture ended")
     after = f" {facts.progress.after}" if facts.progress is not None else ""
+    answer = next((one for one in facts.alerts if _answers_a_cut(facts, one)), None)
     alert = next((one for one in facts.alerts if not one.name), None)
-    if alert is not None:
+    if alert is not None and answer is None:
         words = f"{facts.who(alert.side)} ended the handshake{after} with {encrypted_alert(facts)}; {keys_show(facts)}"
         return Judgement(_O.HANDSHAKE_FAILED, words)
     if facts.handshake.legal is False:
@@ -194,7 +266,21 @@ def _incomplete(facts: Facts) -> Judgement | None:
     words = f"with the alert {named}" if named else "without an alert"
     side = facts.first_ended
     problem = f"{facts.who(side)} {facts.how(side)} the connection during the handshake,{after}, {words}"
+    if answer is not None:
+        problem = f"{problem}; {facts.who(answer.side)} then {_alerted(facts, answer)}"
     return Judgement(_O.CLOSED_EARLY if side == "client" else _O.HANDSHAKE_FAILED, problem)
+
+
+def _renegotiation(facts: Facts) -> Judgement | None:
+    """Without keys: the client began a further handshake, and the server answered with an alert alone."""
+    alert = next((one for one in facts.alerts if not one.name), None)
+    if alert is None or alert.side != "server" or facts.renegotiation != {"client"}:
+        return None
+    if not facts.hidden or not _is_whole(facts) or _answers_end(facts, alert):
+        return None
+    asked = f"{facts.who('client')} asked to renegotiate this established connection"
+    words = f"{asked}, and {facts.who('server')} {_alerted(facts, alert)}: likely it refused that; {keys_show(facts)}"
+    return Judgement(None, words, BY_RENEGOTIATION)
 
 
 def _state(facts: Facts) -> Judgement | None:
@@ -251,4 +337,17 @@ def _seconds(ms: float) -> str:
     return f"{ms / 1000:.1f} s"
 
 
-_RULES = (_not_connected, _silent, _plaintext, _timeout, _alert, _incomplete, hidden, _state, _chains, _rest)
+_RULES = (
+    _not_connected,
+    _silent,
+    _plaintext,
+    _undelivered,
+    _timeout,
+    _alert,
+    _incomplete,
+    _renegotiation,
+    hidden,
+    _state,
+    _chains,
+    _rest,
+)

@@ -20,16 +20,20 @@ _MS = 1e6
 
 class Progress(NamedTuple):
     """``after``: in words. ``turn``: "client" or "server", who has to send the next message. ``since_ms``: the time of
-    the last record of either side, or of the first byte, since the first packet.
+    the last record of either side, or of the first byte, since the first packet. ``cut``: the server's last record is
+    not whole.
     """
 
     after: str
     turn: str
     since_ms: float
+    cut: bool = False
 
 
-def progress_of(session: TlsSession, view: OutsideView, begin_ns: int, first_ns: int) -> Progress:
-    """``begin_ns``, ``first_ns``: when the first byte and the first packet were sent, since the epoch."""
+def progress_of(session: TlsSession, view: OutsideView, begin_ns: int, first_ns: int, *, cut: bool) -> Progress:
+    """``begin_ns``, ``first_ns``: when the first byte and the first packet were sent, since the epoch. ``cut``: the
+    last record of the server is not whole.
+    """
     alerts = set(view.alerts)
     records = [
         one
@@ -38,7 +42,9 @@ def progress_of(session: TlsSession, view: OutsideView, begin_ns: int, first_ns:
     ]
     since = max((one.time_ns for one in records), default=begin_ns)
     after, turn = _place(session, records)
-    return Progress(after, turn.value, (since - first_ns) / _MS)
+    if cut:
+        after, turn = f"{after} and a part of its next record", Side.SERVER
+    return Progress(after, turn.value, (since - first_ns) / _MS, cut)
 
 
 def _place(session: TlsSession, records: list[RecordSeen]) -> tuple[str, Side]:

@@ -24,6 +24,7 @@ from meshtls.capture.keylog import KeyLog
 from meshtls.capture.memory import MemoryPool
 from meshtls.capture.outside import OutsideView, outside_view
 from meshtls.capture.roles import Servers
+from meshtls.capture.sequence import signed
 from meshtls.capture.session import NO_CLIENT_HELLO, TlsSession
 from meshtls.printable import printable
 from meshtls.wire.side import SIDES, Side
@@ -39,6 +40,10 @@ _FIRST = 256
 _ID_BYTES = 8
 _MOST_ALERTS, _MOST_REQUESTS, _MOST_TROUBLES = 16, 100, 16
 _DATA, _ALERT = int(ContentType.APPLICATION_DATA), int(ContentType.ALERT)
+#: Bytes of the smallest packets that an MTU keeps from arriving, about (RFC 791, section 3.1).
+_LARGE = 500
+#: Bytes of an alert in clear, with the header of its record.
+_ALERT_RECORD = 7
 _CLOSED = {Ending.FIN: "closed", Ending.RESET: "reset"}
 #: Endings that the capture shows.
 _SEEN = (Ending.FIN, Ending.RESET, Ending.PEER_RESET)
@@ -151,7 +156,7 @@ class Watched:
         line = self._first_line()
         progress = None
         if tls is not None and view is not None and done is None:
-            progress = progress_of(tls, view, self._begun_ns(), flow.first_ns)
+            progress = progress_of(tls, view, self._begun_ns(), flow.first_ns, cut=whole and self._is_cut(tls))
         data_shown = ServerData.UNTOLD
         if tls is not None and view is not None and done is not None:
             data_shown = server_data(tls, view, done)
@@ -183,10 +188,12 @@ class Watched:
             hidden=done is not None and tls is not None and not tls.direction(Side.SERVER).decrypted,
             without_secrets=without_secrets,
             done_ms=_between(first, done.time_ns) if done is not None else None,
+            renegotiation=frozenset(side.value for side in view.renegotiation) if view is not None else frozenset(),
             progress=progress,
             server_alert=self._server_alert(),
             server_answer=self._server_answer(tls),
             peers=(peers[Side.CLIENT], peers[Side.SERVER]),
+            undelivered=(_undelivered(sender), _undelivered(receiver)),
             lost=(_missing(sender), _missing(receiver)),
             from_start=self._known_from_start,
             left_out=left_out,
@@ -237,6 +244,8 @@ class Watched:
             return str(spoken.value)
         if not self._first:
             return "nothing"
+        if self._only_alerted():
+            return "TLS"
         if not self._known_from_start and any(one[:2] in _MIDDLE for one in self._first.values()):
             return "TLS"
         return "other"
@@ -266,6 +275,11 @@ class Watched:
         for _, trouble in self.conversation.all_troubles():
             yield printable(f"{trouble.side.value}, byte {trouble.offset}: {trouble.reason}")
 
+    def _is_cut(self, tls: TlsSession) -> bool:
+        """Whether the server's last record of TLS is not whole."""
+        read = self._before_tls(Side.SERVER) + tls.direction(Side.SERVER).record_bytes
+        return self.flow.server.bytes > read
+
     def _without_secrets(self, tls: TlsSession | None) -> bool:
         """Whether something is encrypted, and the key log, which has secrets, has none of this connection."""
         if tls is None or not tls.client_random or not self._keys:
@@ -280,6 +294,8 @@ class Watched:
             before = {side: self._before_tls(side) for side in Side}
             most = most_of_missing(self.flow, tls, before, complete=done is not None)
             return Amounts({**found.of, **most}, estimated=True, at_most=True) if most else found
+        if self._only_alerted():
+            return Amounts(dict.fromkeys(Side, 0), False)
         # A session of TLS whose beginning was not captured is not read.
         return Amounts({half.side: half.bytes for half in self.flow.halves}, self._protocol() == "TLS")
 
@@ -310,9 +326,11 @@ class Watched:
         )
 
     def _alerts(self, tls: TlsSession | None, view: OutsideView | None) -> tuple[Alert, ...]:
+        start = self.flow.first_ns
+        if self._only_alerted():
+            return (Alert(Side.SERVER.value, self._server_alert(), _between(start, self._first_ns)),)
         if tls is None or view is None:
             return ()
-        start = self.flow.first_ns
         steps = TlsSteps()
         steps.is_1_3 = tls.version == TLS_1_3 or tls.retried
         found: list[Alert] = []
@@ -326,6 +344,13 @@ class Watched:
             found += [Alert(side.value, "", _between(start, times.get((side, offset)))) for side, offset in view.alerts]
         found.sort(key=lambda one: one.ms or 0.0)
         return tuple(found[:_MOST_ALERTS])
+
+    def _only_alerted(self) -> bool:
+        """Whether a TLS alert of the server is all that was sent, as OpenSSL answers a client that closes at once."""
+        client, server = self.flow.client, self.flow.server
+        if client.bytes or _missing(client) or not self.flow.from_start:
+            return False
+        return server.bytes == _ALERT_RECORD and bool(self._server_alert())
 
     def _server_alert(self) -> str:
         first = self._first.get(Side.SERVER, b"")
@@ -418,6 +443,14 @@ def _who(end: End, *, guessed: bool, asked: HttpExchange | None = None) -> str:
 
 def _between(start: int | None, end: int | None) -> float | None:
     return (end - start) / _MS if start is not None and end is not None else None
+
+
+def _undelivered(half: Half) -> int:
+    """Bytes of large packets that its peer never acknowledged, if it sent some again."""
+    if not half.retransmitted_bytes or half.next < 0 or half.peer.first_ack is None:
+        return 0
+    count = min(signed(half.next - half.peer.ack), half.bytes)
+    return count if count >= _LARGE else 0
 
 
 def _missing(half: Half) -> int:
