@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 __all__ = ["Mutant", "mutants_of"]
 
@@ -33,31 +35,52 @@ class Mutant:
 
 @dataclass(frozen=True, slots=True)
 class _Site:
+    """An edit: ``values`` of fields of ``node``, or of items of a list."""
+
     where: str
     what: str
     line: int
-    apply: Callable[[], None]
+    node: ast.AST | list[ast.stmt] | list[ast.expr]
+    values: Mapping[Any, object]
+
+    @contextmanager
+    def edited(self) -> Iterator[None]:
+        before: dict[Any, object] = dict(enumerate(self.node)) if isinstance(self.node, list) else vars(self.node)
+        kept = {key: before[key] for key in self.values}
+        _put(self.node, self.values)
+        yield
+        _put(self.node, kept)
+
+
+def _put(node: Any, values: Mapping[Any, object]) -> None:
+    for key, value in values.items():
+        if isinstance(node, list):
+            node[key] = value
+        else:
+            setattr(node, key, value)
 
 
 def mutants_of(source: str) -> list[Mutant]:
     """Every mutant of this source, in the order of its lines."""
-    count = len(list(_sites(ast.parse(source))))
+    tree = ast.parse(source)
+    texts = [ast.unparse(one) for one in tree.body]
     found = []
     names: Counter[str] = Counter()
-    for number in range(count):
-        tree = ast.parse(source)
-        site = list(_sites(tree))[number]
-        site.apply()
-        name = f"{site.where}: {site.what}"
-        names[name] += 1
-        if names[name] > 1:
-            name += f" #{names[name]}"
-        found.append(Mutant(name, site.line, ast.unparse(ast.fix_missing_locations(tree))))
+    for place, statement in enumerate(tree.body):
+        for site in list(_sites(statement)):
+            name = f"{site.where}: {site.what}"
+            names[name] += 1
+            if names[name] > 1:
+                name += f" #{names[name]}"
+            with site.edited():
+                edited = ast.unparse(statement)
+            found.append(Mutant(name, site.line, "\n".join([*texts[:place], edited, *texts[place + 1 :]])))
     return sorted(found, key=lambda mutant: mutant.line)
 
 
-def _sites(tree: ast.Module) -> Iterator[_Site]:
-    for function, where in _functions(tree, ""):
+def _sites(statement: ast.stmt) -> Iterator[_Site]:
+    """Those of a statement of the module itself."""
+    for function, where in _functions(ast.Module([statement], []), ""):
         for block in _blocks(function):
             for place, statement in enumerate(block):
                 yield from _of_statement(block, place, statement, where)
@@ -89,20 +112,12 @@ def _of_statement(block: list[ast.stmt], place: int, statement: ast.stmt, where:
     if _is_left_out(statement):
         return
     if _may_go(statement):
-
-        def drop() -> None:
-            block[place] = ast.Pass()
-
-        yield _Site(where, f"without {_shown(statement)}", statement.lineno, drop)
+        yield _Site(where, f"without {_shown(statement)}", statement.lineno, block, {place: ast.Pass()})
     if isinstance(statement, ast.Raise):
         return  # its message is for people
     if isinstance(statement, ast.AugAssign) and isinstance(statement.op, ast.Add | ast.Sub):
         other = ast.Sub() if isinstance(statement.op, ast.Add) else ast.Add()
-
-        def turn() -> None:
-            statement.op = other
-
-        yield _Site(where, f"the sign of {_shown(statement)}", statement.lineno, turn)
+        yield _Site(where, f"the sign of {_shown(statement)}", statement.lineno, statement, {"op": other})
     if isinstance(statement, ast.If | ast.While):
         yield from _of_condition(statement, where)
     for node in _expressions(statement):
@@ -114,11 +129,8 @@ def _of_condition(statement: ast.If | ast.While, where: str) -> Iterator[_Site]:
     test = statement.test
     if isinstance(test, ast.Compare | ast.UnaryOp | ast.Constant):
         return
-
-    def negate() -> None:
-        statement.test = ast.UnaryOp(ast.Not(), test)
-
-    yield _Site(where, f"the contrary of {_shown(test)}", statement.lineno, negate)
+    contrary = ast.UnaryOp(ast.Not(), test)
+    yield _Site(where, f"the contrary of {_shown(test)}", statement.lineno, statement, {"test": contrary})
 
 
 def _is_left_out(statement: ast.stmt) -> bool:
@@ -156,29 +168,16 @@ def _of_expression(node: ast.expr, where: str) -> Iterator[_Site]:
         yield from _of_comparison(node, where)
     if isinstance(node, ast.BoolOp):
         other = ast.Or() if isinstance(node.op, ast.And) else ast.And()
-
-        def join() -> None:
-            node.op = other
-
-        yield _Site(where, f"{'or' if isinstance(other, ast.Or) else 'and'} in {_shown(node)}", node.lineno, join)
+        word = "or" if isinstance(other, ast.Or) else "and"
+        yield _Site(where, f"{word} in {_shown(node)}", node.lineno, node, {"op": other})
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-
-        def affirm() -> None:
-            node.operand = ast.UnaryOp(ast.Not(), node.operand)
-
-        yield _Site(where, f"the contrary of {_shown(node)}", node.lineno, affirm)
+        contrary = ast.UnaryOp(ast.Not(), node.operand)
+        yield _Site(where, f"the contrary of {_shown(node)}", node.lineno, node, {"operand": contrary})
     if isinstance(node, ast.Constant) and isinstance(node.value, bool):
-
-        def flip() -> None:
-            node.value = not node.value
-
-        yield _Site(where, f"{not node.value} for {node.value}", node.lineno, flip)
+        yield _Site(where, f"{not node.value} for {node.value}", node.lineno, node, {"value": not node.value})
     if isinstance(node, ast.IfExp):
-
-        def swap() -> None:
-            node.body, node.orelse = node.orelse, node.body
-
-        yield _Site(where, f"the other of {_shown(node)}", node.lineno, swap)
+        swapped = {"body": node.orelse, "orelse": node.body}
+        yield _Site(where, f"the other of {_shown(node)}", node.lineno, node, swapped)
     if isinstance(node, ast.Call):
         yield from _of_call(node, where)
 
@@ -198,24 +197,16 @@ def _of_comparison(node: ast.Compare, where: str) -> Iterator[_Site]:
         ast.GtE: ast.Lt,
     }
     for other, what in ((contrary.get(kind), "the contrary of"), (_BOUNDARIES.get(kind), "the boundary of")):
-        if other is None:
-            continue
-
-        def put(other: type[ast.cmpop] = other) -> None:
-            node.ops = [other()]
-
-        yield _Site(where, f"{what} {_shown(node)}", node.lineno, put)
+        if other is not None:
+            yield _Site(where, f"{what} {_shown(node)}", node.lineno, node, {"ops": [other()]})
 
 
 def _of_call(node: ast.Call, where: str) -> Iterator[_Site]:
     """Replaces an argument that is an attribute: a verdict must depend on exactly that peer, port or time."""
     for place, argument in enumerate(node.args):
         if isinstance(argument, ast.Attribute):
-
-            def forget(place: int = place) -> None:
-                node.args[place] = ast.Constant(None)
-
-            yield _Site(where, f"None for {ast.unparse(argument)} in {_shown(node)}", argument.lineno, forget)
+            what = f"None for {ast.unparse(argument)} in {_shown(node)}"
+            yield _Site(where, what, argument.lineno, node.args, {place: ast.Constant(None)})
 
 
 def _shown(node: ast.AST) -> str:

@@ -68,7 +68,7 @@ def test_every_mutant_differs_from_the_others_and_has_a_unique_name(target: Targ
 
     assert found
     assert len({one.name for one in found}) == len(found)
-    unchanged = ast.unparse(ast.parse(source))
+    unchanged = "\n".join(map(ast.unparse, ast.parse(source).body))
     for one in found:
         ast.parse(one.source)
         assert one.source != unchanged
