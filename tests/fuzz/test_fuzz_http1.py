@@ -104,6 +104,8 @@ def test_the_work_is_linear_in_the_bytes_that_arrive_one_by_one() -> None:
 
 
 def test_the_first_bytes_of_http() -> None:
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
     def target(data: bytes) -> None:
         answers = [http_start_of(data[:length]) for length in range(len(data) + 1)]
         assert answers[0] is HttpStart.UNDECIDED
@@ -115,10 +117,10 @@ def test_the_first_bytes_of_http() -> None:
             event = parser.next_event()
         except h11.RemoteProtocolError:
             return
-        if isinstance(event, h11.Request):
-            # What any server could take for a request is not passed on unread.
+        if isinstance(event, h11.Request) and not preface.startswith(data):
+            # What any server could take for a request is not passed on unread. A part of HTTP/2's preface waits for the
+            # rest.
             assert decided
             assert decided[0] is not HttpStart.OTHER
 
-    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
     fuzzed(target, spliced([*SAMPLES, preface, b"\x16\x03\x01", b"get /key\r\n", b"PING\r\n"]) | st.binary(max_size=9))
