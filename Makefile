@@ -22,7 +22,7 @@ DOCS_STAMP := $(DOCS_VENV)/.installed
 .PHONY: help venv demo up test fuzz soak simulate mutants check format reference docs bench bench-identity bench-strangers bench-decisions bench-requests bench-token bench-capture bench-dashboard clean
 
 help: ## Say what there is
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
 
 venv: $(STAMP) ## Make the virtual environment with meshtls in it
 

@@ -7,7 +7,8 @@ Matching a regular expression is a single call; ``tests/unit/test_regexes.py`` c
 Each input is counted, and ``make fuzz`` ends with the counts.
 
 With ``FUZZ_SEED`` a target runs the same examples in the same order each time, so that a failure is caused by the
-change under test. Without it each run generates new ones.
+change under test; and no more than a fixed number of them, since a faster machine would find others. Without it each
+run generates new ones.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ T = TypeVar("T")
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
 _SEED = os.environ.get("FUZZ_SEED")
 _EXAMPLES = 100 if SECONDS else 25
+#: The most rounds of examples with a seed: of ``fuzzed``, and of ``hammered``.
+_ROUNDS, _HAMMERED_ROUNDS = 20, 200
 _CHECKS = [
     HealthCheck.too_slow,
     HealthCheck.data_too_large,
@@ -52,7 +55,7 @@ def fuzzed(target: Callable[..., None], *strategies: st.SearchStrategy[Any]) -> 
         _tried += 1
         target(*given, **named)
 
-    end = time.monotonic() + SECONDS
+    more = _rounds(_ROUNDS)
     seeds = random.Random(f"{_SEED} {target.__module__} {target.__qualname__}" if _SEED else None)  # noqa: S311
     # Without FUZZ_SECONDS the same examples each time: a failure of the suite has to be caused by the change.
     rules = settings(
@@ -61,8 +64,21 @@ def fuzzed(target: Callable[..., None], *strategies: st.SearchStrategy[Any]) -> 
     while True:
         run = given(*strategies)(counted)
         rules(seed(seeds.getrandbits(64))(run) if SECONDS else run)()
-        if time.monotonic() >= end:
+        if not more():
             return
+
+
+def _rounds(most: int) -> Callable[[], bool]:
+    """Returns what says, after each round, whether there is another one."""
+    end = time.monotonic() + SECONDS
+    done = 0
+
+    def more() -> bool:
+        nonlocal done
+        done += 1
+        return time.monotonic() < end and not (_SEED and done >= most)
+
+    return more
 
 
 def hammered(read: Callable[[bytes], object], samples: Sequence[bytes], *errors: type[Exception]) -> None:
@@ -73,7 +89,7 @@ def hammered(read: Callable[[bytes], object], samples: Sequence[bytes], *errors:
     """
     global _tried
     chance = random.Random(f"{_SEED} {read.__module__} {read.__qualname__}" if _SEED or not SECONDS else None)  # noqa: S311
-    end = time.monotonic() + SECONDS
+    more = _rounds(_HAMMERED_ROUNDS)
     while True:
         for _ in range(_EXAMPLES):
             data = altered(chance, samples)
@@ -84,7 +100,7 @@ def hammered(read: Callable[[bytes], object], samples: Sequence[bytes], *errors:
                 pass
             except Exception as error:
                 raise AssertionError(f"{error!r} for the input {data.hex()}") from error
-        if time.monotonic() >= end:
+        if not more():
             return
 
 
