@@ -157,8 +157,8 @@ async def test_a_refusal_is_explained_from_both_sides(tmp_path: Path) -> None:
         "  alert:   unknown_ca, sent by the server, which arrived\n",
         f"  cause:   POLICY_DENIED: {B} refused {OTHER}, whose identity is not allowed\n",
         f"           {theirs['detail']}\n",
-        "  next:    if it is to be allowed, add the caller to the inbound's allow or to a policy;"
-        f" `meshtls policy explain --from {OTHER} --config FILE` shows what would let it in\n",
+        "  next:    if it is to be allowed, add the caller to the inbound's allow or, where policies decide, to a"
+        f" policy: `meshtls policy explain --from {OTHER} --config FILE` shows what would let it in\n",
     ):
         assert told in out
 
