@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,9 +15,9 @@ from meshtls.capture.files.writing import PcapngWriter
 from meshtls.capture.keylog import KeyLog
 from meshtls.wire.side import Side
 from tests.support.packets import ACK, EPOCH, FIN, MS, Talk
-from tests.support.tls_wire import Wire, contexts
+from tests.support.tls_wire import Flight, Wire, contexts
 
-__all__ = ["REQUEST", "RESPONSE", "Tape", "analyzed", "shaken"]
+__all__ = ["REQUEST", "RESPONSE", "Tape", "analyzed", "closed_by", "shaken"]
 
 REQUEST = b"GET /pay?token=secret HTTP/1.1\r\nHost: web.test\r\n\r\n"
 RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -112,3 +113,13 @@ def analyzed(
     key_log = KeyLog(keys.read_bytes()) if keys is not None else None
     trust = CaptureBundle(bundle.read_bytes()) if bundle is not None else None
     return sorted(Analysis(io.BytesIO(data), key_log, trust), key=lambda one: one.number)
+
+
+def closed_by(first: Side, flights: Sequence[Flight], keys: Path | None = None) -> Connection:
+    """The record of a connection on which these bytes were sent, and which ``first`` closed before the other side."""
+    tape = Tape()
+    talk = tape.talk()
+    tape.frames += [*talk.handshake(), *(talk.send(side, data) for side, data in flights)]
+    tape.frames += [talk.send(first, flags=FIN | ACK), talk.send(first.other, flags=FIN | ACK), talk.send(first)]
+    (found,) = analyzed(tape, keys)
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,23 +14,14 @@ from meshtls.capture.report.costs import overhead
 from meshtls.wire.side import Side
 from tests.integration.sidecar.mesh import an_app, connected, echoed, side_a, side_b
 from tests.support.capture import captured
-from tests.support.packets import ACK, FIN
-from tests.support.tls_capture import Tape, analyzed
+from tests.support.tls_capture import closed_by
 from tests.support.tls_wire import Flight, Program, Programs, programs
 
 ASKED, ANSWERED = b"hello\n", b"what was answered\n"
 EARLY = b"GET /early HTTP/1.1\r\nHost: web.test\r\n\r\n"
 
 
-def told(flights: list[Flight], keys: Path | None = None) -> Connection:
-    """The record of a connection that the client closes."""
-    tape = Tape()
-    talk = tape.talk()
-    tape.frames += talk.handshake()
-    tape.frames += [talk.send(side, data) for side, data in flights]
-    tape.frames += [talk.client(flags=FIN | ACK), talk.server(flags=FIN | ACK), talk.client()]
-    (found,) = analyzed(tape, keys)
-    return found
+told = partial(closed_by, Side.CLIENT)
 
 
 def application_bytes(one: Connection) -> tuple[int, int]:
@@ -61,7 +53,7 @@ async def test_a_short_echo_through_two_sidecars_is_estimated_exactly(tmp_path: 
 
 @pytest.mark.parametrize("mutual", [(), ("-Verify", "2")])
 @pytest.mark.parametrize("padding", [(), ("-record_padding", "512")])
-async def test_what_is_told_of_padded_records_is_a_bound(
+async def test_the_amount_of_padded_records_is_a_bound(
     tmp_path: Path, padding: tuple[str, ...], mutual: tuple[str, ...]
 ) -> None:
     keys = tmp_path / "keys"

@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from meshtls.capture.analysis.connection import Connection
 from meshtls.observe.events import Outcome
-from tests.support.packets import ACK, FIN
-from tests.support.tls_capture import Tape, analyzed
-from tests.support.tls_wire import Flight, Program, programs
+from meshtls.wire.side import Side
+from tests.support.tls_capture import closed_by
+from tests.support.tls_wire import Program, programs
 from tests.support.waiting import SECONDS
 
 MUTUAL = ("-Verify", "2", "-verify_return_error", "-tls1_3")
 PADDED = ("-record_padding", "512")
 
 
-def told(flights: list[Flight], keys: Path | None = None) -> Connection:
-    """The record of a connection that the server closes first."""
-    tape = Tape()
-    talk = tape.talk()
-    tape.frames += talk.handshake()
-    tape.frames += [talk.send(side, data) for side, data in flights]
-    tape.frames += [talk.server(flags=FIN | ACK), talk.client(flags=FIN | ACK), talk.server()]
-    (found,) = analyzed(tape, keys)
-    return found
+told = partial(closed_by, Side.SERVER)
 
 
 async def _ended(program: Program) -> None:

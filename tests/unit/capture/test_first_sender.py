@@ -161,7 +161,7 @@ def midway(client: End, server: End, *, server_first: bool = False) -> list[byte
 
 @pytest.mark.parametrize("server_first", [True, False])
 @pytest.mark.parametrize("answered", [True, False])
-def test_who_answered_a_syn_is_the_server_of_other_connections_too(server_first: bool, answered: bool) -> None:
+def test_an_end_that_answered_a_syn_is_the_server_of_other_connections_too(server_first: bool, answered: bool) -> None:
     other = Talk(("10.0.0.3", 40_002), GRPC)
     frames = other.handshake() if answered else [other.handshake()[0]]
     seen, _ = read(captured([*frames, *midway(("10.0.0.1", 40_001), GRPC, server_first=server_first)]))

@@ -81,7 +81,7 @@ def test_a_reset_after_a_close_that_began_before_the_capture_is_no_failure(versi
     )
 
 
-def test_what_is_no_tls_record_may_be_the_middle_of_one(tmp_path: Path) -> None:
+def test_bytes_that_are_no_tls_record_may_be_the_middle_of_one(tmp_path: Path) -> None:
     for said, answer, protocol, outcome in (
         (bytes((200, 1)) * 40, b"\xc3\x01" * 40, "other", None),
         (REQUEST, RESPONSE, "HTTP/1.1", Outcome.OK),

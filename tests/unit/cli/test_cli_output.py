@@ -176,7 +176,7 @@ def test_a_block_is_printed_once_it_is_large(capsys: pytest.CaptureFixture[str])
     assert printed + capsys.readouterr().out == f'"{line}"\n' * 100
 
 
-def test_what_came_before_an_error_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_before_an_error_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     def broken() -> None:
         with JsonLines(at_once=False) as lines:
             lines.tell("first")

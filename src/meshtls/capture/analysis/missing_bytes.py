@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from meshtls.capture.aead import aead_of_suite
-from meshtls.capture.events import RecordSeen
 from meshtls.capture.flow import Flow, Half
 from meshtls.capture.session import TlsSession
 from meshtls.wire.side import Side
@@ -35,10 +34,8 @@ def most_of_missing(
     for side, half in ends.items():
         others = [
             one.length + RECORD_HEADER
-            for one in session.events
-            if isinstance(one, RecordSeen)
-            and one.side is side
-            and (one.inner_type if one.decrypted else one.content_type) != _DATA
+            for one in session.index.records.events
+            if one.side is side and (one.inner_type if one.decrypted else one.content_type) != _DATA
         ]
         rest = session.direction(side).records - len(others)
         most[side] = max(0, _stream(half, skipped) - sum(others) - overhead * rest)

@@ -354,7 +354,7 @@ def test_a_message_is_read_by_its_type_version_and_suite(
 
 
 @given(st.data())
-def test_what_is_remembered_of_other_messages_is_what_is_read(data: st.DataObject) -> None:
+def test_fields_remembered_from_other_messages_are_those_that_are_read(data: st.DataObject) -> None:
     hello = bytearray(data.draw(st.sampled_from((rfc8448.CLIENT_HELLO, rfc8448.SERVER_HELLO))))
     whole(bytes(hello))
     for at in data.draw(st.lists(st.integers(4, len(hello) - 1), max_size=3)):
