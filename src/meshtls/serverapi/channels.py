@@ -32,6 +32,7 @@ CALL_SECONDS = 15.0
 _ALPN = ("h2",)
 # As large as the largest message that the server accepts: a batch of entries is one message.
 _WINDOWS = Configuration(http2_connection_window_size=2**24, http2_stream_window_size=2**24)
+_SILENT = "the server can't be reached: no answer in time"
 _ERRORS: dict[int, type[errors.MeshtlsError]] = {
     Status.NOT_FOUND.value: errors.NotFoundError,
     Status.ALREADY_EXISTS.value: errors.ConflictError,
@@ -82,11 +83,14 @@ def our_errors() -> Iterator[None]:
     try:
         yield
     except GRPCError as error:
-        raise error_of(error.status.value, error.message or error.status.name) from error
+        silent = error.status is Status.DEADLINE_EXCEEDED and not error.message
+        raise error_of(error.status.value, _SILENT if silent else error.message or error.status.name) from error
     except errors.LocalIdentityError:
         raise  # our own SVID expired before the connection was made; the error is an ssl.SSLError, too
     except ssl.SSLError as error:
         raise errors.LocalIdentityError(f"server authentication failed: {peer_error(error)}") from error
-    except (OSError, StreamTerminatedError, ProtocolError) as error:  # TimeoutError is an OSError
+    except (OSError, StreamTerminatedError, ProtocolError) as error:
+        if isinstance(error, TimeoutError) and error.errno is None:  # the call's deadline, not TCP's
+            raise errors.LocalIdentityError(_SILENT) from error
         why = os_reason(error) if isinstance(error, OSError) else str(error) or type(error).__name__
         raise errors.LocalIdentityError(f"the server can't be reached: {why}") from error

@@ -108,6 +108,8 @@ def other_identity(wanted: SpiffeId, given: Iterable[SpiffeId], without_svid: Co
 def failure_of(error: BaseException, method: str, address: object) -> WorkloadApiError:
     """The WorkloadApiError for one of CALL_FAILURES, in words for an operator."""
     where = f"Workload API at {address}, {method.rpartition('/')[2]}"
+    if _is_over(error):
+        return WorkloadApiError(f"{where}: no answer in time", status=Status.DEADLINE_EXCEEDED)
     if isinstance(error, GRPCError):
         words = f"{error.status.name}: {error.message or 'no reason given'}"
         # An agent that says why there is no identity needs no advice of ours.
@@ -118,10 +120,15 @@ def failure_of(error: BaseException, method: str, address: object) -> WorkloadAp
             temporary=error.status not in _FINAL,
             status=error.status,
         )
-    if isinstance(error, TimeoutError):
-        return WorkloadApiError(f"{where}: no answer in time")
     if isinstance(error, StreamTerminatedError):
         return WorkloadApiError(f"{where}: the connection was lost")
     if isinstance(error, OSError):
         return WorkloadApiError(f"{where}: cannot connect ({error.strerror or error}); check that the agent is running")
     return WorkloadApiError(f"{where}: the answer can't be read: {error}")
+
+
+def _is_over(error: BaseException) -> bool:
+    """Whether the call's deadline is over. Either end may notice it first: the server then sends a status."""
+    if isinstance(error, GRPCError):
+        return error.status is Status.DEADLINE_EXCEEDED and not error.message
+    return isinstance(error, TimeoutError)
