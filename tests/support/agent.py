@@ -25,6 +25,7 @@ from meshtls.registration import Entry, Selector, agent_id
 from meshtls.spiffeid import SpiffeId, TrustDomain
 from tests.support.authority import make_authority
 from tests.support.clock import ManualClock
+from tests.support.waiting import SECONDS
 
 __all__ = ["OURS", "SELF", "Mesh", "agent_at", "entry", "eventually", "http_get", "selectors", "short_directory"]
 
@@ -72,7 +73,7 @@ def selectors(*texts: str) -> frozenset[Selector]:
 
 
 async def eventually(
-    holds: Callable[[], bool | Awaitable[bool]], clock: ManualClock | None = None, seconds: float = 20
+    holds: Callable[[], bool | Awaitable[bool]], clock: ManualClock | None = None, seconds: float = SECONDS
 ) -> None:
     """Poll until this holds, for conditions without an event. ``clock`` is advanced a second each time."""
     async with asyncio.timeout(seconds):

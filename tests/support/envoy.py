@@ -25,7 +25,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 _EXTENSIONS = "type.googleapis.com/envoy.extensions"
 _TLS = f"{_EXTENSIONS}.transport_sockets.tls.v3"
 _SDS = "sds"
-_START_SECONDS = 40
+_START_SECONDS = 90
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +80,10 @@ def envoy_binary() -> Path:
 
 @asynccontextmanager
 async def running_envoy(
-    directory: Path, socket: Path, doors: Sequence[Door], *, delta: bool = False, seconds: float = 20
+    directory: Path, socket: Path, doors: Sequence[Door], *, delta: bool = False
 ) -> AsyncIterator[Envoy]:
-    """Enters when Envoy is live, which is once it has every awaited secret; waits at most this many seconds."""
-    async with asyncio.timeout(seconds), started_envoy(directory, _bootstrap(socket, doors, delta)) as envoy:
+    """Enters when Envoy is live, which is once it has every awaited secret."""
+    async with started_envoy(directory, _bootstrap(socket, doors, delta)) as envoy:
         yield envoy
 
 

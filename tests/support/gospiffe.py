@@ -22,7 +22,7 @@ from tests.support.require import require
 __all__ = ["GoPeer", "Json", "build_go_peer", "echo_line", "go_peer"]
 
 Json = dict[str, Any]
-_ANSWER_SECONDS = 20
+_ANSWER_SECONDS = 60
 
 
 class GoPeer:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 __all__ = ["SECONDS", "SHORT_IDLE", "until"]
 
-SECONDS = 30.0
+#: A bound in seconds for what is waited for: on a busy machine all takes long.
+SECONDS = 60.0
 #: An idle timeout in seconds, short enough to wait for, and longer than a busy machine's pauses between bytes.
 SHORT_IDLE = 2
 

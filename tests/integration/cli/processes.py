@@ -18,7 +18,7 @@ __all__ = ["Process", "meshtls", "started", "two_sidecars"]
 _SECONDS = 120
 
 
-def meshtls(*arguments: str | Path, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+def meshtls(*arguments: str | Path, timeout: float = 150) -> subprocess.CompletedProcess[str]:
     """Run to the end."""
     command = [sys.executable, "-m", "meshtls", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from meshtls import X509Source, authorize_id, dial
 from meshtls.errors import MeshtlsError
 from tests.integration.cli.identity_site import AgentProcess, ServerProcess, running_agent, running_server, tell
 from tests.integration.cli.kept_app import answer, failure_of_new_connection, kept_app
-from tests.integration.cli.processes import started, two_sidecars
+from tests.integration.cli.processes import Process, started, two_sidecars
 
 WEB = "spiffe://example.org/web"
 _SECONDS = 60
@@ -99,11 +100,22 @@ def authorities(server: ServerProcess, *more: str) -> dict[str, Any]:
     return {one["id"]: one for one in server.json("authority", "show", *more)["authorities"]}
 
 
-def rotate(server: ServerProcess, load: Load, port: int) -> None:
+@contextmanager
+def stopped(process: Process) -> Iterator[None]:
+    """It does nothing while the body runs, and then goes on."""
+    process.popen.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.popen.send_signal(signal.SIGCONT)
+
+
+def rotate(server: ServerProcess, agent: AgentProcess, load: Load, port: int) -> None:
     """Prepare, activate, taint and revoke, as soon as each is allowed; a connection stays open up to the revocation."""
     [old] = [one["id"] for one in authorities(server).values() if one["state"] == "ACTIVE"]
-    new = server.json("authority", "prepare")["id"]
-    refused = server.tell("authority", "activate")
+    with stopped(agent.process):  # it confirms within seconds
+        new = server.json("authority", "prepare")["id"]
+        refused = server.tell("authority", "activate")
     assert (refused.code, "has not confirmed the bundle with it yet" in refused.err) == (1, True)
     until(lambda: server.tell("authority", "activate").code == 0)
     assert authorities(server)[new]["state"] == "ACTIVE"
@@ -131,8 +143,8 @@ def rotate(server: ServerProcess, load: Load, port: int) -> None:
 def test_no_connection_fails_through_two_whole_rotations(tmp_path: Path) -> None:
     with running_server() as server, running_agent(server) as agent, mesh_under_load(agent, tmp_path) as (load, port):
         until(lambda: load.done > 20 and load.by_library > 10)
-        rotate(server, load, port)
-        rotate(server, load, port)
+        rotate(server, agent, load, port)
+        rotate(server, agent, load, port)
         by_library = load.by_library
         until(lambda: load.by_library > by_library + 10)
         load.stop()

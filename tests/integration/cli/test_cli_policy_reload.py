@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -65,13 +65,13 @@ def ready(pair: Pair) -> str:
         return str(answer.read().decode())
 
 
-def until_ready_says(pair: Pair, part: str) -> str:
-    """Eight times in a row, as several workers answer."""
+def until_ready(pair: Pair, wanted: Callable[[str], bool]) -> str:
+    """Until ``wanted`` is true of the answer eight times in a row, as several workers answer."""
     deadline, alike, told = time.monotonic() + SECONDS, 0, ""
     while alike < 8:
         assert time.monotonic() < deadline, told
         told = ready(pair)
-        alike = alike + 1 if part in told else 0
+        alike = alike + 1 if wanted(told) else 0
     return told
 
 
@@ -80,14 +80,14 @@ def test_a_changed_policy_ends_what_it_forbids_and_an_invalid_one_changes_nothin
         assert ask(connection) == b"ping"
         replace(pair, FORBIDDEN.replace("spec: {rules", "spec: {rulez"))
         assert "rulez" in pair.b.line("the configuration in use stays")
-        told = until_ready_says(pair, "the configuration in use is an older one")
+        told = until_ready(pair, lambda told: "the configuration in use is an older one" in told)
         assert "rulez: unknown field" in told
         assert ask(connection) == b"ping"  # nothing has changed
         replace(pair, FORBIDDEN)
         pair.b.line("in use from now on")
         assert is_cut(connection)
     pair.until_all(b"")
-    assert until_ready_says(pair, "ready") == "ready\n"
+    until_ready(pair, lambda told: told == "ready\n")
     # Another file in the directory counts, too.
     replace(pair, ALLOWED.replace("name: callers", "name: more").replace(STRICT, ""), "q.yaml")
     pair.b.line("in use from now on")

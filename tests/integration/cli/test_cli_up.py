@@ -1,6 +1,7 @@
 """``meshtls up``: the walk, and the mesh that stays."""
 
 import json
+import re
 import signal
 import socket
 import urllib.request
@@ -30,7 +31,6 @@ def test_the_walk_shows_each_hop_and_both_refusals(mesh: tuple[str, ...], tmp_pa
         "b calls a\n",
         f"  caller    {A}, SVID ",
         f"  callee    {B}, SVID ",
-        "59m 5",
         "  over      TLSv1.3, TLS_AES_256_GCM_SHA384\n",
         '  answer    {"app": "a", "called": {"app": "b", "path": "/"}}\n',
         "Refused: an identity that is not allowed\n",
@@ -41,6 +41,7 @@ def test_the_walk_shows_each_hop_and_both_refusals(mesh: tuple[str, ...], tmp_pa
         "2 calls served over mutual TLS, 2 callers refused.\n",
     ):
         assert part in done.stdout
+    assert re.search(r"\b5\dm \d{1,2}s\s+left$", done.stdout, re.MULTILINE), "of an hour"
     assert {path.name for path in (tmp_path / "certs").iterdir()} == {"example.org.pem", "example.org.jwks.json"}
 
 
@@ -99,7 +100,7 @@ def test_the_ca_outlives_the_process_in_a_data_directory(mesh: tuple[str, ...], 
 
 def test_the_mesh_that_stays_rotates_calls_refuses_and_drains(mesh: tuple[str, ...], tmp_path: Path) -> None:
     port = json.loads((tmp_path / "sidecars" / "b.yaml").read_text().split("127.0.0.1:")[1].split('"')[0])
-    with started("up", "--svid-ttl", "10s", "--call-every", "100ms", *mesh) as up:
+    with started("up", "--svid-ttl", "10s", "--call-every", "500ms", *mesh) as up:
         up.line("serving a, b")
         asked = up.line("to ask it: export MESHTLS_ADMIN_INTERFACE=").partition("=")[2].strip()
         shown = up.line(f"b inbound OK {A} -> {B}", "stdout").rstrip()
@@ -123,7 +124,7 @@ def test_events_can_be_read_by_a_program_and_ctrl_c_drains(mesh: tuple[str, ...]
         event = json.loads(up.line('"event":"connection"', "stdout"))
         up.popen.send_signal(signal.SIGINT)
 
-        assert up.popen.wait(30) == 0
+        assert up.popen.wait(120) == 0
     assert event["outcome"] == "OK"
 
 

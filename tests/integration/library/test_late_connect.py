@@ -14,10 +14,10 @@ import pytest
 from meshtls import LocalIdentityError, X509Context, authorize_any, authorize_id, client_context, server_context
 from meshtls.bundle import BundleSet
 from meshtls.svid.context import ConstantSource
-from tests.support.authority import Swapping, context_for, make_authority
+from tests.support.authority import LASTING, Swapping, context_for, make_authority
 
 OURS, STRANGERS = make_authority(), make_authority()
-SERVER = ConstantSource(context_for(OURS, "/db"))
+SERVER = ConstantSource(context_for(OURS, "/db", ttl=LASTING))
 Connect = Callable[[ssl.SSLSocket, tuple[str, int]], object]
 CONNECTS: list[Connect] = [lambda tls, address: tls.connect(address), lambda tls, address: tls.connect_ex(address)]
 

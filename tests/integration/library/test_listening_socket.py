@@ -13,10 +13,10 @@ import pytest
 from meshtls import LocalIdentityError, X509Context, authorize_any, client_context, server_context
 from meshtls.bundle import BundleSet
 from meshtls.svid.context import ConstantSource
-from tests.support.authority import Swapping, context_for, make_authority
+from tests.support.authority import LASTING, Swapping, context_for, make_authority
 
 OURS, STRANGERS = make_authority(), make_authority()
-CLIENT = ConstantSource(context_for(OURS, "/web"))
+CLIENT = ConstantSource(context_for(OURS, "/web", ttl=LASTING))
 
 
 @contextmanager

@@ -126,7 +126,7 @@ async def test_the_mutual_tls_port_refuses_a_client_without_a_certificate(server
         await AttestationClient(anonymous).bundle()
 
 
-STARTS, ENDS = datetime.now(UTC) - timedelta(hours=1), datetime.now(UTC) + timedelta(days=1)
+STARTS, ENDS = datetime.now(UTC) - timedelta(hours=1), datetime.now(UTC) + timedelta(days=2)
 ROOT = certs.ca(slot="node root", not_before=STARTS, not_after=ENDS)
 
 

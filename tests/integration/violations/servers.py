@@ -26,7 +26,7 @@ from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import ConstantSource, X509Context
 from meshtls.tls.context import TlsOptions
 from meshtls.tls.streams import listen
-from tests.support.authority import context_for, make_authority
+from tests.support.authority import LASTING, context_for, make_authority
 
 __all__ = ["BOUND", "HANDSHAKE_TIMEOUT", "Served", "client_context", "servers", "svid"]
 
@@ -39,7 +39,7 @@ HANDSHAKE_TIMEOUT = 6.0
 BOUND = 30.0
 T = TypeVar("T")
 V1_2, V1_3 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
-svid = context_for(OURS, A).svid
+svid = context_for(OURS, A, ttl=LASTING).svid
 
 
 @dataclass
